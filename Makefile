@@ -1,0 +1,54 @@
+# One command per job. Each sets up what it needs in .venv, given only Python >= 3.11, make and a shell.
+.DEFAULT_GOAL := help
+.NOTPARALLEL: # all of them share one virtual environment
+.PHONY: help demo test check lint format types contracts docs clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+CODE := $(wildcard src tests examples benchmarks tools)
+# Further arguments for pytest: make test ARGS="-k spans -n 0"
+ARGS ?=
+export PYTHON
+# What the tools download stays inside the environment: HOME may be empty or read-only.
+export PYRIGHT_PYTHON_CACHE_DIR := $(CURDIR)/$(VENV)/cache/pyright
+export NO_MKDOCS_2_WARNING := 1 # an advertisement
+export npm_config_cache := $(CURDIR)/$(VENV)/cache/npm
+
+help: ## show this text
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.ready-run ## back-fill a simulated exchange and show what happened, without any network
+	@$(BIN)/python -m marketfetch demo
+
+test: $(VENV)/.ready-test ## run all tests, against a real PostgreSQL too
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+check: lint types contracts docs ## lint, types, contracts and docs
+
+lint: $(VENV)/.ready-dev ## check style, format and spelling
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet || { echo "Not formatted; the remedy is: make format"; exit 1; }
+	@$(BIN)/codespell
+
+format: $(VENV)/.ready-dev ## format the code and mend what can be mended mechanically
+	@$(BIN)/ruff check --fix-only --quiet
+	@$(BIN)/ruff format --quiet
+
+types: $(VENV)/.ready-dev ## check types: mypy (strict) and pyright
+	@$(BIN)/mypy --no-error-summary $(CODE)
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+
+contracts: $(VENV)/.ready-dev ## check that the floors import only downwards
+	@$(BIN)/lint-imports --no-logo
+
+docs: $(VENV)/.ready-dev ## build the documentation into site/; a broken link fails
+	@$(BIN)/mkdocs build --strict --quiet
+
+clean: ## remove everything that the other targets made
+	rm -rf $(VENV) site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests tools -name __pycache__ -prune -exec rm -rf {} +
+
+# One stamp per dependency group, so that a demo need not wait for the linters.
+$(VENV)/.ready-%: pyproject.toml tools/bootstrap.sh
+	@sh tools/bootstrap.sh $(VENV) $*
+	@touch $@

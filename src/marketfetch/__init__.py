@@ -1,0 +1,186 @@
+"""marketfetch fills a store with market history from crypto exchanges and keeps it complete.
+
+    import marketfetch as mf
+
+    candles = mf.fetch("binance-usdm", "ohlcv", ["BTCUSDT"], start="2026-06-01", end="2026-07-01")
+    frame = candles.to_pandas()
+
+Names are loaded when they are first used, so that importing the package stays cheap. Public is what this
+module, `marketfetch.adapter`, `marketfetch.sinks` and `marketfetch.testing` list in `__all__`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from marketfetch.arithmetic.paging import Cursor, TimeWindows
+    from marketfetch.arithmetic.retry import Retries
+    from marketfetch.engine.query import Everything, Query, Settings
+    from marketfetch.errors import (
+        AdapterError,
+        BadRequest,
+        BadSymbol,
+        Banned,
+        ConfigurationError,
+        DecodeError,
+        ExchangeNotAvailable,
+        FatalFetchError,
+        FetchError,
+        MarketfetchError,
+        PaginationError,
+        ProxyError,
+        RateLimitExceeded,
+        RequestTimeout,
+        RestrictedLocation,
+        RetryableError,
+        SinkError,
+        SinkUnavailable,
+        TransportError,
+    )
+    from marketfetch.exchange import Endpoint, Exchange
+    from marketfetch.face.fetching import fetch
+    from marketfetch.face.pipeline import Pipeline
+    from marketfetch.face.plugins import exchanges
+    from marketfetch.face.tables import Table
+    from marketfetch.fetchers.curl import CurlFetcher
+    from marketfetch.protocols import Fetcher, Lease, Paginator, ProxyPool, Settlement, Sink, Store, Writer
+    from marketfetch.proxies.rotating import RotatingProxies
+    from marketfetch.sinks import (
+        DuckDBSink,
+        MemorySink,
+        ParquetSink,
+        PostgresSink,
+        SQLiteSink,
+        TableMapping,
+        without_quote,
+    )
+    from marketfetch.values.datasets import Column, Dataset
+    from marketfetch.values.events import Event, Listener
+    from marketfetch.values.http import Cost, Egress, LimitPool, Request, Response
+    from marketfetch.values.intervals import Interval
+    from marketfetch.values.pages import Batch, Columns, Page
+    from marketfetch.values.report import EgressReport, Missing, Report, SeriesReport
+    from marketfetch.values.series import Composite, Coverage, Instrument, Series, Slice
+    from marketfetch.values.spans import Span, SpanSet
+
+__all__ = [
+    "AdapterError",
+    "BadRequest",
+    "BadSymbol",
+    "Banned",
+    "Batch",
+    "Column",
+    "Columns",
+    "Composite",
+    "ConfigurationError",
+    "Cost",
+    "Coverage",
+    "CurlFetcher",
+    "Cursor",
+    "Dataset",
+    "DecodeError",
+    "DuckDBSink",
+    "Egress",
+    "EgressReport",
+    "Endpoint",
+    "Event",
+    "Everything",
+    "Exchange",
+    "ExchangeNotAvailable",
+    "FatalFetchError",
+    "FetchError",
+    "Fetcher",
+    "Instrument",
+    "Interval",
+    "Lease",
+    "LimitPool",
+    "Listener",
+    "MarketfetchError",
+    "MemorySink",
+    "Missing",
+    "Page",
+    "PaginationError",
+    "Paginator",
+    "ParquetSink",
+    "Pipeline",
+    "PostgresSink",
+    "ProxyError",
+    "ProxyPool",
+    "Query",
+    "RateLimitExceeded",
+    "Report",
+    "Request",
+    "RequestTimeout",
+    "Response",
+    "RestrictedLocation",
+    "Retries",
+    "RetryableError",
+    "RotatingProxies",
+    "SQLiteSink",
+    "Series",
+    "SeriesReport",
+    "Settings",
+    "Settlement",
+    "Sink",
+    "SinkError",
+    "SinkUnavailable",
+    "Slice",
+    "Span",
+    "SpanSet",
+    "Store",
+    "Table",
+    "TableMapping",
+    "TimeWindows",
+    "TransportError",
+    "Writer",
+    "exchanges",
+    "fetch",
+    "without_quote",
+]
+
+_HOMES = {
+    "arithmetic.paging": "Cursor TimeWindows",
+    "arithmetic.retry": "Retries",
+    "engine.query": "Everything Query Settings",
+    "errors": (
+        "AdapterError BadRequest BadSymbol Banned ConfigurationError DecodeError ExchangeNotAvailable"
+        " FatalFetchError FetchError MarketfetchError PaginationError ProxyError RateLimitExceeded"
+        " RequestTimeout RestrictedLocation RetryableError SinkError SinkUnavailable TransportError"
+    ),
+    "exchange": "Endpoint Exchange",
+    "face.fetching": "fetch",
+    "face.pipeline": "Pipeline",
+    "face.plugins": "exchanges",
+    "face.tables": "Table",
+    "fetchers.curl": "CurlFetcher",
+    "protocols": "Fetcher Lease Paginator ProxyPool Settlement Sink Store Writer",
+    "proxies.rotating": "RotatingProxies",
+    "sinks": "DuckDBSink MemorySink ParquetSink PostgresSink SQLiteSink TableMapping without_quote",
+    "values.datasets": "Column Dataset",
+    "values.events": "Event Listener",
+    "values.http": "Cost Egress LimitPool Request Response",
+    "values.intervals": "Interval",
+    "values.pages": "Batch Columns Page",
+    "values.report": "EgressReport Missing Report SeriesReport",
+    "values.series": "Composite Coverage Instrument Series Slice",
+    "values.spans": "Span SpanSet",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from where it lives."""
+    if name == "__version__":
+        return version("marketfetch")
+    for home, names in _HOMES.items():
+        if name in names.split():
+            value = getattr(import_module(f"marketfetch.{home}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'marketfetch' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

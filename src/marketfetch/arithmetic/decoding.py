@@ -1,0 +1,227 @@
+"""From bytes to columns, without an object per row on the hot path.
+
+Exchanges answer either with rows (`[[time, "open", …], …]`) or with objects (`[{"time": …}, …]`). A
+layout says where each column is; decoding gives columns or raises DecodeError, nothing in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import attrs
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from marketfetch.errors import DecodeError
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.pages import Columns
+
+__all__ = ["Decoded", "ObjectLayout", "RowLayout", "excerpt", "parse_json"]
+
+_EXACT = 2.0**53
+"""Times travel as float64 on the fast path: exact up to here, the year 287396."""
+
+
+@attrs.frozen(eq=False)
+class Decoded:
+    """The rows of one answer as they came: unsorted, unchecked, including those not closed yet."""
+
+    columns: Columns
+    closed: NDArray[np.bool_] | None = None
+    """Whether each row is finished, where the exchange says so."""
+    undecodable: int = 0
+    """Rows in which a value was not a number."""
+    cursor: str | None = None
+    """The token of the next page, where the endpoint pages by token."""
+    received: int = attrs.field()
+    """How many rows the answer held; several of them may have become one (regular and special funding)."""
+
+    @received.default
+    def _count(self) -> int:
+        return len(self.columns) + self.undecodable
+
+
+def excerpt(body: bytes, length: int = 80) -> str:
+    r"""Return the beginning of a body, fit for an error message.
+
+    >>> excerpt(b"<html>\n<head>" + b"x" * 100, length=12)
+    "'<html> <head' …"
+    """
+    text = " ".join(body[: 4 * length].decode("utf-8", "replace").split())
+    return f"{text[:length]!r} …" if len(text) > length else repr(text)
+
+
+def parse_json(body: bytes) -> Any:
+    """Parse a JSON body; DecodeError with an excerpt if it is none."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise DecodeError(f"not JSON ({error}): {excerpt(body)}") from None
+
+
+def _dig(payload: Any, path: Sequence[str]) -> list[Any]:
+    for key in path:
+        if not isinstance(payload, dict) or key not in payload:
+            raise DecodeError(f"expected an object with {key!r}, found {type(payload).__name__}")
+        payload = payload[key]
+    if not isinstance(payload, list):
+        raise DecodeError(f"expected a list of rows, found {type(payload).__name__}")
+    return payload
+
+
+def _number(value: Any) -> float:
+    """Read a number written as a number or as text; NaN for what stands for "no value"."""
+    if value is None or value == "":
+        return np.nan
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(value)
+    return float(value)
+
+
+def _milliseconds(value: Any, unit: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise DecodeError(f"{value!r} is not a time")
+    try:
+        return int(value) * unit
+    except ValueError:
+        raise DecodeError(f"{value!r} is not a time") from None
+
+
+def _gather(dataset: Dataset, times: list[int], lines: list[list[float]]) -> Columns:
+    try:
+        stamps = np.array(times, np.int64)
+    except OverflowError:
+        raise DecodeError("a time is beyond 64 bits") from None
+    values = np.array(lines, np.float64).T if lines else np.empty((len(dataset.columns), 0))
+    return Columns(stamps, np.ascontiguousarray(values))
+
+
+@attrs.frozen
+class RowLayout:
+    """Where things are in answers made of rows.
+
+    `columns` maps column names to positions, `width` is the number of fields of a row; `path` leads to
+    the list inside an envelope; `confirm` is the position of a flag that is 1 once the row is final;
+    `unit` is the number of milliseconds in one unit of the time field. Columns that are not mapped are
+    NULL.
+
+    >>> from marketfetch.values.datasets import Dataset
+    >>> layout = RowLayout({"open": 1, "high": 2, "low": 3, "close": 4}, width=5)
+    >>> layout.decode(b'[[60000,"1.5","2","1","1.7"]]', Dataset.parse("mark_price")).columns.values[:, 0]
+    array([1.5, 2. , 1. , 1.7])
+    """
+
+    columns: Mapping[str, int]
+    width: int
+    time: int = 0
+    path: tuple[str, ...] = ()
+    confirm: int | None = None
+    unit: int = 1
+
+    def decode(self, body: bytes, dataset: Dataset) -> Decoded:
+        """Decode one answer; raises DecodeError when it is not made of such rows."""
+        fast = self._fast(body, dataset)
+        return fast if fast is not None else self._careful(body, dataset)
+
+    def _rows_of(self, body: bytes) -> bytes | None:
+        """Cut out the list of rows where it is where the layout says; None if it takes a closer look."""
+        start, stop = body.find(b"[["), body.rfind(b"]]") + 2
+        if start < 0 or stop < start:
+            return None
+        before, after = body[:start].strip(), body[stop:].strip()
+        if self.path:
+            if len(self.path) > 1 or not before.endswith(f'"{self.path[0]}":'.encode()):
+                return None
+            parse_json(before + b"[]" + after)
+        elif before or after:
+            return None
+        return body[start:stop]
+
+    def _fast(self, body: bytes, dataset: Dataset) -> Decoded | None:
+        """Decode a page that is nothing but numbers, quoted or not; None for anything unusual."""
+        rows = self._rows_of(body)
+        # null, true, false and NaN all hold one of these two letters, numbers hold neither.
+        if rows is None or b"u" in rows or b"a" in rows:
+            return None
+        bare = rows.translate(None, b'"')
+        try:
+            table = orjson.loads(bare)
+            count = len(table)
+            # Every row has the fields it should have and quotes the same ones, or the quotes did not pair up.
+            if set(map(len, table)) != {self.width} or (len(rows) - len(bare)) % (2 * count):
+                return None
+            flat = np.fromiter(chain.from_iterable(table), np.float64, count * self.width)
+        except (orjson.JSONDecodeError, TypeError, ValueError, OverflowError):
+            return None
+        grid = flat.reshape(count, self.width)
+        stamps = grid[:, self.time] * self.unit
+        if not np.all((np.abs(stamps) < _EXACT) & (stamps == np.floor(stamps))):
+            return None
+        values = np.full((len(dataset.columns), count), np.nan)
+        for at, column in enumerate(dataset.names):
+            if (position := self.columns.get(column)) is not None:
+                values[at] = grid[:, position]
+        closed = None if self.confirm is None else grid[:, self.confirm] == 1
+        return Decoded(Columns(stamps.astype(np.int64), values), closed)
+
+    def _careful(self, body: bytes, dataset: Dataset) -> Decoded:
+        times: list[int] = []
+        lines: list[list[float]] = []
+        closed: list[bool] = []
+        bad = 0
+        for row in _dig(parse_json(body), self.path):
+            if not isinstance(row, list) or len(row) != self.width:
+                raise DecodeError(f"expected rows of {self.width} fields, found {str(row)[:80]}")
+            stamp = _milliseconds(row[self.time], self.unit)
+            positions = [self.columns.get(column) for column in dataset.names]
+            try:
+                line = [np.nan if at is None else _number(row[at]) for at in positions]
+            except ValueError:
+                bad += 1
+                continue
+            times.append(stamp)
+            lines.append(line)
+            closed.append(self.confirm is None or str(row[self.confirm]) == "1")
+        mask = None if self.confirm is None else np.array(closed, np.bool_)
+        return Decoded(_gather(dataset, times, lines), mask, bad)
+
+
+@attrs.frozen
+class ObjectLayout:
+    """Where things are in answers made of objects: `columns` maps column names to their fields.
+
+    >>> from marketfetch.values.datasets import Dataset
+    >>> layout = ObjectLayout({"open_interest": "oi"}, time="ts")
+    >>> layout.decode(b'[{"ts":"60000","oi":"7.5"}]', Dataset.parse("open_interest")).columns.times
+    array([60000])
+    """
+
+    columns: Mapping[str, str]
+    time: str
+    path: tuple[str, ...] = ()
+    unit: int = 1
+
+    def decode(self, body: bytes, dataset: Dataset) -> Decoded:
+        """Decode one answer; raises DecodeError when it is not made of such objects."""
+        return self.gather(_dig(parse_json(body), self.path), dataset)
+
+    def gather(self, items: Sequence[Any], dataset: Dataset) -> Decoded:
+        """Turn parsed objects into columns."""
+        times: list[int] = []
+        lines: list[list[float]] = []
+        bad = 0
+        for item in items:
+            if not isinstance(item, dict) or self.time not in item:
+                raise DecodeError(f"expected objects with {self.time!r}, found {str(item)[:80]}")
+            stamp = _milliseconds(item[self.time], self.unit)
+            try:
+                line = [_number(item.get(self.columns.get(column, ""))) for column in dataset.names]
+            except ValueError:
+                bad += 1
+                continue
+            times.append(stamp)
+            lines.append(line)
+        return Decoded(_gather(dataset, times, lines), undecodable=bad)

@@ -1,0 +1,93 @@
+"""Whether an egress is fit for use: rests that grow, a probe after each, quarantine. Times in UTC ms."""
+
+from __future__ import annotations
+
+import attrs
+
+from marketfetch.arithmetic.budget import NEVER
+from marketfetch.errors import Banned, ProxyError, RequestTimeout, TransportError
+from marketfetch.values.spans import utc
+
+__all__ = ["Health"]
+
+_REST = 2  # strikes after which an egress rests
+_GIVEN_UP = 8
+_FIRST_REST, _LONGEST_REST = 1_000, 60_000
+_FIRST_BAN, _LONGEST_BAN = 120_000, 3 * 86_400_000
+
+
+@attrs.define
+class Health:
+    """What is known of one egress.
+
+    A ProxyError is two strikes; a TransportError or RequestTimeout, which may be the exchange's fault, is
+    one. From two strikes on the egress rests, longer with each pair, and then has to prove itself with a
+    single request. Any complete answer clears all strikes. Bans are kept per host.
+
+    >>> health = Health()
+    >>> health.failed(ProxyError("connection refused"), sent=0, now=5, jitter=1.0)
+    >>> health.ready_at("https://e.org", now=5), health.state(now=5)
+    (1005, 'resting 1 s')
+    """
+
+    in_flight: int = attrs.field(default=0, init=False)
+    cause: str = attrs.field(default="", init=False)
+    _strikes: int = attrs.field(default=0, init=False)
+    _rested_from: int = attrs.field(default=0, init=False)
+    _rests_until: int = attrs.field(default=0, init=False)
+    _bans: dict[str, tuple[int, int]] = attrs.field(factory=dict, init=False)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it failed so often in a row that waiting for it is no use."""
+        return self._strikes >= _GIVEN_UP
+
+    def ready_at(self, host: str, now: int) -> int:
+        """Return from when on it may be used for a host: `now`, a later moment, or NEVER (a probe is out)."""
+        if self._strikes < _REST and not self._bans:
+            return now
+        if self._strikes >= _REST and self.in_flight:
+            return NEVER
+        banned_until, _ = self._bans.get(host, (0, 0))
+        return max(now, self._rests_until, banned_until)
+
+    def failed(self, error: Exception, sent: int, now: int, jitter: float) -> None:
+        """Note a failure of a request; `jitter` in [0, 1] takes up to half of a rest away.
+
+        Errors that say nothing about the egress, such as BadSymbol or RestrictedLocation, change nothing.
+        """
+        if not isinstance(error, ProxyError | TransportError | RequestTimeout):
+            return
+        if sent < self._rested_from:
+            return  # sent before the rest began: the same trouble, counted already
+        self.cause = str(error)
+        self._strikes += 2 if isinstance(error, ProxyError) else 1
+        if self._strikes >= _REST:
+            rest = min(_LONGEST_REST, _FIRST_REST << self._strikes // 2 - 1)
+            self._rested_from = now
+            self._rests_until = now + round(rest * (0.5 + 0.5 * jitter))
+
+    def succeeded(self) -> None:
+        """Note a complete answer, whatever its status: the egress works."""
+        self._strikes = self._rests_until = self._rested_from = 0
+
+    def banned(self, error: Banned, host: str, now: int) -> None:
+        """Quarantine it for a host: until the moment the exchange named, else for a time that grows."""
+        until, times = self._bans.get(host, (0, 0))
+        times += 1
+        default = now + min(_LONGEST_BAN, _FIRST_BAN << times - 1)
+        self._bans[host] = max(until, error.until or default), times
+        self.cause = str(error)
+
+    def state(self, now: int) -> str:
+        """Say in words how it is.
+
+        >>> Health().state(now=0)
+        'ready'
+        """
+        banned_until = max((until for until, _ in self._bans.values()), default=0)
+        if banned_until > now:
+            return f"banned until {utc(banned_until // 1000 * 1000)}"
+        if self._rests_until > now:
+            return f"resting {-((now - self._rests_until) // 1000)} s"
+        return "on probation" if self._strikes >= _REST else "ready"

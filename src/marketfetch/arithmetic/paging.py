@@ -1,0 +1,158 @@
+"""Paginators: cutting a span into requests, and what a page leaves over. Pure functions of their input.
+
+One rule decides about absence, for every exchange: *absence is believed when it is said twice*. A moment
+without a row in an answer is denied; a moment denied by two answers is confirmed empty. Rows cut off at
+the far end of a page (a server may cap lower than it documents) are denied at most once that way, so a
+short page is never taken for the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import attrs
+
+from marketfetch.protocols import Settlement
+from marketfetch.values.pages import Page
+from marketfetch.values.series import Slice
+from marketfetch.values.spans import Span, SpanSet
+
+__all__ = ["Cursor", "TimeWindows"]
+
+_STRIKES = 3
+"""After so many answers of unusable content the moments concerned are given up and reported."""
+
+
+def _again(part: Slice, spans: Iterable[Span], *, denied: SpanSet, strikes: int) -> Iterator[Slice]:
+    interval = part.series.interval
+    for span in spans:
+        rows = part.rows if interval.is_event else min(part.rows, interval.count(span))
+        inside = denied & SpanSet.of(span)
+        yield attrs.evolve(part, span=span, rows=rows, denied=inside, strikes=strikes, cursor=None)
+
+
+def _blame(page: Page) -> str:
+    counted = ", ".join(f"{count} {reason}" for reason, count in page.rejected.items())
+    return f"the exchange's rows could not be used: {counted or 'no row in the window'}"
+
+
+def _strike(part: Slice, page: Page, unusable: SpanSet) -> tuple[tuple[Slice, ...], SpanSet, str]:
+    """Ask unusable moments again, or give them up after too many strikes."""
+    if not unusable:
+        return (), SpanSet(), ""
+    if part.strikes + 1 >= _STRIKES:
+        return (), unusable, _blame(page)
+    hull = SpanSet.of(unusable.hull)
+    return tuple(_again(part, hull, denied=part.denied, strikes=part.strikes + 1)), SpanSet(), ""
+
+
+@attrs.frozen
+class TimeWindows:
+    """Windows of a fixed number of open times, all known in advance and fetched side by side.
+
+    `anchor` says from which end the exchange fills a page when the window holds more rows than fit.
+    `omits_empty` is for exchanges that leave out candles without trades: there one denial is enough.
+
+    >>> from marketfetch.values.series import Series
+    >>> series = Series.of("binance-usdm", "ohlcv", "BTCUSDT", "1m")
+    >>> [part.span.length for part in TimeWindows().split(Slice(series, Span(0, 300_000), rows=2))]
+    [120000, 120000, 60000]
+    """
+
+    anchor: Literal["start", "end"] = "start"
+    omits_empty: bool = False
+
+    @property
+    def chained(self) -> bool:
+        """All windows are known in advance."""
+        return False
+
+    def split(self, whole: Slice) -> Iterator[Slice]:
+        """Cut a slice into windows of at most `whole.rows` open times."""
+        interval, end = whole.series.interval, whole.span.end
+        start = whole.span.start
+        while start < end:
+            stop = min(interval.shift(interval.floor(start), whole.rows), end)
+            span = Span(start, stop)
+            denied = whole.denied & SpanSet.of(span)
+            yield attrs.evolve(whole, span=span, rows=interval.count(span), denied=denied)
+            start = stop
+
+    def settle(self, part: Slice, page: Page) -> Settlement:
+        """Say what a page proves about its window; see the module for the rule about absence."""
+        present = part.series.interval.cover(page.columns.times)
+        spoiled = page.spoiled - present
+        absent = SpanSet.of(part.span) - present - spoiled
+        if page.stray:
+            # A page with rows from elsewhere proves nothing absent: it may be the answer to something else.
+            spoiled, absent = spoiled | absent, SpanSet()
+        again, lost, reason = _strike(part, page, spoiled)
+        far = absent & self._far_side(part.span, present)
+        certain = absent - far
+        confirmed = certain if self.omits_empty else certain & part.denied
+        doubted = (certain - confirmed).hull
+        denied = absent - confirmed
+        follow = (*far, *((SpanSet.of(doubted) - far) if doubted else ()))
+        remaining = (*_again(part, follow, denied=denied, strikes=part.strikes), *again)
+        return Settlement(present, confirmed, remaining, lost, reason)
+
+    def _far_side(self, span: Span, present: SpanSet) -> SpanSet:
+        """The stretch beyond the last row of a page, where the server may have cut it off."""
+        hull = present.hull
+        if hull is None:
+            return SpanSet()
+        if self.anchor == "start":
+            return SpanSet.of(Span(hull.end, span.end)) if hull.end < span.end else SpanSet()
+        return SpanSet.of(Span(span.start, hull.start)) if span.start < hull.start else SpanSet()
+
+
+@attrs.frozen
+class Cursor:
+    """Pages that follow one another: the next request is known only after the page before it.
+
+    For events and for endpoints that page by `after`/`before` or by token. `newest_first` tells from
+    which end of the span the pages come.
+    """
+
+    newest_first: bool = False
+
+    @property
+    def chained(self) -> bool:
+        """Each page tells where the next one begins."""
+        return True
+
+    def split(self, whole: Slice) -> Iterator[Slice]:
+        """A chain begins with the whole slice."""
+        yield whole
+
+    def settle(self, part: Slice, page: Page) -> Settlement:
+        """Say how far a page reached; the rest of the chain is asked until it is denied twice."""
+        span, times = part.span, page.columns.times
+        if not len(times):
+            return self._settle_empty(part, page)
+        short = page.received < part.rows
+        # Several rows may share one moment: at the edge of a full page the rest of them is still to come.
+        edge = 1 if short or len(times) == 1 else 0
+        if self.newest_first:
+            seen, rest = Span(int(times[0]) + 1 - edge, span.end), (span.start, int(times[0]) + 1 - edge)
+        else:
+            after = int(times[-1]) + edge
+            seen, rest = Span(span.start, after), (after, span.end)
+        unusable = page.spoiled & SpanSet.of(seen)
+        again, lost, reason = _strike(part, page, unusable)
+        follow: tuple[Slice, ...] = ()
+        if rest[0] < rest[1]:
+            left = Span(*rest)
+            denied = SpanSet.of(left) if short and not page.stray else SpanSet()
+            follow = (attrs.evolve(part, span=left, denied=denied, cursor=page.cursor),)
+        return Settlement(SpanSet.of(seen) - unusable, SpanSet(), (*again, *follow), lost, reason)
+
+    def _settle_empty(self, part: Slice, page: Page) -> Settlement:
+        whole = SpanSet.of(part.span)
+        if page.stray or page.spoiled:
+            again, lost, reason = _strike(part, page, whole)
+            return Settlement(SpanSet(), SpanSet(), again, lost, reason)
+        if not whole - part.denied:
+            return Settlement(SpanSet(), whole)
+        return Settlement(SpanSet(), SpanSet(), (attrs.evolve(part, denied=whole),))

@@ -1,0 +1,116 @@
+"""Planning: how large pages should be, and in which order the missing is fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+
+import attrs
+
+from marketfetch.protocols import Paginator
+from marketfetch.values.http import Cost
+from marketfetch.values.series import Series, Slice
+from marketfetch.values.spans import Span, SpanSet
+
+__all__ = ["Chunk", "Gap", "Means", "choose_page_size", "plan"]
+
+_PER_ROW = 2e-6
+"""Seconds that a row adds to a reply, on the wire and in decoding: it only breaks ties between page sizes."""
+
+
+@attrs.frozen
+class Means:
+    """What a run has at its disposal: egresses, requests in flight, and the seconds a reply takes."""
+
+    egresses: int
+    concurrency: int
+    latency: float
+
+
+def choose_page_size(sizes: Sequence[int], cost: Callable[[int], Cost], rows: int, means: Means) -> int:
+    """Choose the page size that ends soonest; of equals the one that costs the exchange least.
+
+    While the budgets hold, large pages save round trips; once weight is the bottleneck, the size with
+    the most rows for its weight wins.
+
+    >>> from marketfetch.values.http import LimitPool
+    >>> weight = LimitPool("weight", capacity=2400, period=60_000)
+    >>> cost = lambda rows: Cost(weight, 2 if rows < 500 else 10)
+    >>> [choose_page_size((499, 1500), cost, rows, Means(1, 20, 0.1)) for rows in (86_400, 10_000_000)]
+    [1500, 499]
+    """
+
+    def effort(size: int) -> tuple[float, float]:
+        requests = -(-rows // size)
+        pool, weight = cost(size).pool, requests * cost(size).weight
+        turns = -(-requests // means.concurrency)
+        waiting = turns * (means.latency + size * _PER_ROW)
+        # The budget of the first period may be spent at once; only what exceeds it has to wait.
+        refills = max(0.0, weight / (means.egresses * pool.capacity) - 1.0)
+        return max(waiting, refills * pool.period / 1000), weight
+
+    return min(sizes, key=effort)
+
+
+@attrs.frozen
+class Gap:
+    """Something to fetch: the missing moments of a series, and how to ask for them."""
+
+    series: Series
+    missing: SpanSet
+    paginator: Paginator
+    page_size: int
+
+    @property
+    def rows(self) -> int:
+        """Open times that are missing; for events, where nobody knows, one page for each span."""
+        if self.series.interval.is_event:
+            return self.page_size * len(self.missing)
+        return sum(map(self.series.interval.count, self.missing))
+
+
+@attrs.frozen
+class Chunk:
+    """Slices whose rows are gathered into one batch."""
+
+    id: int
+    series: Series
+    parts: tuple[Slice, ...]
+
+
+def _stretches(gap: Gap, rows: int) -> Iterator[Span]:
+    """Cut missing spans into stretches of at most `rows` rows; a chain is never cut."""
+    interval = gap.series.interval
+    for span in gap.missing:
+        start = span.start
+        while not gap.paginator.chained and interval.count(Span(start, span.end)) > rows:
+            stop = interval.shift(interval.floor(start), rows)
+            yield Span(start, stop)
+            start = stop
+        yield Span(start, span.end)
+
+
+def plan(gaps: Sequence[Gap], batch_rows: int) -> Iterator[Chunk]:
+    """Yield everything to fetch, lazily, so that all series advance side by side.
+
+    Each series is cut into chunks of whole pages, about `batch_rows` rows; the first chunk of every
+    series comes first, then every second one. Only one chunk of each series is held at a time.
+    """
+    ids = count()
+
+    def chunks(gap: Gap) -> Iterator[Chunk]:
+        pages = max(1, batch_rows // gap.page_size)
+        for span in _stretches(gap, pages * gap.page_size):
+            number = next(ids)
+            whole = Slice(gap.series, span, gap.page_size, chunk=number)
+            yield Chunk(number, gap.series, tuple(gap.paginator.split(whole)))
+
+    pending = [chunks(gap) for gap in gaps]
+    while pending:
+        alive = []
+        for stream in pending:
+            chunk = next(stream, None)
+            if chunk is not None:
+                yield chunk
+                alive.append(stream)
+        pending = alive

@@ -1,0 +1,77 @@
+"""Sorting sound rows from the others: every row of an answer has one defined outcome, and is counted."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marketfetch.arithmetic.decoding import Decoded
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.pages import Columns, Page
+from marketfetch.values.series import Slice
+from marketfetch.values.spans import SpanSet
+
+__all__ = ["inspect", "possible"]
+
+_SIGNED = frozenset({"premium_index", "funding_rate"})
+"""Datasets whose prices and rates may be negative."""
+
+
+def possible(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell for each row whether its values can be true.
+
+    NULL only where a column may be NULL, nothing infinite, low ≤ open, close ≤ high, nothing negative
+    that counts or prices something (a premium or a funding rate may be).
+
+    >>> rows = np.array([[1.0, 1.0], [2.0, 0.5], [0.5, 0.6], [1.5, 0.7]])
+    >>> possible(Dataset.parse("mark_price"), rows)
+    array([ True, False])
+    """
+    sound = np.ones(values.shape[1], np.bool_)
+    sound &= ~np.isinf(values).any(axis=0)
+    required = [at for at, column in enumerate(dataset.columns) if not column.optional]
+    sound &= ~np.isnan(values[required]).any(axis=0)
+    if dataset.names[:4] == ("open", "high", "low", "close"):
+        opened, high, low, close = values[:4]
+        sound &= (low <= opened) & (low <= close) & (opened <= high) & (close <= high)
+    if dataset.name not in _SIGNED:
+        # NaN compares false, so that a NULL is never negative.
+        sound &= ~(values < 0).any(axis=0)
+    return sound
+
+
+def inspect(decoded: Decoded, part: Slice) -> Page:
+    """Keep the rows that may be stored and account for all others.
+
+    Kept: inside the asked span, on the series' grid, closed, possible; sorted, one for each time (the
+    last of several). The others are counted by reason.
+    """
+    columns, span, interval = decoded.columns, part.span, part.series.interval
+    times = columns.times
+    rejected: dict[str, int] = {}
+    if decoded.undecodable:
+        rejected["undecodable"] = decoded.undecodable
+
+    def reject(reason: str, rows: NDArray[np.bool_]) -> None:
+        if count := int(np.count_nonzero(rows)):
+            rejected[reason] = count
+
+    inside = (times >= span.start) & (times < span.end)
+    aligned = interval.aligned(times)
+    closed = np.ones(len(times), np.bool_) if decoded.closed is None else decoded.closed
+    sound = possible(part.series.dataset, columns.values)
+    fit = inside & aligned
+    reject("outside the window", ~inside)
+    reject("off the grid", inside & ~aligned)
+    reject("unfinished", fit & ~closed)
+    reject("impossible", fit & closed & ~sound)
+    good = fit & closed & sound
+    kept = columns if good.all() else columns.take(good)
+    unique = Columns.join([kept])
+    if duplicates := len(kept) - len(unique):
+        rejected["duplicate"] = duplicates
+    spoiled = interval.cover(np.unique(times[fit & ~good])) - interval.cover(unique.times)
+    if decoded.undecodable:
+        # Which moments the broken rows stood for is unknown: nothing may be called absent.
+        spoiled |= SpanSet.of(span) - interval.cover(unique.times)
+    return Page(unique, rejected, spoiled, decoded.received, not bool(inside.all()), decoded.cursor)

@@ -1,0 +1,122 @@
+"""Which egress serves the next request of a limit pool. Times are UTC milliseconds by the local clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from heapq import heapify, heappop, heappush
+
+import attrs
+
+from marketfetch.arithmetic.budget import NEVER, Budget
+from marketfetch.arithmetic.clock import ServerClock
+from marketfetch.arithmetic.health import Health
+from marketfetch.values.http import LimitPool
+
+__all__ = ["Roster", "Seat"]
+
+
+@attrs.define(eq=False)
+class Seat:
+    """One egress in one limit pool; its health is shared with its seats in other pools."""
+
+    number: int
+    health: Health
+    budget: Budget
+    in_flight: int = attrs.field(default=0, init=False)
+    spent: int = attrs.field(default=0, init=False)
+    idle_connections: int = attrs.field(default=0, init=False)
+    place: int = attrs.field(default=0, init=False)  # counts up; tells its valid queue entry from older ones
+
+    def available_at(self, weight: int, host: str, now: int) -> int:
+        """Return when it can serve a cost: `now`, a later moment, or NEVER (not before an answer is in)."""
+        return max(self.health.ready_at(host, now), self.budget.available_at(weight, now))
+
+    def lend(self, weight: int) -> None:
+        """Note that a request is about to leave."""
+        self.in_flight += 1
+        self.health.in_flight += 1
+        self.spent += weight
+        self.idle_connections = max(0, self.idle_connections - 1)
+        self.budget.spend(weight)
+
+    def take_back(self, weight: int, received: int, *, connection_kept: bool) -> None:
+        """Note that a request is over; the exchange counted it at `received` at the latest."""
+        self.in_flight -= 1
+        self.health.in_flight -= 1
+        self.idle_connections += connection_kept
+        self.budget.settle(weight, received)
+
+
+class Roster:
+    """The seats of a limit pool in the order in which they serve.
+
+    The rule: as many egresses as there are requests in flight, each with its connection kept alive, and the
+    load spread evenly over time. Hence, in this order: the fewest requests in flight; the least spent, in
+    steps of a quarter of the capacity; an idle connection; the least spent.
+
+    Whenever something about a seat changes it is queued anew, and its older entry is dropped when met: so a
+    turn costs O(log n), and thousands of idle proxies cost nothing.
+
+    >>> roster = Roster(LimitPool("calls", capacity=10, period=60_000), [Health(), Health()])
+    >>> seats = [roster.take(weight=4, host="", now=0) for _ in range(5)]
+    >>> [seat and seat.number for seat in seats]
+    [0, 1, 0, 1, None]
+    """
+
+    def __init__(self, pool: LimitPool, healths: Sequence[Health]) -> None:
+        self.pool = pool
+        self.clock = ServerClock()
+        self._step = max(1, pool.capacity // 4)
+        self._seats = [
+            Seat(number, health, Budget(pool, self.clock)) for number, health in enumerate(healths)
+        ]
+        self._ready: list[tuple[tuple[int, int, bool, int], int, int]] = []
+        self._later: list[tuple[int, int, int]] = []
+        for number in range(len(self._seats)):
+            self.queue(number)
+
+    def take(self, weight: int, host: str, now: int) -> Seat | None:
+        """Lend the seat that serves now and return it; None if there is none.
+
+        Raises ConfigurationError for a weight above the capacity of the pool.
+        """
+        while self._later and self._later[0][0] <= now:
+            _, place, number = heappop(self._later)
+            if place == self._seats[number].place:
+                self.queue(number)
+        while self._ready:
+            _, place, number = self._ready[0]
+            seat = self._seats[number]
+            if place == seat.place:
+                moment = seat.available_at(weight, host, now)
+                if moment <= now:
+                    seat.lend(weight)
+                    self.queue(number)
+                    return seat
+                if moment != NEVER:
+                    heappush(self._later, (moment, place, number))
+            heappop(self._ready)
+        return None
+
+    def soonest(self, weight: int, host: str, now: int) -> int:
+        """Return when a seat can serve, looking at all anew: after `take` came back empty-handed.
+
+        A seat set aside for a heavier cost may well serve a lighter one; such seats are queued again.
+        """
+        soonest = NEVER
+        for seat in self._seats:
+            moment = seat.available_at(weight, host, now)
+            if moment <= now:
+                self.queue(seat.number)
+            soonest = min(soonest, moment)
+        return soonest
+
+    def queue(self, number: int) -> None:
+        """Put an egress in its place, after anything about it has changed."""
+        seat = self._seats[number]
+        seat.place += 1
+        order = (seat.in_flight, seat.spent // self._step, seat.idle_connections == 0, seat.spent)
+        heappush(self._ready, (order, seat.place, number))
+        if len(self._ready) > 4 * len(self._seats) + 100:  # old entries far down are never met
+            self._ready = [entry for entry in self._ready if entry[1] == self._seats[entry[2]].place]
+            heapify(self._ready)

@@ -1,0 +1,63 @@
+"""Gathering pages into batches: the rows of one chunk, written in one transaction."""
+
+from __future__ import annotations
+
+import attrs
+
+from marketfetch.arithmetic.planning import Chunk
+from marketfetch.protocols import Settlement
+from marketfetch.values.pages import Batch, Columns, Page
+from marketfetch.values.series import Coverage, Series, Slice
+from marketfetch.values.spans import SpanSet
+
+__all__ = ["Gatherer"]
+
+
+@attrs.define(eq=False)
+class _Pile:
+    series: Series
+    pending: int
+    pages: list[Columns] = attrs.field(factory=list)
+    rows: int = 0
+    present: SpanSet = attrs.field(factory=SpanSet)
+    empty: SpanSet = attrs.field(factory=SpanSet)
+
+    def batch(self) -> Batch | None:
+        """Turn what lies here into a batch and start anew; None if there is nothing to say."""
+        if not self.pages and not self.present and not self.empty:
+            return None
+        columns = Columns.join(self.pages) if self.pages else Columns.empty(self.series.dataset)
+        coverage = Coverage(self.present | self.empty, self.empty - self.present)
+        self.pages, self.rows, self.present, self.empty = [], 0, SpanSet(), SpanSet()
+        return Batch(self.series, columns, coverage)
+
+
+@attrs.define(eq=False)
+class Gatherer:
+    """Holds the pages of every chunk that is being fetched; knows nothing of tasks and threads."""
+
+    batch_rows: int
+    _piles: dict[int, _Pile] = attrs.field(factory=dict, init=False)
+
+    def begin(self, chunk: Chunk) -> None:
+        """Expect the parts of a chunk."""
+        self._piles[chunk.id] = _Pile(chunk.series, len(chunk.parts))
+
+    def add(self, part: Slice, page: Page, settlement: Settlement) -> Batch | None:
+        """Put a page down; returns a batch when a chain has grown to the size of one."""
+        pile = self._piles[part.chunk]
+        if len(page.columns):
+            pile.pages.append(page.columns)
+            pile.rows += len(page.columns)
+        pile.present |= settlement.present
+        pile.empty |= settlement.empty
+        return pile.batch() if pile.rows >= 2 * self.batch_rows else None
+
+    def finish(self, part: Slice) -> Batch | None:
+        """Note that a part and all its follow-ups are done; the last part of a chunk returns its batch."""
+        pile = self._piles[part.chunk]
+        pile.pending -= 1
+        if pile.pending:
+            return None
+        del self._piles[part.chunk]
+        return pile.batch()

@@ -1,0 +1,97 @@
+"""Lanes: one thread and one writer each, so that the event loop never waits for a store.
+
+All batches of a series go down the same lane, in order. A lane's queue is short: when the store is slow,
+those who fetch wait here.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import anyio
+import attrs
+from anyio import CapacityLimiter, EndOfStream, create_memory_object_stream, from_thread, to_thread
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from marketfetch.arithmetic.retry import Retries
+from marketfetch.errors import SinkUnavailable
+from marketfetch.protocols import Sink, Writer
+from marketfetch.values.pages import Batch
+from marketfetch.values.series import Series
+
+__all__ = ["Done", "Lanes", "open_lanes"]
+
+Done = Callable[[Batch], Coroutine[Any, Any, None]]
+"""Called on the event loop for every batch that became durable; the lane goes on when it returns."""
+
+
+@attrs.define(eq=False)
+class Lanes:
+    """Where batches are put to be written."""
+
+    _ways: list[MemoryObjectSendStream[Batch]]
+    _taken: dict[Series, int] = attrs.field(factory=dict, init=False)
+
+    async def put(self, batch: Batch) -> None:
+        """Hand a batch over; waits while the lane is busy."""
+        way = self._taken.setdefault(batch.series, len(self._taken) % len(self._ways))
+        await self._ways[way].send(batch)
+
+
+@asynccontextmanager
+async def open_lanes(sink: Sink, retries: Retries, done: Done) -> AsyncIterator[Lanes]:
+    """Open the sink's writers; leaving the block waits until everything put in is durable.
+
+    A failing writer cancels the block and its SinkError comes out of it.
+    """
+    count = max(1, sink.lanes)
+    limiter = CapacityLimiter(count)
+    ways: list[MemoryObjectSendStream[Batch]] = []
+    async with anyio.create_task_group() as group:
+        for _ in range(count):
+            send, receive = create_memory_object_stream[Batch](1)
+            ways.append(send)
+            work = partial(_write_all, sink, receive, retries, done)
+            group.start_soon(partial(to_thread.run_sync, work, limiter=limiter))
+        try:
+            yield Lanes(ways)
+        finally:
+            for way in ways:
+                way.close()
+
+
+def _write_all(
+    sink: Sink,
+    receive: MemoryObjectReceiveStream[Batch],
+    retries: Retries,
+    done: Done,
+) -> None:
+    """Write what comes down one lane, on one thread from open to close."""
+    try:
+        with sink.writer() as write:
+            while True:
+                try:
+                    batch = from_thread.run(receive.receive)
+                except EndOfStream:
+                    return
+                _write(write, batch, retries)
+                from_thread.run(done, batch)
+    finally:
+        from_thread.run_sync(receive.close)
+
+
+def _write(write: Writer, batch: Batch, retries: Retries) -> None:
+    """Write one batch; a store that is away for a moment is asked again, since merging is idempotent."""
+    chance = random.Random(batch.rows)  # noqa: S311  # spreads waits, guards nothing
+    for attempt in range(1, retries.attempts):
+        try:
+            write(batch)
+        except SinkUnavailable:
+            from_thread.run(anyio.sleep, retries.wait(attempt, chance.random()))
+        else:
+            return
+    write(batch)

@@ -1,0 +1,117 @@
+"""What the caller wants and what may be spent on it: Query, Everything, Settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from marketfetch.arithmetic.retry import Retries
+from marketfetch.errors import ConfigurationError
+from marketfetch.exchange import Exchange
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.intervals import Interval
+from marketfetch.values.series import Composite
+from marketfetch.values.spans import Span
+from marketfetch.values.times import Moment, check_order, moment
+
+__all__ = ["Everything", "Query", "Settings"]
+
+
+@attrs.frozen
+class Everything:
+    """All symbols that an exchange trades now, optionally of one quote currency."""
+
+    quote: str | None = None
+
+
+def _names(names: str | Iterable[str]) -> tuple[str, ...]:
+    """Accept one name or several, keep the order, drop repetitions."""
+    return (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
+
+
+def _symbols(symbols: str | Iterable[str] | Everything) -> tuple[str, ...] | Everything:
+    return symbols if isinstance(symbols, Everything) else _names(symbols)
+
+
+def _datasets(names: str | Dataset | Iterable[str | Dataset]) -> tuple[Dataset, ...]:
+    several = (names,) if isinstance(names, str | Dataset) else names
+    return tuple(dict.fromkeys(map(Dataset.parse, several)))
+
+
+def _composites(composites: Iterable[Composite]) -> tuple[Composite, ...]:
+    return tuple(composites)
+
+
+def _interval(name: str | Interval) -> Interval:
+    return Interval.parse(name)
+
+
+@attrs.frozen
+class Query:
+    """What the store should hold when the run is over.
+
+    `symbols` in the exchange's spelling or the unified one (`BTC/USDT:USDT`), or Everything(quote="USDT").
+    `start` and `end` are half-open: an aware datetime, a date (midnight UTC), ISO text, `20d` before now,
+    `now`, or UTC milliseconds. With `end="now"` the run catches up until nothing closed is missing.
+
+    Raises ConfigurationError for names that do not exist (with near matches) and for times that are none.
+
+    >>> Query(symbols="BTCUSDT", datasets="ohlcv", interval="1m", start="2026-06-01").end
+    'now'
+    """
+
+    symbols: tuple[str, ...] | Everything = attrs.field(converter=_symbols, kw_only=True)
+    datasets: tuple[Dataset, ...] = attrs.field(default="ohlcv", converter=_datasets, kw_only=True)
+    interval: Interval = attrs.field(default=Interval.parse("1m"), converter=_interval, kw_only=True)
+    start: Moment = attrs.field(kw_only=True)
+    end: Moment = attrs.field(default="now", kw_only=True)
+    composites: tuple[Composite, ...] = attrs.field(default=(), converter=_composites, kw_only=True)
+
+    def span(self, now: int) -> Span:
+        """Return the span that is wanted, in UTC milliseconds; raises ConfigurationError for a wrong one."""
+        start, end = moment("start", self.start, now), moment("end", self.end, now)
+        if end > now + 1000:
+            raise ConfigurationError(f"end: {self.end} is in the future; leave it out or write now")
+        check_order(start, end)
+        return Span(start, end)
+
+    def check(self, exchange: Exchange, now: int) -> None:
+        """Refuse what is certain to fail at this exchange, before anything is sent."""
+        self.span(now)
+        if isinstance(self.symbols, tuple) and not all(self.symbols):
+            raise ConfigurationError("symbols: an empty name is none; leave it out")
+        if not self.symbols and not self.composites:
+            raise ConfigurationError("symbols: none given; name some, or ask for Everything(quote='USDT')")
+        if not self.datasets:
+            raise ConfigurationError("datasets: none given; name some, such as ohlcv")
+        if self.interval.is_event and not all(dataset.event for dataset in self.datasets):
+            raise ConfigurationError("interval: 'event' is for datasets of events; write 1m or like it")
+        for dataset in self.datasets:
+            exchange.endpoint(dataset).check_interval(self.interval)
+        if self.composites and "ohlcv" not in {dataset.name for dataset in self.datasets}:
+            raise ConfigurationError("composites: are made of ohlcv; add it to the datasets")
+        for composite in self.composites:
+            if len(composite.members) < 2 or len(set(composite.members)) != len(composite.members):
+                raise ConfigurationError(
+                    f"composites: {composite.symbol} needs two or more different members"
+                )
+            if composite.symbol in composite.members:
+                raise ConfigurationError(f"composites: {composite.symbol} cannot be a member of itself")
+
+
+@attrs.frozen
+class Settings:
+    """How a run goes about its work; the defaults suit most.
+
+    `concurrency` requests are in flight at most. Rows are gathered into batches of about `batch_rows`, one
+    transaction each. `deadline` bounds one request, `heartbeat` is the pause between Heartbeat events, both
+    in seconds; `catch_ups` bounds how many times a run that reads up to now looks for newly closed rows.
+    """
+
+    concurrency: int = attrs.field(default=32, validator=attrs.validators.ge(1))
+    batch_rows: int = attrs.field(default=20_000, validator=attrs.validators.ge(1))
+    retries: Retries = attrs.field(factory=Retries)
+    deadline: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
+    heartbeat: float = attrs.field(default=10.0, validator=attrs.validators.gt(0))
+    catch_ups: int = attrs.field(default=20, validator=attrs.validators.ge(1))

@@ -1,0 +1,304 @@
+"""The loop: everything that happens in a run, from top to bottom.
+
+    wanted − covered = missing → requests → pages → rows + coverage, one transaction
+
+A run prepares the sink, asks the exchange for its clock and its listing, and then fills what is missing,
+round after round, until nothing closed is missing. Composite series follow from the store. Whatever ends a
+run early, everything committed is right, and the report says what is not there and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from time import monotonic
+
+import anyio
+import attrs
+from anyio import from_thread, to_thread
+
+from marketfetch.arithmetic.planning import Chunk, Gap, Means, plan
+from marketfetch.arithmetic.quality import inspect
+from marketfetch.engine.account import Books
+from marketfetch.engine.asking import Asker
+from marketfetch.engine.beginnings import Beginnings
+from marketfetch.engine.deriving import Derivation, derive
+from marketfetch.engine.gathering import Gatherer
+from marketfetch.engine.lanes import Done, Lanes, open_lanes
+from marketfetch.engine.query import Everything, Query, Settings
+from marketfetch.engine.survey import Enrolment, Roll, ServerTime, ask_listing, ask_time
+from marketfetch.engine.symbols import Listing
+from marketfetch.engine.wanting import aim, find_gaps
+from marketfetch.errors import (
+    BadSymbol,
+    ConfigurationError,
+    FetchError,
+    MarketfetchError,
+    PaginationError,
+    RestrictedLocation,
+)
+from marketfetch.exchange import Exchange
+from marketfetch.protocols import Fetcher, ProxyPool, Sink, Store
+from marketfetch.values.events import (
+    BatchWritten,
+    Heartbeat,
+    Listener,
+    PageFetched,
+    RoundPlanned,
+    RunFinished,
+)
+from marketfetch.values.http import Response
+from marketfetch.values.pages import Batch, Page
+from marketfetch.values.report import Report
+from marketfetch.values.series import Slice
+from marketfetch.values.spans import SpanSet
+from marketfetch.values.times import Clock
+
+__all__ = ["Job", "Run"]
+
+
+@attrs.frozen(eq=False)
+class Job:
+    """Everything a run needs; nothing is looked up elsewhere."""
+
+    exchange: Exchange
+    query: Query
+    sink: Sink
+    pool: ProxyPool
+    fetcher: Fetcher
+    settings: Settings
+    clock: Clock
+    emit: Listener
+    deliver: Done
+    """Receives every durable batch and may take its time: the sink waits for it."""
+
+    def check(self) -> None:
+        """Refuse what is certain to fail, before anything is sent."""
+        self.query.check(self.exchange, self.clock())
+        if self.query.composites and not isinstance(self.sink, Store):
+            raise ConfigurationError(
+                "composites: need a sink that can be read back, such as DuckDB or PostgreSQL"
+            )
+
+
+class Run:
+    """One run of a Job; execute it once."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._books = Books()
+        self._roll = Roll()
+        self._time = ServerTime()
+        self._started = monotonic()
+
+    async def execute(self) -> Report:
+        """Do the whole job and return the report.
+
+        Raises the one error that made going on pointless, with `.report` telling what was done.
+        """
+        self._started = monotonic()
+        try:
+            with _single_failure():
+                async with self._heartbeat():
+                    await self._everything()
+        except MarketfetchError as error:
+            error.report = self.report(str(error))
+            self._job.emit(RunFinished(error.report))
+            raise
+        report = self.report()
+        self._job.emit(RunFinished(report))
+        return report
+
+    def report(self, stopped: str = "the run was stopped before this was asked") -> Report:
+        """Say what was done so far; `stopped` is the reason for what was not even tried."""
+        duration = monotonic() - self._started
+        return self._books.report(self._job.pool.statistics(), duration=duration, stopped=stopped)
+
+    async def _everything(self) -> None:
+        job = self._job
+        job.check()
+        await to_thread.run_sync(job.sink.prepare, job.query.datasets)
+        if not await self._all_held():
+            await self._fill()
+        await self._derive()
+
+    async def _all_held(self) -> bool:
+        """Whether the store has everything already: then the exchange is not asked at all."""
+        if isinstance(self._job.query.symbols, Everything):
+            return False
+        await self._enrol(Listing.of(()))
+        self._aim()
+        return not self._gaps()
+
+    async def _enrol(self, listing: Listing) -> None:
+        job = self._job
+        enrolment = Enrolment(job.query, job.exchange, job.sink, self._books, job.emit)
+        self._roll = await enrolment.enrol(listing)
+
+    def _aim(self) -> None:
+        """Set what is wanted, by the server's time."""
+        now = self._job.clock() + self._time.offset
+        span = self._job.query.span(now)
+        for account in self._books.accounts.values():
+            aim(account, self._job.exchange.endpoint(account.series.dataset), span, now)
+
+    def _gaps(self) -> list[Gap]:
+        egresses = max(1, len(self._job.pool.statistics()))
+        means = Means(egresses, self._job.settings.concurrency, self._time.latency)
+        return find_gaps(self._roll.fetched, self._job.exchange, means)
+
+    async def _fill(self) -> None:
+        """Fetch what is missing, then what has closed meanwhile, until nothing closed is missing."""
+        job, failure = self._job, None
+        async with job.fetcher.session():
+            asker = Asker(job.exchange, job.fetcher, job.pool, job.settings, self._books, job.emit)
+            self._time = await ask_time(asker)
+            await self._enrol(await ask_listing(asker))
+            async with open_lanes(job.sink, job.settings.retries, self._durable) as lanes:
+                try:
+                    with _single_failure():
+                        await self._rounds(asker, lanes)
+                except FetchError as error:
+                    failure = error  # kept until the lanes have written all that was fetched
+        if failure is not None:
+            raise failure
+
+    async def _rounds(self, asker: Asker, lanes: Lanes) -> None:
+        self._aim()
+        await Beginnings(asker, lanes, self._roll.instruments).find(self._roll.fetched)
+        for number in range(1, self._job.settings.catch_ups + 1):
+            gaps = self._gaps()
+            if not gaps:
+                return
+            rows = sum(gap.rows for gap in gaps)
+            self._books.rows_planned += rows
+            self._job.emit(RoundPlanned(number, len(gaps), rows))
+            await self._fetch(gaps, asker, lanes)
+            self._aim()
+
+    async def _fetch(self, gaps: Sequence[Gap], asker: Asker, lanes: Lanes) -> None:
+        """Fetch one round's gaps, as many pages side by side as there may be requests in flight."""
+        gatherer = Gatherer(self._job.settings.batch_rows)
+        parts = _hand_out(plan(gaps, self._job.settings.batch_rows), gatherer)
+        async with anyio.create_task_group() as group:
+            for _ in range(self._job.settings.concurrency):
+                group.start_soon(self._work, parts, asker, gatherer, lanes)
+
+    async def _work(self, parts: Iterator[Slice], asker: Asker, gatherer: Gatherer, lanes: Lanes) -> None:
+        """Take a slice, see it through with everything it leaves over, take the next."""
+        for part in parts:
+            pending = [part]
+            while pending:
+                batch, left = await self._see_to(pending.pop(), asker, gatherer)
+                pending += left
+                if batch is not None:
+                    await lanes.put(batch)
+            batch = gatherer.finish(part)
+            if batch is not None:
+                await lanes.put(batch)
+
+    async def _see_to(
+        self, part: Slice, asker: Asker, gatherer: Gatherer
+    ) -> tuple[Batch | None, Sequence[Slice]]:
+        """Ask for one slice; returns a batch if one became ready, and the slices it leaves over."""
+        account = self._books.accounts[part.series]
+        if account.failed is not None:
+            return None, ()
+        try:
+            page = await self._page(part, asker)
+            settlement = self._job.exchange.endpoint(part.series.dataset).paginator.settle(part, page)
+        except RestrictedLocation:
+            raise
+        except BadSymbol as error:
+            account.failed = str(error)
+            return None, ()
+        except (FetchError, PaginationError) as error:
+            account.lose(SpanSet.of(part.span), f"{type(error).__name__}: {error}")
+            return None, ()
+        account.settle(page, settlement)
+        return gatherer.add(part, page, settlement), settlement.remaining
+
+    async def _page(self, part: Slice, asker: Asker) -> Page:
+        endpoint = self._job.exchange.endpoint(part.series.dataset)
+
+        def read(response: Response) -> Page:
+            return inspect(endpoint.decode(response.body, part), part)
+
+        page, egress = await asker.ask(endpoint.request(part), read)
+        rows = len(page.columns)
+        self._books.rows_by_egress[egress] += rows
+        self._job.emit(PageFetched(part.series, egress, rows, page.rejected))
+        return page
+
+    async def _derive(self) -> None:
+        """Compute composite series from the store."""
+        store = self._job.sink
+        if not self._roll.composites or not isinstance(store, Store):
+            return
+        derivations = [
+            Derivation(account.series, members, account.wanted) for account, members in self._roll.composites
+        ]
+        for account, members in self._roll.composites:
+            account.failed = f"not known of every member ({', '.join(member.symbol for member in members)})"
+
+        def done(batch: Batch) -> None:
+            from_thread.run(self._durable, batch)
+
+        await to_thread.run_sync(derive, store, derivations, self._job.settings.batch_rows, done)
+
+    async def _durable(self, batch: Batch) -> None:
+        self._books.accounts[batch.series].written(batch)
+        self._job.emit(BatchWritten(batch))
+        await self._job.deliver(batch)
+
+    @asynccontextmanager
+    async def _heartbeat(self) -> AsyncIterator[None]:
+        """Tell every few seconds how far the run is."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._beat)
+            yield
+            group.cancel_scope.cancel()
+
+    async def _beat(self) -> None:
+        books = self._books
+        while True:
+            await anyio.sleep(self._job.settings.heartbeat)
+            self._job.emit(
+                Heartbeat(
+                    elapsed=monotonic() - self._started,
+                    rows_fetched=books.rows_fetched,
+                    rows_written=books.rows_written,
+                    rows_planned=books.rows_planned,
+                    requests=books.requests,
+                    egresses=books.egresses(self._job.pool.statistics()),
+                )
+            )
+
+
+def _hand_out(chunks: Iterator[Chunk], gatherer: Gatherer) -> Iterator[Slice]:
+    """Yield slices one by one; all workers share this iterator."""
+    for chunk in chunks:
+        gatherer.begin(chunk)
+        yield from chunk.parts
+
+
+@contextmanager
+def _single_failure() -> Iterator[None]:
+    """Let a failure out of nested task groups as itself; further ones go along as notes."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        failures = list(_leaves(group))
+        chosen = next((failure for failure in failures if isinstance(failure, MarketfetchError)), failures[0])
+        for other in failures:
+            if other is not chosen:
+                chosen.add_note(f"at the same time: {type(other).__name__}: {other}")
+        raise chosen from chosen.__cause__
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for inner in group.exceptions:
+        if isinstance(inner, BaseExceptionGroup):
+            yield from _leaves(inner)
+        else:
+            yield inner

@@ -1,0 +1,174 @@
+"""Every exception of marketfetch, named by what to do next.
+
+    MarketfetchError
+    ├── ConfigurationError        fix the call; nothing was sent (also a ValueError)
+    │   └── AdapterError          fix the Exchange subclass; raised when the class is created
+    ├── FetchError                one request failed; .egress and .attempt say where and when
+    │   ├── RetryableError        asking again can help
+    │   │   ├── TransportError    the wire broke: connect, TLS, reset, truncated body
+    │   │   ├── RequestTimeout    no complete answer within the deadline
+    │   │   ├── ProxyError        the proxy refused or broke: lease another egress
+    │   │   ├── RateLimitExceeded the exchange said "slow down" to this egress; .retry_after
+    │   │   ├── Banned            the exchange shut this egress out; .until
+    │   │   ├── ExchangeNotAvailable   overload, maintenance, gateway errors
+    │   │   └── DecodeError       the answer is not what the endpoint documents
+    │   └── FatalFetchError       asking again cannot help
+    │       ├── BadSymbol         the exchange does not know the symbol
+    │       ├── BadRequest        the exchange rejects a parameter
+    │       └── RestrictedLocation     a legal or regional refusal: surfaced, never worked around
+    ├── PaginationError           an exchange made no progress; going on would loop for ever
+    └── SinkError                 a store cannot be used or a batch could not be made durable
+        └── SinkUnavailable       the store may come back: connection lost, deadlock, timeout
+
+No message, attribute or chained cause of these carries a credential.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the floor above, needed by no code here
+    from marketfetch.values.report import Report
+
+__all__ = [
+    "AdapterError",
+    "BadRequest",
+    "BadSymbol",
+    "Banned",
+    "ConfigurationError",
+    "DecodeError",
+    "ExchangeNotAvailable",
+    "FatalFetchError",
+    "FetchError",
+    "MarketfetchError",
+    "PaginationError",
+    "ProxyError",
+    "RateLimitExceeded",
+    "RequestTimeout",
+    "RestrictedLocation",
+    "RetryableError",
+    "SinkError",
+    "SinkUnavailable",
+    "TransportError",
+    "unknown",
+]
+
+
+class MarketfetchError(Exception):
+    """Root of everything this library raises on purpose.
+
+    When it ends a run, `report` is the run's Report: what was done, and what is missing.
+    """
+
+    report: Report | None = None
+
+
+class ConfigurationError(MarketfetchError, ValueError):
+    """The call is wrong and nothing was sent: the message names the argument and the remedy."""
+
+
+class AdapterError(ConfigurationError):
+    """An Exchange or Endpoint subclass is incomplete; raised when the class is created."""
+
+
+class FetchError(MarketfetchError):
+    """One request failed.
+
+    `egress` is the display name of where it left from and `attempt` its count, both set by the engine.
+    """
+
+    egress: str | None = None
+    attempt: int | None = None
+
+
+class RetryableError(FetchError):
+    """Asking again can help, on another egress if one is free."""
+
+
+class TransportError(RetryableError):
+    """The wire broke: connect, TLS, reset, or a body shorter than announced."""
+
+
+class RequestTimeout(RetryableError):
+    """No complete answer arrived within the deadline."""
+
+
+class ProxyError(RetryableError):
+    """The proxy refused or broke the request: the egress rests and another one is leased."""
+
+
+class RateLimitExceeded(RetryableError):
+    """The exchange asks this egress to slow down.
+
+    `retry_after` is the wait in seconds that it named, or None where it named none.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Banned(RetryableError):
+    """The exchange shut this egress out; others may go on.
+
+    `until` is the end of the ban in UTC milliseconds, or None where the exchange named none.
+    """
+
+    def __init__(self, message: str, *, until: int | None = None) -> None:
+        super().__init__(message)
+        self.until = until
+
+
+class ExchangeNotAvailable(RetryableError):
+    """Overload, maintenance or a gateway error at the exchange."""
+
+
+class DecodeError(RetryableError):
+    """The answer is not what the endpoint documents; nothing of it was stored."""
+
+
+class FatalFetchError(FetchError):
+    """Asking again cannot help."""
+
+
+class BadSymbol(FatalFetchError):
+    """The exchange does not know the symbol, or does not serve it on this endpoint."""
+
+
+class BadRequest(FatalFetchError):
+    """The exchange rejects a parameter: a fault of the adapter or of the query."""
+
+
+class RestrictedLocation(FatalFetchError):
+    """The exchange refuses this location for legal reasons; it is not asked again from elsewhere."""
+
+
+class PaginationError(MarketfetchError):
+    """An exchange answered without making progress; going on would loop for ever."""
+
+
+class SinkError(MarketfetchError):
+    """A store cannot be used as asked, or a batch could not be made durable."""
+
+
+class SinkUnavailable(SinkError):
+    """The store failed in a way that may pass: connection lost, deadlock, timeout."""
+
+
+def unknown(argument: str, found: object, known: Iterable[str]) -> ConfigurationError:
+    """Make the error for a name that is not among the known ones, with its near matches.
+
+    >>> print(unknown("exchange", "binance-usd", ["binance-spot", "binance-usdm", "okx"]))
+    exchange: 'binance-usd' is unknown; did you mean 'binance-usdm' or 'binance-spot'?
+    """
+    names = sorted(known)
+    near = get_close_matches(str(found), names, n=3, cutoff=0.6)
+    if near:
+        remedy = f"did you mean {' or '.join(map(repr, near))}?"
+    elif len(names) > 12:
+        remedy = f"there are {len(names)} to choose from, such as {', '.join(names[:5])}"
+    else:
+        remedy = f"choose one of {', '.join(names)}" if names else "none is available"
+    return ConfigurationError(f"{argument}: {found!r} is unknown; {remedy}")

@@ -1,0 +1,223 @@
+"""What an adapter subclasses: Exchange and Endpoint. Declarations and pure functions, no I/O.
+
+| member | required | what it is |
+|---|---|---|
+| `Endpoint.dataset` | yes | which dataset it serves, such as `ohlcv` |
+| `Endpoint.intervals` | yes, but for event datasets | our interval names → the exchange's |
+| `Endpoint.page_sizes` | yes | sensible page sizes, ascending; the last is the most it serves |
+| `Endpoint.request(part)` | yes | the Request for one Slice |
+| `Endpoint.decode(body, part)` | yes | the answer's bytes → Decoded columns |
+| `Endpoint.cost(rows)` | yes | what a page of so many rows costs, and from which limit pool |
+| `Endpoint.paginator` | no: windows | `TimeWindows` or `Cursor`, or your own |
+| `Endpoint.first(series, start)` | no | the Request whose first row is the oldest at or after start |
+| `Endpoint.lag`, `Endpoint.reach` | no | publication delay and depth of history, ms |
+| `Exchange.name`, `base_url`, `endpoints` | yes | |
+| `Exchange.check(response)` | no: HTTP status | raises for answers that are errors |
+| `Exchange.time_request`, `decode_time` | no | the server's clock |
+| `Exchange.listing_requests`, `decode_listing` | no | the symbols there are |
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import attrs
+
+from marketfetch.arithmetic.decoding import Decoded, excerpt
+from marketfetch.arithmetic.paging import TimeWindows
+from marketfetch.arithmetic.retry import retry_after
+from marketfetch.errors import (
+    AdapterError,
+    BadRequest,
+    Banned,
+    ConfigurationError,
+    ExchangeNotAvailable,
+    RateLimitExceeded,
+    RestrictedLocation,
+    unknown,
+)
+from marketfetch.protocols import Paginator
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.http import Cost, Request, Response
+from marketfetch.values.intervals import Interval
+from marketfetch.values.series import Instrument, Series, Slice
+
+__all__ = ["Endpoint", "Exchange"]
+
+_REFUSES_LOCATION = re.compile(
+    rb"restricted location|block access from your country|your (country|region)", re.IGNORECASE
+)
+
+
+class Endpoint:
+    """One dataset of one exchange: Slice → Request, and the answer's bytes → columns.
+
+    Declare the attributes and write `cost`, `request` and `decode`; the class is checked when it is
+    created. A base class shared by several endpoints says `abstract=True` in its class line.
+    """
+
+    dataset: ClassVar[str]
+    intervals: ClassVar[Mapping[str, str]] = {}
+    page_sizes: ClassVar[Sequence[int]]
+    paginator: ClassVar[Paginator] = TimeWindows()
+    lag: ClassVar[int] = 0
+    """Milliseconds after its close until a row is published for good."""
+    reach: ClassVar[int | None] = None
+    """How far back the endpoint serves, in milliseconds; None for everything."""
+
+    def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not abstract:
+            _check_endpoint(cls)
+
+    @property
+    def kind(self) -> Dataset:
+        """The dataset with its columns."""
+        return Dataset.parse(self.dataset)
+
+    def cost(self, rows: int) -> Cost:
+        """What a page of at most so many rows costs, and which limit pool counts it."""
+        raise AdapterError(f"{type(self).__name__}: write cost(rows)")
+
+    def request(self, part: Slice) -> Request:
+        """The request whose answer holds the rows of `part`, at most `part.rows` of them."""
+        raise AdapterError(f"{type(self).__name__}: write request(part)")
+
+    def decode(self, body: bytes, part: Slice) -> Decoded:
+        """Turn the bytes of a good answer into columns; raises DecodeError when they are not that."""
+        raise AdapterError(f"{type(self).__name__}: write decode(body, part)")
+
+    def first(self, series: Series, start: int) -> Request | None:
+        """The request whose only row is the oldest one at or after `start`; None if there is no such request.
+
+        With it a series that begins late costs one request instead of one for each empty page.
+        """
+        return None
+
+    def theirs(self, interval: Interval) -> str:
+        """The exchange's own name of an interval."""
+        return self.intervals[interval.name]
+
+    def check_interval(self, interval: Interval) -> None:
+        """Raise ConfigurationError, naming what there is, for an interval that is not served."""
+        if not self.kind.event and interval.name not in self.intervals:
+            raise ConfigurationError(
+                f"interval: {interval.name!r} is not served for {self.dataset};"
+                f" choose one of {', '.join(self.intervals)}"
+            )
+
+
+class Exchange:
+    """A venue: where it is, what it serves, and how it says no.
+
+    `base_url` replaces the public host, for a mirror, a gateway or a simulated exchange. Raises
+    ConfigurationError if it is not an http(s) URL.
+    """
+
+    name: ClassVar[str]
+    default_url: ClassVar[str]
+    endpoints: ClassVar[Sequence[type[Endpoint]]]
+
+    def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not abstract:
+            _check_exchange(cls)
+
+    def __init__(self, base_url: str | None = None) -> None:
+        url = (base_url or self.default_url).rstrip("/")
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ConfigurationError(
+                f"base_url: {url!r} is not an http(s) URL; write {self.default_url!r} or like it"
+            )
+        self.base_url = url
+        self._endpoints = {kind.dataset: kind() for kind in self.endpoints}
+
+    def endpoint(self, dataset: str | Dataset) -> Endpoint:
+        """Find the endpoint of a dataset; ConfigurationError naming what this exchange serves."""
+        name = Dataset.parse(dataset).name
+        if name not in self._endpoints:
+            raise unknown(f"dataset of {self.name}", name, self._endpoints)
+        return self._endpoints[name]
+
+    def at(self, request: Request) -> Request:
+        """Address a request to this exchange."""
+        return attrs.evolve(request, base_url=self.base_url)
+
+    def check(self, response: Response) -> None:
+        """Raise the error that an answer stands for; return for a good one.
+
+        By HTTP status: 451 and country blocks RestrictedLocation, 418 and other 403 Banned, 429
+        RateLimitExceeded, 408 and 5xx ExchangeNotAvailable, everything else but 2xx BadRequest. Exchanges
+        with error codes of their own override this and end with `super().check(response)`.
+        """
+        status, text = response.status, excerpt(response.body)
+        if 200 <= status < 300:
+            return
+        if status == 451 or (status == 403 and _REFUSES_LOCATION.search(response.body)):
+            raise RestrictedLocation(
+                f"{self.name} refuses this location for legal reasons ({text});"
+                " it will not be asked from elsewhere"
+            )
+        wait = retry_after(response.headers, response.received_at)
+        if status in {403, 418}:
+            until = None if wait is None else response.received_at + round(wait * 1000)
+            raise Banned(f"{self.name} shut this address out (HTTP {status})", until=until)
+        if status == 429:
+            raise RateLimitExceeded(f"{self.name} asks to slow down (HTTP 429)", retry_after=wait)
+        if status == 408 or status >= 500:
+            raise ExchangeNotAvailable(f"{self.name} is not available (HTTP {status}): {text}")
+        raise BadRequest(f"{self.name} rejects the request (HTTP {status}): {text}")
+
+    def time_request(self) -> Request | None:
+        """The request for the server's clock, or None: then the local clock decides what is closed."""
+        return None
+
+    def decode_time(self, body: bytes) -> int:
+        """Read the server's clock, UTC milliseconds."""
+        raise AdapterError(f"{type(self).__name__}: write decode_time(body) to go with time_request")
+
+    def listing_requests(self) -> Sequence[Request]:
+        """The requests for the symbols there are; none if the exchange publishes no listing."""
+        return ()
+
+    def decode_listing(self, body: bytes) -> Iterable[Instrument]:
+        """Read one part of the listing."""
+        raise AdapterError(f"{type(self).__name__}: write decode_listing(body) to go with listing_requests")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.base_url!r})"
+
+
+def _check_endpoint(cls: type[Endpoint]) -> None:
+    absent = [name for name in ("dataset", "page_sizes") if not hasattr(cls, name)]
+    absent += [
+        name for name in ("cost", "request", "decode") if getattr(cls, name) is getattr(Endpoint, name)
+    ]
+    if absent:
+        raise AdapterError(f"{cls.__name__} lacks {', '.join(absent)}; see the table in marketfetch.exchange")
+    try:
+        kind = Dataset.parse(cls.dataset)
+        for name in cls.intervals:
+            Interval.parse(name)
+    except ConfigurationError as error:
+        raise AdapterError(f"{cls.__name__}: {error}") from None
+    if not kind.event and not cls.intervals:
+        raise AdapterError(
+            f"{cls.__name__} lacks intervals; map our names to the exchange's, such as {{'1m': '1m'}}"
+        )
+    sizes = list(cls.page_sizes)
+    if not sizes or sizes != sorted(set(sizes)) or sizes[0] < 1:
+        raise AdapterError(f"{cls.__name__}.page_sizes: {sizes} must be positive and ascending")
+
+
+def _check_exchange(cls: type[Exchange]) -> None:
+    absent = [name for name in ("name", "default_url", "endpoints") if not hasattr(cls, name)]
+    if absent:
+        raise AdapterError(f"{cls.__name__} lacks {', '.join(absent)}; see the table in marketfetch.exchange")
+    served = [endpoint.dataset for endpoint in cls.endpoints]
+    if len(set(served)) != len(served) or not served:
+        raise AdapterError(f"{cls.__name__}.endpoints must serve each dataset once, found {served}")

@@ -1,0 +1,153 @@
+"""What Binance's hosts have in common: kline rows, error codes, the listing's shape."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from marketfetch.adapter import (
+    BadRequest,
+    BadSymbol,
+    Banned,
+    Cost,
+    Decoded,
+    DecodeError,
+    Endpoint,
+    Exchange,
+    ExchangeNotAvailable,
+    LimitPool,
+    RateLimitExceeded,
+    Request,
+    Response,
+    RowLayout,
+    Series,
+    Slice,
+    parse_json,
+    retry_after,
+)
+
+__all__ = ["BinanceExchange", "Klines", "same_names"]
+
+_BANNED_UNTIL = re.compile(rb"banned until (\d{13})")
+_OVERLOADED = frozenset({-1000, -1001, -1006, -1007, -1008, -1016})
+_PRICES = {"open": 1, "high": 2, "low": 3, "close": 4}
+_FLOW = {"volume": 5, "quote_volume": 7, "trades": 8, "taker_buy_volume": 9, "taker_buy_quote_volume": 10}
+
+
+def same_names(names: str) -> Mapping[str, str]:
+    """Map interval names that Binance spells like everybody.
+
+    >>> same_names("1m 1M")
+    {'1m': '1m', '1M': '1M'}
+    """
+    return {name: name for name in names.split()}
+
+
+class Klines(Endpoint, abstract=True):
+    """Rows of twelve fields: open time, o, h, l, c, volume, close time, quote volume, trades, taker side.
+
+    A window is inclusive at both ends and compares with open times; rows ascend from its start.
+    """
+
+    path: ClassVar[str]
+    symbol_parameter: ClassVar[str] = "symbol"
+    intervals = same_names("1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d 3d 1w 1M")
+
+    def request(self, part: Slice) -> Request:
+        """Ask for one window; `limit` is always sent, since leaving it out costs more."""
+        window = {"startTime": part.span.start, "endTime": part.span.end - 1, "limit": part.rows}
+        return self._ask(part.series, window, part.rows)
+
+    def first(self, series: Series, start: int) -> Request:
+        """Ask without an end: the exchange skips ahead to the first row there is."""
+        return self._ask(series, {"startTime": start, "limit": 1}, 1)
+
+    def decode(self, body: bytes, part: Slice) -> Decoded:
+        """Decode kline rows; the fields that only trades have are used for `ohlcv` alone."""
+        columns = _PRICES | _FLOW if part.series.dataset.name == "ohlcv" else _PRICES
+        return RowLayout(columns, width=12).decode(body, part.series.dataset)
+
+    def name_for(self, series: Series) -> str:
+        """What the endpoint wants to be called with: the symbol, or its pair."""
+        return series.symbol
+
+    def _ask(self, series: Series, window: Mapping[str, int], rows: int) -> Request:
+        params: dict[str, str | int] = {
+            self.symbol_parameter: self.name_for(series),
+            "interval": self.theirs(series.interval),
+            **window,
+        }
+        return Request(self.path, params, cost=self.cost(rows))
+
+
+class BinanceExchange(Exchange, abstract=True):
+    """Error codes, clock and listing as all Binance hosts have them."""
+
+    prefix: ClassVar[str]
+    weight: ClassVar[LimitPool]
+    listing_weight: ClassVar[int]
+
+    def check(self, response: Response) -> None:
+        """Raise by Binance's codes: https://developers.binance.com, "Error Codes"."""
+        body = response.body
+        if response.status == 418 and (until := _BANNED_UNTIL.search(body)):
+            raise Banned(f"{self.name} banned this address", until=int(until[1]))
+        code = _error_code(body) if len(body) < 10_000 else 0
+        if code == -1003:
+            # The exchange's text names the caller's address: it is not repeated here.
+            if response.status == 418:
+                super().check(response)
+            wait = retry_after(response.headers, response.received_at)
+            raise RateLimitExceeded(f"{self.name} asks to slow down (code -1003)", retry_after=wait)
+        if code in _OVERLOADED:
+            raise ExchangeNotAvailable(f"{self.name} is overloaded or shutting down (code {code})")
+        if code in {-1121, -1122}:
+            raise BadSymbol(f"{self.name} does not serve this symbol (code {code})")
+        if code < 0 and response.status < 500:
+            message = parse_json(body).get("msg", "")
+            raise BadRequest(f"{self.name} rejects the request (code {code}): {message}")
+        super().check(response)
+
+    def time_request(self) -> Request:
+        """GET …/time."""
+        return Request(f"{self.prefix}/time", cost=self.costs(1))
+
+    def decode_time(self, body: bytes) -> int:
+        """Read `serverTime`."""
+        stamp = _object(body).get("serverTime")
+        if not isinstance(stamp, int):
+            raise DecodeError(f"serverTime is {stamp!r}, not milliseconds")
+        return stamp
+
+    def listing_requests(self) -> Sequence[Request]:
+        """GET …/exchangeInfo."""
+        return (Request(f"{self.prefix}/exchangeInfo", cost=self.costs(self.listing_weight)),)
+
+    def entries(self, body: bytes) -> list[Mapping[str, Any]]:
+        """Read `symbols` of an exchangeInfo answer."""
+        symbols = _object(body).get("symbols")
+        if not isinstance(symbols, list) or not all(isinstance(entry, dict) for entry in symbols):
+            raise DecodeError("exchangeInfo has no list of symbols")
+        return symbols
+
+    def costs(self, weight: int) -> Cost:
+        """A cost on the host's weight pool."""
+        return Cost(self.weight, weight)
+
+
+def _error_code(body: bytes) -> int:
+    if not body.lstrip().startswith(b"{"):
+        return 0
+    try:
+        code = _object(body).get("code", 0)
+    except DecodeError:
+        return 0
+    return code if isinstance(code, int) else 0
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    payload = parse_json(body)
+    if not isinstance(payload, dict):
+        raise DecodeError(f"expected an object, found {type(payload).__name__}")
+    return payload

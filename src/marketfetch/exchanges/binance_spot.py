@@ -1,0 +1,54 @@
+"""Binance spot, https://api.binance.com: klines.
+
+Limit per address: 6000 weight in each minute of the server's clock. A page of klines costs 2 whatever its
+size, so that the largest is always the best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from marketfetch.adapter import Cost, Instrument, LimitPool
+from marketfetch.exchanges.binance import BinanceExchange, Klines, same_names
+
+__all__ = ["BinanceSpot"]
+
+_WEIGHT = LimitPool("binance-spot weight", 6000, 60_000, "clock", used_header="x-mbx-used-weight-1m")
+
+
+class Ohlcv(Klines):
+    """GET /api/v3/klines."""
+
+    dataset = "ohlcv"
+    path = "/api/v3/klines"
+    intervals = same_names("1s 1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d 3d 1w 1M")
+    page_sizes = (1000,)
+
+    def cost(self, rows: int) -> Cost:
+        """Two units of weight for any page."""
+        return Cost(_WEIGHT, 2)
+
+
+class BinanceSpot(BinanceExchange):
+    """Binance spot.
+
+    >>> BinanceSpot().endpoint("ohlcv").page_sizes
+    (1000,)
+    """
+
+    name = "binance-spot"
+    default_url = "https://api.binance.com"
+    prefix = "/api/v3"
+    weight = _WEIGHT
+    listing_weight = 20
+    endpoints = (Ohlcv,)
+
+    def decode_listing(self, body: bytes) -> Iterable[Instrument]:
+        """Read the symbols; spot does not say when they were listed."""
+        for entry in self.entries(body):
+            yield Instrument(
+                symbol=entry["symbol"],
+                base=entry.get("baseAsset", ""),
+                quote=entry.get("quoteAsset", ""),
+                active=entry.get("status") == "TRADING",
+            )

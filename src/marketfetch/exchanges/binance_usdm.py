@@ -1,0 +1,227 @@
+"""Binance USDⓈ-M futures, https://fapi.binance.com: klines of four kinds, funding, open interest, ratios.
+
+Limits per address: 2400 weight in each minute of the server's clock for `/fapi`; 500 calls in five minutes
+for funding; 1000 calls in five minutes for `/futures/data`. The latter two send no used-weight header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+from marketfetch.adapter import (
+    Cost,
+    Cursor,
+    Decoded,
+    DecodeError,
+    Endpoint,
+    Instrument,
+    LimitPool,
+    ObjectLayout,
+    Request,
+    Series,
+    Slice,
+    parse_json,
+)
+from marketfetch.exchanges.binance import BinanceExchange, Klines, same_names
+
+__all__ = ["BinanceUsdm"]
+
+_MINUTE = 60_000
+_DAY = 24 * 60 * _MINUTE
+_NEVER = 4_133_404_800_000
+"""The delivery date of contracts that have none: the year 2100."""
+
+_WEIGHT = LimitPool("binance-usdm weight", 2400, _MINUTE, "clock", used_header="x-mbx-used-weight-1m")
+_FUNDING = LimitPool("binance-usdm funding", 500, 5 * _MINUTE)
+_STATISTICS = LimitPool("binance-usdm statistics", 1000, 5 * _MINUTE)
+
+
+class _UsdmKlines(Klines, abstract=True):
+    """The kline routes: https://developers.binance.com, "Kline/Candlestick Data" and its siblings."""
+
+    page_sizes = (99, 499, 1000, 1500)
+
+    def cost(self, rows: int) -> Cost:
+        """Weight by `limit`, at the documented edges: they are safe under the measured ones, too."""
+        tiers = ((100, 1), (500, 2), (1001, 5))
+        return Cost(_WEIGHT, next((weight for below, weight in tiers if rows < below), 10))
+
+
+class Ohlcv(_UsdmKlines):
+    """GET /fapi/v1/klines."""
+
+    dataset = "ohlcv"
+    path = "/fapi/v1/klines"
+
+
+class PremiumIndex(_UsdmKlines):
+    """GET /fapi/v1/premiumIndexKlines."""
+
+    dataset = "premium_index"
+    path = "/fapi/v1/premiumIndexKlines"
+
+
+class MarkPrice(_UsdmKlines):
+    """GET /fapi/v1/markPriceKlines."""
+
+    dataset = "mark_price"
+    path = "/fapi/v1/markPriceKlines"
+
+
+class IndexPrice(_UsdmKlines):
+    """GET /fapi/v1/indexPriceKlines: an index belongs to a pair, which dated contracts share."""
+
+    dataset = "index_price"
+    path = "/fapi/v1/indexPriceKlines"
+    symbol_parameter = "pair"
+
+    def name_for(self, series: Series) -> str:
+        """The pair: what stands before the delivery date."""
+        return series.symbol.split("_")[0]
+
+
+class FundingRate(Endpoint):
+    """GET /fapi/v1/fundingRate: events, oldest first from `startTime`, both ends inclusive.
+
+    A `Special` event (a dividend adjustment) may share its time with a regular one: it gets a column of
+    its own. `markPrice` is empty on old events.
+    """
+
+    dataset = "funding_rate"
+    page_sizes = (1000,)
+    paginator = Cursor()
+
+    def cost(self, rows: int) -> Cost:
+        """One of the funding pool's calls."""
+        return Cost(_FUNDING)
+
+    def request(self, part: Slice) -> Request:
+        """Ask for the events of a span."""
+        params: dict[str, str | int] = {
+            "symbol": part.series.symbol,
+            "startTime": part.span.start,
+            "endTime": part.span.end - 1,
+            "limit": part.rows,
+        }
+        return Request("/fapi/v1/fundingRate", params, cost=self.cost(part.rows))
+
+    def decode(self, body: bytes, part: Slice) -> Decoded:
+        """Decode events, regular and special ones of the same moment into one row."""
+        events = parse_json(body)
+        if not isinstance(events, list):
+            raise DecodeError(f"expected a list of events, found {type(events).__name__}")
+        moments: dict[Any, dict[str, Any]] = {}
+        for event in events:
+            if not isinstance(event, dict) or not isinstance(event.get("fundingTime"), int):
+                raise DecodeError(f"expected an event with fundingTime, found {str(event)[:80]}")
+            row = moments.setdefault(event["fundingTime"], {"fundingTime": event["fundingTime"]})
+            special = event.get("rateType", "Regular") == "Special"
+            row["specialRate" if special else "fundingRate"] = event.get("fundingRate")
+            row["markPrice"] = event.get("markPrice") or row.get("markPrice")
+        layout = ObjectLayout(
+            {"funding_rate": "fundingRate", "mark_price": "markPrice", "special_funding_rate": "specialRate"},
+            time="fundingTime",
+        )
+        rows = layout.gather(list(moments.values()), part.series.dataset)
+        return Decoded(rows.columns, undecodable=rows.undecodable, received=len(events))
+
+
+class _Statistics(Endpoint, abstract=True):
+    """GET /futures/data/…: statistics of the last 30 days; always asked with both ends.
+
+    The label of a row is kept as the exchange gives it: the end of the period for open interest and
+    account ratios, its start for taker volume.
+    """
+
+    route: ClassVar[str]
+    fields: ClassVar[Mapping[str, str]]
+    intervals = same_names("5m 15m 30m 1h 2h 4h 6h 12h 1d")
+    page_sizes = (500,)
+    lag = 10_000
+    reach = 30 * _DAY - 60 * _MINUTE
+
+    def cost(self, rows: int) -> Cost:
+        """One of the statistics pool's calls."""
+        return Cost(_STATISTICS)
+
+    def request(self, part: Slice) -> Request:
+        """Ask for one window."""
+        params: dict[str, str | int] = {
+            "symbol": part.series.symbol,
+            "period": self.theirs(part.series.interval),
+            "startTime": part.span.start,
+            "endTime": part.span.end - 1,
+            "limit": part.rows,
+        }
+        return Request(f"/futures/data/{self.route}", params, cost=self.cost(part.rows))
+
+    def decode(self, body: bytes, part: Slice) -> Decoded:
+        """Decode objects with a `timestamp`, a number or text."""
+        return ObjectLayout(self.fields, time="timestamp").decode(body, part.series.dataset)
+
+
+class OpenInterest(_Statistics):
+    """GET /futures/data/openInterestHist."""
+
+    dataset = "open_interest"
+    route = "openInterestHist"
+    fields: ClassVar = {"open_interest": "sumOpenInterest", "open_interest_value": "sumOpenInterestValue"}
+
+
+class LongShortRatio(_Statistics):
+    """GET /futures/data/globalLongShortAccountRatio: all accounts, not only the top traders."""
+
+    dataset = "long_short_ratio"
+    route = "globalLongShortAccountRatio"
+    fields: ClassVar = {
+        "long_short_ratio": "longShortRatio",
+        "long_account": "longAccount",
+        "short_account": "shortAccount",
+    }
+
+
+class TakerVolume(_Statistics):
+    """GET /futures/data/takerlongshortRatio."""
+
+    dataset = "taker_volume"
+    route = "takerlongshortRatio"
+    fields: ClassVar = {"buy_volume": "buyVol", "sell_volume": "sellVol", "buy_sell_ratio": "buySellRatio"}
+
+
+class BinanceUsdm(BinanceExchange):
+    """Binance USDⓈ-M futures.
+
+    >>> BinanceUsdm().endpoint("premium_index").cost(499).weight
+    2
+    """
+
+    name = "binance-usdm"
+    default_url = "https://fapi.binance.com"
+    prefix = "/fapi/v1"
+    weight = _WEIGHT
+    listing_weight = 1
+    endpoints = (
+        Ohlcv,
+        PremiumIndex,
+        MarkPrice,
+        IndexPrice,
+        FundingRate,
+        OpenInterest,
+        LongShortRatio,
+        TakerVolume,
+    )
+
+    def decode_listing(self, body: bytes) -> Iterable[Instrument]:
+        """Read the contracts, with the day they were listed and, once announced, the day they end."""
+        for entry in self.entries(body):
+            ends = entry.get("deliveryDate") or _NEVER
+            yield Instrument(
+                symbol=entry["symbol"],
+                base=entry.get("baseAsset", ""),
+                quote=entry.get("quoteAsset", ""),
+                settle=entry.get("marginAsset") or None,
+                listed_at=entry.get("onboardDate") or None,
+                delisted_at=ends if ends < _NEVER else None,
+                active=entry.get("status") == "TRADING",
+            )

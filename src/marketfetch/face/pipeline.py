@@ -1,0 +1,142 @@
+"""The pipeline for services: assemble the parts, await the report, or iterate over batches as they land."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+import attrs
+from anyio import create_memory_object_stream
+
+from marketfetch.engine.query import Query, Settings
+from marketfetch.engine.run import Job, Run
+from marketfetch.exchange import Exchange
+from marketfetch.face.plugins import exchange_from
+from marketfetch.fetchers.curl import CurlFetcher
+from marketfetch.protocols import Fetcher, ProxyPool, Sink, Writer
+from marketfetch.proxies.rotating import RotatingProxies
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.events import Event, Listener
+from marketfetch.values.pages import Batch
+from marketfetch.values.report import Report
+
+__all__ = ["PassThrough", "Pipeline"]
+
+
+def _wall_clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def _nowhere(batch: Batch) -> None:
+    """Batches of an awaited pipeline go to the sink and nowhere else."""
+
+
+class Pipeline:
+    """A query, a sink and what lies between them, ready to run.
+
+    `exchange` is a name (`binance-usdm`) or an Exchange, `sink` any Sink; without one the batches only pass
+    through, for those who iterate. `proxies` is a ProxyPool (default: the direct connection), `fetcher` a
+    Fetcher (default: CurlFetcher), `listeners` receive every event on the event loop.
+
+    `await pipeline` runs it and returns the Report; a pipeline may be run again, and asks only for what is
+    missing by then. Raises ConfigurationError at once for what cannot work, and while running the one
+    MarketfetchError that made going on pointless, its `.report` telling what was done.
+
+    >>> from marketfetch.sinks.memory import MemorySink
+    >>> query = Query(symbols="BTCUSDT", datasets="ohlcv", interval="1m", start="2026-06-01")
+    >>> Pipeline("binance-usdm", query, MemorySink())
+    <Pipeline binance-usdm ohlcv 1m into MemorySink>
+    """
+
+    def __init__(  # noqa: PLR0913  # the four seams, the query and the settings
+        self,
+        exchange: str | Exchange,
+        query: Query,
+        sink: Sink | None = None,
+        *,
+        proxies: ProxyPool | None = None,
+        fetcher: Fetcher | None = None,
+        settings: Settings | None = None,
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        self._listeners = list(listeners)
+        self._job = Job(
+            exchange=exchange_from(exchange),
+            query=query,
+            sink=sink if sink is not None else PassThrough(),
+            pool=proxies if proxies is not None else RotatingProxies(()),
+            fetcher=fetcher if fetcher is not None else CurlFetcher(),
+            settings=settings if settings is not None else Settings(),
+            clock=_wall_clock,
+            emit=self._emit,
+            deliver=_nowhere,
+        )
+        self._run = Run(self._job)
+        self._job.check()
+
+    def __await__(self) -> Generator[Any, None, Report]:
+        return self.run().__await__()
+
+    async def run(self) -> Report:
+        """Run and return the report; see the class for what is raised."""
+        self._run = Run(self._job)
+        return await self._run.execute()
+
+    def report(self) -> Report:
+        """Say what the last run has done so far, also after it was cancelled."""
+        return self._run.report()
+
+    async def __aiter__(self) -> AsyncGenerator[Batch]:
+        """Run, and yield every batch once it is durable; the run waits for a slow reader.
+
+        To stop early, leave the loop inside `contextlib.aclosing(aiter(pipeline))`: the run is then cancelled
+        in order. Errors of the run are raised from the loop.
+        """
+        send, receive = create_memory_object_stream[Batch](1)
+        self._run = Run(attrs.evolve(self._job, deliver=send.send))
+
+        async def run() -> None:
+            with send:
+                await self._run.execute()
+
+        # A task, not a task group: a generator may be closed from another task than the one it began in.
+        task = asyncio.create_task(run())
+        try:
+            with receive:
+                async for batch in receive:
+                    yield batch
+            await task
+        finally:
+            task.cancel()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([task])
+
+    def _emit(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener(event)
+
+    def __repr__(self) -> str:
+        names = "+".join(dataset.name for dataset in self._job.query.datasets)
+        sink = type(self._job.sink).__name__
+        return f"<Pipeline {self._job.exchange.name} {names} {self._job.query.interval} into {sink}>"
+
+
+class PassThrough:
+    """The sink of those who only iterate: it keeps nothing and remembers nothing."""
+
+    @property
+    def lanes(self) -> int:
+        """One writer."""
+        return 1
+
+    def prepare(self, datasets: Sequence[Dataset]) -> None:
+        """Nothing is needed."""
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        """Open a writer that lets batches pass."""
+        yield lambda _: None

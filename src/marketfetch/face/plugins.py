@@ -1,0 +1,40 @@
+"""Finding exchanges by name, through the entry points that everybody registers in."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+from marketfetch.errors import AdapterError, unknown
+from marketfetch.exchange import Exchange
+
+__all__ = ["exchange_from", "exchanges"]
+
+_GROUP = "marketfetch.exchanges"
+
+
+def exchanges() -> list[str]:
+    """Return the names of all exchanges installed, sorted.
+
+    >>> "binance-usdm" in exchanges()
+    True
+    """
+    return sorted(entry_points(group=_GROUP).names)
+
+
+def exchange_from(exchange: str | Exchange, base_url: str | None = None) -> Exchange:
+    """Return an exchange by name; one that is given as an object is returned as it is.
+
+    `base_url` replaces the public host. Raises ConfigurationError, with near matches, for an unknown name,
+    and AdapterError for an entry point that is not an Exchange.
+    """
+    if isinstance(exchange, Exchange):
+        return exchange if base_url is None else type(exchange)(base_url)
+    found = list(entry_points(group=_GROUP, name=exchange))
+    if not found:
+        raise unknown("exchange", exchange, exchanges())
+    kind = found[0].load()
+    if not (isinstance(kind, type) and issubclass(kind, Exchange)):
+        raise AdapterError(
+            f"exchange: the entry point {exchange!r} leads to {kind!r}, which is not an Exchange class"
+        )
+    return kind(base_url)

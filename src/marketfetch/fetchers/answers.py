@@ -1,0 +1,130 @@
+"""What libcurl hands back, put into our words: header lines and error codes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from http.client import responses
+
+import attrs
+from curl_cffi import CurlECode
+
+from marketfetch.errors import FetchError, ProxyError, RequestTimeout, TransportError
+from marketfetch.values.http import Egress
+from marketfetch.values.redaction import redact
+
+__all__ = ["Failure", "parse_headers", "proxy_refusal", "translate"]
+
+_TEXT = re.compile(r"curl: \(\d+\) (?P<text>.*?)\.? See https://curl\.se", re.DOTALL)
+
+# Before the request was on its way these mean that the proxy could not be reached or broke the tunnel;
+# later on the same codes only say that some connection broke, which happens to healthy proxies too.
+_CONNECTION_TROUBLE = frozenset({
+    CurlECode.COULDNT_CONNECT,
+    CurlECode.SSL_CONNECT_ERROR,
+    CurlECode.GOT_NOTHING,
+    CurlECode.SEND_ERROR,
+    CurlECode.RECV_ERROR,
+    CurlECode.WEIRD_SERVER_REPLY,
+})  # fmt: skip
+
+
+def parse_headers(lines: Iterable[bytes]) -> tuple[int, dict[str, str]]:
+    """Read the status and the headers (names in lower case) of the last answer in the lines.
+
+    Interim answers (1xx) come before it and are left out; trailers come after it and are taken in.
+    A header that is repeated is joined by commas. Status 0 means that there was no answer at all.
+
+    >>> parse_headers([b"HTTP/1.1 100 Continue", b"", b"HTTP/2 200 ", b"Date: today", b""])
+    (200, {'date': 'today'})
+    """
+    status, headers = 0, dict[str, str]()
+    for line in lines:
+        if line.startswith(b"HTTP/"):
+            status, headers = int(line.split(None, 2)[1]), {}
+            continue
+        name, colon, content = line.decode("latin-1").partition(":")
+        if colon:
+            name, content = name.lower(), content.strip()
+            headers[name] = f"{headers[name]}, {content}" if name in headers else content
+    return status, headers
+
+
+@attrs.frozen
+class Failure:
+    """What is known of a request that libcurl gave up.
+
+    `connect_status` is what the proxy answered to CONNECT (0: nothing), `was_sent` whether the connection
+    was ready to carry the request.
+    """
+
+    code: int
+    text: str
+    connect_status: int = 0
+    was_sent: bool = False
+
+
+def proxy_refusal(egress: Egress, status: int) -> ProxyError:
+    """Make the error for a proxy that answered itself instead of passing the request on.
+
+    >>> print(proxy_refusal(Egress("Proxy 3"), 407))
+    Proxy 3: the proxy answered 407 Proxy Authentication Required: check its user and password
+    """
+    phrase = responses.get(status, "")
+    remedy = {
+        402: "check that its subscription is paid",
+        403: "check that it allows this address and this host",
+        407: "check its user and password",
+        429: "it limits its clients; use fewer requests or more proxies",
+    }.get(status, "it cannot reach the exchange")
+    return ProxyError(f"{egress.name}: the proxy answered {status} {phrase}: {remedy}")
+
+
+def translate(failure: Failure, egress: Egress, max_body: int) -> FetchError:
+    """Make the error to raise; no credential of the egress is in it.
+
+    >>> translate(Failure(18, "curl: (18) 5 bytes missing. See https://curl.se"), Egress("Direct"), 1)
+    TransportError('Direct: the body ended too early (5 bytes missing)')
+    """
+    code, name = failure.code, egress.name
+    found = _TEXT.search(failure.text)
+    text = redact(found["text"]) if found else f"libcurl error {code}"
+    if egress.proxy is not None:
+        trouble = _proxy_trouble(failure, egress, text)
+        if trouble is not None:
+            return trouble
+    match code:
+        case CurlECode.OPERATION_TIMEDOUT:
+            return RequestTimeout(f"{name}: {text}")
+        case CurlECode.COULDNT_RESOLVE_HOST:
+            meaning = "the name of the exchange cannot be resolved"
+        case CurlECode.PARTIAL_FILE:
+            meaning = "the body ended too early"
+        case CurlECode.BAD_CONTENT_ENCODING:
+            meaning = "the body cannot be decompressed"
+        case CurlECode.FILESIZE_EXCEEDED:
+            meaning = f"the body is larger than max_body = {max_body} bytes"
+        case CurlECode.PEER_FAILED_VERIFICATION:
+            meaning = "the certificate is not trusted; hand an own CA over as certificate="
+        case _:
+            return TransportError(f"{name}: {text}")
+    return TransportError(f"{name}: {meaning} ({text})")
+
+
+def _proxy_trouble(failure: Failure, egress: Egress, text: str) -> ProxyError | None:
+    """Decide whether the proxy is to blame; libcurl's text is left out where it may quote the proxy URL."""
+    code, name = failure.code, egress.name
+    if failure.connect_status >= 300:
+        return proxy_refusal(egress, failure.connect_status)
+    if code == CurlECode.COULDNT_RESOLVE_PROXY:
+        return ProxyError(f"{name}: the proxy's host name cannot be resolved; check its address")
+    if code == CurlECode.PROXY:
+        return ProxyError(f"{name}: the SOCKS proxy refused ({text}); check its user, password and rules")
+    if code == CurlECode.PEER_FAILED_VERIFICATION:
+        return ProxyError(
+            f"{name}: a certificate is not trusted ({text}); if the proxy opens TLS, hand its CA over as "
+            "certificate="
+        )
+    if code in _CONNECTION_TROUBLE and not failure.was_sent:
+        return ProxyError(f"{name}: no connection through the proxy ({text}); check that it is up")
+    return None

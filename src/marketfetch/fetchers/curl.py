@@ -1,0 +1,174 @@
+"""The built-in transport: libcurl through curl-cffi, all requests of a session on one multi handle.
+
+curl-cffi's own `AsyncSession` sets every option anew for each request and wraps the answer in objects that
+nobody here looks at. Easy handles that keep their options do the same work in half the CPU time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Literal
+
+import anyio
+import attrs
+from curl_cffi import AsyncCurl, CurlError, CurlHttpVersion, CurlMOpt, CurlOpt, ffi, lib
+from curl_cffi.requests.impersonate import resolve_latest_browser_type
+
+from marketfetch.errors import ConfigurationError, FetchError, RequestTimeout, TransportError
+from marketfetch.fetchers.answers import parse_headers, proxy_refusal, translate
+from marketfetch.fetchers.certificates import trusted
+from marketfetch.fetchers.handles import Handle
+from marketfetch.values.http import Egress, Request, Response
+
+__all__ = ["CurlFetcher"]
+
+_HTTP_VERSIONS = {"1.1": CurlHttpVersion.V1_1, "2": CurlHttpVersion.V2TLS}
+_IDLE_CONNECTIONS = 500  # kept alive at most: half the file descriptors that a process usually has
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@attrs.define(kw_only=True, eq=False)
+class CurlFetcher:
+    """A Fetcher that looks like a browser on the wire; it needs asyncio, as curl-cffi does.
+
+    `connect_timeout` and `timeout` are seconds; the latter runs until the last byte. `certificate` is a PEM
+    file of authorities to trust besides the usual ones; certificates are always verified. `max_body` caps
+    the decompressed body, in bytes. Redirects are not followed, cookies not kept, and proxy settings of the
+    environment not heeded. A fetcher may serve several event loops, each in a session of its own.
+
+    >>> CurlFetcher(impersonate="firefox", timeout=20)
+    CurlFetcher(impersonate='firefox', http_version='1.1', connect_timeout=10.0, timeout=20, certificate=None,
+    max_body=67108864, compression=True)
+    """
+
+    impersonate: str = "chrome"
+    http_version: Literal["1.1", "2"] = attrs.field(
+        default="1.1", validator=attrs.validators.in_(_HTTP_VERSIONS)
+    )
+    connect_timeout: float = 10.0
+    timeout: float = 30.0
+    certificate: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
+    max_body: int = 64 * 1024 * 1024
+    compression: bool = True
+    _sessions: dict[asyncio.AbstractEventLoop, _Session] = attrs.field(factory=dict, init=False, repr=False)
+
+    @asynccontextmanager
+    async def session(self) -> AsyncGenerator[None]:
+        """Make fetching possible on the running event loop; leaving the block closes all connections.
+
+        Raises ConfigurationError under trio, for a second session on one loop, for an unknown browser and
+        for an unreadable `certificate`.
+        """
+        loop = _running_loop()
+        if loop in self._sessions:
+            raise ConfigurationError(
+                "this CurlFetcher has a session on this event loop; make another fetcher"
+            )
+        async with trusted(self.certificate) as authorities:
+            session = _Session(self, authorities)
+            try:
+                session.give_back(session.take())  # refuse an unknown browser here, not at the first request
+                self._sessions[loop] = session
+                yield
+            finally:
+                self._sessions.pop(loop, None)
+                await session.close()
+
+    async def fetch(self, request: Request, egress: Egress) -> Response:
+        """Make the request and return the complete answer, whatever its status.
+
+        Raises ProxyError where the proxy cannot be used or answers itself, else RequestTimeout or
+        TransportError. Cancelling closes the connection of this request and no other.
+        """
+        session = self._sessions.get(_running_loop())
+        if session is None:
+            raise ConfigurationError("fetch inside `async with fetcher.session():` on the same event loop")
+        handle = session.take()
+        handle.aim(request, egress)
+        sent_at = _now()
+        error = await self._perform(session, handle, egress)
+        if error is not None:
+            raise error  # outside of any `except`, so that no text of libcurl's hangs on as its context
+        received_at = _now()
+        status, headers = parse_headers(handle.lines)
+        body = b"".join(handle.body.chunks)
+        session.give_back(handle)
+        if status == 407 and egress.proxy is not None:
+            raise proxy_refusal(egress, status)
+        if status == 0:
+            raise TransportError(f"{egress.name}: the session was closed before the answer was complete")
+        return Response(status, headers, body, sent_at, received_at)
+
+    async def _perform(self, session: _Session, handle: Handle, egress: Egress) -> FetchError | None:
+        """Run the transfer; a handle that did not come through it well is not used again."""
+        complete = False
+        try:
+            with anyio.fail_after(self.timeout):  # transfers have been seen to outlive libcurl's own timeout
+                await session.multi.add_handle(handle.curl)
+            complete = True
+        except TimeoutError:
+            return RequestTimeout(f"{egress.name}: no complete answer within {self.timeout:g} s")
+        except CurlError as error:
+            return translate(handle.failure(error), egress, self.max_body)
+        finally:
+            if not complete:
+                session.discard(handle)
+        return None
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise ConfigurationError("CurlFetcher needs asyncio; under trio use another Fetcher") from None
+
+
+class _Session:
+    """The multi handle of one event loop with its connections, and the easy handles that are free."""
+
+    def __init__(self, fetcher: CurlFetcher, authorities: str) -> None:
+        self._browser: str = resolve_latest_browser_type(fetcher.impersonate)  # type: ignore[no-untyped-call]
+        self._options: dict[CurlOpt, str | int] = {
+            CurlOpt.HTTP_VERSION: _HTTP_VERSIONS[fetcher.http_version],
+            CurlOpt.PIPEWAIT: int(fetcher.http_version == "2"),  # rather share a connection being made
+            CurlOpt.ACCEPT_ENCODING: "gzip, deflate, br, zstd" if fetcher.compression else "identity",
+            CurlOpt.CONNECTTIMEOUT_MS: round(fetcher.connect_timeout * 1000),
+        }
+        self._authorities, self._max_body = authorities, fetcher.max_body
+        self._free: list[Handle] = []
+        self._open = True
+        self.multi = AsyncCurl(cacert=authorities)
+        # AsyncCurl.setopt passes a pointer where libcurl wants the number, which then has no effect. Without
+        # it libcurl keeps four connections per running transfer, and rotating proxies reconnect all the time.
+        lib.curl_multi_setopt(
+            self.multi._curlm,  # noqa: SLF001
+            CurlMOpt.MAXCONNECTS,
+            ffi.cast("void*", _IDLE_CONNECTIONS),
+        )
+
+    def take(self) -> Handle:
+        if self._free:
+            return self._free.pop()
+        return Handle(self._browser, self._options, authorities=self._authorities, max_body=self._max_body)
+
+    def give_back(self, handle: Handle) -> None:
+        handle.clear()
+        self._free.append(handle)
+
+    def discard(self, handle: Handle) -> None:
+        if self._open:
+            self.multi.remove_handle(handle.curl)
+        handle.curl.close()
+
+    async def close(self) -> None:
+        self._open = False
+        await self.multi.close()  # type: ignore[no-untyped-call]
+        for handle in self._free:
+            handle.curl.close()

@@ -1,0 +1,154 @@
+"""The four seams of marketfetch: what a caller may replace, with promises and failures.
+
+Anything with these methods will do; nothing needs to be inherited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Protocol, runtime_checkable
+
+import attrs
+
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.http import Egress, Request, Response
+from marketfetch.values.pages import Batch, Columns, Page
+from marketfetch.values.report import EgressReport
+from marketfetch.values.series import Coverage, Series, Slice
+from marketfetch.values.spans import Span, SpanSet
+
+__all__ = ["Fetcher", "Lease", "Paginator", "ProxyPool", "Settlement", "Sink", "Store", "Writer"]
+
+
+class Fetcher(Protocol):
+    """The transport: one Request through one egress gives one Response.
+
+    (OpenBB uses the word for an adapter; here it is the thing that moves bytes.) The engine enters it
+    once on its event loop, calls `fetch` from many tasks at a time and leaves it when the run ends.
+    """
+
+    def session(self) -> AbstractAsyncContextManager[object]:
+        """Open what is needed for many requests; everything is closed again when the block is left."""
+        ...
+
+    async def fetch(self, request: Request, egress: Egress) -> Response:
+        """Make the request and return the complete answer, whatever its HTTP status.
+
+        Raises TransportError, RequestTimeout or ProxyError. Cancelling leaves no connection half used.
+        """
+        ...
+
+
+class Lease(Protocol):
+    """An egress borrowed for one request, the cost of the request already taken from its budget."""
+
+    @property
+    def egress(self) -> Egress:
+        """Where the request shall leave from."""
+        ...
+
+    def answered(self, response: Response) -> None:
+        """Tell the pool what came back: its headers correct the budgets, its clock the windows."""
+        ...
+
+    def failed(self, error: Exception) -> None:
+        """Tell the pool why there was no use in the answer: it rests or quarantines the egress."""
+        ...
+
+
+class ProxyPool(Protocol):
+    """Chooses where each request leaves from, within the published limits of every address."""
+
+    def lease(self, request: Request) -> AbstractAsyncContextManager[Lease]:
+        """Wait for the egress that can serve soonest and hold it for one request.
+
+        The budget of the leased egress has room for `request.cost`. Raises ProxyError when no egress is
+        left that could ever serve, naming the last cause.
+        """
+        ...
+
+    def statistics(self) -> Sequence[EgressReport]:
+        """Return a snapshot of what each egress has done so far."""
+        ...
+
+
+@attrs.frozen
+class Settlement:
+    """What a page settled about its slice.
+
+    `present` moments have rows in the page; `empty` ones are confirmed to have none; `remaining` slices
+    are still to be asked; `lost` moments were given up, for the `reason`.
+    """
+
+    present: SpanSet
+    empty: SpanSet = attrs.field(factory=SpanSet)
+    remaining: tuple[Slice, ...] = ()
+    lost: SpanSet = attrs.field(factory=SpanSet)
+    reason: str = ""
+
+
+class Paginator(Protocol):
+    """Cuts a span into requests and says what a page leaves over. Pure: no I/O, no clock, no state."""
+
+    @property
+    def chained(self) -> bool:
+        """Whether the next request is only known after the page before it."""
+        ...
+
+    def split(self, whole: Slice) -> Iterable[Slice]:
+        """Cut a slice into those that can be asked right now, each of at most `whole.rows` rows."""
+        ...
+
+    def settle(self, part: Slice, page: Page) -> Settlement:
+        """Say what a page proves. The union of all parts of the answer is exactly `part.span`.
+
+        Raises PaginationError when asking on would make no progress.
+        """
+        ...
+
+
+Writer = Callable[[Batch], None]
+"""Makes a batch durable before it returns; raises SinkError, or SinkUnavailable where it may pass."""
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Where batches go. Blocking code: the engine runs it in threads, never on the event loop."""
+
+    @property
+    def lanes(self) -> int:
+        """How many writers may work side by side; all batches of one series go to the same one."""
+        ...
+
+    def prepare(self, datasets: Sequence[Dataset]) -> None:
+        """Check and set up what these datasets need, before anything is fetched.
+
+        Raises ConfigurationError or SinkError naming the remedy: unreachable, not writable, wrong columns.
+        """
+        ...
+
+    def writer(self) -> AbstractContextManager[Writer]:
+        """Open a writer: opened, used and closed on one thread of its own.
+
+        Rows and coverage of a batch become durable together. Writing is idempotent and non-destructive:
+        a NULL never overwrites a value, and an identical row changes nothing.
+        """
+        ...
+
+
+@runtime_checkable
+class Store(Sink, Protocol):
+    """A sink that remembers: it knows what is covered, and rows can be read back."""
+
+    def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
+        """Return what is known of each of the given series; an empty Coverage where nothing is."""
+        ...
+
+    def ledger(self) -> Mapping[Series, Coverage]:
+        """Return the coverage of every series held."""
+        ...
+
+    def read(self, series: Series, span: Span) -> Columns:
+        """Return the stored rows of a series whose open times lie inside a span, sorted by time."""
+        ...

@@ -1,0 +1,106 @@
+"""What a request tells about its egress, passed on to budget, clock and health."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import random
+
+import attrs
+
+from marketfetch.arithmetic.health import Health
+from marketfetch.arithmetic.retry import http_date
+from marketfetch.arithmetic.roster import Seat
+from marketfetch.errors import Banned, RateLimitExceeded, RetryableError
+from marketfetch.values.http import Egress, Request, Response
+from marketfetch.values.report import EgressReport
+
+__all__ = ["Member", "RotatingLease"]
+
+_LINGER = 5_000  # an abandoned request may still reach the exchange and be counted, ms
+
+
+@attrs.define(eq=False)
+class Member:
+    """An egress of the pool: its health and what it has done so far."""
+
+    number: int
+    egress: Egress
+    health: Health = attrs.field(factory=Health)
+    requests: int = 0
+    weight: int = 0
+    failures: int = 0
+
+    def report(self, now: int) -> EgressReport:
+        """Return what it has done so far."""
+        return EgressReport(
+            self.egress.name,
+            requests=self.requests,
+            weight=self.weight,
+            failures=self.failures,
+            state=self.health.state(now),
+        )
+
+
+@attrs.define(eq=False)
+class RotatingLease:
+    """One request through one egress; the first outcome told takes the cost off what is in flight.
+
+    `changed` is called after each outcome: who waits for an egress may look again.
+    """
+
+    _request: Request
+    _member: Member
+    _seat: Seat
+    _now: Callable[[], int]
+    _changed: Callable[[Member], None]
+    _leased_at: int = attrs.field(init=False)
+    _settled: bool = attrs.field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._leased_at = self._now()
+        self._member.requests += 1
+        self._member.weight += self._request.cost.weight
+
+    @property
+    def egress(self) -> Egress:
+        return self._member.egress
+
+    def answered(self, response: Response) -> None:
+        # Our own clock is used, not the times in the response: theirs may jump when the machine's is set.
+        now, headers = self._now(), response.headers
+        date = http_date(headers.get("date", ""))
+        if date is not None and "age" not in headers:  # with an age it comes from a cache
+            self._seat.budget.clock.observe(self._leased_at, now, date)
+        if not self._settled:
+            self._settle(now, connection_kept=True)
+            used = headers.get((self._request.cost.pool.used_header or "").lower(), "")
+            budget = self._seat.budget
+            budget.correct(int(used) if used.isdecimal() else None, self._leased_at, now)
+        self._member.health.succeeded()
+        self._changed(self._member)
+
+    def failed(self, error: Exception) -> None:
+        now, member = self._now(), self._member
+        if not self._settled:
+            self._settle(now + _LINGER, connection_kept=False)
+        member.failures += isinstance(error, RetryableError)
+        if isinstance(error, Banned):
+            member.health.banned(error, self._request.base_url, now)
+        elif isinstance(error, RateLimitExceeded):
+            budget, wait = self._seat.budget, error.retry_after
+            budget.close_until(
+                budget.forgiven_at(now) if wait is None else now + round(max(wait, 1.0) * 1000)
+            )
+        else:
+            member.health.failed(error, self._leased_at, now, random())
+        self._changed(member)
+
+    def close(self) -> None:
+        """Return the lease if nobody told what became of it: the request was cancelled."""
+        if not self._settled:
+            self._settle(self._now() + _LINGER, connection_kept=False)
+            self._changed(self._member)
+
+    def _settle(self, received: int, *, connection_kept: bool) -> None:
+        self._settled = True
+        self._seat.take_back(self._request.cost.weight, received, connection_kept=connection_kept)

@@ -1,0 +1,164 @@
+"""How rows lie in a table that the user owns: its columns, the unit of its time, its spelling of symbols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from marketfetch.errors import ConfigurationError, SinkError, unknown
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.series import Series
+
+__all__ = ["TableMapping", "WithoutQuote", "as_is", "without_quote"]
+
+
+def as_is(symbol: str) -> str:
+    """Keep the exchange's own spelling of a symbol."""
+    return symbol
+
+
+@attrs.frozen
+class WithoutQuote:
+    """Cuts the quote currency off a symbol; see `without_quote`."""
+
+    quote: str = attrs.field(validator=attrs.validators.min_len(1))
+
+    def __call__(self, symbol: str) -> str:
+        """Return the symbol without the quote; one that is nothing else, or has another quote, as it is."""
+        return symbol.removesuffix(self.quote) or symbol
+
+
+def without_quote(quote: str) -> WithoutQuote:
+    """Make a renaming that cuts a quote currency off symbols and leaves others as they are.
+
+    >>> rename = without_quote("USDT")
+    >>> rename("BTCUSDT"), rename("MT")
+    ('BTC', 'MT')
+    """
+    return WithoutQuote(quote)
+
+
+@attrs.frozen
+class TableMapping:
+    """Maps datasets onto one table of the user's; several datasets may share its rows.
+
+    `table` may name its schema (`market.candles`). `time`, `symbol` and, where the table has them,
+    `exchange` and `interval` are the columns that its primary key or a unique index consists of. `columns`
+    says for each dataset which of its columns goes where; those left out are not stored. An integer `time`
+    column counts `time_unit` since the epoch; a timestamp column needs no unit. `rename_symbol` gives the
+    table's spelling of a symbol.
+
+    Raises ConfigurationError for a dataset or a column that does not exist, and for a column of the table
+    that is named twice.
+
+    >>> candles = TableMapping(
+    ...     "candles",
+    ...     time="ts",
+    ...     symbol="symbol",
+    ...     columns={"ohlcv": {"open": "o", "close": "c"}, "premium_index": {"close": "pfr"}},
+    ...     rename_symbol=without_quote("USDT"),
+    ... )
+    >>> candles.labels(Series.of("binance-usdm", "ohlcv", "BTCUSDT", "1m"))
+    {'symbol': 'BTC'}
+    >>> candles.of(Dataset.parse("premium_index"))
+    {'close': 'pfr'}
+    """
+
+    table: str
+    time: str = attrs.field(kw_only=True)
+    symbol: str = attrs.field(kw_only=True)
+    columns: Mapping[str, Mapping[str, str]] = attrs.field(kw_only=True)
+    exchange: str | None = attrs.field(default=None, kw_only=True)
+    interval: str | None = attrs.field(default=None, kw_only=True)
+    time_unit: Literal["ms", "s"] = attrs.field(default="ms", kw_only=True)
+    rename_symbol: Callable[[str], str] = attrs.field(default=as_is, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if not self.table:
+            raise ConfigurationError("table: the name is empty; name the table to write to")
+        if self.time_unit not in {"ms", "s"}:
+            raise unknown("time_unit", self.time_unit, ("ms", "s"))
+        if not self.columns:
+            raise ConfigurationError(
+                f"columns: nothing is mapped onto {self.table}; name at least one dataset"
+            )
+        taken = list(self.key)
+        for name, columns in self.columns.items():
+            dataset = Dataset.parse(name)
+            if not columns:
+                raise ConfigurationError(
+                    f"columns: no column of {name} is mapped; name one or leave {name} out"
+                )
+            for column in columns:
+                dataset.index(column)
+            taken += columns.values()
+        twice = sorted({name for name in taken if taken.count(name) > 1})
+        if twice:
+            raise ConfigurationError(
+                f"columns: {', '.join(twice)} of {self.table} is named more than once; "
+                "give every value a column of its own"
+            )
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The columns that tell rows apart: time, symbol and, where mapped, exchange and interval."""
+        names = (self.time, self.symbol, self.exchange, self.interval)
+        return tuple(name for name in names if name is not None)
+
+    def of(self, dataset: Dataset) -> dict[str, str]:
+        """Return the table's column for each mapped column of a dataset, in the dataset's order.
+
+        Raises ConfigurationError if the dataset is not mapped.
+        """
+        try:
+            columns = self.columns[dataset.name]
+        except KeyError:
+            raise unknown(f"dataset for table {self.table}", dataset.name, self.columns) from None
+        return {name: columns[name] for name in dataset.names if name in columns}
+
+    def labels(self, series: Series) -> dict[str, str]:
+        """Return the key columns that are the same in all rows of a series, with their values."""
+        values = {self.symbol: self.rename_symbol(series.symbol)}
+        if self.exchange is not None:
+            values[self.exchange] = series.exchange
+        if self.interval is not None:
+            values[self.interval] = series.interval.name
+        return values
+
+    def stored_times(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Turn UTC milliseconds into what an integer time column holds.
+
+        Raises SinkError for a time that the unit cannot express.
+        """
+        if self.time_unit == "ms":
+            return times
+        if np.any(times % 1000):
+            raise SinkError(
+                f"{self.table}.{self.time} counts seconds and cannot hold every time of this dataset; "
+                "use a column in milliseconds (time_unit='ms') or a timestamp"
+            )
+        return times // 1000
+
+    def times(self, stored: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Turn what an integer time column holds into UTC milliseconds."""
+        return stored if self.time_unit == "ms" else stored * 1000
+
+    def refuse_collisions(self, series: Iterable[Series]) -> None:
+        """Check that no two of the series would write the same columns of the same rows.
+
+        Raises ConfigurationError naming the two: one would overwrite the other, as 1m and 1h candles do
+        in a table without an interval column.
+        """
+        seen: dict[tuple[str, ...], Series] = {}
+        for one in series:
+            place = (one.dataset.name, *self.labels(one).values())
+            other = seen.setdefault(place, one)
+            if other != one:
+                raise ConfigurationError(
+                    f"{other} and {one} would share rows of {self.table}; "
+                    "map the column that tells them apart (exchange=, interval=), or use another table"
+                )

@@ -1,0 +1,37 @@
+"""The seam between writing rows and the tables they are in: `OwnTables` or a `MappedTable`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from marketfetch.sinks.postgres.session import Connection
+from marketfetch.sinks.postgres.tables import Table
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.series import Series
+
+__all__ = ["Layout"]
+
+
+class Layout(Protocol):
+    """Says where the rows of each dataset and series are."""
+
+    def prepare(self, connection: Connection, datasets: Sequence[Dataset]) -> None:
+        """Make or check what the datasets need; raises ConfigurationError or SinkError with the remedy."""
+        ...
+
+    def table(self, connection: Connection, dataset: Dataset) -> Table:
+        """Describe the table of a dataset."""
+        ...
+
+    def target(self, connection: Connection) -> str:
+        """Return what tells our coverage of this table from that of others; see Ledger."""
+        ...
+
+    def labels(self, series: Series, series_id: int) -> tuple[int | str, ...]:
+        """Return the values of `Table.labels` for a series."""
+        ...
+
+    def lock(self, series: Series) -> str:
+        """Name what writers of the same rows have in common, within the table."""
+        ...

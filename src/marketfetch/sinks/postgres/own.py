@@ -1,0 +1,120 @@
+"""Tables of our own: one for each dataset, and a view of it with names instead of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+from psycopg.sql import SQL, Composable, Identifier
+
+from marketfetch.errors import SinkError
+from marketfetch.sinks.postgres.catalogue import find
+from marketfetch.sinks.postgres.session import Connection
+from marketfetch.sinks.postgres.statements import relation, spelled
+from marketfetch.sinks.postgres.tables import BIGINT, DOUBLE, Field, Label, Table, Timestamps
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.series import Series
+
+__all__ = ["OwnTables"]
+
+
+@attrs.frozen
+class OwnTables:
+    """A table `(series_id, open_time, <columns>)` for each dataset in a schema that nobody else writes to.
+
+    Each has a view of the same name where the connection looks first (`public`, mostly), unless `views` is
+    False.
+    """
+
+    schema: str
+    views: bool = True
+
+    def target(self, connection: Connection) -> str:
+        """See Layout."""
+        return ""
+
+    def labels(self, series: Series, series_id: int) -> tuple[int]:
+        """See Layout."""
+        return (series_id,)
+
+    def lock(self, series: Series) -> str:
+        """See Layout."""
+        return str(series)
+
+    def table(self, connection: Connection, dataset: Dataset) -> Table:
+        """See Layout."""
+        return Table(
+            schema=self.schema,
+            name=dataset.name,
+            time="open_time",
+            clock=Timestamps(),
+            labels=(Label("series_id", "integer"),),
+            fields=tuple(
+                Field(column.name, BIGINT if column.integer else DOUBLE, line)
+                for line, column in enumerate(dataset.columns)
+            ),
+            own=True,
+            ordered=True,
+        )
+
+    def prepare(self, connection: Connection, datasets: Sequence[Dataset]) -> None:
+        """Make tables and views that are missing, and columns that a dataset has got since.
+
+        Raises SinkError where something else is in the place of one.
+        """
+        for dataset in datasets:
+            table = self.table(connection, dataset)
+            self._prepare_table(connection, table)
+            if self.views:
+                self._prepare_view(connection, table)
+
+    def _prepare_table(self, connection: Connection, table: Table) -> None:
+        types = {
+            **{label.name: label.type for label in table.labels},
+            table.time: table.clock.type,
+            **{field.name: field.type for field in table.fields},
+        }
+        columns = {name: SQL("{} {}").format(Identifier(name), spelled(kind)) for name, kind in types.items()}
+        found = find(connection, relation(table))
+        if found is None:
+            key = SQL(", ").join(map(Identifier, table.key))
+            definition = SQL("CREATE TABLE {} ({}, PRIMARY KEY ({}))")
+            connection.execute(definition.format(relation(table), SQL(", ").join(columns.values()), key))
+            return
+        for name, kind in types.items():
+            if name not in found.columns:
+                definition = SQL("ALTER TABLE {} ADD COLUMN {}")
+                connection.execute(definition.format(relation(table), columns[name]))
+            elif found.columns[name].type != kind:
+                raise SinkError(
+                    f"{table.title}.{name} is {found.columns[name].type} instead of {kind}; "
+                    "choose another schema with schema=, or map the table with table="
+                )
+
+    def _prepare_view(self, connection: Connection, table: Table) -> None:
+        row = connection.execute("SELECT current_schema()").fetchone()
+        home = row[0] if row else None
+        if home is None or home == self.schema:
+            raise SinkError(
+                f"there is no schema for the view {table.name}: the search_path leads to {home or 'none'}; "
+                "set it to one of yours, or pass views=False"
+            )
+        view = Identifier(home, table.name)
+        found = find(connection, view)
+        mark = f"marketfetch: view of {table.title}"
+        if found is not None and (found.kind != "v" or found.comment != mark):
+            raise SinkError(
+                f"{found.title} exists and is not the view of {table.title}; rename it, map it with table=, "
+                "or pass views=False"
+            )
+        names = ["exchange", "symbol", "interval", table.time, *(field.name for field in table.fields)]
+        if found is not None and set(names) <= set(found.columns):
+            return
+        selected: list[Composable] = [SQL("s.{}").format(Identifier(name)) for name in names[:3]]
+        selected += [SQL("r.{}").format(Identifier(name)) for name in names[3:]]
+        connection.execute(
+            SQL(
+                "CREATE OR REPLACE VIEW {} AS SELECT {} FROM {} AS r JOIN {} AS s ON s.id = r.series_id"
+            ).format(view, SQL(", ").join(selected), relation(table), Identifier(self.schema, "series"))
+        )
+        connection.execute(SQL("COMMENT ON VIEW {} IS {}").format(view, mark))

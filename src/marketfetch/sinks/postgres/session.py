@@ -1,0 +1,157 @@
+"""One connection and its transactions; the one place where psycopg's errors become ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote
+
+import attrs
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
+from marketfetch.values.redaction import Secret, redact
+
+__all__ = ["Connection", "Session", "parsed", "shown"]
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+_OLDEST = 140_000
+
+_PASSING = {
+    "40001": "another transaction was in the way; write again",
+    "40P01": "a deadlock was broken; write again",
+    "53300": "raise max_connections, or write with fewer lanes",
+    "55P03": "another session holds a lock for longer than lock_timeout; write again",
+    "57014": "the statement was cancelled, or took longer than statement_timeout; write again",
+    "57P01": "the server ended the connection; write again when it is back",
+    "57P02": "the server crashed; write again when it is back",
+    "57P03": "the server is starting or stopping; write again when it is up",
+    "57P05": "the server ended an idle session; write again",
+}
+"""What may pass, by SQLSTATE; to these come all of class 08, and connections that broke without any."""
+
+_REMEDIES = {
+    "22003": "a value does not fit the column's type; widen the column",
+    "23502": "a column must not be NULL where there is no value for it; DROP NOT NULL, or give it a default",
+    "25006": "connect to the primary server, not to a read-only one",
+    "3F000": "call prepare() first; it makes what is missing",
+    "42501": "grant the role what it lacks, or have the owner call prepare() once",
+    "42P01": "call prepare() first; it makes what is missing",
+    "53100": "the server's disk is full; make room",
+}
+
+_REFUSED = ("authentication failed", "no password supplied", "pg_hba.conf", "does not exist")
+"""What is said of a connection that is refused for good; libpq gives no SQLSTATE there."""
+
+
+def parsed(dsn: Secret) -> dict[str, Any]:
+    """Take a DSN apart as libpq does, without connecting.
+
+    Raises ConfigurationError, which quotes nothing of the DSN: where it is torn apart wrongly, any piece may
+    be of the password.
+
+    >>> parsed(Secret("postgresql://ann:hunter2@db.example:5432/market"))["host"]
+    'db.example'
+    """
+    try:
+        parts = conninfo_to_dict(dsn.reveal())
+    except psycopg.Error:
+        parts = None
+    if parts is None or _misplaced(parts):
+        raise ConfigurationError(
+            "dsn: cannot be read; write postgresql://user:password@host:port/database, "
+            "with special characters of the password percent-encoded (@ is %40, / is %2F)"
+        )
+    return parts
+
+
+def shown(dsn: Secret) -> str:
+    """Return where a DSN leads, without user and password.
+
+    >>> shown(Secret("host=db.example dbname=market password=hunter2"))
+    'postgresql://db.example/market'
+    """
+    parts = parsed(dsn)
+    port = f":{parts['port']}" if "port" in parts else ""
+    host = quote(str(parts.get("host", "")), safe=":,[]")  # the folder of a socket is percent-encoded
+    return f"postgresql://{host}{port}/{parts.get('dbname', '')}"
+
+
+@attrs.define
+class Session:
+    """A connection that is opened when needed, and again after it broke.
+
+    It keeps no state on the server from one transaction to the next, so that a pooler may give each of them
+    another server connection (PgBouncer in transaction mode).
+    """
+
+    _dsn: Secret
+    _connection: Connection | None = attrs.field(default=None, init=False)
+
+    @contextmanager
+    def transaction(self, purpose: str) -> Iterator[Connection]:
+        """Run the block in one transaction, committed when it ends and undone when it raises.
+
+        Raises SinkUnavailable where the same may work later, else SinkError: both say what the `purpose` was
+        and what to do, and nothing of the password.
+        """
+        try:
+            connection = self._open()
+            with connection.transaction():
+                yield connection
+        except psycopg.Error as error:
+            # The cause is cut off: debuggers show the DSN that its frames hold.
+            raise self._translated(error, purpose) from None
+        finally:
+            if self._connection is not None and self._connection.closed:
+                self._connection = None
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> Connection:
+        if self._connection is None:
+            parts = {"connect_timeout": 10, "fallback_application_name": "marketfetch", **parsed(self._dsn)}
+            connection = psycopg.connect(make_conninfo(**parts), autocommit=True, prepare_threshold=None)
+            if connection.info.server_version < _OLDEST:
+                connection.close()
+                raise SinkError(f"{shown(self._dsn)} is older than PostgreSQL 14; upgrade the server")
+            # Every statement shall see what others committed while we waited for a lock.
+            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+            self._connection = connection
+        return self._connection
+
+    def _translated(self, error: psycopg.Error, purpose: str) -> SinkError:
+        state = error.sqlstate or ""
+        text = ", ".join(filter(None, (error.diag.message_primary, error.diag.message_detail))) or str(error)
+        text = _without_secrets(" ".join(text.split()), self._dsn)
+        said = f"{shown(self._dsn)}: cannot {purpose}: {text}"
+        if state in _PASSING:
+            return SinkUnavailable(f"{said}; {_PASSING[state]}")
+        if state.startswith("08"):
+            return SinkUnavailable(f"{said}; write again when the server can be reached")
+        if not state and isinstance(error, psycopg.OperationalError):
+            if any(phrase in text for phrase in _REFUSED):
+                return SinkError(f"{said}; correct the DSN, or make the role or database it names")
+            return SinkUnavailable(f"{said}; check that the server runs and can be reached from here")
+        return SinkError(f"{said}; {_REMEDIES.get(state, 'mend what the server names, then run again')}")
+
+
+def _misplaced(parts: dict[str, Any]) -> bool:
+    """Tell whether an @ or / of a password that was not percent-encoded moved the rest of it elsewhere."""
+    elsewhere = f"{parts.get('host', '')}{parts.get('dbname', '')}"
+    return "@" in elsewhere or not str(parts.get("port", "0")).replace(",", "").isdigit()
+
+
+def _without_secrets(text: str, dsn: Secret) -> str:
+    parts = parsed(dsn)
+    for name in ("password", "sslpassword"):
+        if parts.get(name):
+            text = text.replace(parts[name], "***")
+    return redact(text)

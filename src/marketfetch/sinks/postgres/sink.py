@@ -1,0 +1,146 @@
+"""The PostgreSQL store."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+
+import attrs
+
+from marketfetch.errors import ConfigurationError
+from marketfetch.protocols import Writer
+from marketfetch.sinks.mapping import TableMapping
+from marketfetch.sinks.postgres.layouts import Layout
+from marketfetch.sinks.postgres.ledger import Ledger, Names, lock, names
+from marketfetch.sinks.postgres.mapped import MappedTable
+from marketfetch.sinks.postgres.own import OwnTables
+from marketfetch.sinks.postgres.reader import read
+from marketfetch.sinks.postgres.session import Connection, Session, parsed, shown
+from marketfetch.sinks.postgres.writer import BatchWriter
+from marketfetch.values.datasets import Dataset, datasets
+from marketfetch.values.pages import Columns
+from marketfetch.values.redaction import Secret
+from marketfetch.values.series import Coverage, Series
+from marketfetch.values.spans import Span
+
+__all__ = ["PostgresSink"]
+
+
+def _secret(dsn: str | Secret) -> Secret:
+    return dsn if isinstance(dsn, Secret) else Secret(dsn)
+
+
+@attrs.frozen(repr=False)
+class PostgresSink:
+    """Stores rows in PostgreSQL 14 or newer, with what is covered beside them.
+
+    `dsn` is a URL or `key=value` text as libpq takes it. Without `table`, the rows of each dataset are in a
+    table of their own in `schema`, readable as `SELECT exchange, symbol, interval, open_time, ... FROM ohlcv`
+    through a view in the first schema of the search path (`views=False` does without). With `table`, they go
+    into a table of yours, and `schema` only remembers what is covered. Either way NULL never overwrites a
+    value, identical rows are left untouched, and many processes may write at once.
+
+    `lanes` writers work side by side, each with a connection of its own; more than the server has cores do
+    not help. Nothing is kept on the server between transactions: PgBouncer in transaction mode will do.
+
+    Nothing is opened before it is used. Raises ConfigurationError for a DSN that cannot be read.
+
+    >>> PostgresSink("postgresql://ann:hunter2@db.example/market")
+    PostgresSink('postgresql://db.example/market')
+    """
+
+    _dsn: Secret = attrs.field(converter=_secret)
+    table: TableMapping | None = attrs.field(default=None, kw_only=True)
+    lanes: int = attrs.field(default=2, kw_only=True)
+    schema: str = attrs.field(default="marketfetch", kw_only=True)
+    views: bool = attrs.field(default=True, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        parsed(self._dsn)
+        if self.lanes < 1:
+            raise ConfigurationError(f"lanes: {self.lanes} writers write nothing; take at least 1")
+
+    @classmethod
+    def from_url(cls, url: str) -> PostgresSink:
+        """Make the sink that a `postgresql://` URL of the command line names."""
+        return cls(url)
+
+    def prepare(self, datasets: Sequence[Dataset]) -> None:
+        """Make the tables and views that the datasets need, or check those of the user; see Sink.
+
+        Raises SinkUnavailable if the server cannot be reached, SinkError if it refuses or if something else is
+        in the place of a table or view, ConfigurationError if the user's table is not fit for a dataset.
+        """
+        with self._transaction("prepare the tables") as connection:
+            lock(connection, f"{self.schema} prepare")
+            self._ledger.prepare(connection)
+            self._layout.prepare(connection, datasets)
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        """Open a writer, whose connection is made with the first batch and closed at the end; see Sink.
+
+        After a SinkUnavailable it connects anew: the same batch may be written again, as often as it takes.
+        """
+        with closing(Session(self._dsn)) as session:
+            yield BatchWriter(session, self._layout, self._ledger)
+
+    def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
+        """Return what is known of each of the given series; see Store.
+
+        Raises ConfigurationError if two series, given or held, would overwrite each other in a mapped table.
+        """
+        held = self._held()
+        if self.table is not None:
+            self.table.refuse_collisions([*_by_series(held), *series])
+        return {one: held.get(names(one), Coverage()) for one in series}
+
+    def ledger(self) -> Mapping[Series, Coverage]:
+        """Return the coverage of every series held whose dataset marketfetch itself knows; see Store."""
+        return _by_series(self._held())
+
+    def read(self, series: Series, span: Span) -> Columns:
+        """Return the stored rows of a series inside a span, sorted by time; see Store.
+
+        Columns that are not mapped are NaN; rows of a mapped table without a value of this dataset are left
+        out.
+        """
+        with self._transaction(f"read {series}") as connection:
+            if not self._ledger.exists(connection):
+                return Columns.empty(series.dataset)
+            series_id = self._ledger.find(connection, self._layout.target(connection), series)
+            if series_id is None:
+                return Columns.empty(series.dataset)
+            table = self._layout.table(connection, series.dataset)
+            return read(connection, table, self._layout.labels(series, series_id), series.dataset, span)
+
+    @property
+    def _layout(self) -> Layout:
+        return OwnTables(self.schema, self.views) if self.table is None else MappedTable(self.table)
+
+    @property
+    def _ledger(self) -> Ledger:
+        return Ledger(self.schema)
+
+    @contextmanager
+    def _transaction(self, purpose: str) -> Iterator[Connection]:
+        with closing(Session(self._dsn)) as session, session.transaction(purpose) as connection:
+            yield connection
+
+    def _held(self) -> dict[Names, Coverage]:
+        with self._transaction("read what is covered") as connection:
+            if not self._ledger.exists(connection):
+                return {}
+            return dict(self._ledger.all(connection, self._layout.target(connection)))
+
+    def __repr__(self) -> str:
+        return f"PostgresSink({shown(self._dsn)!r})"
+
+
+def _by_series(held: Mapping[Names, Coverage]) -> dict[Series, Coverage]:
+    known = datasets()
+    return {
+        Series.of(exchange, known[dataset], symbol, interval): coverage
+        for (exchange, dataset, symbol, interval), coverage in held.items()
+        if dataset in known
+    }

@@ -1,0 +1,122 @@
+"""Making a batch durable: rows and coverage in one transaction, under the lock of the series."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import attrs
+import numpy as np
+from psycopg.sql import Composed
+
+from marketfetch.sinks.postgres import statements
+from marketfetch.sinks.postgres.layouts import Layout
+from marketfetch.sinks.postgres.ledger import Ledger, lock
+from marketfetch.sinks.postgres.session import Connection, Session
+from marketfetch.sinks.postgres.tables import Table
+from marketfetch.sinks.postgres.wire import Strip, copy_body
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.series import Series
+
+__all__ = ["BatchWriter"]
+
+_MERGE_SINCE = 150_000
+
+# The planner knows nothing of the staged rows. Where an index leads from the series to its times, reading the
+# stored rows of the span once is best; elsewhere that would read those of all symbols, and looking up row by
+# row is. Shortest decimal text of floats is the default, but a role may have another.
+_PLANNING = (
+    "SELECT set_config('enable_nestloop', %(each)s, true), set_config('enable_hashjoin', %(once)s, true), "
+    "set_config('enable_mergejoin', %(once)s, true), set_config('extra_float_digits', '1', true)"
+)
+
+
+@attrs.define
+class BatchWriter:
+    """Writes batches through one session; used by one thread at a time.
+
+    Whoever writes the same rows takes turns, one series per transaction: nobody waits for two locks, so that
+    there are no deadlocks among us. What was committed before an error may be written again.
+    """
+
+    _session: Session
+    _layout: Layout
+    _ledger: Ledger
+    _tables: dict[Dataset, Table] = attrs.field(factory=dict, init=False)
+    _ids: dict[Series, int] = attrs.field(factory=dict, init=False)
+
+    def __call__(self, batch: Batch) -> None:
+        """Make a batch durable; raises SinkError, or SinkUnavailable where the same batch may work later."""
+        series = batch.series
+        with self._session.transaction(f"write {series}") as connection:
+            table = self._table(connection, series.dataset)
+            lock(connection, f"{table.title} {self._layout.lock(series)}")
+            series_id = self._ids.get(series)
+            if series_id is None:
+                series_id = self._ledger.identify(connection, self._layout.target(connection), series)
+            labels = self._layout.labels(series, series_id)
+            if len(batch.columns):
+                _Rows(connection, table, labels).write(Columns.join([batch.columns]))
+            self._ledger.add(connection, series_id, batch.coverage)
+        self._ids[series] = series_id  # not before it is committed
+
+    def _table(self, connection: Connection, dataset: Dataset) -> Table:
+        if dataset not in self._tables:
+            self._tables[dataset] = self._layout.table(connection, dataset)
+        return self._tables[dataset]
+
+
+@attrs.frozen
+class _Rows:
+    """The rows of one series in a transaction that holds their lock."""
+
+    connection: Connection
+    table: Table
+    labels: tuple[int | str, ...]
+
+    def write(self, columns: Columns) -> None:
+        """Write one or more sorted rows: as they are where nothing is stored, else by merging."""
+        if self.table.own:
+            cut = int(np.searchsorted(columns.times, self._newest(columns), side="right"))
+            if cut < len(columns):
+                self._append(columns.take(slice(cut, None)))
+            columns = columns.take(slice(cut))
+        if len(columns):
+            self._merge(columns)
+
+    def _newest(self, columns: Columns) -> int:
+        """Return the newest stored time between the first row and the last, or a time before the first."""
+        row = self.connection.execute(statements.newest(self.table), self._place(columns)).fetchone()
+        return int(columns.times[0]) - 1 if row is None or row[0] is None else row[0]
+
+    def _append(self, columns: Columns) -> None:
+        labels = {
+            label.name: Strip(np.full(len(columns), value, np.int32))
+            for label, value in zip(self.table.labels, self.labels, strict=True)
+        }
+        strips = labels | self.table.strips(columns)
+        self._copy(statements.copy_in(statements.relation(self.table), strips), strips)
+
+    def _merge(self, columns: Columns) -> None:
+        table, place = self.table, self._place(columns)
+        strips = table.strips(columns)
+        self.connection.execute(statements.staging(table))
+        self._copy(statements.stage(strips), strips)
+        once, each = ("on", "off") if table.ordered else ("off", "on")
+        self.connection.execute(_PLANNING, {"once": once, "each": each})
+        if table.own and self.connection.info.server_version >= _MERGE_SINCE:
+            self.connection.execute(statements.merge(table), place)
+        else:
+            self.connection.execute(statements.update(table), place)
+            self.connection.execute(statements.insert(table), place)
+
+    def _place(self, columns: Columns) -> dict[str, int | str | datetime]:
+        """Return the parameters of the statements for rows of these times."""
+        first, last = (self.table.clock.bound(int(columns.times[i])) for i in (0, -1))
+        return {"first": first, "last": last, **{f"label{i}": value for i, value in enumerate(self.labels)}}
+
+    def _copy(self, statement: Composed, strips: Mapping[str, Strip]) -> None:
+        with self.connection.cursor().copy(statement) as copy:
+            for piece in copy_body(tuple(strips.values())):
+                copy.write(piece)

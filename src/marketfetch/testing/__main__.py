@@ -1,0 +1,87 @@
+"""Run a simulated exchange, and proxies if wanted, in a process of its own.
+
+    python -m marketfetch.testing --port 8000 --symbols BTCUSDT,ETHUSDT --proxies 3
+
+Prints one line of JSON (`base_url`, `proxies`, `certificate`) when it is ready and serves until Ctrl-C or SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from types import FrameType
+
+import orjson
+
+from marketfetch.testing import (
+    GeneratedMarket,
+    LimitRules,
+    LocalProxies,
+    Market,
+    ReplayedMarket,
+    SimulatedExchange,
+    SimulatorOptions,
+)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m marketfetch.testing", description="A simulated exchange."
+    )
+    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: any free one)")
+    parser.add_argument("--symbols", default="BTCUSDT,ETHUSDT", help="comma-separated symbols")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the generated market")
+    parser.add_argument("--replay", metavar="FOLDER", help="serve recorded kline files instead")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds before every answer")
+    parser.add_argument("--tls", action="store_true", help="serve HTTPS")
+    parser.add_argument("--gzip", action="store_true", help="compress answers for clients that accept it")
+    parser.add_argument("--proxies", type=int, default=0, help="how many local proxies to start")
+    parser.add_argument(
+        "--tiers", choices=("documented", "measured"), default="documented", help="kline weights"
+    )
+    parser.add_argument("--minute", type=float, default=60.0, help="seconds that a limiter's minute lasts")
+    parser.add_argument("--no-limits", action="store_true", help="never refuse a request")
+    return parser.parse_args()
+
+
+def _market(arguments: argparse.Namespace) -> Market:
+    if arguments.replay:
+        return ReplayedMarket.from_folder(arguments.replay, seed=arguments.seed)
+    return GeneratedMarket(arguments.symbols.split(","), arguments.seed)
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    arguments = _arguments()
+    rules = LimitRules(tiers=arguments.tiers, period_scale=arguments.minute / 60)
+    options = SimulatorOptions(
+        port=arguments.port,
+        tls=arguments.tls,
+        gzip=arguments.gzip,
+        latency=arguments.latency,
+        limits=None if arguments.no_limits else rules,
+    )
+    # glibc learns from a large block given back that such memory is worth keeping: pages render twice as fast.
+    bytearray(2**24)
+    stop = threading.Event()
+
+    def finish(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, finish)
+    with (
+        SimulatedExchange(_market(arguments), options) as exchange,
+        LocalProxies(arguments.proxies) as proxies,
+    ):
+        certificate = exchange.certificate and str(exchange.certificate)
+        ready = {"base_url": exchange.base_url, "proxies": proxies.urls, "certificate": certificate}
+        sys.stdout.write(orjson.dumps(ready).decode() + "\n")
+        sys.stdout.flush()
+        stop.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""An event loop in a thread of its own, for servers that live beside synchronous code."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+__all__ = ["BackgroundLoop"]
+
+_Result = TypeVar("_Result")
+
+
+class BackgroundLoop:
+    """Runs an event loop in a daemon thread between `start` and `stop`; nothing is left running after it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread; a loop can be started again after it was stopped."""
+        if self._thread is not None:
+            raise RuntimeError(f"{self._name} is already running")
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=self._name, daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """Run a coroutine on the loop and wait for its result; call it from another thread."""
+        if self._loop is None:
+            work.close()
+            raise RuntimeError(f"{self._name} is not running: enter its context manager first")
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def call(self, function: Callable[[], _Result]) -> _Result:
+        """Run a function on the loop's thread and wait for its result."""
+
+        async def work() -> _Result:
+            return function()
+
+        return self.run(work())
+
+    def stop(self) -> None:
+        """Cancel what still runs, end the thread and close the loop."""
+        if self._loop is None or self._thread is None:
+            return
+        self.run(_cancel_tasks())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+        self._loop = self._thread = None
+
+
+async def _cancel_tasks() -> None:
+    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

@@ -1,0 +1,107 @@
+"""Faults on request: which request is hit by what, decided by the request itself and nothing else."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from hashlib import blake2b
+
+import attrs
+
+__all__ = ["FaultKind", "FaultSchedule", "Faults"]
+
+
+class FaultKind(enum.StrEnum):
+    """What can go wrong with an answer.
+
+    The first group are refusals and server errors, the second are broken bodies, the third are rows that are
+    well-formed but not true, the last is what happens to the connection.
+    """
+
+    STATUS_429 = "status_429"
+    STATUS_429_DATE = "status_429_date"
+    """`Retry-After` is an HTTP date."""
+    STATUS_429_BARE = "status_429_bare"
+    """Without `Retry-After`."""
+    STATUS_418 = "status_418"
+    STATUS_403 = "status_403"
+    STATUS_451 = "status_451"
+    STATUS_500 = "status_500"
+    STATUS_502 = "status_502"
+    STATUS_503 = "status_503"
+
+    ERROR_IN_200 = "error_in_200"
+    EMPTY_BODY = "empty_body"
+    TRUNCATED_JSON = "truncated_json"
+    """The body ends early and Content-Length agrees with it."""
+    OBJECT_INSTEAD_OF_LIST = "object_instead_of_list"
+    NULL = "null"
+
+    WRONG_WINDOW = "wrong_window"
+    SINCE_IGNORED = "since_ignored"
+    REVERSED_ORDER = "reversed_order"
+    """Newest first where oldest first is right, and the other way round."""
+    SHORT_PAGE = "short_page"
+    EMPTY_PAGE = "empty_page"
+    REPEATED_ROWS = "repeated_rows"
+    UNSORTED_ROWS = "unsorted_rows"
+    OFF_GRID_ROW = "off_grid_row"
+    OUT_OF_RANGE_ROW = "out_of_range_row"
+    IMPOSSIBLE_ROW = "impossible_row"
+    """A candle whose high lies below its low."""
+    NEGATIVE_VOLUME = "negative_volume"
+    NAN_TEXT = "nan_text"
+    HUGE_NUMBER = "huge_number"
+    """`1e400`, which no float64 can hold."""
+    PLAIN_NUMBERS = "plain_numbers"
+    """JSON numbers where the exchange sends text."""
+
+    HANG = "hang"
+    SLOW_DRIP = "slow_drip"
+    CUT_BODY = "cut_body"
+    """The connection is closed before Content-Length is reached."""
+    CUT_CHUNKS = "cut_chunks"
+    """A chunked body ends without its last chunk."""
+    RESET = "reset"
+
+
+@attrs.frozen(kw_only=True)
+class Faults:
+    """Which requests are hit: a share `rate` (0 to 1) of them, each by one of the `kinds`.
+
+    Whether and how a request is hit follows from (seed, the request, how often it was seen before), never from
+    the order of calls: a run with the same requests meets the same faults. Only the first `times` sights of
+    a request can be hit, so that an exchange tells the truth in the end. `paths` limits faults to some
+    routes; by default every route has them.
+    """
+
+    rate: float = attrs.field(default=0.1, validator=[attrs.validators.ge(0), attrs.validators.le(1)])
+    kinds: tuple[FaultKind, ...] = attrs.field(
+        default=tuple(FaultKind), converter=lambda kinds: tuple(FaultKind(kind) for kind in kinds)
+    )
+    seed: int = 0
+    times: int = 1
+    paths: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
+
+    def choose(self, path: str, key: str, seen: int) -> FaultKind | None:
+        """Return what hits a request that was `seen` before so many times; None for the truth."""
+        if seen >= self.times or not self.kinds or (self.paths and path not in self.paths):
+            return None
+        digest = blake2b(f"{self.seed}/{seen}/{key}".encode(), digest_size=16).digest()
+        if int.from_bytes(digest[:8], "little") >= self.rate * 2**64:
+            return None
+        return self.kinds[int.from_bytes(digest[8:], "little") % len(self.kinds)]
+
+
+class FaultSchedule:
+    """Faults together with the count of how often every request was seen."""
+
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+        self._seen: Counter[str] = Counter()
+
+    def next(self, path: str, key: str) -> FaultKind | None:
+        """Return what hits this request now, and count it."""
+        seen = self._seen[key]
+        self._seen[key] += 1
+        return self._faults.choose(path, key, seen)

@@ -1,0 +1,195 @@
+"""How an exchange limits its clients: budgets per address and pool, refusals, bans. Pure: time is an argument."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from typing import Literal
+
+import attrs
+
+__all__ = ["Charge", "LimitRules", "Pool", "RateLimiter", "Verdict", "kline_weight"]
+
+Tiers = Literal["documented", "measured"]
+
+
+@attrs.frozen
+class Pool:
+    """A budget that some routes of a venue share: at most `budget` per `window` milliseconds and address.
+
+    A fixed window starts at a whole multiple of its length on the exchange's clock; a `sliding` one looks
+    back from each request, which is the strictest reading where an exchange does not say how it counts.
+    """
+
+    venue: str
+    name: str
+    budget: int
+    window: int
+    sliding: bool = False
+    bans: bool = True
+
+
+@attrs.frozen
+class Charge:
+    """What one request costs: a weight out of a pool, for some pools counted per `scope` (an instrument)."""
+
+    pool: Pool
+    weight: int
+    scope: str = ""
+
+
+@attrs.frozen
+class Verdict:
+    """What the limiter says about one request. Times are UTC milliseconds.
+
+    `used` counts the window's weight with this request; `retry_at` is set when the budget is exceeded,
+    `banned_until` while the address is banned.
+    """
+
+    used: int
+    retry_at: int | None = None
+    banned_until: int | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether the request must not be answered."""
+        return self.retry_at is not None or self.banned_until is not None
+
+    def retry_after(self, now: int) -> int:
+        """Whole seconds until asking again makes sense, at least one."""
+        until = self.banned_until or self.retry_at or now
+        return max(1, -(-(until - now) // 1000))
+
+
+def kline_weight(limit: int | None, tiers: Tiers) -> int:
+    """Return the weight of a futures kline request; None when no limit was sent.
+
+    The documentation puts 100 and 500 rows into the dearer tier, measurements put them into the cheaper one.
+
+    >>> kline_weight(500, "documented"), kline_weight(500, "measured"), kline_weight(499, "documented")
+    (5, 2, 2)
+    """
+    if limit is None:
+        return 5
+    slack = 1 if tiers == "documented" else 0
+    for edge, weight in ((100 - slack, 1), (500 - slack, 2), (1000, 5)):
+        if limit <= edge:
+            return weight
+    return 10
+
+
+@attrs.frozen(kw_only=True)
+class LimitRules:
+    """The budgets of the simulated exchanges and what happens to those who exceed them.
+
+    `period_scale` shortens every window and ban: with 1/30 a "minute" lasts two seconds. A client that keeps
+    calling is banned at its refusal number `ban_after` within a window, for `ban` milliseconds the first
+    time and twice as long each time after, up to three days.
+    """
+
+    tiers: Tiers = "documented"
+    period_scale: float = 1.0
+    usdm_weight: int = 2400
+    usdm_funding_calls: int = 500
+    usdm_statistics_calls: int = 1000
+    spot_weight: int = 6000
+    ban_after: int = 10
+    ban: int = 120_000
+
+    @property
+    def usdm(self) -> Pool:
+        """Weight per clock minute of the futures routes."""
+        return Pool("binance-usdm", "weight", self.usdm_weight, self.scaled(60_000))
+
+    @property
+    def usdm_funding(self) -> Pool:
+        """Calls per five minutes to the funding routes, which cost no weight."""
+        return Pool("binance-usdm", "funding", self.usdm_funding_calls, self.scaled(300_000), sliding=True)
+
+    @property
+    def usdm_statistics(self) -> Pool:
+        """Calls per five minutes to `/futures/data`, which cost no weight."""
+        window = self.scaled(300_000)
+        return Pool("binance-usdm", "futures-data", self.usdm_statistics_calls, window, sliding=True)
+
+    @property
+    def spot(self) -> Pool:
+        """Weight per clock minute of the spot routes."""
+        return Pool("binance-spot", "weight", self.spot_weight, self.scaled(60_000))
+
+    def okx(self, route: str, requests: int) -> Pool:
+        """Requests per two seconds to one OKX route; OKX refuses but does not ban."""
+        return Pool("okx", route, requests, self.scaled(2000), sliding=True, bans=False)
+
+    def scaled(self, ms: int) -> int:
+        """Shorten (or stretch) a length of time by `period_scale`."""
+        return max(1, round(ms * self.period_scale))
+
+
+@attrs.define
+class _Meter:
+    """What one client has used of one pool."""
+
+    window_start: int = 0
+    used: int = 0
+    refused: int = 0
+    recent: deque[tuple[int, int]] = attrs.field(factory=deque)
+
+    def add(self, charge: Charge, now: int) -> int | None:
+        """Count a request; return when the budget is free again if this one exceeds it."""
+        pool = charge.pool
+        if pool.sliding:
+            return self._slide(charge, now)
+        start = now - now % pool.window
+        if start != self.window_start:
+            self.window_start, self.used, self.refused = start, 0, 0
+        self.used += charge.weight
+        return start + pool.window if self.used > pool.budget else None
+
+    def _slide(self, charge: Charge, now: int) -> int | None:
+        pool = charge.pool
+        while self.recent and self.recent[0][0] <= now - pool.window:
+            self.used -= self.recent.popleft()[1]
+        if self.used + charge.weight > pool.budget:
+            # Refused calls are not counted here: they would push the moment of relief away for ever.
+            return self.recent[0][0] + pool.window if self.recent else now + pool.window
+        self.refused = 0
+        self.used += charge.weight
+        self.recent.append((now, charge.weight))
+        return None
+
+
+@attrs.define
+class _Ban:
+    until: int = 0
+    times: int = 0
+
+
+_LONGEST_BAN = 3 * 86_400_000
+
+
+class RateLimiter:
+    """Counts what every client uses and says who is refused. Not thread-safe: the server owns it."""
+
+    def __init__(self, rules: LimitRules) -> None:
+        self._rules = rules
+        self._meters: dict[tuple[str, str, str, str], _Meter] = {}
+        self._bans: dict[tuple[str, str], _Ban] = {}
+
+    def charge(self, client: str, charge: Charge, now: int) -> Verdict:
+        """Count one request of a client at a moment (UTC ms); requests that will fail are charged too."""
+        pool = charge.pool
+        meter = self._meters.setdefault((client, pool.venue, pool.name, charge.scope), _Meter())
+        ban = self._bans.setdefault((client, pool.venue), _Ban())
+        if now < ban.until:
+            return Verdict(meter.used, banned_until=ban.until)
+        retry_at = meter.add(charge, now)
+        if retry_at is None:
+            return Verdict(meter.used)
+        meter.refused += 1
+        if not pool.bans or meter.refused < self._rules.ban_after:
+            return Verdict(meter.used, retry_at=retry_at)
+        ban.times += 1
+        ban.until = now + self._rules.scaled(min(_LONGEST_BAN, self._rules.ban * 2 ** (ban.times - 1)))
+        meter.refused = 0
+        return Verdict(meter.used, banned_until=ban.until)

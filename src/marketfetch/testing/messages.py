@@ -1,0 +1,53 @@
+"""What travels between a client and a simulated exchange, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+from wsgiref.handlers import format_date_time
+
+import attrs
+
+__all__ = ["Reply", "Request", "http_date"]
+
+
+def http_date(ms: int) -> str:
+    """Write a UTC millisecond timestamp as an HTTP date.
+
+    >>> http_date(0)
+    'Thu, 01 Jan 1970 00:00:00 GMT'
+    """
+    return format_date_time(ms / 1000)
+
+
+@attrs.frozen
+class Request:
+    """One HTTP request as the server sees it; header names are in lower case."""
+
+    method: str
+    target: str
+    path: str
+    params: Mapping[str, str]
+    headers: Mapping[str, str]
+    client: str
+    """The IP address it came from: what limits are counted by."""
+
+    @classmethod
+    def parse(cls, method: str, target: str, headers: Mapping[str, str], client: str) -> Request:
+        """Make a request out of its request target, e.g. `/fapi/v1/klines?symbol=BTCUSDT`."""
+        path, _, query = target.partition("?")
+        return cls(method, target, path, dict(parse_qsl(query, keep_blank_values=True)), headers, client)
+
+    @property
+    def key(self) -> str:
+        """The same text for the same question, whoever asks and however its parameters are ordered."""
+        return f"{self.path}?{'&'.join(f'{name}={value}' for name, value in sorted(self.params.items()))}"
+
+
+@attrs.frozen
+class Reply:
+    """One HTTP answer: status, body and the headers beside Date and those that tell where the body ends."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = attrs.field(factory=dict)

@@ -1,0 +1,155 @@
+"""A small HTTP/1.1 server with full control over what is sent, and when, on every connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import struct
+from collections import deque
+from collections.abc import Callable
+from typing import cast
+
+import httptools
+
+from marketfetch.testing.delivery import End, Script
+from marketfetch.testing.messages import Request
+
+__all__ = ["HttpServer", "reset"]
+
+Handler = Callable[[Request], Script]
+
+
+def reset(transport: asyncio.BaseTransport) -> None:
+    """Break a connection off so that the other side sees a reset, not an orderly end."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        with contextlib.suppress(OSError):  # the other side may have been faster
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    cast("asyncio.WriteTransport", transport).abort()
+
+
+class HttpServer:
+    """Answers every request with the script that `handler` returns for it.
+
+    The handler runs on the event loop and must not block; waiting is part of the script. Use it from the
+    loop that shall serve: `await start()` … `await close()`.
+    """
+
+    def __init__(self, handler: Handler, on_connection: Callable[[str], None]) -> None:
+        self._handler = handler
+        self._on_connection = on_connection
+        self._connections: set[_Connection] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self, host: str, port: int, context: ssl.SSLContext | None) -> tuple[str, int]:
+        """Listen and return the address; port 0 takes any free port."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._connection, host, port, ssl=context, backlog=1024)
+        address: tuple[str, int] = self._server.sockets[0].getsockname()[:2]
+        return address
+
+    async def close(self) -> None:
+        """Stop listening and break off every connection."""
+        if self._server is not None:
+            self._server.close()
+        for connection in tuple(self._connections):
+            connection.abort()
+        # One turn of the loop for the transports to tell their connections that they are lost.
+        await asyncio.sleep(0)
+
+    def _connection(self) -> _Connection:
+        return _Connection(self._handler, self._on_connection, self._connections)
+
+
+class _Connection(asyncio.Protocol):
+    """One client: requests in, scripts out, in order."""
+
+    def __init__(
+        self, handler: Handler, on_connection: Callable[[str], None], connections: set[_Connection]
+    ) -> None:
+        self._handler = handler
+        self._on_connection = on_connection
+        self._connections = connections
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._client = ""
+        self._target = b""
+        self._headers: dict[str, str] = {}
+        self._scripts: deque[deque[bytes | float | End]] = deque()
+        self._waiting: asyncio.TimerHandle | None = None
+        self._silent = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._client = transport.get_extra_info("peername")[0]
+        self._connections.add(self)
+        self._on_connection(self._client)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._connections.discard(self)
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            if self._transport is not None:
+                self._transport.write(
+                    b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                )
+                self._transport.close()
+
+    def on_message_begin(self) -> None:
+        """Begin a request (called by the parser)."""
+        self._target, self._headers = b"", {}
+
+    def on_url(self, url: bytes) -> None:
+        """Take a piece of the request target (called by the parser)."""
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take one header (called by the parser)."""
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_message_complete(self) -> None:
+        """Answer the request (called by the parser)."""
+        method = self._parser.get_method().decode("ascii")
+        request = Request.parse(method, self._target.decode("latin-1"), self._headers, self._client)
+        script = deque(self._handler(request))
+        if not self._parser.should_keep_alive():
+            script.append(End.CLOSE)
+        self._scripts.append(script)
+        if len(self._scripts) == 1:
+            self._play()
+
+    def _play(self) -> None:
+        self._waiting = None
+        while self._scripts and self._transport is not None and not self._silent:
+            script = self._scripts[0]
+            while script:
+                step = script.popleft()
+                if isinstance(step, float):
+                    self._waiting = asyncio.get_running_loop().call_later(step, self._play)
+                    return
+                if isinstance(step, End):
+                    self._end(step)
+                    return
+                self._transport.write(step)
+            self._scripts.popleft()
+
+    def _end(self, end: End) -> None:
+        assert self._transport is not None
+        self._silent = True
+        if end is End.CLOSE:
+            self._transport.close()
+        elif end is End.RESET:
+            reset(self._transport)

@@ -1,0 +1,188 @@
+"""The simulated exchange: Binance USD-M, Binance spot and OKX behind one address on loopback."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import attrs
+
+from marketfetch.testing.background import BackgroundLoop
+from marketfetch.testing.binance_spot import BinanceSpot
+from marketfetch.testing.binance_usdm import BinanceUsdm
+from marketfetch.testing.broken_replies import Hit, broken_reply, broken_script
+from marketfetch.testing.delivery import Script, compressed, plain_script
+from marketfetch.testing.faults import FaultKind, Faults, FaultSchedule
+from marketfetch.testing.klines import KlinePages
+from marketfetch.testing.limits import Charge, LimitRules, RateLimiter, Verdict
+from marketfetch.testing.market import Market
+from marketfetch.testing.messages import Reply, Request
+from marketfetch.testing.okx import Okx
+from marketfetch.testing.record import Record, Seen
+from marketfetch.testing.server import HttpServer
+from marketfetch.testing.tls import server_context
+from marketfetch.testing.venue import Venue
+
+__all__ = ["SimulatedExchange", "SimulatorOptions", "wall_clock"]
+
+_NOT_FOUND = Reply(404, b"<html><body><h1>404 Not Found</h1></body></html>", {"Content-Type": "text/html"})
+
+
+def wall_clock() -> int:
+    """Return the present time in UTC milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+@attrs.frozen(kw_only=True)
+class SimulatorOptions:
+    """How a simulated exchange behaves. Times are milliseconds, but `latency` is seconds.
+
+    `limits` None switches limits off. `now` is the true time and `clock_skew` what the exchange's clock is
+    ahead of it. `gzip` is off because compressing costs the server more than everything else together.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    tls: bool = False
+    gzip: bool = False
+    latency: float = 0.0
+    limits: LimitRules | None = LimitRules()
+    faults: Faults | None = None
+    now: Callable[[], int] = wall_clock
+    clock_skew: int = 0
+    okx_history_limit: int = 100
+    log_size: int = 10_000
+    cache_bytes: int = 2**28
+    """Memory for rendered klines, so that a benchmark's second round costs next to nothing."""
+
+
+def _schedule(faults: Faults | None) -> FaultSchedule | None:
+    return None if faults is None else FaultSchedule(faults)
+
+
+class SimulatedExchange:
+    """An exchange on loopback that keeps its published rules, for tests, benchmarks and demonstrations.
+
+    Within its context it serves `base_url` from a thread of its own. Clients are told apart by their IP
+    address. `latency`, `faults` and `now` may be changed at any time, from any thread.
+
+    >>> from marketfetch.testing import GeneratedMarket
+    >>> with SimulatedExchange(GeneratedMarket(["BTCUSDT"])) as exchange:
+    ...     exchange.base_url  # doctest: +ELLIPSIS
+    'http://127.0.0.1:...'
+    """
+
+    def __init__(self, market: Market, options: SimulatorOptions | None = None) -> None:
+        self.options = options or SimulatorOptions()
+        self.market = market
+        self.record = Record(self.options.log_size)
+        self.latency = self.options.latency
+        self.now = self.options.now
+        self._faults = self.options.faults
+        self._schedule = _schedule(self._faults)
+        rules = self.options.limits or LimitRules()
+        self._limiter = None if self.options.limits is None else RateLimiter(rules)
+        klines = KlinePages(market, self.options.cache_bytes)
+        self._venues: tuple[Venue, ...] = (
+            BinanceUsdm(market, rules, klines),
+            BinanceSpot(market, rules, klines),
+            Okx(market, rules, self.options.okx_history_limit),
+        )
+        self._background = BackgroundLoop("simulated-exchange")
+        self._server = HttpServer(self._respond, self.record.add_connection)
+        self._address: tuple[str, int] | None = None
+        self._certificate: Path | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port it listens on."""
+        if self._address is None:
+            raise RuntimeError("the simulated exchange is not running: enter its context manager first")
+        return self._address
+
+    @property
+    def base_url(self) -> str:
+        """What to ask instead of the exchanges' own hosts; all venues share it."""
+        host, port = self.address
+        return f"{'https' if self.options.tls else 'http'}://{host}:{port}"
+
+    @property
+    def certificate(self) -> Path | None:
+        """The file of the certificate authority a client has to trust; None without TLS."""
+        return self._certificate
+
+    @property
+    def faults(self) -> Faults | None:
+        """The faults in force; setting them forgets how often requests were seen."""
+        return self._faults
+
+    @faults.setter
+    def faults(self, faults: Faults | None) -> None:
+        self._faults = faults
+        self._schedule = _schedule(faults)
+
+    @property
+    def server_time(self) -> int:
+        """What the exchange's clock shows (UTC ms)."""
+        return self.now() + self.options.clock_skew
+
+    def __enter__(self) -> Self:
+        context: ssl.SSLContext | None = None
+        if self.options.tls:
+            context, self._certificate = server_context()
+        self._background.start()
+        try:
+            work = self._server.start(self.options.host, self.options.port, context)
+            self._address = self._background.run(work)
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._background.run(self._server.close())
+        self._stop()
+
+    def _stop(self) -> None:
+        self._background.stop()
+        self._address = None
+        if self._certificate is not None:
+            self._certificate.unlink(missing_ok=True)
+            self._certificate = None
+
+    def _respond(self, request: Request) -> Script:
+        now = self.server_time
+        venue = next((venue for venue in self._venues if venue.serves(request.path)), None)
+        if venue is None:
+            reply, weight, fault = _NOT_FOUND, 0, None
+        else:
+            reply, weight, fault = self._reply(venue, request, now)
+        self.record.add(Seen(now, request.client, request.path, request.params, reply.status, weight, fault))
+        if self.options.gzip:
+            reply = compressed(reply, request)
+        script = broken_script(fault, reply, now) or plain_script(reply, now)
+        return (float(self.latency), *script) if self.latency > 0 else script
+
+    def _reply(self, venue: Venue, request: Request, now: int) -> tuple[Reply, int, FaultKind | None]:
+        charge = venue.charge(request)
+        verdict, usage = Verdict(0), {}
+        if self._limiter is not None:
+            verdict = self._limiter.charge(request.client, charge, now)
+            usage = venue.usage(charge, verdict)
+        fault: FaultKind | None = None
+        if verdict.refused:
+            reply = venue.refuse(request, verdict, now)
+        else:
+            reply = venue.answer(request, now)
+            fault = self._schedule and self._schedule.next(request.path, request.key)
+            if fault is not None:
+                hit = Hit(request, reply, now, lambda other: venue.answer(other, now))
+                broken = broken_reply(fault, hit)
+                reply, fault = (reply, None) if broken is None else (broken, fault)
+        return Reply(reply.status, reply.body, {**reply.headers, **usage}), charge.weight, fault

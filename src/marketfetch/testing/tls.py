@@ -1,0 +1,24 @@
+"""A certificate authority of our own, so that clients can verify a server on loopback."""
+
+from __future__ import annotations
+
+import ssl
+import tempfile
+from pathlib import Path
+
+__all__ = ["server_context"]
+
+
+def server_context() -> tuple[ssl.SSLContext, Path]:
+    """Return a context for servers on 127.0.0.1 and localhost, and the file of the authority to trust.
+
+    The file is temporary; who asks for it removes it. Needs `trustme`, part of `marketfetch[testing]`.
+    """
+    import trustme  # only those who want TLS need it
+
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+    with tempfile.NamedTemporaryFile("wb", prefix="simulated-exchange-", suffix=".pem", delete=False) as file:
+        file.write(authority.cert_pem.bytes())
+    return context, Path(file.name)

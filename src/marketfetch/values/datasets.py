@@ -1,0 +1,99 @@
+"""Datasets: what kinds of rows there are and which columns they have, the same for every exchange."""
+
+from __future__ import annotations
+
+import attrs
+
+from marketfetch.errors import unknown
+
+__all__ = ["Column", "Dataset", "datasets"]
+
+
+@attrs.frozen
+class Column:
+    """One value of a row, held in memory as float64 with NaN for NULL.
+
+    `integer` columns are stored as 64-bit integers; only `optional` columns may be NULL.
+    """
+
+    name: str
+    integer: bool = False
+    optional: bool = False
+
+
+@attrs.frozen
+class Dataset:
+    """A kind of market data: its name and its columns beside exchange, symbol, interval and open time.
+
+    >>> Dataset.parse("premium_index").names
+    ('open', 'high', 'low', 'close')
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    event: bool = False
+    """Whether its rows come when something happens (funding) instead of on a grid."""
+
+    @classmethod
+    def parse(cls, text: str | Dataset) -> Dataset:
+        """Find a dataset by name; ConfigurationError with near matches for a name that is not one."""
+        if isinstance(text, Dataset):
+            return text
+        known = datasets()
+        try:
+            return known[text]
+        except (KeyError, TypeError):
+            raise unknown("dataset", text, known) from None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns, in order."""
+        return tuple(column.name for column in self.columns)
+
+    def index(self, name: str) -> int:
+        """Position of a column; ConfigurationError with near matches if there is no such column."""
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise unknown(f"column of {self.name}", name, self.names) from None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def datasets() -> dict[str, Dataset]:
+    """Return every dataset by name; a new dictionary each time, so that nobody can change another's.
+
+    >>> sorted(datasets())[:3]
+    ['funding_rate', 'index_price', 'long_short_ratio']
+    """
+    price = tuple(map(Column, ("open", "high", "low", "close")))
+    # Not every exchange publishes turnover, trades and the taker side: there these columns are NULL.
+    flow = (
+        Column("volume"),
+        Column("quote_volume", optional=True),
+        Column("trades", integer=True, optional=True),
+        Column("taker_buy_volume", optional=True),
+        Column("taker_buy_quote_volume", optional=True),
+    )
+    # A `Special` funding event (a dividend adjustment) may share its time with the regular one: it has
+    # a column of its own, so that one moment stays one row.
+    funding = (
+        Column("funding_rate", optional=True),
+        Column("mark_price", optional=True),
+        Column("special_funding_rate", optional=True),
+    )
+    known = (
+        Dataset("ohlcv", price + flow),
+        Dataset("premium_index", price),
+        Dataset("mark_price", price),
+        Dataset("index_price", price),
+        Dataset("funding_rate", funding, event=True),
+        Dataset("open_interest", (Column("open_interest"), Column("open_interest_value", optional=True))),
+        Dataset(
+            "long_short_ratio",
+            (Column("long_short_ratio"), Column("long_account"), Column("short_account")),
+        ),
+        Dataset("taker_volume", (Column("buy_volume"), Column("sell_volume"), Column("buy_sell_ratio"))),
+    )
+    return {dataset.name: dataset for dataset in known}

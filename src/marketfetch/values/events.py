@@ -1,0 +1,92 @@
+"""What happens during a run, as values that listeners receive; the engine itself prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+
+from marketfetch.values.pages import Batch
+from marketfetch.values.report import EgressReport, Report
+from marketfetch.values.series import Series
+
+__all__ = [
+    "BatchWritten",
+    "Event",
+    "Heartbeat",
+    "Listener",
+    "PageFetched",
+    "RequestFailed",
+    "RoundPlanned",
+    "RunFinished",
+    "SymbolUnknown",
+]
+
+
+@attrs.frozen
+class RoundPlanned:
+    """A round begins: so many series lack so many rows (an estimate for event datasets)."""
+
+    round: int
+    series: int
+    rows: int
+
+
+@attrs.frozen
+class SymbolUnknown:
+    """The exchange does not know a symbol; the others go on."""
+
+    symbol: str
+    hint: str
+
+
+@attrs.frozen
+class PageFetched:
+    """A page arrived through an egress and was decoded."""
+
+    series: Series
+    egress: str
+    rows: int
+    rejected: Mapping[str, int]
+
+
+@attrs.frozen
+class RequestFailed:
+    """A request failed; `final` tells that it is not repeated any more."""
+
+    cause: str
+    message: str
+    egress: str
+    attempt: int
+    final: bool
+
+
+@attrs.frozen
+class BatchWritten:
+    """A batch is durable."""
+
+    batch: Batch
+
+
+@attrs.frozen
+class Heartbeat:
+    """Sent every few seconds: how far the run is."""
+
+    elapsed: float
+    rows_fetched: int
+    rows_written: int
+    rows_planned: int
+    requests: int
+    egresses: Sequence[EgressReport]
+
+
+@attrs.frozen
+class RunFinished:
+    """The last event of every run."""
+
+    report: Report
+
+
+Event = RoundPlanned | SymbolUnknown | PageFetched | RequestFailed | BatchWritten | Heartbeat | RunFinished
+Listener = Callable[[Event], None]
+"""Called on the event loop: it must return at once and must not raise."""

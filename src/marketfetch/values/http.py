@@ -1,0 +1,86 @@
+"""HTTP as values: what an endpoint asks for, what it costs, what came back, and where it left from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+from urllib.parse import quote, urlencode
+
+import attrs
+
+from marketfetch.values.redaction import Secret
+
+__all__ = ["Cost", "Egress", "LimitPool", "Request", "Response"]
+
+
+@attrs.frozen
+class LimitPool:
+    """One published limit of an exchange, counted per address.
+
+    `capacity` units may be spent in each `period` milliseconds. A `clock` window starts anew on the
+    server's clock, a `sliding` one looks back from every moment. `used_header` names the response header
+    that tells how much of the window is used, where the exchange sends one.
+    """
+
+    name: str
+    capacity: int
+    period: int
+    window: Literal["clock", "sliding"] = "sliding"
+    used_header: str | None = None
+
+
+@attrs.frozen
+class Cost:
+    """What a request draws from a limit pool."""
+
+    pool: LimitPool
+    weight: int = 1
+
+
+@attrs.frozen
+class Request:
+    """An HTTP request that an endpoint wants to be made; `base_url` is filled in by its Exchange.
+
+    >>> Request("/api/v3/time", cost=Cost(LimitPool("spot", 6000, 60_000)), base_url="https://e.org").url
+    'https://e.org/api/v3/time'
+    """
+
+    path: str
+    params: Mapping[str, str | int] = attrs.field(factory=dict)
+    cost: Cost = attrs.field(kw_only=True)
+    method: Literal["GET", "POST"] = attrs.field(default="GET", kw_only=True)
+    body: bytes | None = attrs.field(default=None, kw_only=True)
+    headers: Mapping[str, str] = attrs.field(factory=dict, kw_only=True)
+    base_url: str = attrs.field(default="", kw_only=True)
+
+    @property
+    def url(self) -> str:
+        """The absolute URL, percent-encoded as UTF-8 (some symbols are not ASCII)."""
+        path = quote(self.path, safe="/%")
+        query = f"?{urlencode(self.params)}" if self.params else ""
+        return f"{self.base_url}{path}{query}"
+
+
+@attrs.frozen
+class Response:
+    """A complete HTTP answer; header names are lower case.
+
+    `sent_at` and `received_at` are UTC milliseconds by the local clock.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = attrs.field(repr=False)
+    sent_at: int
+    received_at: int
+
+
+@attrs.frozen
+class Egress:
+    """Where a request leaves from: the direct connection, or one proxy.
+
+    `name` is for display and never holds a credential.
+    """
+
+    name: str
+    proxy: Secret | None = None

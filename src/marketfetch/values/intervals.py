@@ -1,0 +1,144 @@
+"""Intervals: how long a candle is and where its grid is anchored."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from marketfetch.errors import unknown
+from marketfetch.values.spans import Span, SpanSet
+
+__all__ = ["EVENT", "Interval"]
+
+_MINUTE = 60_000
+_HOUR = 60 * _MINUTE
+_DAY = 24 * _HOUR
+_FIRST_MONDAY = 4 * _DAY
+"""1970-01-05, the first Monday after the epoch: week candles open on Mondays."""
+
+
+def _months(ms: int) -> int:
+    return int(np.datetime64(ms, "ms").astype("datetime64[M]").astype(np.int64))
+
+
+def _month_opens(months: NDArray[np.int64] | int) -> NDArray[np.int64]:
+    return np.asarray(months).astype("datetime64[M]").astype("datetime64[ms]").astype(np.int64)
+
+
+@attrs.frozen
+class Interval:
+    """The grid of open times on which the rows of a series lie.
+
+    `length` is in milliseconds, None for the calendar month `1M`; `anchor` is one open time of the grid.
+    A series of events (funding, trades) has the interval `event`, whose grid is every millisecond.
+
+    >>> Interval.parse("1h").floor(5_400_000)
+    3600000
+    """
+
+    name: str
+    length: int | None = attrs.field(repr=False)
+    anchor: int = attrs.field(default=0, repr=False)
+
+    @classmethod
+    def parse(cls, text: str | Interval) -> Interval:
+        """Find an interval by its name; case matters (`1m` minute, `1M` month).
+
+        Raises ConfigurationError, with near matches, for a name that is not one.
+        """
+        if isinstance(text, Interval):
+            return text
+        try:
+            return _intervals()[text]
+        except (KeyError, TypeError):
+            raise unknown("interval", text, (name for name in _intervals() if name != "event")) from None
+
+    @property
+    def is_event(self) -> bool:
+        """Whether the series has no grid of its own: rows come when something happens."""
+        return self.length == 1
+
+    @property
+    def typical(self) -> int:
+        """Milliseconds of one step; 30 days for the calendar month."""
+        return 30 * _DAY if self.length is None else self.length
+
+    def floor(self, ms: int) -> int:
+        """Return the open time at or before a moment."""
+        if self.length is None:
+            return int(_month_opens(_months(ms)))
+        return ms - (ms - self.anchor) % self.length
+
+    def ceil(self, ms: int) -> int:
+        """Return the open time at or after a moment."""
+        floor = self.floor(ms)
+        return floor if floor == ms else self.shift(floor, 1)
+
+    def shift(self, open_time: int, steps: int) -> int:
+        """Return the open time a number of steps after another one."""
+        if self.length is None:
+            return int(_month_opens(_months(open_time) + steps))
+        return open_time + steps * self.length
+
+    def count(self, span: Span) -> int:
+        """Count the open times inside a span."""
+        if self.length is None:
+            return _months(self.ceil(span.end)) - _months(self.ceil(span.start))
+        return (self.ceil(span.end) - self.ceil(span.start)) // self.length
+
+    def grid(self, span: Span) -> NDArray[np.int64]:
+        """Return all open times inside a span, shape (n,), UTC milliseconds."""
+        first, last = self.ceil(span.start), self.ceil(span.end)
+        if self.length is None:
+            return _month_opens(np.arange(_months(first), _months(last)))
+        return np.arange(first, last, self.length, dtype=np.int64)
+
+    def aligned(self, times: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell for each time whether it is an open time of this grid."""
+        if self.length is None:
+            months = times.astype("datetime64[ms]").astype("datetime64[M]")
+            return np.equal(_month_opens(months.astype(np.int64)), times)
+        return np.equal((times - self.anchor) % self.length, 0)
+
+    def cover(self, times: NDArray[np.int64]) -> SpanSet:
+        """Return the spans that rows opening at the given sorted, aligned times stand for.
+
+        >>> Interval.parse("1m").cover(np.array([0, 60_000, 180_000])).spans
+        (Span(start=0, end=120000), Span(start=180000, end=240000))
+        """
+        if not len(times):
+            return SpanSet()
+        if self.length is None:
+            ends = _month_opens(times.astype("datetime64[ms]").astype("datetime64[M]").astype(np.int64) + 1)
+        else:
+            ends = times + self.length
+        breaks = np.flatnonzero(ends[:-1] != times[1:])
+        starts = np.concatenate((times[:1], times[breaks + 1]))
+        stops = np.concatenate((ends[breaks], ends[-1:]))
+        return SpanSet(tuple(map(Span, starts.tolist(), stops.tolist())))
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@cache
+def _intervals() -> dict[str, Interval]:
+    fixed = {
+        "1s": 1000,
+        **{f"{n}m": n * _MINUTE for n in (1, 3, 5, 15, 30)},
+        **{f"{n}h": n * _HOUR for n in (1, 2, 4, 6, 8, 12)},
+        **{f"{n}d": n * _DAY for n in (1, 2, 3)},
+    }
+    return {
+        **{name: Interval(name, length) for name, length in fixed.items()},
+        "1w": Interval("1w", 7 * _DAY, _FIRST_MONDAY),
+        "1M": Interval("1M", None),
+        "event": EVENT,
+    }
+
+
+EVENT = Interval("event", 1)
+"""The interval of series whose rows come when something happens, not on a grid."""

@@ -1,0 +1,102 @@
+"""Rows as columns: Columns, Page and Batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.series import Coverage, Series
+from marketfetch.values.spans import SpanSet
+
+__all__ = ["Batch", "Columns", "Page"]
+
+
+@attrs.frozen(eq=False)
+class Columns:
+    """Rows of one series, column by column.
+
+    `times` are open times, shape (n,), int64, UTC milliseconds. `values` has one line for each column of
+    the dataset, shape (columns, n), float64; NaN stands for NULL.
+    """
+
+    times: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+    def __attrs_post_init__(self) -> None:
+        if self.values.ndim != 2 or self.values.shape[1] != len(self.times):
+            raise ValueError(f"values of shape {self.values.shape} do not fit {len(self.times)} times")
+
+    @classmethod
+    def empty(cls, dataset: Dataset) -> Columns:
+        """Make columns without rows."""
+        return cls(np.empty(0, np.int64), np.empty((len(dataset.columns), 0), np.float64))
+
+    @classmethod
+    def join(cls, parts: Sequence[Columns]) -> Columns:
+        """Concatenate one or more parts and sort them by time; of equal times the last one stays.
+
+        >>> late, early = (Columns(np.array([t]), np.array([[float(t)]])) for t in (2, 1))
+        >>> Columns.join([late, early]).times
+        array([1, 2])
+        """
+        if len(parts) == 1 and parts[0].is_sorted:
+            return parts[0]
+        times = np.concatenate([part.times for part in parts])
+        values = np.concatenate([part.values for part in parts], axis=1)
+        joined = cls(times, values)
+        if joined.is_sorted:
+            return joined
+        order = np.argsort(times, kind="stable")
+        times = times[order]
+        last = np.append(times[1:] != times[:-1], True)  # numpy's own signature
+        return cls(times[last], values[:, order[last]])
+
+    @property
+    def is_sorted(self) -> bool:
+        """Whether times strictly increase."""
+        return bool(np.all(self.times[1:] > self.times[:-1]))
+
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.intp] | slice) -> Columns:
+        """Return the chosen rows."""
+        return Columns(self.times[rows], self.values[:, rows])
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+@attrs.frozen(eq=False)
+class Page:
+    """What one response taught: sound rows, and an account of those that were not.
+
+    `columns` hold only rows that may be stored: inside the asked window, on the grid, closed, possible,
+    sorted and unique. `rejected` counts the others by reason. `spoiled` are the moments whose only rows
+    were unusable: they are neither present nor absent.
+    """
+
+    columns: Columns
+    rejected: Mapping[str, int] = attrs.field(factory=dict)
+    spoiled: SpanSet = attrs.field(factory=SpanSet)
+    received: int = 0
+    """How many rows the answer held, sound or not."""
+    stray: bool = False
+    """Whether rows outside the asked window came along: such a page proves nothing absent."""
+    cursor: str | None = None
+    """The token of the next page, for endpoints that page by token."""
+
+
+@attrs.frozen(eq=False)
+class Batch:
+    """Rows of one series and the coverage they prove: written in one transaction or not at all."""
+
+    series: Series
+    columns: Columns
+    coverage: Coverage
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.columns)

@@ -1,0 +1,114 @@
+"""The report: what a run did, series by series and egress by egress."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from marketfetch.values.series import Series
+from marketfetch.values.spans import Span, SpanSet, utc
+
+__all__ = ["EgressReport", "Missing", "Report", "SeriesReport"]
+
+
+def _spans(spans: SpanSet) -> list[dict[str, str]]:
+    return [{"start": utc(span.start), "end": utc(span.end)} for span in spans]
+
+
+@attrs.frozen
+class Missing:
+    """Moments that were wanted and are not covered, and why."""
+
+    spans: SpanSet
+    reason: str
+
+
+@attrs.frozen
+class SeriesReport:
+    """What a run did for one series.
+
+    `rows` were written by this run; `covered` and `empty` are the parts of the wanted span that are now
+    known, `empty` being confirmed to have no row; `rejected` counts rows that were not stored, by reason.
+    """
+
+    series: Series
+    wanted: Span
+    rows: int
+    covered: SpanSet
+    empty: SpanSet
+    missing: tuple[Missing, ...] = ()
+    rejected: Mapping[str, int] = attrs.field(factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report in plain types, times as ISO text, for JSON."""
+        return {
+            "exchange": self.series.exchange,
+            "symbol": self.series.symbol,
+            "dataset": self.series.dataset.name,
+            "interval": self.series.interval.name,
+            "rows": self.rows,
+            "covered": _spans(self.covered),
+            "empty": _spans(self.empty),
+            "missing": [span | {"reason": gap.reason} for gap in self.missing for span in _spans(gap.spans)],
+            "rejected": dict(self.rejected),
+        }
+
+
+@attrs.frozen
+class EgressReport:
+    """What left through one egress: requests, limit weight, rows, failures, and its state now."""
+
+    name: str
+    requests: int = 0
+    weight: int = 0
+    rows: int = 0
+    failures: int = 0
+    state: str = "ready"
+
+
+@attrs.frozen
+class Report:
+    """What a run did.
+
+    `retries` counts repeated requests by cause; `duration` is in seconds; `unknown` names symbols that
+    the exchange does not know, each with a hint.
+    """
+
+    series: tuple[SeriesReport, ...]
+    egresses: tuple[EgressReport, ...]
+    rows_written: int
+    requests: int
+    retries: Mapping[str, int]
+    duration: float
+    unknown: Mapping[str, str] = attrs.field(factory=dict)
+
+    @classmethod
+    def nothing(cls) -> Report:
+        """The report of a run that had nothing to do."""
+        return cls((), (), rows_written=0, requests=0, retries={}, duration=0.0)
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that was wanted is covered."""
+        return not self.unknown and not any(line.missing for line in self.series)
+
+    @property
+    def weight(self) -> int:
+        """Limit weight spent through all egresses."""
+        return sum(egress.weight for egress in self.egresses)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report in plain types, as `--json` prints it."""
+        return {
+            "complete": self.complete,
+            "rows_written": self.rows_written,
+            "requests": self.requests,
+            "weight": self.weight,
+            "duration_s": round(self.duration, 3),
+            "retries": dict(self.retries),
+            "unknown_symbols": dict(self.unknown),
+            "series": [line.as_dict() for line in self.series],
+            "egresses": [attrs.asdict(egress) for egress in self.egresses],
+        }

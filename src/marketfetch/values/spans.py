@@ -1,0 +1,150 @@
+"""Half-open spans of time and sets of them: the arithmetic under coverage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+import attrs
+
+__all__ = ["Span", "SpanSet", "utc"]
+
+
+def utc(ms: int) -> str:
+    """Write a UTC millisecond timestamp as ISO text, to the second where that is exact.
+
+    >>> utc(1_780_272_000_000)
+    '2026-06-01T00:00:00Z'
+    """
+    try:
+        text = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+    except (OverflowError, ValueError, OSError):
+        return f"{ms}ms"
+    return text.replace("+00:00", "Z").replace(".000Z", "Z")
+
+
+@attrs.frozen(order=True)
+class Span:
+    """A half-open stretch of time `[start, end)` in UTC milliseconds; never empty.
+
+    >>> Span(0, 60_000).length
+    60000
+    """
+
+    start: int
+    end: int
+
+    def __attrs_post_init__(self) -> None:
+        if self.start >= self.end:
+            raise ValueError(f"a span must end after it starts: [{self.start}, {self.end})")
+
+    @property
+    def length(self) -> int:
+        """Milliseconds between start and end."""
+        return self.end - self.start
+
+    def intersect(self, other: Span) -> Span | None:
+        """Return what both have in common, or None."""
+        start, end = max(self.start, other.start), min(self.end, other.end)
+        return Span(start, end) if start < end else None
+
+    def __contains__(self, ms: int) -> bool:
+        return self.start <= ms < self.end
+
+    def __str__(self) -> str:
+        return f"[{utc(self.start)}, {utc(self.end)})"
+
+
+def _normalised(spans: Iterable[Span]) -> tuple[Span, ...]:
+    merged: list[Span] = []
+    for span in sorted(spans):
+        if merged and span.start <= merged[-1].end:
+            if span.end > merged[-1].end:
+                merged[-1] = Span(merged[-1].start, span.end)
+        else:
+            merged.append(span)
+    return tuple(merged)
+
+
+@attrs.frozen
+class SpanSet:
+    """A set of moments, kept as sorted spans that neither overlap nor touch.
+
+    Immutable; every operation returns a new set.
+
+    >>> held = SpanSet.of(Span(0, 10), Span(10, 20))
+    >>> held
+    SpanSet(spans=(Span(start=0, end=20),))
+    >>> SpanSet.of(Span(5, 30)) - held
+    SpanSet(spans=(Span(start=20, end=30),))
+    """
+
+    spans: tuple[Span, ...] = attrs.field(default=(), converter=_normalised)
+
+    @classmethod
+    def of(cls, *spans: Span | None) -> SpanSet:
+        """Make a set of the given spans, leaving out None."""
+        return cls(tuple(span for span in spans if span is not None))
+
+    def __or__(self, other: SpanSet) -> SpanSet:
+        if not other.spans:
+            return self
+        return SpanSet(self.spans + other.spans)
+
+    def __and__(self, other: SpanSet) -> SpanSet:
+        common: list[Span] = []
+        left, right = 0, 0
+        while left < len(self.spans) and right < len(other.spans):
+            one, two = self.spans[left], other.spans[right]
+            both = one.intersect(two)
+            if both is not None:
+                common.append(both)
+            if one.end <= two.end:
+                left += 1
+            else:
+                right += 1
+        return SpanSet(tuple(common))
+
+    def __sub__(self, other: SpanSet) -> SpanSet:
+        rest: list[Span] = []
+        holes = iter(other.spans)
+        hole = next(holes, None)
+        for span in self.spans:
+            start = span.start
+            while hole is not None and hole.end <= start:
+                hole = next(holes, None)
+            while hole is not None and hole.start < span.end:
+                if start < hole.start:
+                    rest.append(Span(start, hole.start))
+                start = max(start, hole.end)
+                if hole.end >= span.end:
+                    break
+                hole = next(holes, None)
+            if start < span.end:
+                rest.append(Span(start, span.end))
+        return SpanSet(tuple(rest))
+
+    def __iter__(self) -> Iterator[Span]:
+        return iter(self.spans)
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def __bool__(self) -> bool:
+        return bool(self.spans)
+
+    def __contains__(self, ms: int) -> bool:
+        return any(ms in span for span in self.spans)
+
+    @property
+    def length(self) -> int:
+        """Milliseconds covered by all spans together."""
+        return sum(span.length for span in self.spans)
+
+    @property
+    def hull(self) -> Span | None:
+        """The smallest span that holds the whole set, or None for the empty set."""
+        return Span(self.spans[0].start, self.spans[-1].end) if self.spans else None
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self.spans)) or "nothing"

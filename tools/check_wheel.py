@@ -1,0 +1,24 @@
+"""Check what a wheel ships: the typing marker, the licence, every module of src, and nothing else."""
+
+import sys
+import zipfile
+from pathlib import Path
+
+SOURCE = Path(__file__).parents[1] / "src"
+
+
+def complaints(wheel: Path) -> list[str]:
+    """Say what is wrong with a wheel; an empty list when nothing is."""
+    with zipfile.ZipFile(wheel) as archive:
+        shipped = {name for name in archive.namelist() if ".dist-info/" not in name}
+        licensed = any(name.endswith("/licenses/LICENSE") for name in archive.namelist())
+    wanted = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py")} | {"marketfetch/py.typed"}
+    found = [f"missing: {name}" for name in sorted(wanted - shipped)]
+    found += [f"not a part of the package: {name}" for name in sorted(shipped - wanted)]
+    return found if licensed else [*found, "missing: LICENSE"]
+
+
+if __name__ == "__main__":
+    found = complaints(Path(sys.argv[1]))
+    print("\n".join(found) or f"{Path(sys.argv[1]).name}: complete")
+    sys.exit(bool(found))
