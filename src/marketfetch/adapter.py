@@ -6,7 +6,7 @@ See the table in `marketfetch.exchange` for what is required and what is optiona
 
 from __future__ import annotations
 
-from marketfetch.arithmetic.decoding import Decoded, ObjectLayout, RowLayout, excerpt, parse_json
+from marketfetch.arithmetic.decoding import Decoded, ObjectLayout, RowLayout, excerpt, expecting, parse_json
 from marketfetch.arithmetic.paging import Cursor, TimeWindows
 from marketfetch.arithmetic.retry import retry_after
 from marketfetch.errors import (
@@ -61,6 +61,7 @@ __all__ = [
     "SpanSet",
     "TimeWindows",
     "excerpt",
+    "expecting",
     "parse_json",
     "retry_after",
 ]

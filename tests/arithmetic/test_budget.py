@@ -7,7 +7,7 @@ from heapq import heappop, heappush
 
 import attrs
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from marketfetch.arithmetic.budget import NEVER, Budget
@@ -105,37 +105,51 @@ skews = st.integers(-3_000, 3_000) | st.integers(-86_400_000, 86_400_000)
 delays = st.lists(st.tuples(st.integers(0, 3_000), st.integers(0, 3_000)), min_size=1, max_size=7)
 
 
-@given(pools(), skews, delays, st.integers(1, 20), st.integers(1, 60), st.booleans())
-@example(LimitPool("weight", 100, 60_000, "clock"), 2_999, [(3_000, 0), (0, 0)], 1, 60, True)
-def test_is_never_over_the_limit(pool, skew, delays, weight, workers, stamps):
-    exchange = ModelExchange(pool, skew)
-    Client(exchange, weight, workers, delays, stamps).run(START + 4 * pool.period)
-    assert 0 < exchange.most <= pool.capacity
+situations = st.builds(
+    Client,
+    st.builds(ModelExchange, pools(), skews),
+    weight=st.integers(1, 20),
+    workers=st.integers(1, 60),
+    delays=delays,
+    stamps=st.booleans(),
+)
 
 
-@given(pools(), skews, delays, st.integers(1, 20), st.integers(1, 60), st.data())
-def test_weight_used_by_others_before_is_respected(pool, skew, delays, weight, workers, data):
-    pool = attrs.evolve(pool, used_header="x-used")
-    exchange = ModelExchange(pool, skew)
+@settings(max_examples=300)
+@given(situations)
+def test_is_never_over_the_limit(client: Client) -> None:
+    pool = client.exchange.pool
+    client.run(START + 4 * pool.period)
+    assert 0 < client.exchange.most <= pool.capacity
+
+
+@given(situations, st.data())
+def test_weight_used_by_others_before_is_respected(client: Client, data: st.DataObject) -> None:
+    pool = client.exchange.pool
+    assume(pool.used_header)
     # Nothing can be known before the first answer, so that there is room for one question.
-    exchange.count(data.draw(st.integers(1, pool.capacity - weight)), START - 10)
-    Client(exchange, weight, workers, delays).run(START + 2 * pool.period)
-    assert exchange.most <= pool.capacity
+    client.exchange.count(data.draw(st.integers(0, pool.capacity - client.weight)), START - 10)
+    client.run(START + 2 * pool.period)
+    assert client.exchange.most <= pool.capacity
 
 
-@given(skews, st.sampled_from([1, 2, 5, 10]), st.integers(10, 300), st.sampled_from([None, "x-used"]))
-def test_a_saturated_window_is_used_to_97_percent(skew, weight, delay, header):
+@settings(max_examples=25)
+@given(skews, st.sampled_from([1, 2, 5, 10]), st.integers(5, 150), st.sampled_from([None, "x-used"]))
+def test_a_saturated_window_is_used_to_97_percent(
+    skew: int, weight: int, delay: int, header: str | None
+) -> None:
     pool = LimitPool("weight", 2400, 60_000, "clock", header)
     exchange = ModelExchange(pool, skew)
-    Client(exchange, weight, 20, [(delay, delay), (delay * 2, 5)]).run(START + 5 * pool.period)
-    first, *whole, last = [used for _, used in sorted(exchange.counts.items())]
-    del first, last  # cut by the start and the end of the run
-    assert len(whole) >= 3
-    assert min(whole) >= 0.97 * pool.capacity
+    Client(exchange, weight, 20, [(delay, delay), (delay * 2, 5)]).run(START + 4 * pool.period)
+    _, first, *others, _ = [used for _, used in sorted(exchange.counts.items())]  # cut ones at both ends
+    assert min(others) >= 0.97 * pool.capacity
+    # The run may have begun less than a window's worth before: what straddled the boundary counts twice.
+    assert first >= 0.97 * pool.capacity - 20 * weight
 
 
+@settings(max_examples=25)
 @given(st.integers(1, 300), st.sampled_from([1, 2, 5]))
-def test_a_sliding_window_is_used_to_97_percent(delay, weight):
+def test_a_sliding_window_is_used_to_97_percent(delay: int, weight: int) -> None:
     pool = LimitPool("calls", 500, 300_000)
     exchange = ModelExchange(pool, 0)
     client = Client(exchange, weight, 20, [(delay, delay)])
@@ -145,7 +159,7 @@ def test_a_sliding_window_is_used_to_97_percent(delay, weight):
 
 
 @given(skews, st.integers(0, 2_000), st.integers(0, 2_000))
-def test_the_first_question_is_asked_alone(skew, there, back):
+def test_the_first_question_is_asked_alone(skew: int, there: int, back: int) -> None:
     pool = LimitPool("weight", 2400, 60_000, "clock", "x-used")
     budget = Budget(pool, ServerClock())
     assert budget.available_at(1, START) == START
@@ -158,22 +172,22 @@ def test_the_first_question_is_asked_alone(skew, there, back):
     assert budget.available_at(1, received) == received
 
 
-def test_it_asks_alone_again_after_a_silent_window():
+def test_it_asks_alone_again_after_a_silent_window() -> None:
     pool = LimitPool("weight", 2400, 60_000, "clock", "x-used")
     budget = Budget(pool, ServerClock())
     budget.spend(1)
-    budget.clock.observe(60_000, 60_010, 60_000)
-    budget.settle(1, 60_010)
-    budget.correct(1, 60_000, 60_010)
+    budget.clock.observe(70_000, 70_010, 70_000)
+    budget.settle(1, 70_010)
+    budget.correct(1, 70_000, 70_010)
     budget.spend(1)
-    assert budget.available_at(1, 60_020) == 60_020
-    budget.settle(1, 60_030)
+    assert budget.available_at(1, 70_020) == 70_020
+    budget.settle(1, 70_030)
     assert budget.available_at(1, 200_000) == 200_000
     budget.spend(1)
     assert budget.available_at(1, 200_000) == NEVER
 
 
-def test_what_others_used_is_believed_and_forgiven_with_the_window():
+def test_what_others_used_is_believed_and_forgiven_with_the_window() -> None:
     pool = LimitPool("weight", 2400, 60_000, "clock", "x-used")
     budget = Budget(pool, ServerClock())
     budget.spend(2)
@@ -185,7 +199,7 @@ def test_what_others_used_is_believed_and_forgiven_with_the_window():
     assert budget.available_at(2, later) == later
 
 
-def test_a_header_never_lowers_what_is_used():
+def test_a_header_never_lowers_what_is_used() -> None:
     budget = Budget(LimitPool("weight", 10, 60_000, "sliding", "x-used"), ServerClock())
     budget.spend(10)
     budget.settle(10, 5)
@@ -193,7 +207,7 @@ def test_a_header_never_lowers_what_is_used():
     assert budget.available_at(1, 6) == 60_005
 
 
-def test_a_header_of_the_window_before_is_ignored():
+def test_a_header_of_the_window_before_is_ignored() -> None:
     pool = LimitPool("weight", 2400, 60_000, "clock", "x-used")
     budget = Budget(pool, ServerClock())
     budget.spend(2)
@@ -203,7 +217,7 @@ def test_a_header_of_the_window_before_is_ignored():
     assert budget.available_at(2, 120_600) == 120_600
 
 
-def test_nothing_is_spent_while_closed():
+def test_nothing_is_spent_while_closed() -> None:
     budget = Budget(LimitPool("weight", 10, 60_000), ServerClock())
     budget.close_until(500)
     budget.close_until(400)
@@ -211,12 +225,12 @@ def test_nothing_is_spent_while_closed():
     assert budget.available_at(1, 501) == 501
 
 
-def test_a_cost_above_the_capacity_names_both():
+def test_a_cost_above_the_capacity_names_both() -> None:
     budget = Budget(LimitPool("funding", 10, 60_000), ServerClock())
     with pytest.raises(ConfigurationError, match=r"weight 11 .* 'funding' .* capacity of 10"):
         budget.available_at(11, 0)
 
 
-def test_a_cost_as_large_as_the_capacity_fits():
+def test_a_cost_as_large_as_the_capacity_fits() -> None:
     budget = Budget(LimitPool("funding", 1000, 60_000), ServerClock())
     assert budget.available_at(1000, 7) == 7

@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 
 from marketfetch.arithmetic.clock import ServerClock
 
-answers = st.lists(st.tuples(st.integers(0, 90_000), st.integers(0, 4_000), st.integers(0, 4_000)), min_size=1)
+answers = st.lists(
+    st.tuples(st.integers(0, 90_000), st.integers(0, 4_000), st.integers(0, 4_000)), min_size=1
+)
 
 
 def ask(clock: ServerClock, sent: int, there: int, back: int, offset: float) -> int:
@@ -16,7 +18,7 @@ def ask(clock: ServerClock, sent: int, there: int, back: int, offset: float) -> 
 
 
 @given(st.integers(-90_000_000, 90_000_000), answers)
-def test_bounds_always_hold_the_truth(offset, answers):
+def test_bounds_always_hold_the_truth(offset: int, answers: list[tuple[int, int, int]]) -> None:
     clock, now = ServerClock(), 1_780_000_000_000
     for pause, there, back in answers:
         now = ask(clock, now + pause, there, back, offset)
@@ -25,7 +27,9 @@ def test_bounds_always_hold_the_truth(offset, answers):
 
 
 @given(st.integers(-5_000, 5_000), st.floats(-4e-4, 4e-4), answers)
-def test_bounds_hold_for_clocks_that_run_apart(offset, drift, answers):
+def test_bounds_hold_for_clocks_that_run_apart(
+    offset: int, drift: float, answers: list[tuple[int, int, int]]
+) -> None:
     clock, start = ServerClock(), 1_780_000_000_000
     now = start
     for pause, there, back in answers:
@@ -38,7 +42,9 @@ def test_bounds_hold_for_clocks_that_run_apart(offset, drift, answers):
 
 
 @given(st.integers(-5_000, 5_000), answers, st.integers(-60_000, 200_000))
-def test_surely_at_is_the_first_moment_that_is_sure(offset, answers, ahead):
+def test_surely_at_is_the_first_moment_that_is_sure(
+    offset: int, answers: list[tuple[int, int, int]], ahead: int
+) -> None:
     clock, now = ServerClock(), 1_780_000_000_000
     for pause, there, back in answers:
         now = ask(clock, now + pause, there, back, offset)
@@ -48,7 +54,7 @@ def test_surely_at_is_the_first_moment_that_is_sure(offset, answers, ahead):
     assert clock.earliest(moment - 3) < goal
 
 
-def test_many_answers_tell_milliseconds_out_of_a_header_of_seconds():
+def test_many_answers_tell_milliseconds_out_of_a_header_of_seconds() -> None:
     clock, now = ServerClock(), 1_780_000_000_000
     for _ in range(200):
         now = ask(clock, now + 37, 4, 4, 2_345)
@@ -57,7 +63,7 @@ def test_many_answers_tell_milliseconds_out_of_a_header_of_seconds():
 
 
 @given(st.integers(3_000, 10_000_000), st.sampled_from([-1, 1]))
-def test_a_clock_that_was_set_is_believed_again(jump, direction):
+def test_a_clock_that_was_set_is_believed_again(jump: int, direction: int) -> None:
     clock, now = ServerClock(), 1_780_000_000_000
     for _ in range(20):
         now = ask(clock, now + 37, 4, 4, 0)

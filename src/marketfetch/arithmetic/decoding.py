@@ -6,7 +6,9 @@ layout says where each column is; decoding gives columns or raises DecodeError, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import reprlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -19,7 +21,7 @@ from marketfetch.errors import DecodeError
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 
-__all__ = ["Decoded", "ObjectLayout", "RowLayout", "excerpt", "parse_json"]
+__all__ = ["Decoded", "ObjectLayout", "RowLayout", "excerpt", "expecting", "parse_json"]
 
 _EXACT = 2.0**53
 """Times travel as float64 on the fast path: exact up to here, the year 287396."""
@@ -62,6 +64,21 @@ def parse_json(body: bytes) -> Any:
         raise DecodeError(f"not JSON ({error}): {excerpt(body)}") from None
 
 
+@contextmanager
+def expecting(content: str) -> Iterator[None]:
+    """Raise DecodeError where content turns out not to be what the code in the block reads.
+
+    >>> with expecting("an object with serverTime"):
+    ...     {}["serverTime"]
+    Traceback (most recent call last):
+    marketfetch.errors.DecodeError: expected an object with serverTime, found KeyError('serverTime')
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise DecodeError(f"expected {content}, found {reprlib.repr(error)}") from None
+
+
 def _dig(payload: Any, path: Sequence[str]) -> list[Any]:
     for key in path:
         if not isinstance(payload, dict) or key not in payload:
@@ -83,11 +100,11 @@ def _number(value: Any) -> float:
 
 def _milliseconds(value: Any, unit: int) -> int:
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise DecodeError(f"{value!r} is not a time")
+        raise DecodeError(f"{reprlib.repr(value)} is not a time")
     try:
         return int(value) * unit
     except ValueError:
-        raise DecodeError(f"{value!r} is not a time") from None
+        raise DecodeError(f"{reprlib.repr(value)} is not a time") from None
 
 
 def _gather(dataset: Dataset, times: list[int], lines: list[list[float]]) -> Columns:
@@ -174,7 +191,7 @@ class RowLayout:
         bad = 0
         for row in _dig(parse_json(body), self.path):
             if not isinstance(row, list) or len(row) != self.width:
-                raise DecodeError(f"expected rows of {self.width} fields, found {str(row)[:80]}")
+                raise DecodeError(f"expected rows of {self.width} fields, found {reprlib.repr(row)}")
             stamp = _milliseconds(row[self.time], self.unit)
             positions = [self.columns.get(column) for column in dataset.names]
             try:
@@ -215,7 +232,7 @@ class ObjectLayout:
         bad = 0
         for item in items:
             if not isinstance(item, dict) or self.time not in item:
-                raise DecodeError(f"expected objects with {self.time!r}, found {str(item)[:80]}")
+                raise DecodeError(f"expected objects with {self.time!r}, found {reprlib.repr(item)}")
             stamp = _milliseconds(item[self.time], self.unit)
             try:
                 line = [_number(item.get(self.columns.get(column, ""))) for column in dataset.names]

@@ -1,9 +1,9 @@
 """Paginators: cutting a span into requests, and what a page leaves over. Pure functions of their input.
 
 One rule decides about absence, for every exchange: *absence is believed when it is said twice*. A moment
-without a row in an answer is denied; a moment denied by two answers is confirmed empty. Rows cut off at
-the far end of a page (a server may cap lower than it documents) are denied at most once that way, so a
-short page is never taken for the end.
+without a row in an answer is denied; a moment denied by two answers is confirmed empty. What lies beyond
+the last row of a window's page is not denied by it: a server may cap lower than it documents, and a short
+page is never taken for the end. A chain believes a short page once, and asks for the rest once more.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import attrs
+import numpy as np
 
 from marketfetch.protocols import Settlement
 from marketfetch.values.pages import Page
@@ -20,6 +21,8 @@ from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["Cursor", "TimeWindows"]
 
+_LEAP = 2
+"""A page that begins further away than so many of its own widest gaps may not begin where it was asked to."""
 _STRIKES = 3
 """After so many answers of unusable content the moments concerned are given up and reported."""
 
@@ -92,7 +95,8 @@ class TimeWindows:
         certain = absent - far
         confirmed = certain if self.omits_empty else certain & part.denied
         doubted = (certain - confirmed).hull
-        denied = absent - confirmed
+        # The far side was not spoken of; what earlier answers said about it stands.
+        denied = certain - confirmed | far & part.denied
         follow = (*far, *((SpanSet.of(doubted) - far) if doubted else ()))
         remaining = (*_again(part, follow, denied=denied, strikes=part.strikes), *again)
         return Settlement(present, confirmed, remaining, lost, reason)
@@ -139,14 +143,28 @@ class Cursor:
         else:
             after = int(times[-1]) + edge
             seen, rest = Span(span.start, after), (after, span.end)
-        unusable = page.spoiled & SpanSet.of(seen)
+        leap = self._leap(part, page)
+        unusable = page.spoiled & SpanSet.of(seen) - leap
         again, lost, reason = _strike(part, page, unusable)
-        follow: tuple[Slice, ...] = ()
+        doubt = SpanSet() if page.stray else leap
+        follow = tuple(_again(part, leap, denied=part.denied | doubt, strikes=part.strikes))
         if rest[0] < rest[1]:
             left = Span(*rest)
             denied = SpanSet.of(left) if short and not page.stray else SpanSet()
-            follow = (attrs.evolve(part, span=left, denied=denied, cursor=page.cursor),)
-        return Settlement(SpanSet.of(seen) - unusable, SpanSet(), (*again, *follow), lost, reason)
+            follow = (*follow, attrs.evolve(part, span=left, denied=denied, cursor=page.cursor))
+        return Settlement(SpanSet.of(seen) - unusable - leap, SpanSet(), (*again, *follow), lost, reason)
+
+    def _leap(self, part: Slice, page: Page) -> SpanSet:
+        """The stretch that a page skipped at its near end, if that is so much that it is asked once more.
+
+        A server that ignores the start gives its newest rows instead: sound, but not the next ones.
+        """
+        span, times = part.span, page.columns.times
+        bounds = (int(times[-1]) + 1, span.end) if self.newest_first else (span.start, int(times[0]))
+        if len(times) < 2 or bounds[1] - bounds[0] <= _LEAP * int(np.diff(times).max()):
+            return SpanSet()
+        stretch = SpanSet.of(Span(*bounds))
+        return stretch if stretch - part.denied else SpanSet()
 
     def _settle_empty(self, part: Slice, page: Page) -> Settlement:
         whole = SpanSet.of(part.span)

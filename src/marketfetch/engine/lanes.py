@@ -7,7 +7,7 @@ those who fetch wait here.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -56,12 +56,18 @@ async def open_lanes(sink: Sink, retries: Retries, done: Done) -> AsyncIterator[
             send, receive = create_memory_object_stream[Batch](1)
             ways.append(send)
             work = partial(_write_all, sink, receive, retries, done)
-            group.start_soon(partial(to_thread.run_sync, work, limiter=limiter))
+            group.start_soon(_keep, receive, partial(to_thread.run_sync, work, limiter=limiter))
         try:
             yield Lanes(ways)
         finally:
             for way in ways:
                 way.close()
+
+
+async def _keep(receive: MemoryObjectReceiveStream[Batch], work: Callable[[], Awaitable[None]]) -> None:
+    """Keep a lane's end open for as long as its thread is at work."""
+    with receive:
+        await work()
 
 
 def _write_all(
@@ -71,17 +77,14 @@ def _write_all(
     done: Done,
 ) -> None:
     """Write what comes down one lane, on one thread from open to close."""
-    try:
-        with sink.writer() as write:
-            while True:
-                try:
-                    batch = from_thread.run(receive.receive)
-                except EndOfStream:
-                    return
-                _write(write, batch, retries)
-                from_thread.run(done, batch)
-    finally:
-        from_thread.run_sync(receive.close)
+    with sink.writer() as write:
+        while True:
+            try:
+                batch = from_thread.run(receive.receive)
+            except EndOfStream:
+                return
+            _write(write, batch, retries)
+            from_thread.run(done, batch)
 
 
 def _write(write: Writer, batch: Batch, retries: Retries) -> None:

@@ -13,7 +13,7 @@ from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
 from marketfetch.values.series import Composite
 from marketfetch.values.spans import Span
-from marketfetch.values.times import Moment, check_order, moment
+from marketfetch.values.times import Clock, Moment, check_order, moment, wall_clock
 
 __all__ = ["Everything", "Query", "Settings"]
 
@@ -71,14 +71,13 @@ class Query:
     def span(self, now: int) -> Span:
         """Return the span that is wanted, in UTC milliseconds; raises ConfigurationError for a wrong one."""
         start, end = moment("start", self.start, now), moment("end", self.end, now)
-        if end > now + 1000:
-            raise ConfigurationError(f"end: {self.end} is in the future; leave it out or write now")
         check_order(start, end)
         return Span(start, end)
 
     def check(self, exchange: Exchange, now: int) -> None:
         """Refuse what is certain to fail at this exchange, before anything is sent."""
-        self.span(now)
+        if self.span(now).end > now + 1000:
+            raise ConfigurationError(f"end: {self.end} is in the future; leave it out or write now")
         if isinstance(self.symbols, tuple) and not all(self.symbols):
             raise ConfigurationError("symbols: an empty name is none; leave it out")
         if not self.symbols and not self.composites:
@@ -107,6 +106,7 @@ class Settings:
     `concurrency` requests are in flight at most. Rows are gathered into batches of about `batch_rows`, one
     transaction each. `deadline` bounds one request, `heartbeat` is the pause between Heartbeat events, both
     in seconds; `catch_ups` bounds how many times a run that reads up to now looks for newly closed rows.
+    `clock` is the local time; what is closed is decided by the exchange's, where it tells it.
     """
 
     concurrency: int = attrs.field(default=32, validator=attrs.validators.ge(1))
@@ -115,3 +115,4 @@ class Settings:
     deadline: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
     heartbeat: float = attrs.field(default=10.0, validator=attrs.validators.gt(0))
     catch_ups: int = attrs.field(default=20, validator=attrs.validators.ge(1))
+    clock: Clock = attrs.field(default=wall_clock, repr=False)

@@ -52,7 +52,6 @@ from marketfetch.values.pages import Batch, Page
 from marketfetch.values.report import Report
 from marketfetch.values.series import Slice
 from marketfetch.values.spans import SpanSet
-from marketfetch.values.times import Clock
 
 __all__ = ["Job", "Run"]
 
@@ -67,14 +66,13 @@ class Job:
     pool: ProxyPool
     fetcher: Fetcher
     settings: Settings
-    clock: Clock
     emit: Listener
     deliver: Done
     """Receives every durable batch and may take its time: the sink waits for it."""
 
     def check(self) -> None:
         """Refuse what is certain to fail, before anything is sent."""
-        self.query.check(self.exchange, self.clock())
+        self.query.check(self.exchange, self.settings.clock())
         if self.query.composites and not isinstance(self.sink, Store):
             raise ConfigurationError(
                 "composites: need a sink that can be read back, such as DuckDB or PostgreSQL"
@@ -137,7 +135,7 @@ class Run:
 
     def _aim(self) -> None:
         """Set what is wanted, by the server's time."""
-        now = self._job.clock() + self._time.offset
+        now = self._job.settings.clock() + self._time.offset
         span = self._job.query.span(now)
         for account in self._books.accounts.values():
             aim(account, self._job.exchange.endpoint(account.series.dataset), span, now)

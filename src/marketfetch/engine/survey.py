@@ -46,12 +46,14 @@ async def ask_time(asker: Asker) -> ServerTime:
     if request is None:
         return ServerTime()
 
-    def read(response: Response) -> tuple[int, Response]:
-        return exchange.decode_time(response.body), response
+    def read(response: Response) -> ServerTime:
+        took = response.received_at - response.sent_at
+        # The server read its clock half-way, as far as anybody can tell.
+        offset = exchange.decode_time(response.body) - (asker.settings.clock() - took // 2)
+        return ServerTime(offset, took / 1000)
 
-    (server, answer), _ = await asker.ask(request, read)
-    middle = (answer.sent_at + answer.received_at) // 2
-    return ServerTime(server - middle, (answer.received_at - answer.sent_at) / 1000)
+    server_time, _ = await asker.ask(request, read)
+    return server_time
 
 
 async def ask_listing(asker: Asker) -> Listing:

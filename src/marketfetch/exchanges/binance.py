@@ -23,6 +23,7 @@ from marketfetch.adapter import (
     RowLayout,
     Series,
     Slice,
+    expecting,
     parse_json,
     retry_after,
 )
@@ -115,10 +116,8 @@ class BinanceExchange(Exchange, abstract=True):
 
     def decode_time(self, body: bytes) -> int:
         """Read `serverTime`."""
-        stamp = _object(body).get("serverTime")
-        if not isinstance(stamp, int):
-            raise DecodeError(f"serverTime is {stamp!r}, not milliseconds")
-        return stamp
+        with expecting("an object with serverTime"):
+            return int(_object(body)["serverTime"])
 
     def listing_requests(self) -> Sequence[Request]:
         """GET …/exchangeInfo."""

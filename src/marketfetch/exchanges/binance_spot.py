@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from marketfetch.adapter import Cost, Instrument, LimitPool
+from marketfetch.adapter import Cost, Instrument, LimitPool, expecting
 from marketfetch.exchanges.binance import BinanceExchange, Klines, same_names
 
 __all__ = ["BinanceSpot"]
@@ -45,10 +45,11 @@ class BinanceSpot(BinanceExchange):
 
     def decode_listing(self, body: bytes) -> Iterable[Instrument]:
         """Read the symbols; spot does not say when they were listed."""
-        for entry in self.entries(body):
-            yield Instrument(
-                symbol=entry["symbol"],
-                base=entry.get("baseAsset", ""),
-                quote=entry.get("quoteAsset", ""),
-                active=entry.get("status") == "TRADING",
-            )
+        with expecting("a list of spot symbols"):
+            for entry in self.entries(body):
+                yield Instrument(
+                    symbol=str(entry["symbol"]),
+                    base=str(entry.get("baseAsset", "")),
+                    quote=str(entry.get("quoteAsset", "")),
+                    active=entry.get("status") == "TRADING",
+                )

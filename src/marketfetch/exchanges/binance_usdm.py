@@ -21,6 +21,7 @@ from marketfetch.adapter import (
     Request,
     Series,
     Slice,
+    expecting,
     parse_json,
 )
 from marketfetch.exchanges.binance import BinanceExchange, Klines, same_names
@@ -111,14 +112,13 @@ class FundingRate(Endpoint):
         events = parse_json(body)
         if not isinstance(events, list):
             raise DecodeError(f"expected a list of events, found {type(events).__name__}")
-        moments: dict[Any, dict[str, Any]] = {}
+        moments: dict[int, dict[str, Any]] = {}
         for event in events:
-            if not isinstance(event, dict) or not isinstance(event.get("fundingTime"), int):
-                raise DecodeError(f"expected an event with fundingTime, found {str(event)[:80]}")
-            row = moments.setdefault(event["fundingTime"], {"fundingTime": event["fundingTime"]})
-            special = event.get("rateType", "Regular") == "Special"
-            row["specialRate" if special else "fundingRate"] = event.get("fundingRate")
-            row["markPrice"] = event.get("markPrice") or row.get("markPrice")
+            with expecting("an event with fundingTime"):
+                row = moments.setdefault(int(event["fundingTime"]), {"fundingTime": event["fundingTime"]})
+                special = event.get("rateType", "Regular") == "Special"
+                row["specialRate" if special else "fundingRate"] = event.get("fundingRate")
+                row["markPrice"] = event.get("markPrice") or row.get("markPrice")
         layout = ObjectLayout(
             {"funding_rate": "fundingRate", "mark_price": "markPrice", "special_funding_rate": "specialRate"},
             time="fundingTime",
@@ -214,14 +214,15 @@ class BinanceUsdm(BinanceExchange):
 
     def decode_listing(self, body: bytes) -> Iterable[Instrument]:
         """Read the contracts, with the day they were listed and, once announced, the day they end."""
-        for entry in self.entries(body):
-            ends = entry.get("deliveryDate") or _NEVER
-            yield Instrument(
-                symbol=entry["symbol"],
-                base=entry.get("baseAsset", ""),
-                quote=entry.get("quoteAsset", ""),
-                settle=entry.get("marginAsset") or None,
-                listed_at=entry.get("onboardDate") or None,
-                delisted_at=ends if ends < _NEVER else None,
-                active=entry.get("status") == "TRADING",
-            )
+        with expecting("a list of contracts"):
+            for entry in self.entries(body):
+                ends = int(entry.get("deliveryDate") or _NEVER)
+                yield Instrument(
+                    symbol=str(entry["symbol"]),
+                    base=str(entry.get("baseAsset", "")),
+                    quote=str(entry.get("quoteAsset", "")),
+                    settle=str(entry.get("marginAsset") or "") or None,
+                    listed_at=int(entry.get("onboardDate") or 0) or None,
+                    delisted_at=ends if ends < _NEVER else None,
+                    active=entry.get("status") == "TRADING",
+                )

@@ -28,6 +28,7 @@ from marketfetch.adapter import (
     RowLayout,
     Slice,
     TimeWindows,
+    expecting,
     parse_json,
 )
 
@@ -144,11 +145,8 @@ class Okx(Exchange):
 
     def decode_time(self, body: bytes) -> int:
         """Read `ts`."""
-        data = _data(body)
-        try:
-            return int(data[0]["ts"])
-        except (IndexError, KeyError, TypeError, ValueError):
-            raise DecodeError(f"expected a list with ts, found {str(data)[:80]}") from None
+        with expecting("a list with ts"):
+            return int(_data(body)[0]["ts"])
 
     def listing_requests(self) -> Sequence[Request]:
         """GET /api/v5/public/instruments, once for each kind of instrument."""
@@ -159,17 +157,18 @@ class Okx(Exchange):
 
     def decode_listing(self, body: bytes) -> Iterable[Instrument]:
         """Read the instruments with the times they were listed and expire."""
-        for entry in _data(body):
-            base, _, quote = (entry.get("instFamily") or entry["instId"]).partition("-")
-            yield Instrument(
-                symbol=entry["instId"],
-                base=entry.get("baseCcy") or base,
-                quote=entry.get("quoteCcy") or quote,
-                settle=entry.get("settleCcy") or None,
-                listed_at=int(entry.get("listTime") or 0) or None,
-                delisted_at=int(entry.get("expTime") or 0) or None,
-                active=entry.get("state") == "live",
-            )
+        with expecting("a list of instruments"):
+            for entry in _data(body):
+                base, _, quote = (entry.get("instFamily") or entry["instId"]).partition("-")
+                yield Instrument(
+                    symbol=str(entry["instId"]),
+                    base=str(entry.get("baseCcy") or base),
+                    quote=str(entry.get("quoteCcy") or quote),
+                    settle=str(entry.get("settleCcy") or "") or None,
+                    listed_at=int(entry.get("listTime") or 0) or None,
+                    delisted_at=int(entry.get("expTime") or 0) or None,
+                    active=entry.get("state") == "live",
+                )
 
 
 def _verdict(body: bytes) -> tuple[str, str]:
@@ -186,5 +185,5 @@ def _data(body: bytes) -> list[Any]:
     payload = parse_json(body)
     data = payload.get("data") if isinstance(payload, dict) else None
     if not isinstance(data, list):
-        raise DecodeError(f"expected an envelope with a list of data, found {str(payload)[:80]}")
+        raise DecodeError(f"expected an envelope with a list of data, found {type(payload).__name__}")
     return data

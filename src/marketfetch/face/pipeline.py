@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,10 +24,6 @@ from marketfetch.values.pages import Batch
 from marketfetch.values.report import Report
 
 __all__ = ["PassThrough", "Pipeline"]
-
-
-def _wall_clock() -> int:
-    return time.time_ns() // 1_000_000
 
 
 async def _nowhere(batch: Batch) -> None:
@@ -71,7 +66,6 @@ class Pipeline:
             pool=proxies if proxies is not None else RotatingProxies(()),
             fetcher=fetcher if fetcher is not None else CurlFetcher(),
             settings=settings if settings is not None else Settings(),
-            clock=_wall_clock,
             emit=self._emit,
             deliver=_nowhere,
         )

@@ -17,51 +17,54 @@ __all__ = ["Failure", "parse_headers", "proxy_refusal", "translate"]
 
 _TEXT = re.compile(r"curl: \(\d+\) (?P<text>.*?)\.? See https://curl\.se", re.DOTALL)
 
-# Before the request was on its way these mean that the proxy could not be reached or broke the tunnel;
-# later on the same codes only say that some connection broke, which happens to healthy proxies too.
-_CONNECTION_TROUBLE = frozenset({
-    CurlECode.COULDNT_CONNECT,
+# On a connection that is being set up these are the proxy's doing; later on they only say that some
+# connection broke, which happens to the best of proxies.
+_BROKEN = {
     CurlECode.SSL_CONNECT_ERROR,
     CurlECode.GOT_NOTHING,
     CurlECode.SEND_ERROR,
     CurlECode.RECV_ERROR,
     CurlECode.WEIRD_SERVER_REPLY,
-})  # fmt: skip
+}
 
 
 def parse_headers(lines: Iterable[bytes]) -> tuple[int, dict[str, str]]:
-    """Read the status and the headers (names in lower case) of the last answer in the lines.
+    r"""Read the status and the headers (names in lower case) of the last answer in the lines.
 
     Interim answers (1xx) come before it and are left out; trailers come after it and are taken in.
-    A header that is repeated is joined by commas. Status 0 means that there was no answer at all.
+    A header that is repeated is joined by commas. Status 0 means that there is no answer, or that it ends
+    before the empty line that closes its headers, which libcurl lets pass.
 
-    >>> parse_headers([b"HTTP/1.1 100 Continue", b"", b"HTTP/2 200 ", b"Date: today", b""])
-    (200, {'date': 'today'})
+    >>> parse_headers([b"HTTP/1.1 100 Continue\r\n", b"\r\n", b"HTTP/2 200 \r\n", b"Date: now\r\n", b"\r\n"])
+    (200, {'date': 'now'})
     """
-    status, headers = 0, dict[str, str]()
+    status, headers, complete = 0, dict[str, str](), False
     for line in lines:
         if line.startswith(b"HTTP/"):
-            status, headers = int(line.split(None, 2)[1]), {}
+            status, headers, complete = int(line.split(None, 2)[1]), {}, False
+            continue
+        if not line.strip():
+            complete = True
             continue
         name, colon, content = line.decode("latin-1").partition(":")
         if colon:
             name, content = name.lower(), content.strip()
             headers[name] = f"{headers[name]}, {content}" if name in headers else content
-    return status, headers
+    return status if complete else 0, headers
 
 
 @attrs.frozen
 class Failure:
     """What is known of a request that libcurl gave up.
 
-    `connect_status` is what the proxy answered to CONNECT (0: nothing), `was_sent` whether the connection
-    was ready to carry the request.
+    `connect_status` is what the proxy answered to CONNECT (0: nothing); `on_setup` tells that it broke on a
+    new connection before TLS stood.
     """
 
     code: int
     text: str
     connect_status: int = 0
-    was_sent: bool = False
+    on_setup: bool = False
 
 
 def proxy_refusal(egress: Egress, status: int) -> ProxyError:
@@ -87,7 +90,7 @@ def translate(failure: Failure, egress: Egress, max_body: int) -> FetchError:
     TransportError('Direct: the body ended too early (5 bytes missing)')
     """
     code, name = failure.code, egress.name
-    found = _TEXT.search(failure.text)
+    found = _TEXT.search(failure.text)  # without curl-cffi's advice around it
     text = redact(found["text"]) if found else f"libcurl error {code}"
     if egress.proxy is not None:
         trouble = _proxy_trouble(failure, egress, text)
@@ -125,6 +128,6 @@ def _proxy_trouble(failure: Failure, egress: Egress, text: str) -> ProxyError | 
             f"{name}: a certificate is not trusted ({text}); if the proxy opens TLS, hand its CA over as "
             "certificate="
         )
-    if code in _CONNECTION_TROUBLE and not failure.was_sent:
+    if code == CurlECode.COULDNT_CONNECT or (code in _BROKEN and failure.on_setup):
         return ProxyError(f"{name}: no connection through the proxy ({text}); check that it is up")
     return None

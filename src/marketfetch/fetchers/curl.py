@@ -18,7 +18,7 @@ import attrs
 from curl_cffi import AsyncCurl, CurlError, CurlHttpVersion, CurlMOpt, CurlOpt, ffi, lib
 from curl_cffi.requests.impersonate import resolve_latest_browser_type
 
-from marketfetch.errors import ConfigurationError, FetchError, RequestTimeout, TransportError
+from marketfetch.errors import ConfigurationError, FetchError, RequestTimeout, TransportError, unknown
 from marketfetch.fetchers.answers import parse_headers, proxy_refusal, translate
 from marketfetch.fetchers.certificates import trusted
 from marketfetch.fetchers.handles import Handle
@@ -49,15 +49,20 @@ class CurlFetcher:
     """
 
     impersonate: str = "chrome"
-    http_version: Literal["1.1", "2"] = attrs.field(
-        default="1.1", validator=attrs.validators.in_(_HTTP_VERSIONS)
-    )
+    http_version: Literal["1.1", "2"] = "1.1"
     connect_timeout: float = 10.0
     timeout: float = 30.0
     certificate: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
     max_body: int = 64 * 1024 * 1024
     compression: bool = True
     _sessions: dict[asyncio.AbstractEventLoop, _Session] = attrs.field(factory=dict, init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.http_version not in _HTTP_VERSIONS:
+            raise unknown("http_version", self.http_version, _HTTP_VERSIONS)
+        for name in ("connect_timeout", "timeout", "max_body"):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"{name}: must be above zero, not {getattr(self, name)!r}")
 
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[None]:
@@ -68,9 +73,7 @@ class CurlFetcher:
         """
         loop = _running_loop()
         if loop in self._sessions:
-            raise ConfigurationError(
-                "this CurlFetcher has a session on this event loop; make another fetcher"
-            )
+            raise ConfigurationError("this CurlFetcher has a session on this loop; make another fetcher")
         async with trusted(self.certificate) as authorities:
             session = _Session(self, authorities)
             try:
@@ -79,7 +82,8 @@ class CurlFetcher:
                 yield
             finally:
                 self._sessions.pop(loop, None)
-                await session.close()
+                with anyio.CancelScope(shield=True):
+                    await session.close()
 
     async def fetch(self, request: Request, egress: Egress) -> Response:
         """Make the request and return the complete answer, whatever its status.
@@ -103,7 +107,7 @@ class CurlFetcher:
         if status == 407 and egress.proxy is not None:
             raise proxy_refusal(egress, status)
         if status == 0:
-            raise TransportError(f"{egress.name}: the session was closed before the answer was complete")
+            raise TransportError(f"{egress.name}: the connection ended before the answer did")
         return Response(status, headers, body, sent_at, received_at)
 
     async def _perform(self, session: _Session, handle: Handle, egress: Egress) -> FetchError | None:
@@ -138,9 +142,9 @@ class _Session:
         self._options: dict[CurlOpt, str | int] = {
             CurlOpt.HTTP_VERSION: _HTTP_VERSIONS[fetcher.http_version],
             CurlOpt.PIPEWAIT: int(fetcher.http_version == "2"),  # rather share a connection being made
-            CurlOpt.ACCEPT_ENCODING: "gzip, deflate, br, zstd" if fetcher.compression else "identity",
             CurlOpt.CONNECTTIMEOUT_MS: round(fetcher.connect_timeout * 1000),
         }
+        self._headers = {} if fetcher.compression else {"Accept-Encoding": "identity"}
         self._authorities, self._max_body = authorities, fetcher.max_body
         self._free: list[Handle] = []
         self._open = True
@@ -156,7 +160,13 @@ class _Session:
     def take(self) -> Handle:
         if self._free:
             return self._free.pop()
-        return Handle(self._browser, self._options, authorities=self._authorities, max_body=self._max_body)
+        return Handle(
+            self._browser,
+            self._options,
+            self._headers,
+            authorities=self._authorities,
+            max_body=self._max_body,
+        )
 
     def give_back(self, handle: Handle) -> None:
         handle.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from curl_cffi import Curl, CurlECode, CurlError, CurlInfo, CurlOpt
 
@@ -15,6 +16,7 @@ __all__ = ["Handle"]
 _ALWAYS: Mapping[CurlOpt, str | int] = {
     CurlOpt.BUFFERSIZE: 512 * 1024,
     CurlOpt.NOSIGNAL: 1,
+    CurlOpt.ACCEPT_ENCODING: "gzip, deflate, br, zstd",  # what the browsers say, and what is undone here
     CurlOpt.NOPROXY: "",  # not what the environment says
     CurlOpt.PROTOCOLS_STR: "http,https",
     CurlOpt.SUPPRESS_CONNECT_HEADERS: 1,
@@ -49,19 +51,27 @@ class _Body:
 class Handle:
     """An easy handle whose options stay; `aim` sets what differs between requests.
 
-    `browser` is a name of curl-cffi's, `authorities` the path of a PEM file, `max_body` a number of bytes.
+    `browser` is a name of curl-cffi's, `authorities` the path of a PEM file, `max_body` a number of bytes;
+    `headers` are sent with every request, in place of the browser's own of the same name.
 
     >>> Handle("chrome120", {}, authorities="", max_body=1000).lines
     []
     """
 
     def __init__(
-        self, browser: str, options: Mapping[CurlOpt, str | int], *, authorities: str, max_body: int
+        self,
+        browser: str,
+        options: Mapping[CurlOpt, str | int],
+        headers: Mapping[str, str] = MappingProxyType({}),
+        *,
+        authorities: str,
+        max_body: int,
     ) -> None:
         self.lines = _Lines()
         self.body = _Body(max_body)
         self.curl = Curl(cacert=authorities)
-        self._plain = True
+        self._headers = headers
+        self._plain = not headers
         if self.curl.impersonate(browser) != 0:
             raise ConfigurationError(f"impersonate: {browser!r} is not a browser that curl-cffi knows")
         for option, content in {**_ALWAYS, CurlOpt.MAXFILESIZE_LARGE: max_body, **options}.items():
@@ -80,12 +90,13 @@ class Handle:
     def failure(self, error: CurlError) -> Failure:
         """Gather what is known of a transfer that failed."""
         connect_status = self.curl.getinfo(CurlInfo.HTTP_CONNECTCODE)
-        was_sent = self.curl.getinfo(CurlInfo.PRETRANSFER_TIME)
+        is_new = self.curl.getinfo(CurlInfo.NUM_CONNECTS)
+        has_tls = self.curl.getinfo(CurlInfo.APPCONNECT_TIME)
         return Failure(
             error.code,
             str(error),
             connect_status=connect_status if isinstance(connect_status, int) else 0,
-            was_sent=bool(was_sent),
+            on_setup=bool(is_new and not has_tls),
         )
 
     def clear(self) -> None:
@@ -97,7 +108,9 @@ class Handle:
         """Set method, body and headers, leaving nothing of the request before."""
         self.curl.clean_handles_and_buffers()  # the one way to empty the list of headers
         self._attach()
-        lines = [f"{name}: {content}".encode() for name, content in request.headers.items()]
+        lines = [
+            f"{name}: {content}".encode() for name, content in {**self._headers, **request.headers}.items()
+        ]
         if request.method == "POST":
             body = request.body or b""
             self.curl.setopt(CurlOpt.POST, 1)

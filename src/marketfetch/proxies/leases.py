@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from random import random
 
 import attrs
@@ -16,6 +17,7 @@ from marketfetch.values.report import EgressReport
 
 __all__ = ["Member", "RotatingLease"]
 
+_http_date = lru_cache(maxsize=16)(http_date)  # a header of seconds is the same for many answers
 _LINGER = 5_000  # an abandoned request may still reach the exchange and be counted, ms
 
 
@@ -68,7 +70,7 @@ class RotatingLease:
     def answered(self, response: Response) -> None:
         # Our own clock is used, not the times in the response: theirs may jump when the machine's is set.
         now, headers = self._now(), response.headers
-        date = http_date(headers.get("date", ""))
+        date = _http_date(headers.get("date", ""))
         if date is not None and "age" not in headers:  # with an age it comes from a cache
             self._seat.budget.clock.observe(self._leased_at, now, date)
         if not self._settled:
@@ -92,7 +94,7 @@ class RotatingLease:
                 budget.forgiven_at(now) if wait is None else now + round(max(wait, 1.0) * 1000)
             )
         else:
-            member.health.failed(error, self._leased_at, now, random())
+            member.health.failed(error, self._leased_at, now, random())  # noqa: S311 - spreads rests
         self._changed(member)
 
     def close(self) -> None:

@@ -81,7 +81,7 @@ class TableMapping:
         if not self.table:
             raise ConfigurationError("table: the name is empty; name the table to write to")
         if self.time_unit not in {"ms", "s"}:
-            raise unknown("time_unit", self.time_unit, ("ms", "s"))
+            raise ConfigurationError(f"time_unit: {self.time_unit!r} is unknown; choose 'ms' or 's'")
         if not self.columns:
             raise ConfigurationError(
                 f"columns: nothing is mapped onto {self.table}; name at least one dataset"

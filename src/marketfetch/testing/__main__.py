@@ -2,7 +2,7 @@
 
     python -m marketfetch.testing --port 8000 --symbols BTCUSDT,ETHUSDT --proxies 3
 
-Prints one line of JSON (`base_url`, `proxies`, `certificate`) when it is ready and serves until Ctrl-C or SIGTERM.
+Prints one line of JSON (`base_url`, `proxies`, `certificate`) when ready; serves until Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main() -> None:
         latency=arguments.latency,
         limits=None if arguments.no_limits else rules,
     )
-    # glibc learns from a large block given back that such memory is worth keeping: pages render twice as fast.
+    # A large block given back teaches glibc to keep such memory: pages render twice as fast.
     bytearray(2**24)
     stop = threading.Event()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 __all__ = ["BackgroundLoop"]
@@ -34,14 +34,6 @@ class BackgroundLoop:
             work.close()
             raise RuntimeError(f"{self._name} is not running: enter its context manager first")
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-    def call(self, function: Callable[[], _Result]) -> _Result:
-        """Run a function on the loop's thread and wait for its result."""
-
-        async def work() -> _Result:
-            return function()
-
-        return self.run(work())
 
     def stop(self) -> None:
         """Cancel what still runs, end the thread and close the loop."""

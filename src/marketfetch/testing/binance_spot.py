@@ -65,7 +65,7 @@ def _klines(klines: KlinePages, market: Market, request: Request, now: int) -> R
     return rows_reply(klines.rows(series, kline_window(request, now, limit), now))
 
 
-def _exchange_info(rules: LimitRules, market: Market, request: Request, now: int) -> Reply:
+def _exchange_info(rules: LimitRules, market: Market, _request: Request, now: int) -> Reply:
     limits = {
         "rateLimitType": "REQUEST_WEIGHT",
         "interval": "MINUTE",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-import attrs
 import numpy as np
 
 from marketfetch.testing.binance import (
@@ -27,7 +26,7 @@ from marketfetch.testing.klines import KlinePages, KlineSeries
 from marketfetch.testing.limits import Charge, LimitRules, Verdict, kline_weight
 from marketfetch.testing.market import Instrument, Market, Table, Window
 from marketfetch.testing.messages import Reply, Request
-from marketfetch.testing.text import Decimals, Texts, write_rows
+from marketfetch.testing.text import Column, Decimals, Texts, write_rows
 from marketfetch.testing.venue import Refused, integer
 from marketfetch.values.intervals import EVENT, Interval
 
@@ -51,7 +50,11 @@ _STATISTICS = {
 
 
 class BinanceUsdm:
-    """The routes under `/fapi/v1` and `/futures/data`, as a `Venue`."""
+    """The routes under `/fapi/v1` and `/futures/data`, as a `Venue`.
+
+    Reports differ on which rows a statistic gives when its window holds more than `limit`, or has no end:
+    here they are the newest, the reading that a client pages wrong if it has not bounded its windows.
+    """
 
     def __init__(self, market: Market, rules: LimitRules, klines: KlinePages) -> None:
         self._market = market
@@ -179,7 +182,8 @@ def _statistic(dataset: str, market: Market, request: Request, now: int) -> Repl
 
 def _statistic_rows(dataset: str, symbol: str, table: Table) -> bytes:
     column = table.columns
-    stamp = ['timestamp":', Decimals(table.times), "},"]
+    stamp: list[str | Column] = ['timestamp":', Decimals(table.times), "},"]
+    head: list[str | Column]
     if dataset == "open_interest":
         value = column["open_interest_value"]
         head = [f'{{"symbol":"{symbol}","sumOpenInterest":"', column["open_interest"]]
@@ -193,7 +197,7 @@ def _statistic_rows(dataset: str, symbol: str, table: Table) -> bytes:
     return write_rows(len(table), *head, *stamp)
 
 
-def _exchange_info(rules: LimitRules, market: Market, request: Request, now: int) -> Reply:
+def _exchange_info(rules: LimitRules, market: Market, _request: Request, now: int) -> Reply:
     limits = {
         "rateLimitType": "REQUEST_WEIGHT",
         "interval": "MINUTE",

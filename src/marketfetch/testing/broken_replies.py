@@ -55,8 +55,9 @@ def _json(status: int, content: object, **headers: str) -> Reply:
 
 def _page(status: int, title: str, server: str) -> Reply:
     text = (
-        f"<html>\r\n<head><title>{status} {title}</title></head>\r\n<body>\r\n<center><h1>{status} {title}</h1>"
-        f"</center>\r\n<hr><center>{server}</center>\r\n</body>\r\n</html>\r\n"
+        f"<html>\r\n<head><title>{status} {title}</title></head>\r\n<body>\r\n"
+        f"<center><h1>{status} {title}</h1></center>\r\n"
+        f"<hr><center>{server}</center>\r\n</body>\r\n</html>\r\n"
     )
     return Reply(status, text.encode(), {"Content-Type": "text/html", "Server": server})
 
@@ -71,7 +72,7 @@ def _banned(hit: Hit) -> Reply:
     return _json(418, {"code": -1003, "msg": text}, Retry_After="1")
 
 
-def _restricted(hit: Hit) -> Reply:
+def _restricted(_hit: Hit) -> Reply:
     # The code is 0: a client that looks for negative codes only takes this for a success.
     text = "Service unavailable from a restricted location according to 'b. Eligibility'."
     return _json(451, {"code": 0, "msg": text})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
+from collections.abc import Iterable
 from hashlib import blake2b
 
 import attrs
@@ -65,23 +66,29 @@ class FaultKind(enum.StrEnum):
     RESET = "reset"
 
 
+def _kinds(kinds: Iterable[FaultKind | str]) -> tuple[FaultKind, ...]:
+    return tuple(FaultKind(kind) for kind in kinds)
+
+
+def _paths(paths: Iterable[str]) -> frozenset[str]:
+    return frozenset(paths)
+
+
 @attrs.frozen(kw_only=True)
 class Faults:
     """Which requests are hit: a share `rate` (0 to 1) of them, each by one of the `kinds`.
 
-    Whether and how a request is hit follows from (seed, the request, how often it was seen before), never from
-    the order of calls: a run with the same requests meets the same faults. Only the first `times` sights of
-    a request can be hit, so that an exchange tells the truth in the end. `paths` limits faults to some
-    routes; by default every route has them.
+    Whether and how a request is hit follows from (seed, the request, how often it was seen before), never
+    from the order of calls: a run with the same requests meets the same faults. Only the first `times`
+    sights of a request can be hit, so that an exchange tells the truth in the end. `paths` limits faults to
+    some routes; by default every route has them.
     """
 
     rate: float = attrs.field(default=0.1, validator=[attrs.validators.ge(0), attrs.validators.le(1)])
-    kinds: tuple[FaultKind, ...] = attrs.field(
-        default=tuple(FaultKind), converter=lambda kinds: tuple(FaultKind(kind) for kind in kinds)
-    )
+    kinds: tuple[FaultKind, ...] = attrs.field(default=tuple(FaultKind), converter=_kinds)
     seed: int = 0
     times: int = 1
-    paths: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
+    paths: frozenset[str] = attrs.field(default=frozenset(), converter=_paths)
 
     def choose(self, path: str, key: str, seen: int) -> FaultKind | None:
         """Return what hits a request that was `seen` before so many times; None for the truth."""

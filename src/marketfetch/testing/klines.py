@@ -1,4 +1,4 @@
-"""Kline pages as text: rendered in large blocks, which are kept, and cut into the pages that are asked for."""
+"""Kline pages as text: rendered in large blocks, which are kept, and cut into the pages asked for."""
 
 from __future__ import annotations
 
@@ -112,15 +112,6 @@ def _write(table: Table, interval: Interval) -> bytes:
     if "volume" not in column:
         # The marks have no volume; the count is that of their samples, one every five seconds.
         return write_rows(len(table), *prices, '0",', Decimals(closes), ',"0",12,"0","0","0"],')
-    flow = [
-        column["volume"],
-        '",',
-        Decimals(closes),
-        ',"',
-        column["quote_volume"],
-        '",',
-        column["trades"],
-        ',"',
-    ]
-    taker = [column["taker_buy_volume"], '","', column["taker_buy_quote_volume"], '","0"],']
-    return write_rows(len(table), *prices, *flow, *taker)
+    flow: list[str | Column] = [column["volume"], '",', Decimals(closes), ',"', column["quote_volume"], '",']
+    flow += [column["trades"], ',"', column["taker_buy_volume"], '","', column["taker_buy_quote_volume"]]
+    return write_rows(len(table), *prices, *flow, '","0"],')

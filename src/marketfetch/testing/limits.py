@@ -1,9 +1,8 @@
-"""How an exchange limits its clients: budgets per address and pool, refusals, bans. Pure: time is an argument."""
+"""How an exchange limits its clients: budgets per address and pool, refusals, bans; time is an argument."""
 
 from __future__ import annotations
 
 from collections import deque
-
 from typing import Literal
 
 import attrs

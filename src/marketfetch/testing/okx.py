@@ -36,15 +36,13 @@ _HONG_KONG = {
 _UTC = {
     **{name: name for name in ("1m", "3m", "5m", "15m", "30m")},
     **{f"{n}H": f"{n}h" for n in (1, 2, 4)},
-    **{
-        "6Hutc": "6h",
-        "12Hutc": "12h",
-        "1Dutc": "1d",
-        "2Dutc": "2d",
-        "3Dutc": "3d",
-        "1Wutc": "1w",
-        "1Mutc": "1M",
-    },
+    "6Hutc": "6h",
+    "12Hutc": "12h",
+    "1Dutc": "1d",
+    "2Dutc": "2d",
+    "3Dutc": "3d",
+    "1Wutc": "1w",
+    "1Mutc": "1M",
 }
 
 Answer = Callable[[Market, Request, int], Reply]

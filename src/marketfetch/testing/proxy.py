@@ -37,7 +37,8 @@ class LocalProxy:
 
     It leaves from `source`, so that a simulated exchange takes every proxy for a client of its own; on
     systems other than Linux such loopback addresses must be configured first. `connections`, `requests` and
-    `tunnels` count what it accepted, forwarded and tunnelled; `mode` may be changed from any thread but its own.
+    `tunnels` count what it accepted, forwarded and tunnelled; `mode` may be changed from any thread but its
+    own.
 
     >>> with LocalProxy("first", credentials=("user", "secret")) as proxy:
     ...     proxy.url  # doctest: +ELLIPSIS

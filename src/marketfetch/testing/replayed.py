@@ -48,11 +48,11 @@ class ReplayedMarket:
         others: Mapping[str, str | Path] | None = None,
         seed: int = 0,
     ) -> Self:
-        """Read `SYMBOL-1m-YYYY-MM.csv` or `.csv.gz` files: Binance's twelve kline fields, with or without header.
+        """Read `SYMBOL-1m-YYYY-MM.csv` or `.csv.gz` files: Binance's twelve kline fields, header or not.
 
         `folder` holds the dataset ohlcv; `others` may name folders of further datasets, such as
-        `{"premium_index": …}`. Only the given symbols are read, by default all. An instrument counts as listed
-        from its first recorded kline on. Raises ValueError when nothing is found.
+        `{"premium_index": …}`. Only the given symbols are read, by default all. An instrument counts as
+        listed from its first recorded kline on. Raises ValueError when nothing is found.
         """
         wanted = None if symbols is None else set(symbols)
         recorded: dict[_Key, Table] = {}

@@ -101,6 +101,9 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError:
+            # The handler failed, not the client: let the loop report it and drop the connection.
+            raise
         except httptools.HttpParserError:
             if self._transport is not None:
                 self._transport.write(
@@ -137,7 +140,7 @@ class _Connection(asyncio.Protocol):
             script = self._scripts[0]
             while script:
                 step = script.popleft()
-                if isinstance(step, float):
+                if isinstance(step, (int, float)):
                     self._waiting = asyncio.get_running_loop().call_later(step, self._play)
                     return
                 if isinstance(step, End):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,7 +18,7 @@ from marketfetch.testing.broken_replies import Hit, broken_reply, broken_script
 from marketfetch.testing.delivery import Script, compressed, plain_script
 from marketfetch.testing.faults import FaultKind, Faults, FaultSchedule
 from marketfetch.testing.klines import KlinePages
-from marketfetch.testing.limits import Charge, LimitRules, RateLimiter, Verdict
+from marketfetch.testing.limits import LimitRules, RateLimiter, Verdict
 from marketfetch.testing.market import Market
 from marketfetch.testing.messages import Reply, Request
 from marketfetch.testing.okx import Okx
@@ -50,7 +50,7 @@ class SimulatorOptions:
     tls: bool = False
     gzip: bool = False
     latency: float = 0.0
-    limits: LimitRules | None = LimitRules()
+    limits: LimitRules | None = attrs.field(factory=LimitRules)
     faults: Faults | None = None
     now: Callable[[], int] = wall_clock
     clock_skew: int = 0
@@ -171,7 +171,8 @@ class SimulatedExchange:
 
     def _reply(self, venue: Venue, request: Request, now: int) -> tuple[Reply, int, FaultKind | None]:
         charge = venue.charge(request)
-        verdict, usage = Verdict(0), {}
+        verdict = Verdict(0)
+        usage: Mapping[str, str] = {}
         if self._limiter is not None:
             verdict = self._limiter.charge(request.client, charge, now)
             usage = venue.usage(charge, verdict)
@@ -180,7 +181,7 @@ class SimulatedExchange:
             reply = venue.refuse(request, verdict, now)
         else:
             reply = venue.answer(request, now)
-            fault = self._schedule and self._schedule.next(request.path, request.key)
+            fault = None if self._schedule is None else self._schedule.next(request.path, request.key)
             if fault is not None:
                 hit = Hit(request, reply, now, lambda other: venue.answer(other, now))
                 broken = broken_reply(fault, hit)

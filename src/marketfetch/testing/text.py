@@ -1,8 +1,8 @@
 """Columns of decimal text and how rows of JSON are written from them, many rows at once.
 
 An exchange sends its numbers as text with a fixed count of decimals. Here a number is held as an integer and
-its count of decimals, which is exact, and turned into digits by table look-ups over whole columns. Every piece
-of a row is written into 4-byte cells padded with NUL; deleting the NULs gives the finished text.
+its count of decimals, which is exact, and turned into digits by table look-ups over whole columns. Every
+piece of a row is written into 4-byte cells padded with NUL; deleting the NULs gives the finished text.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class Decimals:
     places: int = 0
 
     def cells(self) -> _Cells:
-        return _digits(self.values[np.newaxis], self.places)[0]
+        digits: _Cells = _digits(self.values[np.newaxis], self.places)[0]
+        return digits
 
     def floats(self) -> NDArray[np.float64]:
         # Both operands are exact, so that the one division rounds as a correct parser does.
@@ -129,7 +130,7 @@ def write_rows(count: int, *parts: str | Column) -> bytes:
             pieces.append(np.broadcast_to(_padded(part), (-(-len(part.encode()) // _CELL), count)))
         else:
             pieces.append(next(decimals) if isinstance(part, Decimals) else part.cells())
-    # Given the output, NumPy keeps cells of a kind together; its own choice of memory order is ten times slower.
+    # With an output given, NumPy keeps cells of a kind together; left to itself it may choose otherwise.
     cells = np.concatenate(pieces, out=np.empty((sum(map(len, pieces)), count), np.uint32))
     return cells.T.tobytes().translate(None, b"\0")
 
@@ -180,7 +181,7 @@ def _whole(values: NDArray[np.uint64]) -> list[_Cells]:
             cells.append(table.take(values.view(np.int64)))
         else:
             higher = values // _GROUP
-            # What is left without the higher digits, plus 10,000 if there are any: the half with leading zeros.
+            # The group without the higher digits, plus 10,000 if there are any: there the zeros stay.
             index = values - (higher - (higher > 0)) * _GROUP
             cells.append(table.take(index.view(np.int64)))
             values = higher

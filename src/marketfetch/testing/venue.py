@@ -21,7 +21,7 @@ class Venue(Protocol):
         ...
 
     def charge(self, request: Request) -> Charge:
-        """Return what a request costs, known before it is answered and due even if it is answered by an error."""
+        """Return what a request costs, due even if it will be answered by an error."""
         ...
 
     def answer(self, request: Request, now: int) -> Reply:

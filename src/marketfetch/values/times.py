@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 
 from marketfetch.errors import ConfigurationError
 from marketfetch.values.spans import utc
 
-__all__ = ["Clock", "Moment", "check_order", "moment"]
+__all__ = ["Clock", "Moment", "check_order", "moment", "wall_clock"]
 
 Moment = datetime | date | str | int
 """An aware datetime, a date (midnight UTC), ISO text, `20d` before now, `now`, or UTC milliseconds."""
 
 Clock = Callable[[], int]
 """A clock: UTC milliseconds, whenever it is called."""
+
+
+
+def wall_clock() -> int:
+    """The machine's clock, UTC milliseconds."""
+    return time.time_ns() // 1_000_000
+
 
 _AGO = re.compile(r"(?P<count>\d+)\s*(?P<unit>[smhdw])")
 _MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}

@@ -68,7 +68,7 @@ class PostgresSink:
     def prepare(self, datasets: Sequence[Dataset]) -> None:
         """Make the tables and views that the datasets need, or check those of the user; see Sink.
 
-        Raises SinkUnavailable if the server cannot be reached, SinkError if it refuses or if something else is
+        Raises SinkUnavailable if the server cannot be reached, SinkError if it refuses or something else is
         in the place of a table or view, ConfigurationError if the user's table is not fit for a dataset.
         """
         with self._transaction("prepare the tables") as connection:

@@ -15,7 +15,6 @@ from marketfetch.sinks.postgres.tables import DOUBLE, TIMESTAMPTZ, Field, Table
 
 __all__ = [
     "copy_in",
-    "insert",
     "merge",
     "newest",
     "relation",
@@ -23,7 +22,7 @@ __all__ = [
     "spelled",
     "stage",
     "staging",
-    "update",
+    "upsert",
 ]
 
 _STAGED = Identifier("pg_temp", "marketfetch_staged")
@@ -48,7 +47,7 @@ def copy_in(target: Composable, names: Iterable[str]) -> Composed:
 def newest(table: Table) -> Composed:
     """Write the query for the newest stored time between `first` and `last`, in UTC milliseconds or NULL."""
     return SQL("SELECT (extract(epoch FROM max(t.{})) * 1000)::bigint FROM {} AS t WHERE {}").format(
-        Identifier(table.time), relation(table), _place(table)
+        _name(table.time), _table(table), _place(table)
     )
 
 
@@ -76,24 +75,24 @@ def merge(table: Table) -> Composed:
     ).format(**_parts(table))
 
 
-def update(table: Table) -> Composed:
-    """Write the UPDATE of stored rows that a staged row adds something to; others keep their version."""
-    return SQL(
-        "UPDATE {table} AS t SET {changes} FROM {staged} AS u "
-        "WHERE {place} AND t.{time} = u.{time} AND ({differs})"
-    ).format(**_parts(table))
+def upsert(table: Table) -> Composed:
+    """Write the INSERT of staged rows that are new or add something; the others are not even locked.
 
-
-def insert(table: Table) -> Composed:
-    """Write the INSERT of staged rows that are not stored; one that somebody inserts meanwhile is updated.
-
-    In the order of time: who else inserts in this order can wait for us, but not cross us.
+    It is right whatever others do meanwhile. It goes in the order of time, so that writers who do the same
+    can wait for each other, but not cross. Where no index leads from a series to its times, each row is
+    looked up by itself, or else the rows of all other symbols would be read too.
     """
+    at_once = SQL("{table} AS t ON {place} AND t.{time} = u.{time}")
+    one_by_one = SQL(
+        "LATERAL (SELECT * FROM {table} AS t WHERE {labels} AND t.{time} = u.{time} OFFSET 0) AS t ON true"
+    )
+    parts = _parts(table)
+    known = (at_once if table.ordered else one_by_one).format(**parts)
     return SQL(
-        "INSERT INTO {table} AS t ({names}) SELECT {values} FROM {staged} AS u "
-        "WHERE NOT EXISTS (SELECT FROM {table} AS t WHERE {place} AND t.{time} = u.{time}) ORDER BY u.{time} "
+        "INSERT INTO {table} AS t ({names}) SELECT {values} FROM {staged} AS u LEFT JOIN {known} "
+        "WHERE t.{time} IS NULL OR {differs} ORDER BY u.{time} "
         "ON CONFLICT ({key}) DO UPDATE SET {late_changes} WHERE {late_differs}"
-    ).format(**_parts(table))
+    ).format(**parts, known=known)
 
 
 def rows(table: Table, limit: int) -> Composed:
@@ -102,14 +101,14 @@ def rows(table: Table, limit: int) -> Composed:
     There is one for the times and one for each field, the packed big-endian 64-bit values of all rows. It
     takes the server no longer than COPY, and the client a hundredth of the time. NULL is NaN.
     """
-    time = Identifier(table.time)
+    time = _name(table.time)
     fields = [
-        SQL("coalesce(t.{0}::double precision, 'NaN') AS {0}").format(Identifier(field.name))
+        SQL("coalesce(t.{0}::double precision, 'NaN') AS {0}").format(_name(field.name))
         for field in table.fields
     ]
-    packed = [SQL("string_agg(float8send({}), '')").format(Identifier(field.name)) for field in table.fields]
+    packed = [SQL("string_agg(float8send({}), '')").format(_name(field.name)) for field in table.fields]
     # In a row that datasets share, this one has a part only where one of its fields has a value.
-    part = SQL(" OR ").join(SQL("t.{} IS NOT NULL").format(Identifier(field.name)) for field in table.fields)
+    part = SQL(" OR ").join(SQL("t.{} IS NOT NULL").format(_name(field.name)) for field in table.fields)
     # The limit also keeps the aggregates out of parallel workers, which would mix up the order.
     return SQL(
         "SELECT string_agg({send}({time}), ''), {packed} FROM (SELECT t.{time}, {fields} FROM {table} AS t "
@@ -120,11 +119,20 @@ def rows(table: Table, limit: int) -> Composed:
         packed=_listed(packed),
         time=time,
         fields=_listed(fields),
-        table=relation(table),
+        table=_table(table),
         labels=_labels(table),
         part=SQL("true") if table.own else part,
         limit=limit,
     )
+
+
+def _name(*parts: str) -> Identifier:
+    """Return an identifier for a statement with parameters, where psycopg takes a single % for one."""
+    return Identifier(*(part.replace("%", "%%") for part in parts))
+
+
+def _table(table: Table) -> Identifier:
+    return _name(table.schema, table.name)
 
 
 def _parts(table: Table) -> dict[str, Composable]:
@@ -132,14 +140,15 @@ def _parts(table: Table) -> dict[str, Composable]:
     values: list[Composable] = [
         _cast(Placeholder(f"label{i}"), label.type) for i, label in enumerate(table.labels)
     ]
-    values += [SQL("u.{}").format(Identifier(table.time)), *map(_staged_value, fields)]
+    values += [SQL("u.{}").format(_name(table.time)), *map(_staged_value, fields)]
     return {
-        "table": relation(table),
+        "table": _table(table),
         "staged": _STAGED,
+        "labels": _labels(table),
         "place": _place(table),
-        "time": Identifier(table.time),
-        "key": _listed(map(Identifier, table.key)),
-        "names": _listed(map(Identifier, (*table.key, *(field.name for field in fields)))),
+        "time": _name(table.time),
+        "key": _listed(map(_name, table.key)),
+        "names": _listed(map(_name, (*table.key, *(field.name for field in fields)))),
         "values": _listed(values),
         "changes": _changes((field, _staged_value(field)) for field in fields),
         "differs": _differs((field, _staged_value(field)) for field in fields),
@@ -150,7 +159,7 @@ def _parts(table: Table) -> dict[str, Composable]:
 
 def _staged_value(field: Field) -> Composable:
     """Return the staged value in the type of the field."""
-    value = SQL("u.{}").format(Identifier(field.name))
+    value = SQL("u.{}").format(_name(field.name))
     if field.type == field.wire:
         return value
     # Through its shortest text: 0.1 becomes the number 0.1, not the 0.1000000000000000055 that a float is.
@@ -159,32 +168,32 @@ def _staged_value(field: Field) -> Composable:
 
 
 def _excluded(field: Field) -> Composable:
-    return SQL("EXCLUDED.{}").format(Identifier(field.name))
+    return SQL("EXCLUDED.{}").format(_name(field.name))
 
 
 def _changes(pairs: Iterable[tuple[Field, Composable]]) -> Composed:
     return _listed(
-        SQL("{0} = coalesce({1}, t.{0})").format(Identifier(field.name), value) for field, value in pairs
+        SQL("{0} = coalesce({1}, t.{0})").format(_name(field.name), value) for field, value in pairs
     )
 
 
 def _differs(pairs: Iterable[tuple[Field, Composable]]) -> Composed:
     return SQL(" OR ").join(
-        SQL("{1} IS NOT NULL AND {1} IS DISTINCT FROM t.{0}").format(Identifier(field.name), value)
+        SQL("{1} IS NOT NULL AND {1} IS DISTINCT FROM t.{0}").format(_name(field.name), value)
         for field, value in pairs
     )
 
 
 def _labels(table: Table) -> Composed:
     return SQL(" AND ").join(
-        SQL("t.{} = {}").format(Identifier(label.name), _cast(Placeholder(f"label{i}"), label.type))
+        SQL("t.{} = {}").format(_name(label.name), _cast(Placeholder(f"label{i}"), label.type))
         for i, label in enumerate(table.labels)
     )
 
 
 def _place(table: Table) -> Composed:
     """Return the condition for the stored rows of the series between `first` and `last`."""
-    times = SQL("t.{} BETWEEN %(first)s AND %(last)s").format(Identifier(table.time))
+    times = SQL("t.{} BETWEEN %(first)s AND %(last)s").format(_name(table.time))
     return SQL("{} AND {}").format(_labels(table), times)
 
 

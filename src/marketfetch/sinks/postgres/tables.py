@@ -21,8 +21,8 @@ DOUBLE = "double precision"
 TIMESTAMPTZ = "timestamp with time zone"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST = 253_402_300_799_999
-"""The last millisecond of the year 9999, where Python's datetime ends."""
+_FIRST, _LAST = -62_135_596_800_000, 253_402_300_799_999
+"""The first and the last millisecond of the years 1 to 9999, which Python's datetime can tell."""
 
 
 class Clock(Protocol):
@@ -66,7 +66,7 @@ class Timestamps:
         >>> Timestamps().bound(1)
         datetime.datetime(1970, 1, 1, 0, 0, 0, 1000, tzinfo=datetime.timezone.utc)
         """
-        return _EPOCH + timedelta(milliseconds=min(ms, _LAST))
+        return _EPOCH + timedelta(milliseconds=max(_FIRST, min(ms, _LAST)))
 
 
 @attrs.frozen

@@ -23,13 +23,9 @@ __all__ = ["BatchWriter"]
 
 _MERGE_SINCE = 150_000
 
-# The planner knows nothing of the staged rows. Where an index leads from the series to its times, reading the
-# stored rows of the span once is best; elsewhere that would read those of all symbols, and looking up row by
-# row is. Shortest decimal text of floats is the default, but a role may have another.
-_PLANNING = (
-    "SELECT set_config('enable_nestloop', %(each)s, true), set_config('enable_hashjoin', %(once)s, true), "
-    "set_config('enable_mergejoin', %(once)s, true), set_config('extra_float_digits', '1', true)"
-)
+# The planner knows nothing of the staged rows, and must not look up each where reading the stored ones in one
+# go is best. Shortest text of floats is the default, but a role may have another.
+_SETTINGS = "SELECT set_config('enable_nestloop', %s, true), set_config('extra_float_digits', '1', true)"
 
 
 @attrs.define
@@ -103,13 +99,9 @@ class _Rows:
         strips = table.strips(columns)
         self.connection.execute(statements.staging(table))
         self._copy(statements.stage(strips), strips)
-        once, each = ("on", "off") if table.ordered else ("off", "on")
-        self.connection.execute(_PLANNING, {"once": once, "each": each})
-        if table.own and self.connection.info.server_version >= _MERGE_SINCE:
-            self.connection.execute(statements.merge(table), place)
-        else:
-            self.connection.execute(statements.update(table), place)
-            self.connection.execute(statements.insert(table), place)
+        self.connection.execute(_SETTINGS, ["off" if table.ordered else "on"])
+        mergeable = table.own and self.connection.info.server_version >= _MERGE_SINCE
+        self.connection.execute((statements.merge if mergeable else statements.upsert)(table), place)
 
     def _place(self, columns: Columns) -> dict[str, int | str | datetime]:
         """Return the parameters of the statements for rows of these times."""

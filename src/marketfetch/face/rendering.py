@@ -1,0 +1,245 @@
+"""What people read: one model of grids, drawn in colour on a terminal with rich, else as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TextIO, TypeVar
+
+import attrs
+
+from marketfetch.face.wording import causes, counted, headline, listed, span_text
+from marketfetch.values.report import EgressReport, Report, SeriesReport
+from marketfetch.values.series import Coverage, Series
+from marketfetch.values.spans import Span, SpanSet, utc
+
+__all__ = ["Grid", "Page", "coverage_page", "holes", "ledger_as_list", "plain", "report_page", "show"]
+
+T = TypeVar("T")
+K = TypeVar("K")
+
+_SINGLY = 6
+"""So many complete series of a dataset are listed one by one; more share a line."""
+_LINES = 20
+"""So many lines has a long list at most; --json has everything."""
+_NAMES = 5
+_SPANS = 2
+
+
+@attrs.frozen
+class Grid:
+    """A table of text: columns whose name ends in a space are numbers, aligned to the right."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+@attrs.frozen
+class Page:
+    """What is shown: a headline, grids, and notes below them."""
+
+    headline: str
+    grids: Sequence[Grid]
+    notes: Sequence[str] = ()
+    good: bool = True
+    """Whether all is well, for the colour of the headline."""
+
+
+def show(page: Page, stream: TextIO) -> None:
+    """Write a page to a stream, followed by a line break."""
+    if stream.isatty():
+        try:
+            from marketfetch.face.colours import draw
+        except ImportError:
+            pass  # rich is an extra
+        else:
+            draw(page, stream)
+            return
+    stream.write(plain(page))
+
+
+def plain(page: Page) -> str:
+    """Return a page as plain text.
+
+    >>> print(plain(Page("Done.", [Grid("Held", ("symbol", "rows "), [("BTC", "5"), ("ETH", "12")])])))
+    Done.
+    <BLANKLINE>
+    Held
+      symbol  rows
+      BTC        5
+      ETH       12
+    <BLANKLINE>
+    """
+    parts = [page.headline, *(f"{grid.title}\n{_text(grid)}" for grid in page.grids)]
+    if page.notes:
+        parts.append("\n".join(page.notes))
+    return "\n\n".join(parts) + "\n"
+
+
+def _text(grid: Grid) -> str:
+    lines = [tuple(name.strip() for name in grid.header), *grid.rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+    def line(cells: Iterable[str]) -> str:
+        placed = (
+            cell.rjust(width) if name.endswith(" ") else cell.ljust(width)
+            for name, cell, width in zip(grid.header, cells, widths, strict=True)
+        )
+        return "  " + "  ".join(placed).rstrip()
+
+    return "\n".join(map(line, lines))
+
+
+def report_page(report: Report) -> Page:
+    """Say what a run did: series by series while they are few, together where they are many and complete."""
+    lines = [line for line in report.series if line.series.symbol not in report.unknown]
+    notes = [f"{symbol}: {hint}" for symbol, hint in report.unknown.items()]
+    rejected: dict[str, int] = {}
+    for line in lines:
+        for reason, count in line.rejected.items():
+            rejected[reason] = rejected.get(reason, 0) + count
+    if rejected:
+        notes.append(f"Rejected rows: {causes(rejected)}")
+    if report.retries:
+        notes.append(f"Repeated requests: {causes(report.retries)}")
+    grids = [_series(lines), _gaps(lines), _egresses(report.egresses)]
+    return Page(headline(report), [grid for grid in grids if grid.rows], notes, report.complete)
+
+
+def coverage_page(ledger: Mapping[Series, Coverage]) -> Page:
+    """Say what a store holds: present, confirmed empty, and the holes in between."""
+    rows = [
+        (
+            series.exchange,
+            _kind(series),
+            series.symbol,
+            _some(coverage.present),
+            _some(coverage.empty),
+            _some(holes(coverage)),
+        )
+        for series, coverage in _sorted(ledger)
+    ]
+    broken = sum(bool(holes(coverage)) for coverage in ledger.values())
+    verdict = f"{broken} of them with holes" if broken else "without holes"
+    header = ("exchange", "dataset", "symbol", "present (UTC)", "confirmed empty", "missing")
+    grids = [Grid("Held", header, rows)] if rows else []
+    return Page(f"{counted(len(ledger), 'series')}, {verdict}", grids, good=not broken)
+
+
+def ledger_as_list(ledger: Mapping[Series, Coverage]) -> list[dict[str, Any]]:
+    """Return what a store holds in plain types, times as ISO text, for JSON."""
+    return [
+        {
+            "exchange": series.exchange,
+            "dataset": series.dataset.name,
+            "symbol": series.symbol,
+            "interval": series.interval.name,
+            "present": _plain_spans(coverage.present),
+            "empty": _plain_spans(coverage.empty),
+            "missing": _plain_spans(holes(coverage)),
+        }
+        for series, coverage in _sorted(ledger)
+    ]
+
+
+def _plain_spans(spans: SpanSet) -> list[dict[str, str]]:
+    return [{"start": utc(span.start), "end": utc(span.end)} for span in spans]
+
+
+def _sorted(ledger: Mapping[Series, Coverage]) -> list[tuple[Series, Coverage]]:
+    return sorted(ledger.items(), key=lambda item: str(item[0]))
+
+
+def holes(coverage: Coverage) -> SpanSet:
+    """Return what is missing between the first and the last moment that is known."""
+    hull = coverage.covered.hull
+    return coverage.missing(hull) if hull else SpanSet()
+
+
+def _series(lines: Sequence[SeriesReport]) -> Grid:
+    rows: list[tuple[str, ...]] = []
+    for kind, group in _grouped(lines, lambda line: _kind(line.series)):
+        complete = [line for line in group if not line.missing]
+        lacking = [line for line in group if line.missing]
+        singly = complete if len(complete) <= _SINGLY else []
+        rows += [_series_row(kind, [line]) for line in (*singly, *lacking[:_LINES])]
+        rows += [_series_row(kind, rest) for rest in (complete[len(singly) :], lacking[_LINES:]) if rest]
+    return Grid("Series", ("dataset", "symbol", "wanted (UTC)", "covered ", "written ", "rejected "), rows)
+
+
+def _series_row(kind: str, lines: Sequence[SeriesReport]) -> tuple[str, ...]:
+    hull = Span(min(line.wanted.start for line in lines), max(line.wanted.end for line in lines))
+    wanted = sum(line.wanted.length for line in lines)
+    missing = sum(gap.spans.length for line in lines for gap in line.missing)
+    # Rounded down: what is not complete must not look complete.
+    covered = "100 %" if not missing else f"{(wanted - missing) * 1000 // wanted / 10:.1f} %"
+    return (
+        kind,
+        lines[0].series.symbol if len(lines) == 1 else f"{len(lines):,} symbols",
+        span_text(hull),
+        covered,
+        f"{sum(line.rows for line in lines):,}",
+        f"{sum(sum(line.rejected.values()) for line in lines):,}",
+    )
+
+
+def _gaps(lines: Sequence[SeriesReport]) -> Grid:
+    """Say what has no rows and why: missing first, then confirmed empty; the same reason makes one line."""
+    missing = [(line.series, gap.spans, gap.reason) for line in lines for gap in line.missing]
+    empty = [(line.series, line.empty, "confirmed empty") for line in lines if line.empty]
+    rows: list[tuple[str, ...]] = []
+    for gaps in (missing, empty):
+        groups = _grouped(gaps, lambda gap: (_kind(gap[0]), gap[2]))
+        for (kind, reason), group in sorted(groups, key=lambda each: -len(each[1])):
+            names = [series.symbol for series, _, _ in group]
+            count = sum(map(_count, group))
+            where = _where([spans for _, spans, _ in group])
+            rows.append((kind, listed(names, _NAMES), where, f"{count:,}" if count else "–", reason))
+    if len(rows) > _LINES:
+        rows[_LINES:] = [(f"{len(rows) - _LINES:,} more", "", "", "", "--json lists them all")]
+    return Grid("Without rows", ("dataset", "symbol", "where (UTC)", "rows ", "why"), rows)
+
+
+def _count(gap: tuple[Series, SpanSet, str]) -> int:
+    series, spans, _ = gap
+    return 0 if series.interval.is_event else sum(map(series.interval.count, spans))
+
+
+def _where(spans: Sequence[SpanSet]) -> str:
+    if all(each == spans[0] for each in spans):
+        return _some(spans[0])
+    hulls = [each.hull for each in spans if each.hull]
+    return "within " + span_text(Span(min(hull.start for hull in hulls), max(hull.end for hull in hulls)))
+
+
+def _some(spans: SpanSet) -> str:
+    return listed([span_text(span) for span in spans], _SPANS) or "–"
+
+
+def _egresses(egresses: Sequence[EgressReport]) -> Grid:
+    rows = [
+        (
+            egress.name,
+            f"{egress.requests:,}",
+            f"{egress.weight:,}",
+            f"{egress.rows:,}",
+            f"{egress.failures:,}",
+            egress.state,
+        )
+        for egress in egresses
+    ]
+    if len(rows) > _LINES:
+        rows[_LINES:] = [(f"{len(rows) - _LINES:,} more", "", "", "", "", "--json lists them all")]
+    return Grid("Egresses", ("egress", "requests ", "weight ", "rows ", "failures ", "state"), rows)
+
+
+def _kind(series: Series) -> str:
+    return f"{series.dataset.name} {series.interval.name}"
+
+
+def _grouped(items: Iterable[T], key: Callable[[T], K]) -> list[tuple[K, list[T]]]:
+    """Group items that need not be next to each other, in the order in which the groups appear."""
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.items())

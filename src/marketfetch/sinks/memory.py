@@ -1,0 +1,97 @@
+"""The store that forgets when the process ends: for notebooks, tests, and as the plainest example of one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from threading import Lock
+
+import attrs
+import numpy as np
+
+from marketfetch.protocols import Writer
+from marketfetch.sinks.merging import merge
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.series import Coverage, Series
+from marketfetch.values.spans import Span
+
+__all__ = ["MemorySink"]
+
+_FEW = 64
+"""Parts of a series are joined when there are more than this many, and when they are read."""
+
+
+@attrs.define(eq=False)
+class _Shelf:
+    parts: list[Columns] = attrs.field(factory=list)
+    coverage: Coverage = attrs.field(factory=Coverage)
+
+    def joined(self, dataset: Dataset) -> Columns:
+        if len(self.parts) != 1:
+            self.parts = [merge(self.parts, dataset)]
+        return self.parts[0]
+
+
+class MemorySink:
+    """Keeps rows and coverage in memory, merging as every store does; safe to use from several threads.
+
+    >>> store = MemorySink()
+    >>> series = Series.of("binance-usdm", "mark_price", "BTCUSDT", "1m")
+    >>> rows = Columns(np.array([60_000]), np.array([[1.0], [2.0], [0.5], [1.5]]))
+    >>> with store.writer() as write:
+    ...     write(Batch(series, rows, Coverage(series.interval.cover(rows.times))))
+    >>> len(store.read(series, Span(0, 120_000)))
+    1
+    """
+
+    def __init__(self) -> None:
+        self._shelves: dict[Series, _Shelf] = {}
+        self._lock = Lock()
+
+    @classmethod
+    def from_url(cls, text: str) -> MemorySink:  # noqa: ARG003  # there is nothing to say about memory
+        """Make a store for `memory:`."""
+        return cls()
+
+    @property
+    def lanes(self) -> int:
+        """One writer: there is nothing to wait for."""
+        return 1
+
+    def prepare(self, datasets: Sequence[Dataset]) -> None:
+        """Nothing is needed."""
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        """Open a writer."""
+        yield self._write
+
+    def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
+        """Return what is known of each of the given series."""
+        with self._lock:
+            return {line: self._shelves.get(line, _Shelf()).coverage for line in series}
+
+    def ledger(self) -> Mapping[Series, Coverage]:
+        """Return the coverage of every series held."""
+        with self._lock:
+            return {line: shelf.coverage for line, shelf in self._shelves.items()}
+
+    def read(self, series: Series, span: Span) -> Columns:
+        """Return the rows of a series inside a span."""
+        with self._lock:
+            held = self._shelves.get(series, _Shelf()).joined(series.dataset)
+        first, last = np.searchsorted(held.times, (span.start, span.end))
+        return held.take(slice(int(first), int(last)))
+
+    def _write(self, batch: Batch) -> None:
+        with self._lock:
+            shelf = self._shelves.setdefault(batch.series, _Shelf())
+            if batch.rows:
+                shelf.parts.append(batch.columns)
+            if len(shelf.parts) > _FEW:
+                shelf.joined(batch.series.dataset)
+            shelf.coverage |= batch.coverage
+
+    def __repr__(self) -> str:
+        return f"MemorySink({len(self._shelves)} series)"

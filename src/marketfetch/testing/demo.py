@@ -1,0 +1,171 @@
+"""The demonstration, `marketfetch demo`: the library at work against a simulated exchange, on loopback."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import anyio
+import attrs
+import duckdb
+
+from marketfetch.engine.query import Query, Settings
+from marketfetch.errors import ConfigurationError
+from marketfetch.face.aside import Aside
+from marketfetch.face.pipeline import Pipeline
+from marketfetch.face.plugins import exchange_from
+from marketfetch.face.progress import progress_to
+from marketfetch.face.rendering import Grid, Page, report_page, show
+from marketfetch.face.wording import counted, headline
+from marketfetch.proxies.rotating import RotatingProxies
+from marketfetch.sinks.urls import sink_from
+from marketfetch.testing import (
+    GeneratedMarket,
+    LocalProxies,
+    LocalProxy,
+    ProxyMode,
+    SimulatedExchange,
+    SimulatorOptions,
+)
+from marketfetch.values.events import BatchWritten, Event, Listener, RoundPlanned
+from marketfetch.values.report import Report
+from marketfetch.values.series import Composite
+
+__all__ = ["run"]
+
+_NAMES = "AVAX ETH BTC XRP SOL BNB DOGE ADA LINK DOT LTC TRX ATOM NEAR UNI APT ARB OP FIL SUI"
+_SYMBOLS = tuple(f"{name}USDT" for name in _NAMES.split())
+_MT = Composite("MT", ("ETHUSDT", "BTCUSDT", "XRPUSDT", "SOLUSDT"))
+_SELECT = """\
+SELECT symbol, count(*) AS candles, min(open_time) AS first, max(open_time) AS last,
+       arg_max(close, open_time) AS close, sum(volume) AS volume
+FROM ohlcv WHERE symbol IN ('AVAXUSDT', 'BTCUSDT', 'MT') GROUP BY symbol ORDER BY symbol"""
+_LIVE = """\
+  marketfetch backfill --exchange binance-usdm --symbol AVAXUSDT --symbol BTCUSDT \\
+      --dataset ohlcv --dataset premium_index --interval 1m --start 20d --to duckdb:market.duckdb"""
+
+
+def run(*, days: int = 20, keep: Path | None = None) -> int:
+    """Show the library at work, telling each step on standard output; return the exit code.
+
+    `keep` is where the DuckDB file shall stay; without it, it is gone afterwards. Raises ConfigurationError
+    for a file that exists: made-up candles must not get between real ones.
+    """
+    if keep is not None and keep.exists():
+        raise ConfigurationError(f"keep: {keep} exists already; name a new file")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        SimulatedExchange(GeneratedMarket(_SYMBOLS), SimulatorOptions(latency=0.02)) as exchange,
+        LocalProxies(3) as proxies,
+    ):
+        path = keep or Path(folder) / "market.duckdb"
+        return _tell(_Job(exchange.base_url, tuple(proxies.urls), path, days), exchange, proxies)
+
+
+@attrs.frozen
+class _Job:
+    """The job of the demonstration, as a service would write it."""
+
+    base_url: str
+    proxies: tuple[str, ...]
+    path: Path
+    days: int
+
+    def run(self, *listeners: Listener) -> Report:
+        """Do it and show progress on standard error."""
+        query = Query(
+            symbols=_SYMBOLS,
+            datasets=["ohlcv", "premium_index"],
+            interval="1m",
+            start=f"{self.days}d",
+            composites=[_MT],
+        )
+        with progress_to(sys.stderr) as progress:
+            pipeline = Pipeline(
+                exchange_from("binance-usdm", self.base_url),
+                query,
+                sink_from(f"duckdb:{self.path}"),
+                proxies=RotatingProxies(self.proxies),
+                settings=Settings(heartbeat=1.0),
+                listeners=[progress, *listeners],
+            )
+            return anyio.run(pipeline.run)
+
+
+def _tell(job: _Job, exchange: SimulatedExchange, proxies: Sequence[LocalProxy]) -> int:
+    _say(
+        f"A simulated Binance USD-M at {exchange.base_url}: {len(_SYMBOLS)} symbols, 20 ms away,\n"
+        "  with the published limits for each address. Three local proxies are three addresses more."
+    )
+    _say(
+        f"Wanted: {job.days} days of 1m candles and premium index up to now, and MT, the mean of\n"
+        f"  {len(_MT.members)} symbols. To make it harder, a proxy dies when a third is there."
+    )
+    with _Mishap(proxies[1]) as mishap:
+        first = job.run(mishap)
+    show(report_page(first), sys.stdout)
+    refused = sum(count for status, count in exchange.record.statuses.items() if status in {418, 429})
+    _say(f"The exchange counted, too: {counted(exchange.record.total, 'request')}, {refused} above a limit.")
+    _say(f"The rows are in {job.path.name} ({job.path.stat().st_size / 2**20:.0f} MiB), for any DuckDB:")
+    show(Page(_SELECT, [_select(job.path)]), sys.stdout)
+    _say("The same again, which asks for nothing but what has closed meanwhile:")
+    again = job.run()
+    _write(f"  {headline(again)}\n")
+    _say("For the live exchange it is one line:")
+    _write(_LIVE + "\n")
+    return 0 if first.complete and again.complete else 1
+
+
+def _select(path: Path) -> Grid:
+    with duckdb.connect(path, read_only=True) as database:
+        database.execute("SET TimeZone = 'UTC'")
+        found = database.execute(_SELECT)
+        names = [column[0] for column in found.description or ()]
+        rows = [
+            tuple(f"{value:,}" if isinstance(value, int) else str(value) for value in row)
+            for row in found.fetchall()
+        ]
+    return Grid("", tuple(names), rows)
+
+
+class _Mishap:
+    """A listener that switches a proxy off when a third of the rows is written."""
+
+    def __init__(self, proxy: LocalProxy) -> None:
+        self._left = 0
+        self._aside: Aside[ProxyMode] = Aside(lambda mode: setattr(proxy, "mode", mode))
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case RoundPlanned(round=1):
+                self._left = event.rows // 3
+            case BatchWritten() if self._left > 0:
+                self._left -= event.batch.rows
+                if self._left <= 0:
+                    # It waits for the proxy's connections, which an event loop must not.
+                    self._aside.put(ProxyMode.REFUSE)
+            case _:
+                pass
+
+    def __enter__(self) -> Self:
+        self._aside.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._aside.__exit__(kind, error, trace)
+
+
+def _say(text: str) -> None:
+    mark = "\x1b[1;36m>\x1b[0m" if sys.stdout.isatty() else ">"
+    _write(f"\n{mark} {text}\n")
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

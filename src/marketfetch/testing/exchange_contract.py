@@ -1,0 +1,375 @@
+"""What every exchange adapter has to keep: a test class to subclass, numbered, without any network.
+
+Needs pytest and hypothesis beside `marketfetch[testing]`.
+"""
+
+from __future__ import annotations
+
+import inspect as introspection
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import attrs
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from marketfetch.arithmetic.quality import inspect
+from marketfetch.errors import (
+    Banned,
+    ConfigurationError,
+    DecodeError,
+    ExchangeNotAvailable,
+    FatalFetchError,
+    FetchError,
+    RateLimitExceeded,
+    RestrictedLocation,
+)
+from marketfetch.exchange import Endpoint, Exchange
+from marketfetch.testing.exchange_cases import (
+    PRESENT,
+    Case,
+    Recording,
+    check_side_request,
+    only_decode_errors,
+    read_anything,
+    refuses_garbage,
+    response,
+    usual_intervals,
+)
+from marketfetch.testing.rubbish import GARBAGE, rubbish, spoil
+from marketfetch.testing.unruly import UnrulyServer, drain
+from marketfetch.values.http import Request
+from marketfetch.values.intervals import EVENT, Interval
+from marketfetch.values.series import Series, Slice
+from marketfetch.values.spans import Span, SpanSet
+from marketfetch.values.times import Moment, moment
+
+__all__ = ["ExchangeContract", "Recording"]
+
+_STAMP = re.compile(r"(?<![\d.])(\d{10}|\d{13})(?:000|000000)?(?![\d.])")
+_PAGE = b"<html><head><title>%d</title></head><body><center>nginx</center></body></html>"
+
+
+class ExchangeContract:
+    """Subclass it as `TestMyExchange`, name the exchange, and give real answers.
+
+    Give `recordings`, one for each dataset, or override `answer`, which makes the body for any Request
+    (a simulated exchange, a folder of files). `symbol` is one that the exchange knows, `start` a moment at
+    which it was traded. `time_body` and `listing_body` are recorded answers to the requests for the clock
+    and for the symbols, where the adapter has them and `answer` is not overridden.
+    """
+
+    exchange: ClassVar[type[Exchange]]
+    symbol: ClassVar[str]
+    start: ClassVar[Moment] = "2026-06-01"
+    recordings: ClassVar[Sequence[Recording]] = ()
+    time_body: ClassVar[bytes | None] = None
+    listing_body: ClassVar[bytes | None] = None
+
+    def answer(self, request: Request) -> bytes | None:
+        """Return the body that answers a request; None where only recordings are given."""
+        return None
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Run the checks of endpoints once for each of them."""
+        if "endpoint" in metafunc.fixturenames:
+            endpoints = [kind() for kind in self.exchange.endpoints]
+            if "windows" in metafunc.function.__name__:  # pages of a chain are not known in advance
+                endpoints = [endpoint for endpoint in endpoints if not endpoint.paginator.chained]
+            if "first_row" in metafunc.function.__name__:  # optional
+                endpoints = [each for each in endpoints if each.first(self.series(each), PRESENT) is not None]
+            metafunc.parametrize("endpoint", endpoints, ids=[endpoint.dataset for endpoint in endpoints])
+
+    # --- what the contract works with ---
+
+    def series(self, endpoint: Endpoint, interval: str | Interval | None = None) -> Series:
+        """A series of the endpoint, by default of minutes."""
+        chosen = EVENT if endpoint.kind.event else interval or usual_intervals(endpoint)[0]
+        return Series.of(self.exchange.name, endpoint.kind, self.symbol, chosen)
+
+    def slice(self, endpoint: Endpoint, rows: int, *, pages: int = 0, interval: str | None = None) -> Slice:
+        """The slice that lies so many pages after the start; a day for each page of events."""
+        series = self.series(endpoint, interval)
+        first = series.interval.ceil(moment("start", self.start, PRESENT))
+        if endpoint.kind.event:
+            day = 86_400_000
+            return Slice(series, Span(first + pages * day, first + (pages + 1) * day), rows)
+        opens = [series.interval.shift(first, (pages + more) * rows) for more in (0, 1)]
+        return Slice(series, Span(*opens), rows)
+
+    def cases(self, endpoint: Endpoint) -> list[Case]:
+        """Every answer there is for an endpoint; fails if there is none."""
+        made = []
+        for each in self.recordings:
+            if each.dataset == endpoint.dataset:
+                symbol = each.symbol or self.symbol
+                series = Series.of(self.exchange.name, endpoint.kind, symbol, each.interval)
+                span = Span(moment("start", each.start, PRESENT), moment("end", each.end, PRESENT))
+                made.append(Case(endpoint, Slice(series, span, endpoint.page_sizes[-1]), each.body))
+        for interval in usual_intervals(endpoint):
+            part = self.slice(endpoint, min(10, endpoint.page_sizes[-1]), interval=interval)
+            body = self.answer(self.exchange().at(endpoint.request(part)))
+            if body is not None:
+                made.append(Case(endpoint, part, body))
+        assert made, f"no answer for {endpoint.dataset}: add a Recording to it, or override `answer`"
+        return made
+
+    def bodies(self, kind: str, requests: Sequence[Request]) -> list[bytes]:
+        """The answers to the requests for the clock or for the symbols."""
+        given = {"time": self.time_body, "listing": self.listing_body}[kind]
+        made = [self.answer(self.exchange().at(request)) for request in requests]
+        found = [body for body in ([given] if given is not None else made) if body is not None]
+        assert found, f"no answer for the {kind}: set `{kind}_body`, or override `answer`"
+        return found
+
+    # --- declarations ---
+
+    def test_01_name_and_host_are_usable(self) -> None:
+        exchange = self.exchange()
+        name = exchange.name
+        assert re.fullmatch(r"[a-z0-9]+([-_.][a-z0-9]+)*", name), f"{name!r}: lower case, no spaces"
+        moved = self.exchange("http://127.0.0.1:1/").base_url
+        assert moved == "http://127.0.0.1:1", f"base_url has to replace the host, which is still {moved}"
+        with pytest.raises(ConfigurationError):
+            self.exchange("ftp://127.0.0.1")
+
+    def test_02_intervals_are_ours(self, endpoint: Endpoint) -> None:
+        for name in endpoint.intervals:
+            assert Interval.parse(name).name == name, f"{name!r} is not a name of ours"
+            assert endpoint.theirs(Interval.parse(name)) == endpoint.intervals[name]
+        theirs = list(endpoint.intervals.values())
+        assert len(set(theirs)) == len(theirs), "two intervals of ours are one of theirs"
+
+    def test_03_costs_fit_their_limit_and_grow(self, endpoint: Endpoint) -> None:
+        costs = [endpoint.cost(rows) for rows in range(1, endpoint.page_sizes[-1] + 1)]
+        assert len({cost.pool for cost in costs}) == 1, "an endpoint draws from one limit pool"
+        weights = [cost.weight for cost in costs]
+        assert weights[0] >= 1, f"a page of one row costs {weights[0]}"
+        assert weights == sorted(weights), "a larger page must not cost less than a smaller one"
+        pool = costs[0].pool
+        most = f"a page costs {weights[-1]}, more than the {pool.capacity} of {pool.name}"
+        assert weights[-1] <= pool.capacity, most
+        assert pool.period > 0, f"{pool.name}: the period is in milliseconds"
+
+    def test_04_delays_are_no_surprise(self, endpoint: Endpoint) -> None:
+        assert endpoint.lag >= 0, "lag: milliseconds after the close"
+        assert endpoint.reach is None or endpoint.reach > 60_000, "reach: milliseconds, None for everything"
+
+    # --- requests ---
+
+    def test_05_a_request_is_a_plain_value(self, endpoint: Endpoint) -> None:
+        for size in endpoint.page_sizes:
+            part = self.slice(endpoint, size)
+            request = endpoint.request(part)
+            assert isinstance(request, Request), f"request() returned {request!r}"
+            assert request == endpoint.request(part), "the same slice has to give the same request"
+            assert request.path.startswith("/"), f"path {request.path!r}: the host is added by the exchange"
+            assert not request.base_url, "base_url is filled in by the exchange"
+            assert request.cost == endpoint.cost(part.rows), "a request costs what cost(rows) says"
+            assert all(isinstance(value, str | int) for value in request.params.values()), f"{request.params}"
+
+    def test_06_requests_are_not_asynchronous(self, endpoint: Endpoint) -> None:
+        for holder in (endpoint, self.exchange()):
+            for name, method in introspection.getmembers(holder, callable):
+                assert not introspection.iscoroutinefunction(method), f"{name} is async: adapters do no I/O"
+
+    def test_07_a_request_names_its_window_and_no_other(self, endpoint: Endpoint) -> None:
+        for pages in (0, 1, 7):
+            part = self.slice(endpoint, endpoint.page_sizes[-1], pages=pages)
+            step = max(part.series.interval.typical, 1000)
+            request = endpoint.request(part)
+            text = f"{request.path} {dict(request.params)} {(request.body or b'').decode()}"
+            for found in _STAMP.findall(text):
+                stamp = int(found) * (1000 if len(found) == 10 else 1)
+                near = part.span.start - step <= stamp <= part.span.end + 999  # whole seconds, rounded up
+                assert near, f"{found} is outside of {part.span}, which was asked for: {text}"
+        requests = [endpoint.request(self.slice(endpoint, 10, pages=pages)) for pages in range(3)]
+        different = {request.url + str(request.body) for request in requests}
+        assert len(different) == 3, "windows differ, requests do not"
+
+    # --- answers ---
+
+    def test_08_a_recording_is_decoded(self, endpoint: Endpoint) -> None:
+        for case in self.cases(endpoint):
+            decoded = endpoint.decode(case.body, case.part)
+            columns, kind = decoded.columns, endpoint.kind
+            shape = columns.values.shape
+            assert columns.times.dtype == np.int64, f"times are {columns.times.dtype}, not int64"
+            assert columns.values.dtype == np.float64, f"values are {columns.values.dtype}, not float64"
+            assert shape == (len(kind.columns), len(columns.times)), f"values of shape {shape}"
+            assert len(columns), f"no rows in the recording of {endpoint.dataset}"
+            page = inspect(decoded, case.part)
+            assert not page.rejected, f"good rows were rejected: {dict(page.rejected)} for {case.part}"
+            assert page.columns.is_sorted
+            for column, line in zip(kind.columns, page.columns.values, strict=True):
+                assert column.optional or not np.isnan(line).any(), f"{column.name} lacks values"
+
+    def test_09_decoding_has_no_memory(self, endpoint: Endpoint) -> None:
+        for case in self.cases(endpoint):
+            one, two = (endpoint.decode(case.body, case.part).columns for _ in range(2))
+            assert one.times.tobytes() == two.times.tobytes()
+            assert one.values.tobytes() == two.values.tobytes()
+
+    def test_10_neighbours_share_no_row(self, endpoint: Endpoint) -> None:
+        parts = [self.slice(endpoint, min(20, endpoint.page_sizes[-1]), pages=pages) for pages in range(3)]
+        bodies = [self.answer(self.exchange().at(endpoint.request(part))) for part in parts]
+        if None in bodies:
+            pytest.skip("needs `answer`: recordings cannot be asked for other windows")
+        for part, body in zip(parts, bodies, strict=True):
+            page = inspect(endpoint.decode(body or b"", part), part)
+            assert not page.stray, f"rows outside of {part.span}: is one of its ends inclusive?"
+            if not endpoint.kind.event:
+                there = part.series.interval.cover(page.columns.times)
+                assert there == SpanSet.of(part.span), f"asked for {part.span}, got {there}"
+
+    def test_11_garbage_is_refused(self, endpoint: Endpoint) -> None:
+        for case in self.cases(endpoint):
+            cuts = [case.body[:at] for at in range(0, len(case.body) - 1, max(1, len(case.body) // 40))]
+            for body in (*GARBAGE, *cuts, case.body[:-1], case.body + case.body):
+                with pytest.raises(DecodeError):
+                    pytest.fail(f"{body[:60]!r} became {len(endpoint.decode(body, case.part).columns)} rows")
+
+    def test_12_rubbish_raises_nothing_else(self, endpoint: Endpoint) -> None:
+        case = self.cases(endpoint)[0]
+
+        @settings(max_examples=40, deadline=None)
+        @given(rubbish())
+        def check(body: bytes) -> None:
+            read_anything(endpoint, body, case.part)
+
+        check()
+
+    def test_13_a_spoiled_value_spoils_no_other_row(self, endpoint: Endpoint) -> None:
+        case = self.cases(endpoint)[0]
+        content = json.loads(case.body)
+
+        @settings(max_examples=40, deadline=None)
+        @given(st.data())
+        def check(data: st.DataObject) -> None:
+            read_anything(endpoint, spoil(content, data.draw), case.part)
+
+        check()
+
+    # --- the exchange says no ---
+
+    def test_14_good_answers_pass(self, endpoint: Endpoint) -> None:
+        for case in self.cases(endpoint):
+            self.exchange().check(response(200, case.body))
+
+    @pytest.mark.parametrize(
+        ("status", "error"),
+        [
+            (429, RateLimitExceeded),
+            (418, Banned),
+            (403, Banned),
+            (451, RestrictedLocation),
+            *((status, ExchangeNotAvailable) for status in (408, 500, 502, 503, 504)),
+            *((status, FatalFetchError) for status in (400, 404)),
+        ],
+    )
+    def test_15_refusals_are_named(self, status: int, error: type[FetchError]) -> None:
+        for body in (_PAGE % status, b"", b"null", b"{}"):
+            with pytest.raises(error):
+                self.exchange().check(response(status, body))
+
+    def test_16_waits_that_are_named_are_heard(self) -> None:
+        with pytest.raises(RateLimitExceeded) as slow:
+            self.exchange().check(response(429, b"", {"retry-after": "7"}))
+        assert slow.value.retry_after == 7, f"Retry-After: 7 became {slow.value.retry_after}"
+        with pytest.raises(Banned) as banned:
+            self.exchange().check(response(418, b"", {"retry-after": "7"}))
+        assert banned.value.until == PRESENT + 7000, f"Retry-After: 7 became until={banned.value.until}"
+
+    # --- the clock, the symbols, the beginning ---
+
+    def test_17_the_clock_is_read(self) -> None:
+        exchange = self.exchange()
+        request = exchange.time_request()
+        if request is None:
+            pytest.skip("the exchange has no clock: the local one decides what is closed")
+        check_side_request(request)
+        for body in self.bodies("time", [request]):
+            stamp = exchange.decode_time(body)
+            assert 1_000_000_000_000 < stamp < 10_000_000_000_000, f"{stamp} is no time in milliseconds"
+        refuses_garbage(exchange.decode_time)
+
+    def test_18_the_listing_is_read(self) -> None:
+        exchange = self.exchange()
+        requests = exchange.listing_requests()
+        if not requests:
+            pytest.skip("the exchange has no listing: every symbol is believed")
+        for request in requests:
+            check_side_request(request)
+        bodies = self.bodies("listing", requests)
+        listed = {each.symbol: each for body in bodies for each in exchange.decode_listing(body)}
+        assert self.symbol in listed, f"{self.symbol} is not among {sorted(listed)[:5]}…"
+        found = listed[self.symbol]
+        assert found.base, "an Instrument has a base currency"
+        assert found.quote, "an Instrument has a quote currency"
+        refuses_garbage(lambda body: list(exchange.decode_listing(body)))
+
+        @settings(max_examples=40, deadline=None)
+        @given(st.data())
+        def check(data: st.DataObject) -> None:
+            only_decode_errors(lambda: list(exchange.decode_listing(spoil(json.loads(bodies[0]), data.draw))))
+
+        check()
+
+    def test_19_the_first_row_is_found(self, endpoint: Endpoint) -> None:
+        series = self.series(endpoint)
+        start = series.interval.ceil(moment("start", self.start, PRESENT))
+        request = endpoint.first(series, start)
+        assert request is not None
+        assert request == endpoint.first(series, start)
+        body = self.answer(self.exchange().at(request))
+        if body is None:
+            pytest.skip("needs `answer`")
+        times = endpoint.decode(body, Slice(series, Span(0, 1), rows=1)).columns.times
+        assert len(times) == 1, f"{len(times)} rows instead of the oldest one"
+        assert int(times[0]) == start, f"the symbol is traded at {start}, but the first row is of {times[0]}"
+
+    # --- paging ---
+
+    def test_20_windows_cover_a_span_once(self, endpoint: Endpoint) -> None:
+        @settings(max_examples=50, deadline=None)
+        @given(st.integers(0, 500), st.integers(1, 500), st.sampled_from(sorted(endpoint.intervals)))
+        def check(skip: int, length: int, name: str) -> None:
+            series = self.series(endpoint, name)
+            first = series.interval.shift(series.interval.ceil(moment("start", self.start, PRESENT)), skip)
+            span = Span(first, series.interval.shift(first, length))
+            parts = list(endpoint.paginator.split(Slice(series, span, rows=endpoint.page_sizes[0])))
+            assert SpanSet(tuple(part.span for part in parts)) == SpanSet.of(span), (
+                "windows leave something out"
+            )
+            assert sum(part.span.length for part in parts) == span.length, "windows overlap"
+            for part in parts:
+                assert part.rows >= series.interval.count(part.span), f"{part} exceeds its page"
+
+        check()
+
+    def test_21_any_server_is_drained(self, endpoint: Endpoint) -> None:
+        whole = self.slice(endpoint, 24)
+
+        @settings(max_examples=25, deadline=None)
+        @given(st.data())
+        def check(data: st.DataObject) -> None:
+            grid = np.arange(whole.span.start, whole.span.end, 3_600_000)
+            if not endpoint.kind.event:
+                grid = whole.series.interval.grid(whole.span)
+            there = st.lists(st.booleans(), min_size=len(grid), max_size=len(grid))
+            times = grid[np.array(data.draw(there))]
+            assume(len(times))
+            asked = attrs.evolve(whole, rows=data.draw(st.integers(1, 9)))
+            choose: Callable[[int], int] = lambda count: data.draw(st.integers(0, count - 1))  # noqa: E731
+            server = UnrulyServer(times, endpoint.paginator, data.draw(st.integers(1, 9)), choose)
+            drained = drain(endpoint.paginator, asked, server.page, limit=500)
+            assert drained.columns.times.tolist() == times.tolist(), "not the rows that the server has"
+            assert drained.coverage.covered == SpanSet.of(whole.span), (
+                "moments of which nothing is known remain"
+            )
+
+        check()

@@ -1,0 +1,85 @@
+"""Bodies that no exchange should send, and some do."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+__all__ = ["GARBAGE", "rubbish", "spoil"]
+
+T = TypeVar("T")
+
+GARBAGE = (
+    b"",
+    b" ",
+    b"\xff\xfe\x00",
+    b"null",
+    b"true",
+    b"0",
+    b'"text"',
+    b"NaN",
+    b"{}",
+    b"[null]",
+    b"[[]]",
+    b"[[[]]]",
+    b"[{}]",
+    b"[" * 1000 + b"]" * 1000,
+    b'{"data":' + b"[" * 1000 + b"]" * 1000 + b"}",
+    b"<html><head><title>502 Bad Gateway</title></head><body></body></html>",
+    b'{"code":-1003,"msg":"Too many requests."}',
+    b'{"error":{"message":"internal"}}',
+)
+"""Answers that hold no rows and are not an empty page either."""
+
+_VALUES: tuple[Any, ...] = (
+    None,
+    True,
+    "",
+    "abc",
+    "NaN",
+    "1e400",
+    "-1",
+    "\u0661",
+    -1,
+    0,
+    2**63,
+    10**30,
+    0.5,
+    float("nan"),
+    float("inf"),
+    [],
+    [[]],
+    {},
+    {"a": [1]},
+)
+
+
+def rubbish() -> SearchStrategy[bytes]:
+    """Make any JSON and anything that is not JSON."""
+    leaves = st.sampled_from(_VALUES) | st.text(max_size=5) | st.floats() | st.integers()
+    names = st.sampled_from(["code", "data", "rows", "result", "time", "timestamp"]) | st.text(max_size=3)
+    trees = st.recursive(leaves, lambda inner: st.lists(inner, max_size=13) | st.dictionaries(names, inner))
+    return trees.map(lambda tree: json.dumps(tree).encode()) | st.binary(max_size=40)
+
+
+def spoil(content: Any, draw: Callable[[SearchStrategy[Any]], Any]) -> bytes:
+    """Replace one value of a parsed answer, somewhere, by one that does not belong there."""
+    changed = copy.deepcopy(content)
+    places = list(_places(changed))
+    holder, key = draw(st.sampled_from(places))
+    holder[key] = draw(st.sampled_from(_VALUES))
+    return json.dumps(changed).encode()
+
+
+def _places(tree: Any) -> list[tuple[Any, Any]]:
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    found: list[tuple[Any, Any]] = []
+    for key, value in items:
+        found.append((tree, key))
+        found += _places(value)
+    return found

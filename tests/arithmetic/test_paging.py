@@ -1,0 +1,178 @@
+"""Whatever a page holds, every moment is accounted for; whatever a server does, all rows come in."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import attrs
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marketfetch.arithmetic.decoding import Decoded
+from marketfetch.arithmetic.paging import Cursor, TimeWindows
+from marketfetch.arithmetic.quality import inspect
+from marketfetch.protocols import Paginator
+from marketfetch.testing.unruly import UnrulyServer, drain
+from marketfetch.values.intervals import Interval
+from marketfetch.values.pages import Columns, Page
+from marketfetch.values.series import Series, Slice
+from marketfetch.values.spans import Span, SpanSet
+
+START = 1_780_272_000_000
+DAY = 86_400_000
+WINDOWS = [TimeWindows(), TimeWindows(anchor="end"), TimeWindows(omits_empty=True)]
+CHAINS = [Cursor(), Cursor(newest_first=True)]
+CANDLES = [Series.of("x", "ohlcv", "S", interval) for interval in ("1m", "1w", "1M")]
+EVENTS = Series.of("x", "funding_rate", "S", "event")
+WINDOWED = [(paginator, series) for paginator in WINDOWS for series in CANDLES]
+CHAINED = [(chain, series) for chain in CHAINS for series in (CANDLES[0], EVENTS)]
+
+
+def rows_at(series: Series, times: list[int]) -> Columns:
+    return Columns(np.array(times, np.int64), np.ones((len(series.dataset.columns), len(times))))
+
+
+@st.composite
+def slices(draw: st.DrawFn, series: Series, most: int = 12) -> Slice:
+    interval = series.interval
+    first = interval.shift(interval.ceil(START), draw(st.integers(-3, 3)))
+    length = draw(st.integers(1, most))
+    span = Span(first, interval.shift(first, length))
+    return Slice(series, span, rows=draw(st.integers(1, most)), strikes=draw(st.integers(0, 2)))
+
+
+@st.composite
+def subsets(draw: st.DrawFn, part: Slice) -> SpanSet:
+    grid = part.series.interval.grid(part.span)
+    return part.series.interval.cover(
+        grid[draw(st.lists(st.booleans(), min_size=len(grid), max_size=len(grid)))]
+    )
+
+
+@st.composite
+def settled_pages(draw: st.DrawFn, series: Series) -> tuple[Slice, Page]:
+    """A slice and any page at all: rows in it, beside it, broken, out of order."""
+    part = draw(slices(series))
+    part = attrs.evolve(part, denied=draw(subsets(part)))
+    step = series.interval.typical
+    stamps = st.integers(part.span.start - 2, part.span.end + 2)
+    grid = [int(each) for each in series.interval.grid(part.span)]
+    times = draw(
+        st.lists(st.one_of(st.sampled_from(grid), stamps, stamps.map(lambda ms: ms - step)), max_size=15)
+    )
+    columns = rows_at(series, times)
+    if series.dataset.names[:1] == ("open",):
+        columns.values[1] -= np.array(
+            draw(st.lists(st.booleans(), min_size=len(times), max_size=len(times))), float
+        )
+    return part, inspect(Decoded(columns, undecodable=draw(st.integers(0, 1))), part)
+
+
+@pytest.mark.parametrize(("paginator", "series"), [*WINDOWED, *CHAINED], ids=str)
+@settings(max_examples=40)
+@given(data=st.data())
+def test_every_moment_of_a_slice_is_accounted_for(
+    paginator: Paginator, series: Series, data: st.DataObject
+) -> None:
+    part, page = data.draw(settled_pages(series))
+    settled = paginator.settle(part, page)
+    left = SpanSet(tuple(each.span for each in settled.remaining))
+    assert settled.present | settled.empty | settled.lost | left == SpanSet.of(part.span)
+    assert not settled.present & settled.empty
+    assert not settled.lost & (settled.present | settled.empty)
+    # Nothing is called empty that has a row, and nothing that was not denied before.
+    assert not any(int(time) in settled.empty for time in page.columns.times)
+    if not getattr(paginator, "omits_empty", False):
+        assert not settled.empty - part.denied
+    for each in settled.remaining:
+        assert 1 <= each.rows <= part.rows
+        assert not each.denied - SpanSet.of(each.span)
+        assert each.series == part.series
+    assert bool(settled.lost) == bool(settled.reason)
+
+
+@pytest.mark.parametrize(("paginator", "series"), WINDOWED, ids=str)
+@settings(max_examples=30)
+@given(data=st.data())
+def test_windows_cover_a_slice_once_and_in_order(
+    paginator: Paginator, series: Series, data: st.DataObject
+) -> None:
+    whole = data.draw(slices(series, most=40))
+    parts = list(paginator.split(whole))
+    assert parts[0].span.start == whole.span.start
+    assert parts[-1].span.end == whole.span.end
+    assert all(left.span.end == right.span.start for left, right in pairwise(parts))
+    assert all(part.rows == series.interval.count(part.span) <= whole.rows for part in parts)
+
+
+@pytest.mark.parametrize(("paginator", "series"), [*WINDOWED, *CHAINED[1::2]], ids=str)
+@settings(max_examples=30)
+@given(data=st.data())
+def test_any_server_is_drained_to_the_last_row(
+    paginator: Paginator, series: Series, data: st.DataObject
+) -> None:
+    interval = series.interval
+    rows = data.draw(st.integers(1, 9))
+    grid = interval.grid(Span(interval.ceil(START), interval.shift(interval.ceil(START), 30)))
+    there = data.draw(st.lists(st.booleans(), min_size=30, max_size=30))
+    times = grid[np.array(there)]
+    span = Span(int(grid[0]), interval.shift(int(grid[-1]), 1))
+
+    def choose(count: int) -> int:
+        return data.draw(st.integers(0, count - 1))
+
+    server = UnrulyServer(times, paginator, cap=data.draw(st.integers(1, 9)), choose=choose)
+    drained = drain(paginator, Slice(series, span, rows), server.page, limit=300)
+    assert drained.columns.times.tolist() == times.tolist()
+    assert np.array_equal(drained.columns.values[0], times % 1_000_003)
+    assert drained.coverage.covered == SpanSet.of(span)
+    assert not drained.lost
+    if not interval.is_event:
+        assert drained.coverage.present == interval.cover(times)
+
+
+def test_a_capped_page_does_not_deny_what_lies_beyond_it() -> None:
+    """A server that caps every page, and then one empty answer by mistake: nothing may be believed absent."""
+    series = CANDLES[0]
+    minute = 60_000
+    part = Slice(series, Span(START, START + 10 * minute), rows=10)
+    (rest,) = TimeWindows().settle(part, Page(rows_at(series, [START]), received=1)).remaining
+    settled = TimeWindows().settle(rest, Page(Columns.empty(series.dataset)))
+    assert not settled.empty
+    assert [each.span for each in settled.remaining] == [rest.span]
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_a_chain_asks_again_for_what_a_page_leapt_over(newest_first: bool) -> None:
+    """A server that ignores the start gives sound rows, but not the next ones."""
+    chain = Cursor(newest_first=newest_first)
+    span = Span(START, START + 100 * DAY)
+    hours = [8 * 3_600_000 * n for n in range(3)]
+    times = [START + ms for ms in hours] if newest_first else [START + 99 * DAY + ms for ms in hours]
+    page = Page(rows_at(EVENTS, times), received=3)
+    settled = chain.settle(Slice(EVENTS, span, rows=3), page)
+    leapt = Span(times[-1] + 1, span.end) if newest_first else Span(span.start, times[0])
+    assert leapt in [each.span for each in settled.remaining]
+    assert not settled.present & SpanSet.of(leapt)
+    # Said once more, it is believed.
+    (again,) = [each for each in settled.remaining if each.span == leapt]
+    assert chain.settle(again, Page(Columns.empty(EVENTS.dataset))).empty == SpanSet.of(leapt)
+
+
+def test_unusable_rows_are_given_up_after_three_answers() -> None:
+    series = CANDLES[0]
+    part = Slice(series, Span(START, START + 60_000), rows=1)
+    for strikes in range(3):
+        spoiled = Page(Columns.empty(series.dataset), {"impossible": 1}, SpanSet.of(part.span), received=1)
+        settled = TimeWindows().settle(attrs.evolve(part, strikes=strikes), spoiled)
+        assert bool(settled.lost) == (strikes == 2)
+    assert "1 impossible" in settled.reason
+
+
+def test_interval_of_a_slice_may_be_a_calendar_month() -> None:
+    month = Interval.parse("1M")
+    year = Span(month.ceil(START), month.shift(month.ceil(START), 12))
+    parts = list(TimeWindows().split(Slice(CANDLES[2], year, rows=5)))
+    assert [part.rows for part in parts] == [5, 5, 2]

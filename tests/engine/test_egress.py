@@ -1,0 +1,75 @@
+"""Many egresses: each carries its share, and none is ever told to slow down."""
+
+from __future__ import annotations
+
+import pytest
+
+from marketfetch.engine.query import Query, Settings
+from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
+from marketfetch.face.pipeline import Pipeline
+from marketfetch.proxies.rotating import RotatingProxies
+from marketfetch.sinks.memory import MemorySink
+from marketfetch.testing import GeneratedMarket, LimitRules, LocalProxies, SimulatedExchange, SimulatorOptions
+from marketfetch.values.http import Cost, LimitPool
+from tests.support.worlds import World, run
+
+SYMBOLS = [f"C{number}USDT" for number in range(10)]
+
+
+@pytest.mark.parametrize("tiers", ["documented", "measured"])
+def test_four_equal_egresses_share_the_weight_and_nobody_is_refused(tiers: str) -> None:
+    options = SimulatorOptions(limits=LimitRules(tiers=tiers), latency=0.005)
+    with (
+        SimulatedExchange(GeneratedMarket(SYMBOLS, seed=2), options) as exchange,
+        LocalProxies(4) as proxies,
+    ):
+        world = World(exchange, settings=Settings(concurrency=16))
+        datasets = ["ohlcv", "premium_index"]
+        report = run(
+            world.pipeline(
+                MemorySink(), proxies=proxies.urls, symbols=SYMBOLS, datasets=datasets, end="2026-06-15"
+            )
+        )
+        weights, statuses = exchange.record.weights, exchange.record.statuses
+    assert report.complete
+    assert set(statuses) == {200}
+    assert len(weights) == 4
+    assert max(weights.values()) <= 0.35 * weights.total()
+    # The pool's own account agrees with the exchange's.
+    assert report.weight == weights.total()
+    assert report.retries == {}
+
+
+SECOND = LimitPool("small weight", 40, 1000, "clock", used_header="x-mbx-used-weight-1m")
+
+
+class SmallOhlcv(Ohlcv):
+    """The klines route of an exchange whose minute lasts a second and whose budget is small."""
+
+    def cost(self, rows: int) -> Cost:
+        return Cost(SECOND, super().cost(rows).weight)
+
+
+class SmallUsdm(BinanceUsdm):
+    name = "binance-usdm"
+    weight = SECOND
+    endpoints = (SmallOhlcv,)
+
+
+@pytest.mark.parametrize("skew", [-3000, 0, 3000])
+@pytest.mark.parametrize("egresses", [1, 3])
+def test_a_job_beyond_the_budget_waits_for_the_next_window_and_is_never_refused(skew: int, egresses: int) -> None:
+    options = SimulatorOptions(
+        limits=LimitRules(usdm_weight=SECOND.capacity, period_scale=1 / 60), clock_skew=skew, latency=0.01
+    )
+    with (
+        SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=2), options) as exchange,
+        LocalProxies(egresses) as proxies,
+    ):
+        query = Query(symbols="BTCUSDT", start="2026-05-01", end="2026-06-15")
+        pool = RotatingProxies(proxies.urls, direct=False)
+        report = run(Pipeline(SmallUsdm(exchange.base_url), query, MemorySink(), proxies=pool))
+        statuses, weights = exchange.record.statuses, exchange.record.weights
+    assert report.complete
+    assert set(statuses) == {200}
+    assert weights.total() > SECOND.capacity * egresses

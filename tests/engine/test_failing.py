@@ -1,0 +1,207 @@
+"""What goes wrong is ridden out, or reported: never stored silently, never lost silently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import anyio
+import attrs
+import pytest
+
+from marketfetch.arithmetic.retry import Retries
+from marketfetch.engine.query import Settings
+from marketfetch.errors import ProxyError, RestrictedLocation, SinkError, SinkUnavailable
+from marketfetch.protocols import Writer
+from marketfetch.sinks.memory import MemorySink
+from marketfetch.testing import FaultKind, Faults, GeneratedMarket, LocalProxies, ProxyMode, SimulatedExchange
+from marketfetch.values.events import RequestFailed
+from marketfetch.values.pages import Batch
+from marketfetch.values.report import Report
+from tests.support.worlds import World, assert_holds, run
+
+KLINES = "/fapi/v1/klines"
+SYMBOLS = ["BTCUSDT", "ETHUSDT"]
+QUICK = Settings(concurrency=8, retries=Retries(attempts=6, initial=0.01, cap=0.05), deadline=5)
+CURABLE = [
+    FaultKind.STATUS_500,
+    FaultKind.STATUS_502,
+    FaultKind.STATUS_503,
+    FaultKind.EMPTY_BODY,
+    FaultKind.TRUNCATED_JSON,
+    FaultKind.OBJECT_INSTEAD_OF_LIST,
+    FaultKind.NULL,
+    FaultKind.WRONG_WINDOW,
+    FaultKind.REVERSED_ORDER,
+    FaultKind.SHORT_PAGE,
+    FaultKind.EMPTY_PAGE,
+    FaultKind.REPEATED_ROWS,
+    FaultKind.UNSORTED_ROWS,
+    FaultKind.OFF_GRID_ROW,
+    FaultKind.OUT_OF_RANGE_ROW,
+    FaultKind.IMPOSSIBLE_ROW,
+    FaultKind.NEGATIVE_VOLUME,
+    FaultKind.NAN_TEXT,
+    FaultKind.HUGE_NUMBER,
+    FaultKind.PLAIN_NUMBERS,
+]
+
+
+@pytest.fixture
+def market() -> GeneratedMarket:
+    return GeneratedMarket(SYMBOLS, seed=5)
+
+
+@pytest.fixture
+def world(market: GeneratedMarket) -> Iterator[World]:
+    with SimulatedExchange(market) as exchange:
+        yield World(exchange, settings=QUICK)
+
+
+@pytest.mark.parametrize("fault", CURABLE)
+async def test_a_fault_that_passes_leaves_no_trace(world: World, market: GeneratedMarket, fault: FaultKind) -> None:
+    world.exchange.faults = Faults(rate=0.7, kinds=[fault], seed=1, paths=[KLINES], times=1)
+    store = MemorySink()
+    report = await world.pipeline(store, symbols=SYMBOLS)
+    assert world.exchange.record.faults[fault] > 0
+    assert report.complete, report.as_dict()
+    for line in report.series:
+        assert_holds(store, market, line.series, line.wanted)
+
+
+async def test_what_never_passes_is_missing_with_its_reason(world: World) -> None:
+    world.exchange.faults = Faults(rate=1, kinds=[FaultKind.STATUS_503], paths=[KLINES], times=1000)
+    report = await world.pipeline(MemorySink())
+    (line,) = report.series
+    assert (line.rows, report.complete) == (0, False)
+    assert line.missing[0].spans.hull == line.wanted
+    assert "ExchangeNotAvailable" in line.missing[0].reason
+    assert report.retries["ExchangeNotAvailable"] > 0
+    assert any(event.final for event in world.heard(RequestFailed))
+
+
+async def test_rows_that_cannot_be_true_are_counted_and_reported(world: World) -> None:
+    world.exchange.faults = Faults(rate=1, kinds=[FaultKind.IMPOSSIBLE_ROW], paths=[KLINES], times=1000)
+    store = MemorySink()
+    report = await world.pipeline(store)
+    (line,) = report.series
+    assert line.rejected["impossible"] > 0
+    assert not report.complete
+    assert "impossible" in line.missing[0].reason
+    held = store.read(line.series, line.wanted)
+    assert (held.values[1] >= held.values[2]).all()
+    gone = sum(span.length for gap in line.missing for span in gap.spans) // 60_000
+    assert len(held) == 1440 - gone
+
+
+def test_a_legal_refusal_ends_the_run_and_is_not_tried_elsewhere(world: World) -> None:
+    world.exchange.faults = Faults(rate=1, kinds=[FaultKind.STATUS_451], paths=[KLINES], times=1000)
+    with LocalProxies(3) as proxies, pytest.raises(RestrictedLocation) as refusal:
+        run(world.pipeline(MemorySink(), proxies=proxies.urls, end="2026-07-01"))
+    report = refusal.value.report
+    assert isinstance(report, Report)
+    assert not report.complete
+    # Whatever was in flight when the first refusal came in is all that was asked.
+    assert world.asked(KLINES) <= QUICK.concurrency
+
+
+def test_a_dead_proxy_does_not_stop_the_others(world: World, market: GeneratedMarket) -> None:
+    store = MemorySink()
+    with LocalProxies(3) as proxies:
+        proxies[0].mode = ProxyMode.REFUSE
+        proxies[1].mode = ProxyMode.RESET
+        report = run(world.pipeline(store, proxies=proxies.urls, symbols=SYMBOLS))
+    assert report.complete
+    for line in report.series:
+        assert_holds(store, market, line.series, line.wanted)
+
+
+def test_all_proxies_dead_is_one_clear_error(world: World) -> None:
+    with LocalProxies(2, credentials=("anna", "hunter2")) as proxies:
+        for proxy in proxies:
+            proxy.mode = ProxyMode.REFUSE
+        with pytest.raises(ProxyError) as error:
+            run(world.pipeline(MemorySink(), proxies=proxies.urls))
+    assert "hunter2" not in str(error.value)
+    assert not isinstance(error.value, BaseExceptionGroup)
+
+
+@attrs.define
+class FailingSink(MemorySink):
+    """Fails a few times, or for good."""
+
+    failures: list[Exception] = attrs.field(factory=list)
+
+    def __attrs_pre_init__(self) -> None:
+        super().__init__()
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        with super().writer() as write:
+
+            def failing(batch: Batch) -> None:
+                if self.failures:
+                    raise self.failures.pop()
+                write(batch)
+
+            yield failing
+
+
+async def test_a_store_that_comes_back_loses_nothing(world: World, market: GeneratedMarket) -> None:
+    store = FailingSink([SinkUnavailable("the connection is lost") for _ in range(3)])
+    report = await world.pipeline(store)
+    assert report.complete
+    assert_holds(store, market, report.series[0].series, report.series[0].wanted)
+
+
+async def test_a_store_that_refuses_ends_the_run_with_one_error(world: World) -> None:
+    store = FailingSink([SinkError("no permission") for _ in range(9)])
+    with pytest.raises(SinkError, match="no permission") as error:
+        await world.pipeline(store, symbols=SYMBOLS)
+    assert isinstance(error.value.report, Report)
+    assert not error.value.report.complete
+    assert error.value.report.rows_written == 0
+
+
+async def test_a_cancelled_run_leaves_nothing_behind_and_can_be_finished(
+    world: World, market: GeneratedMarket
+) -> None:
+    world.exchange.latency = 0.05
+    store = MemorySink()
+    pipeline = world.pipeline(store, symbols=SYMBOLS, end="2026-06-20")
+    with anyio.move_on_after(0.6) as scope:
+        await pipeline
+    assert scope.cancelled_caught
+    assert not pipeline.report().complete
+    report = await world.pipeline(store, symbols=SYMBOLS, end="2026-06-20")
+    assert report.complete
+    for line in report.series:
+        assert_holds(store, market, line.series, line.wanted)
+
+
+async def test_leaving_the_iteration_early_stops_the_run(world: World) -> None:
+    world.exchange.latency = 0.02
+    batches = aiter(world.pipeline(None, symbols=SYMBOLS, end="2026-08-01"))
+    await anext(batches)
+    await batches.aclose()  # type: ignore[attr-defined]  # an asynchronous generator
+    # What was in flight may still arrive; the hundred pages after it are not asked for.
+    asked = world.exchange.record.total
+    await anyio.sleep(0.2)
+    assert world.exchange.record.total <= asked + QUICK.concurrency < 100
+
+
+def test_everything_a_run_says_is_free_of_credentials(
+    market: GeneratedMarket, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    said: Sequence[object] = ()
+    with SimulatedExchange(market) as exchange, LocalProxies(2, credentials=("anna", "hunter2")) as proxies:
+        exchange.faults = Faults(rate=0.5, kinds=[FaultKind.STATUS_502], paths=[KLINES], times=2)
+        world = World(exchange, settings=QUICK)
+        proxies[0].mode = ProxyMode.DEMAND_CREDENTIALS
+        pipeline = world.pipeline(MemorySink(), proxies=proxies.urls)
+        report = run(pipeline)
+        said = [*world.events, report, report.as_dict(), repr(pipeline), pipeline.report(), caplog.text]
+    assert world.heard(RequestFailed)
+    assert "hunter2" not in repr(said)
+    assert "anna" not in repr(said)

@@ -1,0 +1,53 @@
+"""The built-in adapters keep the contract that is asked of everybody's; the simulated exchange answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+from urllib.request import urlopen
+
+import pytest
+
+from marketfetch.adapter import Request
+from marketfetch.exchanges.binance_spot import BinanceSpot
+from marketfetch.exchanges.binance_usdm import BinanceUsdm
+from marketfetch.exchanges.okx import Okx
+from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
+from marketfetch.testing.exchange_contract import ExchangeContract
+
+NOW = 1_781_913_600_000
+"""2026-06-20, the present of the simulated exchange."""
+
+
+class Simulated(ExchangeContract):
+    simulated: ClassVar[SimulatedExchange]
+    answers: ClassVar[dict[str, bytes]] = {}
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def run_exchange(cls) -> Iterator[None]:
+        options = SimulatorOptions(limits=None, now=lambda: NOW)
+        with SimulatedExchange(GeneratedMarket(["BTCUSDT", "ETHUSDT"], seed=3), options) as cls.simulated:
+            yield
+
+    def answer(self, request: Request) -> bytes | None:
+        target = request.url.removeprefix(request.base_url)
+        if target not in self.answers:
+            with urlopen(self.simulated.base_url + target) as reply:
+                self.answers[target] = reply.read()
+        return self.answers[target]
+
+
+class TestBinanceUsdm(Simulated):
+    exchange = BinanceUsdm
+    symbol = "BTCUSDT"
+
+
+class TestBinanceSpot(Simulated):
+    exchange = BinanceSpot
+    symbol = "BTCUSDT"
+
+
+class TestOkx(Simulated):
+    exchange = Okx
+    symbol = "BTC-USDT-SWAP"

@@ -1,0 +1,32 @@
+"""A simulated exchange to call the real command line against."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def exchange() -> Iterator[SimulatedExchange]:
+    """A market of six symbols on loopback, with its limits."""
+    symbols = [f"{name}USDT" for name in ("AVAX", "ETH", "BTC", "XRP", "SOL")]
+    with SimulatedExchange(GeneratedMarket([*symbols, "BTCUSDC"]), SimulatorOptions()) as exchange:
+        yield exchange
+
+
+@pytest.fixture
+def marketfetch() -> Command:
+    """The command, in a process of its own."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "marketfetch", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+
+    return run

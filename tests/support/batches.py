@@ -1,0 +1,34 @@
+"""Batches for tests of stores, said in few words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.series import Coverage, Series
+from marketfetch.values.spans import Span
+
+START = 1_577_836_800_000  # 2020-01-01
+MINUTE = 60_000
+EVER = Span(0, 2**53)
+
+
+def candles(symbol: str = "BTCUSDT", interval: str = "1m", exchange: str = "binance-usdm") -> Series:
+    return Series.of(exchange, "ohlcv", symbol, interval)
+
+
+def premium(symbol: str = "BTCUSDT") -> Series:
+    return Series.of("binance-usdm", "premium_index", symbol, "1m")
+
+
+def batch(
+    series: Series, rows: range | Sequence[int], **columns: float | Sequence[float] | np.ndarray
+) -> Batch:
+    """Make a batch of the given minutes after START; columns that are not named are NULL."""
+    times = START + MINUTE * np.array(rows, np.int64)
+    values = np.full((len(series.dataset.columns), len(times)), np.nan)
+    for name, column in columns.items():
+        values[series.dataset.index(name)] = column
+    return Batch(series, Columns(times, values), Coverage(series.interval.cover(times)))

@@ -1,0 +1,109 @@
+"""Small worlds for tests of whole runs: an exchange, the truth it serves, and a job that asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import anyio
+import attrs
+import numpy as np
+
+from marketfetch.engine.query import Query, Settings
+from marketfetch.exchange import Exchange
+from marketfetch.exchanges.binance_spot import BinanceSpot
+from marketfetch.exchanges.binance_usdm import BinanceUsdm
+from marketfetch.exchanges.okx import Okx
+from marketfetch.face.pipeline import Pipeline
+from marketfetch.fetchers.curl import CurlFetcher
+from marketfetch.protocols import Sink, Store
+from marketfetch.proxies.rotating import RotatingProxies
+from marketfetch.testing import Market, SimulatedExchange, Window
+from marketfetch.sinks.merging import merge
+from marketfetch.values.events import Event, Listener
+from marketfetch.values.pages import Columns
+from marketfetch.values.report import Report
+from marketfetch.values.series import Series
+from marketfetch.values.spans import Span
+from marketfetch.values.times import moment
+
+VENUES: dict[str, type[Exchange]] = {kind.name: kind for kind in (BinanceUsdm, BinanceSpot, Okx)}
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+
+def span_of(start: str, end: str) -> Span:
+    """A span between two dates."""
+    return Span(moment("start", start, 0), moment("end", end, 0))
+
+
+def truth(market: Market, series: Series, span: Span, symbol: str | None = None) -> Columns:
+    """What the exchange has of a series: the rows a store should hold after a complete run."""
+    table = market.rows(
+        series.dataset.name, symbol or series.symbol, series.interval, Window(span.start, span.end)
+    )
+    columns, nothing = table.floats(), np.full(len(table), np.nan)
+    if "special" in columns:
+        # The exchange marks special events; in our rows their rate has a column of its own.
+        special, rate = columns["special"] == 1, columns["funding_rate"]
+        columns["special_funding_rate"] = np.where(special, rate, np.nan)
+        columns["funding_rate"] = np.where(special, np.nan, rate)
+    values = np.array([columns.get(name, nothing) for name in series.dataset.names])
+    rows = Columns(table.times, values.reshape(len(series.dataset.names), len(table)))
+    return merge([rows.take(slice(at, at + 1)) for at in range(len(rows))], series.dataset) if "special" in columns else rows
+
+
+def assert_same(found: Columns, expected: Columns) -> None:
+    """Times and values are the same to the bit, NULL where NULL is expected."""
+    np.testing.assert_array_equal(found.times, expected.times)
+    np.testing.assert_array_equal(found.values, expected.values)
+
+
+def assert_holds(store: Store, market: Market, series: Series, span: Span) -> None:
+    """A store holds exactly the truth of a span, and knows that it does."""
+    assert_same(store.read(series, span), truth(market, series, span))
+    assert not store.coverage([series])[series].missing(span)
+
+
+@attrs.define
+class World:
+    """A simulated exchange and what happened while it was asked."""
+
+    exchange: SimulatedExchange
+    venue: str = "binance-usdm"
+    settings: Settings = Settings(concurrency=8)
+    events: list[Event] = attrs.field(factory=list)
+    listeners: list[Listener] = attrs.field(factory=list)
+
+    def pipeline(self, sink: Sink | None, *, proxies: Sequence[str] = (), **query: Any) -> Pipeline:
+        """A pipeline from this exchange into a sink; arguments that are not given are small defaults."""
+        asked = {"symbols": ["BTCUSDT"], "interval": "1m", "start": "2026-06-01", "end": "2026-06-02"} | query
+        return Pipeline(
+            VENUES[self.venue](self.exchange.base_url),
+            Query(**asked),
+            sink,
+            proxies=RotatingProxies(proxies, direct=not proxies),
+            fetcher=CurlFetcher(certificate=self.exchange.certificate),
+            settings=self.settings,
+            listeners=[self.events.append, *self.listeners],
+        )
+
+    def asked(self, path: str = "") -> int:
+        """How many requests the exchange has answered whose path ends like this."""
+        return sum(seen.path.endswith(path) for seen in self.exchange.record.latest)
+
+    def heard(self, kind: type[Event]) -> list[Any]:
+        """Events of one kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def run(pipeline: Pipeline) -> Report:
+    """Run a pipeline on a loop of its own: simulators and proxies may not be started on one."""
+    return anyio.run(pipeline.run)
+
+
+def at(text: str) -> Callable[[], int]:
+    """A clock that stands still."""
+    now = moment("now", text, 0)
+    return lambda: now

@@ -1,0 +1,45 @@
+"""Memory is bounded by concurrency, not by history: sixty days need no more than one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from marketfetch.testing import GeneratedMarket, LocalProxies, SimulatedExchange, SimulatorOptions
+
+SYMBOLS = [f"C{number:02}USDT" for number in range(20)]
+PEAK = """
+import resource, sys
+from marketfetch.face.cli import main
+code = main(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+raise SystemExit(code)
+"""
+
+
+def peak(exchange: SimulatedExchange, proxies: LocalProxies, days: int, to: str) -> int:
+    """Back-fill so many days in a process of its own; returns its peak resident memory in kB."""
+    command = [sys.executable, "-c", PEAK, "backfill", "--exchange", "binance-spot", "--base-url", exchange.base_url]
+    command += ["--start", "2026-04-01", "--end", "2026-04-02" if days == 1 else "2026-05-31", "--to", to, "--json"]
+    command += [option for symbol in SYMBOLS for option in ("--symbol", symbol)]
+    command += [option for url in proxies.urls for option in ("--proxy", url)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows_written"] == days * 1440 * len(SYMBOLS)
+    return int(done.stderr.split()[-1])
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", ["duckdb", "parquet", "postgresql", "sqlite"])
+def test_sixty_days_need_no_more_memory_than_one(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    market = GeneratedMarket(SYMBOLS, seed=1)
+    with SimulatedExchange(market, SimulatorOptions(limits=None)) as exchange, LocalProxies(3) as proxies:
+        peaks = {}
+        for days in (1, 60):
+            to = request.getfixturevalue("postgres_dsn") if kind == "postgresql" else f"{kind}:{tmp_path / f'{days}'}"
+            peaks[days] = peak(exchange, proxies, days, to)
+    assert peaks[60] <= 1.15 * peaks[1], peaks

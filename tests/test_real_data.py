@@ -1,0 +1,90 @@
+"""Real candles, replayed by the simulated exchange, through three proxies and the command line into every store.
+
+Every candle of every file must be there, every column equal to the file to the bit.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from marketfetch.protocols import Store
+from marketfetch.sinks.urls import sink_from
+from marketfetch.testing import LocalProxies, ReplayedMarket, SimulatedExchange
+from marketfetch.values.series import Series
+from marketfetch.values.spans import Span
+from marketfetch.values.times import moment
+
+STORES = ["postgresql", "duckdb", "sqlite", "parquet"]
+Rows = dict[str, list[list[str]]]
+
+
+@pytest.fixture(scope="session")
+def recorded(shared_data: Path) -> Rows:
+    """The files as text: symbol → rows of twelve fields, in order of time."""
+    rows: Rows = defaultdict(list)
+    for path in sorted((shared_data / "binance_usdm_1m").glob("*.csv.gz")):
+        with gzip.open(path, "rt") as file:
+            rows[path.name.split("-")[0]] += [row for row in csv.reader(file) if row[0].isdecimal()]
+    return rows
+
+
+@pytest.fixture(scope="session")
+def exchange(shared_data: Path) -> Iterator[SimulatedExchange]:
+    with SimulatedExchange(ReplayedMarket.from_folder(shared_data / "binance_usdm_1m")) as exchange:
+        yield exchange
+
+
+def backfill(exchange: SimulatedExchange, proxies: LocalProxies, *arguments: str) -> dict[str, Any]:
+    """Run the command line as a script would and return its report."""
+    options = [option for url in proxies.urls for option in ("--proxy", url)]
+    command = [sys.executable, "-m", "marketfetch", "backfill", "--exchange", "binance-usdm", "--interval", "1m"]
+    command += ["--base-url", exchange.base_url, "--no-direct", "--json", *options, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def place(kind: str, folder: Path, request: pytest.FixtureRequest) -> str:
+    if kind == "postgresql":
+        dsn: str = request.getfixturevalue("postgres_dsn")
+        return dsn
+    return f"{kind}:{folder / 'market'}"
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", STORES)
+def test_every_candle_of_every_file_is_stored_bit_for_bit(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest, exchange: SimulatedExchange, recorded: Rows
+) -> None:
+    to = place(kind, tmp_path, request)
+    with LocalProxies(3) as proxies:
+        for symbol, rows in recorded.items():
+            start, end = int(rows[0][0]), int(rows[-1][0]) + 60_000
+            options = ["--symbol", symbol, "--dataset", "ohlcv", "--start", str(start), "--end", str(end)]
+            report = backfill(exchange, proxies, *options, "--to", to)
+            assert report["rows_written"] == len(rows)
+            assert {egress["name"] for egress in report["egresses"]} == {"Proxy 1", "Proxy 2", "Proxy 3"}
+    assert 429 not in exchange.record.statuses
+
+    store = sink_from(to)
+    assert isinstance(store, Store)
+    for symbol, rows in recorded.items():
+        series = Series.of("binance-usdm", "ohlcv", symbol, "1m")
+        held = store.read(series, Span(0, moment("end", "now", int(rows[-1][0]) + 60_000)))
+        expected = np.array(rows, np.float64).T
+        np.testing.assert_array_equal(held.times, expected[0].astype(np.int64))
+        # open, high, low, close, volume, quote volume, trades, taker buy volume, taker buy quote volume
+        np.testing.assert_array_equal(held.values, expected[[1, 2, 3, 4, 5, 7, 8, 9, 10]])
+    assert len(store.ledger()) == len(recorded)

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from marketfetch.testing.background import BackgroundLoop
+from marketfetch.testing.delivery import Script
+from marketfetch.testing.messages import Request
+from marketfetch.testing.server import HttpServer
+
+
+async def test_a_handler_that_fails_is_reported_and_not_taken_for_a_bad_request() -> None:
+    def failing(request: Request) -> Script:
+        raise LookupError(request.path)
+
+    reported: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: reported.append(context.get("exception")))
+    server = HttpServer(failing, lambda _: None)
+    host, port = await server.start("127.0.0.1", 0, None)
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(b"GET /here HTTP/1.1\r\n\r\n")
+    assert await reader.read() == b""
+    writer.close()
+    await server.close()
+    assert len(reported) == 1
+    assert isinstance(reported[0], Exception)
+    assert isinstance(reported[0].__context__, LookupError)
+
+
+def test_a_background_loop_is_started_once_and_used_only_while_it_runs() -> None:
+    background = BackgroundLoop("test")
+
+    async def nothing() -> int:
+        return 1
+
+    with pytest.raises(RuntimeError, match="not running"):
+        background.run(nothing())
+    background.stop()
+    background.start()
+    assert background.run(nothing()) == 1
+    with pytest.raises(RuntimeError, match="already running"):
+        background.start()
+    background.stop()
