@@ -8,8 +8,15 @@ import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
+from tests.support.loopback import exchanges_on_loopback
+
 PROJECT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")])
+
+
+@pytest.fixture(autouse=True)
+def unblocked_loop() -> None:
+    """Readers' code loads modules where it first uses them, and that may be inside its event loop."""
 
 
 # One test per document, not per block: blocks build on those before them, and tests run in random order.
@@ -17,5 +24,6 @@ DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")])
 def test_code_of_document_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     document = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()]).parse(path)
-    for example in document.examples():
-        example.evaluate()
+    with exchanges_on_loopback(monkeypatch):
+        for example in document.examples():
+            example.evaluate()

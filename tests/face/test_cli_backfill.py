@@ -139,18 +139,20 @@ def test_requests_leave_through_proxies_and_no_credential_is_shown(
         assert _names(json.loads(said.stdout)) == ["Proxy 1", "Proxy 2", "Direct"]
 
 
+@pytest.mark.parametrize("form", ["", "--json"])
 def test_refusal_of_the_location_ends_the_run_with_report_and_reason(
-    marketfetch: Command, exchange: SimulatedExchange, tmp_path: Path
+    marketfetch: Command, exchange: SimulatedExchange, tmp_path: Path, form: str
 ) -> None:
     exchange.faults = Faults(rate=1, kinds=(FaultKind.STATUS_451,), paths={"/fapi/v1/klines"})
-    job = _job(exchange, f"sqlite:{tmp_path}/market.db", "BTCUSDT")
-    for extra in ((), ("--json",)):
-        said = marketfetch(*job, *extra)
-        assert said.returncode == 1
-        assert "Traceback" not in said.stderr
-        assert said.stderr.splitlines()[-1].startswith("marketfetch: ")
-        assert "refuses this location for legal reasons" in said.stderr
-    assert json.loads(said.stdout)["series"][0]["missing"]
+    said = marketfetch(*_job(exchange, f"sqlite:{tmp_path}/market.db", "BTCUSDT"), *form.split())
+    assert said.returncode == 1
+    assert "Traceback" not in said.stderr
+    assert said.stderr.splitlines()[-1].startswith("marketfetch: ")
+    assert "refuses this location for legal reasons" in said.stderr
+    if form:
+        assert json.loads(said.stdout)["series"][0]["missing"]
+    else:
+        assert said.stdout.startswith("Incomplete: 0 rows written")
 
 
 def test_private_mirror_is_trusted_by_its_certificate(marketfetch: Command, tmp_path: Path) -> None:
@@ -168,9 +170,15 @@ def test_verbose_logs_every_page(marketfetch: Command, exchange: SimulatedExchan
     assert "DEBUG" not in said.stdout
 
 
+@pytest.fixture
+def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 GOOD = ["--exchange", "binance-usdm", "--symbol", "BTCUSDT", "--start", "2026-06-01", "--end", "2026-06-02"]
 
 
+@pytest.mark.usefixtures("in_tmp_path")
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -214,12 +222,9 @@ GOOD = ["--exchange", "binance-usdm", "--symbol", "BTCUSDT", "--start", "2026-06
 def test_wrong_call_is_refused_in_one_line_and_nothing_is_sent(
     capfd: pytest.CaptureFixture[str],
     exchange: SimulatedExchange,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     words: Sequence[str],
     said: str,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     message = _refused(
         capfd, "backfill", "--to", "sqlite:market.db", "--base-url", exchange.base_url, *GOOD, *words
     )

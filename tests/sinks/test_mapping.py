@@ -53,7 +53,7 @@ def test_columns_are_in_the_order_of_the_dataset() -> None:
         ({"columns": {}}, "name at least one dataset"),
         ({"columns": {"ohlcv": {}}}, "no column of ohlcv is mapped"),
         ({"columns": {"ohclv": {"open": "o"}}}, "did you mean 'ohlcv'"),
-        ({"columns": {"ohlcv": {"opne": "o"}}}, "did you mean 'open'"),
+        ({"columns": {"ohlcv": {"opens": "o"}}}, "did you mean 'open'"),
         (
             {"columns": {"ohlcv": {"open": "o"}, "mark_price": {"open": "o"}}},
             "o of t is named more than once",

@@ -14,7 +14,7 @@ from marketfetch.values.redaction import Secret
 from tests.support.batches import EVER, batch, candles
 
 OHLCV = Dataset.parse("ohlcv")
-PASSWORD = "hunter2-$ecret"
+PASSWORD = "hunter2-$7x"
 
 
 @pytest.fixture

@@ -51,7 +51,11 @@ def truth(market: Market, series: Series, span: Span, symbol: str | None = None)
         columns["funding_rate"] = np.where(special, np.nan, rate)
     values = np.array([columns.get(name, nothing) for name in series.dataset.names])
     rows = Columns(table.times, values.reshape(len(series.dataset.names), len(table)))
-    return merge([rows.take(slice(at, at + 1)) for at in range(len(rows))], series.dataset) if "special" in columns else rows
+    return (
+        merge([rows.take(slice(at, at + 1)) for at in range(len(rows))], series.dataset)
+        if "special" in columns
+        else rows
+    )
 
 
 def assert_same(found: Columns, expected: Columns) -> None:

@@ -77,6 +77,11 @@ class Chunk:
     series: Series
     parts: tuple[Slice, ...]
 
+    @property
+    def rows(self) -> int:
+        """How many rows the answers may hold at first sight; a chain may turn out longer."""
+        return sum(part.rows for part in self.parts)
+
 
 def _stretches(gap: Gap, rows: int) -> Iterator[Span]:
     """Cut missing spans into stretches of at most `rows` rows; a chain is never cut."""

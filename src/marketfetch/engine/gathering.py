@@ -7,7 +7,7 @@ import attrs
 from marketfetch.arithmetic.planning import Chunk
 from marketfetch.protocols import Settlement
 from marketfetch.values.pages import Batch, Columns, Page
-from marketfetch.values.series import Coverage, Series, Slice
+from marketfetch.values.series import Coverage, Slice
 from marketfetch.values.spans import SpanSet
 
 __all__ = ["Gatherer"]
@@ -15,7 +15,7 @@ __all__ = ["Gatherer"]
 
 @attrs.define(eq=False)
 class _Pile:
-    series: Series
+    chunk: Chunk
     pending: int
     pages: list[Columns] = attrs.field(factory=list)
     rows: int = 0
@@ -26,10 +26,10 @@ class _Pile:
         """Turn what lies here into a batch and start anew; None if there is nothing to say."""
         if not self.pages and not self.present and not self.empty:
             return None
-        columns = Columns.join(self.pages) if self.pages else Columns.empty(self.series.dataset)
+        columns = Columns.join(self.pages) if self.pages else Columns.empty(self.chunk.series.dataset)
         coverage = Coverage(self.present | self.empty, self.empty - self.present)
         self.pages, self.rows, self.present, self.empty = [], 0, SpanSet(), SpanSet()
-        return Batch(self.series, columns, coverage)
+        return Batch(self.chunk.series, columns, coverage)
 
 
 @attrs.define(eq=False)
@@ -41,7 +41,7 @@ class Gatherer:
 
     def begin(self, chunk: Chunk) -> None:
         """Expect the parts of a chunk."""
-        self._piles[chunk.id] = _Pile(chunk.series, len(chunk.parts))
+        self._piles[chunk.id] = _Pile(chunk, len(chunk.parts))
 
     def add(self, part: Slice, page: Page, settlement: Settlement) -> Batch | None:
         """Put a page down; returns a batch when a chain has grown to the size of one."""
@@ -53,11 +53,14 @@ class Gatherer:
         pile.empty |= settlement.empty
         return pile.batch() if pile.rows >= 2 * self.batch_rows else None
 
-    def finish(self, part: Slice) -> Batch | None:
-        """Note that a part and all its follow-ups are done; the last part of a chunk returns its batch."""
+    def finish(self, part: Slice) -> tuple[Batch | None, int]:
+        """Note that a part and all its follow-ups are done.
+
+        The last part of a chunk returns its batch, and the rows that the chunk was expected to have.
+        """
         pile = self._piles[part.chunk]
         pile.pending -= 1
         if pile.pending:
-            return None
+            return None, 0
         del self._piles[part.chunk]
-        return pile.batch()
+        return pile.batch(), pile.chunk.rows

@@ -36,6 +36,9 @@ class Lanes:
     _ways: list[MemoryObjectSendStream[Batch]]
     _taken: dict[Series, int] = attrs.field(factory=dict, init=False)
 
+    def __len__(self) -> int:
+        return len(self._ways)
+
     async def put(self, batch: Batch) -> None:
         """Hand a batch over; waits while the lane is busy."""
         way = self._taken.setdefault(batch.series, len(self._taken) % len(self._ways))

@@ -88,15 +88,17 @@ class Query:
             raise ConfigurationError("interval: 'event' is for datasets of events; write 1m or like it")
         for dataset in self.datasets:
             exchange.endpoint(dataset).check_interval(self.interval)
+        self._check_composites()
+
+    def _check_composites(self) -> None:
         if self.composites and "ohlcv" not in {dataset.name for dataset in self.datasets}:
             raise ConfigurationError("composites: are made of ohlcv; add it to the datasets")
         for composite in self.composites:
-            if len(composite.members) < 2 or len(set(composite.members)) != len(composite.members):
-                raise ConfigurationError(
-                    f"composites: {composite.symbol} needs two or more different members"
-                )
-            if composite.symbol in composite.members:
-                raise ConfigurationError(f"composites: {composite.symbol} cannot be a member of itself")
+            name, members = composite.symbol, composite.members
+            if len(members) < 2 or len(set(members)) != len(members):
+                raise ConfigurationError(f"composites: {name} needs two or more different members")
+            if name in members or (isinstance(self.symbols, tuple) and name in self.symbols):
+                raise ConfigurationError(f"composites: {name} is the name of a symbol; choose another")
 
 
 @attrs.frozen

@@ -9,7 +9,7 @@ run early, everything committed is right, and the report says what is not there 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from time import monotonic
 
@@ -17,25 +17,22 @@ import anyio
 import attrs
 from anyio import from_thread, to_thread
 
-from marketfetch.arithmetic.planning import Chunk, Gap, Means, plan
-from marketfetch.arithmetic.quality import inspect
+from marketfetch.arithmetic.planning import Gap, Means
 from marketfetch.engine.account import Books
+from marketfetch.engine.allowance import Allowance
 from marketfetch.engine.asking import Asker
 from marketfetch.engine.beginnings import Beginnings
 from marketfetch.engine.deriving import Derivation, derive
-from marketfetch.engine.gathering import Gatherer
+from marketfetch.engine.filling import Filling
 from marketfetch.engine.lanes import Done, Lanes, open_lanes
 from marketfetch.engine.query import Everything, Query, Settings
 from marketfetch.engine.survey import Enrolment, Roll, ServerTime, ask_listing, ask_time
 from marketfetch.engine.symbols import Listing
 from marketfetch.engine.wanting import aim, find_gaps
 from marketfetch.errors import (
-    BadSymbol,
     ConfigurationError,
     FetchError,
     MarketfetchError,
-    PaginationError,
-    RestrictedLocation,
 )
 from marketfetch.exchange import Exchange
 from marketfetch.protocols import Fetcher, ProxyPool, Sink, Store
@@ -43,15 +40,11 @@ from marketfetch.values.events import (
     BatchWritten,
     Heartbeat,
     Listener,
-    PageFetched,
     RoundPlanned,
     RunFinished,
 )
-from marketfetch.values.http import Response
-from marketfetch.values.pages import Batch, Page
+from marketfetch.values.pages import Batch
 from marketfetch.values.report import Report
-from marketfetch.values.series import Slice
-from marketfetch.values.spans import SpanSet
 
 __all__ = ["Job", "Run"]
 
@@ -87,6 +80,7 @@ class Run:
         self._books = Books()
         self._roll = Roll()
         self._time = ServerTime()
+        self._allowance = Allowance()
         self._started = monotonic()
 
     async def execute(self) -> Report:
@@ -164,6 +158,7 @@ class Run:
     async def _rounds(self, asker: Asker, lanes: Lanes) -> None:
         self._aim()
         await Beginnings(asker, lanes, self._roll.instruments).find(self._roll.fetched)
+        filling = Filling(asker, lanes, self._books, self._allowance)
         for number in range(1, self._job.settings.catch_ups + 1):
             gaps = self._gaps()
             if not gaps:
@@ -171,62 +166,8 @@ class Run:
             rows = sum(gap.rows for gap in gaps)
             self._books.rows_planned += rows
             self._job.emit(RoundPlanned(number, len(gaps), rows))
-            await self._fetch(gaps, asker, lanes)
+            await filling.fill(gaps)
             self._aim()
-
-    async def _fetch(self, gaps: Sequence[Gap], asker: Asker, lanes: Lanes) -> None:
-        """Fetch one round's gaps, as many pages side by side as there may be requests in flight."""
-        gatherer = Gatherer(self._job.settings.batch_rows)
-        parts = _hand_out(plan(gaps, self._job.settings.batch_rows), gatherer)
-        async with anyio.create_task_group() as group:
-            for _ in range(self._job.settings.concurrency):
-                group.start_soon(self._work, parts, asker, gatherer, lanes)
-
-    async def _work(self, parts: Iterator[Slice], asker: Asker, gatherer: Gatherer, lanes: Lanes) -> None:
-        """Take a slice, see it through with everything it leaves over, take the next."""
-        for part in parts:
-            pending = [part]
-            while pending:
-                batch, left = await self._see_to(pending.pop(), asker, gatherer)
-                pending += left
-                if batch is not None:
-                    await lanes.put(batch)
-            batch = gatherer.finish(part)
-            if batch is not None:
-                await lanes.put(batch)
-
-    async def _see_to(
-        self, part: Slice, asker: Asker, gatherer: Gatherer
-    ) -> tuple[Batch | None, Sequence[Slice]]:
-        """Ask for one slice; returns a batch if one became ready, and the slices it leaves over."""
-        account = self._books.accounts[part.series]
-        if account.failed is not None:
-            return None, ()
-        try:
-            page = await self._page(part, asker)
-            settlement = self._job.exchange.endpoint(part.series.dataset).paginator.settle(part, page)
-        except RestrictedLocation:
-            raise
-        except BadSymbol as error:
-            account.failed = str(error)
-            return None, ()
-        except (FetchError, PaginationError) as error:
-            account.lose(SpanSet.of(part.span), f"{type(error).__name__}: {error}")
-            return None, ()
-        account.settle(page, settlement)
-        return gatherer.add(part, page, settlement), settlement.remaining
-
-    async def _page(self, part: Slice, asker: Asker) -> Page:
-        endpoint = self._job.exchange.endpoint(part.series.dataset)
-
-        def read(response: Response) -> Page:
-            return inspect(endpoint.decode(response.body, part), part)
-
-        page, egress = await asker.ask(endpoint.request(part), read)
-        rows = len(page.columns)
-        self._books.rows_by_egress[egress] += rows
-        self._job.emit(PageFetched(part.series, egress, rows, page.rejected))
-        return page
 
     async def _derive(self) -> None:
         """Compute composite series from the store."""
@@ -246,6 +187,7 @@ class Run:
 
     async def _durable(self, batch: Batch) -> None:
         self._books.accounts[batch.series].written(batch)
+        self._allowance.give_back(batch.rows)
         self._job.emit(BatchWritten(batch))
         await self._job.deliver(batch)
 
@@ -271,13 +213,6 @@ class Run:
                     egresses=books.egresses(self._job.pool.statistics()),
                 )
             )
-
-
-def _hand_out(chunks: Iterator[Chunk], gatherer: Gatherer) -> Iterator[Slice]:
-    """Yield slices one by one; all workers share this iterator."""
-    for chunk in chunks:
-        gatherer.begin(chunk)
-        yield from chunk.parts
 
 
 @contextmanager

@@ -12,6 +12,7 @@ __all__ = ["complain", "say"]
 def say(text: str) -> None:
     """Write what was asked for to standard output."""
     sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()  # whether the reader has left is learnt now, not when the process exits
 
 
 def complain(message: str) -> None:

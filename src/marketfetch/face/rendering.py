@@ -56,6 +56,7 @@ def show(page: Page, stream: TextIO) -> None:
             draw(page, stream)
             return
     stream.write(plain(page))
+    stream.flush()
 
 
 def plain(page: Page) -> str:

@@ -15,10 +15,25 @@ from marketfetch.values.datasets import Column, Dataset
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
-__all__ = ["Attribute", "Clock", "Field", "Found", "Kind", "Table", "mapped_table", "own_table", "quoted"]
+__all__ = [
+    "Attribute",
+    "Clock",
+    "Field",
+    "Found",
+    "Kind",
+    "Labels",
+    "Table",
+    "label_values",
+    "mapped_table",
+    "own_table",
+    "quoted",
+]
 
 Kind = Literal["whole", "fraction", "text", "other"]
 """What a column can hold: whole numbers, all numbers, text, or nothing of ours."""
+
+Labels = tuple[int | str, ...]
+"""Values of key columns, as parameters of a statement."""
 
 _FARTHEST = 9_000_000_000_000_000
 """Milliseconds that still fit a 64-bit count of microseconds."""
@@ -146,16 +161,13 @@ class Found:
     """The sets of columns that are declared to be unique."""
 
 
-def own_table(
-    relation: str, dataset: Dataset, clock: Clock, *, whole: str, fraction: str
-) -> Table:
+def own_table(name: tuple[str, ...], dataset: Dataset, clock: Clock, *, whole: str, fraction: str) -> Table:
     """Describe a table `(series_id, open_time, <columns>)` of our own, given the SQL types of its columns."""
     fields = (
         Field(column.name, whole if column.integer else fraction, line)
         for line, column in enumerate(dataset.columns)
     )
-    title = relation.replace('"', "")
-    return Table(relation, title, "open_time", clock, ("series_id",), tuple(fields))
+    return Table(quoted(*name), ".".join(name), "open_time", clock, ("series_id",), tuple(fields))
 
 
 def mapped_table(
@@ -196,7 +208,7 @@ def mapped_table(
     return Table(relation, title, mapping.time, clock, labels, fields)
 
 
-def label_values(mapping: TableMapping | None, series: Series, series_id: int) -> tuple[int | str, ...]:
+def label_values(mapping: TableMapping | None, series: Series, series_id: int) -> Labels:
     """Return the values of `Table.labels` for a series."""
     return (series_id,) if mapping is None else tuple(mapping.labels(series).values())
 
@@ -207,4 +219,6 @@ def _check_type(title: str, name: str, attribute: Attribute, column: Column) -> 
     fit = {"whole", "fraction"} if column.integer else {"fraction"}
     if attribute.kind not in fit:
         remedy = "make it bigint" if column.integer else "make it double precision"
-        raise ConfigurationError(f"{title}.{name} is {attribute.type} and cannot hold {column.name}; {remedy}")
+        raise ConfigurationError(
+            f"{title}.{name} is {attribute.type} and cannot hold {column.name}; {remedy}"
+        )

@@ -1,0 +1,32 @@
+"""A service: fill a SQLite file, and act on every batch once it is safely stored.
+
+Run it as often as you like, by a timer for instance: it asks for what is missing by then.
+"""
+
+import asyncio
+import sys
+
+import marketfetch as mf
+
+QUERY = mf.Query(
+    symbols=["BTCUSDT", "ETHUSDT"],
+    datasets=["ohlcv", "funding_rate"],
+    interval="1h",
+    start="2026-06-01",
+    end="2026-06-08",
+)
+
+
+async def main() -> int:
+    pipeline = mf.Pipeline("binance-usdm", QUERY, mf.SQLiteSink("market.sqlite"))
+    async for batch in pipeline:
+        print(f"stored: {batch.series}, {batch.rows} rows")
+    report = pipeline.report()
+    for line in report.series:
+        for gap in line.missing:
+            print(f"missing: {line.series} {gap.spans}: {gap.reason}")
+    return 0 if report.complete else 1
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

@@ -1,0 +1,34 @@
+"""How many rows a run may hold: memory is bounded by this, not by history."""
+
+from __future__ import annotations
+
+import anyio
+import attrs
+
+__all__ = ["Allowance"]
+
+
+@attrs.define(eq=False)
+class Allowance:
+    """Rows that may be in memory, from being asked for until they are durable.
+
+    One task takes, others give back. Something larger than the whole allowance gets it when nothing else is
+    held, so that nothing waits for ever.
+    """
+
+    limit: int = 0
+    held: int = attrs.field(default=0, init=False)
+    _freed: anyio.Event | None = attrs.field(default=None, init=False)
+
+    async def take(self, rows: int) -> None:
+        """Wait until so many rows may be held, and hold them."""
+        while self.held and self.held + rows > self.limit:
+            self._freed = anyio.Event()
+            await self._freed.wait()
+        self.held += rows
+
+    def give_back(self, rows: int) -> None:
+        """Let go of rows that were written, or that never came."""
+        self.held -= rows
+        if self._freed is not None:
+            self._freed.set()

@@ -1,0 +1,111 @@
+"""Filling gaps: slices are handed out to workers, each sees its slice through, pages become batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+import attrs
+from anyio import create_memory_object_stream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from marketfetch.arithmetic.planning import Gap, plan
+from marketfetch.arithmetic.quality import inspect
+from marketfetch.engine.account import Books
+from marketfetch.engine.allowance import Allowance
+from marketfetch.engine.asking import Asker
+from marketfetch.engine.gathering import Gatherer
+from marketfetch.engine.lanes import Lanes
+from marketfetch.errors import BadSymbol, FetchError, PaginationError, RestrictedLocation
+from marketfetch.values.events import PageFetched
+from marketfetch.values.http import Response
+from marketfetch.values.pages import Batch, Page
+from marketfetch.values.series import Slice
+from marketfetch.values.spans import SpanSet
+
+__all__ = ["Filling"]
+
+
+@attrs.frozen(eq=False)
+class Filling:
+    """Fetches what is missing, as many pages side by side as there may be requests in flight."""
+
+    asker: Asker
+    lanes: Lanes
+    books: Books
+    allowance: Allowance
+
+    async def fill(self, gaps: Sequence[Gap]) -> None:
+        """Fetch one round's gaps and hand all batches over to the lanes."""
+        settings = self.asker.settings
+        gatherer = Gatherer(settings.batch_rows)
+        # What is in flight must fit beside what is being written, or requests would wait for the store.
+        in_flight = settings.concurrency * max(gap.page_size for gap in gaps)
+        self.allowance.limit = in_flight + settings.batch_rows * (len(self.lanes) + 1)
+        send, receive = create_memory_object_stream[Slice]()
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._hand_out, gaps, gatherer, send)
+            with receive:
+                for _ in range(settings.concurrency):
+                    group.start_soon(self._work, receive.clone(), gatherer)
+
+    async def _hand_out(
+        self, gaps: Sequence[Gap], gatherer: Gatherer, send: MemoryObjectSendStream[Slice]
+    ) -> None:
+        """Give out slices, chunk by chunk, no faster than the memory allows."""
+        with send:
+            for chunk in plan(gaps, self.asker.settings.batch_rows):
+                await self.allowance.take(chunk.rows)
+                gatherer.begin(chunk)
+                for part in chunk.parts:
+                    await send.send(part)
+
+    async def _work(self, parts: MemoryObjectReceiveStream[Slice], gatherer: Gatherer) -> None:
+        """Take a slice, see it through with everything it leaves over, take the next."""
+        with parts:
+            async for part in parts:
+                pending = [part]
+                while pending:
+                    batch, left = await self._see_to(pending.pop(), gatherer)
+                    pending += left
+                    await self._put(batch)
+                batch, rows = gatherer.finish(part)
+                self.allowance.give_back(rows)
+                await self._put(batch)
+
+    async def _put(self, batch: Batch | None) -> None:
+        """Hand a batch over; its rows are held until it is durable."""
+        if batch is not None:
+            self.allowance.held += batch.rows
+            await self.lanes.put(batch)
+
+    async def _see_to(self, part: Slice, gatherer: Gatherer) -> tuple[Batch | None, Sequence[Slice]]:
+        """Ask for one slice; returns a batch if one became ready, and the slices it leaves over."""
+        account = self.books.accounts[part.series]
+        if account.failed is not None:
+            return None, ()
+        try:
+            page = await self._page(part)
+            settlement = self.asker.exchange.endpoint(part.series.dataset).paginator.settle(part, page)
+        except RestrictedLocation:
+            raise
+        except BadSymbol as error:
+            account.failed = str(error)
+            return None, ()
+        except (FetchError, PaginationError) as error:
+            account.lose(SpanSet.of(part.span), f"{type(error).__name__}: {error}")
+            return None, ()
+        account.settle(page, settlement)
+        return gatherer.add(part, page, settlement), settlement.remaining
+
+    async def _page(self, part: Slice) -> Page:
+        endpoint = self.asker.exchange.endpoint(part.series.dataset)
+
+        def read(response: Response) -> Page:
+            return inspect(endpoint.decode(response.body, part), part)
+
+        page, egress = await self.asker.ask(endpoint.request(part), read)
+        rows = len(page.columns)
+        self.books.rows_by_egress[egress] += rows
+        self.asker.emit(PageFetched(part.series, egress, rows, page.rejected))
+        return page

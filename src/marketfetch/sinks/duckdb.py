@@ -1,0 +1,239 @@
+"""The DuckDB store: one file, compressed, and quick to analyse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+
+from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
+from marketfetch.sinks.embedded import EmbeddedStore
+from marketfetch.sinks.places import require
+from marketfetch.sinks.tables import Table, quoted
+from marketfetch.values.pages import Columns
+from marketfetch.values.series import Series
+from marketfetch.values.spans import Span
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["DuckDBSink"]
+
+_PIECE = 50_000
+"""Rows merged by one statement, so that its memory does not grow with the batch."""
+
+_MOMENTS = {
+    "TIMESTAMP": "epoch_ms({})",
+    "TIMESTAMP WITH TIME ZONE": "make_timestamptz({} * 1000)",
+    "BIGINT": "{}",
+    "INTEGER": "{}",
+}
+"""For each type that a time column may have, how a BIGINT becomes one."""
+
+
+@attrs.frozen(repr=False)
+class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
+    """Stores rows in a DuckDB file, with what is covered beside them.
+
+    Each dataset has a view named after it: `SELECT exchange, symbol, interval, open_time, open FROM ohlcv`.
+    `open_time` is a TIMESTAMP in UTC (fetching TIMESTAMPTZ into Python would need pytz). With `table`, rows
+    go into a table of yours. Either way NULL never overwrites a value and identical rows are left untouched.
+
+    One process holds the file at a time; within it, any number of connections work side by side. They share
+    `memory_limit`, which DuckDB fills with what it read and wrote last. Our tables have no index, which would
+    have to be in memory whole: a batch first looks whether the file has rows of its times.
+
+    Nothing is opened before it is used. Raises ConfigurationError if duckdb is not installed.
+
+    >>> DuckDBSink("market.duckdb")
+    DuckDBSink('market.duckdb')
+    """
+
+    memory_limit: str = attrs.field(default="64MB", kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        require("duckdb", extra="duckdb", user="DuckDBSink")
+
+    @property
+    def _time_type(self) -> str:
+        return "TIMESTAMP"
+
+    @contextmanager
+    def _connected(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        import duckdb
+
+        with self._translated():
+            connection = duckdb.connect(self.path)
+        with closing(connection):
+            with self._translated():
+                # Not in connect(): a file that this process has open already takes no other configuration.
+                connection.execute("SET memory_limit = ?", [self.memory_limit])
+            yield connection
+
+    @contextmanager
+    def _transaction(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        import duckdb
+
+        with self._translated():
+            connection.execute("BEGIN")
+            try:
+                yield
+                connection.execute("COMMIT")
+            except BaseException:
+                with suppress(duckdb.TransactionException):  # a commit that fails has undone all by itself
+                    connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        import duckdb
+
+        try:
+            yield
+        except duckdb.Error as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: duckdb.Error) -> SinkError:
+        import duckdb
+
+        said = f"{self.path}: {' '.join(str(error).split())}"
+        match error:
+            case duckdb.TransactionException():
+                return SinkUnavailable(f"{said}; another connection wrote the same series: write again")
+            case duckdb.IOException() if "lock on file" in said:
+                return SinkUnavailable(
+                    f"{said}; a DuckDB file belongs to one process at a time: end the other one, or write to "
+                    "SQLite or PostgreSQL"
+                )
+            case duckdb.IOException():
+                return SinkError(f"{said}; make the file and its folder writable, or name another file")
+            case duckdb.OutOfMemoryException():
+                return SinkError(f"{said}; raise memory_limit= from {self.memory_limit}")
+            case duckdb.CatalogException():
+                return SinkError(f"{said}; call prepare() first, it makes what is missing")
+            case _:
+                return SinkError(said)
+
+    def _types(self, connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, str]:
+        schema, _, table = name.rpartition(".")
+        found = connection.execute(
+            "SELECT column_name, data_type FROM information_schema.columns "
+            "WHERE table_catalog = current_database() AND table_schema = ? AND table_name = ?",
+            [schema or "main", table],
+        )
+        return dict(found.fetchall())
+
+    def _create(self, table: Table, columns: str) -> str:
+        return f"CREATE TABLE {table.name} ({columns})"
+
+    def _view_time(self) -> str:
+        return "r.open_time"
+
+    def _check(self, connection: duckdb.DuckDBPyConnection, table: Table) -> None:
+        kind = table.types[table.time]
+        if kind not in _MOMENTS:
+            raise ConfigurationError(
+                f"{table.name}.{table.time} is {kind}; make it TIMESTAMP (in UTC), TIMESTAMPTZ, or BIGINT"
+            )
+        for name in table.labels:
+            if table.types[name] != "VARCHAR":
+                raise ConfigurationError(f"{table.name}.{name} is {table.types[name]}; make it VARCHAR")
+
+    def _merge(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        table: Table,
+        labels: Sequence[int | str | None],
+        rows: Columns,
+    ) -> None:
+        for start in range(0, len(rows), _PIECE):
+            piece = rows.take(slice(start, start + _PIECE))
+            times = table.stored(piece.times) if _counted(table) else piece.times
+            values = {f"c{place}": piece.values[line] for place, line in enumerate(table.lines)}
+            connection.register("marketfetch_batch", {"t": times, **values})
+            given = [*labels, int(times[0]), int(times[-1])]
+            if connection.execute(_probe(table), given).fetchone() is None:
+                connection.execute(_append(table), labels)
+            else:
+                connection.execute(_combine(table), given)
+            connection.unregister("marketfetch_batch")
+
+    def _rows(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        table: Table,
+        series: Series,
+        series_id: int,
+        span: Span,
+    ) -> Columns:
+        time = quoted(table.time)
+        columns = [f"{quoted(name)}::DOUBLE AS c{place}" for place, name in enumerate(table.columns)]
+        where = [f"{quoted(name)} = ?" for name in table.labels]
+        where += [f"{time} >= {_moment(table, '?::BIGINT')}", f"{time} < {_moment(table, '?::BIGINT')}"]
+        if table.mapping is not None:
+            where.append(f"coalesce({', '.join([*map(quoted, table.columns), 'NULL'])}) IS NOT NULL")
+        bounds = table.bounds(span) if _counted(table) else (span.start, span.end)
+        found = connection.execute(
+            f"SELECT {time if _counted(table) else f'epoch_ms({time})'}::DOUBLE AS t, {', '.join(columns)} "
+            f"FROM {quoted(table.name)} WHERE {' AND '.join(where)} ORDER BY t",
+            [*table.values(series, series_id), *bounds],
+        ).fetchnumpy()
+        return table.restored(series.dataset, np.column_stack([_filled(line) for line in found.values()]))
+
+
+def _filled(line: Any) -> Any:
+    return np.ma.filled(line, np.nan)  # NULLs come as a mask
+
+
+def _counted(table: Table) -> bool:
+    """Tell whether time is a number, whose unit the mapping knows."""
+    return table.types[table.time] in {"BIGINT", "INTEGER"}
+
+
+def _moment(table: Table, number: str) -> str:
+    return _MOMENTS[table.types[table.time]].format(number)
+
+
+def _matching(table: Table) -> str:
+    """Write the condition that picks the rows of a series between two times, inclusive."""
+    label = [f"r.{quoted(name)} = ${place}" for place, name in enumerate(table.labels, 1)]
+    first, last = (_moment(table, f"${len(label) + place}::BIGINT") for place in (1, 2))
+    return " AND ".join([*label, f"r.{quoted(table.time)} BETWEEN {first} AND {last}"])
+
+
+def _probe(table: Table) -> str:
+    return f"SELECT 1 FROM {quoted(table.name)} AS r WHERE {_matching(table)} LIMIT 1"
+
+
+def _source(table: Table) -> str:
+    """Write the query that turns a registered batch into columns of the table's types, NaN into NULL."""
+    values = [
+        f"nullif(c{place}, 'nan'::DOUBLE)::{table.types[name]} AS c{place}"
+        for place, name in enumerate(table.columns)
+    ]
+    return f"SELECT {_moment(table, 't')} AS t, {', '.join(values)} FROM marketfetch_batch"
+
+
+def _append(table: Table) -> str:
+    columns = ", ".join(map(quoted, (*table.key, *table.columns)))
+    labels = ", ".join(f"${place}" for place, _ in enumerate(table.labels, 1))
+    return f"INSERT INTO {quoted(table.name)} ({columns}) SELECT {labels}, u.* FROM ({_source(table)}) AS u"
+
+
+def _combine(table: Table) -> str:
+    """Write the merge with rows that are there: a NULL never overwrites, an equal row is not touched."""
+    pairs = [(quoted(name), f"u.c{place}") for place, name in enumerate(table.columns)]
+    differs = " OR ".join(f"({new} IS NOT NULL AND {new} IS DISTINCT FROM r.{old})" for old, new in pairs)
+    better = ", ".join(f"{old} = coalesce({new}, r.{old})" for old, new in pairs)
+    columns = ", ".join(map(quoted, (*table.key, *table.columns)))
+    labels = [f"${place}" for place, _ in enumerate(table.labels, 1)]
+    return (
+        f"MERGE INTO {quoted(table.name)} AS r USING ({_source(table)}) AS u "
+        f"ON {_matching(table)} AND r.{quoted(table.time)} = u.t "
+        f"WHEN MATCHED AND ({differs}) THEN UPDATE SET {better} "
+        f"WHEN NOT MATCHED THEN INSERT ({columns}) "
+        f"VALUES ({', '.join([*labels, 'u.t', *(new for _, new in pairs)])})"
+    )

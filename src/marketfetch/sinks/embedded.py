@@ -1,0 +1,202 @@
+"""What the stores in one database file have in common: the order of work, the ledger, the layout."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Generic, Self, TypeVar
+
+import attrs
+
+from marketfetch.errors import ConfigurationError, SinkError
+from marketfetch.protocols import Writer
+from marketfetch.sinks.ledger import PREFIX, Connection, Ledger
+from marketfetch.sinks.mapping import TableMapping
+from marketfetch.sinks.places import file_path, place
+from marketfetch.sinks.tables import Table, mapped, own, quoted
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.series import Coverage, Series
+from marketfetch.values.spans import Span
+
+__all__ = ["EmbeddedStore"]
+
+C = TypeVar("C", bound=Connection)
+
+
+@attrs.frozen(repr=False)
+class EmbeddedStore(ABC, Generic[C]):
+    """A store in one file, opened anew for every call and by every writer; what DuckDB and SQLite share.
+
+    A subclass says how to open the file, how its errors read, and how rows are merged and read.
+    """
+
+    path: Path = attrs.field(converter=file_path)
+    table: TableMapping | None = attrs.field(default=None, kw_only=True)
+
+    @classmethod
+    def from_url(cls, text: str) -> Self:
+        """Make the store that `scheme:path` names; raises ConfigurationError where there is no path."""
+        return cls(place(text))
+
+    @property
+    def lanes(self) -> int:
+        """One writer: the file takes one transaction at a time."""
+        return 1
+
+    def prepare(self, datasets: Sequence[Dataset]) -> None:
+        """Make the file, tables and views that the datasets need, or check the user's table; see Sink.
+
+        Raises ConfigurationError if the folder does not exist or the user's table is not fit for a dataset,
+        SinkError if the file cannot be used, and SinkUnavailable while somebody else holds it.
+        """
+        if not os.path.isdir(self.path.parent):  # noqa: PTH112  # Path.is_dir raises what it may not look into
+            raise ConfigurationError(
+                f"{self.path}: there is no folder {self.path.parent}; create it, or name another file"
+            )
+        with self._connected() as connection, self._transaction(connection):
+            self._ledger.prepare(connection)
+            for dataset in datasets:
+                if self.table is None:
+                    self._prepare_own(connection, own(dataset, self._time_type))
+                else:
+                    self._check(connection, self._table(connection, dataset))
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        """Open a writer, whose connection is closed at the end; see Sink.
+
+        After a SinkUnavailable the same batch may be written again.
+        """
+        with self._connected() as connection:
+            yield partial(self._write, connection)
+
+    def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
+        """Return what is known of each of the given series; see Store.
+
+        Raises ConfigurationError if two series, given or held, would overwrite each other in a mapped table.
+        """
+        held = self.ledger()
+        if self.table is not None:
+            self.table.refuse_collisions([*held, *series])
+        return {one: held.get(one, Coverage()) for one in series}
+
+    def ledger(self) -> Mapping[Series, Coverage]:
+        """Return the coverage of every series held whose dataset marketfetch itself knows; see Store."""
+        with self._reading() as connection:
+            return {} if connection is None else dict(self._ledger.all(connection))
+
+    def read(self, series: Series, span: Span) -> Columns:
+        """Return the stored rows of a series inside a span, sorted by time; see Store.
+
+        Columns that are not mapped are NaN; rows of a mapped table without a value of this dataset are left
+        out.
+        """
+        with self._reading() as connection:
+            series_id = None if connection is None else self._ledger.find(connection, series)
+            if connection is None or series_id is None:
+                return Columns.empty(series.dataset)
+            table = self._table(connection, series.dataset)
+            return self._rows(connection, table, series, series_id, span)
+
+    @property
+    @abstractmethod
+    def _time_type(self) -> str:
+        """The SQL type of `open_time` in our own tables."""
+
+    @abstractmethod
+    def _connected(self) -> AbstractContextManager[C]:
+        """Open the file and close it again; raises SinkError."""
+
+    @abstractmethod
+    def _transaction(self, connection: C) -> AbstractContextManager[None]:
+        """Commit what the block does, or undo it; raises SinkError for what the driver raises."""
+
+    @abstractmethod
+    def _translated(self) -> AbstractContextManager[None]:
+        """Raise SinkError for what the driver raises in the block."""
+
+    @abstractmethod
+    def _types(self, connection: C, name: str) -> dict[str, str]:
+        """Return the type of each column of a table or view; nothing if there is none of that name."""
+
+    @abstractmethod
+    def _create(self, table: Table, columns: str) -> str:
+        """Write the statement that makes a table of ours."""
+
+    @abstractmethod
+    def _view_time(self) -> str:
+        """Write the expression by which a view shows `r.open_time`."""
+
+    @abstractmethod
+    def _check(self, connection: C, table: Table) -> None:
+        """Raise ConfigurationError if rows cannot be merged into a table of the user's."""
+
+    @abstractmethod
+    def _merge(self, connection: C, table: Table, labels: Sequence[int | str | None], rows: Columns) -> None:
+        """Merge sorted rows of a series into a table."""
+
+    @abstractmethod
+    def _rows(self, connection: C, table: Table, series: Series, series_id: int, span: Span) -> Columns:
+        """Read the rows of a series."""
+
+    @property
+    def _ledger(self) -> Ledger:
+        return Ledger("" if self.table is None else self.table.table)
+
+    @contextmanager
+    def _reading(self) -> Iterator[C | None]:
+        """Open the file, without waiting for writers; None where nothing was prepared, nor is it now."""
+        if not os.path.exists(self.path):  # noqa: PTH110  # as in prepare
+            yield None
+            return
+        with self._connected() as connection, self._translated():
+            yield connection if self._types(connection, f"{PREFIX}coverage") else None
+
+    def _write(self, connection: C, batch: Batch) -> None:
+        rows = Columns.join([batch.columns])
+        with self._transaction(connection):
+            series_id = self._ledger.add(connection, batch.series, batch.coverage)
+            if len(rows):
+                table = self._table(connection, batch.series.dataset)
+                self._merge(connection, table, table.values(batch.series, series_id), rows)
+
+    def _table(self, connection: C, dataset: Dataset) -> Table:
+        if self.table is None:
+            return own(dataset, self._time_type)
+        return mapped(self.table, dataset, self._types(connection, self.table.table))
+
+    def _prepare_own(self, connection: C, table: Table) -> None:
+        found = self._types(connection, table.name)
+        if not found:
+            columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in table.types.items())
+            connection.execute(self._create(table, columns))
+        else:  # a dataset may have got a column since
+            for name in table.types.keys() - found.keys():
+                connection.execute(f"ALTER TABLE {table.name} ADD COLUMN {quoted(name)} {table.types[name]}")
+        self._prepare_view(connection, table)
+
+    def _prepare_view(self, connection: C, table: Table) -> None:
+        view = table.name.removeprefix(PREFIX)
+        wanted = ["exchange", "symbol", "interval", "open_time", *table.columns]
+        found = set(self._types(connection, view))
+        if found == set(wanted):
+            return
+        if not found < set(wanted):
+            raise SinkError(
+                f"{self.path} has a {view} that marketfetch did not make; rename it, or choose another file"
+            )
+        columns = ", ".join(f"r.{quoted(name)}" for name in table.columns)
+        connection.execute(f"DROP VIEW IF EXISTS {quoted(view)}")
+        connection.execute(
+            f"CREATE VIEW {quoted(view)} AS SELECT s.exchange, s.symbol, s.interval, "
+            f"{self._view_time()} AS open_time, {columns} "
+            f"FROM {table.name} AS r JOIN {PREFIX}series AS s ON s.id = r.series_id"
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"

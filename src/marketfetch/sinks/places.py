@@ -1,0 +1,41 @@
+"""Where a file or folder is, from what the user wrote."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from marketfetch.errors import ConfigurationError
+
+__all__ = ["file_path", "place", "require"]
+
+
+def place(text: str) -> str:
+    """Return the path in `scheme:path`.
+
+    Raises ConfigurationError if there is none, or if it is written like the address of a server: whether
+    `sqlite:///market.db` is absolute depends on whom one asks.
+
+    >>> place("duckdb:data/market.duckdb")
+    'data/market.duckdb'
+    """
+    scheme, _, path = text.partition(":")
+    if not path:
+        raise ConfigurationError(f"to: {text!r} names no place; write {scheme}:PATH")
+    if path.startswith("//"):
+        raise ConfigurationError(f"to: {text!r} is not a path; write {scheme}:{path.lstrip('/')}, or one slash for the root")
+    return path
+
+
+def file_path(path: str | os.PathLike[str]) -> Path:
+    """Make a path; raises ConfigurationError where every connection would get a database of its own."""
+    if str(path) in {"", ":memory:"}:
+        raise ConfigurationError(f"path: {str(path)!r} is no file; name one, or take MemorySink()")
+    return Path(path).expanduser()
+
+
+def require(package: str, *, extra: str, user: str) -> None:
+    """Check that an optional package is installed; raises ConfigurationError that says how to get it."""
+    if find_spec(package) is None:
+        raise ConfigurationError(f"{user} needs {package}; pip install 'marketfetch[{extra}]'")

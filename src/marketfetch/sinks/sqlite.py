@@ -1,0 +1,157 @@
+"""The SQLite store: nothing to install, and any number of processes on one file."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import repeat
+
+import attrs
+import numpy as np
+
+from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
+from marketfetch.sinks.embedded import EmbeddedStore
+from marketfetch.sinks.tables import Table, quoted
+from marketfetch.values.pages import Columns
+from marketfetch.values.series import Series
+from marketfetch.values.spans import Span
+
+__all__ = ["SQLiteSink"]
+
+_PATIENCE = 30.0
+"""Seconds to wait for another process to end its transaction; a batch takes a fraction of one."""
+
+
+@attrs.frozen(repr=False)
+class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
+    """Stores rows in an SQLite file, with what is covered beside them.
+
+    Each dataset has a view named after it: `SELECT exchange, symbol, interval, open_time, open FROM ohlcv`,
+    where `open_time` is UTC text (`2026-06-01 00:00:00`, milliseconds only where there are any). Behind it
+    is the table `marketfetch_ohlcv(series_id, open_time, ...)` in UTC milliseconds, which a query by time
+    is fastest on. With `table`, rows go into a table of yours with an integer time. Either way NULL never
+    overwrites a value, identical rows are left untouched, and several processes may write at once.
+
+    Nothing is opened before it is used.
+
+    >>> SQLiteSink("market.db")
+    SQLiteSink('market.db')
+    """
+
+    @property
+    def _time_type(self) -> str:
+        return "BIGINT"
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        with self._translated():
+            connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
+        with closing(connection):
+            with self._translated():
+                # Readers and a writer do not wait for each other; set once, it stays with the file.
+                connection.execute("PRAGMA journal_mode = WAL")
+            yield connection
+
+    @contextmanager
+    def _transaction(self, connection: sqlite3.Connection) -> Iterator[None]:
+        with self._translated():
+            # Taking the lock first: one that is asked for later fails at once instead of waiting.
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                connection.execute("COMMIT")
+            finally:
+                connection.rollback()  # of what was committed: nothing
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: sqlite3.Error) -> SinkError:
+        said = f"{self.path}: {error}"
+        primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the upper bits tell details
+        match primary:
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+                return SinkUnavailable(f"{said}; another process holds it for long: end it, or run again")
+            case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+                return SinkError(f"{said}; make the file and its folder writable, or name another file")
+            case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+                return SinkError(f"{said}; restore it from a copy, or name another file")
+            case sqlite3.SQLITE_FULL:
+                return SinkError(f"{said}; make room on the disk, then run again")
+            case _ if "no such table" in str(error):
+                return SinkError(f"{said}; call prepare() first, it makes what is missing")
+            case _:
+                return SinkError(said)
+
+    def _types(self, connection: sqlite3.Connection, name: str) -> dict[str, str]:
+        return dict(connection.execute("SELECT name, type FROM pragma_table_info(?)", [name]).fetchall())
+
+    def _create(self, table: Table, columns: str) -> str:
+        # Rows lie in the order of the key, each of them once: no index beside the table.
+        return f"CREATE TABLE {table.name} ({columns}, PRIMARY KEY ({', '.join(table.key)})) WITHOUT ROWID"
+
+    def _view_time(self) -> str:
+        return (
+            "strftime('%Y-%m-%d %H:%M:%S', r.open_time / 1000, 'unixepoch') || "
+            "CASE WHEN r.open_time % 1000 THEN printf('.%03d', r.open_time % 1000) ELSE '' END"
+        )
+
+    def _check(self, connection: sqlite3.Connection, table: Table) -> None:
+        kind = table.types[table.time]
+        if "INT" not in kind.upper():
+            raise ConfigurationError(
+                f"{table.name}.{table.time} is {kind or 'of no type'}; "
+                "make it INTEGER, for milliseconds or, with time_unit='s', seconds"
+            )
+        try:
+            connection.execute(f"EXPLAIN {_upsert(table)}", [None] * (len(table.key) + len(table.columns)))
+        except sqlite3.OperationalError as error:
+            key = ", ".join(map(quoted, table.key))
+            raise ConfigurationError(
+                f"table: {table.name} does not fit: {error}; it needs PRIMARY KEY ({key})"
+            ) from error
+
+    def _merge(
+        self,
+        connection: sqlite3.Connection,
+        table: Table,
+        labels: Sequence[int | str | None],
+        rows: Columns,
+    ) -> None:
+        # SQLite itself takes NaN for NULL, and a whole number for an integer where the column is one.
+        values = rows.values[list(table.lines)].tolist()
+        lines = zip(*map(repeat, labels), table.stored(rows.times).tolist(), *values, strict=False)
+        connection.executemany(_upsert(table), lines)
+
+    def _rows(
+        self, connection: sqlite3.Connection, table: Table, series: Series, series_id: int, span: Span
+    ) -> Columns:
+        where = [f"{quoted(name)} = ?" for name in table.labels]
+        where += [f"{quoted(table.time)} >= ?", f"{quoted(table.time)} < ?"]
+        if table.mapping is not None:
+            where.append(f"coalesce({', '.join([*map(quoted, table.columns), 'NULL'])}) IS NOT NULL")
+        found = connection.execute(
+            f"SELECT {', '.join(map(quoted, (table.time, *table.columns)))} FROM {quoted(table.name)} "
+            f"WHERE {' AND '.join(where)} ORDER BY {quoted(table.time)}",
+            [*table.values(series, series_id), *table.bounds(span)],
+        )
+        shape = np.dtype((np.float64, 1 + len(table.columns)))
+        return table.restored(series.dataset, np.fromiter(found, shape))
+
+
+def _upsert(table: Table) -> str:
+    """Write the merge of one row: a NULL never overwrites, and an equal row is not touched."""
+    name, columns = quoted(table.name), [quoted(column) for column in table.columns]
+    key = ", ".join(map(quoted, table.key))
+    marks = ", ".join("?" * (len(table.key) + len(columns)))
+    better = ", ".join(f"{c} = coalesce(excluded.{c}, {name}.{c})" for c in columns)
+    differs = " OR ".join(f"(excluded.{c} IS NOT NULL AND excluded.{c} IS NOT {name}.{c})" for c in columns)
+    return (
+        f"INSERT INTO {name} ({key}, {', '.join(columns)}) VALUES ({marks}) "
+        f"ON CONFLICT ({key}) DO UPDATE SET {better} WHERE {differs}"
+    )

@@ -1,0 +1,109 @@
+"""Where the rows of a dataset lie in a database file: in a table of ours, or in one of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from marketfetch.errors import ConfigurationError, unknown
+from marketfetch.sinks.ledger import PREFIX
+from marketfetch.sinks.mapping import TableMapping
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.pages import Columns
+from marketfetch.values.series import Series
+from marketfetch.values.spans import Span
+
+__all__ = ["Table", "mapped", "own", "quoted"]
+
+
+def quoted(name: str) -> str:
+    """Write a name, with its schema if it has one, so that SQL takes it as it is.
+
+    >>> quoted("market.candles")
+    '"market"."candles"'
+    """
+    return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
+
+
+@attrs.frozen
+class Table:
+    """A table as one dataset sees it.
+
+    Rows are told apart by `labels`, the same in all rows of a series, and by `time`. `columns` are those of
+    the table that the dataset fills, and `lines` the positions of their values in `Columns`; `types` has
+    the SQL type of each column of the table.
+    """
+
+    name: str
+    time: str
+    labels: tuple[str, ...]
+    columns: tuple[str, ...]
+    lines: tuple[int, ...]
+    types: Mapping[str, str]
+    mapping: TableMapping | None = None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Labels and time."""
+        return *self.labels, self.time
+
+    def values(self, series: Series, series_id: int | None) -> tuple[int | str | None, ...]:
+        """Return the labels of a series."""
+        return (series_id,) if self.mapping is None else tuple(self.mapping.labels(series).values())
+
+    def stored(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Turn UTC milliseconds into what an integer time column holds."""
+        return times if self.mapping is None else self.mapping.stored_times(times)
+
+    def bounds(self, span: Span) -> tuple[int, int]:
+        """Turn a span into what an integer time column holds."""
+        step = 1 if self.mapping is None or self.mapping.time_unit == "ms" else 1000
+        return -(-span.start // step), -(-span.end // step)
+
+    def restored(self, dataset: Dataset, rows: NDArray[np.float64]) -> Columns:
+        """Make columns of rows that were read: time, then the `columns`; shape (n, 1 + columns)."""
+        times = rows[:, 0].astype(np.int64)
+        values = np.full((len(dataset.columns), len(rows)), np.nan)
+        values[list(self.lines)] = rows[:, 1:].T
+        return Columns(times if self.mapping is None else self.mapping.times(times), values)
+
+
+def own(dataset: Dataset, time_type: str) -> Table:
+    """Describe our own table of a dataset: `marketfetch_<dataset>(series_id, open_time, <columns>)`."""
+    types = {column.name: "BIGINT" if column.integer else "DOUBLE" for column in dataset.columns}
+    return Table(
+        name=PREFIX + dataset.name,
+        time="open_time",
+        labels=("series_id",),
+        columns=dataset.names,
+        lines=tuple(range(len(dataset.columns))),
+        types={"series_id": "INTEGER", "open_time": time_type, **types},
+    )
+
+
+def mapped(mapping: TableMapping, dataset: Dataset, types: Mapping[str, str]) -> Table:
+    """Describe a table of the user's, which has columns of the given types.
+
+    Raises ConfigurationError for a table that is not there, or that lacks a mapped column.
+    """
+    if not types:
+        key = ", ".join(mapping.key)
+        raise ConfigurationError(
+            f"table: there is no {mapping.table} in this file; create it, with PRIMARY KEY ({key})"
+        )
+    columns = mapping.of(dataset)
+    for name in (*mapping.key, *columns.values()):
+        if name not in types:
+            raise unknown(f"column of {mapping.table}", name, types)
+    return Table(
+        name=mapping.table,
+        time=mapping.time,
+        labels=tuple(name for name in (mapping.symbol, mapping.exchange, mapping.interval) if name is not None),
+        columns=tuple(columns.values()),
+        lines=tuple(map(dataset.index, columns)),
+        types=types,
+        mapping=mapping,
+    )

@@ -1,0 +1,150 @@
+"""Every example is run as its reader would run it, against exchanges on loopback."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+import marketfetch as mf
+from marketfetch.face.plugins import exchanges
+from tests.support.loopback import exchanges_on_loopback
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SCRIPTS = sorted(EXAMPLES.glob("*.py"))
+TIDEBIT = EXAMPLES / "tidebit"
+START = 1_780_272_000  # 2026-06-01, in Tidebit's seconds
+FUNDING_STEP = 8 * 3600
+
+
+@pytest.fixture(autouse=True)
+def unblocked_loop() -> None:
+    """Readers' code loads modules where it first uses them, and that may be inside its event loop."""
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_script_runs(
+    script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with exchanges_on_loopback(monkeypatch) as exchange:
+        code: object = 0
+        try:
+            runpy.run_path(str(script), run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+    assert not code
+    assert capsys.readouterr().out
+    assert exchange.record.total > 0
+    assert set(exchange.record.statuses) == {200}
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """What `pip install ./examples/tidebit` leaves in site-packages, without pip."""
+    project = tomllib.loads((TIDEBIT / "pyproject.toml").read_text())["project"]
+    site = tmp_path / "site-packages"
+    info = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    )
+    groups = project["entry-points"].items()
+    lines = [
+        line for group, names in groups for line in (f"[{group}]", *(f"{k} = {v}" for k, v in names.items()))
+    ]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    (site / "tidebit.py").write_bytes((TIDEBIT / "tidebit.py").read_bytes())
+    monkeypatch.syspath_prepend(site)
+    yield site
+    sys.modules.pop("tidebit", None)
+
+
+@pytest.fixture
+def tidebit(httpserver: HTTPServer) -> HTTPServer:
+    """A server that speaks Tidebit: seconds, columns, newest funding first, errors inside HTTP 200."""
+
+    def asked(request: Request) -> tuple[int, int, int]:
+        return int(request.args["since"]), int(request.args["until"]), int(request.args["count"])
+
+    def reply(content: object) -> Response:
+        return Response(json.dumps(content, separators=(",", ":")), content_type="application/json")
+
+    def bars(request: Request) -> Response:
+        if request.args["market"] != "BTC_USD":
+            return reply({"error": "unknown market"})
+        since, until, count = asked(request)
+        step = int(request.args["step"])
+        times = list(range(-(-since // step) * step, until, step))[:count]
+        price = [str(70_000 + time // step % 1000) for time in times]
+        return reply(
+            {"bars": {"t": times, "o": price, "h": price, "l": price, "c": price, "v": ["1.5"] * len(times)}}
+        )
+
+    def funding(request: Request) -> Response:
+        since, until, count = asked(request)
+        times = list(range(-(-since // FUNDING_STEP) * FUNDING_STEP, until, FUNDING_STEP))[::-1][:count]
+        return reply({"events": [{"at": time, "rate": str(time % 7 / 1e4)} for time in times]})
+
+    markets = {"markets": [{"name": "BTC_USD", "base": "BTC", "quote": "USD"}]}
+    httpserver.expect_request("/v2/bars").respond_with_handler(bars)
+    httpserver.expect_request("/v2/funding").respond_with_handler(funding)
+    httpserver.expect_request("/v2/markets").respond_with_handler(lambda _: reply(markets))
+    return httpserver
+
+
+def test_an_exchange_from_outside_is_found_by_its_name(installed: Path, tidebit: HTTPServer) -> None:
+    assert "tidebit" in exchanges()
+    url = tidebit.url_for("")
+    candles = mf.fetch("tidebit", "ohlcv", "BTC/USD", start="2026-06-01", end="2026-06-02", base_url=url)
+    assert candles.report.complete
+    times = candles.of("BTC_USD").times
+    assert times.tolist() == [1000 * (START + 60 * minute) for minute in range(1440)]
+    rates = mf.fetch("tidebit", "funding_rate", "BTC_USD", start="2026-01-01", end="2026-06-01", base_url=url)
+    assert rates.report.complete
+    assert len(rates) == 151 * 3
+
+
+def test_the_command_line_knows_it_too(installed: Path, tidebit: HTTPServer, tmp_path: Path) -> None:
+    start = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1));"
+        "from marketfetch.face.cli import main; sys.exit(main())"
+    )
+    arguments = ["backfill", "--exchange", "tidebit", "--symbol", "BTC_USD", "--interval", "1h", "--json"]
+    arguments += ["--start", "2026-06-01", "--end", "2026-06-02", "--base-url", tidebit.url_for("")]
+    arguments += ["--to", f"sqlite:{tmp_path / 'tidebit.sqlite'}"]
+    said = subprocess.run(
+        [sys.executable, "-c", start, str(installed), *arguments], capture_output=True, text=True, check=False
+    )
+    assert said.returncode == 0, said.stderr
+    assert json.loads(said.stdout)["rows_written"] == 24
+
+
+def test_an_unknown_symbol_of_it_is_named(installed: Path, tidebit: HTTPServer) -> None:
+    table = mf.fetch(
+        "tidebit", "ohlcv", "BTC_USDT", start="2026-06-01", end="2026-06-02", base_url=tidebit.url_for("")
+    )
+    assert table.report.unknown == {"BTC_USDT": "unknown symbol; did you mean 'BTC_USD'?"}
+
+
+@pytest.mark.timeout(240)  # a process of its own, on a machine that may be busy
+def test_the_example_is_tested_as_its_author_would(installed: Path) -> None:
+    arguments = ["-m", "pytest", "-q", "-c", "/dev/null", "-p", "no:cacheprovider", "--rootdir", str(TIDEBIT)]
+    said = subprocess.run(
+        [sys.executable, *arguments, str(TIDEBIT)], capture_output=True, text=True, check=False, cwd=TIDEBIT
+    )
+    assert said.returncode == 0, said.stdout
+    assert " passed" in said.stdout
+
+
+def test_the_example_is_as_short_as_is_promised() -> None:
+    assert len((TIDEBIT / "tidebit.py").read_text().splitlines()) < 80
+    assert len((TIDEBIT / "test_tidebit.py").read_text().splitlines()) < 30
