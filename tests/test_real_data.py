@@ -1,4 +1,4 @@
-"""Real candles, replayed by the simulated exchange, through three proxies and the command line into every store.
+"""Real candles, replayed and fetched through three proxies and the command line into every store.
 
 Every candle of every file must be there, every column equal to the file to the bit.
 """
@@ -46,7 +46,16 @@ def exchange(shared_data: Path) -> Iterator[SimulatedExchange]:
 def backfill(exchange: SimulatedExchange, proxies: LocalProxies, *arguments: str) -> dict[str, Any]:
     """Run the command line as a script would and return its report."""
     options = [option for url in proxies.urls for option in ("--proxy", url)]
-    command = [sys.executable, "-m", "marketfetch", "backfill", "--exchange", "binance-usdm", "--interval", "1m"]
+    command = [
+        sys.executable,
+        "-m",
+        "marketfetch",
+        "backfill",
+        "--exchange",
+        "binance-usdm",
+        "--interval",
+        "1m",
+    ]
     command += ["--base-url", exchange.base_url, "--no-direct", "--json", *options, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr

@@ -53,17 +53,19 @@ def fill(exchange: SimulatedExchange, proxies: LocalProxies, dsn: str, dataset: 
 
 def rows_of(dsn: str) -> dict[int, tuple[float | None, ...]]:
     with psycopg.connect(dsn) as connection:
-        found = connection.execute("SELECT ts, o, h, l, c, v, pfr FROM candles WHERE symbol = 'AVAX'").fetchall()
-    return {
-        ts: tuple(None if value is None else float(value) for value in values) for ts, *values in found
-    }
+        found = connection.execute(
+            "SELECT ts, o, h, l, c, v, pfr FROM candles WHERE symbol = 'AVAX'"
+        ).fetchall()
+    return {ts: tuple(None if value is None else float(value) for value in values) for ts, *values in found}
 
 
 def expected(market: Market, span: Span) -> dict[int, tuple[float | None, ...]]:
     candles = truth(market, Series.of("binance-usdm", "ohlcv", SYMBOL, "1m"), span)
     premium = truth(market, Series.of("binance-usdm", "premium_index", SYMBOL, "1m"), span)
     values = [*candles.values[:5], premium.values[3]]
-    return dict(zip(candles.times.tolist(), zip(*(line.tolist() for line in values), strict=True), strict=True))
+    return dict(
+        zip(candles.times.tolist(), zip(*(line.tolist() for line in values), strict=True), strict=True)
+    )
 
 
 @pytest.mark.timeout(300)
@@ -76,7 +78,9 @@ def test_two_runs_share_the_rows_of_one_table(shared_data: Path, postgres_dsn: s
         LocalProxies(3) as proxies,
         ThreadPoolExecutor(2) as pool,
     ):
-        runs = [pool.submit(fill, exchange, proxies, postgres_dsn, name) for name in ("ohlcv", "premium_index")]
+        runs = [
+            pool.submit(fill, exchange, proxies, postgres_dsn, name) for name in ("ohlcv", "premium_index")
+        ]
         reports = [run.result() for run in runs]
         assert all(report.complete for report in reports)
         assert rows_of(postgres_dsn) == expected(market, JUNE)
@@ -93,9 +97,14 @@ def test_composites_land_beside_the_symbols_they_are_made_of(postgres_dsn: str, 
     market = ReplayedMarket.from_folder(shared_data / "binance_usdm_1m", symbols=[SYMBOL])
     with SimulatedExchange(market) as exchange:
         query = Query(
-            symbols=SYMBOL, start="2026-06-01", end="2026-06-02", composites=[Composite("MT", ("AVAXUSDT", "NOUSDT"))]
+            symbols=SYMBOL,
+            start="2026-06-01",
+            end="2026-06-02",
+            composites=[Composite("MT", ("AVAXUSDT", "NOUSDT"))],
         )
-        report = anyio.run(Pipeline(BinanceUsdm(exchange.base_url), query, PostgresSink(postgres_dsn, table=MAPPING)).run)
+        report = anyio.run(
+            Pipeline(BinanceUsdm(exchange.base_url), query, PostgresSink(postgres_dsn, table=MAPPING)).run
+        )
     assert not report.complete
     assert {line.series.symbol: bool(line.missing) for line in report.series} == {
         "AVAXUSDT": False,

@@ -42,8 +42,10 @@ if TYPE_CHECKING:
     )
     from marketfetch.exchange import Endpoint, Exchange
     from marketfetch.face.fetching import fetch
+    from marketfetch.face.logs import LogListener, log_to_console
     from marketfetch.face.pipeline import Pipeline
     from marketfetch.face.plugins import exchanges
+    from marketfetch.face.progress import progress_to
     from marketfetch.face.tables import Table
     from marketfetch.fetchers.curl import CurlFetcher
     from marketfetch.protocols import Fetcher, Lease, Paginator, ProxyPool, Settlement, Sink, Store, Writer
@@ -98,6 +100,7 @@ __all__ = [
     "Lease",
     "LimitPool",
     "Listener",
+    "LogListener",
     "MarketfetchError",
     "MemorySink",
     "Missing",
@@ -138,6 +141,8 @@ __all__ = [
     "Writer",
     "exchanges",
     "fetch",
+    "log_to_console",
+    "progress_to",
     "without_quote",
 ]
 
@@ -152,8 +157,10 @@ _HOMES = {
     ),
     "exchange": "Endpoint Exchange",
     "face.fetching": "fetch",
+    "face.logs": "LogListener log_to_console",
     "face.pipeline": "Pipeline",
     "face.plugins": "exchanges",
+    "face.progress": "progress_to",
     "face.tables": "Table",
     "fetchers.curl": "CurlFetcher",
     "protocols": "Fetcher Lease Paginator ProxyPool Settlement Sink Store Writer",

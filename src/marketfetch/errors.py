@@ -164,7 +164,8 @@ def unknown(argument: str, found: object, known: Iterable[str]) -> Configuration
     exchange: 'binance-usd' is unknown; did you mean 'binance-usdm' or 'binance-spot'?
     """
     names = sorted(known)
-    near = get_close_matches(str(found), names, n=3, cutoff=0.6)
+    alike = [name for name in names if name.lower() == str(found).lower()]
+    near = alike or get_close_matches(str(found), names, n=3, cutoff=0.6)
     if near:
         remedy = f"did you mean {' or '.join(map(repr, near))}?"
     elif len(names) > 12:

@@ -58,7 +58,9 @@ class SmallUsdm(BinanceUsdm):
 
 @pytest.mark.parametrize("skew", [-3000, 0, 3000])
 @pytest.mark.parametrize("egresses", [1, 3])
-def test_a_job_beyond_the_budget_waits_for_the_next_window_and_is_never_refused(skew: int, egresses: int) -> None:
+def test_a_job_beyond_the_budget_waits_for_the_next_window_and_is_never_refused(
+    skew: int, egresses: int
+) -> None:
     options = SimulatorOptions(
         limits=LimitRules(usdm_weight=SECOND.capacity, period_scale=1 / 60), clock_skew=skew, latency=0.01
     )

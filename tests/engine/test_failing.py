@@ -59,7 +59,9 @@ def world(market: GeneratedMarket) -> Iterator[World]:
 
 
 @pytest.mark.parametrize("fault", CURABLE)
-async def test_a_fault_that_passes_leaves_no_trace(world: World, market: GeneratedMarket, fault: FaultKind) -> None:
+async def test_a_fault_that_passes_leaves_no_trace(
+    world: World, market: GeneratedMarket, fault: FaultKind
+) -> None:
     world.exchange.faults = Faults(rate=0.7, kinds=[fault], seed=1, paths=[KLINES], times=1)
     store = MemorySink()
     report = await world.pipeline(store, symbols=SYMBOLS)

@@ -58,7 +58,10 @@ async def test_the_second_run_asks_for_nothing(world: World) -> None:
 async def test_only_the_hole_and_the_earlier_start_are_fetched(world: World, market: GeneratedMarket) -> None:
     store, line = MemorySink(), series()
     store.prepare([line.dataset])
-    held = (span_of("2026-06-02T00:00Z", "2026-06-02T10:00Z"), span_of("2026-06-02T12:00Z", "2026-06-03T00:00Z"))
+    held = (
+        span_of("2026-06-02T00:00Z", "2026-06-02T10:00Z"),
+        span_of("2026-06-02T12:00Z", "2026-06-03T00:00Z"),
+    )
     with store.writer() as write:
         for span in held:
             write(Batch(line, truth(market, line, span), Coverage(SpanSet.of(span))))
@@ -92,7 +95,9 @@ def test_years_before_the_listing_cost_a_request_not_thousands(venue: str) -> No
 
 
 @pytest.mark.parametrize(("venue", "symbol"), [("okx", "BTC-USDT-SWAP"), ("okx", "BTC-USDT")])
-async def test_the_seam_is_not_binance_shaped(world: World, market: GeneratedMarket, venue: str, symbol: str) -> None:
+async def test_the_seam_is_not_binance_shaped(
+    world: World, market: GeneratedMarket, venue: str, symbol: str
+) -> None:
     world.venue = venue
     store = MemorySink()
     report = await world.pipeline(store, symbols=symbol, start="2026-06-01", end="2026-06-01T12:00Z")
@@ -171,7 +176,9 @@ def test_composites_follow_from_their_members_only_where_all_have_the_candle() -
 
 
 async def test_history_beyond_the_exchanges_reach_is_reported_missing(world: World) -> None:
-    report = await world.pipeline(MemorySink(), datasets="open_interest", interval="1h", start="40d", end="now")
+    report = await world.pipeline(
+        MemorySink(), datasets="open_interest", interval="1h", start="40d", end="now"
+    )
     (line,) = report.series
     assert not report.complete
     assert "30 days" in line.missing[0].reason

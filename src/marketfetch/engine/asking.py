@@ -20,7 +20,7 @@ from marketfetch.values.http import Egress, Request, Response
 
 __all__ = ["Asker"]
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @attrs.frozen(eq=False)
@@ -35,7 +35,7 @@ class Asker:
     emit: Listener
     chance: random.Random = attrs.field(factory=random.Random)
 
-    async def ask(self, request: Request, read: Callable[[Response], T]) -> tuple[T, str]:
+    async def ask(self, request: Request, read: Callable[[Response], _T]) -> tuple[_T, str]:
         """Return what `read` makes of a good answer, and the name of the egress it came through.
 
         Raises the FetchError that ended it: a FatalFetchError at once, a RetryableError after the last
@@ -61,7 +61,7 @@ class Asker:
                 raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _once(self, request: Request, read: Callable[[Response], T]) -> tuple[T, str]:
+    async def _once(self, request: Request, read: Callable[[Response], _T]) -> tuple[_T, str]:
         async with self.pool.lease(request) as lease:
             self.books.requests += 1
             try:

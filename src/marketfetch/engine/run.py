@@ -45,6 +45,7 @@ from marketfetch.values.events import (
 )
 from marketfetch.values.pages import Batch
 from marketfetch.values.report import Report
+from marketfetch.values.spans import Span
 
 __all__ = ["Job", "Run"]
 
@@ -80,6 +81,7 @@ class Run:
         self._books = Books()
         self._roll = Roll()
         self._time = ServerTime()
+        self._span: Span | None = None
         self._allowance = Allowance()
         self._started = monotonic()
 
@@ -94,7 +96,7 @@ class Run:
                 async with self._heartbeat():
                     await self._everything()
         except MarketfetchError as error:
-            error.report = self.report(str(error))
+            error.report = attrs.evolve(self.report(str(error)), error=str(error))
             self._job.emit(RunFinished(error.report))
             raise
         report = self.report()
@@ -131,6 +133,11 @@ class Run:
         """Set what is wanted, by the server's time."""
         now = self._job.settings.clock() + self._time.offset
         span = self._job.query.span(now)
+        if self._span is not None:
+            # "20d" ago was 20 days before the run began; only a wanted "now" moves on.
+            end = span.end if self._job.query.end == "now" else self._span.end
+            span = Span(self._span.start, end)
+        self._span = span
         for account in self._books.accounts.values():
             aim(account, self._job.exchange.endpoint(account.series.dataset), span, now)
 
@@ -181,6 +188,7 @@ class Run:
             account.failed = f"not known of every member ({', '.join(member.symbol for member in members)})"
 
         def done(batch: Batch) -> None:
+            from_thread.check_cancelled()
             from_thread.run(self._durable, batch)
 
         await to_thread.run_sync(derive, store, derivations, self._job.settings.batch_rows, done)

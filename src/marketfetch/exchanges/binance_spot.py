@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from marketfetch.adapter import Cost, Instrument, LimitPool, expecting
 from marketfetch.exchanges.binance import BinanceExchange, Klines, same_names
 
-__all__ = ["BinanceSpot"]
+__all__ = ["BinanceSpot", "Ohlcv"]
 
 _WEIGHT = LimitPool("binance-spot weight", 6000, 60_000, "clock", used_header="x-mbx-used-weight-1m")
 

@@ -26,7 +26,17 @@ from marketfetch.adapter import (
 )
 from marketfetch.exchanges.binance import BinanceExchange, Klines, same_names
 
-__all__ = ["BinanceUsdm"]
+__all__ = [
+    "BinanceUsdm",
+    "FundingRate",
+    "IndexPrice",
+    "LongShortRatio",
+    "MarkPrice",
+    "Ohlcv",
+    "OpenInterest",
+    "PremiumIndex",
+    "TakerVolume",
+]
 
 _MINUTE = 60_000
 _DAY = 24 * 60 * _MINUTE

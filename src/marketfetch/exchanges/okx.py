@@ -32,7 +32,7 @@ from marketfetch.adapter import (
     parse_json,
 )
 
-__all__ = ["Okx"]
+__all__ = ["FundingRate", "Ohlcv", "Okx"]
 
 _DAY = 86_400_000
 _SWAP = "-SWAP"

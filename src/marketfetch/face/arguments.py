@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_store(coverage)
     demo = commands.add_parser("demo", help="see it at work on a simulated exchange, without any network")
     demo.add_argument("--keep", metavar="FILE", type=Path, help="keep the DuckDB file of the demonstration")
-    demo.add_argument("--days", type=_count, default=20, help="how much history (default: %(default)s)")
+    demo.add_argument("--days", type=_count, default=10, help="how much history (default: %(default)s)")
     return parser
 
 

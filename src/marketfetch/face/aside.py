@@ -10,10 +10,10 @@ from typing import Generic, Self, TypeVar
 
 __all__ = ["Aside"]
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-class Aside(Generic[T]):
+class Aside(Generic[_T]):
     """Calls `deal` with each item on a thread of its own; entering starts the thread, leaving flushes it.
 
     `put` never waits: where `deal` hangs, at most `limit` items are kept and further ones are counted in
@@ -27,16 +27,16 @@ class Aside(Generic[T]):
     [1, 2]
     """
 
-    def __init__(self, deal: Callable[[T], object], *, limit: int = 10_000, patience: float = 2.0) -> None:
+    def __init__(self, deal: Callable[[_T], object], *, limit: int = 10_000, patience: float = 2.0) -> None:
         self.dropped = 0
         self._deal = deal
         self._limit = limit
         self._patience = patience
         # Not queue.Queue: its lock is no place for an event loop to wait.
-        self._items: SimpleQueue[T | None] = SimpleQueue()
+        self._items: SimpleQueue[_T | None] = SimpleQueue()
         self._thread: Thread | None = None
 
-    def put(self, item: T) -> None:
+    def put(self, item: _T) -> None:
         """Hand an item over and return at once."""
         if self._items.qsize() < self._limit:
             self._items.put(item)

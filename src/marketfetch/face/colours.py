@@ -18,17 +18,19 @@ __all__ = ["draw"]
 def draw(page: Page, stream: TextIO) -> None:
     """Draw a page on a terminal."""
     console = Console(file=stream, highlight=False)
-    console.print(Text(page.headline, style="bold green" if page.good else "bold yellow"))
+    if page.headline:
+        console.print(Text(page.headline, style="bold green" if page.good else "bold yellow"))
     for grid in page.grids:
         console.print(Padding(_table(grid), (1, 0, 0, 0)))
-    console.print()
+    if page.notes:
+        console.print()
     for note in page.notes:
         console.print(Text(f" {note}"))
 
 
 def _table(grid: Grid) -> Table:
     table = Table(
-        title=grid.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False
+        title=grid.title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False
     )
     table.header_style = "dim"
     for name in grid.header:

@@ -92,6 +92,8 @@ def _coverage(arguments: Namespace) -> int:
     if not isinstance(store, Store):
         raise ConfigurationError(f"to: {type(store).__name__} does not know what it holds; name a database")
     ledger = store.ledger()
+    if not ledger:
+        raise ConfigurationError(f"to: {arguments.to} holds nothing yet; `marketfetch backfill` fills it")
     if arguments.json:
         say(orjson.dumps(ledger_as_list(ledger)).decode())
     else:

@@ -9,10 +9,10 @@ from anyio.from_thread import start_blocking_portal
 
 __all__ = ["blocking"]
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-def blocking(function: Callable[[], Awaitable[T]]) -> T:
+def blocking(function: Callable[[], Awaitable[_T]]) -> _T:
     """Run an asynchronous function on an event loop in a thread of its own and wait for its result.
 
     The caller's loop, if there is one, is not touched. Ctrl-C cancels the function in order.

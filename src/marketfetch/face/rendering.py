@@ -14,8 +14,8 @@ from marketfetch.values.spans import Span, SpanSet, utc
 
 __all__ = ["Grid", "Page", "coverage_page", "holes", "ledger_as_list", "plain", "report_page", "show"]
 
-T = TypeVar("T")
-K = TypeVar("K")
+_T = TypeVar("_T")
+_K = TypeVar("_K")
 
 _SINGLY = 6
 """So many complete series of a dataset are listed one by one; more share a line."""
@@ -36,7 +36,7 @@ class Grid:
 
 @attrs.frozen
 class Page:
-    """What is shown: a headline, grids, and notes below them."""
+    """What is shown: a headline, grids, and notes below them; an empty headline or title is left out."""
 
     headline: str
     grids: Sequence[Grid]
@@ -71,10 +71,8 @@ def plain(page: Page) -> str:
       ETH       12
     <BLANKLINE>
     """
-    parts = [page.headline, *(f"{grid.title}\n{_text(grid)}" for grid in page.grids)]
-    if page.notes:
-        parts.append("\n".join(page.notes))
-    return "\n\n".join(parts) + "\n"
+    grids = [f"{grid.title}\n{_text(grid)}".lstrip("\n") for grid in page.grids]
+    return "\n\n".join(filter(None, [page.headline, *grids, "\n".join(page.notes)])) + "\n"
 
 
 def _text(grid: Grid) -> str:
@@ -238,9 +236,9 @@ def _kind(series: Series) -> str:
     return f"{series.dataset.name} {series.interval.name}"
 
 
-def _grouped(items: Iterable[T], key: Callable[[T], K]) -> list[tuple[K, list[T]]]:
+def _grouped(items: Iterable[_T], key: Callable[[_T], _K]) -> list[tuple[_K, list[_T]]]:
     """Group items that need not be next to each other, in the order in which the groups appear."""
-    groups: dict[K, list[T]] = {}
+    groups: dict[_K, list[_T]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
     return list(groups.items())

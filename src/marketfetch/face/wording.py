@@ -95,9 +95,9 @@ def causes(counts: Mapping[str, int]) -> str:
 def headline(report: Report) -> str:
     """Write a report in one line."""
     verdict = "Complete" if report.complete else "Incomplete"
+    speed = f" ({rate(report.rows_written, report.duration)})" if report.rows_written else ""
     return (
-        f"{verdict}: {counted(report.rows_written, 'row')} written in {_duration(report.duration)}"
-        f" ({rate(report.rows_written, report.duration)}),"
+        f"{verdict}: {counted(report.rows_written, 'row')} written in {_duration(report.duration)}{speed},"
         f" {counted(report.requests, 'request')} of weight {report.weight:,}"
     )
 

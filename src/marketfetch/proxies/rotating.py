@@ -145,11 +145,15 @@ class RotatingProxies:
     def _give_up(self, moment: int, now: int, pool: LimitPool) -> None:
         """Raise ProxyError if waiting is no use."""
         healths = [member.health for member in self._members]
-        causes = "; ".join({health.cause: None for health in healths[-3:] if health.cause}) or "none known"
+        causes = "; ".join(list(dict.fromkeys(health.cause for health in healths if health.cause))[:3])
         if all(health.given_up and not health.in_flight for health in healths):
+            has_proxies = any(member.egress.proxy for member in self._members)
+            remedy = (
+                "check that the proxies are up, paid and reachable" if has_proxies else "check the network"
+            )
             raise ProxyError(
-                f"no egress left: each of the {len(healths)} failed again and again; check that the proxies "
-                f"are up, paid and reachable. Last causes: {causes}"
+                f"no egress left: each of the {len(healths)} failed again and again; {remedy}. "
+                f"Last causes: {causes}"
             )
         if moment != NEVER and moment - now > max(self._patience * 1000, pool.period):
             raise ProxyError(f"no egress is free before {utc(moment)}; last causes: {causes}")

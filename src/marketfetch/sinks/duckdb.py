@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
@@ -24,6 +24,8 @@ __all__ = ["DuckDBSink"]
 
 _PIECE = 50_000
 """Rows merged by one statement, so that its memory does not grow with the batch."""
+
+_HERE = "table_catalog = current_database() AND table_schema = ? AND table_name = ?"
 
 _MOMENTS = {
     "TIMESTAMP": "epoch_ms({})",
@@ -103,11 +105,11 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         match error:
             case duckdb.TransactionException():
                 return SinkUnavailable(f"{said}; another connection wrote the same series: write again")
+            case duckdb.ConstraintException() if "Duplicate key" in said:
+                # Or two connections added the same series; a table of another key says it every time.
+                return SinkUnavailable(f"{said}; write again, or give your table the key of the mapping")
             case duckdb.IOException() if "lock on file" in said:
-                return SinkUnavailable(
-                    f"{said}; a DuckDB file belongs to one process at a time: end the other one, or write to "
-                    "SQLite or PostgreSQL"
-                )
+                return SinkUnavailable(f"{said}; a file belongs to one process at a time: end the other one")
             case duckdb.IOException():
                 return SinkError(f"{said}; make the file and its folder writable, or name another file")
             case duckdb.OutOfMemoryException():
@@ -115,16 +117,25 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
             case duckdb.CatalogException():
                 return SinkError(f"{said}; call prepare() first, it makes what is missing")
             case _:
-                return SinkError(said)
+                return SinkError(f"{said}; mend what DuckDB names, then run again")
 
     def _types(self, connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, str]:
-        schema, _, table = name.rpartition(".")
         found = connection.execute(
-            "SELECT column_name, data_type FROM information_schema.columns "
-            "WHERE table_catalog = current_database() AND table_schema = ? AND table_name = ?",
-            [schema or "main", table],
+            f"SELECT column_name, data_type FROM information_schema.columns WHERE {_HERE}", _place(name)
         )
         return dict(found.fetchall())
+
+    def _required(self, connection: duckdb.DuckDBPyConnection, name: str) -> set[str]:
+        found = connection.execute(
+            f"SELECT column_name FROM information_schema.columns WHERE {_HERE} "
+            "AND is_nullable = 'NO' AND column_default IS NULL",
+            _place(name),
+        )
+        return {column for (column,) in found.fetchall()}
+
+    def _is_view(self, connection: duckdb.DuckDBPyConnection, name: str) -> bool:
+        found = connection.execute(f"SELECT 1 FROM information_schema.views WHERE {_HERE}", _place(name))
+        return found.fetchone() is not None
 
     def _create(self, table: Table, columns: str) -> str:
         return f"CREATE TABLE {table.name} ({columns})"
@@ -178,14 +189,17 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         bounds = table.bounds(span) if _counted(table) else (span.start, span.end)
         found = connection.execute(
             f"SELECT {time if _counted(table) else f'epoch_ms({time})'}::DOUBLE AS t, {', '.join(columns)} "
-            f"FROM {quoted(table.name)} WHERE {' AND '.join(where)} ORDER BY t",
+            f"FROM {table.relation} WHERE {' AND '.join(where)} ORDER BY t",
             [*table.values(series, series_id), *bounds],
         ).fetchnumpy()
-        return table.restored(series.dataset, np.column_stack([_filled(line) for line in found.values()]))
+        return table.restored(
+            series.dataset, np.column_stack([np.ma.filled(line, np.nan) for line in found.values()])
+        )
 
 
-def _filled(line: Any) -> Any:
-    return np.ma.filled(line, np.nan)  # NULLs come as a mask
+def _place(name: str) -> list[str]:
+    schema, _, table = name.rpartition(".")
+    return [schema or "main", table]
 
 
 def _counted(table: Table) -> bool:
@@ -205,7 +219,7 @@ def _matching(table: Table) -> str:
 
 
 def _probe(table: Table) -> str:
-    return f"SELECT 1 FROM {quoted(table.name)} AS r WHERE {_matching(table)} LIMIT 1"
+    return f"SELECT 1 FROM {table.relation} AS r WHERE {_matching(table)} LIMIT 1"
 
 
 def _source(table: Table) -> str:
@@ -220,7 +234,7 @@ def _source(table: Table) -> str:
 def _append(table: Table) -> str:
     columns = ", ".join(map(quoted, (*table.key, *table.columns)))
     labels = ", ".join(f"${place}" for place, _ in enumerate(table.labels, 1))
-    return f"INSERT INTO {quoted(table.name)} ({columns}) SELECT {labels}, u.* FROM ({_source(table)}) AS u"
+    return f"INSERT INTO {table.relation} ({columns}) SELECT {labels}, u.* FROM ({_source(table)}) AS u"
 
 
 def _combine(table: Table) -> str:
@@ -231,7 +245,7 @@ def _combine(table: Table) -> str:
     columns = ", ".join(map(quoted, (*table.key, *table.columns)))
     labels = [f"${place}" for place, _ in enumerate(table.labels, 1)]
     return (
-        f"MERGE INTO {quoted(table.name)} AS r USING ({_source(table)}) AS u "
+        f"MERGE INTO {table.relation} AS r USING ({_source(table)}) AS u "
         f"ON {_matching(table)} AND r.{quoted(table.time)} = u.t "
         f"WHEN MATCHED AND ({differs}) THEN UPDATE SET {better} "
         f"WHEN NOT MATCHED THEN INSERT ({columns}) "

@@ -64,7 +64,7 @@ class EmbeddedStore(ABC, Generic[C]):
                 if self.table is None:
                     self._prepare_own(connection, own(dataset, self._time_type))
                 else:
-                    self._check(connection, self._table(connection, dataset))
+                    self._prepare_mapped(connection, self._table(connection, dataset), dataset)
 
     @contextmanager
     def writer(self) -> Iterator[Writer]:
@@ -80,15 +80,19 @@ class EmbeddedStore(ABC, Generic[C]):
 
         Raises ConfigurationError if two series, given or held, would overwrite each other in a mapped table.
         """
-        held = self.ledger()
+        held = self._held()
         if self.table is not None:
             self.table.refuse_collisions([*held, *series])
         return {one: held.get(one, Coverage()) for one in series}
 
     def ledger(self) -> Mapping[Series, Coverage]:
-        """Return the coverage of every series held whose dataset marketfetch itself knows; see Store."""
-        with self._reading() as connection:
-            return {} if connection is None else dict(self._ledger.all(connection))
+        """Return the coverage of every series held whose dataset marketfetch itself knows; see Store.
+
+        Raises ConfigurationError if there is no file.
+        """
+        if not os.path.exists(self.path):  # noqa: PTH110  # as in prepare
+            raise ConfigurationError(f"{self.path} does not exist; correct the path, or fetch into it first")
+        return self._held()
 
     def read(self, series: Series, span: Span) -> Columns:
         """Return the stored rows of a series inside a span, sorted by time; see Store.
@@ -125,6 +129,14 @@ class EmbeddedStore(ABC, Generic[C]):
         """Return the type of each column of a table or view; nothing if there is none of that name."""
 
     @abstractmethod
+    def _required(self, connection: C, name: str) -> set[str]:
+        """Return the columns of a table that must not be NULL and have no default."""
+
+    @abstractmethod
+    def _is_view(self, connection: C, name: str) -> bool:
+        """Tell whether a name is that of a view."""
+
+    @abstractmethod
     def _create(self, table: Table, columns: str) -> str:
         """Write the statement that makes a table of ours."""
 
@@ -148,6 +160,10 @@ class EmbeddedStore(ABC, Generic[C]):
     def _ledger(self) -> Ledger:
         return Ledger("" if self.table is None else self.table.table)
 
+    def _held(self) -> dict[Series, Coverage]:
+        with self._reading() as connection:
+            return {} if connection is None else dict(self._ledger.all(connection))
+
     @contextmanager
     def _reading(self) -> Iterator[C | None]:
         """Open the file, without waiting for writers; None where nothing was prepared, nor is it now."""
@@ -170,6 +186,15 @@ class EmbeddedStore(ABC, Generic[C]):
             return own(dataset, self._time_type)
         return mapped(self.table, dataset, self._types(connection, self.table.table))
 
+    def _prepare_mapped(self, connection: C, table: Table, dataset: Dataset) -> None:
+        lacking = self._required(connection, table.name) - {*table.key, *table.columns}
+        if lacking:
+            raise ConfigurationError(
+                f"{table.name}.{min(lacking)} must not be NULL, but rows of {dataset} have nothing for it; "
+                "give it a default, or map it"
+            )
+        self._check(connection, table)
+
     def _prepare_own(self, connection: C, table: Table) -> None:
         found = self._types(connection, table.name)
         if not found:
@@ -184,12 +209,13 @@ class EmbeddedStore(ABC, Generic[C]):
         view = table.name.removeprefix(PREFIX)
         wanted = ["exchange", "symbol", "interval", "open_time", *table.columns]
         found = set(self._types(connection, view))
+        if found and not (found <= set(wanted) and self._is_view(connection, view)):
+            raise SinkError(
+                f"{self.path} has a {view} that marketfetch did not make; rename it, map it with table=, "
+                "or choose another file"
+            )
         if found == set(wanted):
             return
-        if not found < set(wanted):
-            raise SinkError(
-                f"{self.path} has a {view} that marketfetch did not make; rename it, or choose another file"
-            )
         columns = ", ".join(f"r.{quoted(name)}" for name in table.columns)
         connection.execute(f"DROP VIEW IF EXISTS {quoted(view)}")
         connection.execute(

@@ -16,7 +16,7 @@ from marketfetch.values.spans import Span, SpanSet
 __all__ = ["PREFIX", "Connection", "Ledger", "Rows", "packed", "unpacked"]
 
 PREFIX = "marketfetch_"
-"""Of every table of ours. Not a schema: DuckDB calls `marketfetch.series` ambiguous in `marketfetch.duckdb`."""
+"""Of every table of ours. No schema: `marketfetch.series` is ambiguous to DuckDB in `marketfetch.duckdb`."""
 
 
 class Rows(Protocol):

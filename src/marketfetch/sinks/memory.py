@@ -9,6 +9,7 @@ from threading import Lock
 import attrs
 import numpy as np
 
+from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Writer
 from marketfetch.sinks.merging import merge
 from marketfetch.values.datasets import Dataset
@@ -50,8 +51,10 @@ class MemorySink:
         self._lock = Lock()
 
     @classmethod
-    def from_url(cls, text: str) -> MemorySink:  # noqa: ARG003  # there is nothing to say about memory
-        """Make a store for `memory:`."""
+    def from_url(cls, text: str) -> MemorySink:
+        """Make a store for `memory:`; raises ConfigurationError if a place follows."""
+        if text != "memory:":
+            raise ConfigurationError(f"to: {text!r} names a place, but memory has none; write memory:")
         return cls()
 
     @property
@@ -78,20 +81,25 @@ class MemorySink:
             return {line: shelf.coverage for line, shelf in self._shelves.items()}
 
     def read(self, series: Series, span: Span) -> Columns:
-        """Return the rows of a series inside a span."""
+        """Return a copy of the rows of a series inside a span."""
         with self._lock:
             held = self._shelves.get(series, _Shelf()).joined(series.dataset)
         first, last = np.searchsorted(held.times, (span.start, span.end))
-        return held.take(slice(int(first), int(last)))
+        return _copied(held.take(slice(int(first), int(last))))
 
     def _write(self, batch: Batch) -> None:
         with self._lock:
             shelf = self._shelves.setdefault(batch.series, _Shelf())
             if batch.rows:
-                shelf.parts.append(batch.columns)
+                shelf.parts.append(_copied(batch.columns))
             if len(shelf.parts) > _FEW:
                 shelf.joined(batch.series.dataset)
             shelf.coverage |= batch.coverage
 
     def __repr__(self) -> str:
         return f"MemorySink({len(self._shelves)} series)"
+
+
+def _copied(rows: Columns) -> Columns:
+    """Part with the caller's arrays, who may go on to change them."""
+    return Columns(rows.times.copy(), rows.values.copy())

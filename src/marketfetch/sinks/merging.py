@@ -9,7 +9,7 @@ import numpy as np
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 
-__all__ = ["merge"]
+__all__ = ["merge", "same"]
 
 
 def merge(parts: Sequence[Columns], dataset: Dataset) -> Columns:
@@ -32,3 +32,8 @@ def merge(parts: Sequence[Columns], dataset: Dataset) -> Columns:
         rows = np.searchsorted(joined.times, part.times)
         values[:, rows] = np.where(np.isnan(part.values), values[:, rows], part.values)
     return Columns(joined.times, values)
+
+
+def same(one: Columns, other: Columns) -> bool:
+    """Tell whether two sets of rows are the same, value for value, NULL for NULL."""
+    return np.array_equal(one.times, other.times) and np.array_equal(one.values, other.values, equal_nan=True)

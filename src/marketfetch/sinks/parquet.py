@@ -1,112 +1,116 @@
-"""The Parquet store: a folder that every tool of the trade can read, and nothing to run."""
+"""The Parquet store: a folder of files that every data tool reads."""
 
 from __future__ import annotations
 
-import re
+import errno
+import json
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from urllib.parse import quote
 
 import attrs
 import numpy as np
-import orjson
 
-from marketfetch.errors import ConfigurationError, SinkError
+from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.protocols import Writer
-from marketfetch.sinks.files import alone, put
-from marketfetch.sinks.merging import merge
+from marketfetch.sinks.durable import alone_in, make_folder, replace_file
+from marketfetch.sinks.merging import merge, same
+from marketfetch.sinks.places import file_path, place, require
+from marketfetch.sinks.rowfiles import decoded, encoded
 from marketfetch.values.datasets import Dataset, datasets
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
 
-try:
-    import pyarrow as pa
-    from pyarrow import parquet
-except ImportError as error:
-    raise ConfigurationError(
-        f"parquet: needs the package {error.name}; pip install 'marketfetch[parquet]'"
-    ) from error
-
 __all__ = ["ParquetSink"]
 
-_PERIOD = re.compile(r"\d{4,}(-\d\d){0,2}")
-_TIME = pa.timestamp("ms", "UTC")
+_LEDGER = "_coverage.json"
+"""The underscore hides it from what reads the folder as one table."""
+
 _VERDICTS = ("covered", "empty")
+
 _Names = tuple[str, str, str, str]
+"""Exchange, dataset, symbol and interval of a series."""
+
+_PASSING = frozenset({errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT})
 
 
 @attrs.frozen(repr=False)
 class ParquetSink:
-    """Stores rows as Parquet files in a folder, with what is covered beside them.
+    """Stores rows in Parquet files below a folder, with what is covered beside them.
 
-    There is one file for each calendar month (UTC) of a series, for each year where rows are an hour or more
-    apart or come as events, for each day where they are less than a minute apart:
+    A series has a folder, `ohlcv/exchange=binance-usdm/symbol=BTCUSDT/interval=1m/`, with a file for each
+    month (`2026-06.parquet`); for each year from 1h on and for events, for each day below 1m. Symbols are
+    percent-encoded. DuckDB's `read_parquet('DIR/ohlcv/**/*.parquet', hive_partitioning=true)` and
+    `pyarrow.dataset.dataset('DIR/ohlcv', partitioning='hive')` see one table of exchange, symbol, interval,
+    open_time (UTC) and the columns.
 
-        FOLDER/ohlcv/exchange=binance-usdm/symbol=BTCUSDT/interval=1m/2026-06.parquet
+    A batch is merged into the files of its periods: NULL never overwrites a value, and a file that would
+    stay the same is not touched. Files are replaced as a whole and coverage is written last, so that what a
+    crash leaves unfinished is merely not covered. The same rows always make the same bytes. Several
+    processes may write at once; on one series they take turns.
 
-    Symbols are percent-encoded where needed. A file is a function of its rows: an interrupted run that was
-    repeated leaves the same bytes as one that was not interrupted. Whoever reads meanwhile sees each file
-    either as it was or as it will be. Several runs may write at once; they take turns.
+    Nothing is opened before it is used. Raises ConfigurationError if pyarrow is not installed.
 
-    DuckDB reads it as `read_parquet('FOLDER/ohlcv/**/*.parquet', hive_partitioning = true)`, pyarrow as
-    `dataset('FOLDER/ohlcv', partitioning='hive')`.
-
-    Nothing is opened before it is used.
-
-    >>> from tempfile import TemporaryDirectory
-    >>> series = Series.of("binance-usdm", "mark_price", "BTCUSDT", "1m")
-    >>> rows = Columns(np.array([60_000]), np.array([[1.0], [2.0], [0.5], [1.5]]))
-    >>> with TemporaryDirectory() as folder:
-    ...     store = ParquetSink(folder)
-    ...     with store.writer() as write:
-    ...         write(Batch(series, rows, Coverage(series.interval.cover(rows.times))))
-    ...     len(store.read(series, Span(0, 120_000)))
-    1
+    >>> ParquetSink("market")
+    ParquetSink('market')
     """
 
-    folder: Path = attrs.field(converter=Path)
+    folder: Path = attrs.field(converter=file_path)
+
+    def __attrs_post_init__(self) -> None:
+        require("pyarrow", extra="parquet", user="ParquetSink")
 
     @classmethod
     def from_url(cls, text: str) -> ParquetSink:
-        """Make the sink that `parquet:FOLDER` names; `text` is the folder."""
-        return cls(Path(text))
+        """Make the store that `parquet:DIR` names; raises ConfigurationError where there is no path."""
+        return cls(place(text))
 
     @property
     def lanes(self) -> int:
-        """One writer: the disk is what it waits for."""
+        """One writer."""
         return 1
 
     def prepare(self, datasets: Sequence[Dataset]) -> None:
-        """Make the folder; ConfigurationError if that, or writing to it, is impossible."""
-        try:
-            with alone(self._lock):
-                pass
-        except OSError as error:
+        """Make the folder; see Sink.
+
+        Raises ConfigurationError if what it shall be in does not exist, SinkError if it cannot be written.
+        """
+        if not os.path.isdir(self.folder.parent):  # noqa: PTH112  # Path.is_dir may raise
             raise ConfigurationError(
-                f"{self.folder}: cannot be written to ({error}); choose a folder that you may write to"
-            ) from error
+                f"{self.folder}: there is no folder {self.folder.parent}; create it, or name another one"
+            )
+        with _translated(self.folder):
+            make_folder(self.folder)
+            with TemporaryFile(dir=self.folder):
+                pass  # files can be made here
 
     @contextmanager
     def writer(self) -> Iterator[Writer]:
-        """Open a writer; SinkError from it names what the file system objected to."""
+        """Open a writer; see Sink."""
         yield self._write
 
     def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
         """Return what is known of each of the given series; see Store."""
-        return {line: self._covered(line) for line in series}
+        return {one: _remembered(self._home(one), one) for one in series}
 
     def ledger(self) -> Mapping[Series, Coverage]:
         """Return the coverage of every series held whose dataset marketfetch itself knows; see Store.
 
         Raises ConfigurationError if there is no such folder.
         """
-        if not self.folder.is_dir():
-            raise ConfigurationError(f"{self.folder}: no such folder; name one that a back-fill has written")
+        if not os.path.isdir(self.folder):  # noqa: PTH112  # Path.is_dir may raise
+            raise ConfigurationError(
+                f"{self.folder}: no such folder; correct the path, or fetch into it first"
+            )
+        with _translated(self.folder):
+            files = sorted(self.folder.glob(f"*/exchange=*/symbol=*/interval=*/{_LEDGER}"))
+        held = map(_entry, files)
         known = datasets()
-        held = map(_load, sorted(self._memory.rglob("*.json")))
         return {
             Series.of(exchange, known[dataset], symbol, interval): coverage
             for (exchange, dataset, symbol, interval), coverage in held
@@ -115,129 +119,113 @@ class ParquetSink:
 
     def read(self, series: Series, span: Span) -> Columns:
         """Return the stored rows of a series inside a span, sorted by time; see Store."""
-        unit = _unit(series.interval)
-        ends = np.array([span.start, span.end - 1], "datetime64[ms]").astype(f"datetime64[{unit}]")
-        first, last = (_key(str(end)) for end in ends)
-        folder = self.folder / _place(series)
-        names = (path.stem for path in folder.glob("*.parquet") if _PERIOD.fullmatch(path.stem))
-        wanted = sorted(name for name in names if first <= _key(name) <= last)
-        rows = merge([_rows(folder / f"{name}.parquet", series.dataset) for name in wanted], series.dataset)
-        start, stop = np.searchsorted(rows.times, (span.start, span.end))
-        return rows.take(slice(int(start), int(stop)))
+        home, unit = self._home(series), _unit(series.interval)
+        with _translated(home):
+            files = [file for file in home.glob("*.parquet") if _period(file, unit).intersect(span)]
+            rows = merge([_rows(file, series.dataset) for file in files], series.dataset)
+        first, last = np.searchsorted(rows.times, (span.start, span.end))
+        return rows.take(slice(int(first), int(last)))
+
+    def _home(self, series: Series) -> Path:
+        parts = {"exchange": series.exchange, "symbol": series.symbol, "interval": series.interval.name}
+        folders = (f"{name}={quote(value, safe='')}" for name, value in parts.items())
+        return self.folder.joinpath(series.dataset.name, *folders)
 
     def _write(self, batch: Batch) -> None:
-        series, columns = batch.series, batch.columns
-        folder = self.folder / _place(series)
-        with _failing(f"cannot write {series} to {self.folder}"), alone(self._lock):
-            covered = self._covered(series) | batch.coverage
-            periods = columns.times.astype("datetime64[ms]").astype(f"datetime64[{_unit(series.interval)}]")
-            for period in np.unique(periods):
-                path = folder / f"{period}.parquet"
-                merged = merge([_rows(path, series.dataset), columns.take(periods == period)], series.dataset)
-                put(path, _encoded(merged, series.dataset))
-            # Last: should we be stopped before, the rows are fetched once more and change nothing.
-            put(self._page(series), _dumped(series, covered))
-
-    def _covered(self, series: Series) -> Coverage:
-        path = self._page(series)
-        with _failing(f"cannot read {path}"):
-            if not path.exists():
-                return Coverage()
-            names, coverage = _load(path)
-        if names != _names(series):
-            raise SinkError(
-                f"{path} is about {' '.join(names)}, not {series}: this file system takes small and capital "
-                "letters for the same; keep the two in different folders"
-            )
-        return coverage
-
-    @property
-    def _memory(self) -> Path:
-        # Readers of Parquet folders pass over names that start with an underscore.
-        return self.folder / "_marketfetch"
-
-    @property
-    def _lock(self) -> Path:
-        return self._memory / "lock"
-
-    def _page(self, series: Series) -> Path:
-        return self._memory / f"{_place(series)}.json"
+        home, dataset = self._home(batch.series), batch.series.dataset
+        with _translated(home), alone_in(home):
+            known = _remembered(home, batch.series)
+            for period, rows in _split(Columns.join([batch.columns]), _unit(batch.series.interval)):
+                file = home / f"{period}.parquet"
+                held = _rows(file, dataset)
+                merged = merge([held, rows], dataset)
+                if not same(held, merged):
+                    replace_file(file, encoded(merged, dataset))
+            # Last: what a crash leaves out of it is fetched once more, and changes no row.
+            if known | batch.coverage != known:
+                replace_file(home / _LEDGER, _dumped(batch.series, known | batch.coverage))
 
     def __repr__(self) -> str:
         return f"ParquetSink({str(self.folder)!r})"
 
 
 @contextmanager
-def _failing(what: str) -> Iterator[None]:
+def _translated(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, pa.ArrowException) as error:
-        raise SinkError(f"{what}: {error}") from error
+    except OSError as error:
+        said = f"{error.filename or path}: {error.strerror or error}"
+        if error.errno in _PASSING:
+            raise SinkUnavailable(f"{said}; run again when the disk is back") from error
+        remedy = (
+            "make room on the disk"
+            if error.errno == errno.ENOSPC
+            else "make the folder and its files writable"
+        )
+        raise SinkError(f"{said}; {remedy}, or name another folder") from error
+
+
+def _unit(interval: Interval) -> str:
+    """Choose the period of a file, in NumPy's letters: merging rewrites it, so it holds no million rows."""
+    if interval.is_event or interval.typical >= 3_600_000:
+        return "Y"
+    return "M" if interval.typical >= 60_000 else "D"
+
+
+def _split(rows: Columns, unit: str) -> Iterator[tuple[str, Columns]]:
+    """Cut sorted rows into periods, each with its name."""
+    periods = rows.times.astype("datetime64[ms]").astype(f"datetime64[{unit}]")
+    for period in np.unique(periods):
+        yield str(period), rows.take(periods == period)
+
+
+def _period(file: Path, unit: str) -> Span:
+    """Return the period that a file is named after."""
+    try:
+        opens = np.datetime64(file.stem).astype(f"datetime64[{unit}]")
+    except ValueError as error:
+        raise SinkError(f"{file} is not a file that marketfetch wrote; move it away") from error
+    start, end = (int(moment.astype("datetime64[ms]").astype(np.int64)) for moment in (opens, opens + 1))
+    return Span(start, end)
+
+
+def _rows(file: Path, dataset: Dataset) -> Columns:
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return Columns.empty(dataset)
+    return decoded(content, dataset, str(file))
 
 
 def _names(series: Series) -> _Names:
     return series.exchange, series.dataset.name, series.symbol, series.interval.name
 
 
-def _place(series: Series) -> str:
-    exchange, dataset, symbol, interval = (quote(name, safe="") for name in _names(series))
-    return f"{dataset}/exchange={exchange}/symbol={symbol}/interval={interval}"
-
-
-def _unit(interval: Interval) -> str:
-    """Tell how much time a file stands for, as numpy spells it, so that none has 100,000 rows on a grid."""
-    if interval.is_event or interval.typical >= 3_600_000:
-        return "Y"
-    return "M" if interval.typical >= 60_000 else "D"
-
-
-def _key(period: str) -> tuple[int, ...]:
-    return tuple(map(int, period.split("-")))
-
-
-def _encoded(columns: Columns, dataset: Dataset) -> bytes:
-    arrays = {"open_time": pa.array(columns.times).cast(_TIME)}
-    # Prices share their leading bytes, times and counts their magnitude: zstd sees long runs.
-    encodings = {"open_time": "DELTA_BINARY_PACKED"}
-    for column, line in zip(dataset.columns, columns.values, strict=True):
-        array = pa.array(line, mask=np.isnan(line))
-        arrays[column.name] = array.cast(pa.int64()) if column.integer else array
-        encodings[column.name] = "DELTA_BINARY_PACKED" if column.integer else "BYTE_STREAM_SPLIT"
-    buffer = pa.BufferOutputStream()
-    parquet.write_table(
-        pa.table(arrays), buffer, compression="zstd", use_dictionary=False, column_encoding=encodings
-    )
-    return buffer.getvalue().to_pybytes()
-
-
-def _rows(path: Path, dataset: Dataset) -> Columns:
-    """Read the rows of a file; none if there is no such file."""
-    try:
-        with _failing(f"cannot read {path}"):
-            if not path.exists():
-                return Columns.empty(dataset)
-            table = parquet.ParquetFile(pa.BufferReader(path.read_bytes())).read()
-            times = table["open_time"].cast(pa.int64()).to_numpy()
-            lines = [table[name].cast(pa.float64(), safe=False).to_numpy() for name in dataset.names]
-    except KeyError as error:
-        raise SinkError(f"{path} has no column {error}; move it elsewhere, it is none of ours") from error
-    return Columns(times, np.stack(lines))
-
-
 def _dumped(series: Series, coverage: Coverage) -> bytes:
-    verdicts = zip(_VERDICTS, (coverage.covered, coverage.empty), strict=True)
-    spans = {key: [(span.start, span.end) for span in held] for key, held in verdicts}
-    return orjson.dumps({"series": _names(series), **spans}, option=orjson.OPT_APPEND_NEWLINE)
+    spans = {name: [(span.start, span.end) for span in getattr(coverage, name)] for name in _VERDICTS}
+    return json.dumps({"series": _names(series), **spans}, ensure_ascii=False).encode()
 
 
-def _load(path: Path) -> tuple[_Names, Coverage]:
+def _entry(file: Path) -> tuple[_Names, Coverage]:
+    """Read a ledger file: whose it is, and what is known."""
     try:
-        with _failing(f"cannot read {path}"):
-            content = orjson.loads(path.read_bytes())
-        covered, empty = (SpanSet(tuple(Span(*ends) for ends in content[key])) for key in _VERDICTS)
-        exchange, dataset, symbol, interval = content["series"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise SinkError(
-            f"{path} is damaged; delete it: the rows stay, and the next run asks again for what it covered"
-        ) from error
+        with _translated(file):
+            entry = json.loads(file.read_bytes())
+        exchange, dataset, symbol, interval = entry["series"]
+        covered, empty = (SpanSet(tuple(Span(*ends) for ends in entry[name])) for name in _VERDICTS)
+    except (ValueError, LookupError, TypeError) as error:
+        raise SinkError(f"{file} is damaged; remove it, and its series is asked for anew") from error
     return (exchange, dataset, symbol, interval), Coverage(covered, empty)
+
+
+def _remembered(home: Path, series: Series) -> Coverage:
+    file = home / _LEDGER
+    if not os.path.exists(file):  # noqa: PTH110  # Path.exists may raise
+        return Coverage()
+    names, coverage = _entry(file)
+    if names != _names(series):
+        raise SinkError(
+            f"{file} is about {' '.join(names)}, not {series}: this file system takes capital and small "
+            "letters for the same; keep the two in different folders"
+        )
+    return coverage

@@ -24,7 +24,9 @@ def place(text: str) -> str:
     if not path:
         raise ConfigurationError(f"to: {text!r} names no place; write {scheme}:PATH")
     if path.startswith("//"):
-        raise ConfigurationError(f"to: {text!r} is not a path; write {scheme}:{path.lstrip('/')}, or one slash for the root")
+        raise ConfigurationError(
+            f"to: {text!r} is not a path; write {scheme}:{path.lstrip('/')}, or one slash for the root"
+        )
     return path
 
 

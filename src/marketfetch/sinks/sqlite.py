@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import repeat
+from typing import Any
 
 import attrs
 import numpy as np
@@ -31,7 +32,8 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
     where `open_time` is UTC text (`2026-06-01 00:00:00`, milliseconds only where there are any). Behind it
     is the table `marketfetch_ohlcv(series_id, open_time, ...)` in UTC milliseconds, which a query by time
     is fastest on. With `table`, rows go into a table of yours with an integer time. Either way NULL never
-    overwrites a value, identical rows are left untouched, and several processes may write at once.
+    overwrites a value, identical rows are left untouched, and several processes may write at once. Negative
+    zero comes back as zero.
 
     Nothing is opened before it is used.
 
@@ -86,10 +88,20 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
             case _ if "no such table" in str(error):
                 return SinkError(f"{said}; call prepare() first, it makes what is missing")
             case _:
-                return SinkError(said)
+                return SinkError(f"{said}; mend what SQLite names, then run again")
 
     def _types(self, connection: sqlite3.Connection, name: str) -> dict[str, str]:
         return dict(connection.execute("SELECT name, type FROM pragma_table_info(?)", [name]).fetchall())
+
+    def _required(self, connection: sqlite3.Connection, name: str) -> set[str]:
+        found = connection.execute(
+            'SELECT name FROM pragma_table_info(?) WHERE "notnull" AND dflt_value IS NULL', [name]
+        )
+        return {column for (column,) in found}
+
+    def _is_view(self, connection: sqlite3.Connection, name: str) -> bool:
+        found = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'view' AND name = ?", [name])
+        return found.fetchone() is not None
 
     def _create(self, table: Table, columns: str) -> str:
         # Rows lie in the order of the key, each of them once: no index beside the table.
@@ -108,6 +120,10 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
                 f"{table.name}.{table.time} is {kind or 'of no type'}; "
                 "make it INTEGER, for milliseconds or, with time_unit='s', seconds"
             )
+        for name in table.labels:
+            # A column of numbers would turn the symbol 1000 into a number, and 1E3 into the same.
+            if table.types[name] and not any(part in table.types[name].upper() for part in ("CHAR", "TEXT")):
+                raise ConfigurationError(f"{table.name}.{name} is {table.types[name]}; make it TEXT")
         try:
             connection.execute(f"EXPLAIN {_upsert(table)}", [None] * (len(table.key) + len(table.columns)))
         except sqlite3.OperationalError as error:
@@ -136,17 +152,17 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
         if table.mapping is not None:
             where.append(f"coalesce({', '.join([*map(quoted, table.columns), 'NULL'])}) IS NOT NULL")
         found = connection.execute(
-            f"SELECT {', '.join(map(quoted, (table.time, *table.columns)))} FROM {quoted(table.name)} "
+            f"SELECT {', '.join(map(quoted, (table.time, *table.columns)))} FROM {table.relation} "
             f"WHERE {' AND '.join(where)} ORDER BY {quoted(table.time)}",
             [*table.values(series, series_id), *table.bounds(span)],
         )
-        shape = np.dtype((np.float64, 1 + len(table.columns)))
-        return table.restored(series.dataset, np.fromiter(found, shape))
+        row: Any = np.dtype((np.float64, 1 + len(table.columns)))  # no type can say this
+        return table.restored(series.dataset, np.fromiter(found, row))
 
 
 def _upsert(table: Table) -> str:
     """Write the merge of one row: a NULL never overwrites, and an equal row is not touched."""
-    name, columns = quoted(table.name), [quoted(column) for column in table.columns]
+    name, columns = table.relation, [quoted(column) for column in table.columns]
     key = ", ".join(map(quoted, table.key))
     marks = ", ".join("?" * (len(table.key) + len(columns)))
     better = ", ".join(f"{c} = coalesce(excluded.{c}, {name}.{c})" for c in columns)

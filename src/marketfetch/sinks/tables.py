@@ -20,12 +20,12 @@ __all__ = ["Table", "mapped", "own", "quoted"]
 
 
 def quoted(name: str) -> str:
-    """Write a name, with its schema if it has one, so that SQL takes it as it is.
+    """Write the name of a column or view so that SQL takes it as it is.
 
-    >>> quoted("market.candles")
-    '"market"."candles"'
+    >>> quoted("open interest")
+    '"open interest"'
     """
-    return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
+    return '"' + name.replace('"', '""') + '"'
 
 
 @attrs.frozen
@@ -44,6 +44,11 @@ class Table:
     lines: tuple[int, ...]
     types: Mapping[str, str]
     mapping: TableMapping | None = None
+
+    @property
+    def relation(self) -> str:
+        """The name as SQL, with its schema if it has one."""
+        return ".".join(map(quoted, self.name.split(".")))
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -87,7 +92,8 @@ def own(dataset: Dataset, time_type: str) -> Table:
 def mapped(mapping: TableMapping, dataset: Dataset, types: Mapping[str, str]) -> Table:
     """Describe a table of the user's, which has columns of the given types.
 
-    Raises ConfigurationError for a table that is not there, or that lacks a mapped column.
+    Raises ConfigurationError for a table that is not there, lacks a mapped column or has one that cannot hold
+    its values.
     """
     if not types:
         key = ", ".join(mapping.key)
@@ -98,12 +104,28 @@ def mapped(mapping: TableMapping, dataset: Dataset, types: Mapping[str, str]) ->
     for name in (*mapping.key, *columns.values()):
         if name not in types:
             raise unknown(f"column of {mapping.table}", name, types)
+    for column, name in columns.items():
+        whole = dataset.columns[dataset.index(column)].integer
+        if not _holds(types[name], whole=whole):
+            raise ConfigurationError(
+                f"{mapping.table}.{name} is {types[name]} and cannot hold {column}; "
+                f"make it {'BIGINT' if whole else 'DOUBLE'}"
+            )
     return Table(
         name=mapping.table,
         time=mapping.time,
-        labels=tuple(name for name in (mapping.symbol, mapping.exchange, mapping.interval) if name is not None),
+        labels=tuple(
+            name for name in (mapping.symbol, mapping.exchange, mapping.interval) if name is not None
+        ),
         columns=tuple(columns.values()),
         lines=tuple(map(dataset.index, columns)),
         types=types,
         mapping=mapping,
     )
+
+
+def _holds(kind: str, *, whole: bool) -> bool:
+    """Tell whether a column of a type can hold numbers; in SQLite, one without a type holds anything."""
+    name = kind.upper()
+    fractions = ("DEC", "DOUB", "FLOA", "NUM", "REAL")
+    return not name or any(part in name for part in fractions) or (whole and "INT" in name)

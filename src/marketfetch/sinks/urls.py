@@ -11,29 +11,26 @@ from marketfetch.protocols import Sink
 __all__ = ["sink_from"]
 
 _GROUP = "marketfetch.sinks"
-_ALIASES = {"postgres": "postgresql"}
-_WHOLE = frozenset({"postgresql"})
-"""Schemes that belong to the place itself: the sink gets the whole text, not what follows the colon."""
 
 
 def sink_from(text: str) -> Sink:
-    """Make the sink that a text names; third parties add schemes by entry point.
+    """Make the sink that a text names by its scheme; nothing is opened.
 
-    Raises ConfigurationError for a text without a scheme or a place, and, with near matches, for an unknown
-    scheme.
+    A scheme is the name of an entry point in the group `marketfetch.sinks`, which leads to a class with
+    `from_url(text)`. Raises ConfigurationError for a text without a scheme or a place, and, with near
+    matches, for an unknown scheme.
 
-    >>> sink_from("memory:")
-    MemorySink(0 series)
+    >>> sink_from("sqlite:market.db")
+    SQLiteSink('market.db')
     """
-    scheme, colon, place = text.partition(":")
-    scheme = _ALIASES.get(scheme, scheme)
+    scheme, colon, _ = text.partition(":")
     if not colon:
         raise ConfigurationError("to: name a kind of store and its place, such as duckdb:market.duckdb")
+    if scheme == "postgres":  # libpq takes both spellings
+        scheme = "postgresql"
     found = list(entry_points(group=_GROUP, name=scheme))
     if not found:
         raise unknown("to", scheme, entry_points(group=_GROUP).names)
-    if not place and scheme != "memory":
-        raise ConfigurationError(f"to: {text!r} names no place; write {scheme}:PLACE")
     kind: Any = found[0].load()
-    sink: Sink = kind.from_url(text if scheme in _WHOLE else place)
+    sink: Sink = kind.from_url(text)
     return sink

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -41,15 +42,15 @@ _NAMES = "AVAX ETH BTC XRP SOL BNB DOGE ADA LINK DOT LTC TRX ATOM NEAR UNI APT A
 _SYMBOLS = tuple(f"{name}USDT" for name in _NAMES.split())
 _MT = Composite("MT", ("ETHUSDT", "BTCUSDT", "XRPUSDT", "SOLUSDT"))
 _SELECT = """\
-SELECT symbol, count(*) AS candles, min(open_time) AS first, max(open_time) AS last,
-       arg_max(close, open_time) AS close, sum(volume) AS volume
-FROM ohlcv WHERE symbol IN ('AVAXUSDT', 'BTCUSDT', 'MT') GROUP BY symbol ORDER BY symbol"""
+  SELECT symbol, count(*) AS candles, min(open_time) AS first, max(open_time) AS last,
+         arg_max(close, open_time) AS close, sum(volume) AS volume
+  FROM ohlcv WHERE symbol IN ('AVAXUSDT', 'BTCUSDT', 'MT') GROUP BY symbol ORDER BY symbol"""
 _LIVE = """\
   marketfetch backfill --exchange binance-usdm --symbol AVAXUSDT --symbol BTCUSDT \\
-      --dataset ohlcv --dataset premium_index --interval 1m --start 20d --to duckdb:market.duckdb"""
+      --dataset ohlcv --dataset premium_index --interval 1m --start 2026-06-01 --to duckdb:market.duckdb"""
 
 
-def run(*, days: int = 20, keep: Path | None = None) -> int:
+def run(*, days: int = 10, keep: Path | None = None) -> int:
     """Show the library at work, telling each step on standard output; return the exit code.
 
     `keep` is where the DuckDB file shall stay; without it, it is gone afterwards. Raises ConfigurationError
@@ -81,7 +82,7 @@ class _Job:
             symbols=_SYMBOLS,
             datasets=["ohlcv", "premium_index"],
             interval="1m",
-            start=f"{self.days}d",
+            start=datetime.now(UTC).date() - timedelta(days=self.days),
             composites=[_MT],
         )
         with progress_to(sys.stderr) as progress:
@@ -111,7 +112,8 @@ def _tell(job: _Job, exchange: SimulatedExchange, proxies: Sequence[LocalProxy])
     refused = sum(count for status, count in exchange.record.statuses.items() if status in {418, 429})
     _say(f"The exchange counted, too: {counted(exchange.record.total, 'request')}, {refused} above a limit.")
     _say(f"The rows are in {job.path.name} ({job.path.stat().st_size / 2**20:.0f} MiB), for any DuckDB:")
-    show(Page(_SELECT, [_select(job.path)]), sys.stdout)
+    _write(f"{_SELECT}\n")
+    show(Page("", [_select(job.path)]), sys.stdout)
     _say("The same again, which asks for nothing but what has closed meanwhile:")
     again = job.run()
     _write(f"  {headline(again)}\n")
@@ -122,14 +124,17 @@ def _tell(job: _Job, exchange: SimulatedExchange, proxies: Sequence[LocalProxy])
 
 def _select(path: Path) -> Grid:
     with duckdb.connect(path, read_only=True) as database:
-        database.execute("SET TimeZone = 'UTC'")
         found = database.execute(_SELECT)
         names = [column[0] for column in found.description or ()]
-        rows = [
-            tuple(f"{value:,}" if isinstance(value, int) else str(value) for value in row)
-            for row in found.fetchall()
-        ]
-    return Grid("", tuple(names), rows)
+        rows = [tuple(map(_cell, row)) for row in found.fetchall()]
+    # A space marks a column of numbers; here all are, but the symbol and the times.
+    return Grid(
+        "", tuple(name if name in {"symbol", "first", "last"} else f"{name} " for name in names), rows
+    )
+
+
+def _cell(value: object) -> str:
+    return f"{value:,.9g}" if isinstance(value, int | float) else str(value)
 
 
 class _Mishap:

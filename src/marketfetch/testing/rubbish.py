@@ -5,14 +5,12 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 __all__ = ["GARBAGE", "rubbish", "spoil"]
-
-T = TypeVar("T")
 
 GARBAGE = (
     b"",

@@ -83,6 +83,8 @@ class Report:
     retries: Mapping[str, int]
     duration: float
     unknown: Mapping[str, str] = attrs.field(factory=dict)
+    error: str | None = None
+    """What ended the run before its time, if anything did."""
 
     @classmethod
     def nothing(cls) -> Report:
@@ -92,7 +94,7 @@ class Report:
     @property
     def complete(self) -> bool:
         """Whether everything that was wanted is covered."""
-        return not self.unknown and not any(line.missing for line in self.series)
+        return self.error is None and not self.unknown and not any(line.missing for line in self.series)
 
     @property
     def weight(self) -> int:
@@ -103,6 +105,7 @@ class Report:
         """Return the report in plain types, as `--json` prints it."""
         return {
             "complete": self.complete,
+            "error": self.error,
             "rows_written": self.rows_written,
             "requests": self.requests,
             "weight": self.weight,

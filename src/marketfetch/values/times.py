@@ -19,7 +19,6 @@ Clock = Callable[[], int]
 """A clock: UTC milliseconds, whenever it is called."""
 
 
-
 def wall_clock() -> int:
     """The machine's clock, UTC milliseconds."""
     return time.time_ns() // 1_000_000

@@ -1,0 +1,104 @@
+"""What only the DuckDB store does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
+from marketfetch.sinks.duckdb import DuckDBSink
+from marketfetch.sinks.mapping import TableMapping
+from marketfetch.values.datasets import Dataset
+from tests.support.batches import EVER, batch, candles, premium
+
+OHLCV = Dataset.parse("ohlcv")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DuckDBSink:
+    store = DuckDBSink(tmp_path / "marketfetch.duckdb")
+    store.prepare([OHLCV])
+    return store
+
+
+def test_the_view_has_timestamps_and_the_table_no_index(store: DuckDBSink) -> None:
+    with store.writer() as take:
+        take(batch(candles(), [1], open=1))
+    with duckdb.connect(store.path) as connection:
+        assert connection.execute("SELECT open_time FROM ohlcv").fetchall() == [(datetime(2020, 1, 1, 0, 1),)]  # noqa: DTZ001
+        assert connection.execute("SELECT count(*) FROM duckdb_indexes()").fetchone() == (0,)
+        keys = "SELECT DISTINCT table_name FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY'"
+        assert ("marketfetch_ohlcv",) not in connection.execute(keys).fetchall()
+
+
+def test_a_file_that_another_process_holds_is_unavailable(store: DuckDBSink) -> None:
+    script = (
+        "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(store.path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as other:  # fmt: skip
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(SinkUnavailable, match=r"one process at a time: end the other one"):
+            store.prepare([OHLCV])
+        other.communicate("")
+    store.prepare([OHLCV])
+
+
+def test_two_stores_of_one_process_write_side_by_side(store: DuckDBSink) -> None:
+    def fill(symbol: str) -> int:
+        refused = 0
+        with DuckDBSink(store.path).writer() as take:
+            for start in range(0, 100, 10):
+                while True:
+                    try:
+                        take(batch(candles(symbol), range(start, start + 15), open=1))
+                        break
+                    except SinkUnavailable:
+                        refused += 1
+        return refused
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(fill, ["BTCUSDT", "BTCUSDT", "ETHUSDT", "ETHUSDT"]))
+    with duckdb.connect(store.path) as connection:
+        counted = "SELECT symbol, count(*), count(DISTINCT open_time) FROM ohlcv GROUP BY ALL ORDER BY ALL"
+        assert connection.execute(counted).fetchall() == [("BTCUSDT", 105, 105), ("ETHUSDT", 105, 105)]
+
+
+@pytest.mark.parametrize("time", ["TIMESTAMP", "TIMESTAMPTZ", "BIGINT"])
+def test_your_table_may_have_a_schema_and_decimals(tmp_path: Path, time: str) -> None:
+    path = tmp_path / "mine.duckdb"
+    with duckdb.connect(path) as connection:
+        connection.execute("CREATE SCHEMA market")
+        connection.execute(f"CREATE TABLE market.candles (ts {time}, s VARCHAR, o DECIMAL(18, 8), p DOUBLE)")
+    columns = {"ohlcv": {"open": "o"}, "premium_index": {"close": "p"}}
+    store = DuckDBSink(path, table=TableMapping("market.candles", time="ts", symbol="s", columns=columns))
+    store.prepare([OHLCV, Dataset.parse("premium_index")])
+    with store.writer() as take:
+        for _ in range(2):  # tables without a key keep each row once, too
+            take(batch(candles(), range(3), open=[0.1, 0.2, 0.3]))
+            take(batch(premium(), [2, 3], close=9))
+    with duckdb.connect(path) as connection:
+        found = connection.execute("SELECT o, p FROM market.candles ORDER BY ts").fetchall()
+    assert found == [(Decimal("0.1"), None), (Decimal("0.2"), None), (Decimal("0.3"), 9.0), (None, 9.0)]
+    assert store.read(candles(), EVER).values[0].tolist() == [0.1, 0.2, 0.3]
+
+
+def test_a_memory_limit_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match="Memory must have a number"):
+        DuckDBSink(tmp_path / "x.duckdb", memory_limit="much").prepare([OHLCV])
+
+
+def test_without_duckdb_the_remedy_is_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("marketfetch.sinks.places.find_spec", lambda _: None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'marketfetch\[duckdb\]'"):
+        DuckDBSink("x.duckdb")

@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import errno
+import os
+import random
+import stat
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset
+import pytest
+from pyarrow import parquet
+
+from marketfetch.errors import ConfigurationError, SinkError
+from marketfetch.sinks.parquet import ParquetSink
+from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.series import Coverage, Series
+from marketfetch.values.spans import Span, SpanSet
+from tests.support.batches import EVER, MINUTE, START, batch, candles
+
+MONTH = 31 * 1440
+
+
+def write(store: ParquetSink, *batches: Batch) -> None:
+    with store.writer() as take:
+        for one in batches:
+            take(one)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*.parquet"))
+
+
+def chunks() -> list[Batch]:
+    """Forty days of minutes in five batches, across the end of a month; rows 3 and 4 overlap."""
+    bounds = [(0, 20_000), (20_000, 40_000), (40_000, 50_000), (49_000, 57_600), (60_000, 60_001)]
+    return [batch(candles(), range(*ends), open=np.arange(*ends) / 7, trades=8) for ends in bounds]
+
+
+@pytest.mark.parametrize(
+    ("interval", "files"),
+    [
+        ("1s", ["2020-01-31.parquet", "2020-02-01.parquet"]),
+        ("1m", ["2020-01.parquet", "2020-02.parquet"]),
+        ("30m", ["2020-01.parquet", "2020-02.parquet"]),
+        ("1h", ["2020.parquet"]),
+        ("1M", ["2020.parquet"]),
+    ],
+)
+def test_a_file_is_a_day_a_month_or_a_year(tmp_path: Path, interval: str, files: list[str]) -> None:
+    write(ParquetSink(tmp_path), batch(candles(interval=interval), [MONTH - 1, MONTH], open=1))
+    folder = f"ohlcv/exchange=binance-usdm/symbol=BTCUSDT/interval={interval}"
+    assert names(tmp_path) == [f"{folder}/{name}" for name in files]
+
+
+def test_events_are_kept_by_year(tmp_path: Path) -> None:
+    write(ParquetSink(tmp_path), batch(Series.of("okx", "funding_rate", "X", "event"), [-1, 0]))
+    folder = "funding_rate/exchange=okx/symbol=X/interval=event"
+    assert names(tmp_path) == [f"{folder}/2019.parquet", f"{folder}/2020.parquet"]
+
+
+def test_duckdb_and_pyarrow_read_the_folder(tmp_path: Path) -> None:
+    symbols = ["BTCUSDT", "a/b%c'd e=f", "币安人生USDT"]
+    for symbol in symbols:
+        write(ParquetSink(tmp_path), batch(candles(symbol), [0, 1], open=0.5, trades=[3, np.nan]))
+    # What a crash leaves behind is in nobody's way.
+    place = next(tmp_path.rglob("*.parquet"))
+    place.with_name(f".{place.name}.aside").write_bytes(b"torn")
+    columns = ["exchange", "symbol", "interval", "open", "trades", "quote_volume"]
+    with duckdb.connect() as connection:
+        rows = connection.execute(
+            f"SELECT epoch_ms(open_time), {', '.join(columns)} "
+            f"FROM read_parquet('{tmp_path}/ohlcv/**/*.parquet', hive_partitioning = true) ORDER BY ALL"
+        ).fetchall()
+    table = pa.dataset.dataset(tmp_path / "ohlcv", partitioning="hive").to_table()
+    assert table.schema.field("open_time").type == pa.timestamp("ms", "UTC")
+    assert table.schema.field("open").type == pa.float64()
+    assert table.schema.field("trades").type == pa.int64()
+    lines = [table["open_time"].cast(pa.int64()), *(table[name] for name in columns)]
+    told = zip(*(line.to_pylist() for line in lines), strict=True)
+    expected = [
+        (START + minute * MINUTE, "binance-usdm", symbol, "1m", 0.5, trades, None)
+        for minute, trades in ((0, 3), (1, None))
+        for symbol in symbols
+    ]
+    assert sorted(rows) == sorted(told) == expected
+
+
+def test_files_are_compressed_and_have_no_dictionaries(tmp_path: Path) -> None:
+    write(ParquetSink(tmp_path), batch(candles(), range(100), open=1, trades=2))
+    group = parquet.ParquetFile(next(tmp_path.rglob("*.parquet"))).metadata.row_group(0)
+    stored = [group.column(number) for number in range(group.num_columns)]
+    assert {column.compression for column in stored} == {"ZSTD"}
+    encodings = {column.path_in_schema: set(column.encodings) - {"RLE"} for column in stored}
+    assert encodings["open"] == {"BYTE_STREAM_SPLIT"}
+    assert encodings["open_time"] == encodings["trades"] == {"DELTA_BINARY_PACKED"}
+
+
+def test_bytes_depend_on_the_rows_alone(tmp_path: Path) -> None:
+    straight, shuffled, whole = (ParquetSink(tmp_path / name) for name in ("straight", "shuffled", "whole"))
+    parts = chunks()
+    write(straight, *parts)
+    order = random.Random(5)
+    for _ in range(3):
+        order.shuffle(parts)
+        write(shuffled, *parts)
+    columns = Columns.join([part.columns for part in chunks()])
+    covered = Coverage(SpanSet.of(*(span for part in parts for span in part.coverage.covered)))
+    write(whole, Batch(candles(), columns, covered))
+    assert contents(straight.folder) == contents(shuffled.folder) == contents(whole.folder)
+
+
+class Killed(BaseException):
+    """As if the process had ended there."""
+
+
+@pytest.mark.parametrize("calls", range(0, 27, 3))
+@pytest.mark.parametrize("at", ["writing", "syncing", "replacing"])
+def test_a_run_that_was_stopped_anywhere_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, calls: int
+) -> None:
+    undisturbed, stopped = ParquetSink(tmp_path / "undisturbed"), ParquetSink(tmp_path / "stopped")
+    write(undisturbed, *chunks())
+    sync, replace, left = os.fsync, Path.replace, iter(range(calls))
+
+    def dying_sync(handle: int) -> None:
+        if at != "replacing" and next(left, None) is None:
+            if at == "writing" and stat.S_ISREG(os.fstat(handle).st_mode):
+                os.truncate(handle, 7)  # the disk had seen no more of it
+            raise Killed
+        sync(handle)
+
+    def dying_replace(self: Path, target: Path) -> Path:
+        if at == "replacing" and next(left, None) is None:
+            raise Killed
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", dying_sync)
+        patch.setattr(Path, "replace", dying_replace)
+        with suppress(Killed):
+            write(stopped, *chunks())
+    if stopped.folder.exists():
+        there = candles().interval.cover(stopped.read(candles(), EVER).times)
+        assert not stopped.ledger().get(candles(), Coverage()).covered - there, "covered, but not there"
+    write(stopped, *chunks())
+    assert contents(stopped.folder) == contents(undisturbed.folder)
+
+
+def test_an_identical_batch_leaves_the_files_untouched(tmp_path: Path) -> None:
+    store = ParquetSink(tmp_path)
+    write(store, *chunks())
+    before = {path: path.stat().st_ino for path in tmp_path.rglob("*")}
+    write(store, *chunks())
+    assert {path: path.stat().st_ino for path in tmp_path.rglob("*")} == before
+
+
+def test_runs_may_write_at_the_same_time(tmp_path: Path) -> None:
+    def run(first: int) -> None:
+        for step in range(first, 200, 40):
+            write(ParquetSink(tmp_path), batch(candles(), range(step, step + 20), open=1.5))
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(run, [0, 20, 10, 0]))
+    store = ParquetSink(tmp_path)
+    assert len(store.read(candles(), EVER)) == 200
+    assert store.coverage([candles()])[candles()].covered == SpanSet.of(Span(START, START + 200 * MINUTE))
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.touch()
+    for folder in (taken, taken / "below"):
+        with pytest.raises((ConfigurationError, SinkError), match=r"taken.*name another"):
+            ParquetSink(folder).prepare([])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(SinkError, match=r"Permission denied.*name another folder"):
+        ParquetSink(tmp_path).prepare([])
+
+
+def test_a_ledger_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    store = ParquetSink(tmp_path / "nowhere")
+    with pytest.raises(ConfigurationError, match=r"nowhere: no such folder; .*fetch into it first"):
+        store.ledger()
+    assert store.coverage([candles()]) == {candles(): Coverage()}
+    assert not len(store.read(candles(), EVER))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_a_sink_error_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ParquetSink(tmp_path)
+    write(store, batch(candles(), [0], open=1))
+    before = contents(tmp_path)
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(SinkError, match=r"No space left on device; make room"):
+            write(store, batch(candles(), [1], open=1))
+    after = {name: data for name, data in contents(tmp_path).items() if not name.endswith(".aside")}
+    assert after == before
+
+
+def test_files_that_are_not_ours_are_named(tmp_path: Path) -> None:
+    store = ParquetSink(tmp_path)
+    write(store, batch(candles(), [0], open=1))
+    page, rows = next(tmp_path.rglob("*.json")), next(tmp_path.rglob("*.parquet"))
+    notes = rows.with_name("notes.parquet")
+    notes.touch()
+    with pytest.raises(SinkError, match=r"notes\.parquet is not a file that marketfetch wrote; move it away"):
+        store.read(candles(), EVER)
+    notes.unlink()
+    rows.write_bytes(b"rubbish")
+    with pytest.raises(SinkError, match=r"2020-01\.parquet is not a file that marketfetch wrote"):
+        store.read(candles(), EVER)
+    parquet.write_table(pa.table({"x": [1]}), rows)
+    with pytest.raises(SinkError, match=r"2020-01\.parquet is not a file .*open_time"):
+        write(store, batch(candles(), [1], open=1))
+    for rubbish in (b"{}", b"[]", b"\xff", b'{"series": 1, "covered": [[2, 1]], "empty": []}'):
+        page.write_bytes(rubbish)
+        with pytest.raises(SinkError, match=r"_coverage\.json is damaged; remove it"):
+            store.ledger()
+
+
+def test_a_file_system_that_confuses_minutes_and_months_is_noticed(tmp_path: Path) -> None:
+    store = ParquetSink(tmp_path)
+    write(store, batch(candles(), [0], open=1))
+    page = next(tmp_path.rglob("*.json"))
+    page.parent.rename(page.parent.with_name("interval=1M"))
+    with pytest.raises(SinkError, match="capital and small"):
+        store.coverage([candles(interval="1M")])
+
+
+def test_a_count_that_is_not_whole_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match=r"ohlcv\.trades counts and must be whole: .*1\.5"):
+        write(ParquetSink(tmp_path), batch(candles(), [0], trades=1.5))
+
+
+def test_without_pyarrow_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'marketfetch\[parquet\]'"):
+        ParquetSink("market")
+
+
+def test_a_url_names_the_folder() -> None:
+    assert repr(ParquetSink.from_url("parquet:data/market")) == "ParquetSink('data/market')"

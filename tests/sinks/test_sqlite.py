@@ -1,0 +1,98 @@
+"""What only the SQLite store does."""
+
+from __future__ import annotations
+
+import sqlite3
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from marketfetch.errors import ConfigurationError, SinkUnavailable
+from marketfetch.sinks import sqlite
+from marketfetch.sinks.mapping import TableMapping
+from marketfetch.sinks.sqlite import SQLiteSink
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.series import Coverage, Series
+from tests.support.batches import EVER, MINUTE, START, batch, candles
+
+OHLCV, FUNDING = Dataset.parse("ohlcv"), Dataset.parse("funding_rate")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SQLiteSink:
+    store = SQLiteSink(tmp_path / "market.db")
+    store.prepare([OHLCV, FUNDING])
+    return store
+
+
+def query(store: SQLiteSink, sql: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(store.path)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def test_the_view_shows_milliseconds_only_where_there_are_any(store: SQLiteSink) -> None:
+    series = Series.of("binance-usdm", "funding_rate", "BTCUSDT", "event")
+    rows = Columns(np.array([START, START + 7]), np.array([[1e-4, 2e-4], [1, 1], [np.nan, np.nan]]))
+    with store.writer() as take:
+        take(Batch(series, rows, Coverage(series.interval.cover(rows.times))))
+    assert query(store, "SELECT open_time, funding_rate, special_funding_rate FROM funding_rate") == [
+        ("2020-01-01 00:00:00", 1e-4, None),
+        ("2020-01-01 00:00:00.007", 2e-4, None),
+    ]
+
+
+def test_an_identical_batch_writes_no_row(store: SQLiteSink) -> None:
+    with store.writer() as take:
+        take(batch(candles(), range(50), open=0.1, trades=5))
+        with closing(sqlite3.connect(store.path)) as other:
+            other.execute(
+                "CREATE TRIGGER touched BEFORE UPDATE ON marketfetch_ohlcv "
+                "BEGIN SELECT RAISE(ABORT, 'touched'); END"
+            )
+        take(batch(candles(), range(60), open=0.1))
+
+
+def fill(path: Path) -> None:
+    with SQLiteSink(path).writer() as take:
+        for start in range(0, 200, 10):
+            for symbol in ("BTCUSDT", "ETHUSDT"):
+                take(batch(candles(symbol), range(start, start + 15), open=1))
+
+
+def test_two_processes_fill_one_file_at_once(store: SQLiteSink) -> None:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as processes:
+        for done in [processes.submit(fill, store.path) for _ in range(2)]:
+            done.result()
+    counted = "SELECT symbol, count(*), count(open) FROM ohlcv GROUP BY symbol ORDER BY symbol"
+    assert query(store, counted) == [("BTCUSDT", 205, 205), ("ETHUSDT", 205, 205)]
+    assert store.coverage([candles()])[candles()].covered.length == 205 * MINUTE
+
+
+def test_a_file_that_is_held_for_long_is_unavailable(
+    store: SQLiteSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_PATIENCE", 0.01)
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other, store.writer() as take:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(SinkUnavailable, match=r"market\.db: database is locked; another process"):
+            take(batch(candles(), [0], open=1))
+        assert len(store.read(candles(), EVER)) == 0  # readers do not wait
+        other.execute("ROLLBACK")
+        take(batch(candles(), [0], open=1))
+    assert len(store.read(candles(), EVER)) == 1
+
+
+def test_your_table_needs_the_key(tmp_path: Path) -> None:
+    store = SQLiteSink(
+        tmp_path / "mine.db",
+        table=TableMapping("candles", time="ts", symbol="s", columns={"ohlcv": {"open": "o"}}),
+    )
+    with closing(sqlite3.connect(store.path)) as connection:
+        connection.execute("CREATE TABLE candles (ts INTEGER PRIMARY KEY, s TEXT, o REAL)")
+    with pytest.raises(ConfigurationError, match=r'candles does not fit: .*PRIMARY KEY \("s", "ts"\)'):
+        store.prepare([OHLCV])
