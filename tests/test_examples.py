@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -136,10 +137,15 @@ def test_an_unknown_symbol_of_it_is_named(installed: Path, tidebit: HTTPServer) 
 
 
 @pytest.mark.timeout(240)  # a process of its own, on a machine that may be busy
-def test_the_example_is_tested_as_its_author_would(installed: Path) -> None:
+def test_the_example_is_tested_as_its_author_would(installed: Path, tmp_path: Path) -> None:
     arguments = ["-m", "pytest", "-q", "-c", "/dev/null", "-p", "no:cacheprovider", "--rootdir", str(TIDEBIT)]
     said = subprocess.run(
-        [sys.executable, *arguments, str(TIDEBIT)], capture_output=True, text=True, check=False, cwd=TIDEBIT
+        [sys.executable, *arguments, str(TIDEBIT)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,  # where hypothesis leaves what it remembers
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )
     assert said.returncode == 0, said.stdout
     assert " passed" in said.stdout

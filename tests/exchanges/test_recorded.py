@@ -143,7 +143,7 @@ def test_the_unfinished_candle_of_okx_is_not_stored(shared_data: Path) -> None:
 def test_a_recorded_listing_is_read(
     shared_data: Path, exchange: Exchange, folder: str, unified: str, entries: str
 ) -> None:
-    """What was recorded are coin-margined contracts and options: other products, entries of the same shape."""
+    """What was recorded are coin-margined contracts and options: entries of the same shape."""
     with gzip.open(shared_data / "raw_http" / folder / "fetch_markets.json.gz") as file:
         content = json.load(file)["http_response"]
     found = list(exchange.decode_listing(json.dumps(content).encode()))

@@ -149,7 +149,7 @@ class RowLayout:
         before, after = body[:start].strip(), body[stop:].strip()
         if self.path:
             *outer, key = self.path
-            if outer or not body[:start].rstrip().endswith(f'"{key}":'.encode()):
+            if outer or not before.endswith(f'"{key}":'.encode()):
                 return None
             parse_json(before + b"[]" + after)
         elif before or after:

@@ -14,7 +14,14 @@ from typing import Any
 
 import anyio
 import attrs
-from anyio import CapacityLimiter, EndOfStream, create_memory_object_stream, from_thread, to_thread
+from anyio import (
+    BrokenResourceError,
+    CapacityLimiter,
+    EndOfStream,
+    create_memory_object_stream,
+    from_thread,
+    to_thread,
+)
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from marketfetch.arithmetic.retry import Retries
@@ -42,7 +49,11 @@ class Lanes:
     async def put(self, batch: Batch) -> None:
         """Hand a batch over; waits while the lane is busy."""
         way = self._taken.setdefault(batch.series, len(self._taken) % len(self._ways))
-        await self._ways[way].send(batch)
+        try:
+            await self._ways[way].send(batch)
+        except BrokenResourceError:
+            # The lane's writer has failed, and its error is about to cancel everybody: it is the one to tell.
+            await anyio.sleep_forever()
 
 
 @asynccontextmanager

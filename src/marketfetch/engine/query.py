@@ -111,8 +111,8 @@ class Settings:
     `clock` is the local time; what is closed is decided by the exchange's, where it tells it.
     """
 
-    concurrency: int = attrs.field(default=32, validator=attrs.validators.ge(1))
-    batch_rows: int = attrs.field(default=20_000, validator=attrs.validators.ge(1))
+    concurrency: int = attrs.field(default=20, validator=attrs.validators.ge(1))
+    batch_rows: int = attrs.field(default=8_000, validator=attrs.validators.ge(1))
     retries: Retries = attrs.field(factory=Retries)
     deadline: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
     heartbeat: float = attrs.field(default=10.0, validator=attrs.validators.gt(0))

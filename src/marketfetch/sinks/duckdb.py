@@ -13,7 +13,7 @@ from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.sinks.embedded import EmbeddedStore
 from marketfetch.sinks.places import require
 from marketfetch.sinks.tables import Table, quoted
-from marketfetch.values.pages import Columns
+from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["DuckDBSink"]
 
-_PIECE = 50_000
+_PIECE = 20_000
 """Rows merged by one statement, so that its memory does not grow with the batch."""
+
+_LEAN = "20MB"
+"""What DuckDB may keep in memory while batches are written: enough for one, not for those before it."""
 
 _HERE = "table_catalog = current_database() AND table_schema = ? AND table_name = ?"
 
@@ -36,6 +39,10 @@ _MOMENTS = {
 """For each type that a time column may have, how a BIGINT becomes one."""
 
 
+class _OutOfMemory(SinkError):
+    """DuckDB may use too little memory for what it has to do."""
+
+
 @attrs.frozen(repr=False)
 class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
     """Stores rows in a DuckDB file, with what is covered beside them.
@@ -45,8 +52,9 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
     go into a table of yours. Either way NULL never overwrites a value and identical rows are left untouched.
 
     One process holds the file at a time; within it, any number of connections work side by side. They share
-    `memory_limit`, which DuckDB fills with what it read and wrote last. Our tables have no index, which would
-    have to be in memory whole: a batch first looks whether the file has rows of its times.
+    `memory_limit`, which DuckDB would fill with what it wrote last: writing makes do with less where it can.
+    Our tables have no index, which would have to be in memory whole: a batch first looks whether the file has
+    rows of its times.
 
     Nothing is opened before it is used. Raises ConfigurationError if duckdb is not installed.
 
@@ -54,7 +62,7 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
     DuckDBSink('market.duckdb')
     """
 
-    memory_limit: str = attrs.field(default="64MB", kw_only=True)
+    memory_limit: str = attrs.field(default="256MB", kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         require("duckdb", extra="duckdb", user="DuckDBSink")
@@ -62,6 +70,17 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
     @property
     def _time_type(self) -> str:
         return "TIMESTAMP"
+
+    def _write(self, connection: duckdb.DuckDBPyConnection, batch: Batch) -> None:
+        import duckdb
+
+        with suppress(duckdb.OutOfMemoryException):  # somebody is reading just now, and needs it
+            connection.execute("SET memory_limit = ?", [_LEAN])
+        try:
+            super()._write(connection, batch)
+        except _OutOfMemory:
+            connection.execute("SET memory_limit = ?", [self.memory_limit])
+            super()._write(connection, batch)
 
     @contextmanager
     def _connected(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -103,6 +122,8 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
 
         said = f"{self.path}: {' '.join(str(error).split())}"
         match error:
+            case duckdb.Error() if isinstance(error, duckdb.OutOfMemoryException) or "failed to pin" in said:
+                return _OutOfMemory(f"{said}; raise memory_limit= from {self.memory_limit}")
             case duckdb.TransactionException():
                 return SinkUnavailable(f"{said}; another connection wrote the same series: write again")
             case duckdb.ConstraintException() if "Duplicate key" in said:
@@ -112,8 +133,6 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
                 return SinkUnavailable(f"{said}; a file belongs to one process at a time: end the other one")
             case duckdb.IOException():
                 return SinkError(f"{said}; make the file and its folder writable, or name another file")
-            case duckdb.OutOfMemoryException():
-                return SinkError(f"{said}; raise memory_limit= from {self.memory_limit}")
             case duckdb.CatalogException():
                 return SinkError(f"{said}; call prepare() first, it makes what is missing")
             case _:
@@ -173,12 +192,7 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
             connection.unregister("marketfetch_batch")
 
     def _rows(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        table: Table,
-        series: Series,
-        series_id: int,
-        span: Span,
+        self, connection: duckdb.DuckDBPyConnection, table: Table, series: Series, series_id: int, span: Span
     ) -> Columns:
         time = quoted(table.time)
         columns = [f"{quoted(name)}::DOUBLE AS c{place}" for place, name in enumerate(table.columns)]

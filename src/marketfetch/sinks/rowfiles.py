@@ -15,6 +15,9 @@ __all__ = ["decoded", "encoded"]
 
 _TIME = "open_time"
 
+_GROUP = 16_384
+"""Rows encoded and decoded at once, so that only they are in memory twice."""
+
 
 def encoded(rows: Columns, dataset: Dataset) -> bytes:
     """Write rows as a Parquet file; the same rows always make the same bytes.
@@ -31,22 +34,20 @@ def encoded(rows: Columns, dataset: Dataset) -> bytes:
         except pa.ArrowException as error:
             raise SinkError(f"{dataset}.{column.name} counts and must be whole: {error}") from error
 
-    times = pa.array(rows.times.astype("datetime64[ms]")).cast(pa.timestamp("ms", "UTC"))
-    lines = map(array, dataset.columns, rows.values)
-    table = pa.Table.from_arrays([times, *lines], names=[_TIME, *dataset.names])
+    def table(piece: Columns) -> pa.Table:
+        times = pa.array(piece.times.astype("datetime64[ms]")).cast(pa.timestamp("ms", "UTC"))
+        lines = map(array, dataset.columns, piece.values)
+        return pa.Table.from_arrays([times, *lines], names=names)
+
+    names = [_TIME, *dataset.names]
     whole = {_TIME, *(column.name for column in dataset.columns if column.integer)}
+    # Bytes of the same place value side by side: prices that barely move compress to half the size.
+    encodings = {name: "DELTA_BINARY_PACKED" if name in whole else "BYTE_STREAM_SPLIT" for name in names}
+    options: dict[str, Any] = {"compression": "zstd", "use_dictionary": False, "column_encoding": encodings}
     buffer = pa.BufferOutputStream()
-    pq.write_table(
-        table,
-        buffer,
-        compression="zstd",
-        use_dictionary=False,
-        # Bytes of the same place value side by side: prices that barely move compress to half the size.
-        column_encoding={
-            name: "DELTA_BINARY_PACKED" if name in whole else "BYTE_STREAM_SPLIT"
-            for name in table.column_names
-        },
-    )
+    with pq.ParquetWriter(buffer, table(rows.take(slice(0))).schema, **options) as file:
+        for start in range(0, len(rows), _GROUP):
+            file.write_table(table(rows.take(slice(start, start + _GROUP))))
     return buffer.getvalue().to_pybytes()
 
 
@@ -60,12 +61,16 @@ def decoded(content: bytes, dataset: Dataset, name: str) -> Columns:
 
     try:
         with pq.ParquetFile(pa.BufferReader(content)) as file:
-            table = file.read(use_threads=False)
-        times = table.column(_TIME).to_numpy().astype("datetime64[ms]").astype(np.int64)
-        values = np.full((len(dataset.columns), len(times)), np.nan)
-        for line, column in zip(values, dataset.names, strict=True):
-            if column in table.column_names:
-                line[:] = table.column(column).to_numpy()  # NULL becomes NaN
+            times = np.empty(file.metadata.num_rows, np.int64)
+            values = np.full((len(dataset.columns), len(times)), np.nan)
+            stop = 0
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group, use_threads=False)
+                start, stop = stop, stop + table.num_rows
+                times[start:stop] = table.column(_TIME).to_numpy().astype("datetime64[ms]").astype(np.int64)
+                for line, column in zip(values, dataset.names, strict=True):
+                    if column in table.column_names:
+                        line[start:stop] = table.column(column).to_numpy()  # NULL becomes NaN
     except (pa.ArrowException, LookupError) as error:
         raise SinkError(f"{name} is not a file that marketfetch wrote ({error}); move it away") from error
     return Columns(times, values)

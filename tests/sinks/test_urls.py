@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from marketfetch.errors import ConfigurationError
+from marketfetch.sinks.urls import sink_from
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("memory:", "MemorySink(0 series)"),
+        ("duckdb:market.duckdb", "DuckDBSink('market.duckdb')"),
+        ("sqlite:/data/market.db", "SQLiteSink('/data/market.db')"),
+        ("parquet:market", "ParquetSink('market')"),
+        ("postgresql://ann:hunter2@db.example/market", "PostgresSink('postgresql://db.example/market')"),
+        ("postgres://ann:hunter2@db.example/market", "PostgresSink('postgresql://db.example/market')"),
+    ],
+)
+def test_a_scheme_leads_to_its_sink(text: str, shown: str) -> None:
+    assert repr(sink_from(text)) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("market.duckdb", "such as duckdb:market.duckdb"),
+        ("duckbd:market.duckdb", "did you mean 'duckdb'"),
+        ("sqlite:", "write sqlite:PATH"),
+        ("sqlite:///market.db", "write sqlite:market.db"),
+        ("memory:here", "write memory:"),
+        ("sqlite::memory:", "MemorySink"),
+    ],
+)
+def test_what_is_no_place_is_refused_with_a_remedy(text: str, remedy: str) -> None:
+    with pytest.raises(ConfigurationError, match=remedy):
+        sink_from(text)
+
+
+def test_a_misspelled_scheme_does_not_show_the_password() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        sink_from("postgrsql://ann:hunter2@db.example/market")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_sink_of_somebody_else_gets_the_whole_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "theirs.py").write_text(
+        "class Theirs:\n    @classmethod\n    def from_url(cls, text):\n        return text\n"
+    )
+    package = tmp_path / "theirs-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[marketfetch.sinks]\ntheirs = theirs:Theirs\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert str(sink_from("theirs://host/place")) == "theirs://host/place"
+
+
+def test_the_package_of_sinks_loads_nothing_heavy() -> None:
+    heavy = "{'duckdb', 'pyarrow', 'psycopg', 'sqlite3'}"
+    code = f"import sys, marketfetch.sinks; print(sorted({heavy} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
