@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from marketfetch.face.fetching import fetch
     from marketfetch.face.logs import LogListener, log_to_console
     from marketfetch.face.pipeline import Pipeline
-    from marketfetch.face.plugins import exchanges
+    from marketfetch.face.plugins import exchange_names
     from marketfetch.face.progress import progress_to
     from marketfetch.face.tables import Table
     from marketfetch.fetchers.curl import CurlFetcher
@@ -60,7 +60,17 @@ if TYPE_CHECKING:
         without_quote,
     )
     from marketfetch.values.datasets import Column, Dataset
-    from marketfetch.values.events import Event, Listener
+    from marketfetch.values.events import (
+        BatchWritten,
+        Event,
+        Heartbeat,
+        Listener,
+        PageFetched,
+        RequestFailed,
+        RoundPlanned,
+        RunFinished,
+        SymbolUnknown,
+    )
     from marketfetch.values.http import Cost, Egress, LimitPool, Request, Response
     from marketfetch.values.intervals import Interval
     from marketfetch.values.pages import Batch, Columns, Page
@@ -74,6 +84,7 @@ __all__ = [
     "BadSymbol",
     "Banned",
     "Batch",
+    "BatchWritten",
     "Column",
     "Columns",
     "Composite",
@@ -95,6 +106,7 @@ __all__ = [
     "FatalFetchError",
     "FetchError",
     "Fetcher",
+    "Heartbeat",
     "Instrument",
     "Interval",
     "Lease",
@@ -105,6 +117,7 @@ __all__ = [
     "MemorySink",
     "Missing",
     "Page",
+    "PageFetched",
     "PaginationError",
     "Paginator",
     "ParquetSink",
@@ -116,12 +129,15 @@ __all__ = [
     "RateLimitExceeded",
     "Report",
     "Request",
+    "RequestFailed",
     "RequestTimeout",
     "Response",
     "RestrictedLocation",
     "Retries",
     "RetryableError",
     "RotatingProxies",
+    "RoundPlanned",
+    "RunFinished",
     "SQLiteSink",
     "Series",
     "SeriesReport",
@@ -134,12 +150,13 @@ __all__ = [
     "Span",
     "SpanSet",
     "Store",
+    "SymbolUnknown",
     "Table",
     "TableMapping",
     "TimeWindows",
     "TransportError",
     "Writer",
-    "exchanges",
+    "exchange_names",
     "fetch",
     "log_to_console",
     "progress_to",
@@ -159,7 +176,7 @@ _HOMES = {
     "face.fetching": "fetch",
     "face.logs": "LogListener log_to_console",
     "face.pipeline": "Pipeline",
-    "face.plugins": "exchanges",
+    "face.plugins": "exchange_names",
     "face.progress": "progress_to",
     "face.tables": "Table",
     "fetchers.curl": "CurlFetcher",
@@ -167,7 +184,10 @@ _HOMES = {
     "proxies.rotating": "RotatingProxies",
     "sinks": "DuckDBSink MemorySink ParquetSink PostgresSink SQLiteSink TableMapping without_quote",
     "values.datasets": "Column Dataset",
-    "values.events": "Event Listener",
+    "values.events": (
+        "BatchWritten Event Heartbeat Listener PageFetched RequestFailed RoundPlanned RunFinished"
+        " SymbolUnknown"
+    ),
     "values.http": "Cost Egress LimitPool Request Response",
     "values.intervals": "Interval",
     "values.pages": "Batch Columns Page",

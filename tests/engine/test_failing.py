@@ -15,7 +15,7 @@ from marketfetch.errors import ProxyError, RestrictedLocation, SinkError, SinkUn
 from marketfetch.protocols import Writer
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import FaultKind, Faults, GeneratedMarket, LocalProxies, ProxyMode, SimulatedExchange
-from marketfetch.values.events import RequestFailed
+from marketfetch.values.events import BatchWritten, Event, RequestFailed
 from marketfetch.values.pages import Batch
 from marketfetch.values.report import Report
 from tests.support.worlds import World, assert_holds, run
@@ -168,15 +168,25 @@ async def test_a_store_that_refuses_ends_the_run_with_one_error(world: World) ->
 async def test_a_cancelled_run_leaves_nothing_behind_and_can_be_finished(
     world: World, market: GeneratedMarket
 ) -> None:
-    world.exchange.latency = 0.05
-    store = MemorySink()
-    pipeline = world.pipeline(store, symbols=SYMBOLS, end="2026-06-20")
-    with anyio.move_on_after(0.6) as scope:
+    store, scope = MemorySink(), anyio.CancelScope()
+
+    def cancel_once_something_is_stored(event: Event) -> None:
+        if isinstance(event, BatchWritten):
+            scope.cancel()
+
+    world.listeners.append(cancel_once_something_is_stored)
+    pipeline = world.pipeline(store, symbols=SYMBOLS, end="2026-07-01")
+    with scope:
         await pipeline
     assert scope.cancelled_caught
-    assert not pipeline.report().complete
-    report = await world.pipeline(store, symbols=SYMBOLS, end="2026-06-20")
+    stopped = pipeline.report()
+    assert not stopped.complete
+    assert stopped.rows_written > 0
+
+    world.listeners.clear()
+    report = await world.pipeline(store, symbols=SYMBOLS, end="2026-07-01")
     assert report.complete
+    assert report.rows_written < 2 * 30 * 1440
     for line in report.series:
         assert_holds(store, market, line.series, line.wanted)
 

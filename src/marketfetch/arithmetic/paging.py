@@ -2,8 +2,8 @@
 
 One rule decides about absence, for every exchange: *absence is believed when it is said twice*. A moment
 without a row in an answer is denied; a moment denied by two answers is confirmed empty. What lies beyond
-the last row of a window's page is not denied by it: a server may cap lower than it documents, and a short
-page is never taken for the end. A chain believes a short page once, and asks for the rest once more.
+the last row of a page is not denied by it: a server may cap lower than it documents, and a short page is
+never taken for the end.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class Cursor:
         follow = tuple(_again(part, leap, denied=part.denied | doubt, strikes=part.strikes))
         if rest[0] < rest[1]:
             left = Span(*rest)
-            denied = SpanSet.of(left) if short and not page.stray else SpanSet()
+            denied = part.denied & SpanSet.of(left)
             follow = (*follow, attrs.evolve(part, span=left, denied=denied, cursor=page.cursor))
         return Settlement(SpanSet.of(seen) - unusable - leap, SpanSet(), (*again, *follow), lost, reason)
 

@@ -25,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["coverage", "--to", "nowhere:market"])
     2
     """
+    # This process is ours, and Arrow's own allocator would keep tens of megabytes that it does not need.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     try:
         # Not at the top: it takes half a second, in which Ctrl-C must not end in a traceback.
         from marketfetch.face.commands import perform

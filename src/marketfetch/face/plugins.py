@@ -7,15 +7,15 @@ from importlib.metadata import entry_points
 from marketfetch.errors import AdapterError, unknown
 from marketfetch.exchange import Exchange
 
-__all__ = ["exchange_from", "exchanges"]
+__all__ = ["exchange_from", "exchange_names"]
 
 _GROUP = "marketfetch.exchanges"
 
 
-def exchanges() -> list[str]:
+def exchange_names() -> list[str]:
     """Return the names of all exchanges installed, sorted.
 
-    >>> "binance-usdm" in exchanges()
+    >>> "binance-usdm" in exchange_names()
     True
     """
     return sorted(entry_points(group=_GROUP).names)
@@ -31,7 +31,7 @@ def exchange_from(exchange: str | Exchange, base_url: str | None = None) -> Exch
         return exchange if base_url is None else type(exchange)(base_url)
     found = list(entry_points(group=_GROUP, name=exchange))
     if not found:
-        raise unknown("exchange", exchange, exchanges())
+        raise unknown("exchange", exchange, exchange_names())
     kind = found[0].load()
     if not (isinstance(kind, type) and issubclass(kind, Exchange)):
         raise AdapterError(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 __all__ = ["alone_in", "make_folder", "replace_file"]
 
 
-def replace_file(file: Path, content: bytes) -> None:
+def replace_file(file: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file aside and put it in the place of the old one, durably; raises OSError.
 
     A crash leaves the old file or the new one. What it may leave aside has a fixed name, so that the next
@@ -19,7 +20,7 @@ def replace_file(file: Path, content: bytes) -> None:
     """
     aside = file.with_name(f".{file.name}.aside")
     with aside.open("wb") as handle:
-        handle.write(content)
+        write(handle)
         handle.flush()
         os.fsync(handle.fileno())
     aside.replace(file)

@@ -25,11 +25,11 @@ from marketfetch.values.spans import Span
 
 __all__ = ["EmbeddedStore"]
 
-C = TypeVar("C", bound=Connection)
+_C = TypeVar("_C", bound=Connection)
 
 
 @attrs.frozen(repr=False)
-class EmbeddedStore(ABC, Generic[C]):
+class EmbeddedStore(ABC, Generic[_C]):
     """A store in one file, opened anew for every call and by every writer; what DuckDB and SQLite share.
 
     A subclass says how to open the file, how its errors read, and how rows are merged and read.
@@ -113,11 +113,11 @@ class EmbeddedStore(ABC, Generic[C]):
         """The SQL type of `open_time` in our own tables."""
 
     @abstractmethod
-    def _connected(self) -> AbstractContextManager[C]:
+    def _connected(self) -> AbstractContextManager[_C]:
         """Open the file and close it again; raises SinkError."""
 
     @abstractmethod
-    def _transaction(self, connection: C) -> AbstractContextManager[None]:
+    def _transaction(self, connection: _C) -> AbstractContextManager[None]:
         """Commit what the block does, or undo it; raises SinkError for what the driver raises."""
 
     @abstractmethod
@@ -125,15 +125,15 @@ class EmbeddedStore(ABC, Generic[C]):
         """Raise SinkError for what the driver raises in the block."""
 
     @abstractmethod
-    def _types(self, connection: C, name: str) -> dict[str, str]:
+    def _types(self, connection: _C, name: str) -> dict[str, str]:
         """Return the type of each column of a table or view; nothing if there is none of that name."""
 
     @abstractmethod
-    def _required(self, connection: C, name: str) -> set[str]:
+    def _required(self, connection: _C, name: str) -> set[str]:
         """Return the columns of a table that must not be NULL and have no default."""
 
     @abstractmethod
-    def _is_view(self, connection: C, name: str) -> bool:
+    def _is_view(self, connection: _C, name: str) -> bool:
         """Tell whether a name is that of a view."""
 
     @abstractmethod
@@ -145,15 +145,15 @@ class EmbeddedStore(ABC, Generic[C]):
         """Write the expression by which a view shows `r.open_time`."""
 
     @abstractmethod
-    def _check(self, connection: C, table: Table) -> None:
+    def _check(self, connection: _C, table: Table) -> None:
         """Raise ConfigurationError if rows cannot be merged into a table of the user's."""
 
     @abstractmethod
-    def _merge(self, connection: C, table: Table, labels: Sequence[int | str | None], rows: Columns) -> None:
+    def _merge(self, connection: _C, table: Table, labels: Sequence[int | str | None], rows: Columns) -> None:
         """Merge sorted rows of a series into a table."""
 
     @abstractmethod
-    def _rows(self, connection: C, table: Table, series: Series, series_id: int, span: Span) -> Columns:
+    def _rows(self, connection: _C, table: Table, series: Series, series_id: int, span: Span) -> Columns:
         """Read the rows of a series."""
 
     @property
@@ -165,7 +165,7 @@ class EmbeddedStore(ABC, Generic[C]):
             return {} if connection is None else dict(self._ledger.all(connection))
 
     @contextmanager
-    def _reading(self) -> Iterator[C | None]:
+    def _reading(self) -> Iterator[_C | None]:
         """Open the file, without waiting for writers; None where nothing was prepared, nor is it now."""
         if not os.path.exists(self.path):  # noqa: PTH110  # as in prepare
             yield None
@@ -173,7 +173,7 @@ class EmbeddedStore(ABC, Generic[C]):
         with self._connected() as connection, self._translated():
             yield connection if self._types(connection, f"{PREFIX}coverage") else None
 
-    def _write(self, connection: C, batch: Batch) -> None:
+    def _write(self, connection: _C, batch: Batch) -> None:
         rows = Columns.join([batch.columns])
         with self._transaction(connection):
             series_id = self._ledger.add(connection, batch.series, batch.coverage)
@@ -181,12 +181,12 @@ class EmbeddedStore(ABC, Generic[C]):
                 table = self._table(connection, batch.series.dataset)
                 self._merge(connection, table, table.values(batch.series, series_id), rows)
 
-    def _table(self, connection: C, dataset: Dataset) -> Table:
+    def _table(self, connection: _C, dataset: Dataset) -> Table:
         if self.table is None:
             return own(dataset, self._time_type)
         return mapped(self.table, dataset, self._types(connection, self.table.table))
 
-    def _prepare_mapped(self, connection: C, table: Table, dataset: Dataset) -> None:
+    def _prepare_mapped(self, connection: _C, table: Table, dataset: Dataset) -> None:
         lacking = self._required(connection, table.name) - {*table.key, *table.columns}
         if lacking:
             raise ConfigurationError(
@@ -195,7 +195,7 @@ class EmbeddedStore(ABC, Generic[C]):
             )
         self._check(connection, table)
 
-    def _prepare_own(self, connection: C, table: Table) -> None:
+    def _prepare_own(self, connection: _C, table: Table) -> None:
         found = self._types(connection, table.name)
         if not found:
             columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in table.types.items())
@@ -205,7 +205,7 @@ class EmbeddedStore(ABC, Generic[C]):
                 connection.execute(f"ALTER TABLE {table.name} ADD COLUMN {quoted(name)} {table.types[name]}")
         self._prepare_view(connection, table)
 
-    def _prepare_view(self, connection: C, table: Table) -> None:
+    def _prepare_view(self, connection: _C, table: Table) -> None:
         view = table.name.removeprefix(PREFIX)
         wanted = ["exchange", "symbol", "interval", "open_time", *table.columns]
         found = set(self._types(connection, view))

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from urllib.parse import quote
@@ -19,7 +20,7 @@ from marketfetch.protocols import Writer
 from marketfetch.sinks.durable import alone_in, make_folder, replace_file
 from marketfetch.sinks.merging import merge, same
 from marketfetch.sinks.places import file_path, place, require
-from marketfetch.sinks.rowfiles import decoded, encoded
+from marketfetch.sinks.rowfiles import read_rows, write_rows
 from marketfetch.values.datasets import Dataset, datasets
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Batch, Columns
@@ -140,10 +141,11 @@ class ParquetSink:
                 held = _rows(file, dataset)
                 merged = merge([held, rows], dataset)
                 if not same(held, merged):
-                    replace_file(file, encoded(merged, dataset))
+                    replace_file(file, partial(write_rows, merged, dataset))
             # Last: what a crash leaves out of it is fetched once more, and changes no row.
             if known | batch.coverage != known:
-                replace_file(home / _LEDGER, _dumped(batch.series, known | batch.coverage))
+                text = _dumped(batch.series, known | batch.coverage)
+                replace_file(home / _LEDGER, lambda file: file.write(text))
 
     def __repr__(self) -> str:
         return f"ParquetSink({str(self.folder)!r})"
@@ -191,10 +193,10 @@ def _period(file: Path, unit: str) -> Span:
 
 def _rows(file: Path, dataset: Dataset) -> Columns:
     try:
-        content = file.read_bytes()
+        with file.open("rb") as source:
+            return read_rows(source, dataset, str(file))
     except FileNotFoundError:
         return Columns.empty(dataset)
-    return decoded(content, dataset, str(file))
 
 
 def _names(series: Series) -> _Names:

@@ -16,6 +16,7 @@ from marketfetch.values.intervals import Interval
 __all__ = [
     "INTERVALS",
     "NEVER",
+    "Answer",
     "Route",
     "answer_with",
     "illegal",

@@ -7,7 +7,7 @@ from typing import Literal
 
 import attrs
 
-__all__ = ["Charge", "LimitRules", "Pool", "RateLimiter", "Verdict", "kline_weight"]
+__all__ = ["Charge", "LimitRules", "Pool", "RateLimiter", "Tiers", "Verdict", "kline_weight"]
 
 Tiers = Literal["documented", "measured"]
 

@@ -16,7 +16,7 @@ from marketfetch.testing.text import Column, Decimals, write_rows
 from marketfetch.testing.venue import Refused, integer
 from marketfetch.values.intervals import EVENT, Interval
 
-__all__ = ["Okx"]
+__all__ = ["Answer", "Okx"]
 
 _HOUR = 3_600_000
 _DAY = 24 * _HOUR

@@ -16,7 +16,7 @@ import httptools
 from marketfetch.testing.delivery import End, Script
 from marketfetch.testing.messages import Request
 
-__all__ = ["HttpServer", "reset"]
+__all__ = ["Handler", "HttpServer", "reset"]
 
 Handler = Callable[[Request], Script]
 

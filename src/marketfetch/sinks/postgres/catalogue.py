@@ -9,7 +9,7 @@ from psycopg.sql import Identifier
 
 from marketfetch.sinks.postgres.session import Connection
 
-__all__ = ["Found", "Index", "find", "known_tables"]
+__all__ = ["Attribute", "Found", "Index", "find", "known_tables"]
 
 
 @attrs.frozen
