@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from marketfetch.engine.query import Query, Settings
@@ -17,7 +19,9 @@ SYMBOLS = [f"C{number}USDT" for number in range(10)]
 
 
 @pytest.mark.parametrize("tiers", ["documented", "measured"])
-def test_four_equal_egresses_share_the_weight_and_nobody_is_refused(tiers: str) -> None:
+def test_four_equal_egresses_share_the_weight_and_nobody_is_refused(
+    tiers: Literal["documented", "measured"],
+) -> None:
     options = SimulatorOptions(limits=LimitRules(tiers=tiers), latency=0.005)
     with (
         SimulatedExchange(GeneratedMarket(SYMBOLS, seed=2), options) as exchange,

@@ -195,7 +195,7 @@ async def test_leaving_the_iteration_early_stops_the_run(world: World) -> None:
     world.exchange.latency = 0.02
     batches = aiter(world.pipeline(None, symbols=SYMBOLS, end="2026-08-01"))
     await anext(batches)
-    await batches.aclose()  # type: ignore[attr-defined]  # an asynchronous generator
+    await batches.aclose()
     # What was in flight may still arrive; the hundred pages after it are not asked for.
     asked = world.exchange.record.total
     await anyio.sleep(0.2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from marketfetch.engine.query import Settings
@@ -167,7 +168,7 @@ def test_composites_follow_from_their_members_only_where_all_have_the_candle() -
     found = store.read(series("MT"), day)
     members = [truth(market, series(symbol), Span(late.listed_at, day.end)) for symbol in composite.members]
     assert (found.times == members[0].times).all()
-    total = sum(member.values for member in members)
+    total = np.sum([member.values for member in members], axis=0)
     assert (found.values[:4] == total[:4] / 3).all()
     assert (found.values[4] == total[4]).all()
     assert report.complete

@@ -6,9 +6,10 @@ size, so that the largest is always the best.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
-from marketfetch.adapter import Cost, Instrument, LimitPool, expecting
+from marketfetch.adapter import Cost, Endpoint, Instrument, LimitPool, expecting
 from marketfetch.exchanges.binance import BinanceExchange, Klines, same_names
 
 __all__ = ["BinanceSpot", "Ohlcv"]
@@ -41,7 +42,7 @@ class BinanceSpot(BinanceExchange):
     prefix = "/api/v3"
     weight = _WEIGHT
     listing_weight = 20
-    endpoints = (Ohlcv,)
+    endpoints: ClassVar[Sequence[type[Endpoint]]] = (Ohlcv,)
 
     def decode_listing(self, body: bytes) -> Iterable[Instrument]:
         """Read the symbols; spot does not say when they were listed."""

@@ -6,7 +6,7 @@ for funding; 1000 calls in five minutes for `/futures/data`. The latter two send
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from marketfetch.adapter import (
@@ -211,7 +211,7 @@ class BinanceUsdm(BinanceExchange):
     prefix = "/fapi/v1"
     weight = _WEIGHT
     listing_weight = 1
-    endpoints = (
+    endpoints: ClassVar[Sequence[type[Endpoint]]] = (
         Ohlcv,
         PremiumIndex,
         MarkPrice,

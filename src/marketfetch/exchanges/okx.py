@@ -7,7 +7,7 @@ hours and more are aligned to UTC+8 unless their name ends in `utc`; only those 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from marketfetch.adapter import (
     BadRequest,
@@ -122,7 +122,7 @@ class Okx(Exchange):
 
     name = "okx"
     default_url = "https://www.okx.com"
-    endpoints = (Ohlcv, FundingRate)
+    endpoints: ClassVar[Sequence[type[Endpoint]]] = (Ohlcv, FundingRate)
 
     def check(self, response: Response) -> None:
         """Raise by the `code` of the envelope, which HTTP 200 may hide: www.okx.com/docs-v5, "Error Code"."""
