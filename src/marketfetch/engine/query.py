@@ -62,7 +62,9 @@ class Query:
     """
 
     symbols: tuple[str, ...] | Everything = attrs.field(converter=_symbols, kw_only=True)
-    datasets: tuple[Dataset, ...] = attrs.field(default="ohlcv", converter=_datasets, kw_only=True)
+    datasets: tuple[Dataset, ...] = attrs.field(
+        default=(Dataset.parse("ohlcv"),), converter=_datasets, kw_only=True
+    )
     interval: Interval = attrs.field(default=Interval.parse("1m"), converter=_interval, kw_only=True)
     start: Moment = attrs.field(kw_only=True)
     end: Moment = attrs.field(default="now", kw_only=True)
