@@ -99,15 +99,18 @@ class Pipeline:
 
         # A task, not a task group: a generator may be closed from another task than the one it began in.
         task = asyncio.create_task(run())
-        try:
-            with receive:
+        with receive:
+            try:
                 async for batch in receive:
                     yield batch
-            await task
-        finally:
-            task.cancel()
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait([task])
+                await task
+            finally:
+                # Only then is the stream closed: a run that is stopping may still hand a batch over.
+                task.cancel()
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait([task])
+                if not task.cancelled():
+                    task.exception()  # the reader who left early is not interested, and asyncio shall know
 
     def _emit(self, event: Event) -> None:
         for listener in self._listeners:
