@@ -129,6 +129,8 @@ class Exchange:
     def __init__(self, base_url: str | None = None) -> None:
         url = (base_url or self.default_url).rstrip("/")
         parts = urlsplit(url)
+        if parts.username or parts.password:
+            raise ConfigurationError("base_url: credentials have no place in it; public endpoints need none")
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ConfigurationError(
                 f"base_url: {url!r} is not an http(s) URL; write {self.default_url!r} or like it"

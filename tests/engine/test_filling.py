@@ -105,9 +105,8 @@ async def test_the_seam_is_not_binance_shaped(
     assert report.complete
     line = report.series[0]
     found, expected = store.read(line.series, line.wanted), truth(market, line.series, line.wanted, "BTCUSDT")
-    assert_same(found.take(slice(None)), found)
     assert (found.times == expected.times).all()
-    assert (found.values[:4] == expected.values[:4]).all()
+    assert (found.values[:5] == expected.values[:5]).all()
 
 
 async def test_unified_symbols_mean_the_same_series(world: World) -> None:
@@ -124,16 +123,16 @@ async def test_an_unknown_symbol_does_not_stop_the_others(world: World) -> None:
     assert unknown.missing[0].reason == report.unknown["ETHUSD"]
 
 
-@pytest.mark.parametrize("skew", [-3000, 0, 3000])
+@pytest.mark.parametrize("skew", [-9000, 0, 3000])
 def test_the_unfinished_candle_is_left_out_by_the_servers_clock(skew: int) -> None:
     midnight = moment("now", "2026-06-02", 0)
-    options = SimulatorOptions(now=lambda: midnight + 1000, clock_skew=skew)
+    options = SimulatorOptions(now=lambda: midnight + 5000, clock_skew=skew)
     with SimulatedExchange(GeneratedMarket(SYMBOLS, seed=3), options) as exchange:
         world, store = World(exchange), MemorySink()
         pipeline = world.pipeline(store, start="2026-06-01", end="2026-06-02")
         report = run(pipeline)
-    # Three seconds ahead or not, the candle of 23:59 has closed; three behind it has not.
-    assert report.series[0].rows == (1439 if skew < -1000 else 1440)
+    # Ahead or not, the candle of 23:59 has closed; by a clock that is nine seconds behind it has not.
+    assert report.series[0].rows == (1439 if skew < 0 else 1440)
 
 
 def test_a_run_up_to_now_catches_up_with_what_closes_meanwhile(market: GeneratedMarket) -> None:

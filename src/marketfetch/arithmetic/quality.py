@@ -70,7 +70,8 @@ def inspect(decoded: Decoded, part: Slice) -> Page:
     unique = Columns.join([kept])
     if duplicates := len(kept) - len(unique):
         rejected["duplicate"] = duplicates
-    spoiled = interval.cover(np.unique(times[fit & ~good])) - interval.cover(unique.times)
+    # A row off the grid denies nothing, either: the whole of the exchange's grid may be another one.
+    spoiled = interval.cells(times[inside & ~good]) - interval.cover(unique.times)
     if decoded.undecodable:
         # Which moments the broken rows stood for is unknown: nothing may be called absent.
         spoiled |= SpanSet.of(span) - interval.cover(unique.times)

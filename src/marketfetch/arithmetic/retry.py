@@ -31,7 +31,7 @@ def retry_after(headers: Mapping[str, str], now: int) -> float | None:
     30.0
     """
     text = headers.get("retry-after", "").strip()
-    if text.isdecimal():
+    if text.isdecimal() and len(text) < 10:
         return float(text)
     until = http_date(text) if text else None
     if until is None:

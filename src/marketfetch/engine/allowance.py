@@ -12,7 +12,7 @@ __all__ = ["Allowance"]
 class Allowance:
     """Rows that may be in memory, from being asked for until they are durable.
 
-    One task takes, others give back. Something larger than the whole allowance gets it when nothing else is
+    Any task may take or give back. Something larger than the whole allowance gets it when nothing else is
     held, so that nothing waits for ever.
     """
 
@@ -23,7 +23,8 @@ class Allowance:
     async def take(self, rows: int) -> None:
         """Wait until so many rows may be held, and hold them."""
         while self.held and self.held + rows > self.limit:
-            self._freed = anyio.Event()
+            if self._freed is None:
+                self._freed = anyio.Event()
             await self._freed.wait()
         self.held += rows
 
@@ -32,3 +33,4 @@ class Allowance:
         self.held -= rows
         if self._freed is not None:
             self._freed.set()
+            self._freed = None

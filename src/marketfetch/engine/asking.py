@@ -10,6 +10,7 @@ from typing import TypeVar
 import anyio
 import attrs
 
+from marketfetch.arithmetic.decoding import expecting
 from marketfetch.engine.account import Books
 from marketfetch.engine.query import Settings
 from marketfetch.errors import Banned, FetchError, RateLimitExceeded, RequestTimeout, RetryableError
@@ -67,8 +68,9 @@ class Asker:
             try:
                 response = await self._fetch(request, lease.egress)
                 lease.answered(response)
-                self.exchange.check(response)
-                return read(response), lease.egress.name
+                with expecting(f"an answer as {request.path} gives it"):
+                    self.exchange.check(response)
+                    return read(response), lease.egress.name
             except FetchError as error:
                 error.egress = lease.egress.name
                 lease.failed(error)

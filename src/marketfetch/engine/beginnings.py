@@ -11,10 +11,10 @@ from anyio import CapacityLimiter
 from marketfetch.engine.account import Account
 from marketfetch.engine.asking import Asker
 from marketfetch.engine.lanes import Lanes
-from marketfetch.errors import FetchError
+from marketfetch.errors import FetchError, RestrictedLocation
 from marketfetch.values.http import Request, Response
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.series import Coverage, Instrument, Series, Slice
+from marketfetch.values.series import Coverage, Instrument, Slice
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["Beginnings"]
@@ -46,37 +46,48 @@ class Beginnings:
 
     async def _end(self, account: Account, instrument: Instrument) -> None:
         hull, gone = account.missing.hull, instrument.delisted_at
+        if hull is None or gone is None:
+            return
         # A day of grace: the last rows come in after the announced hour.
-        if hull is not None and gone is not None and gone + _DAY < hull.end:
-            await self._nothing_in(
-                account, Span(max(hull.start, account.series.interval.ceil(gone + _DAY)), hull.end)
-            )
+        end = max(hull.start, account.series.interval.ceil(gone + _DAY))
+        if end < hull.end:
+            await self._nothing_in(account, Span(end, hull.end))
 
     async def _beginning(self, account: Account, instrument: Instrument) -> None:
         series, hull, listed = account.series, account.missing.hull, instrument.listed_at
         if hull is None or (listed is not None and listed <= hull.start):
             return
-        request = self.asker.exchange.endpoint(series.dataset).first(series, hull.start)
+        if any(span.start < hull.start for span in account.known.present):
+            return  # it has begun before
+        endpoint = self.asker.exchange.endpoint(series.dataset)
+        request = endpoint.first(series, hull.start)
         if request is None:
             return
-        # Absence is believed when it is said twice.
-        first, again = [await self._first_row(request, series) for _ in range(2)]
-        if first is not None and first == again and first > hull.start:
-            await self._nothing_in(account, Span(hull.start, min(first, hull.end)))
+        times = await self._times(account, request)
+        first = min(times, default=hull.start)
+        if first <= hull.start or first != series.interval.floor(first):
+            return
+        before = Span(hull.start, min(first, hull.end))
+        # Absence is believed when it is said twice, and in answer to another question.
+        if await self._times(account, endpoint.request(Slice(series, before, rows=1))) == []:
+            await self._nothing_in(account, before)
 
-    async def _first_row(self, request: Request, series: Series) -> int | None:
-        """Return the open time of the oldest row there is; None if that cannot be told."""
+    async def _times(self, account: Account, request: Request) -> list[int]:
+        """Return the times of an answer's rows; `[0]`, which means nothing, for one that cannot be used."""
+        series = account.series
         endpoint = self.asker.exchange.endpoint(series.dataset)
 
-        def read(response: Response) -> int | None:
-            times = endpoint.decode(response.body, Slice(series, Span(0, 1), rows=1)).columns.times
-            return int(times.min()) if len(times) else None
+        def read(response: Response) -> list[int]:
+            decoded = endpoint.decode(response.body, Slice(series, Span(0, 1), rows=1))
+            return [*decoded.columns.times.tolist(), *[0] * decoded.undecodable]
 
         try:
-            first, _ = await self.asker.ask(request, read)
+            times, _ = await self.asker.ask(request, read)
+        except RestrictedLocation:
+            raise
         except FetchError:
-            return None  # the pages themselves will say what is wrong
-        return first
+            return [0]  # the pages themselves will say what is wrong
+        return times
 
     async def _nothing_in(self, account: Account, span: Span) -> None:
         empty = SpanSet.of(span) & account.missing

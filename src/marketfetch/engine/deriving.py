@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from marketfetch.arithmetic.composite import combine, known_together
+from marketfetch.engine.lanes import write_patiently
+from marketfetch.engine.query import Settings
 from marketfetch.protocols import Store
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Coverage, Series
@@ -27,7 +29,7 @@ class Derivation:
 def derive(
     store: Store,
     derivations: Sequence[Derivation],
-    batch_rows: int,
+    settings: Settings,
     done: Callable[[Batch], None],
 ) -> None:
     """Compute and write what is missing of composite series: wanted − covered, read, combine, write."""
@@ -36,12 +38,12 @@ def derive(
             held = store.coverage((derivation.series, *derivation.members))
             known = known_together([held[member] for member in derivation.members])
             computable = (derivation.wanted & known.covered) - held[derivation.series].covered
-            for span in _steps(derivation.series, computable, batch_rows):
+            for span in _steps(derivation.series, computable, settings.batch_rows):
                 members = [store.read(member, span) for member in derivation.members]
                 columns = combine(members, derivation.series.dataset)
                 covered = SpanSet.of(span)
                 batch = Batch(derivation.series, columns, Coverage(covered, known.empty & covered))
-                write(batch)
+                write_patiently(write, batch, settings.retries)
                 done(batch)
 
 

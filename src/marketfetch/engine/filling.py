@@ -16,12 +16,14 @@ from marketfetch.engine.allowance import Allowance
 from marketfetch.engine.asking import Asker
 from marketfetch.engine.gathering import Gatherer
 from marketfetch.engine.lanes import Lanes
+from marketfetch.engine.wanting import hold_back, within_reach
 from marketfetch.errors import BadSymbol, FetchError, PaginationError, RestrictedLocation
 from marketfetch.values.events import PageFetched
 from marketfetch.values.http import Response
 from marketfetch.values.pages import Batch, Page
 from marketfetch.values.series import Slice
 from marketfetch.values.spans import SpanSet
+from marketfetch.values.times import Clock
 
 __all__ = ["Filling"]
 
@@ -34,14 +36,32 @@ class Filling:
     lanes: Lanes
     books: Books
     allowance: Allowance
+    now: Clock
+    """The server's time, UTC milliseconds."""
 
     async def fill(self, gaps: Sequence[Gap]) -> None:
-        """Fetch one round's gaps and hand all batches over to the lanes."""
+        """Fetch one round's gaps and hand all batches over to the lanes.
+
+        Each limit pool has workers of its own: those who wait for a slow one do not keep a fast one idle.
+        """
+        settings, pools = self.asker.settings, self._by_pool(gaps)
+        # What is in flight must fit beside what is being written, or requests would wait for the store.
+        in_flight = settings.concurrency * sum(max(gap.page_size for gap in some) for some in pools)
+        self.allowance.limit = in_flight + settings.batch_rows * (len(self.lanes) + 1)
+        async with anyio.create_task_group() as group:
+            for some in pools:
+                group.start_soon(self._fill_from_one_pool, some)
+
+    def _by_pool(self, gaps: Sequence[Gap]) -> Sequence[list[Gap]]:
+        pools: dict[str, list[Gap]] = {}
+        for gap in gaps:
+            cost = self.asker.exchange.endpoint(gap.series.dataset).cost(gap.page_size)
+            pools.setdefault(cost.pool.name, []).append(gap)
+        return list(pools.values())
+
+    async def _fill_from_one_pool(self, gaps: Sequence[Gap]) -> None:
         settings = self.asker.settings
         gatherer = Gatherer(settings.batch_rows)
-        # What is in flight must fit beside what is being written, or requests would wait for the store.
-        in_flight = settings.concurrency * max(gap.page_size for gap in gaps)
-        self.allowance.limit = in_flight + settings.batch_rows * (len(self.lanes) + 1)
         send, receive = create_memory_object_stream[Slice]()
         async with anyio.create_task_group() as group:
             group.start_soon(self._hand_out, gaps, gatherer, send)
@@ -82,11 +102,16 @@ class Filling:
     async def _see_to(self, part: Slice, gatherer: Gatherer) -> tuple[Batch | None, Sequence[Slice]]:
         """Ask for one slice; returns a batch if one became ready, and the slices it leaves over."""
         account = self.books.accounts[part.series]
+        endpoint = self.asker.exchange.endpoint(part.series.dataset)
         if account.failed is not None:
             return None, ()
+        reachable = within_reach(account, endpoint, part, self.now())
+        if reachable is None:
+            return None, ()
+        part = reachable
         try:
             page = await self._page(part)
-            settlement = self.asker.exchange.endpoint(part.series.dataset).paginator.settle(part, page)
+            settlement = hold_back(endpoint.paginator.settle(part, page), part.series, self.now())
         except RestrictedLocation:
             raise
         except BadSymbol as error:

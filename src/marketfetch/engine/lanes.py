@@ -30,7 +30,7 @@ from marketfetch.protocols import Sink, Writer
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Series
 
-__all__ = ["Done", "Lanes", "open_lanes"]
+__all__ = ["Done", "Lanes", "open_lanes", "write_patiently"]
 
 Done = Callable[[Batch], Coroutine[Any, Any, None]]
 """Called on the event loop for every batch that became durable; the lane goes on when it returns."""
@@ -97,11 +97,11 @@ def _write_all(
                 batch = from_thread.run(receive.receive)
             except EndOfStream:
                 return
-            _write(write, batch, retries)
+            write_patiently(write, batch, retries)
             from_thread.run(done, batch)
 
 
-def _write(write: Writer, batch: Batch, retries: Retries) -> None:
+def write_patiently(write: Writer, batch: Batch, retries: Retries) -> None:
     """Write one batch; a store that is away for a moment is asked again, since merging is idempotent."""
     chance = random.Random(batch.rows)  # noqa: S311  # spreads waits, guards nothing
     for attempt in range(1, retries.attempts):

@@ -13,7 +13,7 @@ from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
 from marketfetch.values.series import Composite
 from marketfetch.values.spans import Span
-from marketfetch.values.times import Clock, Moment, check_order, moment, wall_clock
+from marketfetch.values.times import Clock, Moment, check_order, moment, steady_clock
 
 __all__ = ["Everything", "Query", "Settings"]
 
@@ -95,6 +95,8 @@ class Query:
     def _check_composites(self) -> None:
         if self.composites and "ohlcv" not in {dataset.name for dataset in self.datasets}:
             raise ConfigurationError("composites: are made of ohlcv; add it to the datasets")
+        if len({composite.symbol for composite in self.composites}) != len(self.composites):
+            raise ConfigurationError("composites: two of them have the same name; rename one")
         for composite in self.composites:
             name, members = composite.symbol, composite.members
             if len(members) < 2 or len(set(members)) != len(members):
@@ -119,4 +121,4 @@ class Settings:
     deadline: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
     heartbeat: float = attrs.field(default=10.0, validator=attrs.validators.gt(0))
     catch_ups: int = attrs.field(default=20, validator=attrs.validators.ge(1))
-    clock: Clock = attrs.field(default=wall_clock, repr=False)
+    clock: Clock = attrs.field(factory=steady_clock, repr=False)

@@ -131,7 +131,7 @@ class Run:
 
     def _aim(self) -> None:
         """Set what is wanted, by the server's time."""
-        now = self._job.settings.clock() + self._time.offset
+        now = self._now()
         span = self._job.query.span(now)
         if self._span is not None:
             # "20d" ago was 20 days before the run began; only a wanted "now" moves on.
@@ -140,6 +140,10 @@ class Run:
         self._span = span
         for account in self._books.accounts.values():
             aim(account, self._job.exchange.endpoint(account.series.dataset), span, now)
+
+    def _now(self) -> int:
+        """The server's time, UTC milliseconds."""
+        return self._job.settings.clock() + self._time.offset
 
     def _gaps(self) -> list[Gap]:
         egresses = max(1, len(self._job.pool.statistics()))
@@ -165,7 +169,7 @@ class Run:
     async def _rounds(self, asker: Asker, lanes: Lanes) -> None:
         self._aim()
         await Beginnings(asker, lanes, self._roll.instruments).find(self._roll.fetched)
-        filling = Filling(asker, lanes, self._books, self._allowance)
+        filling = Filling(asker, lanes, self._books, self._allowance, self._now)
         for number in range(1, self._job.settings.catch_ups + 1):
             gaps = self._gaps()
             if not gaps:
@@ -174,7 +178,8 @@ class Run:
             self._books.rows_planned += rows
             self._job.emit(RoundPlanned(number, len(gaps), rows))
             await filling.fill(gaps)
-            self._aim()
+            if number < self._job.settings.catch_ups:
+                self._aim()
 
     async def _derive(self) -> None:
         """Compute composite series from the store."""
@@ -191,7 +196,7 @@ class Run:
             from_thread.check_cancelled()
             from_thread.run(self._durable, batch)
 
-        await to_thread.run_sync(derive, store, derivations, self._job.settings.batch_rows, done)
+        await to_thread.run_sync(derive, store, derivations, self._job.settings, done)
 
     async def _durable(self, batch: Batch) -> None:
         self._books.accounts[batch.series].written(batch)

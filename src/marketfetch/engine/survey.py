@@ -12,6 +12,7 @@ from marketfetch.engine.account import Account, Books
 from marketfetch.engine.asking import Asker
 from marketfetch.engine.query import Everything, Query
 from marketfetch.engine.symbols import Listing
+from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.exchange import Exchange
 from marketfetch.protocols import Sink, Store
 from marketfetch.values.events import Listener, SymbolUnknown
@@ -24,7 +25,7 @@ __all__ = ["Enrolment", "Roll", "ServerTime", "ask_listing", "ask_time"]
 
 @attrs.frozen
 class ServerTime:
-    """How far the server's clock is ahead of ours (ms), and how long a small reply takes (seconds)."""
+    """How far the server's clock is ahead of ours (ms, at least), and the seconds a small reply takes."""
 
     offset: int = 0
     latency: float = 0.1
@@ -47,10 +48,10 @@ async def ask_time(asker: Asker) -> ServerTime:
         return ServerTime()
 
     def read(response: Response) -> ServerTime:
-        took = response.received_at - response.sent_at
-        # The server read its clock half-way, as far as anybody can tell.
-        offset = exchange.decode_time(response.body) - (asker.settings.clock() - took // 2)
-        return ServerTime(offset, took / 1000)
+        # The server read its clock at some moment before now. Taking that for now is behind the truth by a
+        # reply's way, and never ahead of it: a candle that is still forming must not be taken for closed.
+        offset = exchange.decode_time(response.body) - asker.settings.clock()
+        return ServerTime(offset, (response.received_at - response.sent_at) / 1000)
 
     server_time, _ = await asker.ask(request, read)
     return server_time
@@ -92,13 +93,14 @@ class Enrolment:
             instruments[instrument.symbol] = instrument
             return instrument.symbol
 
-        names = listing.all(query.symbols) if isinstance(query.symbols, Everything) else query.symbols
+        names = self._all(listing, query.symbols) if isinstance(query.symbols, Everything) else query.symbols
         wanted = [self._series(dataset.name, spell(name)) for dataset in query.datasets for name in names]
         members = [
             tuple(self._series("ohlcv", spell(name)) for name in each.members) for each in query.composites
         ]
         derived = [self._series("ohlcv", composite.symbol) for composite in query.composites]
 
+        self._check_composites(listing, members)
         fetched = dict.fromkeys((*wanted, *chain.from_iterable(members)))
         held = await self._held((*fetched, *derived))
         books.accounts = {line: Account(line, SpanSet(), known, known) for line, known in held.items()}
@@ -106,6 +108,22 @@ class Enrolment:
             books.accounts[series].failed = books.unknown.get(series.symbol)
         composites = [(books.accounts[line], sources) for line, sources in zip(derived, members, strict=True)]
         return Roll([books.accounts[series] for series in fetched], composites, instruments)
+
+    def _all(self, listing: Listing, wanted: Everything) -> list[str]:
+        names = listing.all(wanted)
+        if not names and wanted.quote is not None:
+            raise unknown("quote", wanted.quote, listing.quotes)
+        return names
+
+    def _check_composites(self, listing: Listing, members: Sequence[tuple[Series, ...]]) -> None:
+        """Refuse what only the listing shows: a composite that is a symbol, a member that is meant twice."""
+        for composite, sources in zip(self.query.composites, members, strict=True):
+            if composite.symbol in listing.by_symbol:
+                raise ConfigurationError(
+                    f"composites: {composite.symbol} is a symbol of {self.exchange.name}"
+                )
+            if len(set(sources)) != len(sources):
+                raise ConfigurationError(f"composites: {composite.symbol} has the same member twice")
 
     def _series(self, dataset: str, symbol: str) -> Series:
         return Series.of(self.exchange.name, dataset, symbol, self.query.interval)

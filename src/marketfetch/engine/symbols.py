@@ -61,6 +61,11 @@ class Listing:
             else "unknown symbol; see the exchange's listing"
         )
 
+    @property
+    def quotes(self) -> set[str]:
+        """The quote currencies there are."""
+        return {instrument.quote for instrument in self.by_symbol.values()}
+
     def all(self, wanted: Everything) -> list[str]:
         """Return every symbol that trades now, of one quote currency if asked."""
         return [

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import attrs
+
 from marketfetch.arithmetic.planning import Gap, Means, choose_page_size
 from marketfetch.engine.account import Account
 from marketfetch.exchange import Endpoint, Exchange
+from marketfetch.protocols import Settlement
+from marketfetch.values.series import Series, Slice
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["aim", "find_gaps"]
+__all__ = ["aim", "find_gaps", "hold_back", "within_reach"]
 
 _DAY = 86_400_000
+_LATE = 300_000
+"""How late a row may come and still be awaited, in milliseconds."""
 
 
 def aim(account: Account, endpoint: Endpoint, span: Span, now: int) -> None:
@@ -25,13 +31,42 @@ def aim(account: Account, endpoint: Endpoint, span: Span, now: int) -> None:
     start = interval.ceil(span.start)
     end = min(interval.ceil(span.end), interval.floor(now - endpoint.lag))
     account.wanted = SpanSet.of(Span(start, end)) if start < end else SpanSet()
-    if endpoint.reach is None:
-        return
-    horizon = interval.ceil(now - endpoint.reach)
-    if account.wanted and start < horizon:
-        beyond = account.missing & SpanSet.of(Span(start, horizon))
-        if beyond:
-            account.lose(beyond, f"older than the exchange serves ({endpoint.reach / _DAY:.0f} days)")
+    _lose_beyond_reach(account, endpoint, account.missing, now)
+
+
+def within_reach(account: Account, endpoint: Endpoint, part: Slice, now: int) -> Slice | None:
+    """Cut off what has fallen out of the exchange's reach since it was planned; None if nothing is left."""
+    left = SpanSet.of(part.span) - _lose_beyond_reach(account, endpoint, SpanSet.of(part.span), now)
+    return attrs.evolve(part, span=left.hull) if left.hull is not None else None
+
+
+def _lose_beyond_reach(account: Account, endpoint: Endpoint, spans: SpanSet, now: int) -> SpanSet:
+    if endpoint.reach is None or spans.hull is None:
+        return SpanSet()
+    horizon = account.series.interval.ceil(now - endpoint.reach)
+    if spans.hull.start >= horizon:
+        return SpanSet()
+    beyond = spans & SpanSet.of(Span(spans.hull.start, horizon))
+    account.lose(beyond, f"older than the exchange serves ({endpoint.reach / _DAY:.0f} days)")
+    return beyond
+
+
+def hold_back(settlement: Settlement, series: Series, now: int) -> Settlement:
+    """Confirm no absence that is younger than a few minutes: the row may only be late.
+
+    Events have no grid; for them the endpoint's `lag` keeps the same distance.
+    """
+    if series.interval.is_event:
+        return settlement
+    young = settlement.empty & SpanSet.of(Span(now - _LATE, now + _DAY))
+    if not young:
+        return settlement
+    return attrs.evolve(
+        settlement,
+        empty=settlement.empty - young,
+        lost=settlement.lost | young,
+        reason=settlement.reason or "the exchange has not published it yet; run again in a few minutes",
+    )
 
 
 def find_gaps(accounts: Sequence[Account], exchange: Exchange, means: Means) -> list[Gap]:
@@ -45,7 +80,9 @@ def find_gaps(accounts: Sequence[Account], exchange: Exchange, means: Means) -> 
     rows: dict[str, int] = {}
     for account, endpoint in lacking:
         pool = _pool(endpoint)
-        rows[pool] = rows.get(pool, 0) + sum(map(account.series.interval.count, account.missing))
+        # Nobody knows how many events there will be: they do not count.
+        steps = 0 if endpoint.paginator.chained else sum(map(account.series.interval.count, account.missing))
+        rows[pool] = rows.get(pool, 0) + steps
     gaps = []
     for account, endpoint in lacking:
         size = endpoint.page_sizes[-1]

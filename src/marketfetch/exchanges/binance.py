@@ -53,6 +53,7 @@ class Klines(Endpoint, abstract=True):
 
     path: ClassVar[str]
     symbol_parameter: ClassVar[str] = "symbol"
+    lag = 2_000
     intervals = same_names("1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d 3d 1w 1M")
 
     def request(self, part: Slice) -> Request:

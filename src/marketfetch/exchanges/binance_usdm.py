@@ -101,6 +101,7 @@ class FundingRate(Endpoint):
 
     dataset = "funding_rate"
     page_sizes = (1000,)
+    lag = 5 * _MINUTE
     paginator = Cursor()
 
     def cost(self, rows: int) -> Cost:

@@ -60,6 +60,7 @@ class Ohlcv(Endpoint):
     }
     # fmt: on
     page_sizes = (300,)
+    lag = 5_000
     paginator = TimeWindows(anchor="end")
 
     def cost(self, rows: int) -> Cost:
@@ -90,6 +91,7 @@ class FundingRate(Endpoint):
     dataset = "funding_rate"
     page_sizes = (100,)
     paginator = Cursor(newest_first=True)
+    lag = 300_000
     reach = 90 * _DAY
 
     def cost(self, rows: int) -> Cost:

@@ -33,7 +33,7 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
     end: Moment = "now",
     interval: str | Interval = "1m",
     to: str | Sink | None = None,
-    proxies: ProxyPool | Iterable[str] | None = None,
+    proxies: ProxyPool | Iterable[str] | str | None = None,
     composites: Iterable[Composite] = (),
     base_url: str | None = None,
     fetcher: Fetcher | None = None,
@@ -45,7 +45,8 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
     `symbols` in the exchange's spelling or the unified one; `start` and `end` are half-open, see `Query`.
     `to` is a store (`"duckdb:market.duckdb"` or a Store object) that keeps the rows: what it holds already
     is not fetched again. Without it rows stay in memory. `proxies` is a pool or a list of URLs, used beside
-    the direct connection.
+    the direct connection; calls that follow one another within minutes should share a pool, which remembers
+    what has been spent.
 
     Raises ConfigurationError for a wrong call (nothing was sent), and the MarketfetchError that made going on
     pointless. A table that lacks something is no error: ask `table.report.complete`.
@@ -54,23 +55,24 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
     Traceback (most recent call last):
     marketfetch.errors.ConfigurationError: start: 2026-06-02T00:00:00Z is not before end 2026-06-01T00:00:00Z
     """
-    store = _store(to)
+    store, kind = _store(to), Dataset.parse(dataset)
     query = Query(
         symbols=symbols,
-        datasets=dataset,
+        datasets=kind,
         interval=interval,
         start=start,
         end=end,
         composites=composites,
     )
     venue = exchange_from(exchange, base_url)
-    pool = RotatingProxies(proxies) if isinstance(proxies, Iterable) else proxies
+    urls = (proxies,) if isinstance(proxies, str) else proxies
+    pool = RotatingProxies(urls) if isinstance(urls, Iterable) else urls
     pipeline = Pipeline(
         venue, query, store, proxies=pool, fetcher=fetcher, settings=settings, listeners=listeners
     )
     report = blocking(pipeline.run)
     rows = {line.series: store.read(line.series, line.wanted) for line in report.series}
-    return Table(query.datasets[0], rows, report)
+    return Table(kind, rows, report)
 
 
 def _store(to: str | Sink | None) -> Store:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,14 +16,9 @@ from marketfetch.proxies.parsing import parse_proxy, read_proxies
 from marketfetch.values.http import Egress, LimitPool, Request
 from marketfetch.values.report import EgressReport
 from marketfetch.values.spans import utc
+from marketfetch.values.times import steady_clock
 
 __all__ = ["Direct", "RotatingProxies"]
-
-
-def _steady_clock() -> Callable[[], int]:
-    """Make a clock of UTC milliseconds that does not jump when the machine's time is set."""
-    start = time.time_ns() - time.monotonic_ns()
-    return lambda: (start + time.monotonic_ns()) // 1_000_000
 
 
 class RotatingProxies:
@@ -70,7 +64,7 @@ class RotatingProxies:
         self._rosters: dict[LimitPool, tuple[Roster, anyio.Lock]] = {}
         self._waiting: set[anyio.Event] = set()
         self._patience = patience
-        self._now = now or _steady_clock()
+        self._now = now or steady_clock()
 
     @classmethod
     def from_file(cls, path: str | Path, *, direct: bool = True, patience: float = 3600.0) -> RotatingProxies:

@@ -103,6 +103,18 @@ class Interval:
             return np.equal(_month_opens(months.astype(np.int64)), times)
         return np.equal((times - self.anchor) % self.length, 0)
 
+    def cells(self, times: NDArray[np.int64]) -> SpanSet:
+        """Return the steps of the grid in which the given moments lie, in any order, on the grid or off it.
+
+        >>> Interval.parse("1m").cells(np.array([61_000, 5_000])).spans
+        (Span(start=0, end=120000),)
+        """
+        if self.length is None:
+            opens = _month_opens(times.astype("datetime64[ms]").astype("datetime64[M]").astype(np.int64))
+        else:
+            opens = times - (times - self.anchor) % self.length
+        return self.cover(np.unique(opens))
+
     def cover(self, times: NDArray[np.int64]) -> SpanSet:
         """Return the spans that rows opening at the given sorted, aligned times stand for.
 

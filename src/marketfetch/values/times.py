@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from marketfetch.errors import ConfigurationError
 from marketfetch.values.spans import utc
 
-__all__ = ["Clock", "Moment", "check_order", "moment", "wall_clock"]
+__all__ = ["Clock", "Moment", "check_order", "moment", "steady_clock"]
 
 Moment = datetime | date | str | int
 """An aware datetime, a date (midnight UTC), ISO text, `20d` before now, `now`, or UTC milliseconds."""
@@ -19,9 +19,10 @@ Clock = Callable[[], int]
 """A clock: UTC milliseconds, whenever it is called."""
 
 
-def wall_clock() -> int:
-    """The machine's clock, UTC milliseconds."""
-    return time.time_ns() // 1_000_000
+def steady_clock() -> Clock:
+    """Make a clock of UTC milliseconds that does not jump when the machine's time is set."""
+    start = time.time_ns() - time.monotonic_ns()
+    return lambda: (start + time.monotonic_ns()) // 1_000_000
 
 
 _AGO = re.compile(r"(?P<count>\d+)\s*(?P<unit>[smhdw])")
@@ -71,7 +72,12 @@ def _text(argument: str, text: str, now: int) -> int:
     if text == "now":
         return now
     if ago := _AGO.fullmatch(text):
-        return now - int(ago["count"]) * _MS[ago["unit"]]
+        then = now - int(ago["count"]) * _MS[ago["unit"]]
+        if then < 0:
+            raise ConfigurationError(
+                f"{argument}: {text} ago is before 1970; write a date such as 2026-06-01"
+            )
+        return then
     if text.isdecimal() and len(text) > len("20260601"):
         return _milliseconds(argument, int(text))
     try:

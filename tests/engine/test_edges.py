@@ -1,0 +1,103 @@
+"""The edges of history: what has just begun, has just ended, is late, or lies on another grid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+
+from marketfetch.engine.query import Everything, Settings
+from marketfetch.errors import ConfigurationError, RestrictedLocation
+from marketfetch.sinks.memory import MemorySink
+from marketfetch.testing import (
+    FaultKind,
+    Faults,
+    GeneratedMarket,
+    Instrument,
+    SimulatedExchange,
+    SimulatorOptions,
+    Table,
+    Window,
+)
+from marketfetch.values.intervals import Interval
+from marketfetch.values.series import Composite
+from marketfetch.values.times import moment
+from tests.support.worlds import HOUR, World, assert_holds, run, truth
+
+NOON = moment("now", "2026-11-01T16:00:03Z", 0)
+
+
+@attrs.define
+class LateMarket:
+    """A market whose newest rows appear only after a while."""
+
+    market: GeneratedMarket
+    hidden_from: int
+
+    @property
+    def instruments(self) -> Any:
+        return self.market.instruments
+
+    def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> Table:
+        table = self.market.rows(dataset, symbol, interval, window)
+        return table.take(np.flatnonzero(table.times < self.hidden_from))
+
+
+@pytest.mark.parametrize("dataset", ["ohlcv", "funding_rate"])
+def test_a_row_that_comes_late_is_awaited_not_called_absent(dataset: str) -> None:
+    now = [NOON]
+    market = LateMarket(GeneratedMarket(["BTCUSDT"], seed=4), hidden_from=NOON - 63_000)
+    with SimulatedExchange(market, SimulatorOptions(now=lambda: now[0])) as exchange:
+        world, store = World(exchange, settings=Settings(clock=lambda: now[0])), MemorySink()
+        query: dict[str, Any] = {"datasets": dataset, "start": NOON - 24 * HOUR, "end": "now"}
+        early = run(world.pipeline(store, **query))
+        assert not any(span.end > NOON - 300_000 for span in early.series[0].empty)
+        market.hidden_from, now[0] = NOON + HOUR, NOON + HOUR
+        late = run(world.pipeline(store, **query))
+    assert late.complete
+    (line,) = late.series
+    expected = truth(market.market, line.series, line.wanted)
+    np.testing.assert_array_equal(store.read(line.series, line.wanted).times, expected.times)
+
+
+def test_a_symbol_that_was_delisted_yesterday_does_not_stop_the_run() -> None:
+    gone = Instrument.parse("DEADUSDT", 0, moment("gone", "2026-06-01T09:00Z", 0))
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT", gone], seed=4)) as exchange:
+        symbols = ["BTCUSDT", "DEADUSDT"]
+        report = run(World(exchange).pipeline(MemorySink(), symbols=symbols, interval="1d", end="2026-06-03"))
+    assert report.series[0].rows == 2
+    assert report.complete
+
+
+def test_a_server_that_ignores_the_start_does_not_empty_the_history() -> None:
+    market = GeneratedMarket(["BTCUSDT"], seed=4)
+    with SimulatedExchange(market) as exchange:
+        exchange.faults = Faults(rate=1, kinds=[FaultKind.SINCE_IGNORED], paths=["/api/v3/klines"], times=2)
+        store = MemorySink()
+        report = run(World(exchange, "binance-spot").pipeline(store))
+    assert report.complete
+    assert not report.series[0].empty
+    assert_holds(store, market, report.series[0].series, report.series[0].wanted)
+
+
+def test_a_legal_refusal_of_the_first_question_is_not_repeated_for_every_symbol() -> None:
+    symbols = [f"C{number}USDT" for number in range(30)]
+    with SimulatedExchange(GeneratedMarket(symbols, seed=4)) as exchange:
+        exchange.faults = Faults(rate=1, kinds=[FaultKind.STATUS_451], paths=["/api/v3/klines"], times=99)
+        world = World(exchange, "binance-spot")
+        with pytest.raises(RestrictedLocation):
+            run(world.pipeline(MemorySink(), symbols=symbols))
+        assert world.asked("/klines") <= world.settings.concurrency
+
+
+def test_what_only_the_listing_shows_to_be_wrong_is_refused() -> None:
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT", "ETHUSDT", "XRPUSDT"], seed=4)) as exchange:
+        world = World(exchange)
+        with pytest.raises(ConfigurationError, match="is a symbol of binance-usdm"):
+            run(world.pipeline(MemorySink(), composites=[Composite("XRPUSDT", ("BTCUSDT", "ETHUSDT"))]))
+        with pytest.raises(ConfigurationError, match="the same member twice"):
+            run(world.pipeline(MemorySink(), composites=[Composite("MT", ("ETHUSDT", "ETH/USDT"))]))
+        with pytest.raises(ConfigurationError, match="quote: 'usdt' is unknown; did you mean 'USDT'"):
+            run(world.pipeline(MemorySink(), symbols=Everything(quote="usdt")))
