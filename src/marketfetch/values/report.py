@@ -48,6 +48,7 @@ class SeriesReport:
             "symbol": self.series.symbol,
             "dataset": self.series.dataset.name,
             "interval": self.series.interval.name,
+            "wanted": {"start": utc(self.wanted.start), "end": utc(self.wanted.end)},
             "rows": self.rows,
             "covered": _spans(self.covered),
             "empty": _spans(self.empty),
