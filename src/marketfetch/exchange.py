@@ -11,7 +11,7 @@
 | `Endpoint.paginator` | no: windows | `TimeWindows` or `Cursor`, or your own |
 | `Endpoint.first(series, start)` | no | the Request whose first row is the oldest at or after start |
 | `Endpoint.lag`, `Endpoint.reach` | no | publication delay and depth of history, ms |
-| `Exchange.name`, `base_url`, `endpoints` | yes | |
+| `Exchange.name`, `default_url`, `endpoints` | yes | its name, its public host, its Endpoint classes |
 | `Exchange.check(response)` | no: HTTP status | raises for answers that are errors |
 | `Exchange.time_request`, `decode_time` | no | the server's clock |
 | `Exchange.listing_requests`, `decode_listing` | no | the symbols there are |

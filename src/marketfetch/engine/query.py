@@ -109,10 +109,10 @@ class Query:
 class Settings:
     """How a run goes about its work; the defaults suit most.
 
-    `concurrency` requests are in flight at most, for each limit pool. Rows are gathered into batches of about `batch_rows`, one
-    transaction each. `deadline` bounds one request, `heartbeat` is the pause between Heartbeat events, both
-    in seconds; `catch_ups` bounds how many times a run that reads up to now looks for newly closed rows.
-    `clock` is the local time; what is closed is decided by the exchange's, where it tells it.
+    `concurrency` requests are in flight at most, for each limit pool. Rows are gathered into batches of
+    about `batch_rows`, one transaction each. `deadline` bounds one request, `heartbeat` is the pause between
+    Heartbeat events, both in seconds; `catch_ups` bounds how many times a run that reads up to now looks for
+    newly closed rows. `clock` is the local time; what is closed is decided by the exchange's, where it tells.
     """
 
     concurrency: int = attrs.field(default=20, validator=attrs.validators.ge(1))

@@ -105,6 +105,8 @@ class Run:
 
     def report(self, stopped: str = "the run was stopped before this was asked") -> Report:
         """Say what was done so far; `stopped` is the reason for what was not even tried."""
+        if not self._books.accounts and not self._books.requests:
+            return attrs.evolve(Report.nothing(), error="nothing was asked yet")
         duration = monotonic() - self._started
         return self._books.report(self._job.pool.statistics(), duration=duration, stopped=stopped)
 

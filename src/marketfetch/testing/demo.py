@@ -46,7 +46,7 @@ _SELECT = """\
          arg_max(close, open_time) AS close, sum(volume) AS volume
   FROM ohlcv WHERE symbol IN ('AVAXUSDT', 'BTCUSDT', 'MT') GROUP BY symbol ORDER BY symbol"""
 _LIVE = """\
-  marketfetch backfill --exchange binance-usdm --symbol AVAXUSDT --symbol BTCUSDT \\
+  .venv/bin/marketfetch backfill --exchange binance-usdm --symbol AVAXUSDT --symbol BTCUSDT \\
       --dataset ohlcv --dataset premium_index --interval 1m --start 2026-06-01 --to duckdb:market.duckdb"""
 
 
@@ -111,7 +111,8 @@ def _tell(job: _Job, exchange: SimulatedExchange, proxies: Sequence[LocalProxy])
     show(report_page(first), sys.stdout)
     refused = sum(count for status, count in exchange.record.statuses.items() if status in {418, 429})
     _say(f"The exchange counted, too: {counted(exchange.record.total, 'request')}, {refused} above a limit.")
-    _say(f"The rows are in {job.path.name} ({job.path.stat().st_size / 2**20:.0f} MiB), for any DuckDB:")
+    size = job.path.stat().st_size / 2**20
+    _say(f"The rows are in a DuckDB file ({size:.0f} MiB; `marketfetch demo --keep FILE` keeps it):")
     _write(f"{_SELECT}\n")
     show(Page("", [_select(job.path)]), sys.stdout)
     _say("The same again, which asks for nothing but what has closed meanwhile:")
