@@ -73,6 +73,8 @@ class Query:
     def span(self, now: int) -> Span:
         """Return the span that is wanted, in UTC milliseconds; raises ConfigurationError for a wrong one."""
         start, end = moment("start", self.start, now), moment("end", self.end, now)
+        if start < 0:
+            raise ConfigurationError("start: is before 1970; write a date such as 2020-01-01")
         check_order(start, end)
         return Span(start, end)
 

@@ -124,7 +124,8 @@ class Run:
             return False
         await self._enrol(Listing.of(()))
         self._aim()
-        return not self._gaps()
+        # A composite to compute is checked against the listing first: its name may be that of a symbol.
+        return not self._gaps() and not any(account.missing for account, _ in self._roll.composites)
 
     async def _enrol(self, listing: Listing) -> None:
         job = self._job

@@ -118,7 +118,7 @@ class Enrolment:
     def _check_composites(self, listing: Listing, members: Sequence[tuple[Series, ...]]) -> None:
         """Refuse what only the listing shows: a composite that is a symbol, a member that is meant twice."""
         for composite, sources in zip(self.query.composites, members, strict=True):
-            if composite.symbol in listing.by_symbol:
+            if listing.by_symbol and listing.find(composite.symbol) is not None:
                 raise ConfigurationError(
                     f"composites: {composite.symbol} is a symbol of {self.exchange.name}"
                 )

@@ -25,7 +25,7 @@ __all__ = ["DuckDBSink"]
 _PIECE = 20_000
 """Rows merged by one statement, so that its memory does not grow with the batch."""
 
-_LEAN = "20MB"
+_LEAN = "16MB"
 """What DuckDB may keep in memory while batches are written: enough for one, not for those before it."""
 
 _HERE = "table_catalog = current_database() AND table_schema = ? AND table_name = ?"
