@@ -79,8 +79,17 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         try:
             super()._write(connection, batch)
         except _OutOfMemory:
+            self._write_amply(connection, batch)
+
+    def _write_amply(self, connection: duckdb.DuckDBPyConnection, batch: Batch) -> None:
+        for attempt in range(5):  # another writer of this process may cut the memory back meanwhile
             connection.execute("SET memory_limit = ?", [self.memory_limit])
-            super()._write(connection, batch)
+            try:
+                return super()._write(connection, batch)
+            except _OutOfMemory:
+                if attempt == 4:
+                    raise
+        return None
 
     @contextmanager
     def _connected(self) -> Iterator[duckdb.DuckDBPyConnection]:
