@@ -18,7 +18,18 @@ from marketfetch.values.report import EgressReport
 from marketfetch.values.series import Coverage, Series, Slice
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["Fetcher", "Lease", "Paginator", "ProxyPool", "Settlement", "Sink", "Store", "Writer"]
+__all__ = [
+    "Batching",
+    "Fetcher",
+    "Lease",
+    "Paginator",
+    "Partitioned",
+    "ProxyPool",
+    "Settlement",
+    "Sink",
+    "Store",
+    "Writer",
+]
 
 
 class Fetcher(Protocol):
@@ -134,6 +145,25 @@ class Sink(Protocol):
         Rows and coverage of a batch become durable together. Writing is idempotent and non-destructive:
         a NULL never overwrites a value, and an identical row changes nothing.
         """
+        ...
+
+
+@runtime_checkable
+class Batching(Protocol):
+    """A sink that knows how large its batches should be; others get a size that suits most."""
+
+    @property
+    def batch_rows(self) -> int:
+        """How many rows one transaction should have: it is as fast with more, and needs more memory."""
+        ...
+
+
+@runtime_checkable
+class Partitioned(Protocol):
+    """A sink whose rows lie in partitions that are rewritten as a whole, such as a file for each month."""
+
+    def partition(self, series: Series, moment: int) -> Span:
+        """Return the span of the partition that holds a moment: batches of candles end where it ends."""
         ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from marketfetch.arithmetic.decoding import Decoded, ObjectLayout, RowLayout, excerpt, parse_json
+from marketfetch.arithmetic.native import LIBRARY, read_rows
 from marketfetch.errors import DecodeError
 from marketfetch.testing.rubbish import GARBAGE, rubbish
 from marketfetch.values.datasets import Dataset
@@ -65,12 +67,47 @@ def test_the_quick_way_gives_the_same_bits(layout: RowLayout, data: st.DataObjec
         same(fast, layout._careful(body, MARK))
 
 
+@pytest.mark.parametrize("layout", [PLAIN, ENVELOPE, SECONDS], ids=["plain", "envelope", "seconds"])
+@pytest.mark.parametrize("way", ["_compiled", "_portable"])
+@given(data=st.data())
+def test_with_and_without_a_compiler_the_bits_are_the_same(
+    layout: RowLayout, way: str, data: st.DataObject
+) -> None:
+    body = data.draw(pages(layout))
+    rows = layout._rows_of(body)
+    found = None if rows is None else getattr(layout, way)(rows, list(PRICES.values()))
+    if found is not None:
+        careful = layout._careful(body, MARK).columns
+        assert (found.times * layout.unit).tobytes() == careful.times.tobytes()
+        assert found.values.tobytes() == careful.values.tobytes()
+
+
 @given(st.lists(st.tuples(decimals, decimals, decimals, decimals), min_size=1, max_size=5))
 def test_ordinary_pages_go_the_quick_way(rows: list[tuple[str, ...]]) -> None:
     body = json.dumps([[60_000 * at, *row] for at, row in enumerate(rows)]).encode()
-    fast = PLAIN._fast(body, MARK)
-    assert fast is not None
-    assert fast.columns.values.T.tolist() == [[float(text) for text in row] for row in rows]
+    expected = [[float(text) for text in row] for row in rows]
+    for quick in (PLAIN._fast(body, MARK), PLAIN._portable(body, list(PRICES.values()))):
+        assert quick is not None
+        columns = quick.columns if isinstance(quick, Decoded) else quick
+        assert columns.values.T.tolist() == expected
+
+
+def test_this_installation_has_the_compiled_decoder() -> None:
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler: decoding is done in Python, and slower")
+    assert LIBRARY.is_file()
+    assert read_rows(b'[[60000,"1.5"]]', width=2, time=0, fields=[1]) is not None
+
+
+@given(st.binary(max_size=60), st.integers(1, 4))
+@example(b"[[1,2],[3,4]]", 2)
+@example(b"[" * 30 + b"]" * 30, 1)
+@example(b'[[1,"1.', 2)
+@example(b"[[1,1e", 2)
+def test_the_compiled_decoder_reads_no_further_than_the_text(text: bytes, width: int) -> None:
+    found = read_rows(text, width=width, time=0, fields=range(1, width))
+    if found is not None:
+        assert [len(row) for row in json.loads(text)] == [width] * len(found.times)
 
 
 @pytest.mark.parametrize("layout", [PLAIN, ENVELOPE, SECONDS], ids=["plain", "envelope", "seconds"])

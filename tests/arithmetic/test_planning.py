@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketfetch.arithmetic.paging import Cursor, TimeWindows
-from marketfetch.arithmetic.planning import Gap, Means, choose_page_size, plan
+from marketfetch.arithmetic.planning import Gap, Means, Portions, choose_page_size, plan
 from marketfetch.values.http import Cost, LimitPool
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
@@ -44,7 +44,7 @@ def gap_lists(draw: st.DrawFn) -> list[Gap]:
 
 @given(gap_lists(), st.integers(1, 100))
 def test_every_gap_is_covered_once(wanted: Sequence[Gap], batch_rows: int) -> None:
-    chunks = list(plan(wanted, batch_rows))
+    chunks = list(plan(wanted, Portions(batch_rows)))
     assert len({chunk.id for chunk in chunks}) == len(chunks)
     for gap in wanted:
         parts = [part for chunk in chunks if chunk.series == gap.series for part in chunk.parts]
@@ -58,17 +58,35 @@ def test_every_gap_is_covered_once(wanted: Sequence[Gap], batch_rows: int) -> No
             assert sum(part.rows for part in chunk.parts) <= max(batch_rows, size)
 
 
+@given(gap_lists(), st.integers(1, 100), st.integers(1, 10**9))
+def test_no_batch_crosses_a_border_further_than_to_the_next_row(
+    wanted: Sequence[Gap], batch_rows: int, length: int
+) -> None:
+    def partition(series: Series, moment: int) -> Span:
+        return Span(moment - moment % length, moment - moment % length + length)
+
+    chunks = list(plan(wanted, Portions(batch_rows, partition)))
+    for gap in wanted:
+        parts = [part for chunk in chunks if chunk.series == gap.series for part in chunk.parts]
+        assert SpanSet(tuple(part.span for part in parts)) == gap.missing
+        assert sum(part.span.length for part in parts) == gap.missing.length
+    for chunk in chunks:
+        if not chunk.series.interval.is_event:
+            start, end = chunk.parts[0].span.start, chunk.parts[-1].span.end
+            assert end <= chunk.series.interval.ceil(partition(chunk.series, start).end)
+
+
 def test_all_series_advance_side_by_side() -> None:
     span = Span(START, START + 1000 * 60_000)
     wanted = [
         Gap(Series.of("x", "ohlcv", symbol, "1m"), SpanSet.of(span), TimeWindows(), 10) for symbol in "ABC"
     ]
-    assert [chunk.series.symbol for chunk in islice(plan(wanted, 100), 6)] == list("ABCABC")
+    assert [chunk.series.symbol for chunk in islice(plan(wanted, Portions(100)), 6)] == list("ABCABC")
 
 
 def test_a_plan_of_decades_is_made_as_it_is_used() -> None:
     forever = Gap(MINUTES, SpanSet.of(Span(START, START + 10**15 // 60_000 * 60_000)), TimeWindows(), 10)
-    first = next(plan([forever], 100))
+    first = next(plan([forever], Portions(100)))
     assert len(first.parts) == 10
 
 

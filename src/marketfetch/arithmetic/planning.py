@@ -12,10 +12,10 @@ from marketfetch.values.http import Cost
 from marketfetch.values.series import Series, Slice
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["Chunk", "Gap", "Means", "choose_page_size", "plan"]
+__all__ = ["Chunk", "Gap", "Means", "Portions", "choose_page_size", "plan"]
 
-_PER_ROW = 2e-6
-"""Seconds that a row adds to a reply, on the wire and in decoding: it only breaks ties between page sizes."""
+_PER_REQUEST = 5e-4
+"""Seconds of our own work on a request, whatever its size: it decides where latency is nil."""
 
 
 @attrs.frozen
@@ -44,10 +44,10 @@ def choose_page_size(sizes: Sequence[int], cost: Callable[[int], Cost], rows: in
         requests = -(-rows // size)
         pool, weight = cost(size).pool, requests * cost(size).weight
         turns = -(-requests // means.concurrency)
-        waiting = turns * (means.latency + size * _PER_ROW)
+        working = turns * means.latency + requests * _PER_REQUEST
         # The budget of the first period may be spent at once; only what exceeds it has to wait.
         refills = max(0.0, weight / (means.egresses * pool.capacity) - 1.0)
-        return max(waiting, refills * pool.period / 1000), weight
+        return max(working, refills * pool.period / 1000), weight
 
     return min(sizes, key=effort)
 
@@ -83,29 +83,47 @@ class Chunk:
         return sum(part.rows for part in self.parts)
 
 
-def _stretches(gap: Gap, rows: int) -> Iterator[Span]:
-    """Cut missing spans into stretches of at most `rows` rows; a chain is never cut."""
-    interval = gap.series.interval
+@attrs.frozen
+class Portions:
+    """How history is cut into batches: about `rows` each, none across the border of a `partition`."""
+
+    rows: int
+    partition: Callable[[Series, int], Span] | None = None
+
+    def pages(self, gap: Gap) -> int:
+        """How many whole pages make one batch."""
+        return max(1, self.rows // gap.page_size)
+
+    def end(self, gap: Gap, start: int) -> int:
+        """Return where the batch that begins at `start` ends at the latest."""
+        interval = gap.series.interval
+        stop = interval.shift(interval.floor(start), self.pages(gap) * gap.page_size)
+        if self.partition is None:
+            return stop
+        # A border off the grid belongs to the row that spans it.
+        return min(stop, interval.ceil(self.partition(gap.series, start).end))
+
+
+def _stretches(gap: Gap, portions: Portions) -> Iterator[Span]:
+    """Cut missing spans into one stretch for each batch; a chain is never cut."""
     for span in gap.missing:
         start = span.start
-        while not gap.paginator.chained and interval.count(Span(start, span.end)) > rows:
-            stop = interval.shift(interval.floor(start), rows)
+        while start < span.end:
+            stop = span.end if gap.paginator.chained else min(span.end, portions.end(gap, start))
             yield Span(start, stop)
             start = stop
-        yield Span(start, span.end)
 
 
-def plan(gaps: Sequence[Gap], batch_rows: int) -> Iterator[Chunk]:
+def plan(gaps: Sequence[Gap], portions: Portions) -> Iterator[Chunk]:
     """Yield everything to fetch, lazily, so that all series advance side by side.
 
-    Each series is cut into chunks of whole pages, about `batch_rows` rows; the first chunk of every
-    series comes first, then every second one. Only one chunk of each series is held at a time.
+    Each series is cut into chunks, one for each batch; the first chunk of every series comes first, then
+    every second one. Only one chunk of each series is held at a time.
     """
     ids = count()
 
     def chunks(gap: Gap) -> Iterator[Chunk]:
-        pages = max(1, batch_rows // gap.page_size)
-        for span in _stretches(gap, pages * gap.page_size):
+        for span in _stretches(gap, portions):
             number = next(ids)
             whole = Slice(gap.series, span, gap.page_size, chunk=number)
             yield Chunk(number, gap.series, tuple(gap.paginator.split(whole)))

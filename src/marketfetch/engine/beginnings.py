@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import anyio
 import attrs
-from anyio import CapacityLimiter
+from anyio import CancelScope, CapacityLimiter
 
 from marketfetch.engine.account import Account
 from marketfetch.engine.asking import Asker
@@ -36,13 +36,17 @@ class Beginnings:
         async with anyio.create_task_group() as group:
             for account in accounts:
                 if account.missing:
-                    group.start_soon(self._find, account, limiter)
+                    group.start_soon(self._find, account, limiter, group.cancel_scope)
 
-    async def _find(self, account: Account, limiter: CapacityLimiter) -> None:
+    async def _find(self, account: Account, limiter: CapacityLimiter, everybody: CancelScope) -> None:
         instrument = self.instruments[account.series.symbol]
         async with limiter:
-            await self._end(account, instrument)
-            await self._beginning(account, instrument)
+            try:
+                await self._end(account, instrument)
+                await self._beginning(account, instrument)
+            except RestrictedLocation:
+                everybody.cancel()  # before the limiter lets the next one in
+                raise
 
     async def _end(self, account: Account, instrument: Instrument) -> None:
         hull, gone = account.missing.hull, instrument.delisted_at

@@ -8,7 +8,7 @@ import attrs
 
 from marketfetch.arithmetic.composite import combine, known_together
 from marketfetch.engine.lanes import write_patiently
-from marketfetch.engine.query import Settings
+from marketfetch.engine.query import BATCH_ROWS, Settings
 from marketfetch.protocols import Store
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Coverage, Series
@@ -38,7 +38,7 @@ def derive(
             held = store.coverage((derivation.series, *derivation.members))
             known = known_together([held[member] for member in derivation.members])
             computable = (derivation.wanted & known.covered) - held[derivation.series].covered
-            for span in _steps(derivation.series, computable, settings.batch_rows):
+            for span in _steps(derivation.series, computable, settings.batch_rows or BATCH_ROWS):
                 members = [store.read(member, span) for member in derivation.members]
                 columns = combine(members, derivation.series.dataset)
                 covered = SpanSet.of(span)

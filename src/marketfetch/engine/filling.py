@@ -6,15 +6,14 @@ from collections.abc import Sequence
 
 import anyio
 import attrs
-from anyio import create_memory_object_stream
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from marketfetch.arithmetic.planning import Gap, plan
+from marketfetch.arithmetic.planning import Gap, Portions, plan
 from marketfetch.arithmetic.quality import inspect
 from marketfetch.engine.account import Books
 from marketfetch.engine.allowance import Allowance
 from marketfetch.engine.asking import Asker
 from marketfetch.engine.gathering import Gatherer
+from marketfetch.engine.handing_out import Handout
 from marketfetch.engine.lanes import Lanes
 from marketfetch.engine.wanting import hold_back, within_reach
 from marketfetch.errors import BadSymbol, FetchError, PaginationError, RestrictedLocation
@@ -36,6 +35,7 @@ class Filling:
     lanes: Lanes
     books: Books
     allowance: Allowance
+    portions: Portions
     now: Clock
     """The server's time, UTC milliseconds."""
 
@@ -47,7 +47,7 @@ class Filling:
         settings, pools = self.asker.settings, self._by_pool(gaps)
         # What is in flight must fit beside what is being written, or requests would wait for the store.
         in_flight = settings.concurrency * sum(max(gap.page_size for gap in some) for some in pools)
-        self.allowance.limit = in_flight + settings.batch_rows * (len(self.lanes) + 1)
+        self.allowance.limit = in_flight + self.portions.rows * (len(self.lanes) + 1)
         async with anyio.create_task_group() as group:
             for some in pools:
                 group.start_soon(self._fill_from_one_pool, some)
@@ -60,38 +60,23 @@ class Filling:
         return list(pools.values())
 
     async def _fill_from_one_pool(self, gaps: Sequence[Gap]) -> None:
-        settings = self.asker.settings
-        gatherer = Gatherer(settings.batch_rows)
-        send, receive = create_memory_object_stream[Slice]()
+        gatherer = Gatherer(self.portions.rows)
+        handout = Handout(plan(gaps, self.portions), gatherer, self.allowance)
         async with anyio.create_task_group() as group:
-            group.start_soon(self._hand_out, gaps, gatherer, send)
-            with receive:
-                for _ in range(settings.concurrency):
-                    group.start_soon(self._work, receive.clone(), gatherer)
+            for _ in range(self.asker.settings.concurrency):
+                group.start_soon(self._work, handout, gatherer)
 
-    async def _hand_out(
-        self, gaps: Sequence[Gap], gatherer: Gatherer, send: MemoryObjectSendStream[Slice]
-    ) -> None:
-        """Give out slices, chunk by chunk, no faster than the memory allows."""
-        with send:
-            for chunk in plan(gaps, self.asker.settings.batch_rows):
-                await self.allowance.take(chunk.rows)
-                gatherer.begin(chunk)
-                for part in chunk.parts:
-                    await send.send(part)
-
-    async def _work(self, parts: MemoryObjectReceiveStream[Slice], gatherer: Gatherer) -> None:
+    async def _work(self, handout: Handout, gatherer: Gatherer) -> None:
         """Take a slice, see it through with everything it leaves over, take the next."""
-        with parts:
-            async for part in parts:
-                pending = [part]
-                while pending:
-                    batch, left = await self._see_to(pending.pop(), gatherer)
-                    pending += left
-                    await self._put(batch)
-                batch, rows = gatherer.finish(part)
-                self.allowance.give_back(rows)
+        while (part := await handout.take()) is not None:
+            pending = [part]
+            while pending:
+                batch, left = await self._see_to(pending.pop(), gatherer)
+                pending += left
                 await self._put(batch)
+            batch, rows = gatherer.finish(part)
+            self.allowance.give_back(rows)
+            await self._put(batch)
 
     async def _put(self, batch: Batch | None) -> None:
         """Hand a batch over; its rows are held until it is durable."""

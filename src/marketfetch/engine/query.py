@@ -15,7 +15,10 @@ from marketfetch.values.series import Composite
 from marketfetch.values.spans import Span
 from marketfetch.values.times import Clock, Moment, check_order, moment, steady_clock
 
-__all__ = ["Everything", "Query", "Settings"]
+__all__ = ["BATCH_ROWS", "Everything", "Query", "Settings"]
+
+BATCH_ROWS = 8_000
+"""The size of batches for sinks that do not say what suits them."""
 
 
 @attrs.frozen
@@ -112,13 +115,16 @@ class Settings:
     """How a run goes about its work; the defaults suit most.
 
     `concurrency` requests are in flight at most, for each limit pool. Rows are gathered into batches of
-    about `batch_rows`, one transaction each. `deadline` bounds one request, `heartbeat` is the pause between
-    Heartbeat events, both in seconds; `catch_ups` bounds how many times a run that reads up to now looks for
-    newly closed rows. `clock` is the local time; what is closed is decided by the exchange's, where it tells.
+    about `batch_rows`, one transaction each; None leaves it to the sink, which knows best. `deadline` bounds
+    one request, `heartbeat` is the pause between Heartbeat events, both in seconds; `catch_ups` bounds how
+    many times a run that reads up to now looks for newly closed rows. `clock` is the local time; what is
+    closed is decided by the exchange's, where it tells.
     """
 
     concurrency: int = attrs.field(default=20, validator=attrs.validators.ge(1))
-    batch_rows: int = attrs.field(default=8_000, validator=attrs.validators.ge(1))
+    batch_rows: int | None = attrs.field(
+        default=None, validator=attrs.validators.optional(attrs.validators.ge(1))
+    )
     retries: Retries = attrs.field(factory=Retries)
     deadline: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
     heartbeat: float = attrs.field(default=10.0, validator=attrs.validators.gt(0))

@@ -17,7 +17,7 @@ import anyio
 import attrs
 from anyio import from_thread, to_thread
 
-from marketfetch.arithmetic.planning import Gap, Means
+from marketfetch.arithmetic.planning import Gap, Means, Portions
 from marketfetch.engine.account import Books
 from marketfetch.engine.allowance import Allowance
 from marketfetch.engine.asking import Asker
@@ -25,7 +25,7 @@ from marketfetch.engine.beginnings import Beginnings
 from marketfetch.engine.deriving import Derivation, derive
 from marketfetch.engine.filling import Filling
 from marketfetch.engine.lanes import Done, Lanes, open_lanes
-from marketfetch.engine.query import Everything, Query, Settings
+from marketfetch.engine.query import BATCH_ROWS, Everything, Query, Settings
 from marketfetch.engine.survey import Enrolment, Roll, ServerTime, ask_listing, ask_time
 from marketfetch.engine.symbols import Listing
 from marketfetch.engine.wanting import aim, find_gaps
@@ -35,7 +35,7 @@ from marketfetch.errors import (
     MarketfetchError,
 )
 from marketfetch.exchange import Exchange
-from marketfetch.protocols import Fetcher, ProxyPool, Sink, Store
+from marketfetch.protocols import Batching, Fetcher, Partitioned, ProxyPool, Sink, Store
 from marketfetch.values.events import (
     BatchWritten,
     Heartbeat,
@@ -148,6 +148,14 @@ class Run:
         """The server's time, UTC milliseconds."""
         return self._job.settings.clock() + self._time.offset
 
+    def _portions(self) -> Portions:
+        """Batches as the sink wants them, unless the caller wants them otherwise."""
+        rows, sink = self._job.settings.batch_rows, self._job.sink
+        if rows is not None:
+            return Portions(rows)
+        rows = sink.batch_rows if isinstance(sink, Batching) else BATCH_ROWS
+        return Portions(rows, sink.partition if isinstance(sink, Partitioned) else None)
+
     def _gaps(self) -> list[Gap]:
         egresses = max(1, len(self._job.pool.statistics()))
         means = Means(egresses, self._job.settings.concurrency, self._time.latency)
@@ -172,7 +180,7 @@ class Run:
     async def _rounds(self, asker: Asker, lanes: Lanes) -> None:
         self._aim()
         await Beginnings(asker, lanes, self._roll.instruments).find(self._roll.fetched)
-        filling = Filling(asker, lanes, self._books, self._allowance, self._now)
+        filling = Filling(asker, lanes, self._books, self._allowance, self._portions(), self._now)
         for number in range(1, self._job.settings.catch_ups + 1):
             gaps = self._gaps()
             if not gaps:

@@ -114,8 +114,13 @@ class CurlFetcher:
         """Run the transfer; a handle that did not come through it well is not used again."""
         complete = False
         try:
-            with anyio.fail_after(self.timeout):  # transfers have been seen to outlive libcurl's own timeout
-                await session.multi.add_handle(handle.curl)
+            done = session.multi.add_handle(handle.curl)
+            # Transfers have been seen to outlive libcurl's own timeout.
+            watch = asyncio.get_running_loop().call_later(self.timeout, _give_up, done)
+            try:
+                await done
+            finally:
+                watch.cancel()
             complete = True
         except TimeoutError:
             return RequestTimeout(f"{egress.name}: no complete answer within {self.timeout:g} s")
@@ -125,6 +130,11 @@ class CurlFetcher:
             if not complete:
                 session.discard(handle)
         return None
+
+
+def _give_up(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_exception(TimeoutError())
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:

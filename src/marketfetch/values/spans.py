@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import attrs
 
@@ -56,6 +57,14 @@ class Span:
 
 
 def _normalised(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """Sort and merge; what lies in order and apart already, as results of set operations do, is kept."""
+    given = spans if isinstance(spans, tuple) else tuple(spans)
+    if all(one.end < two.start for one, two in pairwise(given)):
+        return given
+    return _merged(given)
+
+
+def _merged(spans: Iterable[Span]) -> tuple[Span, ...]:
     merged: list[Span] = []
     for span in sorted(spans):
         if merged and span.start <= merged[-1].end:
@@ -89,9 +98,13 @@ class SpanSet:
     def __or__(self, other: SpanSet) -> SpanSet:
         if not other.spans:
             return self
+        if not self.spans:
+            return other
         return SpanSet(self.spans + other.spans)
 
     def __and__(self, other: SpanSet) -> SpanSet:
+        if not self.spans or not other.spans:
+            return SpanSet()
         common: list[Span] = []
         left, right = 0, 0
         while left < len(self.spans) and right < len(other.spans):
@@ -106,6 +119,8 @@ class SpanSet:
         return SpanSet(tuple(common))
 
     def __sub__(self, other: SpanSet) -> SpanSet:
+        if not self.spans or not other.spans:
+            return self
         rest: list[Span] = []
         holes = iter(other.spans)
         hole = next(holes, None)

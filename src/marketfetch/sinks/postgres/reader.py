@@ -11,7 +11,7 @@ from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 from marketfetch.values.spans import Span
 
-__all__ = ["read"]
+__all__ = ["read", "read_page"]
 
 _PAGE = 1_000_000
 """Rows asked for at once: they come packed into one row, and the server can send 1 GB in one."""
@@ -21,21 +21,32 @@ def read(
     connection: Connection, table: Table, labels: tuple[int | str, ...], dataset: Dataset, span: Span
 ) -> Columns:
     """Return the stored rows of a series inside a span, sorted by time; NaN where a column is not mapped."""
-    query = statements.rows(table, _PAGE)
-    place = {f"label{i}": value for i, value in enumerate(labels)}
     parts = [Columns.empty(dataset)]
     start = span.start
     while start < span.end:
-        bounds = {"first": table.clock.bound(start), "last": table.clock.bound(span.end)}
-        row = connection.execute(query, place | bounds, binary=True).fetchone()
-        if row is None or row[0] is None:
+        page = read_page(connection, table, labels, Span(start, span.end), _PAGE)
+        parts.append(_laid_out(page, table, dataset))
+        if len(page) < _PAGE:
             break
-        times = table.clock.decode(np.frombuffer(row[0], ">i8").astype(np.int64))
-        values = np.full((len(dataset.columns), len(times)), np.nan)
-        for field, packed in zip(table.fields, row[1:], strict=True):
-            values[field.line] = np.frombuffer(packed, ">f8")
-        parts.append(Columns(times, values))
-        if len(times) < _PAGE:
-            break
-        start = int(times[-1]) + 1
+        start = int(page.times[-1]) + 1
     return Columns.join(parts)
+
+
+def read_page(
+    connection: Connection, table: Table, labels: tuple[int | str, ...], span: Span, limit: int
+) -> Columns:
+    """Return the oldest `limit` rows stored inside a span, with a line for each of the table's fields."""
+    place = {f"label{i}": value for i, value in enumerate(labels)}
+    bounds = {"first": table.clock.bound(span.start), "last": table.clock.bound(span.end)}
+    row = connection.execute(statements.rows(table, limit), place | bounds, binary=True).fetchone()
+    if row is None or row[0] is None:
+        return Columns(np.empty(0, np.int64), np.empty((len(table.fields), 0)))
+    times = table.clock.decode(np.frombuffer(row[0], ">i8").astype(np.int64))
+    return Columns(times, np.array([np.frombuffer(packed, ">f8") for packed in row[1:]], np.float64))
+
+
+def _laid_out(page: Columns, table: Table, dataset: Dataset) -> Columns:
+    """Give a page the lines of its dataset."""
+    values = np.full((len(dataset.columns), len(page)), np.nan)
+    values[[field.line for field in table.fields]] = page.values
+    return Columns(page.times, values)

@@ -60,6 +60,11 @@ class PostgresSink:
         if self.lanes < 1:
             raise ConfigurationError(f"lanes: {self.lanes} writers write nothing; take at least 1")
 
+    @property
+    def batch_rows(self) -> int:
+        """20,000 rows to a transaction: the server's own work for each is small against them by then."""
+        return 20_000
+
     @classmethod
     def from_url(cls, url: str) -> PostgresSink:
         """Make the sink that a `postgresql://` URL of the command line names."""

@@ -48,25 +48,36 @@ def copy_body(strips: Sequence[Strip]) -> Iterator[bytes]:
     >>> b"".join(copy_body([Strip(np.array([7], np.int32))]))[19:]
     b'\x00\x01\x00\x00\x00\x04\x00\x00\x00\x07\xff\xff'
     """
-    form: list[tuple[str, Any]] = [("fields", ">i2")]
-    for i, strip in enumerate(strips):
-        form += [(f"length{i}", ">i4"), (f"value{i}", strip.values.dtype.newbyteorder(">"))]
+    count = len(strips[0].values)
+    rows = _blank(strips, min(count, _PIECE))
     yield _HEADER
-    for start in range(0, len(strips[0].values), _PIECE):
-        yield _rows([strip.cut(start, start + _PIECE) for strip in strips], form)
+    for start in range(0, count, _PIECE):
+        piece = [strip.cut(start, start + _PIECE) for strip in strips]
+        yield _filled(rows[: len(piece[0].values)], piece)
     yield _TRAILER
 
 
-def _rows(strips: Sequence[Strip], form: list[tuple[str, Any]]) -> bytes:
-    rows = np.empty(len(strips[0].values), form)
+def _blank(strips: Sequence[Strip], count: int) -> NDArray[Any]:
+    """Lay out rows with all that is the same in each of them: written once, it is half of the work saved."""
+    form: list[tuple[str, Any]] = [("fields", ">i2")]
+    for i, strip in enumerate(strips):
+        form += [(f"length{i}", ">i4"), (f"value{i}", strip.values.dtype.newbyteorder(">"))]
+    rows = np.empty(count, form)
     rows["fields"] = len(strips)
     for i, strip in enumerate(strips):
         rows[f"length{i}"] = strip.values.itemsize
+    return rows
+
+
+def _filled(rows: NDArray[Any], strips: Sequence[Strip]) -> bytes:
+    for i, strip in enumerate(strips):
         rows[f"value{i}"] = strip.values
     nulls = {i: strip.null for i, strip in enumerate(strips) if strip.null is not None}
     if not nulls:
         return rows.tobytes()
-    keep = np.ones(len(rows), [(name, np.bool_, np.dtype(kind).itemsize) for name, kind in form])
+    rows = rows.copy()  # the lengths stay as they are for the next piece
+    form = [(name, np.bool_, rows.dtype[name].itemsize) for name in rows.dtype.names or ()]
+    keep = np.ones(len(rows), form)
     for i, null in nulls.items():
         rows[f"length{i}"][null] = -1
         keep[f"value{i}"][null] = False

@@ -10,14 +10,17 @@ import numpy as np
 from psycopg.sql import Composed
 
 from marketfetch.sinks.postgres import statements
+from marketfetch.sinks.postgres.comparing import compare
 from marketfetch.sinks.postgres.layouts import Layout
 from marketfetch.sinks.postgres.ledger import Ledger, lock
+from marketfetch.sinks.postgres.reader import read_page
 from marketfetch.sinks.postgres.session import Connection, Session
 from marketfetch.sinks.postgres.tables import Table
 from marketfetch.sinks.postgres.wire import Strip, copy_body
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
+from marketfetch.values.spans import Span
 
 __all__ = ["BatchWriter"]
 
@@ -72,14 +75,40 @@ class _Rows:
     labels: tuple[int | str, ...]
 
     def write(self, columns: Columns) -> None:
-        """Write one or more sorted rows: as they are where nothing is stored, else by merging."""
+        """Write one or more sorted rows: as they are where nothing is stored, else what differs."""
         if self.table.own:
-            cut = int(np.searchsorted(columns.times, self._newest(columns), side="right"))
-            if cut < len(columns):
-                self._append(columns.take(slice(cut, None)))
-            columns = columns.take(slice(cut))
+            columns = self._add_new(columns)
         if len(columns):
             self._merge(columns)
+
+    def _add_new(self, columns: Columns) -> Columns:
+        """Add the rows that are not stored; return those that would change a stored one.
+
+        Under the lock of the series nobody else writes here: what is read stays true. Reading is cheaper than
+        staging, and rows that are there already leave no trace, not even in the catalogues.
+        """
+        cut = int(np.searchsorted(columns.times, self._newest(columns), side="right"))
+        below, above = columns.take(slice(cut)), columns.take(slice(cut, None))
+        if not cut:
+            self._append(above)
+            return below
+        stored = self._stored(below)
+        if stored is None:
+            if len(above):
+                self._append(above)
+            return below
+        new, changed = compare(below, stored)
+        fresh = Columns.join([below.take(new), above])
+        if len(fresh):
+            self._append(fresh)
+        return below.take(changed)
+
+    def _stored(self, columns: Columns) -> Columns | None:
+        """Return the stored rows between the first given row and the last; None if they are far more."""
+        span = Span(int(columns.times[0]), int(columns.times[-1]) + 1)
+        limit = 4 * len(columns)
+        stored = read_page(self.connection, self.table, self.labels, span, limit)
+        return stored if len(stored) < limit else None
 
     def _newest(self, columns: Columns) -> int:
         """Return the newest stored time between the first row and the last, or a time before the first."""

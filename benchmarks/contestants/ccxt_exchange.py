@@ -1,0 +1,45 @@
+"""ccxt's Binance futures as both of its contestants use it: pointed at the job's server, and unthrottled."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp  # type: ignore[import-not-found]
+import ccxt.async_support as ccxt  # type: ignore[import-not-found]
+
+from benchmarks.contestants.job import Job
+
+__all__ = ["LIMIT", "exchange_of"]
+
+# ccxt never asks Binance for more at once: a larger limit is cut down to this one without a word, and a loop
+# that steps on by what it has asked for then loses a third of the rows.
+LIMIT = 1000
+
+
+@asynccontextmanager
+async def exchange_of(job: Job) -> AsyncIterator[Any]:
+    """Give an exchange that sends nothing but requests for klines."""
+    exchange = ccxt.binanceusdm(
+        {
+            "enableRateLimit": False,
+            # It counts while a request waits for its turn to be sent, and hundreds do in a long job.
+            "timeout": 600_000,
+            "urls": {"api": {"fapiPublic": f"{job.base_url}/fapi/v1"}},
+        }
+    )
+    # A session of its own making would open a hundred connections, whatever the job allows.
+    exchange.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=job.concurrency))
+    exchange.timeout_on_exit = 0  # a pause of a quarter second in `close`, for web sockets
+    # Given by hand: loading them would ask the real exchange's other interfaces too.
+    exchange.set_markets([_market(exchange, symbol) for symbol in job.symbols])
+    try:
+        yield exchange
+    finally:
+        await exchange.close()
+
+
+def _market(exchange: Any, symbol: str) -> Any:
+    kind = {"type": "swap", "swap": True, "spot": False, "contract": True, "linear": True, "inverse": False}
+    return exchange.safe_market_structure({"id": symbol, "symbol": symbol, **kind})

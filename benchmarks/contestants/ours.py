@@ -1,0 +1,38 @@
+"""marketfetch as it is: one pipeline, into memory or, where the job names a database, into PostgreSQL."""
+
+from __future__ import annotations
+
+import anyio
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.contestants.job import Job, run
+from benchmarks.venue import unlimited
+from marketfetch.engine.query import Query, Settings
+from marketfetch.face.pipeline import Pipeline
+from marketfetch.sinks.memory import MemorySink
+from marketfetch.sinks.postgres import PostgresSink
+from marketfetch.values.pages import Columns
+from marketfetch.values.series import Series
+from marketfetch.values.spans import Span
+
+
+def _fetch(job: Job) -> list[Columns]:
+    sink = MemorySink() if job.dsn is None else PostgresSink(job.dsn)
+    query = Query(symbols=job.symbols, interval=job.interval, start=job.start, end=job.end)
+    pipeline = Pipeline(
+        unlimited()(job.base_url), query, sink, settings=Settings(concurrency=job.concurrency)
+    )
+    report = anyio.run(pipeline.run)
+    if not report.complete:
+        raise RuntimeError(f"the run is not complete: {report}")
+    series = [Series.of("binance-usdm", "ohlcv", symbol, job.interval) for symbol in job.symbols]
+    return [sink.read(one, Span(job.start, job.end)) for one in series] if job.dsn is None else []
+
+
+def _numbers(columns: Columns) -> NDArray[np.float64]:
+    return np.column_stack([columns.times, *columns.values[:5]])
+
+
+if __name__ == "__main__":
+    run(_fetch, _numbers)

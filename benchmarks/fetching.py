@@ -1,0 +1,60 @@
+"""Bound by the processor, and bound by latency: the same klines, fetched by everybody into memory."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+
+from benchmarks.contest import PEERS, Contestant, contest
+from benchmarks.contestants.job import Job
+from benchmarks.exchange import Options, exchange, symbols
+from benchmarks.figures import Figure, at_least, at_most, known
+
+__all__ = ["latency_bound", "processor_bound"]
+
+_START = 1_775_001_600_000  # 2026-04-01
+_DAY = 86_400_000
+_PEERS = {
+    "seed": Contestant("seed"),
+    "ccxt, a loop": Contestant("ccxt_loop", PEERS),
+    "ccxt, paginate": Contestant("ccxt_paginate", PEERS),
+    "python-binance, without its sleeps": Contestant("python_binance", PEERS),
+}
+
+
+def _job(base_url: str, days: int) -> Job:
+    return Job(base_url, symbols(20), _START, _START + days * _DAY, "1m", 20)
+
+
+def processor_bound(rounds: int) -> Iterator[Figure]:
+    """Fetch and decode 20 symbols × 30 days; the client has a core for itself, and so has the exchange."""
+    everybody = {
+        "raw socket": Contestant("raw_socket"),
+        "marketfetch": Contestant("ours"),
+        **_PEERS,
+    }
+    with exchange(Options(symbols=symbols(20), core=1)) as running:
+        job = _job(running.base_url, days=30)
+        contest({"warm": Contestant("raw_socket")}, job, rounds=1, core=0)  # pages are rendered once
+        found = contest(everybody, job, rounds=rounds, core=0)
+    rows = found["marketfetch"][0]["rows"]
+    seconds = {name: statistics.median(one["seconds"] for one in each) for name, each in found.items()}
+    ours = seconds["marketfetch"]
+    yield at_least("rows/s into memory, one core, pages of 1500", rows / ours, 1_000_000)
+    yield at_least("… times as fast as the seed", seconds["seed"] / ours, 5)
+    fastest = min(seconds["ccxt, a loop"], seconds["ccxt, paginate"])
+    yield at_least("… times as fast as ccxt (the faster of its two ways)", fastest / ours, 8)
+    for name in everybody:
+        yield known(f"{name}: rows/s", rows / seconds[name])
+    yield at_least("the exchange's reserve: raw socket against marketfetch", ours / seconds["raw socket"], 2)
+
+
+def latency_bound(rounds: int) -> Iterator[Figure]:
+    """Fetch 20 symbols × 60 days from an exchange 100 ms away, 20 requests in flight."""
+    with exchange(Options(symbols=symbols(20), latency=0.1, core=1)) as running:
+        job = _job(running.base_url, days=60)
+        found = contest({"marketfetch": Contestant("ours")}, job, rounds=rounds, core=None)["marketfetch"]
+    pages = len(job.symbols) * -(-60 * 1440 // 1500)
+    ideal = pages / job.concurrency * 0.1
+    seconds = statistics.median(one["seconds"] for one in found)
+    yield at_most("seconds against (requests ÷ concurrency) × latency", seconds / ideal, 1.25, " ×")

@@ -1,0 +1,34 @@
+"""Binance USD-M with other limits: the shipped adapter, drawing on a pool that the benchmark needs."""
+
+from __future__ import annotations
+
+import attrs
+
+from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
+from marketfetch.values.http import Cost, LimitPool
+
+__all__ = ["scaled", "unlimited"]
+
+
+def _with(pool: LimitPool) -> type[BinanceUsdm]:
+    class ScaledOhlcv(Ohlcv):
+        def cost(self, rows: int) -> Cost:
+            return attrs.evolve(super().cost(rows), pool=pool)
+
+    class ScaledUsdm(BinanceUsdm):
+        name = "binance-usdm"
+        weight = pool
+        endpoints = (ScaledOhlcv,)
+
+    return ScaledUsdm
+
+
+def scaled(minute: float) -> type[BinanceUsdm]:
+    """Return the exchange with its published 2400 of weight, in a minute that lasts so many seconds."""
+    period = round(minute * 1000)
+    return _with(LimitPool("binance-usdm weight", 2400, period, "clock", used_header="x-mbx-used-weight-1m"))
+
+
+def unlimited() -> type[BinanceUsdm]:
+    """Return the exchange without limits, so that something else is the bottleneck."""
+    return _with(LimitPool("no limit", 10**12, 60_000, "clock"))

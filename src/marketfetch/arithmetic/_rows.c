@@ -1,0 +1,145 @@
+/* Pages of rows, `[[1780272000000,"1.5",...],...]`, straight from text to columns.
+ *
+ * Plain C without Python's headers, called through ctypes: one build serves every Python, and the interpreter
+ * lock is free meanwhile. The text ends with a NUL, as the bytes of Python do; a pointer moves on only over a
+ * character that was expected, which a NUL never is: so nothing is read beyond it. Whatever is not exactly
+ * such a page is left to the careful decoder in Python: the answer is -1.
+ */
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#ifdef _WIN32
+#define PUBLIC __declspec(dllexport)
+#else
+#define PUBLIC __attribute__((visibility("default")))
+#endif
+
+enum { TIME = -2, SKIPPED = -1 };
+
+/* Up to here a power of ten is exact, and so is a mantissa below 2^53: their quotient is rounded once. */
+static const double POWERS[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
+                                1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+
+static inline int is_digit(char c) { return (unsigned char)(c - '0') < 10; }
+
+static inline const char *skip_space(const char *at)
+{
+    while (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t')
+        at++;
+    return at;
+}
+
+/* One number by JSON's grammar, whole if it has neither fraction nor exponent. Returns what follows, or NULL. */
+static inline const char *number(const char *at, double *value, int *whole)
+{
+    const char *start = at;
+    int negative = *at == '-', has_exponent = 0;
+    uint64_t mantissa = 0;
+    ptrdiff_t digits, places = 0;
+
+    at += negative;
+    const char *first = at;
+    while (is_digit(*at))
+        mantissa = mantissa * 10 + (uint64_t)(*at++ - '0');
+    digits = at - first;
+    if (digits == 0 || (digits > 1 && *first == '0'))
+        return NULL;
+    if (*at == '.') {
+        const char *point = ++at;
+        while (is_digit(*at))
+            mantissa = mantissa * 10 + (uint64_t)(*at++ - '0');
+        places = at - point;
+        if (places == 0)
+            return NULL;
+        digits += places;
+    }
+    if (*at == 'e' || *at == 'E') {
+        has_exponent = 1;
+        at++;
+        at += *at == '+' || *at == '-';
+        if (!is_digit(*at))
+            return NULL;
+        while (is_digit(*at))
+            at++;
+    }
+    *whole = places == 0 && !has_exponent;
+    if (!has_exponent && digits <= 19 && mantissa < (UINT64_C(1) << 53)) {
+        double quotient = (double)mantissa / POWERS[places];
+        *value = negative ? -quotient : quotient;
+        return at;
+    }
+    *value = strtod(start, NULL);
+    return isfinite(*value) ? at : NULL;
+}
+
+/* An integer of at most 15 digits. Returns what follows, or NULL. */
+static inline const char *moment(const char *at, int64_t *value)
+{
+    const char *start = at;
+    int64_t sum = 0;
+
+    while (is_digit(*at) && at - start < 16)
+        sum = sum * 10 + (*at++ - '0');
+    if (at == start || at - start > 15 || (*start == '0' && at - start > 1))
+        return NULL;
+    *value = sum;
+    return at;
+}
+
+/* How many closing brackets there are: one more than rows, if this is a page of rows. */
+PUBLIC int64_t marketfetch_brackets(const char *text, size_t size)
+{
+    int64_t count = 0;
+    for (size_t at = 0; at < size; at++)
+        count += text[at] == ']';
+    return count;
+}
+
+/* Fill `times` with `rows` integers, and the lines of `values`, each `rows` long, with the other fields.
+ *
+ * `lines` says for each of a row's `width` fields which line it goes to, or TIME, or SKIPPED. Returns 0, or -1
+ * for anything but exactly so many rows of so many numbers, quoted or not.
+ */
+PUBLIC int marketfetch_rows(const char *text, size_t size, int64_t rows, int width, const int *lines,
+                            int64_t *times, double *values)
+{
+    const char *at = skip_space(text);
+
+    if (strtod("1.5", NULL) != 1.5)
+        return -1; /* the host has set a locale with another decimal point */
+    if (*at != '[')
+        return -1;
+    at++;
+    for (int64_t row = 0; row < rows; row++) {
+        at = skip_space(at);
+        if (*at != '[')
+            return -1;
+        at++;
+        for (int field = 0; field < width; field++) {
+            const int line = lines[field];
+            double value = 0.0;
+            int whole = 0, quoted;
+
+            at = skip_space(at);
+            quoted = *at == '"';
+            at += quoted;
+            at = line == TIME ? moment(at, &times[row]) : number(at, &value, &whole);
+            if (at == NULL || (quoted && *at != '"'))
+                return -1;
+            at = skip_space(at + quoted);
+            if (*at != (field + 1 < width ? ',' : ']'))
+                return -1;
+            at++;
+            if (line >= 0) /* a whole -0 without quotes is an integer, which has no sign */
+                values[line * rows + row] = whole && !quoted ? value + 0.0 : value;
+        }
+        at = skip_space(at);
+        if (*at != (row + 1 < rows ? ',' : ']'))
+            return -1;
+        at++;
+    }
+    return skip_space(at) == text + size ? 0 : -1;
+}
