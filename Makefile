@@ -1,7 +1,7 @@
 # One command per job. Each sets up what it needs in .venv, given only Python >= 3.11, make and a shell.
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # all of them share one virtual environment
-.PHONY: help demo test check lint format types contracts docs clean
+.PHONY: help demo test bench check lint format types contracts docs clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,6 +22,9 @@ demo: $(VENV)/.ready-run ## back-fill a simulated exchange and show what happene
 
 test: $(VENV)/.ready-test ## run all tests, against a real PostgreSQL too
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+bench: $(VENV)/.ready-bench $(VENV)/.ready-peers ## measure everything that has a bar, in under 15 minutes
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 check: lint types contracts docs ## lint, types, contracts and docs
 
@@ -47,6 +50,12 @@ docs: $(VENV)/.ready-dev ## build the documentation into site/; a broken link fa
 clean: ## remove everything that the other targets made
 	rm -rf $(VENV) site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests tools -name __pycache__ -prune -exec rm -rf {} +
+
+# The libraries that we are compared with cannot share our environment.
+$(VENV)/.ready-peers: benchmarks/peers.txt $(VENV)/.ready-bench
+	@$(BIN)/python -m venv $(VENV)/peers
+	@$(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	@touch $@
 
 # One stamp per dependency group, so that a demo need not wait for the linters.
 $(VENV)/.ready-%: pyproject.toml tools/bootstrap.sh

@@ -65,10 +65,10 @@ def exchange(options: Options) -> Iterator[Running]:
         try:
             running = Running(**json.loads(process.stdout.readline()))
             yield running
-            process.stdin.close()
-            running.counted = json.loads(process.stdout.readline())
         finally:
             process.stdin.close()
+            account = process.stdout.read()
+    running.counted = json.loads(account)
 
 
 def _counted(simulated: SimulatedExchange, window: int) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import aiohttp  # type: ignore[import-not-found]
-import ccxt.async_support as ccxt  # type: ignore[import-not-found]
+import aiohttp
+import ccxt.async_support as ccxt
 
 from benchmarks.contestants.job import Job
 

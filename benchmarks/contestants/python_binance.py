@@ -6,9 +6,9 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-import aiohttp  # type: ignore[import-not-found]
-import binance.async_client  # type: ignore[import-not-found]
-from binance.enums import HistoricalKlinesType  # type: ignore[import-not-found]
+import aiohttp
+import binance.async_client
+from binance.enums import HistoricalKlinesType
 
 from benchmarks.contestants.job import Job, run
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import Any, TypeAlias
 
-import psycopg2  # type: ignore[import-untyped]
-import psycopg2.extras  # type: ignore[import-untyped]
+import psycopg2
+import psycopg2.extras
 from curl_cffi.requests import AsyncSession
 
 from benchmarks.contestants.job import Job, run

@@ -48,7 +48,18 @@ if TYPE_CHECKING:
     from marketfetch.face.progress import progress_to
     from marketfetch.face.tables import Table
     from marketfetch.fetchers.curl import CurlFetcher
-    from marketfetch.protocols import Fetcher, Lease, Paginator, ProxyPool, Settlement, Sink, Store, Writer
+    from marketfetch.protocols import (
+        Batching,
+        Fetcher,
+        Lease,
+        Paginator,
+        Partitioned,
+        ProxyPool,
+        Settlement,
+        Sink,
+        Store,
+        Writer,
+    )
     from marketfetch.proxies.rotating import RotatingProxies
     from marketfetch.sinks import (
         DuckDBSink,
@@ -85,6 +96,7 @@ __all__ = [
     "Banned",
     "Batch",
     "BatchWritten",
+    "Batching",
     "Column",
     "Columns",
     "Composite",
@@ -121,6 +133,7 @@ __all__ = [
     "PaginationError",
     "Paginator",
     "ParquetSink",
+    "Partitioned",
     "Pipeline",
     "PostgresSink",
     "ProxyError",
@@ -180,7 +193,7 @@ _HOMES = {
     "face.progress": "progress_to",
     "face.tables": "Table",
     "fetchers.curl": "CurlFetcher",
-    "protocols": "Fetcher Lease Paginator ProxyPool Settlement Sink Store Writer",
+    "protocols": "Batching Fetcher Lease Paginator Partitioned ProxyPool Settlement Sink Store Writer",
     "proxies.rotating": "RotatingProxies",
     "sinks": "DuckDBSink MemorySink ParquetSink PostgresSink SQLiteSink TableMapping without_quote",
     "values.datasets": "Column Dataset",

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ class Server:
 
 
 @contextmanager
-def running(source: Source) -> Iterator[Server]:
+def running(source: Source, settings: Mapping[str, str] = SETTINGS) -> Iterator[Server]:
     """Run a server of its own in a new folder until the block is left; a given one is used as it is."""
     if source.programs is None:
         yield Server(source, source.dsn)
@@ -105,16 +105,18 @@ def running(source: Source) -> Iterator[Server]:
             programs = _copied(programs, home / "package")
         if user:
             _give(home, user)
-        with _started(programs, home, user) as dsn:
+        with _started(programs, home, user, settings) as dsn:
             yield Server(source, dsn)
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
 
 @contextmanager
-def _started(programs: Path, home: Path, user: pwd.struct_passwd | None) -> Iterator[str]:
+def _started(
+    programs: Path, home: Path, user: pwd.struct_passwd | None, settings: Mapping[str, str]
+) -> Iterator[str]:
     who: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
-    settings = {**SETTINGS, "unix_socket_directories": str(home)}
+    settings = {**settings, "unix_socket_directories": str(home)}
     log = home / "log"
     with log.open("w") as output:
         guard = subprocess.Popen(

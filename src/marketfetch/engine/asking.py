@@ -12,6 +12,7 @@ import attrs
 
 from marketfetch.arithmetic.decoding import expecting
 from marketfetch.engine.account import Books
+from marketfetch.engine.breathing import Breath
 from marketfetch.engine.query import Settings
 from marketfetch.errors import Banned, FetchError, RateLimitExceeded, RequestTimeout, RetryableError
 from marketfetch.exchange import Exchange
@@ -35,6 +36,7 @@ class Asker:
     books: Books
     emit: Listener
     chance: random.Random = attrs.field(factory=random.Random)
+    breath: Breath = attrs.field(factory=Breath)
 
     async def ask(self, request: Request, read: Callable[[Response], _T]) -> tuple[_T, str]:
         """Return what `read` makes of a good answer, and the name of the egress it came through.
@@ -68,6 +70,7 @@ class Asker:
             try:
                 response = await self._fetch(request, lease.egress)
                 lease.answered(response)
+                await self.breath.take()
                 with expecting(f"an answer as {request.path} gives it"):
                     self.exchange.check(response)
                     return read(response), lease.egress.name

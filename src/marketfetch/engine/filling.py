@@ -47,7 +47,7 @@ class Filling:
         settings, pools = self.asker.settings, self._by_pool(gaps)
         # What is in flight must fit beside what is being written, or requests would wait for the store.
         in_flight = settings.concurrency * sum(max(gap.page_size for gap in some) for some in pools)
-        self.allowance.limit = in_flight + self.portions.rows * (len(self.lanes) + 1)
+        self.allowance.limit = in_flight + self.portions.rows * len(self.lanes)
         async with anyio.create_task_group() as group:
             for some in pools:
                 group.start_soon(self._fill_from_one_pool, some)

@@ -36,7 +36,10 @@ def aim(account: Account, endpoint: Endpoint, span: Span, now: int) -> None:
 
 def within_reach(account: Account, endpoint: Endpoint, part: Slice, now: int) -> Slice | None:
     """Cut off what has fallen out of the exchange's reach since it was planned; None if nothing is left."""
-    left = SpanSet.of(part.span) - _lose_beyond_reach(account, endpoint, SpanSet.of(part.span), now)
+    lost = _lose_beyond_reach(account, endpoint, SpanSet.of(part.span), now)
+    if not lost:
+        return part
+    left = SpanSet.of(part.span) - lost
     return attrs.evolve(part, span=left.hull) if left.hull is not None else None
 
 

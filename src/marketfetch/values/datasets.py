@@ -21,7 +21,7 @@ class Column:
     optional: bool = False
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class Dataset:
     """A kind of market data: its name and its columns beside exchange, symbol, interval and open time.
 
@@ -33,6 +33,12 @@ class Dataset:
     columns: tuple[Column, ...]
     event: bool = False
     """Whether its rows come when something happens (funding) instead of on a grid."""
+    names: tuple[str, ...] = attrs.field(init=False, eq=False, repr=False)
+    """Names of the columns, in order."""
+
+    @names.default
+    def _names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
 
     @classmethod
     def parse(cls, text: str | Dataset) -> Dataset:
@@ -44,11 +50,6 @@ class Dataset:
             return known[text]
         except (KeyError, TypeError):
             raise unknown("dataset", text, known) from None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the columns, in order."""
-        return tuple(column.name for column in self.columns)
 
     def index(self, name: str) -> int:
         """Position of a column; ConfigurationError with near matches if there is no such column."""

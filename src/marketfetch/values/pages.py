@@ -45,15 +45,22 @@ class Columns:
         """
         if len(parts) == 1 and parts[0].is_sorted:
             return parts[0]
-        times = np.concatenate([part.times for part in parts])
-        values = np.concatenate([part.values for part in parts], axis=1)
-        joined = cls(times, values)
+        # Pages that came out of turn are put in order first: mostly that is all, and nothing is moved twice.
+        in_turn = sorted((part for part in parts if len(part)), key=lambda part: int(part.times[0]))
+        joined = cls._concatenated(in_turn or parts)
         if joined.is_sorted:
             return joined
+        joined = cls._concatenated(parts)
+        times, values = joined.times, joined.values
         order = np.argsort(times, kind="stable")
         times = times[order]
         last = np.append(times[1:] != times[:-1], True)  # numpy's own signature
         return cls(times[last], values[:, order[last]])
+
+    @classmethod
+    def _concatenated(cls, parts: Sequence[Columns]) -> Columns:
+        times = np.concatenate([part.times for part in parts])
+        return cls(times, np.concatenate([part.values for part in parts], axis=1))
 
     @property
     def is_sorted(self) -> bool:

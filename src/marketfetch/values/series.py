@@ -11,7 +11,7 @@ from marketfetch.values.spans import Span, SpanSet
 __all__ = ["Composite", "Coverage", "Instrument", "Series", "Slice"]
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class Series:
     """One line of the ledger: exchange × dataset × symbol × interval.
 

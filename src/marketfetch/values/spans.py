@@ -59,7 +59,7 @@ class Span:
 def _normalised(spans: Iterable[Span]) -> tuple[Span, ...]:
     """Sort and merge; what lies in order and apart already, as results of set operations do, is kept."""
     given = spans if isinstance(spans, tuple) else tuple(spans)
-    if all(one.end < two.start for one, two in pairwise(given)):
+    if len(given) < 2 or all(one.end < two.start for one, two in pairwise(given)):
         return given
     return _merged(given)
 

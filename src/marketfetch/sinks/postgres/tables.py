@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -143,19 +144,22 @@ class Table:
         """The name with its schema, for people and for locks."""
         return f"{self.schema}.{self.name}"
 
-    def strips(self, columns: Columns) -> dict[str, Strip]:
-        """Return times and fields as they travel, by column; a field that is NULL in all rows is left out.
+    def filled(self, columns: Columns) -> tuple[Field, ...]:
+        """Return the fields that have a value in any of the rows."""
+        return tuple(field for field in self.fields if not np.isnan(columns.values[field.line]).all())
 
-        Raises SinkError for a time that the column cannot hold.
-        """
-        strips = {self.time: Strip(self.clock.encode(columns.times))}
-        for field in self.fields:
+    def names(self, fields: Sequence[Field]) -> list[str]:
+        """Return the names of the columns that `strips` writes."""
+        return [self.time, *(field.name for field in fields)]
+
+    def strips(self, columns: Columns, fields: Sequence[Field]) -> list[Strip]:
+        """Return times and fields as they travel; raises SinkError for a time that the column cannot hold."""
+        strips = [Strip(self.clock.encode(columns.times))]
+        for field in fields:
             values = columns.values[field.line]
             null = np.isnan(values)
             some = bool(null.any())
-            if some and null.all():
-                continue
             if field.integer:
-                values = np.where(null, 0, values).astype(np.int64)
-            strips[field.name] = Strip(values, null if some else None)
+                values = (np.where(null, 0, values) if some else values).astype(np.int64)
+            strips.append(Strip(values, null if some else None))
         return strips

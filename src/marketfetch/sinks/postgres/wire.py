@@ -7,7 +7,7 @@ of -1 without a value, so its value bytes are cut out of that array by a mask.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -18,9 +18,6 @@ __all__ = ["Strip", "copy_body", "from_timestamps", "to_timestamps"]
 
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # signature, flags, length of the header's extension
 _TRAILER = b"\xff\xff"
-
-_PIECE = 4096
-"""Rows written at once: few enough for the processor's cache, and the server is at work meanwhile."""
 
 _EPOCH = 946_684_800_000
 """PostgreSQL counts from 2000-01-01; this is that moment in UTC milliseconds."""
@@ -33,27 +30,23 @@ class Strip:
     values: NDArray[Any]
     null: NDArray[np.bool_] | None = None
 
-    def cut(self, start: int, stop: int) -> Strip:
-        """Return some of the rows; without NULLs among them, they are of fixed width again."""
-        null = None if self.null is None else self.null[start:stop]
-        return Strip(self.values[start:stop], null if null is not None and null.any() else None)
 
-
-def copy_body(strips: Sequence[Strip]) -> Iterator[bytes]:
-    r"""Write columns of equal length as one complete binary COPY stream, in pieces.
+def copy_body(pieces: Iterable[Sequence[Strip]]) -> Iterator[bytes]:
+    r"""Write pieces of rows, each of them columns of equal length, as one complete binary COPY stream.
 
     The width of a field is that of the strip's dtype: int32 for integer, int64 for bigint and timestamptz
     (see `to_timestamps`), float64 for double precision.
 
-    >>> b"".join(copy_body([Strip(np.array([7], np.int32))]))[19:]
+    >>> b"".join(copy_body([[Strip(np.array([7], np.int32))]]))[19:]
     b'\x00\x01\x00\x00\x00\x04\x00\x00\x00\x07\xff\xff'
     """
-    count = len(strips[0].values)
-    rows = _blank(strips, min(count, _PIECE))
+    rows: NDArray[Any] = np.empty(0)
     yield _HEADER
-    for start in range(0, count, _PIECE):
-        piece = [strip.cut(start, start + _PIECE) for strip in strips]
-        yield _filled(rows[: len(piece[0].values)], piece)
+    for strips in pieces:
+        count = len(strips[0].values)
+        if count > len(rows):
+            rows = _blank(strips, count)
+        yield _filled(rows[:count], strips)
     yield _TRAILER
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 import attrs
@@ -25,6 +25,7 @@ from marketfetch.values.spans import Span
 __all__ = ["BatchWriter"]
 
 _MERGE_SINCE = 150_000
+_PIECE = 1024
 
 # The planner knows nothing of the staged rows, and must not look up each where reading the stored ones in one
 # go is best. Shortest text of floats is the default, but a role may have another.
@@ -116,18 +117,21 @@ class _Rows:
         return int(columns.times[0]) - 1 if row is None or row[0] is None else row[0]
 
     def _append(self, columns: Columns) -> None:
-        labels = {
-            label.name: Strip(np.full(len(columns), value, np.int32))
-            for label, value in zip(self.table.labels, self.labels, strict=True)
-        }
-        strips = labels | self.table.strips(columns)
-        self._copy(statements.copy_in(statements.relation(self.table), strips), strips)
+        table, fields = self.table, self.table.filled(columns)
+        names = [*(label.name for label in table.labels), *table.names(fields)]
+
+        def strips(rows: Columns) -> list[Strip]:
+            labels = [Strip(np.full(len(rows), value, np.int32)) for value in self.labels]
+            return [*labels, *table.strips(rows, fields)]
+
+        self._copy(statements.copy_in(statements.relation(table), names), map(strips, _pieces(columns)))
 
     def _merge(self, columns: Columns) -> None:
         table, place = self.table, self._place(columns)
-        strips = table.strips(columns)
+        fields = table.filled(columns)
+        strips = (table.strips(rows, fields) for rows in _pieces(columns))
         self.connection.execute(statements.staging(table))
-        self._copy(statements.stage(strips), strips)
+        self._copy(statements.stage(table.names(fields)), strips)
         self.connection.execute(_SETTINGS, ["off" if table.ordered else "on"])
         mergeable = table.own and self.connection.info.server_version >= _MERGE_SINCE
         self.connection.execute((statements.merge if mergeable else statements.upsert)(table), place)
@@ -137,7 +141,13 @@ class _Rows:
         first, last = (self.table.clock.bound(int(columns.times[i])) for i in (0, -1))
         return {"first": first, "last": last, **{f"label{i}": value for i, value in enumerate(self.labels)}}
 
-    def _copy(self, statement: Composed, strips: Mapping[str, Strip]) -> None:
+    def _copy(self, statement: Composed, pieces: Iterable[Sequence[Strip]]) -> None:
         with self.connection.cursor().copy(statement) as copy:
-            for piece in copy_body(tuple(strips.values())):
+            for piece in copy_body(pieces):
                 copy.write(piece)
+
+
+def _pieces(columns: Columns) -> Iterator[Columns]:
+    """Cut rows into pieces that fit the processor's cache; the server is at work on one meanwhile."""
+    for start in range(0, len(columns), _PIECE):
+        yield columns.take(slice(start, start + _PIECE))

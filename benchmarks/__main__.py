@@ -1,0 +1,72 @@
+"""All benchmarks, one after another: `python -m benchmarks [--only NAME] [--write]`, or `make bench`.
+
+Prints every figure with its bar and whether it holds; ends with exit code 1 where one does not. `--write`
+makes docs/benchmarks.md of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from benchmarks import (
+    connections,
+    embedded,
+    fetching,
+    lateness,
+    memory,
+    postgres,
+    rate,
+    report,
+    startup,
+)
+from benchmarks.figures import Figure
+
+Section = Callable[[], Iterator[Figure]]
+
+SECTIONS: dict[str, tuple[str, Section]] = {
+    "rate": ("Bound by the published limits", rate.rate_bound),
+    "latency": ("Bound by latency", lambda: fetching.latency_bound(rounds=3)),
+    "processor": ("Bound by the processor", lambda: fetching.processor_bound(rounds=5)),
+    "postgres": ("Bound by the database: PostgreSQL", lambda: postgres.database_bound(5, 2)),
+    "embedded": ("Bound by the database: DuckDB, SQLite, Parquet", lambda: embedded.embedded_bound(rounds=5)),
+    "lateness": ("The loop never stalls", lambda: lateness.lateness(rounds=3)),
+    "memory": ("Flat memory", memory.flat_memory),
+    "connections": ("Connections", connections.connections),
+    "startup": ("Start-up", startup.startup),
+}
+
+
+def main() -> int:
+    """Run the sections asked for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="All benchmarks with their bars."
+    )
+    parser.add_argument("--only", action="append", choices=SECTIONS, help="one section; may be repeated")
+    parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
+    arguments = parser.parse_args()
+    began, found = time.monotonic(), dict[str, list[Figure]]()
+    for name in arguments.only or SECTIONS:
+        title, section = SECTIONS[name]
+        print(f"\n{title}", flush=True)
+        found[title] = []
+        for figure in section():
+            found[title].append(figure)
+            print(report.line(figure), flush=True)
+    short = [figure for figures in found.values() for figure in figures if figure.holds is False]
+    minutes = (time.monotonic() - began) / 60
+    print(
+        f"\n{minutes:.1f} minutes. "
+        + ("Every bar holds." if not short else f"{len(short)} bars do not hold:")
+    )
+    for figure in short:
+        print(report.line(figure))
+    if arguments.write:
+        report.write(found, minutes)
+    return bool(short)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""Bound by the published limits: rows of each address in each minute of the exchange's clock.
+
+A minute is shortened, so that a run takes seconds; its budget stays the published one. What a client loses at
+the borders of a minute, which no scale shortens, therefore weighs more here than on the real exchange.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+
+from benchmarks.exchange import Options, exchange, symbols
+from benchmarks.figures import Figure, at_least, at_most, known
+from benchmarks.venue import scaled
+from marketfetch.engine.query import Query, Settings
+from marketfetch.face.pipeline import Pipeline
+from marketfetch.proxies.rotating import RotatingProxies
+
+__all__ = ["rate_bound"]
+
+_BEST = 499 * 2400 // 2
+"""Rows for the weight of one address and minute: 598,800."""
+_START, _MINUTE = 1_609_459_200_000, 60_000
+_SYMBOLS = 20
+
+
+def rate_bound() -> Iterator[Figure]:
+    """Fetch more than the budgets of 1, 3 and 10 addresses allow, and with a clock that is off by 3 s."""
+    shares = {}
+    for egresses, minute in ((1, 5.0), (3, 5.0), (10, 20.0)):
+        found = _run(Options(symbols=symbols(_SYMBOLS), minute=minute, proxies=egresses), windows=3)
+        shares[egresses] = _share(found)
+        yield at_least(f"{egresses} addresses: share of {_BEST:,} rows", shares[egresses] * 100, 97, " %")
+        yield at_most(f"{egresses} addresses: answers 429 and 418", _refused(found), 0)
+    yield at_least("ten addresses against ten times one", shares[10] / shares[1], 0.97)
+    for skew in (-3000, 3000):
+        found = _run(Options(symbols=symbols(_SYMBOLS), minute=5, proxies=1, skew=skew), windows=2)
+        yield known(f"clock off by {skew / 1000:+g} s: share", _share(found) * 100, " %")
+        yield at_most(f"clock off by {skew / 1000:+g} s: answers 429 and 418", _refused(found), 0)
+
+
+def _run(options: Options, windows: int) -> dict[str, Any]:
+    """Fetch what takes `windows` whole minutes and a part of two more; return the exchange's account."""
+    assert options.minute
+    rows = round(_BEST * options.proxies * (windows + 0.5))
+    end = _START + rows // _SYMBOLS * _MINUTE
+    with exchange(options) as running:
+        pipeline = Pipeline(
+            scaled(options.minute)(running.base_url),
+            Query(symbols=options.symbols, start=_START, end=end),
+            proxies=RotatingProxies(running.proxies, direct=False),
+            settings=Settings(heartbeat=60),
+        )
+        report = anyio.run(pipeline.run)
+    assert report.rows_written == rows // _SYMBOLS * _SYMBOLS, report
+    return dict(running.counted)
+
+
+def _share(found: dict[str, Any]) -> float:
+    """Return which share of its best every address had in the minutes between the first and the last."""
+    rows: dict[str, dict[str, int]] = found["rows"]
+    seen = sorted({int(number) for windows in rows.values() for number in windows})
+    shares = [windows.get(str(number), 0) / _BEST for windows in rows.values() for number in seen[1:-1]]
+    return statistics.mean(shares)
+
+
+def _refused(found: dict[str, Any]) -> int:
+    statuses: dict[str, int] = found["statuses"]
+    return sum(count for status, count in statuses.items() if status in {"429", "418"})

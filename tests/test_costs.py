@@ -1,0 +1,178 @@
+"""What work costs, in counts that no noisy machine changes: a loss of a factor of two fails here.
+
+The bars are half as much again as what was counted when they were set. A test that fails because the work has
+become dearer for a good reason sets its bar anew, and the change says why.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import pstats
+import tracemalloc
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from timeit import repeat
+from typing import Any
+
+import anyio
+import numpy as np
+import orjson
+import psycopg
+import pytest
+
+from marketfetch.arithmetic.decoding import RowLayout
+from marketfetch.arithmetic.native import LIBRARY
+from marketfetch.engine.query import Query, Settings
+from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
+from marketfetch.face.pipeline import Pipeline
+from marketfetch.sinks.memory import MemorySink
+from marketfetch.sinks.postgres import PostgresSink
+from marketfetch.testing import GeneratedMarket, LocalProxies, SimulatedExchange, SimulatorOptions
+from marketfetch.values.report import Report
+from marketfetch.values.series import Slice
+from marketfetch.values.spans import Span
+from tests.support.batches import batch, candles
+from tests.support.canned import NOW, CannedFetcher
+from tests.support.worlds import World, run
+
+DAY = 86_400_000
+FIRST = 1_775_001_600_000
+ROWS = 1500
+
+
+def page() -> tuple[bytes, Slice]:
+    part = Slice(candles(), Span(FIRST, FIRST + ROWS * 60_000), ROWS)
+    request, fetcher = Ohlcv().request(part), CannedFetcher()
+    return fetcher._page(request), part
+
+
+def calls(days: int, fetcher: CannedFetcher) -> int:
+    """Count the calls of functions, in Python and in C, that a run makes on its loop."""
+    query = Query(symbols="BTCUSDT", start=FIRST, end=FIRST + days * DAY)
+    settings = Settings(clock=lambda: NOW)
+    profile = cProfile.Profile()
+
+    async def counted() -> Report:
+        pipeline = Pipeline(
+            BinanceUsdm("http://canned"), query, MemorySink(), fetcher=fetcher, settings=settings
+        )
+        with profile:
+            return await pipeline.run()
+
+    assert anyio.run(counted).complete
+    total: Any = pstats.Stats(profile)
+    return int(total.total_calls)
+
+
+def test_a_page_costs_the_loop_so_many_calls_whatever_its_rows() -> None:
+    fetcher = CannedFetcher()
+    for days in (25, 75):
+        calls(days, fetcher)  # renders the pages, imports what is imported late
+    before, few = fetcher.pages, calls(25, fetcher)
+    between, many = fetcher.pages, calls(75, fetcher)
+    further = (fetcher.pages - between) - (between - before)
+    assert further >= 40
+    assert (many - few) / further < 1400
+
+
+def test_decoding_calls_nothing_row_by_row() -> None:
+    body, part = page()
+    endpoint, profile = Ohlcv(), cProfile.Profile()
+    endpoint.decode(body, part)
+    with profile:
+        decoded = endpoint.decode(body, part)
+    total: Any = pstats.Stats(profile)
+    assert len(decoded.columns) == ROWS
+    assert total.total_calls < 150
+
+
+@pytest.mark.parametrize("way", ["_compiled", "_portable"])
+def test_decoding_holds_little_beside_the_page_and_its_columns(way: str) -> None:
+    body, part = page()
+    layout = RowLayout({name: at for at, name in enumerate(part.series.dataset.names, start=1)}, width=12)
+    fields = list(range(1, 10))
+    if way == "_compiled" and not LIBRARY.is_file():
+        pytest.skip("nothing is compiled here")
+    getattr(layout, way)(body, fields)
+    tracemalloc.start()
+    try:
+        rows = getattr(layout, way)(body, fields)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    held = rows.times.nbytes + rows.values.nbytes
+    # Compiled: the columns alone. Portable: an object for each number, too.
+    assert peak < (1.5 if way == "_compiled" else 32) * held
+
+
+def test_the_compiled_decoder_takes_no_longer_than_parsing_the_same_text() -> None:
+    if not LIBRARY.is_file():
+        pytest.skip("nothing is compiled here")
+    body, part = page()
+    endpoint = Ohlcv()
+    # Both are pure computation: the quickest of many turns is what each of them needs.
+    ours, parser = (
+        min(repeat(work, number=1, repeat=200))
+        for work in (lambda: endpoint.decode(body, part), lambda: orjson.loads(body))
+    )
+    assert ours < 2 * parser
+
+
+@contextmanager
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
+    """Count the statements and the COPY streams that are sent to PostgreSQL."""
+    sent: Counter[str] = Counter()
+    with monkeypatch.context() as patch:
+        for kind, name in ((psycopg.Connection, "execute"), (psycopg.Cursor, "copy")):
+            original = getattr(kind, name)
+
+            def wrapped(*arguments: Any, _original: Any = original, _name: str = name, **named: Any) -> Any:
+                sent[_name] += 1
+                return _original(*arguments, **named)
+
+            patch.setattr(kind, name, wrapped)
+        yield sent
+
+
+def test_a_batch_costs_postgresql_so_many_statements(
+    postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink, series = PostgresSink(postgres_dsn), candles()
+    sink.prepare([series.dataset])
+    with sink.writer() as write:
+        write(batch(series, range(100), open=1.0))  # learns the number of the series
+        with counted(monkeypatch) as new:
+            write(batch(series, range(100, 300), open=1.0))
+        with counted(monkeypatch) as same:
+            write(batch(series, range(100, 300), open=1.0))
+    assert new == {"execute": 3, "copy": 1}  # the lock, the newest row, the coverage
+    assert same == {"execute": 4}  # and the stored rows
+
+
+def test_the_same_rows_again_leave_no_version_and_next_to_no_log(postgres_dsn: str) -> None:
+    sink, series = PostgresSink(postgres_dsn), candles()
+    sink.prepare([series.dataset])
+    rows = batch(series, range(5000), open=np.arange(5000.0))
+    with sink.writer() as write, psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        write(rows)
+        version = "SELECT sum(xmin::text::bigint), pg_current_wal_insert_lsn() - '0/0' FROM marketfetch.ohlcv"
+        before = connection.execute(version).fetchone()
+        write(rows)
+        after = connection.execute(version).fetchone()
+    assert before is not None
+    assert after is not None
+    assert after[0] == before[0]
+    assert after[1] - before[1] < 2 * len(rows.columns)
+
+
+def test_many_sticky_proxies_cost_few_connections() -> None:
+    symbols = [f"C{number}USDT" for number in range(4)]
+    options = SimulatorOptions(limits=None)
+    with SimulatedExchange(GeneratedMarket(symbols), options) as exchange, LocalProxies(60) as proxies:
+        world = World(exchange)
+        report = run(world.pipeline(None, proxies=proxies.urls, symbols=symbols, end="2026-08-01"))
+        connections, requests = exchange.record.connections.total(), exchange.record.total
+    assert report.complete
+    assert requests > 200
+    assert connections <= 0.1 * requests
