@@ -12,7 +12,6 @@ module, `marketfetch.adapter`, `marketfetch.sinks` and `marketfetch.testing` lis
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -213,7 +212,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     """Load a public name from where it lives."""
     if name == "__version__":
-        return version("marketfetch")
+        # Not above: it takes ten times as long to import as all the rest of this module.
+        return import_module("importlib.metadata").version("marketfetch")
     for home, names in _HOMES.items():
         if name in names.split():
             value = getattr(import_module(f"marketfetch.{home}"), name)

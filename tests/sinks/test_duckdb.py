@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -91,6 +92,43 @@ def test_your_table_may_have_a_schema_and_decimals(tmp_path: Path, time: str) ->
         found = connection.execute("SELECT o, p FROM market.candles ORDER BY ts").fetchall()
     assert found == [(Decimal("0.1"), None), (Decimal("0.2"), None), (Decimal("0.3"), 9.0), (None, 9.0)]
     assert store.read(candles(), EVER).values[0].tolist() == [0.1, 0.2, 0.3]
+
+
+class Starving:
+    """A connection whose first ROLLBACK finds no memory."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection, self._left = connection, 1
+
+    def execute(self, sql: str) -> object:
+        if sql == "ROLLBACK" and self._left:
+            self._left = 0
+            raise duckdb.OutOfMemoryException("failed to allocate data of size 2.0 KiB")
+        return self._connection.execute(sql)
+
+
+def test_a_rollback_that_finds_no_memory_is_made_up_for(store: DuckDBSink) -> None:
+    with store._connected() as connection:
+        starving: Any = Starving(connection)
+        with pytest.raises(KeyboardInterrupt), store._transaction(starving):
+            raise KeyboardInterrupt
+        with pytest.raises(SinkUnavailable, match="write again"), store._transaction(starving):
+            pass
+        with store._transaction(starving):
+            pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        duckdb.TransactionException("Failed to commit: could not allocate block of size 256.0 KiB"),
+        duckdb.CatalogException("Table Function with name pandas_scan does not exist!"),
+    ],
+)
+def test_what_others_of_the_process_get_in_the_way_of_may_be_written_again(
+    store: DuckDBSink, error: duckdb.Error
+) -> None:
+    assert isinstance(store._explained(error), SinkUnavailable)
 
 
 def test_a_memory_limit_that_is_none_is_refused(tmp_path: Path) -> None:

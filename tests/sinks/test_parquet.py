@@ -17,6 +17,7 @@ import pytest
 from pyarrow import parquet
 
 from marketfetch.errors import ConfigurationError, SinkError
+from marketfetch.protocols import Partitioned
 from marketfetch.sinks.parquet import ParquetSink
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Coverage, Series
@@ -154,6 +155,17 @@ def test_a_run_that_was_stopped_anywhere_can_be_repeated(
         assert not stopped.ledger().get(candles(), Coverage()).covered - there, "covered, but not there"
     write(stopped, *chunks())
     assert contents(stopped.folder) == contents(undisturbed.folder)
+
+
+@pytest.mark.parametrize(("interval", "days"), [("1m", 31), ("1h", 366), ("1s", 1)])
+def test_a_partition_is_what_one_file_holds(tmp_path: Path, interval: str, days: int) -> None:
+    store, series = ParquetSink(tmp_path), candles(interval=interval)
+    assert isinstance(store, Partitioned)
+    whole = Span(START, START + days * 86_400_000)
+    assert store.partition(series, START) == store.partition(series, whole.end - 1) == whole
+    times = np.array([whole.start - 1000, whole.start, whole.end - 1000, whole.end])
+    write(store, Batch(series, Columns(times, np.zeros((9, 4))), Coverage()))
+    assert len(list(tmp_path.rglob("*.parquet"))) == 3
 
 
 def test_an_identical_batch_leaves_the_files_untouched(tmp_path: Path) -> None:

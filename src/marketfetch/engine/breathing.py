@@ -19,7 +19,7 @@ class Breath:
     the last one is `seconds` ago lets the loop go round once, and whoever asks meanwhile waits behind.
     """
 
-    seconds: float = 0.003
+    seconds: float = 0.001
     _last: float = attrs.field(default=0.0, init=False)
     _turn: anyio.Lock = attrs.field(factory=lambda: anyio.Lock(fast_acquire=True), init=False)
 

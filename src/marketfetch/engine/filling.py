@@ -45,9 +45,11 @@ class Filling:
         Each limit pool has workers of its own: those who wait for a slow one do not keep a fast one idle.
         """
         settings, pools = self.asker.settings, self._by_pool(gaps)
-        # What is in flight must fit beside what is being written, or requests would wait for the store.
-        in_flight = settings.concurrency * sum(max(gap.page_size for gap in some) for some in pools)
-        self.allowance.limit = in_flight + self.portions.rows * len(self.lanes)
+        # What is in flight, and half as much that is being read, must fit beside what is being written, or
+        # requests would wait for the store.
+        pages = 3 * settings.concurrency // 2
+        read = pages * sum(max(gap.page_size for gap in some) for some in pools)
+        self.allowance.limit = read + self.portions.rows * len(self.lanes)
         async with anyio.create_task_group() as group:
             for some in pools:
                 group.start_soon(self._fill_from_one_pool, some)
@@ -63,7 +65,8 @@ class Filling:
         gatherer = Gatherer(self.portions.rows)
         handout = Handout(plan(gaps, self.portions), gatherer, self.allowance)
         async with anyio.create_task_group() as group:
-            for _ in range(self.asker.settings.concurrency):
+            # More than may ask: while some read their pages, others wait for their slots.
+            for _ in range(3 * self.asker.settings.concurrency // 2):
                 group.start_soon(self._work, handout, gatherer)
 
     async def _work(self, handout: Handout, gatherer: Gatherer) -> None:

@@ -22,6 +22,7 @@ class Handout:
     _chunks: Iterator[Chunk]
     _gatherer: Gatherer
     _allowance: Allowance
+    _next: Chunk | None = attrs.field(default=None, init=False)
     _parts: list[Slice] = attrs.field(factory=list, init=False)
     _turn: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
 
@@ -35,9 +36,10 @@ class Handout:
     async def _open_chunk(self) -> None:
         """Lay out the parts of the next chunk, unless somebody else just did."""
         while not self._parts:
-            chunk = next(self._chunks, None)
-            if chunk is None:
+            self._next = self._next or next(self._chunks, None)  # still there if the wait was cancelled
+            if self._next is None:
                 return
-            await self._allowance.take(chunk.rows)
+            await self._allowance.take(self._next.rows)
+            chunk, self._next = self._next, None
             self._gatherer.begin(chunk)
             self._parts = list(reversed(chunk.parts))

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["DuckDBSink"]
 
-_PIECE = 20_000
-"""Rows merged by one statement, so that its memory does not grow with the batch."""
+_LEAN = "16.0 MiB"
+"""What DuckDB may keep in memory while batches are written: enough for one, not for those before it.
 
-_LEAN = "16MB"
-"""What DuckDB may keep in memory while batches are written: enough for one, not for those before it."""
+In the words in which DuckDB itself tells the limit.
+"""
 
 _HERE = "table_catalog = current_database() AND table_schema = ? AND table_name = ?"
 
@@ -39,8 +39,8 @@ _MOMENTS = {
 """For each type that a time column may have, how a BIGINT becomes one."""
 
 
-class _OutOfMemory(SinkError):
-    """DuckDB may use too little memory for what it has to do."""
+class _OutOfMemory(SinkUnavailable):
+    """DuckDB may use too little memory for what it has to do, or others of this process have it just now."""
 
 
 @attrs.frozen(repr=False)
@@ -68,14 +68,21 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         require("duckdb", extra="duckdb", user="DuckDBSink")
 
     @property
+    def batch_rows(self) -> int:
+        """Rows that one transaction should have: more are written faster, but memory grows with them."""
+        return 12_288
+
+    @property
     def _time_type(self) -> str:
         return "TIMESTAMP"
 
     def _write(self, connection: duckdb.DuckDBPyConnection, batch: Batch) -> None:
         import duckdb
 
-        with suppress(duckdb.OutOfMemoryException):  # somebody is reading just now, and needs it
-            connection.execute("SET memory_limit = ?", [_LEAN])
+        with suppress(duckdb.Error):  # somebody else is at work just now, and needs it
+            # Not each time: setting it gives back to the system what the batch needs again.
+            if connection.execute("SELECT current_setting('memory_limit')").fetchone() != (_LEAN,):
+                connection.execute("SET memory_limit = ?", [_LEAN])
         try:
             super()._write(connection, batch)
         except _OutOfMemory:
@@ -83,8 +90,9 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
 
     def _write_amply(self, connection: duckdb.DuckDBPyConnection, batch: Batch) -> None:
         for attempt in range(5):  # another writer of this process may cut the memory back meanwhile
-            connection.execute("SET memory_limit = ?", [self.memory_limit])
             try:
+                with self._translated():
+                    connection.execute("SET memory_limit = ?", [self.memory_limit])
                 return super()._write(connection, batch)
             except _OutOfMemory:
                 if attempt == 4:
@@ -108,12 +116,14 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         import duckdb
 
         with self._translated():
-            connection.execute("BEGIN")
             try:
+                connection.execute("BEGIN")
                 yield
                 connection.execute("COMMIT")
             except BaseException:
-                with suppress(duckdb.TransactionException):  # a commit that fails has undone all by itself
+                # A commit that fails has undone all by itself. If even this finds no memory, the next BEGIN
+                # fails and leads here again.
+                with suppress(duckdb.TransactionException, duckdb.OutOfMemoryException):
                     connection.execute("ROLLBACK")
                 raise
 
@@ -131,13 +141,15 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
 
         said = f"{self.path}: {' '.join(str(error).split())}"
         match error:
-            case duckdb.Error() if isinstance(error, duckdb.OutOfMemoryException) or "failed to pin" in said:
+            case duckdb.Error() if isinstance(error, duckdb.OutOfMemoryException) or _starved(said):
                 return _OutOfMemory(f"{said}; raise memory_limit= from {self.memory_limit}")
             case duckdb.TransactionException():
                 return SinkUnavailable(f"{said}; another connection wrote the same series: write again")
             case duckdb.ConstraintException() if "Duplicate key" in said:
                 # Or two connections added the same series; a table of another key says it every time.
                 return SinkUnavailable(f"{said}; write again, or give your table the key of the mapping")
+            case duckdb.CatalogException() if "pandas_scan" in said:  # every connect() puts it there anew
+                return SinkUnavailable(f"{said}; another connection was just being opened: write again")
             case duckdb.IOException() if "lock on file" in said:
                 return SinkUnavailable(f"{said}; a file belongs to one process at a time: end the other one")
             case duckdb.IOException():
@@ -188,17 +200,15 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         labels: Sequence[int | str | None],
         rows: Columns,
     ) -> None:
-        for start in range(0, len(rows), _PIECE):
-            piece = rows.take(slice(start, start + _PIECE))
-            times = table.stored(piece.times) if _counted(table) else piece.times
-            values = {f"c{place}": piece.values[line] for place, line in enumerate(table.lines)}
-            connection.register("marketfetch_batch", {"t": times, **values})
-            given = [*labels, int(times[0]), int(times[-1])]
-            if connection.execute(_probe(table), given).fetchone() is None:
-                connection.execute(_append(table), labels)
-            else:
-                connection.execute(_combine(table), given)
-            connection.unregister("marketfetch_batch")
+        times = table.stored(rows.times) if _counted(table) else rows.times
+        values = {f"c{place}": rows.values[line] for place, line in enumerate(table.lines)}
+        connection.register("marketfetch_batch", {"t": times, **values})
+        given = [*labels, int(times[0]), int(times[-1])]
+        if connection.execute(_probe(table), given).fetchone() is None:
+            connection.execute(_append(table), labels)
+        else:
+            connection.execute(_combine(table), given)
+        connection.unregister("marketfetch_batch")
 
     def _rows(
         self, connection: duckdb.DuckDBPyConnection, table: Table, series: Series, series_id: int, span: Span
@@ -218,6 +228,11 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         return table.restored(
             series.dataset, np.column_stack([np.ma.filled(line, np.nan) for line in found.values()])
         )
+
+
+def _starved(said: str) -> bool:
+    """Tell a lack of memory from what a commit, or a scan, says of it under another name."""
+    return "failed to pin" in said or "could not allocate" in said
 
 
 def _place(name: str) -> list[str]:
@@ -246,11 +261,11 @@ def _probe(table: Table) -> str:
 
 
 def _source(table: Table) -> str:
-    """Write the query that turns a registered batch into columns of the table's types, NaN into NULL."""
-    values = [
-        f"nullif(c{place}, 'nan'::DOUBLE)::{table.types[name]} AS c{place}"
-        for place, name in enumerate(table.columns)
-    ]
+    """Write the query that turns a registered batch into columns of the table's types.
+
+    NaN in an array of NumPy's is NULL to DuckDB.
+    """
+    values = [f"c{place}::{table.types[name]} AS c{place}" for place, name in enumerate(table.columns)]
     return f"SELECT {_moment(table, 't')} AS t, {', '.join(values)} FROM marketfetch_batch"
 
 

@@ -76,6 +76,15 @@ class ParquetSink:
         """One writer."""
         return 1
 
+    @property
+    def batch_rows(self) -> int:
+        """Rows that a batch may have: a month of minutes, so that it makes a file at one go."""
+        return 45_000
+
+    def partition(self, series: Series, moment: int) -> Span:
+        """Return the span of the file that holds a moment; see Partitioned."""
+        return _span(_period(moment, _unit(series.interval)))
+
     def prepare(self, datasets: Sequence[Dataset]) -> None:
         """Make the folder; see Sink.
 
@@ -122,7 +131,7 @@ class ParquetSink:
         """Return the stored rows of a series inside a span, sorted by time; see Store."""
         home, unit = self._home(series), _unit(series.interval)
         with _translated(home):
-            files = [file for file in home.glob("*.parquet") if _period(file, unit).intersect(span)]
+            files = [file for file in home.glob("*.parquet") if _span_of(file, unit).intersect(span)]
             rows = merge([_rows(file, series.dataset) for file in files], series.dataset)
         first, last = np.searchsorted(rows.times, (span.start, span.end))
         return rows.take(slice(int(first), int(last)))
@@ -176,19 +185,30 @@ def _unit(interval: Interval) -> str:
 
 def _split(rows: Columns, unit: str) -> Iterator[tuple[str, Columns]]:
     """Cut sorted rows into periods, each with its name."""
-    periods = rows.times.astype("datetime64[ms]").astype(f"datetime64[{unit}]")
-    for period in np.unique(periods):
-        yield str(period), rows.take(periods == period)
+    start = 0
+    while start < len(rows):
+        period = _period(int(rows.times[start]), unit)
+        end = int(np.searchsorted(rows.times, _span(period).end))
+        yield str(period), rows.take(slice(start, end))
+        start = end
 
 
-def _period(file: Path, unit: str) -> Span:
+def _period(moment: int, unit: str) -> np.datetime64:
+    period: np.datetime64 = np.datetime64(moment, "ms").astype(f"datetime64[{unit}]")
+    return period
+
+
+def _span(period: np.datetime64) -> Span:
+    start, end = (int(moment.astype("datetime64[ms]").astype(np.int64)) for moment in (period, period + 1))
+    return Span(start, end)
+
+
+def _span_of(file: Path, unit: str) -> Span:
     """Return the period that a file is named after."""
     try:
-        opens = np.datetime64(file.stem).astype(f"datetime64[{unit}]")
+        return _span(np.datetime64(file.stem).astype(f"datetime64[{unit}]"))
     except ValueError as error:
         raise SinkError(f"{file} is not a file that marketfetch wrote; move it away") from error
-    start, end = (int(moment.astype("datetime64[ms]").astype(np.int64)) for moment in (opens, opens + 1))
-    return Span(start, end)
 
 
 def _rows(file: Path, dataset: Dataset) -> Columns:

@@ -15,7 +15,7 @@ __all__ = ["read_rows", "write_rows"]
 
 _TIME = "open_time"
 
-_GROUP = 8_192
+_GROUP = 65_536
 """Rows encoded and decoded at once, so that only they are in memory twice."""
 
 
@@ -28,7 +28,8 @@ def write_rows(rows: Columns, dataset: Dataset, target: BinaryIO) -> None:
     import pyarrow.parquet as pq
 
     def array(column: Column, values: NDArray[np.float64]) -> pa.Array[Any]:
-        held: pa.Array[Any] = pa.array(values, mask=np.isnan(values))
+        absent = np.isnan(values)
+        held: pa.Array[Any] = pa.array(values, mask=absent if absent.any() else None)  # a mask costs a copy
         try:
             return held.cast(pa.int64()) if column.integer else held
         except pa.ArrowException as error:

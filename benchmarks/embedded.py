@@ -1,0 +1,228 @@
+"""The embedded stores against the fastest public way to load the same columns into the same place.
+
+One side feeds prepared batches to a sink, each made durable on its own and with its coverage. The other has
+all rows at hand and may load them in one go, as durably, into tables and files of the same schema. Making the
+batches, and the files that `prepare` makes, is not counted.
+
+    python -m benchmarks.embedded --symbols 20 --days 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from marketfetch.protocols import Batching, Partitioned, Store
+from marketfetch.sinks.duckdb import DuckDBSink
+from marketfetch.sinks.merging import same
+from marketfetch.sinks.parquet import ParquetSink
+from marketfetch.sinks.sqlite import SQLiteSink
+from marketfetch.testing import GeneratedMarket, Window
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.series import Coverage, Series
+from marketfetch.values.spans import Span
+
+__all__ = [
+    "STORES",
+    "check_same",
+    "duckdb_ours",
+    "duckdb_public",
+    "parquet_ours",
+    "parquet_public",
+    "prepared_batches",
+    "sqlite_ours",
+    "sqlite_public",
+]
+
+OHLCV = Dataset.parse("ohlcv")
+START = 1_775_001_600_000  # 2026-04-01, the first of a month
+DAY = 86_400_000
+EVER = Span(0, 2**53)
+TOGETHER = 20  # rows of one INSERT of SQLite's: quickest of 1, 10, 20, 30, 50 and 100
+
+Side = Callable[[Sequence[Batch], Path], float]
+"""Loads batches into a place that is not there yet; returns the seconds that took."""
+
+
+def prepared_batches(symbols: int, days: int, store: Store) -> list[Batch]:
+    """Make the batches of a back-fill of minutes, cut as the store wants them, all series side by side."""
+    names = [f"C{number:02}USDT" for number in range(symbols)]
+    market = GeneratedMarket(names, seed=1)
+    cut = [list(_cut(market, Series.of("binance-spot", OHLCV, name, "1m"), days, store)) for name in names]
+    return [batch for alike in zip(*cut, strict=True) for batch in alike]
+
+
+def duckdb_ours(batches: Sequence[Batch], place: Path) -> float:
+    return _fed(DuckDBSink(place), batches)
+
+
+def duckdb_public(batches: Sequence[Batch], place: Path) -> float:
+    """One INSERT from an Arrow table, which DuckDB reads where it lies and with all its threads."""
+    _enrol(DuckDBSink(place), batches)
+    ids, columns = _whole(batches)
+    begun = time.perf_counter()
+    times = pa.array(columns.times).view(pa.timestamp("ms"))
+    table = pa.Table.from_arrays([pa.array(ids), times, *map(pa.array, columns.values)], names=_NAMES)
+    with duckdb.connect(place) as connection:
+        connection.register("given", table)
+        connection.execute("INSERT INTO marketfetch_ohlcv SELECT * FROM given")
+    return time.perf_counter() - begun
+
+
+def sqlite_ours(batches: Sequence[Batch], place: Path) -> float:
+    return _fed(SQLiteSink(place), batches)
+
+
+def sqlite_public(batches: Sequence[Batch], place: Path) -> float:
+    """One transaction of plain INSERTs, several rows to each."""
+    _enrol(SQLiteSink(place), batches)
+    ids, columns = _whole(batches)
+    begun = time.perf_counter()
+    rows = np.column_stack([ids, columns.times, *columns.values])
+    row = f"({', '.join('?' * rows.shape[1])})"
+    pieces = (rows[start : start + TOGETHER] for start in range(0, len(rows), TOGETHER))
+    with closing(sqlite3.connect(place)) as connection, connection:
+        for count, alike in groupby(pieces, len):
+            insert = f"INSERT INTO marketfetch_ohlcv VALUES {', '.join([row] * count)}"
+            connection.executemany(insert, (piece.ravel().tolist() for piece in alike))
+    return time.perf_counter() - begun
+
+
+def parquet_ours(batches: Sequence[Batch], place: Path) -> float:
+    return _fed(ParquetSink(place), batches)
+
+
+def parquet_public(batches: Sequence[Batch], place: Path) -> float:
+    """The same files, each written at one go, and synchronised with the folder it is in."""
+    whole = {"open_time", "trades"}
+    encodings = {n: "DELTA_BINARY_PACKED" if n in whole else "BYTE_STREAM_SPLIT" for n in _NAMES[1:]}
+    options: dict[str, Any] = {"compression": "zstd", "use_dictionary": False, "column_encoding": encodings}
+    trades = OHLCV.index("trades")
+    begun = time.perf_counter()
+    for batch in batches:
+        home, columns = ParquetSink(place)._home(batch.series), batch.columns
+        home.mkdir(parents=True, exist_ok=True)
+        lines: list[NDArray[np.float64] | NDArray[np.int64]] = list(columns.values)
+        lines[trades] = lines[trades].astype(np.int64)
+        times = pa.array(columns.times).view(pa.timestamp("ms", "UTC"))
+        table = pa.Table.from_arrays([times, *map(pa.array, lines)], names=_NAMES[1:])
+        month = np.datetime64(int(columns.times[0]), "ms").astype("datetime64[M]")
+        with (home / f"{month}.parquet").open("wb") as file:
+            pq.write_table(table, file, **options)
+            file.flush()
+            os.fsync(file.fileno())
+        _synchronise(home)
+    return time.perf_counter() - begun
+
+
+def check_same(batches: Sequence[Batch], *stores: Store) -> None:
+    """Raise AssertionError unless each store holds the rows of the batches and no others."""
+    for series in {batch.series for batch in batches}:
+        sent = Columns.join([batch.columns for batch in batches if batch.series == series])
+        for store in stores:
+            assert same(store.read(series, EVER), sent), f"{store} does not hold {series} as it was sent"
+
+
+STORES: dict[str, tuple[Callable[[Path], Store], Side, Side]] = {
+    "duckdb": (DuckDBSink, duckdb_ours, duckdb_public),
+    "sqlite": (SQLiteSink, sqlite_ours, sqlite_public),
+    "parquet": (ParquetSink, parquet_ours, parquet_public),
+}
+_NAMES = ["series_id", "open_time", *OHLCV.names]
+
+
+def _cut(market: GeneratedMarket, series: Series, days: int, store: Store) -> Iterator[Batch]:
+    table = market.rows(OHLCV.name, series.symbol, series.interval, Window(START, START + days * DAY))
+    floats = table.floats()
+    values = np.array([floats[name] for name in OHLCV.names])
+    most = store.batch_rows if isinstance(store, Batching) else len(table)
+    start = 0
+    while start < len(table):
+        stop = start + most
+        if isinstance(store, Partitioned):
+            border = store.partition(series, int(table.times[start])).end
+            stop = min(stop, int(np.searchsorted(table.times, border)))
+        rows = Columns(table.times[start:stop].copy(), values[:, start:stop].copy())
+        yield Batch(series, rows, Coverage(series.interval.cover(rows.times)))
+        start = stop
+
+
+def _fed(store: Store, batches: Sequence[Batch]) -> float:
+    store.prepare([OHLCV])
+    begun = time.perf_counter()
+    with store.writer() as write:
+        for batch in batches:
+            write(batch)
+    return time.perf_counter() - begun
+
+
+def _enrol(store: Store, batches: Sequence[Batch]) -> None:
+    """Make an empty file in which the series are numbered from 1, in the order of their first batches."""
+    store.prepare([OHLCV])
+    with store.writer() as write:
+        for series in dict.fromkeys(batch.series for batch in batches):
+            write(Batch(series, Columns.empty(OHLCV), Coverage()))
+
+
+def _whole(batches: Sequence[Batch]) -> tuple[NDArray[np.int32], Columns]:
+    """Put all rows together, series by series, each row with the number of its series."""
+    parts: dict[Series, list[Columns]] = {}
+    for batch in batches:
+        parts.setdefault(batch.series, []).append(batch.columns)
+    series = [Columns.join(some) for some in parts.values()]
+    ids = np.repeat(np.arange(1, 1 + len(series), dtype=np.int32), [len(one) for one in series])
+    values = np.concatenate([one.values for one in series], axis=1)
+    return ids, Columns(np.concatenate([one.times for one in series]), values)
+
+
+def _synchronise(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    os.fsync(handle)
+    os.close(handle)
+
+
+def _round(name: str, batches: Sequence[Batch], folder: Path) -> tuple[float, float]:
+    """Let both sides of a store work once; returns the seconds of ours and of the public one."""
+    make, ours, public = STORES[name]
+    gc.collect()
+    with tempfile.TemporaryDirectory(dir=folder) as fresh:
+        first, second = Path(fresh, "ours"), Path(fresh, "public")
+        took = ours(batches, first), public(batches, second)
+        check_same(batches, make(first), make(second))
+    return took
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Embedded stores against their libraries.")
+    parser.add_argument("--symbols", type=int, default=20)
+    parser.add_argument("--days", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--folder", type=Path, default=None, help="where the files are made and removed")
+    chosen = parser.parse_args()
+    for name, (make, _, _) in STORES.items():
+        batches = prepared_batches(chosen.symbols, chosen.days, make(Path(name)))
+        rounds = [_round(name, batches, chosen.folder) for _ in range(chosen.rounds)]
+        ours, public = (statistics.median(side) for side in zip(*rounds, strict=True))
+        ratio = statistics.median(one / other for one, other in rounds)
+        print(f"{name:8} ours {ours:.3f} s  public {public:.3f} s  ratio {ratio:.2f}")
+
+
+if __name__ == "__main__":
+    main()
