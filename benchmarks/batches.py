@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain, zip_longest
+
 import numpy as np
 
 from benchmarks.exchange import symbols
+from marketfetch.protocols import Batching, Partitioned, Sink
 from marketfetch.testing import GeneratedMarket, Window
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Coverage, Series
@@ -16,16 +20,25 @@ START = 1_775_001_600_000
 _DAY = 86_400_000
 
 
-def prepared(count: int, days: int, rows: int) -> list[Batch]:
-    """Make the candles of so many symbols and days, in batches of so many rows, series after series."""
-    market, batches = GeneratedMarket(symbols(count)), list[Batch]()
-    for symbol in symbols(count):
-        series = Series.of("binance-usdm", "ohlcv", symbol, "1m")
-        table = market.rows("ohlcv", symbol, series.interval, Window(START, START + days * _DAY))
-        columns = table.floats()
-        values = np.array([columns[name] for name in series.dataset.names])
-        for first in range(0, len(table), rows):
-            part = slice(first, first + rows)
-            held = Columns(table.times[part].copy(), np.ascontiguousarray(values[:, part]))
-            batches.append(Batch(series, held, Coverage(series.interval.cover(held.times))))
-    return batches
+def prepared(count: int, days: int, sink: Sink) -> list[Batch]:
+    """Make the candles of so many symbols and days, cut as a sink wants them, all series side by side."""
+    market = GeneratedMarket(symbols(count))
+    cut = [_cut(market, symbol, days, sink) for symbol in symbols(count)]
+    return [batch for batch in chain.from_iterable(zip_longest(*cut)) if batch is not None]
+
+
+def _cut(market: GeneratedMarket, symbol: str, days: int, sink: Sink) -> Iterator[Batch]:
+    series = Series.of("binance-usdm", "ohlcv", symbol, "1m")
+    table = market.rows("ohlcv", symbol, series.interval, Window(START, START + days * _DAY))
+    columns = table.floats()
+    values = np.array([columns[name] for name in series.dataset.names])
+    most = sink.batch_rows if isinstance(sink, Batching) else len(table)
+    start = 0
+    while start < len(table):
+        stop = start + most
+        if isinstance(sink, Partitioned):
+            border = sink.partition(series, int(table.times[start])).end
+            stop = min(stop, int(np.searchsorted(table.times, border)))
+        rows = Columns(table.times[start:stop].copy(), values[:, start:stop].copy())
+        yield Batch(series, rows, Coverage(series.interval.cover(rows.times)))
+        start = stop

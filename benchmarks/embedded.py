@@ -3,13 +3,10 @@
 One side feeds prepared batches to a sink, each made durable on its own and with its coverage. The other has
 all rows at hand and may load them in one go, as durably, into tables and files of the same schema. Making the
 batches, and the files that `prepare` makes, is not counted.
-
-    python -m benchmarks.embedded --symbols 20 --days 20
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import os
 import sqlite3
@@ -28,45 +25,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from marketfetch.protocols import Batching, Partitioned, Store
+from benchmarks.batches import prepared
+from benchmarks.figures import Figure, at_most, known
+from marketfetch.protocols import Store
 from marketfetch.sinks.duckdb import DuckDBSink
 from marketfetch.sinks.merging import same
 from marketfetch.sinks.parquet import ParquetSink
 from marketfetch.sinks.sqlite import SQLiteSink
-from marketfetch.testing import GeneratedMarket, Window
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span
 
-__all__ = [
-    "STORES",
-    "check_same",
-    "duckdb_ours",
-    "duckdb_public",
-    "parquet_ours",
-    "parquet_public",
-    "prepared_batches",
-    "sqlite_ours",
-    "sqlite_public",
-]
+__all__ = ["embedded_bound"]
 
 OHLCV = Dataset.parse("ohlcv")
-START = 1_775_001_600_000  # 2026-04-01, the first of a month
-DAY = 86_400_000
 EVER = Span(0, 2**53)
 TOGETHER = 20  # rows of one INSERT of SQLite's: quickest of 1, 10, 20, 30, 50 and 100
 
 Side = Callable[[Sequence[Batch], Path], float]
 """Loads batches into a place that is not there yet; returns the seconds that took."""
-
-
-def prepared_batches(symbols: int, days: int, store: Store) -> list[Batch]:
-    """Make the batches of a back-fill of minutes, cut as the store wants them, all series side by side."""
-    names = [f"C{number:02}USDT" for number in range(symbols)]
-    market = GeneratedMarket(names, seed=1)
-    cut = [list(_cut(market, Series.of("binance-spot", OHLCV, name, "1m"), days, store)) for name in names]
-    return [batch for alike in zip(*cut, strict=True) for batch in alike]
 
 
 def duckdb_ours(batches: Sequence[Batch], place: Path) -> float:
@@ -83,6 +61,22 @@ def duckdb_public(batches: Sequence[Batch], place: Path) -> float:
     with duckdb.connect(place) as connection:
         connection.register("given", table)
         connection.execute("INSERT INTO marketfetch_ohlcv SELECT * FROM given")
+    return time.perf_counter() - begun
+
+
+def duckdb_in_batches(batches: Sequence[Batch], place: Path) -> float:
+    """The same way, but a transaction for each batch, so that every batch is durable on its own."""
+    _enrol(DuckDBSink(place), batches)
+    ids = {series: number for number, series in enumerate(dict.fromkeys(b.series for b in batches), start=1)}
+    begun = time.perf_counter()
+    with duckdb.connect(place) as connection:
+        for batch in batches:
+            columns = batch.columns
+            numbers = pa.array(np.full(len(columns), ids[batch.series], np.int32))
+            times = pa.array(columns.times).view(pa.timestamp("ms"))
+            table = pa.Table.from_arrays([numbers, times, *map(pa.array, columns.values)], names=_NAMES)
+            connection.register("given", table)
+            connection.execute("INSERT INTO marketfetch_ohlcv SELECT * FROM given")
     return time.perf_counter() - begun
 
 
@@ -148,22 +142,6 @@ STORES: dict[str, tuple[Callable[[Path], Store], Side, Side]] = {
 _NAMES = ["series_id", "open_time", *OHLCV.names]
 
 
-def _cut(market: GeneratedMarket, series: Series, days: int, store: Store) -> Iterator[Batch]:
-    table = market.rows(OHLCV.name, series.symbol, series.interval, Window(START, START + days * DAY))
-    floats = table.floats()
-    values = np.array([floats[name] for name in OHLCV.names])
-    most = store.batch_rows if isinstance(store, Batching) else len(table)
-    start = 0
-    while start < len(table):
-        stop = start + most
-        if isinstance(store, Partitioned):
-            border = store.partition(series, int(table.times[start])).end
-            stop = min(stop, int(np.searchsorted(table.times, border)))
-        rows = Columns(table.times[start:stop].copy(), values[:, start:stop].copy())
-        yield Batch(series, rows, Coverage(series.interval.cover(rows.times)))
-        start = stop
-
-
 def _fed(store: Store, batches: Sequence[Batch]) -> float:
     store.prepare([OHLCV])
     begun = time.perf_counter()
@@ -198,31 +176,38 @@ def _synchronise(folder: Path) -> None:
     os.close(handle)
 
 
-def _round(name: str, batches: Sequence[Batch], folder: Path) -> tuple[float, float]:
+def _round(name: str, batches: Sequence[Batch]) -> tuple[float, float]:
     """Let both sides of a store work once; returns the seconds of ours and of the public one."""
     make, ours, public = STORES[name]
     gc.collect()
-    with tempfile.TemporaryDirectory(dir=folder) as fresh:
+    with tempfile.TemporaryDirectory() as fresh:
         first, second = Path(fresh, "ours"), Path(fresh, "public")
         took = ours(batches, first), public(batches, second)
         check_same(batches, make(first), make(second))
     return took
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Embedded stores against their libraries.")
-    parser.add_argument("--symbols", type=int, default=20)
-    parser.add_argument("--days", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", type=Path, default=None, help="where the files are made and removed")
-    chosen = parser.parse_args()
+def embedded_bound(rounds: int) -> Iterator[Figure]:
+    """Load 20 symbols × 20 days, each store in batches as it wants them."""
     for name, (make, _, _) in STORES.items():
-        batches = prepared_batches(chosen.symbols, chosen.days, make(Path(name)))
-        rounds = [_round(name, batches, chosen.folder) for _ in range(chosen.rounds)]
-        ours, public = (statistics.median(side) for side in zip(*rounds, strict=True))
-        ratio = statistics.median(one / other for one, other in rounds)
-        print(f"{name:8} ours {ours:.3f} s  public {public:.3f} s  ratio {ratio:.2f}")
+        batches = prepared(20, 20, make(Path(name)))
+        found = [_round(name, batches) for _ in range(rounds)]
+        ours, public = (statistics.median(side) for side in zip(*found, strict=True))
+        ratio = statistics.median(one / other for one, other in found)
+        yield at_most(f"{name}: time against the fastest public way, all at one go", ratio, 1.3, " ×")
+        rows = sum(batch.rows for batch in batches)
+        if name == "duckdb":
+            yield known(
+                "… duckdb, against the same with a transaction for each batch", _split(batches, rounds), " ×"
+            )
+        yield known(f"… {name}: rows/s, of {rows / public:,.0f} the public way", rows / ours)
 
 
-if __name__ == "__main__":
-    main()
+def _split(batches: Sequence[Batch], rounds: int) -> float:
+    """Return our time against that of DuckDB's own way with as many transactions as ours."""
+    ratios = []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as fresh:
+            ours = duckdb_ours(batches, Path(fresh, "ours"))
+            ratios.append(ours / duckdb_in_batches(batches, Path(fresh, "public")))
+    return statistics.median(ratios)

@@ -87,7 +87,7 @@ def database_bound(rounds: int, seed_rounds: int) -> Iterator[Figure]:
 
 
 def _against_the_limit(running: postgres.Server, job: Job, rounds: int) -> Iterator[Figure]:
-    batches = prepared(20, 60, PostgresSink("").batch_rows)
+    batches = prepared(20, 60, PostgresSink(""))
     bodies, rows = list(map(_body, batches)), sum(batch.rows for batch in batches)
     half = dataclasses.replace(job, end=START + 30 * _DAY)
     sides: dict[str, Callable[[], _Fill]] = {

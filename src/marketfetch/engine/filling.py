@@ -45,11 +45,9 @@ class Filling:
         Each limit pool has workers of its own: those who wait for a slow one do not keep a fast one idle.
         """
         settings, pools = self.asker.settings, self._by_pool(gaps)
-        # What is in flight, and half as much that is being read, must fit beside what is being written, or
-        # requests would wait for the store.
-        pages = 3 * settings.concurrency // 2
-        read = pages * sum(max(gap.page_size for gap in some) for some in pools)
-        self.allowance.limit = read + self.portions.rows * len(self.lanes)
+        # What is in flight must fit beside what is being written, or requests would wait for the store.
+        in_flight = settings.concurrency * sum(max(gap.page_size for gap in some) for some in pools)
+        self.allowance.limit = in_flight + self.portions.rows * len(self.lanes)
         async with anyio.create_task_group() as group:
             for some in pools:
                 group.start_soon(self._fill_from_one_pool, some)

@@ -91,14 +91,20 @@ def _write_all(
     done: Done,
 ) -> None:
     """Write what comes down one lane, on one thread from open to close."""
+
+    async def turn(written: Batch | None) -> Batch:
+        if written is not None:
+            await done(written)
+        return await receive.receive()
+
+    batch: Batch | None = None
     with sink.writer() as write:
         while True:
             try:
-                batch = from_thread.run(receive.receive)
+                batch = from_thread.run(turn, batch)  # one crossing to the loop and back for each batch
             except EndOfStream:
                 return
             write_patiently(write, batch, retries)
-            from_thread.run(done, batch)
 
 
 def write_patiently(write: Writer, batch: Batch, retries: Retries) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import LiteralString
 
 import attrs
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Identifier
 from psycopg.types.multirange import Int8Multirange, Multirange
 from psycopg.types.range import Range
 
@@ -126,13 +127,14 @@ class Ledger:
         for exchange, dataset, symbol, interval, covered, empty in rows:
             yield (exchange, dataset, symbol, interval), Coverage(_spans(covered), _spans(empty))
 
-    def _sql(self, text: LiteralString) -> Composed:
-        return SQL(text).format(
-            series=Identifier(self.schema, "series"),
-            coverage=Identifier(self.schema, "coverage"),
-            identity=_IDENTITY,
-            united=_UNITED,
-        )
+    def _sql(self, text: LiteralString) -> bytes:
+        return _written(text, self.schema)
+
+
+@lru_cache  # writing SQL takes longer than sending it
+def _written(text: LiteralString, schema: str) -> bytes:
+    names = {name: Identifier(schema, name) for name in ("series", "coverage")}
+    return SQL(text).format(**names, identity=_IDENTITY, united=_UNITED).as_bytes()
 
 
 def _multirange(spans: SpanSet) -> Int8Multirange:

@@ -15,6 +15,7 @@ from marketfetch.sinks.postgres.tables import DOUBLE, TIMESTAMPTZ, Field, Table
 
 __all__ = [
     "copy_in",
+    "copy_rows",
     "merge",
     "newest",
     "relation",
@@ -42,6 +43,11 @@ def relation(table: Table) -> Identifier:
 def copy_in(target: Composable, names: Iterable[str]) -> Composed:
     """Write the statement that takes a binary COPY stream with the named columns."""
     return SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(target, _listed(map(Identifier, names)))
+
+
+def copy_rows(table: Table, names: Iterable[str]) -> Composed:
+    """Write the statement that takes rows of a table as a binary COPY stream."""
+    return copy_in(relation(table), names)
 
 
 def newest(table: Table) -> Composed:

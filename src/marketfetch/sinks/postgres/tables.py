@@ -14,7 +14,18 @@ from marketfetch.sinks.mapping import TableMapping
 from marketfetch.sinks.postgres.wire import Strip, from_timestamps, to_timestamps
 from marketfetch.values.pages import Columns
 
-__all__ = ["BIGINT", "DOUBLE", "TIMESTAMPTZ", "Clock", "Field", "Integers", "Label", "Table", "Timestamps"]
+__all__ = [
+    "BIGINT",
+    "DOUBLE",
+    "TIMESTAMPTZ",
+    "Clock",
+    "Field",
+    "Filled",
+    "Integers",
+    "Label",
+    "Table",
+    "Timestamps",
+]
 
 # Spelled as format_type() does.
 BIGINT = "bigint"
@@ -118,6 +129,14 @@ class Field:
 
 
 @attrs.frozen
+class Filled:
+    """A field that some rows have a value for, and whether others have none."""
+
+    field: Field
+    sparse: bool
+
+
+@attrs.frozen
 class Table:
     """Where the rows of one dataset lie.
 
@@ -144,22 +163,27 @@ class Table:
         """The name with its schema, for people and for locks."""
         return f"{self.schema}.{self.name}"
 
-    def filled(self, columns: Columns) -> tuple[Field, ...]:
+    def filled(self, columns: Columns) -> tuple[Filled, ...]:
         """Return the fields that have a value in any of the rows."""
-        return tuple(field for field in self.fields if not np.isnan(columns.values[field.line]).all())
+        found = []
+        for field in self.fields:
+            null = np.isnan(columns.values[field.line])
+            sparse = bool(null.any())
+            if not (sparse and null.all()):
+                found.append(Filled(field, sparse))
+        return tuple(found)
 
-    def names(self, fields: Sequence[Field]) -> list[str]:
+    def names(self, filled: Sequence[Filled]) -> list[str]:
         """Return the names of the columns that `strips` writes."""
-        return [self.time, *(field.name for field in fields)]
+        return [self.time, *(each.field.name for each in filled)]
 
-    def strips(self, columns: Columns, fields: Sequence[Field]) -> list[Strip]:
+    def strips(self, columns: Columns, filled: Sequence[Filled]) -> list[Strip]:
         """Return times and fields as they travel; raises SinkError for a time that the column cannot hold."""
         strips = [Strip(self.clock.encode(columns.times))]
-        for field in fields:
-            values = columns.values[field.line]
-            null = np.isnan(values)
-            some = bool(null.any())
-            if field.integer:
-                values = (np.where(null, 0, values) if some else values).astype(np.int64)
-            strips.append(Strip(values, null if some else None))
+        for each in filled:
+            values = columns.values[each.field.line]
+            null = np.isnan(values) if each.sparse else None
+            if each.field.integer:
+                values = (values if null is None else np.where(null, 0, values)).astype(np.int64)
+            strips.append(Strip(values, null))
         return strips

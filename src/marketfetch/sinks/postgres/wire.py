@@ -65,7 +65,7 @@ def _blank(strips: Sequence[Strip], count: int) -> NDArray[Any]:
 def _filled(rows: NDArray[Any], strips: Sequence[Strip]) -> bytes:
     for i, strip in enumerate(strips):
         rows[f"value{i}"] = strip.values
-    nulls = {i: strip.null for i, strip in enumerate(strips) if strip.null is not None}
+    nulls = {i: strip.null for i, strip in enumerate(strips) if strip.null is not None and strip.null.any()}
     if not nulls:
         return rows.tobytes()
     rows = rows.copy()  # the lengths stay as they are for the next piece

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
 import attrs
@@ -25,7 +25,7 @@ from marketfetch.values.spans import Span
 __all__ = ["BatchWriter"]
 
 _MERGE_SINCE = 150_000
-_PIECE = 1024
+_PIECE = 2048
 
 # The planner knows nothing of the staged rows, and must not look up each where reading the stored ones in one
 # go is best. Shortest text of floats is the default, but a role may have another.
@@ -45,6 +45,7 @@ class BatchWriter:
     _ledger: Ledger
     _tables: dict[Dataset, Table] = attrs.field(factory=dict, init=False)
     _ids: dict[Series, int] = attrs.field(factory=dict, init=False)
+    _texts: dict[tuple[object, ...], bytes] = attrs.field(factory=dict, init=False)
 
     def __call__(self, batch: Batch) -> None:
         """Make a batch durable; raises SinkError, or SinkUnavailable where the same batch may work later."""
@@ -57,7 +58,7 @@ class BatchWriter:
                 series_id = self._ledger.identify(connection, self._layout.target(connection), series)
             labels = self._layout.labels(series, series_id)
             if len(batch.columns):
-                _Rows(connection, table, labels).write(Columns.join([batch.columns]))
+                _Rows(connection, table, labels, self._texts).write(Columns.join([batch.columns]))
             self._ledger.add(connection, series_id, batch.coverage)
         self._ids[series] = series_id  # not before it is committed
 
@@ -74,6 +75,8 @@ class _Rows:
     connection: Connection
     table: Table
     labels: tuple[int | str, ...]
+    texts: dict[tuple[object, ...], bytes]
+    """Statements as they are sent: writing one takes longer than sending it."""
 
     def write(self, columns: Columns) -> None:
         """Write one or more sorted rows: as they are where nothing is stored, else what differs."""
@@ -113,25 +116,25 @@ class _Rows:
 
     def _newest(self, columns: Columns) -> int:
         """Return the newest stored time between the first row and the last, or a time before the first."""
-        row = self.connection.execute(statements.newest(self.table), self._place(columns)).fetchone()
+        row = self.connection.execute(self._text(statements.newest), self._place(columns)).fetchone()
         return int(columns.times[0]) - 1 if row is None or row[0] is None else row[0]
 
     def _append(self, columns: Columns) -> None:
-        table, fields = self.table, self.table.filled(columns)
-        names = [*(label.name for label in table.labels), *table.names(fields)]
+        table, filled = self.table, self.table.filled(columns)
+        names = (*(label.name for label in table.labels), *table.names(filled))
 
         def strips(rows: Columns) -> list[Strip]:
             labels = [Strip(np.full(len(rows), value, np.int32)) for value in self.labels]
-            return [*labels, *table.strips(rows, fields)]
+            return [*labels, *table.strips(rows, filled)]
 
-        self._copy(statements.copy_in(statements.relation(table), names), map(strips, _pieces(columns)))
+        self._copy(self._text(statements.copy_rows, names), map(strips, _pieces(columns)))
 
     def _merge(self, columns: Columns) -> None:
         table, place = self.table, self._place(columns)
-        fields = table.filled(columns)
-        strips = (table.strips(rows, fields) for rows in _pieces(columns))
+        filled = table.filled(columns)
+        strips = (table.strips(rows, filled) for rows in _pieces(columns))
         self.connection.execute(statements.staging(table))
-        self._copy(statements.stage(table.names(fields)), strips)
+        self._copy(statements.stage(table.names(filled)).as_bytes(self.connection), strips)
         self.connection.execute(_SETTINGS, ["off" if table.ordered else "on"])
         mergeable = table.own and self.connection.info.server_version >= _MERGE_SINCE
         self.connection.execute((statements.merge if mergeable else statements.upsert)(table), place)
@@ -141,7 +144,13 @@ class _Rows:
         first, last = (self.table.clock.bound(int(columns.times[i])) for i in (0, -1))
         return {"first": first, "last": last, **{f"label{i}": value for i, value in enumerate(self.labels)}}
 
-    def _copy(self, statement: Composed, pieces: Iterable[Sequence[Strip]]) -> None:
+    def _text(self, write: Callable[..., Composed], *arguments: object) -> bytes:
+        key = (write, self.table.title, *arguments)
+        if key not in self.texts:
+            self.texts[key] = write(self.table, *arguments).as_bytes(self.connection)
+        return self.texts[key]
+
+    def _copy(self, statement: bytes, pieces: Iterable[Sequence[Strip]]) -> None:
         with self.connection.cursor().copy(statement) as copy:
             for piece in copy_body(pieces):
                 copy.write(piece)
