@@ -30,7 +30,10 @@ SECTIONS: dict[str, tuple[str, Section]] = {
     "rate": ("Bound by the published limits", rate.rate_bound),
     "latency": ("Bound by latency", lambda: fetching.latency_bound(rounds=3)),
     "processor": ("Bound by the processor", lambda: fetching.processor_bound(rounds=5)),
-    "postgres": ("Bound by the database: PostgreSQL", lambda: postgres.database_bound(5, 2)),
+    "postgres": (
+        "Bound by the database: PostgreSQL",
+        lambda: postgres.database_bound(rounds=3, seed_rounds=2),
+    ),
     "embedded": ("Bound by the database: DuckDB, SQLite, Parquet", lambda: embedded.embedded_bound(rounds=5)),
     "lateness": ("The loop never stalls", lambda: lateness.lateness(rounds=3)),
     "memory": ("Flat memory", memory.flat_memory),

@@ -24,10 +24,10 @@ _START, _DAY = 1_775_001_600_000, 86_400_000  # 2026-04-01
 def lateness(rounds: int) -> Iterator[Figure]:
     """Tick every 10 ms on the loop of a run, and on one that has nothing else to do.
 
-    Client, exchange and server share two cores as they like.
+    The client keeps to one core and the exchange to the other; the server takes what they leave of both.
     """
     end = _START + _DAYS * _DAY
-    with server() as running, exchange(Options(symbols=symbols(_SYMBOLS))) as source:
+    with server() as running, exchange(Options(symbols=symbols(_SYMBOLS), core=1)) as source:
         job = Job(source.base_url, symbols(_SYMBOLS), _START, end, "1m", 20)
         found = []
         for number in range(rounds + 1):
@@ -53,7 +53,7 @@ def lateness(rounds: int) -> Iterator[Figure]:
 
 def _ticked(job: Job) -> dict[str, Any]:
     module = "benchmarks.contestants.ticking"
-    return child([sys.executable, "-m", module, json.dumps(dataclasses.asdict(job))], core=None)
+    return child([sys.executable, "-m", module, json.dumps(dataclasses.asdict(job))], core=0)
 
 
 def _median(found: Sequence[dict[str, Any]], which: str, measure: Callable[[list[float]], float]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anyio
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,13 +13,22 @@ from marketfetch.engine.query import Query, Settings
 from marketfetch.face.pipeline import Pipeline
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.postgres import PostgresSink
-from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
 
-def _fetch(job: Job) -> list[Columns]:
-    sink = MemorySink() if job.dsn is None else PostgresSink(job.dsn)
+@attrs.frozen
+class _Held:
+    """A series and the sink that holds its columns."""
+
+    sink: MemorySink
+    series: Series
+    span: Span
+
+
+def _fetch(job: Job) -> list[_Held]:
+    memory = MemorySink()
+    sink = memory if job.dsn is None else PostgresSink(job.dsn)
     query = Query(symbols=job.symbols, interval=job.interval, start=job.start, end=job.end)
     pipeline = Pipeline(
         unlimited()(job.base_url), query, sink, settings=Settings(concurrency=job.concurrency)
@@ -26,11 +36,12 @@ def _fetch(job: Job) -> list[Columns]:
     report = anyio.run(pipeline.run)
     if not report.complete:
         raise RuntimeError(f"the run is not complete: {report}")
-    series = [Series.of("binance-usdm", "ohlcv", symbol, job.interval) for symbol in job.symbols]
-    return [sink.read(one, Span(job.start, job.end)) for one in series] if job.dsn is None else []
+    span = Span(job.start, job.end)
+    return [_Held(memory, line.series, span) for line in report.series] if job.dsn is None else []
 
 
-def _numbers(columns: Columns) -> NDArray[np.float64]:
+def _numbers(held: _Held) -> NDArray[np.float64]:
+    columns = held.sink.read(held.series, held.span)
     return np.column_stack([columns.times, *columns.values[:5]])
 
 

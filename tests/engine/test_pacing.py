@@ -1,4 +1,4 @@
-"""What is handed out when: slots of the network, slices of a plan, turns on the loop, portions for a sink."""
+"""What is handed out when: slices of a plan, turns on the loop, portions for a sink."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import anyio
 import numpy as np
-import pytest
 from anyio.lowlevel import checkpoint
 
 from marketfetch.arithmetic.planning import Chunk
@@ -16,8 +15,6 @@ from marketfetch.engine.breathing import Breath
 from marketfetch.engine.gathering import Gatherer
 from marketfetch.engine.handing_out import Handout
 from marketfetch.engine.query import BATCH_ROWS
-from marketfetch.engine.slots import Slots
-from marketfetch.errors import RestrictedLocation, TransportError
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.parquet import ParquetSink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
@@ -26,33 +23,6 @@ from marketfetch.values.series import Slice
 from marketfetch.values.spans import Span
 from tests.support.batches import candles
 from tests.support.worlds import World, run
-
-
-async def test_a_slot_is_free_again_when_it_is_left_early_or_its_request_fails() -> None:
-    slots = Slots(1)
-    async with slots.one("weight") as slot:
-        slot.leave()
-        async with slots.one("weight"):
-            pass
-    with pytest.raises(TransportError):
-        async with slots.one("weight"):
-            raise TransportError("reset")
-    with anyio.fail_after(5):
-        async with slots.one("weight"):
-            pass
-
-
-async def test_a_legal_refusal_lets_nobody_in_behind_it() -> None:
-    slots = Slots(1)
-    with pytest.raises(RestrictedLocation):
-        async with slots.one("weight"):
-            raise RestrictedLocation("451")
-    with anyio.move_on_after(0.01) as waited:
-        async with slots.one("weight"):
-            pytest.fail("somebody asked again")
-    assert waited.cancelled_caught
-    async with slots.one("another pool"):
-        pass
 
 
 async def test_others_on_the_loop_have_a_turn_between_two_breaths() -> None:

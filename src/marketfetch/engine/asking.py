@@ -14,7 +14,6 @@ from marketfetch.arithmetic.decoding import expecting
 from marketfetch.engine.account import Books
 from marketfetch.engine.breathing import Breath
 from marketfetch.engine.query import Settings
-from marketfetch.engine.slots import Slots
 from marketfetch.errors import Banned, FetchError, RateLimitExceeded, RequestTimeout, RetryableError
 from marketfetch.exchange import Exchange
 from marketfetch.protocols import Fetcher, ProxyPool
@@ -38,11 +37,6 @@ class Asker:
     emit: Listener
     chance: random.Random = attrs.field(factory=random.Random)
     _breath: Breath = attrs.field(factory=Breath, init=False)
-    _slots: Slots = attrs.field(init=False)
-
-    @_slots.default
-    def _as_many_as_may_be(self) -> Slots:
-        return Slots(self.settings.concurrency)
 
     async def ask(self, request: Request, read: Callable[[Response], _T]) -> tuple[_T, str]:
         """Return what `read` makes of a good answer, and the name of the egress it came through.
@@ -71,14 +65,13 @@ class Asker:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _once(self, request: Request, read: Callable[[Response], _T]) -> tuple[_T, str]:
-        async with self._slots.one(request.cost.pool.name) as slot, self.pool.lease(request) as lease:
+        async with self.pool.lease(request) as lease:
             self.books.requests += 1
             try:
                 response = await self._fetch(request, lease.egress)
                 lease.answered(response)
                 with expecting(f"an answer as {request.path} gives it"):
                     self.exchange.check(response)
-                    slot.leave()
                     await self._breath.take()
                     return read(response), lease.egress.name
             except FetchError as error:

@@ -19,12 +19,14 @@ class Breath:
     the last one is `seconds` ago lets the loop go round once, and whoever asks meanwhile waits behind.
     """
 
-    seconds: float = 0.001
+    seconds: float = 0.002
     _last: float = attrs.field(default=0.0, init=False)
     _turn: anyio.Lock = attrs.field(factory=lambda: anyio.Lock(fast_acquire=True), init=False)
 
     async def take(self) -> None:
         """Return at once or, if it is time, after others on the loop had their turn."""
+        if perf_counter() - self._last < self.seconds and not self._turn.locked():
+            return
         async with self._turn:
             if perf_counter() - self._last >= self.seconds:
                 await checkpoint()

@@ -63,8 +63,7 @@ class Filling:
         gatherer = Gatherer(self.portions.rows)
         handout = Handout(plan(gaps, self.portions), gatherer, self.allowance)
         async with anyio.create_task_group() as group:
-            # More than may ask: while some read their pages, others wait for their slots.
-            for _ in range(3 * self.asker.settings.concurrency // 2):
+            for _ in range(self.asker.settings.concurrency):
                 group.start_soon(self._work, handout, gatherer)
 
     async def _work(self, handout: Handout, gatherer: Gatherer) -> None:

@@ -54,10 +54,12 @@ class HttpServer:
         """Stop listening and break off every connection."""
         if self._server is not None:
             self._server.close()
-        for connection in tuple(self._connections):
-            connection.abort()
-        # One turn of the loop for the transports to tell their connections that they are lost.
-        await asyncio.sleep(0)
+        # A client that was accepted just now takes some turns of the loop to become a connection, and one more
+        # to be told that it is lost.
+        for _ in range(8):
+            for connection in tuple(self._connections):
+                connection.abort()
+            await asyncio.sleep(0)
 
     def _connection(self) -> _Connection:
         return _Connection(self._handler, self._on_connection, self._connections)

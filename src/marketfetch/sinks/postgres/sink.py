@@ -62,7 +62,7 @@ class PostgresSink:
 
     @property
     def batch_rows(self) -> int:
-        """12,000 rows to a transaction: a few more in a second with larger ones, but several are in memory."""
+        """12,000 rows to a transaction: a little faster with more, but several of them are in memory."""
         return 12_000
 
     @classmethod
