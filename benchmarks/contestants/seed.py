@@ -1,10 +1,14 @@
-"""A script as people write it: one session, one task per symbol, page after page, a dict per candle."""
+"""A script as people write it: one session, one task per symbol, page after page, a dict per candle.
+
+Upserts are executed in one thread with one connection, so that the loop is not blocked.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import psycopg2
@@ -29,13 +33,14 @@ _COLUMNS = {
 }
 
 _Row: TypeAlias = dict[str, Any]
+_Save: TypeAlias = Callable[[int, Sequence[_Row]], Awaitable[None]]
 
 
 def _row(candle: list[Any]) -> _Row:
     return {"open_time": candle[0]} | {name: float(candle[place]) for name, place in _COLUMNS.items()}
 
 
-async def _history(session: AsyncSession[Any], job: Job, number: int) -> list[_Row]:
+async def _history(session: AsyncSession[Any], job: Job, number: int, save: _Save) -> list[_Row]:
     rows: list[_Row] = []
     stored, start = 0, job.start
     while start < job.end:
@@ -45,34 +50,48 @@ async def _history(session: AsyncSession[Any], job: Job, number: int) -> list[_R
         response.raise_for_status()
         page = response.json()
         rows += [_row(candle) for candle in page]
-        if job.dsn and len(rows) - stored >= _BATCH:
-            await asyncio.to_thread(_save, job, number, rows[stored : stored + _BATCH])
+        if len(rows) - stored >= _BATCH:
+            await save(number, rows[stored : stored + _BATCH])
             stored += _BATCH
         if len(page) < _LIMIT:
             break
         start = page[-1][0] + job.step
-    if job.dsn and stored < len(rows):
-        await asyncio.to_thread(_save, job, number, rows[stored:])
+    if stored < len(rows):
+        await save(number, rows[stored:])
     return rows
 
 
-def _save(job: Job, series_id: int, rows: Sequence[_Row]) -> None:
+async def _nowhere(series_id: int, rows: Sequence[_Row]) -> None:
+    """Without a database the rows stay in memory."""
+
+
+@contextmanager
+def _database(job: Job) -> Iterator[_Save]:
+    """Give what saves rows in a thread, the one that the connection belongs to."""
     updates = ", ".join(f"{name} = EXCLUDED.{name}" for name in _COLUMNS)
     statement = (
         f"INSERT INTO {job.table} (series_id, open_time, {', '.join(_COLUMNS)}) VALUES %s"
         f" ON CONFLICT (series_id, open_time) DO UPDATE SET {updates}"
     )
     values = ", ".join(f"%({name})s" for name in _COLUMNS)
-    template = f"({series_id}, to_timestamp(%(open_time)s / 1000.0), {values})"
-    # A connection for every batch costs next to nothing beside it, and lets the server work on several.
-    with closing(psycopg2.connect(job.dsn)) as connection, connection, connection.cursor() as cursor:
-        psycopg2.extras.execute_values(cursor, statement, rows, template, page_size=1000)
+
+    def execute(series_id: int, rows: Sequence[_Row]) -> None:
+        template = f"({series_id}, to_timestamp(%(open_time)s / 1000.0), {values})"
+        with connection, connection.cursor() as cursor:
+            psycopg2.extras.execute_values(cursor, statement, rows, template, page_size=1000)
+
+    async def save(series_id: int, rows: Sequence[_Row]) -> None:
+        await asyncio.get_running_loop().run_in_executor(thread, execute, series_id, rows)
+
+    with closing(psycopg2.connect(job.dsn)) as connection, ThreadPoolExecutor(max_workers=1) as thread:
+        yield save
 
 
 async def _gather(job: Job) -> list[list[_Row]]:
     async with AsyncSession() as session:
-        histories = (_history(session, job, number) for number in range(len(job.symbols)))
-        return await asyncio.gather(*histories)
+        with _database(job) if job.dsn else nullcontext(_nowhere) as save:
+            histories = (_history(session, job, number, save) for number in range(len(job.symbols)))
+            return await asyncio.gather(*histories)
 
 
 def _numbers(rows: list[_Row]) -> list[list[float]]:

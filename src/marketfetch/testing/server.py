@@ -54,8 +54,8 @@ class HttpServer:
         """Stop listening and break off every connection."""
         if self._server is not None:
             self._server.close()
-        # A client that was accepted just now takes some turns of the loop to become a connection, and one more
-        # to be told that it is lost.
+        # A client that was accepted just now takes some turns of the loop to become a connection, and one
+        # more to be told that it is lost.
         for _ in range(8):
             for connection in tuple(self._connections):
                 connection.abort()
