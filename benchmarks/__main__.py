@@ -29,7 +29,7 @@ Section = Callable[[], Iterator[Figure]]
 SECTIONS: dict[str, tuple[str, Section]] = {
     "rate": ("Bound by the published limits", rate.rate_bound),
     "latency": ("Bound by latency", lambda: fetching.latency_bound(rounds=3)),
-    "processor": ("Bound by the processor", lambda: fetching.processor_bound(rounds=5)),
+    "processor": ("Bound by the processor", lambda: fetching.processor_bound(rounds=3)),
     "postgres": (
         "Bound by the database: PostgreSQL",
         lambda: postgres.database_bound(rounds=3, seed_rounds=2),

@@ -27,14 +27,14 @@ def _job(base_url: str, days: int) -> Job:
 
 
 def processor_bound(rounds: int) -> Iterator[Figure]:
-    """Fetch and decode 20 symbols × 30 days; the client has a core for itself, and so has the exchange."""
+    """Fetch and decode 20 symbols × 60 days; the client has a core for itself, and so has the exchange."""
     everybody = {
         "raw socket": Contestant("raw_socket"),
         "marketfetch": Contestant("ours"),
         **_PEERS,
     }
     with exchange(Options(symbols=symbols(20), core=1)) as running:
-        job = _job(running.base_url, days=30)
+        job = _job(running.base_url, days=60)
         contest({"warm": Contestant("raw_socket")}, job, rounds=1, core=0)  # pages are rendered once
         found = contest(everybody, job, rounds=rounds, core=0)
     rows = found["marketfetch"][0]["rows"]

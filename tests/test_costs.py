@@ -157,13 +157,17 @@ def test_the_same_rows_again_leave_no_version_and_next_to_no_log(postgres_dsn: s
     with sink.writer() as write, psycopg.connect(postgres_dsn, autocommit=True) as connection:
         write(rows)
         version = "SELECT sum(xmin::text::bigint), pg_current_wal_insert_lsn() - '0/0' FROM marketfetch.ohlcv"
-        before = connection.execute(version).fetchone()
-        write(rows)
-        after = connection.execute(version).fetchone()
-    assert before is not None
-    assert after is not None
-    assert after[0] == before[0]
-    assert after[1] - before[1] < 2 * len(rows.columns)
+        versions, logged = set(), []
+        for _ in range(5):  # the log is the whole server's, and others can only add to it
+            before = connection.execute(version).fetchone()
+            write(rows)
+            after = connection.execute(version).fetchone()
+            assert before is not None
+            assert after is not None
+            versions |= {before[0], after[0]}
+            logged.append(after[1] - before[1])
+    assert len(versions) == 1
+    assert min(logged) < 2 * len(rows.columns)
 
 
 def test_many_sticky_proxies_cost_few_connections() -> None:

@@ -1,5 +1,6 @@
 """Check what a wheel ships: the typing marker, the licence, every module of src, and nothing else."""
 
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -16,6 +17,8 @@ def complaints(wheel: Path) -> list[str]:
     # The library is there only where a compiler was; see tools/hatch_build.py.
     wanted |= {"marketfetch/arithmetic/_rows.c"} | shipped & {"marketfetch/arithmetic/_rows.so"}
     found = [f"missing: {name}" for name in sorted(wanted - shipped)]
+    if shutil.which("cc") and "marketfetch/arithmetic/_rows.so" not in shipped:
+        found.append("missing: the compiled decoder, though there is a compiler")
     found += [f"not a part of the package: {name}" for name in sorted(shipped - wanted)]
     return found if licensed else [*found, "missing: LICENSE"]
 

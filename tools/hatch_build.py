@@ -30,11 +30,13 @@ class RowsHook(BuildHookInterface[Any]):
 
 def _compiled(source: Path, target: Path) -> str | None:
     """Compile and link; return what went wrong, if anything."""
-    from setuptools import Distribution  # first: it makes distutils importable
-    from distutils.ccompiler import new_compiler  # isort: skip
-    from distutils.errors import CCompilerError, DistutilsError  # isort: skip
-    from distutils.sysconfig import customize_compiler  # isort: skip
-
+    try:
+        from setuptools import Distribution  # first: it makes distutils importable
+        from distutils.ccompiler import new_compiler  # isort: skip
+        from distutils.errors import CCompilerError, DistutilsError  # isort: skip
+        from distutils.sysconfig import customize_compiler  # isort: skip
+    except ImportError as error:
+        return str(error)
     Distribution()
     try:
         compiler = new_compiler()

@@ -15,6 +15,7 @@ from marketfetch.arithmetic.native import LIBRARY, read_rows
 from marketfetch.errors import DecodeError
 from marketfetch.testing.rubbish import GARBAGE, rubbish
 from marketfetch.values.datasets import Dataset
+from marketfetch.values.pages import Columns
 
 PRICES = {"open": 1, "high": 2, "low": 3, "close": 4}
 PLAIN = RowLayout(PRICES, width=5)
@@ -84,7 +85,8 @@ def test_with_and_without_a_compiler_the_bits_are_the_same(
 
 @given(st.lists(st.tuples(decimals, decimals, decimals, decimals), min_size=1, max_size=5))
 def test_ordinary_pages_go_the_quick_way(rows: list[tuple[str, ...]]) -> None:
-    body = json.dumps([[60_000 * at, *row] for at, row in enumerate(rows)]).encode()
+    page = [[60_000 * at, *row] for at, row in enumerate(rows)]
+    body = json.dumps(page, separators=(",", ":")).encode()
     expected = [[float(text) for text in row] for row in rows]
     for quick in (PLAIN._fast(body, MARK), PLAIN._portable(body, list(PRICES.values()))):
         assert quick is not None
@@ -97,6 +99,42 @@ def test_this_installation_has_the_compiled_decoder() -> None:
         pytest.skip("no C compiler: decoding is done in Python, and slower")
     assert LIBRARY.is_file()
     assert read_rows(b'[[60000,"1.5"]]', width=2, time=0, fields=[1]) is not None
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        b'[[0,1"2",2,3,4]]',
+        b"[[0,1,2,3,4]5,[60000,1,2,3,4]]",
+        b'[[0,"1\t",2,3,4]]',
+        b'[[0,"-0 ",2,3,4]]',
+        b"[[0,-0,2,3,4]]",
+        b"[[0,1,2,3,4],[60000,1,2,3]]",
+        b"[[0,1,2,3],[60000,1,2,3,4,5]]",
+    ],
+)
+def test_what_is_not_quite_a_page_is_left_to_the_careful_decoder(rows: bytes) -> None:
+    for way in (PLAIN._compiled, PLAIN._portable):
+        found = way(rows, list(PRICES.values()))
+        if found is not None:
+            same(Decoded(Columns(found.times, found.values)), PLAIN._careful(rows, MARK))
+
+
+@pytest.mark.parametrize("positions", [(1, 2, 3, -1), (1, 2, 3, 3), (1, 2, 3, 0)])
+def test_odd_layouts_give_what_the_careful_decoder_gives(positions: tuple[int, ...]) -> None:
+    layout = RowLayout(dict(zip(PRICES, positions, strict=True)), width=4)
+    body = b"[[60000,1,2,3],[120000,4,5,6]]"
+    same(layout.decode(body, MARK), layout._careful(body, MARK))
+
+
+def test_a_time_beyond_64_bits_is_refused_whatever_its_unit() -> None:
+    with pytest.raises(DecodeError, match="64 bits"):
+        RowLayout(PRICES, width=5, unit=60_000).decode(b"[[307445734561826,1,2,1,1]]", MARK)
+
+
+def test_a_body_may_be_a_bytearray() -> None:
+    body = bytearray(b'[[0,"1","2","1","1"]]')
+    same(PLAIN.decode(body, MARK), PLAIN.decode(bytes(body), MARK))  # type: ignore[arg-type]
 
 
 @given(st.binary(max_size=60), st.integers(1, 4))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import anyio
 import numpy as np
+import pytest
 from anyio.lowlevel import checkpoint
 
 from marketfetch.arithmetic.planning import Chunk
@@ -18,7 +19,7 @@ from marketfetch.engine.query import BATCH_ROWS
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.parquet import ParquetSink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
-from marketfetch.values.events import BatchWritten
+from marketfetch.values.events import BatchWritten, Event
 from marketfetch.values.series import Slice
 from marketfetch.values.spans import Span
 from tests.support.batches import candles
@@ -96,3 +97,14 @@ def test_a_partition_is_written_once_and_other_sinks_get_batches_of_their_size(t
     ]
     assert sorted(map(str, months)) == ["2026-03", "2026-04", "2026-05", "2026-06"]
     assert max(event.batch.rows for event in memory.heard(BatchWritten)) == BATCH_ROWS
+
+
+def test_the_end_of_a_stream_of_somebody_elses_is_an_error_and_not_the_end_of_the_run() -> None:
+    def listener(event: Event) -> None:
+        if isinstance(event, BatchWritten):
+            raise anyio.EndOfStream
+
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT"])) as exchange:
+        world = World(exchange, listeners=[listener])
+        with pytest.raises(anyio.EndOfStream):
+            run(world.pipeline(MemorySink(), end="2026-06-20"))

@@ -6,6 +6,7 @@
  * such a page is left to the careful decoder in Python: the answer is -1.
  */
 
+#include <float.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -66,7 +67,8 @@ static inline const char *number(const char *at, double *value, int *whole)
             at++;
     }
     *whole = places == 0 && !has_exponent;
-    if (!has_exponent && digits <= 19 && mantissa < (UINT64_C(1) << 53)) {
+    /* Where doubles are computed with more bits than they have (32-bit x86), a quotient is rounded twice. */
+    if (FLT_EVAL_METHOD == 0 && !has_exponent && digits <= 19 && mantissa < (UINT64_C(1) << 53)) {
         double quotient = (double)mantissa / POWERS[places];
         *value = negative ? -quotient : quotient;
         return at;

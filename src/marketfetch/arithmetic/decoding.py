@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from marketfetch.arithmetic.native import Rows, read_rows
+from marketfetch.arithmetic.native import Rows, available, read_rows
 from marketfetch.arithmetic.numbers import flattened, parse_numbers
 from marketfetch.errors import DecodeError
 from marketfetch.values.datasets import Dataset
@@ -26,6 +26,7 @@ __all__ = ["Decoded", "ObjectLayout", "RowLayout", "excerpt", "expecting", "pars
 
 _EXACT = 1e15
 """Times may travel as float64: exact up to here, the year 33658, even when counted in microseconds."""
+_LATEST = 2**63 - 1
 
 
 @attrs.frozen(eq=False)
@@ -164,8 +165,8 @@ class RowLayout:
             return None
         mapped = {name: self.columns[name] for name in dataset.names if name in self.columns}
         fields = [*mapped.values(), *([] if self.confirm is None else [self.confirm])]
-        found = self._compiled(rows, fields) or self._portable(rows, fields)
-        if found is None:
+        found = (self._compiled if available() else self._portable)(rows, fields)
+        if found is None or np.abs(found.times).max() > _LATEST // self.unit:
             return None
         values = found.values[: len(mapped)]
         if len(mapped) < len(dataset.names):
@@ -175,8 +176,6 @@ class RowLayout:
         return Decoded(Columns(found.times * self.unit, values), closed)
 
     def _compiled(self, rows: bytes, fields: Sequence[int]) -> Rows | None:
-        if len({self.time, *fields}) != 1 + len(fields):
-            return None  # it reads each field once
         return read_rows(rows, width=self.width, time=self.time, fields=fields)
 
     def _portable(self, rows: bytes, fields: Sequence[int]) -> Rows | None:

@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LIBRARY", "Rows", "read_rows"]
+__all__ = ["LIBRARY", "Rows", "available", "read_rows"]
 
 LIBRARY = Path(__file__).with_name("_rows.so")
 """One name on every system: it is loaded by its path, never searched for."""
@@ -25,6 +25,11 @@ class Rows:
 
     times: NDArray[np.int64]
     values: NDArray[np.float64]
+
+
+def available() -> bool:
+    """Tell whether the library is there."""
+    return _library() is not None
 
 
 @cache
@@ -53,7 +58,11 @@ def read_rows(text: bytes, *, width: int, time: int, fields: Sequence[int]) -> R
     True
     """
     library = _library()
-    if library is None:
+    positions = {time, *fields}
+    # Each field is read once: negative positions, which Python understands, and repeated ones are left to it.
+    if library is None or type(text) is not bytes or len(positions) <= len(fields):
+        return None
+    if not all(0 <= position < width for position in positions):
         return None
     count = library.marketfetch_brackets(text, len(text)) - 1
     # A row of so many fields has twice as many characters: no more is allocated than the text is long.

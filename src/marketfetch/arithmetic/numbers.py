@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 __all__ = ["flattened", "parse_numbers"]
 
-_NUMERIC = b"0123456789+-.eE \t\r\n"
+_NUMERIC = b"0123456789+-.eE"
+_BLANK = bytes.maketrans(b'"[]', b"   ")
 _UNQUOTED = {b"", b'""'}
 
 
@@ -19,7 +20,7 @@ def flattened(rows: bytes, width: int) -> bytes | None:
     every row: this holds for each row and is checked in two passes over the bytes, none of them in Python.
 
     >>> flattened(b'[[60000,"1.5"],[120000,"2"]]', width=2)
-    b'[60000,1.5,120000,2]'
+    b'[  60000, 1.5 ,  120000, 2   ]'
     >>> flattened(b'[[60000,"1.5",1],["2"]]', width=2) is None
     True
     """
@@ -30,7 +31,8 @@ def flattened(rows: bytes, width: int) -> bytes | None:
         return None
     if skeleton != b"[" + b",".join([row] * count) + b"]":
         return None
-    return b"[" + rows.translate(None, b'"[]') + b"]"
+    # Not cut out: two numbers on both sides of a quote or bracket must not become one.
+    return b"[" + rows.translate(_BLANK) + b"]"
 
 
 def parse_numbers(flat: bytes) -> NDArray[np.float64] | None:
@@ -40,7 +42,7 @@ def parse_numbers(flat: bytes) -> NDArray[np.float64] | None:
     array([6.0e+04, 1.5e+00])
     """
     # Parsers read a whole -0 as an integer, which has no sign.
-    if b"-" in flat and (b"-0," in flat or b"-0]" in flat):
+    if b"-" in flat and (b"-0," in flat or b"-0 " in flat or b"-0]" in flat):
         return None
     try:
         numbers = np.fromiter(orjson.loads(flat), np.float64)

@@ -100,8 +100,11 @@ class Portions:
         stop = interval.shift(interval.floor(start), self.pages(gap) * gap.page_size)
         if self.partition is None:
             return stop
-        # A border off the grid belongs to the row that spans it.
-        return min(stop, interval.ceil(self.partition(gap.series, start).end))
+        # A border off the grid belongs to the row that spans it. No page is made shorter for one: of candles
+        # of a day, a file for each year would cost a request for each.
+        border = interval.ceil(self.partition(gap.series, start).end)
+        page = interval.shift(interval.floor(start), gap.page_size)
+        return min(stop, max(border, page))
 
 
 def _stretches(gap: Gap, portions: Portions) -> Iterator[Span]:

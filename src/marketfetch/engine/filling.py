@@ -45,9 +45,11 @@ class Filling:
         Each limit pool has workers of its own: those who wait for a slow one do not keep a fast one idle.
         """
         settings, pools = self.asker.settings, self._by_pool(gaps)
-        # What is in flight must fit beside what is being written, or requests would wait for the store.
+        # What is in flight, and one more batch, must fit beside those that are being written, or requests
+        # would wait for the store.
         in_flight = settings.concurrency * sum(max(gap.page_size for gap in some) for some in pools)
-        self.allowance.limit = in_flight + self.portions.rows * len(self.lanes)
+        rows = self.portions.rows
+        self.allowance.limit = max(in_flight, rows) + rows * len(self.lanes)
         async with anyio.create_task_group() as group:
             for some in pools:
                 group.start_soon(self._fill_from_one_pool, some)

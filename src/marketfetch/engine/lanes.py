@@ -92,18 +92,19 @@ def _write_all(
 ) -> None:
     """Write what comes down one lane, on one thread from open to close."""
 
-    async def turn(written: Batch | None) -> Batch:
+    async def turn(written: Batch | None) -> Batch | None:
+        """Tell that a batch is durable, and return the next one; None after the last."""
         if written is not None:
             await done(written)
-        return await receive.receive()
+        try:
+            return await receive.receive()
+        except EndOfStream:
+            return None
 
     batch: Batch | None = None
     with sink.writer() as write:
-        while True:
-            try:
-                batch = from_thread.run(turn, batch)  # one crossing to the loop and back for each batch
-            except EndOfStream:
-                return
+        # One crossing to the loop and back for each batch.
+        while (batch := from_thread.run(turn, batch)) is not None:
             write_patiently(write, batch, retries)
 
 

@@ -95,11 +95,12 @@ class Ledger:
         """
         series_id = self.find(connection, series)
         if series_id is None:
-            [(series_id,)] = connection.execute(
-                f"INSERT INTO {PREFIX}series SELECT coalesce(max(id), 0) + 1, ?, ?, ?, ?, ? "
-                f"FROM {PREFIX}series RETURNING id",
-                self._identity(series),
-            ).fetchall()
+            # Two statements: RETURNING is younger than the SQLite of some systems.
+            found = connection.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {PREFIX}series").fetchone()
+            series_id = int(found[0])
+            connection.execute(
+                f"INSERT INTO {PREFIX}series VALUES (?, ?, ?, ?, ?, ?)", [series_id, *self._identity(series)]
+            )
         row = connection.execute(
             f'SELECT covered, "empty" FROM {PREFIX}coverage WHERE series_id = ?', [series_id]
         ).fetchone()

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Literal
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, quote_plus
 
 import attrs
 
 from marketfetch.values.redaction import Secret
 
 __all__ = ["Cost", "Egress", "LimitPool", "Request", "Response"]
+
+
+# A run quotes the same names over and over.
+_quoted = lru_cache(maxsize=4096)(quote_plus)
+
+
+@lru_cache(maxsize=256)
+def _path(path: str) -> str:
+    return quote(path, safe="/%")
 
 
 @attrs.frozen
@@ -56,9 +66,11 @@ class Request:
     @property
     def url(self) -> str:
         """The absolute URL, percent-encoded as UTF-8 (some symbols are not ASCII)."""
-        path = quote(self.path, safe="/%")
-        query = f"?{urlencode(self.params)}" if self.params else ""
-        return f"{self.base_url}{path}{query}"
+        query = "&".join(
+            f"{_quoted(name)}={value if isinstance(value, int) else _quoted(value)}"
+            for name, value in self.params.items()
+        )
+        return f"{self.base_url}{_path(self.path)}{'?' if query else ''}{query}"
 
 
 @attrs.frozen

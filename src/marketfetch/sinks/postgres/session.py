@@ -118,6 +118,7 @@ class Session:
     def _open(self) -> Connection:
         if self._connection is None:
             parts = {"connect_timeout": 10, "fallback_application_name": "marketfetch", **parsed(self._dsn)}
+            parts["client_encoding"] = "UTF8"  # statements are kept as they are sent
             connection = psycopg.connect(make_conninfo(**parts), autocommit=True, prepare_threshold=None)
             if connection.info.server_version < _OLDEST:
                 connection.close()

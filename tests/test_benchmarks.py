@@ -1,0 +1,68 @@
+"""A benchmark whose sides did not produce the same rows prints no figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import contest as arena
+from benchmarks.contestants.digest import digest
+from benchmarks.contestants.job import Job
+from benchmarks.figures import at_least, at_most, interleaved, known
+from benchmarks.report import line
+
+JOB = Job("http://nowhere", ["A"], 0, 120_000, "1m", 1)
+ROWS = [[0, "1", "2", "1", "2", "5"], [60_000, "2", "3", "2", "3", "6"]]
+
+
+def answering(contents: Callable[[str], Any]) -> Callable[..., dict[str, Any]]:
+    """Stand in for the processes of contestants: each has fetched what `contents` says of it."""
+
+    def child(command: Sequence[str | Path], core: int | None) -> dict[str, Any]:
+        rows, checksum = digest([contents(str(command[2]))], JOB.start, JOB.end)
+        return {"seconds": 1.0, "cpu": 1.0, "rows": rows, "digest": checksum}
+
+    return child
+
+
+SIDES = {name: arena.Contestant(name) for name in ("one", "other")}
+
+
+def test_equal_rows_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arena, "child", answering(lambda _: ROWS))
+    found = arena.contest(SIDES, JOB, rounds=2, core=None)
+    assert [len(each) for each in found.values()] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "wrong", [ROWS[:1], [*ROWS[:1], [60_000, "2", "3", "2", "3.0000001", "6"]], ROWS[::-1], []]
+)
+def test_other_rows_are_an_error_instead_of_a_figure(
+    wrong: list[list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arena, "child", answering(lambda module: wrong if "other" in module else ROWS))
+    with pytest.raises(AssertionError, match="did not produce the same rows"):
+        arena.contest(SIDES, JOB, rounds=1, core=None)
+
+
+def test_a_contestant_that_fails_ends_the_run() -> None:
+    with pytest.raises(RuntimeError, match="No module named"):
+        arena.contest({"nobody": arena.Contestant("nobody")}, JOB, rounds=1, core=None)
+
+
+def test_sides_take_turns() -> None:
+    order: list[str] = []
+    interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=2)
+    assert order == ["a", "b", "a", "b"]
+
+
+def test_a_figure_says_whether_its_bar_holds() -> None:
+    assert at_least("x", 2, 1).holds
+    assert not at_least("x", 0, 1).holds
+    assert not at_most("x", 2, 1).holds
+    assert known("x", 1).holds is None
+    assert "≤ 10 ms" in line(at_most("lateness", 12, 10, " ms"))
+    assert line(at_most("lateness", 12, 10, " ms")).endswith("DOES NOT HOLD")
