@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 import ccxt.async_support as ccxt
 
-from benchmarks.contestants.job import Job
+from benchmarks.contestants.job import Job, run
 
-__all__ = ["LIMIT", "exchange_of"]
+__all__ = ["LIMIT", "contend"]
 
 # ccxt never asks Binance for more at once: a larger limit is cut down to this one without a word, and a loop
 # that steps on by what it has asked for then loses a third of the rows.
@@ -19,7 +20,7 @@ LIMIT = 1000
 
 
 @asynccontextmanager
-async def exchange_of(job: Job) -> AsyncIterator[Any]:
+async def _exchange_of(job: Job) -> AsyncIterator[Any]:
     """Give an exchange that sends nothing but requests for klines."""
     exchange = ccxt.binanceusdm(
         {
@@ -43,3 +44,13 @@ async def exchange_of(job: Job) -> AsyncIterator[Any]:
 def _market(exchange: Any, symbol: str) -> Any:
     kind = {"type": "swap", "swap": True, "spot": False, "contract": True, "linear": True, "inverse": False}
     return exchange.safe_market_structure({"id": symbol, "symbol": symbol, **kind})
+
+
+def contend(history: Callable[[Any, Job, str], Awaitable[list[list[float]]]]) -> None:
+    """Do the job of the command line with one way to fetch a symbol's history, all symbols side by side."""
+
+    async def gather(job: Job) -> list[list[list[float]]]:
+        async with _exchange_of(job) as exchange:
+            return await asyncio.gather(*(history(exchange, job, symbol) for symbol in job.symbols))
+
+    run(lambda job: asyncio.run(gather(job)), lambda rows: rows)

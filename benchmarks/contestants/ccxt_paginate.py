@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
-from benchmarks.contestants.ccxt_exchange import LIMIT, exchange_of
-from benchmarks.contestants.job import Job, run
+from benchmarks.contestants.ccxt_exchange import LIMIT, contend
+from benchmarks.contestants.job import Job
 
 
 async def _history(exchange: Any, job: Job, symbol: str) -> list[list[float]]:
@@ -17,10 +16,5 @@ async def _history(exchange: Any, job: Job, symbol: str) -> list[list[float]]:
     return rows
 
 
-async def _gather(job: Job) -> list[list[list[float]]]:
-    async with exchange_of(job) as exchange:
-        return await asyncio.gather(*(_history(exchange, job, symbol) for symbol in job.symbols))
-
-
 if __name__ == "__main__":
-    run(lambda job: asyncio.run(_gather(job)), lambda rows: rows)
+    contend(_history)
