@@ -84,7 +84,8 @@ class Budget:
         """Believe what an answer says is used of the current window, where that is more than we know of.
 
         Call it after `settle` for the same request. `used` is None where the answer says nothing. An answer
-        that may belong to the window before is ignored.
+        that may belong to the window before is not believed; if somebody else has spent something, the budget
+        is closed until that window is surely over.
         """
         if used is None:
             self._confirmed = True  # it does not tell: no use in waiting for it
@@ -94,6 +95,10 @@ class Budget:
             unknown = used - self._spent - self.in_flight
             if unknown > 0:
                 self._hold(unknown, received)
+        elif used > self._spent + self.in_flight:
+            # Somebody else spent it, in a window that may be over or not: wait until it surely is.
+            boundary = self.clock.latest(received) // self.pool.period * self.pool.period
+            self.close_until(self.clock.surely_at(boundary))
 
     def close_until(self, moment: int) -> None:
         """Spend nothing before a moment, because the exchange said so."""
