@@ -48,7 +48,11 @@ class BackgroundLoop:
 
 
 async def _cancel_tasks() -> None:
-    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    # Several times: a client that was accepted just now is a task that may bring forth another one, and the
+    # transports of both take a turn of the loop to be closed.
+    for _ in range(8):
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.sleep(0)

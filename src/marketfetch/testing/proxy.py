@@ -151,7 +151,11 @@ class LocalProxy:
         relay = Relay(self, reader, writer)
         task = asyncio.get_running_loop().create_task(relay.serve())
         self._relays[relay] = task
-        task.add_done_callback(lambda _: self._relays.pop(relay, None))
+        task.add_done_callback(lambda _: self._ended(relay))
+
+    def _ended(self, relay: Relay) -> None:
+        relay.close()  # a task that is cancelled before it began has closed nothing
+        self._relays.pop(relay, None)
 
 
 class LocalProxies(Sequence[LocalProxy]):
