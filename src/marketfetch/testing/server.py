@@ -85,8 +85,12 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._client = transport.get_extra_info("peername")[0]
         self._connections.add(self)
+        peer = transport.get_extra_info("peername")
+        if peer is None:  # the client was gone before it was accepted
+            self._transport.abort()
+            return
+        self._client = peer[0]
         self._on_connection(self._client)
 
     def connection_lost(self, exc: Exception | None) -> None:
