@@ -170,7 +170,7 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
         return table.restored(series.dataset, np.fromiter(found, row))
 
 
-def _flat(labels: Sequence[int | str | None], numbers: NDArray[np.float64]) -> list[Any]:
+def _flat(labels: Sequence[int | str | None], numbers: NDArray[Any]) -> list[Any]:
     """Put the labels before each row, and all rows into one line."""
     rows = np.empty((len(numbers), len(labels) + numbers.shape[1]), object)
     rows[:, : len(labels)] = labels

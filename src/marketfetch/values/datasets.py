@@ -33,12 +33,13 @@ class Dataset:
     columns: tuple[Column, ...]
     event: bool = False
     """Whether its rows come when something happens (funding) instead of on a grid."""
-    names: tuple[str, ...] = attrs.field(init=False, eq=False, repr=False)
+    names: tuple[str, ...] = attrs.field(
+        default=attrs.Factory(lambda self: tuple(column.name for column in self.columns), takes_self=True),
+        init=False,
+        eq=False,
+        repr=False,
+    )
     """Names of the columns, in order."""
-
-    @names.default
-    def _names(self) -> tuple[str, ...]:
-        return tuple(column.name for column in self.columns)
 
     @classmethod
     def parse(cls, text: str | Dataset) -> Dataset:
