@@ -54,27 +54,25 @@ def duckdb_ours(batches: Sequence[Batch], place: Path) -> float:
 def duckdb_public(batches: Sequence[Batch], place: Path) -> float:
     """One INSERT from an Arrow table, which DuckDB reads where it lies and with all its threads."""
     _enrol(DuckDBSink(place), batches)
-    ids, columns = _whole(batches)
-    begun = time.perf_counter()
-    times = pa.array(columns.times).view(pa.timestamp("ms"))
-    table = pa.Table.from_arrays([pa.array(ids), times, *map(pa.array, columns.values)], names=_NAMES)
-    with duckdb.connect(place) as connection:
-        connection.register("given", table)
-        connection.execute("INSERT INTO marketfetch_ohlcv SELECT * FROM given")
-    return time.perf_counter() - begun
+    return _inserted(place, [_whole(batches)])
 
 
 def duckdb_in_batches(batches: Sequence[Batch], place: Path) -> float:
     """The same way, but a transaction for each batch, so that every batch is durable on its own."""
     _enrol(DuckDBSink(place), batches)
-    ids = {series: number for number, series in enumerate(dict.fromkeys(b.series for b in batches), start=1)}
+    series = dict.fromkeys(batch.series for batch in batches)
+    ids = {one: number for number, one in enumerate(series, start=1)}
+    parts = [(np.full(batch.rows, ids[batch.series], np.int32), batch.columns) for batch in batches]
+    return _inserted(place, parts)
+
+
+def _inserted(place: Path, parts: Sequence[tuple[NDArray[np.int32], Columns]]) -> float:
+    """Insert parts, a transaction each: the numbers of their series and their columns."""
     begun = time.perf_counter()
     with duckdb.connect(place) as connection:
-        for batch in batches:
-            columns = batch.columns
-            numbers = pa.array(np.full(len(columns), ids[batch.series], np.int32))
+        for ids, columns in parts:
             times = pa.array(columns.times).view(pa.timestamp("ms"))
-            table = pa.Table.from_arrays([numbers, times, *map(pa.array, columns.values)], names=_NAMES)
+            table = pa.Table.from_arrays([pa.array(ids), times, *map(pa.array, columns.values)], names=_NAMES)
             connection.register("given", table)
             connection.execute("INSERT INTO marketfetch_ohlcv SELECT * FROM given")
     return time.perf_counter() - begun

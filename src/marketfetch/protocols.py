@@ -163,7 +163,7 @@ class Partitioned(Protocol):
     """A sink whose rows lie in partitions that are rewritten as a whole, such as a file for each month."""
 
     def partition(self, series: Series, moment: int) -> Span:
-        """Return the span of the partition that holds a moment: batches of candles end where it ends."""
+        """Return the span of the partition that holds a moment: batches of more than a page end with it."""
         ...
 
 

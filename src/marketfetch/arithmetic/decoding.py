@@ -168,10 +168,10 @@ class RowLayout:
         found = (self._compiled if available() else self._portable)(rows, fields)
         if found is None or np.abs(found.times).max() > _LATEST // self.unit:
             return None
-        values = found.values[: len(mapped)]
+        values = given = found.values[: len(mapped)]
         if len(mapped) < len(dataset.names):
             values = np.full((len(dataset.names), len(found.times)), np.nan)
-            values[[dataset.index(name) for name in mapped]] = found.values[: len(mapped)]
+            values[[dataset.index(name) for name in mapped]] = given
         closed = None if self.confirm is None else found.values[-1] == 1
         return Decoded(Columns(found.times * self.unit, values), closed)
 
