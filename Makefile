@@ -1,12 +1,12 @@
 # One command per job. Each sets up what it needs in .venv, given only Python >= 3.11, make and a shell.
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # all of them share one virtual environment
-.PHONY: help demo test bench check lint format types contracts docs clean
+.PHONY: help demo test bench chaos check lint format types contracts docs clean
 
 VENV := .venv
 BIN := $(VENV)/bin
-CODE := $(wildcard src tests examples benchmarks tools)
-# Further arguments for pytest: make test ARGS="-k spans -n 0"
+CODE := $(wildcard src tests examples benchmarks chaos tools)
+# Further arguments: make test ARGS="-k spans -n 0", make chaos ARGS="--only killing"
 ARGS ?=
 export PYTHON
 # What the tools download stays inside the environment: HOME may be empty or read-only.
@@ -25,6 +25,9 @@ test: $(VENV)/.ready-test ## run all tests, against a real PostgreSQL too
 
 bench: $(VENV)/.ready-bench $(VENV)/.ready-peers ## measure everything that has a bar, in under 15 minutes
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(VENV)/.ready-chaos ## try to break every promise of docs/guarantees.md, in under 20 minutes
+	@$(BIN)/python -m chaos $(ARGS)
 
 check: lint types contracts docs ## lint, types, contracts and docs
 
