@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from marketfetch.values.datasets import Column, Dataset
     from marketfetch.values.events import (
         BatchWritten,
+        ClockDiffers,
         Event,
         Heartbeat,
         Listener,
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
         RequestFailed,
         RoundPlanned,
         RunFinished,
+        StoreAwaited,
         SymbolUnknown,
     )
     from marketfetch.values.http import Cost, Egress, LimitPool, Request, Response
@@ -96,6 +98,7 @@ __all__ = [
     "Batch",
     "BatchWritten",
     "Batching",
+    "ClockDiffers",
     "Column",
     "Columns",
     "Composite",
@@ -162,6 +165,7 @@ __all__ = [
     "Span",
     "SpanSet",
     "Store",
+    "StoreAwaited",
     "SymbolUnknown",
     "Table",
     "TableMapping",
@@ -197,8 +201,8 @@ _HOMES = {
     "sinks": "DuckDBSink MemorySink ParquetSink PostgresSink SQLiteSink TableMapping without_quote",
     "values.datasets": "Column Dataset",
     "values.events": (
-        "BatchWritten Event Heartbeat Listener PageFetched RequestFailed RoundPlanned RunFinished"
-        " SymbolUnknown"
+        "BatchWritten ClockDiffers Event Heartbeat Listener PageFetched RequestFailed RoundPlanned"
+        " RunFinished StoreAwaited SymbolUnknown"
     ),
     "values.http": "Cost Egress LimitPool Request Response",
     "values.intervals": "Interval",

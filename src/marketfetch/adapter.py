@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from marketfetch.arithmetic.decoding import Decoded, ObjectLayout, RowLayout, excerpt, expecting, parse_json
 from marketfetch.arithmetic.paging import Cursor, TimeWindows
-from marketfetch.arithmetic.retry import retry_after
+from marketfetch.arithmetic.retry import our_time, retry_after
 from marketfetch.errors import (
     AdapterError,
     BadRequest,
@@ -62,6 +62,7 @@ __all__ = [
     "TimeWindows",
     "excerpt",
     "expecting",
+    "our_time",
     "parse_json",
     "retry_after",
 ]

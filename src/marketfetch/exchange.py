@@ -22,7 +22,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import attrs
 
@@ -153,8 +153,8 @@ class Exchange:
         """Raise the error that an answer stands for; return for a good one.
 
         By HTTP status: 451 and country blocks RestrictedLocation, 418 and other 403 Banned, 429
-        RateLimitExceeded, 408 and 5xx ExchangeNotAvailable, everything else but 2xx BadRequest. Exchanges
-        with error codes of their own override this and end with `super().check(response)`.
+        RateLimitExceeded, 408, 5xx and redirects ExchangeNotAvailable, everything else but 2xx BadRequest.
+        Exchanges with error codes of their own override this and end with `super().check(response)`.
         """
         status, text = response.status, excerpt(response.body)
         if 200 <= status < 300:
@@ -170,9 +170,21 @@ class Exchange:
             raise Banned(f"{self.name} shut this address out (HTTP {status})", until=until)
         if status == 429:
             raise RateLimitExceeded(f"{self.name} asks to slow down (HTTP 429)", retry_after=wait)
+        if 300 <= status < 400:
+            raise ExchangeNotAvailable(
+                f"{self.name} is not where it should be (HTTP {status}): {self._elsewhere(response)}"
+            )
         if status == 408 or status >= 500:
             raise ExchangeNotAvailable(f"{self.name} is not available (HTTP {status}): {text}")
         raise BadRequest(f"{self.name} rejects the request (HTTP {status}): {text}")
+
+    def _elsewhere(self, response: Response) -> str:
+        """Say where a redirect leads, by host alone: the rest of an address may hold more than its name."""
+        try:
+            host = urlsplit(urljoin(f"{self.base_url}/", response.headers.get("location", ""))).hostname
+        except ValueError:
+            host = None
+        return f"a redirect to {host or 'nowhere'} is not followed; if it has moved, give its base_url"
 
     def time_request(self) -> Request | None:
         """The request for the server's clock, or None: then the local clock decides what is closed."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from marketfetch.arithmetic.decoding import Decoded, ObjectLayout, RowLayout, excerpt, parse_json
-from marketfetch.arithmetic.native import LIBRARY, read_rows
+from marketfetch.arithmetic.native import LIBRARY, Rows, read_rows
+from marketfetch.arithmetic.numbers import flattened, parse_numbers
 from marketfetch.errors import DecodeError
 from marketfetch.testing.rubbish import GARBAGE, rubbish
 from marketfetch.values.datasets import Dataset
@@ -28,6 +31,30 @@ shortest = st.floats(allow_nan=False, allow_infinity=False).map(repr)
 digits = st.from_regex(r"-?[0-9]{1,25}(\.[0-9]{1,20})?(e[+-]?[0-9]{1,2})?", fullmatch=True)
 odd = st.sampled_from(["", "0", "-0.0", "5e-324", "1e308", "NaN", "abc", " 1", "1_0", "1e400", "\u0661"])
 texts = st.one_of(decimals, shortest, digits, digits, odd)
+
+
+@st.composite
+def halves(draw: st.DrawFn) -> str:
+    """Texts half way between two neighbouring doubles, or a hair to one side: the hardest to round."""
+    low = abs(draw(st.floats(allow_nan=False, allow_infinity=False, max_value=1.7e308, min_value=-1.7e308)))
+    with localcontext(prec=1_200):
+        middle = (Decimal(low) + Decimal(math.nextafter(low, math.inf))) / 2
+        text = format(middle, draw(st.sampled_from(["f", "e"])))
+    mantissa, mark, exponent = text.partition("e")
+    tail = draw(st.sampled_from(["", "0", "1", "0" * 30 + "1"]))
+    tail = ("" if "." in mantissa or not tail else ".") + tail
+    return draw(st.sampled_from(["", "-"])) + mantissa + tail + mark + exponent
+
+
+exponents = st.from_regex(r"-?(0|[1-9][0-9]{0,25})(\.[0-9]{1,25})?[eE][+-]?[0-9]{1,5}", fullmatch=True)
+long = st.builds(
+    lambda head, digit, count, tail: head + digit * count + tail,
+    st.sampled_from(["0.", "1", "-0.0", "179769313486231.5"]),
+    st.sampled_from("0123456789"),
+    st.integers(0, 3_000),
+    st.sampled_from(["", "1", "e-300", "e300"]),
+)
+hard = st.one_of(halves(), exponents, long, st.floats(-1e-300, 1e-300).map(repr))
 
 
 def same(one: Decoded, two: Decoded) -> None:
@@ -94,6 +121,31 @@ def test_ordinary_pages_go_the_quick_way(rows: list[tuple[str, ...]]) -> None:
         assert columns.values.T.tolist() == expected
 
 
+@given(hard, st.booleans())
+@example("2.4703282292062327208e-324", True)  # half of the smallest: rounds to zero
+@example("2.4703282292062327209e-324", True)
+@example("2.2250738585072011e-308", False)  # hangs some parsers
+@example("1.7976931348623158079e308", True)
+@example("9007199254740993", False)
+@example("9007199254740993.0", False)
+@example("-0", True)
+@example("-0", False)
+@example("0.0", False)
+@example("1" * 400, True)
+@example("0." + "0" * 400 + "1", True)
+def test_each_number_is_rounded_as_float_rounds_it(text: str, quoted: bool) -> None:
+    mark = '"' if quoted else ""
+    body = f"[[60000,{mark}{text}{mark}]]".encode()
+    expected = float(text) if quoted or text.strip("-").strip("0") or "." in text else 0.0
+    found = [read_rows(body, width=2, time=0, fields=[1])]
+    flat = flattened(body, 2) if len(text) <= 768 else None
+    numbers = None if flat is None else parse_numbers(flat, 2, 0)
+    found += [] if numbers is None else [Rows(numbers[:1].astype(np.int64), numbers[1:].reshape(1, 1))]
+    for rows in found:
+        if rows is not None:
+            assert rows.values.tobytes() == np.array([[expected]]).tobytes()
+
+
 def test_this_installation_has_the_compiled_decoder() -> None:
     if shutil.which("cc") is None:
         pytest.skip("no C compiler: decoding is done in Python, and slower")
@@ -111,12 +163,29 @@ def test_this_installation_has_the_compiled_decoder() -> None:
         b"[[0,-0,2,3,4]]",
         b"[[0,1,2,3,4],[60000,1,2,3]]",
         b"[[0,1,2,3],[60000,1,2,3,4,5]]",
+        b'[[0,""1,2,3,4]]',
+        b"[[0,1,2,3,4],5[,1,2,3,4]]",
+        b"[[0,1,2,3,4],[5,1,2,3,]4]",
+        b'[[0,1e-4000"",2,3,4]]',
+        b'[["0.0",1,2,3,4]]',
+        b"[[1.78e12,1,2,3,4]]",
+        b"[[60e3,1,2,3,4],[120000,1,2,3,4]]",
+        b"[[-1,1,2,3,4]]",
+        b"[[01,1,2,3,4]]",
+        b"[[true,1,2,3,4]]",
+        b"[[1000000000000000,1,2,3,4]]",
+        b'[["1_0",1,2,3,4]]',
+        b'[[0,"1_0",2,3,4]]',
+        b'[[0,"\\u0031",2,3,4]]',
+        b"[[0,1,2,3,4]]\x00",
+        b"[[0,1\x00,2,3,4]]",
+        b"[[0,1,2,3,4]\x00]",
     ],
 )
 def test_what_is_not_quite_a_page_is_left_to_the_careful_decoder(rows: bytes) -> None:
     for way in (PLAIN._compiled, PLAIN._portable):
         found = way(rows, list(PRICES.values()))
-        if found is not None:
+        if found is not None:  # then the careful decoder does not refuse it
             same(Decoded(Columns(found.times, found.values)), PLAIN._careful(rows, MARK))
 
 
@@ -186,6 +255,66 @@ def test_null_and_empty_text_are_nan() -> None:
 def test_a_cut_envelope_is_refused_though_its_rows_are_whole() -> None:
     with pytest.raises(DecodeError):
         ENVELOPE.decode(b'{"code":"0","data":[[1,"1","2","1","1","1"]]', MARK)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"data":[[0,1,2,1,1,1]],"data":[]}',
+        b'{"data":[[0,1,2,1,1,1]],"code":"0"}',
+        b'{"data":[[0,1,2,1,1,1]],}',
+        b'{"data":[[0,1,2,1,1,1]]"code":"0"}',
+        b'{"data":[[0,1,2,1,1,1]],"code":"0"',
+        b'{"data":[[0,1,2,1,1,1]],"d\\u0061ta":5}',
+        b'{"x":{"data":[[0,1,2,1,1,1]]},"data":[]}',
+        b'{"msg":"\\"data\\":[[0,1,2,1,1,1]]"}',
+        b'{"x\\"data":[[0,1,2,1,1,1]]}',
+        b'{"msg":"\\"data\\":[[","data":[[0,1,2,1,1,1]]}',
+        b'[{"data":[[0,1,2,1,1,1]]}]',
+        b'\x0b{"data":[[0,1,2,1,1,1]]}',
+        b'{"data":[[0,1,2,1,1,"1.0"],[1,1,2,1,1,"01"],[2,1,2,1,1,true]]}',
+        b'{"data":[[0,1,2,1,1,1.0]]}',
+    ],
+)
+def test_an_envelope_means_what_parsers_read_in_it(body: bytes) -> None:
+    try:
+        expected = ENVELOPE._careful(body, MARK)
+    except DecodeError:
+        with pytest.raises(DecodeError):
+            pytest.fail(f"became {len(ENVELOPE.decode(body, MARK).columns)} rows")
+    else:
+        same(ENVELOPE.decode(body, MARK), expected)
+
+
+def test_ordinary_envelopes_go_the_quick_way() -> None:
+    rows = b'[["0","1","2","1","1","1"]]'
+    for body in (b'{"code":"0","msg":"","data":%b}', b' { "data": %b , "code": "0" } '):
+        assert ENVELOPE._fast(body % rows, MARK) is not None
+
+
+@pytest.mark.parametrize("layout", [PLAIN, ENVELOPE, ObjectLayout({"open": "o"}, time="t")])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 1_000_000,
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"data":' * 100_000 + b"[]" + b"}" * 100_000,
+        b'[["' + b"9" * 100_000 + b'",1,2,1,1]]',
+        b"[[" + b"9" * 100_000 + b",1,2,1,1]]",
+        b'[{"t":"' + b"9" * 100_000 + b'"}]',
+        b'[{"t":1e400}]',
+        b'[{"t":-9223372036854775809}]',
+        b'[{"t":1.7e12}]',
+        b'[{"t":true}]',
+        b'[{"t":"\xed\xa0\x80"}]',
+        b"\xef\xbb\xbf[]",
+        b'[{"t":"\\ud800"}]',
+    ],
+    ids=lambda body: repr(body[:14]),
+)
+def test_what_is_too_deep_or_too_long_is_refused(layout: RowLayout | ObjectLayout, body: bytes) -> None:
+    with pytest.raises(DecodeError):
+        layout.decode(body, MARK)
 
 
 def test_excerpts_are_short_and_never_fail() -> None:

@@ -21,11 +21,14 @@ from marketfetch.values.series import Series, Slice
 from marketfetch.values.spans import Span, SpanSet
 
 START = 1_780_272_000_000
-DAY = 86_400_000
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
 WINDOWS = [TimeWindows(), TimeWindows(anchor="end"), TimeWindows(omits_empty=True)]
 CHAINS = [Cursor(), Cursor(newest_first=True)]
 CANDLES = [Series.of("x", "ohlcv", "S", interval) for interval in ("1m", "1w", "1M")]
 EVENTS = Series.of("x", "funding_rate", "S", "event")
+NOTHING = Page(Columns.empty(EVENTS.dataset))
 WINDOWED = [(paginator, series) for paginator in WINDOWS for series in CANDLES]
 CHAINED = [(chain, series) for chain in CHAINS for series in (CANDLES[0], EVENTS)]
 
@@ -153,12 +156,57 @@ def test_a_chain_asks_again_for_what_a_page_leapt_over(newest_first: bool) -> No
     times = [START + ms for ms in hours] if newest_first else [START + 99 * DAY + ms for ms in hours]
     page = Page(rows_at(EVENTS, times), received=3)
     settled = chain.settle(Slice(EVENTS, span, rows=3), page)
-    leapt = Span(times[-1] + 1, span.end) if newest_first else Span(span.start, times[0])
+    leapt = Span(times[-1], span.end) if newest_first else Span(span.start, times[0] + 1)
     assert leapt in [each.span for each in settled.remaining]
     assert not settled.present & SpanSet.of(leapt)
-    # Said once more, it is believed.
+    # A row at its far end is believed, silence only if it is repeated.
     (again,) = [each for each in settled.remaining if each.span == leapt]
-    assert chain.settle(again, Page(Columns.empty(EVENTS.dataset))).empty == SpanSet.of(leapt)
+    edge = times[-1] if newest_first else times[0]
+    assert chain.settle(again, Page(rows_at(EVENTS, [edge]), received=1)).present == SpanSet.of(leapt)
+    (once_more,) = chain.settle(again, NOTHING).remaining
+    assert chain.settle(once_more, NOTHING).empty == SpanSet.of(leapt)
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_rows_from_elsewhere_show_that_a_chain_began_in_the_wrong_place(
+    newest_first: bool,
+) -> None:
+    """However little was left out: an event less than the widest gap away, or the other half of a moment."""
+    chain, span = Cursor(newest_first=newest_first), Span(START, START + DAY)
+    times = [START + 8 * HOUR, START + 16 * HOUR]
+    page = Page(rows_at(EVENTS, times), received=3, stray=True)
+    settled = chain.settle(Slice(EVENTS, span, rows=3), page)
+    skipped = Span(times[1], span.end) if newest_first else Span(span.start, times[0] + 1)
+    assert skipped in [each.span for each in settled.remaining]
+    assert not settled.present & SpanSet.of(skipped)
+
+
+@pytest.mark.parametrize("paginator", [TimeWindows(), TimeWindows(anchor="end")])
+def test_a_row_refutes_whoever_denied_it(paginator: TimeWindows) -> None:
+    """An empty page by mistake, a capped one, then another empty one: two lies about the same moments."""
+    series = CANDLES[0]
+    part = Slice(series, Span(START, START + 10 * MINUTE), rows=10)
+    (again,) = paginator.settle(part, NOTHING).remaining
+    near = [START] if paginator.anchor == "start" else [START + 9 * MINUTE]
+    (far,) = paginator.settle(again, Page(rows_at(series, near), received=1)).remaining
+    assert not paginator.settle(far, NOTHING).empty
+
+
+def test_a_row_refutes_whoever_denied_the_rest_of_a_chain() -> None:
+    part = Slice(EVENTS, Span(START, START + 10 * DAY), rows=2)
+    (again,) = Cursor().settle(part, NOTHING).remaining
+    page = Page(rows_at(EVENTS, [START, START + 8 * HOUR]), received=2)
+    (rest,) = Cursor().settle(again, page).remaining
+    assert not Cursor().settle(rest, NOTHING).empty
+
+
+def test_a_page_with_rows_clears_the_strikes_of_what_follows_it() -> None:
+    part = Slice(EVENTS, Span(START, START + 10 * DAY), rows=2, strikes=2)
+    (rest,) = Cursor().settle(part, Page(rows_at(EVENTS, [START]), received=1)).remaining
+    assert rest.strikes == 0
+    window = Slice(CANDLES[0], Span(START, START + 10 * MINUTE), rows=10, strikes=2)
+    (far,) = TimeWindows().settle(window, Page(rows_at(CANDLES[0], [START]), received=1)).remaining
+    assert far.strikes == 0
 
 
 def test_unusable_rows_are_given_up_after_three_answers() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from marketfetch.adapter import DecodeError, Interval, Response, Slice, Span
+from marketfetch.arithmetic.quality import inspect
 from marketfetch.errors import BadSymbol, Banned, ExchangeNotAvailable, RateLimitExceeded
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.exchanges.okx import Okx
@@ -125,3 +126,11 @@ def test_contracts_that_never_end_have_no_end() -> None:
     endless, dated = USDM.decode_listing(json.dumps({"symbols": symbols}).encode())
     assert (endless.listed_at, endless.delisted_at, endless.active) == (START, None, True)
     assert (dated.listed_at, dated.delisted_at, dated.active) == (None, START + DAY, False)
+
+
+def test_a_rate_that_reads_nan_is_not_taken_for_no_rate() -> None:
+    """The column may be NULL, so that a NaN would pass for one: it is refused as impossible."""
+    event = {"fundingTime": START, "fundingRate": "NaN", "markPrice": "10", "rateType": "Regular"}
+    page = inspect(USDM.endpoint("funding_rate").decode(json.dumps([event]).encode(), funding()), funding())
+    assert len(page.columns) == 0
+    assert page.rejected == {"impossible": 1}

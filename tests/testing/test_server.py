@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import socket
+import warnings
 
 import pytest
 
@@ -43,3 +46,30 @@ def test_a_background_loop_is_started_once_and_used_only_while_it_runs() -> None
     with pytest.raises(RuntimeError, match="already running"):
         background.start()
     background.stop()
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_who_is_accepted_while_the_server_closes_is_not_left_open(turns: int) -> None:
+    await _close_while_clients_come(turns)
+    with warnings.catch_warnings(record=True) as left_open:
+        warnings.simplefilter("always", ResourceWarning)
+        gc.collect()
+    assert [str(warning.message) for warning in left_open] == []
+
+
+async def _close_while_clients_come(turns: int) -> None:
+    server = HttpServer(lambda _: (), lambda _: None)
+    address = await server.start("127.0.0.1", 0, None)
+    clients = [_connected(address) for _ in range(5)]
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await server.close()
+    for client in clients:
+        client.close()
+
+
+def _connected(address: tuple[str, int]) -> socket.socket:
+    client = socket.socket()
+    client.setblocking(False)
+    client.connect_ex(address)  # the kernel completes it: the server has not accepted it yet
+    return client

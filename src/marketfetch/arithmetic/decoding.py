@@ -27,6 +27,8 @@ __all__ = ["Decoded", "ObjectLayout", "RowLayout", "excerpt", "expecting", "pars
 _EXACT = 1e15
 """Times may travel as float64: exact up to here, the year 33658, even when counted in microseconds."""
 _LATEST = 2**63 - 1
+_SPACE = b" \t\n\r"
+"""What JSON takes for space, and no more of what Python does."""
 
 
 @attrs.frozen(eq=False)
@@ -95,7 +97,16 @@ def _number(value: Any) -> float:
         return np.nan
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(value)
-    return float(value)
+    number = float(value)
+    # "NaN" is no way to say "no value": it may not become a NULL, and infinite values are never stored.
+    return number if number == number else np.inf  # noqa: PLR0124  # quicker than isnan in a hot loop
+
+
+def _is_one(value: Any) -> bool:
+    try:
+        return _number(value) == 1
+    except ValueError:
+        return False
 
 
 def _milliseconds(value: Any, unit: int) -> int:
@@ -114,6 +125,19 @@ def _gather(dataset: Dataset, times: list[int], lines: list[list[float]]) -> Col
         raise DecodeError("a time is beyond 64 bits") from None
     values = np.array(lines, np.float64).T if lines else np.empty((len(dataset.columns), 0))
     return Columns(stamps, np.ascontiguousarray(values))
+
+
+def _is_field(key: str, before: bytes, after: bytes) -> bool:
+    """Tell whether a list between the two is what a parser finds under `key` of the outermost object."""
+    if b"\\" in before or not before.endswith(f'"{key}":'.encode()):  # without one, a quote is a quote
+        return False
+    try:
+        orjson.loads(before + b"[]" + after)
+        orjson.loads(before + b"[]}")  # one brace closes everything: the list is nothing deeper
+        later = orjson.loads(b"{" + after.removeprefix(b","))
+    except orjson.JSONDecodeError:
+        return False
+    return key not in later  # of two fields with one name the last one counts
 
 
 @attrs.frozen
@@ -148,12 +172,11 @@ class RowLayout:
         start, stop = body.find(b"[["), body.rfind(b"]]") + 2
         if start < 0 or stop < start:
             return None
-        before, after = body[:start].strip(), body[stop:].strip()
+        before, after = body[:start].strip(_SPACE), body[stop:].strip(_SPACE)
         if self.path:
             *outer, key = self.path
-            if outer or not before.endswith(f'"{key}":'.encode()):
+            if outer or not _is_field(key, before, after):
                 return None
-            parse_json(before + b"[]" + after)
         elif before or after:
             return None
         return body[start:stop]
@@ -180,12 +203,12 @@ class RowLayout:
 
     def _portable(self, rows: bytes, fields: Sequence[int]) -> Rows | None:
         flat = flattened(rows, self.width)
-        numbers = None if flat is None else parse_numbers(flat)
+        numbers = None if flat is None else parse_numbers(flat, self.width, self.time)
         if numbers is None:
             return None
         grid = numbers.reshape(-1, self.width)
         stamps = grid[:, self.time]
-        if not np.all((np.abs(stamps) < _EXACT) & (stamps == np.floor(stamps))):
+        if not np.all(np.abs(stamps) < _EXACT):
             return None
         return Rows(stamps.astype(np.int64), np.ascontiguousarray(grid[:, list(fields)].T))
 
@@ -206,7 +229,7 @@ class RowLayout:
                 continue
             times.append(stamp)
             lines.append(line)
-            closed.append(self.confirm is None or str(row[self.confirm]) == "1")
+            closed.append(self.confirm is None or _is_one(row[self.confirm]))
         mask = None if self.confirm is None else np.array(closed, np.bool_)
         return Decoded(_gather(dataset, times, lines), mask, bad)
 

@@ -75,7 +75,8 @@ class Health:
     def banned(self, error: Banned, host: str, now: int) -> None:
         """Quarantine it for a host: until the moment the exchange named, else for a time that grows."""
         until, times = self._bans.get(host, (0, 0))
-        times += 1
+        if now >= until:  # else it was sent before: the same ban, counted already
+            times += 1
         default = now + min(_LONGEST_BAN, _FIRST_BAN << times - 1)
         self._bans[host] = max(until, error.until or default), times
         self.cause = redact(str(error))

@@ -3,7 +3,8 @@
 One rule decides about absence, for every exchange: *absence is believed when it is said twice*. A moment
 without a row in an answer is denied; a moment denied by two answers is confirmed empty. What lies beyond
 the last row of a page is not denied by it: a server may cap lower than it documents, and a short page is
-never taken for the end.
+never taken for the end. A row in a moment that was denied refutes whoever denied it: nothing that was said
+along with it counts any more.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ from typing import Literal
 import attrs
 import numpy as np
 
+from marketfetch.errors import PaginationError
 from marketfetch.protocols import Settlement
 from marketfetch.values.pages import Page
 from marketfetch.values.series import Slice
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["Cursor", "TimeWindows"]
+__all__ = ["Cursor", "Headway", "TimeWindows"]
 
 _LEAP = 2
 """A page that begins further away than so many of its own widest gaps may not begin where it was asked to."""
 _STRIKES = 3
 """After so many answers of unusable content the moments concerned are given up and reported."""
+_IDLE = 20
+"""So many answers in a row may settle nothing: strikes and denials together are fewer."""
 
 
 def _again(part: Slice, spans: Iterable[Span], *, denied: SpanSet, strikes: int) -> Iterator[Slice]:
@@ -33,6 +37,11 @@ def _again(part: Slice, spans: Iterable[Span], *, denied: SpanSet, strikes: int)
         rows = part.rows if interval.is_event else min(part.rows, interval.count(span))
         inside = denied & SpanSet.of(span)
         yield attrs.evolve(part, span=span, rows=rows, denied=inside, strikes=strikes, cursor=None)
+
+
+def _unrefuted(denied: SpanSet, present: SpanSet) -> SpanSet:
+    """What still counts of earlier denials, in the light of rows that are present."""
+    return SpanSet() if denied & present else denied
 
 
 def _blame(page: Page) -> str:
@@ -48,6 +57,29 @@ def _strike(part: Slice, page: Page, unusable: SpanSet) -> tuple[tuple[Slice, ..
         return (), unusable, _blame(page)
     hull = SpanSet.of(unusable.hull)
     return tuple(_again(part, hull, denied=part.denied, strikes=part.strikes + 1)), SpanSet(), ""
+
+
+@attrs.define
+class Headway:
+    """Watches a slice being asked for, and notices when asking on leads nowhere."""
+
+    _settled: SpanSet = attrs.field(factory=SpanSet, init=False)
+    _idle: int = attrs.field(default=0, init=False)
+
+    def note(self, settlement: Settlement) -> None:
+        """Take in what an answer settled; PaginationError after too many in a row that settled nothing new.
+
+        >>> headway = Headway()
+        >>> for _ in range(100):
+        ...     headway.note(Settlement(SpanSet.of(Span(0, 1))))
+        Traceback (most recent call last):
+        marketfetch.errors.PaginationError: 20 answers in a row settled nothing new
+        """
+        settled = settlement.present | settlement.empty | settlement.lost
+        self._idle = 0 if settled - self._settled else self._idle + 1
+        self._settled |= settled
+        if self._idle >= _IDLE:
+            raise PaginationError(f"{_IDLE} answers in a row settled nothing new")
 
 
 @attrs.frozen
@@ -86,6 +118,7 @@ class TimeWindows:
         """Say what a page proves about its window; see the module for the rule about absence."""
         present = part.series.interval.cover(page.columns.times)
         spoiled = page.spoiled - present
+        denied_before = _unrefuted(part.denied, present)
         absent = SpanSet.of(part.span) - present - spoiled
         if page.stray:
             # A page with rows from elsewhere proves nothing absent: it may be the answer to something else.
@@ -93,12 +126,17 @@ class TimeWindows:
         again, lost, reason = _strike(part, page, spoiled)
         far = absent & self._far_side(part.span, present)
         certain = absent - far
-        confirmed = certain if self.omits_empty else certain & part.denied
+        confirmed = certain if self.omits_empty else certain & denied_before
         doubted = (certain - confirmed).hull
         # The far side was not spoken of; what earlier answers said about it stands.
-        denied = certain - confirmed | far & part.denied
-        follow = (*far, *((SpanSet.of(doubted) - far) if doubted else ()))
-        remaining = (*_again(part, follow, denied=denied, strikes=part.strikes), *again)
+        denied = certain - confirmed | far & denied_before
+        doubtful = SpanSet.of(doubted) - far if doubted else SpanSet()
+        remaining = (
+            # A page with rows makes headway: what is wrong with the next one is another matter.
+            *_again(part, far, denied=denied, strikes=0),
+            *_again(part, doubtful, denied=denied, strikes=part.strikes),
+            *again,
+        )
         return Settlement(present, confirmed, remaining, lost, reason)
 
     def _far_side(self, span: Span, present: SpanSet) -> SpanSet:
@@ -135,6 +173,7 @@ class Cursor:
         span, times = part.span, page.columns.times
         if not len(times):
             return self._settle_empty(part, page)
+        part = attrs.evolve(part, denied=_unrefuted(part.denied, part.series.interval.cover(times)))
         short = page.received < part.rows
         # Several rows may share one moment: at the edge of a full page the rest of them is still to come.
         edge = 1 if short or len(times) == 1 else 0
@@ -146,24 +185,26 @@ class Cursor:
         leap = self._leap(part, page)
         unusable = page.spoiled & SpanSet.of(seen) - leap
         again, lost, reason = _strike(part, page, unusable)
-        doubt = SpanSet() if page.stray else leap
-        follow = tuple(_again(part, leap, denied=part.denied | doubt, strikes=part.strikes))
+        follow = tuple(_again(part, leap, denied=part.denied, strikes=part.strikes))
         if rest[0] < rest[1]:
             left = Span(*rest)
             denied = part.denied & SpanSet.of(left)
-            follow = (*follow, attrs.evolve(part, span=left, denied=denied, cursor=page.cursor))
+            follow = (*follow, attrs.evolve(part, span=left, denied=denied, strikes=0, cursor=page.cursor))
         return Settlement(SpanSet.of(seen) - unusable - leap, SpanSet(), (*again, *follow), lost, reason)
 
     def _leap(self, part: Slice, page: Page) -> SpanSet:
         """The stretch that a page skipped at its near end, if that is so much that it is asked once more.
 
-        A server that ignores the start gives its newest rows instead: sound, but not the next ones.
+        A server that ignores the start gives its newest rows instead: sound, but not the next ones. Where
+        rows from outside the span show that, no stretch is too short. The row nearest to it is asked for
+        once more, too: of several in one moment the page may have the last ones only.
         """
         span, times = part.span, page.columns.times
-        bounds = (int(times[-1]) + 1, span.end) if self.newest_first else (span.start, int(times[0]))
-        if len(times) < 2 or bounds[1] - bounds[0] <= _LEAP * int(np.diff(times).max()):
+        start, end = (int(times[-1]), span.end) if self.newest_first else (span.start, int(times[0]) + 1)
+        widest = int(np.diff(times).max()) if len(times) > 1 else span.length
+        if end - start <= (1 if page.stray else 1 + _LEAP * widest):
             return SpanSet()
-        stretch = SpanSet.of(Span(*bounds))
+        stretch = SpanSet.of(Span(start, end))
         return stretch if stretch - part.denied else SpanSet()
 
     def _settle_empty(self, part: Slice, page: Page) -> Settlement:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
 import attrs
 
-__all__ = ["Retries", "http_date", "retry_after"]
+__all__ = ["Retries", "http_date", "our_time", "retry_after"]
+
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
+_LONGEST = 3 * 86_400
+"""Seconds: no exchange shuts anybody out for longer, so that a longer wait is a mistake."""
 
 
 def http_date(text: str) -> int | None:
@@ -18,26 +23,40 @@ def http_date(text: str) -> int | None:
     """
     try:
         return int(parsedate_to_datetime(text).timestamp() * 1000)
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, IndexError, TypeError):  # it trips over odd text in many ways
         return None
 
 
 def retry_after(headers: Mapping[str, str], now: int) -> float | None:
     """Read `Retry-After` in seconds, given as a number or as a date; None if absent or meaningless.
 
-    `now` is UTC milliseconds and stands in for the `Date` header where that is missing.
+    Meaningless are text, a negative number, a date that is over, and whatever is longer than any exchange
+    shuts anybody out. `now` is UTC milliseconds and stands in for the `Date` header where that is missing.
 
     >>> retry_after({"retry-after": "30"}, now=0)
     30.0
     """
     text = headers.get("retry-after", "").strip()
-    if text.isdecimal() and len(text) < 10:
-        return float(text)
-    until = http_date(text) if text else None
-    if until is None:
-        return None
-    answered = http_date(headers.get("date", "")) or now
-    return max(0.0, (until - answered) / 1000)
+    if _SECONDS.fullmatch(text):
+        wait = float(text)
+    else:
+        until = http_date(text) if text else None
+        if until is None:
+            return None
+        wait = (our_time(until, headers, now) - now) / 1000
+    return wait if 0 <= wait <= _LONGEST else None
+
+
+def our_time(theirs: int, headers: Mapping[str, str], now: int) -> int:
+    """Translate a moment by the clock that wrote the `Date` header into one by ours; all UTC milliseconds.
+
+    `now` is our time when the answer came in.
+
+    >>> our_time(60_000, {"date": "Thu, 01 Jan 1970 00:00:20 GMT"}, now=1_000_000)
+    1040000
+    """
+    answered = http_date(headers.get("date", ""))
+    return theirs if answered is None else now + theirs - answered
 
 
 @attrs.frozen

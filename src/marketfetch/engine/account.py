@@ -15,6 +15,9 @@ from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["Account", "Books"]
 
+_REFUSALS = 3
+"""So many requests may be wrong in a row: exchanges shut out who goes on asking."""
+
 
 @attrs.define(eq=False)
 class Account:
@@ -32,6 +35,8 @@ class Account:
     """Moments given up, by reason."""
     failed: str | None = None
     """Why nothing more is asked for this series, if so."""
+    refused: int = 0
+    """How many requests in a row the exchange has rejected as wrong."""
 
     @property
     def missing(self) -> SpanSet:
@@ -45,6 +50,7 @@ class Account:
 
     def settle(self, page: Page, settlement: Settlement) -> None:
         """Note what a page taught."""
+        self.refused = 0
         self.rejected.update(page.rejected)
         self.known |= Coverage(settlement.present | settlement.empty, settlement.empty)
         if settlement.lost:
@@ -53,6 +59,13 @@ class Account:
     def lose(self, spans: SpanSet, reason: str) -> None:
         """Give moments up in this run, and say why."""
         self.lost[reason] = self.lost.get(reason, SpanSet()) | spans
+
+    def refuse(self, spans: SpanSet, reason: str) -> None:
+        """Note that a request was rejected as wrong: all that follow it would be, too, after some of them."""
+        self.refused += 1
+        self.lose(spans, reason)
+        if self.refused >= _REFUSALS:
+            self.failed = f"{reason}; {_REFUSALS} requests in a row were rejected, and no more were made"
 
     def written(self, batch: Batch) -> None:
         """Note that a batch is durable."""

@@ -72,9 +72,12 @@ class Beginnings:
         if first <= hull.start or first != series.interval.floor(first):
             return
         before = Span(hull.start, min(first, hull.end))
-        # Absence is believed when it is said twice, and in answer to another question.
-        if await self._times(account, endpoint.request(Slice(series, before, rows=1))) == []:
-            await self._nothing_in(account, before)
+        # Absence is believed when it is said twice. Here years hang on it: two answers to another question.
+        other = endpoint.request(Slice(series, before, rows=1))
+        for _ in range(2):
+            if await self._times(account, other) != []:
+                return
+        await self._nothing_in(account, before)
 
     async def _times(self, account: Account, request: Request) -> list[int]:
         """Return the times of an answer's rows; `[0]`, which means nothing, for one that cannot be used."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import anyio
 import attrs
 
+from marketfetch.arithmetic.paging import Headway
 from marketfetch.arithmetic.planning import Gap, Portions, plan
 from marketfetch.arithmetic.quality import inspect
 from marketfetch.engine.account import Books
@@ -16,7 +17,7 @@ from marketfetch.engine.gathering import Gatherer
 from marketfetch.engine.handing_out import Handout
 from marketfetch.engine.lanes import Lanes
 from marketfetch.engine.wanting import hold_back, within_reach
-from marketfetch.errors import BadSymbol, FetchError, PaginationError, RestrictedLocation
+from marketfetch.errors import BadRequest, BadSymbol, FetchError, PaginationError, RestrictedLocation
 from marketfetch.values.events import PageFetched
 from marketfetch.values.http import Response
 from marketfetch.values.pages import Batch, Page
@@ -71,9 +72,9 @@ class Filling:
     async def _work(self, handout: Handout, gatherer: Gatherer) -> None:
         """Take a slice, see it through with everything it leaves over, take the next."""
         while (part := await handout.take()) is not None:
-            pending = [part]
+            pending, headway = [part], Headway()
             while pending:
-                batch, left = await self._see_to(pending.pop(), gatherer)
+                batch, left = await self._see_to(pending.pop(), headway, gatherer)
                 pending += left
                 await self._put(batch)
             batch, rows = gatherer.finish(part)
@@ -86,7 +87,9 @@ class Filling:
             self.allowance.held += batch.rows
             await self.lanes.put(batch)
 
-    async def _see_to(self, part: Slice, gatherer: Gatherer) -> tuple[Batch | None, Sequence[Slice]]:
+    async def _see_to(
+        self, part: Slice, headway: Headway, gatherer: Gatherer
+    ) -> tuple[Batch | None, Sequence[Slice]]:
         """Ask for one slice; returns a batch if one became ready, and the slices it leaves over."""
         account = self.books.accounts[part.series]
         endpoint = self.asker.exchange.endpoint(part.series.dataset)
@@ -99,12 +102,18 @@ class Filling:
         try:
             page = await self._page(part)
             settlement = hold_back(endpoint.paginator.settle(part, page), part.series, self.now())
+            headway.note(settlement)
         except RestrictedLocation:
             raise
         except BadSymbol as error:
             account.failed = str(error)
             return None, ()
+        except BadRequest as error:
+            account.refuse(SpanSet.of(part.span), f"{type(error).__name__}: {error}")
+            return None, ()
         except (FetchError, PaginationError) as error:
+            if isinstance(error, FetchError) and error.egress is None:
+                raise  # there is none left to ask through, for no slice
             account.lose(SpanSet.of(part.span), f"{type(error).__name__}: {error}")
             return None, ()
         account.settle(page, settlement)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 
@@ -11,6 +11,7 @@ from marketfetch.errors import ConfigurationError
 from marketfetch.exchange import Exchange
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
+from marketfetch.values.redaction import redact
 from marketfetch.values.series import Composite
 from marketfetch.values.spans import Span
 from marketfetch.values.times import Clock, Moment, check_order, moment, steady_clock
@@ -87,6 +88,8 @@ class Query:
             raise ConfigurationError(f"end: {self.end} is in the future; leave it out or write now")
         if isinstance(self.symbols, tuple) and not all(self.symbols):
             raise ConfigurationError("symbols: an empty name is none; leave it out")
+        if any(redact(name) != name for name in self._written()):
+            raise ConfigurationError("symbols: one of the names is an address with credentials; name symbols")
         if not self.symbols and not self.composites:
             raise ConfigurationError("symbols: none given; name some, or ask for Everything(quote='USDT')")
         if not self.datasets:
@@ -96,6 +99,12 @@ class Query:
         for dataset in self.datasets:
             exchange.endpoint(dataset).check_interval(self.interval)
         self._check_composites()
+
+    def _written(self) -> Iterator[str]:
+        """Return every name in the query: messages and reports repeat them."""
+        yield from [self.symbols.quote or ""] if isinstance(self.symbols, Everything) else self.symbols
+        for composite in self.composites:
+            yield from (composite.symbol, *composite.members)
 
     def _check_composites(self) -> None:
         if self.composites and "ohlcv" not in {dataset.name for dataset in self.datasets}:
@@ -110,6 +119,21 @@ class Query:
                 raise ConfigurationError(f"composites: {name} is the name of a symbol; choose another")
 
 
+def _at_least(least: int) -> Callable[[object, attrs.Attribute[int], int], None]:
+    """Refuse what is below; the message names the argument."""
+
+    def check(_settings: object, argument: attrs.Attribute[int], value: int) -> None:
+        if value < least:
+            raise ConfigurationError(f"{argument.name}: must be at least {least}, not {value!r}")
+
+    return check
+
+
+def _above_zero(_settings: object, argument: attrs.Attribute[float], value: float) -> None:
+    if not value > 0:
+        raise ConfigurationError(f"{argument.name}: must be above zero, not {value!r}")
+
+
 @attrs.frozen
 class Settings:
     """How a run goes about its work; the defaults suit most.
@@ -118,15 +142,14 @@ class Settings:
     about `batch_rows`, one transaction each; None leaves it to the sink, which knows best. `deadline` bounds
     one request, `heartbeat` is the pause between Heartbeat events, both in seconds; `catch_ups` bounds how
     many times a run that reads up to now looks for newly closed rows. `clock` is the local time; what is
-    closed is decided by the exchange's, where it tells.
+    closed is decided by the earlier one of it and the exchange's, where that tells. Raises ConfigurationError
+    for a number that is too small.
     """
 
-    concurrency: int = attrs.field(default=20, validator=attrs.validators.ge(1))
-    batch_rows: int | None = attrs.field(
-        default=None, validator=attrs.validators.optional(attrs.validators.ge(1))
-    )
+    concurrency: int = attrs.field(default=20, validator=_at_least(1))
+    batch_rows: int | None = attrs.field(default=None, validator=attrs.validators.optional(_at_least(1)))
     retries: Retries = attrs.field(factory=Retries)
-    deadline: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
-    heartbeat: float = attrs.field(default=10.0, validator=attrs.validators.gt(0))
-    catch_ups: int = attrs.field(default=20, validator=attrs.validators.ge(1))
+    deadline: float = attrs.field(default=60.0, validator=_above_zero)
+    heartbeat: float = attrs.field(default=10.0, validator=_above_zero)
+    catch_ups: int = attrs.field(default=20, validator=_at_least(1))
     clock: Clock = attrs.field(factory=steady_clock, repr=False)

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import chain
 
 import attrs
-from anyio import to_thread
 
 from marketfetch.engine.account import Account, Books
 from marketfetch.engine.asking import Asker
+from marketfetch.engine.patience import Patience
 from marketfetch.engine.query import Everything, Query
 from marketfetch.engine.symbols import Listing
-from marketfetch.errors import ConfigurationError, unknown
+from marketfetch.engine.wanting import APART
+from marketfetch.errors import ConfigurationError, DecodeError, unknown
 from marketfetch.exchange import Exchange
 from marketfetch.protocols import Sink, Store
-from marketfetch.values.events import Listener, SymbolUnknown
+from marketfetch.values.events import ClockDiffers, Listener, SymbolUnknown
 from marketfetch.values.http import Response
 from marketfetch.values.series import Coverage, Instrument, Series
-from marketfetch.values.spans import SpanSet
+from marketfetch.values.spans import BEYOND, SpanSet
 
-__all__ = ["Enrolment", "Roll", "ServerTime", "ask_listing", "ask_time"]
+__all__ = ["Enrolment", "Roll", "ServerTime", "ask_listing", "ask_time", "read_time"]
 
 
 @attrs.frozen
 class ServerTime:
     """How far the server's clock is ahead of ours (ms, at least), and the seconds a small reply takes."""
 
-    offset: int = 0
+    ahead: int = 0
     latency: float = 0.1
+
+    @property
+    def offset(self) -> int:
+        """What to add to our clock to have the earlier of the two: by it nothing is closed too soon."""
+        return min(0, self.ahead)
 
 
 @attrs.frozen(eq=False)
@@ -41,7 +49,10 @@ class Roll:
 
 
 async def ask_time(asker: Asker) -> ServerTime:
-    """Ask the exchange what time it is; exchanges without a clock are believed to share ours."""
+    """Ask the exchange what time it is; exchanges without a clock are believed to share ours.
+
+    A clock that is minutes away from ours is asked once more: a single server may have told nonsense.
+    """
     exchange = asker.exchange
     request = exchange.time_request()
     if request is None:
@@ -50,16 +61,47 @@ async def ask_time(asker: Asker) -> ServerTime:
     def read(response: Response) -> ServerTime:
         # The server read its clock at some moment before now. Taking that for now is behind the truth by a
         # reply's way, and never ahead of it: a candle that is still forming must not be taken for closed.
-        offset = exchange.decode_time(response.body) - asker.settings.clock()
-        return ServerTime(offset, (response.received_at - response.sent_at) / 1000)
+        ahead = read_time(exchange, response.body) - asker.settings.clock()
+        return ServerTime(ahead, (response.received_at - response.sent_at) / 1000)
 
-    server_time, _ = await asker.ask(request, read)
-    return server_time
+    told, _ = await asker.ask(request, read)
+    if abs(told.ahead) > APART:
+        again, _ = await asker.ask(request, read)
+        told = min(told, again, key=lambda each: abs(each.ahead))
+    if abs(told.ahead) > APART:
+        asker.emit(ClockDiffers(told.ahead))
+    return told
 
 
-async def ask_listing(asker: Asker) -> Listing:
-    """Ask the exchange for its symbols; without a listing every name is believed."""
+def read_time(exchange: Exchange, body: bytes) -> int:
+    """Read the server's clock, UTC milliseconds; DecodeError if it says what no calendar can write."""
+    moment = exchange.decode_time(body)
+    if not 0 <= moment < BEYOND:
+        shown = reprlib.repr(moment)
+        raise DecodeError(f"{exchange.name} says that it is {shown}, which is no time in milliseconds")
+    return moment
 
+
+async def ask_listing(asker: Asker, query: Query) -> Listing:
+    """Ask the exchange for its symbols; without a listing every name is believed.
+
+    A listing that may lack symbols is asked for twice, and what either answer holds is listed.
+    """
+    listing = Listing.of(once := await _ask_listing(asker))
+    if not asker.exchange.listing_requests() or _has_all(listing, query):
+        return listing
+    return Listing.of((*await _ask_listing(asker), *once))
+
+
+def _has_all(listing: Listing, query: Query) -> bool:
+    """Whether a listing knows every name of a query; which are all of them only the listing itself knows."""
+    if isinstance(query.symbols, Everything) or not listing.by_symbol:
+        return False
+    members = chain.from_iterable(composite.members for composite in query.composites)
+    return all(listing.find(name) is not None for name in (*query.symbols, *members))
+
+
+async def _ask_listing(asker: Asker) -> tuple[Instrument, ...]:
     def read(response: Response) -> tuple[Instrument, ...]:
         return tuple(asker.exchange.decode_listing(response.body))
 
@@ -67,7 +109,7 @@ async def ask_listing(asker: Asker) -> Listing:
     for request in asker.exchange.listing_requests():
         part, _ = await asker.ask(request, read)
         instruments += part
-    return Listing.of(instruments)
+    return tuple(instruments)
 
 
 @attrs.frozen(eq=False)
@@ -78,6 +120,7 @@ class Enrolment:
     exchange: Exchange
     sink: Sink
     books: Books
+    patience: Patience
     emit: Listener
 
     async def enrol(self, listing: Listing) -> Roll:
@@ -136,4 +179,4 @@ class Enrolment:
     async def _held(self, wanted: Sequence[Series]) -> Mapping[Series, Coverage]:
         if not isinstance(self.sink, Store):
             return {series: Coverage() for series in wanted}
-        return await to_thread.run_sync(self.sink.coverage, wanted)
+        return await self.patience.wait_for(partial(self.sink.coverage, wanted))

@@ -13,23 +13,31 @@ from marketfetch.protocols import Settlement
 from marketfetch.values.series import Series, Slice
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["aim", "find_gaps", "hold_back", "within_reach"]
+__all__ = ["APART", "aim", "find_gaps", "hold_back", "within_reach"]
 
 _DAY = 86_400_000
 _LATE = 300_000
 """How late a row may come and still be awaited, in milliseconds."""
+APART = 300_000
+"""How far the exchange's clock and ours may be apart before one of them counts as wrong, in milliseconds."""
 
 
 def aim(account: Account, endpoint: Endpoint, span: Span, now: int) -> None:
-    """Set what is wanted of a series: from the start to the last row that is closed by the server's time.
+    """Set what is wanted of a series: from the start to the last row that is closed.
 
-    "Now" moves with every millisecond: for series of events it stays what it was at the first call.
+    `span` ends by our clock at the latest, `now` is the earlier one of the exchange's and ours. If they are
+    minutes apart, one of them is wrong, and what lies between them is wanted and missing. "Now" moves with
+    every millisecond: for series of events it stays what it was at the first call.
     """
     interval = account.series.interval
     if interval.is_event and account.wanted:
         return
     start = interval.ceil(span.start)
     end = min(interval.ceil(span.end), interval.floor(now - endpoint.lag))
+    told, end = max(start, end), interval.floor(span.end) if span.end - now > APART else end
+    if told < end:
+        disputed = SpanSet.of(Span(told, end))
+        account.lose(disputed, "by the exchange's clock this is not over yet; check this machine's")
     account.wanted = SpanSet.of(Span(start, end)) if start < end else SpanSet()
     _lose_beyond_reach(account, endpoint, account.missing, now)
 

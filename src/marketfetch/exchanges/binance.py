@@ -23,7 +23,9 @@ from marketfetch.adapter import (
     RowLayout,
     Series,
     Slice,
+    excerpt,
     expecting,
+    our_time,
     parse_json,
     retry_after,
 )
@@ -53,7 +55,7 @@ class Klines(Endpoint, abstract=True):
 
     path: ClassVar[str]
     symbol_parameter: ClassVar[str] = "symbol"
-    lag = 2_000
+    lag = 60_000
     intervals = same_names("1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d 3d 1w 1M")
 
     def request(self, part: Slice) -> Request:
@@ -92,23 +94,22 @@ class BinanceExchange(Exchange, abstract=True):
 
     def check(self, response: Response) -> None:
         """Raise by Binance's codes: https://developers.binance.com, "Error Codes"."""
-        body = response.body
-        if response.status == 418 and (until := _BANNED_UNTIL.search(body)):
-            raise Banned(f"{self.name} banned this address", until=int(until[1]))
+        body, status = response.body, response.status
+        if status == 418 and (until := _ban_in_text(response)) is not None:
+            raise Banned(f"{self.name} banned this address", until=until)
+        if status in {403, 418, 451}:
+            super().check(response)  # whatever code comes along
         code = _error_code(body) if len(body) < 10_000 else 0
         if code == -1003:
             # The exchange's text names the caller's address: it is not repeated here.
-            if response.status == 418:
-                super().check(response)
             wait = retry_after(response.headers, response.received_at)
             raise RateLimitExceeded(f"{self.name} asks to slow down (code -1003)", retry_after=wait)
         if code in _OVERLOADED:
             raise ExchangeNotAvailable(f"{self.name} is overloaded or shutting down (code {code})")
         if code in {-1121, -1122}:
             raise BadSymbol(f"{self.name} does not serve this symbol (code {code})")
-        if code < 0 and response.status < 500:
-            message = parse_json(body).get("msg", "")
-            raise BadRequest(f"{self.name} rejects the request (code {code}): {message}")
+        if code < 0 and status < 500 and status != 429:
+            raise BadRequest(f"{self.name} rejects the request (code {code}): {excerpt(body, length=200)}")
         super().check(response)
 
     def time_request(self) -> Request:
@@ -134,6 +135,14 @@ class BinanceExchange(Exchange, abstract=True):
     def costs(self, weight: int) -> Cost:
         """A cost on the host's weight pool."""
         return Cost(self.weight, weight)
+
+
+def _ban_in_text(response: Response) -> int | None:
+    """Read when a ban ends out of the text, by our clock; None where a header says it, or nothing does."""
+    until = _BANNED_UNTIL.search(response.body)
+    if until is None or retry_after(response.headers, response.received_at) is not None:
+        return None
+    return our_time(int(until[1]), response.headers, response.received_at)
 
 
 def _error_code(body: bytes) -> int:

@@ -149,7 +149,7 @@ class _Statistics(Endpoint, abstract=True):
     fields: ClassVar[Mapping[str, str]]
     intervals = same_names("5m 15m 30m 1h 2h 4h 6h 12h 1d")
     page_sizes = (500,)
-    lag = 10_000
+    lag = 60_000
     reach = 30 * _DAY - 60 * _MINUTE
 
     def cost(self, rows: int) -> Cost:

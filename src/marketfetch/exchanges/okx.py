@@ -28,6 +28,7 @@ from marketfetch.adapter import (
     RowLayout,
     Slice,
     TimeWindows,
+    excerpt,
     expecting,
     parse_json,
 )
@@ -60,7 +61,7 @@ class Ohlcv(Endpoint):
     }
     # fmt: on
     page_sizes = (300,)
-    lag = 5_000
+    lag = 60_000
     paginator = TimeWindows(anchor="end")
 
     def cost(self, rows: int) -> Cost:
@@ -130,7 +131,9 @@ class Okx(Exchange):
         """Raise by the `code` of the envelope, which HTTP 200 may hide: www.okx.com/docs-v5, "Error Code"."""
         if response.body.startswith(b'{"code":"0"') and response.status < 300:
             return
-        code, message = _verdict(response.body)
+        if response.status in {403, 418, 429, 451}:
+            super().check(response)  # whatever code comes along
+        code = _code(response.body)
         if code in {"50011", "50061"}:
             raise RateLimitExceeded(f"{self.name} asks to slow down (code {code})", retry_after=2.0)
         if code in {"50001", "50004", "50013", "50026", "50040"}:
@@ -138,7 +141,8 @@ class Okx(Exchange):
         if code in {"51001", "51014"}:
             raise BadSymbol(f"{self.name} does not serve this symbol (code {code})")
         if code not in {"", "0"} and response.status < 500:
-            raise BadRequest(f"{self.name} rejects the request (code {code}): {message}")
+            text = excerpt(response.body, length=200)
+            raise BadRequest(f"{self.name} rejects the request (code {code[:20]}): {text}")
         super().check(response)
 
     def time_request(self) -> Request:
@@ -173,14 +177,12 @@ class Okx(Exchange):
                 )
 
 
-def _verdict(body: bytes) -> tuple[str, str]:
+def _code(body: bytes) -> str:
     try:
         payload = parse_json(body)
     except DecodeError:
-        return "", ""
-    if not isinstance(payload, dict):
-        return "", ""
-    return str(payload.get("code", "")), str(payload.get("msg", ""))
+        return ""
+    return str(payload.get("code", "")) if isinstance(payload, dict) else ""
 
 
 def _data(body: bytes) -> list[Any]:

@@ -14,7 +14,15 @@ from typing import Self, TextIO
 
 from marketfetch.face.aside import Aside
 from marketfetch.face.wording import sentence
-from marketfetch.values.events import BatchWritten, Event, PageFetched, RequestFailed, SymbolUnknown
+from marketfetch.values.events import (
+    BatchWritten,
+    ClockDiffers,
+    Event,
+    PageFetched,
+    RequestFailed,
+    StoreAwaited,
+    SymbolUnknown,
+)
 
 __all__ = ["LogListener", "log_to_console"]
 
@@ -61,7 +69,7 @@ class LogListener:
 
 def _level(event: Event) -> int:
     match event:
-        case RequestFailed() | SymbolUnknown():
+        case RequestFailed() | SymbolUnknown() | ClockDiffers() | StoreAwaited():
             return logging.WARNING
         case PageFetched() | BatchWritten():
             return logging.DEBUG

@@ -17,7 +17,15 @@ from typing import Protocol, Self, TextIO
 
 from marketfetch.face.aside import Aside
 from marketfetch.face.wording import causes, sentence
-from marketfetch.values.events import Event, Heartbeat, RequestFailed, RoundPlanned, SymbolUnknown
+from marketfetch.values.events import (
+    ClockDiffers,
+    Event,
+    Heartbeat,
+    RequestFailed,
+    RoundPlanned,
+    StoreAwaited,
+    SymbolUnknown,
+)
 
 __all__ = ["PlainProgress", "Progress", "progress_to"]
 
@@ -65,7 +73,7 @@ class PlainProgress:
                 failures, self._failures = self._failures, Counter()
                 since = f"; failed: {causes(failures)}" if failures else ""
                 self._aside.put(sentence(event) + since)
-            case RoundPlanned() | SymbolUnknown():
+            case RoundPlanned() | SymbolUnknown() | ClockDiffers() | StoreAwaited():
                 self._aside.put(sentence(event))
             case _:
                 pass

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from marketfetch.values.events import (
     BatchWritten,
+    ClockDiffers,
     Event,
     Heartbeat,
     PageFetched,
     RequestFailed,
     RoundPlanned,
     RunFinished,
+    StoreAwaited,
     SymbolUnknown,
 )
 from marketfetch.values.report import EgressReport, Report
@@ -114,6 +116,14 @@ def sentence(event: Event) -> str:
             return f"round {event.round}: {missing} {'is' if event.rows == 1 else 'are'} missing"
         case SymbolUnknown():
             return f"{event.symbol}: {event.hint}"
+        case ClockDiffers():
+            apart = "ahead of" if event.ahead > 0 else "behind"
+            return (
+                f"the exchange's clock is {_duration(abs(event.ahead) / 1000)} {apart} this machine's:"
+                " one of them is wrong"
+            )
+        case StoreAwaited():
+            return f"waiting for the store, {event.wait:.1f} s more: {event.message}"
         case PageFetched():
             rejected = f", rejected: {causes(event.rejected)}" if event.rejected else ""
             return f"{event.series}: {counted(event.rows, 'row')} through {event.egress}{rejected}"

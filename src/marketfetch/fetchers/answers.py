@@ -15,6 +15,7 @@ from marketfetch.values.redaction import redact
 
 __all__ = ["Failure", "parse_headers", "proxy_refusal", "translate"]
 
+_STATUS = re.compile(rb"HTTP/[\d.]+[ \t]+(\d{3})\b")
 _TEXT = re.compile(r"curl: \(\d+\) (?P<text>.*?)\.? See https://curl\.se", re.DOTALL)
 
 # On a connection that is being set up these are the proxy's doing; later on they only say that some
@@ -32,18 +33,21 @@ def parse_headers(lines: Iterable[bytes]) -> tuple[int, dict[str, str]]:
     r"""Read the status and the headers (names in lower case) of the last answer in the lines.
 
     Interim answers (1xx) come before it and are left out; trailers come after it and are taken in.
-    A header that is repeated is joined by commas. Status 0 means that there is no answer, or that it ends
+    A header that is repeated is joined by commas, and one whose name looks like a status line is a header.
+    Status 0 means that there is no answer, or that it ends
     before the empty line that closes its headers, which libcurl lets pass.
 
     >>> parse_headers([b"HTTP/1.1 100 Continue\r\n", b"\r\n", b"HTTP/2 200 \r\n", b"Date: now\r\n", b"\r\n"])
     (200, {'date': 'now'})
     """
-    status, headers, complete = 0, dict[str, str](), False
+    status, headers, complete, begins = 0, dict[str, str](), False, True
     for line in lines:
-        if line.startswith(b"HTTP/"):
-            status, headers, complete = int(line.split(None, 2)[1]), {}, False
+        found = _STATUS.match(line) if begins else None
+        begins = not line.strip()
+        if found:
+            status, headers, complete = int(found[1]), {}, False
             continue
-        if not line.strip():
+        if begins:
             complete = True
             continue
         name, colon, content = line.decode("latin-1").partition(":")

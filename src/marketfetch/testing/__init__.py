@@ -15,6 +15,7 @@ from marketfetch.testing.market import Instrument, Market, Table, Window
 from marketfetch.testing.proxy import LocalProxies, LocalProxy, ProxyMode
 from marketfetch.testing.record import Record, Seen
 from marketfetch.testing.replayed import ReplayedMarket
+from marketfetch.testing.revising import RevisingMarket
 from marketfetch.testing.simulator import SimulatedExchange, SimulatorOptions
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "ProxyMode",
     "Record",
     "ReplayedMarket",
+    "RevisingMarket",
     "Seen",
     "SimulatedExchange",
     "SimulatorOptions",

@@ -16,6 +16,8 @@ from types import FrameType
 import orjson
 
 from marketfetch.testing import (
+    FaultKind,
+    Faults,
     GeneratedMarket,
     LimitRules,
     LocalProxies,
@@ -43,6 +45,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--minute", type=float, default=60.0, help="seconds that a limiter's minute lasts")
     parser.add_argument("--no-limits", action="store_true", help="never refuse a request")
+    parser.add_argument("--faults", type=float, default=0.0, help="share of answers that go wrong, 0 to 1")
+    parser.add_argument("--fault-kinds", help="comma-separated kinds of faults (default: all)")
+    parser.add_argument("--fault-seed", type=int, default=0, help="seed of which answers go wrong, and how")
     return parser.parse_args()
 
 
@@ -50,6 +55,11 @@ def _market(arguments: argparse.Namespace) -> Market:
     if arguments.replay:
         return ReplayedMarket.from_folder(arguments.replay, seed=arguments.seed)
     return GeneratedMarket(arguments.symbols.split(","), arguments.seed)
+
+
+def _faults(arguments: argparse.Namespace) -> Faults:
+    kinds = arguments.fault_kinds.split(",") if arguments.fault_kinds else FaultKind
+    return Faults(rate=arguments.faults, kinds=kinds, seed=arguments.fault_seed)
 
 
 def main() -> None:
@@ -62,6 +72,7 @@ def main() -> None:
         gzip=arguments.gzip,
         latency=arguments.latency,
         limits=None if arguments.no_limits else rules,
+        faults=_faults(arguments) if arguments.faults else None,
     )
     # A large block given back teaches glibc to keep such memory: pages render twice as fast.
     bytearray(2**24)

@@ -11,7 +11,7 @@ import attrs
 
 from marketfetch.testing.messages import Reply, Request, http_date
 
-__all__ = ["End", "Script", "compressed", "head_of", "plain_script"]
+__all__ = ["End", "Script", "compressed", "half_of", "head_of", "plain_script"]
 
 
 class End(enum.Enum):
@@ -40,6 +40,14 @@ def head_of(reply: Reply, now: int, **framing: str) -> bytes:
     headers = {"Date": http_date(now), **reply.headers, **framing}
     lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
     return f"HTTP/1.1 {reply.status} {phrase}\r\n{lines}\r\n".encode()
+
+
+def half_of(body: bytes) -> bytes:
+    """Return the beginning of a body that was cut off."""
+    # Behind a comma between rows, if there is one: a lenient reader takes what is left for the whole.
+    middle = len(body) // 2
+    cut = body.rfind(b"],", 0, middle)
+    return body[: cut + 1] if cut > 0 else body[:middle]
 
 
 def plain_script(reply: Reply, now: int) -> Script:

@@ -10,6 +10,7 @@ from typing import Self, overload
 
 from marketfetch.testing.background import BackgroundLoop
 from marketfetch.testing.relay import BUFFER, Relay
+from marketfetch.testing.server import stop_accepting
 
 __all__ = ["LocalProxies", "LocalProxy", "ProxyMode"]
 
@@ -127,8 +128,8 @@ class LocalProxy:
 
     async def _stop_listening(self) -> None:
         if self._server is not None:
-            self._server.close()
-            self._server = None
+            server, self._server = self._server, None
+            await stop_accepting(server)
         tasks = list(self._relays.values())
         for relay, task in tuple(self._relays.items()):
             relay.close()

@@ -216,6 +216,7 @@ class Relay:
         if self._proxy.mode == "slow":
             for at in range(0, len(data), _DRIP):
                 self._writer.write(data[at : at + _DRIP])
+                await self._writer.drain()  # raises once the client is gone
                 await asyncio.sleep(_DRIP_PAUSE)
         elif self._proxy.mode == "die_midway":
             self._writer.write(data[: len(data) // 2])

@@ -16,7 +16,7 @@ import httptools
 from marketfetch.testing.delivery import End, Script
 from marketfetch.testing.messages import Request
 
-__all__ = ["Handler", "HttpServer", "reset"]
+__all__ = ["Handler", "HttpServer", "reset", "stop_accepting"]
 
 Handler = Callable[[Request], Script]
 
@@ -28,6 +28,20 @@ def reset(transport: asyncio.BaseTransport) -> None:
         with contextlib.suppress(OSError):  # the other side may have been faster
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     cast("asyncio.WriteTransport", transport).abort()
+
+
+async def stop_accepting(server: asyncio.Server) -> None:
+    """Stop listening, after those who were accepted just now have become connections.
+
+    asyncio accepts a client in one turn of its loop and makes a transport for it in the next. If the server
+    was closed in between, the transport's constructor fails, nobody is told, and the socket is left open.
+    """
+    loop = asyncio.get_running_loop()
+    for listening in server.sockets:
+        loop.remove_reader(listening.fileno())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    server.close()
 
 
 class HttpServer:
@@ -53,7 +67,7 @@ class HttpServer:
     async def close(self) -> None:
         """Stop listening and break off every connection."""
         if self._server is not None:
-            self._server.close()
+            await stop_accepting(self._server)
         # A client that was accepted just now takes some turns of the loop to become a connection, and one
         # more to be told that it is lost.
         for _ in range(8):
@@ -82,6 +96,7 @@ class _Connection(asyncio.Protocol):
         self._scripts: deque[deque[bytes | float | End]] = deque()
         self._waiting: asyncio.TimerHandle | None = None
         self._silent = False
+        self._full = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -98,6 +113,17 @@ class _Connection(asyncio.Protocol):
         self._connections.discard(self)
         if self._waiting is not None:
             self._waiting.cancel()
+
+    def pause_writing(self) -> None:
+        """Wait with the rest of a script: the client reads slower than it is sent (called by the loop)."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """Go on with the script (called by the loop)."""
+        self._full = False
+        if self._waiting is None:
+            # Not at once: a transport that fails while it calls this closes itself twice.
+            self._waiting = asyncio.get_running_loop().call_later(0, self._play)
 
     def abort(self) -> None:
         """Drop the connection at once."""
@@ -145,6 +171,10 @@ class _Connection(asyncio.Protocol):
         while self._scripts and self._transport is not None and not self._silent:
             script = self._scripts[0]
             while script:
+                if self._transport.is_closing():
+                    return  # the client is gone; the loop is about to say so
+                if self._full and isinstance(script[0], bytes):
+                    return  # until the loop says that there is room
                 step = script.popleft()
                 if isinstance(step, (int, float)):
                     self._waiting = asyncio.get_running_loop().call_later(step, self._play)

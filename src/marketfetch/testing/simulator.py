@@ -14,7 +14,8 @@ import attrs
 from marketfetch.testing.background import BackgroundLoop
 from marketfetch.testing.binance_spot import BinanceSpot
 from marketfetch.testing.binance_usdm import BinanceUsdm
-from marketfetch.testing.broken_replies import Hit, broken_reply, broken_script
+from marketfetch.testing.broken_replies import Hit, broken_reply
+from marketfetch.testing.broken_wire import broken_script
 from marketfetch.testing.delivery import Script, compressed, plain_script
 from marketfetch.testing.faults import FaultKind, Faults, FaultSchedule
 from marketfetch.testing.klines import KlinePages

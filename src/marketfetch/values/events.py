@@ -12,6 +12,7 @@ from marketfetch.values.series import Series
 
 __all__ = [
     "BatchWritten",
+    "ClockDiffers",
     "Event",
     "Heartbeat",
     "Listener",
@@ -19,6 +20,7 @@ __all__ = [
     "RequestFailed",
     "RoundPlanned",
     "RunFinished",
+    "StoreAwaited",
     "SymbolUnknown",
 ]
 
@@ -41,6 +43,16 @@ class SymbolUnknown:
 
 
 @attrs.frozen
+class ClockDiffers:
+    """The exchange's clock is minutes or more away from ours: `ahead` milliseconds, negative if behind.
+
+    One of the two is wrong. What is closed is decided by the earlier one.
+    """
+
+    ahead: int
+
+
+@attrs.frozen
 class PageFetched:
     """A page arrived through an egress and was decoded."""
 
@@ -59,6 +71,15 @@ class RequestFailed:
     egress: str
     attempt: int
     final: bool
+
+
+@attrs.frozen
+class StoreAwaited:
+    """The store is away, or another process holds it: it is tried again after `wait` seconds."""
+
+    message: str
+    attempt: int
+    wait: float
 
 
 @attrs.frozen
@@ -87,6 +108,16 @@ class RunFinished:
     report: Report
 
 
-Event = RoundPlanned | SymbolUnknown | PageFetched | RequestFailed | BatchWritten | Heartbeat | RunFinished
+Event = (
+    RoundPlanned
+    | SymbolUnknown
+    | ClockDiffers
+    | StoreAwaited
+    | PageFetched
+    | RequestFailed
+    | BatchWritten
+    | Heartbeat
+    | RunFinished
+)
 Listener = Callable[[Event], None]
 """Called on the event loop: it must return at once and must not raise."""

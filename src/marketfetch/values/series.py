@@ -6,7 +6,7 @@ import attrs
 
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import EVENT, Interval
-from marketfetch.values.spans import Span, SpanSet
+from marketfetch.values.spans import BEYOND, Span, SpanSet
 
 __all__ = ["Composite", "Coverage", "Instrument", "Series", "Slice"]
 
@@ -87,7 +87,8 @@ class Instrument:
     """One entry of an exchange's listing.
 
     `listed_at` and `delisted_at` are UTC milliseconds, None where the exchange does not publish them.
-    `settle` is the settlement currency of a contract, None for spot.
+    `settle` is the settlement currency of a contract, None for spot. Raises ValueError for a symbol without
+    a letter and for a time that no calendar has.
     """
 
     symbol: str
@@ -97,6 +98,13 @@ class Instrument:
     listed_at: int | None = None
     delisted_at: int | None = None
     active: bool = True
+
+    def __attrs_post_init__(self) -> None:
+        if not self.symbol:
+            raise ValueError("an instrument has a symbol")
+        for moment in (self.listed_at, self.delisted_at):
+            if moment is not None and abs(moment) >= BEYOND:
+                raise ValueError(f"{self.symbol} begins or ends at {moment}, which is no time")
 
     @property
     def unified(self) -> str:

@@ -8,7 +8,10 @@ from itertools import pairwise
 
 import attrs
 
-__all__ = ["Span", "SpanSet", "utc"]
+__all__ = ["BEYOND", "Span", "SpanSet", "utc"]
+
+BEYOND = 253_402_300_800_000
+"""The first moment that calendars cannot write, the year 10000: no time of an exchange is so late."""
 
 
 def utc(ms: int) -> str:

@@ -1,0 +1,108 @@
+"""The real command line against an exchange that lies: what its exit code and its report say is so."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from chaos.promises import Outcome, Scale, Trial
+from marketfetch.sinks.sqlite import SQLiteSink
+from marketfetch.testing import FaultKind, Faults, GeneratedMarket, SimulatedExchange, SimulatorOptions
+from marketfetch.values.series import Series
+from marketfetch.values.spans import Span, SpanSet
+from tests.support.worlds import assert_same, span_of, truth
+
+__all__ = ["command_line"]
+
+_QUICK = tuple(
+    kind
+    for kind in FaultKind
+    # These make a client wait for minutes or days, or for its deadline: they are tried in a world in a hurry.
+    if not kind.startswith(("status_4", "hang", "slow"))
+)
+_KLINES = ("/fapi/v1/klines", "/fapi/v1/markPriceKlines")
+_SPAN = span_of("2026-06-01", "2026-06-02")
+_SERIES = tuple(
+    Series.of("binance-usdm", dataset, symbol, "1m")
+    for dataset in ("ohlcv", "mark_price")
+    for symbol in ("BTCUSDT", "ETHUSDT")
+)
+
+
+def command_line(scale: Scale) -> Outcome:
+    """Run it with lies that pass (exit code 0) and with rows that never become possible (exit code 1)."""
+    trial = Trial("the command line: 0 and the truth, or 1 and what is missing", unit="runs")
+    market = GeneratedMarket(["BTCUSDT", "ETHUSDT"], seed=5)
+    with SimulatedExchange(market, SimulatorOptions(limits=None)) as exchange:
+        for number in range(scale.choose(2, 6)):
+            lasting = number % 2 == 1
+            kinds = [FaultKind.IMPOSSIBLE_ROW] if lasting else _QUICK
+            faults = Faults(
+                rate=1 if lasting else 0.3,
+                kinds=kinds,
+                seed=scale.seed + number,
+                times=1000 if lasting else 1,
+                paths=_KLINES if lasting else (),
+            )
+            with trial.attempt(f"seed {faults.seed}, lasting: {lasting}"), TemporaryDirectory() as folder:
+                exchange.faults = faults
+                path = Path(folder) / "market.sqlite"
+                code, report = _backfill(exchange.base_url, path)
+                assert code == int(lasting), f"exit code {code}: {report}"
+                _assert_right(market, path, report)
+    return trial.outcome()
+
+
+def _backfill(base_url: str, path: Path) -> tuple[int, dict[str, Any]]:
+    words = [
+        "backfill",
+        "--exchange",
+        "binance-usdm",
+        "--base-url",
+        base_url,
+        "--to",
+        f"sqlite:{path}",
+        "--json",
+    ]
+    words += ["--interval", "1m", "--start", "2026-06-01", "--end", "2026-06-02"]
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        words += ["--symbol", symbol]
+    for dataset in ("ohlcv", "mark_price"):
+        words += ["--dataset", dataset]
+    done = subprocess.run(
+        [sys.executable, "-m", "marketfetch", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode in {0, 1}, f"exit code {done.returncode}: {done.stderr}"
+    report: dict[str, Any] = json.loads(done.stdout)
+    return done.returncode, report
+
+
+def _assert_right(market: GeneratedMarket, path: Path, report: dict[str, Any]) -> None:
+    """Whatever is not reported missing is the truth."""
+    lines = {(line["dataset"], line["symbol"]): line for line in report["series"]}
+    store = SQLiteSink(path)
+    for series in _SERIES:
+        line = lines[series.dataset.name, series.symbol]
+        missing = SpanSet(tuple(_spans(line["missing"])))
+        assert all(gap["reason"] for gap in line["missing"])
+        assert store.coverage([series])[series].missing(_SPAN) == missing
+        rows = truth(market, series, _SPAN)
+        kept = np.array([time not in missing for time in rows.times.tolist()])
+        assert_same(store.read(series, _SPAN), rows.take(kept))
+    assert report["complete"] == (not any(line["missing"] for line in lines.values()))
+
+
+def _spans(gaps: Sequence[dict[str, str]]) -> Iterator[Span]:
+    for gap in gaps:
+        yield span_of(gap["start"], gap["end"])

@@ -1,0 +1,173 @@
+"""A hostile exchange: every way of lying, one by one and all together, until it tells the truth.
+
+A run may end in two ways: the store equals the truth, or the report names what is missing and why, and the
+run after it mends that. Everything follows from seeds, and which request is lied to from the request itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as seeded
+from hypothesis import strategies as st
+
+from chaos.command_line import command_line
+from chaos.lied_to import DATASETS, Job, Liar, liar
+from chaos.promises import Outcome, Scale, Trial
+from marketfetch.sinks.memory import MemorySink
+from marketfetch.testing import FaultKind, Faults
+
+__all__ = [
+    "KINDS",
+    "all_kinds_together",
+    "any_exchange",
+    "each_kind_alone",
+    "hostile_exchange",
+    "jobs",
+    "legal_refusals",
+]
+
+LEGAL = (FaultKind.STATUS_403_LOCATION, FaultKind.STATUS_451, FaultKind.STATUS_451_PAGE)
+"""A refusal for legal reasons ends a run, by design and at once: it is no part of any mix."""
+KINDS = tuple(kind for kind in FaultKind if kind not in LEGAL)
+SHUT_OUT = frozenset(
+    {
+        FaultKind.STATUS_403,
+        FaultKind.STATUS_418_BARE,
+        FaultKind.STATUS_418_TEXT,
+        FaultKind.STATUS_429_DAYS,
+    }
+)
+"""Who is told to stay away for days does, and a ban without an end doubles each time. A run does not wait for
+that, and reports what is missing."""
+SILENT = frozenset({FaultKind.HANG, FaultKind.SLOW_DRIP, FaultKind.SLOW_LORIS})
+"""An egress through which nothing has come eight times in a row is given up, and that is reported, too."""
+
+DENIALS = frozenset({FaultKind.EMPTY_PAGE, FaultKind.REPEATED_PAGE, FaultKind.WRONG_WINDOW})
+"""Absence is believed when it is said twice: nobody sees through an exchange that repeats one of these. The
+window before the one that was asked for may be empty, too."""
+
+
+def hostile_exchange(scale: Scale) -> Iterator[Outcome]:
+    """Try everything that an exchange can do to its clients."""
+    with liar() as exchange:
+        yield each_kind_alone(exchange, scale)
+        yield all_kinds_together(exchange, scale)
+        yield any_exchange(exchange, scale)
+        yield legal_refusals(exchange, scale)
+    yield command_line(scale)
+
+
+def each_kind_alone(exchange: Liar, scale: Scale) -> Outcome:
+    """Lie to every question once, in one way."""
+    trial = Trial("every first answer a lie of one kind: the truth is stored", unit="runs")
+    venues = list(DATASETS)
+    for number, kind in enumerate(KINDS):
+        for venue in [venues[number % 3]] if scale.name == "quick" else venues:
+            faults = Faults(rate=1, kinds=[kind], seed=scale.seed)
+            job = Job(
+                venue=venue,
+                faults=faults,
+                datasets=DATASETS[venue],
+                rows=30,
+                concurrency=12,
+            )
+            with trial.attempt(f"{kind} at {venue}"):
+                told = exchange.try_out(job)
+                assert told.complete or kind in SHUT_OUT | SILENT, f"missing: {told.reasons}"
+    return trial.outcome()
+
+
+def all_kinds_together(exchange: Liar, scale: Scale) -> Outcome:
+    """Lie to a third of all questions, in all ways."""
+    trial = Trial("30 % lies of all kinds: the truth, or what is missing and why", unit="runs")
+    whole = 0
+    for number in range(scale.choose(6, 60, 3000)):
+        seed, venue = scale.seed * 10_000 + number, list(DATASETS)[number % 3]
+        job = Job(
+            venue=venue,
+            faults=Faults(rate=0.3, kinds=KINDS, seed=seed),
+            datasets=DATASETS[venue],
+            interval=("5m", "15m", "1h")[number // 3 % 3],
+            egresses=(1, 3)[number % 2],
+        )
+        with trial.attempt(f"seed {seed}: {job}"):
+            told = exchange.try_out(job)
+            whole += told.complete
+            assert told.complete or told.met & (SHUT_OUT | SILENT), f"missing: {told.reasons}"
+    with trial.attempt("most runs are lied to, and have everything all the same"):
+        assert 2 * whole > trial.tried, f"only {whole} of them"
+    return trial.outcome()
+
+
+def any_exchange(exchange: Liar, scale: Scale) -> Outcome:
+    """Let hypothesis choose how an exchange lies, and what is asked of it."""
+    trial = Trial("any exchange that tells the truth in the end", unit="exchanges")
+    tried = 0
+
+    @seeded(scale.seed)
+    @settings(
+        max_examples=scale.choose(15, 120, 5000),
+        deadline=None,
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(jobs())
+    def check(job: Job) -> None:
+        nonlocal tried
+        tried += 1
+        told = exchange.try_out(job)
+        excused = told.met & (SHUT_OUT | SILENT) or job.faults.times > 1
+        assert told.complete or excused, f"missing: {told.reasons}"
+
+    with trial.attempt(f"seed {scale.seed}"):
+        try:
+            check()
+        except AssertionError as error:  # hypothesis tells the smallest example in the notes
+            raise AssertionError("\n".join([str(error), *getattr(error, "__notes__", ())])) from error
+    trial.tried = tried
+    return trial.outcome()
+
+
+@st.composite
+def jobs(draw: st.DrawFn) -> Job:
+    """Any venue, any part of its data, any lies."""
+    venue = draw(st.sampled_from(sorted(DATASETS)))
+    times = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    kinds = [kind for kind in KINDS if times == 1 or kind not in DENIALS]
+    faults = Faults(
+        rate=draw(st.sampled_from([0.1, 0.3, 0.6, 1.0])),
+        kinds=draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=6, unique=True)),
+        seed=draw(st.integers(0, 10**6)),
+        times=times,
+    )
+    return Job(
+        venue=venue,
+        faults=faults,
+        datasets=draw(st.lists(st.sampled_from(DATASETS[venue]), min_size=1, max_size=3, unique=True)),
+        interval=draw(st.sampled_from(["5m", "15m", "1h"])),
+        rows=draw(st.integers(1, 200)),
+        page=draw(st.integers(2, 120)),
+        concurrency=draw(st.integers(1, 12)),
+        egresses=draw(st.sampled_from([1, 1, 2, 3])),
+    )
+
+
+def legal_refusals(exchange: Liar, scale: Scale) -> Outcome:
+    """Refuse the location somewhere in the middle of a run."""
+    trial = Trial("a legal refusal ends a run at once, and what is stored is right", unit="runs")
+    for number, kind in enumerate(LEGAL * scale.choose(1, 5)):
+        faults = Faults(rate=0.1, kinds=[kind], seed=scale.seed + number, times=100)
+        job = Job(venue=list(DATASETS)[number % 3], faults=faults, page=10, egresses=1 + 2 * (number % 2))
+        with trial.attempt(f"{kind}, seed {faults.seed}"):
+            store = MemorySink()
+            report = exchange.run(job, store, faults)
+            refused = exchange.exchange.record.faults[kind]
+            exchange.assert_right(job, store, report)
+            assert (refused == 0) == report.complete
+            assert refused == 0 or "refuses this location" in (report.error or "")
+            # Those that were under way at the same time, and no other.
+            assert refused <= job.concurrency
+    return trial.outcome()

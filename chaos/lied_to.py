@@ -1,0 +1,226 @@
+"""One run against an exchange that lies, in a world in a hurry, and what has to hold after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import anyio
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from chaos.hurry import SPEED, HurriedClock, HurriedFetcher, run_hurried
+from marketfetch.engine.query import Query, Settings
+from marketfetch.errors import MarketfetchError
+from marketfetch.exchange import Exchange
+from marketfetch.face.pipeline import Pipeline
+from marketfetch.fetchers.curl import CurlFetcher
+from marketfetch.protocols import Store
+from marketfetch.proxies.rotating import RotatingProxies
+from marketfetch.sinks.memory import MemorySink
+from marketfetch.testing import (
+    FaultKind,
+    Faults,
+    GeneratedMarket,
+    Instrument,
+    LocalProxies,
+    SimulatedExchange,
+    SimulatorOptions,
+)
+from marketfetch.values.intervals import Interval
+from marketfetch.values.pages import Columns
+from marketfetch.values.report import Report, SeriesReport
+from marketfetch.values.series import Series
+from marketfetch.values.spans import Span, SpanSet
+from marketfetch.values.times import moment
+from tests.support.worlds import DAY, HOUR, VENUES, assert_same, truth
+
+__all__ = ["DATASETS", "Job", "Liar", "Told", "liar"]
+
+END = moment("end", "2026-06-15", 0)
+DATASETS = {
+    "binance-usdm": ("ohlcv", "premium_index", "funding_rate", "open_interest", "taker_volume"),
+    "binance-spot": ("ohlcv",),
+    "okx": ("ohlcv", "funding_rate"),
+}
+_SYMBOLS = {
+    "binance-usdm": ("BTCUSDT", "LATEUSDT"),
+    "binance-spot": ("BTCUSDT", "LATEUSDT"),
+    "okx": ("BTC-USDT-SWAP", "LATE-USDT-SWAP"),
+}
+_OKX_COLUMNS = {"open", "high", "low", "close", "volume", "quote_volume", "funding_rate"}
+_OUTAGES = (Span(END - 5 * DAY, END - 4 * DAY), Span(END - 127 * 60_000, END - 71 * 60_000))
+_DEADLINE = 0.5
+"""Real seconds for one request: whatever hangs costs as much."""
+_PATIENCE = 30.0
+"""Real seconds after which a run is taken for one that hangs."""
+_BAN = 600.0
+"""Seconds of the world in a hurry for which a run waits for an egress that was shut out."""
+_EGRESSES = 3
+
+
+@attrs.frozen(kw_only=True)
+class Job:
+    """What is fetched, how, and how it is lied to."""
+
+    venue: str
+    faults: Faults
+    datasets: Sequence[str] = ("ohlcv",)
+    interval: str = "5m"
+    rows: int = 150
+    """Rows of each candle series; events have the same span."""
+    page: int = 20
+    """Rows of a page at most."""
+    concurrency: int = 8
+    egresses: int = 1
+    """One is the direct connection, more are proxies."""
+
+    @property
+    def span(self) -> Span:
+        """What is asked for."""
+        return Span(Interval.parse(self.interval).shift(END, -self.rows), END)
+
+    def exchange(self, base_url: str) -> Exchange:
+        """The adapter, with smaller pages."""
+        kind = VENUES[self.venue]
+        small = tuple(type(each.__name__, (each,), {"page_sizes": (self.page,)}) for each in kind.endpoints)
+        made: Exchange = type(kind.__name__, (kind,), {"endpoints": small})(base_url)
+        return made
+
+
+@attrs.frozen
+class Told:
+    """What came of a run."""
+
+    complete: bool
+    reasons: frozenset[str]
+    """Why something is missing."""
+    met: frozenset[FaultKind]
+    """The kinds of lies that were told."""
+    requests: int
+
+
+@attrs.frozen(eq=False)
+class Liar:
+    """An exchange in a hurry, with an outage and a late symbol, directly and through proxies."""
+
+    exchange: SimulatedExchange
+    market: GeneratedMarket
+    proxies: LocalProxies
+    clock: HurriedClock
+
+    def try_out(self, job: Job) -> Told:
+        """Run a job, and again without lies; raises AssertionError unless the store is right both times."""
+        store = MemorySink()
+        report = self.run(job, store, job.faults)
+        met = frozenset(self.exchange.record.faults)
+        self.assert_right(job, store, report)
+        again = self.run(job, store, None)
+        self.assert_right(job, store, again)
+        assert again.complete, f"told the truth, the second run still lacks {_reasons(again)}"
+        return Told(report.complete, _reasons(report), met, report.requests)
+
+    def run(self, job: Job, store: Store, faults: Faults | None) -> Report:
+        """Run a job into a store and return the report, also of a run that ended with a documented error."""
+        self.clock.restart()
+        self.exchange.faults = faults
+        self.exchange.record.clear()
+        proxies = self.proxies.urls[: job.egresses] if job.egresses > 1 else []
+        pipeline = Pipeline(
+            job.exchange(self.exchange.base_url),
+            Query(
+                symbols=_SYMBOLS[job.venue],
+                datasets=job.datasets,
+                interval=job.interval,
+                start=job.span.start,
+                end=job.span.end,
+            ),
+            store,
+            proxies=RotatingProxies(proxies, direct=not proxies, now=self.clock, patience=_BAN),
+            fetcher=HurriedFetcher(self.clock, CurlFetcher(max_body=200_000, timeout=_PATIENCE * SPEED)),
+            settings=Settings(
+                concurrency=job.concurrency,
+                batch_rows=50,
+                deadline=_DEADLINE * SPEED,
+                heartbeat=_PATIENCE * SPEED,
+                clock=self.clock,
+            ),
+        )
+
+        async def work() -> Report:
+            try:
+                with anyio.fail_after(_PATIENCE * SPEED):
+                    return await pipeline
+            except TimeoutError:
+                raise AssertionError(f"the run hangs: {pipeline.report().as_dict()}") from None
+
+        try:
+            return run_hurried(work)
+        except MarketfetchError as error:
+            if error.report is None:
+                raise AssertionError(f"{error!r} ended the run and carries no report") from error
+            return error.report
+
+    def assert_right(self, job: Job, store: Store, report: Report) -> None:
+        """Every series is accounted for: what is covered is the truth, all else is missing with a reason."""
+        wanted = {
+            Series.of(job.venue, dataset, symbol, job.interval)
+            for dataset in job.datasets
+            for symbol in _SYMBOLS[job.venue]
+        }
+        assert {line.series for line in report.series} == wanted
+        for line in report.series:
+            _assert_line(line, job.span, store, _expected(self.market, line.series, job.span))
+        lacking = report.error is not None or any(line.missing for line in report.series)
+        assert report.complete != lacking, "a report is complete if nothing is missing, and only then"
+
+
+@contextmanager
+def liar() -> Iterator[Liar]:
+    """Open a market for lies."""
+    late = Instrument.parse("LATEUSDT", END - 10 * HOUR)
+    market = GeneratedMarket(["BTCUSDT", late], seed=11, gaps=_OUTAGES)
+    clock = HurriedClock(END + DAY)
+    options = SimulatorOptions(limits=None, now=clock, log_size=1)
+    with SimulatedExchange(market, options) as exchange, LocalProxies(_EGRESSES) as proxies:
+        yield Liar(exchange, market, proxies, clock)
+
+
+def _assert_line(line: SeriesReport, span: Span, store: Store, truth: Columns) -> None:
+    name = str(line.series)
+    assert line.wanted == span, f"{name}: {span} was asked for, {line.wanted} is reported"
+    missing = SpanSet(tuple(each for gap in line.missing for each in gap.spans))
+    assert all(gap.reason for gap in line.missing), f"{name}: no reason for {line.missing}"
+    assert not line.covered & missing, f"{name}: {line.covered & missing} is covered and missing"
+    assert line.covered | missing == SpanSet.of(span), f"{name}: covered and missing are not all"
+    known = store.coverage([line.series])[line.series].covered
+    assert known == line.covered, f"{name}: the report and the ledger differ"
+    held = store.read(line.series, Span(0, 2 * END))
+    covered = truth.take(_lying_in(truth.times, line.covered))
+    assert_same(held.take(_lying_in(held.times, line.covered)), covered)
+    # A row whose moment is not covered may be there all the same, if it is true.
+    assert_same(held, truth.take(np.isin(truth.times, held.times)))
+
+
+def _expected(market: GeneratedMarket, series: Series, span: Span) -> Columns:
+    """The rows that a store should hold, with the columns that the venue serves."""
+    symbol = series.symbol.removesuffix("-SWAP").replace("-", "")
+    rows = truth(market, series, span, symbol)
+    if series.exchange == "okx":
+        for at, column in enumerate(series.dataset.names):
+            if column not in _OKX_COLUMNS:
+                rows.values[at] = np.nan
+    return rows
+
+
+def _lying_in(times: NDArray[np.int64], spans: SpanSet) -> NDArray[np.bool_]:
+    inside = np.zeros(len(times), np.bool_)
+    for span in spans:
+        inside |= (times >= span.start) & (times < span.end)
+    return inside
+
+
+def _reasons(report: Report) -> frozenset[str]:
+    reasons = {gap.reason for line in report.series for gap in line.missing}
+    return frozenset(reasons | ({report.error} if report.error else set()))

@@ -1,0 +1,31 @@
+"""The quick form of every promise about an exchange that lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from chaos.command_line import command_line
+from chaos.hostile_exchange import all_kinds_together, any_exchange, each_kind_alone, legal_refusals
+from chaos.lied_to import Liar, liar
+from chaos.promises import Outcome, Scale
+
+QUICK = Scale("quick", seed=1)
+
+
+@pytest.fixture(scope="module")
+def exchange() -> Iterator[Liar]:
+    with liar() as running:
+        yield running
+
+
+@pytest.mark.parametrize("promise", [each_kind_alone, all_kinds_together, any_exchange, legal_refusals])
+def test_an_exchange_that_lies(exchange: Liar, promise: Callable[[Liar, Scale], Outcome]) -> None:
+    outcome = promise(exchange, QUICK)
+    assert outcome.holds, "\n".join(outcome.failures)
+
+
+def test_the_command_line_says_what_is_so() -> None:
+    outcome = command_line(QUICK)
+    assert outcome.holds, "\n".join(outcome.failures)

@@ -1,0 +1,193 @@
+"""What a run makes of an exchange with a wrong clock, that revises, forgets symbols, leads in circles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import attrs
+import pytest
+
+from marketfetch.engine.query import Everything, Settings
+from marketfetch.errors import ConfigurationError
+from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
+from marketfetch.face.pipeline import Pipeline
+from marketfetch.protocols import Settlement
+from marketfetch.sinks.memory import MemorySink
+from marketfetch.testing import (
+    FaultKind,
+    Faults,
+    GeneratedMarket,
+    RevisingMarket,
+    SimulatedExchange,
+    SimulatorOptions,
+    Window,
+)
+from marketfetch.values.events import ClockDiffers
+from marketfetch.values.pages import Page
+from marketfetch.values.report import Report
+from marketfetch.values.series import Slice
+from marketfetch.values.spans import Span, SpanSet
+from marketfetch.values.times import moment
+from tests.support.worlds import HOUR, MINUTE, World, assert_holds, run
+
+NOON = moment("now", "2026-11-01T12:00:00Z", 0)
+TIME = "/fapi/v1/time"
+YEAR = 365 * 24 * HOUR
+
+
+def reported(
+    store: MemorySink, now: int, *, skew: int = 0, faults: Faults | None = None
+) -> tuple[World, Report]:
+    """A run up to now by a clock of ours that is right."""
+    options = SimulatorOptions(now=lambda: now, clock_skew=skew, faults=faults)
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=4), options) as exchange:
+        world = World(exchange, settings=Settings(clock=lambda: now))
+        return world, run(world.pipeline(store, start=now - HOUR, end="now"))
+
+
+@pytest.mark.parametrize("skew", [2 * HOUR, YEAR])
+def test_a_clock_that_runs_ahead_closes_no_candle_too_soon(skew: int) -> None:
+    """The simulated exchange even serves what has not happened yet: its own clock says that it has."""
+    store = MemorySink()
+    world, report = reported(store, NOON + 30_000, skew=skew)
+    (line,) = report.series
+    assert report.complete
+    assert store.read(line.series, Span(0, 2 * NOON)).times[-1] == NOON - 2 * MINUTE
+    assert [event.ahead for event in world.heard(ClockDiffers)] == [pytest.approx(skew, abs=MINUTE)]
+
+
+@pytest.mark.parametrize("skew", [-2 * HOUR, -YEAR])
+def test_what_lies_between_two_clocks_is_missing_and_said_to_be(skew: int) -> None:
+    store = MemorySink()
+    world, report = reported(store, NOON, skew=skew)
+    (line,) = report.series
+    assert not report.complete
+    assert (line.rows, line.wanted) == (0, Span(NOON - HOUR, NOON))
+    assert SpanSet.of(line.wanted) == line.missing[0].spans
+    assert "clock" in line.missing[0].reason
+    assert len(world.heard(ClockDiffers)) == 1
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FaultKind if kind.startswith("clock_")])
+def test_a_clock_that_is_wrong_once_is_asked_once_more(kind: FaultKind) -> None:
+    world, report = reported(MemorySink(), NOON, faults=Faults(rate=1, kinds=[kind], paths=[TIME]))
+    assert report.complete
+    assert report.series[0].wanted == Span(NOON - HOUR, NOON - MINUTE)
+    assert world.exchange.record.faults == {kind: 1}
+    assert not world.heard(ClockDiffers)
+
+
+def test_a_clock_that_is_a_little_off_is_nobodys_business() -> None:
+    world, report = reported(MemorySink(), NOON, skew=-2 * MINUTE)
+    assert report.complete
+    assert report.series[0].wanted.end == NOON - 3 * MINUTE
+    assert world.asked(TIME) == 1
+    assert not world.heard(ClockDiffers)
+
+
+@pytest.mark.parametrize("venue", ["binance-usdm", "binance-spot", "okx"])
+def test_a_candle_that_is_revised_after_its_close_is_not_stored_before_it_is_final(venue: str) -> None:
+    now = [NOON + 10_000]
+    final = GeneratedMarket(["BTCUSDT"], seed=4)
+    market = RevisingMarket(final, now=lambda: now[0], settling=45_000)
+    query: dict[str, Any] = {"start": NOON - HOUR, "end": "now"}
+    if venue == "okx":
+        query["symbols"] = "BTC-USDT"
+    with SimulatedExchange(market, SimulatorOptions(now=lambda: now[0])) as exchange:
+        world, store = World(exchange, venue, settings=Settings(clock=lambda: now[0])), MemorySink()
+        for _ in range(8):  # the candle of 11:59 closed ten seconds ago, and is final in another 35
+            report = run(world.pipeline(store, **query))
+            assert report.complete
+            (line,) = report.series
+            rows = store.read(line.series, line.wanted)
+            window = Window(line.wanted.start, line.wanted.end)
+            expected = final.rows("ohlcv", "BTCUSDT", line.series.interval, window).floats()
+            assert rows.values[3].tolist() == expected["close"].tolist()
+            now[0] += 10_000
+    assert line.wanted.end == NOON
+
+
+@pytest.mark.parametrize("kind", [FaultKind.EMPTY_PAGE, FaultKind.SHORT_PAGE])
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_listing_that_lacks_a_symbol_is_asked_for_once_more(kind: FaultKind, everything: bool) -> None:
+    market = GeneratedMarket(["BTCUSDT", "ETHUSDT", "XRPUSDT"], seed=4)
+    with SimulatedExchange(market) as exchange:
+        exchange.faults = Faults(rate=1, kinds=[kind], paths=["/api/v5/public/instruments"])
+        symbols = Everything() if everything else ["XRP-USDT", "XRP-USDT-SWAP"]
+        report = run(World(exchange, "okx").pipeline(MemorySink(), symbols=symbols, interval="1h"))
+    assert report.complete
+    assert len(report.series) == (6 if everything else 2)
+
+
+@attrs.frozen
+class Circles:
+    """A paginator that leaves over another question each time, and never settles anything."""
+
+    chained = True
+
+    def split(self, whole: Slice) -> Iterable[Slice]:
+        yield whole
+
+    def settle(self, part: Slice, page: Page) -> Settlement:
+        cursor = "one" if part.cursor == "two" else "two"
+        return Settlement(SpanSet(), remaining=(attrs.evolve(part, cursor=cursor),))
+
+
+class CircularOhlcv(Ohlcv):
+    paginator = Circles()
+
+
+class Circular(BinanceUsdm):
+    endpoints = (CircularOhlcv,)
+
+
+def test_a_paginator_that_makes_no_headway_is_stopped() -> None:
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=4)) as exchange:
+        query = World(exchange).pipeline(None)._job.query  # the same small job
+        report = run(Pipeline(Circular(exchange.base_url), query, MemorySink()))
+        asked = exchange.record.total
+    assert not report.complete
+    assert "PaginationError: 20 answers in a row settled nothing new" in report.series[0].missing[0].reason
+    assert asked < 30
+
+
+class WrongOhlcv(Ohlcv):
+    """Asks for an interval that there is not."""
+
+    page_sizes = (10,)  # type: ignore[assignment]  # the base class has four
+    intervals: ClassVar[Mapping[str, str]] = {"1m": "61s"}
+
+
+class Wrong(BinanceUsdm):
+    endpoints = (WrongOhlcv,)
+
+
+def test_who_asks_wrongly_does_not_go_on_asking() -> None:
+    """A day in pages of ten minutes would be rejected 144 times; exchanges shut out who does that."""
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=4)) as exchange:
+        query = World(exchange).pipeline(None)._job.query  # the same small job
+        settings = Settings(concurrency=4)
+        report = run(Pipeline(Wrong(exchange.base_url), query, MemorySink(), settings=settings))
+        asked = exchange.record.statuses[400]
+    (line,) = report.series
+    assert SpanSet(tuple(each for gap in line.missing for each in gap.spans)) == SpanSet.of(line.wanted)
+    assert any("3 requests in a row were rejected" in gap.reason for gap in line.missing)
+    assert asked <= 3 + settings.concurrency + 1  # those under way, and the search for the first row
+
+
+@pytest.mark.parametrize("argument", ["concurrency", "batch_rows", "deadline", "heartbeat", "catch_ups"])
+def test_settings_that_are_too_small_are_named(argument: str) -> None:
+    arguments: dict[str, Any] = {argument: 0}
+    with pytest.raises(ConfigurationError, match=f"^{argument}: must be .*, not 0"):
+        Settings(**arguments)
+
+
+def test_a_redirect_is_reported_as_what_it_is() -> None:
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=4)) as exchange:
+        exchange.faults = Faults(rate=1, kinds=[FaultKind.REDIRECT_AWAY], paths=["/fapi/v1/klines"], times=2)
+        store = MemorySink()
+        world = World(exchange)
+        report = run(world.pipeline(store))
+        assert report.retries["ExchangeNotAvailable"] > 0
+        assert_holds(store, exchange.market, report.series[0].series, report.series[0].wanted)
