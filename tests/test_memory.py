@@ -68,6 +68,7 @@ def test_sixty_days_need_no_more_memory_than_one(kind: str, tmp_path: Path) -> N
     check_flatness(lambda days: f"{kind}:{tmp_path / str(days)}")
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(600)
 def test_sixty_days_need_no_more_memory_than_one_with_postgresql(postgres_dsn: str) -> None:
     # The sixty days include the first one, which is then not fetched again.

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
+from marketfetch.protocols import Writer
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.values.datasets import Dataset
+from marketfetch.values.pages import Batch
 from marketfetch.values.redaction import Secret
 from tests.support.batches import EVER, batch, candles
+from tests.support.postgres import Server, end_sessions
 
 OHLCV = Dataset.parse("ohlcv")
 PASSWORD = "hunter2-$7x"
@@ -70,6 +75,16 @@ def test_no_lanes_are_refused() -> None:
         PostgresSink("postgresql:///", lanes=0)
 
 
+def write_patiently(write: Writer, batch: Batch) -> None:
+    """Write as the engine does: what may pass is tried again."""
+    for _ in range(3):
+        try:
+            return write(batch)
+        except SinkUnavailable:
+            continue
+    return write(batch)
+
+
 def write(sink: PostgresSink) -> None:
     with sink.writer() as writer:
         writer(batch(candles(), [0], open=1))
@@ -109,15 +124,27 @@ def test_writing_unprepared_says_what_to_call(postgres_dsn: str) -> None:
 
 
 def test_a_backend_that_is_terminated_between_batches_is_replaced(
-    sink: PostgresSink, postgres_dsn: str
+    sink: PostgresSink, postgres_server: Server, postgres_dsn: str
 ) -> None:
-    with sink.writer() as write:
+    # Past the pooler, which would replace it before we notice: see the test below.
+    direct = PostgresSink(postgres_server.past_the_pooler(postgres_dsn))
+    with direct.writer() as write:
         write(batch(candles(), range(3), open=1))
-        _terminate(postgres_dsn)
-        with pytest.raises(SinkUnavailable):
+        end_sessions(postgres_server.past_the_pooler(postgres_dsn))
+        with pytest.raises(SinkUnavailable, match=r"terminating connection.* write again"):
             write(batch(candles(), range(6), open=1))
         write(batch(candles(), range(6), open=1))
     assert len(sink.read(candles(), EVER)) == 6
+
+
+def test_a_backend_that_is_terminated_again_and_again_costs_no_row(
+    sink: PostgresSink, postgres_server: Server, postgres_dsn: str
+) -> None:
+    with sink.writer() as write:
+        for end in range(1, 6):
+            write_patiently(write, batch(candles(), range(3 * end), open=1))
+            assert end_sessions(postgres_server.past_the_pooler(postgres_dsn))
+    assert len(sink.read(candles(), EVER)) == 15
 
 
 def test_a_backend_that_is_terminated_amid_a_batch_leaves_nothing_of_it(
@@ -142,9 +169,11 @@ def test_a_backend_that_is_terminated_amid_a_batch_leaves_nothing_of_it(
     assert len(sink.read(candles(), EVER)) == 3
 
 
-def test_a_lock_that_lasts_too_long_may_be_waited_for_again(sink: PostgresSink, postgres_dsn: str) -> None:
-    impatient = PostgresSink(make_conninfo(postgres_dsn, options="-c lock_timeout=50"))
-    with psycopg.connect(postgres_dsn) as other, impatient.writer() as write:
+def test_a_lock_that_lasts_too_long_may_be_waited_for_again(
+    sink: PostgresSink, postgres_server: Server, postgres_dsn: str
+) -> None:
+    postgres_server.adjust(postgres_dsn, lock_timeout="50ms")
+    with psycopg.connect(postgres_dsn) as other, sink.writer() as write:
         other.execute("LOCK TABLE marketfetch.ohlcv")
         with pytest.raises(SinkUnavailable, match="lock timeout"):
             write(batch(candles(), [0], open=1))
@@ -161,9 +190,113 @@ def test_an_error_of_ours_inside_a_transaction_leaves_the_writer_usable(sink: Po
     assert len(sink.read(candles(), EVER)) == 1
 
 
-def _terminate(dsn: str) -> None:
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ("40001", "write again"),
+        ("40P01", "deadlock"),
+        ("40003", "another transaction was in the way"),
+        ("53200", "out of memory"),
+        ("53300", "max_connections"),
+        ("55P03", "lock_timeout"),
+        ("57014", "statement_timeout"),
+        ("08006", "can be reached"),
+        ("08P01", "can be reached"),
+    ],
+)
+def test_what_may_pass_leaves_nothing_and_may_be_written_again(
+    sink: PostgresSink, postgres_dsn: str, state: str, message: str
+) -> None:
+    with failing(postgres_dsn, state), sink.writer() as write:
+        with pytest.raises(SinkUnavailable, match=message):
+            write(batch(candles(), range(3), open=1))
+        assert len(sink.read(candles(), EVER)) == 0
+    with sink.writer() as write:
+        write(batch(candles(), range(3), open=1))
+    assert len(sink.read(candles(), EVER)) == 3
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ("23514", "a CHECK of the table refuses a row"),
+        ("25006", "connect to the primary"),
+        ("42501", "grant the role"),
+        ("53100", "make room"),
+        ("58030", "the server's disk fails it"),
+        ("P0001", "a trigger of the table refuses"),
+        ("XX000", "mend what the server names"),
+        ("XX001", "restore them from a copy"),
+    ],
+)
+def test_what_does_not_pass_names_the_remedy_and_leaves_nothing(
+    sink: PostgresSink, postgres_dsn: str, state: str, message: str
+) -> None:
+    with failing(postgres_dsn, state), sink.writer() as write:
+        with pytest.raises(SinkError, match=message) as caught:
+            write(batch(candles(), range(3), open=1))
+        assert not isinstance(caught.value, SinkUnavailable)
+        assert len(sink.read(candles(), EVER)) == 0
+
+
+@contextmanager
+def failing(dsn: str, state: str) -> Iterator[None]:
+    """Make the server fail, at the last statement of a batch, with a state that is hard to bring about."""
     with psycopg.connect(dsn, autocommit=True) as database:
         database.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            "CREATE FUNCTION public.fail() RETURNS trigger LANGUAGE plpgsql AS "
+            f"$$ BEGIN RAISE EXCEPTION 'as ordered' USING ERRCODE = '{state}'; END $$"
         )
+        database.execute(
+            "CREATE TRIGGER fail BEFORE INSERT ON marketfetch.coverage EXECUTE FUNCTION public.fail()"
+        )
+        try:
+            yield
+        finally:
+            database.execute("DROP FUNCTION public.fail CASCADE")
+
+
+@pytest.mark.parametrize(
+    ("clauses", "grants", "message"),
+    [
+        ("NOLOGIN", "", "make the role or database"),
+        ("LOGIN", "REVOKE CONNECT ON DATABASE {} FROM public", "GRANT CONNECT"),
+    ],
+)
+def test_a_role_that_is_not_let_in_is_not_asked_again(
+    postgres_dsn: str, clauses: str, grants: str, message: str
+) -> None:
+    with role(postgres_dsn, clauses, grants) as dsn, pytest.raises(SinkError, match=message) as caught:
+        PostgresSink(dsn).ledger()
+    assert not isinstance(caught.value, SinkUnavailable)
+
+
+def test_a_role_that_has_too_many_connections_may_get_one_later(postgres_dsn: str) -> None:
+    with (
+        role(postgres_dsn, "LOGIN CONNECTION LIMIT 0") as dsn,
+        pytest.raises(SinkUnavailable, match=r"allow more connections there, or write with fewer lanes"),
+    ):
+        PostgresSink(dsn).ledger()
+
+
+def test_settings_that_the_dsn_cannot_give_are_told_at_once(
+    postgres_server: Server, postgres_dsn: str
+) -> None:
+    sink = PostgresSink(make_conninfo(postgres_dsn, options="-c no_such_setting=1"))
+    remedy = r"ALTER ROLE \.\.\. SET" if postgres_server.pooled else "correct the options"
+    with pytest.raises(SinkError, match=remedy) as caught:
+        sink.ledger()
+    assert not isinstance(caught.value, SinkUnavailable)
+
+
+@contextmanager
+def role(dsn: str, clauses: str, grants: str = "") -> Iterator[str]:
+    """Make a role of this test's own, and yield a DSN that names it."""
+    with psycopg.connect(dsn, autocommit=True) as database:
+        database.execute(sql.SQL("CREATE ROLE mf_stranger " + clauses))
+        try:
+            if grants:
+                database.execute(sql.SQL(grants).format(sql.Identifier(database.info.dbname)))
+            yield make_conninfo(dsn, user="mf_stranger")
+        finally:
+            database.execute("DROP ROLE mf_stranger")

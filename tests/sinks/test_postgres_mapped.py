@@ -18,6 +18,7 @@ from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Coverage, Series
 from tests.support.batches import EVER, START, batch, candles, premium
+from tests.support.postgres import Server
 
 OHLCV, PREMIUM = Dataset.parse("ohlcv"), Dataset.parse("premium_index")
 MAPPING = TableMapping(
@@ -85,10 +86,9 @@ def test_a_number_is_the_shortest_decimal_of_the_float(
 
 
 def test_the_decimal_is_the_shortest_even_if_the_role_rounds_floats(
-    sink: PostgresSink, database: psycopg.Connection, postgres_dsn: str
+    sink: PostgresSink, database: psycopg.Connection, postgres_server: Server, postgres_dsn: str
 ) -> None:
-    name = psycopg.sql.Identifier(database.info.dbname)
-    database.execute(psycopg.sql.SQL("ALTER DATABASE {} SET extra_float_digits = -5").format(name))
+    postgres_server.adjust(postgres_dsn, extra_float_digits="-5")
     write(sink, batch(candles(), [0], open=0.1 + 0.2))
     assert database.execute("SELECT o::text FROM candles").fetchone() == ("0.30000000000000004",)
 

@@ -7,14 +7,15 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 from urllib.parse import urlencode
 
 import attrs
@@ -34,11 +35,16 @@ SETTINGS = {
 PATIENCE = 30  # seconds, to start and to stop
 
 # The server lives as long as our end of its pipe: also when the test run is killed, it stops and tidies up.
+# A line in the pipe starts it anew after it has ended.
 GUARD = """
 programs=$1 home=$2; shift 2
-"$programs/initdb" -D "$home/data" -U postgres --auth=trust --no-sync --encoding=UTF8 --no-locale || exit
+[ -e "$home/data" ] || "$programs/initdb" -D "$home/data" -U postgres --auth=trust --no-sync --encoding=UTF8 \
+    --no-locale $INITDB || exit
 "$programs/postgres" -D "$home/data" "$@" </dev/null &
-cat >/dev/null
+while read -r _; do
+    wait $!
+    "$programs/postgres" -D "$home/data" "$@" </dev/null &
+done
 kill -INT $! && wait $!
 rm -rf "$home"
 """
@@ -73,85 +79,203 @@ def sources(choice: str) -> list[Source]:
 
 @attrs.frozen
 class Server:
-    """A running server on which databases can be made."""
+    """A running server on which databases can be made.
+
+    `dsn` is the way there that is tested, `direct` the one without anything between.
+    """
 
     source: Source
     dsn: str
+    direct: str
+    guard: subprocess.Popen[bytes] | None = None
+    """What keeps it running; a server that was given has none, and is neither crashed nor started."""
+
+    def crash(self) -> None:
+        """Stop it as `pg_ctl stop -m immediate` does, in the midst of everything; return when it is gone."""
+        note = self._home / "data" / "postmaster.pid"
+        os.kill(self.process, signal.SIGQUIT)
+        give_up = time.monotonic() + PATIENCE
+        while note.exists():
+            if time.monotonic() > give_up:
+                raise RuntimeError("the server does not stop")
+            time.sleep(0.01)
+
+    def start(self) -> None:
+        """Start it again after a crash, on the same folder, and wait until it lets clients in."""
+        assert self.guard is not None
+        assert self.guard.stdin is not None
+        self.guard.stdin.write(b"again\n")
+        self.guard.stdin.flush()
+        await_ready(self.direct, self.guard, self._home / "log")
+
+    def save(self) -> None:
+        """Crash, keep a copy of everything aside, and start again."""
+        self.crash()
+        subprocess.run(["cp", "-a", self._home / "data", self._home / "saved"], check=True)
+        self.start()
+
+    def restore(self) -> None:
+        """Crash, and come back as it was when it was saved: what was committed since is lost."""
+        self.crash()
+        shutil.rmtree(self._home / "data")
+        (self._home / "saved").rename(self._home / "data")
+        self.start()
+
+    @property
+    def process(self) -> int:
+        """The id of its first process, the parent of all others."""
+        return int((self._home / "data" / "postmaster.pid").read_text().split()[0])
+
+    @property
+    def socket(self) -> str:
+        """The path of its socket."""
+        return str(self._home / ".s.PGSQL.5432")
+
+    @property
+    def _home(self) -> Path:
+        return Path(str(conninfo_to_dict(self.direct)["host"]))
+
+    @property
+    def pooled(self) -> bool:
+        """Whether a pooler stands before it."""
+        return self.dsn != self.direct
+
+    def past_the_pooler(self, dsn: str) -> str:
+        """Return the DSN that leads to the same database without anything between."""
+        return _url(self.direct, str(conninfo_to_dict(dsn)["dbname"]))
+
+    def adjust(self, dsn: str, **settings: str) -> None:
+        """Give sessions that begin from now on other settings; a pooler takes none from a client's DSN."""
+        direct = self.past_the_pooler(dsn)
+        with psycopg.connect(direct, autocommit=True) as connection:
+            for name, value in settings.items():
+                statement = sql.SQL("ALTER DATABASE {} SET {} = {}")
+                database = sql.Identifier(connection.info.dbname)
+                connection.execute(statement.format(database, sql.Identifier(name), value))
+        if self.pooled:
+            end_sessions(direct)  # those that the pooler keeps began before
 
     @contextmanager
     def database(self) -> Iterator[str]:
         """Make an empty database, yield its DSN, and drop it whoever is still connected."""
         name = f"mf_{uuid.uuid4().hex[:12]}"
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-            try:
-                yield _url(self.dsn, name)
-            finally:
-                connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        self._execute("CREATE DATABASE {}", name)
+        try:
+            yield _url(self.dsn, name)
+        finally:
+            self._execute("DROP DATABASE {} WITH (FORCE)", name)
+
+    def _execute(self, statement: LiteralString, name: str) -> None:
+        with psycopg.connect(self.direct, autocommit=True) as connection:
+            connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
 
 
 @contextmanager
-def running(source: Source, settings: Mapping[str, str] = SETTINGS) -> Iterator[Server]:
-    """Run a server of its own in a new folder until the block is left; a given one is used as it is."""
+def running(
+    source: Source,
+    settings: Mapping[str, str] = SETTINGS,
+    *,
+    initdb: Sequence[str] = (),
+    copy_of: Server | None = None,
+) -> Iterator[Server]:
+    """Run a server of its own in a new folder until the block is left; a given one is used as it is.
+
+    A `copy_of` another one is its standby: it has what that one has, and can only be read.
+    """
     if source.programs is None:
-        yield Server(source, source.dsn)
+        yield Server(source, source.dsn, source.dsn)
         return
-    user = _unprivileged()
-    # The path of the socket may have about 100 characters, and some temporary folders are that long already.
-    home = Path(tempfile.mkdtemp(prefix="mf-pg-", dir="/tmp" if os.access("/tmp", os.W_OK) else None))
+    user = unprivileged()
+    home = short_folder("mf-pg-")
     try:
         programs = source.programs
         if user and source.name == "packaged":
             programs = _copied(programs, home / "package")
         if user:
             _give(home, user)
-        with _started(programs, home, user, settings) as dsn:
-            yield Server(source, dsn)
+        if copy_of is not None:
+            _copy_data(copy_of, programs, home, user)
+        with _started(programs, home, user, settings, initdb) as (dsn, guard):
+            yield Server(source, dsn, dsn, guard)
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
 
+def end_sessions(dsn: str) -> int:
+    """End every other session of a database, and wait until they are gone; return how many there were.
+
+    Through a pooler the sessions are its own; the DSN leads past it, or it may end itself.
+    """
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        ended = connection.execute(
+            "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        ).fetchone()
+    assert ended is not None
+    return int(ended[0])
+
+
+def short_folder(prefix: str) -> Path:
+    """Make a temporary folder for a socket, whose path may have about 100 characters: some have too many."""
+    return Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp" if os.access("/tmp", os.W_OK) else None))
+
+
+def identity(user: pwd.struct_passwd | None) -> dict[str, Any]:
+    """Return what makes `Popen` run a program as another user."""
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
+
+
+def _copy_data(server: Server, programs: Path, home: Path, user: pwd.struct_passwd | None) -> None:
+    place = ["--dbname", server.direct, "--pgdata", str(home / "data")]
+    how = ["--checkpoint=fast", "--wal-method=stream", "--write-recovery-conf", "--no-sync"]
+    subprocess.run([programs / "pg_basebackup", *place, *how], check=True, cwd="/", **identity(user))
+
+
 @contextmanager
 def _started(
-    programs: Path, home: Path, user: pwd.struct_passwd | None, settings: Mapping[str, str]
-) -> Iterator[str]:
-    who: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
+    programs: Path,
+    home: Path,
+    user: pwd.struct_passwd | None,
+    settings: Mapping[str, str],
+    initdb: Sequence[str],
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     settings = {**settings, "unix_socket_directories": str(home)}
     log = home / "log"
     with log.open("w") as output:
         guard = subprocess.Popen(
             ["/bin/sh", "-c", GUARD, "guard", programs, home, *(f"--{n}={v}" for n, v in settings.items())],
-            env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
+            env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC", "INITDB": " ".join(initdb)},
             cwd="/",
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C is for the tests; the server hears of it by the pipe
-            **who,
+            **identity(user),
         )
     dsn = f"host={home} port=5432 user=postgres dbname=postgres"
     try:
-        _await_ready(dsn, guard, log)
-        yield dsn
+        await_ready(dsn, guard, log)
+        yield dsn, guard
     finally:
         guard.communicate(timeout=PATIENCE)  # closes the pipe, and waits until the server has shut down
 
 
-def _await_ready(dsn: str, guard: subprocess.Popen[bytes], log: Path) -> None:
+def await_ready(dsn: str, guard: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a server that a guard has started lets clients in."""
     give_up = time.monotonic() + PATIENCE
     while True:
         try:
             psycopg.connect(dsn, connect_timeout=5).close()
         except psycopg.OperationalError as error:
             if guard.poll() is not None or time.monotonic() > give_up:
-                raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text()}") from error
+                raise RuntimeError(f"The server did not start:\n{log.read_text()}") from error
             time.sleep(0.05)
         else:
             return
 
 
-def _unprivileged() -> pwd.struct_passwd | None:
-    """Return whom to run the server as: PostgreSQL refuses to be run by root."""
+def unprivileged() -> pwd.struct_passwd | None:
+    """Return whom to run servers as: PostgreSQL and PgBouncer refuse to be run by root."""
     return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
 
 

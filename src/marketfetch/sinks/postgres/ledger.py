@@ -22,6 +22,7 @@ __all__ = ["Ledger", "Names", "lock", "names"]
 Names = tuple[str, str, str, str]
 """Exchange, dataset, symbol and interval of a series: what the ledger knows of it."""
 
+_LOCK = "marketfetch {}"
 _SERIES = ("target", "exchange", "dataset", "symbol", "interval")
 _IDENTITY = SQL(", ").join(map(Identifier, _SERIES))
 _UNITED = SQL(
@@ -38,7 +39,7 @@ def names(series: Series) -> Names:
 
 def lock(connection: Connection, name: str) -> None:
     """Wait until nobody else is in a transaction under this name, and hold it until ours ends."""
-    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"marketfetch {name}"])
+    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [_LOCK.format(name)])
 
 
 @attrs.frozen
@@ -87,12 +88,23 @@ class Ledger:
         ).fetchone()
         return row[0] if row else None
 
-    def identify(self, connection: Connection, target: str, series: Series) -> int:
-        """Return the id of a series, giving it one in this transaction if it has none."""
-        known = self.find(connection, target, series)
-        if known is not None:
-            return known
-        # An insert that meets another one waits for it; the update makes it return the other's id.
+    def claim(self, connection: Connection, name: str, target: str, series: Series) -> int:
+        """Wait for a lock, as `lock` does, and return the id of a series, which has one from now on.
+
+        It is asked for in every transaction, at no further cost: where a server comes back without its last
+        transactions, or another one takes its place, the id from before may be that of another series.
+        """
+        known = connection.execute(
+            self._sql(
+                "SELECT (SELECT id FROM {series} WHERE ({identity}) = (%s, %s, %s, %s, %s)) "
+                "FROM pg_advisory_xact_lock(hashtextextended(%s, 0))"
+            ),
+            [target, *names(series), _LOCK.format(name)],
+        ).fetchone()
+        if known is not None and known[0] is not None:
+            return int(known[0])
+        # It may have got one while we waited. An insert that meets another one waits for it; the update makes
+        # it return the other's id.
         row = connection.execute(
             self._sql(
                 "INSERT INTO {series} ({identity}) VALUES (%s, %s, %s, %s, %s) "

@@ -69,27 +69,19 @@ class OwnTables:
                 self._prepare_view(connection, table)
 
     def _prepare_table(self, connection: Connection, table: Table) -> None:
-        types = {
-            **{label.name: label.type for label in table.labels},
-            table.time: table.clock.type,
-            **{field.name: field.type for field in table.fields},
+        columns = {
+            name: SQL("{} {}").format(Identifier(name), spelled(kind)) for name, kind in table.types.items()
         }
-        columns = {name: SQL("{} {}").format(Identifier(name), spelled(kind)) for name, kind in types.items()}
         found = find(connection, relation(table))
         if found is None:
             key = SQL(", ").join(map(Identifier, table.key))
             definition = SQL("CREATE TABLE {} ({}, PRIMARY KEY ({}))")
             connection.execute(definition.format(relation(table), SQL(", ").join(columns.values()), key))
             return
-        for name, kind in types.items():
+        table.check({name: attribute.type for name, attribute in found.columns.items()})
+        for name, column in columns.items():
             if name not in found.columns:
-                definition = SQL("ALTER TABLE {} ADD COLUMN {}")
-                connection.execute(definition.format(relation(table), columns[name]))
-            elif found.columns[name].type != kind:
-                raise SinkError(
-                    f"{table.title}.{name} is {found.columns[name].type} instead of {kind}; "
-                    "choose another schema with schema=, or map the table with table="
-                )
+                connection.execute(SQL("ALTER TABLE {} ADD COLUMN {}").format(relation(table), column))
 
     def _prepare_view(self, connection: Connection, table: Table) -> None:
         row = connection.execute("SELECT current_schema()").fetchone()

@@ -21,8 +21,12 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 _OLDEST = 140_000
 
 _PASSING = {
-    "40001": "another transaction was in the way; write again",
+    "08": "write again when the server can be reached",
+    "25P03": "the transaction stood still for longer than idle_in_transaction_session_timeout; write again",
+    "25P04": "the transaction took longer than transaction_timeout; write again",
+    "40": "another transaction was in the way; write again",
     "40P01": "a deadlock was broken; write again",
+    "53200": "the server is out of memory; write again when it has some",
     "53300": "raise max_connections, or write with fewer lanes",
     "55P03": "another session holds a lock for longer than lock_timeout; write again",
     "57014": "the statement was cancelled, or took longer than statement_timeout; write again",
@@ -31,20 +35,64 @@ _PASSING = {
     "57P03": "the server is starting or stopping; write again when it is up",
     "57P05": "the server ended an idle session; write again",
 }
-"""What may pass, by SQLSTATE; to these come all of class 08, and connections that broke without any."""
+"""What may pass, by SQLSTATE or its class; PgBouncer gives all of its own errors one of class 08."""
 
 _REMEDIES = {
     "22003": "a value does not fit the column's type; widen the column",
     "23502": "a column must not be NULL where there is no value for it; DROP NOT NULL, or give it a default",
+    "23514": "a CHECK of the table refuses a row; drop it, or make it allow what the exchange says",
     "25006": "connect to the primary server, not to a read-only one",
     "3F000": "call prepare() first; it makes what is missing",
     "42501": "grant the role what it lacks, or have the owner call prepare() once",
+    "42703": "call prepare() first; it makes what is missing",
     "42P01": "call prepare() first; it makes what is missing",
     "53100": "the server's disk is full; make room",
+    "57P04": "the database was dropped; make it again",
+    "58": "the server's disk fails it; see its log",
+    "P0001": "a trigger of the table refuses a row; drop it, or make it allow what the exchange says",
+    "XX001": "the server's files are damaged; see its log, and restore them from a copy",
+    "XX002": "an index is damaged; REINDEX it",
 }
+"""What to do about the others, by SQLSTATE or its class."""
 
-_REFUSED = ("authentication failed", "no password supplied", "pg_hba.conf", "does not exist")
-"""What is said of a connection that is refused for good; libpq gives no SQLSTATE there."""
+_CROWDED = (
+    "too many clients",
+    "too many connections",
+    "connection slots are reserved",
+    "no more connections allowed",
+)
+_REFUSED = {
+    "unsupported startup parameter": (
+        "a pooler takes no settings in the DSN; give them to the role with ALTER ROLE ... SET"
+    ),
+    "configuration parameter": "correct the options of the DSN",
+    "not currently accepting connections": "ALTER DATABASE ... ALLOW_CONNECTIONS true, or name another one",
+    "permission denied for": "GRANT CONNECT ON DATABASE to the role, or name another one",
+    "certificate verify failed": "correct the DSN's sslrootcert, or the server's certificate",
+    **dict.fromkeys(
+        (
+            "authentication failed",
+            "no password supplied",
+            "pg_hba.conf",
+            "does not exist",
+            "no such user",
+            "no such database",
+            "is not permitted to log in",
+        ),
+        "correct the DSN, or make the role or database it names",
+    ),
+}
+"""What is said of a connection that is refused for good, and the remedy; libpq gives no SQLSTATE there."""
+
+# A server that is gone without a word is noticed within a minute or so; the DSN may say otherwise.
+_DEFAULTS = {
+    "connect_timeout": 10,
+    "fallback_application_name": "marketfetch",
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
 
 
 def parsed(dsn: Secret) -> dict[str, Any]:
@@ -56,16 +104,22 @@ def parsed(dsn: Secret) -> dict[str, Any]:
     >>> parsed(Secret("postgresql://ann:hunter2@db.example:5432/market"))["host"]
     'db.example'
     """
-    try:
-        parts = conninfo_to_dict(dsn.reveal())
-    except psycopg.Error:
-        parts = None
-    if parts is None or _misplaced(parts):
+    parts = _taken_apart(dsn)
+    if parts is None:
         raise ConfigurationError(
             "dsn: cannot be read; write postgresql://user:password@host:port/database, "
             "with special characters of the password percent-encoded (@ is %40, / is %2F)"
         )
     return parts
+
+
+def _taken_apart(dsn: Secret) -> dict[str, Any] | None:
+    # Not where an error is raised: debuggers show the values that a raising frame holds.
+    try:
+        parts = conninfo_to_dict(dsn.reveal())
+    except psycopg.Error:
+        return None
+    return None if _misplaced(parts) else parts
 
 
 def shown(dsn: Secret) -> str:
@@ -104,7 +158,7 @@ class Session:
                 yield connection
         except psycopg.Error as error:
             # The cause is cut off: debuggers show the DSN that its frames hold.
-            raise self._translated(error, purpose) from None
+            raise self._translated(error.with_traceback(None), purpose) from None
         finally:
             if self._connection is not None and self._connection.closed:
                 self._connection = None
@@ -117,9 +171,7 @@ class Session:
 
     def _open(self) -> Connection:
         if self._connection is None:
-            parts = {"connect_timeout": 10, "fallback_application_name": "marketfetch", **parsed(self._dsn)}
-            parts["client_encoding"] = "UTF8"  # statements are kept as they are sent
-            connection = psycopg.connect(make_conninfo(**parts), autocommit=True, prepare_threshold=None)
+            connection = _connected(self._dsn)
             if connection.info.server_version < _OLDEST:
                 connection.close()
                 raise SinkError(f"{shown(self._dsn)} is older than PostgreSQL 14; upgrade the server")
@@ -133,21 +185,42 @@ class Session:
         text = ", ".join(filter(None, (error.diag.message_primary, error.diag.message_detail))) or str(error)
         text = _without_secrets(" ".join(text.split()), self._dsn)
         said = f"{shown(self._dsn)}: cannot {purpose}: {text}"
-        if state in _PASSING:
-            return SinkUnavailable(f"{said}; {_PASSING[state]}")
-        if state.startswith("08"):
-            return SinkUnavailable(f"{said}; write again when the server can be reached")
+        if passing := _by_state(_PASSING, state):
+            return SinkUnavailable(f"{said}; {passing}")
         if not state and isinstance(error, psycopg.OperationalError):
-            if any(phrase in text for phrase in _REFUSED):
-                return SinkError(f"{said}; correct the DSN, or make the role or database it names")
-            return SinkUnavailable(f"{said}; check that the server runs and can be reached from here")
-        return SinkError(f"{said}; {_REMEDIES.get(state, 'mend what the server names, then run again')}")
+            return _unconnected(said, text)
+        remedy = _by_state(_REMEDIES, state) or "mend what the server names, then run again"
+        return SinkError(f"{said}; {remedy}")
+
+
+def _by_state(table: dict[str, str], state: str) -> str | None:
+    """Look up what is said of an SQLSTATE, or else of its class."""
+    return table.get(state) or table.get(state[:2])
+
+
+def _unconnected(said: str, text: str) -> SinkError:
+    """Tell a connection that is refused for good from one that broke or may be had later."""
+    for phrase, remedy in _REFUSED.items():
+        if phrase in text:
+            return SinkError(f"{said}; {remedy}")
+    if any(phrase in text for phrase in _CROWDED):
+        return SinkUnavailable(f"{said}; allow more connections there, or write with fewer lanes")
+    return SinkUnavailable(f"{said}; check that the server runs and can be reached from here")
+
+
+def _connected(dsn: Secret) -> Connection:
+    parts = {**_DEFAULTS, **parsed(dsn)}
+    parts["client_encoding"] = "UTF8"  # statements are kept as they are sent
+    return psycopg.connect(make_conninfo(**parts), autocommit=True, prepare_threshold=None)
 
 
 def _misplaced(parts: dict[str, Any]) -> bool:
-    """Tell whether an @ or / of a password that was not percent-encoded moved the rest of it elsewhere."""
+    """Tell whether an @ or / of a password that was not percent-encoded moved the rest of it elsewhere.
+
+    libpq would also take a whole DSN, password and all, for the name of the database.
+    """
     elsewhere = f"{parts.get('host', '')}{parts.get('dbname', '')}"
-    return "@" in elsewhere or not str(parts.get("port", "0")).replace(",", "").isdigit()
+    return "@" in elsewhere or "=" in elsewhere or not str(parts.get("port", "0")).replace(",", "").isdigit()
 
 
 def _without_secrets(text: str, dsn: Secret) -> str:

@@ -68,7 +68,8 @@ class PostgresSink:
     @classmethod
     def from_url(cls, url: str) -> PostgresSink:
         """Make the sink that a `postgresql://` URL of the command line names."""
-        return cls(url)
+        dsn, url = Secret(url), ""  # debuggers show the values that a raising frame holds
+        return cls(dsn)
 
     def prepare(self, datasets: Sequence[Dataset]) -> None:
         """Make the tables and views that the datasets need, or check those of the user; see Sink.

@@ -51,10 +51,17 @@ def copy_rows(table: Table, names: Iterable[str]) -> Composed:
 
 
 def newest(table: Table) -> Composed:
-    """Write the query for the newest stored time between `first` and `last`, in UTC milliseconds or NULL."""
-    return SQL("SELECT (extract(epoch FROM max(t.{})) * 1000)::bigint FROM {} AS t WHERE {}").format(
-        _name(table.time), _table(table), _place(table)
+    """Write the query for the newest stored time between `first` and `last`, in UTC milliseconds or NULL.
+
+    Beside it are the types that the columns of `Table.types` have. They stay so until the transaction ends:
+    who reads a table keeps others from altering it.
+    """
+    types = _listed(
+        SQL("pg_typeof((NULL::{}).{})").format(_table(table), _name(column)) for column in table.types
     )
+    return SQL(
+        "SELECT (extract(epoch FROM max(t.{})) * 1000)::bigint, ARRAY[{}]::text[] FROM {} AS t WHERE {}"
+    ).format(_name(table.time), types, _table(table), _place(table))
 
 
 def staging(table: Table) -> Composed:

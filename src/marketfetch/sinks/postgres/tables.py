@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from marketfetch.errors import SinkError
 from marketfetch.sinks.mapping import TableMapping
 from marketfetch.sinks.postgres.wire import Strip, from_timestamps, to_timestamps
 from marketfetch.values.pages import Columns
@@ -159,9 +160,27 @@ class Table:
         return (*(label.name for label in self.labels), self.time)
 
     @property
+    def types(self) -> dict[str, str]:
+        """The SQL type of each column that is written."""
+        return {
+            **{label.name: label.type for label in self.labels},
+            self.time: self.clock.type,
+            **{field.name: field.type for field in self.fields},
+        }
+
+    @property
     def title(self) -> str:
         """The name with its schema, for people and for locks."""
         return f"{self.schema}.{self.name}"
+
+    def check(self, found: Mapping[str, str]) -> None:
+        """Raise SinkError if a column is of another type than ours are made of."""
+        for name, kind in self.types.items():
+            if found.get(name, kind) != kind:
+                raise SinkError(
+                    f"{self.title}.{name} is {found[name]} instead of {kind}; "
+                    "choose another schema with schema=, or map the table with table="
+                )
 
     def filled(self, columns: Columns) -> tuple[Filled, ...]:
         """Return the fields that have a value in any of the rows."""

@@ -12,14 +12,13 @@ from psycopg.sql import Composed
 from marketfetch.sinks.postgres import statements
 from marketfetch.sinks.postgres.comparing import compare
 from marketfetch.sinks.postgres.layouts import Layout
-from marketfetch.sinks.postgres.ledger import Ledger, lock
+from marketfetch.sinks.postgres.ledger import Ledger
 from marketfetch.sinks.postgres.reader import read_page
 from marketfetch.sinks.postgres.session import Connection, Session
 from marketfetch.sinks.postgres.tables import Table
 from marketfetch.sinks.postgres.wire import Strip, copy_body
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
 __all__ = ["BatchWriter"]
@@ -44,7 +43,7 @@ class BatchWriter:
     _layout: Layout
     _ledger: Ledger
     _tables: dict[Dataset, Table] = attrs.field(factory=dict, init=False)
-    _ids: dict[Series, int] = attrs.field(factory=dict, init=False)
+    _target: str | None = attrs.field(default=None, init=False)
     _texts: dict[tuple[object, ...], bytes] = attrs.field(factory=dict, init=False)
 
     def __call__(self, batch: Batch) -> None:
@@ -52,15 +51,14 @@ class BatchWriter:
         series = batch.series
         with self._session.transaction(f"write {series}") as connection:
             table = self._table(connection, series.dataset)
-            lock(connection, f"{table.title} {self._layout.lock(series)}")
-            series_id = self._ids.get(series)
-            if series_id is None:
-                series_id = self._ledger.identify(connection, self._layout.target(connection), series)
+            if self._target is None:
+                self._target = self._layout.target(connection)
+            lock = f"{table.title} {self._layout.lock(series)}"
+            series_id = self._ledger.claim(connection, lock, self._target, series)
             labels = self._layout.labels(series, series_id)
             if len(batch.columns):
                 _Rows(connection, table, labels, self._texts).write(Columns.join([batch.columns]))
             self._ledger.add(connection, series_id, batch.coverage)
-        self._ids[series] = series_id  # not before it is committed
 
     def _table(self, connection: Connection, dataset: Dataset) -> Table:
         if dataset not in self._tables:
@@ -117,7 +115,11 @@ class _Rows:
     def _newest(self, columns: Columns) -> int:
         """Return the newest stored time between the first row and the last, or a time before the first."""
         row = self.connection.execute(self._text(statements.newest), self._place(columns)).fetchone()
-        return int(columns.times[0]) - 1 if row is None or row[0] is None else row[0]
+        assert row is not None
+        newest, types = row
+        # Rows travel as bytes, of which each type makes something else.
+        self.table.check(dict(zip(self.table.types, types, strict=True)))
+        return int(columns.times[0]) - 1 if newest is None else int(newest)
 
     def _append(self, columns: Columns) -> None:
         table, filled = self.table, self.table.filled(columns)

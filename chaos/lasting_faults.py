@@ -1,0 +1,209 @@
+"""What may befall a database and stays until somebody mends it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+
+from chaos.databases import Database
+from tests.support.disks import fill
+from tests.support.postgres import end_sessions, identity, unprivileged
+
+__all__ = ["LASTING_FAULTS", "QUOTA", "Lasting", "full_disk", "move_to_disk"]
+
+Act = Callable[[Database], object]
+
+
+@attrs.frozen
+class Lasting:
+    """A fault: how it comes about, how it is mended, and what the error that ends the run has to say."""
+
+    name: str
+    harm: Act
+    mend: Act
+    says: str
+    before: Act = lambda _: None
+    """What must be there for it to come about."""
+    destroys: bool = False
+    """Whether it takes stored values away, so that the ledger must be told to forget them."""
+
+
+def _sql(name: str, harm: str | tuple[str, ...], mend: str, says: str) -> Lasting:
+    harms = (harm,) if isinstance(harm, str) else harm
+
+    def mended(database: Database) -> None:
+        database.execute(mend)
+        database.prepare()  # views that had to go
+
+    return Lasting(name, lambda it: it.execute(*harms), mended, says)
+
+
+def _anew(statement: str) -> Act:
+    """Change something that a session knows from its beginning."""
+
+    def act(database: Database) -> None:
+        database.execute(statement)
+        end_sessions(database.owner)
+
+    return act
+
+
+def _forget(database: Database) -> None:
+    """Make what is missing, and have everything fetched again."""
+    database.execute("DELETE FROM marketfetch.coverage")
+    database.prepare()
+
+
+# The second of the two types has as many bytes as the first, so that COPY would take the one for the other.
+LASTING_FAULTS = (
+    Lasting(
+        "role made read-only",
+        _anew("ALTER ROLE {role} SET default_transaction_read_only = on"),
+        _anew("ALTER ROLE {role} RESET default_transaction_read_only"),
+        r"read-only transaction.*; connect to the primary server",
+    ),
+    Lasting(
+        "role shut out",
+        _anew("ALTER ROLE {role} NOLOGIN"),
+        _anew("ALTER ROLE {role} LOGIN"),
+        r"not permitted to log in; correct the DSN",
+    ),
+    _sql(
+        "INSERT revoked",
+        "REVOKE INSERT ON marketfetch.ohlcv FROM {role}",
+        "GRANT INSERT ON marketfetch.ohlcv TO {role}",
+        r"permission denied for table ohlcv; grant the role",
+    ),
+    _sql(
+        "UPDATE revoked",
+        "REVOKE UPDATE ON marketfetch.coverage FROM {role}",
+        "GRANT UPDATE ON marketfetch.coverage TO {role}",
+        r"permission denied for table coverage; grant the role",
+    ),
+    _sql(
+        "schema shut",
+        "REVOKE USAGE ON SCHEMA marketfetch FROM {role}",
+        "GRANT USAGE ON SCHEMA marketfetch TO {role}",
+        r"permission denied for schema marketfetch; grant the role",
+    ),
+    _sql(
+        "column renamed",
+        "ALTER TABLE marketfetch.ohlcv RENAME volume TO amount",
+        "ALTER TABLE marketfetch.ohlcv RENAME amount TO volume",
+        r'column "volume".*; call prepare\(\) first',
+    ),
+    Lasting(
+        "column dropped",
+        lambda it: it.execute("ALTER TABLE marketfetch.ohlcv DROP volume CASCADE"),
+        _forget,
+        r'column "volume".*; call prepare\(\) first',
+        destroys=True,
+    ),
+    _sql(
+        "column retyped",
+        ("DROP VIEW IF EXISTS public.ohlcv", "ALTER TABLE marketfetch.ohlcv ALTER open TYPE text"),
+        "ALTER TABLE marketfetch.ohlcv ALTER open TYPE double precision USING open::double precision",
+        r"marketfetch\.ohlcv\.open is text instead of double precision",
+    ),
+    _sql(
+        "column retyped, same width",
+        (
+            "DROP VIEW IF EXISTS public.ohlcv",
+            "ALTER TABLE marketfetch.ohlcv ALTER trades TYPE double precision",
+        ),
+        "ALTER TABLE marketfetch.ohlcv ALTER trades TYPE bigint",
+        r"marketfetch\.ohlcv\.trades is double precision instead of bigint",
+    ),
+    _sql(
+        "table renamed",
+        "ALTER TABLE marketfetch.ohlcv RENAME TO gone",
+        "ALTER TABLE marketfetch.gone RENAME TO ohlcv",
+        r'"marketfetch.ohlcv" does not exist; call prepare\(\) first',
+    ),
+    Lasting(
+        "table dropped",
+        lambda it: it.execute("DROP TABLE marketfetch.ohlcv CASCADE"),
+        _forget,
+        r'"marketfetch.ohlcv" does not exist; call prepare\(\) first',
+        destroys=True,
+    ),
+    _sql(
+        "CHECK added",
+        "ALTER TABLE marketfetch.ohlcv ADD CONSTRAINT lower CHECK (open < 0) NOT VALID",
+        "ALTER TABLE marketfetch.ohlcv DROP CONSTRAINT lower",
+        r"violates check constraint .*; a CHECK of the table refuses a row",
+    ),
+    _sql(
+        "trigger added",
+        (
+            (
+                "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN RAISE EXCEPTION 'not today'; END $$"
+            ),
+            (
+                "CREATE TRIGGER refuse BEFORE INSERT ON marketfetch.ohlcv "
+                "FOR EACH ROW EXECUTE FUNCTION public.refuse()"
+            ),
+        ),
+        "DROP FUNCTION public.refuse CASCADE",
+        r"not today; a trigger of the table refuses a row",
+    ),
+)
+
+
+def _swell(database: Database) -> None:
+    """Make the file of a table as large as the files of the server's log, with rows that are gone again."""
+    database.execute(
+        "INSERT INTO marketfetch.ohlcv (series_id, open_time) SELECT -1, to_timestamp(n) "
+        "FROM generate_series(1, 30000) AS n",
+        "DELETE FROM marketfetch.ohlcv WHERE series_id = -1",
+    )
+
+
+def _limit(database: Database) -> None:
+    """Let no file of the server grow beyond the size that the table has, as a quota does."""
+    size = database.execute("SELECT pg_relation_size('marketfetch.ohlcv')")
+    assert size > 2**20
+    _limit_files(database, str(size))
+
+
+def _limit_files(database: Database, size: str) -> None:
+    # The server's own user may do it; root may not everywhere.
+    command = ["prlimit", f"--pid={database.server.process}", f"--fsize={size}:"]
+    subprocess.run(command, check=True, cwd="/", **identity(unprivileged()))
+    end_sessions(database.owner)  # new ones are born with the new limit
+
+
+QUOTA = Lasting(
+    "files limited in size",
+    _limit,
+    lambda it: _limit_files(it, "unlimited"),
+    r"could not extend file .*: File too large; ",
+    before=_swell,
+)
+
+
+def full_disk(folder: Path) -> Lasting:
+    """Make the fault of a disk that is full: the table lies on it, and something else takes the room left."""
+    return Lasting(
+        "disk full",
+        lambda _: fill(folder),
+        lambda _: (folder / "ballast").unlink(),
+        r"No space left on device; the server's disk is full; make room",
+    )
+
+
+def move_to_disk(database: Database, folder: Path) -> str:
+    """Move a table to a disk; return the name of the tablespace that must go before the disk does."""
+    place = folder / "tables"
+    place.mkdir()
+    if user := unprivileged():
+        os.chown(place, user.pw_uid, user.pw_gid)
+    database.execute(
+        f"CREATE TABLESPACE small LOCATION '{place}'", "ALTER TABLE marketfetch.ohlcv SET TABLESPACE small"
+    )
+    return "small"

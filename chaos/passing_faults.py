@@ -1,0 +1,130 @@
+"""What may befall a database and passes: done to it in the midst of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import attrs
+import psycopg
+
+from chaos.databases import Database, await_that
+
+__all__ = ["PASSING", "STUMBLING", "Passing"]
+
+_SESSIONS = "FROM pg_stat_activity WHERE usename = {who}"
+_END_ALL = f"SELECT pg_terminate_backend(pid) {_SESSIONS}"
+_WAITING = f"SELECT count(*) {_SESSIONS} AND wait_event = 'relation'"
+
+
+@attrs.frozen
+class Passing:
+    """A fault: how it is done, how often in a run, and what settings it needs."""
+
+    name: str
+    act: Callable[[Database], None]
+    times: int = 5
+    settings: Mapping[str, str] = attrs.field(factory=dict)
+    seen_behind_poolers: bool = True
+    """Whether a pooler's clients notice; it replaces idle connections, and lets them wait for free ones."""
+
+
+@contextmanager
+def _one_waits(database: Database) -> Iterator[psycopg.Connection]:
+    """Keep everybody from the ledger, where a transaction ends, and go on when a writer waits there."""
+    with psycopg.connect(database.owner) as other:
+        other.execute("SET deadlock_timeout = '1h'")  # so that the writer gives way, not we
+        other.execute("LOCK TABLE marketfetch.coverage IN EXCLUSIVE MODE")
+        await_that(lambda: database.execute(_WAITING), "no writer waits")
+        yield other
+
+
+def _terminate(database: Database) -> None:
+    database.hurt("terminating connection", lambda: database.execute(_END_ALL))
+
+
+def _terminate_amid(database: Database) -> None:
+    with _one_waits(database):
+        _terminate(database)
+
+
+def _cancel(database: Database) -> None:
+    cancel = f"SELECT pg_cancel_backend(pid) {_SESSIONS} AND state = 'active'"
+    with _one_waits(database):
+        database.hurt("canceling statement due to user request", lambda: database.execute(cancel))
+
+
+def _crash(database: Database) -> None:
+    database.server.crash()
+    database.server.start()
+
+
+def _hold(database: Database, says: str) -> None:
+    """Let somebody wait for too long."""
+    with _one_waits(database):
+        database.hurt(says, lambda: None)
+
+
+def _cross(database: Database) -> None:
+    """Take the locks of a writer in the opposite order: the server ends the writer's transaction."""
+    with _one_waits(database) as other:
+        lock = "LOCK TABLE marketfetch.ohlcv IN ACCESS EXCLUSIVE MODE"  # the writer has been there
+        database.hurt("deadlock", lambda: other.execute(lock))
+
+
+def _meddle(database: Database) -> None:
+    """Change the rows of the ledger, to what they are, in a transaction that is as isolated as can be."""
+    with psycopg.connect(database.owner, autocommit=True) as other:
+        for _ in range(20):
+            try:
+                other.execute("UPDATE marketfetch.coverage SET covered = covered")
+            except psycopg.errors.SerializationFailure:
+                continue  # it is the one that gives way
+
+
+def _crowd(database: Database) -> None:
+    """Let nobody in until somebody was refused."""
+    database.execute(
+        "ALTER ROLE {role} CONNECTION LIMIT 0", f"SELECT count(pg_terminate_backend(pid)) {_SESSIONS}"
+    )
+    try:
+        database.hurt("too many connections", lambda: None)
+    finally:
+        database.execute("ALTER ROLE {role} CONNECTION LIMIT -1")
+
+
+PASSING = (
+    Passing("session terminated", _terminate, times=8, seen_behind_poolers=False),
+    Passing("session terminated amid a batch", _terminate_amid),
+    Passing("statement cancelled", _cancel),
+    Passing("crash and restart", _crash, times=2),
+    Passing("deadlock", _cross, times=3, settings={"deadlock_timeout": "500ms"}),
+    Passing("lock_timeout", lambda it: _hold(it, "lock timeout"), settings={"lock_timeout": "50ms"}),
+    Passing(
+        "statement_timeout", lambda it: _hold(it, "statement timeout"), settings={"statement_timeout": "80ms"}
+    ),
+    Passing("too many connections", _crowd, times=3, seen_behind_poolers=False),
+    Passing("others' updates", _meddle, settings={"default_transaction_isolation": "serializable"}),
+)
+
+STUMBLING = (
+    "CREATE SEQUENCE public.stumbles",
+    # SECURITY DEFINER: the role has no right to the sequence. What it counts stays, whatever is undone.
+    """
+    CREATE FUNCTION public.stumble() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+    DECLARE
+        states text[] := ARRAY['40001', '40P01', '57014', '53300', '55P03', '53200', '25P03', '40003'];
+        step bigint := nextval('public.stumbles');
+    BEGIN
+        IF step % 3 = 0 THEN
+            RAISE EXCEPTION 'as ordered' USING ERRCODE = states[1 + step / 3 % 8];
+        END IF;
+        RETURN NEW;
+    END $$
+    """,
+    (
+        "CREATE TRIGGER stumble BEFORE INSERT ON marketfetch.coverage "
+        "FOR EACH ROW EXECUTE FUNCTION public.stumble()"
+    ),
+)
+"""Statements after which every third transaction fails at its end, with a state that passes."""

