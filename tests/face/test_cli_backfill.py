@@ -208,7 +208,12 @@ GOOD = ["--exchange", "binance-usdm", "--symbol", "BTCUSDT", "--start", "2026-06
         (["--to", "market.duckdb"], "market.duckdb"),
         (["--to", "sqlite:missing/folder/market.db"], "missing/folder"),
         (["--to", "duckdb:missing/folder/market.duckdb"], "missing/folder"),
-        (["--to", "postgresql://anna:hunter2@127.0.0.1:1/market"], "127.0.0.1"),
+        (
+            ["--to", "postgresql://anna:hunter2@127.0.0.1:port/market"],
+            "dsn: cannot be read; write postgresql://",
+        ),
+        (["--symbol", "http://anna:hunter2@10.0.0.1:3128"], "symbols: one of the names is an address with"),
+        (["hunter2"], "arguments: there is a word that belongs to no option"),
         (["--concurrency", "0"], "argument --concurrency: '0' is not a whole number above zero"),
         (["--heartbeat", "soon"], "argument --heartbeat: 'soon' is not a number of seconds above zero"),
         (["--symbols", "BTCUSDT"], "argument: '--symbols' is unknown; did you mean '--symbol'"),
@@ -237,7 +242,8 @@ def test_wrong_call_is_refused_in_one_line_and_nothing_is_sent(
     ("words", "said"),
     [
         ([], "the following arguments are required: command"),
-        (["backfil"], "invalid choice: 'backfil'"),
+        (["backfil"], "argument command: 'backfil' is unknown; did you mean 'backfill'?"),
+        (["--token", "hunter2", "backfill"], "argument command: choose one of backfill, coverage, demo"),
         (["backfill"], "the following arguments are required: --exchange, --start, --to"),
         (["backfill", "--to", "memory:", "--exchange", "okx", "--start", "1d"], "symbols: none given"),
     ],

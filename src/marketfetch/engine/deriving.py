@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 
 import attrs
 
 from marketfetch.arithmetic.composite import combine, known_together
-from marketfetch.engine.lanes import write_patiently
+from marketfetch.engine.patience import Patience
 from marketfetch.engine.query import BATCH_ROWS, Settings
 from marketfetch.protocols import Store
 from marketfetch.values.pages import Batch
@@ -30,20 +32,24 @@ def derive(
     store: Store,
     derivations: Sequence[Derivation],
     settings: Settings,
+    patience: Patience,
     done: Callable[[Batch], None],
 ) -> None:
     """Compute and write what is missing of composite series: wanted − covered, read, combine, write."""
-    with store.writer() as write:
+    with ExitStack() as stack:
+        write = patience.insist(lambda: stack.enter_context(store.writer()))
         for derivation in derivations:
-            held = store.coverage((derivation.series, *derivation.members))
+            held = patience.insist(partial(store.coverage, (derivation.series, *derivation.members)))
             known = known_together([held[member] for member in derivation.members])
             computable = (derivation.wanted & known.covered) - held[derivation.series].covered
             for span in _steps(derivation.series, computable, settings.batch_rows or BATCH_ROWS):
-                members = [store.read(member, span) for member in derivation.members]
+                members = [
+                    patience.insist(partial(store.read, member, span)) for member in derivation.members
+                ]
                 columns = combine(members, derivation.series.dataset)
                 covered = SpanSet.of(span)
                 batch = Batch(derivation.series, columns, Coverage(covered, known.empty & covered))
-                write_patiently(write, batch, settings.retries)
+                patience.insist(partial(write, batch))
                 done(batch)
 
 

@@ -6,9 +6,8 @@ those who fetch wait here.
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -19,18 +18,16 @@ from anyio import (
     CapacityLimiter,
     EndOfStream,
     create_memory_object_stream,
-    from_thread,
-    to_thread,
 )
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from marketfetch.arithmetic.retry import Retries
-from marketfetch.errors import SinkUnavailable
-from marketfetch.protocols import Sink, Writer
+from marketfetch.engine.patience import Patience
+from marketfetch.engine.threads import call_back, on_thread
+from marketfetch.protocols import Sink
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Series
 
-__all__ = ["Done", "Lanes", "open_lanes", "write_patiently"]
+__all__ = ["Done", "Lanes", "open_lanes"]
 
 Done = Callable[[Batch], Coroutine[Any, Any, None]]
 """Called on the event loop for every batch that became durable; the lane goes on when it returns."""
@@ -57,7 +54,7 @@ class Lanes:
 
 
 @asynccontextmanager
-async def open_lanes(sink: Sink, retries: Retries, done: Done) -> AsyncIterator[Lanes]:
+async def open_lanes(sink: Sink, patience: Patience, done: Done) -> AsyncIterator[Lanes]:
     """Open the sink's writers; leaving the block waits until everything put in is durable.
 
     A failing writer cancels the block and its SinkError comes out of it.
@@ -69,8 +66,8 @@ async def open_lanes(sink: Sink, retries: Retries, done: Done) -> AsyncIterator[
         for _ in range(count):
             send, receive = create_memory_object_stream[Batch](1)
             ways.append(send)
-            work = partial(_write_all, sink, receive, retries, done)
-            group.start_soon(_keep, receive, partial(to_thread.run_sync, work, limiter=limiter))
+            work = partial(_write_all, sink, receive, patience, done)
+            group.start_soon(_keep, receive, partial(on_thread, work, limiter=limiter))
         try:
             yield Lanes(ways)
         finally:
@@ -87,7 +84,7 @@ async def _keep(receive: MemoryObjectReceiveStream[Batch], work: Callable[[], Aw
 def _write_all(
     sink: Sink,
     receive: MemoryObjectReceiveStream[Batch],
-    retries: Retries,
+    patience: Patience,
     done: Done,
 ) -> None:
     """Write what comes down one lane, on one thread from open to close."""
@@ -102,20 +99,8 @@ def _write_all(
             return None
 
     batch: Batch | None = None
-    with sink.writer() as write:
+    with ExitStack() as stack:
+        write = patience.insist(lambda: stack.enter_context(sink.writer()))
         # One crossing to the loop and back for each batch.
-        while (batch := from_thread.run(turn, batch)) is not None:
-            write_patiently(write, batch, retries)
-
-
-def write_patiently(write: Writer, batch: Batch, retries: Retries) -> None:
-    """Write one batch; a store that is away for a moment is asked again, since merging is idempotent."""
-    chance = random.Random(batch.rows)  # noqa: S311  # spreads waits, guards nothing
-    for attempt in range(1, retries.attempts):
-        try:
-            write(batch)
-        except SinkUnavailable:
-            from_thread.run(anyio.sleep, retries.wait(attempt, chance.random()))
-        else:
-            return
-    write(batch)
+        while (batch := call_back(turn, batch)) is not None:
+            patience.insist(partial(write, batch))

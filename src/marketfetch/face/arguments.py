@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,7 +14,7 @@ from marketfetch.engine.query import Everything, Query, Settings
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.proxies.parsing import parse_proxy, read_proxies
 from marketfetch.proxies.rotating import RotatingProxies
-from marketfetch.values.redaction import redact
+from marketfetch.values.redaction import Secret, redact
 from marketfetch.values.series import Composite
 
 __all__ = ["parse", "pool_from", "query_from"]
@@ -22,12 +25,31 @@ _STORES = "duckdb:FILE, sqlite:FILE, parquet:FOLDER or postgresql://…"
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the arguments; what argparse itself refuses ends the process with exit code 2.
 
-    Raises ConfigurationError, with near matches, for options that do not exist.
+    Raises ConfigurationError for options that do not exist, with near matches, for words that belong to no
+    option, and for what is not text. Such words are not repeated: they may be of a password.
     """
-    arguments, rest = _parser().parse_known_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    for place, word in enumerate(words, start=1):
+        if not _is_text(word):
+            raise ConfigurationError(f"arguments: number {place} is not text in the encoding of this system")
+    arguments, rest = _parser().parse_known_args(words)
     if rest:
-        raise unknown("argument", rest[0], [f"--{name.replace('_', '-')}" for name in vars(arguments)])
+        option, _, _ = rest[0].partition("=")
+        if not option.startswith("--"):
+            raise ConfigurationError(
+                "arguments: there is a word that belongs to no option; put what has spaces in quotes"
+            )
+        raise unknown("argument", option, [f"--{name.replace('_', '-')}" for name in vars(arguments)])
     return arguments
+
+
+def _is_text(word: str) -> bool:
+    """Tell whether a word was decoded as a whole; what was not is in it as halves of surrogate pairs."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def query_from(arguments: argparse.Namespace) -> Query:
@@ -47,11 +69,10 @@ def pool_from(arguments: argparse.Namespace) -> RotatingProxies:
 
     Raises ConfigurationError for malformed addresses, naming the option or the line of the file.
     """
-    places = [(address, f"--proxy {number}") for number, address in enumerate(arguments.proxy, start=1)]
+    given = [(address, f"--proxy {number}") for number, address in enumerate(arguments.proxy, start=1)]
     if arguments.proxies_from:
-        places += read_proxies(arguments.proxies_from)
-    addresses = [parse_proxy(address, place).reveal() for address, place in places]
-    return RotatingProxies(addresses, direct=arguments.direct)
+        given += read_proxies(arguments.proxies_from)
+    return RotatingProxies([parse_proxy(*each) for each in given], direct=arguments.direct)
 
 
 def _symbols(arguments: argparse.Namespace) -> Everything | list[str]:
@@ -95,6 +116,14 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs, allow_abbrev=False)
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        # Repeated only if it is nearly right: an option put before the command leaves its value here.
+        if action.choices is not None and value not in action.choices:
+            known: Iterable[str] = action.choices
+            near = get_close_matches(str(value), known, n=1)
+            said = f"{value!r} is unknown; did you mean {near[0]!r}?" if near else "choose one of "
+            raise argparse.ArgumentError(action, said if near else said + ", ".join(known))
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"marketfetch: {redact(message)} (see {self.prog} --help)\n")
 
@@ -105,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Say what your store should hold; what is missing is fetched, and nothing else.",
         epilog="Exit codes: 0 all is covered, 1 something is missing, 2 the call was wrong and nothing sent.",
     )
+    parser.add_argument("--version", action="version", version=f"marketfetch {version('marketfetch')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _add_backfill(commands.add_parser("backfill", help="fetch what a store lacks"))
     coverage = commands.add_parser("coverage", help="say what a store holds, and what is missing inside it")
@@ -116,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_store(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--to", metavar="STORE", required=True, help=_STORES)
+    parser.add_argument("--to", metavar="STORE", type=Secret, required=True, help=_STORES)
     parser.add_argument("--json", action="store_true", help="JSON, and nothing else, on standard output")
 
 
@@ -140,7 +170,9 @@ def _add_backfill(parser: argparse.ArgumentParser) -> None:
     )
     _add_store(parser)
     how = parser.add_argument_group("how to get there")
-    how.add_argument("--proxy", metavar="URL", action="append", default=[], help="may be repeated")
+    how.add_argument(
+        "--proxy", metavar="URL", type=Secret, action="append", default=[], help="may be repeated"
+    )
     how.add_argument("--proxies-from", metavar="FILE", type=Path, help="one proxy per line, hidden from `ps`")
     how.add_argument("--no-direct", dest="direct", action="store_false", help="only through proxies")
     how.add_argument("--base-url", metavar="URL", help="ask this host instead of the exchange's own")

@@ -10,11 +10,10 @@ The report goes to standard output, everything else to standard error.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 
-from marketfetch.errors import MarketfetchError
-from marketfetch.face.output import complain
+from marketfetch.face.signals import Signals
+from marketfetch.face.streams import prepare_streams
 
 __all__ = ["main"]
 
@@ -25,20 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["coverage", "--to", "nowhere:market"])
     2
     """
+    prepare_streams()
     # This process is ours, and Arrow's own allocator would keep tens of megabytes that it does not need.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    try:
-        # Not at the top: it takes half a second, in which Ctrl-C must not end in a traceback.
+    with Signals(whole_process=argv is None) as signals:
+        # Not at the top: it takes half a second, in which a signal must not end in a traceback.
         from marketfetch.face.commands import perform
 
-        return perform(argv)
-    except MarketfetchError as error:
-        complain(str(error))
-        return 2
-    except KeyboardInterrupt:
-        complain("interrupted")
-        return 1
-    except BrokenPipeError:
-        # Whoever read the output has left; Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return perform(argv, signals)

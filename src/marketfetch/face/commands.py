@@ -2,44 +2,57 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
+from traceback import format_exception
 
 import anyio
 import orjson
 
 from marketfetch.engine.query import Settings
-from marketfetch.errors import ConfigurationError
+from marketfetch.errors import ConfigurationError, MarketfetchError
 from marketfetch.face.arguments import parse, pool_from, query_from
 from marketfetch.face.logs import LogListener, log_to_console
-from marketfetch.face.output import complain, say
+from marketfetch.face.output import Unheard, complain, delivering, say
 from marketfetch.face.pipeline import Pipeline
 from marketfetch.face.plugins import exchange_from
 from marketfetch.face.progress import Progress, progress_to
 from marketfetch.face.rendering import coverage_page, holes, ledger_as_list, report_page, show
-from marketfetch.face.stopping import Outcome, run_until_stopped
+from marketfetch.face.signals import Signals
+from marketfetch.face.stopping import Outcome, run_until_stopped, trouble_with
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Store
 from marketfetch.sinks.urls import sink_from
+from marketfetch.values.redaction import redact
 
 __all__ = ["perform"]
 
 
-def perform(argv: Sequence[str] | None) -> int:
-    """Do what the arguments say and return the exit code.
-
-    Raises MarketfetchError as long as nothing was sent; later it is told beside the report.
-    """
+def perform(argv: Sequence[str] | None, signals: Signals) -> int:
+    """Do what the arguments say and return the exit code; whatever goes wrong is told in one line."""
     commands = {"backfill": _backfill, "coverage": _coverage, "demo": _demo}
-    arguments = parse(argv)
-    return commands[arguments.command](arguments)
+    try:
+        arguments = parse(argv)
+        return commands[arguments.command](arguments, signals)
+    except (Unheard, BrokenPipeError) as error:
+        if isinstance(error, Unheard) and str(error):
+            complain(str(error))
+        return 1
+    except MarketfetchError as error:
+        complain(str(error))  # nothing was sent: what happens later is told beside the report
+        return 2
+    except KeyboardInterrupt:
+        complain(f"stopped by {signals.received}")
+        return 1
+    except Exception as error:  # noqa: BLE001  # a traceback is of no use to who typed the command
+        complain(trouble_with(error))
+        return 1
 
 
-def _backfill(arguments: Namespace) -> int:
+def _backfill(arguments: Namespace, signals: Signals) -> int:
     watcher = _watcher(arguments)
     pipeline = Pipeline(
         exchange_from(arguments.exchange, arguments.base_url),
@@ -50,18 +63,10 @@ def _backfill(arguments: Namespace) -> int:
         settings=Settings(concurrency=arguments.concurrency, heartbeat=_heartbeat(arguments)),
         listeners=[watcher],
     )
-
-    def give_up(outcome: Outcome) -> None:
-        """End the process although a thread of it hangs, which an orderly exit would wait for."""
-        watcher.__exit__(None, None, None)
-        code = _tell(outcome, json=arguments.json)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
     with watcher:
-        outcome = anyio.run(partial(run_until_stopped, pipeline, give_up))
-    return _tell(outcome, json=arguments.json)
+        outcome = anyio.run(partial(run_until_stopped, pipeline, signals, partial(_tell, arguments)))
+    signals.conclude()
+    return _tell(arguments, outcome)
 
 
 def _watcher(arguments: Namespace) -> Progress:
@@ -76,32 +81,41 @@ def _heartbeat(arguments: Namespace) -> float:
     return arguments.heartbeat or usual
 
 
-def _tell(outcome: Outcome, *, json: bool) -> int:
+def _tell(arguments: Namespace, outcome: Outcome) -> int:
     """Print the report and what ended the run early; return the exit code."""
-    if json:
-        say(orjson.dumps(outcome.report.as_dict()).decode())
-    else:
-        show(report_page(outcome.report), sys.stdout)
-    if outcome.trouble:
-        complain(outcome.trouble)
+    try:
+        if arguments.json:
+            say(orjson.dumps(outcome.report.as_dict()))
+        else:
+            with delivering():
+                show(report_page(outcome.report), sys.stdout)
+    finally:
+        if outcome.defect is not None and arguments.verbose:
+            sys.stderr.write(redact("".join(format_exception(outcome.defect))))
+        if outcome.trouble:
+            complain(outcome.trouble)
     return 0 if outcome.report.complete and not outcome.trouble else 1
 
 
-def _coverage(arguments: Namespace) -> int:
+def _coverage(arguments: Namespace, signals: Signals) -> int:
+    signals.interrupt()
     store = sink_from(arguments.to)
     if not isinstance(store, Store):
         raise ConfigurationError(f"to: {type(store).__name__} does not know what it holds; name a database")
     ledger = store.ledger()
     if not ledger:
-        raise ConfigurationError(f"to: {arguments.to} holds nothing yet; `marketfetch backfill` fills it")
+        raise ConfigurationError(f"to: {store!r} holds nothing yet; `marketfetch backfill` fills it")
+    signals.conclude()
     if arguments.json:
-        say(orjson.dumps(ledger_as_list(ledger)).decode())
+        say(orjson.dumps(ledger_as_list(ledger)))
     else:
-        show(coverage_page(ledger), sys.stdout)
+        with delivering():
+            show(coverage_page(ledger), sys.stdout)
     return 1 if any(map(holes, ledger.values())) else 0
 
 
-def _demo(arguments: Namespace) -> int:
+def _demo(arguments: Namespace, signals: Signals) -> int:
+    signals.interrupt()
     # By name: nothing that is used in production may depend on the simulated exchange.
     try:
         demo = import_module("marketfetch.testing.demo")

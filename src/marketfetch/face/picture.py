@@ -30,6 +30,7 @@ from marketfetch.values.events import (
     Heartbeat,
     RequestFailed,
     RoundPlanned,
+    StoreAwaited,
     SymbolUnknown,
 )
 from marketfetch.values.report import EgressReport
@@ -54,6 +55,7 @@ class ConsoleProgress:
         self._egresses: tuple[EgressReport, ...] = ()
         self._failures: Counter[str] = Counter()
         self._unknown: tuple[str, ...] = ()
+        self._awaited = ""
         self._started = monotonic()
         self._over = Flag()
         self._painter: Thread | None = None
@@ -63,8 +65,12 @@ class ConsoleProgress:
         match event:
             case RoundPlanned():
                 self._planned += event.rows
+                self._awaited = ""
             case BatchWritten():
                 self._written += event.batch.rows
+                self._awaited = ""
+            case StoreAwaited():
+                self._awaited = sentence(event)
             case Heartbeat():
                 self._egresses = tuple(event.egresses)
             case RequestFailed():
@@ -114,6 +120,8 @@ class ConsoleProgress:
             parts.append(_egress_lines(self._egresses))
         if self._failures:
             parts.append(Text(f"  failed: {causes(self._failures)}", style="yellow"))
+        if self._awaited:
+            parts.append(Text(f"  {self._awaited}", style="yellow"))
         parts += [Text(f"  {line}", style="yellow") for line in self._unknown[:3]]
         if len(self._unknown) > 3:
             parts.append(Text(f"  and {len(self._unknown) - 3:,} more unknown symbols", style="yellow"))

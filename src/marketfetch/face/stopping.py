@@ -2,66 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from signal import SIGINT, SIGTERM, Signals
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from traceback import extract_tb
 
 import anyio
 import attrs
 
 from marketfetch.errors import MarketfetchError
 from marketfetch.face.pipeline import Pipeline
+from marketfetch.face.signals import Signals
 from marketfetch.values.report import Report
 
-__all__ = ["Outcome", "run_until_stopped"]
-
-_GRACE = 3.0
-"""Seconds that a cancelled run has to end in order: a store may be amidst a transaction."""
+__all__ = ["Outcome", "run_until_stopped", "trouble_with"]
 
 
 @attrs.frozen
 class Outcome:
-    """How a run ended: its report, and what ended it early, if anything did."""
+    """How a run ended: its report, what ended it early, if anything did, and the error if it is a defect."""
 
     report: Report
     trouble: str = ""
+    defect: Exception | None = None
 
 
-async def run_until_stopped(pipeline: Pipeline, give_up: Callable[[Outcome], None]) -> Outcome:
-    """Run a pipeline; SIGINT and SIGTERM cancel it, and everything committed by then stays.
+async def run_until_stopped(
+    pipeline: Pipeline, signals: Signals, give_up: Callable[[Outcome], object]
+) -> Outcome:
+    """Run a pipeline; a signal cancels it, and everything committed by then stays.
 
-    Should a cancelled run not end within three seconds, because a store does not answer, `give_up` is
-    called on the event loop: it has to end the process. Raises the MarketfetchError of a run that
-    failed before anything was sent.
+    Should a cancelled run not end, because a store does not answer, `give_up` is called on another thread
+    before the process is ended. Raises the MarketfetchError of a run that failed before anything was sent.
     """
-    outcome: Outcome | MarketfetchError | None = None
-    work = anyio.CancelScope()
-    received: list[Signals] = []
 
     def stopped() -> Outcome:
-        return Outcome(pipeline.report(), f"stopped by {received[0].name}; what was committed stays")
+        return _ended_early(pipeline, f"stopped by {signals.received}; what was committed stays")
 
-    async def watch(signals: AsyncIterator[Signals]) -> None:
-        async for signal in signals:
-            received.append(signal)
-            work.cancel()
-            await anyio.sleep(_GRACE)  # cut short when the run has ended
-            give_up(stopped())
-
-    with anyio.open_signal_receiver(SIGINT, SIGTERM) as signals:
-        async with anyio.create_task_group() as group:
-            group.start_soon(watch, signals)
-            with work:
-                outcome = await _ended(pipeline)
-            group.cancel_scope.cancel()
-    if isinstance(outcome, MarketfetchError):
-        raise outcome
-    return outcome or stopped()
+    loop, work = asyncio.get_running_loop(), anyio.CancelScope()
+    signals.cancel(lambda: loop.call_soon_threadsafe(work.cancel), lambda: give_up(stopped()))
+    with work:
+        return await _ended(pipeline)
+    return stopped()
 
 
-async def _ended(pipeline: Pipeline) -> Outcome | MarketfetchError:
+async def _ended(pipeline: Pipeline) -> Outcome:
     try:
         return Outcome(await pipeline)
     except MarketfetchError as error:
-        # Out of a task group it would come as a member of an exception group.
-        sent = error.report is not None and error.report.requests > 0
-        return Outcome(error.report, str(error)) if sent and error.report else error
+        if error.report is None or not error.report.requests:
+            raise
+        return Outcome(error.report, str(error))
+    except Exception as error:  # noqa: BLE001  # whatever it is, what was done is told
+        return _ended_early(pipeline, trouble_with(error), error)
+
+
+def _ended_early(pipeline: Pipeline, trouble: str, defect: Exception | None = None) -> Outcome:
+    return Outcome(attrs.evolve(pipeline.report(), error=trouble), trouble, defect)
+
+
+def trouble_with(error: Exception) -> str:
+    """Say what is to be said of an error that nobody foresaw: what, and whose it is.
+
+    >>> try:
+    ...     1 / 0
+    ... except ZeroDivisionError as error:
+    ...     print(trouble_with(error))
+    ZeroDivisionError: division by zero (in <module>, <doctest marketfetch...>, line 2); this is a defect:
+    tell its author, with what --verbose shows
+    """
+    *_, last = extract_tb(error.__traceback__)
+    place = f"{last.name}, {Path(last.filename).name}, line {last.lineno}"
+    return (
+        f"{type(error).__name__}: {error} (in {place}); this is a defect: tell its author, "
+        "with what --verbose shows"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from ipaddress import IPv6Address
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -13,15 +14,17 @@ from marketfetch.values.redaction import Secret
 __all__ = ["parse_proxy", "read_proxies"]
 
 _HOST_PORT = r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})"
+# Surrogates stand for bytes of a command line that are no text: no URL can hold them.
+_USER, _PASSWORD = r"[^:\s\ud800-\udfff]+", r"[^\s\ud800-\udfff]*"
 _FORMS = (
     re.compile(rf"{_HOST_PORT}/?"),
-    re.compile(rf"(?P<user>[^:\s]+)(:(?P<password>\S*))?@{_HOST_PORT}/?"),
-    re.compile(rf"{_HOST_PORT}:(?P<user>[^:\s]+):(?P<password>\S*)"),
+    re.compile(rf"(?P<user>{_USER})(:(?P<password>{_PASSWORD}))?@{_HOST_PORT}/?"),
+    re.compile(rf"{_HOST_PORT}:(?P<user>{_USER}):(?P<password>{_PASSWORD})"),
 )
 _SCHEMES = ("http", "https", "socks5", "socks5h")
 
 
-def parse_proxy(text: str, entry: str) -> Secret:
+def parse_proxy(text: str | Secret, entry: str) -> Secret:
     """Turn one address into a proxy URL; `entry` says where it stands, as in "entry 3".
 
     Accepted are `host:port`, `user:password@host:port` and `host:port:user:password`, each with or without
@@ -31,16 +34,22 @@ def parse_proxy(text: str, entry: str) -> Secret:
     >>> parse_proxy("10.0.0.1:3128:anna:hunter2", "entry 1").reveal()
     'http://anna:hunter2@10.0.0.1:3128'
     """
-    text = text.strip()
+    text = Secret.of(text)  # under the same name: debuggers show the values that a raising frame holds
+    proxy = _url(text.reveal().strip())
+    if proxy is None:
+        raise ConfigurationError(
+            f"proxies: {entry} is malformed (its shape is {_shape(text)!r}); a right one looks like "
+            f"http://user:password@203.0.113.7:3128, with one of the schemes {', '.join(_SCHEMES)}"
+        )
+    return proxy
+
+
+def _url(text: str) -> Secret | None:
     scheme, separator, rest = text.partition("://")
     scheme, rest = (scheme.lower(), rest) if separator else ("http", text)
     found = next(filter(None, (form.fullmatch(rest) for form in _FORMS)), None)
-    if scheme not in _SCHEMES or found is None or not 0 < int(found["port"]) < 65536:
-        shape = re.sub(r"[^:/@\[\]]+", "…", text)
-        raise ConfigurationError(
-            f"proxies: {entry} is malformed (its shape is {shape!r}); a right one looks like "
-            f"http://user:password@203.0.113.7:3128, with one of the schemes {', '.join(_SCHEMES)}"
-        )
+    if scheme not in _SCHEMES or found is None or not _exists(found["host"], int(found["port"])):
+        return None
     parts = found.groupdict()
     credential = [
         quote(unquote(part), safe="") for part in (parts.get("user"), parts.get("password")) if part
@@ -49,7 +58,26 @@ def parse_proxy(text: str, entry: str) -> Secret:
     return Secret(f"{scheme}://{':'.join(credential)}{at}{found['host'].lower()}:{int(found['port'])}")
 
 
-def read_proxies(path: Path) -> Iterator[tuple[str, str]]:
+def _exists(host: str, port: int) -> bool:
+    """Tell whether there can be such a place; what stands in brackets has to be an IPv6 address."""
+    if host.startswith("["):
+        try:
+            IPv6Address(host[1:-1])
+        except ValueError:
+            return False
+    return 0 < port < 65536
+
+
+def _shape(text: Secret) -> str:
+    """Return the marks between the words, which are where the mistake is.
+
+    >>> _shape(Secret("anna:hunter2@10.0.0.1"))
+    '…:…@…'
+    """
+    return re.sub(r"[^:/@\[\]]+", "…", text.reveal())
+
+
+def read_proxies(path: Path) -> Iterator[tuple[Secret, str]]:
     """Read a file with one address per line; blank lines and what follows a `#` are left out.
 
     Gives each address with the number of its line. Raises ConfigurationError if the file cannot be read.
@@ -62,4 +90,4 @@ def read_proxies(path: Path) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(lines, start=1):
         address = re.split(r"(?:^|\s)#", line)[0].strip()
         if address:
-            yield address, f"line {number} of {path}"
+            yield Secret(address), f"line {number} of {path}"

@@ -14,6 +14,7 @@ from marketfetch.errors import ConfigurationError, ProxyError
 from marketfetch.proxies.leases import Member, RotatingLease
 from marketfetch.proxies.parsing import parse_proxy, read_proxies
 from marketfetch.values.http import Egress, LimitPool, Request
+from marketfetch.values.redaction import Secret
 from marketfetch.values.report import EgressReport
 from marketfetch.values.spans import utc
 from marketfetch.values.times import steady_clock
@@ -42,13 +43,14 @@ class RotatingProxies:
 
     def __init__(
         self,
-        proxies: Iterable[str],
+        proxies: Iterable[str | Secret],
         *,
         direct: bool = True,
         names: Sequence[str] | None = None,
         patience: float = 3600.0,
         now: Callable[[], int] | None = None,
     ) -> None:
+        proxies = [Secret.of(text) for text in proxies]  # debuggers show the values of frames that raise
         numbered = enumerate(proxies, start=1)
         secrets = list(dict.fromkeys(parse_proxy(text, f"entry {number}") for number, text in numbered))
         if names is None:
@@ -72,7 +74,7 @@ class RotatingProxies:
 
         Raises ConfigurationError if the file cannot be read or a line is malformed, naming the line.
         """
-        addresses = [parse_proxy(text, place).reveal() for text, place in read_proxies(Path(path))]
+        addresses = [parse_proxy(text, place) for text, place in read_proxies(Path(path))]
         return cls(addresses, direct=direct, patience=patience)
 
     @asynccontextmanager

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from marketfetch.errors import ConfigurationError
+from marketfetch.values.redaction import redact
 
 __all__ = ["file_path", "place", "require"]
 
@@ -24,8 +25,9 @@ def place(text: str) -> str:
     if not path:
         raise ConfigurationError(f"to: {text!r} names no place; write {scheme}:PATH")
     if path.startswith("//"):
+        meant = "PATH" if "@" in path else path.lstrip("/")  # else it may be an address, credentials and all
         raise ConfigurationError(
-            f"to: {text!r} is not a path; write {scheme}:{path.lstrip('/')}, or one slash for the root"
+            f"to: {redact(text)!r} is not a path; write {scheme}:{meant}, or one slash for the root"
         )
     return path
 

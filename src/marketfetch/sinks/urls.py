@@ -7,13 +7,14 @@ from typing import Any
 
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.protocols import Sink
+from marketfetch.values.redaction import Secret
 
 __all__ = ["sink_from"]
 
 _GROUP = "marketfetch.sinks"
 
 
-def sink_from(text: str) -> Sink:
+def sink_from(text: str | Secret) -> Sink:
     """Make the sink that a text names by its scheme; nothing is opened.
 
     A scheme is the name of an entry point in the group `marketfetch.sinks`, which leads to a class with
@@ -23,8 +24,9 @@ def sink_from(text: str) -> Sink:
     >>> sink_from("sqlite:market.db")
     SQLiteSink('market.db')
     """
-    scheme, colon, _ = text.partition(":")
-    if not colon:
+    text = Secret.of(text)  # under the same name: debuggers show the values that a raising frame holds
+    scheme = _scheme(text)
+    if not scheme:
         raise ConfigurationError("to: name a kind of store and its place, such as duckdb:market.duckdb")
     if scheme == "postgres":  # libpq takes both spellings
         scheme = "postgresql"
@@ -32,5 +34,11 @@ def sink_from(text: str) -> Sink:
     if not found:
         raise unknown("to", scheme, entry_points(group=_GROUP).names)
     kind: Any = found[0].load()
-    sink: Sink = kind.from_url(text)
+    sink: Sink = kind.from_url(text.reveal())
     return sink
+
+
+def _scheme(text: Secret) -> str:
+    """Return what stands before the first colon, if it can be a name: else it may be of a credential."""
+    scheme, colon, _ = text.reveal().partition(":")
+    return scheme if colon and scheme.replace("-", "").isalnum() else ""

@@ -1,41 +1,87 @@
-"""Keeping secrets out of everything that is shown."""
+"""Keeping secrets out of everything that is shown.
+
+Where it is not certain what of a text is a credential, too much is cut out rather than too little.
+"""
 
 from __future__ import annotations
 
 import re
+from typing import NoReturn, Self
 from urllib.parse import SplitResult, urlsplit
-
-import attrs
 
 __all__ = ["Secret", "redact"]
 
-_CREDENTIALS = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^\s/@]*@")
-_PASSWORD = re.compile(
-    r"(?P<key>password|passwd|pwd|api_?key|secret|token)(?P<eq>\s*[=:]\s*)('[^']*'|\S+)", re.IGNORECASE
+_HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
+_NAME = r"passw\w*|passphrase|pwd|api[_-]?key|secret\w*|token"
+_QUOTED = r"'(?:\\.|''|[^'\\])*'?|\"(?:\\.|[^\"\\])*\"?"
+
+_CUTS = (
+    # A password is often written as it is, with @ and / in it: the last @ of the word ends it. A URL that was
+    # taken for a path has lost a slash.
+    (re.compile(r"(?P<slashes>://?)\S{0,1000}@"), r"\g<slashes>***@"),
+    # Or with spaces in it: the last @ of the line, but not beyond another URL.
+    (re.compile(r"(?P<slashes>://?)(?!/?\*\*\*@)(?:(?!://).){0,1000}@"), r"\g<slashes>***@"),
+    # Proxies are written without a scheme, too: host:port:user:password, user:password@host:port.
+    (re.compile(rf"(?<![^\s'\"(\[,=/])(?P<host>{_HOST}:\d{{1,5}}):[^\s:]+:\S+"), r"\g<host>:***"),
+    (re.compile(r"(?<![^\s'\"(\[,=])[^\s:@/'\"(\[,=]+:(?!//?\*\*\*@)\S*@"), "***@"),
+    (
+        re.compile(
+            rf"(?<![^\s'\"(\[,=])[^\s:@/'\"(\[,=]+:(?=\S)[^\n@'\"]{{0,200}}(?<!\*\*\*)@(?={_HOST}:\d)"
+        ),
+        "***@",
+    ),
+    (re.compile(rf"(?<![^\s'\"(\[,=])[^\s:@/'\"(\[,=]+@(?={_HOST}:\d)"), "***@"),
+    (
+        re.compile(r"(?P<name>\b(?:proxy-)?authorization\b['\"]?\s*[:=])[^\n]*", re.IGNORECASE),
+        r"\g<name> ***",
+    ),
+    (re.compile(r"(?P<name>\b(?:basic|bearer)\s+)[A-Za-z0-9+/=_.~-]{6,}", re.IGNORECASE), r"\g<name>***"),
+    (
+        re.compile(rf"(?P<name>(?:{_NAME})['\"]?)(?P<is>\s*[=:]\s*)(?:{_QUOTED}|\S+)", re.IGNORECASE),
+        r"\g<name>\g<is>***",
+    ),
+)
+
+_ADDRESS = re.compile(
+    rf"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)(?P<user>\S*@)?(?P<place>{_HOST}(?::\d+)?)(?=[/?#]|$)(?!\S*@)"
 )
 
 
 def redact(text: str) -> str:
-    """Cut credentials out of URLs and connection strings.
+    """Cut credentials out of URLs, connection strings, headers and settings.
 
     >>> redact("cannot reach http://user:hunter2@10.0.0.1:3128/")
     'cannot reach http://***@10.0.0.1:3128/'
+    >>> redact("host=db.example password=hunter2")
+    'host=db.example password=***'
     """
-    text = _CREDENTIALS.sub(r"\g<scheme>***@", text)
-    return _PASSWORD.sub(r"\g<key>\g<eq>***", text)
+    for pattern, rest in _CUTS:
+        text = pattern.sub(rest, text)
+    return text
 
 
-@attrs.frozen(repr=False, order=False)
 class Secret:
     """Text that may hold credentials: `reveal()` is the only way to read it.
 
-    It shows itself redacted, and it refuses to be pickled.
+    It shows where it leads, if that is plain to see, and no more. It is not pickled, and neither is what
+    holds it: TypeError says so. A copy of it is itself.
 
     >>> Secret("http://user:hunter2@10.0.0.1:3128")
     Secret('http://***@10.0.0.1:3128')
+    >>> Secret("hunter2")
+    Secret('***')
     """
 
-    _text: str
+    # Not an attrs class: attrs.asdict would look inside.
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    @classmethod
+    def of(cls, text: str | Self) -> Self:
+        """Return a secret as it is, and wrap text."""
+        return text if isinstance(text, cls) else cls(str(text))
 
     def reveal(self) -> str:
         """Return the text with its credentials; call it only where it is handed to the wire."""
@@ -45,11 +91,26 @@ class Secret:
         """Parse the text as a URL."""
         return urlsplit(self._text)
 
+    def __eq__(self, other: object) -> bool:
+        return self._text == other._text if isinstance(other, Secret) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._text))
+
     def __str__(self) -> str:
-        return redact(self._text)
+        found = _ADDRESS.match(self._text)
+        if found is None:
+            return "***"
+        return f"{found['scheme']}{'***@' if found['user'] else ''}{found['place']}"
 
     def __repr__(self) -> str:
-        return f"Secret({redact(self._text)!r})"
+        return f"Secret({str(self)!r})"
 
-    def __reduce__(self) -> str:
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not pickled; pass the configuration anew in the other process")

@@ -1,0 +1,227 @@
+"""Credentials in faulty runs: everything that is said is searched for every form of them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import random
+import string
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import quote, quote_plus
+
+import attrs
+
+from chaos.objects import objects_are_silent
+from chaos.promises import Outcome, Scale, Trial
+from marketfetch.testing import GeneratedMarket, LocalProxy, SimulatedExchange, SimulatorOptions
+from marketfetch.values.redaction import redact
+
+__all__ = ["any_text_is_redacted", "commands_are_silent", "confidential"]
+
+PASSWORDS = (
+    "zebra-1",
+    "zebra1/zebra2@zebra3",
+    "zebra1@zebra2:zebra3#zebra4?zebra5=zebra6&zebra7",
+    "zebra1 zebra2",
+    "zebra1%zebra2%zebra3",
+    "zebra1'zebra2\"zebra3\\zebra4",
+    "žebra-zebra-斑马",
+    "12/zebra",
+    "zebra://zebra@zebra",
+)
+"""Every piece of them has the one word in it that nothing else has."""
+_PIECE = "zebra"
+_USER = "okapi"
+
+
+def confidential(scale: Scale) -> Iterator[Outcome]:
+    """Try to get a credential shown."""
+    yield commands_are_silent(scale)
+    yield objects_are_silent(scale, PASSWORDS, _PIECE)
+    yield any_text_is_redacted(scale)
+
+
+def commands_are_silent(scale: Scale) -> Outcome:
+    """Run command lines that go wrong in every way, as loudly as can be, and search what they say."""
+    trial = Trial("a faulty command shows no credential, in no form", "commands")
+    chance = scale.chance("commands")
+    with (
+        SimulatedExchange(GeneratedMarket(["BTCUSDT"]), SimulatorOptions(limits=None)) as exchange,
+        LocalProxy(credentials=("somebody", "else")) as proxy,
+        TemporaryDirectory(prefix="marketfetch-said-") as folder,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        calls = [
+            call
+            for number, password in enumerate(PASSWORDS)
+            for call in _calls(password, proxy.address[1], Path(folder) / str(number))
+        ]
+        chosen = chance.sample(calls, min(len(calls), scale.choose(10, 30, len(calls))))
+        for call, said in zip(
+            chosen, pool.map(lambda call: call.run(exchange.base_url), chosen), strict=True
+        ):
+            with trial.attempt(f"{call}, seed {scale.seed}"):
+                for form in _forms(call.password):
+                    at = said.find(form)
+                    assert at < 0, f"{form!r} in …{said[max(0, at - 200) : at + 60]}…"
+                assert "Traceback" not in said, said
+    return trial.outcome()
+
+
+def _forms(password: str) -> set[str]:
+    """Return everything that would give a password away."""
+    pairs = (f"{_USER}:{password}", f"{quote(_USER)}:{quote(password, safe='')}", password)
+    coded = {base64.b64encode(pair.encode()).decode().rstrip("=") for pair in pairs}
+    return {
+        password,
+        quote(password, safe=""),
+        quote_plus(password),
+        json.dumps(password)[1:-1],
+        *coded,
+        _PIECE,
+    }
+
+
+@attrs.frozen
+class _Call:
+    """A command line with a credential in it, where it belongs or where it does not."""
+
+    password: str
+    words: Sequence[str]
+    environment: dict[str, str] = attrs.field(factory=dict)
+
+    def run(self, base_url: str) -> str:
+        """Run it, and return all that it says on either stream."""
+        usual = ["backfill", "--exchange", "binance-usdm", "--symbol", "BTCUSDT", "--start", "2026-06-01"]
+        usual += [
+            "--end",
+            "2026-06-01T01:00Z",
+            "--verbose",
+            "--json",
+            "--to",
+            "memory:",
+            "--base-url",
+            base_url,
+        ]
+        words = self.words if self.words[0] in {"coverage", "first"} else [*usual, *self.words]
+        words = words[1:] if words[0] == "first" else words
+        run = subprocess.Popen(
+            [sys.executable, "-X", "dev", "-m", "marketfetch", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONASYNCIODEBUG": "1", **self.environment},
+        )
+        try:
+            # A run whose every proxy is dead asks on for a while: what it says by then is enough.
+            out, _ = run.communicate(timeout=3)
+        except subprocess.TimeoutExpired:
+            run.terminate()
+            out, _ = run.communicate(timeout=20)
+        return out.decode(errors="replace")
+
+
+def _calls(password: str, port: int, folder: Path) -> Iterator[_Call]:
+    coded, address = quote(password, safe=""), f"127.0.0.1:{port}"
+    folder.mkdir()
+    for pw in dict.fromkeys([password, coded]):
+        who = f"{_USER}:{pw}"
+        urls = [
+            f"http://{who}@{address}",
+            f"socks5h://{who}@{address}",
+            f"{address}:{who}",
+            f"{who}@{address}",
+        ]
+        urls += [
+            f"https://{who}@{address}",
+            f"http://{who}@127.0.0.1:1",
+            f"http://{who}@no.such.host.invalid:80",
+        ]
+        for url in [*urls, f"http://{who}@nowhere", f"ftp://{who}@{address}", f"http://{who}@h:99999", pw]:
+            yield _Call(password, ["--proxy", url, "--no-direct"])
+        dsns = [f"postgresql://{who}@127.0.0.1:1/db", f"postgresql://{who}@no.such.host.invalid/db"]
+        dsns += [f"postgres://{_USER}@127.0.0.1:1/db?password={pw}", f"postgresql://{who}@h:port/db"]
+        dsns += [f"postgresql:host=127.0.0.1 port=1 password={pw}", f"postgresql:///password={pw}"]
+        for dsn in [*dsns, *(f"{kind}://{who}@h/db" for kind in ("sqlite", "duckdb", "parquet", "oracle"))]:
+            yield _Call(password, ["--to", dsn])
+            yield _Call(password, ["coverage", "--to", dsn])
+        lines = folder / f"{len(pw)}.txt"
+        lines.write_text(f"{address}:{who}\n{who}\nhttp://{who}@{address}\n")
+        yield _Call(password, ["--proxies-from", str(lines), "--no-direct"])
+        for url in (f"http://{who}@{address}", f"{who}@{address}"):
+            for option in [
+                "symbol",
+                "exchange",
+                "dataset",
+                "interval",
+                "start",
+                "end",
+                "base-url",
+                "quote",
+                "concurrency",
+                "heartbeat",
+                "certificate",
+                "symbols-from",
+                "proxies-from",
+                "to",
+            ]:
+                yield _Call(password, [f"--{option}={url}"])
+            yield _Call(password, ["--composite", f"MT={url},BTCUSDT"])
+            yield _Call(password, ["first", "--proxy", url, "backfill"])
+            yield _Call(password, ["first", url])
+        for words in (
+            [f"--passwrd={pw}"],
+            ["--passwrd", pw],
+            ["--proxy-password", pw],
+            [f"--api-key={pw}"],
+            [pw],
+            ["--to=memory:", pw],
+        ):
+            yield _Call(password, words)
+        yield _Call(password, ["--to", "postgresql://127.0.0.1:1/db"], {"PGPASSWORD": pw, "PGUSER": _USER})
+        proxy = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), f"http://{who}@{address}")
+        yield _Call(password, ["--symbol=NOTHING"], proxy)
+
+
+def any_text_is_redacted(scale: Scale) -> Outcome:
+    """Write any user and password as people write them, in any text, and redact it."""
+    trial = Trial("any password that stands where passwords stand is cut out", "texts")
+    chance = scale.chance("texts")
+    for number in range(scale.choose(3_000, 100_000, 2_000_000)):
+        password, text = _text(chance)
+        with trial.attempt(f"number {number}, seed {scale.seed}"):
+            assert password not in redact(text), f"{text!r} became {redact(text)!r}"
+    return trial.outcome()
+
+
+_LETTERS = string.digits + string.ascii_letters + string.punctuation + "äßпароль斑马"
+_TEMPLATES = (
+    "cannot reach http://{user}:{password}@proxy.example:3128: refused",
+    "socks5h://{user}:{password}@[2001:db8::1]:1080",
+    "dsn postgresql://{user}:{password}@db.example:5432/market?sslmode=require is wrong",
+    "--proxy {user}:{password}@10.0.0.1:3128",
+    "--proxy 10.0.0.1:3128:{user}:{password}",
+    "could not connect: host=db.example user={user} password='{password}' dbname=market",
+    'config {{"password": "{password}", "user": "{user}"}}',
+    "X-MBX-APIKEY: {password}",
+    "Proxy-Authorization: Basic {password}",
+)
+
+
+def _text(chance: random.Random) -> tuple[str, str]:
+    """Make a password, and a text that has it once, and as its writer would have to write it."""
+    while True:
+        template = chance.choice(_TEMPLATES)
+        user, password = ("".join(chance.choices(_LETTERS, k=chance.randint(4, 16))) for _ in "up")
+        user = user.translate(str.maketrans("", "", ":@/'\"\\[]()=,#?")) or "anna"
+        if "'{password}'" in template or '"{password}"' in template:
+            password = password.replace("\\", "").replace("'", "").replace('"', "")
+        rest = template.format(user=user, password="")
+        if len(password) >= 4 and password not in rest:
+            return password, template.format(user=user, password=password)

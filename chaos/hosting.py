@@ -1,0 +1,228 @@
+"""A service that cancels what it began, at any moment and in every way, and goes on on the same loop."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, aclosing
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+
+from chaos.contents import Oracle, check_contents
+from chaos.promises import Outcome, Scale, Trial
+from chaos.stores import KINDS, Place, place_for
+from marketfetch.engine.query import Query, Settings
+from marketfetch.exchanges.binance_usdm import BinanceUsdm
+from marketfetch.face.pipeline import Pipeline
+from marketfetch.fetchers.curl import CurlFetcher
+from marketfetch.proxies.rotating import RotatingProxies
+from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
+from marketfetch.values.series import Composite
+from tests.support import postgres
+from tests.support.worlds import span_of
+
+__all__ = ["cancelled_in_a_host"]
+
+_SYMBOLS = ("BTCUSDT", "ETHUSDT")
+_MT = Composite("MT", _SYMBOLS)
+_START, _END = "2026-06-01", "2026-06-05"
+_BAR = 5.0
+_PATIENCE = 20.0
+"""Seconds after which a cancelled run is taken for one that never ends."""
+_ANYIO = "AnyIO worker thread"
+_WORKERS = 8
+"""So many idle threads anyio may keep for the next call; it ends them with the loop."""
+
+
+def cancelled_in_a_host(scale: Scale, server: postgres.Server | None = None) -> Outcome:
+    """Cancel runs on one loop, again and again, and look at the loop after each."""
+    trial = Trial("cancelled inside a host's loop: nothing is left", "cancellations", "all, 5 s")
+    market = GeneratedMarket(_SYMBOLS)
+    with (
+        SimulatedExchange(market, SimulatorOptions(limits=None, latency=0.005)) as exchange,
+        ExitStack() as stack,
+    ):
+        places = [stack.enter_context(place_for(kind, server)) for kind in KINDS]
+        oracle = Oracle(market, span_of(_START, _END), [_MT])
+        host = _Host(exchange, places, oracle, scale.chance("host"))
+        asyncio.run(host.serve(trial, scale))
+    return trial.outcome()
+
+
+@attrs.define
+class _Host:
+    """The service: a loop with other things to do."""
+
+    exchange: SimulatedExchange
+    places: list[Place]
+    oracle: Oracle
+    chance: random.Random
+    ticks: int = 0
+    complaints: list[dict[str, Any]] = attrs.field(factory=list)
+
+    async def serve(self, trial: Trial, scale: Scale) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: self.complaints.append(context))
+        ticker = asyncio.create_task(self._tick())
+        urls = [place.fresh() for place in self.places]
+        for url in urls:  # what is loaded and opened once for all stays
+            await self._pipeline(url, "2026-06-01T01:00Z").run()
+        clean = _Traces.now()
+        for number in range(scale.choose(24, 150, 3000)):
+            at = number % len(urls)
+            if self.chance.random() < 0.2:
+                urls[at] = self.places[at].fresh()
+            way = self.chance.choice(_WAYS)
+            name = f"{self.places[at].kind}, {way.__name__}, number {number}, seed {scale.seed}"
+            with trial.attempt(name):
+                await self._cancel(urls[at], way, clean)
+            if asyncio.all_tasks() != clean.tasks:
+                return  # what still runs would be found by every attempt to come
+        for url in urls:
+            with trial.attempt(f"{url.partition(':')[0]}, the run after all of them, seed {scale.seed}"):
+                assert (await self._pipeline(url).run()).complete
+                held = await asyncio.to_thread(check_contents, url, self.oracle)
+                assert {series.symbol for series in held} == {*_SYMBOLS, "MT"}
+                assert not any(each.coverage.missing(self.oracle.span) for each in held.values())
+        ticker.cancel()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(0.001)
+            self.ticks += 1
+
+    def _pipeline(self, url: str, end: str = _END) -> Pipeline:
+        query = Query(symbols=_SYMBOLS, interval="1m", start=_START, end=end, composites=[_MT])
+        return Pipeline(
+            BinanceUsdm(self.exchange.base_url),
+            query,
+            url,
+            proxies=RotatingProxies(()),
+            fetcher=CurlFetcher(certificate=self.exchange.certificate),
+            settings=Settings(concurrency=6, batch_rows=500),
+        )
+
+    async def _cancel(self, url: str, way: Way, clean: _Traces) -> None:
+        ticks, began = self.ticks, time.monotonic()
+        cancelled = asyncio.create_task(way(self._pipeline(url), self.chance.uniform(0.0, 0.25)))
+        await asyncio.wait([cancelled], timeout=_PATIENCE)
+        assert cancelled.done(), f"not at its end after {_PATIENCE:.0f} s"
+        cancelled.result()
+        seconds = time.monotonic() - began
+        assert seconds < _BAR, f"it took {seconds:.1f} s to end"
+        assert self.ticks > ticks, "the loop stood still"
+        left = _Traces.now()
+        assert left.tasks == clean.tasks, f"tasks left: {left.tasks - clean.tasks}"
+        await self._settle(clean)
+        assert not self.complaints, self.complaints
+        if self.chance.random() < 0.25:
+            await asyncio.to_thread(check_contents, url, self.oracle)
+
+    async def _settle(self, clean: _Traces) -> None:
+        """Wait a little for the other ends of connections, which are in this process, too."""
+        give_up = time.monotonic() + 5
+        while True:
+            left = _Traces.now()
+            open_connections = len(self.exchange._server._connections)
+            if (
+                left.threads <= clean.threads
+                and left.descriptors <= clean.descriptors
+                and not open_connections
+            ):
+                break
+            assert time.monotonic() < give_up, (
+                f"{open_connections} connections, {left.shown()} instead of {clean.shown()}"
+            )
+            await asyncio.sleep(0.01)
+        assert left.workers <= _WORKERS, f"{left.workers} idle threads of anyio"
+
+
+@attrs.frozen
+class _Traces:
+    """What a run could leave in the process it ran in; the threads of `to_thread` are the host's own."""
+
+    tasks: frozenset[asyncio.Task[Any]]
+    threads: frozenset[str]
+    workers: int
+    descriptors: int
+
+    def shown(self) -> str:
+        return f"{sorted(self.threads)} and {self.descriptors} descriptors"
+
+    @classmethod
+    def now(cls) -> _Traces:
+        names = [thread.name for thread in threading.enumerate()]
+        return cls(
+            tasks=frozenset(asyncio.all_tasks()),
+            threads=frozenset(name for name in names if name != _ANYIO and not name.startswith("asyncio_")),
+            workers=names.count(_ANYIO),
+            descriptors=sum(1 for _ in Path("/proc/self/fd").iterdir()),
+        )
+
+
+Way = Callable[[Pipeline, float], Any]
+
+
+async def a_task(pipeline: Pipeline, seconds: float) -> None:
+    """As asyncio cancels: the task that awaits."""
+    task = asyncio.create_task(pipeline.run())
+    await asyncio.sleep(seconds)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled() or task.result().complete
+
+
+async def a_task_twice(pipeline: Pipeline, seconds: float) -> None:
+    """By somebody who is impatient."""
+    task = asyncio.create_task(pipeline.run())
+    await asyncio.sleep(seconds)
+    while not task.done():
+        task.cancel()
+        await asyncio.sleep(0.002)
+    assert task.cancelled() or task.result().complete
+
+
+async def a_scope(pipeline: Pipeline, seconds: float) -> None:
+    """As anyio cancels."""
+    with anyio.move_on_after(seconds):
+        await pipeline
+
+
+async def a_timeout(pipeline: Pipeline, seconds: float) -> None:
+    """As asyncio sets a time limit."""
+    try:
+        async with asyncio.timeout(seconds):
+            await pipeline
+    except TimeoutError:
+        pass
+
+
+async def a_reader(pipeline: Pipeline, seconds: float) -> None:
+    """Who reads batches, and is cancelled while it reads."""
+
+    async def read() -> None:
+        async with aclosing(aiter(pipeline)) as batches:
+            async for _ in batches:
+                await asyncio.sleep(0)
+
+    task = asyncio.create_task(read())
+    await asyncio.sleep(seconds)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled() or task.exception() is None
+
+
+async def a_break(pipeline: Pipeline, seconds: float) -> None:
+    """Who reads batches, and has enough of them."""
+    async with aclosing(aiter(pipeline)) as batches:
+        async for _ in batches:
+            break
+
+
+_WAYS: tuple[Way, ...] = (a_task, a_task_twice, a_scope, a_timeout, a_reader, a_break)
