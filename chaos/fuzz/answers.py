@@ -1,0 +1,127 @@
+"""What else comes from strangers: status and headers, refusals, addresses of proxies, ledgers of folders."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import attrs
+
+from marketfetch.arithmetic.decoding import expecting
+from marketfetch.arithmetic.retry import http_date, retry_after
+from marketfetch.errors import Banned, ConfigurationError, FetchError, RateLimitExceeded, SinkError
+from marketfetch.exchange import Exchange
+from marketfetch.fetchers.answers import parse_headers
+from marketfetch.proxies.parsing import parse_proxy
+from marketfetch.sinks.parquet import _entry
+from marketfetch.values.http import Response
+from marketfetch.values.redaction import redact
+
+__all__ = ["check", "readers"]
+
+_NOW = 1_780_272_000_000
+_LONGEST_MESSAGE = 1_000
+_CREDENTIALS = re.compile(r"[a-z]://[^\s/@:]*:[^\s/@]+@")
+
+
+def readers() -> Mapping[str, tuple[str, Callable[[bytes], str]]]:
+    """Return the targets that belong to no exchange, each with the name of its corpus."""
+    return {
+        "headers": ("answers", _headers),
+        "retry-after": ("dates", _retry_after),
+        "proxy addresses": ("proxies", _proxy),
+        "redaction": ("proxies", _redaction),
+        "ledger of a folder": ("ledger", _ledger),
+    }
+
+
+def check(exchange: Exchange, raw: bytes) -> str:
+    """Judge a whole answer as it is on the wire: it is good, or one FetchError says what it means."""
+    head, _, body = raw.partition(b"\r\n\r\n")
+    status, headers = parse_headers([*head.splitlines(keepends=True), b"\r\n"])
+    if status == 0:
+        return "refused"  # the fetcher raises TransportError, and nothing is left to judge
+    try:
+        with expecting("an answer"):
+            exchange.check(Response(status, headers, body, sent_at=_NOW - 100, received_at=_NOW))
+    except FetchError as error:
+        _sound_refusal(error)
+        return "refused"
+    assert status < 300, f"status {status} was taken for a good answer"
+    return "read"
+
+
+def _sound_refusal(error: FetchError) -> None:
+    """Assert that a refusal says something, but not all, and that a wait can be waited for."""
+    assert 0 < len(str(error)) <= _LONGEST_MESSAGE, f"a message of {len(str(error))} characters"
+    if isinstance(error, RateLimitExceeded) and error.retry_after is not None:
+        assert 0 <= error.retry_after < math.inf
+    if isinstance(error, Banned):
+        assert error.until is None or type(error.until) is int
+
+
+def _headers(raw: bytes) -> str:
+    lines = raw.splitlines(keepends=True)
+    status, headers = parse_headers(lines)
+    assert type(status) is int
+    assert 0 <= status <= 999
+    assert all(name == name.lower() for name in headers)
+    return "read" if status else "refused"
+
+
+def _retry_after(raw: bytes) -> str:
+    """Read `Retry-After`, and after a line break `Date`, as header fields are: Latin-1."""
+    text, _, date = raw.decode("latin-1").partition("\n")
+    wait = retry_after({"retry-after": text, "date": date}, now=_NOW)
+    assert wait is None or 0 <= wait < math.inf
+    moment = http_date(text)
+    assert moment is None or type(moment) is int
+    return "refused" if wait is None else "read"
+
+
+def _proxy(raw: bytes) -> str:
+    """Read an address as it comes from the command line, where bytes that are no text become surrogates."""
+    try:
+        secret = parse_proxy(raw.decode("utf-8", "surrogateescape"), "entry 1")
+    except ConfigurationError:
+        return "refused"
+    parts = secret.split()
+    assert parts.scheme in {"http", "https", "socks5", "socks5h"}
+    assert parts.hostname
+    assert parts.port
+    assert parse_proxy(secret.reveal(), "entry 1").reveal() == secret.reveal(), "what was made is not read"
+    if parts.password:
+        assert f":{parts.password}@" not in str(secret), "the password is shown"
+    return "read"
+
+
+def _redaction(raw: bytes) -> str:
+    # No message is longer, see `check`; patterns that have to be sure take their time.
+    text = redact(raw[:_LONGEST_MESSAGE].decode("utf-8", "surrogateescape"))
+    assert not _CREDENTIALS.search(text), f"credentials are shown: {text!r}"
+    return "read"
+
+
+@attrs.frozen
+class _File:
+    """A ledger file that is in memory: a disk would be what is tried, not the reader."""
+
+    content: bytes = attrs.field(repr=False)
+
+    def read_bytes(self) -> bytes:
+        return self.content
+
+
+def _ledger(raw: bytes) -> str:
+    try:
+        names, coverage = _entry(cast("Any", _File(raw)))
+    except SinkError:
+        return "refused"
+    assert len(names) == 4
+    assert all(type(name) is str for name in names)
+    for spans in (coverage.covered, coverage.empty):
+        for span in spans:
+            assert type(span.start) is type(span.end) is int
+    return "read"

@@ -1,0 +1,36 @@
+"""Inputs too large for a corpus and for a fuzzer: made when they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+__all__ = ["big"]
+
+_MB = 1_000_000
+
+
+def big(seed: bytes) -> Iterator[tuple[str, bytes]]:
+    """Give large inputs, each with its name: some of any kind, some grown out of a good one."""
+    yield "a megabyte of [", b"[" * _MB
+    yield "nested 100,000 deep", b"[" * 100_000 + b"]" * 100_000
+    yield "objects nested 100,000 deep", b'{"data":' * 100_000 + b"[]" + b"}" * 100_000
+    yield "nested as deep as is just allowed", b"[" * 1020 + b"]" * 1020
+    yield "a megabyte of digits", b"9" * _MB
+    yield "a megabyte of text", b'"' + b"a" * _MB + b'"'
+    yield "a megabyte of zero bytes", b"\x00" * _MB
+    yield "a megabyte of spaces", b" " * _MB
+    yield "a megabyte of line breaks", b"\r\n" * (_MB // 2)
+    yield "a megabyte of colons", b":" * _MB
+    yield "a megabyte of word characters with dots", b"a.b-" * (_MB // 4)
+    for piece in (b"9" * 5_000, b"0." + b"3" * 100_000, b"1" * 100_000, b"1e" + b"9" * 10_000):
+        for place in _places(seed):
+            yield f"{len(piece):,} digits {piece[:3]!r}… at {place}", seed[:place] + piece + seed[place:]
+    for place in _places(seed):
+        yield f"a megabyte of letters at {place}", seed[:place] + b"x" * _MB + seed[place:]
+        yield f"depth at {place}", seed[:place] + b"[" * 2_000 + b"]" * 2_000 + seed[place:]
+        yield f"repeated from {place}", seed[:place] + seed[place:] * 2_000
+
+
+def _places(seed: bytes) -> Iterator[int]:
+    """A few places spread over an input."""
+    yield from range(0, len(seed) + 1, max(1, len(seed) // 7))

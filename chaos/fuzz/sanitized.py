@@ -1,0 +1,63 @@
+"""The compiled decoder of rows, built once more with sanitizers and driven by `harness.c`."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+
+from marketfetch.arithmetic import native
+
+__all__ = ["SOURCE", "Tried", "build", "drive"]
+
+SOURCE = native.LIBRARY.with_suffix(".c")
+
+_SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+_COMMON = ("-g", "-O1", "-fno-omit-frame-pointer")
+
+
+@attrs.frozen
+class Tried:
+    """How many inputs were tried, how many were pages, and how many places of the code they led to."""
+
+    inputs: int
+    pages: int
+    places: int
+
+
+def build(folder: Path, source: Path = SOURCE) -> Path | str:
+    """Compile decoder and harness with sanitizers; return the program, or why there can be none."""
+    command = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if command is None:
+        return "no C compiler"
+    harness = Path(__file__).with_name("harness.c")
+    rows, program = folder / "rows.o", folder / "harness"
+    # Only the decoder reports where it has been: not the harness, which would report itself.
+    watched: list[str | Path] = [
+        command,
+        *_COMMON,
+        *_SANITIZERS,
+        "-fsanitize-coverage=trace-pc",
+        "-c",
+        source,
+        "-o",
+        rows,
+    ]
+    linked: list[str | Path] = [command, *_COMMON, *_SANITIZERS, harness, rows, "-lm", "-o", program]
+    for step in (watched, linked):
+        done = subprocess.run(step, capture_output=True, text=True, timeout=120, check=False)
+        if done.returncode:
+            return f"no sanitizers: {' '.join(done.stderr.split())[:200]}"
+    return program
+
+
+def drive(program: Path, inputs: int, seed: int, seeds: Sequence[Path]) -> Tried | str:
+    """Try so many inputs; return what was tried, or the sanitizers' report of the first fault."""
+    command: list[str | Path] = [program, str(inputs), str(seed), *seeds]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False)
+    if done.returncode:
+        return f"exit code {done.returncode}, seed {seed}: {done.stderr[:3000]}"
+    return Tried(*map(int, done.stdout.split()))

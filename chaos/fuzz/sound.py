@@ -1,0 +1,59 @@
+"""What a decoder promises about an input that it did not refuse, said without the library's own checks."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from marketfetch.arithmetic.decoding import Decoded
+from marketfetch.values.pages import Page
+from marketfetch.values.series import Instrument, Slice
+
+__all__ = ["sound_instrument", "sound_moment", "sound_page"]
+
+_SIGNED = {"premium_index", "funding_rate"}
+_YEAR_10000 = 253_402_300_800_000
+"""The first moment that no calendar here can write, UTC milliseconds."""
+
+
+def sound_page(page: Page, decoded: Decoded, part: Slice) -> None:
+    """Assert everything that a page promises: only rows that may be stored, and every other one counted."""
+    columns, kind, interval = page.columns, part.series.dataset, part.series.interval
+    assert columns.times.dtype == np.int64
+    assert columns.values.dtype == np.float64
+    assert columns.values.shape == (len(kind.columns), len(columns.times))
+    before = part.span.start - 1
+    for time, row in zip(columns.times.tolist(), columns.values.T.tolist(), strict=True):
+        assert before < time < part.span.end, f"{time} is unsorted, repeated or outside of {part.span}"
+        assert interval.floor(time) == time, f"{time} is off the grid of {interval}"
+        for column, value in zip(kind.columns, row, strict=True):
+            assert not math.isinf(value), f"{column.name} is infinite"
+            assert column.optional or not math.isnan(value), f"{column.name} is NULL"
+            assert not value < 0 or kind.name in _SIGNED, f"{column.name} is negative"
+        if kind.names[:4] == ("open", "high", "low", "close"):
+            opened, high, low, close = row[:4]
+            assert low <= min(opened, close) <= max(opened, close) <= high, f"no candle: {row[:4]}"
+        before = time
+    rows, rejected = len(decoded.columns) + decoded.undecodable, sum(page.rejected.values())
+    assert len(columns) + rejected == rows, f"{len(columns)} kept, {rejected} rejected, {rows} decoded"
+    assert all(count > 0 for count in page.rejected.values())
+    assert page.received >= rows
+    assert page.stray == ("outside the window" in page.rejected)
+    assert not page.spoiled & interval.cover(columns.times), "a moment is both present and spoiled"
+
+
+def sound_moment(moment: int) -> None:
+    """Assert that a clock's time is one: an integer that calendars can write."""
+    assert type(moment) is int
+    assert 0 <= moment < _YEAR_10000, f"{moment} is no time of this era"
+
+
+def sound_instrument(instrument: Instrument) -> None:
+    """Assert that an entry of a listing names something, and that its times are times."""
+    assert type(instrument.symbol) is str
+    assert instrument.symbol
+    assert all(type(text) is str for text in (instrument.base, instrument.quote, instrument.unified))
+    assert type(instrument.active) is bool
+    for moment in (instrument.listed_at, instrument.delisted_at):
+        assert moment is None or type(moment) is int

@@ -1,0 +1,125 @@
+"""Everything that reads what strangers send, each as one function of bytes.
+
+A target gives "read" or "refused", and raises where an input made it do anything else. It calls what it
+tries as the engine calls it: through `expecting`, which makes a DecodeError of an answer's surprises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import attrs
+
+from chaos.fuzz import answers, differing
+from chaos.fuzz.sound import sound_instrument, sound_moment, sound_page
+from marketfetch.arithmetic.decoding import expecting
+from marketfetch.arithmetic.quality import inspect
+from marketfetch.engine.survey import read_time
+from marketfetch.errors import DecodeError
+from marketfetch.exchange import Endpoint, Exchange
+from marketfetch.exchanges.binance_spot import BinanceSpot
+from marketfetch.exchanges.binance_usdm import BinanceUsdm
+from marketfetch.exchanges.okx import Okx
+from marketfetch.values.intervals import Interval
+from marketfetch.values.series import Series, Slice
+from marketfetch.values.spans import Span
+
+__all__ = ["CORPUS", "Target", "targets"]
+
+CORPUS = Path(__file__).with_name("corpus")
+"""What every run begins with: good inputs, and each that once broke a promise, named by what is odd in it."""
+
+START = 1_780_272_000_000
+"""A Monday that begins a month, 2026-06-01T00:00Z: on the grid of every interval."""
+_ROWS = 10
+
+
+@attrs.frozen
+class Target:
+    """One reader of foreign bytes, and the folder of the corpus that holds good and bad inputs for it."""
+
+    name: str
+    corpus: str
+    read: Callable[[bytes], str]
+
+    def seeds(self) -> list[bytes]:
+        """Return the inputs that the corpus has for it, always in the same order."""
+        return [file.read_bytes() for file in sorted(CORPUS.joinpath(self.corpus).iterdir())]
+
+
+def targets() -> dict[str, Target]:
+    """Return all targets by name."""
+    found = [*_of_exchange(BinanceUsdm(), "binance"), *_of_exchange(BinanceSpot(), "binance")]
+    found += [*_of_exchange(Okx(), "okx")]
+    found += [Target(f"rows: {name}", f"rows-{name}", read) for name, read in differing.layouts().items()]
+    found += [Target(name, corpus, read) for name, (corpus, read) in answers.readers().items()]
+    return {target.name: target for target in found}
+
+
+def _of_exchange(exchange: Exchange, family: str) -> Iterator[Target]:
+    for kind in exchange.endpoints:
+        endpoint = exchange.endpoint(kind.dataset)
+        for series in _series(exchange, endpoint):
+            interval = "" if series.interval.is_event else f" {series.interval}"
+            name = f"{exchange.name} {kind.dataset}{interval}"
+            yield Target(name, f"{family}-{_shape(endpoint)}", partial(_page, endpoint, _part(series)))
+    yield Target(f"{exchange.name} time", f"{family}-time", partial(_time, exchange))
+    yield Target(f"{exchange.name} listing", f"{family}-listing", partial(_listing, exchange))
+    yield Target(f"{exchange.name} check", "answers", partial(answers.check, exchange))
+
+
+def _series(exchange: Exchange, endpoint: Endpoint) -> Iterator[Series]:
+    """One series of minutes; of candles one of months, too, whose grid is of another kind."""
+    symbol = "BTC-USDT-SWAP" if exchange.name == "okx" else "BTCUSDT"
+    names = list(endpoint.intervals) or ["event"]
+    chosen = ["1m", "1M"] if endpoint.dataset == "ohlcv" else ["1m" if "1m" in names else names[0]]
+    for name in chosen:
+        yield Series(exchange.name, endpoint.kind, symbol, Interval.parse(name))
+
+
+def _shape(endpoint: Endpoint) -> str:
+    """Name the form of an endpoint's answers: the four kinds of klines have one, and so have the ratios."""
+    kind = endpoint.dataset
+    if kind in {"ohlcv", "premium_index", "mark_price", "index_price"}:
+        return "klines"
+    return "funding" if kind == "funding_rate" else "statistics"
+
+
+def _part(series: Series) -> Slice:
+    day = 24 * 3_600_000
+    end = START + 100 * day if series.interval.is_event else series.interval.shift(START, _ROWS)
+    return Slice(series, Span(START, end), rows=_ROWS)
+
+
+def _page(endpoint: Endpoint, part: Slice, body: bytes) -> str:
+    try:
+        with expecting("a page"):
+            decoded = endpoint.decode(body, part)
+            page = inspect(decoded, part)
+    except DecodeError:
+        return "refused"
+    sound_page(page, decoded, part)
+    return "read"
+
+
+def _time(exchange: Exchange, body: bytes) -> str:
+    try:
+        with expecting("the time"):
+            moment = read_time(exchange, body)
+    except DecodeError:
+        return "refused"
+    sound_moment(moment)
+    return "read"
+
+
+def _listing(exchange: Exchange, body: bytes) -> str:
+    try:
+        with expecting("a listing"):
+            found = tuple(exchange.decode_listing(body))
+    except DecodeError:
+        return "refused"
+    for instrument in found:
+        sound_instrument(instrument)
+    return "read"

@@ -1,0 +1,162 @@
+"""Whatever a stranger sends is read soundly or refused with the documented error; nothing else happens."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import attrs
+
+from chaos.fuzz import sanitized
+from chaos.fuzz.big import big
+from chaos.fuzz.mutating import mutations
+from chaos.fuzz.targets import CORPUS, Target, targets
+from chaos.promises import Outcome, Scale, Trial
+
+__all__ = ["corpus", "fuzzing", "guided", "large", "memory", "mutated"]
+
+_INPUTS = 10_000_000
+_LONGEST = 600
+_COVERAGE = re.compile(r"\bcov: (\d+)")
+
+
+def fuzzing(scale: Scale) -> Iterator[Outcome]:
+    """Try every reader of foreign bytes: what failed once, what is large, and millions of odd inputs."""
+    yield corpus(scale)
+    yield large(scale)
+    has_atheris = importlib.util.find_spec("atheris") is not None
+    if scale.name == "quick" or not has_atheris:
+        yield mutated(scale)
+    else:
+        yield guided(scale)
+    yield memory(scale)
+
+
+def corpus(scale: Scale) -> Outcome:
+    """Try every input of the corpus on every target: what one reads, others have to refuse."""
+    trial = Trial("each kept input, given to each decoder, is read soundly or refused", unit="inputs")
+    inputs = [(str(file.relative_to(CORPUS)), file.read_bytes()) for file in sorted(CORPUS.glob("*/*"))]
+    with warnings.catch_warnings(action="error"):
+        for target in targets().values():
+            for name, text in inputs:
+                with trial.attempt(f"{target.name}: {name}"):
+                    target.read(text)
+    return trial.outcome()
+
+
+def large(scale: Scale) -> Outcome:
+    """Try a megabyte of this and that, numbers of 100,000 digits, and what is nested 100,000 deep."""
+    trial = Trial("a large or deep input is read soundly or refused", unit="inputs")
+    with warnings.catch_warnings(action="error"):
+        for target in targets().values():
+            for name, text in big(max(target.seeds(), key=len)):
+                with trial.attempt(f"{target.name}: {name}"):
+                    target.read(text)
+    return trial.outcome()
+
+
+def mutated(scale: Scale) -> Outcome:
+    """Try changed inputs of the corpus, blindly: it can be done everywhere, the same for the same seed."""
+    each = scale.choose(2_000, _INPUTS // len(targets()) + 1)
+    trial = Trial("a changed input is read soundly or refused", unit="inputs", bar="all")
+    with warnings.catch_warnings(action="error"):
+        for target in targets().values():
+            chance = scale.chance(target.name)
+            for text in islice(mutations(target.seeds(), chance, _LONGEST), each):
+                with trial.attempt(f"{target.name}: {text!r}"):
+                    target.read(text)
+    return trial.outcome()
+
+
+@attrs.frozen
+class _Fuzzed:
+    """What a process of `chaos.fuzz.guided` did with one target."""
+
+    target: str
+    counts: Counter[str]
+    edges: int
+    seconds: float
+    failure: str | None
+
+    def __str__(self) -> str:
+        return (
+            f"    {self.target:<34} {self.counts.total():>9,} inputs, {self.counts['read']:>9,} read,"
+            f" {self.counts['refused']:>9,} refused, {self.edges:>4} edges, {self.seconds:4.0f} s"
+        )
+
+
+def guided(scale: Scale) -> Outcome:
+    """Let atheris look for inputs that lead to new places, each target in a process of its own."""
+    known = targets()
+    each = scale.choose(5_000, _INPUTS // len(known) + 1, 20 * _INPUTS // len(known))
+    with ThreadPoolExecutor(min(len(known), os.cpu_count() or 1)) as pool:
+        results = []
+        for fuzzed in pool.map(partial(_guide, runs=each, seed=scale.seed), known.values()):
+            print(fuzzed, flush=True)
+            results.append(fuzzed)
+    tried = sum(fuzzed.counts.total() for fuzzed in results)
+    failures = [f"{fuzzed.target}: {fuzzed.failure}" for fuzzed in results if fuzzed.failure]
+    bar = min(each * len(known), _INPUTS)
+    if tried < bar and not failures:
+        failures.append(f"only {tried:,} inputs were tried in the time there was")
+    return Outcome(
+        f"an input of a coverage-guided fuzzer is read soundly or refused, {len(known)} decoders",
+        f"{tried:,} inputs",
+        f"{tried - len(failures):,}",
+        f"{bar:,}",
+        tuple(failures),
+    )
+
+
+def _guide(target: Target, runs: int, seed: int) -> _Fuzzed:
+    began = time.monotonic()
+    # One decoder among dozens: at a hundredth of its usual speed it is ended, and the count says so.
+    bound = 30 + runs // 200
+    with tempfile.TemporaryDirectory(prefix="marketfetch-fuzz-") as name:
+        folder = Path(name)
+        (folder / "seeds").mkdir()
+        for number, text in enumerate(target.seeds()):
+            (folder / "seeds" / f"{number}").write_bytes(text)
+        command = [sys.executable, "-m", "chaos.fuzz.guided", target.name, str(runs)]
+        command += [str(seed + 1), str(bound), name]  # to libFuzzer the seed 0 means any
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=2 * bound, check=False
+        )
+        counts = folder / "counts.json"
+        seen = Counter[str](json.loads(counts.read_text("utf-8")) if counts.exists() else {})
+        found = [f"{file.name[:8]} {file.read_bytes()!r}" for file in folder.glob("*-*") if file.is_file()]
+    failure = None
+    if done.returncode or found:
+        place = CORPUS / target.corpus
+        failure = f"{' '.join(found)}; mend it, and keep the input in {place}\n{done.stderr[-3000:]}"
+    edges = max(map(int, _COVERAGE.findall(done.stderr)), default=0)
+    return _Fuzzed(target.name, seen, edges, time.monotonic() - began, failure)
+
+
+def memory(scale: Scale) -> Outcome:
+    """Try the compiled decoder under the compiler's sanitizers, on blocks of exactly the right size."""
+    inputs = scale.choose(200_000, 10_000_000, 1_000_000_000)
+    promise = "the compiled decoder touches no memory that is not its own"
+    with tempfile.TemporaryDirectory(prefix="marketfetch-fuzz-") as name:
+        program = sanitized.build(Path(name))
+        if isinstance(program, str):
+            return Outcome(promise, "nothing", program, "where they are")
+        files = [*CORPUS.glob("rows-*/*"), *CORPUS.glob("binance-klines/*")]
+        done = sanitized.drive(program, inputs, scale.seed + 1, sorted(files))
+    if isinstance(done, str):
+        return Outcome(promise, f"{inputs:,} inputs", "not all", "all", (done,))
+    failures = () if done.pages and done.places else (f"no page was among them: {done}",)
+    return Outcome(promise, f"{done.inputs:,} inputs", f"{done.inputs:,}", "all", failures)
