@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pytest
 
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
+from marketfetch.sinks import duckdb as ours
+from marketfetch.sinks import duckfile
 from marketfetch.sinks.duckdb import DuckDBSink
 from marketfetch.sinks.mapping import TableMapping
 from marketfetch.values.datasets import Dataset
@@ -39,7 +43,10 @@ def test_the_view_has_timestamps_and_the_table_no_index(store: DuckDBSink) -> No
         assert ("marketfetch_ohlcv",) not in connection.execute(keys).fetchall()
 
 
-def test_a_file_that_another_process_holds_is_unavailable(store: DuckDBSink) -> None:
+def test_a_file_that_another_process_holds_is_unavailable(
+    store: DuckDBSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duckfile, "PATIENCE", 0.1)
     script = (
         "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
     )
@@ -49,7 +56,7 @@ def test_a_file_that_another_process_holds_is_unavailable(store: DuckDBSink) -> 
     ) as other:  # fmt: skip
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(SinkUnavailable, match=r"one process at a time: end the other one"):
+        with pytest.raises(SinkUnavailable, match=r"one process at a time .*: end the other one"):
             store.prepare([OHLCV])
         other.communicate("")
     store.prepare([OHLCV])
@@ -73,6 +80,64 @@ def test_two_stores_of_one_process_write_side_by_side(store: DuckDBSink) -> None
     with duckdb.connect(store.path) as connection:
         counted = "SELECT symbol, count(*), count(DISTINCT open_time) FROM ohlcv GROUP BY ALL ORDER BY ALL"
         assert connection.execute(counted).fetchall() == [("BTCUSDT", 105, 105), ("ETHUSDT", 105, 105)]
+
+
+def test_where_memory_is_scarce_every_row_is_there_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A commit that finds no memory is undone, but what DuckDB then holds of the table is not right any more.
+    monkeypatch.setattr(ours, "_LEAN", "6.0 MiB")
+    store = DuckDBSink(tmp_path / "scarce.duckdb")
+    store.prepare([OHLCV])
+    numbers = np.random.default_rng(0)
+    wanted: set[int] = set()
+    with store.writer() as take:
+        for first in (0, 15_000, 30_000, 60_000, 75_000, 90_000):
+            rows = range(first, first + 25_000)
+            wanted.update(rows)
+            columns = {name: numbers.random(len(rows)) for name in ("open", "high", "low", "close", "volume")}
+            take(batch(candles(), rows, **columns))
+    with duckdb.connect(store.path) as connection:
+        counted = connection.execute("SELECT count(*), count(DISTINCT open_time) FROM ohlcv").fetchone()
+    assert counted == (len(wanted), len(wanted))
+
+
+def test_a_file_in_whose_making_duckdb_was_killed_is_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "torn.duckdb"
+
+    def killed(place: Path) -> None:
+        place.write_bytes(b"torn")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(duckdb, "connect", killed)
+        with pytest.raises(KeyboardInterrupt):
+            DuckDBSink(path).prepare([OHLCV])
+    assert not path.exists()
+    DuckDBSink(path).prepare([OHLCV])
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_had_put_aside_is_removed(store: DuckDBSink) -> None:
+    aside = store.path.with_name(f"{store.path.name}.tmp")
+    aside.mkdir()
+    (aside / "duckdb_temp_0_0_storage_DEFAULT-0.tmp").touch()
+    (aside / f"duckdb_temp_{os.getpid()}_0_owner").touch()
+    store.prepare([OHLCV])
+    assert [file.name for file in aside.iterdir()] == [f"duckdb_temp_{os.getpid()}_0_owner"]
+
+
+def test_others_have_the_file_between_two_batches(store: DuckDBSink) -> None:
+    with store.writer() as take:
+        take(batch(candles(), [0], open=1))
+        script = "import marketfetch, sys; print(len(marketfetch.DuckDBSink(sys.argv[1]).ledger()))"
+        command = [sys.executable, "-c", script, str(store.path)]
+        said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        assert said.stdout == "1\n", said.stderr
+        take(batch(candles(), [1], open=1))
+    assert len(store.read(candles(), EVER)) == 2
 
 
 @pytest.mark.parametrize("time", ["TIMESTAMP", "TIMESTAMPTZ", "BIGINT"])

@@ -245,7 +245,12 @@ def test_files_that_are_not_ours_are_named(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"x": [1]}), rows)
     with pytest.raises(SinkError, match=r"2020-01\.parquet is not a file .*open_time"):
         write(store, batch(candles(), [1], open=1))
-    for rubbish in (b"{}", b"[]", b"\xff", b'{"series": 1, "covered": [[2, 1]], "empty": []}'):
+    for rubbish in (
+        *(b"{}", b"[]", b"\xff", b"[" * 100_000, b'{"series": 1, "covered": [[2, 1]], "empty": []}'),
+        b'{"series": ["okx", [], "A", "1m"], "covered": [], "empty": []}',
+        b'{"series": ["okx", "ohlcv", "A", "1m"], "covered": [["a", "b"]], "empty": []}',
+        b'{"series": ["okx", "ohlcv", "A", "1m"], "covered": [[1.5, 2.5]], "empty": []}',
+    ):
         page.write_bytes(rubbish)
         with pytest.raises(SinkError, match=r"_coverage\.json is damaged; remove it"):
             store.ledger()

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from time import monotonic
 
 import anyio
 import attrs
-from anyio import from_thread, to_thread
 
 from marketfetch.arithmetic.planning import Gap, Means, Portions
 from marketfetch.engine.account import Books
@@ -25,9 +25,11 @@ from marketfetch.engine.beginnings import Beginnings
 from marketfetch.engine.deriving import Derivation, derive
 from marketfetch.engine.filling import Filling
 from marketfetch.engine.lanes import Done, Lanes, open_lanes
+from marketfetch.engine.patience import Patience
 from marketfetch.engine.query import BATCH_ROWS, Everything, Query, Settings
 from marketfetch.engine.survey import Enrolment, Roll, ServerTime, ask_listing, ask_time
 from marketfetch.engine.symbols import Listing
+from marketfetch.engine.threads import call_back, on_thread
 from marketfetch.engine.wanting import aim, find_gaps
 from marketfetch.errors import (
     ConfigurationError,
@@ -83,6 +85,7 @@ class Run:
         self._time = ServerTime()
         self._span: Span | None = None
         self._allowance = Allowance()
+        self._patience = Patience(job.settings.retries, job.emit)
         self._started = monotonic()
 
     async def execute(self) -> Report:
@@ -113,7 +116,7 @@ class Run:
     async def _everything(self) -> None:
         job = self._job
         job.check()
-        await to_thread.run_sync(job.sink.prepare, job.query.datasets)
+        await self._patience.wait_for(partial(job.sink.prepare, job.query.datasets))
         if not await self._all_held():
             await self._fill()
         await self._derive()
@@ -129,13 +132,13 @@ class Run:
 
     async def _enrol(self, listing: Listing) -> None:
         job = self._job
-        enrolment = Enrolment(job.query, job.exchange, job.sink, self._books, job.emit)
+        enrolment = Enrolment(job.query, job.exchange, job.sink, self._books, self._patience, job.emit)
         self._roll = await enrolment.enrol(listing)
 
     def _aim(self) -> None:
         """Set what is wanted, by the server's time."""
         now = self._now()
-        span = self._job.query.span(now)
+        span = self._job.query.span(self._job.settings.clock())
         if self._span is not None:
             # "20d" ago was 20 days before the run began; only a wanted "now" moves on.
             end = span.end if self._job.query.end == "now" else self._span.end
@@ -167,8 +170,8 @@ class Run:
         async with job.fetcher.session():
             asker = Asker(job.exchange, job.fetcher, job.pool, job.settings, self._books, job.emit)
             self._time = await ask_time(asker)
-            await self._enrol(await ask_listing(asker))
-            async with open_lanes(job.sink, job.settings.retries, self._durable) as lanes:
+            await self._enrol(await ask_listing(asker, job.query))
+            async with open_lanes(job.sink, self._patience, self._durable) as lanes:
                 try:
                     with _single_failure():
                         await self._rounds(asker, lanes)
@@ -204,10 +207,9 @@ class Run:
             account.failed = f"not known of every member ({', '.join(member.symbol for member in members)})"
 
         def done(batch: Batch) -> None:
-            from_thread.check_cancelled()
-            from_thread.run(self._durable, batch)
+            call_back(self._durable, batch)
 
-        await to_thread.run_sync(derive, store, derivations, self._job.settings, done)
+        await on_thread(partial(derive, store, derivations, self._job.settings, self._patience, done))
 
     async def _durable(self, batch: Batch) -> None:
         self._books.accounts[batch.series].written(batch)

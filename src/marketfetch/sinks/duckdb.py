@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import attrs
 import numpy as np
 
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
+from marketfetch.protocols import Writer
+from marketfetch.sinks.duckfile import held_elsewhere, is_wanted, open_file
 from marketfetch.sinks.embedded import EmbeddedStore
 from marketfetch.sinks.places import require
 from marketfetch.sinks.tables import Table, quoted
+from marketfetch.sinks.turns import Turns
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
@@ -27,6 +34,14 @@ _LEAN = "16.0 MiB"
 
 In the words in which DuckDB itself tells the limit.
 """
+
+# DuckDB has one kind of error for many causes: a commit that finds no room is a conflict by its kind.
+_FULL = ("No space left on device", "File too large", "Disk quota exceeded")
+_DAMAGED = ("not a valid DuckDB database file", "Could not read enough bytes", "Corrupt database file")
+
+# As DuckDB itself has one database for each file that a process has open, there is one connection to write.
+_TURNS: WeakValueDictionary[str, Turns[duckdb.DuckDBPyConnection]] = WeakValueDictionary()
+_FINDING = Lock()
 
 _HERE = "table_catalog = current_database() AND table_schema = ? AND table_name = ?"
 
@@ -51,10 +66,11 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
     `open_time` is a TIMESTAMP in UTC (fetching TIMESTAMPTZ into Python would need pytz). With `table`, rows
     go into a table of yours. Either way NULL never overwrites a value and identical rows are left untouched.
 
-    One process holds the file at a time; within it, any number of connections work side by side. They share
-    `memory_limit`, which DuckDB would fill with what it wrote last: writing makes do with less where it can.
-    Our tables have no index, which would have to be in memory whole: a batch first looks whether the file has
-    rows of its times.
+    One process has the file open at a time: several take turns, a batch or some at a time, and nobody has it
+    while there is nothing to write. Within a process any number of stores on one file work side by side. They
+    share `memory_limit`, which DuckDB would fill with what it wrote last: writing makes do with less where it
+    can. Our tables have no index, which would have to be in memory whole: a batch first looks whether the
+    file has rows of its times.
 
     Nothing is opened before it is used. Raises ConfigurationError if duckdb is not installed.
 
@@ -76,40 +92,66 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
     def _time_type(self) -> str:
         return "TIMESTAMP"
 
-    def _write(self, connection: duckdb.DuckDBPyConnection, batch: Batch) -> None:
-        import duckdb
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        """Open a writer; see Sink.
 
-        with suppress(duckdb.Error):  # somebody else is at work just now, and needs it
-            # Not each time: setting it gives back to the system what the batch needs again.
-            if connection.execute("SELECT current_setting('memory_limit')").fetchone() != (_LEAN,):
-                connection.execute("SET memory_limit = ?", [_LEAN])
-        try:
-            super()._write(connection, batch)
-        except _OutOfMemory:
-            self._write_amply(connection, batch)
+        After a SinkUnavailable the same batch may be written again. Between two batches others may have the
+        file.
+        """
+        with closing(self._turns()) as turns:
 
-    def _write_amply(self, connection: duckdb.DuckDBPyConnection, batch: Batch) -> None:
-        for attempt in range(5):  # another writer of this process may cut the memory back meanwhile
-            try:
-                with self._translated():
-                    connection.execute("SET memory_limit = ?", [self.memory_limit])
-                return super()._write(connection, batch)
-            except _OutOfMemory:
-                if attempt == 4:
-                    raise
-        return None
+            def write(batch: Batch) -> None:
+                try:
+                    with turns.use() as connection:
+                        _economise(connection)
+                        self._write(connection, batch)
+                except _OutOfMemory:
+                    with turns.use() as connection:  # a new one, which may use all that it is allowed
+                        self._write(connection, batch)
+
+            with turns.use():
+                pass  # a file that cannot be used is noticed before anything is fetched
+            yield write
+
+    @contextmanager
+    def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with closing(self._turns()) as turns, turns.use() as connection:
+            yield connection
+
+    def _turns(self) -> Turns[duckdb.DuckDBPyConnection]:
+        """Return what all who write to this file share while any of them does.
+
+        Where memory is scarce, DuckDB may keep rows of a commit that failed for lack of it, and the more
+        write at once the scarcer it is. A connection that has failed is therefore closed.
+        """
+        name = os.path.realpath(self.path)
+        with _FINDING:
+            turns = _TURNS.get(name)
+            if turns is None:
+                turns = _TURNS[name] = Turns(self._connected, partial(is_wanted, self.path))
+            return turns
 
     @contextmanager
     def _connected(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        import duckdb
-
         with self._translated():
-            connection = duckdb.connect(self.path)
+            connection = self._opened()
         with closing(connection):
             with self._translated():
                 # Not in connect(): a file that this process has open already takes no other configuration.
                 connection.execute("SET memory_limit = ?", [self.memory_limit])
             yield connection
+
+    def _opened(self) -> duckdb.DuckDBPyConnection:
+        try:
+            return open_file(self.path)
+        except BlockingIOError as error:
+            raise SinkUnavailable(
+                f"{self.path}: others wait for it, too: wait, or run again later"
+            ) from error
+        except OSError as error:
+            said = f"{self.path}: {error.strerror or error}"
+            raise SinkError(f"{said}; make its folder writable, or name another file") from error
 
     @contextmanager
     def _transaction(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
@@ -143,6 +185,10 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         match error:
             case duckdb.Error() if isinstance(error, duckdb.OutOfMemoryException) or _starved(said):
                 return _OutOfMemory(f"{said}; raise memory_limit= from {self.memory_limit}")
+            case duckdb.Error() if any(phrase in said for phrase in _FULL):
+                return SinkError(f"{said}; make room on the disk, then run again")
+            case duckdb.Error() if any(phrase in said for phrase in _DAMAGED):
+                return SinkError(f"{said}; restore it from a copy, or name another file")
             case duckdb.TransactionException():
                 return SinkUnavailable(f"{said}; another connection wrote the same series: write again")
             case duckdb.ConstraintException() if "Duplicate key" in said:
@@ -150,8 +196,10 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
                 return SinkUnavailable(f"{said}; write again, or give your table the key of the mapping")
             case duckdb.CatalogException() if "pandas_scan" in said:  # every connect() puts it there anew
                 return SinkUnavailable(f"{said}; another connection was just being opened: write again")
-            case duckdb.IOException() if "lock on file" in said:
-                return SinkUnavailable(f"{said}; a file belongs to one process at a time: end the other one")
+            case duckdb.IOException() if held_elsewhere(error):
+                return SinkUnavailable(
+                    f"{said}; one process at a time has the file: end the other one, or wait"
+                )
             case duckdb.IOException():
                 return SinkError(f"{said}; make the file and its folder writable, or name another file")
             case duckdb.CatalogException():
@@ -228,6 +276,15 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         return table.restored(
             series.dataset, np.column_stack([np.ma.filled(line, np.nan) for line in found.values()])
         )
+
+
+def _economise(connection: duckdb.DuckDBPyConnection) -> None:
+    import duckdb
+
+    with suppress(duckdb.Error):  # somebody else is at work just now, and needs it
+        # Not each time: setting it gives back to the system what the batch needs again.
+        if connection.execute("SELECT current_setting('memory_limit')").fetchone() != (_LEAN,):
+            connection.execute("SET memory_limit = ?", [_LEAN])
 
 
 def _starved(said: str) -> bool:

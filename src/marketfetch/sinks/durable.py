@@ -7,9 +7,15 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 from typing import BinaryIO
 
-__all__ = ["alone_in", "make_folder", "replace_file"]
+__all__ = ["PATIENCE", "alone_in", "is_taken", "make_folder", "move_in", "replace_file"]
+
+PATIENCE = 2.0
+"""Seconds to wait in one go for another process: a run that is stopped has to end soon, and may ask again."""
+
+_POLL = 0.005
 
 
 def replace_file(file: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -18,11 +24,21 @@ def replace_file(file: Path, write: Callable[[BinaryIO], object]) -> None:
     A crash leaves the old file or the new one. What it may leave aside has a fixed name, so that the next
     writing takes its place.
     """
+
+    def make(aside: Path) -> None:
+        with aside.open("wb") as handle:
+            write(handle)
+            handle.flush()
+            os.fsync(handle.fileno())
+
+    move_in(file, make)
+
+
+def move_in(file: Path, make: Callable[[Path], object]) -> None:
+    """Have a file made aside, whole and durable, and put it in its place; raises OSError."""
     aside = file.with_name(f".{file.name}.aside")
-    with aside.open("wb") as handle:
-        write(handle)
-        handle.flush()
-        os.fsync(handle.fileno())
+    aside.unlink(missing_ok=True)
+    make(aside)
     aside.replace(file)
     _settle(file.parent)
 
@@ -37,17 +53,39 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Make a folder, wait until nobody else is in it through here, and keep others out; raises OSError.
+    """Make a folder, wait until nobody else is in it through here, and keep others out.
 
-    The lock is on the folder itself: nothing is left behind, and a process that dies lets go of it.
+    The lock is on the folder itself: nothing is left behind, and a process that dies lets go of it. Raises
+    OSError, and BlockingIOError where somebody stays in for seconds.
     """
     make_folder(folder)
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        give_up = monotonic() + PATIENCE
+        while not _locked(handle, last=monotonic() > give_up):
+            sleep(_POLL)
         yield
     finally:
         os.close(handle)
+
+
+def is_taken(folder: Path) -> bool:
+    """Tell whether somebody is in a folder through `alone_in`; raises OSError."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        return not _locked(handle, last=False)
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int, *, last: bool) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if last:
+            raise
+        return False
+    return True
 
 
 def _settle(folder: Path) -> None:

@@ -58,7 +58,7 @@ class EmbeddedStore(ABC, Generic[_C]):
             raise ConfigurationError(
                 f"{self.path}: there is no folder {self.path.parent}; create it, or name another file"
             )
-        with self._connected() as connection, self._transaction(connection):
+        with self._writing() as connection, self._transaction(connection):
             self._ledger.prepare(connection)
             for dataset in datasets:
                 if self.table is None:
@@ -115,6 +115,10 @@ class EmbeddedStore(ABC, Generic[_C]):
     @abstractmethod
     def _connected(self) -> AbstractContextManager[_C]:
         """Open the file and close it again; raises SinkError."""
+
+    def _writing(self) -> AbstractContextManager[_C]:
+        """Open the file to change something; raises SinkError."""
+        return self._connected()
 
     @abstractmethod
     def _transaction(self, connection: _C) -> AbstractContextManager[None]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import TypeVar, cast
 from urllib.parse import quote
 
 import attrs
@@ -34,9 +35,12 @@ _LEDGER = "_coverage.json"
 
 _VERDICTS = ("covered", "empty")
 
+_T = TypeVar("_T")
+
 _Names = tuple[str, str, str, str]
 """Exchange, dataset, symbol and interval of a series."""
 
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _PASSING = frozenset({errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT})
 
 
@@ -166,13 +170,13 @@ def _translated(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         said = f"{error.filename or path}: {error.strerror or error}"
+        if isinstance(error, BlockingIOError):
+            raise SinkUnavailable(
+                f"{path}: another process is at work in it for long; end it, or wait"
+            ) from error
         if error.errno in _PASSING:
             raise SinkUnavailable(f"{said}; run again when the disk is back") from error
-        remedy = (
-            "make room on the disk"
-            if error.errno == errno.ENOSPC
-            else "make the folder and its files writable"
-        )
+        remedy = "make room on the disk" if error.errno in _FULL else "make the folder and its files writable"
         raise SinkError(f"{said}; {remedy}, or name another folder") from error
 
 
@@ -233,11 +237,20 @@ def _entry(file: Path) -> tuple[_Names, Coverage]:
     try:
         with _translated(file):
             entry = json.loads(file.read_bytes())
-        exchange, dataset, symbol, interval = entry["series"]
-        covered, empty = (SpanSet(tuple(Span(*ends) for ends in entry[name])) for name in _VERDICTS)
-    except (ValueError, LookupError, TypeError) as error:
+        exchange, dataset, symbol, interval = _all(str, entry["series"])
+        covered, empty = (
+            SpanSet(tuple(Span(*_all(int, ends)) for ends in entry[name])) for name in _VERDICTS
+        )
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise SinkError(f"{file} is damaged; remove it, and its series is asked for anew") from error
     return (exchange, dataset, symbol, interval), Coverage(covered, empty)
+
+
+def _all(kind: type[_T], values: Sequence[object]) -> tuple[_T, ...]:
+    """Return values that are of one type, every one; TypeError where another is among them."""
+    if not all(type(value) is kind for value in values):
+        raise TypeError(values)
+    return cast("tuple[_T, ...]", tuple(values))
 
 
 def _remembered(home: Path, series: Series) -> Coverage:

@@ -70,6 +70,9 @@ def read_rows(source: BinaryIO, dataset: Dataset, name: str) -> Columns:
                 for line, column in zip(values, dataset.names, strict=True):
                     if column in table.column_names:
                         line[start:stop] = table.column(column).to_numpy()  # NULL becomes NaN
-    except (pa.ArrowException, LookupError) as error:
-        raise SinkError(f"{name} is not a file that marketfetch wrote ({error}); move it away") from error
+    except (pa.ArrowException, LookupError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's; what Arrow itself raises has no number
+        said = " ".join(str(error).split())
+        raise SinkError(f"{name} is not a file that marketfetch wrote ({said}); move it away") from error
     return Columns(times, values)

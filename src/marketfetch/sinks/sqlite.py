@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
+from marketfetch.sinks.durable import PATIENCE
 from marketfetch.sinks.embedded import EmbeddedStore
 from marketfetch.sinks.tables import Table, quoted
 from marketfetch.values.pages import Columns
@@ -20,9 +21,6 @@ from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
 __all__ = ["SQLiteSink"]
-
-_PATIENCE = 30.0
-"""Seconds to wait for another process to end its transaction; a batch takes a fraction of one."""
 
 _TOGETHER = 30
 """Rows merged by one statement: starting one costs nearly as much as a row."""
@@ -57,7 +55,7 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
         with self._translated():
-            connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
+            connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
         with closing(connection):
             with self._translated():
                 # Readers and a writer do not wait for each other; set once, it stays with the file.
@@ -94,6 +92,8 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
                 return SinkError(f"{said}; restore it from a copy, or name another file")
             case sqlite3.SQLITE_FULL:
                 return SinkError(f"{said}; make room on the disk, then run again")
+            case sqlite3.SQLITE_IOERR:
+                return SinkError(f"{said}; make room on the disk or lift its quota, or see what it fails of")
             case _ if "no such table" in str(error):
                 return SinkError(f"{said}; call prepare() first, it makes what is missing")
             case _:

@@ -1,0 +1,106 @@
+"""What a run asked for, as the exchange saw it, and how much of that a crash may cost."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import attrs
+
+from chaos.contents import Contents
+from marketfetch.protocols import Batching, Sink
+from marketfetch.testing import Seen
+from marketfetch.values.series import Series
+from marketfetch.values.spans import Span, SpanSet
+
+__all__ = ["Bound", "Window", "beside", "durable_before", "lost", "rows_in", "windows"]
+
+_DATASETS = {
+    "/fapi/v1/klines": "ohlcv",
+    "/fapi/v1/premiumIndexKlines": "premium_index",
+    "/fapi/v1/fundingRate": "funding_rate",
+}
+
+_CANDLES, _EVENTS = 1500, 1000
+"""Rows of a page, of each of the two limit pools."""
+
+
+@attrs.frozen
+class Window:
+    """A page that was asked for."""
+
+    series: Series
+    span: Span
+
+    def inside(self, other: Window) -> bool:
+        """Tell whether another page has all of this one."""
+        return self.series == other.series and self.span.intersect(other.span) == self.span
+
+
+def windows(seen: Iterable[Seen], interval: str) -> list[Window]:
+    """Return the pages among requests; asking for where a series begins is none."""
+    return [
+        Window(
+            Series.of("binance-usdm", _DATASETS[one.path], one.params["symbol"], interval),
+            Span(int(one.params["startTime"]), int(one.params["endTime"]) + 1),
+        )
+        for one in seen
+        if one.path in _DATASETS and "endTime" in one.params
+    ]
+
+
+def beside(seen: Iterable[Seen]) -> int:
+    """Count the requests that a start costs beside pages: the clock, the listing, where series begin."""
+    return sum(one.path not in _DATASETS or "endTime" not in one.params for one in seen)
+
+
+def lost(asked: Sequence[Window], durable: Contents) -> list[Window]:
+    """Return the pages of which something is not in the store; what was asked of them once more is no page.
+
+    (The exchange is asked twice before it is believed that it has no row.)
+    """
+    gone = dict.fromkeys(one for one in asked if SpanSet.of(one.span) - _covered(durable, one.series))
+    return [one for one in gone if not any(one != other and one.inside(other) for other in gone)]
+
+
+def durable_before(asked: Iterable[Window], durable: Contents) -> list[Window]:
+    """Return the pages that had something which was in the store already."""
+    return [one for one in asked if SpanSet.of(one.span) & _covered(durable, one.series)]
+
+
+def rows_in(asked: Iterable[Window], durable: Contents) -> int:
+    """Count the rows of grids that were asked for and are not in the store."""
+    spans: Mapping[Series, list[Span]] = defaultdict(list)
+    for one in asked:
+        if not one.series.interval.is_event:
+            spans[one.series].append(one.span)
+    return sum(
+        series.interval.count(span)
+        for series, some in spans.items()
+        for span in SpanSet.of(*some) - _covered(durable, series)
+    )
+
+
+def _covered(durable: Contents, series: Series) -> SpanSet:
+    held = durable.get(series)
+    return SpanSet() if held is None else held.coverage.covered
+
+
+@attrs.frozen
+class Bound:
+    """What may be in flight: asked for, and not yet durable.
+
+    A run holds as many rows as its pages in flight need, or one batch if that is more, and a batch for each
+    writer: whole pages fill that. The last page of a batch may be a short one: one of each batch that is
+    being fetched, waits or is being written.
+    """
+
+    rows: int
+    pages: int
+
+    @classmethod
+    def of(cls, sink: Sink, concurrency: int) -> Bound:
+        """Return the bound of runs that ask for candles and for funding, in pages of the largest size."""
+        assert isinstance(sink, Batching)
+        rows = max(concurrency * (_CANDLES + _EVENTS), sink.batch_rows) + sink.batch_rows * sink.lanes
+        return cls(rows, rows // _CANDLES + concurrency * 2 + sink.lanes * 2)

@@ -1,0 +1,69 @@
+"""The real command line, in a process of its own, against an exchange in ours."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import attrs
+
+from marketfetch.testing import SimulatedExchange
+
+__all__ = ["Command", "backfill"]
+
+_PATIENCE = 60.0
+"""Seconds after which a run is taken for one that hangs."""
+
+
+@attrs.frozen(eq=False)
+class Command:
+    """A command that runs."""
+
+    process: subprocess.Popen[str]
+    started: float = attrs.field(factory=time.monotonic)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it was started."""
+        return time.monotonic() - self.started
+
+    def kill_when(self, moment: Callable[[float], bool]) -> bool:
+        """Send SIGKILL as soon as `moment(elapsed)` holds; returns False if the command has ended before."""
+        while self.process.poll() is None:
+            if moment(self.elapsed):
+                self.process.kill()
+                self.process.communicate()
+                return True
+            if self.elapsed > _PATIENCE:
+                raise AssertionError(f"still running after {_PATIENCE:.0f} s: {self.process.args!r}")
+            time.sleep(0.001)
+        self.finish()
+        return False
+
+    def finish(self) -> str:
+        """Wait until it has done everything, and return what it said; fails if anything is missing."""
+        out, err = self.process.communicate(timeout=_PATIENCE)
+        assert self.process.returncode == 0, f"exit code {self.process.returncode}: {err or out}"
+        return err
+
+
+@contextmanager
+def backfill(exchange: SimulatedExchange, url: str, words: Sequence[str]) -> Iterator[Command]:
+    """Start `marketfetch backfill` into a store; it has ended when the block is left."""
+    command = [sys.executable, "-m", "marketfetch", "backfill", "--base-url", exchange.base_url]
+    process = subprocess.Popen(
+        [*command, "--exchange", "binance-usdm", "--to", url, *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield Command(process)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

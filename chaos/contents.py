@@ -1,0 +1,251 @@
+"""What a store holds, read without any code of ours that reads or writes stores.
+
+A store that was killed is read from a copy: opening it may repair it, and that is for the next run to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import attrs
+import duckdb
+import numpy as np
+import psycopg
+import pyarrow as pa
+from psycopg import sql
+from pyarrow import parquet
+
+from chaos.stores import files_of
+from marketfetch.arithmetic.composite import combine
+from marketfetch.testing import Market
+from marketfetch.values.datasets import datasets
+from marketfetch.values.pages import Columns
+from marketfetch.values.series import Composite, Coverage, Series
+from marketfetch.values.spans import Span, SpanSet
+from tests.support.worlds import truth
+
+__all__ = ["Contents", "Held", "Oracle", "check_contents", "contents", "fingerprint"]
+
+Query = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
+
+
+@attrs.frozen(eq=False)
+class Held:
+    """The rows of a series as they lie in a store, and what its ledger says."""
+
+    rows: Columns
+    coverage: Coverage
+
+
+Contents = Mapping[Series, Held]
+
+
+@attrs.frozen(eq=False)
+class Oracle:
+    """What an exchange has of every series in a span, and what follows from it for composites."""
+
+    market: Market
+    span: Span
+    composites: Sequence[Composite] = ()
+    _rows: dict[Series, Columns] = attrs.field(factory=dict, init=False)
+
+    def rows(self, series: Series) -> Columns:
+        """Return all rows that are true of a series."""
+        if series not in self._rows:
+            self._rows[series] = self._made(series)
+        return self._rows[series]
+
+    def _made(self, series: Series) -> Columns:
+        for composite in self.composites:
+            if composite.symbol == series.symbol:
+                members = [attrs.evolve(series, symbol=symbol) for symbol in composite.members]
+                return combine([self.rows(member) for member in members], series.dataset)
+        return truth(self.market, series, self.span)
+
+
+def contents(url: str) -> Contents:
+    """Return everything in a store; nothing where there is none yet."""
+    kind = url.partition(":")[0]
+    if kind == "parquet":
+        return _of_parquet(url)
+    with {"sqlite": _sqlite, "duckdb": _duckdb, "postgresql": _postgres}[kind](url) as query:
+        return {} if query is None else _of_tables(kind, query)
+
+
+def fingerprint(url: str, *, verdicts_on_events: bool = True) -> str:
+    """Digest every row and the whole ledger, in an order of its own; of Parquet, the bytes of every file.
+
+    Whether a moment between two events counts as empty depends on where pages ended, and may be left out.
+    """
+    digest = hashlib.sha256()
+    for series, held in sorted(contents(url).items(), key=lambda item: str(item[0])):
+        empty = held.coverage.empty if verdicts_on_events or not series.interval.is_event else ""
+        digest.update(f"{series} {held.coverage.covered} {empty}".encode())
+        digest.update(held.rows.times.tobytes())
+        digest.update(np.where(np.isnan(held.rows.values), np.nan, held.rows.values).tobytes())
+    if url.startswith("parquet:"):
+        for name, file in files_of(url).items():
+            if verdicts_on_events or not name.endswith("interval=event/_coverage.json"):
+                digest.update(name.encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def check_contents(url: str, oracle: Oracle) -> Contents:
+    """Fail unless what the ledger claims is there and true, and nothing false is stored; return all of it.
+
+    Where rows and ledger are one transaction, there is no row that the ledger does not know of either.
+    """
+    found = contents(url)
+    for series, held in found.items():
+        times, covered = held.rows.times, held.coverage.covered
+        assert np.all(np.diff(times) > 0), f"{series}: rows are doubled"
+        assert not covered - SpanSet.of(oracle.span), f"{series}: covered, but never asked for"
+        expected = oracle.rows(series)
+        there = _inside(held.rows, covered)
+        claimed = _inside(expected, covered)
+        assert np.array_equal(there.times, claimed.times), f"{series}: covered, but not there"
+        true = expected.take(np.isin(expected.times, times))
+        assert len(true) == len(times), f"{series}: rows that the exchange does not have"
+        assert np.array_equal(true.values, held.rows.values, equal_nan=True), f"{series}: values are false"
+        if not series.interval.is_event:
+            lacking = held.coverage.present - series.interval.cover(times)
+            assert not lacking, f"{series}: said to be present, but is not: {lacking}"
+        if not url.startswith("parquet:"):
+            assert len(there) == len(times), f"{series}: rows of half a batch are visible"
+    return found
+
+
+def _inside(rows: Columns, spans: SpanSet) -> Columns:
+    inside = np.zeros(len(rows), bool)
+    for span in spans:
+        inside |= (rows.times >= span.start) & (rows.times < span.end)
+    return rows.take(inside)
+
+
+@contextmanager
+def _copied(url: str) -> Iterator[Path | None]:
+    """Copy a database file and its log as a crash left them; None where there is none."""
+    path = Path(url.partition(":")[2])
+    if not path.exists():
+        yield None
+        return
+    with TemporaryDirectory(prefix="marketfetch-copy-") as folder:
+        for file in path.parent.glob(f"{path.name}*"):
+            # Whoever opens it first makes anew the index of the log, and what did not fit into memory.
+            if file.is_file() and not file.name.endswith("-shm"):
+                shutil.copy(file, folder)
+        yield Path(folder) / path.name
+
+
+@contextmanager
+def _sqlite(url: str) -> Iterator[Query | None]:
+    with _copied(url) as path:
+        if path is None:
+            yield None
+            return
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            yield lambda text, values: connection.execute(text, values).fetchall()
+
+
+@contextmanager
+def _duckdb(url: str) -> Iterator[Query | None]:
+    with _copied(url) as path:
+        if path is None:
+            yield None
+            return
+        with closing(duckdb.connect(path)) as connection:
+            yield lambda text, values: connection.execute(text, values).fetchall()
+
+
+@contextmanager
+def _postgres(url: str) -> Iterator[Query | None]:
+    with psycopg.connect(url) as connection:
+        # All that is read is of one moment: the server may not have noticed yet that its client is dead.
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        yield lambda text, values: connection.execute(
+            sql.SQL(text.replace("?", "%s")),
+            values,
+        ).fetchall()
+
+
+_DIALECTS = {
+    "sqlite": ("marketfetch_{}", "open_time", "covered", "empty"),
+    "duckdb": ("marketfetch_{}", "epoch_ms(open_time)", "covered", "empty"),
+    "postgresql": (
+        "marketfetch.{}",
+        "(extract(epoch FROM open_time) * 1000)::bigint",
+        "(SELECT json_agg(json_build_array(lower(r), upper(r)) ORDER BY r)::text FROM unnest(covered) AS r)",
+        '(SELECT json_agg(json_build_array(lower(r), upper(r)) ORDER BY r)::text FROM unnest("empty") AS r)',
+    ),
+}
+
+
+def _of_tables(kind: str, query: Query) -> Contents:
+    name, time, covered, empty = _DIALECTS[kind]
+    prefix, schema = ("", "marketfetch") if kind == "postgresql" else ("marketfetch_", "main")
+    if kind == "sqlite":
+        listed = query("SELECT name FROM sqlite_master WHERE type = 'table'", [])
+    else:
+        listed = query("SELECT table_name FROM information_schema.tables WHERE table_schema = ?", [schema])
+    tables = {table for (table,) in listed}
+    if f"{prefix}coverage" not in tables:
+        return {}
+    lines = query(
+        f"SELECT id, exchange, dataset, symbol, interval, {covered}, {empty} FROM {name.format('series')} "
+        f"JOIN {name.format('coverage')} ON series_id = id",
+        [],
+    )
+    found: dict[Series, Held] = {}
+    for number, exchange, dataset, symbol, interval, *verdicts in lines:
+        series = Series.of(exchange, dataset, symbol, interval)
+        assert series not in found, f"{series} has two lines in the ledger"
+        columns = ", ".join(f'"{column}"' for column in series.dataset.names)
+        rows = query(
+            f"SELECT {time}, {columns} FROM {name.format(dataset)} WHERE series_id = ? ORDER BY 1", [number]
+        )
+        found[series] = Held(_columns(series, rows), Coverage(*map(_spans, verdicts)))
+    for dataset in datasets().keys() & {table.removeprefix(prefix) for table in tables}:
+        ((stored,),) = query(f"SELECT count(*) FROM {name.format(dataset)}", [])
+        known = sum(len(held.rows) for series, held in found.items() if series.dataset.name == dataset)
+        assert stored == known, f"{stored - known} rows of {dataset} are of no series"
+    return found
+
+
+def _columns(series: Series, rows: Iterable[tuple[Any, ...]]) -> Columns:
+    table = np.array(list(rows), np.float64).reshape(-1, 1 + len(series.dataset.names))  # None becomes NaN
+    return Columns(table[:, 0].astype(np.int64), table[:, 1:].T)
+
+
+def _spans(text: str | None) -> SpanSet:
+    return SpanSet(tuple(Span(int(start), int(end)) for start, end in json.loads(text or "[]")))
+
+
+def _of_parquet(url: str) -> Contents:
+    found: dict[Series, Held] = {}
+    homes = {file.parent for file in files_of(url).values() if file.suffix == ".parquet"}
+    homes |= {file.parent for file in files_of(url).values() if file.name == "_coverage.json"}
+    for home in homes:
+        dataset, *names = home.parts[-4:]
+        exchange, symbol, interval = (name.partition("=")[2] for name in names)
+        series = Series.of(exchange, dataset, symbol, interval)
+        lines: list[tuple[Any, ...]] = []
+        for file in sorted(home.glob("*.parquet")):
+            if not file.name.startswith("."):
+                table = parquet.ParquetFile(file).read()
+                times = table.column("open_time").cast(pa.int64()).to_pylist()
+                lines += zip(times, *(table.column(n).to_pylist() for n in series.dataset.names), strict=True)
+        ledger, coverage = home / "_coverage.json", Coverage()
+        if ledger.exists():
+            entry = json.loads(ledger.read_bytes())
+            coverage = Coverage(*(_spans(json.dumps(entry[verdict])) for verdict in ("covered", "empty")))
+        found[series] = Held(_columns(series, lines), coverage)
+    return found

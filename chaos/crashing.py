@@ -1,0 +1,187 @@
+"""A writer that is killed at every step of its way to the disk, one step after another.
+
+    python -m chaos.crashing URL FIRST STRIDE
+
+It needs the library of `crash_points.c`, loaded before all others.
+
+Each step has a process of its own, forked before any database was opened: it writes the same batches into a
+fresh store, and is killed at its n-th call that changes a file or sends something to the server. Another one
+looks at what is there and writes the batches once more. Prints a line of JSON for each step.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from signal import SIGKILL
+
+import psycopg
+
+from chaos.contents import Oracle, check_contents, fingerprint
+from chaos.promises import Outcome, Scale, Trial
+from chaos.stores import KINDS, Place, left_over, place_for
+from marketfetch.protocols import Store
+from marketfetch.sinks import sink_from
+from marketfetch.testing import GeneratedMarket
+from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.series import Coverage, Series
+from marketfetch.values.spans import Span, SpanSet
+from tests.support.worlds import MINUTE, span_of
+
+__all__ = ["crashed", "crashing"]
+
+_BEFORE = 60 * MINUTE
+"""Of the span, before anything was listed."""
+
+_STEPS = 2_000
+"""More than any store takes."""
+
+
+def crashing(scale: Scale) -> Iterator[Outcome]:
+    """Kill a writer at every step, in every kind of store."""
+    for kind in KINDS:
+        with place_for(kind) as place:
+            yield from crashed(place, scale)
+
+
+def crashed(place: Place, scale: Scale) -> Iterator[Outcome]:
+    """Kill a writer at every step of its work in one kind of store, or in a hurry at some of them.
+
+    Raises RuntimeError where there is no C compiler.
+    """
+    trial = Trial(f"killed at every step of a commit, {place.kind}: all or nothing", "steps")
+    stride = scale.choose(5, 1)
+    for step in _steps(place, scale.chance("crashing").randrange(stride), stride):
+        with trial.attempt(f"{place.kind}, step {step['step']}"):
+            assert not step["problem"], step["problem"]
+    yield trial.outcome()
+
+
+def _steps(place: Place, first: int, stride: int) -> Iterator[dict[str, str]]:
+    """Run this module with the library loaded, and yield what it found."""
+    compiler, library = shutil.which("cc"), place.folder / "crash_points.so"
+    if compiler is None:
+        raise RuntimeError("there is no C compiler: install one, such as gcc")
+    source = Path(__file__).with_suffix(".c").with_stem("crash_points")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+    command = [sys.executable, "-m", "chaos.crashing", place.fresh(), str(first), str(stride)]
+    # What Python caches of its modules is no step of ours; and what is forked shall have no threads.
+    quiet = {"PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1", "LD_PRELOAD": str(library)}
+    with subprocess.Popen(
+        command,
+        env=os.environ | quiet,
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        yield from map(json.loads, process.stdout)
+    assert process.returncode == 0, f"exit code {process.returncode}"
+
+
+def batches(oracle: Oracle) -> Iterator[Batch]:
+    """Yield a few batches that overlap, cross the end of a month, add values, and know of an absence."""
+    start = oracle.span.start + _BEFORE
+    for name, first, last in [("BTCUSDT", 0, 90), ("ETHUSDT", 0, 40), ("BTCUSDT", 60, 200)]:
+        series = Series.of("binance-usdm", "ohlcv", name, "1m")
+        rows, span = oracle.rows(series), Span(start + first * MINUTE, start + last * MINUTE)
+        inside = (rows.times >= span.start) & (rows.times < span.end)
+        yield Batch(series, rows.take(inside), Coverage(SpanSet.of(span)))
+    empty = SpanSet.of(Span(oracle.span.start, start))
+    yield Batch(series, Columns.empty(series.dataset), Coverage(empty, empty))
+
+
+def write(url: str, oracle: Oracle) -> None:
+    """Do what a run does with a store."""
+    store = sink_from(url)
+    assert isinstance(store, Store)
+    some = list(batches(oracle))
+    store.prepare([some[0].series.dataset])
+    store.coverage([batch.series for batch in some])
+    with store.writer() as take:
+        for batch in some:
+            take(batch)
+
+
+def _forked(work: Callable[[], str]) -> tuple[bool, str]:
+    """Do something in a process of its own; returns whether it was killed, and what it says."""
+    read, told = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            said = work()
+        except BaseException:  # noqa: BLE001  # it is told
+            said = f"problem: {traceback.format_exc()[-3000:]}"
+        os.write(told, said.encode())
+        os._exit(0)
+    os.close(told)
+    with os.fdopen(read, "rb") as pipe:
+        said = pipe.read().decode()
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == SIGKILL, said
+
+
+def _oracle() -> Oracle:
+    span = span_of("2026-05-31T22:30Z", "2026-06-01T03:00Z")
+    market = GeneratedMarket(["BTCUSDT", "ETHUSDT"], seed=3, listed_at=span.start + _BEFORE)
+    return Oracle(market, span)
+
+
+def _fresh(url: str, step: int) -> str:
+    """Return a store that nothing was written to: another file, or the database made empty."""
+    kind, _, path = url.partition(":")
+    if kind == "postgresql":
+        with psycopg.connect(url) as connection:
+            connection.execute("DROP SCHEMA IF EXISTS marketfetch CASCADE")
+        return url
+    home = Path(path).with_name(f"step-{step}")
+    home.mkdir()
+    return f"{kind}:{home / 'market'}"
+
+
+def _look_and_repeat(url: str, oracle: Oracle) -> str:
+    """Look at what a writer left, write once more, and return what is there in the end."""
+    check_contents(url, oracle)
+    write(url, oracle)
+    assert not (found := left_over(url)), f"left over: {found}"
+    check_contents(url, oracle)
+    return fingerprint(url)
+
+
+def main(url: str, first: int, stride: int) -> None:
+    """Take one step after another, or each so many, until a writer comes through."""
+    library, oracle = ctypes.CDLL(None), _oracle()
+    if url.startswith("parquet:"):
+        write(_fresh(url, -2), oracle)  # loads what every step would load, and starts no thread
+
+    def die_at(step: int, place: str) -> str:
+        library.arm(ctypes.c_long(step))
+        write(place, oracle)
+        library.arm(ctypes.c_long(-1))
+        return ""
+
+    _, place = _forked(partial(_fresh, url, -1))
+    _, expected = _forked(partial(_look_and_repeat, place, oracle))
+    for step in range(first, _STEPS, stride):
+        _, place = _forked(partial(_fresh, url, step))
+        killed, problem = _forked(partial(die_at, step, place))
+        if not problem:
+            _, found = _forked(partial(_look_and_repeat, place, oracle))
+            problem = "" if found == expected else f"{found} instead of {expected}"
+        if killed or problem:
+            print(json.dumps({"step": step, "problem": problem}), flush=True)
+        if not killed:
+            return
+    raise SystemExit(f"more than {_STEPS} steps")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:]))

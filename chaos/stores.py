@@ -1,0 +1,75 @@
+"""Fresh stores of every kind, as the command line names them, and what a run may leave beside one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import attrs
+import psycopg
+
+from tests.support import postgres
+
+__all__ = ["KINDS", "Place", "files_of", "left_over", "place_for"]
+
+KINDS = ("sqlite", "duckdb", "parquet", "postgresql")
+
+
+@attrs.frozen
+class Place:
+    """Where fresh stores of one kind are made: each in a folder, or a database, of its own."""
+
+    kind: str
+    folder: Path
+    server: postgres.Server | None = None
+    _numbers: Iterator[int] = attrs.field(factory=count)
+    _databases: ExitStack = attrs.field(factory=ExitStack)
+
+    def fresh(self) -> str:
+        """Return the URL of a store that does not exist yet."""
+        if self.server is not None:
+            return self._databases.enter_context(self.server.database())
+        home = self.folder / f"{self.kind}-{next(self._numbers)}"
+        home.mkdir()
+        return f"{self.kind}:{home / 'market'}"
+
+
+@contextmanager
+def place_for(kind: str, server: postgres.Server | None = None) -> Iterator[Place]:
+    """Make room for stores; a PostgreSQL server is started where none is given."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="marketfetch-chaos-")))
+        if kind == "postgresql" and server is None:
+            server = stack.enter_context(postgres.running(postgres.sources("auto")[0]))
+        databases = stack.enter_context(ExitStack())
+        yield Place(kind, folder, server if kind == "postgresql" else None, databases=databases)
+
+
+def left_over(url: str) -> list[str]:
+    """Return what lies about in a store that nobody has open: files aside, logs, sessions at work.
+
+    (A pooler keeps sessions that have nothing to do.)
+    """
+    kind, _, path = url.partition(":")
+    if kind == "postgresql":
+        with psycopg.connect(url, autocommit=True) as connection:
+            found = connection.execute(
+                "SELECT application_name || ' ' || coalesce(state, '') FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid() "
+                "AND backend_type = 'client backend' AND state <> 'idle'"
+            ).fetchall()
+        return [name for (name,) in found]
+    files = files_of(url)
+    if kind == "parquet":
+        return [name for name in files if not name.endswith((".parquet", "/_coverage.json"))]
+    return [name for name in files if name != Path(path).name]
+
+
+def files_of(url: str) -> dict[str, Path]:
+    """Return the files of a store that is made of files, by their names inside its folder."""
+    path = Path(url.partition(":")[2])
+    home = path if url.startswith("parquet:") else path.parent
+    return {str(file.relative_to(home)): file for file in sorted(home.rglob("*")) if file.is_file()}

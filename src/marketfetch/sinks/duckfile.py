@@ -1,0 +1,84 @@
+"""Opening a DuckDB file, which one process at a time can have open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from time import monotonic, sleep
+from typing import TYPE_CHECKING
+
+from marketfetch.sinks.durable import PATIENCE, alone_in, is_taken, move_in
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["held_elsewhere", "is_wanted", "open_file"]
+
+_POLL = 0.01
+
+
+def open_file(path: Path) -> duckdb.DuckDBPyConnection:
+    """Open a file, and make it where there is none; waits a little for another process.
+
+    Raises duckdb.Error, OSError where the file cannot be made, and BlockingIOError where many wait.
+    """
+    import duckdb
+
+    with _line(path.parent):
+        give_up = monotonic() + PATIENCE
+        while True:
+            try:
+                _make(path)
+                connection = duckdb.connect(path)
+            except duckdb.IOException as error:
+                if not held_elsewhere(error) or monotonic() > give_up:
+                    raise
+            else:
+                _sweep(path)
+                return connection
+            sleep(_POLL)
+
+
+def is_wanted(path: Path) -> bool:
+    """Tell whether anybody stands in line for a file in its folder."""
+    try:
+        return is_taken(path.parent)
+    except OSError:
+        return False  # a file system without locks of folders
+
+
+def held_elsewhere(error: duckdb.Error) -> bool:
+    """Tell whether another process has the file open."""
+    return "lock on file" in str(error)
+
+
+@contextmanager
+def _line(folder: Path) -> Iterator[None]:
+    """Stand in line: whoever has just closed the file would be the first to open it again."""
+    with ExitStack() as stack:
+        try:
+            if os.path.isdir(folder):  # noqa: PTH112  # Path.is_dir raises what it may not look into
+                stack.enter_context(alone_in(folder))
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass  # a file system without locks of folders: there is no line, only luck
+        yield
+
+
+def _make(path: Path) -> None:
+    """Make the file aside where there is none: DuckDB cannot open one in whose making it was killed."""
+    import duckdb
+
+    if not os.path.exists(path) and os.path.isdir(path.parent):  # noqa: PTH110, PTH112  # as above
+        move_in(path, lambda aside: duckdb.connect(aside).close())
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes had put aside for lack of memory: nobody else has the file now."""
+    with suppress(OSError):  # it is in nobody's way
+        for file in path.with_name(f"{path.name}.tmp").glob("duckdb_temp_*"):
+            if not file.name.startswith(f"duckdb_temp_{os.getpid()}_"):
+                file.unlink()

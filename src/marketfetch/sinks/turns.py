@@ -1,0 +1,84 @@
+"""Taking turns with other processes on a file that only one of them can have open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from threading import Lock, Timer
+from time import monotonic
+from typing import Generic, TypeVar
+
+import attrs
+
+__all__ = ["Turns"]
+
+_C = TypeVar("_C")
+
+
+@attrs.define(eq=False)
+class Turns(Generic[_C]):
+    """A connection that is opened when it is used, and closed between two uses: others want the file, too.
+
+    It is kept open from one use to the next, since opening costs more than most uses. It is closed where
+    nobody uses it for `idle` seconds, after a use that fails, and after one that ends `turn` seconds or more
+    after it was opened while the file is `wanted` by others.
+
+    >>> from contextlib import nullcontext
+    >>> turns = Turns(lambda: nullcontext("connection"), wanted=lambda: False)
+    >>> with turns.use() as connection:
+    ...     connection
+    'connection'
+    >>> turns.close()
+    """
+
+    _connect: Callable[[], AbstractContextManager[_C]]
+    _wanted: Callable[[], bool]
+    turn: float = 0.25
+    idle: float = 0.5
+    _lock: Lock = attrs.field(factory=Lock, init=False)
+    _stack: ExitStack = attrs.field(factory=ExitStack, init=False)
+    _open: list[_C] = attrs.field(factory=list, init=False)
+    _since: float = attrs.field(default=0.0, init=False)
+    _timer: Timer | None = attrs.field(default=None, init=False)
+
+    @contextmanager
+    def use(self) -> Iterator[_C]:
+        """Have the connection for the block; raises what opening it raises."""
+        with self._lock:
+            self._forget_timer()
+            if not self._open:
+                self._open.append(self._stack.enter_context(self._connect()))
+                self._since = monotonic()
+            finished = False
+            try:
+                yield self._open[0]
+                finished = True
+            finally:
+                if not finished or (monotonic() - self._since >= self.turn and self._wanted()):
+                    self._let_go()
+                else:
+                    self._timer = Timer(self.idle, self._rest)
+                    self._timer.daemon = True
+                    self._timer.start()
+
+    def close(self) -> None:
+        """Close the connection; no thread is left."""
+        with self._lock:
+            timer = self._forget_timer()
+            self._let_go()
+        if timer is not None:
+            timer.join()
+
+    def _forget_timer(self) -> Timer | None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        return timer
+
+    def _rest(self) -> None:
+        with self._lock:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._open.clear()
+        self._stack.close()

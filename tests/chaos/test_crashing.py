@@ -1,0 +1,37 @@
+"""The quick form of `python -m chaos --only crashing`: some of the steps."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from chaos.crashing import crashed
+from chaos.promises import Scale
+from chaos.stores import place_for
+from tests.conftest import absent
+from tests.support.postgres import Server
+
+SCALE = Scale("quick", 20_260_601)
+
+
+@pytest.fixture(autouse=True)
+def compiler() -> None:
+    if shutil.which("cc") is None:
+        absent("No C compiler: install one, such as gcc")
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("kind", ["sqlite", "duckdb", "parquet"])
+def test_killed_at_a_step_of_a_commit_it_is_all_or_nothing(kind: str) -> None:
+    with place_for(kind) as place:
+        for outcome in crashed(place, SCALE):
+            assert outcome.holds, outcome.failures
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(120)
+def test_killed_while_it_speaks_with_postgresql_it_is_all_or_nothing(postgres_server: Server) -> None:
+    with place_for("postgresql", postgres_server) as place:
+        for outcome in crashed(place, SCALE):
+            assert outcome.holds, outcome.failures
