@@ -12,11 +12,32 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from chaos.confidential import confidential
+from chaos.crashing import crashing
+from chaos.fuzzing import fuzzing
+from chaos.hostile_database import hostile_database
+from chaos.hostile_exchange import hostile_exchange
+from chaos.hostile_network import hostile_network
+from chaos.killing import killing
 from chaos.promises import Outcome, Scale
+from chaos.soak import soak
+from chaos.stopping import stopping
+from chaos.together import together
 
 Section = Callable[[Scale], Iterator[Outcome]]
 
-SECTIONS: dict[str, tuple[str, Section]] = {}
+SECTIONS: dict[str, tuple[str, Section]] = {
+    "killing": ("Killed anywhere", killing),
+    "crashing": ("Killed at every step of a commit", crashing),
+    "together": ("Several runs at once", together),
+    "network": ("A hostile network", hostile_network),
+    "fuzzing": ("What strangers send", fuzzing),
+    "hostile_exchange": ("A hostile exchange", hostile_exchange),
+    "database": ("A hostile database", hostile_database),
+    "stopping": ("Stopping", stopping),
+    "confidential": ("Secrets", confidential),
+    "soak": ("A long run", soak),
+}
 
 
 def main() -> int:

@@ -1,0 +1,231 @@
+"""A long run under faults: what it holds of memory and descriptors, and how late its event loop is.
+
+Run as `python -m chaos.soak JOB`, where JOB is the JSON of a `Job`, it is the process that is watched: it
+prints one line of JSON, a `Watched`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import attrs
+
+from chaos.promises import Outcome, Scale, Trial
+from marketfetch.arithmetic.retry import Retries
+from marketfetch.engine.query import Query, Settings
+from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
+from marketfetch.face.pipeline import Pipeline
+from marketfetch.fetchers.curl import CurlFetcher
+from marketfetch.protocols import Store
+from marketfetch.proxies.rotating import RotatingProxies
+from marketfetch.sinks import sink_from
+from marketfetch.testing import FaultKind, GeneratedMarket
+from marketfetch.values.events import Event, Heartbeat
+from marketfetch.values.http import Cost, LimitPool
+from tests.support.worlds import assert_holds
+
+__all__ = ["soak"]
+
+_PAGE, _MINUTE = 10, 60_000
+_SYMBOLS = [f"S{number:02}USDT" for number in range(20)]
+_START = 1_735_689_600_000  # 2025-01-01
+_PROXIES, _SEED = 20, 3
+_TICK = 0.01
+_KINDS = sorted(
+    set(FaultKind)
+    # These end a run, or shut an egress out for hours: they are tried elsewhere.
+    - {kind for kind in FaultKind if kind.startswith(("status_403", "status_418", "status_451"))}
+    - {FaultKind.STATUS_429_DAYS}
+    # And these are bodies of 100 MB, too many for as many requests.
+    - {FaultKind.GZIP_BOMB, FaultKind.HUGE_BODY, FaultKind.HUGE_CHUNKED_BODY}
+)
+
+
+@attrs.frozen
+class Job:
+    """Where to fetch from, through what, and how many requests it takes at least."""
+
+    base_url: str
+    proxies: Sequence[str]
+    requests: int
+    folder: str
+
+
+@attrs.frozen
+class Watched:
+    """What a watched run has done; `late` are milliseconds."""
+
+    requests: int
+    retries: int
+    complete: bool
+    missing: Sequence[str]
+    memory: Sequence[int]
+    """Bytes in memory, taken at every heartbeat."""
+    descriptors: Sequence[int]
+    late_p99: float
+    late_worst: float
+    seconds: float
+
+
+def soak(scale: Scale) -> Iterator[Outcome]:
+    """Make as many requests as a busy day does, and look whether anything grows."""
+    requests = scale.choose(4_000, 200_000, 1_000_000)
+    with TemporaryDirectory(prefix="marketfetch-") as folder, _exchange(scale.seed) as (base_url, proxies):
+        watched = _watch(Job(base_url, proxies, requests, folder))
+        rows = Trial("… and the store holds the truth", "series")
+        _compare(folder, requests, rows)
+    yield _answered(watched, requests)
+    yield rows.outcome()
+    if scale.name != "quick":  # a short run is over before it is warm
+        yield from _steady(watched)
+
+
+def _answered(watched: Watched, requests: int) -> Outcome:
+    trial = Trial(f"{_PROXIES} proxies, 5 % faults: every request answered in the end", "requests")
+    with trial.attempt("the run"):
+        assert watched.complete, watched.missing
+        assert watched.requests >= requests, watched
+        assert watched.retries > requests // 50, watched
+    trial.tried = watched.requests
+    return trial.outcome()
+
+
+def _steady(watched: Watched) -> Iterator[Outcome]:
+    yield _figure("… memory, at the end against after a fifth", _growth(watched.memory), 1.05, " ×")
+    yield _figure("… descriptors", _growth(watched.descriptors), 1.25, " ×")
+    yield _figure("… a 10 ms tick of the loop is late, 99th percentile", watched.late_p99, 10, " ms")
+    yield _figure("… at worst", watched.late_worst, 50, " ms")
+
+
+def _growth(samples: Sequence[int]) -> float:
+    """Compare the last fifth with the second: in the first caches, pools and connections fill."""
+    fifth = max(1, len(samples) // 5)
+    return statistics.median(samples[-fifth:]) / statistics.median(samples[fifth : 2 * fifth])
+
+
+def _figure(what: str, found: float, bar: float, unit: str) -> Outcome:
+    shown = f"{found:.3g}{unit}"
+    return Outcome(what, "measured", shown, f"≤ {bar:g}{unit}", () if found <= bar else (f"it was {shown}",))
+
+
+def _compare(folder: str, requests: int, trial: Trial) -> None:
+    store, market = sink_from(_url(folder)), GeneratedMarket(_SYMBOLS, _SEED)
+    assert isinstance(store, Store)
+    for series in store.ledger():
+        with trial.attempt(str(series)):
+            assert_holds(store, market, series, _query(requests).span(0))
+
+
+@contextmanager
+def _exchange(seed: int) -> Iterator[tuple[str, list[str]]]:
+    """Run the exchange and its proxies in a process of their own, on one core if there are several."""
+    command = [sys.executable, "-m", "marketfetch.testing", "--symbols", ",".join(_SYMBOLS), "--no-limits"]
+    command += ["--seed", str(_SEED), "--proxies", str(_PROXIES), "--faults", "0.05"]
+    command += ["--fault-kinds", ",".join(_KINDS), "--fault-seed", str(seed)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as venue:
+        _keep_to(-1, venue.pid)
+        assert venue.stdout
+        try:
+            ready = json.loads(venue.stdout.readline())
+            yield ready["base_url"], ready["proxies"]
+        finally:
+            venue.terminate()
+
+
+def _keep_to(place: int, process: int = 0) -> None:
+    """Keep a process, by default this one, to one of the processors that it may use."""
+    os.sched_setaffinity(process, {sorted(os.sched_getaffinity(0))[place]})
+
+
+def _watch(job: Job) -> Watched:
+    command = [sys.executable, "-m", "chaos.soak", json.dumps(attrs.asdict(job))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return Watched(**json.loads(done.stdout))
+
+
+class _Ohlcv(Ohlcv):
+    """Pages of a few rows: it is requests that wear things out."""
+
+    page_sizes = (_PAGE,)  # type: ignore[assignment]
+
+    def cost(self, rows: int) -> Cost:
+        return Cost(LimitPool("no limit", 10**12, 1_000, "clock"), 1)
+
+
+class _Usdm(BinanceUsdm):
+    name = "binance-usdm"
+    endpoints = (_Ohlcv,)
+
+
+def _url(folder: str) -> str:
+    return f"sqlite:{folder}/market.db"
+
+
+def _query(requests: int) -> Query:
+    steps = -(-requests // len(_SYMBOLS)) * _PAGE
+    return Query(symbols=_SYMBOLS, start=_START, end=_START + steps * _MINUTE)
+
+
+async def _run(job: Job) -> Watched:
+    late: list[float] = []
+    memory: list[int] = []
+    descriptors: list[int] = []
+
+    async def tick() -> None:
+        while True:
+            planned = time.perf_counter() + _TICK
+            await asyncio.sleep(_TICK)
+            late.append(time.perf_counter() - planned)
+
+    def heard(event: Event) -> None:
+        if not isinstance(event, Heartbeat):
+            return
+        memory.append(_memory())
+        descriptors.append(sum(1 for _ in Path("/proc/self/fd").iterdir()))
+
+    pipeline = Pipeline(
+        _Usdm(job.base_url),
+        _query(job.requests),
+        sink_from(_url(job.folder)),
+        proxies=RotatingProxies(job.proxies, direct=False),
+        fetcher=CurlFetcher(timeout=2.0),
+        settings=Settings(retries=Retries(attempts=20, initial=0.05, cap=1.0), heartbeat=0.25),
+        listeners=[heard],
+    )
+    _keep_to(0)
+    ticker, began = asyncio.create_task(tick()), time.perf_counter()
+    report = await pipeline
+    seconds = time.perf_counter() - began
+    ticker.cancel()
+    return Watched(
+        report.requests,
+        sum(report.retries.values()),
+        report.complete,
+        [str(line) for line in report.series if line.missing][:3],
+        memory,
+        descriptors,
+        statistics.quantiles(late, n=100, method="inclusive")[98] * 1000,
+        max(late) * 1000,
+        seconds,
+    )
+
+
+def _memory() -> int:
+    status = Path("/proc/self/statm").read_text().split()
+    return int(status[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    print(json.dumps(attrs.asdict(asyncio.run(_run(Job(**json.loads(sys.argv[1])))))))

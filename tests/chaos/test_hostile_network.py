@@ -1,0 +1,27 @@
+"""The quick form of what `chaos.hostile_network` tries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from chaos import hostile_network
+from chaos.promises import Outcome, Scale
+
+QUICK = Scale("quick", seed=1)
+
+
+@pytest.mark.parametrize(
+    "promise",
+    [
+        hostile_network.one_proxy_fails,
+        hostile_network.flapping_proxies,
+        hostile_network.dead_network,
+        hostile_network.bans,
+        hostile_network.legal_refusals,
+    ],
+)
+def test_network_does_its_worst(promise: Callable[[Scale], Outcome]) -> None:
+    outcome = promise(QUICK)
+    assert outcome.holds, "\n".join(outcome.failures)

@@ -1,0 +1,14 @@
+"""The quick form of what `chaos.soak` tries."""
+
+from __future__ import annotations
+
+import pytest
+
+from chaos.promises import Scale
+from chaos.soak import soak
+
+
+@pytest.mark.timeout(180)
+def test_thousands_of_requests_under_faults_are_all_answered() -> None:
+    for outcome in soak(Scale("quick", seed=1)):
+        assert outcome.holds, "\n".join(outcome.failures)
