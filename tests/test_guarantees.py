@@ -8,7 +8,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
 PAGE = PROJECT / "docs" / "guarantees.md"
-REFERENCE = re.compile(r"`(?P<file>tests/[\w/]+\.py)(?:::(?P<name>\w+))?`")
+REFERENCE = re.compile(r"`(?P<file>(?:tests|src)/[\w/]+\.py)(?:::(?P<name>\w+))?`")
 
 
 def rows() -> list[list[str]]:

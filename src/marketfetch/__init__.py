@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from marketfetch.protocols import (
         Batching,
         Fetcher,
+        Interruptible,
         Lease,
         Paginator,
         Partitioned,
@@ -122,6 +123,7 @@ __all__ = [
     "Fetcher",
     "Heartbeat",
     "Instrument",
+    "Interruptible",
     "Interval",
     "Lease",
     "LimitPool",
@@ -196,7 +198,8 @@ _HOMES = {
     "face.progress": "progress_to",
     "face.tables": "Table",
     "fetchers.curl": "CurlFetcher",
-    "protocols": "Batching Fetcher Lease Paginator Partitioned ProxyPool Settlement Sink Store Writer",
+    "protocols": "Batching Fetcher Interruptible Lease Paginator Partitioned ProxyPool Settlement Sink Store "
+    "Writer",
     "proxies.rotating": "RotatingProxies",
     "sinks": "DuckDBSink MemorySink ParquetSink PostgresSink SQLiteSink TableMapping without_quote",
     "values.datasets": "Column Dataset",

@@ -21,6 +21,7 @@ from marketfetch.values.spans import Span, SpanSet
 __all__ = [
     "Batching",
     "Fetcher",
+    "Interruptible",
     "Lease",
     "Paginator",
     "Partitioned",
@@ -121,6 +122,15 @@ class Paginator(Protocol):
 
 Writer = Callable[[Batch], None]
 """Makes a batch durable before it returns; raises SinkError, or SinkUnavailable where it may pass."""
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """A Writer that can be told to give up what it waits for, such as a lock; others are waited for."""
+
+    def interrupt(self) -> None:
+        """End a write that is under way with an error; called from another thread, while a run is stopped."""
+        ...
 
 
 @runtime_checkable

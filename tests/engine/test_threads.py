@@ -49,6 +49,18 @@ async def test_a_thread_that_hangs_is_left_behind_and_cannot_call_back() -> None
     assert not calls
 
 
+async def test_a_thread_that_hangs_is_interrupted_and_then_ends_in_order() -> None:
+    let_go, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        let_go.wait(20)
+        ended.set()
+
+    with anyio.move_on_after(0.05):
+        await on_thread(work, interrupt=let_go.set)
+    assert ended.is_set()
+
+
 async def test_a_call_that_comes_after_the_cancellation_is_cancelled_too() -> None:
     begun, scope = threading.Event(), anyio.CancelScope()
 

@@ -4,11 +4,16 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import anyio
 import psycopg
 import pytest
+from anyio import to_thread
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from marketfetch.arithmetic.retry import Retries
+from marketfetch.engine.lanes import open_lanes
+from marketfetch.engine.patience import Patience
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.protocols import Writer
 from marketfetch.sinks.postgres import PostgresSink
@@ -300,3 +305,29 @@ def role(dsn: str, clauses: str, grants: str = "") -> Iterator[str]:
             yield make_conninfo(dsn, user="mf_stranger")
         finally:
             database.execute("DROP ROLE mf_stranger")
+
+
+async def test_a_write_that_waits_for_a_lock_ends_when_the_run_is_stopped(
+    sink: PostgresSink, postgres_dsn: str
+) -> None:
+    written: list[Batch] = []
+
+    async def done(batch: Batch) -> None:
+        written.append(batch)
+
+    def waiting() -> int:
+        (count,) = other.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() or (0,)
+        return int(count)
+
+    with psycopg.connect(postgres_dsn) as other:
+        other.execute("LOCK TABLE marketfetch.ohlcv")
+        with anyio.CancelScope() as scope:
+            async with open_lanes(sink, Patience(Retries(), lambda _: None), done) as lanes:
+                await lanes.put(batch(candles(), [0], open=1))
+                with anyio.fail_after(20):
+                    while not await to_thread.run_sync(waiting):  # noqa: ASYNC110  # the server's
+                        await anyio.sleep(0.01)
+                scope.cancel()
+        # Nobody waits any more, although the lock is still held: the thread has ended, too.
+        assert not await to_thread.run_sync(waiting)
+    assert not written

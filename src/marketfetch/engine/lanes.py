@@ -23,7 +23,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from marketfetch.engine.patience import Patience
 from marketfetch.engine.threads import call_back, on_thread
-from marketfetch.protocols import Sink
+from marketfetch.protocols import Interruptible, Sink
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Series
 
@@ -66,8 +66,9 @@ async def open_lanes(sink: Sink, patience: Patience, done: Done) -> AsyncIterato
         for _ in range(count):
             send, receive = create_memory_object_stream[Batch](1)
             ways.append(send)
-            work = partial(_write_all, sink, receive, patience, done)
-            group.start_soon(_keep, receive, partial(on_thread, work, limiter=limiter))
+            lane = _Lane(sink, receive, patience, done)
+            work = partial(on_thread, lane.write_all, limiter=limiter, interrupt=lane.interrupt)
+            group.start_soon(_keep, receive, work)
         try:
             yield Lanes(ways)
         finally:
@@ -81,26 +82,36 @@ async def _keep(receive: MemoryObjectReceiveStream[Batch], work: Callable[[], Aw
         await work()
 
 
-def _write_all(
-    sink: Sink,
-    receive: MemoryObjectReceiveStream[Batch],
-    patience: Patience,
-    done: Done,
-) -> None:
-    """Write what comes down one lane, on one thread from open to close."""
+@attrs.define(eq=False)
+class _Lane:
+    """Writes what comes down one lane, on one thread from open to close."""
 
-    async def turn(written: Batch | None) -> Batch | None:
+    _sink: Sink
+    _batches: MemoryObjectReceiveStream[Batch]
+    _patience: Patience
+    _done: Done
+    _writer: object = attrs.field(default=None, init=False)
+
+    def write_all(self) -> None:
+        """Write until the other end is closed."""
+        batch: Batch | None = None
+        with ExitStack() as stack:
+            write = self._patience.insist(lambda: stack.enter_context(self._sink.writer()))
+            self._writer = write
+            # One crossing to the loop and back for each batch.
+            while (batch := call_back(self._turn, batch)) is not None:
+                self._patience.insist(partial(write, batch))
+
+    def interrupt(self) -> None:
+        """End a write that is under way, where the writer knows how; called from another thread."""
+        if isinstance(self._writer, Interruptible):
+            self._writer.interrupt()
+
+    async def _turn(self, written: Batch | None) -> Batch | None:
         """Tell that a batch is durable, and return the next one; None after the last."""
         if written is not None:
-            await done(written)
+            await self._done(written)
         try:
-            return await receive.receive()
+            return await self._batches.receive()
         except EndOfStream:
             return None
-
-    batch: Batch | None = None
-    with ExitStack() as stack:
-        write = patience.insist(lambda: stack.enter_context(sink.writer()))
-        # One crossing to the loop and back for each batch.
-        while (batch := call_back(turn, batch)) is not None:
-            patience.insist(partial(write, batch))

@@ -14,16 +14,28 @@ __all__ = ["call_back", "on_thread"]
 
 _T = TypeVar("_T")
 
-_GRACE = 2.5
+_GRACE = 1.5
 """Seconds that cancelled work has to end in order: a store may be amidst a transaction."""
+_LAST = 1.5
+"""Seconds that it has after it was interrupted."""
 
 
-async def on_thread(work: Callable[[], _T], *, limiter: CapacityLimiter | None = None) -> _T:
+def _nothing() -> None:
+    pass
+
+
+async def on_thread(
+    work: Callable[[], _T],
+    *,
+    limiter: CapacityLimiter | None = None,
+    interrupt: Callable[[], object] = _nothing,
+) -> _T:
     """Run blocking work on a thread and return its result.
 
     Cancelling waits until it has ended, but only for seconds: no thread can be ended from outside, and a
-    store that does not answer must not hold up the host's loop. A thread that is left behind ends with what
-    it waits for, at the latest when it next calls back.
+    store that does not answer must not hold up the host's loop. After a while `interrupt` is called, on
+    another thread, which may end what the work waits for. A thread that is left behind all the same ends
+    with what it waits for, at the latest when it next calls back.
     """
     ended = anyio.Event()
     results: list[_T] = []
@@ -45,6 +57,10 @@ async def on_thread(work: Callable[[], _T], *, limiter: CapacityLimiter | None =
         finally:
             with anyio.move_on_after(_GRACE, shield=True):
                 await ended.wait()
+            if not ended.is_set():
+                with anyio.move_on_after(_LAST, shield=True):
+                    await to_thread.run_sync(interrupt, abandon_on_cancel=True)
+                    await ended.wait()
             if not ended.is_set():
                 tasks[0].cancel()  # as asyncio cancels: anyio itself waits for its threads
 

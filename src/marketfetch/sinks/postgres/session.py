@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -162,6 +162,13 @@ class Session:
         finally:
             if self._connection is not None and self._connection.closed:
                 self._connection = None
+
+    def interrupt(self) -> None:
+        """Have the server cancel what it is doing for us, if it is; to be called from another thread."""
+        connection = self._connection
+        if connection is not None:
+            with suppress(psycopg.Error):  # it has ended by itself, or cannot be reached
+                connection.cancel_safe(timeout=1.0)
 
     def close(self) -> None:
         """Close the connection, if there is one."""

@@ -60,6 +60,10 @@ class BatchWriter:
                 _Rows(connection, table, labels, self._texts).write(Columns.join([batch.columns]))
             self._ledger.add(connection, series_id, batch.coverage)
 
+    def interrupt(self) -> None:
+        """Have the write that is under way fail; see Interruptible."""
+        self._session.interrupt()
+
     def _table(self, connection: Connection, dataset: Dataset) -> Table:
         if dataset not in self._tables:
             self._tables[dataset] = self._layout.table(connection, dataset)
