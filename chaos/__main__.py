@@ -58,7 +58,7 @@ def main() -> int:
             print(_line(outcome), flush=True)
             broken += not outcome.holds
             for failure in outcome.failures[:5]:
-                print(f"    {failure}", flush=True)
+                print(f"    {failure[:2000]}", flush=True)
     minutes = (time.monotonic() - began) / 60
     print(
         f"\n{minutes:.1f} minutes. "
@@ -70,7 +70,7 @@ def main() -> int:
 def _line(outcome: Outcome) -> str:
     kept = "kept" if outcome.holds else "BROKEN"
     return (
-        f"  {outcome.promise:<66} tried {outcome.tried:<18} survived {outcome.survived:<12} "
+        f"  {outcome.promise:<72} tried {outcome.tried:<18} survived {outcome.survived:<12} "
         f"bar {outcome.bar:<12} {kept}"
     )
 

@@ -141,7 +141,7 @@ def _guide(target: Target, runs: int, seed: int) -> _Fuzzed:
     failure = None
     if done.returncode or found:
         place = CORPUS / target.corpus
-        failure = f"{' '.join(found)}; mend it, and keep the input in {place}\n{done.stderr[-3000:]}"
+        failure = f"{' '.join(found)}; mend it, and keep the input in {place}\n{done.stderr[-600:]}"
     edges = max(map(int, _COVERAGE.findall(done.stderr)), default=0)
     return _Fuzzed(target.name, seen, edges, time.monotonic() - began, failure)
 

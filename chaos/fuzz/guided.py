@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import resource
 import sys
 import warnings
 from collections import Counter
@@ -41,6 +42,8 @@ def main() -> None:
         # By turns what knows rows and tokens, and what knows which comparisons failed.
         return mutated(text, chance, limit) if chance.random() < 0.6 else atheris.Mutate(text, limit)
 
+    # A process is said to have needed at least what its parent did before it was started.
+    inherited = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     options = [
         *(
             f"-runs={runs}",
@@ -51,7 +54,7 @@ def main() -> None:
         ),
         *(
             "-timeout=10",
-            "-rss_limit_mb=1024",
+            f"-rss_limit_mb={inherited + 1024}",
             f"-artifact_prefix={folder}/",
         ),
     ]

@@ -31,4 +31,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Not at the top: it takes half a second, in which a signal must not end in a traceback.
         from marketfetch.face.commands import perform
 
-        return perform(argv, signals)
+        signals.code = perform(argv, signals)
+        return signals.code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 from _thread import interrupt_main
@@ -42,6 +43,8 @@ class Signals:
         self._whole_process = whole_process
         self.received: str | None = None
         """The name of the first signal."""
+        self.code = 1
+        """The exit code of the process, for a signal that comes when everything is done."""
         self._lock = Lock()
         self._react: Callable[[], object] = self._leave
         self._give_up: Callable[[], object] = _nothing
@@ -119,11 +122,11 @@ class Signals:
         if self._listener is None:
             return
         if self.received:
-            for one in _KINDS:  # or one that comes while Python shuts down would have the last word
-                signal.signal(one, signal.SIG_IGN)
+            _ignore()
             return
         if self._whole_process:
-            self._begin(partial(os._exit, 1), _nothing)  # a thread that hangs may hold up the end
+            self._begin(partial(os._exit, self.code), _nothing)  # a thread that hangs may hold up the end
+            atexit.register(_ignore)
             return
         for one, before in self._before.items():
             signal.signal(one, before)
@@ -133,6 +136,12 @@ class Signals:
         self._listener.join()
         os.close(self._ear)
         os.close(self._mouth)
+
+
+def _ignore() -> None:
+    """Let signals pass: one that comes while Python shuts down would have the last word."""
+    for kind in _KINDS:
+        signal.signal(kind, signal.SIG_IGN)
 
 
 def _nothing() -> None:

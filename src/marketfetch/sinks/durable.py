@@ -38,8 +38,12 @@ def move_in(file: Path, make: Callable[[Path], object]) -> None:
     """Have a file made aside, whole and durable, and put it in its place; raises OSError."""
     aside = file.with_name(f".{file.name}.aside")
     aside.unlink(missing_ok=True)
-    make(aside)
-    aside.replace(file)
+    try:
+        make(aside)
+        aside.replace(file)
+    except BaseException:
+        aside.unlink(missing_ok=True)  # on a full disk it takes the room that others need
+        raise
     _settle(file.parent)
 
 
