@@ -8,10 +8,12 @@ from contextlib import contextmanager
 
 import anyio
 import pytest
+from anyio import to_thread
 
 from marketfetch.arithmetic.retry import Retries
 from marketfetch.engine.patience import Patience
 from marketfetch.engine.query import Settings
+from marketfetch.engine.threads import on_thread
 from marketfetch.errors import SinkError, SinkUnavailable
 from marketfetch.protocols import Writer
 from marketfetch.sinks.memory import MemorySink
@@ -119,3 +121,24 @@ def test_who_waits_for_a_store_can_be_stopped() -> None:
     before = threading.active_count()
     anyio.run(main)
     assert threading.active_count() <= before + 1
+
+
+async def test_a_thread_that_was_left_behind_tells_of_nothing_any_more() -> None:
+    let_go, ended = threading.Event(), threading.Event()
+    events: list[Event] = []
+
+    def come_too_late() -> None:
+        let_go.wait(20)
+        raise SinkUnavailable("too late")
+
+    def work() -> None:
+        try:
+            Patience(QUICK, events.append).insist(come_too_late)
+        finally:
+            ended.set()
+
+    with anyio.move_on_after(0.05):
+        await on_thread(work)
+    let_go.set()
+    assert await to_thread.run_sync(ended.wait, 10)
+    assert not events

@@ -61,6 +61,36 @@ async def test_a_thread_that_hangs_is_interrupted_and_then_ends_in_order() -> No
     assert ended.is_set()
 
 
+def test_a_loop_that_ends_waits_for_the_thread_too() -> None:
+    let_go, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        let_go.wait(20)
+        ended.set()
+
+    async def host() -> None:
+        # asyncio.run() cancels what still runs task by task, which no scope of anyio's hears of.
+        host.run = asyncio.create_task(on_thread(work, interrupt=let_go.set))  # type: ignore[attr-defined]
+        await asyncio.sleep(0.05)
+
+    asyncio.run(host())
+    assert ended.is_set()
+
+
+async def test_work_that_is_cancelled_before_it_began_never_begins() -> None:
+    limiter, let_go, begun = anyio.CapacityLimiter(1), threading.Event(), threading.Event()
+    first = asyncio.create_task(on_thread(lambda: let_go.wait(20), limiter=limiter))
+    await asyncio.sleep(0.05)
+    second = asyncio.create_task(on_thread(begun.set, limiter=limiter))
+    await asyncio.sleep(0.05)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    let_go.set()
+    assert await first
+    assert not begun.is_set()
+
+
 async def test_a_call_that_comes_after_the_cancellation_is_cancelled_too() -> None:
     begun, scope = threading.Event(), anyio.CancelScope()
 

@@ -10,13 +10,13 @@ import attrs
 
 from marketfetch.arithmetic.composite import combine, known_together
 from marketfetch.engine.patience import Patience
-from marketfetch.engine.query import BATCH_ROWS, Settings
+from marketfetch.engine.threads import InUse
 from marketfetch.protocols import Store
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["Derivation", "derive"]
+__all__ = ["Derivation", "Deriver"]
 
 
 @attrs.frozen
@@ -28,29 +28,35 @@ class Derivation:
     wanted: SpanSet
 
 
-def derive(
-    store: Store,
-    derivations: Sequence[Derivation],
-    settings: Settings,
-    patience: Patience,
-    done: Callable[[Batch], None],
-) -> None:
-    """Compute and write what is missing of composite series: wanted − covered, read, combine, write."""
-    with ExitStack() as stack:
-        write = patience.insist(lambda: stack.enter_context(store.writer()))
-        for derivation in derivations:
-            held = patience.insist(partial(store.coverage, (derivation.series, *derivation.members)))
-            known = known_together([held[member] for member in derivation.members])
-            computable = (derivation.wanted & known.covered) - held[derivation.series].covered
-            for span in _steps(derivation.series, computable, settings.batch_rows or BATCH_ROWS):
-                members = [
-                    patience.insist(partial(store.read, member, span)) for member in derivation.members
-                ]
-                columns = combine(members, derivation.series.dataset)
-                covered = SpanSet.of(span)
-                batch = Batch(derivation.series, columns, Coverage(covered, known.empty & covered))
-                patience.insist(partial(write, batch))
-                done(batch)
+@attrs.define(eq=False)
+class Deriver:
+    """Computes composite series, on the thread it is called on; tells of every durable batch."""
+
+    store: Store
+    patience: Patience
+    done: Callable[[Batch], None]
+    batch_rows: int
+    in_use: InUse = attrs.field(factory=InUse, init=False)
+
+    def derive(self, derivations: Sequence[Derivation]) -> None:
+        """Compute and write what is missing: wanted − covered, read, combine, write."""
+        insist = self.patience.insist
+        with ExitStack() as stack:
+            write = insist(lambda: stack.enter_context(self.store.writer()))
+            self.in_use.writer = write
+            for derivation in derivations:
+                series, members = derivation.series, derivation.members
+                held = insist(partial(self.store.coverage, (series, *members)))
+                known = known_together([held[member] for member in members])
+                computable = (derivation.wanted & known.covered) - held[series].covered
+                for span in _steps(series, computable, self.batch_rows):
+                    columns = combine(
+                        [insist(partial(self.store.read, member, span)) for member in members], series.dataset
+                    )
+                    covered = SpanSet.of(span)
+                    batch = Batch(series, columns, Coverage(covered, known.empty & covered))
+                    insist(partial(write, batch))
+                    self.done(batch)
 
 
 def _steps(series: Series, spans: SpanSet, rows: int) -> Sequence[Span]:

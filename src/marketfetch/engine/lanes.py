@@ -22,8 +22,8 @@ from anyio import (
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from marketfetch.engine.patience import Patience
-from marketfetch.engine.threads import call_back, on_thread
-from marketfetch.protocols import Interruptible, Sink
+from marketfetch.engine.threads import InUse, call_back, on_thread
+from marketfetch.protocols import Sink
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Series
 
@@ -67,7 +67,7 @@ async def open_lanes(sink: Sink, patience: Patience, done: Done) -> AsyncIterato
             send, receive = create_memory_object_stream[Batch](1)
             ways.append(send)
             lane = _Lane(sink, receive, patience, done)
-            work = partial(on_thread, lane.write_all, limiter=limiter, interrupt=lane.interrupt)
+            work = partial(on_thread, lane.write_all, limiter=limiter, interrupt=lane.in_use.interrupt)
             group.start_soon(_keep, receive, work)
         try:
             yield Lanes(ways)
@@ -90,22 +90,17 @@ class _Lane:
     _batches: MemoryObjectReceiveStream[Batch]
     _patience: Patience
     _done: Done
-    _writer: object = attrs.field(default=None, init=False)
+    in_use: InUse = attrs.field(factory=InUse, init=False)
 
     def write_all(self) -> None:
         """Write until the other end is closed."""
         batch: Batch | None = None
         with ExitStack() as stack:
             write = self._patience.insist(lambda: stack.enter_context(self._sink.writer()))
-            self._writer = write
+            self.in_use.writer = write
             # One crossing to the loop and back for each batch.
             while (batch := call_back(self._turn, batch)) is not None:
                 self._patience.insist(partial(write, batch))
-
-    def interrupt(self) -> None:
-        """End a write that is under way, where the writer knows how; called from another thread."""
-        if isinstance(self._writer, Interruptible):
-            self._writer.interrupt()
 
     async def _turn(self, written: Batch | None) -> Batch | None:
         """Tell that a batch is durable, and return the next one; None after the last."""

@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import anyio
 import attrs
-from anyio import from_thread
 
 from marketfetch.arithmetic.retry import Retries
 from marketfetch.engine.threads import call_back, on_thread
@@ -46,7 +45,10 @@ class Patience:
             except SinkUnavailable as error:
                 if attempt >= self.retries.attempts:
                     raise
-                wait = self.retries.wait(attempt, self.chance.random())
-                from_thread.run_sync(self.emit, StoreAwaited(str(error), attempt, wait))
-                call_back(anyio.sleep, wait)
+                call_back(self._wait, str(error), attempt)
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _wait(self, message: str, attempt: int) -> None:
+        seconds = self.retries.wait(attempt, self.chance.random())
+        self.emit(StoreAwaited(message, attempt, seconds))
+        await anyio.sleep(seconds)

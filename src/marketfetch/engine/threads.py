@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from threading import Lock
 from typing import TypeVar
 
 import anyio
+import attrs
 from anyio import CapacityLimiter, from_thread, to_thread
 
-__all__ = ["call_back", "on_thread"]
+from marketfetch.protocols import Interruptible
+
+__all__ = ["InUse", "call_back", "on_thread"]
 
 _T = TypeVar("_T")
 
@@ -24,6 +29,18 @@ def _nothing() -> None:
     pass
 
 
+@attrs.define(eq=False)
+class InUse:
+    """The writer that a thread works with, so that others can interrupt it."""
+
+    writer: object = None
+
+    def interrupt(self) -> None:
+        """End what it waits for, where it knows how; to be called from another thread."""
+        if isinstance(self.writer, Interruptible):
+            self.writer.interrupt()
+
+
 async def on_thread(
     work: Callable[[], _T],
     *,
@@ -32,24 +49,36 @@ async def on_thread(
 ) -> _T:
     """Run blocking work on a thread and return its result.
 
-    Cancelling waits until it has ended, but only for seconds: no thread can be ended from outside, and a
-    store that does not answer must not hold up the host's loop. After a while `interrupt` is called, on
-    another thread, which may end what the work waits for. A thread that is left behind all the same ends
-    with what it waits for, at the latest when it next calls back.
+    Cancelling, in whatever way, waits until it has ended, but only for seconds: no thread can be ended from
+    outside, and a store that does not answer must not hold up the host's loop. After a while `interrupt` is
+    called, on another thread, which may end what the work waits for. A thread that is left behind all the
+    same ends with what it waits for, at the latest when it next calls back.
     """
-    ended = anyio.Event()
+    ended, begun = anyio.Event(), Lock()
     results: list[_T] = []
     failures: list[Exception] = []
     tasks: list[asyncio.Task[object]] = []
+    loop = asyncio.get_running_loop()
+
+    def do() -> None:
+        if not begun.acquire(blocking=False):
+            return  # called off
+        try:
+            results.append(work())
+        except Exception as error:  # noqa: BLE001  # raised below: a task group would wrap it
+            failures.append(error)
+        finally:
+            # The task may not know: asyncio's way of cancelling takes it away from its thread at once.
+            with suppress(RuntimeError):  # the loop may be closed by now
+                loop.call_soon_threadsafe(ended.set)
 
     async def run() -> None:
         tasks.extend(filter(None, [asyncio.current_task()]))
         try:
-            results.append(await to_thread.run_sync(work, limiter=limiter))
-        except Exception as error:  # noqa: BLE001  # raised below: a task group would wrap it
-            failures.append(error)
+            await to_thread.run_sync(do, limiter=limiter)
         finally:
-            ended.set()
+            if begun.acquire(blocking=False):  # it has not begun, and will not any more
+                ended.set()
 
     async def watch() -> None:
         try:
@@ -64,7 +93,6 @@ async def on_thread(
             if not ended.is_set():
                 tasks[0].cancel()  # as asyncio cancels: anyio itself waits for its threads
 
-    # In a task of its own: asyncio's way of cancelling would leave the thread behind at once.
     async with anyio.create_task_group() as group:
         group.start_soon(run)
         group.start_soon(watch)

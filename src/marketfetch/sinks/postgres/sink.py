@@ -26,6 +26,10 @@ from marketfetch.values.spans import Span
 __all__ = ["PostgresSink"]
 
 
+# Other than a write, nobody can interrupt this: it waits for a lock for seconds, and may be tried again.
+_BRIEFLY = "SELECT set_config('lock_timeout', '2s', true) WHERE current_setting('lock_timeout') = '0'"
+
+
 def _secret(dsn: str | Secret) -> Secret:
     return dsn if isinstance(dsn, Secret) else Secret(dsn)
 
@@ -131,6 +135,7 @@ class PostgresSink:
     @contextmanager
     def _transaction(self, purpose: str) -> Iterator[Connection]:
         with closing(Session(self._dsn)) as session, session.transaction(purpose) as connection:
+            connection.execute(_BRIEFLY)
             yield connection
 
     def _held(self) -> dict[Names, Coverage]:
