@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from signal import SIGKILL
 
 import attrs
 
@@ -32,10 +33,18 @@ class Command:
 
     def kill_when(self, moment: Callable[[float], bool]) -> bool:
         """Send SIGKILL as soon as `moment(elapsed)` holds; returns False if the command has ended before."""
+        if not self.until(moment):
+            return False
+        self.process.kill()
+        _, err = self.process.communicate()
+        code = self.process.returncode
+        assert code in {0, -SIGKILL}, f"exit code {code}: {err}"
+        return code != 0
+
+    def until(self, moment: Callable[[float], bool]) -> bool:
+        """Wait until `moment(elapsed)` holds; returns False if the command has ended before."""
         while self.process.poll() is None:
             if moment(self.elapsed):
-                self.process.kill()
-                self.process.communicate()
                 return True
             if self.elapsed > _PATIENCE:
                 raise AssertionError(f"still running after {_PATIENCE:.0f} s: {self.process.args!r}")

@@ -191,37 +191,85 @@ def _calls(password: str, port: int, folder: Path) -> Iterator[_Call]:
 
 def any_text_is_redacted(scale: Scale) -> Outcome:
     """Write any user and password as people write them, in any text, and redact it."""
-    trial = Trial("any password that stands where passwords stand is cut out", "texts")
+    trial = Trial("any password that stands where passwords stand is cut out, whole", "texts")
     chance = scale.chance("texts")
     for number in range(scale.choose(3_000, 100_000, 2_000_000)):
-        password, text = _text(chance)
+        written = _text(chance)
         with trial.attempt(f"number {number}, seed {scale.seed}"):
-            assert password not in redact(text), f"{text!r} became {redact(text)!r}"
+            said = redact(written.text)
+            leak = written.leak(said)
+            assert leak is None, f"{written.text!r} became {said!r}, with {leak!r} in it"
     return trial.outcome()
 
 
+@attrs.frozen
+class _Written:
+    """A text with a password in it."""
+
+    template: str
+    user: str
+    password: str
+    """As it is written: with escapes, where it needs some."""
+
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        return self._with(self.password)
+
+    def leak(self, said: str) -> str | None:
+        """Return a piece of the password that was said: half of it, or four characters.
+
+        What stands around the password, or in the place of one that was cut out, gives nothing away.
+        """
+        around = f"{self._with('')}\n{redact(self._with('~~~~'))}"
+        size = max(4, len(self.password) // 2)
+        pieces = (self.password[at : at + size] for at in range(len(self.password) - size + 1))
+        return next((piece for piece in pieces if piece in said and piece not in around), None)
+
+    def _with(self, password: str) -> str:
+        return self.template.replace("{user}", self.user).replace("{password}", password)
+
+
 _LETTERS = string.digits + string.ascii_letters + string.punctuation + "äßпароль斑马"
-_TEMPLATES = (
+_USERS = _LETTERS.translate(str.maketrans("", "", ":@/'\"\\[]()=,#?"))
+_WORDS = (
     "cannot reach http://{user}:{password}@proxy.example:3128: refused",
     "socks5h://{user}:{password}@[2001:db8::1]:1080",
     "dsn postgresql://{user}:{password}@db.example:5432/market?sslmode=require is wrong",
     "--proxy {user}:{password}@10.0.0.1:3128",
-    "--proxy 10.0.0.1:3128:{user}:{password}",
-    "could not connect: host=db.example user={user} password='{password}' dbname=market",
-    'config {{"password": "{password}", "user": "{user}"}}',
-    "X-MBX-APIKEY: {password}",
     "Proxy-Authorization: Basic {password}",
+    "host=db.example pass={password} dbname=market",
+    "pw={password}",
+    "config {'private_key': {password}, 'user': '{user}'}",
+    "GET /order?symbol=BTCUSDT&signature={password}",
+    "credentials = {password}",
+    "access_key={password} was refused",
 )
+"""Where a password is one word."""
+_LINES = (
+    "--proxy 10.0.0.1:3128:{user}:{password}",
+    "X-MBX-APIKEY: {password}",
+    "OK-ACCESS-SIGN: {password}\nAccept: */*",
+)
+"""Where it goes on to the end of the line."""
+_QUOTED = (
+    "could not connect: host=db.example user={user} password='{password}' dbname=market",
+    'config {"password": "{password}", "user": "{user}"}',
+    "entry 'proxy.example:3128:{user}:{password}' is no proxy",
+)
+"""Where a quote ends it."""
+_ESCAPED = ("host=db.example password={password} dbname=market", "sslpassword = {password}")
+"""Where libpq's own escapes keep it together."""
 
 
-def _text(chance: random.Random) -> tuple[str, str]:
-    """Make a password, and a text that has it once, and as its writer would have to write it."""
-    while True:
-        template = chance.choice(_TEMPLATES)
-        user, password = ("".join(chance.choices(_LETTERS, k=chance.randint(4, 16))) for _ in "up")
-        user = user.translate(str.maketrans("", "", ":@/'\"\\[]()=,#?")) or "anna"
-        if "'{password}'" in template or '"{password}"' in template:
-            password = password.replace("\\", "").replace("'", "").replace('"', "")
-        rest = template.format(user=user, password="")
-        if len(password) >= 4 and password not in rest:
-            return password, template.format(user=user, password=password)
+def _text(chance: random.Random) -> _Written:
+    """Make a password, and a text that has it as its writer would have to write it."""
+    template = chance.choice((*_WORDS, *_LINES, *_QUOTED, *_ESCAPED))
+    letters = _LETTERS if template in _WORDS else f"{_LETTERS}{' ' * 8}"
+    user = "".join(chance.choices(_USERS, k=chance.randint(1, 16)))
+    password = chance.choice(_LETTERS) + "".join(chance.choices(letters, k=chance.randint(3, 15)))
+    if template in _QUOTED:
+        password = password.translate(str.maketrans("\\'\"", "xyz"))
+    if template in _ESCAPED:
+        password = "".join(f"\\{each}" if each in "\\' " else each for each in password)
+    return _Written(template, user, password)

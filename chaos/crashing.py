@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from signal import SIGKILL
 
+import attrs
 import psycopg
 
 from chaos.contents import Oracle, check_contents, fingerprint
@@ -40,6 +41,8 @@ __all__ = ["crashed", "crashing"]
 
 _BEFORE = 60 * MINUTE
 """Of the span, before anything was listed."""
+
+_MODULE = ("-m", "chaos.crashing")
 
 _STEPS = 2_000
 """More than any store takes."""
@@ -60,7 +63,7 @@ def crashed(place: Place, scale: Scale) -> Iterator[Outcome]:
     trial = Trial(f"killed at every step of a commit, {place.kind}: all or nothing", "steps")
     stride = scale.choose(5, 1)
     for step in _steps(place, scale.chance("crashing").randrange(stride), stride):
-        with trial.attempt(f"{place.kind}, step {step['step']}"):
+        with trial.attempt(f"{place.kind}, {step['step']}"):
             assert not step["problem"], step["problem"]
     yield trial.outcome()
 
@@ -72,7 +75,7 @@ def _steps(place: Place, first: int, stride: int) -> Iterator[dict[str, str]]:
         raise RuntimeError("there is no C compiler: install one, such as gcc")
     source = Path(__file__).with_suffix(".c").with_stem("crash_points")
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
-    command = [sys.executable, "-m", "chaos.crashing", place.fresh(), str(first), str(stride)]
+    command = [sys.executable, *_MODULE, place.fresh(), str(first), str(stride)]
     # What Python caches of its modules is no step of ours; and what is forked shall have no threads.
     quiet = {"PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1", "LD_PRELOAD": str(library)}
     with subprocess.Popen(
@@ -84,7 +87,8 @@ def _steps(place: Place, first: int, stride: int) -> Iterator[dict[str, str]]:
     ) as process:
         assert process.stdout is not None
         yield from map(json.loads, process.stdout)
-    assert process.returncode == 0, f"exit code {process.returncode}"
+    if process.returncode:
+        yield {"step": "the end", "problem": f"exit code {process.returncode}"}
 
 
 def batches(oracle: Oracle) -> Iterator[Batch]:
@@ -111,22 +115,46 @@ def write(url: str, oracle: Oracle) -> None:
             take(batch)
 
 
-def _forked(work: Callable[[], str]) -> tuple[bool, str]:
-    """Do something in a process of its own; returns whether it was killed, and what it says."""
+@attrs.frozen
+class Ended:
+    """How a process of its own has ended, and what it said."""
+
+    code: int
+    """Its exit code; negative: the signal."""
+    said: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether it did all of its work."""
+        return self.code == 0
+
+    @property
+    def killed(self) -> bool:
+        """Whether it was killed, as at a step."""
+        return self.code == -SIGKILL
+
+    @property
+    def problem(self) -> str:
+        """What went wrong, where it has not done all of its work."""
+        return "" if self.ok else self.said or f"exit code {self.code}"
+
+
+def _forked(work: Callable[[], str]) -> Ended:
+    """Do something in a process of its own."""
     read, told = os.pipe()
     child = os.fork()
     if not child:
         try:
-            said = work()
+            said, code = work(), 0
         except BaseException:  # noqa: BLE001  # it is told
-            said = f"problem: {traceback.format_exc()[-3000:]}"
+            said, code = traceback.format_exc()[-3000:], 1
         os.write(told, said.encode())
-        os._exit(0)
+        os._exit(code)
     os.close(told)
     with os.fdopen(read, "rb") as pipe:
         said = pipe.read().decode()
     _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == SIGKILL, said
+    return Ended(os.waitstatus_to_exitcode(status), said)
 
 
 def _oracle() -> Oracle:
@@ -164,21 +192,32 @@ def main(url: str, first: int, stride: int) -> None:
 
     def die_at(step: int, place: str) -> str:
         library.arm(ctypes.c_long(step))
-        write(place, oracle)
-        library.arm(ctypes.c_long(-1))
+        try:
+            write(place, oracle)
+        finally:
+            library.arm(ctypes.c_long(-1))  # an error is told, and that is no step
         return ""
 
-    _, place = _forked(partial(_fresh, url, -1))
-    _, expected = _forked(partial(_look_and_repeat, place, oracle))
+    def tell(step: str, problem: str) -> None:
+        print(json.dumps({"step": step, "problem": problem}), flush=True)
+
+    place = _forked(partial(_fresh, url, -1))
+    expected = _forked(partial(_look_and_repeat, place.said, oracle)) if place.ok else place
+    if expected.problem:  # what goes wrong each time in the same way would look the same after each step
+        tell("undisturbed", expected.problem)
+        return
     for step in range(first, _STEPS, stride):
-        _, place = _forked(partial(_fresh, url, step))
-        killed, problem = _forked(partial(die_at, step, place))
+        place = _forked(partial(_fresh, url, step))
+        writer = _forked(partial(die_at, step, place.said)) if place.ok else place
+        problem = writer.said if writer.killed else writer.problem
         if not problem:
-            _, found = _forked(partial(_look_and_repeat, place, oracle))
-            problem = "" if found == expected else f"{found} instead of {expected}"
-        if killed or problem:
-            print(json.dumps({"step": step, "problem": problem}), flush=True)
-        if not killed:
+            found = _forked(partial(_look_and_repeat, place.said, oracle))
+            problem = found.problem
+            if not problem and found.said != expected.said:
+                problem = f"{found.said} instead of {expected.said}"
+        if writer.killed or problem:
+            tell(f"step {step}", problem)
+        if not writer.killed:
             return
     raise SystemExit(f"more than {_STEPS} steps")
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import threading
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, aclosing
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ from typing import Any
 import anyio
 import attrs
 
+import marketfetch
 from chaos.contents import Oracle, check_contents
+from chaos.holding import writing_blocked
 from chaos.promises import Outcome, Scale, Trial
 from chaos.stores import KINDS, Place, place_for
 from marketfetch.engine.query import Query, Settings
@@ -35,6 +39,7 @@ _START, _END = "2026-06-01", "2026-06-05"
 _BAR = 5.0
 _PATIENCE = 20.0
 """Seconds after which a cancelled run is taken for one that never ends."""
+_OURS = str(Path(marketfetch.__file__).parent)
 _ANYIO = "AnyIO worker thread"
 _WORKERS = 8
 """So many idle threads anyio may keep for the next call; it ends them with the loop."""
@@ -74,7 +79,7 @@ class _Host:
         for url in urls:  # what is loaded and opened once for all stays
             await self._pipeline(url, "2026-06-01T01:00Z").run()
         clean = _Traces.now()
-        for number in range(scale.choose(24, 150, 3000)):
+        for number in range(scale.choose(16, 150, 3000)):
             at = number % len(urls)
             if self.chance.random() < 0.2:
                 urls[at] = self.places[at].fresh()
@@ -84,6 +89,9 @@ class _Host:
                 await self._cancel(urls[at], way, clean)
             if asyncio.all_tasks() != clean.tasks:
                 return  # what still runs would be found by every attempt to come
+        for number in range(scale.choose(1, 5, 100)):
+            with trial.attempt(f"every store is held, number {number}, seed {scale.seed}"):
+                await self._cancel_while_held(urls, clean)
         for url in urls:
             with trial.attempt(f"{url.partition(':')[0]}, the run after all of them, seed {scale.seed}"):
                 assert (await self._pipeline(url).run()).complete
@@ -124,6 +132,37 @@ class _Host:
         if self.chance.random() < 0.25:
             await asyncio.to_thread(check_contents, url, self.oracle)
 
+    async def _cancel_while_held(self, urls: list[str], clean: _Traces) -> None:
+        """Cancel a run for each store while somebody else holds what its writes need."""
+        fresh = [place.fresh() for place in self.places]
+        for url in fresh:
+            await self._pipeline(url, "2026-06-01T01:00Z").run()
+        with ExitStack() as stack:
+            holds = [stack.enter_context(writing_blocked(url, [*_SYMBOLS, "MT"])) for url in fresh]
+            tasks = [asyncio.create_task(self._pipeline(url).run()) for url in fresh]
+            give_up = time.monotonic() + 10
+            while not all(waiting() for waiting in holds if waiting is not None):
+                assert time.monotonic() < give_up, "no write waits for what is held"
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(self.chance.uniform(0.0, 0.5))
+            began = time.monotonic()
+            for task in tasks:
+                assert not task.done(), "what was held held up nothing"
+                task.cancel()
+            await asyncio.wait(tasks, timeout=_PATIENCE)
+            seconds = time.monotonic() - began
+            assert all(task.cancelled() for task in tasks), f"not cancelled after {seconds:.1f} s: {tasks}"
+            assert seconds < _BAR, f"it took {seconds:.1f} s to end"
+            # Before anything is let go of: no thread of a run outlasts it for long.
+            give_up = time.monotonic() + 5
+            while working := _Traces.now().working:
+                assert time.monotonic() < give_up, f"still at work while the stores are held: {working}"
+                await asyncio.sleep(0.01)
+        await self._settle(clean)
+        for at, url in enumerate(fresh):
+            await asyncio.to_thread(check_contents, url, self.oracle)
+            urls[at] = url
+
     async def _settle(self, clean: _Traces) -> None:
         """Wait a little for the other ends of connections, which are in this process, too."""
         give_up = time.monotonic() + 5
@@ -133,6 +172,7 @@ class _Host:
             if (
                 left.threads <= clean.threads
                 and left.descriptors <= clean.descriptors
+                and not left.working
                 and not open_connections
             ):
                 break
@@ -150,10 +190,13 @@ class _Traces:
     tasks: frozenset[asyncio.Task[Any]]
     threads: frozenset[str]
     workers: int
+    working: frozenset[str]
+    """Where other threads are at work in code of ours."""
     descriptors: int
 
     def shown(self) -> str:
-        return f"{sorted(self.threads)} and {self.descriptors} descriptors"
+        working = f", at work {sorted(self.working)}" if self.working else ""
+        return f"{sorted(self.threads)}{working} and {self.descriptors} descriptors"
 
     @classmethod
     def now(cls) -> _Traces:
@@ -162,8 +205,22 @@ class _Traces:
             tasks=frozenset(asyncio.all_tasks()),
             threads=frozenset(name for name in names if name != _ANYIO and not name.startswith("asyncio_")),
             workers=names.count(_ANYIO),
+            working=frozenset(_working()),
             descriptors=sum(1 for _ in Path("/proc/self/fd").iterdir()),
         )
+
+
+def _working() -> Iterator[str]:
+    """Yield where other threads than this one are in code of ours; the exchange's own do not count."""
+    for number, frame in sys._current_frames().items():
+        files = [each.f_code.co_filename for each, _ in traceback.walk_stack(frame)]
+        ours = [file.removeprefix(_OURS) for file in files if file.startswith(_OURS)]
+        if ours and number != threading.get_ident() and not any(map(_of_the_exchange, ours)):
+            yield " < ".join(ours)
+
+
+def _of_the_exchange(file: str) -> bool:
+    return file.startswith("/testing/")
 
 
 Way = Callable[[Pipeline, float], Any]

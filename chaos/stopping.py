@@ -6,22 +6,19 @@ import json
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
-from fcntl import LOCK_EX, flock
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import attrs
-import psycopg
-from psycopg import sql
 
 from chaos.contents import Oracle, check_contents
+from chaos.holding import Waiting, preparing_blocked, writing_blocked
 from chaos.hosting import cancelled_in_a_host
 from chaos.promises import Outcome, Scale, Trial
 from chaos.stores import KINDS, Place, left_over, place_for
@@ -67,10 +64,13 @@ def _signals(scale: Scale, kind: str, server: postgres.Server | None) -> Trial:
     ):
         stage = _Stage(place, exchange, proxies, oracle, chance)
         first = scale.seed + KINDS.index(kind)
+        moments = [moment for moment in _MOMENTS if (kind, moment) != ("parquet", prepare_hangs)]
         for number in range(first, first + scale.choose(1, 8, 200)):
-            moment = _MOMENTS[number % len(_MOMENTS)]
+            # The first store is a new one: what it is to be filled with does not get past a lock.
+            moment = store_hangs if number == first else moments[number % len(moments)]
             with trial.attempt(f"{kind}, {moment.__name__}, number {number}, seed {scale.seed}"):
-                stage.attempt(moment)
+                code = stage.attempt(moment)
+                assert code or number > first, "what was held held up nothing"
         with trial.attempt(f"{kind}, the run after all of them, seed {scale.seed}"):
             stage.complete()
     return trial
@@ -87,8 +87,8 @@ class _Stage:
     chance: random.Random
     url: str = ""
 
-    def attempt(self, moment: Moment) -> None:
-        """Start a run, stop it at a moment, and look at what is left."""
+    def attempt(self, moment: Moment) -> int:
+        """Start a run, stop it at a moment, look at what is left, and return the exit code."""
         # Now and then a new store: one that is full is no trial.
         if not self.url or self.chance.random() < 0.5:
             self.url = self.place.fresh()
@@ -101,6 +101,7 @@ class _Stage:
             left = [file.name for file in Path(scratch).iterdir()]
             assert not left, f"left in the temporary folder: {left}"
         self._check(said, hung=moment in {store_hangs, prepare_hangs})
+        return said.code
 
     def complete(self) -> None:
         """Let a last run come to its end."""
@@ -125,6 +126,7 @@ class _Stage:
         assert "Error" not in said.err, said.err
         assert said.code in {0, 1}, f"exit code {said.code}"
         held = check_contents(self.url, self.oracle)
+        assert said.out or (said.code and not self.exchange.record.total), f"no report: {said.err}"
         if said.out:
             report = json.loads(said.out)
             assert report["complete"] == (said.code == 0)
@@ -200,7 +202,8 @@ def any_moment(stage: _Stage, run: subprocess.Popen[str], stack: ExitStack) -> N
 def store_hangs(stage: _Stage, run: subprocess.Popen[str], stack: ExitStack) -> None:
     """While somebody else holds a lock that a write needs."""
     _after_requests(stage, run, stage.chance.randint(4, 30))
-    stack.enter_context(_locked(stage.url))
+    table = stage.chance.choice(["series", "coverage", "ohlcv"])
+    _until_it_waits(run, stack.enter_context(writing_blocked(stage.url, [*_SYMBOLS, "MT"], table)))
     _sleep_beside(run, stage.chance.uniform(0.1, 0.5))
 
 
@@ -213,7 +216,7 @@ def network_hangs(stage: _Stage, run: subprocess.Popen[str], stack: ExitStack) -
 
 def prepare_hangs(stage: _Stage, run: subprocess.Popen[str], stack: ExitStack) -> None:
     """While the store is not even prepared."""
-    stack.enter_context(_locked(stage.url))
+    _until_it_waits(run, stack.enter_context(preparing_blocked(stage.url)))
     _sleep_beside(run, stage.chance.uniform(0.5, 1.5))
 
 
@@ -228,52 +231,21 @@ _MOMENTS: tuple[Moment, ...] = (any_moment, store_hangs, network_hangs, at_the_e
 
 
 def _after_requests(stage: _Stage, run: subprocess.Popen[str], count: int) -> None:
-    give_up = time.monotonic() + 5
+    give_up = time.monotonic() + 20
     while run.poll() is None and stage.exchange.record.total < count and time.monotonic() < give_up:
         time.sleep(0.002)
+
+
+def _until_it_waits(run: subprocess.Popen[str], waiting: Waiting) -> None:
+    """Wait until a run has come to what is held; one that had nothing left to write ends instead."""
+    if waiting is not None:
+        _await(lambda: waiting() or run.poll() is not None, lambda: "the run waits for nothing that is held")
 
 
 def _sleep_beside(run: subprocess.Popen[str], seconds: float) -> None:
     give_up = time.monotonic() + seconds
     while run.poll() is None and time.monotonic() < give_up:
         time.sleep(0.002)
-
-
-@contextmanager
-def _locked(url: str) -> Iterator[None]:
-    """Hold what a writer needs, as another program might."""
-    kind, _, path = url.partition(":")
-    with ExitStack() as stack:
-        if kind == "postgresql":
-            stack.enter_context(_locked_tables(url))
-        elif kind == "sqlite":
-            stack.enter_context(_locked_sqlite(Path(path)))
-        elif kind == "parquet":
-            for folder in Path(path).glob("*/*/*/*"):
-                handle = os.open(folder, os.O_RDONLY)
-                stack.callback(os.close, handle)
-                flock(handle, LOCK_EX)
-        yield
-
-
-@contextmanager
-def _locked_tables(url: str) -> Iterator[None]:
-    with psycopg.connect(url) as connection:
-        found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'marketfetch'")
-        for (table,) in found.fetchall():
-            connection.execute(
-                sql.SQL("LOCK TABLE marketfetch.{} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(table))
-            )
-        yield
-        connection.rollback()
-
-
-@contextmanager
-def _locked_sqlite(path: Path) -> Iterator[None]:
-    with closing(sqlite3.connect(path, isolation_level=None, timeout=5)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        yield
-        connection.execute("ROLLBACK")
 
 
 def _assert_childless(leader: int) -> None:
@@ -287,10 +259,10 @@ def _assert_childless(leader: int) -> None:
 
 def _await(holds: Callable[[], bool], failure: Callable[[], str]) -> None:
     """Wait a little for what another process, such as a server, has to notice first."""
-    give_up = time.monotonic() + 5
+    give_up = time.monotonic() + 10
     while not holds():
         assert time.monotonic() < give_up, failure()
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 _NOTEBOOK = """

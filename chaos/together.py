@@ -8,7 +8,8 @@ from contextlib import ExitStack, contextmanager
 import anyio
 import attrs
 
-from chaos.command import Command, backfill
+from chaos.asked import windows
+from chaos.command import backfill
 from chaos.contents import Oracle, check_contents, contents, fingerprint
 from chaos.promises import Outcome, Scale, Trial
 from chaos.stores import KINDS, Place, left_over, place_for
@@ -23,6 +24,9 @@ from tests.support.worlds import DAY, MINUTE, span_of
 __all__ = ["together", "together_in"]
 
 _SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+
+_SLOW = 1.0
+"""Seconds that a reply takes while others start."""
 
 
 @attrs.frozen
@@ -102,12 +106,19 @@ def together_in(place: Place, scale: Scale) -> Iterator[Outcome]:
         for number in range(scale.choose(1, 1, 20)):
             for scene in scenes:
                 oracle, alone = Oracle(exchange.market, scene.union.span), place.fresh()
+                exchange.record.clear()
                 with backfill(exchange, alone, scene.union.words()) as command:
                     command.finish()
+                pages = _pages(exchange)
                 name = f"{place.kind}, seed {scale.seed}, {number}: {scene.name}"
                 with commands.attempt(name):
-                    moment = scale.chance(name).uniform(0.4, 1.5)
-                    _compare(_commands(exchange, place.fresh(), scene, moment), alone, oracle)
+                    url = place.fresh()
+                    if scene.killed:
+                        last = scale.chance(name).randint(pages // 4, pages * 3 // 4)
+                        _one_killed(exchange, url, scene, last, pages)
+                    else:
+                        _commands(exchange, url, scene.wishes)
+                    _compare(url, alone, oracle)
                 if not scene.killed:
                     with pipelines.attempt(name):
                         _compare(_pipelines(exchange, place.fresh(), scene), alone, oracle)
@@ -115,19 +126,37 @@ def together_in(place: Place, scale: Scale) -> Iterator[Outcome]:
     yield pipelines.outcome()
 
 
-def _commands(exchange: SimulatedExchange, url: str, scene: Scene, moment: float) -> str:
+def _pages(exchange: SimulatedExchange) -> int:
+    """Count the pages that were asked for."""
+    return len(windows(exchange.record.latest, "1m"))
+
+
+def _commands(exchange: SimulatedExchange, url: str, wishes: Sequence[Wish]) -> None:
     with ExitStack() as stack:
+        for command in [stack.enter_context(backfill(exchange, url, wish.words())) for wish in wishes]:
+            command.finish()
 
-        def start(wish: Wish) -> Command:
-            return stack.enter_context(backfill(exchange, url, wish.words()))
 
-        running = [start(wish) for wish in scene.wishes]
-        if scene.killed:
-            running.pop(0).kill_when(lambda elapsed: elapsed > moment)
-            running.append(start(scene.wishes[0]))
+def _one_killed(exchange: SimulatedExchange, url: str, scene: Scene, last: int, pages: int) -> None:
+    """Kill the first run when it has asked for its `last` of so many pages, and start it again.
+
+    It has an exchange of its own, which counts what it asks for, and is slow until the others are at work.
+    """
+    first, *others = scene.wishes
+    with ExitStack() as stack:
+        apart = stack.enter_context(_exchange())
+        apart.latency = _SLOW
+        run = stack.enter_context(backfill(apart, url, first.words()))
+        assert run.until(lambda _: _pages(apart) > 0), "it has ended without a page"
+        exchange.record.clear()
+        running = [stack.enter_context(backfill(exchange, url, wish.words())) for wish in others]
+        assert run.until(lambda _: _pages(exchange) > 0), "it has ended before the others were at work"
+        apart.latency = exchange.latency
+        assert run.kill_when(lambda _: _pages(apart) >= last), "it has ended before it was killed"
+        assert last <= _pages(apart) < pages, f"killed after {_pages(apart)} of {pages} pages"
+        running.append(stack.enter_context(backfill(exchange, url, first.words())))
         for command in running:
             command.finish()
-    return url
 
 
 def _pipelines(exchange: SimulatedExchange, url: str, scene: Scene) -> str:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketfetch.arithmetic.decoding import Decoded
-from marketfetch.arithmetic.paging import Cursor, TimeWindows
+from marketfetch.arithmetic.paging import Cursor, Headway, TimeWindows
 from marketfetch.arithmetic.quality import inspect
 from marketfetch.protocols import Paginator
 from marketfetch.testing.unruly import UnrulyServer, drain
@@ -179,6 +179,46 @@ def test_rows_from_elsewhere_show_that_a_chain_began_in_the_wrong_place(
     skipped = Span(times[1], span.end) if newest_first else Span(span.start, times[0] + 1)
     assert skipped in [each.span for each in settled.remaining]
     assert not settled.present & SpanSet.of(skipped)
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_a_chain_takes_in_what_a_server_gives_that_ignores_the_far_end(newest_first: bool) -> None:
+    """Its last pages have strays however often it is asked: only what no row stands for is given up."""
+    chain, headway = Cursor(newest_first=newest_first), Headway()
+    times = START + 3 * HOUR * np.arange(-3, 7)
+    whole = Slice(EVENTS, Span(START - HOUR, START + 10 * HOUR), rows=5)
+
+    def answer(part: Slice) -> Page:
+        given = times[times < part.span.end][-5:] if newest_first else times[times >= part.span.start][:5]
+        page = inspect(Decoded(rows_at(EVENTS, given.tolist())), part)
+        headway.note(chain.settle(part, page))
+        return page
+
+    drained = drain(chain, whole, answer, limit=40)
+    inside = START + 3 * HOUR * np.arange(4)
+    assert drained.columns.times.tolist() == inside.tolist()
+    assert not EVENTS.interval.cover(inside) - drained.coverage.covered
+    assert drained.lost
+    assert drained.coverage.covered | drained.lost == SpanSet.of(whole.span)
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_strays_that_persist_cost_only_the_stretch_before_the_nearest_row(newest_first: bool) -> None:
+    chain, span = Cursor(newest_first=newest_first), Span(START, START + DAY)
+    times = [START + 8 * HOUR, START + 16 * HOUR]
+    page = Page(rows_at(EVENTS, times), {"outside the window": 1}, received=3, stray=True)
+    part = Slice(EVENTS, span, rows=4)
+    skipped = Span(times[1], span.end) if newest_first else Span(span.start, times[0] + 1)
+    for strikes in range(2):
+        settled = chain.settle(attrs.evolve(part, strikes=strikes), page)
+        (again,) = [each for each in settled.remaining if each.span == skipped]
+        assert again.strikes == strikes + 1
+        assert not settled.lost
+    settled = chain.settle(attrs.evolve(part, strikes=2), page)
+    assert not EVENTS.interval.cover(page.columns.times) - settled.present
+    before = Span(times[1] + 1, span.end) if newest_first else Span(span.start, times[0])
+    assert settled.lost == SpanSet.of(before)
+    assert "1 outside the window" in settled.reason
 
 
 @pytest.mark.parametrize("paginator", [TimeWindows(), TimeWindows(anchor="end")])

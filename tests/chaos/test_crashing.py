@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from chaos import crashing
 from chaos.crashing import crashed
 from chaos.promises import Scale
 from chaos.stores import place_for
@@ -27,6 +28,32 @@ def test_killed_at_a_step_of_a_commit_it_is_all_or_nothing(kind: str) -> None:
     with place_for(kind) as place:
         for outcome in crashed(place, SCALE):
             assert outcome.holds, outcome.failures
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("breakage", "said"),
+    [
+        ("crashing._look_and_repeat = lambda *_: 1 / 0", "ZeroDivisionError"),
+        ("crashing.write = lambda *_: os.kill(os.getpid(), signal.SIGTERM)", "exit code -15"),
+        ("crashing._fresh = lambda *_: 1 / 0", "ZeroDivisionError"),
+        ("crashing.main = lambda *_: sys.exit(3)", "exit code 3"),
+    ],
+)
+def test_a_trial_that_fails_each_time_in_the_same_way_is_not_a_promise_kept(
+    monkeypatch: pytest.MonkeyPatch, breakage: str, said: str
+) -> None:
+    script = f"""
+import os, signal, sys
+from chaos import crashing
+{breakage}
+crashing.main(sys.argv[1], *map(int, sys.argv[2:]))
+"""
+    monkeypatch.setattr(crashing, "_MODULE", ("-c", script))
+    with place_for("sqlite") as place:
+        (outcome,) = crashed(place, SCALE)
+    assert not outcome.holds
+    assert said in "".join(outcome.failures)
 
 
 @pytest.mark.heavy

@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import attrs
 import duckdb
 import numpy as np
 import pytest
 
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
-from marketfetch.sinks import duckdb as ours
-from marketfetch.sinks import duckfile
+from marketfetch.sinks import duckfile, duckmemory, durable, turns
 from marketfetch.sinks.duckdb import DuckDBSink
+from marketfetch.sinks.duckfile import open_file
+from marketfetch.sinks.durable import PATIENCE, alone_in
 from marketfetch.sinks.mapping import TableMapping
 from marketfetch.values.datasets import Dataset
 from tests.support.batches import EVER, batch, candles, premium
@@ -46,7 +50,7 @@ def test_the_view_has_timestamps_and_the_table_no_index(store: DuckDBSink) -> No
 def test_a_file_that_another_process_holds_is_unavailable(
     store: DuckDBSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(duckfile, "PATIENCE", 0.1)
+    monkeypatch.setattr(turns, "PATIENCE", 0.1)
     script = (
         "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
     )
@@ -60,6 +64,79 @@ def test_a_file_that_another_process_holds_is_unavailable(
             store.prepare([OHLCV])
         other.communicate("")
     store.prepare([OHLCV])
+
+
+@attrs.define
+class Clock:
+    """Time that passes only while somebody sleeps; something happens at a moment."""
+
+    now: float = 0.0
+    at: float = 0.0
+    happens: Callable[[], object] = lambda: None
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        if self.at <= self.now < self.at + seconds:
+            self.happens()
+
+
+def test_the_line_and_the_file_are_waited_for_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held(path: Path) -> None:
+        raise duckdb.IOException("Could not set lock on file")
+
+    monkeypatch.setattr(duckdb, "connect", held)
+    with ExitStack() as line:
+        line.enter_context(alone_in(tmp_path))
+        clock = Clock(at=PATIENCE * 3 / 4, happens=line.close)
+        for module in (duckfile, durable):
+            monkeypatch.setattr(module, "sleep", clock.sleep)
+            monkeypatch.setattr(module, "monotonic", lambda: clock.now)
+        with pytest.raises(duckdb.IOException, match="lock on file"):
+            open_file(tmp_path / "x.duckdb", PATIENCE)
+    assert PATIENCE <= clock.now < PATIENCE * 5 / 4
+
+
+def limit_of(connection: duckdb.DuckDBPyConnection) -> str:
+    ((limit,),) = connection.execute("SELECT current_setting('memory_limit')").fetchall()
+    return str(limit)
+
+
+def test_your_own_connection_has_its_memory_again_after_a_run(store: DuckDBSink) -> None:
+    with duckdb.connect(store.path) as yours:
+        for wanted in ("51.3 GiB", "700.0 MiB"):
+            number, unit = wanted.split()
+            yours.execute("SET memory_limit = ?", [f"{number}5 {unit}"])
+            assert limit_of(yours) == wanted
+            for _ in range(3):  # and does not lose a digit each time
+                with store.writer() as take:
+                    take(batch(candles(), [0], open=1))
+                    assert limit_of(yours) == "16.0 MiB"
+                    store.read(candles(), EVER)  # comes later and goes earlier
+                assert limit_of(yours) == wanted
+        before = limit_of(yours)
+        yours.execute("SET memory_limit = '-1'")
+        endless = limit_of(yours)
+        store.read(candles(), EVER)
+        assert limit_of(yours) == endless != before
+
+
+def test_the_last_of_several_stores_gives_the_memory_back(store: DuckDBSink) -> None:
+    with duckdb.connect(store.path) as yours:
+        yours.execute("SET memory_limit = '700.05 MiB'")
+        with store._connected():
+            with store.writer() as take:
+                take(batch(candles(), [0], open=1))
+            assert limit_of(yours) != "700.0 MiB"  # the one that began first is still there
+        assert limit_of(yours) == "700.0 MiB"
+
+
+def test_writing_takes_no_more_memory_than_is_allowed(store: DuckDBSink) -> None:
+    frugal = DuckDBSink(store.path, memory_limit="10MB")
+    with duckdb.connect(store.path) as yours, frugal.writer() as take:
+        take(batch(candles(), [0], open=1))
+        assert limit_of(yours) == "9.5 MiB"
 
 
 def test_two_stores_of_one_process_write_side_by_side(store: DuckDBSink) -> None:
@@ -86,7 +163,7 @@ def test_where_memory_is_scarce_every_row_is_there_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A commit that finds no memory is undone, but what DuckDB then holds of the table is not right any more.
-    monkeypatch.setattr(ours, "_LEAN", "6.0 MiB")
+    monkeypatch.setattr(duckmemory, "_LEAN", "6.0 MiB")
     store = DuckDBSink(tmp_path / "scarce.duckdb")
     store.prepare([OHLCV])
     numbers = np.random.default_rng(0)

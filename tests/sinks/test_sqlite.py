@@ -13,6 +13,7 @@ import pytest
 
 from marketfetch.errors import ConfigurationError, SinkUnavailable
 from marketfetch.sinks import sqlite
+from marketfetch.sinks.durable import PATIENCE
 from marketfetch.sinks.mapping import TableMapping
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.values.datasets import Dataset
@@ -85,6 +86,12 @@ def test_a_file_that_is_held_for_long_is_unavailable(
         other.execute("ROLLBACK")
         take(batch(candles(), [0], open=1))
     assert len(store.read(candles(), EVER)) == 1
+
+
+def test_a_call_that_waits_twice_waits_no_longer_than_one_that_waits_once(store: SQLiteSink) -> None:
+    with store._connected() as connection:  # which may wait for the file, as a transaction may afterwards
+        ((milliseconds,),) = connection.execute("PRAGMA busy_timeout").fetchall()
+    assert 2 * milliseconds == 1000 * PATIENCE
 
 
 def test_your_table_needs_the_key(tmp_path: Path) -> None:

@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import attrs
 import pytest
 
+from marketfetch.errors import SinkUnavailable
+from marketfetch.sinks import durable
+from marketfetch.sinks import turns as module
 from marketfetch.sinks.turns import Turns
 
 PATIENCE = 20
@@ -20,7 +24,7 @@ class File:
     closed: threading.Event = attrs.field(factory=threading.Event)
 
     @contextmanager
-    def opened(self) -> Iterator[str]:
+    def opened(self, give_up: float) -> Iterator[str]:
         self.notes.append("open")
         try:
             yield "connection"
@@ -31,7 +35,7 @@ class File:
 
 def test_it_stays_open_from_one_use_to_the_next() -> None:
     file = File()
-    turns = Turns(file.opened, lambda: False, idle=1000)
+    turns = Turns("file", file.opened, lambda: False, idle=1000)
     for _ in range(3):
         with turns.use() as connection:
             assert connection == "connection"
@@ -47,8 +51,8 @@ def test_it_stays_open_from_one_use_to_the_next() -> None:
 def test_a_turn_ends_when_others_want_one_but_is_not_too_short() -> None:
     file = File()
     wanted: list[bool] = []
-    turns = Turns(file.opened, lambda: bool(wanted), turn=0, idle=1000)
-    hasty = Turns(file.opened, lambda: bool(wanted), turn=1000, idle=1000)
+    turns = Turns("file", file.opened, lambda: bool(wanted), turn=0, idle=1000)
+    hasty = Turns("file", file.opened, lambda: bool(wanted), turn=1000, idle=1000)
     for _ in range(3):
         with turns.use():
             file.notes.append("use")
@@ -63,7 +67,7 @@ def test_a_turn_ends_when_others_want_one_but_is_not_too_short() -> None:
 
 def test_it_is_closed_when_nobody_uses_it() -> None:
     file = File()
-    turns = Turns(file.opened, lambda: False, idle=0.01)
+    turns = Turns("file", file.opened, lambda: False, idle=0.01)
     with turns.use():
         pass
     assert file.closed.wait(PATIENCE)
@@ -75,7 +79,7 @@ def test_it_is_closed_when_nobody_uses_it() -> None:
 
 def test_after_an_error_it_is_opened_anew() -> None:
     file = File()
-    turns = Turns(file.opened, lambda: False, idle=1000)
+    turns = Turns("file", file.opened, lambda: False, idle=1000)
     with pytest.raises(ZeroDivisionError), turns.use():
         raise ZeroDivisionError
     assert file.notes == ["open", "close"]
@@ -86,11 +90,53 @@ def test_after_an_error_it_is_opened_anew() -> None:
 
 
 def test_what_cannot_be_opened_can_be_tried_again() -> None:
-    def broken() -> AbstractContextManager[str]:
+    def broken(give_up: float) -> AbstractContextManager[str]:
         raise OSError("away")
 
-    turns = Turns(broken, lambda: False)
+    turns = Turns("file", broken, lambda: False)
     for _ in range(2):
         with pytest.raises(OSError, match="away"), turns.use():
             pass
     turns.close()
+
+
+def test_who_waits_for_long_for_another_thread_is_told_and_may_ask_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.01)
+    file = File()
+    turns = Turns("market.duckdb", file.opened, lambda: False, idle=0.01)
+    with ThreadPoolExecutor(1) as threads:
+
+        def write() -> None:
+            with turns.use():
+                file.notes.append("other")
+
+        with turns.use():
+            with pytest.raises(SinkUnavailable, match=r"market\.duckdb: .* this process .*: end it, or wait"):
+                threads.submit(write).result(PATIENCE)
+            threads.submit(turns.close).result(PATIENCE)  # it does not wait, nor close what is in use
+            file.notes.append("still open")
+        threads.submit(write).result(PATIENCE)
+    turns.close()
+    assert file.notes[:2] == ["open", "still open"]
+    assert file.notes[-2:] == ["other", "close"]
+
+
+def test_what_was_waited_for_a_thread_is_not_waited_for_others_once_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    began = 1000.0
+    moments = [began, began + 1.5]  # of asking for the turn, and of being opened
+    monkeypatch.setattr(module, "monotonic", lambda: moments.pop(0) if len(moments) > 1 else moments[0])
+    told: list[float] = []
+
+    def opened(give_up: float) -> AbstractContextManager[str]:
+        told.append(give_up)
+        return nullcontext("connection")
+
+    turns = Turns("file", opened, lambda: False)
+    with turns.use():
+        pass
+    turns.close()
+    assert told == [began + durable.PATIENCE]

@@ -47,15 +47,56 @@ def test_password_of_a_proxy_without_a_scheme_is_cut_out(user: str, password: st
         ("X-MBX-APIKEY: hunter2", "X-MBX-APIKEY: ***"),
         ("Proxy-Authorization: Basic YW5uYTpodW50ZXIy", "Proxy-Authorization: ***"),
         ("sent Basic YW5uYTpodW50ZXIy", "sent Basic ***"),
+        (r"host=h password=hun\ ter2 dbname=d", "host=h password=*** dbname=d"),
+        (r"password=hun\\ ter2", "password=*** ter2"),
+        (r'password=""hun\ ter2 dbname=d', "password=*** dbname=d"),
+        ("password='hun'ter2 dbname=d", "password=*** dbname=d"),
+        ("password='hun',ter2 dbname=d", "password=*** dbname=d"),
+        ("{'password': 'hunter2'}", "{'password': ***}"),
+        ("['password', secret='hunter2'], 3", "['password', secret=***], 3"),
+        ('X-MBX-APIKEY: "mZ"RlEß', "X-MBX-APIKEY: ***"),
+        ("OK-ACCESS-SIGN: hun ter2\nAccept: */*", "OK-ACCESS-SIGN: ***\nAccept: */*"),
+        ("x-auth-token : hunter2", "x-auth-token : ***"),
+        ("{'OK-ACCESS-KEY': 'hunter2', 'Accept': '*/*'}", "{'OK-ACCESS-KEY': ***, 'Accept': '*/*'}"),
+        (r'said "{\"token\": \"hunter2\"}"', r'said "{\"token\": ***'),
+        ("proxy.example:3128:anna:ze bra", "proxy.example:3128:***"),
+        ("'proxy.example:3128:anna:ze bra' is none", "'proxy.example:3128:***' is none"),
+        ("'proxy.example:3128:anna:ze'b ra' is none", "'proxy.example:3128:***' is none"),
+        ("'proxy.example:3128:anna:ze bra", "'proxy.example:3128:***"),
+        ("GET /order?symbol=BTCUSDT&signature=hunter2", "GET /order?symbol=BTCUSDT&signature=***"),
     ],
 )
 def test_what_is_cut_out(text: str, redacted: str) -> None:
     assert redact(text) == redacted
 
 
+@pytest.mark.parametrize("separator", ["=", " = ", ": "])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("pass", "PW", "db_pass", "db-pw", "sign", "signature", "credential", "credentials"),
+        *("private_key", "private-key", "privateKey", "access_key", "accesskey"),
+        *("PGPASSWORD", "sslpassword", "client_secret"),
+    ],
+)
+def test_names_of_settings_whose_value_is_cut_out(name: str, separator: str) -> None:
+    assert redact(f"with {name}{separator}hunter2") == f"with {name}{separator}***"
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        "passed = 3",
+        "passes: 3",
+        "bypass = on, compass: north, surpass=1",
+        "design: x",
+        "assigned = 3, signed: yes, signal=9, resign: no",
+        "significant = 4",
+        "SIGN/USDT:USDT and PASS/USDT:USDT",
+        "the sign is -1, the pass is free",
+        "monkey: 1, key = open_time, keys: 3",
+        "12:00:07 10.0.0.1:3128: refused: connect",
+        "[2001:db8::1]:1080: timed out: after 3 s",
         "cannot reach http://10.0.0.1:3128/: Connection refused",
         "binance-usdm ohlcv BTCUSDT 1m: 499 rows through Proxy 1",
         "BTC/USDT:USDT: unknown symbol; did you mean 'BTCUSDT'?",

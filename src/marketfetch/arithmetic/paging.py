@@ -182,22 +182,28 @@ class Cursor:
         else:
             after = int(times[-1]) + edge
             seen, rest = Span(span.start, after), (after, span.end)
-        leap = self._leap(part, page)
-        unusable = page.spoiled & SpanSet.of(seen) - leap
-        again, lost, reason = _strike(part, page, unusable)
-        follow = tuple(_again(part, leap, denied=part.denied, strikes=part.strikes))
+        leap, skipped = self._leap(part, page), SpanSet()
+        if page.stray and part.strikes + 1 >= _STRIKES:
+            # A server that ignores the far end never answers without strays: its rows are sound all the same.
+            leap, skipped = SpanSet(), leap - part.series.interval.cover(times)
+        unusable = page.spoiled & SpanSet.of(seen) - leap - skipped
+        again, lost, _ = _strike(part, page, unusable)
+        lost |= skipped
+        follow = tuple(_again(part, leap, denied=part.denied, strikes=part.strikes + page.stray))
         if rest[0] < rest[1]:
             left = Span(*rest)
             denied = part.denied & SpanSet.of(left)
             follow = (*follow, attrs.evolve(part, span=left, denied=denied, strikes=0, cursor=page.cursor))
-        return Settlement(SpanSet.of(seen) - unusable - leap, SpanSet(), (*again, *follow), lost, reason)
+        present = SpanSet.of(seen) - unusable - leap - skipped
+        return Settlement(present, SpanSet(), (*again, *follow), lost, _blame(page) if lost else "")
 
     def _leap(self, part: Slice, page: Page) -> SpanSet:
         """The stretch that a page skipped at its near end, if that is so much that it is asked once more.
 
         A server that ignores the start gives its newest rows instead: sound, but not the next ones. Where
-        rows from outside the span show that, no stretch is too short. The row nearest to it is asked for
-        once more, too: of several in one moment the page may have the last ones only.
+        rows from outside the span show that, no stretch is too short, and such an answer is a strike. The row
+        nearest to it is asked for once more, too: of several in one moment the page may have the last ones
+        only.
         """
         span, times = part.span, page.columns.times
         start, end = (int(times[-1]), span.end) if self.newest_first else (span.start, int(times[0]) + 1)

@@ -82,15 +82,24 @@ class Signals:
         """Do what is to be done in the main thread."""
         if self._raises:
             self._raises = False  # what tidies up is not to be interrupted
+            self._receive(number)  # the thread that listens may be later
             raise KeyboardInterrupt
 
     def _listen(self) -> None:
         number = os.read(self._ear, 1)[0]
         if not number:
             return
-        with self._lock:
-            self.received = signal.Signals(number).name
-            self._react()
+        try:
+            with self._lock:
+                self._receive(number)
+                self._react()
+        finally:  # the process ends, even if what was to stop it fails
+            self._end_in_time()
+
+    def _receive(self, number: int) -> None:
+        self.received = self.received or signal.Signals(number).name
+
+    def _end_in_time(self) -> None:
         if self._over.wait(_GRACE):
             return
         with self._lock:  # no other phase begins any more

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from traceback import extract_tb
 
@@ -39,8 +40,12 @@ async def run_until_stopped(
     def stopped() -> Outcome:
         return _ended_early(pipeline, f"stopped by {signals.received}; what was committed stays")
 
+    def cancel() -> None:
+        with suppress(RuntimeError):  # the loop is closed: the run has ended by itself
+            loop.call_soon_threadsafe(work.cancel)
+
     loop, work = asyncio.get_running_loop(), anyio.CancelScope()
-    signals.cancel(lambda: loop.call_soon_threadsafe(work.cancel), lambda: give_up(stopped()))
+    signals.cancel(cancel, lambda: give_up(stopped()))
     with work:
         return await _ended(pipeline)
     return stopped()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from functools import partial
 from threading import Lock
+from time import monotonic
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -16,6 +17,8 @@ import numpy as np
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.protocols import Writer
 from marketfetch.sinks.duckfile import held_elsewhere, is_wanted, open_file
+from marketfetch.sinks.duckmemory import Memory
+from marketfetch.sinks.durable import PATIENCE
 from marketfetch.sinks.embedded import EmbeddedStore
 from marketfetch.sinks.places import require
 from marketfetch.sinks.tables import Table, quoted
@@ -29,18 +32,12 @@ if TYPE_CHECKING:
 
 __all__ = ["DuckDBSink"]
 
-_LEAN = "16.0 MiB"
-"""What DuckDB may keep in memory while batches are written: enough for one, not for those before it.
-
-In the words in which DuckDB itself tells the limit.
-"""
-
 # DuckDB has one kind of error for many causes: a commit that finds no room is a conflict by its kind.
 _FULL = ("No space left on device", "File too large", "Disk quota exceeded")
 _DAMAGED = ("not a valid DuckDB database file", "Could not read enough bytes", "Corrupt database file")
 
-# As DuckDB itself has one database for each file that a process has open, there is one connection to write.
-_TURNS: WeakValueDictionary[str, Turns[duckdb.DuckDBPyConnection]] = WeakValueDictionary()
+# DuckDB itself has one database for each file that a process has open.
+_SHARED: WeakValueDictionary[str, _Shared] = WeakValueDictionary()
 _FINDING = Lock()
 
 _HERE = "table_catalog = current_database() AND table_schema = ? AND table_name = ?"
@@ -58,6 +55,14 @@ class _OutOfMemory(SinkUnavailable):
     """DuckDB may use too little memory for what it has to do, or others of this process have it just now."""
 
 
+@attrs.frozen(eq=False)
+class _Shared:
+    """What the stores of this process on one file share: one connection to write, and the memory."""
+
+    turns: Turns[duckdb.DuckDBPyConnection]
+    memory: Memory = attrs.field(factory=Memory)
+
+
 @attrs.frozen(repr=False)
 class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
     """Stores rows in a DuckDB file, with what is covered beside them.
@@ -67,10 +72,13 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
     go into a table of yours. Either way NULL never overwrites a value and identical rows are left untouched.
 
     One process has the file open at a time: several take turns, a batch or some at a time, and nobody has it
-    while there is nothing to write. Within a process any number of stores on one file work side by side. They
-    share `memory_limit`, which DuckDB would fill with what it wrote last: writing makes do with less where it
-    can. Our tables have no index, which would have to be in memory whole: a batch first looks whether the
-    file has rows of its times.
+    while there is nothing to write. Within a process any number of stores on one file work side by side. Our
+    tables have no index, which would have to be in memory whole: a batch first looks whether the file has
+    rows of its times.
+
+    DuckDB would fill `memory_limit` with what it wrote last: writing makes do with 16 MiB where it can. It
+    has one limit for all connections of a process to a file, yours too; once no store has the file open,
+    that is again what it was before.
 
     Nothing is opened before it is used. Raises ConfigurationError if duckdb is not installed.
 
@@ -99,12 +107,13 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         After a SinkUnavailable the same batch may be written again. Between two batches others may have the
         file.
         """
-        with closing(self._turns()) as turns:
+        shared = self._shared()
+        with closing(shared.turns) as turns:
 
             def write(batch: Batch) -> None:
                 try:
                     with turns.use() as connection:
-                        _economise(connection)
+                        shared.memory.economise(connection)
                         self._write(connection, batch)
                 except _OutOfMemory:
                     with turns.use() as connection:  # a new one, which may use all that it is allowed
@@ -116,35 +125,40 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
 
     @contextmanager
     def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with closing(self._turns()) as turns, turns.use() as connection:
+        shared = self._shared()  # kept alive: while anybody has it, others find the same
+        with closing(shared.turns) as turns, turns.use() as connection:
             yield connection
 
-    def _turns(self) -> Turns[duckdb.DuckDBPyConnection]:
-        """Return what all who write to this file share while any of them does.
+    def _shared(self) -> _Shared:
+        """Return what all who use this file in this process share while any of them does.
 
         Where memory is scarce, DuckDB may keep rows of a commit that failed for lack of it, and the more
         write at once the scarcer it is. A connection that has failed is therefore closed.
         """
         name = os.path.realpath(self.path)
         with _FINDING:
-            turns = _TURNS.get(name)
-            if turns is None:
-                turns = _TURNS[name] = Turns(self._connected, partial(is_wanted, self.path))
-            return turns
+            shared = _SHARED.get(name)
+            if shared is None:
+                turns = Turns(str(self.path), self._connected_by, partial(is_wanted, self.path))
+                shared = _SHARED[name] = _Shared(turns)
+            return shared
+
+    def _connected(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        return self._connected_by(monotonic() + PATIENCE)
 
     @contextmanager
-    def _connected(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _connected_by(self, give_up: float) -> Iterator[duckdb.DuckDBPyConnection]:
+        shared = self._shared()
         with self._translated():
-            connection = self._opened()
-        with closing(connection):
+            connection = self._opened(give_up)
+        with closing(connection), ExitStack() as stack:
             with self._translated():
-                # Not in connect(): a file that this process has open already takes no other configuration.
-                connection.execute("SET memory_limit = ?", [self.memory_limit])
+                stack.enter_context(shared.memory.limited(connection, self.memory_limit))
             yield connection
 
-    def _opened(self) -> duckdb.DuckDBPyConnection:
+    def _opened(self, give_up: float) -> duckdb.DuckDBPyConnection:
         try:
-            return open_file(self.path)
+            return open_file(self.path, give_up)
         except BlockingIOError as error:
             raise SinkUnavailable(
                 f"{self.path}: others wait for it, too: wait, or run again later"
@@ -276,15 +290,6 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         return table.restored(
             series.dataset, np.column_stack([np.ma.filled(line, np.nan) for line in found.values()])
         )
-
-
-def _economise(connection: duckdb.DuckDBPyConnection) -> None:
-    import duckdb
-
-    with suppress(duckdb.Error):  # somebody else is at work just now, and needs it
-        # Not each time: setting it gives back to the system what the batch needs again.
-        if connection.execute("SELECT current_setting('memory_limit')").fetchone() != (_LEAN,):
-            connection.execute("SET memory_limit = ?", [_LEAN])
 
 
 def _starved(said: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
-from marketfetch.sinks.durable import PATIENCE, alone_in, is_taken, move_in
+from marketfetch.sinks.durable import alone_in, is_taken, move_in
 
 if TYPE_CHECKING:
     import duckdb
@@ -19,15 +19,15 @@ __all__ = ["held_elsewhere", "is_wanted", "open_file"]
 _POLL = 0.01
 
 
-def open_file(path: Path) -> duckdb.DuckDBPyConnection:
-    """Open a file, and make it where there is none; waits a little for another process.
+def open_file(path: Path, give_up: float) -> duckdb.DuckDBPyConnection:
+    """Open a file, and make it where there is none; waits for another process until `give_up`.
 
-    Raises duckdb.Error, OSError where the file cannot be made, and BlockingIOError where many wait.
+    That is a moment of `monotonic`, for the line and the file together. Raises duckdb.Error, OSError where
+    the file cannot be made, and BlockingIOError where many wait.
     """
     import duckdb
 
-    with _line(path.parent):
-        give_up = monotonic() + PATIENCE
+    with _line(path.parent, give_up):
         while True:
             try:
                 _make(path)
@@ -55,12 +55,12 @@ def held_elsewhere(error: duckdb.Error) -> bool:
 
 
 @contextmanager
-def _line(folder: Path) -> Iterator[None]:
+def _line(folder: Path, give_up: float) -> Iterator[None]:
     """Stand in line: whoever has just closed the file would be the first to open it again."""
     with ExitStack() as stack:
         try:
             if os.path.isdir(folder):  # noqa: PTH112  # Path.is_dir raises what it may not look into
-                stack.enter_context(alone_in(folder))
+                stack.enter_context(alone_in(folder, give_up))
         except BlockingIOError:
             raise
         except OSError:

@@ -56,16 +56,18 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, give_up: float | None = None) -> Iterator[None]:
     """Make a folder, wait until nobody else is in it through here, and keep others out.
 
     The lock is on the folder itself: nothing is left behind, and a process that dies lets go of it. Raises
-    OSError, and BlockingIOError where somebody stays in for seconds.
+    OSError, and BlockingIOError where somebody stays in until `give_up`, a moment of `monotonic`: by default
+    for seconds.
     """
+    if give_up is None:
+        give_up = monotonic() + PATIENCE
     make_folder(folder)
     handle = os.open(folder, os.O_RDONLY)
     try:
-        give_up = monotonic() + PATIENCE
         while not _locked(handle, last=monotonic() > give_up):
             sleep(_POLL)
         yield

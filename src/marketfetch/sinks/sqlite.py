@@ -55,7 +55,8 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
         with self._translated():
-            connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
+            # Half of it: a call may wait twice, here below and where its transaction begins.
+            connection = sqlite3.connect(self.path, timeout=PATIENCE / 2, isolation_level=None)
         with closing(connection):
             with self._translated():
                 # Readers and a writer do not wait for each other; set once, it stays with the file.

@@ -10,6 +10,9 @@ from typing import Generic, TypeVar
 
 import attrs
 
+from marketfetch.errors import SinkUnavailable
+from marketfetch.sinks.durable import PATIENCE
+
 __all__ = ["Turns"]
 
 _C = TypeVar("_C")
@@ -23,15 +26,19 @@ class Turns(Generic[_C]):
     nobody uses it for `idle` seconds, after a use that fails, and after one that ends `turn` seconds or more
     after it was opened while the file is `wanted` by others.
 
+    Threads of this process take turns on the connection itself. `connect` is told the moment of `monotonic`
+    until which it may wait: what was waited for a thread is not waited for other processes once more.
+
     >>> from contextlib import nullcontext
-    >>> turns = Turns(lambda: nullcontext("connection"), wanted=lambda: False)
+    >>> turns = Turns("a file", lambda give_up: nullcontext("connection"), wanted=lambda: False)
     >>> with turns.use() as connection:
     ...     connection
     'connection'
     >>> turns.close()
     """
 
-    _connect: Callable[[], AbstractContextManager[_C]]
+    _name: str
+    _connect: Callable[[float], AbstractContextManager[_C]]
     _wanted: Callable[[], bool]
     turn: float = 0.25
     idle: float = 0.5
@@ -43,11 +50,19 @@ class Turns(Generic[_C]):
 
     @contextmanager
     def use(self) -> Iterator[_C]:
-        """Have the connection for the block; raises what opening it raises."""
-        with self._lock:
+        """Have the connection for the block; raises what opening it raises.
+
+        Raises SinkUnavailable where another thread has it for seconds.
+        """
+        give_up = monotonic() + PATIENCE
+        if not self._lock.acquire(timeout=PATIENCE):
+            raise SinkUnavailable(
+                f"{self._name}: another run of this process is at work in it for long: end it, or wait"
+            )
+        try:
             self._forget_timer()
             if not self._open:
-                self._open.append(self._stack.enter_context(self._connect()))
+                self._open.append(self._stack.enter_context(self._connect(give_up)))
                 self._since = monotonic()
             finished = False
             try:
@@ -60,12 +75,18 @@ class Turns(Generic[_C]):
                     self._timer = Timer(self.idle, self._rest)
                     self._timer.daemon = True
                     self._timer.start()
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
-        """Close the connection; no thread is left."""
-        with self._lock:
+        """Close the connection; no thread is left. Whoever is still at work with it closes it afterwards."""
+        if not self._lock.acquire(timeout=self.idle):
+            return
+        try:
             timer = self._forget_timer()
             self._let_go()
+        finally:
+            self._lock.release()
         if timer is not None:
             timer.join()
 

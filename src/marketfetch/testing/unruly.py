@@ -108,7 +108,10 @@ class UnrulyServer:
             return self._cut(part, inside, given)
         self._useless += 1
         step = part.series.interval.typical
-        return np.arange(part.span.end, part.span.end + 3 * step, step)
+        strays = np.arange(part.span.end, part.span.end + 3 * step, step)
+        # Rows of the question may be among them, though not those that come first.
+        kept = self.choose(len(inside) + 1)
+        return np.concatenate([inside[:kept] if self.newest else inside[len(inside) - kept :], strays])
 
     def _mixed(self, part: Slice, inside: NDArray[np.int64], given: NDArray[np.int64]) -> NDArray[np.int64]:
         given = self._cut(part, inside, given)

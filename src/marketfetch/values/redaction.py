@@ -12,8 +12,15 @@ from urllib.parse import SplitResult, urlsplit
 __all__ = ["Secret", "redact"]
 
 _HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
-_NAME = r"passw\w*|passphrase|pwd|api[_-]?key|secret\w*|token"
-_QUOTED = r"'(?:\\.|''|[^'\\])*'?|\"(?:\\.|[^\"\\])*\"?"
+_NAME = (
+    r"passw\w{0,30}|passphrase|pwd|api[_-]?key|secret\w{0,30}|token|signature|credentials?"
+    # Short names are words of their own: neither "compass" nor "design" is one.
+    r"|(?:private|access)[_-]?key|(?<![^\W\d_])(?:pass|pw|sign)"
+)
+_QUOTED = r"(?:'(?:\\.|''|[^'\\])*'?|\"(?:\\.|[^\"\\])*\"?)"
+# What follows a closing quote without a space belongs to the value, but for the punctuation of a list.
+_VALUE = rf"(?:{_QUOTED}(?:(?:\\.|[^\s\\]){{0,1000}}(?:\\.|[^\s,;)\]}}]))?|(?:\\.|\S)+)"
+_BEGIN = r"(?<![^\s'\"(\[,=])"
 
 _CUTS = (
     # A password is often written as it is, with @ and / in it: the last @ of the word ends it. A URL that was
@@ -21,23 +28,37 @@ _CUTS = (
     (re.compile(r"(?P<slashes>://?)\S{0,1000}@"), r"\g<slashes>***@"),
     # Or with spaces in it: the last @ of the line, but not beyond another URL.
     (re.compile(r"(?P<slashes>://?)(?!/?\*\*\*@)(?:(?!://).){0,1000}@"), r"\g<slashes>***@"),
-    # Proxies are written without a scheme, too: host:port:user:password, user:password@host:port.
-    (re.compile(rf"(?<![^\s'\"(\[,=/])(?P<host>{_HOST}:\d{{1,5}}):[^\s:]+:\S+"), r"\g<host>:***"),
-    (re.compile(r"(?<![^\s'\"(\[,=])[^\s:@/'\"(\[,=]+:(?!//?\*\*\*@)\S*@"), "***@"),
+    # Proxies are written without a scheme, too: host:port:user:password, user:password@host:port. Nothing
+    # ends the former but the quote that it began with, or the line.
     (
-        re.compile(
-            rf"(?<![^\s'\"(\[,=])[^\s:@/'\"(\[,=]+:(?=\S)[^\n@'\"]{{0,200}}(?<!\*\*\*)@(?={_HOST}:\d)"
-        ),
+        re.compile(rf"(?P<quote>['\"])(?P<host>{_HOST}:\d{{1,5}}):[^\s:]{{1,1000}}:\S[^\n]*(?P=quote)"),
+        r"\g<quote>\g<host>:***\g<quote>",
+    ),
+    (
+        re.compile(rf"(?<![^\s'\"(\[,=/])(?P<host>{_HOST}:\d{{1,5}}):(?!\*\*\*)[^\s:]{{1,1000}}:\S[^\n]*"),
+        r"\g<host>:***",
+    ),
+    (re.compile(rf"{_BEGIN}[^\s:@/'\"(\[,=]+:(?!//?\*\*\*@)\S{{0,1000}}@"), "***@"),
+    (
+        re.compile(rf"{_BEGIN}[^\s:@/'\"(\[,=]+:(?=\S)[^\n@'\"]{{0,200}}(?<!\*\*\*)@(?={_HOST}:\d)"),
         "***@",
     ),
-    (re.compile(rf"(?<![^\s'\"(\[,=])[^\s:@/'\"(\[,=]+@(?={_HOST}:\d)"), "***@"),
+    (re.compile(rf"{_BEGIN}[^\s:@/'\"(\[,=]+@(?={_HOST}:\d)"), "***@"),
+    # A header has the rest of its line for a value.
     (
-        re.compile(r"(?P<name>\b(?:proxy-)?authorization\b['\"]?\s*[:=])[^\n]*", re.IGNORECASE),
+        re.compile(
+            r"(?P<name>\b(?:proxy-)?authorization\b['\"]?\s{0,20}[:=]"
+            rf"|(?<![\w-])(?:\w{{1,30}}-){{1,6}}(?:{_NAME})\s{{0,20}}:)[^\n]*",
+            re.IGNORECASE,
+        ),
         r"\g<name> ***",
     ),
-    (re.compile(r"(?P<name>\b(?:basic|bearer)\s+)[A-Za-z0-9+/=_.~-]{6,}", re.IGNORECASE), r"\g<name>***"),
     (
-        re.compile(rf"(?P<name>(?:{_NAME})['\"]?)(?P<is>\s*[=:]\s*)(?:{_QUOTED}|\S+)", re.IGNORECASE),
+        re.compile(r"(?P<name>\b(?:basic|bearer)\s{1,20})[A-Za-z0-9+/=_.~-]{6,}", re.IGNORECASE),
+        r"\g<name>***",
+    ),
+    (
+        re.compile(rf"(?P<name>(?:{_NAME})\\?['\"]?)(?P<is>\s{{0,20}}[=:]\s{{0,20}}){_VALUE}", re.IGNORECASE),
         r"\g<name>\g<is>***",
     ),
 )

@@ -1,0 +1,132 @@
+"""Holding what a writer needs, as another program might."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from functools import partial
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from marketfetch.sinks.duckfile import is_wanted
+from marketfetch.sinks.durable import alone_in
+from marketfetch.sinks.postgres.ledger import lock
+
+__all__ = ["Waiting", "preparing_blocked", "writing_blocked"]
+
+Waiting = Callable[[], bool] | None
+"""Tells whether somebody waits for what is held; None where the operating system does not say."""
+
+_PATIENCE = 20
+"""Seconds within which whoever writes now and then lets go of a store."""
+
+
+def writing_blocked(
+    url: str, symbols: Sequence[str], table: str = "ohlcv"
+) -> AbstractContextManager[Waiting]:
+    """Keep everybody from writing rows of these symbols to a store that is prepared.
+
+    In PostgreSQL by locking one table: whoever locks several may end in a deadlock with the writer.
+    """
+    kind, _, path = url.partition(":")
+    if kind == "postgresql":
+        return _postgres(
+            url,
+            lambda connection: connection.execute(
+                sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier("marketfetch", table))
+            ),
+        )
+    return _parquet(Path(path), symbols) if kind == "parquet" else _file(kind, Path(path))
+
+
+def preparing_blocked(url: str) -> AbstractContextManager[Waiting]:
+    """Keep everybody from preparing a store, which need not exist yet.
+
+    Raises ValueError for Parquet, where preparing waits for nobody.
+    """
+    kind, _, path = url.partition(":")
+    if kind == "postgresql":
+        return _postgres(url, partial(lock, name="marketfetch prepare"))
+    return _file(kind, Path(path))
+
+
+@contextmanager
+def _postgres(url: str, hold: Callable[[psycopg.Connection], object]) -> Iterator[Waiting]:
+    with psycopg.connect(url) as connection:
+
+        def waiting() -> bool:
+            found = connection.execute(
+                "SELECT 1 FROM pg_locks JOIN pg_database AS d ON d.oid = database "
+                "WHERE NOT granted AND locktype IN ('relation', 'advisory') AND datname = current_database()"
+            )
+            return found.fetchone() is not None
+
+        connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(f"{_PATIENCE}s"))
+        hold(connection)
+        yield waiting
+        connection.rollback()
+
+
+def _file(kind: str, path: Path) -> AbstractContextManager[Waiting]:
+    if kind not in {"sqlite", "duckdb"}:
+        raise ValueError(f"{kind}: there is nothing to hold")
+    return _sqlite(path) if kind == "sqlite" else _duckdb(path)
+
+
+@contextmanager
+def _sqlite(path: Path) -> Iterator[Waiting]:
+    with closing(
+        sqlite3.connect(path, isolation_level=None, timeout=_PATIENCE, check_same_thread=False)
+    ) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield None
+        connection.execute("ROLLBACK")
+
+
+_HOLDER = """
+import fcntl, os, sys, time, duckdb
+
+path, give_up = sys.argv[1], time.monotonic() + float(sys.argv[2])
+line = os.open(os.path.dirname(path), os.O_RDONLY)
+while True:
+    try:
+        # Who has the file open lets go of it for those in line.
+        fcntl.flock(line, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        connection = duckdb.connect(path)
+        break
+    except (BlockingIOError, duckdb.IOException):
+        if time.monotonic() > give_up:
+            raise
+        time.sleep(0.005)
+os.close(line)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def _duckdb(path: Path) -> Iterator[Waiting]:
+    """Have a process of its own open the file: within one, everybody shares it."""
+    command = [sys.executable, "-c", _HOLDER, str(path), str(_PATIENCE)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout
+            assert holder.stdout.readline() == "held\n", "the file cannot be held"
+            yield partial(is_wanted, path)
+        finally:
+            holder.kill()
+
+
+@contextmanager
+def _parquet(folder: Path, symbols: Sequence[str]) -> Iterator[Waiting]:
+    """Be at work in the folders of the series, which are made where there are none yet."""
+    with ExitStack() as stack:
+        for symbol in symbols:
+            home = folder / "ohlcv" / "exchange=binance-usdm" / f"symbol={symbol}" / "interval=1m"
+            stack.enter_context(alone_in(home))
+        yield None
