@@ -16,7 +16,7 @@ from marketfetch.values.pages import Batch
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["Derivation", "Deriver"]
+__all__ = ["Derivation", "Deriving"]
 
 
 @attrs.frozen
@@ -29,7 +29,7 @@ class Derivation:
 
 
 @attrs.define(eq=False)
-class Deriver:
+class Deriving:
     """Computes composite series, on the thread it is called on; tells of every durable batch."""
 
     store: Store

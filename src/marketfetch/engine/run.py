@@ -22,7 +22,7 @@ from marketfetch.engine.account import Books
 from marketfetch.engine.allowance import Allowance
 from marketfetch.engine.asking import Asker
 from marketfetch.engine.beginnings import Beginnings
-from marketfetch.engine.deriving import Derivation, Deriver
+from marketfetch.engine.deriving import Derivation, Deriving
 from marketfetch.engine.filling import Filling
 from marketfetch.engine.lanes import Done, Lanes, open_lanes
 from marketfetch.engine.patience import Patience
@@ -209,8 +209,8 @@ class Run:
         def done(batch: Batch) -> None:
             call_back(self._durable, batch)
 
-        deriver = Deriver(store, self._patience, done, self._job.settings.batch_rows or BATCH_ROWS)
-        await on_thread(partial(deriver.derive, derivations), interrupt=deriver.in_use.interrupt)
+        deriving = Deriving(store, self._patience, done, self._job.settings.batch_rows or BATCH_ROWS)
+        await on_thread(partial(deriving.derive, derivations), interrupt=deriving.in_use.interrupt)
 
     async def _durable(self, batch: Batch) -> None:
         self._books.accounts[batch.series].written(batch)
