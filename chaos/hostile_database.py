@@ -157,7 +157,7 @@ def failing_states(place: Arena) -> Outcome:
 def unknown_outcomes(place: Arena) -> Outcome:
     """Cut connections between COMMIT and its answer: of half of them the server has got it."""
     trial = Trial("a COMMIT of which nobody knows what became is no loss", unit="cuts")
-    for again in range(place.scale.choose(1, 4, 100)):
+    for again in range(place.scale.choose(1, 3, 100)):
         with trial.attempt(place.named("cuts", again)):
             _cut(place, place.chance("cuts", again))
             trial.tried += _CUTS - 1
@@ -176,7 +176,7 @@ def come_back_older(place: Arena) -> Outcome:
     """Put an older copy in the place of a server amid a run, as if a replica took over that had lagged."""
     promise = "a server that lost commits is right in itself, and filled by the next run"
     trial = Trial(promise, unit="restores")
-    for again in range(place.scale.choose(1, 3, 30)):
+    for again in range(place.scale.choose(1, 2, 30)):
         with trial.attempt(place.named("older", again)), place.database() as database:
             chance, acts = place.chance("older", again), [place.server.restore, place.server.save]
             moments = Moments(partial(_next, acts), chance.sample(_AMID, 2), chance)
@@ -196,7 +196,7 @@ def _next(acts: list[Callable[[], None]]) -> None:
 def away_for_long(place: Arena) -> Outcome:
     """Keep the server away for longer than a run tries."""
     trial = Trial("a server that stays away is one clear error, and nothing is lost", unit="outages")
-    for again in range(place.scale.choose(1, 3, 30)):
+    for again in range(place.scale.choose(1, 2, 30)):
         chance = place.chance("away", again)
         with trial.attempt(place.named("away", again)), place.database() as database:
             moments = Moments(place.server.crash, chance.sample(_AMID, 1), chance)

@@ -124,7 +124,7 @@ def one_proxy_fails(scale: Scale) -> Outcome:
 def flapping_proxies(scale: Scale) -> Outcome:
     """All proxies change what they do, all the time, and sometimes none works."""
     trial = Trial("proxies that die and come back at random lose nothing", "runs")
-    for number in range(scale.choose(2, 12, 200)):
+    for number in range(scale.choose(2, 6, 200)):
         name = f"flapping {number}"
         with trial.attempt(f"seed {scale.seed}, {name}"), _jobs(4) as (job, proxies):
             with _weather(proxies, scale.chance(name)):
@@ -263,7 +263,7 @@ def _get_banned(exchange: SimulatedExchange, source: str) -> None:
 def legal_refusals(scale: Scale) -> Outcome:
     """At some random request the exchange refuses to serve the location."""
     trial = Trial("a refusal for the location ends the run and is not asked again", "runs")
-    for number in range(scale.choose(3, 20, 200)):
+    for number in range(scale.choose(3, 12, 200)):
         with trial.attempt(f"seed {scale.seed + number}"), _jobs(3) as (job, _):
             job.exchange.faults = Faults(
                 rate=0.03, kinds=[FaultKind.STATUS_451], seed=scale.seed + number, paths=[_KLINES], times=9

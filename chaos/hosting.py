@@ -79,7 +79,7 @@ class _Host:
         for url in urls:  # what is loaded and opened once for all stays
             await self._pipeline(url, "2026-06-01T01:00Z").run()
         clean = _Traces.now()
-        for number in range(scale.choose(16, 150, 3000)):
+        for number in range(scale.choose(16, 100, 3000)):
             at = number % len(urls)
             if self.chance.random() < 0.2:
                 urls[at] = self.places[at].fresh()

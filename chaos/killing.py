@@ -109,7 +109,7 @@ def killing(scale: Scale) -> Iterator[Outcome]:
 
 def killed(place: Place, scale: Scale) -> Iterator[Outcome]:
     """Kill runs into one kind of store at random moments, and let each job be completed in the end."""
-    wanted, kills, worst = scale.choose(10, 12, 100), 0, 0
+    wanted, kills, worst = scale.choose(10, 10, 100), 0, 0
     chance, bound = scale.chance(f"killing {place.kind}"), Bound.of(sink_from(place.fresh()), _CONCURRENCY)
     same = Trial(f"killed anywhere, {place.kind}: the same bytes in the end", "jobs")
     again = Trial(f"asked again after a kill, {place.kind}: what was in flight", "runs")
