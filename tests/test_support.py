@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import psycopg
@@ -15,6 +11,7 @@ from blockbuster import BlockingError
 
 import marketfetch
 from tests.support import postgres
+from tests.support.killed import assert_tidied_up
 
 PROJECT = Path(__file__).parents[1]
 
@@ -42,17 +39,7 @@ def test_server_of_a_killed_run_stops_and_tidies_up(postgres_server: postgres.Se
         f"source, = postgres.sources({postgres_server.source.name!r})\n"
         "with postgres.running(source) as server: print(server.dsn, flush=True); time.sleep(600)"
     )
-    command = [sys.executable, "-c", code]
-    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as run:
-        assert run.stdout is not None
-        dsn = run.stdout.readline()
-        home = Path(dsn.split()[0].removeprefix("host="))
-        psycopg.connect(dsn).close()
-        run.send_signal(signal.SIGKILL)
-    give_up = time.monotonic() + 20
-    while home.exists() and time.monotonic() < give_up:
-        time.sleep(0.05)
-    assert not home.exists()
+    assert_tidied_up(code)
 
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "all_proxy", "PGHOST", "MARKETFETCH_TEST_DSN"])

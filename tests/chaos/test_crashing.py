@@ -12,6 +12,7 @@ from chaos.promises import Scale
 from chaos.stores import place_for
 from tests.conftest import absent
 from tests.support.postgres import Server
+from tests.support.promises import assert_kept
 
 SCALE = Scale("quick", 20_260_601)
 
@@ -26,8 +27,7 @@ def compiler() -> None:
 @pytest.mark.parametrize("kind", ["sqlite", "duckdb", "parquet"])
 def test_killed_at_a_step_of_a_commit_it_is_all_or_nothing(kind: str) -> None:
     with place_for(kind) as place:
-        for outcome in crashed(place, SCALE):
-            assert outcome.holds, outcome.failures
+        assert_kept(crashed(place, SCALE))
 
 
 @pytest.mark.timeout(120)
@@ -60,5 +60,4 @@ crashing.main(sys.argv[1], *map(int, sys.argv[2:]))
 @pytest.mark.timeout(120)
 def test_killed_while_it_speaks_with_postgresql_it_is_all_or_nothing(postgres_server: Server) -> None:
     with place_for("postgresql", postgres_server) as place:
-        for outcome in crashed(place, SCALE):
-            assert outcome.holds, outcome.failures
+        assert_kept(crashed(place, SCALE))

@@ -12,6 +12,7 @@ from chaos.promises import Outcome, Scale
 from tests.conftest import absent
 from tests.support import pgbouncer, postgres
 from tests.support.disks import small_disk
+from tests.support.promises import assert_kept
 
 QUICK = Scale("quick", seed=1)
 
@@ -39,20 +40,17 @@ def place() -> Iterator[Arena]:
     ],
 )
 def test_promise_is_kept(place: Arena, promise: Callable[[Arena], Outcome]) -> None:
-    outcome = promise(place)
-    assert outcome.holds, "\n".join(outcome.failures)
+    assert_kept(promise(place))
 
 
 def test_promise_is_kept_behind_pgbouncer(place: Arena) -> None:
     if pgbouncer.program() is None:
         absent("No PgBouncer: install the package pgbouncer of your distribution")
-    outcome = hostile_database.ridden_out_behind_pgbouncer(place)
-    assert outcome.holds, "\n".join(outcome.failures)
+    assert_kept(hostile_database.ridden_out_behind_pgbouncer(place))
 
 
 def test_promise_is_kept_on_a_full_disk(place: Arena) -> None:
     with small_disk(4) as disk:
         if disk is None:
             pytest.skip("only root can mount a disk that is small enough; a quota is tried everywhere")
-        outcome = hostile_database.full(place, disk)
-    assert outcome.holds, "\n".join(outcome.failures)
+        assert_kept(hostile_database.full(place, disk))

@@ -10,6 +10,7 @@ from chaos.command_line import command_line
 from chaos.hostile_exchange import all_kinds_together, any_exchange, each_kind_alone, legal_refusals
 from chaos.lied_to import Liar, liar
 from chaos.promises import Outcome, Scale
+from tests.support.promises import assert_kept
 
 QUICK = Scale("quick", seed=1)
 
@@ -22,10 +23,8 @@ def exchange() -> Iterator[Liar]:
 
 @pytest.mark.parametrize("promise", [each_kind_alone, all_kinds_together, any_exchange, legal_refusals])
 def test_an_exchange_that_lies(exchange: Liar, promise: Callable[[Liar, Scale], Outcome]) -> None:
-    outcome = promise(exchange, QUICK)
-    assert outcome.holds, "\n".join(outcome.failures)
+    assert_kept(promise(exchange, QUICK))
 
 
 def test_the_command_line_says_what_is_so() -> None:
-    outcome = command_line(QUICK)
-    assert outcome.holds, "\n".join(outcome.failures)
+    assert_kept(command_line(QUICK))

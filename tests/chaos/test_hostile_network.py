@@ -8,6 +8,7 @@ import pytest
 
 from chaos import hostile_network
 from chaos.promises import Outcome, Scale
+from tests.support.promises import assert_kept
 
 QUICK = Scale("quick", seed=1)
 
@@ -23,5 +24,4 @@ QUICK = Scale("quick", seed=1)
     ],
 )
 def test_network_does_its_worst(promise: Callable[[Scale], Outcome]) -> None:
-    outcome = promise(QUICK)
-    assert outcome.holds, "\n".join(outcome.failures)
+    assert_kept(promise(QUICK))

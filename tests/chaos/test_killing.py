@@ -8,6 +8,7 @@ from chaos.killing import killed
 from chaos.promises import Scale
 from chaos.stores import place_for
 from tests.support.postgres import Server
+from tests.support.promises import assert_kept
 
 SEED = 20_260_601
 
@@ -16,13 +17,11 @@ SEED = 20_260_601
 @pytest.mark.parametrize("kind", ["sqlite", "duckdb", "parquet"])
 def test_killed_anywhere_the_same_bytes_in_the_end(kind: str) -> None:
     with place_for(kind) as place:
-        for outcome in killed(place, Scale("quick", SEED)):
-            assert outcome.holds, outcome.failures
+        assert_kept(killed(place, Scale("quick", SEED)))
 
 
 @pytest.mark.heavy
 @pytest.mark.timeout(180)
 def test_killed_anywhere_the_same_bytes_in_postgresql(postgres_server: Server) -> None:
     with place_for("postgresql", postgres_server) as place:
-        for outcome in killed(place, Scale("quick", SEED)):
-            assert outcome.holds, outcome.failures
+        assert_kept(killed(place, Scale("quick", SEED)))

@@ -6,9 +6,9 @@ import pytest
 
 from chaos.promises import Scale
 from chaos.soak import soak
+from tests.support.promises import assert_kept
 
 
 @pytest.mark.timeout(180)
 def test_thousands_of_requests_under_faults_are_all_answered() -> None:
-    for outcome in soak(Scale("quick", seed=1)):
-        assert outcome.holds, "\n".join(outcome.failures)
+    assert_kept(soak(Scale("quick", seed=1)))

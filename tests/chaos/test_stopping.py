@@ -6,6 +6,7 @@ from chaos.hosting import cancelled_in_a_host
 from chaos.promises import Scale
 from chaos.stopping import interrupted_in_a_notebook, stopped_by_signals
 from tests.support import postgres
+from tests.support.promises import assert_kept
 
 QUICK = Scale("quick", seed=21)
 
@@ -14,8 +15,7 @@ QUICK = Scale("quick", seed=21)
 def test_a_signal_at_any_moment_ends_the_command_with_a_report(postgres_server: postgres.Server) -> None:
     if postgres_server.pooled:
         pytest.skip("a pooler keeps sessions open on purpose")
-    outcome = stopped_by_signals(QUICK, postgres_server)
-    assert outcome.holds, "\n".join(outcome.failures)
+    assert_kept(stopped_by_signals(QUICK, postgres_server))
 
 
 @pytest.mark.heavy
@@ -24,13 +24,11 @@ def test_a_run_cancelled_at_any_moment_leaves_nothing_in_the_hosts_loop(
 ) -> None:
     if postgres_server.pooled:
         pytest.skip("what a cancelled run leaves is in this process, not on the server")
-    outcome = cancelled_in_a_host(QUICK, postgres_server)
-    assert outcome.holds, "\n".join(outcome.failures)
+    assert_kept(cancelled_in_a_host(QUICK, postgres_server))
 
 
 def test_an_interrupted_fetch_leaves_nothing_in_a_notebook() -> None:
-    outcome = interrupted_in_a_notebook(QUICK)
-    assert outcome.holds, "\n".join(outcome.failures)
+    assert_kept(interrupted_in_a_notebook(QUICK))
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from chaos.promises import Scale
 from chaos.stores import place_for
 from chaos.together import together_in
 from tests.support.postgres import Server
+from tests.support.promises import assert_kept
 
 SCALE = Scale("quick", 20_260_601)
 
@@ -16,13 +17,11 @@ SCALE = Scale("quick", 20_260_601)
 @pytest.mark.parametrize("kind", ["sqlite", "duckdb", "parquet"])
 def test_several_runs_at_once_store_the_union_once(kind: str) -> None:
     with place_for(kind) as place:
-        for outcome in together_in(place, SCALE):
-            assert outcome.holds, outcome.failures
+        assert_kept(together_in(place, SCALE))
 
 
 @pytest.mark.heavy
 @pytest.mark.timeout(180)
 def test_several_runs_at_once_store_the_union_once_in_postgresql(postgres_server: Server) -> None:
     with place_for("postgresql", postgres_server) as place:
-        for outcome in together_in(place, SCALE):
-            assert outcome.holds, outcome.failures
+        assert_kept(together_in(place, SCALE))

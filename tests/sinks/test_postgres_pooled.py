@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
 from marketfetch.errors import SinkUnavailable
 from marketfetch.sinks.postgres import PostgresSink
 from tests.support import pgbouncer
 from tests.support.batches import EVER, batch, candles
+from tests.support.killed import assert_tidied_up
 from tests.support.postgres import Server
 
 PROJECT = Path(__file__).parents[2]
@@ -82,14 +78,4 @@ def test_the_pooler_of_a_killed_run_stops_and_tidies_up(pool: Server) -> None:
         f"server = postgres.Server(None, {pool.direct!r}, {pool.direct!r})\n"
         "with pgbouncer.before(server) as pool: print(pool.dsn, flush=True); time.sleep(600)"
     )
-    command = [sys.executable, "-c", code]
-    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as run:
-        assert run.stdout is not None
-        dsn = run.stdout.readline()
-        home = Path(str(conninfo_to_dict(dsn)["host"]))
-        psycopg.connect(dsn).close()
-        os.kill(run.pid, signal.SIGKILL)
-    give_up = time.monotonic() + 20
-    while home.exists() and time.monotonic() < give_up:
-        time.sleep(0.05)
-    assert not home.exists()
+    assert_tidied_up(code)
