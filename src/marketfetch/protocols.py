@@ -13,7 +13,7 @@ import attrs
 
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.http import Egress, Request, Response
-from marketfetch.values.pages import Batch, Columns, Page
+from marketfetch.values.pages import Batch, Columns, Page, RejectedRow
 from marketfetch.values.report import EgressReport
 from marketfetch.values.series import Coverage, Series, Slice
 from marketfetch.values.spans import Span, SpanSet
@@ -29,6 +29,8 @@ __all__ = [
     "Settlement",
     "Sink",
     "Store",
+    "SupportsForget",
+    "SupportsRejected",
     "Writer",
 ]
 
@@ -191,4 +193,26 @@ class Store(Sink, Protocol):
 
     def read(self, series: Series, span: Span) -> Columns:
         """Return the stored rows of a series whose open times lie inside a span, sorted by time."""
+        ...
+
+
+@runtime_checkable
+class SupportsForget(Protocol):
+    """A Store whose memory can be corrected."""
+
+    def forget(self, series: Series, spans: SpanSet, *, rows: bool = False) -> None:
+        """Remove what is known of these moments of a series, so that the next run asks for them again.
+
+        The rejected rows of these moments go too, and with `rows=True` the stored rows. Coverage and rows go
+        in one transaction. Forgetting what is not known changes nothing.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsRejected(Protocol):
+    """A Store that keeps the rows behind the verdict *unusable*."""
+
+    def rejected(self, series: Series, span: Span) -> Sequence[RejectedRow]:
+        """Return the rejected rows of a series whose times lie inside a span, sorted by time."""
         ...

@@ -12,7 +12,7 @@ from marketfetch.values.datasets import Dataset
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import SpanSet
 
-__all__ = ["Batch", "Columns", "Page"]
+__all__ = ["Batch", "Columns", "Page", "RejectedRow"]
 
 
 @attrs.frozen(eq=False)
@@ -95,13 +95,33 @@ class Page:
     """The token of the next page, for endpoints that page by token."""
 
 
+@attrs.frozen(order=True)
+class RejectedRow:
+    """A row of the exchange that cannot be stored as it is: its open time, why, and its text as it came.
+
+    `time` is in UTC milliseconds and may lie off the grid of the series. `reason` is one of the words under
+    which `Page.rejected` counts, such as "off the grid" or "impossible".
+
+    >>> RejectedRow(1_513_641_614_789, "off the grid", '[1513641614789,"18934.00","18934.00"]').reason
+    'off the grid'
+    """
+
+    time: int
+    reason: str
+    raw: str
+
+
 @attrs.frozen(eq=False)
 class Batch:
-    """Rows of one series and the coverage they prove: written in one transaction or not at all."""
+    """Rows of one series and the coverage they prove: written in one transaction or not at all.
+
+    `rejected` are the rows behind `coverage.unusable`; a store keeps them beside its ledger.
+    """
 
     series: Series
     columns: Columns
     coverage: Coverage
+    rejected: tuple[RejectedRow, ...] = ()
 
     @property
     def rows(self) -> int:
