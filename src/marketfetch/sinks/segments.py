@@ -55,7 +55,7 @@ def joined(segments: Iterable[Coverage]) -> Coverage:
     >>> joined([Coverage(SpanSet.of(Span(5, 9))), Coverage(SpanSet.of(Span(0, 5)))]).covered
     SpanSet(spans=(Span(start=0, end=9),))
     """
-    ordered = sorted(segments, key=_start)
+    ordered = sorted((one for one in segments if one.covered), key=_start)
     return Coverage(
         _chained(one.covered for one in ordered),
         _chained(one.empty for one in ordered),

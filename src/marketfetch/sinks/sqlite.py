@@ -49,6 +49,10 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
         return 12_000
 
     @property
+    def _clustered(self) -> bool:
+        return True
+
+    @property
     def _time_type(self) -> str:
         return "BIGINT"
 
@@ -142,6 +146,13 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
                 f"table: {table.name} does not fit: {error}; it needs PRIMARY KEY ({key})"
             ) from error
 
+    def _inside(self, table: Table) -> str:
+        where = [f"{quoted(name)} = ?" for name in table.labels]
+        return " AND ".join([*where, f"{quoted(table.time)} >= ?", f"{quoted(table.time)} < ?"])
+
+    def _bounds(self, table: Table, span: Span) -> tuple[int, int]:
+        return table.bounds(span)
+
     def _merge(
         self,
         connection: sqlite3.Connection,
@@ -158,14 +169,13 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
     def _rows(
         self, connection: sqlite3.Connection, table: Table, series: Series, series_id: int, span: Span
     ) -> Columns:
-        where = [f"{quoted(name)} = ?" for name in table.labels]
-        where += [f"{quoted(table.time)} >= ?", f"{quoted(table.time)} < ?"]
+        where = [self._inside(table)]
         if table.mapping is not None:
             where.append(f"coalesce({', '.join([*map(quoted, table.columns), 'NULL'])}) IS NOT NULL")
         found = connection.execute(
             f"SELECT {', '.join(map(quoted, (table.time, *table.columns)))} FROM {table.relation} "
             f"WHERE {' AND '.join(where)} ORDER BY {quoted(table.time)}",
-            [*table.values(series, series_id), *table.bounds(span)],
+            [*table.values(series, series_id), *self._bounds(table, span)],
         )
         row: Any = np.dtype((np.float64, 1 + len(table.columns)))  # no type can say this
         return table.restored(series.dataset, np.fromiter(found, row))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -57,6 +58,10 @@ class Span:
 
     def __str__(self) -> str:
         return f"[{utc(self.start)}, {utc(self.end)})"
+
+
+def _start(span: Span) -> int:
+    return span.start
 
 
 def _normalised(spans: Iterable[Span]) -> tuple[Span, ...]:
@@ -152,7 +157,8 @@ class SpanSet:
         return bool(self.spans)
 
     def __contains__(self, ms: int) -> bool:
-        return any(ms in span for span in self.spans)
+        before = bisect_right(self.spans, ms, key=_start)
+        return before > 0 and ms < self.spans[before - 1].end
 
     @property
     def length(self) -> int:
