@@ -65,14 +65,20 @@ def packed(spans: SpanSet) -> str:
 
 
 def unpacked(text: str) -> SpanSet:
-    """Read what `packed` wrote; raises SinkError for anything else."""
+    """Read what `packed` wrote; raises ValueError or TypeError for anything else."""
+    # `index` refuses what is no whole number, which a Span would take.
+    return SpanSet(tuple(Span(index(start), index(end)) for start, end in orjson.loads(text)))
+
+
+def _coverage(series_id: int, texts: Sequence[str]) -> Coverage:
+    """Read the three sets of a row; raises SinkError where one of them is damaged."""
     try:
-        # `index` refuses what is no whole number, which a Span would take.
-        return SpanSet(tuple(Span(index(start), index(end)) for start, end in orjson.loads(text)))
+        return Coverage(*map(unpacked, texts))
     except (ValueError, TypeError) as error:
         raise SinkError(
-            f"the coverage reads {str(text)[:40]!r}, which marketfetch did not write; "
-            "restore the file from a copy, or forget the series and fetch it again"
+            f"{PREFIX}coverage has {', '.join(str(text)[:40] for text in texts)!r} for series_id "
+            f"{series_id}, which marketfetch did not write; restore the file from a copy, or "
+            f"DELETE FROM {PREFIX}coverage WHERE series_id = {series_id}, then fetch the series again"
         ) from error
 
 
@@ -131,7 +137,7 @@ class Ledger:
                 [
                     (series_id, segment)
                     for series_id, *texts in rows.fetchall()
-                    for segment in split(Coverage(*map(unpacked, texts)))
+                    for segment in split(_coverage(series_id, texts))
                 ],
             )
         connection.execute(f"DROP TABLE {PREFIX}old")
@@ -171,8 +177,8 @@ class Ledger:
                 "WHERE series_id = ? AND start_time >= ? AND start_time < ? AND end_time <= ?",
                 inside,
             )
-            cut = "series_id = ? AND start_time < ? AND end_time > ?"
-            before = self._segments(connection, cut, [series_id, span.end, span.start])
+            cut = "start_time < ? AND end_time > ?"
+            before = self._segments(connection, series_id, cut, [span.end, span.start])
             rest = joined(before.values()).without(SpanSet.of(span))
             self._replace(connection, series_id, before, split(rest))
             connection.execute(
@@ -193,7 +199,7 @@ class Ledger:
                 some,
             )
             for series_id, *texts in rows.fetchall():
-                found.setdefault(series_id, []).append(Coverage(*map(unpacked, texts)))
+                found.setdefault(series_id, []).append(_coverage(series_id, texts))
         return {one: joined(found.get(series_id, ())) for one, series_id in ids.items()}
 
     def all(self, connection: Connection, version: int) -> Iterator[tuple[Series, Coverage]]:
@@ -206,7 +212,7 @@ class Ledger:
         ).fetchall()
         for (_, exchange, dataset, symbol, interval), segments in groupby(rows, lambda row: row[:5]):
             if dataset in known:
-                coverage = joined(Coverage(*map(unpacked, row[5:])) for row in segments)
+                coverage = joined(_coverage(row[0], row[5:]) for row in segments)
                 yield Series.of(exchange, known[dataset], symbol, interval), coverage
 
     def names(self, connection: Connection, kinds: Iterable[Dataset]) -> list[Series]:
@@ -271,16 +277,20 @@ class Ledger:
         """Read the segments that a span touches, by their starts; see `segments.touched`."""
         return self._segments(
             connection,
-            "series_id = ? AND start_time <= ? AND start_time >= coalesce("
+            series_id,
+            "start_time <= ? AND start_time >= coalesce("
             f"(SELECT max(start_time) FROM {PREFIX}coverage WHERE series_id = ? AND start_time <= ?), ?)",
-            [series_id, span.end, series_id, span.start, span.start],
+            [span.end, series_id, span.start, span.start],
         )
 
-    def _segments(self, connection: Connection, where: str, values: Sequence[int]) -> dict[int, Coverage]:
+    def _segments(
+        self, connection: Connection, series_id: int, where: str, values: Sequence[int]
+    ) -> dict[int, Coverage]:
         rows = connection.execute(
-            f"SELECT start_time, {_SPANS[FORMAT]} FROM {PREFIX}coverage WHERE {where}", values
+            f"SELECT start_time, {_SPANS[FORMAT]} FROM {PREFIX}coverage WHERE series_id = ? AND {where}",
+            [series_id, *values],
         )
-        return {start: Coverage(*map(unpacked, texts)) for start, *texts in rows.fetchall()}
+        return {start: _coverage(series_id, texts) for start, *texts in rows.fetchall()}
 
     def _replace(
         self,
