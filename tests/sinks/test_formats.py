@@ -8,6 +8,8 @@ of BTCUSDT at two minutes; in tables of ours, and in a table of the user's that 
 from __future__ import annotations
 
 import gzip
+import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -30,6 +32,7 @@ from marketfetch.values.datasets import Dataset
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import EVER, MINUTE, START, batch, candles, premium
+from tests.support.postgres import short_folder
 
 KINDS = [Dataset.parse("ohlcv"), Dataset.parse("premium_index")]
 MAPPING = TableMapping(
@@ -216,3 +219,42 @@ def test_a_migration_that_is_killed_has_not_happened(old: Store, step: str) -> N
     assert content(old) == before
     old.prepare(KINDS)
     assert content(old) == before
+
+
+_CLERK = """
+import os, sys
+from marketfetch.errors import SinkError
+from marketfetch.sinks.duckdb import DuckDBSink
+from marketfetch.sinks.sqlite import SQLiteSink
+from marketfetch.values.datasets import Dataset
+import duckdb
+
+kinds = [Dataset.parse("ohlcv")]
+if os.geteuid() == 0:  # whom no mode of a file keeps from writing
+    os.setgroups([])
+    os.setuid(65534)
+try:
+    {"DuckDBSink": DuckDBSink, "SQLiteSink": SQLiteSink}[sys.argv[1]](sys.argv[2]).prepare(kinds)
+except SinkError as error:
+    print(error)
+"""
+
+
+def test_an_old_store_that_may_not_be_written_is_refused_as_it_is(old: Store) -> None:
+    before = old.path.read_bytes()
+    home = short_folder("mf-readonly-")  # where others may look, unlike the folder of a test
+    try:
+        path = home / "store"
+        path.write_bytes(before)
+        path.chmod(0o444)
+        home.chmod(0o555)
+        command = [sys.executable, "-c", _CLERK, type(old).__name__, str(path)]
+        said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+        assert re.search("make the file and its folder writable|make its folder writable", said.stdout), (
+            said.stderr
+        )
+        assert path.read_bytes() == before
+        assert list(home.iterdir()) == [path]
+    finally:
+        home.chmod(0o755)
+        shutil.rmtree(home)
