@@ -6,7 +6,6 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Generic, Self, TypeVar
 
@@ -14,6 +13,7 @@ import attrs
 
 from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.protocols import Writer
+from marketfetch.sinks.forks import OPEN_FILES
 from marketfetch.sinks.ledger import PREFIX, Connection, Ledger
 from marketfetch.sinks.mapping import TableMapping
 from marketfetch.sinks.places import file_path, place
@@ -54,9 +54,10 @@ class EmbeddedStore(ABC, Generic[_C]):
         Raises ConfigurationError if the folder does not exist or the user's table is not fit for a dataset,
         SinkError if the file cannot be used, and SinkUnavailable while somebody else holds it.
         """
-        if not os.path.isdir(self.path.parent):  # noqa: PTH112  # Path.is_dir raises what it may not look into
+        folder = os.path.dirname(os.path.realpath(self.path))  # noqa: PTH120  # where a link leads
+        if not os.path.isdir(folder):  # noqa: PTH112  # Path.is_dir raises what it may not look into
             raise ConfigurationError(
-                f"{self.path}: there is no folder {self.path.parent}; create it, or name another file"
+                f"{self.path}: there is no folder {folder}; create it, or name another file"
             )
         with self._writing() as connection, self._transaction(connection):
             self._ledger.prepare(connection)
@@ -73,7 +74,12 @@ class EmbeddedStore(ABC, Generic[_C]):
         After a SinkUnavailable the same batch may be written again.
         """
         with self._connected() as connection:
-            yield partial(self._write, connection)
+
+            def write(batch: Batch) -> None:
+                OPEN_FILES.refuse_inherited(self.path)
+                self._write(connection, batch)
+
+            yield write
 
     def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
         """Return what is known of each of the given series; see Store.
@@ -116,6 +122,10 @@ class EmbeddedStore(ABC, Generic[_C]):
     def _connected(self) -> AbstractContextManager[_C]:
         """Open the file and close it again; raises SinkError."""
 
+    @abstractmethod
+    def _connected_to_read(self) -> AbstractContextManager[_C]:
+        """Open the file so that nothing about it changes, without the right to write; raises SinkError."""
+
     def _writing(self) -> AbstractContextManager[_C]:
         """Open the file to change something; raises SinkError."""
         return self._connected()
@@ -139,6 +149,10 @@ class EmbeddedStore(ABC, Generic[_C]):
     @abstractmethod
     def _is_view(self, connection: _C, name: str) -> bool:
         """Tell whether a name is that of a view."""
+
+    @abstractmethod
+    def _is_made_by(self, connection: _C, view: str, statement: str) -> bool:
+        """Tell whether a view with the right columns is the one that a statement makes."""
 
     @abstractmethod
     def _create(self, table: Table, columns: str) -> str:
@@ -174,7 +188,7 @@ class EmbeddedStore(ABC, Generic[_C]):
         if not os.path.exists(self.path):  # noqa: PTH110  # as in prepare
             yield None
             return
-        with self._connected() as connection, self._translated():
+        with self._connected_to_read() as connection, self._translated():
             yield connection if self._types(connection, f"{PREFIX}coverage") else None
 
     def _write(self, connection: _C, batch: Batch) -> None:
@@ -218,15 +232,16 @@ class EmbeddedStore(ABC, Generic[_C]):
                 f"{self.path} has a {view} that marketfetch did not make; rename it, map it with table=, "
                 "or choose another file"
             )
-        if found == set(wanted):
-            return
         columns = ", ".join(f"r.{quoted(name)}" for name in table.columns)
-        connection.execute(f"DROP VIEW IF EXISTS {quoted(view)}")
-        connection.execute(
+        statement = (
             f"CREATE VIEW {quoted(view)} AS SELECT s.exchange, s.symbol, s.interval, "
             f"{self._view_time()} AS open_time, {columns} "
             f"FROM {table.name} AS r JOIN {PREFIX}series AS s ON s.id = r.series_id"
         )
+        if found == set(wanted) and self._is_made_by(connection, view, statement):
+            return
+        connection.execute(f"DROP VIEW IF EXISTS {quoted(view)}")
+        connection.execute(statement)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
