@@ -130,6 +130,10 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         return 12_288
 
     @property
+    def _clustered(self) -> bool:
+        return False
+
+    @property
     def _time_type(self) -> str:
         return "TIMESTAMP"
 
@@ -280,6 +284,17 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
             if table.types[name] != "VARCHAR":
                 raise ConfigurationError(f"{table.name}.{name} is {table.types[name]}; make it VARCHAR")
 
+    def _inside(self, table: Table) -> str:
+        where = [f"{quoted(name)} = ?" for name in table.labels]
+        time, moment = quoted(table.time), _moment(table, "?::BIGINT")
+        return " AND ".join([*where, f"{time} >= {moment}", f"{time} < {moment}"])
+
+    def _bounds(
+        self, connection: duckdb.DuckDBPyConnection, table: Table, span: Span
+    ) -> tuple[int | str, int | str]:
+        step = _COARSE.get(table.types[table.time], 1)
+        return table.bounds(span) if _counted(table) else (_up(span.start, step), _up(span.end, step))
+
     def _merge(
         self,
         connection: duckdb.DuckDBPyConnection,
@@ -302,17 +317,14 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
     ) -> Columns:
         time = quoted(table.time)
         columns = [f"{quoted(name)}::DOUBLE AS c{place}" for place, name in enumerate(table.columns)]
-        where = [f"{quoted(name)} = ?" for name in table.labels]
-        where += [f"{time} >= {_moment(table, '?::BIGINT')}", f"{time} < {_moment(table, '?::BIGINT')}"]
+        where = [self._inside(table)]
         if table.mapping is not None:
             where.append(f"coalesce({', '.join([*map(quoted, table.columns), 'NULL'])}) IS NOT NULL")
-        step = _COARSE.get(table.types[table.time], 1)
-        bounds = table.bounds(span) if _counted(table) else (_up(span.start, step), _up(span.end, step))
         moment = time if _counted(table) else f"epoch_ms({time}::TIMESTAMP)"
         found = connection.execute(
             f"SELECT {moment}::DOUBLE AS t, {', '.join(columns)} "
             f"FROM {table.relation} WHERE {' AND '.join(where)} ORDER BY t",
-            [*table.values(series, series_id), *bounds],
+            [*table.values(series, series_id), *self._bounds(connection, table, span)],
         ).fetchnumpy()
         return table.restored(
             series.dataset, np.column_stack([np.ma.filled(line, np.nan) for line in found.values()])

@@ -59,6 +59,10 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
         return 12_000
 
     @property
+    def _clustered(self) -> bool:
+        return True
+
+    @property
     def _time_type(self) -> str:
         return "BIGINT"
 
@@ -170,6 +174,16 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
                 f"table: {table.name} does not fit: {error}; it needs PRIMARY KEY ({key})"
             ) from error
 
+    def _inside(self, table: Table) -> str:
+        where = [f"{quoted(name)} = ?" for name in table.labels]
+        return " AND ".join([*where, f"{quoted(table.time)} >= ?", f"{quoted(table.time)} < ?"])
+
+    def _bounds(
+        self, connection: sqlite3.Connection, table: Table, span: Span
+    ) -> tuple[int | str, int | str]:
+        form = self._text_time(connection, table)
+        return table.bounds(span) if form is None else (form.bound(span.start), form.bound(span.end))
+
     def _merge(
         self,
         connection: sqlite3.Connection,
@@ -192,15 +206,13 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
         self, connection: sqlite3.Connection, table: Table, series: Series, series_id: int, span: Span
     ) -> Columns:
         time, form = quoted(table.time), self._text_time(connection, table)
-        where = [f"{quoted(name)} = ?" for name in table.labels]
-        where += [f"{time} >= ?", f"{time} < ?"]
+        where = [self._inside(table)]
         if table.mapping is not None:
             where.append(f"coalesce({', '.join([*map(quoted, table.columns), 'NULL'])}) IS NOT NULL")
-        bounds = table.bounds(span) if form is None else (form.bound(span.start), form.bound(span.end))
         selected = [time if form is None else form.milliseconds(time), *map(quoted, table.columns)]
         found = connection.execute(
             f"SELECT {', '.join(selected)} FROM {table.relation} WHERE {' AND '.join(where)} ORDER BY {time}",
-            [*table.values(series, series_id), *bounds],
+            [*table.values(series, series_id), *self._bounds(connection, table, span)],
         )
         row: Any = np.dtype((np.float64, 1 + len(table.columns)))  # no type can say this
         rows = np.fromiter(found, row)

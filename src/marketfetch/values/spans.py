@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import islice
+from operator import attrgetter, lt
 
 import attrs
 
@@ -59,10 +61,14 @@ class Span:
         return f"[{utc(self.start)}, {utc(self.end)})"
 
 
+_START, _END = attrgetter("start"), attrgetter("end")
+
+
 def _normalised(spans: Iterable[Span]) -> tuple[Span, ...]:
     """Sort and merge; what lies in order and apart already, as results of set operations do, is kept."""
     given = spans if isinstance(spans, tuple) else tuple(spans)
-    if len(given) < 2 or all(one.end < two.start for one, two in pairwise(given)):
+    # Every result of a set operation comes by here: nothing is done in Python for each span.
+    if all(map(lt, map(_END, given), map(_START, islice(given, 1, None)))):
         return given
     return _merged(given)
 
@@ -152,7 +158,8 @@ class SpanSet:
         return bool(self.spans)
 
     def __contains__(self, ms: int) -> bool:
-        return any(ms in span for span in self.spans)
+        before = bisect_right(self.spans, ms, key=_START)
+        return before > 0 and ms < self.spans[before - 1].end
 
     @property
     def length(self) -> int:
