@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
+from operator import attrgetter
 
 import attrs
 
@@ -12,6 +14,7 @@ __all__ = ["BEYOND", "Span", "SpanSet", "utc"]
 
 BEYOND = 253_402_300_800_000
 """The first moment that calendars cannot write, the year 10000: no time of an exchange is so late."""
+_start, _end = attrgetter("start"), attrgetter("end")
 
 
 def utc(ms: int) -> str:
@@ -69,7 +72,8 @@ def _normalised(spans: Iterable[Span]) -> tuple[Span, ...]:
 
 def _merged(spans: Iterable[Span]) -> tuple[Span, ...]:
     merged: list[Span] = []
-    for span in sorted(spans):
+    # Two sets one after the other are two sorted runs, which this merges in one pass.
+    for span in sorted(spans, key=_start):
         if merged and span.start <= merged[-1].end:
             if span.end > merged[-1].end:
                 merged[-1] = Span(merged[-1].start, span.end)
@@ -82,7 +86,8 @@ def _merged(spans: Iterable[Span]) -> tuple[Span, ...]:
 class SpanSet:
     """A set of moments, kept as sorted spans that neither overlap nor touch.
 
-    Immutable; every operation returns a new set.
+    Immutable; every operation returns a new set. Intersection and difference look only at spans that lie inside
+    the hulls of both sets: to ask a large set about a small one costs no more for a larger set.
 
     >>> held = SpanSet.of(Span(0, 10), Span(10, 20))
     >>> held
@@ -106,12 +111,11 @@ class SpanSet:
         return SpanSet(self.spans + other.spans)
 
     def __and__(self, other: SpanSet) -> SpanSet:
-        if not self.spans or not other.spans:
-            return SpanSet()
+        mine, theirs = self._near(other), other._near(self)
         common: list[Span] = []
         left, right = 0, 0
-        while left < len(self.spans) and right < len(other.spans):
-            one, two = self.spans[left], other.spans[right]
+        while left < len(mine) and right < len(theirs):
+            one, two = mine[left], theirs[right]
             both = one.intersect(two)
             if both is not None:
                 common.append(both)
@@ -122,10 +126,11 @@ class SpanSet:
         return SpanSet(tuple(common))
 
     def __sub__(self, other: SpanSet) -> SpanSet:
-        if not self.spans or not other.spans:
+        near = other._near(self)
+        if not near:
             return self
         rest: list[Span] = []
-        holes = iter(other.spans)
+        holes = iter(near)
         hole = next(holes, None)
         for span in self.spans:
             start = span.start
@@ -142,6 +147,14 @@ class SpanSet:
                 rest.append(Span(start, span.end))
         return SpanSet(tuple(rest))
 
+    def _near(self, other: SpanSet) -> tuple[Span, ...]:
+        """Return the spans that overlap the hull of another set."""
+        if not self.spans or not other.spans:
+            return ()
+        start, end = other.spans[0].start, other.spans[-1].end
+        first = bisect_right(self.spans, start, key=_end)
+        return self.spans[first : bisect_left(self.spans, end, lo=first, key=_start)]
+
     def __iter__(self) -> Iterator[Span]:
         return iter(self.spans)
 
@@ -152,7 +165,8 @@ class SpanSet:
         return bool(self.spans)
 
     def __contains__(self, ms: int) -> bool:
-        return any(ms in span for span in self.spans)
+        at = bisect_right(self.spans, ms, key=_end)
+        return at < len(self.spans) and ms in self.spans[at]
 
     @property
     def length(self) -> int:
