@@ -44,7 +44,7 @@ def possible(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_]
 
 
 def _can_be_stored(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell for each row whether a table could hold it, true or not: nothing infinite, no NULL where none may be."""
+    """Tell for each row whether a table could hold it: nothing infinite, no NULL where none may be."""
     required = [at for at, column in enumerate(dataset.columns) if not column.optional]
     storable = np.ones(values.shape[1], np.bool_)
     storable &= ~np.isinf(values).any(axis=0)

@@ -20,8 +20,8 @@ class RunningUnion(Generic[_T]):
     """Unites sets as they come.
 
     Each new set is united with those of about its own size, as in a merge sort: a thousand pages with a
-    thousand holes each are a million spans, and each span is copied some ten times, not a thousand. Pages that
-    join seamlessly stay one span.
+    thousand holes each are a million spans, and each span is copied some ten times, not a thousand. Pages
+    that join seamlessly stay one span.
 
     >>> from marketfetch.values.spans import Span
     >>> seen = span_sets()

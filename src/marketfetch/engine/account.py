@@ -152,7 +152,7 @@ class Books:
     def report(
         self, statistics: Sequence[EgressReport], *, asked: Span | None, duration: float, stopped: str
     ) -> Report:
-        """Draw up the report; `asked` is the span of the query, for series of which nothing in it has closed."""
+        """Draw up the report; `asked` is the query's span, for series of which nothing in it has closed."""
         lines = []
         for account in self.accounts.values():
             wanted = account.wanted.hull or asked

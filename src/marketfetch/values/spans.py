@@ -86,8 +86,8 @@ def _merged(spans: Iterable[Span]) -> tuple[Span, ...]:
 class SpanSet:
     """A set of moments, kept as sorted spans that neither overlap nor touch.
 
-    Immutable; every operation returns a new set. Intersection and difference look only at spans that lie inside
-    the hulls of both sets: to ask a large set about a small one costs no more for a larger set.
+    Immutable; every operation returns a new set. Intersection and difference look only at spans that lie
+    inside the hulls of both sets: to ask a large set about a small one costs no more for a larger set.
 
     >>> held = SpanSet.of(Span(0, 10), Span(10, 20))
     >>> held
