@@ -92,7 +92,8 @@ class Settlement:
     """What a page settled about its slice.
 
     `present` moments have rows in the page; `empty` ones are confirmed to have none; `remaining` slices
-    are still to be asked; `lost` moments were given up, for the `reason`.
+    are still to be asked; `lost` moments were given up, for the `reason`. `unusable` moments have rows that
+    are wrong in one answer as in the next: `rejected` are those rows.
     """
 
     present: SpanSet
@@ -100,6 +101,19 @@ class Settlement:
     remaining: tuple[Slice, ...] = ()
     lost: SpanSet = attrs.field(factory=SpanSet)
     reason: str = ""
+    unusable: SpanSet = attrs.field(factory=SpanSet)
+    rejected: tuple[RejectedRow, ...] = ()
+
+    @property
+    def settled(self) -> SpanSet:
+        """Every moment about which the page leaves nothing to ask."""
+        return self.present | self.empty | self.lost | self.unusable
+
+    @property
+    def coverage(self) -> Coverage:
+        """What the page proves, as a store keeps it."""
+        covered = self.present | self.empty | self.unusable
+        return Coverage(covered, self.empty - self.present, self.unusable - self.present)
 
 
 class Paginator(Protocol):

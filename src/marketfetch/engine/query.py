@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
 
 import attrs
 
 from marketfetch.arithmetic.retry import Retries
-from marketfetch.errors import ConfigurationError
+from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.exchange import Exchange
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
@@ -129,6 +130,16 @@ def _at_least(least: int) -> Callable[[object, attrs.Attribute[int], int], None]
     return check
 
 
+def _one_of(*choices: str) -> Callable[[object, attrs.Attribute[str], str], None]:
+    """Refuse what is none of the choices; the message names the argument and them."""
+
+    def check(_settings: object, argument: attrs.Attribute[str], value: str) -> None:
+        if value not in choices:
+            raise unknown(argument.name, value, choices)
+
+    return check
+
+
 def _above_zero(_settings: object, argument: attrs.Attribute[float], value: float) -> None:
     if not value > 0:
         raise ConfigurationError(f"{argument.name}: must be above zero, not {value!r}")
@@ -142,8 +153,14 @@ class Settings:
     about `batch_rows`, one transaction each; None leaves it to the sink, which knows best. `deadline` bounds
     one request, `heartbeat` is the pause between Heartbeat events, both in seconds; `catch_ups` bounds how
     many times a run that reads up to now looks for newly closed rows. `clock` is the local time; what is
-    closed is decided by the earlier one of it and the exchange's, where that tells. Raises ConfigurationError
-    for a number that is too small.
+    closed is decided by the earlier one of it and the exchange's, where that tells.
+
+    `unusable` says what becomes of rows that the exchange has wrong, in one answer as in the next: `"keep"`
+    notes them beside the ledger and goes on without them, `"store"` stores them as they are where a table can
+    hold them, and `"retry"` asks once more for those that were noted before, and reports them missing where
+    they are still wrong.
+
+    Raises ConfigurationError for a number that is too small and for a word that is none of these.
     """
 
     concurrency: int = attrs.field(default=20, validator=_at_least(1))
@@ -153,3 +170,6 @@ class Settings:
     heartbeat: float = attrs.field(default=10.0, validator=_above_zero)
     catch_ups: int = attrs.field(default=20, validator=_at_least(1))
     clock: Clock = attrs.field(factory=steady_clock, repr=False)
+    unusable: Literal["keep", "store", "retry"] = attrs.field(
+        default="keep", validator=_one_of("keep", "store", "retry"), kw_only=True
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from traceback import format_exception
@@ -24,9 +24,11 @@ from marketfetch.face.rendering import coverage_page, holes, ledger_as_list, rep
 from marketfetch.face.signals import Signals
 from marketfetch.face.stopping import Outcome, run_until_stopped, trouble_with
 from marketfetch.fetchers.curl import CurlFetcher
-from marketfetch.protocols import Store
+from marketfetch.protocols import Store, SupportsRejected
 from marketfetch.sinks.urls import sink_from
 from marketfetch.values.redaction import redact
+from marketfetch.values.rejected import RejectedRow
+from marketfetch.values.series import Coverage, Series
 
 __all__ = ["perform"]
 
@@ -60,7 +62,11 @@ def _backfill(arguments: Namespace, signals: Signals) -> int:
         sink_from(arguments.to),
         proxies=pool_from(arguments),
         fetcher=CurlFetcher(certificate=arguments.certificate),
-        settings=Settings(concurrency=arguments.concurrency, heartbeat=_heartbeat(arguments)),
+        settings=Settings(
+            concurrency=arguments.concurrency,
+            heartbeat=_heartbeat(arguments),
+            unusable=arguments.unusable,
+        ),
         listeners=[watcher],
     )
     with watcher:
@@ -105,13 +111,22 @@ def _coverage(arguments: Namespace, signals: Signals) -> int:
     ledger = store.ledger()
     if not ledger:
         raise ConfigurationError(f"to: {store!r} holds nothing yet; `marketfetch backfill` fills it")
+    rejected = _rejected(store, ledger)
     signals.conclude()
     if arguments.json:
-        say(orjson.dumps(ledger_as_list(ledger)))
+        say(orjson.dumps(ledger_as_list(ledger, rejected)))
     else:
         with delivering():
-            show(coverage_page(ledger), sys.stdout)
+            show(coverage_page(ledger, rejected), sys.stdout)
     return 1 if any(map(holes, ledger.values())) else 0
+
+
+def _rejected(store: Store, ledger: Mapping[Series, Coverage]) -> Mapping[Series, Sequence[RejectedRow]]:
+    """Read the rows behind what is unusable, where the store keeps them."""
+    if not isinstance(store, SupportsRejected):
+        return {}
+    hulls = {series: coverage.unusable.hull for series, coverage in ledger.items()}
+    return {series: store.rejected(series, hull) for series, hull in hulls.items() if hull is not None}
 
 
 def _demo(arguments: Namespace, signals: Signals) -> int:
