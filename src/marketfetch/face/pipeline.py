@@ -79,7 +79,7 @@ class Pipeline:
             sink=_sink(sink),
             pool=proxies if proxies is not None else RotatingProxies(()),
             fetcher=fetcher if fetcher is not None else CurlFetcher(),
-            settings=settings if settings is not None else Settings(),
+            settings=(settings if settings is not None else Settings()).for_one_run(),
             emit=self._emit,
             deliver=_nowhere,
         )
