@@ -94,6 +94,8 @@ class Run:
         Raises the one error that made going on pointless, with `.report` telling what was done.
         """
         self._started = monotonic()
+        # A clock that was made with the settings, weeks ago perhaps, may have lost what the machine slept.
+        self._job = attrs.evolve(self._job, settings=self._job.settings.for_one_run())
         try:
             with _single_failure():
                 async with self._heartbeat():

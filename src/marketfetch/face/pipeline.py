@@ -15,13 +15,14 @@ from marketfetch.engine.query import Query, Settings
 from marketfetch.engine.run import Job, Run
 from marketfetch.errors import ConfigurationError
 from marketfetch.exchange import Exchange
+from marketfetch.face.listening import Listeners
 from marketfetch.face.plugins import exchange_from
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Fetcher, ProxyPool, Sink, Writer
 from marketfetch.proxies.rotating import RotatingProxies
 from marketfetch.sinks.urls import sink_from
 from marketfetch.values.datasets import Dataset
-from marketfetch.values.events import Event, Listener
+from marketfetch.values.events import Listener
 from marketfetch.values.pages import Batch
 from marketfetch.values.report import Report
 
@@ -48,7 +49,7 @@ class Pipeline:
     `exchange` is a name (`binance-usdm`, with `base_url` at another host) or an Exchange. `sink` is any Sink,
     or text such as `duckdb:market.duckdb`; without one the batches only pass through, for those who iterate.
     `proxies` is a ProxyPool (default: the direct connection), `fetcher` a Fetcher (default: CurlFetcher),
-    `listeners` receive every event on the event loop.
+    `listeners` receive every event on the event loop; one that raises is logged and left out from then on.
 
     `await pipeline` runs it and returns the Report; a pipeline may be run again, and asks only for what is
     missing by then. Raises ConfigurationError at once for what cannot work, and while running the one
@@ -72,15 +73,15 @@ class Pipeline:
         listeners: Sequence[Listener] = (),
         base_url: str | None = None,
     ) -> None:
-        self._listeners = list(listeners)
+        self._listeners = Listeners(listeners)
         self._job = Job(
             exchange=exchange_from(exchange, base_url),
             query=query,
             sink=_sink(sink),
             pool=proxies if proxies is not None else RotatingProxies(()),
             fetcher=fetcher if fetcher is not None else CurlFetcher(),
-            settings=settings if settings is not None else Settings(),
-            emit=self._emit,
+            settings=(settings if settings is not None else Settings()).for_one_run(),
+            emit=self._listeners.emit,
             deliver=_nowhere,
         )
         self._run = Run(self._job)
@@ -125,10 +126,6 @@ class Pipeline:
                     await asyncio.wait([task])
                 if not task.cancelled():
                     task.exception()  # the reader who left early is not interested, and asyncio shall know
-
-    def _emit(self, event: Event) -> None:
-        for listener in self._listeners:
-            listener(event)
 
     def __repr__(self) -> str:
         names = "+".join(dataset.name for dataset in self._job.query.datasets)
