@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from marketfetch.exchange import Endpoint, Exchange
     from marketfetch.face.fetching import fetch
     from marketfetch.face.logs import LogListener, log_to_console
+    from marketfetch.face.maintenance import forget, verify
     from marketfetch.face.pipeline import Pipeline
     from marketfetch.face.plugins import exchange_names
     from marketfetch.face.progress import progress_to
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
         Settlement,
         Sink,
         Store,
+        SupportsForget,
+        SupportsRejected,
         Writer,
     )
     from marketfetch.proxies.rotating import RotatingProxies
@@ -90,6 +93,7 @@ if TYPE_CHECKING:
     from marketfetch.values.report import EgressReport, Missing, Report, SeriesReport
     from marketfetch.values.series import Composite, Coverage, Instrument, Series, Slice
     from marketfetch.values.spans import Span, SpanSet
+    from marketfetch.values.verification import Finding, Problem, Verification
 
 __all__ = [
     "AdapterError",
@@ -121,6 +125,7 @@ __all__ = [
     "FatalFetchError",
     "FetchError",
     "Fetcher",
+    "Finding",
     "Heartbeat",
     "Instrument",
     "Interruptible",
@@ -140,6 +145,7 @@ __all__ = [
     "Partitioned",
     "Pipeline",
     "PostgresSink",
+    "Problem",
     "ProxyError",
     "ProxyPool",
     "Query",
@@ -168,16 +174,21 @@ __all__ = [
     "SpanSet",
     "Store",
     "StoreAwaited",
+    "SupportsForget",
+    "SupportsRejected",
     "SymbolUnknown",
     "Table",
     "TableMapping",
     "TimeWindows",
     "TransportError",
+    "Verification",
     "Writer",
     "exchange_names",
     "fetch",
+    "forget",
     "log_to_console",
     "progress_to",
+    "verify",
     "without_quote",
 ]
 
@@ -193,13 +204,14 @@ _HOMES = {
     "exchange": "Endpoint Exchange",
     "face.fetching": "fetch",
     "face.logs": "LogListener log_to_console",
+    "face.maintenance": "forget verify",
     "face.pipeline": "Pipeline",
     "face.plugins": "exchange_names",
     "face.progress": "progress_to",
     "face.tables": "Table",
     "fetchers.curl": "CurlFetcher",
     "protocols": "Batching Fetcher Interruptible Lease Paginator Partitioned ProxyPool Settlement Sink Store "
-    "Writer",
+    "SupportsForget SupportsRejected Writer",
     "proxies.rotating": "RotatingProxies",
     "sinks": "DuckDBSink MemorySink ParquetSink PostgresSink SQLiteSink TableMapping without_quote",
     "values.datasets": "Column Dataset",
@@ -213,6 +225,7 @@ _HOMES = {
     "values.report": "EgressReport Missing Report SeriesReport",
     "values.series": "Composite Coverage Instrument Series Slice",
     "values.spans": "Span SpanSet",
+    "values.verification": "Finding Problem Verification",
 }
 
 

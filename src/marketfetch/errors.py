@@ -157,7 +157,9 @@ class SinkUnavailable(SinkError):
     """The store failed in a way that may pass: connection lost, deadlock, timeout."""
 
 
-def unknown(argument: str, found: object, known: Iterable[str]) -> ConfigurationError:
+def unknown(
+    argument: str, found: object, known: Iterable[str], verdict: str = "is unknown"
+) -> ConfigurationError:
     """Make the error for a name that is not among the known ones, with its near matches.
 
     >>> print(unknown("exchange", "binance-usd", ["binance-spot", "binance-usdm", "okx"]))
@@ -172,4 +174,4 @@ def unknown(argument: str, found: object, known: Iterable[str]) -> Configuration
         remedy = f"there are {len(names)} to choose from, such as {', '.join(names[:5])}"
     else:
         remedy = f"choose one of {', '.join(names)}" if names else "none is available"
-    return ConfigurationError(f"{argument}: {found!r} is unknown; {remedy}")
+    return ConfigurationError(f"{argument}: {found!r} {verdict}; {remedy}")

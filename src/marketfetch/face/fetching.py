@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from marketfetch.engine.query import Everything, Query, Settings
-from marketfetch.errors import ConfigurationError
 from marketfetch.exchange import Exchange
+from marketfetch.face.parts import store_of
 from marketfetch.face.pipeline import Pipeline
 from marketfetch.face.plugins import exchange_from
 from marketfetch.face.portal import blocking
 from marketfetch.face.tables import Table
-from marketfetch.protocols import Fetcher, ProxyPool, Sink, Store
-from marketfetch.proxies.rotating import RotatingProxies
+from marketfetch.protocols import Fetcher, ProxyPool, Sink
 from marketfetch.sinks.memory import MemorySink
-from marketfetch.sinks.urls import sink_from
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.events import Listener
 from marketfetch.values.intervals import Interval
+from marketfetch.values.redaction import Secret
 from marketfetch.values.series import Composite
 from marketfetch.values.times import Moment
 
@@ -32,8 +32,8 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
     start: Moment,
     end: Moment = "now",
     interval: str | Interval = "1m",
-    to: str | Sink | None = None,
-    proxies: ProxyPool | Iterable[str] | str | None = None,
+    to: str | Path | Sink | None = None,
+    proxies: ProxyPool | Iterable[str | Secret] | str | Path | None = None,
     composites: Iterable[Composite] = (),
     base_url: str | None = None,
     fetcher: Fetcher | None = None,
@@ -55,7 +55,8 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
     Traceback (most recent call last):
     marketfetch.errors.ConfigurationError: start: 2026-06-02T00:00:00Z is not before end 2026-06-01T00:00:00Z
     """
-    store, kind = _store(to), Dataset.parse(dataset)
+    store = MemorySink() if to is None else store_of("to", to, "use Pipeline, or name")
+    kind = Dataset.parse(dataset)
     query = Query(
         symbols=symbols,
         datasets=kind,
@@ -65,18 +66,9 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
         composites=composites,
     )
     venue = exchange_from(exchange, base_url)
-    urls = (proxies,) if isinstance(proxies, str) else proxies
-    pool = RotatingProxies(urls) if isinstance(urls, Iterable) else urls
     pipeline = Pipeline(
-        venue, query, store, proxies=pool, fetcher=fetcher, settings=settings, listeners=listeners
+        venue, query, store, proxies=proxies, fetcher=fetcher, settings=settings, listeners=listeners
     )
     report = blocking(pipeline.run)
     rows = {line.series: store.read(line.series, line.wanted) for line in report.series}
     return Table(kind, rows, report)
-
-
-def _store(to: str | Sink | None) -> Store:
-    sink = MemorySink() if to is None else sink_from(to) if isinstance(to, str) else to
-    if not isinstance(sink, Store):
-        raise ConfigurationError(f"to: {type(sink).__name__} cannot be read back; use Pipeline, or a store")
-    return sink
