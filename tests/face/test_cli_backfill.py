@@ -229,7 +229,7 @@ def _job_with(words: Sequence[str], base_url: str) -> list[str]:
         ),
         (
             ["--proxies", "http://anna:hunter2@10.0.0.1:3128"],
-            "argument: '--proxies' is unknown; did you mean",
+            "arguments: '--proxies' is no option of backfill; did you mean",
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
