@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         ExchangeNotAvailable,
         FatalFetchError,
         FetchError,
+        IncompleteError,
+        IncompleteWarning,
         MarketfetchError,
         PaginationError,
         ProxyError,
@@ -127,6 +129,8 @@ __all__ = [
     "Fetcher",
     "Finding",
     "Heartbeat",
+    "IncompleteError",
+    "IncompleteWarning",
     "Instrument",
     "Interruptible",
     "Interval",
@@ -198,8 +202,9 @@ _HOMES = {
     "engine.query": "Everything Query Settings",
     "errors": (
         "AdapterError BadRequest BadSymbol Banned ConfigurationError DecodeError ExchangeNotAvailable"
-        " FatalFetchError FetchError MarketfetchError PaginationError ProxyError RateLimitExceeded"
-        " RequestTimeout RestrictedLocation RetryableError SinkError SinkUnavailable TransportError"
+        " FatalFetchError FetchError IncompleteError IncompleteWarning MarketfetchError PaginationError"
+        " ProxyError RateLimitExceeded RequestTimeout RestrictedLocation RetryableError SinkError"
+        " SinkUnavailable TransportError"
     ),
     "exchange": "Endpoint Exchange",
     "face.fetching": "fetch",

@@ -17,8 +17,11 @@
     │       ├── BadRequest        the exchange rejects a parameter
     │       └── RestrictedLocation     a legal or regional refusal: surfaced, never worked around
     ├── PaginationError           an exchange made no progress; going on would loop for ever
-    └── SinkError                 a store cannot be used or a batch could not be made durable
-        └── SinkUnavailable       the store may come back: connection lost, deadlock, timeout
+    ├── SinkError                 a store cannot be used or a batch could not be made durable
+    │   └── SinkUnavailable       the store may come back: connection lost, deadlock, timeout
+    └── IncompleteError           fetch(on_missing="raise") found something missing; .report says what
+
+`fetch` warns with an IncompleteWarning (a UserWarning) where it is not told to raise.
 
 No message, attribute or chained cause of these carries a credential.
 """
@@ -42,6 +45,8 @@ __all__ = [
     "ExchangeNotAvailable",
     "FatalFetchError",
     "FetchError",
+    "IncompleteError",
+    "IncompleteWarning",
     "MarketfetchError",
     "PaginationError",
     "ProxyError",
@@ -155,6 +160,14 @@ class SinkError(MarketfetchError):
 
 class SinkUnavailable(SinkError):
     """The store failed in a way that may pass: connection lost, deadlock, timeout."""
+
+
+class IncompleteError(MarketfetchError):
+    """A table lacks something of what was asked for; what was fetched is in the store, if there is one."""
+
+
+class IncompleteWarning(UserWarning):
+    """A table lacks something of what was asked for; the message names what, and its report has all of it."""
 
 
 def unknown(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
+from warnings import warn
 
 from marketfetch.engine.query import Everything, Query, Settings
+from marketfetch.errors import IncompleteError, IncompleteWarning, unknown
 from marketfetch.exchange import Exchange
 from marketfetch.face.parts import store_of
 from marketfetch.face.pipeline import Pipeline
 from marketfetch.face.plugins import exchange_from
 from marketfetch.face.portal import blocking
+from marketfetch.face.shortfalls import shortfalls
 from marketfetch.face.tables import Table
 from marketfetch.protocols import Fetcher, ProxyPool, Sink
 from marketfetch.sinks.memory import MemorySink
@@ -39,6 +43,7 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
     fetcher: Fetcher | None = None,
     settings: Settings | None = None,
     listeners: Sequence[Listener] = (),
+    on_missing: Literal["warn", "raise", "ignore"] = "warn",
 ) -> Table:
     """Fetch what is missing and return the rows as a Table; works in scripts and in notebooks.
 
@@ -48,13 +53,19 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
     the direct connection; calls that follow one another within minutes should share a pool, which remembers
     what has been spent.
 
+    One IncompleteWarning says what the table lacks: symbols that do not exist, rows that could not be had, or
+    rows of a span in which nothing has closed yet. With `on_missing="raise"` an IncompleteError is raised
+    instead, and with "ignore" nothing is said but by `table.report`.
+
     Raises ConfigurationError for a wrong call (nothing was sent), and the MarketfetchError that made going on
-    pointless. A table that lacks something is no error: ask `table.report.complete`.
+    pointless.
 
     >>> fetch("binance-usdm", "ohlcv", "BTCUSDT", start="2026-06-02", end="2026-06-01")
     Traceback (most recent call last):
     marketfetch.errors.ConfigurationError: start: 2026-06-02T00:00:00Z is not before end 2026-06-01T00:00:00Z
     """
+    if on_missing not in {"warn", "raise", "ignore"}:
+        raise unknown("on_missing", on_missing, ("warn", "raise", "ignore"))
     store = MemorySink() if to is None else store_of("to", to, "use Pipeline, or name")
     kind = Dataset.parse(dataset)
     query = Query(
@@ -71,4 +82,11 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
     )
     report = blocking(pipeline.run)
     rows = {line.series: store.read(line.series, line.wanted) for line in report.series}
+    if on_missing != "ignore" and (lacks := shortfalls(report, rows)):
+        said = f"{venue.name} {kind.name}: {'; '.join(lacks)}"
+        if on_missing == "raise":
+            error = IncompleteError(said)
+            error.report = report
+            raise error
+        warn(said, IncompleteWarning, stacklevel=2)
     return Table(kind, rows, report)
