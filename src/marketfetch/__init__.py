@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         FetchError,
         IncompleteError,
         IncompleteWarning,
+        LocalResourceError,
         MarketfetchError,
         PaginationError,
         ProxyError,
@@ -137,6 +138,7 @@ __all__ = [
     "Lease",
     "LimitPool",
     "Listener",
+    "LocalResourceError",
     "LogListener",
     "MarketfetchError",
     "MemorySink",
@@ -202,9 +204,9 @@ _HOMES = {
     "engine.query": "Everything Query Settings",
     "errors": (
         "AdapterError BadRequest BadSymbol Banned ConfigurationError DecodeError ExchangeNotAvailable"
-        " FatalFetchError FetchError IncompleteError IncompleteWarning MarketfetchError PaginationError"
-        " ProxyError RateLimitExceeded RequestTimeout RestrictedLocation RetryableError SinkError"
-        " SinkUnavailable TransportError"
+        " FatalFetchError FetchError IncompleteError IncompleteWarning LocalResourceError"
+        " MarketfetchError PaginationError ProxyError RateLimitExceeded RequestTimeout RestrictedLocation"
+        " RetryableError SinkError SinkUnavailable TransportError"
     ),
     "exchange": "Endpoint Exchange",
     "face.fetching": "fetch",

@@ -6,6 +6,7 @@
     ├── FetchError                one request failed; .egress and .attempt say where and when
     │   ├── RetryableError        asking again can help
     │   │   ├── TransportError    the wire broke: connect, TLS, reset, truncated body
+    │   │   │   └── LocalResourceError    this machine ran out of files, ports or memory: no egress is blamed
     │   │   ├── RequestTimeout    no complete answer within the deadline
     │   │   ├── ProxyError        the proxy refused or broke: lease another egress
     │   │   ├── RateLimitExceeded the exchange said "slow down" to this egress; .retry_after
@@ -47,6 +48,7 @@ __all__ = [
     "FetchError",
     "IncompleteError",
     "IncompleteWarning",
+    "LocalResourceError",
     "MarketfetchError",
     "PaginationError",
     "ProxyError",
@@ -94,6 +96,10 @@ class RetryableError(FetchError):
 
 class TransportError(RetryableError):
     """The wire broke: connect, TLS, reset, or a body shorter than announced."""
+
+
+class LocalResourceError(TransportError):
+    """This machine has no file, port or memory left for a connection; no egress is to blame."""
 
 
 class RequestTimeout(RetryableError):

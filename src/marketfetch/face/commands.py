@@ -16,6 +16,7 @@ from marketfetch.engine.query import Settings
 from marketfetch.engine.selection import Selection
 from marketfetch.errors import ConfigurationError, MarketfetchError
 from marketfetch.face.arguments import filters_from, parse, pool_from, query_from
+from marketfetch.face.exhaustion import naming_exhaustion
 from marketfetch.face.logs import LogListener, log_to_console
 from marketfetch.face.maintenance import forget, verify
 from marketfetch.face.maintenance_pages import forgotten_as_list, forgotten_page, verification_page
@@ -77,7 +78,7 @@ def _backfill(arguments: Namespace, signals: Signals) -> int:
         settings=Settings(concurrency=arguments.concurrency, heartbeat=_heartbeat(arguments)),
         listeners=[watcher],
     )
-    with watcher:
+    with watcher, naming_exhaustion():
         outcome = anyio.run(partial(run_until_stopped, pipeline, signals, partial(_tell, arguments)))
     signals.conclude()
     return _tell(arguments, outcome)

@@ -15,6 +15,7 @@ from anyio import create_memory_object_stream
 from marketfetch.engine.query import Query, Settings
 from marketfetch.engine.run import Job, Run
 from marketfetch.exchange import Exchange
+from marketfetch.face.exhaustion import naming_exhaustion
 from marketfetch.face.parts import pool_of, sink_of
 from marketfetch.face.plugins import exchange_from
 from marketfetch.fetchers.curl import CurlFetcher
@@ -83,7 +84,8 @@ class Pipeline:
     async def run(self) -> Report:
         """Run and return the report; see the class for what is raised."""
         self._run = Run(self._job)
-        return await self._run.execute()
+        with naming_exhaustion():
+            return await self._run.execute()
 
     def report(self) -> Report:
         """Say what the last run has done so far, also after it was cancelled."""
@@ -99,7 +101,7 @@ class Pipeline:
         self._run = Run(attrs.evolve(self._job, deliver=send.send))
 
         async def run() -> None:
-            with send:
+            with send, naming_exhaustion():
                 await self._run.execute()
 
         # A task, not a task group: a generator may be closed from another task than the one it began in.

@@ -23,6 +23,7 @@ from marketfetch.sinks.embedded import EmbeddedStore
 from marketfetch.sinks.places import require
 from marketfetch.sinks.tables import Table, quoted
 from marketfetch.sinks.turns import Turns
+from marketfetch.values.exhaustion import exhausted
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
@@ -165,6 +166,8 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
             ) from error
         except OSError as error:
             said = f"{self.path}: {error.strerror or error}"
+            if lacking := exhausted(error.errno):
+                raise SinkUnavailable(f"{said}; {lacking}") from error
             raise SinkError(f"{said}; make its folder writable, or name another file") from error
 
     @contextmanager
@@ -215,7 +218,9 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
                     f"{said}; one process at a time has the file: end the other one, or wait"
                 )
             case duckdb.IOException():
-                return SinkError(f"{said}; make the file and its folder writable, or name another file")
+                lacking = exhausted(None, said)
+                remedy = lacking or "make the file and its folder writable, or name another file"
+                return (SinkUnavailable if lacking else SinkError)(f"{said}; {remedy}")
             case duckdb.CatalogException():
                 return SinkError(f"{said}; call prepare() first, it makes what is missing")
             case _:
