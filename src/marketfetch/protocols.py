@@ -49,7 +49,8 @@ class Fetcher(Protocol):
     async def fetch(self, request: Request, egress: Egress) -> Response:
         """Make the request and return the complete answer, whatever its HTTP status.
 
-        Raises TransportError, RequestTimeout or ProxyError. Cancelling leaves no connection half used.
+        Raises TransportError (LocalResourceError where this machine has run out of something), RequestTimeout
+        or ProxyError. Cancelling leaves no connection half used.
         """
         ...
 

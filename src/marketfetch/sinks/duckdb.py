@@ -27,6 +27,7 @@ from marketfetch.sinks.forks import OPEN_FILES
 from marketfetch.sinks.places import require
 from marketfetch.sinks.tables import Table, quoted
 from marketfetch.sinks.turns import Turns
+from marketfetch.values.exhaustion import exhausted
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
@@ -220,6 +221,8 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
             ) from error
         except OSError as error:
             said = f"{self.path}: {error.strerror or error}"
+            if lacking := exhausted(error.errno):
+                raise SinkUnavailable(f"{said}; {lacking}") from error
             raise SinkError(f"{said}; make its folder writable, or name another file") from error
 
     @contextmanager

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from marketfetch.errors import SinkError, SinkUnavailable
 from marketfetch.sinks.duckfile import held_elsewhere, open_otherwise
+from marketfetch.values.exhaustion import exhausted
 
 if TYPE_CHECKING:
     import duckdb
@@ -51,7 +52,9 @@ def explained(error: duckdb.Error, path: Path, memory_limit: str, readers: int) 
         case duckdb.IOException() if held_elsewhere(error):
             return SinkUnavailable(f"{said}; one process at a time has the file: end the other one, or wait")
         case duckdb.IOException():
-            return SinkError(f"{said}; make the file and its folder writable, or name another file")
+            lacking = exhausted(None, said)
+            remedy = lacking or "make the file and its folder writable, or name another file"
+            return (SinkUnavailable if lacking else SinkError)(f"{said}; {remedy}")
         case duckdb.CatalogException():
             return SinkError(f"{said}; call prepare() first, it makes what is missing")
         case _:

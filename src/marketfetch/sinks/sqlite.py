@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ from marketfetch.sinks.embedded import EmbeddedStore
 from marketfetch.sinks.forks import OPEN_FILES
 from marketfetch.sinks.tables import Table, quoted
 from marketfetch.sinks.texttime import TextTime
+from marketfetch.values.exhaustion import descriptors_used_up, exhausted
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
@@ -115,6 +117,10 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
     def _explained(self, error: sqlite3.Error) -> SinkError:
         said = f"{self.path}: {error}"
         primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the upper bits tell details
+        if primary in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR} and descriptors_used_up():
+            return SinkUnavailable(f"{said}; {exhausted(errno.EMFILE)}")
+        if primary == sqlite3.SQLITE_NOMEM:
+            return SinkUnavailable(f"{said}; {exhausted(errno.ENOMEM)}")
         match primary:
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 return SinkUnavailable(f"{said}; another process holds it for long: end it, or run again")
