@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         RequestTimeout,
         RestrictedLocation,
         RetryableError,
+        RowsRefused,
         SinkError,
         SinkUnavailable,
         TransportError,
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
         RequestFailed,
         RoundPlanned,
         RunFinished,
+        SeriesRefused,
         StoreAwaited,
         SymbolUnknown,
     )
@@ -154,9 +156,11 @@ __all__ = [
     "RetryableError",
     "RotatingProxies",
     "RoundPlanned",
+    "RowsRefused",
     "RunFinished",
     "SQLiteSink",
     "Series",
+    "SeriesRefused",
     "SeriesReport",
     "Settings",
     "Settlement",
@@ -188,7 +192,8 @@ _HOMES = {
     "errors": (
         "AdapterError BadRequest BadSymbol Banned ConfigurationError DecodeError ExchangeNotAvailable"
         " FatalFetchError FetchError MarketfetchError PaginationError ProxyError RateLimitExceeded"
-        " RequestTimeout RestrictedLocation RetryableError SinkError SinkUnavailable TransportError"
+        " RequestTimeout RestrictedLocation RetryableError RowsRefused SinkError SinkUnavailable"
+        " TransportError"
     ),
     "exchange": "Endpoint Exchange",
     "face.fetching": "fetch",
@@ -205,7 +210,7 @@ _HOMES = {
     "values.datasets": "Column Dataset",
     "values.events": (
         "BatchWritten ClockDiffers Event Heartbeat Listener PageFetched RequestFailed RoundPlanned"
-        " RunFinished StoreAwaited SymbolUnknown"
+        " RunFinished SeriesRefused StoreAwaited SymbolUnknown"
     ),
     "values.http": "Cost Egress LimitPool Request Response",
     "values.intervals": "Interval",

@@ -11,7 +11,8 @@ import attrs
 from marketfetch.arithmetic.composite import combine, known_together
 from marketfetch.engine.patience import Patience
 from marketfetch.engine.threads import InUse
-from marketfetch.protocols import Store
+from marketfetch.errors import RowsRefused
+from marketfetch.protocols import Store, Writer
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
@@ -30,33 +31,39 @@ class Derivation:
 
 @attrs.define(eq=False)
 class Deriving:
-    """Computes composite series, on the thread it is called on; tells of every durable batch."""
+    """Computes composite series, on the thread it is called on; tells of every durable batch and refusal."""
 
     store: Store
     patience: Patience
     done: Callable[[Batch], None]
+    refused: Callable[[Series, RowsRefused], None]
     batch_rows: int
     in_use: InUse = attrs.field(factory=InUse, init=False)
 
     def derive(self, derivations: Sequence[Derivation]) -> None:
-        """Compute and write what is missing: wanted − covered, read, combine, write."""
-        insist = self.patience.insist
+        """Compute and write what is missing; a series whose rows the store refuses is left."""
         with ExitStack() as stack:
-            write = insist(lambda: stack.enter_context(self.store.writer()))
+            write = self.patience.insist(lambda: stack.enter_context(self.store.writer()))
             self.in_use.writer = write
             for derivation in derivations:
-                series, members = derivation.series, derivation.members
-                held = insist(partial(self.store.coverage, (series, *members)))
-                known = known_together([held[member] for member in members])
-                computable = (derivation.wanted & known.covered) - held[series].covered
-                for span in _steps(series, computable, self.batch_rows):
-                    columns = combine(
-                        [insist(partial(self.store.read, member, span)) for member in members], series.dataset
-                    )
-                    covered = SpanSet.of(span)
-                    batch = Batch(series, columns, Coverage(covered, known.empty & covered))
-                    insist(partial(write, batch))
-                    self.done(batch)
+                try:
+                    self._derive(derivation, write)
+                except RowsRefused as error:
+                    self.refused(derivation.series, error)
+
+    def _derive(self, derivation: Derivation, write: Writer) -> None:
+        """Compute and write one series: wanted − covered, read, combine, write."""
+        insist, series, members = self.patience.insist, derivation.series, derivation.members
+        held = insist(partial(self.store.coverage, (series, *members)))
+        known = known_together([held[member] for member in members])
+        computable = (derivation.wanted & known.covered) - held[series].covered
+        for span in _steps(series, computable, self.batch_rows):
+            rows = [insist(partial(self.store.read, member, span)) for member in members]
+            covered = SpanSet.of(span)
+            coverage = Coverage(covered, known.empty & covered)
+            batch = Batch(series, combine(rows, series.dataset), coverage)
+            insist(partial(write, batch))
+            self.done(batch)
 
 
 def _steps(series: Series, spans: SpanSet, rows: int) -> Sequence[Span]:
