@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.errors import ConfigurationError, unknown
+from marketfetch.errors import ConfigurationError, RowsRefused, unknown
 from marketfetch.sinks.ledger import PREFIX
 from marketfetch.sinks.mapping import TableMapping
 from marketfetch.values.datasets import Dataset
@@ -57,7 +57,16 @@ class Table:
 
     def values(self, series: Series, series_id: int | None) -> tuple[int | str | None, ...]:
         """Return the labels of a series."""
-        return (series_id,) if self.mapping is None else tuple(self.mapping.labels(series).values())
+        if self.mapping is None:
+            return (series_id,)
+        names = self.mapping.labels(series)
+        for column, name in names.items():
+            if not isinstance(name, str):
+                raise RowsRefused(
+                    f"{series}: {self.name}.{column} holds names, and rename_symbol= returns {name!r}; "
+                    "have it return text"
+                )
+        return tuple(map(str, names.values()))
 
     def stored(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
         """Turn UTC milliseconds into what an integer time column holds."""

@@ -9,9 +9,10 @@ from psycopg.sql import SQL, Composable, Identifier
 
 from marketfetch.errors import SinkError
 from marketfetch.sinks.postgres.catalogue import find
+from marketfetch.sinks.postgres.clocks import BIGINT, Timestamps
 from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.postgres.statements import relation, spelled
-from marketfetch.sinks.postgres.tables import BIGINT, DOUBLE, Field, Label, Table, Timestamps
+from marketfetch.sinks.postgres.tables import DOUBLE, Field, Label, Table
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.series import Series
 

@@ -10,12 +10,13 @@ import attrs
 from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Writer
 from marketfetch.sinks.mapping import TableMapping
+from marketfetch.sinks.postgres.dsn import parsed, shown
 from marketfetch.sinks.postgres.layouts import Layout
 from marketfetch.sinks.postgres.ledger import Ledger, Names, lock, names
 from marketfetch.sinks.postgres.mapped import MappedTable
 from marketfetch.sinks.postgres.own import OwnTables
 from marketfetch.sinks.postgres.reader import read
-from marketfetch.sinks.postgres.session import Connection, Session, parsed, shown
+from marketfetch.sinks.postgres.session import Connection, Session
 from marketfetch.sinks.postgres.writer import BatchWriter
 from marketfetch.values.datasets import Dataset, datasets
 from marketfetch.values.pages import Columns
@@ -102,7 +103,8 @@ class PostgresSink:
         """
         held = self._held()
         if self.table is not None:
-            self.table.refuse_collisions([*_by_series(held), *series])
+            with self._transaction("compare the names of symbols") as connection:
+                MappedTable(self.table).refuse_collisions(connection, [*_by_series(held), *series])
         return {one: held.get(names(one), Coverage()) for one in series}
 
     def ledger(self) -> Mapping[Series, Coverage]:
