@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 import attrs
 import numpy as np
 
-from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
+from marketfetch.errors import ConfigurationError, RowsRefused, SinkError, SinkUnavailable
 from marketfetch.protocols import Writer
 from marketfetch.sinks.duckfile import held_elsewhere, is_wanted, open_file
 from marketfetch.sinks.duckmemory import Memory
@@ -99,6 +99,10 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
     @property
     def _time_type(self) -> str:
         return "TIMESTAMP"
+
+    @property
+    def _typed(self) -> bool:
+        return True
 
     @contextmanager
     def writer(self) -> Iterator[Writer]:
@@ -205,9 +209,8 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
                 return SinkError(f"{said}; restore it from a copy, or name another file")
             case duckdb.TransactionException():
                 return SinkUnavailable(f"{said}; another connection wrote the same series: write again")
-            case duckdb.ConstraintException() if "Duplicate key" in said:
-                # Or two connections added the same series; a table of another key says it every time.
-                return SinkUnavailable(f"{said}; write again, or give your table the key of the mapping")
+            case duckdb.ConstraintException() | duckdb.ConversionException() | duckdb.OutOfRangeException():
+                return self._refused(said)
             case duckdb.CatalogException() if "pandas_scan" in said:  # every connect() puts it there anew
                 return SinkUnavailable(f"{said}; another connection was just being opened: write again")
             case duckdb.IOException() if held_elsewhere(error):
@@ -220,6 +223,16 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
                 return SinkError(f"{said}; call prepare() first, it makes what is missing")
             case _:
                 return SinkError(f"{said}; mend what DuckDB names, then run again")
+
+    def _refused(self, said: str) -> SinkError:
+        """Say what a constraint or a type refuses; a duplicate of our own keys may pass."""
+        ours = ("id", "series_id", "target", *(() if self.table is None else self.table.key))
+        if "Duplicate key" in said and any(f'"{name}: ' in said for name in ours):
+            # Two connections added the same series; a table of another key says it every time.
+            return SinkUnavailable(f"{said}; write again, or give your table the key of the mapping")
+        return RowsRefused(
+            f"{said}; drop the constraint or widen the column, so that it takes what the exchange says"
+        )
 
     def _types(self, connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, str]:
         found = connection.execute(
@@ -276,7 +289,10 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         self, connection: duckdb.DuckDBPyConnection, table: Table, series: Series, series_id: int, span: Span
     ) -> Columns:
         time = quoted(table.time)
-        columns = [f"{quoted(name)}::DOUBLE AS c{place}" for place, name in enumerate(table.columns)]
+        columns = [
+            f"{quoted(name)}{_by_text(table, name)}::DOUBLE AS c{place}"
+            for place, name in enumerate(table.columns)
+        ]
         where = [f"{quoted(name)} = ?" for name in table.labels]
         where += [f"{time} >= {_moment(table, '?::BIGINT')}", f"{time} < {_moment(table, '?::BIGINT')}"]
         if table.mapping is not None:
@@ -327,8 +343,16 @@ def _source(table: Table) -> str:
 
     NaN in an array of NumPy's is NULL to DuckDB.
     """
-    values = [f"c{place}::{table.types[name]} AS c{place}" for place, name in enumerate(table.columns)]
+    values = [
+        f"c{place}{_by_text(table, name)}::{table.types[name]} AS c{place}"
+        for place, name in enumerate(table.columns)
+    ]
     return f"SELECT {_moment(table, 't')} AS t, {', '.join(values)} FROM marketfetch_batch"
+
+
+def _by_text(table: Table, column: str) -> str:
+    """Write the cast to text between a DOUBLE and a DECIMAL: directly, the last digits are not exact."""
+    return "::VARCHAR" if table.types[column].startswith("DECIMAL") else ""
 
 
 def _append(table: Table) -> str:

@@ -89,10 +89,10 @@ def _verdict(error: Exception, parts: dict[str, Any]) -> _Verdict:
     """
     if _no_more_files(error):
         return _EXHAUSTED
+    if isinstance(error, OSError | psycopg.errors.ConnectionTimeout):
+        return _AWAY
     if not isinstance(error, psycopg.OperationalError):
         return _WRONG
-    if isinstance(error, psycopg.errors.ConnectionTimeout):
-        return _AWAY
     hosts = each_host(parts)
     if len(hosts) == 1 and (known := final_in_words(str(error))) is not None:
         return known

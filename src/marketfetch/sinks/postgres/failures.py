@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 
 import psycopg
 from psycopg.errors import Diagnostic
 
 from marketfetch.errors import RowsRefused, SinkError, SinkUnavailable
+from marketfetch.sinks.postgres.tables import Table
+from marketfetch.values.series import Series
+from marketfetch.values.spans import Span, utc
 
-__all__ = ["final_in_words", "of_state", "of_statement"]
+__all__ = ["final_in_words", "missing_partition", "of_state", "of_statement"]
 
 _PASSING = {
     "08": "write again when the server can be reached",
@@ -146,6 +150,18 @@ def final_in_words(text: str) -> tuple[Callable[[str], SinkError], str] | None:
     if any(phrase in text for phrase in _CROWDED):
         return SinkUnavailable, "allow more connections there, or write with fewer lanes"
     return None
+
+
+def missing_partition(series: Series, table: Table, span: Span) -> str:
+    """Say that a partitioned table has no partition for a span of a series, and how to make one."""
+    first, last = (table.clock.bound(moment) for moment in (span.start, span.end))
+    bounds = (f"'{bound}'" if isinstance(bound, date) else str(bound) for bound in (first, last))
+    name = f"{table.name}_{utc(span.start)[:10].replace('-', '')}"
+    return (
+        f"{series}: {table.title} has no partition for some of the rows of {span}; where {table.time} is the "
+        f'partition key, CREATE TABLE "{table.schema}"."{name}" PARTITION OF "{table.schema}"."{table.name}" '
+        f"FOR VALUES FROM ({next(bounds)}) TO ({next(bounds)}), or make a DEFAULT partition"
+    )
 
 
 def _by_state(table: dict[str, str], state: str) -> str | None:

@@ -20,6 +20,7 @@ from marketfetch.sinks.postgres.clocks import (
     Integers,
     Timestamps,
 )
+from marketfetch.sinks.postgres.rights import check_relation, check_schema
 from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.postgres.statements import spelled
 from marketfetch.sinks.postgres.tables import DOUBLE, WHOLE, Field, Label, Table
@@ -54,7 +55,9 @@ class MappedTable:
     def prepare(self, connection: Connection, datasets: Sequence[Dataset]) -> None:
         """Check that the table is fit for the datasets; raises ConfigurationError with the remedy."""
         for dataset in datasets:
-            self.table(connection, dataset)
+            table = self.table(connection, dataset)
+            fields = [field.name for field in table.fields]
+            check_relation(connection, table.schema, table.name, [*table.key, *fields], fields)
 
     def table(self, connection: Connection, dataset: Dataset) -> Table:
         """Describe the table for a dataset; raises ConfigurationError where it is not fit for it."""
@@ -128,6 +131,8 @@ class MappedTable:
             raise ConfigurationError(
                 f"table: {self.mapping.table!r} is not a name; write table or schema.table"
             )
+        if len(parts) == 2:
+            check_schema(connection, parts[0])
         found = find(connection, Identifier(*parts))
         if found is None:
             schema = parts[0] if len(parts) == 2 else None

@@ -7,11 +7,14 @@ from datetime import date
 
 import attrs
 import numpy as np
+from psycopg.errors import CheckViolation
 from psycopg.sql import Composed
 
+from marketfetch.errors import RowsRefused
 from marketfetch.sinks.mapping import Name
 from marketfetch.sinks.postgres import statements
 from marketfetch.sinks.postgres.comparing import compare
+from marketfetch.sinks.postgres.failures import missing_partition
 from marketfetch.sinks.postgres.layouts import Layout
 from marketfetch.sinks.postgres.ledger import Ledger
 from marketfetch.sinks.postgres.reader import read_page
@@ -59,8 +62,17 @@ class BatchWriter:
             labels = self._layout.labels(series, series_id)
             table.check_labels(series, labels)
             if len(batch.columns):
-                _Rows(connection, table, labels, self._texts).write(Columns.join([batch.columns]))
+                self._write(_Rows(connection, table, labels, self._texts), batch)
             self._ledger.add(connection, series_id, batch.coverage)
+
+    def _write(self, rows: _Rows, batch: Batch) -> None:
+        try:
+            rows.write(Columns.join([batch.columns]))
+        except CheckViolation as error:
+            if error.diag.source_function != "ExecFindPartition":
+                raise
+            hull = batch.coverage.covered.hull or Span(0, 0)
+            raise RowsRefused(missing_partition(batch.series, rows.table, hull)) from None
 
     def interrupt(self) -> None:
         """Have the write that is under way fail; see Interruptible."""
