@@ -138,7 +138,11 @@ class Paginator(Protocol):
 
 
 Writer = Callable[[Batch], None]
-"""Makes a batch durable before it returns; raises SinkError, or SinkUnavailable where it may pass."""
+"""Makes a batch durable before it returns, or raises SinkError and has stored nothing of it.
+
+SinkUnavailable says that it may pass: the batch is written again. RowsRefused says that rows of this
+series can never be stored as they are: the writer is used on for other series.
+"""
 
 
 @runtime_checkable

@@ -35,6 +35,7 @@ from marketfetch.errors import (
     ConfigurationError,
     FetchError,
     MarketfetchError,
+    RowsRefused,
 )
 from marketfetch.exchange import Exchange
 from marketfetch.protocols import Batching, Fetcher, Partitioned, ProxyPool, Sink, Store
@@ -44,9 +45,11 @@ from marketfetch.values.events import (
     Listener,
     RoundPlanned,
     RunFinished,
+    SeriesRefused,
 )
 from marketfetch.values.pages import Batch
 from marketfetch.values.report import Report
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
 __all__ = ["Job", "Run"]
@@ -180,7 +183,7 @@ class Run:
             asker = Asker(job.exchange, job.fetcher, job.pool, job.settings, self._books, job.emit)
             self._time = await ask_time(asker)
             await self._enrol(await ask_listing(asker, job.query))
-            async with open_lanes(job.sink, self._patience, self._durable) as lanes:
+            async with open_lanes(job.sink, self._patience, self._durable, self._dropped) as lanes:
                 try:
                     with _single_failure():
                         await self._rounds(asker, lanes)
@@ -218,7 +221,11 @@ class Run:
         def done(batch: Batch) -> None:
             call_back(self._durable, batch)
 
-        deriving = Deriving(store, self._patience, done, self._job.settings.batch_rows or BATCH_ROWS)
+        def refused(series: Series, error: RowsRefused) -> None:
+            call_back(self._give_up, series, str(error))
+
+        batch_rows = self._job.settings.batch_rows or BATCH_ROWS
+        deriving = Deriving(store, self._patience, done, refused, batch_rows)
         await on_thread(partial(deriving.derive, derivations), interrupt=deriving.in_use.interrupt)
 
     async def _durable(self, batch: Batch) -> None:
@@ -226,6 +233,18 @@ class Run:
         self._allowance.give_back(batch.rows)
         self._job.emit(BatchWritten(batch))
         await self._job.deliver(batch)
+
+    def _dropped(self, batch: Batch, error: RowsRefused) -> None:
+        self._allowance.give_back(batch.rows)
+        self._refuse(batch.series, str(error))
+
+    async def _give_up(self, series: Series, reason: str) -> None:
+        self._refuse(series, reason)
+
+    def _refuse(self, series: Series, reason: str) -> None:
+        """Give a series up whose rows the store refuses; the others go on."""
+        if self._books.accounts[series].fail(reason):
+            self._job.emit(SeriesRefused(series, reason))
 
     @asynccontextmanager
     async def _heartbeat(self) -> AsyncIterator[None]:

@@ -20,6 +20,7 @@ __all__ = [
     "RequestFailed",
     "RoundPlanned",
     "RunFinished",
+    "SeriesRefused",
     "StoreAwaited",
     "SymbolUnknown",
 ]
@@ -83,6 +84,14 @@ class StoreAwaited:
 
 
 @attrs.frozen
+class SeriesRefused:
+    """The store refuses the rows of a series for good; the other series go on."""
+
+    series: Series
+    reason: str
+
+
+@attrs.frozen
 class BatchWritten:
     """A batch is durable."""
 
@@ -113,6 +122,7 @@ Event = (
     | SymbolUnknown
     | ClockDiffers
     | StoreAwaited
+    | SeriesRefused
     | PageFetched
     | RequestFailed
     | BatchWritten
