@@ -25,11 +25,11 @@ from marketfetch.values.redaction import Secret
 
 START = "2026-05-01"
 HOST = "https://exchange.example"
-SMALL = mf.LimitPool("binance-usdm weight", 40, 1000, "clock", used_header="x-mbx-used-weight-1m")
+SMALL = mf.LimitPool("binance-usdm weight", 80, 1000, "clock", used_header="x-mbx-used-weight-1m")
 
 
 class SmallOhlcv(Ohlcv):
-    page_sizes = (99, 99, 99, 99)
+    page_sizes = (496, 497, 498, 499)
 
     def cost(self, rows: int) -> mf.Cost:
         return mf.Cost(SMALL, super().cost(rows).weight)
@@ -74,11 +74,13 @@ def _venue(name: str, patch: pytest.MonkeyPatch) -> Iterator[Venue]:
     scale = 1 / 4 if name == "okx" else 1 / 60
     rules = LimitRules(usdm_weight=SMALL.capacity, period_scale=scale)
     patch.setattr(okx, "_pool", lambda route, calls: mf.LimitPool(f"okx {route}", calls, 500))
-    with SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=3), SimulatorOptions(limits=rules)) as simulated:
+    with SimulatedExchange(
+        GeneratedMarket(["BTCUSDT"], seed=3), SimulatorOptions(limits=rules, latency=0.02)
+    ) as simulated:
         if name == "okx":
             yield Venue(okx.Okx(simulated.base_url), "BTC-USDT-SWAP", 100, simulated)
         else:
-            yield Venue(SmallUsdm(simulated.base_url), "BTCUSDT", 99, simulated)
+            yield Venue(SmallUsdm(simulated.base_url), "BTCUSDT", 499, simulated)
 
 
 @pytest.fixture(params=["okx", "binance"])
