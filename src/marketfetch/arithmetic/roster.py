@@ -42,10 +42,13 @@ class Seat:
 
     def available_at(self, weight: int, host: str, now: int) -> int:
         """Return when it can serve a cost: `now`, a later moment, or NEVER (not before an answer is in)."""
-        for claim in self.claims:
-            if claim.until <= now:
-                return NEVER
+        if not self.claimed(now):
+            return NEVER
         return max(self.health.ready_at(host, now), self.budget.available_at(weight, now))
+
+    def claimed(self, now: int) -> bool:
+        """Whether no other process may spend its budget now."""
+        return not self.claims or all(claim.until > now for claim in self.claims)
 
     def lend(self, weight: int) -> None:
         """Note that a request is about to leave."""

@@ -34,14 +34,15 @@ class Member:
     weight: int = 0
     failures: int = 0
 
-    def report(self, now: int) -> EgressReport:
-        """Return what it has done so far."""
+    def report(self, now: int, waiting: str) -> EgressReport:
+        """Return what it has done so far; `waiting` is its state if nothing is wrong with it."""
+        state = self.health.state(now)
         return EgressReport(
             self.egress.name,
             requests=self.requests,
             weight=self.weight,
             failures=self.failures,
-            state=self.health.state(now),
+            state=waiting if waiting and state == "ready" else state,
         )
 
 

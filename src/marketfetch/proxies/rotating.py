@@ -13,6 +13,7 @@ import anyio
 from marketfetch.arithmetic.budget import NEVER
 from marketfetch.arithmetic.health import Health
 from marketfetch.arithmetic.roster import Roster, Seat
+from marketfetch.arithmetic.waiting import Wait
 from marketfetch.errors import ConfigurationError, ProxyError
 from marketfetch.proxies.leases import Member, RotatingLease
 from marketfetch.proxies.parsing import parse_proxy, read_proxies
@@ -110,7 +111,31 @@ class RotatingProxies:
         registry = self._shared()
         with registry.lock:
             now = registry.now()
-            return [member.report(now) for member in self._members]
+            return [member.report(now, self._waiting_for(member, now)) for member in self._members]
+
+    def waiting(self) -> str:
+        registry = self._shared()
+        with registry.lock:
+            now = registry.now()
+            told = [wait for wait in self._waits.values() if wait.is_long(now)]
+            return max(told, key=lambda wait: now - wait.since).reason(now) if told else ""
+
+    async def waiting_changed(self) -> None:
+        registry = self._shared()
+        watcher = Waiter(frozenset())
+        with registry.lock:
+            self._watchers.add(watcher)
+        try:
+            await watcher.wait(NEVER)
+        finally:
+            with registry.lock:
+                self._watchers.discard(watcher)
+
+    def _waiting_for(self, member: Member, now: int) -> str:
+        """Say what requests wait for at one egress; nothing if they do not."""
+        waits = [wait for wait in self._waits.values() if wait.is_long(now)]
+        states = [wait.state(wait.roster.seats[member.number], now) for wait in waits]
+        return next(filter(None, states), "")
 
     def __repr__(self) -> str:
         shown = [member.egress.name for member in self._members[:5]]
@@ -129,6 +154,8 @@ class RotatingProxies:
     def _bind(self, registry: Registry) -> None:
         self._registry = registry
         self._rosters: dict[tuple[LimitPool, str], Roster] = {}
+        self._waits: dict[object, Wait] = {}
+        self._watchers: set[Waiter] = set()
         self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Roster, anyio.Lock]] = (
             WeakKeyDictionary()
         )
@@ -158,26 +185,47 @@ class RotatingProxies:
 
     async def _seat(self, registry: Registry, roster: Roster, request: Request) -> Seat:
         """Wait until an egress serves; of each event loop only the head of the queue is in here."""
-        weight, host = request.cost.weight, request.base_url
-        while True:
-            # Between looking and spending nobody else may spend, and between looking and waiting nothing may
-            # change unnoticed: both are one step for every thread.
-            with registry.lock:
-                seat = roster.take(weight, host, registry.now())
-                if seat is not None:
-                    return seat
-                now = registry.now()
-                moment = roster.soonest(weight, host, now)
-                if moment <= now:
-                    continue
-                self._give_up(moment, now, roster.pool)
-                waiter = Waiter(self._addresses)
-                registry.waiters.add(waiter)
-            try:
-                await waiter.wait(moment - now)
-            finally:
+        weight, host, key = request.cost.weight, request.base_url, object()
+        try:
+            while True:
+                # Between looking and spending nobody else may spend, and between looking and waiting nothing
+                # may change unnoticed: both are one step for every thread.
                 with registry.lock:
-                    registry.waiters.discard(waiter)
+                    seat = roster.take(weight, host, registry.now())
+                    if seat is not None:
+                        return seat
+                    now = registry.now()
+                    moment = roster.soonest(weight, host, now)
+                    if moment <= now:
+                        continue
+                    self._give_up(moment, now, roster.pool)
+                    waiter = Waiter(self._addresses)
+                    registry.waiters.add(waiter)
+                    self._wait_begins(key, Wait(roster, weight, host, now))
+                try:
+                    await waiter.wait(moment - now)
+                finally:
+                    with registry.lock:
+                        registry.waiters.discard(waiter)
+        finally:
+            if key in self._waits:
+                with registry.lock:
+                    self._wait_ends(key)
+
+    def _wait_begins(self, key: object, wait: Wait) -> None:
+        """Note that the head of a queue waits; whoever watches is told once, if it takes long."""
+        known = self._waits.setdefault(key, wait)
+        if not known.told and known.is_long(wait.since):
+            known.told = True
+            self._tell_watchers()
+
+    def _wait_ends(self, key: object) -> None:
+        if self._waits.pop(key).told:
+            self._tell_watchers()
+
+    def _tell_watchers(self) -> None:
+        for watcher in self._watchers:
+            watcher.wake()
 
     def _changed(self, member: Member) -> None:
         for roster in self._rosters.values():
