@@ -31,6 +31,7 @@ __all__ = [
     "Store",
     "SupportsForget",
     "SupportsRejected",
+    "SupportsWaiting",
     "Writer",
 ]
 
@@ -85,6 +86,19 @@ class ProxyPool(Protocol):
 
     def statistics(self) -> Sequence[EgressReport]:
         """Return a snapshot of what each egress has done so far."""
+        ...
+
+
+@runtime_checkable
+class SupportsWaiting(Protocol):
+    """A ProxyPool that says what its requests wait for."""
+
+    def waiting(self) -> str:
+        """Say in words what is waited for, and for how long; nothing while requests are served soon."""
+        ...
+
+    async def waiting_changed(self) -> None:
+        """Return when a longer wait begins or ends."""
         ...
 
 

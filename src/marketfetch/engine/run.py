@@ -38,7 +38,7 @@ from marketfetch.errors import (
     RowsRefused,
 )
 from marketfetch.exchange import Exchange
-from marketfetch.protocols import Batching, Fetcher, Partitioned, ProxyPool, Sink, Store
+from marketfetch.protocols import Batching, Fetcher, Partitioned, ProxyPool, Sink, Store, SupportsWaiting
 from marketfetch.values.events import (
     BatchWritten,
     Heartbeat,
@@ -248,16 +248,18 @@ class Run:
 
     @asynccontextmanager
     async def _heartbeat(self) -> AsyncIterator[None]:
-        """Tell every few seconds how far the run is."""
+        """Tell every few seconds how far the run is, and at once when it has to wait."""
         async with anyio.create_task_group() as group:
             group.start_soon(self._beat)
             yield
             group.cancel_scope.cancel()
 
     async def _beat(self) -> None:
-        books = self._books
+        books, pool = self._books, self._job.pool
+        changed = pool.waiting_changed if isinstance(pool, SupportsWaiting) else anyio.sleep_forever
         while True:
-            await anyio.sleep(self._job.settings.heartbeat)
+            with anyio.move_on_after(self._job.settings.heartbeat):
+                await changed()
             self._job.emit(
                 Heartbeat(
                     elapsed=monotonic() - self._started,
@@ -265,7 +267,8 @@ class Run:
                     rows_written=books.rows_written,
                     rows_planned=books.rows_planned,
                     requests=books.requests,
-                    egresses=books.egresses(self._job.pool.statistics()),
+                    egresses=books.egresses(pool.statistics()),
+                    waiting=pool.waiting() if isinstance(pool, SupportsWaiting) else "",
                 )
             )
 
