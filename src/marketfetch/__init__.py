@@ -28,6 +28,9 @@ if TYPE_CHECKING:
         ExchangeNotAvailable,
         FatalFetchError,
         FetchError,
+        IncompleteError,
+        IncompleteWarning,
+        LocalResourceError,
         MarketfetchError,
         PaginationError,
         ProxyError,
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
         RequestTimeout,
         RestrictedLocation,
         RetryableError,
+        RowsRefused,
         SinkError,
         SinkUnavailable,
         TransportError,
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
     from marketfetch.exchange import Endpoint, Exchange
     from marketfetch.face.fetching import fetch
     from marketfetch.face.logs import LogListener, log_to_console
+    from marketfetch.face.maintenance import forget, verify
     from marketfetch.face.pipeline import Pipeline
     from marketfetch.face.plugins import exchange_names
     from marketfetch.face.progress import progress_to
@@ -58,6 +63,8 @@ if TYPE_CHECKING:
         Settlement,
         Sink,
         Store,
+        SupportsForget,
+        SupportsRejected,
         Writer,
     )
     from marketfetch.proxies.rotating import RotatingProxies
@@ -81,6 +88,7 @@ if TYPE_CHECKING:
         RequestFailed,
         RoundPlanned,
         RunFinished,
+        SeriesRefused,
         StoreAwaited,
         SymbolUnknown,
     )
@@ -90,6 +98,7 @@ if TYPE_CHECKING:
     from marketfetch.values.report import EgressReport, Missing, Report, SeriesReport
     from marketfetch.values.series import Composite, Coverage, Instrument, Series, Slice
     from marketfetch.values.spans import Span, SpanSet
+    from marketfetch.values.verification import Finding, Problem, Verification
 
 __all__ = [
     "AdapterError",
@@ -121,13 +130,17 @@ __all__ = [
     "FatalFetchError",
     "FetchError",
     "Fetcher",
+    "Finding",
     "Heartbeat",
+    "IncompleteError",
+    "IncompleteWarning",
     "Instrument",
     "Interruptible",
     "Interval",
     "Lease",
     "LimitPool",
     "Listener",
+    "LocalResourceError",
     "LogListener",
     "MarketfetchError",
     "MemorySink",
@@ -140,6 +153,7 @@ __all__ = [
     "Partitioned",
     "Pipeline",
     "PostgresSink",
+    "Problem",
     "ProxyError",
     "ProxyPool",
     "Query",
@@ -154,9 +168,11 @@ __all__ = [
     "RetryableError",
     "RotatingProxies",
     "RoundPlanned",
+    "RowsRefused",
     "RunFinished",
     "SQLiteSink",
     "Series",
+    "SeriesRefused",
     "SeriesReport",
     "Settings",
     "Settlement",
@@ -168,16 +184,21 @@ __all__ = [
     "SpanSet",
     "Store",
     "StoreAwaited",
+    "SupportsForget",
+    "SupportsRejected",
     "SymbolUnknown",
     "Table",
     "TableMapping",
     "TimeWindows",
     "TransportError",
+    "Verification",
     "Writer",
     "exchange_names",
     "fetch",
+    "forget",
     "log_to_console",
     "progress_to",
+    "verify",
     "without_quote",
 ]
 
@@ -187,25 +208,27 @@ _HOMES = {
     "engine.query": "Everything Query Settings",
     "errors": (
         "AdapterError BadRequest BadSymbol Banned ConfigurationError DecodeError ExchangeNotAvailable"
-        " FatalFetchError FetchError MarketfetchError PaginationError ProxyError RateLimitExceeded"
-        " RequestTimeout RestrictedLocation RetryableError SinkError SinkUnavailable TransportError"
+        " FatalFetchError FetchError IncompleteError IncompleteWarning LocalResourceError"
+        " MarketfetchError PaginationError ProxyError RateLimitExceeded RequestTimeout RestrictedLocation"
+        " RetryableError RowsRefused SinkError SinkUnavailable TransportError"
     ),
     "exchange": "Endpoint Exchange",
     "face.fetching": "fetch",
     "face.logs": "LogListener log_to_console",
+    "face.maintenance": "forget verify",
     "face.pipeline": "Pipeline",
     "face.plugins": "exchange_names",
     "face.progress": "progress_to",
     "face.tables": "Table",
     "fetchers.curl": "CurlFetcher",
     "protocols": "Batching Fetcher Interruptible Lease Paginator Partitioned ProxyPool Settlement Sink Store "
-    "Writer",
+    "SupportsForget SupportsRejected Writer",
     "proxies.rotating": "RotatingProxies",
     "sinks": "DuckDBSink MemorySink ParquetSink PostgresSink SQLiteSink TableMapping without_quote",
     "values.datasets": "Column Dataset",
     "values.events": (
         "BatchWritten ClockDiffers Event Heartbeat Listener PageFetched RequestFailed RoundPlanned"
-        " RunFinished StoreAwaited SymbolUnknown"
+        " RunFinished SeriesRefused StoreAwaited SymbolUnknown"
     ),
     "values.http": "Cost Egress LimitPool Request Response",
     "values.intervals": "Interval",
@@ -213,6 +236,7 @@ _HOMES = {
     "values.report": "EgressReport Missing Report SeriesReport",
     "values.series": "Composite Coverage Instrument Series Slice",
     "values.spans": "Span SpanSet",
+    "values.verification": "Finding Problem Verification",
 }
 
 

@@ -6,7 +6,6 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Generic, Self, TypeVar
 
@@ -14,6 +13,7 @@ import attrs
 
 from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.protocols import Writer
+from marketfetch.sinks.forks import OPEN_FILES
 from marketfetch.sinks.ledger import FORMAT, PREFIX, Connection, Ledger
 from marketfetch.sinks.mapping import TableMapping
 from marketfetch.sinks.places import file_path, place
@@ -55,9 +55,10 @@ class EmbeddedStore(ABC, Generic[_C]):
         SinkError if the file cannot be used, and SinkUnavailable while somebody else holds it. A ledger of an
         older format is migrated in the same transaction, one of a newer format is left as it is: SinkError.
         """
-        if not os.path.isdir(self.path.parent):  # noqa: PTH112  # Path.is_dir raises what it may not look into
+        folder = os.path.dirname(os.path.realpath(self.path))  # noqa: PTH120  # where a link leads
+        if not os.path.isdir(folder):  # noqa: PTH112  # Path.is_dir raises what it may not look into
             raise ConfigurationError(
-                f"{self.path}: there is no folder {self.path.parent}; create it, or name another file"
+                f"{self.path}: there is no folder {folder}; create it, or name another file"
             )
         with self._writing() as connection, self._transaction(connection):
             if self._types(connection, f"{PREFIX}coverage") and self._format(connection) < FORMAT:
@@ -76,7 +77,12 @@ class EmbeddedStore(ABC, Generic[_C]):
         After a SinkUnavailable the same batch may be written again.
         """
         with self._connected() as connection:
-            yield partial(self._write, connection)
+
+            def write(batch: Batch) -> None:
+                OPEN_FILES.refuse_inherited(self.path)
+                self._write(connection, batch)
+
+            yield write
 
     def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
         """Return what is known of each of the given series; see Store.
@@ -140,7 +146,7 @@ class EmbeddedStore(ABC, Generic[_C]):
                 table = self._table(connection, series.dataset)
                 labels = table.values(series, series_id)
                 for span in spans:
-                    self._remove(connection, table, [*labels, *self._bounds(table, span)])
+                    self._remove(connection, table, [*labels, *self._bounds(connection, table, span)])
 
     @property
     @abstractmethod
@@ -152,9 +158,18 @@ class EmbeddedStore(ABC, Generic[_C]):
     def _time_type(self) -> str:
         """The SQL type of `open_time` in our own tables."""
 
+    @property
+    def _typed(self) -> bool:
+        """Whether a column holds only what its type can."""
+        return False
+
     @abstractmethod
     def _connected(self) -> AbstractContextManager[_C]:
         """Open the file and close it again; raises SinkError."""
+
+    @abstractmethod
+    def _connected_to_read(self) -> AbstractContextManager[_C]:
+        """Open the file so that nothing about it changes, without the right to write; raises SinkError."""
 
     def _writing(self) -> AbstractContextManager[_C]:
         """Open the file to change something; raises SinkError."""
@@ -181,6 +196,10 @@ class EmbeddedStore(ABC, Generic[_C]):
         """Tell whether a name is that of a view."""
 
     @abstractmethod
+    def _is_made_by(self, connection: _C, view: str, statement: str) -> bool:
+        """Tell whether a view with the right columns is the one that a statement makes."""
+
+    @abstractmethod
     def _create(self, table: Table, columns: str) -> str:
         """Write the statement that makes a table of ours."""
 
@@ -197,7 +216,7 @@ class EmbeddedStore(ABC, Generic[_C]):
         """Write the condition for the rows of a series inside a span: labels, and then `_bounds`."""
 
     @abstractmethod
-    def _bounds(self, table: Table, span: Span) -> tuple[int, int]:
+    def _bounds(self, connection: _C, table: Table, span: Span) -> tuple[int | str, int | str]:
         """Return what stands for the two ends of a span in `_inside`."""
 
     @abstractmethod
@@ -243,7 +262,7 @@ class EmbeddedStore(ABC, Generic[_C]):
         if not os.path.exists(self.path):  # noqa: PTH110  # as in prepare
             yield None
             return
-        with self._connected() as connection, self._translated():
+        with self._connected_to_read() as connection, self._translated():
             yield connection if self._types(connection, f"{PREFIX}coverage") else None
 
     def _write(self, connection: _C, batch: Batch) -> None:
@@ -253,6 +272,7 @@ class EmbeddedStore(ABC, Generic[_C]):
             series_id = self._ledger.add(connection, batch)
             if len(rows):
                 table = self._table(connection, batch.series.dataset)
+                table.check(batch.series, rows)
                 self._merge(connection, table, table.values(batch.series, series_id), rows)
 
     def _remove(self, connection: _C, table: Table, inside: Sequence[int | str | None]) -> None:
@@ -270,8 +290,9 @@ class EmbeddedStore(ABC, Generic[_C]):
 
     def _table(self, connection: _C, dataset: Dataset) -> Table:
         if self.table is None:
-            return own(dataset, self._time_type)
-        return mapped(self.table, dataset, self._types(connection, self.table.table))
+            return own(dataset, self._time_type, typed=self._typed)
+        types = self._types(connection, self.table.table)
+        return mapped(self.table, dataset, types, typed=self._typed)
 
     def _prepare_mapped(self, connection: _C, table: Table, dataset: Dataset) -> None:
         lacking = self._required(connection, table.name) - {*table.key, *table.columns}
@@ -301,15 +322,16 @@ class EmbeddedStore(ABC, Generic[_C]):
                 f"{self.path} has a {view} that marketfetch did not make; rename it, map it with table=, "
                 "or choose another file"
             )
-        if found == set(wanted):
-            return
         columns = ", ".join(f"r.{quoted(name)}" for name in table.columns)
-        connection.execute(f"DROP VIEW IF EXISTS {quoted(view)}")
-        connection.execute(
+        statement = (
             f"CREATE VIEW {quoted(view)} AS SELECT s.exchange, s.symbol, s.interval, "
             f"{self._view_time()} AS open_time, {columns} "
             f"FROM {table.name} AS r JOIN {PREFIX}series AS s ON s.id = r.series_id"
         )
+        if found == set(wanted) and self._is_made_by(connection, view, statement):
+            return
+        connection.execute(f"DROP VIEW IF EXISTS {quoted(view)}")
+        connection.execute(statement)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"

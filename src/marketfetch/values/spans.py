@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -75,7 +75,8 @@ def _normalised(spans: Iterable[Span]) -> tuple[Span, ...]:
 
 def _merged(spans: Iterable[Span]) -> tuple[Span, ...]:
     merged: list[Span] = []
-    for span in sorted(spans):
+    # Two sets one after the other are two sorted runs, which this merges in one pass.
+    for span in sorted(spans, key=_START):
         if merged and span.start <= merged[-1].end:
             if span.end > merged[-1].end:
                 merged[-1] = Span(merged[-1].start, span.end)
@@ -88,7 +89,8 @@ def _merged(spans: Iterable[Span]) -> tuple[Span, ...]:
 class SpanSet:
     """A set of moments, kept as sorted spans that neither overlap nor touch.
 
-    Immutable; every operation returns a new set.
+    Immutable; every operation returns a new set. Intersection and difference look only at spans that lie
+    inside the hulls of both sets: to ask a large set about a small one costs no more for a larger set.
 
     >>> held = SpanSet.of(Span(0, 10), Span(10, 20))
     >>> held
@@ -112,12 +114,11 @@ class SpanSet:
         return SpanSet(self.spans + other.spans)
 
     def __and__(self, other: SpanSet) -> SpanSet:
-        if not self.spans or not other.spans:
-            return SpanSet()
+        mine, theirs = self._near(other), other._near(self)
         common: list[Span] = []
         left, right = 0, 0
-        while left < len(self.spans) and right < len(other.spans):
-            one, two = self.spans[left], other.spans[right]
+        while left < len(mine) and right < len(theirs):
+            one, two = mine[left], theirs[right]
             both = one.intersect(two)
             if both is not None:
                 common.append(both)
@@ -128,10 +129,11 @@ class SpanSet:
         return SpanSet(tuple(common))
 
     def __sub__(self, other: SpanSet) -> SpanSet:
-        if not self.spans or not other.spans:
+        near = other._near(self)
+        if not near:
             return self
         rest: list[Span] = []
-        holes = iter(other.spans)
+        holes = iter(near)
         hole = next(holes, None)
         for span in self.spans:
             start = span.start
@@ -147,6 +149,14 @@ class SpanSet:
             if start < span.end:
                 rest.append(Span(start, span.end))
         return SpanSet(tuple(rest))
+
+    def _near(self, other: SpanSet) -> tuple[Span, ...]:
+        """Return the spans that overlap the hull of another set."""
+        if not self.spans or not other.spans:
+            return ()
+        start, end = other.spans[0].start, other.spans[-1].end
+        first = bisect_right(self.spans, start, key=_END)
+        return self.spans[first : bisect_left(self.spans, end, lo=first, key=_START)]
 
     def __iter__(self) -> Iterator[Span]:
         return iter(self.spans)
