@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import cProfile
 import pstats
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,8 +17,11 @@ import numpy as np
 import pytest
 
 from marketfetch.arithmetic.paging import Headway
+from marketfetch.arithmetic.retry import Retries
 from marketfetch.arithmetic.uniting import coverages, span_sets
 from marketfetch.engine.account import Account
+from marketfetch.engine.deriving import Derivation, Deriving
+from marketfetch.engine.patience import Patience
 from marketfetch.engine.query import Query, Settings
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.face.pipeline import Pipeline
@@ -153,3 +157,39 @@ def test_a_large_set_is_asked_about_a_small_one_for_little() -> None:
         assert 100_002 in large
         assert 100_003 not in large
     assert count[0] < 100
+
+
+class CountingStore(MemorySink):
+    """Counts how often it is read and written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+
+    def read(self, series: Series, span: Span) -> Columns:
+        self.calls["read"] += 1
+        return super().read(series, span)
+
+    def _write(self, batch: Batch) -> None:
+        self.calls["write"] += 1
+        super()._write(batch)
+
+
+def test_a_composite_of_members_with_holes_is_computed_in_few_steps() -> None:
+    """Nothing is known of every second minute: what can be computed are 720 spans of a minute each."""
+    composite, *sources = (Series.of("okx", "ohlcv", name, "1m") for name in ("MT", "A", "B"))
+    times = START + np.arange(0, 1440, 2) * MINUTE
+    store = CountingStore()
+    with store.writer() as write:
+        for number, source in enumerate(sources):
+            rows = Columns(times, np.full((9, 720), float(number)))
+            write(Batch(source, rows, Coverage(source.interval.cover(times))))
+    store.calls.clear()
+    written: list[Batch] = []
+    patience = Patience(Retries(), lambda _: None)
+    day = SpanSet.of(Span(START, START + DAY))
+    Deriving(store, patience, written.append, 500).derive([Derivation(composite, tuple(sources), day)])
+    assert store.calls == {"read": 6, "write": 3}
+    assert store.coverage([composite])[composite] == Coverage(composite.interval.cover(times))
+    assert store.read(composite, Span(START, START + DAY)).times.tolist() == times.tolist()
+    assert sum(batch.rows for batch in written) == 720
