@@ -92,6 +92,17 @@ def test_only_optional_columns_may_be_absent(name: str) -> None:
         assert possible(dataset, row).all() == column.optional
 
 
+@pytest.mark.parametrize("name", sorted(datasets()))
+def test_a_row_without_a_value_is_not_possible_and_not_wrong_for_good(name: str) -> None:
+    series = Series.of("x", name, "S", "1m")
+    nothing = np.full((len(series.dataset.columns), 1), np.nan)
+    assert not possible(series.dataset, nothing).any()
+    page = inspect(Decoded(Columns(np.array([START]), nothing)), Slice(series, PART.span, rows=10))
+    assert page.rejected == {"without a value": 1}
+    assert START in page.spoiled
+    assert not page.invalid
+
+
 def test_an_unfinished_row_is_neither_present_nor_absent() -> None:
     page = inspect(decoded({START: GOOD, START + MINUTE: GOOD}, closed=[True, False]), PART)
     assert page.rejected == {"unfinished": 1}
