@@ -91,7 +91,11 @@ class BatchWritten:
 
 @attrs.frozen
 class Heartbeat:
-    """Sent every few seconds: how far the run is."""
+    """Sent every few seconds, and at once when a longer wait begins or ends: how far the run is.
+
+    `waiting` says in words what requests wait for, such as "waiting 21 s for the weight limit of binance-usdm
+    (2,388 of 2,388 used)"; it is empty while they are served.
+    """
 
     elapsed: float
     rows_fetched: int
@@ -99,6 +103,7 @@ class Heartbeat:
     rows_planned: int
     requests: int
     egresses: Sequence[EgressReport]
+    waiting: str = ""
 
 
 @attrs.frozen
