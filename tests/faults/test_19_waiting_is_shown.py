@@ -1,4 +1,4 @@
-"""A run that waits for its budget says so in picture, lines and logs, and what is left is reckoned rightly."""
+"""A run that waits for its budget says so, and what is left is reckoned with the waits."""
 
 from __future__ import annotations
 
