@@ -16,13 +16,14 @@ from marketfetch.engine.query import Query, Settings
 from marketfetch.engine.run import Job, Run
 from marketfetch.exchange import Exchange
 from marketfetch.face.exhaustion import naming_exhaustion
-from marketfetch.face.parts import pool_of, sink_of
+from marketfetch.face.parts import check_kinds, pool_of, sink_of
 from marketfetch.face.plugins import exchange_from
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Fetcher, ProxyPool, Sink, Writer
 from marketfetch.proxies.rotating import RotatingProxies
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.events import Event, Listener
+from marketfetch.values.loops import asyncio_loop
 from marketfetch.values.pages import Batch
 from marketfetch.values.redaction import Secret
 from marketfetch.values.report import Report
@@ -42,9 +43,9 @@ class Pipeline:
     `proxies` is a ProxyPool, or addresses to use beside the direct connection (default: that alone);
     `fetcher` is a Fetcher (default: CurlFetcher), and `listeners` receive every event on the event loop.
 
-    `await pipeline` runs it and returns the Report; a pipeline may be run again, and asks only for what is
-    missing by then. Raises ConfigurationError at once for what cannot work, and while running the one
-    MarketfetchError that made going on pointless, its `.report` telling what was done.
+    `await pipeline` runs it, on asyncio, and returns the Report; a pipeline may be run again, and asks only
+    for what is missing by then. Raises ConfigurationError at once for what cannot work, and while running the
+    one MarketfetchError that made going on pointless, its `.report` telling what was done.
 
     >>> from marketfetch.sinks.memory import MemorySink
     >>> query = Query(symbols="BTCUSDT", datasets="ohlcv", interval="1m", start="2026-06-01")
@@ -64,6 +65,7 @@ class Pipeline:
         listeners: Sequence[Listener] = (),
         base_url: str | None = None,
     ) -> None:
+        check_kinds(query, fetcher, settings)
         self._listeners = list(listeners)
         self._job = Job(
             exchange=exchange_from(exchange, base_url),
@@ -83,6 +85,7 @@ class Pipeline:
 
     async def run(self) -> Report:
         """Run and return the report; see the class for what is raised."""
+        asyncio_loop("a Pipeline")
         self._run = Run(self._job)
         with naming_exhaustion():
             return await self._run.execute()
@@ -97,6 +100,7 @@ class Pipeline:
         To stop early, leave the loop inside `contextlib.aclosing(aiter(pipeline))`: the run is then cancelled
         in order. Errors of the run are raised from the loop.
         """
+        asyncio_loop("a Pipeline")
         send, receive = create_memory_object_stream[Batch](1)
         self._run = Run(attrs.evolve(self._job, deliver=send.send))
 

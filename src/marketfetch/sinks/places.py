@@ -34,9 +34,17 @@ def place(text: str) -> str:
 
 def file_path(path: str | os.PathLike[str]) -> Path:
     """Make a path; raises ConfigurationError where every connection would get a database of its own."""
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigurationError(f"path: {path!r} is no path; write text such as 'market.sqlite'")
     if str(path) in {"", ":memory:"}:
         raise ConfigurationError(f"path: {str(path)!r} is no file; name one, or take MemorySink()")
-    return Path(path).expanduser()
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"path: {str(path)!r} begins with a home folder that this system does not know; set HOME, or "
+            "write the whole path"
+        ) from error
 
 
 def require(package: str, *, extra: str, user: str) -> None:
