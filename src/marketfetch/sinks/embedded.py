@@ -16,7 +16,7 @@ from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.protocols import Writer
 from marketfetch.sinks.ledger import PREFIX, Connection, Ledger
 from marketfetch.sinks.mapping import TableMapping
-from marketfetch.sinks.places import file_path, place
+from marketfetch.sinks.places import check_folder, file_path, place
 from marketfetch.sinks.tables import Table, mapped, own, quoted
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns
@@ -54,10 +54,7 @@ class EmbeddedStore(ABC, Generic[_C]):
         Raises ConfigurationError if the folder does not exist or the user's table is not fit for a dataset,
         SinkError if the file cannot be used, and SinkUnavailable while somebody else holds it.
         """
-        if not os.path.isdir(self.path.parent):  # noqa: PTH112  # Path.is_dir raises what it may not look into
-            raise ConfigurationError(
-                f"{self.path}: there is no folder {self.path.parent}; create it, or name another file"
-            )
+        check_folder(self.path)
         with self._writing() as connection, self._transaction(connection):
             self._ledger.prepare(connection)
             for dataset in datasets:

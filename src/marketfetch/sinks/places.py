@@ -9,7 +9,7 @@ from pathlib import Path
 from marketfetch.errors import ConfigurationError
 from marketfetch.values.redaction import redact
 
-__all__ = ["file_path", "place", "require"]
+__all__ = ["check_folder", "file_path", "place", "require"]
 
 
 def place(text: str) -> str:
@@ -45,6 +45,22 @@ def file_path(path: str | os.PathLike[str]) -> Path:
             f"path: {str(path)!r} begins with a home folder that this system does not know; set HOME, or "
             "write the whole path"
         ) from error
+
+
+def check_folder(path: Path, other: str = "file") -> None:
+    """Raise ConfigurationError where the folder that a file or folder shall be in does not exist."""
+    if not path.is_absolute():
+        try:
+            os.getcwd()  # noqa: PTH109  # Path.cwd is the same
+        except FileNotFoundError as error:
+            raise ConfigurationError(
+                f"{path}: the folder that this process works in was removed; change to another, or write the "
+                "whole path"
+            ) from error
+    if not os.path.isdir(path.parent):  # noqa: PTH112  # Path.is_dir raises what it may not look into
+        raise ConfigurationError(
+            f"{path}: there is no folder {path.parent}; create it, or name another {other}"
+        )
 
 
 def require(package: str, *, extra: str, user: str) -> None:

@@ -12,7 +12,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
-from marketfetch.values.redaction import Secret, redact
+from marketfetch.values.redaction import Secret, redact, without
 
 __all__ = ["Connection", "Session", "parsed", "shown"]
 
@@ -231,8 +231,8 @@ def _misplaced(parts: dict[str, Any]) -> bool:
 
 
 def _without_secrets(text: str, dsn: Secret) -> str:
+    """Cut the passwords out of what a server or libpq says, which may quote them anywhere."""
     parts = parsed(dsn)
     for name in ("password", "sslpassword"):
-        if parts.get(name):
-            text = text.replace(parts[name], "***")
+        text = without(text, str(parts.get(name) or ""))
     return redact(text)
