@@ -98,7 +98,7 @@ def test_option_that_is_none(
         ),
         (["-v", "backfill"], "options come after the command"),
         (["backfil"], "'backfil' is unknown; did you mean 'backfill'?"),
-        (["vrify", "--to", "memory:"], "'vrify' is unknown; did you mean 'verify'?"),
+        (["verif", "--to", "memory:"], "'verif' is unknown; did you mean 'verify'?"),
         (["coverage"], "the following arguments are required: --to"),
         (["backfill", "--strt", "1d"], "'--strt' is no option of backfill; did you mean '--start'"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -12,6 +13,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
+from marketfetch.values.exhaustion import descriptors_used_up, exhausted
 from marketfetch.values.redaction import Secret, redact, without
 
 __all__ = ["Connection", "Session", "parsed", "shown"]
@@ -207,6 +209,9 @@ def _by_state(table: dict[str, str], state: str) -> str | None:
 
 def _unconnected(said: str, text: str) -> SinkError:
     """Tell a connection that is refused for good from one that broke or may be had later."""
+    # libpq has no words for a socket that could not be opened.
+    if lacking := exhausted(errno.EMFILE if descriptors_used_up() else None, text):
+        return SinkUnavailable(f"{said}; {lacking}")
     for phrase, remedy in _REFUSED.items():
         if phrase in text:
             return SinkError(f"{said}; {remedy}")
