@@ -32,7 +32,7 @@ from marketfetch.face.portal import blocking
 from marketfetch.sinks.urls import sink_from
 
 limit, free, store, base_url, *proxies = sys.argv[1:]
-import duckdb, pyarrow.parquet, curl_cffi, marketfetch.sinks.rowfiles  # reading a library needs a file, too
+import duckdb, pyarrow.parquet, curl_cffi, marketfetch.sinks.postgres  # reading a library needs a file, too
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (int(limit), hard))
 
@@ -94,9 +94,11 @@ def test_no_file_left_for_a_connection_is_said_and_no_proxy_rests(free: int) -> 
     assert "resting" not in said
 
 
-@pytest.mark.parametrize("scheme", ["sqlite", "duckdb", "parquet"])
-def test_no_file_left_for_a_store_is_said(scheme: str, tmp_path: Path) -> None:
-    said = child(100, 0, f"{scheme}:{tmp_path}/market", "http://127.0.0.1:9")
+@pytest.mark.parametrize(
+    "store", ["sqlite:{}/a", "duckdb:{}/a", "parquet:{}/a", "postgresql://ann@127.0.0.1:9/a"]
+)
+def test_no_file_left_for_a_store_is_said(store: str, tmp_path: Path) -> None:
+    said = child(100, 0, store.format(tmp_path), "http://127.0.0.1:9")
     assert said.startswith("SinkUnavailable"), said
     assert f"{FEW}100)" in said
     assert "writable" not in said

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
+from itertools import chain
 from typing import Any, Literal
 
 import attrs
+import numpy as np
 
 from marketfetch.arithmetic.retry import Retries
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.exchange import Exchange
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
+from marketfetch.values.names import names_of
 from marketfetch.values.redaction import redact
 from marketfetch.values.series import Composite
 from marketfetch.values.spans import Span
-from marketfetch.values.times import Clock, Moment, anchored, check_order, moment, steady_clock
+from marketfetch.values.times import (
+    Clock,
+    Moment,
+    anchored,
+    check_order,
+    moment,
+    plain_time,
+    steady_clock,
+)
 
 __all__ = ["BATCH_ROWS", "Everything", "Query", "Settings"]
 
@@ -31,35 +42,53 @@ class Everything:
     quote: str | None = None
 
 
-def _names(names: str | Iterable[str]) -> tuple[str, ...]:
-    """Accept one name or several, keep the order, drop repetitions."""
-    return (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
+def _symbols(symbols: object) -> tuple[str, ...] | Everything:
+    if symbols is Everything:
+        return Everything()
+    if symbols is None:
+        raise ConfigurationError("symbols: None is no name; name some, or ask for Everything(quote='USDT')")
+    return symbols if isinstance(symbols, Everything) else names_of("symbols", symbols)
 
 
-def _symbols(symbols: str | Iterable[str] | Everything) -> tuple[str, ...] | Everything:
-    return symbols if isinstance(symbols, Everything) else _names(symbols)
+def _datasets(names: object) -> tuple[Dataset, ...]:
+    if names is None:
+        raise ConfigurationError("datasets: None is no name; name some, such as ohlcv, or leave them out")
+    several = [names] if isinstance(names, str | Dataset) or not isinstance(names, Iterable) else names
+    parted = (names_of("datasets", name) if isinstance(name, str) else (name,) for name in several)
+    return tuple(dict.fromkeys(map(Dataset.parse, chain.from_iterable(parted))))
 
 
-def _datasets(names: str | Dataset | Iterable[str | Dataset]) -> tuple[Dataset, ...]:
-    several = (names,) if isinstance(names, str | Dataset) else names
-    return tuple(dict.fromkeys(map(Dataset.parse, several)))
+def _composites(composites: object) -> tuple[Composite, ...]:
+    several = [composites] if isinstance(composites, str | Composite) else composites
+    given = tuple(several) if isinstance(several, Iterable) else (several,)
+    for composite in given:
+        if not isinstance(composite, Composite):
+            raise ConfigurationError(
+                f"composites: {composite!r} is none; write Composite('MT', ('ETHUSDT', 'BTCUSDT'))"
+            )
+    return given
 
 
-def _composites(composites: Iterable[Composite]) -> tuple[Composite, ...]:
-    return tuple(composites)
-
-
-def _interval(name: str | Interval) -> Interval:
+def _interval(name: str | timedelta | Interval) -> Interval:
     return Interval.parse(name)
+
+
+def _start(value: object) -> Moment:
+    return plain_time("start", value)
+
+
+def _end(value: object) -> Moment:
+    return plain_time("end", value)
 
 
 @attrs.frozen
 class Query:
     """What the store should hold when the run is over.
 
-    `symbols` in the exchange's spelling or the unified one (`BTC/USDT:USDT`), or Everything(quote="USDT").
-    `start` and `end` are half-open: an aware datetime, a date (midnight UTC), ISO text, `20d` before now,
-    `now`, or UTC milliseconds. With `end="now"` the run catches up until nothing closed is missing.
+    `symbols` in the exchange's spelling or the unified one (`BTC/USDT:USDT`): one, several, or a text of
+    names parted by commas; or Everything(quote="USDT"). `start` and `end` are half-open: an aware datetime, a
+    date (midnight UTC), ISO text, `20d` or a timedelta before now, `now`, or UTC milliseconds. With
+    `end="now"` the run catches up until nothing closed is missing.
 
     Raises ConfigurationError for names that do not exist (with near matches) and for times that are none.
 
@@ -72,8 +101,8 @@ class Query:
         default=(Dataset.parse("ohlcv"),), converter=_datasets, kw_only=True
     )
     interval: Interval = attrs.field(default=Interval.parse("1m"), converter=_interval, kw_only=True)
-    start: Moment = attrs.field(kw_only=True)
-    end: Moment = attrs.field(default="now", kw_only=True)
+    start: Moment = attrs.field(converter=_start, kw_only=True)
+    end: Moment = attrs.field(default="now", converter=_end, kw_only=True)
     composites: tuple[Composite, ...] = attrs.field(default=(), converter=_composites, kw_only=True)
 
     def span(self, now: int) -> Span:
@@ -121,12 +150,14 @@ class Query:
                 raise ConfigurationError(f"composites: {name} is the name of a symbol; choose another")
 
 
-def _at_least(least: int) -> Callable[[object, attrs.Attribute[int], int], None]:
+def _at_least(least: int) -> Callable[[object, attrs.Attribute[int], object], None]:
     """Refuse what is below; the message names the argument."""
 
-    def check(_settings: object, argument: attrs.Attribute[int], value: int) -> None:
-        if value < least:
-            raise ConfigurationError(f"{argument.name}: must be at least {least}, not {value!r}")
+    def check(_settings: object, argument: attrs.Attribute[int], value: object) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise ConfigurationError(
+                f"{argument.name}: must be a whole number and at least {least}, not {value!r}"
+            )
 
     return check
 
@@ -141,9 +172,9 @@ def _one_of(*choices: str) -> Callable[[object, attrs.Attribute[str], str], None
     return check
 
 
-def _above_zero(_settings: object, argument: attrs.Attribute[float], value: float) -> None:
-    if not value > 0:
-        raise ConfigurationError(f"{argument.name}: must be above zero, not {value!r}")
+def _above_zero(_settings: object, argument: attrs.Attribute[float], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ConfigurationError(f"{argument.name}: must be above zero, a number of seconds, not {value!r}")
 
 
 @attrs.frozen
@@ -185,15 +216,12 @@ class Settings:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a pickle holds; ConfigurationError for a clock that another process cannot have."""
-        state = {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
-        try:
-            pickle.dumps(self.clock)
-        except Exception as error:
+        if "<" in getattr(self.clock, "__qualname__", ""):  # <lambda>, or <locals> of another function
             raise ConfigurationError(
-                f"clock: {self.clock!r} cannot be sent to another process ({type(error).__name__}: {error});"
+                f"clock: {self.clock!r} cannot be sent to another process;"
                 " write it as a function of a module, or leave it out: each process then has its own"
-            ) from error
-        return state
+            )
+        return {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         for name, value in state.items():

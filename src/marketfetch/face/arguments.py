@@ -119,12 +119,17 @@ def _lines(path: Path | None) -> list[str]:
         return []
     try:
         lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigurationError(f"--symbols-from: {path} cannot be read: {_reason(error)}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.replace("\t", " ").isprintable():
+            raise ConfigurationError(
+                f"--symbols-from: line {number} of {path} is not text; write names in UTF-8"
+            )
     return [name for line in lines if (name := line.partition("#")[0].strip())]
 
 
-def _reason(error: OSError | UnicodeDecodeError) -> str:
+def _reason(error: OSError | ValueError) -> str:
     return error.strerror or str(error) if isinstance(error, OSError) else "it is not UTF-8 text"
 
 

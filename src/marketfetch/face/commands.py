@@ -118,7 +118,8 @@ def _tell(arguments: Namespace, outcome: Outcome) -> int:
 def _coverage(arguments: Namespace, signals: Signals) -> int:
     signals.interrupt()
     store = store_of("to", arguments.to, "name")
-    ledger = Selection.of(**filters_from(arguments)).held(store)
+    chosen = Selection.of(**filters_from(arguments)).held(store)
+    ledger = {series: known for series, known in chosen.items() if known.covered}  # others were forgotten
     if not ledger:
         raise ConfigurationError(f"to: {store!r} holds nothing yet; `marketfetch backfill` fills it")
     rejected = _rejected(store, ledger)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 from warnings import warn
 
 from marketfetch.engine.query import Everything, Query, Settings
-from marketfetch.errors import IncompleteError, IncompleteWarning, unknown
+from marketfetch.errors import ConfigurationError, IncompleteError, IncompleteWarning, unknown
 from marketfetch.exchange import Exchange
 from marketfetch.face.parts import store_of
 from marketfetch.face.pipeline import Pipeline
@@ -21,6 +22,7 @@ from marketfetch.sinks.memory import MemorySink
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.events import Listener
 from marketfetch.values.intervals import Interval
+from marketfetch.values.names import names_of
 from marketfetch.values.redaction import Secret
 from marketfetch.values.series import Composite
 from marketfetch.values.times import Moment
@@ -35,7 +37,7 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
     *,
     start: Moment,
     end: Moment = "now",
-    interval: str | Interval = "1m",
+    interval: str | timedelta | Interval = "1m",
     to: str | Path | Sink | None = None,
     proxies: ProxyPool | Iterable[str | Secret] | str | Path | None = None,
     composites: Iterable[Composite] = (),
@@ -67,7 +69,7 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
     if on_missing not in {"warn", "raise", "ignore"}:
         raise unknown("on_missing", on_missing, ("warn", "raise", "ignore"))
     store = MemorySink() if to is None else store_of("to", to, "use Pipeline, or name")
-    kind = Dataset.parse(dataset)
+    kind = _one(dataset)
     query = Query(
         symbols=symbols,
         datasets=kind,
@@ -90,3 +92,18 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
             raise error
         warn(said, IncompleteWarning, stacklevel=2)
     return Table(kind, rows, report)
+
+
+def _one(dataset: object) -> Dataset:
+    """Return the dataset; ConfigurationError for several, which do not fit into one table."""
+    if not isinstance(dataset, str | Dataset) and isinstance(dataset, Iterable):
+        several = list(dataset)
+        if len(several) != 1:
+            raise ConfigurationError(
+                f"dataset: a table holds one, not {len(several)}; call fetch once for each, or make a "
+                "Pipeline with Query(datasets=[...])"
+            )
+        dataset = several[0]
+    if isinstance(dataset, str) and len(names := names_of("dataset", dataset)) > 1:
+        return _one(names)
+    return Dataset.parse(dataset)

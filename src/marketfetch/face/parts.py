@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from marketfetch.engine.query import Query, Settings
 from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import ProxyPool, Sink, Store
 from marketfetch.proxies.rotating import RotatingProxies
 from marketfetch.sinks.urls import sink_from
 from marketfetch.values.redaction import Secret
 
-__all__ = ["pool_of", "sink_of", "store_of"]
+__all__ = ["check_kinds", "pool_of", "sink_of", "store_of"]
 
 
 def sink_of(argument: str, given: object) -> Sink:
@@ -86,3 +87,23 @@ def _sink_in(argument: str, path: Path) -> Sink:
             f"'sqlite:{path}', 'duckdb:{path}' or 'parquet:{path}'"
         )
     return sink_from(f"{kind}:{path}")
+
+
+def check_kinds(query: object, fetcher: object, settings: object) -> None:
+    """Refuse parts of a pipeline that are of another kind, before anything asks them for what they lack."""
+    if not isinstance(query, Query):
+        raise ConfigurationError(
+            f"query: {type(query).__name__} is none; write Query(symbols='BTCUSDT', start='2026-06-01')"
+        )
+    if settings is not None and not isinstance(settings, Settings):
+        raise ConfigurationError(
+            f"settings: {type(settings).__name__} is none; write Settings(concurrency=20)"
+        )
+    if isinstance(fetcher, type):
+        raise ConfigurationError(f"fetcher: {fetcher.__name__} is a class; write {fetcher.__name__}()")
+    if fetcher is not None and not all(
+        callable(getattr(fetcher, name, None)) for name in ("session", "fetch")
+    ):
+        raise ConfigurationError(
+            f"fetcher: {type(fetcher).__name__} has no session and fetch; give a Fetcher, or leave it out"
+        )

@@ -18,12 +18,11 @@ from rich.progress import (
     SpinnerColumn,
     Task,
     TextColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Table
 from rich.text import Text
 
-from marketfetch.face.wording import causes, rate, sentence
+from marketfetch.face.wording import causes, rate, sentence, time_left
 from marketfetch.values.events import (
     BatchWritten,
     Event,
@@ -40,6 +39,8 @@ __all__ = ["ConsoleProgress"]
 
 _EGRESSES = 12
 """So many egresses are drawn; more would push the bar off the screen."""
+_NARROW = 80
+"""Below so many columns the less important numbers are left out: others would be cut off."""
 
 
 class ConsoleProgress:
@@ -57,6 +58,7 @@ class ConsoleProgress:
         self._failures: Counter[str] = Counter()
         self._unknown: tuple[str, ...] = ()
         self._awaited = ""
+        self._waiting = ""
         self._started = monotonic()
         self._over = Flag()
         self._painter: Thread | None = None
@@ -74,6 +76,7 @@ class ConsoleProgress:
                 self._awaited = sentence(event)
             case Heartbeat():
                 self._egresses = tuple(event.egresses)
+                self._waiting = event.waiting
             case RequestFailed():
                 # A new object: the painter may be reading the old one.
                 self._failures = self._failures + Counter([event.cause])
@@ -117,8 +120,10 @@ class ConsoleProgress:
         elapsed = monotonic() - self._started
         bar.update(bar.task_ids[0], completed=done, total=total, description=said, elapsed=elapsed)
         parts: list[RenderableType] = [bar]
+        if self._waiting:
+            parts.append(Text(f"  {self._waiting}", style="yellow"))
         if self._egresses:
-            parts.append(_egress_lines(self._egresses))
+            parts.append(_egress_lines(self._egresses, brief=self._console.width < _NARROW))
         if self._failures:
             parts.append(Text(f"  failed: {causes(self._failures)}", style="yellow"))
         if self._awaited:
@@ -133,10 +138,10 @@ def _bar(console: Console) -> Progress:
     bar = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
+        BarColumn(bar_width=8 if console.width < _NARROW else None),
         TextColumn("{task.percentage:>3.0f} %"),
-        _Rows(),
-        TimeRemainingColumn(compact=True),
+        _Rows(brief=console.width < _NARROW),
+        _TimeLeft(),
         console=console,
         auto_refresh=False,
         expand=True,
@@ -146,31 +151,43 @@ def _bar(console: Console) -> Progress:
 
 
 class _Rows(ProgressColumn):
-    """Rows written of rows planned, and how fast they come."""
+    """Rows written of rows planned, and how fast they come; only the former where there is little room."""
+
+    def __init__(self, *, brief: bool) -> None:
+        super().__init__()
+        self._brief = brief
 
     def render(self, task: Task) -> Text:
         """Write them for the bar."""
         if not task.total:
             return Text("")
         done, total = int(task.completed), int(task.total)
+        if self._brief:
+            return Text(f"{done:,} / {total:,} rows", style="cyan", no_wrap=True)
         return Text(f"{done:,} / {total:,} rows  {rate(done, task.fields['elapsed'])}", style="cyan")
 
 
-def _egress_lines(egresses: tuple[EgressReport, ...]) -> Table:
+class _TimeLeft(ProgressColumn):
+    """How long the rest will take."""
+
+    def render(self, task: Task) -> Text:
+        """Write it for the bar."""
+        if not task.total:
+            return Text("")
+        left = time_left(int(task.completed), int(task.total), task.fields["elapsed"])
+        return Text(left, style="cyan", no_wrap=True)
+
+
+def _egress_lines(egresses: tuple[EgressReport, ...], *, brief: bool) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(min_width=8)
-    for _ in range(3):
-        table.add_column(justify="right")
+    for _ in range(1 if brief else 3):
+        table.add_column(justify="right", no_wrap=True)
     table.add_column()
     for egress in egresses[:_EGRESSES]:
+        numbers = [f"{egress.rows:,} rows", f"{egress.requests:,} requests", f"weight {egress.weight:,}"]
         state = Text(egress.state, style="green" if egress.state == "ready" else "yellow")
-        table.add_row(
-            f"  {egress.name}",
-            f"{egress.rows:,} rows",
-            f"{egress.requests:,} requests",
-            f"weight {egress.weight:,}",
-            state,
-        )
+        table.add_row(f"  {egress.name}", *(numbers[:1] if brief else numbers), state)
     if len(egresses) > _EGRESSES:
         table.add_row(f"  and {len(egresses) - _EGRESSES:,} more")
     return table

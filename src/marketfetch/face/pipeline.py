@@ -17,13 +17,14 @@ from marketfetch.engine.run import Job, Run
 from marketfetch.exchange import Exchange
 from marketfetch.face.exhaustion import naming_exhaustion
 from marketfetch.face.listening import Listeners
-from marketfetch.face.parts import pool_of, sink_of
+from marketfetch.face.parts import check_kinds, pool_of, sink_of
 from marketfetch.face.plugins import exchange_from
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Fetcher, ProxyPool, Sink, Writer
 from marketfetch.proxies.rotating import RotatingProxies
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.events import Listener
+from marketfetch.values.loops import asyncio_loop
 from marketfetch.values.pages import Batch
 from marketfetch.values.redaction import Secret
 from marketfetch.values.report import Report
@@ -44,9 +45,9 @@ class Pipeline:
     `fetcher` is a Fetcher (default: CurlFetcher). `listeners` receive every event on the event loop; one that
     raises is logged and left out from then on.
 
-    `await pipeline` runs it and returns the Report; a pipeline may be run again, and asks only for what is
-    missing by then. Raises ConfigurationError at once for what cannot work, and while running the one
-    MarketfetchError that made going on pointless, its `.report` telling what was done.
+    `await pipeline` runs it, on asyncio, and returns the Report; a pipeline may be run again, and asks only
+    for what is missing by then. Raises ConfigurationError at once for what cannot work, and while running the
+    one MarketfetchError that made going on pointless, its `.report` telling what was done.
 
     >>> from marketfetch.sinks.memory import MemorySink
     >>> query = Query(symbols="BTCUSDT", datasets="ohlcv", interval="1m", start="2026-06-01")
@@ -66,6 +67,7 @@ class Pipeline:
         listeners: Sequence[Listener] = (),
         base_url: str | None = None,
     ) -> None:
+        check_kinds(query, fetcher, settings)
         self._listeners = Listeners(listeners)
         self._job = Job(
             exchange=exchange_from(exchange, base_url),
@@ -85,6 +87,7 @@ class Pipeline:
 
     async def run(self) -> Report:
         """Run and return the report; see the class for what is raised."""
+        asyncio_loop("a Pipeline")
         self._run = Run(self._job)
         with naming_exhaustion():
             return await self._run.execute()
@@ -99,6 +102,7 @@ class Pipeline:
         To stop early, leave the loop inside `contextlib.aclosing(aiter(pipeline))`: the run is then cancelled
         in order. Errors of the run are raised from the loop.
         """
+        asyncio_loop("a Pipeline")
         send, receive = create_memory_object_stream[Batch](1)
         self._run = Run(attrs.evolve(self._job, deliver=send.send))
 

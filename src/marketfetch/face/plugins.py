@@ -21,15 +21,17 @@ def exchange_names() -> list[str]:
     return sorted(entry_points(group=_GROUP).names)
 
 
-def exchange_from(exchange: str | Exchange, base_url: str | None = None) -> Exchange:
-    """Return an exchange by name; one that is given as an object is returned as it is.
+def exchange_from(exchange: object, base_url: str | None = None) -> Exchange:
+    """Return an exchange by name or class; one that is given as an object is returned as it is.
 
     `base_url` replaces the public host. Raises ConfigurationError, with near matches, for an unknown name,
     and AdapterError for an entry point that is not an Exchange.
     """
+    if isinstance(exchange, type) and issubclass(exchange, Exchange):
+        return exchange(base_url)
     if isinstance(exchange, Exchange):
         return exchange if base_url is None else type(exchange)(base_url)
-    found = list(entry_points(group=_GROUP, name=exchange))
+    found = list(entry_points(group=_GROUP, name=exchange)) if isinstance(exchange, str) else []
     if not found:
         raise unknown("exchange", exchange, exchange_names())
     kind = found[0].load()

@@ -76,6 +76,8 @@ def trouble_with(error: Exception) -> str:
     ZeroDivisionError: division by zero (in <module>, <doctest marketfetch...>, line 2); this is a defect:
     tell its author, with what --verbose shows
     """
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"the system refuses: {error}; mend what it names, then run again"
     *_, last = extract_tb(error.__traceback__)
     place = f"{last.name}, {Path(last.filename).name}, line {last.lineno}"
     return (

@@ -20,7 +20,7 @@ from marketfetch.values.events import (
 from marketfetch.values.report import EgressReport, Report
 from marketfetch.values.spans import Span, utc
 
-__all__ = ["causes", "counted", "headline", "listed", "rate", "sentence", "span_text"]
+__all__ = ["causes", "counted", "headline", "listed", "rate", "sentence", "span_text", "time_left"]
 
 _EGRESSES = 6
 """So many egresses fit into one line."""
@@ -54,6 +54,21 @@ def rate(rows: int, seconds: float) -> str:
     '2,000 rows/s'
     """
     return f"{rows / max(seconds, 0.001):,.0f} rows/s"
+
+
+def time_left(done: int, total: int, elapsed: float) -> str:
+    """Write how long the rest takes at the rate so far: of all the time since the start, waits included.
+
+    A run that spends the budget of a minute in seconds is as fast as its minutes, not as its last burst.
+
+    >>> time_left(600, 1800, elapsed=60.0), time_left(0, 1800, elapsed=60.0), time_left(1, 100, elapsed=60.0)
+    ('02:00', '--:--', '1:39:00')
+    """
+    if not done:
+        return "--:--"
+    minutes, seconds = divmod(round(elapsed * max(0, total - done) / done), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes:02}:{seconds:02}"
 
 
 def _moment(ms: int) -> str:
@@ -159,7 +174,8 @@ def _heartbeat(beat: Heartbeat) -> str:
             f" {rate(beat.rows_written, beat.elapsed)}"
         )
     lines = [_egress(egress) for egress in beat.egresses]
-    return f"{beat.elapsed:.0f} s: {progress}; {listed(lines, _EGRESSES)}"
+    waiting = f"; {beat.waiting}" if beat.waiting else ""
+    return f"{beat.elapsed:.0f} s: {progress}{waiting}; {listed(lines, _EGRESSES)}"
 
 
 def _egress(egress: EgressReport) -> str:

@@ -10,7 +10,7 @@ import asyncio
 import errno
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +32,7 @@ from marketfetch.fetchers.certificates import trusted
 from marketfetch.fetchers.handles import Handle
 from marketfetch.values.exhaustion import descriptor_limit, descriptors_used_up, exhausted
 from marketfetch.values.http import Egress, Request, Response
+from marketfetch.values.loops import asyncio_loop
 
 __all__ = ["CurlFetcher"]
 
@@ -46,12 +47,12 @@ def _now() -> int:
 
 @attrs.define(kw_only=True, eq=False)
 class CurlFetcher:
-    """A Fetcher that looks like a browser on the wire; it needs asyncio, as curl-cffi does.
+    """A Fetcher that looks like a browser on the wire; it runs on asyncio, as curl-cffi does.
 
     `connect_timeout` and `timeout` are seconds; the latter runs until the last byte. `certificate` is a PEM
     file of authorities to trust besides the usual ones; certificates are always verified. `max_body` caps
     the decompressed body, in bytes. Redirects are not followed, cookies not kept, and proxy settings of the
-    environment not heeded. A fetcher may serve several event loops, each in a session of its own.
+    environment not heeded. A fetcher may serve several pipelines and several event loops at a time.
 
     >>> CurlFetcher(impersonate="firefox", timeout=20)
     CurlFetcher(impersonate='firefox', http_version='1.1', connect_timeout=10.0, timeout=20, certificate=None,
@@ -65,35 +66,44 @@ class CurlFetcher:
     certificate: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
     max_body: int = 64 * 1024 * 1024
     compression: bool = True
-    _sessions: dict[asyncio.AbstractEventLoop, _Session] = attrs.field(factory=dict, init=False, repr=False)
+    _sessions: dict[asyncio.AbstractEventLoop, _Shared] = attrs.field(factory=dict, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if self.http_version not in _HTTP_VERSIONS:
             raise unknown("http_version", self.http_version, _HTTP_VERSIONS)
         for name in ("connect_timeout", "timeout", "max_body"):
-            if not getattr(self, name) > 0:
+            given = getattr(self, name)
+            if isinstance(given, bool) or not isinstance(given, int | float) or not given > 0:
                 raise ConfigurationError(f"{name}: must be above zero, not {getattr(self, name)!r}")
 
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[None]:
-        """Make fetching possible on the running event loop; leaving the block closes all connections.
+        """Make fetching possible on the running event loop; leaving the last block closes all connections.
 
-        Raises ConfigurationError under trio, for a second session on one loop, for an unknown browser and
-        for an unreadable `certificate`.
+        Several blocks on one loop, such as those of several pipelines, share the connections. Raises
+        ConfigurationError without a loop of asyncio's, for an unknown browser and for a `certificate` that
+        cannot be read.
         """
-        loop = _running_loop()
-        if loop in self._sessions:
-            raise ConfigurationError("this CurlFetcher has a session on this loop; make another fetcher")
-        async with trusted(self.certificate) as authorities:
-            session = _Session(self, authorities)
-            try:
-                session.give_back(session.take())  # refuse an unknown browser here, not at the first request
-                self._sessions[loop] = session
-                yield
-            finally:
-                self._sessions.pop(loop, None)
+        loop = asyncio_loop("a CurlFetcher")
+        shared = self._sessions.setdefault(loop, _Shared())
+        shared.users += 1
+        try:
+            async with shared.opening:
+                if shared.session is None:
+                    authorities = await shared.closing.enter_async_context(trusted(self.certificate))
+                    session = _Session(self, authorities)
+                    shared.closing.push_async_callback(session.close)
+                    session.give_back(
+                        session.take()
+                    )  # refuse an unknown browser here, not at the first request
+                    shared.session = session
+            yield
+        finally:
+            shared.users -= 1
+            if not shared.users:
+                del self._sessions[loop]
                 with anyio.CancelScope(shield=True):
-                    await session.close()
+                    await shared.closing.aclose()
 
     async def fetch(self, request: Request, egress: Egress) -> Response:
         """Make the request and return the complete answer, whatever its status.
@@ -101,7 +111,8 @@ class CurlFetcher:
         Raises ProxyError where the proxy cannot be used or answers itself, else RequestTimeout or
         TransportError. Cancelling closes the connection of this request and no other.
         """
-        session = self._sessions.get(_running_loop())
+        shared = self._sessions.get(asyncio_loop("a CurlFetcher"))
+        session = shared.session if shared else None
         if session is None:
             raise ConfigurationError("fetch inside `async with fetcher.session():` on the same event loop")
         handle = session.take()
@@ -147,16 +158,19 @@ def _give_up(done: asyncio.Future[None]) -> None:
         done.set_exception(TimeoutError())
 
 
-def _running_loop() -> asyncio.AbstractEventLoop:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        raise ConfigurationError("CurlFetcher needs asyncio; under trio use another Fetcher") from None
-
-
 def _idle_connections() -> int:
     limit = descriptor_limit()
     return _IDLE_CONNECTIONS if limit is None else max(1, min(_IDLE_CONNECTIONS, limit // 2))
+
+
+@attrs.define(eq=False)
+class _Shared:
+    """The session of one event loop, how many use it, and what is to be closed when the last one leaves."""
+
+    users: int = 0
+    session: _Session | None = None
+    opening: anyio.Lock = attrs.field(factory=anyio.Lock)
+    closing: AsyncExitStack = attrs.field(factory=AsyncExitStack)
 
 
 class _Session:

@@ -84,7 +84,7 @@ def read_proxies(path: Path) -> Iterator[tuple[Secret, str]]:
     """
     try:
         lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigurationError(f"proxies: {path} cannot be read: {reason}") from error
     for number, line in enumerate(lines, start=1):

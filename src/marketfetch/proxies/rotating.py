@@ -58,6 +58,12 @@ class RotatingProxies:
         now: Callable[[], int] | None = None,
         registry: Registry | None = None,
     ) -> None:
+        if isinstance(proxies, str | Secret):
+            proxies = [proxies]
+        if not isinstance(proxies, Iterable):
+            raise ConfigurationError(
+                f"proxies: {type(proxies).__name__} is no list of addresses; write [...]"
+            )
         proxies = [Secret.of(text) for text in proxies]  # debuggers show the values of frames that raise
         numbered = enumerate(proxies, start=1)
         secrets = list(dict.fromkeys(parse_proxy(text, f"entry {number}") for number, text in numbered))

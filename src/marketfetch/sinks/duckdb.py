@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
@@ -218,6 +219,8 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
             ) from error
         except OSError as error:
             said = f"{self.path}: {error.strerror or error}"
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise SinkError(f"{said}; make room on the disk, then run again") from error
             if lacking := exhausted(error.errno):
                 raise SinkUnavailable(f"{said}; {lacking}") from error
             raise SinkError(f"{said}; make its folder writable, or name another file") from error

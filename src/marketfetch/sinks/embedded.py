@@ -16,7 +16,7 @@ from marketfetch.protocols import Writer
 from marketfetch.sinks.forks import OPEN_FILES
 from marketfetch.sinks.ledger import FORMAT, PREFIX, Connection, Ledger
 from marketfetch.sinks.mapping import TableMapping
-from marketfetch.sinks.places import file_path, place
+from marketfetch.sinks.places import check_folder, file_path, place
 from marketfetch.sinks.tables import Table, mapped, own, quoted
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns, RejectedRow
@@ -55,11 +55,7 @@ class EmbeddedStore(ABC, Generic[_C]):
         SinkError if the file cannot be used, and SinkUnavailable while somebody else holds it. A ledger of an
         older format is migrated in the same transaction, one of a newer format is left as it is: SinkError.
         """
-        folder = os.path.dirname(os.path.realpath(self.path))  # noqa: PTH120  # where a link leads
-        if not os.path.isdir(folder):  # noqa: PTH112  # Path.is_dir raises what it may not look into
-            raise ConfigurationError(
-                f"{self.path}: there is no folder {folder}; create it, or name another file"
-            )
+        check_folder(self.path)
         with self._writing() as connection, self._transaction(connection):
             if self._types(connection, f"{PREFIX}coverage") and self._format(connection) < FORMAT:
                 self._ledger.migrate(connection)

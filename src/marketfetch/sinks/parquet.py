@@ -20,7 +20,7 @@ from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.protocols import Writer
 from marketfetch.sinks.durable import alone_in, make_folder, replace_file
 from marketfetch.sinks.merging import merge, same
-from marketfetch.sinks.places import file_path, place, require
+from marketfetch.sinks.places import check_folder, file_path, place, require
 from marketfetch.sinks.rowfiles import read_rows, write_rows
 from marketfetch.values.datasets import Dataset, datasets
 from marketfetch.values.exhaustion import exhausted
@@ -95,10 +95,7 @@ class ParquetSink:
 
         Raises ConfigurationError if what it shall be in does not exist, SinkError if it cannot be written.
         """
-        if not os.path.isdir(self.folder.parent):  # noqa: PTH112  # Path.is_dir may raise
-            raise ConfigurationError(
-                f"{self.folder}: there is no folder {self.folder.parent}; create it, or name another one"
-            )
+        check_folder(self.folder, "one")
         with _translated(self.folder):
             make_folder(self.folder)
             with TemporaryFile(dir=self.folder):

@@ -42,15 +42,14 @@ class Dataset:
     """Names of the columns, in order."""
 
     @classmethod
-    def parse(cls, text: str | Dataset) -> Dataset:
+    def parse(cls, text: object) -> Dataset:
         """Find a dataset by name; ConfigurationError with near matches for a name that is not one."""
         if isinstance(text, Dataset):
             return text
         known = datasets()
-        try:
-            return known[text]
-        except (KeyError, TypeError):
-            raise unknown("dataset", text, known) from None
+        if not isinstance(text, str) or text not in known:
+            raise unknown("dataset", text, known)
+        return known[text]
 
     def index(self, name: str) -> int:
         """Position of a column; ConfigurationError with near matches if there is no such column."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from functools import cache
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.errors import unknown
+from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["EVENT", "Interval"]
@@ -18,6 +20,19 @@ _HOUR = 60 * _MINUTE
 _DAY = 24 * _HOUR
 _FIRST_MONDAY = 4 * _DAY
 """1970-01-05, the first Monday after the epoch: week candles open on Mondays."""
+
+_WRITTEN = re.compile(r"(?P<count>[1-9]\d{0,5})(?P<unit>[smhdSHD])")
+"""Not M, which is a month in capitals."""
+_UNITS = {
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), "s"),
+    **dict.fromkeys(("min", "mins", "minute", "minutes", "t"), "m"),
+    **dict.fromkeys(("hr", "hrs", "hour", "hours"), "h"),
+    **dict.fromkeys(("day", "days", "dutc"), "d"),
+    **dict.fromkeys(("w", "wk", "week", "weeks", "wutc"), "w"),
+    **dict.fromkeys(("mo", "mon", "month", "months", "mutc", "ms", "me"), "M"),
+}
+"""What others call the units: pandas, Yahoo, OKX."""
+_WORDY = re.compile(rf"(?P<count>\d{{0,3}})[\s_-]?(?P<unit>{'|'.join(_UNITS)})", re.IGNORECASE)
 
 
 def _months(ms: int) -> int:
@@ -44,17 +59,22 @@ class Interval:
     anchor: int = attrs.field(default=0, repr=False)
 
     @classmethod
-    def parse(cls, text: str | Interval) -> Interval:
+    def parse(cls, text: str | timedelta | Interval) -> Interval:
         """Find an interval by its name; case matters (`1m` minute, `1M` month).
 
-        Raises ConfigurationError, with near matches, for a name that is not one.
+        What is certain to be the same is accepted: `60m` for `1h`, `1D` for `1d`, a timedelta of that length.
+        Raises ConfigurationError, with near matches, for what is not an interval.
+
+        >>> Interval.parse("60m"), Interval.parse("1D")
+        (Interval(name='1h'), Interval(name='1d'))
         """
         if isinstance(text, Interval):
             return text
-        try:
-            return _intervals()[text]
-        except (KeyError, TypeError):
-            raise unknown("interval", text, (name for name in _intervals() if name != "event")) from None
+        found = _intervals().get(text) if isinstance(text, str) else None
+        found = found or _of_length(_length(text))
+        if found is None:
+            raise _no_interval(text)
+        return found
 
     @property
     def is_event(self) -> bool:
@@ -150,6 +170,51 @@ def _intervals() -> dict[str, Interval]:
         "1M": Interval("1M", None),
         "event": EVENT,
     }
+
+
+def _length(text: object) -> int | None:
+    """Return milliseconds of what is written like an interval, in any of its units but months and weeks."""
+    if isinstance(text, timedelta):
+        return text // timedelta(milliseconds=1)
+    written = _WRITTEN.fullmatch(text.strip()) if isinstance(text, str) else None
+    if written is None:
+        return None
+    return int(written["count"]) * {"s": 1000, "m": _MINUTE, "h": _HOUR, "d": _DAY}[written["unit"].lower()]
+
+
+def _of_length(length: float | None) -> Interval | None:
+    """Return the interval of a length; a week is none: seven days may be counted from any day."""
+    if length is None:
+        return None
+    return next(
+        (
+            each
+            for each in _intervals().values()
+            if each.length == length and not (each.is_event or each.anchor)
+        ),
+        None,
+    )
+
+
+def _no_interval(text: object) -> ConfigurationError:
+    """Make the error for what is no interval; the names of units that others use are understood."""
+    names = [name for name in _intervals() if name != "event"]
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        meant = ((unit, _of_length(text * ms)) for unit, ms in (("seconds", 1000), ("minutes", _MINUTE)))
+        near = [f"{each.name!r} for {text} {unit}" for unit, each in meant if each]
+        return ConfigurationError(
+            f"interval: {text!r} has no unit; write {' or '.join(near) or 'text like 1h'}"
+        )
+    if isinstance(text, list | tuple | set):
+        return ConfigurationError(f"interval: {text!r} is several; a run has one: make one for each")
+    words = _WORDY.fullmatch(text.strip()) if isinstance(text, str) else None
+    if words is not None:
+        name = f"{words['count'] or 1}{_UNITS[words['unit'].lower()]}"
+        if name in names:
+            return ConfigurationError(f"interval: {text!r} is unknown; did you mean {name!r}?")
+    if isinstance(text, timedelta) or _length(text) == 7 * _DAY:
+        return ConfigurationError(f"interval: {text!r} is none of {', '.join(names)}; write one of these")
+    return unknown("interval", text, names)
 
 
 EVENT = Interval("event", 1)

@@ -41,4 +41,4 @@ def names_of(argument: str, given: object) -> tuple[str, ...]:
 def _parted(name: str) -> list[str]:
     if redact(name) != name:
         return [name]
-    return [part for part in _BETWEEN.split(name) if part] or [name]
+    return [str(part) for part in _BETWEEN.split(name) if part] or [str(name)]

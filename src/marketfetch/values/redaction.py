@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from typing import NoReturn, Self
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
-__all__ = ["Secret", "redact"]
+__all__ = ["Secret", "redact", "without"]
 
 _HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
 _NAME = (
@@ -63,6 +63,9 @@ _CUTS = (
     ),
 )
 
+_LONG = 4
+"""A shorter secret occurs in ordinary words, and cutting it out of them would tell what it is."""
+
 _ADDRESS = re.compile(
     rf"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)(?P<user>\S*@)?(?P<place>{_HOST}(?::\d+)?)(?=[/?#]|$)(?!\S*@)"
 )
@@ -79,6 +82,24 @@ def redact(text: str) -> str:
     for pattern, rest in _CUTS:
         text = pattern.sub(rest, text)
     return text
+
+
+def without(text: str, secret: str) -> str:
+    """Cut a known secret out of a text: where it stands, not wherever its letters occur.
+
+    One with digits or marks in it is cut everywhere. One of letters alone may be part of other words, and is
+    cut as a word of its own; a short one only in quotes, since it may be any word.
+
+    >>> without("role ann: hunter2 is wrong", "hunter2"), without("connection to e failed: 'e' is wrong", "e")
+    ('role ann: *** is wrong', "connection to e failed: '***' is wrong")
+    """
+    if not secret:
+        return text
+    spelt = "|".join(map(re.escape, sorted({secret, quote(secret, safe="")}, key=len, reverse=True)))
+    if len(secret) < _LONG:
+        return re.sub(rf"(?P<quote>['\"`])(?:{spelt})(?P=quote)", r"\g<quote>***\g<quote>", text)
+    word = rf"(?<![^\W_])(?:{spelt})(?![^\W_])" if secret.isalpha() else spelt
+    return re.sub(word, "***", text)
 
 
 class Secret:

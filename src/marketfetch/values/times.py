@@ -6,17 +6,29 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as time_of_day
+from math import isfinite
 
 import attrs
+import numpy as np
 
 from marketfetch.errors import ConfigurationError
 from marketfetch.values.spans import utc
 
-__all__ = ["Clock", "Moment", "SteadyClock", "anchored", "check_order", "moment", "steady_clock"]
+__all__ = [
+    "Clock",
+    "Moment",
+    "SteadyClock",
+    "anchored",
+    "check_order",
+    "moment",
+    "plain_time",
+    "steady_clock",
+]
 
-Moment = datetime | date | str | int
-"""An aware datetime, a date (midnight UTC), ISO text, `20d` before now, `now`, or UTC milliseconds."""
+Moment = datetime | date | timedelta | np.datetime64 | np.timedelta64 | str | int
+"""An aware datetime, a date (midnight UTC), ISO text, `20d` or a timedelta before now, `now`, or UTC ms."""
 
 Clock = Callable[[], int]
 """A clock: UTC milliseconds, whenever it is called."""
@@ -72,39 +84,75 @@ def anchored(clock: Clock) -> Clock:
     return type(clock)() if isinstance(clock, SteadyClock) else clock
 
 
-_AGO = re.compile(r"(?P<count>\d+)\s*(?P<unit>[smhdw])")
+_AGO = re.compile(r"(?P<count>\d+)\s*(?P<unit>[smhdwyDHWY])")
+_MONTH = re.compile(r"(?P<year>[12]\d{3})(?:-(?P<month>0[1-9]|1[0-2]))?")
 _MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _EARLIEST = 1_000_000_000_000
 """September 2001 in milliseconds: smaller numbers are seconds, those beyond the latest are microseconds."""
 _LATEST = 10_000_000_000_000
+_FORMS = "write 2026-06-01, 2026-06-01T12:00:00Z, 20d or 1y (before now) or now"
+
+
+def plain_time(argument: str, value: object) -> Moment:
+    """Return a time as Python's own type; numpy's have no zone and are UTC, as numpy itself says.
+
+    Raises ConfigurationError, which names the `argument`, for what is of no type that can be a time.
+
+    >>> plain_time("start", np.datetime64("2026-06-01"))
+    1780272000000
+    """
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        return _of_numpy(argument, value)
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, float) and isfinite(value):
+        if value.is_integer() and _EARLIEST <= value < _LATEST:
+            return int(value)
+        raise ConfigurationError(
+            f"{argument}: {value!r} is not a UTC time in whole milliseconds; for seconds, such as "
+            "time.time(), write round(1000 * seconds)"
+        )
+    # A datetime is a date, and so is the NaT of pandas, which does not equal itself.
+    if not isinstance(value, date | timedelta | str) or value != value:  # noqa: PLR0124
+        raise ConfigurationError(f"{argument}: {value!r} is not a time; {_FORMS}")
+    return value
+
+
+def _of_numpy(argument: str, value: np.datetime64 | np.timedelta64) -> Moment:
+    is_moment, unit = isinstance(value, np.datetime64), np.datetime_data(value.dtype)[0]
+    # Months and years of a timedelta are of no certain length, and "generic" is no unit at all.
+    if np.isnat(value) or unit == "generic" or (unit in {"M", "Y"} and not is_moment):
+        raise ConfigurationError(f"{argument}: {value!r} is not a time; {_FORMS}")
+    number = int(value.astype(f"{'datetime64' if is_moment else 'timedelta64'}[ms]").astype(np.int64))
+    return number if is_moment else timedelta(milliseconds=number)
 
 
 def moment(argument: str, value: Moment, now: int) -> int:
     """Turn what a caller wrote into UTC milliseconds.
 
-    `argument` is named in errors; `now` is UTC milliseconds. Raises ConfigurationError for text that is
-    no time, for a time of day without a zone, and for numbers that are not milliseconds.
+    `argument` is named in errors; `now` is UTC milliseconds. A datetime without a zone is refused unless it
+    is midnight: that is a date, and dates are UTC. Raises ConfigurationError for text that is no time, for a
+    time of day without a zone, and for numbers that are not milliseconds.
 
     >>> moment("start", "2026-06-01", now=0)
     1780272000000
     >>> moment("start", "2d", now=1_780_272_000_000)
     1780099200000
     """
-    if isinstance(value, bool):
-        raise ConfigurationError(f"{argument}: {value!r} is not a time; write a date such as 2026-06-01")
+    value = plain_time(argument, value)
     if isinstance(value, int):
         return _milliseconds(argument, value)
+    if isinstance(value, timedelta):
+        return _before(argument, f"{value}", now, value)
     if isinstance(value, datetime):
-        if value.tzinfo is None:
+        if value.tzinfo is None and value.time() != time_of_day.min:
             raise ConfigurationError(
                 f"{argument}: {value.isoformat()} has no time zone; give it one, such as tzinfo=datetime.UTC"
             )
-        return round(value.timestamp() * 1000)
+        return round((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp() * 1000)
     if isinstance(value, date):
         return round(datetime(value.year, value.month, value.day, tzinfo=UTC).timestamp() * 1000)
-    if not isinstance(value, str):
-        raise ConfigurationError(f"{argument}: {value!r} is not a time; write a date such as 2026-06-01")
-    return _text(argument, value.strip(), now)
+    return _text(argument, str(value).strip(), now)
 
 
 def _milliseconds(argument: str, value: int) -> int:
@@ -115,30 +163,60 @@ def _milliseconds(argument: str, value: int) -> int:
     return value
 
 
+def _before(argument: str, text: str, now: int, ago: timedelta) -> int:
+    then = now - ago // timedelta(milliseconds=1)
+    if then > now:
+        raise ConfigurationError(
+            f"{argument}: {text} counts back from now and ends in the future; drop the minus"
+        )
+    if then < 0:
+        raise ConfigurationError(f"{argument}: {text} ago is before 1970; write a date such as 2026-06-01")
+    return then
+
+
+def _years_before(argument: str, text: str, now: int, years: int) -> int:
+    """Return the same day so many years before; 28 February for the 29th."""
+    today = datetime.fromtimestamp(now // 1000, UTC)
+    if years > today.year - 1970:
+        raise ConfigurationError(f"{argument}: {text} ago is before 1970; write a date such as 2026-06-01")
+    day = 28 if (today.month, today.day) == (2, 29) else today.day
+    return round(today.replace(year=today.year - years, day=day).timestamp() * 1000) + now % 1000
+
+
 def _text(argument: str, text: str, now: int) -> int:
-    if text == "now":
+    if text.lower() == "now":
         return now
     if ago := _AGO.fullmatch(text):
-        then = now - int(ago["count"]) * _MS[ago["unit"]]
-        if then < 0:
-            raise ConfigurationError(
-                f"{argument}: {text} ago is before 1970; write a date such as 2026-06-01"
-            )
-        return then
+        count, unit = int(ago["count"]), ago["unit"].lower()
+        if unit == "y":
+            return _years_before(argument, text, now, count)
+        return _before(argument, text, now, timedelta(milliseconds=min(count * _MS[unit], now + 1)))
     if text.isdecimal() and len(text) > len("20260601"):
         return _milliseconds(argument, int(text))
+    if month := _MONTH.fullmatch(text):
+        return _first_of(argument, int(month["year"]), month["month"])
     try:
         if "T" not in text and " " not in text:
             return moment(argument, date.fromisoformat(text), now)
         parsed = datetime.fromisoformat(text)
     except ValueError:
-        raise ConfigurationError(
-            f"{argument}: {text!r} is not a time;"
-            " write 2026-06-01, 2026-06-01T12:00:00Z, 20d (before now) or now"
-        ) from None
-    if parsed.tzinfo is None:
+        raise ConfigurationError(f"{argument}: {text!r} is not a time; {_FORMS}") from None
+    if parsed.tzinfo is None and parsed.time() != time_of_day.min:
         raise ConfigurationError(f"{argument}: {text!r} has no time zone; write {text + 'Z'!r} for UTC")
     return moment(argument, parsed, now)
+
+
+def _first_of(argument: str, year: int, month: str | None) -> int:
+    """Return the beginning of a month or a year; as an end it would leave out what it names."""
+    first = date(year, int(month or 1), 1)
+    if argument == "end":
+        after = date(year + 1, 1, 1) if month in {None, "12"} else first.replace(month=first.month + 1)
+        kind, named = ("month", f"{year}-{month}") if month else ("year", f"{year}")
+        raise ConfigurationError(
+            f"end: {named!r} is a {kind}, and the end is exclusive; write {after} to include it, {first} to "
+            "stop before it"
+        )
+    return moment(argument, first, 0)
 
 
 def check_order(start: int, end: int) -> None:

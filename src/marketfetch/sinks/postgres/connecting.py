@@ -18,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 from marketfetch.errors import SinkError, SinkUnavailable
 from marketfetch.sinks.postgres.dsn import each_host, parsed, shown, without_secrets
 from marketfetch.sinks.postgres.failures import final_in_words, of_state
+from marketfetch.values.exhaustion import descriptors_used_up, exhausted
 from marketfetch.values.redaction import Secret
 
 __all__ = ["Connection", "connect"]
@@ -28,12 +29,7 @@ _Verdict = tuple[Callable[[str], SinkError], str]
 """The kind of error, and the remedy."""
 
 _OLDEST = 140_000
-_NO_FILES = (errno.EMFILE, errno.ENFILE)
 _AWAY: _Verdict = (SinkUnavailable, "check that the server runs and can be reached from here")
-_EXHAUSTED: _Verdict = (
-    SinkUnavailable,
-    "this process has too many open files: raise ulimit -n, or lower concurrency=",
-)
 _WRONG: _Verdict = (SinkError, "correct the options of the DSN")
 
 # A server that is gone without a word is noticed within a minute or so; the DSN may say otherwise.
@@ -87,8 +83,10 @@ def _verdict(error: Exception, parts: dict[str, Any]) -> _Verdict:
     message that is not known is followed by a second attempt, whose conversation with the server is read.
     With several hosts each is judged by itself, and one that may be had later is enough to go on.
     """
-    if _no_more_files(error):
-        return _EXHAUSTED
+    # libpq has no words for a socket that could not be opened.
+    number = errno.EMFILE if descriptors_used_up() else getattr(error, "errno", None)
+    if lacking := exhausted(number, str(error)):
+        return SinkUnavailable, lacking
     if isinstance(error, OSError | psycopg.errors.ConnectionTimeout):
         return _AWAY
     if not isinstance(error, psycopg.OperationalError):
@@ -108,19 +106,6 @@ def _verdict_of_host(parts: dict[str, Any]) -> _Verdict:
     if state is None or (state == "08P01" and known is not None):  # PgBouncer says so of all its errors
         return known or _AWAY
     return of_state(state)
-
-
-def _no_more_files(error: Exception) -> bool:
-    """Tell whether this process, or the machine, cannot open another file, in whatever words it is said."""
-    if isinstance(error, OSError):
-        return error.errno in _NO_FILES
-    if any(os.strerror(number) in str(error) for number in _NO_FILES):
-        return True
-    try:
-        os.close(os.open(os.devnull, os.O_RDONLY))
-    except OSError as found:
-        return found.errno in _NO_FILES
-    return False
 
 
 def _options_are_wrong(parts: dict[str, Any]) -> bool:

@@ -11,7 +11,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from marketfetch.errors import ConfigurationError
-from marketfetch.values.redaction import Secret, redact
+from marketfetch.values.redaction import Secret, redact, without
 
 __all__ = ["each_host", "parsed", "shown", "without_secrets"]
 
@@ -70,11 +70,10 @@ def each_host(parts: dict[str, Any]) -> Sequence[dict[str, Any]]:
 
 
 def without_secrets(text: str, dsn: Secret) -> str:
-    """Cut the passwords of a DSN out of a text."""
+    """Cut the passwords of a DSN out of what a server or libpq says, which may quote them anywhere."""
     parts = parsed(dsn)
     for name in ("password", "sslpassword"):
-        if parts.get(name):
-            text = text.replace(parts[name], "***")
+        text = without(text, str(parts.get(name) or ""))
     return redact(text)
 
 

@@ -1,0 +1,176 @@
+"""Complaints of the command line speak of options as they are typed, and no value is lost silently."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import pytest
+
+from marketfetch.face.arguments import _parsers, parse
+from marketfetch.face.cli import main
+
+GOOD: dict[str, list[str]] = {
+    "backfill": [
+        "--exchange",
+        "binance-usdm",
+        "--symbol",
+        "BTCUSDT",
+        "--start",
+        "2026-06-01",
+        "--to",
+        "memory:",
+    ],
+    "coverage": ["--to", "memory:"],
+    "verify": ["--to", "memory:"],
+    "forget": ["--to", "memory:"],
+    "demo": [],
+}
+OPTIONS = {command: parser.options for command, parser in _parsers()[1].items()}
+
+
+def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:
+    try:
+        code: object = main(words)
+    except SystemExit as exit_:  # how argparse refuses
+        code = exit_.code
+    out, err = capfd.readouterr()
+    assert (code, out) == (2, ""), err
+    assert err.startswith("marketfetch: ")
+    assert len(err.splitlines()) == 1
+    return err
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "said"),
+    [
+        ("backfill", ["--direct"], "'--direct' is no option of backfill; did you mean '--no-direct'?"),
+        ("backfill", ["--symbols", "BTCUSDT"], "did you mean '--symbol'"),
+        ("backfill", ["--datasets", "ohlcv"], "did you mean '--dataset'?"),
+        ("backfill", ["--strat", "5d"], "did you mean '--start'"),
+        ("backfill", ["--all-symbol"], "did you mean '--all-symbols'"),
+        ("backfill", ["--no-Direct"], "did you mean '--no-direct'?"),
+        ("backfill", ["--quiet"], "'--quiet' is no option of backfill; see marketfetch backfill --help"),
+        (
+            "backfill",
+            ["--keep", "x"],
+            "'--keep' is no option of backfill; it belongs to demo, and backfill has --all",
+        ),
+        ("backfill", ["--rows"], "it belongs to forget, and backfill has"),
+        (
+            "coverage",
+            ["--start", "5d"],
+            "it belongs to backfill and forget, and coverage has --dataset, --exchange",
+        ),
+        (
+            "coverage",
+            ["--proxy=http://anna:hunter2@h:1"],
+            "'--proxy' is no option of coverage; it belongs to backfill",
+        ),
+        ("verify", ["--dry-run"], "it belongs to forget"),
+        ("demo", ["--day", "3"], "'--day' is no option of demo; did you mean '--days'?"),
+        ("coverage", ["--symbol"], "argument --symbol: expected one argument"),
+        ("backfill", ["--end", "--verbose"], "argument --end: expected one argument"),
+        (
+            "coverage",
+            ["BTCUSDT"],
+            "arguments: number 4 belongs to no option; put the name of its option before",
+        ),
+        ("coverage", ["-x"], "'-x' is no option; see marketfetch coverage --help"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_option_that_is_none(
+    capfd: pytest.CaptureFixture[str], command: str, words: Sequence[str], said: str
+) -> None:
+    message = refused(capfd, command, *GOOD[command], *words)
+    assert said in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "the following arguments are required: command"),
+        (
+            ["--to", "memory:", "coverage"],
+            "options come after the command, which is one of backfill, coverage",
+        ),
+        (["-v", "backfill"], "options come after the command"),
+        (["backfil"], "'backfil' is unknown; did you mean 'backfill'?"),
+        (["verif", "--to", "memory:"], "'verif' is unknown; did you mean 'verify'?"),
+        (["coverage"], "the following arguments are required: --to"),
+        (["backfill", "--strt", "1d"], "'--strt' is no option of backfill; did you mean '--start'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_command_that_is_none(capfd: pytest.CaptureFixture[str], words: Sequence[str], said: str) -> None:
+    assert said in refused(capfd, *words)
+
+
+@pytest.mark.parametrize(("command", "other"), list(product(OPTIONS, OPTIONS)))
+def test_every_option_of_another_command_is_named_as_such(
+    capfd: pytest.CaptureFixture[str], command: str, other: str
+) -> None:
+    for option in sorted(set(OPTIONS[other]) - set(OPTIONS[command])):
+        message = refused(capfd, command, *GOOD[command], option)
+        assert f"{option!r} is no option of {command}; it belongs to " in message
+        assert other in message
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_misspelt_option_is_given_back_as_it_is_typed(
+    capfd: pytest.CaptureFixture[str], command: str
+) -> None:
+    for option in OPTIONS[command]:
+        misspelt = option[:-1] + "xx"
+        message = refused(capfd, command, *GOOD[command], misspelt)
+        assert repr(option) in message or f"marketfetch {command} --help" in message
+        for word in message.split("did you mean")[-1].split("'")[1::2]:
+            assert word in [*OPTIONS[command], misspelt]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--symbol", ""], "--symbol: an empty name is none"),
+        (["--dataset", "premium"], "--dataset: 'premium' is unknown"),
+        (["--interval", "7m"], "--interval: '7m' is unknown"),
+        (["--end", "2026-05-01"], "--start: 2026-06-01T00:00:00Z is not before end"),
+        (["--no-direct"], "--no-direct: there are no proxies; add --proxy or --proxies-from"),
+        (["--all-symbols"], "--symbol: name some or say --all-symbols, not both"),
+        (["--composite", "MT"], "--composite: 'MT' is none"),
+        (["--certificate", "nowhere.pem"], "--certificate: nowhere.pem cannot be read"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_refusals_of_the_library_name_the_option(
+    capfd: pytest.CaptureFixture[str], words: Sequence[str], said: str
+) -> None:
+    assert f"marketfetch: {said}" in refused(capfd, "backfill", *GOOD["backfill"], *words)
+
+
+@pytest.mark.parametrize(
+    ("option", "one", "other"),
+    [
+        ("--interval", "1h", "1d"),
+        ("--exchange", "okx", "binance-usdm"),
+        ("--start", "1d", "2d"),
+        ("--end", "2026-06-02", "2026-06-03"),
+        ("--to", "memory:", "sqlite:market.db"),
+        ("--quote", "USDT", "USDC"),
+        ("--concurrency", "3", "4"),
+        ("--proxies-from", "a.txt", "b.txt"),
+    ],
+)
+def test_second_value_of_an_option_that_has_one_is_refused(
+    capfd: pytest.CaptureFixture[str], option: str, one: str, other: str
+) -> None:
+    words = ["backfill", *_without(GOOD["backfill"], option), option, one, option]
+    assert f"argument {option}: is given twice, and only one can count" in refused(capfd, *words, other)
+    assert parse([*words, one]).command == "backfill"
+
+
+def _without(words: Sequence[str], option: str) -> list[str]:
+    pairs = zip(words[::2], words[1::2], strict=True)
+    return [word for pair in pairs if pair[0] != option for word in pair]

@@ -1,0 +1,67 @@
+"""A password is cut where it stands; words that happen to hold its letters stay whole, and do not tell it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import marketfetch as mf
+from marketfetch.values.redaction import redact, without
+
+MESSAGE = "connection to server at 127.0.0.1 failed: the password is refused"
+
+
+@pytest.mark.parametrize(
+    "password", ["e", "a", "t", "on", "ed", "fail", "pass", "serve", "connect", "0", "127"]
+)
+@pytest.mark.parametrize(
+    "form", ["postgresql://ann:{}@127.0.0.1:1/market", "host=127.0.0.1 port=1 password={}"]
+)
+def test_words_of_an_error_stay_whole_whatever_the_password_is(password: str, form: str) -> None:
+    dsn = form.format(password)
+    store = mf.PostgresSink(dsn)
+    with pytest.raises(mf.SinkError) as raised:
+        store.ledger()
+    said = str(raised.value)
+    for word in ("connection", "127.0.0.1", "failed", "server"):
+        assert word in said
+    assert f":{password}@" not in said
+    assert f"password={password}" not in said
+
+
+@pytest.mark.parametrize("secret", ["e", "he", "the", "fail", "word", "pass"])
+def test_part_of_a_word_is_not_cut(secret: str) -> None:
+    assert without(MESSAGE.replace("the ", "that "), secret) == MESSAGE.replace("the ", "that ")
+
+
+@pytest.mark.parametrize(
+    ("text", "secret", "left"),
+    [
+        ('invalid value "hunter2" for port', "hunter2", 'invalid value "***" for port'),
+        ("said hunter2, and hunter2x", "hunter2", "said ***, and ***x"),
+        ('database "zebra" does not exist', "zebra", 'database "***" does not exist'),
+        ("zebras and a zebra", "zebra", "zebras and a ***"),
+        ("the value 'e' is wrong", "e", "the value '***' is wrong"),
+        ('the value "a1" is wrong', "a1", 'the value "***" is wrong'),
+        ("cannot read p%40ss%2Fw", "p@ss/w", "cannot read ***"),
+        ("zebra_crossing", "zebra", "***_crossing"),
+        ("nothing of it", "", "nothing of it"),
+    ],
+)
+def test_what_is_quoted_is_cut(text: str, secret: str, left: str) -> None:
+    assert without(text, secret) == left
+
+
+@given(st.text(min_size=4, max_size=20).filter(lambda text: text.strip() == text))
+def test_long_secret_that_stands_alone_is_gone(secret: str) -> None:
+    text = without(f'the server said "{secret}" to us', secret)
+    assert text == 'the server said "***" to us' or secret in "the server said to us"
+
+
+@pytest.mark.parametrize("password", ["e", "a", "on"])
+def test_short_password_is_still_cut_where_a_url_or_a_name_tells_it(password: str) -> None:
+    for text in (f"http://ann:{password}@10.0.0.1:3128 is down", f"password={password} is wrong"):
+        cut = redact(text)
+        assert "***" in cut
+        assert text.split(password, 1)[0].split(":")[0] in cut
