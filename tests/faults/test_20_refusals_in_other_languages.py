@@ -36,9 +36,9 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-def sink_on(port: int, **more: str | int) -> PostgresSink:
+def sink_on(port: int, **more: str) -> PostgresSink:
     return PostgresSink(
-        make_conninfo(host="127.0.0.1", port=port, user="ann", password=PASSWORD, dbname="market", **more)
+        make_conninfo("", host="127.0.0.1", port=port, user="ann", password=PASSWORD, dbname="market", **more)
     )
 
 
@@ -60,9 +60,11 @@ def sink_on(port: int, **more: str | int) -> PostgresSink:
 def test_a_refusal_is_final_whatever_it_is_called(
     state: str, message: str, remedy: str, *, password: bool
 ) -> None:
-    with refusing(state, message, severity="ВАЖНО", password=password) as server:
-        with pytest.raises(SinkError) as caught:
-            sink_on(server.port).ledger()
+    with (
+        refusing(state, message, severity="ВАЖНО", password=password) as server,
+        pytest.raises(SinkError) as caught,
+    ):
+        sink_on(server.port).ledger()
     assert not isinstance(caught.value, SinkUnavailable)
     assert message in str(caught.value)
     assert remedy in str(caught.value)

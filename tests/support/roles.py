@@ -27,7 +27,7 @@ def role(dsn: str, *statements: str) -> Iterator[str]:
         }
 
         def run(statement: str) -> None:
-            database.execute(sql.SQL(statement).format(**identifiers))  # type: ignore[arg-type]  # a test's
+            database.execute(sql.SQL(statement).format(**identifiers))
 
         run("CREATE ROLE {role} LOGIN")
         try:
