@@ -170,7 +170,7 @@ def test_names_that_a_column_takes_for_the_same_are_refused(
 def test_a_label_says_beforehand_what_the_server_would_do(postgres_server: Server, name: str) -> None:
     """Against the server itself: a name is let through exactly where the column gives it back as it was."""
     label = Label("symbol", "character(6)", "bpchar", 6)
-    with psycopg.connect(postgres_server.direct) as database:  # type: ignore[attr-defined]
+    with psycopg.connect(postgres_server.direct) as database:
         table = sql.Identifier("pg_temp", f"t{uuid.uuid4().hex}")
         database.execute(sql.SQL("CREATE TABLE {} (symbol char(6))").format(table))
         try:
