@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
 from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import attrs
+import duckdb
 import psycopg
 import pytest
 from hypothesis import given, settings
@@ -13,9 +18,11 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from marketfetch.errors import ConfigurationError, RowsRefused
+from marketfetch.sinks.duckdb import DuckDBSink
 from marketfetch.sinks.mapping import TableMapping
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.postgres.tables import Label
+from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.testing import GeneratedMarket, Instrument, SimulatedExchange
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.series import Series
@@ -181,3 +188,40 @@ def test_a_label_says_beforehand_what_the_server_would_do(postgres_server: Serve
             row = None
         assert (label.misfit(name) is None) == (row == (name,))
         database.rollback()
+
+
+@pytest.mark.parametrize(("kind", "connect"), [(SQLiteSink, sqlite3.connect), (DuckDBSink, duckdb.connect)])
+@pytest.mark.parametrize("column", ["symbol", "venue"])
+def test_a_database_file_that_ignores_case_makes_no_two_symbols_one(
+    tmp_path: Path, kind: Any, connect: Any, column: str
+) -> None:
+    path = tmp_path / "mine.db"
+    types = {"symbol": "VARCHAR", "venue": "VARCHAR", column: "VARCHAR COLLATE NOCASE"}
+    with closing(connect(path)) as connection:
+        connection.execute(
+            f"CREATE TABLE candles (ts BIGINT, symbol {types['symbol']}, venue {types['venue']}, o DOUBLE, "
+            "PRIMARY KEY (symbol, venue, ts))"
+        )
+    sink = kind(path, table=attrs.evolve(MAPPING, exchange="venue"))
+    sink.prepare([OHLCV])
+    one, same = candles("BTC'USDT"), candles("BTC'usdt")
+    if column == "venue":
+        same = candles("BTC'USDT", exchange="BINANCE-usdm")
+    sink.coverage([one, candles("ETHUSDT")])
+    with pytest.raises(ConfigurationError, match="would share rows of candles"):
+        sink.coverage([one, same])
+    with sink.writer() as write:
+        write(batch(one, [0], open=1))
+    with pytest.raises(ConfigurationError, match="would share rows of candles"):
+        sink.coverage([same])  # against what is held
+
+
+def test_a_database_file_that_ignores_blanks_makes_no_two_symbols_one(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "mine.db")) as connection:
+        connection.execute(
+            "CREATE TABLE candles (ts BIGINT, symbol TEXT COLLATE RTRIM, o DOUBLE, PRIMARY KEY (symbol, ts))"
+        )
+    sink = SQLiteSink(tmp_path / "mine.db", table=MAPPING)
+    sink.prepare([OHLCV])
+    with pytest.raises(ConfigurationError, match="would share rows of candles"):
+        sink.coverage([candles("BTC"), candles("BTC ")])

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Generic, Self, TypeVar
 
 import attrs
 
-from marketfetch.errors import ConfigurationError, SinkError
+from marketfetch.errors import ConfigurationError, RowsRefused, SinkError
 from marketfetch.protocols import Writer
 from marketfetch.sinks.ledger import PREFIX, Connection, Ledger
-from marketfetch.sinks.mapping import TableMapping
+from marketfetch.sinks.mapping import Name, TableMapping
 from marketfetch.sinks.places import file_path, place
-from marketfetch.sinks.tables import Table, mapped, own, quoted
+from marketfetch.sinks.tables import Table, mapped, own, quoted, stand_ins
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Coverage, Series
@@ -82,7 +82,8 @@ class EmbeddedStore(ABC, Generic[_C]):
         """
         held = self._held()
         if self.table is not None:
-            self.table.refuse_collisions([*held, *series])
+            every = [*held, *series]
+            self.table.refuse_collisions(every, self._folded(self.table, every))
         return {one: held.get(one, Coverage()) for one in series}
 
     def ledger(self) -> Mapping[Series, Coverage]:
@@ -168,6 +169,22 @@ class EmbeddedStore(ABC, Generic[_C]):
     @property
     def _ledger(self) -> Ledger:
         return Ledger("" if self.table is None else self.table.table)
+
+    def _folded(self, mapping: TableMapping, series: Iterable[Series]) -> dict[str, dict[Name, Name]]:
+        """Return, for each key column of names, which of them stands for those that it takes for equal."""
+        names: dict[str, set[str]] = {}
+        for one in series:
+            with suppress(RowsRefused):  # nothing of it can be written
+                for column, name in mapping.labels(one).items():
+                    names.setdefault(column, set()).add(str(name))
+        with self._reading() as connection:
+            known = {} if connection is None else self._types(connection, mapping.table)
+            if connection is None or not known.keys() >= names.keys():
+                return {}
+            return {
+                column: dict(connection.execute(stand_ins(mapping, column, found)).fetchall())
+                for column, found in names.items()
+            }
 
     def _held(self) -> dict[Series, Coverage]:
         with self._reading() as connection:
