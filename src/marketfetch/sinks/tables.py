@@ -165,7 +165,7 @@ def mapped(
 def stand_ins(mapping: TableMapping, column: str, names: Iterable[str]) -> str:
     """Write the query for pairs of a text and the one that stands for all that a key column takes for equal.
 
-    To a column with `COLLATE NOCASE`, BTCUSDT and btcusdt are one symbol. The collation comes with the column,
+    To a column with `COLLATE NOCASE`, BTCUSDT and btcusdt are one symbol. The collation is the column's,
     of which no row is read.
     """
     relation = ".".join(map(quoted, mapping.table.split(".")))
