@@ -13,6 +13,7 @@ from psycopg.types.range import Range
 
 from marketfetch.errors import SinkError
 from marketfetch.sinks.postgres.catalogue import find
+from marketfetch.sinks.postgres.rights import make_schema
 from marketfetch.sinks.postgres.session import Connection
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
@@ -67,7 +68,7 @@ class Ledger:
                 raise SinkError(f"{table.title} was not made by marketfetch; choose another schema=")
         if None not in found.values():
             return  # and need no right to create anything
-        connection.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(self.schema)))
+        make_schema(connection, self.schema)
         connection.execute(
             self._sql(
                 "CREATE TABLE IF NOT EXISTS {series} (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "

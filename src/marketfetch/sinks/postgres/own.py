@@ -10,7 +10,7 @@ from psycopg.sql import SQL, Composable, Identifier
 from marketfetch.errors import SinkError
 from marketfetch.sinks.postgres.catalogue import find
 from marketfetch.sinks.postgres.clocks import BIGINT, Timestamps
-from marketfetch.sinks.postgres.rights import check_relation
+from marketfetch.sinks.postgres.rights import Access, check_access, check_schema
 from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.postgres.statements import relation, spelled
 from marketfetch.sinks.postgres.tables import DOUBLE, Field, Label, Table
@@ -68,7 +68,9 @@ class OwnTables:
             table = self.table(connection, dataset)
             self._prepare_table(connection, table)
             fields = [field.name for field in table.fields]
-            check_relation(connection, table.schema, table.name, [*table.key, *fields], fields)
+            check_access(
+                connection, Access(table.schema, table.name, [*table.key, *fields], fields, copied=True)
+            )
             if self.views:
                 self._prepare_view(connection, table)
 
@@ -78,6 +80,7 @@ class OwnTables:
         }
         found = find(connection, relation(table))
         if found is None:
+            check_schema(connection, self.schema, create=True)
             key = SQL(", ").join(map(Identifier, table.key))
             definition = SQL("CREATE TABLE {} ({}, PRIMARY KEY ({}))")
             connection.execute(definition.format(relation(table), SQL(", ").join(columns.values()), key))
@@ -106,6 +109,8 @@ class OwnTables:
         names = ["exchange", "symbol", "interval", table.time, *(field.name for field in table.fields)]
         if found is not None and set(names) <= set(found.columns):
             return
+        if found is None:
+            check_schema(connection, home, create=True)
         selected: list[Composable] = [SQL("s.{}").format(Identifier(name)) for name in names[:3]]
         selected += [SQL("r.{}").format(Identifier(name)) for name in names[3:]]
         connection.execute(

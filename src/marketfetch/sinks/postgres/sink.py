@@ -16,7 +16,7 @@ from marketfetch.sinks.postgres.ledger import LEDGER_COLUMNS, Ledger, Names, loc
 from marketfetch.sinks.postgres.mapped import MappedTable
 from marketfetch.sinks.postgres.own import OwnTables
 from marketfetch.sinks.postgres.reader import read
-from marketfetch.sinks.postgres.rights import check_relation, check_schema, check_session
+from marketfetch.sinks.postgres.rights import Access, check_access, check_schema, check_session
 from marketfetch.sinks.postgres.session import Connection, Session
 from marketfetch.sinks.postgres.writer import BatchWriter
 from marketfetch.values.datasets import Dataset, datasets
@@ -88,8 +88,8 @@ class PostgresSink:
             check_schema(connection, self.schema)
             lock(connection, f"{self.schema} prepare")
             self._ledger.prepare(connection)
-            for name, (read, changed) in LEDGER_COLUMNS.items():
-                check_relation(connection, self.schema, name, read, changed)
+            for name, (written, changed) in LEDGER_COLUMNS.items():
+                check_access(connection, Access(self.schema, name, written, changed))
             self._layout.prepare(connection, datasets)
 
     @contextmanager
