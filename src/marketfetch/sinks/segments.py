@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, pairwise
+from operator import attrgetter
 
 from marketfetch.values.series import Coverage
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["SEGMENT_SPANS", "changed", "hull", "joined", "split", "touched"]
+
+_START = attrgetter("start")
 
 SEGMENT_SPANS = 512
 """A segment has at most so many spans over its three sets together."""
@@ -30,14 +33,10 @@ def split(coverage: Coverage) -> list[Coverage]:
     whole = coverage.covered.hull
     if whole is None:
         return []
-    # A verdict that begins with its covered span comes after it, and brings a part of one that is cut.
-    begins = sorted(
-        [(span.start, 0) for span in coverage.covered]
-        + [(span.start, 1) for span in chain(coverage.empty, coverage.unusable)]
-    )
+    begins = sorted(span.start for span in chain(coverage.covered, coverage.empty, coverage.unusable))
     # One fewer than fit: the part of the covered span that a cut goes through.
     count = -(-len(begins) // (SEGMENT_SPANS - 1)) if len(begins) > SEGMENT_SPANS else 1
-    cuts = {begins[len(begins) * number // count][0] for number in range(1, count)}
+    cuts = {begins[len(begins) * number // count] for number in range(1, count)}
     return _cut(coverage, sorted({whole.start, *cuts, whole.end}))
 
 
@@ -55,7 +54,7 @@ def joined(segments: Iterable[Coverage]) -> Coverage:
     >>> joined([Coverage(SpanSet.of(Span(5, 9))), Coverage(SpanSet.of(Span(0, 5)))]).covered
     SpanSet(spans=(Span(start=0, end=9),))
     """
-    ordered = sorted(segments, key=_start)
+    ordered = sorted((one for one in segments if one.covered), key=_start)
     return Coverage(
         _chained(one.covered for one in ordered),
         _chained(one.empty for one in ordered),
@@ -81,7 +80,14 @@ def touched(segments: Sequence[Coverage], span: Span) -> slice:
 
 def changed(before: Sequence[Coverage], learnt: Coverage) -> list[Coverage]:
     """Return the segments that take the place of those that what was learnt touches; see `touched`."""
-    return split(joined(before) | learnt)
+    if not learnt.covered:
+        return split(joined(before))
+    # Mostly what was learnt follows upon what was known: to unite both, moment by moment, is slower.
+    span = hull(learnt)
+    beside = [one for one in before if hull(one).end <= span.start or span.end <= hull(one).start]
+    inside = [one for one in before if hull(one).start < span.end and span.start < hull(one).end]
+    united = joined(inside) | learnt if inside else learnt
+    return split(joined([*beside, united]))
 
 
 def _start(segment: Coverage) -> int:
@@ -93,20 +99,19 @@ def _cut(coverage: Coverage, bounds: Sequence[int]) -> list[Coverage]:
     return [Coverage(*part) for part in zip(*parts, strict=True)]
 
 
-def _parts(spans: SpanSet, bounds: Sequence[int]) -> list[SpanSet]:
-    """Cut spans at ascending bounds, the first and the last of which hold them all, in one pass."""
-    parts: list[list[Span]] = [[] for _ in bounds[1:]]
-    part = 0
-    for span in spans:
-        start = span.start
-        while start >= bounds[part + 1]:
-            part += 1
-        while span.end > bounds[part + 1]:
-            parts[part].append(Span(start, bounds[part + 1]))
-            part += 1
-            start = bounds[part]
-        parts[part].append(Span(start, span.end))
-    return [SpanSet(tuple(part)) for part in parts]
+def _parts(spans: SpanSet, bounds: Sequence[int]) -> Iterator[SpanSet]:
+    """Cut spans at ascending bounds, the first and the last of which hold them all."""
+    whole, first = spans.spans, 0
+    for start, end in pairwise(bounds):
+        stop = bisect_left(whole, end, lo=first, key=_START)
+        part = whole[first:stop]
+        if part and part[0].start < start:
+            part = (Span(start, part[0].end), *part[1:])
+        first = stop
+        if part and part[-1].end > end:
+            part = (*part[:-1], Span(part[-1].start, end))
+            first = stop - 1  # the next part begins with the rest of it
+        yield SpanSet(part)
 
 
 def _chained(sets: Iterable[SpanSet]) -> SpanSet:

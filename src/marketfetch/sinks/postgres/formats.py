@@ -20,14 +20,14 @@ __all__ = ["opened", "prepare"]
 
 _IDENTITY = ("exchange", "dataset", "symbol", "interval")
 _COLUMNS = {
-    "store": {"format"},
+    "format": {"version"},
     "series": {"id", "table_name", *_IDENTITY},
-    "coverage": {"series_id", "start", "covered", "empty", "unusable"},
+    "coverage": {"series_id", "start_time", "covered", "empty", "unusable"},
     "rejected": {"series_id", "time", "reason", "raw"},
 }
 _COLUMNS_1 = {"series": {"id", "target", *_IDENTITY}, "coverage": {"series_id", "covered", "empty"}}
 _RIGHTS = {
-    "store": ("SELECT",),
+    "format": ("SELECT",),
     "series": ("SELECT", "INSERT", "UPDATE"),
     "coverage": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "rejected": ("SELECT", "INSERT", "DELETE"),
@@ -35,7 +35,7 @@ _RIGHTS = {
 """What a role needs that writes."""
 
 _CREATE: dict[str, LiteralString] = {
-    "store": "CREATE TABLE IF NOT EXISTS {store} (format integer PRIMARY KEY)",
+    "format": "CREATE TABLE IF NOT EXISTS {format} (version integer PRIMARY KEY)",
     "series": (
         "CREATE TABLE IF NOT EXISTS {series} (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
         "table_name text NOT NULL, exchange text NOT NULL, dataset text NOT NULL, symbol text NOT NULL, "
@@ -43,9 +43,9 @@ _CREATE: dict[str, LiteralString] = {
     ),
     "coverage": (
         "CREATE TABLE IF NOT EXISTS {coverage} (series_id integer NOT NULL REFERENCES {series} "
-        "ON DELETE CASCADE, start bigint NOT NULL, covered int8multirange NOT NULL, "
+        "ON DELETE CASCADE, start_time bigint NOT NULL, covered int8multirange NOT NULL, "
         "empty int8multirange NOT NULL, unusable int8multirange NOT NULL DEFAULT '{{}}', "
-        "PRIMARY KEY (series_id, start))"
+        "PRIMARY KEY (series_id, start_time))"
     ),
     # Any text may be among the rejected, also one that is too long for an index; hence the number.
     "rejected": (
@@ -57,11 +57,11 @@ _CREATE: dict[str, LiteralString] = {
 
 # What is altered keeps its grants, and the users' views of it.
 _SEGMENTED: tuple[LiteralString, ...] = (
-    "ALTER TABLE {coverage} ADD COLUMN start bigint",
+    "ALTER TABLE {coverage} ADD COLUMN start_time bigint",
     "ALTER TABLE {coverage} ADD COLUMN unusable int8multirange NOT NULL DEFAULT '{{}}'",
     "DELETE FROM {coverage} WHERE lower(covered) IS NULL",  # nothing is known
-    "UPDATE {coverage} SET start = lower(covered)",
-    "ALTER TABLE {coverage} ALTER COLUMN start SET NOT NULL, ADD PRIMARY KEY (series_id, start)",
+    "UPDATE {coverage} SET start_time = lower(covered)",
+    "ALTER TABLE {coverage} ALTER COLUMN start_time SET NOT NULL, ADD PRIMARY KEY (series_id, start_time)",
 )
 
 
@@ -98,8 +98,8 @@ def prepare(connection: Connection, schema: str) -> None:
 def _format(connection: Connection, schema: str) -> int | None:
     """Tell the format of the tables; raises SinkError for one that is not known."""
     tables = _tables(connection, schema)
-    if "format" in tables.get("store", ()):
-        row = connection.execute(written("SELECT max(format) FROM {store}", schema)).fetchone()
+    if "version" in tables.get("format", ()):
+        row = connection.execute(written("SELECT max(version) FROM {format}", schema)).fetchone()
         found = row[0] if row is not None and row[0] is not None else FORMAT
         if found > FORMAT:
             raise newer(schema, found)
@@ -128,7 +128,9 @@ def _tables(connection: Connection, schema: str) -> dict[str, set[str]]:
 def _create(connection: Connection, schema: str) -> None:
     for statement in _CREATE.values():
         connection.execute(written(statement, schema))
-    filled = written("INSERT INTO {store} (format) SELECT %s WHERE NOT EXISTS (SELECT FROM {store})", schema)
+    filled = written(
+        "INSERT INTO {format} (version) SELECT %s WHERE NOT EXISTS (SELECT FROM {format})", schema
+    )
     connection.execute(filled, [FORMAT])
 
 
@@ -192,7 +194,9 @@ def _cut(connection: Connection, schema: str) -> None:
     ).fetchall()
     for (series_id,) in large:
         row = connection.execute(
-            written("SELECT start, covered::text, empty::text FROM {coverage} WHERE series_id = %s", schema),
+            written(
+                "SELECT start_time, covered::text, empty::text FROM {coverage} WHERE series_id = %s", schema
+            ),
             [series_id],
         ).fetchone()
         assert row is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import groupby
@@ -14,6 +13,7 @@ from psycopg.sql import SQL, Composable, Identifier
 from marketfetch.errors import SinkError
 from marketfetch.sinks.postgres.ranges import packed, unpacked
 from marketfetch.sinks.postgres.session import Connection
+from marketfetch.sinks.rejected import reach, still_rejected
 from marketfetch.sinks.segments import hull, joined, split
 from marketfetch.values.pages import Batch, RejectedRow
 from marketfetch.values.series import Coverage, Series
@@ -22,9 +22,9 @@ from marketfetch.values.spans import Span, SpanSet
 __all__ = ["FORMAT", "TABLES", "Ledger", "Names", "lock", "names", "newer"]
 
 FORMAT = 2
-"""The version of the tables that this marketfetch writes; `store.format` has that of the tables there are."""
+"""The version of the tables that this marketfetch writes; `format.version` tells that of those there are."""
 
-TABLES = ("store", "series", "coverage", "rejected")
+TABLES = ("format", "series", "coverage", "rejected")
 
 Names = tuple[str, str, str, str]
 """Exchange, dataset, symbol and interval of a series: what the ledger knows of it."""
@@ -53,10 +53,10 @@ def newer(schema: str, found: int) -> SinkError:
 
 @attrs.frozen
 class Ledger:
-    """The tables `store`, `series`, `coverage` and `rejected` in a schema.
+    """The tables `format`, `series`, `coverage` and `rejected` in a schema.
 
-    The coverage of a series lies in segments, a row for each, whose hulls do not overlap. `start` is where
-    the hull of a segment begins. A batch reads and writes the segments that it touches, and no others.
+    The coverage of a series lies in segments, a row for each, whose hulls do not overlap; the hull of one
+    begins at its `start_time`. A batch reads and writes the segments that it touches, and no others.
 
     `table_name` of a series names the user's table that its rows are in, the `target`, and is empty for our
     own: the same series in two places is covered in each by itself.
@@ -121,14 +121,14 @@ class Ledger:
 
         It is asked for in every transaction, at no further cost: where a server comes back without its last
         transactions, or another one takes its place, the id from before may be that of another series. So is
-        the format: who changes it locks `store` against us, and waits until our transaction ends.
+        the format: who changes it locks that table against us, and waits until our transaction ends.
 
         Raises SinkError where a newer marketfetch has migrated the tables meanwhile.
         """
         known = connection.execute(
             self._sql(
                 "SELECT (SELECT id FROM {series} WHERE ({identity}) = (%s, %s, %s, %s, %s)), "
-                "(SELECT max(format) FROM {store}) FROM pg_advisory_xact_lock(hashtextextended(%s, 0))"
+                "(SELECT max(version) FROM {format}) FROM pg_advisory_xact_lock(hashtextextended(%s, 0))"
             ),
             [target, *names(series), _LOCK.format(name)],
         ).fetchone()
@@ -151,19 +151,21 @@ class Ledger:
     def add(self, connection: Connection, series_id: int, batch: Batch) -> None:
         """Unite what is stored of a series with what a batch proves, as `Coverage.__or__` does.
 
-        The rejected rows of moments that are present by now go, and those of moments that are unusable come.
+        The rejected rows of moments that are present by now go, those of the batch come.
         To be called after `claim`, not in its statement: what a statement sees is settled before it waits for
         the lock, and whoever held the lock has written since.
         """
-        learnt = batch.coverage
-        span = learnt.covered.hull
+        learnt, span = batch.coverage, reach(batch)
         if span is None:
             return
         before = self.segments(connection, series_id, span)
         held = joined(filter(_known, before.values()))
-        self.replace(connection, series_id, before, split(held | learnt))
-        self.drop(connection, series_id, held.unusable & learnt.present)
-        self.keep(connection, series_id, _inside(batch.rejected, learnt.unusable - held.present))
+        known = _united(held, learnt)
+        self.replace(connection, series_id, before, split(known))
+        if held.unusable:
+            self.drop(connection, series_id, learnt.present)
+        if batch.rejected:
+            self.keep(connection, series_id, still_rejected(batch.rejected, known.present))
 
     def forget(self, connection: Connection, series_id: int, spans: SpanSet) -> None:
         """Remove what is known of some moments of a series, and their rejected rows; see `add` for when."""
@@ -175,13 +177,13 @@ class Ledger:
             self.drop(connection, series_id, spans)
 
     def segments(self, connection: Connection, series_id: int, span: Span) -> dict[int, Coverage]:
-        """Return the segments that a span touches, and the one before it, by their `start`."""
+        """Return the segments that a span touches, and the one before it, by their `start_time`."""
         rows = connection.execute(
             self._sql(
-                "SELECT c.start, {spans} FROM {coverage} AS c "
-                "WHERE c.series_id = %(id)s AND c.start <= %(end)s AND c.start >= coalesce((SELECT "
-                "max(b.start) FROM {coverage} AS b WHERE b.series_id = %(id)s AND b.start <= %(start)s), "
-                "%(start)s) ORDER BY c.start"
+                "SELECT c.start_time, {spans} FROM {coverage} AS c WHERE c.series_id = %(id)s "
+                "AND c.start_time <= %(end)s AND c.start_time >= coalesce((SELECT max(b.start_time) FROM "
+                "{coverage} AS b WHERE b.series_id = %(id)s AND b.start_time <= %(start)s), %(start)s) "
+                "ORDER BY c.start_time"
             ),
             {"id": series_id, "start": span.start, "end": span.end},
         )
@@ -202,12 +204,13 @@ class Ledger:
             return
         connection.execute(
             self._sql(
-                "WITH gone AS (DELETE FROM {coverage} WHERE series_id = %(id)s AND start = ANY(%(gone)s)) "
-                "INSERT INTO {coverage} (series_id, start, covered, empty, unusable) "
+                "WITH gone AS (DELETE FROM {coverage} WHERE series_id = %(id)s "
+                "AND start_time = ANY(%(gone)s)) "
+                "INSERT INTO {coverage} (series_id, start_time, covered, empty, unusable) "
                 "SELECT %(id)s, u.start, u.covered::int8multirange, u.empty::int8multirange, "
                 "u.unusable::int8multirange FROM unnest(%(start)s::bigint[], %(covered)s::text[], "
                 "%(empty)s::text[], %(unusable)s::text[]) AS u(start, covered, empty, unusable) "
-                "ON CONFLICT (series_id, start) DO UPDATE "
+                "ON CONFLICT (series_id, start_time) DO UPDATE "
                 "SET (covered, empty, unusable) = (EXCLUDED.covered, EXCLUDED.empty, EXCLUDED.unusable)"
             ),
             {
@@ -232,11 +235,11 @@ class Ledger:
         )
         return sorted(RejectedRow(*row) for row in rows)
 
-    def keep(self, connection: Connection, series_id: int, rows: Collection[RejectedRow]) -> None:
+    def keep(self, connection: Connection, series_id: int, rows: set[RejectedRow]) -> None:
         """Add rejected rows, each once."""
         if not rows:
             return
-        columns = _in_columns([(row.time, _storable(row.reason), _storable(row.raw)) for row in set(rows)])
+        columns = _in_columns([(row.time, _storable(row.reason), _storable(row.raw)) for row in rows])
         connection.execute(
             self._sql(
                 "INSERT INTO {rejected} (series_id, time, reason, raw) SELECT %s, u.time, u.reason, u.raw "
@@ -288,14 +291,12 @@ def _known(segment: Coverage) -> bool:
     return bool(segment.covered)
 
 
-def _inside(rows: Iterable[RejectedRow], spans: SpanSet) -> list[RejectedRow]:
-    """Return the rows whose times lie in spans."""
-    starts = [span.start for span in spans]
-    return [
-        row
-        for row in rows
-        if (number := bisect_right(starts, row.time)) and row.time < spans.spans[number - 1].end
-    ]
+def _united(held: Coverage, learnt: Coverage) -> Coverage:
+    """Return `held | learnt`: without comparing spans where the one begins after the other has ended."""
+    there, here = held.covered.hull, learnt.covered.hull
+    if there is None or here is None or not there.intersect(here):
+        return joined(filter(_known, (held, learnt)))
+    return held | learnt
 
 
 def _coverage(spans: Sequence[str]) -> Coverage:

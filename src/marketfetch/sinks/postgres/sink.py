@@ -149,7 +149,7 @@ class PostgresSink:
             return ledger.rejected(connection, series_id, span)
 
     def forget(self, series: Series, spans: SpanSet, *, rows: bool = False) -> None:
-        """Remove what is known of some moments of a series, with `rows=True` also the rows; see SupportsForget.
+        """Remove what is known of moments of a series, and with `rows=True` the rows; see SupportsForget.
 
         In a mapped table the columns of this dataset become NULL, and a row is deleted in which nothing but
         its key is left: what others wrote stays. Raises SinkError for a store that `prepare` has yet to bring
