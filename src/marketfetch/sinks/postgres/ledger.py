@@ -103,7 +103,9 @@ class Ledger:
             ),
             [target],
         )
-        yield from _by_key((row[:4], *row[4:]) for row in rows)
+        for found, coverage in _by_key((row[:4], *row[4:]) for row in rows):
+            if coverage.covered:
+                yield found, coverage
 
     def held(self, connection: Connection, target: str, datasets: Collection[str]) -> list[Names]:
         """Return the names of the series of a target, of some datasets, and nothing of their coverage."""
