@@ -28,6 +28,9 @@ if TYPE_CHECKING:
         ExchangeNotAvailable,
         FatalFetchError,
         FetchError,
+        IncompleteError,
+        IncompleteWarning,
+        LocalResourceError,
         MarketfetchError,
         PaginationError,
         ProxyError,
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from marketfetch.exchange import Endpoint, Exchange
     from marketfetch.face.fetching import fetch
     from marketfetch.face.logs import LogListener, log_to_console
+    from marketfetch.face.maintenance import forget, verify
     from marketfetch.face.pipeline import Pipeline
     from marketfetch.face.plugins import exchange_names
     from marketfetch.face.progress import progress_to
@@ -58,6 +62,8 @@ if TYPE_CHECKING:
         Settlement,
         Sink,
         Store,
+        SupportsForget,
+        SupportsRejected,
         Writer,
     )
     from marketfetch.proxies.rotating import RotatingProxies
@@ -90,6 +96,7 @@ if TYPE_CHECKING:
     from marketfetch.values.report import EgressReport, Missing, Report, SeriesReport
     from marketfetch.values.series import Composite, Coverage, Instrument, Series, Slice
     from marketfetch.values.spans import Span, SpanSet
+    from marketfetch.values.verification import Finding, Problem, Verification
 
 __all__ = [
     "AdapterError",
@@ -121,13 +128,17 @@ __all__ = [
     "FatalFetchError",
     "FetchError",
     "Fetcher",
+    "Finding",
     "Heartbeat",
+    "IncompleteError",
+    "IncompleteWarning",
     "Instrument",
     "Interruptible",
     "Interval",
     "Lease",
     "LimitPool",
     "Listener",
+    "LocalResourceError",
     "LogListener",
     "MarketfetchError",
     "MemorySink",
@@ -140,6 +151,7 @@ __all__ = [
     "Partitioned",
     "Pipeline",
     "PostgresSink",
+    "Problem",
     "ProxyError",
     "ProxyPool",
     "Query",
@@ -168,16 +180,21 @@ __all__ = [
     "SpanSet",
     "Store",
     "StoreAwaited",
+    "SupportsForget",
+    "SupportsRejected",
     "SymbolUnknown",
     "Table",
     "TableMapping",
     "TimeWindows",
     "TransportError",
+    "Verification",
     "Writer",
     "exchange_names",
     "fetch",
+    "forget",
     "log_to_console",
     "progress_to",
+    "verify",
     "without_quote",
 ]
 
@@ -187,19 +204,21 @@ _HOMES = {
     "engine.query": "Everything Query Settings",
     "errors": (
         "AdapterError BadRequest BadSymbol Banned ConfigurationError DecodeError ExchangeNotAvailable"
-        " FatalFetchError FetchError MarketfetchError PaginationError ProxyError RateLimitExceeded"
-        " RequestTimeout RestrictedLocation RetryableError SinkError SinkUnavailable TransportError"
+        " FatalFetchError FetchError IncompleteError IncompleteWarning LocalResourceError"
+        " MarketfetchError PaginationError ProxyError RateLimitExceeded RequestTimeout RestrictedLocation"
+        " RetryableError SinkError SinkUnavailable TransportError"
     ),
     "exchange": "Endpoint Exchange",
     "face.fetching": "fetch",
     "face.logs": "LogListener log_to_console",
+    "face.maintenance": "forget verify",
     "face.pipeline": "Pipeline",
     "face.plugins": "exchange_names",
     "face.progress": "progress_to",
     "face.tables": "Table",
     "fetchers.curl": "CurlFetcher",
     "protocols": "Batching Fetcher Interruptible Lease Paginator Partitioned ProxyPool Settlement Sink Store "
-    "Writer",
+    "SupportsForget SupportsRejected Writer",
     "proxies.rotating": "RotatingProxies",
     "sinks": "DuckDBSink MemorySink ParquetSink PostgresSink SQLiteSink TableMapping without_quote",
     "values.datasets": "Column Dataset",
@@ -213,6 +232,7 @@ _HOMES = {
     "values.report": "EgressReport Missing Report SeriesReport",
     "values.series": "Composite Coverage Instrument Series Slice",
     "values.spans": "Span SpanSet",
+    "values.verification": "Finding Problem Verification",
 }
 
 

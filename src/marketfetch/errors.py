@@ -6,6 +6,7 @@
     ├── FetchError                one request failed; .egress and .attempt say where and when
     │   ├── RetryableError        asking again can help
     │   │   ├── TransportError    the wire broke: connect, TLS, reset, truncated body
+    │   │   │   └── LocalResourceError    this machine ran out of files, ports or memory: no egress is blamed
     │   │   ├── RequestTimeout    no complete answer within the deadline
     │   │   ├── ProxyError        the proxy refused or broke: lease another egress
     │   │   ├── RateLimitExceeded the exchange said "slow down" to this egress; .retry_after
@@ -17,8 +18,11 @@
     │       ├── BadRequest        the exchange rejects a parameter
     │       └── RestrictedLocation     a legal or regional refusal: surfaced, never worked around
     ├── PaginationError           an exchange made no progress; going on would loop for ever
-    └── SinkError                 a store cannot be used or a batch could not be made durable
-        └── SinkUnavailable       the store may come back: connection lost, deadlock, timeout
+    ├── SinkError                 a store cannot be used or a batch could not be made durable
+    │   └── SinkUnavailable       the store may come back: connection lost, deadlock, timeout
+    └── IncompleteError           fetch(on_missing="raise") found something missing; .report says what
+
+`fetch` warns with an IncompleteWarning (a UserWarning) where it is not told to raise.
 
 No message, attribute or chained cause of these carries a credential.
 """
@@ -42,6 +46,9 @@ __all__ = [
     "ExchangeNotAvailable",
     "FatalFetchError",
     "FetchError",
+    "IncompleteError",
+    "IncompleteWarning",
+    "LocalResourceError",
     "MarketfetchError",
     "PaginationError",
     "ProxyError",
@@ -89,6 +96,10 @@ class RetryableError(FetchError):
 
 class TransportError(RetryableError):
     """The wire broke: connect, TLS, reset, or a body shorter than announced."""
+
+
+class LocalResourceError(TransportError):
+    """This machine has no file, port or memory left for a connection; no egress is to blame."""
 
 
 class RequestTimeout(RetryableError):
@@ -157,7 +168,17 @@ class SinkUnavailable(SinkError):
     """The store failed in a way that may pass: connection lost, deadlock, timeout."""
 
 
-def unknown(argument: str, found: object, known: Iterable[str]) -> ConfigurationError:
+class IncompleteError(MarketfetchError):
+    """A table lacks something of what was asked for; what was fetched is in the store, if there is one."""
+
+
+class IncompleteWarning(UserWarning):
+    """A table lacks something of what was asked for; the message names what, and its report has all of it."""
+
+
+def unknown(
+    argument: str, found: object, known: Iterable[str], verdict: str = "is unknown"
+) -> ConfigurationError:
     """Make the error for a name that is not among the known ones, with its near matches.
 
     >>> print(unknown("exchange", "binance-usd", ["binance-spot", "binance-usdm", "okx"]))
@@ -172,4 +193,4 @@ def unknown(argument: str, found: object, known: Iterable[str]) -> Configuration
         remedy = f"there are {len(names)} to choose from, such as {', '.join(names[:5])}"
     else:
         remedy = f"choose one of {', '.join(names)}" if names else "none is available"
-    return ConfigurationError(f"{argument}: {found!r} is unknown; {remedy}")
+    return ConfigurationError(f"{argument}: {found!r} {verdict}; {remedy}")

@@ -49,7 +49,8 @@ class Fetcher(Protocol):
     async def fetch(self, request: Request, egress: Egress) -> Response:
         """Make the request and return the complete answer, whatever its HTTP status.
 
-        Raises TransportError, RequestTimeout or ProxyError. Cancelling leaves no connection half used.
+        Raises TransportError (LocalResourceError where this machine has run out of something), RequestTimeout
+        or ProxyError. Cancelling leaves no connection half used.
         """
         ...
 
@@ -92,7 +93,8 @@ class Settlement:
     """What a page settled about its slice.
 
     `present` moments have rows in the page; `empty` ones are confirmed to have none; `remaining` slices
-    are still to be asked; `lost` moments were given up, for the `reason`.
+    are still to be asked; `lost` moments were given up, for the `reason`. `unusable` moments have rows that
+    are wrong in one answer as in the next: `rejected` are those rows.
     """
 
     present: SpanSet
@@ -100,6 +102,19 @@ class Settlement:
     remaining: tuple[Slice, ...] = ()
     lost: SpanSet = attrs.field(factory=SpanSet)
     reason: str = ""
+    unusable: SpanSet = attrs.field(factory=SpanSet)
+    rejected: tuple[RejectedRow, ...] = ()
+
+    @property
+    def settled(self) -> SpanSet:
+        """Every moment about which the page leaves nothing to ask."""
+        return self.present | self.empty | self.lost | self.unusable
+
+    @property
+    def coverage(self) -> Coverage:
+        """What the page proves, as a store keeps it."""
+        covered = self.present | self.empty | self.unusable
+        return Coverage(covered, self.empty - self.present, self.unusable - self.present)
 
 
 class Paginator(Protocol):

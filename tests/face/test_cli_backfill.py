@@ -175,34 +175,41 @@ def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-GOOD = ["--exchange", "binance-usdm", "--symbol", "BTCUSDT", "--start", "2026-06-01", "--end", "2026-06-02"]
+GOOD = {"--exchange": "binance-usdm", "--symbol": "BTCUSDT", "--start": "2026-06-01", "--end": "2026-06-02"}
+
+
+def _job_with(words: Sequence[str], base_url: str) -> list[str]:
+    """A good call, in which the given words take the place of its own."""
+    good = {"--to": "sqlite:market.db", "--base-url": base_url, **GOOD}
+    kept = {option: value for option, value in good.items() if option == "--symbol" or option not in words}
+    return [*(word for pair in kept.items() for word in pair), *words]
 
 
 @pytest.mark.usefixtures("in_tmp_path")
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--exchange", "binance-usd"], "exchange: 'binance-usd' is unknown; did you mean 'binance-usdm'"),
-        (["--dataset", "premium"], "dataset: 'premium' is unknown; did you mean 'premium_index'?"),
-        (["--interval", "60m"], "interval: '60m' is unknown; did you mean '30m'"),
+        (["--exchange", "binance-usd"], "--exchange: 'binance-usd' is unknown; did you mean 'binance-usdm'"),
+        (["--dataset", "premium"], "--dataset: 'premium' is unknown; did you mean 'premium_index'?"),
+        (["--interval", "90m"], "--interval: '90m' is unknown; did you mean"),
         (["--interval", "1s"], "1s"),
-        (["--start", "2026-06-03"], "start: 2026-06-03T00:00:00Z is not before end 2026-06-02T00:00:00Z"),
-        (["--end", "2026-06-01"], "start: 2026-06-01T00:00:00Z is not before end 2026-06-01T00:00:00Z"),
+        (["--start", "2026-06-03"], "--start: 2026-06-03T00:00:00Z is not before end 2026-06-02T00:00:00Z"),
+        (["--end", "2026-06-01"], "--start: 2026-06-01T00:00:00Z is not before end 2026-06-01T00:00:00Z"),
         (
             ["--start", "2026-06-01T12:00"],
-            "start: '2026-06-01T12:00' has no time zone; write '2026-06-01T12:00Z'",
+            "--start: '2026-06-01T12:00' has no time zone; write '2026-06-01T12:00Z'",
         ),
-        (["--start", "yesterday"], "start: 'yesterday' is not a time"),
-        (["--end", "2222-01-01"], "end: 2222-01-01 is in the future"),
+        (["--start", "yesterday"], "--start: 'yesterday' is not a time"),
+        (["--end", "2222-01-01"], "--end: 2222-01-01 is in the future"),
         (["--proxy", "anna:hunter2@nowhere"], "proxies: --proxy 1 is malformed"),
-        (["--proxies-from", "nowhere.txt"], "proxies: nowhere.txt cannot be read"),
-        (["--no-direct"], "proxies: there are none"),
-        (["--symbols-from", "nowhere.txt"], "symbols: nowhere.txt cannot be read"),
-        (["--all-symbols"], "symbols: name some or say --all-symbols, not both"),
-        (["--quote", "USDT"], "quote: it narrows --all-symbols"),
-        (["--composite", "MT"], "composite: 'MT' is none; write it like MT=ETHUSDT,BTCUSDT"),
-        (["--composite", "MT=BTCUSDT"], "composites: MT needs two or more different members"),
-        (["--certificate", "nowhere.pem"], "certificate: nowhere.pem cannot be read"),
+        (["--proxies-from", "nowhere.txt"], "--proxies-from: nowhere.txt cannot be read"),
+        (["--no-direct"], "--no-direct: there are no proxies"),
+        (["--symbols-from", "nowhere.txt"], "--symbols-from: nowhere.txt cannot be read"),
+        (["--all-symbols"], "--symbol: name some or say --all-symbols, not both"),
+        (["--quote", "USDT"], "--quote: it narrows --all-symbols"),
+        (["--composite", "MT"], "--composite: 'MT' is none; write it like MT=ETHUSDT,BTCUSDT"),
+        (["--composite", "MT=BTCUSDT"], "--composite: MT needs two or more different members"),
+        (["--certificate", "nowhere.pem"], "--certificate: nowhere.pem cannot be read"),
         (["--base-url", "nowhere"], "nowhere"),
         (["--to", "oracle:market"], "oracle"),
         (["--to", "market.duckdb"], "market.duckdb"),
@@ -212,14 +219,17 @@ GOOD = ["--exchange", "binance-usdm", "--symbol", "BTCUSDT", "--start", "2026-06
             ["--to", "postgresql://anna:hunter2@127.0.0.1:port/market"],
             "dsn: cannot be read; write postgresql://",
         ),
-        (["--symbol", "http://anna:hunter2@10.0.0.1:3128"], "symbols: one of the names is an address with"),
-        (["hunter2"], "arguments: there is a word that belongs to no option"),
+        (["--symbol", "http://anna:hunter2@10.0.0.1:3128"], "--symbol: one of the names is an address with"),
+        (["hunter2"], "arguments: number 14 belongs to no option"),
         (["--concurrency", "0"], "argument --concurrency: '0' is not a whole number above zero"),
         (["--heartbeat", "soon"], "argument --heartbeat: 'soon' is not a number of seconds above zero"),
-        (["--symbols", "BTCUSDT"], "argument: '--symbols' is unknown; did you mean '--symbol'"),
+        (
+            ["--symbols", "BTCUSDT"],
+            "arguments: '--symbols' is no option of backfill; did you mean '--symbol'",
+        ),
         (
             ["--proxies", "http://anna:hunter2@10.0.0.1:3128"],
-            "argument: '--proxies' is unknown; did you mean",
+            "arguments: '--proxies' is no option of backfill; did you mean",
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -230,9 +240,7 @@ def test_wrong_call_is_refused_in_one_line_and_nothing_is_sent(
     words: Sequence[str],
     said: str,
 ) -> None:
-    message = _refused(
-        capfd, "backfill", "--to", "sqlite:market.db", "--base-url", exchange.base_url, *GOOD, *words
-    )
+    message = _refused(capfd, "backfill", *_job_with(words, exchange.base_url))
     assert said in message
     assert "hunter2" not in message
     assert exchange.record.total == 0
@@ -243,9 +251,9 @@ def test_wrong_call_is_refused_in_one_line_and_nothing_is_sent(
     [
         ([], "the following arguments are required: command"),
         (["backfil"], "argument command: 'backfil' is unknown; did you mean 'backfill'?"),
-        (["--token", "hunter2", "backfill"], "argument command: choose one of backfill, coverage, demo"),
+        (["--token", "hunter2", "backfill"], "arguments: options come after the command"),
         (["backfill"], "the following arguments are required: --exchange, --start, --to"),
-        (["backfill", "--to", "memory:", "--exchange", "okx", "--start", "1d"], "symbols: none given"),
+        (["backfill", "--to", "memory:", "--exchange", "okx", "--start", "1d"], "--symbol: name one or more"),
     ],
 )
 def test_incomplete_call_is_refused(
@@ -270,7 +278,7 @@ def _refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:
 def test_refusal_of_a_real_process_is_the_same(marketfetch: Command) -> None:
     said = marketfetch("backfill", "--to", "memory:", "--exchange", "okxx", "--start", "1d")
     assert (said.returncode, said.stdout) == (2, "")
-    assert said.stderr == "marketfetch: exchange: 'okxx' is unknown; did you mean 'okx'?\n"
+    assert said.stderr == "marketfetch: --exchange: 'okxx' is unknown; did you mean 'okx'?\n"
 
 
 def test_reader_of_the_report_may_leave_early(exchange: SimulatedExchange, tmp_path: Path) -> None:

@@ -31,4 +31,4 @@ def test_demonstration_tells_what_it_does_and_succeeds(marketfetch: Command, tmp
 
     said = marketfetch("demo", "--keep", path)
     assert (said.returncode, said.stdout) == (2, "")
-    assert said.stderr == f"marketfetch: keep: {path} exists already; name a new file\n"
+    assert said.stderr == f"marketfetch: --keep: {path} exists already; name a new file\n"

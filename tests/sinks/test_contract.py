@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from marketfetch.sinks.duckdb import DuckDBSink
@@ -30,10 +33,22 @@ class TestDuckDB(SinkContract):
     def make_store(self, place: Path) -> DuckDBSink:
         return DuckDBSink(place)
 
+    def write_format(self, place: Path, version: int) -> int:
+        with duckdb.connect(place) as connection:
+            ((before,),) = connection.execute("SELECT version FROM marketfetch_format").fetchall()
+            connection.execute("UPDATE marketfetch_format SET version = ?", [version])
+        return int(before)
+
 
 class TestSQLite(SinkContract):
     def make_store(self, place: Path) -> SQLiteSink:
         return SQLiteSink(place)
+
+    def write_format(self, place: Path, version: int) -> int:
+        with closing(sqlite3.connect(place)) as connection, connection:
+            ((before,),) = connection.execute("SELECT version FROM marketfetch_format").fetchall()
+            connection.execute("UPDATE marketfetch_format SET version = ?", [version])
+        return int(before)
 
 
 class TestPostgres(SinkContract):

@@ -172,7 +172,7 @@ def test_two_series_in_the_same_rows_are_refused(wide: EmbeddedStore[Any]) -> No
     [
         (("candles (", "others ("), "there is no candles in this file; create it, with PRIMARY KEY"),
         (("pfr double", "prf double"), r"'pfr' is unknown; did you mean 'prf'"),
-        (("ts bigint", "ts text"), "candles.ts is .*; make it"),
+        (("ts bigint", "ts boolean"), "candles.ts is .*; make it"),
         (("symbol text", "symbol bigint"), "candles.symbol is BIGINT; make it"),
         (("o double", "o text"), "candles.o is .* and cannot hold open; make it DOUBLE"),
         (("o double", "o bigint"), "candles.o is .* and cannot hold open; make it DOUBLE"),

@@ -36,13 +36,13 @@ def query(store: SQLiteSink, sql: str) -> list[tuple[object, ...]]:
         return connection.execute(sql).fetchall()
 
 
-def test_the_view_shows_milliseconds_only_where_there_are_any(store: SQLiteSink) -> None:
+def test_the_view_shows_milliseconds(store: SQLiteSink) -> None:
     series = Series.of("binance-usdm", "funding_rate", "BTCUSDT", "event")
     rows = Columns(np.array([START, START + 7]), np.array([[1e-4, 2e-4], [1, 1], [np.nan, np.nan]]))
     with store.writer() as take:
         take(Batch(series, rows, Coverage(series.interval.cover(rows.times))))
     assert query(store, "SELECT open_time, funding_rate, special_funding_rate FROM funding_rate") == [
-        ("2020-01-01 00:00:00", 1e-4, None),
+        ("2020-01-01 00:00:00.000", 1e-4, None),
         ("2020-01-01 00:00:00.007", 2e-4, None),
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from marketfetch.arithmetic.budget import NEVER
-from marketfetch.errors import Banned, ProxyError, RequestTimeout, TransportError
+from marketfetch.errors import Banned, LocalResourceError, ProxyError, RequestTimeout, TransportError
 from marketfetch.values.redaction import redact
 from marketfetch.values.spans import utc
 
@@ -55,9 +55,12 @@ class Health:
     def failed(self, error: Exception, sent: int, now: int, jitter: float) -> None:
         """Note a failure of a request; `jitter` in [0, 1] takes up to half of a rest away.
 
-        Errors that say nothing about the egress, such as BadSymbol or RestrictedLocation, change nothing.
+        Errors that say nothing about the egress, such as BadSymbol, RestrictedLocation or what this machine
+        itself has run out of, change nothing.
         """
         if not isinstance(error, ProxyError | TransportError | RequestTimeout):
+            return
+        if isinstance(error, LocalResourceError):
             return
         if sent < self._rested_from:
             return  # sent before the rest began: the same trouble, counted already

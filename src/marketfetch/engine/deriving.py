@@ -12,7 +12,7 @@ from marketfetch.arithmetic.composite import combine, known_together
 from marketfetch.engine.patience import Patience
 from marketfetch.engine.threads import InUse
 from marketfetch.protocols import Store
-from marketfetch.values.pages import Batch
+from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
 
@@ -48,15 +48,26 @@ class Deriving:
                 series, members = derivation.series, derivation.members
                 held = insist(partial(self.store.coverage, (series, *members)))
                 known = known_together([held[member] for member in members])
-                computable = (derivation.wanted & known.covered) - held[series].covered
+                # A member may have been mended since: what was unusable for its sake is computed anew.
+                done = held[series].covered - (held[series].unusable - known.unusable)
+                computable = (derivation.wanted & known.covered) - done
                 for span in _steps(series, computable, self.batch_rows):
                     columns = combine(
                         [insist(partial(self.store.read, member, span)) for member in members], series.dataset
                     )
-                    covered = SpanSet.of(span)
-                    batch = Batch(series, columns, Coverage(covered, known.empty & covered))
+                    batch = Batch(series, columns, _learnt(series, columns, known.within(span)))
                     insist(partial(write, batch))
                     self.done(batch)
+
+
+def _learnt(series: Series, columns: Columns, known: Coverage) -> Coverage:
+    """Return what a composite's rows prove.
+
+    Where every member is present and there is no row all the same, a member has one off the grid, stored as
+    the exchange sent it.
+    """
+    without = known.covered - known.empty - series.interval.cells(columns.times)
+    return Coverage(known.covered, known.empty, without)
 
 
 def _steps(series: Series, spans: SpanSet, rows: int) -> Sequence[Span]:

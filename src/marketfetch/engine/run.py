@@ -94,6 +94,8 @@ class Run:
         Raises the one error that made going on pointless, with `.report` telling what was done.
         """
         self._started = monotonic()
+        # A clock that was made with the settings, weeks ago perhaps, may have lost what the machine slept.
+        self._job = attrs.evolve(self._job, settings=self._job.settings.for_one_run())
         try:
             with _single_failure():
                 async with self._heartbeat():
@@ -111,7 +113,8 @@ class Run:
         if not self._books.accounts and not self._books.requests:
             return attrs.evolve(Report.nothing(), error="nothing was asked yet")
         duration = monotonic() - self._started
-        return self._books.report(self._job.pool.statistics(), duration=duration, stopped=stopped)
+        pool = self._job.pool
+        return self._books.report(pool.statistics(), asked=self._span, duration=duration, stopped=stopped)
 
     async def _everything(self) -> None:
         job = self._job
@@ -127,12 +130,18 @@ class Run:
             return False
         await self._enrol(Listing.of(()))
         self._aim()
+        if any(not account.wanted and not account.held.covered for account in self._roll.fetched):
+            return (
+                False  # nothing has closed yet, and nothing is known that would show that the symbol exists
+            )
         # A composite to compute is checked against the listing first: its name may be that of a symbol.
         return not self._gaps() and not any(account.missing for account, _ in self._roll.composites)
 
     async def _enrol(self, listing: Listing) -> None:
         job = self._job
-        enrolment = Enrolment(job.query, job.exchange, job.sink, self._books, self._patience, job.emit)
+        retry = job.settings.unusable == "retry"
+        books, patience = self._books, self._patience
+        enrolment = Enrolment(job.query, job.exchange, job.sink, books, patience, job.emit, retry)
         self._roll = await enrolment.enrol(listing)
 
     def _aim(self) -> None:

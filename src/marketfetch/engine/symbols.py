@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
@@ -9,8 +10,11 @@ import attrs
 
 from marketfetch.engine.query import Everything
 from marketfetch.values.series import Instrument
+from marketfetch.values.spans import utc
 
 __all__ = ["Listing"]
+
+_DATED = re.compile(r"-(?P<day>\d{6})$")
 
 
 @attrs.frozen(eq=False)
@@ -33,24 +37,43 @@ class Listing:
         by_symbol = {instrument.symbol: instrument for instrument in instruments}
         unified: dict[str, tuple[Instrument, ...]] = {}
         for instrument in by_symbol.values():
-            for name in {instrument.unified, instrument.unified.partition(":")[0]}:
+            for name in {each.upper() for each in _spellings(instrument)}:
                 unified[name] = (*unified.get(name, ()), instrument)
         return cls(by_symbol, unified)
 
     def find(self, name: str) -> Instrument | None:
-        """Return the instrument that a name means; None if it is unknown or ambiguous."""
+        """Return the instrument that a name means; None if it is unknown or ambiguous.
+
+        Unified names are read in small letters, too, and a dated contract by the day on which it ends, as in
+        `BTC/USDT:USDT-260925`. The exchange's own spelling has to be exact: it may tell two symbols apart.
+        """
         if not self.by_symbol:
             return Instrument(name, "", "")
         if name in self.by_symbol:
             return self.by_symbol[name]
-        candidates = self.by_unified.get(name, ())
+        candidates = self._unified(name)
+        if len(candidates) == 1 and _DATED.search(name):
+            return candidates[0]
         # Dated contracts share a pair with the perpetual one, which has no end and is what is meant.
         endless = [candidate for candidate in candidates if candidate.delisted_at is None]
         return endless[0] if len(endless) == 1 else None
 
+    def _unified(self, name: str) -> tuple[Instrument, ...]:
+        """Return what a unified name may mean; what is spelt exactly like it goes before what is not."""
+        if "/" not in name:
+            return ()
+        pair, day = name, ""
+        if dated := _DATED.search(name):
+            pair, day = name[: dated.start()], dated["day"]
+        alike = self.by_unified.get(pair.upper(), ())
+        candidates = tuple(each for each in alike if pair in _spellings(each)) or alike
+        return tuple(
+            each for each in candidates if not day or (each.delisted_at and _day(each.delisted_at) == day)
+        )
+
     def hint(self, name: str) -> str:
         """Say what could be meant by a name that `find` does not know."""
-        if candidates := self.by_unified.get(name):
+        if candidates := self._unified(name):
             choices = " or ".join(repr(candidate.symbol) for candidate in candidates)
             return f"ambiguous symbol; write {choices}"
         near = get_close_matches(name.upper(), self.by_symbol, n=3, cutoff=0.6)
@@ -73,3 +96,17 @@ class Listing:
             for instrument in self.by_symbol.values()
             if instrument.active and wanted.quote in {None, instrument.quote}
         ]
+
+
+def _spellings(instrument: Instrument) -> tuple[str, str]:
+    """Return the unified name with and without settlement."""
+    return instrument.unified, instrument.unified.partition(":")[0]
+
+
+def _day(ms: int) -> str:
+    """Write the day of a moment as ccxt does.
+
+    >>> _day(1_790_323_200_000)
+    '260925'
+    """
+    return utc(ms)[2:10].replace("-", "")

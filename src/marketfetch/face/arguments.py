@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from marketfetch.engine.query import Everything, Query, Settings
-from marketfetch.errors import ConfigurationError, unknown
+from marketfetch.errors import ConfigurationError
+from marketfetch.face.options import Once, Parser, check_options
 from marketfetch.proxies.parsing import parse_proxy, read_proxies
 from marketfetch.proxies.rotating import RotatingProxies
 from marketfetch.values.redaction import Secret, redact
 from marketfetch.values.series import Composite
 
-__all__ = ["parse", "pool_from", "query_from"]
+__all__ = ["filters_from", "parse", "pool_from", "query_from"]
 
 _STORES = "duckdb:FILE, sqlite:FILE, parquet:FOLDER or postgresql://…"
 
@@ -26,20 +26,27 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the arguments; what argparse itself refuses ends the process with exit code 2.
 
     Raises ConfigurationError for options that do not exist, with near matches, for words that belong to no
-    option, and for what is not text. Such words are not repeated: they may be of a password.
+    option, and for what is not text. Such words are not repeated: they may be of a password. `options` of
+    what is returned are those of the command.
     """
     words = sys.argv[1:] if argv is None else argv
     for place, word in enumerate(words, start=1):
         if not _is_text(word):
             raise ConfigurationError(f"arguments: number {place} is not text in the encoding of this system")
-    arguments, rest = _parser().parse_known_args(words)
+    parser, commands = _parsers()
+    check_options(words, commands)
+    arguments, rest = parser.parse_known_args(words)
     if rest:
-        option, _, _ = rest[0].partition("=")
-        if not option.startswith("--"):
+        if rest[0].startswith("-"):
             raise ConfigurationError(
-                "arguments: there is a word that belongs to no option; put what has spaces in quotes"
+                f"arguments: {redact(rest[0].partition('=')[0])!r} is no option; see marketfetch "
+                f"{arguments.command} --help"
             )
-        raise unknown("argument", option, [f"--{name.replace('_', '-')}" for name in vars(arguments)])
+        raise ConfigurationError(
+            f"arguments: number {list(words).index(rest[0]) + 1} belongs to no option; put the name of its "
+            "option before it, and quotes around what has spaces"
+        )
+    arguments.options = commands[arguments.command].options
     return arguments
 
 
@@ -64,6 +71,19 @@ def query_from(arguments: argparse.Namespace) -> Query:
     )
 
 
+def filters_from(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return by which symbols, datasets, interval and exchange the series of a store are chosen."""
+    everything = Everything() if getattr(arguments, "all_symbols", False) else None
+    if everything and arguments.symbol:
+        raise ConfigurationError("symbols: name some or say --all-symbols, not both")
+    return {
+        "symbols": arguments.symbol or everything,
+        "datasets": arguments.dataset,
+        "interval": arguments.interval,
+        "exchange": arguments.exchange,
+    }
+
+
 def pool_from(arguments: argparse.Namespace) -> RotatingProxies:
     """Make the pool: all proxies given and, unless forbidden, the direct connection.
 
@@ -71,7 +91,12 @@ def pool_from(arguments: argparse.Namespace) -> RotatingProxies:
     """
     given = [(address, f"--proxy {number}") for number, address in enumerate(arguments.proxy, start=1)]
     if arguments.proxies_from:
-        given += read_proxies(arguments.proxies_from)
+        try:
+            given += read_proxies(arguments.proxies_from)
+        except ConfigurationError as error:
+            raise ConfigurationError(str(error).replace("proxies:", "--proxies-from:", 1)) from error
+    if not given and not arguments.direct:
+        raise ConfigurationError("--no-direct: there are no proxies; add --proxy or --proxies-from")
     return RotatingProxies([parse_proxy(*each) for each in given], direct=arguments.direct)
 
 
@@ -80,6 +105,8 @@ def _symbols(arguments: argparse.Namespace) -> Everything | list[str]:
     if not arguments.all_symbols:
         if arguments.quote:
             raise ConfigurationError("quote: it narrows --all-symbols; add that")
+        if not names and not arguments.composite:
+            raise ConfigurationError("symbols: name one or more, or add --all-symbols")
         return names
     if names:
         raise ConfigurationError("symbols: name some or say --all-symbols, not both")
@@ -93,8 +120,12 @@ def _lines(path: Path | None) -> list[str]:
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"symbols: {path} cannot be read: {error}") from error
+        raise ConfigurationError(f"--symbols-from: {path} cannot be read: {_reason(error)}") from error
     return [name for line in lines if (name := line.partition("#")[0].strip())]
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else "it is not UTF-8 text"
 
 
 def _composite(text: str) -> Composite:
@@ -110,57 +141,80 @@ def _composite(text: str) -> Composite:
     return Composite(symbol.strip(), names)
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that complains in one line, and takes no abbreviations: scripts would come to rely on them."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs, allow_abbrev=False)
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        # Repeated only if it is nearly right: an option put before the command leaves its value here.
-        if action.choices is not None and value not in action.choices:
-            known: Iterable[str] = action.choices
-            near = get_close_matches(str(value), known, n=1)
-            said = f"{value!r} is unknown; did you mean {near[0]!r}?" if near else "choose one of "
-            raise argparse.ArgumentError(action, said if near else said + ", ".join(known))
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"marketfetch: {redact(message)} (see {self.prog} --help)\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, Parser]]:
+    """Make the parser of the whole command line, and return it with those of the commands."""
+    parser = Parser(
         prog="marketfetch",
         description="Say what your store should hold; what is missing is fetched, and nothing else.",
-        epilog="Exit codes: 0 all is covered, 1 something is missing, 2 the call was wrong and nothing sent.",
+        epilog="Exit codes: 0 all is well, 1 something is missing or wrong, 2 the call was wrong.",
     )
     parser.add_argument("--version", action="version", version=f"marketfetch {version('marketfetch')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    _add_backfill(commands.add_parser("backfill", help="fetch what a store lacks"))
+    backfill = commands.add_parser("backfill", help="fetch what a store lacks")
     coverage = commands.add_parser("coverage", help="say what a store holds, and what is missing inside it")
-    _add_store(coverage)
+    verify = commands.add_parser("verify", help="compare the rows of a store with what it says it holds")
+    forget = commands.add_parser("forget", help="take back what a store says it holds, to fetch it again")
     demo = commands.add_parser("demo", help="see it at work on a simulated exchange, without any network")
-    demo.add_argument("--keep", metavar="FILE", type=Path, help="keep the DuckDB file of the demonstration")
-    demo.add_argument("--days", type=_count, default=10, help="how much history (default: %(default)s)")
-    return parser
+    _add_backfill(backfill)
+    for each in (coverage, verify, forget):
+        _add_filters(each)
+        _add_store(each)
+    _add_forget(forget)
+    demo.add_argument(
+        "--keep", metavar="FILE", type=Path, action=Once, help="keep the DuckDB file of the demonstration"
+    )
+    demo.add_argument(
+        "--days", type=_count, action=Once, default=10, help="how much history (default: %(default)s)"
+    )
+    named = {"backfill": backfill, "coverage": coverage, "verify": verify, "forget": forget, "demo": demo}
+    return parser, named
 
 
 def _add_store(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--to", metavar="STORE", type=Secret, required=True, help=_STORES)
+    parser.add_argument("--to", metavar="STORE", type=Secret, action=Once, required=True, help=_STORES)
     parser.add_argument("--json", action="store_true", help="JSON, and nothing else, on standard output")
+
+
+def _add_filters(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_argument_group("which series", "all that the store holds, unless some are named")
+    which.add_argument("--exchange", metavar="NAME", action=Once, help="only those of this exchange")
+    which.add_argument("--symbol", metavar="NAME", action="append", default=[], help="may be repeated")
+    which.add_argument("--dataset", metavar="NAME", action="append", help="may be repeated")
+    which.add_argument("--interval", metavar="NAME", action=Once, help="only those of this interval")
+
+
+def _add_forget(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_argument_group("what is forgotten of them")
+    what.add_argument("--all-symbols", action="store_true", help="all series of the store are meant")
+    what.add_argument("--start", metavar="TIME", action=Once, help="2026-06-01 (default: all before --end)")
+    what.add_argument("--end", metavar="TIME", action=Once, help="exclusive (default: all from --start on)")
+    what.add_argument("--rows", action="store_true", help="delete the stored rows, too")
+    what.add_argument("--dry-run", action="store_true", help="say what would be forgotten, change nothing")
 
 
 def _add_backfill(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what the store should hold")
-    what.add_argument("--exchange", metavar="NAME", required=True, help="such as binance-usdm or okx")
+    what.add_argument(
+        "--exchange", metavar="NAME", action=Once, required=True, help="such as binance-usdm or okx"
+    )
     what.add_argument("--symbol", metavar="NAME", action="append", default=[], help="may be repeated")
-    what.add_argument("--symbols-from", metavar="FILE", type=Path, help="a file with one symbol per line")
+    what.add_argument(
+        "--symbols-from", metavar="FILE", action=Once, type=Path, help="a file with one symbol per line"
+    )
     what.add_argument("--all-symbols", action="store_true", help="all that are traded now")
-    what.add_argument("--quote", metavar="NAME", help="with --all-symbols: only those of this quote currency")
+    what.add_argument(
+        "--quote", metavar="NAME", action=Once, help="with --all-symbols: only those of this quote currency"
+    )
     what.add_argument("--dataset", metavar="NAME", action="append", help="may be repeated (default: ohlcv)")
-    what.add_argument("--interval", metavar="NAME", default="1m", help="such as 1m, 1h, 1d (default: 1m)")
-    what.add_argument("--start", metavar="TIME", required=True, help="2026-06-01, 2026-06-01T12:00Z or 20d")
-    what.add_argument("--end", metavar="TIME", default="now", help="likewise, exclusive (default: now)")
+    what.add_argument(
+        "--interval", metavar="NAME", action=Once, default="1m", help="such as 1m, 1h, 1d (default: 1m)"
+    )
+    what.add_argument(
+        "--start", metavar="TIME", action=Once, required=True, help="2026-06-01, 2026-06-01T12:00Z or 20d"
+    )
+    what.add_argument(
+        "--end", metavar="TIME", action=Once, default="now", help="likewise, exclusive (default: now)"
+    )
     what.add_argument(
         "--composite",
         metavar="NAME=A,B,…",
@@ -173,20 +227,35 @@ def _add_backfill(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--proxy", metavar="URL", type=Secret, action="append", default=[], help="may be repeated"
     )
-    how.add_argument("--proxies-from", metavar="FILE", type=Path, help="one proxy per line, hidden from `ps`")
+    how.add_argument(
+        "--proxies-from", metavar="FILE", action=Once, type=Path, help="one proxy per line, hidden from `ps`"
+    )
     how.add_argument("--no-direct", dest="direct", action="store_false", help="only through proxies")
-    how.add_argument("--base-url", metavar="URL", help="ask this host instead of the exchange's own")
-    how.add_argument("--certificate", metavar="FILE", type=Path, help="trust these authorities too (PEM)")
+    how.add_argument(
+        "--base-url", metavar="URL", action=Once, help="ask this host instead of the exchange's own"
+    )
+    how.add_argument(
+        "--certificate", metavar="FILE", action=Once, type=Path, help="trust these authorities too (PEM)"
+    )
     how.add_argument(
         "--concurrency",
         metavar="N",
+        action=Once,
         type=_count,
         default=Settings().concurrency,
         help="requests in flight at most (default: %(default)s)",
     )
     how.add_argument(
+        "--unusable",
+        metavar="POLICY",
+        choices=("keep", "store", "retry"),
+        default=Settings().unusable,
+        help="rows that the exchange has wrong: keep (note them, go on), store or retry (default: keep)",
+    )
+    how.add_argument(
         "--heartbeat",
         metavar="SECONDS",
+        action=Once,
         type=_seconds,
         help="time between signs of life on standard error (default: 10; on a terminal 1)",
     )

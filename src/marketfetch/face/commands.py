@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from traceback import format_exception
@@ -13,36 +13,54 @@ import anyio
 import orjson
 
 from marketfetch.engine.query import Settings
+from marketfetch.engine.selection import Selection
 from marketfetch.errors import ConfigurationError, MarketfetchError
-from marketfetch.face.arguments import parse, pool_from, query_from
+from marketfetch.face.arguments import filters_from, parse, pool_from, query_from
+from marketfetch.face.exhaustion import naming_exhaustion
 from marketfetch.face.logs import LogListener, log_to_console
+from marketfetch.face.maintenance import forget, verify
+from marketfetch.face.maintenance_pages import forgotten_as_list, forgotten_page, verification_page
+from marketfetch.face.options import speaking_of_options
 from marketfetch.face.output import Unheard, complain, delivering, say
+from marketfetch.face.parts import store_of
 from marketfetch.face.pipeline import Pipeline
 from marketfetch.face.plugins import exchange_from
 from marketfetch.face.progress import Progress, progress_to
-from marketfetch.face.rendering import coverage_page, holes, ledger_as_list, report_page, show
+from marketfetch.face.rendering import Page, coverage_page, holes, ledger_as_list, report_page, show
 from marketfetch.face.signals import Signals
 from marketfetch.face.stopping import Outcome, run_until_stopped, trouble_with
 from marketfetch.fetchers.curl import CurlFetcher
-from marketfetch.protocols import Store
+from marketfetch.protocols import Store, SupportsRejected
 from marketfetch.sinks.urls import sink_from
 from marketfetch.values.redaction import redact
+from marketfetch.values.rejected import RejectedRow
+from marketfetch.values.series import Coverage, Series
 
 __all__ = ["perform"]
 
 
 def perform(argv: Sequence[str] | None, signals: Signals) -> int:
     """Do what the arguments say and return the exit code; whatever goes wrong is told in one line."""
-    commands = {"backfill": _backfill, "coverage": _coverage, "demo": _demo}
+    commands = {
+        "backfill": _backfill,
+        "coverage": _coverage,
+        "verify": _verify,
+        "forget": _forget,
+        "demo": _demo,
+    }
+    options: list[str] = []
     try:
         arguments = parse(argv)
+        options = arguments.options
         return commands[arguments.command](arguments, signals)
     except (Unheard, BrokenPipeError) as error:
         if isinstance(error, Unheard) and str(error):
             complain(str(error))
         return 1
     except MarketfetchError as error:
-        complain(str(error))  # nothing was sent: what happens later is told beside the report
+        complain(
+            speaking_of_options(str(error), options)
+        )  # nothing was sent: what happens later is told beside the report
         return 2
     except KeyboardInterrupt:
         complain(f"stopped by {signals.received}")
@@ -60,10 +78,14 @@ def _backfill(arguments: Namespace, signals: Signals) -> int:
         sink_from(arguments.to),
         proxies=pool_from(arguments),
         fetcher=CurlFetcher(certificate=arguments.certificate),
-        settings=Settings(concurrency=arguments.concurrency, heartbeat=_heartbeat(arguments)),
+        settings=Settings(
+            concurrency=arguments.concurrency,
+            heartbeat=_heartbeat(arguments),
+            unusable=arguments.unusable,
+        ),
         listeners=[watcher],
     )
-    with watcher:
+    with watcher, naming_exhaustion():
         outcome = anyio.run(partial(run_until_stopped, pipeline, signals, partial(_tell, arguments)))
     signals.conclude()
     return _tell(arguments, outcome)
@@ -84,11 +106,7 @@ def _heartbeat(arguments: Namespace) -> float:
 def _tell(arguments: Namespace, outcome: Outcome) -> int:
     """Print the report and what ended the run early; return the exit code."""
     try:
-        if arguments.json:
-            say(orjson.dumps(outcome.report.as_dict()))
-        else:
-            with delivering():
-                show(report_page(outcome.report), sys.stdout)
+        _print(arguments, outcome.report.as_dict(), report_page(outcome.report))
     finally:
         if outcome.defect is not None and arguments.verbose:
             sys.stderr.write(redact("".join(format_exception(outcome.defect))))
@@ -99,19 +117,65 @@ def _tell(arguments: Namespace, outcome: Outcome) -> int:
 
 def _coverage(arguments: Namespace, signals: Signals) -> int:
     signals.interrupt()
-    store = sink_from(arguments.to)
-    if not isinstance(store, Store):
-        raise ConfigurationError(f"to: {type(store).__name__} does not know what it holds; name a database")
-    ledger = store.ledger()
+    store = store_of("to", arguments.to, "name")
+    ledger = Selection.of(**filters_from(arguments)).held(store)
     if not ledger:
         raise ConfigurationError(f"to: {store!r} holds nothing yet; `marketfetch backfill` fills it")
+    rejected = _rejected(store, ledger)
     signals.conclude()
+    _print(arguments, ledger_as_list(ledger, rejected), coverage_page(ledger, rejected))
+    return 1 if any(map(holes, ledger.values())) else 0
+
+
+def _verify(arguments: Namespace, signals: Signals) -> int:
+    signals.interrupt()
+    verification = verify(arguments.to, **filters_from(arguments))
+    if not verification.rows:
+        raise ConfigurationError(
+            f"to: {sink_from(arguments.to)!r} holds nothing yet; there is nothing to verify"
+        )
+    signals.conclude()
+    _print(arguments, verification.as_dict(), verification_page(verification))
+    return 0 if verification.ok else 1
+
+
+def _forget(arguments: Namespace, signals: Signals) -> int:
+    signals.interrupt()
+    filters = filters_from(arguments)
+    if not any(filters.values()):
+        raise ConfigurationError(
+            "symbols: nothing is chosen; name series by --symbol, --dataset, --interval or --exchange, or "
+            "say --all-symbols"
+        )
+    forgotten = forget(
+        arguments.to,
+        **filters,
+        start=arguments.start,
+        end=arguments.end,
+        rows=arguments.rows,
+        dry_run=arguments.dry_run,
+    )
+    signals.conclude()
+    page = forgotten_page(forgotten, rows=arguments.rows, dry_run=arguments.dry_run)
+    _print(arguments, forgotten_as_list(forgotten), page)
+    return 0
+
+
+def _print(arguments: Namespace, plain: object, page: Page) -> None:
+    """Print JSON where it is wanted, else a page for people."""
     if arguments.json:
-        say(orjson.dumps(ledger_as_list(ledger)))
+        say(orjson.dumps(plain))
     else:
         with delivering():
-            show(coverage_page(ledger), sys.stdout)
-    return 1 if any(map(holes, ledger.values())) else 0
+            show(page, sys.stdout)
+
+
+def _rejected(store: Store, ledger: Mapping[Series, Coverage]) -> Mapping[Series, Sequence[RejectedRow]]:
+    """Read the rows behind what is unusable, where the store keeps them."""
+    if not isinstance(store, SupportsRejected):
+        return {}
+    hulls = {series: coverage.unusable.hull for series, coverage in ledger.items()}
+    return {series: store.rejected(series, hull) for series, hull in hulls.items() if hull is not None}
 
 
 def _demo(arguments: Namespace, signals: Signals) -> int:

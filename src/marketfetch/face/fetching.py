@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+from warnings import warn
 
 from marketfetch.engine.query import Everything, Query, Settings
-from marketfetch.errors import ConfigurationError
+from marketfetch.errors import IncompleteError, IncompleteWarning, unknown
 from marketfetch.exchange import Exchange
+from marketfetch.face.parts import store_of
 from marketfetch.face.pipeline import Pipeline
 from marketfetch.face.plugins import exchange_from
 from marketfetch.face.portal import blocking
+from marketfetch.face.shortfalls import shortfalls
 from marketfetch.face.tables import Table
-from marketfetch.protocols import Fetcher, ProxyPool, Sink, Store
-from marketfetch.proxies.rotating import RotatingProxies
+from marketfetch.protocols import Fetcher, ProxyPool, Sink
 from marketfetch.sinks.memory import MemorySink
-from marketfetch.sinks.urls import sink_from
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.events import Listener
 from marketfetch.values.intervals import Interval
+from marketfetch.values.redaction import Secret
 from marketfetch.values.series import Composite
 from marketfetch.values.times import Moment
 
@@ -32,13 +36,14 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
     start: Moment,
     end: Moment = "now",
     interval: str | Interval = "1m",
-    to: str | Sink | None = None,
-    proxies: ProxyPool | Iterable[str] | str | None = None,
+    to: str | Path | Sink | None = None,
+    proxies: ProxyPool | Iterable[str | Secret] | str | Path | None = None,
     composites: Iterable[Composite] = (),
     base_url: str | None = None,
     fetcher: Fetcher | None = None,
     settings: Settings | None = None,
     listeners: Sequence[Listener] = (),
+    on_missing: Literal["warn", "raise", "ignore"] = "warn",
 ) -> Table:
     """Fetch what is missing and return the rows as a Table; works in scripts and in notebooks.
 
@@ -48,14 +53,21 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
     the direct connection; calls that follow one another within minutes should share a pool, which remembers
     what has been spent.
 
+    One IncompleteWarning says what the table lacks: symbols that do not exist, rows that could not be had, or
+    rows of a span in which nothing has closed yet. With `on_missing="raise"` an IncompleteError is raised
+    instead, and with "ignore" nothing is said but by `table.report`.
+
     Raises ConfigurationError for a wrong call (nothing was sent), and the MarketfetchError that made going on
-    pointless. A table that lacks something is no error: ask `table.report.complete`.
+    pointless.
 
     >>> fetch("binance-usdm", "ohlcv", "BTCUSDT", start="2026-06-02", end="2026-06-01")
     Traceback (most recent call last):
     marketfetch.errors.ConfigurationError: start: 2026-06-02T00:00:00Z is not before end 2026-06-01T00:00:00Z
     """
-    store, kind = _store(to), Dataset.parse(dataset)
+    if on_missing not in {"warn", "raise", "ignore"}:
+        raise unknown("on_missing", on_missing, ("warn", "raise", "ignore"))
+    store = MemorySink() if to is None else store_of("to", to, "use Pipeline, or name")
+    kind = Dataset.parse(dataset)
     query = Query(
         symbols=symbols,
         datasets=kind,
@@ -65,18 +77,16 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
         composites=composites,
     )
     venue = exchange_from(exchange, base_url)
-    urls = (proxies,) if isinstance(proxies, str) else proxies
-    pool = RotatingProxies(urls) if isinstance(urls, Iterable) else urls
     pipeline = Pipeline(
-        venue, query, store, proxies=pool, fetcher=fetcher, settings=settings, listeners=listeners
+        venue, query, store, proxies=proxies, fetcher=fetcher, settings=settings, listeners=listeners
     )
     report = blocking(pipeline.run)
     rows = {line.series: store.read(line.series, line.wanted) for line in report.series}
+    if on_missing != "ignore" and (lacks := shortfalls(report, rows)):
+        said = f"{venue.name} {kind.name}: {'; '.join(lacks)}"
+        if on_missing == "raise":
+            error = IncompleteError(said)
+            error.report = report
+            raise error
+        warn(said, IncompleteWarning, stacklevel=2)
     return Table(kind, rows, report)
-
-
-def _store(to: str | Sink | None) -> Store:
-    sink = MemorySink() if to is None else sink_from(to) if isinstance(to, str) else to
-    if not isinstance(sink, Store):
-        raise ConfigurationError(f"to: {type(sink).__name__} cannot be read back; use Pipeline, or a store")
-    return sink

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -13,29 +14,21 @@ from anyio import create_memory_object_stream
 
 from marketfetch.engine.query import Query, Settings
 from marketfetch.engine.run import Job, Run
-from marketfetch.errors import ConfigurationError
 from marketfetch.exchange import Exchange
+from marketfetch.face.exhaustion import naming_exhaustion
+from marketfetch.face.listening import Listeners
+from marketfetch.face.parts import pool_of, sink_of
 from marketfetch.face.plugins import exchange_from
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Fetcher, ProxyPool, Sink, Writer
 from marketfetch.proxies.rotating import RotatingProxies
-from marketfetch.sinks.urls import sink_from
 from marketfetch.values.datasets import Dataset
-from marketfetch.values.events import Event, Listener
+from marketfetch.values.events import Listener
 from marketfetch.values.pages import Batch
+from marketfetch.values.redaction import Secret
 from marketfetch.values.report import Report
 
 __all__ = ["PassThrough", "Pipeline"]
-
-
-def _sink(sink: Sink | str | None) -> Sink:
-    if sink is None:
-        return PassThrough()
-    if isinstance(sink, str):
-        return sink_from(sink)
-    if isinstance(sink, type) or not isinstance(sink, Sink):
-        raise ConfigurationError(f"sink: {sink!r} has no lanes, prepare and writer; give a sink, or its URL")
-    return sink
 
 
 async def _nowhere(batch: Batch) -> None:
@@ -47,8 +40,9 @@ class Pipeline:
 
     `exchange` is a name (`binance-usdm`, with `base_url` at another host) or an Exchange. `sink` is any Sink,
     or text such as `duckdb:market.duckdb`; without one the batches only pass through, for those who iterate.
-    `proxies` is a ProxyPool (default: the direct connection), `fetcher` a Fetcher (default: CurlFetcher),
-    `listeners` receive every event on the event loop.
+    `proxies` is a ProxyPool, or addresses to use beside the direct connection (default: that alone);
+    `fetcher` is a Fetcher (default: CurlFetcher). `listeners` receive every event on the event loop; one that
+    raises is logged and left out from then on.
 
     `await pipeline` runs it and returns the Report; a pipeline may be run again, and asks only for what is
     missing by then. Raises ConfigurationError at once for what cannot work, and while running the one
@@ -64,23 +58,23 @@ class Pipeline:
         self,
         exchange: str | Exchange,
         query: Query,
-        sink: Sink | str | None = None,
+        sink: Sink | str | Path | None = None,
         *,
-        proxies: ProxyPool | None = None,
+        proxies: ProxyPool | Iterable[str | Secret] | str | Path | None = None,
         fetcher: Fetcher | None = None,
         settings: Settings | None = None,
         listeners: Sequence[Listener] = (),
         base_url: str | None = None,
     ) -> None:
-        self._listeners = list(listeners)
+        self._listeners = Listeners(listeners)
         self._job = Job(
             exchange=exchange_from(exchange, base_url),
             query=query,
-            sink=_sink(sink),
-            pool=proxies if proxies is not None else RotatingProxies(()),
+            sink=PassThrough() if sink is None else sink_of("sink", sink),
+            pool=RotatingProxies(()) if proxies is None else pool_of(proxies),
             fetcher=fetcher if fetcher is not None else CurlFetcher(),
-            settings=settings if settings is not None else Settings(),
-            emit=self._emit,
+            settings=(settings if settings is not None else Settings()).for_one_run(),
+            emit=self._listeners.emit,
             deliver=_nowhere,
         )
         self._run = Run(self._job)
@@ -92,7 +86,8 @@ class Pipeline:
     async def run(self) -> Report:
         """Run and return the report; see the class for what is raised."""
         self._run = Run(self._job)
-        return await self._run.execute()
+        with naming_exhaustion():
+            return await self._run.execute()
 
     def report(self) -> Report:
         """Say what the last run has done so far, also after it was cancelled."""
@@ -108,7 +103,7 @@ class Pipeline:
         self._run = Run(attrs.evolve(self._job, deliver=send.send))
 
         async def run() -> None:
-            with send:
+            with send, naming_exhaustion():
                 await self._run.execute()
 
         # A task, not a task group: a generator may be closed from another task than the one it began in.
@@ -125,10 +120,6 @@ class Pipeline:
                     await asyncio.wait([task])
                 if not task.cancelled():
                     task.exception()  # the reader who left early is not interested, and asyncio shall know
-
-    def _emit(self, event: Event) -> None:
-        for listener in self._listeners:
-            listener(event)
 
     def __repr__(self) -> str:
         names = "+".join(dataset.name for dataset in self._job.query.datasets)

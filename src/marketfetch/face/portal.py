@@ -10,6 +10,8 @@ from typing import Generic, TypeVar
 
 import anyio
 
+from marketfetch.face.exhaustion import naming_exhaustion
+
 __all__ = ["blocking"]
 
 _T = TypeVar("_T")
@@ -54,7 +56,8 @@ class _Call(Generic[_T]):
     def run(self) -> None:
         """Run to the end; what comes of it is the result."""
         try:
-            self.result.set_result(anyio.run(self._work))
+            with naming_exhaustion():  # a loop needs files of its own
+                self.result.set_result(anyio.run(self._work))
         except BaseException as error:  # noqa: BLE001  # it is for the one who waits
             self.result.set_exception(error)
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.errors import ConfigurationError
+from marketfetch.errors import ConfigurationError, unknown
+from marketfetch.face.shortfalls import shortfalls
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 from marketfetch.values.report import Report
@@ -22,6 +23,8 @@ if TYPE_CHECKING:  # heavy and optional: imported where they are used
     import pyarrow as pa
 
 __all__ = ["Table"]
+
+_HEAD = ("symbol", "interval", "rows", "from", "to", "confirmed empty", "missing")
 
 
 class Table:
@@ -51,23 +54,28 @@ class Table:
         return ("exchange", "symbol", "interval", "open_time", *self.dataset.names)
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return a pandas DataFrame with a plain index; needs the extra `pandas`."""
+        """Return a pandas DataFrame with a plain index; needs the extra `pandas`.
+
+        Types do not depend on the rows, of which there may be none: whole numbers are always Int64.
+        """
         import pandas as pd
 
-        frame: dict[str, Any] = {name: self._labels(of) for name, of in self._keys().items()}
+        text = pd.Series(["text"]).dtype  # object, or that of strings from pandas 3 on
+        frame: dict[str, Any] = {
+            name: pd.Series(self._labels(of), dtype=text) for name, of in _keys().items()
+        }
         frame["open_time"] = pd.to_datetime(self._times(), unit="ms", utc=True)
         for column, values in zip(self.dataset.columns, self._values(), strict=True):
-            series = pd.Series(values)
-            frame[column.name] = (
-                series.astype("Int64" if np.isnan(values).any() else "int64") if column.integer else values
-            )
+            frame[column.name] = pd.Series(values).astype("Int64") if column.integer else values
         return pd.DataFrame(frame)
 
     def to_polars(self) -> pl.DataFrame:
         """Return a polars DataFrame; needs the extra `polars`."""
         import polars as pl
 
-        frame: dict[str, Any] = {name: self._labels(of) for name, of in self._keys().items()}
+        frame: dict[str, Any] = {
+            name: pl.Series(self._labels(of), dtype=pl.String) for name, of in _keys().items()
+        }
         frame["open_time"] = pl.Series(self._times()).cast(pl.Datetime("ms", "UTC"))
         for column, values in zip(self.dataset.columns, self._values(), strict=True):
             series = pl.Series(values, dtype=pl.Float64).fill_nan(None)
@@ -79,7 +87,7 @@ class Table:
         import pyarrow as pa
 
         frame: dict[str, Any] = {
-            name: pa.array(self._labels(of), pa.string()) for name, of in self._keys().items()
+            name: pa.array(self._labels(of), pa.string()) for name, of in _keys().items()
         }
         frame["open_time"] = pa.array(self._times(), pa.timestamp("ms", "UTC"))
         for column, values in zip(self.dataset.columns, self._values(), strict=True):
@@ -88,20 +96,17 @@ class Table:
         return pa.table(frame)
 
     def of(self, symbol: str) -> Columns:
-        """Return the rows of one symbol as arrays; ConfigurationError if it is not in the table."""
+        """Return the rows of one symbol as arrays.
+
+        Raises ConfigurationError, with near matches, if it is not in the table or unknown to the exchange.
+        """
+        if symbol in self.report.unknown:
+            raise ConfigurationError(f"symbol: {symbol!r} has no rows: {self.report.unknown[symbol]}")
         for series, columns in self.rows.items():
             if series.symbol == symbol:
                 return columns
-        held = ", ".join(series.symbol for series in self.rows)
-        raise ConfigurationError(f"symbol: {symbol!r} is not in this table, which holds {held or 'nothing'}")
-
-    @staticmethod
-    def _keys() -> dict[str, Callable[[Series], str]]:
-        return {
-            "exchange": lambda series: series.exchange,
-            "symbol": lambda series: series.symbol,
-            "interval": lambda series: series.interval.name,
-        }
+        held = [series.symbol for series in self.rows]
+        raise unknown("symbol", symbol, held, "is not in this table")
 
     def _labels(self, of: Callable[[Series], str]) -> list[str]:
         return [of(series) for series, columns in self.rows.items() for _ in range(len(columns))]
@@ -118,16 +123,36 @@ class Table:
         return f"<Table {self.dataset.name}: {len(self):,} rows of {len(self.rows)} series, {state}>"
 
     def _repr_html_(self) -> str:
-        """Show what the table holds, series by series."""
-        head = "".join(f"<th>{name}</th>" for name in ("symbol", "interval", "rows", "from", "to", "missing"))
-        lines = {line.series: line for line in self.report.series}
-        body = ""
-        for series, columns in self.rows.items():
-            first, last = (utc(int(columns.times[at])) for at in (0, -1)) if len(columns) else ("–", "–")
-            gaps = lines[series].missing if series in lines else ()
-            missing = "; ".join(f"{gap.spans} ({gap.reason})" for gap in gaps) or "nothing"
-            cells = (series.symbol, series.interval.name, f"{len(columns):,}", first, last, missing)
-            body += "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+        """Show what the table holds, series by series, and what it lacks."""
+        head = "".join(f"<th>{name}</th>" for name in _HEAD)
+        body = "".join(map(self._html_line, self.rows))
+        lacks = "".join(f"<li>{escape(each)}</li>" for each in shortfalls(self.report, self.rows))
         return (
             f"<p>{escape(repr(self))}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+            + (f"<p>Not there:</p><ul>{lacks}</ul>" if lacks else "")
         )
+
+    def _html_line(self, series: Series) -> str:
+        columns = self.rows[series]
+        line = next((line for line in self.report.series if line.series == series), None)
+        first, last = (utc(int(columns.times[at])) for at in (0, -1)) if len(columns) else ("–", "–")
+        empty = str(line.empty) if line else "–"
+        gaps = "; ".join(f"{gap.spans} ({gap.reason})" for gap in line.missing) if line else ""
+        cells = (
+            series.symbol,
+            series.interval.name,
+            f"{len(columns):,}",
+            first,
+            last,
+            empty,
+            gaps or "nothing",
+        )
+        return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+
+
+def _keys() -> dict[str, Callable[[Series], str]]:
+    return {
+        "exchange": lambda series: series.exchange,
+        "symbol": lambda series: series.symbol,
+        "interval": lambda series: series.interval.name,
+    }

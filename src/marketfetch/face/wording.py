@@ -97,6 +97,10 @@ def causes(counts: Mapping[str, int]) -> str:
 def headline(report: Report) -> str:
     """Write a report in one line."""
     verdict = "Complete" if report.complete else "Incomplete"
+    if moments := report.unusable_moments:
+        verdict += f", {counted(moments, 'moment')} unusable"
+    if report.series and all(line.nothing_closed for line in report.series):
+        verdict += ", nothing has closed in this span yet"
     speed = f" ({rate(report.rows_written, report.duration)})" if report.rows_written else ""
     return (
         f"{verdict}: {counted(report.rows_written, 'row')} written in {_duration(report.duration)}{speed},"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterable
 from http.client import responses
@@ -9,7 +10,8 @@ from http.client import responses
 import attrs
 from curl_cffi import CurlECode
 
-from marketfetch.errors import FetchError, ProxyError, RequestTimeout, TransportError
+from marketfetch.errors import FetchError, LocalResourceError, ProxyError, RequestTimeout, TransportError
+from marketfetch.values.exhaustion import exhausted, unrouted
 from marketfetch.values.http import Egress
 from marketfetch.values.redaction import redact
 
@@ -26,6 +28,18 @@ _BROKEN = {
     CurlECode.SEND_ERROR,
     CurlECode.RECV_ERROR,
     CurlECode.WEIRD_SERVER_REPLY,
+}
+
+# Here something is opened: a socket, the file of authorities, the resolver's configuration.
+_SETTING_UP = {
+    CurlECode.COULDNT_CONNECT,
+    CurlECode.COULDNT_RESOLVE_HOST,
+    CurlECode.COULDNT_RESOLVE_PROXY,
+    CurlECode.FAILED_INIT,
+    CurlECode.INTERFACE_FAILED,
+    CurlECode.OUT_OF_MEMORY,
+    CurlECode.SSL_CACERT_BADFILE,
+    CurlECode.SSL_CONNECT_ERROR,
 }
 
 
@@ -62,13 +76,16 @@ class Failure:
     """What is known of a request that libcurl gave up.
 
     `connect_status` is what the proxy answered to CONNECT (0: nothing); `on_setup` tells that it broke on a
-    new connection before TLS stood.
+    new connection before TLS stood; `number` is the errno of the system, 0 where libcurl has none;
+    `starved` that this process could open no file just afterwards.
     """
 
     code: int
     text: str
     connect_status: int = 0
     on_setup: bool = False
+    number: int = 0
+    starved: bool = False
 
 
 def proxy_refusal(egress: Egress, status: int) -> ProxyError:
@@ -96,26 +113,45 @@ def translate(failure: Failure, egress: Egress, max_body: int) -> FetchError:
     code, name = failure.code, egress.name
     found = _TEXT.search(failure.text)  # without curl-cffi's advice around it
     text = redact(found["text"]) if found else f"libcurl error {code}"
+    if code in _SETTING_UP and (lacking := _lacking(failure, text)):
+        return LocalResourceError(f"{name}: {lacking}")
     if egress.proxy is not None:
         trouble = _proxy_trouble(failure, egress, text)
         if trouble is not None:
             return trouble
-    match code:
-        case CurlECode.OPERATION_TIMEDOUT:
-            return RequestTimeout(f"{name}: {text}")
+    if code == CurlECode.OPERATION_TIMEDOUT:
+        return RequestTimeout(f"{name}: {text}")
+    meaning = _meaning(failure, text, max_body)
+    return TransportError(f"{name}: {meaning} ({text})" if meaning else f"{name}: {text}")
+
+
+def _meaning(failure: Failure, text: str, max_body: int) -> str:
+    """Say what a failure means where libcurl's own words do not; empty where they do."""
+    match failure.code:
         case CurlECode.COULDNT_RESOLVE_HOST:
-            meaning = "the name of the exchange cannot be resolved"
+            return "the name of the exchange cannot be resolved"
         case CurlECode.PARTIAL_FILE:
-            meaning = "the body ended too early"
+            return "the body ended too early"
         case CurlECode.BAD_CONTENT_ENCODING:
-            meaning = "the body cannot be decompressed"
+            return "the body cannot be decompressed"
         case CurlECode.FILESIZE_EXCEEDED:
-            meaning = f"the body is larger than max_body = {max_body} bytes"
+            return f"the body is larger than max_body = {max_body} bytes"
         case CurlECode.PEER_FAILED_VERIFICATION:
-            meaning = "the certificate is not trusted; hand an own CA over as certificate="
+            return "the certificate is not trusted; hand an own CA over as certificate="
+        case CurlECode.COULDNT_CONNECT if unrouted(failure.number, text):
+            return "this machine has no route to the exchange; check its network"
         case _:
-            return TransportError(f"{name}: {text}")
-    return TransportError(f"{name}: {meaning} ({text})")
+            return ""
+
+
+def _lacking(failure: Failure, text: str) -> str | None:
+    """Say what this machine lacks, if that is why the connection could not be set up."""
+    if failure.code == CurlECode.OUT_OF_MEMORY:
+        return exhausted(errno.ENOMEM)
+    if lacking := exhausted(failure.number, text):
+        return lacking
+    # Names and certificates are read from files: libcurl does not say that one of these could not be opened.
+    return exhausted(errno.EMFILE) if failure.starved else None
 
 
 def _proxy_trouble(failure: Failure, egress: Egress, text: str) -> ProxyError | None:
@@ -132,6 +168,8 @@ def _proxy_trouble(failure: Failure, egress: Egress, text: str) -> ProxyError | 
             f"{name}: a certificate is not trusted ({text}); if the proxy opens TLS, hand its CA over as "
             "certificate="
         )
+    if code == CurlECode.COULDNT_CONNECT and unrouted(failure.number, text):
+        return ProxyError(f"{name}: no route to the proxy ({text}); check this machine's network")
     if code == CurlECode.COULDNT_CONNECT or (code in _BROKEN and failure.on_setup):
         return ProxyError(f"{name}: no connection through the proxy ({text}); check that it is up")
     return None

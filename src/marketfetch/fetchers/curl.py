@@ -7,6 +7,7 @@ nobody here looks at. Easy handles that keep their options do the same work in h
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -18,16 +19,25 @@ import attrs
 from curl_cffi import AsyncCurl, CurlError, CurlHttpVersion, CurlMOpt, CurlOpt, ffi, lib
 from curl_cffi.requests.impersonate import resolve_latest_browser_type
 
-from marketfetch.errors import ConfigurationError, FetchError, RequestTimeout, TransportError, unknown
+from marketfetch.errors import (
+    ConfigurationError,
+    FetchError,
+    LocalResourceError,
+    RequestTimeout,
+    TransportError,
+    unknown,
+)
 from marketfetch.fetchers.answers import parse_headers, proxy_refusal, translate
 from marketfetch.fetchers.certificates import trusted
 from marketfetch.fetchers.handles import Handle
+from marketfetch.values.exhaustion import descriptor_limit, descriptors_used_up, exhausted
 from marketfetch.values.http import Egress, Request, Response
 
 __all__ = ["CurlFetcher"]
 
 _HTTP_VERSIONS = {"1.1": CurlHttpVersion.V1_1, "2": CurlHttpVersion.V2TLS}
-_IDLE_CONNECTIONS = 500  # kept alive at most: half the file descriptors that a process usually has
+_IDLE_CONNECTIONS = 500
+"""So many are kept alive at most, and never more than half of what the process may have open."""
 
 
 def _now() -> int:
@@ -144,6 +154,11 @@ def _running_loop() -> asyncio.AbstractEventLoop:
         raise ConfigurationError("CurlFetcher needs asyncio; under trio use another Fetcher") from None
 
 
+def _idle_connections() -> int:
+    limit = descriptor_limit()
+    return _IDLE_CONNECTIONS if limit is None else max(1, min(_IDLE_CONNECTIONS, limit // 2))
+
+
 class _Session:
     """The multi handle of one event loop with its connections, and the easy handles that are free."""
 
@@ -159,12 +174,15 @@ class _Session:
         self._free: list[Handle] = []
         self._open = True
         self.multi = AsyncCurl(cacert=authorities)
+        if self.multi._curlm == ffi.NULL:  # noqa: SLF001  # which curl-cffi does not look at
+            lacking = exhausted(errno.EMFILE) if descriptors_used_up() else exhausted(errno.ENOMEM)
+            raise LocalResourceError(f"libcurl cannot begin: {lacking}")
         # AsyncCurl.setopt passes a pointer where libcurl wants the number, which then has no effect. Without
         # it libcurl keeps four connections per running transfer, and rotating proxies reconnect all the time.
         lib.curl_multi_setopt(
             self.multi._curlm,  # noqa: SLF001
             CurlMOpt.MAXCONNECTS,
-            ffi.cast("void*", _IDLE_CONNECTIONS),
+            ffi.cast("void*", _idle_connections()),
         )
 
     def take(self) -> Handle:

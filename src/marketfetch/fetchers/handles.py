@@ -9,6 +9,7 @@ from curl_cffi import Curl, CurlECode, CurlError, CurlInfo, CurlOpt
 
 from marketfetch.errors import ConfigurationError
 from marketfetch.fetchers.answers import Failure
+from marketfetch.values.exhaustion import descriptors_used_up
 from marketfetch.values.http import Egress, Request
 
 __all__ = ["Handle"]
@@ -92,11 +93,14 @@ class Handle:
         connect_status = self.curl.getinfo(CurlInfo.HTTP_CONNECTCODE)
         is_new = self.curl.getinfo(CurlInfo.NUM_CONNECTS)
         has_tls = self.curl.getinfo(CurlInfo.APPCONNECT_TIME)
+        number = self.curl.getinfo(CurlInfo.OS_ERRNO)
         return Failure(
             error.code,
             str(error),
             connect_status=connect_status if isinstance(connect_status, int) else 0,
             on_setup=bool(is_new and not has_tls),
+            number=number if isinstance(number, int) else 0,
+            starved=descriptors_used_up(),
         )
 
     def clear(self) -> None:

@@ -11,7 +11,7 @@ import attrs
 from marketfetch.arithmetic.health import Health
 from marketfetch.arithmetic.retry import http_date
 from marketfetch.arithmetic.roster import Seat
-from marketfetch.errors import Banned, RateLimitExceeded, RetryableError
+from marketfetch.errors import Banned, LocalResourceError, RateLimitExceeded, RetryableError
 from marketfetch.values.http import Egress, Request, Response
 from marketfetch.values.report import EgressReport
 
@@ -85,7 +85,7 @@ class RotatingLease:
         now, member = self._now(), self._member
         if not self._settled:
             self._settle(now + _LINGER, connection_kept=False)
-        member.failures += isinstance(error, RetryableError)
+        member.failures += isinstance(error, RetryableError) and not isinstance(error, LocalResourceError)
         if isinstance(error, Banned):
             member.health.banned(error, self._request.base_url, now)
         elif isinstance(error, RateLimitExceeded):

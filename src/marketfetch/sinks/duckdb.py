@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -13,16 +14,20 @@ from weakref import WeakValueDictionary
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.protocols import Writer
-from marketfetch.sinks.duckfile import held_elsewhere, is_wanted, open_file
+from marketfetch.sinks.duckerrors import OutOfMemory, explained
+from marketfetch.sinks.duckfile import is_wanted, open_file, open_to_read
 from marketfetch.sinks.duckmemory import Memory
 from marketfetch.sinks.durable import PATIENCE
 from marketfetch.sinks.embedded import EmbeddedStore
+from marketfetch.sinks.forks import OPEN_FILES
 from marketfetch.sinks.places import require
 from marketfetch.sinks.tables import Table, quoted
 from marketfetch.sinks.turns import Turns
+from marketfetch.values.exhaustion import exhausted
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
@@ -32,35 +37,63 @@ if TYPE_CHECKING:
 
 __all__ = ["DuckDBSink"]
 
-# DuckDB has one kind of error for many causes: a commit that finds no room is a conflict by its kind.
-_FULL = ("No space left on device", "File too large", "Disk quota exceeded")
-_DAMAGED = ("not a valid DuckDB database file", "Could not read enough bytes", "Corrupt database file")
-
-# DuckDB itself has one database for each file that a process has open.
-_SHARED: WeakValueDictionary[str, _Shared] = WeakValueDictionary()
-_FINDING = Lock()
-
 _HERE = "table_catalog = current_database() AND table_schema = ? AND table_name = ?"
 
 _MOMENTS = {
     "TIMESTAMP": "epoch_ms({})",
     "TIMESTAMP WITH TIME ZONE": "make_timestamptz({} * 1000)",
+    "TIMESTAMP_NS": "make_timestamp_ns(least({}, 9223372036854) * 1000000)",  # the year 2262
+    "TIMESTAMP_MS": "epoch_ms({})::TIMESTAMP_MS",
+    "TIMESTAMP_S": "epoch_ms({})::TIMESTAMP_S",
+    "DATE": "epoch_ms({})::DATE",
     "BIGINT": "{}",
+    "UBIGINT": "{}",
     "INTEGER": "{}",
+    "UINTEGER": "{}",
 }
 """For each type that a time column may have, how a BIGINT becomes one."""
 
+_COARSE = {"TIMESTAMP_S": 1000, "DATE": 86_400_000}
+"""Types that would cut off a part of a time: milliseconds from one value to the next."""
 
-class _OutOfMemory(SinkUnavailable):
-    """DuckDB may use too little memory for what it has to do, or others of this process have it just now."""
 
-
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class _Shared:
     """What the stores of this process on one file share: one connection to write, and the memory."""
 
     turns: Turns[duckdb.DuckDBPyConnection]
     memory: Memory = attrs.field(factory=Memory)
+    readers: int = 0
+    """How many of them are reading now, with connections that cannot write."""
+
+
+@attrs.define(eq=False)
+class _Files:
+    """The files that stores of this process use: DuckDB itself has one database for each of them."""
+
+    _shared: WeakValueDictionary[str, _Shared] = attrs.field(factory=WeakValueDictionary, init=False)
+    lock: Lock = attrs.field(factory=Lock, init=False)
+    _inherited: list[_Shared] = attrs.field(factory=list, init=False)
+
+    def shared(self, path: Path, make: Callable[[], _Shared]) -> _Shared:
+        """Return what the stores on a file share while any of them uses it."""
+        with self.lock:
+            name = os.path.realpath(path)
+            shared = self._shared.get(name)
+            if shared is None:
+                shared = self._shared[name] = make()
+            return shared
+
+    def fork(self) -> None:
+        """Begin anew in a forked child, where DuckDB's threads are not and the lock may be held for ever."""
+        self._inherited += self._shared.values()  # kept: closing one would wait for the threads
+        self._shared, self.lock = WeakValueDictionary(), Lock()
+
+
+_FILES = _Files()
+
+if hasattr(os, "register_at_fork"):  # there is no fork on Windows
+    os.register_at_fork(after_in_child=_FILES.fork)
 
 
 @attrs.frozen(repr=False)
@@ -71,10 +104,11 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
     `open_time` is a TIMESTAMP in UTC (fetching TIMESTAMPTZ into Python would need pytz). With `table`, rows
     go into a table of yours. Either way NULL never overwrites a value and identical rows are left untouched.
 
-    One process has the file open at a time: several take turns, a batch or some at a time, and nobody has it
-    while there is nothing to write. Within a process any number of stores on one file work side by side. Our
-    tables have no index, which would have to be in memory whole: a batch first looks whether the file has
-    rows of its times.
+    One process has the file open to write at a time: several take turns, a batch or some at a time, and the
+    file is free while there is nothing to write. Reading opens it read-only, as other programs may at the
+    same time. Within a process any number of stores on one file work side by side; a child that is forked
+    while the file is open cannot use it. Our tables have no index, which would have to be in memory whole: a
+    batch first looks whether the file has rows of its times.
 
     DuckDB would fill `memory_limit` with what it wrote last: writing makes do with 16 MiB where it can. It
     has one limit for all connections of a process to a file, yours too; once no store has the file open,
@@ -97,6 +131,10 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         return 12_288
 
     @property
+    def _clustered(self) -> bool:
+        return False
+
+    @property
     def _time_type(self) -> str:
         return "TIMESTAMP"
 
@@ -115,7 +153,7 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
                     with turns.use() as connection:
                         shared.memory.economise(connection)
                         self._write(connection, batch)
-                except _OutOfMemory:
+                except OutOfMemory:
                     with turns.use() as connection:  # a new one, which may use all that it is allowed
                         self._write(connection, batch)
 
@@ -135,36 +173,56 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         Where memory is scarce, DuckDB may keep rows of a commit that failed for lack of it, and the more
         write at once the scarcer it is. A connection that has failed is therefore closed.
         """
-        name = os.path.realpath(self.path)
-        with _FINDING:
-            shared = _SHARED.get(name)
-            if shared is None:
-                turns = Turns(str(self.path), self._connected_by, partial(is_wanted, self.path))
-                shared = _SHARED[name] = _Shared(turns)
-            return shared
+
+        def make() -> _Shared:
+            return _Shared(Turns(str(self.path), self._connected_by, partial(is_wanted, self.path)))
+
+        return _FILES.shared(self.path, make)
 
     def _connected(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
         return self._connected_by(monotonic() + PATIENCE)
 
     @contextmanager
     def _connected_by(self, give_up: float) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._limited(partial(open_file, self.path, give_up)) as connection:
+            yield connection
+
+    @contextmanager
+    def _connected_to_read(self) -> Iterator[duckdb.DuckDBPyConnection]:
         shared = self._shared()
-        with self._translated():
-            connection = self._opened(give_up)
-        with closing(connection), ExitStack() as stack:
+        with _FILES.lock:
+            shared.readers += 1
+        try:
+            with self._limited(partial(open_to_read, self.path, monotonic() + PATIENCE)) as connection:
+                yield connection
+        finally:
+            with _FILES.lock:
+                shared.readers -= 1
+
+    @contextmanager
+    def _limited(
+        self, connect: Callable[[], duckdb.DuckDBPyConnection]
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the file, with the memory that it may use, and close it."""
+        shared = self._shared()
+        OPEN_FILES.refuse_inherited(self.path)
+        with OPEN_FILES.opened(self.path), ExitStack() as stack:
             with self._translated():
+                connection = stack.enter_context(closing(self._opened(connect)))
                 stack.enter_context(shared.memory.limited(connection, self.memory_limit))
             yield connection
 
-    def _opened(self, give_up: float) -> duckdb.DuckDBPyConnection:
+    def _opened(self, connect: Callable[[], duckdb.DuckDBPyConnection]) -> duckdb.DuckDBPyConnection:
         try:
-            return open_file(self.path, give_up)
+            return connect()
         except BlockingIOError as error:
             raise SinkUnavailable(
                 f"{self.path}: others wait for it, too: wait, or run again later"
             ) from error
         except OSError as error:
             said = f"{self.path}: {error.strerror or error}"
+            if lacking := exhausted(error.errno):
+                raise SinkUnavailable(f"{said}; {lacking}") from error
             raise SinkError(f"{said}; make its folder writable, or name another file") from error
 
     @contextmanager
@@ -190,36 +248,7 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         try:
             yield
         except duckdb.Error as error:
-            raise self._explained(error) from error
-
-    def _explained(self, error: duckdb.Error) -> SinkError:
-        import duckdb
-
-        said = f"{self.path}: {' '.join(str(error).split())}"
-        match error:
-            case duckdb.Error() if isinstance(error, duckdb.OutOfMemoryException) or _starved(said):
-                return _OutOfMemory(f"{said}; raise memory_limit= from {self.memory_limit}")
-            case duckdb.Error() if any(phrase in said for phrase in _FULL):
-                return SinkError(f"{said}; make room on the disk, then run again")
-            case duckdb.Error() if any(phrase in said for phrase in _DAMAGED):
-                return SinkError(f"{said}; restore it from a copy, or name another file")
-            case duckdb.TransactionException():
-                return SinkUnavailable(f"{said}; another connection wrote the same series: write again")
-            case duckdb.ConstraintException() if "Duplicate key" in said:
-                # Or two connections added the same series; a table of another key says it every time.
-                return SinkUnavailable(f"{said}; write again, or give your table the key of the mapping")
-            case duckdb.CatalogException() if "pandas_scan" in said:  # every connect() puts it there anew
-                return SinkUnavailable(f"{said}; another connection was just being opened: write again")
-            case duckdb.IOException() if held_elsewhere(error):
-                return SinkUnavailable(
-                    f"{said}; one process at a time has the file: end the other one, or wait"
-                )
-            case duckdb.IOException():
-                return SinkError(f"{said}; make the file and its folder writable, or name another file")
-            case duckdb.CatalogException():
-                return SinkError(f"{said}; call prepare() first, it makes what is missing")
-            case _:
-                return SinkError(f"{said}; mend what DuckDB names, then run again")
+            raise explained(error, self.path, self.memory_limit, self._shared().readers) from error
 
     def _types(self, connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, str]:
         found = connection.execute(
@@ -239,6 +268,9 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         found = connection.execute(f"SELECT 1 FROM information_schema.views WHERE {_HERE}", _place(name))
         return found.fetchone() is not None
 
+    def _is_made_by(self, connection: duckdb.DuckDBPyConnection, view: str, statement: str) -> bool:
+        return True  # with these columns there has been one definition only
+
     def _create(self, table: Table, columns: str) -> str:
         return f"CREATE TABLE {table.name} ({columns})"
 
@@ -255,6 +287,17 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
             if table.types[name] != "VARCHAR":
                 raise ConfigurationError(f"{table.name}.{name} is {table.types[name]}; make it VARCHAR")
 
+    def _inside(self, table: Table) -> str:
+        where = [f"{quoted(name)} = ?" for name in table.labels]
+        time, moment = quoted(table.time), _moment(table, "?::BIGINT")
+        return " AND ".join([*where, f"{time} >= {moment}", f"{time} < {moment}"])
+
+    def _bounds(
+        self, connection: duckdb.DuckDBPyConnection, table: Table, span: Span
+    ) -> tuple[int | str, int | str]:
+        step = _COARSE.get(table.types[table.time], 1)
+        return table.bounds(span) if _counted(table) else (_up(span.start, step), _up(span.end, step))
+
     def _merge(
         self,
         connection: duckdb.DuckDBPyConnection,
@@ -262,7 +305,7 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         labels: Sequence[int | str | None],
         rows: Columns,
     ) -> None:
-        times = table.stored(rows.times) if _counted(table) else rows.times
+        times = table.stored(rows.times) if _counted(table) else _exact(table, rows.times)
         values = {f"c{place}": rows.values[line] for place, line in enumerate(table.lines)}
         connection.register("marketfetch_batch", {"t": times, **values})
         given = [*labels, int(times[0]), int(times[-1])]
@@ -277,24 +320,18 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
     ) -> Columns:
         time = quoted(table.time)
         columns = [f"{quoted(name)}::DOUBLE AS c{place}" for place, name in enumerate(table.columns)]
-        where = [f"{quoted(name)} = ?" for name in table.labels]
-        where += [f"{time} >= {_moment(table, '?::BIGINT')}", f"{time} < {_moment(table, '?::BIGINT')}"]
+        where = [self._inside(table)]
         if table.mapping is not None:
             where.append(f"coalesce({', '.join([*map(quoted, table.columns), 'NULL'])}) IS NOT NULL")
-        bounds = table.bounds(span) if _counted(table) else (span.start, span.end)
+        moment = time if _counted(table) else f"epoch_ms({time}::TIMESTAMP)"
         found = connection.execute(
-            f"SELECT {time if _counted(table) else f'epoch_ms({time})'}::DOUBLE AS t, {', '.join(columns)} "
+            f"SELECT {moment}::DOUBLE AS t, {', '.join(columns)} "
             f"FROM {table.relation} WHERE {' AND '.join(where)} ORDER BY t",
-            [*table.values(series, series_id), *bounds],
+            [*table.values(series, series_id), *self._bounds(connection, table, span)],
         ).fetchnumpy()
         return table.restored(
             series.dataset, np.column_stack([np.ma.filled(line, np.nan) for line in found.values()])
         )
-
-
-def _starved(said: str) -> bool:
-    """Tell a lack of memory from what a commit, or a scan, says of it under another name."""
-    return "failed to pin" in said or "could not allocate" in said
 
 
 def _place(name: str) -> list[str]:
@@ -304,7 +341,22 @@ def _place(name: str) -> list[str]:
 
 def _counted(table: Table) -> bool:
     """Tell whether time is a number, whose unit the mapping knows."""
-    return table.types[table.time] in {"BIGINT", "INTEGER"}
+    return "INT" in table.types[table.time]
+
+
+def _exact(table: Table, times: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the times; raises SinkError where the type of the column would cut off a part of one."""
+    kind = table.types[table.time]
+    if np.any(times % _COARSE.get(kind, 1)):
+        raise SinkError(
+            f"{table.name}.{table.time} is {kind}, which is too coarse for this dataset; make it TIMESTAMP"
+        )
+    return times
+
+
+def _up(ms: int, step: int) -> int:
+    """Return the first multiple of a step at or after a moment."""
+    return -(-ms // step) * step
 
 
 def _moment(table: Table, number: str) -> str:

@@ -23,6 +23,7 @@ from marketfetch.sinks.merging import merge, same
 from marketfetch.sinks.places import file_path, place, require
 from marketfetch.sinks.rowfiles import read_rows, write_rows
 from marketfetch.values.datasets import Dataset, datasets
+from marketfetch.values.exhaustion import exhausted
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Coverage, Series
@@ -174,6 +175,8 @@ def _translated(path: Path) -> Iterator[None]:
             raise SinkUnavailable(
                 f"{path}: another process is at work in it for long; end it, or wait"
             ) from error
+        if lacking := exhausted(error.errno):
+            raise SinkUnavailable(f"{said}; {lacking}") from error
         if error.errno in _PASSING:
             raise SinkUnavailable(f"{said}; run again when the disk is back") from error
         remedy = "make room on the disk" if error.errno in _FULL else "make the folder and its files writable"

@@ -120,4 +120,4 @@ Event = (
     | RunFinished
 )
 Listener = Callable[[Event], None]
-"""Called on the event loop: it must return at once and must not raise."""
+"""Called on the event loop: a plain function that returns at once. One that raises is logged and left out."""

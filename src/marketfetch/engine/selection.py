@@ -1,0 +1,114 @@
+"""Which of the series that a store holds are meant: filters by symbol, dataset, interval and exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import attrs
+
+from marketfetch.engine.query import Everything
+from marketfetch.errors import ConfigurationError, unknown
+from marketfetch.protocols import Store
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.intervals import Interval
+from marketfetch.values.names import names_of
+from marketfetch.values.series import Coverage, Series
+
+__all__ = ["Selection"]
+
+
+@attrs.frozen
+class Selection:
+    """Series of a store, chosen by what they are; a filter that is not given chooses all.
+
+    Event series are chosen by any interval, as everywhere.
+
+    >>> series = [Series.of("okx", "ohlcv", symbol, "1h") for symbol in ("BTC-USDT", "ETH-USDT")]
+    >>> [each.symbol for each in Selection.of(symbols="ETH-USDT").choose(dict.fromkeys(series, Coverage()))]
+    ['ETH-USDT']
+    """
+
+    symbols: tuple[str, ...] = ()
+    datasets: tuple[Dataset, ...] = ()
+    interval: Interval | None = None
+    exchange: str | None = None
+    everything: bool = False
+    """Whether all series are meant, as Everything() says: to forget all of them has to be said."""
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        symbols: str | Iterable[str] | Everything | None = None,
+        datasets: str | Dataset | Iterable[str | Dataset] | None = None,
+        interval: str | Interval | None = None,
+        exchange: str | None = None,
+    ) -> Selection:
+        """Make a selection of what a caller wrote; ConfigurationError for what can be no name."""
+        if isinstance(symbols, Everything) and symbols.quote is not None:
+            raise ConfigurationError(
+                "symbols: a store knows no quote currencies; write Everything() or names"
+            )
+        named = symbols is not None and not isinstance(symbols, Everything)
+        kinds = () if datasets is None else (datasets,) if isinstance(datasets, str | Dataset) else datasets
+        return cls(
+            names_of("symbols", symbols) if named else (),
+            tuple(dict.fromkeys(map(Dataset.parse, kinds))),
+            None if interval is None else Interval.parse(interval),
+            exchange,
+            isinstance(symbols, Everything),
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing was chosen."""
+        return not (self.symbols or self.datasets or self.interval or self.exchange or self.everything)
+
+    def held(self, store: Store) -> dict[Series, Coverage]:
+        """Return the chosen series with what the store knows of each.
+
+        A store is asked for single series where they are named in full, and for its whole ledger where not.
+        Raises ConfigurationError, with near matches, for names that it does not hold.
+        """
+        named = self._named()
+        if named:
+            found = store.coverage(named)
+            if all(found[series].covered for series in named):
+                return {series: found[series] for series in named}
+        return self.choose(store.ledger())
+
+    def choose(self, ledger: Mapping[Series, Coverage]) -> dict[Series, Coverage]:
+        """Return the chosen part of a ledger; ConfigurationError, with near matches, for names not in it."""
+        chosen = dict(ledger)
+        filters: Sequence[tuple[str, Sequence[str], Callable[[Series], str]]] = (
+            ("exchange", (self.exchange,) if self.exchange else (), lambda series: series.exchange),
+            ("datasets", [kind.name for kind in self.datasets], lambda series: series.dataset.name),
+            ("interval", (self.interval.name,) if self.interval else (), self._interval_of),
+            ("symbols", self.symbols, lambda series: series.symbol),
+        )
+        for argument, names, of in filters:
+            if not names:
+                continue
+            there = set(map(of, chosen))
+            for name in names:
+                if name not in there:
+                    raise unknown(argument, name, there, "is not held")
+            chosen = {series: known for series, known in chosen.items() if of(series) in names}
+        return chosen
+
+    def _interval_of(self, series: Series) -> str:
+        """Return the interval of a series; that of events is whichever was asked for."""
+        return self.interval.name if self.interval and series.dataset.event else series.interval.name
+
+    def _named(self) -> list[Series]:
+        """Return the series if each is named in full."""
+        if not (self.exchange and self.datasets and self.symbols):
+            return []
+        if self.interval is None and not all(dataset.event for dataset in self.datasets):
+            return []
+        interval = self.interval or "event"
+        return [
+            Series.of(self.exchange, dataset, symbol, interval)
+            for dataset in self.datasets
+            for symbol in self.symbols
+        ]

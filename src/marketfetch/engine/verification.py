@@ -1,0 +1,202 @@
+"""Comparing what the ledger of a store says with the rows that the store has.
+
+A series is read piece by piece, so that memory does not grow with its history. The comparison of one piece is
+a pure function of the coverage, the piece and its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from marketfetch.arithmetic.quality import possible
+from marketfetch.errors import SinkError, SinkUnavailable
+from marketfetch.protocols import Partitioned, Store
+from marketfetch.values.pages import Columns
+from marketfetch.values.series import Coverage, Series
+from marketfetch.values.spans import BEYOND, Span, SpanSet
+from marketfetch.values.verification import Finding, Problem, Verification
+
+__all__ = ["LedgerEntry", "compare", "verify_store"]
+
+_STEPS = 100_000
+"""So many open times are read and compared at once."""
+_EVENT_PIECE = 30 * 86_400_000
+"""So many milliseconds of an event series are read at once: nobody knows how many rows they hold."""
+
+_Times = NDArray[np.int64]
+_Flags = NDArray[np.bool_]
+
+
+@attrs.frozen(eq=False)
+class _Moments:
+    """A set of spans as two arrays, to be asked about many moments at once."""
+
+    starts: _Times
+    ends: _Times
+
+    @classmethod
+    def of(cls, spans: SpanSet) -> _Moments:
+        starts = np.fromiter((span.start for span in spans), np.int64, len(spans))
+        return cls(starts, np.fromiter((span.end for span in spans), np.int64, len(spans)))
+
+    def holds(self, times: _Times) -> _Flags:
+        """Tell for each moment whether it lies in the set."""
+        if not len(self.starts):
+            return np.zeros(len(times), np.bool_)
+        at = np.searchsorted(self.starts, times, side="right") - 1
+        return (at >= 0) & (times < self.ends[np.maximum(at, 0)])
+
+
+@attrs.frozen(eq=False)
+class LedgerEntry:
+    """What is known of a series, ready to be compared with many pieces of it."""
+
+    series: Series
+    hull: Span | None
+    present: _Moments
+    empty: _Moments
+    unusable: _Moments
+
+    @classmethod
+    def of(cls, series: Series, known: Coverage) -> LedgerEntry:
+        """Prepare a coverage for comparisons."""
+        verdicts = map(_Moments.of, (known.present, known.empty, known.unusable))
+        return cls(series, known.covered.hull, *verdicts)
+
+
+def compare(ledger: LedgerEntry, piece: Span, rows: Columns) -> dict[Problem, _Times]:
+    """Return the open times at which rows of a piece contradict the ledger, by problem.
+
+    Example: the ledger calls 00:00 to 00:03 present and 00:03 to 00:04 confirmed empty, and there are rows at
+    00:00, 00:02 and 00:03. MISSING is 00:01, NOT_EMPTY is 00:03. In a series of events a present span says
+    only that the exchange was asked: there a row that is lost is not noticed.
+    """
+    interval, times = ledger.series.interval, rows.times
+    found: dict[Problem, _Times] = {}
+
+    def note(problem: Problem, where: _Times) -> None:
+        if len(where):
+            found[problem] = where
+
+    order = np.argsort(times, kind="stable")
+    note(Problem.UNSORTED, times[1:][times[1:] < times[:-1]])
+    times = times[order]
+    again = times[1:] == times[:-1]
+    note(Problem.REPEATED, times[1:][again])
+    aligned = interval.aligned(times)
+    note(Problem.OFF_GRID, times[~aligned])
+    note(Problem.IMPOSSIBLE, times[~possible(ledger.series.dataset, rows.values[:, order])])
+    times = np.unique(times)
+    is_empty, is_unusable = ledger.empty.holds(times), ledger.unusable.holds(times)
+    note(Problem.NOT_EMPTY, times[is_empty])
+    note(Problem.NOT_UNUSABLE, times[is_unusable])
+    note(Problem.NOT_COVERED, times[~(is_empty | is_unusable | ledger.present.holds(times))])
+    if not interval.is_event:
+        opens = interval.grid(piece)
+        opens = opens[ledger.present.holds(opens)]
+        # A row off the grid is a problem of its own: its cell does not count as missing, too.
+        cells = np.fromiter(map(interval.floor, times[~interval.aligned(times)].tolist()), np.int64)
+        note(Problem.MISSING, np.setdiff1d(opens, np.union1d(times, cells), assume_unique=True))
+    return found
+
+
+def verify_store(store: Store, held: Mapping[Series, Coverage]) -> Verification:
+    """Compare the ledger of a store with its rows; nothing is written.
+
+    A piece that the store cannot read is a finding with the store's own words, and the rest is compared all
+    the same. Raises SinkUnavailable where the store is away. What another process writes meanwhile may show
+    as rows that the ledger does not know.
+    """
+    counts, findings = dict[Series, int](), list[Finding]()
+    for series in sorted(held, key=str):
+        check = _Check(store, LedgerEntry.of(series, held[series]))
+        check.run()
+        counts[series] = check.rows
+        findings += check.findings()
+    return Verification(counts, tuple(findings))
+
+
+@attrs.define(eq=False)
+class _Check:
+    """The comparison of one series: what has been found in the pieces read so far."""
+
+    _store: Store
+    _ledger: LedgerEntry
+    rows: int = 0
+    _found: dict[Problem, list[_Times]] = attrs.field(factory=dict)
+    _unreadable: dict[str, list[Span]] = attrs.field(factory=dict)
+
+    def run(self) -> None:
+        hull = self._ledger.hull
+        if hull is None:
+            return
+        for piece in _forward(self._ledger.series, hull, self._store):
+            self._compare(piece)
+        # Rows beside what is covered: outwards for as long as there are any.
+        for pieces in (self._backward(hull.start), self._onward(hull.end)):
+            for piece in pieces:
+                if not self._compare(piece):
+                    break
+
+    def findings(self) -> list[Finding]:
+        series = self._ledger.series
+        unreadable = (
+            Finding(series, Problem.UNREADABLE, spans := SpanSet(tuple(pieces)), _count(series, spans), said)
+            for said, pieces in self._unreadable.items()
+        )
+        others = (
+            Finding(series, problem, series.interval.cells(where := np.concatenate(parts)), len(where))
+            for problem, parts in self._found.items()
+        )
+        return list(chain(unreadable, others))
+
+    def _compare(self, piece: Span) -> int:
+        """Read and compare a piece; return how many rows it has."""
+        try:
+            rows = self._store.read(self._ledger.series, piece)
+        except SinkUnavailable:
+            raise
+        except SinkError as error:
+            self._unreadable.setdefault(str(error), []).append(piece)
+            return 0
+        self.rows += len(rows)
+        for problem, where in compare(self._ledger, piece, rows).items():
+            self._found.setdefault(problem, []).append(where)
+        return len(rows)
+
+    def _backward(self, end: int) -> Iterator[Span]:
+        series = self._ledger.series
+        while end > 0:
+            start = max(0, end - _EVENT_PIECE if series.interval.is_event else _shifted(series, end, -_STEPS))
+            yield Span(start, end)
+            end = start
+
+    def _onward(self, start: int) -> Iterator[Span]:
+        return _forward(self._ledger.series, Span(start, BEYOND), self._store)
+
+
+def _forward(series: Series, span: Span, store: Store) -> Iterator[Span]:
+    """Cut a span into pieces of a bounded number of open times, none over the border of a partition."""
+    start = span.start
+    while start < span.end:
+        end = start + _EVENT_PIECE if series.interval.is_event else _shifted(series, start, _STEPS)
+        if isinstance(store, Partitioned):
+            end = min(end, store.partition(series, start).end)
+        yield Span(start, min(end, span.end))
+        start = end
+
+
+def _shifted(series: Series, moment: int, steps: int) -> int:
+    interval = series.interval
+    if interval.length is None:  # months: as many as calendars have
+        steps = max(-1200, min(1200, steps))
+    return interval.shift(interval.floor(moment), steps)
+
+
+def _count(series: Series, spans: SpanSet) -> int:
+    return 0 if series.interval.is_event else sum(map(series.interval.count, spans))

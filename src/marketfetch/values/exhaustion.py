@@ -1,0 +1,67 @@
+"""What this machine itself runs out of, told from what somebody else does wrong."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+__all__ = ["descriptor_limit", "descriptors_used_up", "exhausted", "unrouted"]
+
+_REMEDIES = {
+    # The system's words for the first hold those for the second.
+    errno.ENFILE: "too many open files on this machine: raise fs.file-max or end other programs",
+    errno.EMFILE: "too many open files: raise ulimit -n (now {limit}) or lower concurrency",
+    errno.ENOMEM: "this machine is out of memory: free some, or lower concurrency",
+    errno.ENOBUFS: "this machine has no room for network buffers: lower concurrency",
+    errno.EADDRNOTAVAIL: (
+        "no local address or port is free: lower concurrency, or widen net.ipv4.ip_local_port_range"
+    ),
+}
+_FEW = 4
+"""So many files a connection or a database opens at a time: names, certificates, the file and its journal."""
+_UNROUTED = frozenset({errno.ENETUNREACH, errno.ENETDOWN})
+
+
+def exhausted(number: int | None, text: str = "") -> str | None:
+    """Say which resource of this machine is used up, and what to do; None if none is.
+
+    `number` is the errno, where there is one; else `text` is searched for the system's words for it, as
+    libraries quote them.
+
+    >>> exhausted(None, "failed to open socket: Too many open files")
+    'too many open files: raise ulimit -n (now ...) or lower concurrency'
+    >>> exhausted(errno.ECONNREFUSED) is None
+    True
+    """
+    for known, remedy in _REMEDIES.items():
+        if number == known or os.strerror(known).lower() in text.lower():
+            return remedy.format(limit=descriptor_limit() or "without limit")
+    return None
+
+
+def unrouted(number: int | None, text: str = "") -> bool:
+    """Tell whether this machine has no way into the network at all."""
+    return any(number == known or os.strerror(known).lower() in text.lower() for known in _UNROUTED)
+
+
+def descriptor_limit() -> int | None:
+    """Return how many files and connections this process may have open; None where there is no limit."""
+    try:
+        import resource
+    except ImportError:  # not a POSIX system
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def descriptors_used_up() -> bool:
+    """Tell whether this process can open hardly anything; what just failed has let go of a few itself."""
+    opened: list[int] = []
+    try:
+        opened.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(_FEW))
+    except OSError as error:
+        return error.errno in {errno.EMFILE, errno.ENFILE}
+    finally:
+        for number in opened:
+            os.close(number)
+    return False

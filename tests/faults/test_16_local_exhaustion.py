@@ -1,0 +1,146 @@
+"""What this machine runs out of is named as such, and nobody else is blamed for it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from curl_cffi import CurlECode
+
+from marketfetch.arithmetic.health import Health
+from marketfetch.errors import LocalResourceError, ProxyError, TransportError
+from marketfetch.fetchers.answers import Failure, translate
+from marketfetch.testing import GeneratedMarket, SimulatedExchange
+from marketfetch.testing.proxy import LocalProxies
+from marketfetch.values.exhaustion import exhausted
+from marketfetch.values.http import Egress
+from marketfetch.values.redaction import Secret
+
+PROXY = Egress("Proxy 1", Secret("http://10.0.0.1:3128"))
+DIRECT = Egress("Direct")
+FEW = "too many open files: raise ulimit -n (now "
+
+# What it prints is the report, or the error, of a process that may open no more than so many files.
+CHILD = """
+import os, resource, sys
+import marketfetch as mf
+from marketfetch.face.portal import blocking
+from marketfetch.sinks.urls import sink_from
+
+limit, free, store, base_url, *proxies = sys.argv[1:]
+import duckdb, pyarrow.parquet, curl_cffi, marketfetch.sinks.rowfiles  # reading a library needs a file, too
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(limit), hard))
+
+
+def hoard():
+    held = []
+    try:
+        while free != "all":
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        for _ in range(int(free)):
+            os.close(held.pop())
+
+
+try:
+    sink = sink_from(store)
+    pool = mf.RotatingProxies(proxies, direct=not proxies)
+    settings = mf.Settings(concurrency=150, retries=mf.Retries(attempts=8, cap=0.5))
+    query = mf.Query(symbols="BTCUSDT", start="2026-06-01", end="2026-10-15")
+    pipeline = mf.Pipeline("binance-usdm", query, sink, proxies=pool, base_url=base_url, settings=settings)
+    hoard()
+    if proxies:
+        report = blocking(pipeline.run)
+        print("complete" if report.complete else report)
+    else:
+        sink.prepare(query.datasets)
+except mf.MarketfetchError as error:
+    print(type(error).__name__, error)
+print("failures", sum(egress.failures for egress in pool.statistics()))
+print("states", {egress.state for egress in pool.statistics()})
+"""
+
+
+def child(*arguments: object) -> str:
+    said = subprocess.run(
+        [sys.executable, "-c", CHILD, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    assert said.returncode == 0, said.stderr
+    return said.stdout
+
+
+def test_many_proxies_and_few_files_make_a_complete_run_in_which_no_proxy_fails() -> None:
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT"])) as exchange, LocalProxies(150) as proxies:
+        said = child(96, "all", "memory:", exchange.base_url, *proxies.urls)
+    assert said.splitlines() == ["complete", "failures 0", "states {'ready'}"]
+
+
+@pytest.mark.parametrize("free", range(7))
+def test_no_file_left_for_a_connection_is_said_and_no_proxy_rests(free: int) -> None:
+    proxies = [f"http://127.0.0.1:{port}" for port in range(1, 20)]
+    said = child(100, free, "memory:", "http://127.0.0.1:9", *proxies)
+    assert said.startswith("LocalResourceError"), said
+    assert f"{FEW}100)" in said
+    assert "check that it is up" not in said
+    assert "resting" not in said
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "duckdb", "parquet"])
+def test_no_file_left_for_a_store_is_said(scheme: str, tmp_path: Path) -> None:
+    said = child(100, 0, f"{scheme}:{tmp_path}/market", "http://127.0.0.1:9")
+    assert said.startswith("SinkUnavailable"), said
+    assert f"{FEW}100)" in said
+    assert "writable" not in said
+
+
+@pytest.mark.parametrize("egress", [PROXY, DIRECT], ids=str)
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (Failure(7, "curl: (7) failed to open socket: Too many open files. See https://curl.se"), FEW),
+        (Failure(7, "curl: (7) Could not connect. See https://curl.se", number=errno.EMFILE), FEW),
+        (Failure(6, "curl: (6) Could not resolve host: x. See https://curl.se", starved=True), FEW),
+        (Failure(5, "curl: (5) Could not resolve proxy: x. See https://curl.se", starved=True), FEW),
+        (Failure(77, "curl: (77) error adding trust anchors. See https://curl.se", starved=True), FEW),
+        (Failure(7, "", on_setup=True, number=errno.ENFILE), "too many open files on this machine"),
+        (Failure(7, "", on_setup=True, number=errno.EADDRNOTAVAIL), "no local address or port is free"),
+        (Failure(7, "", on_setup=True, number=errno.ENOBUFS), "no room for network buffers"),
+        (Failure(7, "", on_setup=True, number=errno.ENOMEM), "out of memory"),
+        (Failure(CurlECode.OUT_OF_MEMORY, ""), "out of memory"),
+    ],
+)
+def test_what_the_machine_lacks_is_nobody_elses_fault(egress: Egress, failure: Failure, said: str) -> None:
+    error = translate(failure, egress, 1)
+    assert isinstance(error, LocalResourceError)
+    assert said in str(error)
+    health = Health()
+    for _ in range(20):
+        health.failed(error, sent=0, now=5, jitter=1.0)
+    assert (health.state(now=5), health.given_up) == ("ready", False)
+
+
+def test_network_that_is_down_is_told_from_a_proxy_that_is_down() -> None:
+    direct = translate(Failure(7, "", number=errno.ENETUNREACH), DIRECT, 1)
+    assert type(direct) is TransportError
+    assert "this machine has no route to the exchange; check its network" in str(direct)
+    through = translate(Failure(7, "", on_setup=True, number=errno.ENETUNREACH), PROXY, 1)
+    assert isinstance(through, ProxyError)
+    assert "check this machine's network" in str(through)
+    refused = translate(Failure(7, "", on_setup=True, number=errno.ECONNREFUSED), PROXY, 1)
+    assert "check that it is up" in str(refused)
+
+
+def test_words_of_the_system_are_known_wherever_they_are_quoted() -> None:
+    for number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL):
+        assert exhausted(number) == exhausted(None, f'IO Error: Cannot open file "x": {os.strerror(number)}')
+    assert exhausted(errno.EACCES) is None
+    assert exhausted(None, "") is None
