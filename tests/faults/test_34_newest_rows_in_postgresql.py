@@ -57,7 +57,7 @@ def history(postgres_server: Server) -> Iterator[psycopg.Connection]:
 
 def rows_read(connection: psycopg.Connection, query: str) -> tuple[int, int]:
     """Return how many rows a query returns, and how many it reads from the table to do so."""
-    row = connection.execute(sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) " + query)).fetchone()  # type: ignore[arg-type]
+    row = connection.execute(sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) " + query)).fetchone()
     assert row is not None
     plan = row[0][0]["Plan"]
     return round(plan["Actual Rows"] * plan["Actual Loops"]), round(sum(_read(plan)))

@@ -183,9 +183,9 @@ class Ledger:
         rows = connection.execute(
             self._sql(
                 "SELECT c.start_time, {spans} FROM {coverage} AS c WHERE c.series_id = %(id)s "
-                "AND c.start_time <= %(end)s AND c.start_time >= coalesce((SELECT max(b.start_time) FROM "
-                "{coverage} AS b WHERE b.series_id = %(id)s AND b.start_time <= %(start)s), %(start)s) "
-                "ORDER BY c.start_time"
+                "AND c.start_time <= %(end)s AND c.start_time >= coalesce((SELECT b.start_time FROM "
+                "{coverage} AS b WHERE b.series_id = %(id)s AND b.start_time <= %(start)s "
+                "ORDER BY b.start_time DESC LIMIT 1), %(start)s) ORDER BY c.start_time"
             ),
             {"id": series_id, "start": span.start, "end": span.end},
         )
