@@ -31,6 +31,7 @@ __all__ = [
     "Store",
     "SupportsForget",
     "SupportsRejected",
+    "SupportsWaiting",
     "Writer",
 ]
 
@@ -88,6 +89,19 @@ class ProxyPool(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsWaiting(Protocol):
+    """A ProxyPool that says what its requests wait for."""
+
+    def waiting(self) -> str:
+        """Say in words what is waited for, and for how long; nothing while requests are served soon."""
+        ...
+
+    async def waiting_changed(self) -> None:
+        """Return when a longer wait begins or ends."""
+        ...
+
+
 @attrs.frozen
 class Settlement:
     """What a page settled about its slice.
@@ -138,7 +152,11 @@ class Paginator(Protocol):
 
 
 Writer = Callable[[Batch], None]
-"""Makes a batch durable before it returns; raises SinkError, or SinkUnavailable where it may pass."""
+"""Makes a batch durable before it returns, or raises SinkError and has stored nothing of it.
+
+SinkUnavailable says that it may pass: the batch is written again. RowsRefused says that rows of this
+series can never be stored as they are: the writer is used on for other series.
+"""
 
 
 @runtime_checkable

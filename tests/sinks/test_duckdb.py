@@ -21,7 +21,7 @@ import pytest
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.sinks import duckfile, duckmemory, durable, turns
 from marketfetch.sinks.duckdb import DuckDBSink
-from marketfetch.sinks.duckerrors import explained
+from marketfetch.sinks.duckerrors import Opened, explained
 from marketfetch.sinks.duckfile import open_file
 from marketfetch.sinks.durable import PATIENCE, alone_in
 from marketfetch.sinks.mapping import TableMapping
@@ -272,7 +272,7 @@ def test_a_rollback_that_finds_no_memory_is_made_up_for(store: DuckDBSink) -> No
 def test_what_others_of_the_process_get_in_the_way_of_may_be_written_again(
     error: duckdb.Error,
 ) -> None:
-    assert isinstance(explained(error, Path("market.duckdb"), "256MB", readers=0), SinkUnavailable)
+    assert isinstance(explained(error, Opened(Path("market.duckdb"), "256MB")), SinkUnavailable)
 
 
 def test_a_memory_limit_that_is_none_is_refused(tmp_path: Path) -> None:

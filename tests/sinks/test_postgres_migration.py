@@ -269,7 +269,7 @@ def test_a_standby_is_read_whatever_its_format(old: str, postgres_server: Server
         sink = PostgresSink(dsn)
         assert sink.ledger() == sink.coverage([*OWN]) == OWN
         assert len(sink.read(FUNDING, EVER)) == 2
-        with pytest.raises(SinkError, match=r"read-only.* connect to the primary"):
+        with pytest.raises(SinkError, match=r"standby.* connect to the primary"):
             sink.prepare([OHLCV])
     PostgresSink(old).prepare([OHLCV])
     with running(postgres_server.source, copy_of=direct) as standby:

@@ -91,6 +91,11 @@ class Account:
         if self.refused >= _REFUSALS:
             self.failed = f"{reason}; {_REFUSALS} requests in a row were rejected, and no more were made"
 
+    def fail(self, reason: str) -> bool:
+        """Ask nothing more for this series; tell whether that is news."""
+        known, self.failed = self.failed, reason
+        return known != reason
+
     def written(self, batch: Batch) -> None:
         """Note that a batch is durable."""
         self.rows += batch.rows

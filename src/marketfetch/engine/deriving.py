@@ -11,7 +11,8 @@ import attrs
 from marketfetch.arithmetic.composite import combine, known_together
 from marketfetch.engine.patience import Patience
 from marketfetch.engine.threads import InUse
-from marketfetch.protocols import Store
+from marketfetch.errors import RowsRefused
+from marketfetch.protocols import Store, Writer
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
@@ -30,34 +31,39 @@ class Derivation:
 
 @attrs.define(eq=False)
 class Deriving:
-    """Computes composite series, on the thread it is called on; tells of every durable batch."""
+    """Computes composite series, on the thread it is called on; tells of every durable batch and refusal."""
 
     store: Store
     patience: Patience
     done: Callable[[Batch], None]
+    refused: Callable[[Series, RowsRefused], None]
     batch_rows: int
     in_use: InUse = attrs.field(factory=InUse, init=False)
 
     def derive(self, derivations: Sequence[Derivation]) -> None:
-        """Compute and write what is missing: wanted − covered, read, combine, write."""
-        insist = self.patience.insist
+        """Compute and write what is missing; a series whose rows the store refuses is left."""
         with ExitStack() as stack:
-            write = insist(lambda: stack.enter_context(self.store.writer()))
+            write = self.patience.insist(lambda: stack.enter_context(self.store.writer()))
             self.in_use.writer = write
             for derivation in derivations:
-                series, members = derivation.series, derivation.members
-                held = insist(partial(self.store.coverage, (series, *members)))
-                known = known_together([held[member] for member in members])
-                # A member may have been mended since: what was unusable for its sake is computed anew.
-                done = held[series].covered - (held[series].unusable - known.unusable)
-                computable = (derivation.wanted & known.covered) - done
-                for span in _steps(series, computable, self.batch_rows):
-                    columns = combine(
-                        [insist(partial(self.store.read, member, span)) for member in members], series.dataset
-                    )
-                    batch = Batch(series, columns, _learnt(series, columns, known.within(span)))
-                    insist(partial(write, batch))
-                    self.done(batch)
+                try:
+                    self._derive(derivation, write)
+                except RowsRefused as error:
+                    self.refused(derivation.series, error)
+
+    def _derive(self, derivation: Derivation, write: Writer) -> None:
+        """Compute and write one series: wanted − covered, read, combine, write."""
+        insist, series, members = self.patience.insist, derivation.series, derivation.members
+        held = insist(partial(self.store.coverage, (series, *members)))
+        known = known_together([held[member] for member in members])
+        # A member may have been mended since: what was unusable for its sake is computed anew.
+        computed = held[series].covered - (held[series].unusable - known.unusable)
+        for span in _steps(series, (derivation.wanted & known.covered) - computed, self.batch_rows):
+            rows = [insist(partial(self.store.read, member, span)) for member in members]
+            columns = combine(rows, series.dataset)
+            batch = Batch(series, columns, _learnt(series, columns, known.within(span)))
+            insist(partial(write, batch))
+            self.done(batch)
 
 
 def _learnt(series: Series, columns: Columns, known: Coverage) -> Coverage:

@@ -13,6 +13,7 @@ from marketfetch.values.events import (
     RequestFailed,
     RoundPlanned,
     RunFinished,
+    SeriesRefused,
     StoreAwaited,
     SymbolUnknown,
 )
@@ -118,16 +119,8 @@ def sentence(event: Event) -> str:
         case RoundPlanned():
             missing = f"{counted(event.rows, 'row')} of {counted(event.series, 'series')}"
             return f"round {event.round}: {missing} {'is' if event.rows == 1 else 'are'} missing"
-        case SymbolUnknown():
-            return f"{event.symbol}: {event.hint}"
-        case ClockDiffers():
-            apart = "ahead of" if event.ahead > 0 else "behind"
-            return (
-                f"the exchange's clock is {_duration(abs(event.ahead) / 1000)} {apart} this machine's:"
-                " one of them is wrong"
-            )
-        case StoreAwaited():
-            return f"waiting for the store, {event.wait:.1f} s more: {event.message}"
+        case SymbolUnknown() | ClockDiffers() | StoreAwaited() | SeriesRefused():
+            return _warning(event)
         case PageFetched():
             rejected = f", rejected: {causes(event.rejected)}" if event.rejected else ""
             return f"{event.series}: {counted(event.rows, 'row')} through {event.egress}{rejected}"
@@ -140,6 +133,19 @@ def sentence(event: Event) -> str:
             return _heartbeat(event)
         case RunFinished():
             return headline(event.report)
+
+
+def _warning(event: SymbolUnknown | ClockDiffers | StoreAwaited | SeriesRefused) -> str:
+    match event:
+        case SymbolUnknown():
+            return f"{event.symbol}: {event.hint}"
+        case ClockDiffers():
+            apart = f"{_duration(abs(event.ahead) / 1000)} {'ahead of' if event.ahead > 0 else 'behind'}"
+            return f"the exchange's clock is {apart} this machine's: one of them is wrong"
+        case StoreAwaited():
+            return f"waiting for the store, {event.wait:.1f} s more: {event.message}"
+        case SeriesRefused():
+            return f"{event.series} is given up, the others go on: {event.reason}"
 
 
 def _heartbeat(beat: Heartbeat) -> str:

@@ -14,18 +14,28 @@ from weakref import WeakValueDictionary
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.protocols import Writer
-from marketfetch.sinks.duckerrors import OutOfMemory, explained
+from marketfetch.sinks.duckerrors import Opened, OutOfMemory, explained
 from marketfetch.sinks.duckfile import is_wanted, open_file, open_to_read
 from marketfetch.sinks.duckmemory import Memory
+from marketfetch.sinks.duckstatements import (
+    MOMENTS,
+    append,
+    bounds,
+    combine,
+    counted,
+    exact,
+    inside,
+    probe,
+    select,
+)
 from marketfetch.sinks.durable import PATIENCE
 from marketfetch.sinks.embedded import EmbeddedStore
 from marketfetch.sinks.forks import OPEN_FILES
 from marketfetch.sinks.places import require
-from marketfetch.sinks.tables import Table, quoted
+from marketfetch.sinks.tables import Table
 from marketfetch.sinks.turns import Turns
 from marketfetch.values.exhaustion import exhausted
 from marketfetch.values.pages import Batch, Columns
@@ -38,23 +48,6 @@ if TYPE_CHECKING:
 __all__ = ["DuckDBSink"]
 
 _HERE = "table_catalog = current_database() AND table_schema = ? AND table_name = ?"
-
-_MOMENTS = {
-    "TIMESTAMP": "epoch_ms({})",
-    "TIMESTAMP WITH TIME ZONE": "make_timestamptz({} * 1000)",
-    "TIMESTAMP_NS": "make_timestamp_ns(least({}, 9223372036854) * 1000000)",  # the year 2262
-    "TIMESTAMP_MS": "epoch_ms({})::TIMESTAMP_MS",
-    "TIMESTAMP_S": "epoch_ms({})::TIMESTAMP_S",
-    "DATE": "epoch_ms({})::DATE",
-    "BIGINT": "{}",
-    "UBIGINT": "{}",
-    "INTEGER": "{}",
-    "UINTEGER": "{}",
-}
-"""For each type that a time column may have, how a BIGINT becomes one."""
-
-_COARSE = {"TIMESTAMP_S": 1000, "DATE": 86_400_000}
-"""Types that would cut off a part of a time: milliseconds from one value to the next."""
 
 
 @attrs.define(eq=False)
@@ -137,6 +130,10 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
     @property
     def _time_type(self) -> str:
         return "TIMESTAMP"
+
+    @property
+    def _typed(self) -> bool:
+        return True
 
     @contextmanager
     def writer(self) -> Iterator[Writer]:
@@ -248,7 +245,9 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         try:
             yield
         except duckdb.Error as error:
-            raise explained(error, self.path, self.memory_limit, self._shared().readers) from error
+            key = () if self.table is None else self.table.key
+            opened = Opened(self.path, self.memory_limit, self._shared().readers, key)
+            raise explained(error, opened) from error
 
     def _types(self, connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, str]:
         found = connection.execute(
@@ -279,7 +278,7 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
 
     def _check(self, connection: duckdb.DuckDBPyConnection, table: Table) -> None:
         kind = table.types[table.time]
-        if kind not in _MOMENTS:
+        if kind not in MOMENTS:
             raise ConfigurationError(
                 f"{table.name}.{table.time} is {kind}; make it TIMESTAMP (in UTC), TIMESTAMPTZ, or BIGINT"
             )
@@ -288,15 +287,12 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
                 raise ConfigurationError(f"{table.name}.{name} is {table.types[name]}; make it VARCHAR")
 
     def _inside(self, table: Table) -> str:
-        where = [f"{quoted(name)} = ?" for name in table.labels]
-        time, moment = quoted(table.time), _moment(table, "?::BIGINT")
-        return " AND ".join([*where, f"{time} >= {moment}", f"{time} < {moment}"])
+        return inside(table)
 
     def _bounds(
         self, connection: duckdb.DuckDBPyConnection, table: Table, span: Span
     ) -> tuple[int | str, int | str]:
-        step = _COARSE.get(table.types[table.time], 1)
-        return table.bounds(span) if _counted(table) else (_up(span.start, step), _up(span.end, step))
+        return bounds(table, span)
 
     def _merge(
         self,
@@ -305,30 +301,21 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         labels: Sequence[int | str | None],
         rows: Columns,
     ) -> None:
-        times = table.stored(rows.times) if _counted(table) else _exact(table, rows.times)
+        times = table.stored(rows.times) if counted(table) else exact(table, rows.times)
         values = {f"c{place}": rows.values[line] for place, line in enumerate(table.lines)}
         connection.register("marketfetch_batch", {"t": times, **values})
         given = [*labels, int(times[0]), int(times[-1])]
-        if connection.execute(_probe(table), given).fetchone() is None:
-            connection.execute(_append(table), labels)
+        if connection.execute(probe(table), given).fetchone() is None:
+            connection.execute(append(table), labels)
         else:
-            connection.execute(_combine(table), given)
+            connection.execute(combine(table), given)
         connection.unregister("marketfetch_batch")
 
     def _rows(
         self, connection: duckdb.DuckDBPyConnection, table: Table, series: Series, series_id: int, span: Span
     ) -> Columns:
-        time = quoted(table.time)
-        columns = [f"{quoted(name)}::DOUBLE AS c{place}" for place, name in enumerate(table.columns)]
-        where = [self._inside(table)]
-        if table.mapping is not None:
-            where.append(f"coalesce({', '.join([*map(quoted, table.columns), 'NULL'])}) IS NOT NULL")
-        moment = time if _counted(table) else f"epoch_ms({time}::TIMESTAMP)"
-        found = connection.execute(
-            f"SELECT {moment}::DOUBLE AS t, {', '.join(columns)} "
-            f"FROM {table.relation} WHERE {' AND '.join(where)} ORDER BY t",
-            [*table.values(series, series_id), *self._bounds(connection, table, span)],
-        ).fetchnumpy()
+        given = [*table.values(series, series_id), *bounds(table, span)]
+        found = connection.execute(select(table), given).fetchnumpy()
         return table.restored(
             series.dataset, np.column_stack([np.ma.filled(line, np.nan) for line in found.values()])
         )
@@ -337,69 +324,3 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
 def _place(name: str) -> list[str]:
     schema, _, table = name.rpartition(".")
     return [schema or "main", table]
-
-
-def _counted(table: Table) -> bool:
-    """Tell whether time is a number, whose unit the mapping knows."""
-    return "INT" in table.types[table.time]
-
-
-def _exact(table: Table, times: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the times; raises SinkError where the type of the column would cut off a part of one."""
-    kind = table.types[table.time]
-    if np.any(times % _COARSE.get(kind, 1)):
-        raise SinkError(
-            f"{table.name}.{table.time} is {kind}, which is too coarse for this dataset; make it TIMESTAMP"
-        )
-    return times
-
-
-def _up(ms: int, step: int) -> int:
-    """Return the first multiple of a step at or after a moment."""
-    return -(-ms // step) * step
-
-
-def _moment(table: Table, number: str) -> str:
-    return _MOMENTS[table.types[table.time]].format(number)
-
-
-def _matching(table: Table) -> str:
-    """Write the condition that picks the rows of a series between two times, inclusive."""
-    label = [f"r.{quoted(name)} = ${place}" for place, name in enumerate(table.labels, 1)]
-    first, last = (_moment(table, f"${len(label) + place}::BIGINT") for place in (1, 2))
-    return " AND ".join([*label, f"r.{quoted(table.time)} BETWEEN {first} AND {last}"])
-
-
-def _probe(table: Table) -> str:
-    return f"SELECT 1 FROM {table.relation} AS r WHERE {_matching(table)} LIMIT 1"
-
-
-def _source(table: Table) -> str:
-    """Write the query that turns a registered batch into columns of the table's types.
-
-    NaN in an array of NumPy's is NULL to DuckDB.
-    """
-    values = [f"c{place}::{table.types[name]} AS c{place}" for place, name in enumerate(table.columns)]
-    return f"SELECT {_moment(table, 't')} AS t, {', '.join(values)} FROM marketfetch_batch"
-
-
-def _append(table: Table) -> str:
-    columns = ", ".join(map(quoted, (*table.key, *table.columns)))
-    labels = ", ".join(f"${place}" for place, _ in enumerate(table.labels, 1))
-    return f"INSERT INTO {table.relation} ({columns}) SELECT {labels}, u.* FROM ({_source(table)}) AS u"
-
-
-def _combine(table: Table) -> str:
-    """Write the merge with rows that are there: a NULL never overwrites, an equal row is not touched."""
-    pairs = [(quoted(name), f"u.c{place}") for place, name in enumerate(table.columns)]
-    differs = " OR ".join(f"({new} IS NOT NULL AND {new} IS DISTINCT FROM r.{old})" for old, new in pairs)
-    better = ", ".join(f"{old} = coalesce({new}, r.{old})" for old, new in pairs)
-    columns = ", ".join(map(quoted, (*table.key, *table.columns)))
-    labels = [f"${place}" for place, _ in enumerate(table.labels, 1)]
-    return (
-        f"MERGE INTO {table.relation} AS r USING ({_source(table)}) AS u "
-        f"ON {_matching(table)} AND r.{quoted(table.time)} = u.t "
-        f"WHEN MATCHED AND ({differs}) THEN UPDATE SET {better} "
-        f"WHEN NOT MATCHED THEN INSERT ({columns}) "
-        f"VALUES ({', '.join([*labels, 'u.t', *(new for _, new in pairs)])})"
-    )

@@ -158,6 +158,11 @@ class EmbeddedStore(ABC, Generic[_C]):
     def _time_type(self) -> str:
         """The SQL type of `open_time` in our own tables."""
 
+    @property
+    def _typed(self) -> bool:
+        """Whether a column holds only what its type can."""
+        return False
+
     @abstractmethod
     def _connected(self) -> AbstractContextManager[_C]:
         """Open the file and close it again; raises SinkError."""
@@ -267,6 +272,7 @@ class EmbeddedStore(ABC, Generic[_C]):
             series_id = self._ledger.add(connection, batch)
             if len(rows):
                 table = self._table(connection, batch.series.dataset)
+                table.check(batch.series, rows)
                 self._merge(connection, table, table.values(batch.series, series_id), rows)
 
     def _remove(self, connection: _C, table: Table, inside: Sequence[int | str | None]) -> None:
@@ -284,8 +290,9 @@ class EmbeddedStore(ABC, Generic[_C]):
 
     def _table(self, connection: _C, dataset: Dataset) -> Table:
         if self.table is None:
-            return own(dataset, self._time_type)
-        return mapped(self.table, dataset, self._types(connection, self.table.table))
+            return own(dataset, self._time_type, typed=self._typed)
+        types = self._types(connection, self.table.table)
+        return mapped(self.table, dataset, types, typed=self._typed)
 
     def _prepare_mapped(self, connection: _C, table: Table, dataset: Dataset) -> None:
         lacking = self._required(connection, table.name) - {*table.key, *table.columns}

@@ -17,7 +17,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
+from marketfetch.errors import ConfigurationError, RowsRefused, SinkError, SinkUnavailable
 from marketfetch.sinks.durable import PATIENCE
 from marketfetch.sinks.embedded import EmbeddedStore
 from marketfetch.sinks.forks import OPEN_FILES
@@ -128,6 +128,8 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
                 return SinkError(f"{said}; make the file and its folder writable, or name another file")
             case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
                 return SinkError(f"{said}; restore it from a copy, or name another file")
+            case sqlite3.SQLITE_CONSTRAINT | sqlite3.SQLITE_MISMATCH | sqlite3.SQLITE_TOOBIG:
+                return RowsRefused(f"{said}; drop the constraint, or make it allow what the exchange says")
             case sqlite3.SQLITE_FULL:
                 return SinkError(f"{said}; make room on the disk, then run again")
             case sqlite3.SQLITE_IOERR:

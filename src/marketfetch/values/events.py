@@ -20,6 +20,7 @@ __all__ = [
     "RequestFailed",
     "RoundPlanned",
     "RunFinished",
+    "SeriesRefused",
     "StoreAwaited",
     "SymbolUnknown",
 ]
@@ -83,6 +84,14 @@ class StoreAwaited:
 
 
 @attrs.frozen
+class SeriesRefused:
+    """The store refuses the rows of a series for good; the other series go on."""
+
+    series: Series
+    reason: str
+
+
+@attrs.frozen
 class BatchWritten:
     """A batch is durable."""
 
@@ -91,7 +100,11 @@ class BatchWritten:
 
 @attrs.frozen
 class Heartbeat:
-    """Sent every few seconds: how far the run is."""
+    """Sent every few seconds, and at once when a longer wait begins or ends: how far the run is.
+
+    `waiting` says in words what requests wait for, such as "waiting 21 s for the weight limit of binance-usdm
+    (2,388 of 2,388 used)"; it is empty while they are served.
+    """
 
     elapsed: float
     rows_fetched: int
@@ -99,6 +112,7 @@ class Heartbeat:
     rows_planned: int
     requests: int
     egresses: Sequence[EgressReport]
+    waiting: str = ""
 
 
 @attrs.frozen
@@ -113,6 +127,7 @@ Event = (
     | SymbolUnknown
     | ClockDiffers
     | StoreAwaited
+    | SeriesRefused
     | PageFetched
     | RequestFailed
     | BatchWritten

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from psycopg.sql import Identifier
 
+from marketfetch.sinks.mapping import Name
 from marketfetch.sinks.postgres import statements
 from marketfetch.sinks.postgres.catalogue import find
 from marketfetch.sinks.postgres.session import Connection
@@ -13,7 +14,7 @@ from marketfetch.values.spans import SpanSet
 __all__ = ["remove"]
 
 
-def remove(connection: Connection, table: Table, labels: tuple[int | str, ...], spans: SpanSet) -> None:
+def remove(connection: Connection, table: Table, labels: tuple[Name, ...], spans: SpanSet) -> None:
     """Remove the rows of a series in some spans; under the lock of the series.
 
     Of a table of the user's, rows are deleted that have a value in no column but those of the key and of this

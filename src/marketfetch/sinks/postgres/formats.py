@@ -12,6 +12,7 @@ from psycopg.sql import SQL, Identifier
 from marketfetch.errors import SinkError
 from marketfetch.sinks.postgres.ledger import FORMAT, TABLES, Ledger, newer, written
 from marketfetch.sinks.postgres.ranges import unpacked
+from marketfetch.sinks.postgres.rights import check_relation
 from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.segments import SEGMENT_SPANS, split
 from marketfetch.values.series import Coverage
@@ -26,13 +27,23 @@ _COLUMNS = {
     "rejected": {"series_id", "time", "reason", "raw"},
 }
 _COLUMNS_1 = {"series": {"id", "target", *_IDENTITY}, "coverage": {"series_id", "covered", "empty"}}
+_WRITTEN = {
+    "series": (("table_name", *_IDENTITY), ("table_name",)),
+    "coverage": (
+        ("series_id", "start_time", "covered", "empty", "unusable"),
+        ("covered", "empty", "unusable"),
+    ),
+    "rejected": (("series_id", "time", "reason", "raw"), ()),
+}
+"""The columns of each table that are read and inserted, and those that are updated; see `check_relation`."""
+
 _RIGHTS = {
     "format": ("SELECT",),
     "series": ("SELECT", "INSERT", "UPDATE"),
     "coverage": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "rejected": ("SELECT", "INSERT", "DELETE"),
 }
-"""What a role needs that writes."""
+"""What a role needs that writes; the first of them is for those that read."""
 
 _CREATE: dict[str, LiteralString] = {
     "format": "CREATE TABLE IF NOT EXISTS {format} (version integer PRIMARY KEY)",
@@ -228,28 +239,22 @@ def _grant(connection: Connection, schema: str) -> None:
 
 
 def _check_rights(connection: Connection, schema: str) -> None:
-    """Refuse a role that may write some of it, but not all: it would fail later, in the midst of a run."""
+    """Refuse a role that may not write all of it: it would fail later, in the midst of a run."""
+    for name, (read, changed) in _WRITTEN.items():
+        check_relation(connection, schema, name, read, changed)
     rows = connection.execute(
-        "SELECT v.name, v.privilege, current_user::text "
-        "FROM unnest(%s::text[], %s::text[]) AS v(name, privilege) "
-        "WHERE NOT has_table_privilege(format('%%I.%%I', %s::text, v.name), v.privilege) "
-        "AND has_table_privilege(format('%%I.%%I', %s::text, 'coverage'), 'INSERT') "
-        "ORDER BY v.name, v.privilege",
-        [
-            [name for name, rights in _RIGHTS.items() for _ in rights],
-            [right for rights in _RIGHTS.values() for right in rights],
-            schema,
-            schema,
-        ],
+        "SELECT v.name, v.privilege, current_user::text FROM (VALUES ('coverage', 'DELETE'), "
+        "('format', 'SELECT'), ('rejected', 'DELETE')) AS v(name, privilege) "
+        "WHERE NOT has_table_privilege(format('%%I.%%I', %s::text, v.name), v.privilege)",
+        [schema],
     ).fetchall()
     if rows:
+        name, _, role = rows[0]
         grants = [
             _spelled(connection, "GRANT {} ON {}.{} TO {}", SQL(right), schema, name, role)
             for name, right, role in rows
         ]
-        raise SinkError(
-            f"permission denied for table {rows[0][0]}; grant the role what it lacks: {'; '.join(grants)}"
-        )
+        raise SinkError(f"{schema}.{name}: {role} lacks rights; {'; '.join(grants)}")
 
 
 def _spelled(connection: Connection, text: LiteralString, *parts: str | SQL) -> str:

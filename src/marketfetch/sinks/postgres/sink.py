@@ -12,13 +12,15 @@ from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.protocols import Writer
 from marketfetch.sinks.mapping import TableMapping
 from marketfetch.sinks.postgres import formats
+from marketfetch.sinks.postgres.dsn import parsed, shown
 from marketfetch.sinks.postgres.forgetting import remove
 from marketfetch.sinks.postgres.layouts import Layout, lock_name
 from marketfetch.sinks.postgres.ledger import FORMAT, Ledger, Names, lock
 from marketfetch.sinks.postgres.mapped import MappedTable
 from marketfetch.sinks.postgres.own import OwnTables
 from marketfetch.sinks.postgres.reader import read
-from marketfetch.sinks.postgres.session import Connection, Session, parsed, shown
+from marketfetch.sinks.postgres.rights import check_schema, check_session
+from marketfetch.sinks.postgres.session import Connection, Session
 from marketfetch.sinks.postgres.writer import BatchWriter
 from marketfetch.values.datasets import Dataset, datasets
 from marketfetch.values.pages import Columns, RejectedRow
@@ -89,6 +91,8 @@ class PostgresSink:
         in the place of a table or view, ConfigurationError if the user's table is not fit for a dataset.
         """
         with self._transaction("prepare the tables") as connection:
+            check_session(connection)
+            check_schema(connection, self.schema)
             lock(connection, f"{self.schema} prepare")
             formats.prepare(connection, self.schema)
             self._layout.prepare(connection, datasets)
@@ -109,14 +113,15 @@ class PostgresSink:
         """
         with self._reading("read what is covered") as (connection, ledger):
             held: Mapping[Series, Coverage] = {}
-            others: Iterable[Names] = ()
+            others: Iterable[Series] = ()
             if ledger is not None:
                 target = self._layout.target(connection)
                 held = ledger.coverage(connection, target, list(dict.fromkeys(series)))
-                if self.table is not None:
-                    others = ledger.held(connection, target, {one.dataset.name for one in series})
-        if self.table is not None:
-            self.table.refuse_collisions([*_known(others).values(), *series])
+                if self.table is not None:  # their names are enough
+                    kinds = {one.dataset.name for one in series}
+                    others = _known(ledger.held(connection, target, kinds)).values()
+            if self.table is not None:
+                MappedTable(self.table).refuse_collisions(connection, [*others, *series])
         return {one: held.get(one, Coverage()) for one in series}
 
     def ledger(self) -> Mapping[Series, Coverage]:
