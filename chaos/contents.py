@@ -25,6 +25,7 @@ from pyarrow import parquet
 
 from chaos.stores import files_of
 from marketfetch.arithmetic.composite import combine
+from marketfetch.sinks.segments import joined
 from marketfetch.testing import Market
 from marketfetch.values.datasets import datasets
 from marketfetch.values.pages import Columns
@@ -178,19 +179,18 @@ def _postgres(url: str) -> Iterator[Query | None]:
 
 
 _DIALECTS = {
-    "sqlite": ("marketfetch_{}", "open_time", "covered", "empty"),
-    "duckdb": ("marketfetch_{}", "epoch_ms(open_time)", "covered", "empty"),
+    "sqlite": ("marketfetch_{}", "open_time", "{}_spans"),
+    "duckdb": ("marketfetch_{}", "epoch_ms(open_time)", "{}_spans"),
     "postgresql": (
         "marketfetch.{}",
         "(extract(epoch FROM open_time) * 1000)::bigint",
-        "(SELECT json_agg(json_build_array(lower(r), upper(r)) ORDER BY r)::text FROM unnest(covered) AS r)",
-        '(SELECT json_agg(json_build_array(lower(r), upper(r)) ORDER BY r)::text FROM unnest("empty") AS r)',
+        "(SELECT json_agg(json_build_array(lower(r), upper(r)) ORDER BY r)::text FROM unnest({}) AS r)",
     ),
 }
 
 
 def _of_tables(kind: str, query: Query) -> Contents:
-    name, time, covered, empty = _DIALECTS[kind]
+    name, time, spans = _DIALECTS[kind]
     prefix, schema = ("", "marketfetch") if kind == "postgresql" else ("marketfetch_", "main")
     if kind == "sqlite":
         listed = query("SELECT name FROM sqlite_master WHERE type = 'table'", [])
@@ -199,20 +199,26 @@ def _of_tables(kind: str, query: Query) -> Contents:
     tables = {table for (table,) in listed}
     if f"{prefix}coverage" not in tables:
         return {}
+    verdicts = ", ".join(map(spans.format, ("covered", "empty", "unusable")))
     lines = query(
-        f"SELECT id, exchange, dataset, symbol, interval, {covered}, {empty} FROM {name.format('series')} "
+        f"SELECT id, exchange, dataset, symbol, interval, {verdicts} FROM {name.format('series')} "
         f"JOIN {name.format('coverage')} ON series_id = id",
         [],
     )
-    found: dict[Series, Held] = {}
-    for number, exchange, dataset, symbol, interval, *verdicts in lines:
+    segments: dict[tuple[int, Series], list[Coverage]] = {}
+    for number, exchange, dataset, symbol, interval, *sets in lines:
         series = Series.of(exchange, dataset, symbol, interval)
+        segments.setdefault((number, series), []).append(Coverage(*map(_spans, sets)))
+    found: dict[Series, Held] = {}
+    for (number, series), parts in segments.items():
         assert series not in found, f"{series} has two lines in the ledger"
         columns = ", ".join(f'"{column}"' for column in series.dataset.names)
         rows = query(
-            f"SELECT {time}, {columns} FROM {name.format(dataset)} WHERE series_id = ? ORDER BY 1", [number]
+            f"SELECT {time}, {columns} FROM {name.format(series.dataset.name)} "
+            "WHERE series_id = ? ORDER BY 1",
+            [number],
         )
-        found[series] = Held(_columns(series, rows), Coverage(*map(_spans, verdicts)))
+        found[series] = Held(_columns(series, rows), joined(parts))
     for dataset in datasets().keys() & {table.removeprefix(prefix) for table in tables}:
         ((stored,),) = query(f"SELECT count(*) FROM {name.format(dataset)}", [])
         known = sum(len(held.rows) for series, held in found.items() if series.dataset.name == dataset)
