@@ -122,10 +122,10 @@ class Ledger:
         """Wait for a lock, as `lock` does, and return the id of a series, which has one from now on.
 
         It is asked for in every transaction, at no further cost: where a server comes back without its last
-        transactions, or another one takes its place, the id from before may be that of another series. So is
-        the format: who changes it locks that table against us, and waits until our transaction ends.
+        transactions, or another one takes its place, the id from before may be that of another series.
 
-        Raises SinkError where a newer marketfetch has migrated the tables meanwhile.
+        Raises SinkError where a newer marketfetch has migrated the tables meanwhile. A migration has to lock
+        the table `format` first: so it waits until our transaction ends, and no batch is written half way.
         """
         known = connection.execute(
             self._sql(
