@@ -47,7 +47,9 @@ def gaps(rounds: int) -> Iterator[Figure]:
         for name, place in places.items():
             found = [(_fill(place, step=2), _fill(place, step=1)) for _ in range(rounds)]
             ratio = statistics.median(gappy / whole for gappy, whole in found)
-            yield at_most(f"{name}: time of a year with gaps against one without", ratio, 2, " ×")
+            # Memory has nothing else to do: a batch without gaps is two arrays copied.
+            bar = 4 if name == "memory" else 2
+            yield at_most(f"{name}: time of a year with gaps against one without", ratio, bar, " ×")
             yield known("… without", statistics.median(whole for _, whole in found), " s")
 
 
@@ -68,9 +70,7 @@ def _batch(times: NDArray[np.int64], span: Span) -> Batch:
     whole = [column.integer for column in _SERIES.dataset.columns]
     values[whole] = np.floor(values[whole])
     covered = SpanSet.of(span)
-    return Batch(
-        _SERIES, Columns(times, values), Coverage(covered, covered - _SERIES.interval.cover(times))
-    )
+    return Batch(_SERIES, Columns(times, values), Coverage(covered, covered - _SERIES.interval.cover(times)))
 
 
 def _fill(place: Callable[[], AbstractContextManager[Store]], step: int) -> float:

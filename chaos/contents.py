@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,7 +26,6 @@ from pyarrow import parquet
 
 from chaos.stores import files_of
 from marketfetch.arithmetic.composite import combine
-from marketfetch.sinks.segments import joined
 from marketfetch.testing import Market
 from marketfetch.values.datasets import datasets
 from marketfetch.values.pages import Columns
@@ -89,7 +89,7 @@ def fingerprint(url: str, *, verdicts_on_events: bool = True) -> str:
     digest = hashlib.sha256()
     for series, held in sorted(contents(url).items(), key=lambda item: str(item[0])):
         empty = held.coverage.empty if verdicts_on_events or not series.interval.is_event else ""
-        digest.update(f"{series} {held.coverage.covered} {empty}".encode())
+        digest.update(f"{series} {held.coverage.covered} {empty} {held.coverage.unusable}".encode())
         digest.update(held.rows.times.tobytes())
         digest.update(np.where(np.isnan(held.rows.values), np.nan, held.rows.values).tobytes())
     if url.startswith("parquet:"):
@@ -178,19 +178,27 @@ def _postgres(url: str) -> Iterator[Query | None]:
         ).fetchall()
 
 
+def _ranges(column: str) -> str:
+    """Write a multirange of PostgreSQL as the database files write spans."""
+    return (
+        "coalesce((SELECT json_agg(json_build_array(lower(r), upper(r)) ORDER BY r)::text "
+        f"FROM unnest({column}) AS r), '[]')"
+    )
+
+
 _DIALECTS = {
-    "sqlite": ("marketfetch_{}", "open_time", "{}_spans"),
-    "duckdb": ("marketfetch_{}", "epoch_ms(open_time)", "{}_spans"),
+    "sqlite": ("marketfetch_{}", "open_time", ("covered_spans", "empty_spans", "unusable_spans")),
+    "duckdb": ("marketfetch_{}", "epoch_ms(open_time)", ("covered_spans", "empty_spans", "unusable_spans")),
     "postgresql": (
         "marketfetch.{}",
         "(extract(epoch FROM open_time) * 1000)::bigint",
-        "(SELECT json_agg(json_build_array(lower(r), upper(r)) ORDER BY r)::text FROM unnest({}) AS r)",
+        tuple(map(_ranges, ("covered", '"empty"', "unusable"))),
     ),
 }
 
 
 def _of_tables(kind: str, query: Query) -> Contents:
-    name, time, spans = _DIALECTS[kind]
+    name, time, verdicts = _DIALECTS[kind]
     prefix, schema = ("", "marketfetch") if kind == "postgresql" else ("marketfetch_", "main")
     if kind == "sqlite":
         listed = query("SELECT name FROM sqlite_master WHERE type = 'table'", [])
@@ -199,26 +207,25 @@ def _of_tables(kind: str, query: Query) -> Contents:
     tables = {table for (table,) in listed}
     if f"{prefix}coverage" not in tables:
         return {}
-    verdicts = ", ".join(map(spans.format, ("covered", "empty", "unusable")))
     lines = query(
-        f"SELECT id, exchange, dataset, symbol, interval, {verdicts} FROM {name.format('series')} "
-        f"JOIN {name.format('coverage')} ON series_id = id",
+        f"SELECT id, exchange, dataset, symbol, interval, {', '.join(verdicts)} FROM {name.format('series')} "
+        f"JOIN {name.format('coverage')} ON series_id = id ORDER BY id",
         [],
     )
-    segments: dict[tuple[int, Series], list[Coverage]] = {}
-    for number, exchange, dataset, symbol, interval, *sets in lines:
-        series = Series.of(exchange, dataset, symbol, interval)
-        segments.setdefault((number, series), []).append(Coverage(*map(_spans, sets)))
     found: dict[Series, Held] = {}
-    for (number, series), parts in segments.items():
-        assert series not in found, f"{series} has two lines in the ledger"
+    for (number, exchange, dataset, symbol, interval), segments in groupby(lines, lambda line: line[:5]):
+        series = Series.of(exchange, dataset, symbol, interval)
+        assert series not in found, f"{series} has two ids"
+        coverage = Coverage()
+        for _, _, _, _, _, *texts in segments:
+            segment = Coverage(*map(_spans, texts))
+            assert not segment.covered & coverage.covered, f"{series}: two segments know of the same moment"
+            coverage |= segment
         columns = ", ".join(f'"{column}"' for column in series.dataset.names)
         rows = query(
-            f"SELECT {time}, {columns} FROM {name.format(series.dataset.name)} "
-            "WHERE series_id = ? ORDER BY 1",
-            [number],
+            f"SELECT {time}, {columns} FROM {name.format(dataset)} WHERE series_id = ? ORDER BY 1", [number]
         )
-        found[series] = Held(_columns(series, rows), joined(parts))
+        found[series] = Held(_columns(series, rows), coverage)
     for dataset in datasets().keys() & {table.removeprefix(prefix) for table in tables}:
         ((stored,),) = query(f"SELECT count(*) FROM {name.format(dataset)}", [])
         known = sum(len(held.rows) for series, held in found.items() if series.dataset.name == dataset)

@@ -42,6 +42,8 @@ CURABLE = [
     FaultKind.IMPOSSIBLE_ROW,
     FaultKind.NEGATIVE_VOLUME,
     FaultKind.NAN_TEXT,
+    FaultKind.TEXT_VALUE,
+    FaultKind.NO_VALUE,
     FaultKind.HUGE_NUMBER,
     FaultKind.PLAIN_NUMBERS,
 ]

@@ -10,12 +10,20 @@ import duckdb
 import psycopg
 import pytest
 
+from marketfetch.protocols import Store, SupportsForget, SupportsRejected
 from marketfetch.sinks.duckdb import DuckDBSink
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.parquet import ParquetSink
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.testing.sink_contract import SinkContract
+
+
+@pytest.mark.parametrize("kind", [MemorySink, DuckDBSink, SQLiteSink])
+def test_built_in_stores_forget_and_keep_rejected_rows(kind: type[Store]) -> None:
+    # The contract skips what a store has no methods for.
+    assert issubclass(kind, SupportsForget)
+    assert issubclass(kind, SupportsRejected)
 
 
 class TestMemory(SinkContract):

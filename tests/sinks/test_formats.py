@@ -225,6 +225,7 @@ _CLERK = """
 import os, sys
 from marketfetch.errors import SinkError
 from marketfetch.sinks.duckdb import DuckDBSink
+from marketfetch.sinks.mapping import TableMapping
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.values.datasets import Dataset
 import duckdb
@@ -233,8 +234,14 @@ kinds = [Dataset.parse("ohlcv")]
 if os.geteuid() == 0:  # whom no mode of a file keeps from writing
     os.setgroups([])
     os.setuid(65534)
+columns = {"ohlcv": {"open": "o"}, "premium_index": {"close": "pfr"}}
+mapping = TableMapping("candles", time="ts", symbol="symbol", columns=columns)
+kind = {"DuckDBSink": DuckDBSink, "SQLiteSink": SQLiteSink}[sys.argv[1]]
+store = kind(sys.argv[2], table=mapping if sys.argv[3] == "mapped" else None)
+ledger = store.ledger()
+print(len(ledger), store.coverage(ledger) == ledger)
 try:
-    {"DuckDBSink": DuckDBSink, "SQLiteSink": SQLiteSink}[sys.argv[1]](sys.argv[2]).prepare(kinds)
+    store.prepare(kinds)
 except SinkError as error:
     print(error)
 """
@@ -248,8 +255,9 @@ def test_an_old_store_that_may_not_be_written_is_refused_as_it_is(old: Store) ->
         path.write_bytes(before)
         path.chmod(0o444)
         home.chmod(0o555)
-        command = [sys.executable, "-c", _CLERK, type(old).__name__, str(path)]
+        command = [sys.executable, "-c", _CLERK, type(old).__name__, str(path), "mapped" if old.table else ""]
         said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+        assert said.stdout.startswith("4 True\n"), said.stderr
         assert re.search("make the file and its folder writable|make its folder writable", said.stdout), (
             said.stderr
         )

@@ -101,6 +101,10 @@ def _strike(part: Slice, page: Page, spoiled: SpanSet) -> _Strike:
     return _Strike((), unusable, rejected, lost, reason)
 
 
+def _span(start: int, end: int) -> Span | None:
+    return Span(start, end) if start < end else None
+
+
 def _edges(spoiled: SpanSet, interval: Interval) -> NDArray[np.int64]:
     """Return the first and the last open time of every stretch, sorted."""
     return np.unique([[span.start, interval.floor(span.end - 1)] for span in spoiled]).astype(np.int64)
@@ -229,30 +233,35 @@ class Cursor:
         part = attrs.evolve(part, denied=_unrefuted(part.denied, part.series.interval.cover(times)))
         short = page.received < part.rows
         # Several rows may share one moment: at the edge of a full page the rest of them is still to come.
-        edge = 1 if short or len(times) == 1 else 0
+        with_edge = short or len(times) == 1
         if self.newest_first:
-            seen, rest = Span(int(times[0]) + 1 - edge, span.end), (span.start, int(times[0]) + 1 - edge)
+            border = int(times[0]) if with_edge else self._next(part, times[0])
+            seen, rest = SpanSet.of(_span(border, span.end)), _span(span.start, border)
         else:
-            after = int(times[-1]) + edge
-            seen, rest = Span(span.start, after), (after, span.end)
+            border = self._next(part, times[-1]) if with_edge else int(times[-1])
+            seen, rest = SpanSet.of(_span(span.start, border)), _span(border, span.end)
         leap, skipped = self._leap(part, page, times), SpanSet()
         if page.stray and part.strikes + 1 >= _STRIKES:
             # A server that ignores the far end never answers without strays: its rows are sound all the same.
             leap, skipped = SpanSet(), leap - part.series.interval.cover(times)
-        spoiled = page.spoiled & SpanSet.of(seen) - leap - skipped
+        spoiled = page.spoiled & seen - leap - skipped
         strike = _strike(part, page, spoiled)
         # Where no row of the page is sound, its strikes belong to the rows that were wrong.
         strikes = part.strikes + page.stray if len(page.columns) else 0
         follow = tuple(_again(part, leap, denied=part.denied, strikes=strikes))
-        if rest[0] < rest[1]:
-            left = Span(*rest)
+        if rest is not None:
             next_page = attrs.evolve(part, strikes=0, suspects=(), cursor=page.cursor)
-            follow = (*follow, attrs.evolve(next_page, span=left, denied=part.denied & SpanSet.of(left)))
-        present = SpanSet.of(seen) - spoiled - leap - skipped
+            follow = (*follow, attrs.evolve(next_page, span=rest, denied=part.denied & SpanSet.of(rest)))
+        present = seen - spoiled - leap - skipped
         lost = strike.lost | skipped
         reason = strike.reason or (_blame(page) if lost else "")
         remaining = (*strike.again, *follow)
         return Settlement(present, SpanSet(), remaining, lost, reason, strike.unusable, strike.rejected)
+
+    @staticmethod
+    def _next(part: Slice, time: int) -> int:
+        """Where the next row may open at the earliest: a chain may have a grid, too."""
+        return min(part.series.interval.ceil(int(time) + 1), part.span.end)
 
     def _shows_the_way(self, part: Slice, page: Page) -> bool:
         """Tell whether the rest of a chain can be asked for behind rows that are all wrong.
@@ -271,9 +280,10 @@ class Cursor:
         only.
         """
         span = part.span
-        start, end = (int(times[-1]), span.end) if self.newest_first else (span.start, int(times[0]) + 1)
+        nearest = int(times[-1] if self.newest_first else times[0])
+        start, end = (nearest, span.end) if self.newest_first else (span.start, self._next(part, nearest))
         widest = int(np.diff(times).max()) if len(times) > 1 else span.length
-        if end - start <= (1 if page.stray else 1 + _LEAP * widest):
+        if end - start <= self._next(part, nearest) - nearest + (0 if page.stray else _LEAP * widest):
             return SpanSet()
         stretch = SpanSet.of(Span(start, end))
         return stretch if stretch - part.denied else SpanSet()

@@ -28,14 +28,14 @@ _INVALID = 10_000
 def possible(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Tell for each row whether its values can be true.
 
-    NULL only where a column may be NULL, nothing infinite, low ≤ open, close ≤ high, nothing negative
-    that counts or prices something (a premium or a funding rate may be).
+    NULL only where a column may be NULL and not everywhere, nothing infinite, low ≤ open, close ≤ high,
+    nothing negative that counts or prices something (a premium or a funding rate may be).
 
     >>> rows = np.array([[1.0, 1.0], [2.0, 0.5], [0.5, 0.6], [1.5, 0.7]])
     >>> possible(Dataset.parse("mark_price"), rows)
     array([ True, False])
     """
-    sound = _can_be_stored(dataset, values)
+    sound = _can_be_stored(dataset, values) & _has_value(dataset, values)
     sound &= _is_ordered(dataset, values)
     if dataset.name not in _SIGNED:
         # NaN compares false, so that a NULL is never negative.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 
 import attrs
+import numpy as np
 
 from marketfetch.arithmetic.composite import combine, known_together
 from marketfetch.engine.patience import Patience
@@ -58,30 +59,50 @@ class Deriving:
         known = known_together([held[member] for member in members])
         # A member may have been mended since: what was unusable for its sake is computed anew.
         computed = held[series].covered - (held[series].unusable - known.unusable)
-        for span in _steps(series, (derivation.wanted & known.covered) - computed, self.batch_rows):
-            rows = [insist(partial(self.store.read, member, span)) for member in members]
-            columns = combine(rows, series.dataset)
-            batch = Batch(series, columns, _learnt(series, columns, known.within(span)))
+        for step in _steps(series, (derivation.wanted & known.covered) - computed, self.batch_rows):
+            hull = Span(step.spans[0].start, step.spans[-1].end)
+            rows = [insist(partial(self.store.read, member, hull)) for member in members]
+            columns = _inside(combine(rows, series.dataset), step)
+            batch = Batch(series, columns, _learnt(series, columns, step, known))
             insist(partial(write, batch))
             self.done(batch)
 
 
-def _learnt(series: Series, columns: Columns, known: Coverage) -> Coverage:
-    """Return what a composite's rows prove.
+def _inside(columns: Columns, spans: SpanSet) -> Columns:
+    """Return the rows that lie in a set of spans."""
+    starts = np.array([span.start for span in spans], np.int64)
+    ends = np.array([span.end for span in spans], np.int64)
+    return columns.take(columns.times < ends[np.searchsorted(starts, columns.times, side="right") - 1])
+
+
+def _learnt(series: Series, columns: Columns, step: SpanSet, known: Coverage) -> Coverage:
+    """Return what a composite's rows prove about a step, all of which is known of the members.
 
     Where every member is present and there is no row all the same, a member has one off the grid, stored as
     the exchange sent it.
     """
-    without = known.covered - known.empty - series.interval.cells(columns.times)
-    return Coverage(known.covered, known.empty, without)
+    empty = known.empty & step
+    return Coverage(step, empty, step - empty - series.interval.cells(columns.times))
 
 
-def _steps(series: Series, spans: SpanSet, rows: int) -> Sequence[Span]:
-    steps = []
+def _steps(series: Series, spans: SpanSet, rows: int) -> Iterator[SpanSet]:
+    """Cut a set into steps that have so many open times at most, from the first to the last one of each.
+
+    Short spans with gaps between them share a step: each step costs a reading of every member, and a
+    transaction.
+    """
+    step: list[Span] = []
+    limit = 0
     for span in spans:
         start = span.start
         while start < span.end:
-            stop = min(series.interval.shift(series.interval.floor(start), rows), span.end)
-            steps.append(Span(start, stop))
+            if step and start >= limit:
+                yield SpanSet(tuple(step))
+                step = []
+            if not step:
+                limit = series.interval.shift(series.interval.floor(start), rows)
+            stop = min(limit, span.end)
+            step.append(Span(start, stop))
             start = stop
-    return steps
+    if step:
+        yield SpanSet(tuple(step))

@@ -174,8 +174,12 @@ def _rejected(store: Store, ledger: Mapping[Series, Coverage]) -> Mapping[Series
     """Read the rows behind what is unusable, where the store keeps them."""
     if not isinstance(store, SupportsRejected):
         return {}
-    hulls = {series: coverage.unusable.hull for series, coverage in ledger.items()}
-    return {series: store.rejected(series, hull) for series, hull in hulls.items() if hull is not None}
+    rejected: dict[Series, Sequence[RejectedRow]] = {}
+    for series, coverage in ledger.items():
+        if hull := coverage.unusable.hull:
+            rows = store.rejected(series, hull)
+            rejected[series] = [row for row in rows if series.interval.floor(row.time) in coverage.unusable]
+    return rejected
 
 
 def _demo(arguments: Namespace, signals: Signals) -> int:

@@ -128,7 +128,8 @@ def sentence(event: Event) -> str:
             last = ", given up" if event.final else ""
             return f"{event.cause} through {event.egress}, attempt {event.attempt}{last}: {event.message}"
         case BatchWritten():
-            return f"{event.batch.series}: {counted(event.batch.rows, 'row')} written"
+            kept = f", {counted(len(wrong), 'unusable row')} kept" if (wrong := event.batch.rejected) else ""
+            return f"{event.batch.series}: {counted(event.batch.rows, 'row')} written{kept}"
         case Heartbeat():
             return _heartbeat(event)
         case RunFinished():

@@ -144,8 +144,8 @@ class Ledger:
 
     def version(self, connection: Connection) -> int | None:
         """Return the version that `marketfetch_format` tells."""
-        (version,) = connection.execute(f"SELECT max(version) FROM {PREFIX}format").fetchone()
-        return None if version is None else int(version)
+        row = connection.execute(f"SELECT version FROM {PREFIX}format").fetchone()
+        return None if row is None else int(row[0])
 
     def find(self, connection: Connection, series: Series) -> int | None:
         """Return the id of a series, or None if it has none yet."""
@@ -275,13 +275,15 @@ class Ledger:
 
     def _touched(self, connection: Connection, series_id: int, span: Span) -> dict[int, Coverage]:
         """Read the segments that a span touches, by their starts; see `segments.touched`."""
-        return self._segments(
-            connection,
-            series_id,
-            "start_time <= ? AND start_time >= coalesce("
-            f"(SELECT max(start_time) FROM {PREFIX}coverage WHERE series_id = ? AND start_time <= ?), ?)",
-            [span.end, series_id, span.start, span.start],
-        )
+        if not self.clustered:  # a scan sees them all, and the one before them would need another
+            where, values = "start_time <= ? AND end_time >= ?", [span.end, span.start]
+        else:
+            where = (
+                "start_time <= ? AND start_time >= coalesce("
+                f"(SELECT max(start_time) FROM {PREFIX}coverage WHERE series_id = ? AND start_time <= ?), ?)"
+            )
+            values = [span.end, series_id, span.start, span.start]
+        return self._segments(connection, series_id, where, values)
 
     def _segments(
         self, connection: Connection, series_id: int, where: str, values: Sequence[int]

@@ -49,7 +49,11 @@ class _Shelf:
             self.rejected[rows] = sorted(still_rejected({*self.rejected[rows], *batch.rejected}, present))
 
     def forget(self, spans: SpanSet) -> None:
-        self.segments = split(self.coverage.without(spans))
+        span = spans.hull
+        if span is None:
+            return
+        place = touched(self.segments, span)
+        self.segments[place] = split(joined(self.segments[place]).without(spans))
         self.rejected = [row for row in self.rejected if row.time not in spans]
 
     def drop_rows(self, dataset: Dataset, spans: SpanSet) -> None:
