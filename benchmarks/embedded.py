@@ -106,7 +106,7 @@ def parquet_public(batches: Sequence[Batch], place: Path) -> float:
     """The same files, each written at one go, and synchronised with the folder it is in."""
     whole = {"open_time", "trades"}
     encodings = {n: "DELTA_BINARY_PACKED" if n in whole else "PLAIN" for n in _NAMES[1:]}
-    options: dict[str, Any] = {"compression": "zstd", "use_dictionary": False, "column_encoding": encodings}
+    options: dict[str, Any] = {"compression": "lz4", "use_dictionary": False, "column_encoding": encodings}
     trades = OHLCV.index("trades")
     begun = time.perf_counter()
     for batch in batches:

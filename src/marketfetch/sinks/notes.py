@@ -46,9 +46,7 @@ class FileNote:
         """Read a note; raises ValueError where it is damaged, SinkError where it is not of this series."""
         entry = _parsed(text, series, file)
         try:
-            rejected = tuple(
-                RejectedRow(int(time), str(why), str(raw)) for time, why, raw in entry["rejected"]
-            )
+            rejected = tuple(_rejected(*row) for row in entry["rejected"])
             return cls(PackedCoverage.parsed(entry["coverage"]), rejected)
         except (ValueError, LookupError, TypeError, OverflowError) as error:
             raise ValueError(f"its note reads {text[:60]!r}") from error
@@ -143,6 +141,14 @@ def check_names(names: Sequence[object], series: Series, file: str) -> None:
             f"{file} is about {' '.join(map(str, names))}, not {series}: this file system takes capital and "
             "small letters for the same; keep the two in different folders"
         )
+
+
+def _rejected(time: object, reason: object, raw: object) -> RejectedRow:
+    if type(time) is not int or not isinstance(reason, str) or not isinstance(raw, str):
+        raise TypeError(time)
+    if abs(time) >= 2**63:
+        raise OverflowError(time)
+    return RejectedRow(time, reason, raw)
 
 
 def _names(series: Series) -> list[str]:
