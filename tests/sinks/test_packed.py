@@ -49,9 +49,6 @@ def test_a_part_and_the_rest_of_it(known: Coverage, start: int, length: int) -> 
     assert packed.lies_in(span) == (inside.unpacked() == known)
     rest = [packed.within(one) for one in (Span(-100, start), span, Span(span.end, 100))]
     assert PackedCoverage.joined(rest).same(packed)
-    all_empty = known == Coverage(SpanSet.of(span), SpanSet.of(span))
-    assert packed.is_all_empty(span) == all_empty
-    assert PackedCoverage.of(Coverage(SpanSet.of(span), SpanSet.of(span))).is_all_empty(span)
 
 
 @given(coverages())

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfetch.sinks.periods import Period, periods_of, split, unit_of
+from marketfetch.sinks.periods import Period, periods_of, split, unit_of, whole_periods
 from marketfetch.values.intervals import EVENT, Interval
 from marketfetch.values.pages import Columns
 from marketfetch.values.spans import Span, SpanSet
@@ -39,6 +39,15 @@ def test_spans_touch_each_period_once(interval: Interval, some: list[tuple[int, 
     parts = [SpanSet.of(period.covers(interval)) & spans for period in found]
     assert all(parts)
     assert SpanSet(tuple(span for part in parts for span in part)) == spans
+    for span in spans:
+        inner = SpanSet(
+            tuple(
+                covers
+                for covers in (period.covers(interval) for period in found)
+                if span.start <= covers.start < covers.end <= span.end
+            )
+        )
+        assert SpanSet.of(whole_periods(span, interval)) == inner
 
 
 @pytest.mark.parametrize(

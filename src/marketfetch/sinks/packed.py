@@ -93,11 +93,6 @@ class PackedCoverage:
         """Whether nothing is known outside of a span."""
         return all(not len(edges) or span.start <= edges[0] <= edges[-1] <= span.end for edges in self.sets)
 
-    def is_all_empty(self, span: Span) -> bool:
-        """Whether this says of a span, and of nothing else, that it is empty from end to end."""
-        whole = [span.start, span.end]
-        return bool(self.covered.tolist() == self.empty.tolist() == whole)
-
     def same(self, other: PackedCoverage) -> bool:
         """Whether two say the same."""
         return all(map(np.array_equal, self.sets, other.sets))

@@ -12,7 +12,7 @@ from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Columns
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["Period", "periods_of", "split", "unit_of"]
+__all__ = ["Period", "periods_of", "split", "unit_of", "whole_periods"]
 
 
 _NAME = re.compile(r"-?\d{4,}(-\d\d){0,2}", re.ASCII)
@@ -80,6 +80,20 @@ def periods_of(spans: SpanSet, interval: Interval) -> Iterator[Period]:
         first = first if following is None else max(first, following)
         yield from (Period(unit, number) for number in range(first, last + 1))
         following = last + 1
+
+
+def whole_periods(span: Span, interval: Interval) -> Span | None:
+    """Return the part of a span that consists of whole periods; None where there is none.
+
+    >>> print(whole_periods(Span(0, 90 * 86_400_000), Interval.parse("1m")))
+    [1970-01-01T00:00:00Z, 1970-03-01T00:00:00Z)
+    """
+    unit = unit_of(interval)
+    first, last = (Period.of(interval.floor(moment), unit) for moment in (span.start, span.end - 1))
+    start, end = first.covers(interval), last.covers(interval)
+    starts = start.start if start.start >= span.start else start.end
+    ends = end.end if end.end <= span.end else end.start
+    return Span(starts, ends) if starts < ends else None
 
 
 def split(rows: Columns, unit: str) -> Iterator[tuple[Period, Columns]]:

@@ -51,7 +51,7 @@ def write_rows(rows: Columns, dataset: Dataset, note: bytes, target: BinaryIO) -
 
     names = [_TIME, *dataset.names]
     whole = {_TIME, *(column.name for column in dataset.columns if column.integer)}
-    # Encodings that every reader knows: fastparquet has no BYTE_STREAM_SPLIT. Without it zstd is half as fast.
+    # Every reader knows these. fastparquet has no BYTE_STREAM_SPLIT; without it zstd would be slower by half.
     encodings = {name: "DELTA_BINARY_PACKED" if name in whole else "PLAIN" for name in names}
     options: dict[str, Any] = {
         "compression": "lz4",

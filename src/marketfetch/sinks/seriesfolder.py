@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from marketfetch.sinks.locks import sweep
 from marketfetch.sinks.merging import merge, same
 from marketfetch.sinks.notes import FileNote, LedgerNote, check_names
 from marketfetch.sinks.packed import PackedCoverage, in_spans
-from marketfetch.sinks.periods import Period, periods_of, split, unit_of
+from marketfetch.sinks.periods import Period, periods_of, split, unit_of, whole_periods
 from marketfetch.sinks.rowfiles import UnreadableFile, read_note, read_rows, write_rows
 from marketfetch.values.pages import Batch, Columns, RejectedRow
 from marketfetch.values.series import Coverage, Series
@@ -140,20 +140,13 @@ class SeriesFolder:
             rejected.setdefault(self._period_of(row.time), []).append(row)
         with self._alone():
             ledger = self._migrated()
-            files, absent, filed = dict(ledger.files), list[Span](), list[Span]()
-            for period in sorted({*given, *rejected, *periods_of(batch.coverage.covered, interval)}):
-                covers = period.covers(interval)
-                part = learnt.within(covers)
+            files, filed = dict(ledger.files), list[Span]()
+            absent = self._absent(batch.coverage.empty, {*given, *rejected})
+            touched = periods_of(batch.coverage.covered - absent, interval)
+            for period in sorted({*given, *rejected, *touched}):
                 held = self._held(period)
-                if (
-                    held is None
-                    and period not in given.keys() | rejected.keys()
-                    and part.is_all_empty(covers)
-                ):
-                    absent.append(covers)
-                    continue
                 before = self._before(period, held, ledger)
-                after = before.learnt(part, rejected.get(period, ()))
+                after = before.learnt(learnt.within(period.covers(interval)), rejected.get(period, ()))
                 rows = [] if held is None else [held.rows]
                 rows += [given[period]] if period in given else []
                 merged = merge(rows, self.series.dataset)
@@ -162,9 +155,9 @@ class SeriesFolder:
                     files[str(period)] = None
                 elif held.note is not None:
                     files[str(period)] = None
-                filed.append(covers)
-            nothing = SpanSet(tuple(absent))
-            empty = ledger.empty.without(SpanSet(tuple(filed))).learnt(Coverage(nothing, nothing))
+                filed.append(period.covers(interval))
+            kept = ledger.empty.without(SpanSet(tuple(filed)))
+            empty = kept.learnt(Coverage(absent, absent))
             # Last: a file that a crash leaves out of it counts all the same.
             self._put_ledger(ledger, LedgerNote(files, empty))
 
@@ -313,6 +306,14 @@ class SeriesFolder:
             self._put_ledger(None, ledger)
             first.unlink(missing_ok=True)
         return ledger
+
+    def _absent(self, empty: SpanSet, busy: Collection[Period]) -> SpanSet:
+        """Return the empty periods that need no file: from end to end, and none is there or will be."""
+        whole = SpanSet.of(*(whole_periods(span, self.series.interval) for span in empty))
+        if not whole:
+            return whole
+        filed = {*busy, *self._periods(strangers=True)}
+        return whole - SpanSet(tuple(period.covers(self.series.interval) for period in filed))
 
     def _before(self, period: Period, held: _Held | None, ledger: LedgerNote) -> FileNote:
         """Return what is known of a period so far, wherever it stands."""
