@@ -241,7 +241,7 @@ def _of_parquet(url: str) -> Contents:
             table = parquet.ParquetFile(file)
             note = json.loads((table.metadata.metadata or {})[b"marketfetch"])
             if file.name == "_ledger.parquet":
-                coverage |= _known(note["empty"])
+                coverage |= _known(note["fileless"])
                 there = {one.stem for one in home.glob("*.parquet")}
                 assert note["files"].keys() <= there, f"{file} counts on a file that is not there"
                 continue

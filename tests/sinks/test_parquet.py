@@ -282,8 +282,8 @@ def test_a_damaged_ledger_of_the_first_format_is_named_and_nothing_is_changed(
         *(b"[]", b"{}", b"\xc3\xa4", b'{"format": "2"}', b'{"format": 2, "series": 5}'),
         _NAMED + b"}",
         _NAMED + b', "files": {"2020-01": [[5]]}}',
-        _NAMED + b', "files": [], "empty": [[], [], []]}',
-        _NAMED + b', "files": {}, "empty": [[2, -1], [], []]}',
+        _NAMED + b', "files": [], "fileless": [[], [], []]}',
+        _NAMED + b', "files": {}, "fileless": [[2, -1], [], []]}',
         None,
     ],
 )

@@ -79,12 +79,13 @@ class LedgerNote:
     """
 
     files: Mapping[str, PackedCoverage | None] = MappingProxyType({})
-    empty: PackedCoverage = attrs.field(factory=PackedCoverage)
+    fileless: PackedCoverage = attrs.field(factory=PackedCoverage)
+    """What is known of periods that need no file, since nothing is stored of them."""
 
     def dumped(self, series: Series) -> bytes:
         """Write the note, as JSON."""
         files = {name: None if held is None else held.numbers() for name, held in sorted(self.files.items())}
-        return _dumped(series, {"files": files, "empty": self.empty.numbers()})
+        return _dumped(series, {"files": files, "fileless": self.fileless.numbers()})
 
     @classmethod
     def parsed(cls, text: bytes, series: Series, file: str) -> LedgerNote:
@@ -95,13 +96,13 @@ class LedgerNote:
                 str(name): None if held is None else PackedCoverage.parsed(held)
                 for name, held in entry["files"].items()
             }
-            return cls(files, PackedCoverage.parsed(entry["empty"]))
+            return cls(files, PackedCoverage.parsed(entry["fileless"]))
         except (ValueError, LookupError, TypeError, OverflowError, AttributeError) as error:
             raise ValueError(f"its note reads {text[:60]!r}") from error
 
     def same(self, other: LedgerNote) -> bool:
         """Whether two say the same."""
-        if self.files.keys() != other.files.keys() or not self.empty.same(other.empty):
+        if self.files.keys() != other.files.keys() or not self.fileless.same(other.fileless):
             return False
         pairs = ((held, other.files[name]) for name, held in self.files.items())
         return all(

@@ -98,7 +98,7 @@ class SeriesFolder:
             legacy = ledger.files.get(str(period))
             parts.append(note.coverage if note is not None else legacy or PackedCoverage())
         known = PackedCoverage.joined(parts).unpacked()
-        return known | ledger.empty.unpacked() if ledger.empty else known
+        return known | ledger.fileless.unpacked() if ledger.fileless else known
 
     def read(self, span: Span) -> Columns:
         """Return the rows inside a span; raises SinkError for a missing or damaged file of it."""
@@ -156,7 +156,7 @@ class SeriesFolder:
                 elif held.note is not None:
                     files[str(period)] = None
                 filed.append(period.covers(interval))
-            kept = ledger.empty.without(SpanSet(tuple(filed)))
+            kept = ledger.fileless.without(SpanSet(tuple(filed)))
             empty = kept.learnt(Coverage(absent, absent))
             # Last: a file that a crash leaves out of it counts all the same.
             self._put_ledger(ledger, LedgerNote(files, empty))
@@ -196,7 +196,7 @@ class SeriesFolder:
                 elif len(kept) != len(held.rows) or not after.same(before):
                     self._put(period, kept, after)
                     files[str(period)] = None
-            self._put_ledger(ledger, LedgerNote(files, ledger.empty.without(spans)))
+            self._put_ledger(ledger, LedgerNote(files, ledger.fileless.without(spans)))
             for file in doomed:  # after the ledger, which would miss them
                 file.unlink(missing_ok=True)
 
@@ -290,15 +290,20 @@ class SeriesFolder:
         return self._united(ledger, coverage)
 
     def _united(self, ledger: LedgerNote, first: Coverage) -> LedgerNote:
-        packed, files, empty = PackedCoverage.of(first), dict(ledger.files), ledger.empty
-        there = set(self._periods(strangers=True))
-        for period in periods_of(first.covered, self.series.interval):
-            part = packed.within(period.covers(self.series.interval)).unpacked()
-            if period in there or part.present:
+        """Unite the ledger with what format 1 knew.
+
+        Candles that it called present are in a file, and one that is not there is missed. A year in which no
+        event was found has none.
+        """
+        packed, files, fileless = PackedCoverage.of(first), dict(ledger.files), ledger.fileless
+        interval, there = self.series.interval, set(self._periods(strangers=True))
+        for period in periods_of(first.covered, interval):
+            part = packed.within(period.covers(interval)).unpacked()
+            if period in there or (part.present and not interval.is_event):
                 files[str(period)] = (files.get(str(period)) or PackedCoverage()).learnt(part)
             else:
-                empty = empty.learnt(part)
-        return LedgerNote(files, empty)
+                fileless = fileless.learnt(part)
+        return LedgerNote(files, fileless)
 
     def _migrated(self) -> LedgerNote:
         ledger, first = self._ledger(), self.home / FIRST_LEDGER
@@ -320,7 +325,7 @@ class SeriesFolder:
         if held is not None and held.note is not None:
             return held.note
         legacy = ledger.files.get(str(period)) if held is not None else None
-        return FileNote(legacy or ledger.empty.within(period.covers(self.series.interval)))
+        return FileNote(legacy or ledger.fileless.within(period.covers(self.series.interval)))
 
     def _held(self, period: Period) -> _Held | None:
         def held(source: BinaryIO) -> _Held:
@@ -359,7 +364,7 @@ class SeriesFolder:
     def _put_ledger(self, before: LedgerNote | None, after: LedgerNote) -> None:
         if before is not None and before.same(after):
             return
-        if after.files or after.empty:
+        if after.files or after.fileless:
             self._replace(self.home / LEDGER, Columns.empty(self.series.dataset), after.dumped(self.series))
         else:
             (self.home / LEDGER).unlink(missing_ok=True)
