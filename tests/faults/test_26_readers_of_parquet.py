@@ -122,7 +122,7 @@ def test_every_reader_sees_one_table(folder: Path, reader: str) -> None:
 
 
 def test_fastparquet_reads_the_rows_of_a_series(folder: Path) -> None:
-    """It guesses what folders mean, a time of `interval=1m`, and leaves symbols percent-encoded as Spark does."""
+    """It guesses what folders mean, 1m a time, and leaves symbols percent-encoded, as Spark does."""
     homes = [home for home in folder.glob("ohlcv/*/*/*") if "symbol=GONE" not in str(home)]
     found: list[Row] = []
     for home in homes:
