@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pyarrow import parquet
 
 from marketfetch.arithmetic.retry import Retries
 from marketfetch.engine.query import Settings
@@ -123,7 +124,9 @@ def test_a_damaged_page_is_noticed_when_it_is_read(tmp_path: Path) -> None:
             take(batch(candles(), range(month, month + 1000), open=range(1000)))
     file = next(tmp_path.rglob("2020-01.parquet"))
     sound = file.read_bytes()
-    file.write_bytes(sound[:200] + bytes([sound[200] ^ 1]) + sound[201:])
+    column = parquet.read_metadata(file).row_group(0).column(1)
+    at = column.data_page_offset + column.total_compressed_size // 2
+    file.write_bytes(sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :])
     with pytest.raises(
         SinkError, match=r"2020-01\.parquet is not a file that marketfetch wrote \(.*checksum"
     ):

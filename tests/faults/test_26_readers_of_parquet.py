@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -89,7 +90,8 @@ def of_datafusion(folder: Path) -> pd.DataFrame:
 def of_fastparquet(folder: Path) -> pd.DataFrame:
     reason = "there is no wheel of fastparquet for this platform"
     fastparquet = pytest.importorskip("fastparquet", reason=reason)
-    with ExitStack() as stack:  # it leaves files open
+    with ExitStack() as stack, warnings.catch_warnings():  # it leaves files open
+        warnings.simplefilter("ignore", DeprecationWarning)  # and has times without units
 
         def opened(path: str, mode: str = "rb") -> IO[Any]:
             return stack.enter_context(Path(path).open(mode))
