@@ -94,7 +94,7 @@ def fingerprint(url: str, *, verdicts_on_events: bool = True) -> str:
         digest.update(np.where(np.isnan(held.rows.values), np.nan, held.rows.values).tobytes())
     if url.startswith("parquet:"):
         for name, file in files_of(url).items():
-            if verdicts_on_events or not name.endswith("interval=event/_coverage.json"):
+            if verdicts_on_events or "interval=event" not in name:  # the verdicts are in the files of rows
                 digest.update(name.encode() + file.read_bytes())
     return digest.hexdigest()
 
@@ -244,21 +244,29 @@ def _spans(text: str | None) -> SpanSet:
 
 def _of_parquet(url: str) -> Contents:
     found: dict[Series, Held] = {}
-    homes = {file.parent for file in files_of(url).values() if file.suffix == ".parquet"}
-    homes |= {file.parent for file in files_of(url).values() if file.name == "_coverage.json"}
-    for home in homes:
+    for home in {file.parent for file in files_of(url).values() if file.suffix == ".parquet"}:
         dataset, *names = home.parts[-4:]
         exchange, symbol, interval = (name.partition("=")[2] for name in names)
         series = Series.of(exchange, dataset, symbol, interval)
         lines: list[tuple[Any, ...]] = []
+        coverage = Coverage()
         for file in sorted(home.glob("*.parquet")):
-            if not file.name.startswith("."):
-                table = parquet.ParquetFile(file).read()
-                times = table.column("open_time").cast(pa.int64()).to_pylist()
-                lines += zip(times, *(table.column(n).to_pylist() for n in series.dataset.names), strict=True)
-        ledger, coverage = home / "_coverage.json", Coverage()
-        if ledger.exists():
-            entry = json.loads(ledger.read_bytes())
-            coverage = Coverage(*(_spans(json.dumps(entry[verdict])) for verdict in ("covered", "empty")))
+            table = parquet.ParquetFile(file)
+            note = json.loads((table.metadata.metadata or {})[b"marketfetch"])
+            if file.name == "_ledger.parquet":
+                coverage |= _known(note["fileless"])
+                there = {one.stem for one in home.glob("*.parquet")}
+                assert note["files"].keys() <= there, f"{file} counts on a file that is not there"
+                continue
+            coverage |= _known(note["coverage"])
+            rows = table.read()
+            times = rows.column("open_time").cast(pa.int64()).to_pylist()
+            lines += zip(times, *(rows.column(n).to_pylist() for n in series.dataset.names), strict=True)
         found[series] = Held(_columns(series, lines), coverage)
     return found
+
+
+def _known(sets: Sequence[Sequence[int]]) -> Coverage:
+    """Read three sets of spans, each as where they begin and end, each counted from the one before."""
+    edges = (np.cumsum(numbers, dtype=np.int64).tolist() for numbers in sets)
+    return Coverage(*(SpanSet(tuple(map(Span, ends[::2], ends[1::2]))) for ends in edges))
