@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from random import Random
 
 import attrs
 import pytest
@@ -122,29 +122,21 @@ class World:
         process.exhausted = set(process.held)
 
 
-Step = tuple[Literal["turn", "lost", "spend", "kill", "exhaust", "leave", "set back", "wait"], int, float]
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["turn", "turn", "turn", "spend", "spend", "exhaust", "lost", "kill", "leave"])
-        | st.sampled_from(["set back", "wait"]),
-        st.integers(0, 3),
-        st.floats(0.01, 8.0),
-    ),
-    max_size=40,
-)
+STEPS = {"turn": 50, "spend": 30, "wait": 30, "exhaust": 10, "lost": 8, "leave": 3, "kill": 1, "set back": 1}
 LISTS = st.lists(
     st.lists(st.sampled_from("abcde"), min_size=1, max_size=5, unique=True), min_size=4, max_size=4
 )
 
 
-@settings(max_examples=150)
-@given(LISTS, STEPS)
+@settings(max_examples=60)
+@given(LISTS, st.integers(0, 2**32))
 def test_no_address_has_two_holders_and_what_was_spent_is_known_to_the_next(
-    lists: list[list[str]], steps: list[Step]
+    lists: list[list[str]], seed: int
 ) -> None:
+    chance = Random(seed)  # a long story, of which shrinking would leave nothing
     world = World([Process(str(number), tuple(names)) for number, names in enumerate(lists)])
-    for step, number, seconds in steps:
-        process = world.processes[number]
+    for step in chance.choices([*STEPS], [*STEPS.values()], k=300):
+        process, seconds = chance.choice(world.processes), chance.random()
         match step:
             case "turn":
                 world.turn(process)
@@ -159,10 +151,9 @@ def test_no_address_has_two_holders_and_what_was_spent_is_known_to_the_next(
             case "leave":
                 world.turn(process, leaving=True)
             case "set back":
-                world.board.set_back += 10 * seconds
+                world.board.set_back += 100 * seconds
             case "wait":
-                world.board.now += seconds
-        world.board.now += seconds / 100
+                world.board.now += TERM * seconds**3
         world.check()
 
 
