@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketfetch.arithmetic.claims import Note, Reply, Wish, turn
-from marketfetch.errors import SinkError
+from marketfetch.arithmetic.claims import Reply, Wish, turn
+from marketfetch.arithmetic.notes import Note
+from marketfetch.errors import ConfigurationError
 
 TERM, PERIOD = 6.0, 15.0
 
@@ -63,7 +64,7 @@ class Process:
         return Wish(
             self.name,
             self.addresses,
-            frozenset(self.held),
+            frozenset(address for address, until in self.held.items() if until > now),
             {address: self.note(address, now) for address in offered if address in self.held},
             frozenset(self.exhausted),
             TERM,
@@ -276,14 +277,16 @@ def test_after_a_period_nothing_is_told_any_more() -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format":1}', '{"format":"x","holders":3}', "\0"])
 def test_what_is_not_of_marketfetch_is_left_alone(text: str) -> None:
-    with pytest.raises(SinkError, match=r"^board: .* delete it"):
+    with pytest.raises(ConfigurationError, match=r"^board: .* delete it"):
         turn(text, 0.0, wish=Wish("one", ["a"]))
 
 
 def test_a_newer_format_is_refused() -> None:
     text, _ = turn(None, 0.0, wish=Wish("one", ["a"]))
     newer = json.dumps(json.loads(text) | {"format": 2})
-    with pytest.raises(SinkError, match=r"newer marketfetch \(format 2; this one knows 1\): upgrade"):
+    with pytest.raises(
+        ConfigurationError, match=r"newer marketfetch \(format 2; this one knows 1\): upgrade"
+    ):
         turn(newer, 0.0, wish=Wish("one", ["a"]))
 
 

@@ -34,6 +34,7 @@ class Seat:
     number: int
     health: Health
     budget: Budget
+    address: str = ""
     claims: Sequence[Claim] = ()
     in_flight: int = attrs.field(default=0, init=False)
     spent: int = attrs.field(default=0, init=False)

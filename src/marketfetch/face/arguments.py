@@ -175,6 +175,14 @@ def _add_backfill(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--proxies-from", metavar="FILE", type=Path, help="one proxy per line, hidden from `ps`")
     how.add_argument("--no-direct", dest="direct", action="store_false", help="only through proxies")
+    how.add_argument(
+        "--board",
+        metavar="BOARD",
+        type=Secret,
+        default=Secret("auto"),
+        help="with which processes budgets are shared: auto, none, file:FOLDER or postgresql://… (default: "
+        "auto, all of this user, and all that write into the same PostgreSQL)",
+    )
     how.add_argument("--base-url", metavar="URL", help="ask this host instead of the exchange's own")
     how.add_argument("--certificate", metavar="FILE", type=Path, help="trust these authorities too (PEM)")
     how.add_argument(

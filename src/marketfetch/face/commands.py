@@ -62,6 +62,7 @@ def _backfill(arguments: Namespace, signals: Signals) -> int:
         fetcher=CurlFetcher(certificate=arguments.certificate),
         settings=Settings(concurrency=arguments.concurrency, heartbeat=_heartbeat(arguments)),
         listeners=[watcher],
+        board=arguments.board,
     )
     with watcher:
         outcome = anyio.run(partial(run_until_stopped, pipeline, signals, partial(_tell, arguments)))

@@ -11,7 +11,7 @@ from marketfetch.face.pipeline import Pipeline
 from marketfetch.face.plugins import exchange_from
 from marketfetch.face.portal import blocking
 from marketfetch.face.tables import Table
-from marketfetch.protocols import Fetcher, ProxyPool, Sink, Store
+from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink, Store
 from marketfetch.proxies.rotating import RotatingProxies
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.urls import sink_from
@@ -39,14 +39,15 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
     fetcher: Fetcher | None = None,
     settings: Settings | None = None,
     listeners: Sequence[Listener] = (),
+    board: Board | str | None = "auto",
 ) -> Table:
     """Fetch what is missing and return the rows as a Table; works in scripts and in notebooks.
 
     `symbols` in the exchange's spelling or the unified one; `start` and `end` are half-open, see `Query`.
     `to` is a store (`"duckdb:market.duckdb"` or a Store object) that keeps the rows: what it holds already
     is not fetched again. Without it rows stay in memory. `proxies` is a pool or a list of URLs, used beside
-    the direct connection; calls that follow one another within minutes should share a pool, which remembers
-    what has been spent.
+    the direct connection; what calls before it, or other processes, have spent of the same addresses is known
+    (`board`, see `Pipeline`).
 
     Raises ConfigurationError for a wrong call (nothing was sent), and the MarketfetchError that made going on
     pointless. A table that lacks something is no error: ask `table.report.complete`.
@@ -68,7 +69,14 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
     urls = (proxies,) if isinstance(proxies, str) else proxies
     pool = RotatingProxies(urls) if isinstance(urls, Iterable) else urls
     pipeline = Pipeline(
-        venue, query, store, proxies=pool, fetcher=fetcher, settings=settings, listeners=listeners
+        venue,
+        query,
+        store,
+        proxies=pool,
+        fetcher=fetcher,
+        settings=settings,
+        listeners=listeners,
+        board=board,
     )
     report = blocking(pipeline.run)
     rows = {line.series: store.read(line.series, line.wanted) for line in report.series}

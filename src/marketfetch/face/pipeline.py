@@ -16,13 +16,15 @@ from marketfetch.engine.run import Job, Run
 from marketfetch.errors import ConfigurationError
 from marketfetch.exchange import Exchange
 from marketfetch.face.plugins import exchange_from
+from marketfetch.face.sharing import sharing_of
 from marketfetch.fetchers.curl import CurlFetcher
-from marketfetch.protocols import Fetcher, ProxyPool, Sink, Writer
+from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink, Writer
 from marketfetch.proxies.rotating import RotatingProxies
 from marketfetch.sinks.urls import sink_from
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.events import Event, Listener
 from marketfetch.values.pages import Batch
+from marketfetch.values.redaction import Secret
 from marketfetch.values.report import Report
 
 __all__ = ["PassThrough", "Pipeline"]
@@ -48,7 +50,9 @@ class Pipeline:
     `exchange` is a name (`binance-usdm`, with `base_url` at another host) or an Exchange. `sink` is any Sink,
     or text such as `duckdb:market.duckdb`; without one the batches only pass through, for those who iterate.
     `proxies` is a ProxyPool (default: the direct connection), `fetcher` a Fetcher (default: CurlFetcher),
-    `listeners` receive every event on the event loop.
+    `listeners` receive every event on the event loop. `board` says with which other processes the budgets of
+    the addresses are shared: `auto` with all of this user on this machine, and with all that write into the
+    same store where it is PostgreSQL; None with nobody; or a Board, or its URL, such as `file:/srv/board`.
 
     `await pipeline` runs it and returns the Report; a pipeline may be run again, and asks only for what is
     missing by then. Raises ConfigurationError at once for what cannot work, and while running the one
@@ -71,17 +75,20 @@ class Pipeline:
         settings: Settings | None = None,
         listeners: Sequence[Listener] = (),
         base_url: str | None = None,
+        board: Board | str | Secret | None = "auto",
     ) -> None:
         self._listeners = list(listeners)
+        store = _sink(sink)
         self._job = Job(
             exchange=exchange_from(exchange, base_url),
             query=query,
-            sink=_sink(sink),
+            sink=store,
             pool=proxies if proxies is not None else RotatingProxies(()),
             fetcher=fetcher if fetcher is not None else CurlFetcher(),
             settings=settings if settings is not None else Settings(),
             emit=self._emit,
             deliver=_nowhere,
+            sharing=sharing_of(board, store),
         )
         self._run = Run(self._job)
         self._job.check()
