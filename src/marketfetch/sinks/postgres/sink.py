@@ -10,6 +10,7 @@ import attrs
 from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Writer
 from marketfetch.sinks.mapping import TableMapping
+from marketfetch.sinks.postgres.board import PostgresBoard
 from marketfetch.sinks.postgres.layouts import Layout
 from marketfetch.sinks.postgres.ledger import Ledger, Names, lock, names
 from marketfetch.sinks.postgres.mapped import MappedTable
@@ -123,6 +124,10 @@ class PostgresSink:
                 return Columns.empty(series.dataset)
             table = self._layout.table(connection, series.dataset)
             return read(connection, table, self._layout.labels(series, series_id), series.dataset, span)
+
+    def board(self) -> PostgresBoard:
+        """Return the board in this schema; whoever writes here shares the budgets of its addresses."""
+        return PostgresBoard(self._dsn, schema=self.schema)
 
     @property
     def _layout(self) -> Layout:
