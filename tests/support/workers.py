@@ -30,7 +30,8 @@ served = 0
 async def work(until):
     global served
     while time.time() < until:
-        request = mf.Request(job["path"], job["params"], cost=mf.Cost(limit, job["weight"]), base_url=job["url"])
+        cost = mf.Cost(limit, job["weight"])
+        request = mf.Request(job["path"], job["params"], cost=cost, base_url=job["url"])
         with anyio.move_on_after(max(0.0, until - time.time())):
             async with pool.lease(request) as lease:
                 response = await fetcher.fetch(request, lease.egress)

@@ -191,18 +191,27 @@ class Claims:
         }
 
     def _exhausted(self, address: str, now: int) -> bool:
-        """Whether an address is of no use now: nothing is left of it, or another board does not grant it."""
+        """Whether an address is of no use now: nothing is left of it, or another board does not grant it.
+
+        One that came with nothing left is kept until its budget is whole again, or it would go round for
+        nothing.
+        """
+        if not self._claims[address].used and self._granted_elsewhere(address, now):
+            return False
         if self._registry.bans(address).until(self._limits.host) > now:
             return True
         if self._limits.budget(address).available_at(self._weight, now) > now:
             return True
-        seats = [
-            seat.claims[number + 1 :]
+        return not self._granted_elsewhere(address, now)
+
+    def _granted_elsewhere(self, address: str, now: int) -> bool:
+        """Whether the boards that are asked after this one grant an address, to anybody here."""
+        return any(
+            all(claim.until > now for claim in seat.claims[number + 1 :])
             for roster, number in self.rosters.items()
             for seat in roster.seats
             if seat.address == address
-        ]
-        return not any(all(claim.until > now for claim in claims) for claims in seats)
+        )
 
     def _note(self, address: str, now: int) -> Note:
         budget = self._limits.budget(address)
@@ -218,16 +227,23 @@ class Claims:
         now, until = self._registry.now(), began + round(self.term * 1000) - _MARGIN
         for address, note in reply.notes.items():
             self._learn(address, note, now)
+        for address in reply.held - self._held.keys():
+            self.claim(address).used = False
         moved = reply.held ^ self._held.keys()
         self._held = dict.fromkeys(reply.held, until)
-        self._unused = {*reply.drain}
+        self._unused = {address for address in reply.drain if self._had_its_turn(address, now)}
         for address, claim in self._claims.items():
-            claim.until = until if address in reply.held - reply.drain else 0
+            claim.until = until if address in reply.held and address not in self._unused else 0
         self.share, self._others = reply.share, reply.others
         self._pause = float(_SHORTEST) if moved else min(_LONGEST, self._pause * 1.5)
-        soon = not reply.held or reply.drain
+        soon = not reply.held or self._unused
         wait = self._pause * uniform(0.7, 1.3) if soon else self.term / 3 * 1000  # noqa: S311  # spreads turns
         self.due = now + round(wait)
+
+    def _had_its_turn(self, address: str, now: int) -> bool:
+        """Whether an address could be spent since it was granted: before that, others do not get it back."""
+        budget = self._limits.budget(address)
+        return self._claims[address].used or budget.available_at(self._weight, now) <= now
 
     def _learn(self, address: str, note: Note, now: int) -> None:
         """Take over what the last holder has spent."""
