@@ -71,21 +71,13 @@ def scene(board: str, *, skew: int = 0, proxies: int = 0, limit: LimitPool = WEI
         yield Scene(exchange, board, tuple(local.urls))
 
 
-@pytest.fixture(params=["file", "postgresql"])
-def board(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A board of files, or one in PostgreSQL, with and without PgBouncer before it."""
-    if request.param == "file":
-        return f"file:{tmp_path / 'board'}"
-    return str(request.getfixturevalue("postgres_dsn"))
-
-
 def _begin(started: list[Worker]) -> None:
     for worker in started:
         worker.begin()
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_processes_on_one_address_take_turns_and_nobody_is_refused(board: str, count: int) -> None:
+def _take_turns(board: str, count: int) -> None:
+    """Processes on one address: each has its windows."""
     with scene(board) as stage, workers([stage.job(seconds=4.0 * count)] * count) as started:
         _begin(started)
         served = [worker.served() for worker in started]
@@ -93,13 +85,32 @@ def test_processes_on_one_address_take_turns_and_nobody_is_refused(board: str, c
     assert min(served) > 0
 
 
-def test_four_processes_share_three_addresses(board: str) -> None:
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_on_one_address_take_turns_and_nobody_is_refused(tmp_path: Path, count: int) -> None:
+    _take_turns(f"file:{tmp_path}", count)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_take_turns_by_postgresql(postgres_dsn: str, count: int) -> None:
+    _take_turns(postgres_dsn, count)
+
+
+def _share_three(board: str) -> None:
+    """Four processes on three addresses."""
     with scene(board, proxies=3) as stage, workers([stage.job(seconds=9)] * 4) as started:
         _begin(started)
         served = [worker.served() for worker in started]
         stage.assert_nobody_was_refused()
         assert len(stage.clients()) == 3
     assert min(served) > 0
+
+
+def test_four_processes_share_three_addresses(tmp_path: Path) -> None:
+    _share_three(f"file:{tmp_path}")
+
+
+def test_four_processes_share_three_addresses_by_postgresql(postgres_dsn: str) -> None:
+    _share_three(postgres_dsn)
 
 
 @pytest.mark.parametrize("skew", [-3000, 3000])
