@@ -12,6 +12,7 @@ from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.protocols import Writer
 from marketfetch.sinks.mapping import TableMapping
 from marketfetch.sinks.postgres import formats
+from marketfetch.sinks.postgres.board import PostgresBoard
 from marketfetch.sinks.postgres.dsn import parsed, shown
 from marketfetch.sinks.postgres.forgetting import remove
 from marketfetch.sinks.postgres.layouts import Layout, lock_name
@@ -174,6 +175,10 @@ class PostgresSink:
             ledger.forget(connection, series_id, spans)
             if rows:
                 remove(connection, table, self._layout.labels(series, series_id), spans)
+
+    def board(self) -> PostgresBoard:
+        """Return the board in this schema; whoever writes here shares the budgets of its addresses."""
+        return PostgresBoard(self._dsn, schema=self.schema)
 
     @property
     def _layout(self) -> Layout:
