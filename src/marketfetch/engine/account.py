@@ -19,6 +19,10 @@ _REFUSALS = 3
 """So many requests may be wrong in a row: exchanges shut out who goes on asking."""
 
 
+def _start(spans: SpanSet) -> int | None:
+    return None if spans.hull is None else spans.hull.start
+
+
 @attrs.define(eq=False)
 class Account:
     """What is known of one series, and how it came to be known."""
@@ -37,6 +41,10 @@ class Account:
     """Why nothing more is asked for this series, if so."""
     refused: int = 0
     """How many requests in a row the exchange has rejected as wrong."""
+    earliest: int | None = attrs.field(
+        default=attrs.Factory(lambda self: _start(self.known.present), takes_self=True), init=False
+    )
+    """The open time of the earliest row that was ever seen."""
 
     @property
     def missing(self) -> SpanSet:
@@ -47,6 +55,10 @@ class Account:
         for spans in self.lost.values():
             rest -= spans
         return rest
+
+    def saw(self, time: int) -> None:
+        """Note that the exchange has a row."""
+        self.earliest = time if self.earliest is None else min(self.earliest, time)
 
     def settle(self, page: Page, settlement: Settlement) -> None:
         """Note what a page taught."""

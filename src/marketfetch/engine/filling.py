@@ -16,7 +16,7 @@ from marketfetch.engine.asking import Asker
 from marketfetch.engine.gathering import Gatherer
 from marketfetch.engine.handing_out import Handout
 from marketfetch.engine.lanes import Lanes
-from marketfetch.engine.wanting import hold_back, within_reach
+from marketfetch.engine.wanting import hold_back, set_aside, within_reach
 from marketfetch.errors import BadRequest, BadSymbol, FetchError, PaginationError, RestrictedLocation
 from marketfetch.values.events import PageFetched
 from marketfetch.values.http import Response
@@ -103,6 +103,7 @@ class Filling:
             page = await self._page(part)
             settlement = hold_back(endpoint.paginator.settle(part, page), part.series, self.now())
             headway.note(settlement)
+            settlement = set_aside(account, endpoint, page, settlement)
         except RestrictedLocation:
             raise
         except BadSymbol as error:

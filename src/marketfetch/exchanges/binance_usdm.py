@@ -118,6 +118,11 @@ class FundingRate(Endpoint):
         }
         return Request("/fapi/v1/fundingRate", params, cost=self.cost(part.rows))
 
+    def first(self, series: Series, start: int) -> Request:
+        """Ask without an end: the oldest event at or after the start comes first."""
+        params: dict[str, str | int] = {"symbol": series.symbol, "startTime": start, "limit": 1}
+        return Request("/fapi/v1/fundingRate", params, cost=self.cost(1))
+
     def decode(self, body: bytes, part: Slice) -> Decoded:
         """Decode events, regular and special ones of the same moment into one row."""
         events = parse_json(body)

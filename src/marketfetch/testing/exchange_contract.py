@@ -330,7 +330,10 @@ class ExchangeContract:
             pytest.skip("needs `answer`")
         times = endpoint.decode(body, Slice(series, Span(0, 1), rows=1)).columns.times
         assert len(times) == 1, f"{len(times)} rows instead of the oldest one"
-        assert int(times[0]) == start, f"the symbol is traded at {start}, but the first row is of {times[0]}"
+        # Nobody knows when the next event is due; a month without one would be odd.
+        latest = start + 30 * 86_400_000 if endpoint.kind.event else start
+        found = int(times[0])
+        assert start <= found <= latest, f"the symbol is traded at {start}, but the first row is of {found}"
 
     # --- paging ---
 
