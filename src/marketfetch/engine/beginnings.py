@@ -136,8 +136,7 @@ class Beginnings:
             return
         endpoint, hull = self._endpoint(account), before.hull
         if (request := endpoint.first(account.series, hull.start)) is None:
-            seen = await self._rows_before(account, hull.start)
-            await self._judge(account, instrument, before, Evidence(earliest, row_before=seen))
+            await self._judge(account, instrument, before, Evidence(earliest))
             return
         first = await self._asked_first(account, request, hull.start)
         evidence = Evidence(earliest, first_row_request=first is None or first >= hull.end)
@@ -156,6 +155,8 @@ class Beginnings:
             near = Span(interval.floor(listed), interval.ceil(listed + grace(interval) + 1))
             times = await self._rows(account, near, 1)
             evidence = attrs.evolve(evidence, first=min(times, default=None))
+        if not evidence.proves_empty(interval, hull, instrument, reach=endpoint.reach):
+            evidence = attrs.evolve(evidence, row_before=await self._has_rows_before(account, hull.start))
         if evidence.proves_empty(interval, hull, instrument, reach=endpoint.reach):
             await self._nothing_in(account, spans)
         else:
@@ -212,9 +213,10 @@ class Beginnings:
             raise _Unclear
         return Evidence(first, row_before=any(time < stretch.start for time in times))
 
-    async def _rows_before(self, account: Account, moment: int) -> bool:
-        span = Span(self._margin(account, moment), moment)
-        return bool(await self._rows(account, span, self._endpoint(account).page_sizes[-1]))
+    async def _has_rows_before(self, account: Account, moment: int) -> bool:
+        """Whether the exchange has a row from the month before a moment, or from half a page before it."""
+        start = account.series.interval.floor(moment - 30 * _DAY)
+        return bool(await self._rows(account, Span(min(start, self._margin(account, moment)), moment), 1))
 
     def _margin(self, account: Account, moment: int) -> int:
         """Return the moment that lies half a page before another one; a month of events."""
