@@ -97,13 +97,16 @@ class Beginnings:
         series, hull, listed = account.series, account.missing.hull, instrument.listed_at
         if hull is None or (account.earliest is not None and account.earliest < hull.start):
             return  # it has begun before
-        if listed is not None and listed <= hull.start:
-            return  # most likely the first page has rows; if not, `conclude` sees to what the pages deny
-        endpoint = self._endpoint(account)
-        if endpoint.first(series, hull.start) is None and (
-            endpoint.paginator.chained or series.interval.count(hull) <= _PAGES * endpoint.page_sizes[-1]
-        ):
+        endpoint, interval = self._endpoint(account), series.interval
+        seeks, size = endpoint.first(series, hull.start) is None, endpoint.page_sizes[-1]
+        if seeks and (endpoint.paginator.chained or interval.count(hull) <= _PAGES * size):
             return  # its pages say so as cheaply
+        if listed is not None and listed <= hull.start:
+            # Most likely the first page has rows. If not, `conclude` sees to what the pages deny; where every
+            # one of them would be asked for twice, a question beforehand is cheaper.
+            page = Span(hull.start, interval.shift(interval.floor(hull.start), size))
+            if not seeks or await self._rows(account, page, 1):
+                return
         await self._cross(account, instrument, hull, last=hull.start)
 
     async def _cross(self, account: Account, instrument: Instrument, span: Span, *, last: int) -> None:
