@@ -240,10 +240,9 @@ class Beginnings:
 
     async def _times(self, account: Account, request: Request, part: Slice) -> list[int]:
         """Return the times of an answer's rows; _Unclear for an answer that cannot be used."""
-        endpoint = self._endpoint(account)
 
         def read(response: Response) -> list[int]:
-            decoded = endpoint.decode(response.body, part)
+            decoded = self.asker.exchange.decoded(response.body, part)
             if decoded.undecodable:
                 raise _Unclear
             return list(map(int, decoded.columns.times))

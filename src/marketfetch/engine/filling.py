@@ -124,7 +124,7 @@ class Filling:
         endpoint = self.asker.exchange.endpoint(part.series.dataset)
 
         def read(response: Response) -> Page:
-            return inspect(endpoint.decode(response.body, part), part)
+            return inspect(self.asker.exchange.decoded(response.body, part), part)
 
         page, egress = await self.asker.ask(endpoint.request(part), read)
         rows = len(page.columns)
