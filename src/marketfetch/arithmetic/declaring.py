@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from marketfetch.arithmetic.decoding import Decoded
+from marketfetch.arithmetic.paging import Cursor, TimeWindows
 from marketfetch.errors import AdapterError, ConfigurationError
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.http import Cost, Request
@@ -29,6 +30,8 @@ __all__ = [
 ]
 
 _HOUR = 3_600_000
+_SHORTEST = 100
+"""No exchange counts in shorter periods (ms); what is shorter was meant to be seconds."""
 
 
 def _is_whole(value: object) -> bool:
@@ -68,7 +71,7 @@ def check_endpoint(cls: type[Any]) -> None:
     if not kind.event and not cls.intervals:
         raise AdapterError(f"{name} lacks intervals; map our names to the exchange's, such as {{'1m': '1m'}}")
     _check_numbers(cls)
-    _check_paginator(cls)
+    _check_paginator(cls, event=kind.event)
     _check_methods(cls, ("cost", "request", "decode", "first", "theirs"))
 
 
@@ -87,7 +90,7 @@ def _check_numbers(cls: type[Any]) -> None:
         raise _refuse(f"{name}.reach", cls.reach, remedy)
 
 
-def _check_paginator(cls: type[Any]) -> None:
+def _check_paginator(cls: type[Any], *, event: bool) -> None:
     paginator = cls.paginator
     if isinstance(paginator, type):
         raise AdapterError(
@@ -95,6 +98,11 @@ def _check_paginator(cls: type[Any]) -> None:
         )
     if not all(hasattr(paginator, member) for member in ("chained", "split", "settle")):
         raise _refuse(f"{cls.__name__}.paginator", paginator, "write TimeWindows(), Cursor() or one of yours")
+    if isinstance(paginator, TimeWindows if event else Cursor):
+        remedy = "events have Cursor()" if event else "rows on a grid have TimeWindows()"
+        raise _refuse(
+            f"{cls.__name__}.paginator", paginator, f"write another one for {cls.dataset}: {remedy}"
+        )
 
 
 def _check_methods(cls: type[Any], names: Iterable[str]) -> None:
@@ -147,6 +155,11 @@ def check_cost(place: str, cost: object) -> Cost:
     capacity, weight = cost.pool.capacity, cost.weight
     if not _is_whole(weight) or not _is_whole(capacity) or not 0 < weight <= capacity:
         raise AdapterError(f"{place}: a page costs {weight!r} of {capacity!r}; write whole numbers that fit")
+    if not _is_whole(cost.pool.period) or cost.pool.period < _SHORTEST:
+        period = cost.pool.period
+        raise AdapterError(
+            f"{place}: {cost.pool.name}: its period is {period!r} ms; write milliseconds, 1000 for a second"
+        )
     return cost
 
 

@@ -21,6 +21,7 @@ from marketfetch.adapter import (
     Request,
     Series,
     Slice,
+    TimeWindows,
     expecting,
     parse_json,
 )
@@ -154,6 +155,7 @@ class _Statistics(Endpoint, abstract=True):
     fields: ClassVar[Mapping[str, str]]
     intervals = same_names("5m 15m 30m 1h 2h 4h 6h 12h 1d")
     page_sizes = (500,)
+    paginator = TimeWindows(anchor="end")
     lag = 60_000
     reach = 30 * _DAY - 60 * _MINUTE
 
