@@ -208,7 +208,8 @@ class Run:
 
     async def _rounds(self, asker: Asker, lanes: Lanes) -> None:
         self._aim()
-        await Beginnings(asker, lanes, self._roll.instruments).find(self._roll.fetched)
+        beginnings = Beginnings(asker, lanes, self._roll.instruments, self._now)
+        await beginnings.find(self._roll.fetched)
         filling = Filling(asker, lanes, self._books, self._allowance, self._portions(), self._now)
         for number in range(1, self._job.settings.catch_ups + 1):
             gaps = self._gaps()
@@ -218,6 +219,7 @@ class Run:
             self._books.rows_planned += rows
             self._job.emit(RoundPlanned(number, len(gaps), rows))
             await filling.fill(gaps)
+            await beginnings.conclude(self._roll.fetched)
             if number < self._job.settings.catch_ups:
                 self._aim()
 
