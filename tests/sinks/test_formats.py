@@ -15,6 +15,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -266,3 +267,14 @@ def test_an_old_store_that_may_not_be_written_is_refused_as_it_is(old: Store) ->
     finally:
         home.chmod(0o755)
         shutil.rmtree(home)
+
+
+def test_of_many_that_prepare_at_once_one_migrates(old: Store) -> None:
+    before = content(old)
+
+    def prepare(_: int) -> None:
+        type(old)(old.path, table=old.table).prepare(KINDS)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(prepare, range(8)))
+    assert content(old) == before
