@@ -81,8 +81,12 @@ def check_schema(connection: Connection, schema: str, *, create: bool = False) -
     ).fetchone()
     if row is not None:
         remedy = SQL("GRANT {} ON SCHEMA {} TO {}").format(SQL(right), Identifier(schema), Identifier(row[0]))
-        what = "make tables or views in" if create else "use"
-        raise SinkError(f"{schema}: {row[0]} may not {what} this schema; {remedy.as_string(connection)}")
+        what, other = "use", ""
+        if create:
+            what, other = "make tables or views in", ", or have its owner call prepare() once"
+        raise SinkError(
+            f"{schema}: {row[0]} may not {what} this schema; {remedy.as_string(connection)}{other}"
+        )
 
 
 def make_schema(connection: Connection, schema: str) -> None:
