@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import LiteralString
 
 import attrs
 from psycopg.sql import SQL, Identifier
@@ -12,7 +13,7 @@ from marketfetch.sinks.postgres.session import Connection
 
 __all__ = ["Access", "check_access", "check_schema", "check_session", "make_schema"]
 
-_COMMANDS = {"SELECT": "r", "INSERT": "a", "UPDATE": "w"}
+_COMMANDS: dict[LiteralString, str] = {"SELECT": "r", "INSERT": "a", "UPDATE": "w"}
 """What writing does with a table, and the letters of pg_policy for it."""
 
 _LACKING = """
