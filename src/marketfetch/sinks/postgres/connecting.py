@@ -89,7 +89,7 @@ def _opened(parts: dict[str, Any]) -> Connection:
         _poll(opened, monotonic() + _PATIENCE)
         if opened.status == pq.ConnStatus.OK:
             opened.nonblocking = 1
-            connection: Connection = psycopg.Connection(opened)
+            connection = Connection(opened)
             connection.autocommit, connection.prepare_threshold = True, None
             return connection
         said = opened.error_message.decode(errors="replace")
