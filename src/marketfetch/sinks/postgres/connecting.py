@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
+from psycopg.rows import tuple_row
 
 from marketfetch.errors import SinkError, SinkUnavailable
 from marketfetch.sinks.postgres.dsn import each_host, parsed, shown, without_secrets
@@ -89,7 +90,7 @@ def _opened(parts: dict[str, Any]) -> Connection:
         _poll(opened, monotonic() + _PATIENCE)
         if opened.status == pq.ConnStatus.OK:
             opened.nonblocking = 1
-            connection = Connection(opened)
+            connection = Connection(opened, row_factory=tuple_row)
             connection.autocommit, connection.prepare_threshold = True, None
             return connection
         said = opened.error_message.decode(errors="replace")
