@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import selectors
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
@@ -14,6 +15,7 @@ from typing import Any
 import psycopg
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
+from psycopg.rows import tuple_row
 
 from marketfetch.errors import SinkError, SinkUnavailable
 from marketfetch.sinks.postgres.dsn import each_host, parsed, shown, without_secrets
@@ -84,7 +86,7 @@ def _opened(parts: dict[str, Any]) -> Connection:
         _poll(opened, monotonic() + _PATIENCE)
         if opened.status == pq.ConnStatus.OK:
             opened.nonblocking = 1
-            connection: Connection = psycopg.Connection(opened)
+            connection = Connection(opened, row_factory=tuple_row)
             connection.autocommit, connection.prepare_threshold = True, None
             return connection
         said = opened.error_message.decode(errors="replace")
@@ -144,21 +146,33 @@ def _second_attempt(parts: dict[str, Any]) -> tuple[str | None, str]:
     The SQLSTATE is None where the server gives none, or where libpq cannot tell (it can on Linux).
     """
     connection = _started(parts)
+    try:
+        give_up = monotonic() + _PATIENCE
+        state = None
+        if sys.platform == "linux":
+            state = _traced(connection, give_up)
+        else:
+            _poll(connection, give_up)
+        return state, connection.error_message.decode(errors="replace")
+    finally:
+        connection.finish()
+
+
+def _traced(connection: pq.abc.PGconn, give_up: float) -> str | None:
+    """Go on connecting, and return the SQLSTATE of the server's refusal, if it gives one."""
     # Not a file on the disk: what libpq notes of a conversation has the password in it.
     reading, writing = os.pipe()
     try:
-        os.set_blocking(writing, False)
-        os.set_blocking(reading, False)
-        with suppress(psycopg.NotSupportedError):
-            connection.trace(writing)
-        _poll(connection, monotonic() + _PATIENCE)
+        for end in (reading, writing):
+            os.set_blocking(end, False)
+        connection.trace(writing)
+        _poll(connection, give_up)
         connection.untrace()
-        with suppress(BlockingIOError):
-            found = _ERROR_RESPONSE.search(os.read(reading, _TRACED))
-            return (found[1].decode() if found else None), connection.error_message.decode(errors="replace")
-        return None, connection.error_message.decode(errors="replace")
+        with suppress(BlockingIOError):  # nothing was said
+            if found := _ERROR_RESPONSE.search(os.read(reading, _TRACED)):
+                return found[1].decode()
+        return None
     finally:
-        connection.finish()
         os.close(writing)
         os.close(reading)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import LiteralString
 
 import attrs
 from psycopg.sql import SQL, Identifier
@@ -12,7 +13,7 @@ from marketfetch.sinks.postgres.session import Connection
 
 __all__ = ["Access", "check_access", "check_schema", "check_session", "make_schema"]
 
-_COMMANDS = {"SELECT": "r", "INSERT": "a", "UPDATE": "w"}
+_COMMANDS: dict[LiteralString, str] = {"SELECT": "r", "INSERT": "a", "UPDATE": "w"}
 """What writing does with a table, and the letters of pg_policy for it."""
 
 _LACKING = """
@@ -81,8 +82,12 @@ def check_schema(connection: Connection, schema: str, *, create: bool = False) -
     ).fetchone()
     if row is not None:
         remedy = SQL("GRANT {} ON SCHEMA {} TO {}").format(SQL(right), Identifier(schema), Identifier(row[0]))
-        what = "make tables or views in" if create else "use"
-        raise SinkError(f"{schema}: {row[0]} may not {what} this schema; {remedy.as_string(connection)}")
+        what, other = "use", ""
+        if create:
+            what, other = "make tables or views in", ", or have its owner call prepare() once"
+        raise SinkError(
+            f"{schema}: {row[0]} may not {what} this schema; {remedy.as_string(connection)}{other}"
+        )
 
 
 def make_schema(connection: Connection, schema: str) -> None:
