@@ -71,3 +71,29 @@ def test_a_policy_that_there_is_not_is_named(
     said = marketfetch(*words(exchange, f"sqlite:{tmp_path}/market.sqlite"), "--unusable", "kep")
     assert said.returncode == 2
     assert "--unusable: 'kep' is unknown; did you mean 'keep'?" in said.stderr
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "duckdb"])
+def test_coverage_shows_the_row_and_a_retry_gets_it_once_it_is_mended(
+    marketfetch: Command, exchange: SimulatedExchange, tmp_path: Path, scheme: str
+) -> None:
+    pytest.importorskip("sqlite3" if scheme == "sqlite" else scheme)
+    store = f"{scheme}:{tmp_path}/market"
+    job = words(exchange, store)
+    assert marketfetch(*job).returncode == 0
+    shown = marketfetch("coverage", "--to", store)
+    assert shown.returncode == 0, shown.stderr
+    assert "2026-06-01T01:40:00Z" in shown.stdout
+    (series,) = json.loads(marketfetch("coverage", "--to", store, "--json").stdout)
+    assert series["unusable"] == [{"start": "2026-06-01T01:40:00Z", "end": "2026-06-01T01:41:00Z"}]
+    (row,) = series["rejected"]
+    assert (row["time"], row["reason"]) == ("2026-06-01T01:40:00Z", "impossible")
+    assert json.loads(row["raw"])[5] == "-1"
+    retried = marketfetch(*job, "--unusable", "retry")
+    assert retried.returncode == 1
+    assert "the exchange's rows could not be used: 1 impossible" in retried.stdout
+    exchange.edit = None
+    assert marketfetch(*job, "--unusable", "retry").returncode == 0
+    (series,) = json.loads(marketfetch("coverage", "--to", store, "--json").stdout)
+    assert series["unusable"] == []
+    assert "rejected" not in series

@@ -188,7 +188,10 @@ def test_a_composite_of_members_with_holes_is_computed_in_few_steps() -> None:
     written: list[Batch] = []
     patience = Patience(Retries(), lambda _: None)
     day = SpanSet.of(Span(START, START + DAY))
-    Deriving(store, patience, written.append, 500).derive([Derivation(composite, tuple(sources), day)])
+    refused: list[Any] = []
+    deriving = Deriving(store, patience, written.append, lambda *why: refused.append(why), 500)
+    deriving.derive([Derivation(composite, tuple(sources), day)])
+    assert not refused
     assert store.calls == {"read": 6, "write": 3}
     assert store.coverage([composite])[composite] == Coverage(composite.interval.cover(times))
     assert store.read(composite, Span(START, START + DAY)).times.tolist() == times.tolist()
