@@ -216,7 +216,8 @@ class Settings:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a pickle holds; ConfigurationError for a clock that another process cannot have."""
-        if "<" in getattr(self.clock, "__qualname__", ""):  # <lambda>, or <locals> of another function
+        # A name with <lambda> or <locals> in it is not found by another process.
+        if "<" in getattr(self.clock, "__qualname__", type(self.clock).__qualname__):
             raise ConfigurationError(
                 f"clock: {self.clock!r} cannot be sent to another process;"
                 " write it as a function of a module, or leave it out: each process then has its own"
