@@ -26,6 +26,7 @@ __all__ = [
     "hostile_exchange",
     "jobs",
     "legal_refusals",
+    "wrong_for_good",
 ]
 
 LEGAL = (FaultKind.STATUS_403_LOCATION, FaultKind.STATUS_451, FaultKind.STATUS_451_PAGE)
@@ -44,6 +45,16 @@ that, and reports what is missing."""
 SILENT = frozenset({FaultKind.HANG, FaultKind.SLOW_DRIP, FaultKind.SLOW_LORIS})
 """An egress through which nothing has come eight times in a row is given up, and that is reported, too."""
 
+LASTING = (
+    FaultKind.OFF_GRID_ROW,
+    FaultKind.IMPOSSIBLE_ROW,
+    FaultKind.NEGATIVE_VOLUME,
+    FaultKind.NAN_TEXT,
+    FaultKind.TEXT_VALUE,
+    FaultKind.HUGE_NUMBER,
+)
+"""Rows that are wrong by themselves, whatever was asked."""
+CANDLES = ("/fapi/v1/klines", "/api/v3/klines", "/api/v5/market/history-candles")
 DENIALS = frozenset({FaultKind.EMPTY_PAGE, FaultKind.REPEATED_PAGE, FaultKind.WRONG_WINDOW})
 """Absence is believed when it is said twice: nobody sees through an exchange that repeats one of these. The
 window before the one that was asked for may be empty, too."""
@@ -55,6 +66,7 @@ def hostile_exchange(scale: Scale) -> Iterator[Outcome]:
         yield each_kind_alone(exchange, scale)
         yield all_kinds_together(exchange, scale)
         yield any_exchange(exchange, scale)
+        yield wrong_for_good(exchange, scale)
         yield legal_refusals(exchange, scale)
     yield command_line(scale)
 
@@ -153,6 +165,20 @@ def jobs(draw: st.DrawFn) -> Job:
         concurrency=draw(st.integers(1, 12)),
         egresses=draw(st.sampled_from([1, 1, 2, 3])),
     )
+
+
+def wrong_for_good(exchange: Liar, scale: Scale) -> Outcome:
+    """Have rows wrong in every answer: they are kept, and all others are stored."""
+    trial = Trial("rows that are wrong for good are kept, and asked for again when told to", unit="runs")
+    for number, kind in enumerate(LASTING * scale.choose(1, 5)):
+        venue = list(DATASETS)[(number + 1) % 3]
+        faults = Faults(rate=1, kinds=[kind], seed=scale.seed + number, times=1000, paths=CANDLES)
+        job = Job(venue=venue, faults=faults, datasets=DATASETS[venue], rows=60)
+        with trial.attempt(f"{kind} at {venue}, seed {faults.seed}"):
+            told = exchange.try_out(job)
+            assert told.complete, f"missing: {told.reasons}"
+            assert told.unusable, "every row of every answer was right"
+    return trial.outcome()
 
 
 def legal_refusals(exchange: Liar, scale: Scale) -> Outcome:

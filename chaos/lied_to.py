@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 import anyio
 import attrs
@@ -99,6 +100,8 @@ class Told:
     met: frozenset[FaultKind]
     """The kinds of lies that were told."""
     requests: int
+    unusable: int
+    """How many moments were unusable after the first run."""
 
 
 @attrs.frozen(eq=False)
@@ -111,17 +114,24 @@ class Liar:
     clock: HurriedClock
 
     def try_out(self, job: Job) -> Told:
-        """Run a job, and again without lies; raises AssertionError unless the store is right both times."""
+        """Run a job, and again without lies; raises AssertionError unless the store is right both times.
+
+        The second run asks again for what was unusable in the first one: a wrong row that is repeated to the
+        letter is believed to be wrong, until it is asked for once more.
+        """
         store = MemorySink()
         report = self.run(job, store, job.faults)
         met = frozenset(self.exchange.record.faults)
         self.assert_right(job, store, report)
-        again = self.run(job, store, None)
+        again = self.run(job, store, None, unusable="retry")
         self.assert_right(job, store, again)
         assert again.complete, f"told the truth, the second run still lacks {_reasons(again)}"
-        return Told(report.complete, _reasons(report), met, report.requests)
+        assert not again.unusable_moments, "told the truth, the second run still has unusable rows"
+        return Told(report.complete, _reasons(report), met, report.requests, report.unusable_moments)
 
-    def run(self, job: Job, store: Store, faults: Faults | None) -> Report:
+    def run(
+        self, job: Job, store: Store, faults: Faults | None, *, unusable: Literal["keep", "retry"] = "keep"
+    ) -> Report:
         """Run a job into a store and return the report, also of a run that ended with a documented error."""
         self.clock.restart()
         self.exchange.faults = faults
@@ -145,6 +155,7 @@ class Liar:
                 deadline=_DEADLINE * SPEED,
                 heartbeat=_PATIENCE * SPEED,
                 clock=self.clock,
+                unusable=unusable,
             ),
         )
 
@@ -194,10 +205,15 @@ def _assert_line(line: SeriesReport, span: Span, store: Store, truth: Columns) -
     assert all(gap.reason for gap in line.missing), f"{name}: no reason for {line.missing}"
     assert not line.covered & missing, f"{name}: {line.covered & missing} is covered and missing"
     assert line.covered | missing == SpanSet.of(span), f"{name}: covered and missing are not all"
-    known = store.coverage([line.series])[line.series].covered
-    assert known == line.covered, f"{name}: the report and the ledger differ"
+    known = store.coverage([line.series])[line.series]
+    assert known.covered == line.covered, f"{name}: the report and the ledger differ"
+    assert known.unusable == line.unusable, f"{name}: the report and the ledger differ in what is unusable"
+    # What was said to be wrong is there in truth: it is neither called empty nor taken for stored.
+    wrong = truth.take(_lying_in(truth.times, line.unusable))
+    assert line.series.interval.cells(wrong.times) == line.unusable, f"{name}: unusable without a row"
     held = store.read(line.series, Span(0, 2 * END))
-    covered = truth.take(_lying_in(truth.times, line.covered))
+    assert not _lying_in(held.times, line.unusable).any(), f"{name}: a row is stored that is said to be wrong"
+    covered = truth.take(_lying_in(truth.times, line.covered - line.unusable))
     assert_same(held.take(_lying_in(held.times, line.covered)), covered)
     # A row whose moment is not covered may be there all the same, if it is true.
     assert_same(held, truth.take(np.isin(truth.times, held.times)))

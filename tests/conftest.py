@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 from blockbuster import blockbuster_ctx
 
+from marketfetch.testing import separate_registry
 from tests.support import pgbouncer, postgres
 
 PROJECT = Path(__file__).parents[1]
@@ -143,6 +144,13 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.lower().endswith("_proxy") or name.startswith(("PG", "MARKETFETCH_")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def unspent_budgets() -> Iterator[None]:
+    """What another test has spent is nothing to a simulated exchange that happens to have the same port."""
+    with separate_registry():
+        yield
 
 
 @pytest.fixture(autouse=True)

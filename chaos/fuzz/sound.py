@@ -13,6 +13,7 @@ from marketfetch.values.series import Instrument, Slice
 __all__ = ["sound_instrument", "sound_moment", "sound_page"]
 
 _SIGNED = {"premium_index", "funding_rate"}
+_RAW = 1000
 _YEAR_10000 = 253_402_300_800_000
 """The first moment that no calendar here can write, UTC milliseconds."""
 
@@ -41,6 +42,12 @@ def sound_page(page: Page, decoded: Decoded, part: Slice) -> None:
     assert page.received >= rows
     assert page.stray == ("outside the window" in page.rejected)
     assert not page.spoiled & interval.cover(columns.times), "a moment is both present and spoiled"
+    for wrong in page.invalid:
+        assert interval.floor(wrong.time) in page.spoiled, f"{wrong} stands beside a sound row, or outside"
+        assert wrong.reason in page.rejected, f"{wrong} is not counted"
+        assert len(wrong.raw) <= _RAW, f"{len(wrong.raw)} characters of a row are kept"
+        assert wrong.raw.isascii(), f"{wrong.raw!r} is not plain text"
+        assert wrong.raw.isprintable(), f"{wrong.raw!r} is more than a line of text"
 
 
 def sound_moment(moment: int) -> None:

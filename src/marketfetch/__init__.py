@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         RequestTimeout,
         RestrictedLocation,
         RetryableError,
+        RowsRefused,
         SinkError,
         SinkUnavailable,
         TransportError,
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
         RequestFailed,
         RoundPlanned,
         RunFinished,
+        SeriesRefused,
         StoreAwaited,
         SymbolUnknown,
     )
@@ -166,9 +168,11 @@ __all__ = [
     "RetryableError",
     "RotatingProxies",
     "RoundPlanned",
+    "RowsRefused",
     "RunFinished",
     "SQLiteSink",
     "Series",
+    "SeriesRefused",
     "SeriesReport",
     "Settings",
     "Settlement",
@@ -206,7 +210,7 @@ _HOMES = {
         "AdapterError BadRequest BadSymbol Banned ConfigurationError DecodeError ExchangeNotAvailable"
         " FatalFetchError FetchError IncompleteError IncompleteWarning LocalResourceError"
         " MarketfetchError PaginationError ProxyError RateLimitExceeded RequestTimeout RestrictedLocation"
-        " RetryableError SinkError SinkUnavailable TransportError"
+        " RetryableError RowsRefused SinkError SinkUnavailable TransportError"
     ),
     "exchange": "Endpoint Exchange",
     "face.fetching": "fetch",
@@ -224,7 +228,7 @@ _HOMES = {
     "values.datasets": "Column Dataset",
     "values.events": (
         "BatchWritten ClockDiffers Event Heartbeat Listener PageFetched RequestFailed RoundPlanned"
-        " RunFinished StoreAwaited SymbolUnknown"
+        " RunFinished SeriesRefused StoreAwaited SymbolUnknown"
     ),
     "values.http": "Cost Egress LimitPool Request Response",
     "values.intervals": "Interval",

@@ -25,6 +25,7 @@ from marketfetch.values.datasets import Column, Dataset
 from marketfetch.values.http import Cost, LimitPool, Request, Response
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Columns, Page
+from marketfetch.values.rejected import RejectedRow, raw_text
 from marketfetch.values.series import Instrument, Series, Slice
 from marketfetch.values.spans import Span, SpanSet
 
@@ -50,6 +51,7 @@ __all__ = [
     "Page",
     "Paginator",
     "RateLimitExceeded",
+    "RejectedRow",
     "Request",
     "Response",
     "RestrictedLocation",
@@ -64,5 +66,6 @@ __all__ = [
     "expecting",
     "our_time",
     "parse_json",
+    "raw_text",
     "retry_after",
 ]

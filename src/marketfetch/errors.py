@@ -19,7 +19,8 @@
     │       └── RestrictedLocation     a legal or regional refusal: surfaced, never worked around
     ├── PaginationError           an exchange made no progress; going on would loop for ever
     ├── SinkError                 a store cannot be used or a batch could not be made durable
-    │   └── SinkUnavailable       the store may come back: connection lost, deadlock, timeout
+    │   ├── SinkUnavailable       the store may come back: connection lost, deadlock, timeout
+    │   └── RowsRefused           the store refuses the rows of one series; other series go on
     └── IncompleteError           fetch(on_missing="raise") found something missing; .report says what
 
 `fetch` warns with an IncompleteWarning (a UserWarning) where it is not told to raise.
@@ -56,6 +57,7 @@ __all__ = [
     "RequestTimeout",
     "RestrictedLocation",
     "RetryableError",
+    "RowsRefused",
     "SinkError",
     "SinkUnavailable",
     "TransportError",
@@ -166,6 +168,14 @@ class SinkError(MarketfetchError):
 
 class SinkUnavailable(SinkError):
     """The store failed in a way that may pass: connection lost, deadlock, timeout."""
+
+
+class RowsRefused(SinkError):
+    """The store refuses rows of one series for good: a value does not fit, a constraint forbids them.
+
+    A writer that raises it has undone the whole batch and can go on. The engine gives the series up, with
+    this message as the reason in the report, and writes the other series.
+    """
 
 
 class IncompleteError(MarketfetchError):

@@ -31,6 +31,7 @@ __all__ = [
     "Store",
     "SupportsForget",
     "SupportsRejected",
+    "SupportsWaiting",
     "Writer",
 ]
 
@@ -88,12 +89,26 @@ class ProxyPool(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsWaiting(Protocol):
+    """A ProxyPool that says what its requests wait for."""
+
+    def waiting(self) -> str:
+        """Say in words what is waited for, and for how long; nothing while requests are served soon."""
+        ...
+
+    async def waiting_changed(self) -> None:
+        """Return when a longer wait begins or ends."""
+        ...
+
+
 @attrs.frozen
 class Settlement:
     """What a page settled about its slice.
 
     `present` moments have rows in the page; `empty` ones are confirmed to have none; `remaining` slices
-    are still to be asked; `lost` moments were given up, for the `reason`.
+    are still to be asked; `lost` moments were given up, for the `reason`. `unusable` moments have rows that
+    are wrong in one answer as in the next: `rejected` are those rows.
     """
 
     present: SpanSet
@@ -101,6 +116,19 @@ class Settlement:
     remaining: tuple[Slice, ...] = ()
     lost: SpanSet = attrs.field(factory=SpanSet)
     reason: str = ""
+    unusable: SpanSet = attrs.field(factory=SpanSet)
+    rejected: tuple[RejectedRow, ...] = ()
+
+    @property
+    def settled(self) -> SpanSet:
+        """Every moment about which the page leaves nothing to ask."""
+        return self.present | self.empty | self.lost | self.unusable
+
+    @property
+    def coverage(self) -> Coverage:
+        """What the page proves, as a store keeps it."""
+        covered = self.present | self.empty | self.unusable
+        return Coverage(covered, self.empty - self.present, self.unusable - self.present)
 
 
 class Paginator(Protocol):
@@ -124,7 +152,11 @@ class Paginator(Protocol):
 
 
 Writer = Callable[[Batch], None]
-"""Makes a batch durable before it returns; raises SinkError, or SinkUnavailable where it may pass."""
+"""Makes a batch durable before it returns, or raises SinkError and has stored nothing of it.
+
+SinkUnavailable says that it may pass: the batch is written again. RowsRefused says that rows of this
+series can never be stored as they are: the writer is used on for other series.
+"""
 
 
 @runtime_checkable

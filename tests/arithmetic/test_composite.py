@@ -50,6 +50,22 @@ def test_what_is_known_of_all_is_known(found: list[tuple[SpanSet, SpanSet]]) -> 
     assert not together.empty - together.covered
 
 
+@given(st.lists(st.tuples(span_sets, span_sets, span_sets), min_size=1, max_size=3))
+def test_a_composite_has_no_candle_where_a_member_has_none(
+    found: list[tuple[SpanSet, SpanSet, SpanSet]],
+) -> None:
+    coverages = [
+        Coverage(covered, covered & empty, covered & wrong - empty) for covered, empty, wrong in found
+    ]
+    together = known_together(coverages)
+    for ms in range(30):
+        if ms in together.covered:
+            assert (ms in together.empty) == any(ms in each.empty for each in coverages)
+            wrong = any(ms in each.unusable for each in coverages)
+            assert (ms in together.unusable) == (wrong and ms not in together.empty)
+    assert not together.unusable - together.covered
+
+
 @given(st.lists(st.tuples(span_sets, span_sets), min_size=2, max_size=3))
 def test_uniting_coverage_is_commutative_and_a_row_wins(found: list[tuple[SpanSet, SpanSet]]) -> None:
     one, two = (Coverage(covered, covered & empty) for covered, empty in found[:2])

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from marketfetch.arithmetic.decoding import Decoded
 from marketfetch.arithmetic.paging import Cursor, Headway, TimeWindows
 from marketfetch.arithmetic.quality import inspect
-from marketfetch.protocols import Paginator
+from marketfetch.protocols import Paginator, Settlement
 from marketfetch.testing.unruly import UnrulyServer, drain
 from marketfetch.values.intervals import Interval
-from marketfetch.values.pages import Columns, Page
+from marketfetch.values.pages import Columns, Page, RejectedRow
 from marketfetch.values.series import Series, Slice
 from marketfetch.values.spans import Span, SpanSet
 
@@ -70,7 +70,12 @@ def settled_pages(draw: st.DrawFn, series: Series) -> tuple[Slice, Page]:
         columns.values[1] -= np.array(
             draw(st.lists(st.booleans(), min_size=len(times), max_size=len(times))), float
         )
-    return part, inspect(Decoded(columns, undecodable=draw(st.integers(0, 1))), part)
+    page = inspect(Decoded(columns, undecodable=draw(st.integers(0, 1))), part)
+    if part.strikes:
+        same = draw(st.lists(st.booleans(), min_size=len(page.invalid), max_size=len(page.invalid)))
+        suspects = tuple(row for row, kept in zip(page.invalid, same, strict=True) if kept)
+        part = attrs.evolve(part, suspects=suspects)
+    return part, page
 
 
 @pytest.mark.parametrize(("paginator", "series"), [*WINDOWED, *CHAINED], ids=str)
@@ -82,9 +87,16 @@ def test_every_moment_of_a_slice_is_accounted_for(
     part, page = data.draw(settled_pages(series))
     settled = paginator.settle(part, page)
     left = SpanSet(tuple(each.span for each in settled.remaining))
-    assert settled.present | settled.empty | settled.lost | left == SpanSet.of(part.span)
+    assert settled.settled | left == SpanSet.of(part.span)
     assert not settled.present & settled.empty
     assert not settled.lost & (settled.present | settled.empty)
+    assert not settled.unusable & (settled.present | settled.empty | settled.lost)
+    # A wrong row is believed when it is said for the third time, and only where it is the same each time.
+    assert settled.unusable == series.interval.cells(
+        np.array([row.time for row in settled.rejected], np.int64)
+    )
+    assert not settled.unusable or part.strikes == 2
+    assert set(settled.rejected) <= set(part.suspects) & set(page.invalid)
     # Nothing is called empty that has a row, and nothing that was not denied before.
     assert not any(int(time) in settled.empty for time in page.columns.times)
     if not getattr(paginator, "omits_empty", False):
@@ -93,7 +105,7 @@ def test_every_moment_of_a_slice_is_accounted_for(
         assert 1 <= each.rows <= part.rows
         assert not each.denied - SpanSet.of(each.span)
         assert each.series == part.series
-    assert bool(settled.lost) == bool(settled.reason)
+    assert bool(settled.lost or settled.unusable) == bool(settled.reason)
 
 
 @pytest.mark.parametrize(("paginator", "series"), WINDOWED, ids=str)
@@ -264,3 +276,63 @@ def test_interval_of_a_slice_may_be_a_calendar_month() -> None:
     year = Span(month.ceil(START), month.shift(month.ceil(START), 12))
     parts = list(TimeWindows().split(Slice(CANDLES[2], year, rows=5)))
     assert [part.rows for part in parts] == [5, 5, 2]
+
+
+WRONG = RejectedRow(START + 2 * MINUTE, "impossible", "[1]")
+
+
+def asked(paginator: Paginator, part: Slice, answers: list[Page]) -> list[Settlement]:
+    """Settle one answer after the other, each to what the one before it leaves over first."""
+    settled = []
+    for page in answers:
+        settled.append(paginator.settle(part, page))
+        part = next(iter(settled[-1].remaining), part)
+    return settled
+
+
+def wrong_page(series: Series, *rows: RejectedRow) -> Page:
+    cells = series.interval.cells(np.array([row.time for row in rows], np.int64))
+    return Page(Columns.empty(series.dataset), {"impossible": len(rows)}, cells, len(rows), invalid=rows)
+
+
+@pytest.mark.parametrize(
+    ("answers", "usable"),
+    [
+        ([[WRONG], [WRONG], [WRONG]], False),
+        ([[WRONG], [attrs.evolve(WRONG, raw="[2]")], [WRONG]], True),
+        ([[WRONG], [attrs.evolve(WRONG, time=WRONG.time + 1)], [WRONG]], True),
+        ([[WRONG], [WRONG], [WRONG, attrs.evolve(WRONG, time=WRONG.time + 1)]], True),
+    ],
+)
+def test_a_wrong_row_is_believed_when_three_answers_agree(
+    answers: list[list[RejectedRow]], *, usable: bool
+) -> None:
+    cell = Span(WRONG.time, WRONG.time + MINUTE)
+    part = Slice(CANDLES[0], cell, rows=1)
+    pages = [wrong_page(CANDLES[0], *rows) for rows in answers]
+    last = asked(TimeWindows(), part, pages)[-1]
+    assert (last.unusable, last.lost) == (
+        (SpanSet(), SpanSet.of(cell)) if usable else (SpanSet.of(cell), SpanSet())
+    )
+    assert ("its answers differ" in last.reason) == usable
+
+
+def test_a_page_with_rows_from_elsewhere_agrees_with_nothing() -> None:
+    part = Slice(CANDLES[0], Span(WRONG.time, WRONG.time + MINUTE), rows=1)
+    pages = [wrong_page(CANDLES[0], WRONG)] * 2 + [attrs.evolve(wrong_page(CANDLES[0], WRONG), stray=True)]
+    assert not asked(TimeWindows(), part, pages)[-1].unusable
+
+
+@pytest.mark.parametrize("paginator", [TimeWindows(), TimeWindows(anchor="end")])
+def test_wrong_rows_deny_nothing_beyond_them(paginator: TimeWindows) -> None:
+    """A server that caps its pages, and whose rows at that end are all off the grid."""
+    series = CANDLES[0]
+    part = Slice(series, Span(START, START + 10 * MINUTE), rows=10)
+    late = [START + 5 * MINUTE + 7, START + 6 * MINUTE + 7]
+    page = inspect(Decoded(rows_at(series, late)), attrs.evolve(part, denied=SpanSet.of(part.span)))
+    settled = paginator.settle(attrs.evolve(part, denied=SpanSet.of(part.span)), page)
+    far = Span(START + 7 * MINUTE, START + 10 * MINUTE)
+    near = Span(START, START + 5 * MINUTE)
+    beyond, between = (far, near) if paginator.anchor == "start" else (near, far)
+    assert settled.empty == SpanSet.of(between)
+    assert beyond in [each.span for each in settled.remaining]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from marketfetch.arithmetic.decoding import Decoded
 from marketfetch.arithmetic.quality import inspect, possible
 from marketfetch.values.datasets import Dataset, datasets
-from marketfetch.values.pages import Columns
+from marketfetch.values.pages import Columns, RejectedRow
 from marketfetch.values.series import Series, Slice
 from marketfetch.values.spans import Span, SpanSet
 
@@ -92,7 +92,59 @@ def test_only_optional_columns_may_be_absent(name: str) -> None:
         assert possible(dataset, row).all() == column.optional
 
 
+@pytest.mark.parametrize("name", sorted(datasets()))
+def test_a_row_without_a_value_is_not_possible_and_not_wrong_for_good(name: str) -> None:
+    series = Series.of("x", name, "S", "1m")
+    nothing = np.full((len(series.dataset.columns), 1), np.nan)
+    assert not possible(series.dataset, nothing).any()
+    page = inspect(Decoded(Columns(np.array([START]), nothing)), Slice(series, PART.span, rows=10))
+    assert page.rejected == {"without a value": 1}
+    assert START in page.spoiled
+    assert not page.invalid
+
+
 def test_an_unfinished_row_is_neither_present_nor_absent() -> None:
     page = inspect(decoded({START: GOOD, START + MINUTE: GOOD}, closed=[True, False]), PART)
     assert page.rejected == {"unfinished": 1}
     assert START + MINUTE in page.spoiled
+
+
+@given(st.lists(st.tuples(offsets, st.tuples(*[numbers] * 4), st.booleans()), max_size=20))
+def test_wrong_for_good_are_final_rows_with_a_value_where_no_sound_row_stands(
+    rows: list[tuple[int, tuple[float, ...], bool]],
+) -> None:
+    times = np.array([START + offset for offset, _, _ in rows], np.int64)
+    values = np.array([row for _, row, _ in rows], np.float64).reshape(len(rows), 4).T
+    closed = np.array([flag for _, _, flag in rows], np.bool_)
+    page = inspect(Decoded(Columns(times, values), closed), PART)
+    wrong = sorted(
+        START + offset
+        for offset, row, flag in rows
+        if START + offset in page.spoiled and flag and not all(map(np.isnan, row))
+    )
+    assert sorted(row.time for row in page.invalid) == wrong
+    assert {row.reason for row in page.invalid} <= {"off the grid", "impossible"}
+    if page.storable is not None:
+        assert set(page.storable.times.tolist()) <= set(wrong)
+        assert np.isfinite(page.storable.values).all()
+
+
+def test_a_row_without_its_text_is_told_by_its_values() -> None:
+    page = inspect(decoded({START: (2.0, 1.0, 3.0, float("inf"))}), PART)
+    assert [row.raw for row in page.invalid] == ['{"open":2.0,"high":1.0,"low":3.0,"close":Infinity}']
+
+
+def test_more_wrong_rows_than_any_exchange_has_prove_nothing() -> None:
+    times = np.full(10_001, START + 1, np.int64)
+    page = inspect(Decoded(Columns(times, np.ones((4, 10_001)))), PART)
+    assert (page.invalid, page.storable) == ((), None)
+    assert page.rejected == {"off the grid": 10_001}
+
+
+def test_rows_of_text_are_placed_by_their_times() -> None:
+    broken = [RejectedRow(START + offset, "undecodable", "[]") for offset in (MINUTE, -MINUTE)]
+    page = inspect(Decoded(Columns.empty(SERIES.dataset), undecodable=2, broken=broken), PART)
+    assert page.invalid == (broken[0],)
+    assert page.spoiled == SpanSet.of(Span(START + MINUTE, START + 2 * MINUTE))
+    assert page.rejected == {"undecodable": 1, "outside the window": 1}
+    assert page.stray

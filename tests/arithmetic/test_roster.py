@@ -8,9 +8,10 @@ from heapq import heappop, heappush
 import attrs
 import pytest
 
-from marketfetch.arithmetic.budget import NEVER
+from marketfetch.arithmetic.budget import NEVER, Budget
+from marketfetch.arithmetic.clock import ServerClock
 from marketfetch.arithmetic.health import Health
-from marketfetch.arithmetic.roster import Roster, Seat
+from marketfetch.arithmetic.roster import Claim, Roster, Seat
 from marketfetch.errors import ConfigurationError, ProxyError
 from marketfetch.values.http import LimitPool
 
@@ -44,7 +45,7 @@ class Run:
             self.roster.queue(back.number)
 
     def take(self) -> Seat | None:
-        cold = {seat.number for seat in self.roster._seats if not seat.idle_connections}
+        cold = {seat.number for seat in self.roster.seats if not seat.idle_connections}
         seat = self.roster.take(self.weight, "", self.now)
         if seat is not None:
             self.weights[seat.number] += self.weight
@@ -53,7 +54,8 @@ class Run:
 
 
 def roster(egresses: int, pool: LimitPool = WEIGHT) -> Roster:
-    return Roster(pool, [Health() for _ in range(egresses)])
+    clock = ServerClock()
+    return Roster(pool, [Seat(number, Health(), Budget(pool, clock)) for number in range(egresses)])
 
 
 @pytest.mark.parametrize("in_flight", [1, 2, 3, 4, 5, 20, 100])
@@ -99,9 +101,8 @@ def test_a_lighter_cost_fits_where_a_heavier_did_not() -> None:
 
 
 def test_a_resting_egress_is_passed_over_and_comes_back() -> None:
-    healths = [Health(), Health()]
-    desk = Roster(WEIGHT, healths)
-    healths[0].failed(ProxyError("refused"), sent=0, now=0, jitter=1.0)
+    desk = roster(2)
+    desk.seats[0].health.failed(ProxyError("refused"), sent=0, now=0, jitter=1.0)
     desk.queue(0)
     taken = [desk.take(1, "", 10) for _ in range(3)]
     assert [seat.number for seat in taken if seat] == [1, 1, 1]
@@ -111,6 +112,18 @@ def test_a_resting_egress_is_passed_over_and_comes_back() -> None:
     probe = desk.take(1, "", 1_000)  # one probe at a time
     assert probe
     assert probe.number == 1
+
+
+def test_an_egress_serves_while_all_of_its_claims_are_valid() -> None:
+    desk = roster(1)
+    claims = [Claim(until=50), Claim(until=10)]
+    desk.seats[0].claims = claims
+    assert desk.take(1, "", 9)
+    assert desk.take(1, "", 10) is None
+    assert desk.soonest(1, "", 10) == NEVER
+    claims[1].until = 40
+    assert desk.soonest(1, "", 10) == 10
+    assert desk.take(1, "", 10)
 
 
 def test_a_cost_above_the_capacity_is_refused_and_harms_nobody() -> None:

@@ -7,7 +7,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from chaos.command_line import command_line
-from chaos.hostile_exchange import all_kinds_together, any_exchange, each_kind_alone, legal_refusals
+from chaos.hostile_exchange import (
+    all_kinds_together,
+    any_exchange,
+    each_kind_alone,
+    legal_refusals,
+    wrong_for_good,
+)
 from chaos.lied_to import Liar, liar
 from chaos.promises import Outcome, Scale
 from tests.support.promises import assert_kept
@@ -21,7 +27,9 @@ def exchange() -> Iterator[Liar]:
         yield running
 
 
-@pytest.mark.parametrize("promise", [each_kind_alone, all_kinds_together, any_exchange, legal_refusals])
+@pytest.mark.parametrize(
+    "promise", [each_kind_alone, all_kinds_together, any_exchange, wrong_for_good, legal_refusals]
+)
 def test_an_exchange_that_lies(exchange: Liar, promise: Callable[[Liar, Scale], Outcome]) -> None:
     assert_kept(promise(exchange, QUICK))
 

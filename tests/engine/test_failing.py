@@ -42,6 +42,8 @@ CURABLE = [
     FaultKind.IMPOSSIBLE_ROW,
     FaultKind.NEGATIVE_VOLUME,
     FaultKind.NAN_TEXT,
+    FaultKind.TEXT_VALUE,
+    FaultKind.NO_VALUE,
     FaultKind.HUGE_NUMBER,
     FaultKind.PLAIN_NUMBERS,
 ]
@@ -88,12 +90,17 @@ async def test_rows_that_cannot_be_true_are_counted_and_reported(world: World) -
     report = await world.pipeline(store)
     (line,) = report.series
     assert line.rejected["impossible"] > 0
-    assert not report.complete
-    assert "impossible" in line.missing[0].reason
+    assert report.complete
+    assert line.unusable_moments > 0
     held = store.read(line.series, line.wanted)
     assert (held.values[1] >= held.values[2]).all()
-    gone = sum(span.length for gap in line.missing for span in gap.spans) // 60_000
-    assert len(held) == 1440 - gone
+    assert len(held) == 1440 - line.unusable_moments
+    world.settings = attrs.evolve(QUICK, unusable="retry")
+    report = await world.pipeline(store)
+    (again,) = report.series
+    assert not report.complete
+    assert "impossible" in again.missing[0].reason
+    assert again.missing[0].spans == line.unusable
 
 
 def test_a_legal_refusal_ends_the_run_and_is_not_tried_elsewhere(world: World) -> None:

@@ -44,6 +44,7 @@ def test_coverage_tells_what_is_held_and_where_the_holes_are(
                 {"start": "2026-06-03T00:00:00Z", "end": "2026-06-04T00:00:00Z"},
             ],
             "empty": [],
+            "unusable": [],
             "missing": [{"start": "2026-06-02T00:00:00Z", "end": "2026-06-03T00:00:00Z"}],
         }
     ]

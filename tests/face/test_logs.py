@@ -19,6 +19,7 @@ from marketfetch.values.events import (
     PageFetched,
     RequestFailed,
     RoundPlanned,
+    SeriesRefused,
     SymbolUnknown,
 )
 from marketfetch.values.pages import Batch, Columns
@@ -57,6 +58,11 @@ class Stuck(logging.Handler):
     [
         (ROUND, "INFO", "round 1: 5 rows of 1 series are missing"),
         (SymbolUnknown("FOO", "unknown symbol"), "WARNING", "FOO: unknown symbol"),
+        (
+            SeriesRefused(SERIES, "a CHECK forbids it"),
+            "WARNING",
+            f"{SERIES} is given up, the others go on: a CHECK forbids it",
+        ),
         (PageFetched(SERIES, "Proxy 1", 499, {}), "DEBUG", f"{SERIES}: 499 rows through Proxy 1"),
         (
             PageFetched(SERIES, "Proxy 1", 1, {"off_grid": 2}),

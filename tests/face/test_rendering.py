@@ -121,6 +121,7 @@ def test_holes_are_what_lies_between_the_first_and_the_last_moment_known() -> No
                 {"start": "2026-06-03T00:00:00Z", "end": "2026-06-04T00:00:00Z"},
             ],
             "empty": [{"start": "2026-06-01T00:00:00Z", "end": "2026-06-01T00:01:00Z"}],
+            "unusable": [],
             "missing": [{"start": "2026-06-02T00:00:00Z", "end": "2026-06-03T00:00:00Z"}],
         }
     ]

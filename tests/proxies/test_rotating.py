@@ -174,7 +174,7 @@ async def test_cancelling_who_waits_leaves_the_queue_whole() -> None:
         with anyio.move_on_after(0.02):
             await succeed(pool, pool=quick)
     await succeed(pool, pool=quick)
-    assert not pool._waiting
+    assert not pool._registry.waiters
 
 
 async def test_a_failing_proxy_rests_and_is_probed() -> None:

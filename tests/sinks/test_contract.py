@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+import duckdb
 import pytest
 
+from marketfetch.protocols import Store, SupportsForget, SupportsRejected
 from marketfetch.sinks.duckdb import DuckDBSink
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.parquet import ParquetSink
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.testing.sink_contract import SinkContract
+
+
+@pytest.mark.parametrize("kind", [MemorySink, DuckDBSink, SQLiteSink])
+def test_built_in_stores_forget_and_keep_rejected_rows(kind: type[Store]) -> None:
+    # The contract skips what a store has no methods for.
+    assert issubclass(kind, SupportsForget)
+    assert issubclass(kind, SupportsRejected)
 
 
 class TestMemory(SinkContract):
@@ -30,10 +41,22 @@ class TestDuckDB(SinkContract):
     def make_store(self, place: Path) -> DuckDBSink:
         return DuckDBSink(place)
 
+    def write_format(self, place: Path, version: int) -> int:
+        with duckdb.connect(place) as connection:
+            ((before,),) = connection.execute("SELECT version FROM marketfetch_format").fetchall()
+            connection.execute("UPDATE marketfetch_format SET version = ?", [version])
+        return int(before)
+
 
 class TestSQLite(SinkContract):
     def make_store(self, place: Path) -> SQLiteSink:
         return SQLiteSink(place)
+
+    def write_format(self, place: Path, version: int) -> int:
+        with closing(sqlite3.connect(place)) as connection, connection:
+            ((before,),) = connection.execute("SELECT version FROM marketfetch_format").fetchall()
+            connection.execute("UPDATE marketfetch_format SET version = ?", [version])
+        return int(before)
 
 
 class TestPostgres(SinkContract):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import datetime
@@ -21,8 +21,10 @@ import pytest
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.sinks import duckfile, duckmemory, durable, turns
 from marketfetch.sinks.duckdb import DuckDBSink
+from marketfetch.sinks.duckerrors import Opened, explained
 from marketfetch.sinks.duckfile import open_file
 from marketfetch.sinks.durable import PATIENCE, alone_in
+from marketfetch.sinks.ledger import Ledger
 from marketfetch.sinks.mapping import TableMapping
 from marketfetch.values.datasets import Dataset
 from tests.support.batches import EVER, batch, candles, premium
@@ -42,7 +44,8 @@ def test_the_view_has_timestamps_and_the_table_no_index(store: DuckDBSink) -> No
         take(batch(candles(), [1], open=1))
     with duckdb.connect(store.path) as connection:
         assert connection.execute("SELECT open_time FROM ohlcv").fetchall() == [(datetime(2020, 1, 1, 0, 1),)]  # noqa: DTZ001
-        assert connection.execute("SELECT count(*) FROM duckdb_indexes()").fetchone() == (0,)
+        indexed = connection.execute("SELECT table_name FROM duckdb_indexes()").fetchall()
+        assert indexed == [("marketfetch_series",)]  # which has a row for a series, and none for a candle
         keys = "SELECT DISTINCT table_name FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY'"
         assert ("marketfetch_ohlcv",) not in connection.execute(keys).fetchall()
 
@@ -236,6 +239,43 @@ def test_your_table_may_have_a_schema_and_decimals(tmp_path: Path, time: str) ->
     assert store.read(candles(), EVER).values[0].tolist() == [0.1, 0.2, 0.3]
 
 
+def test_two_connections_that_write_one_series_meet(store: DuckDBSink) -> None:
+    # Each adds a segment of its own, and sees none of the other's: what they write must collide all the same.
+    with store.writer() as take:
+        take(batch(candles(), [0], open=1))
+    with duckdb.connect(store.path) as one, duckdb.connect(store.path) as other:
+        for connection in (one, other):
+            connection.execute("BEGIN")
+        Ledger().add(one, batch(candles(), range(10, 20), open=1))
+        with pytest.raises(duckdb.TransactionException):
+            Ledger().add(other, batch(candles(), range(15, 25), open=1))
+        one.execute("COMMIT")
+
+
+class Explaining:
+    """A connection that explains what it is asked."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self.plans: list[str] = []
+
+    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Any:
+        self.plans.append(str(self._connection.execute(f"EXPLAIN ANALYZE {sql}", parameters).fetchall()))
+        return self._connection.execute(sql, parameters)
+
+
+def test_a_series_is_found_by_an_index(store: DuckDBSink) -> None:
+    with duckdb.connect(store.path) as connection:
+        connection.execute(
+            "INSERT INTO marketfetch_series (id, target, exchange, dataset, symbol, interval) "
+            "SELECT i, '', 'binance-usdm', 'ohlcv', 'S' || i || 'USDT', '1m' FROM range(5000) AS t (i)"
+        )
+        explaining = Explaining(connection)
+        assert Ledger().find(explaining, candles("S7USDT")) == 7
+    (plan,) = explaining.plans
+    assert "Index Scan" in plan
+
+
 class Starving:
     """A connection whose first ROLLBACK finds no memory."""
 
@@ -268,9 +308,9 @@ def test_a_rollback_that_finds_no_memory_is_made_up_for(store: DuckDBSink) -> No
     ],
 )
 def test_what_others_of_the_process_get_in_the_way_of_may_be_written_again(
-    store: DuckDBSink, error: duckdb.Error
+    error: duckdb.Error,
 ) -> None:
-    assert isinstance(store._explained(error), SinkUnavailable)
+    assert isinstance(explained(error, Opened(Path("market.duckdb"), "256MB")), SinkUnavailable)
 
 
 def test_a_memory_limit_that_is_none_is_refused(tmp_path: Path) -> None:

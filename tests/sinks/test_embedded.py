@@ -22,7 +22,8 @@ from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Coverage
-from tests.support.batches import EVER, START, batch, candles, premium
+from marketfetch.values.spans import Span, SpanSet
+from tests.support.batches import EVER, MINUTE, START, batch, candles, premium
 
 OHLCV, PREMIUM = Dataset.parse("ohlcv"), Dataset.parse("premium_index")
 MAPPING = TableMapping(
@@ -172,7 +173,7 @@ def test_two_series_in_the_same_rows_are_refused(wide: EmbeddedStore[Any]) -> No
     [
         (("candles (", "others ("), "there is no candles in this file; create it, with PRIMARY KEY"),
         (("pfr double", "prf double"), r"'pfr' is unknown; did you mean 'prf'"),
-        (("ts bigint", "ts text"), "candles.ts is .*; make it"),
+        (("ts bigint", "ts boolean"), "candles.ts is .*; make it"),
         (("symbol text", "symbol bigint"), "candles.symbol is BIGINT; make it"),
         (("o double", "o text"), "candles.o is .* and cannot hold open; make it DOUBLE"),
         (("o double", "o bigint"), "candles.o is .* and cannot hold open; make it DOUBLE"),
@@ -223,3 +224,79 @@ def test_what_cannot_be_a_store_is_refused_with_a_remedy(kind: Kind, path: Path,
 def test_a_writer_without_prepare_says_so(kind: Kind, path: Path) -> None:
     with kind(path).writer() as take, pytest.raises(SinkError, match=r"call prepare\(\) first"):
         take(batch(candles(), [0], open=1))
+
+
+def test_forgetting_in_your_table_takes_only_what_the_dataset_has_put_there(
+    wide: EmbeddedStore[Any], query: Query
+) -> None:
+    query("INSERT INTO candles (ts, symbol, note) VALUES (1577836800000, 'MINE', 'kept')")
+    write(wide, batch(candles(), range(4), open=1, trades=2), batch(premium(), [1, 9], close=3))
+    write(wide, batch(candles("ETHUSDT"), range(4), open=1))
+    query(f"UPDATE candles SET note = NULL WHERE symbol = 'BTC' AND ts <> {START}")
+    wide.forget(candles(), SpanSet.of(Span(START, START + 3 * MINUTE)), rows=True)
+    left = query("SELECT ts, o, n, pfr, note FROM candles WHERE symbol = 'BTC' ORDER BY ts")
+    assert left == [
+        (START, None, None, None, "mine"),  # of which the note is yours
+        (START + MINUTE, None, None, 3.0, None),  # of which the premium is another dataset's
+        # START + 2 * MINUTE had nothing else
+        (START + 3 * MINUTE, 1.0, 2, None, None),  # is not inside the span
+        (START + 9 * MINUTE, None, None, 3.0, None),
+    ]
+    assert query("SELECT count(*), count(o) FROM candles WHERE symbol = 'ETH'") == [(4, 4)]
+    assert query("SELECT note FROM candles WHERE symbol = 'MINE'") == [("kept",)]
+    assert wide.read(candles(), EVER).times.tolist() == [START + 3 * MINUTE]
+    assert wide.read(premium(), EVER).times.tolist() == [START + MINUTE, START + 9 * MINUTE]
+    assert wide.coverage([premium()])[premium()].covered.length == 2 * MINUTE
+    assert wide.coverage([candles()])[candles()].covered.length == MINUTE
+    write(wide, batch(candles(), range(4), open=5))
+    assert wide.read(candles(), EVER).values[0].tolist() == [5.0] * 4
+
+
+def test_forgetting_needs_a_file(kind: Kind, path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"does not exist; correct the path"):
+        kind(path).forget(candles(), SpanSet.of(EVER))
+    assert not path.exists()
+
+
+def test_a_column_that_must_not_be_null_is_no_obstacle_where_the_whole_row_goes(
+    kind: Kind, path: Path, query: Query
+) -> None:
+    query("CREATE TABLE candles (ts bigint, symbol text, o double NOT NULL, note text, UNIQUE (ts, symbol))")
+    mapping = TableMapping("candles", time="ts", symbol="symbol", columns={"ohlcv": {"open": "o"}})
+    store = kind(path, table=mapping)
+    store.prepare([OHLCV])
+    write(store, batch(candles(), range(3), open=1))
+    store.forget(candles(), SpanSet.of(Span(START, START + MINUTE)), rows=True)
+    assert store.read(candles(), EVER).times.tolist() == [START + MINUTE, START + 2 * MINUTE]
+    query("UPDATE candles SET note = 'mine'")
+    with pytest.raises(SinkError, match=r"(?i)not null constraint failed: candles\.o"):
+        store.forget(candles(), SpanSet.of(EVER), rows=True)
+    # Nothing of it has happened: neither to the rows nor to what is known of them.
+    assert query("SELECT count(o) FROM candles") == [(2,)]
+    assert store.coverage([candles()])[candles()].covered.length == 2 * MINUTE
+
+
+def test_rows_and_coverage_are_forgotten_together_or_not_at_all(
+    store: EmbeddedStore[Any], kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    write(store, batch(candles(), range(5), open=1))
+    monkeypatch.setattr(kind, "_remove", fail)
+    with pytest.raises(KeyboardInterrupt):
+        store.forget(candles(), SpanSet.of(EVER), rows=True)
+    assert store.coverage([candles()])[candles()].covered.length == 5 * MINUTE
+    assert len(store.read(candles(), EVER)) == 5
+
+
+def test_a_series_that_is_held_and_one_that_is_asked_for_do_not_share_rows(
+    wide: EmbeddedStore[Any],
+) -> None:
+    write(wide, batch(candles(), range(3), open=1))
+    with pytest.raises(ConfigurationError, match="would share rows of candles"):
+        wide.coverage([candles(exchange="okx")])
+    wide.forget(candles(), SpanSet.of(EVER))  # whose rows are still there
+    with pytest.raises(ConfigurationError, match="would share rows of candles"):
+        wide.coverage([candles(interval="1h")])
+    assert wide.coverage([premium(), candles("ETHUSDT")]).keys() == {premium(), candles("ETHUSDT")}

@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 from marketfetch.arithmetic.retry import Retries
 from marketfetch.engine.lanes import open_lanes
 from marketfetch.engine.patience import Patience
-from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
+from marketfetch.errors import ConfigurationError, RowsRefused, SinkError, SinkUnavailable
 from marketfetch.protocols import Writer
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.values.datasets import Dataset
@@ -315,6 +315,9 @@ async def test_a_write_that_waits_for_a_lock_ends_when_the_run_is_stopped(
     async def done(batch: Batch) -> None:
         written.append(batch)
 
+    def refused(batch: Batch, error: RowsRefused) -> None:
+        raise AssertionError(f"{batch.series} was refused: {error}")
+
     def waiting() -> int:
         (count,) = other.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() or (0,)
         return int(count)
@@ -322,7 +325,7 @@ async def test_a_write_that_waits_for_a_lock_ends_when_the_run_is_stopped(
     with psycopg.connect(postgres_dsn) as other:
         other.execute("LOCK TABLE marketfetch.ohlcv")
         with anyio.CancelScope() as scope:
-            async with open_lanes(sink, Patience(Retries(), lambda _: None), done) as lanes:
+            async with open_lanes(sink, Patience(Retries(), lambda _: None), done, refused) as lanes:
                 await lanes.put(batch(candles(), [0], open=1))
                 with anyio.fail_after(20):
                     while not await to_thread.run_sync(waiting):  # noqa: ASYNC110  # the server's

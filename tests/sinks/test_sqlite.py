@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +20,9 @@ from marketfetch.sinks.durable import PATIENCE
 from marketfetch.sinks.mapping import TableMapping
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.values.datasets import Dataset
-from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.pages import Batch, Columns, RejectedRow
 from marketfetch.values.series import Coverage, Series
+from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import EVER, MINUTE, START, batch, candles
 
 OHLCV, FUNDING = Dataset.parse("ohlcv"), Dataset.parse("funding_rate")
@@ -36,13 +40,13 @@ def query(store: SQLiteSink, sql: str) -> list[tuple[object, ...]]:
         return connection.execute(sql).fetchall()
 
 
-def test_the_view_shows_milliseconds_only_where_there_are_any(store: SQLiteSink) -> None:
+def test_the_view_shows_milliseconds(store: SQLiteSink) -> None:
     series = Series.of("binance-usdm", "funding_rate", "BTCUSDT", "event")
     rows = Columns(np.array([START, START + 7]), np.array([[1e-4, 2e-4], [1, 1], [np.nan, np.nan]]))
     with store.writer() as take:
         take(Batch(series, rows, Coverage(series.interval.cover(rows.times))))
     assert query(store, "SELECT open_time, funding_rate, special_funding_rate FROM funding_rate") == [
-        ("2020-01-01 00:00:00", 1e-4, None),
+        ("2020-01-01 00:00:00.000", 1e-4, None),
         ("2020-01-01 00:00:00.007", 2e-4, None),
     ]
 
@@ -103,3 +107,59 @@ def test_your_table_needs_the_key(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE candles (ts INTEGER PRIMARY KEY, s TEXT, o REAL)")
     with pytest.raises(ConfigurationError, match=r'candles does not fit: .*PRIMARY KEY \("s", "ts"\)'):
         store.prepare([OHLCV])
+
+
+def gappy(first: int) -> Batch:
+    """Make a batch of 40 minutes, every second of which is confirmed empty."""
+    rows = batch(candles(), range(first, first + 40, 2), open=1)
+    whole = SpanSet.of(Span(START + first * MINUTE, START + (first + 40) * MINUTE))
+    return Batch(rows.series, rows.columns, Coverage(whole, whole - rows.coverage.covered))
+
+
+def fill_with_gaps(path: Path, first: int, step: int) -> None:
+    with SQLiteSink(path).writer() as take:
+        for start in range(first, first + 3000, step):
+            take(gappy(start))
+
+
+def test_what_two_processes_learn_at_once_is_united(store: SQLiteSink) -> None:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as processes:
+        for done in [
+            processes.submit(fill_with_gaps, store.path, first, step) for first, step in ((0, 40), (20, 60))
+        ]:
+            done.result()
+    held = store.coverage([candles()])[candles()]
+    assert held.covered == SpanSet.of(Span(START, START + 3000 * MINUTE))
+    assert len(held.empty) == 1500
+    found: list[Any] = query(store, "SELECT start_time, end_time FROM marketfetch_coverage ORDER BY 1")
+    assert len(found) > 1
+    assert all(end <= start for (_, end), (start, _) in pairwise(found))
+
+
+def test_the_ledger_is_looked_up_and_never_scanned(
+    store: SQLiteSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    connect: Any = sqlite3.connect
+
+    def traced(path: Path, **options: Any) -> Any:
+        connection = connect(path, **options)
+        connection.set_trace_callback(asked.append)
+        return connection
+
+    wrong = RejectedRow(START, "impossible", "[]")
+    whole = SpanSet.of(Span(START, START + MINUTE))
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", traced)
+        with store.writer() as take:
+            take(gappy(0))
+            take(gappy(40))
+            take(Batch(candles(), Columns.empty(OHLCV), Coverage(whole, unusable=whole), (wrong,)))
+            take(batch(candles(), [0, 1], open=1))
+        store.coverage([candles(), candles("ETHUSDT")])
+        store.rejected(candles(), EVER)
+        store.forget(candles(), whole)
+    ours = re.compile(r"(SELECT|UPDATE|DELETE) .*marketfetch_(series|coverage|rejected)\b")
+    plans = {sql: str(query(store, f"EXPLAIN QUERY PLAN {sql}")) for sql in asked if ours.match(sql)}
+    assert len(plans) >= 10
+    assert [sql for sql, plan in plans.items() if "SCAN marketfetch" in plan] == []

@@ -29,7 +29,7 @@ auth_file = {home}/users
 auth_user = postgres
 auth_query = SELECT usename, passwd FROM pg_shadow WHERE usename = $1
 admin_users = postgres
-pool_mode = transaction
+pool_mode = {mode}
 default_pool_size = {size}
 max_client_conn = {clients}
 server_login_retry = 0
@@ -53,7 +53,9 @@ def program() -> str | None:
 
 
 @contextmanager
-def before(server: Server, *, size: int = 3, clients: int = 200) -> Iterator[Server]:
+def before(
+    server: Server, *, size: int = 3, clients: int = 200, mode: str = "transaction"
+) -> Iterator[Server]:
     """Run PgBouncer before a server; databases are still made and dropped on the server itself."""
     found, user = program(), unprivileged()
     assert found, "install pgbouncer"
@@ -65,6 +67,7 @@ def before(server: Server, *, size: int = 3, clients: int = 200) -> Iterator[Ser
         home=home,
         size=size,
         clients=clients,
+        mode=mode,
     )
     (home / "pgbouncer.ini").write_text(settings)
     (home / "users").write_text('"postgres" ""\n')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 import attrs
@@ -78,7 +79,40 @@ class Budget:
     def settle(self, weight: int, received: int) -> None:
         """Note that a request is no longer in flight: the exchange counted it at `received` or before."""
         self.in_flight -= weight
-        self._hold(weight, received)
+        self.charge(weight, received)
+
+    def charge(self, weight: int, received: int) -> None:
+        """Count what was spent without this budget: the exchange counted it at `received` or before."""
+        self._held.append((received, weight))
+        self._spent += weight
+
+    def doubt(self) -> None:
+        """Ask one question alone before anything else is spent, where the exchange tells what is used."""
+        self._confirmed = self.pool.used_header is None
+
+    def used(self, now: int) -> int:
+        """Return how much of the capacity is taken: what is in flight, and what is not yet forgiven."""
+        self._forgive(now)
+        return self.in_flight + self._spent
+
+    def spent(self, now: int, parts: int = 16) -> Sequence[tuple[int, int]]:
+        """Return what was spent and is not yet forgiven: at most so many pairs of a moment and a weight.
+
+        Of entries that are put together the latest moment is told, so that none is forgiven too early.
+        """
+        self._forgive(now)
+        entries = list(self._held)
+        size = max(1, -(-len(entries) // parts))
+        groups = [entries[at : at + size] for at in range(0, len(entries), size)]
+        return [(max(when for when, _ in group), sum(weight for _, weight in group)) for group in groups]
+
+    def closed_until(self, now: int) -> int:
+        """Return until when nothing is spent because the exchange said so, or `now`."""
+        return max(now, self._closed_until)
+
+    def idle(self, now: int) -> bool:
+        """Whether there is nothing left to remember."""
+        return not self.used(now) and self._closed_until <= now
 
     def correct(self, used: int | None, sent: int, received: int) -> None:
         """Believe what an answer says is used of the current window, where that is more than we know of.
@@ -94,7 +128,7 @@ class Budget:
             self._forgive(received)
             unknown = used - self._spent - self.in_flight
             if unknown > 0:
-                self._hold(unknown, received)
+                self.charge(unknown, received)
         elif used > self._spent + self.in_flight:
             # Somebody else spent it, in a window that may be over or not: wait until it surely is.
             boundary = self.clock.latest(received) // self.pool.period * self.pool.period
@@ -116,10 +150,6 @@ class Budget:
             boundary = (self.clock.latest(received) // period + 1) * period
             moment = min(moment, self.clock.surely_at(boundary))
         return moment
-
-    def _hold(self, weight: int, received: int) -> None:
-        self._held.append((received, weight))
-        self._spent += weight
 
     def _forgive(self, now: int) -> None:
         while self._held and self.forgiven_at(self._held[0][0]) <= now:

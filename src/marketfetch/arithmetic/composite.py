@@ -35,7 +35,11 @@ def combine(members: Sequence[Columns], dataset: Dataset) -> Columns:
 
 
 def known_together(members: Sequence[Coverage]) -> Coverage:
-    """Return what is known of a composite: everything known of all members, empty where one is empty."""
+    """Return what is known of a composite: everything known of all members.
+
+    It is empty where one member is empty, and else unusable where one is unusable: there it has no candle.
+    """
     covered = reduce(lambda left, right: left & right, [member.covered for member in members])
-    empty = reduce(lambda left, right: left | right, [member.empty for member in members])
-    return Coverage(covered, empty & covered)
+    empty = reduce(lambda left, right: left | right, [member.empty for member in members]) & covered
+    unusable = reduce(lambda left, right: left | right, [member.unusable for member in members])
+    return Coverage(covered, empty, unusable & covered - empty)

@@ -7,7 +7,7 @@ layout says where each column is; decoding gives columns or raises DecodeError, 
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from marketfetch.arithmetic.numbers import flattened, parse_numbers
 from marketfetch.errors import DecodeError
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
+from marketfetch.values.rejected import RejectedRow, raw_text
 
 __all__ = ["Decoded", "ObjectLayout", "RowLayout", "excerpt", "expecting", "parse_json"]
 
@@ -39,13 +40,17 @@ class Decoded:
     closed: NDArray[np.bool_] | None = None
     """Whether each row is finished, where the exchange says so."""
     undecodable: int = 0
-    """Rows in which a value was not a number."""
+    """Rows in which a value was not a number, and which are not in `columns`."""
     cursor: str | None = None
     """The token of the next page, where the endpoint pages by token."""
     received: int = attrs.field(
         default=attrs.Factory(lambda self: len(self.columns) + self.undecodable, takes_self=True)
     )
     """How many rows the answer held; several of them may have become one (regular and special funding)."""
+    raw: Callable[[int], str] | None = None
+    """The text of a row of `columns` as it came, by position; without it the values are written instead."""
+    broken: Sequence[RejectedRow] = ()
+    """The undecodable rows whose times are known."""
 
 
 def excerpt(body: bytes, length: int = 80) -> str:
@@ -118,13 +123,46 @@ def _milliseconds(value: Any, unit: int) -> int:
         raise DecodeError(f"{reprlib.repr(value)} is not a time") from None
 
 
-def _gather(dataset: Dataset, times: list[int], lines: list[list[float]]) -> Columns:
-    try:
-        stamps = np.array(times, np.int64)
-    except OverflowError:
-        raise DecodeError("a time is beyond 64 bits") from None
-    values = np.array(lines, np.float64).T if lines else np.empty((len(dataset.columns), 0))
-    return Columns(stamps, np.ascontiguousarray(values))
+@attrs.define(eq=False)
+class _Reading:
+    """Rows of an answer that are read one by one: those that are numbers, and the others."""
+
+    dataset: Dataset
+    confirms: bool = False
+    """Whether the rows say whether they are finished."""
+    times: list[int] = attrs.field(factory=list)
+    lines: list[list[float]] = attrs.field(factory=list)
+    rows: list[Any] = attrs.field(factory=list)
+    closed: list[bool] = attrs.field(factory=list)
+    broken: list[RejectedRow] = attrs.field(factory=list)
+
+    def add(self, row: Any, time: int, values: Sequence[Any], *, closed: bool = True) -> None:
+        """Read the values of a row, one for each column of the dataset."""
+        if abs(time) > _LATEST:
+            raise DecodeError("a time is beyond 64 bits")
+        try:
+            line = [_number(value) for value in values]
+        except ValueError:
+            self.broken.append(RejectedRow(time, "undecodable" if closed else "unfinished", raw_text(row)))
+            return
+        self.times.append(time)
+        self.lines.append(line)
+        self.rows.append(row)
+        self.closed.append(closed)
+
+    def decoded(self) -> Decoded:
+        """Return what was read."""
+        stamps = np.array(self.times, np.int64)
+        values = (
+            np.array(self.lines, np.float64).T if self.lines else np.empty((len(self.dataset.columns), 0))
+        )
+        return Decoded(
+            Columns(stamps, np.ascontiguousarray(values)),
+            np.array(self.closed, np.bool_) if self.confirms else None,
+            len(self.broken),
+            raw=lambda at: raw_text(self.rows[at]),
+            broken=tuple(self.broken),
+        )
 
 
 def _is_field(key: str, before: bytes, after: bytes) -> bool:
@@ -138,6 +176,21 @@ def _is_field(key: str, before: bytes, after: bytes) -> bool:
     except orjson.JSONDecodeError:
         return False
     return key not in later  # of two fields with one name the last one counts
+
+
+@attrs.define(eq=False)
+class _RawRows:
+    """The rows of an answer as text; the answer is parsed once more when one of them is asked for."""
+
+    body: bytes
+    path: tuple[str, ...]
+    rows: list[Any] | None = None
+
+    def text(self, at: int) -> str:
+        """Write the row at a position."""
+        if self.rows is None:
+            self.rows = _dig(parse_json(self.body), self.path)
+        return raw_text(self.rows[at])
 
 
 @attrs.frozen
@@ -196,7 +249,8 @@ class RowLayout:
             values = np.full((len(dataset.names), len(found.times)), np.nan)
             values[[dataset.index(name) for name in mapped]] = given
         closed = None if self.confirm is None else found.values[-1] == 1
-        return Decoded(Columns(found.times * self.unit, values), closed)
+        raw = _RawRows(body, self.path)
+        return Decoded(Columns(found.times * self.unit, values), closed, raw=raw.text)
 
     def _compiled(self, rows: bytes, fields: Sequence[int]) -> Rows | None:
         return read_rows(rows, width=self.width, time=self.time, fields=fields)
@@ -213,25 +267,16 @@ class RowLayout:
         return Rows(stamps.astype(np.int64), np.ascontiguousarray(grid[:, list(fields)].T))
 
     def _careful(self, body: bytes, dataset: Dataset) -> Decoded:
-        times: list[int] = []
-        lines: list[list[float]] = []
-        closed: list[bool] = []
-        bad = 0
+        reading = _Reading(dataset, confirms=self.confirm is not None)
+        positions = [self.columns.get(column) for column in dataset.names]
         for row in _dig(parse_json(body), self.path):
             if not isinstance(row, list) or len(row) != self.width:
                 raise DecodeError(f"expected rows of {self.width} fields, found {reprlib.repr(row)}")
             stamp = _milliseconds(row[self.time], self.unit)
-            positions = [self.columns.get(column) for column in dataset.names]
-            try:
-                line = [np.nan if at is None else _number(row[at]) for at in positions]
-            except ValueError:
-                bad += 1
-                continue
-            times.append(stamp)
-            lines.append(line)
-            closed.append(self.confirm is None or _is_one(row[self.confirm]))
-        mask = None if self.confirm is None else np.array(closed, np.bool_)
-        return Decoded(_gather(dataset, times, lines), mask, bad)
+            values = [None if at is None else row[at] for at in positions]
+            closed = self.confirm is None or _is_one(row[self.confirm])
+            reading.add(row, stamp, values, closed=closed)
+        return reading.decoded()
 
 
 @attrs.frozen
@@ -253,20 +298,14 @@ class ObjectLayout:
         """Decode one answer; raises DecodeError when it is not made of such objects."""
         return self.gather(_dig(parse_json(body), self.path), dataset)
 
-    def gather(self, items: Sequence[Any], dataset: Dataset) -> Decoded:
-        """Turn parsed objects into columns."""
-        times: list[int] = []
-        lines: list[list[float]] = []
-        bad = 0
-        for item in items:
+    def gather(
+        self, items: Sequence[Any], dataset: Dataset, *, came_as: Sequence[Any] | None = None
+    ) -> Decoded:
+        """Turn parsed objects into columns; `came_as` is what the answer had for each, if something else."""
+        reading = _Reading(dataset)
+        for item, row in zip(items, came_as or items, strict=True):
             if not isinstance(item, dict) or self.time not in item:
                 raise DecodeError(f"expected objects with {self.time!r}, found {reprlib.repr(item)}")
             stamp = _milliseconds(item[self.time], self.unit)
-            try:
-                line = [_number(item.get(self.columns.get(column, ""))) for column in dataset.names]
-            except ValueError:
-                bad += 1
-                continue
-            times.append(stamp)
-            lines.append(line)
-        return Decoded(_gather(dataset, times, lines), undecodable=bad)
+            reading.add(row, stamp, [item.get(self.columns.get(column, "")) for column in dataset.names])
+        return reading.decoded()

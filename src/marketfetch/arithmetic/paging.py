@@ -5,6 +5,10 @@ without a row in an answer is denied; a moment denied by two answers is confirme
 the last row of a page is not denied by it: a server may cap lower than it documents, and a short page is
 never taken for the end. A row in a moment that was denied refutes whoever denied it: nothing that was said
 along with it counts any more.
+
+And one rule about rows that are wrong: *a wrong row is believed when it is said three times*, the same each
+time. Then the moment is unusable. Where answers differ, or come with rows from elsewhere, it is lost in this
+run and asked for by the next one.
 """
 
 from __future__ import annotations
@@ -14,10 +18,15 @@ from typing import Literal
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
+from marketfetch.arithmetic.uniting import RunningUnion, span_sets
+from marketfetch.arithmetic.verdicts import cells_of, repeated
 from marketfetch.errors import PaginationError
 from marketfetch.protocols import Settlement
+from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Page
+from marketfetch.values.rejected import RejectedRow
 from marketfetch.values.series import Slice
 from marketfetch.values.spans import Span, SpanSet
 
@@ -26,17 +35,31 @@ __all__ = ["Cursor", "Headway", "TimeWindows"]
 _LEAP = 2
 """A page that begins further away than so many of its own widest gaps may not begin where it was asked to."""
 _STRIKES = 3
-"""After so many answers of unusable content the moments concerned are given up and reported."""
+"""After so many answers of unusable content the moments concerned are unusable, or given up and reported."""
+_NOT_YET = frozenset({"unfinished", "without a value"})
 _IDLE = 20
 """So many answers in a row may settle nothing: strikes and denials together are fewer."""
 
 
-def _again(part: Slice, spans: Iterable[Span], *, denied: SpanSet, strikes: int) -> Iterator[Slice]:
+def _again(
+    part: Slice,
+    spans: Iterable[Span],
+    *,
+    denied: SpanSet,
+    strikes: int,
+    suspects: tuple[RejectedRow, ...] = (),
+) -> Iterator[Slice]:
     interval = part.series.interval
     for span in spans:
-        rows = part.rows if interval.is_event else min(part.rows, interval.count(span))
-        inside = denied & SpanSet.of(span)
-        yield attrs.evolve(part, span=span, rows=rows, denied=inside, strikes=strikes, cursor=None)
+        yield attrs.evolve(
+            part,
+            span=span,
+            rows=part.rows if interval.is_event else min(part.rows, interval.count(span)),
+            denied=denied & SpanSet.of(span),
+            strikes=strikes,
+            cursor=None,
+            suspects=tuple(row for row in suspects if row.time in span),
+        )
 
 
 def _unrefuted(denied: SpanSet, present: SpanSet) -> SpanSet:
@@ -46,24 +69,52 @@ def _unrefuted(denied: SpanSet, present: SpanSet) -> SpanSet:
 
 def _blame(page: Page) -> str:
     counted = ", ".join(f"{count} {reason}" for reason, count in page.rejected.items())
+    if page.rejected and _NOT_YET.issuperset(page.rejected):
+        return f"the exchange has no value yet: {counted}"
     return f"the exchange's rows could not be used: {counted or 'no row in the window'}"
 
 
-def _strike(part: Slice, page: Page, unusable: SpanSet) -> tuple[tuple[Slice, ...], SpanSet, str]:
-    """Ask unusable moments again, or give them up after too many strikes."""
-    if not unusable:
-        return (), SpanSet(), ""
-    if part.strikes + 1 >= _STRIKES:
-        return (), unusable, _blame(page)
-    hull = SpanSet.of(unusable.hull)
-    return tuple(_again(part, hull, denied=part.denied, strikes=part.strikes + 1)), SpanSet(), ""
+@attrs.frozen
+class _Strike:
+    """What becomes of moments without a sound row: asked again, or unusable, or given up."""
+
+    again: tuple[Slice, ...] = ()
+    unusable: SpanSet = attrs.field(factory=SpanSet)
+    rejected: tuple[RejectedRow, ...] = ()
+    lost: SpanSet = attrs.field(factory=SpanSet)
+    reason: str = ""
+
+
+def _strike(part: Slice, page: Page, spoiled: SpanSet) -> _Strike:
+    """Ask spoiled moments again; after too many strikes decide which are unusable and give up the others."""
+    if not spoiled:
+        return _Strike()
+    same = repeated(part, page)
+    if part.strikes + 1 < _STRIKES:
+        hull, strikes = SpanSet.of(spoiled.hull), part.strikes + 1
+        return _Strike(tuple(_again(part, hull, denied=part.denied, strikes=strikes, suspects=same)))
+    unusable = spoiled & cells_of(same, part.series.interval)
+    rejected = tuple(row for row in same if row.time in unusable)
+    lost, reason = spoiled - unusable, _blame(page)
+    if lost & cells_of(page.invalid, part.series.interval):
+        reason += "; its answers differ"
+    return _Strike((), unusable, rejected, lost, reason)
+
+
+def _span(start: int, end: int) -> Span | None:
+    return Span(start, end) if start < end else None
+
+
+def _edges(spoiled: SpanSet, interval: Interval) -> NDArray[np.int64]:
+    """Return the first and the last open time of every stretch, sorted."""
+    return np.unique([[span.start, interval.floor(span.end - 1)] for span in spoiled]).astype(np.int64)
 
 
 @attrs.define
 class Headway:
     """Watches a slice being asked for, and notices when asking on leads nowhere."""
 
-    _settled: SpanSet = attrs.field(factory=SpanSet, init=False)
+    _settled: RunningUnion[SpanSet] = attrs.field(factory=span_sets, init=False)
     _idle: int = attrs.field(default=0, init=False)
 
     def note(self, settlement: Settlement) -> None:
@@ -75,9 +126,11 @@ class Headway:
         Traceback (most recent call last):
         marketfetch.errors.PaginationError: 20 answers in a row settled nothing new
         """
-        settled = settlement.present | settlement.empty | settlement.lost
-        self._idle = 0 if settled - self._settled else self._idle + 1
-        self._settled |= settled
+        new = settled = settlement.settled
+        for before in self._settled:
+            new -= before
+        self._settled.add(settled)
+        self._idle = 0 if new else self._idle + 1
         if self._idle >= _IDLE:
             raise PaginationError(f"{_IDLE} answers in a row settled nothing new")
 
@@ -123,8 +176,8 @@ class TimeWindows:
         if page.stray:
             # A page with rows from elsewhere proves nothing absent: it may be the answer to something else.
             spoiled, absent = spoiled | absent, SpanSet()
-        again, lost, reason = _strike(part, page, spoiled)
-        far = absent & self._far_side(part.span, present)
+        strike = _strike(part, page, spoiled)
+        far = absent & self._far_side(part.span, present | spoiled)
         certain = absent - far
         confirmed = certain if self.omits_empty else certain & denied_before
         doubted = (certain - confirmed).hull
@@ -135,9 +188,11 @@ class TimeWindows:
             # A page with rows makes headway: what is wrong with the next one is another matter.
             *_again(part, far, denied=denied, strikes=0),
             *_again(part, doubtful, denied=denied, strikes=part.strikes),
-            *again,
+            *strike.again,
         )
-        return Settlement(present, confirmed, remaining, lost, reason)
+        return Settlement(
+            present, confirmed, remaining, strike.lost, strike.reason, strike.unusable, strike.rejected
+        )
 
     def _far_side(self, span: Span, present: SpanSet) -> SpanSet:
         """The stretch beyond the last row of a page, where the server may have cut it off."""
@@ -172,32 +227,51 @@ class Cursor:
         """Say how far a page reached; the rest of the chain is asked until it is denied twice."""
         span, times = part.span, page.columns.times
         if not len(times):
-            return self._settle_empty(part, page)
+            if not self._shows_the_way(part, page):
+                return self._settle_empty(part, page)
+            times = _edges(page.spoiled, part.series.interval)
         part = attrs.evolve(part, denied=_unrefuted(part.denied, part.series.interval.cover(times)))
         short = page.received < part.rows
         # Several rows may share one moment: at the edge of a full page the rest of them is still to come.
-        edge = 1 if short or len(times) == 1 else 0
+        with_edge = short or len(times) == 1
         if self.newest_first:
-            seen, rest = Span(int(times[0]) + 1 - edge, span.end), (span.start, int(times[0]) + 1 - edge)
+            border = int(times[0]) if with_edge else self._next(part, times[0])
+            seen, rest = SpanSet.of(_span(border, span.end)), _span(span.start, border)
         else:
-            after = int(times[-1]) + edge
-            seen, rest = Span(span.start, after), (after, span.end)
-        leap, skipped = self._leap(part, page), SpanSet()
+            border = self._next(part, times[-1]) if with_edge else int(times[-1])
+            seen, rest = SpanSet.of(_span(span.start, border)), _span(border, span.end)
+        leap, skipped = self._leap(part, page, times), SpanSet()
         if page.stray and part.strikes + 1 >= _STRIKES:
             # A server that ignores the far end never answers without strays: its rows are sound all the same.
             leap, skipped = SpanSet(), leap - part.series.interval.cover(times)
-        unusable = page.spoiled & SpanSet.of(seen) - leap - skipped
-        again, lost, _ = _strike(part, page, unusable)
-        lost |= skipped
-        follow = tuple(_again(part, leap, denied=part.denied, strikes=part.strikes + page.stray))
-        if rest[0] < rest[1]:
-            left = Span(*rest)
-            denied = part.denied & SpanSet.of(left)
-            follow = (*follow, attrs.evolve(part, span=left, denied=denied, strikes=0, cursor=page.cursor))
-        present = SpanSet.of(seen) - unusable - leap - skipped
-        return Settlement(present, SpanSet(), (*again, *follow), lost, _blame(page) if lost else "")
+        spoiled = page.spoiled & seen - leap - skipped
+        strike = _strike(part, page, spoiled)
+        # Where no row of the page is sound, its strikes belong to the rows that were wrong.
+        strikes = part.strikes + page.stray if len(page.columns) else 0
+        follow = tuple(_again(part, leap, denied=part.denied, strikes=strikes))
+        if rest is not None:
+            next_page = attrs.evolve(part, strikes=0, suspects=(), cursor=page.cursor)
+            follow = (*follow, attrs.evolve(next_page, span=rest, denied=part.denied & SpanSet.of(rest)))
+        present = seen - spoiled - leap - skipped
+        lost = strike.lost | skipped
+        reason = strike.reason or (_blame(page) if lost else "")
+        remaining = (*strike.again, *follow)
+        return Settlement(present, SpanSet(), remaining, lost, reason, strike.unusable, strike.rejected)
 
-    def _leap(self, part: Slice, page: Page) -> SpanSet:
+    @staticmethod
+    def _next(part: Slice, time: int) -> int:
+        """Where the next row may open at the earliest: a chain may have a grid, too."""
+        return min(part.series.interval.ceil(int(time) + 1), part.span.end)
+
+    def _shows_the_way(self, part: Slice, page: Page) -> bool:
+        """Tell whether the rest of a chain can be asked for behind rows that are all wrong.
+
+        Once they have been wrong often enough: what lies between and behind them is no worse for it.
+        """
+        final = bool(page.spoiled) and not page.stray and part.strikes + 1 >= _STRIKES
+        return final and page.spoiled != SpanSet.of(part.span)
+
+    def _leap(self, part: Slice, page: Page, times: NDArray[np.int64]) -> SpanSet:
         """The stretch that a page skipped at its near end, if that is so much that it is asked once more.
 
         A server that ignores the start gives its newest rows instead: sound, but not the next ones. Where
@@ -205,10 +279,11 @@ class Cursor:
         nearest to it is asked for once more, too: of several in one moment the page may have the last ones
         only.
         """
-        span, times = part.span, page.columns.times
-        start, end = (int(times[-1]), span.end) if self.newest_first else (span.start, int(times[0]) + 1)
+        span = part.span
+        nearest = int(times[-1] if self.newest_first else times[0])
+        start, end = (nearest, span.end) if self.newest_first else (span.start, self._next(part, nearest))
         widest = int(np.diff(times).max()) if len(times) > 1 else span.length
-        if end - start <= (1 if page.stray else 1 + _LEAP * widest):
+        if end - start <= self._next(part, nearest) - nearest + (0 if page.stray else _LEAP * widest):
             return SpanSet()
         stretch = SpanSet.of(Span(start, end))
         return stretch if stretch - part.denied else SpanSet()
@@ -216,8 +291,11 @@ class Cursor:
     def _settle_empty(self, part: Slice, page: Page) -> Settlement:
         whole = SpanSet.of(part.span)
         if page.stray or page.spoiled:
-            again, lost, reason = _strike(part, page, whole)
-            return Settlement(SpanSet(), SpanSet(), again, lost, reason)
+            strike = _strike(part, page, whole)
+            lost, reason = strike.lost, strike.reason
+            return Settlement(
+                SpanSet(), SpanSet(), strike.again, lost, reason, strike.unusable, strike.rejected
+            )
         if not whole - part.denied:
             return Settlement(SpanSet(), whole)
         return Settlement(SpanSet(), SpanSet(), (attrs.evolve(part, denied=whole),))

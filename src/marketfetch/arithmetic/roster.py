@@ -8,22 +8,33 @@ from heapq import heapify, heappop, heappush
 import attrs
 
 from marketfetch.arithmetic.budget import NEVER, Budget
-from marketfetch.arithmetic.clock import ServerClock
 from marketfetch.arithmetic.health import Health
 from marketfetch.values.http import LimitPool
 
-__all__ = ["Roster", "Seat"]
+__all__ = ["Claim", "Roster", "Seat"]
 
 _SOON = 20  # ms; a wait this short is not worth a look at every seat
 
 
 @attrs.define(eq=False)
+class Claim:
+    """Until when this process alone spends the budget of an address, as far as one board is concerned."""
+
+    until: int = 0
+
+
+@attrs.define(eq=False)
 class Seat:
-    """One egress in one limit pool; its health is shared with its seats in other pools."""
+    """One egress in one limit pool.
+
+    Its health is shared with its seats in other limit pools, its budget with everything in this process that
+    leaves from the same address. It serves while every one of its `claims` is valid.
+    """
 
     number: int
     health: Health
     budget: Budget
+    claims: Sequence[Claim] = ()
     in_flight: int = attrs.field(default=0, init=False)
     spent: int = attrs.field(default=0, init=False)
     idle_connections: int = attrs.field(default=0, init=False)
@@ -31,7 +42,13 @@ class Seat:
 
     def available_at(self, weight: int, host: str, now: int) -> int:
         """Return when it can serve a cost: `now`, a later moment, or NEVER (not before an answer is in)."""
+        if not self.claimed(now):
+            return NEVER
         return max(self.health.ready_at(host, now), self.budget.available_at(weight, now))
+
+    def claimed(self, now: int) -> bool:
+        """Whether no other process may spend its budget now."""
+        return not self.claims or all(claim.until > now for claim in self.claims)
 
     def lend(self, weight: int) -> None:
         """Note that a request is about to leave."""
@@ -59,22 +76,22 @@ class Roster:
     Whenever something about a seat changes it is queued anew, and its older entry is dropped when met: so a
     turn costs O(log n), and thousands of idle proxies cost nothing.
 
-    >>> roster = Roster(LimitPool("calls", capacity=10, period=60_000), [Health(), Health()])
+    >>> from marketfetch.arithmetic.clock import ServerClock
+    >>> calls = LimitPool("calls", capacity=10, period=60_000)
+    >>> budgets = [Budget(calls, ServerClock()) for _ in range(2)]
+    >>> roster = Roster(calls, [Seat(number, Health(), budget) for number, budget in enumerate(budgets)])
     >>> seats = [roster.take(weight=4, host="", now=0) for _ in range(5)]
     >>> [seat and seat.number for seat in seats]
     [0, 1, 0, 1, None]
     """
 
-    def __init__(self, pool: LimitPool, healths: Sequence[Health]) -> None:
+    def __init__(self, pool: LimitPool, seats: Sequence[Seat]) -> None:
         self.pool = pool
-        self.clock = ServerClock()
+        self.seats = seats
         self._step = max(1, pool.capacity // 4)
-        self._seats = [
-            Seat(number, health, Budget(pool, self.clock)) for number, health in enumerate(healths)
-        ]
         self._ready: list[tuple[tuple[int, int, bool, int], int, int]] = []
         self._later: list[tuple[int, int, int]] = []
-        for number in range(len(self._seats)):
+        for number in range(len(self.seats)):
             self.queue(number)
 
     def take(self, weight: int, host: str, now: int) -> Seat | None:
@@ -84,11 +101,11 @@ class Roster:
         """
         while self._later and self._later[0][0] <= now:
             _, place, number = heappop(self._later)
-            if place == self._seats[number].place:
+            if place == self.seats[number].place:
                 self.queue(number)
         while self._ready:
             _, place, number = self._ready[0]
-            seat = self._seats[number]
+            seat = self.seats[number]
             if place == seat.place:
                 moment = seat.available_at(weight, host, now)
                 if moment <= now:
@@ -109,7 +126,7 @@ class Roster:
         if self._later and self._later[0][0] <= now + _SOON:
             return self._later[0][0]
         soonest = NEVER
-        for seat in self._seats:
+        for seat in self.seats:
             moment = seat.available_at(weight, host, now)
             if moment <= now:
                 self.queue(seat.number)
@@ -118,10 +135,10 @@ class Roster:
 
     def queue(self, number: int) -> None:
         """Put an egress in its place, after anything about it has changed."""
-        seat = self._seats[number]
+        seat = self.seats[number]
         seat.place += 1
         order = (seat.in_flight, seat.spent // self._step, seat.idle_connections == 0, seat.spent)
         heappush(self._ready, (order, seat.place, number))
-        if len(self._ready) > 4 * len(self._seats) + 100:  # old entries far down are never met
-            self._ready = [entry for entry in self._ready if entry[1] == self._seats[entry[2]].place]
+        if len(self._ready) > 4 * len(self.seats) + 100:  # old entries far down are never met
+            self._ready = [entry for entry in self._ready if entry[1] == self.seats[entry[2]].place]
             heapify(self._ready)

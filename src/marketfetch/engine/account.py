@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from marketfetch.arithmetic.uniting import RunningUnion, coverages, span_sets
 from marketfetch.protocols import Settlement
 from marketfetch.values.pages import Batch, Page
 from marketfetch.values.report import EgressReport, Missing, Report, SeriesReport
@@ -21,22 +22,40 @@ _REFUSALS = 3
 
 @attrs.define(eq=False)
 class Account:
-    """What is known of one series, and how it came to be known."""
+    """What is known of one series, and how it came to be known.
+
+    `held` is what the store knew before. With `retry` its unusable moments count as missing: they are asked
+    for once more, and reported as missing where the rows are still wrong.
+    """
 
     series: Series
-    wanted: SpanSet
-    known: Coverage
-    """What the store held before, and what this run has settled since."""
-    durable: Coverage
-    """What the store holds by now."""
+    held: Coverage
+    retry: bool = False
+    wanted: SpanSet = attrs.field(factory=SpanSet)
     rows: int = 0
     rejected: Counter[str] = attrs.field(factory=Counter)
-    lost: dict[str, SpanSet] = attrs.field(factory=dict)
+    lost: dict[str, RunningUnion[SpanSet]] = attrs.field(factory=dict)
     """Moments given up, by reason."""
     failed: str | None = None
     """Why nothing more is asked for this series, if so."""
     refused: int = 0
     """How many requests in a row the exchange has rejected as wrong."""
+    _known: RunningUnion[Coverage] = attrs.field(init=False)
+    _durable: RunningUnion[Coverage] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._known = coverages(self.held.without(self.held.unusable) if self.retry else self.held)
+        self._durable = coverages(self.held)
+
+    @property
+    def known(self) -> Coverage:
+        """What the store held before, and what this run has settled since."""
+        return self._known.value
+
+    @property
+    def durable(self) -> Coverage:
+        """What the store holds by now."""
+        return self._durable.value
 
     @property
     def missing(self) -> SpanSet:
@@ -45,20 +64,25 @@ class Account:
             return SpanSet()
         rest = self.wanted - self.known.covered
         for spans in self.lost.values():
-            rest -= spans
+            rest -= spans.value
         return rest
+
+    def learn(self, coverage: Coverage) -> None:
+        """Note what need not be asked for any more."""
+        self._known.add(coverage)
 
     def settle(self, page: Page, settlement: Settlement) -> None:
         """Note what a page taught."""
         self.refused = 0
         self.rejected.update(page.rejected)
-        self.known |= Coverage(settlement.present | settlement.empty, settlement.empty)
-        if settlement.lost:
-            self.lose(settlement.lost, settlement.reason)
+        self.learn(settlement.coverage)
+        lost = settlement.lost | settlement.unusable if self.retry else settlement.lost
+        if lost:
+            self.lose(lost, settlement.reason)
 
     def lose(self, spans: SpanSet, reason: str) -> None:
         """Give moments up in this run, and say why."""
-        self.lost[reason] = self.lost.get(reason, SpanSet()) | spans
+        self.lost.setdefault(reason, span_sets()).add(spans)
 
     def refuse(self, spans: SpanSet, reason: str) -> None:
         """Note that a request was rejected as wrong: all that follow it would be, too, after some of them."""
@@ -67,29 +91,41 @@ class Account:
         if self.refused >= _REFUSALS:
             self.failed = f"{reason}; {_REFUSALS} requests in a row were rejected, and no more were made"
 
+    def fail(self, reason: str) -> bool:
+        """Ask nothing more for this series; tell whether that is news."""
+        known, self.failed = self.failed, reason
+        return known != reason
+
     def written(self, batch: Batch) -> None:
         """Note that a batch is durable."""
         self.rows += batch.rows
-        self.durable |= batch.coverage
+        self._durable.add(batch.coverage)
 
     def report(self, wanted: Span, stopped: str) -> SeriesReport:
         """Say what became of the series; `stopped` is the reason for what was not even tried."""
-        missing = SpanSet.of(wanted) & self.wanted - self.durable.covered
+        durable = self.durable
+        covered = durable.covered - durable.unusable if self.retry else durable.covered
+        missing = SpanSet.of(wanted) & self.wanted - covered
         gaps: list[Missing] = []
         for reason, spans in self.lost.items():
-            if gone := missing & spans:
+            if gone := missing & spans.value:
                 gaps.append(Missing(gone, reason))
                 missing -= gone
+        if self.retry and (withdrawn := missing & self.known.covered & durable.unusable):
+            gaps.append(Missing(withdrawn, "the exchange had an unusable row there, and has none any more"))
+            missing -= withdrawn
         if missing:
             gaps.append(Missing(missing, self.failed or stopped))
         return SeriesReport(
             series=self.series,
             wanted=wanted,
             rows=self.rows,
-            covered=self.durable.covered & self.wanted,
-            empty=self.durable.empty & self.wanted,
+            covered=covered & self.wanted,
+            empty=durable.empty & self.wanted,
             missing=tuple(gaps),
             rejected=dict(self.rejected),
+            unusable=durable.unusable & self.wanted,
+            nothing_closed=not self.wanted,
         )
 
 
@@ -118,13 +154,15 @@ class Books:
         """Add to the pool's own figures the rows that came through each egress."""
         return tuple(attrs.evolve(line, rows=self.rows_by_egress[line.name]) for line in statistics)
 
-    def report(self, statistics: Sequence[EgressReport], *, duration: float, stopped: str) -> Report:
-        """Draw up the report."""
+    def report(
+        self, statistics: Sequence[EgressReport], *, asked: Span | None, duration: float, stopped: str
+    ) -> Report:
+        """Draw up the report; `asked` is the query's span, for series of which nothing in it has closed."""
         lines = []
         for account in self.accounts.values():
-            hull = account.wanted.hull
-            if hull is not None:
-                lines.append(account.report(hull, stopped))
+            wanted = account.wanted.hull or asked
+            if wanted is not None:
+                lines.append(account.report(wanted, stopped))
         return Report(
             series=tuple(lines),
             egresses=self.egresses(statistics),

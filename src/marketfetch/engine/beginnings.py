@@ -100,5 +100,5 @@ class Beginnings:
         empty = SpanSet.of(span) & account.missing
         if empty:
             coverage = Coverage(empty, empty)
-            account.known |= coverage
+            account.learn(coverage)
             await self.lanes.put(Batch(account.series, Columns.empty(account.series.dataset), coverage))

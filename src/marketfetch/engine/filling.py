@@ -10,6 +10,7 @@ import attrs
 from marketfetch.arithmetic.paging import Headway
 from marketfetch.arithmetic.planning import Gap, Portions, plan
 from marketfetch.arithmetic.quality import inspect
+from marketfetch.arithmetic.verdicts import store_unusable
 from marketfetch.engine.account import Books
 from marketfetch.engine.allowance import Allowance
 from marketfetch.engine.asking import Asker
@@ -116,6 +117,8 @@ class Filling:
                 raise  # there is none left to ask through, for no slice
             account.lose(SpanSet.of(part.span), f"{type(error).__name__}: {error}")
             return None, ()
+        if self.asker.settings.unusable == "store":
+            page, settlement = store_unusable(page, settlement, part.series.interval)
         account.settle(page, settlement)
         return gatherer.add(part, page, settlement), settlement.remaining
 

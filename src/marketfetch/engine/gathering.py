@@ -5,10 +5,11 @@ from __future__ import annotations
 import attrs
 
 from marketfetch.arithmetic.planning import Chunk
+from marketfetch.arithmetic.uniting import RunningUnion, coverages
 from marketfetch.protocols import Settlement
 from marketfetch.values.pages import Batch, Columns, Page
+from marketfetch.values.rejected import RejectedRow
 from marketfetch.values.series import Coverage, Slice
-from marketfetch.values.spans import SpanSet
 
 __all__ = ["Gatherer"]
 
@@ -19,17 +20,18 @@ class _Pile:
     pending: int
     pages: list[Columns] = attrs.field(factory=list)
     rows: int = 0
-    present: SpanSet = attrs.field(factory=SpanSet)
-    empty: SpanSet = attrs.field(factory=SpanSet)
+    learnt: RunningUnion[Coverage] = attrs.field(factory=coverages)
+    rejected: set[RejectedRow] = attrs.field(factory=set)
 
     def batch(self) -> Batch | None:
         """Turn what lies here into a batch and start anew; None if there is nothing to say."""
-        if not self.pages and not self.present and not self.empty:
+        interval, coverage = self.chunk.series.interval, self.learnt.value
+        if not self.pages and not coverage.covered:
             return None
         columns = Columns.join(self.pages) if self.pages else Columns.empty(self.chunk.series.dataset)
-        coverage = Coverage(self.present | self.empty, self.empty - self.present)
-        self.pages, self.rows, self.present, self.empty = [], 0, SpanSet(), SpanSet()
-        return Batch(self.chunk.series, columns, coverage)
+        rejected = [row for row in self.rejected if interval.floor(row.time) in coverage.unusable]
+        self.pages, self.rows, self.learnt, self.rejected = [], 0, coverages(), set()
+        return Batch(self.chunk.series, columns, coverage, tuple(sorted(rejected)))
 
 
 @attrs.define(eq=False)
@@ -49,8 +51,8 @@ class Gatherer:
         if len(page.columns):
             pile.pages.append(page.columns)
             pile.rows += len(page.columns)
-        pile.present |= settlement.present
-        pile.empty |= settlement.empty
+        pile.learnt.add(settlement.coverage)
+        pile.rejected.update(settlement.rejected)
         return pile.batch() if pile.rows >= 2 * self.batch_rows else None
 
     def finish(self, part: Slice) -> tuple[Batch | None, int]:

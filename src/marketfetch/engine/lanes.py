@@ -23,14 +23,18 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from marketfetch.engine.patience import Patience
 from marketfetch.engine.threads import InUse, call_back, on_thread
-from marketfetch.protocols import Sink
+from marketfetch.errors import RowsRefused
+from marketfetch.protocols import Sink, Writer
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Series
 
-__all__ = ["Done", "Lanes", "open_lanes"]
+__all__ = ["Done", "Lanes", "Refused", "open_lanes"]
 
 Done = Callable[[Batch], Coroutine[Any, Any, None]]
 """Called on the event loop for every batch that became durable; the lane goes on when it returns."""
+
+Refused = Callable[[Batch, RowsRefused], None]
+"""Called on the event loop for every batch that is dropped because the store refuses rows of its series."""
 
 
 @attrs.define(eq=False)
@@ -54,10 +58,11 @@ class Lanes:
 
 
 @asynccontextmanager
-async def open_lanes(sink: Sink, patience: Patience, done: Done) -> AsyncIterator[Lanes]:
+async def open_lanes(sink: Sink, patience: Patience, done: Done, refused: Refused) -> AsyncIterator[Lanes]:
     """Open the sink's writers; leaving the block waits until everything put in is durable.
 
-    A failing writer cancels the block and its SinkError comes out of it.
+    A failing writer cancels the block and its SinkError comes out of it. RowsRefused concerns one series:
+    its batch and those that follow it are dropped, and other series go on.
     """
     count = max(1, sink.lanes)
     limiter = CapacityLimiter(count)
@@ -66,7 +71,7 @@ async def open_lanes(sink: Sink, patience: Patience, done: Done) -> AsyncIterato
         for _ in range(count):
             send, receive = create_memory_object_stream[Batch](1)
             ways.append(send)
-            lane = _Lane(sink, receive, patience, done)
+            lane = _Lane(sink, receive, patience, done, refused)
             work = partial(on_thread, lane.write_all, limiter=limiter, interrupt=lane.in_use.interrupt)
             group.start_soon(_keep, receive, work)
         try:
@@ -90,6 +95,8 @@ class _Lane:
     _batches: MemoryObjectReceiveStream[Batch]
     _patience: Patience
     _done: Done
+    _refused: Refused
+    _refusals: dict[Series, RowsRefused] = attrs.field(factory=dict, init=False)
     in_use: InUse = attrs.field(factory=InUse, init=False)
 
     def write_all(self) -> None:
@@ -100,12 +107,26 @@ class _Lane:
             self.in_use.writer = write
             # One crossing to the loop and back for each batch.
             while (batch := call_back(self._turn, batch)) is not None:
-                self._patience.insist(partial(write, batch))
+                self._write(write, batch)
 
-    async def _turn(self, written: Batch | None) -> Batch | None:
-        """Tell that a batch is durable, and return the next one; None after the last."""
-        if written is not None:
-            await self._done(written)
+    def _write(self, write: Writer, batch: Batch) -> None:
+        """Make a batch durable, unless the store refuses rows of its series."""
+        if batch.series in self._refusals:
+            return
+        try:
+            self._patience.insist(partial(write, batch))
+        except RowsRefused as error:
+            # It is kept for the rest of the run: without the frames, which hold the batch.
+            self._refusals[batch.series] = error.with_traceback(None)
+
+    async def _turn(self, last: Batch | None) -> Batch | None:
+        """Tell what became of the last batch, and return the next one; None when there is no other."""
+        if last is not None:
+            error = self._refusals.get(last.series)
+            if error is None:
+                await self._done(last)
+            else:
+                self._refused(last, error)
         try:
             return await self._batches.receive()
         except EndOfStream:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from itertools import chain
+from typing import Any, Literal
 
 import attrs
 import numpy as np
 
 from marketfetch.arithmetic.retry import Retries
-from marketfetch.errors import ConfigurationError
+from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.exchange import Exchange
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
@@ -18,7 +20,15 @@ from marketfetch.values.names import names_of
 from marketfetch.values.redaction import redact
 from marketfetch.values.series import Composite
 from marketfetch.values.spans import Span
-from marketfetch.values.times import Clock, Moment, check_order, moment, plain_time, steady_clock
+from marketfetch.values.times import (
+    Clock,
+    Moment,
+    anchored,
+    check_order,
+    moment,
+    plain_time,
+    steady_clock,
+)
 
 __all__ = ["BATCH_ROWS", "Everything", "Query", "Settings"]
 
@@ -153,6 +163,16 @@ def _at_least(least: int) -> Callable[[object, attrs.Attribute[int], object], No
     return check
 
 
+def _one_of(*choices: str) -> Callable[[object, attrs.Attribute[str], str], None]:
+    """Refuse what is none of the choices; the message names the argument and them."""
+
+    def check(_settings: object, argument: attrs.Attribute[str], value: str) -> None:
+        if value not in choices:
+            raise unknown(argument.name, value, choices)
+
+    return check
+
+
 def _above_zero(_settings: object, argument: attrs.Attribute[float], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise ConfigurationError(f"{argument.name}: must be above zero, a number of seconds, not {value!r}")
@@ -166,8 +186,18 @@ class Settings:
     about `batch_rows`, one transaction each; None leaves it to the sink, which knows best. `deadline` bounds
     one request, `heartbeat` is the pause between Heartbeat events, both in seconds; `catch_ups` bounds how
     many times a run that reads up to now looks for newly closed rows. `clock` is the local time; what is
-    closed is decided by the earlier one of it and the exchange's, where that tells. Raises ConfigurationError
-    for a number that is too small.
+    closed is decided by the earlier one of it and the exchange's, where that tells. By default it is the wall
+    clock as each run finds it, which does not jump within a run.
+
+    `unusable` says what becomes of rows that the exchange has wrong, in one answer as in the next: `"keep"`
+    notes them beside the ledger and goes on without them, `"store"` stores them as they are where a table can
+    hold them, and `"retry"` asks once more for those that were noted before, and reports them missing where
+    they are still wrong.
+
+    Raises ConfigurationError for a number that is too small and for a word that is none of these.
+
+    Settings can be pickled; a clock of the caller's own then has to be a function of a module, or an object
+    that can be pickled.
     """
 
     concurrency: int = attrs.field(default=20, validator=_at_least(1))
@@ -177,3 +207,32 @@ class Settings:
     heartbeat: float = attrs.field(default=10.0, validator=_above_zero)
     catch_ups: int = attrs.field(default=20, validator=_at_least(1))
     clock: Clock = attrs.field(factory=steady_clock, repr=False)
+    unusable: Literal["keep", "store", "retry"] = attrs.field(
+        default="keep", validator=_one_of("keep", "store", "retry"), kw_only=True
+    )
+
+    def for_one_run(self) -> Settings:
+        """Return the settings with a clock that begins with the wall clock as it is now."""
+        return attrs.evolve(self, clock=anchored(self.clock))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle holds; ConfigurationError for a clock that another process cannot have."""
+        state = {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
+        try:
+            pickle.dumps(self.clock)
+        except Exception as error:
+            raise ConfigurationError(
+                f"clock: {self.clock!r} cannot be sent to another process ({type(error).__name__}: {error});"
+                " write it as a function of a module, or leave it out: each process then has its own"
+            ) from error
+        return state
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+
+    def __copy__(self) -> Settings:
+        return self  # nothing of it can change; copying shall not ask for a clock that can be pickled
+
+    def __deepcopy__(self, memo: object) -> Settings:
+        return self

@@ -35,18 +35,21 @@ from marketfetch.errors import (
     ConfigurationError,
     FetchError,
     MarketfetchError,
+    RowsRefused,
 )
 from marketfetch.exchange import Exchange
-from marketfetch.protocols import Batching, Fetcher, Partitioned, ProxyPool, Sink, Store
+from marketfetch.protocols import Batching, Fetcher, Partitioned, ProxyPool, Sink, Store, SupportsWaiting
 from marketfetch.values.events import (
     BatchWritten,
     Heartbeat,
     Listener,
     RoundPlanned,
     RunFinished,
+    SeriesRefused,
 )
 from marketfetch.values.pages import Batch
 from marketfetch.values.report import Report
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
 __all__ = ["Job", "Run"]
@@ -94,6 +97,8 @@ class Run:
         Raises the one error that made going on pointless, with `.report` telling what was done.
         """
         self._started = monotonic()
+        # A clock that was made with the settings, weeks ago perhaps, may have lost what the machine slept.
+        self._job = attrs.evolve(self._job, settings=self._job.settings.for_one_run())
         try:
             with _single_failure():
                 async with self._heartbeat():
@@ -111,7 +116,8 @@ class Run:
         if not self._books.accounts and not self._books.requests:
             return attrs.evolve(Report.nothing(), error="nothing was asked yet")
         duration = monotonic() - self._started
-        return self._books.report(self._job.pool.statistics(), duration=duration, stopped=stopped)
+        pool = self._job.pool
+        return self._books.report(pool.statistics(), asked=self._span, duration=duration, stopped=stopped)
 
     async def _everything(self) -> None:
         job = self._job
@@ -127,12 +133,18 @@ class Run:
             return False
         await self._enrol(Listing.of(()))
         self._aim()
+        if any(not account.wanted and not account.held.covered for account in self._roll.fetched):
+            return (
+                False  # nothing has closed yet, and nothing is known that would show that the symbol exists
+            )
         # A composite to compute is checked against the listing first: its name may be that of a symbol.
         return not self._gaps() and not any(account.missing for account, _ in self._roll.composites)
 
     async def _enrol(self, listing: Listing) -> None:
         job = self._job
-        enrolment = Enrolment(job.query, job.exchange, job.sink, self._books, self._patience, job.emit)
+        retry = job.settings.unusable == "retry"
+        books, patience = self._books, self._patience
+        enrolment = Enrolment(job.query, job.exchange, job.sink, books, patience, job.emit, retry)
         self._roll = await enrolment.enrol(listing)
 
     def _aim(self) -> None:
@@ -171,7 +183,7 @@ class Run:
             asker = Asker(job.exchange, job.fetcher, job.pool, job.settings, self._books, job.emit)
             self._time = await ask_time(asker)
             await self._enrol(await ask_listing(asker, job.query))
-            async with open_lanes(job.sink, self._patience, self._durable) as lanes:
+            async with open_lanes(job.sink, self._patience, self._durable, self._dropped) as lanes:
                 try:
                     with _single_failure():
                         await self._rounds(asker, lanes)
@@ -209,7 +221,11 @@ class Run:
         def done(batch: Batch) -> None:
             call_back(self._durable, batch)
 
-        deriving = Deriving(store, self._patience, done, self._job.settings.batch_rows or BATCH_ROWS)
+        def refused(series: Series, error: RowsRefused) -> None:
+            call_back(self._give_up, series, str(error))
+
+        batch_rows = self._job.settings.batch_rows or BATCH_ROWS
+        deriving = Deriving(store, self._patience, done, refused, batch_rows)
         await on_thread(partial(deriving.derive, derivations), interrupt=deriving.in_use.interrupt)
 
     async def _durable(self, batch: Batch) -> None:
@@ -218,18 +234,32 @@ class Run:
         self._job.emit(BatchWritten(batch))
         await self._job.deliver(batch)
 
+    def _dropped(self, batch: Batch, error: RowsRefused) -> None:
+        self._allowance.give_back(batch.rows)
+        self._refuse(batch.series, str(error))
+
+    async def _give_up(self, series: Series, reason: str) -> None:
+        self._refuse(series, reason)
+
+    def _refuse(self, series: Series, reason: str) -> None:
+        """Give a series up whose rows the store refuses; the others go on."""
+        if self._books.accounts[series].fail(reason):
+            self._job.emit(SeriesRefused(series, reason))
+
     @asynccontextmanager
     async def _heartbeat(self) -> AsyncIterator[None]:
-        """Tell every few seconds how far the run is."""
+        """Tell every few seconds how far the run is, and at once when it has to wait."""
         async with anyio.create_task_group() as group:
             group.start_soon(self._beat)
             yield
             group.cancel_scope.cancel()
 
     async def _beat(self) -> None:
-        books = self._books
+        books, pool = self._books, self._job.pool
+        changed = pool.waiting_changed if isinstance(pool, SupportsWaiting) else anyio.sleep_forever
         while True:
-            await anyio.sleep(self._job.settings.heartbeat)
+            with anyio.move_on_after(self._job.settings.heartbeat):
+                await changed()
             self._job.emit(
                 Heartbeat(
                     elapsed=monotonic() - self._started,
@@ -237,7 +267,8 @@ class Run:
                     rows_written=books.rows_written,
                     rows_planned=books.rows_planned,
                     requests=books.requests,
-                    egresses=books.egresses(self._job.pool.statistics()),
+                    egresses=books.egresses(pool.statistics()),
+                    waiting=pool.waiting() if isinstance(pool, SupportsWaiting) else "",
                 )
             )
 

@@ -21,7 +21,7 @@ from marketfetch.protocols import Sink, Store
 from marketfetch.values.events import ClockDiffers, Listener, SymbolUnknown
 from marketfetch.values.http import Response
 from marketfetch.values.series import Coverage, Instrument, Series
-from marketfetch.values.spans import BEYOND, SpanSet
+from marketfetch.values.spans import BEYOND
 
 __all__ = ["Enrolment", "Roll", "ServerTime", "ask_listing", "ask_time", "read_time"]
 
@@ -122,6 +122,8 @@ class Enrolment:
     books: Books
     patience: Patience
     emit: Listener
+    retry: bool = False
+    """Whether moments that are unusable by what the sink knows are missing all the same."""
 
     async def enrol(self, listing: Listing) -> Roll:
         """Fill the books; symbols that the listing does not know are reported and stand for themselves."""
@@ -146,7 +148,7 @@ class Enrolment:
         self._check_composites(listing, members)
         fetched = dict.fromkeys((*wanted, *chain.from_iterable(members)))
         held = await self._held((*fetched, *derived))
-        books.accounts = {line: Account(line, SpanSet(), known, known) for line, known in held.items()}
+        books.accounts = {line: Account(line, known, self.retry) for line, known in held.items()}
         for series in fetched:
             books.accounts[series].failed = books.unknown.get(series.symbol)
         composites = [(books.accounts[line], sources) for line, sources in zip(derived, members, strict=True)]

@@ -63,18 +63,22 @@ def _lose_beyond_reach(account: Account, endpoint: Endpoint, spans: SpanSet, now
 
 
 def hold_back(settlement: Settlement, series: Series, now: int) -> Settlement:
-    """Confirm no absence that is younger than a few minutes: the row may only be late.
+    """Confirm nothing for good that is younger than a few minutes: the row may be late, or be mended.
 
     Events have no grid; for them the endpoint's `lag` keeps the same distance.
     """
     if series.interval.is_event:
         return settlement
-    young = settlement.empty & SpanSet.of(Span(now - _LATE, now + _DAY))
+    recent = SpanSet.of(Span(now - _LATE, now + _DAY))
+    young = settlement.empty & recent | settlement.unusable & recent
     if not young:
         return settlement
+    unusable = settlement.unusable - recent
     return attrs.evolve(
         settlement,
-        empty=settlement.empty - young,
+        empty=settlement.empty - recent,
+        unusable=unusable,
+        rejected=tuple(row for row in settlement.rejected if row.time in unusable),
         lost=settlement.lost | young,
         reason=settlement.reason or "the exchange has not published it yet; run again in a few minutes",
     )

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
+import attrs
+import numpy as np
+
 from marketfetch.adapter import (
     Cost,
     Cursor,
@@ -119,23 +122,34 @@ class FundingRate(Endpoint):
         return Request("/fapi/v1/fundingRate", params, cost=self.cost(part.rows))
 
     def decode(self, body: bytes, part: Slice) -> Decoded:
-        """Decode events, regular and special ones of the same moment into one row."""
+        """Decode events, regular and special ones of the same moment into one row.
+
+        A moment is finished when every event of it has a rate: of two, one may be filled in later.
+        """
         events = parse_json(body)
         if not isinstance(events, list):
             raise DecodeError(f"expected a list of events, found {type(events).__name__}")
         moments: dict[int, dict[str, Any]] = {}
+        came_as: dict[int, list[Any]] = {}
+        unfilled: set[int] = set()
         for event in events:
             with expecting("an event with fundingTime"):
-                row = moments.setdefault(int(event["fundingTime"]), {"fundingTime": event["fundingTime"]})
+                time, rate = int(event["fundingTime"]), event.get("fundingRate")
+                row = moments.setdefault(time, {"fundingTime": event["fundingTime"]})
                 special = event.get("rateType", "Regular") == "Special"
-                row["specialRate" if special else "fundingRate"] = event.get("fundingRate")
+                row["specialRate" if special else "fundingRate"] = rate
                 row["markPrice"] = event.get("markPrice") or row.get("markPrice")
+            came_as.setdefault(time, []).append(event)
+            if rate is None or rate == "":
+                unfilled.add(time)
         layout = ObjectLayout(
             {"funding_rate": "fundingRate", "mark_price": "markPrice", "special_funding_rate": "specialRate"},
             time="fundingTime",
         )
-        rows = layout.gather(list(moments.values()), part.series.dataset)
-        return Decoded(rows.columns, undecodable=rows.undecodable, received=len(events))
+        items, events_of = list(moments.values()), list(came_as.values())
+        rows = layout.gather(items, part.series.dataset, came_as=events_of)
+        filled = ~np.isin(rows.columns.times, list(unfilled)) if unfilled else None
+        return attrs.evolve(rows, closed=filled, received=len(events))
 
 
 class _Statistics(Endpoint, abstract=True):

@@ -251,6 +251,13 @@ def _add_backfill(parser: argparse.ArgumentParser) -> None:
         help="requests in flight at most (default: %(default)s)",
     )
     how.add_argument(
+        "--unusable",
+        metavar="POLICY",
+        choices=("keep", "store", "retry"),
+        default=Settings().unusable,
+        help="rows that the exchange has wrong: keep (note them, go on), store or retry (default: keep)",
+    )
+    how.add_argument(
         "--heartbeat",
         metavar="SECONDS",
         action=Once,

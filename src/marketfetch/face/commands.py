@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from traceback import format_exception
@@ -30,8 +30,11 @@ from marketfetch.face.rendering import Page, coverage_page, holes, ledger_as_lis
 from marketfetch.face.signals import Signals
 from marketfetch.face.stopping import Outcome, run_until_stopped, trouble_with
 from marketfetch.fetchers.curl import CurlFetcher
+from marketfetch.protocols import Store, SupportsRejected
 from marketfetch.sinks.urls import sink_from
 from marketfetch.values.redaction import redact
+from marketfetch.values.rejected import RejectedRow
+from marketfetch.values.series import Coverage, Series
 
 __all__ = ["perform"]
 
@@ -75,7 +78,11 @@ def _backfill(arguments: Namespace, signals: Signals) -> int:
         sink_from(arguments.to),
         proxies=pool_from(arguments),
         fetcher=CurlFetcher(certificate=arguments.certificate),
-        settings=Settings(concurrency=arguments.concurrency, heartbeat=_heartbeat(arguments)),
+        settings=Settings(
+            concurrency=arguments.concurrency,
+            heartbeat=_heartbeat(arguments),
+            unusable=arguments.unusable,
+        ),
         listeners=[watcher],
     )
     with watcher, naming_exhaustion():
@@ -115,8 +122,9 @@ def _coverage(arguments: Namespace, signals: Signals) -> int:
     ledger = {series: known for series, known in chosen.items() if known.covered}  # others were forgotten
     if not ledger:
         raise ConfigurationError(f"to: {store!r} holds nothing yet; `marketfetch backfill` fills it")
+    rejected = _rejected(store, ledger)
     signals.conclude()
-    _print(arguments, ledger_as_list(ledger), coverage_page(ledger))
+    _print(arguments, ledger_as_list(ledger, rejected), coverage_page(ledger, rejected))
     return 1 if any(map(holes, ledger.values())) else 0
 
 
@@ -161,6 +169,18 @@ def _print(arguments: Namespace, plain: object, page: Page) -> None:
     else:
         with delivering():
             show(page, sys.stdout)
+
+
+def _rejected(store: Store, ledger: Mapping[Series, Coverage]) -> Mapping[Series, Sequence[RejectedRow]]:
+    """Read the rows behind what is unusable, where the store keeps them."""
+    if not isinstance(store, SupportsRejected):
+        return {}
+    rejected: dict[Series, Sequence[RejectedRow]] = {}
+    for series, coverage in ledger.items():
+        if hull := coverage.unusable.hull:
+            rows = store.rejected(series, hull)
+            rejected[series] = [row for row in rows if series.interval.floor(row.time) in coverage.unusable]
+    return rejected
 
 
 def _demo(arguments: Namespace, signals: Signals) -> int:

@@ -20,6 +20,7 @@ from marketfetch.values.events import (
     Event,
     PageFetched,
     RequestFailed,
+    SeriesRefused,
     StoreAwaited,
     SymbolUnknown,
 )
@@ -69,7 +70,7 @@ class LogListener:
 
 def _level(event: Event) -> int:
     match event:
-        case RequestFailed() | SymbolUnknown() | ClockDiffers() | StoreAwaited():
+        case RequestFailed() | SymbolUnknown() | ClockDiffers() | StoreAwaited() | SeriesRefused():
             return logging.WARNING
         case PageFetched() | BatchWritten():
             return logging.DEBUG

@@ -29,6 +29,7 @@ from marketfetch.values.events import (
     Heartbeat,
     RequestFailed,
     RoundPlanned,
+    SeriesRefused,
     StoreAwaited,
     SymbolUnknown,
 )
@@ -79,7 +80,7 @@ class ConsoleProgress:
             case RequestFailed():
                 # A new object: the painter may be reading the old one.
                 self._failures = self._failures + Counter([event.cause])
-            case SymbolUnknown():
+            case SymbolUnknown() | SeriesRefused():
                 self._unknown = (*self._unknown, sentence(event))
             case _:
                 pass

@@ -16,13 +16,14 @@ from marketfetch.engine.query import Query, Settings
 from marketfetch.engine.run import Job, Run
 from marketfetch.exchange import Exchange
 from marketfetch.face.exhaustion import naming_exhaustion
+from marketfetch.face.listening import Listeners
 from marketfetch.face.parts import check_kinds, pool_of, sink_of
 from marketfetch.face.plugins import exchange_from
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Fetcher, ProxyPool, Sink, Writer
 from marketfetch.proxies.rotating import RotatingProxies
 from marketfetch.values.datasets import Dataset
-from marketfetch.values.events import Event, Listener
+from marketfetch.values.events import Listener
 from marketfetch.values.loops import asyncio_loop
 from marketfetch.values.pages import Batch
 from marketfetch.values.redaction import Secret
@@ -41,7 +42,8 @@ class Pipeline:
     `exchange` is a name (`binance-usdm`, with `base_url` at another host) or an Exchange. `sink` is any Sink,
     or text such as `duckdb:market.duckdb`; without one the batches only pass through, for those who iterate.
     `proxies` is a ProxyPool, or addresses to use beside the direct connection (default: that alone);
-    `fetcher` is a Fetcher (default: CurlFetcher), and `listeners` receive every event on the event loop.
+    `fetcher` is a Fetcher (default: CurlFetcher). `listeners` receive every event on the event loop; one that
+    raises is logged and left out from then on.
 
     `await pipeline` runs it, on asyncio, and returns the Report; a pipeline may be run again, and asks only
     for what is missing by then. Raises ConfigurationError at once for what cannot work, and while running the
@@ -66,15 +68,15 @@ class Pipeline:
         base_url: str | None = None,
     ) -> None:
         check_kinds(query, fetcher, settings)
-        self._listeners = list(listeners)
+        self._listeners = Listeners(listeners)
         self._job = Job(
             exchange=exchange_from(exchange, base_url),
             query=query,
             sink=PassThrough() if sink is None else sink_of("sink", sink),
             pool=RotatingProxies(()) if proxies is None else pool_of(proxies),
             fetcher=fetcher if fetcher is not None else CurlFetcher(),
-            settings=settings if settings is not None else Settings(),
-            emit=self._emit,
+            settings=(settings if settings is not None else Settings()).for_one_run(),
+            emit=self._listeners.emit,
             deliver=_nowhere,
         )
         self._run = Run(self._job)
@@ -122,10 +124,6 @@ class Pipeline:
                     await asyncio.wait([task])
                 if not task.cancelled():
                     task.exception()  # the reader who left early is not interested, and asyncio shall know
-
-    def _emit(self, event: Event) -> None:
-        for listener in self._listeners:
-            listener(event)
 
     def __repr__(self) -> str:
         names = "+".join(dataset.name for dataset in self._job.query.datasets)

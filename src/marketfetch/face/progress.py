@@ -23,6 +23,7 @@ from marketfetch.values.events import (
     Heartbeat,
     RequestFailed,
     RoundPlanned,
+    SeriesRefused,
     StoreAwaited,
     SymbolUnknown,
 )
@@ -73,7 +74,7 @@ class PlainProgress:
                 failures, self._failures = self._failures, Counter()
                 since = f"; failed: {causes(failures)}" if failures else ""
                 self._aside.put(sentence(event) + since)
-            case RoundPlanned() | SymbolUnknown() | ClockDiffers() | StoreAwaited():
+            case RoundPlanned() | SymbolUnknown() | ClockDiffers() | StoreAwaited() | SeriesRefused():
                 self._aside.put(sentence(event))
             case _:
                 pass

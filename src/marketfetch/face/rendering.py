@@ -8,6 +8,7 @@ from typing import Any, TextIO, TypeVar
 import attrs
 
 from marketfetch.face.wording import causes, counted, headline, listed, span_text
+from marketfetch.values.rejected import RejectedRow
 from marketfetch.values.report import EgressReport, Report, SeriesReport
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet, utc
@@ -23,6 +24,9 @@ _LINES = 20
 """So many lines has a long list at most; --json has everything."""
 _NAMES = 5
 _SPANS = 2
+_WAITING = "nothing has closed in this span yet"
+_RAW = 60
+"""So many characters of a rejected row are shown; --json has all that was kept."""
 
 
 @attrs.frozen
@@ -97,6 +101,12 @@ def report_page(report: Report) -> Page:
     for line in lines:
         for reason, count in line.rejected.items():
             rejected[reason] = rejected.get(reason, 0) + count
+    if moments := report.unusable_moments:
+        are = "are" if moments > 1 else "is"
+        notes.append(
+            f"{counted(moments, 'moment')} {are} unusable: the exchange has rows there, and they are wrong;"
+            " `marketfetch coverage` shows them, --unusable retry asks for them again"
+        )
     if rejected:
         notes.append(f"Rejected rows: {causes(rejected)}")
     if report.retries:
@@ -105,8 +115,13 @@ def report_page(report: Report) -> Page:
     return Page(headline(report), [grid for grid in grids if grid.rows], notes, report.complete)
 
 
-def coverage_page(ledger: Mapping[Series, Coverage]) -> Page:
-    """Say what a store holds: present, confirmed empty, and the holes in between."""
+def coverage_page(
+    ledger: Mapping[Series, Coverage], rejected: Mapping[Series, Sequence[RejectedRow]] | None = None
+) -> Page:
+    """Say what a store holds: present, confirmed empty, unusable, and the holes in between.
+
+    `rejected` are the rows behind what is unusable, where the store keeps them.
+    """
     rows = [
         (
             series.exchange,
@@ -114,18 +129,32 @@ def coverage_page(ledger: Mapping[Series, Coverage]) -> Page:
             series.symbol,
             _some(coverage.present),
             _some(coverage.empty),
+            _some(coverage.unusable),
             _some(holes(coverage)),
         )
         for series, coverage in _sorted(ledger)
     ]
     broken = sum(bool(holes(coverage)) for coverage in ledger.values())
     verdict = f"{broken} of them with holes" if broken else "without holes"
-    header = ("exchange", "dataset", "symbol", "present (UTC)", "confirmed empty", "missing")
-    grids = [Grid("Held", header, rows)] if rows else []
+    header = ("exchange", "dataset", "symbol", "present (UTC)", "confirmed empty", "unusable", "missing")
+    grids = [grid for grid in (Grid("Held", header, rows), _rejected(rejected or {})) if grid.rows]
     return Page(f"{counted(len(ledger), 'series')}, {verdict}", grids, good=not broken)
 
 
-def ledger_as_list(ledger: Mapping[Series, Coverage]) -> list[dict[str, Any]]:
+def _rejected(rejected: Mapping[Series, Sequence[RejectedRow]]) -> Grid:
+    rows = [
+        (_kind(series), series.symbol, utc(row.time), row.reason, row.raw[:_RAW])
+        for series, several in rejected.items()
+        for row in several
+    ]
+    if len(rows) > _LINES:
+        rows[_LINES:] = [(f"{len(rows) - _LINES:,} more", "", "", "", "--json lists them all")]
+    return Grid("Unusable rows of the exchange", ("dataset", "symbol", "time (UTC)", "why", "row"), rows)
+
+
+def ledger_as_list(
+    ledger: Mapping[Series, Coverage], rejected: Mapping[Series, Sequence[RejectedRow]] | None = None
+) -> list[dict[str, Any]]:
     """Return what a store holds in plain types, times as ISO text, for JSON."""
     return [
         {
@@ -135,10 +164,17 @@ def ledger_as_list(ledger: Mapping[Series, Coverage]) -> list[dict[str, Any]]:
             "interval": series.interval.name,
             "present": _plain_spans(coverage.present),
             "empty": _plain_spans(coverage.empty),
+            "unusable": _plain_spans(coverage.unusable),
             "missing": _plain_spans(holes(coverage)),
         }
+        | _plain_rejected((rejected or {}).get(series, ()))
         for series, coverage in _sorted(ledger)
     ]
+
+
+def _plain_rejected(rows: Sequence[RejectedRow]) -> dict[str, Any]:
+    plain_rows = [{"time": utc(row.time), "reason": row.reason, "raw": row.raw} for row in rows]
+    return {"rejected": plain_rows} if plain_rows else {}
 
 
 def _plain_spans(spans: SpanSet) -> list[dict[str, str]]:
@@ -158,12 +194,19 @@ def holes(coverage: Coverage) -> SpanSet:
 def _series(lines: Sequence[SeriesReport]) -> Grid:
     rows: list[tuple[str, ...]] = []
     for kind, group in _grouped(lines, lambda line: _kind(line.series)):
-        complete = [line for line in group if not line.missing]
+        complete = [line for line in group if not line.missing and not line.nothing_closed]
+        waiting = [line for line in group if line.nothing_closed]
         lacking = [line for line in group if line.missing]
-        singly = complete if len(complete) <= _SINGLY else []
-        rows += [_series_row(kind, [line]) for line in (*singly, *lacking[:_LINES])]
-        rows += [_series_row(kind, rest) for rest in (complete[len(singly) :], lacking[_LINES:]) if rest]
+        rows += _series_rows(kind, complete, _SINGLY if len(complete) <= _SINGLY else 0)
+        rows += _series_rows(kind, waiting, _SINGLY if len(waiting) <= _SINGLY else 0)
+        rows += _series_rows(kind, lacking, _LINES)
     return Grid("Series", ("dataset", "symbol", "wanted (UTC)", "covered ", "written ", "rejected "), rows)
+
+
+def _series_rows(kind: str, lines: Sequence[SeriesReport], singly: int) -> list[tuple[str, ...]]:
+    """List so many series one by one, and the others together."""
+    groups = [[line] for line in lines[:singly]] + [lines[singly:]]
+    return [_series_row(kind, group) for group in groups if group]
 
 
 def _series_row(kind: str, lines: Sequence[SeriesReport]) -> tuple[str, ...]:
@@ -172,6 +215,8 @@ def _series_row(kind: str, lines: Sequence[SeriesReport]) -> tuple[str, ...]:
     missing = sum(gap.spans.length for line in lines for gap in line.missing)
     # Rounded down: what is not complete must not look complete.
     covered = "100 %" if not missing else f"{(wanted - missing) * 1000 // wanted / 10:.1f} %"
+    if all(line.nothing_closed for line in lines):
+        covered = "–"
     return (
         kind,
         lines[0].series.symbol if len(lines) == 1 else f"{len(lines):,} symbols",
@@ -183,11 +228,15 @@ def _series_row(kind: str, lines: Sequence[SeriesReport]) -> tuple[str, ...]:
 
 
 def _gaps(lines: Sequence[SeriesReport]) -> Grid:
-    """Say what has no rows and why: missing first, then confirmed empty; the same reason makes one line."""
+    """Say what has no rows and why, missing first; the same reason makes one line."""
     missing = [(line.series, gap.spans, gap.reason) for line in lines for gap in line.missing]
     empty = [(line.series, line.empty, "confirmed empty") for line in lines if line.empty]
+    # What was asked for once more and is still wrong is among the missing.
+    wrong = [(line.series, line.unusable & line.covered, "unusable rows") for line in lines]
+    unusable = [gap for gap in wrong if gap[1]]
+    waiting = [(line.series, SpanSet.of(line.wanted), _WAITING) for line in lines if line.nothing_closed]
     rows: list[tuple[str, ...]] = []
-    for gaps in (missing, empty):
+    for gaps in (missing, empty, unusable, waiting):
         groups = _grouped(gaps, lambda gap: (_kind(gap[0]), gap[2]))
         for (kind, reason), group in sorted(groups, key=lambda each: -len(each[1])):
             names = [series.symbol for series, _, _ in group]

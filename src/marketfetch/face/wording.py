@@ -13,6 +13,7 @@ from marketfetch.values.events import (
     RequestFailed,
     RoundPlanned,
     RunFinished,
+    SeriesRefused,
     StoreAwaited,
     SymbolUnknown,
 )
@@ -112,6 +113,10 @@ def causes(counts: Mapping[str, int]) -> str:
 def headline(report: Report) -> str:
     """Write a report in one line."""
     verdict = "Complete" if report.complete else "Incomplete"
+    if moments := report.unusable_moments:
+        verdict += f", {counted(moments, 'moment')} unusable"
+    if report.series and all(line.nothing_closed for line in report.series):
+        verdict += ", nothing has closed in this span yet"
     speed = f" ({rate(report.rows_written, report.duration)})" if report.rows_written else ""
     return (
         f"{verdict}: {counted(report.rows_written, 'row')} written in {_duration(report.duration)}{speed},"
@@ -129,16 +134,8 @@ def sentence(event: Event) -> str:
         case RoundPlanned():
             missing = f"{counted(event.rows, 'row')} of {counted(event.series, 'series')}"
             return f"round {event.round}: {missing} {'is' if event.rows == 1 else 'are'} missing"
-        case SymbolUnknown():
-            return f"{event.symbol}: {event.hint}"
-        case ClockDiffers():
-            apart = "ahead of" if event.ahead > 0 else "behind"
-            return (
-                f"the exchange's clock is {_duration(abs(event.ahead) / 1000)} {apart} this machine's:"
-                " one of them is wrong"
-            )
-        case StoreAwaited():
-            return f"waiting for the store, {event.wait:.1f} s more: {event.message}"
+        case SymbolUnknown() | ClockDiffers() | StoreAwaited() | SeriesRefused():
+            return _warning(event)
         case PageFetched():
             rejected = f", rejected: {causes(event.rejected)}" if event.rejected else ""
             return f"{event.series}: {counted(event.rows, 'row')} through {event.egress}{rejected}"
@@ -146,11 +143,25 @@ def sentence(event: Event) -> str:
             last = ", given up" if event.final else ""
             return f"{event.cause} through {event.egress}, attempt {event.attempt}{last}: {event.message}"
         case BatchWritten():
-            return f"{event.batch.series}: {counted(event.batch.rows, 'row')} written"
+            kept = f", {counted(len(wrong), 'unusable row')} kept" if (wrong := event.batch.rejected) else ""
+            return f"{event.batch.series}: {counted(event.batch.rows, 'row')} written{kept}"
         case Heartbeat():
             return _heartbeat(event)
         case RunFinished():
             return headline(event.report)
+
+
+def _warning(event: SymbolUnknown | ClockDiffers | StoreAwaited | SeriesRefused) -> str:
+    match event:
+        case SymbolUnknown():
+            return f"{event.symbol}: {event.hint}"
+        case ClockDiffers():
+            apart = f"{_duration(abs(event.ahead) / 1000)} {'ahead of' if event.ahead > 0 else 'behind'}"
+            return f"the exchange's clock is {apart} this machine's: one of them is wrong"
+        case StoreAwaited():
+            return f"waiting for the store, {event.wait:.1f} s more: {event.message}"
+        case SeriesRefused():
+            return f"{event.series} is given up, the others go on: {event.reason}"
 
 
 def _heartbeat(beat: Heartbeat) -> str:

@@ -12,6 +12,7 @@ from marketfetch.arithmetic.health import Health
 from marketfetch.arithmetic.retry import http_date
 from marketfetch.arithmetic.roster import Seat
 from marketfetch.errors import Banned, LocalResourceError, RateLimitExceeded, RetryableError
+from marketfetch.proxies.registry import Registry
 from marketfetch.values.http import Egress, Request, Response
 from marketfetch.values.report import EgressReport
 
@@ -27,19 +28,21 @@ class Member:
 
     number: int
     egress: Egress
+    address: str
     health: Health = attrs.field(factory=Health)
     requests: int = 0
     weight: int = 0
     failures: int = 0
 
-    def report(self, now: int) -> EgressReport:
-        """Return what it has done so far."""
+    def report(self, now: int, waiting: str) -> EgressReport:
+        """Return what it has done so far; `waiting` is its state if nothing is wrong with it."""
+        state = self.health.state(now)
         return EgressReport(
             self.egress.name,
             requests=self.requests,
             weight=self.weight,
             failures=self.failures,
-            state=self.health.state(now),
+            state=waiting if waiting and state == "ready" else state,
         )
 
 
@@ -47,21 +50,23 @@ class Member:
 class RotatingLease:
     """One request through one egress; the first outcome told takes the cost off what is in flight.
 
-    `changed` is called after each outcome: who waits for an egress may look again.
+    Whatever it does to what is shared, it does with the lock of the registry held. `changed` is called after
+    each outcome: who waits for the egress may look again.
     """
 
     _request: Request
     _member: Member
     _seat: Seat
-    _now: Callable[[], int]
+    _registry: Registry
     _changed: Callable[[Member], None]
     _leased_at: int = attrs.field(init=False)
     _settled: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._leased_at = self._now()
-        self._member.requests += 1
-        self._member.weight += self._request.cost.weight
+        self._leased_at = self._registry.now()
+        with self._registry.lock:
+            self._member.requests += 1
+            self._member.weight += self._request.cost.weight
 
     @property
     def egress(self) -> Egress:
@@ -69,39 +74,42 @@ class RotatingLease:
 
     def answered(self, response: Response) -> None:
         # Our own clock is used, not the times in the response: theirs may jump when the machine's is set.
-        now, headers = self._now(), response.headers
+        now, headers = self._registry.now(), response.headers
         date = _http_date(headers.get("date", ""))
-        if date is not None and "age" not in headers:  # with an age it comes from a cache
-            self._seat.budget.clock.observe(self._leased_at, now, date)
-        if not self._settled:
-            self._settle(now, connection_kept=True)
-            used = headers.get((self._request.cost.pool.used_header or "").lower(), "")
+        used = headers.get((self._request.cost.pool.used_header or "").lower(), "")
+        with self._registry.lock:
             budget = self._seat.budget
-            budget.correct(int(used) if used.isdecimal() else None, self._leased_at, now)
-        self._member.health.succeeded()
-        self._changed(self._member)
+            if date is not None and "age" not in headers:  # with an age it comes from a cache
+                budget.clock.observe(self._leased_at, now, date)
+            if not self._settled:
+                self._settle(now, connection_kept=True)
+                budget.correct(int(used) if used.isdecimal() else None, self._leased_at, now)
+            self._member.health.succeeded()
+            self._changed(self._member)
 
     def failed(self, error: Exception) -> None:
-        now, member = self._now(), self._member
-        if not self._settled:
-            self._settle(now + _LINGER, connection_kept=False)
-        member.failures += isinstance(error, RetryableError) and not isinstance(error, LocalResourceError)
-        if isinstance(error, Banned):
-            member.health.banned(error, self._request.base_url, now)
-        elif isinstance(error, RateLimitExceeded):
-            budget, wait = self._seat.budget, error.retry_after
-            budget.close_until(
-                budget.forgiven_at(now) if wait is None else now + round(max(wait, 1.0) * 1000)
-            )
-        else:
-            member.health.failed(error, self._leased_at, now, random())  # noqa: S311 - spreads rests
-        self._changed(member)
+        now, member = self._registry.now(), self._member
+        with self._registry.lock:
+            if not self._settled:
+                self._settle(now + _LINGER, connection_kept=False)
+            member.failures += isinstance(error, RetryableError) and not isinstance(error, LocalResourceError)
+            if isinstance(error, Banned):
+                member.health.banned(error, self._request.base_url, now)
+            elif isinstance(error, RateLimitExceeded):
+                budget, wait = self._seat.budget, error.retry_after
+                budget.close_until(
+                    budget.forgiven_at(now) if wait is None else now + round(max(wait, 1.0) * 1000)
+                )
+            else:
+                member.health.failed(error, self._leased_at, now, random())  # noqa: S311 - spreads rests
+            self._changed(member)
 
     def close(self) -> None:
         """Return the lease if nobody told what became of it: the request was cancelled."""
         if not self._settled:
-            self._settle(self._now() + _LINGER, connection_kept=False)
-            self._changed(self._member)
+            with self._registry.lock:
+                self._settle(self._registry.now() + _LINGER, connection_kept=False)
+                self._changed(self._member)
 
     def _settle(self, received: int, *, connection_kept: bool) -> None:
         self._settled = True

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import anyio
 
 from marketfetch.arithmetic.budget import NEVER
+from marketfetch.arithmetic.health import Health
 from marketfetch.arithmetic.roster import Roster, Seat
+from marketfetch.arithmetic.waiting import Wait
 from marketfetch.errors import ConfigurationError, ProxyError
 from marketfetch.proxies.leases import Member, RotatingLease
 from marketfetch.proxies.parsing import parse_proxy, read_proxies
+from marketfetch.proxies.registry import Registry, Waiter, address_of, process_registry
 from marketfetch.values.http import Egress, LimitPool, Request
 from marketfetch.values.redaction import Secret
 from marketfetch.values.report import EgressReport
 from marketfetch.values.spans import utc
-from marketfetch.values.times import steady_clock
 
 __all__ = ["Direct", "RotatingProxies"]
 
@@ -27,10 +31,13 @@ class RotatingProxies:
 
     Each egress has a budget per limit pool, counted as the exchange counts it. Of those within budget the
     least busy and least used one serves; one that fails rests, and one that is banned waits for its time.
+    Budgets and bans belong to the address, in the whole process: another pool with the same proxy, or with
+    the direct connection, spends from the same budget, on whatever thread and event loop it is used.
 
     `proxies` are addresses in the forms that `parse_proxy` knows; duplicates are dropped. `names` are shown
     instead of "Proxy 1", "Proxy 2", … `patience` is how many seconds `lease` waits at most for an egress
-    that is resting or banned. `now` tells UTC milliseconds. A pool serves one event loop at a time.
+    that is resting or banned. A `registry` of its own, or a clock `now` that tells UTC milliseconds, keeps a
+    pool apart from all others: that is for tests.
 
     Raises ConfigurationError for a malformed address and for a pool without any egress.
 
@@ -41,7 +48,7 @@ class RotatingProxies:
     EgressReport(name='Proxy 1', requests=0, weight=0, rows=0, failures=0, state='ready')
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what each does is independent of the others
         self,
         proxies: Iterable[str | Secret],
         *,
@@ -49,6 +56,7 @@ class RotatingProxies:
         names: Sequence[str] | None = None,
         patience: float = 3600.0,
         now: Callable[[], int] | None = None,
+        registry: Registry | None = None,
     ) -> None:
         if isinstance(proxies, str | Secret):
             proxies = [proxies]
@@ -68,11 +76,13 @@ class RotatingProxies:
             egresses.append(Egress("Direct"))
         if not egresses:
             raise ConfigurationError("proxies: there are none; name at least one, or allow direct=True")
-        self._members = [Member(number, egress) for number, egress in enumerate(egresses)]
-        self._rosters: dict[LimitPool, tuple[Roster, anyio.Lock]] = {}
-        self._waiting: set[anyio.Event] = set()
+        if now is not None and registry is not None:
+            raise ConfigurationError("now: a registry has a clock already; write registry=Registry(now)")
+        self._members = [Member(number, egress, address_of(egress)) for number, egress in enumerate(egresses)]
+        self._addresses = frozenset(member.address for member in self._members)
         self._patience = patience
-        self._now = now or steady_clock()
+        self._own = registry if now is None else Registry(now)
+        self._bind(self._own or process_registry())
 
     @classmethod
     def from_file(cls, path: str | Path, *, direct: bool = True, patience: float = 3600.0) -> RotatingProxies:
@@ -91,63 +101,148 @@ class RotatingProxies:
         every egress has failed again and again, or when none is free within `patience`; ConfigurationError
         when the cost is above the capacity of its limit pool.
         """
-        roster, queue = self._roster(request.cost.pool)
+        registry = self._shared()
+        with registry.lock:
+            roster = self._roster(registry, request)
+            queue = self._queue(roster)
         async with queue:
-            seat = await self._seat(roster, request)
-        lease = RotatingLease(request, self._members[seat.number], seat, self._now, self._changed)
+            seat = await self._seat(registry, roster, request)
+        lease = RotatingLease(request, self._members[seat.number], seat, registry, self._changed)
         try:
             yield lease
         finally:
             lease.close()
 
     def statistics(self) -> Sequence[EgressReport]:
-        now = self._now()
-        return [member.report(now) for member in self._members]
+        registry = self._shared()
+        with registry.lock:
+            now = registry.now()
+            return [member.report(now, self._waiting_for(member, now)) for member in self._members]
+
+    def waiting(self) -> str:
+        registry = self._shared()
+        with registry.lock:
+            now = registry.now()
+            told = [wait for wait in self._waits.values() if wait.is_long(now)]
+            return max(told, key=lambda wait: now - wait.since).reason(now) if told else ""
+
+    async def waiting_changed(self) -> None:
+        registry = self._shared()
+        watcher = Waiter(frozenset())
+        with registry.lock:
+            self._watchers.add(watcher)
+        try:
+            await watcher.wait(NEVER)
+        finally:
+            with registry.lock:
+                self._watchers.discard(watcher)
+
+    def _waiting_for(self, member: Member, now: int) -> str:
+        """Say what requests wait for at one egress; nothing if they do not."""
+        waits = [wait for wait in self._waits.values() if wait.is_long(now)]
+        states = [wait.state(wait.roster.seats[member.number], now) for wait in waits]
+        return next(filter(None, states), "")
 
     def __repr__(self) -> str:
         shown = [member.egress.name for member in self._members[:5]]
         more = ["…"] if len(self._members) > len(shown) else []
         return f"{type(self).__name__}({', '.join(shown + more)})"
 
-    def _roster(self, pool: LimitPool) -> tuple[Roster, anyio.Lock]:
-        if pool not in self._rosters:
-            roster = Roster(pool, [member.health for member in self._members])
-            self._rosters[pool] = roster, anyio.Lock(fast_acquire=True)
-        return self._rosters[pool]
+    def _shared(self) -> Registry:
+        """Return the registry to use; in a forked child it is another one than in the parent."""
+        if self._own is not None:
+            self._own = self._own.heir()
+        registry = self._own or process_registry()
+        if registry is not self._registry:
+            self._bind(registry)
+        return registry
 
-    async def _seat(self, roster: Roster, request: Request) -> Seat:
-        """Wait until an egress serves; only the head of a limit pool's queue is in here."""
-        weight, host = request.cost.weight, request.base_url
-        while True:
-            seat = roster.take(weight, host, self._now())
-            if seat is not None:
-                return seat
-            now = self._now()
-            moment = roster.soonest(weight, host, now)
-            if moment > now:
-                self._give_up(moment, now, roster.pool)
-                await self._wait(moment - now)
+    def _bind(self, registry: Registry) -> None:
+        self._registry = registry
+        self._rosters: dict[tuple[LimitPool, str], Roster] = {}
+        self._waits: dict[object, Wait] = {}
+        self._watchers: set[Waiter] = set()
+        self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Roster, anyio.Lock]] = (
+            WeakKeyDictionary()
+        )
+        with registry.lock:
+            for member in self._members:
+                member.health = Health(registry.bans(member.address))
 
-    async def _wait(self, milliseconds: int) -> None:
-        """Sleep until the time is up or a lease has returned, whichever is first."""
-        changed = anyio.Event()
-        self._waiting.add(changed)
+    def _roster(self, registry: Registry, request: Request) -> Roster:
+        pool, host = request.cost.pool, request.base_url
+        roster = self._rosters.get((pool, host))
+        if roster is None:
+            limits = registry.limits(pool, host)
+            seats = [
+                Seat(member.number, member.health, limits.budget(member.address)) for member in self._members
+            ]
+            roster = self._rosters[pool, host] = Roster(pool, seats)
+            limits.rosters.add(roster)
+        return roster
+
+    def _queue(self, roster: Roster) -> anyio.Lock:
+        """Return what the tasks of this event loop stand in line for."""
+        queues = self._queues.setdefault(asyncio.get_running_loop(), {})
+        queue = queues.get(roster)
+        if queue is None:
+            queue = queues[roster] = anyio.Lock(fast_acquire=True)
+        return queue
+
+    async def _seat(self, registry: Registry, roster: Roster, request: Request) -> Seat:
+        """Wait until an egress serves; of each event loop only the head of the queue is in here."""
+        weight, host, key = request.cost.weight, request.base_url, object()
         try:
-            with anyio.move_on_after(milliseconds / 1000):
-                await changed.wait()
+            while True:
+                # Between looking and spending nobody else may spend, and between looking and waiting nothing
+                # may change unnoticed: both are one step for every thread.
+                with registry.lock:
+                    seat = roster.take(weight, host, registry.now())
+                    if seat is not None:
+                        return seat
+                    now = registry.now()
+                    moment = roster.soonest(weight, host, now)
+                    if moment <= now:
+                        continue
+                    self._give_up(moment, now, roster.pool)
+                    waiter = Waiter(self._addresses)
+                    registry.waiters.add(waiter)
+                    self._wait_begins(key, Wait(roster, weight, host, now))
+                try:
+                    await waiter.wait(moment - now)
+                finally:
+                    with registry.lock:
+                        registry.waiters.discard(waiter)
         finally:
-            self._waiting.discard(changed)
+            if key in self._waits:
+                with registry.lock:
+                    self._wait_ends(key)
+
+    def _wait_begins(self, key: object, wait: Wait) -> None:
+        """Note that the head of a queue waits; whoever watches is told once, if it takes long."""
+        known = self._waits.setdefault(key, wait)
+        if not known.told and known.is_long(wait.since):
+            known.told = True
+            self._tell_watchers()
+
+    def _wait_ends(self, key: object) -> None:
+        if self._waits.pop(key).told:
+            self._tell_watchers()
+
+    def _tell_watchers(self) -> None:
+        for watcher in self._watchers:
+            watcher.wake()
 
     def _changed(self, member: Member) -> None:
-        for roster, _ in self._rosters.values():
+        for roster in self._rosters.values():
             roster.queue(member.number)
-        for event in self._waiting:
-            event.set()
+        self._registry.changed(member.address)
 
     def _give_up(self, moment: int, now: int, pool: LimitPool) -> None:
         """Raise ProxyError if waiting is no use."""
         healths = [member.health for member in self._members]
-        causes = "; ".join(list(dict.fromkeys(health.cause for health in healths if health.cause))[:3])
+        told = dict.fromkeys(cause for health in healths for cause in health.causes)
+        causes = "; ".join(list(told)[:3])
         if all(health.given_up and not health.in_flight for health in healths):
             has_proxies = any(member.egress.proxy for member in self._members)
             remedy = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
@@ -14,7 +14,7 @@ from marketfetch.sinks.durable import alone_in, is_taken, move_in
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["held_elsewhere", "is_wanted", "open_file"]
+__all__ = ["held_elsewhere", "is_wanted", "open_file", "open_otherwise", "open_to_read"]
 
 _POLL = 0.01
 
@@ -27,17 +27,47 @@ def open_file(path: Path, give_up: float) -> duckdb.DuckDBPyConnection:
     """
     import duckdb
 
+    def connect() -> duckdb.DuckDBPyConnection:
+        _make(path)
+        return duckdb.connect(path)
+
+    connection = _retried(path, connect, give_up)
+    _sweep(path)
+    return connection
+
+
+def open_to_read(path: Path, give_up: float) -> duckdb.DuckDBPyConnection:
+    """Open a file that exists, read-only; waits for another process that writes until `give_up`.
+
+    Any number of processes may have it open so. Where this process has it open to write, the connection is
+    one more to the same database. Raises as `open_file` does.
+    """
+    import duckdb
+
+    def connect() -> duckdb.DuckDBPyConnection:
+        try:
+            return duckdb.connect(path, read_only=True)
+        except duckdb.ConnectionException as error:
+            if not open_otherwise(error):
+                raise
+            return duckdb.connect(path)
+
+    return _retried(path, connect, give_up)
+
+
+def _retried(
+    path: Path, connect: Callable[[], duckdb.DuckDBPyConnection], give_up: float
+) -> duckdb.DuckDBPyConnection:
+    """Stand in line for a file, and connect as soon as no other process has it."""
+    import duckdb
+
     with _line(path.parent, give_up):
         while True:
             try:
-                _make(path)
-                connection = duckdb.connect(path)
+                return connect()
             except duckdb.IOException as error:
                 if not held_elsewhere(error) or monotonic() > give_up:
                     raise
-            else:
-                _sweep(path)
-                return connection
             sleep(_POLL)
 
 
@@ -52,6 +82,11 @@ def is_wanted(path: Path) -> bool:
 def held_elsewhere(error: duckdb.Error) -> bool:
     """Tell whether another process has the file open."""
     return "lock on file" in str(error)
+
+
+def open_otherwise(error: duckdb.Error) -> bool:
+    """Tell whether this process has the file open with other settings."""
+    return "different configuration" in str(error)
 
 
 @contextmanager
@@ -69,11 +104,15 @@ def _line(folder: Path, give_up: float) -> Iterator[None]:
 
 
 def _make(path: Path) -> None:
-    """Make the file aside where there is none: DuckDB cannot open one in whose making it was killed."""
+    """Make the file aside where there is none: DuckDB cannot open one in whose making it was killed.
+
+    A link to a file that is not there yet is followed.
+    """
     import duckdb
 
-    if not os.path.exists(path) and os.path.isdir(path.parent):  # noqa: PTH110, PTH112  # as above
-        move_in(path, lambda aside: duckdb.connect(aside).close())
+    file = Path(os.path.realpath(path))
+    if not os.path.exists(file) and os.path.isdir(file.parent):  # noqa: PTH110, PTH112  # as above
+        move_in(file, lambda aside: duckdb.connect(aside).close())
 
 
 def _sweep(path: Path) -> None:

@@ -35,7 +35,11 @@ def replace_file(file: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def move_in(file: Path, make: Callable[[Path], object]) -> None:
-    """Have a file made aside, whole and durable, and put it in its place; raises OSError."""
+    """Have a file made aside, whole and durable, and put it in its place; raises OSError.
+
+    A link is followed: a file may lie on another disk.
+    """
+    file = Path(os.path.realpath(file))
     aside = file.with_name(f".{file.name}.aside")
     aside.unlink(missing_ok=True)
     try:

@@ -6,7 +6,6 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Generic, Self, TypeVar
 
@@ -14,14 +13,15 @@ import attrs
 
 from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.protocols import Writer
-from marketfetch.sinks.ledger import PREFIX, Connection, Ledger
+from marketfetch.sinks.forks import OPEN_FILES
+from marketfetch.sinks.ledger import FORMAT, PREFIX, Connection, Ledger
 from marketfetch.sinks.mapping import TableMapping
 from marketfetch.sinks.places import check_folder, file_path, place
 from marketfetch.sinks.tables import Table, mapped, own, quoted
 from marketfetch.values.datasets import Dataset
-from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.pages import Batch, Columns, RejectedRow
 from marketfetch.values.series import Coverage, Series
-from marketfetch.values.spans import Span
+from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["EmbeddedStore"]
 
@@ -52,10 +52,13 @@ class EmbeddedStore(ABC, Generic[_C]):
         """Make the file, tables and views that the datasets need, or check the user's table; see Sink.
 
         Raises ConfigurationError if the folder does not exist or the user's table is not fit for a dataset,
-        SinkError if the file cannot be used, and SinkUnavailable while somebody else holds it.
+        SinkError if the file cannot be used, and SinkUnavailable while somebody else holds it. A ledger of an
+        older format is migrated in the same transaction, one of a newer format is left as it is: SinkError.
         """
         check_folder(self.path)
         with self._writing() as connection, self._transaction(connection):
+            if self._types(connection, f"{PREFIX}coverage") and self._format(connection) < FORMAT:
+                self._ledger.migrate(connection)
             self._ledger.prepare(connection)
             for dataset in datasets:
                 if self.table is None:
@@ -70,16 +73,28 @@ class EmbeddedStore(ABC, Generic[_C]):
         After a SinkUnavailable the same batch may be written again.
         """
         with self._connected() as connection:
-            yield partial(self._write, connection)
+
+            def write(batch: Batch) -> None:
+                OPEN_FILES.refuse_inherited(self.path)
+                self._write(connection, batch)
+
+            yield write
 
     def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
         """Return what is known of each of the given series; see Store.
 
         Raises ConfigurationError if two series, given or held, would overwrite each other in a mapped table.
         """
-        held = self._held()
+        held: Mapping[Series, Coverage] = {}
+        names: Sequence[Series] = ()
+        with self._reading() as connection:
+            if connection is not None:
+                held = self._ledger.coverage(connection, series, self._format(connection))
+                if self.table is not None:
+                    # Their names are enough. Labels kept beside them would tell what rename_symbol was once.
+                    names = self._ledger.names(connection, {one.dataset for one in series})
         if self.table is not None:
-            self.table.refuse_collisions([*held, *series])
+            self.table.refuse_collisions([*names, *series])
         return {one: held.get(one, Coverage()) for one in series}
 
     def ledger(self) -> Mapping[Series, Coverage]:
@@ -87,9 +102,9 @@ class EmbeddedStore(ABC, Generic[_C]):
 
         Raises ConfigurationError if there is no file.
         """
-        if not os.path.exists(self.path):  # noqa: PTH110  # as in prepare
-            raise ConfigurationError(f"{self.path} does not exist; correct the path, or fetch into it first")
-        return self._held()
+        self._require_file()
+        with self._reading() as connection:
+            return {} if connection is None else dict(self._ledger.all(connection, self._format(connection)))
 
     def read(self, series: Series, span: Span) -> Columns:
         """Return the stored rows of a series inside a span, sorted by time; see Store.
@@ -98,20 +113,59 @@ class EmbeddedStore(ABC, Generic[_C]):
         out.
         """
         with self._reading() as connection:
-            series_id = None if connection is None else self._ledger.find(connection, series)
+            series_id = None if connection is None else self._found(connection, series)
             if connection is None or series_id is None:
                 return Columns.empty(series.dataset)
             table = self._table(connection, series.dataset)
             return self._rows(connection, table, series, series_id, span)
+
+    def rejected(self, series: Series, span: Span) -> Sequence[RejectedRow]:
+        """Return the rejected rows of a series whose times lie inside a span; see SupportsRejected."""
+        with self._reading() as connection:
+            if connection is None or self._format(connection) == 1:  # which had no table for them
+                return []
+            series_id = self._ledger.find(connection, series)
+            return [] if series_id is None else self._ledger.rejected(connection, series_id, span)
+
+    def forget(self, series: Series, spans: SpanSet, *, rows: bool = False) -> None:
+        """Remove what is known of these moments of a series, and with `rows` its rows; see SupportsForget.
+
+        In a table of yours the values of the dataset become NULL, and a row is deleted that then has nothing
+        left beside its key: what other datasets or you have put there stays. Raises ConfigurationError if
+        there is no file.
+        """
+        self._require_file()
+        with self._writing() as connection, self._transaction(connection):
+            self._require_format(connection)
+            series_id = self._ledger.forget(connection, series, spans)
+            if rows and series_id is not None:
+                table = self._table(connection, series.dataset)
+                labels = table.values(series, series_id)
+                for span in spans:
+                    self._remove(connection, table, [*labels, *self._bounds(connection, table, span)])
+
+    @property
+    @abstractmethod
+    def _clustered(self) -> bool:
+        """Whether tables lie in the order of their key."""
 
     @property
     @abstractmethod
     def _time_type(self) -> str:
         """The SQL type of `open_time` in our own tables."""
 
+    @property
+    def _typed(self) -> bool:
+        """Whether a column holds only what its type can."""
+        return False
+
     @abstractmethod
     def _connected(self) -> AbstractContextManager[_C]:
         """Open the file and close it again; raises SinkError."""
+
+    @abstractmethod
+    def _connected_to_read(self) -> AbstractContextManager[_C]:
+        """Open the file so that nothing about it changes, without the right to write; raises SinkError."""
 
     def _writing(self) -> AbstractContextManager[_C]:
         """Open the file to change something; raises SinkError."""
@@ -138,6 +192,10 @@ class EmbeddedStore(ABC, Generic[_C]):
         """Tell whether a name is that of a view."""
 
     @abstractmethod
+    def _is_made_by(self, connection: _C, view: str, statement: str) -> bool:
+        """Tell whether a view with the right columns is the one that a statement makes."""
+
+    @abstractmethod
     def _create(self, table: Table, columns: str) -> str:
         """Write the statement that makes a table of ours."""
 
@@ -150,6 +208,14 @@ class EmbeddedStore(ABC, Generic[_C]):
         """Raise ConfigurationError if rows cannot be merged into a table of the user's."""
 
     @abstractmethod
+    def _inside(self, table: Table) -> str:
+        """Write the condition for the rows of a series inside a span: labels, and then `_bounds`."""
+
+    @abstractmethod
+    def _bounds(self, connection: _C, table: Table, span: Span) -> tuple[int | str, int | str]:
+        """Return what stands for the two ends of a span in `_inside`."""
+
+    @abstractmethod
     def _merge(self, connection: _C, table: Table, labels: Sequence[int | str | None], rows: Columns) -> None:
         """Merge sorted rows of a series into a table."""
 
@@ -159,11 +225,32 @@ class EmbeddedStore(ABC, Generic[_C]):
 
     @property
     def _ledger(self) -> Ledger:
-        return Ledger("" if self.table is None else self.table.table)
+        return Ledger("" if self.table is None else self.table.table, clustered=self._clustered)
 
-    def _held(self) -> dict[Series, Coverage]:
-        with self._reading() as connection:
-            return {} if connection is None else dict(self._ledger.all(connection))
+    def _require_file(self) -> None:
+        if not os.path.exists(self.path):  # noqa: PTH110  # as in prepare
+            raise ConfigurationError(f"{self.path} does not exist; correct the path, or fetch into it first")
+
+    def _format(self, connection: _C) -> int:
+        """Return the format of a ledger; raises SinkError for one that only later versions know."""
+        if not self._types(connection, f"{PREFIX}format"):
+            return 1
+        return self._require_format(connection)
+
+    def _require_format(self, connection: _C) -> int:
+        """Check that a ledger may be written to; without a format, the driver says what is missing."""
+        version = self._ledger.version(connection)
+        if version is None or version > FORMAT:
+            raise SinkError(
+                f"{self.path} was written by a newer marketfetch (format {version}; "
+                f"this one knows {FORMAT}): upgrade marketfetch, or name another file"
+            )
+        return version
+
+    def _found(self, connection: _C, series: Series) -> int | None:
+        """Return the id of a series for whoever reads its rows, which lie alike in every known format."""
+        self._format(connection)
+        return self._ledger.find(connection, series)
 
     @contextmanager
     def _reading(self) -> Iterator[_C | None]:
@@ -171,21 +258,37 @@ class EmbeddedStore(ABC, Generic[_C]):
         if not os.path.exists(self.path):  # noqa: PTH110  # as in prepare
             yield None
             return
-        with self._connected() as connection, self._translated():
+        with self._connected_to_read() as connection, self._translated():
             yield connection if self._types(connection, f"{PREFIX}coverage") else None
 
     def _write(self, connection: _C, batch: Batch) -> None:
         rows = Columns.join([batch.columns])
         with self._transaction(connection):
-            series_id = self._ledger.add(connection, batch.series, batch.coverage)
+            self._require_format(connection)
+            series_id = self._ledger.add(connection, batch)
             if len(rows):
                 table = self._table(connection, batch.series.dataset)
+                table.check(batch.series, rows)
                 self._merge(connection, table, table.values(batch.series, series_id), rows)
+
+    def _remove(self, connection: _C, table: Table, inside: Sequence[int | str | None]) -> None:
+        """Delete rows of ours; of the user's only those without anything else."""
+        where, columns = self._inside(table), [quoted(name) for name in table.columns]
+        if table.mapping is not None:
+            others = table.types.keys() - {*table.key, *table.columns}
+            alone = [f"{quoted(name)} IS NULL" for name in sorted(others)]
+            # First: a column that must not be NULL is no obstacle where the whole row goes.
+            connection.execute(f"DELETE FROM {table.relation} WHERE {' AND '.join([where, *alone])}", inside)
+            nothing = ", ".join(f"{name} = NULL" for name in columns)
+            connection.execute(f"UPDATE {table.relation} SET {nothing} WHERE {where}", inside)
+        else:
+            connection.execute(f"DELETE FROM {table.relation} WHERE {where}", inside)
 
     def _table(self, connection: _C, dataset: Dataset) -> Table:
         if self.table is None:
-            return own(dataset, self._time_type)
-        return mapped(self.table, dataset, self._types(connection, self.table.table))
+            return own(dataset, self._time_type, typed=self._typed)
+        types = self._types(connection, self.table.table)
+        return mapped(self.table, dataset, types, typed=self._typed)
 
     def _prepare_mapped(self, connection: _C, table: Table, dataset: Dataset) -> None:
         lacking = self._required(connection, table.name) - {*table.key, *table.columns}
@@ -215,15 +318,16 @@ class EmbeddedStore(ABC, Generic[_C]):
                 f"{self.path} has a {view} that marketfetch did not make; rename it, map it with table=, "
                 "or choose another file"
             )
-        if found == set(wanted):
-            return
         columns = ", ".join(f"r.{quoted(name)}" for name in table.columns)
-        connection.execute(f"DROP VIEW IF EXISTS {quoted(view)}")
-        connection.execute(
+        statement = (
             f"CREATE VIEW {quoted(view)} AS SELECT s.exchange, s.symbol, s.interval, "
             f"{self._view_time()} AS open_time, {columns} "
             f"FROM {table.name} AS r JOIN {PREFIX}series AS s ON s.id = r.series_id"
         )
+        if found == set(wanted) and self._is_made_by(connection, view, statement):
+            return
+        connection.execute(f"DROP VIEW IF EXISTS {quoted(view)}")
+        connection.execute(statement)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"

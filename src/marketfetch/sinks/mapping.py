@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
+from uuid import UUID
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.errors import ConfigurationError, SinkError, unknown
+from marketfetch.errors import ConfigurationError, RowsRefused, unknown
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.series import Series
 
-__all__ = ["TableMapping", "WithoutQuote", "as_is", "without_quote"]
+__all__ = ["Name", "TableMapping", "WithoutQuote", "as_is", "without_quote"]
+
+Name = str | int | UUID
+"""What a table has for a symbol, an exchange or an interval."""
 
 
 def as_is(symbol: str) -> str:
@@ -50,7 +54,10 @@ class TableMapping:
     `exchange` and `interval` are the columns that its primary key or a unique index consists of. `columns`
     says for each dataset which of its columns goes where; those left out are not stored. An integer `time`
     column counts `time_unit` since the epoch; a timestamp column needs no unit. `rename_symbol` gives the
-    table's spelling of a symbol.
+    table's spelling of a symbol, or its number or UUID where the table has those.
+
+    A value that a column would round, such as 0.00000000123 in a numeric(18,8), is refused, and with it its
+    series; with `rounding="allow"` the column rounds it.
 
     Raises ConfigurationError for a dataset or a column that does not exist, and for a column of the table
     that is named twice.
@@ -75,13 +82,16 @@ class TableMapping:
     exchange: str | None = attrs.field(default=None, kw_only=True)
     interval: str | None = attrs.field(default=None, kw_only=True)
     time_unit: Literal["ms", "s"] = attrs.field(default="ms", kw_only=True)
-    rename_symbol: Callable[[str], str] = attrs.field(default=as_is, kw_only=True)
+    rename_symbol: Callable[[str], str | int | UUID] = attrs.field(default=as_is, kw_only=True)
+    rounding: Literal["refuse", "allow"] = attrs.field(default="refuse", kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         if not self.table:
             raise ConfigurationError("table: the name is empty; name the table to write to")
         if self.time_unit not in {"ms", "s"}:
             raise ConfigurationError(f"time_unit: {self.time_unit!r} is unknown; choose 'ms' or 's'")
+        if self.rounding not in {"refuse", "allow"}:
+            raise ConfigurationError(f"rounding: {self.rounding!r} is unknown; choose 'refuse' or 'allow'")
         if not self.columns:
             raise ConfigurationError(
                 f"columns: nothing is mapped onto {self.table}; name at least one dataset"
@@ -120,9 +130,19 @@ class TableMapping:
             raise unknown(f"dataset for table {self.table}", dataset.name, self.columns) from None
         return {name: columns[name] for name in dataset.names if name in columns}
 
-    def labels(self, series: Series) -> dict[str, str]:
-        """Return the key columns that are the same in all rows of a series, with their values."""
-        values = {self.symbol: self.rename_symbol(series.symbol)}
+    def labels(self, series: Series) -> dict[str, Name]:
+        """Return the key columns that are the same in all rows of a series, with their values.
+
+        Raises RowsRefused for a symbol that `rename_symbol` does not know.
+        """
+        try:
+            name = self.rename_symbol(series.symbol)
+        except LookupError:
+            raise RowsRefused(
+                f"rename_symbol: has nothing for {series.symbol!r}; have it return a name for this symbol, "
+                "or leave the symbol out"
+            ) from None
+        values: dict[str, Name] = {self.symbol: name}
         if self.exchange is not None:
             values[self.exchange] = series.exchange
         if self.interval is not None:
@@ -132,12 +152,12 @@ class TableMapping:
     def stored_times(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
         """Turn UTC milliseconds into what an integer time column holds.
 
-        Raises SinkError for a time that the unit cannot express.
+        Raises RowsRefused for a time that the unit cannot express.
         """
         if self.time_unit == "ms":
             return times
         if np.any(times % 1000):
-            raise SinkError(
+            raise RowsRefused(
                 f"{self.table}.{self.time} counts seconds and cannot hold every time of this dataset; "
                 "use a column in milliseconds (time_unit='ms') or a timestamp"
             )
@@ -147,15 +167,25 @@ class TableMapping:
         """Turn what an integer time column holds into UTC milliseconds."""
         return stored if self.time_unit == "ms" else stored * 1000
 
-    def refuse_collisions(self, series: Iterable[Series]) -> None:
+    def refuse_collisions(
+        self, series: Iterable[Series], folded: Mapping[str, Mapping[Name, Name]] | None = None
+    ) -> None:
         """Check that no two of the series would write the same columns of the same rows.
+
+        `folded` says for a column whose values may be equal without being the same, such as one that ignores
+        case, which of them stands for all that are equal.
 
         Raises ConfigurationError naming the two: one would overwrite the other, as 1m and 1h candles do
         in a table without an interval column.
         """
-        seen: dict[tuple[str, ...], Series] = {}
+        alike = folded or {}
+        seen: dict[tuple[Name, ...], Series] = {}
         for one in series:
-            place = (one.dataset.name, *self.labels(one).values())
+            try:
+                labels = self.labels(one).items()
+            except RowsRefused:
+                continue  # nothing of it can be written
+            place = (one.dataset.name, *(alike.get(column, {}).get(name, name) for column, name in labels))
             other = seen.setdefault(place, one)
             if other != one:
                 raise ConfigurationError(

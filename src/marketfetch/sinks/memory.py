@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Lock
@@ -12,10 +13,12 @@ import numpy as np
 from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Writer
 from marketfetch.sinks.merging import merge
+from marketfetch.sinks.rejected import reach, still_rejected
+from marketfetch.sinks.segments import changed, joined, split, touched
 from marketfetch.values.datasets import Dataset
-from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.pages import Batch, Columns, RejectedRow
 from marketfetch.values.series import Coverage, Series
-from marketfetch.values.spans import Span
+from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["MemorySink"]
 
@@ -26,7 +29,44 @@ _FEW = 64
 @attrs.define(eq=False)
 class _Shelf:
     parts: list[Columns] = attrs.field(factory=list)
-    coverage: Coverage = attrs.field(factory=Coverage)
+    segments: list[Coverage] = attrs.field(factory=list)
+    rejected: list[RejectedRow] = attrs.field(factory=list)
+
+    @property
+    def coverage(self) -> Coverage:
+        return joined(self.segments)
+
+    def learn(self, batch: Batch) -> None:
+        span = reach(batch)
+        if span is None:
+            return
+        place = touched(self.segments, span)
+        before = self.segments[place]
+        after = self.segments[place] = changed(before, batch.coverage)
+        if batch.rejected or any(segment.unusable for segment in before):
+            rows = self.rejected_inside(span)
+            present = joined(after).within(span).present
+            self.rejected[rows] = sorted(still_rejected({*self.rejected[rows], *batch.rejected}, present))
+
+    def forget(self, spans: SpanSet) -> None:
+        span = spans.hull
+        if span is None:
+            return
+        place = touched(self.segments, span)
+        self.segments[place] = split(joined(self.segments[place]).without(spans))
+        self.rejected = [row for row in self.rejected if row.time not in spans]
+
+    def drop_rows(self, dataset: Dataset, spans: SpanSet) -> None:
+        rows = self.joined(dataset)
+        kept = np.ones(len(rows), np.bool_)
+        for span in spans:
+            first, end = np.searchsorted(rows.times, (span.start, span.end))
+            kept[first:end] = False
+        self.parts = [rows.take(kept)]
+
+    def rejected_inside(self, span: Span) -> slice:
+        first, end = (bisect_left(self.rejected, moment, key=_time) for moment in (span.start, span.end))
+        return slice(first, end)
 
     def joined(self, dataset: Dataset) -> Columns:
         if len(self.parts) != 1:
@@ -78,7 +118,7 @@ class MemorySink:
     def ledger(self) -> Mapping[Series, Coverage]:
         """Return the coverage of every series held."""
         with self._lock:
-            return {line: shelf.coverage for line, shelf in self._shelves.items()}
+            return {line: shelf.coverage for line, shelf in self._shelves.items() if shelf.segments}
 
     def read(self, series: Series, span: Span) -> Columns:
         """Return a copy of the rows of a series inside a span."""
@@ -87,6 +127,20 @@ class MemorySink:
         first, last = np.searchsorted(held.times, (span.start, span.end))
         return _copied(held.take(slice(int(first), int(last))))
 
+    def rejected(self, series: Series, span: Span) -> Sequence[RejectedRow]:
+        """Return the rejected rows of a series whose times lie inside a span, sorted by time."""
+        with self._lock:
+            shelf = self._shelves.get(series, _Shelf())
+            return shelf.rejected[shelf.rejected_inside(span)]
+
+    def forget(self, series: Series, spans: SpanSet, *, rows: bool = False) -> None:
+        """Remove what is known of these moments of a series, and with `rows` its rows; see SupportsForget."""
+        with self._lock:
+            shelf = self._shelves.get(series, _Shelf())
+            shelf.forget(spans)
+            if rows:
+                shelf.drop_rows(series.dataset, spans)
+
     def _write(self, batch: Batch) -> None:
         with self._lock:
             shelf = self._shelves.setdefault(batch.series, _Shelf())
@@ -94,10 +148,14 @@ class MemorySink:
                 shelf.parts.append(_copied(batch.columns))
             if len(shelf.parts) > _FEW:
                 shelf.joined(batch.series.dataset)
-            shelf.coverage |= batch.coverage
+            shelf.learn(batch)
 
     def __repr__(self) -> str:
         return f"MemorySink({len(self._shelves)} series)"
+
+
+def _time(row: RejectedRow) -> int:
+    return row.time
 
 
 def _copied(rows: Columns) -> Columns:

@@ -57,10 +57,9 @@ def check_folder(path: Path, other: str = "file") -> None:
                 f"{path}: the folder that this process works in was removed; change to another, or write the "
                 "whole path"
             ) from error
-    if not os.path.isdir(path.parent):  # noqa: PTH112  # Path.is_dir raises what it may not look into
-        raise ConfigurationError(
-            f"{path}: there is no folder {path.parent}; create it, or name another {other}"
-        )
+    folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120  # where a link leads
+    if not os.path.isdir(folder):  # noqa: PTH112  # Path.is_dir raises what it may not look into
+        raise ConfigurationError(f"{path}: there is no folder {folder}; create it, or name another {other}")
 
 
 def require(package: str, *, extra: str, user: str) -> None:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from itertools import groupby
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
+from marketfetch.errors import ConfigurationError, RowsRefused, SinkError, SinkUnavailable
 from marketfetch.sinks.durable import PATIENCE
 from marketfetch.sinks.embedded import EmbeddedStore
+from marketfetch.sinks.forks import OPEN_FILES
 from marketfetch.sinks.tables import Table, quoted
+from marketfetch.sinks.texttime import TextTime
 from marketfetch.values.exhaustion import descriptors_used_up, exhausted
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
@@ -33,11 +39,15 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
     """Stores rows in an SQLite file, with what is covered beside them.
 
     Each dataset has a view named after it: `SELECT exchange, symbol, interval, open_time, open FROM ohlcv`,
-    where `open_time` is UTC text (`2026-06-01 00:00:00`, milliseconds only where there are any). Behind it
-    is the table `marketfetch_ohlcv(series_id, open_time, ...)` in UTC milliseconds, which a query by time
-    is fastest on. With `table`, rows go into a table of yours with an integer time. Either way NULL never
-    overwrites a value, identical rows are left untouched, and several processes may write at once. Negative
-    zero comes back as zero.
+    where `open_time` is UTC text in one format for all rows (`2026-06-01 00:00:00.000`). Behind it is the
+    table `marketfetch_ohlcv(series_id, open_time, ...)` in UTC milliseconds, which a query by time is fastest
+    on. With `table`, rows go into a table of yours, whose time is an integer or text such as
+    `2026-06-01 00:00:00`, in the format of the rows that it has. Either way NULL never overwrites a value,
+    identical rows are left untouched, and several processes may write at once. Negative zero comes back as
+    zero.
+
+    A file that is made here is in WAL mode, so that readers and a writer do not wait for each other; a file
+    that exists keeps its mode. Reading changes nothing and needs no right to write.
 
     Nothing is opened before it is used.
 
@@ -51,19 +61,40 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
         return 12_000
 
     @property
+    def _clustered(self) -> bool:
+        return True
+
+    @property
     def _time_type(self) -> str:
         return "BIGINT"
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
-        with self._translated():
-            # Half of it: a call may wait twice, here below and where its transaction begins.
-            connection = sqlite3.connect(self.path, timeout=PATIENCE / 2, isolation_level=None)
-        with closing(connection):
+        with self._open(f"{_uri(self.path)}?mode=rwc") as connection:
             with self._translated():
-                # Readers and a writer do not wait for each other; set once, it stays with the file.
-                connection.execute("PRAGMA journal_mode = WAL")
+                ((pages,),) = connection.execute("PRAGMA page_count").fetchall()
+                if not pages:
+                    # Readers and a writer do not wait for each other; set once, it stays with the file. A
+                    # file that has something in it already keeps the mode that its owner chose.
+                    connection.execute("PRAGMA journal_mode = WAL")
             yield connection
+
+    @contextmanager
+    def _connected_to_read(self) -> Iterator[sqlite3.Connection]:
+        with self._open(f"{_uri(self.path)}?{_reading_mode(self.path)}") as connection:
+            with self._translated():
+                connection.execute("PRAGMA query_only = ON")
+            yield connection
+
+    @contextmanager
+    def _open(self, uri: str) -> Iterator[sqlite3.Connection]:
+        OPEN_FILES.refuse_inherited(self.path)
+        with OPEN_FILES.opened(self.path):
+            with self._translated():
+                # Half of it: a call may wait twice, here below and where its transaction begins.
+                connection = sqlite3.connect(uri, uri=True, timeout=PATIENCE / 2, isolation_level=None)
+            with closing(connection):
+                yield connection
 
     @contextmanager
     def _transaction(self, connection: sqlite3.Connection) -> Iterator[None]:
@@ -97,6 +128,8 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
                 return SinkError(f"{said}; make the file and its folder writable, or name another file")
             case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
                 return SinkError(f"{said}; restore it from a copy, or name another file")
+            case sqlite3.SQLITE_CONSTRAINT | sqlite3.SQLITE_MISMATCH | sqlite3.SQLITE_TOOBIG:
+                return RowsRefused(f"{said}; drop the constraint, or make it allow what the exchange says")
             case sqlite3.SQLITE_FULL:
                 return SinkError(f"{said}; make room on the disk, then run again")
             case sqlite3.SQLITE_IOERR:
@@ -119,23 +152,24 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
         found = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'view' AND name = ?", [name])
         return found.fetchone() is not None
 
+    def _is_made_by(self, connection: sqlite3.Connection, view: str, statement: str) -> bool:
+        found = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", [view])
+        row: tuple[str] | None = found.fetchone()
+        return row == (statement,)
+
     def _create(self, table: Table, columns: str) -> str:
         # Rows lie in the order of the key, each of them once: no index beside the table.
         return f"CREATE TABLE {table.name} ({columns}, PRIMARY KEY ({', '.join(table.key)})) WITHOUT ROWID"
 
     def _view_time(self) -> str:
+        # One format for all rows: what reads the first one guesses the others by it.
         return (
             "strftime('%Y-%m-%d %H:%M:%S', r.open_time / 1000, 'unixepoch') || "
-            "CASE WHEN r.open_time % 1000 THEN printf('.%03d', r.open_time % 1000) ELSE '' END"
+            "printf('.%03d', r.open_time % 1000)"
         )
 
     def _check(self, connection: sqlite3.Connection, table: Table) -> None:
-        kind = table.types[table.time]
-        if "INT" not in kind.upper():
-            raise ConfigurationError(
-                f"{table.name}.{table.time} is {kind or 'of no type'}; "
-                "make it INTEGER, for milliseconds or, with time_unit='s', seconds"
-            )
+        self._text_time(connection, table)
         for name in table.labels:
             # A column of numbers would turn the symbol 1000 into a number, and 1E3 into the same.
             if table.types[name] and not any(part in table.types[name].upper() for part in ("CHAR", "TEXT")):
@@ -148,6 +182,16 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
                 f"table: {table.name} does not fit: {error}; it needs PRIMARY KEY ({key})"
             ) from error
 
+    def _inside(self, table: Table) -> str:
+        where = [f"{quoted(name)} = ?" for name in table.labels]
+        return " AND ".join([*where, f"{quoted(table.time)} >= ?", f"{quoted(table.time)} < ?"])
+
+    def _bounds(
+        self, connection: sqlite3.Connection, table: Table, span: Span
+    ) -> tuple[int | str, int | str]:
+        form = self._text_time(connection, table)
+        return table.bounds(span) if form is None else (form.bound(span.start), form.bound(span.end))
+
     def _merge(
         self,
         connection: sqlite3.Connection,
@@ -156,32 +200,102 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
         rows: Columns,
     ) -> None:
         # SQLite itself takes NaN for NULL, and a whole number for an integer where the column is one.
-        numbers = np.column_stack([table.stored(rows.times), *rows.values[list(table.lines)]])
+        form = self._text_time(connection, table)
+        times = rows.times if form is not None else table.stored(rows.times)
+        numbers = np.column_stack([times, *rows.values[list(table.lines)]])
         pieces = (numbers[start : start + _TOGETHER] for start in range(0, len(numbers), _TOGETHER))
+        flat = partial(
+            _flat, labels, text=None if form is None else partial(form.written, column=_title(table))
+        )
         for count, alike in groupby(pieces, len):  # the last one may be shorter
-            connection.executemany(_upsert(table, count), (_flat(labels, piece) for piece in alike))
+            connection.executemany(_upsert(table, count), map(flat, alike))
 
     def _rows(
         self, connection: sqlite3.Connection, table: Table, series: Series, series_id: int, span: Span
     ) -> Columns:
-        where = [f"{quoted(name)} = ?" for name in table.labels]
-        where += [f"{quoted(table.time)} >= ?", f"{quoted(table.time)} < ?"]
+        time, form = quoted(table.time), self._text_time(connection, table)
+        where = [self._inside(table)]
         if table.mapping is not None:
             where.append(f"coalesce({', '.join([*map(quoted, table.columns), 'NULL'])}) IS NOT NULL")
+        selected = [time if form is None else form.milliseconds(time), *map(quoted, table.columns)]
         found = connection.execute(
-            f"SELECT {', '.join(map(quoted, (table.time, *table.columns)))} FROM {table.relation} "
-            f"WHERE {' AND '.join(where)} ORDER BY {quoted(table.time)}",
-            [*table.values(series, series_id), *table.bounds(span)],
+            f"SELECT {', '.join(selected)} FROM {table.relation} WHERE {' AND '.join(where)} ORDER BY {time}",
+            [*table.values(series, series_id), *self._bounds(connection, table, span)],
         )
         row: Any = np.dtype((np.float64, 1 + len(table.columns)))  # no type can say this
-        return table.restored(series.dataset, np.fromiter(found, row))
+        rows = np.fromiter(found, row)
+        if form is not None:
+            return attrs.evolve(table, mapping=None).restored(series.dataset, rows)
+        return table.restored(series.dataset, rows)
+
+    def _text_time(self, connection: sqlite3.Connection, table: Table) -> TextTime | None:
+        """Return the format of a column of times that are text; None where they are whole numbers.
+
+        A column of the user's that is not declared as one of integers has what its rows have: SQLite lets any
+        column hold anything. Raises ConfigurationError for what can neither be read nor written.
+        """
+        kind = table.types[table.time].upper()
+        if table.mapping is None or "INT" in kind:
+            return None
+        sample = connection.execute(f"SELECT {quoted(table.time)} FROM {table.relation} LIMIT 1").fetchone()
+        if sample is None and any(part in kind for part in ("CHAR", "CLOB", "TEXT", "DATE", "TIME")):
+            return TextTime()
+        found = TextTime.of(sample[0]) if sample is not None and isinstance(sample[0], str) else None
+        if found is None and (sample is None or not isinstance(sample[0], int)):
+            holds = "" if sample is None else f" and holds {sample[0]!r}"
+            raise ConfigurationError(
+                f"{_title(table)} is {kind or 'of no type'}{holds}; make it INTEGER, for milliseconds or, "
+                "with time_unit='s', seconds, or TEXT with UTC times like 2026-06-01 00:00:00"
+            )
+        return found
 
 
-def _flat(labels: Sequence[int | str | None], numbers: NDArray[Any]) -> list[Any]:
-    """Put the labels before each row, and all rows into one line."""
+def _title(table: Table) -> str:
+    return f"{table.name}.{table.time}"
+
+
+def _uri(path: Path) -> str:
+    return f"file:{quote(os.fsencode(path))}"
+
+
+def _reading_mode(path: Path) -> str:
+    """Choose how SQLite opens a file that is only read, as a parameter of its URI.
+
+    1. With the right to write, the file is opened so, and `query_only` keeps it from being changed: SQLite
+       needs the right to read past a writer that was killed, and to remove its two files beside a file in WAL
+       mode.
+    2. Without the right to write, `mode=ro`.
+    3. A file in WAL mode cannot be read with `mode=ro` where the two files beside it are absent and cannot be
+       made. As they are absent, nobody is writing, and the file is complete as it is: `immutable`.
+    """
+    writable_folder = os.access(path.parent, os.W_OK)
+    if writable_folder and os.access(path, os.W_OK):
+        return "mode=rw"
+    if writable_folder or not _in_wal_mode(path) or os.path.exists(f"{path}-wal"):  # noqa: PTH110  # may raise
+        return "mode=ro"
+    return "immutable=1"
+
+
+def _in_wal_mode(path: Path) -> bool:
+    """Read from the header of a file whether it is in WAL mode: https://www.sqlite.org/fileformat2.html."""
+    try:
+        with path.open("rb") as file:
+            return file.read(20)[18:] == b"\2\2"
+    except OSError:
+        return False  # SQLite says what is wrong with it
+
+
+def _flat(
+    labels: Sequence[int | str | None],
+    numbers: NDArray[Any],
+    text: Callable[[NDArray[np.int64]], NDArray[np.str_]] | None = None,
+) -> list[Any]:
+    """Put the labels before each row, and all rows into one line; `text` writes the times."""
     rows = np.empty((len(numbers), len(labels) + numbers.shape[1]), object)
     rows[:, : len(labels)] = labels
     rows[:, len(labels) :] = numbers
+    if text is not None:
+        rows[:, len(labels)] = text(numbers[:, 0].astype(np.int64))
     flat: list[Any] = rows.ravel().tolist()
     return flat
 

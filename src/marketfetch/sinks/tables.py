@@ -8,7 +8,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.errors import ConfigurationError, unknown
+from marketfetch.errors import ConfigurationError, RowsRefused, unknown
+from marketfetch.sinks.fitting import Numbers
 from marketfetch.sinks.ledger import PREFIX
 from marketfetch.sinks.mapping import TableMapping
 from marketfetch.values.datasets import Dataset
@@ -44,6 +45,8 @@ class Table:
     lines: tuple[int, ...]
     types: Mapping[str, str]
     mapping: TableMapping | None = None
+    typed: bool = False
+    """Whether a column holds only what its type can, as in DuckDB; SQLite takes a type for advice."""
 
     @property
     def relation(self) -> str:
@@ -57,7 +60,16 @@ class Table:
 
     def values(self, series: Series, series_id: int | None) -> tuple[int | str | None, ...]:
         """Return the labels of a series."""
-        return (series_id,) if self.mapping is None else tuple(self.mapping.labels(series).values())
+        if self.mapping is None:
+            return (series_id,)
+        names = self.mapping.labels(series)
+        for column, name in names.items():
+            if not isinstance(name, str):
+                raise RowsRefused(
+                    f"{series}: {self.name}.{column} holds names, and rename_symbol= returns {name!r}; "
+                    "have it return text"
+                )
+        return tuple(map(str, names.values()))
 
     def stored(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
         """Turn UTC milliseconds into what an integer time column holds."""
@@ -68,6 +80,23 @@ class Table:
         step = 1 if self.mapping is None or self.mapping.time_unit == "ms" else 1000
         return -(-span.start // step), -(-span.end // step)
 
+    def check(self, series: Series, rows: Columns) -> None:
+        """Raise RowsRefused, with the statement to type, for a value that a column would change."""
+        if not self.typed:
+            return
+        rounded = self.mapping is not None and self.mapping.rounding == "allow"
+        for name, line in zip(self.columns, self.lines, strict=True):
+            changed = Numbers.of(self.types[name]).first_changed(rows.values[line])
+            if changed is None or (rounded and not np.isnan(changed[1])):
+                continue
+            value, left = changed
+            becomes = f"{value!r} does not fit" if np.isnan(left) else f"{value!r} would become {left!r}"
+            raise RowsRefused(
+                f"{series}: {self.name}.{name} is {self.types[name]}, and {becomes}; "
+                f'ALTER TABLE {self.relation} ALTER COLUMN "{name}" TYPE DOUBLE, '
+                "or have the column round it with TableMapping(rounding='allow')"
+            )
+
     def restored(self, dataset: Dataset, rows: NDArray[np.float64]) -> Columns:
         """Make columns of rows that were read: time, then the `columns`; shape (n, 1 + columns)."""
         times = rows[:, 0].astype(np.int64)
@@ -76,7 +105,7 @@ class Table:
         return Columns(times if self.mapping is None else self.mapping.times(times), values)
 
 
-def own(dataset: Dataset, time_type: str) -> Table:
+def own(dataset: Dataset, time_type: str, *, typed: bool = False) -> Table:
     """Describe our own table of a dataset: `marketfetch_<dataset>(series_id, open_time, <columns>)`."""
     types = {column.name: "BIGINT" if column.integer else "DOUBLE" for column in dataset.columns}
     return Table(
@@ -86,10 +115,13 @@ def own(dataset: Dataset, time_type: str) -> Table:
         columns=dataset.names,
         lines=tuple(range(len(dataset.columns))),
         types={"series_id": "INTEGER", "open_time": time_type, **types},
+        typed=typed,
     )
 
 
-def mapped(mapping: TableMapping, dataset: Dataset, types: Mapping[str, str]) -> Table:
+def mapped(
+    mapping: TableMapping, dataset: Dataset, types: Mapping[str, str], *, typed: bool = False
+) -> Table:
     """Describe a table of the user's, which has columns of the given types.
 
     Raises ConfigurationError for a table that is not there, lacks a mapped column or has one that cannot hold
@@ -111,6 +143,11 @@ def mapped(mapping: TableMapping, dataset: Dataset, types: Mapping[str, str]) ->
                 f"{mapping.table}.{name} is {types[name]} and cannot hold {column}; "
                 f"make it {'BIGINT' if whole else 'DOUBLE'}"
             )
+        if typed and Numbers.of(types[name]).single and mapping.rounding == "refuse":
+            raise ConfigurationError(
+                f"{mapping.table}.{name} is {types[name]}, which keeps about 7 digits of {column}; "
+                f"ALTER TABLE {mapping.table} ALTER COLUMN \"{name}\" TYPE DOUBLE, or pass rounding='allow'"
+            )
     return Table(
         name=mapping.table,
         time=mapping.time,
@@ -121,6 +158,7 @@ def mapped(mapping: TableMapping, dataset: Dataset, types: Mapping[str, str]) ->
         lines=tuple(map(dataset.index, columns)),
         types=types,
         mapping=mapping,
+        typed=typed,
     )
 
 

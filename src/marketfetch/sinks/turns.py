@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from threading import Lock, Timer
@@ -10,8 +11,9 @@ from typing import Generic, TypeVar
 
 import attrs
 
-from marketfetch.errors import SinkUnavailable
+from marketfetch.errors import SinkError, SinkUnavailable
 from marketfetch.sinks.durable import PATIENCE
+from marketfetch.sinks.forks import INHERITED
 
 __all__ = ["Turns"]
 
@@ -41,19 +43,22 @@ class Turns(Generic[_C]):
     _connect: Callable[[float], AbstractContextManager[_C]]
     _wanted: Callable[[], bool]
     turn: float = 0.25
-    idle: float = 0.5
+    idle: float = 0.1
     _lock: Lock = attrs.field(factory=Lock, init=False)
     _stack: ExitStack = attrs.field(factory=ExitStack, init=False)
     _open: list[_C] = attrs.field(factory=list, init=False)
     _since: float = attrs.field(default=0.0, init=False)
     _timer: Timer | None = attrs.field(default=None, init=False)
+    _owner: int = attrs.field(factory=os.getpid, init=False)
 
     @contextmanager
     def use(self) -> Iterator[_C]:
         """Have the connection for the block; raises what opening it raises.
 
-        Raises SinkUnavailable where another thread has it for seconds.
+        Raises SinkUnavailable where another thread has it for seconds, and SinkError in a forked child.
         """
+        if self._owner != os.getpid():
+            raise SinkError(f"{self._name}: {INHERITED}")
         give_up = monotonic() + PATIENCE
         if not self._lock.acquire(timeout=PATIENCE):
             raise SinkUnavailable(
@@ -79,7 +84,12 @@ class Turns(Generic[_C]):
             self._lock.release()
 
     def close(self) -> None:
-        """Close the connection; no thread is left. Whoever is still at work with it closes it afterwards."""
+        """Close the connection; no thread is left. Whoever is still at work with it closes it afterwards.
+
+        In a forked child nothing is closed: the connection is the parent's.
+        """
+        if self._owner != os.getpid():
+            return
         if not self._lock.acquire(timeout=self.idle):
             return
         try:

@@ -8,6 +8,7 @@ Install it with `marketfetch[testing]`. `python -m marketfetch.testing` runs the
 
 from __future__ import annotations
 
+from marketfetch.proxies.registry import separate_registry
 from marketfetch.testing.faults import FaultKind, Faults
 from marketfetch.testing.generated import GeneratedMarket
 from marketfetch.testing.limits import LimitRules
@@ -36,4 +37,5 @@ __all__ = [
     "SimulatorOptions",
     "Table",
     "Window",
+    "separate_registry",
 ]

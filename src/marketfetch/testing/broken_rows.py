@@ -79,6 +79,13 @@ def _with_value(text: str) -> _RowsFault:
     return fault
 
 
+def _without_values(rows: list[_Row]) -> list[_Row]:
+    row = rows[len(rows) // 2].copy()
+    for key in _value_keys(row):
+        row[key] = ""
+    return [*rows[: len(rows) // 2], row, *rows[len(rows) // 2 + 1 :]]
+
+
 def _moved_row(ms: int) -> _RowsFault:
     def fault(rows: list[_Row]) -> list[_Row] | None:
         row = _later(rows[-1], ms)
@@ -140,6 +147,8 @@ _ROWS_FAULTS: Mapping[FaultKind, _RowsFault] = MappingProxyType(
         FaultKind.IMPOSSIBLE_ROW: _impossible,
         FaultKind.NEGATIVE_VOLUME: _negative_volume,
         FaultKind.NAN_TEXT: _with_value("NaN"),
+        FaultKind.TEXT_VALUE: _with_value("n/a"),
+        FaultKind.NO_VALUE: _without_values,
         FaultKind.HUGE_NUMBER: _with_value("1e400"),
         FaultKind.PLAIN_NUMBERS: _plain_numbers,
     }

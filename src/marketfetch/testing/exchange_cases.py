@@ -93,5 +93,8 @@ def read_anything(endpoint: Endpoint, body: bytes, part: Slice) -> None:
     def read() -> None:
         page = inspect(endpoint.decode(body, part), part)
         assert possible(endpoint.kind, page.columns.values).all(), f"{body[:200]!r} left an impossible row"
+        for row in page.invalid:
+            assert row.raw.isascii(), f"{row.raw[:200]!r} is more than ASCII: make it with raw_text"
+            assert row.raw.isprintable(), f"{row.raw[:200]!r} is no line of text: make it with raw_text"
 
     only_decode_errors(read)

@@ -205,6 +205,8 @@ class ExchangeContract:
             page = inspect(decoded, case.part)
             assert not page.rejected, f"good rows were rejected: {dict(page.rejected)} for {case.part}"
             assert page.columns.is_sorted
+            raw = decoded.raw(0) if decoded.raw is not None else "{}"
+            assert isinstance(raw, str), f"raw() returned {raw!r}: it is the text of a row, see raw_text"
             for column, line in zip(kind.columns, page.columns.values, strict=True):
                 assert column.optional or not np.isnan(line).any(), f"{column.name} lacks values"
 

@@ -43,7 +43,8 @@ class SimulatorOptions:
     """How a simulated exchange behaves. Times are milliseconds, but `latency` is seconds.
 
     `limits` None switches limits off. `now` is the true time and `clock_skew` what the exchange's clock is
-    ahead of it. `gzip` is off because compressing costs the server more than everything else together.
+    ahead of it. `gzip` is off because compressing costs the server more than everything else together. `edit`
+    changes the truth: what an exchange has wrong for good, it has wrong in every answer.
     """
 
     host: str = "127.0.0.1"
@@ -53,6 +54,7 @@ class SimulatorOptions:
     latency: float = 0.0
     limits: LimitRules | None = attrs.field(factory=LimitRules)
     faults: Faults | None = None
+    edit: Callable[[Request, Reply], Reply] | None = None
     now: Callable[[], int] = wall_clock
     clock_skew: int = 0
     okx_history_limit: int = 100
@@ -69,7 +71,7 @@ class SimulatedExchange:
     """An exchange on loopback that keeps its published rules, for tests, benchmarks and demonstrations.
 
     Within its context it serves `base_url` from a thread of its own. Clients are told apart by their IP
-    address. `latency`, `faults` and `now` may be changed at any time, from any thread.
+    address. `latency`, `faults`, `edit` and `now` may be changed at any time, from any thread.
 
     >>> from marketfetch.testing import GeneratedMarket
     >>> with SimulatedExchange(GeneratedMarket(["BTCUSDT"])) as exchange:
@@ -83,6 +85,7 @@ class SimulatedExchange:
         self.record = Record(self.options.log_size)
         self.latency = self.options.latency
         self.now = self.options.now
+        self.edit = self.options.edit
         self._faults = self.options.faults
         self._schedule = _schedule(self._faults)
         rules = self.options.limits or LimitRules()
@@ -170,6 +173,10 @@ class SimulatedExchange:
         script = broken_script(fault, reply, now) or plain_script(reply, now)
         return (float(self.latency), *script) if self.latency > 0 else script
 
+    def _truth(self, venue: Venue, request: Request, now: int) -> Reply:
+        reply = venue.answer(request, now)
+        return reply if self.edit is None else self.edit(request, reply)
+
     def _reply(self, venue: Venue, request: Request, now: int) -> tuple[Reply, int, FaultKind | None]:
         charge = venue.charge(request)
         verdict = Verdict(0)
@@ -181,10 +188,10 @@ class SimulatedExchange:
         if verdict.refused:
             reply = venue.refuse(request, verdict, now)
         else:
-            reply = venue.answer(request, now)
+            reply = self._truth(venue, request, now)
             fault = None if self._schedule is None else self._schedule.next(request.path, request.key)
             if fault is not None:
-                hit = Hit(request, reply, now, lambda other: venue.answer(other, now))
+                hit = Hit(request, reply, now, lambda other: self._truth(venue, other, now))
                 broken = broken_reply(fault, hit)
                 reply, fault = (reply, None) if broken is None else (broken, fault)
         return Reply(reply.status, reply.body, {**reply.headers, **usage}), charge.weight, fault

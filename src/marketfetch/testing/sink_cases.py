@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from marketfetch.protocols import Store
 from marketfetch.values.datasets import Column
-from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.pages import Batch, Columns, RejectedRow
 from marketfetch.values.series import Coverage, Series
-from marketfetch.values.spans import Span
+from marketfetch.values.spans import Span, SpanSet
 
 __all__ = [
     "EVER",
@@ -22,9 +22,11 @@ __all__ = [
     "batch_at",
     "batch_of",
     "column_of",
+    "coverages",
     "minutes",
     "same",
     "series_of",
+    "told",
     "values_of",
     "write",
 ]
@@ -63,6 +65,29 @@ def batch_of(series: Series, rows: Sequence[int], **given: float | Sequence[floa
     array([ 8.32421875,  9.32421875, 10.32421875,  7.        ])
     """
     return batch_at(series, START + MINUTE * np.array(rows, np.int64), **given)
+
+
+def told(
+    series: Series,
+    *,
+    empty: Sequence[Span] = (),
+    unusable: Sequence[Span] = (),
+    rejected: Sequence[RejectedRow] = (),
+) -> Batch:
+    """Make a batch without rows, which says why there are none."""
+    absent, wrong = SpanSet(tuple(empty)), SpanSet(tuple(unusable))
+    return Batch(
+        series, Columns.empty(series.dataset), Coverage(absent | wrong, absent, wrong), tuple(rejected)
+    )
+
+
+@st.composite
+def coverages(draw: st.DrawFn) -> Coverage:
+    """Draw what may be learnt of a hundred minutes, counted from START."""
+    span = st.tuples(st.integers(0, 90), st.integers(1, 10)).map(lambda at: minutes(at[0], sum(at)))
+    spans = st.lists(span, max_size=8).map(lambda some: SpanSet(tuple(some)))
+    covered, empty, unusable = draw(spans), draw(spans), draw(spans)
+    return Coverage(covered, (empty & covered) - unusable, unusable & covered)
 
 
 def values_of(column: Column) -> st.SearchStrategy[float]:

@@ -30,6 +30,7 @@ from marketfetch.testing.sink_cases import (
     values_of,
     write,
 )
+from marketfetch.testing.sink_ledger import LedgerContract
 from marketfetch.values.datasets import datasets
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Coverage
@@ -40,10 +41,11 @@ __all__ = ["SinkContract"]
 _NASTY = (5e-324, 2.2250738585072014e-308, 1e308, 0.1 + 0.2, 1 / 3, -1e-7, 123456789.12345679, 2.0**53 + 2)
 
 
-class SinkContract:
+class SinkContract(LedgerContract):
     """Subclass it as `TestMyStore` and make the store; every test gets a place of its own.
 
-    A store that forgets when its instance goes (one in memory) says `lasting = False`.
+    A store that forgets when its instance goes (one in memory) says `lasting = False`. One whose files tell
+    the version of their format says how to change it: `write_format`.
 
     >>> from marketfetch.sinks.memory import MemorySink
     >>> class TestMemory(SinkContract):

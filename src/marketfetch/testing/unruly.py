@@ -44,7 +44,7 @@ def drain(
         page = answer(part)
         settled = paginator.settle(part, page)
         pages.append(page.columns)
-        coverage |= Coverage(settled.present | settled.empty, settled.empty)
+        coverage |= settled.coverage
         lost |= settled.lost
         pending += settled.remaining
     return Drained(Columns.join(pages), coverage, lost - coverage.covered, requests)

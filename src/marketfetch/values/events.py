@@ -20,6 +20,7 @@ __all__ = [
     "RequestFailed",
     "RoundPlanned",
     "RunFinished",
+    "SeriesRefused",
     "StoreAwaited",
     "SymbolUnknown",
 ]
@@ -83,6 +84,14 @@ class StoreAwaited:
 
 
 @attrs.frozen
+class SeriesRefused:
+    """The store refuses the rows of a series for good; the other series go on."""
+
+    series: Series
+    reason: str
+
+
+@attrs.frozen
 class BatchWritten:
     """A batch is durable."""
 
@@ -118,6 +127,7 @@ Event = (
     | SymbolUnknown
     | ClockDiffers
     | StoreAwaited
+    | SeriesRefused
     | PageFetched
     | RequestFailed
     | BatchWritten
@@ -125,4 +135,4 @@ Event = (
     | RunFinished
 )
 Listener = Callable[[Event], None]
-"""Called on the event loop: it must return at once and must not raise."""
+"""Called on the event loop: a plain function that returns at once. One that raises is logged and left out."""

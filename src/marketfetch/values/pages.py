@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketfetch.values.datasets import Dataset
+from marketfetch.values.rejected import RejectedRow
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import SpanSet
 
@@ -81,7 +82,8 @@ class Page:
 
     `columns` hold only rows that may be stored: inside the asked window, on the grid, closed, possible,
     sorted and unique. `rejected` counts the others by reason. `spoiled` are the moments whose only rows
-    were unusable: they are neither present nor absent.
+    were unusable: they are neither present nor absent. `invalid` are the rows among those that are final and
+    wrong, such as one off the grid; a row that is not finished, or has no value yet, is not among them.
     """
 
     columns: Columns
@@ -93,22 +95,9 @@ class Page:
     """Whether rows outside the asked window came along: such a page proves nothing absent."""
     cursor: str | None = None
     """The token of the next page, for endpoints that page by token."""
-
-
-@attrs.frozen(order=True)
-class RejectedRow:
-    """A row of the exchange that cannot be stored as it is: its open time, why, and its text as it came.
-
-    `time` is in UTC milliseconds and may lie off the grid of the series. `reason` is one of the words under
-    which `Page.rejected` counts, such as "off the grid" or "impossible".
-
-    >>> RejectedRow(1_513_641_614_789, "off the grid", '[1513641614789,"18934.00","18934.00"]').reason
-    'off the grid'
-    """
-
-    time: int
-    reason: str
-    raw: str
+    invalid: tuple[RejectedRow, ...] = ()
+    storable: Columns | None = None
+    """The values of the invalid rows that a store could hold; None if there are none."""
 
 
 @attrs.frozen(eq=False)

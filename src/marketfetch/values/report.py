@@ -31,6 +31,9 @@ class SeriesReport:
 
     `rows` were written by this run; `covered` and `empty` are the parts of the wanted span that are now
     known, `empty` being confirmed to have no row; `rejected` counts rows that were not stored, by reason.
+    `unusable` are the moments of `wanted` whose rows the exchange has wrong; a run that was told to retry
+    reports them as missing, too. `nothing_closed` tells that no row of the span is final yet: nothing can be
+    missing.
     """
 
     series: Series
@@ -40,6 +43,13 @@ class SeriesReport:
     empty: SpanSet
     missing: tuple[Missing, ...] = ()
     rejected: Mapping[str, int] = attrs.field(factory=dict)
+    unusable: SpanSet = attrs.field(factory=SpanSet)
+    nothing_closed: bool = False
+
+    @property
+    def unusable_moments(self) -> int:
+        """How many open times are unusable."""
+        return sum(map(self.series.interval.count, self.unusable))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report in plain types, times as ISO text, for JSON."""
@@ -52,6 +62,8 @@ class SeriesReport:
             "rows": self.rows,
             "covered": _spans(self.covered),
             "empty": _spans(self.empty),
+            "unusable": _spans(self.unusable),
+            "nothing_closed": self.nothing_closed,
             "missing": [span | {"reason": gap.reason} for gap in self.missing for span in _spans(gap.spans)],
             "rejected": dict(self.rejected),
         }
@@ -98,6 +110,11 @@ class Report:
         return self.error is None and not self.unknown and not any(line.missing for line in self.series)
 
     @property
+    def unusable_moments(self) -> int:
+        """How many open times of all series are unusable."""
+        return sum(line.unusable_moments for line in self.series)
+
+    @property
     def weight(self) -> int:
         """Limit weight spent through all egresses."""
         return sum(egress.weight for egress in self.egresses)
@@ -108,6 +125,7 @@ class Report:
             "complete": self.complete,
             "error": self.error,
             "rows_written": self.rows_written,
+            "unusable_moments": self.unusable_moments,
             "requests": self.requests,
             "weight": self.weight,
             "duration_s": round(self.duration, 3),

@@ -6,6 +6,7 @@ import attrs
 
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import EVENT, Interval
+from marketfetch.values.rejected import RejectedRow
 from marketfetch.values.spans import BEYOND, Span, SpanSet
 
 __all__ = ["Composite", "Coverage", "Instrument", "Series", "Slice"]
@@ -92,8 +93,9 @@ class Slice:
     """A part of a series still to fetch, sized to one request where the endpoint allows.
 
     `denied` are the moments of it that the exchange has already answered once without a row: absence is
-    believed when it is said twice. `strikes` counts answers that were unusable for reasons of content.
-    `chunk` names the batch that the rows will be gathered into.
+    believed when it is said twice. `strikes` counts answers that were unusable for reasons of content, and
+    `suspects` are the wrong rows that all of those answers had. `chunk` names the batch that the rows will be
+    gathered into.
     """
 
     series: Series
@@ -105,6 +107,7 @@ class Slice:
     chunk: int = 0
     cursor: str | None = None
     """An opaque page token, for endpoints that page by token."""
+    suspects: tuple[RejectedRow, ...] = attrs.field(default=(), repr=False)
 
     def __str__(self) -> str:
         return f"{self.series} {self.span}"

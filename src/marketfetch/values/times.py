@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
 from math import isfinite
 
+import attrs
 import numpy as np
 
 from marketfetch.errors import ConfigurationError
 from marketfetch.values.spans import utc
 
-__all__ = ["Clock", "Moment", "check_order", "moment", "plain_time", "steady_clock"]
+__all__ = [
+    "Clock",
+    "Moment",
+    "SteadyClock",
+    "anchored",
+    "check_order",
+    "moment",
+    "plain_time",
+    "steady_clock",
+]
 
 Moment = datetime | date | timedelta | np.datetime64 | np.timedelta64 | str | int
 """An aware datetime, a date (midnight UTC), ISO text, `20d` or a timedelta before now, `now`, or UTC ms."""
@@ -23,10 +34,54 @@ Clock = Callable[[], int]
 """A clock: UTC milliseconds, whenever it is called."""
 
 
+_COUNTS_SUSPEND = {"linux": "CLOCK_BOOTTIME", "darwin": "CLOCK_MONOTONIC"}
+"""Which clock goes on while the machine is suspended, where `time.monotonic` stands still."""
+
+
+def _uptime() -> int:
+    """Return nanoseconds since the machine was started, those of its suspends included."""
+    clock = _COUNTS_SUSPEND.get(sys.platform)
+    return time.monotonic_ns() if clock is None else time.clock_gettime_ns(getattr(time, clock))
+
+
+def _wall_minus_uptime() -> int:
+    return time.time_ns() - _uptime()
+
+
+@attrs.frozen
+class SteadyClock:
+    """A clock of UTC milliseconds that does not jump when the machine's time is set.
+
+    It reads the wall clock once, when it is made, and from then on counts the time that passes, suspend
+    included. All steady clocks are equal: each shows the time of the machine that it is on. A copy and a
+    pickle are new clocks, which read the wall clock anew.
+
+    >>> SteadyClock() == SteadyClock()
+    True
+    """
+
+    _offset: int = attrs.field(factory=_wall_minus_uptime, init=False, eq=False, repr=False)
+
+    def __call__(self) -> int:
+        """Return the time in UTC milliseconds."""
+        return (self._offset + _uptime()) // 1_000_000
+
+    def __reduce__(self) -> tuple[type[SteadyClock], tuple[()]]:
+        return type(self), ()
+
+
 def steady_clock() -> Clock:
     """Make a clock of UTC milliseconds that does not jump when the machine's time is set."""
-    start = time.time_ns() - time.monotonic_ns()
-    return lambda: (start + time.monotonic_ns()) // 1_000_000
+    return SteadyClock()
+
+
+def anchored(clock: Clock) -> Clock:
+    """Return a clock for one run: a steady clock made now, or the caller's own clock as it is.
+
+    A steady clock that was made weeks ago shows the time that the wall clock would show had nobody set it
+    since; what the wall clock shows now is nearer to the truth.
+    """
+    return type(clock)() if isinstance(clock, SteadyClock) else clock
 
 
 _AGO = re.compile(r"(?P<count>\d+)\s*(?P<unit>[smhdwyDHWY])")

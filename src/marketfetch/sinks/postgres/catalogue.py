@@ -12,13 +12,49 @@ from marketfetch.sinks.postgres.session import Connection
 __all__ = ["Attribute", "Found", "Index", "find", "known_tables"]
 
 
+# A domain may be made of a domain: the last one of the chain, whose base is no domain, has the length.
+_COLUMNS = """
+WITH RECURSIVE found AS (
+    SELECT a.*, a.atttypid AS base, a.atttypmod AS modifier, false AS not_null
+    FROM pg_attribute AS a WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
+), chain AS (
+    SELECT attnum, base, modifier, not_null, 0 AS depth FROM found
+    UNION ALL
+    SELECT c.attnum, t.typbasetype, CASE WHEN t.typtypmod = -1 THEN c.modifier ELSE t.typtypmod END,
+           c.not_null OR t.typnotnull, c.depth + 1
+    FROM chain AS c JOIN pg_type AS t ON t.oid = c.base WHERE t.typtype = 'd'
+), ends AS (
+    SELECT DISTINCT ON (attnum) attnum, base, modifier, not_null FROM chain ORDER BY attnum, depth DESC
+)
+SELECT a.attname, format_type(a.atttypid, a.atttypmod), format_type(e.base, e.modifier),
+       format_type(e.base, -1), t.typcategory IN ('S', 'E'),
+       ARRAY(SELECT l.enumlabel::text FROM pg_enum AS l WHERE l.enumtypid = e.base ORDER BY l.enumsortorder),
+       CASE WHEN NOT l.collisdeterministic THEN format('text COLLATE %%I.%%I', n.nspname, l.collname)
+            WHEN t.typname = 'citext' THEN format_type(e.base, -1) END,
+       (a.attnotnull OR e.not_null) AND NOT a.atthasdef AND a.attidentity = '', a.attgenerated <> ''
+FROM found AS a JOIN ends AS e USING (attnum) JOIN pg_type AS t ON t.oid = e.base
+LEFT JOIN pg_collation AS l ON l.oid = a.attcollation LEFT JOIN pg_namespace AS n ON n.oid = l.collnamespace
+ORDER BY a.attnum
+"""
+
+
 @attrs.frozen
 class Attribute:
-    """A column: its type as format_type() spells it, and what an INSERT must know."""
+    """A column: its type as format_type() spells it, and what an INSERT must know.
+
+    A domain has the `base` type that it is made of, with its length or precision: `character varying(10)`.
+    The `plain` type is the base without them: `character varying`.
+    """
 
     type: str
+    base: str
+    plain: str
     text: bool
     """Whether a string can be stored: a string or enum type."""
+    labels: tuple[str, ...]
+    """The values of an enum type; none for other types."""
+    folded: str | None
+    """The type in which texts that differ may be equal: citext, or text of a nondeterministic collation."""
     required: bool
     """Whether an INSERT must give it a value: NOT NULL without a default."""
     generated: bool
@@ -62,13 +98,7 @@ def find(connection: Connection, name: Identifier) -> Found | None:
     if row is None:
         return None
     oid, schema, relation, kind, comment = row
-    columns = connection.execute(
-        "SELECT a.attname, format_type(a.atttypid, a.atttypmod), t.typcategory IN ('S', 'E'), "
-        "a.attnotnull AND NOT a.atthasdef AND a.attidentity = '', a.attgenerated <> '' "
-        "FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid "
-        "WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
-        [oid],
-    ).fetchall()
+    columns = connection.execute(_COLUMNS, [oid]).fetchall()
     indexes = connection.execute(
         "SELECT array_agg(a.attname::text ORDER BY k.position), i.indisunique AND i.indimmediate "
         "FROM pg_index AS i CROSS JOIN unnest(i.indkey) WITH ORDINALITY AS k(attnum, position) "
@@ -82,7 +112,10 @@ def find(connection: Connection, name: Identifier) -> Found | None:
         relation,
         kind,
         comment,
-        {column: Attribute(*rest) for column, *rest in columns},
+        {
+            column: Attribute(kind, base, plain, text, tuple(labels), *rest)
+            for column, kind, base, plain, text, labels, *rest in columns
+        },
         tuple(Index(tuple(names), unique) for names, unique in indexes),
     )
 

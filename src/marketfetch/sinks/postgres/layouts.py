@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from marketfetch.sinks.mapping import Name
 from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.postgres.tables import Table
 from marketfetch.values.datasets import Dataset
@@ -28,7 +29,7 @@ class Layout(Protocol):
         """Return what tells our coverage of this table from that of others; see Ledger."""
         ...
 
-    def labels(self, series: Series, series_id: int) -> tuple[int | str, ...]:
+    def labels(self, series: Series, series_id: int) -> tuple[Name, ...]:
         """Return the values of `Table.labels` for a series."""
         ...
 

@@ -17,7 +17,13 @@ from marketfetch.sinks.postgres.session import Connection
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["Ledger", "Names", "lock", "names"]
+__all__ = ["LEDGER_COLUMNS", "Ledger", "Names", "lock", "names"]
+
+LEDGER_COLUMNS = {
+    "series": (("target", "exchange", "dataset", "symbol", "interval"), ("target",)),
+    "coverage": (("series_id", "covered", "empty"), ("covered", "empty")),
+}
+"""For each table of the ledger, the columns that are read and inserted, and those that are updated."""
 
 Names = tuple[str, str, str, str]
 """Exchange, dataset, symbol and interval of a series: what the ledger knows of it."""

@@ -9,9 +9,11 @@ from psycopg.sql import SQL, Composable, Identifier
 
 from marketfetch.errors import SinkError
 from marketfetch.sinks.postgres.catalogue import find
+from marketfetch.sinks.postgres.clocks import BIGINT, Timestamps
+from marketfetch.sinks.postgres.rights import check_relation
 from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.postgres.statements import relation, spelled
-from marketfetch.sinks.postgres.tables import BIGINT, DOUBLE, Field, Label, Table, Timestamps
+from marketfetch.sinks.postgres.tables import DOUBLE, Field, Label, Table
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.series import Series
 
@@ -65,6 +67,8 @@ class OwnTables:
         for dataset in datasets:
             table = self.table(connection, dataset)
             self._prepare_table(connection, table)
+            fields = [field.name for field in table.fields]
+            check_relation(connection, table.schema, table.name, [*table.key, *fields], fields)
             if self.views:
                 self._prepare_view(connection, table)
 

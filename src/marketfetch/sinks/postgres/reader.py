@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from marketfetch.sinks.mapping import Name
 from marketfetch.sinks.postgres import statements
 from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.postgres.tables import Table
@@ -18,7 +19,7 @@ _PAGE = 1_000_000
 
 
 def read(
-    connection: Connection, table: Table, labels: tuple[int | str, ...], dataset: Dataset, span: Span
+    connection: Connection, table: Table, labels: tuple[Name, ...], dataset: Dataset, span: Span
 ) -> Columns:
     """Return the stored rows of a series inside a span, sorted by time; NaN where a column is not mapped."""
     parts = [Columns.empty(dataset)]
@@ -33,11 +34,11 @@ def read(
 
 
 def read_page(
-    connection: Connection, table: Table, labels: tuple[int | str, ...], span: Span, limit: int
+    connection: Connection, table: Table, labels: tuple[Name, ...], span: Span, limit: int
 ) -> Columns:
     """Return the oldest `limit` rows stored inside a span, with a line for each of the table's fields."""
-    place = {f"label{i}": value for i, value in enumerate(labels)}
-    bounds = {"first": table.clock.bound(span.start), "last": table.clock.bound(span.end)}
+    place: dict[str, object] = {f"label{i}": value for i, value in enumerate(labels)}
+    bounds: dict[str, object] = {"first": table.clock.bound(span.start), "last": table.clock.bound(span.end)}
     row = connection.execute(statements.rows(table, limit), place | bounds, binary=True).fetchone()
     if row is None or row[0] is None:
         return Columns(np.empty(0, np.int64), np.empty((len(table.fields), 0)))

@@ -10,12 +10,14 @@ import attrs
 from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Writer
 from marketfetch.sinks.mapping import TableMapping
+from marketfetch.sinks.postgres.dsn import parsed, shown
 from marketfetch.sinks.postgres.layouts import Layout
-from marketfetch.sinks.postgres.ledger import Ledger, Names, lock, names
+from marketfetch.sinks.postgres.ledger import LEDGER_COLUMNS, Ledger, Names, lock, names
 from marketfetch.sinks.postgres.mapped import MappedTable
 from marketfetch.sinks.postgres.own import OwnTables
 from marketfetch.sinks.postgres.reader import read
-from marketfetch.sinks.postgres.session import Connection, Session, parsed, shown
+from marketfetch.sinks.postgres.rights import check_relation, check_schema, check_session
+from marketfetch.sinks.postgres.session import Connection, Session
 from marketfetch.sinks.postgres.writer import BatchWriter
 from marketfetch.values.datasets import Dataset, datasets
 from marketfetch.values.pages import Columns
@@ -82,8 +84,12 @@ class PostgresSink:
         in the place of a table or view, ConfigurationError if the user's table is not fit for a dataset.
         """
         with self._transaction("prepare the tables") as connection:
+            check_session(connection)
+            check_schema(connection, self.schema)
             lock(connection, f"{self.schema} prepare")
             self._ledger.prepare(connection)
+            for name, (read, changed) in LEDGER_COLUMNS.items():
+                check_relation(connection, self.schema, name, read, changed)
             self._layout.prepare(connection, datasets)
 
     @contextmanager
@@ -102,7 +108,8 @@ class PostgresSink:
         """
         held = self._held()
         if self.table is not None:
-            self.table.refuse_collisions([*_by_series(held), *series])
+            with self._transaction("compare the names of symbols") as connection:
+                MappedTable(self.table).refuse_collisions(connection, [*_by_series(held), *series])
         return {one: held.get(names(one), Coverage()) for one in series}
 
     def ledger(self) -> Mapping[Series, Coverage]:

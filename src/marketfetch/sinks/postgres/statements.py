@@ -11,7 +11,7 @@ from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
 
-from marketfetch.sinks.postgres.tables import DOUBLE, TIMESTAMPTZ, Field, Table
+from marketfetch.sinks.postgres.tables import DOUBLE, Field, Table
 
 __all__ = [
     "copy_in",
@@ -124,11 +124,11 @@ def rows(table: Table, limit: int) -> Composed:
     part = SQL(" OR ").join(SQL("t.{} IS NOT NULL").format(_name(field.name)) for field in table.fields)
     # The limit also keeps the aggregates out of parallel workers, which would mix up the order.
     return SQL(
-        "SELECT string_agg({send}({time}), ''), {packed} FROM (SELECT t.{time}, {fields} FROM {table} AS t "
+        "SELECT string_agg({send}, ''), {packed} FROM (SELECT t.{time}, {fields} FROM {table} AS t "
         "WHERE {labels} AND t.{time} >= %(first)s AND t.{time} < %(last)s AND ({part}) "
         "ORDER BY t.{time} LIMIT {limit}) AS sorted"
     ).format(
-        send=SQL("timestamptz_send") if table.clock.type == TIMESTAMPTZ else SQL("int8send"),
+        send=SQL(table.clock.send).format(time),
         packed=_listed(packed),
         time=time,
         fields=_listed(fields),
@@ -150,8 +150,9 @@ def _table(table: Table) -> Identifier:
 
 def _parts(table: Table) -> dict[str, Composable]:
     fields = table.fields
+    # No cast to the type of the column, which would cut a text that is too long: assigning it is refused.
     values: list[Composable] = [
-        _cast(Placeholder(f"label{i}"), label.type) for i, label in enumerate(table.labels)
+        _cast(Placeholder(f"label{i}"), label.compared) for i, label in enumerate(table.labels)
     ]
     values += [SQL("u.{}").format(_name(table.time)), *map(_staged_value, fields)]
     return {
@@ -199,7 +200,7 @@ def _differs(pairs: Iterable[tuple[Field, Composable]]) -> Composed:
 
 def _labels(table: Table) -> Composed:
     return SQL(" AND ").join(
-        SQL("t.{} = {}").format(_name(label.name), _cast(Placeholder(f"label{i}"), label.type))
+        SQL("t.{} = {}").format(_name(label.name), _cast(Placeholder(f"label{i}"), label.compared))
         for i, label in enumerate(table.labels)
     )
 

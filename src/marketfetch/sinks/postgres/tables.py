@@ -3,130 +3,112 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from uuid import UUID
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.errors import SinkError
-from marketfetch.sinks.mapping import TableMapping
-from marketfetch.sinks.postgres.wire import Strip, from_timestamps, to_timestamps
+from marketfetch.errors import RowsRefused, SinkError
+from marketfetch.sinks.fitting import Numbers
+from marketfetch.sinks.mapping import Name
+from marketfetch.sinks.postgres.clocks import BIGINT, Clock
+from marketfetch.sinks.postgres.wire import Strip
 from marketfetch.values.pages import Columns
+from marketfetch.values.series import Series
 
 __all__ = [
-    "BIGINT",
     "DOUBLE",
-    "TIMESTAMPTZ",
-    "Clock",
+    "WHOLE",
     "Field",
     "Filled",
-    "Integers",
     "Label",
     "Table",
-    "Timestamps",
 ]
 
 # Spelled as format_type() does.
-BIGINT = "bigint"
 DOUBLE = "double precision"
-TIMESTAMPTZ = "timestamp with time zone"
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST, _LAST = -62_135_596_800_000, 253_402_300_799_999
-"""The first and the last millisecond of the years 1 to 9999, which Python's datetime can tell."""
-
-
-class Clock(Protocol):
-    """How a column of times is written: between UTC milliseconds and what the server holds."""
-
-    @property
-    def type(self) -> str:
-        """The column's SQL type."""
-        ...
-
-    def encode(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Turn UTC milliseconds into the column's 64 bits of the wire."""
-        ...
-
-    def decode(self, wire: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Turn 64 bits of the wire into UTC milliseconds."""
-        ...
-
-    def bound(self, ms: int) -> int | datetime:
-        """Return the parameter to compare the column with: the first value at or after a moment."""
-        ...
-
-
-@attrs.frozen
-class Timestamps:
-    """A timestamptz column."""
-
-    type: str = TIMESTAMPTZ
-
-    def encode(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
-        """See Clock."""
-        return to_timestamps(times)
-
-    def decode(self, wire: NDArray[np.int64]) -> NDArray[np.int64]:
-        """See Clock."""
-        return from_timestamps(wire)
-
-    def bound(self, ms: int) -> datetime:
-        """See Clock.
-
-        >>> Timestamps().bound(1)
-        datetime.datetime(1970, 1, 1, 0, 0, 0, 1000, tzinfo=datetime.timezone.utc)
-        """
-        return _EPOCH + timedelta(milliseconds=max(_FIRST, min(ms, _LAST)))
-
-
-@attrs.frozen
-class Integers:
-    """A bigint column that counts the mapping's `time_unit` since the epoch."""
-
-    mapping: TableMapping
-    type: str = BIGINT
-
-    def encode(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
-        """See Clock; raises SinkError for a time between two whole units."""
-        return self.mapping.stored_times(times)
-
-    def decode(self, wire: NDArray[np.int64]) -> NDArray[np.int64]:
-        """See Clock."""
-        return self.mapping.times(wire)
-
-    def bound(self, ms: int) -> int:
-        """See Clock."""
-        return ms if self.mapping.time_unit == "ms" else -(-ms // 1000)
+WHOLE = (BIGINT, "integer", "smallint")
 
 
 @attrs.frozen
 class Label:
-    """A key column that is the same in all rows of a series, and its SQL type."""
+    """A key column that is the same in all rows of a series.
+
+    `type` is its SQL type, and `compared` the one without a length, in which its values are compared.
+    `length` is the largest number of characters, or of bytes for the type `name`; `allowed` are the values
+    of an enum.
+
+    A cast to `type` would cut a longer value, and two symbols might become one. An assignment refuses it.
+    """
 
     name: str
     type: str
+    compared: str = attrs.field(default=attrs.Factory(lambda self: self.type, takes_self=True))
+    length: int | None = None
+    allowed: tuple[str, ...] = ()
+
+    def misfit(self, value: Name) -> str | None:
+        """Say why the column cannot hold a value as it is, with the type that could; None where it can.
+
+        >>> Label("symbol", "character varying(10)", "character varying", 10).misfit("BTCUSDT_260925")
+        'holds at most 10 characters; make it text'
+        """
+        numbers = self.compared in {*WHOLE}
+        if numbers != isinstance(value, int) or (self.compared == "uuid") != isinstance(value, UUID):
+            kind = "numbers" if numbers else "UUIDs" if self.compared == "uuid" else "names"
+            return f"holds {kind}; have rename_symbol= return one, or map another column"
+        if not isinstance(value, str):
+            fits = numbers and Numbers.of(self.compared).first_changed(np.array([value], np.float64)) is None
+            return None if fits or not numbers else "is too small; make it bigint"
+        if self.allowed and value not in self.allowed:
+            return f"is an enum without it; ALTER TYPE {self.type} ADD VALUE '{value}'"
+        if self.compared == "name" and len(value.encode()) > 63:
+            return "holds at most 63 bytes; make it text"
+        if self.length is not None and len(value) > self.length:
+            return f"holds at most {self.length} characters; make it text"
+        if self.compared == "bpchar" and value.endswith(" "):
+            return "does not keep blanks at the end; make it text"
+        return None
 
 
 @attrs.frozen
 class Field:
-    """A column of the table for one column of a dataset: its SQL type, and its line in `Columns.values`."""
+    """A column of the table for one column of a dataset: its SQL type, and its line in `Columns.values`.
+
+    `base` is what a domain is made of, else the type itself. A field that is `checked` refuses values that
+    its type would change; others are rounded by it.
+    """
 
     name: str
     type: str
     line: int
+    base: str = attrs.field(default=attrs.Factory(lambda self: self.type, takes_self=True))
+    checked: bool = True
+    numbers: Numbers = attrs.field(
+        default=attrs.Factory(lambda self: Numbers.of(self.base), takes_self=True), init=False
+    )
 
     @property
     def integer(self) -> bool:
         """Whether only whole numbers fit."""
-        return self.type in {BIGINT, "integer", "smallint"}
+        return self.base in WHOLE
 
     @property
     def wire(self) -> str:
         """The SQL type in which values travel: 64 bits, always."""
         return BIGINT if self.integer else DOUBLE
+
+    def misfit(self, values: NDArray[np.float64]) -> str | None:
+        """Say which of the values the column would change, and into what; None if it holds them all."""
+        changed = self.numbers.first_changed(values)
+        if changed is None:
+            return None
+        value, left = changed
+        if np.isnan(left):
+            return f"is {self.type}, and {value!r} does not fit"
+        # An integer has been made of the value before the server sees it.
+        return f"is {self.type}, which makes {left!r} of {value!r}" if self.checked or self.integer else None
 
 
 @attrs.frozen
@@ -197,12 +179,32 @@ class Table:
         return [self.time, *(each.field.name for each in filled)]
 
     def strips(self, columns: Columns, filled: Sequence[Filled]) -> list[Strip]:
-        """Return times and fields as they travel; raises SinkError for a time that the column cannot hold."""
+        """Return times and fields as they travel; raises RowsRefused for what a column cannot hold."""
         strips = [Strip(self.clock.encode(columns.times))]
         for each in filled:
             values = columns.values[each.field.line]
+            if (misfit := each.field.misfit(values)) is not None:
+                raise RowsRefused(f"{self.title}.{each.field.name} {misfit}; {self._remedy(each.field)}")
             null = np.isnan(values) if each.sparse else None
             if each.field.integer:
                 values = (values if null is None else np.where(null, 0, values)).astype(np.int64)
             strips.append(Strip(values, null))
         return strips
+
+    def check_labels(self, series: Series, labels: Sequence[Name]) -> None:
+        """Raise RowsRefused where a key column cannot hold the name of a series as it is."""
+        for label, value in zip(self.labels, labels, strict=True):
+            if (misfit := label.misfit(value)) is not None:
+                raise RowsRefused(
+                    f"{series}: {self.title}.{label.name} is {label.type} and cannot hold {value!r}: "
+                    f"it {misfit}"
+                )
+
+    def _remedy(self, field: Field) -> str:
+        if self.own:
+            return "the exchange's value is no whole number of 64 bits"
+        wider = "double precision" if field.numbers.single else "numeric"
+        return (
+            f'ALTER TABLE {self.title} ALTER COLUMN "{field.name}" TYPE {wider}, '
+            "or have the column round it with TableMapping(rounding='allow')"
+        )

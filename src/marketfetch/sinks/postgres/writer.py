@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import date
 
 import attrs
 import numpy as np
+from psycopg.errors import CheckViolation
 from psycopg.sql import Composed
 
+from marketfetch.errors import RowsRefused
+from marketfetch.sinks.mapping import Name
 from marketfetch.sinks.postgres import statements
 from marketfetch.sinks.postgres.comparing import compare
+from marketfetch.sinks.postgres.failures import missing_partition
 from marketfetch.sinks.postgres.layouts import Layout
 from marketfetch.sinks.postgres.ledger import Ledger
 from marketfetch.sinks.postgres.reader import read_page
@@ -56,9 +60,19 @@ class BatchWriter:
             lock = f"{table.title} {self._layout.lock(series)}"
             series_id = self._ledger.claim(connection, lock, self._target, series)
             labels = self._layout.labels(series, series_id)
+            table.check_labels(series, labels)
             if len(batch.columns):
-                _Rows(connection, table, labels, self._texts).write(Columns.join([batch.columns]))
+                self._write(_Rows(connection, table, labels, self._texts), batch)
             self._ledger.add(connection, series_id, batch.coverage)
+
+    def _write(self, rows: _Rows, batch: Batch) -> None:
+        try:
+            rows.write(Columns.join([batch.columns]))
+        except CheckViolation as error:
+            if error.diag.source_function != "ExecFindPartition":
+                raise
+            hull = batch.coverage.covered.hull or Span(0, 0)
+            raise RowsRefused(missing_partition(batch.series, rows.table, hull)) from None
 
     def interrupt(self) -> None:
         """Have the write that is under way fail; see Interruptible."""
@@ -76,7 +90,7 @@ class _Rows:
 
     connection: Connection
     table: Table
-    labels: tuple[int | str, ...]
+    labels: tuple[Name, ...]
     texts: dict[tuple[object, ...], bytes]
     """Statements as they are sent: writing one takes longer than sending it."""
 
@@ -145,7 +159,7 @@ class _Rows:
         mergeable = table.own and self.connection.info.server_version >= _MERGE_SINCE
         self.connection.execute((statements.merge if mergeable else statements.upsert)(table), place)
 
-    def _place(self, columns: Columns) -> dict[str, int | str | datetime]:
+    def _place(self, columns: Columns) -> dict[str, Name | date]:
         """Return the parameters of the statements for rows of these times."""
         first, last = (self.table.clock.bound(int(columns.times[i])) for i in (0, -1))
         return {"first": first, "last": last, **{f"label{i}": value for i, value in enumerate(self.labels)}}

@@ -1,0 +1,101 @@
+"""What gaps cost: a year of minutes, every second of which the exchange has no candle for, in every store."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.batches import START
+from benchmarks.figures import Figure, at_most, known
+from benchmarks.postgres import server
+from marketfetch.protocols import Batching, Partitioned, Store
+from marketfetch.sinks.duckdb import DuckDBSink
+from marketfetch.sinks.memory import MemorySink
+from marketfetch.sinks.parquet import ParquetSink
+from marketfetch.sinks.postgres import PostgresSink
+from marketfetch.sinks.sqlite import SQLiteSink
+from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.series import Coverage, Series
+from marketfetch.values.spans import Span, SpanSet
+
+__all__ = ["gaps", "year"]
+
+_SERIES = Series.of("binance-usdm", "ohlcv", "BTCUSDT", "1m")
+_MINUTE, _MINUTES = 60_000, 525_600
+_BATCH = 12_000
+"""Minutes of a batch, where the store does not say."""
+
+
+def gaps(rounds: int) -> Iterator[Figure]:
+    """Fill every store with and without gaps, in turns."""
+    with server() as running:
+        places: dict[str, Callable[[], AbstractContextManager[Store]]] = {
+            "PostgreSQL": partial(_postgres, running.database),
+            "DuckDB": partial(_file, DuckDBSink),
+            "SQLite": partial(_file, SQLiteSink),
+            "Parquet": partial(_file, ParquetSink),
+            "memory": lambda: nullcontext(MemorySink()),
+        }
+        for name, place in places.items():
+            found = [(_fill(place, step=2), _fill(place, step=1)) for _ in range(rounds)]
+            ratio = statistics.median(gappy / whole for gappy, whole in found)
+            # Memory has nothing else to do: a batch without gaps is two arrays copied.
+            bar = 4 if name == "memory" else 2
+            yield at_most(f"{name}: time of a year with gaps against one without", ratio, bar, " ×")
+            yield known("… without", statistics.median(whole for _, whole in found), " s")
+
+
+def year(store: Store, step: int) -> Iterator[Batch]:
+    """Make a year in batches as the store wants them: a candle every `step` minutes, absence between them."""
+    most = store.batch_rows if isinstance(store, Batching) else _BATCH
+    start, end = START, START + _MINUTES * _MINUTE
+    while start < end:
+        stop = min(start + most * _MINUTE, end)
+        if isinstance(store, Partitioned):
+            stop = min(stop, store.partition(_SERIES, start).end)
+        yield _batch(np.arange(start, stop, step * _MINUTE), Span(start, stop))
+        start = stop
+
+
+def _batch(times: NDArray[np.int64], span: Span) -> Batch:
+    values = np.linspace(1, 2, len(times)) + np.arange(len(_SERIES.dataset.columns))[:, None]
+    whole = [column.integer for column in _SERIES.dataset.columns]
+    values[whole] = np.floor(values[whole])
+    covered = SpanSet.of(span)
+    return Batch(_SERIES, Columns(times, values), Coverage(covered, covered - _SERIES.interval.cover(times)))
+
+
+def _fill(place: Callable[[], AbstractContextManager[Store]], step: int) -> float:
+    """Fill a new store; returns the seconds from the first batch to the last."""
+    with place() as store:
+        batches = list(year(store, step))
+        store.prepare([_SERIES.dataset])
+        begun = time.perf_counter()
+        with store.writer() as write:
+            for batch in batches:
+                write(batch)
+        took = time.perf_counter() - begun
+        held = store.coverage([_SERIES])[_SERIES]
+        if held.present.length != _MINUTES // step * _MINUTE or len(held.covered) != 1:
+            raise AssertionError(f"{store} does not know what it was told")
+    return took
+
+
+@contextmanager
+def _file(make: Callable[[Path], Store]) -> Iterator[Store]:
+    with TemporaryDirectory() as folder:
+        yield make(Path(folder, "store"))
+
+
+@contextmanager
+def _postgres(database: Callable[[], AbstractContextManager[str]]) -> Iterator[Store]:
+    with database() as dsn:
+        yield PostgresSink(dsn)

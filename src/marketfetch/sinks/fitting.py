@@ -1,0 +1,123 @@
+"""Which numbers a column of an SQL type can hold, and what it makes of the others. Pure."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Numbers"]
+
+_DECIMAL = re.compile(r"(?:numeric|decimal)\((\d+)(?:,\s*(-?\d+))?\)", re.IGNORECASE)
+_BITS = {
+    "tinyint": 8,
+    "smallint": 16,
+    "integer": 32,
+    "bigint": 64,
+    "hugeint": 128,
+}
+_SINGLE = {"real", "float"}
+
+_EXACT = 2.0**50
+"""Below it, the number of decimal steps in a float64 is found without an error."""
+_POWERS = 22
+"""The largest power of ten that a float64 holds exactly."""
+
+
+@attrs.frozen
+class Numbers:
+    """The numbers that a column can hold.
+
+    `scale` is the number of decimal places, None where there is no limit. Values are below `limit` in
+    magnitude. `single` columns keep 24 bits of a value. The smallest value of an integer column, `-limit`, is
+    left out.
+
+    >>> Numbers.of("numeric(18,8)").held(np.array([0.1, 1.23e-9, 1e10]))
+    array([0.1, 0. , nan])
+    """
+
+    limit: float = np.inf
+    scale: int | None = None
+    single: bool = False
+
+    @classmethod
+    def of(cls, sql_type: str) -> Numbers:
+        """Read the name of a type as PostgreSQL and DuckDB spell it; others hold every number.
+
+        >>> Numbers.of("smallint"), Numbers.of("double precision").exact
+        (Numbers(limit=32768.0, scale=0, single=False), True)
+        """
+        name = sql_type.lower()
+        if found := _DECIMAL.fullmatch(name):
+            digits, scale = int(found[1]), int(found[2] or 0)
+            return cls(limit=float(f"1e{digits - scale}"), scale=scale)
+        unsigned = name.startswith("u") and name[1:] in _BITS
+        if unsigned or name in _BITS:
+            return cls(limit=2.0 ** (_BITS[name[1:]] if unsigned else _BITS[name] - 1), scale=0)
+        return cls(single=True) if name in _SINGLE else cls()
+
+    @property
+    def exact(self) -> bool:
+        """Whether the column holds every float64."""
+        return self == Numbers()
+
+    def held(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what the column makes of each value: NaN where it does not fit."""
+        if self.exact:
+            return values
+        if self.single:
+            with np.errstate(over="ignore"):
+                single = values.astype(np.float32).astype(np.float64)
+            return np.where(np.isinf(single), np.nan, single)
+        assert self.scale is not None
+        rounded = _rounded(values, self.scale)
+        return np.where(np.abs(rounded) < self.limit, rounded, np.nan)
+
+    def first_changed(self, values: NDArray[np.float64]) -> tuple[float, float] | None:
+        """Return the first value that the column would change, and what of it would be left.
+
+        The latter is NaN for a value that does not fit at all. A NULL (NaN) is never changed.
+
+        >>> Numbers.of("numeric(12,2)").first_changed(np.array([0.5, np.nan, 0.004]))
+        (0.004, 0.0)
+        """
+        if self.exact:
+            return None
+        held = self.held(values)
+        changed = np.flatnonzero((held != values) & ~np.isnan(values))
+        return (float(values[changed[0]]), float(held[changed[0]])) if len(changed) else None
+
+
+def _rounded(values: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
+    """Round to a number of decimal places, each value by its shortest decimal.
+
+    A value with so many places is returned as it is, to the bit: it is the float64 nearest to a whole number
+    of steps, and dividing two exact floats gives that one.
+    """
+    if not 0 <= scale <= _POWERS:
+        return _rounded_one_by_one(values, scale)
+    power = 10.0**scale
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = np.rint(values * power)
+        rounded: NDArray[np.float64] = steps / power
+    large = np.flatnonzero(np.abs(steps) >= _EXACT)
+    if len(large):
+        rounded[large] = _rounded_one_by_one(values[large], scale)
+    return rounded
+
+
+def _rounded_one_by_one(values: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
+    return np.array([_rounded_by_decimal(value, scale) for value in values.tolist()], np.float64)
+
+
+def _rounded_by_decimal(value: float, scale: int) -> float:
+    number: Any = Decimal(repr(value))
+    if not number.is_finite() or number.as_tuple().exponent >= -scale:
+        return value
+    step = Decimal(1).scaleb(-scale)
+    with_places = (number / step).to_integral_value() * step
+    return float(with_places)

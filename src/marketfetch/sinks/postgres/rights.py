@@ -1,0 +1,108 @@
+"""Whether the role of a connection may do all that writing takes: asked before anything is fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from psycopg.sql import SQL, Identifier
+
+from marketfetch.errors import SinkError
+from marketfetch.sinks.postgres.session import Connection
+
+__all__ = ["check_relation", "check_schema", "check_session"]
+
+_COMMANDS = {"SELECT": "r", "INSERT": "a", "UPDATE": "w"}
+"""What writing does with a table, and the letters of pg_policy for it."""
+
+_LACKING = """
+SELECT a.attname, r.command FROM unnest(%(commands)s::text[]) AS r(command), pg_attribute AS a
+WHERE a.attrelid = to_regclass(%(table)s) AND a.attname = ANY(%(columns)s)
+      AND NOT has_column_privilege(a.attrelid, a.attnum, r.command)
+ORDER BY r.command, a.attnum
+"""
+
+# Without a policy that lets a command through, row-level security shows no row and takes none.
+_SHUT = """
+SELECT r.command FROM unnest(%(commands)s::text[], %(letters)s::text[]) AS r(command, letter)
+WHERE row_security_active(to_regclass(%(table)s)) AND NOT EXISTS (
+    SELECT FROM pg_policy AS p, unnest(p.polroles) AS held(role)
+    WHERE p.polrelid = to_regclass(%(table)s) AND p.polpermissive AND p.polcmd IN ('*', r.letter::"char")
+          AND (held.role = 0 OR pg_has_role(held.role, 'USAGE'))
+)
+"""
+
+
+def check_session(connection: Connection) -> None:
+    """Raise SinkError, with the statement to type, where a session may not write or stage rows."""
+    row = connection.execute(
+        "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', "
+        "has_database_privilege(current_database(), 'TEMP'), current_user, current_database()"
+    ).fetchone()
+    assert row is not None
+    standby, read_only, temporary, user, database = row
+    if standby:
+        raise SinkError(f"{database}: this server is a standby and only read; connect to the primary server")
+    if read_only:
+        remedy = SQL("ALTER ROLE {} SET default_transaction_read_only = off").format(Identifier(user))
+        raise SinkError(
+            f"{database}: transactions of {user} only read; {remedy.as_string(connection)}, or the same with "
+            "ALTER DATABASE"
+        )
+    if not temporary:
+        remedy = SQL("GRANT TEMPORARY ON DATABASE {} TO {}").format(Identifier(database), Identifier(user))
+        raise SinkError(
+            f"{database}: {user} may not make the temporary table that rows are merged from; "
+            f"{remedy.as_string(connection)}"
+        )
+
+
+def check_schema(connection: Connection, schema: str) -> None:
+    """Raise SinkError where a schema exists whose tables the role may not even name."""
+    row = connection.execute(
+        "SELECT current_user FROM pg_namespace WHERE nspname = %s AND NOT has_schema_privilege(oid, 'USAGE')",
+        [schema],
+    ).fetchone()
+    if row is not None:
+        remedy = SQL("GRANT USAGE ON SCHEMA {} TO {}").format(Identifier(schema), Identifier(row[0]))
+        raise SinkError(f"{schema}: {row[0]} may not use this schema; {remedy.as_string(connection)}")
+
+
+def check_relation(
+    connection: Connection, schema: str, name: str, read: Iterable[str], changed: Iterable[str]
+) -> None:
+    """Raise SinkError, with the statement to type, where the role may not write rows of a table.
+
+    The columns of `read` are selected and inserted, those of `changed` are updated as well.
+    """
+    table = Identifier(schema, name)
+    title, written = f"{schema}.{name}", list(read)
+    place = {"table": table.as_string(connection)}
+    lacking = connection.execute(
+        _LACKING, {**place, "commands": ["SELECT", "INSERT"], "columns": written}
+    ).fetchall()
+    lacking += connection.execute(
+        _LACKING, {**place, "commands": ["UPDATE"], "columns": list(changed)}
+    ).fetchall()
+    (user,) = connection.execute("SELECT current_user").fetchone() or ("",)
+    if lacking:
+        grants = [
+            SQL("{} ({})").format(
+                SQL(command),
+                SQL(", ").join(Identifier(column) for column, other in lacking if other == command),
+            )
+            for command in _COMMANDS
+            if any(other == command for _, other in lacking)
+        ]
+        remedy = SQL("GRANT {} ON {} TO {}").format(SQL(", ").join(grants), table, Identifier(user))
+        raise SinkError(f"{title}: {user} lacks rights; {remedy.as_string(connection)}")
+    shut = connection.execute(
+        _SHUT, {**place, "commands": [*_COMMANDS], "letters": [*_COMMANDS.values()]}
+    ).fetchall()
+    if shut:
+        remedy = SQL("CREATE POLICY marketfetch ON {} FOR ALL TO {} USING (true) WITH CHECK (true)").format(
+            table, Identifier(user)
+        )
+        raise SinkError(
+            f"{title} has row-level security and no policy that lets {user} "
+            f"{' or '.join(command for (command,) in shut)}; {remedy.as_string(connection)}"
+        )

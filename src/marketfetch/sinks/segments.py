@@ -1,0 +1,126 @@
+"""Coverage cut into segments, so that a batch reads and writes little of it, however many gaps there are."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, pairwise
+from operator import attrgetter
+
+from marketfetch.values.series import Coverage
+from marketfetch.values.spans import Span, SpanSet
+
+__all__ = ["SEGMENT_SPANS", "changed", "hull", "joined", "split", "touched"]
+
+_START = attrgetter("start")
+
+SEGMENT_SPANS = 512
+"""A segment has at most so many spans over its three sets together."""
+
+
+def split(coverage: Coverage) -> list[Coverage]:
+    """Cut a coverage into as few segments as hold it, in order of time and about equally full.
+
+    Full ones would each be cut anew by the next span that comes between. A cut goes through a covered span
+    where verdicts lie close in it.
+
+    >>> minutes = [Span(start, start + 60) for start in range(0, 120_000, 120)]
+    >>> [len(segment.covered) for segment in split(Coverage(SpanSet(tuple(minutes))))]
+    [500, 500]
+    >>> split(Coverage())
+    []
+    """
+    whole = coverage.covered.hull
+    if whole is None:
+        return []
+    begins = sorted(span.start for span in chain(coverage.covered, coverage.empty, coverage.unusable))
+    # One fewer than fit: the part of the covered span that a cut goes through.
+    count = -(-len(begins) // (SEGMENT_SPANS - 1)) if len(begins) > SEGMENT_SPANS else 1
+    cuts = {begins[len(begins) * number // count] for number in range(1, count)}
+    return _cut(coverage, sorted({whole.start, *cuts, whole.end}))
+
+
+def hull(segment: Coverage) -> Span:
+    """Return the span from the first to the last moment that a segment knows of."""
+    known = segment.covered.hull
+    if known is None:
+        raise ValueError("a segment knows of at least one moment")
+    return known
+
+
+def joined(segments: Iterable[Coverage]) -> Coverage:
+    """Unite segments that do not overlap, in one pass.
+
+    >>> joined([Coverage(SpanSet.of(Span(5, 9))), Coverage(SpanSet.of(Span(0, 5)))]).covered
+    SpanSet(spans=(Span(start=0, end=9),))
+    """
+    ordered = sorted((one for one in segments if one.covered), key=_start)
+    return Coverage(
+        _chained(one.covered for one in ordered),
+        _chained(one.empty for one in ordered),
+        _chained(one.unusable for one in ordered),
+    )
+
+
+def touched(segments: Sequence[Coverage], span: Span) -> slice:
+    """Say which of the segments in order of time are read and replaced where a span is learnt.
+
+    Those that the span overlaps or lies next to, so that spans merge, and the one before it, so that batches
+    that leave gaps between them fill segments instead of beginning one each.
+
+    >>> held = [Coverage(SpanSet.of(Span(start, start + 5))) for start in (0, 10, 20, 30)]
+    >>> touched(held, Span(12, 20))
+    slice(1, 3, None)
+    >>> touched(held, Span(40, 50))
+    slice(3, 4, None)
+    """
+    before = bisect_right(segments, span.start, key=_start)
+    return slice(max(before - 1, 0), bisect_right(segments, span.end, key=_start))
+
+
+def changed(before: Sequence[Coverage], learnt: Coverage) -> list[Coverage]:
+    """Return the segments that take the place of those that what was learnt touches; see `touched`."""
+    if not learnt.covered:
+        return split(joined(before))
+    # Mostly what was learnt follows upon what was known: to unite both, moment by moment, is slower.
+    span = hull(learnt)
+    beside = [one for one in before if hull(one).end <= span.start or span.end <= hull(one).start]
+    inside = [one for one in before if hull(one).start < span.end and span.start < hull(one).end]
+    united = joined(inside) | learnt if inside else learnt
+    return split(joined([*beside, united]))
+
+
+def _start(segment: Coverage) -> int:
+    return hull(segment).start
+
+
+def _cut(coverage: Coverage, bounds: Sequence[int]) -> list[Coverage]:
+    parts = (_parts(spans, bounds) for spans in (coverage.covered, coverage.empty, coverage.unusable))
+    return [Coverage(*part) for part in zip(*parts, strict=True)]
+
+
+def _parts(spans: SpanSet, bounds: Sequence[int]) -> Iterator[SpanSet]:
+    """Cut spans at ascending bounds, the first and the last of which hold them all."""
+    whole, first = spans.spans, 0
+    for start, end in pairwise(bounds):
+        stop = bisect_left(whole, end, lo=first, key=_START)
+        part = whole[first:stop]
+        if part and part[0].start < start:
+            part = (Span(start, part[0].end), *part[1:])
+        first = stop
+        if part and part[-1].end > end:
+            part = (*part[:-1], Span(part[-1].start, end))
+            first = stop - 1  # the next part begins with the rest of it
+        yield SpanSet(part)
+
+
+def _chained(sets: Iterable[SpanSet]) -> SpanSet:
+    """Unite sets each of which ends where the next begins, or before."""
+    spans: list[Span] = []
+    for one in sets:
+        further = one.spans
+        if spans and further and spans[-1].end == further[0].start:
+            spans[-1] = Span(spans[-1].start, further[0].end)
+            further = further[1:]
+        spans += further
+    return SpanSet(tuple(spans))

@@ -1,0 +1,231 @@
+"""Row 5: pools, pipelines, `fetch` calls, threads and loops of a process share the budget of an address."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+
+import anyio
+import attrs
+import pytest
+from anyio import to_thread
+
+import marketfetch as mf
+from marketfetch.exchange import Exchange
+from marketfetch.exchanges import okx
+from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
+from marketfetch.proxies.registry import Registry, address_of, process_registry
+from marketfetch.proxies.rotating import Direct
+from marketfetch.testing import GeneratedMarket, LimitRules, LocalProxies, SimulatedExchange, SimulatorOptions
+from marketfetch.values.redaction import Secret
+
+START = "2026-05-01"
+HOST = "https://exchange.example"
+SMALL = mf.LimitPool("binance-usdm weight", 80, 1000, "clock", used_header="x-mbx-used-weight-1m")
+
+
+class SmallOhlcv(Ohlcv):
+    page_sizes = (496, 497, 498, 499)
+
+    def cost(self, rows: int) -> mf.Cost:
+        return mf.Cost(SMALL, super().cost(rows).weight)
+
+
+class SmallUsdm(BinanceUsdm):
+    """The shipped adapter, on an exchange whose minute lasts a second and whose budget is small."""
+
+    name = "binance-usdm"
+    weight = SMALL
+    endpoints = (SmallOhlcv,)
+
+
+@attrs.frozen
+class Venue:
+    """An exchange that enforces its limits, and a job of about so many requests."""
+
+    exchange: Exchange
+    symbol: str
+    page: int
+    simulated: SimulatedExchange
+
+    def query(self, pages: int) -> mf.Query:
+        return mf.Query(symbols=self.symbol, start=START, end=self._end(pages))
+
+    def fetch(self, pages: int, proxies: mf.ProxyPool | None = None) -> mf.Table:
+        return mf.fetch(
+            self.exchange, "ohlcv", self.symbol, start=START, end=self._end(pages), proxies=proxies
+        )
+
+    def _end(self, pages: int) -> int:
+        return 1_777_593_600_000 + pages * self.page * 60_000
+
+    def assert_nobody_was_refused(self, at_least: int) -> None:
+        assert set(self.simulated.record.statuses) == {200}
+        assert self.simulated.record.total > at_least
+
+
+@contextmanager
+def _venue(name: str, patch: pytest.MonkeyPatch) -> Iterator[Venue]:
+    """OKX with calls in half a second instead of two, or Binance with a minute of one second."""
+    scale = 1 / 4 if name == "okx" else 1 / 60
+    rules = LimitRules(usdm_weight=SMALL.capacity, period_scale=scale)
+    patch.setattr(okx, "_pool", lambda route, calls: mf.LimitPool(f"okx {route}", calls, 500))
+    with SimulatedExchange(
+        GeneratedMarket(["BTCUSDT"], seed=3), SimulatorOptions(limits=rules, latency=0.02)
+    ) as simulated:
+        if name == "okx":
+            yield Venue(okx.Okx(simulated.base_url), "BTC-USDT-SWAP", 100, simulated)
+        else:
+            yield Venue(SmallUsdm(simulated.base_url), "BTCUSDT", 499, simulated)
+
+
+@pytest.fixture(params=["okx", "binance"])
+def venue(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Venue]:
+    with _venue(request.param, monkeypatch) as venue:
+        yield venue
+
+
+def test_twenty_fetch_calls_one_after_another(venue: Venue) -> None:
+    for _ in range(20):
+        assert venue.fetch(pages=5).report.complete
+    venue.assert_nobody_was_refused(at_least=100)
+
+
+def test_three_pipelines_at_once_on_one_loop(venue: Venue) -> None:
+    async def work() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                pipeline = mf.Pipeline(venue.exchange, venue.query(pages=30), mf.MemorySink())
+                group.start_soon(pipeline.run)
+
+    anyio.run(work)
+    venue.assert_nobody_was_refused(at_least=90)
+
+
+def test_two_threads_with_a_loop_each(venue: Venue) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        tables = list(threads.map(venue.fetch, [40, 40]))
+    assert all(table.report.complete for table in tables)
+    venue.assert_nobody_was_refused(at_least=80)
+
+
+def test_one_pool_on_two_loops_at_once(venue: Venue) -> None:
+    pool = mf.RotatingProxies([])
+    with ThreadPoolExecutor(2) as threads:
+        tables = list(threads.map(partial(venue.fetch, proxies=pool), [40, 40]))
+    assert all(table.report.complete for table in tables)
+    venue.assert_nobody_was_refused(at_least=80)
+
+
+def test_the_same_proxy_in_different_pools(venue: Venue) -> None:
+    with LocalProxies(2) as proxies:
+        one, two = proxies.urls
+        pools = [
+            mf.RotatingProxies([one], direct=False),
+            mf.RotatingProxies([two, one], direct=False),
+            mf.RotatingProxies([one.replace("http://", "")], direct=False),
+        ]
+        with ThreadPoolExecutor(3) as threads:
+            tables = list(threads.map(lambda pool: venue.fetch(30, pool), pools))
+        assert {seen.client for seen in venue.simulated.record.latest} == {"127.0.0.2", "127.0.0.3"}
+    assert all(table.report.complete for table in tables)
+    venue.assert_nobody_was_refused(at_least=90)
+
+
+CALLS = mf.LimitPool("calls", 3, 60_000)
+
+
+def _request(weight: int = 1) -> mf.Request:
+    return mf.Request("/x", cost=mf.Cost(CALLS, weight), base_url=HOST)
+
+
+async def _spend(pool: mf.ProxyPool, weight: int = 1) -> bool:
+    """Whether a request is leased at once."""
+    with anyio.move_on_after(0.05):
+        async with pool.lease(_request(weight)) as lease:
+            lease.answered(mf.Response(200, {}, b"", 0, 0))
+            return True
+    return False
+
+
+async def test_what_a_pool_spent_is_remembered_after_it_is_gone() -> None:
+    assert await _spend(mf.RotatingProxies([]), 3)
+    gc.collect()
+    assert not await _spend(mf.RotatingProxies([]))
+
+
+async def test_a_ban_is_known_to_every_pool() -> None:
+    async with Direct().lease(_request()) as lease:
+        lease.failed(mf.Banned("418: banned", until=2_000_000_000_000))
+    with pytest.raises(mf.ProxyError, match="418: banned"):
+        await _spend(mf.RotatingProxies([]))
+
+
+async def test_failures_are_each_pool_s_own() -> None:
+    first = Direct()
+    for _ in range(4):
+        with anyio.move_on_after(0.02):
+            async with first.lease(_request()) as lease:
+                lease.failed(mf.ProxyError("the network is down"))
+    assert first.statistics()[0].state != "ready"
+    assert Direct().statistics()[0].state == "ready"
+
+
+async def test_an_answer_wakes_who_waits_on_another_loop() -> None:
+    """With a header that tells what is used, the first question is asked alone: all others wait for it."""
+    told = mf.LimitPool("told", 100, 60_000, used_header="x-used")
+    question = mf.Request("/x", cost=mf.Cost(told), base_url=HOST)
+
+    async def other_loop() -> None:
+        async with Direct().lease(question) as lease:
+            lease.answered(mf.Response(200, {"x-used": "2"}, b"", 0, 0))
+
+    async with anyio.create_task_group() as group, Direct().lease(question) as lease:
+        group.start_soon(to_thread.run_sync, partial(anyio.run, other_loop))
+        while not process_registry().waiters:  # noqa: ASYNC110  # it waits on another loop
+            await anyio.sleep(0.01)
+        lease.answered(mf.Response(200, {"x-used": "1"}, b"", 0, 0))
+
+
+async def test_a_registry_of_its_own_keeps_a_pool_apart() -> None:
+    assert await _spend(mf.RotatingProxies([]), 3)
+    assert await _spend(mf.RotatingProxies([], registry=Registry()), 3)
+
+
+def test_a_forked_child_has_budgets_of_its_own() -> None:
+    """It is not held up by what its parent holds: neither a lock nor a request in flight."""
+    pool = Direct()
+    assert anyio.run(_spend, pool, 3)
+    assert not anyio.run(_spend, pool)
+    registry = pool._registry
+    with registry.lock:
+        child = os.fork()
+        if child == 0:
+            fresh = anyio.run(_spend, pool, 3) and not anyio.run(_spend, Direct())
+            os._exit(0 if fresh else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert not anyio.run(_spend, pool)
+
+
+def test_what_is_over_is_forgotten() -> None:
+    """A service that asks a thousand hosts, or uses a thousand proxies, does not remember them all."""
+    clock = [0]
+    registry = Registry(lambda: clock[0])
+    for number in range(1000):
+        with registry.lock:
+            limits = registry.limits(CALLS, f"https://{number}.example")
+            limits.budget("direct").charge(1, clock[0])
+        clock[0] += 1_000
+    assert len(registry._limits) <= 62
+
+
+def test_an_address_is_the_same_however_it_is_written_and_shows_nothing() -> None:
+    texts = ["http://ann:hunter2@10.0.0.1:1080", "socks5h://ann:other@10.0.0.1:1080"]
+    one, two = (address_of(mf.Egress("", Secret(text))) for text in texts)
+    assert one == two
+    assert "ann" not in one
+    assert address_of(mf.Egress("", Secret("http://bert@10.0.0.1:1080"))) != one

@@ -1,0 +1,147 @@
+"""Row 19: while requests wait for a budget, heartbeats and the state of an egress say for what."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+import attrs
+import pytest
+
+import marketfetch as mf
+from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
+from marketfetch.proxies.rotating import RotatingProxies
+from marketfetch.testing import GeneratedMarket, LimitRules, SimulatedExchange, SimulatorOptions
+
+PERIOD = 6_000
+WEIGHT = mf.LimitPool("binance-usdm weight", 24, PERIOD, "clock", used_header="x-mbx-used-weight-1m")
+CANDLES = mf.LimitPool("okx history-candles", 20, 60_000)
+CALLS = mf.LimitPool("calls", 200, 60_000)
+
+
+class SmallOhlcv(Ohlcv):
+    def cost(self, rows: int) -> mf.Cost:
+        return mf.Cost(WEIGHT, super().cost(rows).weight)
+
+
+class SmallUsdm(BinanceUsdm):
+    """Binance with a minute of six seconds and a hundredth of its budget."""
+
+    name = "binance-usdm"
+    weight = WEIGHT
+    endpoints = (SmallOhlcv,)
+
+
+def test_a_run_tells_at_once_that_it_waits_and_that_it_goes_on() -> None:
+    rules = LimitRules(usdm_weight=WEIGHT.capacity, period_scale=1 / 10)
+    beats: list[mf.Heartbeat] = []
+
+    def listen(event: mf.Event) -> None:
+        if isinstance(event, mf.Heartbeat):
+            beats.append(event)
+
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT"]), SimulatorOptions(limits=rules)) as exchange:
+        query = mf.Query(symbols="BTCUSDT", start="2026-06-01", end="2026-06-09")
+        settings = mf.Settings(heartbeat=50.0)  # nothing comes by itself
+        pipeline = mf.Pipeline(SmallUsdm(exchange.base_url), query, settings=settings, listeners=[listen])
+        assert anyio.run(pipeline.run).complete
+        assert set(exchange.record.statuses) == {200}
+    told = [beat for beat in beats if beat.waiting]
+    assert told
+    assert len(beats) >= 2
+    for beat in told:
+        assert re.fullmatch(
+            r"waiting [1-7] s for the weight limit of binance-usdm \(2\d of 24 used\)", beat.waiting
+        )
+        assert re.fullmatch(r"waiting [1-7] s for the weight limit of binance-usdm", beat.egresses[0].state)
+    assert beats[-1].waiting == ""
+
+
+@attrs.define
+class FakeClock:
+    ms: int = 1_780_272_000_000
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+@asynccontextmanager
+async def waiting_for(pool: RotatingProxies, limit: mf.LimitPool) -> AsyncGenerator[None]:
+    """Let a request wait as long as the block lasts; it begins when the pool has told so."""
+    async with anyio.create_task_group() as group:
+
+        async def wait() -> None:
+            async with pool.lease(mf.Request("/x", cost=mf.Cost(limit))):
+                raise AssertionError("it was served")
+
+        group.start_soon(wait)
+        await pool.waiting_changed()
+        yield
+        group.cancel_scope.cancel()
+
+
+async def spend(pool: RotatingProxies, limit: mf.LimitPool, outcome: Callable[[mf.Lease], None]) -> None:
+    async with pool.lease(mf.Request("/x", cost=mf.Cost(limit, limit.capacity))) as lease:
+        outcome(lease)
+
+
+def answered(lease: mf.Lease) -> None:
+    lease.answered(mf.Response(200, {}, b"", 0, 0))
+
+
+def failed(error: Exception) -> Callable[[mf.Lease], None]:
+    return lambda lease: lease.failed(error)
+
+
+@pytest.mark.parametrize(
+    ("limit", "outcome", "words", "state"),
+    [
+        (
+            CANDLES,
+            answered,
+            "waiting 60 s for the history-candles limit of okx (40 of 40 used)",
+            "waiting 60 s for the history-candles limit of okx",
+        ),
+        (
+            CALLS,
+            failed(mf.RateLimitExceeded("slow down", retry_after=90)),
+            "waiting 90 s for the limit calls (400 of 398 used)",
+            "waiting 90 s for the limit calls",
+        ),
+        (
+            CALLS,
+            failed(mf.Banned("418: banned", until=FakeClock().ms + 300_000)),
+            "waiting 300 s for an egress: each of the 2 rests or is banned",
+            "banned until 2026-06-01T00:05:00Z",
+        ),
+    ],
+)
+async def test_pool_says_what_it_waits_for(
+    limit: mf.LimitPool, outcome: Callable[[mf.Lease], None], words: str, state: str
+) -> None:
+    clock = FakeClock()
+    pool = RotatingProxies(["10.0.0.1:1", "10.0.0.2:1"], direct=False, now=clock)
+    assert pool.waiting() == ""
+    for _ in range(2):
+        await spend(pool, limit, outcome)
+    assert pool.waiting() == ""  # nobody waits yet
+    async with waiting_for(pool, limit):
+        assert pool.waiting() == words
+        assert [line.state for line in pool.statistics()] == [state, state]
+        clock.ms += 1_000
+        if state.startswith("waiting"):
+            assert pool.waiting() != words
+    assert pool.waiting() == ""
+    assert all(not line.state.startswith("waiting") for line in pool.statistics())
+
+
+async def test_a_short_wait_is_not_worth_a_word() -> None:
+    pool = RotatingProxies([], now=FakeClock())
+    quick = mf.LimitPool("quick", 1, 2_000)
+    await spend(pool, quick, answered)
+    with anyio.move_on_after(0.05) as scope:
+        async with waiting_for(pool, quick):
+            pass
+    assert scope.cancelled_caught

@@ -1,0 +1,111 @@
+"""A DuckDB file that somebody else has open: the remedy is named, and what is not written to is free."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from marketfetch.errors import SinkError, SinkUnavailable
+from marketfetch.sinks import DuckDBSink
+from tests.support.batches import EVER, batch, candles
+
+SERIES = candles()
+VIEWER = """
+import duckdb, sys
+connection = duckdb.connect(sys.argv[1], read_only=True)
+print("open", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DuckDBSink:
+    store = DuckDBSink(tmp_path / "market.duckdb")
+    store.prepare([SERIES.dataset])
+    with store.writer() as write:
+        write(batch(SERIES, range(5), close=2.0))
+    return store
+
+
+def test_a_connection_of_this_process_that_only_reads_is_named(store: DuckDBSink) -> None:
+    with (
+        closing(duckdb.connect(store.path, read_only=True)),
+        pytest.raises(SinkError, match=r"this process has the file open with other settings.*close that "),
+        store.writer(),
+    ):
+        pass
+    with store.writer() as write:
+        write(batch(SERIES, range(5, 6), close=2.0))
+
+
+def test_preparing_names_it_too(store: DuckDBSink) -> None:
+    with (
+        closing(duckdb.connect(store.path, read_only=True)),
+        pytest.raises(SinkError, match="close that connection, then run again") as caught,
+    ):
+        store.prepare([SERIES.dataset])
+    assert not isinstance(caught.value, SinkUnavailable), "waiting for the caller's own connection is no use"
+
+
+def test_a_viewer_in_another_process_is_waited_for(
+    store: DuckDBSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("marketfetch.sinks.turns.PATIENCE", 0.2)
+    with subprocess.Popen(
+        [sys.executable, "-c", VIEWER, store.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as viewer:
+        assert viewer.stdout is not None
+        assert viewer.stdout.readline() == "open\n"
+        with pytest.raises(SinkUnavailable, match=r"\(PID \d+\).*end the other one, or wait"), store.writer():
+            pass
+        assert len(store.read(SERIES, EVER)) == 5, "it reads, and so may we"
+        viewer.communicate("\n")
+    with store.writer() as write:
+        write(batch(SERIES, range(5, 6), close=2.0))
+
+
+def test_a_reader_of_this_process_is_waited_for_and_not_blamed(store: DuckDBSink) -> None:
+    """Two runs of one program on one file: one reads at length while the other one begins to write."""
+    read, end = threading.Event(), threading.Event()
+
+    def reader() -> None:
+        with store._reading():
+            read.set()
+            end.wait(30)
+
+    thread = threading.Thread(target=reader)
+    thread.start()
+    try:
+        assert read.wait(30)
+        with pytest.raises(SinkUnavailable, match="another run of this process reads it"), store.writer():
+            pass
+    finally:
+        end.set()
+        thread.join()
+    with store.writer() as write:
+        write(batch(SERIES, range(5, 6), close=2.0))
+
+
+def test_the_file_is_free_while_there_is_nothing_to_write(store: DuckDBSink) -> None:
+    """A run that waits for the exchange keeps no reader out."""
+    look = f"import duckdb; print(duckdb.connect({str(store.path)!r}, read_only=True).execute('SELECT 1'))"
+    with store.writer() as write:
+        write(batch(SERIES, range(5, 6), close=2.0))
+        closed = threading.Event()
+        turns = store._shared().turns
+        for _ in range(3000):  # a bound for a machine that hangs
+            if not turns._open:
+                closed.set()
+                break
+            threading.Event().wait(0.01)
+        assert closed.is_set()
+        assert turns.idle <= 0.2, "seconds without a batch after which others may have the file"
+        subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, timeout=50)
+        write(batch(SERIES, range(6, 7), close=2.0))
+    assert len(store.read(SERIES, EVER)) == 7

@@ -1,0 +1,39 @@
+"""Roles of a test's own on a real PostgreSQL server."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+__all__ = ["role"]
+
+
+@contextmanager
+def role(dsn: str, *statements: str) -> Iterator[str]:
+    """Make a role that may log in, run statements that name it as `{role}` and its database as `{database}`.
+
+    Yields a DSN that names the role. Afterwards it is dropped, with all rights that it was given.
+    """
+    name = f"mf_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(dsn, autocommit=True) as database:
+        identifiers = {
+            "role": sql.Identifier(name),
+            "database": sql.Identifier(database.info.dbname),
+        }
+
+        def run(statement: str) -> None:
+            database.execute(sql.SQL(statement).format(**identifiers))  # type: ignore[arg-type]  # a test's
+
+        run("CREATE ROLE {role} LOGIN")
+        try:
+            for statement in statements:
+                run(statement)
+            yield make_conninfo(dsn, user=name)
+        finally:
+            run("DROP OWNED BY {role}")
+            run("DROP ROLE {role}")
