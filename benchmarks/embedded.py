@@ -31,6 +31,7 @@ from marketfetch.protocols import Store
 from marketfetch.sinks.duckdb import DuckDBSink
 from marketfetch.sinks.merging import same
 from marketfetch.sinks.parquet import ParquetSink
+from marketfetch.sinks.seriesfolder import SeriesFolder
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns
@@ -104,12 +105,12 @@ def parquet_ours(batches: Sequence[Batch], place: Path) -> float:
 def parquet_public(batches: Sequence[Batch], place: Path) -> float:
     """The same files, each written at one go, and synchronised with the folder it is in."""
     whole = {"open_time", "trades"}
-    encodings = {n: "DELTA_BINARY_PACKED" if n in whole else "BYTE_STREAM_SPLIT" for n in _NAMES[1:]}
-    options: dict[str, Any] = {"compression": "zstd", "use_dictionary": False, "column_encoding": encodings}
+    encodings = {n: "DELTA_BINARY_PACKED" if n in whole else "PLAIN" for n in _NAMES[1:]}
+    options: dict[str, Any] = {"compression": "lz4", "use_dictionary": False, "column_encoding": encodings}
     trades = OHLCV.index("trades")
     begun = time.perf_counter()
     for batch in batches:
-        home, columns = ParquetSink(place)._home(batch.series), batch.columns
+        home, columns = SeriesFolder(place, batch.series).home, batch.columns
         home.mkdir(parents=True, exist_ok=True)
         lines: list[NDArray[np.float64] | NDArray[np.int64]] = list(columns.values)
         lines[trades] = lines[trades].astype(np.int64)

@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -88,12 +89,12 @@ def fingerprint(url: str, *, verdicts_on_events: bool = True) -> str:
     digest = hashlib.sha256()
     for series, held in sorted(contents(url).items(), key=lambda item: str(item[0])):
         empty = held.coverage.empty if verdicts_on_events or not series.interval.is_event else ""
-        digest.update(f"{series} {held.coverage.covered} {empty}".encode())
+        digest.update(f"{series} {held.coverage.covered} {empty} {held.coverage.unusable}".encode())
         digest.update(held.rows.times.tobytes())
         digest.update(np.where(np.isnan(held.rows.values), np.nan, held.rows.values).tobytes())
     if url.startswith("parquet:"):
         for name, file in files_of(url).items():
-            if verdicts_on_events or not name.endswith("interval=event/_coverage.json"):
+            if verdicts_on_events or "interval=event" not in name:  # the verdicts are in the files of rows
                 digest.update(name.encode() + file.read_bytes())
     return digest.hexdigest()
 
@@ -177,20 +178,27 @@ def _postgres(url: str) -> Iterator[Query | None]:
         ).fetchall()
 
 
+def _ranges(column: str) -> str:
+    """Write a multirange of PostgreSQL as the database files write spans."""
+    return (
+        "coalesce((SELECT json_agg(json_build_array(lower(r), upper(r)) ORDER BY r)::text "
+        f"FROM unnest({column}) AS r), '[]')"
+    )
+
+
 _DIALECTS = {
-    "sqlite": ("marketfetch_{}", "open_time", "covered", "empty"),
-    "duckdb": ("marketfetch_{}", "epoch_ms(open_time)", "covered", "empty"),
+    "sqlite": ("marketfetch_{}", "open_time", ("covered_spans", "empty_spans", "unusable_spans")),
+    "duckdb": ("marketfetch_{}", "epoch_ms(open_time)", ("covered_spans", "empty_spans", "unusable_spans")),
     "postgresql": (
         "marketfetch.{}",
         "(extract(epoch FROM open_time) * 1000)::bigint",
-        "(SELECT json_agg(json_build_array(lower(r), upper(r)) ORDER BY r)::text FROM unnest(covered) AS r)",
-        '(SELECT json_agg(json_build_array(lower(r), upper(r)) ORDER BY r)::text FROM unnest("empty") AS r)',
+        tuple(map(_ranges, ("covered", '"empty"', "unusable"))),
     ),
 }
 
 
 def _of_tables(kind: str, query: Query) -> Contents:
-    name, time, covered, empty = _DIALECTS[kind]
+    name, time, verdicts = _DIALECTS[kind]
     prefix, schema = ("", "marketfetch") if kind == "postgresql" else ("marketfetch_", "main")
     if kind == "sqlite":
         listed = query("SELECT name FROM sqlite_master WHERE type = 'table'", [])
@@ -200,19 +208,24 @@ def _of_tables(kind: str, query: Query) -> Contents:
     if f"{prefix}coverage" not in tables:
         return {}
     lines = query(
-        f"SELECT id, exchange, dataset, symbol, interval, {covered}, {empty} FROM {name.format('series')} "
-        f"JOIN {name.format('coverage')} ON series_id = id",
+        f"SELECT id, exchange, dataset, symbol, interval, {', '.join(verdicts)} FROM {name.format('series')} "
+        f"JOIN {name.format('coverage')} ON series_id = id ORDER BY id",
         [],
     )
     found: dict[Series, Held] = {}
-    for number, exchange, dataset, symbol, interval, *verdicts in lines:
+    for (number, exchange, dataset, symbol, interval), segments in groupby(lines, lambda line: line[:5]):
         series = Series.of(exchange, dataset, symbol, interval)
-        assert series not in found, f"{series} has two lines in the ledger"
+        assert series not in found, f"{series} has two ids"
+        coverage = Coverage()
+        for _, _, _, _, _, *texts in segments:
+            segment = Coverage(*map(_spans, texts))
+            assert not segment.covered & coverage.covered, f"{series}: two segments know of the same moment"
+            coverage |= segment
         columns = ", ".join(f'"{column}"' for column in series.dataset.names)
         rows = query(
             f"SELECT {time}, {columns} FROM {name.format(dataset)} WHERE series_id = ? ORDER BY 1", [number]
         )
-        found[series] = Held(_columns(series, rows), Coverage(*map(_spans, verdicts)))
+        found[series] = Held(_columns(series, rows), coverage)
     for dataset in datasets().keys() & {table.removeprefix(prefix) for table in tables}:
         ((stored,),) = query(f"SELECT count(*) FROM {name.format(dataset)}", [])
         known = sum(len(held.rows) for series, held in found.items() if series.dataset.name == dataset)
@@ -231,21 +244,29 @@ def _spans(text: str | None) -> SpanSet:
 
 def _of_parquet(url: str) -> Contents:
     found: dict[Series, Held] = {}
-    homes = {file.parent for file in files_of(url).values() if file.suffix == ".parquet"}
-    homes |= {file.parent for file in files_of(url).values() if file.name == "_coverage.json"}
-    for home in homes:
+    for home in {file.parent for file in files_of(url).values() if file.suffix == ".parquet"}:
         dataset, *names = home.parts[-4:]
         exchange, symbol, interval = (name.partition("=")[2] for name in names)
         series = Series.of(exchange, dataset, symbol, interval)
         lines: list[tuple[Any, ...]] = []
+        coverage = Coverage()
         for file in sorted(home.glob("*.parquet")):
-            if not file.name.startswith("."):
-                table = parquet.ParquetFile(file).read()
-                times = table.column("open_time").cast(pa.int64()).to_pylist()
-                lines += zip(times, *(table.column(n).to_pylist() for n in series.dataset.names), strict=True)
-        ledger, coverage = home / "_coverage.json", Coverage()
-        if ledger.exists():
-            entry = json.loads(ledger.read_bytes())
-            coverage = Coverage(*(_spans(json.dumps(entry[verdict])) for verdict in ("covered", "empty")))
+            table = parquet.ParquetFile(file)
+            note = json.loads((table.metadata.metadata or {})[b"marketfetch"])
+            if file.name == "_ledger.parquet":
+                coverage |= _known(note["fileless"])
+                there = {one.stem for one in home.glob("*.parquet")}
+                assert note["files"].keys() <= there, f"{file} counts on a file that is not there"
+                continue
+            coverage |= _known(note["coverage"])
+            rows = table.read()
+            times = rows.column("open_time").cast(pa.int64()).to_pylist()
+            lines += zip(times, *(rows.column(n).to_pylist() for n in series.dataset.names), strict=True)
         found[series] = Held(_columns(series, lines), coverage)
     return found
+
+
+def _known(sets: Sequence[Sequence[int]]) -> Coverage:
+    """Read three sets of spans, each as where they begin and end, each counted from the one before."""
+    edges = (np.cumsum(numbers, dtype=np.int64).tolist() for numbers in sets)
+    return Coverage(*(SpanSet(tuple(map(Span, ends[::2], ends[1::2]))) for ends in edges))

@@ -210,7 +210,7 @@ class Database:
         PostgresSink(self.owner).prepare([Dataset.parse("ohlcv")])
         self.execute(
             "GRANT USAGE ON SCHEMA marketfetch TO {role}",
-            "GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA marketfetch TO {role}",
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA marketfetch TO {role}",
         )
 
     def execute(self, *statements: str) -> Any:

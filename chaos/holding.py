@@ -14,8 +14,10 @@ import psycopg
 from psycopg import sql
 
 from marketfetch.sinks.duckfile import is_wanted
-from marketfetch.sinks.durable import alone_in
+from marketfetch.sinks.durable import alone
 from marketfetch.sinks.postgres.ledger import lock
+from marketfetch.sinks.seriesfolder import SeriesFolder
+from marketfetch.values.series import Series
 
 __all__ = ["Waiting", "preparing_blocked", "writing_blocked"]
 
@@ -89,21 +91,20 @@ def _sqlite(path: Path) -> Iterator[Waiting]:
 
 
 _HOLDER = """
-import fcntl, os, sys, time, duckdb
+import sys, time, duckdb
+from pathlib import Path
+from marketfetch.sinks.durable import alone_in
 
-path, give_up = sys.argv[1], time.monotonic() + float(sys.argv[2])
-line = os.open(os.path.dirname(path), os.O_RDONLY)
-while True:
-    try:
-        # Who has the file open lets go of it for those in line.
-        fcntl.flock(line, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        connection = duckdb.connect(path)
-        break
-    except (BlockingIOError, duckdb.IOException):
-        if time.monotonic() > give_up:
-            raise
-        time.sleep(0.005)
-os.close(line)
+path, give_up = Path(sys.argv[1]), time.monotonic() + float(sys.argv[2])
+with alone_in(path.parent, give_up):  # who has the file open lets go of it for those in line
+    while True:
+        try:
+            connection = duckdb.connect(path)
+            break
+        except duckdb.IOException:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.005)
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -124,9 +125,9 @@ def _duckdb(path: Path) -> Iterator[Waiting]:
 
 @contextmanager
 def _parquet(folder: Path, symbols: Sequence[str]) -> Iterator[Waiting]:
-    """Be at work in the folders of the series, which are made where there are none yet."""
+    """Have the locks of the series."""
     with ExitStack() as stack:
         for symbol in symbols:
-            home = folder / "ohlcv" / "exchange=binance-usdm" / f"symbol={symbol}" / "interval=1m"
-            stack.enter_context(alone_in(home))
+            series = Series.of("binance-usdm", "ohlcv", symbol, "1m")
+            stack.enter_context(alone(SeriesFolder(folder, series).lock))
         yield None

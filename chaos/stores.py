@@ -64,7 +64,7 @@ def left_over(url: str) -> list[str]:
         return [name for (name,) in found]
     files = files_of(url)
     if kind == "parquet":
-        return [name for name in files if not name.endswith((".parquet", "/_coverage.json"))]
+        return [name for name in files if not name.endswith(".parquet")]
     return [name for name in files if name != Path(path).name]
 
 

@@ -147,8 +147,14 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def unspent_budgets() -> Iterator[None]:
-    """What another test has spent is nothing to a simulated exchange that happens to have the same port."""
+def unspent_budgets(
+    clean_environment: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """What another test has spent is nothing to a simulated exchange that happens to have the same port.
+
+    The board of this user is not that of the tests, nor that of one test another's.
+    """
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
     with separate_registry():
         yield
 

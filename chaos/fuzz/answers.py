@@ -15,9 +15,11 @@ from marketfetch.errors import Banned, ConfigurationError, FetchError, RateLimit
 from marketfetch.exchange import Exchange
 from marketfetch.fetchers.answers import parse_headers
 from marketfetch.proxies.parsing import parse_proxy
-from marketfetch.sinks.parquet import _entry
+from marketfetch.sinks.firstformat import read_first
+from marketfetch.sinks.notes import FileNote, LedgerNote
 from marketfetch.values.http import Response
 from marketfetch.values.redaction import redact
+from marketfetch.values.series import Series
 
 __all__ = ["check", "readers"]
 
@@ -33,7 +35,8 @@ def readers() -> Mapping[str, tuple[str, Callable[[bytes], str]]]:
         "retry-after": ("dates", _retry_after),
         "proxy addresses": ("proxies", _proxy),
         "redaction": ("proxies", _redaction),
-        "ledger of a folder": ("ledger", _ledger),
+        "ledger of format 1": ("ledger", _ledger),
+        "note of a file": ("notes", _note),
     }
 
 
@@ -116,7 +119,7 @@ class _File:
 
 def _ledger(raw: bytes) -> str:
     try:
-        names, coverage = _entry(cast("Any", _File(raw)))
+        names, coverage = read_first(cast("Any", _File(raw)))
     except SinkError:
         return "refused"
     assert len(names) == 4
@@ -125,3 +128,17 @@ def _ledger(raw: bytes) -> str:
         for span in spans:
             assert type(span.start) is type(span.end) is int
     return "read"
+
+
+def _note(raw: bytes) -> str:
+    series = Series.of("okx", "ohlcv", "BTC-USDT", "1m")
+    verdict = "refused"
+    for kind in (FileNote, LedgerNote):
+        try:
+            note = kind.parsed(raw, series, "2026-06.parquet")
+        except (SinkError, ValueError):
+            continue
+        again = kind.parsed(note.dumped(series), series, "2026-06.parquet")
+        assert again.dumped(series) == note.dumped(series), "a note does not survive being written"
+        verdict = "read"
+    return verdict

@@ -26,6 +26,13 @@ from urllib.parse import urljoin, urlsplit
 
 import attrs
 
+from marketfetch.arithmetic.declaring import (
+    check_cost,
+    check_decoded,
+    check_endpoint,
+    check_exchange,
+    check_request,
+)
 from marketfetch.arithmetic.decoding import Decoded, excerpt
 from marketfetch.arithmetic.paging import TimeWindows
 from marketfetch.arithmetic.retry import retry_after
@@ -137,6 +144,9 @@ class Exchange:
             )
         self.base_url = url
         self._endpoints = {kind.dataset: kind() for kind in self.endpoints}
+        for each in self._endpoints.values():
+            largest = each.page_sizes[-1]
+            check_cost(f"{type(each).__name__}.cost({largest})", each.cost(largest))
 
     def endpoint(self, dataset: str | Dataset) -> Endpoint:
         """Find the endpoint of a dataset; ConfigurationError naming what this exchange serves."""
@@ -146,7 +156,8 @@ class Exchange:
         return self._endpoints[name]
 
     def at(self, request: Request) -> Request:
-        """Address a request to this exchange."""
+        """Address a request to this exchange; AdapterError for what is no request."""
+        check_request(f"{self.name}: a request", request)
         return attrs.evolve(request, base_url=self.base_url)
 
     def check(self, response: Response) -> None:
@@ -202,6 +213,12 @@ class Exchange:
         """Read one part of the listing."""
         raise AdapterError(f"{type(self).__name__}: write decode_listing(body) to go with listing_requests")
 
+    def decoded(self, body: bytes, part: Slice) -> Decoded:
+        """Decode an answer; AdapterError if the endpoint's `decode` returns something else than columns."""
+        endpoint = self.endpoint(part.series.dataset)
+        place = f"{type(endpoint).__name__}.decode"
+        return check_decoded(place, endpoint.decode(body, part), part.series.dataset)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r})"
 
@@ -213,25 +230,19 @@ def _check_endpoint(cls: type[Endpoint]) -> None:
     ]
     if absent:
         raise AdapterError(f"{cls.__name__} lacks {', '.join(absent)}; see the table in marketfetch.exchange")
-    try:
-        kind = Dataset.parse(cls.dataset)
-        for name in cls.intervals:
-            Interval.parse(name)
-    except ConfigurationError as error:
-        raise AdapterError(f"{cls.__name__}: {error}") from None
-    if not kind.event and not cls.intervals:
-        raise AdapterError(
-            f"{cls.__name__} lacks intervals; map our names to the exchange's, such as {{'1m': '1m'}}"
-        )
-    sizes = list(cls.page_sizes)
-    if not sizes or sizes != sorted(set(sizes)) or sizes[0] < 1:
-        raise AdapterError(f"{cls.__name__}.page_sizes: {sizes} must be positive and ascending")
+    check_endpoint(cls)
+
+
+_PAIRS = (("time_request", "decode_time"), ("listing_requests", "decode_listing"))
 
 
 def _check_exchange(cls: type[Exchange]) -> None:
     absent = [name for name in ("name", "default_url", "endpoints") if not hasattr(cls, name)]
     if absent:
         raise AdapterError(f"{cls.__name__} lacks {', '.join(absent)}; see the table in marketfetch.exchange")
-    served = [endpoint.dataset for endpoint in cls.endpoints]
-    if len(set(served)) != len(served) or not served:
-        raise AdapterError(f"{cls.__name__}.endpoints must serve each dataset once, found {served}")
+    check_exchange(cls, Endpoint)
+    for pair in _PAIRS:
+        lacking = [name for name in pair if getattr(cls, name) is getattr(Exchange, name)]
+        if len(lacking) == 1:
+            (written,) = {*pair} - {*lacking}
+            raise AdapterError(f"{cls.__name__} has {written} and lacks {lacking[0]}; write both, or neither")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import attrs
 
@@ -20,6 +20,7 @@ from marketfetch.values.spans import Span, SpanSet
 
 __all__ = [
     "Batching",
+    "Board",
     "Fetcher",
     "Interruptible",
     "Lease",
@@ -27,13 +28,19 @@ __all__ = [
     "Partitioned",
     "ProxyPool",
     "Settlement",
+    "Sharing",
     "Sink",
     "Store",
+    "SupportsBoard",
     "SupportsForget",
     "SupportsRejected",
+    "SupportsSession",
     "SupportsWaiting",
     "Writer",
 ]
+
+
+_T = TypeVar("_T")
 
 
 class Fetcher(Protocol):
@@ -86,6 +93,50 @@ class ProxyPool(Protocol):
 
     def statistics(self) -> Sequence[EgressReport]:
         """Return a snapshot of what each egress has done so far."""
+        ...
+
+
+class Board(Protocol):
+    """A few small texts that several processes change, one at a time: who may spend which budget.
+
+    Blocking code: it is called on threads, never on the event loop, and from several threads at once. Two
+    boards that lead to the same place are equal, and have the same hash.
+    """
+
+    def change(self, name: str, step: Callable[[str | None, float], tuple[str, _T]]) -> _T:
+        """Put what `step` makes of the text under a name in its place, and return what it says beside it.
+
+        `step` gets the text, or None where there is none yet, and the time in seconds on the board's own
+        clock, which is the same for all processes and goes on while a machine is suspended. Nobody else
+        changes the text meanwhile. Where `step` raises, nothing is changed. It can be pickled, and may be
+        called again.
+
+        Raises SinkUnavailable where the same may work later, SinkError where it will not.
+        """
+        ...
+
+
+@attrs.frozen
+class Sharing:
+    """With which other processes budgets are shared: all that have one of these boards in common.
+
+    A board that cannot be had is done without, and a line in the log says so, unless it is `required`.
+    """
+
+    boards: tuple[Board, ...] = ()
+    required: bool = False
+
+
+@runtime_checkable
+class SupportsSession(Protocol):
+    """A ProxyPool that shares its addresses with other processes."""
+
+    def session(self, sharing: Sharing) -> AbstractAsyncContextManager[object]:
+        """Use these boards until the block is left; then give back what is held."""
+        ...
+
+    def share(self) -> float:
+        """Return how many egresses may be counted on; a half where two processes share one."""
         ...
 
 
@@ -148,6 +199,15 @@ class Paginator(Protocol):
 
         Raises PaginationError when asking on would make no progress.
         """
+        ...
+
+
+@runtime_checkable
+class SupportsBoard(Protocol):
+    """A Sink that has room for a board: whoever writes into the same store shares budgets, too."""
+
+    def board(self) -> Board:
+        """Return the board; nothing is opened."""
         ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -16,10 +17,12 @@ from marketfetch.engine.breathing import Breath
 from marketfetch.engine.gathering import Gatherer
 from marketfetch.engine.handing_out import Handout
 from marketfetch.engine.query import BATCH_ROWS
+from marketfetch.protocols import Writer
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.parquet import ParquetSink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
-from marketfetch.values.events import BatchWritten, Event
+from marketfetch.values.events import BatchWritten
+from marketfetch.values.pages import Batch
 from marketfetch.values.series import Slice
 from marketfetch.values.spans import Span
 from tests.support.batches import candles
@@ -99,12 +102,17 @@ def test_a_partition_is_written_once_and_other_sinks_get_batches_of_their_size(t
     assert max(event.batch.rows for event in memory.heard(BatchWritten)) == BATCH_ROWS
 
 
-def test_the_end_of_a_stream_of_somebody_elses_is_an_error_and_not_the_end_of_the_run() -> None:
-    def listener(event: Event) -> None:
-        if isinstance(event, BatchWritten):
+class Ending(MemorySink):
+    """A sink whose writer is at the end of a stream of its own."""
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        def write(batch: Batch) -> None:
             raise anyio.EndOfStream
 
-    with SimulatedExchange(GeneratedMarket(["BTCUSDT"])) as exchange:
-        world = World(exchange, listeners=[listener])
-        with pytest.raises(anyio.EndOfStream):
-            run(world.pipeline(MemorySink(), end="2026-06-20"))
+        yield write
+
+
+def test_the_end_of_a_stream_of_somebody_elses_is_an_error_and_not_the_end_of_the_run() -> None:
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT"])) as exchange, pytest.raises(anyio.EndOfStream):
+        run(World(exchange).pipeline(Ending(), end="2026-06-20"))

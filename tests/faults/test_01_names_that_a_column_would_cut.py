@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
 from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import attrs
+import duckdb
 import psycopg
 import pytest
 from hypothesis import given, settings
@@ -13,13 +18,16 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from marketfetch.errors import ConfigurationError, RowsRefused
+from marketfetch.sinks.duckdb import DuckDBSink
 from marketfetch.sinks.mapping import TableMapping
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.postgres.tables import Label
+from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.testing import GeneratedMarket, Instrument, SimulatedExchange
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.series import Series
 from tests.support.batches import EVER, batch, candles
+from tests.support.postgres import Server
 from tests.support.worlds import World, run
 
 OHLCV = Dataset.parse("ohlcv")
@@ -31,9 +39,9 @@ def prepared(dsn: str, symbol: str, *before: str, mapping: TableMapping = MAPPIN
     """A sink on a table whose column of symbols has the given type."""
     with psycopg.connect(dsn, autocommit=True) as database:
         for statement in before:
-            database.execute(statement)  # type: ignore[arg-type]  # a test's
+            database.execute(statement)
         database.execute(
-            f"CREATE TABLE candles (ts bigint, symbol {symbol}, o numeric, venue text, "  # type: ignore[arg-type]
+            f"CREATE TABLE candles (ts bigint, symbol {symbol}, o numeric, venue text, "
             f"PRIMARY KEY ({', '.join(mapping.key)}))"
         )
     sink = PostgresSink(dsn, table=mapping)
@@ -117,8 +125,10 @@ def test_the_other_names_are_not_cut_either(postgres_dsn: str, column: str) -> N
             "CREATE TABLE candles (ts bigint, symbol text, tag varchar(2), o numeric, "
             "PRIMARY KEY (ts, symbol, tag))"
         )
-    mapping = TableMapping(
-        "candles", time="ts", symbol="symbol", columns={"ohlcv": {"open": "o"}}, **{column: "tag"}
+    mapping = attrs.evolve(
+        MAPPING,
+        exchange="tag" if column == "exchange" else None,
+        interval="tag" if column == "interval" else None,
     )
     sink = PostgresSink(postgres_dsn, table=mapping)
     sink.prepare([OHLCV])
@@ -146,7 +156,7 @@ def test_names_that_a_column_takes_for_the_same_are_refused(
 ) -> None:
     with psycopg.connect(postgres_dsn, autocommit=True) as database:
         try:
-            database.execute(before[0])  # type: ignore[arg-type]  # a test's
+            database.execute(before[0])
         except (psycopg.errors.FeatureNotSupported, psycopg.errors.UndefinedFile) as error:
             pytest.skip(f"this server has none: {error}")
         except psycopg.errors.InvalidParameterValue as error:
@@ -162,12 +172,12 @@ def test_names_that_a_column_takes_for_the_same_are_refused(
     assert sink.read(candles("BTCUSDT"), EVER).values[0].tolist() == [1]
 
 
-@given(st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), max_size=12))
+@given(st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=12))
 @settings(max_examples=60)
-def test_a_label_says_beforehand_what_the_server_would_do(postgres_server: object, name: str) -> None:
+def test_a_label_says_beforehand_what_the_server_would_do(postgres_server: Server, name: str) -> None:
     """Against the server itself: a name is let through exactly where the column gives it back as it was."""
     label = Label("symbol", "character(6)", "bpchar", 6)
-    with psycopg.connect(postgres_server.direct) as database:  # type: ignore[attr-defined]
+    with psycopg.connect(postgres_server.direct) as database:
         table = sql.Identifier("pg_temp", f"t{uuid.uuid4().hex}")
         database.execute(sql.SQL("CREATE TABLE {} (symbol char(6))").format(table))
         try:
@@ -178,3 +188,40 @@ def test_a_label_says_beforehand_what_the_server_would_do(postgres_server: objec
             row = None
         assert (label.misfit(name) is None) == (row == (name,))
         database.rollback()
+
+
+@pytest.mark.parametrize(("kind", "connect"), [(SQLiteSink, sqlite3.connect), (DuckDBSink, duckdb.connect)])
+@pytest.mark.parametrize("column", ["symbol", "venue"])
+def test_a_database_file_that_ignores_case_makes_no_two_symbols_one(
+    tmp_path: Path, kind: Any, connect: Any, column: str
+) -> None:
+    path = tmp_path / "mine.db"
+    types = {"symbol": "VARCHAR", "venue": "VARCHAR", column: "VARCHAR COLLATE NOCASE"}
+    with closing(connect(path)) as connection:
+        connection.execute(
+            f"CREATE TABLE candles (ts BIGINT, symbol {types['symbol']}, venue {types['venue']}, o DOUBLE, "
+            "PRIMARY KEY (symbol, venue, ts))"
+        )
+    sink = kind(path, table=attrs.evolve(MAPPING, exchange="venue"))
+    sink.prepare([OHLCV])
+    one, same = candles("BTC'USDT"), candles("BTC'usdt")
+    if column == "venue":
+        same = candles("BTC'USDT", exchange="BINANCE-usdm")
+    sink.coverage([one, candles("ETHUSDT")])
+    with pytest.raises(ConfigurationError, match="would share rows of candles"):
+        sink.coverage([one, same])
+    with sink.writer() as write:
+        write(batch(one, [0], open=1))
+    with pytest.raises(ConfigurationError, match="would share rows of candles"):
+        sink.coverage([same])  # against what is held
+
+
+def test_a_database_file_that_ignores_blanks_makes_no_two_symbols_one(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "mine.db")) as connection:
+        connection.execute(
+            "CREATE TABLE candles (ts BIGINT, symbol TEXT COLLATE RTRIM, o DOUBLE, PRIMARY KEY (symbol, ts))"
+        )
+    sink = SQLiteSink(tmp_path / "mine.db", table=MAPPING)
+    sink.prepare([OHLCV])
+    with pytest.raises(ConfigurationError, match="would share rows of candles"):
+        sink.coverage([candles("BTC"), candles("BTC ")])

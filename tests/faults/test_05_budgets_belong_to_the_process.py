@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -18,7 +18,8 @@ import marketfetch as mf
 from marketfetch.exchange import Exchange
 from marketfetch.exchanges import okx
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
-from marketfetch.proxies.registry import Registry, address_of, process_registry
+from marketfetch.proxies.limits import address_of
+from marketfetch.proxies.registry import Registry, process_registry
 from marketfetch.proxies.rotating import Direct
 from marketfetch.testing import GeneratedMarket, LimitRules, LocalProxies, SimulatedExchange, SimulatorOptions
 from marketfetch.values.redaction import Secret
@@ -196,19 +197,34 @@ async def test_a_registry_of_its_own_keeps_a_pool_apart() -> None:
     assert await _spend(mf.RotatingProxies([], registry=Registry()), 3)
 
 
-def test_a_forked_child_has_budgets_of_its_own() -> None:
-    """It is not held up by what its parent holds: neither a lock nor a request in flight."""
-    pool = Direct()
-    assert anyio.run(_spend, pool, 3)
-    assert not anyio.run(_spend, pool)
-    registry = pool._registry
-    with registry.lock:
+def _in_child(work: Callable[[], bool]) -> bool:
+    """Fork while another thread might hold the lock, and return what the child finds."""
+    with process_registry().lock:
         child = os.fork()
         if child == 0:
-            fresh = anyio.run(_spend, pool, 3) and not anyio.run(_spend, Direct())
-            os._exit(0 if fresh else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            os._exit(0 if work() else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_forked_child_has_budgets_of_its_own() -> None:
+    """It is not held up by what its parent holds: neither a lock nor a request in flight."""
+    pool = mf.RotatingProxies([], registry=Registry())
+    assert anyio.run(_spend, pool, 3)
+    with pool._registry.lock:
+        assert _in_child(lambda: anyio.run(_spend, pool, 3) and not anyio.run(_spend, pool))
     assert not anyio.run(_spend, pool)
+
+
+def test_a_forked_child_neither_uses_nor_gives_back_what_its_parent_has_claimed() -> None:
+    pool = Direct()
+    assert anyio.run(_spend, pool, 1)
+
+    async def ended_session() -> bool:
+        async with pool.session(pool._registry.sharing):
+            return not await _spend(pool)
+
+    assert _in_child(lambda: anyio.run(ended_session) and not anyio.run(_spend, Direct()))
+    assert anyio.run(_spend, pool, 2)
 
 
 def test_what_is_over_is_forgotten() -> None:

@@ -141,12 +141,12 @@ def write(sink: Sink, *batches: Batch) -> list[str]:
 @pytest.mark.parametrize("obstacle", OBSTACLES.values(), ids=OBSTACLES.keys())
 def test_whatever_refuses_a_row_concerns_its_series(postgres_dsn: str, obstacle: Obstacle) -> None:
     with psycopg.connect(postgres_dsn, autocommit=True) as database:
-        database.execute(obstacle.before)  # type: ignore[arg-type]  # made here
+        database.execute(obstacle.before)
         database.execute(
-            f"CREATE TABLE candles (ts bigint, symbol {obstacle.symbol}, {obstacle.column}, "  # type: ignore[arg-type]
+            f"CREATE TABLE candles (ts bigint, symbol {obstacle.symbol}, {obstacle.column}, "
             "PRIMARY KEY (symbol, ts))"
         )
-        database.execute(obstacle.after)  # type: ignore[arg-type]
+        database.execute(obstacle.after)
     sink = PostgresSink(postgres_dsn, table=MAPPING)
     sink.prepare([OHLCV])
     (reason,) = write(
@@ -192,7 +192,7 @@ def test_a_month_without_a_partition_concerns_the_series_that_has_rows_in_it(pos
     # The statement that it says to type does help.
     statement = reason.partition("CREATE TABLE")[2].partition(", or make")[0]
     with psycopg.connect(postgres_dsn, autocommit=True) as database:
-        database.execute(f"CREATE TABLE{statement}")  # type: ignore[arg-type]
+        database.execute(f"CREATE TABLE{statement}")
     assert write(sink, late) == []
     assert sink.read(BAD, EVER).times.tolist() == [START + 86_400_000, START + 86_460_000]
 

@@ -36,9 +36,9 @@ ROUNDING = attrs.evolve(MAPPING, rounding="allow")
 def on_postgres(dsn: str, kind: str, mapping: TableMapping = MAPPING, before: str = "SELECT") -> PostgresSink:
     """A sink on a table whose `o`, `v` and `n` are of one type."""
     with psycopg.connect(dsn, autocommit=True) as database:
-        database.execute(before)  # type: ignore[arg-type]  # a test's
+        database.execute(before)
         database.execute(
-            f"CREATE TABLE candles (ts bigint, symbol text, o {kind}, v {kind}, n {kind}, "  # type: ignore[arg-type]
+            f"CREATE TABLE candles (ts bigint, symbol text, o {kind}, v {kind}, n {kind}, "
             "PRIMARY KEY (symbol, ts))"
         )
     return PostgresSink(dsn, table=mapping)
@@ -131,7 +131,7 @@ def test_rounding_is_done_where_it_is_asked_for(postgres_dsn: str, tmp_path: Pat
                 write(batch(candles(), [2], open=1e11))
         assert sink.read(candles(), EVER).values[0].tolist() == [0, 1.13]
     with pytest.raises(ConfigurationError, match="rounding: 'maybe' is unknown; choose 'refuse' or 'allow'"):
-        attrs.evolve(MAPPING, rounding="maybe")
+        attrs.evolve(MAPPING, rounding="maybe")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

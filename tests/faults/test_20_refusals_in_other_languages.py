@@ -36,9 +36,9 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-def sink_on(port: int, **more: str | int) -> PostgresSink:
+def sink_on(port: int, **more: str) -> PostgresSink:
     return PostgresSink(
-        make_conninfo(host="127.0.0.1", port=port, user="ann", password=PASSWORD, dbname="market", **more)
+        make_conninfo("", host="127.0.0.1", port=port, user="ann", password=PASSWORD, dbname="market", **more)
     )
 
 
@@ -53,16 +53,18 @@ def sink_on(port: int, **more: str | int) -> PostgresSink:
         ("3D000", "la base de données « market » n'existe pas", "make the database"),
         ("42501", 'データベース"market"へのアクセスが拒否されました', "GRANT CONNECT"),
         ("55000", 'база данных "market" не принимает подключения в данный момент', "ALLOW_CONNECTIONS"),
-        ("22023", "valeur invalide pour le paramètre « work_mem »", "correct the options"),
+        ("22023", "valeur incorrecte pour le paramètre « work_mem »", "correct the options"),
         ("42704", "nicht erkannter Konfigurationsparameter »x«", "correct the options"),
     ],
 )
 def test_a_refusal_is_final_whatever_it_is_called(
     state: str, message: str, remedy: str, *, password: bool
 ) -> None:
-    with refusing(state, message, severity="ВАЖНО", password=password) as server:
-        with pytest.raises(SinkError) as caught:
-            sink_on(server.port).ledger()
+    with (
+        refusing(state, message, severity="ВАЖНО", password=password) as server,
+        pytest.raises(SinkError) as caught,
+    ):
+        sink_on(server.port).ledger()
     assert not isinstance(caught.value, SinkUnavailable)
     assert message in str(caught.value)
     assert remedy in str(caught.value)
@@ -75,7 +77,7 @@ def test_a_refusal_is_final_whatever_it_is_called(
     ("state", "message"),
     [
         ("53300", "tut mir leid, schon zu viele Verbindungen"),
-        ("57P03", "das Datenbanksystem startet"),
+        ("57P03", "das Datenbanksystem fährt hoch"),
         ("57P01", "Verbindung wird abgebrochen aufgrund von Anweisung des Administrators"),
         ("53200", "Speicher aufgebraucht"),
     ],
@@ -138,7 +140,7 @@ def test_a_server_that_is_not_there_may_come_back(place: dict[str, str]) -> None
 
 @on_linux
 def test_of_several_hosts_one_that_may_come_back_is_enough() -> None:
-    with refusing("28P01", "Passwort falsch") as wrong, refusing("57P03", "startet gerade") as starting:
+    with refusing("28P01", "Passwort falsch") as wrong, refusing("57P03", "fährt gerade hoch") as starting:
         dsn = "host=127.0.0.1,127.0.0.1 port={},{} user=ann password=x dbname=market"
         with pytest.raises(SinkUnavailable):
             PostgresSink(dsn.format(wrong.port, starting.port)).ledger()

@@ -338,6 +338,7 @@ def test_a_pool_serves_one_event_loop_after_another() -> None:
 async def test_thousands_of_idle_proxies_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Choosing among 2,000 egresses looks at one or two of them."""
     pool = RotatingProxies(f"10.{number // 250}.{number % 250}.1:3128" for number in range(2_000))
+    await succeed(pool)  # claims them all
     looked_at = 0
     ready_at = Health.ready_at
 

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import duckdb
+import psycopg
 import pytest
 
 from marketfetch.protocols import Store, SupportsForget, SupportsRejected
@@ -68,3 +69,9 @@ class TestPostgres(SinkContract):
 
     def make_store(self, place: Path) -> PostgresSink:
         return PostgresSink(self.dsn)
+
+    def write_format(self, place: Path, version: int) -> int:
+        with psycopg.connect(self.dsn) as connection:
+            (found,) = connection.execute("SELECT version FROM marketfetch.format").fetchone() or (0,)
+            connection.execute("UPDATE marketfetch.format SET version = %s", [version])
+        return int(found)

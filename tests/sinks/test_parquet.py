@@ -19,12 +19,14 @@ from pyarrow import parquet
 from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.protocols import Partitioned
 from marketfetch.sinks.parquet import ParquetSink
+from marketfetch.sinks.rowfiles import write_rows
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import EVER, MINUTE, START, batch, candles
 
 MONTH = 31 * 1440
+_NAMED = b'{"format": 2, "series": ["binance-usdm", "ohlcv", "BTCUSDT", "1m"]'
 
 
 def write(store: ParquetSink, *batches: Batch) -> None:
@@ -37,8 +39,13 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def files(folder: Path) -> list[Path]:
+    """The files of rows: a ledger has none."""
+    return sorted(path for path in folder.rglob("*.parquet") if path.name != "_ledger.parquet")
+
+
 def names(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*.parquet"))
+    return [str(path.relative_to(folder)) for path in files(folder)]
 
 
 def chunks() -> list[Batch]:
@@ -48,7 +55,7 @@ def chunks() -> list[Batch]:
 
 
 @pytest.mark.parametrize(
-    ("interval", "files"),
+    ("interval", "expected"),
     [
         ("1s", ["2020-01-31.parquet", "2020-02-01.parquet"]),
         ("1m", ["2020-01.parquet", "2020-02.parquet"]),
@@ -57,10 +64,10 @@ def chunks() -> list[Batch]:
         ("1M", ["2020.parquet"]),
     ],
 )
-def test_a_file_is_a_day_a_month_or_a_year(tmp_path: Path, interval: str, files: list[str]) -> None:
+def test_a_file_is_a_day_a_month_or_a_year(tmp_path: Path, interval: str, expected: list[str]) -> None:
     write(ParquetSink(tmp_path), batch(candles(interval=interval), [MONTH - 1, MONTH], open=1))
     folder = f"ohlcv/exchange=binance-usdm/symbol=BTCUSDT/interval={interval}"
-    assert names(tmp_path) == [f"{folder}/{name}" for name in files]
+    assert names(tmp_path) == [f"{folder}/{name}" for name in expected]
 
 
 def test_events_are_kept_by_year(tmp_path: Path) -> None:
@@ -74,8 +81,7 @@ def test_duckdb_and_pyarrow_read_the_folder(tmp_path: Path) -> None:
     for symbol in symbols:
         write(ParquetSink(tmp_path), batch(candles(symbol), [0, 1], open=0.5, trades=[3, np.nan]))
     # What a crash leaves behind is in nobody's way.
-    place = next(tmp_path.rglob("*.parquet"))
-    place.with_name(f".{place.name}.aside").write_bytes(b"torn")
+    (tmp_path / "_marketfetch" / "aside" / "elsewhere-0.1.2.3").write_bytes(b"torn")
     columns = ["exchange", "symbol", "interval", "open", "trades", "quote_volume"]
     with duckdb.connect() as connection:
         rows = connection.execute(
@@ -98,11 +104,11 @@ def test_duckdb_and_pyarrow_read_the_folder(tmp_path: Path) -> None:
 
 def test_files_are_compressed_and_have_no_dictionaries(tmp_path: Path) -> None:
     write(ParquetSink(tmp_path), batch(candles(), range(100), open=1, trades=2))
-    group = parquet.ParquetFile(next(tmp_path.rglob("*.parquet"))).metadata.row_group(0)
+    group = parquet.ParquetFile(files(tmp_path)[0]).metadata.row_group(0)
     stored = [group.column(number) for number in range(group.num_columns)]
-    assert {column.compression for column in stored} == {"ZSTD"}
+    assert {column.compression for column in stored} == {"LZ4"}
     encodings = {column.path_in_schema: set(column.encodings) - {"RLE"} for column in stored}
-    assert encodings["open"] == {"BYTE_STREAM_SPLIT"}
+    assert encodings["open"] == {"PLAIN"}
     assert encodings["open_time"] == encodings["trades"] == {"DELTA_BINARY_PACKED"}
 
 
@@ -165,7 +171,7 @@ def test_a_partition_is_what_one_file_holds(tmp_path: Path, interval: str, days:
     assert store.partition(series, START) == store.partition(series, whole.end - 1) == whole
     times = np.array([whole.start - 1000, whole.start, whole.end - 1000, whole.end])
     write(store, Batch(series, Columns(times, np.zeros((9, 4))), Coverage()))
-    assert len(list(tmp_path.rglob("*.parquet"))) == 3
+    assert len(files(tmp_path)) == 3
 
 
 def test_an_identical_batch_leaves_the_files_untouched(tmp_path: Path) -> None:
@@ -233,7 +239,7 @@ def test_a_full_disk_is_a_sink_error_and_loses_nothing(
 def test_files_that_are_not_ours_are_named(tmp_path: Path) -> None:
     store = ParquetSink(tmp_path)
     write(store, batch(candles(), [0], open=1))
-    page, rows = next(tmp_path.rglob("*.json")), next(tmp_path.rglob("*.parquet"))
+    (rows,) = files(tmp_path)
     notes = rows.with_name("notes.parquet")
     notes.touch()
     with pytest.raises(SinkError, match=r"notes\.parquet is not a file that marketfetch wrote; move it away"):
@@ -245,22 +251,75 @@ def test_files_that_are_not_ours_are_named(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"x": [1]}), rows)
     with pytest.raises(SinkError, match=r"2020-01\.parquet is not a file .*open_time"):
         write(store, batch(candles(), [1], open=1))
-    for rubbish in (
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
         *(b"{}", b"[]", b"\xff", b"[" * 100_000, b'{"series": 1, "covered": [[2, 1]], "empty": []}'),
         b'{"series": ["okx", [], "A", "1m"], "covered": [], "empty": []}',
         b'{"series": ["okx", "ohlcv", "A", "1m"], "covered": [["a", "b"]], "empty": []}',
         b'{"series": ["okx", "ohlcv", "A", "1m"], "covered": [[1.5, 2.5]], "empty": []}',
-    ):
-        page.write_bytes(rubbish)
-        with pytest.raises(SinkError, match=r"_coverage\.json is damaged; remove it"):
-            store.ledger()
-
-
-def test_a_file_system_that_confuses_minutes_and_months_is_noticed(tmp_path: Path) -> None:
+    ],
+    ids=range(8),
+)
+def test_a_damaged_ledger_of_the_first_format_is_named_and_nothing_is_changed(
+    tmp_path: Path, rubbish: bytes
+) -> None:
     store = ParquetSink(tmp_path)
     write(store, batch(candles(), [0], open=1))
-    page = next(tmp_path.rglob("*.json"))
-    page.parent.rename(page.parent.with_name("interval=1M"))
+    files(tmp_path)[0].with_name("_coverage.json").write_bytes(rubbish)
+    before = contents(tmp_path)
+    for use in (store.ledger, lambda: store.prepare([]), lambda: store.coverage([candles()])):
+        with pytest.raises(SinkError, match=r"_coverage\.json is damaged; remove it"):
+            use()
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        *(b"[]", b"{}", b"\xc3\xa4", b'{"format": "2"}', b'{"format": 2, "series": 5}'),
+        _NAMED + b"}",
+        _NAMED + b', "files": {"2020-01": [[5]]}}',
+        _NAMED + b', "files": [], "fileless": [[], [], []]}',
+        _NAMED + b', "files": {}, "fileless": [[2, -1], [], []]}',
+        None,
+    ],
+)
+def test_a_damaged_ledger_is_named_and_can_be_removed(tmp_path: Path, note: bytes | None) -> None:
+    store = ParquetSink(tmp_path)
+    write(store, batch(candles(), [0], open=1))
+    before = store.coverage([candles()])
+    page = files(tmp_path)[0].with_name("_ledger.parquet")
+    if note is None:
+        page.write_bytes(b"rubbish")
+    else:
+        with page.open("wb") as target:
+            write_rows(Columns.empty(candles().dataset), candles().dataset, note, target)
+    for use in (store.ledger, lambda: store.coverage([candles()]), lambda: store.read(candles(), EVER)):
+        with pytest.raises(SinkError, match=r"_ledger\.parquet is damaged .*; remove it"):
+            use()
+    page.unlink()
+    assert store.coverage([candles()]) == store.ledger() == before
+    write(store, batch(candles(), [0], open=1))
+    assert page.exists()
+
+
+@pytest.mark.parametrize("left", ["_ledger.parquet", "2020-01.parquet", "_coverage.json"])
+def test_a_file_system_that_confuses_minutes_and_months_is_noticed(tmp_path: Path, left: str) -> None:
+    store = ParquetSink(tmp_path)
+    write(store, batch(candles(), [0], open=1))
+    home = files(tmp_path)[0].parent
+    (home / "_coverage.json").write_text(
+        '{"series": ["binance-usdm", "ohlcv", "BTCUSDT", "1m"], "covered": [], "empty": []}'
+    )
+    for file in list(home.iterdir()):
+        if file.name != left:
+            file.unlink()
+    if left == "2020-01.parquet":
+        (home / left).rename(home / "2020.parquet")
+    home.rename(home.with_name("interval=1M"))
     with pytest.raises(SinkError, match="capital and small"):
         store.coverage([candles(interval="1M")])
 

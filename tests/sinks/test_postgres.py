@@ -275,7 +275,9 @@ def test_a_role_that_may_only_write_finds_everything_prepared(
     database.execute("DROP ROLE IF EXISTS marketfetch_clerk")
     database.execute("CREATE ROLE marketfetch_clerk LOGIN")
     database.execute("GRANT USAGE ON SCHEMA marketfetch TO marketfetch_clerk")
-    database.execute("GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA marketfetch TO marketfetch_clerk")
+    database.execute(
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA marketfetch TO marketfetch_clerk"
+    )
     try:
         clerk = PostgresSink(psycopg.conninfo.make_conninfo(postgres_dsn, user="marketfetch_clerk"))
         clerk.prepare([OHLCV])

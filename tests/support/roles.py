@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 __all__ = ["role"]
 
@@ -20,20 +20,21 @@ def role(dsn: str, *statements: str) -> Iterator[str]:
     Yields a DSN that names the role. Afterwards it is dropped, with all rights that it was given.
     """
     name = f"mf_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(dsn, autocommit=True) as database:
-        identifiers = {
-            "role": sql.Identifier(name),
-            "database": sql.Identifier(database.info.dbname),
-        }
+    identifiers = {
+        "role": sql.Identifier(name),
+        "database": sql.Identifier(str(conninfo_to_dict(dsn)["dbname"])),
+    }
 
-        def run(statement: str) -> None:
-            database.execute(sql.SQL(statement).format(**identifiers))  # type: ignore[arg-type]  # a test's
+    def run(statement: str) -> None:
+        # A connection for each: a test may end the sessions of its database.
+        with psycopg.connect(dsn, autocommit=True) as database:
+            database.execute(sql.SQL(statement).format(**identifiers))
 
-        run("CREATE ROLE {role} LOGIN")
-        try:
-            for statement in statements:
-                run(statement)
-            yield make_conninfo(dsn, user=name)
-        finally:
-            run("DROP OWNED BY {role}")
-            run("DROP ROLE {role}")
+    run("CREATE ROLE {role} LOGIN")
+    try:
+        for statement in statements:
+            run(statement)
+        yield make_conninfo(dsn, user=name)
+    finally:
+        run("DROP OWNED BY {role}")
+        run("DROP ROLE {role}")

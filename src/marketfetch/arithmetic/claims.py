@@ -20,32 +20,21 @@ from typing import Any, Final
 
 import attrs
 
-from marketfetch.errors import SinkError
+from marketfetch.arithmetic.notes import LeftNote, Note
+from marketfetch.errors import ConfigurationError
 
-__all__ = ["Note", "Reply", "Wish", "nobody", "turn"]
+__all__ = ["Reply", "Wish", "nobody", "turn"]
 
 FORMAT: Final = 1
-
-
-@attrs.frozen
-class Note:
-    """What a holder leaves to the next one.
-
-    `spent` has pairs of an age in seconds and a weight; `closed` is for how many seconds the exchange wants
-    nothing from this address. A holder that vanished leaves `spent` empty and `vanished`, the seconds since
-    when it surely spends nothing: nobody knows what it spent before.
-    """
-
-    spent: tuple[tuple[float, int], ...] = ()
-    closed: float = 0.0
-    vanished: float | None = None
+_FOREIGN = "board: what is there was not written by marketfetch; delete it, or name another board"
 
 
 @attrs.frozen
 class Wish:
     """What a process wants of a limit pool, and what it has.
 
-    `addresses` come in the order in which they are preferred; `held` are those that it takes for its own.
+    `addresses` come in the order in which they are preferred; `held` are those that it was told to hold and
+    whose term is not over by its own clock: of others it does not know what happened to them meanwhile.
     `offers` are the held ones that it can do without just now and has stopped using, with what it leaves;
     `exhausted` are those of them that have nothing left to spend. A claim that is not renewed ends after
     `term` seconds, and nothing is remembered for longer than the limit's `period`. Who is `leaving` gives
@@ -88,8 +77,8 @@ def turn(
 ) -> tuple[str, Reply]:
     """Take a turn: return the new text and what the process holds from now on.
 
-    `gone` tells of a holder whether it has surely ended. Raises SinkError for a text that no marketfetch
-    wrote, or a newer one.
+    `gone` tells of a holder whether it has surely ended. Raises ConfigurationError for a text that no
+    marketfetch wrote, or a newer one.
 
     >>> text, reply = turn(None, 0.0, wish=Wish("one", ["a", "b"]))
     >>> sorted(reply.held), reply.share
@@ -131,45 +120,13 @@ class _Holder:
 
 
 @attrs.define
-class _Left:
-    """A Note in the time of the board: moments instead of ages; and who left it."""
-
-    author: str
-    spent: tuple[tuple[float, int], ...] = ()
-    closed: float = 0.0
-    vanished: float | None = None
-
-    @classmethod
-    def of(cls, note: Note, author: str, now: float) -> _Left:
-        spent = tuple((now - age, weight) for age, weight in note.spent)
-        closed = now + note.closed if note.closed > 0 else 0.0
-        return cls(author, spent, closed, None if note.vanished is None else now - note.vanished)
-
-    def note(self, now: float) -> Note:
-        spent = tuple((now - moment, weight) for moment, weight in self.spent)
-        return Note(
-            spent, max(0.0, self.closed - now), None if self.vanished is None else now - self.vanished
-        )
-
-    def moved(self, step: float) -> _Left:
-        spent = tuple((moment + step, weight) for moment, weight in self.spent)
-        vanished = None if self.vanished is None else self.vanished + step
-        return _Left(self.author, spent, self.closed + step, vanished)
-
-    def over(self, now: float, period: float) -> bool:
-        """Whether all of it has been forgiven by the exchange."""
-        last = max([moment for moment, _ in self.spent], default=self.vanished)
-        return self.closed <= now and (last is None or last + period <= now)
-
-
-@attrs.define
 class _Board:
     """The text, read."""
 
     holders: dict[str, _Holder] = attrs.field(factory=dict)
     claims: dict[str, tuple[str, float]] = attrs.field(factory=dict)
     """Who holds an address, and since when."""
-    notes: dict[str, _Left] = attrs.field(factory=dict)
+    notes: dict[str, LeftNote] = attrs.field(factory=dict)
     at: float | None = None
     """When the last turn was taken."""
     demand: Counter[str] = attrs.field(factory=Counter)
@@ -181,12 +138,15 @@ class _Board:
             return cls()
         try:
             content: dict[str, Any] = {"at": None, **loads(text)}
-            written = content["format"]
-            if isinstance(written, int) and written > FORMAT:
-                raise SinkError(
-                    f"board: it was written by a newer marketfetch (format {written}; this one knows "
-                    f"{FORMAT}): upgrade marketfetch, or do without it (board=None)"
-                )
+            written = int(content["format"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigurationError(_FOREIGN) from error
+        if written > FORMAT:
+            raise ConfigurationError(
+                f"board: it was written by a newer marketfetch (format {written}; this one knows {FORMAT}): "
+                "upgrade marketfetch, or do without it (board=None)"
+            )
+        try:
             lists = {name: tuple(addresses) for name, addresses in content["lists"].items()}
             holders = {
                 name: _Holder(until, lists[known], waits)
@@ -194,13 +154,13 @@ class _Board:
             }
             claims = {address: (holder, since) for address, (holder, since) in content["claims"].items()}
             notes = {
-                address: _Left(author, tuple((moment, weight) for moment, weight in spent), closed, vanished)
+                address: LeftNote(
+                    author, tuple((moment, weight) for moment, weight in spent), closed, vanished
+                )
                 for address, (author, spent, closed, vanished) in content["notes"].items()
             }
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise SinkError(
-                "board: what is there was not written by marketfetch; delete it, or name another board"
-            ) from error
+            raise ConfigurationError(_FOREIGN) from error
         return cls(holders, claims, notes, content["at"])
 
     def text(self) -> str:
@@ -245,7 +205,7 @@ class _Board:
             if name == wish.holder or (holder.until > now and not ended):
                 continue
             for address in self.claims_of(name):
-                self.notes[address] = _Left(name, vanished=min(now, holder.until))
+                self._add(address, LeftNote(name, vanished=min(now, holder.until)))
                 del self.claims[address]
             del self.holders[name]
 
@@ -367,11 +327,23 @@ class _Board:
         return max(0, len(hungry) - len(free))
 
     def _release(self, address: str, now: float, wish: Wish) -> None:
-        """Leave a note and let go; who never learnt that it holds an address has spent nothing of it."""
+        """Let go, and leave a note.
+
+        1. What was held up to now: the holder knows all that there is to know.
+        2. What it once held, whose term was over: others may have left a note since, and both count.
+        3. What it never learnt to hold: it has spent nothing, and the note that it has not read stays.
+        """
         if address in wish.held:
             note = wish.offers.get(address, Note(vanished=0.0))
-            self.notes[address] = _Left.of(note, wish.holder, now)
+            self.notes[address] = LeftNote.of(note, wish.holder, now)
+        elif address in wish.offers:
+            self._add(address, LeftNote.of(wish.offers[address], wish.holder, now))
         del self.claims[address]
+
+    def _add(self, address: str, left: LeftNote) -> None:
+        """Leave a note, beside one that nobody has read yet."""
+        known = self.notes.get(address)
+        self.notes[address] = left if known is None else left.united(known)
 
 
 def _entitled(share: float) -> int:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from marketfetch.arithmetic.native import Rows, available, read_rows
 from marketfetch.arithmetic.numbers import flattened, parse_numbers
-from marketfetch.errors import DecodeError
+from marketfetch.errors import AdapterError, DecodeError
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 from marketfetch.values.rejected import RejectedRow, raw_text
@@ -82,6 +82,8 @@ def expecting(content: str) -> Iterator[None]:
     """
     try:
         yield
+    except AdapterError:
+        raise  # the answer is not to blame, and asking again is of no use
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise DecodeError(f"expected {content}, found {reprlib.repr(error)}") from None
 

@@ -20,9 +20,12 @@ _PER_REQUEST = 5e-4
 
 @attrs.frozen
 class Means:
-    """What a run has at its disposal: egresses, requests in flight, and the seconds a reply takes."""
+    """What a run has at its disposal: egresses, requests in flight, and the seconds a reply takes.
 
-    egresses: int
+    There may be half an egress, or less: where several processes share one, each has a part of it.
+    """
+
+    egresses: float
     concurrency: int
     latency: float
 

@@ -18,9 +18,13 @@ _SOON = 20  # ms; a wait this short is not worth a look at every seat
 
 @attrs.define(eq=False)
 class Claim:
-    """Until when this process alone spends the budget of an address, as far as one board is concerned."""
+    """Until when this process alone spends the budget of an address, as far as one board is concerned.
+
+    `used` tells whether anything was spent since it was granted.
+    """
 
     until: int = 0
+    used: bool = False
 
 
 @attrs.define(eq=False)
@@ -34,6 +38,7 @@ class Seat:
     number: int
     health: Health
     budget: Budget
+    address: str = ""
     claims: Sequence[Claim] = ()
     in_flight: int = attrs.field(default=0, init=False)
     spent: int = attrs.field(default=0, init=False)
@@ -57,6 +62,8 @@ class Seat:
         self.spent += weight
         self.idle_connections = max(0, self.idle_connections - 1)
         self.budget.spend(weight)
+        for claim in self.claims:
+            claim.used = True
 
     def take_back(self, weight: int, received: int, *, connection_kept: bool) -> None:
         """Note that a request is over; the exchange counted it at `received` at the latest."""

@@ -55,10 +55,12 @@ class Wait:
             return now - self.since >= _UNKNOWN
         return moment - self.since >= _LONG
 
-    def reason(self, now: int) -> str:
-        """Say what it waits for, and how long if that is known."""
+    def reason(self, now: int, away: str = "") -> str:
+        """Say what it waits for, and how long if that is known; `away` is why a board cannot be reached."""
         pool, seats = self.roster.pool, self.roster.seats
         claimed = [seat for seat in seats if seat.claimed(now)]
+        if not claimed and away:
+            return f"waiting for the board of {title(pool)}: {away}"
         if not claimed:
             return f"waiting for another process's share of {title(pool)}"
         fit = [seat for seat in claimed if seat.health.ready_at(self.host, now) <= now]

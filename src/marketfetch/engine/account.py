@@ -20,6 +20,10 @@ _REFUSALS = 3
 """So many requests may be wrong in a row: exchanges shut out who goes on asking."""
 
 
+def _start(spans: SpanSet) -> int | None:
+    return None if spans.hull is None else spans.hull.start
+
+
 @attrs.define(eq=False)
 class Account:
     """What is known of one series, and how it came to be known.
@@ -40,12 +44,15 @@ class Account:
     """Why nothing more is asked for this series, if so."""
     refused: int = 0
     """How many requests in a row the exchange has rejected as wrong."""
+    earliest: int | None = attrs.field(init=False)
+    """The open time of the earliest row that was ever seen."""
     _known: RunningUnion[Coverage] = attrs.field(init=False)
     _durable: RunningUnion[Coverage] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._known = coverages(self.held.without(self.held.unusable) if self.retry else self.held)
         self._durable = coverages(self.held)
+        self.earliest = _start(self.held.covered - self.held.empty)
 
     @property
     def known(self) -> Coverage:
@@ -71,6 +78,10 @@ class Account:
         """Note what need not be asked for any more."""
         self._known.add(coverage)
 
+    def saw(self, time: int) -> None:
+        """Note that the exchange has a row."""
+        self.earliest = time if self.earliest is None else min(self.earliest, time)
+
     def settle(self, page: Page, settlement: Settlement) -> None:
         """Note what a page taught."""
         self.refused = 0
@@ -83,6 +94,11 @@ class Account:
     def lose(self, spans: SpanSet, reason: str) -> None:
         """Give moments up in this run, and say why."""
         self.lost.setdefault(reason, span_sets()).add(spans)
+
+    def regain(self, spans: SpanSet, reason: str) -> None:
+        """Note that moments are not given up for a reason any more."""
+        if reason in self.lost:
+            self.lost[reason] = span_sets(self.lost[reason].value - spans)
 
     def refuse(self, spans: SpanSet, reason: str) -> None:
         """Note that a request was rejected as wrong: all that follow it would be, too, after some of them."""

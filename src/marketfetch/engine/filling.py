@@ -17,7 +17,7 @@ from marketfetch.engine.asking import Asker
 from marketfetch.engine.gathering import Gatherer
 from marketfetch.engine.handing_out import Handout
 from marketfetch.engine.lanes import Lanes
-from marketfetch.engine.wanting import hold_back, within_reach
+from marketfetch.engine.wanting import hold_back, set_aside, within_reach
 from marketfetch.errors import BadRequest, BadSymbol, FetchError, PaginationError, RestrictedLocation
 from marketfetch.values.events import PageFetched
 from marketfetch.values.http import Response
@@ -104,6 +104,7 @@ class Filling:
             page = await self._page(part)
             settlement = hold_back(endpoint.paginator.settle(part, page), part.series, self.now())
             headway.note(settlement)
+            settlement = set_aside(account, endpoint, page, settlement)
         except RestrictedLocation:
             raise
         except BadSymbol as error:
@@ -126,7 +127,7 @@ class Filling:
         endpoint = self.asker.exchange.endpoint(part.series.dataset)
 
         def read(response: Response) -> Page:
-            return inspect(endpoint.decode(response.body, part), part)
+            return inspect(self.asker.exchange.decoded(response.body, part), part)
 
         page, egress = await self.asker.ask(endpoint.request(part), read)
         rows = len(page.columns)

@@ -10,7 +10,7 @@ run early, everything committed is right, and the report says what is not there 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from time import monotonic
 
@@ -38,7 +38,17 @@ from marketfetch.errors import (
     RowsRefused,
 )
 from marketfetch.exchange import Exchange
-from marketfetch.protocols import Batching, Fetcher, Partitioned, ProxyPool, Sink, Store, SupportsWaiting
+from marketfetch.protocols import (
+    Batching,
+    Fetcher,
+    Partitioned,
+    ProxyPool,
+    Sharing,
+    Sink,
+    Store,
+    SupportsSession,
+    SupportsWaiting,
+)
 from marketfetch.values.events import (
     BatchWritten,
     Heartbeat,
@@ -68,6 +78,8 @@ class Job:
     emit: Listener
     deliver: Done
     """Receives every durable batch and may take its time: the sink waits for it."""
+    sharing: Sharing = attrs.field(factory=Sharing)
+    """With which other processes the pool's addresses are shared."""
 
     def check(self) -> None:
         """Refuse what is certain to fail, before anything is sent."""
@@ -172,14 +184,16 @@ class Run:
         return Portions(rows, sink.partition if isinstance(sink, Partitioned) else None)
 
     def _gaps(self) -> list[Gap]:
-        egresses = max(1, len(self._job.pool.statistics()))
+        pool = self._job.pool
+        # Of what other processes share with us, only our part is at our disposal.
+        egresses = pool.share() if isinstance(pool, SupportsSession) else max(1, len(pool.statistics()))
         means = Means(egresses, self._job.settings.concurrency, self._time.latency)
         return find_gaps(self._roll.fetched, self._job.exchange, means)
 
     async def _fill(self) -> None:
         """Fetch what is missing, then what has closed meanwhile, until nothing closed is missing."""
         job, failure = self._job, None
-        async with job.fetcher.session():
+        async with _session(job), job.fetcher.session():
             asker = Asker(job.exchange, job.fetcher, job.pool, job.settings, self._books, job.emit)
             self._time = await ask_time(asker)
             await self._enrol(await ask_listing(asker, job.query))
@@ -194,7 +208,8 @@ class Run:
 
     async def _rounds(self, asker: Asker, lanes: Lanes) -> None:
         self._aim()
-        await Beginnings(asker, lanes, self._roll.instruments).find(self._roll.fetched)
+        beginnings = Beginnings(asker, lanes, self._roll.instruments, self._now)
+        await beginnings.find(self._roll.fetched)
         filling = Filling(asker, lanes, self._books, self._allowance, self._portions(), self._now)
         for number in range(1, self._job.settings.catch_ups + 1):
             gaps = self._gaps()
@@ -204,6 +219,7 @@ class Run:
             self._books.rows_planned += rows
             self._job.emit(RoundPlanned(number, len(gaps), rows))
             await filling.fill(gaps)
+            await beginnings.conclude(self._roll.fetched)
             if number < self._job.settings.catch_ups:
                 self._aim()
 
@@ -271,6 +287,11 @@ class Run:
                     waiting=pool.waiting() if isinstance(pool, SupportsWaiting) else "",
                 )
             )
+
+
+def _session(job: Job) -> AbstractAsyncContextManager[object]:
+    """Share the pool's addresses for as long as the exchange is asked, if the pool knows how."""
+    return job.pool.session(job.sharing) if isinstance(job.pool, SupportsSession) else nullcontext()
 
 
 @contextmanager

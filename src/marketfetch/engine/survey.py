@@ -9,13 +9,14 @@ from itertools import chain
 
 import attrs
 
+from marketfetch.arithmetic.declaring import check_instruments, check_requests
 from marketfetch.engine.account import Account, Books
 from marketfetch.engine.asking import Asker
 from marketfetch.engine.patience import Patience
 from marketfetch.engine.query import Everything, Query
 from marketfetch.engine.symbols import Listing
 from marketfetch.engine.wanting import APART
-from marketfetch.errors import ConfigurationError, DecodeError, unknown
+from marketfetch.errors import AdapterError, ConfigurationError, DecodeError, unknown
 from marketfetch.exchange import Exchange
 from marketfetch.protocols import Sink, Store
 from marketfetch.values.events import ClockDiffers, Listener, SymbolUnknown
@@ -75,7 +76,12 @@ async def ask_time(asker: Asker) -> ServerTime:
 
 def read_time(exchange: Exchange, body: bytes) -> int:
     """Read the server's clock, UTC milliseconds; DecodeError if it says what no calendar can write."""
-    moment = exchange.decode_time(body)
+    moment: object = exchange.decode_time(body)
+    if not isinstance(moment, int):
+        raise AdapterError(
+            f"{type(exchange).__name__}.decode_time: found {reprlib.repr(moment)} ({type(moment).__name__});"
+            " return UTC milliseconds as int"
+        )
     if not 0 <= moment < BEYOND:
         shown = reprlib.repr(moment)
         raise DecodeError(f"{exchange.name} says that it is {shown}, which is no time in milliseconds")
@@ -103,10 +109,12 @@ def _has_all(listing: Listing, query: Query) -> bool:
 
 async def _ask_listing(asker: Asker) -> tuple[Instrument, ...]:
     def read(response: Response) -> tuple[Instrument, ...]:
-        return tuple(asker.exchange.decode_listing(response.body))
+        place = f"{type(asker.exchange).__name__}.decode_listing"
+        return tuple(check_instruments(place, asker.exchange.decode_listing(response.body)))
 
     instruments: list[Instrument] = []
-    for request in asker.exchange.listing_requests():
+    place = f"{type(asker.exchange).__name__}.listing_requests"
+    for request in check_requests(place, asker.exchange.listing_requests()):
         part, _ = await asker.ask(request, read)
         instruments += part
     return tuple(instruments)

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import attrs
+import numpy as np
 
 from marketfetch.arithmetic.planning import Gap, Means, choose_page_size
 from marketfetch.engine.account import Account
 from marketfetch.exchange import Endpoint, Exchange
 from marketfetch.protocols import Settlement
+from marketfetch.values.pages import Page
 from marketfetch.values.series import Series, Slice
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["APART", "aim", "find_gaps", "hold_back", "within_reach"]
+__all__ = ["APART", "LATE", "UNPROVEN", "aim", "find_gaps", "hold_back", "set_aside", "within_reach"]
 
 _DAY = 86_400_000
-_LATE = 300_000
+LATE = 300_000
 """How late a row may come and still be awaited, in milliseconds."""
+UNPROVEN = "said to have no row, before any row of the series was seen: another question has to confirm it"
+"""Why moments are missing that pages have denied twice, until `Beginnings.conclude` decides about them."""
 APART = 300_000
 """How far the exchange's clock and ours may be apart before one of them counts as wrong, in milliseconds."""
 
@@ -69,7 +73,7 @@ def hold_back(settlement: Settlement, series: Series, now: int) -> Settlement:
     """
     if series.interval.is_event:
         return settlement
-    recent = SpanSet.of(Span(now - _LATE, now + _DAY))
+    recent = SpanSet.of(Span(now - LATE, now + _DAY))
     young = settlement.empty & recent | settlement.unusable & recent
     if not young:
         return settlement
@@ -82,6 +86,28 @@ def hold_back(settlement: Settlement, series: Series, now: int) -> Settlement:
         lost=settlement.lost | young,
         reason=settlement.reason or "the exchange has not published it yet; run again in a few minutes",
     )
+
+
+def set_aside(account: Account, endpoint: Endpoint, page: Page, settlement: Settlement) -> Settlement:
+    """Take back what a page says of moments before the first row ever seen: the exchange may keep no more.
+
+    The moments are lost as UNPROVEN until another question has been asked. An endpoint that declares its
+    `reach` is believed: asked 00:00-10:00, and the first row is of 09:00, the rest is empty. Of a chain of
+    events the moments before the first row count as present; they are taken back as well, unless they are so
+    few that the next event was not due.
+    """
+    times, claimed = page.columns.times, settlement.present | settlement.empty
+    if len(times):
+        account.saw(int(times[0]))
+    if endpoint.reach is not None or claimed.hull is None:
+        return settlement
+    known_from = claimed.hull.end if account.earliest is None else account.earliest
+    due = 2 * int(np.diff(times).max()) if account.series.interval.is_event and len(times) > 1 else 0
+    if known_from - due <= claimed.hull.start:
+        return settlement
+    early = claimed & SpanSet.of(Span(claimed.hull.start, known_from))
+    account.lose(early, UNPROVEN)
+    return attrs.evolve(settlement, present=settlement.present - early, empty=settlement.empty - early)
 
 
 def find_gaps(accounts: Sequence[Account], exchange: Exchange, means: Means) -> list[Gap]:

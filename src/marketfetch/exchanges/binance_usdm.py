@@ -24,6 +24,7 @@ from marketfetch.adapter import (
     Request,
     Series,
     Slice,
+    TimeWindows,
     expecting,
     parse_json,
 )
@@ -121,6 +122,11 @@ class FundingRate(Endpoint):
         }
         return Request("/fapi/v1/fundingRate", params, cost=self.cost(part.rows))
 
+    def first(self, series: Series, start: int) -> Request:
+        """Ask without an end: the oldest event at or after the start comes first."""
+        params: dict[str, str | int] = {"symbol": series.symbol, "startTime": start, "limit": 1}
+        return Request("/fapi/v1/fundingRate", params, cost=self.cost(1))
+
     def decode(self, body: bytes, part: Slice) -> Decoded:
         """Decode events, regular and special ones of the same moment into one row.
 
@@ -163,6 +169,7 @@ class _Statistics(Endpoint, abstract=True):
     fields: ClassVar[Mapping[str, str]]
     intervals = same_names("5m 15m 30m 1h 2h 4h 6h 12h 1d")
     page_sizes = (500,)
+    paginator = TimeWindows(anchor="end")
     lag = 60_000
     reach = 30 * _DAY - 60 * _MINUTE
 

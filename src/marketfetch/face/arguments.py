@@ -243,6 +243,15 @@ def _add_backfill(parser: argparse.ArgumentParser) -> None:
         "--certificate", metavar="FILE", action=Once, type=Path, help="trust these authorities too (PEM)"
     )
     how.add_argument(
+        "--board",
+        metavar="BOARD",
+        action=Once,
+        type=Secret,
+        default=Secret("auto"),
+        help="with which processes budgets are shared: auto, none, file:FOLDER or postgresql://… (default: "
+        "auto, all of this user, and all that write into the same PostgreSQL)",
+    )
+    how.add_argument(
         "--concurrency",
         metavar="N",
         action=Once,

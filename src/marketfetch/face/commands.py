@@ -84,6 +84,7 @@ def _backfill(arguments: Namespace, signals: Signals) -> int:
             unusable=arguments.unusable,
         ),
         listeners=[watcher],
+        board=arguments.board,
     )
     with watcher, naming_exhaustion():
         outcome = anyio.run(partial(run_until_stopped, pipeline, signals, partial(_tell, arguments)))

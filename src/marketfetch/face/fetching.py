@@ -17,7 +17,7 @@ from marketfetch.face.plugins import exchange_from
 from marketfetch.face.portal import blocking
 from marketfetch.face.shortfalls import shortfalls
 from marketfetch.face.tables import Table
-from marketfetch.protocols import Fetcher, ProxyPool, Sink
+from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.events import Listener
@@ -46,14 +46,15 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
     settings: Settings | None = None,
     listeners: Sequence[Listener] = (),
     on_missing: Literal["warn", "raise", "ignore"] = "warn",
+    board: Board | str | None = "auto",
 ) -> Table:
     """Fetch what is missing and return the rows as a Table; works in scripts and in notebooks.
 
     `symbols` in the exchange's spelling or the unified one; `start` and `end` are half-open, see `Query`.
     `to` is a store (`"duckdb:market.duckdb"` or a Store object) that keeps the rows: what it holds already
     is not fetched again. Without it rows stay in memory. `proxies` is a pool or a list of URLs, used beside
-    the direct connection; calls that follow one another within minutes should share a pool, which remembers
-    what has been spent.
+    the direct connection; what calls before it, or other processes, have spent of the same addresses is known
+    (`board`, see `Pipeline`).
 
     One IncompleteWarning says what the table lacks: symbols that do not exist, rows that could not be had, or
     rows of a span in which nothing has closed yet. With `on_missing="raise"` an IncompleteError is raised
@@ -80,7 +81,14 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
     )
     venue = exchange_from(exchange, base_url)
     pipeline = Pipeline(
-        venue, query, store, proxies=proxies, fetcher=fetcher, settings=settings, listeners=listeners
+        venue,
+        query,
+        store,
+        proxies=proxies,
+        fetcher=fetcher,
+        settings=settings,
+        listeners=listeners,
+        board=board,
     )
     report = blocking(pipeline.run)
     rows = {line.series: store.read(line.series, line.wanted) for line in report.series}

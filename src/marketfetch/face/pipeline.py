@@ -19,8 +19,9 @@ from marketfetch.face.exhaustion import naming_exhaustion
 from marketfetch.face.listening import Listeners
 from marketfetch.face.parts import check_kinds, pool_of, sink_of
 from marketfetch.face.plugins import exchange_from
+from marketfetch.face.sharing import sharing_of
 from marketfetch.fetchers.curl import CurlFetcher
-from marketfetch.protocols import Fetcher, ProxyPool, Sink, Writer
+from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink, Writer
 from marketfetch.proxies.rotating import RotatingProxies
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.events import Listener
@@ -43,7 +44,9 @@ class Pipeline:
     or text such as `duckdb:market.duckdb`; without one the batches only pass through, for those who iterate.
     `proxies` is a ProxyPool, or addresses to use beside the direct connection (default: that alone);
     `fetcher` is a Fetcher (default: CurlFetcher). `listeners` receive every event on the event loop; one that
-    raises is logged and left out from then on.
+    raises is logged and left out from then on. `board` says with which other processes the budgets of the
+    addresses are shared: `auto` with all of this user on this machine, and with all that write into the same
+    store where it is PostgreSQL; None with nobody; or a Board, or its URL, such as `file:/srv/board`.
 
     `await pipeline` runs it, on asyncio, and returns the Report; a pipeline may be run again, and asks only
     for what is missing by then. Raises ConfigurationError at once for what cannot work, and while running the
@@ -66,18 +69,21 @@ class Pipeline:
         settings: Settings | None = None,
         listeners: Sequence[Listener] = (),
         base_url: str | None = None,
+        board: Board | str | Secret | None = "auto",
     ) -> None:
         check_kinds(query, fetcher, settings)
         self._listeners = Listeners(listeners)
+        store = PassThrough() if sink is None else sink_of("sink", sink)
         self._job = Job(
             exchange=exchange_from(exchange, base_url),
             query=query,
-            sink=PassThrough() if sink is None else sink_of("sink", sink),
+            sink=store,
             pool=RotatingProxies(()) if proxies is None else pool_of(proxies),
             fetcher=fetcher if fetcher is not None else CurlFetcher(),
             settings=(settings if settings is not None else Settings()).for_one_run(),
             emit=self._listeners.emit,
             deliver=_nowhere,
+            sharing=sharing_of(board, store),
         )
         self._run = Run(self._job)
         self._job.check()

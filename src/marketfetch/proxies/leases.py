@@ -12,7 +12,7 @@ from marketfetch.arithmetic.health import Health
 from marketfetch.arithmetic.retry import http_date
 from marketfetch.arithmetic.roster import Seat
 from marketfetch.errors import Banned, LocalResourceError, RateLimitExceeded, RetryableError
-from marketfetch.proxies.registry import Registry
+from marketfetch.proxies.limits import Shared
 from marketfetch.values.http import Egress, Request, Response
 from marketfetch.values.report import EgressReport
 
@@ -57,7 +57,7 @@ class RotatingLease:
     _request: Request
     _member: Member
     _seat: Seat
-    _registry: Registry
+    _registry: Shared
     _changed: Callable[[Member], None]
     _leased_at: int = attrs.field(init=False)
     _settled: bool = attrs.field(default=False, init=False)

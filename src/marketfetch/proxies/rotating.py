@@ -9,21 +9,46 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import anyio
+import attrs
+from anyio import to_thread
 
 from marketfetch.arithmetic.budget import NEVER
 from marketfetch.arithmetic.health import Health
 from marketfetch.arithmetic.roster import Roster, Seat
 from marketfetch.arithmetic.waiting import Wait
 from marketfetch.errors import ConfigurationError, ProxyError
+from marketfetch.protocols import Sharing
+from marketfetch.proxies.claiming import Claims
 from marketfetch.proxies.leases import Member, RotatingLease
+from marketfetch.proxies.limits import Waiter, address_of
 from marketfetch.proxies.parsing import parse_proxy, read_proxies
-from marketfetch.proxies.registry import Registry, Waiter, address_of, process_registry
+from marketfetch.proxies.registry import Registry, process_registry
 from marketfetch.values.http import Egress, LimitPool, Request
 from marketfetch.values.redaction import Secret
 from marketfetch.values.report import EgressReport
 from marketfetch.values.spans import utc
 
 __all__ = ["Direct", "RotatingProxies"]
+
+_FAREWELL = 2.0
+"""Seconds to give claims back in, at the end of a session."""
+
+
+@attrs.frozen(eq=False)
+class _Line:
+    """What serves the requests of one limit pool: the egresses, and the claims on them, board by board."""
+
+    roster: Roster
+    claims: tuple[Claims, ...]
+
+    def renew(self, now: int) -> None:
+        """Begin the turns that are due; raises what a board that is required has failed with."""
+        for claims in self.claims:
+            claims.start_if_due(now)
+
+    def hurry(self, weight: int, now: int) -> int:
+        """Have turns soon, since a request waits; return when to look again."""
+        return min((claims.hurry(weight, now) for claims in self.claims), default=NEVER)
 
 
 class RotatingProxies:
@@ -82,6 +107,7 @@ class RotatingProxies:
         self._addresses = frozenset(member.address for member in self._members)
         self._patience = patience
         self._own = registry if now is None else Registry(now)
+        self._sessions: list[Sharing] = []
         self._bind(self._own or process_registry())
 
     @classmethod
@@ -103,15 +129,38 @@ class RotatingProxies:
         """
         registry = self._shared()
         with registry.lock:
-            roster = self._roster(registry, request)
-            queue = self._queue(roster)
+            queue = self._queue(request)
         async with queue:
-            seat = await self._seat(registry, roster, request)
+            seat = await self._seat(registry, request)
         lease = RotatingLease(request, self._members[seat.number], seat, registry, self._changed)
         try:
             yield lease
         finally:
             lease.close()
+
+    @asynccontextmanager
+    async def session(self, sharing: Sharing) -> AsyncGenerator[None]:
+        """Share budgets with other processes until the block is left; see SupportsSession.
+
+        A pool with a registry of its own has that one's boards, whatever is said here.
+        """
+        self._sessions.append(sharing)
+        self._choose_boards()
+        try:
+            yield
+        finally:
+            self._sessions.remove(sharing)
+            parted = self._choose_boards()
+            # So who comes next need not wait until the claims end. A board that is away is not waited for.
+            with anyio.move_on_after(_FAREWELL, shield=True):
+                for claims in parted:
+                    await to_thread.run_sync(claims.leave, abandon_on_cancel=True)
+
+    def share(self) -> float:
+        registry = self._shared()
+        with registry.lock:
+            known = [claims.share for line in self._lines.values() for claims in line.claims]
+        return min([float(len(self._members)), *(share for share in known if share)])
 
     def statistics(self) -> Sequence[EgressReport]:
         registry = self._shared()
@@ -124,7 +173,11 @@ class RotatingProxies:
         with registry.lock:
             now = registry.now()
             told = [wait for wait in self._waits.values() if wait.is_long(now)]
-            return max(told, key=lambda wait: now - wait.since).reason(now) if told else ""
+            if not told:
+                return ""
+            away = [claims.away for line in self._lines.values() for claims in line.claims if claims.away]
+            first = min(told, key=lambda wait: wait.since)
+            return first.reason(now, away[0].removeprefix("board: ") if away else "")
 
     async def waiting_changed(self) -> None:
         registry = self._shared()
@@ -159,37 +212,72 @@ class RotatingProxies:
 
     def _bind(self, registry: Registry) -> None:
         self._registry = registry
-        self._rosters: dict[tuple[LimitPool, str], Roster] = {}
+        self._lines: dict[tuple[LimitPool, str], _Line] = {}
         self._waits: dict[object, Wait] = {}
         self._watchers: set[Waiter] = set()
-        self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Roster, anyio.Lock]] = (
-            WeakKeyDictionary()
-        )
+        self._queues: WeakKeyDictionary[
+            asyncio.AbstractEventLoop, dict[tuple[LimitPool, str], anyio.Lock]
+        ] = WeakKeyDictionary()
         with registry.lock:
             for member in self._members:
                 member.health = Health(registry.bans(member.address))
 
-    def _roster(self, registry: Registry, request: Request) -> Roster:
-        pool, host = request.cost.pool, request.base_url
-        roster = self._rosters.get((pool, host))
-        if roster is None:
-            limits = registry.limits(pool, host)
-            seats = [
-                Seat(member.number, member.health, limits.budget(member.address)) for member in self._members
-            ]
-            roster = self._rosters[pool, host] = Roster(pool, seats)
-            limits.rosters.add(roster)
-        return roster
+    def _sharing(self, registry: Registry) -> Sharing:
+        """Return the boards of the process or of the sessions: those of several all have to agree."""
+        if self._own is not None or not self._sessions:
+            return registry.sharing
+        boards = dict.fromkeys(board for sharing in self._sessions for board in sharing.boards)
+        return Sharing(tuple(boards), any(sharing.required for sharing in self._sessions))
 
-    def _queue(self, roster: Roster) -> anyio.Lock:
+    def _choose_boards(self) -> Sequence[Claims]:
+        """Ask the boards that are right by now; return the claims that are not needed here any more."""
+        registry = self._shared()
+        with registry.lock:
+            before, self._lines = self._lines, {}
+            sharing = self._sharing(registry)
+            for key, line in before.items():
+                if self._sessions and tuple(claims.board for claims in line.claims) == sharing.boards:
+                    self._lines[key] = line
+                    continue
+                for claims in line.claims:
+                    claims.rosters.pop(line.roster, None)
+                if self._sessions:  # requests are under way: what they need is not given back meanwhile
+                    self._line(registry, *key)
+            needed = {claims for line in self._lines.values() for claims in line.claims}
+            parted = [claims for line in before.values() for claims in reversed(line.claims)]
+        return [claims for claims in parted if claims not in needed]
+
+    def _line(self, registry: Registry, pool: LimitPool, host: str) -> _Line:
+        line = self._lines.get((pool, host))
+        if line is None:
+            limits, sharing = registry.limits(pool, host), self._sharing(registry)
+            claims = tuple(registry.claims(limits, board) for board in sharing.boards)
+            seats = [
+                Seat(
+                    member.number,
+                    member.health,
+                    limits.budget(member.address),
+                    member.address,
+                    tuple(each.claim(member.address) for each in claims),
+                )
+                for member in self._members
+            ]
+            line = self._lines[pool, host] = _Line(Roster(pool, seats), claims)
+            limits.rosters.add(line.roster)
+            for number, each in enumerate(claims):
+                each.join(line.roster, number, required=sharing.required)
+        return line
+
+    def _queue(self, request: Request) -> anyio.Lock:
         """Return what the tasks of this event loop stand in line for."""
         queues = self._queues.setdefault(asyncio.get_running_loop(), {})
-        queue = queues.get(roster)
+        key = request.cost.pool, request.base_url
+        queue = queues.get(key)
         if queue is None:
-            queue = queues[roster] = anyio.Lock(fast_acquire=True)
+            queue = queues[key] = anyio.Lock(fast_acquire=True)
         return queue
 
-    async def _seat(self, registry: Registry, roster: Roster, request: Request) -> Seat:
+    async def _seat(self, registry: Registry, request: Request) -> Seat:
         """Wait until an egress serves; of each event loop only the head of the queue is in here."""
         weight, host, key = request.cost.weight, request.base_url, object()
         try:
@@ -197,17 +285,20 @@ class RotatingProxies:
                 # Between looking and spending nobody else may spend, and between looking and waiting nothing
                 # may change unnoticed: both are one step for every thread.
                 with registry.lock:
-                    seat = roster.take(weight, host, registry.now())
+                    line, now = self._line(registry, request.cost.pool, host), registry.now()
+                    line.renew(now)
+                    seat = line.roster.take(weight, host, now)
                     if seat is not None:
                         return seat
                     now = registry.now()
-                    moment = roster.soonest(weight, host, now)
+                    moment = line.roster.soonest(weight, host, now)
                     if moment <= now:
                         continue
-                    self._give_up(moment, now, roster.pool)
+                    self._give_up(moment, now, line.roster.pool)
+                    moment = min(moment, line.hurry(weight, now))
                     waiter = Waiter(self._addresses)
                     registry.waiters.add(waiter)
-                    self._wait_begins(key, Wait(roster, weight, host, now))
+                    self._wait_begins(key, Wait(line.roster, weight, host, now))
                 try:
                     await waiter.wait(moment - now)
                 finally:
@@ -234,8 +325,8 @@ class RotatingProxies:
             watcher.wake()
 
     def _changed(self, member: Member) -> None:
-        for roster in self._rosters.values():
-            roster.queue(member.number)
+        for line in self._lines.values():
+            line.roster.queue(member.number)
         self._registry.changed(member.address)
 
     def _give_up(self, moment: int, now: int, pool: LimitPool) -> None:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Generic, Self, TypeVar
 
 import attrs
 
-from marketfetch.errors import ConfigurationError, SinkError
+from marketfetch.errors import ConfigurationError, RowsRefused, SinkError
 from marketfetch.protocols import Writer
 from marketfetch.sinks.forks import OPEN_FILES
 from marketfetch.sinks.ledger import FORMAT, PREFIX, Connection, Ledger
-from marketfetch.sinks.mapping import TableMapping
+from marketfetch.sinks.mapping import Name, TableMapping
 from marketfetch.sinks.places import check_folder, file_path, place
-from marketfetch.sinks.tables import Table, mapped, own, quoted
+from marketfetch.sinks.tables import Table, mapped, own, quoted, stand_ins
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns, RejectedRow
 from marketfetch.values.series import Coverage, Series
@@ -94,7 +94,8 @@ class EmbeddedStore(ABC, Generic[_C]):
                     # Their names are enough. Labels kept beside them would tell what rename_symbol was once.
                     names = self._ledger.names(connection, {one.dataset for one in series})
         if self.table is not None:
-            self.table.refuse_collisions([*names, *series])
+            every = [*names, *series]
+            self.table.refuse_collisions(every, self._folded(self.table, every))
         return {one: held.get(one, Coverage()) for one in series}
 
     def ledger(self) -> Mapping[Series, Coverage]:
@@ -251,6 +252,22 @@ class EmbeddedStore(ABC, Generic[_C]):
         """Return the id of a series for whoever reads its rows, which lie alike in every known format."""
         self._format(connection)
         return self._ledger.find(connection, series)
+
+    def _folded(self, mapping: TableMapping, series: Iterable[Series]) -> dict[str, dict[Name, Name]]:
+        """Return, for each key column of names, which of them stands for those that it takes for equal."""
+        names: dict[str, set[str]] = {}
+        for one in series:
+            with suppress(RowsRefused):  # nothing of it can be written
+                for column, name in mapping.labels(one).items():
+                    names.setdefault(column, set()).add(str(name))
+        with self._reading() as connection:
+            known = {} if connection is None else self._types(connection, mapping.table)
+            if connection is None or not known.keys() >= names.keys():
+                return {}
+            return {
+                column: dict(connection.execute(stand_ins(mapping, column, found)).fetchall())
+                for column, found in names.items()
+            }
 
     @contextmanager
     def _reading(self) -> Iterator[_C | None]:

@@ -3,43 +3,34 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TypeVar, cast
-from urllib.parse import quote
+from urllib.parse import unquote
 
 import attrs
-import numpy as np
 
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.protocols import Writer
-from marketfetch.sinks.durable import alone_in, make_folder, replace_file
-from marketfetch.sinks.merging import merge, same
+from marketfetch.sinks.durable import make_folder
+from marketfetch.sinks.firstformat import FIRST_LEDGER
+from marketfetch.sinks.locks import break_lock, is_abandoned, sweep
+from marketfetch.sinks.notes import FORMAT, newer
+from marketfetch.sinks.periods import Period, unit_of
 from marketfetch.sinks.places import check_folder, file_path, place, require
-from marketfetch.sinks.rowfiles import read_rows, write_rows
+from marketfetch.sinks.seriesfolder import WORK, SeriesFolder, files_aside, locks_of
 from marketfetch.values.datasets import Dataset, datasets
 from marketfetch.values.exhaustion import exhausted
-from marketfetch.values.intervals import Interval
-from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.pages import Batch, Columns, RejectedRow
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["ParquetSink"]
 
-_LEDGER = "_coverage.json"
-"""The underscore hides it from what reads the folder as one table."""
-
-_VERDICTS = ("covered", "empty")
-
-_T = TypeVar("_T")
-
-_Names = tuple[str, str, str, str]
-"""Exchange, dataset, symbol and interval of a series."""
+_MARK = "format-"
+"""Of the empty folder whose name says which format the store has: a file would be in the way of readers."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _PASSING = frozenset({errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT})
@@ -47,18 +38,21 @@ _PASSING = frozenset({errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT})
 
 @attrs.frozen(repr=False)
 class ParquetSink:
-    """Stores rows in Parquet files below a folder, with what is covered beside them.
+    """Stores rows in Parquet files below a folder, with what is covered in the same files.
 
     A series has a folder, `ohlcv/exchange=binance-usdm/symbol=BTCUSDT/interval=1m/`, with a file for each
     month (`2026-06.parquet`); for each year from 1h on and for events, for each day below 1m. Symbols are
-    percent-encoded. DuckDB's `read_parquet('DIR/ohlcv/**/*.parquet', hive_partitioning=true)` and
-    `pyarrow.dataset.dataset('DIR/ohlcv', partitioning='hive')` see one table of exchange, symbol, interval,
-    open_time (UTC) and the columns.
+    percent-encoded. DuckDB's `read_parquet('DIR/ohlcv/**/*.parquet', hive_partitioning=true)`, Polars'
+    `scan_parquet('DIR/ohlcv')` and `pyarrow.dataset.dataset('DIR/ohlcv', partitioning='hive')` see one table
+    of exchange, symbol, interval, open_time (UTC) and the columns. `_ledger.parquet` has no rows.
 
     A batch is merged into the files of its periods: NULL never overwrites a value, and a file that would
-    stay the same is not touched. Files are replaced as a whole and coverage is written last, so that what a
-    crash leaves unfinished is merely not covered. The same rows always make the same bytes. Several
-    processes may write at once; on one series they take turns.
+    stay the same is not touched. Files are replaced as a whole, and each says in its footer what is covered
+    in its period: rows and coverage are there together or not at all, whatever crashes, is deleted or writes
+    from another machine at the same time. The same rows always make the same bytes. Several processes may
+    write at once; on one series they take turns, by a lock file.
+
+    A file that is deleted by hand is missed: reading says so, and `forget` lets it be fetched anew.
 
     Nothing is opened before it is used. Raises ConfigurationError if pyarrow is not installed.
 
@@ -88,179 +82,140 @@ class ParquetSink:
 
     def partition(self, series: Series, moment: int) -> Span:
         """Return the span of the file that holds a moment; see Partitioned."""
-        return _span(_period(moment, _unit(series.interval)))
+        return Period.of(moment, unit_of(series.interval)).span
 
     def prepare(self, datasets: Sequence[Dataset]) -> None:
-        """Make the folder; see Sink.
+        """Make the folder, or bring one that an older version wrote into today's format; see Sink.
 
-        Raises ConfigurationError if what it shall be in does not exist, SinkError if it cannot be written.
+        Removes what processes that were killed have left aside. Raises ConfigurationError if what the folder
+        shall be in does not exist, SinkError if it cannot be written, has a newer format, or has a damaged
+        ledger: then nothing is changed.
         """
         check_folder(self.folder, "one")
-        with _translated(self.folder):
+        with self._checked():
             make_folder(self.folder)
             with TemporaryFile(dir=self.folder):
                 pass  # files can be made here
+            mark = self.folder / WORK / f"{_MARK}{FORMAT}"
+            if not mark.is_dir():
+                self._migrate()
+                make_folder(mark)
+            for lock in locks_of(self.folder).glob("*.lock"):
+                if is_abandoned(lock):
+                    break_lock(lock)
+            for work in (files_aside(self.folder), locks_of(self.folder)):
+                sweep(work)
 
     @contextmanager
     def writer(self) -> Iterator[Writer]:
         """Open a writer; see Sink."""
+        with self._checked():
+            pass
         yield self._write
 
     def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
-        """Return what is known of each of the given series; see Store."""
-        return {one: _remembered(self._home(one), one) for one in series}
+        """Return what is known of each of the given series; see Store.
+
+        Raises SinkError where a file that the ledger counts on is missing or damaged.
+        """
+        with self._checked():
+            return {one: SeriesFolder(self.folder, one).coverage() for one in series}
 
     def ledger(self) -> Mapping[Series, Coverage]:
         """Return the coverage of every series held whose dataset marketfetch itself knows; see Store.
 
-        Raises ConfigurationError if there is no such folder.
+        What a missing or damaged file may have said is left out. Raises ConfigurationError if there is no
+        such folder.
         """
         if not os.path.isdir(self.folder):  # noqa: PTH112  # Path.is_dir may raise
             raise ConfigurationError(
                 f"{self.folder}: no such folder; correct the path, or fetch into it first"
             )
-        with _translated(self.folder):
-            files = sorted(self.folder.glob(f"*/exchange=*/symbol=*/interval=*/{_LEDGER}"))
-        held = map(_entry, files)
-        known = datasets()
-        return {
-            Series.of(exchange, known[dataset], symbol, interval): coverage
-            for (exchange, dataset, symbol, interval), coverage in held
-            if dataset in known
-        }
+        with self._checked():
+            held = (SeriesFolder(self.folder, series) for series in self._series())
+            return {one.series: one.coverage(whole=False) for one in held if one.is_held}
 
     def read(self, series: Series, span: Span) -> Columns:
-        """Return the stored rows of a series inside a span, sorted by time; see Store."""
-        home, unit = self._home(series), _unit(series.interval)
-        with _translated(home):
-            files = [file for file in home.glob("*.parquet") if _span_of(file, unit).intersect(span)]
-            rows = merge([_rows(file, series.dataset) for file in files], series.dataset)
-        first, last = np.searchsorted(rows.times, (span.start, span.end))
-        return rows.take(slice(int(first), int(last)))
+        """Return the stored rows of a series inside a span, sorted by time; see Store.
 
-    def _home(self, series: Series) -> Path:
-        parts = {"exchange": series.exchange, "symbol": series.symbol, "interval": series.interval.name}
-        folders = (f"{name}={quote(value, safe='')}" for name, value in parts.items())
-        return self.folder.joinpath(series.dataset.name, *folders)
+        Raises SinkError where a file with rows of the span is missing or damaged; others are still read.
+        """
+        with self._checked():
+            return SeriesFolder(self.folder, series).read(span)
+
+    def rejected(self, series: Series, span: Span) -> Sequence[RejectedRow]:
+        """Return the rejected rows of a series inside a span; see SupportsRejected."""
+        with self._checked():
+            return SeriesFolder(self.folder, series).rejected(span)
+
+    def forget(self, series: Series, spans: SpanSet, *, rows: bool = False) -> None:
+        """Remove what is known of moments of a series, and with `rows` the rows; see SupportsForget.
+
+        Each file changes as a whole. One that is missing is no longer counted on; one that is damaged is
+        deleted where the spans hold all of its period, with `rows`.
+        """
+        with self._checked():
+            SeriesFolder(self.folder, series).forget(spans, rows=rows)
 
     def _write(self, batch: Batch) -> None:
-        home, dataset = self._home(batch.series), batch.series.dataset
-        with _translated(home), alone_in(home):
-            known = _remembered(home, batch.series)
-            for period, rows in _split(Columns.join([batch.columns]), _unit(batch.series.interval)):
-                file = home / f"{period}.parquet"
-                held = _rows(file, dataset)
-                merged = merge([held, rows], dataset)
-                if not same(held, merged):
-                    replace_file(file, partial(write_rows, merged, dataset))
-            # Last: what a crash leaves out of it is fetched once more, and changes no row.
-            if known | batch.coverage != known:
-                text = _dumped(batch.series, known | batch.coverage)
-                replace_file(home / _LEDGER, lambda file: file.write(text))
+        with self._translated():
+            SeriesFolder(self.folder, batch.series).write(batch)
+
+    def _series(self) -> Iterator[Series]:
+        """Yield the series whose folders are there."""
+        known = datasets()
+        for home in sorted(self.folder.glob("*/exchange=*/symbol=*/interval=*")):
+            dataset, *names = home.relative_to(self.folder).parts
+            exchange, symbol, interval = (unquote(name.partition("=")[2]) for name in names)
+            if dataset in known:
+                try:
+                    yield Series.of(exchange, known[dataset], symbol, interval)
+                except ConfigurationError:
+                    continue  # a folder of somebody else's
+
+    def _migrate(self) -> None:
+        """Bring every series that format 1 wrote into today's; all are read before one is changed."""
+        old = [
+            SeriesFolder(self.folder, series)
+            for series in self._series()
+            if (SeriesFolder(self.folder, series).home / FIRST_LEDGER).exists()
+        ]
+        for one in old:
+            one.coverage(whole=False)
+        for one in old:
+            one.migrate()
+
+    @contextmanager
+    def _checked(self) -> Iterator[None]:
+        """Translate errors of the disk; raises SinkError for a store that a newer version wrote."""
+        with self._translated():
+            try:
+                marks = [mark.name for mark in (self.folder / WORK).iterdir() if mark.name.startswith(_MARK)]
+            except (FileNotFoundError, NotADirectoryError):
+                marks = []
+            for mark in marks:
+                found = mark.removeprefix(_MARK)
+                if found.isdecimal() and int(found) > FORMAT:
+                    raise newer(str(self.folder), found)
+            yield
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        path = self.folder
+        try:
+            yield
+        except OSError as error:
+            said = f"{error.filename or path}: {error.strerror or error}"
+            if isinstance(error, BlockingIOError):
+                raise SinkUnavailable(f"{path}: {error.strerror}; end it, or wait") from error
+            if lacking := exhausted(error.errno):
+                raise SinkUnavailable(f"{said}; {lacking}") from error
+            if error.errno in _PASSING:
+                raise SinkUnavailable(f"{said}; run again when the disk is back") from error
+            remedy = (
+                "make room on the disk" if error.errno in _FULL else "make the folder and its files writable"
+            )
+            raise SinkError(f"{said}; {remedy}, or name another folder") from error
 
     def __repr__(self) -> str:
         return f"ParquetSink({str(self.folder)!r})"
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        said = f"{error.filename or path}: {error.strerror or error}"
-        if isinstance(error, BlockingIOError):
-            raise SinkUnavailable(
-                f"{path}: another process is at work in it for long; end it, or wait"
-            ) from error
-        if lacking := exhausted(error.errno):
-            raise SinkUnavailable(f"{said}; {lacking}") from error
-        if error.errno in _PASSING:
-            raise SinkUnavailable(f"{said}; run again when the disk is back") from error
-        remedy = "make room on the disk" if error.errno in _FULL else "make the folder and its files writable"
-        raise SinkError(f"{said}; {remedy}, or name another folder") from error
-
-
-def _unit(interval: Interval) -> str:
-    """Choose the period of a file, in NumPy's letters: merging rewrites it, so it holds no million rows."""
-    if interval.is_event or interval.typical >= 3_600_000:
-        return "Y"
-    return "M" if interval.typical >= 60_000 else "D"
-
-
-def _split(rows: Columns, unit: str) -> Iterator[tuple[str, Columns]]:
-    """Cut sorted rows into periods, each with its name."""
-    start = 0
-    while start < len(rows):
-        period = _period(int(rows.times[start]), unit)
-        end = int(np.searchsorted(rows.times, _span(period).end))
-        yield str(period), rows.take(slice(start, end))
-        start = end
-
-
-def _period(moment: int, unit: str) -> np.datetime64:
-    period: np.datetime64 = np.datetime64(moment, "ms").astype(f"datetime64[{unit}]")
-    return period
-
-
-def _span(period: np.datetime64) -> Span:
-    start, end = (int(moment.astype("datetime64[ms]").astype(np.int64)) for moment in (period, period + 1))
-    return Span(start, end)
-
-
-def _span_of(file: Path, unit: str) -> Span:
-    """Return the period that a file is named after."""
-    try:
-        return _span(np.datetime64(file.stem).astype(f"datetime64[{unit}]"))
-    except ValueError as error:
-        raise SinkError(f"{file} is not a file that marketfetch wrote; move it away") from error
-
-
-def _rows(file: Path, dataset: Dataset) -> Columns:
-    try:
-        with file.open("rb") as source:
-            return read_rows(source, dataset, str(file))
-    except FileNotFoundError:
-        return Columns.empty(dataset)
-
-
-def _names(series: Series) -> _Names:
-    return series.exchange, series.dataset.name, series.symbol, series.interval.name
-
-
-def _dumped(series: Series, coverage: Coverage) -> bytes:
-    spans = {name: [(span.start, span.end) for span in getattr(coverage, name)] for name in _VERDICTS}
-    return json.dumps({"series": _names(series), **spans}, ensure_ascii=False).encode()
-
-
-def _entry(file: Path) -> tuple[_Names, Coverage]:
-    """Read a ledger file: whose it is, and what is known."""
-    try:
-        with _translated(file):
-            entry = json.loads(file.read_bytes())
-        exchange, dataset, symbol, interval = _all(str, entry["series"])
-        covered, empty = (
-            SpanSet(tuple(Span(*_all(int, ends)) for ends in entry[name])) for name in _VERDICTS
-        )
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise SinkError(f"{file} is damaged; remove it, and its series is asked for anew") from error
-    return (exchange, dataset, symbol, interval), Coverage(covered, empty)
-
-
-def _all(kind: type[_T], values: Sequence[object]) -> tuple[_T, ...]:
-    """Return values that are of one type, every one; TypeError where another is among them."""
-    if not all(type(value) is kind for value in values):
-        raise TypeError(values)
-    return cast("tuple[_T, ...]", tuple(values))
-
-
-def _remembered(home: Path, series: Series) -> Coverage:
-    file = home / _LEDGER
-    if not os.path.exists(file):  # noqa: PTH110  # Path.exists may raise
-        return Coverage()
-    names, coverage = _entry(file)
-    if names != _names(series):
-        raise SinkError(
-            f"{file} is about {' '.join(names)}, not {series}: this file system takes capital and small "
-            "letters for the same; keep the two in different folders"
-        )
-    return coverage

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import attrs
 import numpy as np
@@ -17,7 +17,7 @@ from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
-__all__ = ["Table", "mapped", "own", "quoted"]
+__all__ = ["Table", "mapped", "own", "quoted", "stand_ins"]
 
 
 def quoted(name: str) -> str:
@@ -159,6 +159,21 @@ def mapped(
         types=types,
         mapping=mapping,
         typed=typed,
+    )
+
+
+def stand_ins(mapping: TableMapping, column: str, names: Iterable[str]) -> str:
+    """Write the query for pairs of a text and the one that stands for all that a key column takes for equal.
+
+    To a column with `COLLATE NOCASE`, BTCUSDT and btcusdt are one symbol. The collation is the column's,
+    of which no row is read.
+    """
+    relation = ".".join(map(quoted, mapping.table.split(".")))
+    texts = ("('{}')".format(name.replace("'", "''")) for name in names if "\0" not in name)
+    return (
+        "SELECT name, min(name) OVER (PARTITION BY name) FROM "
+        f"(SELECT {quoted(column)} AS name FROM {relation} WHERE false "
+        f"UNION ALL VALUES {', '.join(texts) or '(NULL)'}) AS given"
     )
 
 

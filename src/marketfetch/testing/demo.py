@@ -93,6 +93,7 @@ class _Job:
                 proxies=RotatingProxies(self.proxies),
                 settings=Settings(heartbeat=1.0),
                 listeners=[progress, *listeners],
+                board=None,
             )
             return anyio.run(pipeline.run)
 

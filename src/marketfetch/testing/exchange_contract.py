@@ -8,8 +8,7 @@ from __future__ import annotations
 import inspect as introspection
 import json
 import re
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Callable
 
 import attrs
 import numpy as np
@@ -17,6 +16,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from marketfetch.arithmetic.declaring import check_cost, check_instruments, check_request, check_requests
+from marketfetch.arithmetic.paging import Cursor
 from marketfetch.arithmetic.quality import inspect
 from marketfetch.errors import (
     Banned,
@@ -31,22 +32,23 @@ from marketfetch.errors import (
 from marketfetch.exchange import Endpoint, Exchange
 from marketfetch.testing.exchange_cases import (
     PRESENT,
-    Case,
     Recording,
+    blame_for_strays,
+    blame_for_the_end,
     check_side_request,
+    errors_inside,
     only_decode_errors,
     read_anything,
     refuses_garbage,
     response,
-    usual_intervals,
 )
+from marketfetch.testing.exchange_subject import ExchangeUnderTest
 from marketfetch.testing.rubbish import GARBAGE, rubbish, spoil
 from marketfetch.testing.unruly import UnrulyServer, drain
-from marketfetch.values.http import Request
-from marketfetch.values.intervals import EVENT, Interval
-from marketfetch.values.series import Series, Slice
+from marketfetch.values.intervals import Interval
+from marketfetch.values.series import Slice
 from marketfetch.values.spans import Span, SpanSet
-from marketfetch.values.times import Moment, moment
+from marketfetch.values.times import moment
 
 __all__ = ["ExchangeContract", "Recording"]
 
@@ -54,77 +56,15 @@ _STAMP = re.compile(r"(?<![\d.])(\d{10}|\d{13})(?:000|000000)?(?![\d.])")
 _PAGE = b"<html><head><title>%d</title></head><body><center>nginx</center></body></html>"
 
 
-class ExchangeContract:
+class ExchangeContract(ExchangeUnderTest):
     """Subclass it as `TestMyExchange`, name the exchange, and give real answers.
 
     Give `recordings`, one for each dataset, or override `answer`, which makes the body for any Request
     (a simulated exchange, a folder of files). `symbol` is one that the exchange knows, `start` a moment at
     which it was traded. `time_body` and `listing_body` are recorded answers to the requests for the clock
-    and for the symbols, where the adapter has them and `answer` is not overridden.
+    and for the symbols, where the adapter has them and `answer` is not overridden. `error_bodies` are answers
+    that say no inside HTTP 200, each with the error that `check` has to raise for it.
     """
-
-    exchange: ClassVar[type[Exchange]]
-    symbol: ClassVar[str]
-    start: ClassVar[Moment] = "2026-06-01"
-    recordings: ClassVar[Sequence[Recording]] = ()
-    time_body: ClassVar[bytes | None] = None
-    listing_body: ClassVar[bytes | None] = None
-
-    def answer(self, request: Request) -> bytes | None:
-        """Return the body that answers a request; None where only recordings are given."""
-        return None
-
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Run the checks of endpoints once for each of them."""
-        if "endpoint" in metafunc.fixturenames:
-            endpoints = [kind() for kind in self.exchange.endpoints]
-            if "windows" in metafunc.function.__name__:  # pages of a chain are not known in advance
-                endpoints = [endpoint for endpoint in endpoints if not endpoint.paginator.chained]
-            if "first_row" in metafunc.function.__name__:  # optional
-                endpoints = [each for each in endpoints if each.first(self.series(each), PRESENT) is not None]
-            metafunc.parametrize("endpoint", endpoints, ids=[endpoint.dataset for endpoint in endpoints])
-
-    # --- what the contract works with ---
-
-    def series(self, endpoint: Endpoint, interval: str | Interval | None = None) -> Series:
-        """A series of the endpoint, by default of minutes."""
-        chosen = EVENT if endpoint.kind.event else interval or usual_intervals(endpoint)[0]
-        return Series.of(self.exchange.name, endpoint.kind, self.symbol, chosen)
-
-    def slice(self, endpoint: Endpoint, rows: int, *, pages: int = 0, interval: str | None = None) -> Slice:
-        """The slice that lies so many pages after the start; a day for each page of events."""
-        series = self.series(endpoint, interval)
-        first = series.interval.ceil(moment("start", self.start, PRESENT))
-        if endpoint.kind.event:
-            day = 86_400_000
-            return Slice(series, Span(first + pages * day, first + (pages + 1) * day), rows)
-        opens = [series.interval.shift(first, (pages + more) * rows) for more in (0, 1)]
-        return Slice(series, Span(*opens), rows)
-
-    def cases(self, endpoint: Endpoint) -> list[Case]:
-        """Every answer there is for an endpoint; fails if there is none."""
-        made = []
-        for each in self.recordings:
-            if each.dataset == endpoint.dataset:
-                symbol = each.symbol or self.symbol
-                series = Series.of(self.exchange.name, endpoint.kind, symbol, each.interval)
-                span = Span(moment("start", each.start, PRESENT), moment("end", each.end, PRESENT))
-                made.append(Case(endpoint, Slice(series, span, endpoint.page_sizes[-1]), each.body))
-        for interval in usual_intervals(endpoint):
-            part = self.slice(endpoint, min(10, endpoint.page_sizes[-1]), interval=interval)
-            body = self.answer(self.exchange().at(endpoint.request(part)))
-            if body is not None:
-                made.append(Case(endpoint, part, body))
-        assert made, f"no answer for {endpoint.dataset}: add a Recording to it, or override `answer`"
-        return made
-
-    def bodies(self, kind: str, requests: Sequence[Request]) -> list[bytes]:
-        """The answers to the requests for the clock or for the symbols."""
-        given = {"time": self.time_body, "listing": self.listing_body}[kind]
-        made = [self.answer(self.exchange().at(request)) for request in requests]
-        found = [body for body in ([given] if given is not None else made) if body is not None]
-        assert found, f"no answer for the {kind}: set `{kind}_body`, or override `answer`"
-        return found
 
     # --- declarations ---
 
@@ -145,7 +85,8 @@ class ExchangeContract:
         assert len(set(theirs)) == len(theirs), "two intervals of ours are one of theirs"
 
     def test_03_costs_fit_their_limit_and_grow(self, endpoint: Endpoint) -> None:
-        costs = [endpoint.cost(rows) for rows in range(1, endpoint.page_sizes[-1] + 1)]
+        sizes = range(1, endpoint.page_sizes[-1] + 1)
+        costs = [check_cost(f"{type(endpoint).__name__}.cost({rows})", endpoint.cost(rows)) for rows in sizes]
         assert len({cost.pool for cost in costs}) == 1, "an endpoint draws from one limit pool"
         weights = [cost.weight for cost in costs]
         assert weights[0] >= 1, f"a page of one row costs {weights[0]}"
@@ -153,19 +94,23 @@ class ExchangeContract:
         pool = costs[0].pool
         most = f"a page costs {weights[-1]}, more than the {pool.capacity} of {pool.name}"
         assert weights[-1] <= pool.capacity, most
-        assert pool.period > 0, f"{pool.name}: the period is in milliseconds"
+        seconds = f"{pool.name}: the period is in milliseconds; {pool.period} s are {pool.period}_000"
+        assert pool.period >= 1000, seconds
 
     def test_04_delays_are_no_surprise(self, endpoint: Endpoint) -> None:
         assert endpoint.lag >= 0, "lag: milliseconds after the close"
         assert endpoint.reach is None or endpoint.reach > 60_000, "reach: milliseconds, None for everything"
+        grid = not endpoint.kind.event
+        assert not (grid and isinstance(endpoint.paginator, Cursor)), (
+            "paginator: Cursor() is for events; rows on a grid have TimeWindows()"
+        )
 
     # --- requests ---
 
     def test_05_a_request_is_a_plain_value(self, endpoint: Endpoint) -> None:
         for size in endpoint.page_sizes:
             part = self.slice(endpoint, size)
-            request = endpoint.request(part)
-            assert isinstance(request, Request), f"request() returned {request!r}"
+            request = self.request(endpoint, part)
             assert request == endpoint.request(part), "the same slice has to give the same request"
             assert request.path.startswith("/"), f"path {request.path!r}: the host is added by the exchange"
             assert not request.base_url, "base_url is filled in by the exchange"
@@ -181,13 +126,13 @@ class ExchangeContract:
         for pages in (0, 1, 7):
             part = self.slice(endpoint, endpoint.page_sizes[-1], pages=pages)
             step = max(part.series.interval.typical, 1000)
-            request = endpoint.request(part)
+            request = self.request(endpoint, part)
             text = f"{request.path} {dict(request.params)} {(request.body or b'').decode()}"
             for found in _STAMP.findall(text):
                 stamp = int(found) * (1000 if len(found) == 10 else 1)
                 near = part.span.start - step <= stamp <= part.span.end + 999  # whole seconds, rounded up
                 assert near, f"{found} is outside of {part.span}, which was asked for: {text}"
-        requests = [endpoint.request(self.slice(endpoint, 10, pages=pages)) for pages in range(3)]
+        requests = [self.request(endpoint, self.slice(endpoint, 10, pages=pages)) for pages in range(3)]
         different = {request.url + str(request.body) for request in requests}
         assert len(different) == 3, "windows differ, requests do not"
 
@@ -195,8 +140,10 @@ class ExchangeContract:
 
     def test_08_a_recording_is_decoded(self, endpoint: Endpoint) -> None:
         for case in self.cases(endpoint):
-            decoded = endpoint.decode(case.body, case.part)
+            decoded = self.decode(endpoint, case.body, case.part)
             columns, kind = decoded.columns, endpoint.kind
+            seconds = len(columns) and 0 < columns.times.max() < 100_000_000_000
+            assert not seconds, f"times such as {columns.times[0]} are seconds: say unit=1000"
             shape = columns.values.shape
             assert columns.times.dtype == np.int64, f"times are {columns.times.dtype}, not int64"
             assert columns.values.dtype == np.float64, f"values are {columns.values.dtype}, not float64"
@@ -212,28 +159,36 @@ class ExchangeContract:
 
     def test_09_decoding_has_no_memory(self, endpoint: Endpoint) -> None:
         for case in self.cases(endpoint):
-            one, two = (endpoint.decode(case.body, case.part).columns for _ in range(2))
+            one, two = (self.decode(endpoint, case.body, case.part).columns for _ in range(2))
             assert one.times.tobytes() == two.times.tobytes()
             assert one.values.tobytes() == two.values.tobytes()
 
     def test_10_neighbours_share_no_row(self, endpoint: Endpoint) -> None:
-        parts = [self.slice(endpoint, min(20, endpoint.page_sizes[-1]), pages=pages) for pages in range(3)]
-        bodies = [self.answer(self.exchange().at(endpoint.request(part))) for part in parts]
+        most = endpoint.page_sizes[-1]
+        parts = [self.slice(endpoint, min(20, most), pages=pages) for pages in range(3)]
+        # More rows than the window has are asked for, or the limit would cut off what is too much.
+        parts += [attrs.evolve(part, rows=min(40, most)) for part in parts if part.rows < most]
+        bodies = [self.answer(self.exchange().at(self.request(endpoint, part))) for part in parts]
         if None in bodies:
             pytest.skip("needs `answer`: recordings cannot be asked for other windows")
         for part, body in zip(parts, bodies, strict=True):
-            page = inspect(endpoint.decode(body or b"", part), part)
-            assert not page.stray, f"rows outside of {part.span}: is one of its ends inclusive?"
+            decoded = self.decode(endpoint, body or b"", part)
+            page = inspect(decoded, part)
+            assert not page.stray, blame_for_strays(part, decoded.columns.times.tolist())
             if not endpoint.kind.event:
                 there = part.series.interval.cover(page.columns.times)
-                assert there == SpanSet.of(part.span), f"asked for {part.span}, got {there}"
+                assert there == SpanSet.of(part.span), (
+                    f"asked for {part.span}, got {there}: is one of its ends exclusive at the exchange?"
+                )
 
     def test_11_garbage_is_refused(self, endpoint: Endpoint) -> None:
         for case in self.cases(endpoint):
             cuts = [case.body[:at] for at in range(0, len(case.body) - 1, max(1, len(case.body) // 40))]
             for body in (*GARBAGE, *cuts, case.body[:-1], case.body + case.body):
                 with pytest.raises(DecodeError):
-                    pytest.fail(f"{body[:60]!r} became {len(endpoint.decode(body, case.part).columns)} rows")
+                    pytest.fail(
+                        f"{body[:60]!r} became {len(self.decode(endpoint, body, case.part).columns)} rows"
+                    )
 
     def test_12_rubbish_raises_nothing_else(self, endpoint: Endpoint) -> None:
         case = self.cases(endpoint)[0]
@@ -261,6 +216,23 @@ class ExchangeContract:
     def test_14_good_answers_pass(self, endpoint: Endpoint) -> None:
         for case in self.cases(endpoint):
             self.exchange().check(response(200, case.body))
+
+    def test_14_errors_inside_a_good_status_are_no_empty_page(self, endpoint: Endpoint) -> None:
+        exchange = self.exchange()
+        for body, error in self.error_bodies.items():
+            with pytest.raises(error):
+                exchange.check(response(200, body))
+        for case in self.cases(endpoint):
+            for body in errors_inside(case.body):
+                try:
+                    exchange.check(response(200, body))
+                    decoded = self.decode(endpoint, body, case.part)
+                except FetchError:
+                    continue
+                pytest.fail(
+                    f"{body.decode()} with HTTP 200 became a page of {len(decoded.columns)} rows:"
+                    " raise the error it stands for in check(response)"
+                )
 
     @pytest.mark.parametrize(
         ("status", "error"),
@@ -292,22 +264,30 @@ class ExchangeContract:
         exchange = self.exchange()
         request = exchange.time_request()
         if request is None:
+            written = type(exchange).decode_time is not Exchange.decode_time
+            assert not written, "decode_time is written, but time_request() returned None"
             pytest.skip("the exchange has no clock: the local one decides what is closed")
-        check_side_request(request)
+        check_side_request(check_request("time_request", request))
         for body in self.bodies("time", [request]):
             stamp = exchange.decode_time(body)
+            assert isinstance(stamp, int), f"decode_time returned {stamp!r}; return UTC milliseconds as int"
             assert 1_000_000_000_000 < stamp < 10_000_000_000_000, f"{stamp} is no time in milliseconds"
         refuses_garbage(exchange.decode_time)
 
     def test_18_the_listing_is_read(self) -> None:
         exchange = self.exchange()
-        requests = exchange.listing_requests()
+        requests = check_requests("listing_requests", exchange.listing_requests())
         if not requests:
             pytest.skip("the exchange has no listing: every symbol is believed")
         for request in requests:
             check_side_request(request)
         bodies = self.bodies("listing", requests)
-        listed = {each.symbol: each for body in bodies for each in exchange.decode_listing(body)}
+        entries = [
+            each
+            for body in bodies
+            for each in check_instruments("decode_listing", exchange.decode_listing(body))
+        ]
+        listed = {each.symbol: each for each in entries}
         assert self.symbol in listed, f"{self.symbol} is not among {sorted(listed)[:5]}…"
         found = listed[self.symbol]
         assert found.base, "an Instrument has a base currency"
@@ -325,16 +305,35 @@ class ExchangeContract:
         series = self.series(endpoint)
         start = series.interval.ceil(moment("start", self.start, PRESENT))
         request = endpoint.first(series, start)
+        check_request(f"{type(endpoint).__name__}.first", request)
         assert request is not None
         assert request == endpoint.first(series, start)
         body = self.answer(self.exchange().at(request))
         if body is None:
             pytest.skip("needs `answer`")
-        times = endpoint.decode(body, Slice(series, Span(0, 1), rows=1)).columns.times
+        times = self.decode(endpoint, body, Slice(series, Span(0, 1), rows=1)).columns.times
         assert len(times) == 1, f"{len(times)} rows instead of the oldest one"
-        assert int(times[0]) == start, f"the symbol is traded at {start}, but the first row is of {times[0]}"
+        # Nobody knows when the next event is due; a month without one would be odd.
+        latest = start + 30 * 86_400_000 if endpoint.kind.event else start
+        found = int(times[0])
+        assert start <= found <= latest, f"the symbol is traded at {start}, but the first row is of {found}"
 
     # --- paging ---
+
+    def test_20_pages_are_filled_from_the_declared_end(self, endpoint: Endpoint) -> None:
+        """A window may have more rows than are asked for: which of them come is what the paginator says."""
+        whole = self.slice(endpoint, min(20, endpoint.page_sizes[-1]))
+        few = attrs.evolve(whole, rows=max(1, whole.rows // 4))
+        bodies = [self.answer(self.exchange().at(self.request(endpoint, part))) for part in (whole, few)]
+        if None in bodies or whole.rows == 1:
+            pytest.skip("needs `answer`: recordings cannot be asked for other windows")
+        pages = [
+            inspect(self.decode(endpoint, body or b"", part), part)
+            for body, part in zip(bodies, (whole, few), strict=True)
+        ]
+        there, given = (page.columns.times.tolist() for page in pages)
+        fault = blame_for_the_end(endpoint, given, there)
+        assert fault is None, fault
 
     def test_20_windows_cover_a_span_once(self, endpoint: Endpoint) -> None:
         @settings(max_examples=50, deadline=None)

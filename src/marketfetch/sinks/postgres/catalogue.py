@@ -21,7 +21,7 @@ WITH RECURSIVE found AS (
     SELECT attnum, base, modifier, not_null, 0 AS depth FROM found
     UNION ALL
     SELECT c.attnum, t.typbasetype, CASE WHEN t.typtypmod = -1 THEN c.modifier ELSE t.typtypmod END,
-           c.not_null OR t.typnotnull, c.depth + 1
+           c.not_null OR (t.typnotnull AND t.typdefault IS NULL), c.depth + 1
     FROM chain AS c JOIN pg_type AS t ON t.oid = c.base WHERE t.typtype = 'd'
 ), ends AS (
     SELECT DISTINCT ON (attnum) attnum, base, modifier, not_null FROM chain ORDER BY attnum, depth DESC

@@ -58,9 +58,7 @@ def connect(dsn: Secret, purpose: str) -> Connection:
     parts["client_encoding"] = "UTF8"  # statements are kept as they are sent
     failure: Exception
     try:
-        connection: Connection = psycopg.connect(
-            make_conninfo(**parts), autocommit=True, prepare_threshold=None
-        )
+        connection = _opened(parts)
     except (psycopg.Error, OSError) as error:
         # The cause is cut off: debuggers show the DSN that its frames hold.
         failure = error.with_traceback(None)
@@ -76,6 +74,24 @@ def connect(dsn: Secret, purpose: str) -> Connection:
     raise kind(f"{shown(dsn)}: cannot {purpose}: {text}; {remedy}") from None
 
 
+def _opened(parts: dict[str, Any]) -> Connection:
+    if not any(host.startswith("@") for host in str(parts.get("host", "")).split(",")):
+        return psycopg.connect(make_conninfo(**parts), autocommit=True, prepare_threshold=None)
+    # psycopg asks the DNS for an abstract socket; libpq knows what it is.
+    said = ""
+    for host in each_host(parts):
+        opened = _started(host)
+        _poll(opened, monotonic() + _PATIENCE)
+        if opened.status == pq.ConnStatus.OK:
+            opened.nonblocking = 1
+            connection: Connection = psycopg.Connection(opened)
+            connection.autocommit, connection.prepare_threshold = True, None
+            return connection
+        said = opened.error_message.decode(errors="replace")
+        opened.finish()
+    raise psycopg.OperationalError(said)
+
+
 def _verdict(error: Exception, parts: dict[str, Any]) -> _Verdict:
     """Say whether a connection is refused for good, and what to do.
 
@@ -84,7 +100,7 @@ def _verdict(error: Exception, parts: dict[str, Any]) -> _Verdict:
     With several hosts each is judged by itself, and one that may be had later is enough to go on.
     """
     # libpq has no words for a socket that could not be opened.
-    number = error.errno if isinstance(error, OSError) else errno.EMFILE if descriptors_used_up() else None
+    number = errno.EMFILE if descriptors_used_up() else getattr(error, "errno", None)
     if lacking := exhausted(number, str(error)):
         return SinkUnavailable, lacking
     if isinstance(error, OSError | psycopg.errors.ConnectionTimeout):

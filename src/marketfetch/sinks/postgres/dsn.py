@@ -70,7 +70,7 @@ def each_host(parts: dict[str, Any]) -> Sequence[dict[str, Any]]:
 
 
 def without_secrets(text: str, dsn: Secret) -> str:
-    """Cut the passwords of a DSN out of a text."""
+    """Cut the passwords of a DSN out of what a server or libpq says, which may quote them anywhere."""
     parts = parsed(dsn)
     for name in ("password", "sslpassword"):
         text = without(text, str(parts.get(name) or ""))

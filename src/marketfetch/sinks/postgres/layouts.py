@@ -11,7 +11,7 @@ from marketfetch.sinks.postgres.tables import Table
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.series import Series
 
-__all__ = ["Layout"]
+__all__ = ["Layout", "lock_name"]
 
 
 class Layout(Protocol):
@@ -36,3 +36,8 @@ class Layout(Protocol):
     def lock(self, series: Series) -> str:
         """Name what writers of the same rows have in common, within the table."""
         ...
+
+
+def lock_name(layout: Layout, table: Table, series: Series) -> str:
+    """Return the name of the lock under which whoever changes the rows of a series takes turns."""
+    return f"{table.title} {layout.lock(series)}"

@@ -20,7 +20,7 @@ from marketfetch.sinks.postgres.clocks import (
     Integers,
     Timestamps,
 )
-from marketfetch.sinks.postgres.rights import check_relation, check_schema
+from marketfetch.sinks.postgres.rights import Access, check_access, check_schema
 from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.postgres.statements import spelled
 from marketfetch.sinks.postgres.tables import DOUBLE, WHOLE, Field, Label, Table
@@ -57,7 +57,7 @@ class MappedTable:
         for dataset in datasets:
             table = self.table(connection, dataset)
             fields = [field.name for field in table.fields]
-            check_relation(connection, table.schema, table.name, [*table.key, *fields], fields)
+            check_access(connection, Access(table.schema, table.name, [*table.key, *fields], fields))
 
     def table(self, connection: Connection, dataset: Dataset) -> Table:
         """Describe the table for a dataset; raises ConfigurationError where it is not fit for it."""

@@ -1,16 +1,16 @@
-"""Tables of our own: one for each dataset, and a view of it with names instead of numbers."""
+"""Tables of our own: one for each dataset, and ways to read it with names instead of numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import attrs
-from psycopg.sql import SQL, Composable, Identifier
+from psycopg.sql import SQL, Identifier
 
-from marketfetch.errors import SinkError
+from marketfetch.sinks.postgres import views
 from marketfetch.sinks.postgres.catalogue import find
 from marketfetch.sinks.postgres.clocks import BIGINT, Timestamps
-from marketfetch.sinks.postgres.rights import check_relation
+from marketfetch.sinks.postgres.rights import Access, check_access, check_schema
 from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.postgres.statements import relation, spelled
 from marketfetch.sinks.postgres.tables import DOUBLE, Field, Label, Table
@@ -24,8 +24,8 @@ __all__ = ["OwnTables"]
 class OwnTables:
     """A table `(series_id, open_time, <columns>)` for each dataset in a schema that nobody else writes to.
 
-    Each has a view of the same name where the connection looks first (`public`, mostly), unless `views` is
-    False.
+    Each has a view and a function of the same name where the connection looks first (`public`, mostly),
+    unless `views` is False.
     """
 
     schema: str
@@ -68,9 +68,11 @@ class OwnTables:
             table = self.table(connection, dataset)
             self._prepare_table(connection, table)
             fields = [field.name for field in table.fields]
-            check_relation(connection, table.schema, table.name, [*table.key, *fields], fields)
+            check_access(
+                connection, Access(table.schema, table.name, [*table.key, *fields], fields, copied=True)
+            )
             if self.views:
-                self._prepare_view(connection, table)
+                views.prepare(connection, table)
 
     def _prepare_table(self, connection: Connection, table: Table) -> None:
         columns = {
@@ -78,6 +80,7 @@ class OwnTables:
         }
         found = find(connection, relation(table))
         if found is None:
+            check_schema(connection, self.schema, create=True)
             key = SQL(", ").join(map(Identifier, table.key))
             definition = SQL("CREATE TABLE {} ({}, PRIMARY KEY ({}))")
             connection.execute(definition.format(relation(table), SQL(", ").join(columns.values()), key))
@@ -86,31 +89,3 @@ class OwnTables:
         for name, column in columns.items():
             if name not in found.columns:
                 connection.execute(SQL("ALTER TABLE {} ADD COLUMN {}").format(relation(table), column))
-
-    def _prepare_view(self, connection: Connection, table: Table) -> None:
-        row = connection.execute("SELECT current_schema()").fetchone()
-        home = row[0] if row else None
-        if home is None or home == self.schema:
-            raise SinkError(
-                f"there is no schema for the view {table.name}: the search_path leads to {home or 'none'}; "
-                "set it to one of yours, or pass views=False"
-            )
-        view = Identifier(home, table.name)
-        found = find(connection, view)
-        mark = f"marketfetch: view of {table.title}"
-        if found is not None and (found.kind != "v" or found.comment != mark):
-            raise SinkError(
-                f"{found.title} exists and is not the view of {table.title}; rename it, map it with table=, "
-                "or pass views=False"
-            )
-        names = ["exchange", "symbol", "interval", table.time, *(field.name for field in table.fields)]
-        if found is not None and set(names) <= set(found.columns):
-            return
-        selected: list[Composable] = [SQL("s.{}").format(Identifier(name)) for name in names[:3]]
-        selected += [SQL("r.{}").format(Identifier(name)) for name in names[3:]]
-        connection.execute(
-            SQL(
-                "CREATE OR REPLACE VIEW {} AS SELECT {} FROM {} AS r JOIN {} AS s ON s.id = r.series_id"
-            ).format(view, SQL(", ").join(selected), relation(table), Identifier(self.schema, "series"))
-        )
-        connection.execute(SQL("COMMENT ON VIEW {} IS {}").format(view, mark))

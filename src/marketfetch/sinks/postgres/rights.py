@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
+import attrs
 from psycopg.sql import SQL, Identifier
 
 from marketfetch.errors import SinkError
 from marketfetch.sinks.postgres.session import Connection
 
-__all__ = ["check_relation", "check_schema", "check_session"]
+__all__ = ["Access", "check_access", "check_schema", "check_session", "make_schema"]
 
 _COMMANDS = {"SELECT": "r", "INSERT": "a", "UPDATE": "w"}
 """What writing does with a table, and the letters of pg_policy for it."""
@@ -30,6 +31,21 @@ WHERE row_security_active(to_regclass(%(table)s)) AND NOT EXISTS (
           AND (held.role = 0 OR pg_has_role(held.role, 'USAGE'))
 )
 """
+
+
+@attrs.frozen
+class Access:
+    """What writing does with a table.
+
+    The columns `written` are selected and inserted, those `changed` are updated as well. Rows of a table that
+    is `copied` into come by COPY, which row-level security does not let through at all.
+    """
+
+    schema: str
+    name: str
+    written: Sequence[str]
+    changed: Sequence[str]
+    copied: bool = False
 
 
 def check_session(connection: Connection) -> None:
@@ -56,32 +72,48 @@ def check_session(connection: Connection) -> None:
         )
 
 
-def check_schema(connection: Connection, schema: str) -> None:
-    """Raise SinkError where a schema exists whose tables the role may not even name."""
+def check_schema(connection: Connection, schema: str, *, create: bool = False) -> None:
+    """Raise SinkError where a schema exists whose tables the role may not name, or not `create`."""
+    right = "CREATE" if create else "USAGE"
     row = connection.execute(
-        "SELECT current_user FROM pg_namespace WHERE nspname = %s AND NOT has_schema_privilege(oid, 'USAGE')",
-        [schema],
+        "SELECT current_user FROM pg_namespace WHERE nspname = %s AND NOT has_schema_privilege(oid, %s)",
+        [schema, right],
     ).fetchone()
     if row is not None:
-        remedy = SQL("GRANT USAGE ON SCHEMA {} TO {}").format(Identifier(schema), Identifier(row[0]))
-        raise SinkError(f"{schema}: {row[0]} may not use this schema; {remedy.as_string(connection)}")
+        remedy = SQL("GRANT {} ON SCHEMA {} TO {}").format(SQL(right), Identifier(schema), Identifier(row[0]))
+        what = "make tables or views in" if create else "use"
+        raise SinkError(f"{schema}: {row[0]} may not {what} this schema; {remedy.as_string(connection)}")
 
 
-def check_relation(
-    connection: Connection, schema: str, name: str, read: Iterable[str], changed: Iterable[str]
-) -> None:
-    """Raise SinkError, with the statement to type, where the role may not write rows of a table.
+def make_schema(connection: Connection, schema: str) -> None:
+    """Make a schema if there is none, and see that tables can be made in it; raises SinkError."""
+    # IF NOT EXISTS would ask for the right to make one, even where there is one.
+    row = connection.execute(
+        "SELECT to_regnamespace(%(schema)s) IS NOT NULL, current_user, current_database(), "
+        "has_database_privilege(current_database(), 'CREATE')",
+        {"schema": Identifier(schema).as_string(connection)},
+    ).fetchone()
+    assert row is not None
+    exists, user, database, allowed = row
+    if exists:
+        check_schema(connection, schema, create=True)
+    elif allowed:
+        connection.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(schema)))
+    else:
+        remedy = SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(Identifier(schema), Identifier(user))
+        raise SinkError(f"{database}: {user} may not make a schema; {remedy.as_string(connection)}")
 
-    The columns of `read` are selected and inserted, those of `changed` are updated as well.
-    """
-    table = Identifier(schema, name)
-    title, written = f"{schema}.{name}", list(read)
+
+def check_access(connection: Connection, access: Access) -> None:
+    """Raise SinkError, with the statement to type, where the role may not write rows of a table."""
+    table = Identifier(access.schema, access.name)
     place = {"table": table.as_string(connection)}
+    title = f"{access.schema}.{access.name}"
     lacking = connection.execute(
-        _LACKING, {**place, "commands": ["SELECT", "INSERT"], "columns": written}
+        _LACKING, {**place, "commands": ["SELECT", "INSERT"], "columns": [*access.written]}
     ).fetchall()
     lacking += connection.execute(
-        _LACKING, {**place, "commands": ["UPDATE"], "columns": list(changed)}
+        _LACKING, {**place, "commands": ["UPDATE"], "columns": [*access.changed]}
     ).fetchall()
     (user,) = connection.execute("SELECT current_user").fetchone() or ("",)
     if lacking:
@@ -95,6 +127,9 @@ def check_relation(
         ]
         remedy = SQL("GRANT {} ON {} TO {}").format(SQL(", ").join(grants), table, Identifier(user))
         raise SinkError(f"{title}: {user} lacks rights; {remedy.as_string(connection)}")
+    if access.copied:
+        _check_copy(connection, table, title, user)
+        return
     shut = connection.execute(
         _SHUT, {**place, "commands": [*_COMMANDS], "letters": [*_COMMANDS.values()]}
     ).fetchall()
@@ -105,4 +140,17 @@ def check_relation(
         raise SinkError(
             f"{title} has row-level security and no policy that lets {user} "
             f"{' or '.join(command for (command,) in shut)}; {remedy.as_string(connection)}"
+        )
+
+
+def _check_copy(connection: Connection, table: Identifier, title: str, user: str) -> None:
+    secured = connection.execute(
+        "SELECT 1 WHERE row_security_active(to_regclass(%s))", [table.as_string(connection)]
+    ).fetchone()
+    if secured is not None:
+        remedy = SQL("ALTER TABLE {} DISABLE ROW LEVEL SECURITY").format(table)
+        bypass = SQL("ALTER ROLE {} BYPASSRLS").format(Identifier(user))
+        raise SinkError(
+            f"{title} has row-level security, through which no rows can be copied; "
+            f"{remedy.as_string(connection)}, or {bypass.as_string(connection)}"
         )

@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from typing import LiteralString
 
 import attrs
 
-from marketfetch.errors import ConfigurationError
+from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.protocols import Writer
 from marketfetch.sinks.mapping import TableMapping
+from marketfetch.sinks.postgres import formats
+from marketfetch.sinks.postgres.board import PostgresBoard
 from marketfetch.sinks.postgres.dsn import parsed, shown
-from marketfetch.sinks.postgres.layouts import Layout
-from marketfetch.sinks.postgres.ledger import LEDGER_COLUMNS, Ledger, Names, lock, names
+from marketfetch.sinks.postgres.forgetting import remove
+from marketfetch.sinks.postgres.layouts import Layout, lock_name
+from marketfetch.sinks.postgres.ledger import FORMAT, Ledger, Names, lock
 from marketfetch.sinks.postgres.mapped import MappedTable
 from marketfetch.sinks.postgres.own import OwnTables
 from marketfetch.sinks.postgres.reader import read
-from marketfetch.sinks.postgres.rights import check_relation, check_schema, check_session
+from marketfetch.sinks.postgres.rights import check_schema, check_session
 from marketfetch.sinks.postgres.session import Connection, Session
 from marketfetch.sinks.postgres.writer import BatchWriter
 from marketfetch.values.datasets import Dataset, datasets
-from marketfetch.values.pages import Columns
+from marketfetch.values.pages import Columns, RejectedRow
 from marketfetch.values.redaction import Secret
 from marketfetch.values.series import Coverage, Series
-from marketfetch.values.spans import Span
+from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["PostgresSink"]
 
 
 # Other than a write, nobody can interrupt this: it waits for a lock for seconds, and may be tried again.
 _BRIEFLY = "SELECT set_config('lock_timeout', '2s', true) WHERE current_setting('lock_timeout') = '0'"
+_READING = (
+    "SELECT set_config('transaction_read_only', 'on', true), "
+    "CASE current_setting('lock_timeout') WHEN '0' THEN set_config('lock_timeout', '2s', true) END"
+)
 
 
 def _secret(dsn: str | Secret) -> Secret:
@@ -87,9 +95,7 @@ class PostgresSink:
             check_session(connection)
             check_schema(connection, self.schema)
             lock(connection, f"{self.schema} prepare")
-            self._ledger.prepare(connection)
-            for name, (read, changed) in LEDGER_COLUMNS.items():
-                check_relation(connection, self.schema, name, read, changed)
+            formats.prepare(connection, self.schema)
             self._layout.prepare(connection, datasets)
 
     @contextmanager
@@ -99,22 +105,33 @@ class PostgresSink:
         After a SinkUnavailable it connects anew: the same batch may be written again, as often as it takes.
         """
         with closing(Session(self._dsn)) as session:
-            yield BatchWriter(session, self._layout, self._ledger)
+            yield BatchWriter(session, self._layout, Ledger(self.schema))
 
     def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
         """Return what is known of each of the given series; see Store.
 
         Raises ConfigurationError if two series, given or held, would overwrite each other in a mapped table.
         """
-        held = self._held()
-        if self.table is not None:
-            with self._transaction("compare the names of symbols") as connection:
-                MappedTable(self.table).refuse_collisions(connection, [*_by_series(held), *series])
-        return {one: held.get(names(one), Coverage()) for one in series}
+        with self._reading("read what is covered") as (connection, ledger):
+            held: Mapping[Series, Coverage] = {}
+            others: Iterable[Series] = ()
+            if ledger is not None:
+                target = self._layout.target(connection)
+                held = ledger.coverage(connection, target, list(dict.fromkeys(series)))
+                if self.table is not None:  # their names are enough
+                    kinds = {one.dataset.name for one in series}
+                    others = _known(ledger.held(connection, target, kinds)).values()
+            if self.table is not None:
+                MappedTable(self.table).refuse_collisions(connection, [*others, *series])
+        return {one: held.get(one, Coverage()) for one in series}
 
     def ledger(self) -> Mapping[Series, Coverage]:
         """Return the coverage of every series held whose dataset marketfetch itself knows; see Store."""
-        return _by_series(self._held())
+        with self._reading("read what is covered") as (connection, ledger):
+            if ledger is None:
+                return {}
+            held = dict(ledger.all(connection, self._layout.target(connection)))
+        return {series: held[name] for name, series in _known(held).items()}
 
     def read(self, series: Series, span: Span) -> Columns:
         """Return the stored rows of a series inside a span, sorted by time; see Store.
@@ -122,43 +139,75 @@ class PostgresSink:
         Columns that are not mapped are NaN; rows of a mapped table without a value of this dataset are left
         out.
         """
-        with self._transaction(f"read {series}") as connection:
-            if not self._ledger.exists(connection):
-                return Columns.empty(series.dataset)
-            series_id = self._ledger.find(connection, self._layout.target(connection), series)
+        with self._reading(f"read {series}") as (connection, ledger):
+            series_id = self._id(connection, ledger, series)
             if series_id is None:
                 return Columns.empty(series.dataset)
             table = self._layout.table(connection, series.dataset)
             return read(connection, table, self._layout.labels(series, series_id), series.dataset, span)
 
+    def rejected(self, series: Series, span: Span) -> Sequence[RejectedRow]:
+        """Return the rejected rows of a series whose times lie inside a span; see SupportsRejected."""
+        with self._reading(f"read the rejected rows of {series}") as (connection, ledger):
+            series_id = self._id(connection, ledger, series)
+            if ledger is None or series_id is None:
+                return []
+            return ledger.rejected(connection, series_id, span)
+
+    def forget(self, series: Series, spans: SpanSet, *, rows: bool = False) -> None:
+        """Remove what is known of moments of a series, and with `rows=True` the rows; see SupportsForget.
+
+        In a mapped table the columns of this dataset become NULL, and a row is deleted in which nothing but
+        its key is left: what others wrote stays. Raises SinkError for a store that `prepare` has yet to bring
+        up to date.
+        """
+        with self._transaction(f"forget {series}") as connection:
+            ledger = formats.opened(connection, self.schema)
+            if ledger is None or not spans:
+                return
+            if ledger.format < FORMAT:
+                raise SinkError(f"schema {self.schema} has format {ledger.format}: call prepare() first")
+            table = self._layout.table(connection, series.dataset)
+            lock(connection, lock_name(self._layout, table, series))
+            series_id = self._id(connection, ledger, series)
+            if series_id is None:
+                return
+            ledger.forget(connection, series_id, spans)
+            if rows:
+                remove(connection, table, self._layout.labels(series, series_id), spans)
+
+    def board(self) -> PostgresBoard:
+        """Return the board in this schema; whoever writes here shares the budgets of its addresses."""
+        return PostgresBoard(self._dsn, schema=self.schema)
+
     @property
     def _layout(self) -> Layout:
         return OwnTables(self.schema, self.views) if self.table is None else MappedTable(self.table)
 
-    @property
-    def _ledger(self) -> Ledger:
-        return Ledger(self.schema)
-
     @contextmanager
-    def _transaction(self, purpose: str) -> Iterator[Connection]:
+    def _transaction(self, purpose: str, settings: LiteralString = _BRIEFLY) -> Iterator[Connection]:
         with closing(Session(self._dsn)) as session, session.transaction(purpose) as connection:
-            connection.execute(_BRIEFLY)
+            connection.execute(settings)
             yield connection
 
-    def _held(self) -> dict[Names, Coverage]:
-        with self._transaction("read what is covered") as connection:
-            if not self._ledger.exists(connection):
-                return {}
-            return dict(self._ledger.all(connection, self._layout.target(connection)))
+    @contextmanager
+    def _reading(self, purpose: str) -> Iterator[tuple[Connection, Ledger | None]]:
+        """Open a transaction that changes nothing, and the ledger if there is one."""
+        with self._transaction(purpose, _READING) as connection:
+            yield connection, formats.opened(connection, self.schema)
+
+    def _id(self, connection: Connection, ledger: Ledger | None, series: Series) -> int | None:
+        return None if ledger is None else ledger.find(connection, self._layout.target(connection), series)
 
     def __repr__(self) -> str:
         return f"PostgresSink({shown(self._dsn)!r})"
 
 
-def _by_series(held: Mapping[Names, Coverage]) -> dict[Series, Coverage]:
+def _known(held: Iterable[Names]) -> dict[Names, Series]:
+    """Return the series of names, except those of datasets that marketfetch itself does not know."""
     known = datasets()
     return {
-        Series.of(exchange, known[dataset], symbol, interval): coverage
-        for (exchange, dataset, symbol, interval), coverage in held.items()
+        (exchange, dataset, symbol, interval): Series.of(exchange, known[dataset], symbol, interval)
+        for exchange, dataset, symbol, interval in held
         if dataset in known
     }

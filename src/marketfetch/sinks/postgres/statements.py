@@ -14,11 +14,13 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
 from marketfetch.sinks.postgres.tables import DOUBLE, Field, Table
 
 __all__ = [
+    "clear",
     "copy_in",
     "copy_rows",
     "merge",
     "newest",
     "relation",
+    "remove",
     "rows",
     "spelled",
     "stage",
@@ -137,6 +139,33 @@ def rows(table: Table, limit: int) -> Composed:
         part=SQL("true") if table.own else part,
         limit=limit,
     )
+
+
+def remove(table: Table, others: Iterable[str]) -> Composed:
+    """Write the DELETE of the rows of a series in the spans `starts` and `ends`, if `others` are all NULL."""
+    empty = SQL("").join(SQL(" AND t.{} IS NULL").format(_name(other)) for other in others)
+    return SQL("DELETE FROM {} AS t USING {} WHERE {}{}").format(
+        _table(table), _spans(table), _in_spans(table), empty
+    )
+
+
+def clear(table: Table) -> Composed:
+    """Write the UPDATE that makes the fields NULL in the rows in the spans `starts` and `ends`."""
+    nothing = _listed(SQL("{} = NULL").format(_name(field.name)) for field in table.fields)
+    something = SQL(" OR ").join(SQL("t.{} IS NOT NULL").format(_name(field.name)) for field in table.fields)
+    return SQL("UPDATE {} AS t SET {} FROM {} WHERE {} AND ({})").format(
+        _table(table), nothing, _spans(table), _in_spans(table), something
+    )
+
+
+def _spans(table: Table) -> Composed:
+    kind = spelled(table.clock.type)
+    return SQL("unnest(%(starts)s::{}[], %(ends)s::{}[]) AS span(start, stop)").format(kind, kind)
+
+
+def _in_spans(table: Table) -> Composed:
+    times = SQL("t.{0} >= span.start AND t.{0} < span.stop").format(_name(table.time))
+    return SQL("{} AND {}").format(_labels(table), times)
 
 
 def _name(*parts: str) -> Identifier:

@@ -54,13 +54,18 @@ class Label:
         >>> Label("symbol", "character varying(10)", "character varying", 10).misfit("BTCUSDT_260925")
         'holds at most 10 characters; make it text'
         """
-        numbers = self.compared in {*WHOLE}
-        if numbers != isinstance(value, int) or (self.compared == "uuid") != isinstance(value, UUID):
-            kind = "numbers" if numbers else "UUIDs" if self.compared == "uuid" else "names"
-            return f"holds {kind}; have rename_symbol= return one, or map another column"
+        kind: type[Name]
+        kind, kinds = str, "names"
+        if self.compared in WHOLE:
+            kind, kinds = int, "numbers"
+        elif self.compared == "uuid":
+            kind, kinds = UUID, "UUIDs"
+        if not isinstance(value, kind) or isinstance(value, bool):
+            return f"holds {kinds}; have rename_symbol= return one, or map another column"
+        if isinstance(value, int):
+            return None if abs(value) < Numbers.of(self.compared).limit else "is too small; make it bigint"
         if not isinstance(value, str):
-            fits = numbers and Numbers.of(self.compared).first_changed(np.array([value], np.float64)) is None
-            return None if fits or not numbers else "is too small; make it bigint"
+            return None
         if self.allowed and value not in self.allowed:
             return f"is an enum without it; ALTER TYPE {self.type} ADD VALUE '{value}'"
         if self.compared == "name" and len(value.encode()) > 63:

@@ -15,7 +15,7 @@ from marketfetch.sinks.mapping import Name
 from marketfetch.sinks.postgres import statements
 from marketfetch.sinks.postgres.comparing import compare
 from marketfetch.sinks.postgres.failures import missing_partition
-from marketfetch.sinks.postgres.layouts import Layout
+from marketfetch.sinks.postgres.layouts import Layout, lock_name
 from marketfetch.sinks.postgres.ledger import Ledger
 from marketfetch.sinks.postgres.reader import read_page
 from marketfetch.sinks.postgres.session import Connection, Session
@@ -57,13 +57,14 @@ class BatchWriter:
             table = self._table(connection, series.dataset)
             if self._target is None:
                 self._target = self._layout.target(connection)
-            lock = f"{table.title} {self._layout.lock(series)}"
-            series_id = self._ledger.claim(connection, lock, self._target, series)
+            series_id = self._ledger.claim(
+                connection, lock_name(self._layout, table, series), self._target, series
+            )
             labels = self._layout.labels(series, series_id)
             table.check_labels(series, labels)
             if len(batch.columns):
                 self._write(_Rows(connection, table, labels, self._texts), batch)
-            self._ledger.add(connection, series_id, batch.coverage)
+            self._ledger.add(connection, series_id, batch)
 
     def _write(self, rows: _Rows, batch: Batch) -> None:
         try:

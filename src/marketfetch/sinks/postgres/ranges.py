@@ -1,0 +1,29 @@
+"""Spans as the text of an int8multirange. Pure: no connection, and no object of psycopg's for every range."""
+
+from __future__ import annotations
+
+import re
+
+from marketfetch.values.spans import Span, SpanSet
+
+__all__ = ["packed", "unpacked"]
+
+_RANGE = re.compile(r"\[(-?\d+),(-?\d+)\)")
+
+
+def packed(spans: SpanSet) -> str:
+    """Write spans as the server does.
+
+    >>> packed(SpanSet.of(Span(0, 60_000), Span(120_000, 180_000)))
+    '{[0,60000),[120000,180000)}'
+    """
+    return "{" + ",".join([f"[{span.start},{span.end})" for span in spans]) + "}"
+
+
+def unpacked(text: str) -> SpanSet:
+    """Read what the server wrote; a range without a bound, which marketfetch never writes, is left out.
+
+    >>> unpacked("{[0,60000),[120000,)}")
+    SpanSet(spans=(Span(start=0, end=60000),))
+    """
+    return SpanSet(tuple([Span(int(start), int(end)) for start, end in _RANGE.findall(text)]))

@@ -1,0 +1,207 @@
+"""A DSN is taken as libpq takes it; a password that ends up elsewhere is recognised, and never shown."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import threading
+import traceback
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from psycopg.conninfo import conninfo_to_dict
+
+from marketfetch.errors import ConfigurationError, SinkUnavailable
+from marketfetch.sinks.postgres import PostgresSink
+from marketfetch.sinks.postgres.dsn import each_host, parsed
+from marketfetch.sinks.urls import sink_from
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.redaction import Secret
+from tests.support.batches import EVER, batch, candles
+from tests.support.postgres import Server
+
+OHLCV = Dataset.parse("ohlcv")
+SECRET = "zz2"
+
+
+@pytest.mark.parametrize(
+    ("dsn", "shown"),
+    [
+        ("postgresql://u@h1,h2/db", "postgresql://h1,h2/db"),
+        ("postgresql://u@h1:5432,h2:5433/db", "postgresql://h1:5432,h2:5433/db"),
+        ("postgresql://u@h1:5432,h2/db", "postgresql://h1:5432,h2/db"),
+        ("postgresql://u@h1,h2:5433,h3/db", "postgresql://h1,h2:5433,h3/db"),
+        ("host=h1,h2 port=5432 dbname=db", "postgresql://h1:5432,h2:5432/db"),
+        ("host=h1,h2 port=5432,5433 dbname=db", "postgresql://h1:5432,h2:5433/db"),
+        ("host=@abstract dbname=db", "postgresql://%40abstract/db"),
+        ("postgresql://u@%40abstract/db", "postgresql://%40abstract/db"),
+        ("postgresql:///db?host=@abstract", "postgresql://%40abstract/db"),
+        ("host=@abstract,h2 dbname=db", "postgresql://%40abstract,h2/db"),
+        ("postgresql://%2Fvar%2Frun/db", "postgresql://%2Fvar%2Frun/db"),
+        ("postgresql:///db?host=/tmp&port=5433", "postgresql://%2Ftmp:5433/db"),
+        ("host=/run/pg@14 dbname=db", "postgresql://%2Frun%2Fpg%4014/db"),
+        ("postgresql:///db?host=/run/pg@14", "postgresql://%2Frun%2Fpg%4014/db"),
+        ("postgresql://u:p@[::1]:5432/db", "postgresql://[::1]:5432/db"),
+        ("postgresql://u@[fe80::1],h2:1/db", "postgresql://[fe80::1],h2:1/db"),
+        ("hostaddr=127.0.0.1 dbname=db", "postgresql://127.0.0.1/db"),
+        ("postgresql:///db", "postgresql:///db"),
+        ("postgresql://", "postgresql:///"),
+        ("dbname=db", "postgresql:///db"),
+        ("dbname='my db' user='a b'", "postgresql:///my db"),
+        ("", "postgresql:///"),
+        ("service=market", "postgresql:///?service=market"),
+        ("postgresql://?service=market", "postgresql:///?service=market"),
+        ("postgresql://h/db?passfile=/home/me/.pgpass", "postgresql://h/db"),
+        ("postgresql://u@h1,h2/db?target_session_attrs=read-write", "postgresql://h1,h2/db"),
+        (f"host=h dbname=db password='it''s'{''}".replace("''", "\\'"), "postgresql://h/db"),
+        (f"postgresql://u@h/db?password={SECRET}@a/b", "postgresql://h/db"),
+        (f"host=h dbname=db password={SECRET}@h2/x", "postgresql://h/db"),
+        (f"postgresql://u:{SECRET}%40h%2Fx@h1,h2/db", "postgresql://h1,h2/db"),
+        ("postgres://u@h1,h2/db", "postgresql://h1,h2/db"),
+    ],
+)
+def test_what_libpq_takes_is_taken_and_shown_without_secrets(dsn: str, shown: str) -> None:
+    assert repr(PostgresSink(dsn)) == f"PostgresSink({shown!r})"
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        f"postgresql://ann:hun@{SECRET}@h1,h2/market",
+        f"postgresql://ann:hun/{SECRET}@h1,h2/market",
+        f"postgresql://ann:12/{SECRET}@h1,h2:5432/market",
+        f"postgresql://ann:12,13/{SECRET}@h1/market",
+        f"postgresql://ann:hun@@{SECRET}/market",
+        f"postgresql://ann:hun@/{SECRET}@h1/market",
+        f"postgresql://ann:12?host=/{SECRET}@h1/market",
+        f"host={SECRET}@h1 dbname=market",
+        f"host=h1,@a@{SECRET} dbname=market",
+        f"host=h1 port={SECRET} dbname=market",
+        f"host=h1 dbname=postgresql://ann:{SECRET}@h1/market",
+        f"postgresql://h1:{SECRET},h2:5432/market",
+    ],
+)
+def test_a_password_that_moved_elsewhere_is_recognised_and_not_shown(dsn: str) -> None:
+    for make in (PostgresSink, PostgresSink.from_url):
+        with pytest.raises(ConfigurationError, match="percent-encoded") as caught:
+            make(dsn)
+        assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+_NAMES = st.text("abcxyz019-.", min_size=1, max_size=6)
+
+
+@given(
+    st.lists(st.tuples(_NAMES, st.none() | st.integers(1, 65_535)), min_size=1, max_size=4),
+    st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=8),
+)
+def test_a_password_as_it_is_never_becomes_a_host(hosts: list[tuple[str, int | None]], password: str) -> None:
+    """Hosts are those that were written, or the DSN is refused: whatever of a password is in it."""
+    assume("%" not in password)
+    written = ",".join(name if port is None else f"{name}:{port}" for name, port in hosts)
+    dsn = Secret(f"postgresql://ann:{password}@{written}/market")
+    try:
+        parts = parsed(dsn)
+    except ConfigurationError:
+        return
+    assert [place["host"] for place in each_host(parts)] == [name for name, _ in hosts]
+    assert [place.get("port") for place in each_host(parts)] == [
+        None if port is None else str(port) for _, port in hosts
+    ]
+
+
+def test_the_first_host_that_can_be_had_is_taken(postgres_dsn: str) -> None:
+    parts = conninfo_to_dict(postgres_dsn)
+    dsn = (
+        f"host=/nowhere/at/all,{parts['host']} port=5432,{parts['port']} "
+        f"user={parts['user']} dbname={parts['dbname']} target_session_attrs=read-write"
+    )
+    sink = PostgresSink(dsn)
+    sink.prepare([OHLCV])
+    with sink.writer() as write:
+        write(batch(candles(), [0], open=1))
+    assert len(sink.read(candles(), EVER)) == 1
+
+
+def test_a_service_and_a_password_file_are_those_of_libpq(
+    postgres_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = conninfo_to_dict(postgres_dsn)
+    service = tmp_path / "services"
+    service.write_text(
+        "[market]\n" + "".join(f"{name}={value}\n" for name, value in parts.items()), encoding="utf-8"
+    )
+    passwords = tmp_path / "passwords"
+    passwords.write_text(f"*:*:*:*:{SECRET}\n", encoding="utf-8")
+    passwords.chmod(0o600)
+    monkeypatch.setenv("PGSERVICEFILE", str(service))
+    assert sink_from(f"postgresql://?service=market&passfile={passwords}").ledger() == {}  # type: ignore[attr-defined]
+    assert PostgresSink(f"service=market passfile={passwords}").ledger() == {}
+
+
+def test_what_is_shown_of_several_hosts_is_in_the_errors_too() -> None:
+    sink = PostgresSink(f"postgresql://ann:{SECRET}@127.0.0.1:1,127.0.0.1:2/market?connect_timeout=2")
+    with pytest.raises(SinkUnavailable) as caught:
+        sink.ledger()
+    assert str(caught.value).startswith("postgresql://127.0.0.1:1,127.0.0.1:2/market: cannot ")
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_an_abstract_socket_is_connected_to(postgres_server: Server, postgres_dsn: str) -> None:
+    parts = conninfo_to_dict(postgres_dsn)
+    name, port = f"mf-{uuid.uuid4().hex}", int(str(parts["port"]))
+    with socket.socket(socket.AF_UNIX) as listening:
+        try:
+            listening.bind(f"\0{name}/.s.PGSQL.{port}")
+        except OSError as error:
+            pytest.skip(f"this system has no abstract sockets: {error}")
+        listening.listen()
+        with relaying(listening, f"{parts['host']}/.s.PGSQL.{port}"):
+            for hosts in (f"@{name}", f"/nowhere,@{name}"):
+                sink = PostgresSink(f"host={hosts} port={port} user={parts['user']} dbname={parts['dbname']}")
+                sink.prepare([OHLCV])
+                with sink.writer() as write:
+                    write(batch(candles(), [0], open=1))
+                assert len(sink.read(candles(), EVER)) == 1
+    with pytest.raises(SinkUnavailable, match="check that the server runs"):
+        sink.ledger()
+
+
+@contextmanager
+def relaying(listening: socket.socket, target: str) -> Iterator[None]:
+    """Pass connections on to a socket of the file system, one after another."""
+
+    def relay(client: socket.socket) -> None:
+        with client, socket.socket(socket.AF_UNIX) as server, selectors.DefaultSelector() as selector:
+            server.connect(target)
+            selector.register(client, selectors.EVENT_READ, server)
+            selector.register(server, selectors.EVENT_READ, client)
+            while True:
+                for key, _ in selector.select():
+                    source, sink = cast("socket.socket", key.fileobj), key.data
+                    piece = source.recv(65_536)
+                    if not piece:
+                        return
+                    sink.sendall(piece)
+
+    def serve() -> None:
+        while True:
+            try:
+                client, _ = listening.accept()
+            except OSError:
+                return  # closed: the test is over
+            relay(client)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)  # wakes up accept()
+        thread.join(10)

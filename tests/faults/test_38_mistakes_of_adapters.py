@@ -1,0 +1,345 @@
+"""Each mistake of an adapter's author is named: when the class is made, by the contract, or by the run."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
+
+import attrs
+import numpy as np
+import pytest
+from _pytest.outcomes import Failed
+
+import marketfetch.adapter as mf
+from marketfetch.engine.query import Query
+from marketfetch.errors import AdapterError
+from marketfetch.face.pipeline import Pipeline
+from marketfetch.sinks.memory import MemorySink
+from marketfetch.testing.exchange_contract import ExchangeContract
+from tests.support.plain import Events, Forwards, PlainExchange, PlainServer
+from tests.support.worlds import DAY, MINUTE, run
+
+START = 1_780_272_000_000
+COST = mf.Cost(mf.LimitPool("calls", 10, 1000))
+
+
+def made(base: type[Any], **attributes: Any) -> Any:
+    """Make a class as an author does: the checks are those of a class statement."""
+    return type("Mine", (base,), attributes)
+
+
+async def asynchronous(*_: object) -> None:
+    """As if there were something to wait for."""
+
+
+ENDPOINTS: dict[str, tuple[dict[str, Any], str]] = {
+    "dataset is no text": ({"dataset": 5}, r"Mine.dataset: found 5 \(int\); write the name of a dataset"),
+    "dataset is a class": ({"dataset": mf.Dataset}, r"Mine.dataset: found .*; write the name"),
+    "intervals are a list": (
+        {"intervals": ["1m"]},
+        r"Mine.intervals: found \['1m'\] \(list\); map our names",
+    ),
+    "intervals are text": ({"intervals": "1m"}, "Mine.intervals: found '1m'"),
+    "an interval is a number": ({"intervals": {"1m": 60}}, r"Mine.intervals\['1m'\]: found 60 .* as '60'"),
+    "page_sizes is a number": (
+        {"page_sizes": 500},
+        r"Mine.page_sizes: found 500 \(int\); .* such as \(500,\)",
+    ),
+    "page_sizes is text": ({"page_sizes": "500"}, "Mine.page_sizes: found '500'"),
+    "page_sizes are texts": ({"page_sizes": ("500",)}, "Mine.page_sizes: found .* whole numbers"),
+    "page_sizes are fractions": ({"page_sizes": (1.5,)}, "Mine.page_sizes: found .* whole numbers"),
+    "page_sizes descend": ({"page_sizes": (500, 100)}, "must be positive and ascending"),
+    "lag in seconds": ({"lag": 60}, r"Mine.lag: found 60 \(int\); write milliseconds .* 60_000"),
+    "lag is negative": ({"lag": -1}, "Mine.lag: found -1"),
+    "lag is a fraction": ({"lag": 0.5}, "Mine.lag: found 0.5"),
+    "reach is no number": ({"reach": "30d"}, "Mine.reach: found '30d' .* 30 days, or None for everything"),
+    "reach in seconds": ({"reach": 30 * 86_400}, "Mine.reach: found 2592000"),
+    "reach in days": ({"reach": 30}, "Mine.reach: found 30 "),
+    "paginator is a class": (
+        {"paginator": mf.TimeWindows},
+        r"Mine.paginator: TimeWindows is a class; write TimeW.*\(\)",
+    ),
+    "paginator is text": ({"paginator": "windows"}, "Mine.paginator: found 'windows'"),
+    "a cursor on a grid": (
+        {"paginator": mf.Cursor()},
+        r"Mine.paginator: found Cursor.* rows on a grid have TimeWindows\(\)",
+    ),
+    "decode is async": ({"decode": asynchronous}, "Mine.decode is async: adapters do no I/O"),
+    "request is async": ({"request": asynchronous}, "Mine.request is async"),
+    "cost is a number": ({"cost": 5}, "Mine.cost: found 5 .* def cost"),
+}
+
+
+@pytest.mark.parametrize("what", ENDPOINTS)
+def test_an_endpoint_is_refused_when_its_class_is_made(what: str) -> None:
+    attributes, message = ENDPOINTS[what]
+    with pytest.raises(AdapterError, match=message):
+        made(Forwards, **attributes)
+
+
+def test_windows_for_events_are_refused() -> None:
+    with pytest.raises(AdapterError, match=r"Mine.paginator: found TimeWindows.* events have Cursor\(\)"):
+        made(Events, paginator=mf.TimeWindows())
+
+
+def instrument(_: object, body: bytes) -> list[object]:
+    return [{"symbol": "AB"}]
+
+
+EXCHANGES: dict[str, tuple[dict[str, Any], str]] = {
+    "endpoints is one class": (
+        {"endpoints": Forwards},
+        r"Mine.endpoints: Forwards is one class; .* \(Forwards,\)",
+    ),
+    "endpoints has an object": (
+        {"endpoints": (Forwards(),)},
+        r"Mine.endpoints: Forwards\(\) is an object; write the class: Forwards",
+    ),
+    "endpoints is text": ({"endpoints": "Forwards"}, "Mine.endpoints: found 'Forwards'"),
+    "endpoints has text": ({"endpoints": ("Forwards",)}, "Mine.endpoints: found 'Forwards'"),
+    "endpoints has another class": ({"endpoints": (dict,)}, "Mine.endpoints: found .* inherit from Endpoint"),
+    "endpoints has an abstract class": (
+        {"endpoints": (mf.Endpoint,)},
+        "Mine.endpoints: Endpoint is abstract",
+    ),
+    "endpoints is a set": ({"endpoints": {Forwards}}, "Mine.endpoints: found .* write a tuple"),
+    "endpoints is empty": ({"endpoints": ()}, "must serve each dataset once"),
+    "name is empty": ({"name": " "}, "Mine.name: found ' ' .* write the exchange's name"),
+    "name is no text": ({"name": None}, "Mine.name: found None"),
+    "default_url has no scheme": (
+        {"default_url": "api.example.com"},
+        "Mine.default_url: found 'api.example.com' .* with the scheme",
+    ),
+    "default_url has no host": ({"default_url": "https://"}, "Mine.default_url"),
+    "default_url is no text": ({"default_url": 5}, r"Mine.default_url: found 5 \(int\)"),
+    "a clock that is not asked for": (
+        {"decode_time": lambda _, body: 5},
+        "has decode_time and lacks time_request",
+    ),
+    "a clock that is not read": ({"time_request": lambda _: None}, "has time_request and lacks decode_time"),
+    "check is async": ({"check": asynchronous}, "Mine.check is async"),
+    "the listing is async": ({"decode_listing": asynchronous}, "Mine.decode_listing is async"),
+}
+
+
+@pytest.mark.parametrize("what", EXCHANGES)
+def test_an_exchange_is_refused_when_its_class_is_made(what: str) -> None:
+    attributes, message = EXCHANGES[what]
+    with pytest.raises(AdapterError, match=message):
+        made(PlainExchange, **attributes)
+
+
+def columns(times: Any, lines: int) -> mf.Decoded:
+    return mf.Decoded(mf.Columns(np.array(times), np.ones((lines, len(times)))))
+
+
+AT_RUN_TIME: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "cost is a number": ({"cost": lambda *_: 1}, {}, r"Mine.cost\(100\): found 1 \(int\); return a Cost"),
+    "cost exceeds its limit": (
+        {"cost": lambda *_: mf.Cost(COST.pool, 11)},
+        {},
+        r"Mine.cost\(100\): a page costs 11 of 10",
+    ),
+    "cost is for nothing": ({"cost": lambda *_: mf.Cost(COST.pool, 0)}, {}, "a page costs 0 of 10"),
+    "a limit in seconds": (
+        {"cost": lambda *_: mf.Cost(mf.LimitPool("calls", 10, 1))},
+        {},
+        "calls: its period is 1 ms; write milliseconds",
+    ),
+    "decode returns a list": (
+        {"decode": lambda *_: []},
+        {},
+        r"Mine.decode: found \[\] \(list\); return Decoded",
+    ),
+    "decode returns nothing": ({"decode": lambda *_: None}, {}, "Mine.decode: found None"),
+    "decode returns columns": (
+        {"decode": lambda *_: columns([START], 4).columns},
+        {},
+        "Mine.decode: found Columns",
+    ),
+    "decode has too few columns": (
+        {"decode": lambda *_: columns([START], 3)},
+        {},
+        "found 3 columns .* open, high, low, close",
+    ),
+    "decode has fractions as times": ({"decode": lambda *_: columns([1.5], 4)}, {}, "times are float64"),
+    "request returns text": (
+        {"request": lambda *_: "/bars"},
+        {},
+        r"plain: a request: found '/bars' \(str\); return a Request",
+    ),
+    "request returns nothing": ({"request": lambda *_: None}, {}, "plain: a request: found None"),
+    "first returns text": ({"first": lambda *_: "/bars"}, {}, "plain: a request: found '/bars'"),
+    "the listing has objects": (
+        {},
+        {"decode_listing": instrument},
+        r"decode_listing: found \{'symbol': 'AB'\} \(dict\); yield an Instrument",
+    ),
+    "the listing is nothing": ({}, {"decode_listing": lambda *_: None}, "decode_listing: found None"),
+    "the listing asks once": (
+        {},
+        {"listing_requests": lambda _: mf.Request("/listing", cost=COST)},
+        r"listing_requests: found .* \(Request…,\)|listing_requests: found .* tuple of Requests",
+    ),
+    "the clock is text": (
+        {},
+        {"time_request": lambda _: mf.Request("/listing", cost=COST), "decode_time": lambda *_: "now"},
+        "decode_time: found 'now' .* UTC milliseconds as int",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", AT_RUN_TIME)
+def test_what_only_a_call_shows_ends_the_run_with_one_message(what: str) -> None:
+    endpoint, exchange, message = AT_RUN_TIME[what]
+    with PlainServer(range(START, START + DAY, MINUTE)).serving() as server:
+        kind = made(PlainExchange, endpoints=(made(Forwards, **endpoint),), **exchange)
+        query = Query(symbols="AB", datasets="mark_price", start=START, end=START + DAY)
+        with pytest.raises(AdapterError, match=message):
+            run(Pipeline(kind(server.address), query, MemorySink()))
+        assert len(server.questions) <= 20  # nothing is repeated that no repetition can cure
+
+
+# --- what the contract names ---
+
+
+@attrs.define
+class Bars:
+    """What the exchange has, and how it reads a question: JSON in an envelope, errors with HTTP 200."""
+
+    newest: bool = False
+    inclusive: bool = True
+
+    def answer(self, request: mf.Request) -> bytes:
+        asked = {name: int(value) for name, value in request.params.items() if name != "step"}
+        step = {"1m": MINUTE, "1h": 60 * MINUTE, "1d": DAY}[str(request.params["step"])]
+        grid = range(-(-asked["from"] // step) * step, asked["to"] + self.inclusive, step)
+        times = list(grid)[-asked["limit"] :] if self.newest else list(grid)[: asked["limit"]]
+        return json.dumps({"code": "0", "data": [[time, "2", "3", "1", "2"] for time in times]}).encode()
+
+
+class Inclusive(Forwards):
+    """As it should be for an exchange whose end is inclusive."""
+
+    intervals: ClassVar = {"1m": "1m", "1h": "1h", "1d": "1d"}
+
+    def request(self, part: mf.Slice) -> mf.Request:
+        return self.ask(part, part.span.start, part.span.end - 1)
+
+    def ask(self, part: mf.Slice, start: int, end: int) -> mf.Request:
+        params: dict[str, str | int] = {"from": start, "to": end, "limit": part.rows}
+        return mf.Request("/bars", params | {"step": part.series.interval.name}, cost=self.cost(part.rows))
+
+    def decode(self, body: bytes, part: mf.Slice) -> mf.Decoded:
+        layout = mf.RowLayout({"open": 1, "high": 2, "low": 3, "close": 4}, width=5, path=("data",))
+        return layout.decode(body, part.series.dataset)
+
+
+class WithCheck(PlainExchange):
+    endpoints: ClassVar[Sequence[type[mf.Endpoint]]] = (Inclusive,)
+
+    def check(self, response: mf.Response) -> None:
+        if response.status == 200 and b'"code": "0"' not in response.body:
+            raise mf.ExchangeNotAvailable("plain says no")
+        super().check(response)
+
+    def decode_listing(self, body: bytes) -> Iterable[mf.Instrument]:
+        raise mf.DecodeError("not tried here")
+
+
+def contract(kind: type[mf.Exchange], bars: Bars) -> list[tuple[str, BaseException]]:
+    """Run every check of the contract that has to do with endpoints; return what failed."""
+    subject = type("Subject", (ExchangeContract,), {"exchange": kind, "symbol": "AB"})()
+    subject.answer = bars.answer
+    failed: list[tuple[str, BaseException]] = []
+    endpoint = kind().endpoint("mark_price")
+    for name in (name for name in dir(subject) if re.match(r"test_(0[2-9]|10|14|20_pages)", name)):
+        if "async" in name:
+            continue
+        check: Callable[..., None] = getattr(subject, name)
+        try:
+            check(endpoint)
+        except (AssertionError, AdapterError, Failed) as error:
+            failed.append((name, error))
+    return failed
+
+
+def mended(**attributes: Any) -> type[mf.Exchange]:
+    kind: type[mf.Exchange] = made(WithCheck, endpoints=(made(Inclusive, **attributes),))
+    return kind
+
+
+def test_the_contract_passes_what_is_right() -> None:
+    assert contract(WithCheck, Bars()) == []
+    assert contract(mended(paginator=mf.TimeWindows(anchor="end")), Bars(newest=True)) == []
+
+
+class Swallowing(WithCheck):
+    def check(self, response: mf.Response) -> None:
+        """HTTP 200 is good enough."""
+
+
+CONTRACT: dict[str, tuple[type[mf.Exchange], Bars, str]] = {
+    "the end is one too late": (
+        mended(request=lambda self, part: self.ask(part, part.span.start, part.span.end)),
+        Bars(),
+        "end is inclusive: send part.span.end - 1",
+    ),
+    "the end is one too early": (
+        mended(request=lambda self, part: self.ask(part, part.span.start, part.span.end - MINUTE - 1)),
+        Bars(),
+        "is one of its ends exclusive",
+    ),
+    "the start is one too early": (
+        mended(request=lambda self, part: self.ask(part, part.span.start - MINUTE, part.span.end - 1)),
+        Bars(),
+        "rows come from before the start",
+    ),
+    "the anchor is forgotten": (
+        mended(),
+        Bars(newest=True),
+        r"write paginator = TimeWindows\(anchor='end'\)",
+    ),
+    "the anchor is wrong": (
+        mended(paginator=mf.TimeWindows(anchor="end")),
+        Bars(),
+        r"holds the oldest rows .* TimeWindows\(\)",
+    ),
+    "an error inside HTTP 200": (
+        Swallowing,
+        Bars(),
+        "with HTTP 200 became a page of 0 rows: raise the error",
+    ),
+    "a limit in seconds": (
+        mended(cost=lambda self, rows: mf.Cost(mf.LimitPool("calls", 10, 600))),
+        Bars(),
+        "the period is in milliseconds; 600 s are 600_000",
+    ),
+    "decode returns a list": (mended(decode=lambda *_: []), Bars(), "Mine.decode: found"),
+    "request returns text": (mended(request=lambda *_: "/bars"), Bars(), "Mine.request: found"),
+    "times in seconds": (
+        mended(decode=lambda self, body, part: columns([START // 1000], 4)),
+        Bars(),
+        "are seconds: say unit=1000",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CONTRACT)
+def test_the_contract_names_what_is_wrong(what: str) -> None:
+    kind, bars, message = CONTRACT[what]
+    failed = contract(kind, bars)
+    assert any(re.search(message, str(error)) for _, error in failed), failed
+
+
+def test_the_contract_takes_errors_that_the_author_knows() -> None:
+    subject = type(
+        "Subject",
+        (ExchangeContract,),
+        {"exchange": Swallowing, "symbol": "AB", "error_bodies": {b'{"code": "9"}': mf.ExchangeNotAvailable}},
+    )()
+    subject.answer = Bars().answer
+    with pytest.raises(Failed, match="DID NOT RAISE"):
+        subject.test_14_errors_inside_a_good_status_are_no_empty_page(Swallowing().endpoint("mark_price"))

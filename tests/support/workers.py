@@ -1,0 +1,98 @@
+"""Processes that lease from a pool as fast as its budgets let them, and what a simulated exchange saw."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+
+CODE = """
+import json, sys, time
+import anyio
+import marketfetch as mf
+from marketfetch.proxies.boards import board_from
+from marketfetch.proxies.registry import Registry
+from marketfetch.fetchers.curl import CurlFetcher
+from marketfetch.protocols import Sharing
+
+job = json.loads(sys.argv[1])
+limit = mf.LimitPool(**job["limit"])
+registry = Registry(sharing=Sharing((board_from(job["board"]),), required=True), term=job["term"])
+pool = mf.RotatingProxies(job["proxies"], direct=not job["proxies"], registry=registry)
+fetcher = CurlFetcher()
+served = 0
+
+async def work(until):
+    global served
+    while time.time() < until:
+        cost = mf.Cost(limit, job["weight"])
+        request = mf.Request(job["path"], job["params"], cost=cost, base_url=job["url"])
+        with anyio.move_on_after(max(0.0, until - time.time())):
+            async with pool.lease(request) as lease:
+                response = await fetcher.fetch(request, lease.egress)
+                lease.answered(response)
+                if response.status != 200:
+                    lease.failed(mf.RateLimitExceeded("refused", retry_after=1))
+                served += 1
+
+async def main():
+    print("ready", flush=True)
+    sys.stdin.readline()
+    until = time.time() + job["seconds"]
+    async with pool.session(registry.sharing), fetcher.session(), anyio.create_task_group() as group:
+        for _ in range(job["concurrency"]):
+            group.start_soon(work, until)
+    print(served, flush=True)
+
+anyio.run(main)
+"""
+
+
+class Worker:
+    """A process; it begins when it is told to."""
+
+    def __init__(self, job: dict[str, object]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CODE, json.dumps(job)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=PROJECT,
+        )
+
+    def ready(self) -> None:
+        """Wait until everything is imported."""
+        assert self.process.stdout
+        assert self.process.stdout.readline() == "ready\n"
+
+    def begin(self) -> None:
+        """Let it work."""
+        assert self.process.stdin
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def served(self) -> int:
+        """Wait until it has ended in order; return how many requests it has made."""
+        assert self.process.stdout
+        said = self.process.stdout.read()
+        assert self.process.wait(timeout=30) == 0
+        return int(said)
+
+
+@contextmanager
+def workers(jobs: Sequence[dict[str, object]]) -> Iterator[list[Worker]]:
+    """Start processes that wait for the word; whatever is left of them is killed."""
+    started = [Worker(job) for job in jobs]
+    try:
+        for worker in started:
+            worker.ready()
+        yield started
+    finally:
+        for worker in started:
+            worker.process.kill()
+            worker.process.communicate()
