@@ -175,7 +175,7 @@ def test_unsound_rows_are_found() -> None:
 def test_damaged_month_is_a_finding_and_the_others_are_compared_all_the_same(tmp_path: Path) -> None:
     store = mf.ParquetSink(tmp_path / "market")
     filled(store, 90 * 1440)
-    files = sorted((tmp_path / "market").rglob("*.parquet"))
+    files = sorted((tmp_path / "market").rglob("2*.parquet"))
     assert [file.stem for file in files] == ["2020-01", "2020-02", "2020-03"]
     files[1].write_bytes(b"PAR1 not any more")
     verification = mf.verify(store)
@@ -373,3 +373,29 @@ def _delete_rows(path: Path, scheme: str) -> None:
     duckdb = pytest.importorskip("duckdb")
     with duckdb.connect(path) as connection:
         connection.execute("DELETE FROM marketfetch_ohlcv WHERE epoch_ms(open_time) IN (?, ?)", times)
+
+
+@pytest.mark.parametrize("damage", ["removed", "cut short"])
+def test_commands_of_a_finding_mend_a_parquet_file(
+    marketfetch: Command, exchange: SimulatedExchange, tmp_path: Path, damage: str
+) -> None:
+    store = f"parquet:{tmp_path}/market"
+    job = ["--exchange", "binance-usdm", "--symbol", "BTCUSDT", "--interval", "15m", "--to", store]
+    job += ["--start", "2026-05-30", "--end", "2026-06-03", "--base-url", exchange.base_url]
+    assert marketfetch("backfill", *job).returncode == 0
+    before = mf.verify(store)
+    assert before.ok
+    (file,) = (tmp_path / "market").rglob("2026-06.parquet")
+    file.unlink() if damage == "removed" else file.write_bytes(file.read_bytes()[:100])
+
+    verification = mf.verify(store)
+    assert {finding.problem for finding in verification.findings} == {Problem.UNREADABLE}
+    assert verification.rows == dict.fromkeys(before.rows, 192)
+    (finding,) = verification.findings
+    for command in finding.remedy.split(" && "):
+        words = shlex.split(command)[1:]
+        done = marketfetch(*words, *(["--base-url", exchange.base_url] if words[0] == "backfill" else []))
+        assert done.returncode == 0, done.stderr
+    # What the lost file covered nobody knows: all of its month was fetched.
+    assert mf.verify(store).ok
+    assert json.loads(marketfetch("backfill", *job, "--json").stdout)["requests"] == 0
