@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -174,7 +175,7 @@ def test_unsound_rows_are_found() -> None:
 def test_damaged_month_is_a_finding_and_the_others_are_compared_all_the_same(tmp_path: Path) -> None:
     store = mf.ParquetSink(tmp_path / "market")
     filled(store, 90 * 1440)
-    files = sorted((tmp_path / "market").rglob("*.parquet"))
+    files = sorted((tmp_path / "market").rglob("2*.parquet"))
     assert [file.stem for file in files] == ["2020-01", "2020-02", "2020-03"]
     files[1].write_bytes(b"PAR1 not any more")
     verification = mf.verify(store)
@@ -321,3 +322,80 @@ def test_command_line_verifies_and_filters(marketfetch: Command, tmp_path: Path)
     said = marketfetch("forget", "--to", store)
     assert (said.returncode, said.stdout) == (2, "")
     assert "--symbol: nothing is chosen; name series by --symbol" in said.stderr
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "duckdb"])
+def test_commands_of_a_finding_mend_it(
+    marketfetch: Command, exchange: SimulatedExchange, tmp_path: Path, scheme: str
+) -> None:
+    store = f"{scheme}:{tmp_path}/market.{scheme}"
+    job = ["--exchange", "binance-usdm", "--symbol", "BTCUSDT", "--interval", "1h", "--to", store]
+    job += ["--start", "2026-06-01", "--end", "2026-06-03", "--base-url", exchange.base_url]
+    assert marketfetch("backfill", *job).returncode == 0
+    before = mf.verify(store)
+    assert before.ok
+    _delete_rows(tmp_path / f"market.{scheme}", scheme)
+    assert json.loads(marketfetch("backfill", *job, "--json").stdout)["requests"] == 0, "it cannot know"
+
+    said = marketfetch("verify", "--to", store, "--json")
+    assert (said.returncode, said.stderr) == (1, "")
+    (finding,) = json.loads(said.stdout)["findings"]
+    assert (finding["problem"], finding["rows"]) == ("missing", 2)
+    for command in finding["remedy"].split(" && "):
+        program, *words = shlex.split(command)
+        assert program == "marketfetch"
+        host = ["--base-url", exchange.base_url] if words[0] == "backfill" else []
+        done = marketfetch(*words, *host)
+        assert done.returncode == 0, done.stderr
+    assert mf.verify(store).rows == before.rows
+    assert mf.verify(store).ok
+
+    # Without a span all of it is forgotten, and with --rows there is nothing left.
+    chosen = ["--to", store, "--symbol", "BTCUSDT"]
+    said = marketfetch("forget", *chosen, "--rows", "--dry-run")
+    assert said.stdout.startswith("Would forget coverage and rows of 1 series"), said.stderr
+    assert mf.verify(store).rows == before.rows
+    said = marketfetch("forget", *chosen, "--rows", "--json")
+    assert said.returncode == 0, said.stderr
+    (forgotten,) = json.loads(said.stdout)
+    assert forgotten["forgotten"] == [{"start": "2026-06-01T00:00:00Z", "end": "2026-06-03T00:00:00Z"}]
+    said = marketfetch("coverage", "--to", store)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert "holds nothing yet" in said.stderr
+
+
+def _delete_rows(path: Path, scheme: str) -> None:
+    times = [1_780_279_200_000, 1_780_282_800_000]  # 02:00 and 03:00
+    if scheme == "sqlite":
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("DELETE FROM marketfetch_ohlcv WHERE open_time IN (?, ?)", times)
+        return
+    duckdb = pytest.importorskip("duckdb")
+    with duckdb.connect(path) as connection:
+        connection.execute("DELETE FROM marketfetch_ohlcv WHERE epoch_ms(open_time) IN (?, ?)", times)
+
+
+@pytest.mark.parametrize("damage", ["removed", "cut short"])
+def test_commands_of_a_finding_mend_a_parquet_file(
+    marketfetch: Command, exchange: SimulatedExchange, tmp_path: Path, damage: str
+) -> None:
+    store = f"parquet:{tmp_path}/market"
+    job = ["--exchange", "binance-usdm", "--symbol", "BTCUSDT", "--interval", "15m", "--to", store]
+    job += ["--start", "2026-05-30", "--end", "2026-06-03", "--base-url", exchange.base_url]
+    assert marketfetch("backfill", *job).returncode == 0
+    before = mf.verify(store)
+    assert before.ok
+    (file,) = (tmp_path / "market").rglob("2026-06.parquet")
+    file.unlink() if damage == "removed" else file.write_bytes(file.read_bytes()[:100])
+
+    verification = mf.verify(store)
+    assert {finding.problem for finding in verification.findings} == {Problem.UNREADABLE}
+    assert verification.rows == dict.fromkeys(before.rows, 192)
+    (finding,) = verification.findings
+    for command in finding.remedy.split(" && "):
+        words = shlex.split(command)[1:]
+        done = marketfetch(*words, *(["--base-url", exchange.base_url] if words[0] == "backfill" else []))
+        assert done.returncode == 0, done.stderr
+    # What the lost file covered nobody knows: all of its month was fetched.
+    assert mf.verify(store).ok
+    assert json.loads(marketfetch("backfill", *job, "--json").stdout)["requests"] == 0

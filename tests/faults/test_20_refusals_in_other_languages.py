@@ -187,7 +187,7 @@ def test_a_process_out_of_files_is_not_told_to_look_at_the_server(postgres_dsn: 
             said: Exception | None = None
         except SinkUnavailable as error:
             said = error
-    assert "too many open files: raise ulimit -n, or lower concurrency" in str(said)
+    assert "too many open files: raise ulimit -n (now " in str(said)
     assert "check that the server runs" not in str(said)
     assert sink.ledger() == {}
 

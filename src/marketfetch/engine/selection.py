@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import attrs
 
 from marketfetch.engine.query import Everything
-from marketfetch.errors import ConfigurationError, unknown
+from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable, unknown
 from marketfetch.protocols import Store
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
@@ -72,7 +72,13 @@ class Selection:
         """
         named = self._named()
         if named:
-            found = store.coverage(named)
+            try:
+                found = store.coverage(named)
+            except SinkUnavailable:
+                raise
+            except SinkError:
+                # It misses rows that it counts on: what it says all the same is in its ledger.
+                return self.choose(store.ledger())
             if all(found[series].covered for series in named):
                 return {series: found[series] for series in named}
         return self.choose(store.ledger())

@@ -162,7 +162,11 @@ class _Check:
         except SinkUnavailable:
             raise
         except SinkError as error:
-            self._unreadable.setdefault(str(error), []).append(piece)
+            hull = self._ledger.hull
+            is_covered = hull is not None and piece.intersect(hull) is not None
+            # Beside what is covered it may be the rest of a file that is a finding already.
+            if is_covered or str(error) not in self._unreadable:
+                self._unreadable.setdefault(str(error), []).append(piece)
             return 0
         self.rows += len(rows)
         for problem, where in compare(self._ledger, piece, rows).items():

@@ -13,7 +13,7 @@ from marketfetch.engine.selection import Selection
 from marketfetch.engine.verification import verify_store
 from marketfetch.errors import ConfigurationError
 from marketfetch.face.parts import store_of
-from marketfetch.protocols import Sink, SupportsForget
+from marketfetch.protocols import Partitioned, Sink, Store, SupportsForget
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
 from marketfetch.values.redaction import Secret, redact
@@ -58,7 +58,9 @@ def verify(
     chosen = Selection.of(symbols=symbols, datasets=datasets, interval=interval, exchange=exchange)
     verification = verify_store(opened, chosen.held(opened))
     to = _shown(store)
-    findings = (attrs.evolve(finding, remedy=_remedy(finding, to)) for finding in verification.findings)
+    findings = (
+        attrs.evolve(finding, remedy=_remedy(finding, to, opened)) for finding in verification.findings
+    )
     return attrs.evolve(verification, findings=tuple(findings))
 
 
@@ -141,16 +143,21 @@ def _shown(store: str | Path | Secret | Sink) -> str:
     return "STORE"
 
 
-def _remedy(finding: Finding, to: str) -> str:
-    """Say which commands mend a finding."""
+def _remedy(finding: Finding, to: str, store: Store) -> str:
+    """Say which commands mend a finding; what cannot be read is forgotten with all of its partition."""
     if finding.problem is Problem.NOT_COVERED:
         return "the next run that wants these moments asks for them again"
-    hull = finding.spans.hull
+    hull, now = finding.spans.hull, steady_clock()()
     spans = finding.spans.spans if len(finding.spans) <= _SINGLY or hull is None else (hull,)
     words = ["--rows"] if finding.problem in _ROWS_TO_DELETE else []
     commands = []
     for span in spans:
-        named = ["--to", to, *arguments_for(finding.series, span)]
-        commands.append(join(["marketfetch", "forget", *named, *words]))
-        commands.append(join(["marketfetch", "backfill", *named]))
+        whole = span
+        if finding.problem is Problem.UNREADABLE and isinstance(store, Partitioned):
+            first, last = (store.partition(finding.series, at) for at in (span.start, span.end - 1))
+            whole = Span(first.start, last.end)
+        forgotten, wanted = (["--to", to, *arguments_for(finding.series, each)] for each in (whole, span))
+        commands.append(join(["marketfetch", "forget", *forgotten, *words]))
+        # A partition may not be over yet, and an end in the future would be refused.
+        commands.append(join(["marketfetch", "backfill", *(wanted[:-2] if span.end > now else wanted)]))
     return " && ".join(commands)
