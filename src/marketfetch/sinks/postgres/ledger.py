@@ -19,7 +19,7 @@ from marketfetch.values.pages import Batch, RejectedRow
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["FORMAT", "TABLES", "Ledger", "Names", "lock", "names", "newer"]
+__all__ = ["FORMAT", "TABLES", "Ledger", "Names", "lock", "names", "newer", "written"]
 
 FORMAT = 2
 """The version of the tables that this marketfetch writes; `format.version` tells that of those there are."""
