@@ -35,11 +35,15 @@ def symbols(count: int) -> list[str]:
 
 @attrs.frozen(kw_only=True)
 class Options:
-    """`minute` is how many seconds a minute of its limits lasts, None for no limits; `skew` is in ms."""
+    """`minute` is how many seconds a minute of its limits lasts, None for no limits; `skew` is in ms.
+
+    `weight` is what an address may spend in a minute.
+    """
 
     symbols: Sequence[str]
     latency: float = 0.0
     minute: float | None = None
+    weight: int = 2400
     skew: int = 0
     proxies: int = 0
     core: int | None = None
@@ -91,7 +95,9 @@ def main() -> None:
     options = Options(**json.loads(sys.argv[1]))
     if options.core is not None:
         os.sched_setaffinity(0, {options.core})
-    limits = None if options.minute is None else LimitRules(period_scale=options.minute / 60)
+    limits = None
+    if options.minute is not None:
+        limits = LimitRules(usdm_weight=options.weight, period_scale=options.minute / 60)
     settings = SimulatorOptions(
         latency=options.latency,
         limits=limits,

@@ -7,7 +7,7 @@ the borders of a minute, which no scale shortens, therefore weighs more here tha
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import anyio
@@ -19,9 +19,9 @@ from marketfetch.engine.query import Query, Settings
 from marketfetch.face.pipeline import Pipeline
 from marketfetch.proxies.rotating import RotatingProxies
 
-__all__ = ["rate_bound"]
+__all__ = ["BEST", "rate_bound", "refused", "share"]
 
-_BEST = 499 * 2400 // 2
+BEST = 499 * 2400 // 2
 """Rows for the weight of one address and minute: 598,800."""
 _START, _MINUTE = 1_609_459_200_000, 60_000
 _SYMBOLS = 20
@@ -32,20 +32,20 @@ def rate_bound() -> Iterator[Figure]:
     shares = {}
     for egresses, minute in ((1, 5.0), (3, 5.0), (10, 20.0)):
         found = _run(Options(symbols=symbols(_SYMBOLS), minute=minute, proxies=egresses), windows=3)
-        shares[egresses] = _share(found)
-        yield at_least(f"{egresses} addresses: share of {_BEST:,} rows", shares[egresses] * 100, 97, " %")
-        yield at_most(f"{egresses} addresses: answers 429 and 418", _refused(found), 0)
+        shares[egresses] = share(found)
+        yield at_least(f"{egresses} addresses: share of {BEST:,} rows", shares[egresses] * 100, 97, " %")
+        yield at_most(f"{egresses} addresses: answers 429 and 418", refused(found), 0)
     yield at_least("ten addresses against ten times one", shares[10] / shares[1], 0.97)
     for skew in (-3000, 3000):
         found = _run(Options(symbols=symbols(_SYMBOLS), minute=5, proxies=1, skew=skew), windows=2)
-        yield known(f"clock off by {skew / 1000:+g} s: share", _share(found) * 100, " %")
-        yield at_most(f"clock off by {skew / 1000:+g} s: answers 429 and 418", _refused(found), 0)
+        yield known(f"clock off by {skew / 1000:+g} s: share", share(found) * 100, " %")
+        yield at_most(f"clock off by {skew / 1000:+g} s: answers 429 and 418", refused(found), 0)
 
 
 def _run(options: Options, windows: int) -> dict[str, Any]:
     """Fetch what takes `windows` whole minutes and a part of two more; return the exchange's account."""
     assert options.minute
-    rows = round(_BEST * options.proxies * (windows + 0.5))
+    rows = round(BEST * options.proxies * (windows + 0.5))
     end = _START + rows // _SYMBOLS * _MINUTE
     with exchange(options) as running:
         pipeline = Pipeline(
@@ -59,14 +59,14 @@ def _run(options: Options, windows: int) -> dict[str, Any]:
     return dict(running.counted)
 
 
-def _share(found: dict[str, Any]) -> float:
+def share(found: Mapping[str, Any], best: float = BEST) -> float:
     """Return which share of its best every address had in the minutes between the first and the last."""
     rows: dict[str, dict[str, int]] = found["rows"]
     seen = sorted({int(number) for windows in rows.values() for number in windows})
-    shares = [windows.get(str(number), 0) / _BEST for windows in rows.values() for number in seen[1:-1]]
+    shares = [windows.get(str(number), 0) / best for windows in rows.values() for number in seen[1:-1]]
     return statistics.mean(shares)
 
 
-def _refused(found: dict[str, Any]) -> int:
+def refused(found: Mapping[str, Any]) -> int:
     statuses: dict[str, int] = found["statuses"]
     return sum(count for status, count in statuses.items() if status in {"429", "418"})

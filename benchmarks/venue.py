@@ -23,10 +23,12 @@ def _with(pool: LimitPool) -> type[BinanceUsdm]:
     return ScaledUsdm
 
 
-def scaled(minute: float) -> type[BinanceUsdm]:
+def scaled(minute: float, weight: int = 2400) -> type[BinanceUsdm]:
     """Return the exchange with its published 2400 of weight, in a minute that lasts so many seconds."""
     period = round(minute * 1000)
-    return _with(LimitPool("binance-usdm weight", 2400, period, "clock", used_header="x-mbx-used-weight-1m"))
+    return _with(
+        LimitPool("binance-usdm weight", weight, period, "clock", used_header="x-mbx-used-weight-1m")
+    )
 
 
 def unlimited() -> type[BinanceUsdm]:

@@ -61,10 +61,13 @@ class Command:
 
 @contextmanager
 def backfill(exchange: SimulatedExchange, url: str, words: Sequence[str]) -> Iterator[Command]:
-    """Start `marketfetch backfill` into a store; it has ended when the block is left."""
+    """Start `marketfetch backfill` into a store; it has ended when the block is left.
+
+    It shares no budgets: the exchange here has no limits, and who was killed has given nothing back.
+    """
     command = [sys.executable, "-m", "marketfetch", "backfill", "--base-url", exchange.base_url]
     process = subprocess.Popen(
-        [*command, "--exchange", "binance-usdm", "--to", url, *words],
+        [*command, "--exchange", "binance-usdm", "--board", "none", "--to", url, *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

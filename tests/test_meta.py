@@ -72,7 +72,7 @@ def test_package_is_marked_as_typed() -> None:
 
 @pytest.mark.parametrize(
     "entry",
-    [*entry_points(group="marketfetch.exchanges"), *entry_points(group="marketfetch.sinks")],
+    [each for kind in ("boards", "exchanges", "sinks") for each in entry_points(group=f"marketfetch.{kind}")],
     ids=lambda entry: f"{entry.group}:{entry.name}",
 )
 def test_plug_in_can_be_loaded(entry: EntryPoint) -> None:

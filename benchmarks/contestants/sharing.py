@@ -1,0 +1,81 @@
+"""One of several processes that share addresses by a board; it begins when a line arrives at its input.
+
+Run as `python -m benchmarks.contestants.sharing JOB`, where JOB is the JSON of a `Part`. Prints "ready", and
+at the end one line of JSON: `requests`, how often it `changed` the board, and the `seconds` of processor time
+that this took.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import anyio
+import attrs
+
+from benchmarks.venue import scaled
+from marketfetch.engine.query import Query, Settings
+from marketfetch.face.pipeline import Pipeline
+from marketfetch.protocols import Board
+from marketfetch.proxies.boards import board_from
+from marketfetch.proxies.rotating import RotatingProxies
+
+__all__ = ["Part"]
+
+_T = TypeVar("_T")
+
+
+@attrs.frozen(kw_only=True)
+class Part:
+    """What one process fetches: `minute` is how many seconds a minute of the exchange's limits lasts."""
+
+    base_url: str
+    proxies: Sequence[str]
+    board: str
+    minute: float
+    weight: int
+    symbols: Sequence[str]
+    start: int
+    end: int
+
+
+@attrs.define(eq=False)
+class _Timed:
+    """A board, and what it costs."""
+
+    board: Board
+    changed: int = 0
+    seconds: float = 0.0
+
+    def change(self, name: str, step: Callable[[str | None, float], tuple[str, _T]]) -> _T:
+        began = time.thread_time()
+        try:
+            return self.board.change(name, step)
+        finally:
+            self.changed += 1
+            self.seconds += time.thread_time() - began
+
+
+def main() -> None:
+    """Fetch the part."""
+    part = Part(**json.loads(sys.argv[1]))
+    board = _Timed(board_from(part.board))
+    pipeline = Pipeline(
+        scaled(part.minute, part.weight)(part.base_url),
+        Query(symbols=part.symbols, start=part.start, end=part.end),
+        proxies=RotatingProxies(part.proxies, direct=False),
+        settings=Settings(heartbeat=60),
+        board=board,
+    )
+    print("ready", flush=True)
+    sys.stdin.readline()
+    report = anyio.run(pipeline.run)
+    said = {"requests": report.requests, "changed": board.changed, "seconds": board.seconds}
+    print(json.dumps(said | {"complete": report.complete}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
