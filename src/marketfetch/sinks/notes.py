@@ -53,7 +53,7 @@ class FileNote:
 
     def learnt(self, coverage: PackedCoverage, rejected: Iterable[RejectedRow]) -> FileNote:
         """Unite with what a batch says; a rejected row goes when its moment becomes present."""
-        known = self.coverage.learnt(coverage.unpacked())
+        known = self.coverage.learnt(coverage)
         rows = sorted({*self.rejected, *rejected})
         return FileNote(known, tuple(row for row in rows if not known.is_present(row.time)))
 

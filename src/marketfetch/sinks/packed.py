@@ -23,13 +23,10 @@ _NOTHING.setflags(write=False)
 
 @attrs.frozen(eq=False)
 class PackedCoverage:
-    """The three sets of a coverage, each as edges.
-
-    Learning costs what is inside the hull of what is learnt, and a copy of the arrays: a thousand gaps
-    elsewhere make no spans.
+    """The three sets of a coverage, each as edges: a thousand gaps are an array, and no thousand spans.
 
     >>> held = PackedCoverage.of(Coverage(SpanSet.of(Span(0, 60), Span(120, 180))))
-    >>> held.learnt(Coverage(SpanSet.of(Span(60, 120)))).unpacked().covered
+    >>> held.learnt(PackedCoverage.of(Coverage(SpanSet.of(Span(60, 120))))).unpacked().covered
     SpanSet(spans=(Span(start=0, end=180),))
     """
 
@@ -70,23 +67,27 @@ class PackedCoverage:
         """Return what is known inside a span."""
         return PackedCoverage(*(_part(edges, span) for edges in self.sets))
 
-    def learnt(self, other: Coverage) -> PackedCoverage:
+    def learnt(self, other: PackedCoverage) -> PackedCoverage:
         """Unite with another coverage: see Coverage for which verdict wins."""
-        hull = other.covered.hull
-        if hull is None:
-            return self
-        return self._with(hull, self.within(hull).unpacked() | other)
+        edges = np.unique(np.concatenate([*self.sets, *other.sets]))
+        (known, empty, wrong), (known2, empty2, wrong2) = (
+            [_inside(one, edges) for one in sets] for sets in (self.sets, other.sets)
+        )
+        present = (known & ~(empty | wrong)) | (known2 & ~(empty2 | wrong2))
+        unusable = (wrong | wrong2) & ~present
+        absent = (empty | empty2) & ~(present | unusable)
+        return PackedCoverage(*(_changes(edges, one) for one in (known | known2, absent, unusable)))
 
     def without(self, spans: SpanSet) -> PackedCoverage:
         """Return what is left when the moments of `spans` are forgotten."""
-        hull = spans.hull
-        if hull is None:
-            return self
-        return self._with(hull, self.within(hull).unpacked().without(spans))
+        gone = _edges(spans)
+        edges = np.unique(np.concatenate([*self.sets, gone]))
+        left = ~_inside(gone, edges)
+        return PackedCoverage(*(_changes(edges, _inside(one, edges) & left) for one in self.sets))
 
     def is_present(self, moment: int) -> bool:
         """Whether a moment is present."""
-        covered, empty, unusable = (bool(_inside(edges, moment)) for edges in self.sets)
+        covered, empty, unusable = (bool(_inside(edges, np.array([moment]))[0]) for edges in self.sets)
         return covered and not (empty or unusable)
 
     def lies_in(self, span: Span) -> bool:
@@ -105,21 +106,20 @@ class PackedCoverage:
         """The three sets, in the order of Coverage."""
         return self.covered, self.empty, self.unusable
 
-    def _with(self, span: Span, inside: Coverage) -> PackedCoverage:
-        new = PackedCoverage.of(inside)
-        return PackedCoverage(
-            *(_replaced(edges, span, other) for edges, other in zip(self.sets, new.sets, strict=True))
-        )
-
 
 def in_spans(times: NDArray[np.int64], spans: SpanSet) -> NDArray[np.bool_]:
     """Tell of each moment whether it lies in a set."""
-    return np.equal(_inside(_edges(spans), times), 1)
+    return _inside(_edges(spans), times)
 
 
-def _inside(edges: Edges, moments: NDArray[np.int64] | int) -> NDArray[np.intp]:
-    """Count the spans that each moment lies in: none or one."""
-    return np.asarray(np.searchsorted(edges, moments, "right") % 2)
+def _inside(edges: Edges, moments: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell of each moment whether it lies in a set: whether an odd number of edges is not after it."""
+    return np.equal(np.searchsorted(edges, moments, "right") % 2, 1)
+
+
+def _changes(edges: Edges, inside: NDArray[np.bool_]) -> Edges:
+    """Return those of all edges at which being inside begins or ends."""
+    return edges[np.diff(inside, prepend=False)]
 
 
 def _edges(spans: SpanSet) -> Edges:
@@ -140,26 +140,12 @@ def _parsed(numbers: object) -> Edges:
     return edges
 
 
-def _cut(edges: Edges, span: Span) -> tuple[Edges, Edges, Edges]:
-    """Cut edges in three: before, inside and after a span; a covered span that is cut has an edge in both."""
+def _part(edges: Edges, span: Span) -> Edges:
     # An odd number of edges before a moment means that a span is under way there.
     first = int(np.searchsorted(edges, span.start, "left"))
     last = int(np.searchsorted(edges, span.end, "right"))
-    start = [span.start] if first % 2 else []
-    end = [span.end] if last % 2 else []
-    inside = np.array([*start, *edges[first:last].tolist(), *end], np.int64)
-    before = np.array([*edges[:first], *start], np.int64) if start else edges[:first]
-    after = np.array([*end, *edges[last:]], np.int64) if end else edges[last:]
-    return before, inside, after
-
-
-def _part(edges: Edges, span: Span) -> Edges:
-    return _merged(_cut(edges, span)[1])
-
-
-def _replaced(edges: Edges, span: Span, inside: Edges) -> Edges:
-    before, _, after = _cut(edges, span)
-    return _chained([before, inside, after])
+    start, end = [span.start] * (first % 2), [span.end] * (last % 2)
+    return _merged(np.concatenate([np.array(start, np.int64), edges[first:last], np.array(end, np.int64)]))
 
 
 def _chained(parts: Sequence[Edges]) -> Edges:

@@ -15,6 +15,9 @@ from marketfetch.values.spans import Span, SpanSet
 __all__ = ["Period", "periods_of", "split", "unit_of", "whole_periods"]
 
 
+_SHORTEST = {"D": 86_400_000, "M": 28 * 86_400_000, "Y": 51 * 7 * 86_400_000}
+"""No period stands for less, in milliseconds; a year of weeks may stand for 52 of them."""
+
 _NAME = re.compile(r"-?\d{4,}(-\d\d){0,2}", re.ASCII)
 
 
@@ -73,27 +76,34 @@ def unit_of(interval: Interval) -> str:
 
 def periods_of(spans: SpanSet, interval: Interval) -> Iterator[Period]:
     """Yield the periods whose candles stand for moments of the spans, in order of time, each once."""
-    unit, following = unit_of(interval), None
+    unit, last = unit_of(interval), None
+    until = spans.spans[0].start if spans else 0
     for span in spans:
-        opens = (interval.floor(moment) for moment in (span.start, span.end - 1))
-        first, last = (Period.of(moment, unit).number for moment in opens)
-        first = first if following is None else max(first, following)
-        yield from (Period(unit, number) for number in range(first, last + 1))
-        following = last + 1
+        if last is not None and span.end <= until:
+            continue  # mostly: of thousands of spans in a month
+        first = Period.of(interval.floor(max(span.start, until)), unit)
+        last = Period.of(interval.floor(span.end - 1), unit)
+        until = last.covers(interval).end
+        yield from (Period(unit, number) for number in range(first.number, last.number + 1))
 
 
-def whole_periods(span: Span, interval: Interval) -> Span | None:
-    """Return the part of a span that consists of whole periods; None where there is none.
+def whole_periods(spans: SpanSet, interval: Interval) -> Iterator[Span]:
+    """Yield the parts of spans that consist of whole periods.
 
-    >>> print(whole_periods(Span(0, 90 * 86_400_000), Interval.parse("1m")))
+    >>> spans = SpanSet.of(Span(0, 80 * 86_400_000), Span(100 * 86_400_000, 110 * 86_400_000))
+    >>> print(*whole_periods(spans, Interval.parse("1m")))
     [1970-01-01T00:00:00Z, 1970-03-01T00:00:00Z)
     """
     unit = unit_of(interval)
-    first, last = (Period.of(interval.floor(moment), unit) for moment in (span.start, span.end - 1))
-    start, end = first.covers(interval), last.covers(interval)
-    starts = start.start if start.start >= span.start else start.end
-    ends = end.end if end.end <= span.end else end.start
-    return Span(starts, ends) if starts < ends else None
+    for span in spans:
+        if span.length < _SHORTEST[unit]:
+            continue
+        first, last = (Period.of(interval.floor(moment), unit) for moment in (span.start, span.end - 1))
+        start, end = first.covers(interval), last.covers(interval)
+        starts = start.start if start.start >= span.start else start.end
+        ends = end.end if end.end <= span.end else end.start
+        if starts < ends:
+            yield Span(starts, ends)
 
 
 def split(rows: Columns, unit: str) -> Iterator[tuple[Period, Columns]]:

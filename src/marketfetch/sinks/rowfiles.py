@@ -45,11 +45,13 @@ def write_rows(rows: Columns, dataset: Dataset, note: bytes, target: BinaryIO) -
             raise SinkError(f"{dataset}.{column.name} counts and must be whole: {error}") from error
 
     def table(piece: Columns) -> pa.Table:
-        times = pa.array(piece.times.astype("datetime64[ms]")).cast(pa.timestamp("ms", "UTC"))
+        times = pa.array(piece.times.astype("datetime64[ms]")).cast(moment)
         lines = map(array, dataset.columns, piece.values)
-        return pa.Table.from_arrays([times, *lines], names=names)
+        return pa.Table.from_arrays([times, *lines], schema=schema)
 
-    names = [_TIME, *dataset.names]
+    names, moment = [_TIME, *dataset.names], pa.timestamp("ms", "UTC")
+    types = (pa.int64() if column.integer else pa.float64() for column in dataset.columns)
+    schema = pa.schema(list(zip(names, [moment, *types], strict=True)))
     whole = {_TIME, *(column.name for column in dataset.columns if column.integer)}
     # Every reader knows these. fastparquet has no BYTE_STREAM_SPLIT; without it zstd would be slower by half.
     encodings = {name: "DELTA_BINARY_PACKED" if name in whole else "PLAIN" for name in names}
@@ -58,8 +60,9 @@ def write_rows(rows: Columns, dataset: Dataset, note: bytes, target: BinaryIO) -
         "use_dictionary": False,
         "column_encoding": encodings,
         "write_page_checksum": True,
+        "write_statistics": [_TIME],  # readers leave out files and groups by time; the rest costs a tenth
     }
-    with pq.ParquetWriter(target, table(rows.take(slice(0))).schema, **options) as file:
+    with pq.ParquetWriter(target, schema, **options) as file:
         for start in range(0, len(rows), _GROUP):
             file.write_table(table(rows.take(slice(start, start + _GROUP))))
         file.add_key_value_metadata({_NOTE: note.decode()})

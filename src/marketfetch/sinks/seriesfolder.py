@@ -157,7 +157,7 @@ class SeriesFolder:
                     files[str(period)] = None
                 filed.append(period.covers(interval))
             kept = ledger.fileless.without(SpanSet(tuple(filed)))
-            empty = kept.learnt(Coverage(absent, absent))
+            empty = kept.learnt(PackedCoverage.of(Coverage(absent, absent)))
             # Last: a file that a crash leaves out of it counts all the same.
             self._put_ledger(ledger, LedgerNote(files, empty))
 
@@ -298,8 +298,8 @@ class SeriesFolder:
         packed, files, fileless = PackedCoverage.of(first), dict(ledger.files), ledger.fileless
         interval, there = self.series.interval, set(self._periods(strangers=True))
         for period in periods_of(first.covered, interval):
-            part = packed.within(period.covers(interval)).unpacked()
-            if period in there or (part.present and not interval.is_event):
+            part = packed.within(period.covers(interval))
+            if period in there or (part.unpacked().present and not interval.is_event):
                 files[str(period)] = (files.get(str(period)) or PackedCoverage()).learnt(part)
             else:
                 fileless = fileless.learnt(part)
@@ -314,7 +314,7 @@ class SeriesFolder:
 
     def _absent(self, empty: SpanSet, busy: Collection[Period]) -> SpanSet:
         """Return the empty periods that need no file: from end to end, and none is there or will be."""
-        whole = SpanSet.of(*(whole_periods(span, self.series.interval) for span in empty))
+        whole = SpanSet(tuple(whole_periods(empty, self.series.interval)))
         if not whole:
             return whole
         filed = {*busy, *self._periods(strangers=True)}
