@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -165,16 +164,14 @@ class Settings:
         return attrs.evolve(self, clock=anchored(self.clock))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a pickle holds; ConfigurationError for a clock that another process cannot have."""
-        state = {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
-        try:
-            pickle.dumps(self.clock)
-        except Exception as error:
+        """Return what a pickle holds; ConfigurationError for a clock that another process cannot find."""
+        found = self.clock if hasattr(self.clock, "__qualname__") else type(self.clock)
+        if "<" in found.__qualname__:  # <lambda>, or something inside of <locals>
             raise ConfigurationError(
-                f"clock: {self.clock!r} cannot be sent to another process ({type(error).__name__}: {error});"
+                f"clock: {found.__qualname__} cannot be sent to another process, which would not find it;"
                 " write it as a function of a module, or leave it out: each process then has its own"
-            ) from error
-        return state
+            )
+        return {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         for name, value in state.items():
