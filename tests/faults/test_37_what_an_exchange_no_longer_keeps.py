@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -174,6 +174,34 @@ def test_an_endpoint_with_a_request_for_the_first_row_is_believed() -> None:
         )
     assert report.complete
     assert line.empty == SpanSet.of(Span(YEARS, YEARS + DAY))
+
+
+def test_a_first_row_that_the_pages_deny_is_not_called_absent() -> None:
+    """Pages come from a cache that has lost a day; the request for the first row knows better."""
+
+    class Forgetful(PlainServer):
+        def answer(self, path: str, asked: dict[str, str]) -> Any:
+            self.keeps_from = KEPT if asked.get("limit") != "1" else 0
+            return super().answer(path, asked)
+
+    class WithFirst(Forwards):
+        def first(self, series: mf.Series, start: int) -> mf.Request:
+            return self.request(mf.Slice(series, Span(start, NOW), rows=1))
+
+    class Venue(PlainExchange):
+        endpoints: ClassVar[Sequence[type[mf.Endpoint]]] = (WithFirst,)
+
+    row = KEPT - 6 * HOUR
+    times = [row, *range(KEPT, NOW, MINUTE)]
+    with Forgetful(times, listed_at=YEARS).serving() as server:
+        report, line, _ = filled(
+            server, "mark_price", kind=Venue, now=NOW, interval="1m", start=KEPT - DAY, end=END
+        )
+    assert not report.complete
+    assert line.empty == SpanSet.of(Span(KEPT - DAY, row))
+    (gap,) = line.missing
+    assert gap.spans == SpanSet.of(Span(row, KEPT))
+    assert "the exchange denies rows here, and gives one at" in gap.reason
 
 
 STRETCH = Span(KEPT, KEPT + DAY)

@@ -23,7 +23,7 @@ from marketfetch.exchange import Endpoint
 from marketfetch.values.http import Request, Response
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Coverage, Instrument, Slice
-from marketfetch.values.spans import Span, SpanSet
+from marketfetch.values.spans import Span, SpanSet, utc
 from marketfetch.values.times import Clock
 
 __all__ = ["Beginnings"]
@@ -142,8 +142,12 @@ class Beginnings:
             await self._judge(account, instrument, before, Evidence(earliest))
             return
         first = await self._asked_first(account, request, hull.start)
-        evidence = Evidence(earliest, first_row_request=first is None or first >= hull.end)
-        await self._judge(account, instrument, before, evidence)
+        if first is not None and first < hull.end:
+            disputed = before & SpanSet.of(Span(first, hull.end))
+            account.lost[UNPROVEN] -= disputed
+            account.lose(disputed, f"the exchange denies rows here, and gives one at {utc(first)}; run again")
+            before -= disputed
+        await self._judge(account, instrument, before, Evidence(earliest, first_row_request=True))
 
     async def _judge(
         self, account: Account, instrument: Instrument, spans: SpanSet, evidence: Evidence

@@ -215,11 +215,11 @@ class Settings:
         return attrs.evolve(self, clock=anchored(self.clock))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a pickle holds; ConfigurationError for a clock that another process cannot have."""
-        # A name with <lambda> or <locals> in it is not found by another process.
-        if "<" in getattr(self.clock, "__qualname__", type(self.clock).__qualname__):
+        """Return what a pickle holds; ConfigurationError for a clock that another process cannot find."""
+        found = self.clock if hasattr(self.clock, "__qualname__") else type(self.clock)
+        if "<" in found.__qualname__:  # <lambda>, or something inside of <locals>
             raise ConfigurationError(
-                f"clock: {self.clock!r} cannot be sent to another process;"
+                f"clock: {found.__qualname__} cannot be sent to another process, which would not find it;"
                 " write it as a function of a module, or leave it out: each process then has its own"
             )
         return {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
