@@ -144,7 +144,7 @@ class Beginnings:
         first = await self._asked_first(account, request, hull.start)
         if first is not None and first < hull.end:
             disputed = before & SpanSet.of(Span(first, hull.end))
-            account.lost[UNPROVEN] -= disputed
+            account.regain(disputed, UNPROVEN)
             account.lose(disputed, f"the exchange denies rows here, and gives one at {utc(first)}; run again")
             before -= disputed
         await self._judge(account, instrument, before, Evidence(earliest, first_row_request=True))
