@@ -174,7 +174,7 @@ def test_intervals_that_are_not_certain(written: Any, said: str) -> None:
         ],
         *[iter(["BTCUSDT", "ETHUSDT", "BTCUSDT"]), np.array(["BTCUSDT", "ETHUSDT"])],
     ],
-    ids=str,
+    ids=["commas", "commas and spaces", "spaces", "commas in a list", "tuple", "iterator", "array"],
 )
 def test_symbols_of_certain_meaning(written: Any) -> None:
     assert mf.Query(symbols=written, start="5d").symbols == ("BTCUSDT", "ETHUSDT")

@@ -19,7 +19,7 @@ from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.testing.sink_contract import SinkContract
 
 
-@pytest.mark.parametrize("kind", [MemorySink, DuckDBSink, SQLiteSink])
+@pytest.mark.parametrize("kind", [MemorySink, DuckDBSink, SQLiteSink, ParquetSink, PostgresSink])
 def test_built_in_stores_forget_and_keep_rejected_rows(kind: type[Store]) -> None:
     # The contract skips what a store has no methods for.
     assert issubclass(kind, SupportsForget)
@@ -36,6 +36,12 @@ class TestMemory(SinkContract):
 class TestParquet(SinkContract):
     def make_store(self, place: Path) -> ParquetSink:
         return ParquetSink(place)
+
+    def write_format(self, place: Path, version: int) -> int:
+        (mark,) = (place / "_marketfetch").glob("format-*")
+        before = int(mark.name.removeprefix("format-"))
+        mark.rename(mark.with_name(f"format-{version}"))
+        return before
 
 
 class TestDuckDB(SinkContract):
