@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from marketfetch.errors import SinkError
 from marketfetch.sinks import DuckDBSink, SQLiteSink, TableMapping
 from tests.support.batches import EVER, batch, candles
 
@@ -176,3 +177,39 @@ def test_reading_cannot_write(tmp_path: Path) -> None:
         fill(store)
         with store._connected_to_read() as connection, pytest.raises((duckdb.Error, sqlite3.Error)):
             connection.execute("CREATE TABLE mine (a INTEGER)")
+
+
+class LookInto:
+    """Asks for rows in a folder that may not be looked into."""
+
+    def __init__(self, kind: Kind, path: Path) -> None:
+        self.kind, self.path = kind, path
+
+    def __call__(self) -> None:
+        for question in ("ledger", "coverage", "read"):
+            store = self.kind(self.path)
+            arguments = {"ledger": (), "coverage": ([SERIES],), "read": (SERIES, EVER)}[question]
+            with pytest.raises(SinkError, match="grant the right to look into its folder"):
+                getattr(store, question)(*arguments)
+
+
+@pytest.mark.parametrize("kind", [SQLiteSink, DuckDBSink])
+def test_a_folder_that_may_not_be_looked_into_is_not_an_empty_one(tmp_path: Path, kind: Kind) -> None:
+    """What cannot be seen is not absent: it would be fetched and reported as if nothing were there."""
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    fill(kind(closed / "market.db"))
+    closed.chmod(0o000)
+    for folder in tmp_path.parents:
+        if folder == Path(tmp_path.anchor) / "tmp":
+            break
+        folder.chmod(folder.stat().st_mode | 0o555)
+    spawn = get_context("spawn")
+    answers = spawn.Queue()
+    child = spawn.Process(target=_as_nobody, args=(LookInto(kind, closed / "market.db"), answers))
+    child.start()
+    try:
+        assert answers.get(timeout=50) == ""
+    finally:
+        child.join()
+        closed.chmod(0o755)

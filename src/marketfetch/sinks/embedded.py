@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -228,8 +227,21 @@ class EmbeddedStore(ABC, Generic[_C]):
     def _ledger(self) -> Ledger:
         return Ledger("" if self.table is None else self.table.table, clustered=self._clustered)
 
+    def _is_there(self) -> bool:
+        """Tell whether there is a file; raises SinkError where that cannot be seen."""
+        try:
+            self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise SinkError(
+                f"{self.path}: {error.strerror}; grant the right to look into its folder, or name another "
+                "file"
+            ) from error
+        return True
+
     def _require_file(self) -> None:
-        if not os.path.exists(self.path):  # noqa: PTH110  # as in prepare
+        if not self._is_there():
             raise ConfigurationError(f"{self.path} does not exist; correct the path, or fetch into it first")
 
     def _format(self, connection: _C) -> int:
@@ -272,7 +284,7 @@ class EmbeddedStore(ABC, Generic[_C]):
     @contextmanager
     def _reading(self) -> Iterator[_C | None]:
         """Open the file, without waiting for writers; None where nothing was prepared, nor is it now."""
-        if not os.path.exists(self.path):  # noqa: PTH110  # as in prepare
+        if not self._is_there():
             yield None
             return
         with self._connected_to_read() as connection, self._translated():
