@@ -5,14 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import duckdb
 import pytest
 
+import marketfetch as mf
 from marketfetch.errors import SinkError, SinkUnavailable
 from marketfetch.sinks import DuckDBSink
+from marketfetch.testing import GeneratedMarket, SimulatedExchange
+from marketfetch.values.events import Event, StoreAwaited
 from tests.support.batches import EVER, batch, candles
 
 SERIES = candles()
@@ -68,6 +72,46 @@ def test_a_viewer_in_another_process_is_waited_for(
         viewer.communicate("\n")
     with store.writer() as write:
         write(batch(SERIES, range(5, 6), close=2.0))
+
+
+@pytest.fixture
+def simulator() -> Iterator[SimulatedExchange]:
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT"])) as exchange:
+        yield exchange
+
+
+def test_fetch_says_what_it_waits_for(
+    store: DuckDBSink, monkeypatch: pytest.MonkeyPatch, simulator: SimulatedExchange
+) -> None:
+    """In a notebook nobody listens to events: without a word, waiting looks like hanging."""
+    monkeypatch.setattr("marketfetch.sinks.turns.PATIENCE", 0.2)
+    with subprocess.Popen(
+        [sys.executable, "-c", VIEWER, store.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as viewer:
+        assert viewer.stdout is not None
+        assert viewer.stdout.readline() == "open\n"
+        waited = threading.Event()
+        end = threading.Thread(target=lambda: waited.wait(50) and viewer.communicate("\n"))
+        end.start()
+
+        def listen(event: Event) -> None:
+            if isinstance(event, StoreAwaited):
+                waited.set()
+
+        with pytest.warns(RuntimeWarning, match=r"waiting for the store.*\(PID \d+\)"):
+            table = mf.fetch(
+                "binance-usdm",
+                "ohlcv",
+                "BTCUSDT",
+                start="2026-06-01",
+                end="2026-06-02",
+                to=store,
+                base_url=simulator.base_url,
+                listeners=[listen],
+            )
+        end.join()
+    assert waited.is_set()
+    assert table.report.complete
 
 
 def test_a_reader_of_this_process_is_waited_for_and_not_blamed(store: DuckDBSink) -> None:

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
+from time import sleep
 from typing import Literal
 from warnings import warn
 
+from marketfetch.arithmetic.retry import Retries
 from marketfetch.engine.query import Everything, Query, Settings
-from marketfetch.errors import ConfigurationError, IncompleteError, IncompleteWarning, unknown
+from marketfetch.errors import (
+    ConfigurationError,
+    IncompleteError,
+    IncompleteWarning,
+    SinkUnavailable,
+    unknown,
+)
 from marketfetch.exchange import Exchange
 from marketfetch.face.parts import store_of
 from marketfetch.face.pipeline import Pipeline
@@ -17,13 +25,16 @@ from marketfetch.face.plugins import exchange_from
 from marketfetch.face.portal import blocking
 from marketfetch.face.shortfalls import shortfalls
 from marketfetch.face.tables import Table
-from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink
+from marketfetch.face.wording import sentence
+from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink, Store
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.values.datasets import Dataset
-from marketfetch.values.events import Listener
+from marketfetch.values.events import Event, Listener, StoreAwaited
 from marketfetch.values.intervals import Interval
 from marketfetch.values.names import names_of
+from marketfetch.values.pages import Columns
 from marketfetch.values.redaction import Secret
+from marketfetch.values.report import SeriesReport
 from marketfetch.values.series import Composite
 from marketfetch.values.times import Moment
 
@@ -58,7 +69,8 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
 
     One IncompleteWarning says what the table lacks: symbols that do not exist, rows that could not be had, or
     rows of a span in which nothing has closed yet. With `on_missing="raise"` an IncompleteError is raised
-    instead, and with "ignore" nothing is said but by `table.report`.
+    instead, and with "ignore" nothing is said but by `table.report`. A RuntimeWarning says what is waited for
+    where another program has the store.
 
     Raises ConfigurationError for a wrong call (nothing was sent), and the MarketfetchError that made going on
     pointless.
@@ -87,11 +99,12 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
         proxies=proxies,
         fetcher=fetcher,
         settings=settings,
-        listeners=listeners,
+        listeners=[*listeners, _say] if isinstance(listeners, list | tuple) else listeners,
         board=board,
     )
     report = blocking(pipeline.run)
-    rows = {line.series: store.read(line.series, line.wanted) for line in report.series}
+    retries = (settings or Settings()).retries
+    rows = {line.series: _read(store, line, retries) for line in report.series}
     if on_missing != "ignore" and (lacks := shortfalls(report, rows)):
         said = f"{venue.name} {kind.name}: {'; '.join(lacks)}"
         if on_missing == "raise":
@@ -100,6 +113,24 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
             raise error
         warn(said, IncompleteWarning, stacklevel=2)
     return Table(kind, rows, report)
+
+
+def _say(event: Event) -> None:
+    """Warn of what would look like a call that hangs: another program has the store."""
+    if isinstance(event, StoreAwaited):
+        warn(sentence(event), RuntimeWarning, stacklevel=2)
+
+
+def _read(store: Store, line: SeriesReport, retries: Retries) -> Columns:
+    """Read rows back; another program may have the store just now, as while they were written."""
+    for attempt in range(1, retries.attempts):
+        try:
+            return store.read(line.series, line.wanted)
+        except SinkUnavailable as error:
+            wait = retries.wait(attempt, jitter=1.0)
+            _say(StoreAwaited(str(error), attempt, wait))
+            sleep(wait)
+    return store.read(line.series, line.wanted)
 
 
 def _one(dataset: object) -> Dataset:
