@@ -47,9 +47,7 @@ def gaps(rounds: int) -> Iterator[Figure]:
         for name, place in places.items():
             found = [(_fill(place, step=2), _fill(place, step=1)) for _ in range(rounds)]
             ratio = statistics.median(gappy / whole for gappy, whole in found)
-            # Memory has nothing else to do: a batch without gaps is two arrays copied.
-            bar = 4 if name == "memory" else 2
-            yield at_most(f"{name}: time of a year with gaps against one without", ratio, bar, " ×")
+            yield at_most(f"{name}: time of a year with gaps against one without", ratio, 2, " ×")
             yield known("… without", statistics.median(whole for _, whole in found), " s")
 
 

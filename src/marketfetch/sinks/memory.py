@@ -14,7 +14,7 @@ from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Writer
 from marketfetch.sinks.merging import merge
 from marketfetch.sinks.rejected import reach, still_rejected
-from marketfetch.sinks.segments import changed, joined, split, touched
+from marketfetch.sinks.segments import SEGMENT_SPANS, changed, hull, joined, split, touched
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns, RejectedRow
 from marketfetch.values.series import Coverage, Series
@@ -40,6 +40,12 @@ class _Shelf:
         span = reach(batch)
         if span is None:
             return
+        if self._follows(span) and len(batch.coverage.covered) + len(batch.coverage.empty) > SEGMENT_SPANS:
+            # Nothing to unite, and nobody to write it for: it is as good a segment as it is.
+            self.segments.append(batch.coverage)
+            if batch.rejected:
+                self.rejected += sorted(still_rejected(batch.rejected, batch.coverage.present))
+            return
         place = touched(self.segments, span)
         before = self.segments[place]
         after = self.segments[place] = changed(before, batch.coverage)
@@ -47,6 +53,10 @@ class _Shelf:
             rows = self.rejected_inside(span)
             present = joined(after).within(span).present
             self.rejected[rows] = sorted(still_rejected({*self.rejected[rows], *batch.rejected}, present))
+
+    def _follows(self, span: Span) -> bool:
+        """Whether a span comes after everything that is known."""
+        return not self.segments or hull(self.segments[-1]).end <= span.start
 
     def forget(self, spans: SpanSet) -> None:
         span = spans.hull
