@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TypeVar
 
@@ -118,6 +119,28 @@ async def test_of_two_boards_the_second_is_asked_for_what_the_first_grants() -> 
         assert await spend(both)
     assert far.claimed() == 0
     assert near.claimed() == 2
+
+
+async def test_an_address_that_is_granted_later_serves_as_soon_as_it_is() -> None:
+    board = MemoryBoard()
+    other, mine = pool(board, urls=URLS[1:]), pool(board)
+    async with other.session(Sharing()):
+        await spend(other)
+        assert await spend(mine)
+    for _ in range(1000):
+        with mine._registry.lock:
+            for line in mine._lines.values():
+                for claims in line.claims:
+                    claims.due = 0
+        async with AsyncExitStack() as leases:
+            for _ in URLS:
+                request = Request("/x", cost=Cost(CALLS, 0), base_url=HOST)
+                lease = await leases.enter_async_context(mine.lease(request))
+                assert lease.egress.proxy
+        if all(line.requests for line in mine.statistics()):
+            break
+        await anyio.sleep(0.005)
+    assert all(line.requests for line in mine.statistics())
 
 
 async def test_share_of_the_addresses_is_known() -> None:
