@@ -72,9 +72,16 @@ class Claims:
         return self._registry.term
 
     def join(self, roster: Roster, number: int, *, required: bool) -> None:
-        """Claim for a roster, too; of its boards this is the one with this `number`."""
+        """Claim for a roster, too; of its boards this is the one with this `number`.
+
+        A board that has failed is tried again: it may have been mended since.
+        """
         self.rosters[roster] = number
-        self.required |= required
+        self.required, self.failure = required, None
+        if required and self._without:
+            self._without = False
+            for claim in self._claims.values():
+                claim.until = 0
         if any(seat.address not in self._held for seat in roster.seats):
             self.due = 0
 
