@@ -79,3 +79,20 @@ def test_a_job_beyond_the_budget_waits_for_the_next_window_and_is_never_refused(
     assert report.complete
     assert set(statuses) == {200}
     assert weights.total() > SECOND.capacity * egresses
+
+
+class Crowded(RotatingProxies):
+    """A pool whose only address is shared with a hundred other processes."""
+
+    def share(self) -> float:
+        return 0.01
+
+
+@pytest.mark.parametrize(("kind", "rows"), [(RotatingProxies, 1500), (Crowded, 499)])
+def test_pages_are_as_large_as_the_share_of_the_budget_allows(kind: type[RotatingProxies], rows: int) -> None:
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=2)) as exchange:
+        query = Query(symbols="BTCUSDT", start="2026-06-01", end="2026-06-15")
+        report = run(Pipeline(BinanceUsdm(exchange.base_url), query, MemorySink(), proxies=kind([])))
+        asked = [seen.params["limit"] for seen in exchange.record.latest if seen.path.endswith("klines")]
+    assert report.complete
+    assert str(rows) in asked

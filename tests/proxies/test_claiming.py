@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TypeVar
 
@@ -120,6 +121,28 @@ async def test_of_two_boards_the_second_is_asked_for_what_the_first_grants() -> 
     assert near.claimed() == 2
 
 
+async def test_an_address_that_is_granted_later_serves_as_soon_as_it_is() -> None:
+    board = MemoryBoard()
+    other, mine = pool(board, urls=URLS[1:]), pool(board)
+    async with other.session(Sharing()):
+        await spend(other)
+        assert await spend(mine)
+    for _ in range(1000):
+        with mine._registry.lock:
+            for line in mine._lines.values():
+                for claims in line.claims:
+                    claims.due = 0
+        async with AsyncExitStack() as leases:
+            for _ in URLS:
+                request = Request("/x", cost=Cost(CALLS, 0), base_url=HOST)
+                lease = await leases.enter_async_context(mine.lease(request))
+                assert lease.egress.proxy
+        if all(line.requests for line in mine.statistics()):
+            break
+        await anyio.sleep(0.005)
+    assert all(line.requests for line in mine.statistics())
+
+
 async def test_share_of_the_addresses_is_known() -> None:
     board = MemoryBoard()
     one, two = pool(board), pool(board, urls=URLS[:2])
@@ -167,8 +190,14 @@ async def test_without_any_board_budgets_are_those_of_the_process_and_one_line_s
 
 async def test_a_board_that_is_required_has_to_work() -> None:
     board = MemoryBoard(failure=SinkError("board: no right to write"))
-    with pytest.raises(SinkError, match="board: no right to write"):
-        await spend(pool(board, required=True))
+    mine = pool(board, required=True)
+    for _ in range(2):
+        with pytest.raises(SinkError, match="board: no right to write"):
+            async with mine.session(Sharing()):
+                await spend(mine)
+    board.failure = None
+    async with mine.session(Sharing()):
+        assert await spend(mine)
 
 
 async def test_a_board_of_a_newer_version_is_not_done_without() -> None:

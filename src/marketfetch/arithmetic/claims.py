@@ -25,7 +25,7 @@ from marketfetch.errors import ConfigurationError
 
 __all__ = ["FORMAT", "Reply", "Wish", "nobody", "turn"]
 
-FORMAT: Final = 1
+_FORMAT: Final = 1
 _FOREIGN = "board: what is there was not written by marketfetch; delete it, or name another board"
 
 
@@ -141,9 +141,9 @@ class _Board:
             written = int(content["format"])
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigurationError(_FOREIGN) from error
-        if written > FORMAT:
+        if written > _FORMAT:
             raise ConfigurationError(
-                f"board: it was written by a newer marketfetch (format {written}; this one knows {FORMAT}): "
+                f"board: it was written by a newer marketfetch (format {written}; this one knows {_FORMAT}): "
                 "upgrade marketfetch, or do without it (board=None)"
             )
         try:
@@ -169,7 +169,7 @@ class _Board:
             lists.setdefault(holder.addresses, str(len(lists)))
         return dumps(
             {
-                "format": FORMAT,
+                "format": _FORMAT,
                 "at": self.at,
                 # Most processes have the same addresses: each list is written once.
                 "lists": {name: addresses for addresses, name in lists.items()},

@@ -95,6 +95,7 @@ class Roster:
     def __init__(self, pool: LimitPool, seats: Sequence[Seat]) -> None:
         self.pool = pool
         self.seats = seats
+        self._numbers = {seat.address: number for number, seat in enumerate(seats)}
         self._step = max(1, pool.capacity // 4)
         self._ready: list[tuple[tuple[int, int, bool, int], int, int]] = []
         self._later: list[tuple[int, int, int]] = []
@@ -139,6 +140,11 @@ class Roster:
                 self.queue(seat.number)
             soonest = min(soonest, moment)
         return soonest
+
+    def queue_address(self, address: str) -> None:
+        """Put the egress of an address in its place, if there is one."""
+        if address in self._numbers:
+            self.queue(self._numbers[address])
 
     def queue(self, number: int) -> None:
         """Put an egress in its place, after anything about it has changed."""

@@ -72,9 +72,16 @@ class Claims:
         return self._registry.term
 
     def join(self, roster: Roster, number: int, *, required: bool) -> None:
-        """Claim for a roster, too; of its boards this is the one with this `number`."""
+        """Claim for a roster, too; of its boards this is the one with this `number`.
+
+        A board that has failed is tried again: it may have been mended since.
+        """
         self.rosters[roster] = number
-        self.required |= required
+        self.required, self.failure = required, None
+        if required and self._without:
+            self._without = False
+            for claim in self._claims.values():
+                claim.until = 0
         if any(seat.address not in self._held for seat in roster.seats):
             self.due = 0
 
@@ -86,13 +93,17 @@ class Claims:
         """Begin a turn on a thread, if it is time for one; raises what a board has failed with for good."""
         if self.failure is not None:
             raise type(self.failure)(str(self.failure))
-        if now >= self.due and not self._running and not self._without:
+        if now >= self.due and not self._running and not self._without and self._any(now):
             self._running = True
             try:
                 Thread(target=self._take_turn, name="marketfetch-board", daemon=True).start()
             except RuntimeError as error:  # there are too many threads, or the interpreter is about to end
                 self._running = False
                 self._failed(SinkUnavailable(f"board: {error}"))
+
+    def _any(self, now: int) -> bool:
+        """Whether there is anything to claim or to give back yet."""
+        return bool(self._held or self._wanted(now))
 
     def hurry(self, weight: int, now: int) -> int:
         """Have a turn soon, since a request of this weight waits; return when it is due at the latest."""
@@ -116,6 +127,8 @@ class Claims:
                 _log.info("claims are not given back, and end by themselves: %s", redact(str(error)))
             with self._registry.lock:
                 self._held, self._unused, self.due = {}, set(), 0
+                if not self.rosters:
+                    self._claims = {}
 
     def _take_turn(self) -> None:
         with self._turning:
@@ -124,7 +137,7 @@ class Claims:
                 wish = self._wish(began)
                 self._suspend()
             try:
-                reply = self._change(wish) if wish.addresses or wish.held else None
+                reply = self._change(wish)
             except Exception as error:  # noqa: BLE001  # it is told to those who wait
                 with self._registry.lock:
                     self._failed(error)
@@ -132,7 +145,7 @@ class Claims:
                 with self._registry.lock:
                     self._worked = True
                     self._recovered()
-                    self._apply(reply or Reply(frozenset(), {}, frozenset(), 0.0, 0), began)
+                    self._apply(reply, began)
             finally:
                 with self._registry.lock:
                     self._running = False
@@ -233,12 +246,20 @@ class Claims:
         self._held = dict.fromkeys(reply.held, until)
         self._unused = {address for address in reply.drain if self._had_its_turn(address, now)}
         for address, claim in self._claims.items():
+            new = claim.until <= now
             claim.until = until if address in reply.held and address not in self._unused else 0
+            if new and claim.until:
+                self._requeue(address)
         self.share, self._others = reply.share, reply.others
         self._pause = float(_SHORTEST) if moved else min(_LONGEST, self._pause * 1.5)
         soon = not reply.held or self._unused
         wait = self._pause * uniform(0.7, 1.3) if soon else self.term / 3 * 1000  # noqa: S311  # spreads turns
         self.due = now + round(wait)
+
+    def _requeue(self, address: str) -> None:
+        """Let an address that was passed over serve again."""
+        for roster in self.rosters:
+            roster.queue_address(address)
 
     def _had_its_turn(self, address: str, now: int) -> bool:
         """Whether an address could be spent since it was granted: before that, others do not get it back."""
@@ -278,8 +299,9 @@ class Claims:
                 self._registry.boards_without.add(self.board)
                 _log.warning("budgets are those of this process alone: %s", message)
             self._without = True
-            for claim in self._claims.values():
+            for address, claim in self._claims.items():
                 claim.until = NEVER
+                self._requeue(address)
 
     def _recovered(self) -> None:
         if self.away:

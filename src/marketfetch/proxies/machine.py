@@ -7,6 +7,7 @@ import platform
 import time
 import uuid
 from contextlib import suppress
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,6 +22,7 @@ def uptime() -> float:
     return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
 
 
+@cache
 def machine() -> str:
     """Name the machine, as it was started last: all processes and containers on one kernel get the same.
 
@@ -65,6 +67,7 @@ def _read(path: str) -> str:
     return ""
 
 
+@cache
 def _pid_namespace() -> str:
     """Name the container whose process ids are ours."""
     with suppress(OSError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -20,7 +21,7 @@ from marketfetch.errors import ConfigurationError, ProxyError
 from marketfetch.protocols import Sharing
 from marketfetch.proxies.claiming import Claims
 from marketfetch.proxies.leases import Member, RotatingLease
-from marketfetch.proxies.limits import Waiter, address_of
+from marketfetch.proxies.limits import Limits, Waiter, address_of
 from marketfetch.proxies.parsing import parse_proxy, read_proxies
 from marketfetch.proxies.registry import Registry, process_registry
 from marketfetch.values.http import Egress, LimitPool, Request
@@ -38,6 +39,7 @@ _FAREWELL = 2.0
 class _Line:
     """What serves the requests of one limit pool: the egresses, and the claims on them, board by board."""
 
+    limits: Limits
     roster: Roster
     claims: tuple[Claims, ...]
 
@@ -153,8 +155,9 @@ class RotatingProxies:
             parted = self._choose_boards()
             # So who comes next need not wait until the claims end. A board that is away is not waited for.
             with anyio.move_on_after(_FAREWELL, shield=True):
-                for claims in parted:
-                    await to_thread.run_sync(claims.leave, abandon_on_cancel=True)
+                async with anyio.create_task_group() as group:
+                    for claims in parted:
+                        group.start_soon(partial(to_thread.run_sync, claims.leave, abandon_on_cancel=True))
 
     def share(self) -> float:
         registry = self._shared()
@@ -262,7 +265,7 @@ class RotatingProxies:
                 )
                 for member in self._members
             ]
-            line = self._lines[pool, host] = _Line(Roster(pool, seats), claims)
+            line = self._lines[pool, host] = _Line(limits, Roster(pool, seats), claims)
             limits.rosters.add(line.roster)
             for number, each in enumerate(claims):
                 each.join(line.roster, number, required=sharing.required)
@@ -327,6 +330,10 @@ class RotatingProxies:
     def _changed(self, member: Member) -> None:
         for line in self._lines.values():
             line.roster.queue(member.number)
+            # Other pools spend from the same budget: what was full for them, too, may have room again.
+            for roster in line.limits.rosters:
+                if roster is not line.roster:
+                    roster.queue_address(member.address)
         self._registry.changed(member.address)
 
     def _give_up(self, moment: int, now: int, pool: LimitPool) -> None:
