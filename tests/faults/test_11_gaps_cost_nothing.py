@@ -22,8 +22,6 @@ from marketfetch.protocols import Store, SupportsForget
 from marketfetch.sinks.duckdb import DuckDBSink
 from marketfetch.sinks.mapping import TableMapping
 from marketfetch.sinks.memory import MemorySink
-from marketfetch.sinks.parquet import ParquetSink
-from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Coverage
@@ -36,14 +34,14 @@ EARLY, LATE = range(4, 10), range(38, 44)
 """Batches that are compared: before them are some hundred gaps, or ten times as many."""
 
 
-@pytest.fixture(params=["memory", "SQLite", "DuckDB", "Parquet", "PostgreSQL"])
+# What a batch costs a Parquet folder is bounded by the period of a file: test_11_gaps_in_parquet.py. For
+# PostgreSQL the work of the server is counted: test_11_gaps_in_postgresql.py.
+@pytest.fixture(params=["memory", "SQLite", "DuckDB"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     makes: dict[str, Callable[[], Store]] = {
         "memory": MemorySink,
         "SQLite": lambda: SQLiteSink(tmp_path / "store"),
         "DuckDB": lambda: DuckDBSink(tmp_path / "store"),
-        "Parquet": lambda: ParquetSink(tmp_path / "store"),
-        "PostgreSQL": lambda: PostgresSink(request.getfixturevalue("postgres_dsn")),
     }
     store = makes[request.param]()
     store.prepare([candles().dataset])

@@ -94,6 +94,7 @@ def test_what_is_lacking_on_a_table_of_yours_is_said_by_prepare(
         (("REVOKE UPDATE ON marketfetch.ohlcv FROM {role}",), r"marketfetch\.ohlcv: .* GRANT UPDATE"),
         (("REVOKE INSERT ON marketfetch.series FROM {role}",), r"marketfetch\.series: .* GRANT INSERT"),
         (("REVOKE ALL ON marketfetch.coverage FROM {role}",), r"marketfetch\.coverage: .* GRANT SELECT"),
+        (("REVOKE DELETE ON marketfetch.rejected FROM {role}",), r"marketfetch\.rejected: .* GRANT DELETE"),
         (("REVOKE USAGE ON SCHEMA marketfetch FROM {role}",), "GRANT USAGE ON SCHEMA"),
         (("ALTER TABLE marketfetch.ohlcv ENABLE ROW LEVEL SECURITY",), r"marketfetch\.ohlcv has row-level"),
         (("ALTER TABLE marketfetch.coverage ENABLE ROW LEVEL SECURITY",), r"marketfetch\.coverage has row-l"),

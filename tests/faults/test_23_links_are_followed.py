@@ -69,7 +69,7 @@ def test_a_month_that_lies_on_another_disk_stays_there(tmp_path: Path, disk: Pat
     """Whoever moves old files to a larger disk leaves links in their place."""
     store = ParquetSink(tmp_path / "market")
     fill(store)
-    (month,) = store.folder.rglob("*.parquet")
+    (month,) = store.folder.rglob("2*.parquet")
     moved = disk / month.name
     month.rename(moved)
     month.symlink_to(moved)

@@ -23,7 +23,7 @@ import attrs
 from marketfetch.arithmetic.notes import LeftNote, Note
 from marketfetch.errors import ConfigurationError
 
-__all__ = ["FORMAT", "Reply", "Wish", "nobody", "turn"]
+__all__ = ["Reply", "Wish", "nobody", "turn"]
 
 _FORMAT: Final = 1
 _FOREIGN = "board: what is there was not written by marketfetch; delete it, or name another board"

@@ -70,7 +70,8 @@ def inspect(decoded: Decoded, part: Slice) -> Page:
     with text for a number are wrong for good; rows that are unfinished or without a value may become right.
     """
     if _flawless(decoded, part):  # nearly every page is, and this is a third of the work
-        return Page(decoded.columns, received=decoded.received, cursor=decoded.cursor)
+        earliest = int(decoded.columns.times[0])
+        return Page(decoded.columns, received=decoded.received, cursor=decoded.cursor, earliest=earliest)
     return _sorted_out(decoded, part)
 
 
@@ -126,6 +127,7 @@ def _sorted_out(decoded: Decoded, part: Slice) -> Page:
         rejected[reason] = rejected.get(reason, 0) + 1
     # A row off the grid denies nothing, either: the whole of the exchange's grid may be another one.
     bad = [*times[~outside & ~good].tolist(), *(row.time for row in broken)]
+    earliest = min([*bad, *unique.times[:1].tolist()], default=None)
     spoiled = interval.cells(np.array(bad, np.int64)) - interval.cover(unique.times)
     if decoded.undecodable > len(decoded.broken):
         # Which moments the broken rows stood for is unknown: nothing may be called absent.
@@ -140,6 +142,7 @@ def _sorted_out(decoded: Decoded, part: Slice) -> Page:
         cursor=decoded.cursor,
         invalid=invalid,
         storable=storable,
+        earliest=earliest,
     )
 
 

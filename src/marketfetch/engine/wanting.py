@@ -97,10 +97,8 @@ def set_aside(account: Account, endpoint: Endpoint, page: Page, settlement: Sett
     few that the next event was not due.
     """
     times, claimed = page.columns.times, settlement.present | settlement.empty
-    if len(times):
-        account.saw(int(times[0]))
-    if settlement.rejected:  # they are wrong, and they are there
-        account.saw(settlement.rejected[0].time)
+    if page.earliest is not None:  # it may be wrong or without a value, and it is there
+        account.saw(page.earliest)
     if endpoint.reach is not None or claimed.hull is None:
         return settlement
     known_from = claimed.hull.end if account.earliest is None else account.earliest

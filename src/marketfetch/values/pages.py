@@ -98,6 +98,8 @@ class Page:
     invalid: tuple[RejectedRow, ...] = ()
     storable: Columns | None = None
     """The values of the invalid rows that a store could hold; None if there are none."""
+    earliest: int | None = None
+    """The time of the earliest row inside the asked window, sound or not; None if there is none."""
 
 
 @attrs.frozen(eq=False)

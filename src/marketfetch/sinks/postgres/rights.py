@@ -39,7 +39,8 @@ class Access:
     """What writing does with a table.
 
     The columns `written` are selected and inserted, those `changed` are updated as well. Rows of a table that
-    is `copied` into come by COPY, which row-level security does not let through at all.
+    is `copied` into come by COPY, which row-level security does not let through at all; of one that is
+    `shortened` rows are deleted.
     """
 
     schema: str
@@ -47,6 +48,7 @@ class Access:
     written: Sequence[str]
     changed: Sequence[str]
     copied: bool = False
+    shortened: bool = False
 
 
 def check_session(connection: Connection) -> None:
@@ -121,7 +123,12 @@ def check_access(connection: Connection, access: Access) -> None:
         _LACKING, {**place, "commands": ["UPDATE"], "columns": [*access.changed]}
     ).fetchall()
     (user,) = connection.execute("SELECT current_user").fetchone() or ("",)
-    if lacking:
+    tables = connection.execute(
+        "SELECT r.command FROM unnest(%(commands)s::text[]) AS r(command) "
+        "WHERE NOT has_table_privilege(to_regclass(%(table)s), r.command)",
+        {**place, "commands": ["DELETE"] if access.shortened else []},
+    ).fetchall()
+    if lacking or tables:
         grants = [
             SQL("{} ({})").format(
                 SQL(command),
@@ -130,6 +137,7 @@ def check_access(connection: Connection, access: Access) -> None:
             for command in _COMMANDS
             if any(other == command for _, other in lacking)
         ]
+        grants += [SQL("{}").format(SQL(command)) for (command,) in tables]
         remedy = SQL("GRANT {} ON {} TO {}").format(SQL(", ").join(grants), table, Identifier(user))
         raise SinkError(f"{title}: {user} lacks rights; {remedy.as_string(connection)}")
     if access.copied:
