@@ -138,6 +138,22 @@ def test_weight_used_by_others_before_is_respected(client: Client, data: st.Data
     assert client.exchange.most <= pool.capacity
 
 
+@settings(max_examples=200)
+@given(situations(), st.integers(0, 130_000))
+def test_whoever_is_told_what_is_spent_goes_on_without_going_over(client: Client, milliseconds: int) -> None:
+    pool = client.exchange.pool
+    client.run(client.now + milliseconds)
+    told = client.budget.spent(client.now)
+    assert len(told) <= 16
+    assert sum(weight for _, weight in told) == client.budget.used(client.now) - client.budget.in_flight
+    successor = attrs.evolve(client, sent=0)
+    successor.budget.charge(client.budget.in_flight, client.now)  # what never arrived
+    for moment, weight in told:
+        successor.budget.charge(weight, moment)
+    successor.run(client.now + 2 * pool.period)
+    assert client.exchange.most <= pool.capacity
+
+
 @settings(max_examples=25)
 @given(skews, st.sampled_from([1, 2, 5, 10]), st.integers(5, 150), st.sampled_from([None, "x-used"]))
 def test_a_saturated_window_is_used_to_97_percent(
