@@ -1,4 +1,4 @@
-"""Memory is bounded by concurrency, not by history: sixty days need no more than one."""
+"""Memory is bounded by concurrency, not by history: sixty days need no more than twenty."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ def peak(exchange: SimulatedExchange, proxies: LocalProxies, days: int, to: str)
     command += [option for url in proxies.urls for option in ("--proxy", url)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["rows_written"] >= (days - 1) * 1440 * len(SYMBOLS)
+    new = {20: 20, 60: 40}[days]  # where the first twenty days may be there already
+    assert json.loads(done.stdout)["rows_written"] >= new * 1440 * len(SYMBOLS)
     return int(done.stderr.split()[-1])
 
 
