@@ -13,7 +13,8 @@ from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
-from marketfetch.proxies.machine import machine, uptime
+from marketfetch.proxies.machine import machine
+from marketfetch.values.times import uptime
 
 __all__ = ["FileBoard"]
 
@@ -57,7 +58,7 @@ class FileBoard:
                 text = file.read_text("utf-8") if file.exists() else None
                 if text is None:
                     self._tidy()
-                text, result = step(text, uptime())
+                text, result = step(text, uptime() / 1e9)
                 aside = file.with_suffix(".aside")
                 aside.write_text(text, "utf-8")
                 aside.replace(file)

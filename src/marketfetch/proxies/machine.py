@@ -1,25 +1,16 @@
-"""What tells a process and a machine from others, and how long the machine has been up."""
+"""What tells a process and a machine from others."""
 
 from __future__ import annotations
 
 import os
 import platform
-import time
 import uuid
 from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-__all__ = ["gone", "machine", "process_name", "uptime"]
-
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
-"""It goes on while the machine is suspended, and is the same for all of its processes."""
-
-
-def uptime() -> float:
-    """Return the seconds since the machine was started, those of a suspend included."""
-    return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
+__all__ = ["gone", "machine", "process_name"]
 
 
 @cache

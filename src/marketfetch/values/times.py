@@ -25,6 +25,7 @@ __all__ = [
     "moment",
     "plain_time",
     "steady_clock",
+    "uptime",
 ]
 
 Moment = datetime | date | timedelta | np.datetime64 | np.timedelta64 | str | int
@@ -38,14 +39,14 @@ _COUNTS_SUSPEND = {"linux": "CLOCK_BOOTTIME", "darwin": "CLOCK_MONOTONIC"}
 """Which clock goes on while the machine is suspended, where `time.monotonic` stands still."""
 
 
-def _uptime() -> int:
+def uptime() -> int:
     """Return nanoseconds since the machine was started, those of its suspends included."""
     clock = _COUNTS_SUSPEND.get(sys.platform)
     return time.monotonic_ns() if clock is None else time.clock_gettime_ns(getattr(time, clock))
 
 
 def _wall_minus_uptime() -> int:
-    return time.time_ns() - _uptime()
+    return time.time_ns() - uptime()
 
 
 @attrs.frozen
@@ -64,7 +65,7 @@ class SteadyClock:
 
     def __call__(self) -> int:
         """Return the time in UTC milliseconds."""
-        return (self._offset + _uptime()) // 1_000_000
+        return (self._offset + uptime()) // 1_000_000
 
     def __reduce__(self) -> tuple[type[SteadyClock], tuple[()]]:
         return type(self), ()
