@@ -60,13 +60,14 @@ def _datasets(names: object) -> tuple[Dataset, ...]:
 
 def _composites(composites: object) -> tuple[Composite, ...]:
     several = [composites] if isinstance(composites, str | Composite) else composites
-    given = tuple(several) if isinstance(several, Iterable) else (several,)
-    for composite in given:
+    given: list[Composite] = []
+    for composite in several if isinstance(several, Iterable) else (several,):
         if not isinstance(composite, Composite):
             raise ConfigurationError(
                 f"composites: {composite!r} is none; write Composite('MT', ('ETHUSDT', 'BTCUSDT'))"
             )
-    return given
+        given.append(composite)
+    return tuple(given)
 
 
 def _interval(name: str | timedelta | Interval) -> Interval:
@@ -162,10 +163,10 @@ def _at_least(least: int) -> Callable[[object, attrs.Attribute[int], object], No
     return check
 
 
-def _one_of(*choices: str) -> Callable[[object, attrs.Attribute[str], str], None]:
+def _one_of(*choices: str) -> Callable[[object, attrs.Attribute[Any], Any], None]:
     """Refuse what is none of the choices; the message names the argument and them."""
 
-    def check(_settings: object, argument: attrs.Attribute[str], value: str) -> None:
+    def check(_settings: object, argument: attrs.Attribute[Any], value: Any) -> None:
         if value not in choices:
             raise unknown(argument.name, value, choices)
 

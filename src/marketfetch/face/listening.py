@@ -83,6 +83,6 @@ def _name(listener: object) -> str:
     """Name a listener without its arguments: a partial may hold the address of a chat, with its token."""
     if isinstance(listener, partial):
         return f"partial({_name(listener.func)})"
-    if hasattr(listener, "__qualname__"):
-        return str(listener.__qualname__)
+    if name := getattr(listener, "__qualname__", ""):
+        return str(name)
     return repr(listener) if listener is None or isinstance(listener, int) else f"a {type(listener).__name__}"
