@@ -159,6 +159,13 @@ class _Rows:
         self.connection.execute(_SETTINGS, ["off" if table.ordered else "on"])
         mergeable = table.own and self.connection.info.server_version >= _MERGE_SINCE
         self.connection.execute((statements.merge if mergeable else statements.upsert)(table), place)
+        if table.guarded:
+            lost = self.connection.execute(statements.kept_out(table), place).fetchone()
+            if lost is not None:
+                raise RowsRefused(
+                    f"{table.title}: a trigger or rule of it keeps the row of {lost[0]} out, or changes it; "
+                    "drop the trigger or rule, or have it let rows through as they are"
+                )
 
     def _place(self, columns: Columns) -> dict[str, Name | date]:
         """Return the parameters of the statements for rows of these times."""
