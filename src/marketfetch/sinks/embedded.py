@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from shlex import join
 from typing import Generic, Self, TypeVar
 
 import attrs
@@ -62,7 +63,7 @@ class EmbeddedStore(ABC, Generic[_C]):
             self._ledger.prepare(connection)
             for dataset in datasets:
                 if self.table is None:
-                    self._prepare_own(connection, own(dataset, self._time_type))
+                    self._prepare_own(connection, own(dataset, self._time_type), dataset)
                 else:
                     self._prepare_mapped(connection, self._table(connection, dataset), dataset)
 
@@ -144,6 +145,11 @@ class EmbeddedStore(ABC, Generic[_C]):
                 labels = table.values(series, series_id)
                 for span in spans:
                     self._remove(connection, table, [*labels, *self._bounds(connection, table, span)])
+
+    @property
+    @abstractmethod
+    def _scheme(self) -> str:
+        """What stands before the path where the command line names the store."""
 
     @property
     @abstractmethod
@@ -316,9 +322,15 @@ class EmbeddedStore(ABC, Generic[_C]):
             )
         self._check(connection, table)
 
-    def _prepare_own(self, connection: _C, table: Table) -> None:
+    def _prepare_own(self, connection: _C, table: Table, dataset: Dataset) -> None:
         found = self._types(connection, table.name)
         if not found:
+            if self._ledger.counts_on(connection, dataset):
+                forget = ["forget", "--to", f"{self._scheme}:{self.path}", "--dataset", dataset.name]
+                raise SinkError(
+                    f"{self.path} has no {table.name}, and the ledger counts on its rows; restore the file "
+                    f"from a copy, or have them fetched anew after: {join(['marketfetch', *forget])}"
+                )
             columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in table.types.items())
             connection.execute(self._create(table, columns))
         else:  # a dataset may have got a column since

@@ -215,6 +215,11 @@ class Ledger:
                 coverage = joined(_coverage(row[0], row[5:]) for row in segments)
                 yield Series.of(exchange, known[dataset], symbol, interval), coverage
 
+    def counts_on(self, connection: Connection, dataset: Dataset) -> bool:
+        """Tell whether rows of a dataset have to be there."""
+        held = self.coverage(connection, self.names(connection, [dataset]), FORMAT)
+        return any(known.present for known in held.values())
+
     def names(self, connection: Connection, kinds: Iterable[Dataset]) -> list[Series]:
         """Return every series of the target that has one of the datasets; what is known of it is not read."""
         known = {kind.name: kind for kind in kinds}
