@@ -221,16 +221,20 @@ class Ledger:
         return any(known.present for known in held.values())
 
     def names(self, connection: Connection, kinds: Iterable[Dataset]) -> list[Series]:
-        """Return every series of the target that has one of the datasets; what is known of it is not read."""
+        """Return every series of the target that has one of the datasets; what is known of it is not read.
+
+        A table may have been named in another way: `Candles`, or `main.candles`.
+        """
         known = {kind.name: kind for kind in kinds}
         rows = connection.execute(
-            f"SELECT exchange, dataset, symbol, interval FROM {PREFIX}series "
-            f"WHERE target = ? AND dataset IN ({_marks(known)})",
-            [self.target, *known],
+            f"SELECT target, exchange, dataset, symbol, interval FROM {PREFIX}series "
+            f"WHERE dataset IN ({_marks(known)})",
+            [*known],
         ).fetchall()
         return [
             Series.of(exchange, known[dataset], symbol, interval)
-            for exchange, dataset, symbol, interval in rows
+            for target, exchange, dataset, symbol, interval in rows
+            if _table(target) == _table(self.target)
         ]
 
     def rejected(self, connection: Connection, series_id: int, span: Span) -> list[RejectedRow]:
@@ -350,6 +354,11 @@ class Ledger:
                 f"INSERT INTO {PREFIX}rejected VALUES {', '.join(['(?, ?, ?, ?)'] * len(some))}",
                 [value for row in some for value in (series_id, row.time, row.reason, row.raw)],
             )
+
+
+def _table(target: str) -> str:
+    """Return what the names of one table have in common; both databases take capitals for small letters."""
+    return target.casefold().removeprefix("main.")
 
 
 def _row(segment: Coverage) -> list[int | str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 from psycopg.sql import SQL, Identifier
@@ -44,6 +44,9 @@ class OwnTables:
     def lock(self, series: Series) -> str:
         """See Layout."""
         return str(series)
+
+    def refuse_collisions(self, connection: Connection, series: Iterable[Series]) -> None:
+        """See Layout: each series has a number of its own."""
 
     def table(self, connection: Connection, dataset: Dataset) -> Table:
         """See Layout."""
