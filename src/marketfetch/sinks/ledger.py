@@ -117,6 +117,9 @@ class Ledger:
             connection.execute(f"CREATE INDEX IF NOT EXISTS {PREFIX}series_symbol ON {PREFIX}series (symbol)")
         if self.version(connection) is None:
             connection.execute(f"INSERT INTO {PREFIX}format VALUES (?)", [FORMAT])
+        # Changes nothing; but SQLite begins a transaction also in a file that it may only read, and only a
+        # statement that writes fails.
+        connection.execute(f"DELETE FROM {PREFIX}format WHERE false")
 
     def migrate(self, connection: Connection) -> None:
         """Turn tables of format 1 into what `prepare` makes, inside a transaction; raises SinkError.
