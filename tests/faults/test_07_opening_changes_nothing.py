@@ -162,6 +162,29 @@ def test_who_may_only_read_can_read(
     assert sha256(path.read_bytes()).digest() == before
 
 
+class Prepare(Look):
+    """Begins a run, as if it could store something."""
+
+    def __call__(self) -> None:
+        self.kind(self.path, table=self.table).prepare([SERIES.dataset])
+
+
+@pytest.mark.parametrize("kind", [SQLiteSink, DuckDBSink])
+def test_who_may_only_read_is_told_before_anything_is_fetched(
+    tmp_path: Path, without_rights: Callable[[Callable[[], None]], str], kind: Kind
+) -> None:
+    path, connect = tmp_path / "market.db", {SQLiteSink: sqlite3.connect, DuckDBSink: duckdb.connect}[kind]
+    with closing(connect(path)) as connection:  # type: ignore[operator]
+        connection.execute(TABLE)
+    fill(kind(path, table=MAPPING))
+    before = path.read_bytes()
+    assert "make the file and its folder writable" in without_rights(Prepare(kind, path, MAPPING))
+    path.chmod(0o644)
+    kind(path, table=MAPPING).prepare([SERIES.dataset])  # whoever may write changes nothing either
+    if kind is SQLiteSink:
+        assert path.read_bytes() == before
+
+
 def test_duckdb_is_read_beside_another_program_that_reads(tmp_path: Path) -> None:
     """A viewer that has the file open read-only keeps nobody from reading."""
     store = DuckDBSink(tmp_path / "market.duckdb")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from marketfetch.errors import ConfigurationError, SinkError
+from marketfetch.errors import ConfigurationError, RowsRefused
 from marketfetch.sinks import DuckDBSink, SQLiteSink, TableMapping
 from marketfetch.values.spans import Span
 from tests.support.batches import EVER, MINUTE, START, batch, candles
@@ -85,11 +88,35 @@ def test_a_time_that_would_be_cut_off_is_refused(tmp_path: Path, kind: str) -> N
     sent.columns.times[:] += 9
     with (
         store.writer() as write,
-        pytest.raises(SinkError, match=f"candles.ts is {kind}, which is too coarse"),
+        pytest.raises(RowsRefused, match=f"candles.ts is {kind}, which is too coarse"),
     ):
         write(sent)
     assert not len(store.read(SERIES, EVER))
     assert not store.coverage([SERIES])[SERIES].covered
+
+
+READ_ELSEWHERE = """
+import sys
+from marketfetch.sinks.duckdb import DuckDBSink
+from tests.faults.test_35_types_of_embedded_tables import SERIES, mapping
+from tests.support.batches import EVER
+print(*DuckDBSink(sys.argv[1], table=mapping()).read(SERIES, EVER).times)
+"""
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/St_Johns", "Pacific/Kiritimati"])
+def test_duckdb_times_are_those_of_utc_wherever_they_are_read(tmp_path: Path, zone: str) -> None:
+    store = duckdb_store(tmp_path, "TIMESTAMP WITH TIME ZONE")
+    check(store)
+    told = subprocess.run(
+        [sys.executable, "-c", READ_ELSEWHERE, store.path],
+        env={**os.environ, "TZ": zone},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [*map(int, told.stdout.split())] == store.read(SERIES, EVER).times.tolist()
 
 
 def test_duckdb_nanoseconds_are_what_a_query_sees(tmp_path: Path) -> None:
@@ -150,6 +177,6 @@ def test_sqlite_text_to_the_second_refuses_milliseconds(tmp_path: Path) -> None:
     store.prepare([SERIES.dataset])
     sent = batch(SERIES, range(3), close=1.0)
     sent.columns.times[:] += 9
-    with store.writer() as write, pytest.raises(SinkError, match=r"candles\.ts holds times to the second"):
+    with store.writer() as write, pytest.raises(RowsRefused, match=r"candles\.ts holds times to the second"):
         write(sent)
     assert not store.coverage([SERIES])[SERIES].covered

@@ -125,6 +125,10 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         return 12_288
 
     @property
+    def _scheme(self) -> str:
+        return "duckdb"
+
+    @property
     def _clustered(self) -> bool:
         return False
 

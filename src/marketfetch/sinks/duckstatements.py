@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.errors import SinkError
+from marketfetch.errors import RowsRefused
 from marketfetch.sinks.tables import Table, quoted
 from marketfetch.values.spans import Span
 
@@ -35,10 +35,10 @@ def counted(table: Table) -> bool:
 
 
 def exact(table: Table, times: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the times; raises SinkError where the type of the column would cut off a part of one."""
+    """Return the times; raises RowsRefused where the type of the column would cut off a part of one."""
     kind = table.types[table.time]
     if np.any(times % _COARSE.get(kind, 1)):
-        raise SinkError(
+        raise RowsRefused(
             f"{table.name}.{table.time} is {kind}, which is too coarse for this dataset; make it TIMESTAMP"
         )
     return times
@@ -76,7 +76,9 @@ def select(table: Table) -> str:
     where = [inside(table)]
     if table.mapping is not None:
         where.append(f"coalesce({', '.join([*map(quoted, table.columns), 'NULL'])}) IS NOT NULL")
-    moment = time if counted(table) else f"epoch_ms({time}::TIMESTAMP)"
+    # A cast of TIMESTAMPTZ would give the time of day where the session is, and not that of UTC.
+    zoned = table.types[table.time] == "TIMESTAMP WITH TIME ZONE"
+    moment = time if counted(table) else f"epoch_ms({time}{'' if zoned else '::TIMESTAMP'})"
     return (
         f"SELECT {moment}::DOUBLE AS t, {', '.join(columns)} "
         f"FROM {table.relation} WHERE {' AND '.join(where)} ORDER BY t"

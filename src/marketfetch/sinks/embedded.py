@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from shlex import join
 from typing import Generic, Self, TypeVar
 
 import attrs
@@ -61,7 +62,7 @@ class EmbeddedStore(ABC, Generic[_C]):
             self._ledger.prepare(connection)
             for dataset in datasets:
                 if self.table is None:
-                    self._prepare_own(connection, own(dataset, self._time_type))
+                    self._prepare_own(connection, own(dataset, self._time_type), dataset)
                 else:
                     self._prepare_mapped(connection, self._table(connection, dataset), dataset)
 
@@ -85,16 +86,12 @@ class EmbeddedStore(ABC, Generic[_C]):
         Raises ConfigurationError if two series, given or held, would overwrite each other in a mapped table.
         """
         held: Mapping[Series, Coverage] = {}
-        names: Sequence[Series] = ()
         with self._reading() as connection:
             if connection is not None:
                 held = self._ledger.coverage(connection, series, self._format(connection))
-                if self.table is not None:
-                    # Their names are enough. Labels kept beside them would tell what rename_symbol was once.
-                    names = self._ledger.names(connection, {one.dataset for one in series})
-        if self.table is not None:
-            every = [*names, *series]
-            self.table.refuse_collisions(every, self._folded(self.table, every))
+                self._refuse_collisions(connection, series)
+            elif self.table is not None:
+                self.table.refuse_collisions(series)
         return {one: held.get(one, Coverage()) for one in series}
 
     def ledger(self) -> Mapping[Series, Coverage]:
@@ -143,6 +140,11 @@ class EmbeddedStore(ABC, Generic[_C]):
                 labels = table.values(series, series_id)
                 for span in spans:
                     self._remove(connection, table, [*labels, *self._bounds(connection, table, span)])
+
+    @property
+    @abstractmethod
+    def _scheme(self) -> str:
+        """What stands before the path where the command line names the store."""
 
     @property
     @abstractmethod
@@ -265,21 +267,28 @@ class EmbeddedStore(ABC, Generic[_C]):
         self._format(connection)
         return self._ledger.find(connection, series)
 
-    def _folded(self, mapping: TableMapping, series: Iterable[Series]) -> dict[str, dict[Name, Name]]:
+    def _refuse_collisions(self, connection: _C, series: Collection[Series]) -> None:
+        """Raise ConfigurationError if two series, given or held, would overwrite each other."""
+        if self.table is not None:
+            # Their names are enough. Labels kept beside them would tell what rename_symbol was once.
+            every = [*self._ledger.names(connection, {one.dataset for one in series}), *series]
+            self.table.refuse_collisions(every, self._folded(connection, self.table, every))
+
+    def _folded(
+        self, connection: _C, mapping: TableMapping, series: Iterable[Series]
+    ) -> dict[str, dict[Name, Name]]:
         """Return, for each key column of names, which of them stands for those that it takes for equal."""
         names: dict[str, set[str]] = {}
         for one in series:
             with suppress(RowsRefused):  # nothing of it can be written
                 for column, name in mapping.labels(one).items():
                     names.setdefault(column, set()).add(str(name))
-        with self._reading() as connection:
-            known = {} if connection is None else self._types(connection, mapping.table)
-            if connection is None or not known.keys() >= names.keys():
-                return {}
-            return {
-                column: dict(connection.execute(stand_ins(mapping, column, found)).fetchall())
-                for column, found in names.items()
-            }
+        if not self._types(connection, mapping.table).keys() >= names.keys():
+            return {}
+        return {
+            column: dict(connection.execute(stand_ins(mapping, column, found)).fetchall())
+            for column, found in names.items()
+        }
 
     @contextmanager
     def _reading(self) -> Iterator[_C | None]:
@@ -294,6 +303,12 @@ class EmbeddedStore(ABC, Generic[_C]):
         rows = Columns.join([batch.columns])
         with self._transaction(connection):
             self._require_format(connection)
+            if self.table is not None and self._ledger.find(connection, batch.series) is None:
+                # Another process may have begun a series since we asked what is covered.
+                try:
+                    self._refuse_collisions(connection, [batch.series])
+                except ConfigurationError as error:
+                    raise RowsRefused(str(error)) from error
             series_id = self._ledger.add(connection, batch)
             if len(rows):
                 table = self._table(connection, batch.series.dataset)
@@ -328,9 +343,15 @@ class EmbeddedStore(ABC, Generic[_C]):
             )
         self._check(connection, table)
 
-    def _prepare_own(self, connection: _C, table: Table) -> None:
+    def _prepare_own(self, connection: _C, table: Table, dataset: Dataset) -> None:
         found = self._types(connection, table.name)
         if not found:
+            if self._ledger.counts_on(connection, dataset):
+                forget = ["forget", "--to", f"{self._scheme}:{self.path}", "--dataset", dataset.name]
+                raise SinkError(
+                    f"{self.path} has no {table.name}, and the ledger counts on its rows; restore the file "
+                    f"from a copy, or have them fetched anew after: {join(['marketfetch', *forget])}"
+                )
             columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in table.types.items())
             connection.execute(self._create(table, columns))
         else:  # a dataset may have got a column since

@@ -117,6 +117,9 @@ class Ledger:
             connection.execute(f"CREATE INDEX IF NOT EXISTS {PREFIX}series_symbol ON {PREFIX}series (symbol)")
         if self.version(connection) is None:
             connection.execute(f"INSERT INTO {PREFIX}format VALUES (?)", [FORMAT])
+        # Changes nothing; but SQLite begins a transaction also in a file that it may only read, and only a
+        # statement that writes fails.
+        connection.execute(f"DELETE FROM {PREFIX}format WHERE false")
 
     def migrate(self, connection: Connection) -> None:
         """Turn tables of format 1 into what `prepare` makes, inside a transaction; raises SinkError.
@@ -215,17 +218,26 @@ class Ledger:
                 coverage = joined(_coverage(row[0], row[5:]) for row in segments)
                 yield Series.of(exchange, known[dataset], symbol, interval), coverage
 
+    def counts_on(self, connection: Connection, dataset: Dataset) -> bool:
+        """Tell whether rows of a dataset have to be there."""
+        held = self.coverage(connection, self.names(connection, [dataset]), FORMAT)
+        return any(known.present for known in held.values())
+
     def names(self, connection: Connection, kinds: Iterable[Dataset]) -> list[Series]:
-        """Return every series of the target that has one of the datasets; what is known of it is not read."""
+        """Return every series of the target that has one of the datasets; what is known of it is not read.
+
+        A table may have been named in another way: `Candles`, or `main.candles`.
+        """
         known = {kind.name: kind for kind in kinds}
         rows = connection.execute(
-            f"SELECT exchange, dataset, symbol, interval FROM {PREFIX}series "
-            f"WHERE target = ? AND dataset IN ({_marks(known)})",
-            [self.target, *known],
+            f"SELECT target, exchange, dataset, symbol, interval FROM {PREFIX}series "
+            f"WHERE dataset IN ({_marks(known)})",
+            [*known],
         ).fetchall()
         return [
             Series.of(exchange, known[dataset], symbol, interval)
-            for exchange, dataset, symbol, interval in rows
+            for target, exchange, dataset, symbol, interval in rows
+            if _table(target) == _table(self.target)
         ]
 
     def rejected(self, connection: Connection, series_id: int, span: Span) -> list[RejectedRow]:
@@ -345,6 +357,11 @@ class Ledger:
                 f"INSERT INTO {PREFIX}rejected VALUES {', '.join(['(?, ?, ?, ?)'] * len(some))}",
                 [value for row in some for value in (series_id, row.time, row.reason, row.raw)],
             )
+
+
+def _table(target: str) -> str:
+    """Return what the names of one table have in common; both databases take capitals for small letters."""
+    return target.casefold().removeprefix("main.")
 
 
 def _row(segment: Coverage) -> list[int | str]:

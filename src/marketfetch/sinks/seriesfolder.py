@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 from urllib.parse import quote
@@ -34,6 +35,9 @@ LEDGER = "_ledger.parquet"
 
 WORK = "_marketfetch"
 """The folder for what is there only while somebody writes: locks and files aside."""
+
+_LONG = 100
+"""Characters of the names of a series that the name of its lock has at most."""
 
 _T = TypeVar("_T")
 
@@ -76,7 +80,10 @@ class SeriesFolder:
         """The file that is there while somebody writes."""
         series = self.series
         names = (series.exchange, series.dataset.name, series.symbol, series.interval.name)
-        return locks_of(self.root) / f"{','.join(quote(name, safe='') for name in names)}.lock"
+        name = ",".join(quote(name, safe="") for name in names)
+        if len(name) > _LONG:  # a lock that is broken gets a longer name, and no name has more than 255 bytes
+            name = f"{name[:_LONG]},{sha256(name.encode()).hexdigest()[:16]}"
+        return locks_of(self.root) / f"{name}.lock"
 
     # --- reading: changes nothing, and needs no right to ---
 

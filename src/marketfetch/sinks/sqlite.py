@@ -61,6 +61,10 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
         return 12_000
 
     @property
+    def _scheme(self) -> str:
+        return "sqlite"
+
+    @property
     def _clustered(self) -> bool:
         return True
 

@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.errors import SinkError
+from marketfetch.errors import RowsRefused
 from marketfetch.values.spans import BEYOND
 
 __all__ = ["TextTime"]
@@ -42,13 +42,13 @@ class TextTime:
         return cls(found["divider"], len(fraction) - 1, found["zone"] or "")
 
     def written(self, times: NDArray[np.int64], column: str) -> NDArray[np.str_]:
-        """Write UTC milliseconds; raises SinkError, which names the column, for a time that has no such text.
+        """Write UTC milliseconds; raises RowsRefused, which names the column, for one without such a text.
 
         >>> TextTime(digits=3).written(np.array([1_780_272_000_009]), "candles.ts").tolist()
         ['2026-06-01 00:00:00.009']
         """
         if not self.digits and np.any(times % 1000):
-            raise SinkError(
+            raise RowsRefused(
                 f"{column} holds times to the second, which is too coarse for this dataset; "
                 "store them to the millisecond, such as 2026-06-01 00:00:00.000, or in an INTEGER column"
             )

@@ -79,6 +79,8 @@ class Found:
     kind: str
     """`r` table, `p` partitioned table, `v` view, and others of pg_class."""
     comment: str | None
+    guarded: bool
+    """Whether a rule, or a trigger that comes before, may make something else of a row, or nothing."""
     columns: Mapping[str, Attribute]
     indexes: tuple[Index, ...]
 
@@ -91,13 +93,17 @@ class Found:
 def find(connection: Connection, name: Identifier) -> Found | None:
     """Look up a relation, through the search path if the name has no schema; None if there is none."""
     row = connection.execute(
-        "SELECT c.oid, n.nspname, c.relname, c.relkind::text, obj_description(c.oid, 'pg_class') "
+        "SELECT c.oid, n.nspname, c.relname, c.relkind::text, obj_description(c.oid, 'pg_class'), "
+        "EXISTS (SELECT FROM pg_rewrite AS r WHERE r.ev_class = c.oid AND r.ev_type IN ('2', '3')) "
+        "OR EXISTS (SELECT FROM pg_trigger AS g WHERE (g.tgrelid = c.oid "
+        "OR g.tgrelid IN (SELECT relid FROM pg_partition_tree(c.oid))) "
+        "AND NOT g.tgisinternal AND g.tgenabled <> 'D' AND g.tgtype & 2 <> 0 AND g.tgtype & 20 <> 0) "
         "FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%s)",
         [name.as_string(connection)],
     ).fetchone()
     if row is None:
         return None
-    oid, schema, relation, kind, comment = row
+    oid, schema, relation, kind, comment, guarded = row
     columns = connection.execute(_COLUMNS, [oid]).fetchall()
     indexes = connection.execute(
         "SELECT array_agg(a.attname::text ORDER BY k.position), i.indisunique AND i.indimmediate "
@@ -112,6 +118,7 @@ def find(connection: Connection, name: Identifier) -> Found | None:
         relation,
         kind,
         comment,
+        guarded,
         {
             column: Attribute(kind, base, plain, text, tuple(labels), *rest)
             for column, kind, base, plain, text, labels, *rest in columns

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from marketfetch.sinks.mapping import Name
@@ -16,6 +16,10 @@ __all__ = ["Layout", "lock_name"]
 
 class Layout(Protocol):
     """Says where the rows of each dataset and series are."""
+
+    def refuse_collisions(self, connection: Connection, series: Iterable[Series]) -> None:
+        """Raise ConfigurationError where two of the series would overwrite each other."""
+        ...
 
     def prepare(self, connection: Connection, datasets: Sequence[Dataset]) -> None:
         """Make or check what the datasets need; raises ConfigurationError or SinkError with the remedy."""

@@ -91,6 +91,7 @@ class MappedTable:
                 for column, name in columns.items()
             ),
             own=False,
+            guarded=found.guarded,
             ordered=any(_leads_to_time(index.columns, mapping) for index in found.indexes),
         )
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 from psycopg.sql import SQL, Identifier
 
+from marketfetch.errors import SinkError
 from marketfetch.sinks.postgres import views
 from marketfetch.sinks.postgres.catalogue import find
 from marketfetch.sinks.postgres.clocks import BIGINT, Timestamps
+from marketfetch.sinks.postgres.ledger import Ledger
 from marketfetch.sinks.postgres.rights import Access, check_access, check_schema
 from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.postgres.statements import relation, spelled
@@ -43,6 +45,9 @@ class OwnTables:
         """See Layout."""
         return str(series)
 
+    def refuse_collisions(self, connection: Connection, series: Iterable[Series]) -> None:
+        """See Layout: each series has a number of its own."""
+
     def table(self, connection: Connection, dataset: Dataset) -> Table:
         """See Layout."""
         return Table(
@@ -66,6 +71,12 @@ class OwnTables:
         """
         for dataset in datasets:
             table = self.table(connection, dataset)
+            if find(connection, relation(table)) is None and self._counts_on(connection, dataset):
+                raise SinkError(
+                    f"there is no table {table.title}, and the ledger counts on its rows; restore it from a "
+                    "copy, or have them fetched anew after: marketfetch forget --to DSN --dataset "
+                    f"{dataset.name}"
+                )
             self._prepare_table(connection, table)
             fields = [field.name for field in table.fields]
             check_access(
@@ -73,6 +84,13 @@ class OwnTables:
             )
             if self.views:
                 views.prepare(connection, table)
+
+    def _counts_on(self, connection: Connection, dataset: Dataset) -> bool:
+        """Tell whether rows of a dataset have to be there."""
+        ledger = Ledger(self.schema)
+        names = ledger.held(connection, "", [dataset.name])
+        held = [Series.of(exchange, dataset, symbol, interval) for exchange, _, symbol, interval in names]
+        return any(known.present for known in ledger.coverage(connection, "", held).values())
 
     def _prepare_table(self, connection: Connection, table: Table) -> None:
         columns = {

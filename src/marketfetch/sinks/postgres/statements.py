@@ -17,6 +17,7 @@ __all__ = [
     "clear",
     "copy_in",
     "copy_rows",
+    "kept_out",
     "merge",
     "newest",
     "relation",
@@ -108,6 +109,18 @@ def upsert(table: Table) -> Composed:
         "WHERE t.{time} IS NULL OR {differs} ORDER BY u.{time} "
         "ON CONFLICT ({key}) DO UPDATE SET {late_changes} WHERE {late_differs}"
     ).format(**parts, known=known)
+
+
+def kept_out(table: Table) -> Composed:
+    """Write the query for the first staged row that is not stored as it is.
+
+    A field that is not `checked` may have another value.
+    """
+    checked = [(field, _staged_value(field)) for field in table.fields if field.checked]
+    return SQL(
+        "SELECT u.{time}::text FROM {staged} AS u WHERE NOT EXISTS (SELECT FROM {table} AS t "
+        "WHERE {place} AND t.{time} = u.{time} AND NOT coalesce({differs}, false)) ORDER BY u.{time} LIMIT 1"
+    ).format(**{**_parts(table), "differs": _differs(checked) if checked else SQL("false")})
 
 
 def rows(table: Table, limit: int) -> Composed:

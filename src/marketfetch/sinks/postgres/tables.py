@@ -129,7 +129,8 @@ class Table:
     """Where the rows of one dataset lie.
 
     `own` tables are written by nobody else, have fields of the types of the wire, and hold one dataset only.
-    `ordered` tables have an index that leads from a series to its times.
+    `ordered` tables have an index that leads from a series to its times. `guarded` ones have rules or
+    triggers that may make something else of a row, or nothing.
     """
 
     schema: str
@@ -140,6 +141,7 @@ class Table:
     fields: tuple[Field, ...]
     own: bool
     ordered: bool
+    guarded: bool = False
 
     @property
     def key(self) -> tuple[str, ...]:

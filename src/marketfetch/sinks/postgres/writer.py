@@ -10,7 +10,7 @@ import numpy as np
 from psycopg.errors import CheckViolation
 from psycopg.sql import Composed
 
-from marketfetch.errors import RowsRefused
+from marketfetch.errors import ConfigurationError, RowsRefused
 from marketfetch.sinks.mapping import Name
 from marketfetch.sinks.postgres import statements
 from marketfetch.sinks.postgres.comparing import compare
@@ -23,6 +23,7 @@ from marketfetch.sinks.postgres.tables import Table
 from marketfetch.sinks.postgres.wire import Strip, copy_body
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
 __all__ = ["BatchWriter"]
@@ -47,6 +48,7 @@ class BatchWriter:
     _layout: Layout
     _ledger: Ledger
     _tables: dict[Dataset, Table] = attrs.field(factory=dict, init=False)
+    _met: set[Series] = attrs.field(factory=set, init=False)
     _target: str | None = attrs.field(default=None, init=False)
     _texts: dict[tuple[object, ...], bytes] = attrs.field(factory=dict, init=False)
 
@@ -57,14 +59,33 @@ class BatchWriter:
             table = self._table(connection, series.dataset)
             if self._target is None:
                 self._target = self._layout.target(connection)
+            new = (
+                not table.own
+                and series not in self._met
+                and self._ledger.find(connection, self._target, series) is None
+            )
             series_id = self._ledger.claim(
                 connection, lock_name(self._layout, table, series), self._target, series
             )
+            if new:
+                self._refuse_collisions(connection, self._target, series)
             labels = self._layout.labels(series, series_id)
             table.check_labels(series, labels)
             if len(batch.columns):
                 self._write(_Rows(connection, table, labels, self._texts), batch)
             self._ledger.add(connection, series_id, batch)
+        self._met.add(series)
+
+    def _refuse_collisions(self, connection: Connection, target: str, series: Series) -> None:
+        """Raise RowsRefused where another process has begun a series since we asked what is covered."""
+        held = [
+            Series.of(exchange, series.dataset, symbol, interval)
+            for exchange, _, symbol, interval in self._ledger.held(connection, target, [series.dataset.name])
+        ]
+        try:
+            self._layout.refuse_collisions(connection, [*held, series])
+        except ConfigurationError as error:
+            raise RowsRefused(str(error)) from error
 
     def _write(self, rows: _Rows, batch: Batch) -> None:
         try:
@@ -159,6 +180,13 @@ class _Rows:
         self.connection.execute(_SETTINGS, ["off" if table.ordered else "on"])
         mergeable = table.own and self.connection.info.server_version >= _MERGE_SINCE
         self.connection.execute((statements.merge if mergeable else statements.upsert)(table), place)
+        if table.guarded:
+            lost = self.connection.execute(statements.kept_out(table), place).fetchone()
+            if lost is not None:
+                raise RowsRefused(
+                    f"{table.title}: a trigger or rule of it keeps the row of {lost[0]} out, or changes it; "
+                    "drop the trigger or rule, or have it let rows through as they are"
+                )
 
     def _place(self, columns: Columns) -> dict[str, Name | date]:
         """Return the parameters of the statements for rows of these times."""
