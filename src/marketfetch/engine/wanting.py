@@ -69,11 +69,12 @@ def _lose_beyond_reach(account: Account, endpoint: Endpoint, spans: SpanSet, now
 def hold_back(settlement: Settlement, series: Series, now: int) -> Settlement:
     """Confirm nothing for good that is younger than a few minutes: the row may be late, or be mended.
 
-    Events have no grid; for them the endpoint's `lag` keeps the same distance.
+    A candle is as young as its end: the whole day that was over two minutes ago is held back. Events have no
+    grid; for them the endpoint's `lag` keeps the same distance.
     """
     if series.interval.is_event:
         return settlement
-    recent = SpanSet.of(Span(now - LATE, now + _DAY))
+    recent = SpanSet.of(Span(series.interval.floor(now - LATE), now + _DAY))
     young = settlement.empty & recent | settlement.unusable & recent
     if not young:
         return settlement
@@ -131,8 +132,19 @@ def find_gaps(accounts: Sequence[Account], exchange: Exchange, means: Means) -> 
         size = endpoint.page_sizes[-1]
         if not endpoint.paginator.chained:
             size = choose_page_size(endpoint.page_sizes, endpoint.cost, rows[_pool(endpoint)], means)
-        gaps.append(Gap(account.series, account.missing, endpoint.paginator, size))
+        gaps.append(Gap(account.series, _whole(account), endpoint.paginator, size))
     return gaps
+
+
+def _whole(account: Account) -> SpanSet:
+    """Return what is missing in whole steps of the grid: no request finds a candle by a part of it.
+
+    Stores of earlier versions may call the first part of a candle empty that was late.
+    """
+    interval, missing = account.series.interval, account.missing
+    if interval.is_event:
+        return missing
+    return SpanSet.of(*(Span(interval.floor(span.start), interval.ceil(span.end)) for span in missing))
 
 
 def _pool(endpoint: Endpoint) -> str:
