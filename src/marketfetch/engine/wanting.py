@@ -106,6 +106,8 @@ def set_aside(
         account.saw(int(times[0]))
     if settlement.rejected:  # they are wrong, and they are there
         account.saw(settlement.rejected[0].time)
+    if page.spoiled.hull is not None and {"unfinished", "without a value"}.issuperset(page.rejected):
+        account.saw(page.spoiled.hull.start)  # so are these
     if endpoint.reach is not None or claimed.hull is None:
         return settlement
     is_event, start = account.series.interval.is_event, claimed.hull.start
