@@ -48,11 +48,14 @@ from marketfetch.errors import (
 )
 from marketfetch.protocols import Paginator
 from marketfetch.values.datasets import Dataset
-from marketfetch.values.http import Cost, Request, Response
+from marketfetch.values.http import Cost, Request, Response, one_spelling
 from marketfetch.values.intervals import Interval
 from marketfetch.values.series import Instrument, Series, Slice
 
 __all__ = ["Endpoint", "Exchange"]
+
+_PORTS = {"http": 80, "https": 443}
+"""What need not be written."""
 
 _REFUSES_LOCATION = re.compile(
     rb"restricted location|block access from your country|your (country|region)", re.IGNORECASE
@@ -134,15 +137,7 @@ class Exchange:
             _check_exchange(cls)
 
     def __init__(self, base_url: str | None = None) -> None:
-        url = (base_url or self.default_url).rstrip("/")
-        parts = urlsplit(url)
-        if parts.username or parts.password:
-            raise ConfigurationError("base_url: credentials have no place in it; public endpoints need none")
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ConfigurationError(
-                f"base_url: {url!r} is not an http(s) URL; write {self.default_url!r} or like it"
-            )
-        self.base_url = url
+        self.base_url = _one_url((base_url or self.default_url).strip().rstrip("/"), self.default_url)
         self._endpoints = {kind.dataset: kind() for kind in self.endpoints}
         for each in self._endpoints.values():
             largest = each.page_sizes[-1]
@@ -221,6 +216,23 @@ class Exchange:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r})"
+
+
+def _one_url(url: str, like: str) -> str:
+    """Return a base URL in the one spelling by which all budgets of the exchange are found."""
+    wrong = f"is not an http(s) URL; write {like!r} or like it"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        host = one_spelling(f"[{host}]" if ":" in host else host)
+    except ValueError:  # its text may have a credential in it
+        raise ConfigurationError(f"base_url: what was given {wrong}") from None
+    if parts.username or parts.password:
+        raise ConfigurationError("base_url: credentials have no place in it; public endpoints need none")
+    if not host or parts.scheme not in _PORTS:
+        raise ConfigurationError(f"base_url: {url!r} {wrong}")
+    shown = "" if port in {None, _PORTS[parts.scheme]} else f":{port}"
+    return parts._replace(netloc=f"{host}{shown}").geturl()
 
 
 def _check_endpoint(cls: type[Endpoint]) -> None:

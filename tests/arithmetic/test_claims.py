@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from random import Random
 
 import attrs
@@ -279,6 +280,22 @@ def test_after_a_period_nothing_is_told_any_more() -> None:
 def test_what_is_not_of_marketfetch_is_left_alone(text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^board: .* delete it"):
         turn(text, 0.0, wish=Wish("one", ["a"]))
+
+
+@given(st.data())
+def test_a_damaged_board_is_refused_or_of_use(data: st.DataObject) -> None:
+    """Whatever stands in one place of it: nothing but the one error that says what to do."""
+    text, _ = turn(None, 0.0, wish=Wish("one", ["a", "b"]))
+    text, _ = turn(text, 1.0, wish=Wish("one", ["a"], frozenset("ab"), {"b": Note(((0.5, 3),))}))
+    content = json.loads(text)
+    place, key = content, data.draw(st.sampled_from(list(content)))
+    while isinstance(place[key], dict | list) and place[key] and data.draw(st.booleans()):
+        place = place[key]
+        key = data.draw(st.sampled_from(list(place) if isinstance(place, dict) else range(len(place))))
+    values = [None, "x", "", -1, 1e400, True, [], {}, [["x", "y"]], {"a": 1}, {"a": ["x", None]}]
+    place[key] = data.draw(st.sampled_from(values))
+    with suppress(ConfigurationError):
+        turn(json.dumps(content), 2.0, wish=Wish("two", ["a", "b"]))
 
 
 def test_a_newer_format_is_refused() -> None:

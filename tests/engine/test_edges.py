@@ -22,9 +22,11 @@ from marketfetch.testing import (
     Window,
 )
 from marketfetch.values.intervals import Interval
-from marketfetch.values.series import Composite
+from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.series import Composite, Coverage, Series
+from marketfetch.values.spans import Span, SpanSet
 from marketfetch.values.times import moment
-from tests.support.worlds import HOUR, World, assert_holds, run, truth
+from tests.support.worlds import HOUR, World, assert_holds, run, span_of, truth
 
 NOON = moment("now", "2026-11-01T16:00:03Z", 0)
 
@@ -60,6 +62,49 @@ def test_a_row_that_comes_late_is_awaited_not_called_absent(dataset: str) -> Non
     (line,) = late.series
     expected = truth(market.market, line.series, line.wanted)
     np.testing.assert_array_equal(store.read(line.series, line.wanted).times, expected.times)
+
+
+@pytest.mark.parametrize(
+    ("interval", "now"),
+    [
+        ("1h", "2026-11-01T16:02:00Z"),
+        ("1d", "2026-11-01T00:02:00Z"),
+        ("1w", "2026-11-02T00:03:00Z"),
+        ("1M", "2026-11-01T00:02:30Z"),
+    ],
+)
+def test_a_long_candle_that_comes_late_is_awaited_as_a_whole(interval: str, now: str) -> None:
+    clock = [moment("now", now, 0)]
+    last = Interval.parse(interval).floor(clock[0] - HOUR)
+    market = LateMarket(GeneratedMarket(["BTCUSDT"], seed=4), hidden_from=last)
+    with SimulatedExchange(market, SimulatorOptions(now=lambda: clock[0])) as exchange:
+        world, store = World(exchange, settings=Settings(clock=lambda: clock[0])), MemorySink()
+        query: dict[str, Any] = {"interval": interval, "start": "2026-06-01", "end": "now"}
+        (early,) = run(world.pipeline(store, **query)).series
+        assert [(gap.spans.hull, gap.reason) for gap in early.missing] == [
+            (
+                Span(last, Interval.parse(interval).shift(last, 1)),
+                "the exchange has not published it yet; run again in a few minutes",
+            )
+        ]
+        assert not early.empty
+        market.hidden_from, clock[0] = clock[0] + HOUR, clock[0] + HOUR // 2
+        late = run(world.pipeline(store, **query))
+    assert late.complete
+    assert_holds(store, market.market, early.series, early.wanted)
+
+
+def test_a_candle_that_a_store_calls_empty_in_part_is_asked_for_as_a_whole() -> None:
+    store = MemorySink()
+    series = Series.of("binance-usdm", "ohlcv", "BTCUSDT", "1h")
+    day = span_of("2026-06-01", "2026-06-02")
+    cut = SpanSet.of(Span(day.start + 5 * HOUR, day.start + 6 * HOUR - 180_000))
+    with store.writer() as write:
+        write(Batch(series, Columns.empty(series.dataset), Coverage(cut, cut)))
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=4)) as exchange:
+        assert run(World(exchange).pipeline(store, interval="1h")).complete
+    assert_holds(store, exchange.market, series, day)
+    assert not store.coverage([series])[series].empty
 
 
 def test_a_symbol_that_was_delisted_yesterday_does_not_stop_the_run() -> None:

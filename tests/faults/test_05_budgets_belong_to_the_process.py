@@ -19,6 +19,7 @@ from anyio import to_thread
 import marketfetch as mf
 from marketfetch.exchange import Exchange
 from marketfetch.exchanges import okx
+from marketfetch.exchanges.binance_spot import BinanceSpot
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.proxies.limits import address_of
 from marketfetch.proxies.registry import Registry, process_registry
@@ -271,3 +272,30 @@ def test_two_processes_that_know_nothing_of_each_other(request: pytest.FixtureRe
         assert [process.wait(timeout=50) for process in running] == [0, 0]
         assert set(exchange.record.statuses) == {200}
         assert exchange.record.weights.total() > 3 * 80
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        ["[2001:db8::1]:1080", "socks5h://[2001:DB8:0:0::1]:01080", "[2001:0db8::0001]:1080"],
+        ["ann:hunter2@proxy.example:3128", "http://Proxy.Example.:3128:ann:hunter2"],
+    ],
+)
+def test_one_proxy_in_several_spellings_has_one_budget(spellings: list[str]) -> None:
+    pools = [mf.RotatingProxies([text], direct=False) for text in spellings]
+    assert len({pool._members[0].address for pool in pools}) == 1
+
+
+def test_one_exchange_in_several_spellings_has_one_budget() -> None:
+    urls = ["https://api.binance.com", " https://API.Binance.com:443/ ", "HTTPS://api.binance.com."]
+    assert {BinanceSpot(url).base_url for url in urls} == {"https://api.binance.com"}
+    assert BinanceSpot("http://[0:0::1]:8080/api/").base_url == "http://[::1]:8080/api"
+
+
+@pytest.mark.parametrize(
+    "url", ["https://ann:hunter2@e.org", "ftp://ann:hunter2@e.org", "https://ann:hunter2@[::", "https://e:x"]
+)
+def test_what_is_no_base_url_is_refused_without_a_credential(url: str) -> None:
+    with pytest.raises(mf.ConfigurationError, match="base_url: ") as caught:
+        BinanceSpot(url)
+    assert "hunter2" not in str(caught.value)

@@ -95,6 +95,27 @@ def test_a_store_that_has_older_rows_knows_that_a_hole_is_one() -> None:
 
 
 @pytest.mark.parametrize("dataset", [*SERVED, "funding_rate"])
+@pytest.mark.parametrize("lost", [50 * MINUTE, 6 * DAY], ids=str)
+def test_what_a_store_has_from_earlier_does_not_show_what_the_exchange_keeps_by_now(
+    dataset: str, lost: int
+) -> None:
+    """A store is brought up to date after weeks: the exchange has dropped the first rows since."""
+    step = 10 * MINUTE if dataset == "funding_rate" else MINUTE
+    server, store, start = PlainServer(range(KEPT - 20 * DAY, NOW, step)), MemorySink(), KEPT - 9 * DAY
+    with server.serving():
+        filled(server, dataset, store, now=KEPT - lost, interval="1m", start=start, end="now")
+        server.keeps_from = KEPT
+        report, line, questions = filled(server, dataset, store, now=NOW, interval="1m", start=start, end=END)
+        again, _, _ = filled(server, dataset, store, now=NOW, interval="1m", start=start, end=END)
+    assert not report.complete
+    assert not again.complete
+    assert not store.coverage([line.series])[line.series].empty
+    (hole,) = union(gap.spans for gap in line.missing)
+    assert hole == Span(KEPT - lost, KEPT)
+    assert questions < 80
+
+
+@pytest.mark.parametrize("dataset", [*SERVED, "funding_rate"])
 def test_rows_from_before_a_hole_show_that_the_exchange_keeps_so_much(dataset: str) -> None:
     """What is wanted begins in an outage: a row from before it is all that is needed."""
     step = 8 * HOUR if dataset == "funding_rate" else MINUTE

@@ -207,6 +207,31 @@ async def test_a_board_of_a_newer_version_is_not_done_without() -> None:
     assert board.texts[f"{HOST} calls"] == '{"format":2}'
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"\x00", b'{"format":1,"at":"x"}', b"[" * 100_000])
+def test_a_damaged_board_is_not_done_without(tmp_path: Path, content: bytes) -> None:
+    board = FileBoard(tmp_path)
+    board.change(f"{HOST} calls", lambda _text, _now: ("", None))
+    (file,) = tmp_path.glob("*.json")
+    file.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=f"not written by marketfetch; delete it.*{tmp_path}"):
+        anyio.run(spend, pool(board))
+    assert file.read_bytes() == content
+
+
+async def test_one_place_that_a_process_knows_by_two_names_has_one_holder(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    one, two = (RotatingProxies(URLS[:1], direct=False) for _ in range(2))
+    boards = [Sharing((FileBoard(tmp_path / name),), required=True) for name in ("folder", "link")]
+    async with one.session(boards[0]):
+        assert await spend(one)
+        async with two.session(boards[1]):
+            assert not await spend(two, seconds=0.5)
+        # The end of the second session has not given back what the first one holds.
+        assert not await spend(pool(FileBoard(tmp_path / "folder"), urls=URLS[:1]), seconds=0.5)
+        assert await spend(one)
+
+
 async def test_nothing_on_a_board_shows_an_address_or_a_password() -> None:
     board = MemoryBoard()
     async with (mine := pool(board)).session(Sharing()):

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from json import dumps, loads
-from math import floor
+from math import floor, isfinite
 from typing import Any, Final
 
 import attrs
@@ -139,7 +139,7 @@ class _Board:
         try:
             content: dict[str, Any] = {"at": None, **loads(text)}
             written = int(content["format"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ConfigurationError(_FOREIGN) from error
         if written > _FORMAT:
             raise ConfigurationError(
@@ -147,21 +147,28 @@ class _Board:
                 "upgrade marketfetch, or do without it (board=None)"
             )
         try:
-            lists = {name: tuple(addresses) for name, addresses in content["lists"].items()}
+            lists = {name: tuple(map(_name, addresses)) for name, addresses in content["lists"].items()}
             holders = {
-                name: _Holder(until, lists[known], waits)
+                name: _Holder(_time(until), lists[known], _time_or_none(waits))
                 for name, (until, known, waits) in content["holders"].items()
             }
-            claims = {address: (holder, since) for address, (holder, since) in content["claims"].items()}
+            claims = {
+                address: (_name(holder), _time(since))
+                for address, (holder, since) in content["claims"].items()
+            }
             notes = {
                 address: LeftNote(
-                    author, tuple((moment, weight) for moment, weight in spent), closed, vanished
+                    _name(author),
+                    tuple((_time(moment), max(0, int(weight))) for moment, weight in spent),
+                    _time(closed),
+                    _time_or_none(vanished),
                 )
                 for address, (author, spent, closed, vanished) in content["notes"].items()
             }
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            at = _time_or_none(content["at"])
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigurationError(_FOREIGN) from error
-        return cls(holders, claims, notes, content["at"])
+        return cls(holders, claims, notes, at)
 
     def text(self) -> str:
         lists: dict[tuple[str, ...], str] = {}
@@ -344,6 +351,22 @@ class _Board:
         """Leave a note, beside one that nobody has read yet."""
         known = self.notes.get(address)
         self.notes[address] = left if known is None else left.united(known)
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _time(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        raise TypeError(value)
+    return value
+
+
+def _time_or_none(value: object) -> float | None:
+    return None if value is None else _time(value)
 
 
 def _entitled(share: float) -> int:

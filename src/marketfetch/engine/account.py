@@ -44,15 +44,17 @@ class Account:
     """Why nothing more is asked for this series, if so."""
     refused: int = 0
     """How many requests in a row the exchange has rejected as wrong."""
-    earliest: int | None = attrs.field(init=False)
-    """The open time of the earliest row that was ever seen."""
+    earliest: int | None = attrs.field(default=None, init=False)
+    """The open time of the earliest row that this run has seen: the exchange keeps rows that are so old."""
+    began: int | None = attrs.field(init=False)
+    """From when on the store had rows before this run. The exchange may not keep them any more."""
     _known: RunningUnion[Coverage] = attrs.field(init=False)
     _durable: RunningUnion[Coverage] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._known = coverages(self.held.without(self.held.unusable) if self.retry else self.held)
         self._durable = coverages(self.held)
-        self.earliest = _start(self.held.covered - self.held.empty)
+        self.began = _start(self.held.covered - self.held.empty)
 
     @property
     def known(self) -> Coverage:

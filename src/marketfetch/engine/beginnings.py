@@ -95,13 +95,16 @@ class Beginnings:
 
     async def _before_the_beginning(self, account: Account, instrument: Instrument) -> None:
         series, hull, listed = account.series, account.missing.hull, instrument.listed_at
-        if hull is None or (account.earliest is not None and account.earliest < hull.start):
-            return  # it has begun before
+        if hull is None:
+            return
         endpoint, interval = self._endpoint(account), series.interval
         seeks, size = endpoint.first(series, hull.start) is None, endpoint.page_sizes[-1]
-        if seeks and (endpoint.paginator.chained or interval.count(hull) <= _PAGES * size):
+        # A series that has begun before, in the store, may have a hole all the same: the exchange may have
+        # dropped since what it had then.
+        begun = account.began is not None and account.began < hull.start
+        if (seeks or begun) and (endpoint.paginator.chained or interval.count(hull) <= _PAGES * size):
             return  # its pages say so as cheaply
-        if listed is not None and listed <= hull.start:
+        if begun or (listed is not None and listed <= hull.start):
             # Most likely the first page has rows. If not, `conclude` sees to what the pages deny; where every
             # one of them would be asked for twice, a question beforehand is cheaper.
             page = Span(hull.start, interval.shift(interval.floor(hull.start), size))

@@ -104,7 +104,7 @@ class Filling:
             page = await self._page(part)
             settlement = hold_back(endpoint.paginator.settle(part, page), part.series, self.now())
             headway.note(settlement)
-            settlement = set_aside(account, endpoint, page, settlement)
+            settlement = set_aside(account, endpoint, page, settlement, self.now())
         except RestrictedLocation:
             raise
         except BadSymbol as error:

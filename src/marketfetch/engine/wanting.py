@@ -20,6 +20,8 @@ __all__ = ["APART", "LATE", "UNPROVEN", "aim", "find_gaps", "hold_back", "set_as
 _DAY = 86_400_000
 LATE = 300_000
 """How late a row may come and still be awaited, in milliseconds."""
+_KEPT = _DAY
+"""What every exchange keeps of events, which are few: to bring a series up to date daily costs no more."""
 UNPROVEN = "said to have no row, before any row of the series was seen: another question has to confirm it"
 """Why moments are missing that pages have denied twice, until `Beginnings.conclude` decides about them."""
 APART = 300_000
@@ -69,11 +71,12 @@ def _lose_beyond_reach(account: Account, endpoint: Endpoint, spans: SpanSet, now
 def hold_back(settlement: Settlement, series: Series, now: int) -> Settlement:
     """Confirm nothing for good that is younger than a few minutes: the row may be late, or be mended.
 
-    Events have no grid; for them the endpoint's `lag` keeps the same distance.
+    A candle is as young as its end: the whole day that was over two minutes ago is held back. Events have no
+    grid; for them the endpoint's `lag` keeps the same distance.
     """
     if series.interval.is_event:
         return settlement
-    recent = SpanSet.of(Span(now - LATE, now + _DAY))
+    recent = SpanSet.of(Span(series.interval.floor(now - LATE), now + _DAY))
     young = settlement.empty & recent | settlement.unusable & recent
     if not young:
         return settlement
@@ -88,24 +91,29 @@ def hold_back(settlement: Settlement, series: Series, now: int) -> Settlement:
     )
 
 
-def set_aside(account: Account, endpoint: Endpoint, page: Page, settlement: Settlement) -> Settlement:
-    """Take back what a page says of moments before the first row ever seen: the exchange may keep no more.
+def set_aside(
+    account: Account, endpoint: Endpoint, page: Page, settlement: Settlement, now: int
+) -> Settlement:
+    """Take back what a page says of moments before the first row this run saw: the exchange may keep no more.
 
     The moments are lost as UNPROVEN until another question has been asked. An endpoint that declares its
     `reach` is believed: asked 00:00-10:00, and the first row is of 09:00, the rest is empty. Of a chain of
     events the moments before the first row count as present; they are taken back as well, unless they are so
-    few that the next event was not due.
+    few that the next event was not due, or follow what the store has and are of the last day.
     """
     times, claimed = page.columns.times, settlement.present | settlement.empty
     if page.earliest is not None:  # it may be wrong or without a value, and it is there
         account.saw(page.earliest)
     if endpoint.reach is not None or claimed.hull is None:
         return settlement
-    known_from = claimed.hull.end if account.earliest is None else account.earliest
-    due = 2 * int(np.diff(times).max()) if account.series.interval.is_event and len(times) > 1 else 0
-    if known_from - due <= claimed.hull.start:
+    is_event, start = account.series.interval.is_event, claimed.hull.start
+    if is_event and account.began is not None and account.began < start and start > now - _KEPT:
         return settlement
-    early = claimed & SpanSet.of(Span(claimed.hull.start, known_from))
+    known_from = claimed.hull.end if account.earliest is None else account.earliest
+    due = 2 * int(np.diff(times).max()) if is_event and len(times) > 1 else 0
+    if known_from - due <= start:
+        return settlement
+    early = claimed & SpanSet.of(Span(start, known_from))
     account.lose(early, UNPROVEN)
     return attrs.evolve(settlement, present=settlement.present - early, empty=settlement.empty - early)
 
@@ -129,8 +137,19 @@ def find_gaps(accounts: Sequence[Account], exchange: Exchange, means: Means) -> 
         size = endpoint.page_sizes[-1]
         if not endpoint.paginator.chained:
             size = choose_page_size(endpoint.page_sizes, endpoint.cost, rows[_pool(endpoint)], means)
-        gaps.append(Gap(account.series, account.missing, endpoint.paginator, size))
+        gaps.append(Gap(account.series, _whole(account), endpoint.paginator, size))
     return gaps
+
+
+def _whole(account: Account) -> SpanSet:
+    """Return what is missing in whole steps of the grid: no request finds a candle by a part of it.
+
+    Stores of earlier versions may call the first part of a candle empty that was late.
+    """
+    interval, missing = account.series.interval, account.missing
+    if interval.is_event:
+        return missing
+    return SpanSet.of(*(Span(interval.floor(span.start), interval.ceil(span.end)) for span in missing))
 
 
 def _pool(endpoint: Endpoint) -> str:

@@ -24,7 +24,7 @@ from marketfetch.arithmetic.roster import Claim, Roster
 from marketfetch.errors import ConfigurationError, MarketfetchError, SinkError, SinkUnavailable
 from marketfetch.protocols import Board
 from marketfetch.proxies.limits import Limits, Shared
-from marketfetch.proxies.machine import gone, machine, process_name
+from marketfetch.proxies.machine import gone, machine
 from marketfetch.values.redaction import redact
 
 __all__ = ["Claims"]
@@ -162,7 +162,7 @@ class Claims:
         }
         told = attrs.evolve(
             wish,
-            holder=process_name(self._registry.token),
+            holder=self._registry.holder(self.board),
             addresses=[names[address] for address in wish.addresses],
             held=frozenset(names[address] for address in wish.held),
             offers={names[address]: note for address, note in wish.offers.items()},
@@ -293,7 +293,8 @@ class Claims:
             self._pause = min(5 * _LONGEST, max(_LONGEST, self._pause * 1.5))
             self.due = self._registry.now() + round(self._pause)
         elif self.required or isinstance(error, ConfigurationError):
-            self.failure = error if isinstance(error, MarketfetchError) else SinkError(message)
+            kind = type(error) if isinstance(error, MarketfetchError) else SinkError
+            self.failure = kind(f"{message} ({self.board!r})")
         else:
             if self.board not in self._registry.boards_without:
                 self._registry.boards_without.add(self.board)

@@ -55,7 +55,8 @@ class FileBoard:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with FileLock(file.with_suffix(".lock"), timeout=_PATIENCE, poll_interval=0.005):
-                text = file.read_text("utf-8") if file.exists() else None
+                # What is no text is no board, either: whoever reads it says so.
+                text = file.read_text("utf-8", "replace") if file.exists() else None
                 if text is None:
                     self._tidy()
                 text, result = step(text, uptime() / 1e9)

@@ -19,6 +19,7 @@ from marketfetch.arithmetic.clock import ServerClock
 from marketfetch.arithmetic.health import Bans
 from marketfetch.arithmetic.roster import Roster
 from marketfetch.protocols import Board
+from marketfetch.proxies.machine import process_name
 from marketfetch.values.http import Egress, LimitPool
 from marketfetch.values.times import Clock, steady_clock
 
@@ -105,7 +106,7 @@ class Shared:
         self.now = now or steady_clock()
         self.term = term
         self.owner = os.getpid()
-        self.token = token_hex(4)
+        self._tokens: dict[Board, str] = {}
         self.lock = Lock()
         """Guards everything below and everything reached from it: budgets, clocks, bans, health, rosters.
 
@@ -117,6 +118,14 @@ class Shared:
         """Boards that cannot be had; the log has a line on each."""
         self._bans: WeakValueDictionary[str, Bans] = WeakValueDictionary()
         self._banned: dict[str, Bans] = {}
+
+    def holder(self, board: Board) -> str:
+        """Name this process on a board.
+
+        Another object may lead to the same place, as through a link or another user of the database: what is
+        claimed by way of the one is not given back by way of the other.
+        """
+        return process_name(self._tokens.setdefault(board, token_hex(4)))
 
     def bans(self, address: str) -> Bans:
         """Return the bans of an address, the same for everybody; to be called with the lock held."""

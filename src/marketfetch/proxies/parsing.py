@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from marketfetch.errors import ConfigurationError
+from marketfetch.values.http import one_spelling
 from marketfetch.values.redaction import Secret
 
 __all__ = ["parse_proxy", "read_proxies"]
@@ -55,7 +56,7 @@ def _url(text: str) -> Secret | None:
         quote(unquote(part), safe="") for part in (parts.get("user"), parts.get("password")) if part
     ]
     at = "@" if credential else ""
-    return Secret(f"{scheme}://{':'.join(credential)}{at}{found['host'].lower()}:{int(found['port'])}")
+    return Secret(f"{scheme}://{':'.join(credential)}{at}{one_spelling(found['host'])}:{int(found['port'])}")
 
 
 def _exists(host: str, port: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from ipaddress import IPv6Address
 from typing import Literal
 from urllib.parse import quote, quote_plus
 
@@ -11,7 +12,7 @@ import attrs
 
 from marketfetch.values.redaction import Secret
 
-__all__ = ["Cost", "Egress", "LimitPool", "Request", "Response"]
+__all__ = ["Cost", "Egress", "LimitPool", "Request", "Response", "one_spelling"]
 
 
 # A run quotes the same names over and over.
@@ -21,6 +22,18 @@ _quoted = lru_cache(maxsize=4096)(quote_plus)
 @lru_cache(maxsize=256)
 def _path(path: str) -> str:
     return quote(path, safe="/%")
+
+
+def one_spelling(host: str) -> str:
+    """Return the one way to write a host: in small letters, without the dot of the root, IPv6 shortened.
+
+    >>> one_spelling("Proxy.Example."), one_spelling("[2001:DB8:0::1]")
+    ('proxy.example', '[2001:db8::1]')
+    """
+    host = host.lower()
+    if host.startswith("["):
+        return f"[{IPv6Address(host[1:-1]).compressed}]"
+    return host.removesuffix(".") or host
 
 
 @attrs.frozen
