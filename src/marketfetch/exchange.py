@@ -134,7 +134,11 @@ class Exchange:
             _check_exchange(cls)
 
     def __init__(self, base_url: str | None = None) -> None:
-        url = (base_url or self.default_url).rstrip("/")
+        if base_url is not None and not isinstance(base_url, str):
+            raise ConfigurationError(
+                f"base_url: {type(base_url).__name__} is no URL; write text such as {self.default_url!r}"
+            )
+        url = (self.default_url if base_url is None else base_url).rstrip("/")
         parts = urlsplit(url)
         if parts.username or parts.password:
             raise ConfigurationError("base_url: credentials have no place in it; public endpoints need none")
