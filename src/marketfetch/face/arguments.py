@@ -32,7 +32,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     words = sys.argv[1:] if argv is None else argv
     for place, word in enumerate(words, start=1):
         if not _is_text(word):
-            raise ConfigurationError(f"arguments: number {place} is not text in the encoding of this system")
+            raise ConfigurationError(
+                f"arguments: number {place} is not text in the encoding of this system; "
+                "set LC_ALL=C.UTF-8, or PYTHONUTF8=1"
+            )
     parser, commands = _parsers()
     check_options(words, commands)
     arguments, rest = parser.parse_known_args(words)
