@@ -9,14 +9,13 @@ from math import inf
 from typing import Any, Literal
 
 import attrs
-import numpy as np
 
 from marketfetch.arithmetic.retry import Retries
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.exchange import Exchange
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
-from marketfetch.values.kinds import is_text
+from marketfetch.values.kinds import is_number, is_text, is_whole
 from marketfetch.values.names import names_of
 from marketfetch.values.redaction import redact
 from marketfetch.values.series import Composite
@@ -158,12 +157,12 @@ class Query:
                 raise ConfigurationError(f"composites: {name} is the name of a symbol; choose another")
 
 
-def _whole(least: int, most: float = inf) -> Callable[[object, attrs.Attribute[int], object], None]:
+def _whole(least: int, most: float = inf) -> Callable[[object, attrs.Attribute[int], int], None]:
     """Refuse what is no whole number between the two; the message names the argument."""
     bounds = f"at least {least}" if most == inf else f"from {least} to {most:,}"
 
-    def check(_settings: object, argument: attrs.Attribute[int], value: object) -> None:
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
+    def check(_settings: object, argument: attrs.Attribute[int], value: int) -> None:
+        if not is_whole(value) or not least <= value <= most:
             raise ConfigurationError(
                 f"{argument.name}: must be a whole number, {bounds}, not {redact(repr(value))}"
             )
@@ -181,8 +180,8 @@ def _one_of(*choices: str) -> Callable[[object, attrs.Attribute[str], str], None
     return check
 
 
-def _above_zero(_settings: object, argument: attrs.Attribute[float], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+def _above_zero(_settings: object, argument: attrs.Attribute[float], value: float) -> None:
+    if not is_number(value) or value <= 0:
         raise ConfigurationError(
             f"{argument.name}: must be above zero, a number of seconds, not {redact(repr(value))}"
         )

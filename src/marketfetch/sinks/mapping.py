@@ -56,7 +56,7 @@ def without_quote(quote: str) -> WithoutQuote:
 
 def _check_name(argument: str, name: object) -> None:
     if not is_text(name):
-        found = "the name is empty" if name == "" else f"{redact(repr(name))} is no name"
+        found = "the name is empty" if isinstance(name, str) else f"{redact(repr(name))} is no name"
         raise ConfigurationError(f"{argument}: {found}; write that of a table or column, as text")
 
 

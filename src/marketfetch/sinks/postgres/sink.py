@@ -26,7 +26,7 @@ from marketfetch.sinks.postgres.writer import BatchWriter
 from marketfetch.values.datasets import Dataset, datasets
 from marketfetch.values.kinds import is_text, is_whole
 from marketfetch.values.pages import Columns, RejectedRow
-from marketfetch.values.redaction import Secret
+from marketfetch.values.redaction import Secret, redact
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
 
@@ -79,7 +79,9 @@ class PostgresSink:
     def __attrs_post_init__(self) -> None:
         parsed(self._dsn)
         if not is_whole(self.lanes) or self.lanes < 1:
-            raise ConfigurationError(f"lanes: {self.lanes!r} writers write nothing; take at least 1")
+            raise ConfigurationError(
+                f"lanes: {redact(repr(self.lanes))} writers write nothing; take at least 1"
+            )
         if not is_text(self.schema):
             raise ConfigurationError(f"schema: {self.schema!r} is no name; write one as text")
 
