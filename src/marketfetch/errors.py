@@ -34,6 +34,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from marketfetch.values.redaction import redact
+
 if TYPE_CHECKING:  # the floor above, needed by no code here
     from marketfetch.values.report import Report
 
@@ -203,4 +205,4 @@ def unknown(
         remedy = f"there are {len(names)} to choose from, such as {', '.join(names[:5])}"
     else:
         remedy = f"choose one of {', '.join(names)}" if names else "none is available"
-    return ConfigurationError(f"{argument}: {found!r} {verdict}; {remedy}")
+    return ConfigurationError(f"{argument}: {redact(repr(found))} {verdict}; {remedy}")

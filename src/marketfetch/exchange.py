@@ -137,7 +137,12 @@ class Exchange:
             _check_exchange(cls)
 
     def __init__(self, base_url: str | None = None) -> None:
-        self.base_url = _one_url((base_url or self.default_url).strip().rstrip("/"), self.default_url)
+        if base_url is not None and not isinstance(base_url, str):
+            raise ConfigurationError(
+                f"base_url: {type(base_url).__name__} is no URL; write text such as {self.default_url!r}"
+            )
+        url = self.default_url if base_url is None else base_url
+        self.base_url = _one_url(url.strip().rstrip("/"), self.default_url)
         self._endpoints = {kind.dataset: kind() for kind in self.endpoints}
         for each in self._endpoints.values():
             largest = each.page_sizes[-1]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from marketfetch.face.rendering import coverage_page, holes, ledger_as_list, plain, report_page, show
+from marketfetch.face.rendering import Page, coverage_page, holes, ledger_as_list, plain, report_page, show
 from marketfetch.values.report import EgressReport, Missing, Report, SeriesReport
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
@@ -146,3 +146,25 @@ def test_pipe_gets_plain_text_and_a_terminal_gets_colours(monkeypatch: pytest.Mo
     assert "\x1b[" in shown
     assert "AUSDT" in shown
     assert "FOO: unknown [symbol]" in shown
+
+
+@pytest.mark.parametrize("columns", [40, 60, 100, 140])
+def test_narrow_terminal_breaks_no_command_and_loses_no_time(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    command = (
+        "marketfetch forget --to sqlite:m.sqlite " + "--symbol BTCUSDT --start 2026-06-01 " * 5 + "--rows"
+    )
+    held = {_series(symbol): Coverage(ALL, SpanSet()) for symbol in ("AUSDT", "BUSDT")}
+    page = coverage_page(held)
+    stream = _Terminal()
+    show(Page(page.headline, page.grids, ["To mend it:", command]), stream)
+    assert command in stream.getvalue()  # copied from the terminal it is one line, or it would forget more
+    assert "…" not in stream.getvalue()
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True

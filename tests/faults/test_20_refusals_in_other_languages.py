@@ -195,3 +195,10 @@ def test_a_process_out_of_files_is_not_told_to_look_at_the_server(postgres_dsn: 
 def test_a_server_without_ssl_is_named_where_the_dsn_wants_it() -> None:
     with refusing("28000", "unused") as server, pytest.raises(SinkError, match="correct the DSN's sslmode"):
         sink_on(server.port, sslmode="require").ledger()
+
+
+def test_a_server_without_channel_binding_is_not_asked_again(postgres_server: Server) -> None:
+    dsn = make_conninfo(postgres_server.dsn, channel_binding="require")
+    with pytest.raises(SinkError, match="correct the DSN's channel_binding") as raised:
+        PostgresSink(dsn).ledger()
+    assert not isinstance(raised.value, SinkUnavailable)

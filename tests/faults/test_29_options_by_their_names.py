@@ -174,3 +174,14 @@ def test_second_value_of_an_option_that_has_one_is_refused(
 def _without(words: Sequence[str], option: str) -> list[str]:
     pairs = zip(words[::2], words[1::2], strict=True)
     return [word for pair in pairs if pair[0] != option for word in pair]
+
+
+def test_a_policy_given_twice_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["backfill", *GOOD["backfill"], "--unusable", "keep", "--unusable", "retry"]
+    assert "--unusable: is given twice" in refused(capfd, *words)
+
+
+@pytest.mark.parametrize("command", ["coverage", "verify", "forget"])
+def test_an_empty_name_does_not_choose_everything(command: str, capfd: pytest.CaptureFixture[str]) -> None:
+    said = refused(capfd, command, *GOOD[command], "--symbol", "BTCUSDT", "--exchange", "")
+    assert "--exchange: '' is no name" in said

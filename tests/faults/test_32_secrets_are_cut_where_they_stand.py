@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,3 +67,29 @@ def test_short_password_is_still_cut_where_a_url_or_a_name_tells_it(password: st
         cut = redact(text)
         assert "***" in cut
         assert text.split(password, 1)[0].split(":")[0] in cut
+
+
+ADDRESS = "http://ann:hunter2@10.0.0.1:3128"
+GIVEN: dict[str, Callable[[], object]] = {
+    "exchange": lambda: mf.fetch(ADDRESS, "ohlcv", "BTCUSDT", start="2026-06-01"),
+    "dataset": lambda: mf.fetch("okx", ADDRESS, "BTC-USDT", start="2026-06-01"),
+    "interval": lambda: mf.Query(symbols="BTCUSDT", interval=ADDRESS, start="2026-06-01"),
+    "start": lambda: mf.fetch("okx", "ohlcv", "BTC-USDT", start=ADDRESS),
+    "composites": lambda: mf.Query(symbols="BTCUSDT", composites=ADDRESS, start="2026-06-01"),
+    "concurrency": lambda: mf.Settings(concurrency=ADDRESS),  # type: ignore[arg-type]
+    "deadline": lambda: mf.Settings(deadline=ADDRESS),  # type: ignore[arg-type]
+    "retries": lambda: mf.Settings(retries=ADDRESS),  # type: ignore[arg-type]
+    "timeout": lambda: mf.CurlFetcher(timeout=ADDRESS),  # type: ignore[arg-type]
+    "on_missing": lambda: mf.fetch("okx", "ohlcv", "X", start="2026-06-01", on_missing=ADDRESS),  # type: ignore[arg-type]
+    "path": lambda: mf.RotatingProxies.from_file(ADDRESS),
+    "table": lambda: mf.SQLiteSink("market.sqlite", table=ADDRESS),  # type: ignore[arg-type]
+    "filter": lambda: mf.verify(mf.MemorySink(), symbols=ADDRESS),
+    "rows": lambda: mf.forget(mf.MemorySink(), symbols="X", rows=ADDRESS),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("call", GIVEN.values(), ids=GIVEN)
+def test_an_address_in_the_wrong_argument_is_not_repeated(call: Callable[[], object]) -> None:
+    with pytest.raises(mf.ConfigurationError) as raised:
+        call()
+    assert "hunter2" not in str(raised.value)

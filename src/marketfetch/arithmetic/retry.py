@@ -8,6 +8,10 @@ from email.utils import parsedate_to_datetime
 
 import attrs
 
+from marketfetch.errors import ConfigurationError
+from marketfetch.values.kinds import is_number, is_whole
+from marketfetch.values.redaction import redact
+
 __all__ = ["Retries", "http_date", "our_time", "retry_after"]
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
@@ -63,6 +67,8 @@ def our_time(theirs: int, headers: Mapping[str, str], now: int) -> int:
 class Retries:
     """How often and after which waits a request is repeated; times in seconds.
 
+    Raises ConfigurationError for what is no such number.
+
     >>> Retries(initial=0.5, cap=30).wait(3, jitter=1.0)
     2.0
     """
@@ -70,6 +76,16 @@ class Retries:
     attempts: int = 8
     initial: float = 0.25
     cap: float = 20.0
+
+    def __attrs_post_init__(self) -> None:
+        attempts = self.attempts
+        if not is_whole(attempts) or attempts < 1:
+            raise ConfigurationError(
+                f"attempts: must be a whole number, at least 1, not {redact(repr(attempts))}"
+            )
+        for name, value in (("initial", self.initial), ("cap", self.cap)):
+            if not is_number(value) or value < 0:
+                raise ConfigurationError(f"{name}: must be a number of seconds, not {redact(repr(value))}")
 
     def wait(self, failures: int, jitter: float) -> float:
         """Return the wait after so many failures; `jitter` in [0, 1] takes up to half of it away."""

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from itertools import chain
+from math import inf
 from typing import Any, Literal
 
 import attrs
-import numpy as np
 
 from marketfetch.arithmetic.retry import Retries
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.exchange import Exchange
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
+from marketfetch.values.kinds import is_number, is_text, is_whole
 from marketfetch.values.names import names_of
 from marketfetch.values.redaction import redact
 from marketfetch.values.series import Composite
@@ -29,7 +30,7 @@ from marketfetch.values.times import (
     steady_clock,
 )
 
-__all__ = ["BATCH_ROWS", "Everything", "Query", "Settings"]
+__all__ = ["BATCH_ROWS", "Everything", "Query", "Settings", "datasets_of"]
 
 BATCH_ROWS = 8_000
 """The size of batches for sinks that do not say what suits them."""
@@ -41,6 +42,10 @@ class Everything:
 
     quote: str | None = None
 
+    def __attrs_post_init__(self) -> None:
+        if self.quote is not None and not isinstance(self.quote, str):
+            raise ConfigurationError(f"quote: {self.quote!r} is no name; write one as text, such as 'USDT'")
+
 
 def _symbols(symbols: object) -> tuple[str, ...] | Everything:
     if symbols is Everything:
@@ -50,7 +55,8 @@ def _symbols(symbols: object) -> tuple[str, ...] | Everything:
     return symbols if isinstance(symbols, Everything) else names_of("symbols", symbols)
 
 
-def _datasets(names: object) -> tuple[Dataset, ...]:
+def datasets_of(names: object) -> tuple[Dataset, ...]:
+    """Return the datasets that are named, each once; ConfigurationError for what names none."""
     if names is None:
         raise ConfigurationError("datasets: None is no name; name some, such as ohlcv, or leave them out")
     several = [names] if isinstance(names, str | Dataset) or not isinstance(names, Iterable) else names
@@ -64,7 +70,8 @@ def _composites(composites: object) -> tuple[Composite, ...]:
     for composite in several if isinstance(several, Iterable) else (several,):
         if not isinstance(composite, Composite):
             raise ConfigurationError(
-                f"composites: {composite!r} is none; write Composite('MT', ('ETHUSDT', 'BTCUSDT'))"
+                f"composites: {redact(repr(composite))} is none; "
+                "write Composite('MT', ('ETHUSDT', 'BTCUSDT'))"
             )
         given.append(composite)
     return tuple(given)
@@ -99,7 +106,7 @@ class Query:
 
     symbols: tuple[str, ...] | Everything = attrs.field(converter=_symbols, kw_only=True)
     datasets: tuple[Dataset, ...] = attrs.field(
-        default=(Dataset.parse("ohlcv"),), converter=_datasets, kw_only=True
+        default=(Dataset.parse("ohlcv"),), converter=datasets_of, kw_only=True
     )
     interval: Interval = attrs.field(default=Interval.parse("1m"), converter=_interval, kw_only=True)
     start: Moment = attrs.field(converter=_start, kw_only=True)
@@ -151,13 +158,14 @@ class Query:
                 raise ConfigurationError(f"composites: {name} is the name of a symbol; choose another")
 
 
-def _at_least(least: int) -> Callable[[object, attrs.Attribute[int], object], None]:
-    """Refuse what is below; the message names the argument."""
+def _whole(least: int, most: float = inf) -> Callable[[object, attrs.Attribute[int], int], None]:
+    """Refuse what is no whole number between the two; the message names the argument."""
+    bounds = f"at least {least}" if most == inf else f"from {least} to {most:,}"
 
-    def check(_settings: object, argument: attrs.Attribute[int], value: object) -> None:
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+    def check(_settings: object, argument: attrs.Attribute[int], value: int) -> None:
+        if not is_whole(value) or not least <= value <= most:
             raise ConfigurationError(
-                f"{argument.name}: must be a whole number and at least {least}, not {value!r}"
+                f"{argument.name}: must be a whole number, {bounds}, not {redact(repr(value))}"
             )
 
     return check
@@ -167,15 +175,34 @@ def _one_of(*choices: str) -> Callable[[object, attrs.Attribute[Any], Any], None
     """Refuse what is none of the choices; the message names the argument and them."""
 
     def check(_settings: object, argument: attrs.Attribute[Any], value: Any) -> None:
-        if value not in choices:
+        if not is_text(value) or value not in choices:
             raise unknown(argument.name, value, choices)
 
     return check
 
 
-def _above_zero(_settings: object, argument: attrs.Attribute[float], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise ConfigurationError(f"{argument.name}: must be above zero, a number of seconds, not {value!r}")
+def _above_zero(_settings: object, argument: attrs.Attribute[float], value: float) -> None:
+    if not is_number(value) or value <= 0:
+        raise ConfigurationError(
+            f"{argument.name}: must be above zero, a number of seconds, not {redact(repr(value))}"
+        )
+
+
+def _retries(_settings: object, _argument: attrs.Attribute[Retries], value: object) -> None:
+    if not isinstance(value, Retries):
+        count = value if isinstance(value, int) and value > 0 else 8
+        raise ConfigurationError(f"retries: {redact(repr(value))} is none; write Retries(attempts={count:d})")
+
+
+def _clock(_settings: object, _argument: attrs.Attribute[Clock], value: object) -> None:
+    if not callable(value):
+        raise ConfigurationError(
+            f"clock: {redact(repr(value))} is none; give a function that returns UTC milliseconds"
+        )
+
+
+_MOST_AT_ONCE = 10_000
+"""No process has more connections open, and each request in flight is a task that is kept."""
 
 
 @attrs.frozen
@@ -194,19 +221,19 @@ class Settings:
     hold them, and `"retry"` asks once more for those that were noted before, and reports them missing where
     they are still wrong.
 
-    Raises ConfigurationError for a number that is too small and for a word that is none of these.
+    Raises ConfigurationError for a number that is too small or too large, and for what is of another kind.
 
     Settings can be pickled; a clock of the caller's own then has to be a function of a module, or an object
     that can be pickled.
     """
 
-    concurrency: int = attrs.field(default=20, validator=_at_least(1))
-    batch_rows: int | None = attrs.field(default=None, validator=attrs.validators.optional(_at_least(1)))
-    retries: Retries = attrs.field(factory=Retries)
+    concurrency: int = attrs.field(default=20, validator=_whole(1, _MOST_AT_ONCE))
+    batch_rows: int | None = attrs.field(default=None, validator=attrs.validators.optional(_whole(1)))
+    retries: Retries = attrs.field(factory=Retries, validator=_retries)
     deadline: float = attrs.field(default=60.0, validator=_above_zero)
     heartbeat: float = attrs.field(default=10.0, validator=_above_zero)
-    catch_ups: int = attrs.field(default=20, validator=_at_least(1))
-    clock: Clock = attrs.field(factory=steady_clock, repr=False)
+    catch_ups: int = attrs.field(default=20, validator=_whole(1))
+    clock: Clock = attrs.field(factory=steady_clock, repr=False, validator=_clock)
     unusable: Literal["keep", "store", "retry"] = attrs.field(
         default="keep", validator=_one_of("keep", "store", "retry"), kw_only=True
     )

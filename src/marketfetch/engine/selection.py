@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
-from marketfetch.engine.query import Everything
+from marketfetch.engine.query import Everything, datasets_of
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable, unknown
 from marketfetch.protocols import Store
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
+from marketfetch.values.kinds import is_text
 from marketfetch.values.names import names_of
 from marketfetch.values.series import Coverage, Series
 
@@ -44,16 +45,29 @@ class Selection:
         interval: str | Interval | None = None,
         exchange: str | None = None,
     ) -> Selection:
-        """Make a selection of what a caller wrote; ConfigurationError for what can be no name."""
+        """Make a selection of what a caller wrote.
+
+        Raises ConfigurationError for what can be no name, and for filters without any: a list that came out
+        empty is not meant to choose everything.
+        """
         if isinstance(symbols, Everything) and symbols.quote is not None:
             raise ConfigurationError(
                 "symbols: a store knows no quote currencies; write Everything() or names"
             )
         named = symbols is not None and not isinstance(symbols, Everything)
-        kinds = () if datasets is None else (datasets,) if isinstance(datasets, str | Dataset) else datasets
+        names = names_of("symbols", symbols) if named else ()
+        if named and not names:
+            raise ConfigurationError("symbols: none given; name some, or leave symbols out")
+        kinds = () if datasets is None else datasets_of(datasets)
+        if datasets is not None and not kinds:
+            raise ConfigurationError("datasets: none given; name some, or leave datasets out")
+        if exchange is not None and not is_text(exchange):
+            raise ConfigurationError(
+                f"exchange: {exchange!r} is no name; write one such as 'binance-usdm', or leave it out"
+            )
         return cls(
-            names_of("symbols", symbols) if named else (),
-            tuple(dict.fromkeys(map(Dataset.parse, kinds))),
+            names,
+            kinds,
             None if interval is None else Interval.parse(interval),
             exchange,
             isinstance(symbols, Everything),

@@ -32,7 +32,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     words = sys.argv[1:] if argv is None else argv
     for place, word in enumerate(words, start=1):
         if not _is_text(word):
-            raise ConfigurationError(f"arguments: number {place} is not text in the encoding of this system")
+            raise ConfigurationError(
+                f"arguments: number {place} is not text in the encoding of this system; "
+                "set LC_ALL=C.UTF-8, or PYTHONUTF8=1"
+            )
     parser, commands = _parsers()
     check_options(words, commands)
     arguments, rest = parser.parse_known_args(words)
@@ -161,9 +164,11 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, Parser]]:
     forget = commands.add_parser("forget", help="take back what a store says it holds, to fetch it again")
     demo = commands.add_parser("demo", help="see it at work on a simulated exchange, without any network")
     _add_backfill(backfill)
-    for each in (coverage, verify, forget):
-        _add_filters(each)
+    for each in (coverage, verify):
+        _add_filters(each, "all that the store holds, unless some are named")
         _add_store(each)
+    _add_filters(forget, "name some, or say --all-symbols")
+    _add_store(forget)
     _add_forget(forget)
     demo.add_argument(
         "--keep", metavar="FILE", type=Path, action=Once, help="keep the DuckDB file of the demonstration"
@@ -180,8 +185,8 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="JSON, and nothing else, on standard output")
 
 
-def _add_filters(parser: argparse.ArgumentParser) -> None:
-    which = parser.add_argument_group("which series", "all that the store holds, unless some are named")
+def _add_filters(parser: argparse.ArgumentParser, unnamed: str) -> None:
+    which = parser.add_argument_group("which series", unnamed)
     which.add_argument("--exchange", metavar="NAME", action=Once, help="only those of this exchange")
     which.add_argument("--symbol", metavar="NAME", action="append", default=[], help="may be repeated")
     which.add_argument("--dataset", metavar="NAME", action="append", help="may be repeated")
@@ -262,6 +267,7 @@ def _add_backfill(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--unusable",
         metavar="POLICY",
+        action=Once,
         choices=("keep", "store", "retry"),
         default=Settings().unusable,
         help="rows that the exchange has wrong: keep (note them, go on), store or retry (default: keep)",

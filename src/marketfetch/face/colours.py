@@ -25,7 +25,8 @@ def draw(page: Page, stream: TextIO) -> None:
     if page.notes:
         console.print()
     for note in page.notes:
-        console.print(Text(f" {note}"))
+        # The terminal wraps it: a command that is copied out of it has no line break inside.
+        console.print(Text(f" {note}"), soft_wrap=True)
 
 
 def _table(grid: Grid) -> Table:
@@ -35,7 +36,9 @@ def _table(grid: Grid) -> Table:
     table.header_style = "dim"
     for name in grid.header:
         numbers = name.endswith(" ")
-        table.add_column(name.strip(), justify="right" if numbers else "left", no_wrap=numbers)
+        table.add_column(
+            name.strip(), justify="right" if numbers else "left", no_wrap=numbers, overflow="fold"
+        )
     for row in grid.rows:
         table.add_row(*map(Text, row))
     return table

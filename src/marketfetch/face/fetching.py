@@ -31,6 +31,7 @@ from marketfetch.sinks.memory import MemorySink
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.events import Event, Listener, StoreAwaited
 from marketfetch.values.intervals import Interval
+from marketfetch.values.kinds import is_text
 from marketfetch.values.names import names_of
 from marketfetch.values.pages import Columns
 from marketfetch.values.redaction import Secret
@@ -79,7 +80,7 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
     Traceback (most recent call last):
     marketfetch.errors.ConfigurationError: start: 2026-06-02T00:00:00Z is not before end 2026-06-01T00:00:00Z
     """
-    if on_missing not in {"warn", "raise", "ignore"}:
+    if not is_text(on_missing) or on_missing not in {"warn", "raise", "ignore"}:
         raise unknown("on_missing", on_missing, ("warn", "raise", "ignore"))
     store = MemorySink() if to is None else store_of("to", to, "use Pipeline, or name")
     kind = _one(dataset)

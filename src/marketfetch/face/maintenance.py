@@ -83,12 +83,18 @@ def forget(  # noqa: PLR0913  # which series, which span of them, and how much
     `dry_run` nothing is changed, and what would be forgotten is returned.
 
     Raises ConfigurationError where no series is chosen (say `symbols=Everything()` for all of them), for
-    names that the store does not hold, with near matches, and for a store that cannot forget.
+    names that the store does not hold, with near matches, for an empty list of them, and for a store that
+    cannot forget.
 
     >>> forget("memory:")
     Traceback (most recent call last):
     marketfetch.errors.ConfigurationError: symbols: nothing is chosen; name symbols, datasets, an ...
     """
+    for name, value in (("rows", rows), ("dry_run", dry_run)):
+        if not isinstance(value, bool):
+            raise ConfigurationError(
+                f"{name}: {redact(repr(value))} is neither yes nor no; write True or False"
+            )
     chosen = Selection.of(symbols=symbols, datasets=datasets, interval=interval, exchange=exchange)
     if chosen.is_open:
         raise ConfigurationError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -32,7 +33,9 @@ from marketfetch.fetchers.certificates import trusted
 from marketfetch.fetchers.handles import Handle
 from marketfetch.values.exhaustion import descriptor_limit, descriptors_used_up, exhausted
 from marketfetch.values.http import Egress, Request, Response
+from marketfetch.values.kinds import is_number, is_text
 from marketfetch.values.loops import asyncio_loop
+from marketfetch.values.redaction import redact
 
 __all__ = ["CurlFetcher"]
 
@@ -43,6 +46,16 @@ _IDLE_CONNECTIONS = 500
 
 def _now() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _certificate(given: object) -> Path | None:
+    if given is None:
+        return None
+    if not isinstance(given, str | os.PathLike):
+        raise ConfigurationError(
+            f"certificate: {type(given).__name__} is no path; write text such as 'ca.pem'"
+        )
+    return Path(given)
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -63,18 +76,18 @@ class CurlFetcher:
     http_version: Literal["1.1", "2"] = "1.1"
     connect_timeout: float = 10.0
     timeout: float = 30.0
-    certificate: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
+    certificate: Path | None = attrs.field(default=None, converter=_certificate)
     max_body: int = 64 * 1024 * 1024
     compression: bool = True
     _sessions: dict[asyncio.AbstractEventLoop, _Shared] = attrs.field(factory=dict, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        if self.http_version not in _HTTP_VERSIONS:
+        if not is_text(self.http_version) or self.http_version not in _HTTP_VERSIONS:
             raise unknown("http_version", self.http_version, _HTTP_VERSIONS)
         for name in ("connect_timeout", "timeout", "max_body"):
             given = getattr(self, name)
-            if isinstance(given, bool) or not isinstance(given, int | float) or not given > 0:
-                raise ConfigurationError(f"{name}: must be above zero, not {getattr(self, name)!r}")
+            if not is_number(given) or given <= 0:
+                raise ConfigurationError(f"{name}: must be above zero, not {redact(repr(given))}")
 
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[None]:

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 from marketfetch.errors import ConfigurationError
 from marketfetch.values.http import one_spelling
-from marketfetch.values.redaction import Secret
+from marketfetch.values.redaction import Secret, redact
 
 __all__ = ["parse_proxy", "read_proxies"]
 
@@ -87,7 +87,7 @@ def read_proxies(path: Path) -> Iterator[tuple[Secret, str]]:
         lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigurationError(f"proxies: {path} cannot be read: {reason}") from error
+        raise ConfigurationError(f"proxies: {redact(str(path))} cannot be read: {reason}") from error
     for number, line in enumerate(lines, start=1):
         address = re.split(r"(?:^|\s)#", line)[0].strip()
         if address:

@@ -25,6 +25,7 @@ from marketfetch.proxies.limits import Limits, Waiter, address_of
 from marketfetch.proxies.parsing import parse_proxy, read_proxies
 from marketfetch.proxies.registry import Registry, process_registry
 from marketfetch.values.http import Egress, LimitPool, Request
+from marketfetch.values.kinds import is_number
 from marketfetch.values.redaction import Secret
 from marketfetch.values.report import EgressReport
 from marketfetch.values.spans import utc
@@ -96,6 +97,8 @@ class RotatingProxies:
         secrets = list(dict.fromkeys(parse_proxy(text, f"entry {number}") for number, text in numbered))
         if names is None:
             names = [f"Proxy {number}" for number in range(1, len(secrets) + 1)]
+        if isinstance(names, str) or not isinstance(names, Sequence):
+            raise ConfigurationError(f"names: {type(names).__name__} is no list; write ['one', 'another']")
         if len(names) != len(secrets):
             raise ConfigurationError(f"names: there are {len(names)} for {len(secrets)} different proxies")
         egresses = [Egress(name, secret) for name, secret in zip(names, secrets, strict=True)]
@@ -103,6 +106,8 @@ class RotatingProxies:
             egresses.append(Egress("Direct"))
         if not egresses:
             raise ConfigurationError("proxies: there are none; name at least one, or allow direct=True")
+        if not is_number(patience) or patience < 0:
+            raise ConfigurationError("patience: must be a number of seconds; write one such as 3600")
         if now is not None and registry is not None:
             raise ConfigurationError("now: a registry has a clock already; write registry=Registry(now)")
         self._members = [Member(number, egress, address_of(egress)) for number, egress in enumerate(egresses)]
@@ -118,6 +123,8 @@ class RotatingProxies:
 
         Raises ConfigurationError if the file cannot be read or a line is malformed, naming the line.
         """
+        if not isinstance(path, str | Path):
+            raise ConfigurationError(f"path: {type(path).__name__} is none; write text such as 'proxies.txt'")
         addresses = [parse_proxy(text, place) for text, place in read_proxies(Path(path))]
         return cls(addresses, direct=direct, patience=patience)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,10 @@ def explained(error: duckdb.Error, file: Opened) -> SinkError:  # noqa: C901, PL
                 f"{file.path}: this process has the file open with other settings, such as read_only=True; "
                 "close that connection, then run again"
             )
+        case duckdb.IOException() if "sqlite_scanner" in said:  # what DuckDB would read it with
+            return SinkError(f"{file.path} is an SQLite file; write sqlite:{file.path}")
+        case duckdb.IOException() if os.path.isdir(file.path):  # noqa: PTH112  # see places
+            return SinkError(f"{file.path} is a folder; name a file in it")
         case duckdb.IOException() if held_elsewhere(error):
             return SinkUnavailable(f"{said}; one process at a time has the file: end the other one, or wait")
         case duckdb.IOException():

@@ -15,7 +15,7 @@ from marketfetch.errors import ConfigurationError, RowsRefused, SinkError
 from marketfetch.protocols import Writer
 from marketfetch.sinks.forks import OPEN_FILES
 from marketfetch.sinks.ledger import FORMAT, PREFIX, Connection, Ledger
-from marketfetch.sinks.mapping import Name, TableMapping
+from marketfetch.sinks.mapping import Name, TableMapping, mapping_or_none
 from marketfetch.sinks.places import check_folder, file_path, place
 from marketfetch.sinks.tables import Table, mapped, own, quoted, stand_ins
 from marketfetch.values.datasets import Dataset
@@ -36,7 +36,7 @@ class EmbeddedStore(ABC, Generic[_C]):
     """
 
     path: Path = attrs.field(converter=file_path)
-    table: TableMapping | None = attrs.field(default=None, kw_only=True)
+    table: TableMapping | None = attrs.field(default=None, kw_only=True, validator=mapping_or_none)
 
     @classmethod
     def from_url(cls, text: str) -> Self:

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from marketfetch.errors import ConfigurationError, RowsRefused, unknown
 from marketfetch.values.datasets import Dataset
+from marketfetch.values.kinds import is_text
+from marketfetch.values.redaction import redact
 from marketfetch.values.series import Series
 
-__all__ = ["Name", "TableMapping", "WithoutQuote", "as_is", "without_quote"]
+__all__ = ["Name", "TableMapping", "WithoutQuote", "as_is", "mapping_or_none", "without_quote"]
 
 Name = str | int | UUID
 """What a table has for a symbol, an exchange or an interval."""
@@ -29,7 +31,13 @@ def as_is(symbol: str) -> str:
 class WithoutQuote:
     """Cuts the quote currency off a symbol; see `without_quote`."""
 
-    quote: str = attrs.field(validator=attrs.validators.min_len(1))
+    quote: str
+
+    def __attrs_post_init__(self) -> None:
+        if not is_text(self.quote):
+            raise ConfigurationError(
+                f"quote: {self.quote!r} is no currency; write one as text, such as 'USDT'"
+            )
 
     def __call__(self, symbol: str) -> str:
         """Return the symbol without the quote; one that is nothing else, or has another quote, as it is."""
@@ -44,6 +52,21 @@ def without_quote(quote: str) -> WithoutQuote:
     ('BTC', 'MT')
     """
     return WithoutQuote(quote)
+
+
+def _check_name(argument: str, name: object) -> None:
+    if not is_text(name):
+        found = "the name is empty" if isinstance(name, str) else f"{redact(repr(name))} is no name"
+        raise ConfigurationError(f"{argument}: {found}; write that of a table or column, as text")
+
+
+def mapping_or_none(_sink: object, _argument: attrs.Attribute[TableMapping | None], value: object) -> None:
+    """Check what a sink was given for a table; raises ConfigurationError for anything but a mapping."""
+    if value is not None and not isinstance(value, TableMapping):
+        raise ConfigurationError(
+            f"table: {redact(repr(value))} is no mapping; "
+            "write TableMapping('candles', time=..., symbol=..., columns=...)"
+        )
 
 
 @attrs.frozen
@@ -86,12 +109,7 @@ class TableMapping:
     rounding: Literal["refuse", "allow"] = attrs.field(default="refuse", kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        if not self.table:
-            raise ConfigurationError("table: the name is empty; name the table to write to")
-        if self.time_unit not in {"ms", "s"}:
-            raise ConfigurationError(f"time_unit: {self.time_unit!r} is unknown; choose 'ms' or 's'")
-        if self.rounding not in {"refuse", "allow"}:
-            raise ConfigurationError(f"rounding: {self.rounding!r} is unknown; choose 'refuse' or 'allow'")
+        self._check_kinds()
         if not self.columns:
             raise ConfigurationError(
                 f"columns: nothing is mapped onto {self.table}; name at least one dataset"
@@ -99,18 +117,47 @@ class TableMapping:
         taken = list(self.key)
         for name, columns in self.columns.items():
             dataset = Dataset.parse(name)
+            if not isinstance(columns, Mapping):
+                raise ConfigurationError(
+                    f"columns: {type(columns).__name__} of {name} is no mapping; "
+                    f"write {{'{name}': {{'{dataset.names[0]}': 'a column'}}}}"
+                )
             if not columns:
                 raise ConfigurationError(
                     f"columns: no column of {name} is mapped; name one or leave {name} out"
                 )
             for column in columns:
                 dataset.index(column)
+            for column, theirs in columns.items():
+                _check_name(f"columns[{name!r}][{column!r}]", theirs)
             taken += columns.values()
         twice = sorted({name for name in taken if taken.count(name) > 1})
         if twice:
             raise ConfigurationError(
                 f"columns: {', '.join(twice)} of {self.table} is named more than once; "
                 "give every value a column of its own"
+            )
+
+    def _check_kinds(self) -> None:
+        """Refuse what is of another kind than it has to be, each by its name."""
+        for argument in ("table", "time", "symbol", "exchange", "interval"):
+            name = getattr(self, argument)
+            if name is not None or argument in {"table", "time", "symbol"}:
+                _check_name(argument, name)
+        for argument, choices in (("time_unit", ("ms", "s")), ("rounding", ("refuse", "allow"))):
+            word = getattr(self, argument)
+            if not isinstance(word, str) or word not in choices:
+                choose = " or ".join(map(repr, choices))
+                raise ConfigurationError(f"{argument}: {redact(repr(word))} is unknown; choose {choose}")
+        if not callable(self.rename_symbol):
+            raise ConfigurationError(
+                f"rename_symbol: {type(self.rename_symbol).__name__} is no function; write one that returns "
+                "the table's name of a symbol, such as {'BTCUSDT': 'BTC'}.__getitem__"
+            )
+        if not isinstance(self.columns, Mapping):
+            raise ConfigurationError(
+                f"columns: {type(self.columns).__name__} is no mapping; "
+                "write {'ohlcv': {'close': 'a column'}}"
             )
 
     @property

@@ -212,6 +212,8 @@ class ParquetSink:
                 raise SinkUnavailable(f"{said}; {lacking}") from error
             if error.errno in _PASSING:
                 raise SinkUnavailable(f"{said}; run again when the disk is back") from error
+            if isinstance(error, FileExistsError | NotADirectoryError) and os.path.isfile(path):  # noqa: PTH113
+                raise SinkError(f"{path} is a file; name a folder") from error
             remedy = (
                 "make room on the disk" if error.errno in _FULL else "make the folder and its files writable"
             )

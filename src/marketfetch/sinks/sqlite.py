@@ -118,7 +118,7 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
         except sqlite3.Error as error:
             raise self._explained(error) from error
 
-    def _explained(self, error: sqlite3.Error) -> SinkError:
+    def _explained(self, error: sqlite3.Error) -> SinkError:  # noqa: C901  # one case a cause
         said = f"{self.path}: {error}"
         primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the upper bits tell details
         if primary in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR} and descriptors_used_up():
@@ -128,6 +128,8 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
         match primary:
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 return SinkUnavailable(f"{said}; another process holds it for long: end it, or run again")
+            case sqlite3.SQLITE_CANTOPEN if os.path.isdir(self.path):  # noqa: PTH112  # see places
+                return SinkError(f"{self.path} is a folder; name a file in it")
             case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
                 return SinkError(f"{said}; make the file and its folder writable, or name another file")
             case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:

@@ -27,7 +27,9 @@ def sink_from(text: str | Secret) -> Sink:
     text = Secret.of(text)  # under the same name: debuggers show the values that a raising frame holds
     scheme = _scheme(text)
     if not scheme:
-        raise ConfigurationError("to: name a kind of store and its place, such as duckdb:market.duckdb")
+        raise ConfigurationError(
+            f"to: name a kind of store and its place, such as {_meant(text) or 'duckdb:market.duckdb'}"
+        )
     if scheme == "postgres":  # libpq takes both spellings
         scheme = "postgresql"
     found = list(entry_points(group=_GROUP, name=scheme))
@@ -36,6 +38,13 @@ def sink_from(text: str | Secret) -> Sink:
     kind: Any = found[0].load()
     sink: Sink = kind.from_url(text.reveal())
     return sink
+
+
+def _meant(text: Secret) -> str:
+    """Return what to write for the name of a file, where it cannot be anything with a credential in it."""
+    name = text.reveal()
+    kind = name.rpartition(".")[2]
+    return f"{kind}:{name}" if kind in {"duckdb", "sqlite"} and not set(name) & set(":@= ") else ""
 
 
 def _scheme(text: Secret) -> str:

@@ -26,11 +26,12 @@ def names_of(argument: str, given: object) -> tuple[str, ...]:
     Traceback (most recent call last):
     marketfetch.errors.ConfigurationError: symbols: 1 is not a name; write text such as 'BTCUSDT', ...
     """
-    several = [given] if isinstance(given, str) or not isinstance(given, Iterable) else given
+    alone = isinstance(given, str | bytes | bytearray)  # the parts of bytes are numbers
+    several = [given] if alone or not isinstance(given, Iterable) else given
     names: dict[str, None] = {}
     for name in several:
         if not isinstance(name, str):
-            kind = f"the class {name.__name__}" if isinstance(name, type) else repr(name)
+            kind = f"the class {name.__name__}" if isinstance(name, type) else redact(repr(name))
             raise ConfigurationError(
                 f"{argument}: {kind} is not a name; write text such as 'BTCUSDT', or a list of texts"
             )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import EVENT, Interval
+from marketfetch.values.names import names_of
 from marketfetch.values.rejected import RejectedRow
 from marketfetch.values.spans import BEYOND, Span, SpanSet
 
@@ -148,9 +151,23 @@ class Instrument:
         return f"{pair}:{self.settle}" if self.settle else pair
 
 
+def _members(given: object) -> tuple[str, ...]:
+    """Return the members of a composite; one text may name several, and its letters are none."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        return names_of("members", given)
+    members = tuple(given)
+    for name in members:
+        names_of("members", [name])
+    return members
+
+
+def _named(_composite: object, _argument: attrs.Attribute[str], value: object) -> None:
+    names_of("symbol", [value])
+
+
 @attrs.frozen
 class Composite:
     """A derived symbol: mean of its members' prices and sum of their volumes, where all have the candle."""
 
-    symbol: str
-    members: tuple[str, ...]
+    symbol: str = attrs.field(validator=_named)
+    members: tuple[str, ...] = attrs.field(converter=_members)

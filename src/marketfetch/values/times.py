@@ -14,6 +14,7 @@ import attrs
 import numpy as np
 
 from marketfetch.errors import ConfigurationError
+from marketfetch.values.redaction import redact
 from marketfetch.values.spans import utc
 
 __all__ = [
@@ -115,7 +116,7 @@ def plain_time(argument: str, value: object) -> Moment:
         )
     # A datetime is a date, and so is the NaT of pandas, which does not equal itself.
     if not isinstance(value, date | timedelta | str) or value != value:  # noqa: PLR0124
-        raise ConfigurationError(f"{argument}: {value!r} is not a time; {_FORMS}")
+        raise ConfigurationError(f"{argument}: {redact(repr(value))} is not a time; {_FORMS}")
     return value
 
 
@@ -123,7 +124,7 @@ def _of_numpy(argument: str, value: np.datetime64 | np.timedelta64) -> Moment:
     is_moment, unit = isinstance(value, np.datetime64), np.datetime_data(value.dtype)[0]
     # Months and years of a timedelta are of no certain length, and "generic" is no unit at all.
     if np.isnat(value) or unit == "generic" or (unit in {"M", "Y"} and not is_moment):
-        raise ConfigurationError(f"{argument}: {value!r} is not a time; {_FORMS}")
+        raise ConfigurationError(f"{argument}: {redact(repr(value))} is not a time; {_FORMS}")
     number = int(value.astype(f"{'datetime64' if is_moment else 'timedelta64'}[ms]").astype(np.int64))
     return number if is_moment else timedelta(milliseconds=number)
 
@@ -201,7 +202,7 @@ def _text(argument: str, text: str, now: int) -> int:
             return moment(argument, date.fromisoformat(text), now)
         parsed = datetime.fromisoformat(text)
     except ValueError:
-        raise ConfigurationError(f"{argument}: {text!r} is not a time; {_FORMS}") from None
+        raise ConfigurationError(f"{argument}: {redact(repr(text))} is not a time; {_FORMS}") from None
     if parsed.tzinfo is None and parsed.time() != time_of_day.min:
         raise ConfigurationError(f"{argument}: {text!r} has no time zone; write {text + 'Z'!r} for UTC")
     return moment(argument, parsed, now)

@@ -88,6 +88,7 @@ _FINAL_WORDS = {
     "certificate verify failed": "correct the DSN's sslrootcert, or the server's certificate",
     "does not match host name": "correct the DSN's host, or the server's certificate",
     "server does not support SSL": "correct the DSN's sslmode, or let the server use SSL",
+    "channel binding required": "correct the DSN's channel_binding, or let the server use SSL and SCRAM",
     "root certificate file": "correct the DSN's sslrootcert",
     "no password supplied": "give the DSN a password, or name a passfile",
     # the server's, where its SQLSTATE cannot be had

@@ -10,7 +10,7 @@ import attrs
 
 from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.protocols import Writer
-from marketfetch.sinks.mapping import TableMapping
+from marketfetch.sinks.mapping import TableMapping, mapping_or_none
 from marketfetch.sinks.postgres import formats
 from marketfetch.sinks.postgres.board import PostgresBoard
 from marketfetch.sinks.postgres.dsn import parsed, shown
@@ -24,8 +24,9 @@ from marketfetch.sinks.postgres.rights import check_schema, check_session
 from marketfetch.sinks.postgres.session import Connection, Session
 from marketfetch.sinks.postgres.writer import BatchWriter
 from marketfetch.values.datasets import Dataset, datasets
+from marketfetch.values.kinds import is_text, is_whole
 from marketfetch.values.pages import Columns, RejectedRow
-from marketfetch.values.redaction import Secret
+from marketfetch.values.redaction import Secret, redact
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
 
@@ -41,7 +42,13 @@ _READING = (
 
 
 def _secret(dsn: str | Secret) -> Secret:
-    return dsn if isinstance(dsn, Secret) else Secret(dsn)
+    if isinstance(dsn, Secret):
+        return dsn
+    if not isinstance(dsn, str):
+        raise ConfigurationError(
+            f"dsn: {type(dsn).__name__} is none; write text such as 'postgresql://user@host/database'"
+        )
+    return Secret(dsn)
 
 
 @attrs.frozen(repr=False)
@@ -64,15 +71,19 @@ class PostgresSink:
     """
 
     _dsn: Secret = attrs.field(converter=_secret)
-    table: TableMapping | None = attrs.field(default=None, kw_only=True)
+    table: TableMapping | None = attrs.field(default=None, kw_only=True, validator=mapping_or_none)
     lanes: int = attrs.field(default=2, kw_only=True)
     schema: str = attrs.field(default="marketfetch", kw_only=True)
     views: bool = attrs.field(default=True, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         parsed(self._dsn)
-        if self.lanes < 1:
-            raise ConfigurationError(f"lanes: {self.lanes} writers write nothing; take at least 1")
+        if not is_whole(self.lanes) or self.lanes < 1:
+            raise ConfigurationError(
+                f"lanes: {redact(repr(self.lanes))} writers write nothing; take at least 1"
+            )
+        if not is_text(self.schema):
+            raise ConfigurationError(f"schema: {self.schema!r} is no name; write one as text")
 
     @property
     def batch_rows(self) -> int:

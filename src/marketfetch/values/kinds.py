@@ -1,0 +1,34 @@
+"""Of what kind a value is that a caller gave, whatever its annotation says."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["is_number", "is_text", "is_whole"]
+
+
+def is_text(value: object) -> bool:
+    """Tell whether it is text with something in it.
+
+    >>> is_text("okx"), is_text(" "), is_text(5)
+    (True, False, False)
+    """
+    return isinstance(value, str) and bool(value.strip())
+
+
+def is_whole(value: object) -> bool:
+    """Tell whether it is a whole number; True and False are none.
+
+    >>> is_whole(5), is_whole(5.0), is_whole(True)
+    (True, False, False)
+    """
+    return isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
+
+
+def is_number(value: object) -> bool:
+    """Tell whether it is a number, which NaN is not.
+
+    >>> is_number(0.5), is_number(float("nan")), is_number("5")
+    (True, False, False)
+    """
+    return is_whole(value) or (isinstance(value, float) and value == value)  # noqa: PLR0124

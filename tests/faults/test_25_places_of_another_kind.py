@@ -1,0 +1,60 @@
+"""Row 25: a place that holds something else than the store that was named is told as what it is."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import duckdb
+import pytest
+
+import marketfetch as mf
+from marketfetch.face.arguments import parse
+from marketfetch.sinks.duckerrors import Opened, explained
+from marketfetch.sinks.urls import sink_from
+from marketfetch.values.datasets import Dataset
+
+DATASETS = [Dataset.parse("ohlcv")]
+
+
+@pytest.mark.parametrize("kind", [mf.SQLiteSink, mf.DuckDBSink])
+def test_a_folder_in_the_place_of_a_file(kind: type[mf.SQLiteSink | mf.DuckDBSink], tmp_path: Path) -> None:
+    with pytest.raises(mf.SinkError, match="is a folder; name a file in it"):
+        kind(tmp_path).prepare(DATASETS)
+
+
+def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
+    place = tmp_path / "market.sqlite"
+    sqlite3.connect(place).close()
+    place.write_bytes(b"something")
+    with pytest.raises(mf.SinkError, match="is a file; name a folder"):
+        mf.ParquetSink(place).prepare(DATASETS)
+    assert place.read_bytes() == b"something"
+
+
+def test_an_sqlite_file_given_to_duckdb_is_told_as_one() -> None:
+    # Made by hand: DuckDB asks the network for what can read such a file.
+    said = duckdb.IOException('Failed to download extension "sqlite_scanner" at URL "http://…"')
+    error = explained(said, Opened(Path("market.sqlite"), "256MB"))
+    assert str(error) == "market.sqlite is an SQLite file; write sqlite:market.sqlite"
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("market.sqlite", "such as sqlite:market.sqlite"),
+        ("data/market.duckdb", "such as duckdb:data/market.duckdb"),
+        ("password=hunter2 dbname=market.sqlite", "such as duckdb:market.duckdb"),
+        ("hunter2@db.sqlite", "such as duckdb:market.duckdb"),
+    ],
+)
+def test_a_file_without_its_kind_is_told_how_to_write_it(written: str, said: str) -> None:
+    with pytest.raises(mf.ConfigurationError) as raised:
+        sink_from(written)
+    assert str(raised.value).endswith(said)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_name_that_the_locale_cannot_express_is_told_how_to_pass() -> None:
+    with pytest.raises(mf.ConfigurationError, match=r"number 3 .*set LC_ALL=C.UTF-8"):
+        parse(["coverage", "--symbol", "\udce5\udcb8"])

@@ -1,0 +1,122 @@
+"""Row 30: what is of another kind than it has to be is refused where it is given, with what to write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import marketfetch as mf
+
+HOURS: dict[str, Any] = {"interval": "1h", "start": "2026-06-01", "end": "2026-06-02"}
+MAPPING: dict[str, Any] = {
+    "table": "candles",
+    "time": "ts",
+    "symbol": "symbol",
+    "columns": {"ohlcv": {"close": "c"}},
+}
+
+
+def _mapping(**changed: Any) -> mf.TableMapping:
+    return mf.TableMapping(**(MAPPING | changed))
+
+
+WRONG: dict[str, tuple[Callable[[], object], str]] = {
+    "retries as a number": (lambda: mf.Settings(retries=5), r"^retries: 5 .*write Retries\(attempts=5\)"),  # type: ignore[arg-type]
+    "the class Retries": (lambda: mf.Settings(retries=mf.Retries), r"^retries: .*write Retries\("),  # type: ignore[arg-type]
+    "no attempt": (lambda: mf.Retries(attempts=0), "^attempts: .*at least 1, not 0"),
+    "attempts as text": (lambda: mf.Retries(attempts="5"), "^attempts: .*whole number"),  # type: ignore[arg-type]
+    "a wait below zero": (lambda: mf.Retries(initial=-1), "^initial: .*number of seconds"),
+    "more requests than memory": (lambda: mf.Settings(concurrency=10**9), "^concurrency: .*from 1 to 10,000"),
+    "a clock that shows": (lambda: mf.Settings(clock=5), "^clock: 5 is none"),  # type: ignore[arg-type]
+    "unusable as a list": (lambda: mf.Settings(unusable=["keep"]), "^unusable: "),  # type: ignore[arg-type]
+    "a table by its name, SQLite": (
+        lambda: mf.SQLiteSink("market.sqlite", table="candles"),  # type: ignore[arg-type]
+        "^table: 'candles' is no mapping; write TableMapping",
+    ),
+    "a table by its name, DuckDB": (
+        lambda: mf.DuckDBSink("market.duckdb", table="candles"),  # type: ignore[arg-type]
+        "^table: 'candles' is no mapping",
+    ),
+    "a table by its name, PostgreSQL": (
+        lambda: mf.PostgresSink("host=db", table="candles"),  # type: ignore[arg-type]
+        "^table: 'candles' is no mapping",
+    ),
+    "a path for a server": (lambda: mf.PostgresSink(Path("market")), "^dsn: .*write text such as"),  # type: ignore[arg-type]
+    "lanes as text": (lambda: mf.PostgresSink("host=db", lanes="2"), "^lanes: '2'"),  # type: ignore[arg-type]
+    "no schema": (lambda: mf.PostgresSink("host=db", schema=""), "^schema: ''"),
+    "columns as a list": (
+        lambda: _mapping(columns=["ohlcv"]),
+        "^columns: list is no mapping; write {'ohlcv'",
+    ),
+    "columns of a dataset as a list": (
+        lambda: _mapping(columns={"ohlcv": ["close"]}),
+        "^columns: list of ohlcv is no mapping; write {'ohlcv': {'open'",
+    ),
+    "a column that is None": (
+        lambda: _mapping(columns={"ohlcv": {"close": None}}),
+        r"^columns\['ohlcv'\]\['close'\]: None is no name",
+    ),
+    "no time": (lambda: _mapping(time=None), "^time: None is no name"),
+    "a table by its number": (lambda: _mapping(table=5), "^table: 5 is no name"),
+    "a renaming as a dict": (
+        lambda: _mapping(rename_symbol={"BTCUSDT": "BTC"}),
+        "^rename_symbol: dict is no function; write .*__getitem__",
+    ),
+    "no quote to cut off": (lambda: mf.without_quote(None), "^quote: None"),  # type: ignore[arg-type]
+    "a quote by its number": (lambda: mf.Everything(quote=5), "^quote: 5 is no name"),  # type: ignore[arg-type]
+    "members by number": (lambda: mf.Composite("MT", (1, 2)), "^members: 1 is not a name"),
+    "a composite without a name": (lambda: mf.Composite(None, ("A", "B")), "^symbol: None is not a name"),  # type: ignore[arg-type]
+    "bytes": (lambda: mf.Query(symbols=b"BTCUSDT", **HOURS), "^symbols: b'BTCUSDT' is not a name"),
+    "names of proxies as text": (
+        lambda: mf.RotatingProxies(["10.0.0.1:1"], names="a"),
+        "^names: str is no list",
+    ),
+    "patience as text": (lambda: mf.RotatingProxies([], patience="1h"), "^patience: "),  # type: ignore[arg-type]
+    "a file that is none": (lambda: mf.RotatingProxies.from_file(None), "^path: NoneType is none"),  # type: ignore[arg-type]
+    "a certificate by number": (lambda: mf.CurlFetcher(certificate=5), "^certificate: int is no path"),
+    "an HTTP version in a list": (lambda: mf.CurlFetcher(http_version=["2"]), "^http_version: "),  # type: ignore[arg-type]
+    "another host by number": (
+        lambda: mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", **HOURS, base_url=5),  # type: ignore[arg-type]
+        "^base_url: int is no URL",
+    ),
+    "another host that is empty": (
+        lambda: mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", **HOURS, base_url=""),
+        "^base_url: '' is not an http",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "told"), WRONG.values(), ids=WRONG)
+def test_what_is_of_another_kind_is_refused_by_name(call: Callable[[], object], told: str) -> None:
+    with pytest.raises(mf.ConfigurationError, match=told):
+        call()
+
+
+def test_members_in_one_text_are_names_not_letters() -> None:
+    assert mf.Composite("MT", "ETHUSDT, BTCUSDT").members == ("ETHUSDT", "BTCUSDT")
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"symbols": []},
+        {"symbols": (), "datasets": "ohlcv"},
+        {"symbols": "BTCUSDT", "datasets": []},
+        {"symbols": "BTCUSDT", "exchange": ""},
+        {"symbols": "BTCUSDT", "exchange": ["okx"]},
+        {"symbols": "BTCUSDT", "datasets": 5},
+    ],
+)
+def test_a_filter_that_came_out_empty_does_not_choose_everything(filters: dict[str, Any]) -> None:
+    for act in (mf.verify, mf.forget):
+        with pytest.raises(mf.ConfigurationError, match=r"none given|is no name|is unknown; choose"):
+            act(mf.MemorySink(), **filters)
+
+
+@pytest.mark.parametrize("wrong", [{"rows": "no"}, {"dry_run": "no"}, {"rows": 1}, {"dry_run": None}])
+def test_whether_rows_are_deleted_is_said_by_true_or_false(wrong: dict[str, Any]) -> None:
+    with pytest.raises(mf.ConfigurationError, match=r"^(rows|dry_run): .*write True or False"):
+        mf.forget(mf.MemorySink(), symbols=mf.Everything(), **wrong)
