@@ -100,8 +100,12 @@ class ParquetSink:
             if not mark.is_dir():
                 self._migrate()
                 make_folder(mark)
-            for lock in locks_of(self.folder).glob("*.lock"):
-                if is_abandoned(lock):
+            abandoned = {lock for lock in locks_of(self.folder).glob("*.lock") if is_abandoned(lock)}
+            for one in self._folders() if abandoned else ():
+                if one.lock in abandoned:
+                    one.migrate()
+            for lock in abandoned:
+                if is_abandoned(lock):  # of a series that has no folder yet
                     break_lock(lock)
             for work in (files_aside(self.folder), locks_of(self.folder)):
                 sweep(work)
@@ -132,7 +136,7 @@ class ParquetSink:
                 f"{self.folder}: no such folder; correct the path, or fetch into it first"
             )
         with self._checked():
-            held = (SeriesFolder(self.folder, series) for series in self._series())
+            held = self._folders()
             return {one.series: one.coverage(whole=False) for one in held if one.is_held}
 
     def read(self, series: Series, span: Span) -> Columns:
@@ -173,13 +177,12 @@ class ParquetSink:
                 except ConfigurationError:
                     continue  # a folder of somebody else's
 
+    def _folders(self) -> Iterator[SeriesFolder]:
+        return (SeriesFolder(self.folder, series) for series in self._series())
+
     def _migrate(self) -> None:
         """Bring every series that format 1 wrote into today's; all are read before one is changed."""
-        old = [
-            SeriesFolder(self.folder, series)
-            for series in self._series()
-            if (SeriesFolder(self.folder, series).home / FIRST_LEDGER).exists()
-        ]
+        old = [one for one in self._folders() if (one.home / FIRST_LEDGER).exists()]
         for one in old:
             one.coverage(whole=False)
         for one in old:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import shlex
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
@@ -23,10 +22,11 @@ from marketfetch.sinks.merging import merge, same
 from marketfetch.sinks.notes import FileNote, LedgerNote, check_names
 from marketfetch.sinks.packed import PackedCoverage, in_spans
 from marketfetch.sinks.periods import Period, periods_of, split, unit_of, whole_periods
+from marketfetch.sinks.remedies import forget_command
 from marketfetch.sinks.rowfiles import UnreadableFile, read_note, read_rows, write_rows
 from marketfetch.values.pages import Batch, Columns, RejectedRow
 from marketfetch.values.series import Coverage, Series
-from marketfetch.values.spans import Span, SpanSet, utc
+from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["LEDGER", "WORK", "SeriesFolder", "files_aside", "locks_of"]
 
@@ -208,7 +208,7 @@ class SeriesFolder:
                 file.unlink(missing_ok=True)
 
     def migrate(self) -> None:
-        """Bring what format 1 left into this one; no file of rows is touched."""
+        """Bring what format 1 left into this one; no file of rows is touched. See also `_alone`."""
         with self._alone():
             self._migrated()
 
@@ -221,7 +221,24 @@ class SeriesFolder:
             make_folder(aside)
             if claim.inherited:
                 sweep(aside)
+                self._list_files()
             yield
+
+    def _list_files(self) -> None:
+        """Have the ledger count on files that a process had put in their places when it died."""
+        if os.path.exists(self.home / FIRST_LEDGER):  # noqa: PTH110  # Path.exists may raise
+            return  # to be migrated first
+        ledger = self._ledger()
+        found = [
+            period
+            for period in self._periods(strangers=True)
+            if str(period) not in ledger.files
+            and self._in_file(period, partial(self._note, period)) is not None
+        ]
+        if found:
+            covered = SpanSet(tuple(period.covers(self.series.interval) for period in found))
+            files = {**ledger.files, **dict.fromkeys(map(str, found))}
+            self._put_ledger(ledger, LedgerNote(files, ledger.fileless.without(covered)))
 
     def _file(self, period: Period) -> Path:
         return self.home / f"{period}.parquet"
@@ -245,7 +262,7 @@ class SeriesFolder:
             if last:
                 raise SinkError(
                     f"{self._file(gone[0])} is missing, and the ledger counts on its rows; put it back, or "
-                    f"have them fetched anew: {self._forgetting(gone[0])}"
+                    f"have them fetched anew: {forget_command(self.root, self.series, gone[0].covers(self.series.interval))}"
                 )
         return ledger, periods
 
@@ -362,7 +379,7 @@ class SeriesFolder:
         except (UnreadableFile, ValueError) as error:
             raise SinkError(
                 f"{file} is not a file that marketfetch wrote ({error}); restore it from a copy, or move it "
-                f"away and have its rows fetched anew: {self._forgetting(period)}"
+                f"away and have its rows fetched anew: {forget_command(self.root, self.series, period.covers(self.series.interval))}"
             ) from error
 
     def _put(self, period: Period, rows: Columns, note: FileNote) -> None:
@@ -380,12 +397,3 @@ class SeriesFolder:
         make_folder(file.parent)
         write = partial(write_rows, rows, self.series.dataset, note)
         replace_file(file, write, files_aside(self.root))
-
-    def _forgetting(self, period: Period) -> str:
-        """Write the command that makes the store forget a period."""
-        series, span = self.series, period.covers(self.series.interval)
-        names: Iterable[str] = ("--exchange", series.exchange, "--dataset", series.dataset.name)
-        grid = () if series.interval.is_event else ("--interval", series.interval.name)
-        words = ["--to", f"parquet:{self.root}", *names, "--symbol", series.symbol, *grid]
-        words += ["--start", utc(span.start), "--end", utc(span.end), "--rows"]
-        return shlex.join(["marketfetch", "forget", *words])
