@@ -226,9 +226,7 @@ class SeriesFolder:
 
     def _list_files(self) -> None:
         """Have the ledger count on files that a process had put in their places when it died."""
-        if os.path.exists(self.home / FIRST_LEDGER):  # noqa: PTH110  # Path.exists may raise
-            return  # to be migrated first
-        ledger = self._ledger()
+        ledger = self._migrated()
         found = [
             period
             for period in self._periods(strangers=True)
@@ -260,9 +258,10 @@ class SeriesFolder:
             if not gone:
                 break
             if last:
+                remedy = forget_command(self.root, self.series, gone[0].covers(self.series.interval))
                 raise SinkError(
                     f"{self._file(gone[0])} is missing, and the ledger counts on its rows; put it back, or "
-                    f"have them fetched anew: {forget_command(self.root, self.series, gone[0].covers(self.series.interval))}"
+                    f"have them fetched anew: {remedy}"
                 )
         return ledger, periods
 
@@ -377,9 +376,10 @@ class SeriesFolder:
         except FileNotFoundError:
             return None
         except (UnreadableFile, ValueError) as error:
+            remedy = forget_command(self.root, self.series, period.covers(self.series.interval))
             raise SinkError(
                 f"{file} is not a file that marketfetch wrote ({error}); restore it from a copy, or move it "
-                f"away and have its rows fetched anew: {forget_command(self.root, self.series, period.covers(self.series.interval))}"
+                f"away and have its rows fetched anew: {remedy}"
             ) from error
 
     def _put(self, period: Period, rows: Columns, note: FileNote) -> None:
