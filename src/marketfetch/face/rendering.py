@@ -137,8 +137,18 @@ def coverage_page(
     broken = sum(bool(holes(coverage)) for coverage in ledger.values())
     verdict = f"{broken} of them with holes" if broken else "without holes"
     header = ("exchange", "dataset", "symbol", "present (UTC)", "confirmed empty", "unusable", "missing")
-    grids = [grid for grid in (Grid("Held", header, rows), _rejected(rejected or {})) if grid.rows]
+    held = _without_blank(Grid("Held", header, rows), "unusable")
+    grids = [grid for grid in (held, _rejected(rejected or {})) if grid.rows]
     return Page(f"{counted(len(ledger), 'series')}, {verdict}", grids, good=not broken)
+
+
+def _without_blank(grid: Grid, name: str) -> Grid:
+    """Leave out a column that says nothing in any row: a narrow terminal has no room for it."""
+    place = grid.header.index(name)
+    if any(row[place] != "–" for row in grid.rows):
+        return grid
+    rows = [row[:place] + row[place + 1 :] for row in grid.rows]
+    return attrs.evolve(grid, header=grid.header[:place] + grid.header[place + 1 :], rows=rows)
 
 
 def _rejected(rejected: Mapping[Series, Sequence[RejectedRow]]) -> Grid:
