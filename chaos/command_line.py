@@ -37,12 +37,12 @@ _SERIES = tuple(
 
 
 def command_line(scale: Scale) -> Outcome:
-    """Run it with lies that pass (exit code 0) and with rows that never become possible (exit code 1)."""
+    """Run it with lies that pass, and with rows that never become possible: noted (0) or retried (1)."""
     trial = Trial("the command line: 0 and the truth, or 1 and what is missing", unit="runs")
     market = GeneratedMarket(["BTCUSDT", "ETHUSDT"], seed=5)
     with SimulatedExchange(market, SimulatorOptions(limits=None)) as exchange:
-        for number in range(scale.choose(2, 6)):
-            lasting = number % 2 == 1
+        for number in range(scale.choose(3, 6)):
+            lasting, policy = number % 3 > 0, "retry" if number % 3 == 2 else "keep"
             kinds = [FaultKind.IMPOSSIBLE_ROW] if lasting else _QUICK
             faults = Faults(
                 rate=1 if lasting else 0.3,
@@ -51,16 +51,18 @@ def command_line(scale: Scale) -> Outcome:
                 times=1000 if lasting else 1,
                 paths=_KLINES if lasting else (),
             )
-            with trial.attempt(f"seed {faults.seed}, lasting: {lasting}"), TemporaryDirectory() as folder:
+            name = f"seed {faults.seed}, lasting: {lasting}, {policy}"
+            with trial.attempt(name), TemporaryDirectory() as folder:
                 exchange.faults = faults
                 path = Path(folder) / "market.sqlite"
-                code, report = _backfill(exchange.base_url, path)
-                assert code == int(lasting), f"exit code {code}: {report}"
+                code, report = _backfill(exchange.base_url, path, policy)
+                assert code == int(policy == "retry"), f"exit code {code}: {report}"
+                assert bool(report["unusable_moments"]) == lasting, f"{report}"
                 _assert_right(market, path, report)
     return trial.outcome()
 
 
-def _backfill(base_url: str, path: Path) -> tuple[int, dict[str, Any]]:
+def _backfill(base_url: str, path: Path, policy: str) -> tuple[int, dict[str, Any]]:
     words = [
         "backfill",
         "--exchange",
@@ -69,6 +71,8 @@ def _backfill(base_url: str, path: Path) -> tuple[int, dict[str, Any]]:
         base_url,
         "--to",
         f"sqlite:{path}",
+        "--unusable",
+        policy,
         "--json",
     ]
     words += ["--interval", "1m", "--start", "2026-06-01", "--end", "2026-06-02"]
@@ -89,16 +93,17 @@ def _backfill(base_url: str, path: Path) -> tuple[int, dict[str, Any]]:
 
 
 def _assert_right(market: GeneratedMarket, path: Path, report: dict[str, Any]) -> None:
-    """Whatever is not reported missing is the truth."""
+    """Whatever is reported neither missing nor unusable is the truth."""
     lines = {(line["dataset"], line["symbol"]): line for line in report["series"]}
     store = SQLiteSink(path)
     for series in _SERIES:
         line = lines[series.dataset.name, series.symbol]
         missing = SpanSet(tuple(_spans(line["missing"])))
         assert all(gap["reason"] for gap in line["missing"])
-        assert store.coverage([series])[series].missing(_SPAN) == missing
+        unusable = SpanSet(tuple(_spans(line["unusable"])))
+        assert store.coverage([series])[series].missing(_SPAN) == missing - unusable
         rows = truth(market, series, _SPAN)
-        kept = np.array([time not in missing for time in rows.times.tolist()])
+        kept = np.array([time not in missing | unusable for time in rows.times.tolist()])
         assert_same(store.read(series, _SPAN), rows.take(kept))
     assert report["complete"] == (not any(line["missing"] for line in lines.values()))
 

@@ -243,7 +243,7 @@ def read_only_standby(place: Arena) -> Outcome:
         database.run(end="2026-06-01T12:00:00Z")
         with postgres.running(place.server.source, LASTING, copy_of=place.server) as standby:
             dsn = standby.past_the_pooler(database.dsn)
-            _refused(database, "during recovery; connect to the primary server", dsn=dsn)
+            _refused(database, "is a standby and only read; connect to the primary server", dsn=dsn)
         place.ends_well(database)
     return trial.outcome()
 

@@ -31,10 +31,13 @@ class Passing:
 
 @contextmanager
 def _one_waits(database: Database) -> Iterator[psycopg.Connection]:
-    """Keep everybody from the ledger, where a transaction ends, and go on when a writer waits there."""
+    """Keep everybody from the ledger, where a transaction ends, and go on when a writer waits there.
+
+    Readers too: what is written a second time changes nothing in the ledger, and so is only compared.
+    """
     with psycopg.connect(database.owner) as other:
         other.execute("SET deadlock_timeout = '1h'")  # so that the writer gives way, not we
-        other.execute("LOCK TABLE marketfetch.coverage IN EXCLUSIVE MODE")
+        other.execute("LOCK TABLE marketfetch.coverage IN ACCESS EXCLUSIVE MODE")
         await_that(lambda: database.execute(_WAITING), "no writer waits")
         yield other
 

@@ -225,7 +225,7 @@ def test_a_header_never_lowers_what_is_used() -> None:
     budget.spend(10)
     budget.settle(10, 5)
     budget.correct(1, 0, 5)
-    assert budget.available_at(1, 6) == 60_005
+    assert budget.available_at(1, 6) == 60_006
 
 
 def test_a_header_that_may_be_of_the_window_before_is_waited_out_but_not_taken_along() -> None:

@@ -212,7 +212,7 @@ def test_no_file_is_made_by_asking(kind: Kind, path: Path) -> None:
 def test_what_cannot_be_a_store_is_refused_with_a_remedy(kind: Kind, path: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="there is no folder"):
         kind(tmp_path / "missing" / "x.db").prepare([OHLCV])
-    with pytest.raises(SinkError, match=r"name another file"):
+    with pytest.raises(SinkError, match=r"is a folder; name a file in it"):
         kind(tmp_path).prepare([OHLCV])
     path.write_bytes(b"neither of the two " * 1000)
     with pytest.raises(SinkError, match=r"name another file"):

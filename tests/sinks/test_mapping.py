@@ -48,7 +48,7 @@ def test_columns_are_in_the_order_of_the_dataset() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"table": ""}, "name the table"),
+        ({"table": ""}, "the name is empty; write that of a table"),
         ({"time_unit": "us"}, "choose 'ms' or 's'"),
         ({"columns": {}}, "name at least one dataset"),
         ({"columns": {"ohlcv": {}}}, "no column of ohlcv is mapped"),

@@ -39,7 +39,8 @@ CANDLES = (
 
 @pytest.fixture
 def database(postgres_dsn: str) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+    # Nothing is prepared: behind a pooler the next statement may be another session's.
+    with psycopg.connect(postgres_dsn, autocommit=True, prepare_threshold=None) as connection:
         yield connection
 
 

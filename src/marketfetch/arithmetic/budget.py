@@ -37,7 +37,7 @@ class Budget:
     True
     >>> budget.settle(8, received=250)
     >>> budget.available_at(8, now=300)
-    60250
+    60251
     """
 
     pool: LimitPool
@@ -145,6 +145,7 @@ class Budget:
         known clock is over at its boundary.
         """
         period = self.pool.period
+        received += 1  # it was cut to milliseconds, and the exchange may have counted within the one it is in
         moment = received + period
         if self.pool.window == "clock" and self.clock.known:
             boundary = (self.clock.latest(received) // period + 1) * period

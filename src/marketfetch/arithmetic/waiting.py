@@ -36,8 +36,8 @@ class Wait:
     >>> pool = LimitPool("binance-usdm weight", 2400, 60_000)
     >>> seat = Seat(0, Health(), Budget(pool, ServerClock()))
     >>> seat.budget.charge(2_388, received=0)
-    >>> wait = Wait(Roster(pool, [seat]), weight=2, host="", since=39_000)
-    >>> wait.reason(now=39_000)
+    >>> wait = Wait(Roster(pool, [seat]), weight=2, host="", since=39_001)
+    >>> wait.reason(now=39_001)
     'waiting 21 s for the weight limit of binance-usdm (2,388 of 2,388 used)'
     """
 

@@ -56,24 +56,27 @@ def connect(dsn: Secret, purpose: str) -> Connection:
     Raises SinkUnavailable where the same may work later, else SinkError: both say what the purpose was and
     what to do, and nothing of the password.
     """
+    found = _connected(dsn, purpose)
+    if isinstance(found, SinkError):
+        raise found from None  # here: debuggers show what frames hold, and those below hold the password
+    if found.info.server_version < _OLDEST:
+        found.close()
+        raise SinkError(f"{shown(dsn)} is older than PostgreSQL 14; upgrade the server")
+    # Every statement shall see what others committed while we waited for a lock.
+    found.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    return found
+
+
+def _connected(dsn: Secret, purpose: str) -> Connection | SinkError:
+    """Open a connection, or return the refusal."""
     parts = {**_DEFAULTS, **parsed(dsn)}
     parts["client_encoding"] = "UTF8"  # statements are kept as they are sent
-    failure: Exception
     try:
-        connection = _opened(parts)
+        return _opened(parts)
     except (psycopg.Error, OSError) as error:
-        # The cause is cut off: debuggers show the DSN that its frames hold.
-        failure = error.with_traceback(None)
-    else:
-        if connection.info.server_version < _OLDEST:
-            connection.close()
-            raise SinkError(f"{shown(dsn)} is older than PostgreSQL 14; upgrade the server")
-        # Every statement shall see what others committed while we waited for a lock.
-        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-        return connection
-    kind, remedy = _verdict(failure, parts)
-    text = without_secrets(" ".join(str(failure).split()), dsn)
-    raise kind(f"{shown(dsn)}: cannot {purpose}: {text}; {remedy}") from None
+        kind, remedy = _verdict(error, parts)
+        text = without_secrets(" ".join(str(error).split()), dsn)
+        return kind(f"{shown(dsn)}: cannot {purpose}: {text}; {remedy}")
 
 
 def _opened(parts: dict[str, Any]) -> Connection:
