@@ -37,7 +37,7 @@ KINDS = {
 
 @pytest.fixture
 def database(postgres_dsn: str) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+    with psycopg.connect(postgres_dsn, autocommit=True, prepare_threshold=None) as connection:
         yield connection
 
 

@@ -31,7 +31,7 @@ def sink(postgres_dsn: str) -> PostgresSink:
 
 @pytest.fixture
 def database(postgres_dsn: str) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+    with psycopg.connect(postgres_dsn, autocommit=True, prepare_threshold=None) as connection:
         yield connection
 
 

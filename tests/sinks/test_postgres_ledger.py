@@ -41,7 +41,7 @@ CANDLES = """
 
 @pytest.fixture
 def database(postgres_dsn: str) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+    with psycopg.connect(postgres_dsn, autocommit=True, prepare_threshold=None) as connection:
         yield connection
 
 
