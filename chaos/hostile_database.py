@@ -227,8 +227,12 @@ def _stop(place: Arena, database: Database, kind: Lasting, again: int = 0) -> No
     kind.before(database)
     moments = Moments(partial(kind.harm, database), chance.sample(_AMID, 1), chance)
     try:
-        _refused(database, kind.says, moments=moments)
-        _refused(database, "", again=True)
+        if kind.of_rows:
+            _series_stopped(database, kind.says, moments=moments)
+            _series_stopped(database, kind.says)
+        else:
+            _refused(database, kind.says, moments=moments)
+            _refused(database, "", again=True)
     finally:
         kind.mend(database)
     if not kind.destroys:
@@ -271,6 +275,18 @@ def _refused(
     assert re.search(says, str(error)), str(error)
     assert "\n" not in str(error), str(error)
     assert again or (error.report is not None and not error.report.complete), "there is no report"
+
+
+def _series_stopped(database: Database, says: str, **how: Any) -> None:
+    """Run, and fail unless it ends with a report of what is missing, which says something of all of it."""
+    report = database.run(**how)
+    reasons = {gap.reason for line in report.series for gap in line.missing}
+    assert not report.complete, "the run ended as if nothing were wrong"
+    assert report.error is None, report.error
+    assert reasons, "nothing is said to be missing"
+    for reason in reasons:
+        assert re.search(says, reason), reason
+        assert "\n" not in reason, reason
 
 
 def _ended(database: Database, **how: Any) -> SinkError | ConfigurationError | None:

@@ -30,16 +30,18 @@ class Lasting:
     """What must be there for it to come about."""
     destroys: bool = False
     """Whether it takes stored values away, so that the ledger must be told to forget them."""
+    of_rows: bool = False
+    """Whether it refuses rows, not the run: their series stop, and the report says why."""
 
 
-def _sql(name: str, harm: str | tuple[str, ...], mend: str, says: str) -> Lasting:
+def _sql(name: str, harm: str | tuple[str, ...], mend: str, says: str, *, of_rows: bool = False) -> Lasting:
     harms = (harm,) if isinstance(harm, str) else harm
 
     def mended(database: Database) -> None:
         database.execute(mend)
         database.prepare()  # views that had to go
 
-    return Lasting(name, lambda it: it.execute(*harms), mended, says)
+    return Lasting(name, lambda it: it.execute(*harms), mended, says, of_rows=of_rows)
 
 
 def _anew(statement: str) -> Act:
@@ -136,6 +138,7 @@ LASTING_FAULTS = (
         "ALTER TABLE marketfetch.ohlcv ADD CONSTRAINT lower CHECK (open < 0) NOT VALID",
         "ALTER TABLE marketfetch.ohlcv DROP CONSTRAINT lower",
         r"violates check constraint .*; a CHECK of the table refuses a row",
+        of_rows=True,
     ),
     _sql(
         "trigger added",
@@ -151,6 +154,7 @@ LASTING_FAULTS = (
         ),
         "DROP FUNCTION public.refuse CASCADE",
         r"not today; a trigger of the table refuses a row",
+        of_rows=True,
     ),
 )
 
