@@ -105,7 +105,9 @@ def tell(outcome):
 query = Query(symbols="BTCUSDT", start="2026-06-01", end="2026-06-02")
 pipeline = Pipeline(exchange_from("binance-usdm", sys.argv[1]), query, Hanging())
 with Signals() as signals:
-    tell(anyio.run(partial(run_until_stopped, pipeline, signals, tell)))
+    outcome = anyio.run(partial(run_until_stopped, pipeline, signals, tell))
+    signals.conclude()
+    tell(outcome)
 """
 
 

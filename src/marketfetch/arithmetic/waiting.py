@@ -65,7 +65,7 @@ class Wait:
             return f"waiting for another process's share of {title(pool)}"
         fit = [seat for seat in claimed if seat.health.ready_at(self.host, now) <= now]
         moment = self._moment(now)
-        span = "" if moment == NEVER else f" {max(1, -(-(moment - now) // 1000))} s"
+        span = "" if moment == NEVER else f" {max(1, round((moment - now) / 1000))} s"
         if not fit:
             return f"waiting{span} for an egress: each of the {len(claimed)} rests or is banned"
         usable = pool.capacity - pool.capacity // 200
@@ -79,7 +79,7 @@ class Wait:
         moment = seat.budget.available_at(self.weight, now)
         if moment <= now:
             return ""
-        span = "" if moment == NEVER else f" {-(-(moment - now) // 1000)} s"
+        span = "" if moment == NEVER else f" {max(1, round((moment - now) / 1000))} s"
         return f"waiting{span} for {title(self.roster.pool)}"
 
     def _moment(self, now: int) -> int:
