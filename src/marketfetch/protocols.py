@@ -44,7 +44,7 @@ _T = TypeVar("_T")
 
 
 class Fetcher(Protocol):
-    """The transport: one Request through one egress gives one Response.
+    """The transport: it sends a Request through an egress and returns the Response.
 
     (OpenBB uses the word for an adapter; here it is the thing that moves bytes.) The engine enters it
     once on its event loop, calls `fetch` from many tasks at a time and leaves it when the run ends.

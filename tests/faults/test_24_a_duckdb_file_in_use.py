@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import duckdb
@@ -26,6 +26,17 @@ connection = duckdb.connect(sys.argv[1], read_only=True)
 print("open", flush=True)
 sys.stdin.readline()
 """
+
+
+@contextmanager
+def viewed(store: DuckDBSink) -> Iterator[subprocess.Popen[str]]:
+    """Have another process read the file, until a line is sent to it."""
+    with subprocess.Popen(
+        [sys.executable, "-c", VIEWER, store.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as viewer:
+        assert viewer.stdout is not None
+        assert viewer.stdout.readline() == "open\n"
+        yield viewer
 
 
 @pytest.fixture
@@ -61,11 +72,7 @@ def test_a_viewer_in_another_process_is_waited_for(
     store: DuckDBSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("marketfetch.sinks.turns.PATIENCE", 0.2)
-    with subprocess.Popen(
-        [sys.executable, "-c", VIEWER, store.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as viewer:
-        assert viewer.stdout is not None
-        assert viewer.stdout.readline() == "open\n"
+    with viewed(store) as viewer:
         with pytest.raises(SinkUnavailable, match=r"\(PID \d+\).*end the other one, or wait"), store.writer():
             pass
         assert len(store.read(SERIES, EVER)) == 5, "it reads, and so may we"
@@ -85,11 +92,7 @@ def test_fetch_says_what_it_waits_for(
 ) -> None:
     """In a notebook nobody listens to events: without a word, waiting looks like hanging."""
     monkeypatch.setattr("marketfetch.sinks.turns.PATIENCE", 0.2)
-    with subprocess.Popen(
-        [sys.executable, "-c", VIEWER, store.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as viewer:
-        assert viewer.stdout is not None
-        assert viewer.stdout.readline() == "open\n"
+    with viewed(store) as viewer:
         waited = threading.Event()
         end = threading.Thread(target=lambda: waited.wait(50) and viewer.communicate("\n"))
         end.start()

@@ -336,9 +336,9 @@ class _Board:
     def _release(self, address: str, now: float, wish: Wish) -> None:
         """Let go, and leave a note.
 
-        1. What was held up to now: the holder knows all that there is to know.
-        2. What it once held, whose term was over: others may have left a note since, and both count.
-        3. What it never learnt to hold: it has spent nothing, and the note that it has not read stays.
+        1. The address is held up to now: the holder knows all that there is to know.
+        2. The address was held, and the term is over: others may have left a note since, and both count.
+        3. The holder never learnt that it holds the address: it has spent nothing, and the unread note stays.
         """
         if address in wish.held:
             note = wish.offers.get(address, Note(vanished=0.0))

@@ -13,7 +13,7 @@ class Note:
 
     `spent` has pairs of an age in seconds and a weight; `closed` is for how many seconds the exchange wants
     nothing from this address. A holder that vanished leaves `spent` empty and `vanished`, the seconds since
-    when it surely spends nothing: nobody knows what it spent before.
+    when that holder surely spends nothing: how much it had spent by then is not known.
     """
 
     spent: tuple[tuple[float, int], ...] = ()

@@ -36,7 +36,7 @@ class Listeners:
         for listener in self._listeners:
             try:
                 self._tell(listener, event)
-            except Exception:
+            except Exception:  # code of the caller may raise anything; a display must not end a run
                 self._listeners = tuple(other for other in self._listeners if other is not listener)
                 logging.getLogger("marketfetch").exception(
                     "the listener %s failed; it is left out from now on, and the run goes on", _name(listener)

@@ -32,7 +32,7 @@ __all__ = ["PlainProgress", "Progress", "progress_to"]
 
 
 class Progress(Protocol):
-    """A listener that shows what it hears from entering to leaving it; it never blocks who tells it."""
+    """A listener that shows what it hears from entering to leaving it; no call waits for the terminal."""
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""

@@ -171,7 +171,7 @@ class SinkContract(LedgerContract):
         assert column_of(store, series, "trades") == [5, 6]
 
     def test_10_a_value_fills_a_null_and_a_new_value_wins(self, store: Store) -> None:
-        """The exchange is the authority: what it says last is what is held."""
+        """The exchange is the authority: the value that it sent last is the one that is stored."""
         series = series_of()
         write(store, batch_of(series, [0, 1], quote_volume=[NULL, 8.0], close=1.5))
         write(store, batch_of(series, [0, 1], quote_volume=[7.0, 8.5], close=2.5))

@@ -94,9 +94,10 @@ def merge(table: Table) -> Composed:
 def upsert(table: Table) -> Composed:
     """Write the INSERT of staged rows that are new or add something; the others are not even locked.
 
-    It is right whatever others do meanwhile. It goes in the order of time, so that writers who do the same
-    can wait for each other, but not cross. Where no index leads from a series to its times, each row is
-    looked up by itself, or else the rows of all other symbols would be read too.
+    The INSERT is correct even if other writers change the same rows meanwhile. It takes rows in the order of
+    time, so that two such writers wait for each other and never end in a deadlock. Where no
+    index leads from a series to its times, each row is looked up by itself, or else the rows of all other
+    symbols would be read too.
     """
     at_once = SQL("{table} AS t ON {place} AND t.{time} = u.{time}")
     one_by_one = SQL(
