@@ -14,8 +14,9 @@ from chaos.hostile_exchange import (
     legal_refusals,
     wrong_for_good,
 )
-from chaos.lied_to import Liar, liar
+from chaos.lied_to import DATASETS, Job, Liar, liar
 from chaos.promises import Outcome, Scale
+from marketfetch.testing import FaultKind, Faults
 from tests.support.promises import assert_kept
 
 QUICK = Scale("quick", seed=1)
@@ -36,3 +37,13 @@ def test_an_exchange_that_lies(exchange: Liar, promise: Callable[[Liar, Scale], 
 
 def test_the_command_line_says_what_is_so() -> None:
     assert_kept(command_line(QUICK))
+
+
+def test_what_decides_in_the_end_is_asked_again_after_a_bad_answer(exchange: Liar) -> None:
+    """The first answer to every question gives the window before the one that was asked for."""
+    faults = Faults(rate=1, kinds=[FaultKind.WRONG_WINDOW], seed=1)
+    datasets = DATASETS["binance-usdm"]
+    told = exchange.try_out(
+        Job(venue="binance-usdm", faults=faults, datasets=datasets, rows=30, concurrency=12)
+    )
+    assert told.complete, told.reasons

@@ -35,8 +35,16 @@ _QUESTIONS = 60
 """Seeking a first row takes about twice as many questions as the number of pages has binary digits."""
 
 
+_ATTEMPTS = 5
+"""So often a series is decided about at the end: it takes fewer questions, each with a bad answer once."""
+
+
 class _Unclear(Exception):
-    """An answer that cannot be used, or that contradicts another one: the pages themselves decide."""
+    """No answer, or one that contradicts another one: the pages themselves decide."""
+
+
+class _Spoiled(_Unclear):
+    """An answer with rows from elsewhere, or that cannot be read: the next one may be better."""
 
 
 @attrs.frozen(eq=False)
@@ -55,7 +63,8 @@ class Beginnings:
 
     async def conclude(self, accounts: Sequence[Account]) -> None:
         """Decide about the moments that pages denied before any row of the series was seen."""
-        await self._for_each([account for account in accounts if UNPROVEN in account.lost], self._conclude)
+        unproven = [account for account in accounts if UNPROVEN in account.lost]
+        await self._for_each(unproven, self._conclude_in_the_end)
 
     async def _for_each(
         self, accounts: Sequence[Account], work: Callable[[Account, Instrument], Awaitable[None]]
@@ -127,6 +136,14 @@ class Beginnings:
         stretch = Span(span.start, end)
         evidence = await self._deny(account, stretch, first, last)
         await self._judge(account, instrument, SpanSet.of(stretch), evidence)
+
+    async def _conclude_in_the_end(self, account: Account, instrument: Instrument) -> None:
+        for _ in range(_ATTEMPTS):
+            try:
+                await self._conclude(account, instrument)
+                return
+            except _Spoiled:
+                continue  # no page asks after this one
 
     async def _conclude(self, account: Account, instrument: Instrument) -> None:
         denied, earliest = account.lost[UNPROVEN].value, account.earliest
@@ -203,7 +220,7 @@ class Beginnings:
         times = await self._times(account, request, Slice(account.series, Span(0, 1), rows=1))
         first = min(times, default=None)
         if first is not None and (first < start or first != account.series.interval.floor(first)):
-            raise _Unclear
+            raise _Spoiled
         return first
 
     async def _deny(self, account: Account, stretch: Span, first: int | None, last: int) -> Evidence:
@@ -237,21 +254,21 @@ class Beginnings:
         return interval.shift(interval.floor(moment), -steps)
 
     async def _rows(self, account: Account, span: Span, rows: int) -> list[int]:
-        """Return the times of a window's rows; _Unclear if there are others, or some off the grid."""
+        """Return the times of a window's rows; _Spoiled if there are others, or some off the grid."""
         part = Slice(account.series, span, rows)
         times = await self._times(account, self._endpoint(account).request(part), part)
         interval = account.series.interval
         if any(time not in span or time != interval.floor(time) for time in times):
-            raise _Unclear
+            raise _Spoiled
         return times
 
     async def _times(self, account: Account, request: Request, part: Slice) -> list[int]:
-        """Return the times of an answer's rows; _Unclear for an answer that cannot be used."""
+        """Return the times of an answer's rows; _Spoiled if they cannot be read, _Unclear if none comes."""
 
         def read(response: Response) -> list[int]:
             decoded = self.asker.exchange.decoded(response.body, part)
             if decoded.undecodable > len(decoded.broken):
-                raise _Unclear
+                raise _Spoiled
             # A row that is wrong is a row all the same: it shows what the exchange keeps.
             return [*map(int, decoded.columns.times), *(row.time for row in decoded.broken)]
 
