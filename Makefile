@@ -61,6 +61,6 @@ $(VENV)/.ready-peers: benchmarks/peers.txt $(VENV)/.ready-bench
 	@touch $@
 
 # One stamp per dependency group, so that a demo need not wait for the linters.
-$(VENV)/.ready-%: pyproject.toml tools/bootstrap.sh tools/hatch_build.py src/marketfetch/arithmetic/_rows.c
+$(VENV)/.ready-%: pyproject.toml tools/bootstrap.sh tools/hatch_build.py src/marketfetch/decoding/_rows.c
 	@sh tools/bootstrap.sh $(VENV) $*
 	@touch $@

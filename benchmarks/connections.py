@@ -16,10 +16,10 @@ from benchmarks.venue import scaled, unlimited
 from marketfetch.engine.query import Query, Settings
 from marketfetch.errors import FetchError
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
-from marketfetch.face.pipeline import Pipeline
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.fetchers.curl import CurlFetcher, _Session
-from marketfetch.fetchers.handles import Handle
-from marketfetch.proxies.rotating import RotatingProxies
+from marketfetch.fetchers.easy_handle import Handle
+from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.values.http import Egress
 
 __all__ = ["connections"]

@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from benchmarks.batches import prepared
 from benchmarks.figures import Figure, at_most, known
 from marketfetch.protocols import Store
-from marketfetch.sinks.duckdb import DuckDBSink
+from marketfetch.sinks.duckdb.sink import DuckDBSink
 from marketfetch.sinks.merging import same
-from marketfetch.sinks.parquet import ParquetSink
-from marketfetch.sinks.seriesfolder import SeriesFolder
+from marketfetch.sinks.parquet.sink import ParquetSink
+from marketfetch.sinks.parquet.series_folder import SeriesFolder
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns

@@ -17,9 +17,9 @@ from benchmarks.batches import START
 from benchmarks.figures import Figure, at_most, known
 from benchmarks.postgres import server
 from marketfetch.protocols import Batching, Partitioned, Store
-from marketfetch.sinks.duckdb import DuckDBSink
+from marketfetch.sinks.duckdb.sink import DuckDBSink
 from marketfetch.sinks.memory import MemorySink
-from marketfetch.sinks.parquet import ParquetSink
+from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.values.pages import Batch, Columns

@@ -23,7 +23,7 @@ from benchmarks.contestants.job import Job
 from benchmarks.exchange import Options, exchange, symbols
 from benchmarks.figures import Figure, at_least, at_most, interleaved, known
 from marketfetch.sinks.postgres import PostgresSink
-from marketfetch.sinks.postgres.wire import Strip, copy_body, to_timestamps
+from marketfetch.sinks.postgres.copy_binary import Strip, copy_body, to_timestamps
 from marketfetch.values.pages import Batch
 from tests.support import postgres
 

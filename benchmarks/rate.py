@@ -16,8 +16,8 @@ from benchmarks.exchange import Options, exchange, symbols
 from benchmarks.figures import Figure, at_least, at_most, known
 from benchmarks.venue import scaled
 from marketfetch.engine.query import Query, Settings
-from marketfetch.face.pipeline import Pipeline
-from marketfetch.proxies.rotating import RotatingProxies
+from marketfetch.api.pipeline import Pipeline
+from marketfetch.proxies.pool import RotatingProxies
 
 __all__ = ["BEST", "rate_bound", "refused", "share"]
 

@@ -25,7 +25,7 @@ from psycopg import sql
 from pyarrow import parquet
 
 from chaos.stores import files_of
-from marketfetch.arithmetic.composite import combine
+from marketfetch.planning.composites import combine
 from marketfetch.testing import Market
 from marketfetch.values.datasets import datasets
 from marketfetch.values.pages import Columns

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import attrs
 
-from marketfetch.testing.background import BackgroundLoop
+from marketfetch.testing.http.background_loop import BackgroundLoop
 
 __all__ = ["CommitCutter", "cutting"]
 

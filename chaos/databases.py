@@ -15,17 +15,17 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from chaos.contents import Oracle, check_contents, fingerprint
-from marketfetch.arithmetic.retry import Retries
+from marketfetch.ratelimit.backoff import Retries
 from marketfetch.engine.query import Query, Settings
 from marketfetch.errors import SinkUnavailable
 from marketfetch.exchange import Endpoint
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
-from marketfetch.face.pipeline import Pipeline
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.protocols import Writer
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.testing import GeneratedMarket, Market, SimulatedExchange, SimulatorOptions
 from marketfetch.values.datasets import Dataset
-from marketfetch.values.events import BatchWritten, Event
+from marketfetch.events import BatchWritten, Event
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.report import Report
 from marketfetch.values.series import Coverage, Series

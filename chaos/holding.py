@@ -13,10 +13,10 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from marketfetch.sinks.duckfile import is_wanted
-from marketfetch.sinks.durable import alone
-from marketfetch.sinks.postgres.ledger import lock
-from marketfetch.sinks.seriesfolder import SeriesFolder
+from marketfetch.sinks.duckdb.connect import is_wanted
+from marketfetch.sinks.files.atomic_files import alone
+from marketfetch.sinks.postgres.coverage_tables import lock
+from marketfetch.sinks.parquet.series_folder import SeriesFolder
 from marketfetch.values.series import Series
 
 __all__ = ["Waiting", "preparing_blocked", "writing_blocked"]
@@ -93,7 +93,7 @@ def _sqlite(path: Path) -> Iterator[Waiting]:
 _HOLDER = """
 import sys, time, duckdb
 from pathlib import Path
-from marketfetch.sinks.durable import alone_in
+from marketfetch.sinks.files.atomic_files import alone_in
 
 path, give_up = Path(sys.argv[1]), time.monotonic() + float(sys.argv[2])
 with alone_in(path.parent, give_up):  # who has the file open lets go of it for those in line

@@ -21,7 +21,7 @@ from chaos.databases import BATCHES, LASTING, Database, Moments, database_on, th
 from chaos.lasting_faults import LASTING_FAULTS, QUOTA, Lasting, full_disk, move_to_disk
 from chaos.passing_faults import PASSING, STUMBLING, Passing
 from chaos.promises import Outcome, Scale, Trial
-from marketfetch.arithmetic.retry import Retries
+from marketfetch.ratelimit.backoff import Retries
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from tests.support import pgbouncer, postgres
 from tests.support.disks import small_disk

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import attrs
 
 from chaos.promises import Outcome, Scale, Trial
-from marketfetch.arithmetic.retry import Retries
+from marketfetch.ratelimit.backoff import Retries
 from marketfetch.engine.query import Settings
 from marketfetch.errors import MarketfetchError, ProxyError, RestrictedLocation
-from marketfetch.face.aside import Aside
+from marketfetch.listeners.background import Aside
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
     FaultKind,
@@ -29,7 +29,7 @@ from marketfetch.testing import (
     SimulatedExchange,
     SimulatorOptions,
 )
-from marketfetch.values.events import BatchWritten, Event, Listener
+from marketfetch.events import BatchWritten, Event, Listener
 from marketfetch.values.report import Report
 from tests.support.worlds import World, assert_holds, run
 

@@ -17,14 +17,14 @@ from urllib.parse import quote
 import attrs
 
 from chaos.promises import Outcome, Scale, Trial
-from marketfetch.arithmetic.retry import Retries
+from marketfetch.ratelimit.backoff import Retries
 from marketfetch.engine.query import Query, Settings
 from marketfetch.errors import MarketfetchError
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
-from marketfetch.face.pipeline import Pipeline
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.proxies.parsing import parse_proxy
-from marketfetch.proxies.rotating import RotatingProxies
+from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.urls import sink_from
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions

@@ -21,16 +21,16 @@ from tempfile import TemporaryDirectory
 import attrs
 
 from chaos.promises import Outcome, Scale, Trial
-from marketfetch.arithmetic.retry import Retries
+from marketfetch.ratelimit.backoff import Retries
 from marketfetch.engine.query import Query, Settings
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
-from marketfetch.face.pipeline import Pipeline
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Store
-from marketfetch.proxies.rotating import RotatingProxies
+from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.sinks import sink_from
 from marketfetch.testing import FaultKind, GeneratedMarket
-from marketfetch.values.events import Event, Heartbeat
+from marketfetch.events import Event, Heartbeat
 from marketfetch.values.http import Cost, LimitPool
 from tests.support.worlds import assert_holds
 

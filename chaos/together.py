@@ -15,7 +15,7 @@ from chaos.promises import Outcome, Scale, Trial
 from chaos.stores import KINDS, Place, left_over, place_for
 from marketfetch.engine.query import Query, Settings
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
-from marketfetch.face.pipeline import Pipeline
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.testing import GeneratedMarket, Instrument, SimulatedExchange, SimulatorOptions
 from marketfetch.values.series import Coverage
 from marketfetch.values.spans import Span

@@ -7,7 +7,7 @@ import asyncio
 from collections import Counter
 
 import marketfetch as mf
-from marketfetch.values.events import BatchWritten, PageFetched, RequestFailed
+from marketfetch.events import BatchWritten, PageFetched, RequestFailed
 
 
 class Counters:

@@ -16,7 +16,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 import marketfetch as mf
-from marketfetch.face.plugins import exchange_names
+from marketfetch.api.plugins import exchange_names
 from tests.support.loopback import exchanges_on_loopback
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -117,7 +117,7 @@ def test_an_exchange_from_outside_is_found_by_its_name(installed: Path, tidebit:
 def test_the_command_line_knows_it_too(installed: Path, tidebit: HTTPServer, tmp_path: Path) -> None:
     start = (
         "import sys; sys.path.insert(0, sys.argv.pop(1));"
-        "from marketfetch.face.cli import main; sys.exit(main())"
+        "from marketfetch.cli.main import main; sys.exit(main())"
     )
     arguments = ["backfill", "--exchange", "tidebit", "--symbol", "BTC_USD", "--interval", "1h", "--json"]
     arguments += ["--start", "2026-06-01", "--end", "2026-06-02", "--base-url", tidebit.url_for("")]

@@ -16,7 +16,7 @@ SYMBOLS = [f"C{number:02}USDT" for number in range(20)]
 PEAK = """
 import sys
 from pathlib import Path
-from marketfetch.face.cli import main
+from marketfetch.cli.main import main
 code = main(sys.argv[1:])
 # Not getrusage: its peak is never below what the parent had when it started this process.
 status = Path("/proc/self/status").read_text().split()

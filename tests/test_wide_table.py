@@ -11,8 +11,8 @@ import pytest
 
 from marketfetch.engine.query import Query, Settings
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
-from marketfetch.face.pipeline import Pipeline
-from marketfetch.proxies.rotating import RotatingProxies
+from marketfetch.api.pipeline import Pipeline
+from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.sinks import PostgresSink, TableMapping, without_quote
 from marketfetch.testing import LocalProxies, Market, ReplayedMarket, SimulatedExchange
 from marketfetch.values.report import Report

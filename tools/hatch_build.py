@@ -9,7 +9,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-_SOURCE = Path("src/marketfetch/arithmetic/_rows.c")
+_SOURCE = Path("src/marketfetch/decoding/_rows.c")
 
 
 class RowsHook(BuildHookInterface[Any]):

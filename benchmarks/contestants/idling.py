@@ -15,7 +15,7 @@ import time
 import anyio
 
 from marketfetch.fetchers.curl import CurlFetcher
-from marketfetch.proxies.rotating import RotatingProxies
+from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.values.http import Cost, LimitPool, Request
 
 _IDLE = 5.0

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from benchmarks.contestants.job import Job, run
 from benchmarks.venue import unlimited
 from marketfetch.engine.query import Query, Settings
-from marketfetch.face.pipeline import Pipeline
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.values.series import Series

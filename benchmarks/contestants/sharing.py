@@ -18,10 +18,10 @@ import attrs
 
 from benchmarks.venue import scaled
 from marketfetch.engine.query import Query, Settings
-from marketfetch.face.pipeline import Pipeline
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.protocols import Board
-from marketfetch.proxies.boards import board_from
-from marketfetch.proxies.rotating import RotatingProxies
+from marketfetch.proxies.board_urls import board_from
+from marketfetch.proxies.pool import RotatingProxies
 
 __all__ = ["Part"]
 

@@ -19,7 +19,7 @@ import attrs
 from benchmarks.contestants.job import Job
 from benchmarks.venue import unlimited
 from marketfetch.engine.query import Query, Settings
-from marketfetch.face.pipeline import Pipeline
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.sinks.postgres import PostgresSink
 
 _TICK = 0.01

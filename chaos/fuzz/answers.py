@@ -9,16 +9,16 @@ from typing import Any, cast
 
 import attrs
 
-from marketfetch.arithmetic.decoding import expecting
-from marketfetch.arithmetic.retry import http_date, retry_after
+from marketfetch.decoding.layouts import expecting
+from marketfetch.ratelimit.backoff import http_date, retry_after
 from marketfetch.errors import Banned, ConfigurationError, FetchError, RateLimitExceeded, SinkError
 from marketfetch.exchange import Exchange
-from marketfetch.fetchers.answers import parse_headers
+from marketfetch.fetchers.curl_errors import parse_headers
 from marketfetch.proxies.parsing import parse_proxy
-from marketfetch.sinks.firstformat import read_first
-from marketfetch.sinks.notes import FileNote, LedgerNote
+from marketfetch.sinks.parquet.format1 import read_first
+from marketfetch.sinks.parquet.footers import FileNote, LedgerNote
 from marketfetch.values.http import Response
-from marketfetch.values.redaction import redact
+from marketfetch.redaction import redact
 from marketfetch.values.series import Series
 
 __all__ = ["check", "readers"]

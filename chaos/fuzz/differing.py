@@ -7,8 +7,8 @@ from functools import partial
 
 import attrs
 
-from marketfetch.arithmetic.decoding import Decoded, RowLayout
-from marketfetch.arithmetic.native import Rows
+from marketfetch.decoding.layouts import Decoded, RowLayout
+from marketfetch.decoding.native import Rows
 from marketfetch.errors import DecodeError
 from marketfetch.values.datasets import Dataset
 

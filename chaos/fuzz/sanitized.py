@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 
-from marketfetch.arithmetic import native
+from marketfetch.decoding import native
 
 __all__ = ["SOURCE", "Tried", "build", "drive"]
 

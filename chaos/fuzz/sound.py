@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from marketfetch.arithmetic.decoding import Decoded
+from marketfetch.decoding.layouts import Decoded
 from marketfetch.values.pages import Page
 from marketfetch.values.series import Instrument, Slice
 

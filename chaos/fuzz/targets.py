@@ -14,9 +14,9 @@ import attrs
 
 from chaos.fuzz import answers, differing
 from chaos.fuzz.sound import sound_instrument, sound_moment, sound_page
-from marketfetch.arithmetic.decoding import expecting
-from marketfetch.arithmetic.quality import inspect
-from marketfetch.engine.survey import read_time
+from marketfetch.decoding.layouts import expecting
+from marketfetch.decoding.validation import inspect
+from marketfetch.engine.discovery import read_time
 from marketfetch.errors import DecodeError
 from marketfetch.exchange import Endpoint, Exchange
 from marketfetch.exchanges.binance_spot import BinanceSpot

@@ -2,7 +2,7 @@
 
 from tidebit import Tidebit
 
-from marketfetch.testing.exchange_contract import ExchangeContract, Recording
+from marketfetch.testing.contracts.exchange import ExchangeContract, Recording
 
 BARS = (
     b'{"bars":{"t":[1780272000,1780272060],"o":["71.5","71.8"],"h":["72","71.9"],"l":["71.4","70"],"c":["71.8","70.2"],'

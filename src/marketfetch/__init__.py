@@ -15,8 +15,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from marketfetch.arithmetic.paging import Cursor, TimeWindows
-    from marketfetch.arithmetic.retry import Retries
+    from marketfetch.planning.paginators import Cursor, TimeWindows
+    from marketfetch.ratelimit.backoff import Retries
     from marketfetch.engine.query import Everything, Query, Settings
     from marketfetch.errors import (
         AdapterError,
@@ -44,13 +44,13 @@ if TYPE_CHECKING:
         TransportError,
     )
     from marketfetch.exchange import Endpoint, Exchange
-    from marketfetch.face.fetching import fetch
-    from marketfetch.face.logs import LogListener, log_to_console
-    from marketfetch.face.maintenance import forget, verify
-    from marketfetch.face.pipeline import Pipeline
-    from marketfetch.face.plugins import exchange_names
-    from marketfetch.face.progress import progress_to
-    from marketfetch.face.tables import Table
+    from marketfetch.api.fetch import fetch
+    from marketfetch.listeners.logs import LogListener, log_to_console
+    from marketfetch.api.maintenance import forget, verify
+    from marketfetch.api.pipeline import Pipeline
+    from marketfetch.api.plugins import exchange_names
+    from marketfetch.listeners.progress import progress_to
+    from marketfetch.api.table import Table
     from marketfetch.fetchers.curl import CurlFetcher
     from marketfetch.protocols import (
         Batching,
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
         SupportsRejected,
         Writer,
     )
-    from marketfetch.proxies.rotating import RotatingProxies
+    from marketfetch.proxies.pool import RotatingProxies
     from marketfetch.sinks import (
         DuckDBSink,
         MemorySink,
@@ -78,7 +78,7 @@ if TYPE_CHECKING:
         without_quote,
     )
     from marketfetch.values.datasets import Column, Dataset
-    from marketfetch.values.events import (
+    from marketfetch.events import (
         BatchWritten,
         ClockDiffers,
         Event,

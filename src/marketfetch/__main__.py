@@ -1,5 +1,5 @@
 """`python -m marketfetch`: the command line without the command."""
 
-from marketfetch.face.cli import main
+from marketfetch.cli.main import main
 
 raise SystemExit(main())

@@ -6,9 +6,9 @@ See the table in `marketfetch.exchange` for what is required and what is optiona
 
 from __future__ import annotations
 
-from marketfetch.arithmetic.decoding import Decoded, ObjectLayout, RowLayout, excerpt, expecting, parse_json
-from marketfetch.arithmetic.paging import Cursor, TimeWindows
-from marketfetch.arithmetic.retry import our_time, retry_after
+from marketfetch.decoding.layouts import Decoded, ObjectLayout, RowLayout, excerpt, expecting, parse_json
+from marketfetch.planning.paginators import Cursor, TimeWindows
+from marketfetch.ratelimit.backoff import our_time, retry_after
 from marketfetch.errors import (
     AdapterError,
     BadRequest,
@@ -25,7 +25,7 @@ from marketfetch.values.datasets import Column, Dataset
 from marketfetch.values.http import Cost, LimitPool, Request, Response
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Columns, Page
-from marketfetch.values.rejected import RejectedRow, raw_text
+from marketfetch.values.rejected_rows import RejectedRow, raw_text
 from marketfetch.values.series import Instrument, Series, Slice
 from marketfetch.values.spans import Span, SpanSet
 

@@ -34,7 +34,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from marketfetch.values.redaction import redact
+from marketfetch.redaction import redact
 
 if TYPE_CHECKING:  # the floor above, needed by no code here
     from marketfetch.values.report import Report

@@ -26,16 +26,16 @@ from urllib.parse import urljoin, urlsplit
 
 import attrs
 
-from marketfetch.arithmetic.declaring import (
+from marketfetch.planning.adapter_checks import (
     check_cost,
     check_decoded,
     check_endpoint,
     check_exchange,
     check_request,
 )
-from marketfetch.arithmetic.decoding import Decoded, excerpt
-from marketfetch.arithmetic.paging import TimeWindows
-from marketfetch.arithmetic.retry import retry_after
+from marketfetch.decoding.layouts import Decoded, excerpt
+from marketfetch.planning.paginators import TimeWindows
+from marketfetch.ratelimit.backoff import retry_after
 from marketfetch.errors import (
     AdapterError,
     BadRequest,

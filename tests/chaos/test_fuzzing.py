@@ -18,7 +18,7 @@ from chaos.fuzz.mutating import mutations
 from chaos.fuzz.sound import sound_instrument, sound_moment, sound_page
 from chaos.fuzz.targets import CORPUS, START, Target, targets
 from chaos.promises import Outcome, Scale
-from marketfetch.arithmetic.decoding import Decoded
+from marketfetch.decoding.layouts import Decoded
 from marketfetch.values.pages import Columns, Page
 from marketfetch.values.series import Instrument, Series, Slice
 from marketfetch.values.spans import Span, SpanSet

@@ -11,7 +11,7 @@ import pytest
 from marketfetch.engine.query import Everything, Settings
 from marketfetch.errors import ConfigurationError
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
-from marketfetch.face.pipeline import Pipeline
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.protocols import Settlement
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
@@ -23,7 +23,7 @@ from marketfetch.testing import (
     SimulatorOptions,
     Window,
 )
-from marketfetch.values.events import ClockDiffers
+from marketfetch.events import ClockDiffers
 from marketfetch.values.pages import Page
 from marketfetch.values.report import Report
 from marketfetch.values.series import Slice

@@ -8,8 +8,8 @@ import pytest
 
 from marketfetch.engine.query import Query, Settings
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
-from marketfetch.face.pipeline import Pipeline
-from marketfetch.proxies.rotating import RotatingProxies
+from marketfetch.api.pipeline import Pipeline
+from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, LimitRules, LocalProxies, SimulatedExchange, SimulatorOptions
 from marketfetch.values.http import Cost, LimitPool

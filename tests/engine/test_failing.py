@@ -9,13 +9,13 @@ import anyio
 import attrs
 import pytest
 
-from marketfetch.arithmetic.retry import Retries
+from marketfetch.ratelimit.backoff import Retries
 from marketfetch.engine.query import Settings
 from marketfetch.errors import ProxyError, RestrictedLocation, SinkError, SinkUnavailable
 from marketfetch.protocols import Writer
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import FaultKind, Faults, GeneratedMarket, LocalProxies, ProxyMode, SimulatedExchange
-from marketfetch.values.events import BatchWritten, Event, RequestFailed
+from marketfetch.events import BatchWritten, Event, RequestFailed
 from marketfetch.values.pages import Batch
 from marketfetch.values.report import Report
 from tests.support.worlds import World, assert_holds, run

@@ -13,7 +13,7 @@ from marketfetch.exchanges.binance_spot import BinanceSpot
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.exchanges.okx import Okx
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
-from marketfetch.testing.exchange_contract import ExchangeContract
+from marketfetch.testing.contracts.exchange import ExchangeContract
 
 NOW = 1_781_913_600_000
 """2026-06-20, the present of the simulated exchange."""

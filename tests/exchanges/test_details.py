@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from marketfetch.adapter import DecodeError, Interval, Response, Slice, Span
-from marketfetch.arithmetic.quality import inspect
+from marketfetch.decoding.validation import inspect
 from marketfetch.errors import BadSymbol, Banned, ExchangeNotAvailable, RateLimitExceeded
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.exchanges.okx import Okx

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from marketfetch.adapter import Exchange, Response, Slice, Span
-from marketfetch.arithmetic.quality import inspect
+from marketfetch.decoding.validation import inspect
 from marketfetch.errors import (
     BadRequest,
     BadSymbol,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from marketfetch.arithmetic.health import Health
-from marketfetch.arithmetic.retry import http_date, retry_after
+from marketfetch.ratelimit.circuit_breaker import Health
+from marketfetch.ratelimit.backoff import http_date, retry_after
 from marketfetch.errors import Banned, ExchangeNotAvailable, FetchError, RateLimitExceeded, RestrictedLocation
 from marketfetch.exchange import Exchange
 from marketfetch.exchanges.binance_spot import BinanceSpot

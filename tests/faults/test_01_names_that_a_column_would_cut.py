@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from marketfetch.errors import ConfigurationError, RowsRefused
-from marketfetch.sinks.duckdb import DuckDBSink
-from marketfetch.sinks.mapping import TableMapping
+from marketfetch.sinks.duckdb.sink import DuckDBSink
+from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.sinks.postgres import PostgresSink
-from marketfetch.sinks.postgres.tables import Label
+from marketfetch.sinks.postgres.schema.tables import Label
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.testing import GeneratedMarket, Instrument, SimulatedExchange
 from marketfetch.values.datasets import Dataset

@@ -12,8 +12,8 @@ import pytest
 
 from marketfetch.errors import ConfigurationError, RowsRefused
 from marketfetch.protocols import Store
-from marketfetch.sinks.duckdb import DuckDBSink
-from marketfetch.sinks.mapping import TableMapping
+from marketfetch.sinks.duckdb.sink import DuckDBSink
+from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.values.datasets import Dataset

@@ -10,7 +10,7 @@ import pytest
 
 from marketfetch.engine.query import Settings
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
-from marketfetch.face.pipeline import Pipeline
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
     FaultKind,

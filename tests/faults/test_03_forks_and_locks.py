@@ -122,7 +122,7 @@ def test_a_child_that_outlives_a_killed_parent_shuts_nobody_out(tmp_path: Path, 
 INSIDE = """
 import os, sys
 from pathlib import Path
-from marketfetch.sinks.durable import alone_in
+from marketfetch.sinks.files.atomic_files import alone_in
 
 with alone_in(Path(sys.argv[1])):
     child = os.fork()

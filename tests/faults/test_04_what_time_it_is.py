@@ -13,10 +13,10 @@ import attrs
 import pytest
 
 from marketfetch.engine.query import Query, Settings
-from marketfetch.face.pipeline import Pipeline
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
-from marketfetch.values.events import Event, RoundPlanned
+from marketfetch.events import Event, RoundPlanned
 from marketfetch.values.spans import Span
 from marketfetch.values.times import moment, steady_clock
 from tests.support.worlds import HOUR, MINUTE, World, run

@@ -14,13 +14,13 @@ import numpy as np
 import orjson
 import pytest
 
-from marketfetch.arithmetic.retry import Retries
+from marketfetch.ratelimit.backoff import Retries
 from marketfetch.engine.query import Settings
 from marketfetch.errors import ConfigurationError
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import FaultKind, Faults, GeneratedMarket, SimulatedExchange, SimulatorOptions
-from marketfetch.testing.messages import Reply, Request
-from marketfetch.values.events import BatchWritten
+from marketfetch.testing.http.messages import Reply, Request
+from marketfetch.events import BatchWritten
 from marketfetch.values.pages import RejectedRow
 from marketfetch.values.report import Report, SeriesReport
 from marketfetch.values.series import Composite

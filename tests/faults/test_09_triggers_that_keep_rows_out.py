@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from marketfetch.errors import RowsRefused
-from marketfetch.sinks.mapping import TableMapping
+from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.values.datasets import Dataset
 from tests.support.batches import EVER, batch, candles

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from marketfetch.arithmetic.retry import Retries
+from marketfetch.ratelimit.backoff import Retries
 from marketfetch.engine.query import Settings
 from marketfetch.errors import SinkError
-from marketfetch.sinks.parquet import ParquetSink
+from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Coverage, Series

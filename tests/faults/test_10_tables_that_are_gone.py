@@ -14,7 +14,7 @@ import pytest
 
 from marketfetch.errors import SinkError
 from marketfetch.protocols import Store, SupportsForget
-from marketfetch.sinks.duckdb import DuckDBSink
+from marketfetch.sinks.duckdb.sink import DuckDBSink
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.values.datasets import Dataset

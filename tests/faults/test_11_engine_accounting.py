@@ -16,15 +16,15 @@ import anyio
 import numpy as np
 import pytest
 
-from marketfetch.arithmetic.paging import Headway
-from marketfetch.arithmetic.retry import Retries
-from marketfetch.arithmetic.uniting import coverages, span_sets
-from marketfetch.engine.account import Account
-from marketfetch.engine.deriving import Derivation, Deriving
-from marketfetch.engine.patience import Patience
+from marketfetch.planning.paginators import Headway
+from marketfetch.ratelimit.backoff import Retries
+from marketfetch.planning.running_union import coverages, span_sets
+from marketfetch.engine.state import Account
+from marketfetch.engine.composites import Derivation, Deriving
+from marketfetch.engine.store_retry import Patience
 from marketfetch.engine.query import Query, Settings
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
-from marketfetch.face.pipeline import Pipeline
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.protocols import Settlement
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions

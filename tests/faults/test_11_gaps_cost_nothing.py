@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from marketfetch.protocols import Store, SupportsForget
-from marketfetch.sinks.duckdb import DuckDBSink
-from marketfetch.sinks.mapping import TableMapping
+from marketfetch.sinks.duckdb.sink import DuckDBSink
+from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.values.pages import Batch

@@ -11,8 +11,8 @@ import attrs
 import numpy as np
 import pytest
 
-from marketfetch.sinks.durable import replace_file
-from marketfetch.sinks.parquet import ParquetSink
+from marketfetch.sinks.files.atomic_files import replace_file
+from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Coverage
 from marketfetch.values.spans import Span, SpanSet
@@ -51,7 +51,7 @@ def counted() -> Iterator[Work]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Span, "__attrs_post_init__", counting)
         patch.setattr(Path, "open", opening)
-        patch.setattr("marketfetch.sinks.seriesfolder.replace_file", replacing)
+        patch.setattr("marketfetch.sinks.parquet.series_folder.replace_file", replacing)
         yield work
 
 

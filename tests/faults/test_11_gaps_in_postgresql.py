@@ -8,9 +8,9 @@ import numpy as np
 import psycopg
 import pytest
 
-from marketfetch.sinks.mapping import TableMapping
+from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.sinks.postgres import PostgresSink
-from marketfetch.sinks.postgres.ledger import Ledger
+from marketfetch.sinks.postgres.coverage_tables import Ledger
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Coverage, Series

@@ -13,7 +13,7 @@ import pytest
 from marketfetch.engine.query import Settings
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
-from marketfetch.testing.messages import Reply, Request
+from marketfetch.testing.http.messages import Reply, Request
 from marketfetch.values.report import Report, SeriesReport
 from marketfetch.values.spans import SpanSet
 from tests.support.worlds import DAY, World, assert_same, run, span_of

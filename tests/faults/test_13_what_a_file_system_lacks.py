@@ -13,8 +13,8 @@ import pytest
 
 from marketfetch.errors import SinkError
 from marketfetch.protocols import Store
-from marketfetch.sinks.durable import make_folder, move_in, replace_file
-from marketfetch.sinks.parquet import ParquetSink
+from marketfetch.sinks.files.atomic_files import make_folder, move_in, replace_file
+from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.sinks.urls import sink_from
 from tests.support.batches import EVER, batch, candles
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import attrs
 import pytest
 
-from marketfetch.sinks.locks import Owner
-from marketfetch.sinks.parquet import ParquetSink
-from marketfetch.sinks.seriesfolder import SeriesFolder
+from marketfetch.sinks.files.lock_files import Owner
+from marketfetch.sinks.parquet.sink import ParquetSink
+from marketfetch.sinks.parquet.series_folder import SeriesFolder
 from tests.support.batches import EVER, batch, candles
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from marketfetch.errors import SinkUnavailable
-from marketfetch.sinks import locks
-from marketfetch.sinks.durable import alone_in
-from marketfetch.sinks.locks import LEASE, Owner
-from marketfetch.sinks.parquet import ParquetSink
+from marketfetch.sinks.files import lock_files as locks
+from marketfetch.sinks.files.atomic_files import alone_in
+from marketfetch.sinks.files.lock_files import LEASE, Owner
+from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Coverage
 from marketfetch.values.spans import Span, SpanSet

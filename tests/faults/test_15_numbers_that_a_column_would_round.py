@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketfetch.errors import ConfigurationError, RowsRefused
-from marketfetch.sinks.duckdb import DuckDBSink
-from marketfetch.sinks.fitting import Numbers
-from marketfetch.sinks.mapping import TableMapping
+from marketfetch.sinks.duckdb.sink import DuckDBSink
+from marketfetch.sinks.sql.number_limits import Numbers
+from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from curl_cffi import CurlECode
 
-from marketfetch.arithmetic.health import Health
+from marketfetch.ratelimit.circuit_breaker import Health
 from marketfetch.errors import LocalResourceError, ProxyError, TransportError
-from marketfetch.fetchers.answers import Failure, translate
+from marketfetch.fetchers.curl_errors import Failure, translate
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
-from marketfetch.testing.proxy import LocalProxies
-from marketfetch.values.exhaustion import exhausted
+from marketfetch.testing.proxies.local_proxy import LocalProxies
+from marketfetch.common.local_resources import exhausted
 from marketfetch.values.http import Egress
-from marketfetch.values.redaction import Secret
+from marketfetch.redaction import Secret
 
 PROXY = Egress("Proxy 1", Secret("http://10.0.0.1:3128"))
 DIRECT = Egress("Direct")
@@ -28,7 +28,7 @@ FEW = "too many open files: raise ulimit -n (now "
 CHILD = """
 import os, resource, sys
 import marketfetch as mf
-from marketfetch.face.portal import blocking
+from marketfetch.api.run_sync import blocking
 from marketfetch.sinks.urls import sink_from
 
 limit, free, store, base_url, *proxies = sys.argv[1:]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from marketfetch.sinks.parquet import ParquetSink
+from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Coverage, Series

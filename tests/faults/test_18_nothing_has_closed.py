@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from marketfetch.engine.query import Settings
-from marketfetch.face.rendering import plain, report_page
-from marketfetch.face.wording import headline
+from marketfetch.cli.report_view import plain, report_page
+from marketfetch.listeners.text import headline
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
 from marketfetch.values.series import Composite

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from marketfetch.face.logs import LogListener
-from marketfetch.face.picture import ConsoleProgress
-from marketfetch.face.progress import PlainProgress
-from marketfetch.face.wording import time_left
-from marketfetch.values.events import BatchWritten, Heartbeat, RoundPlanned
+from marketfetch.listeners.logs import LogListener
+from marketfetch.listeners.rich_progress import ConsoleProgress
+from marketfetch.listeners.progress import PlainProgress
+from marketfetch.listeners.text import time_left
+from marketfetch.events import BatchWritten, Heartbeat, RoundPlanned
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.report import EgressReport
 from marketfetch.values.series import Coverage, Series
@@ -40,7 +40,7 @@ def written(rows: int) -> BatchWritten:
 
 def drawn(progress: ConsoleProgress, columns: int) -> str:
     """What the picture looks like now, without colours."""
-    from marketfetch.face.picture import _bar  # the painter makes it on a thread of its own
+    from marketfetch.listeners.rich_progress import _bar  # the painter makes it on a thread of its own
 
     console = Console(file=io.StringIO(), width=columns, highlight=False)
     progress._console = console
@@ -125,7 +125,7 @@ def test_time_left_counts_the_waits(bursts: list[tuple[int, int]], left: int) ->
 
 def test_time_left_of_a_picture_grows_while_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("marketfetch.face.picture.monotonic", lambda: clock[0])
+    monkeypatch.setattr("marketfetch.listeners.rich_progress.monotonic", lambda: clock[0])
     progress = ConsoleProgress(io.StringIO())
     progress(RoundPlanned(1, 20, 1_000_000))
     progress(written(100_000))

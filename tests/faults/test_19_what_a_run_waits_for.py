@@ -12,7 +12,7 @@ import pytest
 
 import marketfetch as mf
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
-from marketfetch.proxies.rotating import RotatingProxies
+from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.testing import GeneratedMarket, LimitRules, SimulatedExchange, SimulatorOptions
 
 PERIOD = 6_000

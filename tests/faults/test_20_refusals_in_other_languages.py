@@ -14,12 +14,12 @@ import anyio
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from marketfetch.arithmetic.retry import Retries
+from marketfetch.ratelimit.backoff import Retries
 from marketfetch.engine.query import Settings
 from marketfetch.errors import SinkError, SinkUnavailable
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
-from marketfetch.values.events import StoreAwaited
+from marketfetch.events import StoreAwaited
 from tests.support import pgbouncer
 from tests.support.postgres import Server
 from tests.support.refusing_postgres import refusing

@@ -22,7 +22,7 @@ from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.postgres.dsn import each_host, parsed
 from marketfetch.sinks.urls import sink_from
 from marketfetch.values.datasets import Dataset
-from marketfetch.values.redaction import Secret
+from marketfetch.redaction import Secret
 from tests.support.batches import EVER, batch, candles
 from tests.support.postgres import Server
 

@@ -9,8 +9,8 @@ import duckdb
 import pytest
 
 import marketfetch as mf
-from marketfetch.face.arguments import parse
-from marketfetch.sinks.duckerrors import Opened, explained
+from marketfetch.cli.arguments import parse
+from marketfetch.sinks.duckdb.errors import Opened, explained
 from marketfetch.sinks.urls import sink_from
 from marketfetch.values.datasets import Dataset
 

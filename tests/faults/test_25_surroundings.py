@@ -13,8 +13,8 @@ import pytest
 import trustme
 
 import marketfetch as mf
-from marketfetch.face.stopping import trouble_with
-from marketfetch.fetchers.certificates import trusted
+from marketfetch.cli.runner import trouble_with
+from marketfetch.fetchers.ca_bundle import trusted
 
 GOOD = ["--exchange", "binance-usdm", "--start", "2026-06-01", "--end", "2026-06-02"]
 
@@ -81,7 +81,7 @@ async def test_temporary_folder_that_cannot_be_written_is_named(
 async def test_usual_authorities_that_cannot_be_read_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("marketfetch.fetchers.certificates.DEFAULT_CACERT", str(tmp_path / "none.pem"))
+    monkeypatch.setattr("marketfetch.fetchers.ca_bundle.DEFAULT_CACERT", str(tmp_path / "none.pem"))
     with pytest.raises(
         mf.ConfigurationError, match=r"certificate: the usual authorities in .*none.pem cannot be"
     ):

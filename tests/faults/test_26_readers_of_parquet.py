@@ -18,7 +18,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
-from marketfetch.sinks.parquet import ParquetSink
+from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet

@@ -7,8 +7,8 @@ from itertools import product
 
 import pytest
 
-from marketfetch.face.arguments import _parsers, parse
-from marketfetch.face.cli import main
+from marketfetch.cli.arguments import _parsers, parse
+from marketfetch.cli.main import main
 
 GOOD: dict[str, list[str]] = {
     "backfill": [

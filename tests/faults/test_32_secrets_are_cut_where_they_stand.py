@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import marketfetch as mf
-from marketfetch.values.redaction import redact, without
+from marketfetch.redaction import redact, without
 
 MESSAGE = "connection to server at 127.0.0.1 failed: the password is refused"
 

@@ -14,11 +14,11 @@ import pytest
 import marketfetch as mf
 from marketfetch.engine.query import Query
 from marketfetch.errors import ConfigurationError
-from marketfetch.face.logs import LogListener
-from marketfetch.face.pipeline import Pipeline
+from marketfetch.listeners.logs import LogListener
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
-from marketfetch.values.events import BatchWritten, Event, Listener, PageFetched, RoundPlanned, RunFinished
+from marketfetch.events import BatchWritten, Event, Listener, PageFetched, RoundPlanned, RunFinished
 from tests.support.worlds import World, assert_holds, run
 
 SECRET = "https://chat.example/token-hunter2"

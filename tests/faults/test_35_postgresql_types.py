@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketfetch.errors import ConfigurationError, RowsRefused
-from marketfetch.sinks.mapping import Name, TableMapping
+from marketfetch.sinks.table_mapping import Name, TableMapping
 from marketfetch.sinks.postgres import PostgresSink
-from marketfetch.sinks.postgres.clocks import TIMESTAMP, Clock, Days, Integers, Timestamps
+from marketfetch.sinks.postgres.schema.time_codecs import TIMESTAMP, Clock, Days, Integers, Timestamps
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.series import Series

@@ -97,7 +97,7 @@ def test_a_time_that_would_be_cut_off_is_refused(tmp_path: Path, kind: str) -> N
 
 READ_ELSEWHERE = """
 import sys
-from marketfetch.sinks.duckdb import DuckDBSink
+from marketfetch.sinks.duckdb.sink import DuckDBSink
 from tests.faults.test_35_types_of_embedded_tables import SERIES, mapping
 from tests.support.batches import EVER
 print(*DuckDBSink(sys.argv[1], table=mapping()).read(SERIES, EVER).times)

@@ -15,9 +15,9 @@ from _pytest.outcomes import Failed
 import marketfetch.adapter as mf
 from marketfetch.engine.query import Query
 from marketfetch.errors import AdapterError
-from marketfetch.face.pipeline import Pipeline
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.sinks.memory import MemorySink
-from marketfetch.testing.exchange_contract import ExchangeContract
+from marketfetch.testing.contracts.exchange import ExchangeContract
 from tests.support.plain import Events, Forwards, PlainExchange, PlainServer
 from tests.support.worlds import DAY, MINUTE, run
 

@@ -25,7 +25,7 @@ from marketfetch.testing import (
     SimulatorOptions,
 )
 from marketfetch.values.http import Cost, Egress, LimitPool, Request
-from marketfetch.values.redaction import Secret
+from marketfetch.redaction import Secret
 from tests.fetchers.wire import ok, wire
 
 PASSWORD = "hunter2-very-secret"

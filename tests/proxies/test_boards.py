@@ -10,13 +10,13 @@ import psycopg
 import pytest
 
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
-from marketfetch.face.sharing import sharing_of
+from marketfetch.api.budget_sharing import sharing_of
 from marketfetch.protocols import Board, Sharing
-from marketfetch.proxies.boards import board_from
-from marketfetch.proxies.fileboard import FileBoard
+from marketfetch.proxies.board_urls import board_from
+from marketfetch.proxies.file_board import FileBoard
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.postgres import PostgresBoard, PostgresSink
-from marketfetch.testing.board_contract import BoardContract
+from marketfetch.testing.contracts.board import BoardContract
 from marketfetch.values.datasets import datasets
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from marketfetch.errors import ConfigurationError
 from marketfetch.proxies.parsing import parse_proxy
-from marketfetch.proxies.rotating import RotatingProxies
+from marketfetch.proxies.pool import RotatingProxies
 
 
 @pytest.mark.parametrize(

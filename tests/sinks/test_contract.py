@@ -11,12 +11,12 @@ import psycopg
 import pytest
 
 from marketfetch.protocols import Store, SupportsForget, SupportsRejected
-from marketfetch.sinks.duckdb import DuckDBSink
+from marketfetch.sinks.duckdb.sink import DuckDBSink
 from marketfetch.sinks.memory import MemorySink
-from marketfetch.sinks.parquet import ParquetSink
+from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.sqlite import SQLiteSink
-from marketfetch.testing.sink_contract import SinkContract
+from marketfetch.testing.contracts.sink import SinkContract
 
 
 @pytest.mark.parametrize("kind", [MemorySink, DuckDBSink, SQLiteSink, ParquetSink, PostgresSink])

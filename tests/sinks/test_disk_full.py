@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from marketfetch.arithmetic.retry import Retries
+from marketfetch.ratelimit.backoff import Retries
 from marketfetch.engine.query import Settings
 from marketfetch.errors import SinkError, SinkUnavailable
 from marketfetch.protocols import Store, Writer

@@ -20,12 +20,12 @@ import pytest
 
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.sinks import duckfile, duckmemory, durable, turns
-from marketfetch.sinks.duckdb import DuckDBSink
-from marketfetch.sinks.duckerrors import Opened, explained
-from marketfetch.sinks.duckfile import open_file
-from marketfetch.sinks.durable import PATIENCE, alone_in
-from marketfetch.sinks.ledger import Ledger
-from marketfetch.sinks.mapping import TableMapping
+from marketfetch.sinks.duckdb.sink import DuckDBSink
+from marketfetch.sinks.duckdb.errors import Opened, explained
+from marketfetch.sinks.duckdb.connect import open_file
+from marketfetch.sinks.files.atomic_files import PATIENCE, alone_in
+from marketfetch.sinks.sql.coverage_tables import Ledger
+from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.values.datasets import Dataset
 from tests.support.batches import EVER, batch, candles, premium
 
@@ -319,6 +319,6 @@ def test_a_memory_limit_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 def test_without_duckdb_the_remedy_is_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("marketfetch.sinks.places.find_spec", lambda _: None)
+    monkeypatch.setattr("marketfetch.sinks.files.paths.find_spec", lambda _: None)
     with pytest.raises(ConfigurationError, match=r"pip install 'marketfetch\[duckdb\]'"):
         DuckDBSink("x.duckdb")

@@ -24,10 +24,10 @@ import duckdb
 import pytest
 
 from marketfetch.errors import SinkError
-from marketfetch.sinks.duckdb import DuckDBSink
-from marketfetch.sinks.embedded import EmbeddedStore
-from marketfetch.sinks.mapping import TableMapping, without_quote
-from marketfetch.sinks.segments import SEGMENT_SPANS
+from marketfetch.sinks.duckdb.sink import DuckDBSink
+from marketfetch.sinks.sql.file_store import EmbeddedStore
+from marketfetch.sinks.table_mapping import TableMapping, without_quote
+from marketfetch.sinks.sql.coverage_segments import SEGMENT_SPANS
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.series import Coverage, Series
@@ -225,8 +225,8 @@ def test_a_migration_that_is_killed_has_not_happened(old: Store, step: str) -> N
 _CLERK = """
 import os, sys
 from marketfetch.errors import SinkError
-from marketfetch.sinks.duckdb import DuckDBSink
-from marketfetch.sinks.mapping import TableMapping
+from marketfetch.sinks.duckdb.sink import DuckDBSink
+from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.values.datasets import Dataset
 import duckdb

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from marketfetch.protocols import Store
 from marketfetch.sinks import DuckDBSink, SQLiteSink
-from marketfetch.sinks.mapping import TableMapping
+from marketfetch.sinks.table_mapping import TableMapping
 from tests.support.batches import EVER, batch, candles
 
 NASTY = '"; DROP TABLE t; --'

@@ -18,8 +18,8 @@ from pyarrow import parquet
 
 from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.protocols import Partitioned
-from marketfetch.sinks.parquet import ParquetSink
-from marketfetch.sinks.rowfiles import write_rows
+from marketfetch.sinks.parquet.sink import ParquetSink
+from marketfetch.sinks.parquet.codec import write_rows
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet

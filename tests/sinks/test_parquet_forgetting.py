@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketfetch.protocols import SupportsForget, SupportsRejected
-from marketfetch.sinks.parquet import ParquetSink
+from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.values.pages import Batch, Columns, RejectedRow
 from marketfetch.values.series import Coverage
 from marketfetch.values.spans import Span, SpanSet

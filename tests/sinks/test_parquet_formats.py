@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from marketfetch.errors import SinkError
-from marketfetch.sinks.parquet import ParquetSink
+from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import EVER, MINUTE, START, batch, candles

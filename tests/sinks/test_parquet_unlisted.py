@@ -10,7 +10,7 @@ import pytest
 
 from marketfetch.errors import SinkError
 from marketfetch.sinks import ParquetSink
-from marketfetch.sinks.seriesfolder import SeriesFolder
+from marketfetch.sinks.parquet.series_folder import SeriesFolder
 from tests.support.batches import EVER, batch, candles
 
 SERIES = candles()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfetch.sinks.periods import Period, periods_of, split, unit_of, whole_periods
+from marketfetch.sinks.parquet.periods import Period, periods_of, split, unit_of, whole_periods
 from marketfetch.values.intervals import EVENT, Interval
 from marketfetch.values.pages import Columns
 from marketfetch.values.spans import Span, SpanSet

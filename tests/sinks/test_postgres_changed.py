@@ -17,7 +17,7 @@ from marketfetch.errors import SinkError
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.postgres.session import Session
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
-from marketfetch.values.redaction import Secret
+from marketfetch.redaction import Secret
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import EVER, MINUTE, START, batch, candles
 from tests.support.postgres import Server

@@ -11,15 +11,15 @@ from anyio import to_thread
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from marketfetch.arithmetic.retry import Retries
-from marketfetch.engine.lanes import open_lanes
-from marketfetch.engine.patience import Patience
+from marketfetch.ratelimit.backoff import Retries
+from marketfetch.engine.writers import open_lanes
+from marketfetch.engine.store_retry import Patience
 from marketfetch.errors import ConfigurationError, RowsRefused, SinkError, SinkUnavailable
 from marketfetch.protocols import Writer
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch
-from marketfetch.values.redaction import Secret
+from marketfetch.redaction import Secret
 from tests.support.batches import EVER, batch, candles
 from tests.support.postgres import Server, end_sessions
 

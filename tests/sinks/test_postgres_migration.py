@@ -12,7 +12,7 @@ from psycopg.conninfo import make_conninfo
 
 from marketfetch.errors import SinkError
 from marketfetch.sinks.postgres import PostgresSink
-from marketfetch.sinks.segments import SEGMENT_SPANS
+from marketfetch.sinks.sql.coverage_segments import SEGMENT_SPANS
 from marketfetch.values.datasets import Dataset
 from tests.support import postgres_formats
 from tests.support.batches import EVER, batch, candles, premium

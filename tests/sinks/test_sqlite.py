@@ -16,8 +16,8 @@ import pytest
 
 from marketfetch.errors import ConfigurationError, SinkUnavailable
 from marketfetch.sinks import sqlite
-from marketfetch.sinks.durable import PATIENCE
-from marketfetch.sinks.mapping import TableMapping
+from marketfetch.sinks.files.atomic_files import PATIENCE
+from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns, RejectedRow

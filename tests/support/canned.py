@@ -9,7 +9,7 @@ import anyio
 import anyio.lowlevel
 
 from marketfetch.testing import GeneratedMarket, Window
-from marketfetch.testing.klines import KlinePages, KlineSeries
+from marketfetch.testing.venues.kline_cache import KlinePages, KlineSeries
 from marketfetch.values.http import Egress, Request, Response
 from marketfetch.values.intervals import Interval
 

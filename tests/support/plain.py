@@ -18,7 +18,7 @@ import attrs
 
 import marketfetch.adapter as mf
 from marketfetch.engine.query import Query, Settings
-from marketfetch.face.pipeline import Pipeline
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.values.report import Report, SeriesReport
 from marketfetch.values.spans import SpanSet

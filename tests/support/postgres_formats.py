@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from marketfetch.sinks.mapping import TableMapping, without_quote
+from marketfetch.sinks.table_mapping import TableMapping, without_quote
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import MINUTE, START, candles, premium

@@ -15,7 +15,7 @@ CODE = """
 import json, sys, time
 import anyio
 import marketfetch as mf
-from marketfetch.proxies.boards import board_from
+from marketfetch.proxies.board_urls import board_from
 from marketfetch.proxies.registry import Registry
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Sharing

@@ -14,13 +14,13 @@ from marketfetch.exchange import Exchange
 from marketfetch.exchanges.binance_spot import BinanceSpot
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.exchanges.okx import Okx
-from marketfetch.face.pipeline import Pipeline
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Sink, Store
-from marketfetch.proxies.rotating import RotatingProxies
+from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.sinks.merging import merge
 from marketfetch.testing import Market, SimulatedExchange, Window
-from marketfetch.values.events import Event, Listener
+from marketfetch.events import Event, Listener
 from marketfetch.values.pages import Columns
 from marketfetch.values.report import Report
 from marketfetch.values.series import Series

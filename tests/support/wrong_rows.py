@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import orjson
 
-from marketfetch.testing.messages import Reply, Request
+from marketfetch.testing.http.messages import Reply, Request
 
 __all__ = ["Change", "at_times", "changing", "time_of", "with_field"]
 

@@ -7,10 +7,10 @@ import warnings
 
 import pytest
 
-from marketfetch.testing.background import BackgroundLoop
-from marketfetch.testing.delivery import Script
-from marketfetch.testing.messages import Request
-from marketfetch.testing.server import HttpServer
+from marketfetch.testing.http.background_loop import BackgroundLoop
+from marketfetch.testing.http.script import Script
+from marketfetch.testing.http.messages import Request
+from marketfetch.testing.http.server import HttpServer
 
 
 async def test_a_handler_that_fails_is_reported_and_not_taken_for_a_bad_request() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import marketfetch.errors
-from marketfetch.arithmetic.retry import Retries
+from marketfetch.ratelimit.backoff import Retries
 from marketfetch.engine.query import Everything, Query, Settings
 from marketfetch.errors import Banned, ConfigurationError, MarketfetchError, RateLimitExceeded
 from marketfetch.values.report import EgressReport, Missing, Report, SeriesReport

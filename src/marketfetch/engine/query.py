@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 import attrs
 
-from marketfetch.arithmetic.retry import Retries
+from marketfetch.ratelimit.backoff import Retries
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.exchange import Exchange
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
-from marketfetch.values.kinds import is_number, is_text, is_whole
-from marketfetch.values.names import names_of
-from marketfetch.values.redaction import redact
+from marketfetch.common.type_checks import is_number, is_text, is_whole
+from marketfetch.common.name_lists import names_of
+from marketfetch.redaction import redact
 from marketfetch.values.series import Composite
 from marketfetch.values.spans import Span
 from marketfetch.values.times import (

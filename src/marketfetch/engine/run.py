@@ -17,20 +17,20 @@ from time import monotonic
 import anyio
 import attrs
 
-from marketfetch.arithmetic.planning import Gap, Means, Portions
-from marketfetch.engine.account import Books
-from marketfetch.engine.allowance import Allowance
-from marketfetch.engine.asking import Asker
-from marketfetch.engine.beginnings import Beginnings
-from marketfetch.engine.deriving import Derivation, Deriving
-from marketfetch.engine.filling import Filling
-from marketfetch.engine.lanes import Done, Lanes, open_lanes
-from marketfetch.engine.patience import Patience
+from marketfetch.planning.batches import Gap, Means, Portions
+from marketfetch.engine.state import Books
+from marketfetch.engine.row_budget import Allowance
+from marketfetch.engine.requester import Asker
+from marketfetch.engine.history_bounds import Beginnings
+from marketfetch.engine.composites import Derivation, Deriving
+from marketfetch.engine.workers import Filling
+from marketfetch.engine.writers import Done, Lanes, open_lanes
+from marketfetch.engine.store_retry import Patience
 from marketfetch.engine.query import BATCH_ROWS, Everything, Query, Settings
-from marketfetch.engine.survey import Enrolment, Roll, ServerTime, ask_listing, ask_time
-from marketfetch.engine.symbols import Listing
-from marketfetch.engine.threads import call_back, on_thread
-from marketfetch.engine.wanting import aim, find_gaps
+from marketfetch.engine.discovery import Enrolment, Roll, ServerTime, ask_listing, ask_time
+from marketfetch.engine.instrument_index import Listing
+from marketfetch.engine.blocking import call_back, on_thread
+from marketfetch.engine.missing import aim, find_gaps
 from marketfetch.errors import (
     ConfigurationError,
     FetchError,
@@ -49,7 +49,7 @@ from marketfetch.protocols import (
     SupportsSession,
     SupportsWaiting,
 )
-from marketfetch.values.events import (
+from marketfetch.events import (
     BatchWritten,
     Heartbeat,
     Listener,

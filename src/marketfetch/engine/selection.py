@@ -11,8 +11,8 @@ from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable, u
 from marketfetch.protocols import Store
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
-from marketfetch.values.kinds import is_text
-from marketfetch.values.names import names_of
+from marketfetch.common.type_checks import is_text
+from marketfetch.common.name_lists import names_of
 from marketfetch.values.series import Coverage, Series
 
 __all__ = ["Selection"]

@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.arithmetic.quality import possible
+from marketfetch.decoding.validation import possible
 from marketfetch.errors import SinkError, SinkUnavailable
 from marketfetch.protocols import Partitioned, Store
 from marketfetch.values.pages import Columns

@@ -28,14 +28,14 @@ from marketfetch.errors import (
     TransportError,
     unknown,
 )
-from marketfetch.fetchers.answers import parse_headers, proxy_refusal, translate
-from marketfetch.fetchers.certificates import trusted
-from marketfetch.fetchers.handles import Handle
-from marketfetch.values.exhaustion import descriptor_limit, descriptors_used_up, exhausted
+from marketfetch.fetchers.curl_errors import parse_headers, proxy_refusal, translate
+from marketfetch.fetchers.ca_bundle import trusted
+from marketfetch.fetchers.easy_handle import Handle
+from marketfetch.common.local_resources import descriptor_limit, descriptors_used_up, exhausted
 from marketfetch.values.http import Egress, Request, Response
-from marketfetch.values.kinds import is_number, is_text
-from marketfetch.values.loops import asyncio_loop
-from marketfetch.values.redaction import redact
+from marketfetch.common.type_checks import is_number, is_text
+from marketfetch.common.event_loop import asyncio_loop
+from marketfetch.redaction import redact
 
 __all__ = ["CurlFetcher"]
 

@@ -8,11 +8,11 @@ from random import random
 
 import attrs
 
-from marketfetch.arithmetic.health import Health
-from marketfetch.arithmetic.retry import http_date
-from marketfetch.arithmetic.roster import Seat
+from marketfetch.ratelimit.circuit_breaker import Health
+from marketfetch.ratelimit.backoff import http_date
+from marketfetch.ratelimit.egress_queue import Seat
 from marketfetch.errors import Banned, LocalResourceError, RateLimitExceeded, RetryableError
-from marketfetch.proxies.limits import Shared
+from marketfetch.proxies.address_limits import Shared
 from marketfetch.values.http import Egress, Request, Response
 from marketfetch.values.report import EgressReport
 

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 from marketfetch.errors import ConfigurationError
 from marketfetch.values.http import one_spelling
-from marketfetch.values.redaction import Secret, redact
+from marketfetch.redaction import Secret, redact
 
 __all__ = ["parse_proxy", "read_proxies"]
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from marketfetch.protocols import Board, Sharing
-from marketfetch.proxies.claiming import Claims
-from marketfetch.proxies.fileboard import FileBoard
-from marketfetch.proxies.limits import Limits, Shared
+from marketfetch.proxies.address_claims import Claims
+from marketfetch.proxies.file_board import FileBoard
+from marketfetch.proxies.address_limits import Limits, Shared
 from marketfetch.values.http import LimitPool
 from marketfetch.values.times import Clock
 

@@ -13,8 +13,8 @@ import numpy as np
 from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Writer
 from marketfetch.sinks.merging import merge
-from marketfetch.sinks.rejected import reach, still_rejected
-from marketfetch.sinks.segments import SEGMENT_SPANS, changed, hull, joined, split, touched
+from marketfetch.sinks.rejected_rows import reach, still_rejected
+from marketfetch.sinks.sql.coverage_segments import SEGMENT_SPANS, changed, hull, joined, split, touched
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns, RejectedRow
 from marketfetch.values.series import Coverage, Series

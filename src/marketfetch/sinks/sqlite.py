@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketfetch.errors import ConfigurationError, RowsRefused, SinkError, SinkUnavailable
-from marketfetch.sinks.durable import PATIENCE
-from marketfetch.sinks.embedded import EmbeddedStore
-from marketfetch.sinks.forks import OPEN_FILES
-from marketfetch.sinks.tables import Table, quoted
-from marketfetch.sinks.texttime import TextTime
-from marketfetch.values.exhaustion import descriptors_used_up, exhausted
+from marketfetch.sinks.files.atomic_files import PATIENCE
+from marketfetch.sinks.sql.file_store import EmbeddedStore
+from marketfetch.sinks.files.fork_guard import OPEN_FILES
+from marketfetch.sinks.sql.tables import Table, quoted
+from marketfetch.sinks.sql.text_times import TextTime
+from marketfetch.common.local_resources import descriptors_used_up, exhausted
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span

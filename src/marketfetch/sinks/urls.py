@@ -7,7 +7,7 @@ from typing import Any
 
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.protocols import Sink
-from marketfetch.values.redaction import Secret
+from marketfetch.redaction import Secret
 
 __all__ = ["sink_from"]
 

@@ -9,14 +9,14 @@ Install it with `marketfetch[testing]`. `python -m marketfetch.testing` runs the
 from __future__ import annotations
 
 from marketfetch.proxies.registry import separate_registry
-from marketfetch.testing.faults import FaultKind, Faults
-from marketfetch.testing.generated import GeneratedMarket
-from marketfetch.testing.limits import LimitRules
-from marketfetch.testing.market import Instrument, Market, Table, Window
-from marketfetch.testing.proxy import LocalProxies, LocalProxy, ProxyMode
-from marketfetch.testing.record import Record, Seen
-from marketfetch.testing.replayed import ReplayedMarket
-from marketfetch.testing.revising import RevisingMarket
+from marketfetch.testing.faults.kinds import FaultKind, Faults
+from marketfetch.testing.markets.generated import GeneratedMarket
+from marketfetch.testing.venues.rate_limiter import LimitRules
+from marketfetch.testing.markets.market import Instrument, Market, Table, Window
+from marketfetch.testing.proxies.local_proxy import LocalProxies, LocalProxy, ProxyMode
+from marketfetch.testing.request_log import Record, Seen
+from marketfetch.testing.markets.replayed import ReplayedMarket
+from marketfetch.testing.markets.revising import RevisingMarket
 from marketfetch.testing.simulator import SimulatedExchange, SimulatorOptions
 
 __all__ = [

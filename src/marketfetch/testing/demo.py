@@ -16,13 +16,13 @@ import duckdb
 
 from marketfetch.engine.query import Query, Settings
 from marketfetch.errors import ConfigurationError
-from marketfetch.face.aside import Aside
-from marketfetch.face.pipeline import Pipeline
-from marketfetch.face.plugins import exchange_from
-from marketfetch.face.progress import progress_to
-from marketfetch.face.rendering import Grid, Page, report_page, show
-from marketfetch.face.wording import counted, headline
-from marketfetch.proxies.rotating import RotatingProxies
+from marketfetch.listeners.background import Aside
+from marketfetch.api.pipeline import Pipeline
+from marketfetch.api.plugins import exchange_from
+from marketfetch.listeners.progress import progress_to
+from marketfetch.cli.report_view import Grid, Page, report_page, show
+from marketfetch.listeners.text import counted, headline
+from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.sinks.urls import sink_from
 from marketfetch.testing import (
     GeneratedMarket,
@@ -32,7 +32,7 @@ from marketfetch.testing import (
     SimulatedExchange,
     SimulatorOptions,
 )
-from marketfetch.values.events import BatchWritten, Event, Listener, RoundPlanned
+from marketfetch.events import BatchWritten, Event, Listener, RoundPlanned
 from marketfetch.values.report import Report
 from marketfetch.values.series import Composite
 

@@ -11,22 +11,22 @@ from typing import Self
 
 import attrs
 
-from marketfetch.testing.background import BackgroundLoop
-from marketfetch.testing.binance_spot import BinanceSpot
-from marketfetch.testing.binance_usdm import BinanceUsdm
-from marketfetch.testing.broken_replies import Hit, broken_reply
-from marketfetch.testing.broken_wire import broken_script
-from marketfetch.testing.delivery import Script, compressed, plain_script
-from marketfetch.testing.faults import FaultKind, Faults, FaultSchedule
-from marketfetch.testing.klines import KlinePages
-from marketfetch.testing.limits import LimitRules, RateLimiter, Verdict
-from marketfetch.testing.market import Market
-from marketfetch.testing.messages import Reply, Request
-from marketfetch.testing.okx import Okx
-from marketfetch.testing.record import Record, Seen
-from marketfetch.testing.server import HttpServer
-from marketfetch.testing.tls import server_context
-from marketfetch.testing.venue import Venue
+from marketfetch.testing.http.background_loop import BackgroundLoop
+from marketfetch.testing.venues.binance_spot import BinanceSpot
+from marketfetch.testing.venues.binance_usdm import BinanceUsdm
+from marketfetch.testing.faults.responses import Hit, broken_reply
+from marketfetch.testing.faults.transport import broken_script
+from marketfetch.testing.http.script import Script, compressed, plain_script
+from marketfetch.testing.faults.kinds import FaultKind, Faults, FaultSchedule
+from marketfetch.testing.venues.kline_cache import KlinePages
+from marketfetch.testing.venues.rate_limiter import LimitRules, RateLimiter, Verdict
+from marketfetch.testing.markets.market import Market
+from marketfetch.testing.http.messages import Reply, Request
+from marketfetch.testing.venues.okx import Okx
+from marketfetch.testing.request_log import Record, Seen
+from marketfetch.testing.http.server import HttpServer
+from marketfetch.testing.http.tls import server_context
+from marketfetch.testing.venues.venue import Venue
 
 __all__ = ["SimulatedExchange", "SimulatorOptions", "wall_clock"]
 

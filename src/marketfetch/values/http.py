@@ -10,7 +10,7 @@ from urllib.parse import quote, quote_plus
 
 import attrs
 
-from marketfetch.values.redaction import Secret
+from marketfetch.redaction import Secret
 
 __all__ = ["Cost", "Egress", "LimitPool", "Request", "Response", "one_spelling"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketfetch.values.datasets import Dataset
-from marketfetch.values.rejected import RejectedRow
+from marketfetch.values.rejected_rows import RejectedRow
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import SpanSet
 

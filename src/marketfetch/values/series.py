@@ -8,8 +8,8 @@ import attrs
 
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import EVENT, Interval
-from marketfetch.values.names import names_of
-from marketfetch.values.rejected import RejectedRow
+from marketfetch.common.name_lists import names_of
+from marketfetch.values.rejected_rows import RejectedRow
 from marketfetch.values.spans import BEYOND, Span, SpanSet
 
 __all__ = ["Composite", "Coverage", "Instrument", "Series", "Slice"]

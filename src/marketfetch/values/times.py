@@ -14,7 +14,7 @@ import attrs
 import numpy as np
 
 from marketfetch.errors import ConfigurationError
-from marketfetch.values.redaction import redact
+from marketfetch.redaction import redact
 from marketfetch.values.spans import utc
 
 __all__ = [

@@ -10,11 +10,11 @@ import attrs
 from psycopg.sql import SQL, Identifier
 
 from marketfetch.errors import SinkError
-from marketfetch.sinks.postgres.catalogue import find
+from marketfetch.sinks.postgres.schema.introspection import find
 from marketfetch.sinks.postgres.dsn import parsed, shown
-from marketfetch.sinks.postgres.ledger import lock
+from marketfetch.sinks.postgres.coverage_tables import lock
 from marketfetch.sinks.postgres.session import Connection, Session
-from marketfetch.values.redaction import Secret
+from marketfetch.redaction import Secret
 
 __all__ = ["PostgresBoard"]
 

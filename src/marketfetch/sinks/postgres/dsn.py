@@ -11,7 +11,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from marketfetch.errors import ConfigurationError
-from marketfetch.values.redaction import Secret, redact, without
+from marketfetch.redaction import Secret, redact, without
 
 __all__ = ["each_host", "parsed", "shown", "without_secrets"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from marketfetch.sinks.mapping import Name
+from marketfetch.sinks.table_mapping import Name
 from marketfetch.sinks.postgres import statements
 from marketfetch.sinks.postgres.session import Connection
-from marketfetch.sinks.postgres.tables import Table
+from marketfetch.sinks.postgres.schema.tables import Table
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 from marketfetch.values.spans import Span

@@ -9,10 +9,10 @@ import attrs
 import psycopg
 
 from marketfetch.errors import SinkError, SinkUnavailable
-from marketfetch.sinks.postgres.connecting import Connection, connect
+from marketfetch.sinks.postgres.connect import Connection, connect
 from marketfetch.sinks.postgres.dsn import shown, without_secrets
-from marketfetch.sinks.postgres.failures import of_statement
-from marketfetch.values.redaction import Secret
+from marketfetch.sinks.postgres.errors import of_statement
+from marketfetch.redaction import Secret
 
 __all__ = ["Connection", "Session"]
 

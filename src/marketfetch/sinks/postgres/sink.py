@@ -10,23 +10,23 @@ import attrs
 
 from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.protocols import Writer
-from marketfetch.sinks.mapping import TableMapping, mapping_or_none
-from marketfetch.sinks.postgres import formats
+from marketfetch.sinks.table_mapping import TableMapping, mapping_or_none
+from marketfetch.sinks.postgres.schema import versions as formats
 from marketfetch.sinks.postgres.board import PostgresBoard
 from marketfetch.sinks.postgres.dsn import parsed, shown
-from marketfetch.sinks.postgres.forgetting import remove
-from marketfetch.sinks.postgres.layouts import Layout, lock_name
-from marketfetch.sinks.postgres.ledger import FORMAT, Ledger, Names, lock
-from marketfetch.sinks.postgres.mapped import MappedTable
-from marketfetch.sinks.postgres.own import OwnTables
+from marketfetch.sinks.postgres.deleting import remove
+from marketfetch.sinks.postgres.schema.layouts import Layout, lock_name
+from marketfetch.sinks.postgres.coverage_tables import FORMAT, Ledger, Names, lock
+from marketfetch.sinks.postgres.schema.mapped import MappedTable
+from marketfetch.sinks.postgres.schema.own import OwnTables
 from marketfetch.sinks.postgres.reader import read
-from marketfetch.sinks.postgres.rights import check_schema, check_session
+from marketfetch.sinks.postgres.schema.privileges import check_schema, check_session
 from marketfetch.sinks.postgres.session import Connection, Session
 from marketfetch.sinks.postgres.writer import BatchWriter
 from marketfetch.values.datasets import Dataset, datasets
-from marketfetch.values.kinds import is_text, is_whole
+from marketfetch.common.type_checks import is_text, is_whole
 from marketfetch.values.pages import Columns, RejectedRow
-from marketfetch.values.redaction import Secret, redact
+from marketfetch.redaction import Secret, redact
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
 
-from marketfetch.sinks.postgres.tables import DOUBLE, Field, Table
+from marketfetch.sinks.postgres.schema.tables import DOUBLE, Field, Table
 
 __all__ = [
     "clear",

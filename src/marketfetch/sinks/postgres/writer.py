@@ -11,16 +11,16 @@ from psycopg.errors import CheckViolation
 from psycopg.sql import Composed
 
 from marketfetch.errors import ConfigurationError, RowsRefused
-from marketfetch.sinks.mapping import Name
+from marketfetch.sinks.table_mapping import Name
 from marketfetch.sinks.postgres import statements
-from marketfetch.sinks.postgres.comparing import compare
-from marketfetch.sinks.postgres.failures import missing_partition
-from marketfetch.sinks.postgres.layouts import Layout, lock_name
-from marketfetch.sinks.postgres.ledger import Ledger
+from marketfetch.sinks.postgres.diff import compare
+from marketfetch.sinks.postgres.errors import missing_partition
+from marketfetch.sinks.postgres.schema.layouts import Layout, lock_name
+from marketfetch.sinks.postgres.coverage_tables import Ledger
 from marketfetch.sinks.postgres.reader import read_page
 from marketfetch.sinks.postgres.session import Connection, Session
-from marketfetch.sinks.postgres.tables import Table
-from marketfetch.sinks.postgres.wire import Strip, copy_body
+from marketfetch.sinks.postgres.schema.tables import Table
+from marketfetch.sinks.postgres.copy_binary import Strip, copy_body
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series

@@ -1,0 +1,149 @@
+"""`fetch`: one blocking call from names to a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from time import sleep
+from typing import Literal
+from warnings import warn
+
+from marketfetch.ratelimit.backoff import Retries
+from marketfetch.engine.query import Everything, Query, Settings
+from marketfetch.errors import (
+    ConfigurationError,
+    IncompleteError,
+    IncompleteWarning,
+    SinkUnavailable,
+    unknown,
+)
+from marketfetch.exchange import Exchange
+from marketfetch.api.inputs import store_of
+from marketfetch.api.pipeline import Pipeline
+from marketfetch.api.plugins import exchange_from
+from marketfetch.api.run_sync import blocking
+from marketfetch.api.shortfalls import shortfalls
+from marketfetch.api.table import Table
+from marketfetch.listeners.text import sentence
+from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink, Store
+from marketfetch.sinks.memory import MemorySink
+from marketfetch.values.datasets import Dataset
+from marketfetch.events import Event, Listener, StoreAwaited
+from marketfetch.values.intervals import Interval
+from marketfetch.common.type_checks import is_text
+from marketfetch.common.name_lists import names_of
+from marketfetch.values.pages import Columns
+from marketfetch.redaction import Secret
+from marketfetch.values.report import SeriesReport
+from marketfetch.values.series import Composite
+from marketfetch.values.times import Moment
+
+__all__ = ["fetch"]
+
+
+def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be replaced in the call
+    exchange: str | Exchange,
+    dataset: str | Dataset = "ohlcv",
+    symbols: str | Iterable[str] | Everything = (),
+    *,
+    start: Moment,
+    end: Moment = "now",
+    interval: str | timedelta | Interval = "1m",
+    to: str | Path | Sink | None = None,
+    proxies: ProxyPool | Iterable[str | Secret] | str | Path | None = None,
+    composites: Iterable[Composite] = (),
+    base_url: str | None = None,
+    fetcher: Fetcher | None = None,
+    settings: Settings | None = None,
+    listeners: Sequence[Listener] = (),
+    on_missing: Literal["warn", "raise", "ignore"] = "warn",
+    board: Board | str | None = "auto",
+) -> Table:
+    """Fetch what is missing and return the rows as a Table; works in scripts and in notebooks.
+
+    `symbols` in the exchange's spelling or the unified one; `start` and `end` are half-open, see `Query`.
+    `to` is a store (`"duckdb:market.duckdb"` or a Store object) that keeps the rows: what it holds already
+    is not fetched again. Without it rows stay in memory. `proxies` is a pool or a list of URLs, used beside
+    the direct connection; what calls before it, or other processes, have spent of the same addresses is known
+    (`board`, see `Pipeline`).
+
+    One IncompleteWarning says what the table lacks: symbols that do not exist, rows that could not be had, or
+    rows of a span in which nothing has closed yet. With `on_missing="raise"` an IncompleteError is raised
+    instead, and with "ignore" nothing is said but by `table.report`. A RuntimeWarning says what is waited for
+    where another program has the store.
+
+    Raises ConfigurationError for a wrong call (nothing was sent), and the MarketfetchError that made going on
+    pointless.
+
+    >>> fetch("binance-usdm", "ohlcv", "BTCUSDT", start="2026-06-02", end="2026-06-01")
+    Traceback (most recent call last):
+    marketfetch.errors.ConfigurationError: start: 2026-06-02T00:00:00Z is not before end 2026-06-01T00:00:00Z
+    """
+    if not is_text(on_missing) or on_missing not in {"warn", "raise", "ignore"}:
+        raise unknown("on_missing", on_missing, ("warn", "raise", "ignore"))
+    store = MemorySink() if to is None else store_of("to", to, "use Pipeline, or name")
+    kind = _one(dataset)
+    query = Query(
+        symbols=symbols,
+        datasets=kind,
+        interval=interval,
+        start=start,
+        end=end,
+        composites=composites,
+    )
+    venue = exchange_from(exchange, base_url)
+    pipeline = Pipeline(
+        venue,
+        query,
+        store,
+        proxies=proxies,
+        fetcher=fetcher,
+        settings=settings,
+        listeners=[*listeners, _say] if isinstance(listeners, list | tuple) else listeners,
+        board=board,
+    )
+    report = blocking(pipeline.run)
+    retries = (settings or Settings()).retries
+    rows = {line.series: _read(store, line, retries) for line in report.series}
+    if on_missing != "ignore" and (lacks := shortfalls(report, rows)):
+        said = f"{venue.name} {kind.name}: {'; '.join(lacks)}"
+        if on_missing == "raise":
+            error = IncompleteError(said)
+            error.report = report
+            raise error
+        warn(said, IncompleteWarning, stacklevel=2)
+    return Table(kind, rows, report)
+
+
+def _say(event: Event) -> None:
+    """Warn of what would look like a call that hangs: another program has the store."""
+    if isinstance(event, StoreAwaited):
+        warn(sentence(event), RuntimeWarning, stacklevel=2)
+
+
+def _read(store: Store, line: SeriesReport, retries: Retries) -> Columns:
+    """Read rows back; another program may have the store just now, as while they were written."""
+    for attempt in range(1, retries.attempts):
+        try:
+            return store.read(line.series, line.wanted)
+        except SinkUnavailable as error:
+            wait = retries.wait(attempt, jitter=1.0)
+            _say(StoreAwaited(str(error), attempt, wait))
+            sleep(wait)
+    return store.read(line.series, line.wanted)
+
+
+def _one(dataset: object) -> Dataset:
+    """Return the dataset; ConfigurationError for several, which do not fit into one table."""
+    if not isinstance(dataset, str | Dataset) and isinstance(dataset, Iterable):
+        several = list(dataset)
+        if len(several) != 1:
+            raise ConfigurationError(
+                f"dataset: a table holds one, not {len(several)}; call fetch once for each, or make a "
+                "Pipeline with Query(datasets=[...])"
+            )
+        dataset = several[0]
+    if isinstance(dataset, str) and len(names := names_of("dataset", dataset)) > 1:
+        return _one(names)
+    return Dataset.parse(dataset)

@@ -1,0 +1,109 @@
+"""The parts of a run as callers hand them over: as objects, as text, as a path or as a list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from marketfetch.engine.query import Query, Settings
+from marketfetch.errors import ConfigurationError
+from marketfetch.protocols import ProxyPool, Sink, Store
+from marketfetch.proxies.pool import RotatingProxies
+from marketfetch.sinks.urls import sink_from
+from marketfetch.redaction import Secret
+
+__all__ = ["check_kinds", "pool_of", "sink_of", "store_of"]
+
+
+def sink_of(argument: str, given: object) -> Sink:
+    """Return a sink as it is, and make one of text such as `duckdb:market.duckdb` or of a path that says it.
+
+    Raises ConfigurationError, which names the `argument`, for anything else.
+
+    >>> sink_of("to", Path("market.sqlite"))
+    SQLiteSink('market.sqlite')
+    """
+    if isinstance(given, str | Secret):
+        return sink_from(given)
+    if isinstance(given, Path):
+        return _sink_in(argument, given)
+    if isinstance(given, type):
+        raise ConfigurationError(f"{argument}: {given.__name__} is a class; write {given.__name__}(...)")
+    if not isinstance(given, Sink):
+        raise ConfigurationError(
+            f"{argument}: {type(given).__name__} has no lanes, prepare and writer; give a sink, or its URL "
+            "such as duckdb:market.duckdb"
+        )
+    return given
+
+
+def store_of(argument: str, given: object, purpose: str) -> Store:
+    """Return a sink that can be read back; ConfigurationError for another, saying what needs one."""
+    sink = sink_of(argument, given)
+    if not isinstance(sink, Store):
+        raise ConfigurationError(
+            f"{argument}: {type(sink).__name__} does not know what it holds; {purpose} a store, such as "
+            "sqlite:market.sqlite"
+        )
+    return sink
+
+
+def pool_of(given: ProxyPool | Iterable[str | Secret] | str | Path) -> ProxyPool:
+    """Return a pool as it is; addresses are used beside the direct connection, and a path is a file of them.
+
+    Raises ConfigurationError for a malformed address, and for what is neither a pool nor addresses.
+
+    >>> pool_of(["http://10.0.0.1:3128"])
+    RotatingProxies(Proxy 1, Direct)
+    """
+    if isinstance(given, Path):
+        return RotatingProxies.from_file(given)
+    if isinstance(given, str | Secret):
+        return RotatingProxies([given])
+    if isinstance(given, type):
+        raise ConfigurationError(f"proxies: {given.__name__} is a class; write {given.__name__}(...)")
+    if callable(getattr(given, "lease", None)) and callable(getattr(given, "statistics", None)):
+        return given  # type: ignore[return-value]
+    if not isinstance(given, Iterable):
+        raise ConfigurationError(
+            f"proxies: {type(given).__name__} is no pool; give RotatingProxies([...]), or a list of addresses"
+        )
+    addresses = list(given)
+    for number, address in enumerate(addresses, start=1):
+        if not isinstance(address, str | Secret):
+            raise ConfigurationError(
+                f"proxies: entry {number} is of type {type(address).__name__}; write it as text, such as "
+                "http://user:password@203.0.113.7:3128"
+            )
+    return RotatingProxies(addresses)
+
+
+def _sink_in(argument: str, path: Path) -> Sink:
+    kinds = {".duckdb": "duckdb", ".sqlite": "sqlite", ".sqlite3": "sqlite"}
+    kind = kinds.get(path.suffix.lower())
+    if kind is None:
+        raise ConfigurationError(
+            f"{argument}: the path {str(path)!r} does not say what kind of store it is; write text such as "
+            f"'sqlite:{path}', 'duckdb:{path}' or 'parquet:{path}'"
+        )
+    return sink_from(f"{kind}:{path}")
+
+
+def check_kinds(query: object, fetcher: object, settings: object) -> None:
+    """Refuse parts of a pipeline that are of another kind, before anything asks them for what they lack."""
+    if not isinstance(query, Query):
+        raise ConfigurationError(
+            f"query: {type(query).__name__} is none; write Query(symbols='BTCUSDT', start='2026-06-01')"
+        )
+    if settings is not None and not isinstance(settings, Settings):
+        raise ConfigurationError(
+            f"settings: {type(settings).__name__} is none; write Settings(concurrency=20)"
+        )
+    if isinstance(fetcher, type):
+        raise ConfigurationError(f"fetcher: {fetcher.__name__} is a class; write {fetcher.__name__}()")
+    if fetcher is not None and not all(
+        callable(getattr(fetcher, name, None)) for name in ("session", "fetch")
+    ):
+        raise ConfigurationError(
+            f"fetcher: {type(fetcher).__name__} has no session and fetch; give a Fetcher, or leave it out"
+        )

@@ -1,0 +1,169 @@
+"""`verify` and `forget`: what a store holds, compared with what it says; and taken back from what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from shlex import join
+
+import attrs
+
+from marketfetch.engine.query import Everything
+from marketfetch.engine.selection import Selection
+from marketfetch.engine.verification import verify_store
+from marketfetch.errors import ConfigurationError
+from marketfetch.api.inputs import store_of
+from marketfetch.protocols import Partitioned, Sink, Store, SupportsForget
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.intervals import Interval
+from marketfetch.redaction import Secret, redact
+from marketfetch.values.series import Coverage, Series
+from marketfetch.values.spans import Span, SpanSet, utc
+from marketfetch.values.times import Moment, check_order, moment, steady_clock
+from marketfetch.values.verification import Finding, Problem, Verification
+
+__all__ = ["arguments_for", "forget", "verify"]
+
+_SINGLY = 3
+"""So many spans of a finding get a command each; more are forgotten by one command, from first to last."""
+
+
+_ROWS_TO_DELETE = frozenset(
+    {Problem.REPEATED, Problem.UNSORTED, Problem.OFF_GRID, Problem.IMPOSSIBLE, Problem.UNREADABLE}
+)
+"""Problems that a fetched row does not mend by itself: it is merged into what is there."""
+
+
+def verify(
+    store: str | Path | Secret | Sink,
+    *,
+    symbols: str | Iterable[str] | Everything | None = None,
+    datasets: str | Dataset | Iterable[str | Dataset] | None = None,
+    interval: str | Interval | None = None,
+    exchange: str | None = None,
+) -> Verification:
+    """Compare what the ledger of a store says with the rows that it has; nothing is written.
+
+    Every present moment of a grid has exactly one row, sound and on the grid, and there is none where the
+    ledger says empty or unusable. What is found has the commands that mend it. Filters that are left out
+    choose all series.
+
+    Raises ConfigurationError for names that the store does not hold, with near matches, and SinkError where
+    it cannot be opened.
+
+    >>> verify("memory:").ok
+    True
+    """
+    opened = store_of("store", store, "verify needs")
+    chosen = Selection.of(symbols=symbols, datasets=datasets, interval=interval, exchange=exchange)
+    verification = verify_store(opened, chosen.held(opened))
+    to = _shown(store)
+    findings = (
+        attrs.evolve(finding, remedy=_remedy(finding, to, opened)) for finding in verification.findings
+    )
+    return attrs.evolve(verification, findings=tuple(findings))
+
+
+def forget(  # noqa: PLR0913  # which series, which span of them, and how much
+    store: str | Path | Secret | Sink,
+    *,
+    symbols: str | Iterable[str] | Everything | None = None,
+    datasets: str | Dataset | Iterable[str | Dataset] | None = None,
+    interval: str | Interval | None = None,
+    exchange: str | None = None,
+    start: Moment | None = None,
+    end: Moment | None = None,
+    rows: bool = False,
+    dry_run: bool = False,
+) -> Mapping[Series, SpanSet]:
+    """Have a store forget what it knows, so that the next run asks for it again; return what it forgot.
+
+    With `rows` the stored rows of these moments are deleted too. `start` and `end` are half-open; a candle
+    that they cut is forgotten as a whole, and left out they are the first and the last moment covered. With
+    `dry_run` nothing is changed, and what would be forgotten is returned.
+
+    Raises ConfigurationError where no series is chosen (say `symbols=Everything()` for all of them), for
+    names that the store does not hold, with near matches, for an empty list of them, and for a store that
+    cannot forget.
+
+    >>> forget("memory:")
+    Traceback (most recent call last):
+    marketfetch.errors.ConfigurationError: symbols: nothing is chosen; name symbols, datasets, an ...
+    """
+    for name, value in (("rows", rows), ("dry_run", dry_run)):
+        if not isinstance(value, bool):
+            raise ConfigurationError(
+                f"{name}: {redact(repr(value))} is neither yes nor no; write True or False"
+            )
+    chosen = Selection.of(symbols=symbols, datasets=datasets, interval=interval, exchange=exchange)
+    if chosen.is_open:
+        raise ConfigurationError(
+            "symbols: nothing is chosen; name symbols, datasets, an interval or an exchange, or write "
+            "symbols=Everything() to forget all series"
+        )
+    now = steady_clock()()
+    first = None if start is None else moment("start", start, now)
+    last = None if end is None else moment("end", end, now)
+    if first is not None and last is not None:
+        check_order(first, last)
+    opened = store_of("store", store, "forget needs")
+    if not isinstance(opened, SupportsForget):
+        raise ConfigurationError(f"store: {type(opened).__name__} has no forget; delete its rows by hand")
+    forgotten: dict[Series, SpanSet] = {}
+    for series, known in chosen.held(opened).items():
+        span = _aligned(series.interval, known, first, last)
+        spans = SpanSet.of(span)
+        if not spans or not (known.covered & spans or rows):
+            continue
+        if not dry_run:
+            opened.forget(series, spans, rows=rows)
+        forgotten[series] = known.covered & spans
+    return forgotten
+
+
+def _aligned(interval: Interval, known: Coverage, first: int | None, last: int | None) -> Span | None:
+    """Return what is meant of a series: whole steps of its grid, by default all that is covered."""
+    hull = known.covered.hull
+    start = first if first is not None else hull.start if hull else None
+    end = last if last is not None else hull.end if hull else None
+    if start is None or end is None or start >= end:
+        return None
+    return Span(interval.floor(start), interval.ceil(end))
+
+
+def arguments_for(series: Series, span: Span) -> list[str]:
+    """Return the options by which the command line names a span of a series, without `--to`.
+
+    >>> arguments_for(Series.of("okx", "funding_rate", "BTC-USDT-SWAP", "1m"), Span(0, 60_000))[4:]
+    ['--symbol', 'BTC-USDT-SWAP', '--start', '1970-01-01T00:00:00Z', '--end', '1970-01-01T00:01:00Z']
+    """
+    interval = [] if series.dataset.event else ["--interval", series.interval.name]
+    names = ["--exchange", series.exchange, "--dataset", series.dataset.name, "--symbol", series.symbol]
+    return [*names, *interval, "--start", utc(span.start), "--end", utc(span.end)]
+
+
+def _shown(store: str | Path | Secret | Sink) -> str:
+    """Return what to write after `--to`; a credential is not shown, and an object has no text."""
+    if isinstance(store, str | Secret):
+        return redact(Secret.of(store).reveal())
+    return "STORE"
+
+
+def _remedy(finding: Finding, to: str, store: Store) -> str:
+    """Say which commands mend a finding; what cannot be read is forgotten with all of its partition."""
+    if finding.problem is Problem.NOT_COVERED:
+        return "the next run that wants these moments asks for them again"
+    hull, now = finding.spans.hull, steady_clock()()
+    spans = finding.spans.spans if len(finding.spans) <= _SINGLY or hull is None else (hull,)
+    words = ["--rows"] if finding.problem in _ROWS_TO_DELETE else []
+    commands = []
+    for span in spans:
+        whole = span
+        if finding.problem is Problem.UNREADABLE and isinstance(store, Partitioned):
+            first, last = (store.partition(finding.series, at) for at in (span.start, span.end - 1))
+            whole = Span(first.start, last.end)
+        forgotten, wanted = (["--to", to, *arguments_for(finding.series, each)] for each in (whole, span))
+        commands.append(join(["marketfetch", "forget", *forgotten, *words]))
+        # A partition may not be over yet, and an end in the future would be refused.
+        commands.append(join(["marketfetch", "backfill", *(wanted[:-2] if span.end > now else wanted)]))
+    return " && ".join(commands)

@@ -1,0 +1,154 @@
+"""The pipeline for services: assemble the parts, await the report, or iterate over batches as they land."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+from anyio import create_memory_object_stream
+
+from marketfetch.engine.query import Query, Settings
+from marketfetch.engine.run import Job, Run
+from marketfetch.exchange import Exchange
+from marketfetch.cli.resource_errors import naming_exhaustion
+from marketfetch.listeners.dispatch import Listeners
+from marketfetch.api.inputs import check_kinds, pool_of, sink_of
+from marketfetch.api.plugins import exchange_from
+from marketfetch.api.budget_sharing import sharing_of
+from marketfetch.fetchers.curl import CurlFetcher
+from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink, Writer
+from marketfetch.proxies.pool import RotatingProxies
+from marketfetch.values.datasets import Dataset
+from marketfetch.events import Listener
+from marketfetch.common.event_loop import asyncio_loop
+from marketfetch.values.pages import Batch
+from marketfetch.redaction import Secret
+from marketfetch.values.report import Report
+
+__all__ = ["PassThrough", "Pipeline"]
+
+
+async def _nowhere(batch: Batch) -> None:
+    """Batches of an awaited pipeline go to the sink and nowhere else."""
+
+
+class Pipeline:
+    """A query, a sink and what lies between them, ready to run.
+
+    `exchange` is a name (`binance-usdm`, with `base_url` at another host) or an Exchange. `sink` is any Sink,
+    or text such as `duckdb:market.duckdb`; without one the batches only pass through, for those who iterate.
+    `proxies` is a ProxyPool, or addresses to use beside the direct connection (default: that alone);
+    `fetcher` is a Fetcher (default: CurlFetcher). `listeners` receive every event on the event loop; one that
+    raises is logged and left out from then on. `board` says with which other processes the budgets of the
+    addresses are shared: `auto` with all of this user on this machine, and with all that write into the same
+    store where it is PostgreSQL; None with nobody; or a Board, or its URL, such as `file:/srv/board`.
+
+    `await pipeline` runs it, on asyncio, and returns the Report; a pipeline may be run again, and asks only
+    for what is missing by then. Raises ConfigurationError at once for what cannot work, and while running the
+    one MarketfetchError that made going on pointless, its `.report` telling what was done.
+
+    >>> from marketfetch.sinks.memory import MemorySink
+    >>> query = Query(symbols="BTCUSDT", datasets="ohlcv", interval="1m", start="2026-06-01")
+    >>> Pipeline("binance-usdm", query, MemorySink())
+    <Pipeline binance-usdm ohlcv 1m into MemorySink>
+    """
+
+    def __init__(  # noqa: PLR0913  # the four seams, the query and the settings
+        self,
+        exchange: str | Exchange,
+        query: Query,
+        sink: Sink | str | Path | None = None,
+        *,
+        proxies: ProxyPool | Iterable[str | Secret] | str | Path | None = None,
+        fetcher: Fetcher | None = None,
+        settings: Settings | None = None,
+        listeners: Sequence[Listener] = (),
+        base_url: str | None = None,
+        board: Board | str | Secret | None = "auto",
+    ) -> None:
+        check_kinds(query, fetcher, settings)
+        self._listeners = Listeners(listeners)
+        store = PassThrough() if sink is None else sink_of("sink", sink)
+        self._job = Job(
+            exchange=exchange_from(exchange, base_url),
+            query=query,
+            sink=store,
+            pool=RotatingProxies(()) if proxies is None else pool_of(proxies),
+            fetcher=fetcher if fetcher is not None else CurlFetcher(),
+            settings=(settings if settings is not None else Settings()).for_one_run(),
+            emit=self._listeners.emit,
+            deliver=_nowhere,
+            sharing=sharing_of(board, store),
+        )
+        self._run = Run(self._job)
+        self._job.check()
+
+    def __await__(self) -> Generator[Any, None, Report]:
+        return self.run().__await__()
+
+    async def run(self) -> Report:
+        """Run and return the report; see the class for what is raised."""
+        asyncio_loop("a Pipeline")
+        self._run = Run(self._job)
+        with naming_exhaustion():
+            return await self._run.execute()
+
+    def report(self) -> Report:
+        """Say what the last run has done so far, also after it was cancelled."""
+        return self._run.report()
+
+    async def __aiter__(self) -> AsyncGenerator[Batch]:
+        """Run, and yield every batch once it is durable; the run waits for a slow reader.
+
+        To stop early, leave the loop inside `contextlib.aclosing(aiter(pipeline))`: the run is then cancelled
+        in order. Errors of the run are raised from the loop.
+        """
+        asyncio_loop("a Pipeline")
+        send, receive = create_memory_object_stream[Batch](1)
+        self._run = Run(attrs.evolve(self._job, deliver=send.send))
+
+        async def run() -> None:
+            with send, naming_exhaustion():
+                await self._run.execute()
+
+        # A task, not a task group: a generator may be closed from another task than the one it began in.
+        task = asyncio.create_task(run())
+        with receive:
+            try:
+                async for batch in receive:
+                    yield batch
+                await task
+            finally:
+                # Only then is the stream closed: a run that is stopping may still hand a batch over.
+                task.cancel()
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait([task])
+                if not task.cancelled():
+                    task.exception()  # the reader who left early is not interested, and asyncio shall know
+
+    def __repr__(self) -> str:
+        names = "+".join(dataset.name for dataset in self._job.query.datasets)
+        sink = type(self._job.sink).__name__
+        return f"<Pipeline {self._job.exchange.name} {names} {self._job.query.interval} into {sink}>"
+
+
+class PassThrough:
+    """The sink of those who only iterate: it keeps nothing and remembers nothing."""
+
+    @property
+    def lanes(self) -> int:
+        """One writer."""
+        return 1
+
+    def prepare(self, datasets: Sequence[Dataset]) -> None:
+        """Nothing is needed."""
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        """Open a writer that lets batches pass."""
+        yield lambda _: None

@@ -1,0 +1,86 @@
+"""Blocking calls into the asynchronous engine, also from inside a running event loop (a notebook)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import CancelledError, Future
+from threading import Lock, Thread
+from typing import Generic, TypeVar
+
+import anyio
+
+from marketfetch.cli.resource_errors import naming_exhaustion
+
+__all__ = ["blocking"]
+
+_T = TypeVar("_T")
+
+
+def blocking(function: Callable[[], Awaitable[_T]]) -> _T:
+    """Run an asynchronous function on an event loop in a thread of its own and wait for its result.
+
+    The caller's loop, if there is one, is not touched. Ctrl-C cancels the function, waits until it has ended
+    in order, and raises KeyboardInterrupt; a second one does not wait.
+
+    >>> async def answer() -> int:
+    ...     return 42
+    >>> blocking(answer)
+    42
+    """
+    call = _Call(function)
+    thread = Thread(target=call.run, name="marketfetch-fetch", daemon=True)
+    try:
+        thread.start()
+        result = call.result.result()
+    except BaseException:
+        # KeyboardInterrupt reaches the waiting thread, not the task, and at any line of it.
+        call.cancel()
+        if thread.is_alive():
+            thread.join()
+        raise
+    thread.join()
+    return result
+
+
+class _Call(Generic[_T]):
+    """One call: run on one thread, and cancelled from another at any moment, also before it begins."""
+
+    def __init__(self, function: Callable[[], Awaitable[_T]]) -> None:
+        self.result: Future[_T] = Future()
+        self._function = function
+        self._lock = Lock()
+        self._cancelled = False
+        self._cancel_work: Callable[[], object] = _nothing
+
+    def run(self) -> None:
+        """Run to the end; what comes of it is the result."""
+        try:
+            with naming_exhaustion():  # a loop needs files of its own
+                self.result.set_result(anyio.run(self._work))
+        except BaseException as error:  # noqa: BLE001  # it is for the one who waits
+            self.result.set_exception(error)
+
+    def cancel(self) -> None:
+        """Have it end early, and in order."""
+        with self._lock:
+            self._cancelled = True
+            self._cancel_work()
+
+    async def _work(self) -> _T:
+        loop = asyncio.get_running_loop()
+        with anyio.CancelScope() as scope:
+            with self._lock:
+                self._cancel_work = lambda: loop.call_soon_threadsafe(scope.cancel)
+                if self._cancelled:
+                    scope.cancel()
+            try:
+                return await self._function()
+            finally:
+                with self._lock:
+                    self._cancel_work = _nothing  # the loop is about to be closed
+        raise CancelledError
+
+
+def _nothing() -> None:
+    """There is nothing to cancel."""

@@ -1,0 +1,298 @@
+"""What can be written on the command line, and what it means as values of the library."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from marketfetch.engine.query import Everything, Query, Settings
+from marketfetch.errors import ConfigurationError
+from marketfetch.cli.option_parser import Once, Parser, check_options
+from marketfetch.proxies.parsing import parse_proxy, read_proxies
+from marketfetch.proxies.pool import RotatingProxies
+from marketfetch.redaction import Secret, redact
+from marketfetch.values.series import Composite
+
+__all__ = ["filters_from", "parse", "pool_from", "query_from"]
+
+_STORES = "duckdb:FILE, sqlite:FILE, parquet:FOLDER or postgresql://…"
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the arguments; what argparse itself refuses ends the process with exit code 2.
+
+    Raises ConfigurationError for options that do not exist, with near matches, for words that belong to no
+    option, and for what is not text. Such words are not repeated: they may be of a password. `options` of
+    what is returned are those of the command.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    for place, word in enumerate(words, start=1):
+        if not _is_text(word):
+            raise ConfigurationError(
+                f"arguments: number {place} is not text in the encoding of this system; "
+                "set LC_ALL=C.UTF-8, or PYTHONUTF8=1"
+            )
+    parser, commands = _parsers()
+    check_options(words, commands)
+    arguments, rest = parser.parse_known_args(words)
+    if rest:
+        if rest[0].startswith("-"):
+            raise ConfigurationError(
+                f"arguments: {redact(rest[0].partition('=')[0])!r} is no option; see marketfetch "
+                f"{arguments.command} --help"
+            )
+        raise ConfigurationError(
+            f"arguments: number {list(words).index(rest[0]) + 1} belongs to no option; put the name of its "
+            "option before it, and quotes around what has spaces"
+        )
+    arguments.options = commands[arguments.command].options
+    return arguments
+
+
+def _is_text(word: str) -> bool:
+    """Tell whether a word was decoded as a whole; what was not is in it as halves of surrogate pairs."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def query_from(arguments: argparse.Namespace) -> Query:
+    """Make the query; raises ConfigurationError where the arguments contradict each other or name nothing."""
+    return Query(
+        symbols=_symbols(arguments),
+        datasets=arguments.dataset or ["ohlcv"],
+        interval=arguments.interval,
+        start=arguments.start,
+        end=arguments.end,
+        composites=[_composite(text) for text in arguments.composite],
+    )
+
+
+def filters_from(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return by which symbols, datasets, interval and exchange the series of a store are chosen."""
+    everything = Everything() if getattr(arguments, "all_symbols", False) else None
+    if everything and arguments.symbol:
+        raise ConfigurationError("symbols: name some or say --all-symbols, not both")
+    return {
+        "symbols": arguments.symbol or everything,
+        "datasets": arguments.dataset,
+        "interval": arguments.interval,
+        "exchange": arguments.exchange,
+    }
+
+
+def pool_from(arguments: argparse.Namespace) -> RotatingProxies:
+    """Make the pool: all proxies given and, unless forbidden, the direct connection.
+
+    Raises ConfigurationError for malformed addresses, naming the option or the line of the file.
+    """
+    given = [(address, f"--proxy {number}") for number, address in enumerate(arguments.proxy, start=1)]
+    if arguments.proxies_from:
+        try:
+            given += read_proxies(arguments.proxies_from)
+        except ConfigurationError as error:
+            raise ConfigurationError(str(error).replace("proxies:", "--proxies-from:", 1)) from error
+    if not given and not arguments.direct:
+        raise ConfigurationError("--no-direct: there are no proxies; add --proxy or --proxies-from")
+    return RotatingProxies([parse_proxy(*each) for each in given], direct=arguments.direct)
+
+
+def _symbols(arguments: argparse.Namespace) -> Everything | list[str]:
+    names = [*arguments.symbol, *_lines(arguments.symbols_from)]
+    if not arguments.all_symbols:
+        if arguments.quote:
+            raise ConfigurationError("quote: it narrows --all-symbols; add that")
+        if not names and not arguments.composite:
+            raise ConfigurationError("symbols: name one or more, or add --all-symbols")
+        return names
+    if names:
+        raise ConfigurationError("symbols: name some or say --all-symbols, not both")
+    return Everything(arguments.quote)
+
+
+def _lines(path: Path | None) -> list[str]:
+    """Read one name per line; blank lines and what follows a `#` are left out."""
+    if path is None:
+        return []
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"--symbols-from: {path} cannot be read: {_reason(error)}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.replace("\t", " ").isprintable():
+            raise ConfigurationError(
+                f"--symbols-from: line {number} of {path} is not text; write names in UTF-8"
+            )
+    return [name for line in lines if (name := line.partition("#")[0].strip())]
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else "it is not UTF-8 text"
+
+
+def _composite(text: str) -> Composite:
+    """Read `MT=ETHUSDT,BTCUSDT`.
+
+    >>> _composite("MT=ETHUSDT,BTCUSDT").members
+    ('ETHUSDT', 'BTCUSDT')
+    """
+    symbol, _, members = text.partition("=")
+    names = tuple(name.strip() for name in members.split(","))
+    if not symbol.strip() or not all(names):
+        raise ConfigurationError(f"composite: {text!r} is none; write it like MT=ETHUSDT,BTCUSDT")
+    return Composite(symbol.strip(), names)
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, Parser]]:
+    """Make the parser of the whole command line, and return it with those of the commands."""
+    parser = Parser(
+        prog="marketfetch",
+        description="Say what your store should hold; what is missing is fetched, and nothing else.",
+        epilog="Exit codes: 0 all is well, 1 something is missing or wrong, 2 the call was wrong.",
+    )
+    parser.add_argument("--version", action="version", version=f"marketfetch {version('marketfetch')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    backfill = commands.add_parser("backfill", help="fetch what a store lacks")
+    coverage = commands.add_parser("coverage", help="say what a store holds, and what is missing inside it")
+    verify = commands.add_parser("verify", help="compare the rows of a store with what it says it holds")
+    forget = commands.add_parser("forget", help="take back what a store says it holds, to fetch it again")
+    demo = commands.add_parser("demo", help="see it at work on a simulated exchange, without any network")
+    _add_backfill(backfill)
+    for each in (coverage, verify):
+        _add_filters(each, "all that the store holds, unless some are named")
+        _add_store(each)
+    _add_filters(forget, "name some, or say --all-symbols")
+    _add_store(forget)
+    _add_forget(forget)
+    demo.add_argument(
+        "--keep", metavar="FILE", type=Path, action=Once, help="keep the DuckDB file of the demonstration"
+    )
+    demo.add_argument(
+        "--days", type=_count, action=Once, default=10, help="how much history (default: %(default)s)"
+    )
+    named = {"backfill": backfill, "coverage": coverage, "verify": verify, "forget": forget, "demo": demo}
+    return parser, named
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--to", metavar="STORE", type=Secret, action=Once, required=True, help=_STORES)
+    parser.add_argument("--json", action="store_true", help="JSON, and nothing else, on standard output")
+
+
+def _add_filters(parser: argparse.ArgumentParser, unnamed: str) -> None:
+    which = parser.add_argument_group("which series", unnamed)
+    which.add_argument("--exchange", metavar="NAME", action=Once, help="only those of this exchange")
+    which.add_argument("--symbol", metavar="NAME", action="append", default=[], help="may be repeated")
+    which.add_argument("--dataset", metavar="NAME", action="append", help="may be repeated")
+    which.add_argument("--interval", metavar="NAME", action=Once, help="only those of this interval")
+
+
+def _add_forget(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_argument_group("what is forgotten of them")
+    what.add_argument("--all-symbols", action="store_true", help="all series of the store are meant")
+    what.add_argument("--start", metavar="TIME", action=Once, help="2026-06-01 (default: all before --end)")
+    what.add_argument("--end", metavar="TIME", action=Once, help="exclusive (default: all from --start on)")
+    what.add_argument("--rows", action="store_true", help="delete the stored rows, too")
+    what.add_argument("--dry-run", action="store_true", help="say what would be forgotten, change nothing")
+
+
+def _add_backfill(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_argument_group("what the store should hold")
+    what.add_argument(
+        "--exchange", metavar="NAME", action=Once, required=True, help="such as binance-usdm or okx"
+    )
+    what.add_argument("--symbol", metavar="NAME", action="append", default=[], help="may be repeated")
+    what.add_argument(
+        "--symbols-from", metavar="FILE", action=Once, type=Path, help="a file with one symbol per line"
+    )
+    what.add_argument("--all-symbols", action="store_true", help="all that are traded now")
+    what.add_argument(
+        "--quote", metavar="NAME", action=Once, help="with --all-symbols: only those of this quote currency"
+    )
+    what.add_argument("--dataset", metavar="NAME", action="append", help="may be repeated (default: ohlcv)")
+    what.add_argument(
+        "--interval", metavar="NAME", action=Once, default="1m", help="such as 1m, 1h, 1d (default: 1m)"
+    )
+    what.add_argument(
+        "--start", metavar="TIME", action=Once, required=True, help="2026-06-01, 2026-06-01T12:00Z or 20d"
+    )
+    what.add_argument(
+        "--end", metavar="TIME", action=Once, default="now", help="likewise, exclusive (default: now)"
+    )
+    what.add_argument(
+        "--composite",
+        metavar="NAME=A,B,…",
+        action="append",
+        default=[],
+        help="a symbol derived from others: mean of their prices, sum of their volumes; may be repeated",
+    )
+    _add_store(parser)
+    how = parser.add_argument_group("how to get there")
+    how.add_argument(
+        "--proxy", metavar="URL", type=Secret, action="append", default=[], help="may be repeated"
+    )
+    how.add_argument(
+        "--proxies-from", metavar="FILE", action=Once, type=Path, help="one proxy per line, hidden from `ps`"
+    )
+    how.add_argument("--no-direct", dest="direct", action="store_false", help="only through proxies")
+    how.add_argument(
+        "--base-url", metavar="URL", action=Once, help="ask this host instead of the exchange's own"
+    )
+    how.add_argument(
+        "--certificate", metavar="FILE", action=Once, type=Path, help="trust these authorities too (PEM)"
+    )
+    how.add_argument(
+        "--board",
+        metavar="BOARD",
+        action=Once,
+        type=Secret,
+        default=Secret("auto"),
+        help="with which processes budgets are shared: auto, none, file:FOLDER or postgresql://… (default: "
+        "auto, all of this user, and all that write into the same PostgreSQL)",
+    )
+    how.add_argument(
+        "--concurrency",
+        metavar="N",
+        action=Once,
+        type=_count,
+        default=Settings().concurrency,
+        help="requests in flight at most (default: %(default)s)",
+    )
+    how.add_argument(
+        "--unusable",
+        metavar="POLICY",
+        action=Once,
+        choices=("keep", "store", "retry"),
+        default=Settings().unusable,
+        help="rows that the exchange has wrong: keep (note them, go on), store or retry (default: keep)",
+    )
+    how.add_argument(
+        "--heartbeat",
+        metavar="SECONDS",
+        action=Once,
+        type=_seconds,
+        help="time between signs of life on standard error (default: 10; on a terminal 1)",
+    )
+    how.add_argument("-v", "--verbose", action="store_true", help="log every page; no progress")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above zero")
+    return seconds

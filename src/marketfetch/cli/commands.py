@@ -1,0 +1,197 @@
+"""What the commands of the command line do: each takes its arguments and returns the exit code."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from traceback import format_exception
+
+import anyio
+import orjson
+
+from marketfetch.engine.query import Settings
+from marketfetch.engine.selection import Selection
+from marketfetch.errors import ConfigurationError, MarketfetchError
+from marketfetch.cli.arguments import filters_from, parse, pool_from, query_from
+from marketfetch.cli.resource_errors import naming_exhaustion
+from marketfetch.listeners.logs import LogListener, log_to_console
+from marketfetch.api.maintenance import forget, verify
+from marketfetch.cli.maintenance_view import forgotten_as_list, forgotten_page, verification_page
+from marketfetch.cli.option_parser import speaking_of_options
+from marketfetch.cli.output import Unheard, complain, delivering, say
+from marketfetch.api.inputs import store_of
+from marketfetch.api.pipeline import Pipeline
+from marketfetch.api.plugins import exchange_from
+from marketfetch.listeners.progress import Progress, progress_to
+from marketfetch.cli.report_view import Page, coverage_page, holes, ledger_as_list, report_page, show
+from marketfetch.cli.signals import Signals
+from marketfetch.cli.runner import Outcome, run_until_stopped, trouble_with
+from marketfetch.fetchers.curl import CurlFetcher
+from marketfetch.protocols import Store, SupportsRejected
+from marketfetch.sinks.urls import sink_from
+from marketfetch.redaction import redact
+from marketfetch.values.rejected_rows import RejectedRow
+from marketfetch.values.series import Coverage, Series
+
+__all__ = ["perform"]
+
+
+def perform(argv: Sequence[str] | None, signals: Signals) -> int:
+    """Do what the arguments say and return the exit code; whatever goes wrong is told in one line."""
+    commands = {
+        "backfill": _backfill,
+        "coverage": _coverage,
+        "verify": _verify,
+        "forget": _forget,
+        "demo": _demo,
+    }
+    options: list[str] = []
+    try:
+        arguments = parse(argv)
+        options = arguments.options
+        return commands[arguments.command](arguments, signals)
+    except (Unheard, BrokenPipeError) as error:
+        if isinstance(error, Unheard) and str(error):
+            complain(str(error))
+        return 1
+    except MarketfetchError as error:
+        complain(
+            speaking_of_options(str(error), options)
+        )  # nothing was sent: what happens later is told beside the report
+        return 2
+    except KeyboardInterrupt:
+        complain(f"stopped by {signals.received}")
+        return 1
+    except Exception as error:  # noqa: BLE001  # a traceback is of no use to who typed the command
+        complain(trouble_with(error))
+        return 1
+
+
+def _backfill(arguments: Namespace, signals: Signals) -> int:
+    watcher = _watcher(arguments)
+    pipeline = Pipeline(
+        exchange_from(arguments.exchange, arguments.base_url),
+        query_from(arguments),
+        sink_from(arguments.to),
+        proxies=pool_from(arguments),
+        fetcher=CurlFetcher(certificate=arguments.certificate),
+        settings=Settings(
+            concurrency=arguments.concurrency,
+            heartbeat=_heartbeat(arguments),
+            unusable=arguments.unusable,
+        ),
+        listeners=[watcher],
+        board=arguments.board,
+    )
+    with watcher, naming_exhaustion():
+        outcome = anyio.run(partial(run_until_stopped, pipeline, signals, partial(_tell, arguments)))
+    signals.conclude()
+    return _tell(arguments, outcome)
+
+
+def _watcher(arguments: Namespace) -> Progress:
+    if not arguments.verbose:
+        return progress_to(sys.stderr)
+    log_to_console("DEBUG")
+    return LogListener()
+
+
+def _heartbeat(arguments: Namespace) -> float:
+    usual = 1.0 if sys.stderr.isatty() else 10.0  # a picture may change often, lines may not
+    return arguments.heartbeat or usual
+
+
+def _tell(arguments: Namespace, outcome: Outcome) -> int:
+    """Print the report and what ended the run early; return the exit code."""
+    try:
+        _print(arguments, outcome.report.as_dict(), report_page(outcome.report))
+    finally:
+        if outcome.defect is not None and arguments.verbose:
+            sys.stderr.write(redact("".join(format_exception(outcome.defect))))
+        if outcome.trouble:
+            complain(outcome.trouble)
+    return 0 if outcome.report.complete and not outcome.trouble else 1
+
+
+def _coverage(arguments: Namespace, signals: Signals) -> int:
+    signals.interrupt()
+    store = store_of("to", arguments.to, "name")
+    chosen = Selection.of(**filters_from(arguments)).held(store)
+    ledger = {series: known for series, known in chosen.items() if known.covered}  # others were forgotten
+    if not ledger:
+        raise ConfigurationError(f"to: {store!r} holds nothing yet; `marketfetch backfill` fills it")
+    rejected = _rejected(store, ledger)
+    signals.conclude()
+    _print(arguments, ledger_as_list(ledger, rejected), coverage_page(ledger, rejected))
+    return 1 if any(map(holes, ledger.values())) else 0
+
+
+def _verify(arguments: Namespace, signals: Signals) -> int:
+    signals.interrupt()
+    verification = verify(arguments.to, **filters_from(arguments))
+    if not verification.rows:
+        raise ConfigurationError(
+            f"to: {sink_from(arguments.to)!r} holds nothing yet; there is nothing to verify"
+        )
+    signals.conclude()
+    _print(arguments, verification.as_dict(), verification_page(verification))
+    return 0 if verification.ok else 1
+
+
+def _forget(arguments: Namespace, signals: Signals) -> int:
+    signals.interrupt()
+    filters = filters_from(arguments)
+    if not any(filters.values()):
+        raise ConfigurationError(
+            "symbols: nothing is chosen; name series by --symbol, --dataset, --interval or --exchange, or "
+            "say --all-symbols"
+        )
+    forgotten = forget(
+        arguments.to,
+        **filters,
+        start=arguments.start,
+        end=arguments.end,
+        rows=arguments.rows,
+        dry_run=arguments.dry_run,
+    )
+    signals.conclude()
+    page = forgotten_page(forgotten, rows=arguments.rows, dry_run=arguments.dry_run)
+    _print(arguments, forgotten_as_list(forgotten), page)
+    return 0
+
+
+def _print(arguments: Namespace, plain: object, page: Page) -> None:
+    """Print JSON where it is wanted, else a page for people."""
+    if arguments.json:
+        say(orjson.dumps(plain))
+    else:
+        with delivering():
+            show(page, sys.stdout)
+
+
+def _rejected(store: Store, ledger: Mapping[Series, Coverage]) -> Mapping[Series, Sequence[RejectedRow]]:
+    """Read the rows behind what is unusable, where the store keeps them."""
+    if not isinstance(store, SupportsRejected):
+        return {}
+    rejected: dict[Series, Sequence[RejectedRow]] = {}
+    for series, coverage in ledger.items():
+        if hull := coverage.unusable.hull:
+            rows = store.rejected(series, hull)
+            rejected[series] = [row for row in rows if series.interval.floor(row.time) in coverage.unusable]
+    return rejected
+
+
+def _demo(arguments: Namespace, signals: Signals) -> int:
+    signals.interrupt()
+    # By name: nothing that is used in production may depend on the simulated exchange.
+    try:
+        demo = import_module("marketfetch.testing.demo")
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"demo: needs the package {error.name}; pip install 'marketfetch[duckdb,progress,testing]'"
+        ) from error
+    code: int = demo.run(days=arguments.days, keep=arguments.keep)
+    return code

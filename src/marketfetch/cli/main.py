@@ -1,0 +1,35 @@
+"""The command line: `marketfetch backfill | coverage | demo`.
+
+    0  everything wanted is covered
+    1  something is missing, and the report says what
+    2  the call was wrong, and nothing was sent
+
+The report goes to standard output, everything else to standard error.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from marketfetch.cli.signals import Signals
+from marketfetch.cli.streams import prepare_streams
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the arguments say (default: those of the process) and return the exit code.
+
+    >>> main(["coverage", "--to", "nowhere:market"])
+    2
+    """
+    prepare_streams()
+    # This process is ours, and Arrow's own allocator would keep tens of megabytes that it does not need.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    with Signals(whole_process=argv is None) as signals:
+        # Not at the top: it takes half a second, in which a signal must not end in a traceback.
+        from marketfetch.cli.commands import perform
+
+        signals.code = perform(argv, signals)
+        return signals.code

@@ -1,0 +1,313 @@
+"""From bytes to columns, without an object per row on the hot path.
+
+Exchanges answer either with rows (`[[time, "open", …], …]`) or with objects (`[{"time": …}, …]`). A
+layout says where each column is; decoding gives columns or raises DecodeError, nothing in between.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from marketfetch.decoding.native import Rows, available, read_rows
+from marketfetch.decoding.portable import flattened, parse_numbers
+from marketfetch.errors import AdapterError, DecodeError
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.pages import Columns
+from marketfetch.values.rejected_rows import RejectedRow, raw_text
+
+__all__ = ["Decoded", "ObjectLayout", "RowLayout", "excerpt", "expecting", "parse_json"]
+
+_EXACT = 1e15
+"""Times may travel as float64: exact up to here, the year 33658, even when counted in microseconds."""
+_LATEST = 2**63 - 1
+_SPACE = b" \t\n\r"
+"""What JSON takes for space, and no more of what Python does."""
+
+
+@attrs.frozen(eq=False)
+class Decoded:
+    """The rows of one answer as they came: unsorted, unchecked, including those not closed yet."""
+
+    columns: Columns
+    closed: NDArray[np.bool_] | None = None
+    """Whether each row is finished, where the exchange says so."""
+    undecodable: int = 0
+    """Rows in which a value was not a number, and which are not in `columns`."""
+    cursor: str | None = None
+    """The token of the next page, where the endpoint pages by token."""
+    received: int = attrs.field(
+        default=attrs.Factory(lambda self: len(self.columns) + self.undecodable, takes_self=True)
+    )
+    """How many rows the answer held; several of them may have become one (regular and special funding)."""
+    raw: Callable[[int], str] | None = None
+    """The text of a row of `columns` as it came, by position; without it the values are written instead."""
+    broken: Sequence[RejectedRow] = ()
+    """The undecodable rows whose times are known."""
+
+
+def excerpt(body: bytes, length: int = 80) -> str:
+    r"""Return the beginning of a body, fit for an error message.
+
+    >>> excerpt(b"<html>\n<head>" + b"x" * 100, length=12)
+    "'<html> <head' …"
+    """
+    text = " ".join(body[: 4 * length].decode("utf-8", "replace").split())
+    return f"{text[:length]!r} …" if len(text) > length else repr(text)
+
+
+def parse_json(body: bytes) -> Any:
+    """Parse a JSON body; DecodeError with an excerpt if it is none."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise DecodeError(f"not JSON ({error}): {excerpt(body)}") from None
+
+
+@contextmanager
+def expecting(content: str) -> Iterator[None]:
+    """Raise DecodeError where content turns out not to be what the code in the block reads.
+
+    >>> with expecting("an object with serverTime"):
+    ...     {}["serverTime"]
+    Traceback (most recent call last):
+    marketfetch.errors.DecodeError: expected an object with serverTime, found KeyError('serverTime')
+    """
+    try:
+        yield
+    except AdapterError:
+        raise  # the answer is not to blame, and asking again is of no use
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise DecodeError(f"expected {content}, found {reprlib.repr(error)}") from None
+
+
+def _dig(payload: Any, path: Sequence[str]) -> list[Any]:
+    for key in path:
+        if not isinstance(payload, dict) or key not in payload:
+            raise DecodeError(f"expected an object with {key!r}, found {type(payload).__name__}")
+        payload = payload[key]
+    if not isinstance(payload, list):
+        raise DecodeError(f"expected a list of rows, found {type(payload).__name__}")
+    return payload
+
+
+def _number(value: Any) -> float:
+    """Read a number written as a number or as text; NaN for what stands for "no value"."""
+    if value is None or value == "":
+        return np.nan
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(value)
+    number = float(value)
+    # "NaN" is no way to say "no value": it may not become a NULL, and infinite values are never stored.
+    return number if number == number else np.inf  # noqa: PLR0124  # quicker than isnan in a hot loop
+
+
+def _is_one(value: Any) -> bool:
+    try:
+        return _number(value) == 1
+    except ValueError:
+        return False
+
+
+def _milliseconds(value: Any, unit: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise DecodeError(f"{reprlib.repr(value)} is not a time")
+    try:
+        return int(value) * unit
+    except ValueError:
+        raise DecodeError(f"{reprlib.repr(value)} is not a time") from None
+
+
+@attrs.define(eq=False)
+class _Reading:
+    """Rows of an answer that are read one by one: those that are numbers, and the others."""
+
+    dataset: Dataset
+    confirms: bool = False
+    """Whether the rows say whether they are finished."""
+    times: list[int] = attrs.field(factory=list)
+    lines: list[list[float]] = attrs.field(factory=list)
+    rows: list[Any] = attrs.field(factory=list)
+    closed: list[bool] = attrs.field(factory=list)
+    broken: list[RejectedRow] = attrs.field(factory=list)
+
+    def add(self, row: Any, time: int, values: Sequence[Any], *, closed: bool = True) -> None:
+        """Read the values of a row, one for each column of the dataset."""
+        if abs(time) > _LATEST:
+            raise DecodeError("a time is beyond 64 bits")
+        try:
+            line = [_number(value) for value in values]
+        except ValueError:
+            self.broken.append(RejectedRow(time, "undecodable" if closed else "unfinished", raw_text(row)))
+            return
+        self.times.append(time)
+        self.lines.append(line)
+        self.rows.append(row)
+        self.closed.append(closed)
+
+    def decoded(self) -> Decoded:
+        """Return what was read."""
+        stamps = np.array(self.times, np.int64)
+        values = (
+            np.array(self.lines, np.float64).T if self.lines else np.empty((len(self.dataset.columns), 0))
+        )
+        return Decoded(
+            Columns(stamps, np.ascontiguousarray(values)),
+            np.array(self.closed, np.bool_) if self.confirms else None,
+            len(self.broken),
+            raw=lambda at: raw_text(self.rows[at]),
+            broken=tuple(self.broken),
+        )
+
+
+def _is_field(key: str, before: bytes, after: bytes) -> bool:
+    """Tell whether a list between the two is what a parser finds under `key` of the outermost object."""
+    if b"\\" in before or not before.endswith(f'"{key}":'.encode()):  # without one, a quote is a quote
+        return False
+    try:
+        orjson.loads(before + b"[]" + after)
+        orjson.loads(before + b"[]}")  # one brace closes everything: the list is nothing deeper
+        later = orjson.loads(b"{" + after.removeprefix(b","))
+    except orjson.JSONDecodeError:
+        return False
+    return key not in later  # of two fields with one name the last one counts
+
+
+@attrs.define(eq=False)
+class _RawRows:
+    """The rows of an answer as text; the answer is parsed once more when one of them is asked for."""
+
+    body: bytes
+    path: tuple[str, ...]
+    rows: list[Any] | None = None
+
+    def text(self, at: int) -> str:
+        """Write the row at a position."""
+        if self.rows is None:
+            self.rows = _dig(parse_json(self.body), self.path)
+        return raw_text(self.rows[at])
+
+
+@attrs.frozen
+class RowLayout:
+    """Where things are in answers made of rows.
+
+    `columns` maps column names to positions, `width` is the number of fields of a row; `path` leads to
+    the list inside an envelope; `confirm` is the position of a flag that is 1 once the row is final;
+    `unit` is the number of milliseconds in one unit of the time field. Columns that are not mapped are
+    NULL.
+
+    >>> from marketfetch.values.datasets import Dataset
+    >>> layout = RowLayout({"open": 1, "high": 2, "low": 3, "close": 4}, width=5)
+    >>> layout.decode(b'[[60000,"1.5","2","1","1.7"]]', Dataset.parse("mark_price")).columns.values[:, 0]
+    array([1.5, 2. , 1. , 1.7])
+    """
+
+    columns: Mapping[str, int]
+    width: int
+    time: int = 0
+    path: tuple[str, ...] = ()
+    confirm: int | None = None
+    unit: int = 1
+
+    def decode(self, body: bytes, dataset: Dataset) -> Decoded:
+        """Decode one answer; raises DecodeError when it is not made of such rows."""
+        fast = self._fast(body, dataset)
+        return fast if fast is not None else self._careful(body, dataset)
+
+    def _rows_of(self, body: bytes) -> bytes | None:
+        """Cut out the list of rows where it is where the layout says; None if it takes a closer look."""
+        start, stop = body.find(b"[["), body.rfind(b"]]") + 2
+        if start < 0 or stop < start:
+            return None
+        before, after = body[:start].strip(_SPACE), body[stop:].strip(_SPACE)
+        if self.path:
+            *outer, key = self.path
+            if outer or not _is_field(key, before, after):
+                return None
+        elif before or after:
+            return None
+        return body[start:stop]
+
+    def _fast(self, body: bytes, dataset: Dataset) -> Decoded | None:
+        """Decode a page that is nothing but numbers, quoted or not; None for anything unusual."""
+        rows = self._rows_of(body)
+        if rows is None:
+            return None
+        mapped = {name: self.columns[name] for name in dataset.names if name in self.columns}
+        fields = [*mapped.values(), *([] if self.confirm is None else [self.confirm])]
+        found = (self._compiled if available() else self._portable)(rows, fields)
+        if found is None or np.abs(found.times).max() > _LATEST // self.unit:
+            return None
+        values = given = found.values[: len(mapped)]
+        if len(mapped) < len(dataset.names):
+            values = np.full((len(dataset.names), len(found.times)), np.nan)
+            values[[dataset.index(name) for name in mapped]] = given
+        closed = None if self.confirm is None else found.values[-1] == 1
+        raw = _RawRows(body, self.path)
+        return Decoded(Columns(found.times * self.unit, values), closed, raw=raw.text)
+
+    def _compiled(self, rows: bytes, fields: Sequence[int]) -> Rows | None:
+        return read_rows(rows, width=self.width, time=self.time, fields=fields)
+
+    def _portable(self, rows: bytes, fields: Sequence[int]) -> Rows | None:
+        flat = flattened(rows, self.width)
+        numbers = None if flat is None else parse_numbers(flat, self.width, self.time)
+        if numbers is None:
+            return None
+        grid = numbers.reshape(-1, self.width)
+        stamps = grid[:, self.time]
+        if not np.all(np.abs(stamps) < _EXACT):
+            return None
+        return Rows(stamps.astype(np.int64), np.ascontiguousarray(grid[:, list(fields)].T))
+
+    def _careful(self, body: bytes, dataset: Dataset) -> Decoded:
+        reading = _Reading(dataset, confirms=self.confirm is not None)
+        positions = [self.columns.get(column) for column in dataset.names]
+        for row in _dig(parse_json(body), self.path):
+            if not isinstance(row, list) or len(row) != self.width:
+                raise DecodeError(f"expected rows of {self.width} fields, found {reprlib.repr(row)}")
+            stamp = _milliseconds(row[self.time], self.unit)
+            values = [None if at is None else row[at] for at in positions]
+            closed = self.confirm is None or _is_one(row[self.confirm])
+            reading.add(row, stamp, values, closed=closed)
+        return reading.decoded()
+
+
+@attrs.frozen
+class ObjectLayout:
+    """Where things are in answers made of objects: `columns` maps column names to their fields.
+
+    >>> from marketfetch.values.datasets import Dataset
+    >>> layout = ObjectLayout({"open_interest": "oi"}, time="ts")
+    >>> layout.decode(b'[{"ts":"60000","oi":"7.5"}]', Dataset.parse("open_interest")).columns.times
+    array([60000])
+    """
+
+    columns: Mapping[str, str]
+    time: str
+    path: tuple[str, ...] = ()
+    unit: int = 1
+
+    def decode(self, body: bytes, dataset: Dataset) -> Decoded:
+        """Decode one answer; raises DecodeError when it is not made of such objects."""
+        return self.gather(_dig(parse_json(body), self.path), dataset)
+
+    def gather(
+        self, items: Sequence[Any], dataset: Dataset, *, came_as: Sequence[Any] | None = None
+    ) -> Decoded:
+        """Turn parsed objects into columns; `came_as` is what the answer had for each, if something else."""
+        reading = _Reading(dataset)
+        for item, row in zip(items, came_as or items, strict=True):
+            if not isinstance(item, dict) or self.time not in item:
+                raise DecodeError(f"expected objects with {self.time!r}, found {reprlib.repr(item)}")
+            stamp = _milliseconds(item[self.time], self.unit)
+            reading.add(row, stamp, [item.get(self.columns.get(column, "")) for column in dataset.names])
+        return reading.decoded()

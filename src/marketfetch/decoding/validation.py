@@ -1,0 +1,182 @@
+"""Sorting sound rows from the others: every row of an answer has one defined outcome, and is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marketfetch.decoding.layouts import Decoded
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.pages import Columns, Page
+from marketfetch.values.rejected_rows import RejectedRow, raw_text
+from marketfetch.values.series import Slice
+from marketfetch.values.spans import SpanSet
+
+__all__ = ["inspect", "possible"]
+
+_SIGNED = frozenset({"premium_index", "funding_rate"})
+"""Datasets whose prices and rates may be negative."""
+_COMPANIONS = frozenset({"mark_price"})
+"""Optional columns that say nothing by themselves: a mark price without the rate that was paid."""
+_INVALID = 10_000
+"""A page with more wrong rows than this proves nothing about any of them: no exchange has such pages."""
+
+
+def possible(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell for each row whether its values can be true.
+
+    NULL only where a column may be NULL and not everywhere, nothing infinite, low ≤ open, close ≤ high,
+    nothing negative that counts or prices something (a premium or a funding rate may be).
+
+    >>> rows = np.array([[1.0, 1.0], [2.0, 0.5], [0.5, 0.6], [1.5, 0.7]])
+    >>> possible(Dataset.parse("mark_price"), rows)
+    array([ True, False])
+    """
+    sound = _can_be_stored(dataset, values) & _has_value(dataset, values)
+    sound &= _is_ordered(dataset, values)
+    if dataset.name not in _SIGNED:
+        # NaN compares false, so that a NULL is never negative.
+        sound &= ~(values < 0).any(axis=0)
+    return sound
+
+
+def _can_be_stored(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell for each row whether a table could hold it: nothing infinite, no NULL where none may be."""
+    required = [at for at, column in enumerate(dataset.columns) if not column.optional]
+    storable = np.ones(values.shape[1], np.bool_)
+    storable &= ~np.isinf(values).any(axis=0)
+    storable &= ~np.isnan(values[required]).any(axis=0)
+    return storable
+
+
+def _has_value(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell for each row whether it says anything: a funding event without a rate does not, yet."""
+    telling = [at for at, column in enumerate(dataset.columns) if not column.optional]
+    if not telling:
+        telling = [at for at, column in enumerate(dataset.columns) if column.name not in _COMPANIONS]
+    valued = np.ones(values.shape[1], np.bool_)
+    valued &= ~np.isnan(values[telling]).all(axis=0)
+    return valued
+
+
+def inspect(decoded: Decoded, part: Slice) -> Page:
+    """Keep the rows that may be stored and account for all others.
+
+    Kept: inside the asked span, on the series' grid, closed, with a value, possible; sorted, one for each
+    time (the last of several). The others are counted by reason. Rows off the grid, impossible ones and those
+    with text for a number are wrong for good; rows that are unfinished or without a value may become right.
+    """
+    if _flawless(decoded, part):  # nearly every page is, and this is a third of the work
+        earliest = int(decoded.columns.times[0])
+        return Page(decoded.columns, received=decoded.received, cursor=decoded.cursor, earliest=earliest)
+    return _sorted_out(decoded, part)
+
+
+def _flawless(decoded: Decoded, part: Slice) -> bool:
+    """Tell whether every row may be stored, in the order in which they are."""
+    times, values, dataset = decoded.columns.times, decoded.columns.values, part.series.dataset
+    if not len(times) or decoded.undecodable or (decoded.closed is not None and not decoded.closed.all()):
+        return False
+    if times[0] < part.span.start or times[-1] >= part.span.end:
+        return False
+    if not decoded.columns.is_sorted or not part.series.interval.aligned(times).all():
+        return False
+    # Where nothing is NULL, every row has a value.
+    if not np.isfinite(values).all() or (dataset.name not in _SIGNED and values.min() < 0):
+        return False
+    return bool(_is_ordered(dataset, values).all())
+
+
+def _is_ordered(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell for each row whether low ≤ open, close ≤ high, where it has such columns."""
+    if dataset.names[:4] != ("open", "high", "low", "close"):
+        return np.ones(values.shape[1], np.bool_)
+    opened, high, low, close = values[:4]
+    ordered: NDArray[np.bool_] = (low <= opened) & (low <= close) & (opened <= high) & (close <= high)
+    return ordered
+
+
+def _sorted_out(decoded: Decoded, part: Slice) -> Page:
+    columns, span, interval, dataset = decoded.columns, part.span, part.series.interval, part.series.dataset
+    times = columns.times
+    outside = (times < span.start) | (times >= span.end)
+    rejected: dict[str, int] = {}
+    reasons = np.full(len(times), "", object)
+    good = np.ones(len(times), np.bool_)
+    # Each row is counted under the first of these that is true of it.
+    for reason, found in (
+        ("outside the window", outside),
+        ("unfinished", np.zeros(len(times), np.bool_) if decoded.closed is None else ~decoded.closed),
+        ("without a value", ~_has_value(dataset, columns.values)),
+        ("off the grid", ~interval.aligned(times)),
+        ("impossible", ~possible(dataset, columns.values)),
+    ):
+        rows = good & found
+        if count := int(np.count_nonzero(rows)):
+            rejected[reason], reasons[rows] = count, reason
+            good &= ~rows
+    kept = columns if good.all() else columns.take(good)
+    unique = Columns.join([kept])
+    if duplicates := len(kept) - len(unique):
+        rejected["duplicate"] = duplicates
+    broken = [row for row in decoded.broken if row.time in span]
+    for reason in _reasons_of_broken(decoded, broken):
+        rejected[reason] = rejected.get(reason, 0) + 1
+    # A row off the grid denies nothing, either: the whole of the exchange's grid may be another one.
+    bad = [*times[~outside & ~good].tolist(), *(row.time for row in broken)]
+    earliest = min([*bad, *unique.times[:1].tolist()], default=None)
+    spoiled = interval.cells(np.array(bad, np.int64)) - interval.cover(unique.times)
+    if decoded.undecodable > len(decoded.broken):
+        # Which moments the broken rows stood for is unknown: nothing may be called absent.
+        spoiled = SpanSet.of(span) - interval.cover(unique.times)
+    invalid, storable = _invalid(decoded, part, reasons, spoiled)
+    return Page(
+        unique,
+        rejected,
+        spoiled,
+        decoded.received,
+        stray="outside the window" in rejected,
+        cursor=decoded.cursor,
+        invalid=invalid,
+        storable=storable,
+        earliest=earliest,
+    )
+
+
+def _reasons_of_broken(decoded: Decoded, inside: Sequence[RejectedRow]) -> Iterator[str]:
+    yield from (row.reason for row in inside)
+    yield from repeat("outside the window", len(decoded.broken) - len(inside))
+    yield from repeat("undecodable", decoded.undecodable - len(decoded.broken))
+
+
+def _invalid(
+    decoded: Decoded, part: Slice, reasons: NDArray[np.object_], spoiled: SpanSet
+) -> tuple[tuple[RejectedRow, ...], Columns | None]:
+    """Return the rows that are wrong for good, where no sound row stands beside them, and what of them could
+    be stored.
+    """
+    if not spoiled:
+        return (), None
+    columns, interval, dataset = decoded.columns, part.series.interval, part.series.dataset
+    wrong = np.flatnonzero((reasons == "off the grid") | (reasons == "impossible"))
+    if len(wrong) + len(decoded.broken) > _INVALID:
+        return (), None
+    lone = [at for at in wrong.tolist() if interval.floor(int(columns.times[at])) in spoiled]
+    rows = [RejectedRow(int(columns.times[at]), reasons[at], _raw(decoded, dataset, at)) for at in lone]
+    rows += [
+        row
+        for row in decoded.broken
+        if row.reason == "undecodable" and row.time in part.span and interval.floor(row.time) in spoiled
+    ]
+    candidates = columns.take(np.array(lone, np.intp))
+    storable = candidates.take(_can_be_stored(dataset, candidates.values))
+    return tuple(rows), storable if len(storable) else None
+
+
+def _raw(decoded: Decoded, dataset: Dataset, at: int) -> str:
+    if decoded.raw is not None:
+        return decoded.raw(at)
+    return raw_text(dict(zip(dataset.names, decoded.columns.values[:, at].tolist(), strict=True)))

@@ -1,0 +1,91 @@
+"""Asking the exchange one thing until it is answered, or until asking on is pointless."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from itertools import count
+from typing import TypeVar
+
+import anyio
+import attrs
+
+from marketfetch.decoding.layouts import expecting
+from marketfetch.engine.state import Books
+from marketfetch.engine.loop_yielder import Breath
+from marketfetch.engine.query import Settings
+from marketfetch.errors import Banned, FetchError, RateLimitExceeded, RequestTimeout, RetryableError
+from marketfetch.exchange import Exchange
+from marketfetch.protocols import Fetcher, ProxyPool
+from marketfetch.events import Listener, RequestFailed
+from marketfetch.values.http import Egress, Request, Response
+
+__all__ = ["Asker"]
+
+_T = TypeVar("_T")
+
+
+@attrs.frozen(eq=False)
+class Asker:
+    """Leases an egress, fetches, checks and reads; repeats what a repetition can cure."""
+
+    exchange: Exchange
+    fetcher: Fetcher
+    pool: ProxyPool
+    settings: Settings
+    books: Books
+    emit: Listener
+    chance: random.Random = attrs.field(factory=random.Random)
+    _breath: Breath = attrs.field(factory=Breath, init=False)
+
+    async def ask(self, request: Request, read: Callable[[Response], _T]) -> tuple[_T, str]:
+        """Return what `read` makes of a good answer, and the name of the egress it came through.
+
+        Raises the FetchError that ended it: a FatalFetchError at once, a RetryableError after the last
+        attempt.
+        """
+        request = self.exchange.at(request)
+        for attempt in count(1):
+            try:
+                return await self._once(request, read)
+            except RetryableError as error:
+                error.attempt = attempt
+                final = attempt >= self.settings.retries.attempts or error.egress is None
+                self._report(error, final=final)
+                if final:
+                    raise
+                self.books.retries[type(error).__name__] += 1
+                # A limit or a ban belongs to one egress: the pool knows when it may serve again.
+                if not isinstance(error, RateLimitExceeded | Banned):
+                    await anyio.sleep(self.settings.retries.wait(attempt, self.chance.random()))
+            except FetchError as error:
+                error.attempt = attempt
+                self._report(error, final=True)
+                raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _once(self, request: Request, read: Callable[[Response], _T]) -> tuple[_T, str]:
+        async with self.pool.lease(request) as lease:
+            self.books.requests += 1
+            try:
+                response = await self._fetch(request, lease.egress)
+                lease.answered(response)
+                with expecting(f"an answer as {request.path} gives it"):
+                    self.exchange.check(response)
+                    await self._breath.take()
+                    return read(response), lease.egress.name
+            except FetchError as error:
+                error.egress = lease.egress.name
+                lease.failed(error)
+                raise
+
+    async def _fetch(self, request: Request, egress: Egress) -> Response:
+        try:
+            with anyio.fail_after(self.settings.deadline):
+                return await self.fetcher.fetch(request, egress)
+        except TimeoutError:
+            raise RequestTimeout(f"no complete answer within {self.settings.deadline:g} s") from None
+
+    def _report(self, error: FetchError, *, final: bool) -> None:
+        cause = type(error).__name__
+        self.emit(RequestFailed(cause, str(error), error.egress or "no egress", error.attempt or 0, final))

@@ -1,0 +1,175 @@
+"""What libcurl hands back, put into our words: header lines and error codes."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterable
+from http.client import responses
+
+import attrs
+from curl_cffi import CurlECode
+
+from marketfetch.errors import FetchError, LocalResourceError, ProxyError, RequestTimeout, TransportError
+from marketfetch.common.local_resources import exhausted, unrouted
+from marketfetch.values.http import Egress
+from marketfetch.redaction import redact
+
+__all__ = ["Failure", "parse_headers", "proxy_refusal", "translate"]
+
+_STATUS = re.compile(rb"HTTP/[\d.]+[ \t]+(\d{3})\b")
+_TEXT = re.compile(r"curl: \(\d+\) (?P<text>.*?)\.? See https://curl\.se", re.DOTALL)
+
+# On a connection that is being set up these are the proxy's doing; later on they only say that some
+# connection broke, which happens to the best of proxies.
+_BROKEN = {
+    CurlECode.SSL_CONNECT_ERROR,
+    CurlECode.GOT_NOTHING,
+    CurlECode.SEND_ERROR,
+    CurlECode.RECV_ERROR,
+    CurlECode.WEIRD_SERVER_REPLY,
+}
+
+# Here something is opened: a socket, the file of authorities, the resolver's configuration.
+_SETTING_UP = {
+    CurlECode.COULDNT_CONNECT,
+    CurlECode.COULDNT_RESOLVE_HOST,
+    CurlECode.COULDNT_RESOLVE_PROXY,
+    CurlECode.FAILED_INIT,
+    CurlECode.INTERFACE_FAILED,
+    CurlECode.OUT_OF_MEMORY,
+    CurlECode.SSL_CACERT_BADFILE,
+    CurlECode.SSL_CONNECT_ERROR,
+}
+
+
+def parse_headers(lines: Iterable[bytes]) -> tuple[int, dict[str, str]]:
+    r"""Read the status and the headers (names in lower case) of the last answer in the lines.
+
+    Interim answers (1xx) come before it and are left out; trailers come after it and are taken in.
+    A header that is repeated is joined by commas, and one whose name looks like a status line is a header.
+    Status 0 means that there is no answer, or that it ends
+    before the empty line that closes its headers, which libcurl lets pass.
+
+    >>> parse_headers([b"HTTP/1.1 100 Continue\r\n", b"\r\n", b"HTTP/2 200 \r\n", b"Date: now\r\n", b"\r\n"])
+    (200, {'date': 'now'})
+    """
+    status, headers, complete, begins = 0, dict[str, str](), False, True
+    for line in lines:
+        found = _STATUS.match(line) if begins else None
+        begins = not line.strip()
+        if found:
+            status, headers, complete = int(found[1]), {}, False
+            continue
+        if begins:
+            complete = True
+            continue
+        name, colon, content = line.decode("latin-1").partition(":")
+        if colon:
+            name, content = name.lower(), content.strip()
+            headers[name] = f"{headers[name]}, {content}" if name in headers else content
+    return status if complete else 0, headers
+
+
+@attrs.frozen
+class Failure:
+    """What is known of a request that libcurl gave up.
+
+    `connect_status` is what the proxy answered to CONNECT (0: nothing); `on_setup` tells that it broke on a
+    new connection before TLS stood; `number` is the errno of the system, 0 where libcurl has none;
+    `starved` that this process could open no file just afterwards.
+    """
+
+    code: int
+    text: str
+    connect_status: int = 0
+    on_setup: bool = False
+    number: int = 0
+    starved: bool = False
+
+
+def proxy_refusal(egress: Egress, status: int) -> ProxyError:
+    """Make the error for a proxy that answered itself instead of passing the request on.
+
+    >>> print(proxy_refusal(Egress("Proxy 3"), 407))
+    Proxy 3: the proxy answered 407 Proxy Authentication Required: check its user and password
+    """
+    phrase = responses.get(status, "")
+    remedy = {
+        402: "check that its subscription is paid",
+        403: "check that it allows this address and this host",
+        407: "check its user and password",
+        429: "it limits its clients; use fewer requests or more proxies",
+    }.get(status, "it cannot reach the exchange")
+    return ProxyError(f"{egress.name}: the proxy answered {status} {phrase}: {remedy}")
+
+
+def translate(failure: Failure, egress: Egress, max_body: int) -> FetchError:
+    """Make the error to raise; no credential of the egress is in it.
+
+    >>> translate(Failure(18, "curl: (18) 5 bytes missing. See https://curl.se"), Egress("Direct"), 1)
+    TransportError('Direct: the body ended too early (5 bytes missing)')
+    """
+    code, name = failure.code, egress.name
+    found = _TEXT.search(failure.text)  # without curl-cffi's advice around it
+    text = redact(found["text"]) if found else f"libcurl error {code}"
+    if code in _SETTING_UP and (lacking := _lacking(failure, text)):
+        return LocalResourceError(f"{name}: {lacking}")
+    if egress.proxy is not None:
+        trouble = _proxy_trouble(failure, egress, text)
+        if trouble is not None:
+            return trouble
+    if code == CurlECode.OPERATION_TIMEDOUT:
+        return RequestTimeout(f"{name}: {text}")
+    meaning = _meaning(failure, text, max_body)
+    return TransportError(f"{name}: {meaning} ({text})" if meaning else f"{name}: {text}")
+
+
+def _meaning(failure: Failure, text: str, max_body: int) -> str:
+    """Say what a failure means where libcurl's own words do not; empty where they do."""
+    match failure.code:
+        case CurlECode.COULDNT_RESOLVE_HOST:
+            return "the name of the exchange cannot be resolved"
+        case CurlECode.PARTIAL_FILE:
+            return "the body ended too early"
+        case CurlECode.BAD_CONTENT_ENCODING:
+            return "the body cannot be decompressed"
+        case CurlECode.FILESIZE_EXCEEDED:
+            return f"the body is larger than max_body = {max_body} bytes"
+        case CurlECode.PEER_FAILED_VERIFICATION:
+            return "the certificate is not trusted; hand an own CA over as certificate="
+        case CurlECode.COULDNT_CONNECT if unrouted(failure.number, text):
+            return "this machine has no route to the exchange; check its network"
+        case _:
+            return ""
+
+
+def _lacking(failure: Failure, text: str) -> str | None:
+    """Say what this machine lacks, if that is why the connection could not be set up."""
+    if failure.code == CurlECode.OUT_OF_MEMORY:
+        return exhausted(errno.ENOMEM)
+    if lacking := exhausted(failure.number, text):
+        return lacking
+    # Names and certificates are read from files: libcurl does not say that one of these could not be opened.
+    return exhausted(errno.EMFILE) if failure.starved else None
+
+
+def _proxy_trouble(failure: Failure, egress: Egress, text: str) -> ProxyError | None:
+    """Decide whether the proxy is to blame; libcurl's text is left out where it may quote the proxy URL."""
+    code, name = failure.code, egress.name
+    if failure.connect_status >= 300:
+        return proxy_refusal(egress, failure.connect_status)
+    if code == CurlECode.COULDNT_RESOLVE_PROXY:
+        return ProxyError(f"{name}: the proxy's host name cannot be resolved; check its address")
+    if code == CurlECode.PROXY:
+        return ProxyError(f"{name}: the SOCKS proxy refused ({text}); check its user, password and rules")
+    if code == CurlECode.PEER_FAILED_VERIFICATION:
+        return ProxyError(
+            f"{name}: a certificate is not trusted ({text}); if the proxy opens TLS, hand its CA over as "
+            "certificate="
+        )
+    if code == CurlECode.COULDNT_CONNECT and unrouted(failure.number, text):
+        return ProxyError(f"{name}: no route to the proxy ({text}); check this machine's network")
+    if code == CurlECode.COULDNT_CONNECT or (code in _BROKEN and failure.on_setup):
+        return ProxyError(f"{name}: no connection through the proxy ({text}); check that it is up")
+    return None

@@ -1,0 +1,130 @@
+"""Easy handles of libcurl: set up once, then used for one request after another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from curl_cffi import Curl, CurlECode, CurlError, CurlInfo, CurlOpt
+
+from marketfetch.errors import ConfigurationError
+from marketfetch.fetchers.curl_errors import Failure
+from marketfetch.common.local_resources import descriptors_used_up
+from marketfetch.values.http import Egress, Request
+
+__all__ = ["Handle"]
+
+_ALWAYS: Mapping[CurlOpt, str | int] = {
+    CurlOpt.BUFFERSIZE: 512 * 1024,
+    CurlOpt.NOSIGNAL: 1,
+    CurlOpt.ACCEPT_ENCODING: "gzip, deflate, br, zstd",  # what the browsers say, and what is undone here
+    CurlOpt.NOPROXY: "",  # not what the environment says
+    CurlOpt.PROTOCOLS_STR: "http,https",
+    CurlOpt.SUPPRESS_CONNECT_HEADERS: 1,
+    CurlOpt.PROXY_CREDENTIAL_NO_REUSE: 1,  # another user of the same gateway is another egress
+}
+
+
+class _Lines(list[bytes]):
+    """Collects header lines: libcurl writes one at a time."""
+
+    write = list.append
+
+
+class _Body:
+    """Collects the body as libcurl writes it, up to a cap; what counts is the decompressed size."""
+
+    def __init__(self, cap: int) -> None:
+        self.chunks: list[bytes] = []
+        self._room = self._cap = cap
+
+    def write(self, chunk: bytes) -> None:
+        self._room -= len(chunk)
+        if self._room < 0:
+            raise CurlError("too large", CurlECode.FILESIZE_EXCEEDED)
+        self.chunks.append(chunk)
+
+    def clear(self) -> None:
+        self.chunks.clear()
+        self._room = self._cap
+
+
+class Handle:
+    """An easy handle whose options stay; `aim` sets what differs between requests.
+
+    `browser` is a name of curl-cffi's, `authorities` the path of a PEM file, `max_body` a number of bytes;
+    `headers` are sent with every request, in place of the browser's own of the same name.
+
+    >>> Handle("chrome120", {}, authorities="", max_body=1000).lines
+    []
+    """
+
+    def __init__(
+        self,
+        browser: str,
+        options: Mapping[CurlOpt, str | int],
+        headers: Mapping[str, str] = MappingProxyType({}),
+        *,
+        authorities: str,
+        max_body: int,
+    ) -> None:
+        self.lines = _Lines()
+        self.body = _Body(max_body)
+        self.curl = Curl(cacert=authorities)
+        self._headers = headers
+        self._plain = not headers
+        if self.curl.impersonate(browser) != 0:
+            raise ConfigurationError(f"impersonate: {browser!r} is not a browser that curl-cffi knows")
+        for option, content in {**_ALWAYS, CurlOpt.MAXFILESIZE_LARGE: max_body, **options}.items():
+            self.curl.setopt(option, content)
+        self._attach()
+
+    def aim(self, request: Request, egress: Egress) -> None:
+        """Point it at a request and an egress, whose credential goes nowhere but to libcurl."""
+        self.curl.setopt(CurlOpt.URL, request.url)
+        self.curl.setopt(CurlOpt.PROXY, egress.proxy.reveal() if egress.proxy else "")  # "": none at all
+        plain = request.method == "GET" and not request.headers
+        if not (plain and self._plain):
+            self._shape(request)
+        self._plain = plain
+
+    def failure(self, error: CurlError) -> Failure:
+        """Gather what is known of a transfer that failed."""
+        connect_status = self.curl.getinfo(CurlInfo.HTTP_CONNECTCODE)
+        is_new = self.curl.getinfo(CurlInfo.NUM_CONNECTS)
+        has_tls = self.curl.getinfo(CurlInfo.APPCONNECT_TIME)
+        number = self.curl.getinfo(CurlInfo.OS_ERRNO)
+        return Failure(
+            error.code,
+            str(error),
+            connect_status=connect_status if isinstance(connect_status, int) else 0,
+            on_setup=bool(is_new and not has_tls),
+            number=number if isinstance(number, int) else 0,
+            starved=descriptors_used_up(),
+        )
+
+    def clear(self) -> None:
+        """Let go of the last answer."""
+        self.lines.clear()
+        self.body.clear()
+
+    def _shape(self, request: Request) -> None:
+        """Set method, body and headers, leaving nothing of the request before."""
+        self.curl.clean_handles_and_buffers()  # the one way to empty the list of headers
+        self._attach()
+        lines = [
+            f"{name}: {content}".encode() for name, content in {**self._headers, **request.headers}.items()
+        ]
+        if request.method == "POST":
+            body = request.body or b""
+            self.curl.setopt(CurlOpt.POST, 1)
+            self.curl.setopt(CurlOpt.POSTFIELDSIZE, len(body))
+            self.curl.setopt(CurlOpt.POSTFIELDS, body)
+            lines.append(b"Expect:")  # no round trip to ask whether the body is welcome
+        else:
+            self.curl.setopt(CurlOpt.HTTPGET, 1)
+        self.curl.setopt(CurlOpt.HTTPHEADER, lines)
+
+    def _attach(self) -> None:
+        self.curl.setopt(CurlOpt.HEADERDATA, self.lines)
+        self.curl.setopt(CurlOpt.WRITEDATA, self.body)

@@ -1,0 +1,183 @@
+"""Numbers, times and events in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from marketfetch.events import (
+    BatchWritten,
+    ClockDiffers,
+    Event,
+    Heartbeat,
+    PageFetched,
+    RequestFailed,
+    RoundPlanned,
+    RunFinished,
+    SeriesRefused,
+    StoreAwaited,
+    SymbolUnknown,
+)
+from marketfetch.values.report import EgressReport, Report
+from marketfetch.values.spans import Span, utc
+
+__all__ = ["causes", "counted", "headline", "listed", "rate", "sentence", "span_text", "time_left"]
+
+_EGRESSES = 6
+"""So many egresses fit into one line."""
+
+
+def counted(number: int, thing: str) -> str:
+    """Write a number of things.
+
+    >>> counted(1, "row"), counted(1200, "row"), counted(2, "series")
+    ('1 row', '1,200 rows', '2 series')
+    """
+    return f"{number:,} {thing}{'' if number == 1 or thing.endswith('s') else 's'}"
+
+
+def _duration(seconds: float) -> str:
+    """Write a duration as people say it.
+
+    >>> _duration(9.96), _duration(75), _duration(3720)
+    ('10.0 s', '1 min 15 s', '1 h 02 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def rate(rows: int, seconds: float) -> str:
+    """Write how fast rows came.
+
+    >>> rate(3000, 1.5)
+    '2,000 rows/s'
+    """
+    return f"{rows / max(seconds, 0.001):,.0f} rows/s"
+
+
+def time_left(done: int, total: int, elapsed: float) -> str:
+    """Write how long the rest takes at the rate so far: of all the time since the start, waits included.
+
+    A run that spends the budget of a minute in seconds is as fast as its minutes, not as its last burst.
+
+    >>> time_left(600, 1800, elapsed=60.0), time_left(0, 1800, elapsed=60.0), time_left(1, 100, elapsed=60.0)
+    ('02:00', '--:--', '1:39:00')
+    """
+    if not done:
+        return "--:--"
+    minutes, seconds = divmod(round(elapsed * max(0, total - done) / done), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes:02}:{seconds:02}"
+
+
+def _moment(ms: int) -> str:
+    """Write UTC milliseconds as briefly as is exact.
+
+    >>> _moment(1_780_272_000_000), _moment(1_780_272_060_000)
+    ('2026-06-01', '2026-06-01 00:01')
+    """
+    text = utc(ms).removesuffix("Z").replace("T", " ")
+    return text.removesuffix(":00").removesuffix(" 00:00")
+
+
+def span_text(span: Span) -> str:
+    """Write a span.
+
+    >>> span_text(Span(1_780_272_000_000, 1_780_358_400_000))
+    '2026-06-01 to 2026-06-02'
+    """
+    return f"{_moment(span.start)} to {_moment(span.end)}"
+
+
+def listed(names: Sequence[str], limit: int) -> str:
+    """Write at most so many names, and how many more there are.
+
+    >>> listed(["A", "B", "C"], 2)
+    'A, B and 1 more'
+    """
+    shown = ", ".join(names[:limit])
+    return f"{shown} and {len(names) - limit:,} more" if len(names) > limit else shown
+
+
+def causes(counts: Mapping[str, int]) -> str:
+    """Write how often each cause was met, the most frequent first.
+
+    >>> causes({"Banned": 1, "TransportError": 12})
+    '12 TransportError, 1 Banned'
+    """
+    frequent = sorted(counts.items(), key=lambda item: -item[1])
+    return ", ".join(f"{count:,} {cause}" for cause, count in frequent)
+
+
+def headline(report: Report) -> str:
+    """Write a report in one line."""
+    verdict = "Complete" if report.complete else "Incomplete"
+    if moments := report.unusable_moments:
+        verdict += f", {counted(moments, 'moment')} unusable"
+    if report.series and all(line.nothing_closed for line in report.series):
+        verdict += ", nothing has closed in this span yet"
+    speed = f" ({rate(report.rows_written, report.duration)})" if report.rows_written else ""
+    return (
+        f"{verdict}: {counted(report.rows_written, 'row')} written in {_duration(report.duration)}{speed},"
+        f" {counted(report.requests, 'request')} of weight {report.weight:,}"
+    )
+
+
+def sentence(event: Event) -> str:
+    """Say what happened in one line.
+
+    >>> sentence(RoundPlanned(round=1, series=2, rows=40_320))
+    'round 1: 40,320 rows of 2 series are missing'
+    """
+    match event:
+        case RoundPlanned():
+            missing = f"{counted(event.rows, 'row')} of {counted(event.series, 'series')}"
+            return f"round {event.round}: {missing} {'is' if event.rows == 1 else 'are'} missing"
+        case SymbolUnknown() | ClockDiffers() | StoreAwaited() | SeriesRefused():
+            return _warning(event)
+        case PageFetched():
+            rejected = f", rejected: {causes(event.rejected)}" if event.rejected else ""
+            return f"{event.series}: {counted(event.rows, 'row')} through {event.egress}{rejected}"
+        case RequestFailed():
+            last = ", given up" if event.final else ""
+            return f"{event.cause} through {event.egress}, attempt {event.attempt}{last}: {event.message}"
+        case BatchWritten():
+            kept = f", {counted(len(wrong), 'unusable row')} kept" if (wrong := event.batch.rejected) else ""
+            return f"{event.batch.series}: {counted(event.batch.rows, 'row')} written{kept}"
+        case Heartbeat():
+            return _heartbeat(event)
+        case RunFinished():
+            return headline(event.report)
+
+
+def _warning(event: SymbolUnknown | ClockDiffers | StoreAwaited | SeriesRefused) -> str:
+    match event:
+        case SymbolUnknown():
+            return f"{event.symbol}: {event.hint}"
+        case ClockDiffers():
+            apart = f"{_duration(abs(event.ahead) / 1000)} {'ahead of' if event.ahead > 0 else 'behind'}"
+            return f"the exchange's clock is {apart} this machine's: one of them is wrong"
+        case StoreAwaited():
+            return f"waiting for the store, {event.wait:.1f} s more: {event.message}"
+        case SeriesRefused():
+            return f"{event.series} is given up, the others go on: {event.reason}"
+
+
+def _heartbeat(beat: Heartbeat) -> str:
+    progress = "asking what there is"
+    if beat.rows_planned:
+        # Plans of event datasets are estimates, and composites are written beyond the plan.
+        share = min(1.0, beat.rows_written / beat.rows_planned)
+        progress = (
+            f"{beat.rows_written:,} of {counted(beat.rows_planned, 'row')} written ({share:.0%}),"
+            f" {rate(beat.rows_written, beat.elapsed)}"
+        )
+    lines = [_egress(egress) for egress in beat.egresses]
+    waiting = f"; {beat.waiting}" if beat.waiting else ""
+    return f"{beat.elapsed:.0f} s: {progress}{waiting}; {listed(lines, _EGRESSES)}"
+
+
+def _egress(egress: EgressReport) -> str:
+    state = "" if egress.state == "ready" else f", {egress.state}"
+    return f"{egress.name}: {counted(egress.rows, 'row')}{state}"

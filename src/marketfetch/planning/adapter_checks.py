@@ -1,0 +1,203 @@
+"""Whether an adapter declares what it should: one message for each mistake, with what to write instead."""
+
+from __future__ import annotations
+
+import inspect
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from marketfetch.decoding.layouts import Decoded
+from marketfetch.planning.paginators import Cursor, TimeWindows
+from marketfetch.errors import AdapterError, ConfigurationError
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.http import Cost, Request
+from marketfetch.values.intervals import Interval
+from marketfetch.values.pages import Columns
+from marketfetch.values.series import Instrument
+
+__all__ = [
+    "check_cost",
+    "check_decoded",
+    "check_endpoint",
+    "check_exchange",
+    "check_instruments",
+    "check_request",
+    "check_requests",
+]
+
+_HOUR = 3_600_000
+_SHORTEST = 100
+"""No exchange counts in shorter periods (ms); what is shorter was meant to be seconds."""
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _shown(value: object) -> str:
+    return f"{reprlib.repr(value)} ({type(value).__name__})"
+
+
+def _refuse(place: str, found: object, remedy: str) -> AdapterError:
+    return AdapterError(f"{place}: found {_shown(found)}; {remedy}")
+
+
+def _is_several(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def check_endpoint(cls: type[Any]) -> None:
+    """Refuse an Endpoint class whose attributes are not what the engine will take them for."""
+    name = cls.__name__
+    if not isinstance(cls.dataset, str):
+        raise _refuse(f"{name}.dataset", cls.dataset, "write the name of a dataset, such as 'ohlcv'")
+    if not isinstance(cls.intervals, Mapping):
+        remedy = "map our names to the exchange's, such as {'1m': '1m', '1h': '60'}"
+        raise _refuse(f"{name}.intervals", cls.intervals, remedy)
+    try:
+        kind = Dataset.parse(cls.dataset)
+        for interval in cls.intervals:
+            Interval.parse(interval)
+    except ConfigurationError as error:
+        raise AdapterError(f"{name}: {error}") from None
+    for interval, theirs in cls.intervals.items():
+        if not isinstance(theirs, str):
+            remedy = f"write the exchange's name as text, such as {str(theirs)!r}"
+            raise _refuse(f"{name}.intervals[{interval!r}]", theirs, remedy)
+    if not kind.event and not cls.intervals:
+        raise AdapterError(f"{name} lacks intervals; map our names to the exchange's, such as {{'1m': '1m'}}")
+    _check_numbers(cls)
+    _check_paginator(cls, event=kind.event)
+    _check_methods(cls, ("cost", "request", "decode", "first", "theirs"))
+
+
+def _check_numbers(cls: type[Any]) -> None:
+    name, sizes = cls.__name__, cls.page_sizes
+    if not _is_several(sizes) or not all(map(_is_whole, sizes)):
+        raise _refuse(f"{name}.page_sizes", sizes, "write a tuple of whole numbers, such as (500,)")
+    sizes = list(sizes)
+    if not sizes or sizes != sorted(set(sizes)) or sizes[0] < 1:
+        raise AdapterError(f"{name}.page_sizes: {sizes} must be positive and ascending")
+    if not _is_whole(cls.lag) or cls.lag < 0 or 0 < cls.lag < 1000:
+        remedy = "write milliseconds after the close, such as 60_000 for a minute, or 0"
+        raise _refuse(f"{name}.lag", cls.lag, remedy)
+    if cls.reach is not None and (not _is_whole(cls.reach) or cls.reach < _HOUR):
+        remedy = "write milliseconds, such as 30 * 86_400_000 for 30 days, or None for everything"
+        raise _refuse(f"{name}.reach", cls.reach, remedy)
+
+
+def _check_paginator(cls: type[Any], *, event: bool) -> None:
+    paginator = cls.paginator
+    if isinstance(paginator, type):
+        raise AdapterError(
+            f"{cls.__name__}.paginator: {paginator.__name__} is a class; write {paginator.__name__}()"
+        )
+    if not all(hasattr(paginator, member) for member in ("chained", "split", "settle")):
+        raise _refuse(f"{cls.__name__}.paginator", paginator, "write TimeWindows(), Cursor() or one of yours")
+    if isinstance(paginator, TimeWindows if event else Cursor):
+        remedy = "events have Cursor()" if event else "rows on a grid have TimeWindows()"
+        raise _refuse(
+            f"{cls.__name__}.paginator", paginator, f"write another one for {cls.dataset}: {remedy}"
+        )
+
+
+def _check_methods(cls: type[Any], names: Iterable[str]) -> None:
+    for name in names:
+        method = getattr(cls, name)
+        if not callable(method):
+            raise _refuse(f"{cls.__name__}.{name}", method, f"write it as a method: def {name}(self, …)")
+        if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
+            raise AdapterError(f"{cls.__name__}.{name} is async: adapters do no I/O; write a plain def")
+
+
+def check_exchange(cls: type[Any], endpoint: type[Any]) -> None:
+    """Refuse an Exchange class that is not complete; `endpoint` is the base class of endpoints."""
+    place = cls.__name__
+    if not isinstance(cls.name, str) or not cls.name.strip():
+        raise _refuse(f"{place}.name", cls.name, "write the exchange's name, such as 'my-exchange'")
+    url = cls.default_url
+    parts = urlsplit(url) if isinstance(url, str) else None
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
+        remedy = "write its public host with the scheme, such as 'https://api.example.com'"
+        raise _refuse(f"{place}.default_url", url, remedy)
+    if isinstance(cls.endpoints, type):
+        only = cls.endpoints.__name__
+        raise AdapterError(f"{place}.endpoints: {only} is one class; write a tuple of classes: ({only},)")
+    if not _is_several(cls.endpoints):
+        raise _refuse(f"{place}.endpoints", cls.endpoints, "write a tuple of Endpoint classes")
+    for each in cls.endpoints:
+        if isinstance(each, endpoint):
+            kind = type(each).__name__
+            raise AdapterError(f"{place}.endpoints: {kind}() is an object; write the class: {kind}")
+        if not isinstance(each, type) or not issubclass(each, endpoint):
+            raise _refuse(f"{place}.endpoints", each, "write classes that inherit from Endpoint")
+        if not hasattr(each, "dataset") or not hasattr(each, "page_sizes"):
+            raise AdapterError(f"{place}.endpoints: {each.__name__} is abstract; write a class made from it")
+    served = [each.dataset for each in cls.endpoints]
+    if len(set(served)) != len(served) or not served:
+        raise AdapterError(f"{place}.endpoints must serve each dataset once, found {served}")
+    _check_methods(
+        cls, ("check", "time_request", "decode_time", "listing_requests", "decode_listing", "endpoint", "at")
+    )
+
+
+# --- what methods return, which only a call can show ---
+
+
+def check_cost(place: str, cost: object) -> Cost:
+    """Refuse what a `cost` method returned, unless it is a Cost that can be paid."""
+    if not isinstance(cost, Cost):
+        raise _refuse(place, cost, "return a Cost, such as Cost(LimitPool('calls', 10, 1000), 1)")
+    capacity, weight = cost.pool.capacity, cost.weight
+    if not _is_whole(weight) or not _is_whole(capacity) or not 0 < weight <= capacity:
+        raise AdapterError(f"{place}: a page costs {weight!r} of {capacity!r}; write whole numbers that fit")
+    if not _is_whole(cost.pool.period) or cost.pool.period < _SHORTEST:
+        period = cost.pool.period
+        raise AdapterError(
+            f"{place}: {cost.pool.name}: its period is {period!r} ms; write milliseconds, 1000 for a second"
+        )
+    return cost
+
+
+def check_request(place: str, request: object) -> Request:
+    """Refuse what is no Request."""
+    if not isinstance(request, Request):
+        raise _refuse(place, request, "return a Request, such as Request('/path', {'symbol': …}, cost=…)")
+    return request
+
+
+def check_requests(place: str, requests: object) -> Sequence[Request]:
+    """Refuse what is no sequence of Requests."""
+    if not isinstance(requests, Sequence) or isinstance(requests, str):
+        raise _refuse(place, requests, "return a tuple of Requests, also for a single one: (Request(…),)")
+    return [check_request(place, request) for request in requests]
+
+
+def check_decoded(place: str, decoded: object, dataset: Dataset) -> Decoded:
+    """Refuse what a `decode` method returned, unless its columns are those of the dataset."""
+    if not isinstance(decoded, Decoded) or not isinstance(decoded.columns, Columns):
+        remedy = "return Decoded(Columns(times, values)), or what a RowLayout or ObjectLayout returns"
+        raise _refuse(place, decoded, remedy)
+    times, values = decoded.columns.times, decoded.columns.values
+    if times.dtype != np.int64 or values.dtype != np.float64:
+        raise AdapterError(
+            f"{place}: times are {times.dtype} and values {values.dtype}; write int64 and float64"
+        )
+    if len(values) != len(dataset.columns):
+        names = ", ".join(dataset.names)
+        raise AdapterError(f"{place}: found {len(values)} columns of values; {dataset.name} has {names}")
+    return decoded
+
+
+def check_instruments(place: str, entries: object) -> Iterator[Instrument]:
+    """Yield the entries of a listing; refuses what is no Instrument."""
+    if not isinstance(entries, Iterable):
+        raise _refuse(place, entries, "yield an Instrument for each entry")
+    for entry in entries:
+        if not isinstance(entry, Instrument):
+            raise _refuse(place, entry, "yield an Instrument for each entry: Instrument(symbol, base, quote)")
+        yield entry

@@ -1,0 +1,76 @@
+"""When a wrong row of an exchange is believed, and what is stored of it where that is wished."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+import numpy as np
+
+from marketfetch.protocols import Settlement
+from marketfetch.values.intervals import Interval
+from marketfetch.values.pages import Columns, Page
+from marketfetch.values.rejected_rows import RejectedRow
+from marketfetch.values.series import Slice
+from marketfetch.values.spans import SpanSet
+
+__all__ = ["cells_of", "repeated", "store_unusable"]
+
+
+def cells_of(rows: Iterable[RejectedRow], interval: Interval) -> SpanSet:
+    """Return the steps of the grid in which rows lie."""
+    return interval.cells(np.array([row.time for row in rows], np.int64))
+
+
+def repeated(part: Slice, page: Page) -> tuple[RejectedRow, ...]:
+    """Return the wrong rows of a page that are the same, to the letter, as in the answers before it.
+
+    All wrong rows of one step of the grid are compared together. A row that comes out different each time was
+    spoiled on its way. A page with rows from elsewhere repeats nothing: it may answer another question.
+
+    >>> from marketfetch.values.series import Series
+    >>> from marketfetch.values.spans import Span
+    >>> early, late = RejectedRow(0, "impossible", "[0]"), RejectedRow(60_000, "impossible", "[60000]")
+    >>> changed = attrs.evolve(early, raw="[0,1]")
+    >>> part = Slice(Series.of("okx", "ohlcv", "BTC-USDT", "1m"), Span(0, 120_000), rows=2)
+    >>> part = attrs.evolve(part, strikes=1, suspects=(early, late))
+    >>> nothing = Columns.empty(part.series.dataset)
+    >>> repeated(part, Page(nothing, invalid=(changed, late))) == (late,)
+    True
+    """
+    if page.stray:
+        return ()
+    if not part.strikes:
+        return page.invalid
+    before, now = (_by_cell(rows, part.series.interval) for rows in (part.suspects, page.invalid))
+    return tuple(row for cell, rows in now.items() if before.get(cell) == rows for row in rows)
+
+
+def _by_cell(rows: Iterable[RejectedRow], interval: Interval) -> dict[int, list[RejectedRow]]:
+    cells: dict[int, list[RejectedRow]] = {}
+    for row in sorted(rows):
+        cells.setdefault(interval.floor(row.time), []).append(row)
+    return cells
+
+
+def store_unusable(page: Page, settlement: Settlement, interval: Interval) -> tuple[Page, Settlement]:
+    """Turn unusable moments into present ones where their rows can be stored as they are.
+
+    The rows keep their own times, on the grid or off it. A moment with a row that no table can hold, such as
+    one with text for a number, stays unusable.
+    """
+    if not settlement.unusable or page.storable is None:
+        return page, settlement
+    times = page.storable.times
+    storable = frozenset(times.tolist())
+    unstorable = [row for row in settlement.rejected if row.time not in storable]
+    stored = settlement.unusable & interval.cells(times) - cells_of(unstorable, interval)
+    taken = page.storable.take(np.array([int(time) in stored for time in times], np.bool_))
+    rest = settlement.unusable - stored
+    return attrs.evolve(page, columns=Columns.join([page.columns, taken])), attrs.evolve(
+        settlement,
+        present=settlement.present | stored,
+        unusable=rest,
+        rejected=tuple(row for row in settlement.rejected if row.time in rest),
+        reason=settlement.reason if rest or settlement.lost else "",
+    )

@@ -1,0 +1,93 @@
+"""When to ask again: waits that grow, are capped and jittered, and what `Retry-After` says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+
+import attrs
+
+from marketfetch.errors import ConfigurationError
+from marketfetch.common.type_checks import is_number, is_whole
+from marketfetch.redaction import redact
+
+__all__ = ["Retries", "http_date", "our_time", "retry_after"]
+
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
+_LONGEST = 3 * 86_400
+"""Seconds: no exchange shuts anybody out for longer, so that a longer wait is a mistake."""
+
+
+def http_date(text: str) -> int | None:
+    """Read an HTTP date as UTC milliseconds, None if it is none.
+
+    >>> http_date("Sun, 14 Mar 2021 02:49:08 GMT")
+    1615690148000
+    """
+    try:
+        return int(parsedate_to_datetime(text).timestamp() * 1000)
+    except (ValueError, OverflowError, IndexError, TypeError):  # it trips over odd text in many ways
+        return None
+
+
+def retry_after(headers: Mapping[str, str], now: int) -> float | None:
+    """Read `Retry-After` in seconds, given as a number or as a date; None if absent or meaningless.
+
+    Meaningless are text, a negative number, a date that is over, and whatever is longer than any exchange
+    shuts anybody out. `now` is UTC milliseconds and stands in for the `Date` header where that is missing.
+
+    >>> retry_after({"retry-after": "30"}, now=0)
+    30.0
+    """
+    text = headers.get("retry-after", "").strip()
+    if _SECONDS.fullmatch(text):
+        wait = float(text)
+    else:
+        until = http_date(text) if text else None
+        if until is None:
+            return None
+        wait = (our_time(until, headers, now) - now) / 1000
+    return wait if 0 <= wait <= _LONGEST else None
+
+
+def our_time(theirs: int, headers: Mapping[str, str], now: int) -> int:
+    """Translate a moment by the clock that wrote the `Date` header into one by ours; all UTC milliseconds.
+
+    `now` is our time when the answer came in.
+
+    >>> our_time(60_000, {"date": "Thu, 01 Jan 1970 00:00:20 GMT"}, now=1_000_000)
+    1040000
+    """
+    answered = http_date(headers.get("date", ""))
+    return theirs if answered is None else now + theirs - answered
+
+
+@attrs.frozen
+class Retries:
+    """How often and after which waits a request is repeated; times in seconds.
+
+    Raises ConfigurationError for what is no such number.
+
+    >>> Retries(initial=0.5, cap=30).wait(3, jitter=1.0)
+    2.0
+    """
+
+    attempts: int = 8
+    initial: float = 0.25
+    cap: float = 20.0
+
+    def __attrs_post_init__(self) -> None:
+        attempts = self.attempts
+        if not is_whole(attempts) or attempts < 1:
+            raise ConfigurationError(
+                f"attempts: must be a whole number, at least 1, not {redact(repr(attempts))}"
+            )
+        for name, value in (("initial", self.initial), ("cap", self.cap)):
+            if not is_number(value) or value < 0:
+                raise ConfigurationError(f"{name}: must be a number of seconds, not {redact(repr(value))}")
+
+    def wait(self, failures: int, jitter: float) -> float:
+        """Return the wait after so many failures; `jitter` in [0, 1] takes up to half of it away."""
+        full = min(self.cap, self.initial * 2.0 ** (failures - 1))
+        return full * (0.5 + 0.5 * jitter)

@@ -1,0 +1,157 @@
+"""Which egress serves the next request of a limit pool. Times are UTC milliseconds by the local clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from heapq import heapify, heappop, heappush
+
+import attrs
+
+from marketfetch.ratelimit.budget import NEVER, Budget
+from marketfetch.ratelimit.circuit_breaker import Health
+from marketfetch.values.http import LimitPool
+
+__all__ = ["Claim", "Roster", "Seat"]
+
+_SOON = 20  # ms; a wait this short is not worth a look at every seat
+
+
+@attrs.define(eq=False)
+class Claim:
+    """Until when this process alone spends the budget of an address, as far as one board is concerned.
+
+    `used` tells whether anything was spent since it was granted.
+    """
+
+    until: int = 0
+    used: bool = False
+
+
+@attrs.define(eq=False)
+class Seat:
+    """One egress in one limit pool.
+
+    Its health is shared with its seats in other limit pools, its budget with everything in this process that
+    leaves from the same address. It serves while every one of its `claims` is valid.
+    """
+
+    number: int
+    health: Health
+    budget: Budget
+    address: str = ""
+    claims: Sequence[Claim] = ()
+    in_flight: int = attrs.field(default=0, init=False)
+    spent: int = attrs.field(default=0, init=False)
+    idle_connections: int = attrs.field(default=0, init=False)
+    place: int = attrs.field(default=0, init=False)  # counts up; tells its valid queue entry from older ones
+
+    def available_at(self, weight: int, host: str, now: int) -> int:
+        """Return when it can serve a cost: `now`, a later moment, or NEVER (not before an answer is in)."""
+        if not self.claimed(now):
+            return NEVER
+        return max(self.health.ready_at(host, now), self.budget.available_at(weight, now))
+
+    def claimed(self, now: int) -> bool:
+        """Whether no other process may spend its budget now."""
+        return not self.claims or all(claim.until > now for claim in self.claims)
+
+    def lend(self, weight: int) -> None:
+        """Note that a request is about to leave."""
+        self.in_flight += 1
+        self.health.in_flight += 1
+        self.spent += weight
+        self.idle_connections = max(0, self.idle_connections - 1)
+        self.budget.spend(weight)
+        for claim in self.claims:
+            claim.used = True
+
+    def take_back(self, weight: int, received: int, *, connection_kept: bool) -> None:
+        """Note that a request is over; the exchange counted it at `received` at the latest."""
+        self.in_flight -= 1
+        self.health.in_flight -= 1
+        self.idle_connections += connection_kept
+        self.budget.settle(weight, received)
+
+
+class Roster:
+    """The seats of a limit pool in the order in which they serve.
+
+    The rule: as many egresses as there are requests in flight, each with its connection kept alive, and the
+    load spread evenly over time. Hence, in this order: the fewest requests in flight; the least spent, in
+    steps of a quarter of the capacity; an idle connection; the least spent.
+
+    Whenever something about a seat changes it is queued anew, and its older entry is dropped when met: so a
+    turn costs O(log n), and thousands of idle proxies cost nothing.
+
+    >>> from marketfetch.ratelimit.server_clock import ServerClock
+    >>> calls = LimitPool("calls", capacity=10, period=60_000)
+    >>> budgets = [Budget(calls, ServerClock()) for _ in range(2)]
+    >>> roster = Roster(calls, [Seat(number, Health(), budget) for number, budget in enumerate(budgets)])
+    >>> seats = [roster.take(weight=4, host="", now=0) for _ in range(5)]
+    >>> [seat and seat.number for seat in seats]
+    [0, 1, 0, 1, None]
+    """
+
+    def __init__(self, pool: LimitPool, seats: Sequence[Seat]) -> None:
+        self.pool = pool
+        self.seats = seats
+        self._numbers = {seat.address: number for number, seat in enumerate(seats)}
+        self._step = max(1, pool.capacity // 4)
+        self._ready: list[tuple[tuple[int, int, bool, int], int, int]] = []
+        self._later: list[tuple[int, int, int]] = []
+        for number in range(len(self.seats)):
+            self.queue(number)
+
+    def take(self, weight: int, host: str, now: int) -> Seat | None:
+        """Lend the seat that serves now and return it; None if there is none.
+
+        Raises ConfigurationError for a weight above the capacity of the pool.
+        """
+        while self._later and self._later[0][0] <= now:
+            _, place, number = heappop(self._later)
+            if place == self.seats[number].place:
+                self.queue(number)
+        while self._ready:
+            _, place, number = self._ready[0]
+            seat = self.seats[number]
+            if place == seat.place:
+                moment = seat.available_at(weight, host, now)
+                if moment <= now:
+                    seat.lend(weight)
+                    self.queue(number)
+                    return seat
+                if moment != NEVER:
+                    heappush(self._later, (moment, place, number))
+            heappop(self._ready)
+        return None
+
+    def soonest(self, weight: int, host: str, now: int) -> int:
+        """Return when to `take` again, after it came back empty-handed: a moment, or NEVER by waiting alone.
+
+        A seat set aside for a heavier cost may serve a lighter one, and the clock may be known better by now:
+        before a longer wait all seats are looked at anew, and those that can serve are queued.
+        """
+        if self._later and self._later[0][0] <= now + _SOON:
+            return self._later[0][0]
+        soonest = NEVER
+        for seat in self.seats:
+            moment = seat.available_at(weight, host, now)
+            if moment <= now:
+                self.queue(seat.number)
+            soonest = min(soonest, moment)
+        return soonest
+
+    def queue_address(self, address: str) -> None:
+        """Put the egress of an address in its place, if there is one."""
+        if address in self._numbers:
+            self.queue(self._numbers[address])
+
+    def queue(self, number: int) -> None:
+        """Put an egress in its place, after anything about it has changed."""
+        seat = self.seats[number]
+        seat.place += 1
+        order = (seat.in_flight, seat.spent // self._step, seat.idle_connections == 0, seat.spent)
+        heappush(self._ready, (order, seat.place, number))
+        if len(self._ready) > 4 * len(self.seats) + 100:  # old entries far down are never met
+            self._ready = [entry for entry in self._ready if entry[1] == self.seats[entry[2]].place]
+            heapify(self._ready)

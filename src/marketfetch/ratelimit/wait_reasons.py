@@ -1,0 +1,87 @@
+"""What a request waits for, in words. Times are UTC milliseconds by the local clock."""
+
+from __future__ import annotations
+
+import attrs
+
+from marketfetch.ratelimit.budget import NEVER
+from marketfetch.ratelimit.egress_queue import Roster, Seat
+from marketfetch.values.http import LimitPool
+
+__all__ = ["Wait", "title"]
+
+_LONG = 3_000
+"""What is over within so many milliseconds is not worth a word."""
+_UNKNOWN = 1_000
+"""So long is waited without a word where nobody knows for how long it will be."""
+
+
+def title(pool: LimitPool) -> str:
+    """Name a limit pool for people.
+
+    >>> title(LimitPool("binance-usdm weight", 2400, 60_000)), title(LimitPool("calls", 10, 1_000))
+    ('the weight limit of binance-usdm', 'the limit calls')
+    """
+    exchange, space, limit = pool.name.partition(" ")
+    return f"the {limit} limit of {exchange}" if space else f"the limit {pool.name}"
+
+
+@attrs.define(eq=False)
+class Wait:
+    """A request at the head of the queue that no egress can serve yet, and since when.
+
+    >>> from marketfetch.ratelimit.budget import Budget
+    >>> from marketfetch.ratelimit.server_clock import ServerClock
+    >>> from marketfetch.ratelimit.circuit_breaker import Health
+    >>> pool = LimitPool("binance-usdm weight", 2400, 60_000)
+    >>> seat = Seat(0, Health(), Budget(pool, ServerClock()))
+    >>> seat.budget.charge(2_388, received=0)
+    >>> wait = Wait(Roster(pool, [seat]), weight=2, host="", since=39_001)
+    >>> wait.reason(now=39_001)
+    'waiting 21 s for the weight limit of binance-usdm (2,388 of 2,388 used)'
+    """
+
+    roster: Roster
+    weight: int
+    host: str
+    since: int
+    told: bool = attrs.field(default=False, init=False)
+    """Whether those who watch know of it."""
+
+    def is_long(self, now: int) -> bool:
+        """Whether it lasts so long that somebody who watches should be told."""
+        moment = self._moment(now)
+        if moment == NEVER:  # an answer or another process ends it, mostly at once
+            return now - self.since >= _UNKNOWN
+        return moment - self.since >= _LONG
+
+    def reason(self, now: int, away: str = "") -> str:
+        """Say what it waits for, and how long if that is known; `away` is why a board cannot be reached."""
+        pool, seats = self.roster.pool, self.roster.seats
+        claimed = [seat for seat in seats if seat.claimed(now)]
+        if not claimed and away:
+            return f"waiting for the board of {title(pool)}: {away}"
+        if not claimed:
+            return f"waiting for another process's share of {title(pool)}"
+        fit = [seat for seat in claimed if seat.health.ready_at(self.host, now) <= now]
+        moment = self._moment(now)
+        span = "" if moment == NEVER else f" {max(1, round((moment - now) / 1000))} s"
+        if not fit:
+            return f"waiting{span} for an egress: each of the {len(claimed)} rests or is banned"
+        usable = pool.capacity - pool.capacity // 200
+        used = sum(seat.budget.used(now) for seat in fit)
+        return f"waiting{span} for {title(pool)} ({used:,} of {len(fit) * usable:,} used)"
+
+    def state(self, seat: Seat, now: int) -> str:
+        """Say of one egress what of it is waited for; nothing if it could serve, or its health forbids it."""
+        if not seat.claimed(now):
+            return f"waiting for another process's share of {title(self.roster.pool)}"
+        moment = seat.budget.available_at(self.weight, now)
+        if moment <= now:
+            return ""
+        span = "" if moment == NEVER else f" {max(1, round((moment - now) / 1000))} s"
+        return f"waiting{span} for {title(self.roster.pool)}"
+
+    def _moment(self, now: int) -> int:
+        seats = self.roster.seats
+        return min((seat.available_at(self.weight, self.host, now) for seat in seats), default=NEVER)

@@ -1,0 +1,123 @@
+"""Opening a DuckDB file, which one process at a time can have open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from time import monotonic, sleep
+from typing import TYPE_CHECKING
+
+from marketfetch.sinks.files.atomic_files import alone_in, is_taken, move_in
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["held_elsewhere", "is_wanted", "open_file", "open_otherwise", "open_to_read"]
+
+_POLL = 0.01
+
+
+def open_file(path: Path, give_up: float) -> duckdb.DuckDBPyConnection:
+    """Open a file, and make it where there is none; waits for another process until `give_up`.
+
+    That is a moment of `monotonic`, for the line and the file together. Raises duckdb.Error, OSError where
+    the file cannot be made, and BlockingIOError where many wait.
+    """
+    import duckdb
+
+    def connect() -> duckdb.DuckDBPyConnection:
+        _make(path)
+        return duckdb.connect(path)
+
+    connection = _retried(path, connect, give_up)
+    _sweep(path)
+    return connection
+
+
+def open_to_read(path: Path, give_up: float) -> duckdb.DuckDBPyConnection:
+    """Open a file that exists, read-only; waits for another process that writes until `give_up`.
+
+    Any number of processes may have it open so. Where this process has it open to write, the connection is
+    one more to the same database. Raises as `open_file` does.
+    """
+    import duckdb
+
+    def connect() -> duckdb.DuckDBPyConnection:
+        try:
+            return duckdb.connect(path, read_only=True)
+        except duckdb.ConnectionException as error:
+            if not open_otherwise(error):
+                raise
+            return duckdb.connect(path)
+
+    return _retried(path, connect, give_up)
+
+
+def _retried(
+    path: Path, connect: Callable[[], duckdb.DuckDBPyConnection], give_up: float
+) -> duckdb.DuckDBPyConnection:
+    """Stand in line for a file, and connect as soon as no other process has it."""
+    import duckdb
+
+    with _line(path.parent, give_up):
+        while True:
+            try:
+                return connect()
+            except duckdb.IOException as error:
+                if not held_elsewhere(error) or monotonic() > give_up:
+                    raise
+            sleep(_POLL)
+
+
+def is_wanted(path: Path) -> bool:
+    """Tell whether anybody stands in line for a file in its folder."""
+    try:
+        return is_taken(path.parent)
+    except OSError:
+        return False  # a file system without locks of folders
+
+
+def held_elsewhere(error: duckdb.Error) -> bool:
+    """Tell whether another process has the file open."""
+    return "lock on file" in str(error)
+
+
+def open_otherwise(error: duckdb.Error) -> bool:
+    """Tell whether this process has the file open with other settings."""
+    return "different configuration" in str(error)
+
+
+@contextmanager
+def _line(folder: Path, give_up: float) -> Iterator[None]:
+    """Stand in line: whoever has just closed the file would be the first to open it again."""
+    with ExitStack() as stack:
+        try:
+            if os.path.isdir(folder):  # noqa: PTH112  # Path.is_dir raises what it may not look into
+                stack.enter_context(alone_in(folder, give_up))
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass  # a file system without locks of folders: there is no line, only luck
+        yield
+
+
+def _make(path: Path) -> None:
+    """Make the file aside where there is none: DuckDB cannot open one in whose making it was killed.
+
+    A link to a file that is not there yet is followed.
+    """
+    import duckdb
+
+    file = Path(os.path.realpath(path))
+    if not os.path.exists(file) and os.path.isdir(file.parent):  # noqa: PTH110, PTH112  # as above
+        move_in(file, lambda aside: duckdb.connect(aside).close())
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes had put aside for lack of memory: nobody else has the file now."""
+    with suppress(OSError):  # it is in nobody's way
+        for file in path.with_name(f"{path.name}.tmp").glob("duckdb_temp_*"):
+            if not file.name.startswith(f"duckdb_temp_{os.getpid()}_"):
+                file.unlink()

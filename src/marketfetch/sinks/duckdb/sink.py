@@ -1,0 +1,333 @@
+"""The DuckDB store: one file, compressed, and quick to analyse."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from time import monotonic
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+import attrs
+import numpy as np
+
+from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
+from marketfetch.protocols import Writer
+from marketfetch.sinks.duckdb.errors import Opened, OutOfMemory, explained
+from marketfetch.sinks.duckdb.connect import is_wanted, open_file, open_to_read
+from marketfetch.sinks.duckdb.memory_limit import Memory
+from marketfetch.sinks.duckdb.statements import (
+    MOMENTS,
+    append,
+    bounds,
+    combine,
+    counted,
+    exact,
+    inside,
+    probe,
+    select,
+)
+from marketfetch.sinks.files.atomic_files import PATIENCE
+from marketfetch.sinks.sql.file_store import EmbeddedStore
+from marketfetch.sinks.files.fork_guard import OPEN_FILES
+from marketfetch.sinks.files.paths import require
+from marketfetch.sinks.sql.tables import Table
+from marketfetch.sinks.duckdb.shared_connection import Turns
+from marketfetch.common.local_resources import exhausted
+from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.series import Series
+from marketfetch.values.spans import Span
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["DuckDBSink"]
+
+_HERE = "table_catalog = current_database() AND table_schema = ? AND table_name = ?"
+
+
+@attrs.define(eq=False)
+class _Shared:
+    """What the stores of this process on one file share: one connection to write, and the memory."""
+
+    turns: Turns[duckdb.DuckDBPyConnection]
+    memory: Memory = attrs.field(factory=Memory)
+    readers: int = 0
+    """How many of them are reading now, with connections that cannot write."""
+
+
+@attrs.define(eq=False)
+class _Files:
+    """The files that stores of this process use: DuckDB itself has one database for each of them."""
+
+    _shared: WeakValueDictionary[str, _Shared] = attrs.field(factory=WeakValueDictionary, init=False)
+    lock: Lock = attrs.field(factory=Lock, init=False)
+    _inherited: list[_Shared] = attrs.field(factory=list, init=False)
+
+    def shared(self, path: Path, make: Callable[[], _Shared]) -> _Shared:
+        """Return what the stores on a file share while any of them uses it."""
+        with self.lock:
+            name = os.path.realpath(path)
+            shared = self._shared.get(name)
+            if shared is None:
+                shared = self._shared[name] = make()
+            return shared
+
+    def fork(self) -> None:
+        """Begin anew in a forked child, where DuckDB's threads are not and the lock may be held for ever."""
+        self._inherited += self._shared.values()  # kept: closing one would wait for the threads
+        self._shared, self.lock = WeakValueDictionary(), Lock()
+
+
+_FILES = _Files()
+
+if hasattr(os, "register_at_fork"):  # there is no fork on Windows
+    os.register_at_fork(after_in_child=_FILES.fork)
+
+
+@attrs.frozen(repr=False)
+class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
+    """Stores rows in a DuckDB file, with what is covered beside them.
+
+    Each dataset has a view named after it: `SELECT exchange, symbol, interval, open_time, open FROM ohlcv`.
+    `open_time` is a TIMESTAMP in UTC (fetching TIMESTAMPTZ into Python would need pytz). With `table`, rows
+    go into a table of yours. Either way NULL never overwrites a value and identical rows are left untouched.
+
+    One process has the file open to write at a time: several take turns, a batch or some at a time, and the
+    file is free while there is nothing to write. Reading opens it read-only, as other programs may at the
+    same time. Within a process any number of stores on one file work side by side; a child that is forked
+    while the file is open cannot use it. Our tables have no index, which would have to be in memory whole: a
+    batch first looks whether the file has rows of its times.
+
+    DuckDB would fill `memory_limit` with what it wrote last: writing makes do with 16 MiB where it can. It
+    has one limit for all connections of a process to a file, yours too; once no store has the file open,
+    that is again what it was before.
+
+    Nothing is opened before it is used. Raises ConfigurationError if duckdb is not installed.
+
+    >>> DuckDBSink("market.duckdb")
+    DuckDBSink('market.duckdb')
+    """
+
+    memory_limit: str = attrs.field(default="256MB", kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        require("duckdb", extra="duckdb", user="DuckDBSink")
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows that one transaction should have: more are written faster, but memory grows with them."""
+        return 12_288
+
+    @property
+    def _scheme(self) -> str:
+        return "duckdb"
+
+    @property
+    def _clustered(self) -> bool:
+        return False
+
+    @property
+    def _time_type(self) -> str:
+        return "TIMESTAMP"
+
+    @property
+    def _typed(self) -> bool:
+        return True
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        """Open a writer; see Sink.
+
+        After a SinkUnavailable the same batch may be written again. Between two batches others may have the
+        file.
+        """
+        shared = self._shared()
+        with closing(shared.turns) as turns:
+
+            def write(batch: Batch) -> None:
+                try:
+                    with turns.use() as connection:
+                        shared.memory.economise(connection)
+                        self._write(connection, batch)
+                except OutOfMemory:
+                    with turns.use() as connection:  # a new one, which may use all that it is allowed
+                        self._write(connection, batch)
+
+            with turns.use():
+                pass  # a file that cannot be used is noticed before anything is fetched
+            yield write
+
+    @contextmanager
+    def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        shared = self._shared()  # kept alive: while anybody has it, others find the same
+        with closing(shared.turns) as turns, turns.use() as connection:
+            yield connection
+
+    def _shared(self) -> _Shared:
+        """Return what all who use this file in this process share while any of them does.
+
+        Where memory is scarce, DuckDB may keep rows of a commit that failed for lack of it, and the more
+        write at once the scarcer it is. A connection that has failed is therefore closed.
+        """
+
+        def make() -> _Shared:
+            return _Shared(Turns(str(self.path), self._connected_by, partial(is_wanted, self.path)))
+
+        return _FILES.shared(self.path, make)
+
+    def _connected(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        return self._connected_by(monotonic() + PATIENCE)
+
+    @contextmanager
+    def _connected_by(self, give_up: float) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._limited(partial(open_file, self.path, give_up)) as connection:
+            yield connection
+
+    @contextmanager
+    def _connected_to_read(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        shared = self._shared()
+        with _FILES.lock:
+            shared.readers += 1
+        try:
+            with self._limited(partial(open_to_read, self.path, monotonic() + PATIENCE)) as connection:
+                yield connection
+        finally:
+            with _FILES.lock:
+                shared.readers -= 1
+
+    @contextmanager
+    def _limited(
+        self, connect: Callable[[], duckdb.DuckDBPyConnection]
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the file, with the memory that it may use, and close it."""
+        shared = self._shared()
+        OPEN_FILES.refuse_inherited(self.path)
+        with OPEN_FILES.opened(self.path), ExitStack() as stack:
+            with self._translated():
+                connection = stack.enter_context(closing(self._opened(connect)))
+                stack.enter_context(shared.memory.limited(connection, self.memory_limit))
+            yield connection
+
+    def _opened(self, connect: Callable[[], duckdb.DuckDBPyConnection]) -> duckdb.DuckDBPyConnection:
+        try:
+            return connect()
+        except BlockingIOError as error:
+            raise SinkUnavailable(
+                f"{self.path}: others wait for it, too: wait, or run again later"
+            ) from error
+        except OSError as error:
+            said = f"{self.path}: {error.strerror or error}"
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise SinkError(f"{said}; make room on the disk, then run again") from error
+            if lacking := exhausted(error.errno):
+                raise SinkUnavailable(f"{said}; {lacking}") from error
+            raise SinkError(f"{said}; make its folder writable, or name another file") from error
+
+    @contextmanager
+    def _transaction(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        import duckdb
+
+        with self._translated():
+            try:
+                connection.execute("BEGIN")
+                yield
+                connection.execute("COMMIT")
+            except BaseException:
+                # A commit that fails has undone all by itself. If even this finds no memory, the next BEGIN
+                # fails and leads here again.
+                with suppress(duckdb.TransactionException, duckdb.OutOfMemoryException):
+                    connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        import duckdb
+
+        try:
+            yield
+        except duckdb.Error as error:
+            key = () if self.table is None else self.table.key
+            opened = Opened(self.path, self.memory_limit, self._shared().readers, key)
+            raise explained(error, opened) from error
+
+    def _types(self, connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, str]:
+        found = connection.execute(
+            f"SELECT column_name, data_type FROM information_schema.columns WHERE {_HERE}", _place(name)
+        )
+        return dict(found.fetchall())
+
+    def _required(self, connection: duckdb.DuckDBPyConnection, name: str) -> set[str]:
+        found = connection.execute(
+            f"SELECT column_name FROM information_schema.columns WHERE {_HERE} "
+            "AND is_nullable = 'NO' AND column_default IS NULL",
+            _place(name),
+        )
+        return {column for (column,) in found.fetchall()}
+
+    def _is_view(self, connection: duckdb.DuckDBPyConnection, name: str) -> bool:
+        found = connection.execute(f"SELECT 1 FROM information_schema.views WHERE {_HERE}", _place(name))
+        return found.fetchone() is not None
+
+    def _is_made_by(self, connection: duckdb.DuckDBPyConnection, view: str, statement: str) -> bool:
+        return True  # with these columns there has been one definition only
+
+    def _create(self, table: Table, columns: str) -> str:
+        return f"CREATE TABLE {table.name} ({columns})"
+
+    def _view_time(self) -> str:
+        return "r.open_time"
+
+    def _check(self, connection: duckdb.DuckDBPyConnection, table: Table) -> None:
+        kind = table.types[table.time]
+        if kind not in MOMENTS:
+            raise ConfigurationError(
+                f"{table.name}.{table.time} is {kind}; make it TIMESTAMP (in UTC), TIMESTAMPTZ, or BIGINT"
+            )
+        for name in table.labels:
+            if table.types[name] != "VARCHAR":
+                raise ConfigurationError(f"{table.name}.{name} is {table.types[name]}; make it VARCHAR")
+
+    def _inside(self, table: Table) -> str:
+        return inside(table)
+
+    def _bounds(
+        self, connection: duckdb.DuckDBPyConnection, table: Table, span: Span
+    ) -> tuple[int | str, int | str]:
+        return bounds(table, span)
+
+    def _merge(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        table: Table,
+        labels: Sequence[int | str | None],
+        rows: Columns,
+    ) -> None:
+        times = table.stored(rows.times) if counted(table) else exact(table, rows.times)
+        values = {f"c{place}": rows.values[line] for place, line in enumerate(table.lines)}
+        connection.register("marketfetch_batch", {"t": times, **values})
+        given = [*labels, int(times[0]), int(times[-1])]
+        if connection.execute(probe(table), given).fetchone() is None:
+            connection.execute(append(table), labels)
+        else:
+            connection.execute(combine(table), given)
+        connection.unregister("marketfetch_batch")
+
+    def _rows(
+        self, connection: duckdb.DuckDBPyConnection, table: Table, series: Series, series_id: int, span: Span
+    ) -> Columns:
+        given = [*table.values(series, series_id), *bounds(table, span)]
+        found = connection.execute(select(table), given).fetchnumpy()
+        return table.restored(
+            series.dataset, np.column_stack([np.ma.filled(line, np.nan) for line in found.values()])
+        )
+
+
+def _place(name: str) -> list[str]:
+    schema, _, table = name.rpartition(".")
+    return [schema or "main", table]

@@ -1,0 +1,68 @@
+"""Where a file or folder is, from what the user wrote."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from marketfetch.errors import ConfigurationError
+from marketfetch.redaction import redact
+
+__all__ = ["check_folder", "file_path", "place", "require"]
+
+
+def place(text: str) -> str:
+    """Return the path in `scheme:path`.
+
+    Raises ConfigurationError if there is none, or if it is written like the address of a server: whether
+    `sqlite:///market.db` is absolute depends on whom one asks.
+
+    >>> place("duckdb:data/market.duckdb")
+    'data/market.duckdb'
+    """
+    scheme, _, path = text.partition(":")
+    if not path:
+        raise ConfigurationError(f"to: {text!r} names no place; write {scheme}:PATH")
+    if path.startswith("//"):
+        meant = "PATH" if "@" in path else path.lstrip("/")  # else it may be an address, credentials and all
+        raise ConfigurationError(
+            f"to: {redact(text)!r} is not a path; write {scheme}:{meant}, or one slash for the root"
+        )
+    return path
+
+
+def file_path(path: str | os.PathLike[str]) -> Path:
+    """Make a path; raises ConfigurationError where every connection would get a database of its own."""
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigurationError(f"path: {path!r} is no path; write text such as 'market.sqlite'")
+    if str(path) in {"", ":memory:"}:
+        raise ConfigurationError(f"path: {str(path)!r} is no file; name one, or take MemorySink()")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"path: {str(path)!r} begins with a home folder that this system does not know; set HOME, or "
+            "write the whole path"
+        ) from error
+
+
+def check_folder(path: Path, other: str = "file") -> None:
+    """Raise ConfigurationError where the folder that a file or folder shall be in does not exist."""
+    if not path.is_absolute():
+        try:
+            os.getcwd()  # noqa: PTH109  # Path.cwd is the same
+        except FileNotFoundError as error:
+            raise ConfigurationError(
+                f"{path}: the folder that this process works in was removed; change to another, or write the "
+                "whole path"
+            ) from error
+    folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120  # where a link leads
+    if not os.path.isdir(folder):  # noqa: PTH112  # Path.is_dir raises what it may not look into
+        raise ConfigurationError(f"{path}: there is no folder {folder}; create it, or name another {other}")
+
+
+def require(package: str, *, extra: str, user: str) -> None:
+    """Check that an optional package is installed; raises ConfigurationError that says how to get it."""
+    if find_spec(package) is None:
+        raise ConfigurationError(f"{user} needs {package}; pip install 'marketfetch[{extra}]'")

@@ -1,0 +1,226 @@
+"""The Parquet store: a folder of files that every data tool reads."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+from urllib.parse import unquote
+
+import attrs
+
+from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
+from marketfetch.protocols import Writer
+from marketfetch.sinks.files.atomic_files import make_folder
+from marketfetch.sinks.parquet.format1 import FIRST_LEDGER
+from marketfetch.sinks.files.lock_files import break_lock, is_abandoned, sweep
+from marketfetch.sinks.parquet.footers import FORMAT, newer
+from marketfetch.sinks.parquet.periods import Period, unit_of
+from marketfetch.sinks.files.paths import check_folder, file_path, place, require
+from marketfetch.sinks.parquet.series_folder import WORK, SeriesFolder, files_aside, locks_of
+from marketfetch.values.datasets import Dataset, datasets
+from marketfetch.common.local_resources import exhausted
+from marketfetch.values.pages import Batch, Columns, RejectedRow
+from marketfetch.values.series import Coverage, Series
+from marketfetch.values.spans import Span, SpanSet
+
+__all__ = ["ParquetSink"]
+
+_MARK = "format-"
+"""Of the empty folder whose name says which format the store has: a file would be in the way of readers."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_PASSING = frozenset({errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT})
+
+
+@attrs.frozen(repr=False)
+class ParquetSink:
+    """Stores rows in Parquet files below a folder, with what is covered in the same files.
+
+    A series has a folder, `ohlcv/exchange=binance-usdm/symbol=BTCUSDT/interval=1m/`, with a file for each
+    month (`2026-06.parquet`); for each year from 1h on and for events, for each day below 1m. Symbols are
+    percent-encoded. DuckDB's `read_parquet('DIR/ohlcv/**/*.parquet', hive_partitioning=true)`, Polars'
+    `scan_parquet('DIR/ohlcv')` and `pyarrow.dataset.dataset('DIR/ohlcv', partitioning='hive')` see one table
+    of exchange, symbol, interval, open_time (UTC) and the columns. `_ledger.parquet` has no rows.
+
+    A batch is merged into the files of its periods: NULL never overwrites a value, and a file that would
+    stay the same is not touched. Files are replaced as a whole, and each says in its footer what is covered
+    in its period: rows and coverage are there together or not at all, whatever crashes, is deleted or writes
+    from another machine at the same time. The same rows always make the same bytes. Several processes may
+    write at once; on one series they take turns, by a lock file.
+
+    A file that is deleted by hand is missed: reading says so, and `forget` lets it be fetched anew.
+
+    Nothing is opened before it is used. Raises ConfigurationError if pyarrow is not installed.
+
+    >>> ParquetSink("market")
+    ParquetSink('market')
+    """
+
+    folder: Path = attrs.field(converter=file_path)
+
+    def __attrs_post_init__(self) -> None:
+        require("pyarrow", extra="parquet", user="ParquetSink")
+
+    @classmethod
+    def from_url(cls, text: str) -> ParquetSink:
+        """Make the store that `parquet:DIR` names; raises ConfigurationError where there is no path."""
+        return cls(place(text))
+
+    @property
+    def lanes(self) -> int:
+        """One writer."""
+        return 1
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows that a batch may have: a month of minutes, so that it makes a file at one go."""
+        return 45_000
+
+    def partition(self, series: Series, moment: int) -> Span:
+        """Return the span of the file that holds a moment; see Partitioned."""
+        return Period.of(moment, unit_of(series.interval)).span
+
+    def prepare(self, datasets: Sequence[Dataset]) -> None:
+        """Make the folder, or bring one that an older version wrote into today's format; see Sink.
+
+        Removes what processes that were killed have left aside. Raises ConfigurationError if what the folder
+        shall be in does not exist, SinkError if it cannot be written, has a newer format, or has a damaged
+        ledger: then nothing is changed.
+        """
+        check_folder(self.folder, "one")
+        with self._checked():
+            make_folder(self.folder)
+            with TemporaryFile(dir=self.folder):
+                pass  # files can be made here
+            mark = self.folder / WORK / f"{_MARK}{FORMAT}"
+            if not mark.is_dir():
+                self._migrate()
+                make_folder(mark)
+            abandoned = {lock for lock in locks_of(self.folder).glob("*.lock") if is_abandoned(lock)}
+            for one in self._folders() if abandoned else ():
+                if one.lock in abandoned:
+                    one.migrate()
+            for lock in abandoned:
+                if is_abandoned(lock):  # of a series that has no folder yet
+                    break_lock(lock)
+            for work in (files_aside(self.folder), locks_of(self.folder)):
+                sweep(work)
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        """Open a writer; see Sink."""
+        with self._checked():
+            pass
+        yield self._write
+
+    def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
+        """Return what is known of each of the given series; see Store.
+
+        Raises SinkError where a file that the ledger counts on is missing or damaged.
+        """
+        with self._checked():
+            return {one: SeriesFolder(self.folder, one).coverage() for one in series}
+
+    def ledger(self) -> Mapping[Series, Coverage]:
+        """Return the coverage of every series held whose dataset marketfetch itself knows; see Store.
+
+        What a missing or damaged file may have said is left out. Raises ConfigurationError if there is no
+        such folder.
+        """
+        if not os.path.isdir(self.folder):  # noqa: PTH112  # Path.is_dir may raise
+            raise ConfigurationError(
+                f"{self.folder}: no such folder; correct the path, or fetch into it first"
+            )
+        with self._checked():
+            held = self._folders()
+            return {one.series: one.coverage(whole=False) for one in held if one.is_held}
+
+    def read(self, series: Series, span: Span) -> Columns:
+        """Return the stored rows of a series inside a span, sorted by time; see Store.
+
+        Raises SinkError where a file with rows of the span is missing or damaged; others are still read.
+        """
+        with self._checked():
+            return SeriesFolder(self.folder, series).read(span)
+
+    def rejected(self, series: Series, span: Span) -> Sequence[RejectedRow]:
+        """Return the rejected rows of a series inside a span; see SupportsRejected."""
+        with self._checked():
+            return SeriesFolder(self.folder, series).rejected(span)
+
+    def forget(self, series: Series, spans: SpanSet, *, rows: bool = False) -> None:
+        """Remove what is known of moments of a series, and with `rows` the rows; see SupportsForget.
+
+        Each file changes as a whole. One that is missing is no longer counted on; one that is damaged is
+        deleted where the spans hold all of its period, with `rows`.
+        """
+        with self._checked():
+            SeriesFolder(self.folder, series).forget(spans, rows=rows)
+
+    def _write(self, batch: Batch) -> None:
+        with self._translated():
+            SeriesFolder(self.folder, batch.series).write(batch)
+
+    def _series(self) -> Iterator[Series]:
+        """Yield the series whose folders are there."""
+        known = datasets()
+        for home in sorted(self.folder.glob("*/exchange=*/symbol=*/interval=*")):
+            dataset, *names = home.relative_to(self.folder).parts
+            exchange, symbol, interval = (unquote(name.partition("=")[2]) for name in names)
+            if dataset in known:
+                try:
+                    yield Series.of(exchange, known[dataset], symbol, interval)
+                except ConfigurationError:
+                    continue  # a folder of somebody else's
+
+    def _folders(self) -> Iterator[SeriesFolder]:
+        return (SeriesFolder(self.folder, series) for series in self._series())
+
+    def _migrate(self) -> None:
+        """Bring every series that format 1 wrote into today's; all are read before one is changed."""
+        old = [one for one in self._folders() if (one.home / FIRST_LEDGER).exists()]
+        for one in old:
+            one.coverage(whole=False)
+        for one in old:
+            one.migrate()
+
+    @contextmanager
+    def _checked(self) -> Iterator[None]:
+        """Translate errors of the disk; raises SinkError for a store that a newer version wrote."""
+        with self._translated():
+            try:
+                marks = [mark.name for mark in (self.folder / WORK).iterdir() if mark.name.startswith(_MARK)]
+            except (FileNotFoundError, NotADirectoryError):
+                marks = []
+            for mark in marks:
+                found = mark.removeprefix(_MARK)
+                if found.isdecimal() and int(found) > FORMAT:
+                    raise newer(str(self.folder), found)
+            yield
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        path = self.folder
+        try:
+            yield
+        except OSError as error:
+            said = f"{error.filename or path}: {error.strerror or error}"
+            if isinstance(error, BlockingIOError):
+                raise SinkUnavailable(f"{path}: {error.strerror}; end it, or wait") from error
+            if lacking := exhausted(error.errno):
+                raise SinkUnavailable(f"{said}; {lacking}") from error
+            if error.errno in _PASSING:
+                raise SinkUnavailable(f"{said}; run again when the disk is back") from error
+            if isinstance(error, FileExistsError | NotADirectoryError) and os.path.isfile(path):  # noqa: PTH113
+                raise SinkError(f"{path} is a file; name a folder") from error
+            remedy = (
+                "make room on the disk" if error.errno in _FULL else "make the folder and its files writable"
+            )
+            raise SinkError(f"{said}; {remedy}, or name another folder") from error
+
+    def __repr__(self) -> str:
+        return f"ParquetSink({str(self.folder)!r})"

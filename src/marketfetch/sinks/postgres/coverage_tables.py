@@ -1,0 +1,314 @@
+"""The tables that remember which series there are and what is known of each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import groupby
+from typing import Any, LiteralString
+
+import attrs
+from psycopg.sql import SQL, Composable, Identifier
+
+from marketfetch.errors import SinkError
+from marketfetch.sinks.postgres.schema.multirange import packed, unpacked
+from marketfetch.sinks.postgres.session import Connection
+from marketfetch.sinks.rejected_rows import reach, still_rejected
+from marketfetch.sinks.sql.coverage_segments import hull, joined, split
+from marketfetch.values.pages import Batch, RejectedRow
+from marketfetch.values.series import Coverage, Series
+from marketfetch.values.spans import Span, SpanSet
+
+__all__ = ["FORMAT", "TABLES", "Ledger", "Names", "lock", "names", "newer", "written"]
+
+FORMAT = 2
+"""The version of the tables that this marketfetch writes; `format.version` tells that of those there are."""
+
+TABLES = ("format", "series", "coverage", "rejected")
+
+Names = tuple[str, str, str, str]
+"""Exchange, dataset, symbol and interval of a series: what the ledger knows of it."""
+
+_LOCK = "marketfetch {}"
+_SPANS = SQL("c.covered::text, c.empty::text, {}")
+
+
+def names(series: Series) -> Names:
+    """Return what the ledger knows a series by."""
+    return series.exchange, series.dataset.name, series.symbol, series.interval.name
+
+
+def lock(connection: Connection, name: str) -> None:
+    """Wait until nobody else is in a transaction under this name, and hold it until ours ends."""
+    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [_LOCK.format(name)])
+
+
+def newer(schema: str, found: int) -> SinkError:
+    """Return the error for tables that a later marketfetch has made."""
+    return SinkError(
+        f"schema {schema} was written by a newer marketfetch (format {found}; this one knows {FORMAT}): "
+        "upgrade marketfetch"
+    )
+
+
+@attrs.frozen
+class Ledger:
+    """The tables `format`, `series`, `coverage` and `rejected` in a schema.
+
+    The coverage of a series lies in segments, a row for each, whose hulls do not overlap; the hull of one
+    begins at its `start_time`. A batch reads and writes the segments that it touches, and no others.
+
+    `table_name` of a series names the user's table that its rows are in, the `target`, and is empty for our
+    own: the same series in two places is covered in each by itself.
+
+    Tables of an earlier `format` can be read, and nothing else.
+    """
+
+    schema: str
+    format: int = FORMAT
+
+    def find(self, connection: Connection, target: str, series: Series) -> int | None:
+        """Return the id of a series, or None if it has none yet."""
+        row = connection.execute(
+            self._sql("SELECT id FROM {series} WHERE ({identity}) = (%s, %s, %s, %s, %s)"),
+            [target, *names(series)],
+        ).fetchone()
+        return row[0] if row else None
+
+    def coverage(
+        self, connection: Connection, target: str, series: Sequence[Series]
+    ) -> dict[Series, Coverage]:
+        """Return what is known of the given series; those of which nothing is known are left out."""
+        if not series:
+            return {}
+        rows = connection.execute(
+            self._sql(
+                "SELECT asked.number, {spans} FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[]) "
+                "WITH ORDINALITY AS asked(exchange, dataset, symbol, interval, number) "
+                "JOIN {series} AS s ON ({identity_of_s}) = "
+                "(%s, asked.exchange, asked.dataset, asked.symbol, asked.interval) "
+                "JOIN {coverage} AS c ON c.series_id = s.id ORDER BY asked.number, lower(c.covered)"
+            ),
+            [*_in_columns([names(one) for one in series]), target],
+        )
+        return {series[number - 1]: coverage for number, coverage in _by_key(rows)}
+
+    def all(self, connection: Connection, target: str) -> Iterator[tuple[Names, Coverage]]:
+        """Yield every series of a target of which anything is known, and what that is."""
+        rows = connection.execute(
+            self._sql(
+                "SELECT s.exchange, s.dataset, s.symbol, s.interval, {spans} "
+                "FROM {series} AS s JOIN {coverage} AS c ON c.series_id = s.id "
+                "WHERE s.{table_name} = %s ORDER BY s.id, lower(c.covered)"
+            ),
+            [target],
+        )
+        for found, coverage in _by_key((row[:4], *row[4:]) for row in rows):
+            if coverage.covered:
+                yield found, coverage
+
+    def held(self, connection: Connection, target: str, datasets: Collection[str]) -> list[Names]:
+        """Return the names of the series of a target, of some datasets, and nothing of their coverage."""
+        rows = connection.execute(
+            self._sql(
+                "SELECT exchange, dataset, symbol, interval FROM {series} "
+                "WHERE {table_name} = %s AND dataset = ANY(%s) ORDER BY id"
+            ),
+            [target, list(datasets)],
+        )
+        return [(exchange, dataset, symbol, interval) for exchange, dataset, symbol, interval in rows]
+
+    def claim(self, connection: Connection, name: str, target: str, series: Series) -> int:
+        """Wait for a lock, as `lock` does, and return the id of a series, which has one from now on.
+
+        It is asked for in every transaction, at no further cost: where a server comes back without its last
+        transactions, or another one takes its place, the id from before may be that of another series.
+
+        Raises SinkError where a newer marketfetch has migrated the tables meanwhile. A migration has to lock
+        the table `format` first: so it waits until our transaction ends, and no batch is written half way.
+        """
+        known = connection.execute(
+            self._sql(
+                "SELECT (SELECT id FROM {series} WHERE ({identity}) = (%s, %s, %s, %s, %s)), "
+                "(SELECT max(version) FROM {format}) FROM pg_advisory_xact_lock(hashtextextended(%s, 0))"
+            ),
+            [target, *names(series), _LOCK.format(name)],
+        ).fetchone()
+        if known is not None and known[1] is not None and known[1] > FORMAT:
+            raise newer(self.schema, known[1])
+        if known is not None and known[0] is not None:
+            return int(known[0])
+        # It may have got one while we waited. An insert that meets another one waits for it; the update makes
+        # it return the other's id.
+        row = connection.execute(
+            self._sql(
+                "INSERT INTO {series} ({identity}) VALUES (%s, %s, %s, %s, %s) "
+                "ON CONFLICT ({identity}) DO UPDATE SET {table_name} = EXCLUDED.{table_name} RETURNING id"
+            ),
+            [target, *names(series)],
+        ).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def add(self, connection: Connection, series_id: int, batch: Batch) -> None:
+        """Unite what is stored of a series with what a batch proves, as `Coverage.__or__` does.
+
+        The rejected rows of moments that are present by now go, those of the batch come.
+        To be called after `claim`, not in its statement: what a statement sees is settled before it waits for
+        the lock, and whoever held the lock has written since.
+        """
+        learnt, span = batch.coverage, reach(batch)
+        if span is None:
+            return
+        before = self.segments(connection, series_id, span)
+        held = joined(filter(_known, before.values()))
+        known = _united(held, learnt)
+        self.replace(connection, series_id, before, split(known))
+        if held.unusable:
+            self.drop(connection, series_id, learnt.present)
+        if batch.rejected:
+            self.keep(connection, series_id, still_rejected(batch.rejected, known.present))
+
+    def forget(self, connection: Connection, series_id: int, spans: SpanSet) -> None:
+        """Remove what is known of some moments of a series, and their rejected rows; see `add` for when."""
+        span = spans.hull
+        if span is not None:
+            before = self.segments(connection, series_id, span)
+            held = joined(filter(_known, before.values()))
+            self.replace(connection, series_id, before, split(held.without(spans)))
+            self.drop(connection, series_id, spans)
+
+    def segments(self, connection: Connection, series_id: int, span: Span) -> dict[int, Coverage]:
+        """Return the segments that a span touches, and the one before it, by their `start_time`."""
+        rows = connection.execute(
+            self._sql(
+                "SELECT c.start_time, {spans} FROM {coverage} AS c WHERE c.series_id = %(id)s "
+                "AND c.start_time <= %(end)s AND c.start_time >= coalesce((SELECT b.start_time FROM "
+                "{coverage} AS b WHERE b.series_id = %(id)s AND b.start_time <= %(start)s "
+                "ORDER BY b.start_time DESC LIMIT 1), %(start)s) ORDER BY c.start_time"
+            ),
+            {"id": series_id, "start": span.start, "end": span.end},
+        )
+        return {start: _coverage(spans) for start, *spans in rows}
+
+    def replace(
+        self,
+        connection: Connection,
+        series_id: int,
+        before: Mapping[int, Coverage],
+        after: Sequence[Coverage],
+    ) -> None:
+        """Put segments in the place of those that `segments` returned; what stays the same is not written."""
+        starts = {hull(segment).start: segment for segment in after}
+        gone = [start for start in before if start not in starts]
+        written = [(start, one) for start, one in starts.items() if before.get(start) != one]
+        if not gone and not written:
+            return
+        connection.execute(
+            self._sql(
+                "WITH gone AS (DELETE FROM {coverage} WHERE series_id = %(id)s "
+                "AND start_time = ANY(%(gone)s)) "
+                "INSERT INTO {coverage} (series_id, start_time, covered, empty, unusable) "
+                "SELECT %(id)s, u.start, u.covered::int8multirange, u.empty::int8multirange, "
+                "u.unusable::int8multirange FROM unnest(%(start)s::bigint[], %(covered)s::text[], "
+                "%(empty)s::text[], %(unusable)s::text[]) AS u(start, covered, empty, unusable) "
+                "ON CONFLICT (series_id, start_time) DO UPDATE "
+                "SET (covered, empty, unusable) = (EXCLUDED.covered, EXCLUDED.empty, EXCLUDED.unusable)"
+            ),
+            {
+                "id": series_id,
+                "gone": gone,
+                "start": [start for start, _ in written],
+                "covered": [packed(one.covered) for _, one in written],
+                "empty": [packed(one.empty) for _, one in written],
+                "unusable": [packed(one.unusable) for _, one in written],
+            },
+        )
+
+    def rejected(self, connection: Connection, series_id: int, span: Span) -> list[RejectedRow]:
+        """Return the rejected rows of a series whose times lie inside a span, sorted."""
+        if self.format < 2:
+            return []
+        rows = connection.execute(
+            self._sql(
+                "SELECT time, reason, raw FROM {rejected} WHERE series_id = %s AND time >= %s AND time < %s"
+            ),
+            [series_id, span.start, span.end],
+        )
+        return sorted(RejectedRow(*row) for row in rows)
+
+    def keep(self, connection: Connection, series_id: int, rows: set[RejectedRow]) -> None:
+        """Add rejected rows, each once."""
+        if not rows:
+            return
+        columns = _in_columns([(row.time, _storable(row.reason), _storable(row.raw)) for row in rows])
+        connection.execute(
+            self._sql(
+                "INSERT INTO {rejected} (series_id, time, reason, raw) SELECT %s, u.time, u.reason, u.raw "
+                "FROM unnest(%s::bigint[], %s::text[], %s::text[]) AS u(time, reason, raw) "
+                "WHERE NOT EXISTS (SELECT FROM {rejected} AS r WHERE r.series_id = %s "
+                "AND (r.time, r.reason, r.raw) = (u.time, u.reason, u.raw))"
+            ),
+            [series_id, *columns, series_id],
+        )
+
+    def drop(self, connection: Connection, series_id: int, spans: SpanSet) -> None:
+        """Remove the rejected rows of these moments."""
+        if spans:
+            connection.execute(
+                self._sql("DELETE FROM {rejected} WHERE series_id = %s AND time <@ %s::int8multirange"),
+                [series_id, packed(spans)],
+            )
+
+    def _sql(self, text: LiteralString) -> bytes:
+        return written(text, self.schema, self.format)
+
+
+@lru_cache  # writing SQL takes longer than sending it
+def written(text: LiteralString, schema: str, form: int = FORMAT) -> bytes:
+    """Return a statement about the tables of a schema; in format 1, some columns have other names."""
+    table_name = Identifier("target" if form < 2 else "table_name")
+    identity: list[Composable] = [table_name, *map(Identifier, ("exchange", "dataset", "symbol", "interval"))]
+    return (
+        SQL(text)
+        .format(
+            **{name: Identifier(schema, name) for name in TABLES},
+            table_name=table_name,
+            identity=SQL(", ").join(identity),
+            identity_of_s=SQL(", ").join(SQL("s.{}").format(name) for name in identity),
+            spans=_SPANS.format(SQL("'{}'" if form < 2 else "c.unusable::text")),
+        )
+        .as_bytes()
+    )
+
+
+def _by_key(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, Coverage]]:
+    """Unite the segments of rows `(key, covered, empty, unusable)` that are sorted by key and time."""
+    for key, segments in groupby(rows, key=lambda row: row[0]):
+        yield key, joined(filter(_known, (_coverage(spans) for _, *spans in segments)))
+
+
+def _known(segment: Coverage) -> bool:
+    """Tell whether there is anything in a segment: somebody may have emptied it."""
+    return bool(segment.covered)
+
+
+def _united(held: Coverage, learnt: Coverage) -> Coverage:
+    """Return `held | learnt`: without comparing spans where the one begins after the other has ended."""
+    there, here = held.covered.hull, learnt.covered.hull
+    if there is None or here is None or not there.intersect(here):
+        return joined(filter(_known, (held, learnt)))
+    return held | learnt
+
+
+def _coverage(spans: Sequence[str]) -> Coverage:
+    return Coverage(*map(unpacked, spans))
+
+
+def _in_columns(rows: Sequence[tuple[object, ...]]) -> list[list[object]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _storable(text: str) -> str:
+    """Write what the server cannot hold in a text, NUL and halves of characters, as an escape."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

@@ -1,0 +1,196 @@
+"""What the server's errors mean: what may pass, what concerns one series, and what to do. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+
+import psycopg
+from psycopg.errors import Diagnostic
+
+from marketfetch.errors import RowsRefused, SinkError, SinkUnavailable
+from marketfetch.sinks.postgres.schema.tables import Table
+from marketfetch.values.series import Series
+from marketfetch.values.spans import Span, utc
+
+__all__ = ["final_in_words", "missing_partition", "of_state", "of_statement"]
+
+_PASSING = {
+    "08": "write again when the server can be reached",
+    "25P03": "the transaction stood still for longer than idle_in_transaction_session_timeout; write again",
+    "25P04": "the transaction took longer than transaction_timeout; write again",
+    "40": "another transaction was in the way; write again",
+    "40P01": "a deadlock was broken; write again",
+    "53200": "the server is out of memory; write again when it has some",
+    "53300": "allow more connections there (max_connections, CONNECTION LIMIT), or write with fewer lanes",
+    "55P03": "another session holds a lock for longer than lock_timeout; write again",
+    "57014": "the statement was cancelled, or took longer than statement_timeout; write again",
+    "57P01": "the server ended the connection; write again when it is back",
+    "57P02": "the server crashed; write again when it is back",
+    "57P03": "the server is starting or stopping; write again when it is up",
+    "57P05": "the server ended an idle session; write again",
+}
+"""What may pass, by SQLSTATE or its class; PgBouncer gives all of its own errors one of class 08."""
+
+_REMEDIES = {
+    "22001": "a text is too long for its column; ALTER TABLE ... ALTER COLUMN ... TYPE text",
+    "22003": "a value does not fit the column's type; widen the column",
+    "23502": "a column must not be NULL where there is no value for it; DROP NOT NULL, or give it a default",
+    "23503": "a foreign key refuses a row; add what it refers to, or drop the constraint",
+    "23505": "another unique key of the table refuses a row; drop it, or map the columns that it consists of",
+    "23514": "a CHECK of the table refuses a row; drop it, or make it allow what the exchange says",
+    "23P01": "an exclusion constraint of the table refuses a row; drop it",
+    "25006": "connect to the primary server, not to a read-only one; or ALTER ROLE ... SET "
+    "default_transaction_read_only = off",
+    "28": "correct the DSN, or make the role it names and let it in (pg_hba.conf)",
+    "3D000": "correct the DSN, or make the database it names",
+    "3F000": "call prepare() first; it makes what is missing",
+    "42501": "grant the role what it lacks, or have the owner call prepare() once",
+    "42703": "call prepare() first; it makes what is missing",
+    "42P01": "call prepare() first; it makes what is missing",
+    "44000": "a view's CHECK OPTION refuses a row; map the table behind it",
+    "53100": "the server's disk is full; make room",
+    "54": "a name is too long for an index of the table; shorten it with rename_symbol=",
+    "57P04": "the database was dropped; make it again",
+    "58": "the server's disk fails it; see its log",
+    "P0001": "a trigger of the table refuses a row; drop it, or make it allow what the exchange says",
+    "XX001": "the server's files are damaged; see its log, and restore them from a copy",
+    "XX002": "an index is damaged; REINDEX it",
+}
+"""What to do about the others, by SQLSTATE or its class."""
+
+_CONNECTING = {
+    **_REMEDIES,
+    "22023": "correct the options of the DSN",
+    "42501": "GRANT CONNECT ON DATABASE to the role, or name another one",
+    "42704": "correct the options of the DSN",
+    "55000": "ALTER DATABASE ... ALLOW_CONNECTIONS true, or name another one",
+}
+"""What to do about a connection that the server refuses for good, by SQLSTATE or its class."""
+
+_OF_ONE_SERIES = ("22", "23", "44", "54", "P0")
+"""Classes of SQLSTATE that speak of values and constraints: rows of other series may well be written."""
+
+_POLICY = "ExecWithCheckOptions"
+"""The function of the server that checks row-level policies: their SQLSTATE is that of a missing right."""
+
+_NO_TRANSACTIONS = (
+    "set pool_mode = transaction (or session) in PgBouncer: the rows and what they cover are one"
+)
+_FINAL_WORDS = {
+    # PgBouncer's own, always English, all of them with the SQLSTATE 08P01
+    "statement pooling mode": _NO_TRANSACTIONS,
+    "transaction blocks not allowed": _NO_TRANSACTIONS,
+    "unsupported startup parameter": (
+        "a pooler takes no settings in the DSN; give them to the role with ALTER ROLE ... SET"
+    ),
+    # libpq's, which had not even a server's answer
+    "certificate verify failed": "correct the DSN's sslrootcert, or the server's certificate",
+    "does not match host name": "correct the DSN's host, or the server's certificate",
+    "server does not support SSL": "correct the DSN's sslmode, or let the server use SSL",
+    "channel binding required": "correct the DSN's channel_binding, or let the server use SSL and SCRAM",
+    "root certificate file": "correct the DSN's sslrootcert",
+    "no password supplied": "give the DSN a password, or name a passfile",
+    # the server's, where its SQLSTATE cannot be had
+    "configuration parameter": "correct the options of the DSN",
+    "not currently accepting connections": "ALTER DATABASE ... ALLOW_CONNECTIONS true, or name another one",
+    "permission denied for": "GRANT CONNECT ON DATABASE to the role, or name another one",
+    **dict.fromkeys(
+        (
+            "authentication failed",
+            "pg_hba.conf",
+            "does not exist",
+            "no such user",
+            "no such database",
+            "is not permitted to log in",
+        ),
+        "correct the DSN, or make the role or database it names",
+    ),
+}
+"""What is said, in English, of a connection that is refused for good, and the remedy."""
+_CROWDED = (
+    "too many clients",
+    "too many connections",
+    "connection slots are reserved",
+    "no more connections allowed",
+)
+
+
+def of_statement(error: psycopg.Error, said: str) -> SinkError | None:
+    """Make the error for a statement that failed; None if the connection could not be had at all.
+
+    `said` is what was to be done and what the server says of it.
+    """
+    state, diag = error.sqlstate or "", error.diag
+    if words := _first(_FINAL_WORDS, said) if state == "08P01" else None:
+        return SinkError(f"{said}; {words}")
+    if passing := _by_state(_PASSING, state):
+        return SinkUnavailable(f"{said}; {passing}")
+    if not state and isinstance(error, psycopg.OperationalError):
+        return None
+    if state == "42501" and diag.source_function == _POLICY:
+        return RowsRefused(f"{said}; {_policy(diag)}")
+    remedy = _by_state(_REMEDIES, state) or "mend what the server names, then run again"
+    kind = (
+        RowsRefused if state.startswith(_OF_ONE_SERIES) or isinstance(error, psycopg.DataError) else SinkError
+    )
+    return kind(f"{said}; {remedy}{_statement(diag)}")
+
+
+def of_state(state: str) -> tuple[Callable[[str], SinkError], str]:
+    """Return the kind of error and the remedy for an SQLSTATE by which a server refuses a connection."""
+    if passing := _by_state(_PASSING, state):
+        return SinkUnavailable, passing
+    return SinkError, _by_state(_CONNECTING, state) or "correct the DSN, or mend what the server names"
+
+
+def final_in_words(text: str) -> tuple[Callable[[str], SinkError], str] | None:
+    """Return the kind of error and the remedy for what is said of a connection in English, if it is known."""
+    if remedy := _first(_FINAL_WORDS, text):
+        return SinkError, remedy
+    if any(phrase in text for phrase in _CROWDED):
+        return SinkUnavailable, "allow more connections there, or write with fewer lanes"
+    return None
+
+
+def missing_partition(series: Series, table: Table, span: Span) -> str:
+    """Say that a partitioned table has no partition for a span of a series, and how to make one."""
+    first, last = (table.clock.bound(moment) for moment in (span.start, span.end))
+    bounds = (f"'{bound}'" if isinstance(bound, date) else str(bound) for bound in (first, last))
+    name = f"{table.name}_{utc(span.start)[:10].replace('-', '')}"
+    return (
+        f"{series}: {table.title} has no partition for some of the rows of {span}; where {table.time} is the "
+        f'partition key, CREATE TABLE "{table.schema}"."{name}" PARTITION OF "{table.schema}"."{table.name}" '
+        f"FOR VALUES FROM ({next(bounds)}) TO ({next(bounds)}), or make a DEFAULT partition"
+    )
+
+
+def _by_state(table: dict[str, str], state: str) -> str | None:
+    """Look up what is said of an SQLSTATE, or else of its class."""
+    return table.get(state) or table.get(state[:2])
+
+
+def _first(table: dict[str, str], text: str) -> str | None:
+    return next((remedy for phrase, remedy in table.items() if phrase in text), None)
+
+
+def _relation(diag: Diagnostic) -> str:
+    return ".".join(f'"{name}"' for name in (diag.schema_name, diag.table_name) if name)
+
+
+def _statement(diag: Diagnostic) -> str:
+    """Write the statement that mends a constraint, where the server names it."""
+    if not diag.table_name:
+        return ""
+    table = f": ALTER TABLE {_relation(diag)}"
+    if diag.constraint_name:
+        return f'{table} DROP CONSTRAINT "{diag.constraint_name}"'
+    return f'{table} ALTER COLUMN "{diag.column_name}" DROP NOT NULL' if diag.column_name else ""
+
+
+def _policy(diag: Diagnostic) -> str:
+    table = _relation(diag) or "the table"
+    return (
+        f"a row-level policy refuses a row; CREATE POLICY marketfetch ON {table} FOR ALL TO the role "
+        "USING (true) WITH CHECK (true), or ALTER ROLE ... BYPASSRLS"
+    )

@@ -1,0 +1,220 @@
+"""A table of the user's: checked against the catalogue before anything is fetched."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+import attrs
+from psycopg.sql import SQL, Identifier
+
+from marketfetch.errors import ConfigurationError, RowsRefused, unknown
+from marketfetch.sinks.table_mapping import Name, TableMapping, WithoutQuote, as_is
+from marketfetch.sinks.postgres.schema.introspection import Attribute, Found, find, known_tables
+from marketfetch.sinks.postgres.schema.time_codecs import (
+    BIGINT,
+    TIMESTAMP,
+    TIMESTAMPTZ,
+    Clock,
+    Days,
+    Integers,
+    Timestamps,
+)
+from marketfetch.sinks.postgres.schema.privileges import Access, check_access, check_schema
+from marketfetch.sinks.postgres.session import Connection
+from marketfetch.sinks.postgres.statements import spelled
+from marketfetch.sinks.postgres.schema.tables import DOUBLE, WHOLE, Field, Label, Table
+from marketfetch.values.datasets import Column, Dataset
+from marketfetch.values.series import Series
+
+__all__ = ["MappedTable"]
+
+_FRACTIONAL = (DOUBLE, "real", "numeric")
+_LENGTH = re.compile(r"(?:character varying|character)\((\d+)\)")
+_PRECISION = re.compile(r"(timestamp)(?:\((\d)\))?( with(?:out)? time zone)")
+
+
+@attrs.frozen
+class MappedTable:
+    """The table of a TableMapping, whose rows several datasets and other programs may write as well."""
+
+    mapping: TableMapping
+
+    def target(self, connection: Connection) -> str:
+        """See Layout; raises ConfigurationError if the table does not exist."""
+        return self._found(connection).title
+
+    def labels(self, series: Series, series_id: int) -> tuple[Name, ...]:
+        """See Layout."""
+        return tuple(self.mapping.labels(series).values())
+
+    def lock(self, series: Series) -> str:
+        """See Layout: datasets share rows, so all of a symbol's writers take turns."""
+        return " ".join(map(str, self.mapping.labels(series).values()))
+
+    def prepare(self, connection: Connection, datasets: Sequence[Dataset]) -> None:
+        """Check that the table is fit for the datasets; raises ConfigurationError with the remedy."""
+        for dataset in datasets:
+            table = self.table(connection, dataset)
+            fields = [field.name for field in table.fields]
+            check_access(connection, Access(table.schema, table.name, [*table.key, *fields], fields))
+
+    def table(self, connection: Connection, dataset: Dataset) -> Table:
+        """Describe the table for a dataset; raises ConfigurationError where it is not fit for it."""
+        mapping = self.mapping
+        columns = mapping.of(dataset)
+        found = self._found(connection)
+        for name in (*mapping.key, *columns.values()):
+            if name not in found.columns:
+                raise unknown(f"column of {found.title}", name, found.columns)
+        _check_key(found, mapping)
+        for name in mapping.key:
+            if name != mapping.time:
+                _check_label(found, name, mapping)
+        for column, name in columns.items():
+            _check_type(found, name, dataset.columns[dataset.index(column)], mapping)
+        _check_others(found, {*mapping.key, *columns.values()}, dataset)
+        return Table(
+            schema=found.schema,
+            name=found.name,
+            time=mapping.time,
+            clock=_clock(found, mapping),
+            labels=tuple(_label(name, found.columns[name]) for name in mapping.key if name != mapping.time),
+            fields=tuple(
+                Field(
+                    name,
+                    found.columns[name].type,
+                    dataset.index(column),
+                    found.columns[name].base,
+                    checked=mapping.rounding == "refuse",
+                )
+                for column, name in columns.items()
+            ),
+            own=False,
+            guarded=found.guarded,
+            ordered=any(_leads_to_time(index.columns, mapping) for index in found.indexes),
+        )
+
+    def refuse_collisions(self, connection: Connection, series: Iterable[Series]) -> None:
+        """Check that no two of the series would share rows, as the columns of the table compare their names.
+
+        Raises ConfigurationError: to a column of citext, or of a collation that ignores case, BTCUSDT and
+        btcusdt are one symbol.
+        """
+        found, every = self._found(connection), list(series)
+        folded: dict[str, dict[Name, Name]] = {}
+        for column in self.mapping.key:
+            attribute = found.columns.get(column)
+            if column == self.mapping.time or attribute is None or attribute.folded is None:
+                continue
+            names = sorted({name for one in every if (name := self._name(one, column)) is not None})
+            alike = connection.execute(
+                SQL(
+                    'SELECT name, first_value(name) OVER (PARTITION BY name::{} ORDER BY name COLLATE "C") '
+                    "FROM unnest(%s::text[]) AS given(name)"
+                ).format(spelled(attribute.folded)),
+                [names],
+            )
+            folded[column] = dict(alike.fetchall())
+        self.mapping.refuse_collisions(every, folded)
+
+    def _name(self, series: Series, column: str) -> str | None:
+        """Return the text in a key column of a series, None where it has none."""
+        try:
+            name = self.mapping.labels(series)[column]
+        except RowsRefused:
+            return None
+        return name if isinstance(name, str) else None
+
+    def _found(self, connection: Connection) -> Found:
+        parts = self.mapping.table.split(".")
+        if len(parts) > 2 or not all(parts):
+            raise ConfigurationError(
+                f"table: {self.mapping.table!r} is not a name; write table or schema.table"
+            )
+        if len(parts) == 2:
+            check_schema(connection, parts[0])
+        found = find(connection, Identifier(*parts))
+        if found is None:
+            schema = parts[0] if len(parts) == 2 else None
+            error = unknown("table", self.mapping.table, known_tables(connection, schema))
+            key = ", ".join(self.mapping.key)
+            raise ConfigurationError(f"{error}; or create it, with the primary key ({key})")
+        if found.kind not in {"r", "p"}:
+            raise ConfigurationError(f"table: {found.title} is not a table; map the table behind it")
+        return found
+
+
+def _clock(found: Found, mapping: TableMapping) -> Clock:
+    kind, column = found.columns[mapping.time].base, f"{found.title}.{mapping.time}"
+    if stamps := _PRECISION.fullmatch(kind):
+        digits = 6 if stamps[2] is None else int(stamps[2])
+        zoned = TIMESTAMPTZ if stamps[3] == " with time zone" else TIMESTAMP
+        return Timestamps(zoned, step=10 ** max(0, 3 - digits), column=column)
+    if kind == "date":
+        return Days(column)
+    if kind == BIGINT or (kind == "integer" and mapping.time_unit == "s"):
+        return Integers(mapping)
+    raise ConfigurationError(
+        f"{column} is {kind}, which cannot hold UTC times safely; make it timestamptz, or bigint for "
+        "milliseconds, or map it with time_unit='s' where it is integer and counts seconds"
+    )
+
+
+def _label(name: str, attribute: Attribute) -> Label:
+    length = _LENGTH.fullmatch(attribute.base)
+    return Label(name, attribute.type, attribute.plain, int(length[1]) if length else None, attribute.labels)
+
+
+def _check_label(found: Found, name: str, mapping: TableMapping) -> None:
+    attribute = found.columns[name]
+    if attribute.generated:
+        raise ConfigurationError(f"{found.title}.{name} is computed by the server; map another column")
+    if attribute.text:
+        return
+    remedy = "make it text"
+    if name == mapping.symbol and attribute.plain in {*WHOLE, "uuid"}:
+        if mapping.rename_symbol is not as_is and not isinstance(mapping.rename_symbol, WithoutQuote):
+            return
+        remedy += ", or pass rename_symbol= that returns its number or UUID for a symbol"
+    raise ConfigurationError(f"{found.title}.{name} is {attribute.type} and cannot hold names; {remedy}")
+
+
+def _check_key(found: Found, mapping: TableMapping) -> None:
+    if not any(index.unique and set(index.columns) == set(mapping.key) for index in found.indexes):
+        key = ", ".join(f'"{name}"' for name in mapping.key)
+        raise ConfigurationError(
+            f"{found.title} has no primary key or unique index on exactly ({key}), by which rows are told "
+            f"apart; ALTER TABLE {found.title} ADD PRIMARY KEY ({key}), or map the columns of the one it has"
+        )
+
+
+def _check_type(found: Found, name: str, column: Column, mapping: TableMapping) -> None:
+    kind, base = found.columns[name].type, found.columns[name].base
+    if found.columns[name].generated:
+        raise ConfigurationError(f"{found.title}.{name} is computed by the server; map another column")
+    fit = (*_FRACTIONAL, *WHOLE) if column.integer else _FRACTIONAL
+    if base == "real" and mapping.rounding == "refuse":
+        raise ConfigurationError(
+            f"{found.title}.{name} is {kind}, which keeps about 7 digits of {column.name}; ALTER TABLE "
+            f"{found.title} ALTER COLUMN \"{name}\" TYPE double precision, or pass rounding='allow'"
+        )
+    if base.partition("(")[0] not in fit:
+        remedy = "make it bigint or numeric" if column.integer else "make it numeric or double precision"
+        raise ConfigurationError(f"{found.title}.{name} is {kind} and cannot hold {column.name}; {remedy}")
+
+
+def _check_others(found: Found, written: set[str], dataset: Dataset) -> None:
+    """Refuse columns that every row needs and that rows of this dataset would not have."""
+    for name, attribute in found.columns.items():
+        if attribute.required and name not in written:
+            raise ConfigurationError(
+                f"{found.title}.{name} must not be NULL, but rows of {dataset.name} have nothing for it; "
+                f'ALTER TABLE {found.title} ALTER COLUMN "{name}" DROP NOT NULL, or map it'
+            )
+
+
+def _leads_to_time(columns: tuple[str, ...], mapping: TableMapping) -> bool:
+    """Tell whether all rows of a series lie side by side in an index, sorted by time."""
+    key = set(mapping.key)
+    return set(columns[: len(key)]) == key and columns[len(key) - 1] == mapping.time

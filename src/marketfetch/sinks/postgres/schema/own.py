@@ -1,0 +1,109 @@
+"""Tables of our own: one for each dataset, and ways to read it with names instead of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import attrs
+from psycopg.sql import SQL, Identifier
+
+from marketfetch.errors import SinkError
+from marketfetch.sinks.postgres.schema import views
+from marketfetch.sinks.postgres.schema.introspection import find
+from marketfetch.sinks.postgres.schema.time_codecs import BIGINT, Timestamps
+from marketfetch.sinks.postgres.coverage_tables import Ledger
+from marketfetch.sinks.postgres.schema.privileges import Access, check_access, check_schema
+from marketfetch.sinks.postgres.session import Connection
+from marketfetch.sinks.postgres.statements import relation, spelled
+from marketfetch.sinks.postgres.schema.tables import DOUBLE, Field, Label, Table
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.series import Series
+
+__all__ = ["OwnTables"]
+
+
+@attrs.frozen
+class OwnTables:
+    """A table `(series_id, open_time, <columns>)` for each dataset in a schema that nobody else writes to.
+
+    Each has a view and a function of the same name where the connection looks first (`public`, mostly),
+    unless `views` is False.
+    """
+
+    schema: str
+    views: bool = True
+
+    def target(self, connection: Connection) -> str:
+        """See Layout."""
+        return ""
+
+    def labels(self, series: Series, series_id: int) -> tuple[int]:
+        """See Layout."""
+        return (series_id,)
+
+    def lock(self, series: Series) -> str:
+        """See Layout."""
+        return str(series)
+
+    def refuse_collisions(self, connection: Connection, series: Iterable[Series]) -> None:
+        """See Layout: each series has a number of its own."""
+
+    def table(self, connection: Connection, dataset: Dataset) -> Table:
+        """See Layout."""
+        return Table(
+            schema=self.schema,
+            name=dataset.name,
+            time="open_time",
+            clock=Timestamps(),
+            labels=(Label("series_id", "integer"),),
+            fields=tuple(
+                Field(column.name, BIGINT if column.integer else DOUBLE, line)
+                for line, column in enumerate(dataset.columns)
+            ),
+            own=True,
+            ordered=True,
+        )
+
+    def prepare(self, connection: Connection, datasets: Sequence[Dataset]) -> None:
+        """Make tables and views that are missing, and columns that a dataset has got since.
+
+        Raises SinkError where something else is in the place of one.
+        """
+        for dataset in datasets:
+            table = self.table(connection, dataset)
+            if find(connection, relation(table)) is None and self._counts_on(connection, dataset):
+                raise SinkError(
+                    f"there is no table {table.title}, and the ledger counts on its rows; restore it from a "
+                    "copy, or have them fetched anew after: marketfetch forget --to DSN --dataset "
+                    f"{dataset.name}"
+                )
+            self._prepare_table(connection, table)
+            fields = [field.name for field in table.fields]
+            check_access(
+                connection, Access(table.schema, table.name, [*table.key, *fields], fields, copied=True)
+            )
+            if self.views:
+                views.prepare(connection, table)
+
+    def _counts_on(self, connection: Connection, dataset: Dataset) -> bool:
+        """Tell whether rows of a dataset have to be there."""
+        ledger = Ledger(self.schema)
+        names = ledger.held(connection, "", [dataset.name])
+        held = [Series.of(exchange, dataset, symbol, interval) for exchange, _, symbol, interval in names]
+        return any(known.present for known in ledger.coverage(connection, "", held).values())
+
+    def _prepare_table(self, connection: Connection, table: Table) -> None:
+        columns = {
+            name: SQL("{} {}").format(Identifier(name), spelled(kind)) for name, kind in table.types.items()
+        }
+        found = find(connection, relation(table))
+        if found is None:
+            check_schema(connection, self.schema, create=True)
+            key = SQL(", ").join(map(Identifier, table.key))
+            definition = SQL("CREATE TABLE {} ({}, PRIMARY KEY ({}))")
+            connection.execute(definition.format(relation(table), SQL(", ").join(columns.values()), key))
+            return
+        table.check({name: attribute.type for name, attribute in found.columns.items()})
+        for name, column in columns.items():
+            if name not in found.columns:
+                connection.execute(SQL("ALTER TABLE {} ADD COLUMN {}").format(relation(table), column))

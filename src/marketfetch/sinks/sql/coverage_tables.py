@@ -1,0 +1,379 @@
+"""The tables in which a database file remembers which series there are and what is known of each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import index
+from typing import Any, Protocol, TypeVar
+
+import attrs
+import orjson
+
+from marketfetch.errors import SinkError
+from marketfetch.sinks.rejected_rows import reach, still_rejected
+from marketfetch.sinks.sql.coverage_segments import changed, hull, joined, split
+from marketfetch.values.datasets import Dataset, datasets
+from marketfetch.values.pages import Batch, RejectedRow
+from marketfetch.values.series import Coverage, Series
+from marketfetch.values.spans import Span, SpanSet
+
+__all__ = ["FORMAT", "PREFIX", "Connection", "Ledger", "Rows", "packed", "unpacked"]
+
+_T = TypeVar("_T")
+
+PREFIX = "marketfetch_"
+"""Of every table of ours. No schema: `marketfetch.series` is ambiguous to DuckDB in `marketfetch.duckdb`."""
+
+FORMAT = 2
+"""The version of the tables that this marketfetch writes; without a table `marketfetch_format` it is 1."""
+
+_MANY = 100
+"""Rows, or values of a list, that one statement has at most: SQLite may take no more than 999 values."""
+
+_SPANS = {1: "covered, \"empty\", '[]'", 2: "covered_spans, empty_spans, unusable_spans"}
+"""Which columns of `marketfetch_coverage` hold the three sets of a Coverage, by format."""
+
+
+class Rows(Protocol):
+    """What a statement of DuckDB or SQLite returns."""
+
+    def fetchone(self) -> Any:
+        """Return the next row, None if there is no other."""
+        ...
+
+    def fetchall(self) -> list[Any]:
+        """Return all rows."""
+        ...
+
+
+class Connection(Protocol):
+    """What connections to DuckDB and to SQLite have in common."""
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> Rows:
+        """Run one statement, its parameters written as question marks."""
+        ...
+
+
+def packed(spans: SpanSet) -> str:
+    """Write spans as JSON, which both databases and people can read.
+
+    >>> packed(SpanSet.of(Span(0, 60_000), Span(120_000, 180_000)))
+    '[[0,60000],[120000,180000]]'
+    """
+    return orjson.dumps([(span.start, span.end) for span in spans]).decode()
+
+
+def unpacked(text: str) -> SpanSet:
+    """Read what `packed` wrote; raises ValueError or TypeError for anything else."""
+    # `index` refuses what is no whole number, which a Span would take.
+    return SpanSet(tuple(Span(index(start), index(end)) for start, end in orjson.loads(text)))
+
+
+def _coverage(series_id: int, texts: Sequence[str]) -> Coverage:
+    """Read the three sets of a row; raises SinkError where one of them is damaged."""
+    try:
+        return Coverage(*map(unpacked, texts))
+    except (ValueError, TypeError) as error:
+        raise SinkError(
+            f"{PREFIX}coverage has {', '.join(str(text)[:40] for text in texts)!r} for series_id "
+            f"{series_id}, which marketfetch did not write; restore the file from a copy, or "
+            f"DELETE FROM {PREFIX}coverage WHERE series_id = {series_id}, then fetch the series again"
+        ) from error
+
+
+@attrs.frozen
+class Ledger:
+    """The tables `marketfetch_series`, `_coverage`, `_rejected` and `_format`.
+
+    `target` names the user's table that the rows of a series are in, and is empty for our own: the same
+    series in two places is covered in each by itself. The coverage of a series lies in segments, a row for
+    each; see `segments`. Where tables are `clustered`, their rows lie in the order of their key. Elsewhere
+    they have none: an index would have to be in memory whole, and a scan is quick.
+    """
+
+    target: str = ""
+    clustered: bool = attrs.field(default=False, kw_only=True)
+
+    def prepare(self, connection: Connection) -> None:
+        """Make the tables where they are missing."""
+        # An older marketfetch finds no column `covered` and fails, instead of writing beside us.
+        tables = {
+            "series": "id INTEGER PRIMARY KEY, target TEXT NOT NULL, exchange TEXT NOT NULL, "
+            "dataset TEXT NOT NULL, symbol TEXT NOT NULL, interval TEXT NOT NULL, "
+            "revision BIGINT DEFAULT 0, UNIQUE (target, exchange, dataset, symbol, interval)",
+            "coverage": "series_id INTEGER NOT NULL, start_time BIGINT NOT NULL, end_time BIGINT NOT NULL, "
+            "covered_spans TEXT NOT NULL, empty_spans TEXT NOT NULL, unusable_spans TEXT NOT NULL",
+            "rejected": "series_id INTEGER NOT NULL, time BIGINT NOT NULL, reason TEXT NOT NULL, "
+            "raw TEXT NOT NULL",
+            "format": "version INTEGER NOT NULL",
+        }
+        keys = {"coverage": "series_id, start_time", "rejected": "series_id, time, reason, raw"}
+        for name, columns in tables.items():
+            keyed = self.clustered and name in keys
+            text = f"({columns}, PRIMARY KEY ({keys[name]})) WITHOUT ROWID" if keyed else f"({columns})"
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {PREFIX}{name} {text}")
+        if not self.clustered:  # DuckDB looks nothing up by a key of several columns
+            connection.execute(f"CREATE INDEX IF NOT EXISTS {PREFIX}series_symbol ON {PREFIX}series (symbol)")
+        if self.version(connection) is None:
+            connection.execute(f"INSERT INTO {PREFIX}format VALUES (?)", [FORMAT])
+        # Changes nothing; but SQLite begins a transaction also in a file that it may only read, and only a
+        # statement that writes fails.
+        connection.execute(f"DELETE FROM {PREFIX}format WHERE false")
+
+    def migrate(self, connection: Connection) -> None:
+        """Turn tables of format 1 into what `prepare` makes, inside a transaction; raises SinkError.
+
+        Format 1 had one row for the whole coverage of a series, `(series_id, covered, "empty")`.
+        """
+        connection.execute(f"ALTER TABLE {PREFIX}series ADD COLUMN revision BIGINT DEFAULT 0")
+        connection.execute(f"CREATE TEMPORARY TABLE {PREFIX}old AS SELECT * FROM {PREFIX}coverage")
+        connection.execute(f"DROP TABLE {PREFIX}coverage")  # not renamed: SQLite would look into every view
+        self.prepare(connection)
+        found = connection.execute(f"SELECT series_id FROM {PREFIX}old ORDER BY series_id").fetchall()
+        for some in _parts([series_id for (series_id,) in found]):
+            rows = connection.execute(
+                f"SELECT series_id, {_SPANS[1]} FROM {PREFIX}old WHERE series_id IN ({_marks(some)})", some
+            )
+            self._insert(
+                connection,
+                [
+                    (series_id, segment)
+                    for series_id, *texts in rows.fetchall()
+                    for segment in split(_coverage(series_id, texts))
+                ],
+            )
+        connection.execute(f"DROP TABLE {PREFIX}old")
+
+    def version(self, connection: Connection) -> int | None:
+        """Return the version that `marketfetch_format` tells."""
+        row = connection.execute(f"SELECT version FROM {PREFIX}format").fetchone()
+        return None if row is None else int(row[0])
+
+    def find(self, connection: Connection, series: Series) -> int | None:
+        """Return the id of a series, or None if it has none yet."""
+        return self._ids(connection, [series]).get(series)
+
+    def add(self, connection: Connection, batch: Batch) -> int:
+        """Unite what is stored of a series with what a batch tells, and return the id of the series."""
+        series_id = self._met(connection, batch.series)
+        span = reach(batch)
+        if span is not None:
+            before = self._touched(connection, series_id, span)
+            after = changed([*before.values()], batch.coverage)
+            self._replace(connection, series_id, before, after)
+            if batch.rejected or any(segment.unusable for segment in before.values()):
+                present = joined(after).within(span).present
+                self._reject(connection, series_id, span, batch.rejected, present)
+        return series_id
+
+    def forget(self, connection: Connection, series: Series, spans: SpanSet) -> int | None:
+        """Remove what is known of the moments, and return the id of the series, None if it has none."""
+        if self.find(connection, series) is None:
+            return None
+        series_id = self._met(connection, series)
+        for span in spans:
+            # Without a look inside: forgetting is also the remedy for a segment that cannot be read.
+            inside = [series_id, span.start, span.end, span.end]
+            connection.execute(
+                f"DELETE FROM {PREFIX}coverage "
+                "WHERE series_id = ? AND start_time >= ? AND start_time < ? AND end_time <= ?",
+                inside,
+            )
+            cut = "start_time < ? AND end_time > ?"
+            before = self._segments(connection, series_id, cut, [span.end, span.start])
+            rest = joined(before.values()).without(SpanSet.of(span))
+            self._replace(connection, series_id, before, split(rest))
+            connection.execute(
+                f"DELETE FROM {PREFIX}rejected WHERE series_id = ? AND time >= ? AND time < ?", inside[:3]
+            )
+        return series_id
+
+    def coverage(
+        self, connection: Connection, series: Collection[Series], version: int
+    ) -> dict[Series, Coverage]:
+        """Return what a store of a format knows of those of the series that it has."""
+        ids = self._ids(connection, series)
+        found: dict[int, list[Coverage]] = {}
+        for some in _parts([*ids.values()]):
+            rows = connection.execute(
+                f"SELECT series_id, {_SPANS[version]} FROM {PREFIX}coverage "
+                f"WHERE series_id IN ({_marks(some)})",
+                some,
+            )
+            for series_id, *texts in rows.fetchall():
+                found.setdefault(series_id, []).append(_coverage(series_id, texts))
+        return {one: joined(found.get(series_id, ())) for one, series_id in ids.items()}
+
+    def all(self, connection: Connection, version: int) -> Iterator[tuple[Series, Coverage]]:
+        """Yield what is known of every series of the target whose dataset marketfetch itself knows."""
+        known = datasets()
+        rows = connection.execute(
+            f"SELECT id, exchange, dataset, symbol, interval, {_SPANS[version]} FROM {PREFIX}series "
+            f"JOIN {PREFIX}coverage ON series_id = id WHERE target = ? ORDER BY id",
+            [self.target],
+        ).fetchall()
+        for (_, exchange, dataset, symbol, interval), segments in groupby(rows, lambda row: row[:5]):
+            if dataset in known:
+                coverage = joined(_coverage(row[0], row[5:]) for row in segments)
+                yield Series.of(exchange, known[dataset], symbol, interval), coverage
+
+    def counts_on(self, connection: Connection, dataset: Dataset) -> bool:
+        """Tell whether rows of a dataset have to be there."""
+        held = self.coverage(connection, self.names(connection, [dataset]), FORMAT)
+        return any(known.present for known in held.values())
+
+    def names(self, connection: Connection, kinds: Iterable[Dataset]) -> list[Series]:
+        """Return every series of the target that has one of the datasets; what is known of it is not read.
+
+        A table may have been named in another way: `Candles`, or `main.candles`.
+        """
+        known = {kind.name: kind for kind in kinds}
+        rows = connection.execute(
+            f"SELECT target, exchange, dataset, symbol, interval FROM {PREFIX}series "
+            f"WHERE dataset IN ({_marks(known)})",
+            [*known],
+        ).fetchall()
+        return [
+            Series.of(exchange, known[dataset], symbol, interval)
+            for target, exchange, dataset, symbol, interval in rows
+            if _table(target) == _table(self.target)
+        ]
+
+    def rejected(self, connection: Connection, series_id: int, span: Span) -> list[RejectedRow]:
+        """Return the rejected rows of a series inside a span, sorted."""
+        rows = connection.execute(
+            f"SELECT time, reason, raw FROM {PREFIX}rejected WHERE series_id = ? AND time >= ? AND time < ?",
+            [series_id, span.start, span.end],
+        )
+        return sorted(RejectedRow(*row) for row in rows.fetchall())
+
+    def _ids(self, connection: Connection, series: Collection[Series]) -> dict[Series, int]:
+        """Return the ids of those of the series that have one."""
+        ids: dict[Series, int] = {}
+        alike: dict[tuple[str, str, str], dict[str, Series]] = {}
+        for one in series:
+            alike.setdefault((one.exchange, one.dataset.name, one.interval.name), {})[one.symbol] = one
+        for names, symbols in alike.items():
+            for some in _parts([*symbols]):
+                rows = connection.execute(
+                    f"SELECT symbol, id FROM {PREFIX}series WHERE target = ? AND exchange = ? "
+                    f"AND dataset = ? AND interval = ? AND symbol IN ({_marks(some)})",
+                    [self.target, *names, *some],
+                )
+                ids |= {symbols[symbol]: int(series_id) for symbol, series_id in rows.fetchall()}
+        return ids
+
+    def _met(self, connection: Connection, series: Series) -> int:
+        """Return the id of a series that is about to change, which gets one if it has none.
+
+        Its row is written each time: where two connections write one series at once, it is what they meet
+        on, since two of them may add segments without seeing each other's.
+        """
+        series_id = self.find(connection, series)
+        if series_id is None:
+            # Two statements: RETURNING is younger than the SQLite of some systems.
+            found = connection.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {PREFIX}series").fetchone()
+            series_id = int(found[0])
+            names = [self.target, series.exchange, series.dataset.name, series.symbol, series.interval.name]
+            connection.execute(
+                f"INSERT INTO {PREFIX}series (id, target, exchange, dataset, symbol, interval) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                [series_id, *names],
+            )
+        else:
+            connection.execute(f"UPDATE {PREFIX}series SET revision = revision + 1 WHERE id = ?", [series_id])
+        return series_id
+
+    def _touched(self, connection: Connection, series_id: int, span: Span) -> dict[int, Coverage]:
+        """Read the segments that a span touches, by their starts; see `segments.touched`."""
+        if not self.clustered:  # a scan sees them all, and the one before them would need another
+            where, values = "start_time <= ? AND end_time >= ?", [span.end, span.start]
+        else:
+            where = (
+                "start_time <= ? AND start_time >= coalesce("
+                f"(SELECT max(start_time) FROM {PREFIX}coverage WHERE series_id = ? AND start_time <= ?), ?)"
+            )
+            values = [span.end, series_id, span.start, span.start]
+        return self._segments(connection, series_id, where, values)
+
+    def _segments(
+        self, connection: Connection, series_id: int, where: str, values: Sequence[int]
+    ) -> dict[int, Coverage]:
+        rows = connection.execute(
+            f"SELECT start_time, {_SPANS[FORMAT]} FROM {PREFIX}coverage WHERE series_id = ? AND {where}",
+            [series_id, *values],
+        )
+        return {start: _coverage(series_id, texts) for start, *texts in rows.fetchall()}
+
+    def _replace(
+        self,
+        connection: Connection,
+        series_id: int,
+        before: Mapping[int, Coverage],
+        segments: Sequence[Coverage],
+    ) -> None:
+        """Put segments in the place of others; what stays as it is, is not written."""
+        after = {hull(segment).start: segment for segment in segments}
+        for some in _parts([*(before.keys() - after.keys())]):
+            connection.execute(
+                f"DELETE FROM {PREFIX}coverage WHERE series_id = ? AND start_time IN ({_marks(some)})",
+                [series_id, *some],
+            )
+        for start in before.keys() & after.keys():
+            if before[start] != after[start]:
+                connection.execute(
+                    f"UPDATE {PREFIX}coverage SET end_time = ?, covered_spans = ?, empty_spans = ?, "
+                    "unusable_spans = ? WHERE series_id = ? AND start_time = ?",
+                    [*_row(after[start])[1:], series_id, start],
+                )
+        self._insert(connection, [(series_id, after[start]) for start in after if start not in before])
+
+    def _insert(self, connection: Connection, segments: Sequence[tuple[int, Coverage]]) -> None:
+        for some in _parts(segments):
+            connection.execute(
+                f"INSERT INTO {PREFIX}coverage VALUES {', '.join(['(?, ?, ?, ?, ?, ?)'] * len(some))}",
+                [value for series_id, segment in some for value in (series_id, *_row(segment))],
+            )
+
+    def _reject(
+        self,
+        connection: Connection,
+        series_id: int,
+        span: Span,
+        learnt: Sequence[RejectedRow],
+        present: SpanSet,
+    ) -> None:
+        """Add rejected rows, and remove those whose moments are present."""
+        held = set(self.rejected(connection, series_id, span))
+        kept = still_rejected(held.union(learnt), present)
+        for moments in _parts(sorted({row.time for row in held - kept})):
+            connection.execute(
+                f"DELETE FROM {PREFIX}rejected WHERE series_id = ? AND time IN ({_marks(moments)})",
+                [series_id, *moments],
+            )
+        for some in _parts(sorted(kept - held)):
+            connection.execute(
+                f"INSERT INTO {PREFIX}rejected VALUES {', '.join(['(?, ?, ?, ?)'] * len(some))}",
+                [value for row in some for value in (series_id, row.time, row.reason, row.raw)],
+            )
+
+
+def _table(target: str) -> str:
+    """Return what the names of one table have in common; both databases take capitals for small letters."""
+    return target.casefold().removeprefix("main.")
+
+
+def _row(segment: Coverage) -> list[int | str]:
+    """Write a segment as all columns but the id of its series."""
+    whole = hull(segment)
+    sets = (segment.covered, segment.empty, segment.unusable)
+    return [whole.start, whole.end, *map(packed, sets)]
+
+
+def _parts(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    return (items[first : first + _MANY] for first in range(0, len(items), _MANY))
+
+
+def _marks(values: Collection[Any]) -> str:
+    return ", ".join("?" * len(values))

@@ -1,0 +1,383 @@
+"""What the stores in one database file have in common: the order of work, the ledger, the layout."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from shlex import join
+from typing import Generic, Self, TypeVar
+
+import attrs
+
+from marketfetch.errors import ConfigurationError, RowsRefused, SinkError
+from marketfetch.protocols import Writer
+from marketfetch.sinks.files.fork_guard import OPEN_FILES
+from marketfetch.sinks.sql.coverage_tables import FORMAT, PREFIX, Connection, Ledger
+from marketfetch.sinks.table_mapping import Name, TableMapping, mapping_or_none
+from marketfetch.sinks.files.paths import check_folder, file_path, place
+from marketfetch.sinks.sql.tables import Table, mapped, own, quoted, stand_ins
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.pages import Batch, Columns, RejectedRow
+from marketfetch.values.series import Coverage, Series
+from marketfetch.values.spans import Span, SpanSet
+
+__all__ = ["EmbeddedStore"]
+
+_C = TypeVar("_C", bound=Connection)
+
+
+@attrs.frozen(repr=False)
+class EmbeddedStore(ABC, Generic[_C]):
+    """A store in one file, opened anew for every call and by every writer; what DuckDB and SQLite share.
+
+    A subclass says how to open the file, how its errors read, and how rows are merged and read.
+    """
+
+    path: Path = attrs.field(converter=file_path)
+    table: TableMapping | None = attrs.field(default=None, kw_only=True, validator=mapping_or_none)
+
+    @classmethod
+    def from_url(cls, text: str) -> Self:
+        """Make the store that `scheme:path` names; raises ConfigurationError where there is no path."""
+        return cls(place(text))
+
+    @property
+    def lanes(self) -> int:
+        """One writer: the file takes one transaction at a time."""
+        return 1
+
+    def prepare(self, datasets: Sequence[Dataset]) -> None:
+        """Make the file, tables and views that the datasets need, or check the user's table; see Sink.
+
+        Raises ConfigurationError if the folder does not exist or the user's table is not fit for a dataset,
+        SinkError if the file cannot be used, and SinkUnavailable while somebody else holds it. A ledger of an
+        older format is migrated in the same transaction, one of a newer format is left as it is: SinkError.
+        """
+        check_folder(self.path)
+        with self._writing() as connection, self._transaction(connection):
+            if self._types(connection, f"{PREFIX}coverage") and self._format(connection) < FORMAT:
+                self._ledger.migrate(connection)
+            self._ledger.prepare(connection)
+            for dataset in datasets:
+                if self.table is None:
+                    self._prepare_own(connection, own(dataset, self._time_type), dataset)
+                else:
+                    self._prepare_mapped(connection, self._table(connection, dataset), dataset)
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        """Open a writer, whose connection is closed at the end; see Sink.
+
+        After a SinkUnavailable the same batch may be written again.
+        """
+        with self._connected() as connection:
+
+            def write(batch: Batch) -> None:
+                OPEN_FILES.refuse_inherited(self.path)
+                self._write(connection, batch)
+
+            yield write
+
+    def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
+        """Return what is known of each of the given series; see Store.
+
+        Raises ConfigurationError if two series, given or held, would overwrite each other in a mapped table.
+        """
+        held: Mapping[Series, Coverage] = {}
+        with self._reading() as connection:
+            if connection is not None:
+                held = self._ledger.coverage(connection, series, self._format(connection))
+                self._refuse_collisions(connection, series)
+            elif self.table is not None:
+                self.table.refuse_collisions(series)
+        return {one: held.get(one, Coverage()) for one in series}
+
+    def ledger(self) -> Mapping[Series, Coverage]:
+        """Return the coverage of every series held whose dataset marketfetch itself knows; see Store.
+
+        Raises ConfigurationError if there is no file.
+        """
+        self._require_file()
+        with self._reading() as connection:
+            return {} if connection is None else dict(self._ledger.all(connection, self._format(connection)))
+
+    def read(self, series: Series, span: Span) -> Columns:
+        """Return the stored rows of a series inside a span, sorted by time; see Store.
+
+        Columns that are not mapped are NaN; rows of a mapped table without a value of this dataset are left
+        out.
+        """
+        with self._reading() as connection:
+            series_id = None if connection is None else self._found(connection, series)
+            if connection is None or series_id is None:
+                return Columns.empty(series.dataset)
+            table = self._table(connection, series.dataset)
+            return self._rows(connection, table, series, series_id, span)
+
+    def rejected(self, series: Series, span: Span) -> Sequence[RejectedRow]:
+        """Return the rejected rows of a series whose times lie inside a span; see SupportsRejected."""
+        with self._reading() as connection:
+            if connection is None or self._format(connection) == 1:  # which had no table for them
+                return []
+            series_id = self._ledger.find(connection, series)
+            return [] if series_id is None else self._ledger.rejected(connection, series_id, span)
+
+    def forget(self, series: Series, spans: SpanSet, *, rows: bool = False) -> None:
+        """Remove what is known of these moments of a series, and with `rows` its rows; see SupportsForget.
+
+        In a table of yours the values of the dataset become NULL, and a row is deleted that then has nothing
+        left beside its key: what other datasets or you have put there stays. Raises ConfigurationError if
+        there is no file.
+        """
+        self._require_file()
+        with self._writing() as connection, self._transaction(connection):
+            self._require_format(connection)
+            series_id = self._ledger.forget(connection, series, spans)
+            if rows and series_id is not None:
+                table = self._table(connection, series.dataset)
+                labels = table.values(series, series_id)
+                for span in spans:
+                    self._remove(connection, table, [*labels, *self._bounds(connection, table, span)])
+
+    @property
+    @abstractmethod
+    def _scheme(self) -> str:
+        """What stands before the path where the command line names the store."""
+
+    @property
+    @abstractmethod
+    def _clustered(self) -> bool:
+        """Whether tables lie in the order of their key."""
+
+    @property
+    @abstractmethod
+    def _time_type(self) -> str:
+        """The SQL type of `open_time` in our own tables."""
+
+    @property
+    def _typed(self) -> bool:
+        """Whether a column holds only what its type can."""
+        return False
+
+    @abstractmethod
+    def _connected(self) -> AbstractContextManager[_C]:
+        """Open the file and close it again; raises SinkError."""
+
+    @abstractmethod
+    def _connected_to_read(self) -> AbstractContextManager[_C]:
+        """Open the file so that nothing about it changes, without the right to write; raises SinkError."""
+
+    def _writing(self) -> AbstractContextManager[_C]:
+        """Open the file to change something; raises SinkError."""
+        return self._connected()
+
+    @abstractmethod
+    def _transaction(self, connection: _C) -> AbstractContextManager[None]:
+        """Commit what the block does, or undo it; raises SinkError for what the driver raises."""
+
+    @abstractmethod
+    def _translated(self) -> AbstractContextManager[None]:
+        """Raise SinkError for what the driver raises in the block."""
+
+    @abstractmethod
+    def _types(self, connection: _C, name: str) -> dict[str, str]:
+        """Return the type of each column of a table or view; nothing if there is none of that name."""
+
+    @abstractmethod
+    def _required(self, connection: _C, name: str) -> set[str]:
+        """Return the columns of a table that must not be NULL and have no default."""
+
+    @abstractmethod
+    def _is_view(self, connection: _C, name: str) -> bool:
+        """Tell whether a name is that of a view."""
+
+    @abstractmethod
+    def _is_made_by(self, connection: _C, view: str, statement: str) -> bool:
+        """Tell whether a view with the right columns is the one that a statement makes."""
+
+    @abstractmethod
+    def _create(self, table: Table, columns: str) -> str:
+        """Write the statement that makes a table of ours."""
+
+    @abstractmethod
+    def _view_time(self) -> str:
+        """Write the expression by which a view shows `r.open_time`."""
+
+    @abstractmethod
+    def _check(self, connection: _C, table: Table) -> None:
+        """Raise ConfigurationError if rows cannot be merged into a table of the user's."""
+
+    @abstractmethod
+    def _inside(self, table: Table) -> str:
+        """Write the condition for the rows of a series inside a span: labels, and then `_bounds`."""
+
+    @abstractmethod
+    def _bounds(self, connection: _C, table: Table, span: Span) -> tuple[int | str, int | str]:
+        """Return what stands for the two ends of a span in `_inside`."""
+
+    @abstractmethod
+    def _merge(self, connection: _C, table: Table, labels: Sequence[int | str | None], rows: Columns) -> None:
+        """Merge sorted rows of a series into a table."""
+
+    @abstractmethod
+    def _rows(self, connection: _C, table: Table, series: Series, series_id: int, span: Span) -> Columns:
+        """Read the rows of a series."""
+
+    @property
+    def _ledger(self) -> Ledger:
+        return Ledger("" if self.table is None else self.table.table, clustered=self._clustered)
+
+    def _is_there(self) -> bool:
+        """Tell whether there is a file; raises SinkError where that cannot be seen."""
+        try:
+            self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise SinkError(
+                f"{self.path}: {error.strerror}; grant the right to look into its folder, or name another "
+                "file"
+            ) from error
+        return True
+
+    def _require_file(self) -> None:
+        if not self._is_there():
+            raise ConfigurationError(f"{self.path} does not exist; correct the path, or fetch into it first")
+
+    def _format(self, connection: _C) -> int:
+        """Return the format of a ledger; raises SinkError for one that only later versions know."""
+        if not self._types(connection, f"{PREFIX}format"):
+            return 1
+        return self._require_format(connection)
+
+    def _require_format(self, connection: _C) -> int:
+        """Check that a ledger may be written to; without a format, the driver says what is missing."""
+        version = self._ledger.version(connection)
+        if version is None or version > FORMAT:
+            raise SinkError(
+                f"{self.path} was written by a newer marketfetch (format {version}; "
+                f"this one knows {FORMAT}): upgrade marketfetch, or name another file"
+            )
+        return version
+
+    def _found(self, connection: _C, series: Series) -> int | None:
+        """Return the id of a series for whoever reads its rows, which lie alike in every known format."""
+        self._format(connection)
+        return self._ledger.find(connection, series)
+
+    def _refuse_collisions(self, connection: _C, series: Collection[Series]) -> None:
+        """Raise ConfigurationError if two series, given or held, would overwrite each other."""
+        if self.table is not None:
+            # Their names are enough. Labels kept beside them would tell what rename_symbol was once.
+            every = [*self._ledger.names(connection, {one.dataset for one in series}), *series]
+            self.table.refuse_collisions(every, self._folded(connection, self.table, every))
+
+    def _folded(
+        self, connection: _C, mapping: TableMapping, series: Iterable[Series]
+    ) -> dict[str, dict[Name, Name]]:
+        """Return, for each key column of names, which of them stands for those that it takes for equal."""
+        names: dict[str, set[str]] = {}
+        for one in series:
+            with suppress(RowsRefused):  # nothing of it can be written
+                for column, name in mapping.labels(one).items():
+                    names.setdefault(column, set()).add(str(name))
+        if not self._types(connection, mapping.table).keys() >= names.keys():
+            return {}
+        return {
+            column: dict(connection.execute(stand_ins(mapping, column, found)).fetchall())
+            for column, found in names.items()
+        }
+
+    @contextmanager
+    def _reading(self) -> Iterator[_C | None]:
+        """Open the file, without waiting for writers; None where nothing was prepared, nor is it now."""
+        if not self._is_there():
+            yield None
+            return
+        with self._connected_to_read() as connection, self._translated():
+            yield connection if self._types(connection, f"{PREFIX}coverage") else None
+
+    def _write(self, connection: _C, batch: Batch) -> None:
+        rows = Columns.join([batch.columns])
+        with self._transaction(connection):
+            self._require_format(connection)
+            if self.table is not None and self._ledger.find(connection, batch.series) is None:
+                # Another process may have begun a series since we asked what is covered.
+                try:
+                    self._refuse_collisions(connection, [batch.series])
+                except ConfigurationError as error:
+                    raise RowsRefused(str(error)) from error
+            series_id = self._ledger.add(connection, batch)
+            if len(rows):
+                table = self._table(connection, batch.series.dataset)
+                table.check(batch.series, rows)
+                self._merge(connection, table, table.values(batch.series, series_id), rows)
+
+    def _remove(self, connection: _C, table: Table, inside: Sequence[int | str | None]) -> None:
+        """Delete rows of ours; of the user's only those without anything else."""
+        where, columns = self._inside(table), [quoted(name) for name in table.columns]
+        if table.mapping is not None:
+            others = table.types.keys() - {*table.key, *table.columns}
+            alone = [f"{quoted(name)} IS NULL" for name in sorted(others)]
+            # First: a column that must not be NULL is no obstacle where the whole row goes.
+            connection.execute(f"DELETE FROM {table.relation} WHERE {' AND '.join([where, *alone])}", inside)
+            nothing = ", ".join(f"{name} = NULL" for name in columns)
+            connection.execute(f"UPDATE {table.relation} SET {nothing} WHERE {where}", inside)
+        else:
+            connection.execute(f"DELETE FROM {table.relation} WHERE {where}", inside)
+
+    def _table(self, connection: _C, dataset: Dataset) -> Table:
+        if self.table is None:
+            return own(dataset, self._time_type, typed=self._typed)
+        types = self._types(connection, self.table.table)
+        return mapped(self.table, dataset, types, typed=self._typed)
+
+    def _prepare_mapped(self, connection: _C, table: Table, dataset: Dataset) -> None:
+        lacking = self._required(connection, table.name) - {*table.key, *table.columns}
+        if lacking:
+            raise ConfigurationError(
+                f"{table.name}.{min(lacking)} must not be NULL, but rows of {dataset} have nothing for it; "
+                "give it a default, or map it"
+            )
+        self._check(connection, table)
+
+    def _prepare_own(self, connection: _C, table: Table, dataset: Dataset) -> None:
+        found = self._types(connection, table.name)
+        if not found:
+            if self._ledger.counts_on(connection, dataset):
+                forget = ["forget", "--to", f"{self._scheme}:{self.path}", "--dataset", dataset.name]
+                raise SinkError(
+                    f"{self.path} has no {table.name}, and the ledger counts on its rows; restore the file "
+                    f"from a copy, or have them fetched anew after: {join(['marketfetch', *forget])}"
+                )
+            columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in table.types.items())
+            connection.execute(self._create(table, columns))
+        else:  # a dataset may have got a column since
+            for name in table.types.keys() - found.keys():
+                connection.execute(f"ALTER TABLE {table.name} ADD COLUMN {quoted(name)} {table.types[name]}")
+        self._prepare_view(connection, table)
+
+    def _prepare_view(self, connection: _C, table: Table) -> None:
+        view = table.name.removeprefix(PREFIX)
+        wanted = ["exchange", "symbol", "interval", "open_time", *table.columns]
+        found = set(self._types(connection, view))
+        if found and not (found <= set(wanted) and self._is_view(connection, view)):
+            raise SinkError(
+                f"{self.path} has a {view} that marketfetch did not make; rename it, map it with table=, "
+                "or choose another file"
+            )
+        columns = ", ".join(f"r.{quoted(name)}" for name in table.columns)
+        statement = (
+            f"CREATE VIEW {quoted(view)} AS SELECT s.exchange, s.symbol, s.interval, "
+            f"{self._view_time()} AS open_time, {columns} "
+            f"FROM {table.name} AS r JOIN {PREFIX}series AS s ON s.id = r.series_id"
+        )
+        if found == set(wanted) and self._is_made_by(connection, view, statement):
+            return
+        connection.execute(f"DROP VIEW IF EXISTS {quoted(view)}")
+        connection.execute(statement)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"

@@ -1,0 +1,184 @@
+"""Where the rows of a dataset lie in a database file: in a table of ours, or in one of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from marketfetch.errors import ConfigurationError, RowsRefused, unknown
+from marketfetch.sinks.sql.number_limits import Numbers
+from marketfetch.sinks.sql.coverage_tables import PREFIX
+from marketfetch.sinks.table_mapping import TableMapping
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.pages import Columns
+from marketfetch.values.series import Series
+from marketfetch.values.spans import Span
+
+__all__ = ["Table", "mapped", "own", "quoted", "stand_ins"]
+
+
+def quoted(name: str) -> str:
+    """Write the name of a column or view so that SQL takes it as it is.
+
+    >>> quoted("open interest")
+    '"open interest"'
+    """
+    return '"' + name.replace('"', '""') + '"'
+
+
+@attrs.frozen
+class Table:
+    """A table as one dataset sees it.
+
+    Rows are told apart by `labels`, the same in all rows of a series, and by `time`. `columns` are those of
+    the table that the dataset fills, and `lines` the positions of their values in `Columns`; `types` has
+    the SQL type of each column of the table.
+    """
+
+    name: str
+    time: str
+    labels: tuple[str, ...]
+    columns: tuple[str, ...]
+    lines: tuple[int, ...]
+    types: Mapping[str, str]
+    mapping: TableMapping | None = None
+    typed: bool = False
+    """Whether a column holds only what its type can, as in DuckDB; SQLite takes a type for advice."""
+
+    @property
+    def relation(self) -> str:
+        """The name as SQL, with its schema if it has one."""
+        return ".".join(map(quoted, self.name.split(".")))
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Labels and time."""
+        return *self.labels, self.time
+
+    def values(self, series: Series, series_id: int | None) -> tuple[int | str | None, ...]:
+        """Return the labels of a series."""
+        if self.mapping is None:
+            return (series_id,)
+        names = self.mapping.labels(series)
+        for column, name in names.items():
+            if not isinstance(name, str):
+                raise RowsRefused(
+                    f"{series}: {self.name}.{column} holds names, and rename_symbol= returns {name!r}; "
+                    "have it return text"
+                )
+        return tuple(map(str, names.values()))
+
+    def stored(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Turn UTC milliseconds into what an integer time column holds."""
+        return times if self.mapping is None else self.mapping.stored_times(times)
+
+    def bounds(self, span: Span) -> tuple[int, int]:
+        """Turn a span into what an integer time column holds."""
+        step = 1 if self.mapping is None or self.mapping.time_unit == "ms" else 1000
+        return -(-span.start // step), -(-span.end // step)
+
+    def check(self, series: Series, rows: Columns) -> None:
+        """Raise RowsRefused, with the statement to type, for a value that a column would change."""
+        if not self.typed:
+            return
+        rounded = self.mapping is not None and self.mapping.rounding == "allow"
+        for name, line in zip(self.columns, self.lines, strict=True):
+            changed = Numbers.of(self.types[name]).first_changed(rows.values[line])
+            if changed is None or (rounded and not np.isnan(changed[1])):
+                continue
+            value, left = changed
+            becomes = f"{value!r} does not fit" if np.isnan(left) else f"{value!r} would become {left!r}"
+            raise RowsRefused(
+                f"{series}: {self.name}.{name} is {self.types[name]}, and {becomes}; "
+                f'ALTER TABLE {self.relation} ALTER COLUMN "{name}" TYPE DOUBLE, '
+                "or have the column round it with TableMapping(rounding='allow')"
+            )
+
+    def restored(self, dataset: Dataset, rows: NDArray[np.float64]) -> Columns:
+        """Make columns of rows that were read: time, then the `columns`; shape (n, 1 + columns)."""
+        times = rows[:, 0].astype(np.int64)
+        values = np.full((len(dataset.columns), len(rows)), np.nan)
+        values[list(self.lines)] = rows[:, 1:].T
+        return Columns(times if self.mapping is None else self.mapping.times(times), values)
+
+
+def own(dataset: Dataset, time_type: str, *, typed: bool = False) -> Table:
+    """Describe our own table of a dataset: `marketfetch_<dataset>(series_id, open_time, <columns>)`."""
+    types = {column.name: "BIGINT" if column.integer else "DOUBLE" for column in dataset.columns}
+    return Table(
+        name=PREFIX + dataset.name,
+        time="open_time",
+        labels=("series_id",),
+        columns=dataset.names,
+        lines=tuple(range(len(dataset.columns))),
+        types={"series_id": "INTEGER", "open_time": time_type, **types},
+        typed=typed,
+    )
+
+
+def mapped(
+    mapping: TableMapping, dataset: Dataset, types: Mapping[str, str], *, typed: bool = False
+) -> Table:
+    """Describe a table of the user's, which has columns of the given types.
+
+    Raises ConfigurationError for a table that is not there, lacks a mapped column or has one that cannot hold
+    its values.
+    """
+    if not types:
+        key = ", ".join(mapping.key)
+        raise ConfigurationError(
+            f"table: there is no {mapping.table} in this file; create it, with PRIMARY KEY ({key})"
+        )
+    columns = mapping.of(dataset)
+    for name in (*mapping.key, *columns.values()):
+        if name not in types:
+            raise unknown(f"column of {mapping.table}", name, types)
+    for column, name in columns.items():
+        whole = dataset.columns[dataset.index(column)].integer
+        if not _holds(types[name], whole=whole):
+            raise ConfigurationError(
+                f"{mapping.table}.{name} is {types[name]} and cannot hold {column}; "
+                f"make it {'BIGINT' if whole else 'DOUBLE'}"
+            )
+        if typed and Numbers.of(types[name]).single and mapping.rounding == "refuse":
+            raise ConfigurationError(
+                f"{mapping.table}.{name} is {types[name]}, which keeps about 7 digits of {column}; "
+                f"ALTER TABLE {mapping.table} ALTER COLUMN \"{name}\" TYPE DOUBLE, or pass rounding='allow'"
+            )
+    return Table(
+        name=mapping.table,
+        time=mapping.time,
+        labels=tuple(
+            name for name in (mapping.symbol, mapping.exchange, mapping.interval) if name is not None
+        ),
+        columns=tuple(columns.values()),
+        lines=tuple(map(dataset.index, columns)),
+        types=types,
+        mapping=mapping,
+        typed=typed,
+    )
+
+
+def stand_ins(mapping: TableMapping, column: str, names: Iterable[str]) -> str:
+    """Write the query for pairs of a text and the one that stands for all that a key column takes for equal.
+
+    To a column with `COLLATE NOCASE`, BTCUSDT and btcusdt are one symbol. The collation is the column's,
+    of which no row is read.
+    """
+    relation = ".".join(map(quoted, mapping.table.split(".")))
+    texts = ("('{}')".format(name.replace("'", "''")) for name in names if "\0" not in name)
+    return (
+        "SELECT name, min(name) OVER (PARTITION BY name) FROM "
+        f"(SELECT {quoted(column)} AS name FROM {relation} WHERE false "
+        f"UNION ALL VALUES {', '.join(texts) or '(NULL)'}) AS given"
+    )
+
+
+def _holds(kind: str, *, whole: bool) -> bool:
+    """Tell whether a column of a type can hold numbers; in SQLite, one without a type holds anything."""
+    name = kind.upper()
+    fractions = ("DEC", "DOUB", "FLOA", "NUM", "REAL")
+    return not name or any(part in name for part in fractions) or (whole and "INT" in name)

@@ -1,0 +1,132 @@
+"""A server that gives its rows out unwillingly, and the loop that gets them all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from marketfetch.decoding.layouts import Decoded
+from marketfetch.decoding.validation import inspect
+from marketfetch.protocols import Paginator
+from marketfetch.values.pages import Columns, Page
+from marketfetch.values.series import Coverage, Slice
+from marketfetch.values.spans import SpanSet
+
+__all__ = ["Drained", "UnrulyServer", "drain"]
+
+
+@attrs.define(eq=False)
+class Drained:
+    """What came of asking until nothing was left to ask."""
+
+    columns: Columns
+    coverage: Coverage
+    lost: SpanSet
+    requests: int
+
+
+def drain(
+    paginator: Paginator, whole: Slice, answer: Callable[[Slice], Page], *, limit: int = 10_000
+) -> Drained:
+    """Ask for a slice and for all that its pages leave over, as the engine does.
+
+    Raises AssertionError once `limit` requests were made: an exchange without faults needs far fewer.
+    """
+    pages, coverage, lost, requests = [Columns.empty(whole.series.dataset)], Coverage(), SpanSet(), 0
+    pending = list(paginator.split(whole))
+    while pending:
+        requests += 1
+        assert requests <= limit, f"{requests} requests, and still to ask: {', '.join(map(str, pending))}"
+        part = pending.pop()
+        page = answer(part)
+        settled = paginator.settle(part, page)
+        pages.append(page.columns)
+        coverage |= settled.coverage
+        lost |= settled.lost
+        pending += settled.remaining
+    return Drained(Columns.join(pages), coverage, lost - coverage.covered, requests)
+
+
+@attrs.define(eq=False)
+class UnrulyServer:
+    """Has rows at the given times and answers each slice with some of them.
+
+    It serves at most `cap` rows at a time, whatever is asked for. Beyond that it cuts pages short, forgets
+    rows, answers with nothing, shuffles, repeats, or answers another question; `choose(n)` decides, with a
+    number below n. It tells no lie about the same row twice, and gives at most two useless answers: more
+    than that nobody could see through.
+    """
+
+    times: NDArray[np.int64]
+    paginator: Paginator
+    cap: int
+    choose: Callable[[int], int]
+    _denied: set[int] = attrs.field(factory=set, init=False)
+    _useless: int = attrs.field(default=0, init=False)
+
+    @property
+    def newest(self) -> bool:
+        """Whether a page holds the newest rows of a window that has more than fit."""
+        if self.paginator.chained:
+            return bool(getattr(self.paginator, "newest_first", False))
+        return getattr(self.paginator, "anchor", "start") == "end"
+
+    def page(self, part: Slice) -> Page:
+        """Answer a slice as the engine sees it, after inspection."""
+        inside = self.times[(self.times >= part.span.start) & (self.times < part.span.end)]
+        most = min(self.cap, part.rows)
+        given = inside[-most:] if self.newest else inside[:most]
+        lie = (self._cut, self._empty, self._hole, self._useless_answer, self._mixed)[self.choose(5)]
+        return inspect(Decoded(_columns(part, lie(part, inside, given))), part)
+
+    def _cut(self, part: Slice, inside: NDArray[np.int64], given: NDArray[np.int64]) -> NDArray[np.int64]:
+        kept = 1 + self.choose(max(1, len(given)))
+        given = given[-kept:] if self.newest else given[:kept]
+        if self.paginator.chained:
+            self._denied.update(set(inside.tolist()) - set(given.tolist()))
+        return given
+
+    def _empty(self, part: Slice, inside: NDArray[np.int64], given: NDArray[np.int64]) -> NDArray[np.int64]:
+        if not self._may_deny(inside):
+            return self._cut(part, inside, given)
+        return given[:0]
+
+    def _hole(self, part: Slice, inside: NDArray[np.int64], given: NDArray[np.int64]) -> NDArray[np.int64]:
+        # A chain has no grid: nobody could notice that a row between two others is not there.
+        if self.paginator.chained or len(given) < 3:
+            return self._cut(part, inside, given)
+        at = 1 + self.choose(len(given) - 2)
+        return np.delete(given, at) if self._may_deny(given[at : at + 1]) else given
+
+    def _useless_answer(
+        self, part: Slice, inside: NDArray[np.int64], given: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        if self._useless == 2:
+            return self._cut(part, inside, given)
+        self._useless += 1
+        step = part.series.interval.typical
+        strays = np.arange(part.span.end, part.span.end + 3 * step, step)
+        # Rows of the question may be among them, though not those that come first.
+        kept = self.choose(len(inside) + 1)
+        return np.concatenate([inside[:kept] if self.newest else inside[len(inside) - kept :], strays])
+
+    def _mixed(self, part: Slice, inside: NDArray[np.int64], given: NDArray[np.int64]) -> NDArray[np.int64]:
+        given = self._cut(part, inside, given)
+        return np.concatenate([given[::-1], given[: self.choose(3)]])
+
+    def _may_deny(self, times: NDArray[np.int64]) -> bool:
+        """Whether a lie about these rows can be seen through; if so, it counts as told."""
+        asked = set(times.tolist())
+        if asked & self._denied or getattr(self.paginator, "omits_empty", False):
+            return False
+        self._denied |= asked
+        return True
+
+
+def _columns(part: Slice, times: NDArray[np.int64]) -> Columns:
+    """Make rows whose values follow from their time, so that a row in the wrong place is noticed."""
+    line = (times % 1_000_003).astype(np.float64)
+    return Columns(times, np.tile(line, (len(part.series.dataset.columns), 1)))

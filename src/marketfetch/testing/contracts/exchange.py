@@ -1,0 +1,376 @@
+"""What every exchange adapter has to keep: a test class to subclass, numbered, without any network.
+
+Needs pytest and hypothesis beside `marketfetch[testing]`.
+"""
+
+from __future__ import annotations
+
+import inspect as introspection
+import json
+import re
+from collections.abc import Callable
+
+import attrs
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from marketfetch.planning.adapter_checks import check_cost, check_instruments, check_request, check_requests
+from marketfetch.planning.paginators import Cursor
+from marketfetch.decoding.validation import inspect
+from marketfetch.errors import (
+    Banned,
+    ConfigurationError,
+    DecodeError,
+    ExchangeNotAvailable,
+    FatalFetchError,
+    FetchError,
+    RateLimitExceeded,
+    RestrictedLocation,
+)
+from marketfetch.exchange import Endpoint, Exchange
+from marketfetch.testing.contracts.exchange_cases import (
+    PRESENT,
+    Recording,
+    blame_for_strays,
+    blame_for_the_end,
+    check_side_request,
+    errors_inside,
+    only_decode_errors,
+    read_anything,
+    refuses_garbage,
+    response,
+)
+from marketfetch.testing.contracts.exchange_subject import ExchangeUnderTest
+from marketfetch.testing.contracts.malformed import GARBAGE, rubbish, spoil
+from marketfetch.testing.contracts.adversarial_server import UnrulyServer, drain
+from marketfetch.values.intervals import Interval
+from marketfetch.values.series import Slice
+from marketfetch.values.spans import Span, SpanSet
+from marketfetch.values.times import moment
+
+__all__ = ["ExchangeContract", "Recording"]
+
+_STAMP = re.compile(r"(?<![\d.])(\d{10}|\d{13})(?:000|000000)?(?![\d.])")
+_PAGE = b"<html><head><title>%d</title></head><body><center>nginx</center></body></html>"
+
+
+class ExchangeContract(ExchangeUnderTest):
+    """Subclass it as `TestMyExchange`, name the exchange, and give real answers.
+
+    Give `recordings`, one for each dataset, or override `answer`, which makes the body for any Request
+    (a simulated exchange, a folder of files). `symbol` is one that the exchange knows, `start` a moment at
+    which it was traded. `time_body` and `listing_body` are recorded answers to the requests for the clock
+    and for the symbols, where the adapter has them and `answer` is not overridden. `error_bodies` are answers
+    that say no inside HTTP 200, each with the error that `check` has to raise for it.
+    """
+
+    # --- declarations ---
+
+    def test_01_name_and_host_are_usable(self) -> None:
+        exchange = self.exchange()
+        name = exchange.name
+        assert re.fullmatch(r"[a-z0-9]+([-_.][a-z0-9]+)*", name), f"{name!r}: lower case, no spaces"
+        moved = self.exchange("http://127.0.0.1:1/").base_url
+        assert moved == "http://127.0.0.1:1", f"base_url has to replace the host, which is still {moved}"
+        with pytest.raises(ConfigurationError):
+            self.exchange("ftp://127.0.0.1")
+
+    def test_02_intervals_are_ours(self, endpoint: Endpoint) -> None:
+        for name in endpoint.intervals:
+            assert Interval.parse(name).name == name, f"{name!r} is not a name of ours"
+            assert endpoint.theirs(Interval.parse(name)) == endpoint.intervals[name]
+        theirs = list(endpoint.intervals.values())
+        assert len(set(theirs)) == len(theirs), "two intervals of ours are one of theirs"
+
+    def test_03_costs_fit_their_limit_and_grow(self, endpoint: Endpoint) -> None:
+        sizes = range(1, endpoint.page_sizes[-1] + 1)
+        costs = [check_cost(f"{type(endpoint).__name__}.cost({rows})", endpoint.cost(rows)) for rows in sizes]
+        assert len({cost.pool for cost in costs}) == 1, "an endpoint draws from one limit pool"
+        weights = [cost.weight for cost in costs]
+        assert weights[0] >= 1, f"a page of one row costs {weights[0]}"
+        assert weights == sorted(weights), "a larger page must not cost less than a smaller one"
+        pool = costs[0].pool
+        most = f"a page costs {weights[-1]}, more than the {pool.capacity} of {pool.name}"
+        assert weights[-1] <= pool.capacity, most
+        seconds = f"{pool.name}: the period is in milliseconds; {pool.period} s are {pool.period}_000"
+        assert pool.period >= 1000, seconds
+
+    def test_04_delays_are_no_surprise(self, endpoint: Endpoint) -> None:
+        assert endpoint.lag >= 0, "lag: milliseconds after the close"
+        assert endpoint.reach is None or endpoint.reach > 60_000, "reach: milliseconds, None for everything"
+        grid = not endpoint.kind.event
+        assert not (grid and isinstance(endpoint.paginator, Cursor)), (
+            "paginator: Cursor() is for events; rows on a grid have TimeWindows()"
+        )
+
+    # --- requests ---
+
+    def test_05_a_request_is_a_plain_value(self, endpoint: Endpoint) -> None:
+        for size in endpoint.page_sizes:
+            part = self.slice(endpoint, size)
+            request = self.request(endpoint, part)
+            assert request == endpoint.request(part), "the same slice has to give the same request"
+            assert request.path.startswith("/"), f"path {request.path!r}: the host is added by the exchange"
+            assert not request.base_url, "base_url is filled in by the exchange"
+            assert request.cost == endpoint.cost(part.rows), "a request costs what cost(rows) says"
+            assert all(isinstance(value, str | int) for value in request.params.values()), f"{request.params}"
+
+    def test_06_requests_are_not_asynchronous(self, endpoint: Endpoint) -> None:
+        for holder in (endpoint, self.exchange()):
+            for name, method in introspection.getmembers(holder, callable):
+                assert not introspection.iscoroutinefunction(method), f"{name} is async: adapters do no I/O"
+
+    def test_07_a_request_names_its_window_and_no_other(self, endpoint: Endpoint) -> None:
+        for pages in (0, 1, 7):
+            part = self.slice(endpoint, endpoint.page_sizes[-1], pages=pages)
+            step = max(part.series.interval.typical, 1000)
+            request = self.request(endpoint, part)
+            text = f"{request.path} {dict(request.params)} {(request.body or b'').decode()}"
+            for found in _STAMP.findall(text):
+                stamp = int(found) * (1000 if len(found) == 10 else 1)
+                near = part.span.start - step <= stamp <= part.span.end + 999  # whole seconds, rounded up
+                assert near, f"{found} is outside of {part.span}, which was asked for: {text}"
+        requests = [self.request(endpoint, self.slice(endpoint, 10, pages=pages)) for pages in range(3)]
+        different = {request.url + str(request.body) for request in requests}
+        assert len(different) == 3, "windows differ, requests do not"
+
+    # --- answers ---
+
+    def test_08_a_recording_is_decoded(self, endpoint: Endpoint) -> None:
+        for case in self.cases(endpoint):
+            decoded = self.decode(endpoint, case.body, case.part)
+            columns, kind = decoded.columns, endpoint.kind
+            seconds = len(columns) and 0 < columns.times.max() < 100_000_000_000
+            assert not seconds, f"times such as {columns.times[0]} are seconds: say unit=1000"
+            shape = columns.values.shape
+            assert columns.times.dtype == np.int64, f"times are {columns.times.dtype}, not int64"
+            assert columns.values.dtype == np.float64, f"values are {columns.values.dtype}, not float64"
+            assert shape == (len(kind.columns), len(columns.times)), f"values of shape {shape}"
+            assert len(columns), f"no rows in the recording of {endpoint.dataset}"
+            page = inspect(decoded, case.part)
+            assert not page.rejected, f"good rows were rejected: {dict(page.rejected)} for {case.part}"
+            assert page.columns.is_sorted
+            raw = decoded.raw(0) if decoded.raw is not None else "{}"
+            assert isinstance(raw, str), f"raw() returned {raw!r}: it is the text of a row, see raw_text"
+            for column, line in zip(kind.columns, page.columns.values, strict=True):
+                assert column.optional or not np.isnan(line).any(), f"{column.name} lacks values"
+
+    def test_09_decoding_has_no_memory(self, endpoint: Endpoint) -> None:
+        for case in self.cases(endpoint):
+            one, two = (self.decode(endpoint, case.body, case.part).columns for _ in range(2))
+            assert one.times.tobytes() == two.times.tobytes()
+            assert one.values.tobytes() == two.values.tobytes()
+
+    def test_10_neighbours_share_no_row(self, endpoint: Endpoint) -> None:
+        most = endpoint.page_sizes[-1]
+        parts = [self.slice(endpoint, min(20, most), pages=pages) for pages in range(3)]
+        # More rows than the window has are asked for, or the limit would cut off what is too much.
+        parts += [attrs.evolve(part, rows=min(40, most)) for part in parts if part.rows < most]
+        bodies = [self.answer(self.exchange().at(self.request(endpoint, part))) for part in parts]
+        if None in bodies:
+            pytest.skip("needs `answer`: recordings cannot be asked for other windows")
+        for part, body in zip(parts, bodies, strict=True):
+            decoded = self.decode(endpoint, body or b"", part)
+            page = inspect(decoded, part)
+            assert not page.stray, blame_for_strays(part, decoded.columns.times.tolist())
+            if not endpoint.kind.event:
+                there = part.series.interval.cover(page.columns.times)
+                assert there == SpanSet.of(part.span), (
+                    f"asked for {part.span}, got {there}: is one of its ends exclusive at the exchange?"
+                )
+
+    def test_11_garbage_is_refused(self, endpoint: Endpoint) -> None:
+        for case in self.cases(endpoint):
+            cuts = [case.body[:at] for at in range(0, len(case.body) - 1, max(1, len(case.body) // 40))]
+            for body in (*GARBAGE, *cuts, case.body[:-1], case.body + case.body):
+                with pytest.raises(DecodeError):
+                    pytest.fail(
+                        f"{body[:60]!r} became {len(self.decode(endpoint, body, case.part).columns)} rows"
+                    )
+
+    def test_12_rubbish_raises_nothing_else(self, endpoint: Endpoint) -> None:
+        case = self.cases(endpoint)[0]
+
+        @settings(max_examples=40, deadline=None)
+        @given(rubbish())
+        def check(body: bytes) -> None:
+            read_anything(endpoint, body, case.part)
+
+        check()
+
+    def test_13_a_spoiled_value_spoils_no_other_row(self, endpoint: Endpoint) -> None:
+        case = self.cases(endpoint)[0]
+        content = json.loads(case.body)
+
+        @settings(max_examples=40, deadline=None)
+        @given(st.data())
+        def check(data: st.DataObject) -> None:
+            read_anything(endpoint, spoil(content, data.draw), case.part)
+
+        check()
+
+    # --- the exchange says no ---
+
+    def test_14_good_answers_pass(self, endpoint: Endpoint) -> None:
+        for case in self.cases(endpoint):
+            self.exchange().check(response(200, case.body))
+
+    def test_14_errors_inside_a_good_status_are_no_empty_page(self, endpoint: Endpoint) -> None:
+        exchange = self.exchange()
+        for body, error in self.error_bodies.items():
+            with pytest.raises(error):
+                exchange.check(response(200, body))
+        for case in self.cases(endpoint):
+            for body in errors_inside(case.body):
+                try:
+                    exchange.check(response(200, body))
+                    decoded = self.decode(endpoint, body, case.part)
+                except FetchError:
+                    continue
+                pytest.fail(
+                    f"{body.decode()} with HTTP 200 became a page of {len(decoded.columns)} rows:"
+                    " raise the error it stands for in check(response)"
+                )
+
+    @pytest.mark.parametrize(
+        ("status", "error"),
+        [
+            (429, RateLimitExceeded),
+            (418, Banned),
+            (403, Banned),
+            (451, RestrictedLocation),
+            *((status, ExchangeNotAvailable) for status in (408, 500, 502, 503, 504)),
+            *((status, FatalFetchError) for status in (400, 404)),
+        ],
+    )
+    def test_15_refusals_are_named(self, status: int, error: type[FetchError]) -> None:
+        for body in (_PAGE % status, b"", b"null", b"{}"):
+            with pytest.raises(error):
+                self.exchange().check(response(status, body))
+
+    def test_16_waits_that_are_named_are_heard(self) -> None:
+        with pytest.raises(RateLimitExceeded) as slow:
+            self.exchange().check(response(429, b"", {"retry-after": "7"}))
+        assert slow.value.retry_after == 7, f"Retry-After: 7 became {slow.value.retry_after}"
+        with pytest.raises(Banned) as banned:
+            self.exchange().check(response(418, b"", {"retry-after": "7"}))
+        assert banned.value.until == PRESENT + 7000, f"Retry-After: 7 became until={banned.value.until}"
+
+    # --- the clock, the symbols, the beginning ---
+
+    def test_17_the_clock_is_read(self) -> None:
+        exchange = self.exchange()
+        request = exchange.time_request()
+        if request is None:
+            written = type(exchange).decode_time is not Exchange.decode_time
+            assert not written, "decode_time is written, but time_request() returned None"
+            pytest.skip("the exchange has no clock: the local one decides what is closed")
+        check_side_request(check_request("time_request", request))
+        for body in self.bodies("time", [request]):
+            stamp = exchange.decode_time(body)
+            assert isinstance(stamp, int), f"decode_time returned {stamp!r}; return UTC milliseconds as int"
+            assert 1_000_000_000_000 < stamp < 10_000_000_000_000, f"{stamp} is no time in milliseconds"
+        refuses_garbage(exchange.decode_time)
+
+    def test_18_the_listing_is_read(self) -> None:
+        exchange = self.exchange()
+        requests = check_requests("listing_requests", exchange.listing_requests())
+        if not requests:
+            pytest.skip("the exchange has no listing: every symbol is believed")
+        for request in requests:
+            check_side_request(request)
+        bodies = self.bodies("listing", requests)
+        entries = [
+            each
+            for body in bodies
+            for each in check_instruments("decode_listing", exchange.decode_listing(body))
+        ]
+        listed = {each.symbol: each for each in entries}
+        assert self.symbol in listed, f"{self.symbol} is not among {sorted(listed)[:5]}…"
+        found = listed[self.symbol]
+        assert found.base, "an Instrument has a base currency"
+        assert found.quote, "an Instrument has a quote currency"
+        refuses_garbage(lambda body: list(exchange.decode_listing(body)))
+
+        @settings(max_examples=40, deadline=None)
+        @given(st.data())
+        def check(data: st.DataObject) -> None:
+            only_decode_errors(lambda: list(exchange.decode_listing(spoil(json.loads(bodies[0]), data.draw))))
+
+        check()
+
+    def test_19_the_first_row_is_found(self, endpoint: Endpoint) -> None:
+        series = self.series(endpoint)
+        start = series.interval.ceil(moment("start", self.start, PRESENT))
+        request = endpoint.first(series, start)
+        check_request(f"{type(endpoint).__name__}.first", request)
+        assert request is not None
+        assert request == endpoint.first(series, start)
+        body = self.answer(self.exchange().at(request))
+        if body is None:
+            pytest.skip("needs `answer`")
+        times = self.decode(endpoint, body, Slice(series, Span(0, 1), rows=1)).columns.times
+        assert len(times) == 1, f"{len(times)} rows instead of the oldest one"
+        # Nobody knows when the next event is due; a month without one would be odd.
+        latest = start + 30 * 86_400_000 if endpoint.kind.event else start
+        found = int(times[0])
+        assert start <= found <= latest, f"the symbol is traded at {start}, but the first row is of {found}"
+
+    # --- paging ---
+
+    def test_20_pages_are_filled_from_the_declared_end(self, endpoint: Endpoint) -> None:
+        """A window may have more rows than are asked for: which of them come is what the paginator says."""
+        whole = self.slice(endpoint, min(20, endpoint.page_sizes[-1]))
+        few = attrs.evolve(whole, rows=max(1, whole.rows // 4))
+        bodies = [self.answer(self.exchange().at(self.request(endpoint, part))) for part in (whole, few)]
+        if None in bodies or whole.rows == 1:
+            pytest.skip("needs `answer`: recordings cannot be asked for other windows")
+        pages = [
+            inspect(self.decode(endpoint, body or b"", part), part)
+            for body, part in zip(bodies, (whole, few), strict=True)
+        ]
+        there, given = (page.columns.times.tolist() for page in pages)
+        fault = blame_for_the_end(endpoint, given, there)
+        assert fault is None, fault
+
+    def test_20_windows_cover_a_span_once(self, endpoint: Endpoint) -> None:
+        @settings(max_examples=50, deadline=None)
+        @given(st.integers(0, 500), st.integers(1, 500), st.sampled_from(sorted(endpoint.intervals)))
+        def check(skip: int, length: int, name: str) -> None:
+            series = self.series(endpoint, name)
+            first = series.interval.shift(series.interval.ceil(moment("start", self.start, PRESENT)), skip)
+            span = Span(first, series.interval.shift(first, length))
+            parts = list(endpoint.paginator.split(Slice(series, span, rows=endpoint.page_sizes[0])))
+            assert SpanSet(tuple(part.span for part in parts)) == SpanSet.of(span), (
+                "windows leave something out"
+            )
+            assert sum(part.span.length for part in parts) == span.length, "windows overlap"
+            for part in parts:
+                assert part.rows >= series.interval.count(part.span), f"{part} exceeds its page"
+
+        check()
+
+    def test_21_any_server_is_drained(self, endpoint: Endpoint) -> None:
+        whole = self.slice(endpoint, 24)
+
+        @settings(max_examples=25, deadline=None)
+        @given(st.data())
+        def check(data: st.DataObject) -> None:
+            grid = np.arange(whole.span.start, whole.span.end, 3_600_000)
+            if not endpoint.kind.event:
+                grid = whole.series.interval.grid(whole.span)
+            there = st.lists(st.booleans(), min_size=len(grid), max_size=len(grid))
+            times = grid[np.array(data.draw(there))]
+            assume(len(times))
+            asked = attrs.evolve(whole, rows=data.draw(st.integers(1, 9)))
+            choose: Callable[[int], int] = lambda count: data.draw(st.integers(0, count - 1))  # noqa: E731
+            server = UnrulyServer(times, endpoint.paginator, data.draw(st.integers(1, 9)), choose)
+            drained = drain(endpoint.paginator, asked, server.page, limit=500)
+            assert drained.columns.times.tolist() == times.tolist(), "not the rows that the server has"
+            assert drained.coverage.covered == SpanSet.of(whole.span), (
+                "moments of which nothing is known remain"
+            )
+
+        check()

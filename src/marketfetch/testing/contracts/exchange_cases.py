@@ -1,0 +1,193 @@
+"""What an adapter is held against: recorded answers, and small judgements about them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+import pytest
+
+from marketfetch.planning.adapter_checks import check_decoded
+from marketfetch.planning.paginators import Cursor
+from marketfetch.decoding.validation import inspect, possible
+from marketfetch.errors import DecodeError
+from marketfetch.exchange import Endpoint
+from marketfetch.testing.contracts.malformed import GARBAGE
+from marketfetch.values.http import Request, Response
+from marketfetch.values.intervals import EVENT
+from marketfetch.values.series import Slice
+from marketfetch.values.times import Moment
+
+__all__ = [
+    "PRESENT",
+    "Case",
+    "Recording",
+    "blame_for_strays",
+    "blame_for_the_end",
+    "check_side_request",
+    "errors_inside",
+    "only_decode_errors",
+    "read_anything",
+    "refuses_garbage",
+    "response",
+    "usual_intervals",
+]
+
+PRESENT = 1_790_000_000_000
+"""A fixed present, UTC milliseconds: the contract asks no clock."""
+
+
+@attrs.frozen
+class Recording:
+    """A real answer and what was asked: the rows of `[start, end)`, all of them final."""
+
+    dataset: str
+    body: bytes = attrs.field(repr=False)
+    start: Moment = attrs.field(kw_only=True)
+    end: Moment = attrs.field(kw_only=True)
+    interval: str = attrs.field(default="1m", kw_only=True)
+    symbol: str | None = attrs.field(default=None, kw_only=True)
+
+
+@attrs.frozen
+class Case:
+    """One endpoint with a slice and the bytes that answered it."""
+
+    endpoint: Endpoint
+    part: Slice
+    body: bytes
+
+
+def usual_intervals(endpoint: Endpoint) -> list[str]:
+    """Intervals that most exchanges have, of those the endpoint has; else its first."""
+    if endpoint.kind.event:
+        return [EVENT.name]
+    return [name for name in ("1m", "1h", "1d") if name in endpoint.intervals] or list(endpoint.intervals)[:1]
+
+
+def response(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
+    """Make an answer that has just arrived."""
+    return Response(status, headers or {}, body, sent_at=PRESENT - 100, received_at=PRESENT)
+
+
+def check_side_request(request: Request) -> None:
+    """Assert that a request for the clock or for the symbols is a plain, payable one."""
+    assert request.path.startswith("/"), f"path {request.path!r}: the host is added by the exchange"
+    cost = request.cost
+    assert 1 <= cost.weight <= cost.pool.capacity, f"costs {cost.weight} of {cost.pool.capacity}"
+
+
+def refuses_garbage(decode: Callable[[bytes], object]) -> None:
+    """Assert that whatever is no answer at all raises DecodeError."""
+    for body in GARBAGE:
+        with pytest.raises(DecodeError):
+            pytest.fail(f"{body[:60]!r}… was taken for {decode(body)!r}")
+
+
+def only_decode_errors(read: Callable[[], object]) -> None:
+    """Call something that may raise DecodeError and nothing else."""
+    try:
+        read()
+    except DecodeError:
+        return
+
+
+def read_anything(endpoint: Endpoint, body: bytes, part: Slice) -> None:
+    """Decode anything: either DecodeError, or rows of which only possible ones are kept."""
+
+    def read() -> None:
+        decoded = check_decoded(
+            f"{type(endpoint).__name__}.decode", endpoint.decode(body, part), endpoint.kind
+        )
+        page = inspect(decoded, part)
+        assert possible(endpoint.kind, page.columns.values).all(), f"{body[:200]!r} left an impossible row"
+        for row in page.invalid:
+            assert row.raw.isascii(), f"{row.raw[:200]!r} is more than ASCII: make it with raw_text"
+            assert row.raw.isprintable(), f"{row.raw[:200]!r} is no line of text: make it with raw_text"
+
+    only_decode_errors(read)
+
+
+_SAYS_NO: Mapping[str, tuple[object, object]] = {
+    # what a field is called: what it may say if it is a number, and if it is text
+    "code": (50011, "50011"),
+    "retCode": (10006, "10006"),
+    "ret_code": (10006, "10006"),
+    "err_code": (429, "429"),
+    "errno": (429, "429"),
+    "status": (429, "error"),
+    "result": (0, "error"),
+    "error": (429, "too many requests"),
+    "msg": (429, "too many requests"),
+    "message": (429, "too many requests"),
+}
+
+
+def errors_inside(body: bytes) -> Iterator[bytes]:
+    """Yield what the exchange of a good answer might send instead of it, with HTTP 200, when it says no.
+
+    That is an object with nothing but an error, and the envelope of the good answer without its rows and with
+    another code.
+
+    >>> for error in errors_inside(b'{"code": "0", "data": [[1, 2]]}'):
+    ...     print(error.decode())
+    {"code": 429, "error": "too many requests", "msg": "too many requests"}
+    {"code": "50011", "data": []}
+    """
+    yield json.dumps({"code": 429, "error": "too many requests", "msg": "too many requests"}).encode()
+    good = json.loads(body)
+    if (
+        isinstance(good, dict)
+        and (changed := {name: _no(name, value) for name, value in good.items()}) != good
+    ):
+        told = {name for name in good if name in _SAYS_NO or isinstance(good[name], bool)}
+        if told:
+            yield json.dumps({name: _emptied(value) for name, value in changed.items()}).encode()
+
+
+def _no(name: str, value: object) -> object:
+    if isinstance(value, bool):
+        return not value
+    number, text = _SAYS_NO.get(name, (value, value))
+    return text if isinstance(value, str) else number if isinstance(value, int | type(None)) else value
+
+
+def _emptied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _emptied(inner) for name, inner in value.items()}
+    return [] if isinstance(value, list) else value
+
+
+def blame_for_strays(part: Slice, times: Sequence[int]) -> str:
+    """Say which end of a window takes in too much, and what to send instead."""
+    said = []
+    if any(time >= part.span.end for time in times):
+        said.append("the exchange's end is inclusive: send part.span.end - 1")
+    if any(time < part.span.start for time in times):
+        said.append(
+            "rows come from before the start: send part.span.start, or one less where it is exclusive"
+        )
+    return f"rows from outside of {part.span}: {'; '.join(said)}"
+
+
+def blame_for_the_end(endpoint: Endpoint, given: Sequence[int], there: Sequence[int]) -> str | None:
+    """Compare a page with its window, which has more rows than fit; say what to declare if the end is wrong.
+
+    `there` are the times of all rows in the window, `given` those of the page, both sorted.
+    """
+    if not given or len(given) >= len(there):
+        return None  # the exchange does not limit its pages
+    oldest, newest = list(there[: len(given)]), list(there[-len(given) :])
+    chained = isinstance(endpoint.paginator, Cursor)
+    last = getattr(endpoint.paginator, "newest_first" if chained else "anchor", None) in {True, "end"}
+    if list(given) == (newest if last else oldest):
+        return None
+    remedy = "Cursor" if chained else "TimeWindows"
+    if list(given) == newest:
+        remedy += "(newest_first=True)" if chained else "(anchor='end')"
+        return f"a page holds the newest rows of its window: write paginator = {remedy}"
+    if list(given) == oldest:
+        return f"a page holds the oldest rows of its window: write paginator = {remedy}()"
+    return f"{len(given)} rows were given of {len(there)}, neither the oldest nor the newest ones"

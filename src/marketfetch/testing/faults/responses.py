@@ -1,0 +1,175 @@
+"""What a fault makes of a true answer: refusals, broken bodies, answers to something else, wrong clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import attrs
+import orjson
+
+from marketfetch.testing.faults.rows import rows_broken_by
+from marketfetch.testing.http.script import half_of
+from marketfetch.testing.faults.kinds import FaultKind
+from marketfetch.testing.http.messages import Reply, Request, http_date
+
+__all__ = ["Hit", "broken_reply"]
+
+_MINUTE = 60_000
+_HOUR = 60 * _MINUTE
+_YEAR = 365 * 24 * _HOUR
+
+
+@attrs.frozen
+class Hit:
+    """One request that a fault hits: the truthful answer, and a way to ask for another one."""
+
+    request: Request
+    truth: Reply
+    now: int
+    ask: Callable[[Request], Reply]
+
+
+_Fault = Callable[[Hit], "Reply | None"]
+
+
+def broken_reply(kind: FaultKind, hit: Hit) -> Reply | None:
+    """Return the answer a fault makes of the truth; None if this fault cannot happen to such an answer.
+
+    The faults of the connection leave the answer as it is: they are in `broken_wire`.
+    """
+    if kind in _REPLY_FAULTS:
+        return _REPLY_FAULTS[kind](hit)
+    return rows_broken_by(kind, hit.truth)
+
+
+def _json(status: int, content: object, **headers: str) -> Reply:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Reply(status, orjson.dumps(content), {"Content-Type": "application/json", **named})
+
+
+def _page(status: int, title: str, server: str) -> Reply:
+    text = (
+        f"<html>\r\n<head><title>{status} {title}</title></head>\r\n<body>\r\n"
+        f"<center><h1>{status} {title}</h1></center>\r\n"
+        f"<hr><center>{server}</center>\r\n</body>\r\n</html>\r\n"
+    )
+    return Reply(status, text.encode(), {"Content-Type": "text/html", "Server": server})
+
+
+def _is_okx(request: Request) -> bool:
+    return request.path.startswith("/api/v5/")
+
+
+def _too_many(hit: Hit, **headers: str) -> Reply:
+    if _is_okx(hit.request):
+        return _json(429, {"code": "50011", "msg": "Too Many Requests", "data": []}, **headers)
+    text = "Too many requests; please use the websocket for live updates to avoid polling the API."
+    return _json(429, {"code": -1003, "msg": text}, **headers)
+
+
+def _banned(end: str = "", **headers: str) -> Reply:
+    return _json(418, {"code": -1003, "msg": f"Way too much request weight used; IP banned{end}."}, **headers)
+
+
+def _until(hit: Hit) -> str:
+    return f" until {hit.now + 1000}"
+
+
+def _restricted(_hit: Hit) -> Reply:
+    # The code is 0: a client that looks for negative codes only takes this for a success.
+    text = "Service unavailable from a restricted location according to 'b. Eligibility'."
+    return _json(451, {"code": 0, "msg": text})
+
+
+def _error_in_200(hit: Hit) -> Reply:
+    if _is_okx(hit.request):
+        return _json(200, {"code": "50011", "msg": "Too Many Requests", "data": []})
+    return _json(200, {"code": -1003, "msg": "Too many requests."})
+
+
+def _truncated(hit: Hit) -> Reply:
+    return attrs.evolve(hit.truth, body=half_of(hit.truth.body))
+
+
+def _object(hit: Hit) -> Reply:
+    return _json(200, {"rows": orjson.loads(hit.truth.body) if hit.truth.body else None})
+
+
+_STARTS = ("startTime", "endTime", "after", "before")
+
+
+def _moved(hit: Hit, least: int) -> Reply | None:
+    """Answer for an earlier window, at least so many milliseconds away: at the least the one before."""
+    params = hit.request.params
+    bounds = {name: int(params[name]) for name in _STARTS if params.get(name, "").isdigit()}
+    if not bounds:
+        return None
+    away = max(least, max(bounds.values()) - min(bounds.values()) + 1)
+    moved = {name: str(max(0, value - away)) for name, value in bounds.items()}
+    return hit.ask(attrs.evolve(hit.request, params={**params, **moved}))
+
+
+def _since_ignored(hit: Hit) -> Reply | None:
+    params = {name: value for name, value in hit.request.params.items() if name not in _STARTS}
+    return hit.ask(attrs.evolve(hit.request, params=params)) if params != hit.request.params else None
+
+
+def _redirect(status: int, target: str) -> Reply:
+    return Reply(status, b"", {"Location": target})
+
+
+def _clock(hit: Hit, ahead: int) -> Reply | None:
+    """Let the route that tells the time be ahead; other routes tell none."""
+    if not hit.request.path.endswith("/time"):
+        return None
+    if _is_okx(hit.request):
+        return _json(200, {"code": "0", "msg": "", "data": [{"ts": str(hit.now + ahead)}]})
+    return _json(200, {"serverTime": hit.now + ahead})
+
+
+def _dated(hit: Hit, ahead: int) -> Reply:
+    return attrs.evolve(hit.truth, headers={**hit.truth.headers, "Date": http_date(hit.now + ahead)})
+
+
+_REPLY_FAULTS: Mapping[FaultKind, _Fault] = MappingProxyType(
+    {
+        FaultKind.STATUS_429: lambda hit: _too_many(hit, Retry_After="1"),
+        FaultKind.STATUS_429_DATE: lambda hit: _too_many(hit, Retry_After=http_date(hit.now + 1999)),
+        FaultKind.STATUS_429_BARE: _too_many,
+        FaultKind.STATUS_429_PAST: lambda hit: _too_many(hit, Retry_After=http_date(hit.now - _HOUR)),
+        FaultKind.STATUS_429_NEGATIVE: lambda hit: _too_many(hit, Retry_After="-30"),
+        FaultKind.STATUS_429_DAYS: lambda hit: _too_many(hit, Retry_After="172800"),
+        FaultKind.STATUS_429_ABSURD: lambda hit: _too_many(hit, Retry_After="1000000000"),
+        FaultKind.STATUS_429_RUBBISH: lambda hit: _too_many(hit, Retry_After="soon"),
+        FaultKind.STATUS_418: lambda hit: _banned(_until(hit), Retry_After="1"),
+        FaultKind.STATUS_418_TEXT: lambda hit: _banned(_until(hit)),
+        FaultKind.STATUS_418_BARE: lambda _: _banned(),
+        FaultKind.STATUS_403: lambda _: _page(403, "Forbidden", "CloudFront"),
+        FaultKind.STATUS_403_LOCATION: lambda _: _page(
+            403, "The distribution is configured to block access from your country", "CloudFront"
+        ),
+        FaultKind.STATUS_451: _restricted,
+        FaultKind.STATUS_451_PAGE: lambda _: _page(451, "Unavailable For Legal Reasons", "nginx"),
+        FaultKind.REDIRECT_AWAY: lambda hit: _redirect(302, f"http://127.0.0.99:9{hit.request.target}"),
+        FaultKind.REDIRECT_LOOP: lambda hit: _redirect(301, hit.request.target),
+        FaultKind.STATUS_500: lambda _: _page(500, "Internal Server Error", "nginx"),
+        FaultKind.STATUS_502: lambda _: _page(502, "Bad Gateway", "nginx"),
+        FaultKind.STATUS_503: lambda _: _page(503, "Service Temporarily Unavailable", "nginx"),
+        FaultKind.ERROR_IN_200: _error_in_200,
+        FaultKind.PAGE_IN_200: lambda _: _page(200, "Welcome to nginx!", "nginx"),
+        FaultKind.EMPTY_BODY: lambda hit: attrs.evolve(hit.truth, body=b""),
+        FaultKind.TRUNCATED_JSON: _truncated,
+        FaultKind.OBJECT_INSTEAD_OF_LIST: _object,
+        FaultKind.NULL: lambda hit: attrs.evolve(hit.truth, body=b"null"),
+        FaultKind.WRONG_WINDOW: lambda hit: _moved(hit, least=24 * _HOUR),
+        FaultKind.REPEATED_PAGE: lambda hit: _moved(hit, least=_MINUTE),
+        FaultKind.SINCE_IGNORED: _since_ignored,
+        FaultKind.CLOCK_HOURS_AHEAD: lambda hit: _clock(hit, 2 * _HOUR),
+        FaultKind.CLOCK_HOURS_BEHIND: lambda hit: _clock(hit, -2 * _HOUR),
+        FaultKind.CLOCK_YEARS_AHEAD: lambda hit: _clock(hit, 10 * _YEAR),
+        FaultKind.CLOCK_YEARS_BEHIND: lambda hit: _clock(hit, -10 * _YEAR),
+        FaultKind.DATE_AHEAD: lambda hit: _dated(hit, _YEAR),
+        FaultKind.DATE_BEHIND: lambda hit: _dated(hit, -_YEAR),
+    }
+)

@@ -1,0 +1,138 @@
+"""A market whose every row is computed from its own time: any window, any order, no state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from marketfetch.testing.markets.market import Instrument, Table, Window
+from marketfetch.testing.markets.statistics import funding_events, statistics
+from marketfetch.testing.markets.decimal_text import Column, Decimals
+from marketfetch.testing.markets.noise import Level, draw, key_of
+from marketfetch.values.intervals import Interval
+from marketfetch.values.spans import Span
+
+__all__ = ["GeneratedMarket"]
+
+_MINUTE = 60_000
+_CANDLES = frozenset({"ohlcv", "premium_index", "mark_price", "index_price"})
+_MARK_PLACES = 8
+
+
+class GeneratedMarket:
+    """A market made up from a seed: plausible candles, premiums, funding and statistics for any symbol.
+
+    A row depends on nothing but (seed, dataset, symbol, interval, its time): any page of any window can be
+    had in any order, twice, from two processes, and is the same. A price is a function of time, so that
+    candles of every interval agree on their opens, and a close is the next open.
+
+    Symbols are texts such as `BTCUSDT`, all listed at `listed_at` (UTC ms), or `Instrument` values with dates
+    of their own. Candles that lie wholly inside one of the `gaps` do not exist, as after an outage.
+
+    >>> market = GeneratedMarket(["BTCUSDT"], seed=7)
+    >>> page = market.rows("ohlcv", "BTCUSDT", Interval.parse("1h"), Window(0, 1_800_000_000_000, limit=3))
+    >>> len(page), int(page.times[0]) == market.instruments["BTCUSDT"].listed_at
+    (3, True)
+    """
+
+    def __init__(
+        self,
+        symbols: Iterable[str | Instrument] = ("BTCUSDT", "ETHUSDT"),
+        seed: int = 0,
+        *,
+        listed_at: int = 1_577_836_800_000,
+        gaps: Iterable[Span] = (),
+    ) -> None:
+        listed = (Instrument.parse(item, listed_at) if isinstance(item, str) else item for item in symbols)
+        self._instruments = {instrument.symbol: instrument for instrument in listed}
+        self._seed = seed
+        self._gaps = tuple(gaps)
+
+    @property
+    def instruments(self) -> Mapping[str, Instrument]:
+        return self._instruments
+
+    def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> Table:
+        instrument = self._instruments[symbol]
+        key = key_of(self._seed, dataset, symbol, interval.name)
+        if dataset == "funding_rate":
+            return funding_events(instrument, key, self._price(symbol), window)
+        if dataset not in _CANDLES:
+            opens = window.opens(interval, instrument.existing(interval))
+            return statistics(dataset, opens, key, self._price(symbol))
+        opens = window.opens(interval, instrument.existing(interval, self._gaps))
+        if dataset == "ohlcv":
+            return _traded(opens, interval, key, self._price(symbol))
+        level = self._premium(symbol) if dataset == "premium_index" else self._mark(dataset, symbol)
+        return _marked(opens, interval, key, level)
+
+    def _price(self, symbol: str) -> Level:
+        key = key_of(self._seed, "price", symbol)
+        centre = 20_000 + key % 400_000
+        return Level(key, centre, centre, 1 + key % 5)
+
+    def _premium(self, symbol: str) -> Level:
+        return Level(key_of(self._seed, "premium", symbol), 0, 100_000, _MARK_PLACES)
+
+    def _mark(self, dataset: str, symbol: str) -> Level:
+        # Mark and index are published with more decimals and stay near the price without being equal to it.
+        price = self._price(symbol)
+        finer = int(10 ** (_MARK_PLACES - price.places))
+        centre = price.centre * finer + key_of(self._seed, dataset, symbol) % finer
+        return attrs.evolve(price, centre=centre, swing=price.swing * finer, places=_MARK_PLACES)
+
+
+def _prices(
+    opens: NDArray[np.int64], interval: Interval, level: Level, up: NDArray[np.int64], down: NDArray[np.int64]
+) -> dict[str, NDArray[np.int64]]:
+    # Where candles follow each other, a close is the next open and need not be computed again.
+    ends = _ends(opens, interval)
+    if np.array_equal(ends[:-1], opens[1:]):
+        edges = level.at(np.append(opens, ends[-1:]))
+        open_, close = edges[:-1], edges[1:]
+    else:
+        open_, close = level.at(opens), level.at(ends)
+    wick = max(1, level.swing // 2**14)
+    high, low = np.maximum(open_, close) + up * wick, np.minimum(open_, close) - down * wick
+    return {"open": open_, "high": high, "low": low, "close": close}
+
+
+def _ends(opens: NDArray[np.int64], interval: Interval) -> NDArray[np.int64]:
+    if interval.length is not None:
+        return opens + interval.length
+    return np.array([interval.shift(int(time), 1) for time in opens], np.int64)
+
+
+def _decimals(columns: Mapping[str, NDArray[np.int64]], places: int) -> dict[str, Column]:
+    return {name: Decimals(column, places) for name, column in columns.items()}
+
+
+def _marked(opens: NDArray[np.int64], interval: Interval, key: int, level: Level) -> Table:
+    up, down = draw(key, opens, 5, 5)
+    return Table(opens, _decimals(_prices(opens, interval, level, up, down), level.places))
+
+
+def _traded(opens: NDArray[np.int64], interval: Interval, key: int, level: Level) -> Table:
+    up, down, lots, share, count, quiet = draw(key, opens, 5, 5, 14, 8, 11, 6)
+    prices = _prices(opens, interval, level, up, down)
+    traded_at = (prices["open"] + prices["close"]) >> 1
+    minutes = max(1, interval.typical // _MINUTE)
+    lots = (lots + 1) * minutes
+    if minutes == 1 and not quiet.all():
+        # Now and then nobody trades for a minute: nothing moves and nothing is counted.
+        lots = np.where(quiet == 0, 0, lots)
+        prices = {name: np.where(quiet == 0, prices["open"], column) for name, column in prices.items()}
+    taken = (lots * (share + 1) + 255) >> 8
+    lot_places = max(0, 4 - level.places)
+    turnover_places = lot_places + level.places
+    volumes: dict[str, Column] = {
+        "volume": Decimals(lots, lot_places),
+        "quote_volume": Decimals(lots * traded_at, turnover_places),
+        "trades": Decimals(np.minimum(lots, 1 + count)),
+        "taker_buy_volume": Decimals(taken, lot_places),
+        "taker_buy_quote_volume": Decimals(taken * traded_at, turnover_places),
+    }
+    return Table(opens, _decimals(prices, level.places) | volumes)

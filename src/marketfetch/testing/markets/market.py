@@ -1,0 +1,157 @@
+"""What a simulated exchange knows: instruments and, for any window of any series, the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from marketfetch.testing.markets.decimal_text import Column, Decimals
+from marketfetch.values.intervals import Interval
+from marketfetch.values.spans import Span, SpanSet
+
+__all__ = ["Instrument", "Market", "Table", "Window"]
+
+_FAR_FUTURE = 4_133_404_800_000
+"""2100-01-01, the instant that exchanges themselves use for "never"."""
+_QUOTES = ("USDT", "USDC", "FDUSD", "BUSD", "TUSD", "EUR", "USD", "BTC", "ETH", "BNB")
+
+
+@attrs.frozen
+class Instrument:
+    """One tradable thing. Times are UTC milliseconds; `delisted_at` is None while it trades."""
+
+    symbol: str
+    base: str
+    quote: str
+    settle: str
+    listed_at: int
+    delisted_at: int | None = None
+
+    @classmethod
+    def parse(cls, symbol: str, listed_at: int, delisted_at: int | None = None) -> Instrument:
+        """Make an instrument from a symbol such as `BTCUSDT`, settled in its quote currency.
+
+        >>> Instrument.parse("1000SHIBUSDT", 0).base
+        '1000SHIB'
+        """
+        for quote in _QUOTES:
+            base = symbol.removesuffix(quote)
+            if base and base != symbol:
+                return cls(symbol, base, quote, quote, listed_at, delisted_at)
+        raise ValueError(f"cannot tell base from quote in {symbol!r}: give an Instrument instead")
+
+    def trades_at(self, now: int) -> bool:
+        """Whether it is listed and not yet delisted at a moment."""
+        return self.listed_at <= now < (self.delisted_at or _FAR_FUTURE)
+
+    def existing(self, interval: Interval, gaps: Iterable[Span] = ()) -> SpanSet:
+        """Return where candles exist: from listing to delisting, without those wholly inside a gap."""
+        life = Span(interval.floor(self.listed_at), self.delisted_at or _FAR_FUTURE)
+        lost = ((interval.ceil(gap.start), interval.floor(gap.end)) for gap in gaps)
+        return SpanSet.of(life) - SpanSet.of(*(Span(start, end) for start, end in lost if start < end))
+
+
+@attrs.frozen
+class Window:
+    """Which rows are asked for: times in `[start, end)` and at most `limit` of them.
+
+    `newest` tells which end of a window with more than `limit` rows is given. An empty window, whose end is
+    not after its start, is allowed.
+    """
+
+    start: int
+    end: int
+    limit: int | None = None
+    newest: bool = False
+
+    def cut(self, times: NDArray[np.int64]) -> slice:
+        """Return which of some sorted times the window takes."""
+        first, last = (int(i) for i in np.searchsorted(times, (self.start, self.end)))
+        last = max(first, last)
+        if self.limit is None:
+            return slice(first, last)
+        return (
+            slice(max(first, last - self.limit), last)
+            if self.newest
+            else slice(first, min(last, first + self.limit))
+        )
+
+    def opens(self, interval: Interval, existing: SpanSet) -> NDArray[np.int64]:
+        """Return the open times of the candles that the window takes out of those that exist."""
+        if self.start >= self.end:
+            return np.empty(0, np.int64)
+        spans = (existing & SpanSet.of(Span(self.start, self.end))).spans
+        parts: list[NDArray[np.int64]] = []
+        left = self.limit
+        for span in reversed(spans) if self.newest else spans:
+            start, end = interval.ceil(span.start), interval.ceil(span.end)
+            if left is not None:
+                if self.newest:
+                    start = max(start, interval.shift(end, -left))
+                else:
+                    end = min(end, interval.shift(start, left))
+            if start < end:
+                parts.append(interval.grid(Span(start, end)))
+                left = None if left is None else left - len(parts[-1])
+            if left == 0:
+                break
+        return np.concatenate(parts[::-1] if self.newest else parts) if parts else np.empty(0, np.int64)
+
+
+@attrs.frozen(eq=False)
+class Table:
+    """Rows of one series: sorted times (UTC ms, shape (n,)) and the columns beside them."""
+
+    times: NDArray[np.int64]
+    columns: Mapping[str, Column]
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def take(self, rows: slice | NDArray[np.int64]) -> Table:
+        """Return a table of only the given rows, in the given order."""
+        return Table(self.times[rows], {name: column.take(rows) for name, column in self.columns.items()})
+
+    def newest_first(self) -> Table:
+        """Return the same rows in reverse order."""
+        return self.take(slice(None, None, -1))
+
+    def floats(self) -> dict[str, NDArray[np.float64]]:
+        """Return every column as `float(text)` would read it: the oracle for tests."""
+        return {name: column.floats() for name, column in self.columns.items()}
+
+    def unfinished(self) -> Table:
+        """Return the table as it was while its last candle was forming: fewer trades and a smaller range.
+
+        The last row keeps its open and every rule of a good candle, but none of the values that are final.
+        """
+        known = dict(self.columns)
+        still = {"high": "open", "low": "open", "close": "open"}
+        if "volume" in known:
+            still |= {"volume": "taker_buy_volume", "quote_volume": "taker_buy_quote_volume"}
+        columns = {name: column.ending_like(known[still.get(name, name)]) for name, column in known.items()}
+        if isinstance(trades := known.get("trades"), Decimals) and not columns["volume"].floats()[-1]:
+            columns["trades"] = Decimals(np.append(trades.values[:-1], 0))
+        return Table(self.times, columns)
+
+
+class Market(Protocol):
+    """Where a simulated exchange takes its answers from. It keeps no state: the same call, the same rows."""
+
+    @property
+    def instruments(self) -> Mapping[str, Instrument]:
+        """Every instrument by its symbol."""
+        ...
+
+    def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> Table:
+        """Return the rows of a series inside a window, oldest first, all of them as they are when final.
+
+        Candles (`ohlcv`, `premium_index`, `mark_price`, `index_price`) and statistics (`open_interest`,
+        `long_short_ratio`, `top_account_ratio`, `top_position_ratio`, `taker_volume`) lie on the grid of
+        `interval`; `funding_rate` consists of events and ignores it. Raises KeyError for an unknown symbol.
+        """
+        ...

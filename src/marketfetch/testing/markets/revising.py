@@ -1,0 +1,53 @@
+"""A market whose candles are revised for a while after they have closed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import attrs
+import numpy as np
+
+from marketfetch.testing.markets.market import Instrument, Market, Table, Window
+from marketfetch.testing.markets.decimal_text import Column, Decimals
+from marketfetch.values.intervals import Interval
+
+__all__ = ["RevisingMarket"]
+
+
+@attrs.define
+class RevisingMarket:
+    """Another market, whose candles have neither wicks nor a close of their own before they have settled.
+
+    `now` tells UTC milliseconds, `settling` is how long after its close a candle is final. Keep the ends of
+    blocks of 8192 candles out of that time: what has closed there is rendered once and kept.
+
+    >>> from marketfetch.testing import GeneratedMarket
+    >>> market = RevisingMarket(GeneratedMarket(["BTCUSDT"]), now=lambda: 1_600_000_030_000, settling=45_000)
+    >>> window = Window(1_599_999_900_000, 1_600_000_020_000)
+    >>> rows = market.rows("ohlcv", "BTCUSDT", Interval.parse("1m"), window).floats()
+    >>> (rows["high"] > rows["low"]).tolist()
+    [True, False]
+    """
+
+    market: Market
+    now: Callable[[], int]
+    settling: int
+
+    @property
+    def instruments(self) -> Mapping[str, Instrument]:
+        """Those of the other market."""
+        return self.market.instruments
+
+    def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> Table:
+        """Return the rows as they are known by now."""
+        table = self.market.rows(dataset, symbol, interval, window)
+        if "open" not in table.columns or not len(table):
+            return table
+        fresh = table.times >= interval.floor(self.now() - self.settling)
+        opened = table.columns["open"]
+        columns: dict[str, Column] = dict(table.columns)
+        for name in ("high", "low", "close"):
+            final = columns[name]
+            if isinstance(opened, Decimals) and isinstance(final, Decimals):
+                columns[name] = Decimals(np.where(fresh, opened.values, final.values), final.places)
+        return Table(table.times, columns)

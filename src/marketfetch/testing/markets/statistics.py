@@ -1,0 +1,87 @@
+"""Funding events and statistics of a generated market: open interest, ratios, taker volume."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marketfetch.testing.markets.market import Instrument, Table, Window
+from marketfetch.testing.markets.decimal_text import Column, Decimals, Texts
+from marketfetch.testing.markets.noise import Level, draw
+from marketfetch.values.intervals import Interval
+from marketfetch.values.spans import Span, SpanSet
+
+__all__ = ["funding_events", "statistics"]
+
+_FUNDING = Interval.parse("8h")
+_JITTER_BITS = 4
+_MARKS_SINCE = 1_641_081_600_000
+"""2022-01-02: events before it carry no mark price."""
+
+
+def funding_events(instrument: Instrument, key: int, price: Level, window: Window) -> Table:
+    """Return funding events: every eight hours, up to 15 ms late, now and then with a `special` one beside.
+
+    Columns: `funding_rate`, `mark_price` (empty text where there is none), `special` (1 for the extra event
+    that shares the time of a regular one).
+    """
+    # Lateness moves an event over the window's edge: look one event further to both sides, then cut.
+    reach = 1 << _JITTER_BITS
+    limit = None if window.limit is None else window.limit + 1
+    due = Window(window.start - reach, window.end, limit, window.newest)
+    grid = due.opens(_FUNDING, _existing(instrument))
+    late, rates, unmarked, special_here = draw(key, grid, _JITTER_BITS, 16, 4, 5)
+    times, rates = grid + late, rates - 2**14
+    unmarked, special_here = (unmarked == 0) | (grid < _MARKS_SINCE), special_here == 0
+    rows = np.repeat(np.arange(len(grid)), 1 + special_here)
+    special = np.append(False, rows[1:] == rows[:-1]) if len(rows) else np.empty(0, np.bool_)
+    marks = [
+        "" if none else f"{mark / 10**price.places:.8f}"
+        for mark, none in zip(price.at(grid), unmarked, strict=True)
+    ]
+    columns: dict[str, Column] = {
+        "funding_rate": Decimals(np.where(special, rates[rows] // 3 + 1, rates[rows]), 8),
+        "mark_price": Texts(np.array(marks or [""], np.bytes_)[rows] if marks else np.empty(0, "S4")),
+        "special": Decimals(special.astype(np.int64)),
+    }
+    table = Table(times[rows], columns)
+    return table.take(window.cut(table.times))
+
+
+def _existing(instrument: Instrument) -> SpanSet:
+    first = _FUNDING.ceil(instrument.listed_at + 1)
+    life = instrument.existing(_FUNDING).spans[-1]
+    return SpanSet.of(Span(first, life.end)) if first < life.end else SpanSet()
+
+
+def statistics(dataset: str, times: NDArray[np.int64], key: int, price: Level) -> Table:
+    """Return a statistic at given times; the columns are named as in the library's datasets."""
+    if dataset == "open_interest":
+        (lots,) = draw(key, times, 24) + 10**8
+        value = lots // 1000 * price.at(times)
+        return Table(
+            times, {"open_interest": Decimals(lots, 3), "open_interest_value": Decimals(value, price.places)}
+        )
+    if dataset == "taker_volume":
+        bought, sold = draw(key, times, 20, 20) + 1000
+        ratio = bought * 10_000 // sold
+        return Table(
+            times,
+            {
+                "buy_volume": Decimals(bought, 3),
+                "sell_volume": Decimals(sold, 3),
+                "buy_sell_ratio": Decimals(ratio, 4),
+            },
+        )
+    if dataset in {"long_short_ratio", "top_account_ratio", "top_position_ratio"}:
+        (long,) = draw(key, times, 12) + 3000
+        short = 10_000 - long
+        return Table(
+            times,
+            {
+                "long_short_ratio": Decimals(long * 10_000 // short, 4),
+                "long_account": Decimals(long, 4),
+                "short_account": Decimals(short, 4),
+            },
+        )
+    raise KeyError(dataset)

@@ -1,0 +1,142 @@
+"""What Binance's futures and spot interfaces have in common: parameters, kline pages, errors, refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import attrs
+import orjson
+
+from marketfetch.testing.venues.rate_limiter import Charge, Verdict
+from marketfetch.testing.markets.market import Market, Window
+from marketfetch.testing.http.messages import Reply, Request
+from marketfetch.testing.venues.venue import Refused, integer
+from marketfetch.values.intervals import Interval
+
+__all__ = [
+    "INTERVALS",
+    "NEVER",
+    "Answer",
+    "Route",
+    "answer_with",
+    "illegal",
+    "instrument_of",
+    "interval_of",
+    "invalid",
+    "json_reply",
+    "kline_window",
+    "moment",
+    "page_limit",
+    "refusal",
+    "required",
+    "rows_reply",
+]
+
+INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M")
+NEVER = 4_133_404_800_000
+"""What `deliveryDate` says as long as no delisting is announced: the year 2100."""
+
+Answer = Callable[[Market, Request, int], Reply]
+
+
+@attrs.frozen
+class Route:
+    """How one path is answered and what it costs."""
+
+    answer: Answer
+    charge: Callable[[Request], Charge]
+
+
+def answer_with(routes: Mapping[str, Route], market: Market, request: Request, now: int) -> Reply:
+    """Answer a request by its route; errors of the request become Binance's `{"code": …, "msg": …}`."""
+    try:
+        return routes[request.path].answer(market, request, now)
+    except Refused as refused:
+        return json_reply({"code": refused.code, "msg": refused.message}, refused.status)
+
+
+def json_reply(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
+    """Return an answer of JSON."""
+    return Reply(status, orjson.dumps(content), {"Content-Type": "application/json", **(headers or {})})
+
+
+def rows_reply(rows: bytes) -> Reply:
+    """Return an answer that is an array of rows, each written with a comma behind it."""
+    return Reply(200, b"[" + rows[:-1] + b"]", {"Content-Type": "application/json"})
+
+
+def refusal(request: Request, verdict: Verdict, budget: str, now: int) -> Reply:
+    """Return 429 while a budget is exceeded and 418 while the address is banned."""
+    headers = {"Retry-After": str(verdict.retry_after(now))}
+    if verdict.banned_until is not None:
+        text = f"Way too much request weight used; IP banned until {verdict.banned_until}."
+        status = 418
+    else:
+        text = f"Too many requests; current limit of IP({request.client}) is {budget}."
+        status = 429
+    advice = "Please use the websocket for live updates to avoid"
+    message = f"{text} {advice} {'bans' if status == 418 else 'polling the API'}."
+    return json_reply({"code": -1003, "msg": message}, status, headers)
+
+
+def illegal(name: str) -> Refused:
+    """Return the error for a parameter that is not a number."""
+    return Refused(
+        400, -1100, f"Illegal characters found in parameter '{name}'; legal range is '^[0-9]{{1,20}}$'."
+    )
+
+
+def invalid(name: str) -> Refused:
+    """Return the error for a parameter out of its range."""
+    return Refused(400, -1130, f"Data sent for parameter '{name}' is not valid.")
+
+
+def required(request: Request, name: str) -> str:
+    """Read a parameter that must be there."""
+    if value := request.params.get(name):
+        return value
+    text = f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed."
+    raise Refused(400, -1102, text)
+
+
+def moment(request: Request, name: str) -> int | None:
+    """Read an optional time in milliseconds."""
+    text = request.params.get(name)
+    value = integer(text)
+    if text is not None and value is None:
+        raise illegal(name)
+    return value
+
+
+def page_limit(request: Request, default: int) -> int:
+    """Read `limit`, which must be at least 1."""
+    limit = moment(request, "limit")
+    if limit == 0:
+        raise invalid("limit")
+    return default if limit is None else limit
+
+
+def instrument_of(market: Market, request: Request, name: str = "symbol") -> str:
+    """Read the symbol, in upper or lower case, of an instrument that exists."""
+    symbol = required(request, name).upper()
+    if symbol not in market.instruments:
+        raise Refused(400, -1121, "Invalid symbol.")
+    return symbol
+
+
+def interval_of(request: Request, name: str = "interval") -> Interval:
+    """Read an interval; its case matters."""
+    text = required(request, name)
+    if text not in INTERVALS:
+        raise Refused(400, -1120, "Invalid interval.")
+    return Interval.parse(text)
+
+
+def kline_window(request: Request, now: int, limit: int) -> Window:
+    """Read the window of a kline request.
+
+    Start and end are inclusive and compared to open times. With a start the oldest rows are given, without
+    it the newest. The kline that is still forming is part of it.
+    """
+    start, end = moment(request, "startTime"), moment(request, "endTime")
+    return Window(start or 0, (now if end is None else min(end, now)) + 1, limit, newest=start is None)

@@ -1,0 +1,90 @@
+"""Binance's spot market: klines and exchange information."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from marketfetch.testing.venues.binance_common import (
+    Route,
+    answer_with,
+    instrument_of,
+    interval_of,
+    json_reply,
+    kline_window,
+    page_limit,
+    refusal,
+    rows_reply,
+)
+from marketfetch.testing.venues.kline_cache import KlinePages, KlineSeries
+from marketfetch.testing.venues.rate_limiter import Charge, LimitRules, Verdict
+from marketfetch.testing.markets.market import Market
+from marketfetch.testing.http.messages import Reply, Request
+
+__all__ = ["BinanceSpot"]
+
+_LARGEST_PAGE = 1000
+
+
+class BinanceSpot:
+    """The routes under `/api/v3`, as a `Venue`. A limit above 1000 is cut to 1000 without a word."""
+
+    def __init__(self, market: Market, rules: LimitRules, klines: KlinePages) -> None:
+        self._market = market
+        self._rules = rules
+        self._routes: Mapping[str, Route] = {
+            "/api/v3/klines": Route(partial(_klines, klines), lambda _: Charge(rules.spot, 2)),
+            "/api/v3/exchangeInfo": Route(partial(_exchange_info, rules), lambda _: Charge(rules.spot, 20)),
+            "/api/v3/time": Route(
+                lambda _m, _r, now: json_reply({"serverTime": now}), lambda _: Charge(rules.spot, 1)
+            ),
+            "/api/v3/ping": Route(lambda *_: json_reply({}), lambda _: Charge(rules.spot, 1)),
+        }
+
+    def serves(self, path: str) -> bool:
+        return path in self._routes
+
+    def charge(self, request: Request) -> Charge:
+        return self._routes[request.path].charge(request)
+
+    def answer(self, request: Request, now: int) -> Reply:
+        return answer_with(self._routes, self._market, request, now)
+
+    def refuse(self, request: Request, verdict: Verdict, now: int) -> Reply:
+        return refusal(request, verdict, f"{self._rules.spot_weight} request weight per 1 MINUTE", now)
+
+    def usage(self, charge: Charge, verdict: Verdict) -> Mapping[str, str]:
+        used = str(verdict.used)
+        return {"x-mbx-used-weight": used, "x-mbx-used-weight-1m": used}
+
+
+def _klines(klines: KlinePages, market: Market, request: Request, now: int) -> Reply:
+    symbol = instrument_of(market, request)
+    limit = min(page_limit(request, 500), _LARGEST_PAGE)
+    series = KlineSeries("ohlcv", symbol, interval_of(request))
+    return rows_reply(klines.rows(series, kline_window(request, now, limit), now))
+
+
+def _exchange_info(rules: LimitRules, market: Market, _request: Request, now: int) -> Reply:
+    limits = {
+        "rateLimitType": "REQUEST_WEIGHT",
+        "interval": "MINUTE",
+        "intervalNum": 1,
+        "limit": rules.spot_weight,
+    }
+    # Spot tells no listing date: a client has to find the first kline.
+    symbols = [
+        {
+            "symbol": item.symbol,
+            "status": "TRADING" if item.trades_at(now) else "BREAK",
+            "baseAsset": item.base,
+            "baseAssetPrecision": 8,
+            "quoteAsset": item.quote,
+            "quoteAssetPrecision": 8,
+            "orderTypes": ["LIMIT", "MARKET"],
+            "isSpotTradingAllowed": True,
+        }
+        for item in market.instruments.values()
+        if item.listed_at <= now
+    ]
+    return json_reply({"timezone": "UTC", "serverTime": now, "rateLimits": [limits], "symbols": symbols})

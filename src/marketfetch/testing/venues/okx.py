@@ -1,0 +1,243 @@
+"""OKX: candles, funding and instruments in its envelope, newest first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import attrs
+import numpy as np
+import orjson
+
+from marketfetch.testing.venues.rate_limiter import Charge, LimitRules, Verdict
+from marketfetch.testing.markets.market import Instrument, Market, Table, Window
+from marketfetch.testing.http.messages import Reply, Request
+from marketfetch.testing.markets.decimal_text import Column, Decimals, write_rows
+from marketfetch.testing.venues.venue import Refused, integer
+from marketfetch.values.intervals import EVENT, Interval
+
+__all__ = ["Answer", "Okx"]
+
+_HOUR = 3_600_000
+_DAY = 24 * _HOUR
+_CONTRACT = 0.01
+"""Base coin in one swap contract."""
+_CANDLES_REACH = 1440
+_FUNDING_REACH = 90 * _DAY
+# Bars of six hours and more without `utc` in their name open on the grid of Hong Kong, eight hours ahead.
+_HONG_KONG = {
+    "6H": 6 * _HOUR,
+    "12H": 12 * _HOUR,
+    "1D": _DAY,
+    "2D": 2 * _DAY,
+    "3D": 3 * _DAY,
+    "1W": 7 * _DAY,
+}
+_UTC = {
+    **{name: name for name in ("1m", "3m", "5m", "15m", "30m")},
+    **{f"{n}H": f"{n}h" for n in (1, 2, 4)},
+    "6Hutc": "6h",
+    "12Hutc": "12h",
+    "1Dutc": "1d",
+    "2Dutc": "2d",
+    "3Dutc": "3d",
+    "1Wutc": "1w",
+    "1Mutc": "1M",
+}
+
+Answer = Callable[[Market, Request, int], Reply]
+
+
+def _bar(request: Request) -> Interval:
+    name = request.params.get("bar", "1m")
+    if name in _UTC:
+        return Interval.parse(_UTC[name])
+    if name in _HONG_KONG:
+        monday = 4 * _DAY if name == "1W" else 0
+        return Interval(name, _HONG_KONG[name], monday - 8 * _HOUR)
+    # Hong Kong's calendar months, 1M and 3M, are not simulated.
+    raise Refused(200, 51000, "Parameter bar error")
+
+
+@attrs.frozen
+class _Route:
+    answer: Answer
+    calls: int
+    """Requests allowed per two seconds."""
+    per_instrument: bool = False
+
+
+class Okx:
+    """The routes under `/api/v5`, as a `Venue`.
+
+    `BTC-USDT` (spot) and `BTC-USDT-SWAP` are two names for the market's BTCUSDT. A page of
+    `history-candles` has at most `history_limit` rows; a larger `limit` is cut without a word.
+    """
+
+    def __init__(self, market: Market, rules: LimitRules, history_limit: int = 100) -> None:
+        self._market = market
+        self._rules = rules
+        self._routes: Mapping[str, _Route] = {
+            "/api/v5/market/candles": _Route(partial(_candles, 300, _CANDLES_REACH), 40),
+            "/api/v5/market/history-candles": _Route(partial(_candles, history_limit, None), 20),
+            "/api/v5/public/funding-rate-history": _Route(_funding, 10, per_instrument=True),
+            "/api/v5/public/instruments": _Route(_instruments, 20),
+            "/api/v5/public/time": _Route(lambda _m, _r, now: _envelope([{"ts": str(now)}]), 10),
+        }
+
+    def serves(self, path: str) -> bool:
+        return path in self._routes
+
+    def charge(self, request: Request) -> Charge:
+        route = self._routes[request.path]
+        scope = request.params.get("instId", "") if route.per_instrument else ""
+        return Charge(self._rules.okx(request.path, route.calls), 1, scope)
+
+    def answer(self, request: Request, now: int) -> Reply:
+        try:
+            return self._routes[request.path].answer(self._market, request, now)
+        except Refused as refused:
+            return _error(refused.status, refused.code, refused.message)
+
+    def refuse(self, request: Request, verdict: Verdict, now: int) -> Reply:
+        return _error(429, 50011, "Too Many Requests")
+
+    def usage(self, charge: Charge, verdict: Verdict) -> Mapping[str, str]:
+        return {}
+
+
+def _reply(status: int, body: bytes) -> Reply:
+    return Reply(status, body, {"Content-Type": "application/json"})
+
+
+def _envelope(data: object) -> Reply:
+    return _reply(200, orjson.dumps({"code": "0", "msg": "", "data": data}))
+
+
+def _error(status: int, code: int, message: str) -> Reply:
+    return _reply(status, orjson.dumps({"code": str(code), "msg": message, "data": []}))
+
+
+def _rows(rows: bytes) -> Reply:
+    return _reply(200, b'{"code":"0","msg":"","data":[' + rows[:-1] + b"]}")
+
+
+def _moment(request: Request, name: str) -> int | None:
+    text = request.params.get(name)
+    value = integer(text)
+    if text and value is None:
+        raise Refused(200, 51000, f"Parameter {name} error")
+    return value
+
+
+def _instrument(market: Market, request: Request) -> Instrument:
+    name = request.params.get("instId", "")
+    if not name:
+        raise Refused(200, 50014, "Parameter instId can not be empty.")
+    base, _, quote = name.removesuffix("-SWAP").partition("-")
+    for item in market.instruments.values():
+        if (item.base, item.quote) == (base, quote):
+            return item
+    raise Refused(200, 51001, "Instrument ID doesn't exist")
+
+
+def _window(request: Request, *, newest: int, oldest: int, most: int) -> Window:
+    """Read after/before/limit: rows strictly between them, always counted from the newest end."""
+    after, before, limit = (_moment(request, name) for name in ("after", "before", "limit"))
+    if limit == 0:
+        raise Refused(200, 51000, "Parameter limit error")
+    end = newest + 1 if after is None else min(after, newest + 1)
+    start = oldest if before is None else max(oldest, before + 1)
+    return Window(start, end, min(limit or 100, most), newest=True)
+
+
+def _candles(most: int, reach: int | None, market: Market, request: Request, now: int) -> Reply:
+    instrument = _instrument(market, request)
+    interval = _bar(request)
+    oldest = 0 if reach is None else interval.shift(interval.floor(now), 1 - reach)
+    window = _window(request, newest=now, oldest=oldest, most=most)
+    table = market.rows("ohlcv", instrument.symbol, interval, window)
+    if not len(table):
+        return _rows(b"")
+    forming = int(table.times[-1]) >= interval.floor(now)
+    swap = request.params["instId"].endswith("-SWAP")
+    return _rows(_candle_rows(table.unfinished() if forming else table, swap=swap, forming=forming))
+
+
+def _candle_rows(table: Table, *, swap: bool, forming: bool) -> bytes:
+    confirm = np.ones(len(table), np.int64)
+    confirm[-1] -= forming
+    table = Table(table.times, {**table.columns, "confirm": Decimals(confirm)}).newest_first()
+    column = table.columns
+    volume, turnover = column["volume"], column["quote_volume"]
+    flow: tuple[Column, Column, Column] = (volume, turnover, turnover)
+    if swap:
+        contracts = Decimals(np.rint(volume.floats() / _CONTRACT * 10).astype(np.int64), 1)
+        flow = (contracts, volume, turnover)
+    values = [column[name] for name in ("open", "high", "low", "close")]
+    parts: list[str | Column] = ['["', Decimals(table.times)]
+    for value in (*values, *flow, column["confirm"]):
+        parts += ['","', value]
+    return write_rows(len(table), *parts, '"],')
+
+
+def _funding(market: Market, request: Request, now: int) -> Reply:
+    instrument = _instrument(market, request)
+    name = request.params["instId"]
+    if not name.endswith("-SWAP"):
+        raise Refused(200, 51001, "Instrument ID doesn't exist")
+    window = _window(request, newest=now, oldest=now - _FUNDING_REACH, most=100)
+    # Adjustments beside the regular event are a speciality of Binance: each time is asked for once here.
+    wide = attrs.evolve(window, limit=2 * (window.limit or 0))
+    table = market.rows("funding_rate", instrument.symbol, EVENT, wide)
+    table = table.take(
+        np.flatnonzero(table.columns["special"].floats() == 0)[-(window.limit or 0) :]
+    ).newest_first()
+    rate = table.columns["funding_rate"]
+    rows = write_rows(
+        len(table),
+        '{"formulaType":"withRate","fundingRate":"',
+        rate,
+        '","fundingTime":"',
+        Decimals(table.times),
+        f'","instId":"{name}","instType":"SWAP","method":"current_period","realizedRate":"',
+        rate,
+        '"},',
+    )
+    return _rows(rows)
+
+
+def _instruments(market: Market, request: Request, now: int) -> Reply:
+    kind = request.params.get("instType", "")
+    if kind not in {"SPOT", "SWAP"}:
+        raise Refused(400, 51000, "Parameter instType error")
+    wanted = request.params.get("instId")
+    listed = [item for item in market.instruments.values() if item.trades_at(now)]
+    data = [_instrument_info(item, swap=kind == "SWAP") for item in listed]
+    data = [info for info in data if wanted in {None, info["instId"]}]
+    if wanted and not data:
+        raise Refused(200, 51001, "Instrument ID doesn't exist")
+    return _envelope(data)
+
+
+def _instrument_info(item: Instrument, *, swap: bool) -> dict[str, str]:
+    pair = f"{item.base}-{item.quote}"
+    return {
+        "instType": "SWAP" if swap else "SPOT",
+        "instId": f"{pair}-SWAP" if swap else pair,
+        "instFamily": pair if swap else "",
+        "uly": pair if swap else "",
+        "baseCcy": "" if swap else item.base,
+        "quoteCcy": "" if swap else item.quote,
+        "settleCcy": item.settle if swap else "",
+        "ctVal": str(_CONTRACT) if swap else "",
+        "ctMult": "1" if swap else "",
+        "ctValCcy": item.base if swap else "",
+        "ctType": "linear" if swap else "",
+        "listTime": str(item.listed_at),
+        "expTime": "" if item.delisted_at is None else str(item.delisted_at),
+        "state": "live",
+        "tickSz": "0.01",
+        "lotSz": "1",
+        "minSz": "1",
+    }

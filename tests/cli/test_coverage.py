@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from marketfetch.testing import SimulatedExchange
+from tests.cli.conftest import Command
+
+
+def _fill(marketfetch: Command, exchange: SimulatedExchange, store: str, start: str, end: str) -> None:
+    words = f"--exchange binance-usdm --symbol BTCUSDT --start {start} --end {end} --to {store}"
+    said = marketfetch("backfill", *words.split(), "--base-url", exchange.base_url)
+    assert said.returncode == 0, said.stderr
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "duckdb"])
+def test_coverage_tells_what_is_held_and_where_the_holes_are(
+    marketfetch: Command, exchange: SimulatedExchange, tmp_path: Path, scheme: str
+) -> None:
+    pytest.importorskip("sqlite3" if scheme == "sqlite" else scheme)
+    store = f"{scheme}:{tmp_path}/market.db"
+    _fill(marketfetch, exchange, store, "2026-06-01", "2026-06-02")
+    said = marketfetch("coverage", "--to", store)
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.startswith("1 series, without holes")
+
+    _fill(marketfetch, exchange, store, "2026-06-03", "2026-06-04")
+    said = marketfetch("coverage", "--to", store)
+    assert said.returncode == 1
+    assert said.stdout.startswith("1 series, 1 of them with holes")
+    assert "2026-06-02 to 2026-06-03" in said.stdout
+    said = marketfetch("coverage", "--to", store, "--json")
+    assert said.returncode == 1
+    assert json.loads(said.stdout) == [
+        {
+            "exchange": "binance-usdm",
+            "dataset": "ohlcv",
+            "symbol": "BTCUSDT",
+            "interval": "1m",
+            "present": [
+                {"start": "2026-06-01T00:00:00Z", "end": "2026-06-02T00:00:00Z"},
+                {"start": "2026-06-03T00:00:00Z", "end": "2026-06-04T00:00:00Z"},
+            ],
+            "empty": [],
+            "unusable": [],
+            "missing": [{"start": "2026-06-02T00:00:00Z", "end": "2026-06-03T00:00:00Z"}],
+        }
+    ]
+    assert said.stderr == ""
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "duckdb", "parquet"])
+def test_asking_for_a_store_that_is_not_there_does_not_make_it(
+    marketfetch: Command, tmp_path: Path, scheme: str
+) -> None:
+    path = tmp_path / "market"
+    said = marketfetch("coverage", "--to", f"{scheme}:{path}")
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr.startswith("marketfetch: ")
+    assert len(said.stderr.splitlines()) == 1
+    assert not path.exists()
+
+
+def test_unreachable_database_is_named_without_its_password(marketfetch: Command) -> None:
+    said = marketfetch("coverage", "--to", "postgresql://anna:hunter2@127.0.0.1:1/market")
+    assert (said.returncode, said.stdout) == (2, "")
+    assert "127.0.0.1" in said.stderr
+    assert "hunter2" not in said.stderr
+    assert len(said.stderr.splitlines()) == 1

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+from marketfetch.testing import SimulatedExchange
+
+AFTER_THE_LOOP = """
+import os, signal, sys, time
+from functools import partial
+import anyio
+from marketfetch.engine.query import Query
+from marketfetch.api.pipeline import Pipeline
+from marketfetch.api.plugins import exchange_from
+from marketfetch.cli.signals import Signals
+from marketfetch.cli.runner import run_until_stopped
+from marketfetch.sinks.memory import MemorySink
+
+query = Query(symbols="BTCUSDT", start="2026-06-01", end="2026-06-02")
+pipeline = Pipeline(exchange_from("binance-usdm", sys.argv[1]), query, MemorySink())
+with Signals() as signals:
+    outcome = anyio.run(partial(run_until_stopped, pipeline, signals, lambda outcome: None))
+    print(outcome.report.complete, flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+"""
+
+FAILING = """
+import os, signal, time
+from marketfetch.cli.signals import Signals
+
+def fail():
+    raise ValueError("it cannot be stopped")
+
+with Signals() as signals:
+    signals.cancel(fail, lambda: print("given up", signals.received, flush=True))
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+"""
+
+INTERRUPTED = """
+import signal, sys
+from marketfetch.cli.signals import Signals
+
+sys.setswitchinterval(5.0)  # the thread that listens comes late
+with Signals() as signals:
+    signals.interrupt()
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    except KeyboardInterrupt:
+        print("stopped by", signals.received)
+"""
+
+
+def _said(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+
+
+def test_a_signal_after_the_loop_is_closed_still_limits_the_end(exchange: SimulatedExchange) -> None:
+    said = _said(AFTER_THE_LOOP, exchange.base_url)
+    assert (said.returncode, said.stdout, said.stderr) == (1, "True\n", "")
+
+
+def test_what_fails_to_stop_a_run_does_not_keep_the_process_from_ending() -> None:
+    began = time.monotonic()
+    said = _said(FAILING)
+    assert (said.returncode, said.stdout) == (1, "given up SIGTERM\n")
+    assert time.monotonic() - began < 20
+
+
+def test_an_interrupted_command_knows_the_signal_at_once() -> None:
+    said = _said(INTERRUPTED)
+    assert (said.returncode, said.stdout, said.stderr) == (0, "stopped by SIGTERM\n", "")

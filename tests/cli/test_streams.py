@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from marketfetch.testing import SimulatedExchange
+from tests.cli.conftest import Command
+
+HOUR = (
+    "--exchange",
+    "binance-usdm",
+    "--symbol",
+    "BTCUSDT",
+    "--start",
+    "2026-06-01",
+    "--end",
+    "2026-06-01T01:00Z",
+)
+
+
+def _job(exchange: SimulatedExchange, folder: Path, *words: str) -> list[str]:
+    store = ["--to", f"sqlite:{folder}/market.db", "--base-url", exchange.base_url]
+    return [sys.executable, "-m", "marketfetch", "backfill", *HOUR, *store, *words]
+
+
+def test_version_is_told(marketfetch: Command) -> None:
+    said = marketfetch("--version")
+    assert (said.returncode, said.stdout) == (0, f"marketfetch {version('marketfetch')}\n")
+
+
+def test_words_that_are_no_text_are_refused(exchange: SimulatedExchange, tmp_path: Path) -> None:
+    words = [*map(os.fsencode, _job(exchange, tmp_path)), b"--symbol", b"\xff\xfe"]
+    said = subprocess.run(words, capture_output=True, text=True, check=False, timeout=50)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr.startswith(f"marketfetch: arguments: number {len(words) - 3} is not text")
+    assert exchange.record.total == 0
+
+
+def test_a_terminal_of_few_letters_gets_the_report_all_the_same(
+    exchange: SimulatedExchange, tmp_path: Path
+) -> None:
+    plain = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    for words, first in ([], "Incomplete"), (["--json"], "{"):
+        job = _job(exchange, tmp_path, "--symbol", "ÄUSDT", *words)
+        said = subprocess.run(job, capture_output=True, check=False, timeout=50, env=plain)
+        assert said.returncode == 1, said.stderr
+        assert said.stdout.decode().startswith(first)
+    assert "ÄUSDT" in json.loads(said.stdout)["unknown_symbols"]
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_closed_streams_are_no_harm_to_the_store(
+    exchange: SimulatedExchange, tmp_path: Path, marketfetch: Command, closed: str
+) -> None:
+    job = _job(exchange, tmp_path, "--verbose")
+    shell = ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *job]
+    assert subprocess.run(shell, check=False, timeout=50, capture_output=True).returncode == 0
+    assert marketfetch("coverage", "--to", f"sqlite:{tmp_path}/market.db").returncode == 0
+
+
+def test_output_that_cannot_be_written_is_told(exchange: SimulatedExchange, tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        said = subprocess.run(
+            _job(exchange, tmp_path, "--json"), stdout=full, stderr=subprocess.PIPE, check=False, timeout=50
+        )
+    assert said.returncode == 1
+    last = said.stderr.decode().splitlines()[-1]
+    assert last == "marketfetch: standard output cannot be written: No space left on device"
+
+
+FAULTY = """
+import sys
+from marketfetch.cli.main import main
+from marketfetch.engine import workers as filling
+
+def settle(*_):
+    return 1 / 0
+
+filling.hold_back = settle
+sys.exit(main())
+"""
+
+
+def test_a_defect_of_an_adapter_is_one_line_beside_the_report(
+    exchange: SimulatedExchange, tmp_path: Path
+) -> None:
+    job = [sys.executable, "-c", FAULTY, *_job(exchange, tmp_path, "--json")[3:]]
+    said = subprocess.run(job, capture_output=True, text=True, check=False, timeout=50)
+    assert said.returncode == 1
+    report = json.loads(said.stdout)
+    assert report["complete"] is False
+    assert report["error"].startswith("ZeroDivisionError: division by zero (in settle, <string>, line 7)")
+    assert said.stderr.splitlines()[-1] == f"marketfetch: {report['error']}"
+    assert "Traceback" not in said.stderr
+
+    said = subprocess.run([*job, "--verbose"], capture_output=True, text=True, check=False, timeout=50)
+    assert "Traceback" in said.stderr
+    assert "Exception Group" not in said.stderr

@@ -1,0 +1,48 @@
+"""What the exchange says first, its clock and its listing, is refused where no calendar has such times."""
+
+from __future__ import annotations
+
+import pytest
+
+from marketfetch.decoding.layouts import expecting
+from marketfetch.engine.discovery import read_time
+from marketfetch.errors import DecodeError
+from marketfetch.exchange import Exchange
+from marketfetch.exchanges.binance_usdm import BinanceUsdm
+from marketfetch.exchanges.okx import Okx
+from marketfetch.values.series import Instrument
+
+BINANCE, OKX = BinanceUsdm(), Okx()
+
+
+@pytest.mark.parametrize("moment", ["1780272000000000000000", "-1", "9223372036854775807", "1e300"])
+@pytest.mark.parametrize(
+    ("exchange", "body"),
+    [(BINANCE, '{"serverTime":%s}'), (OKX, '{"data":[{"ts":%s}]}')],
+    ids=["binance", "okx"],
+)
+def test_a_clock_beyond_the_calendar_is_refused(exchange: Exchange, body: str, moment: str) -> None:
+    with pytest.raises(DecodeError, match="no time in milliseconds"):
+        read_time(exchange, (body % moment).encode())
+
+
+def test_a_clock_is_read() -> None:
+    assert read_time(BINANCE, b'{"serverTime":1780272000000}') == 1_780_272_000_000
+
+
+@pytest.mark.parametrize(
+    ("exchange", "body"),
+    [
+        (BINANCE, b'{"symbols":[{"symbol":"A","deliveryDate":0,"onboardDate":"99999999999999999999999"}]}'),
+        (BINANCE, b'{"symbols":[{"symbol":""}]}'),
+        (OKX, b'{"code":"0","data":[{"instId":"A-B","expTime":"99999999999999999999999"}]}'),
+    ],
+    ids=["listed", "unnamed", "ends"],
+)
+def test_a_listing_of_what_cannot_be_is_refused(exchange: Exchange, body: bytes) -> None:
+    with pytest.raises(DecodeError), expecting("a listing"):
+        list(exchange.decode_listing(body))
+
+
+def test_an_instrument_may_be_old_or_without_dates() -> None:
+    assert Instrument("A", "A", "B", listed_at=-1).delisted_at is None

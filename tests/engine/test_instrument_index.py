@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+from marketfetch.engine.instrument_index import Listing
+from marketfetch.values.series import Instrument
+
+SEPTEMBER, DECEMBER = 1_790_323_200_000, 1_798_185_600_000  # 2026-09-25 and 2026-12-25, 08:00 UTC
+LISTING = Listing.of(
+    [
+        Instrument("BTCUSDT", "BTC", "USDT", "USDT"),
+        Instrument("BTCUSDT_260925", "BTC", "USDT", "USDT", delisted_at=SEPTEMBER),
+        Instrument("BTCUSDT_261225", "BTC", "USDT", "USDT", delisted_at=DECEMBER),
+        Instrument("ETHUSDT_260925", "ETH", "USDT", "USDT", delisted_at=SEPTEMBER),
+        Instrument("KPEPE-USD", "KPEPE", "USD"),
+        Instrument("kPEPE-USD", "kPEPE", "USD"),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "symbol"),
+    [
+        ("BTC/USDT:USDT", "BTCUSDT"),
+        ("btc/usdt:usdt", "BTCUSDT"),
+        ("btc/USDT", "BTCUSDT"),
+        ("BTC/USDT:USDT-260925", "BTCUSDT_260925"),
+        ("btc/usdt:usdt-261225", "BTCUSDT_261225"),
+        ("BTC/USDT-260925", "BTCUSDT_260925"),
+        ("ETH/USDT:USDT-260925", "ETHUSDT_260925"),
+        ("kPEPE/USD", "kPEPE-USD"),
+        ("KPEPE/USD", "KPEPE-USD"),
+    ],
+)
+def test_unified_names_are_read_as_ccxt_writes_them(name: str, symbol: str) -> None:
+    found = LISTING.find(name)
+    assert found is not None
+    assert found.symbol == symbol
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("btcusdt", "unknown symbol; did you mean 'BTCUSDT'"),  # the exchange's own spelling is exact
+        ("BTC/USDT:USDT-270326", "unknown symbol"),
+        ("kpepe/usd", "ambiguous symbol; write 'KPEPE-USD' or 'kPEPE-USD'"),
+        ("ETH/USDT:USDT", "ambiguous symbol; write 'ETHUSDT_260925'"),
+        ("BTC/EUR", "unknown symbol"),
+    ],
+)
+def test_what_is_not_certain_is_not_guessed(name: str, hint: str) -> None:
+    assert LISTING.find(name) is None
+    assert LISTING.hint(name).startswith(hint)

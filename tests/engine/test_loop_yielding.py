@@ -1,0 +1,118 @@
+"""What is handed out when: slices of a plan, turns on the loop, portions for a sink."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+import numpy as np
+import pytest
+from anyio.lowlevel import checkpoint
+
+from marketfetch.planning.batches import Chunk
+from marketfetch.engine.row_budget import Allowance
+from marketfetch.engine.loop_yielder import Breath
+from marketfetch.engine.batch_builder import Gatherer
+from marketfetch.engine.work_queue import Handout
+from marketfetch.engine.query import BATCH_ROWS
+from marketfetch.protocols import Writer
+from marketfetch.sinks.memory import MemorySink
+from marketfetch.sinks.parquet.sink import ParquetSink
+from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
+from marketfetch.events import BatchWritten
+from marketfetch.values.pages import Batch
+from marketfetch.values.series import Slice
+from marketfetch.values.spans import Span
+from tests.support.batches import candles
+from tests.support.worlds import World, run
+
+
+async def test_others_on_the_loop_have_a_turn_between_two_breaths() -> None:
+    breath, turns, seen = Breath(seconds=0.0), 0, list[int]()
+
+    async def somebody_else() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await checkpoint()
+
+    async def page() -> None:
+        await breath.take()
+        seen.append(turns)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(somebody_else)
+        async with anyio.create_task_group() as pages:
+            for _ in range(20):
+                pages.start_soon(page)
+        group.cancel_scope.cancel()
+    assert len(set(seen)) == 20
+
+
+def chunks(*sizes: int) -> Iterator[Chunk]:
+    """Chunks of so many parts of one row each."""
+    series, minute = candles(), 60_000
+    for number, size in enumerate(sizes):
+        spans = [Span(minute * at, minute * (at + 1)) for at in range(size)]
+        yield Chunk(number, series, tuple(Slice(series, span, 1, chunk=number) for span in spans))
+
+
+async def test_slices_come_in_order_and_empty_chunks_are_passed_over() -> None:
+    handout = Handout(chunks(0, 3, 0, 0, 2, 0), Gatherer(10), Allowance(100))
+    taken = [part async for part in _all(handout)]
+    assert [(part.chunk, part.span.start) for part in taken] == [
+        (1, 0),
+        (1, 60_000),
+        (1, 120_000),
+        (4, 0),
+        (4, 60_000),
+    ]
+
+
+async def test_no_chunk_is_opened_before_there_is_room_for_its_rows() -> None:
+    allowance = Allowance(3)
+    handout = Handout(chunks(3, 3), Gatherer(10), allowance)
+    for _ in range(3):
+        assert await handout.take() is not None
+    with anyio.move_on_after(0.01) as waited:
+        await handout.take()
+    assert waited.cancelled_caught
+    allowance.give_back(3)
+    with anyio.fail_after(5):
+        assert await handout.take() is not None
+
+
+async def _all(handout: Handout) -> AsyncIterator[Slice]:
+    while (part := await handout.take()) is not None:
+        yield part
+
+
+def test_a_partition_is_written_once_and_other_sinks_get_batches_of_their_size(tmp_path: Path) -> None:
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT"]), SimulatorOptions(limits=None)) as exchange:
+        parquet, memory = World(exchange, "binance-spot"), World(exchange, "binance-spot")
+        run(parquet.pipeline(ParquetSink(tmp_path / "store"), start="2026-03-20", end="2026-06-10"))
+        run(memory.pipeline(MemorySink(), start="2026-03-20", end="2026-06-10"))
+    months = [
+        np.datetime64(int(event.batch.columns.times[0]), "ms").astype("datetime64[M]")
+        for event in parquet.heard(BatchWritten)
+    ]
+    assert sorted(map(str, months)) == ["2026-03", "2026-04", "2026-05", "2026-06"]
+    assert max(event.batch.rows for event in memory.heard(BatchWritten)) == BATCH_ROWS
+
+
+class Ending(MemorySink):
+    """A sink whose writer is at the end of a stream of its own."""
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        def write(batch: Batch) -> None:
+            raise anyio.EndOfStream
+
+        yield write
+
+
+def test_the_end_of_a_stream_of_somebody_elses_is_an_error_and_not_the_end_of_the_run() -> None:
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT"])) as exchange, pytest.raises(anyio.EndOfStream):
+        run(World(exchange).pipeline(Ending(), end="2026-06-20"))

@@ -1,0 +1,144 @@
+"""What a run does when its store is away: it waits, says so, and can be stopped."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import anyio
+import pytest
+from anyio import to_thread
+
+from marketfetch.ratelimit.backoff import Retries
+from marketfetch.engine.store_retry import Patience
+from marketfetch.engine.query import Settings
+from marketfetch.engine.blocking import on_thread
+from marketfetch.errors import SinkError, SinkUnavailable
+from marketfetch.protocols import Writer
+from marketfetch.sinks.memory import MemorySink
+from marketfetch.testing import GeneratedMarket, SimulatedExchange
+from marketfetch.values.datasets import Dataset
+from marketfetch.events import Event, StoreAwaited
+from marketfetch.values.series import Composite, Coverage, Series
+from marketfetch.values.spans import Span
+from tests.support.worlds import World, run
+
+QUICK = Retries(attempts=4, initial=0.001, cap=0.001)
+
+
+class Fickle(MemorySink):
+    """A store that is away at the first two calls of each kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: dict[str, int] = {}
+
+    def _come(self, what: str) -> None:
+        self.calls[what] = self.calls.get(what, 0) + 1
+        if self.calls[what] <= 2:
+            raise SinkUnavailable(f"{what}: away")
+
+    def prepare(self, datasets: Sequence[Dataset]) -> None:
+        self._come("prepare")
+        super().prepare(datasets)
+
+    def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
+        self._come("coverage")
+        return super().coverage(series)
+
+    def read(self, series: Series, span: Span) -> object:  # type: ignore[override]  # it is what it was
+        self._come("read")
+        return super().read(series, span)
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        self._come("writer")
+        with super().writer() as take:
+
+            def write(batch: object) -> None:
+                self._come("write")
+                take(batch)  # type: ignore[arg-type]
+
+            yield write
+
+
+def test_a_store_that_comes_back_is_waited_for_wherever_it_is_used() -> None:
+    store = Fickle()
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT", "ETHUSDT"])) as exchange:
+        world = World(exchange, settings=Settings(retries=QUICK))
+        symbols = ["BTCUSDT", "ETHUSDT"]
+        report = run(world.pipeline(store, symbols=symbols, composites=[Composite("MIX", tuple(symbols))]))
+    assert report.complete
+    assert set(store.calls) == {"prepare", "coverage", "writer", "write", "read"}
+    told = [event.message for event in world.heard(StoreAwaited)]
+    assert sorted(told) == sorted(f"{what}: away" for what in store.calls for _ in range(2))
+
+
+def _insist(patience: Patience, work: Callable[[], object]) -> object:
+    async def main() -> object:
+        return await patience.wait_for(work)
+
+    return anyio.run(main)
+
+
+def test_patience_ends_with_the_last_error() -> None:
+    heard: list[Event] = []
+    calls = iter(range(10))
+
+    def away() -> None:
+        raise SinkUnavailable(f"call {next(calls)}")
+
+    with pytest.raises(SinkUnavailable, match="call 3"):
+        _insist(Patience(QUICK, heard.append), away)
+    assert [event.attempt for event in heard if isinstance(event, StoreAwaited)] == [1, 2, 3]
+
+
+def test_an_error_that_does_not_pass_is_raised_at_once() -> None:
+    heard: list[Event] = []
+
+    def refuse() -> None:
+        raise SinkError("no")
+
+    with pytest.raises(SinkError, match="no"):
+        _insist(Patience(QUICK, heard.append), refuse)
+    assert not heard
+
+
+def test_who_waits_for_a_store_can_be_stopped() -> None:
+    def away() -> None:
+        raise SinkUnavailable("away")
+
+    async def main() -> None:
+        waiting = anyio.Event()
+        patience = Patience(Retries(initial=1000, cap=1000), lambda _: waiting.set())
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as group:
+                group.start_soon(patience.wait_for, away)
+                await waiting.wait()
+                group.cancel_scope.cancel()
+
+    before = threading.active_count()
+    anyio.run(main)
+    assert threading.active_count() <= before + 1
+
+
+async def test_a_thread_that_was_left_behind_tells_of_nothing_any_more() -> None:
+    let_go, ended = threading.Event(), threading.Event()
+    events: list[Event] = []
+
+    def come_too_late() -> None:
+        let_go.wait(20)
+        raise SinkUnavailable("too late")
+
+    def work() -> None:
+        try:
+            Patience(QUICK, events.append).insist(come_too_late)
+        finally:
+            ended.set()
+
+    with anyio.move_on_after(0.05):
+        await on_thread(work)
+    let_go.set()
+    assert await to_thread.run_sync(ended.wait, 10)
+    assert not events

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import io
+import os
+import pty
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from marketfetch.listeners.rich_progress import ConsoleProgress
+from marketfetch.listeners.progress import PlainProgress, progress_to
+from marketfetch.events import (
+    BatchWritten,
+    Event,
+    Heartbeat,
+    PageFetched,
+    RequestFailed,
+    RoundPlanned,
+    SymbolUnknown,
+)
+from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.report import EgressReport
+from marketfetch.values.series import Coverage, Series
+
+SERIES = Series.of("binance-usdm", "mark_price", "BTCUSDT", "1m")
+EGRESSES = [
+    EgressReport("Proxy 1", requests=3, weight=6, rows=40),
+    EgressReport("Direct", requests=1, weight=2, rows=20, state="resting 2 s"),
+]
+
+
+def _batch(rows: int) -> Batch:
+    return Batch(SERIES, Columns(np.arange(rows), np.ones((4, rows))), Coverage())
+
+
+STORY: list[Event] = [
+    SymbolUnknown("FOO", "unknown symbol"),
+    RoundPlanned(round=1, series=2, rows=100),
+    PageFetched(SERIES, "Proxy 1", 40, {}),
+    BatchWritten(_batch(50)),
+    RequestFailed("ProxyError", "refused", "Proxy 1", attempt=1, final=False),
+    RequestFailed("ProxyError", "refused", "Proxy 1", attempt=2, final=False),
+    Heartbeat(10.0, 60, 50, 100, 4, EGRESSES),
+    Heartbeat(20.0, 110, 100, 100, 5, EGRESSES),
+]
+
+
+def test_plain_progress_writes_a_line_for_each_heartbeat_and_round() -> None:
+    stream = io.StringIO()
+    with PlainProgress(stream) as progress:
+        for event in STORY:
+            progress(event)
+    egresses = "Proxy 1: 40 rows, Direct: 20 rows, resting 2 s"
+    assert stream.getvalue().splitlines() == [
+        "FOO: unknown symbol",
+        "round 1: 100 rows of 2 series are missing",
+        f"10 s: 50 of 100 rows written (50%), 5 rows/s; {egresses}; failed: 2 ProxyError",
+        f"20 s: 100 of 100 rows written (100%), 5 rows/s; {egresses}",
+    ]
+
+
+def test_more_rows_than_planned_are_not_more_than_everything() -> None:
+    stream = io.StringIO()
+    with PlainProgress(stream) as progress:
+        progress(Heartbeat(1.0, 110, 110, 100, 4, []))
+    assert "(100%)" in stream.getvalue()
+
+
+class Stuck(io.StringIO):
+    """A terminal that somebody has stopped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.let_go.wait(30)
+        return super().write(text)
+
+
+@pytest.mark.parametrize("kind", [PlainProgress, ConsoleProgress])
+def test_stopped_terminal_holds_up_nobody(kind: type[PlainProgress | ConsoleProgress]) -> None:
+    stream = Stuck()
+    started = time.monotonic()
+    with kind(stream) as progress:
+        for event in STORY * 1000:
+            progress(event)
+        assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
+    stream.let_go.set()
+
+
+def test_reader_that_left_is_no_reason_to_stop() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    stream = os.fdopen(writing, "w")
+    with PlainProgress(stream) as progress:
+        for event in STORY:
+            progress(event)
+    with pytest.raises(BrokenPipeError):
+        stream.close()
+
+
+def test_picture_on_a_terminal_shows_rows_egresses_and_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "110")
+    monkeypatch.setenv("NO_COLOR", "1")
+    parent, child = pty.openpty()
+    with os.fdopen(child, "w") as terminal:
+        progress = progress_to(terminal)
+        assert isinstance(progress, ConsoleProgress)
+        with progress:
+            for event in STORY:
+                progress(event)
+            time.sleep(0.5)
+        shown = os.read(parent, 100_000).decode()
+    os.close(parent)
+    for words in (
+        "50 / 100 rows",
+        "50 %",
+        "Proxy 1",
+        "40 rows",
+        "weight 6",
+        "resting 2 s",
+        "2 ProxyError",
+        "FOO",
+    ):
+        assert words in shown
+
+
+@pytest.mark.parametrize("term", ["dumb", "xterm"])
+def test_lines_where_a_picture_cannot_be_drawn(monkeypatch: pytest.MonkeyPatch, term: str) -> None:
+    monkeypatch.setenv("TERM", term)
+    assert isinstance(progress_to(io.StringIO()), PlainProgress)
+    if term == "dumb":
+        parent, child = pty.openpty()
+        with os.fdopen(child, "w") as terminal:
+            assert isinstance(progress_to(terminal), PlainProgress)
+        os.close(parent)

@@ -1,0 +1,77 @@
+"""The first row of a series is found by a handful of questions, whatever is missing in between."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Literal
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marketfetch.planning.first_row_search import Question, seek_first
+from marketfetch.values.intervals import Interval
+from marketfetch.values.spans import Span
+
+MINUTE = 60_000
+GRID = Interval.parse("1m")
+
+
+def found(
+    seeking: Generator[Question, Sequence[int], int | None],
+    times: Sequence[int],
+    cap: int,
+    anchor: Literal["start", "end"],
+) -> tuple[int | None, list[Question]]:
+    """Answer as an exchange does that never gives more than `cap` rows."""
+    asked = [next(seeking)]
+    while True:
+        question = asked[-1]
+        inside = [time for time in times if time in question.span]
+        most = min(question.rows, cap)
+        try:
+            asked.append(seeking.send(inside[:most] if anchor == "start" else inside[-most:]))
+        except StopIteration as stop:
+            return stop.value, asked
+
+
+@given(
+    st.sets(st.integers(0, 400)),
+    st.integers(0, 200),
+    st.integers(1, 200),
+    st.integers(1, 50),
+    st.integers(1, 50),
+    st.none() | st.integers(-10, 500),
+    st.sampled_from(["start", "end"]),
+)
+def test_it_is_the_first_one_whatever_the_hint_says(  # noqa: PLR0917  # drawn by hypothesis
+    steps: set[int],
+    start: int,
+    length: int,
+    rows: int,
+    cap: int,
+    hint: int | None,
+    anchor: Literal["start", "end"],
+) -> None:
+    times = [step * MINUTE for step in sorted(steps)]
+    span = Span(start * MINUTE, (start + length) * MINUTE)
+    seeking = seek_first(GRID, span, rows, anchor=anchor, hint=None if hint is None else hint * MINUTE)
+    first, asked = found(seeking, times, cap, anchor)
+    assert first == min((time for time in times if time in span), default=None)
+    for question in asked:
+        assert span.start <= question.span.start < question.span.end <= span.end
+
+
+def test_a_right_hint_costs_a_handful_and_a_wrong_one_little_more() -> None:
+    span, rows = Span(0, 70_000 * MINUTE), 300
+    times = range(67_000 * MINUTE, 70_000 * MINUTE, MINUTE)
+
+    def cost(hint: int | None, cap: int = 100) -> int:
+        first, asked = found(seek_first(GRID, span, rows, anchor="end", hint=hint), times, cap, "end")
+        assert first == 67_000 * MINUTE
+        return len(asked)
+
+    assert cost(67_000 * MINUTE) <= 6
+    assert cost(66_990 * MINUTE) <= 7
+    assert cost(None) <= 20
+    assert cost(1 * MINUTE) <= 20
+    assert cost(69_000 * MINUTE) <= 22

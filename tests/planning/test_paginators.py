@@ -1,0 +1,338 @@
+"""Whatever a page holds, every moment is accounted for; whatever a server does, all rows come in."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import attrs
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marketfetch.decoding.layouts import Decoded
+from marketfetch.planning.paginators import Cursor, Headway, TimeWindows
+from marketfetch.decoding.validation import inspect
+from marketfetch.protocols import Paginator, Settlement
+from marketfetch.testing.contracts.adversarial_server import UnrulyServer, drain
+from marketfetch.values.intervals import Interval
+from marketfetch.values.pages import Columns, Page, RejectedRow
+from marketfetch.values.series import Series, Slice
+from marketfetch.values.spans import Span, SpanSet
+
+START = 1_780_272_000_000
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+WINDOWS = [TimeWindows(), TimeWindows(anchor="end"), TimeWindows(omits_empty=True)]
+CHAINS = [Cursor(), Cursor(newest_first=True)]
+CANDLES = [Series.of("x", "ohlcv", "S", interval) for interval in ("1m", "1w", "1M")]
+EVENTS = Series.of("x", "funding_rate", "S", "event")
+NOTHING = Page(Columns.empty(EVENTS.dataset))
+WINDOWED = [(paginator, series) for paginator in WINDOWS for series in CANDLES]
+CHAINED = [(chain, series) for chain in CHAINS for series in (CANDLES[0], EVENTS)]
+
+
+def rows_at(series: Series, times: list[int]) -> Columns:
+    return Columns(np.array(times, np.int64), np.ones((len(series.dataset.columns), len(times))))
+
+
+@st.composite
+def slices(draw: st.DrawFn, series: Series, most: int = 12) -> Slice:
+    interval = series.interval
+    first = interval.shift(interval.ceil(START), draw(st.integers(-3, 3)))
+    length = draw(st.integers(1, most))
+    span = Span(first, interval.shift(first, length))
+    return Slice(series, span, rows=draw(st.integers(1, most)), strikes=draw(st.integers(0, 2)))
+
+
+@st.composite
+def subsets(draw: st.DrawFn, part: Slice) -> SpanSet:
+    grid = part.series.interval.grid(part.span)
+    return part.series.interval.cover(
+        grid[draw(st.lists(st.booleans(), min_size=len(grid), max_size=len(grid)))]
+    )
+
+
+@st.composite
+def settled_pages(draw: st.DrawFn, series: Series) -> tuple[Slice, Page]:
+    """A slice and any page at all: rows in it, beside it, broken, out of order."""
+    part = draw(slices(series))
+    part = attrs.evolve(part, denied=draw(subsets(part)))
+    step = series.interval.typical
+    stamps = st.integers(part.span.start - 2, part.span.end + 2)
+    grid = [int(each) for each in series.interval.grid(part.span)]
+    times = draw(
+        st.lists(st.one_of(st.sampled_from(grid), stamps, stamps.map(lambda ms: ms - step)), max_size=15)
+    )
+    columns = rows_at(series, times)
+    if series.dataset.names[:1] == ("open",):
+        columns.values[1] -= np.array(
+            draw(st.lists(st.booleans(), min_size=len(times), max_size=len(times))), float
+        )
+    page = inspect(Decoded(columns, undecodable=draw(st.integers(0, 1))), part)
+    if part.strikes:
+        same = draw(st.lists(st.booleans(), min_size=len(page.invalid), max_size=len(page.invalid)))
+        suspects = tuple(row for row, kept in zip(page.invalid, same, strict=True) if kept)
+        part = attrs.evolve(part, suspects=suspects)
+    return part, page
+
+
+@pytest.mark.parametrize(("paginator", "series"), [*WINDOWED, *CHAINED], ids=str)
+@settings(max_examples=40)
+@given(data=st.data())
+def test_every_moment_of_a_slice_is_accounted_for(
+    paginator: Paginator, series: Series, data: st.DataObject
+) -> None:
+    part, page = data.draw(settled_pages(series))
+    settled = paginator.settle(part, page)
+    left = SpanSet(tuple(each.span for each in settled.remaining))
+    assert settled.settled | left == SpanSet.of(part.span)
+    assert not settled.present & settled.empty
+    assert not settled.lost & (settled.present | settled.empty)
+    assert not settled.unusable & (settled.present | settled.empty | settled.lost)
+    # A wrong row is believed when it is said for the third time, and only where it is the same each time.
+    assert settled.unusable == series.interval.cells(
+        np.array([row.time for row in settled.rejected], np.int64)
+    )
+    assert not settled.unusable or part.strikes == 2
+    assert set(settled.rejected) <= set(part.suspects) & set(page.invalid)
+    # Nothing is called empty that has a row, and nothing that was not denied before.
+    assert not any(int(time) in settled.empty for time in page.columns.times)
+    if not getattr(paginator, "omits_empty", False):
+        assert not settled.empty - part.denied
+    for each in settled.remaining:
+        assert 1 <= each.rows <= part.rows
+        assert not each.denied - SpanSet.of(each.span)
+        assert each.series == part.series
+    assert bool(settled.lost or settled.unusable) == bool(settled.reason)
+
+
+@pytest.mark.parametrize(("paginator", "series"), WINDOWED, ids=str)
+@settings(max_examples=30)
+@given(data=st.data())
+def test_windows_cover_a_slice_once_and_in_order(
+    paginator: Paginator, series: Series, data: st.DataObject
+) -> None:
+    whole = data.draw(slices(series, most=40))
+    parts = list(paginator.split(whole))
+    assert parts[0].span.start == whole.span.start
+    assert parts[-1].span.end == whole.span.end
+    assert all(left.span.end == right.span.start for left, right in pairwise(parts))
+    assert all(part.rows == series.interval.count(part.span) <= whole.rows for part in parts)
+
+
+@pytest.mark.parametrize(("paginator", "series"), [*WINDOWED, *CHAINED[1::2]], ids=str)
+@settings(max_examples=30)
+@given(data=st.data())
+def test_any_server_is_drained_to_the_last_row(
+    paginator: Paginator, series: Series, data: st.DataObject
+) -> None:
+    interval = series.interval
+    rows = data.draw(st.integers(1, 9))
+    grid = interval.grid(Span(interval.ceil(START), interval.shift(interval.ceil(START), 30)))
+    there = data.draw(st.lists(st.booleans(), min_size=30, max_size=30))
+    times = grid[np.array(there)]
+    span = Span(int(grid[0]), interval.shift(int(grid[-1]), 1))
+
+    def choose(count: int) -> int:
+        return data.draw(st.integers(0, count - 1))
+
+    server = UnrulyServer(times, paginator, cap=data.draw(st.integers(1, 9)), choose=choose)
+    drained = drain(paginator, Slice(series, span, rows), server.page, limit=300)
+    assert drained.columns.times.tolist() == times.tolist()
+    assert np.array_equal(drained.columns.values[0], times % 1_000_003)
+    assert drained.coverage.covered == SpanSet.of(span)
+    assert not drained.lost
+    if not interval.is_event:
+        assert drained.coverage.present == interval.cover(times)
+
+
+def test_a_capped_page_does_not_deny_what_lies_beyond_it() -> None:
+    """A server that caps every page, and then one empty answer by mistake: nothing may be believed absent."""
+    series = CANDLES[0]
+    minute = 60_000
+    part = Slice(series, Span(START, START + 10 * minute), rows=10)
+    (rest,) = TimeWindows().settle(part, Page(rows_at(series, [START]), received=1)).remaining
+    settled = TimeWindows().settle(rest, Page(Columns.empty(series.dataset)))
+    assert not settled.empty
+    assert [each.span for each in settled.remaining] == [rest.span]
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_a_chain_asks_again_for_what_a_page_leapt_over(newest_first: bool) -> None:
+    """A server that ignores the start gives sound rows, but not the next ones."""
+    chain = Cursor(newest_first=newest_first)
+    span = Span(START, START + 100 * DAY)
+    hours = [8 * 3_600_000 * n for n in range(3)]
+    times = [START + ms for ms in hours] if newest_first else [START + 99 * DAY + ms for ms in hours]
+    page = Page(rows_at(EVENTS, times), received=3)
+    settled = chain.settle(Slice(EVENTS, span, rows=3), page)
+    leapt = Span(times[-1], span.end) if newest_first else Span(span.start, times[0] + 1)
+    assert leapt in [each.span for each in settled.remaining]
+    assert not settled.present & SpanSet.of(leapt)
+    # A row at its far end is believed, silence only if it is repeated.
+    (again,) = [each for each in settled.remaining if each.span == leapt]
+    edge = times[-1] if newest_first else times[0]
+    assert chain.settle(again, Page(rows_at(EVENTS, [edge]), received=1)).present == SpanSet.of(leapt)
+    (once_more,) = chain.settle(again, NOTHING).remaining
+    assert chain.settle(once_more, NOTHING).empty == SpanSet.of(leapt)
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_rows_from_elsewhere_show_that_a_chain_began_in_the_wrong_place(
+    newest_first: bool,
+) -> None:
+    """However little was left out: an event less than the widest gap away, or the other half of a moment."""
+    chain, span = Cursor(newest_first=newest_first), Span(START, START + DAY)
+    times = [START + 8 * HOUR, START + 16 * HOUR]
+    page = Page(rows_at(EVENTS, times), received=3, stray=True)
+    settled = chain.settle(Slice(EVENTS, span, rows=3), page)
+    skipped = Span(times[1], span.end) if newest_first else Span(span.start, times[0] + 1)
+    assert skipped in [each.span for each in settled.remaining]
+    assert not settled.present & SpanSet.of(skipped)
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_a_chain_takes_in_what_a_server_gives_that_ignores_the_far_end(newest_first: bool) -> None:
+    """Its last pages have strays however often it is asked: only what no row stands for is given up."""
+    chain, headway = Cursor(newest_first=newest_first), Headway()
+    times = START + 3 * HOUR * np.arange(-3, 7)
+    whole = Slice(EVENTS, Span(START - HOUR, START + 10 * HOUR), rows=5)
+
+    def answer(part: Slice) -> Page:
+        given = times[times < part.span.end][-5:] if newest_first else times[times >= part.span.start][:5]
+        page = inspect(Decoded(rows_at(EVENTS, given.tolist())), part)
+        headway.note(chain.settle(part, page))
+        return page
+
+    drained = drain(chain, whole, answer, limit=40)
+    inside = START + 3 * HOUR * np.arange(4)
+    assert drained.columns.times.tolist() == inside.tolist()
+    assert not EVENTS.interval.cover(inside) - drained.coverage.covered
+    assert drained.lost
+    assert drained.coverage.covered | drained.lost == SpanSet.of(whole.span)
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_strays_that_persist_cost_only_the_stretch_before_the_nearest_row(newest_first: bool) -> None:
+    chain, span = Cursor(newest_first=newest_first), Span(START, START + DAY)
+    times = [START + 8 * HOUR, START + 16 * HOUR]
+    page = Page(rows_at(EVENTS, times), {"outside the window": 1}, received=3, stray=True)
+    part = Slice(EVENTS, span, rows=4)
+    skipped = Span(times[1], span.end) if newest_first else Span(span.start, times[0] + 1)
+    for strikes in range(2):
+        settled = chain.settle(attrs.evolve(part, strikes=strikes), page)
+        (again,) = [each for each in settled.remaining if each.span == skipped]
+        assert again.strikes == strikes + 1
+        assert not settled.lost
+    settled = chain.settle(attrs.evolve(part, strikes=2), page)
+    assert not EVENTS.interval.cover(page.columns.times) - settled.present
+    before = Span(times[1] + 1, span.end) if newest_first else Span(span.start, times[0])
+    assert settled.lost == SpanSet.of(before)
+    assert "1 outside the window" in settled.reason
+
+
+@pytest.mark.parametrize("paginator", [TimeWindows(), TimeWindows(anchor="end")])
+def test_a_row_refutes_whoever_denied_it(paginator: TimeWindows) -> None:
+    """An empty page by mistake, a capped one, then another empty one: two lies about the same moments."""
+    series = CANDLES[0]
+    part = Slice(series, Span(START, START + 10 * MINUTE), rows=10)
+    (again,) = paginator.settle(part, NOTHING).remaining
+    near = [START] if paginator.anchor == "start" else [START + 9 * MINUTE]
+    (far,) = paginator.settle(again, Page(rows_at(series, near), received=1)).remaining
+    assert not paginator.settle(far, NOTHING).empty
+
+
+def test_a_row_refutes_whoever_denied_the_rest_of_a_chain() -> None:
+    part = Slice(EVENTS, Span(START, START + 10 * DAY), rows=2)
+    (again,) = Cursor().settle(part, NOTHING).remaining
+    page = Page(rows_at(EVENTS, [START, START + 8 * HOUR]), received=2)
+    (rest,) = Cursor().settle(again, page).remaining
+    assert not Cursor().settle(rest, NOTHING).empty
+
+
+def test_a_page_with_rows_clears_the_strikes_of_what_follows_it() -> None:
+    part = Slice(EVENTS, Span(START, START + 10 * DAY), rows=2, strikes=2)
+    (rest,) = Cursor().settle(part, Page(rows_at(EVENTS, [START]), received=1)).remaining
+    assert rest.strikes == 0
+    window = Slice(CANDLES[0], Span(START, START + 10 * MINUTE), rows=10, strikes=2)
+    (far,) = TimeWindows().settle(window, Page(rows_at(CANDLES[0], [START]), received=1)).remaining
+    assert far.strikes == 0
+
+
+def test_unusable_rows_are_given_up_after_three_answers() -> None:
+    series = CANDLES[0]
+    part = Slice(series, Span(START, START + 60_000), rows=1)
+    for strikes in range(3):
+        spoiled = Page(Columns.empty(series.dataset), {"impossible": 1}, SpanSet.of(part.span), received=1)
+        settled = TimeWindows().settle(attrs.evolve(part, strikes=strikes), spoiled)
+        assert bool(settled.lost) == (strikes == 2)
+    assert "1 impossible" in settled.reason
+
+
+def test_interval_of_a_slice_may_be_a_calendar_month() -> None:
+    month = Interval.parse("1M")
+    year = Span(month.ceil(START), month.shift(month.ceil(START), 12))
+    parts = list(TimeWindows().split(Slice(CANDLES[2], year, rows=5)))
+    assert [part.rows for part in parts] == [5, 5, 2]
+
+
+WRONG = RejectedRow(START + 2 * MINUTE, "impossible", "[1]")
+
+
+def asked(paginator: Paginator, part: Slice, answers: list[Page]) -> list[Settlement]:
+    """Settle one answer after the other, each to what the one before it leaves over first."""
+    settled = []
+    for page in answers:
+        settled.append(paginator.settle(part, page))
+        part = next(iter(settled[-1].remaining), part)
+    return settled
+
+
+def wrong_page(series: Series, *rows: RejectedRow) -> Page:
+    cells = series.interval.cells(np.array([row.time for row in rows], np.int64))
+    return Page(Columns.empty(series.dataset), {"impossible": len(rows)}, cells, len(rows), invalid=rows)
+
+
+@pytest.mark.parametrize(
+    ("answers", "usable"),
+    [
+        ([[WRONG], [WRONG], [WRONG]], False),
+        ([[WRONG], [attrs.evolve(WRONG, raw="[2]")], [WRONG]], True),
+        ([[WRONG], [attrs.evolve(WRONG, time=WRONG.time + 1)], [WRONG]], True),
+        ([[WRONG], [WRONG], [WRONG, attrs.evolve(WRONG, time=WRONG.time + 1)]], True),
+    ],
+)
+def test_a_wrong_row_is_believed_when_three_answers_agree(
+    answers: list[list[RejectedRow]], *, usable: bool
+) -> None:
+    cell = Span(WRONG.time, WRONG.time + MINUTE)
+    part = Slice(CANDLES[0], cell, rows=1)
+    pages = [wrong_page(CANDLES[0], *rows) for rows in answers]
+    last = asked(TimeWindows(), part, pages)[-1]
+    assert (last.unusable, last.lost) == (
+        (SpanSet(), SpanSet.of(cell)) if usable else (SpanSet.of(cell), SpanSet())
+    )
+    assert ("its answers differ" in last.reason) == usable
+
+
+def test_a_page_with_rows_from_elsewhere_agrees_with_nothing() -> None:
+    part = Slice(CANDLES[0], Span(WRONG.time, WRONG.time + MINUTE), rows=1)
+    pages = [wrong_page(CANDLES[0], WRONG)] * 2 + [attrs.evolve(wrong_page(CANDLES[0], WRONG), stray=True)]
+    assert not asked(TimeWindows(), part, pages)[-1].unusable
+
+
+@pytest.mark.parametrize("paginator", [TimeWindows(), TimeWindows(anchor="end")])
+def test_wrong_rows_deny_nothing_beyond_them(paginator: TimeWindows) -> None:
+    """A server that caps its pages, and whose rows at that end are all off the grid."""
+    series = CANDLES[0]
+    part = Slice(series, Span(START, START + 10 * MINUTE), rows=10)
+    late = [START + 5 * MINUTE + 7, START + 6 * MINUTE + 7]
+    page = inspect(Decoded(rows_at(series, late)), attrs.evolve(part, denied=SpanSet.of(part.span)))
+    settled = paginator.settle(attrs.evolve(part, denied=SpanSet.of(part.span)), page)
+    far = Span(START + 7 * MINUTE, START + 10 * MINUTE)
+    near = Span(START, START + 5 * MINUTE)
+    beyond, between = (far, near) if paginator.anchor == "start" else (near, far)
+    assert settled.empty == SpanSet.of(between)
+    assert beyond in [each.span for each in settled.remaining]

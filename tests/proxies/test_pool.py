@@ -1,0 +1,361 @@
+"""The pool as the engine sees it: leases, waiting, rests, bans, and what it says when nothing is left."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import anyio
+import attrs
+import pytest
+
+from marketfetch.ratelimit.circuit_breaker import Health
+from marketfetch.errors import (
+    BadSymbol,
+    Banned,
+    ConfigurationError,
+    ProxyError,
+    RateLimitExceeded,
+    RestrictedLocation,
+    TransportError,
+)
+from marketfetch.protocols import Sharing
+from marketfetch.proxies.registry import process_registry
+from marketfetch.proxies.pool import Direct, RotatingProxies
+from marketfetch.values.http import Cost, LimitPool, Request, Response
+
+HOST = "https://exchange.example"
+CALLS = LimitPool("calls", 1_000, 60_000)
+PASSWORD = "hunter2-very-secret"
+
+
+@pytest.fixture(autouse=True)
+def alone(unspent_budgets: None) -> None:
+    """These are tests of a process for itself; what it asks of a board is tested elsewhere."""
+    process_registry().sharing = Sharing()
+
+
+def request(weight: int = 1, pool: LimitPool = CALLS, host: str = HOST) -> Request:
+    return Request("/x", cost=Cost(pool, weight), base_url=host)
+
+
+def answer(**headers: str) -> Response:
+    return Response(200, {name.replace("_", "-"): content for name, content in headers.items()}, b"", 0, 0)
+
+
+@attrs.define
+class FakeClock:
+    """A clock that is moved by hand."""
+
+    ms: int = 1_780_272_000_000
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+def proxies(count: int, **options: object) -> RotatingProxies:
+    urls = [f"http://anna:{PASSWORD}@10.0.0.{number}:3128" for number in range(1, count + 1)]
+    return RotatingProxies(urls, **{"direct": False, **options})  # type: ignore[arg-type]
+
+
+async def fail(proxies: RotatingProxies, error: Exception, **options: object) -> str:
+    async with proxies.lease(request(**options)) as lease:  # type: ignore[arg-type]
+        lease.failed(error)
+        return lease.egress.name
+
+
+async def succeed(proxies: RotatingProxies, /, **options: object) -> str:
+    async with proxies.lease(request(**options)) as lease:  # type: ignore[arg-type]
+        lease.answered(answer())
+        return lease.egress.name
+
+
+def states(pool: RotatingProxies) -> dict[str, str]:
+    return {report.name: report.state for report in pool.statistics()}
+
+
+async def test_a_lease_has_an_egress_and_is_counted() -> None:
+    pool = RotatingProxies(["10.0.0.1:3128"], direct=True)
+    for _ in range(4):
+        await succeed(pool, weight=300)
+    reports = pool.statistics()
+    assert [(report.name, report.requests, report.weight) for report in reports] == [
+        ("Proxy 1", 2, 600),
+        ("Direct", 2, 600),
+    ]
+
+
+async def test_requests_in_flight_are_spread() -> None:
+    pool, names = proxies(4), Counter[str]()
+    async with anyio.create_task_group() as tasks:
+
+        async def work() -> None:
+            for _ in range(10):
+                async with pool.lease(request()) as lease:
+                    names[lease.egress.name] += 1
+                    await anyio.sleep(0.001)
+                    lease.answered(answer())
+
+        for _ in range(20):
+            tasks.start_soon(work)
+    assert names.total() == 200
+    assert max(names.values()) <= 70
+
+
+async def test_waiting_ends_as_soon_as_the_window_lets_it() -> None:
+    pool = Direct()
+    quick = LimitPool("quick", 3, 300)
+    started = anyio.current_time()
+    for _ in range(7):
+        await succeed(pool, pool=quick)
+    assert 0.6 <= anyio.current_time() - started < 3
+
+
+async def test_who_came_first_is_served_first() -> None:
+    pool, order = Direct(), list[int]()
+    quick = LimitPool("quick", 1, 40)
+    async with anyio.create_task_group() as tasks:
+
+        async def work(number: int) -> None:
+            async with pool.lease(request(pool=quick)) as lease:
+                order.append(number)
+                lease.answered(answer())
+
+        for number in range(8):
+            tasks.start_soon(work, number)
+            await anyio.sleep(0.001)
+    assert order == list(range(8))
+
+
+async def test_a_returned_lease_wakes_who_waits() -> None:
+    pool = Direct()
+    probed = LimitPool("probed", 100, 60_000, used_header="X-Used")
+    async with anyio.create_task_group() as tasks:
+
+        async def first() -> None:
+            async with pool.lease(request(pool=probed)) as lease:
+                await anyio.sleep(0.1)
+                lease.answered(answer(x_used="1"))
+                await anyio.sleep(1)
+
+        tasks.start_soon(first)
+        await anyio.sleep(0.01)
+        started = anyio.current_time()
+        async with pool.lease(request(pool=probed)):
+            assert 0.05 < anyio.current_time() - started < 0.9
+        tasks.cancel_scope.cancel()
+
+
+async def test_weight_used_by_others_is_learned_from_the_header() -> None:
+    clock = FakeClock()
+    pool = Direct(now=clock)
+    probed = LimitPool("probed", 100, 60_000, "clock", used_header="X-Used")
+    clock.ms += 30_000
+    async with pool.lease(request(pool=probed)) as lease:
+        clock.ms += 10
+        lease.answered(answer(x_used="100", date="Mon, 01 Jun 2026 00:00:30 GMT"))
+    with anyio.move_on_after(0.05) as scope:
+        await succeed(pool, pool=probed)
+    assert scope.cancelled_caught
+    clock.ms += 32_000
+    await succeed(pool, pool=probed)
+
+
+async def test_a_cancelled_request_counts_as_spent() -> None:
+    pool = Direct()
+    small = LimitPool("small", 2, 60_000)
+    with anyio.CancelScope() as scope:
+        async with pool.lease(request(2, small)):
+            scope.cancel()
+            await anyio.sleep(1)
+    with anyio.move_on_after(0.05) as scope:
+        await succeed(pool, pool=small)
+    assert scope.cancelled_caught
+    assert pool._members[0].health.in_flight == 0
+
+
+async def test_cancelling_who_waits_leaves_the_queue_whole() -> None:
+    pool = Direct()
+    quick = LimitPool("quick", 1, 200)
+    await succeed(pool, pool=quick)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(succeed, pool)
+        with anyio.move_on_after(0.02):
+            await succeed(pool, pool=quick)
+    await succeed(pool, pool=quick)
+    assert not pool._registry.waiters
+
+
+async def test_a_failing_proxy_rests_and_is_probed() -> None:
+    clock = FakeClock()
+    pool = proxies(2, now=clock)
+    assert await fail(pool, ProxyError("refused")) == "Proxy 1"
+    assert states(pool)["Proxy 1"].startswith("resting")
+    assert {await succeed(pool) for _ in range(5)} == {"Proxy 2"}
+    clock.ms += 1_100
+    assert states(pool)["Proxy 1"] == "on probation"
+    async with pool.lease(request()) as one, pool.lease(request()) as two, pool.lease(request()) as three:
+        names = {one.egress.name, two.egress.name, three.egress.name}
+        for lease in (one, two, three):
+            lease.answered(answer())
+    assert names == {"Proxy 1", "Proxy 2"}
+    assert set(states(pool).values()) == {"ready"}
+
+
+async def test_all_dead_is_said_within_bounded_time() -> None:
+    clock = FakeClock()
+    pool = proxies(3, now=clock)
+
+    async def until_told() -> None:
+        for _ in range(50):
+            with anyio.move_on_after(0.01) as scope:
+                await fail(pool, ProxyError("Proxy 1: 407: check user and password"))
+            clock.ms += 1_000 * scope.cancelled_caught
+
+    with pytest.raises(ProxyError, match=r"no egress left.*3 .*Last causes: .*407"):
+        await until_told()
+    assert clock.ms < 1_780_272_000_000 + 20_000
+    clock.ms += 60_000  # later on it is tried again
+    await succeed(pool)
+    assert "ready" in states(pool).values()
+
+
+async def test_everybody_who_waits_is_told_that_nothing_is_left() -> None:
+    pool = proxies(1)
+    told = 0
+    async with anyio.create_task_group() as tasks:
+
+        async def work() -> None:
+            nonlocal told
+            while True:
+                try:
+                    await fail(pool, ProxyError("refused"))
+                except ProxyError:
+                    told += 1
+                    return
+
+        pool._members[0].health._strikes = 6
+        for _ in range(20):
+            tasks.start_soon(work)
+    assert told == 20
+
+
+async def test_a_limited_egress_is_left_alone_until_the_named_moment() -> None:
+    clock = FakeClock()
+    pool = proxies(2, now=clock)
+    limited = await fail(pool, RateLimitExceeded("slow down", retry_after=30))
+    other = ({"Proxy 1", "Proxy 2"} - {limited}).pop()
+    assert {await succeed(pool) for _ in range(10)} == {other}
+    # another limit pool is not concerned
+    elsewhere = LimitPool("elsewhere", 10, 60_000)
+    assert {await succeed(pool, pool=elsewhere, weight=5) for _ in range(2)} == {"Proxy 1", "Proxy 2"}
+    clock.ms += 30_000
+    assert limited in {await succeed(pool, weight=100) for _ in range(10)}
+
+
+@pytest.mark.parametrize("error", [RateLimitExceeded("slow down"), RateLimitExceeded("now", retry_after=0)])
+async def test_a_limit_without_a_moment_still_closes(error: Exception) -> None:
+    pool = Direct(now=FakeClock())
+    await fail(pool, error)
+    with anyio.move_on_after(0.02) as scope:
+        await succeed(pool)
+    assert scope.cancelled_caught
+
+
+async def test_a_banned_egress_is_quarantined_for_all_pools_of_the_exchange() -> None:
+    clock = FakeClock()
+    pool = proxies(2, now=clock)
+    banned = await fail(pool, Banned("418", until=clock.ms + 90_000))
+    other = ({"Proxy 1", "Proxy 2"} - {banned}).pop()
+    assert states(pool)[banned] == "banned until 2026-06-01T00:01:30Z"
+    funding = LimitPool("funding", 100, 60_000)
+    assert {await succeed(pool, pool=funding) for _ in range(10)} == {other}
+    elsewhere = {"pool": LimitPool("elsewhere", 100, 60_000), "host": "https://else.example"}
+    assert {await succeed(pool, weight=30, **elsewhere) for _ in range(4)} == {"Proxy 1", "Proxy 2"}
+    clock.ms += 90_000
+    assert {await succeed(pool, pool=funding, weight=30) for _ in range(4)} == {"Proxy 1", "Proxy 2"}
+
+
+async def test_a_ban_beyond_patience_is_not_waited_for() -> None:
+    clock = FakeClock()
+    pool = Direct(now=clock, patience=3600)
+    await fail(pool, Banned("418: banned", until=clock.ms + 3 * 86_400_000))
+    with pytest.raises(ProxyError, match=r"free before 2026-06-04T00:00:00Z.*418: banned"):
+        await succeed(pool)
+
+
+@pytest.mark.parametrize("error", [BadSymbol("X"), RestrictedLocation("451")])
+async def test_what_is_no_fault_of_the_egress_keeps_it_ready(error: Exception) -> None:
+    pool = Direct()
+    for _ in range(10):
+        await fail(pool, error)
+    assert states(pool) == {"Direct": "ready"}
+
+
+async def test_an_answer_may_still_turn_out_to_be_no_use() -> None:
+    clock = FakeClock()
+    pool = Direct(now=clock)
+    async with pool.lease(request()) as lease:
+        lease.answered(answer())
+        lease.failed(RateLimitExceeded("slow down", retry_after=5))
+    with anyio.move_on_after(0.02) as scope:
+        await succeed(pool)
+    assert scope.cancelled_caught
+    assert pool.statistics()[0].failures == 1
+
+
+async def test_failures_are_counted() -> None:
+    pool = proxies(2)
+    await fail(pool, TransportError("reset"))
+    await fail(pool, BadSymbol("X"))
+    assert sum(report.failures for report in pool.statistics()) == 1
+
+
+async def test_a_cost_that_never_fits_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="1001"):
+        await succeed(Direct(), weight=1_001)
+
+
+def test_wrong_configurations_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="none; name at least one"):
+        RotatingProxies([], direct=False)
+    with pytest.raises(ConfigurationError, match="names: there are 1 for 2"):
+        proxies(2, names=["only one"])
+
+
+def test_names_and_duplicates() -> None:
+    pool = RotatingProxies(["10.0.0.1:1", "http://10.0.0.1:1/", "10.0.0.2:1"], names=["Berlin", "Oslo"])
+    assert list(states(pool)) == ["Berlin", "Oslo", "Direct"]
+
+
+async def test_no_credential_is_shown() -> None:
+    pool = proxies(7)
+    await fail(pool, ProxyError("refused"))
+    shown = repr(pool) + repr(pool.statistics()) + repr(pool._members)
+    async with pool.lease(request()) as lease:
+        shown += repr(lease) + repr(lease.egress)
+    assert PASSWORD not in shown
+
+
+def test_a_pool_serves_one_event_loop_after_another() -> None:
+    pool = proxies(2)
+    for _ in range(3):
+        anyio.run(succeed, pool)
+    assert pool.statistics()[0].requests + pool.statistics()[1].requests == 3
+
+
+async def test_thousands_of_idle_proxies_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choosing among 2,000 egresses looks at one or two of them."""
+    pool = RotatingProxies(f"10.{number // 250}.{number % 250}.1:3128" for number in range(2_000))
+    looked_at = 0
+    ready_at = Health.ready_at
+
+    def counting(health: Health, host: str, now: int) -> int:
+        nonlocal looked_at
+        looked_at += 1
+        return ready_at(health, host, now)
+
+    monkeypatch.setattr(Health, "ready_at", counting)
+    for _ in range(100):
+        await succeed(pool)
+    assert looked_at <= 200

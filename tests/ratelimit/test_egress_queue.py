@@ -1,0 +1,142 @@
+"""How the load is shared: few egresses are warmed, and none carries more than the others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from heapq import heappop, heappush
+
+import attrs
+import pytest
+
+from marketfetch.ratelimit.budget import NEVER, Budget
+from marketfetch.ratelimit.server_clock import ServerClock
+from marketfetch.ratelimit.circuit_breaker import Health
+from marketfetch.ratelimit.egress_queue import Claim, Roster, Seat
+from marketfetch.errors import ConfigurationError, ProxyError
+from marketfetch.values.http import LimitPool
+
+WEIGHT = LimitPool("weight", 2400, 60_000, "sliding")
+
+
+@attrs.define
+class Run:
+    """So many requests, so many at a time, through egresses that answer after `latency`."""
+
+    roster: Roster
+    weight: int
+    weights: Counter[int] = attrs.field(factory=Counter)
+    connections: int = 0
+    now: int = 0
+
+    def requests(self, count: int, in_flight: int, latency: int = 100) -> None:
+        returning: list[tuple[int, int, Seat]] = []
+        for number in range(count):
+            while len(returning) >= in_flight or (seat := self.take()) is None:
+                if returning:
+                    self.now, _, back = heappop(returning)
+                    back.take_back(self.weight, self.now, connection_kept=True)
+                    self.roster.queue(back.number)
+                else:
+                    self.now = max(self.now, self.roster.soonest(self.weight, "", self.now))
+            heappush(returning, (self.now + latency + seat.number % 3, number, seat))
+        while returning:
+            self.now, _, back = heappop(returning)
+            back.take_back(self.weight, self.now, connection_kept=True)
+            self.roster.queue(back.number)
+
+    def take(self) -> Seat | None:
+        cold = {seat.number for seat in self.roster.seats if not seat.idle_connections}
+        seat = self.roster.take(self.weight, "", self.now)
+        if seat is not None:
+            self.weights[seat.number] += self.weight
+            self.connections += seat.number in cold
+        return seat
+
+
+def roster(egresses: int, pool: LimitPool = WEIGHT) -> Roster:
+    clock = ServerClock()
+    return Roster(pool, [Seat(number, Health(), Budget(pool, clock)) for number in range(egresses)])
+
+
+@pytest.mark.parametrize("in_flight", [1, 2, 3, 4, 5, 20, 100])
+@pytest.mark.parametrize("weight", [1, 2, 10])
+def test_four_egresses_carry_a_quarter_each(in_flight: int, weight: int) -> None:
+    run = Run(roster(4), weight)
+    run.requests(3 * 2400 // weight, in_flight)
+    shares = [run.weights[number] / run.weights.total() for number in range(4)]
+    assert max(shares) < 0.35
+    assert min(shares) > 0.15
+
+
+def test_as_many_egresses_are_warmed_as_there_are_requests_in_flight() -> None:
+    run = Run(roster(200), 2)
+    run.requests(4000, in_flight=20)
+    assert len(run.weights) <= 22
+    assert run.connections <= 22
+
+
+@pytest.mark.parametrize(("weight", "count"), [(2, 30_000), (10, 12_000)])
+def test_connections_are_kept_when_the_load_moves_on(weight: int, count: int) -> None:
+    run = Run(roster(200), weight)
+    run.requests(count, in_flight=20)
+    assert run.connections / count < 0.05
+
+
+@pytest.mark.parametrize("egresses", [1, 3, 12])
+def test_all_budgets_are_used_up(egresses: int) -> None:
+    pool = LimitPool("calls", 20, 2_000)
+    run = Run(roster(egresses, pool), 1)
+    run.requests(10 * 20 * egresses, in_flight=50 * egresses, latency=10)
+    assert run.now < 10 * 2_000
+
+
+def test_a_lighter_cost_fits_where_a_heavier_did_not() -> None:
+    desk = roster(1, LimitPool("calls", 10, 1_000))
+    assert desk.take(6, "", 0)
+    assert desk.take(6, "", 0) is None
+    assert desk.take(4, "", 0) is None  # set aside for the heavier one
+    assert desk.soonest(4, "", 0) == 0
+    assert desk.take(4, "", 0)
+    assert desk.soonest(4, "", 0) == NEVER
+
+
+def test_a_resting_egress_is_passed_over_and_comes_back() -> None:
+    desk = roster(2)
+    desk.seats[0].health.failed(ProxyError("refused"), sent=0, now=0, jitter=1.0)
+    desk.queue(0)
+    taken = [desk.take(1, "", 10) for _ in range(3)]
+    assert [seat.number for seat in taken if seat] == [1, 1, 1]
+    back = desk.take(1, "", 1_000)
+    assert back
+    assert back.number == 0
+    probe = desk.take(1, "", 1_000)  # one probe at a time
+    assert probe
+    assert probe.number == 1
+
+
+def test_an_egress_serves_while_all_of_its_claims_are_valid() -> None:
+    desk = roster(1)
+    claims = [Claim(until=50), Claim(until=10)]
+    desk.seats[0].claims = claims
+    assert desk.take(1, "", 9)
+    assert desk.take(1, "", 10) is None
+    assert desk.soonest(1, "", 10) == NEVER
+    claims[1].until = 40
+    assert desk.soonest(1, "", 10) == 10
+    assert desk.take(1, "", 10)
+
+
+def test_a_cost_above_the_capacity_is_refused_and_harms_nobody() -> None:
+    desk = roster(2)
+    with pytest.raises(ConfigurationError, match="2401"):
+        desk.take(2401, "", 0)
+    assert desk.take(2400, "", 0)
+    assert desk.take(2400, "", 0)
+
+
+def test_the_queue_does_not_grow_without_bound() -> None:
+    run = Run(roster(50), 1)
+    run.requests(10_000, in_flight=5)
+    for _ in range(10_000):
+        run.roster.queue(7)
+    assert len(run.roster._ready) <= 4 * 50 + 100

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import attrs
+import pytest
+
+from marketfetch.errors import SinkUnavailable
+from marketfetch.sinks.files import atomic_files as durable
+from marketfetch.sinks import turns as module
+from marketfetch.sinks.duckdb.shared_connection import Turns
+
+PATIENCE = 20
+
+
+@attrs.define
+class File:
+    """Notes when it is opened and closed."""
+
+    notes: list[str] = attrs.field(factory=list)
+    closed: threading.Event = attrs.field(factory=threading.Event)
+
+    @contextmanager
+    def opened(self, give_up: float) -> Iterator[str]:
+        self.notes.append("open")
+        try:
+            yield "connection"
+        finally:
+            self.notes.append("close")
+            self.closed.set()
+
+
+def test_it_stays_open_from_one_use_to_the_next() -> None:
+    file = File()
+    turns = Turns("file", file.opened, lambda: False, idle=1000)
+    for _ in range(3):
+        with turns.use() as connection:
+            assert connection == "connection"
+    assert file.notes == ["open"]
+    turns.close()
+    assert file.notes == ["open", "close"]
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join(PATIENCE)  # it was told to end
+            assert not thread.is_alive()
+
+
+def test_a_turn_ends_when_others_want_one_but_is_not_too_short() -> None:
+    file = File()
+    wanted: list[bool] = []
+    turns = Turns("file", file.opened, lambda: bool(wanted), turn=0, idle=1000)
+    hasty = Turns("file", file.opened, lambda: bool(wanted), turn=1000, idle=1000)
+    for _ in range(3):
+        with turns.use():
+            file.notes.append("use")
+        wanted.append(True)
+    assert file.notes == ["open", "use", "use", "close", "open", "use", "close"]
+    file.notes.clear()
+    with hasty.use():
+        pass
+    assert file.notes == ["open"]
+    hasty.close()
+
+
+def test_it_is_closed_when_nobody_uses_it() -> None:
+    file = File()
+    turns = Turns("file", file.opened, lambda: False, idle=0.01)
+    with turns.use():
+        pass
+    assert file.closed.wait(PATIENCE)
+    with turns.use():
+        pass
+    turns.close()
+    assert file.notes == ["open", "close"] * 2
+
+
+def test_after_an_error_it_is_opened_anew() -> None:
+    file = File()
+    turns = Turns("file", file.opened, lambda: False, idle=1000)
+    with pytest.raises(ZeroDivisionError), turns.use():
+        raise ZeroDivisionError
+    assert file.notes == ["open", "close"]
+    with turns.use():
+        pass
+    turns.close()
+    assert file.notes == ["open", "close"] * 2
+
+
+def test_what_cannot_be_opened_can_be_tried_again() -> None:
+    def broken(give_up: float) -> AbstractContextManager[str]:
+        raise OSError("away")
+
+    turns = Turns("file", broken, lambda: False)
+    for _ in range(2):
+        with pytest.raises(OSError, match="away"), turns.use():
+            pass
+    turns.close()
+
+
+def test_who_waits_for_long_for_another_thread_is_told_and_may_ask_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.01)
+    file = File()
+    turns = Turns("market.duckdb", file.opened, lambda: False, idle=0.01)
+    with ThreadPoolExecutor(1) as threads:
+
+        def write() -> None:
+            with turns.use():
+                file.notes.append("other")
+
+        with turns.use():
+            with pytest.raises(SinkUnavailable, match=r"market\.duckdb: .* this process .*: end it, or wait"):
+                threads.submit(write).result(PATIENCE)
+            threads.submit(turns.close).result(PATIENCE)  # it does not wait, nor close what is in use
+            file.notes.append("still open")
+        threads.submit(write).result(PATIENCE)
+    turns.close()
+    assert file.notes[:2] == ["open", "still open"]
+    assert file.notes[-2:] == ["other", "close"]
+
+
+def test_what_was_waited_for_a_thread_is_not_waited_for_others_once_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    began = 1000.0
+    moments = [began, began + 1.5]  # of asking for the turn, and of being opened
+    monkeypatch.setattr(module, "monotonic", lambda: moments.pop(0) if len(moments) > 1 else moments[0])
+    told: list[float] = []
+
+    def opened(give_up: float) -> AbstractContextManager[str]:
+        told.append(give_up)
+        return nullcontext("connection")
+
+    turns = Turns("file", opened, lambda: False)
+    with turns.use():
+        pass
+    turns.close()
+    assert told == [began + durable.PATIENCE]
