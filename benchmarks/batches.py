@@ -8,7 +8,7 @@ from itertools import chain, zip_longest
 import numpy as np
 
 from benchmarks.exchange import symbols
-from marketfetch.protocols import Batching, Partitioned, Sink
+from marketfetch.protocols import Sink, SupportsBatchSize, SupportsPartitions
 from marketfetch.testing import GeneratedMarket, Window
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Coverage, Series
@@ -32,11 +32,11 @@ def _cut(market: GeneratedMarket, symbol: str, days: int, sink: Sink) -> Iterato
     table = market.rows("ohlcv", symbol, series.interval, Window(START, START + days * _DAY))
     columns = table.floats()
     values = np.array([columns[name] for name in series.dataset.names])
-    most = sink.batch_rows if isinstance(sink, Batching) else len(table)
+    most = sink.batch_rows if isinstance(sink, SupportsBatchSize) else len(table)
     start = 0
     while start < len(table):
         stop = start + most
-        if isinstance(sink, Partitioned):
+        if isinstance(sink, SupportsPartitions):
             border = sink.partition(series, int(table.times[start])).end
             stop = min(stop, int(np.searchsorted(table.times, border)))
         rows = Columns(table.times[start:stop].copy(), values[:, start:stop].copy())

@@ -13,12 +13,12 @@ from benchmarks.contest import child
 from benchmarks.exchange import Options, exchange, symbols
 from benchmarks.figures import Figure, at_most, known
 from benchmarks.venue import scaled, unlimited
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.engine.query import Query, Settings
 from marketfetch.errors import FetchError
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
-from marketfetch.api.pipeline import Pipeline
 from marketfetch.fetchers.curl import CurlFetcher, _Session
-from marketfetch.fetchers.easy_handle import Handle
+from marketfetch.fetchers.easy_handle import EasyHandle
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.values.http import Egress
 
@@ -35,7 +35,7 @@ class _Counting(CurlFetcher):
 
     connections: int = attrs.field(default=0, init=False)
 
-    async def _perform(self, session: _Session, handle: Handle, egress: Egress) -> FetchError | None:
+    async def _perform(self, session: _Session, handle: EasyHandle, egress: Egress) -> FetchError | None:
         error = await super()._perform(session, handle, egress)
         if error is None:
             opened = handle.curl.getinfo(CurlInfo.NUM_CONNECTS)

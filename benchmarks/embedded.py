@@ -29,9 +29,9 @@ from benchmarks.batches import prepared
 from benchmarks.figures import Figure, at_most, known
 from marketfetch.protocols import Store
 from marketfetch.sinks.duckdb.sink import DuckDBSink
-from marketfetch.sinks.merging import same
-from marketfetch.sinks.parquet.sink import ParquetSink
+from marketfetch.sinks.merging import rows_equal
 from marketfetch.sinks.parquet.series_folder import SeriesFolder
+from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns
@@ -130,7 +130,9 @@ def check_same(batches: Sequence[Batch], *stores: Store) -> None:
     for series in {batch.series for batch in batches}:
         sent = Columns.join([batch.columns for batch in batches if batch.series == series])
         for store in stores:
-            assert same(store.read(series, EVER), sent), f"{store} does not hold {series} as it was sent"
+            assert rows_equal(store.read(series, EVER), sent), (
+                f"{store} does not hold {series} as it was sent"
+            )
 
 
 STORES: dict[str, tuple[Callable[[Path], Store], Side, Side]] = {

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.batches import START
 from benchmarks.figures import Figure, at_most, known
 from benchmarks.postgres import server
-from marketfetch.protocols import Batching, Partitioned, Store
+from marketfetch.protocols import Store, SupportsBatchSize, SupportsPartitions
 from marketfetch.sinks.duckdb.sink import DuckDBSink
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.parquet.sink import ParquetSink
@@ -53,11 +53,11 @@ def gaps(rounds: int) -> Iterator[Figure]:
 
 def year(store: Store, step: int) -> Iterator[Batch]:
     """Make a year in batches as the store wants them: a candle every `step` minutes, absence between them."""
-    most = store.batch_rows if isinstance(store, Batching) else _BATCH
+    most = store.batch_rows if isinstance(store, SupportsBatchSize) else _BATCH
     start, end = START, START + _MINUTES * _MINUTE
     while start < end:
         stop = min(start + most * _MINUTE, end)
-        if isinstance(store, Partitioned):
+        if isinstance(store, SupportsPartitions):
             stop = min(stop, store.partition(_SERIES, start).end)
         yield _batch(np.arange(start, stop, step * _MINUTE), Span(start, stop))
         start = stop

@@ -23,7 +23,7 @@ from benchmarks.contestants.job import Job
 from benchmarks.exchange import Options, exchange, symbols
 from benchmarks.figures import Figure, at_least, at_most, interleaved, known
 from marketfetch.sinks.postgres import PostgresSink
-from marketfetch.sinks.postgres.copy_binary import Strip, copy_body, to_timestamps
+from marketfetch.sinks.postgres.copy_binary import WireColumn, copy_body, to_timestamps
 from marketfetch.values.pages import Batch
 from tests.support import postgres
 
@@ -186,10 +186,10 @@ def _write(dsn: str, batches: Sequence[Batch]) -> _Fill:
 
     def lane(number: int) -> None:
         with sink.writer() as write:
-            for batch in batches[number :: sink.lanes]:
+            for batch in batches[number :: sink.max_writers]:
                 write(batch)
 
-    return _observed(dsn, lambda: _together(lane, sink.lanes))
+    return _observed(dsn, lambda: _together(lane, sink.max_writers))
 
 
 def _copy(dsn: str, bodies: Sequence[bytes], lanes: int) -> _Fill:
@@ -220,7 +220,7 @@ def _body(batch: Batch) -> bytes:
     """Make the binary COPY body of a batch, with the symbol's number for the series."""
     columns, names = batch.columns, batch.series.dataset.names
     number = symbols(20).index(batch.series.symbol)
-    strips = [Strip(np.full(len(columns), number, np.int32)), Strip(to_timestamps(columns.times))]
+    strips = [WireColumn(np.full(len(columns), number, np.int32)), WireColumn(to_timestamps(columns.times))]
     for name, values in zip(names, columns.values, strict=True):
-        strips.append(Strip(values.astype(np.int64) if name == "trades" else values))
+        strips.append(WireColumn(values.astype(np.int64) if name == "trades" else values))
     return b"".join(copy_body([strips]))

@@ -15,8 +15,8 @@ import anyio
 from benchmarks.exchange import Options, exchange, symbols
 from benchmarks.figures import Figure, at_least, at_most, known
 from benchmarks.venue import scaled
-from marketfetch.engine.query import Query, Settings
 from marketfetch.api.pipeline import Pipeline
+from marketfetch.engine.query import Query, Settings
 from marketfetch.proxies.pool import RotatingProxies
 
 __all__ = ["BEST", "rate_bound", "refused", "share"]

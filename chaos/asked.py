@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import attrs
 
 from chaos.contents import Contents
-from marketfetch.protocols import Batching, Sink
-from marketfetch.testing import Seen
+from marketfetch.protocols import Sink, SupportsBatchSize
+from marketfetch.testing import LoggedRequest
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
@@ -37,7 +37,7 @@ class Window:
         return self.series == other.series and self.span.intersect(other.span) == self.span
 
 
-def windows(seen: Iterable[Seen], interval: str) -> list[Window]:
+def windows(seen: Iterable[LoggedRequest], interval: str) -> list[Window]:
     """Return the pages among requests; asking for where a series begins is none."""
     return [
         Window(
@@ -49,7 +49,7 @@ def windows(seen: Iterable[Seen], interval: str) -> list[Window]:
     ]
 
 
-def beside(seen: Iterable[Seen]) -> int:
+def beside(seen: Iterable[LoggedRequest]) -> int:
     """Count the requests that a start costs beside pages: the clock, the listing, where series begin."""
     return sum(one.path not in _DATASETS or "endTime" not in one.params for one in seen)
 
@@ -101,6 +101,6 @@ class Bound:
     @classmethod
     def of(cls, sink: Sink, concurrency: int) -> Bound:
         """Return the bound of runs that ask for candles and for funding, in pages of the largest size."""
-        assert isinstance(sink, Batching)
-        rows = max(concurrency * (_CANDLES + _EVENTS), sink.batch_rows) + sink.batch_rows * sink.lanes
-        return cls(rows, rows // _CANDLES + concurrency * 2 + sink.lanes * 2)
+        assert isinstance(sink, SupportsBatchSize)
+        rows = max(concurrency * (_CANDLES + _EVENTS), sink.batch_rows) + sink.batch_rows * sink.max_writers
+        return cls(rows, rows // _CANDLES + concurrency * 2 + sink.max_writers * 2)

@@ -19,8 +19,8 @@ import attrs
 
 from chaos.objects import objects_are_silent
 from chaos.promises import Outcome, Scale, Trial
-from marketfetch.testing import GeneratedMarket, LocalProxy, SimulatedExchange, SimulatorOptions
 from marketfetch.redaction import redact
+from marketfetch.testing import GeneratedMarket, LocalProxy, SimulatedExchange, SimulatorOptions
 
 __all__ = ["any_text_is_redacted", "commands_are_silent", "confidential"]
 

@@ -15,17 +15,17 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from chaos.contents import Oracle, check_contents, fingerprint
-from marketfetch.ratelimit.backoff import Retries
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.engine.query import Query, Settings
 from marketfetch.errors import SinkUnavailable
+from marketfetch.events import BatchWritten, Event
 from marketfetch.exchange import Endpoint
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
-from marketfetch.api.pipeline import Pipeline
 from marketfetch.protocols import Writer
+from marketfetch.ratelimit.backoff import RetryPolicy
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.testing import GeneratedMarket, Market, SimulatedExchange, SimulatorOptions
 from marketfetch.values.datasets import Dataset
-from marketfetch.events import BatchWritten, Event
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.report import Report
 from marketfetch.values.series import Coverage, Series
@@ -56,7 +56,7 @@ _ROWS = 99
 BATCHES = len(_SYMBOLS) * 1440 // _ROWS
 """About as many batches as a run has."""
 
-RETRIES = Retries(attempts=80, initial=0.01, cap=0.25)
+RETRIES = RetryPolicy(attempts=80, initial=0.01, cap=0.25)
 
 
 class _SmallOhlcv(Ohlcv):
@@ -93,8 +93,8 @@ class _Watched:
     busy: Callable[[], bool]
 
     @property
-    def lanes(self) -> int:
-        return self.inner.lanes
+    def max_writers(self) -> int:
+        return self.inner.max_writers
 
     def prepare(self, datasets: Sequence[Dataset]) -> None:
         self.inner.prepare(datasets)
@@ -179,7 +179,7 @@ class Database:
         dsn: str = "",
         end: str = _SPAN[1],
         moments: Moments | None = None,
-        retries: Retries = RETRIES,
+        retries: RetryPolicy = RETRIES,
     ) -> Report:
         """Run the whole pipeline into it, and see to the end what is to be done meanwhile."""
         pipeline = Pipeline(

@@ -13,10 +13,10 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from marketfetch.sinks.duckdb.connect import is_wanted
-from marketfetch.sinks.files.atomic_files import alone
-from marketfetch.sinks.postgres.coverage_tables import lock
+from marketfetch.sinks.duckdb.connect import has_waiters
+from marketfetch.sinks.files.atomic_files import locked
 from marketfetch.sinks.parquet.series_folder import SeriesFolder
+from marketfetch.sinks.postgres.coverage_tables import lock
 from marketfetch.values.series import Series
 
 __all__ = ["Waiting", "preparing_blocked", "writing_blocked"]
@@ -118,7 +118,7 @@ def _duckdb(path: Path) -> Iterator[Waiting]:
         try:
             assert holder.stdout
             assert holder.stdout.readline() == "held\n", "the file cannot be held"
-            yield partial(is_wanted, path)
+            yield partial(has_waiters, path)
         finally:
             holder.kill()
 
@@ -129,5 +129,5 @@ def _parquet(folder: Path, symbols: Sequence[str]) -> Iterator[Waiting]:
     with ExitStack() as stack:
         for symbol in symbols:
             series = Series.of("binance-usdm", "ohlcv", symbol, "1m")
-            stack.enter_context(alone(SeriesFolder(folder, series).lock))
+            stack.enter_context(locked(SeriesFolder(folder, series).lock))
         yield None

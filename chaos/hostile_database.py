@@ -21,8 +21,8 @@ from chaos.databases import BATCHES, LASTING, Database, Moments, database_on, th
 from chaos.lasting_faults import LASTING_FAULTS, QUOTA, Lasting, full_disk, move_to_disk
 from chaos.passing_faults import PASSING, STUMBLING, Passing
 from chaos.promises import Outcome, Scale, Trial
-from marketfetch.ratelimit.backoff import Retries
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
+from marketfetch.ratelimit.backoff import RetryPolicy
 from tests.support import pgbouncer, postgres
 from tests.support.disks import small_disk
 from tests.support.postgres import Server
@@ -200,7 +200,7 @@ def away_for_long(place: Arena) -> Outcome:
         chance = place.chance("away", again)
         with trial.attempt(place.named("away", again)), place.database() as database:
             moments = Moments(place.server.crash, chance.sample(_AMID, 1), chance)
-            few = Retries(attempts=4, initial=0.01, cap=0.05)
+            few = RetryPolicy(attempts=4, initial=0.01, cap=0.05)
             try:
                 _refused(
                     database, "check that the server runs", SinkUnavailable, moments=moments, retries=few

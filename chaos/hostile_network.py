@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 import attrs
 
 from chaos.promises import Outcome, Scale, Trial
-from marketfetch.ratelimit.backoff import Retries
 from marketfetch.engine.query import Settings
 from marketfetch.errors import MarketfetchError, ProxyError, RestrictedLocation
-from marketfetch.listeners.background import Aside
+from marketfetch.events import BatchWritten, Event, Listener
+from marketfetch.listeners.background import BackgroundQueue
+from marketfetch.ratelimit.backoff import RetryPolicy
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
     FaultKind,
@@ -29,7 +30,6 @@ from marketfetch.testing import (
     SimulatedExchange,
     SimulatorOptions,
 )
-from marketfetch.events import BatchWritten, Event, Listener
 from marketfetch.values.report import Report
 from tests.support.worlds import World, assert_holds, run
 
@@ -48,7 +48,7 @@ _KLINES = "/fapi/v1/klines"
 _FAULTY = [mode for mode in ProxyMode if mode is not ProxyMode.FORWARD]
 _DEAD = [mode for mode in _FAULTY if mode is not ProxyMode.SLOW]  # a slow proxy is only slow
 _SETTINGS = Settings(
-    concurrency=8, batch_rows=2000, deadline=1.0, retries=Retries(attempts=20, initial=0.02, cap=0.2)
+    concurrency=8, batch_rows=2000, deadline=1.0, retries=RetryPolicy(attempts=20, initial=0.02, cap=0.2)
 )
 _BOUND = 60.0
 """Seconds within which a run whose every proxy is dead has to end, with a deadline of one second."""
@@ -175,11 +175,11 @@ def _die(mode: ProxyMode) -> None:
                 proxy.mode = mode
             died.set()
 
-        with Aside[object](kill, limit=1) as aside:
+        with BackgroundQueue[object](kill, limit=1) as aside:
 
             def heard(event: Event) -> None:
                 if isinstance(event, BatchWritten) and not died.is_set():
-                    aside.put(event)
+                    aside.submit(event)
 
             began = time.monotonic()
             error = _failure(lambda: job.run(heard))

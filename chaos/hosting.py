@@ -21,9 +21,9 @@ from chaos.contents import Oracle, check_contents
 from chaos.holding import writing_blocked
 from chaos.promises import Outcome, Scale, Trial
 from chaos.stores import KINDS, Place, place_for
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.engine.query import Query, Settings
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
-from marketfetch.api.pipeline import Pipeline
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions

@@ -14,7 +14,7 @@ from chaos.contents import Contents, Oracle, check_contents, fingerprint
 from chaos.promises import Outcome, Scale, Trial
 from chaos.stores import KINDS, Place, left_over, place_for
 from marketfetch.sinks import sink_from
-from marketfetch.testing import GeneratedMarket, Instrument, SimulatedExchange, SimulatorOptions
+from marketfetch.testing import GeneratedMarket, MarketInstrument, SimulatedExchange, SimulatorOptions
 from marketfetch.testing.simulator import wall_clock
 from marketfetch.values.series import Composite, Coverage, Series
 from marketfetch.values.spans import Span
@@ -88,7 +88,7 @@ class World:
 def _world(days: int) -> Iterator[World]:
     """Three symbols, one of them listed in the midst, and an outage of the exchange; a month ends there."""
     start = span_of("2024-06-01", "2024-06-02").start - days * DAY // 2
-    late = Instrument.parse("SOLUSDT", start + days * DAY // 3 + 7 * MINUTE)
+    late = MarketInstrument.parse("SOLUSDT", start + days * DAY // 3 + 7 * MINUTE)
     outage = Span(start + DAY + 11 * MINUTE, start + DAY + 40 * MINUTE)
     market = GeneratedMarket(["BTCUSDT", "ETHUSDT", late], seed=11, gaps=[outage])
     midnight = wall_clock() // DAY * DAY

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chaos.hurry import SPEED, HurriedClock, HurriedFetcher, run_hurried
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.engine.query import Query, Settings
 from marketfetch.errors import MarketfetchError
 from marketfetch.exchange import Exchange
-from marketfetch.api.pipeline import Pipeline
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Store
 from marketfetch.proxies.pool import RotatingProxies
@@ -24,8 +24,8 @@ from marketfetch.testing import (
     FaultKind,
     Faults,
     GeneratedMarket,
-    Instrument,
     LocalProxies,
+    MarketInstrument,
     SimulatedExchange,
     SimulatorOptions,
 )
@@ -34,12 +34,12 @@ from marketfetch.values.pages import Columns
 from marketfetch.values.report import Report, SeriesReport
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
-from marketfetch.values.times import moment
+from marketfetch.values.times import parse_time
 from tests.support.worlds import DAY, HOUR, VENUES, assert_same, truth
 
 __all__ = ["DATASETS", "Job", "Liar", "Told", "liar"]
 
-END = moment("end", "2026-06-15", 0)
+END = parse_time("end", "2026-06-15", 0)
 DATASETS = {
     "binance-usdm": ("ohlcv", "premium_index", "funding_rate", "open_interest", "taker_volume"),
     "binance-spot": ("ohlcv",),
@@ -190,7 +190,7 @@ class Liar:
 @contextmanager
 def liar() -> Iterator[Liar]:
     """Open a market for lies."""
-    late = Instrument.parse("LATEUSDT", END - 10 * HOUR)
+    late = MarketInstrument.parse("LATEUSDT", END - 10 * HOUR)
     market = GeneratedMarket(["BTCUSDT", late], seed=11, gaps=_OUTAGES)
     clock = HurriedClock(END + DAY)
     options = SimulatorOptions(limits=None, now=clock, log_size=1)

@@ -17,14 +17,14 @@ from urllib.parse import quote
 import attrs
 
 from chaos.promises import Outcome, Scale, Trial
-from marketfetch.ratelimit.backoff import Retries
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.engine.query import Query, Settings
 from marketfetch.errors import MarketfetchError
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
-from marketfetch.api.pipeline import Pipeline
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.proxies.parsing import parse_proxy
 from marketfetch.proxies.pool import RotatingProxies
+from marketfetch.ratelimit.backoff import RetryPolicy
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.urls import sink_from
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
@@ -77,7 +77,7 @@ def _pipeline(url: str, sink: Any, proxies: RotatingProxies) -> Pipeline:
         sink,
         proxies=proxies,
         fetcher=CurlFetcher(),
-        settings=Settings(retries=Retries(attempts=2, initial=0.01, cap=0.02)),
+        settings=Settings(retries=RetryPolicy(attempts=2, initial=0.01, cap=0.02)),
     )
 
 

@@ -21,16 +21,16 @@ from tempfile import TemporaryDirectory
 import attrs
 
 from chaos.promises import Outcome, Scale, Trial
-from marketfetch.ratelimit.backoff import Retries
-from marketfetch.engine.query import Query, Settings
-from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.api.pipeline import Pipeline
+from marketfetch.engine.query import Query, Settings
+from marketfetch.events import Event, Heartbeat
+from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Store
 from marketfetch.proxies.pool import RotatingProxies
+from marketfetch.ratelimit.backoff import RetryPolicy
 from marketfetch.sinks import sink_from
 from marketfetch.testing import FaultKind, GeneratedMarket
-from marketfetch.events import Event, Heartbeat
 from marketfetch.values.http import Cost, LimitPool
 from tests.support.worlds import assert_holds
 
@@ -218,7 +218,7 @@ async def _run(job: Job) -> Watched:
         sink_from(_url(job.folder)),
         proxies=RotatingProxies(job.proxies, direct=False),
         fetcher=CurlFetcher(timeout=2.0),
-        settings=Settings(retries=Retries(attempts=20, initial=0.05, cap=1.0), heartbeat=0.25),
+        settings=Settings(retries=RetryPolicy(attempts=20, initial=0.05, cap=1.0), heartbeat=0.25),
         listeners=[heard],
     )
     _keep_to(0)

@@ -13,10 +13,10 @@ from chaos.command import backfill
 from chaos.contents import Oracle, check_contents, contents, fingerprint
 from chaos.promises import Outcome, Scale, Trial
 from chaos.stores import KINDS, Place, left_over, place_for
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.engine.query import Query, Settings
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
-from marketfetch.api.pipeline import Pipeline
-from marketfetch.testing import GeneratedMarket, Instrument, SimulatedExchange, SimulatorOptions
+from marketfetch.testing import GeneratedMarket, MarketInstrument, SimulatedExchange, SimulatorOptions
 from marketfetch.values.series import Coverage
 from marketfetch.values.spans import Span
 from tests.support.worlds import DAY, MINUTE, span_of
@@ -82,7 +82,7 @@ def _scenes(days: int) -> list[Scene]:
 def _exchange() -> Iterator[SimulatedExchange]:
     june = span_of("2024-06-01", "2024-06-02").start
     market = GeneratedMarket(
-        ["BTCUSDT", "ETHUSDT", Instrument.parse("SOLUSDT", june - DAY + 7 * MINUTE)],
+        ["BTCUSDT", "ETHUSDT", MarketInstrument.parse("SOLUSDT", june - DAY + 7 * MINUTE)],
         seed=17,
         gaps=[Span(june + 11 * MINUTE, june + 40 * MINUTE)],
     )

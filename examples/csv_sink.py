@@ -14,7 +14,7 @@ import marketfetch as mf
 
 
 class CsvSink:
-    lanes = 1
+    max_writers = 1
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

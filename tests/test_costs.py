@@ -21,11 +21,11 @@ import orjson
 import psycopg
 import pytest
 
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.decoding.layouts import RowLayout
 from marketfetch.decoding.native import LIBRARY
 from marketfetch.engine.query import Query, Settings
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
-from marketfetch.api.pipeline import Pipeline
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.testing import GeneratedMarket, LocalProxies, SimulatedExchange, SimulatorOptions

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from marketfetch.values.http import Egress
 from marketfetch.redaction import Secret, redact
+from marketfetch.values.http import Egress
 
 PASSWORDS = st.text(string.printable.strip() + "äßпароль斑马", min_size=4, max_size=20)
 USERS = st.text(string.ascii_letters + string.digits + "._-", min_size=1, max_size=12)

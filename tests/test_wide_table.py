@@ -9,9 +9,9 @@ import anyio
 import psycopg
 import pytest
 
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.engine.query import Query, Settings
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
-from marketfetch.api.pipeline import Pipeline
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.sinks import PostgresSink, TableMapping, without_quote
 from marketfetch.testing import LocalProxies, Market, ReplayedMarket, SimulatedExchange

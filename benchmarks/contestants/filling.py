@@ -17,8 +17,8 @@ import anyio
 
 from benchmarks.contestants.job import Job
 from benchmarks.venue import unlimited
-from marketfetch.engine.query import Query, Settings
 from marketfetch.api.pipeline import Pipeline
+from marketfetch.engine.query import Query, Settings
 from marketfetch.sinks import sink_from
 
 # What is imported when it is first used belongs to the base. pyarrow imports pandas as soon as it makes an

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from benchmarks.contestants.job import Job, run
 from benchmarks.venue import unlimited
-from marketfetch.engine.query import Query, Settings
 from marketfetch.api.pipeline import Pipeline
+from marketfetch.engine.query import Query, Settings
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.values.series import Series

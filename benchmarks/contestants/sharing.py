@@ -17,8 +17,8 @@ import anyio
 import attrs
 
 from benchmarks.venue import scaled
-from marketfetch.engine.query import Query, Settings
 from marketfetch.api.pipeline import Pipeline
+from marketfetch.engine.query import Query, Settings
 from marketfetch.protocols import Board
 from marketfetch.proxies.board_urls import board_from
 from marketfetch.proxies.pool import RotatingProxies

@@ -18,8 +18,8 @@ import attrs
 
 from benchmarks.contestants.job import Job
 from benchmarks.venue import unlimited
-from marketfetch.engine.query import Query, Settings
 from marketfetch.api.pipeline import Pipeline
+from marketfetch.engine.query import Query, Settings
 from marketfetch.sinks.postgres import PostgresSink
 
 _TICK = 0.01

@@ -9,16 +9,16 @@ from typing import Any, cast
 
 import attrs
 
-from marketfetch.decoding.layouts import expecting
-from marketfetch.ratelimit.backoff import http_date, retry_after
+from marketfetch.decoding.layouts import decode_errors_as
 from marketfetch.errors import Banned, ConfigurationError, FetchError, RateLimitExceeded, SinkError
 from marketfetch.exchange import Exchange
 from marketfetch.fetchers.curl_errors import parse_headers
 from marketfetch.proxies.parsing import parse_proxy
-from marketfetch.sinks.parquet.format1 import read_first
-from marketfetch.sinks.parquet.footers import FileNote, LedgerNote
-from marketfetch.values.http import Response
+from marketfetch.ratelimit.backoff import parse_http_date, retry_after
 from marketfetch.redaction import redact
+from marketfetch.sinks.parquet.footers import FileNote, LedgerNote
+from marketfetch.sinks.parquet.format1 import read_first
+from marketfetch.values.http import Response
 from marketfetch.values.series import Series
 
 __all__ = ["check", "readers"]
@@ -47,8 +47,8 @@ def check(exchange: Exchange, raw: bytes) -> str:
     if status == 0:
         return "refused"  # the fetcher raises TransportError, and nothing is left to judge
     try:
-        with expecting("an answer"):
-            exchange.check(Response(status, headers, body, sent_at=_NOW - 100, received_at=_NOW))
+        with decode_errors_as("an answer"):
+            exchange.raise_for_error(Response(status, headers, body, sent_at=_NOW - 100, received_at=_NOW))
     except FetchError as error:
         _sound_refusal(error)
         return "refused"
@@ -79,7 +79,7 @@ def _retry_after(raw: bytes) -> str:
     text, _, date = raw.decode("latin-1").partition("\n")
     wait = retry_after({"retry-after": text, "date": date}, now=_NOW)
     assert wait is None or 0 <= wait < math.inf
-    moment = http_date(text)
+    moment = parse_http_date(text)
     assert moment is None or type(moment) is int
     return "refused" if wait is None else "read"
 

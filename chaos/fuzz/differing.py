@@ -8,7 +8,7 @@ from functools import partial
 import attrs
 
 from marketfetch.decoding.layouts import Decoded, RowLayout
-from marketfetch.decoding.native import Rows
+from marketfetch.decoding.native import RawRows
 from marketfetch.errors import DecodeError
 from marketfetch.values.datasets import Dataset
 
@@ -19,7 +19,7 @@ __all__ = ["layouts"]
 class _WithoutCompiler(RowLayout):
     """A layout on a machine where nothing is compiled."""
 
-    def _compiled(self, rows: bytes, fields: Sequence[int]) -> Rows | None:
+    def _compiled(self, rows: bytes, fields: Sequence[int]) -> RawRows | None:
         return self._portable(rows, fields)
 
 

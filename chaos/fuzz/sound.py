@@ -40,10 +40,12 @@ def sound_page(page: Page, decoded: Decoded, part: Slice) -> None:
     assert len(columns) + rejected == rows, f"{len(columns)} kept, {rejected} rejected, {rows} decoded"
     assert all(count > 0 for count in page.rejected.values())
     assert page.received >= rows
-    assert page.stray == ("outside the window" in page.rejected)
-    assert not page.spoiled & interval.cover(columns.times), "a moment is both present and spoiled"
+    assert page.has_rows_outside == ("outside the window" in page.rejected)
+    assert not page.without_sound_row & interval.cover(columns.times), "a moment is both present and spoiled"
     for wrong in page.invalid:
-        assert interval.floor(wrong.time) in page.spoiled, f"{wrong} stands beside a sound row, or outside"
+        assert interval.floor(wrong.time) in page.without_sound_row, (
+            f"{wrong} stands beside a sound row, or outside"
+        )
         assert wrong.reason in page.rejected, f"{wrong} is not counted"
         assert len(wrong.raw) <= _RAW, f"{len(wrong.raw)} characters of a row are kept"
         assert wrong.raw.isascii(), f"{wrong.raw!r} is not plain text"

@@ -14,8 +14,8 @@ import attrs
 
 from chaos.fuzz import answers, differing
 from chaos.fuzz.sound import sound_instrument, sound_moment, sound_page
-from marketfetch.decoding.layouts import expecting
-from marketfetch.decoding.validation import inspect
+from marketfetch.decoding.layouts import decode_errors_as
+from marketfetch.decoding.validation import validate_page
 from marketfetch.engine.discovery import read_time
 from marketfetch.errors import DecodeError
 from marketfetch.exchange import Endpoint, Exchange
@@ -76,7 +76,7 @@ def _series(exchange: Exchange, endpoint: Endpoint) -> Iterator[Series]:
     names = list(endpoint.intervals) or ["event"]
     chosen = ["1m", "1M"] if endpoint.dataset == "ohlcv" else ["1m" if "1m" in names else names[0]]
     for name in chosen:
-        yield Series(exchange.name, endpoint.kind, symbol, Interval.parse(name))
+        yield Series(exchange.name, endpoint.dataset_type, symbol, Interval.parse(name))
 
 
 def _shape(endpoint: Endpoint) -> str:
@@ -95,9 +95,9 @@ def _part(series: Series) -> Slice:
 
 def _page(endpoint: Endpoint, part: Slice, body: bytes) -> str:
     try:
-        with expecting("a page"):
+        with decode_errors_as("a page"):
             decoded = endpoint.decode(body, part)
-            page = inspect(decoded, part)
+            page = validate_page(decoded, part)
     except DecodeError:
         return "refused"
     sound_page(page, decoded, part)
@@ -106,7 +106,7 @@ def _page(endpoint: Endpoint, part: Slice, body: bytes) -> str:
 
 def _time(exchange: Exchange, body: bytes) -> str:
     try:
-        with expecting("the time"):
+        with decode_errors_as("the time"):
             moment = read_time(exchange, body)
     except DecodeError:
         return "refused"
@@ -116,7 +116,7 @@ def _time(exchange: Exchange, body: bytes) -> str:
 
 def _listing(exchange: Exchange, body: bytes) -> str:
     try:
-        with expecting("a listing"):
+        with decode_errors_as("a listing"):
             found = tuple(exchange.decode_listing(body))
     except DecodeError:
         return "refused"

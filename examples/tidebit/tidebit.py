@@ -29,10 +29,12 @@ class Candles(mf.Endpoint):
         return CALL
 
     def request(self, part: mf.Slice) -> mf.Request:
-        return mf.Request("/v2/bars", window(part) | {"step": self.theirs(part.series.interval)}, cost=CALL)
+        return mf.Request(
+            "/v2/bars", window(part) | {"step": self.native_interval(part.series.interval)}, cost=CALL
+        )
 
     def decode(self, body: bytes, part: mf.Slice) -> mf.Decoded:
-        with mf.expecting("bars as columns of the same length"):
+        with mf.decode_errors_as("bars as columns of the same length"):
             bars = mf.parse_json(body)["bars"]
             rows = [dict(zip(bars, row, strict=True)) for row in zip(*bars.values(), strict=True)]
         return mf.ObjectLayout(CANDLE, time="t", unit=1000).gather(rows, part.series.dataset)
@@ -41,7 +43,7 @@ class Candles(mf.Endpoint):
 class Funding(mf.Endpoint):
     dataset = "funding_rate"
     page_sizes = (100,)
-    paginator = mf.Cursor(newest_first=True)
+    paginator = mf.CursorPaginator(newest_first=True)
 
     def cost(self, rows: int) -> mf.Cost:
         return CALL
@@ -59,16 +61,16 @@ class Tidebit(mf.Exchange):
     default_url = "https://api.tidebit.example"
     endpoints = (Candles, Funding)
 
-    def check(self, response: mf.Response) -> None:
+    def raise_for_error(self, response: mf.Response) -> None:
         if response.status == 200 and response.body.startswith(b'{"error":'):
             error = mf.parse_json(response.body)["error"]
             raise ERRORS.get(error, mf.BadRequest)(f"tidebit says {error!r}")
-        super().check(response)
+        super().raise_for_error(response)
 
     def listing_requests(self) -> Sequence[mf.Request]:
         return (mf.Request("/v2/markets", cost=CALL),)
 
     def decode_listing(self, body: bytes) -> Iterable[mf.Instrument]:
-        with mf.expecting("a list of markets"):
+        with mf.decode_errors_as("a list of markets"):
             for market in mf.parse_json(body)["markets"]:
                 yield mf.Instrument(str(market["name"]), str(market["base"]), str(market["quote"]))

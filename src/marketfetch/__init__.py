@@ -15,9 +15,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from marketfetch.planning.paginators import Cursor, TimeWindows
-    from marketfetch.ratelimit.backoff import Retries
-    from marketfetch.engine.query import Everything, Query, Settings
+    from marketfetch.api.fetch import fetch
+    from marketfetch.api.maintenance import forget, verify
+    from marketfetch.api.pipeline import Pipeline
+    from marketfetch.api.plugins import exchange_names
+    from marketfetch.api.table import Table
+    from marketfetch.engine.query import AllSymbols, Query, Settings
     from marketfetch.errors import (
         AdapterError,
         BadRequest,
@@ -43,31 +46,42 @@ if TYPE_CHECKING:
         SinkUnavailable,
         TransportError,
     )
+    from marketfetch.events import (
+        BatchWritten,
+        ClockSkewDetected,
+        Event,
+        Heartbeat,
+        Listener,
+        PageFetched,
+        RequestFailed,
+        RoundStarted,
+        RunFinished,
+        SeriesRefused,
+        SymbolUnknown,
+        WaitingForStore,
+    )
     from marketfetch.exchange import Endpoint, Exchange
-    from marketfetch.api.fetch import fetch
-    from marketfetch.listeners.logs import LogListener, log_to_console
-    from marketfetch.api.maintenance import forget, verify
-    from marketfetch.api.pipeline import Pipeline
-    from marketfetch.api.plugins import exchange_names
-    from marketfetch.listeners.progress import progress_to
-    from marketfetch.api.table import Table
     from marketfetch.fetchers.curl import CurlFetcher
+    from marketfetch.listeners.logs import LogListener, log_to_console
+    from marketfetch.listeners.progress import progress_to
+    from marketfetch.planning.paginators import CursorPaginator, TimeWindowPaginator
     from marketfetch.protocols import (
-        Batching,
         Fetcher,
-        Interruptible,
         Lease,
+        PageOutcome,
         Paginator,
-        Partitioned,
         ProxyPool,
-        Settlement,
         Sink,
         Store,
+        SupportsBatchSize,
         SupportsForget,
+        SupportsInterrupt,
+        SupportsPartitions,
         SupportsRejected,
         Writer,
     )
     from marketfetch.proxies.pool import RotatingProxies
+    from marketfetch.ratelimit.backoff import RetryPolicy
     from marketfetch.sinks import (
         DuckDBSink,
         MemorySink,
@@ -78,20 +92,6 @@ if TYPE_CHECKING:
         without_quote,
     )
     from marketfetch.values.datasets import Column, Dataset
-    from marketfetch.events import (
-        BatchWritten,
-        ClockDiffers,
-        Event,
-        Heartbeat,
-        Listener,
-        PageFetched,
-        RequestFailed,
-        RoundPlanned,
-        RunFinished,
-        SeriesRefused,
-        StoreAwaited,
-        SymbolUnknown,
-    )
     from marketfetch.values.http import Cost, Egress, LimitPool, Request, Response
     from marketfetch.values.intervals import Interval
     from marketfetch.values.pages import Batch, Columns, Page
@@ -102,13 +102,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AdapterError",
+    "AllSymbols",
     "BadRequest",
     "BadSymbol",
     "Banned",
     "Batch",
     "BatchWritten",
-    "Batching",
-    "ClockDiffers",
+    "ClockSkewDetected",
     "Column",
     "Columns",
     "Composite",
@@ -116,7 +116,7 @@ __all__ = [
     "Cost",
     "Coverage",
     "CurlFetcher",
-    "Cursor",
+    "CursorPaginator",
     "Dataset",
     "DecodeError",
     "DuckDBSink",
@@ -124,7 +124,6 @@ __all__ = [
     "EgressReport",
     "Endpoint",
     "Event",
-    "Everything",
     "Exchange",
     "ExchangeNotAvailable",
     "FatalFetchError",
@@ -135,7 +134,6 @@ __all__ = [
     "IncompleteError",
     "IncompleteWarning",
     "Instrument",
-    "Interruptible",
     "Interval",
     "Lease",
     "LimitPool",
@@ -147,10 +145,10 @@ __all__ = [
     "Missing",
     "Page",
     "PageFetched",
+    "PageOutcome",
     "PaginationError",
     "Paginator",
     "ParquetSink",
-    "Partitioned",
     "Pipeline",
     "PostgresSink",
     "Problem",
@@ -164,10 +162,10 @@ __all__ = [
     "RequestTimeout",
     "Response",
     "RestrictedLocation",
-    "Retries",
+    "RetryPolicy",
     "RetryableError",
     "RotatingProxies",
-    "RoundPlanned",
+    "RoundStarted",
     "RowsRefused",
     "RunFinished",
     "SQLiteSink",
@@ -175,7 +173,6 @@ __all__ = [
     "SeriesRefused",
     "SeriesReport",
     "Settings",
-    "Settlement",
     "Sink",
     "SinkError",
     "SinkUnavailable",
@@ -183,15 +180,18 @@ __all__ = [
     "Span",
     "SpanSet",
     "Store",
-    "StoreAwaited",
+    "SupportsBatchSize",
     "SupportsForget",
+    "SupportsInterrupt",
+    "SupportsPartitions",
     "SupportsRejected",
     "SymbolUnknown",
     "Table",
     "TableMapping",
-    "TimeWindows",
+    "TimeWindowPaginator",
     "TransportError",
     "Verification",
+    "WaitingForStore",
     "Writer",
     "exchange_names",
     "fetch",

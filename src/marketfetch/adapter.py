@@ -6,9 +6,14 @@ See the table in `marketfetch.exchange` for what is required and what is optiona
 
 from __future__ import annotations
 
-from marketfetch.decoding.layouts import Decoded, ObjectLayout, RowLayout, excerpt, expecting, parse_json
-from marketfetch.planning.paginators import Cursor, TimeWindows
-from marketfetch.ratelimit.backoff import our_time, retry_after
+from marketfetch.decoding.layouts import (
+    Decoded,
+    ObjectLayout,
+    RowLayout,
+    decode_errors_as,
+    excerpt,
+    parse_json,
+)
 from marketfetch.errors import (
     AdapterError,
     BadRequest,
@@ -20,7 +25,9 @@ from marketfetch.errors import (
     RestrictedLocation,
 )
 from marketfetch.exchange import Endpoint, Exchange
-from marketfetch.protocols import Paginator, Settlement
+from marketfetch.planning.paginators import CursorPaginator, TimeWindowPaginator
+from marketfetch.protocols import PageOutcome, Paginator
+from marketfetch.ratelimit.backoff import retry_after, to_local_time
 from marketfetch.values.datasets import Column, Dataset
 from marketfetch.values.http import Cost, LimitPool, Request, Response
 from marketfetch.values.intervals import Interval
@@ -37,7 +44,7 @@ __all__ = [
     "Column",
     "Columns",
     "Cost",
-    "Cursor",
+    "CursorPaginator",
     "Dataset",
     "DecodeError",
     "Decoded",
@@ -49,6 +56,7 @@ __all__ = [
     "LimitPool",
     "ObjectLayout",
     "Page",
+    "PageOutcome",
     "Paginator",
     "RateLimitExceeded",
     "RejectedRow",
@@ -57,15 +65,14 @@ __all__ = [
     "RestrictedLocation",
     "RowLayout",
     "Series",
-    "Settlement",
     "Slice",
     "Span",
     "SpanSet",
-    "TimeWindows",
+    "TimeWindowPaginator",
+    "decode_errors_as",
     "excerpt",
-    "expecting",
-    "our_time",
     "parse_json",
     "raw_text",
     "retry_after",
+    "to_local_time",
 ]

@@ -12,22 +12,22 @@ from marketfetch.values.series import Series
 
 __all__ = [
     "BatchWritten",
-    "ClockDiffers",
+    "ClockSkewDetected",
     "Event",
     "Heartbeat",
     "Listener",
     "PageFetched",
     "RequestFailed",
-    "RoundPlanned",
+    "RoundStarted",
     "RunFinished",
     "SeriesRefused",
-    "StoreAwaited",
     "SymbolUnknown",
+    "WaitingForStore",
 ]
 
 
 @attrs.frozen
-class RoundPlanned:
+class RoundStarted:
     """A round begins: so many series lack so many rows (an estimate for event datasets)."""
 
     round: int
@@ -44,7 +44,7 @@ class SymbolUnknown:
 
 
 @attrs.frozen
-class ClockDiffers:
+class ClockSkewDetected:
     """The exchange's clock is minutes or more away from ours: `ahead` milliseconds, negative if behind.
 
     One of the two is wrong. What is closed is decided by the earlier one.
@@ -75,7 +75,7 @@ class RequestFailed:
 
 
 @attrs.frozen
-class StoreAwaited:
+class WaitingForStore:
     """The store is away, or another process holds it: it is tried again after `wait` seconds."""
 
     message: str
@@ -123,10 +123,10 @@ class RunFinished:
 
 
 Event = (
-    RoundPlanned
+    RoundStarted
     | SymbolUnknown
-    | ClockDiffers
-    | StoreAwaited
+    | ClockSkewDetected
+    | WaitingForStore
     | SeriesRefused
     | PageFetched
     | RequestFailed

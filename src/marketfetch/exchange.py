@@ -26,16 +26,7 @@ from urllib.parse import urljoin, urlsplit
 
 import attrs
 
-from marketfetch.planning.adapter_checks import (
-    check_cost,
-    check_decoded,
-    check_endpoint,
-    check_exchange,
-    check_request,
-)
 from marketfetch.decoding.layouts import Decoded, excerpt
-from marketfetch.planning.paginators import TimeWindows
-from marketfetch.ratelimit.backoff import retry_after
 from marketfetch.errors import (
     AdapterError,
     BadRequest,
@@ -46,7 +37,16 @@ from marketfetch.errors import (
     RestrictedLocation,
     unknown,
 )
+from marketfetch.planning.adapter_checks import (
+    check_cost,
+    check_decoded,
+    check_endpoint,
+    check_exchange,
+    check_request,
+)
+from marketfetch.planning.paginators import TimeWindowPaginator
 from marketfetch.protocols import Paginator
+from marketfetch.ratelimit.backoff import retry_after
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.http import Cost, Request, Response, one_spelling
 from marketfetch.values.intervals import Interval
@@ -72,10 +72,10 @@ class Endpoint:
     dataset: ClassVar[str]
     intervals: ClassVar[Mapping[str, str]] = {}
     page_sizes: ClassVar[Sequence[int]]
-    paginator: ClassVar[Paginator] = TimeWindows()
-    lag: ClassVar[int] = 0
+    paginator: ClassVar[Paginator] = TimeWindowPaginator()
+    publish_delay: ClassVar[int] = 0
     """Milliseconds after its close until a row is published for good."""
-    reach: ClassVar[int | None] = None
+    retention: ClassVar[int | None] = None
     """How far back the endpoint serves, in milliseconds; None for everything."""
 
     def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
@@ -84,7 +84,7 @@ class Endpoint:
             _check_endpoint(cls)
 
     @property
-    def kind(self) -> Dataset:
+    def dataset_type(self) -> Dataset:
         """The dataset with its columns."""
         return Dataset.parse(self.dataset)
 
@@ -100,20 +100,20 @@ class Endpoint:
         """Turn the bytes of a good answer into columns; raises DecodeError when they are not that."""
         raise AdapterError(f"{type(self).__name__}: write decode(body, part)")
 
-    def first(self, series: Series, start: int) -> Request | None:
+    def first_row_request(self, series: Series, start: int) -> Request | None:
         """The request whose only row is the oldest one at or after `start`; None if there is no such request.
 
         With it a series that begins late costs one request instead of one for each empty page.
         """
         return None
 
-    def theirs(self, interval: Interval) -> str:
+    def native_interval(self, interval: Interval) -> str:
         """The exchange's own name of an interval."""
         return self.intervals[interval.name]
 
     def check_interval(self, interval: Interval) -> None:
         """Raise ConfigurationError, naming what there is, for an interval that is not served."""
-        if not self.kind.event and interval.name not in self.intervals:
+        if not self.dataset_type.event and interval.name not in self.intervals:
             raise ConfigurationError(
                 f"interval: {interval.name!r} is not served for {self.dataset};"
                 f" choose one of {', '.join(self.intervals)}"
@@ -155,12 +155,12 @@ class Exchange:
             raise unknown(f"dataset of {self.name}", name, self._endpoints)
         return self._endpoints[name]
 
-    def at(self, request: Request) -> Request:
+    def with_base_url(self, request: Request) -> Request:
         """Address a request to this exchange; AdapterError for what is no request."""
         check_request(f"{self.name}: a request", request)
         return attrs.evolve(request, base_url=self.base_url)
 
-    def check(self, response: Response) -> None:
+    def raise_for_error(self, response: Response) -> None:
         """Raise the error that an answer stands for; return for a good one.
 
         By HTTP status: 451 and country blocks RestrictedLocation, 418 and other 403 Banned, 429

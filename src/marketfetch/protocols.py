@@ -19,20 +19,20 @@ from marketfetch.values.series import Coverage, Series, Slice
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = [
-    "Batching",
     "Board",
     "Fetcher",
-    "Interruptible",
     "Lease",
+    "PageOutcome",
     "Paginator",
-    "Partitioned",
     "ProxyPool",
-    "Settlement",
     "Sharing",
     "Sink",
     "Store",
+    "SupportsBatchSize",
     "SupportsBoard",
     "SupportsForget",
+    "SupportsInterrupt",
+    "SupportsPartitions",
     "SupportsRejected",
     "SupportsSession",
     "SupportsWaiting",
@@ -154,7 +154,7 @@ class SupportsWaiting(Protocol):
 
 
 @attrs.frozen
-class Settlement:
+class PageOutcome:
     """What a page settled about its slice.
 
     `present` moments have rows in the page; `empty` ones are confirmed to have none; `remaining` slices
@@ -165,15 +165,15 @@ class Settlement:
     present: SpanSet
     empty: SpanSet = attrs.field(factory=SpanSet)
     remaining: tuple[Slice, ...] = ()
-    lost: SpanSet = attrs.field(factory=SpanSet)
+    given_up: SpanSet = attrs.field(factory=SpanSet)
     reason: str = ""
     unusable: SpanSet = attrs.field(factory=SpanSet)
     rejected: tuple[RejectedRow, ...] = ()
 
     @property
-    def settled(self) -> SpanSet:
+    def decided(self) -> SpanSet:
         """Every moment about which the page leaves nothing to ask."""
-        return self.present | self.empty | self.lost | self.unusable
+        return self.present | self.empty | self.given_up | self.unusable
 
     @property
     def coverage(self) -> Coverage:
@@ -186,7 +186,7 @@ class Paginator(Protocol):
     """Cuts a span into requests and says what a page leaves over. Pure: no I/O, no clock, no state."""
 
     @property
-    def chained(self) -> bool:
+    def sequential(self) -> bool:
         """Whether the next request is only known after the page before it."""
         ...
 
@@ -194,7 +194,7 @@ class Paginator(Protocol):
         """Cut a slice into those that can be asked right now, each of at most `whole.rows` rows."""
         ...
 
-    def settle(self, part: Slice, page: Page) -> Settlement:
+    def outcome(self, part: Slice, page: Page) -> PageOutcome:
         """Say what a page proves. The union of all parts of the answer is exactly `part.span`.
 
         Raises PaginationError when asking on would make no progress.
@@ -220,7 +220,7 @@ series can never be stored as they are: the writer is used on for other series.
 
 
 @runtime_checkable
-class Interruptible(Protocol):
+class SupportsInterrupt(Protocol):
     """A Writer that can be told to give up what it waits for, such as a lock; others are waited for."""
 
     def interrupt(self) -> None:
@@ -233,7 +233,7 @@ class Sink(Protocol):
     """Where batches go. Blocking code: the engine runs it in threads, never on the event loop."""
 
     @property
-    def lanes(self) -> int:
+    def max_writers(self) -> int:
         """How many writers may work side by side; all batches of one series go to the same one."""
         ...
 
@@ -254,7 +254,7 @@ class Sink(Protocol):
 
 
 @runtime_checkable
-class Batching(Protocol):
+class SupportsBatchSize(Protocol):
     """A sink that knows how large its batches should be; others get a size that suits most."""
 
     @property
@@ -264,7 +264,7 @@ class Batching(Protocol):
 
 
 @runtime_checkable
-class Partitioned(Protocol):
+class SupportsPartitions(Protocol):
     """A sink whose rows lie in partitions that are rewritten as a whole, such as a file for each month."""
 
     def partition(self, series: Series, moment: int) -> Span:

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 
 import pytest
 
-from marketfetch.cli.report_view import Page, coverage_page, holes, ledger_as_list, plain, report_page, show
+from marketfetch.cli.report_view import (
+    Document,
+    coverage_page,
+    internal_gaps,
+    ledger_as_list,
+    print_report,
+    report_page,
+    to_text,
+)
 from marketfetch.values.report import EgressReport, Missing, Report, SeriesReport
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
@@ -39,7 +47,7 @@ def _report(lines: Sequence[SeriesReport], **more: object) -> Report:
 
 
 def test_few_complete_series_are_listed_one_by_one() -> None:
-    text = plain(report_page(_report([_complete("AUSDT"), _complete("BUSDT")])))
+    text = to_text(report_page(_report([_complete("AUSDT"), _complete("BUSDT")])))
     assert text.splitlines() == [
         "Complete: 57,600 rows written in 2.0 s (28,800 rows/s), 12 requests of weight 24",
         "",
@@ -56,7 +64,7 @@ def test_few_complete_series_are_listed_one_by_one() -> None:
 
 def test_many_complete_series_share_a_line_and_incomplete_ones_are_listed() -> None:
     lines = [_complete(f"S{n}USDT") for n in range(400)] + [_lacking("LOSTUSDT", "TransportError: reset")]
-    text = plain(report_page(_report(lines)))
+    text = to_text(report_page(_report(lines)))
     assert "400 symbols  2026-06-01 to 2026-06-21    100 %  11,520,000         0" in text
     assert "LOSTUSDT     2026-06-01 to 2026-06-21   50.0 %         100         2" in text
     assert "LOSTUSDT  2026-06-11 to 2026-06-21  14,400  TransportError: reset" in text
@@ -67,7 +75,7 @@ def test_many_complete_series_share_a_line_and_incomplete_ones_are_listed() -> N
 def test_hundreds_of_incomplete_series_stay_readable() -> None:
     same = [_lacking(f"S{n:03}USDT") for n in range(400)]
     other = [_lacking(f"T{n:03}USDT", f"BadRequest: number {n}", days=n % 9 + 1) for n in range(100)]
-    text = plain(report_page(_report(same + other)))
+    text = to_text(report_page(_report(same + other)))
     assert "S000USDT, S001USDT, S002USDT, S003USDT, S004USDT and 395 more" in text
     assert "81 more" in text
     assert len(text.splitlines()) < 60
@@ -76,12 +84,12 @@ def test_hundreds_of_incomplete_series_stay_readable() -> None:
 def test_what_is_almost_complete_does_not_look_complete() -> None:
     held = ALL - SpanSet.of(Span(JUNE, JUNE + 60_000))
     line = SeriesReport(_series("AUSDT"), WANTED, 1, held, SpanSet(), (Missing(ALL - held, "lost"),))
-    assert "99.9 %" in plain(report_page(_report([line])))
+    assert "99.9 %" in to_text(report_page(_report([line])))
 
 
 def test_confirmed_empty_spans_are_told_apart_from_missing_ones() -> None:
     before = SpanSet.of(Span(JUNE, JUNE + 2 * DAY))
-    text = plain(report_page(_report([_complete("NEWUSDT", empty=before)])))
+    text = to_text(report_page(_report([_complete("NEWUSDT", empty=before)])))
     assert text.startswith("Complete")
     assert "NEWUSDT  2026-06-01 to 2026-06-03  2,880  confirmed empty" in text
 
@@ -92,22 +100,22 @@ def test_unknown_symbols_and_retries_are_noted() -> None:
         unknown={"FOOUSDT": "unknown symbol; did you mean 'FOXUSDT'?"},
         retries={"Banned": 1, "TransportError": 12},
     )
-    text = plain(report_page(report))
+    text = to_text(report_page(report))
     assert "FOOUSDT: unknown symbol; did you mean 'FOXUSDT'?" in text
     assert text.count("FOOUSDT") == 1
     assert "Repeated requests: 12 TransportError, 1 Banned" in text
 
 
 def test_nothing_at_all_can_be_shown() -> None:
-    assert plain(report_page(_report([], egresses=()))).count("\n") == 1
+    assert to_text(report_page(_report([], egresses=()))).count("\n") == 1
 
 
 def test_holes_are_what_lies_between_the_first_and_the_last_moment_known() -> None:
     known = SpanSet.of(Span(JUNE, JUNE + DAY), Span(JUNE + 2 * DAY, JUNE + 3 * DAY))
     coverage = Coverage(known, SpanSet.of(Span(JUNE, JUNE + 60_000)))
-    assert holes(coverage) == SpanSet.of(Span(JUNE + DAY, JUNE + 2 * DAY))
-    assert not holes(Coverage())
-    text = plain(coverage_page({_series("AUSDT"): coverage, _series("BUSDT"): Coverage(ALL)}))
+    assert internal_gaps(coverage) == SpanSet.of(Span(JUNE + DAY, JUNE + 2 * DAY))
+    assert not internal_gaps(Coverage())
+    text = to_text(coverage_page({_series("AUSDT"): coverage, _series("BUSDT"): Coverage(ALL)}))
     assert text.startswith("2 series, 1 of them with holes")
     assert "2026-06-02 to 2026-06-03" in text
     assert ledger_as_list({_series("AUSDT"): coverage}) == [
@@ -132,11 +140,11 @@ def test_pipe_gets_plain_text_and_a_terminal_gets_colours(monkeypatch: pytest.Mo
     monkeypatch.setenv("COLUMNS", "110")
     page = report_page(_report([_complete("AUSDT")], unknown={"FOO": "unknown [symbol]"}))
     stream = io.StringIO()
-    show(page, stream)
-    assert stream.getvalue() == plain(page)
+    print_report(page, stream)
+    assert stream.getvalue() == to_text(page)
     parent, child = pty.openpty()
     with os.fdopen(child, "w") as terminal:
-        show(page, terminal)
+        print_report(page, terminal)
         terminal.flush()
         # A terminal hands out what it was given in pieces; the notes come last.
         shown = ""
@@ -160,7 +168,7 @@ def test_narrow_terminal_breaks_no_command_and_loses_no_time(
     held = {_series(symbol): Coverage(ALL, SpanSet()) for symbol in ("AUSDT", "BUSDT")}
     page = coverage_page(held)
     stream = _Terminal()
-    show(Page(page.headline, page.grids, ["To mend it:", command]), stream)
+    print_report(Document(page.headline, page.grids, ["To mend it:", command]), stream)
     assert command in stream.getvalue()  # copied from the terminal it is one line, or it would forget more
     assert "…" not in stream.getvalue()
 

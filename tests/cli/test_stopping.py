@@ -90,7 +90,7 @@ from marketfetch.cli.signals import Signals
 from marketfetch.cli.runner import run_until_stopped
 
 class Hanging:
-    lanes = 1
+    max_writers = 1
     def prepare(self, datasets): pass
     @contextmanager
     def writer(self):

@@ -38,7 +38,7 @@ def minutes(first: int, last: int) -> Span:
 class ForgetfulSink:
     """A store in memory that can forget, and whose rows a test may spoil behind the back of its ledger."""
 
-    lanes = 1
+    max_writers = 1
 
     def __init__(self) -> None:
         self.rows: dict[Series, Columns] = {}
@@ -268,7 +268,7 @@ def test_forgetting_has_to_name_what() -> None:
         mf.verify(sink, symbols="BTCUSDT", datasets="ohlcv", interval="1m", exchange="okx")
     with pytest.raises(mf.ConfigurationError, match=r"start: .* is not before end"):
         mf.forget(sink, symbols="BTCUSDT", start="2020-01-02", end="2020-01-01")
-    assert mf.forget(sink, symbols=mf.Everything()) == {candles(): SpanSet.of(minutes(0, 100))}
+    assert mf.forget(sink, symbols=mf.AllSymbols()) == {candles(): SpanSet.of(minutes(0, 100))}
     assert not sink.coverage([candles()])[candles()].covered
 
 
@@ -276,7 +276,7 @@ def test_store_that_cannot_forget_says_so(tmp_path: Path) -> None:
     class Plain:
         """Everything a store has, but for forgetting."""
 
-        lanes = 1
+        max_writers = 1
         prepare = writer = coverage = ledger = read = mf.MemorySink().read
 
     with pytest.raises(mf.ConfigurationError, match="store: Plain has no forget"):

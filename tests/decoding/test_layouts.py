@@ -13,10 +13,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from marketfetch.decoding.layouts import Decoded, ObjectLayout, RowLayout, excerpt, parse_json
-from marketfetch.decoding.native import LIBRARY, Rows, read_rows
-from marketfetch.decoding.portable import flattened, parse_numbers
+from marketfetch.decoding.native import LIBRARY, RawRows, read_rows
+from marketfetch.decoding.portable import flatten_numbers, parse_numbers
 from marketfetch.errors import DecodeError
-from marketfetch.testing.contracts.malformed import GARBAGE, rubbish
+from marketfetch.testing.contracts.malformed import NOT_A_PAGE, malformed_bodies
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 
@@ -138,9 +138,9 @@ def test_each_number_is_rounded_as_float_rounds_it(text: str, quoted: bool) -> N
     body = f"[[60000,{mark}{text}{mark}]]".encode()
     expected = float(text) if quoted or text.strip("-").strip("0") or "." in text else 0.0
     found = [read_rows(body, width=2, time=0, fields=[1])]
-    flat = flattened(body, 2) if len(text) <= 768 else None
+    flat = flatten_numbers(body, 2) if len(text) <= 768 else None
     numbers = None if flat is None else parse_numbers(flat, 2, 0)
-    found += [] if numbers is None else [Rows(numbers[:1].astype(np.int64), numbers[1:].reshape(1, 1))]
+    found += [] if numbers is None else [RawRows(numbers[:1].astype(np.int64), numbers[1:].reshape(1, 1))]
     for rows in found:
         if rows is not None:
             assert rows.values.tobytes() == np.array([[expected]]).tobytes()
@@ -218,7 +218,7 @@ def test_the_compiled_decoder_reads_no_further_than_the_text(text: bytes, width:
 
 
 @pytest.mark.parametrize("layout", [PLAIN, ENVELOPE, SECONDS], ids=["plain", "envelope", "seconds"])
-@given(body=rubbish())
+@given(body=malformed_bodies())
 @example(b"[" * 1020 + b"]" * 1020)
 @example(b'[[9223372036854775807,"1","2","1","1"]]')
 def test_anything_else_is_refused_with_one_error(layout: RowLayout, body: bytes) -> None:
@@ -229,7 +229,7 @@ def test_anything_else_is_refused_with_one_error(layout: RowLayout, body: bytes)
     assert found.columns.values.shape == (4, len(found.columns))
 
 
-@pytest.mark.parametrize("body", GARBAGE, ids=lambda body: repr(body[:12]))
+@pytest.mark.parametrize("body", NOT_A_PAGE, ids=lambda body: repr(body[:12]))
 @pytest.mark.parametrize(
     "layout",
     [PLAIN, ENVELOPE, ObjectLayout({"open": "o"}, time="t"), ObjectLayout({}, time="t", path=("a", "b"))],

@@ -7,7 +7,7 @@ import time
 import anyio
 import pytest
 
-from marketfetch.engine.blocking import call_back, on_thread
+from marketfetch.engine.blocking import call_from_thread, run_in_thread
 
 
 async def test_a_cancelled_thread_ends_in_order() -> None:
@@ -18,7 +18,7 @@ async def test_a_cancelled_thread_ends_in_order() -> None:
         time.sleep(0.2)
         ended.set()
 
-    task = asyncio.create_task(on_thread(work))
+    task = asyncio.create_task(run_in_thread(work))
     await asyncio.to_thread(begun.wait, 10)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -36,13 +36,13 @@ async def test_a_thread_that_hangs_is_left_behind_and_cannot_call_back() -> None
     def work() -> None:
         let_go.wait(20)
         try:
-            call_back(call)
+            call_from_thread(call)
         finally:
             ended.set()
 
     began = time.monotonic()
     with anyio.move_on_after(0.05):
-        await on_thread(work)
+        await run_in_thread(work)
     assert time.monotonic() - began < 5
     let_go.set()
     assert await asyncio.to_thread(ended.wait, 10)
@@ -57,7 +57,7 @@ async def test_a_thread_that_hangs_is_interrupted_and_then_ends_in_order() -> No
         ended.set()
 
     with anyio.move_on_after(0.05):
-        await on_thread(work, interrupt=let_go.set)
+        await run_in_thread(work, interrupt=let_go.set)
     assert ended.is_set()
 
 
@@ -70,7 +70,7 @@ def test_a_loop_that_ends_waits_for_the_thread_too() -> None:
 
     async def host() -> None:
         # asyncio.run() cancels what still runs task by task, which no scope of anyio's hears of.
-        host.run = asyncio.create_task(on_thread(work, interrupt=let_go.set))  # type: ignore[attr-defined]
+        host.run = asyncio.create_task(run_in_thread(work, interrupt=let_go.set))  # type: ignore[attr-defined]
         await asyncio.sleep(0.05)
 
     asyncio.run(host())
@@ -79,9 +79,9 @@ def test_a_loop_that_ends_waits_for_the_thread_too() -> None:
 
 async def test_work_that_is_cancelled_before_it_began_never_begins() -> None:
     limiter, let_go, begun = anyio.CapacityLimiter(1), threading.Event(), threading.Event()
-    first = asyncio.create_task(on_thread(lambda: let_go.wait(20), limiter=limiter))
+    first = asyncio.create_task(run_in_thread(lambda: let_go.wait(20), limiter=limiter))
     await asyncio.sleep(0.05)
-    second = asyncio.create_task(on_thread(begun.set, limiter=limiter))
+    second = asyncio.create_task(run_in_thread(begun.set, limiter=limiter))
     await asyncio.sleep(0.05)
     second.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -97,7 +97,7 @@ async def test_a_call_that_comes_after_the_cancellation_is_cancelled_too() -> No
     def work() -> None:
         begun.set()
         time.sleep(0.1)
-        call_back(anyio.sleep_forever)
+        call_from_thread(anyio.sleep_forever)
 
     async def cancel() -> None:
         await asyncio.to_thread(begun.wait, 10)
@@ -107,11 +107,11 @@ async def test_a_call_that_comes_after_the_cancellation_is_cancelled_too() -> No
         async with anyio.create_task_group() as group:
             group.start_soon(cancel)
             with scope:
-                await on_thread(work)
+                await run_in_thread(work)
     assert scope.cancelled_caught
 
 
 async def test_errors_come_out_as_they_are() -> None:
     with pytest.raises(ZeroDivisionError):
-        await on_thread(lambda: 1 / 0)
-    assert await on_thread(lambda: 42) == 42
+        await run_in_thread(lambda: 1 / 0)
+    assert await run_in_thread(lambda: 42) == 42

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from marketfetch.decoding.layouts import expecting
+from marketfetch.decoding.layouts import decode_errors_as
 from marketfetch.engine.discovery import read_time
 from marketfetch.errors import DecodeError
 from marketfetch.exchange import Exchange
@@ -40,7 +40,7 @@ def test_a_clock_is_read() -> None:
     ids=["listed", "unnamed", "ends"],
 )
 def test_a_listing_of_what_cannot_be_is_refused(exchange: Exchange, body: bytes) -> None:
-    with pytest.raises(DecodeError), expecting("a listing"):
+    with pytest.raises(DecodeError), decode_errors_as("a listing"):
         list(exchange.decode_listing(body))
 
 

@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 import attrs
 import pytest
 
-from marketfetch.engine.query import Everything, Settings
-from marketfetch.errors import ConfigurationError
-from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.protocols import Settlement
+from marketfetch.engine.query import AllSymbols, Settings
+from marketfetch.errors import ConfigurationError
+from marketfetch.events import ClockSkewDetected
+from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
+from marketfetch.protocols import PageOutcome
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
     FaultKind,
@@ -23,15 +24,14 @@ from marketfetch.testing import (
     SimulatorOptions,
     Window,
 )
-from marketfetch.events import ClockDiffers
 from marketfetch.values.pages import Page
 from marketfetch.values.report import Report
 from marketfetch.values.series import Slice
 from marketfetch.values.spans import Span, SpanSet
-from marketfetch.values.times import moment
+from marketfetch.values.times import parse_time
 from tests.support.worlds import HOUR, MINUTE, World, assert_holds, run
 
-NOON = moment("now", "2026-11-01T12:00:00Z", 0)
+NOON = parse_time("now", "2026-11-01T12:00:00Z", 0)
 TIME = "/fapi/v1/time"
 YEAR = 365 * 24 * HOUR
 
@@ -54,7 +54,7 @@ def test_a_clock_that_runs_ahead_closes_no_candle_too_soon(skew: int) -> None:
     (line,) = report.series
     assert report.complete
     assert store.read(line.series, Span(0, 2 * NOON)).times[-1] == NOON - 2 * MINUTE
-    assert [event.ahead for event in world.heard(ClockDiffers)] == [pytest.approx(skew, abs=MINUTE)]
+    assert [event.ahead for event in world.heard(ClockSkewDetected)] == [pytest.approx(skew, abs=MINUTE)]
 
 
 @pytest.mark.parametrize("skew", [-2 * HOUR, -YEAR])
@@ -66,7 +66,7 @@ def test_what_lies_between_two_clocks_is_missing_and_said_to_be(skew: int) -> No
     assert (line.rows, line.wanted) == (0, Span(NOON - HOUR, NOON))
     assert SpanSet.of(line.wanted) == line.missing[0].spans
     assert "clock" in line.missing[0].reason
-    assert len(world.heard(ClockDiffers)) == 1
+    assert len(world.heard(ClockSkewDetected)) == 1
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FaultKind if kind.startswith("clock_")])
@@ -75,7 +75,7 @@ def test_a_clock_that_is_wrong_once_is_asked_once_more(kind: FaultKind) -> None:
     assert report.complete
     assert report.series[0].wanted == Span(NOON - HOUR, NOON - MINUTE)
     assert world.exchange.record.faults == {kind: 1}
-    assert not world.heard(ClockDiffers)
+    assert not world.heard(ClockSkewDetected)
 
 
 def test_a_clock_that_is_a_little_off_is_nobodys_business() -> None:
@@ -83,7 +83,7 @@ def test_a_clock_that_is_a_little_off_is_nobodys_business() -> None:
     assert report.complete
     assert report.series[0].wanted.end == NOON - 3 * MINUTE
     assert world.asked(TIME) == 1
-    assert not world.heard(ClockDiffers)
+    assert not world.heard(ClockSkewDetected)
 
 
 @pytest.mark.parametrize("venue", ["binance-usdm", "binance-spot", "okx"])
@@ -114,7 +114,7 @@ def test_a_listing_that_lacks_a_symbol_is_asked_for_once_more(kind: FaultKind, e
     market = GeneratedMarket(["BTCUSDT", "ETHUSDT", "XRPUSDT"], seed=4)
     with SimulatedExchange(market) as exchange:
         exchange.faults = Faults(rate=1, kinds=[kind], paths=["/api/v5/public/instruments"])
-        symbols = Everything() if everything else ["XRP-USDT", "XRP-USDT-SWAP"]
+        symbols = AllSymbols() if everything else ["XRP-USDT", "XRP-USDT-SWAP"]
         report = run(World(exchange, "okx").pipeline(MemorySink(), symbols=symbols, interval="1h"))
     assert report.complete
     assert len(report.series) == (6 if everything else 2)
@@ -124,14 +124,14 @@ def test_a_listing_that_lacks_a_symbol_is_asked_for_once_more(kind: FaultKind, e
 class Circles:
     """A paginator that leaves over another question each time, and never settles anything."""
 
-    chained = True
+    sequential = True
 
     def split(self, whole: Slice) -> Iterable[Slice]:
         yield whole
 
-    def settle(self, part: Slice, page: Page) -> Settlement:
+    def outcome(self, part: Slice, page: Page) -> PageOutcome:
         cursor = "one" if part.cursor == "two" else "two"
-        return Settlement(SpanSet(), remaining=(attrs.evolve(part, cursor=cursor),))
+        return PageOutcome(SpanSet(), remaining=(attrs.evolve(part, cursor=cursor),))
 
 
 class CircularOhlcv(Ohlcv):

@@ -8,27 +8,27 @@ import attrs
 import numpy as np
 import pytest
 
-from marketfetch.engine.query import Everything, Settings
+from marketfetch.engine.query import AllSymbols, Settings
 from marketfetch.errors import ConfigurationError, RestrictedLocation
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
     FaultKind,
     Faults,
     GeneratedMarket,
-    Instrument,
+    MarketInstrument,
+    MarketRows,
     SimulatedExchange,
     SimulatorOptions,
-    Table,
     Window,
 )
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Composite, Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
-from marketfetch.values.times import moment
+from marketfetch.values.times import parse_time
 from tests.support.worlds import HOUR, World, assert_holds, run, span_of, truth
 
-NOON = moment("now", "2026-11-01T16:00:03Z", 0)
+NOON = parse_time("now", "2026-11-01T16:00:03Z", 0)
 
 
 @attrs.define
@@ -42,7 +42,7 @@ class LateMarket:
     def instruments(self) -> Any:
         return self.market.instruments
 
-    def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> Table:
+    def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> MarketRows:
         table = self.market.rows(dataset, symbol, interval, window)
         return table.take(np.flatnonzero(table.times < self.hidden_from))
 
@@ -74,7 +74,7 @@ def test_a_row_that_comes_late_is_awaited_not_called_absent(dataset: str) -> Non
     ],
 )
 def test_a_long_candle_that_comes_late_is_awaited_as_a_whole(interval: str, now: str) -> None:
-    clock = [moment("now", now, 0)]
+    clock = [parse_time("now", now, 0)]
     last = Interval.parse(interval).floor(clock[0] - HOUR)
     market = LateMarket(GeneratedMarket(["BTCUSDT"], seed=4), hidden_from=last)
     with SimulatedExchange(market, SimulatorOptions(now=lambda: clock[0])) as exchange:
@@ -108,7 +108,7 @@ def test_a_candle_that_a_store_calls_empty_in_part_is_asked_for_as_a_whole() -> 
 
 
 def test_a_symbol_that_was_delisted_yesterday_does_not_stop_the_run() -> None:
-    gone = Instrument.parse("DEADUSDT", 0, moment("gone", "2026-06-01T09:00Z", 0))
+    gone = MarketInstrument.parse("DEADUSDT", 0, parse_time("gone", "2026-06-01T09:00Z", 0))
     with SimulatedExchange(GeneratedMarket(["BTCUSDT", gone], seed=4)) as exchange:
         symbols = ["BTCUSDT", "DEADUSDT"]
         report = run(World(exchange).pipeline(MemorySink(), symbols=symbols, interval="1d", end="2026-06-03"))
@@ -145,4 +145,4 @@ def test_what_only_the_listing_shows_to_be_wrong_is_refused() -> None:
         with pytest.raises(ConfigurationError, match="the same member twice"):
             run(world.pipeline(MemorySink(), composites=[Composite("MT", ("ETHUSDT", "ETH/USDT"))]))
         with pytest.raises(ConfigurationError, match="quote: 'usdt' is unknown; did you mean 'USDT'"):
-            run(world.pipeline(MemorySink(), symbols=Everything(quote="usdt")))
+            run(world.pipeline(MemorySink(), symbols=AllSymbols(quote="usdt")))

@@ -6,9 +6,9 @@ from typing import Literal
 
 import pytest
 
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.engine.query import Query, Settings
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
-from marketfetch.api.pipeline import Pipeline
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, LimitRules, LocalProxies, SimulatedExchange, SimulatorOptions

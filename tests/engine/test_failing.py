@@ -9,20 +9,20 @@ import anyio
 import attrs
 import pytest
 
-from marketfetch.ratelimit.backoff import Retries
 from marketfetch.engine.query import Settings
 from marketfetch.errors import ProxyError, RestrictedLocation, SinkError, SinkUnavailable
+from marketfetch.events import BatchWritten, Event, RequestFailed
 from marketfetch.protocols import Writer
+from marketfetch.ratelimit.backoff import RetryPolicy
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import FaultKind, Faults, GeneratedMarket, LocalProxies, ProxyMode, SimulatedExchange
-from marketfetch.events import BatchWritten, Event, RequestFailed
 from marketfetch.values.pages import Batch
 from marketfetch.values.report import Report
 from tests.support.worlds import World, assert_holds, run
 
 KLINES = "/fapi/v1/klines"
 SYMBOLS = ["BTCUSDT", "ETHUSDT"]
-QUICK = Settings(concurrency=8, retries=Retries(attempts=6, initial=0.01, cap=0.05), deadline=5)
+QUICK = Settings(concurrency=8, retries=RetryPolicy(attempts=6, initial=0.01, cap=0.05), deadline=5)
 CURABLE = [
     FaultKind.STATUS_500,
     FaultKind.STATUS_502,

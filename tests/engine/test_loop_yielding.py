@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from anyio.lowlevel import checkpoint
 
-from marketfetch.planning.batches import Chunk
-from marketfetch.engine.row_budget import Allowance
-from marketfetch.engine.loop_yielder import Breath
-from marketfetch.engine.batch_builder import Gatherer
-from marketfetch.engine.work_queue import Handout
-from marketfetch.engine.query import BATCH_ROWS
+from marketfetch.engine.batch_builder import BatchBuilder
+from marketfetch.engine.loop_yielder import LoopYielder
+from marketfetch.engine.query import DEFAULT_BATCH_ROWS
+from marketfetch.engine.row_budget import RowBudget
+from marketfetch.engine.work_queue import WorkQueue
+from marketfetch.events import BatchWritten
+from marketfetch.planning.batches import BatchPlan
 from marketfetch.protocols import Writer
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
-from marketfetch.events import BatchWritten
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Slice
 from marketfetch.values.spans import Span
@@ -30,7 +30,7 @@ from tests.support.worlds import World, run
 
 
 async def test_others_on_the_loop_have_a_turn_between_two_breaths() -> None:
-    breath, turns, seen = Breath(seconds=0.0), 0, list[int]()
+    breath, turns, seen = LoopYielder(seconds=0.0), 0, list[int]()
 
     async def somebody_else() -> None:
         nonlocal turns
@@ -39,7 +39,7 @@ async def test_others_on_the_loop_have_a_turn_between_two_breaths() -> None:
             await checkpoint()
 
     async def page() -> None:
-        await breath.take()
+        await breath.maybe_yield()
         seen.append(turns)
 
     async with anyio.create_task_group() as group:
@@ -51,16 +51,16 @@ async def test_others_on_the_loop_have_a_turn_between_two_breaths() -> None:
     assert len(set(seen)) == 20
 
 
-def chunks(*sizes: int) -> Iterator[Chunk]:
+def chunks(*sizes: int) -> Iterator[BatchPlan]:
     """Chunks of so many parts of one row each."""
     series, minute = candles(), 60_000
     for number, size in enumerate(sizes):
         spans = [Span(minute * at, minute * (at + 1)) for at in range(size)]
-        yield Chunk(number, series, tuple(Slice(series, span, 1, chunk=number) for span in spans))
+        yield BatchPlan(number, series, tuple(Slice(series, span, 1, chunk=number) for span in spans))
 
 
 async def test_slices_come_in_order_and_empty_chunks_are_passed_over() -> None:
-    handout = Handout(chunks(0, 3, 0, 0, 2, 0), Gatherer(10), Allowance(100))
+    handout = WorkQueue(chunks(0, 3, 0, 0, 2, 0), BatchBuilder(10), RowBudget(100))
     taken = [part async for part in _all(handout)]
     assert [(part.chunk, part.span.start) for part in taken] == [
         (1, 0),
@@ -72,20 +72,20 @@ async def test_slices_come_in_order_and_empty_chunks_are_passed_over() -> None:
 
 
 async def test_no_chunk_is_opened_before_there_is_room_for_its_rows() -> None:
-    allowance = Allowance(3)
-    handout = Handout(chunks(3, 3), Gatherer(10), allowance)
+    allowance = RowBudget(3)
+    handout = WorkQueue(chunks(3, 3), BatchBuilder(10), allowance)
     for _ in range(3):
-        assert await handout.take() is not None
+        assert await handout.get() is not None
     with anyio.move_on_after(0.01) as waited:
-        await handout.take()
+        await handout.get()
     assert waited.cancelled_caught
-    allowance.give_back(3)
+    allowance.release(3)
     with anyio.fail_after(5):
-        assert await handout.take() is not None
+        assert await handout.get() is not None
 
 
-async def _all(handout: Handout) -> AsyncIterator[Slice]:
-    while (part := await handout.take()) is not None:
+async def _all(handout: WorkQueue) -> AsyncIterator[Slice]:
+    while (part := await handout.get()) is not None:
         yield part
 
 
@@ -99,7 +99,7 @@ def test_a_partition_is_written_once_and_other_sinks_get_batches_of_their_size(t
         for event in parquet.heard(BatchWritten)
     ]
     assert sorted(map(str, months)) == ["2026-03", "2026-04", "2026-05", "2026-06"]
-    assert max(event.batch.rows for event in memory.heard(BatchWritten)) == BATCH_ROWS
+    assert max(event.batch.rows for event in memory.heard(BatchWritten)) == DEFAULT_BATCH_ROWS
 
 
 class Ending(MemorySink):

@@ -10,21 +10,21 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from marketfetch.ratelimit.backoff import Retries
-from marketfetch.engine.store_retry import Patience
+from marketfetch.engine.blocking import run_in_thread
 from marketfetch.engine.query import Settings
-from marketfetch.engine.blocking import on_thread
+from marketfetch.engine.store_retry import StoreRetrier
 from marketfetch.errors import SinkError, SinkUnavailable
+from marketfetch.events import Event, WaitingForStore
 from marketfetch.protocols import Writer
+from marketfetch.ratelimit.backoff import RetryPolicy
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
 from marketfetch.values.datasets import Dataset
-from marketfetch.events import Event, StoreAwaited
 from marketfetch.values.series import Composite, Coverage, Series
 from marketfetch.values.spans import Span
 from tests.support.worlds import World, run
 
-QUICK = Retries(attempts=4, initial=0.001, cap=0.001)
+QUICK = RetryPolicy(attempts=4, initial=0.001, cap=0.001)
 
 
 class Fickle(MemorySink):
@@ -71,13 +71,13 @@ def test_a_store_that_comes_back_is_waited_for_wherever_it_is_used() -> None:
         report = run(world.pipeline(store, symbols=symbols, composites=[Composite("MIX", tuple(symbols))]))
     assert report.complete
     assert set(store.calls) == {"prepare", "coverage", "writer", "write", "read"}
-    told = [event.message for event in world.heard(StoreAwaited)]
+    told = [event.message for event in world.heard(WaitingForStore)]
     assert sorted(told) == sorted(f"{what}: away" for what in store.calls for _ in range(2))
 
 
-def _insist(patience: Patience, work: Callable[[], object]) -> object:
+def _insist(patience: StoreRetrier, work: Callable[[], object]) -> object:
     async def main() -> object:
-        return await patience.wait_for(work)
+        return await patience.call_in_thread(work)
 
     return anyio.run(main)
 
@@ -90,8 +90,8 @@ def test_patience_ends_with_the_last_error() -> None:
         raise SinkUnavailable(f"call {next(calls)}")
 
     with pytest.raises(SinkUnavailable, match="call 3"):
-        _insist(Patience(QUICK, heard.append), away)
-    assert [event.attempt for event in heard if isinstance(event, StoreAwaited)] == [1, 2, 3]
+        _insist(StoreRetrier(QUICK, heard.append), away)
+    assert [event.attempt for event in heard if isinstance(event, WaitingForStore)] == [1, 2, 3]
 
 
 def test_an_error_that_does_not_pass_is_raised_at_once() -> None:
@@ -101,7 +101,7 @@ def test_an_error_that_does_not_pass_is_raised_at_once() -> None:
         raise SinkError("no")
 
     with pytest.raises(SinkError, match="no"):
-        _insist(Patience(QUICK, heard.append), refuse)
+        _insist(StoreRetrier(QUICK, heard.append), refuse)
     assert not heard
 
 
@@ -111,10 +111,10 @@ def test_who_waits_for_a_store_can_be_stopped() -> None:
 
     async def main() -> None:
         waiting = anyio.Event()
-        patience = Patience(Retries(initial=1000, cap=1000), lambda _: waiting.set())
+        patience = StoreRetrier(RetryPolicy(initial=1000, cap=1000), lambda _: waiting.set())
         with anyio.fail_after(5):
             async with anyio.create_task_group() as group:
-                group.start_soon(patience.wait_for, away)
+                group.start_soon(patience.call_in_thread, away)
                 await waiting.wait()
                 group.cancel_scope.cancel()
 
@@ -133,12 +133,12 @@ async def test_a_thread_that_was_left_behind_tells_of_nothing_any_more() -> None
 
     def work() -> None:
         try:
-            Patience(QUICK, events.append).insist(come_too_late)
+            StoreRetrier(QUICK, events.append).call(come_too_late)
         finally:
             ended.set()
 
     with anyio.move_on_after(0.05):
-        await on_thread(work)
+        await run_in_thread(work)
     let_go.set()
     assert await to_thread.run_sync(ended.wait, 10)
     assert not events

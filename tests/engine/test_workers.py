@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from marketfetch.engine.query import Settings
+from marketfetch.events import Event, RoundStarted
 from marketfetch.sinks.memory import MemorySink
-from marketfetch.testing import GeneratedMarket, Instrument, SimulatedExchange, SimulatorOptions
-from marketfetch.events import Event, RoundPlanned
+from marketfetch.testing import GeneratedMarket, MarketInstrument, SimulatedExchange, SimulatorOptions
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Composite, Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
-from marketfetch.values.times import moment
+from marketfetch.values.times import parse_time
 from tests.support.worlds import DAY, HOUR, MINUTE, World, assert_holds, assert_same, run, span_of, truth
 
 SYMBOLS = ["BTCUSDT", "ETHUSDT", "XRPUSDT"]
@@ -84,13 +84,13 @@ def test_an_outage_is_confirmed_empty_and_not_asked_again() -> None:
 
 @pytest.mark.parametrize("venue", ["binance-usdm", "binance-spot"])
 def test_years_before_the_listing_cost_a_request_not_thousands(venue: str) -> None:
-    listed = moment("listed", "2026-05-30T12:00Z", 0)
-    market = GeneratedMarket([Instrument.parse("NEWUSDT", listed)], seed=3)
+    listed = parse_time("listed", "2026-05-30T12:00Z", 0)
+    market = GeneratedMarket([MarketInstrument.parse("NEWUSDT", listed)], seed=3)
     with SimulatedExchange(market) as exchange:
         world, store = World(exchange, venue), MemorySink()
         report = run(world.pipeline(store, symbols="NEWUSDT", start="2022-01-01"))
     assert report.complete
-    assert report.series[0].empty == SpanSet.of(Span(moment("start", "2022-01-01", 0), listed))
+    assert report.series[0].empty == SpanSet.of(Span(parse_time("start", "2022-01-01", 0), listed))
     assert report.requests < 20
     assert_holds(store, market, series("NEWUSDT", venue=venue), Span(listed, report.series[0].wanted.end))
 
@@ -125,7 +125,7 @@ async def test_an_unknown_symbol_does_not_stop_the_others(world: World) -> None:
 
 @pytest.mark.parametrize("skew", [-9000, 0, 3000])
 def test_the_unfinished_candle_is_left_out_by_the_servers_clock(skew: int) -> None:
-    midnight = moment("now", "2026-06-02", 0)
+    midnight = parse_time("now", "2026-06-02", 0)
     options = SimulatorOptions(now=lambda: midnight + 65_000, clock_skew=skew)
     with SimulatedExchange(GeneratedMarket(SYMBOLS, seed=3), options) as exchange:
         world, store = World(exchange), MemorySink()
@@ -139,24 +139,24 @@ def test_a_run_up_to_now_catches_up_with_what_closes_meanwhile(market: Generated
     passed = {"minutes": 0}
 
     def now() -> int:
-        return moment("now", "2026-11-01T12:00:30Z", 0) + passed["minutes"] * MINUTE
+        return parse_time("now", "2026-11-01T12:00:30Z", 0) + passed["minutes"] * MINUTE
 
     with SimulatedExchange(market, SimulatorOptions(now=now)) as exchange:
         world = World(exchange, settings=Settings(clock=now))
 
         def time_passes(event: Event) -> None:
-            if isinstance(event, RoundPlanned) and event.round == 1:
+            if isinstance(event, RoundStarted) and event.round == 1:
                 passed["minutes"] = 3
 
         world.listeners.append(time_passes)
         report = run(world.pipeline(MemorySink(), start=now() - HOUR, end="now"))
     assert report.complete
     assert report.series[0].rows == 60 + 3 - 2  # without the one that forms, and the one that may be revised
-    assert len(world.heard(RoundPlanned)) == 2
+    assert len(world.heard(RoundStarted)) == 2
 
 
 def test_composites_follow_from_their_members_only_where_all_have_the_candle() -> None:
-    late = Instrument.parse("XRPUSDT", moment("listed", "2026-06-01T18:00Z", 0))
+    late = MarketInstrument.parse("XRPUSDT", parse_time("listed", "2026-06-01T18:00Z", 0))
     market = GeneratedMarket(["BTCUSDT", "ETHUSDT", late], seed=3, gaps=[OUTAGE])
     composite = Composite("MT", ("ETHUSDT", "BTCUSDT", "XRPUSDT"))
     with SimulatedExchange(market) as exchange:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from marketfetch.adapter import DecodeError, Interval, Response, Slice, Span
-from marketfetch.decoding.validation import inspect
+from marketfetch.decoding.validation import validate_page
 from marketfetch.errors import BadSymbol, Banned, ExchangeNotAvailable, RateLimitExceeded
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.exchanges.okx import Okx
@@ -73,7 +73,7 @@ def test_no_endpoint_shares_another_ones_limit_by_mistake() -> None:
 def test_bars_of_okx_are_those_of_utc() -> None:
     endpoint = Okx().endpoint("ohlcv")
     for name in ("6h", "12h", "1d", "2d", "3d", "1w", "1M"):
-        assert endpoint.theirs(Interval.parse(name)).endswith("utc")
+        assert endpoint.native_interval(Interval.parse(name)).endswith("utc")
 
 
 def test_bounds_of_okx_are_exclusive() -> None:
@@ -100,7 +100,7 @@ def answer(status: int, content: object) -> Response:
 )
 def test_okx_says_no_inside_200(code: str, error: type[Exception]) -> None:
     with pytest.raises(error):
-        Okx().check(answer(200, {"code": code, "msg": "no", "data": []}))
+        Okx().raise_for_error(answer(200, {"code": code, "msg": "no", "data": []}))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_okx_says_no_inside_200(code: str, error: type[Exception]) -> None:
 )
 def test_binance_says_no_by_code(status: int, code: int, error: type[Exception]) -> None:
     with pytest.raises(error):
-        USDM.check(answer(status, {"code": code, "msg": "no"}))
+        USDM.raise_for_error(answer(status, {"code": code, "msg": "no"}))
 
 
 def test_contracts_that_never_end_have_no_end() -> None:
@@ -131,6 +131,8 @@ def test_contracts_that_never_end_have_no_end() -> None:
 def test_a_rate_that_reads_nan_is_not_taken_for_no_rate() -> None:
     """The column may be NULL, so that a NaN would pass for one: it is refused as impossible."""
     event = {"fundingTime": START, "fundingRate": "NaN", "markPrice": "10", "rateType": "Regular"}
-    page = inspect(USDM.endpoint("funding_rate").decode(json.dumps([event]).encode(), funding()), funding())
+    page = validate_page(
+        USDM.endpoint("funding_rate").decode(json.dumps([event]).encode(), funding()), funding()
+    )
     assert len(page.columns) == 0
     assert page.rejected == {"impossible": 1}

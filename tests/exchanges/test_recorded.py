@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from marketfetch.adapter import Exchange, Response, Slice, Span
-from marketfetch.decoding.validation import inspect
+from marketfetch.decoding.validation import validate_page
 from marketfetch.errors import (
     BadRequest,
     BadSymbol,
@@ -53,7 +53,7 @@ def checked(exchange: Exchange, entry: dict[str, Any]) -> FetchError | None:
     headers = {name.lower(): value for name, value in (entry["headers"] or {}).items()}
     response = Response(entry["http_status"], headers, entry["body"].encode(), NOW - 50, NOW)
     try:
-        exchange.check(response)
+        exchange.raise_for_error(response)
     except FetchError as error:
         return error
     return None
@@ -110,8 +110,8 @@ def test_recorded_candles_are_decoded(
     span = Span(int(rows[0][0]), int(rows[-1][0]) + HOUR)
     part = Slice(Series.of(exchange.name, "ohlcv", symbol, "1h"), span, rows=len(rows))
     sent = json.dumps(body).encode()
-    exchange.check(Response(200, {}, sent, NOW - 50, NOW))
-    page = inspect(exchange.endpoint("ohlcv").decode(sent, part), part)
+    exchange.raise_for_error(Response(200, {}, sent, NOW - 50, NOW))
+    page = validate_page(exchange.endpoint("ohlcv").decode(sent, part), part)
     unfinished = page.rejected.get("unfinished", 0)
     assert len(page.columns) + unfinished == len(rows)
     for line, at in zip(page.columns.values[:5], range(1, 6), strict=True):
@@ -128,7 +128,7 @@ def test_the_unfinished_candle_of_okx_is_not_stored(shared_data: Path) -> None:
     part = Slice(
         Series.of("okx", "ohlcv", "BTC-USDT", "1h"), Span(min(times), max(times) + HOUR), rows=len(times)
     )
-    page = inspect(layout.decode(json.dumps(body).encode(), part), part)
+    page = validate_page(layout.decode(json.dumps(body).encode(), part), part)
     assert page.rejected == {"unfinished": 1}
 
 

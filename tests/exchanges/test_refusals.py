@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from marketfetch.ratelimit.circuit_breaker import Health
-from marketfetch.ratelimit.backoff import http_date, retry_after
 from marketfetch.errors import Banned, ExchangeNotAvailable, FetchError, RateLimitExceeded, RestrictedLocation
 from marketfetch.exchange import Exchange
 from marketfetch.exchanges.binance_spot import BinanceSpot
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.exchanges.okx import Okx
+from marketfetch.ratelimit.backoff import parse_http_date, retry_after
+from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
 from marketfetch.values.http import Response
 
 NOW = 1_700_000_000_000
@@ -23,7 +23,7 @@ EXCHANGES = pytest.mark.parametrize(
 def refusal(exchange: Exchange, status: int, body: bytes = b"", **headers: str) -> FetchError:
     named = {name.replace("_", "-"): text for name, text in headers.items()}
     with pytest.raises(FetchError) as error:
-        exchange.check(Response(status, named, body, NOW - 50, NOW))
+        exchange.raise_for_error(Response(status, named, body, NOW - 50, NOW))
     return error.value
 
 
@@ -62,7 +62,7 @@ def test_a_date_is_read_by_the_clock_that_wrote_it() -> None:
     ["", " ", "-", "0", "Mon", "Mon, ", ", , ,", "1 2 3 4 5 6", "\x00", "Mon, 1 Jan 2023 9:9:9 +9999999"],
 )
 def test_odd_text_is_no_date(text: str) -> None:
-    assert http_date(text) is None
+    assert parse_http_date(text) is None
 
 
 @EXCHANGES
@@ -102,7 +102,7 @@ def test_the_end_of_a_ban_is_read_from_the_header_or_by_the_exchanges_clock() ->
 
 
 def test_requests_under_way_when_a_ban_began_are_one_ban() -> None:
-    health = Health()
+    health = CircuitBreaker()
     for _ in range(8):
         health.banned(Banned("shut out"), "https://e.org", now=1000)
     assert health.ready_at("https://e.org", now=1000) == 121_000

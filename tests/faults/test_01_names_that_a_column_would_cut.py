@@ -19,11 +19,11 @@ from psycopg import sql
 
 from marketfetch.errors import ConfigurationError, RowsRefused
 from marketfetch.sinks.duckdb.sink import DuckDBSink
-from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.sinks.postgres import PostgresSink
-from marketfetch.sinks.postgres.schema.tables import Label
+from marketfetch.sinks.postgres.schema.tables import KeyColumn
 from marketfetch.sinks.sqlite import SQLiteSink
-from marketfetch.testing import GeneratedMarket, Instrument, SimulatedExchange
+from marketfetch.sinks.table_mapping import TableMapping
+from marketfetch.testing import GeneratedMarket, MarketInstrument, SimulatedExchange
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.series import Series
 from tests.support.batches import EVER, batch, candles
@@ -65,9 +65,9 @@ def refusal(sink: PostgresSink, series: Series) -> str:
 def test_two_contracts_do_not_become_one(postgres_dsn: str) -> None:
     sink = prepared(postgres_dsn, "varchar(10)")
     listed = [
-        Instrument("BTCUSDT", "BTC", "USDT", "USDT", 1_577_836_800_000),
-        Instrument(SEPTEMBER, "BTC", "USDT", "USDT", 1_577_836_800_000),
-        Instrument(DECEMBER, "BTC", "USDT", "USDT", 1_577_836_800_000),
+        MarketInstrument("BTCUSDT", "BTC", "USDT", "USDT", 1_577_836_800_000),
+        MarketInstrument(SEPTEMBER, "BTC", "USDT", "USDT", 1_577_836_800_000),
+        MarketInstrument(DECEMBER, "BTC", "USDT", "USDT", 1_577_836_800_000),
     ]
     with SimulatedExchange(GeneratedMarket(listed)) as exchange:
         report = run(World(exchange).pipeline(sink, symbols=["BTCUSDT", SEPTEMBER, DECEMBER], interval="1h"))
@@ -176,7 +176,7 @@ def test_names_that_a_column_takes_for_the_same_are_refused(
 @settings(max_examples=60)
 def test_a_label_says_beforehand_what_the_server_would_do(postgres_server: Server, name: str) -> None:
     """Against the server itself: a name is let through exactly where the column gives it back as it was."""
-    label = Label("symbol", "character(6)", "bpchar", 6)
+    label = KeyColumn("symbol", "character(6)", "bpchar", 6)
     with psycopg.connect(postgres_server.direct) as database:
         table = sql.Identifier("pg_temp", f"t{uuid.uuid4().hex}")
         database.execute(sql.SQL("CREATE TABLE {} (symbol char(6))").format(table))

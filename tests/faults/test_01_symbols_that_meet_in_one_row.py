@@ -13,9 +13,9 @@ import pytest
 from marketfetch.errors import ConfigurationError, RowsRefused
 from marketfetch.protocols import Store
 from marketfetch.sinks.duckdb.sink import DuckDBSink
-from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.sqlite import SQLiteSink
+from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.series import Series
 from tests.support.batches import EVER, batch, candles

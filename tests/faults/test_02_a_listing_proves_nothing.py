@@ -8,32 +8,32 @@ from typing import Any, ClassVar
 import attrs
 import pytest
 
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.engine.query import Settings
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
-from marketfetch.api.pipeline import Pipeline
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
     FaultKind,
     Faults,
     GeneratedMarket,
-    Instrument,
+    MarketInstrument,
+    MarketRows,
     SimulatedExchange,
     SimulatorOptions,
-    Table,
     Window,
 )
 from marketfetch.values.intervals import Interval
 from marketfetch.values.spans import Span
-from marketfetch.values.times import moment
+from marketfetch.values.times import parse_time
 from tests.support.plain import PlainServer, filled
 from tests.support.worlds import DAY, HOUR, World, assert_holds, run
 
-NOW = moment("now", "2026-11-01T00:00:00Z", 0)
-JUNE = moment("start", "2026-06-01", 0)
+NOW = parse_time("now", "2026-11-01T00:00:00Z", 0)
+JUNE = parse_time("start", "2026-06-01", 0)
 
 
-def instrument(listed: int | None, gone: int | None = None) -> Instrument:
-    return Instrument.parse("LITUSDT", listed or 0, gone)
+def instrument(listed: int | None, gone: int | None = None) -> MarketInstrument:
+    return MarketInstrument.parse("LITUSDT", listed or 0, gone)
 
 
 @attrs.define
@@ -41,13 +41,13 @@ class Misdescribed:
     """A market that is listed otherwise than it is."""
 
     market: GeneratedMarket
-    listed: Instrument
+    listed: MarketInstrument
 
     @property
-    def instruments(self) -> Mapping[str, Instrument]:
+    def instruments(self) -> Mapping[str, MarketInstrument]:
         return {self.listed.symbol: self.listed}
 
-    def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> Table:
+    def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> MarketRows:
         return self.market.rows(dataset, symbol, interval, window)
 
 
@@ -55,7 +55,7 @@ def world(market: Any, exchange: SimulatedExchange) -> World:
     return World(exchange, settings=Settings(clock=lambda: NOW, concurrency=4))
 
 
-LISTINGS: dict[str, Instrument] = {
+LISTINGS: dict[str, MarketInstrument] = {
     "it ends in the middle": instrument(0, JUNE + 2 * DAY),
     "it ended long before": instrument(0, JUNE - 300 * DAY),
     "it ended before it began": instrument(JUNE + 2 * DAY, JUNE - DAY),
@@ -104,14 +104,14 @@ FIRST_END, SECOND_START = JUNE + 3 * DAY, JUNE + 40 * DAY
 class UsedTwice:
     """One name, two contracts: only the one that trades now is listed, or only the one that has ended."""
 
-    listed: Instrument
+    listed: MarketInstrument
     second_end: int | None = None
 
     @property
-    def instruments(self) -> Mapping[str, Instrument]:
+    def instruments(self) -> Mapping[str, MarketInstrument]:
         return {self.listed.symbol: self.listed}
 
-    def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> Table:
+    def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> MarketRows:
         gap = Span(FIRST_END, SECOND_START)
         later = [Span(self.second_end, NOW + 999 * DAY)] if self.second_end else []
         market = GeneratedMarket([instrument(0)], seed=4, gaps=[gap, *later])
@@ -126,7 +126,7 @@ class UsedTwice:
     ids=["the second is listed", "the first is listed", "the second is listed with its end"],
 )
 def test_a_name_that_is_used_twice_has_both_histories(
-    listed: Instrument, second_end: int | None, start: int
+    listed: MarketInstrument, second_end: int | None, start: int
 ) -> None:
     market = UsedTwice(listed, second_end)
     with SimulatedExchange(market, SimulatorOptions(now=lambda: NOW)) as exchange:
@@ -167,7 +167,7 @@ def test_an_end_that_is_right_costs_a_few_requests() -> None:
 
 
 class WithoutFirst(Ohlcv):
-    def first(self, series: object, start: int) -> None:  # type: ignore[override]
+    def first_row_request(self, series: object, start: int) -> None:  # type: ignore[override]
         """There is no such request."""
 
 

@@ -12,16 +12,16 @@ import anyio
 import attrs
 import pytest
 
-from marketfetch.engine.query import Query, Settings
 from marketfetch.api.pipeline import Pipeline
+from marketfetch.engine.query import Query, Settings
+from marketfetch.events import Event, RoundStarted
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
-from marketfetch.events import Event, RoundPlanned
 from marketfetch.values.spans import Span
-from marketfetch.values.times import moment, steady_clock
+from marketfetch.values.times import parse_time, steady_clock
 from tests.support.worlds import HOUR, MINUTE, World, run
 
-NOON = moment("now", "2026-11-01T12:00:30Z", 0)
+NOON = parse_time("now", "2026-11-01T12:00:30Z", 0)
 
 
 @attrs.define
@@ -152,7 +152,7 @@ def test_within_a_run_only_time_that_passes_moves_the_clock(what: str) -> None:
     done: list[Event] = []
 
     def listen(event: Event) -> None:
-        if isinstance(event, RoundPlanned) and not done:
+        if isinstance(event, RoundStarted) and not done:
             done.append(event)
             happen(machine)
             true.wall += later

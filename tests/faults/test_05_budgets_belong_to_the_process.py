@@ -22,10 +22,10 @@ from marketfetch.exchanges import okx
 from marketfetch.exchanges.binance_spot import BinanceSpot
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.proxies.address_limits import address_of
-from marketfetch.proxies.registry import Registry, process_registry
 from marketfetch.proxies.pool import Direct
-from marketfetch.testing import GeneratedMarket, LimitRules, LocalProxies, SimulatedExchange, SimulatorOptions
+from marketfetch.proxies.registry import Registry, process_registry
 from marketfetch.redaction import Secret
+from marketfetch.testing import GeneratedMarket, LimitRules, LocalProxies, SimulatedExchange, SimulatorOptions
 
 START = "2026-05-01"
 HOST = "https://exchange.example"

@@ -14,13 +14,13 @@ import numpy as np
 import orjson
 import pytest
 
-from marketfetch.ratelimit.backoff import Retries
 from marketfetch.engine.query import Settings
 from marketfetch.errors import ConfigurationError
+from marketfetch.events import BatchWritten
+from marketfetch.ratelimit.backoff import RetryPolicy
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import FaultKind, Faults, GeneratedMarket, SimulatedExchange, SimulatorOptions
-from marketfetch.testing.http.messages import Reply, Request
-from marketfetch.events import BatchWritten
+from marketfetch.testing.http.messages import ServerReply, ServerRequest
 from marketfetch.values.pages import RejectedRow
 from marketfetch.values.report import Report, SeriesReport
 from marketfetch.values.series import Composite
@@ -224,7 +224,7 @@ def test_rows_can_be_stored_as_they_are(exchange: SimulatedExchange) -> None:
     assert run(world.pipeline(store)).requests == 0
 
 
-def flapping() -> Callable[[Request, Reply], Reply]:
+def flapping() -> Callable[[ServerRequest, ServerReply], ServerReply]:
     """An intermediary that spoils the same row, each time in another way."""
     seen = [0]
 
@@ -274,7 +274,7 @@ PASSING = {
 @pytest.mark.parametrize("name", PASSING)
 def test_what_may_become_right_stays_missing(exchange: SimulatedExchange, name: str) -> None:
     venue, path, change, query = PASSING[name]
-    settings = attrs.evolve(SETTINGS, retries=Retries(attempts=2, initial=0.01, cap=0.02))
+    settings = attrs.evolve(SETTINGS, retries=RetryPolicy(attempts=2, initial=0.01, cap=0.02))
     world, store = World(exchange, venue, settings=settings), MemorySink()
     hours: dict[str, Any] = {"start": NOON - HOUR, "end": NOON + HOUR}
     query = hours | query
@@ -290,7 +290,7 @@ def test_what_may_become_right_stays_missing(exchange: SimulatedExchange, name: 
 
 
 def test_a_server_that_fails_proves_nothing(exchange: SimulatedExchange) -> None:
-    settings = attrs.evolve(SETTINGS, retries=Retries(attempts=2, initial=0.01, cap=0.02))
+    settings = attrs.evolve(SETTINGS, retries=RetryPolicy(attempts=2, initial=0.01, cap=0.02))
     exchange.faults = Faults(rate=1, kinds=[FaultKind.STATUS_503], paths=["/fapi/v1/klines"], times=1000)
     report = run(World(exchange, settings=settings).pipeline(MemorySink()))
     assert not report.complete
@@ -314,7 +314,7 @@ def test_a_composite_follows_its_members(exchange: SimulatedExchange) -> None:
     query: dict[str, Any] = {"symbols": ["BTCUSDT", "ETHUSDT"], "composites": [basket]}
     wrong = changing(at_times({NOON}, with_field(5, "-1")), KLINES)
 
-    def edit(request: Request, reply: Reply) -> Reply:
+    def edit(request: ServerRequest, reply: ServerReply) -> ServerReply:
         return wrong(request, reply) if request.params.get("symbol") == "ETHUSDT" else reply
 
     exchange.edit = edit

@@ -14,15 +14,15 @@ import psycopg
 import pytest
 
 from marketfetch.errors import RowsRefused
+from marketfetch.events import BatchWritten, SeriesRefused
 from marketfetch.protocols import Sink, Writer
 from marketfetch.sinks.duckdb.sink import DuckDBSink
-from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.sqlite import SQLiteSink
+from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
 from marketfetch.values.datasets import Dataset
-from marketfetch.events import BatchWritten, SeriesRefused
 from marketfetch.values.pages import Batch
 from marketfetch.values.report import Report
 from marketfetch.values.series import Composite, Series

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from marketfetch.errors import RowsRefused
-from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.sinks.postgres import PostgresSink
+from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.values.datasets import Dataset
 from tests.support.batches import EVER, batch, candles
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from marketfetch.ratelimit.backoff import Retries
 from marketfetch.engine.query import Settings
 from marketfetch.errors import SinkError
+from marketfetch.ratelimit.backoff import RetryPolicy
 from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
 from marketfetch.values.pages import Batch, Columns
@@ -35,7 +35,7 @@ def market() -> GeneratedMarket:
 @pytest.fixture
 def world(market: GeneratedMarket) -> Iterator[World]:
     with SimulatedExchange(market, SimulatorOptions(limits=None)) as exchange:
-        yield World(exchange, settings=Settings(retries=Retries(attempts=2, initial=0.01, cap=0.05)))
+        yield World(exchange, settings=Settings(retries=RetryPolicy(attempts=2, initial=0.01, cap=0.05)))
 
 
 def fetch(world: World, store: ParquetSink) -> None:

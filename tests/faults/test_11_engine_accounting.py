@@ -16,16 +16,16 @@ import anyio
 import numpy as np
 import pytest
 
-from marketfetch.planning.paginators import Headway
-from marketfetch.ratelimit.backoff import Retries
-from marketfetch.planning.running_union import coverages, span_sets
-from marketfetch.engine.state import Account
-from marketfetch.engine.composites import Derivation, Deriving
-from marketfetch.engine.store_retry import Patience
-from marketfetch.engine.query import Query, Settings
-from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.protocols import Settlement
+from marketfetch.engine.composites import CompositeBuilder, CompositeTask
+from marketfetch.engine.query import Query, Settings
+from marketfetch.engine.state import SeriesState
+from marketfetch.engine.store_retry import StoreRetrier
+from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
+from marketfetch.planning.paginators import ProgressGuard
+from marketfetch.planning.running_union import coverages, span_sets
+from marketfetch.protocols import PageOutcome
+from marketfetch.ratelimit.backoff import RetryPolicy
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
 from marketfetch.values.pages import Batch, Columns, Page
@@ -98,12 +98,12 @@ def test_four_times_the_holes_are_about_four_times_the_work(name: str) -> None:
     assert many < 5.5 * few, (few, many)
 
 
-def settlements(pages: int) -> list[Settlement]:
+def settlements(pages: int) -> list[PageOutcome]:
     """What pages settle, each with a row in every second minute of its window."""
     made = []
     for number in range(pages):
         times = START + (number * PAGE + np.arange(0, PAGE, 2)) * MINUTE
-        made.append(Settlement(SERIES.interval.cover(times)))
+        made.append(PageOutcome(SERIES.interval.cover(times)))
     return made
 
 
@@ -112,13 +112,17 @@ def work_on(pages: int, *, shuffled: bool) -> int:
     found = settlements(pages)
     if shuffled:
         np.random.default_rng(1).shuffle(found)
-    account, headway, nothing = Account(SERIES, Coverage()), Headway(), Columns.empty(SERIES.dataset)
+    account, headway, nothing = (
+        SeriesState(SERIES, Coverage()),
+        ProgressGuard(),
+        Columns.empty(SERIES.dataset),
+    )
     with counting() as count:
         for each in found:
-            account.settle(Page(nothing), each)
-            account.written(Batch(SERIES, nothing, each.coverage))
-            account.lose(each.present, "a reason")
-            headway.note(each)
+            account.record_page(Page(nothing), each)
+            account.record_written(Batch(SERIES, nothing, each.coverage))
+            account.give_up(each.present, "a reason")
+            headway.observe(each)
         known, durable = account.known, account.durable
     assert known == durable
     assert len(known.covered) == pages * PAGE // 2
@@ -186,11 +190,11 @@ def test_a_composite_of_members_with_holes_is_computed_in_few_steps() -> None:
             write(Batch(source, rows, Coverage(source.interval.cover(times))))
     store.calls.clear()
     written: list[Batch] = []
-    patience = Patience(Retries(), lambda _: None)
+    patience = StoreRetrier(RetryPolicy(), lambda _: None)
     day = SpanSet.of(Span(START, START + DAY))
     refused: list[Any] = []
-    deriving = Deriving(store, patience, written.append, lambda *why: refused.append(why), 500)
-    deriving.derive([Derivation(composite, tuple(sources), day)])
+    deriving = CompositeBuilder(store, patience, written.append, lambda *why: refused.append(why), 500)
+    deriving.build([CompositeTask(composite, tuple(sources), day)])
     assert not refused
     assert store.calls == {"read": 6, "write": 3}
     assert store.coverage([composite])[composite] == Coverage(composite.interval.cover(times))

@@ -20,9 +20,9 @@ import pytest
 
 from marketfetch.protocols import Store, SupportsForget
 from marketfetch.sinks.duckdb.sink import DuckDBSink
-from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.sqlite import SQLiteSink
+from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Coverage
 from marketfetch.values.spans import Span, SpanSet

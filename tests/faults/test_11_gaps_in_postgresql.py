@@ -8,9 +8,9 @@ import numpy as np
 import psycopg
 import pytest
 
-from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.sinks.postgres import PostgresSink
-from marketfetch.sinks.postgres.coverage_tables import Ledger
+from marketfetch.sinks.postgres.coverage_tables import CoverageTables
+from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Coverage, Series
@@ -101,7 +101,7 @@ def test_a_batch_reads_the_segments_that_it_touches(postgres_dsn: str, database:
     sink = PostgresSink(postgres_dsn)
     sink.prepare([OHLCV])
     write(sink, told(candles(), KINDS["missing"]))
-    ledger = Ledger("marketfetch")
+    ledger = CoverageTables("marketfetch")
     for place in (-5, 0, GAPS, 2 * GAPS, 3 * GAPS):
         with database.transaction():
             series_id = ledger.find(database, "", candles())
@@ -130,7 +130,7 @@ def test_a_question_about_few_series_reads_those_alone(
             database.execute("ANALYZE")
         with database.transaction():
             before = ledger_rows(database)
-            found = Ledger("marketfetch").coverage(database, "", series)
+            found = CoverageTables("marketfetch").coverage(database, "", series)
             assert ledger_rows(database) - before <= 10 + 4 * asked  # the planner looks, too
         assert found == PostgresSink(postgres_dsn).coverage(series)
         assert found == dict.fromkeys(series, Coverage(SpanSet.of(Span(0, 60_000))))

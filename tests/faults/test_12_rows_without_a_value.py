@@ -13,7 +13,7 @@ import pytest
 from marketfetch.engine.query import Settings
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
-from marketfetch.testing.http.messages import Reply, Request
+from marketfetch.testing.http.messages import ServerReply, ServerRequest
 from marketfetch.values.report import Report, SeriesReport
 from marketfetch.values.spans import SpanSet
 from tests.support.worlds import DAY, World, assert_same, run, span_of
@@ -123,7 +123,7 @@ def test_a_special_event_without_a_rate_does_not_hide_behind_the_regular_one(
     """Both share a moment and become one row, which has a value: that of the regular event."""
     time, rate = JUNE.start + 2 * DAY, [""]
 
-    def edit(request: Request, reply: Reply) -> Reply:
+    def edit(request: ServerRequest, reply: ServerReply) -> ServerReply:
         if not request.path.endswith("fundingRate"):
             return reply
         special = {"symbol": "BTCUSDT", "rateType": "Special", "fundingRate": rate[0], "markPrice": "1"}

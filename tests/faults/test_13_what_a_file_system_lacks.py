@@ -13,7 +13,7 @@ import pytest
 
 from marketfetch.errors import SinkError
 from marketfetch.protocols import Store
-from marketfetch.sinks.files.atomic_files import make_folder, move_in, replace_file
+from marketfetch.sinks.files.atomic_files import create_atomically, make_folder, replace_file
 from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.sinks.urls import sink_from
 from tests.support.batches import EVER, batch, candles
@@ -149,10 +149,10 @@ def test_two_writings_of_one_file_have_two_names_aside(tmp_path: Path) -> None:
         seen.append(aside)
         aside.write_bytes(b"outer")
         if len(seen) == 1:
-            move_in(file, make)  # another process, amid the first
+            create_atomically(file, make)  # another process, amid the first
             assert aside.read_bytes() == b"outer", "what is written aside is taken away"
 
-    move_in(file, make)
+    create_atomically(file, make)
     assert seen[0] != seen[1]
     assert [path.name for path in tmp_path.iterdir()] == ["x.parquet"]
     replace_file(file, lambda target: target.write(b"new"))

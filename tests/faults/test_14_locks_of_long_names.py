@@ -10,8 +10,8 @@ import attrs
 import pytest
 
 from marketfetch.sinks.files.lock_files import Owner
-from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.sinks.parquet.series_folder import SeriesFolder
+from marketfetch.sinks.parquet.sink import ParquetSink
 from tests.support.batches import EVER, batch, candles
 
 

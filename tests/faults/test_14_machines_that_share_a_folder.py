@@ -13,7 +13,7 @@ import pytest
 
 from marketfetch.errors import SinkUnavailable
 from marketfetch.sinks.files import lock_files as locks
-from marketfetch.sinks.files.atomic_files import alone_in
+from marketfetch.sinks.files.atomic_files import locked_directory
 from marketfetch.sinks.files.lock_files import LEASE, Owner
 from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.values.pages import Batch
@@ -157,7 +157,7 @@ def test_a_process_that_died_on_this_machine_is_not_waited_for(tmp_path: Path) -
     for owner in (Owner(me.machine, ended.pid, "1"), Owner(me.machine, me.pid, "1")):
         assert owner.is_alive is False
         (tmp_path / ".marketfetch.lock").write_text(f"{owner}.00")
-        with alone_in(tmp_path, give_up=0):
+        with locked_directory(tmp_path, give_up=0):
             pass
     assert me.is_alive
     assert Owner("elsewhere-0", me.pid, me.started).is_alive is None
@@ -170,7 +170,7 @@ def test_of_many_who_find_a_dead_lock_one_goes_in_at_a_time(tmp_path: Path) -> N
 
     def enter() -> None:
         for _ in range(20):
-            with alone_in(tmp_path, give_up=1e12):
+            with locked_directory(tmp_path, give_up=1e12):
                 inside.append(1)
                 most.append(len(inside))
                 inside.pop()

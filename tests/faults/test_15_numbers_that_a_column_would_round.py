@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from marketfetch.errors import ConfigurationError, RowsRefused
 from marketfetch.sinks.duckdb.sink import DuckDBSink
-from marketfetch.sinks.sql.number_limits import Numbers
-from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.sinks.postgres import PostgresSink
+from marketfetch.sinks.sql.number_limits import NumberLimits
 from marketfetch.sinks.sqlite import SQLiteSink
+from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
 from marketfetch.values.datasets import Dataset
 from tests.support.batches import EVER, batch, candles
@@ -197,7 +197,7 @@ def test_what_is_held_is_what_the_shortest_decimal_says(
     values: Sequence[float], digits: int, scale: int
 ) -> None:
     """A value is kept exactly where its shortest decimal has no more places than the column, and fits."""
-    held = Numbers.of(f"numeric({digits},{scale})").held(np.array(values, np.float64))
+    held = NumberLimits.of(f"numeric({digits},{scale})").held(np.array(values, np.float64))
     for value, kept in zip(values, held.tolist(), strict=True):
         number = Decimal(repr(value))
         places = -int(number.normalize().as_tuple().exponent)

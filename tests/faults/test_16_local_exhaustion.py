@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from curl_cffi import CurlECode
 
-from marketfetch.ratelimit.circuit_breaker import Health
+from marketfetch.common.local_resources import exhausted
 from marketfetch.errors import LocalResourceError, ProxyError, TransportError
-from marketfetch.fetchers.curl_errors import Failure, translate
+from marketfetch.fetchers.curl_errors import CurlFailure, translate
+from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
+from marketfetch.redaction import Secret
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
 from marketfetch.testing.proxies.local_proxy import LocalProxies
-from marketfetch.common.local_resources import exhausted
 from marketfetch.values.http import Egress
-from marketfetch.redaction import Secret
 
 PROXY = Egress("Proxy 1", Secret("http://10.0.0.1:3128"))
 DIRECT = Egress("Direct")
@@ -108,36 +108,38 @@ def test_no_file_left_for_a_store_is_said(store: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("failure", "said"),
     [
-        (Failure(7, "curl: (7) failed to open socket: Too many open files. See https://curl.se"), FEW),
-        (Failure(7, "curl: (7) Could not connect. See https://curl.se", number=errno.EMFILE), FEW),
-        (Failure(6, "curl: (6) Could not resolve host: x. See https://curl.se", starved=True), FEW),
-        (Failure(5, "curl: (5) Could not resolve proxy: x. See https://curl.se", starved=True), FEW),
-        (Failure(77, "curl: (77) error adding trust anchors. See https://curl.se", starved=True), FEW),
-        (Failure(7, "", on_setup=True, number=errno.ENFILE), "too many open files on this machine"),
-        (Failure(7, "", on_setup=True, number=errno.EADDRNOTAVAIL), "no local address or port is free"),
-        (Failure(7, "", on_setup=True, number=errno.ENOBUFS), "no room for network buffers"),
-        (Failure(7, "", on_setup=True, number=errno.ENOMEM), "out of memory"),
-        (Failure(CurlECode.OUT_OF_MEMORY, ""), "out of memory"),
+        (CurlFailure(7, "curl: (7) failed to open socket: Too many open files. See https://curl.se"), FEW),
+        (CurlFailure(7, "curl: (7) Could not connect. See https://curl.se", number=errno.EMFILE), FEW),
+        (CurlFailure(6, "curl: (6) Could not resolve host: x. See https://curl.se", starved=True), FEW),
+        (CurlFailure(5, "curl: (5) Could not resolve proxy: x. See https://curl.se", starved=True), FEW),
+        (CurlFailure(77, "curl: (77) error adding trust anchors. See https://curl.se", starved=True), FEW),
+        (CurlFailure(7, "", on_setup=True, number=errno.ENFILE), "too many open files on this machine"),
+        (CurlFailure(7, "", on_setup=True, number=errno.EADDRNOTAVAIL), "no local address or port is free"),
+        (CurlFailure(7, "", on_setup=True, number=errno.ENOBUFS), "no room for network buffers"),
+        (CurlFailure(7, "", on_setup=True, number=errno.ENOMEM), "out of memory"),
+        (CurlFailure(CurlECode.OUT_OF_MEMORY, ""), "out of memory"),
     ],
 )
-def test_what_the_machine_lacks_is_nobody_elses_fault(egress: Egress, failure: Failure, said: str) -> None:
+def test_what_the_machine_lacks_is_nobody_elses_fault(
+    egress: Egress, failure: CurlFailure, said: str
+) -> None:
     error = translate(failure, egress, 1)
     assert isinstance(error, LocalResourceError)
     assert said in str(error)
-    health = Health()
+    health = CircuitBreaker()
     for _ in range(20):
         health.failed(error, sent=0, now=5, jitter=1.0)
-    assert (health.state(now=5), health.given_up) == ("ready", False)
+    assert (health.state(now=5), health.exhausted) == ("ready", False)
 
 
 def test_network_that_is_down_is_told_from_a_proxy_that_is_down() -> None:
-    direct = translate(Failure(7, "", number=errno.ENETUNREACH), DIRECT, 1)
+    direct = translate(CurlFailure(7, "", number=errno.ENETUNREACH), DIRECT, 1)
     assert type(direct) is TransportError
     assert "this machine has no route to the exchange; check its network" in str(direct)
-    through = translate(Failure(7, "", on_setup=True, number=errno.ENETUNREACH), PROXY, 1)
+    through = translate(CurlFailure(7, "", on_setup=True, number=errno.ENETUNREACH), PROXY, 1)
     assert isinstance(through, ProxyError)
     assert "check this machine's network" in str(through)
-    refused = translate(Failure(7, "", on_setup=True, number=errno.ECONNREFUSED), PROXY, 1)
+    refused = translate(CurlFailure(7, "", on_setup=True, number=errno.ECONNREFUSED), PROXY, 1)
     assert "check that it is up" in str(refused)
 
 

@@ -95,7 +95,7 @@ def _tables(dataset: str) -> list[mf.Table]:
         {one: nulls},
         {one: nulls, two: full},
     ]
-    return [mf.Table(one.dataset, each, Report.nothing()) for each in rows]
+    return [mf.Table(one.dataset, each, Report.empty()) for each in rows]
 
 
 @pytest.mark.parametrize("dataset", ["ohlcv", "funding_rate", "mark_price", "open_interest"])
@@ -132,7 +132,7 @@ def test_symbol_that_the_exchange_does_not_have_has_no_rows_to_return(exchange: 
 def test_notebook_shows_what_is_not_there(exchange: SimulatedExchange) -> None:
     table = fetch(exchange, ["BTCUSDT", "BTCUSDX"], on_missing="ignore")
     assert "BTCUSDX: unknown symbol; did you mean" in table._repr_html_()
-    nothing = mf.Table(table.dataset, {}, Report.nothing())
+    nothing = mf.Table(table.dataset, {}, Report.empty())
     assert "nothing has closed in this span yet" in nothing._repr_html_()
     assert "Not there" not in fetch(exchange, "BTCUSDT")._repr_html_()
 

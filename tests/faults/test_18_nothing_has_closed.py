@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
+from marketfetch.cli.report_view import report_page, to_text
 from marketfetch.engine.query import Settings
-from marketfetch.cli.report_view import plain, report_page
 from marketfetch.listeners.text import headline
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
 from marketfetch.values.series import Composite
 from marketfetch.values.spans import Span
-from marketfetch.values.times import moment
+from marketfetch.values.times import parse_time
 from tests.support.worlds import DAY, HOUR, World, run
 
-FRIDAY = moment("now", "2026-06-19T10:20:00Z", 0)
+FRIDAY = parse_time("now", "2026-06-19T10:20:00Z", 0)
 NOTHING = "nothing has closed in this span yet"
 
 
@@ -45,11 +45,11 @@ def test_it_is_said_and_the_series_are_listed(world: World, interval: str, start
     assert report.complete
     assert [line.series.symbol for line in report.series] == ["BTCUSDT", "ETHUSDT"]
     assert all(line.nothing_closed and not line.missing and not line.rows for line in report.series)
-    asked = Span(moment("start", start, FRIDAY), moment("end", end, FRIDAY))
+    asked = Span(parse_time("start", start, FRIDAY), parse_time("end", end, FRIDAY))
     assert {line.wanted for line in report.series} == {asked}
     assert all(line["nothing_closed"] for line in report.as_dict()["series"])
     assert headline(report).startswith(f"Complete, {NOTHING}: 0 rows")
-    text = plain(report_page(report))
+    text = to_text(report_page(report))
     assert "100 %" not in text
     assert (
         sum(NOTHING in line for line in text.splitlines()) == 2
@@ -83,7 +83,7 @@ def test_a_composite_and_a_second_dataset_are_listed_too(world: World) -> None:
     assert waiting == {f"binance-usdm ohlcv {symbol} 1w" for symbol in ("BTCUSDT", "ETHUSDT", "MT")}
     assert next(line for line in report.series if line.series.interval.is_event).rows > 10
     assert "Complete: " in headline(report)
-    assert NOTHING in plain(report_page(report))
+    assert NOTHING in to_text(report_page(report))
 
 
 def test_once_something_has_closed_it_is_fetched(world: World) -> None:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from marketfetch.events import BatchWritten, Heartbeat, RoundStarted
 from marketfetch.listeners.logs import LogListener
-from marketfetch.listeners.rich_progress import ConsoleProgress
 from marketfetch.listeners.progress import PlainProgress
+from marketfetch.listeners.rich_progress import RichProgress
 from marketfetch.listeners.text import time_left
-from marketfetch.events import BatchWritten, Heartbeat, RoundPlanned
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.report import EgressReport
 from marketfetch.values.series import Coverage, Series
@@ -38,21 +38,21 @@ def written(rows: int) -> BatchWritten:
     return BatchWritten(Batch(SERIES, Columns(np.arange(rows), np.ones((4, rows))), Coverage()))
 
 
-def drawn(progress: ConsoleProgress, columns: int) -> str:
+def drawn(progress: RichProgress, columns: int) -> str:
     """What the picture looks like now, without colours."""
     from marketfetch.listeners.rich_progress import _bar  # the painter makes it on a thread of its own
 
     console = Console(file=io.StringIO(), width=columns, highlight=False)
     progress._console = console
-    console.print(progress._picture(_bar(console)))
+    console.print(progress._render(_bar(console)))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
 @pytest.mark.parametrize("columns", [60, 80, 100, 140])
 def test_picture_says_what_is_waited_for(columns: int) -> None:
-    progress = ConsoleProgress(io.StringIO())
-    for event in (RoundPlanned(1, 20, 4_320_000), written(586_824), beat(WAITING)):
+    progress = RichProgress(io.StringIO())
+    for event in (RoundStarted(1, 20, 4_320_000), written(586_824), beat(WAITING)):
         progress(event)
     picture = drawn(progress, columns)
     assert WAITING in " ".join(picture.split())
@@ -69,8 +69,8 @@ def test_terminal_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     parent, child = pty.openpty()
     shown = ""
-    with os.fdopen(child, "w") as terminal, ConsoleProgress(terminal) as progress:
-        for event in (RoundPlanned(1, 20, 4_320_000), written(586_824), beat(WAITING)):
+    with os.fdopen(child, "w") as terminal, RichProgress(terminal) as progress:
+        for event in (RoundStarted(1, 20, 4_320_000), written(586_824), beat(WAITING)):
             progress(event)
         while WAITING not in shown:
             shown += os.read(parent, 100_000).decode()
@@ -126,8 +126,8 @@ def test_time_left_counts_the_waits(bursts: list[tuple[int, int]], left: int) ->
 def test_time_left_of_a_picture_grows_while_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr("marketfetch.listeners.rich_progress.monotonic", lambda: clock[0])
-    progress = ConsoleProgress(io.StringIO())
-    progress(RoundPlanned(1, 20, 1_000_000))
+    progress = RichProgress(io.StringIO())
+    progress(RoundStarted(1, 20, 1_000_000))
     progress(written(100_000))
     told = []
     for clock[0] in (2.0, 20.0, 60.0):

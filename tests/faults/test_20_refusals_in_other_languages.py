@@ -14,12 +14,12 @@ import anyio
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from marketfetch.ratelimit.backoff import Retries
 from marketfetch.engine.query import Settings
 from marketfetch.errors import SinkError, SinkUnavailable
+from marketfetch.events import WaitingForStore
+from marketfetch.ratelimit.backoff import RetryPolicy
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
-from marketfetch.events import StoreAwaited
 from tests.support import pgbouncer
 from tests.support.postgres import Server
 from tests.support.refusing_postgres import refusing
@@ -93,10 +93,10 @@ def test_a_run_with_a_wrong_password_is_over_at_once() -> None:
         refusing("28P01", "Passwort-Authentifizierung fehlgeschlagen", password=True) as server,
         SimulatedExchange(GeneratedMarket()) as exchange,
     ):
-        world = World(exchange, settings=Settings(retries=Retries(initial=0.001, cap=0.001)))
+        world = World(exchange, settings=Settings(retries=RetryPolicy(initial=0.001, cap=0.001)))
         with pytest.raises(SinkError, match="correct the DSN"):
             anyio.run(world.pipeline(sink_on(server.port)).run)
-    assert not world.heard(StoreAwaited)
+    assert not world.heard(WaitingForStore)
     assert server.connections <= 2
     assert not world.asked()
 

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 
 from marketfetch.errors import ConfigurationError, SinkUnavailable
+from marketfetch.redaction import Secret
 from marketfetch.sinks.postgres import PostgresSink
-from marketfetch.sinks.postgres.dsn import each_host, parsed
+from marketfetch.sinks.postgres.dsn import each_host, parse_dsn
 from marketfetch.sinks.urls import sink_from
 from marketfetch.values.datasets import Dataset
-from marketfetch.redaction import Secret
 from tests.support.batches import EVER, batch, candles
 from tests.support.postgres import Server
 
@@ -107,7 +107,7 @@ def test_a_password_as_it_is_never_becomes_a_host(hosts: list[tuple[str, int | N
     written = ",".join(name if port is None else f"{name}:{port}" for name, port in hosts)
     dsn = Secret(f"postgresql://ann:{password}@{written}/market")
     try:
-        parts = parsed(dsn)
+        parts = parse_dsn(dsn)
     except ConfigurationError:
         return
     assert [place["host"] for place in each_host(parts)] == [name for name, _ in hosts]

@@ -9,8 +9,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from marketfetch.errors import SinkError, SinkUnavailable
-from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.sinks.postgres import PostgresSink
+from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
 from marketfetch.values.datasets import Dataset
 from tests.support.batches import EVER, batch, candles

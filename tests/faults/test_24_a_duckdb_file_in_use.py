@@ -14,9 +14,9 @@ import pytest
 
 import marketfetch as mf
 from marketfetch.errors import SinkError, SinkUnavailable
+from marketfetch.events import Event, WaitingForStore
 from marketfetch.sinks import DuckDBSink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
-from marketfetch.events import Event, StoreAwaited
 from tests.support.batches import EVER, batch, candles
 
 SERIES = candles()
@@ -98,7 +98,7 @@ def test_fetch_says_what_it_waits_for(
         end.start()
 
         def listen(event: Event) -> None:
-            if isinstance(event, StoreAwaited):
+            if isinstance(event, WaitingForStore):
                 waited.set()
 
         with pytest.warns(RuntimeWarning, match=r"waiting for the store.*\(PID \d+\)"):
@@ -152,7 +152,7 @@ def test_the_file_is_free_while_there_is_nothing_to_write(store: DuckDBSink) -> 
                 break
             threading.Event().wait(0.01)
         assert closed.is_set()
-        assert turns.idle <= 0.2, "seconds without a batch after which others may have the file"
+        assert turns.max_idle <= 0.2, "seconds without a batch after which others may have the file"
         subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, timeout=50)
         write(batch(SERIES, range(6, 7), close=2.0))
     assert len(store.read(SERIES, EVER)) == 7

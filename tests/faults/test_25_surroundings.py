@@ -13,8 +13,8 @@ import pytest
 import trustme
 
 import marketfetch as mf
-from marketfetch.cli.runner import trouble_with
-from marketfetch.fetchers.ca_bundle import trusted
+from marketfetch.cli.runner import describe_crash
+from marketfetch.fetchers.ca_bundle import ca_file
 
 GOOD = ["--exchange", "binance-usdm", "--start", "2026-06-01", "--end", "2026-06-02"]
 
@@ -74,7 +74,7 @@ async def test_temporary_folder_that_cannot_be_written_is_named(
     for folder in ("/proc", str(tmp_path / "missing")):
         monkeypatch.setattr(tempfile, "tempdir", folder)
         with pytest.raises(mf.ConfigurationError, match=r"certificate: no temporary file.*set TMPDIR"):
-            async with trusted(authority):
+            async with ca_file(authority):
                 pass
 
 
@@ -85,7 +85,7 @@ async def test_usual_authorities_that_cannot_be_read_are_named(
     with pytest.raises(
         mf.ConfigurationError, match=r"certificate: the usual authorities in .*none.pem cannot be"
     ):
-        async with trusted(_pem(tmp_path, trustme.CA().cert_pem.bytes())):
+        async with ca_file(_pem(tmp_path, trustme.CA().cert_pem.bytes())):
             pass
 
 
@@ -114,7 +114,7 @@ def test_certificate_that_is_none_is_refused_before_anything_is_sent(
 
 async def test_comment_in_a_certificate_is_no_damage(tmp_path: Path) -> None:
     mixed = "# Prüfstelle\n".encode() + trustme.CA().cert_pem.bytes() + b"trailing words\n"
-    async with trusted(_pem(tmp_path, mixed)) as bundle:
+    async with ca_file(_pem(tmp_path, mixed)) as bundle:
         assert mixed in await anyio.Path(bundle).read_bytes()
 
 
@@ -149,10 +149,10 @@ def test_file_that_is_something_else_is_refused(
 
 
 def test_what_the_system_refuses_elsewhere_is_no_defect() -> None:
-    said = trouble_with(PermissionError(13, "Permission denied", "/srv/x"))
+    said = describe_crash(PermissionError(13, "Permission denied", "/srv/x"))
     assert "defect" not in said
     assert "'/srv/x'; mend what it names" in said
-    assert "defect" in trouble_with(_raised(KeyError("x")))
+    assert "defect" in describe_crash(_raised(KeyError("x")))
 
 
 def _raised(error: Exception) -> Exception:

@@ -8,22 +8,22 @@ import pytest
 
 from marketfetch.engine.query import Settings
 from marketfetch.sinks.memory import MemorySink
-from marketfetch.testing import GeneratedMarket, Instrument, SimulatedExchange, SimulatorOptions
+from marketfetch.testing import GeneratedMarket, MarketInstrument, SimulatedExchange, SimulatorOptions
 from marketfetch.values.intervals import Interval
 from marketfetch.values.spans import Span, SpanSet
-from marketfetch.values.times import moment
+from marketfetch.values.times import parse_time
 from tests.support.plain import PlainServer, filled
 from tests.support.worlds import DAY, HOUR, World, assert_holds, run
 
-NOW = moment("now", "2026-11-01T00:00:00Z", 0)
-START = moment("start", "2025-01-01", 0)
+NOW = parse_time("now", "2026-11-01T00:00:00Z", 0)
+START = parse_time("start", "2025-01-01", 0)
 LISTED = NOW - 30 * DAY
 
 
 @pytest.mark.parametrize("limit", [100, 300])
 @pytest.mark.parametrize("interval", ["15m", "1h"])
 def test_okx_with_a_symbol_of_thirty_days(interval: str, limit: int) -> None:
-    market = GeneratedMarket([Instrument.parse("NEWUSDT", LISTED + 7 * 60_000)], seed=4)
+    market = GeneratedMarket([MarketInstrument.parse("NEWUSDT", LISTED + 7 * 60_000)], seed=4)
     options = SimulatorOptions(now=lambda: NOW, okx_history_limit=limit, limits=None)
     with SimulatedExchange(market, options) as exchange:
         world = World(exchange, "okx", settings=Settings(clock=lambda: NOW))
@@ -87,7 +87,7 @@ def test_a_page_that_is_cut_shorter_than_documented_hides_nothing() -> None:
 
 def test_binance_funding_of_a_new_symbol() -> None:
     """Events: a chain finds its first one by itself, and the request for the first row confirms the rest."""
-    market = GeneratedMarket([Instrument.parse("NEWUSDT", LISTED)], seed=4)
+    market = GeneratedMarket([MarketInstrument.parse("NEWUSDT", LISTED)], seed=4)
     with SimulatedExchange(market, SimulatorOptions(now=lambda: NOW)) as exchange:
         world = World(exchange, settings=Settings(clock=lambda: NOW))
         store = MemorySink()

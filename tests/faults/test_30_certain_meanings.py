@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import marketfetch as mf
 from marketfetch.exchanges.okx import Okx
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
-from marketfetch.values.times import moment
+from marketfetch.values.times import parse_time
 
 NOW = 1_795_000_000_000  # 2026-11-18T11:06:40Z
 DAY = 86_400_000
@@ -54,22 +54,22 @@ def ms(text: str) -> int:
     ids=repr,
 )
 def test_times_of_certain_meaning(written: Any, meant: int) -> None:
-    assert moment("start", written, NOW) == meant
-    assert moment("start", mf.Query(symbols="BTCUSDT", start=written).start, NOW) == meant
+    assert parse_time("start", written, NOW) == meant
+    assert parse_time("start", mf.Query(symbols="BTCUSDT", start=written).start, NOW) == meant
 
 
 def test_leap_day_a_year_ago() -> None:
-    assert moment("start", "1y", ms("2028-02-29T01:00")) == ms("2027-02-28T01:00")
+    assert parse_time("start", "1y", ms("2028-02-29T01:00")) == ms("2027-02-28T01:00")
 
 
 def test_pandas_times() -> None:
     pd = pytest.importorskip("pandas")
-    assert moment("start", pd.Timestamp("2026-11-20"), NOW) == ms("2026-11-20")
-    assert moment("start", pd.Timestamp("2026-11-20T01:00", tz="UTC"), NOW) == ms("2026-11-20T01:00")
-    assert moment("start", pd.Timedelta("36h"), NOW) == NOW - 36 * 3_600_000
+    assert parse_time("start", pd.Timestamp("2026-11-20"), NOW) == ms("2026-11-20")
+    assert parse_time("start", pd.Timestamp("2026-11-20T01:00", tz="UTC"), NOW) == ms("2026-11-20T01:00")
+    assert parse_time("start", pd.Timedelta("36h"), NOW) == NOW - 36 * 3_600_000
     for wrong, said in ((pd.NaT, "is not a time"), (pd.Timestamp("2026-11-20T01:00"), "has no time zone")):
         with pytest.raises(mf.ConfigurationError, match=f"start: .*{said}"):
-            moment("start", wrong, NOW)
+            parse_time("start", wrong, NOW)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_symbols_of_certain_meaning(written: Any) -> None:
 
 
 def test_class_of_all_symbols_is_all_symbols() -> None:
-    assert mf.Query(symbols=mf.Everything, start="5d").symbols == mf.Everything()
+    assert mf.Query(symbols=mf.AllSymbols, start="5d").symbols == mf.AllSymbols()
 
 
 @pytest.mark.parametrize(
@@ -343,7 +343,7 @@ def refusal(call: Callable[[], object]) -> str:
     )
 )
 def test_no_time_is_a_traceback(written: Any) -> None:
-    said = refusal(lambda: moment("start", written, NOW))
+    said = refusal(lambda: parse_time("start", written, NOW))
     assert not said or said.startswith("start: ")
 
 

@@ -25,10 +25,10 @@ def _mapping(**changed: Any) -> mf.TableMapping:
 
 WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "retries as a number": (lambda: mf.Settings(retries=5), r"^retries: 5 .*write Retries\(attempts=5\)"),  # type: ignore[arg-type]
-    "the class Retries": (lambda: mf.Settings(retries=mf.Retries), r"^retries: .*write Retries\("),  # type: ignore[arg-type]
-    "no attempt": (lambda: mf.Retries(attempts=0), "^attempts: .*at least 1, not 0"),
-    "attempts as text": (lambda: mf.Retries(attempts="5"), "^attempts: .*whole number"),  # type: ignore[arg-type]
-    "a wait below zero": (lambda: mf.Retries(initial=-1), "^initial: .*number of seconds"),
+    "the class Retries": (lambda: mf.Settings(retries=mf.RetryPolicy), r"^retries: .*write Retries\("),  # type: ignore[arg-type]
+    "no attempt": (lambda: mf.RetryPolicy(attempts=0), "^attempts: .*at least 1, not 0"),
+    "attempts as text": (lambda: mf.RetryPolicy(attempts="5"), "^attempts: .*whole number"),  # type: ignore[arg-type]
+    "a wait below zero": (lambda: mf.RetryPolicy(initial=-1), "^initial: .*number of seconds"),
     "more requests than memory": (lambda: mf.Settings(concurrency=10**9), "^concurrency: .*from 1 to 10,000"),
     "a clock that shows": (lambda: mf.Settings(clock=5), "^clock: 5 is none"),  # type: ignore[arg-type]
     "unusable as a list": (lambda: mf.Settings(unusable=["keep"]), "^unusable: "),  # type: ignore[arg-type]
@@ -45,7 +45,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         "^table: 'candles' is no mapping",
     ),
     "a path for a server": (lambda: mf.PostgresSink(Path("market")), "^dsn: .*write text such as"),  # type: ignore[arg-type]
-    "lanes as text": (lambda: mf.PostgresSink("host=db", lanes="2"), "^lanes: '2'"),  # type: ignore[arg-type]
+    "lanes as text": (lambda: mf.PostgresSink("host=db", max_writers="2"), "^lanes: '2'"),  # type: ignore[arg-type]
     "no schema": (lambda: mf.PostgresSink("host=db", schema=""), "^schema: ''"),
     "columns as a list": (
         lambda: _mapping(columns=["ohlcv"]),
@@ -66,7 +66,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         "^rename_symbol: dict is no function; write .*__getitem__",
     ),
     "no quote to cut off": (lambda: mf.without_quote(None), "^quote: None"),  # type: ignore[arg-type]
-    "a quote by its number": (lambda: mf.Everything(quote=5), "^quote: 5 is no name"),  # type: ignore[arg-type]
+    "a quote by its number": (lambda: mf.AllSymbols(quote=5), "^quote: 5 is no name"),  # type: ignore[arg-type]
     "members by number": (lambda: mf.Composite("MT", (1, 2)), "^members: 1 is not a name"),
     "a composite without a name": (lambda: mf.Composite(None, ("A", "B")), "^symbol: None is not a name"),  # type: ignore[arg-type]
     "bytes": (lambda: mf.Query(symbols=b"BTCUSDT", **HOURS), "^symbols: b'BTCUSDT' is not a name"),
@@ -119,4 +119,4 @@ def test_a_filter_that_came_out_empty_does_not_choose_everything(filters: dict[s
 @pytest.mark.parametrize("wrong", [{"rows": "no"}, {"dry_run": "no"}, {"rows": 1}, {"dry_run": None}])
 def test_whether_rows_are_deleted_is_said_by_true_or_false(wrong: dict[str, Any]) -> None:
     with pytest.raises(mf.ConfigurationError, match=r"^(rows|dry_run): .*write True or False"):
-        mf.forget(mf.MemorySink(), symbols=mf.Everything(), **wrong)
+        mf.forget(mf.MemorySink(), symbols=mf.AllSymbols(), **wrong)

@@ -12,13 +12,13 @@ import attrs
 import pytest
 
 import marketfetch as mf
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.engine.query import Query
 from marketfetch.errors import ConfigurationError
+from marketfetch.events import BatchWritten, Event, Listener, PageFetched, RoundStarted, RunFinished
 from marketfetch.listeners.logs import LogListener
-from marketfetch.api.pipeline import Pipeline
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
-from marketfetch.events import BatchWritten, Event, Listener, PageFetched, RoundPlanned, RunFinished
 from tests.support.worlds import World, assert_holds, run
 
 SECRET = "https://chat.example/token-hunter2"
@@ -42,7 +42,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.name == "marketfetch"]
 
 
-@pytest.mark.parametrize("kind", [RoundPlanned, PageFetched, BatchWritten, RunFinished])
+@pytest.mark.parametrize("kind", [RoundStarted, PageFetched, BatchWritten, RunFinished])
 def test_a_listener_that_raises_does_not_end_the_run(
     kind: type[Event], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -74,7 +74,7 @@ def test_a_listener_that_raises_does_not_end_an_iteration_or_a_fetch(
             return sum([batch.rows async for batch in pipeline])
 
         assert anyio.run(rows) == 24 * 60
-        listeners: list[Listener] = [Failing(PageFetched), Failing(RoundPlanned)]
+        listeners: list[Listener] = [Failing(PageFetched), Failing(RoundStarted)]
         table = mf.fetch(
             "binance-usdm",
             "ohlcv",
@@ -97,7 +97,7 @@ def test_a_failed_run_is_told_to_those_who_still_listen() -> None:
         query,
         base_url="http://127.0.0.1:1",
         listeners=[failing],
-        settings=mf.Settings(retries=mf.Retries(attempts=1)),
+        settings=mf.Settings(retries=mf.RetryPolicy(attempts=1)),
     )
     with pytest.raises(mf.TransportError):
         run(pipeline)
@@ -107,7 +107,7 @@ def test_a_failed_run_is_told_to_those_who_still_listen() -> None:
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_what_stops_a_program_passes(error: type[BaseException]) -> None:
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=4)) as exchange:
-        pipeline = World(exchange, listeners=[Failing(RoundPlanned, error)]).pipeline(None)
+        pipeline = World(exchange, listeners=[Failing(RoundStarted, error)]).pipeline(None)
         with pytest.raises(error):
             run(pipeline)
 

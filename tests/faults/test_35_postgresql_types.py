@@ -15,9 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketfetch.errors import ConfigurationError, RowsRefused
-from marketfetch.sinks.table_mapping import Name, TableMapping
 from marketfetch.sinks.postgres import PostgresSink
-from marketfetch.sinks.postgres.schema.time_codecs import TIMESTAMP, Clock, Days, Integers, Timestamps
+from marketfetch.sinks.postgres.schema.time_codecs import (
+    TIMESTAMP,
+    DateCodec,
+    EpochCodec,
+    TimeCodec,
+    TimestampCodec,
+)
+from marketfetch.sinks.table_mapping import Name, TableMapping
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.series import Series
@@ -236,25 +242,25 @@ def test_a_name_of_another_kind_stops_its_own_series(
         write(batch(candles("ETHUSDT"), [0], open=1))
 
 
-CLOCKS: list[tuple[Clock, int]] = [
-    (Timestamps(), 1),
-    (Timestamps(TIMESTAMP), 1),
-    (Timestamps(step=1000), 1000),
-    (Days(), 86_400_000),
-    (Integers(MAPPING), 1),
-    (Integers(attrs.evolve(MAPPING, time_unit="s")), 1000),
+CLOCKS: list[tuple[TimeCodec, int]] = [
+    (TimestampCodec(), 1),
+    (TimestampCodec(TIMESTAMP), 1),
+    (TimestampCodec(step=1000), 1000),
+    (DateCodec(), 86_400_000),
+    (EpochCodec(MAPPING), 1),
+    (EpochCodec(attrs.evolve(MAPPING, time_unit="s")), 1000),
 ]
 
 
 @pytest.mark.parametrize(("clock", "step"), CLOCKS, ids=lambda value: type(value).__name__)
 @given(st.lists(st.integers(-(10**6), 10**6), max_size=20), st.integers(-(10**9), 10**9))
 def test_a_clock_loses_nothing_and_bounds_from_above(
-    clock: Clock, step: int, steps: list[int], moment: int
+    clock: TimeCodec, step: int, steps: list[int], moment: int
 ) -> None:
     times = np.array(steps, np.int64) * step
     wire = clock.encode(times).astype(np.int64)
-    days = isinstance(clock, Days)  # dates are read as days since 1970, and written as those since 2000
+    days = isinstance(clock, DateCodec)  # dates are read as days since 1970, and written as those since 2000
     assert clock.decode(wire + 10_957 if days else wire).tolist() == times.tolist()
     above, exact = -(-moment // step) * step, clock.bound(-(-moment // step) * step)
-    assert clock.bound(moment) == exact or (step == 1000 and isinstance(clock, Timestamps))
+    assert clock.bound(moment) == exact or (step == 1000 and isinstance(clock, TimestampCodec))
     assert clock.bound(above) == exact

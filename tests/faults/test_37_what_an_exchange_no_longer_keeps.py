@@ -13,11 +13,11 @@ from marketfetch.sinks.memory import MemorySink
 from marketfetch.values.intervals import Interval
 from marketfetch.values.series import Instrument
 from marketfetch.values.spans import Span, SpanSet
-from marketfetch.values.times import moment
+from marketfetch.values.times import parse_time
 from tests.support.plain import Backwards, Events, Forwards, PlainExchange, PlainServer, filled, union
 from tests.support.worlds import DAY, HOUR, MINUTE
 
-NOW = moment("now", "2026-11-01T00:00:00Z", 0)
+NOW = parse_time("now", "2026-11-01T00:00:00Z", 0)
 END = NOW - HOUR
 KEPT = NOW - 5_000 * MINUTE
 YEARS = NOW - 900 * DAY
@@ -70,7 +70,7 @@ def test_older_events_than_the_exchange_keeps_are_missing() -> None:
 
 def test_events_oldest_first_are_no_other_case() -> None:
     class OldestFirst(Events):
-        paginator = mf.Cursor()
+        paginator = mf.CursorPaginator()
 
     class Venue(PlainExchange):
         endpoints: ClassVar[Sequence[type[mf.Endpoint]]] = (OldestFirst,)
@@ -158,10 +158,10 @@ def test_a_series_that_has_ended_is_complete_where_pages_and_listing_agree() -> 
 @pytest.mark.parametrize("dataset", SERVED)
 def test_an_endpoint_that_declares_its_reach_is_believed_within_it(dataset: str) -> None:
     class ForwardsFor(Forwards):
-        reach = 20 * DAY
+        retention = 20 * DAY
 
     class BackwardsFor(Backwards):
-        reach = 20 * DAY
+        retention = 20 * DAY
 
     class Venue(PlainExchange):
         endpoints: ClassVar[Sequence[type[mf.Endpoint]]] = (ForwardsFor, BackwardsFor)
@@ -180,7 +180,7 @@ def test_an_endpoint_that_declares_its_reach_is_believed_within_it(dataset: str)
 
 def test_an_endpoint_with_a_request_for_the_first_row_is_believed() -> None:
     class WithFirst(Forwards):
-        def first(self, series: mf.Series, start: int) -> mf.Request:
+        def first_row_request(self, series: mf.Series, start: int) -> mf.Request:
             return self.request(mf.Slice(series, Span(start, NOW), rows=1))
 
     class Venue(PlainExchange):
@@ -206,7 +206,7 @@ def test_a_first_row_that_the_pages_deny_is_not_called_absent() -> None:
             return super().answer(path, asked)
 
     class WithFirst(Forwards):
-        def first(self, series: mf.Series, start: int) -> mf.Request:
+        def first_row_request(self, series: mf.Series, start: int) -> mf.Request:
             return self.request(mf.Slice(series, Span(start, NOW), rows=1))
 
     class Venue(PlainExchange):

@@ -13,9 +13,9 @@ import pytest
 from _pytest.outcomes import Failed
 
 import marketfetch.adapter as mf
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.engine.query import Query
 from marketfetch.errors import AdapterError
-from marketfetch.api.pipeline import Pipeline
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing.contracts.exchange import ExchangeContract
 from tests.support.plain import Events, Forwards, PlainExchange, PlainServer
@@ -58,12 +58,12 @@ ENDPOINTS: dict[str, tuple[dict[str, Any], str]] = {
     "reach in seconds": ({"reach": 30 * 86_400}, "Mine.reach: found 2592000"),
     "reach in days": ({"reach": 30}, "Mine.reach: found 30 "),
     "paginator is a class": (
-        {"paginator": mf.TimeWindows},
+        {"paginator": mf.TimeWindowPaginator},
         r"Mine.paginator: TimeWindows is a class; write TimeW.*\(\)",
     ),
     "paginator is text": ({"paginator": "windows"}, "Mine.paginator: found 'windows'"),
     "a cursor on a grid": (
-        {"paginator": mf.Cursor()},
+        {"paginator": mf.CursorPaginator()},
         r"Mine.paginator: found Cursor.* rows on a grid have TimeWindows\(\)",
     ),
     "decode is async": ({"decode": asynchronous}, "Mine.decode is async: adapters do no I/O"),
@@ -81,7 +81,7 @@ def test_an_endpoint_is_refused_when_its_class_is_made(what: str) -> None:
 
 def test_windows_for_events_are_refused() -> None:
     with pytest.raises(AdapterError, match=r"Mine.paginator: found TimeWindows.* events have Cursor\(\)"):
-        made(Events, paginator=mf.TimeWindows())
+        made(Events, paginator=mf.TimeWindowPaginator())
 
 
 def instrument(_: object, body: bytes) -> list[object]:
@@ -240,10 +240,10 @@ class Inclusive(Forwards):
 class WithCheck(PlainExchange):
     endpoints: ClassVar[Sequence[type[mf.Endpoint]]] = (Inclusive,)
 
-    def check(self, response: mf.Response) -> None:
+    def raise_for_error(self, response: mf.Response) -> None:
         if response.status == 200 and b'"code": "0"' not in response.body:
             raise mf.ExchangeNotAvailable("plain says no")
-        super().check(response)
+        super().raise_for_error(response)
 
     def decode_listing(self, body: bytes) -> Iterable[mf.Instrument]:
         raise mf.DecodeError("not tried here")
@@ -273,11 +273,11 @@ def mended(**attributes: Any) -> type[mf.Exchange]:
 
 def test_the_contract_passes_what_is_right() -> None:
     assert contract(WithCheck, Bars()) == []
-    assert contract(mended(paginator=mf.TimeWindows(anchor="end")), Bars(newest=True)) == []
+    assert contract(mended(paginator=mf.TimeWindowPaginator(anchor="end")), Bars(newest=True)) == []
 
 
 class Swallowing(WithCheck):
-    def check(self, response: mf.Response) -> None:
+    def raise_for_error(self, response: mf.Response) -> None:
         """HTTP 200 is good enough."""
 
 
@@ -303,7 +303,7 @@ CONTRACT: dict[str, tuple[type[mf.Exchange], Bars, str]] = {
         r"write paginator = TimeWindows\(anchor='end'\)",
     ),
     "the anchor is wrong": (
-        mended(paginator=mf.TimeWindows(anchor="end")),
+        mended(paginator=mf.TimeWindowPaginator(anchor="end")),
         Bars(),
         r"holds the oldest rows .* TimeWindows\(\)",
     ),

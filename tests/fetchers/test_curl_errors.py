@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from marketfetch.fetchers.curl_errors import parse_headers
 from marketfetch.fetchers.curl import CurlFetcher
+from marketfetch.fetchers.curl_errors import parse_headers
 from marketfetch.values.http import Egress
 from tests.fetchers.wire import ok, wire
 

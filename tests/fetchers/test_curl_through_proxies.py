@@ -16,6 +16,7 @@ import trustme
 
 from marketfetch.errors import ConfigurationError, FetchError, ProxyError, RequestTimeout, TransportError
 from marketfetch.fetchers.curl import CurlFetcher
+from marketfetch.redaction import Secret
 from marketfetch.testing import (
     GeneratedMarket,
     LocalProxies,
@@ -25,7 +26,6 @@ from marketfetch.testing import (
     SimulatorOptions,
 )
 from marketfetch.values.http import Cost, Egress, LimitPool, Request
-from marketfetch.redaction import Secret
 from tests.fetchers.wire import ok, wire
 
 PASSWORD = "hunter2-very-secret"

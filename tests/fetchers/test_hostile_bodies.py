@@ -27,7 +27,7 @@ def exchange() -> Iterator[SimulatedExchange]:
 
 def ping(exchange: SimulatedExchange) -> Request:
     request = BinanceUsdm(exchange.base_url).time_request()
-    return BinanceUsdm(exchange.base_url).at(request)
+    return BinanceUsdm(exchange.base_url).with_base_url(request)
 
 
 @pytest.fixture

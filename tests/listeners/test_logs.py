@@ -11,23 +11,23 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from marketfetch.listeners.logs import LogListener, log_to_console
 from marketfetch.events import (
     BatchWritten,
     Event,
     Heartbeat,
     PageFetched,
     RequestFailed,
-    RoundPlanned,
+    RoundStarted,
     SeriesRefused,
     SymbolUnknown,
 )
+from marketfetch.listeners.logs import LogListener, log_to_console
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.report import EgressReport
 from marketfetch.values.series import Coverage, Series
 
 SERIES = Series.of("binance-usdm", "mark_price", "BTCUSDT", "1m")
-ROUND = RoundPlanned(round=1, series=1, rows=5)
+ROUND = RoundStarted(round=1, series=1, rows=5)
 
 
 @pytest.fixture(autouse=True)

@@ -9,17 +9,17 @@ import time
 import numpy as np
 import pytest
 
-from marketfetch.listeners.rich_progress import ConsoleProgress
-from marketfetch.listeners.progress import PlainProgress, progress_to
 from marketfetch.events import (
     BatchWritten,
     Event,
     Heartbeat,
     PageFetched,
     RequestFailed,
-    RoundPlanned,
+    RoundStarted,
     SymbolUnknown,
 )
+from marketfetch.listeners.progress import PlainProgress, progress_to
+from marketfetch.listeners.rich_progress import RichProgress
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.report import EgressReport
 from marketfetch.values.series import Coverage, Series
@@ -37,7 +37,7 @@ def _batch(rows: int) -> Batch:
 
 STORY: list[Event] = [
     SymbolUnknown("FOO", "unknown symbol"),
-    RoundPlanned(round=1, series=2, rows=100),
+    RoundStarted(round=1, series=2, rows=100),
     PageFetched(SERIES, "Proxy 1", 40, {}),
     BatchWritten(_batch(50)),
     RequestFailed("ProxyError", "refused", "Proxy 1", attempt=1, final=False),
@@ -80,8 +80,8 @@ class Stuck(io.StringIO):
         return super().write(text)
 
 
-@pytest.mark.parametrize("kind", [PlainProgress, ConsoleProgress])
-def test_stopped_terminal_holds_up_nobody(kind: type[PlainProgress | ConsoleProgress]) -> None:
+@pytest.mark.parametrize("kind", [PlainProgress, RichProgress])
+def test_stopped_terminal_holds_up_nobody(kind: type[PlainProgress | RichProgress]) -> None:
     stream = Stuck()
     started = time.monotonic()
     with kind(stream) as progress:
@@ -110,7 +110,7 @@ def test_picture_on_a_terminal_shows_rows_egresses_and_failures(monkeypatch: pyt
     parent, child = pty.openpty()
     with os.fdopen(child, "w") as terminal:
         progress = progress_to(terminal)
-        assert isinstance(progress, ConsoleProgress)
+        assert isinstance(progress, RichProgress)
         with progress:
             for event in STORY:
                 progress(event)

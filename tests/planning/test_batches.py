@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfetch.planning.paginators import Cursor, TimeWindows
-from marketfetch.planning.batches import Gap, Means, Portions, choose_page_size, plan
+from marketfetch.planning.batches import BatchSizing, Capacity, FetchTask, choose_page_size, plan_batches
+from marketfetch.planning.paginators import CursorPaginator, TimeWindowPaginator
 from marketfetch.values.http import Cost, LimitPool
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
@@ -21,7 +21,7 @@ WEIGHT = LimitPool("weight", capacity=2400, period=60_000)
 
 
 @st.composite
-def gaps(draw: st.DrawFn, number: int) -> Gap:
+def gaps(draw: st.DrawFn, number: int) -> FetchTask:
     name = draw(st.sampled_from(["1m", "1w", "1M", "event"]))
     dataset = "funding_rate" if name == "event" else "ohlcv"
     series = Series.of("x", dataset, f"S{number}", name)
@@ -33,47 +33,47 @@ def gaps(draw: st.DrawFn, number: int) -> Gap:
             for skip, length in pieces
         )
     )
-    paginator = Cursor() if series.interval.is_event else TimeWindows()
-    return Gap(series, missing, paginator, draw(st.integers(1, 20)))
+    paginator = CursorPaginator() if series.interval.is_event else TimeWindowPaginator()
+    return FetchTask(series, missing, paginator, draw(st.integers(1, 20)))
 
 
 @st.composite
-def gap_lists(draw: st.DrawFn) -> list[Gap]:
+def gap_lists(draw: st.DrawFn) -> list[FetchTask]:
     return [draw(gaps(number)) for number in range(draw(st.integers(0, 4)))]
 
 
 @given(gap_lists(), st.integers(1, 100))
-def test_every_gap_is_covered_once(wanted: Sequence[Gap], batch_rows: int) -> None:
-    chunks = list(plan(wanted, Portions(batch_rows)))
+def test_every_gap_is_covered_once(wanted: Sequence[FetchTask], batch_rows: int) -> None:
+    chunks = list(plan_batches(wanted, BatchSizing(batch_rows)))
     assert len({chunk.id for chunk in chunks}) == len(chunks)
     for gap in wanted:
-        parts = [part for chunk in chunks if chunk.series == gap.series for part in chunk.parts]
+        parts = [part for chunk in chunks if chunk.series == gap.series for part in chunk.slices]
         assert SpanSet(tuple(part.span for part in parts)) == gap.missing
         assert sum(part.span.length for part in parts) == gap.missing.length
         assert all(1 <= part.rows <= gap.page_size for part in parts)
     for chunk in chunks:
-        assert {part.chunk for part in chunk.parts} == {chunk.id}
+        assert {part.chunk for part in chunk.slices} == {chunk.id}
         if not chunk.series.interval.is_event:
             size = next(gap.page_size for gap in wanted if gap.series == chunk.series)
-            assert sum(part.rows for part in chunk.parts) <= max(batch_rows, size)
+            assert sum(part.rows for part in chunk.slices) <= max(batch_rows, size)
 
 
 @given(gap_lists(), st.integers(1, 100), st.integers(1, 10**9))
 def test_no_batch_crosses_a_border_further_than_to_the_next_row(
-    wanted: Sequence[Gap], batch_rows: int, length: int
+    wanted: Sequence[FetchTask], batch_rows: int, length: int
 ) -> None:
     def partition(series: Series, moment: int) -> Span:
         return Span(moment - moment % length, moment - moment % length + length)
 
-    chunks = list(plan(wanted, Portions(batch_rows, partition)))
+    chunks = list(plan_batches(wanted, BatchSizing(batch_rows, partition)))
     for gap in wanted:
-        parts = [part for chunk in chunks if chunk.series == gap.series for part in chunk.parts]
+        parts = [part for chunk in chunks if chunk.series == gap.series for part in chunk.slices]
         assert SpanSet(tuple(part.span for part in parts)) == gap.missing
         assert sum(part.span.length for part in parts) == gap.missing.length
     for chunk in chunks:
         if not chunk.series.interval.is_event:
-            start, end = chunk.parts[0].span.start, chunk.parts[-1].span.end
-            assert len(chunk.parts) == 1 or end <= chunk.series.interval.ceil(
+            start, end = chunk.slices[0].span.start, chunk.slices[-1].span.end
+            assert len(chunk.slices) == 1 or end <= chunk.series.interval.ceil(
                 partition(chunk.series, start).end
             )
 
@@ -81,22 +81,27 @@ def test_no_batch_crosses_a_border_further_than_to_the_next_row(
 def test_all_series_advance_side_by_side() -> None:
     span = Span(START, START + 1000 * 60_000)
     wanted = [
-        Gap(Series.of("x", "ohlcv", symbol, "1m"), SpanSet.of(span), TimeWindows(), 10) for symbol in "ABC"
+        FetchTask(Series.of("x", "ohlcv", symbol, "1m"), SpanSet.of(span), TimeWindowPaginator(), 10)
+        for symbol in "ABC"
     ]
-    assert [chunk.series.symbol for chunk in islice(plan(wanted, Portions(100)), 6)] == list("ABCABC")
+    assert [chunk.series.symbol for chunk in islice(plan_batches(wanted, BatchSizing(100)), 6)] == list(
+        "ABCABC"
+    )
 
 
 def test_a_plan_of_decades_is_made_as_it_is_used() -> None:
-    forever = Gap(MINUTES, SpanSet.of(Span(START, START + 10**15 // 60_000 * 60_000)), TimeWindows(), 10)
-    first = next(plan([forever], Portions(100)))
-    assert len(first.parts) == 10
+    forever = FetchTask(
+        MINUTES, SpanSet.of(Span(START, START + 10**15 // 60_000 * 60_000)), TimeWindowPaginator(), 10
+    )
+    first = next(plan_batches([forever], BatchSizing(100)))
+    assert len(first.slices) == 10
 
 
 def test_rows_of_events_are_a_guess_of_one_page_each() -> None:
     events = Series.of("x", "funding_rate", "A", "event")
     spans = SpanSet.of(Span(0, 10), Span(20, 30))
-    assert Gap(events, spans, Cursor(), 1000).rows == 2000
-    assert Gap(MINUTES, SpanSet.of(Span(START, START + 600_000)), TimeWindows(), 100).rows == 10
+    assert FetchTask(events, spans, CursorPaginator(), 1000).rows == 2000
+    assert FetchTask(MINUTES, SpanSet.of(Span(START, START + 600_000)), TimeWindowPaginator(), 100).rows == 10
 
 
 def tiers(rows: int) -> Cost:
@@ -110,7 +115,7 @@ def test_no_other_page_size_costs_less_and_waits_less(
     rows: int, egresses: int, concurrency: int, latency: float
 ) -> None:
     sizes = (99, 499, 1000, 1500)
-    chosen = choose_page_size(sizes, tiers, rows, Means(egresses, concurrency, latency))
+    chosen = choose_page_size(sizes, tiers, rows, Capacity(egresses, concurrency, latency))
     assert chosen in sizes
 
     def load(size: int) -> tuple[int, int]:
@@ -125,11 +130,11 @@ def test_no_other_page_size_costs_less_and_waits_less(
 @pytest.mark.parametrize(
     ("rows", "means", "expected"),
     [
-        (10**8, Means(1, 64, 0.1), 499),  # weight is what is short
-        (10_000, Means(100, 4, 0.3), 1500),  # round trips are
+        (10**8, Capacity(1, 64, 0.1), 499),  # weight is what is short
+        (10_000, Capacity(100, 4, 0.3), 1500),  # round trips are
     ],
 )
-def test_the_bottleneck_decides(rows: int, means: Means, expected: int) -> None:
+def test_the_bottleneck_decides(rows: int, means: Capacity, expected: int) -> None:
     assert choose_page_size((99, 499, 1000, 1500), tiers, rows, means) == expected
 
 
@@ -139,5 +144,5 @@ def test_candles_of_a_day_are_not_asked_year_by_year() -> None:
         return Span(first, first + 365 * 86_400_000)
 
     days = Series.of("x", "ohlcv", "A", "1d")
-    gap = Gap(days, SpanSet.of(Span(0, 3000 * 86_400_000)), TimeWindows(), 1500)
-    assert [len(chunk.parts) for chunk in plan([gap], Portions(45_000, year))] == [1, 1]
+    gap = FetchTask(days, SpanSet.of(Span(0, 3000 * 86_400_000)), TimeWindowPaginator(), 1500)
+    assert [len(chunk.slices) for chunk in plan_batches([gap], BatchSizing(45_000, year))] == [1, 1]

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfetch.planning.composites import combine, known_together
+from marketfetch.planning.composites import combine, intersect_coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Coverage
@@ -43,7 +43,7 @@ def test_rows_are_where_every_member_has_one(found: list[Columns]) -> None:
 @given(st.lists(st.tuples(span_sets, span_sets), min_size=1, max_size=3))
 def test_what_is_known_of_all_is_known(found: list[tuple[SpanSet, SpanSet]]) -> None:
     coverages = [Coverage(covered, covered & empty) for covered, empty in found]
-    together = known_together(coverages)
+    together = intersect_coverage(coverages)
     for ms in range(30):
         assert (ms in together.covered) == all(ms in each.covered for each in coverages)
         assert (ms in together.present) == all(ms in each.present for each in coverages)
@@ -57,7 +57,7 @@ def test_a_composite_has_no_candle_where_a_member_has_none(
     coverages = [
         Coverage(covered, covered & empty, covered & wrong - empty) for covered, empty, wrong in found
     ]
-    together = known_together(coverages)
+    together = intersect_coverage(coverages)
     for ms in range(30):
         if ms in together.covered:
             assert (ms in together.empty) == any(ms in each.empty for each in coverages)

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketfetch.decoding.layouts import Decoded
-from marketfetch.planning.paginators import Cursor, Headway, TimeWindows
-from marketfetch.decoding.validation import inspect
-from marketfetch.protocols import Paginator, Settlement
-from marketfetch.testing.contracts.adversarial_server import UnrulyServer, drain
+from marketfetch.decoding.validation import validate_page
+from marketfetch.planning.paginators import CursorPaginator, ProgressGuard, TimeWindowPaginator
+from marketfetch.protocols import PageOutcome, Paginator
+from marketfetch.testing.contracts.adversarial_server import AdversarialServer, fetch_all
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Columns, Page, RejectedRow
 from marketfetch.values.series import Series, Slice
@@ -24,8 +24,12 @@ START = 1_780_272_000_000
 MINUTE = 60_000
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
-WINDOWS = [TimeWindows(), TimeWindows(anchor="end"), TimeWindows(omits_empty=True)]
-CHAINS = [Cursor(), Cursor(newest_first=True)]
+WINDOWS = [
+    TimeWindowPaginator(),
+    TimeWindowPaginator(anchor="end"),
+    TimeWindowPaginator(skips_empty_candles=True),
+]
+CHAINS = [CursorPaginator(), CursorPaginator(newest_first=True)]
 CANDLES = [Series.of("x", "ohlcv", "S", interval) for interval in ("1m", "1w", "1M")]
 EVENTS = Series.of("x", "funding_rate", "S", "event")
 NOTHING = Page(Columns.empty(EVENTS.dataset))
@@ -43,7 +47,7 @@ def slices(draw: st.DrawFn, series: Series, most: int = 12) -> Slice:
     first = interval.shift(interval.ceil(START), draw(st.integers(-3, 3)))
     length = draw(st.integers(1, most))
     span = Span(first, interval.shift(first, length))
-    return Slice(series, span, rows=draw(st.integers(1, most)), strikes=draw(st.integers(0, 2)))
+    return Slice(series, span, rows=draw(st.integers(1, most)), bad_answers=draw(st.integers(0, 2)))
 
 
 @st.composite
@@ -58,7 +62,7 @@ def subsets(draw: st.DrawFn, part: Slice) -> SpanSet:
 def settled_pages(draw: st.DrawFn, series: Series) -> tuple[Slice, Page]:
     """A slice and any page at all: rows in it, beside it, broken, out of order."""
     part = draw(slices(series))
-    part = attrs.evolve(part, denied=draw(subsets(part)))
+    part = attrs.evolve(part, absent_once=draw(subsets(part)))
     step = series.interval.typical
     stamps = st.integers(part.span.start - 2, part.span.end + 2)
     grid = [int(each) for each in series.interval.grid(part.span)]
@@ -70,11 +74,11 @@ def settled_pages(draw: st.DrawFn, series: Series) -> tuple[Slice, Page]:
         columns.values[1] -= np.array(
             draw(st.lists(st.booleans(), min_size=len(times), max_size=len(times))), float
         )
-    page = inspect(Decoded(columns, undecodable=draw(st.integers(0, 1))), part)
-    if part.strikes:
+    page = validate_page(Decoded(columns, undecodable=draw(st.integers(0, 1))), part)
+    if part.bad_answers:
         same = draw(st.lists(st.booleans(), min_size=len(page.invalid), max_size=len(page.invalid)))
         suspects = tuple(row for row, kept in zip(page.invalid, same, strict=True) if kept)
-        part = attrs.evolve(part, suspects=suspects)
+        part = attrs.evolve(part, invalid_rows=suspects)
     return part, page
 
 
@@ -85,27 +89,27 @@ def test_every_moment_of_a_slice_is_accounted_for(
     paginator: Paginator, series: Series, data: st.DataObject
 ) -> None:
     part, page = data.draw(settled_pages(series))
-    settled = paginator.settle(part, page)
+    settled = paginator.outcome(part, page)
     left = SpanSet(tuple(each.span for each in settled.remaining))
-    assert settled.settled | left == SpanSet.of(part.span)
+    assert settled.decided | left == SpanSet.of(part.span)
     assert not settled.present & settled.empty
-    assert not settled.lost & (settled.present | settled.empty)
-    assert not settled.unusable & (settled.present | settled.empty | settled.lost)
+    assert not settled.given_up & (settled.present | settled.empty)
+    assert not settled.unusable & (settled.present | settled.empty | settled.given_up)
     # A wrong row is believed when it is said for the third time, and only where it is the same each time.
     assert settled.unusable == series.interval.cells(
         np.array([row.time for row in settled.rejected], np.int64)
     )
-    assert not settled.unusable or part.strikes == 2
-    assert set(settled.rejected) <= set(part.suspects) & set(page.invalid)
+    assert not settled.unusable or part.bad_answers == 2
+    assert set(settled.rejected) <= set(part.invalid_rows) & set(page.invalid)
     # Nothing is called empty that has a row, and nothing that was not denied before.
     assert not any(int(time) in settled.empty for time in page.columns.times)
     if not getattr(paginator, "omits_empty", False):
-        assert not settled.empty - part.denied
+        assert not settled.empty - part.absent_once
     for each in settled.remaining:
         assert 1 <= each.rows <= part.rows
-        assert not each.denied - SpanSet.of(each.span)
+        assert not each.absent_once - SpanSet.of(each.span)
         assert each.series == part.series
-    assert bool(settled.lost or settled.unusable) == bool(settled.reason)
+    assert bool(settled.given_up or settled.unusable) == bool(settled.reason)
 
 
 @pytest.mark.parametrize(("paginator", "series"), WINDOWED, ids=str)
@@ -138,8 +142,8 @@ def test_any_server_is_drained_to_the_last_row(
     def choose(count: int) -> int:
         return data.draw(st.integers(0, count - 1))
 
-    server = UnrulyServer(times, paginator, cap=data.draw(st.integers(1, 9)), choose=choose)
-    drained = drain(paginator, Slice(series, span, rows), server.page, limit=300)
+    server = AdversarialServer(times, paginator, cap=data.draw(st.integers(1, 9)), choose=choose)
+    drained = fetch_all(paginator, Slice(series, span, rows), server.page, limit=300)
     assert drained.columns.times.tolist() == times.tolist()
     assert np.array_equal(drained.columns.values[0], times % 1_000_003)
     assert drained.coverage.covered == SpanSet.of(span)
@@ -153,8 +157,8 @@ def test_a_capped_page_does_not_deny_what_lies_beyond_it() -> None:
     series = CANDLES[0]
     minute = 60_000
     part = Slice(series, Span(START, START + 10 * minute), rows=10)
-    (rest,) = TimeWindows().settle(part, Page(rows_at(series, [START]), received=1)).remaining
-    settled = TimeWindows().settle(rest, Page(Columns.empty(series.dataset)))
+    (rest,) = TimeWindowPaginator().outcome(part, Page(rows_at(series, [START]), received=1)).remaining
+    settled = TimeWindowPaginator().outcome(rest, Page(Columns.empty(series.dataset)))
     assert not settled.empty
     assert [each.span for each in settled.remaining] == [rest.span]
 
@@ -162,21 +166,21 @@ def test_a_capped_page_does_not_deny_what_lies_beyond_it() -> None:
 @pytest.mark.parametrize("newest_first", [False, True])
 def test_a_chain_asks_again_for_what_a_page_leapt_over(newest_first: bool) -> None:
     """A server that ignores the start gives sound rows, but not the next ones."""
-    chain = Cursor(newest_first=newest_first)
+    chain = CursorPaginator(newest_first=newest_first)
     span = Span(START, START + 100 * DAY)
     hours = [8 * 3_600_000 * n for n in range(3)]
     times = [START + ms for ms in hours] if newest_first else [START + 99 * DAY + ms for ms in hours]
     page = Page(rows_at(EVENTS, times), received=3)
-    settled = chain.settle(Slice(EVENTS, span, rows=3), page)
+    settled = chain.outcome(Slice(EVENTS, span, rows=3), page)
     leapt = Span(times[-1], span.end) if newest_first else Span(span.start, times[0] + 1)
     assert leapt in [each.span for each in settled.remaining]
     assert not settled.present & SpanSet.of(leapt)
     # A row at its far end is believed, silence only if it is repeated.
     (again,) = [each for each in settled.remaining if each.span == leapt]
     edge = times[-1] if newest_first else times[0]
-    assert chain.settle(again, Page(rows_at(EVENTS, [edge]), received=1)).present == SpanSet.of(leapt)
-    (once_more,) = chain.settle(again, NOTHING).remaining
-    assert chain.settle(once_more, NOTHING).empty == SpanSet.of(leapt)
+    assert chain.outcome(again, Page(rows_at(EVENTS, [edge]), received=1)).present == SpanSet.of(leapt)
+    (once_more,) = chain.outcome(again, NOTHING).remaining
+    assert chain.outcome(once_more, NOTHING).empty == SpanSet.of(leapt)
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
@@ -184,10 +188,10 @@ def test_rows_from_elsewhere_show_that_a_chain_began_in_the_wrong_place(
     newest_first: bool,
 ) -> None:
     """However little was left out: an event less than the widest gap away, or the other half of a moment."""
-    chain, span = Cursor(newest_first=newest_first), Span(START, START + DAY)
+    chain, span = CursorPaginator(newest_first=newest_first), Span(START, START + DAY)
     times = [START + 8 * HOUR, START + 16 * HOUR]
-    page = Page(rows_at(EVENTS, times), received=3, stray=True)
-    settled = chain.settle(Slice(EVENTS, span, rows=3), page)
+    page = Page(rows_at(EVENTS, times), received=3, has_rows_outside=True)
+    settled = chain.outcome(Slice(EVENTS, span, rows=3), page)
     skipped = Span(times[1], span.end) if newest_first else Span(span.start, times[0] + 1)
     assert skipped in [each.span for each in settled.remaining]
     assert not settled.present & SpanSet.of(skipped)
@@ -196,17 +200,17 @@ def test_rows_from_elsewhere_show_that_a_chain_began_in_the_wrong_place(
 @pytest.mark.parametrize("newest_first", [False, True])
 def test_a_chain_takes_in_what_a_server_gives_that_ignores_the_far_end(newest_first: bool) -> None:
     """Its last pages have strays however often it is asked: only what no row stands for is given up."""
-    chain, headway = Cursor(newest_first=newest_first), Headway()
+    chain, headway = CursorPaginator(newest_first=newest_first), ProgressGuard()
     times = START + 3 * HOUR * np.arange(-3, 7)
     whole = Slice(EVENTS, Span(START - HOUR, START + 10 * HOUR), rows=5)
 
     def answer(part: Slice) -> Page:
         given = times[times < part.span.end][-5:] if newest_first else times[times >= part.span.start][:5]
-        page = inspect(Decoded(rows_at(EVENTS, given.tolist())), part)
-        headway.note(chain.settle(part, page))
+        page = validate_page(Decoded(rows_at(EVENTS, given.tolist())), part)
+        headway.observe(chain.outcome(part, page))
         return page
 
-    drained = drain(chain, whole, answer, limit=40)
+    drained = fetch_all(chain, whole, answer, limit=40)
     inside = START + 3 * HOUR * np.arange(4)
     assert drained.columns.times.tolist() == inside.tolist()
     assert not EVENTS.interval.cover(inside) - drained.coverage.covered
@@ -216,49 +220,49 @@ def test_a_chain_takes_in_what_a_server_gives_that_ignores_the_far_end(newest_fi
 
 @pytest.mark.parametrize("newest_first", [False, True])
 def test_strays_that_persist_cost_only_the_stretch_before_the_nearest_row(newest_first: bool) -> None:
-    chain, span = Cursor(newest_first=newest_first), Span(START, START + DAY)
+    chain, span = CursorPaginator(newest_first=newest_first), Span(START, START + DAY)
     times = [START + 8 * HOUR, START + 16 * HOUR]
-    page = Page(rows_at(EVENTS, times), {"outside the window": 1}, received=3, stray=True)
+    page = Page(rows_at(EVENTS, times), {"outside the window": 1}, received=3, has_rows_outside=True)
     part = Slice(EVENTS, span, rows=4)
     skipped = Span(times[1], span.end) if newest_first else Span(span.start, times[0] + 1)
     for strikes in range(2):
-        settled = chain.settle(attrs.evolve(part, strikes=strikes), page)
+        settled = chain.outcome(attrs.evolve(part, bad_answers=strikes), page)
         (again,) = [each for each in settled.remaining if each.span == skipped]
-        assert again.strikes == strikes + 1
-        assert not settled.lost
-    settled = chain.settle(attrs.evolve(part, strikes=2), page)
+        assert again.bad_answers == strikes + 1
+        assert not settled.given_up
+    settled = chain.outcome(attrs.evolve(part, bad_answers=2), page)
     assert not EVENTS.interval.cover(page.columns.times) - settled.present
     before = Span(times[1] + 1, span.end) if newest_first else Span(span.start, times[0])
-    assert settled.lost == SpanSet.of(before)
+    assert settled.given_up == SpanSet.of(before)
     assert "1 outside the window" in settled.reason
 
 
-@pytest.mark.parametrize("paginator", [TimeWindows(), TimeWindows(anchor="end")])
-def test_a_row_refutes_whoever_denied_it(paginator: TimeWindows) -> None:
+@pytest.mark.parametrize("paginator", [TimeWindowPaginator(), TimeWindowPaginator(anchor="end")])
+def test_a_row_refutes_whoever_denied_it(paginator: TimeWindowPaginator) -> None:
     """An empty page by mistake, a capped one, then another empty one: two lies about the same moments."""
     series = CANDLES[0]
     part = Slice(series, Span(START, START + 10 * MINUTE), rows=10)
-    (again,) = paginator.settle(part, NOTHING).remaining
+    (again,) = paginator.outcome(part, NOTHING).remaining
     near = [START] if paginator.anchor == "start" else [START + 9 * MINUTE]
-    (far,) = paginator.settle(again, Page(rows_at(series, near), received=1)).remaining
-    assert not paginator.settle(far, NOTHING).empty
+    (far,) = paginator.outcome(again, Page(rows_at(series, near), received=1)).remaining
+    assert not paginator.outcome(far, NOTHING).empty
 
 
 def test_a_row_refutes_whoever_denied_the_rest_of_a_chain() -> None:
     part = Slice(EVENTS, Span(START, START + 10 * DAY), rows=2)
-    (again,) = Cursor().settle(part, NOTHING).remaining
+    (again,) = CursorPaginator().outcome(part, NOTHING).remaining
     page = Page(rows_at(EVENTS, [START, START + 8 * HOUR]), received=2)
-    (rest,) = Cursor().settle(again, page).remaining
-    assert not Cursor().settle(rest, NOTHING).empty
+    (rest,) = CursorPaginator().outcome(again, page).remaining
+    assert not CursorPaginator().outcome(rest, NOTHING).empty
 
 
 def test_a_page_with_rows_clears_the_strikes_of_what_follows_it() -> None:
-    part = Slice(EVENTS, Span(START, START + 10 * DAY), rows=2, strikes=2)
-    (rest,) = Cursor().settle(part, Page(rows_at(EVENTS, [START]), received=1)).remaining
-    assert rest.strikes == 0
-    window = Slice(CANDLES[0], Span(START, START + 10 * MINUTE), rows=10, strikes=2)
-    (far,) = TimeWindows().settle(window, Page(rows_at(CANDLES[0], [START]), received=1)).remaining
-    assert far.strikes == 0
+    part = Slice(EVENTS, Span(START, START + 10 * DAY), rows=2, bad_answers=2)
+    (rest,) = CursorPaginator().outcome(part, Page(rows_at(EVENTS, [START]), received=1)).remaining
+    assert rest.bad_answers == 0
+    window = Slice(CANDLES[0], Span(START, START + 10 * MINUTE), rows=10, bad_answers=2)
+    (far,) = TimeWindowPaginator().outcome(window, Page(rows_at(CANDLES[0], [START]), received=1)).remaining
+    assert far.bad_answers == 0
 
 
 def test_unusable_rows_are_given_up_after_three_answers() -> None:
@@ -266,26 +270,26 @@ def test_unusable_rows_are_given_up_after_three_answers() -> None:
     part = Slice(series, Span(START, START + 60_000), rows=1)
     for strikes in range(3):
         spoiled = Page(Columns.empty(series.dataset), {"impossible": 1}, SpanSet.of(part.span), received=1)
-        settled = TimeWindows().settle(attrs.evolve(part, strikes=strikes), spoiled)
-        assert bool(settled.lost) == (strikes == 2)
+        settled = TimeWindowPaginator().outcome(attrs.evolve(part, bad_answers=strikes), spoiled)
+        assert bool(settled.given_up) == (strikes == 2)
     assert "1 impossible" in settled.reason
 
 
 def test_interval_of_a_slice_may_be_a_calendar_month() -> None:
     month = Interval.parse("1M")
     year = Span(month.ceil(START), month.shift(month.ceil(START), 12))
-    parts = list(TimeWindows().split(Slice(CANDLES[2], year, rows=5)))
+    parts = list(TimeWindowPaginator().split(Slice(CANDLES[2], year, rows=5)))
     assert [part.rows for part in parts] == [5, 5, 2]
 
 
 WRONG = RejectedRow(START + 2 * MINUTE, "impossible", "[1]")
 
 
-def asked(paginator: Paginator, part: Slice, answers: list[Page]) -> list[Settlement]:
+def asked(paginator: Paginator, part: Slice, answers: list[Page]) -> list[PageOutcome]:
     """Settle one answer after the other, each to what the one before it leaves over first."""
     settled = []
     for page in answers:
-        settled.append(paginator.settle(part, page))
+        settled.append(paginator.outcome(part, page))
         part = next(iter(settled[-1].remaining), part)
     return settled
 
@@ -310,8 +314,8 @@ def test_a_wrong_row_is_believed_when_three_answers_agree(
     cell = Span(WRONG.time, WRONG.time + MINUTE)
     part = Slice(CANDLES[0], cell, rows=1)
     pages = [wrong_page(CANDLES[0], *rows) for rows in answers]
-    last = asked(TimeWindows(), part, pages)[-1]
-    assert (last.unusable, last.lost) == (
+    last = asked(TimeWindowPaginator(), part, pages)[-1]
+    assert (last.unusable, last.given_up) == (
         (SpanSet(), SpanSet.of(cell)) if usable else (SpanSet.of(cell), SpanSet())
     )
     assert ("its answers differ" in last.reason) == usable
@@ -319,18 +323,22 @@ def test_a_wrong_row_is_believed_when_three_answers_agree(
 
 def test_a_page_with_rows_from_elsewhere_agrees_with_nothing() -> None:
     part = Slice(CANDLES[0], Span(WRONG.time, WRONG.time + MINUTE), rows=1)
-    pages = [wrong_page(CANDLES[0], WRONG)] * 2 + [attrs.evolve(wrong_page(CANDLES[0], WRONG), stray=True)]
-    assert not asked(TimeWindows(), part, pages)[-1].unusable
+    pages = [wrong_page(CANDLES[0], WRONG)] * 2 + [
+        attrs.evolve(wrong_page(CANDLES[0], WRONG), has_rows_outside=True)
+    ]
+    assert not asked(TimeWindowPaginator(), part, pages)[-1].unusable
 
 
-@pytest.mark.parametrize("paginator", [TimeWindows(), TimeWindows(anchor="end")])
-def test_wrong_rows_deny_nothing_beyond_them(paginator: TimeWindows) -> None:
+@pytest.mark.parametrize("paginator", [TimeWindowPaginator(), TimeWindowPaginator(anchor="end")])
+def test_wrong_rows_deny_nothing_beyond_them(paginator: TimeWindowPaginator) -> None:
     """A server that caps its pages, and whose rows at that end are all off the grid."""
     series = CANDLES[0]
     part = Slice(series, Span(START, START + 10 * MINUTE), rows=10)
     late = [START + 5 * MINUTE + 7, START + 6 * MINUTE + 7]
-    page = inspect(Decoded(rows_at(series, late)), attrs.evolve(part, denied=SpanSet.of(part.span)))
-    settled = paginator.settle(attrs.evolve(part, denied=SpanSet.of(part.span)), page)
+    page = validate_page(
+        Decoded(rows_at(series, late)), attrs.evolve(part, absent_once=SpanSet.of(part.span))
+    )
+    settled = paginator.outcome(attrs.evolve(part, absent_once=SpanSet.of(part.span)), page)
     far = Span(START + 7 * MINUTE, START + 10 * MINUTE)
     near = Span(START, START + 5 * MINUTE)
     beyond, between = (far, near) if paginator.anchor == "start" else (near, far)

@@ -17,8 +17,8 @@ import pytest
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.protocols import Sharing
 from marketfetch.proxies.file_board import FileBoard
-from marketfetch.proxies.registry import Registry
 from marketfetch.proxies.pool import RotatingProxies
+from marketfetch.proxies.registry import Registry
 from marketfetch.values.http import Cost, LimitPool, Request, Response
 
 T = TypeVar("T")

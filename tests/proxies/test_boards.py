@@ -9,8 +9,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.api.budget_sharing import sharing_of
+from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.protocols import Board, Sharing
 from marketfetch.proxies.board_urls import board_from
 from marketfetch.proxies.file_board import FileBoard

@@ -8,7 +8,6 @@ import anyio
 import attrs
 import pytest
 
-from marketfetch.ratelimit.circuit_breaker import Health
 from marketfetch.errors import (
     BadSymbol,
     Banned,
@@ -19,8 +18,9 @@ from marketfetch.errors import (
     TransportError,
 )
 from marketfetch.protocols import Sharing
-from marketfetch.proxies.registry import process_registry
 from marketfetch.proxies.pool import Direct, RotatingProxies
+from marketfetch.proxies.registry import process_registry
+from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
 from marketfetch.values.http import Cost, LimitPool, Request, Response
 
 HOST = "https://exchange.example"
@@ -170,7 +170,7 @@ async def test_a_cancelled_request_counts_as_spent() -> None:
     with anyio.move_on_after(0.05) as scope:
         await succeed(pool, pool=small)
     assert scope.cancelled_caught
-    assert pool._members[0].health.in_flight == 0
+    assert pool._members[0].breaker.in_flight == 0
 
 
 async def test_cancelling_who_waits_leaves_the_queue_whole() -> None:
@@ -234,7 +234,7 @@ async def test_everybody_who_waits_is_told_that_nothing_is_left() -> None:
                     told += 1
                     return
 
-        pool._members[0].health._strikes = 6
+        pool._members[0].breaker._failures = 6
         for _ in range(20):
             tasks.start_soon(work)
     assert told == 20
@@ -348,14 +348,14 @@ async def test_thousands_of_idle_proxies_cost_nothing(monkeypatch: pytest.Monkey
     """Choosing among 2,000 egresses looks at one or two of them."""
     pool = RotatingProxies(f"10.{number // 250}.{number % 250}.1:3128" for number in range(2_000))
     looked_at = 0
-    ready_at = Health.ready_at
+    ready_at = CircuitBreaker.ready_at
 
-    def counting(health: Health, host: str, now: int) -> int:
+    def counting(health: CircuitBreaker, host: str, now: int) -> int:
         nonlocal looked_at
         looked_at += 1
         return ready_at(health, host, now)
 
-    monkeypatch.setattr(Health, "ready_at", counting)
+    monkeypatch.setattr(CircuitBreaker, "ready_at", counting)
     for _ in range(100):
         await succeed(pool)
     assert looked_at <= 200

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from marketfetch.ratelimit.budget import NEVER, Budget
-from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.errors import ConfigurationError
+from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE, RateBudget
+from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.values.http import LimitPool
 
 START = 1_780_272_030_500  # half past a minute
@@ -54,10 +54,10 @@ class Client:
     stamps: bool = True  # whether answers tell the date
     now: int = START
     sent: int = 0
-    budget: Budget = attrs.field(init=False)
+    budget: RateBudget = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.budget = Budget(self.exchange.pool, ServerClock())
+        self.budget = RateBudget(self.exchange.pool, ServerClock())
 
     def run(self, until: int) -> None:
         arriving: list[tuple[int, int, int]] = []  # (when, number, back)
@@ -65,7 +65,7 @@ class Client:
         sent_at: dict[int, int] = {}
         while self.now < until:
             free = self.workers - len(arriving) - len(returning)
-            moment = self.budget.available_at(self.weight, self.now) if free else NEVER
+            moment = self.budget.available_at(self.weight, self.now) if free else UNKNOWN_UNTIL_RESPONSE
             if moment <= self.now:
                 there, back = self.delays[self.sent % len(self.delays)]
                 self.budget.spend(self.weight)
@@ -85,9 +85,9 @@ class Client:
                 when, _, sent, used, date = heappop(returning)
                 if self.stamps:
                     self.budget.clock.observe(sent, when, date)
-                self.budget.settle(self.weight, when)
+                self.budget.release(self.weight, when)
                 told = used if self.exchange.pool.used_header else None
-                self.budget.correct(told, sent, when)
+                self.budget.sync_with_header(told, sent, when)
 
 
 def pools(period: int = 60_000) -> st.SearchStrategy[LimitPool]:
@@ -182,78 +182,78 @@ def test_a_sliding_window_is_used_to_97_percent(delay: int, weight: int) -> None
 @given(skews, st.integers(0, 2_000), st.integers(0, 2_000))
 def test_the_first_question_is_asked_alone(skew: int, there: int, back: int) -> None:
     pool = LimitPool("weight", 2400, 60_000, "clock", "x-used")
-    budget = Budget(pool, ServerClock())
+    budget = RateBudget(pool, ServerClock())
     assert budget.available_at(1, START) == START
     budget.spend(1)
-    assert budget.available_at(1, START) == NEVER
+    assert budget.available_at(1, START) == UNKNOWN_UNTIL_RESPONSE
     received = START + there + back
     budget.clock.observe(START, received, (START + there + skew) // 1000 * 1000)
-    budget.settle(1, received)
-    budget.correct(1, START, received)
+    budget.release(1, received)
+    budget.sync_with_header(1, START, received)
     assert budget.available_at(1, received) == received
 
 
 def test_it_asks_alone_again_after_a_silent_window() -> None:
     pool = LimitPool("weight", 2400, 60_000, "clock", "x-used")
-    budget = Budget(pool, ServerClock())
+    budget = RateBudget(pool, ServerClock())
     budget.spend(1)
     budget.clock.observe(70_000, 70_010, 70_000)
-    budget.settle(1, 70_010)
-    budget.correct(1, 70_000, 70_010)
+    budget.release(1, 70_010)
+    budget.sync_with_header(1, 70_000, 70_010)
     budget.spend(1)
     assert budget.available_at(1, 70_020) == 70_020
-    budget.settle(1, 70_030)
+    budget.release(1, 70_030)
     assert budget.available_at(1, 200_000) == 200_000
     budget.spend(1)
-    assert budget.available_at(1, 200_000) == NEVER
+    assert budget.available_at(1, 200_000) == UNKNOWN_UNTIL_RESPONSE
 
 
 def test_what_others_used_is_believed_and_forgiven_with_the_window() -> None:
     pool = LimitPool("weight", 2400, 60_000, "clock", "x-used")
-    budget = Budget(pool, ServerClock())
+    budget = RateBudget(pool, ServerClock())
     budget.spend(2)
     budget.clock.observe(70_000, 70_020, 70_000)
-    budget.settle(2, 70_020)
-    budget.correct(2_390, 70_000, 70_020)
+    budget.release(2, 70_020)
+    budget.sync_with_header(2_390, 70_000, 70_020)
     later = budget.available_at(2, 70_030)
     assert 120_000 <= later <= 121_100
     assert budget.available_at(2, later) == later
 
 
 def test_a_header_never_lowers_what_is_used() -> None:
-    budget = Budget(LimitPool("weight", 10, 60_000, "sliding", "x-used"), ServerClock())
+    budget = RateBudget(LimitPool("weight", 10, 60_000, "sliding", "x-used"), ServerClock())
     budget.spend(10)
-    budget.settle(10, 5)
-    budget.correct(1, 0, 5)
+    budget.release(10, 5)
+    budget.sync_with_header(1, 0, 5)
     assert budget.available_at(1, 6) == 60_006
 
 
 def test_a_header_that_may_be_of_the_window_before_is_waited_out_but_not_taken_along() -> None:
     pool = LimitPool("weight", 2400, 60_000, "clock", "x-used")
-    budget = Budget(pool, ServerClock())
+    budget = RateBudget(pool, ServerClock())
     budget.spend(2)
     budget.clock.observe(119_500, 120_500, 119_000)
-    budget.settle(2, 120_500)
-    budget.correct(2_390, 119_500, 120_500)
+    budget.release(2, 120_500)
+    budget.sync_with_header(2_390, 119_500, 120_500)
     # By 121,502 the exchange's clock surely shows the new minute: whatever others spent is forgiven.
     assert budget.available_at(2, 120_600) == 121_502
     assert budget.available_at(2, 121_502) == 121_502
 
 
 def test_nothing_is_spent_while_closed() -> None:
-    budget = Budget(LimitPool("weight", 10, 60_000), ServerClock())
-    budget.close_until(500)
-    budget.close_until(400)
+    budget = RateBudget(LimitPool("weight", 10, 60_000), ServerClock())
+    budget.block_until(500)
+    budget.block_until(400)
     assert budget.available_at(1, 100) == 500
     assert budget.available_at(1, 501) == 501
 
 
 def test_a_cost_above_the_capacity_names_both() -> None:
-    budget = Budget(LimitPool("funding", 10, 60_000), ServerClock())
+    budget = RateBudget(LimitPool("funding", 10, 60_000), ServerClock())
     with pytest.raises(ConfigurationError, match=r"weight 11 .* 'funding' .* capacity of 10"):
         budget.available_at(11, 0)
 
 
 def test_a_cost_as_large_as_the_capacity_fits() -> None:
-    budget = Budget(LimitPool("funding", 1000, 60_000), ServerClock())
+    budget = RateBudget(LimitPool("funding", 1000, 60_000), ServerClock())
     assert budget.available_at(1000, 7) == 7

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from marketfetch.ratelimit.budget import NEVER
-from marketfetch.ratelimit.circuit_breaker import Health
 from marketfetch.errors import (
     BadSymbol,
     Banned,
@@ -13,18 +11,20 @@ from marketfetch.errors import (
     RestrictedLocation,
     TransportError,
 )
+from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE
+from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
 
 HOST = "https://exchange.example"
 
 
-def fail(health: Health, now: int, error: Exception | None = None) -> int:
+def fail(health: CircuitBreaker, now: int, error: Exception | None = None) -> int:
     """Let a request fail; return when the egress is ready again."""
     health.failed(error or ProxyError("refused"), sent=now, now=now, jitter=1.0)
     return health.ready_at(HOST, now)
 
 
 def test_rests_grow_and_are_capped() -> None:
-    health, now, rests = Health(), 0, []
+    health, now, rests = CircuitBreaker(), 0, []
     for _ in range(9):
         ready = fail(health, now)
         rests.append(ready - now)
@@ -34,13 +34,13 @@ def test_rests_grow_and_are_capped() -> None:
 
 @pytest.mark.parametrize(("jitter", "rest"), [(0.0, 500), (0.5, 750), (1.0, 1_000)])
 def test_jitter_takes_up_to_half_of_a_rest_away(jitter: float, rest: int) -> None:
-    health = Health()
+    health = CircuitBreaker()
     health.failed(ProxyError("refused"), sent=0, now=0, jitter=jitter)
     assert health.ready_at(HOST, 0) == rest
 
 
 def test_one_broken_connection_is_forgiven() -> None:
-    health = Health()
+    health = CircuitBreaker()
     assert fail(health, 0, TransportError("reset")) == 0
     health.succeeded()
     assert fail(health, 9, RequestTimeout("slow")) == 9
@@ -48,19 +48,19 @@ def test_one_broken_connection_is_forgiven() -> None:
 
 
 def test_a_burst_of_failures_is_one_incident() -> None:
-    health = Health()
+    health = CircuitBreaker()
     for now in (100, 110, 120, 130):
         health.failed(ProxyError("refused"), sent=90, now=now, jitter=1.0)
     assert health.ready_at(HOST, 130) == 1_100
-    assert not health.given_up
+    assert not health.exhausted
 
 
 def test_after_a_rest_a_single_request_has_to_succeed() -> None:
-    health = Health()
+    health = CircuitBreaker()
     ready = fail(health, 0)
     assert health.ready_at(HOST, ready) == ready
     health.in_flight += 1
-    assert health.ready_at(HOST, ready) == NEVER
+    assert health.ready_at(HOST, ready) == UNKNOWN_UNTIL_RESPONSE
     assert health.state(ready) == "on probation"
     health.succeeded()
     assert health.ready_at(HOST, ready) == ready
@@ -68,25 +68,25 @@ def test_after_a_rest_a_single_request_has_to_succeed() -> None:
 
 
 def test_it_is_given_up_after_repeated_failure_and_comes_back_with_a_success() -> None:
-    health, now = Health(), 0
+    health, now = CircuitBreaker(), 0
     for _ in range(4):
-        assert not health.given_up
+        assert not health.exhausted
         now = fail(health, now)
-    assert health.given_up
+    assert health.exhausted
     assert now < 60_000
     health.succeeded()
-    assert not health.given_up
+    assert not health.exhausted
 
 
 @pytest.mark.parametrize("error", [BadSymbol("X"), RestrictedLocation("451"), DecodeError("html")])
 def test_what_is_no_fault_of_the_egress_changes_nothing(error: Exception) -> None:
-    health = Health()
+    health = CircuitBreaker()
     for now in range(20):
         assert fail(health, now, error) == now
 
 
 def test_a_ban_lasts_until_the_named_moment_and_for_that_host_only() -> None:
-    health = Health()
+    health = CircuitBreaker()
     health.banned(Banned("418", until=1_780_272_090_000), HOST, now=1_780_272_030_000)
     assert health.ready_at(HOST, 1_780_272_030_000) == 1_780_272_090_000
     assert health.ready_at("https://other.example", 1_780_272_030_000) == 1_780_272_030_000
@@ -95,7 +95,7 @@ def test_a_ban_lasts_until_the_named_moment_and_for_that_host_only() -> None:
 
 
 def test_bans_without_a_moment_grow() -> None:
-    health, now, lengths = Health(), 0, []
+    health, now, lengths = CircuitBreaker(), 0, []
     for _ in range(13):
         health.banned(Banned("418"), HOST, now)
         lengths.append(health.ready_at(HOST, now) - now)

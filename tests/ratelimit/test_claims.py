@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketfetch.ratelimit.claims import Reply, Wish, turn
-from marketfetch.ratelimit.claim_notes import Note
 from marketfetch.errors import ConfigurationError
+from marketfetch.ratelimit.claim_notes import Note
+from marketfetch.ratelimit.claims import Reply, Wish, turn
 
 TERM, PERIOD = 6.0, 15.0
 

@@ -8,11 +8,11 @@ from heapq import heappop, heappush
 import attrs
 import pytest
 
-from marketfetch.ratelimit.budget import NEVER, Budget
-from marketfetch.ratelimit.server_clock import ServerClock
-from marketfetch.ratelimit.circuit_breaker import Health
-from marketfetch.ratelimit.egress_queue import Claim, Roster, Seat
 from marketfetch.errors import ConfigurationError, ProxyError
+from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE, RateBudget
+from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
+from marketfetch.ratelimit.egress_queue import Claim, EgressQueue, EgressSlot
+from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.values.http import LimitPool
 
 WEIGHT = LimitPool("weight", 2400, 60_000, "sliding")
@@ -22,40 +22,42 @@ WEIGHT = LimitPool("weight", 2400, 60_000, "sliding")
 class Run:
     """So many requests, so many at a time, through egresses that answer after `latency`."""
 
-    roster: Roster
+    roster: EgressQueue
     weight: int
     weights: Counter[int] = attrs.field(factory=Counter)
     connections: int = 0
     now: int = 0
 
     def requests(self, count: int, in_flight: int, latency: int = 100) -> None:
-        returning: list[tuple[int, int, Seat]] = []
+        returning: list[tuple[int, int, EgressSlot]] = []
         for number in range(count):
             while len(returning) >= in_flight or (seat := self.take()) is None:
                 if returning:
                     self.now, _, back = heappop(returning)
-                    back.take_back(self.weight, self.now, connection_kept=True)
+                    back.release(self.weight, self.now, connection_kept=True)
                     self.roster.queue(back.number)
                 else:
                     self.now = max(self.now, self.roster.soonest(self.weight, "", self.now))
             heappush(returning, (self.now + latency + seat.number % 3, number, seat))
         while returning:
             self.now, _, back = heappop(returning)
-            back.take_back(self.weight, self.now, connection_kept=True)
+            back.release(self.weight, self.now, connection_kept=True)
             self.roster.queue(back.number)
 
-    def take(self) -> Seat | None:
+    def take(self) -> EgressSlot | None:
         cold = {seat.number for seat in self.roster.seats if not seat.idle_connections}
-        seat = self.roster.take(self.weight, "", self.now)
+        seat = self.roster.acquire(self.weight, "", self.now)
         if seat is not None:
             self.weights[seat.number] += self.weight
             self.connections += seat.number in cold
         return seat
 
 
-def roster(egresses: int, pool: LimitPool = WEIGHT) -> Roster:
+def roster(egresses: int, pool: LimitPool = WEIGHT) -> EgressQueue:
     clock = ServerClock()
-    return Roster(pool, [Seat(number, Health(), Budget(pool, clock)) for number in range(egresses)])
+    return EgressQueue(
+        pool, [EgressSlot(number, CircuitBreaker(), RateBudget(pool, clock)) for number in range(egresses)]
+    )
 
 
 @pytest.mark.parametrize("in_flight", [1, 2, 3, 4, 5, 20, 100])
@@ -92,24 +94,24 @@ def test_all_budgets_are_used_up(egresses: int) -> None:
 
 def test_a_lighter_cost_fits_where_a_heavier_did_not() -> None:
     desk = roster(1, LimitPool("calls", 10, 1_000))
-    assert desk.take(6, "", 0)
-    assert desk.take(6, "", 0) is None
-    assert desk.take(4, "", 0) is None  # set aside for the heavier one
+    assert desk.acquire(6, "", 0)
+    assert desk.acquire(6, "", 0) is None
+    assert desk.acquire(4, "", 0) is None  # set aside for the heavier one
     assert desk.soonest(4, "", 0) == 0
-    assert desk.take(4, "", 0)
-    assert desk.soonest(4, "", 0) == NEVER
+    assert desk.acquire(4, "", 0)
+    assert desk.soonest(4, "", 0) == UNKNOWN_UNTIL_RESPONSE
 
 
 def test_a_resting_egress_is_passed_over_and_comes_back() -> None:
     desk = roster(2)
-    desk.seats[0].health.failed(ProxyError("refused"), sent=0, now=0, jitter=1.0)
+    desk.seats[0].breaker.failed(ProxyError("refused"), sent=0, now=0, jitter=1.0)
     desk.queue(0)
-    taken = [desk.take(1, "", 10) for _ in range(3)]
+    taken = [desk.acquire(1, "", 10) for _ in range(3)]
     assert [seat.number for seat in taken if seat] == [1, 1, 1]
-    back = desk.take(1, "", 1_000)
+    back = desk.acquire(1, "", 1_000)
     assert back
     assert back.number == 0
-    probe = desk.take(1, "", 1_000)  # one probe at a time
+    probe = desk.acquire(1, "", 1_000)  # one probe at a time
     assert probe
     assert probe.number == 1
 
@@ -118,20 +120,20 @@ def test_an_egress_serves_while_all_of_its_claims_are_valid() -> None:
     desk = roster(1)
     claims = [Claim(until=50), Claim(until=10)]
     desk.seats[0].claims = claims
-    assert desk.take(1, "", 9)
-    assert desk.take(1, "", 10) is None
-    assert desk.soonest(1, "", 10) == NEVER
+    assert desk.acquire(1, "", 9)
+    assert desk.acquire(1, "", 10) is None
+    assert desk.soonest(1, "", 10) == UNKNOWN_UNTIL_RESPONSE
     claims[1].until = 40
     assert desk.soonest(1, "", 10) == 10
-    assert desk.take(1, "", 10)
+    assert desk.acquire(1, "", 10)
 
 
 def test_a_cost_above_the_capacity_is_refused_and_harms_nobody() -> None:
     desk = roster(2)
     with pytest.raises(ConfigurationError, match="2401"):
-        desk.take(2401, "", 0)
-    assert desk.take(2400, "", 0)
-    assert desk.take(2400, "", 0)
+        desk.acquire(2401, "", 0)
+    assert desk.acquire(2400, "", 0)
+    assert desk.acquire(2400, "", 0)
 
 
 def test_the_queue_does_not_grow_without_bound() -> None:

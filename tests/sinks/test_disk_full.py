@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from marketfetch.ratelimit.backoff import Retries
 from marketfetch.engine.query import Settings
 from marketfetch.errors import SinkError, SinkUnavailable
 from marketfetch.protocols import Store, Writer
+from marketfetch.ratelimit.backoff import RetryPolicy
 from marketfetch.sinks import sqlite
 from marketfetch.sinks.urls import sink_from
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
@@ -43,7 +43,7 @@ def exchange(market: GeneratedMarket) -> Iterator[SimulatedExchange]:
 
 @pytest.fixture
 def world(exchange: SimulatedExchange) -> World:
-    return World(exchange, settings=Settings(retries=Retries(attempts=4, initial=0.01, cap=0.05)))
+    return World(exchange, settings=Settings(retries=RetryPolicy(attempts=4, initial=0.01, cap=0.05)))
 
 
 @pytest.fixture

@@ -20,11 +20,11 @@ import pytest
 
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.sinks import duckfile, duckmemory, durable, turns
-from marketfetch.sinks.duckdb.sink import DuckDBSink
-from marketfetch.sinks.duckdb.errors import Opened, explained
 from marketfetch.sinks.duckdb.connect import open_file
-from marketfetch.sinks.files.atomic_files import PATIENCE, alone_in
-from marketfetch.sinks.sql.coverage_tables import Ledger
+from marketfetch.sinks.duckdb.errors import Opened, explained
+from marketfetch.sinks.duckdb.sink import DuckDBSink
+from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT, locked_directory
+from marketfetch.sinks.sql.coverage_tables import CoverageTables
 from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.values.datasets import Dataset
 from tests.support.batches import EVER, batch, candles, premium
@@ -91,14 +91,14 @@ def test_the_line_and_the_file_are_waited_for_together(
 
     monkeypatch.setattr(duckdb, "connect", held)
     with ExitStack() as line:
-        line.enter_context(alone_in(tmp_path))
-        clock = Clock(at=PATIENCE * 3 / 4, happens=line.close)
+        line.enter_context(locked_directory(tmp_path))
+        clock = Clock(at=LOCK_TIMEOUT * 3 / 4, happens=line.close)
         for module in (duckfile, durable):
             monkeypatch.setattr(module, "sleep", clock.sleep)
             monkeypatch.setattr(module, "monotonic", lambda: clock.now)
         with pytest.raises(duckdb.IOException, match="lock on file"):
-            open_file(tmp_path / "x.duckdb", PATIENCE)
-    assert PATIENCE <= clock.now < PATIENCE * 5 / 4
+            open_file(tmp_path / "x.duckdb", LOCK_TIMEOUT)
+    assert LOCK_TIMEOUT <= clock.now < LOCK_TIMEOUT * 5 / 4
 
 
 def limit_of(connection: duckdb.DuckDBPyConnection) -> str:
@@ -246,9 +246,9 @@ def test_two_connections_that_write_one_series_meet(store: DuckDBSink) -> None:
     with duckdb.connect(store.path) as one, duckdb.connect(store.path) as other:
         for connection in (one, other):
             connection.execute("BEGIN")
-        Ledger().add(one, batch(candles(), range(10, 20), open=1))
+        CoverageTables().add(one, batch(candles(), range(10, 20), open=1))
         with pytest.raises(duckdb.TransactionException):
-            Ledger().add(other, batch(candles(), range(15, 25), open=1))
+            CoverageTables().add(other, batch(candles(), range(15, 25), open=1))
         one.execute("COMMIT")
 
 
@@ -271,7 +271,7 @@ def test_a_series_is_found_by_an_index(store: DuckDBSink) -> None:
             "SELECT i, '', 'binance-usdm', 'ohlcv', 'S' || i || 'USDT', '1m' FROM range(5000) AS t (i)"
         )
         explaining = Explaining(connection)
-        assert Ledger().find(explaining, candles("S7USDT")) == 7
+        assert CoverageTables().find(explaining, candles("S7USDT")) == 7
     (plan,) = explaining.plans
     assert "Index Scan" in plan
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.sinks.duckdb.sink import DuckDBSink
-from marketfetch.sinks.sql.file_store import EmbeddedStore
-from marketfetch.sinks.table_mapping import TableMapping, without_quote
+from marketfetch.sinks.sql.file_store import SqlFileStore
 from marketfetch.sinks.sqlite import SQLiteSink
+from marketfetch.sinks.table_mapping import TableMapping, without_quote
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Coverage
@@ -42,7 +42,7 @@ CANDLES = (
 )
 
 Query = Callable[..., list[Any]]
-Kind = type[EmbeddedStore[Any]]
+Kind = type[SqlFileStore[Any]]
 
 
 @pytest.fixture(params=[DuckDBSink, SQLiteSink])
@@ -70,27 +70,27 @@ def query(kind: Kind, path: Path) -> Query:
 
 
 @pytest.fixture
-def store(kind: Kind, path: Path) -> EmbeddedStore[Any]:
+def store(kind: Kind, path: Path) -> SqlFileStore[Any]:
     store = kind(path)
     store.prepare([OHLCV, PREMIUM])
     return store
 
 
 @pytest.fixture
-def wide(kind: Kind, path: Path, query: Query) -> EmbeddedStore[Any]:
+def wide(kind: Kind, path: Path, query: Query) -> SqlFileStore[Any]:
     query(CANDLES)
     store = kind(path, table=MAPPING)
     store.prepare([OHLCV, PREMIUM])
     return store
 
 
-def write(store: EmbeddedStore[Any], *batches: Batch) -> None:
+def write(store: SqlFileStore[Any], *batches: Batch) -> None:
     with store.writer() as take:
         for one in batches:
             take(one)
 
 
-def test_a_view_names_what_the_table_counts(store: EmbeddedStore[Any], query: Query) -> None:
+def test_a_view_names_what_the_table_counts(store: SqlFileStore[Any], query: Query) -> None:
     write(store, batch(candles("我踏马来了'\"USDT"), [0], open=1.5, trades=7))
     rows = query("SELECT exchange, symbol, interval, open, trades, close, typeof(trades) FROM ohlcv")
     assert [row[:6] for row in rows] == [("binance-usdm", "我踏马来了'\"USDT", "1m", 1.5, 7, None)]
@@ -98,7 +98,7 @@ def test_a_view_names_what_the_table_counts(store: EmbeddedStore[Any], query: Qu
 
 
 def test_rows_and_coverage_are_written_together_or_not_at_all(
-    store: EmbeddedStore[Any], kind: Kind, monkeypatch: pytest.MonkeyPatch
+    store: SqlFileStore[Any], kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     merge = kind._merge
 
@@ -126,7 +126,7 @@ def test_a_table_in_the_place_of_a_view_is_left_alone(kind: Kind, path: Path, qu
 
 
 def test_a_column_that_a_dataset_has_got_since_is_added(
-    store: EmbeddedStore[Any], query: Query, kind: Kind
+    store: SqlFileStore[Any], query: Query, kind: Kind
 ) -> None:
     write(store, batch(premium(), [0], close=1))
     query("DROP VIEW premium_index")
@@ -141,12 +141,12 @@ def test_a_column_that_a_dataset_has_got_since_is_added(
     st.lists(st.floats(allow_nan=False).filter(lambda value: str(value) != "-0.0"), min_size=1, max_size=20)
 )
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_every_bit_of_a_float_comes_back(store: EmbeddedStore[Any], values: list[float]) -> None:
+def test_every_bit_of_a_float_comes_back(store: SqlFileStore[Any], values: list[float]) -> None:
     write(store, batch(candles(), range(len(values)), open=values))
     assert store.read(candles(), EVER).values[0, : len(values)].tobytes() == np.array(values).tobytes()
 
 
-def test_two_datasets_share_the_rows_of_your_table(wide: EmbeddedStore[Any], query: Query) -> None:
+def test_two_datasets_share_the_rows_of_your_table(wide: SqlFileStore[Any], query: Query) -> None:
     write(
         wide,
         batch(candles(), [0, 1], open=[0.1, 2], trades=[3, np.nan]),
@@ -163,7 +163,7 @@ def test_two_datasets_share_the_rows_of_your_table(wide: EmbeddedStore[Any], que
     assert set(wide.ledger()) == {candles(), premium()}
 
 
-def test_two_series_in_the_same_rows_are_refused(wide: EmbeddedStore[Any]) -> None:
+def test_two_series_in_the_same_rows_are_refused(wide: SqlFileStore[Any]) -> None:
     with pytest.raises(ConfigurationError, match="would share rows of candles"):
         wide.coverage([candles(), candles(interval="1h")])
 
@@ -227,7 +227,7 @@ def test_a_writer_without_prepare_says_so(kind: Kind, path: Path) -> None:
 
 
 def test_forgetting_in_your_table_takes_only_what_the_dataset_has_put_there(
-    wide: EmbeddedStore[Any], query: Query
+    wide: SqlFileStore[Any], query: Query
 ) -> None:
     query("INSERT INTO candles (ts, symbol, note) VALUES (1577836800000, 'MINE', 'kept')")
     write(wide, batch(candles(), range(4), open=1, trades=2), batch(premium(), [1, 9], close=3))
@@ -277,7 +277,7 @@ def test_a_column_that_must_not_be_null_is_no_obstacle_where_the_whole_row_goes(
 
 
 def test_rows_and_coverage_are_forgotten_together_or_not_at_all(
-    store: EmbeddedStore[Any], kind: Kind, monkeypatch: pytest.MonkeyPatch
+    store: SqlFileStore[Any], kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*args: Any) -> None:
         raise KeyboardInterrupt
@@ -291,7 +291,7 @@ def test_rows_and_coverage_are_forgotten_together_or_not_at_all(
 
 
 def test_a_series_that_is_held_and_one_that_is_asked_for_do_not_share_rows(
-    wide: EmbeddedStore[Any],
+    wide: SqlFileStore[Any],
 ) -> None:
     write(wide, batch(candles(), range(3), open=1))
     with pytest.raises(ConfigurationError, match="would share rows of candles"):

@@ -25,10 +25,10 @@ import pytest
 
 from marketfetch.errors import SinkError
 from marketfetch.sinks.duckdb.sink import DuckDBSink
-from marketfetch.sinks.sql.file_store import EmbeddedStore
-from marketfetch.sinks.table_mapping import TableMapping, without_quote
 from marketfetch.sinks.sql.coverage_segments import SEGMENT_SPANS
+from marketfetch.sinks.sql.file_store import SqlFileStore
 from marketfetch.sinks.sqlite import SQLiteSink
+from marketfetch.sinks.table_mapping import TableMapping, without_quote
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
@@ -44,7 +44,7 @@ MAPPING = TableMapping(
     rename_symbol=without_quote("USDT"),
 )
 
-Store = EmbeddedStore[Any]
+Store = SqlFileStore[Any]
 Query = Callable[[str], list[Any]]
 
 

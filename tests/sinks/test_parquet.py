@@ -17,9 +17,9 @@ import pytest
 from pyarrow import parquet
 
 from marketfetch.errors import ConfigurationError, SinkError
-from marketfetch.protocols import Partitioned
-from marketfetch.sinks.parquet.sink import ParquetSink
+from marketfetch.protocols import SupportsPartitions
 from marketfetch.sinks.parquet.codec import write_rows
+from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
@@ -166,7 +166,7 @@ def test_a_run_that_was_stopped_anywhere_can_be_repeated(
 @pytest.mark.parametrize(("interval", "days"), [("1m", 31), ("1h", 366), ("1s", 1)])
 def test_a_partition_is_what_one_file_holds(tmp_path: Path, interval: str, days: int) -> None:
     store, series = ParquetSink(tmp_path), candles(interval=interval)
-    assert isinstance(store, Partitioned)
+    assert isinstance(store, SupportsPartitions)
     whole = Span(START, START + days * 86_400_000)
     assert store.partition(series, START) == store.partition(series, whole.end - 1) == whole
     times = np.array([whole.start - 1000, whole.start, whole.end - 1000, whole.end])

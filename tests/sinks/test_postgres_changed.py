@@ -14,10 +14,10 @@ from psycopg.conninfo import make_conninfo
 
 from chaos.cutting import cutting
 from marketfetch.errors import SinkError
+from marketfetch.redaction import Secret
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.postgres.session import Session
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
-from marketfetch.redaction import Secret
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import EVER, MINUTE, START, batch, candles
 from tests.support.postgres import Server

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfetch.sinks.postgres.copy_binary import Strip, copy_body, from_timestamps, to_timestamps
+from marketfetch.sinks.postgres.copy_binary import WireColumn, copy_body, from_timestamps, to_timestamps
 
 records = st.lists(
     st.tuples(
@@ -29,19 +29,19 @@ def test_the_body_is_what_struct_would_write_row_by_row(
     expected += struct.pack(">h", -1)
     numbers, values, counts = zip(*rows, strict=True)
     strips = [
-        Strip(np.array(numbers, np.int32)),
-        Strip(np.array([0.0 if value is None else value for value in values]), _nulls(values)),
-        Strip(np.array([0 if count is None else count for count in counts], np.int64), _nulls(counts)),
+        WireColumn(np.array(numbers, np.int32)),
+        WireColumn(np.array([0.0 if value is None else value for value in values]), _nulls(values)),
+        WireColumn(np.array([0 if count is None else count for count in counts], np.int64), _nulls(counts)),
     ]
     assert b"".join(copy_body([strips])) == expected
 
 
 def test_a_long_body_is_written_in_pieces_that_make_one_stream() -> None:
     numbers, null = np.arange(10_000, dtype=np.int64), np.arange(10_000) % 9_999 == 0
-    pieces = [[Strip(numbers[at : at + 3000], null[at : at + 3000])] for at in range(0, 10_000, 3000)]
+    pieces = [[WireColumn(numbers[at : at + 3000], null[at : at + 3000])] for at in range(0, 10_000, 3000)]
     written = list(copy_body(pieces))
     assert len(written) == 2 + len(pieces)
-    assert b"".join(written) == b"".join(copy_body([[Strip(numbers, null)]]))
+    assert b"".join(written) == b"".join(copy_body([[WireColumn(numbers, null)]]))
     assert len(b"".join(written)) == 19 + 10_000 * 14 - 2 * 8 + 2
 
 

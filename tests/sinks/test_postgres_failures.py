@@ -11,15 +11,15 @@ from anyio import to_thread
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from marketfetch.ratelimit.backoff import Retries
-from marketfetch.engine.writers import open_lanes
-from marketfetch.engine.store_retry import Patience
+from marketfetch.engine.store_retry import StoreRetrier
+from marketfetch.engine.writers import open_writers
 from marketfetch.errors import ConfigurationError, RowsRefused, SinkError, SinkUnavailable
 from marketfetch.protocols import Writer
+from marketfetch.ratelimit.backoff import RetryPolicy
+from marketfetch.redaction import Secret
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch
-from marketfetch.redaction import Secret
 from tests.support.batches import EVER, batch, candles
 from tests.support.postgres import Server, end_sessions
 
@@ -35,7 +35,7 @@ def sink(postgres_dsn: str) -> PostgresSink:
 
 
 def test_constructing_does_nothing_but_read_the_dsn() -> None:
-    assert PostgresSink("host=no.such.host.example").lanes == 2
+    assert PostgresSink("host=no.such.host.example").max_writers == 2
     assert PostgresSink.from_url("postgresql://no.such.host.example/db") == PostgresSink(
         Secret("postgresql://no.such.host.example/db")
     )
@@ -77,7 +77,7 @@ def test_a_dsn_that_cannot_be_read_is_refused_without_quoting_it(dsn: str) -> No
 
 def test_no_lanes_are_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"lanes: 0 .*at least 1"):
-        PostgresSink("postgresql:///", lanes=0)
+        PostgresSink("postgresql:///", max_writers=0)
 
 
 def write_patiently(write: Writer, batch: Batch) -> None:
@@ -325,8 +325,10 @@ async def test_a_write_that_waits_for_a_lock_ends_when_the_run_is_stopped(
     with psycopg.connect(postgres_dsn) as other:
         other.execute("LOCK TABLE marketfetch.ohlcv")
         with anyio.CancelScope() as scope:
-            async with open_lanes(sink, Patience(Retries(), lambda _: None), done, refused) as lanes:
-                await lanes.put(batch(candles(), [0], open=1))
+            async with open_writers(
+                sink, StoreRetrier(RetryPolicy(), lambda _: None), done, refused
+            ) as lanes:
+                await lanes.submit(batch(candles(), [0], open=1))
                 with anyio.fail_after(20):
                     while not await to_thread.run_sync(waiting):  # noqa: ASYNC110  # the server's
                         await anyio.sleep(0.01)

@@ -16,9 +16,9 @@ from psycopg.conninfo import make_conninfo
 
 from marketfetch.errors import SinkError
 from marketfetch.protocols import SupportsForget, SupportsRejected
+from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.sql import coverage_segments as segments
 from marketfetch.sinks.table_mapping import TableMapping, without_quote
-from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns, RejectedRow
 from marketfetch.values.series import Coverage, Series

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from marketfetch.errors import ConfigurationError, SinkError
-from marketfetch.sinks.table_mapping import TableMapping, without_quote
 from marketfetch.sinks.postgres import PostgresSink
+from marketfetch.sinks.table_mapping import TableMapping, without_quote
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Coverage, Series

@@ -9,9 +9,9 @@ import attrs
 import pytest
 
 from marketfetch.errors import SinkUnavailable
-from marketfetch.sinks.files import atomic_files as durable
 from marketfetch.sinks import turns as module
-from marketfetch.sinks.duckdb.shared_connection import Turns
+from marketfetch.sinks.duckdb.shared_connection import SharedConnection
+from marketfetch.sinks.files import atomic_files as durable
 
 PATIENCE = 20
 
@@ -35,9 +35,9 @@ class File:
 
 def test_it_stays_open_from_one_use_to_the_next() -> None:
     file = File()
-    turns = Turns("file", file.opened, lambda: False, idle=1000)
+    turns = SharedConnection("file", file.opened, lambda: False, max_idle=1000)
     for _ in range(3):
-        with turns.use() as connection:
+        with turns.connection() as connection:
             assert connection == "connection"
     assert file.notes == ["open"]
     turns.close()
@@ -51,15 +51,15 @@ def test_it_stays_open_from_one_use_to_the_next() -> None:
 def test_a_turn_ends_when_others_want_one_but_is_not_too_short() -> None:
     file = File()
     wanted: list[bool] = []
-    turns = Turns("file", file.opened, lambda: bool(wanted), turn=0, idle=1000)
-    hasty = Turns("file", file.opened, lambda: bool(wanted), turn=1000, idle=1000)
+    turns = SharedConnection("file", file.opened, lambda: bool(wanted), max_lifetime=0, max_idle=1000)
+    hasty = SharedConnection("file", file.opened, lambda: bool(wanted), max_lifetime=1000, max_idle=1000)
     for _ in range(3):
-        with turns.use():
+        with turns.connection():
             file.notes.append("use")
         wanted.append(True)
     assert file.notes == ["open", "use", "use", "close", "open", "use", "close"]
     file.notes.clear()
-    with hasty.use():
+    with hasty.connection():
         pass
     assert file.notes == ["open"]
     hasty.close()
@@ -67,11 +67,11 @@ def test_a_turn_ends_when_others_want_one_but_is_not_too_short() -> None:
 
 def test_it_is_closed_when_nobody_uses_it() -> None:
     file = File()
-    turns = Turns("file", file.opened, lambda: False, idle=0.01)
-    with turns.use():
+    turns = SharedConnection("file", file.opened, lambda: False, max_idle=0.01)
+    with turns.connection():
         pass
     assert file.closed.wait(PATIENCE)
-    with turns.use():
+    with turns.connection():
         pass
     turns.close()
     assert file.notes == ["open", "close"] * 2
@@ -79,11 +79,11 @@ def test_it_is_closed_when_nobody_uses_it() -> None:
 
 def test_after_an_error_it_is_opened_anew() -> None:
     file = File()
-    turns = Turns("file", file.opened, lambda: False, idle=1000)
-    with pytest.raises(ZeroDivisionError), turns.use():
+    turns = SharedConnection("file", file.opened, lambda: False, max_idle=1000)
+    with pytest.raises(ZeroDivisionError), turns.connection():
         raise ZeroDivisionError
     assert file.notes == ["open", "close"]
-    with turns.use():
+    with turns.connection():
         pass
     turns.close()
     assert file.notes == ["open", "close"] * 2
@@ -93,9 +93,9 @@ def test_what_cannot_be_opened_can_be_tried_again() -> None:
     def broken(give_up: float) -> AbstractContextManager[str]:
         raise OSError("away")
 
-    turns = Turns("file", broken, lambda: False)
+    turns = SharedConnection("file", broken, lambda: False)
     for _ in range(2):
-        with pytest.raises(OSError, match="away"), turns.use():
+        with pytest.raises(OSError, match="away"), turns.connection():
             pass
     turns.close()
 
@@ -105,14 +105,14 @@ def test_who_waits_for_long_for_another_thread_is_told_and_may_ask_again(
 ) -> None:
     monkeypatch.setattr(module, "PATIENCE", 0.01)
     file = File()
-    turns = Turns("market.duckdb", file.opened, lambda: False, idle=0.01)
+    turns = SharedConnection("market.duckdb", file.opened, lambda: False, max_idle=0.01)
     with ThreadPoolExecutor(1) as threads:
 
         def write() -> None:
-            with turns.use():
+            with turns.connection():
                 file.notes.append("other")
 
-        with turns.use():
+        with turns.connection():
             with pytest.raises(SinkUnavailable, match=r"market\.duckdb: .* this process .*: end it, or wait"):
                 threads.submit(write).result(PATIENCE)
             threads.submit(turns.close).result(PATIENCE)  # it does not wait, nor close what is in use
@@ -135,8 +135,8 @@ def test_what_was_waited_for_a_thread_is_not_waited_for_others_once_more(
         told.append(give_up)
         return nullcontext("connection")
 
-    turns = Turns("file", opened, lambda: False)
-    with turns.use():
+    turns = SharedConnection("file", opened, lambda: False)
+    with turns.connection():
         pass
     turns.close()
-    assert told == [began + durable.PATIENCE]
+    assert told == [began + durable.LOCK_TIMEOUT]

@@ -16,9 +16,9 @@ import pytest
 
 from marketfetch.errors import ConfigurationError, SinkUnavailable
 from marketfetch.sinks import sqlite
-from marketfetch.sinks.files.atomic_files import PATIENCE
-from marketfetch.sinks.table_mapping import TableMapping
+from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT
 from marketfetch.sinks.sqlite import SQLiteSink
+from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns, RejectedRow
 from marketfetch.values.series import Coverage, Series
@@ -95,7 +95,7 @@ def test_a_file_that_is_held_for_long_is_unavailable(
 def test_a_call_that_waits_twice_waits_no_longer_than_one_that_waits_once(store: SQLiteSink) -> None:
     with store._connected() as connection:  # which may wait for the file, as a transaction may afterwards
         ((milliseconds,),) = connection.execute("PRAGMA busy_timeout").fetchall()
-    assert 2 * milliseconds == 1000 * PATIENCE
+    assert 2 * milliseconds == 1000 * LOCK_TIMEOUT
 
 
 def test_your_table_needs_the_key(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def mapping(**changed: Any) -> TableMapping:
 def test_the_key_is_time_symbol_and_what_else_is_mapped() -> None:
     assert mapping().key == ("ts", "s")
     assert mapping(exchange="e", interval="i").key == ("ts", "s", "e", "i")
-    assert mapping(exchange="e", interval="i").labels(candles()) == {
+    assert mapping(exchange="e", interval="i").key_values(candles()) == {
         "s": "BTCUSDT",
         "e": "binance-usdm",
         "i": "1m",

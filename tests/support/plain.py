@@ -17,8 +17,8 @@ from urllib.parse import parse_qsl, urlsplit
 import attrs
 
 import marketfetch.adapter as mf
-from marketfetch.engine.query import Query, Settings
 from marketfetch.api.pipeline import Pipeline
+from marketfetch.engine.query import Query, Settings
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.values.report import Report, SeriesReport
 from marketfetch.values.spans import SpanSet
@@ -57,14 +57,14 @@ class Backwards(_Route):
 
     dataset = "index_price"
     intervals = Forwards.intervals
-    paginator = mf.TimeWindows(anchor="end")
+    paginator = mf.TimeWindowPaginator(anchor="end")
 
 
 class Events(_Route):
     """Events, newest first."""
 
     dataset = "funding_rate"
-    paginator = mf.Cursor(newest_first=True)
+    paginator = mf.CursorPaginator(newest_first=True)
 
 
 class PlainExchange(mf.Exchange):
@@ -76,7 +76,7 @@ class PlainExchange(mf.Exchange):
         return (mf.Request("/listing", cost=_CALL),)
 
     def decode_listing(self, body: bytes) -> Iterable[mf.Instrument]:
-        with mf.expecting("a list of instruments"):
+        with mf.decode_errors_as("a list of instruments"):
             for entry in mf.parse_json(body):
                 yield mf.Instrument(**entry)
 

@@ -9,23 +9,23 @@ import anyio
 import attrs
 import numpy as np
 
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.engine.query import Query, Settings
+from marketfetch.events import Event, Listener
 from marketfetch.exchange import Exchange
 from marketfetch.exchanges.binance_spot import BinanceSpot
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.exchanges.okx import Okx
-from marketfetch.api.pipeline import Pipeline
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Sink, Store
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.sinks.merging import merge
 from marketfetch.testing import Market, SimulatedExchange, Window
-from marketfetch.events import Event, Listener
 from marketfetch.values.pages import Columns
 from marketfetch.values.report import Report
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
-from marketfetch.values.times import moment
+from marketfetch.values.times import parse_time
 
 VENUES: dict[str, type[Exchange]] = {kind.name: kind for kind in (BinanceUsdm, BinanceSpot, Okx)}
 MINUTE = 60_000
@@ -35,7 +35,7 @@ DAY = 24 * HOUR
 
 def span_of(start: str, end: str) -> Span:
     """A span between two dates."""
-    return Span(moment("start", start, 0), moment("end", end, 0))
+    return Span(parse_time("start", start, 0), parse_time("end", end, 0))
 
 
 def truth(market: Market, series: Series, span: Span, symbol: str | None = None) -> Columns:
@@ -109,5 +109,5 @@ def run(pipeline: Pipeline) -> Report:
 
 def at(text: str) -> Callable[[], int]:
     """A clock that stands still."""
-    now = moment("now", text, 0)
+    now = parse_time("now", text, 0)
     return lambda: now

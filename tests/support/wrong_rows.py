@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import orjson
 
-from marketfetch.testing.http.messages import Reply, Request
+from marketfetch.testing.http.messages import ServerReply, ServerRequest
 
 __all__ = ["Change", "at_times", "changing", "time_of", "with_field"]
 
@@ -16,10 +16,10 @@ Change = Callable[[Any], Any]
 """Takes a row, a list or an object as JSON gives it, and returns what the exchange has instead."""
 
 
-def changing(change: Change, path: str = "") -> Callable[[Request, Reply], Reply]:
+def changing(change: Change, path: str = "") -> Callable[[ServerRequest, ServerReply], ServerReply]:
     """Change the rows of all answers of routes that end like `path`; a row that becomes None is left out."""
 
-    def edit(request: Request, reply: Reply) -> Reply:
+    def edit(request: ServerRequest, reply: ServerReply) -> ServerReply:
         if not request.path.endswith(path) or reply.status != 200:
             return reply
         content = orjson.loads(reply.body)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from marketfetch.testing import (
     GeneratedMarket,
-    Instrument,
     LimitRules,
+    MarketInstrument,
     SimulatedExchange,
     SimulatorOptions,
     Window,
@@ -27,7 +27,8 @@ GAP = Span(LISTED + 100 * MINUTE, LISTED + 160 * MINUTE)
 KLINES = "/fapi/v1/klines"
 
 market = GeneratedMarket(
-    [Instrument.parse("BTCUSDT", LISTED), Instrument.parse("OLDUSDT", LISTED, LISTED + 10 * DAY)], gaps=[GAP]
+    [MarketInstrument.parse("BTCUSDT", LISTED), MarketInstrument.parse("OLDUSDT", LISTED, LISTED + 10 * DAY)],
+    gaps=[GAP],
 )
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfetch.testing.markets.decimal_text import Decimals, Texts, write_rows
+from marketfetch.testing.markets.decimal_text import FixedPointColumn, TextColumn, write_rows
 
 
 def spelled(value: int, places: int) -> str:
@@ -16,7 +16,7 @@ def spelled(value: int, places: int) -> str:
 
 @given(st.lists(st.integers(-(2**53) + 1, 2**53 - 1), min_size=1, max_size=30), st.integers(0, 12))
 def test_decimals_are_spelled_in_full_and_read_back_exactly(values: list[int], places: int) -> None:
-    column = Decimals(np.array(values, np.int64), places)
+    column = FixedPointColumn(np.array(values, np.int64), places)
     texts = write_rows(len(values), column, ",").decode().split(",")[:-1]
     assert texts == [spelled(value, places) for value in values]
     assert column.floats().tolist() == [float(text) for text in texts]
@@ -28,8 +28,11 @@ def test_decimals_are_spelled_in_full_and_read_back_exactly(values: list[int], p
 )
 def test_columns_of_different_kinds_keep_their_places_in_a_row(numbers: list[int], digits: list[int]) -> None:
     rows = min(len(numbers), len(digits))
-    first, second = Decimals(np.array(numbers[:rows]), 2), Decimals(np.array(digits[:rows]), 0)
-    recorded = Texts(np.array([b"abcde", b""][:1] * rows))
+    first, second = (
+        FixedPointColumn(np.array(numbers[:rows]), 2),
+        FixedPointColumn(np.array(digits[:rows]), 0),
+    )
+    recorded = TextColumn(np.array([b"abcde", b""][:1] * rows))
     text = write_rows(rows, "<", second, "|", first, "|", recorded, "|", second, ">").decode()
     expected = [
         f"<{d}|{spelled(n, 2)}|abcde|{d}>" for n, d in zip(numbers[:rows], digits[:rows], strict=True)
@@ -38,13 +41,13 @@ def test_columns_of_different_kinds_keep_their_places_in_a_row(numbers: list[int
 
 
 def test_no_rows_are_no_text() -> None:
-    assert write_rows(0, "x", Decimals(np.empty(0, np.int64))) == b""
+    assert write_rows(0, "x", FixedPointColumn(np.empty(0, np.int64))) == b""
 
 
 def test_a_value_can_only_be_lent_between_columns_of_a_kind() -> None:
-    one, other = Decimals(np.array([1, 2]), 2), Decimals(np.array([3, 4]), 3)
-    assert one.ending_like(Decimals(np.array([8, 9]), 2)).values.tolist() == [1, 9]
+    one, other = FixedPointColumn(np.array([1, 2]), 2), FixedPointColumn(np.array([3, 4]), 3)
+    assert one.ending_like(FixedPointColumn(np.array([8, 9]), 2)).values.tolist() == [1, 9]
     with pytest.raises(TypeError):
         one.ending_like(other)
     with pytest.raises(TypeError):
-        Texts(np.array([b"1"])).ending_like(one)
+        TextColumn(np.array([b"1"])).ending_like(one)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfetch.testing import GeneratedMarket, Instrument, ReplayedMarket, Window
+from marketfetch.testing import GeneratedMarket, MarketInstrument, ReplayedMarket, Window
 from marketfetch.values.intervals import Interval
 from marketfetch.values.spans import Span
 
@@ -90,7 +90,7 @@ def test_opens_agree_between_intervals() -> None:
 def test_nothing_exists_before_listing_after_delisting_or_in_gaps() -> None:
     delisted = LISTED + 10 * MINUTE
     gap = Span(LISTED + 3 * MINUTE, LISTED + 5 * MINUTE + 1)
-    short = GeneratedMarket([Instrument.parse("BTCUSDT", LISTED, delisted)], gaps=[gap])
+    short = GeneratedMarket([MarketInstrument.parse("BTCUSDT", LISTED, delisted)], gaps=[gap])
     rows = short.rows("ohlcv", "BTCUSDT", interval("1m"), Window(0, NOW))
     assert ((rows.times - LISTED) // MINUTE).tolist() == [0, 1, 2, 5, 6, 7, 8, 9]
     newest = short.rows("ohlcv", "BTCUSDT", interval("1m"), Window(0, NOW, 6, newest=True))

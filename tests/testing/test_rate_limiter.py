@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from marketfetch.testing.venues.rate_limiter import Charge, LimitRules, RateLimiter, kline_weight
+from marketfetch.testing.venues.rate_limiter import LimitRules, RateLimiter, RequestCost, kline_weight
 
 START = 1_700_000_040_000
 """A whole minute."""
@@ -33,25 +33,28 @@ def test_kline_weights(limit: int | None, documented: int, measured: int) -> Non
 def test_a_budget_is_used_up_refuses_and_comes_back_with_the_next_minute() -> None:
     rules = LimitRules(usdm_weight=10)
     limiter = RateLimiter(rules)
-    five = Charge(rules.usdm, 5)
+    five = RequestCost(rules.usdm, 5)
     assert [limiter.charge("a", five, START + 100 * n).used for n in range(2)] == [5, 10]
     refused = limiter.charge("a", five, START + 30_500)
     assert refused.refused
     assert refused.retry_at == START + 60_000
     assert refused.retry_after(START + 30_500) == 30
     assert not limiter.charge("b", five, START + 30_500).refused
-    assert not limiter.charge("a", Charge(rules.spot, 5), START + 30_500).refused
+    assert not limiter.charge("a", RequestCost(rules.spot, 5), START + 30_500).refused
     assert limiter.charge("a", five, START + 60_000).used == 5
 
 
 def test_who_keeps_calling_is_banned_and_longer_each_time() -> None:
     rules = LimitRules(usdm_weight=1, ban_after=3)
     limiter = RateLimiter(rules)
-    one = Charge(rules.usdm, 1)
+    one = RequestCost(rules.usdm, 1)
     verdicts = [limiter.charge("a", one, START) for _ in range(4)]
     assert [verdict.retry_at is not None for verdict in verdicts] == [False, True, True, False]
     assert verdicts[3].banned_until == START + 120_000
-    assert limiter.charge("a", Charge(rules.usdm_funding, 1), START + 119_999).banned_until == START + 120_000
+    assert (
+        limiter.charge("a", RequestCost(rules.usdm_funding, 1), START + 119_999).banned_until
+        == START + 120_000
+    )
     free = START + 120_000
     assert not limiter.charge("a", one, free).refused
     assert [limiter.charge("a", one, free) for _ in range(3)][-1].banned_until == free + 240_000
@@ -60,7 +63,7 @@ def test_who_keeps_calling_is_banned_and_longer_each_time() -> None:
 def test_a_sliding_window_looks_back_from_every_request() -> None:
     rules = LimitRules()
     limiter = RateLimiter(rules)
-    one = Charge(rules.okx("candles", 2), 1)
+    one = RequestCost(rules.okx("candles", 2), 1)
     assert [limiter.charge("a", one, START + at).refused for at in (0, 1500, 1900)] == [False, False, True]
     assert limiter.charge("a", one, START + 1900).retry_at == START + 2000
     assert [limiter.charge("a", one, START + at).refused for at in (2000, 2100, 3500)] == [False, True, False]
@@ -71,13 +74,13 @@ def test_scopes_are_counted_apart() -> None:
     rules = LimitRules()
     limiter = RateLimiter(rules)
     pool = rules.okx("funding", 1)
-    assert not limiter.charge("a", Charge(pool, 1, "BTC"), START).refused
-    assert not limiter.charge("a", Charge(pool, 1, "ETH"), START).refused
-    assert limiter.charge("a", Charge(pool, 1, "BTC"), START).refused
+    assert not limiter.charge("a", RequestCost(pool, 1, "BTC"), START).refused
+    assert not limiter.charge("a", RequestCost(pool, 1, "ETH"), START).refused
+    assert limiter.charge("a", RequestCost(pool, 1, "BTC"), START).refused
 
 
 def test_a_minute_can_be_shortened() -> None:
     rules = LimitRules(period_scale=1 / 30, usdm_weight=1)
     limiter = RateLimiter(rules)
-    one = Charge(rules.usdm, 1)
+    one = RequestCost(rules.usdm, 1)
     assert [limiter.charge("a", one, START + at).refused for at in (0, 1999, 2000)] == [False, True, False]

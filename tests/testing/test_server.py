@@ -8,13 +8,13 @@ import warnings
 import pytest
 
 from marketfetch.testing.http.background_loop import BackgroundLoop
-from marketfetch.testing.http.script import Script
-from marketfetch.testing.http.messages import Request
+from marketfetch.testing.http.messages import ServerRequest
+from marketfetch.testing.http.script import ResponseScript
 from marketfetch.testing.http.server import HttpServer
 
 
 async def test_a_handler_that_fails_is_reported_and_not_taken_for_a_bad_request() -> None:
-    def failing(request: Request) -> Script:
+    def failing(request: ServerRequest) -> ResponseScript:
         raise LookupError(request.path)
 
     reported: list[object] = []

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import marketfetch.errors
-from marketfetch.ratelimit.backoff import Retries
-from marketfetch.engine.query import Everything, Query, Settings
+from marketfetch.engine.query import AllSymbols, Query, Settings
 from marketfetch.errors import Banned, ConfigurationError, MarketfetchError, RateLimitExceeded
+from marketfetch.ratelimit.backoff import RetryPolicy
 from marketfetch.values.report import EgressReport, Missing, Report, SeriesReport
 from marketfetch.values.series import Composite, Coverage, Instrument, Series, Slice
 from marketfetch.values.spans import Span, SpanSet
@@ -23,9 +23,9 @@ HOLE = SpanSet.of(Span(0, 10), Span(20, 30))
 LINE = SeriesReport(SERIES, Span(0, 30), 7, HOLE, HOLE, (Missing(HOLE, "why"),), {"impossible": 2})
 
 VALUES: dict[str, Any] = {
-    "settings": Settings(concurrency=3, retries=Retries(attempts=2), deadline=5.5),
+    "settings": Settings(concurrency=3, retries=RetryPolicy(attempts=2), deadline=5.5),
     "query": Query(
-        symbols=Everything(quote="USDT"),
+        symbols=AllSymbols(quote="USDT"),
         datasets=["ohlcv", "funding_rate"],
         interval="1M",
         start="2026-06-01",
@@ -34,7 +34,7 @@ VALUES: dict[str, Any] = {
     "series": SERIES,
     "events": Series.of("okx", "funding_rate", "BTC-USDT-SWAP", "event"),
     "coverage": Coverage(SpanSet.of(Span(0, 40)), HOLE),
-    "slice": Slice(SERIES, Span(0, 30), 5, denied=HOLE, strikes=1, cursor="x"),
+    "slice": Slice(SERIES, Span(0, 30), 5, absent_once=HOLE, bad_answers=1, cursor="x"),
     "instrument": Instrument("BTCUSDT", "BTC", "USDT", "USDT", listed_at=5),
     "report": Report((LINE,), (EgressReport("Direct", 3),), 7, 3, {"RequestTimeout": 1}, 0.5, {"X": "hint"}),
 }

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfetch.values.spans import Span, SpanSet, utc
+from marketfetch.values.spans import Span, SpanSet, format_utc
 
 SIZE = 30
 spans = st.tuples(st.integers(0, SIZE), st.integers(1, 8)).map(lambda pair: Span(pair[0], pair[0] + pair[1]))
@@ -59,5 +59,5 @@ def test_a_span_is_never_empty() -> None:
 
 
 def test_a_moment_that_no_calendar_has_is_written_all_the_same() -> None:
-    assert utc(10**18) == f"{10**18}ms"
+    assert format_utc(10**18) == f"{10**18}ms"
     assert str(SpanSet()) == "nothing"

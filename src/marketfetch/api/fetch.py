@@ -9,8 +9,15 @@ from time import sleep
 from typing import Literal
 from warnings import warn
 
-from marketfetch.ratelimit.backoff import Retries
-from marketfetch.engine.query import Everything, Query, Settings
+from marketfetch.api.inputs import store_of
+from marketfetch.api.pipeline import Pipeline
+from marketfetch.api.plugins import exchange_from
+from marketfetch.api.run_sync import run_sync
+from marketfetch.api.shortfalls import missing_summary
+from marketfetch.api.table import Table
+from marketfetch.common.name_lists import names_of
+from marketfetch.common.type_checks import is_text
+from marketfetch.engine.query import AllSymbols, Query, Settings
 from marketfetch.errors import (
     ConfigurationError,
     IncompleteError,
@@ -18,26 +25,19 @@ from marketfetch.errors import (
     SinkUnavailable,
     unknown,
 )
+from marketfetch.events import Event, Listener, WaitingForStore
 from marketfetch.exchange import Exchange
-from marketfetch.api.inputs import store_of
-from marketfetch.api.pipeline import Pipeline
-from marketfetch.api.plugins import exchange_from
-from marketfetch.api.run_sync import blocking
-from marketfetch.api.shortfalls import shortfalls
-from marketfetch.api.table import Table
-from marketfetch.listeners.text import sentence
+from marketfetch.listeners.text import describe_event
 from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink, Store
+from marketfetch.ratelimit.backoff import RetryPolicy
+from marketfetch.redaction import Secret
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.values.datasets import Dataset
-from marketfetch.events import Event, Listener, StoreAwaited
 from marketfetch.values.intervals import Interval
-from marketfetch.common.type_checks import is_text
-from marketfetch.common.name_lists import names_of
 from marketfetch.values.pages import Columns
-from marketfetch.redaction import Secret
 from marketfetch.values.report import SeriesReport
 from marketfetch.values.series import Composite
-from marketfetch.values.times import Moment
+from marketfetch.values.times import TimeLike
 
 __all__ = ["fetch"]
 
@@ -45,10 +45,10 @@ __all__ = ["fetch"]
 def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be replaced in the call
     exchange: str | Exchange,
     dataset: str | Dataset = "ohlcv",
-    symbols: str | Iterable[str] | Everything = (),
+    symbols: str | Iterable[str] | AllSymbols = (),
     *,
-    start: Moment,
-    end: Moment = "now",
+    start: TimeLike,
+    end: TimeLike = "now",
     interval: str | timedelta | Interval = "1m",
     to: str | Path | Sink | None = None,
     proxies: ProxyPool | Iterable[str | Secret] | str | Path | None = None,
@@ -103,10 +103,10 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
         listeners=[*listeners, _say] if isinstance(listeners, list | tuple) else listeners,
         board=board,
     )
-    report = blocking(pipeline.run)
+    report = run_sync(pipeline.run)
     retries = (settings or Settings()).retries
     rows = {line.series: _read(store, line, retries) for line in report.series}
-    if on_missing != "ignore" and (lacks := shortfalls(report, rows)):
+    if on_missing != "ignore" and (lacks := missing_summary(report, rows)):
         said = f"{venue.name} {kind.name}: {'; '.join(lacks)}"
         if on_missing == "raise":
             error = IncompleteError(said)
@@ -118,18 +118,18 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
 
 def _say(event: Event) -> None:
     """Warn of what would look like a call that hangs: another program has the store."""
-    if isinstance(event, StoreAwaited):
-        warn(sentence(event), RuntimeWarning, stacklevel=2)
+    if isinstance(event, WaitingForStore):
+        warn(describe_event(event), RuntimeWarning, stacklevel=2)
 
 
-def _read(store: Store, line: SeriesReport, retries: Retries) -> Columns:
+def _read(store: Store, line: SeriesReport, retries: RetryPolicy) -> Columns:
     """Read rows back; another program may have the store just now, as while they were written."""
     for attempt in range(1, retries.attempts):
         try:
             return store.read(line.series, line.wanted)
         except SinkUnavailable as error:
             wait = retries.wait(attempt, jitter=1.0)
-            _say(StoreAwaited(str(error), attempt, wait))
+            _say(WaitingForStore(str(error), attempt, wait))
             sleep(wait)
     return store.read(line.series, line.wanted)
 

@@ -9,8 +9,8 @@ from marketfetch.engine.query import Query, Settings
 from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import ProxyPool, Sink, Store
 from marketfetch.proxies.pool import RotatingProxies
-from marketfetch.sinks.urls import sink_from
 from marketfetch.redaction import Secret
+from marketfetch.sinks.urls import sink_from
 
 __all__ = ["check_kinds", "pool_of", "sink_of", "store_of"]
 

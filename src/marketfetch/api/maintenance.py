@@ -8,18 +8,18 @@ from shlex import join
 
 import attrs
 
-from marketfetch.engine.query import Everything
+from marketfetch.api.inputs import store_of
+from marketfetch.engine.query import AllSymbols
 from marketfetch.engine.selection import Selection
 from marketfetch.engine.verification import verify_store
 from marketfetch.errors import ConfigurationError
-from marketfetch.api.inputs import store_of
-from marketfetch.protocols import Partitioned, Sink, Store, SupportsForget
+from marketfetch.protocols import Sink, Store, SupportsForget, SupportsPartitions
+from marketfetch.redaction import Secret, redact
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
-from marketfetch.redaction import Secret, redact
 from marketfetch.values.series import Coverage, Series
-from marketfetch.values.spans import Span, SpanSet, utc
-from marketfetch.values.times import Moment, check_order, moment, steady_clock
+from marketfetch.values.spans import Span, SpanSet, format_utc
+from marketfetch.values.times import TimeLike, check_order, parse_time, steady_clock
 from marketfetch.values.verification import Finding, Problem, Verification
 
 __all__ = ["arguments_for", "forget", "verify"]
@@ -37,7 +37,7 @@ _ROWS_TO_DELETE = frozenset(
 def verify(
     store: str | Path | Secret | Sink,
     *,
-    symbols: str | Iterable[str] | Everything | None = None,
+    symbols: str | Iterable[str] | AllSymbols | None = None,
     datasets: str | Dataset | Iterable[str | Dataset] | None = None,
     interval: str | Interval | None = None,
     exchange: str | None = None,
@@ -67,12 +67,12 @@ def verify(
 def forget(  # noqa: PLR0913  # which series, which span of them, and how much
     store: str | Path | Secret | Sink,
     *,
-    symbols: str | Iterable[str] | Everything | None = None,
+    symbols: str | Iterable[str] | AllSymbols | None = None,
     datasets: str | Dataset | Iterable[str | Dataset] | None = None,
     interval: str | Interval | None = None,
     exchange: str | None = None,
-    start: Moment | None = None,
-    end: Moment | None = None,
+    start: TimeLike | None = None,
+    end: TimeLike | None = None,
     rows: bool = False,
     dry_run: bool = False,
 ) -> Mapping[Series, SpanSet]:
@@ -102,8 +102,8 @@ def forget(  # noqa: PLR0913  # which series, which span of them, and how much
             "symbols=Everything() to forget all series"
         )
     now = steady_clock()()
-    first = None if start is None else moment("start", start, now)
-    last = None if end is None else moment("end", end, now)
+    first = None if start is None else parse_time("start", start, now)
+    last = None if end is None else parse_time("end", end, now)
     if first is not None and last is not None:
         check_order(first, last)
     opened = store_of("store", store, "forget needs")
@@ -139,7 +139,7 @@ def arguments_for(series: Series, span: Span) -> list[str]:
     """
     interval = [] if series.dataset.event else ["--interval", series.interval.name]
     names = ["--exchange", series.exchange, "--dataset", series.dataset.name, "--symbol", series.symbol]
-    return [*names, *interval, "--start", utc(span.start), "--end", utc(span.end)]
+    return [*names, *interval, "--start", format_utc(span.start), "--end", format_utc(span.end)]
 
 
 def _shown(store: str | Path | Secret | Sink) -> str:
@@ -159,7 +159,7 @@ def _remedy(finding: Finding, to: str, store: Store) -> str:
     commands = []
     for span in spans:
         whole = span
-        if finding.problem is Problem.UNREADABLE and isinstance(store, Partitioned):
+        if finding.problem is Problem.UNREADABLE and isinstance(store, SupportsPartitions):
             first, last = (store.partition(finding.series, at) for at in (span.start, span.end - 1))
             whole = Span(first.start, last.end)
         forgotten, wanted = (["--to", to, *arguments_for(finding.series, each)] for each in (whole, span))

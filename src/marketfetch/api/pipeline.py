@@ -12,25 +12,25 @@ import anyio
 import attrs
 from anyio import create_memory_object_stream
 
-from marketfetch.engine.query import Query, Settings
-from marketfetch.engine.run import Job, Run
-from marketfetch.exchange import Exchange
-from marketfetch.cli.resource_errors import naming_exhaustion
-from marketfetch.listeners.dispatch import Listeners
+from marketfetch.api.budget_sharing import sharing_of
 from marketfetch.api.inputs import check_kinds, pool_of, sink_of
 from marketfetch.api.plugins import exchange_from
-from marketfetch.api.budget_sharing import sharing_of
+from marketfetch.cli.resource_errors import naming_exhaustion
+from marketfetch.common.event_loop import asyncio_loop
+from marketfetch.engine.query import Query, Settings
+from marketfetch.engine.run import Run, RunConfig
+from marketfetch.events import Listener
+from marketfetch.exchange import Exchange
 from marketfetch.fetchers.curl import CurlFetcher
+from marketfetch.listeners.dispatch import Listeners
 from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink, Writer
 from marketfetch.proxies.pool import RotatingProxies
-from marketfetch.values.datasets import Dataset
-from marketfetch.events import Listener
-from marketfetch.common.event_loop import asyncio_loop
-from marketfetch.values.pages import Batch
 from marketfetch.redaction import Secret
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.pages import Batch
 from marketfetch.values.report import Report
 
-__all__ = ["PassThrough", "Pipeline"]
+__all__ = ["NullSink", "Pipeline"]
 
 
 async def _nowhere(batch: Batch) -> None:
@@ -73,8 +73,8 @@ class Pipeline:
     ) -> None:
         check_kinds(query, fetcher, settings)
         self._listeners = Listeners(listeners)
-        store = PassThrough() if sink is None else sink_of("sink", sink)
-        self._job = Job(
+        store = NullSink() if sink is None else sink_of("sink", sink)
+        self._job = RunConfig(
             exchange=exchange_from(exchange, base_url),
             query=query,
             sink=store,
@@ -137,11 +137,11 @@ class Pipeline:
         return f"<Pipeline {self._job.exchange.name} {names} {self._job.query.interval} into {sink}>"
 
 
-class PassThrough:
+class NullSink:
     """The sink of those who only iterate: it keeps nothing and remembers nothing."""
 
     @property
-    def lanes(self) -> int:
+    def max_writers(self) -> int:
         """One writer."""
         return 1
 

@@ -12,12 +12,12 @@ import anyio
 
 from marketfetch.cli.resource_errors import naming_exhaustion
 
-__all__ = ["blocking"]
+__all__ = ["run_sync"]
 
 _T = TypeVar("_T")
 
 
-def blocking(function: Callable[[], Awaitable[_T]]) -> _T:
+def run_sync(function: Callable[[], Awaitable[_T]]) -> _T:
     """Run an asynchronous function on an event loop in a thread of its own and wait for its result.
 
     The caller's loop, if there is one, is not touched. Ctrl-C cancels the function, waits until it has ended

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from marketfetch.listeners.text import listed, span_text
+from marketfetch.listeners.text import join_limited, span_text
 from marketfetch.values.pages import Columns
 from marketfetch.values.report import Report, SeriesReport
 from marketfetch.values.series import Series
 
-__all__ = ["shortfalls"]
+__all__ = ["missing_summary"]
 
 _LINES = 5
 _SPANS = 2
 
 
-def shortfalls(report: Report, rows: Mapping[Series, Columns]) -> list[str]:
+def missing_summary(report: Report, rows: Mapping[Series, Columns]) -> list[str]:
     """Say what is not there and why: unknown symbols, missing moments, and whole series without rows.
 
     >>> shortfalls(Report.nothing(), {})
@@ -37,7 +37,7 @@ def shortfalls(report: Report, rows: Mapping[Series, Columns]) -> list[str]:
 def _lacks(line: SeriesReport, rows: Columns | None) -> str:
     if line.missing:
         return "; ".join(
-            f"missing {listed([span_text(span) for span in gap.spans], _SPANS)} ({gap.reason})"
+            f"missing {join_limited([span_text(span) for span in gap.spans], _SPANS)} ({gap.reason})"
             for gap in line.missing
         )
     if (rows is not None and len(rows)) or line.series.interval.is_event:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from marketfetch.api.shortfalls import missing_summary
 from marketfetch.errors import ConfigurationError, unknown
-from marketfetch.api.shortfalls import shortfalls
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 from marketfetch.values.report import Report
 from marketfetch.values.series import Series
-from marketfetch.values.spans import utc
+from marketfetch.values.spans import format_utc
 
 if TYPE_CHECKING:  # heavy and optional: imported where they are used
     import pandas as pd
@@ -126,7 +126,7 @@ class Table:
         """Show what the table holds, series by series, and what it lacks."""
         head = "".join(f"<th>{name}</th>" for name in _HEAD)
         body = "".join(map(self._html_line, self.rows))
-        lacks = "".join(f"<li>{escape(each)}</li>" for each in shortfalls(self.report, self.rows))
+        lacks = "".join(f"<li>{escape(each)}</li>" for each in missing_summary(self.report, self.rows))
         return (
             f"<p>{escape(repr(self))}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
             + (f"<p>Not there:</p><ul>{lacks}</ul>" if lacks else "")
@@ -135,7 +135,7 @@ class Table:
     def _html_line(self, series: Series) -> str:
         columns = self.rows[series]
         line = next((line for line in self.report.series if line.series == series), None)
-        first, last = (utc(int(columns.times[at])) for at in (0, -1)) if len(columns) else ("–", "–")
+        first, last = (format_utc(int(columns.times[at])) for at in (0, -1)) if len(columns) else ("–", "–")
         empty = str(line.empty) if line else "–"
         gaps = "; ".join(f"{gap.spans} ({gap.reason})" for gap in line.missing) if line else ""
         cells = (

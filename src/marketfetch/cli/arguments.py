@@ -9,9 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from marketfetch.engine.query import Everything, Query, Settings
-from marketfetch.errors import ConfigurationError
 from marketfetch.cli.option_parser import Once, Parser, check_options
+from marketfetch.engine.query import AllSymbols, Query, Settings
+from marketfetch.errors import ConfigurationError
 from marketfetch.proxies.parsing import parse_proxy, read_proxies
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.redaction import Secret, redact
@@ -76,7 +76,7 @@ def query_from(arguments: argparse.Namespace) -> Query:
 
 def filters_from(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return by which symbols, datasets, interval and exchange the series of a store are chosen."""
-    everything = Everything() if getattr(arguments, "all_symbols", False) else None
+    everything = AllSymbols() if getattr(arguments, "all_symbols", False) else None
     if everything and arguments.symbol:
         raise ConfigurationError("symbols: name some or say --all-symbols, not both")
     return {
@@ -103,7 +103,7 @@ def pool_from(arguments: argparse.Namespace) -> RotatingProxies:
     return RotatingProxies([parse_proxy(*each) for each in given], direct=arguments.direct)
 
 
-def _symbols(arguments: argparse.Namespace) -> Everything | list[str]:
+def _symbols(arguments: argparse.Namespace) -> AllSymbols | list[str]:
     names = [*arguments.symbol, *_lines(arguments.symbols_from)]
     if not arguments.all_symbols:
         if arguments.quote:
@@ -113,7 +113,7 @@ def _symbols(arguments: argparse.Namespace) -> Everything | list[str]:
         return names
     if names:
         raise ConfigurationError("symbols: name some or say --all-symbols, not both")
-    return Everything(arguments.quote)
+    return AllSymbols(arguments.quote)
 
 
 def _lines(path: Path | None) -> list[str]:

@@ -12,34 +12,41 @@ from traceback import format_exception
 import anyio
 import orjson
 
+from marketfetch.api.inputs import store_of
+from marketfetch.api.maintenance import forget, verify
+from marketfetch.api.pipeline import Pipeline
+from marketfetch.api.plugins import exchange_from
+from marketfetch.cli.arguments import filters_from, parse, pool_from, query_from
+from marketfetch.cli.maintenance_view import forgotten_as_list, forgotten_page, verification_page
+from marketfetch.cli.option_parser import speaking_of_options
+from marketfetch.cli.output import StdoutClosed, print_error, stdout_errors, write_stdout
+from marketfetch.cli.report_view import (
+    Document,
+    coverage_page,
+    internal_gaps,
+    ledger_as_list,
+    print_report,
+    report_page,
+)
+from marketfetch.cli.resource_errors import naming_exhaustion
+from marketfetch.cli.runner import RunResult, describe_crash, run_with_signals
+from marketfetch.cli.signals import SignalHandler
 from marketfetch.engine.query import Settings
 from marketfetch.engine.selection import Selection
 from marketfetch.errors import ConfigurationError, MarketfetchError
-from marketfetch.cli.arguments import filters_from, parse, pool_from, query_from
-from marketfetch.cli.resource_errors import naming_exhaustion
-from marketfetch.listeners.logs import LogListener, log_to_console
-from marketfetch.api.maintenance import forget, verify
-from marketfetch.cli.maintenance_view import forgotten_as_list, forgotten_page, verification_page
-from marketfetch.cli.option_parser import speaking_of_options
-from marketfetch.cli.output import Unheard, complain, delivering, say
-from marketfetch.api.inputs import store_of
-from marketfetch.api.pipeline import Pipeline
-from marketfetch.api.plugins import exchange_from
-from marketfetch.listeners.progress import Progress, progress_to
-from marketfetch.cli.report_view import Page, coverage_page, holes, ledger_as_list, report_page, show
-from marketfetch.cli.signals import Signals
-from marketfetch.cli.runner import Outcome, run_until_stopped, trouble_with
 from marketfetch.fetchers.curl import CurlFetcher
+from marketfetch.listeners.logs import LogListener, log_to_console
+from marketfetch.listeners.progress import Progress, progress_to
 from marketfetch.protocols import Store, SupportsRejected
-from marketfetch.sinks.urls import sink_from
 from marketfetch.redaction import redact
+from marketfetch.sinks.urls import sink_from
 from marketfetch.values.rejected_rows import RejectedRow
 from marketfetch.values.series import Coverage, Series
 
-__all__ = ["perform"]
+__all__ = ["run_command"]
 
 
-def perform(argv: Sequence[str] | None, signals: Signals) -> int:
+def run_command(argv: Sequence[str] | None, signals: SignalHandler) -> int:
     """Do what the arguments say and return the exit code; whatever goes wrong is told in one line."""
     commands = {
         "backfill": _backfill,
@@ -53,24 +60,24 @@ def perform(argv: Sequence[str] | None, signals: Signals) -> int:
         arguments = parse(argv)
         options = arguments.options
         return commands[arguments.command](arguments, signals)
-    except (Unheard, BrokenPipeError) as error:
-        if isinstance(error, Unheard) and str(error):
-            complain(str(error))
+    except (StdoutClosed, BrokenPipeError) as error:
+        if isinstance(error, StdoutClosed) and str(error):
+            print_error(str(error))
         return 1
     except MarketfetchError as error:
-        complain(
+        print_error(
             speaking_of_options(str(error), options)
         )  # nothing was sent: what happens later is told beside the report
         return 2
     except KeyboardInterrupt:
-        complain(f"stopped by {signals.received}")
+        print_error(f"stopped by {signals.received}")
         return 1
     except Exception as error:  # noqa: BLE001  # a traceback is of no use to who typed the command
-        complain(trouble_with(error))
+        print_error(describe_crash(error))
         return 1
 
 
-def _backfill(arguments: Namespace, signals: Signals) -> int:
+def _backfill(arguments: Namespace, signals: SignalHandler) -> int:
     watcher = _watcher(arguments)
     pipeline = Pipeline(
         exchange_from(arguments.exchange, arguments.base_url),
@@ -87,8 +94,8 @@ def _backfill(arguments: Namespace, signals: Signals) -> int:
         board=arguments.board,
     )
     with watcher, naming_exhaustion():
-        outcome = anyio.run(partial(run_until_stopped, pipeline, signals, partial(_tell, arguments)))
-    signals.conclude()
+        outcome = anyio.run(partial(run_with_signals, pipeline, signals, partial(_tell, arguments)))
+    signals.finish()
     return _tell(arguments, outcome)
 
 
@@ -104,7 +111,7 @@ def _heartbeat(arguments: Namespace) -> float:
     return arguments.heartbeat or usual
 
 
-def _tell(arguments: Namespace, outcome: Outcome) -> int:
+def _tell(arguments: Namespace, outcome: RunResult) -> int:
     """Print the report and what ended the run early; return the exit code."""
     try:
         _print(arguments, outcome.report.as_dict(), report_page(outcome.report))
@@ -112,11 +119,11 @@ def _tell(arguments: Namespace, outcome: Outcome) -> int:
         if outcome.defect is not None and arguments.verbose:
             sys.stderr.write(redact("".join(format_exception(outcome.defect))))
         if outcome.trouble:
-            complain(outcome.trouble)
+            print_error(outcome.trouble)
     return 0 if outcome.report.complete and not outcome.trouble else 1
 
 
-def _coverage(arguments: Namespace, signals: Signals) -> int:
+def _coverage(arguments: Namespace, signals: SignalHandler) -> int:
     signals.interrupt()
     store = store_of("to", arguments.to, "name")
     chosen = Selection.of(**filters_from(arguments)).held(store)
@@ -124,24 +131,24 @@ def _coverage(arguments: Namespace, signals: Signals) -> int:
     if not ledger:
         raise ConfigurationError(f"to: {store!r} holds nothing yet; `marketfetch backfill` fills it")
     rejected = _rejected(store, ledger)
-    signals.conclude()
+    signals.finish()
     _print(arguments, ledger_as_list(ledger, rejected), coverage_page(ledger, rejected))
-    return 1 if any(map(holes, ledger.values())) else 0
+    return 1 if any(map(internal_gaps, ledger.values())) else 0
 
 
-def _verify(arguments: Namespace, signals: Signals) -> int:
+def _verify(arguments: Namespace, signals: SignalHandler) -> int:
     signals.interrupt()
     verification = verify(arguments.to, **filters_from(arguments))
     if not verification.rows:
         raise ConfigurationError(
             f"to: {sink_from(arguments.to)!r} holds nothing yet; there is nothing to verify"
         )
-    signals.conclude()
+    signals.finish()
     _print(arguments, verification.as_dict(), verification_page(verification))
     return 0 if verification.ok else 1
 
 
-def _forget(arguments: Namespace, signals: Signals) -> int:
+def _forget(arguments: Namespace, signals: SignalHandler) -> int:
     signals.interrupt()
     filters = filters_from(arguments)
     if not any(filters.values()):
@@ -157,19 +164,19 @@ def _forget(arguments: Namespace, signals: Signals) -> int:
         rows=arguments.rows,
         dry_run=arguments.dry_run,
     )
-    signals.conclude()
+    signals.finish()
     page = forgotten_page(forgotten, rows=arguments.rows, dry_run=arguments.dry_run)
     _print(arguments, forgotten_as_list(forgotten), page)
     return 0
 
 
-def _print(arguments: Namespace, plain: object, page: Page) -> None:
+def _print(arguments: Namespace, plain: object, page: Document) -> None:
     """Print JSON where it is wanted, else a page for people."""
     if arguments.json:
-        say(orjson.dumps(plain))
+        write_stdout(orjson.dumps(plain))
     else:
-        with delivering():
-            show(page, sys.stdout)
+        with stdout_errors():
+            print_report(page, sys.stdout)
 
 
 def _rejected(store: Store, ledger: Mapping[Series, Coverage]) -> Mapping[Series, Sequence[RejectedRow]]:
@@ -184,7 +191,7 @@ def _rejected(store: Store, ledger: Mapping[Series, Coverage]) -> Mapping[Series
     return rejected
 
 
-def _demo(arguments: Namespace, signals: Signals) -> int:
+def _demo(arguments: Namespace, signals: SignalHandler) -> int:
     signals.interrupt()
     # By name: nothing that is used in production may depend on the simulated exchange.
     try:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from marketfetch.cli.signals import Signals
-from marketfetch.cli.streams import prepare_streams
+from marketfetch.cli.signals import SignalHandler
+from marketfetch.cli.streams import ensure_std_streams
 
 __all__ = ["main"]
 
@@ -24,12 +24,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["coverage", "--to", "nowhere:market"])
     2
     """
-    prepare_streams()
+    ensure_std_streams()
     # This process is ours, and Arrow's own allocator would keep tens of megabytes that it does not need.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    with Signals(whole_process=argv is None) as signals:
+    with SignalHandler(whole_process=argv is None) as signals:
         # Not at the top: it takes half a second, in which a signal must not end in a traceback.
-        from marketfetch.cli.commands import perform
+        from marketfetch.cli.commands import run_command
 
-        signals.code = perform(argv, signals)
+        signals.code = run_command(argv, signals)
         return signals.code

@@ -7,13 +7,22 @@ from typing import Any, TextIO, TypeVar
 
 import attrs
 
-from marketfetch.listeners.text import causes, counted, headline, listed, span_text
+from marketfetch.listeners.text import format_counts, headline, join_limited, pluralize, span_text
 from marketfetch.values.rejected_rows import RejectedRow
 from marketfetch.values.report import EgressReport, Report, SeriesReport
 from marketfetch.values.series import Coverage, Series
-from marketfetch.values.spans import Span, SpanSet, utc
+from marketfetch.values.spans import Span, SpanSet, format_utc
 
-__all__ = ["Grid", "Page", "coverage_page", "holes", "ledger_as_list", "plain", "report_page", "show"]
+__all__ = [
+    "Document",
+    "TextTable",
+    "coverage_page",
+    "internal_gaps",
+    "ledger_as_list",
+    "print_report",
+    "report_page",
+    "to_text",
+]
 
 _T = TypeVar("_T")
 _K = TypeVar("_K")
@@ -30,7 +39,7 @@ _RAW = 60
 
 
 @attrs.frozen
-class Grid:
+class TextTable:
     """A table of text: columns whose name ends in a space are numbers, aligned to the right."""
 
     title: str
@@ -39,31 +48,31 @@ class Grid:
 
 
 @attrs.frozen
-class Page:
+class Document:
     """What is shown: a headline, grids, and notes below them; an empty headline or title is left out."""
 
     headline: str
-    grids: Sequence[Grid]
+    grids: Sequence[TextTable]
     notes: Sequence[str] = ()
     good: bool = True
     """Whether all is well, for the colour of the headline."""
 
 
-def show(page: Page, stream: TextIO) -> None:
+def print_report(page: Document, stream: TextIO) -> None:
     """Write a page to a stream, followed by a line break."""
     if stream.isatty():
         try:
-            from marketfetch.cli.rich_view import draw
+            from marketfetch.cli.rich_view import print_document
         except ImportError:
             pass  # rich is an extra
         else:
-            draw(page, stream)
+            print_document(page, stream)
             return
-    stream.write(plain(page))
+    stream.write(to_text(page))
     stream.flush()
 
 
-def plain(page: Page) -> str:
+def to_text(page: Document) -> str:
     """Return a page as plain text.
 
     >>> print(plain(Page("Done.", [Grid("Held", ("symbol", "rows "), [("BTC", "5"), ("ETH", "12")])])))
@@ -79,7 +88,7 @@ def plain(page: Page) -> str:
     return "\n\n".join(filter(None, [page.headline, *grids, "\n".join(page.notes)])) + "\n"
 
 
-def _text(grid: Grid) -> str:
+def _text(grid: TextTable) -> str:
     lines = [tuple(name.strip() for name in grid.header), *grid.rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
 
@@ -93,7 +102,7 @@ def _text(grid: Grid) -> str:
     return "\n".join(map(line, lines))
 
 
-def report_page(report: Report) -> Page:
+def report_page(report: Report) -> Document:
     """Say what a run did: series by series while they are few, together where they are many and complete."""
     lines = [line for line in report.series if line.series.symbol not in report.unknown]
     notes = [f"{symbol}: {hint}" for symbol, hint in report.unknown.items()]
@@ -104,20 +113,20 @@ def report_page(report: Report) -> Page:
     if moments := report.unusable_moments:
         are = "are" if moments > 1 else "is"
         notes.append(
-            f"{counted(moments, 'moment')} {are} unusable: the exchange has rows there, and they are wrong;"
+            f"{pluralize(moments, 'moment')} {are} unusable: the exchange has rows there, and they are wrong;"
             " `marketfetch coverage` shows them, --unusable retry asks for them again"
         )
     if rejected:
-        notes.append(f"Rejected rows: {causes(rejected)}")
+        notes.append(f"Rejected rows: {format_counts(rejected)}")
     if report.retries:
-        notes.append(f"Repeated requests: {causes(report.retries)}")
+        notes.append(f"Repeated requests: {format_counts(report.retries)}")
     grids = [_series(lines), _gaps(lines), _egresses(report.egresses)]
-    return Page(headline(report), [grid for grid in grids if grid.rows], notes, report.complete)
+    return Document(headline(report), [grid for grid in grids if grid.rows], notes, report.complete)
 
 
 def coverage_page(
     ledger: Mapping[Series, Coverage], rejected: Mapping[Series, Sequence[RejectedRow]] | None = None
-) -> Page:
+) -> Document:
     """Say what a store holds: present, confirmed empty, unusable, and the holes in between.
 
     `rejected` are the rows behind what is unusable, where the store keeps them.
@@ -130,19 +139,19 @@ def coverage_page(
             _some(coverage.present),
             _some(coverage.empty),
             _some(coverage.unusable),
-            _some(holes(coverage)),
+            _some(internal_gaps(coverage)),
         )
         for series, coverage in _sorted(ledger)
     ]
-    broken = sum(bool(holes(coverage)) for coverage in ledger.values())
+    broken = sum(bool(internal_gaps(coverage)) for coverage in ledger.values())
     verdict = f"{broken} of them with holes" if broken else "without holes"
     header = ("exchange", "dataset", "symbol", "present (UTC)", "confirmed empty", "unusable", "missing")
-    held = _without_blank(Grid("Held", header, rows), "unusable")
+    held = _without_blank(TextTable("Held", header, rows), "unusable")
     grids = [grid for grid in (held, _rejected(rejected or {})) if grid.rows]
-    return Page(f"{counted(len(ledger), 'series')}, {verdict}", grids, good=not broken)
+    return Document(f"{pluralize(len(ledger), 'series')}, {verdict}", grids, good=not broken)
 
 
-def _without_blank(grid: Grid, name: str) -> Grid:
+def _without_blank(grid: TextTable, name: str) -> TextTable:
     """Leave out a column that says nothing in any row: a narrow terminal has no room for it."""
     place = grid.header.index(name)
     if any(row[place] != "–" for row in grid.rows):
@@ -151,15 +160,15 @@ def _without_blank(grid: Grid, name: str) -> Grid:
     return attrs.evolve(grid, header=grid.header[:place] + grid.header[place + 1 :], rows=rows)
 
 
-def _rejected(rejected: Mapping[Series, Sequence[RejectedRow]]) -> Grid:
+def _rejected(rejected: Mapping[Series, Sequence[RejectedRow]]) -> TextTable:
     rows = [
-        (_kind(series), series.symbol, utc(row.time), row.reason, row.raw[:_RAW])
+        (_kind(series), series.symbol, format_utc(row.time), row.reason, row.raw[:_RAW])
         for series, several in rejected.items()
         for row in several
     ]
     if len(rows) > _LINES:
         rows[_LINES:] = [(f"{len(rows) - _LINES:,} more", "", "", "", "--json lists them all")]
-    return Grid("Unusable rows of the exchange", ("dataset", "symbol", "time (UTC)", "why", "row"), rows)
+    return TextTable("Unusable rows of the exchange", ("dataset", "symbol", "time (UTC)", "why", "row"), rows)
 
 
 def ledger_as_list(
@@ -175,7 +184,7 @@ def ledger_as_list(
             "present": _plain_spans(coverage.present),
             "empty": _plain_spans(coverage.empty),
             "unusable": _plain_spans(coverage.unusable),
-            "missing": _plain_spans(holes(coverage)),
+            "missing": _plain_spans(internal_gaps(coverage)),
         }
         | _plain_rejected((rejected or {}).get(series, ()))
         for series, coverage in _sorted(ledger)
@@ -183,25 +192,25 @@ def ledger_as_list(
 
 
 def _plain_rejected(rows: Sequence[RejectedRow]) -> dict[str, Any]:
-    plain_rows = [{"time": utc(row.time), "reason": row.reason, "raw": row.raw} for row in rows]
+    plain_rows = [{"time": format_utc(row.time), "reason": row.reason, "raw": row.raw} for row in rows]
     return {"rejected": plain_rows} if plain_rows else {}
 
 
 def _plain_spans(spans: SpanSet) -> list[dict[str, str]]:
-    return [{"start": utc(span.start), "end": utc(span.end)} for span in spans]
+    return [{"start": format_utc(span.start), "end": format_utc(span.end)} for span in spans]
 
 
 def _sorted(ledger: Mapping[Series, Coverage]) -> list[tuple[Series, Coverage]]:
     return sorted(ledger.items(), key=lambda item: str(item[0]))
 
 
-def holes(coverage: Coverage) -> SpanSet:
+def internal_gaps(coverage: Coverage) -> SpanSet:
     """Return what is missing between the first and the last moment that is known."""
     hull = coverage.covered.hull
     return coverage.missing(hull) if hull else SpanSet()
 
 
-def _series(lines: Sequence[SeriesReport]) -> Grid:
+def _series(lines: Sequence[SeriesReport]) -> TextTable:
     rows: list[tuple[str, ...]] = []
     for kind, group in _grouped(lines, lambda line: _kind(line.series)):
         complete = [line for line in group if not line.missing and not line.nothing_closed]
@@ -210,7 +219,9 @@ def _series(lines: Sequence[SeriesReport]) -> Grid:
         rows += _series_rows(kind, complete, _SINGLY if len(complete) <= _SINGLY else 0)
         rows += _series_rows(kind, waiting, _SINGLY if len(waiting) <= _SINGLY else 0)
         rows += _series_rows(kind, lacking, _LINES)
-    return Grid("Series", ("dataset", "symbol", "wanted (UTC)", "covered ", "written ", "rejected "), rows)
+    return TextTable(
+        "Series", ("dataset", "symbol", "wanted (UTC)", "covered ", "written ", "rejected "), rows
+    )
 
 
 def _series_rows(kind: str, lines: Sequence[SeriesReport], singly: int) -> list[tuple[str, ...]]:
@@ -237,7 +248,7 @@ def _series_row(kind: str, lines: Sequence[SeriesReport]) -> tuple[str, ...]:
     )
 
 
-def _gaps(lines: Sequence[SeriesReport]) -> Grid:
+def _gaps(lines: Sequence[SeriesReport]) -> TextTable:
     """Say what has no rows and why, missing first; the same reason makes one line."""
     missing = [(line.series, gap.spans, gap.reason) for line in lines for gap in line.missing]
     empty = [(line.series, line.empty, "confirmed empty") for line in lines if line.empty]
@@ -252,10 +263,10 @@ def _gaps(lines: Sequence[SeriesReport]) -> Grid:
             names = [series.symbol for series, _, _ in group]
             count = sum(map(_count, group))
             where = _where([spans for _, spans, _ in group])
-            rows.append((kind, listed(names, _NAMES), where, f"{count:,}" if count else "–", reason))
+            rows.append((kind, join_limited(names, _NAMES), where, f"{count:,}" if count else "–", reason))
     if len(rows) > _LINES:
         rows[_LINES:] = [(f"{len(rows) - _LINES:,} more", "", "", "", "--json lists them all")]
-    return Grid("Without rows", ("dataset", "symbol", "where (UTC)", "rows ", "why"), rows)
+    return TextTable("Without rows", ("dataset", "symbol", "where (UTC)", "rows ", "why"), rows)
 
 
 def _count(gap: tuple[Series, SpanSet, str]) -> int:
@@ -271,10 +282,10 @@ def _where(spans: Sequence[SpanSet]) -> str:
 
 
 def _some(spans: SpanSet) -> str:
-    return listed([span_text(span) for span in spans], _SPANS) or "–"
+    return join_limited([span_text(span) for span in spans], _SPANS) or "–"
 
 
-def _egresses(egresses: Sequence[EgressReport]) -> Grid:
+def _egresses(egresses: Sequence[EgressReport]) -> TextTable:
     rows = [
         (
             egress.name,
@@ -288,7 +299,7 @@ def _egresses(egresses: Sequence[EgressReport]) -> Grid:
     ]
     if len(rows) > _LINES:
         rows[_LINES:] = [(f"{len(rows) - _LINES:,} more", "", "", "", "", "--json lists them all")]
-    return Grid("Egresses", ("egress", "requests ", "weight ", "rows ", "failures ", "state"), rows)
+    return TextTable("Egresses", ("egress", "requests ", "weight ", "rows ", "failures ", "state"), rows)
 
 
 def _kind(series: Series) -> str:

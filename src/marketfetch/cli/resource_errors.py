@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from marketfetch.errors import LocalResourceError
 from marketfetch.common.local_resources import exhausted
+from marketfetch.errors import LocalResourceError
 
 __all__ = ["naming_exhaustion"]
 

@@ -10,12 +10,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from marketfetch.cli.report_view import Grid, Page
+from marketfetch.cli.report_view import Document, TextTable
 
-__all__ = ["draw"]
+__all__ = ["print_document"]
 
 
-def draw(page: Page, stream: TextIO) -> None:
+def print_document(page: Document, stream: TextIO) -> None:
     """Draw a page on a terminal."""
     console = Console(file=stream, highlight=False)
     if page.headline:
@@ -29,7 +29,7 @@ def draw(page: Page, stream: TextIO) -> None:
         console.print(Text(f" {note}"), soft_wrap=True)
 
 
-def _table(grid: Grid) -> Table:
+def _table(grid: TextTable) -> Table:
     table = Table(
         title=grid.title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False
     )

@@ -11,16 +11,16 @@ from traceback import extract_tb
 import anyio
 import attrs
 
-from marketfetch.errors import MarketfetchError
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.cli.signals import Signals
+from marketfetch.cli.signals import SignalHandler
+from marketfetch.errors import MarketfetchError
 from marketfetch.values.report import Report
 
-__all__ = ["Outcome", "run_until_stopped", "trouble_with"]
+__all__ = ["RunResult", "describe_crash", "run_with_signals"]
 
 
 @attrs.frozen
-class Outcome:
+class RunResult:
     """How a run ended: its report, what ended it early, if anything did, and the error if it is a defect."""
 
     report: Report
@@ -28,16 +28,16 @@ class Outcome:
     defect: Exception | None = None
 
 
-async def run_until_stopped(
-    pipeline: Pipeline, signals: Signals, give_up: Callable[[Outcome], object]
-) -> Outcome:
+async def run_with_signals(
+    pipeline: Pipeline, signals: SignalHandler, give_up: Callable[[RunResult], object]
+) -> RunResult:
     """Run a pipeline; a signal cancels it, and everything committed by then stays.
 
     Should a cancelled run not end, because a store does not answer, `give_up` is called on another thread
     before the process is ended. Raises the MarketfetchError of a run that failed before anything was sent.
     """
 
-    def stopped() -> Outcome:
+    def stopped() -> RunResult:
         return _ended_early(pipeline, f"stopped by {signals.received}; what was committed stays")
 
     def cancel() -> None:
@@ -51,22 +51,22 @@ async def run_until_stopped(
     return stopped()
 
 
-async def _ended(pipeline: Pipeline) -> Outcome:
+async def _ended(pipeline: Pipeline) -> RunResult:
     try:
-        return Outcome(await pipeline)
+        return RunResult(await pipeline)
     except MarketfetchError as error:
         if error.report is None or not error.report.requests:
             raise
-        return Outcome(error.report, str(error))
+        return RunResult(error.report, str(error))
     except Exception as error:  # noqa: BLE001  # whatever it is, what was done is told
-        return _ended_early(pipeline, trouble_with(error), error)
+        return _ended_early(pipeline, describe_crash(error), error)
 
 
-def _ended_early(pipeline: Pipeline, trouble: str, defect: Exception | None = None) -> Outcome:
-    return Outcome(attrs.evolve(pipeline.report(), error=trouble), trouble, defect)
+def _ended_early(pipeline: Pipeline, trouble: str, defect: Exception | None = None) -> RunResult:
+    return RunResult(attrs.evolve(pipeline.report(), error=trouble), trouble, defect)
 
 
-def trouble_with(error: Exception) -> str:
+def describe_crash(error: Exception) -> str:
     """Say what is to be said of an error that nobody foresaw: what, and whose it is.
 
     >>> try:

@@ -12,18 +12,18 @@ from threading import Event, Lock, Thread, current_thread, main_thread
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-__all__ = ["Signals"]
+__all__ = ["SignalHandler"]
 
 _KINDS = (signal.SIGINT, signal.SIGTERM)
 
 _GRACE = 3.0
 """Seconds to end in order: a store may be amidst a transaction."""
 
-_LAST_WORDS = 1.5
+_FORCED_EXIT_GRACE = 1.5
 """Seconds to tell what there is to tell then; whoever reads it may have stopped reading."""
 
 
-class Signals:
+class SignalHandler:
     """Hears SIGINT and SIGTERM while it is entered; what they do depends on the phase the program is in.
 
     In the first phase there is nothing to tidy up, and the process ends at once. A process that does not end
@@ -68,7 +68,7 @@ class Signals:
         # Asked for twice, by Python and by the thread: a signal may come just as the phase begins.
         self._begin(interrupt_main, _nothing, raises=True)
 
-    def conclude(self) -> None:
+    def finish(self) -> None:
         """Begin the last phase: what there is to say is said to the end."""
         self._begin(_nothing, _nothing)
 
@@ -105,7 +105,7 @@ class Signals:
         with self._lock:  # no other phase begins any more
             last_words = Thread(target=self._give_up, daemon=True)
             last_words.start()
-            last_words.join(_LAST_WORDS)
+            last_words.join(_FORCED_EXIT_GRACE)
             os._exit(1)
 
     def _leave(self) -> None:
@@ -127,7 +127,7 @@ class Signals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.conclude()
+        self.finish()
         if self._listener is None:
             return
         if self.received:

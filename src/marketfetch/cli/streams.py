@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
-__all__ = ["prepare_streams"]
+__all__ = ["ensure_std_streams"]
 
 
-def prepare_streams() -> None:
+def ensure_std_streams() -> None:
     """See to it that all three are open, and that no character is too much for them."""
     # Any file opened later would take a number below three that is free, and get what is printed.
     while (lowest := os.open(os.devnull, os.O_RDWR)) < 3:

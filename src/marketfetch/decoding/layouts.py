@@ -16,14 +16,14 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from marketfetch.decoding.native import Rows, available, read_rows
-from marketfetch.decoding.portable import flattened, parse_numbers
+from marketfetch.decoding.native import RawRows, available, read_rows
+from marketfetch.decoding.portable import flatten_numbers, parse_numbers
 from marketfetch.errors import AdapterError, DecodeError
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 from marketfetch.values.rejected_rows import RejectedRow, raw_text
 
-__all__ = ["Decoded", "ObjectLayout", "RowLayout", "excerpt", "expecting", "parse_json"]
+__all__ = ["Decoded", "ObjectLayout", "RowLayout", "decode_errors_as", "excerpt", "parse_json"]
 
 _EXACT = 1e15
 """Times may travel as float64: exact up to here, the year 33658, even when counted in microseconds."""
@@ -72,7 +72,7 @@ def parse_json(body: bytes) -> Any:
 
 
 @contextmanager
-def expecting(content: str) -> Iterator[None]:
+def decode_errors_as(content: str) -> Iterator[None]:
     """Raise DecodeError where content turns out not to be what the code in the block reads.
 
     >>> with expecting("an object with serverTime"):
@@ -254,11 +254,11 @@ class RowLayout:
         raw = _RawRows(body, self.path)
         return Decoded(Columns(found.times * self.unit, values), closed, raw=raw.text)
 
-    def _compiled(self, rows: bytes, fields: Sequence[int]) -> Rows | None:
+    def _compiled(self, rows: bytes, fields: Sequence[int]) -> RawRows | None:
         return read_rows(rows, width=self.width, time=self.time, fields=fields)
 
-    def _portable(self, rows: bytes, fields: Sequence[int]) -> Rows | None:
-        flat = flattened(rows, self.width)
+    def _portable(self, rows: bytes, fields: Sequence[int]) -> RawRows | None:
+        flat = flatten_numbers(rows, self.width)
         numbers = None if flat is None else parse_numbers(flat, self.width, self.time)
         if numbers is None:
             return None
@@ -266,7 +266,7 @@ class RowLayout:
         stamps = grid[:, self.time]
         if not np.all(np.abs(stamps) < _EXACT):
             return None
-        return Rows(stamps.astype(np.int64), np.ascontiguousarray(grid[:, list(fields)].T))
+        return RawRows(stamps.astype(np.int64), np.ascontiguousarray(grid[:, list(fields)].T))
 
     def _careful(self, body: bytes, dataset: Dataset) -> Decoded:
         reading = _Reading(dataset, confirms=self.confirm is not None)

@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LIBRARY", "Rows", "available", "read_rows"]
+__all__ = ["LIBRARY", "RawRows", "available", "read_rows"]
 
 LIBRARY = Path(__file__).with_name("_rows.so")
 """One name on every system: it is loaded by its path, never searched for."""
@@ -20,7 +20,7 @@ _TIME, _SKIPPED = -2, -1
 
 
 @attrs.frozen(eq=False)
-class Rows:
+class RawRows:
     """Times, shape (n,), int64, and one line for each of the fields asked for, shape (fields, n), float64."""
 
     times: NDArray[np.int64]
@@ -48,7 +48,7 @@ def _library() -> ctypes.CDLL | None:
     return library
 
 
-def read_rows(text: bytes, *, width: int, time: int, fields: Sequence[int]) -> Rows | None:
+def read_rows(text: bytes, *, width: int, time: int, fields: Sequence[int]) -> RawRows | None:
     """Read a JSON list of rows of `width` numbers each, quoted or not: the time and the other `fields`.
 
     Numbers are read as `float` reads them. None for anything else, and where nothing is compiled.
@@ -74,4 +74,4 @@ def read_rows(text: bytes, *, width: int, time: int, fields: Sequence[int]) -> R
     times, values = np.empty(count, np.int64), np.empty((len(fields), count))
     pointers: list[Any] = [array.ctypes.data for array in (lines, times, values)]
     failed = library.marketfetch_rows(text, len(text), count, width, *pointers)
-    return None if failed else Rows(times, values)
+    return None if failed else RawRows(times, values)

@@ -6,7 +6,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-__all__ = ["flattened", "parse_numbers"]
+__all__ = ["flatten_numbers", "parse_numbers"]
 
 _NUMERIC = b"0123456789+-.eE"
 _BLANK = bytes.maketrans(b'"[]', b"   ")
@@ -15,7 +15,7 @@ _EMPTY_PLACES = (b'""', b"[,", b",]", b"[]")
 _UNQUOTED = {b"", b'""'}
 
 
-def flattened(rows: bytes, width: int) -> bytes | None:
+def flatten_numbers(rows: bytes, width: int) -> bytes | None:
     """Turn a JSON list of rows into one flat list; None unless each row is `width` fields of digits.
 
     What is left of a page without the characters of numbers must be the same brackets, commas and quotes in

@@ -15,7 +15,7 @@ from marketfetch.values.rejected_rows import RejectedRow, raw_text
 from marketfetch.values.series import Slice
 from marketfetch.values.spans import SpanSet
 
-__all__ = ["inspect", "possible"]
+__all__ = ["plausible", "validate_page"]
 
 _SIGNED = frozenset({"premium_index", "funding_rate"})
 """Datasets whose prices and rates may be negative."""
@@ -25,7 +25,7 @@ _INVALID = 10_000
 """A page with more wrong rows than this proves nothing about any of them: no exchange has such pages."""
 
 
-def possible(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+def plausible(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Tell for each row whether its values can be true.
 
     NULL only where a column may be NULL and not everywhere, nothing infinite, low ≤ open, close ≤ high,
@@ -62,20 +62,20 @@ def _has_value(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool
     return valued
 
 
-def inspect(decoded: Decoded, part: Slice) -> Page:
+def validate_page(decoded: Decoded, part: Slice) -> Page:
     """Keep the rows that may be stored and account for all others.
 
     Kept: inside the asked span, on the series' grid, closed, with a value, possible; sorted, one for each
     time (the last of several). The others are counted by reason. Rows off the grid, impossible ones and those
     with text for a number are wrong for good; rows that are unfinished or without a value may become right.
     """
-    if _flawless(decoded, part):  # nearly every page is, and this is a third of the work
+    if _all_valid(decoded, part):  # nearly every page is, and this is a third of the work
         earliest = int(decoded.columns.times[0])
         return Page(decoded.columns, received=decoded.received, cursor=decoded.cursor, earliest=earliest)
-    return _sorted_out(decoded, part)
+    return _validate_each(decoded, part)
 
 
-def _flawless(decoded: Decoded, part: Slice) -> bool:
+def _all_valid(decoded: Decoded, part: Slice) -> bool:
     """Tell whether every row may be stored, in the order in which they are."""
     times, values, dataset = decoded.columns.times, decoded.columns.values, part.series.dataset
     if not len(times) or decoded.undecodable or (decoded.closed is not None and not decoded.closed.all()):
@@ -99,7 +99,7 @@ def _is_ordered(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.boo
     return ordered
 
 
-def _sorted_out(decoded: Decoded, part: Slice) -> Page:
+def _validate_each(decoded: Decoded, part: Slice) -> Page:
     columns, span, interval, dataset = decoded.columns, part.span, part.series.interval, part.series.dataset
     times = columns.times
     outside = (times < span.start) | (times >= span.end)
@@ -112,7 +112,7 @@ def _sorted_out(decoded: Decoded, part: Slice) -> Page:
         ("unfinished", np.zeros(len(times), np.bool_) if decoded.closed is None else ~decoded.closed),
         ("without a value", ~_has_value(dataset, columns.values)),
         ("off the grid", ~interval.aligned(times)),
-        ("impossible", ~possible(dataset, columns.values)),
+        ("impossible", ~plausible(dataset, columns.values)),
     ):
         rows = good & found
         if count := int(np.count_nonzero(rows)):
@@ -138,7 +138,7 @@ def _sorted_out(decoded: Decoded, part: Slice) -> Page:
         rejected,
         spoiled,
         decoded.received,
-        stray="outside the window" in rejected,
+        has_rows_outside="outside the window" in rejected,
         cursor=decoded.cursor,
         invalid=invalid,
         storable=storable,

@@ -13,15 +13,15 @@ import anyio
 import attrs
 from anyio import CapacityLimiter, from_thread, to_thread
 
-from marketfetch.protocols import Interruptible
+from marketfetch.protocols import SupportsInterrupt
 
-__all__ = ["InUse", "call_back", "on_thread"]
+__all__ = ["CurrentWriter", "call_from_thread", "run_in_thread"]
 
 _T = TypeVar("_T")
 
 _GRACE = 1.5
 """Seconds that cancelled work has to end in order: a store may be amidst a transaction."""
-_LAST = 1.5
+_GRACE_AFTER_INTERRUPT = 1.5
 """Seconds that it has after it was interrupted."""
 
 
@@ -30,18 +30,18 @@ def _nothing() -> None:
 
 
 @attrs.define(eq=False)
-class InUse:
+class CurrentWriter:
     """The writer that a thread works with, so that others can interrupt it."""
 
     writer: object = None
 
     def interrupt(self) -> None:
         """End what it waits for, where it knows how; to be called from another thread."""
-        if isinstance(self.writer, Interruptible):
+        if isinstance(self.writer, SupportsInterrupt):
             self.writer.interrupt()
 
 
-async def on_thread(
+async def run_in_thread(
     work: Callable[[], _T],
     *,
     limiter: CapacityLimiter | None = None,
@@ -87,7 +87,7 @@ async def on_thread(
             with anyio.move_on_after(_GRACE, shield=True):
                 await ended.wait()
             if not ended.is_set():
-                with anyio.move_on_after(_LAST, shield=True):
+                with anyio.move_on_after(_GRACE_AFTER_INTERRUPT, shield=True):
                     await to_thread.run_sync(interrupt, abandon_on_cancel=True)
                     await ended.wait()
             if not ended.is_set():
@@ -101,7 +101,7 @@ async def on_thread(
     return results[0]
 
 
-def call_back(function: Callable[..., Awaitable[_T]], *args: object) -> _T:
+def call_from_thread(function: Callable[..., Awaitable[_T]], *args: object) -> _T:
     """Run an asynchronous function on the loop, from a thread that `on_thread` began, and return its result.
 
     Raises CancelledError once the work is cancelled.

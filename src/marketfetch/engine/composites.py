@@ -9,20 +9,20 @@ from functools import partial
 import attrs
 import numpy as np
 
-from marketfetch.planning.composites import combine, known_together
-from marketfetch.engine.store_retry import Patience
-from marketfetch.engine.blocking import InUse
+from marketfetch.engine.blocking import CurrentWriter
+from marketfetch.engine.store_retry import StoreRetrier
 from marketfetch.errors import RowsRefused
+from marketfetch.planning.composites import combine, intersect_coverage
 from marketfetch.protocols import Store, Writer
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["Derivation", "Deriving"]
+__all__ = ["CompositeBuilder", "CompositeTask"]
 
 
 @attrs.frozen
-class Derivation:
+class CompositeTask:
     """A composite series to compute from its members, where the store does not have it yet."""
 
     series: Series
@@ -31,41 +31,41 @@ class Derivation:
 
 
 @attrs.define(eq=False)
-class Deriving:
+class CompositeBuilder:
     """Computes composite series, on the thread it is called on; tells of every durable batch and refusal."""
 
     store: Store
-    patience: Patience
-    done: Callable[[Batch], None]
-    refused: Callable[[Series, RowsRefused], None]
+    retrier: StoreRetrier
+    on_durable: Callable[[Batch], None]
+    on_refused: Callable[[Series, RowsRefused], None]
     batch_rows: int
-    in_use: InUse = attrs.field(factory=InUse, init=False)
+    current: CurrentWriter = attrs.field(factory=CurrentWriter, init=False)
 
-    def derive(self, derivations: Sequence[Derivation]) -> None:
+    def build(self, derivations: Sequence[CompositeTask]) -> None:
         """Compute and write what is missing; a series whose rows the store refuses is left."""
         with ExitStack() as stack:
-            write = self.patience.insist(lambda: stack.enter_context(self.store.writer()))
-            self.in_use.writer = write
+            write = self.retrier.call(lambda: stack.enter_context(self.store.writer()))
+            self.current.writer = write
             for derivation in derivations:
                 try:
-                    self._derive(derivation, write)
+                    self._build_one(derivation, write)
                 except RowsRefused as error:
-                    self.refused(derivation.series, error)
+                    self.on_refused(derivation.series, error)
 
-    def _derive(self, derivation: Derivation, write: Writer) -> None:
+    def _build_one(self, derivation: CompositeTask, write: Writer) -> None:
         """Compute and write one series: wanted − covered, read, combine, write."""
-        insist, series, members = self.patience.insist, derivation.series, derivation.members
+        insist, series, members = self.retrier.call, derivation.series, derivation.members
         held = insist(partial(self.store.coverage, (series, *members)))
-        known = known_together([held[member] for member in members])
+        known = intersect_coverage([held[member] for member in members])
         # A member may have been mended since: what was unusable for its sake is computed anew.
         computed = held[series].covered - (held[series].unusable - known.unusable)
-        for step in _steps(series, (derivation.wanted & known.covered) - computed, self.batch_rows):
+        for step in _split_by_rows(series, (derivation.wanted & known.covered) - computed, self.batch_rows):
             hull = Span(step.spans[0].start, step.spans[-1].end)
             rows = [insist(partial(self.store.read, member, hull)) for member in members]
             columns = _inside(combine(rows, series.dataset), step)
-            batch = Batch(series, columns, _learnt(series, columns, step, known))
+            batch = Batch(series, columns, _new_coverage(series, columns, step, known))
             insist(partial(write, batch))
-            self.done(batch)
+            self.on_durable(batch)
 
 
 def _inside(columns: Columns, spans: SpanSet) -> Columns:
@@ -75,7 +75,7 @@ def _inside(columns: Columns, spans: SpanSet) -> Columns:
     return columns.take(columns.times < ends[np.searchsorted(starts, columns.times, side="right") - 1])
 
 
-def _learnt(series: Series, columns: Columns, step: SpanSet, known: Coverage) -> Coverage:
+def _new_coverage(series: Series, columns: Columns, step: SpanSet, known: Coverage) -> Coverage:
     """Return what a composite's rows prove about a step, all of which is known of the members.
 
     Where every member is present and there is no row all the same, a member has one off the grid, stored as
@@ -85,7 +85,7 @@ def _learnt(series: Series, columns: Columns, step: SpanSet, known: Coverage) ->
     return Coverage(step, empty, step - empty - series.interval.cells(columns.times))
 
 
-def _steps(series: Series, spans: SpanSet, rows: int) -> Iterator[SpanSet]:
+def _split_by_rows(series: Series, spans: SpanSet, rows: int) -> Iterator[SpanSet]:
     """Cut a set into steps that have so many open times at most, from the first to the last one of each.
 
     Short spans with gaps between them share a step: each step costs a reading of every member, and a

@@ -9,26 +9,33 @@ from itertools import chain
 
 import attrs
 
-from marketfetch.planning.adapter_checks import check_instruments, check_requests
-from marketfetch.engine.state import Account, Books
-from marketfetch.engine.requester import Asker
-from marketfetch.engine.store_retry import Patience
-from marketfetch.engine.query import Everything, Query
-from marketfetch.engine.instrument_index import Listing
-from marketfetch.engine.missing import APART
+from marketfetch.engine.instrument_index import InstrumentIndex
+from marketfetch.engine.missing import MAX_CLOCK_SKEW
+from marketfetch.engine.query import AllSymbols, Query
+from marketfetch.engine.requester import RequestExecutor
+from marketfetch.engine.state import RunState, SeriesState
+from marketfetch.engine.store_retry import StoreRetrier
 from marketfetch.errors import AdapterError, ConfigurationError, DecodeError, unknown
+from marketfetch.events import ClockSkewDetected, Listener, SymbolUnknown
 from marketfetch.exchange import Exchange
+from marketfetch.planning.adapter_checks import check_instruments, check_requests
 from marketfetch.protocols import Sink, Store
-from marketfetch.events import ClockDiffers, Listener, SymbolUnknown
 from marketfetch.values.http import Response
 from marketfetch.values.series import Coverage, Instrument, Series
-from marketfetch.values.spans import BEYOND
+from marketfetch.values.spans import MAX_TIMESTAMP
 
-__all__ = ["Enrolment", "Roll", "ServerTime", "ask_listing", "ask_time", "read_time"]
+__all__ = [
+    "ClockOffset",
+    "ResolvedSeries",
+    "SeriesResolver",
+    "fetch_instruments",
+    "fetch_server_time",
+    "read_time",
+]
 
 
 @attrs.frozen
-class ServerTime:
+class ClockOffset:
     """How far the server's clock is ahead of ours (ms, at least), and the seconds a small reply takes."""
 
     ahead: int = 0
@@ -41,15 +48,15 @@ class ServerTime:
 
 
 @attrs.frozen(eq=False)
-class Roll:
+class ResolvedSeries:
     """Who takes part: accounts of series to fetch and of composites to compute, and their instruments."""
 
-    fetched: Sequence[Account] = ()
-    composites: Sequence[tuple[Account, tuple[Series, ...]]] = ()
+    fetched: Sequence[SeriesState] = ()
+    composites: Sequence[tuple[SeriesState, tuple[Series, ...]]] = ()
     instruments: dict[str, Instrument] = attrs.field(factory=dict)
 
 
-async def ask_time(asker: Asker) -> ServerTime:
+async def fetch_server_time(asker: RequestExecutor) -> ClockOffset:
     """Ask the exchange what time it is; exchanges without a clock are believed to share ours.
 
     A clock that is minutes away from ours is asked once more: a single server may have told nonsense.
@@ -57,20 +64,20 @@ async def ask_time(asker: Asker) -> ServerTime:
     exchange = asker.exchange
     request = exchange.time_request()
     if request is None:
-        return ServerTime()
+        return ClockOffset()
 
-    def read(response: Response) -> ServerTime:
+    def read(response: Response) -> ClockOffset:
         # The server read its clock at some moment before now. Taking that for now is behind the truth by a
         # reply's way, and never ahead of it: a candle that is still forming must not be taken for closed.
         ahead = read_time(exchange, response.body) - asker.settings.clock()
-        return ServerTime(ahead, (response.received_at - response.sent_at) / 1000)
+        return ClockOffset(ahead, (response.received_at - response.sent_at) / 1000)
 
-    told, _ = await asker.ask(request, read)
-    if abs(told.ahead) > APART:
-        again, _ = await asker.ask(request, read)
+    told, _ = await asker.send(request, read)
+    if abs(told.ahead) > MAX_CLOCK_SKEW:
+        again, _ = await asker.send(request, read)
         told = min(told, again, key=lambda each: abs(each.ahead))
-    if abs(told.ahead) > APART:
-        asker.emit(ClockDiffers(told.ahead))
+    if abs(told.ahead) > MAX_CLOCK_SKEW:
+        asker.emit(ClockSkewDetected(told.ahead))
     return told
 
 
@@ -82,32 +89,32 @@ def read_time(exchange: Exchange, body: bytes) -> int:
             f"{type(exchange).__name__}.decode_time: found {reprlib.repr(moment)} ({type(moment).__name__});"
             " return UTC milliseconds as int"
         )
-    if not 0 <= moment < BEYOND:
+    if not 0 <= moment < MAX_TIMESTAMP:
         shown = reprlib.repr(moment)
         raise DecodeError(f"{exchange.name} says that it is {shown}, which is no time in milliseconds")
     return moment
 
 
-async def ask_listing(asker: Asker, query: Query) -> Listing:
+async def fetch_instruments(asker: RequestExecutor, query: Query) -> InstrumentIndex:
     """Ask the exchange for its symbols; without a listing every name is believed.
 
     A listing that may lack symbols is asked for twice, and what either answer holds is listed.
     """
-    listing = Listing.of(once := await _ask_listing(asker))
+    listing = InstrumentIndex.of(once := await _fetch_listing_once(asker))
     if not asker.exchange.listing_requests() or _has_all(listing, query):
         return listing
-    return Listing.of((*await _ask_listing(asker), *once))
+    return InstrumentIndex.of((*await _fetch_listing_once(asker), *once))
 
 
-def _has_all(listing: Listing, query: Query) -> bool:
+def _has_all(listing: InstrumentIndex, query: Query) -> bool:
     """Whether a listing knows every name of a query; which are all of them only the listing itself knows."""
-    if isinstance(query.symbols, Everything) or not listing.by_symbol:
+    if isinstance(query.symbols, AllSymbols) or not listing.by_symbol:
         return False
     members = chain.from_iterable(composite.members for composite in query.composites)
     return all(listing.find(name) is not None for name in (*query.symbols, *members))
 
 
-async def _ask_listing(asker: Asker) -> tuple[Instrument, ...]:
+async def _fetch_listing_once(asker: RequestExecutor) -> tuple[Instrument, ...]:
     def read(response: Response) -> tuple[Instrument, ...]:
         place = f"{type(asker.exchange).__name__}.decode_listing"
         return tuple(check_instruments(place, asker.exchange.decode_listing(response.body)))
@@ -115,27 +122,27 @@ async def _ask_listing(asker: Asker) -> tuple[Instrument, ...]:
     instruments: list[Instrument] = []
     place = f"{type(asker.exchange).__name__}.listing_requests"
     for request in check_requests(place, asker.exchange.listing_requests()):
-        part, _ = await asker.ask(request, read)
+        part, _ = await asker.send(request, read)
         instruments += part
     return tuple(instruments)
 
 
 @attrs.frozen(eq=False)
-class Enrolment:
+class SeriesResolver:
     """Opens an account for every series that a query wants, with what the sink already knows of it."""
 
     query: Query
     exchange: Exchange
     sink: Sink
-    books: Books
-    patience: Patience
+    state: RunState
+    retrier: StoreRetrier
     emit: Listener
-    retry: bool = False
+    retry_unusable: bool = False
     """Whether moments that are unusable by what the sink knows are missing all the same."""
 
-    async def enrol(self, listing: Listing) -> Roll:
+    async def resolve(self, listing: InstrumentIndex) -> ResolvedSeries:
         """Fill the books; symbols that the listing does not know are reported and stand for themselves."""
-        query, books = self.query, self.books
+        query, books = self.query, self.state
         instruments: dict[str, Instrument] = {}
 
         def spell(name: str) -> str:
@@ -146,7 +153,7 @@ class Enrolment:
             instruments[instrument.symbol] = instrument
             return instrument.symbol
 
-        names = self._all(listing, query.symbols) if isinstance(query.symbols, Everything) else query.symbols
+        names = self._all(listing, query.symbols) if isinstance(query.symbols, AllSymbols) else query.symbols
         wanted = [self._series(dataset.name, spell(name)) for dataset in query.datasets for name in names]
         members = [
             tuple(self._series("ohlcv", spell(name)) for name in each.members) for each in query.composites
@@ -156,19 +163,19 @@ class Enrolment:
         self._check_composites(listing, members)
         fetched = dict.fromkeys((*wanted, *chain.from_iterable(members)))
         held = await self._held((*fetched, *derived))
-        books.accounts = {line: Account(line, known, self.retry) for line, known in held.items()}
+        books.series = {line: SeriesState(line, known, self.retry_unusable) for line, known in held.items()}
         for series in fetched:
-            books.accounts[series].failed = books.unknown.get(series.symbol)
-        composites = [(books.accounts[line], sources) for line, sources in zip(derived, members, strict=True)]
-        return Roll([books.accounts[series] for series in fetched], composites, instruments)
+            books.series[series].terminal_error = books.unknown.get(series.symbol)
+        composites = [(books.series[line], sources) for line, sources in zip(derived, members, strict=True)]
+        return ResolvedSeries([books.series[series] for series in fetched], composites, instruments)
 
-    def _all(self, listing: Listing, wanted: Everything) -> list[str]:
+    def _all(self, listing: InstrumentIndex, wanted: AllSymbols) -> list[str]:
         names = listing.all(wanted)
         if not names and wanted.quote is not None:
             raise unknown("quote", wanted.quote, listing.quotes)
         return names
 
-    def _check_composites(self, listing: Listing, members: Sequence[tuple[Series, ...]]) -> None:
+    def _check_composites(self, listing: InstrumentIndex, members: Sequence[tuple[Series, ...]]) -> None:
         """Refuse what only the listing shows: a composite that is a symbol, a member that is meant twice."""
         for composite, sources in zip(self.query.composites, members, strict=True):
             if listing.by_symbol and listing.find(composite.symbol) is not None:
@@ -182,11 +189,11 @@ class Enrolment:
         return Series.of(self.exchange.name, dataset, symbol, self.query.interval)
 
     def _unknown(self, name: str, hint: str) -> None:
-        if name not in self.books.unknown:
-            self.books.unknown[name] = hint
+        if name not in self.state.unknown:
+            self.state.unknown[name] = hint
             self.emit(SymbolUnknown(name, hint))
 
     async def _held(self, wanted: Sequence[Series]) -> Mapping[Series, Coverage]:
         if not isinstance(self.sink, Store):
             return {series: Coverage() for series in wanted}
-        return await self.patience.wait_for(partial(self.sink.coverage, wanted))
+        return await self.retrier.call_in_thread(partial(self.sink.coverage, wanted))

@@ -12,21 +12,21 @@ import anyio
 import attrs
 from anyio import CancelScope, CapacityLimiter
 
-from marketfetch.planning.history_evidence import Evidence, grace, reason
-from marketfetch.planning.first_row_search import seek_first
-from marketfetch.engine.state import Account
-from marketfetch.engine.requester import Asker
-from marketfetch.engine.writers import Lanes
-from marketfetch.engine.missing import LATE, UNPROVEN
+from marketfetch.engine.missing import PUBLISH_GRACE, UNPROVEN_ABSENCE
+from marketfetch.engine.requester import RequestExecutor
+from marketfetch.engine.state import SeriesState
+from marketfetch.engine.writers import WriterPool
 from marketfetch.errors import FetchError, RestrictedLocation
 from marketfetch.exchange import Endpoint
+from marketfetch.planning.first_row_search import seek_first
+from marketfetch.planning.history_evidence import Evidence, listing_grace, reason
 from marketfetch.values.http import Request, Response
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Coverage, Instrument, Slice
-from marketfetch.values.spans import Span, SpanSet, utc
+from marketfetch.values.spans import Span, SpanSet, format_utc
 from marketfetch.values.times import Clock
 
-__all__ = ["Beginnings"]
+__all__ = ["HistoryBounds"]
 
 _DAY = 86_400_000
 _PAGES = 4
@@ -39,43 +39,43 @@ _ATTEMPTS = 5
 """So often a series is decided about at the end: it takes fewer questions, each with a bad answer once."""
 
 
-class _Unclear(Exception):
+class _Undecided(Exception):
     """No answer, or one that contradicts another one: the pages themselves decide."""
 
 
-class _Spoiled(_Unclear):
+class _UnusableAnswer(_Undecided):
     """An answer with rows from elsewhere, or that cannot be read: the next one may be better."""
 
 
 @attrs.frozen(eq=False)
-class Beginnings:
+class HistoryBounds:
     """Finds the first row of series that were listed late, and the end of those that were delisted."""
 
-    asker: Asker
-    lanes: Lanes
+    executor: RequestExecutor
+    writers: WriterPool
     instruments: Mapping[str, Instrument]
     now: Clock
     """The server's time, UTC milliseconds."""
 
-    async def find(self, accounts: Sequence[Account]) -> None:
+    async def detect(self, accounts: Sequence[SeriesState]) -> None:
         """Note for every incomplete series what lies before its first and after its last row."""
-        await self._for_each([account for account in accounts if account.missing], self._find)
+        await self._for_each([account for account in accounts if account.missing], self._detect)
 
-    async def conclude(self, accounts: Sequence[Account]) -> None:
+    async def decide_unproven(self, accounts: Sequence[SeriesState]) -> None:
         """Decide about the moments that pages denied before any row of the series was seen."""
-        unproven = [account for account in accounts if UNPROVEN in account.lost]
-        await self._for_each(unproven, self._conclude_in_the_end)
+        unproven = [account for account in accounts if UNPROVEN_ABSENCE in account.given_up]
+        await self._for_each(unproven, self._decide_with_retries)
 
     async def _for_each(
-        self, accounts: Sequence[Account], work: Callable[[Account, Instrument], Awaitable[None]]
+        self, accounts: Sequence[SeriesState], work: Callable[[SeriesState, Instrument], Awaitable[None]]
     ) -> None:
-        limiter = CapacityLimiter(self.asker.settings.concurrency)
+        limiter = CapacityLimiter(self.executor.settings.concurrency)
 
-        async def one(account: Account, everybody: CancelScope) -> None:
+        async def one(account: SeriesState, everybody: CancelScope) -> None:
             async with limiter:
                 try:
                     await work(account, self.instruments[account.series.symbol])
-                except _Unclear:
+                except _Undecided:
                     return  # the pages themselves will say what is there, and what is wrong
                 except RestrictedLocation:
                     everybody.cancel()  # before the limiter lets the next one in
@@ -85,14 +85,14 @@ class Beginnings:
             for account in accounts:
                 group.start_soon(one, account, group.cancel_scope)
 
-    async def _find(self, account: Account, instrument: Instrument) -> None:
-        for work in (self._after_the_end, self._before_the_beginning):
+    async def _detect(self, account: SeriesState, instrument: Instrument) -> None:
+        for work in (self._cross_after_delisting, self._cross_before_listing):
             try:
                 await work(account, instrument)
-            except _Unclear:
+            except _Undecided:
                 continue
 
-    async def _after_the_end(self, account: Account, instrument: Instrument) -> None:
+    async def _cross_after_delisting(self, account: SeriesState, instrument: Instrument) -> None:
         """Cross what lies after the announced end, to the first row after all or to the end."""
         hull, gone, interval = account.missing.hull, instrument.delisted_at, account.series.interval
         if hull is None or gone is None:
@@ -102,75 +102,79 @@ class Beginnings:
         if end < hull.end:
             await self._cross(account, instrument, Span(end, hull.end), last=min(end, gone))
 
-    async def _before_the_beginning(self, account: Account, instrument: Instrument) -> None:
+    async def _cross_before_listing(self, account: SeriesState, instrument: Instrument) -> None:
         series, hull, listed = account.series, account.missing.hull, instrument.listed_at
         if hull is None:
             return
         endpoint, interval = self._endpoint(account), series.interval
-        seeks, size = endpoint.first(series, hull.start) is None, endpoint.page_sizes[-1]
+        seeks, size = endpoint.first_row_request(series, hull.start) is None, endpoint.page_sizes[-1]
         # A series that has begun before, in the store, may have a hole all the same: the exchange may have
         # dropped since what it had then.
-        begun = account.began is not None and account.began < hull.start
-        if (seeks or begun) and (endpoint.paginator.chained or interval.count(hull) <= _PAGES * size):
+        begun = account.first_stored is not None and account.first_stored < hull.start
+        if (seeks or begun) and (endpoint.paginator.sequential or interval.count(hull) <= _PAGES * size):
             return  # its pages say so as cheaply
         if begun or (listed is not None and listed <= hull.start):
             # Most likely the first page has rows. If not, `conclude` sees to what the pages deny; where every
             # one of them would be asked for twice, a question beforehand is cheaper.
             page = Span(hull.start, interval.shift(interval.floor(hull.start), size))
-            if not seeks or await self._rows(account, page, 1):
+            if not seeks or await self._row_times(account, page, 1):
                 return
         await self._cross(account, instrument, hull, last=hull.start)
 
-    async def _cross(self, account: Account, instrument: Instrument, span: Span, *, last: int) -> None:
+    async def _cross(self, account: SeriesState, instrument: Instrument, span: Span, *, last: int) -> None:
         """Find the first row of a span, prove that nothing lies before it, and note that.
 
         `last` is the moment before which a row would show that the exchange keeps rows that are so old.
         """
-        first = await self._first(account, span, instrument.listed_at)
+        first = await self._find_first_row(account, span, instrument.listed_at)
         # What is younger than a few minutes may only be late.
         end = min(
-            span.end if first is None else first, span.end, account.series.interval.floor(self.now() - LATE)
+            span.end if first is None else first,
+            span.end,
+            account.series.interval.floor(self.now() - PUBLISH_GRACE),
         )
         if end <= span.start:
             return
         stretch = Span(span.start, end)
-        evidence = await self._deny(account, stretch, first, last)
+        evidence = await self._confirm_empty(account, stretch, first, last)
         await self._judge(account, instrument, SpanSet.of(stretch), evidence)
 
-    async def _conclude_in_the_end(self, account: Account, instrument: Instrument) -> None:
+    async def _decide_with_retries(self, account: SeriesState, instrument: Instrument) -> None:
         for _ in range(_ATTEMPTS):
             try:
-                await self._conclude(account, instrument)
+                await self._decide(account, instrument)
                 return
-            except _Spoiled:
+            except _UnusableAnswer:
                 continue  # no page asks after this one
 
-    async def _conclude(self, account: Account, instrument: Instrument) -> None:
-        denied, earliest = account.lost[UNPROVEN].value, account.earliest
-        if account.failed is not None or denied.hull is None:
+    async def _decide(self, account: SeriesState, instrument: Instrument) -> None:
+        denied, earliest = account.given_up[UNPROVEN_ABSENCE].value, account.earliest_row
+        if account.terminal_error is not None or denied.hull is None:
             return
         # What came in after them may show that these moments lie between rows: two pages denied them.
         between = SpanSet()
         if earliest is not None and earliest < denied.hull.end:
             between = denied & SpanSet.of(Span(earliest, denied.hull.end))
-            await self._nothing_in(account, between)
+            await self._record_empty(account, between)
         before = denied - between
         if before.hull is None:
             return
         endpoint, hull = self._endpoint(account), before.hull
-        if (request := endpoint.first(account.series, hull.start)) is None:
+        if (request := endpoint.first_row_request(account.series, hull.start)) is None:
             await self._judge(account, instrument, before, Evidence(earliest))
             return
-        first = await self._asked_first(account, request, hull.start)
+        first = await self._request_first_row(account, request, hull.start)
         if first is not None and first < hull.end:
             disputed = before & SpanSet.of(Span(first, hull.end))
-            account.regain(disputed, UNPROVEN)
-            account.lose(disputed, f"the exchange denies rows here, and gives one at {utc(first)}; run again")
+            account.ask_again_for(disputed, UNPROVEN_ABSENCE)
+            account.give_up(
+                disputed, f"the exchange denies rows here, and gives one at {format_utc(first)}; run again"
+            )
             before -= disputed
         await self._judge(account, instrument, before, Evidence(earliest, first_row_request=True))
 
     async def _judge(
-        self, account: Account, instrument: Instrument, spans: SpanSet, evidence: Evidence
+        self, account: SeriesState, instrument: Instrument, spans: SpanSet, evidence: Evidence
     ) -> None:
         """Write down that moments are empty, or give them up for this run with the reason."""
         endpoint, interval, hull = self._endpoint(account), account.series.interval, spans.hull
@@ -179,24 +183,24 @@ class Beginnings:
         listed = instrument.listed_at
         if evidence.first is None and listed is not None and listed >= hull.end:
             # The span ends before the listing: whether that is right, rows at that time must show.
-            near = Span(interval.floor(listed), interval.ceil(listed + grace(interval) + 1))
-            times = await self._rows(account, near, 1)
+            near = Span(interval.floor(listed), interval.ceil(listed + listing_grace(interval) + 1))
+            times = await self._row_times(account, near, 1)
             evidence = attrs.evolve(evidence, first=min(times, default=None))
-        if not evidence.proves_empty(interval, hull, instrument, reach=endpoint.reach):
+        if not evidence.proves_empty(interval, hull, instrument, reach=endpoint.retention):
             evidence = attrs.evolve(evidence, row_before=await self._has_rows_before(account, hull.start))
-        if evidence.proves_empty(interval, hull, instrument, reach=endpoint.reach):
-            await self._nothing_in(account, spans)
+        if evidence.proves_empty(interval, hull, instrument, reach=endpoint.retention):
+            await self._record_empty(account, spans)
         else:
-            account.lost.pop(UNPROVEN, None)
-            account.lose(spans, reason(evidence.first))
+            account.given_up.pop(UNPROVEN_ABSENCE, None)
+            account.give_up(spans, reason(evidence.first))
 
     # --- questions ---
 
-    async def _first(self, account: Account, span: Span, hint: int | None) -> int | None:
+    async def _find_first_row(self, account: SeriesState, span: Span, hint: int | None) -> int | None:
         """Return the first row at or after the start of a span; None if there is none."""
         endpoint, interval = self._endpoint(account), account.series.interval
-        if (request := endpoint.first(account.series, span.start)) is not None:
-            return await self._asked_first(account, request, span.start)
+        if (request := endpoint.first_row_request(account.series, span.start)) is not None:
+            return await self._request_first_row(account, request, span.start)
         paginator = endpoint.paginator
         newest = getattr(paginator, "newest_first", getattr(paginator, "anchor", None) == "end")
         seeking = seek_first(
@@ -208,44 +212,50 @@ class Beginnings:
         )
         question = next(seeking)
         for _ in range(_QUESTIONS):
-            times = await self._rows(account, question.span, question.rows)
+            times = await self._row_times(account, question.span, question.rows)
             try:
                 question = seeking.send(times)
             except StopIteration as found:
                 first: int | None = found.value
                 return first
-        raise _Unclear
+        raise _Undecided
 
-    async def _asked_first(self, account: Account, request: Request, start: int) -> int | None:
-        times = await self._times(account, request, Slice(account.series, Span(0, 1), rows=1))
+    async def _request_first_row(self, account: SeriesState, request: Request, start: int) -> int | None:
+        times = await self._times_in_answer(account, request, Slice(account.series, Span(0, 1), rows=1))
         first = min(times, default=None)
         if first is not None and (first < start or first != account.series.interval.floor(first)):
-            raise _Spoiled
+            raise _UnusableAnswer
         return first
 
-    async def _deny(self, account: Account, stretch: Span, first: int | None, last: int) -> Evidence:
+    async def _confirm_empty(
+        self, account: SeriesState, stretch: Span, first: int | None, last: int
+    ) -> Evidence:
         """Ask until two different questions have denied a stretch; _Unclear if there is a row after all."""
         endpoint, series = self._endpoint(account), account.series
-        has_first = endpoint.first(series, stretch.start) is not None
+        has_first = endpoint.first_row_request(series, stretch.start) is not None
         for _ in range(2 if has_first else 1):  # years hang on it
-            if await self._rows(account, stretch, 1):
-                raise _Unclear
+            if await self._row_times(account, stretch, 1):
+                raise _Undecided
         if has_first:
             return Evidence(first, first_row_request=True)
         # The other question is wider at both ends: there are rows to be seen on its far side, and perhaps on
         # the near one.
         end = stretch.end if first is None else series.interval.shift(first, 1)
-        times = await self._rows(account, Span(self._margin(account, last), end), endpoint.page_sizes[-1])
+        times = await self._row_times(
+            account, Span(self._margin(account, last), end), endpoint.page_sizes[-1]
+        )
         if any(time in stretch for time in times) or (first is not None and first not in times):
-            raise _Unclear
+            raise _Undecided
         return Evidence(first, row_before=any(time < stretch.start for time in times))
 
-    async def _has_rows_before(self, account: Account, moment: int) -> bool:
+    async def _has_rows_before(self, account: SeriesState, moment: int) -> bool:
         """Whether the exchange has a row from the month before a moment, or from half a page before it."""
         start = account.series.interval.floor(moment - 30 * _DAY)
-        return bool(await self._rows(account, Span(min(start, self._margin(account, moment)), moment), 1))
+        return bool(
+            await self._row_times(account, Span(min(start, self._margin(account, moment)), moment), 1)
+        )
 
-    def _margin(self, account: Account, moment: int) -> int:
+    def _margin(self, account: SeriesState, moment: int) -> int:
         """Return the moment that lies half a page before another one; a month of events."""
         interval = account.series.interval
         if interval.is_event:
@@ -253,42 +263,42 @@ class Beginnings:
         steps = max(1, self._endpoint(account).page_sizes[-1] // 2)
         return interval.shift(interval.floor(moment), -steps)
 
-    async def _rows(self, account: Account, span: Span, rows: int) -> list[int]:
+    async def _row_times(self, account: SeriesState, span: Span, rows: int) -> list[int]:
         """Return the times of a window's rows; _Spoiled if there are others, or some off the grid."""
         part = Slice(account.series, span, rows)
-        times = await self._times(account, self._endpoint(account).request(part), part)
+        times = await self._times_in_answer(account, self._endpoint(account).request(part), part)
         interval = account.series.interval
         if any(time not in span or time != interval.floor(time) for time in times):
-            raise _Spoiled
+            raise _UnusableAnswer
         return times
 
-    async def _times(self, account: Account, request: Request, part: Slice) -> list[int]:
+    async def _times_in_answer(self, account: SeriesState, request: Request, part: Slice) -> list[int]:
         """Return the times of an answer's rows; _Spoiled if they cannot be read, _Unclear if none comes."""
 
         def read(response: Response) -> list[int]:
-            decoded = self.asker.exchange.decoded(response.body, part)
+            decoded = self.executor.exchange.decoded(response.body, part)
             if decoded.undecodable > len(decoded.broken):
-                raise _Spoiled
+                raise _UnusableAnswer
             # A row that is wrong is a row all the same: it shows what the exchange keeps.
             return [*map(int, decoded.columns.times), *(row.time for row in decoded.broken)]
 
         try:
-            times, _ = await self.asker.ask(request, read)
+            times, _ = await self.executor.send(request, read)
         except RestrictedLocation:
             raise
         except FetchError as error:
-            raise _Unclear from error
+            raise _Undecided from error
         return times
 
     # --- answers ---
 
-    async def _nothing_in(self, account: Account, spans: SpanSet) -> None:
+    async def _record_empty(self, account: SeriesState, spans: SpanSet) -> None:
         """Note that moments are empty, unless they are covered by now."""
-        account.regain(spans, UNPROVEN)
+        account.ask_again_for(spans, UNPROVEN_ABSENCE)
         if empty := spans & account.missing:
             coverage = Coverage(empty, empty)
-            account.learn(coverage)
-            await self.lanes.put(Batch(account.series, Columns.empty(account.series.dataset), coverage))
+            account.record_coverage(coverage)
+            await self.writers.submit(Batch(account.series, Columns.empty(account.series.dataset), coverage))
 
-    def _endpoint(self, account: Account) -> Endpoint:
-        return self.asker.exchange.endpoint(account.series.dataset)
+    def _endpoint(self, account: SeriesState) -> Endpoint:
+        return self.executor.exchange.endpoint(account.series.dataset)

@@ -8,17 +8,17 @@ from difflib import get_close_matches
 
 import attrs
 
-from marketfetch.engine.query import Everything
+from marketfetch.engine.query import AllSymbols
 from marketfetch.values.series import Instrument
-from marketfetch.values.spans import utc
+from marketfetch.values.spans import format_utc
 
-__all__ = ["Listing"]
+__all__ = ["InstrumentIndex"]
 
 _DATED = re.compile(r"-(?P<day>\d{6})$")
 
 
 @attrs.frozen(eq=False)
-class Listing:
+class InstrumentIndex:
     """The symbols of an exchange; an empty listing knows nothing and believes every name.
 
     >>> listing = Listing.of([Instrument("BTCUSDT", "BTC", "USDT", "USDT")])
@@ -32,7 +32,7 @@ class Listing:
     by_unified: Mapping[str, tuple[Instrument, ...]]
 
     @classmethod
-    def of(cls, instruments: Iterable[Instrument]) -> Listing:
+    def of(cls, instruments: Iterable[Instrument]) -> InstrumentIndex:
         """Index a listing by the exchange's spelling and by the unified one, with and without settlement."""
         by_symbol = {instrument.symbol: instrument for instrument in instruments}
         unified: dict[str, tuple[Instrument, ...]] = {}
@@ -89,7 +89,7 @@ class Listing:
         """The quote currencies there are."""
         return {instrument.quote for instrument in self.by_symbol.values()}
 
-    def all(self, wanted: Everything) -> list[str]:
+    def all(self, wanted: AllSymbols) -> list[str]:
         """Return every symbol that trades now, of one quote currency if asked."""
         return [
             instrument.symbol
@@ -109,4 +109,4 @@ def _day(ms: int) -> str:
     >>> _day(1_790_323_200_000)
     '260925'
     """
-    return utc(ms)[2:10].replace("-", "")
+    return format_utc(ms)[2:10].replace("-", "")

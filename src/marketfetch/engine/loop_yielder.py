@@ -8,11 +8,11 @@ import anyio
 import attrs
 from anyio.lowlevel import checkpoint
 
-__all__ = ["Breath"]
+__all__ = ["LoopYielder"]
 
 
 @attrs.define(eq=False)
-class Breath:
+class LoopYielder:
     """Spreads the work of many tasks that become ready at once over several rounds of the loop.
 
     Twenty answers may arrive in one round, and to read one takes a millisecond. Who asks for a breath when
@@ -23,7 +23,7 @@ class Breath:
     _last: float = attrs.field(default=0.0, init=False)
     _turn: anyio.Lock = attrs.field(factory=lambda: anyio.Lock(fast_acquire=True), init=False)
 
-    async def take(self) -> None:
+    async def maybe_yield(self) -> None:
         """Return at once or, if it is time, after others on the loop had their turn."""
         if perf_counter() - self._last < self.seconds and not self._turn.locked():
             return

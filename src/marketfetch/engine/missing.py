@@ -7,28 +7,39 @@ from collections.abc import Sequence
 import attrs
 import numpy as np
 
-from marketfetch.planning.batches import Gap, Means, choose_page_size
-from marketfetch.engine.state import Account
+from marketfetch.engine.state import SeriesState
 from marketfetch.exchange import Endpoint, Exchange
-from marketfetch.protocols import Settlement
+from marketfetch.planning.batches import Capacity, FetchTask, choose_page_size
+from marketfetch.protocols import PageOutcome
 from marketfetch.values.pages import Page
 from marketfetch.values.series import Series, Slice
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["APART", "LATE", "UNPROVEN", "aim", "find_gaps", "hold_back", "set_aside", "within_reach"]
+__all__ = [
+    "MAX_CLOCK_SKEW",
+    "PUBLISH_GRACE",
+    "UNPROVEN_ABSENCE",
+    "clip_to_retention",
+    "defer_recent_absence",
+    "doubt_absence_before_first_row",
+    "plan_tasks",
+    "update_wanted",
+]
 
 _DAY = 86_400_000
-LATE = 300_000
+PUBLISH_GRACE = 300_000
 """How late a row may come and still be awaited, in milliseconds."""
-_KEPT = _DAY
+_ALWAYS_RETAINED = _DAY
 """What every exchange keeps of events, which are few: to bring a series up to date daily costs no more."""
-UNPROVEN = "said to have no row, before any row of the series was seen: another question has to confirm it"
+UNPROVEN_ABSENCE = (
+    "said to have no row, before any row of the series was seen: another question has to confirm it"
+)
 """Why moments are missing that pages have denied twice, until `Beginnings.conclude` decides about them."""
-APART = 300_000
+MAX_CLOCK_SKEW = 300_000
 """How far the exchange's clock and ours may be apart before one of them counts as wrong, in milliseconds."""
 
 
-def aim(account: Account, endpoint: Endpoint, span: Span, now: int) -> None:
+def update_wanted(account: SeriesState, endpoint: Endpoint, span: Span, now: int) -> None:
     """Set what is wanted of a series: from the start to the last row that is closed.
 
     `span` ends by our clock at the latest, `now` is the earlier one of the exchange's and ours. If they are
@@ -39,36 +50,36 @@ def aim(account: Account, endpoint: Endpoint, span: Span, now: int) -> None:
     if interval.is_event and account.wanted:
         return
     start = interval.ceil(span.start)
-    end = min(interval.ceil(span.end), interval.floor(now - endpoint.lag))
-    told, end = max(start, end), interval.floor(span.end) if span.end - now > APART else end
+    end = min(interval.ceil(span.end), interval.floor(now - endpoint.publish_delay))
+    told, end = max(start, end), interval.floor(span.end) if span.end - now > MAX_CLOCK_SKEW else end
     if told < end:
         disputed = SpanSet.of(Span(told, end))
-        account.lose(disputed, "by the exchange's clock this is not over yet; check this machine's")
+        account.give_up(disputed, "by the exchange's clock this is not over yet; check this machine's")
     account.wanted = SpanSet.of(Span(start, end)) if start < end else SpanSet()
-    _lose_beyond_reach(account, endpoint, account.missing, now)
+    _give_up_beyond_retention(account, endpoint, account.missing, now)
 
 
-def within_reach(account: Account, endpoint: Endpoint, part: Slice, now: int) -> Slice | None:
+def clip_to_retention(account: SeriesState, endpoint: Endpoint, part: Slice, now: int) -> Slice | None:
     """Cut off what has fallen out of the exchange's reach since it was planned; None if nothing is left."""
-    lost = _lose_beyond_reach(account, endpoint, SpanSet.of(part.span), now)
+    lost = _give_up_beyond_retention(account, endpoint, SpanSet.of(part.span), now)
     if not lost:
         return part
     left = SpanSet.of(part.span) - lost
     return attrs.evolve(part, span=left.hull) if left.hull is not None else None
 
 
-def _lose_beyond_reach(account: Account, endpoint: Endpoint, spans: SpanSet, now: int) -> SpanSet:
-    if endpoint.reach is None or spans.hull is None:
+def _give_up_beyond_retention(account: SeriesState, endpoint: Endpoint, spans: SpanSet, now: int) -> SpanSet:
+    if endpoint.retention is None or spans.hull is None:
         return SpanSet()
-    horizon = account.series.interval.ceil(now - endpoint.reach)
+    horizon = account.series.interval.ceil(now - endpoint.retention)
     if spans.hull.start >= horizon:
         return SpanSet()
     beyond = spans & SpanSet.of(Span(spans.hull.start, horizon))
-    account.lose(beyond, f"older than the exchange serves ({endpoint.reach / _DAY:.0f} days)")
+    account.give_up(beyond, f"older than the exchange serves ({endpoint.retention / _DAY:.0f} days)")
     return beyond
 
 
-def hold_back(settlement: Settlement, series: Series, now: int) -> Settlement:
+def defer_recent_absence(settlement: PageOutcome, series: Series, now: int) -> PageOutcome:
     """Confirm nothing for good that is younger than a few minutes: the row may be late, or be mended.
 
     A candle is as young as its end: the whole day that was over two minutes ago is held back. Events have no
@@ -76,7 +87,7 @@ def hold_back(settlement: Settlement, series: Series, now: int) -> Settlement:
     """
     if series.interval.is_event:
         return settlement
-    recent = SpanSet.of(Span(series.interval.floor(now - LATE), now + _DAY))
+    recent = SpanSet.of(Span(series.interval.floor(now - PUBLISH_GRACE), now + _DAY))
     young = settlement.empty & recent | settlement.unusable & recent
     if not young:
         return settlement
@@ -86,14 +97,14 @@ def hold_back(settlement: Settlement, series: Series, now: int) -> Settlement:
         empty=settlement.empty - recent,
         unusable=unusable,
         rejected=tuple(row for row in settlement.rejected if row.time in unusable),
-        lost=settlement.lost | young,
+        given_up=settlement.given_up | young,
         reason=settlement.reason or "the exchange has not published it yet; run again in a few minutes",
     )
 
 
-def set_aside(
-    account: Account, endpoint: Endpoint, page: Page, settlement: Settlement, now: int
-) -> Settlement:
+def doubt_absence_before_first_row(
+    account: SeriesState, endpoint: Endpoint, page: Page, settlement: PageOutcome, now: int
+) -> PageOutcome:
     """Take back what a page says of moments before the first row this run saw: the exchange may keep no more.
 
     The moments are lost as UNPROVEN until another question has been asked. An endpoint that declares its
@@ -103,22 +114,27 @@ def set_aside(
     """
     times, claimed = page.columns.times, settlement.present | settlement.empty
     if page.earliest is not None:  # it may be wrong or without a value, and it is there
-        account.saw(page.earliest)
-    if endpoint.reach is not None or claimed.hull is None:
+        account.record_row_time(page.earliest)
+    if endpoint.retention is not None or claimed.hull is None:
         return settlement
     is_event, start = account.series.interval.is_event, claimed.hull.start
-    if is_event and account.began is not None and account.began < start and start > now - _KEPT:
+    if (
+        is_event
+        and account.first_stored is not None
+        and account.first_stored < start
+        and start > now - _ALWAYS_RETAINED
+    ):
         return settlement
-    known_from = claimed.hull.end if account.earliest is None else account.earliest
+    known_from = claimed.hull.end if account.earliest_row is None else account.earliest_row
     due = 2 * int(np.diff(times).max()) if is_event and len(times) > 1 else 0
     if known_from - due <= start:
         return settlement
     early = claimed & SpanSet.of(Span(start, known_from))
-    account.lose(early, UNPROVEN)
+    account.give_up(early, UNPROVEN_ABSENCE)
     return attrs.evolve(settlement, present=settlement.present - early, empty=settlement.empty - early)
 
 
-def find_gaps(accounts: Sequence[Account], exchange: Exchange, means: Means) -> list[Gap]:
+def plan_tasks(accounts: Sequence[SeriesState], exchange: Exchange, means: Capacity) -> list[FetchTask]:
     """Return what is missing, with the page size by which it is fetched soonest.
 
     Series that draw on the same limit pool are weighed together.
@@ -130,18 +146,20 @@ def find_gaps(accounts: Sequence[Account], exchange: Exchange, means: Means) -> 
     for account, endpoint in lacking:
         pool = _pool(endpoint)
         # Nobody knows how many events there will be: they do not count.
-        steps = 0 if endpoint.paginator.chained else sum(map(account.series.interval.count, account.missing))
+        steps = (
+            0 if endpoint.paginator.sequential else sum(map(account.series.interval.count, account.missing))
+        )
         rows[pool] = rows.get(pool, 0) + steps
     gaps = []
     for account, endpoint in lacking:
         size = endpoint.page_sizes[-1]
-        if not endpoint.paginator.chained:
+        if not endpoint.paginator.sequential:
             size = choose_page_size(endpoint.page_sizes, endpoint.cost, rows[_pool(endpoint)], means)
-        gaps.append(Gap(account.series, _whole(account), endpoint.paginator, size))
+        gaps.append(FetchTask(account.series, _whole_steps(account), endpoint.paginator, size))
     return gaps
 
 
-def _whole(account: Account) -> SpanSet:
+def _whole_steps(account: SeriesState) -> SpanSet:
     """Return what is missing in whole steps of the grid: no request finds a candle by a part of it.
 
     Stores of earlier versions may call the first part of a candle empty that was late.

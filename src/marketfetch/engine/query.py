@@ -10,34 +10,34 @@ from typing import Any, Literal
 
 import attrs
 
-from marketfetch.ratelimit.backoff import Retries
+from marketfetch.common.name_lists import names_of
+from marketfetch.common.type_checks import is_number, is_text, is_whole
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.exchange import Exchange
+from marketfetch.ratelimit.backoff import RetryPolicy
+from marketfetch.redaction import redact
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
-from marketfetch.common.type_checks import is_number, is_text, is_whole
-from marketfetch.common.name_lists import names_of
-from marketfetch.redaction import redact
 from marketfetch.values.series import Composite
 from marketfetch.values.spans import Span
 from marketfetch.values.times import (
     Clock,
-    Moment,
+    TimeLike,
     anchored,
     check_order,
-    moment,
+    parse_time,
     plain_time,
     steady_clock,
 )
 
-__all__ = ["BATCH_ROWS", "Everything", "Query", "Settings", "datasets_of"]
+__all__ = ["DEFAULT_BATCH_ROWS", "AllSymbols", "Query", "Settings", "datasets_of"]
 
-BATCH_ROWS = 8_000
+DEFAULT_BATCH_ROWS = 8_000
 """The size of batches for sinks that do not say what suits them."""
 
 
 @attrs.frozen
-class Everything:
+class AllSymbols:
     """All symbols that an exchange trades now, optionally of one quote currency."""
 
     quote: str | None = None
@@ -47,12 +47,12 @@ class Everything:
             raise ConfigurationError(f"quote: {self.quote!r} is no name; write one as text, such as 'USDT'")
 
 
-def _symbols(symbols: object) -> tuple[str, ...] | Everything:
-    if symbols is Everything:
-        return Everything()
+def _symbols(symbols: object) -> tuple[str, ...] | AllSymbols:
+    if symbols is AllSymbols:
+        return AllSymbols()
     if symbols is None:
         raise ConfigurationError("symbols: None is no name; name some, or ask for Everything(quote='USDT')")
-    return symbols if isinstance(symbols, Everything) else names_of("symbols", symbols)
+    return symbols if isinstance(symbols, AllSymbols) else names_of("symbols", symbols)
 
 
 def datasets_of(names: object) -> tuple[Dataset, ...]:
@@ -81,11 +81,11 @@ def _interval(name: str | timedelta | Interval) -> Interval:
     return Interval.parse(name)
 
 
-def _start(value: object) -> Moment:
+def _start(value: object) -> TimeLike:
     return plain_time("start", value)
 
 
-def _end(value: object) -> Moment:
+def _end(value: object) -> TimeLike:
     return plain_time("end", value)
 
 
@@ -104,18 +104,18 @@ class Query:
     'now'
     """
 
-    symbols: tuple[str, ...] | Everything = attrs.field(converter=_symbols, kw_only=True)
+    symbols: tuple[str, ...] | AllSymbols = attrs.field(converter=_symbols, kw_only=True)
     datasets: tuple[Dataset, ...] = attrs.field(
         default=(Dataset.parse("ohlcv"),), converter=datasets_of, kw_only=True
     )
     interval: Interval = attrs.field(default=Interval.parse("1m"), converter=_interval, kw_only=True)
-    start: Moment = attrs.field(converter=_start, kw_only=True)
-    end: Moment = attrs.field(default="now", converter=_end, kw_only=True)
+    start: TimeLike = attrs.field(converter=_start, kw_only=True)
+    end: TimeLike = attrs.field(default="now", converter=_end, kw_only=True)
     composites: tuple[Composite, ...] = attrs.field(default=(), converter=_composites, kw_only=True)
 
     def span(self, now: int) -> Span:
         """Return the span that is wanted, in UTC milliseconds; raises ConfigurationError for a wrong one."""
-        start, end = moment("start", self.start, now), moment("end", self.end, now)
+        start, end = parse_time("start", self.start, now), parse_time("end", self.end, now)
         if start < 0:
             raise ConfigurationError("start: is before 1970; write a date such as 2020-01-01")
         check_order(start, end)
@@ -141,7 +141,7 @@ class Query:
 
     def _written(self) -> Iterator[str]:
         """Return every name in the query: messages and reports repeat them."""
-        yield from [self.symbols.quote or ""] if isinstance(self.symbols, Everything) else self.symbols
+        yield from [self.symbols.quote or ""] if isinstance(self.symbols, AllSymbols) else self.symbols
         for composite in self.composites:
             yield from (composite.symbol, *composite.members)
 
@@ -188,8 +188,8 @@ def _above_zero(_settings: object, argument: attrs.Attribute[float], value: floa
         )
 
 
-def _retries(_settings: object, _argument: attrs.Attribute[Retries], value: object) -> None:
-    if not isinstance(value, Retries):
+def _retries(_settings: object, _argument: attrs.Attribute[RetryPolicy], value: object) -> None:
+    if not isinstance(value, RetryPolicy):
         count = value if isinstance(value, int) and value > 0 else 8
         raise ConfigurationError(f"retries: {redact(repr(value))} is none; write Retries(attempts={count:d})")
 
@@ -229,10 +229,10 @@ class Settings:
 
     concurrency: int = attrs.field(default=20, validator=_whole(1, _MOST_AT_ONCE))
     batch_rows: int | None = attrs.field(default=None, validator=attrs.validators.optional(_whole(1)))
-    retries: Retries = attrs.field(factory=Retries, validator=_retries)
+    retries: RetryPolicy = attrs.field(factory=RetryPolicy, validator=_retries)
     deadline: float = attrs.field(default=60.0, validator=_above_zero)
     heartbeat: float = attrs.field(default=10.0, validator=_above_zero)
-    catch_ups: int = attrs.field(default=20, validator=_whole(1))
+    max_rounds: int = attrs.field(default=20, validator=_whole(1))
     clock: Clock = attrs.field(factory=steady_clock, repr=False, validator=_clock)
     unusable: Literal["keep", "store", "retry"] = attrs.field(
         default="keep", validator=_one_of("keep", "store", "retry"), kw_only=True

@@ -10,69 +10,69 @@ from typing import TypeVar
 import anyio
 import attrs
 
-from marketfetch.decoding.layouts import expecting
-from marketfetch.engine.state import Books
-from marketfetch.engine.loop_yielder import Breath
+from marketfetch.decoding.layouts import decode_errors_as
+from marketfetch.engine.loop_yielder import LoopYielder
 from marketfetch.engine.query import Settings
+from marketfetch.engine.state import RunState
 from marketfetch.errors import Banned, FetchError, RateLimitExceeded, RequestTimeout, RetryableError
+from marketfetch.events import Listener, RequestFailed
 from marketfetch.exchange import Exchange
 from marketfetch.protocols import Fetcher, ProxyPool
-from marketfetch.events import Listener, RequestFailed
 from marketfetch.values.http import Egress, Request, Response
 
-__all__ = ["Asker"]
+__all__ = ["RequestExecutor"]
 
 _T = TypeVar("_T")
 
 
 @attrs.frozen(eq=False)
-class Asker:
+class RequestExecutor:
     """Leases an egress, fetches, checks and reads; repeats what a repetition can cure."""
 
     exchange: Exchange
     fetcher: Fetcher
     pool: ProxyPool
     settings: Settings
-    books: Books
+    state: RunState
     emit: Listener
-    chance: random.Random = attrs.field(factory=random.Random)
-    _breath: Breath = attrs.field(factory=Breath, init=False)
+    random: random.Random = attrs.field(factory=random.Random)
+    _yielder: LoopYielder = attrs.field(factory=LoopYielder, init=False)
 
-    async def ask(self, request: Request, read: Callable[[Response], _T]) -> tuple[_T, str]:
+    async def send(self, request: Request, read: Callable[[Response], _T]) -> tuple[_T, str]:
         """Return what `read` makes of a good answer, and the name of the egress it came through.
 
         Raises the FetchError that ended it: a FatalFetchError at once, a RetryableError after the last
         attempt.
         """
-        request = self.exchange.at(request)
+        request = self.exchange.with_base_url(request)
         for attempt in count(1):
             try:
-                return await self._once(request, read)
+                return await self._send_once(request, read)
             except RetryableError as error:
                 error.attempt = attempt
                 final = attempt >= self.settings.retries.attempts or error.egress is None
                 self._report(error, final=final)
                 if final:
                     raise
-                self.books.retries[type(error).__name__] += 1
+                self.state.retries[type(error).__name__] += 1
                 # A limit or a ban belongs to one egress: the pool knows when it may serve again.
                 if not isinstance(error, RateLimitExceeded | Banned):
-                    await anyio.sleep(self.settings.retries.wait(attempt, self.chance.random()))
+                    await anyio.sleep(self.settings.retries.wait(attempt, self.random.random()))
             except FetchError as error:
                 error.attempt = attempt
                 self._report(error, final=True)
                 raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _once(self, request: Request, read: Callable[[Response], _T]) -> tuple[_T, str]:
+    async def _send_once(self, request: Request, read: Callable[[Response], _T]) -> tuple[_T, str]:
         async with self.pool.lease(request) as lease:
-            self.books.requests += 1
+            self.state.requests += 1
             try:
                 response = await self._fetch(request, lease.egress)
                 lease.answered(response)
-                with expecting(f"an answer as {request.path} gives it"):
-                    self.exchange.check(response)
-                    await self._breath.take()
+                with decode_errors_as(f"an answer as {request.path} gives it"):
+                    self.exchange.raise_for_error(response)
+                    await self._yielder.maybe_yield()
                     return read(response), lease.egress.name
             except FetchError as error:
                 error.egress = lease.egress.name

@@ -5,11 +5,11 @@ from __future__ import annotations
 import anyio
 import attrs
 
-__all__ = ["Allowance"]
+__all__ = ["RowBudget"]
 
 
 @attrs.define(eq=False)
-class Allowance:
+class RowBudget:
     """Rows that may be in memory, from being asked for until they are durable.
 
     Any task may take or give back. Something larger than the whole allowance gets it when nothing else is
@@ -17,20 +17,20 @@ class Allowance:
     """
 
     limit: int = 0
-    held: int = attrs.field(default=0, init=False)
+    in_use: int = attrs.field(default=0, init=False)
     _freed: anyio.Event | None = attrs.field(default=None, init=False)
 
-    async def take(self, rows: int) -> None:
+    async def acquire(self, rows: int) -> None:
         """Wait until so many rows may be held, and hold them."""
-        while self.held and self.held + rows > self.limit:
+        while self.in_use and self.in_use + rows > self.limit:
             if self._freed is None:
                 self._freed = anyio.Event()
             await self._freed.wait()
-        self.held += rows
+        self.in_use += rows
 
-    def give_back(self, rows: int) -> None:
+    def release(self, rows: int) -> None:
         """Let go of rows that were written, or that never came."""
-        self.held -= rows
+        self.in_use -= rows
         if self._freed is not None:
             self._freed.set()
             self._freed = None

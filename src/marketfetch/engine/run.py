@@ -17,56 +17,62 @@ from time import monotonic
 import anyio
 import attrs
 
-from marketfetch.planning.batches import Gap, Means, Portions
-from marketfetch.engine.state import Books
-from marketfetch.engine.row_budget import Allowance
-from marketfetch.engine.requester import Asker
-from marketfetch.engine.history_bounds import Beginnings
-from marketfetch.engine.composites import Derivation, Deriving
-from marketfetch.engine.workers import Filling
-from marketfetch.engine.writers import Done, Lanes, open_lanes
-from marketfetch.engine.store_retry import Patience
-from marketfetch.engine.query import BATCH_ROWS, Everything, Query, Settings
-from marketfetch.engine.discovery import Enrolment, Roll, ServerTime, ask_listing, ask_time
-from marketfetch.engine.instrument_index import Listing
-from marketfetch.engine.blocking import call_back, on_thread
-from marketfetch.engine.missing import aim, find_gaps
+from marketfetch.engine.blocking import call_from_thread, run_in_thread
+from marketfetch.engine.composites import CompositeBuilder, CompositeTask
+from marketfetch.engine.discovery import (
+    ClockOffset,
+    ResolvedSeries,
+    SeriesResolver,
+    fetch_instruments,
+    fetch_server_time,
+)
+from marketfetch.engine.history_bounds import HistoryBounds
+from marketfetch.engine.instrument_index import InstrumentIndex
+from marketfetch.engine.missing import plan_tasks, update_wanted
+from marketfetch.engine.query import DEFAULT_BATCH_ROWS, AllSymbols, Query, Settings
+from marketfetch.engine.requester import RequestExecutor
+from marketfetch.engine.row_budget import RowBudget
+from marketfetch.engine.state import RunState
+from marketfetch.engine.store_retry import StoreRetrier
+from marketfetch.engine.workers import FetchWorkers
+from marketfetch.engine.writers import OnDurable, WriterPool, open_writers
 from marketfetch.errors import (
     ConfigurationError,
     FetchError,
     MarketfetchError,
     RowsRefused,
 )
-from marketfetch.exchange import Exchange
-from marketfetch.protocols import (
-    Batching,
-    Fetcher,
-    Partitioned,
-    ProxyPool,
-    Sharing,
-    Sink,
-    Store,
-    SupportsSession,
-    SupportsWaiting,
-)
 from marketfetch.events import (
     BatchWritten,
     Heartbeat,
     Listener,
-    RoundPlanned,
+    RoundStarted,
     RunFinished,
     SeriesRefused,
+)
+from marketfetch.exchange import Exchange
+from marketfetch.planning.batches import BatchSizing, Capacity, FetchTask
+from marketfetch.protocols import (
+    Fetcher,
+    ProxyPool,
+    Sharing,
+    Sink,
+    Store,
+    SupportsBatchSize,
+    SupportsPartitions,
+    SupportsSession,
+    SupportsWaiting,
 )
 from marketfetch.values.pages import Batch
 from marketfetch.values.report import Report
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
-__all__ = ["Job", "Run"]
+__all__ = ["Run", "RunConfig"]
 
 
 @attrs.frozen(eq=False)
-class Job:
+class RunConfig:
     """Everything a run needs; nothing is looked up elsewhere."""
 
     exchange: Exchange
@@ -76,7 +82,7 @@ class Job:
     fetcher: Fetcher
     settings: Settings
     emit: Listener
-    deliver: Done
+    deliver: OnDurable
     """Receives every durable batch and may take its time: the sink waits for it."""
     sharing: Sharing = attrs.field(factory=Sharing)
     """With which other processes the pool's addresses are shared."""
@@ -93,14 +99,14 @@ class Job:
 class Run:
     """One run of a Job; execute it once."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: RunConfig) -> None:
         self._job = job
-        self._books = Books()
-        self._roll = Roll()
-        self._time = ServerTime()
+        self._books = RunState()
+        self._roll = ResolvedSeries()
+        self._time = ClockOffset()
         self._span: Span | None = None
-        self._allowance = Allowance()
-        self._patience = Patience(job.settings.retries, job.emit)
+        self._allowance = RowBudget()
+        self._patience = StoreRetrier(job.settings.retries, job.emit)
         self._started = monotonic()
 
     async def execute(self) -> Report:
@@ -112,9 +118,9 @@ class Run:
         # A clock that was made with the settings, weeks ago perhaps, may have lost what the machine slept.
         self._job = attrs.evolve(self._job, settings=self._job.settings.for_one_run())
         try:
-            with _single_failure():
+            with _first_error():
                 async with self._heartbeat():
-                    await self._everything()
+                    await self._run()
         except MarketfetchError as error:
             error.report = attrs.evolve(self.report(str(error)), error=str(error))
             self._job.emit(RunFinished(error.report))
@@ -125,41 +131,41 @@ class Run:
 
     def report(self, stopped: str = "the run was stopped before this was asked") -> Report:
         """Say what was done so far; `stopped` is the reason for what was not even tried."""
-        if not self._books.accounts and not self._books.requests:
-            return attrs.evolve(Report.nothing(), error="nothing was asked yet")
+        if not self._books.series and not self._books.requests:
+            return attrs.evolve(Report.empty(), error="nothing was asked yet")
         duration = monotonic() - self._started
         pool = self._job.pool
         return self._books.report(pool.statistics(), asked=self._span, duration=duration, stopped=stopped)
 
-    async def _everything(self) -> None:
+    async def _run(self) -> None:
         job = self._job
         job.check()
-        await self._patience.wait_for(partial(job.sink.prepare, job.query.datasets))
-        if not await self._all_held():
-            await self._fill()
+        await self._patience.call_in_thread(partial(job.sink.prepare, job.query.datasets))
+        if not await self._store_is_complete():
+            await self._fetch_missing()
         await self._derive()
 
-    async def _all_held(self) -> bool:
+    async def _store_is_complete(self) -> bool:
         """Whether the store has everything already: then the exchange is not asked at all."""
-        if isinstance(self._job.query.symbols, Everything):
+        if isinstance(self._job.query.symbols, AllSymbols):
             return False
-        await self._enrol(Listing.of(()))
-        self._aim()
-        if any(not account.wanted and not account.held.covered for account in self._roll.fetched):
+        await self._resolve_series(InstrumentIndex.of(()))
+        self._update_wanted()
+        if any(not account.wanted and not account.stored_before.covered for account in self._roll.fetched):
             return (
                 False  # nothing has closed yet, and nothing is known that would show that the symbol exists
             )
         # A composite to compute is checked against the listing first: its name may be that of a symbol.
-        return not self._gaps() and not any(account.missing for account, _ in self._roll.composites)
+        return not self._plan_tasks() and not any(account.missing for account, _ in self._roll.composites)
 
-    async def _enrol(self, listing: Listing) -> None:
+    async def _resolve_series(self, listing: InstrumentIndex) -> None:
         job = self._job
         retry = job.settings.unusable == "retry"
         books, patience = self._books, self._patience
-        enrolment = Enrolment(job.query, job.exchange, job.sink, books, patience, job.emit, retry)
-        self._roll = await enrolment.enrol(listing)
+        enrolment = SeriesResolver(job.query, job.exchange, job.sink, books, patience, job.emit, retry)
+        self._roll = await enrolment.resolve(listing)
 
-    def _aim(self) -> None:
+    def _update_wanted(self) -> None:
         """Set what is wanted, by the server's time."""
         now = self._now()
         span = self._job.query.span(self._job.settings.clock())
@@ -168,60 +174,60 @@ class Run:
             end = span.end if self._job.query.end == "now" else self._span.end
             span = Span(self._span.start, end)
         self._span = span
-        for account in self._books.accounts.values():
-            aim(account, self._job.exchange.endpoint(account.series.dataset), span, now)
+        for account in self._books.series.values():
+            update_wanted(account, self._job.exchange.endpoint(account.series.dataset), span, now)
 
     def _now(self) -> int:
         """The server's time, UTC milliseconds."""
         return self._job.settings.clock() + self._time.offset
 
-    def _portions(self) -> Portions:
+    def _batch_sizing(self) -> BatchSizing:
         """Batches as the sink wants them, unless the caller wants them otherwise."""
         rows, sink = self._job.settings.batch_rows, self._job.sink
         if rows is not None:
-            return Portions(rows)
-        rows = sink.batch_rows if isinstance(sink, Batching) else BATCH_ROWS
-        return Portions(rows, sink.partition if isinstance(sink, Partitioned) else None)
+            return BatchSizing(rows)
+        rows = sink.batch_rows if isinstance(sink, SupportsBatchSize) else DEFAULT_BATCH_ROWS
+        return BatchSizing(rows, sink.partition if isinstance(sink, SupportsPartitions) else None)
 
-    def _gaps(self) -> list[Gap]:
+    def _plan_tasks(self) -> list[FetchTask]:
         pool = self._job.pool
         # Of what other processes share with us, only our part is at our disposal.
         egresses = pool.share() if isinstance(pool, SupportsSession) else max(1, len(pool.statistics()))
-        means = Means(egresses, self._job.settings.concurrency, self._time.latency)
-        return find_gaps(self._roll.fetched, self._job.exchange, means)
+        means = Capacity(egresses, self._job.settings.concurrency, self._time.latency)
+        return plan_tasks(self._roll.fetched, self._job.exchange, means)
 
-    async def _fill(self) -> None:
+    async def _fetch_missing(self) -> None:
         """Fetch what is missing, then what has closed meanwhile, until nothing closed is missing."""
         job, failure = self._job, None
         async with _session(job), job.fetcher.session():
-            asker = Asker(job.exchange, job.fetcher, job.pool, job.settings, self._books, job.emit)
-            self._time = await ask_time(asker)
-            await self._enrol(await ask_listing(asker, job.query))
-            async with open_lanes(job.sink, self._patience, self._durable, self._dropped) as lanes:
+            asker = RequestExecutor(job.exchange, job.fetcher, job.pool, job.settings, self._books, job.emit)
+            self._time = await fetch_server_time(asker)
+            await self._resolve_series(await fetch_instruments(asker, job.query))
+            async with open_writers(job.sink, self._patience, self._on_durable, self._on_refused) as lanes:
                 try:
-                    with _single_failure():
+                    with _first_error():
                         await self._rounds(asker, lanes)
                 except FetchError as error:
                     failure = error  # kept until the lanes have written all that was fetched
         if failure is not None:
             raise failure
 
-    async def _rounds(self, asker: Asker, lanes: Lanes) -> None:
-        self._aim()
-        beginnings = Beginnings(asker, lanes, self._roll.instruments, self._now)
-        await beginnings.find(self._roll.fetched)
-        filling = Filling(asker, lanes, self._books, self._allowance, self._portions(), self._now)
-        for number in range(1, self._job.settings.catch_ups + 1):
-            gaps = self._gaps()
+    async def _rounds(self, asker: RequestExecutor, lanes: WriterPool) -> None:
+        self._update_wanted()
+        beginnings = HistoryBounds(asker, lanes, self._roll.instruments, self._now)
+        await beginnings.detect(self._roll.fetched)
+        filling = FetchWorkers(asker, lanes, self._books, self._allowance, self._batch_sizing(), self._now)
+        for number in range(1, self._job.settings.max_rounds + 1):
+            gaps = self._plan_tasks()
             if not gaps:
                 return
             rows = sum(gap.rows for gap in gaps)
             self._books.rows_planned += rows
-            self._job.emit(RoundPlanned(number, len(gaps), rows))
-            await filling.fill(gaps)
-            await beginnings.conclude(self._roll.fetched)
-            if number < self._job.settings.catch_ups:
-                self._aim()
+            self._job.emit(RoundStarted(number, len(gaps), rows))
+            await filling.run(gaps)
+            await beginnings.decide_unproven(self._roll.fetched)
+            if number < self._job.settings.max_rounds:
+                self._update_wanted()
 
     async def _derive(self) -> None:
         """Compute composite series from the store."""
@@ -229,29 +235,32 @@ class Run:
         if not self._roll.composites or not isinstance(store, Store):
             return
         derivations = [
-            Derivation(account.series, members, account.wanted) for account, members in self._roll.composites
+            CompositeTask(account.series, members, account.wanted)
+            for account, members in self._roll.composites
         ]
         for account, members in self._roll.composites:
-            account.failed = f"not known of every member ({', '.join(member.symbol for member in members)})"
+            account.terminal_error = (
+                f"not known of every member ({', '.join(member.symbol for member in members)})"
+            )
 
         def done(batch: Batch) -> None:
-            call_back(self._durable, batch)
+            call_from_thread(self._on_durable, batch)
 
         def refused(series: Series, error: RowsRefused) -> None:
-            call_back(self._give_up, series, str(error))
+            call_from_thread(self._give_up, series, str(error))
 
-        batch_rows = self._job.settings.batch_rows or BATCH_ROWS
-        deriving = Deriving(store, self._patience, done, refused, batch_rows)
-        await on_thread(partial(deriving.derive, derivations), interrupt=deriving.in_use.interrupt)
+        batch_rows = self._job.settings.batch_rows or DEFAULT_BATCH_ROWS
+        deriving = CompositeBuilder(store, self._patience, done, refused, batch_rows)
+        await run_in_thread(partial(deriving.build, derivations), interrupt=deriving.current.interrupt)
 
-    async def _durable(self, batch: Batch) -> None:
-        self._books.accounts[batch.series].written(batch)
-        self._allowance.give_back(batch.rows)
+    async def _on_durable(self, batch: Batch) -> None:
+        self._books.series[batch.series].record_written(batch)
+        self._allowance.release(batch.rows)
         self._job.emit(BatchWritten(batch))
         await self._job.deliver(batch)
 
-    def _dropped(self, batch: Batch, error: RowsRefused) -> None:
-        self._allowance.give_back(batch.rows)
+    def _on_refused(self, batch: Batch, error: RowsRefused) -> None:
+        self._allowance.release(batch.rows)
         self._refuse(batch.series, str(error))
 
     async def _give_up(self, series: Series, reason: str) -> None:
@@ -259,18 +268,18 @@ class Run:
 
     def _refuse(self, series: Series, reason: str) -> None:
         """Give a series up whose rows the store refuses; the others go on."""
-        if self._books.accounts[series].fail(reason):
+        if self._books.series[series].stop(reason):
             self._job.emit(SeriesRefused(series, reason))
 
     @asynccontextmanager
     async def _heartbeat(self) -> AsyncIterator[None]:
         """Tell every few seconds how far the run is, and at once when it has to wait."""
         async with anyio.create_task_group() as group:
-            group.start_soon(self._beat)
+            group.start_soon(self._send_heartbeats)
             yield
             group.cancel_scope.cancel()
 
-    async def _beat(self) -> None:
+    async def _send_heartbeats(self) -> None:
         books, pool = self._books, self._job.pool
         changed = pool.waiting_changed if isinstance(pool, SupportsWaiting) else anyio.sleep_forever
         while True:
@@ -289,18 +298,18 @@ class Run:
             )
 
 
-def _session(job: Job) -> AbstractAsyncContextManager[object]:
+def _session(job: RunConfig) -> AbstractAsyncContextManager[object]:
     """Share the pool's addresses for as long as the exchange is asked, if the pool knows how."""
     return job.pool.session(job.sharing) if isinstance(job.pool, SupportsSession) else nullcontext()
 
 
 @contextmanager
-def _single_failure() -> Iterator[None]:
+def _first_error() -> Iterator[None]:
     """Let a failure out of nested task groups as itself; further ones go along as notes."""
     try:
         yield
     except BaseExceptionGroup as group:
-        failures = list(_leaves(group))
+        failures = list(_flatten(group))
         chosen = next((failure for failure in failures if isinstance(failure, MarketfetchError)), failures[0])
         for other in failures:
             if other is not chosen:
@@ -308,9 +317,9 @@ def _single_failure() -> Iterator[None]:
         raise chosen from chosen.__cause__
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+def _flatten(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
     for inner in group.exceptions:
         if isinstance(inner, BaseExceptionGroup):
-            yield from _leaves(inner)
+            yield from _flatten(inner)
         else:
             yield inner

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
-from marketfetch.engine.query import Everything, datasets_of
+from marketfetch.common.name_lists import names_of
+from marketfetch.common.type_checks import is_text
+from marketfetch.engine.query import AllSymbols, datasets_of
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable, unknown
 from marketfetch.protocols import Store
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
-from marketfetch.common.type_checks import is_text
-from marketfetch.common.name_lists import names_of
 from marketfetch.values.series import Coverage, Series
 
 __all__ = ["Selection"]
@@ -40,7 +40,7 @@ class Selection:
     def of(
         cls,
         *,
-        symbols: str | Iterable[str] | Everything | None = None,
+        symbols: str | Iterable[str] | AllSymbols | None = None,
         datasets: str | Dataset | Iterable[str | Dataset] | None = None,
         interval: str | Interval | None = None,
         exchange: str | None = None,
@@ -50,11 +50,11 @@ class Selection:
         Raises ConfigurationError for what can be no name, and for filters without any: a list that came out
         empty is not meant to choose everything.
         """
-        if isinstance(symbols, Everything) and symbols.quote is not None:
+        if isinstance(symbols, AllSymbols) and symbols.quote is not None:
             raise ConfigurationError(
                 "symbols: a store knows no quote currencies; write Everything() or names"
             )
-        named = symbols is not None and not isinstance(symbols, Everything)
+        named = symbols is not None and not isinstance(symbols, AllSymbols)
         names = names_of("symbols", symbols) if named else ()
         if named and not names:
             raise ConfigurationError("symbols: none given; name some, or leave symbols out")
@@ -70,7 +70,7 @@ class Selection:
             kinds,
             None if interval is None else Interval.parse(interval),
             exchange,
-            isinstance(symbols, Everything),
+            isinstance(symbols, AllSymbols),
         )
 
     @property

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 import attrs
 
 from marketfetch.planning.running_union import RunningUnion, coverages, span_sets
-from marketfetch.protocols import Settlement
+from marketfetch.protocols import PageOutcome
 from marketfetch.values.pages import Batch, Page
 from marketfetch.values.report import EgressReport, Missing, Report, SeriesReport
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["Account", "Books"]
+__all__ = ["RunState", "SeriesState"]
 
-_REFUSALS = 3
+_MAX_REJECTIONS = 3
 """So many requests may be wrong in a row: exchanges shut out who goes on asking."""
 
 
@@ -25,7 +25,7 @@ def _start(spans: SpanSet) -> int | None:
 
 
 @attrs.define(eq=False)
-class Account:
+class SeriesState:
     """What is known of one series, and how it came to be known.
 
     `held` is what the store knew before. With `retry` its unusable moments count as missing: they are asked
@@ -33,28 +33,32 @@ class Account:
     """
 
     series: Series
-    held: Coverage
-    retry: bool = False
+    stored_before: Coverage
+    retry_unusable: bool = False
     wanted: SpanSet = attrs.field(factory=SpanSet)
     rows: int = 0
     rejected: Counter[str] = attrs.field(factory=Counter)
-    lost: dict[str, RunningUnion[SpanSet]] = attrs.field(factory=dict)
+    given_up: dict[str, RunningUnion[SpanSet]] = attrs.field(factory=dict)
     """Moments given up, by reason."""
-    failed: str | None = None
+    terminal_error: str | None = None
     """Why nothing more is asked for this series, if so."""
-    refused: int = 0
+    consecutive_rejections: int = 0
     """How many requests in a row the exchange has rejected as wrong."""
-    earliest: int | None = attrs.field(default=None, init=False)
+    earliest_row: int | None = attrs.field(default=None, init=False)
     """The open time of the earliest row that this run has seen: the exchange keeps rows that are so old."""
-    began: int | None = attrs.field(init=False)
+    first_stored: int | None = attrs.field(init=False)
     """From when on the store had rows before this run. The exchange may not keep them any more."""
     _known: RunningUnion[Coverage] = attrs.field(init=False)
     _durable: RunningUnion[Coverage] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._known = coverages(self.held.without(self.held.unusable) if self.retry else self.held)
-        self._durable = coverages(self.held)
-        self.began = _start(self.held.covered - self.held.empty)
+        self._known = coverages(
+            self.stored_before.without(self.stored_before.unusable)
+            if self.retry_unusable
+            else self.stored_before
+        )
+        self._durable = coverages(self.stored_before)
+        self.first_stored = _start(self.stored_before.covered - self.stored_before.empty)
 
     @property
     def known(self) -> Coverage:
@@ -69,52 +73,54 @@ class Account:
     @property
     def missing(self) -> SpanSet:
         """What is still to be fetched."""
-        if self.failed is not None:
+        if self.terminal_error is not None:
             return SpanSet()
         rest = self.wanted - self.known.covered
-        for spans in self.lost.values():
+        for spans in self.given_up.values():
             rest -= spans.value
         return rest
 
-    def learn(self, coverage: Coverage) -> None:
+    def record_coverage(self, coverage: Coverage) -> None:
         """Note what need not be asked for any more."""
         self._known.add(coverage)
 
-    def saw(self, time: int) -> None:
+    def record_row_time(self, time: int) -> None:
         """Note that the exchange has a row."""
-        self.earliest = time if self.earliest is None else min(self.earliest, time)
+        self.earliest_row = time if self.earliest_row is None else min(self.earliest_row, time)
 
-    def settle(self, page: Page, settlement: Settlement) -> None:
+    def record_page(self, page: Page, settlement: PageOutcome) -> None:
         """Note what a page taught."""
-        self.refused = 0
+        self.consecutive_rejections = 0
         self.rejected.update(page.rejected)
-        self.learn(settlement.coverage)
-        lost = settlement.lost | settlement.unusable if self.retry else settlement.lost
+        self.record_coverage(settlement.coverage)
+        lost = settlement.given_up | settlement.unusable if self.retry_unusable else settlement.given_up
         if lost:
-            self.lose(lost, settlement.reason)
+            self.give_up(lost, settlement.reason)
 
-    def lose(self, spans: SpanSet, reason: str) -> None:
+    def give_up(self, spans: SpanSet, reason: str) -> None:
         """Give moments up in this run, and say why."""
-        self.lost.setdefault(reason, span_sets()).add(spans)
+        self.given_up.setdefault(reason, span_sets()).add(spans)
 
-    def regain(self, spans: SpanSet, reason: str) -> None:
+    def ask_again_for(self, spans: SpanSet, reason: str) -> None:
         """Note that moments are not given up for a reason any more."""
-        if reason in self.lost:
-            self.lost[reason] = span_sets(self.lost[reason].value - spans)
+        if reason in self.given_up:
+            self.given_up[reason] = span_sets(self.given_up[reason].value - spans)
 
-    def refuse(self, spans: SpanSet, reason: str) -> None:
+    def record_rejection(self, spans: SpanSet, reason: str) -> None:
         """Note that a request was rejected as wrong: all that follow it would be, too, after some of them."""
-        self.refused += 1
-        self.lose(spans, reason)
-        if self.refused >= _REFUSALS:
-            self.failed = f"{reason}; {_REFUSALS} requests in a row were rejected, and no more were made"
+        self.consecutive_rejections += 1
+        self.give_up(spans, reason)
+        if self.consecutive_rejections >= _MAX_REJECTIONS:
+            self.terminal_error = (
+                f"{reason}; {_MAX_REJECTIONS} requests in a row were rejected, and no more were made"
+            )
 
-    def fail(self, reason: str) -> bool:
+    def stop(self, reason: str) -> bool:
         """Ask nothing more for this series; tell whether that is news."""
-        known, self.failed = self.failed, reason
+        known, self.terminal_error = self.terminal_error, reason
         return known != reason
 
-    def written(self, batch: Batch) -> None:
+    def record_written(self, batch: Batch) -> None:
         """Note that a batch is durable."""
         self.rows += batch.rows
         self._durable.add(batch.coverage)
@@ -122,18 +128,18 @@ class Account:
     def report(self, wanted: Span, stopped: str) -> SeriesReport:
         """Say what became of the series; `stopped` is the reason for what was not even tried."""
         durable = self.durable
-        covered = durable.covered - durable.unusable if self.retry else durable.covered
+        covered = durable.covered - durable.unusable if self.retry_unusable else durable.covered
         missing = SpanSet.of(wanted) & self.wanted - covered
         gaps: list[Missing] = []
-        for reason, spans in self.lost.items():
+        for reason, spans in self.given_up.items():
             if gone := missing & spans.value:
                 gaps.append(Missing(gone, reason))
                 missing -= gone
-        if self.retry and (withdrawn := missing & self.known.covered & durable.unusable):
+        if self.retry_unusable and (withdrawn := missing & self.known.covered & durable.unusable):
             gaps.append(Missing(withdrawn, "the exchange had an unusable row there, and has none any more"))
             missing -= withdrawn
         if missing:
-            gaps.append(Missing(missing, self.failed or stopped))
+            gaps.append(Missing(missing, self.terminal_error or stopped))
         return SeriesReport(
             series=self.series,
             wanted=wanted,
@@ -148,10 +154,10 @@ class Account:
 
 
 @attrs.define(eq=False)
-class Books:
+class RunState:
     """All accounts of a run, and its counters."""
 
-    accounts: dict[Series, Account] = attrs.field(factory=dict)
+    series: dict[Series, SeriesState] = attrs.field(factory=dict)
     unknown: dict[str, str] = attrs.field(factory=dict)
     requests: int = 0
     retries: Counter[str] = attrs.field(factory=Counter)
@@ -166,7 +172,7 @@ class Books:
     @property
     def rows_written(self) -> int:
         """Rows of batches that are durable."""
-        return sum(account.rows for account in self.accounts.values())
+        return sum(account.rows for account in self.series.values())
 
     def egresses(self, statistics: Sequence[EgressReport]) -> tuple[EgressReport, ...]:
         """Add to the pool's own figures the rows that came through each egress."""
@@ -177,7 +183,7 @@ class Books:
     ) -> Report:
         """Draw up the report; `asked` is the query's span, for series of which nothing in it has closed."""
         lines = []
-        for account in self.accounts.values():
+        for account in self.series.values():
             wanted = account.wanted.hull or asked
             if wanted is not None:
                 lines.append(account.report(wanted, stopped))

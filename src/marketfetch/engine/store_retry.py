@@ -11,29 +11,29 @@ from typing import TypeVar
 import anyio
 import attrs
 
-from marketfetch.ratelimit.backoff import Retries
-from marketfetch.engine.blocking import call_back, on_thread
+from marketfetch.engine.blocking import call_from_thread, run_in_thread
 from marketfetch.errors import SinkUnavailable
-from marketfetch.events import Listener, StoreAwaited
+from marketfetch.events import Listener, WaitingForStore
+from marketfetch.ratelimit.backoff import RetryPolicy
 
-__all__ = ["Patience"]
+__all__ = ["StoreRetrier"]
 
 _T = TypeVar("_T")
 
 
 @attrs.frozen(eq=False)
-class Patience:
+class StoreRetrier:
     """How often and after which waits a store is asked again, and who is told of it."""
 
-    retries: Retries
+    retries: RetryPolicy
     emit: Listener
-    chance: random.Random = attrs.field(factory=random.Random)
+    random: random.Random = attrs.field(factory=random.Random)
 
-    async def wait_for(self, work: Callable[[], _T]) -> _T:
+    async def call_in_thread(self, work: Callable[[], _T]) -> _T:
         """Do something with a store on a thread; see `insist`."""
-        return await on_thread(partial(self.insist, work))
+        return await run_in_thread(partial(self.call, work))
 
-    def insist(self, work: Callable[[], _T]) -> _T:
+    def call(self, work: Callable[[], _T]) -> _T:
         """Do something with a store until it succeeds; to be called on a thread of the engine's.
 
         Whatever it is may be done again: merging is idempotent. Raises the SinkUnavailable of the last
@@ -45,10 +45,10 @@ class Patience:
             except SinkUnavailable as error:
                 if attempt >= self.retries.attempts:
                     raise
-                call_back(self._wait, str(error), attempt)
+                call_from_thread(self._wait, str(error), attempt)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _wait(self, message: str, attempt: int) -> None:
-        seconds = self.retries.wait(attempt, self.chance.random())
-        self.emit(StoreAwaited(message, attempt, seconds))
+        seconds = self.retries.wait(attempt, self.random.random())
+        self.emit(WaitingForStore(message, attempt, seconds))
         await anyio.sleep(seconds)

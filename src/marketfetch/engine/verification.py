@@ -13,12 +13,12 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.decoding.validation import possible
+from marketfetch.decoding.validation import plausible
 from marketfetch.errors import SinkError, SinkUnavailable
-from marketfetch.protocols import Partitioned, Store
+from marketfetch.protocols import Store, SupportsPartitions
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Coverage, Series
-from marketfetch.values.spans import BEYOND, Span, SpanSet
+from marketfetch.values.spans import MAX_TIMESTAMP, Span, SpanSet
 from marketfetch.values.verification import Finding, Problem, Verification
 
 __all__ = ["LedgerEntry", "compare", "verify_store"]
@@ -90,7 +90,7 @@ def compare(ledger: LedgerEntry, piece: Span, rows: Columns) -> dict[Problem, _T
     note(Problem.REPEATED, times[1:][again])
     aligned = interval.aligned(times)
     note(Problem.OFF_GRID, times[~aligned])
-    note(Problem.IMPOSSIBLE, times[~possible(ledger.series.dataset, rows.values[:, order])])
+    note(Problem.IMPOSSIBLE, times[~plausible(ledger.series.dataset, rows.values[:, order])])
     times = np.unique(times)
     is_empty, is_unusable = ledger.empty.holds(times), ledger.unusable.holds(times)
     note(Problem.NOT_EMPTY, times[is_empty])
@@ -181,7 +181,7 @@ class _Check:
             end = start
 
     def _onward(self, start: int) -> Iterator[Span]:
-        return _forward(self._ledger.series, Span(start, BEYOND), self._store)
+        return _forward(self._ledger.series, Span(start, MAX_TIMESTAMP), self._store)
 
 
 def _forward(series: Series, span: Span, store: Store) -> Iterator[Span]:
@@ -189,7 +189,7 @@ def _forward(series: Series, span: Span, store: Store) -> Iterator[Span]:
     start = span.start
     while start < span.end:
         end = start + _EVENT_PIECE if series.interval.is_event else _shifted(series, start, _STEPS)
-        if isinstance(store, Partitioned):
+        if isinstance(store, SupportsPartitions):
             end = min(end, store.partition(series, start).end)
         yield Span(start, min(end, span.end))
         start = end

@@ -7,26 +7,26 @@ from collections.abc import Iterator
 import anyio
 import attrs
 
-from marketfetch.planning.batches import Chunk
-from marketfetch.engine.row_budget import Allowance
-from marketfetch.engine.batch_builder import Gatherer
+from marketfetch.engine.batch_builder import BatchBuilder
+from marketfetch.engine.row_budget import RowBudget
+from marketfetch.planning.batches import BatchPlan
 from marketfetch.values.series import Slice
 
-__all__ = ["Handout"]
+__all__ = ["WorkQueue"]
 
 
 @attrs.define(eq=False)
-class Handout:
+class WorkQueue:
     """The slices of a plan, for any number of workers; knows nothing of what they do with them."""
 
-    _chunks: Iterator[Chunk]
-    _gatherer: Gatherer
-    _allowance: Allowance
-    _next: Chunk | None = attrs.field(default=None, init=False)
+    _chunks: Iterator[BatchPlan]
+    _builder: BatchBuilder
+    _budget: RowBudget
+    _next: BatchPlan | None = attrs.field(default=None, init=False)
     _parts: list[Slice] = attrs.field(factory=list, init=False)
     _turn: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
 
-    async def take(self) -> Slice | None:
+    async def get(self) -> Slice | None:
         """Return the next slice, None after the last; waits while too many rows are held."""
         if not self._parts:
             async with self._turn:
@@ -39,7 +39,7 @@ class Handout:
             self._next = self._next or next(self._chunks, None)  # still there if the wait was cancelled
             if self._next is None:
                 return
-            await self._allowance.take(self._next.rows)
+            await self._budget.acquire(self._next.rows)
             chunk, self._next = self._next, None
-            self._gatherer.begin(chunk)
-            self._parts = list(reversed(chunk.parts))
+            self._builder.begin(chunk)
+            self._parts = list(reversed(chunk.slices))

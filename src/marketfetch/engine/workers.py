@@ -7,130 +7,130 @@ from collections.abc import Sequence
 import anyio
 import attrs
 
-from marketfetch.planning.paginators import Headway
-from marketfetch.planning.batches import Gap, Portions, plan
-from marketfetch.decoding.validation import inspect
-from marketfetch.planning.unusable_rows import store_unusable
-from marketfetch.engine.state import Books
-from marketfetch.engine.row_budget import Allowance
-from marketfetch.engine.requester import Asker
-from marketfetch.engine.batch_builder import Gatherer
-from marketfetch.engine.work_queue import Handout
-from marketfetch.engine.writers import Lanes
-from marketfetch.engine.missing import hold_back, set_aside, within_reach
+from marketfetch.decoding.validation import validate_page
+from marketfetch.engine.batch_builder import BatchBuilder
+from marketfetch.engine.missing import clip_to_retention, defer_recent_absence, doubt_absence_before_first_row
+from marketfetch.engine.requester import RequestExecutor
+from marketfetch.engine.row_budget import RowBudget
+from marketfetch.engine.state import RunState
+from marketfetch.engine.work_queue import WorkQueue
+from marketfetch.engine.writers import WriterPool
 from marketfetch.errors import BadRequest, BadSymbol, FetchError, PaginationError, RestrictedLocation
 from marketfetch.events import PageFetched
+from marketfetch.planning.batches import BatchSizing, FetchTask, plan_batches
+from marketfetch.planning.paginators import ProgressGuard
+from marketfetch.planning.unusable_rows import store_unusable
 from marketfetch.values.http import Response
 from marketfetch.values.pages import Batch, Page
 from marketfetch.values.series import Slice
 from marketfetch.values.spans import SpanSet
 from marketfetch.values.times import Clock
 
-__all__ = ["Filling"]
+__all__ = ["FetchWorkers"]
 
 
 @attrs.frozen(eq=False)
-class Filling:
+class FetchWorkers:
     """Fetches what is missing, as many pages side by side as there may be requests in flight."""
 
-    asker: Asker
-    lanes: Lanes
-    books: Books
-    allowance: Allowance
-    portions: Portions
+    executor: RequestExecutor
+    writers: WriterPool
+    state: RunState
+    row_budget: RowBudget
+    sizing: BatchSizing
     now: Clock
     """The server's time, UTC milliseconds."""
 
-    async def fill(self, gaps: Sequence[Gap]) -> None:
+    async def run(self, gaps: Sequence[FetchTask]) -> None:
         """Fetch one round's gaps and hand all batches over to the lanes.
 
         Each limit pool has workers of its own: those who wait for a slow one do not keep a fast one idle.
         """
-        settings, pools = self.asker.settings, self._by_pool(gaps)
+        settings, pools = self.executor.settings, self._by_pool(gaps)
         # What is in flight, and one more batch, must fit beside those that are being written, or requests
         # would wait for the store.
         in_flight = settings.concurrency * sum(max(gap.page_size for gap in some) for some in pools)
-        rows = self.portions.rows
-        self.allowance.limit = max(in_flight, rows) + rows * len(self.lanes)
+        rows = self.sizing.rows
+        self.row_budget.limit = max(in_flight, rows) + rows * len(self.writers)
         async with anyio.create_task_group() as group:
             for some in pools:
-                group.start_soon(self._fill_from_one_pool, some)
+                group.start_soon(self._run_pool, some)
 
-    def _by_pool(self, gaps: Sequence[Gap]) -> Sequence[list[Gap]]:
-        pools: dict[str, list[Gap]] = {}
+    def _by_pool(self, gaps: Sequence[FetchTask]) -> Sequence[list[FetchTask]]:
+        pools: dict[str, list[FetchTask]] = {}
         for gap in gaps:
-            cost = self.asker.exchange.endpoint(gap.series.dataset).cost(gap.page_size)
+            cost = self.executor.exchange.endpoint(gap.series.dataset).cost(gap.page_size)
             pools.setdefault(cost.pool.name, []).append(gap)
         return list(pools.values())
 
-    async def _fill_from_one_pool(self, gaps: Sequence[Gap]) -> None:
-        gatherer = Gatherer(self.portions.rows)
-        handout = Handout(plan(gaps, self.portions), gatherer, self.allowance)
+    async def _run_pool(self, gaps: Sequence[FetchTask]) -> None:
+        gatherer = BatchBuilder(self.sizing.rows)
+        handout = WorkQueue(plan_batches(gaps, self.sizing), gatherer, self.row_budget)
         async with anyio.create_task_group() as group:
-            for _ in range(self.asker.settings.concurrency):
+            for _ in range(self.executor.settings.concurrency):
                 group.start_soon(self._work, handout, gatherer)
 
-    async def _work(self, handout: Handout, gatherer: Gatherer) -> None:
+    async def _work(self, handout: WorkQueue, gatherer: BatchBuilder) -> None:
         """Take a slice, see it through with everything it leaves over, take the next."""
-        while (part := await handout.take()) is not None:
-            pending, headway = [part], Headway()
+        while (part := await handout.get()) is not None:
+            pending, headway = [part], ProgressGuard()
             while pending:
-                batch, left = await self._see_to(pending.pop(), headway, gatherer)
+                batch, left = await self._process_slice(pending.pop(), headway, gatherer)
                 pending += left
-                await self._put(batch)
+                await self._submit(batch)
             batch, rows = gatherer.finish(part)
-            self.allowance.give_back(rows)
-            await self._put(batch)
+            self.row_budget.release(rows)
+            await self._submit(batch)
 
-    async def _put(self, batch: Batch | None) -> None:
+    async def _submit(self, batch: Batch | None) -> None:
         """Hand a batch over; its rows are held until it is durable."""
         if batch is not None:
-            self.allowance.held += batch.rows
-            await self.lanes.put(batch)
+            self.row_budget.in_use += batch.rows
+            await self.writers.submit(batch)
 
-    async def _see_to(
-        self, part: Slice, headway: Headway, gatherer: Gatherer
+    async def _process_slice(
+        self, part: Slice, headway: ProgressGuard, gatherer: BatchBuilder
     ) -> tuple[Batch | None, Sequence[Slice]]:
         """Ask for one slice; returns a batch if one became ready, and the slices it leaves over."""
-        account = self.books.accounts[part.series]
-        endpoint = self.asker.exchange.endpoint(part.series.dataset)
-        if account.failed is not None:
+        account = self.state.series[part.series]
+        endpoint = self.executor.exchange.endpoint(part.series.dataset)
+        if account.terminal_error is not None:
             return None, ()
-        reachable = within_reach(account, endpoint, part, self.now())
+        reachable = clip_to_retention(account, endpoint, part, self.now())
         if reachable is None:
             return None, ()
         part = reachable
         try:
-            page = await self._page(part)
-            settlement = hold_back(endpoint.paginator.settle(part, page), part.series, self.now())
-            headway.note(settlement)
-            settlement = set_aside(account, endpoint, page, settlement, self.now())
+            page = await self._fetch_page(part)
+            settlement = defer_recent_absence(endpoint.paginator.outcome(part, page), part.series, self.now())
+            headway.observe(settlement)
+            settlement = doubt_absence_before_first_row(account, endpoint, page, settlement, self.now())
         except RestrictedLocation:
             raise
         except BadSymbol as error:
-            account.failed = str(error)
+            account.terminal_error = str(error)
             return None, ()
         except BadRequest as error:
-            account.refuse(SpanSet.of(part.span), f"{type(error).__name__}: {error}")
+            account.record_rejection(SpanSet.of(part.span), f"{type(error).__name__}: {error}")
             return None, ()
         except (FetchError, PaginationError) as error:
             if isinstance(error, FetchError) and error.egress is None:
                 raise  # there is none left to ask through, for no slice
-            account.lose(SpanSet.of(part.span), f"{type(error).__name__}: {error}")
+            account.give_up(SpanSet.of(part.span), f"{type(error).__name__}: {error}")
             return None, ()
-        if self.asker.settings.unusable == "store":
+        if self.executor.settings.unusable == "store":
             page, settlement = store_unusable(page, settlement, part.series.interval)
-        account.settle(page, settlement)
+        account.record_page(page, settlement)
         return gatherer.add(part, page, settlement), settlement.remaining
 
-    async def _page(self, part: Slice) -> Page:
-        endpoint = self.asker.exchange.endpoint(part.series.dataset)
+    async def _fetch_page(self, part: Slice) -> Page:
+        endpoint = self.executor.exchange.endpoint(part.series.dataset)
 
         def read(response: Response) -> Page:
-            return inspect(self.asker.exchange.decoded(response.body, part), part)
+            return validate_page(self.executor.exchange.decoded(response.body, part), part)
 
-        page, egress = await self.asker.ask(endpoint.request(part), read)
+        page, egress = await self.executor.send(endpoint.request(part), read)
         rows = len(page.columns)
-        self.books.rows_by_egress[egress] += rows
-        self.asker.emit(PageFetched(part.series, egress, rows, page.rejected))
+        self.state.rows_by_egress[egress] += rows
+        self.executor.emit(PageFetched(part.series, egress, rows, page.rejected))
         return page

@@ -21,92 +21,94 @@ from anyio import (
 )
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from marketfetch.engine.store_retry import Patience
-from marketfetch.engine.blocking import InUse, call_back, on_thread
+from marketfetch.engine.blocking import CurrentWriter, call_from_thread, run_in_thread
+from marketfetch.engine.store_retry import StoreRetrier
 from marketfetch.errors import RowsRefused
 from marketfetch.protocols import Sink, Writer
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Series
 
-__all__ = ["Done", "Lanes", "Refused", "open_lanes"]
+__all__ = ["OnDurable", "OnRefused", "WriterPool", "open_writers"]
 
-Done = Callable[[Batch], Coroutine[Any, Any, None]]
+OnDurable = Callable[[Batch], Coroutine[Any, Any, None]]
 """Called on the event loop for every batch that became durable; the lane goes on when it returns."""
 
-Refused = Callable[[Batch, RowsRefused], None]
+OnRefused = Callable[[Batch, RowsRefused], None]
 """Called on the event loop for every batch that is dropped because the store refuses rows of its series."""
 
 
 @attrs.define(eq=False)
-class Lanes:
+class WriterPool:
     """Where batches are put to be written."""
 
-    _ways: list[MemoryObjectSendStream[Batch]]
-    _taken: dict[Series, int] = attrs.field(factory=dict, init=False)
+    _queues: list[MemoryObjectSendStream[Batch]]
+    _queue_of: dict[Series, int] = attrs.field(factory=dict, init=False)
 
     def __len__(self) -> int:
-        return len(self._ways)
+        return len(self._queues)
 
-    async def put(self, batch: Batch) -> None:
+    async def submit(self, batch: Batch) -> None:
         """Hand a batch over; waits while the lane is busy."""
-        way = self._taken.setdefault(batch.series, len(self._taken) % len(self._ways))
+        way = self._queue_of.setdefault(batch.series, len(self._queue_of) % len(self._queues))
         try:
-            await self._ways[way].send(batch)
+            await self._queues[way].send(batch)
         except BrokenResourceError:
             # The lane's writer has failed, and its error is about to cancel everybody: it is the one to tell.
             await anyio.sleep_forever()
 
 
 @asynccontextmanager
-async def open_lanes(sink: Sink, patience: Patience, done: Done, refused: Refused) -> AsyncIterator[Lanes]:
+async def open_writers(
+    sink: Sink, patience: StoreRetrier, done: OnDurable, refused: OnRefused
+) -> AsyncIterator[WriterPool]:
     """Open the sink's writers; leaving the block waits until everything put in is durable.
 
     A failing writer cancels the block and its SinkError comes out of it. RowsRefused concerns one series:
     its batch and those that follow it are dropped, and other series go on.
     """
-    count = max(1, sink.lanes)
+    count = max(1, sink.max_writers)
     limiter = CapacityLimiter(count)
     ways: list[MemoryObjectSendStream[Batch]] = []
     async with anyio.create_task_group() as group:
         for _ in range(count):
             send, receive = create_memory_object_stream[Batch](1)
             ways.append(send)
-            lane = _Lane(sink, receive, patience, done, refused)
-            work = partial(on_thread, lane.write_all, limiter=limiter, interrupt=lane.in_use.interrupt)
-            group.start_soon(_keep, receive, work)
+            lane = _WriterThread(sink, receive, patience, done, refused)
+            work = partial(run_in_thread, lane.write_all, limiter=limiter, interrupt=lane.current.interrupt)
+            group.start_soon(_run_writer, receive, work)
         try:
-            yield Lanes(ways)
+            yield WriterPool(ways)
         finally:
             for way in ways:
                 way.close()
 
 
-async def _keep(receive: MemoryObjectReceiveStream[Batch], work: Callable[[], Awaitable[None]]) -> None:
+async def _run_writer(receive: MemoryObjectReceiveStream[Batch], work: Callable[[], Awaitable[None]]) -> None:
     """Keep a lane's end open for as long as its thread is at work."""
     with receive:
         await work()
 
 
 @attrs.define(eq=False)
-class _Lane:
+class _WriterThread:
     """Writes what comes down one lane, on one thread from open to close."""
 
     _sink: Sink
     _batches: MemoryObjectReceiveStream[Batch]
-    _patience: Patience
-    _done: Done
-    _refused: Refused
+    _retrier: StoreRetrier
+    _done: OnDurable
+    _refused: OnRefused
     _refusals: dict[Series, RowsRefused] = attrs.field(factory=dict, init=False)
-    in_use: InUse = attrs.field(factory=InUse, init=False)
+    current: CurrentWriter = attrs.field(factory=CurrentWriter, init=False)
 
     def write_all(self) -> None:
         """Write until the other end is closed."""
         batch: Batch | None = None
         with ExitStack() as stack:
-            write = self._patience.insist(lambda: stack.enter_context(self._sink.writer()))
-            self.in_use.writer = write
+            write = self._retrier.call(lambda: stack.enter_context(self._sink.writer()))
+            self.current.writer = write
             # One crossing to the loop and back for each batch.
-            while (batch := call_back(self._turn, batch)) is not None:
+            while (batch := call_from_thread(self._next_batch, batch)) is not None:
                 self._write(write, batch)
 
     def _write(self, write: Writer, batch: Batch) -> None:
@@ -114,12 +116,12 @@ class _Lane:
         if batch.series in self._refusals:
             return
         try:
-            self._patience.insist(partial(write, batch))
+            self._retrier.call(partial(write, batch))
         except RowsRefused as error:
             # It is kept for the rest of the run: without the frames, which hold the batch.
             self._refusals[batch.series] = error.with_traceback(None)
 
-    async def _turn(self, last: Batch | None) -> Batch | None:
+    async def _next_batch(self, last: Batch | None) -> Batch | None:
         """Tell what became of the last batch, and return the next one; None when there is no other."""
         if last is not None:
             error = self._refusals.get(last.series)

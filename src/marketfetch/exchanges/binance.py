@@ -23,11 +23,11 @@ from marketfetch.adapter import (
     RowLayout,
     Series,
     Slice,
+    decode_errors_as,
     excerpt,
-    expecting,
-    our_time,
     parse_json,
     retry_after,
+    to_local_time,
 )
 
 __all__ = ["BinanceExchange", "Klines", "same_names"]
@@ -55,7 +55,7 @@ class Klines(Endpoint, abstract=True):
 
     path: ClassVar[str]
     symbol_parameter: ClassVar[str] = "symbol"
-    lag = 60_000
+    publish_delay = 60_000
     intervals = same_names("1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d 3d 1w 1M")
 
     def request(self, part: Slice) -> Request:
@@ -63,7 +63,7 @@ class Klines(Endpoint, abstract=True):
         window = {"startTime": part.span.start, "endTime": part.span.end - 1, "limit": part.rows}
         return self._ask(part.series, window, part.rows)
 
-    def first(self, series: Series, start: int) -> Request:
+    def first_row_request(self, series: Series, start: int) -> Request:
         """Ask without an end: the exchange skips ahead to the first row there is."""
         return self._ask(series, {"startTime": start, "limit": 1}, 1)
 
@@ -79,7 +79,7 @@ class Klines(Endpoint, abstract=True):
     def _ask(self, series: Series, window: Mapping[str, int], rows: int) -> Request:
         params: dict[str, str | int] = {
             self.symbol_parameter: self.name_for(series),
-            "interval": self.theirs(series.interval),
+            "interval": self.native_interval(series.interval),
             **window,
         }
         return Request(self.path, params, cost=self.cost(rows))
@@ -92,13 +92,13 @@ class BinanceExchange(Exchange, abstract=True):
     weight: ClassVar[LimitPool]
     listing_weight: ClassVar[int]
 
-    def check(self, response: Response) -> None:
+    def raise_for_error(self, response: Response) -> None:
         """Raise by Binance's codes: https://developers.binance.com, "Error Codes"."""
         body, status = response.body, response.status
         if status == 418 and (until := _ban_in_text(response)) is not None:
             raise Banned(f"{self.name} banned this address", until=until)
         if status in {403, 418, 451}:
-            super().check(response)  # whatever code comes along
+            super().raise_for_error(response)  # whatever code comes along
         code = _error_code(body) if len(body) < 10_000 else 0
         if code == -1003:
             # The exchange's text names the caller's address: it is not repeated here.
@@ -110,7 +110,7 @@ class BinanceExchange(Exchange, abstract=True):
             raise BadSymbol(f"{self.name} does not serve this symbol (code {code})")
         if code < 0 and status < 500 and status != 429:
             raise BadRequest(f"{self.name} rejects the request (code {code}): {excerpt(body, length=200)}")
-        super().check(response)
+        super().raise_for_error(response)
 
     def time_request(self) -> Request:
         """GET …/time."""
@@ -118,7 +118,7 @@ class BinanceExchange(Exchange, abstract=True):
 
     def decode_time(self, body: bytes) -> int:
         """Read `serverTime`."""
-        with expecting("an object with serverTime"):
+        with decode_errors_as("an object with serverTime"):
             return int(_object(body)["serverTime"])
 
     def listing_requests(self) -> Sequence[Request]:
@@ -142,7 +142,7 @@ def _ban_in_text(response: Response) -> int | None:
     until = _BANNED_UNTIL.search(response.body)
     if until is None or retry_after(response.headers, response.received_at) is not None:
         return None
-    return our_time(int(until[1]), response.headers, response.received_at)
+    return to_local_time(int(until[1]), response.headers, response.received_at)
 
 
 def _error_code(body: bytes) -> int:

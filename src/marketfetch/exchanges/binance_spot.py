@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-from marketfetch.adapter import Cost, Endpoint, Instrument, LimitPool, expecting
+from marketfetch.adapter import Cost, Endpoint, Instrument, LimitPool, decode_errors_as
 from marketfetch.exchanges.binance import BinanceExchange, Klines, same_names
 
 __all__ = ["BinanceSpot", "Ohlcv"]
@@ -46,7 +46,7 @@ class BinanceSpot(BinanceExchange):
 
     def decode_listing(self, body: bytes) -> Iterable[Instrument]:
         """Read the symbols; spot does not say when they were listed."""
-        with expecting("a list of spot symbols"):
+        with decode_errors_as("a list of spot symbols"):
             for entry in self.entries(body):
                 yield Instrument(
                     symbol=str(entry["symbol"]),

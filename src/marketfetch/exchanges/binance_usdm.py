@@ -14,7 +14,7 @@ import numpy as np
 
 from marketfetch.adapter import (
     Cost,
-    Cursor,
+    CursorPaginator,
     Decoded,
     DecodeError,
     Endpoint,
@@ -24,8 +24,8 @@ from marketfetch.adapter import (
     Request,
     Series,
     Slice,
-    TimeWindows,
-    expecting,
+    TimeWindowPaginator,
+    decode_errors_as,
     parse_json,
 )
 from marketfetch.exchanges.binance import BinanceExchange, Klines, same_names
@@ -105,8 +105,8 @@ class FundingRate(Endpoint):
 
     dataset = "funding_rate"
     page_sizes = (1000,)
-    lag = 5 * _MINUTE
-    paginator = Cursor()
+    publish_delay = 5 * _MINUTE
+    paginator = CursorPaginator()
 
     def cost(self, rows: int) -> Cost:
         """One of the funding pool's calls."""
@@ -122,7 +122,7 @@ class FundingRate(Endpoint):
         }
         return Request("/fapi/v1/fundingRate", params, cost=self.cost(part.rows))
 
-    def first(self, series: Series, start: int) -> Request:
+    def first_row_request(self, series: Series, start: int) -> Request:
         """Ask without an end: the oldest event at or after the start comes first."""
         params: dict[str, str | int] = {"symbol": series.symbol, "startTime": start, "limit": 1}
         return Request("/fapi/v1/fundingRate", params, cost=self.cost(1))
@@ -139,7 +139,7 @@ class FundingRate(Endpoint):
         came_as: dict[int, list[Any]] = {}
         unfilled: set[int] = set()
         for event in events:
-            with expecting("an event with fundingTime"):
+            with decode_errors_as("an event with fundingTime"):
                 time, rate = int(event["fundingTime"]), event.get("fundingRate")
                 row = moments.setdefault(time, {"fundingTime": event["fundingTime"]})
                 special = event.get("rateType", "Regular") == "Special"
@@ -169,9 +169,9 @@ class _Statistics(Endpoint, abstract=True):
     fields: ClassVar[Mapping[str, str]]
     intervals = same_names("5m 15m 30m 1h 2h 4h 6h 12h 1d")
     page_sizes = (500,)
-    paginator = TimeWindows(anchor="end")
-    lag = 60_000
-    reach = 30 * _DAY - 60 * _MINUTE
+    paginator = TimeWindowPaginator(anchor="end")
+    publish_delay = 60_000
+    retention = 30 * _DAY - 60 * _MINUTE
 
     def cost(self, rows: int) -> Cost:
         """One of the statistics pool's calls."""
@@ -181,7 +181,7 @@ class _Statistics(Endpoint, abstract=True):
         """Ask for one window."""
         params: dict[str, str | int] = {
             "symbol": part.series.symbol,
-            "period": self.theirs(part.series.interval),
+            "period": self.native_interval(part.series.interval),
             "startTime": part.span.start,
             "endTime": part.span.end - 1,
             "limit": part.rows,
@@ -246,7 +246,7 @@ class BinanceUsdm(BinanceExchange):
 
     def decode_listing(self, body: bytes) -> Iterable[Instrument]:
         """Read the contracts, with the day they were listed and, once announced, the day they end."""
-        with expecting("a list of contracts"):
+        with decode_errors_as("a list of contracts"):
             for entry in self.entries(body):
                 ends = int(entry.get("deliveryDate") or _NEVER)
                 yield Instrument(

@@ -13,7 +13,7 @@ from marketfetch.adapter import (
     BadRequest,
     BadSymbol,
     Cost,
-    Cursor,
+    CursorPaginator,
     Decoded,
     DecodeError,
     Endpoint,
@@ -27,9 +27,9 @@ from marketfetch.adapter import (
     Response,
     RowLayout,
     Slice,
-    TimeWindows,
+    TimeWindowPaginator,
+    decode_errors_as,
     excerpt,
-    expecting,
     parse_json,
 )
 
@@ -61,8 +61,8 @@ class Ohlcv(Endpoint):
     }
     # fmt: on
     page_sizes = (300,)
-    lag = 60_000
-    paginator = TimeWindows(anchor="end")
+    publish_delay = 60_000
+    paginator = TimeWindowPaginator(anchor="end")
 
     def cost(self, rows: int) -> Cost:
         """One of 20 calls in two seconds."""
@@ -72,7 +72,7 @@ class Ohlcv(Endpoint):
         """Ask for one window: rows older than its end and newer than the moment before its start."""
         params: dict[str, str | int] = {
             "instId": part.series.symbol,
-            "bar": self.theirs(part.series.interval),
+            "bar": self.native_interval(part.series.interval),
             "after": part.span.end,
             "before": part.span.start - 1,
             "limit": part.rows,
@@ -91,9 +91,9 @@ class FundingRate(Endpoint):
 
     dataset = "funding_rate"
     page_sizes = (100,)
-    paginator = Cursor(newest_first=True)
-    lag = 300_000
-    reach = 90 * _DAY
+    paginator = CursorPaginator(newest_first=True)
+    publish_delay = 300_000
+    retention = 90 * _DAY
 
     def cost(self, rows: int) -> Cost:
         """One of 10 calls in two seconds; counted per instrument as well, which is never tighter here."""
@@ -127,12 +127,12 @@ class Okx(Exchange):
     default_url = "https://www.okx.com"
     endpoints: ClassVar[Sequence[type[Endpoint]]] = (Ohlcv, FundingRate)
 
-    def check(self, response: Response) -> None:
+    def raise_for_error(self, response: Response) -> None:
         """Raise by the `code` of the envelope, which HTTP 200 may hide: www.okx.com/docs-v5, "Error Code"."""
         if response.body.startswith(b'{"code":"0"') and response.status < 300:
             return
         if response.status in {403, 418, 429, 451}:
-            super().check(response)  # whatever code comes along
+            super().raise_for_error(response)  # whatever code comes along
         code = _code(response.body)
         if code in {"50011", "50061"}:
             raise RateLimitExceeded(f"{self.name} asks to slow down (code {code})", retry_after=2.0)
@@ -143,7 +143,7 @@ class Okx(Exchange):
         if code not in {"", "0"} and response.status < 500:
             text = excerpt(response.body, length=200)
             raise BadRequest(f"{self.name} rejects the request (code {code[:20]}): {text}")
-        super().check(response)
+        super().raise_for_error(response)
 
     def time_request(self) -> Request:
         """GET /api/v5/public/time."""
@@ -151,7 +151,7 @@ class Okx(Exchange):
 
     def decode_time(self, body: bytes) -> int:
         """Read `ts`."""
-        with expecting("a list with ts"):
+        with decode_errors_as("a list with ts"):
             return int(_data(body)[0]["ts"])
 
     def listing_requests(self) -> Sequence[Request]:
@@ -163,7 +163,7 @@ class Okx(Exchange):
 
     def decode_listing(self, body: bytes) -> Iterable[Instrument]:
         """Read the instruments with the times they were listed and expire."""
-        with expecting("a list of instruments"):
+        with decode_errors_as("a list of instruments"):
             for entry in _data(body):
                 base, _, quote = (entry.get("instFamily") or entry["instId"]).partition("-")
                 yield Instrument(

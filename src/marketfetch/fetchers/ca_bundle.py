@@ -15,13 +15,13 @@ from curl_cffi.curl import DEFAULT_CACERT
 
 from marketfetch.errors import ConfigurationError
 
-__all__ = ["trusted"]
+__all__ = ["ca_file"]
 
 _BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 @asynccontextmanager
-async def trusted(certificate: Path | None) -> AsyncGenerator[str]:
+async def ca_file(certificate: Path | None) -> AsyncGenerator[str]:
     """Give the path of a PEM file with the usual authorities and those in `certificate`.
 
     The usual ones are the system's, or certifi's where it has none. Raises ConfigurationError when

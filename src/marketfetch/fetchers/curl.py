@@ -20,6 +20,9 @@ import attrs
 from curl_cffi import AsyncCurl, CurlError, CurlHttpVersion, CurlMOpt, CurlOpt, ffi, lib
 from curl_cffi.requests.impersonate import resolve_latest_browser_type
 
+from marketfetch.common.event_loop import asyncio_loop
+from marketfetch.common.local_resources import descriptor_limit, descriptors_used_up, exhausted
+from marketfetch.common.type_checks import is_number, is_text
 from marketfetch.errors import (
     ConfigurationError,
     FetchError,
@@ -28,14 +31,11 @@ from marketfetch.errors import (
     TransportError,
     unknown,
 )
+from marketfetch.fetchers.ca_bundle import ca_file
 from marketfetch.fetchers.curl_errors import parse_headers, proxy_refusal, translate
-from marketfetch.fetchers.ca_bundle import trusted
-from marketfetch.fetchers.easy_handle import Handle
-from marketfetch.common.local_resources import descriptor_limit, descriptors_used_up, exhausted
-from marketfetch.values.http import Egress, Request, Response
-from marketfetch.common.type_checks import is_number, is_text
-from marketfetch.common.event_loop import asyncio_loop
+from marketfetch.fetchers.easy_handle import EasyHandle
 from marketfetch.redaction import redact
+from marketfetch.values.http import Egress, Request, Response
 
 __all__ = ["CurlFetcher"]
 
@@ -103,7 +103,7 @@ class CurlFetcher:
         try:
             async with shared.opening:
                 if shared.session is None:
-                    authorities = await shared.closing.enter_async_context(trusted(self.certificate))
+                    authorities = await shared.closing.enter_async_context(ca_file(self.certificate))
                     session = _Session(self, authorities)
                     shared.closing.push_async_callback(session.close)
                     session.give_back(
@@ -129,7 +129,7 @@ class CurlFetcher:
         if session is None:
             raise ConfigurationError("fetch inside `async with fetcher.session():` on the same event loop")
         handle = session.take()
-        handle.aim(request, egress)
+        handle.prepare(request, egress)
         sent_at = _now()
         error = await self._perform(session, handle, egress)
         if error is not None:
@@ -144,7 +144,7 @@ class CurlFetcher:
             raise TransportError(f"{egress.name}: the connection ended before the answer did")
         return Response(status, headers, body, sent_at, received_at)
 
-    async def _perform(self, session: _Session, handle: Handle, egress: Egress) -> FetchError | None:
+    async def _perform(self, session: _Session, handle: EasyHandle, egress: Egress) -> FetchError | None:
         """Run the transfer; a handle that did not come through it well is not used again."""
         complete = False
         try:
@@ -198,7 +198,7 @@ class _Session:
         }
         self._headers = {} if fetcher.compression else {"Accept-Encoding": "identity"}
         self._authorities, self._max_body = authorities, fetcher.max_body
-        self._free: list[Handle] = []
+        self._free: list[EasyHandle] = []
         self._open = True
         self.multi = AsyncCurl(cacert=authorities)
         if self.multi._curlm == ffi.NULL:  # noqa: SLF001  # which curl-cffi does not look at
@@ -212,10 +212,10 @@ class _Session:
             ffi.cast("void*", _idle_connections()),
         )
 
-    def take(self) -> Handle:
+    def take(self) -> EasyHandle:
         if self._free:
             return self._free.pop()
-        return Handle(
+        return EasyHandle(
             self._browser,
             self._options,
             self._headers,
@@ -223,11 +223,11 @@ class _Session:
             max_body=self._max_body,
         )
 
-    def give_back(self, handle: Handle) -> None:
+    def give_back(self, handle: EasyHandle) -> None:
         handle.clear()
         self._free.append(handle)
 
-    def discard(self, handle: Handle) -> None:
+    def discard(self, handle: EasyHandle) -> None:
         if self._open:
             self.multi.remove_handle(handle.curl)
         handle.curl.close()

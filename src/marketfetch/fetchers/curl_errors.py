@@ -10,12 +10,12 @@ from http.client import responses
 import attrs
 from curl_cffi import CurlECode
 
-from marketfetch.errors import FetchError, LocalResourceError, ProxyError, RequestTimeout, TransportError
 from marketfetch.common.local_resources import exhausted, unrouted
-from marketfetch.values.http import Egress
+from marketfetch.errors import FetchError, LocalResourceError, ProxyError, RequestTimeout, TransportError
 from marketfetch.redaction import redact
+from marketfetch.values.http import Egress
 
-__all__ = ["Failure", "parse_headers", "proxy_refusal", "translate"]
+__all__ = ["CurlFailure", "parse_headers", "proxy_refusal", "translate"]
 
 _STATUS = re.compile(rb"HTTP/[\d.]+[ \t]+(\d{3})\b")
 _TEXT = re.compile(r"curl: \(\d+\) (?P<text>.*?)\.? See https://curl\.se", re.DOTALL)
@@ -72,7 +72,7 @@ def parse_headers(lines: Iterable[bytes]) -> tuple[int, dict[str, str]]:
 
 
 @attrs.frozen
-class Failure:
+class CurlFailure:
     """What is known of a request that libcurl gave up.
 
     `connect_status` is what the proxy answered to CONNECT (0: nothing); `on_setup` tells that it broke on a
@@ -104,7 +104,7 @@ def proxy_refusal(egress: Egress, status: int) -> ProxyError:
     return ProxyError(f"{egress.name}: the proxy answered {status} {phrase}: {remedy}")
 
 
-def translate(failure: Failure, egress: Egress, max_body: int) -> FetchError:
+def translate(failure: CurlFailure, egress: Egress, max_body: int) -> FetchError:
     """Make the error to raise; no credential of the egress is in it.
 
     >>> translate(Failure(18, "curl: (18) 5 bytes missing. See https://curl.se"), Egress("Direct"), 1)
@@ -125,7 +125,7 @@ def translate(failure: Failure, egress: Egress, max_body: int) -> FetchError:
     return TransportError(f"{name}: {meaning} ({text})" if meaning else f"{name}: {text}")
 
 
-def _meaning(failure: Failure, text: str, max_body: int) -> str:
+def _meaning(failure: CurlFailure, text: str, max_body: int) -> str:
     """Say what a failure means where libcurl's own words do not; empty where they do."""
     match failure.code:
         case CurlECode.COULDNT_RESOLVE_HOST:
@@ -144,7 +144,7 @@ def _meaning(failure: Failure, text: str, max_body: int) -> str:
             return ""
 
 
-def _lacking(failure: Failure, text: str) -> str | None:
+def _lacking(failure: CurlFailure, text: str) -> str | None:
     """Say what this machine lacks, if that is why the connection could not be set up."""
     if failure.code == CurlECode.OUT_OF_MEMORY:
         return exhausted(errno.ENOMEM)
@@ -154,7 +154,7 @@ def _lacking(failure: Failure, text: str) -> str | None:
     return exhausted(errno.EMFILE) if failure.starved else None
 
 
-def _proxy_trouble(failure: Failure, egress: Egress, text: str) -> ProxyError | None:
+def _proxy_trouble(failure: CurlFailure, egress: Egress, text: str) -> ProxyError | None:
     """Decide whether the proxy is to blame; libcurl's text is left out where it may quote the proxy URL."""
     code, name = failure.code, egress.name
     if failure.connect_status >= 300:

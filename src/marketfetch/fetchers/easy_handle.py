@@ -7,12 +7,12 @@ from types import MappingProxyType
 
 from curl_cffi import Curl, CurlECode, CurlError, CurlInfo, CurlOpt
 
-from marketfetch.errors import ConfigurationError
-from marketfetch.fetchers.curl_errors import Failure
 from marketfetch.common.local_resources import descriptors_used_up
+from marketfetch.errors import ConfigurationError
+from marketfetch.fetchers.curl_errors import CurlFailure
 from marketfetch.values.http import Egress, Request
 
-__all__ = ["Handle"]
+__all__ = ["EasyHandle"]
 
 _ALWAYS: Mapping[CurlOpt, str | int] = {
     CurlOpt.BUFFERSIZE: 512 * 1024,
@@ -49,7 +49,7 @@ class _Body:
         self._room = self._cap
 
 
-class Handle:
+class EasyHandle:
     """An easy handle whose options stay; `aim` sets what differs between requests.
 
     `browser` is a name of curl-cffi's, `authorities` the path of a PEM file, `max_body` a number of bytes;
@@ -77,24 +77,24 @@ class Handle:
             raise ConfigurationError(f"impersonate: {browser!r} is not a browser that curl-cffi knows")
         for option, content in {**_ALWAYS, CurlOpt.MAXFILESIZE_LARGE: max_body, **options}.items():
             self.curl.setopt(option, content)
-        self._attach()
+        self._attach_body()
 
-    def aim(self, request: Request, egress: Egress) -> None:
+    def prepare(self, request: Request, egress: Egress) -> None:
         """Point it at a request and an egress, whose credential goes nowhere but to libcurl."""
         self.curl.setopt(CurlOpt.URL, request.url)
         self.curl.setopt(CurlOpt.PROXY, egress.proxy.reveal() if egress.proxy else "")  # "": none at all
         plain = request.method == "GET" and not request.headers
         if not (plain and self._plain):
-            self._shape(request)
+            self._set_options(request)
         self._plain = plain
 
-    def failure(self, error: CurlError) -> Failure:
+    def failure(self, error: CurlError) -> CurlFailure:
         """Gather what is known of a transfer that failed."""
         connect_status = self.curl.getinfo(CurlInfo.HTTP_CONNECTCODE)
         is_new = self.curl.getinfo(CurlInfo.NUM_CONNECTS)
         has_tls = self.curl.getinfo(CurlInfo.APPCONNECT_TIME)
         number = self.curl.getinfo(CurlInfo.OS_ERRNO)
-        return Failure(
+        return CurlFailure(
             error.code,
             str(error),
             connect_status=connect_status if isinstance(connect_status, int) else 0,
@@ -108,10 +108,10 @@ class Handle:
         self.lines.clear()
         self.body.clear()
 
-    def _shape(self, request: Request) -> None:
+    def _set_options(self, request: Request) -> None:
         """Set method, body and headers, leaving nothing of the request before."""
         self.curl.clean_handles_and_buffers()  # the one way to empty the list of headers
-        self._attach()
+        self._attach_body()
         lines = [
             f"{name}: {content}".encode() for name, content in {**self._headers, **request.headers}.items()
         ]
@@ -125,6 +125,6 @@ class Handle:
             self.curl.setopt(CurlOpt.HTTPGET, 1)
         self.curl.setopt(CurlOpt.HTTPHEADER, lines)
 
-    def _attach(self) -> None:
+    def _attach_body(self) -> None:
         self.curl.setopt(CurlOpt.HEADERDATA, self.lines)
         self.curl.setopt(CurlOpt.WRITEDATA, self.body)

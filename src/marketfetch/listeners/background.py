@@ -8,12 +8,12 @@ from threading import Thread
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-__all__ = ["Aside"]
+__all__ = ["BackgroundQueue"]
 
 _T = TypeVar("_T")
 
 
-class Aside(Generic[_T]):
+class BackgroundQueue(Generic[_T]):
     """Calls `deal` with each item on a thread of its own; entering starts the thread, leaving flushes it.
 
     `put` never waits: where `deal` hangs, at most `limit` items are kept and further ones are counted in
@@ -36,7 +36,7 @@ class Aside(Generic[_T]):
         self._items: SimpleQueue[_T | None] = SimpleQueue()
         self._thread: Thread | None = None
 
-    def put(self, item: _T) -> None:
+    def submit(self, item: _T) -> None:
         """Hand an item over and return at once."""
         if self._items.qsize() < self._limit:
             self._items.put(item)

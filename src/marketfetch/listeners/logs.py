@@ -12,18 +12,18 @@ import logging
 from types import TracebackType
 from typing import Self, TextIO
 
-from marketfetch.listeners.background import Aside
-from marketfetch.listeners.text import sentence
 from marketfetch.events import (
     BatchWritten,
-    ClockDiffers,
+    ClockSkewDetected,
     Event,
     PageFetched,
     RequestFailed,
     SeriesRefused,
-    StoreAwaited,
     SymbolUnknown,
+    WaitingForStore,
 )
+from marketfetch.listeners.background import BackgroundQueue
+from marketfetch.listeners.text import describe_event
 
 __all__ = ["LogListener", "log_to_console"]
 
@@ -41,19 +41,19 @@ class LogListener:
 
     def __init__(self) -> None:
         self._logger = logging.getLogger("marketfetch")
-        self._aside: Aside[Event] = Aside(self._log)
+        self._aside: BackgroundQueue[Event] = BackgroundQueue(self._log)
         self._dropped = 0
 
     def __call__(self, event: Event) -> None:
         """Take note of an event; it is logged in a moment."""
         # Batches hold rows: waiting for a slow handler they would fill the memory. Heartbeats count them.
         if not isinstance(event, BatchWritten):
-            self._aside.put(event)
+            self._aside.submit(event)
 
     def _log(self, event: Event) -> None:
         level = _level(event)
         if self._logger.isEnabledFor(level):
-            self._logger.log(level, "%s", sentence(event), extra={"event": event})
+            self._logger.log(level, "%s", describe_event(event), extra={"event": event})
         dropped, self._dropped = self._aside.dropped - self._dropped, self._aside.dropped
         if dropped:
             self._logger.warning("%d events are not logged here: the handlers are too slow", dropped)
@@ -70,7 +70,7 @@ class LogListener:
 
 def _level(event: Event) -> int:
     match event:
-        case RequestFailed() | SymbolUnknown() | ClockDiffers() | StoreAwaited() | SeriesRefused():
+        case RequestFailed() | SymbolUnknown() | ClockSkewDetected() | WaitingForStore() | SeriesRefused():
             return logging.WARNING
         case PageFetched() | BatchWritten():
             return logging.DEBUG

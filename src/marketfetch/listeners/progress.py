@@ -15,18 +15,18 @@ from importlib.util import find_spec
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
-from marketfetch.listeners.background import Aside
-from marketfetch.listeners.text import causes, sentence
 from marketfetch.events import (
-    ClockDiffers,
+    ClockSkewDetected,
     Event,
     Heartbeat,
     RequestFailed,
-    RoundPlanned,
+    RoundStarted,
     SeriesRefused,
-    StoreAwaited,
     SymbolUnknown,
+    WaitingForStore,
 )
+from marketfetch.listeners.background import BackgroundQueue
+from marketfetch.listeners.text import describe_event, format_counts
 
 __all__ = ["PlainProgress", "Progress", "progress_to"]
 
@@ -63,7 +63,7 @@ class PlainProgress:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._failures: Counter[str] = Counter()
-        self._aside: Aside[str] = Aside(self._write)
+        self._aside: BackgroundQueue[str] = BackgroundQueue(self._write)
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
@@ -72,10 +72,10 @@ class PlainProgress:
                 self._failures[event.cause] += 1
             case Heartbeat():
                 failures, self._failures = self._failures, Counter()
-                since = f"; failed: {causes(failures)}" if failures else ""
-                self._aside.put(sentence(event) + since)
-            case RoundPlanned() | SymbolUnknown() | ClockDiffers() | StoreAwaited() | SeriesRefused():
-                self._aside.put(sentence(event))
+                since = f"; failed: {format_counts(failures)}" if failures else ""
+                self._aside.submit(describe_event(event) + since)
+            case RoundStarted() | SymbolUnknown() | ClockSkewDetected() | WaitingForStore() | SeriesRefused():
+                self._aside.submit(describe_event(event))
             case _:
                 pass
 
@@ -97,7 +97,7 @@ class PlainProgress:
 def progress_to(stream: TextIO) -> Progress:
     """Return the progress that suits a stream: a picture on a terminal (with rich), else lines."""
     if stream.isatty() and os.environ.get("TERM") != "dumb" and find_spec("rich"):
-        from marketfetch.listeners.rich_progress import ConsoleProgress
+        from marketfetch.listeners.rich_progress import RichProgress
 
-        return ConsoleProgress(stream)
+        return RichProgress(stream)
     return PlainProgress(stream)

@@ -22,20 +22,20 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from marketfetch.listeners.text import causes, rate, sentence, time_left
 from marketfetch.events import (
     BatchWritten,
     Event,
     Heartbeat,
     RequestFailed,
-    RoundPlanned,
+    RoundStarted,
     SeriesRefused,
-    StoreAwaited,
     SymbolUnknown,
+    WaitingForStore,
 )
+from marketfetch.listeners.text import describe_event, format_counts, format_rate, time_left
 from marketfetch.values.report import EgressReport
 
-__all__ = ["ConsoleProgress"]
+__all__ = ["RichProgress"]
 
 _EGRESSES = 12
 """So many egresses are drawn; more would push the bar off the screen."""
@@ -43,7 +43,7 @@ _NARROW = 80
 """Below so many columns the less important numbers are left out: others would be cut off."""
 
 
-class ConsoleProgress:
+class RichProgress:
     """Progress for a terminal: a bar of rows written, a line for each egress, failures by cause.
 
     The event loop only notes numbers. A thread of its own paints them ten times a second, so that a
@@ -66,14 +66,14 @@ class ConsoleProgress:
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
         match event:
-            case RoundPlanned():
+            case RoundStarted():
                 self._planned += event.rows
                 self._awaited = ""
             case BatchWritten():
                 self._written += event.batch.rows
                 self._awaited = ""
-            case StoreAwaited():
-                self._awaited = sentence(event)
+            case WaitingForStore():
+                self._awaited = describe_event(event)
             case Heartbeat():
                 self._egresses = tuple(event.egresses)
                 self._waiting = event.waiting
@@ -81,14 +81,14 @@ class ConsoleProgress:
                 # A new object: the painter may be reading the old one.
                 self._failures = self._failures + Counter([event.cause])
             case SymbolUnknown() | SeriesRefused():
-                self._unknown = (*self._unknown, sentence(event))
+                self._unknown = (*self._unknown, describe_event(event))
             case _:
                 pass
 
     def __enter__(self) -> Self:
         self._started = monotonic()
         self._over.clear()
-        self._painter = Thread(target=self._paint, name="marketfetch-progress", daemon=True)
+        self._painter = Thread(target=self._refresh, name="marketfetch-progress", daemon=True)
         self._painter.start()
         return self
 
@@ -99,7 +99,7 @@ class ConsoleProgress:
         if self._painter is not None:
             self._painter.join(2.0)
 
-    def _paint(self) -> None:
+    def _refresh(self) -> None:
         bar = _bar(self._console)
         # Left alone: a library does not take the host's standard streams.
         with Live(
@@ -110,9 +110,9 @@ class ConsoleProgress:
             redirect_stderr=False,
         ) as live:
             while not self._over.wait(0.1):
-                live.update(self._picture(bar), refresh=True)
+                live.update(self._render(bar), refresh=True)
 
-    def _picture(self, bar: Progress) -> RenderableType:
+    def _render(self, bar: Progress) -> RenderableType:
         total = self._planned or None
         said = "writing" if total else "asking what there is"
         # Composites are written beyond the plan, and the plan of event datasets is an estimate.
@@ -125,7 +125,7 @@ class ConsoleProgress:
         if self._egresses:
             parts.append(_egress_lines(self._egresses, brief=self._console.width < _NARROW))
         if self._failures:
-            parts.append(Text(f"  failed: {causes(self._failures)}", style="yellow"))
+            parts.append(Text(f"  failed: {format_counts(self._failures)}", style="yellow"))
         if self._awaited:
             parts.append(Text(f"  {self._awaited}", style="yellow"))
         parts += [Text(f"  {line}", style="yellow") for line in self._unknown[:3]]
@@ -164,7 +164,7 @@ class _Rows(ProgressColumn):
         done, total = int(task.completed), int(task.total)
         if self._brief:
             return Text(f"{done:,} / {total:,} rows", style="cyan", no_wrap=True)
-        return Text(f"{done:,} / {total:,} rows  {rate(done, task.fields['elapsed'])}", style="cyan")
+        return Text(f"{done:,} / {total:,} rows  {format_rate(done, task.fields['elapsed'])}", style="cyan")
 
 
 class _TimeLeft(ProgressColumn):

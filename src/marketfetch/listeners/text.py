@@ -6,27 +6,36 @@ from collections.abc import Mapping, Sequence
 
 from marketfetch.events import (
     BatchWritten,
-    ClockDiffers,
+    ClockSkewDetected,
     Event,
     Heartbeat,
     PageFetched,
     RequestFailed,
-    RoundPlanned,
+    RoundStarted,
     RunFinished,
     SeriesRefused,
-    StoreAwaited,
     SymbolUnknown,
+    WaitingForStore,
 )
 from marketfetch.values.report import EgressReport, Report
-from marketfetch.values.spans import Span, utc
+from marketfetch.values.spans import Span, format_utc
 
-__all__ = ["causes", "counted", "headline", "listed", "rate", "sentence", "span_text", "time_left"]
+__all__ = [
+    "describe_event",
+    "format_counts",
+    "format_rate",
+    "headline",
+    "join_limited",
+    "pluralize",
+    "span_text",
+    "time_left",
+]
 
 _EGRESSES = 6
 """So many egresses fit into one line."""
 
 
-def counted(number: int, thing: str) -> str:
+def pluralize(number: int, thing: str) -> str:
     """Write a number of things.
 
     >>> counted(1, "row"), counted(1200, "row"), counted(2, "series")
@@ -35,7 +44,7 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 or thing.endswith('s') else 's'}"
 
 
-def _duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Write a duration as people say it.
 
     >>> _duration(9.96), _duration(75), _duration(3720)
@@ -47,7 +56,7 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def rate(rows: int, seconds: float) -> str:
+def format_rate(rows: int, seconds: float) -> str:
     """Write how fast rows came.
 
     >>> rate(3000, 1.5)
@@ -77,7 +86,7 @@ def _moment(ms: int) -> str:
     >>> _moment(1_780_272_000_000), _moment(1_780_272_060_000)
     ('2026-06-01', '2026-06-01 00:01')
     """
-    text = utc(ms).removesuffix("Z").replace("T", " ")
+    text = format_utc(ms).removesuffix("Z").replace("T", " ")
     return text.removesuffix(":00").removesuffix(" 00:00")
 
 
@@ -90,7 +99,7 @@ def span_text(span: Span) -> str:
     return f"{_moment(span.start)} to {_moment(span.end)}"
 
 
-def listed(names: Sequence[str], limit: int) -> str:
+def join_limited(names: Sequence[str], limit: int) -> str:
     """Write at most so many names, and how many more there are.
 
     >>> listed(["A", "B", "C"], 2)
@@ -100,7 +109,7 @@ def listed(names: Sequence[str], limit: int) -> str:
     return f"{shown} and {len(names) - limit:,} more" if len(names) > limit else shown
 
 
-def causes(counts: Mapping[str, int]) -> str:
+def format_counts(counts: Mapping[str, int]) -> str:
     """Write how often each cause was met, the most frequent first.
 
     >>> causes({"Banned": 1, "TransportError": 12})
@@ -114,51 +123,55 @@ def headline(report: Report) -> str:
     """Write a report in one line."""
     verdict = "Complete" if report.complete else "Incomplete"
     if moments := report.unusable_moments:
-        verdict += f", {counted(moments, 'moment')} unusable"
+        verdict += f", {pluralize(moments, 'moment')} unusable"
     if report.series and all(line.nothing_closed for line in report.series):
         verdict += ", nothing has closed in this span yet"
-    speed = f" ({rate(report.rows_written, report.duration)})" if report.rows_written else ""
+    speed = f" ({format_rate(report.rows_written, report.duration)})" if report.rows_written else ""
     return (
-        f"{verdict}: {counted(report.rows_written, 'row')} written in {_duration(report.duration)}{speed},"
-        f" {counted(report.requests, 'request')} of weight {report.weight:,}"
+        f"{verdict}: {pluralize(report.rows_written, 'row')} written in {format_duration(report.duration)}{speed},"
+        f" {pluralize(report.requests, 'request')} of weight {report.weight:,}"
     )
 
 
-def sentence(event: Event) -> str:
+def describe_event(event: Event) -> str:
     """Say what happened in one line.
 
     >>> sentence(RoundPlanned(round=1, series=2, rows=40_320))
     'round 1: 40,320 rows of 2 series are missing'
     """
     match event:
-        case RoundPlanned():
-            missing = f"{counted(event.rows, 'row')} of {counted(event.series, 'series')}"
+        case RoundStarted():
+            missing = f"{pluralize(event.rows, 'row')} of {pluralize(event.series, 'series')}"
             return f"round {event.round}: {missing} {'is' if event.rows == 1 else 'are'} missing"
-        case SymbolUnknown() | ClockDiffers() | StoreAwaited() | SeriesRefused():
+        case SymbolUnknown() | ClockSkewDetected() | WaitingForStore() | SeriesRefused():
             return _warning(event)
         case PageFetched():
-            rejected = f", rejected: {causes(event.rejected)}" if event.rejected else ""
-            return f"{event.series}: {counted(event.rows, 'row')} through {event.egress}{rejected}"
+            rejected = f", rejected: {format_counts(event.rejected)}" if event.rejected else ""
+            return f"{event.series}: {pluralize(event.rows, 'row')} through {event.egress}{rejected}"
         case RequestFailed():
             last = ", given up" if event.final else ""
             return f"{event.cause} through {event.egress}, attempt {event.attempt}{last}: {event.message}"
         case BatchWritten():
-            kept = f", {counted(len(wrong), 'unusable row')} kept" if (wrong := event.batch.rejected) else ""
-            return f"{event.batch.series}: {counted(event.batch.rows, 'row')} written{kept}"
+            kept = (
+                f", {pluralize(len(wrong), 'unusable row')} kept" if (wrong := event.batch.rejected) else ""
+            )
+            return f"{event.batch.series}: {pluralize(event.batch.rows, 'row')} written{kept}"
         case Heartbeat():
             return _heartbeat(event)
         case RunFinished():
             return headline(event.report)
 
 
-def _warning(event: SymbolUnknown | ClockDiffers | StoreAwaited | SeriesRefused) -> str:
+def _warning(event: SymbolUnknown | ClockSkewDetected | WaitingForStore | SeriesRefused) -> str:
     match event:
         case SymbolUnknown():
             return f"{event.symbol}: {event.hint}"
-        case ClockDiffers():
-            apart = f"{_duration(abs(event.ahead) / 1000)} {'ahead of' if event.ahead > 0 else 'behind'}"
+        case ClockSkewDetected():
+            apart = (
+                f"{format_duration(abs(event.ahead) / 1000)} {'ahead of' if event.ahead > 0 else 'behind'}"
+            )
             return f"the exchange's clock is {apart} this machine's: one of them is wrong"
-        case StoreAwaited():
+        case WaitingForStore():
             return f"waiting for the store, {event.wait:.1f} s more: {event.message}"
         case SeriesRefused():
             return f"{event.series} is given up, the others go on: {event.reason}"
@@ -170,14 +183,14 @@ def _heartbeat(beat: Heartbeat) -> str:
         # Plans of event datasets are estimates, and composites are written beyond the plan.
         share = min(1.0, beat.rows_written / beat.rows_planned)
         progress = (
-            f"{beat.rows_written:,} of {counted(beat.rows_planned, 'row')} written ({share:.0%}),"
-            f" {rate(beat.rows_written, beat.elapsed)}"
+            f"{beat.rows_written:,} of {pluralize(beat.rows_planned, 'row')} written ({share:.0%}),"
+            f" {format_rate(beat.rows_written, beat.elapsed)}"
         )
     lines = [_egress(egress) for egress in beat.egresses]
     waiting = f"; {beat.waiting}" if beat.waiting else ""
-    return f"{beat.elapsed:.0f} s: {progress}{waiting}; {listed(lines, _EGRESSES)}"
+    return f"{beat.elapsed:.0f} s: {progress}{waiting}; {join_limited(lines, _EGRESSES)}"
 
 
 def _egress(egress: EgressReport) -> str:
     state = "" if egress.state == "ready" else f", {egress.state}"
-    return f"{egress.name}: {counted(egress.rows, 'row')}{state}"
+    return f"{egress.name}: {pluralize(egress.rows, 'row')}{state}"

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from marketfetch.decoding.layouts import Decoded
-from marketfetch.planning.paginators import Cursor, TimeWindows
 from marketfetch.errors import AdapterError, ConfigurationError
+from marketfetch.planning.paginators import CursorPaginator, TimeWindowPaginator
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.http import Cost, Request
 from marketfetch.values.intervals import Interval
@@ -98,7 +98,7 @@ def _check_paginator(cls: type[Any], *, event: bool) -> None:
         )
     if not all(hasattr(paginator, member) for member in ("chained", "split", "settle")):
         raise _refuse(f"{cls.__name__}.paginator", paginator, "write TimeWindows(), Cursor() or one of yours")
-    if isinstance(paginator, TimeWindows if event else Cursor):
+    if isinstance(paginator, TimeWindowPaginator if event else CursorPaginator):
         remedy = "events have Cursor()" if event else "rows on a grid have TimeWindows()"
         raise _refuse(
             f"{cls.__name__}.paginator", paginator, f"write another one for {cls.dataset}: {remedy}"

@@ -12,14 +12,14 @@ from marketfetch.values.http import Cost
 from marketfetch.values.series import Series, Slice
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["Chunk", "Gap", "Means", "Portions", "choose_page_size", "plan"]
+__all__ = ["BatchPlan", "BatchSizing", "Capacity", "FetchTask", "choose_page_size", "plan_batches"]
 
 _PER_REQUEST = 5e-4
 """Seconds of our own work on a request, whatever its size: it decides where latency is nil."""
 
 
 @attrs.frozen
-class Means:
+class Capacity:
     """What a run has at its disposal: egresses, requests in flight, and the seconds a reply takes.
 
     There may be half an egress, or less: where several processes share one, each has a part of it.
@@ -30,7 +30,7 @@ class Means:
     latency: float
 
 
-def choose_page_size(sizes: Sequence[int], cost: Callable[[int], Cost], rows: int, means: Means) -> int:
+def choose_page_size(sizes: Sequence[int], cost: Callable[[int], Cost], rows: int, means: Capacity) -> int:
     """Choose the page size that ends soonest; of equals the one that costs the exchange least.
 
     While the budgets hold, large pages save round trips; once weight is the bottleneck, the size with
@@ -56,7 +56,7 @@ def choose_page_size(sizes: Sequence[int], cost: Callable[[int], Cost], rows: in
 
 
 @attrs.frozen
-class Gap:
+class FetchTask:
     """Something to fetch: the missing moments of a series, and how to ask for them."""
 
     series: Series
@@ -73,31 +73,31 @@ class Gap:
 
 
 @attrs.frozen
-class Chunk:
+class BatchPlan:
     """Slices whose rows are gathered into one batch."""
 
     id: int
     series: Series
-    parts: tuple[Slice, ...]
+    slices: tuple[Slice, ...]
 
     @property
     def rows(self) -> int:
         """How many rows the answers may hold at first sight; a chain may turn out longer."""
-        return sum(part.rows for part in self.parts)
+        return sum(part.rows for part in self.slices)
 
 
 @attrs.frozen
-class Portions:
+class BatchSizing:
     """How history is cut into batches: about `rows` each, none across the border of a `partition`."""
 
     rows: int
     partition: Callable[[Series, int], Span] | None = None
 
-    def pages(self, gap: Gap) -> int:
+    def pages(self, gap: FetchTask) -> int:
         """How many whole pages make one batch."""
         return max(1, self.rows // gap.page_size)
 
-    def end(self, gap: Gap, start: int) -> int:
+    def end(self, gap: FetchTask, start: int) -> int:
         """Return where the batch that begins at `start` ends at the latest."""
         interval = gap.series.interval
         stop = interval.shift(interval.floor(start), self.pages(gap) * gap.page_size)
@@ -110,17 +110,17 @@ class Portions:
         return min(stop, max(border, page))
 
 
-def _stretches(gap: Gap, portions: Portions) -> Iterator[Span]:
+def _stretches(gap: FetchTask, portions: BatchSizing) -> Iterator[Span]:
     """Cut missing spans into one stretch for each batch; a chain is never cut."""
     for span in gap.missing:
         start = span.start
         while start < span.end:
-            stop = span.end if gap.paginator.chained else min(span.end, portions.end(gap, start))
+            stop = span.end if gap.paginator.sequential else min(span.end, portions.end(gap, start))
             yield Span(start, stop)
             start = stop
 
 
-def plan(gaps: Sequence[Gap], portions: Portions) -> Iterator[Chunk]:
+def plan_batches(gaps: Sequence[FetchTask], portions: BatchSizing) -> Iterator[BatchPlan]:
     """Yield everything to fetch, lazily, so that all series advance side by side.
 
     Each series is cut into chunks, one for each batch; the first chunk of every series comes first, then
@@ -128,11 +128,11 @@ def plan(gaps: Sequence[Gap], portions: Portions) -> Iterator[Chunk]:
     """
     ids = count()
 
-    def chunks(gap: Gap) -> Iterator[Chunk]:
+    def chunks(gap: FetchTask) -> Iterator[BatchPlan]:
         for span in _stretches(gap, portions):
             number = next(ids)
             whole = Slice(gap.series, span, gap.page_size, chunk=number)
-            yield Chunk(number, gap.series, tuple(gap.paginator.split(whole)))
+            yield BatchPlan(number, gap.series, tuple(gap.paginator.split(whole)))
 
     pending = [chunks(gap) for gap in gaps]
     while pending:

@@ -11,7 +11,7 @@ from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Coverage
 
-__all__ = ["combine", "known_together"]
+__all__ = ["combine", "intersect_coverage"]
 
 _MEAN = frozenset({"open", "high", "low", "close"})
 
@@ -34,7 +34,7 @@ def combine(members: Sequence[Columns], dataset: Dataset) -> Columns:
     return Columns(times, values)
 
 
-def known_together(members: Sequence[Coverage]) -> Coverage:
+def intersect_coverage(members: Sequence[Coverage]) -> Coverage:
     """Return what is known of a composite: everything known of all members.
 
     It is empty where one member is empty, and else unusable where one is unusable: there it has no candle.

@@ -19,9 +19,9 @@ import attrs
 
 from marketfetch.values.intervals import Interval
 from marketfetch.values.series import Instrument
-from marketfetch.values.spans import Span, utc
+from marketfetch.values.spans import Span, format_utc
 
-__all__ = ["Evidence", "grace", "reason"]
+__all__ = ["Evidence", "listing_grace", "reason"]
 
 _HOUR = 3_600_000
 _DAY = 24 * _HOUR
@@ -56,11 +56,11 @@ class Evidence:
             return True
         listed, ended = instrument.listed_at, instrument.delisted_at
         if self.first is not None:
-            return listed is not None and abs(self.first - interval.floor(listed)) <= grace(interval)
+            return listed is not None and abs(self.first - interval.floor(listed)) <= listing_grace(interval)
         return ended is not None and ended <= stretch.start
 
 
-def grace(interval: Interval) -> int:
+def listing_grace(interval: Interval) -> int:
     """Return how far the first row may be from the listing (ms): trade begins later than announced."""
     return _DAY if interval.is_event else max(_HOUR, interval.typical)
 
@@ -73,4 +73,4 @@ def reason(first: int | None) -> str:
     """
     if first is None:
         return "the exchange serves no row here and none before; it may keep no more: start later"
-    return f"the exchange serves nothing before {utc(first)}; it may keep no more: start there"
+    return f"the exchange serves nothing before {format_utc(first)}; it may keep no more: start there"

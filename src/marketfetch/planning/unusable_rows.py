@@ -7,14 +7,14 @@ from collections.abc import Iterable
 import attrs
 import numpy as np
 
-from marketfetch.protocols import Settlement
+from marketfetch.protocols import PageOutcome
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Columns, Page
 from marketfetch.values.rejected_rows import RejectedRow
 from marketfetch.values.series import Slice
 from marketfetch.values.spans import SpanSet
 
-__all__ = ["cells_of", "repeated", "store_unusable"]
+__all__ = ["cells_of", "repeated_rows", "store_unusable"]
 
 
 def cells_of(rows: Iterable[RejectedRow], interval: Interval) -> SpanSet:
@@ -22,7 +22,7 @@ def cells_of(rows: Iterable[RejectedRow], interval: Interval) -> SpanSet:
     return interval.cells(np.array([row.time for row in rows], np.int64))
 
 
-def repeated(part: Slice, page: Page) -> tuple[RejectedRow, ...]:
+def repeated_rows(part: Slice, page: Page) -> tuple[RejectedRow, ...]:
     """Return the wrong rows of a page that are the same, to the letter, as in the answers before it.
 
     All wrong rows of one step of the grid are compared together. A row that comes out different each time was
@@ -38,11 +38,11 @@ def repeated(part: Slice, page: Page) -> tuple[RejectedRow, ...]:
     >>> repeated(part, Page(nothing, invalid=(changed, late))) == (late,)
     True
     """
-    if page.stray:
+    if page.has_rows_outside:
         return ()
-    if not part.strikes:
+    if not part.bad_answers:
         return page.invalid
-    before, now = (_by_cell(rows, part.series.interval) for rows in (part.suspects, page.invalid))
+    before, now = (_by_cell(rows, part.series.interval) for rows in (part.invalid_rows, page.invalid))
     return tuple(row for cell, rows in now.items() if before.get(cell) == rows for row in rows)
 
 
@@ -53,7 +53,7 @@ def _by_cell(rows: Iterable[RejectedRow], interval: Interval) -> dict[int, list[
     return cells
 
 
-def store_unusable(page: Page, settlement: Settlement, interval: Interval) -> tuple[Page, Settlement]:
+def store_unusable(page: Page, settlement: PageOutcome, interval: Interval) -> tuple[Page, PageOutcome]:
     """Turn unusable moments into present ones where their rows can be stored as they are.
 
     The rows keep their own times, on the grid or off it. A moment with a row that no table can hold, such as
@@ -72,5 +72,5 @@ def store_unusable(page: Page, settlement: Settlement, interval: Interval) -> tu
         present=settlement.present | stored,
         unusable=rest,
         rejected=tuple(row for row in settlement.rejected if row.time in rest),
-        reason=settlement.reason if rest or settlement.lost else "",
+        reason=settlement.reason if rest or settlement.given_up else "",
     )

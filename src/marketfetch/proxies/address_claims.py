@@ -17,14 +17,14 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
-from marketfetch.ratelimit.budget import NEVER
-from marketfetch.ratelimit.claims import Reply, Wish, turn
-from marketfetch.ratelimit.claim_notes import Note
-from marketfetch.ratelimit.egress_queue import Claim, Roster
 from marketfetch.errors import ConfigurationError, MarketfetchError, SinkError, SinkUnavailable
 from marketfetch.protocols import Board
 from marketfetch.proxies.address_limits import Limits, Shared
-from marketfetch.proxies.machine import gone, machine
+from marketfetch.proxies.machine import has_ended, machine
+from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE
+from marketfetch.ratelimit.claim_notes import Note
+from marketfetch.ratelimit.claims import Reply, Wish, turn
+from marketfetch.ratelimit.egress_queue import Claim, EgressQueue
 from marketfetch.redaction import redact
 
 __all__ = ["Claims"]
@@ -48,7 +48,7 @@ class Claims:
     def __init__(self, registry: Shared, limits: Limits, board: Board) -> None:
         self.board = board
         self.required = False
-        self.rosters: WeakKeyDictionary[Roster, int] = WeakKeyDictionary()
+        self.rosters: WeakKeyDictionary[EgressQueue, int] = WeakKeyDictionary()
         """Who wants addresses of it; for each of them, which of its boards this is."""
         self.share: float | None = None
         self.away = ""
@@ -71,7 +71,7 @@ class Claims:
         """Seconds that a claim lasts."""
         return self._registry.term
 
-    def join(self, roster: Roster, number: int, *, required: bool) -> None:
+    def join(self, roster: EgressQueue, number: int, *, required: bool) -> None:
         """Claim for a roster, too; of its boards this is the one with this `number`.
 
         A board that has failed is tried again: it may have been mended since.
@@ -87,7 +87,7 @@ class Claims:
 
     def claim(self, address: str) -> Claim:
         """Return the claim on an address, valid or not."""
-        return self._claims.setdefault(address, Claim(NEVER if self._without else 0))
+        return self._claims.setdefault(address, Claim(UNKNOWN_UNTIL_RESPONSE if self._without else 0))
 
     def start_if_due(self, now: int) -> None:
         """Begin a turn on a thread, if it is time for one; raises what a board has failed with for good."""
@@ -110,7 +110,7 @@ class Claims:
         self._weight = weight
         if not self.away and (self._others or self._unused or not self._held):
             self.due = min(self.due, now + round(self._pause))
-        return NEVER if self._without else max(self.due, now + _SHORTEST)
+        return UNKNOWN_UNTIL_RESPONSE if self._without else max(self.due, now + _SHORTEST)
 
     def leave(self) -> None:
         """Give everything back, unless somebody here wants it still; blocks for as long as the board does."""
@@ -168,7 +168,7 @@ class Claims:
             offers={names[address]: note for address, note in wish.offers.items()},
             exhausted=frozenset(names[address] for address in wish.exhausted),
         )
-        reply = self.board.change(self._name, partial(turn, wish=told, gone=gone))
+        reply = self.board.change(self._name, partial(turn, wish=told, gone=has_ended))
         addresses = {name: address for address, name in names.items()}
         return attrs.evolve(
             reply,
@@ -228,7 +228,7 @@ class Claims:
 
     def _note(self, address: str, now: int) -> Note:
         budget = self._limits.budget(address)
-        closed = max(budget.closed_until(now), self._registry.bans(address).until(self._limits.host))
+        closed = max(budget.blocked_until(now), self._registry.bans(address).until(self._limits.host))
         spent = tuple(((now - received) / 1000, weight) for received, weight in budget.spent(now))
         return Note(spent, max(0, closed - now) / 1000)
 
@@ -272,14 +272,14 @@ class Claims:
         for age, weight in note.spent:
             budget.charge(weight, now - floor(age * 1000))
         if note.closed:
-            budget.close_until(now + round(note.closed * 1000))
+            budget.block_until(now + round(note.closed * 1000))
         if note.vanished is not None:
             end = now - floor(note.vanished * 1000)
             if budget.pool.used_header is None:
                 budget.charge(budget.pool.capacity, end)
             else:  # the exchange tells it
                 budget.doubt()
-                budget.close_until(end + _SETTLING)
+                budget.block_until(end + _SETTLING)
 
     def _failed(self, error: Exception) -> None:
         """Wait for a board that is away; do without one that cannot be had, or stop where it is required."""
@@ -301,7 +301,7 @@ class Claims:
                 _log.warning("budgets are those of this process alone: %s", message)
             self._without = True
             for address, claim in self._claims.items():
-                claim.until = NEVER
+                claim.until = UNKNOWN_UNTIL_RESPONSE
                 self._requeue(address)
 
     def _recovered(self) -> None:

@@ -14,12 +14,12 @@ from weakref import WeakSet, WeakValueDictionary
 import anyio
 import attrs
 
-from marketfetch.ratelimit.budget import Budget
-from marketfetch.ratelimit.server_clock import ServerClock
-from marketfetch.ratelimit.circuit_breaker import Bans
-from marketfetch.ratelimit.egress_queue import Roster
 from marketfetch.protocols import Board
 from marketfetch.proxies.machine import process_name
+from marketfetch.ratelimit.budget import RateBudget
+from marketfetch.ratelimit.circuit_breaker import Bans
+from marketfetch.ratelimit.egress_queue import EgressQueue
+from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.values.http import Egress, LimitPool
 from marketfetch.values.times import Clock, steady_clock
 
@@ -52,19 +52,19 @@ class Limits:
     pool: LimitPool
     host: str
     clock: ServerClock = attrs.field(factory=ServerClock, init=False)
-    rosters: WeakSet[Roster] = attrs.field(factory=WeakSet, init=False)
-    _budgets: dict[str, Budget] = attrs.field(factory=dict, init=False)
+    queues: WeakSet[EgressQueue] = attrs.field(factory=WeakSet, init=False)
+    _budgets: dict[str, RateBudget] = attrs.field(factory=dict, init=False)
 
-    def budget(self, address: str) -> Budget:
+    def budget(self, address: str) -> RateBudget:
         """Return the budget of an address, the same for everybody."""
         found = self._budgets.get(address)
         if found is None:
-            found = self._budgets[address] = Budget(self.pool, self.clock)
+            found = self._budgets[address] = RateBudget(self.pool, self.clock)
         return found
 
     def forget_idle(self, now: int) -> None:
         """Drop the budgets that have nothing to remember and are in no roster."""
-        used = {id(seat.budget) for roster in self.rosters for seat in roster.seats}
+        used = {id(seat.budget) for roster in self.queues for seat in roster.seats}
         self._budgets = {
             address: budget
             for address, budget in self._budgets.items()

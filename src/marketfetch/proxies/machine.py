@@ -10,7 +10,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-__all__ = ["gone", "machine", "process_name"]
+__all__ = ["has_ended", "machine", "process_name"]
 
 
 @cache
@@ -33,7 +33,7 @@ def process_name(token: str) -> str:
     return f"{machine()} {_pid_namespace()} {os.getpid()} {_started(os.getpid()) or '-'} {token}"
 
 
-def gone(name: str) -> bool:
+def has_ended(name: str) -> bool:
     """Tell whether a process has surely ended; of another machine or container that is never known.
 
     >>> name = process_name("x").split()

@@ -9,8 +9,8 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from marketfetch.errors import ConfigurationError
-from marketfetch.values.http import one_spelling
 from marketfetch.redaction import Secret, redact
+from marketfetch.values.http import one_spelling
 
 __all__ = ["parse_proxy", "read_proxies"]
 

@@ -13,22 +13,22 @@ import anyio
 import attrs
 from anyio import to_thread
 
-from marketfetch.ratelimit.budget import NEVER
-from marketfetch.ratelimit.circuit_breaker import Health
-from marketfetch.ratelimit.egress_queue import Roster, Seat
-from marketfetch.ratelimit.wait_reasons import Wait
+from marketfetch.common.type_checks import is_number
 from marketfetch.errors import ConfigurationError, ProxyError
 from marketfetch.protocols import Sharing
 from marketfetch.proxies.address_claims import Claims
-from marketfetch.proxies.leases import Member, RotatingLease
 from marketfetch.proxies.address_limits import Limits, Waiter, address_of
+from marketfetch.proxies.leases import EgressState, RotatingLease
 from marketfetch.proxies.parsing import parse_proxy, read_proxies
 from marketfetch.proxies.registry import Registry, process_registry
-from marketfetch.values.http import Egress, LimitPool, Request
-from marketfetch.common.type_checks import is_number
+from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE
+from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
+from marketfetch.ratelimit.egress_queue import EgressQueue, EgressSlot
+from marketfetch.ratelimit.wait_reasons import Wait
 from marketfetch.redaction import Secret
+from marketfetch.values.http import Egress, LimitPool, Request
 from marketfetch.values.report import EgressReport
-from marketfetch.values.spans import utc
+from marketfetch.values.spans import format_utc
 
 __all__ = ["Direct", "RotatingProxies"]
 
@@ -37,11 +37,11 @@ _FAREWELL = 2.0
 
 
 @attrs.frozen(eq=False)
-class _Line:
+class _LimitQueue:
     """What serves the requests of one limit pool: the egresses, and the claims on them, board by board."""
 
     limits: Limits
-    roster: Roster
+    queue: EgressQueue
     claims: tuple[Claims, ...]
 
     def renew(self, now: int) -> None:
@@ -51,7 +51,7 @@ class _Line:
 
     def hurry(self, weight: int, now: int) -> int:
         """Have turns soon, since a request waits; return when to look again."""
-        return min((claims.hurry(weight, now) for claims in self.claims), default=NEVER)
+        return min((claims.hurry(weight, now) for claims in self.claims), default=UNKNOWN_UNTIL_RESPONSE)
 
 
 class RotatingProxies:
@@ -110,7 +110,9 @@ class RotatingProxies:
             raise ConfigurationError("patience: must be a number of seconds; write one such as 3600")
         if now is not None and registry is not None:
             raise ConfigurationError("now: a registry has a clock already; write registry=Registry(now)")
-        self._members = [Member(number, egress, address_of(egress)) for number, egress in enumerate(egresses)]
+        self._members = [
+            EgressState(number, egress, address_of(egress)) for number, egress in enumerate(egresses)
+        ]
         self._addresses = frozenset(member.address for member in self._members)
         self._patience = patience
         self._own = registry if now is None else Registry(now)
@@ -140,7 +142,7 @@ class RotatingProxies:
         with registry.lock:
             queue = self._queue(request)
         async with queue:
-            seat = await self._seat(registry, request)
+            seat = await self._slot(registry, request)
         lease = RotatingLease(request, self._members[seat.number], seat, registry, self._changed)
         try:
             yield lease
@@ -195,12 +197,12 @@ class RotatingProxies:
         with registry.lock:
             self._watchers.add(watcher)
         try:
-            await watcher.wait(NEVER)
+            await watcher.wait(UNKNOWN_UNTIL_RESPONSE)
         finally:
             with registry.lock:
                 self._watchers.discard(watcher)
 
-    def _waiting_for(self, member: Member, now: int) -> str:
+    def _waiting_for(self, member: EgressState, now: int) -> str:
         """Say what requests wait for at one egress; nothing if they do not."""
         waits = [wait for wait in self._waits.values() if wait.is_long(now)]
         states = [wait.state(wait.roster.seats[member.number], now) for wait in waits]
@@ -222,7 +224,7 @@ class RotatingProxies:
 
     def _bind(self, registry: Registry) -> None:
         self._registry = registry
-        self._lines: dict[tuple[LimitPool, str], _Line] = {}
+        self._lines: dict[tuple[LimitPool, str], _LimitQueue] = {}
         self._waits: dict[object, Wait] = {}
         self._watchers: set[Waiter] = set()
         self._queues: WeakKeyDictionary[
@@ -230,7 +232,7 @@ class RotatingProxies:
         ] = WeakKeyDictionary()
         with registry.lock:
             for member in self._members:
-                member.health = Health(registry.bans(member.address))
+                member.breaker = CircuitBreaker(registry.bans(member.address))
 
     def _sharing(self, registry: Registry) -> Sharing:
         """Return the boards of the process or of the sessions: those of several all have to agree."""
@@ -250,32 +252,32 @@ class RotatingProxies:
                     self._lines[key] = line
                     continue
                 for claims in line.claims:
-                    claims.rosters.pop(line.roster, None)
+                    claims.rosters.pop(line.queue, None)
                 if self._sessions:  # requests are under way: what they need is not given back meanwhile
-                    self._line(registry, *key)
+                    self._limit_queue(registry, *key)
             needed = {claims for line in self._lines.values() for claims in line.claims}
             parted = [claims for line in before.values() for claims in reversed(line.claims)]
         return [claims for claims in parted if claims not in needed]
 
-    def _line(self, registry: Registry, pool: LimitPool, host: str) -> _Line:
+    def _limit_queue(self, registry: Registry, pool: LimitPool, host: str) -> _LimitQueue:
         line = self._lines.get((pool, host))
         if line is None:
             limits, sharing = registry.limits(pool, host), self._sharing(registry)
             claims = tuple(registry.claims(limits, board) for board in sharing.boards)
             seats = [
-                Seat(
+                EgressSlot(
                     member.number,
-                    member.health,
+                    member.breaker,
                     limits.budget(member.address),
                     member.address,
                     tuple(each.claim(member.address) for each in claims),
                 )
                 for member in self._members
             ]
-            line = self._lines[pool, host] = _Line(limits, Roster(pool, seats), claims)
-            limits.rosters.add(line.roster)
+            line = self._lines[pool, host] = _LimitQueue(limits, EgressQueue(pool, seats), claims)
+            limits.queues.add(line.queue)
             for number, each in enumerate(claims):
-                each.join(line.roster, number, required=sharing.required)
+                each.join(line.queue, number, required=sharing.required)
         return line
 
     def _queue(self, request: Request) -> anyio.Lock:
@@ -287,7 +289,7 @@ class RotatingProxies:
             queue = queues[key] = anyio.Lock(fast_acquire=True)
         return queue
 
-    async def _seat(self, registry: Registry, request: Request) -> Seat:
+    async def _slot(self, registry: Registry, request: Request) -> EgressSlot:
         """Wait until an egress serves; of each event loop only the head of the queue is in here."""
         weight, host, key = request.cost.weight, request.base_url, object()
         try:
@@ -295,20 +297,20 @@ class RotatingProxies:
                 # Between looking and spending nobody else may spend, and between looking and waiting nothing
                 # may change unnoticed: both are one step for every thread.
                 with registry.lock:
-                    line, now = self._line(registry, request.cost.pool, host), registry.now()
+                    line, now = self._limit_queue(registry, request.cost.pool, host), registry.now()
                     line.renew(now)
-                    seat = line.roster.take(weight, host, now)
+                    seat = line.queue.acquire(weight, host, now)
                     if seat is not None:
                         return seat
                     now = registry.now()
-                    moment = line.roster.soonest(weight, host, now)
+                    moment = line.queue.soonest(weight, host, now)
                     if moment <= now:
                         continue
-                    self._give_up(moment, now, line.roster.pool)
+                    self._give_up(moment, now, line.queue.pool)
                     moment = min(moment, line.hurry(weight, now))
                     waiter = Waiter(self._addresses)
                     registry.waiters.add(waiter)
-                    self._wait_begins(key, Wait(line.roster, weight, host, now))
+                    self._wait_begins(key, Wait(line.queue, weight, host, now))
                 try:
                     await waiter.wait(moment - now)
                 finally:
@@ -334,21 +336,21 @@ class RotatingProxies:
         for watcher in self._watchers:
             watcher.wake()
 
-    def _changed(self, member: Member) -> None:
+    def _changed(self, member: EgressState) -> None:
         for line in self._lines.values():
-            line.roster.queue(member.number)
+            line.queue.queue(member.number)
             # Other pools spend from the same budget: what was full for them, too, may have room again.
-            for roster in line.limits.rosters:
-                if roster is not line.roster:
+            for roster in line.limits.queues:
+                if roster is not line.queue:
                     roster.queue_address(member.address)
         self._registry.changed(member.address)
 
     def _give_up(self, moment: int, now: int, pool: LimitPool) -> None:
         """Raise ProxyError if waiting is no use."""
-        healths = [member.health for member in self._members]
+        healths = [member.breaker for member in self._members]
         told = dict.fromkeys(cause for health in healths for cause in health.causes)
         causes = "; ".join(list(told)[:3])
-        if all(health.given_up and not health.in_flight for health in healths):
+        if all(health.exhausted and not health.in_flight for health in healths):
             has_proxies = any(member.egress.proxy for member in self._members)
             remedy = (
                 "check that the proxies are up, paid and reachable" if has_proxies else "check the network"
@@ -357,8 +359,8 @@ class RotatingProxies:
                 f"no egress left: each of the {len(healths)} failed again and again; {remedy}. "
                 f"Last causes: {causes}"
             )
-        if moment != NEVER and moment - now > max(self._patience * 1000, pool.period):
-            raise ProxyError(f"no egress is free before {utc(moment)}; last causes: {causes}")
+        if moment != UNKNOWN_UNTIL_RESPONSE and moment - now > max(self._patience * 1000, pool.period):
+            raise ProxyError(f"no egress is free before {format_utc(moment)}; last causes: {causes}")
 
 
 class Direct(RotatingProxies):

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 from marketfetch.protocols import Board, Sharing
 from marketfetch.proxies.address_claims import Claims
-from marketfetch.proxies.file_board import FileBoard
 from marketfetch.proxies.address_limits import Limits, Shared
+from marketfetch.proxies.file_board import FileBoard
 from marketfetch.values.http import LimitPool
 from marketfetch.values.times import Clock
 

@@ -8,18 +8,18 @@ from email.utils import parsedate_to_datetime
 
 import attrs
 
-from marketfetch.errors import ConfigurationError
 from marketfetch.common.type_checks import is_number, is_whole
+from marketfetch.errors import ConfigurationError
 from marketfetch.redaction import redact
 
-__all__ = ["Retries", "http_date", "our_time", "retry_after"]
+__all__ = ["RetryPolicy", "parse_http_date", "retry_after", "to_local_time"]
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _LONGEST = 3 * 86_400
 """Seconds: no exchange shuts anybody out for longer, so that a longer wait is a mistake."""
 
 
-def http_date(text: str) -> int | None:
+def parse_http_date(text: str) -> int | None:
     """Read an HTTP date as UTC milliseconds, None if it is none.
 
     >>> http_date("Sun, 14 Mar 2021 02:49:08 GMT")
@@ -44,14 +44,14 @@ def retry_after(headers: Mapping[str, str], now: int) -> float | None:
     if _SECONDS.fullmatch(text):
         wait = float(text)
     else:
-        until = http_date(text) if text else None
+        until = parse_http_date(text) if text else None
         if until is None:
             return None
-        wait = (our_time(until, headers, now) - now) / 1000
+        wait = (to_local_time(until, headers, now) - now) / 1000
     return wait if 0 <= wait <= _LONGEST else None
 
 
-def our_time(theirs: int, headers: Mapping[str, str], now: int) -> int:
+def to_local_time(theirs: int, headers: Mapping[str, str], now: int) -> int:
     """Translate a moment by the clock that wrote the `Date` header into one by ours; all UTC milliseconds.
 
     `now` is our time when the answer came in.
@@ -59,12 +59,12 @@ def our_time(theirs: int, headers: Mapping[str, str], now: int) -> int:
     >>> our_time(60_000, {"date": "Thu, 01 Jan 1970 00:00:20 GMT"}, now=1_000_000)
     1040000
     """
-    answered = http_date(headers.get("date", ""))
+    answered = parse_http_date(headers.get("date", ""))
     return theirs if answered is None else now + theirs - answered
 
 
 @attrs.frozen
-class Retries:
+class RetryPolicy:
     """How often and after which waits a request is repeated; times in seconds.
 
     Raises ConfigurationError for what is no such number.

@@ -9,18 +9,18 @@ from typing import Final
 
 import attrs
 
-from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.errors import ConfigurationError
+from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.values.http import LimitPool
 
-__all__ = ["NEVER", "Budget"]
+__all__ = ["UNKNOWN_UNTIL_RESPONSE", "RateBudget"]
 
-NEVER: Final = sys.maxsize
+UNKNOWN_UNTIL_RESPONSE: Final = sys.maxsize
 """A moment that does not come by waiting, only by an answer to a request in flight."""
 
 
 @attrs.define
-class Budget:
+class RateBudget:
     """One egress in one limit pool: what is in flight, and what is spent and not yet forgiven.
 
     The exchange counts a request at an unknown moment between sending and receiving. So a request weighs on
@@ -59,9 +59,9 @@ class Budget:
                 f"a request of weight {weight} never fits limit pool {self.pool.name!r} with its capacity of "
                 f"{capacity}; ask for smaller pages"
             )
-        self._forgive(now)
+        self._expire(now)
         if self.in_flight and not self._confirmed:
-            return NEVER
+            return UNKNOWN_UNTIL_RESPONSE
         moment = max(now, self._closed_until)
         # The reserve is for others on the same address; a single request may still be as large as allowed.
         room = max(capacity - capacity // 200, weight) - self.in_flight - self._spent
@@ -69,14 +69,14 @@ class Budget:
             if weight <= room:
                 break
             room += held
-            moment = max(moment, self.forgiven_at(received))
-        return moment if weight <= room else NEVER
+            moment = max(moment, self.expires_at(received))
+        return moment if weight <= room else UNKNOWN_UNTIL_RESPONSE
 
     def spend(self, weight: int) -> None:
         """Take the cost of a request that is about to be sent."""
         self.in_flight += weight
 
-    def settle(self, weight: int, received: int) -> None:
+    def release(self, weight: int, received: int) -> None:
         """Note that a request is no longer in flight: the exchange counted it at `received` or before."""
         self.in_flight -= weight
         self.charge(weight, received)
@@ -92,7 +92,7 @@ class Budget:
 
     def used(self, now: int) -> int:
         """Return how much of the capacity is taken: what is in flight, and what is not yet forgiven."""
-        self._forgive(now)
+        self._expire(now)
         return self.in_flight + self._spent
 
     def spent(self, now: int, parts: int = 16) -> Sequence[tuple[int, int]]:
@@ -100,13 +100,13 @@ class Budget:
 
         Of entries that are put together the latest moment is told, so that none is forgiven too early.
         """
-        self._forgive(now)
+        self._expire(now)
         entries = list(self._held)
         size = max(1, -(-len(entries) // parts))
         groups = [entries[at : at + size] for at in range(0, len(entries), size)]
         return [(max(when for when, _ in group), sum(weight for _, weight in group)) for group in groups]
 
-    def closed_until(self, now: int) -> int:
+    def blocked_until(self, now: int) -> int:
         """Return until when nothing is spent because the exchange said so, or `now`."""
         return max(now, self._closed_until)
 
@@ -114,7 +114,7 @@ class Budget:
         """Whether there is nothing left to remember."""
         return not self.used(now) and self._closed_until <= now
 
-    def correct(self, used: int | None, sent: int, received: int) -> None:
+    def sync_with_header(self, used: int | None, sent: int, received: int) -> None:
         """Believe what an answer says is used of the current window, where that is more than we know of.
 
         Call it after `settle` for the same request. `used` is None where the answer says nothing. An answer
@@ -125,20 +125,20 @@ class Budget:
             self._confirmed = True  # it does not tell: no use in waiting for it
         elif self._within_one_window(sent, received):
             self._confirmed = True
-            self._forgive(received)
+            self._expire(received)
             unknown = used - self._spent - self.in_flight
             if unknown > 0:
                 self.charge(unknown, received)
         elif used > self._spent + self.in_flight:
             # Somebody else spent it, in a window that may be over or not: wait until it surely is.
             boundary = self.clock.latest(received) // self.pool.period * self.pool.period
-            self.close_until(self.clock.surely_at(boundary))
+            self.block_until(self.clock.surely_at(boundary))
 
-    def close_until(self, moment: int) -> None:
+    def block_until(self, moment: int) -> None:
         """Spend nothing before a moment, because the exchange said so."""
         self._closed_until = max(self._closed_until, moment)
 
-    def forgiven_at(self, received: int) -> int:
+    def expires_at(self, received: int) -> int:
         """Return when a request answered at `received` surely no longer counts.
 
         A window is over a period after anything it counted, which needs no clock; one that is aligned to a
@@ -152,8 +152,8 @@ class Budget:
             moment = min(moment, self.clock.surely_at(boundary))
         return moment
 
-    def _forgive(self, now: int) -> None:
-        while self._held and self.forgiven_at(self._held[0][0]) <= now:
+    def _expire(self, now: int) -> None:
+        while self._held and self.expires_at(self._held[0][0]) <= now:
             self._spent -= self._held.popleft()[1]
         if not self._held and not self.in_flight:
             self._confirmed = self.pool.used_header is None

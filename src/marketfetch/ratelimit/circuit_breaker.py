@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import attrs
 
-from marketfetch.ratelimit.budget import NEVER
 from marketfetch.errors import Banned, LocalResourceError, ProxyError, RequestTimeout, TransportError
+from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE
 from marketfetch.redaction import redact
-from marketfetch.values.spans import utc
+from marketfetch.values.spans import format_utc
 
-__all__ = ["Bans", "Health"]
+__all__ = ["Bans", "CircuitBreaker"]
 
-_REST = 2  # strikes after which an egress rests
-_GIVEN_UP = 8
+_FAILURES_TO_OPEN = 2  # strikes after which an egress rests
+_FAILURES_TO_EXHAUST = 8
 _FIRST_REST, _LONGEST_REST = 1_000, 60_000
 _FIRST_BAN, _LONGEST_BAN = 120_000, 3 * 86_400_000
 
@@ -56,7 +56,7 @@ class Bans:
 
 
 @attrs.define
-class Health:
+class CircuitBreaker:
     """What is known of one egress.
 
     A ProxyError is two strikes; a TransportError or RequestTimeout, which may be the exchange's fault, is
@@ -73,9 +73,9 @@ class Health:
     bans: Bans = attrs.field(factory=Bans)
     in_flight: int = attrs.field(default=0, init=False)
     _cause: str = attrs.field(default="", init=False)
-    _strikes: int = attrs.field(default=0, init=False)
-    _rested_from: int = attrs.field(default=0, init=False)
-    _rests_until: int = attrs.field(default=0, init=False)
+    _failures: int = attrs.field(default=0, init=False)
+    _opened_at: int = attrs.field(default=0, init=False)
+    _open_until: int = attrs.field(default=0, init=False)
 
     @property
     def causes(self) -> list[str]:
@@ -83,17 +83,17 @@ class Health:
         return [cause for cause in (self._cause, *self.bans.causes) if cause]
 
     @property
-    def given_up(self) -> bool:
+    def exhausted(self) -> bool:
         """Whether it failed so often in a row that waiting for it is no use."""
-        return self._strikes >= _GIVEN_UP
+        return self._failures >= _FAILURES_TO_EXHAUST
 
     def ready_at(self, host: str, now: int) -> int:
         """Return from when on it may be used for a host: `now`, a later moment, or NEVER (a probe is out)."""
-        if self._strikes < _REST and not self.bans:
+        if self._failures < _FAILURES_TO_OPEN and not self.bans:
             return now
-        if self._strikes >= _REST and self.in_flight:
-            return NEVER
-        return max(now, self._rests_until, self.bans.until(host))
+        if self._failures >= _FAILURES_TO_OPEN and self.in_flight:
+            return UNKNOWN_UNTIL_RESPONSE
+        return max(now, self._open_until, self.bans.until(host))
 
     def failed(self, error: Exception, sent: int, now: int, jitter: float) -> None:
         """Note a failure of a request; `jitter` in [0, 1] takes up to half of a rest away.
@@ -105,18 +105,18 @@ class Health:
             return
         if isinstance(error, LocalResourceError):
             return
-        if sent < self._rested_from:
+        if sent < self._opened_at:
             return  # sent before the rest began: the same trouble, counted already
         self._cause = redact(str(error))
-        self._strikes += 2 if isinstance(error, ProxyError) else 1
-        if self._strikes >= _REST:
-            rest = min(_LONGEST_REST, _FIRST_REST << self._strikes // 2 - 1)
-            self._rested_from = now
-            self._rests_until = now + round(rest * (0.5 + 0.5 * jitter))
+        self._failures += 2 if isinstance(error, ProxyError) else 1
+        if self._failures >= _FAILURES_TO_OPEN:
+            rest = min(_LONGEST_REST, _FIRST_REST << self._failures // 2 - 1)
+            self._opened_at = now
+            self._open_until = now + round(rest * (0.5 + 0.5 * jitter))
 
     def succeeded(self) -> None:
         """Note a complete answer, whatever its status: the egress works."""
-        self._strikes = self._rests_until = self._rested_from = 0
+        self._failures = self._open_until = self._opened_at = 0
 
     def banned(self, error: Banned, host: str, now: int) -> None:
         """Quarantine the address for a host; see Bans."""
@@ -129,7 +129,7 @@ class Health:
         'ready'
         """
         if self.bans.latest > now:
-            return f"banned until {utc(self.bans.latest // 1000 * 1000)}"
-        if self._rests_until > now:
-            return f"resting {-((now - self._rests_until) // 1000)} s"
-        return "on probation" if self._strikes >= _REST else "ready"
+            return f"banned until {format_utc(self.bans.latest // 1000 * 1000)}"
+        if self._open_until > now:
+            return f"resting {-((now - self._open_until) // 1000)} s"
+        return "on probation" if self._failures >= _FAILURES_TO_OPEN else "ready"

@@ -20,8 +20,8 @@ from typing import Any, Final
 
 import attrs
 
-from marketfetch.ratelimit.claim_notes import LeftNote, Note
 from marketfetch.errors import ConfigurationError
+from marketfetch.ratelimit.claim_notes import LeftNote, Note
 
 __all__ = ["Reply", "Wish", "nobody", "turn"]
 

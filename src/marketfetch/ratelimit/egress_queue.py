@@ -7,11 +7,11 @@ from heapq import heapify, heappop, heappush
 
 import attrs
 
-from marketfetch.ratelimit.budget import NEVER, Budget
-from marketfetch.ratelimit.circuit_breaker import Health
+from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE, RateBudget
+from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
 from marketfetch.values.http import LimitPool
 
-__all__ = ["Claim", "Roster", "Seat"]
+__all__ = ["Claim", "EgressQueue", "EgressSlot"]
 
 _SOON = 20  # ms; a wait this short is not worth a look at every seat
 
@@ -28,7 +28,7 @@ class Claim:
 
 
 @attrs.define(eq=False)
-class Seat:
+class EgressSlot:
     """One egress in one limit pool.
 
     Its health is shared with its seats in other limit pools, its budget with everything in this process that
@@ -36,44 +36,46 @@ class Seat:
     """
 
     number: int
-    health: Health
-    budget: Budget
+    breaker: CircuitBreaker
+    budget: RateBudget
     address: str = ""
     claims: Sequence[Claim] = ()
     in_flight: int = attrs.field(default=0, init=False)
     spent: int = attrs.field(default=0, init=False)
     idle_connections: int = attrs.field(default=0, init=False)
-    place: int = attrs.field(default=0, init=False)  # counts up; tells its valid queue entry from older ones
+    version: int = attrs.field(
+        default=0, init=False
+    )  # counts up; tells its valid queue entry from older ones
 
     def available_at(self, weight: int, host: str, now: int) -> int:
         """Return when it can serve a cost: `now`, a later moment, or NEVER (not before an answer is in)."""
         if not self.claimed(now):
-            return NEVER
-        return max(self.health.ready_at(host, now), self.budget.available_at(weight, now))
+            return UNKNOWN_UNTIL_RESPONSE
+        return max(self.breaker.ready_at(host, now), self.budget.available_at(weight, now))
 
     def claimed(self, now: int) -> bool:
         """Whether no other process may spend its budget now."""
         return not self.claims or all(claim.until > now for claim in self.claims)
 
-    def lend(self, weight: int) -> None:
+    def acquire(self, weight: int) -> None:
         """Note that a request is about to leave."""
         self.in_flight += 1
-        self.health.in_flight += 1
+        self.breaker.in_flight += 1
         self.spent += weight
         self.idle_connections = max(0, self.idle_connections - 1)
         self.budget.spend(weight)
         for claim in self.claims:
             claim.used = True
 
-    def take_back(self, weight: int, received: int, *, connection_kept: bool) -> None:
+    def release(self, weight: int, received: int, *, connection_kept: bool) -> None:
         """Note that a request is over; the exchange counted it at `received` at the latest."""
         self.in_flight -= 1
-        self.health.in_flight -= 1
+        self.breaker.in_flight -= 1
         self.idle_connections += connection_kept
-        self.budget.settle(weight, received)
+        self.budget.release(weight, received)
 
 
-class Roster:
+class EgressQueue:
     """The seats of a limit pool in the order in which they serve.
 
     The rule: as many egresses as there are requests in flight, each with its connection kept alive, and the
@@ -92,7 +94,7 @@ class Roster:
     [0, 1, 0, 1, None]
     """
 
-    def __init__(self, pool: LimitPool, seats: Sequence[Seat]) -> None:
+    def __init__(self, pool: LimitPool, seats: Sequence[EgressSlot]) -> None:
         self.pool = pool
         self.seats = seats
         self._numbers = {seat.address: number for number, seat in enumerate(seats)}
@@ -102,25 +104,25 @@ class Roster:
         for number in range(len(self.seats)):
             self.queue(number)
 
-    def take(self, weight: int, host: str, now: int) -> Seat | None:
+    def acquire(self, weight: int, host: str, now: int) -> EgressSlot | None:
         """Lend the seat that serves now and return it; None if there is none.
 
         Raises ConfigurationError for a weight above the capacity of the pool.
         """
         while self._later and self._later[0][0] <= now:
             _, place, number = heappop(self._later)
-            if place == self.seats[number].place:
+            if place == self.seats[number].version:
                 self.queue(number)
         while self._ready:
             _, place, number = self._ready[0]
             seat = self.seats[number]
-            if place == seat.place:
+            if place == seat.version:
                 moment = seat.available_at(weight, host, now)
                 if moment <= now:
-                    seat.lend(weight)
+                    seat.acquire(weight)
                     self.queue(number)
                     return seat
-                if moment != NEVER:
+                if moment != UNKNOWN_UNTIL_RESPONSE:
                     heappush(self._later, (moment, place, number))
             heappop(self._ready)
         return None
@@ -133,7 +135,7 @@ class Roster:
         """
         if self._later and self._later[0][0] <= now + _SOON:
             return self._later[0][0]
-        soonest = NEVER
+        soonest = UNKNOWN_UNTIL_RESPONSE
         for seat in self.seats:
             moment = seat.available_at(weight, host, now)
             if moment <= now:
@@ -149,9 +151,9 @@ class Roster:
     def queue(self, number: int) -> None:
         """Put an egress in its place, after anything about it has changed."""
         seat = self.seats[number]
-        seat.place += 1
+        seat.version += 1
         order = (seat.in_flight, seat.spent // self._step, seat.idle_connections == 0, seat.spent)
-        heappush(self._ready, (order, seat.place, number))
+        heappush(self._ready, (order, seat.version, number))
         if len(self._ready) > 4 * len(self.seats) + 100:  # old entries far down are never met
-            self._ready = [entry for entry in self._ready if entry[1] == self.seats[entry[2]].place]
+            self._ready = [entry for entry in self._ready if entry[1] == self.seats[entry[2]].version]
             heapify(self._ready)

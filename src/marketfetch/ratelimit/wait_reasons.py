@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import attrs
 
-from marketfetch.ratelimit.budget import NEVER
-from marketfetch.ratelimit.egress_queue import Roster, Seat
+from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE
+from marketfetch.ratelimit.egress_queue import EgressQueue, EgressSlot
 from marketfetch.values.http import LimitPool
 
 __all__ = ["Wait", "title"]
@@ -41,7 +41,7 @@ class Wait:
     'waiting 21 s for the weight limit of binance-usdm (2,388 of 2,388 used)'
     """
 
-    roster: Roster
+    roster: EgressQueue
     weight: int
     host: str
     since: int
@@ -51,7 +51,7 @@ class Wait:
     def is_long(self, now: int) -> bool:
         """Whether it lasts so long that somebody who watches should be told."""
         moment = self._moment(now)
-        if moment == NEVER:  # an answer or another process ends it, mostly at once
+        if moment == UNKNOWN_UNTIL_RESPONSE:  # an answer or another process ends it, mostly at once
             return now - self.since >= _UNKNOWN
         return moment - self.since >= _LONG
 
@@ -63,25 +63,27 @@ class Wait:
             return f"waiting for the board of {title(pool)}: {away}"
         if not claimed:
             return f"waiting for another process's share of {title(pool)}"
-        fit = [seat for seat in claimed if seat.health.ready_at(self.host, now) <= now]
+        fit = [seat for seat in claimed if seat.breaker.ready_at(self.host, now) <= now]
         moment = self._moment(now)
-        span = "" if moment == NEVER else f" {max(1, round((moment - now) / 1000))} s"
+        span = "" if moment == UNKNOWN_UNTIL_RESPONSE else f" {max(1, round((moment - now) / 1000))} s"
         if not fit:
             return f"waiting{span} for an egress: each of the {len(claimed)} rests or is banned"
         usable = pool.capacity - pool.capacity // 200
         used = sum(seat.budget.used(now) for seat in fit)
         return f"waiting{span} for {title(pool)} ({used:,} of {len(fit) * usable:,} used)"
 
-    def state(self, seat: Seat, now: int) -> str:
+    def state(self, seat: EgressSlot, now: int) -> str:
         """Say of one egress what of it is waited for; nothing if it could serve, or its health forbids it."""
         if not seat.claimed(now):
             return f"waiting for another process's share of {title(self.roster.pool)}"
         moment = seat.budget.available_at(self.weight, now)
         if moment <= now:
             return ""
-        span = "" if moment == NEVER else f" {max(1, round((moment - now) / 1000))} s"
+        span = "" if moment == UNKNOWN_UNTIL_RESPONSE else f" {max(1, round((moment - now) / 1000))} s"
         return f"waiting{span} for {title(self.roster.pool)}"
 
     def _moment(self, now: int) -> int:
         seats = self.roster.seats
-        return min((seat.available_at(self.weight, self.host, now) for seat in seats), default=NEVER)
+        return min(
+            (seat.available_at(self.weight, self.host, now) for seat in seats), default=UNKNOWN_UNTIL_RESPONSE
+        )

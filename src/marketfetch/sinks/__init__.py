@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from marketfetch.sinks.duckdb.sink import DuckDBSink
-    from marketfetch.sinks.table_mapping import TableMapping, without_quote
     from marketfetch.sinks.memory import MemorySink
     from marketfetch.sinks.parquet.sink import ParquetSink
     from marketfetch.sinks.postgres import PostgresSink
     from marketfetch.sinks.sqlite import SQLiteSink
+    from marketfetch.sinks.table_mapping import TableMapping, without_quote
     from marketfetch.sinks.urls import sink_from
 
 __all__ = [

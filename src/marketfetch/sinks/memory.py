@@ -27,7 +27,7 @@ _FEW = 64
 
 
 @attrs.define(eq=False)
-class _Shelf:
+class _StoredSeries:
     parts: list[Columns] = attrs.field(factory=list)
     segments: list[Coverage] = attrs.field(factory=list)
     rejected: list[RejectedRow] = attrs.field(factory=list)
@@ -97,7 +97,7 @@ class MemorySink:
     """
 
     def __init__(self) -> None:
-        self._shelves: dict[Series, _Shelf] = {}
+        self._shelves: dict[Series, _StoredSeries] = {}
         self._lock = Lock()
 
     @classmethod
@@ -108,7 +108,7 @@ class MemorySink:
         return cls()
 
     @property
-    def lanes(self) -> int:
+    def max_writers(self) -> int:
         """One writer: there is nothing to wait for."""
         return 1
 
@@ -123,7 +123,7 @@ class MemorySink:
     def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
         """Return what is known of each of the given series."""
         with self._lock:
-            return {line: self._shelves.get(line, _Shelf()).coverage for line in series}
+            return {line: self._shelves.get(line, _StoredSeries()).coverage for line in series}
 
     def ledger(self) -> Mapping[Series, Coverage]:
         """Return the coverage of every series held."""
@@ -133,27 +133,27 @@ class MemorySink:
     def read(self, series: Series, span: Span) -> Columns:
         """Return a copy of the rows of a series inside a span."""
         with self._lock:
-            held = self._shelves.get(series, _Shelf()).joined(series.dataset)
+            held = self._shelves.get(series, _StoredSeries()).joined(series.dataset)
         first, last = np.searchsorted(held.times, (span.start, span.end))
         return _copied(held.take(slice(int(first), int(last))))
 
     def rejected(self, series: Series, span: Span) -> Sequence[RejectedRow]:
         """Return the rejected rows of a series whose times lie inside a span, sorted by time."""
         with self._lock:
-            shelf = self._shelves.get(series, _Shelf())
+            shelf = self._shelves.get(series, _StoredSeries())
             return shelf.rejected[shelf.rejected_inside(span)]
 
     def forget(self, series: Series, spans: SpanSet, *, rows: bool = False) -> None:
         """Remove what is known of these moments of a series, and with `rows` its rows; see SupportsForget."""
         with self._lock:
-            shelf = self._shelves.get(series, _Shelf())
+            shelf = self._shelves.get(series, _StoredSeries())
             shelf.forget(spans)
             if rows:
                 shelf.drop_rows(series.dataset, spans)
 
     def _write(self, batch: Batch) -> None:
         with self._lock:
-            shelf = self._shelves.setdefault(batch.series, _Shelf())
+            shelf = self._shelves.setdefault(batch.series, _StoredSeries())
             if batch.rows:
                 shelf.parts.append(_copied(batch.columns))
             if len(shelf.parts) > _FEW:

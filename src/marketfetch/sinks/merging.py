@@ -9,7 +9,7 @@ import numpy as np
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 
-__all__ = ["merge", "same"]
+__all__ = ["merge", "rows_equal"]
 
 
 def merge(parts: Sequence[Columns], dataset: Dataset) -> Columns:
@@ -34,6 +34,6 @@ def merge(parts: Sequence[Columns], dataset: Dataset) -> Columns:
     return Columns(joined.times, values)
 
 
-def same(one: Columns, other: Columns) -> bool:
+def rows_equal(one: Columns, other: Columns) -> bool:
     """Tell whether two sets of rows are the same, value for value, NULL for NULL."""
     return np.array_equal(one.times, other.times) and np.array_equal(one.values, other.values, equal_nan=True)

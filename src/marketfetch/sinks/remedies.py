@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from marketfetch.values.series import Series
-from marketfetch.values.spans import Span, utc
+from marketfetch.values.spans import Span, format_utc
 
 __all__ = ["forget_command"]
 
@@ -21,5 +21,14 @@ def forget_command(root: Path, series: Series, span: Span) -> str:
     """
     grid = () if series.interval.is_event else ("--interval", series.interval.name)
     words = ["--to", f"parquet:{root}", "--exchange", series.exchange, "--dataset", series.dataset.name]
-    words += ["--symbol", series.symbol, *grid, "--start", utc(span.start), "--end", utc(span.end), "--rows"]
+    words += [
+        "--symbol",
+        series.symbol,
+        *grid,
+        "--start",
+        format_utc(span.start),
+        "--end",
+        format_utc(span.end),
+        "--rows",
+    ]
     return shlex.join(["marketfetch", "forget", *words])

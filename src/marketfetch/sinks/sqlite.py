@@ -17,13 +17,13 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.errors import ConfigurationError, RowsRefused, SinkError, SinkUnavailable
-from marketfetch.sinks.files.atomic_files import PATIENCE
-from marketfetch.sinks.sql.file_store import EmbeddedStore
-from marketfetch.sinks.files.fork_guard import OPEN_FILES
-from marketfetch.sinks.sql.tables import Table, quoted
-from marketfetch.sinks.sql.text_times import TextTime
 from marketfetch.common.local_resources import descriptors_used_up, exhausted
+from marketfetch.errors import ConfigurationError, RowsRefused, SinkError, SinkUnavailable
+from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT
+from marketfetch.sinks.files.fork_guard import OPEN_FILES
+from marketfetch.sinks.sql.file_store import SqlFileStore
+from marketfetch.sinks.sql.tables import SqlTable, quoted
+from marketfetch.sinks.sql.text_times import TextTime
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
@@ -35,7 +35,7 @@ _TOGETHER = 30
 
 
 @attrs.frozen(repr=False)
-class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
+class SQLiteSink(SqlFileStore[sqlite3.Connection]):
     """Stores rows in an SQLite file, with what is covered beside them.
 
     Each dataset has a view named after it: `SELECT exchange, symbol, interval, open_time, open FROM ohlcv`,
@@ -96,7 +96,7 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
         with OPEN_FILES.opened(self.path):
             with self._translated():
                 # Half of it: a call may wait twice, here below and where its transaction begins.
-                connection = sqlite3.connect(uri, uri=True, timeout=PATIENCE / 2, isolation_level=None)
+                connection = sqlite3.connect(uri, uri=True, timeout=LOCK_TIMEOUT / 2, isolation_level=None)
             with closing(connection):
                 yield connection
 
@@ -163,7 +163,7 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
         row: tuple[str] | None = found.fetchone()
         return row == (statement,)
 
-    def _create(self, table: Table, columns: str) -> str:
+    def _create(self, table: SqlTable, columns: str) -> str:
         # Rows lie in the order of the key, each of them once: no index beside the table.
         return f"CREATE TABLE {table.name} ({columns}, PRIMARY KEY ({', '.join(table.key)})) WITHOUT ROWID"
 
@@ -174,7 +174,7 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
             "printf('.%03d', r.open_time % 1000)"
         )
 
-    def _check(self, connection: sqlite3.Connection, table: Table) -> None:
+    def _check(self, connection: sqlite3.Connection, table: SqlTable) -> None:
         self._text_time(connection, table)
         for name in table.labels:
             # A column of numbers would turn the symbol 1000 into a number, and 1E3 into the same.
@@ -188,12 +188,12 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
                 f"table: {table.name} does not fit: {error}; it needs PRIMARY KEY ({key})"
             ) from error
 
-    def _inside(self, table: Table) -> str:
+    def _inside(self, table: SqlTable) -> str:
         where = [f"{quoted(name)} = ?" for name in table.labels]
         return " AND ".join([*where, f"{quoted(table.time)} >= ?", f"{quoted(table.time)} < ?"])
 
     def _bounds(
-        self, connection: sqlite3.Connection, table: Table, span: Span
+        self, connection: sqlite3.Connection, table: SqlTable, span: Span
     ) -> tuple[int | str, int | str]:
         form = self._text_time(connection, table)
         return table.bounds(span) if form is None else (form.bound(span.start), form.bound(span.end))
@@ -201,14 +201,14 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
     def _merge(
         self,
         connection: sqlite3.Connection,
-        table: Table,
+        table: SqlTable,
         labels: Sequence[int | str | None],
         rows: Columns,
     ) -> None:
         # SQLite itself takes NaN for NULL, and a whole number for an integer where the column is one.
         form = self._text_time(connection, table)
-        times = rows.times if form is not None else table.stored(rows.times)
-        numbers = np.column_stack([times, *rows.values[list(table.lines)]])
+        times = rows.times if form is not None else table.to_db_rows(rows.times)
+        numbers = np.column_stack([times, *rows.values[list(table.value_indexes)]])
         pieces = (numbers[start : start + _TOGETHER] for start in range(0, len(numbers), _TOGETHER))
         flat = partial(
             _flat, labels, text=None if form is None else partial(form.written, column=_title(table))
@@ -217,7 +217,7 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
             connection.executemany(_upsert(table, count), map(flat, alike))
 
     def _rows(
-        self, connection: sqlite3.Connection, table: Table, series: Series, series_id: int, span: Span
+        self, connection: sqlite3.Connection, table: SqlTable, series: Series, series_id: int, span: Span
     ) -> Columns:
         time, form = quoted(table.time), self._text_time(connection, table)
         where = [self._inside(table)]
@@ -231,10 +231,10 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
         row: Any = np.dtype((np.float64, 1 + len(table.columns)))  # no type can say this
         rows = np.fromiter(found, row)
         if form is not None:
-            return attrs.evolve(table, mapping=None).restored(series.dataset, rows)
-        return table.restored(series.dataset, rows)
+            return attrs.evolve(table, mapping=None).from_db_rows(series.dataset, rows)
+        return table.from_db_rows(series.dataset, rows)
 
-    def _text_time(self, connection: sqlite3.Connection, table: Table) -> TextTime | None:
+    def _text_time(self, connection: sqlite3.Connection, table: SqlTable) -> TextTime | None:
         """Return the format of a column of times that are text; None where they are whole numbers.
 
         A column of the user's that is not declared as one of integers has what its rows have: SQLite lets any
@@ -256,7 +256,7 @@ class SQLiteSink(EmbeddedStore[sqlite3.Connection]):
         return found
 
 
-def _title(table: Table) -> str:
+def _title(table: SqlTable) -> str:
     return f"{table.name}.{table.time}"
 
 
@@ -306,7 +306,7 @@ def _flat(
     return flat
 
 
-def _upsert(table: Table, count: int) -> str:
+def _upsert(table: SqlTable, count: int) -> str:
     """Write the merge of so many rows: a NULL never overwrites, and an equal row is not touched."""
     name, columns = table.relation, [quoted(column) for column in table.columns]
     key = ", ".join(map(quoted, table.key))

@@ -10,25 +10,25 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.errors import ConfigurationError, RowsRefused, unknown
-from marketfetch.values.datasets import Dataset
 from marketfetch.common.type_checks import is_text
+from marketfetch.errors import ConfigurationError, RowsRefused, unknown
 from marketfetch.redaction import redact
+from marketfetch.values.datasets import Dataset
 from marketfetch.values.series import Series
 
-__all__ = ["Name", "TableMapping", "WithoutQuote", "as_is", "mapping_or_none", "without_quote"]
+__all__ = ["Name", "StripQuote", "TableMapping", "identity", "mapping_or_none", "without_quote"]
 
 Name = str | int | UUID
 """What a table has for a symbol, an exchange or an interval."""
 
 
-def as_is(symbol: str) -> str:
+def identity(symbol: str) -> str:
     """Keep the exchange's own spelling of a symbol."""
     return symbol
 
 
 @attrs.frozen
-class WithoutQuote:
+class StripQuote:
     """Cuts the quote currency off a symbol; see `without_quote`."""
 
     quote: str
@@ -44,14 +44,14 @@ class WithoutQuote:
         return symbol.removesuffix(self.quote) or symbol
 
 
-def without_quote(quote: str) -> WithoutQuote:
+def without_quote(quote: str) -> StripQuote:
     """Make a renaming that cuts a quote currency off symbols and leaves others as they are.
 
     >>> rename = without_quote("USDT")
     >>> rename("BTCUSDT"), rename("MT")
     ('BTC', 'MT')
     """
-    return WithoutQuote(quote)
+    return StripQuote(quote)
 
 
 def _check_name(argument: str, name: object) -> None:
@@ -105,7 +105,7 @@ class TableMapping:
     exchange: str | None = attrs.field(default=None, kw_only=True)
     interval: str | None = attrs.field(default=None, kw_only=True)
     time_unit: Literal["ms", "s"] = attrs.field(default="ms", kw_only=True)
-    rename_symbol: Callable[[str], str | int | UUID] = attrs.field(default=as_is, kw_only=True)
+    rename_symbol: Callable[[str], str | int | UUID] = attrs.field(default=identity, kw_only=True)
     rounding: Literal["refuse", "allow"] = attrs.field(default="refuse", kw_only=True)
 
     def __attrs_post_init__(self) -> None:
@@ -177,7 +177,7 @@ class TableMapping:
             raise unknown(f"dataset for table {self.table}", dataset.name, self.columns) from None
         return {name: columns[name] for name in dataset.names if name in columns}
 
-    def labels(self, series: Series) -> dict[str, Name]:
+    def key_values(self, series: Series) -> dict[str, Name]:
         """Return the key columns that are the same in all rows of a series, with their values.
 
         Raises RowsRefused for a symbol that `rename_symbol` does not know.
@@ -229,7 +229,7 @@ class TableMapping:
         seen: dict[tuple[Name, ...], Series] = {}
         for one in series:
             try:
-                labels = self.labels(one).items()
+                labels = self.key_values(one).items()
             except RowsRefused:
                 continue  # nothing of it can be written
             place = (one.dataset.name, *(alike.get(column, {}).get(name, name) for column, name in labels))

@@ -11,31 +11,31 @@ from __future__ import annotations
 from marketfetch.proxies.registry import separate_registry
 from marketfetch.testing.faults.kinds import FaultKind, Faults
 from marketfetch.testing.markets.generated import GeneratedMarket
-from marketfetch.testing.venues.rate_limiter import LimitRules
-from marketfetch.testing.markets.market import Instrument, Market, Table, Window
-from marketfetch.testing.proxies.local_proxy import LocalProxies, LocalProxy, ProxyMode
-from marketfetch.testing.request_log import Record, Seen
+from marketfetch.testing.markets.market import Market, MarketInstrument, MarketRows, Window
 from marketfetch.testing.markets.replayed import ReplayedMarket
 from marketfetch.testing.markets.revising import RevisingMarket
+from marketfetch.testing.proxies.local_proxy import LocalProxies, LocalProxy, ProxyMode
+from marketfetch.testing.request_log import LoggedRequest, RequestLog
 from marketfetch.testing.simulator import SimulatedExchange, SimulatorOptions
+from marketfetch.testing.venues.rate_limiter import LimitRules
 
 __all__ = [
     "FaultKind",
     "Faults",
     "GeneratedMarket",
-    "Instrument",
     "LimitRules",
     "LocalProxies",
     "LocalProxy",
+    "LoggedRequest",
     "Market",
+    "MarketInstrument",
+    "MarketRows",
     "ProxyMode",
-    "Record",
     "ReplayedMarket",
+    "RequestLog",
     "RevisingMarket",
-    "Seen",
     "SimulatedExchange",
     "SimulatorOptions",
-    "Table",
     "Window",
     "separate_registry",
 ]

@@ -14,14 +14,15 @@ import anyio
 import attrs
 import duckdb
 
-from marketfetch.engine.query import Query, Settings
-from marketfetch.errors import ConfigurationError
-from marketfetch.listeners.background import Aside
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.api.plugins import exchange_from
+from marketfetch.cli.report_view import Document, TextTable, print_report, report_page
+from marketfetch.engine.query import Query, Settings
+from marketfetch.errors import ConfigurationError
+from marketfetch.events import BatchWritten, Event, Listener, RoundStarted
+from marketfetch.listeners.background import BackgroundQueue
 from marketfetch.listeners.progress import progress_to
-from marketfetch.cli.report_view import Grid, Page, report_page, show
-from marketfetch.listeners.text import counted, headline
+from marketfetch.listeners.text import headline, pluralize
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.sinks.urls import sink_from
 from marketfetch.testing import (
@@ -32,7 +33,6 @@ from marketfetch.testing import (
     SimulatedExchange,
     SimulatorOptions,
 )
-from marketfetch.events import BatchWritten, Event, Listener, RoundPlanned
 from marketfetch.values.report import Report
 from marketfetch.values.series import Composite
 
@@ -107,15 +107,17 @@ def _tell(job: _Job, exchange: SimulatedExchange, proxies: Sequence[LocalProxy])
         f"Wanted: {job.days} days of 1m candles and premium index up to now, and MT, the mean of\n"
         f"  {len(_MT.members)} symbols. To make it harder, a proxy dies when a third is there."
     )
-    with _Mishap(proxies[1]) as mishap:
+    with _ProxyFailure(proxies[1]) as mishap:
         first = job.run(mishap)
-    show(report_page(first), sys.stdout)
+    print_report(report_page(first), sys.stdout)
     refused = sum(count for status, count in exchange.record.statuses.items() if status in {418, 429})
-    _say(f"The exchange counted, too: {counted(exchange.record.total, 'request')}, {refused} above a limit.")
+    _say(
+        f"The exchange counted, too: {pluralize(exchange.record.total, 'request')}, {refused} above a limit."
+    )
     size = job.path.stat().st_size / 2**20
     _say(f"The rows are in a DuckDB file ({size:.0f} MiB; `marketfetch demo --keep FILE` keeps it):")
     _write(f"{_SELECT}\n")
-    show(Page("", [_select(job.path)]), sys.stdout)
+    print_report(Document("", [_select(job.path)]), sys.stdout)
     _say("The same again, which asks for nothing but what has closed meanwhile:")
     again = job.run()
     _write(f"  {headline(again)}\n")
@@ -124,13 +126,13 @@ def _tell(job: _Job, exchange: SimulatedExchange, proxies: Sequence[LocalProxy])
     return 0 if first.complete and again.complete else 1
 
 
-def _select(path: Path) -> Grid:
+def _select(path: Path) -> TextTable:
     with duckdb.connect(path, read_only=True) as database:
         found = database.execute(_SELECT)
         names = [column[0] for column in found.description or ()]
         rows = [tuple(map(_cell, row)) for row in found.fetchall()]
     # A space marks a column of numbers; here all are, but the symbol and the times.
-    return Grid(
+    return TextTable(
         "", tuple(name if name in {"symbol", "first", "last"} else f"{name} " for name in names), rows
     )
 
@@ -139,22 +141,22 @@ def _cell(value: object) -> str:
     return f"{value:,.9g}" if isinstance(value, int | float) else str(value)
 
 
-class _Mishap:
+class _ProxyFailure:
     """A listener that switches a proxy off when a third of the rows is written."""
 
     def __init__(self, proxy: LocalProxy) -> None:
         self._left = 0
-        self._aside: Aside[ProxyMode] = Aside(lambda mode: setattr(proxy, "mode", mode))
+        self._aside: BackgroundQueue[ProxyMode] = BackgroundQueue(lambda mode: setattr(proxy, "mode", mode))
 
     def __call__(self, event: Event) -> None:
         match event:
-            case RoundPlanned(round=1):
+            case RoundStarted(round=1):
                 self._left = event.rows // 3
             case BatchWritten() if self._left > 0:
                 self._left -= event.batch.rows
                 if self._left <= 0:
                     # It waits for the proxy's connections, which an event loop must not.
-                    self._aside.put(ProxyMode.REFUSE)
+                    self._aside.submit(ProxyMode.REFUSE)
             case _:
                 pass
 

@@ -10,11 +10,11 @@ import attrs
 
 from marketfetch.testing.faults.kinds import FaultKind
 
-__all__ = ["Record", "Seen"]
+__all__ = ["LoggedRequest", "RequestLog"]
 
 
 @attrs.frozen
-class Seen:
+class LoggedRequest:
     """One request as it was answered; `time` is the exchange's clock (UTC ms)."""
 
     time: int
@@ -27,7 +27,7 @@ class Seen:
     fault: FaultKind | None = None
 
 
-class Record:
+class RequestLog:
     """Exact counters of everything and the latest requests in full. Read it from any thread.
 
     Each property returns a copy, so that it can be compared with a later one.
@@ -35,14 +35,14 @@ class Record:
 
     def __init__(self, size: int) -> None:
         self._lock = threading.Lock()
-        self._latest: deque[Seen] = deque(maxlen=size)
+        self._latest: deque[LoggedRequest] = deque(maxlen=size)
         self._statuses: Counter[int] = Counter()
         self._requests: Counter[str] = Counter()
         self._weights: Counter[str] = Counter()
         self._faults: Counter[FaultKind] = Counter()
         self._connections: Counter[str] = Counter()
 
-    def add(self, seen: Seen) -> None:
+    def add(self, seen: LoggedRequest) -> None:
         """Count one request."""
         with self._lock:
             self._latest.append(seen)
@@ -71,7 +71,7 @@ class Record:
                 held.clear()
 
     @property
-    def latest(self) -> list[Seen]:
+    def latest(self) -> list[LoggedRequest]:
         """The latest requests, oldest first; how many are kept is an option of the simulator."""
         with self._lock:
             return list(self._latest)

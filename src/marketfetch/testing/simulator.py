@@ -11,26 +11,28 @@ from typing import Self
 
 import attrs
 
-from marketfetch.testing.http.background_loop import BackgroundLoop
-from marketfetch.testing.venues.binance_spot import BinanceSpot
-from marketfetch.testing.venues.binance_usdm import BinanceUsdm
-from marketfetch.testing.faults.responses import Hit, broken_reply
-from marketfetch.testing.faults.transport import broken_script
-from marketfetch.testing.http.script import Script, compressed, plain_script
 from marketfetch.testing.faults.kinds import FaultKind, Faults, FaultSchedule
-from marketfetch.testing.venues.kline_cache import KlinePages
-from marketfetch.testing.venues.rate_limiter import LimitRules, RateLimiter, Verdict
-from marketfetch.testing.markets.market import Market
-from marketfetch.testing.http.messages import Reply, Request
-from marketfetch.testing.venues.okx import Okx
-from marketfetch.testing.request_log import Record, Seen
+from marketfetch.testing.faults.responses import FaultContext, apply_response_fault
+from marketfetch.testing.faults.transport import broken_script
+from marketfetch.testing.http.background_loop import BackgroundLoop
+from marketfetch.testing.http.messages import ServerReply, ServerRequest
+from marketfetch.testing.http.script import ResponseScript, compressed, plain_script
 from marketfetch.testing.http.server import HttpServer
 from marketfetch.testing.http.tls import server_context
+from marketfetch.testing.markets.market import Market
+from marketfetch.testing.request_log import LoggedRequest, RequestLog
+from marketfetch.testing.venues.binance_spot import BinanceSpotVenue
+from marketfetch.testing.venues.binance_usdm import BinanceUsdmVenue
+from marketfetch.testing.venues.kline_cache import KlineCache
+from marketfetch.testing.venues.okx import OkxVenue
+from marketfetch.testing.venues.rate_limiter import Decision, LimitRules, RateLimiter
 from marketfetch.testing.venues.venue import Venue
 
 __all__ = ["SimulatedExchange", "SimulatorOptions", "wall_clock"]
 
-_NOT_FOUND = Reply(404, b"<html><body><h1>404 Not Found</h1></body></html>", {"Content-Type": "text/html"})
+_NOT_FOUND = ServerReply(
+    404, b"<html><body><h1>404 Not Found</h1></body></html>", {"Content-Type": "text/html"}
+)
 
 
 def wall_clock() -> int:
@@ -54,7 +56,7 @@ class SimulatorOptions:
     latency: float = 0.0
     limits: LimitRules | None = attrs.field(factory=LimitRules)
     faults: Faults | None = None
-    edit: Callable[[Request, Reply], Reply] | None = None
+    edit: Callable[[ServerRequest, ServerReply], ServerReply] | None = None
     now: Callable[[], int] = wall_clock
     clock_skew: int = 0
     okx_history_limit: int = 100
@@ -82,7 +84,7 @@ class SimulatedExchange:
     def __init__(self, market: Market, options: SimulatorOptions | None = None) -> None:
         self.options = options or SimulatorOptions()
         self.market = market
-        self.record = Record(self.options.log_size)
+        self.record = RequestLog(self.options.log_size)
         self.latency = self.options.latency
         self.now = self.options.now
         self.edit = self.options.edit
@@ -90,11 +92,11 @@ class SimulatedExchange:
         self._schedule = _schedule(self._faults)
         rules = self.options.limits or LimitRules()
         self._limiter = None if self.options.limits is None else RateLimiter(rules)
-        klines = KlinePages(market, self.options.cache_bytes)
+        klines = KlineCache(market, self.options.cache_bytes)
         self._venues: tuple[Venue, ...] = (
-            BinanceUsdm(market, rules, klines),
-            BinanceSpot(market, rules, klines),
-            Okx(market, rules, self.options.okx_history_limit),
+            BinanceUsdmVenue(market, rules, klines),
+            BinanceSpotVenue(market, rules, klines),
+            OkxVenue(market, rules, self.options.okx_history_limit),
         )
         self._background = BackgroundLoop("simulated-exchange")
         self._server = HttpServer(self._respond, self.record.add_connection)
@@ -160,30 +162,34 @@ class SimulatedExchange:
             self._certificate.unlink(missing_ok=True)
             self._certificate = None
 
-    def _respond(self, request: Request) -> Script:
+    def _respond(self, request: ServerRequest) -> ResponseScript:
         now = self.server_time
         venue = next((venue for venue in self._venues if venue.serves(request.path)), None)
         if venue is None:
             reply, weight, fault = _NOT_FOUND, 0, None
         else:
             reply, weight, fault = self._reply(venue, request, now)
-        self.record.add(Seen(now, request.client, request.path, request.params, reply.status, weight, fault))
+        self.record.add(
+            LoggedRequest(now, request.client, request.path, request.params, reply.status, weight, fault)
+        )
         if self.options.gzip:
             reply = compressed(reply, request)
         script = broken_script(fault, reply, now) or plain_script(reply, now)
         return (float(self.latency), *script) if self.latency > 0 else script
 
-    def _truth(self, venue: Venue, request: Request, now: int) -> Reply:
+    def _truth(self, venue: Venue, request: ServerRequest, now: int) -> ServerReply:
         reply = venue.answer(request, now)
         return reply if self.edit is None else self.edit(request, reply)
 
-    def _reply(self, venue: Venue, request: Request, now: int) -> tuple[Reply, int, FaultKind | None]:
+    def _reply(
+        self, venue: Venue, request: ServerRequest, now: int
+    ) -> tuple[ServerReply, int, FaultKind | None]:
         charge = venue.charge(request)
-        verdict = Verdict(0)
+        verdict = Decision(0)
         usage: Mapping[str, str] = {}
         if self._limiter is not None:
             verdict = self._limiter.charge(request.client, charge, now)
-            usage = venue.usage(charge, verdict)
+            usage = venue.rate_limit_headers(charge, verdict)
         fault: FaultKind | None = None
         if verdict.refused:
             reply = venue.refuse(request, verdict, now)
@@ -191,7 +197,7 @@ class SimulatedExchange:
             reply = self._truth(venue, request, now)
             fault = None if self._schedule is None else self._schedule.next(request.path, request.key)
             if fault is not None:
-                hit = Hit(request, reply, now, lambda other: self._truth(venue, other, now))
-                broken = broken_reply(fault, hit)
+                hit = FaultContext(request, reply, now, lambda other: self._truth(venue, other, now))
+                broken = apply_response_fault(fault, hit)
                 reply, fault = (reply, None) if broken is None else (broken, fault)
-        return Reply(reply.status, reply.body, {**reply.headers, **usage}), charge.weight, fault
+        return ServerReply(reply.status, reply.body, {**reply.headers, **usage}), charge.weight, fault

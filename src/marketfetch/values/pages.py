@@ -88,10 +88,10 @@ class Page:
 
     columns: Columns
     rejected: Mapping[str, int] = attrs.field(factory=dict)
-    spoiled: SpanSet = attrs.field(factory=SpanSet)
+    without_sound_row: SpanSet = attrs.field(factory=SpanSet)
     received: int = 0
     """How many rows the answer held, sound or not."""
-    stray: bool = False
+    has_rows_outside: bool = False
     """Whether rows outside the asked window came along: such a page proves nothing absent."""
     cursor: str | None = None
     """The token of the next page, for endpoints that page by token."""

@@ -8,13 +8,13 @@ from typing import Any
 import attrs
 
 from marketfetch.values.series import Series
-from marketfetch.values.spans import Span, SpanSet, utc
+from marketfetch.values.spans import Span, SpanSet, format_utc
 
 __all__ = ["EgressReport", "Missing", "Report", "SeriesReport"]
 
 
 def _spans(spans: SpanSet) -> list[dict[str, str]]:
-    return [{"start": utc(span.start), "end": utc(span.end)} for span in spans]
+    return [{"start": format_utc(span.start), "end": format_utc(span.end)} for span in spans]
 
 
 @attrs.frozen
@@ -58,7 +58,7 @@ class SeriesReport:
             "symbol": self.series.symbol,
             "dataset": self.series.dataset.name,
             "interval": self.series.interval.name,
-            "wanted": {"start": utc(self.wanted.start), "end": utc(self.wanted.end)},
+            "wanted": {"start": format_utc(self.wanted.start), "end": format_utc(self.wanted.end)},
             "rows": self.rows,
             "covered": _spans(self.covered),
             "empty": _spans(self.empty),
@@ -100,7 +100,7 @@ class Report:
     """What ended the run before its time, if anything did."""
 
     @classmethod
-    def nothing(cls) -> Report:
+    def empty(cls) -> Report:
         """The report of a run that had nothing to do."""
         return cls((), (), rows_written=0, requests=0, retries={}, duration=0.0)
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 import attrs
 
+from marketfetch.common.name_lists import names_of
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import EVENT, Interval
-from marketfetch.common.name_lists import names_of
 from marketfetch.values.rejected_rows import RejectedRow
-from marketfetch.values.spans import BEYOND, Span, SpanSet
+from marketfetch.values.spans import MAX_TIMESTAMP, Span, SpanSet
 
 __all__ = ["Composite", "Coverage", "Instrument", "Series", "Slice"]
 
@@ -105,12 +105,12 @@ class Slice:
     span: Span
     rows: int
     """How many rows the request should ask for at most."""
-    denied: SpanSet = attrs.field(factory=SpanSet)
-    strikes: int = 0
+    absent_once: SpanSet = attrs.field(factory=SpanSet)
+    bad_answers: int = 0
     chunk: int = 0
     cursor: str | None = None
     """An opaque page token, for endpoints that page by token."""
-    suspects: tuple[RejectedRow, ...] = attrs.field(default=(), repr=False)
+    invalid_rows: tuple[RejectedRow, ...] = attrs.field(default=(), repr=False)
 
     def __str__(self) -> str:
         return f"{self.series} {self.span}"
@@ -137,7 +137,7 @@ class Instrument:
         if not self.symbol:
             raise ValueError("an instrument has a symbol")
         for moment in (self.listed_at, self.delisted_at):
-            if moment is not None and abs(moment) >= BEYOND:
+            if moment is not None and abs(moment) >= MAX_TIMESTAMP:
                 raise ValueError(f"{self.symbol} begins or ends at {moment}, which is no time")
 
     @property

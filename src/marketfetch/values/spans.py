@@ -10,13 +10,13 @@ from operator import attrgetter, lt
 
 import attrs
 
-__all__ = ["BEYOND", "Span", "SpanSet", "utc"]
+__all__ = ["MAX_TIMESTAMP", "Span", "SpanSet", "format_utc"]
 
-BEYOND = 253_402_300_800_000
+MAX_TIMESTAMP = 253_402_300_800_000
 """The first moment that calendars cannot write, the year 10000: no time of an exchange is so late."""
 
 
-def utc(ms: int) -> str:
+def format_utc(ms: int) -> str:
     """Write a UTC millisecond timestamp as ISO text, to the second where that is exact.
 
     >>> utc(1_780_272_000_000)
@@ -58,7 +58,7 @@ class Span:
         return self.start <= ms < self.end
 
     def __str__(self) -> str:
-        return f"[{utc(self.start)}, {utc(self.end)})"
+        return f"[{format_utc(self.start)}, {format_utc(self.end)})"
 
 
 _START, _END = attrgetter("start"), attrgetter("end")

@@ -15,21 +15,21 @@ import numpy as np
 
 from marketfetch.errors import ConfigurationError
 from marketfetch.redaction import redact
-from marketfetch.values.spans import utc
+from marketfetch.values.spans import format_utc
 
 __all__ = [
     "Clock",
-    "Moment",
     "SteadyClock",
+    "TimeLike",
     "anchored",
     "check_order",
-    "moment",
+    "parse_time",
     "plain_time",
     "steady_clock",
     "uptime",
 ]
 
-Moment = datetime | date | timedelta | np.datetime64 | np.timedelta64 | str | int
+TimeLike = datetime | date | timedelta | np.datetime64 | np.timedelta64 | str | int
 """An aware datetime, a date (midnight UTC), ISO text, `20d` or a timedelta before now, `now`, or UTC ms."""
 
 Clock = Callable[[], int]
@@ -95,7 +95,7 @@ _LATEST = 10_000_000_000_000
 _FORMS = "write 2026-06-01, 2026-06-01T12:00:00Z, 20d or 1y (before now) or now"
 
 
-def plain_time(argument: str, value: object) -> Moment:
+def plain_time(argument: str, value: object) -> TimeLike:
     """Return a time as Python's own type; numpy's have no zone and are UTC, as numpy itself says.
 
     Raises ConfigurationError, which names the `argument`, for what is of no type that can be a time.
@@ -120,7 +120,7 @@ def plain_time(argument: str, value: object) -> Moment:
     return value
 
 
-def _of_numpy(argument: str, value: np.datetime64 | np.timedelta64) -> Moment:
+def _of_numpy(argument: str, value: np.datetime64 | np.timedelta64) -> TimeLike:
     is_moment, unit = isinstance(value, np.datetime64), np.datetime_data(value.dtype)[0]
     # Months and years of a timedelta are of no certain length, and "generic" is no unit at all.
     if np.isnat(value) or unit == "generic" or (unit in {"M", "Y"} and not is_moment):
@@ -129,7 +129,7 @@ def _of_numpy(argument: str, value: np.datetime64 | np.timedelta64) -> Moment:
     return number if is_moment else timedelta(milliseconds=number)
 
 
-def moment(argument: str, value: Moment, now: int) -> int:
+def parse_time(argument: str, value: TimeLike, now: int) -> int:
     """Turn what a caller wrote into UTC milliseconds.
 
     `argument` is named in errors; `now` is UTC milliseconds. A datetime without a zone is refused unless it
@@ -199,13 +199,13 @@ def _text(argument: str, text: str, now: int) -> int:
         return _first_of(argument, int(month["year"]), month["month"])
     try:
         if "T" not in text and " " not in text:
-            return moment(argument, date.fromisoformat(text), now)
+            return parse_time(argument, date.fromisoformat(text), now)
         parsed = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigurationError(f"{argument}: {redact(repr(text))} is not a time; {_FORMS}") from None
     if parsed.tzinfo is None and parsed.time() != time_of_day.min:
         raise ConfigurationError(f"{argument}: {text!r} has no time zone; write {text + 'Z'!r} for UTC")
-    return moment(argument, parsed, now)
+    return parse_time(argument, parsed, now)
 
 
 def _first_of(argument: str, year: int, month: str | None) -> int:
@@ -218,7 +218,7 @@ def _first_of(argument: str, year: int, month: str | None) -> int:
             f"end: {named!r} is a {kind}, and the end is exclusive; write {after} to include it, {first} to "
             "stop before it"
         )
-    return moment(argument, first, 0)
+    return parse_time(argument, first, 0)
 
 
 def check_order(start: int, end: int) -> None:
@@ -229,4 +229,4 @@ def check_order(start: int, end: int) -> None:
     marketfetch.errors.ConfigurationError: start: 1970-01-01T00:00:00Z is not before end 1970-01-01T00:00:00Z
     """
     if start >= end:
-        raise ConfigurationError(f"start: {utc(start)} is not before end {utc(end)}")
+        raise ConfigurationError(f"start: {format_utc(start)} is not before end {format_utc(end)}")

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from marketfetch.values.series import Series
-from marketfetch.values.spans import SpanSet, utc
+from marketfetch.values.spans import SpanSet, format_utc
 
 __all__ = ["Finding", "Problem", "Verification"]
 
@@ -57,7 +57,7 @@ class Finding:
             "problem": self.problem.name.lower(),
             "meaning": str(self.problem),
             "harmful": self.problem.harmful,
-            "spans": [{"start": utc(span.start), "end": utc(span.end)} for span in self.spans],
+            "spans": [{"start": format_utc(span.start), "end": format_utc(span.end)} for span in self.spans],
             "rows": self.rows,
             "detail": self.detail,
             "remedy": self.remedy,

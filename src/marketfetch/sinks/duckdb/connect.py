@@ -9,12 +9,12 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
-from marketfetch.sinks.files.atomic_files import alone_in, is_taken, move_in
+from marketfetch.sinks.files.atomic_files import create_atomically, is_locked, locked_directory
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["held_elsewhere", "is_wanted", "open_file", "open_otherwise", "open_to_read"]
+__all__ = ["has_waiters", "locked_by_other_process", "open_file", "open_otherwise", "open_to_read"]
 
 _POLL = 0.01
 
@@ -61,25 +61,25 @@ def _retried(
     """Stand in line for a file, and connect as soon as no other process has it."""
     import duckdb
 
-    with _line(path.parent, give_up):
+    with _file_lock(path.parent, give_up):
         while True:
             try:
                 return connect()
             except duckdb.IOException as error:
-                if not held_elsewhere(error) or monotonic() > give_up:
+                if not locked_by_other_process(error) or monotonic() > give_up:
                     raise
             sleep(_POLL)
 
 
-def is_wanted(path: Path) -> bool:
+def has_waiters(path: Path) -> bool:
     """Tell whether anybody stands in line for a file in its folder."""
     try:
-        return is_taken(path.parent)
+        return is_locked(path.parent)
     except OSError:
         return False  # a file system without locks of folders
 
 
-def held_elsewhere(error: duckdb.Error) -> bool:
+def locked_by_other_process(error: duckdb.Error) -> bool:
     """Tell whether another process has the file open."""
     return "lock on file" in str(error)
 
@@ -90,12 +90,12 @@ def open_otherwise(error: duckdb.Error) -> bool:
 
 
 @contextmanager
-def _line(folder: Path, give_up: float) -> Iterator[None]:
+def _file_lock(folder: Path, give_up: float) -> Iterator[None]:
     """Stand in line: whoever has just closed the file would be the first to open it again."""
     with ExitStack() as stack:
         try:
             if os.path.isdir(folder):  # noqa: PTH112  # Path.is_dir raises what it may not look into
-                stack.enter_context(alone_in(folder, give_up))
+                stack.enter_context(locked_directory(folder, give_up))
         except BlockingIOError:
             raise
         except OSError:
@@ -112,7 +112,7 @@ def _make(path: Path) -> None:
 
     file = Path(os.path.realpath(path))
     if not os.path.exists(file) and os.path.isdir(file.parent):  # noqa: PTH110, PTH112  # as above
-        move_in(file, lambda aside: duckdb.connect(aside).close())
+        create_atomically(file, lambda aside: duckdb.connect(aside).close())
 
 
 def _sweep(path: Path) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from marketfetch.errors import RowsRefused, SinkError, SinkUnavailable
-from marketfetch.sinks.duckdb.connect import held_elsewhere, open_otherwise
 from marketfetch.common.local_resources import exhausted
+from marketfetch.errors import RowsRefused, SinkError, SinkUnavailable
+from marketfetch.sinks.duckdb.connect import locked_by_other_process, open_otherwise
 
 if TYPE_CHECKING:
     import duckdb
@@ -72,7 +72,7 @@ def explained(error: duckdb.Error, file: Opened) -> SinkError:  # noqa: C901, PL
             return SinkError(f"{file.path} is an SQLite file; write sqlite:{file.path}")
         case duckdb.IOException() if os.path.isdir(file.path):  # noqa: PTH112  # see places
             return SinkError(f"{file.path} is a folder; name a file in it")
-        case duckdb.IOException() if held_elsewhere(error):
+        case duckdb.IOException() if locked_by_other_process(error):
             return SinkUnavailable(f"{said}; one process at a time has the file: end the other one, or wait")
         case duckdb.IOException():
             lacking = exhausted(None, said)

@@ -12,16 +12,16 @@ import attrs
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["Memory"]
+__all__ = ["MemoryLimit"]
 
-_LEAN = "16.0 MiB"
+_SMALL = "16.0 MiB"
 """What DuckDB may keep in memory while batches are written: enough for one, not for those before it."""
 
 _UNITS = {"bytes": 1.0, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "TiB": 2.0**40, "PiB": 2.0**50}
 
 
 @attrs.define(eq=False)
-class Memory:
+class MemoryLimit:
     """The limit that our connections to a file share, also with connections that are not ours.
 
     What it was before the first of ours is set again after the last.
@@ -30,10 +30,10 @@ class Memory:
     _lock: Lock = attrs.field(factory=Lock, init=False)
     _users: int = attrs.field(default=0, init=False)
     _before: str = attrs.field(default="", init=False)
-    _allowed: str = attrs.field(default=_LEAN, init=False)
+    _allowed: str = attrs.field(default=_SMALL, init=False)
 
     @contextmanager
-    def limited(self, connection: duckdb.DuckDBPyConnection, limit: str) -> Iterator[None]:
+    def applied(self, connection: duckdb.DuckDBPyConnection, limit: str) -> Iterator[None]:
         """Have a limit for the block; raises duckdb.Error if it is none that DuckDB could take."""
         import duckdb
 
@@ -53,11 +53,11 @@ class Memory:
                     with suppress(duckdb.Error):  # others have filled more than that meanwhile
                         connection.execute("SET memory_limit = ?", [_again(self._before)])
 
-    def economise(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def shrink(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Let DuckDB make do with what one batch needs, or with less where no more is allowed."""
         import duckdb
 
-        lean = min(self._allowed, _LEAN, key=_size)
+        lean = min(self._allowed, _SMALL, key=_size)
         with suppress(duckdb.Error):  # somebody else is at work just now, and needs it
             # Not each time: setting it gives back to the system what the batch needs again.
             if _limit(connection) != lean:

@@ -12,16 +12,16 @@ from typing import Generic, TypeVar
 import attrs
 
 from marketfetch.errors import SinkError, SinkUnavailable
-from marketfetch.sinks.files.atomic_files import PATIENCE
+from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT
 from marketfetch.sinks.files.fork_guard import INHERITED
 
-__all__ = ["Turns"]
+__all__ = ["SharedConnection"]
 
 _C = TypeVar("_C")
 
 
 @attrs.define(eq=False)
-class Turns(Generic[_C]):
+class SharedConnection(Generic[_C]):
     """A connection that is opened when it is used, and closed between two uses: others want the file, too.
 
     It is kept open from one use to the next, since opening costs more than most uses. It is closed where
@@ -41,9 +41,9 @@ class Turns(Generic[_C]):
 
     _name: str
     _connect: Callable[[float], AbstractContextManager[_C]]
-    _wanted: Callable[[], bool]
-    turn: float = 0.25
-    idle: float = 0.1
+    _has_waiters: Callable[[], bool]
+    max_lifetime: float = 0.25
+    max_idle: float = 0.1
     _lock: Lock = attrs.field(factory=Lock, init=False)
     _stack: ExitStack = attrs.field(factory=ExitStack, init=False)
     _open: list[_C] = attrs.field(factory=list, init=False)
@@ -52,15 +52,15 @@ class Turns(Generic[_C]):
     _owner: int = attrs.field(factory=os.getpid, init=False)
 
     @contextmanager
-    def use(self) -> Iterator[_C]:
+    def connection(self) -> Iterator[_C]:
         """Have the connection for the block; raises what opening it raises.
 
         Raises SinkUnavailable where another thread has it for seconds, and SinkError in a forked child.
         """
         if self._owner != os.getpid():
             raise SinkError(f"{self._name}: {INHERITED}")
-        give_up = monotonic() + PATIENCE
-        if not self._lock.acquire(timeout=PATIENCE):
+        give_up = monotonic() + LOCK_TIMEOUT
+        if not self._lock.acquire(timeout=LOCK_TIMEOUT):
             raise SinkUnavailable(
                 f"{self._name}: another run of this process is at work in it for long: end it, or wait"
             )
@@ -74,10 +74,10 @@ class Turns(Generic[_C]):
                 yield self._open[0]
                 finished = True
             finally:
-                if not finished or (monotonic() - self._since >= self.turn and self._wanted()):
+                if not finished or (monotonic() - self._since >= self.max_lifetime and self._has_waiters()):
                     self._let_go()
                 else:
-                    self._timer = Timer(self.idle, self._rest)
+                    self._timer = Timer(self.max_idle, self._rest)
                     self._timer.daemon = True
                     self._timer.start()
         finally:
@@ -90,7 +90,7 @@ class Turns(Generic[_C]):
         """
         if self._owner != os.getpid():
             return
-        if not self._lock.acquire(timeout=self.idle):
+        if not self._lock.acquire(timeout=self.max_idle):
             return
         try:
             timer = self._forget_timer()

@@ -16,11 +16,13 @@ from weakref import WeakValueDictionary
 import attrs
 import numpy as np
 
+from marketfetch.common.local_resources import exhausted
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.protocols import Writer
+from marketfetch.sinks.duckdb.connect import has_waiters, open_file, open_to_read
 from marketfetch.sinks.duckdb.errors import Opened, OutOfMemory, explained
-from marketfetch.sinks.duckdb.connect import is_wanted, open_file, open_to_read
-from marketfetch.sinks.duckdb.memory_limit import Memory
+from marketfetch.sinks.duckdb.memory_limit import MemoryLimit
+from marketfetch.sinks.duckdb.shared_connection import SharedConnection
 from marketfetch.sinks.duckdb.statements import (
     MOMENTS,
     append,
@@ -32,13 +34,11 @@ from marketfetch.sinks.duckdb.statements import (
     probe,
     select,
 )
-from marketfetch.sinks.files.atomic_files import PATIENCE
-from marketfetch.sinks.sql.file_store import EmbeddedStore
+from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT
 from marketfetch.sinks.files.fork_guard import OPEN_FILES
 from marketfetch.sinks.files.paths import require
-from marketfetch.sinks.sql.tables import Table
-from marketfetch.sinks.duckdb.shared_connection import Turns
-from marketfetch.common.local_resources import exhausted
+from marketfetch.sinks.sql.file_store import SqlFileStore
+from marketfetch.sinks.sql.tables import SqlTable
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
@@ -55,8 +55,8 @@ _HERE = "table_catalog = current_database() AND table_schema = ? AND table_name 
 class _Shared:
     """What the stores of this process on one file share: one connection to write, and the memory."""
 
-    turns: Turns[duckdb.DuckDBPyConnection]
-    memory: Memory = attrs.field(factory=Memory)
+    turns: SharedConnection[duckdb.DuckDBPyConnection]
+    memory: MemoryLimit = attrs.field(factory=MemoryLimit)
     readers: int = 0
     """How many of them are reading now, with connections that cannot write."""
 
@@ -91,7 +91,7 @@ if hasattr(os, "register_at_fork"):  # there is no fork on Windows
 
 
 @attrs.frozen(repr=False)
-class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
+class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
     """Stores rows in a DuckDB file, with what is covered beside them.
 
     Each dataset has a view named after it: `SELECT exchange, symbol, interval, open_time, open FROM ohlcv`.
@@ -152,21 +152,21 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
 
             def write(batch: Batch) -> None:
                 try:
-                    with turns.use() as connection:
-                        shared.memory.economise(connection)
+                    with turns.connection() as connection:
+                        shared.memory.shrink(connection)
                         self._write(connection, batch)
                 except OutOfMemory:
-                    with turns.use() as connection:  # a new one, which may use all that it is allowed
+                    with turns.connection() as connection:  # a new one, which may use all that it is allowed
                         self._write(connection, batch)
 
-            with turns.use():
+            with turns.connection():
                 pass  # a file that cannot be used is noticed before anything is fetched
             yield write
 
     @contextmanager
     def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
         shared = self._shared()  # kept alive: while anybody has it, others find the same
-        with closing(shared.turns) as turns, turns.use() as connection:
+        with closing(shared.turns) as turns, turns.connection() as connection:
             yield connection
 
     def _shared(self) -> _Shared:
@@ -177,12 +177,14 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         """
 
         def make() -> _Shared:
-            return _Shared(Turns(str(self.path), self._connected_by, partial(is_wanted, self.path)))
+            return _Shared(
+                SharedConnection(str(self.path), self._connected_by, partial(has_waiters, self.path))
+            )
 
         return _FILES.shared(self.path, make)
 
     def _connected(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-        return self._connected_by(monotonic() + PATIENCE)
+        return self._connected_by(monotonic() + LOCK_TIMEOUT)
 
     @contextmanager
     def _connected_by(self, give_up: float) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -195,7 +197,7 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         with _FILES.lock:
             shared.readers += 1
         try:
-            with self._limited(partial(open_to_read, self.path, monotonic() + PATIENCE)) as connection:
+            with self._limited(partial(open_to_read, self.path, monotonic() + LOCK_TIMEOUT)) as connection:
                 yield connection
         finally:
             with _FILES.lock:
@@ -211,7 +213,7 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         with OPEN_FILES.opened(self.path), ExitStack() as stack:
             with self._translated():
                 connection = stack.enter_context(closing(self._opened(connect)))
-                stack.enter_context(shared.memory.limited(connection, self.memory_limit))
+                stack.enter_context(shared.memory.applied(connection, self.memory_limit))
             yield connection
 
     def _opened(self, connect: Callable[[], duckdb.DuckDBPyConnection]) -> duckdb.DuckDBPyConnection:
@@ -277,13 +279,13 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
     def _is_made_by(self, connection: duckdb.DuckDBPyConnection, view: str, statement: str) -> bool:
         return True  # with these columns there has been one definition only
 
-    def _create(self, table: Table, columns: str) -> str:
+    def _create(self, table: SqlTable, columns: str) -> str:
         return f"CREATE TABLE {table.name} ({columns})"
 
     def _view_time(self) -> str:
         return "r.open_time"
 
-    def _check(self, connection: duckdb.DuckDBPyConnection, table: Table) -> None:
+    def _check(self, connection: duckdb.DuckDBPyConnection, table: SqlTable) -> None:
         kind = table.types[table.time]
         if kind not in MOMENTS:
             raise ConfigurationError(
@@ -293,23 +295,23 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
             if table.types[name] != "VARCHAR":
                 raise ConfigurationError(f"{table.name}.{name} is {table.types[name]}; make it VARCHAR")
 
-    def _inside(self, table: Table) -> str:
+    def _inside(self, table: SqlTable) -> str:
         return inside(table)
 
     def _bounds(
-        self, connection: duckdb.DuckDBPyConnection, table: Table, span: Span
+        self, connection: duckdb.DuckDBPyConnection, table: SqlTable, span: Span
     ) -> tuple[int | str, int | str]:
         return bounds(table, span)
 
     def _merge(
         self,
         connection: duckdb.DuckDBPyConnection,
-        table: Table,
+        table: SqlTable,
         labels: Sequence[int | str | None],
         rows: Columns,
     ) -> None:
-        times = table.stored(rows.times) if counted(table) else exact(table, rows.times)
-        values = {f"c{place}": rows.values[line] for place, line in enumerate(table.lines)}
+        times = table.to_db_rows(rows.times) if counted(table) else exact(table, rows.times)
+        values = {f"c{place}": rows.values[line] for place, line in enumerate(table.value_indexes)}
         connection.register("marketfetch_batch", {"t": times, **values})
         given = [*labels, int(times[0]), int(times[-1])]
         if connection.execute(probe(table), given).fetchone() is None:
@@ -319,11 +321,16 @@ class DuckDBSink(EmbeddedStore["duckdb.DuckDBPyConnection"]):
         connection.unregister("marketfetch_batch")
 
     def _rows(
-        self, connection: duckdb.DuckDBPyConnection, table: Table, series: Series, series_id: int, span: Span
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        table: SqlTable,
+        series: Series,
+        series_id: int,
+        span: Span,
     ) -> Columns:
         given = [*table.values(series, series_id), *bounds(table, span)]
         found = connection.execute(select(table), given).fetchnumpy()
-        return table.restored(
+        return table.from_db_rows(
             series.dataset, np.column_stack([np.ma.filled(line, np.nan) for line in found.values()])
         )
 

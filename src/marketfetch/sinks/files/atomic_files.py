@@ -14,9 +14,17 @@ from typing import BinaryIO
 
 from marketfetch.sinks.files.lock_files import Claim, Owner, claim, holder_of, is_abandoned, sweep
 
-__all__ = ["PATIENCE", "alone", "alone_in", "is_taken", "make_folder", "move_in", "replace_file"]
+__all__ = [
+    "LOCK_TIMEOUT",
+    "create_atomically",
+    "is_locked",
+    "locked",
+    "locked_directory",
+    "make_folder",
+    "replace_file",
+]
 
-PATIENCE = 2.0
+LOCK_TIMEOUT = 2.0
 """Seconds to wait in one go for another process: a run that is stopped has to end soon, and may ask again."""
 
 _POLL = 0.005
@@ -46,10 +54,10 @@ def replace_file(file: Path, write: Callable[[BinaryIO], object], aside: Path | 
             handle.flush()
             _synchronise(handle.fileno())
 
-    move_in(file, make, aside)
+    create_atomically(file, make, aside)
 
 
-def move_in(file: Path, make: Callable[[Path], object], aside: Path | None = None) -> None:
+def create_atomically(file: Path, make: Callable[[Path], object], aside: Path | None = None) -> None:
     """Have a file made aside, whole and durable, and put it in its place; raises OSError.
 
     Each writing has a name of its own, so that two never write into one file. What a crash leaves aside next
@@ -69,7 +77,7 @@ def move_in(file: Path, make: Callable[[Path], object], aside: Path | None = Non
     except BaseException:
         place.unlink(missing_ok=True)  # on a full disk it takes the room that others need
         raise
-    _settle(file.parent)
+    fsync_directory(file.parent)
 
 
 def make_folder(folder: Path) -> None:
@@ -77,18 +85,18 @@ def make_folder(folder: Path) -> None:
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)  # another process may have been faster
-        _settle(folder.parent)
+        fsync_directory(folder.parent)
 
 
 @contextmanager
-def alone(lock: Path, give_up: float | None = None) -> Iterator[Claim]:
+def locked(lock: Path, give_up: float | None = None) -> Iterator[Claim]:
     """Wait until nobody else has a lock file, and have it while the block runs; see `locks.claim`.
 
     Makes the folder of the file. Raises OSError, and BlockingIOError where somebody has the lock until
     `give_up`, a moment of `monotonic`: by default for seconds.
     """
     if give_up is None:
-        give_up = monotonic() + PATIENCE
+        give_up = monotonic() + LOCK_TIMEOUT
     make_folder(lock.parent)
     while True:
         last = monotonic() > give_up
@@ -105,13 +113,13 @@ def alone(lock: Path, give_up: float | None = None) -> Iterator[Claim]:
 
 
 @contextmanager
-def alone_in(folder: Path, give_up: float | None = None) -> Iterator[None]:
+def locked_directory(folder: Path, give_up: float | None = None) -> Iterator[None]:
     """Make a folder, wait until nobody else is in it through here, and keep others out; see `alone`."""
-    with alone(folder / _LOCK, give_up):
+    with locked(folder / _LOCK, give_up):
         yield
 
 
-def is_taken(folder: Path) -> bool:
+def is_locked(folder: Path) -> bool:
     """Tell whether somebody is in a folder through `alone_in`; raises OSError."""
     lock = folder / _LOCK
     return lock.exists() and not is_abandoned(lock)
@@ -124,7 +132,7 @@ def _replace(place: Path, file: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
         # The folder of the file is a link to another disk, or one is mounted there.
-        move_in(file, lambda near: _copy(place, near))
+        create_atomically(file, lambda near: _copy(place, near))
         place.unlink()
 
 
@@ -135,7 +143,7 @@ def _copy(source: Path, target: Path) -> None:
         _synchronise(copy.fileno())
 
 
-def _settle(folder: Path) -> None:
+def fsync_directory(folder: Path) -> None:
     """Make durable what names the folder has, where the file system lets anybody ask for it."""
     try:
         handle = os.open(folder, os.O_RDONLY)

@@ -9,10 +9,10 @@ from pathlib import Path
 from marketfetch.errors import ConfigurationError
 from marketfetch.redaction import redact
 
-__all__ = ["check_folder", "file_path", "place", "require"]
+__all__ = ["check_folder", "file_path", "path_from_uri", "require"]
 
 
-def place(text: str) -> str:
+def path_from_uri(text: str) -> str:
     """Return the path in `scheme:path`.
 
     Raises ConfigurationError if there is none, or if it is written like the address of a server: whether

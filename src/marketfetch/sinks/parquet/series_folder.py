@@ -15,15 +15,15 @@ import attrs
 import numpy as np
 
 from marketfetch.errors import SinkError
-from marketfetch.sinks.files.atomic_files import alone, make_folder, replace_file
-from marketfetch.sinks.parquet.format1 import FIRST_LEDGER, read_first
+from marketfetch.sinks.files.atomic_files import locked, make_folder, replace_file
 from marketfetch.sinks.files.lock_files import sweep
-from marketfetch.sinks.merging import merge, same
+from marketfetch.sinks.merging import merge, rows_equal
+from marketfetch.sinks.parquet.codec import UnreadableFile, read_note, read_rows, write_rows
 from marketfetch.sinks.parquet.footers import FileNote, LedgerNote, check_names
-from marketfetch.sinks.sql.packed_coverage import PackedCoverage, in_spans
+from marketfetch.sinks.parquet.format1 import FIRST_LEDGER, read_first
 from marketfetch.sinks.parquet.periods import Period, periods_of, split, unit_of, whole_periods
 from marketfetch.sinks.remedies import forget_command
-from marketfetch.sinks.parquet.codec import UnreadableFile, read_note, read_rows, write_rows
+from marketfetch.sinks.sql.packed_coverage import PackedCoverage, in_spans
 from marketfetch.values.pages import Batch, Columns, RejectedRow
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
@@ -157,7 +157,7 @@ class SeriesFolder:
                 rows = [] if held is None else [held.rows]
                 rows += [given[period]] if period in given else []
                 merged = merge(rows, self.series.dataset)
-                if held is None or not (same(held.rows, merged) and after.same(before)):
+                if held is None or not (rows_equal(held.rows, merged) and after.same(before)):
                     self._put(period, merged, after)
                     files[str(period)] = None
                 elif held.note is not None:
@@ -217,7 +217,7 @@ class SeriesFolder:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         aside = files_aside(self.root)
-        with alone(self.lock) as claim:
+        with locked(self.lock) as claim:
             make_folder(aside)
             if claim.inherited:
                 sweep(aside)

@@ -12,17 +12,17 @@ from urllib.parse import unquote
 
 import attrs
 
+from marketfetch.common.local_resources import exhausted
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.protocols import Writer
 from marketfetch.sinks.files.atomic_files import make_folder
-from marketfetch.sinks.parquet.format1 import FIRST_LEDGER
 from marketfetch.sinks.files.lock_files import break_lock, is_abandoned, sweep
+from marketfetch.sinks.files.paths import check_folder, file_path, path_from_uri, require
 from marketfetch.sinks.parquet.footers import FORMAT, newer
+from marketfetch.sinks.parquet.format1 import FIRST_LEDGER
 from marketfetch.sinks.parquet.periods import Period, unit_of
-from marketfetch.sinks.files.paths import check_folder, file_path, place, require
 from marketfetch.sinks.parquet.series_folder import WORK, SeriesFolder, files_aside, locks_of
 from marketfetch.values.datasets import Dataset, datasets
-from marketfetch.common.local_resources import exhausted
 from marketfetch.values.pages import Batch, Columns, RejectedRow
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
@@ -68,10 +68,10 @@ class ParquetSink:
     @classmethod
     def from_url(cls, text: str) -> ParquetSink:
         """Make the store that `parquet:DIR` names; raises ConfigurationError where there is no path."""
-        return cls(place(text))
+        return cls(path_from_uri(text))
 
     @property
-    def lanes(self) -> int:
+    def max_writers(self) -> int:
         """One writer."""
         return 1
 

@@ -10,11 +10,11 @@ import attrs
 from psycopg.sql import SQL, Identifier
 
 from marketfetch.errors import SinkError
-from marketfetch.sinks.postgres.schema.introspection import find
-from marketfetch.sinks.postgres.dsn import parsed, shown
-from marketfetch.sinks.postgres.coverage_tables import lock
-from marketfetch.sinks.postgres.session import Connection, Session
 from marketfetch.redaction import Secret
+from marketfetch.sinks.postgres.coverage_tables import lock
+from marketfetch.sinks.postgres.dsn import display_dsn, parse_dsn
+from marketfetch.sinks.postgres.schema.introspection import lookup_table
+from marketfetch.sinks.postgres.session import Connection, Session
 
 __all__ = ["PostgresBoard"]
 
@@ -42,7 +42,7 @@ class PostgresBoard:
     schema: str = attrs.field(default="marketfetch", kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        parsed(self._dsn)
+        parse_dsn(self._dsn)
 
     @classmethod
     def from_url(cls, url: str) -> PostgresBoard:
@@ -72,7 +72,7 @@ class PostgresBoard:
         return result
 
     def _make_if_missing(self, connection: Connection, table: Identifier) -> None:
-        found = find(connection, table)
+        found = lookup_table(connection, table)
         if found is None:
             lock(connection, f"{self.schema} prepare")
             known = connection.execute("SELECT to_regnamespace(%s)", [Identifier(self.schema).as_string()])
@@ -85,4 +85,4 @@ class PostgresBoard:
             raise SinkError(f"{found.title} was not made by marketfetch; choose another schema=")
 
     def __repr__(self) -> str:
-        return f"PostgresBoard({shown(self._dsn)!r})"
+        return f"PostgresBoard({display_dsn(self._dsn)!r})"

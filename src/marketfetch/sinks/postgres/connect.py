@@ -17,11 +17,11 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import tuple_row
 
-from marketfetch.errors import SinkError, SinkUnavailable
-from marketfetch.sinks.postgres.dsn import each_host, parsed, shown, without_secrets
-from marketfetch.sinks.postgres.errors import final_in_words, of_state
 from marketfetch.common.local_resources import descriptors_used_up, exhausted
+from marketfetch.errors import SinkError, SinkUnavailable
 from marketfetch.redaction import Secret
+from marketfetch.sinks.postgres.dsn import display_dsn, each_host, parse_dsn, without_secrets
+from marketfetch.sinks.postgres.errors import final_in_words, of_state
 
 __all__ = ["Connection", "connect"]
 
@@ -61,7 +61,7 @@ def connect(dsn: Secret, purpose: str) -> Connection:
         raise found from None  # here: debuggers show what frames hold, and those below hold the password
     if found.info.server_version < _OLDEST:
         found.close()
-        raise SinkError(f"{shown(dsn)} is older than PostgreSQL 14; upgrade the server")
+        raise SinkError(f"{display_dsn(dsn)} is older than PostgreSQL 14; upgrade the server")
     # Every statement shall see what others committed while we waited for a lock.
     found.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
     return found
@@ -69,14 +69,14 @@ def connect(dsn: Secret, purpose: str) -> Connection:
 
 def _connected(dsn: Secret, purpose: str) -> Connection | SinkError:
     """Open a connection, or return the refusal."""
-    parts = {**_DEFAULTS, **parsed(dsn)}
+    parts = {**_DEFAULTS, **parse_dsn(dsn)}
     parts["client_encoding"] = "UTF8"  # statements are kept as they are sent
     try:
         return _opened(parts)
     except (psycopg.Error, OSError) as error:
         kind, remedy = _verdict(error, parts)
         text = without_secrets(" ".join(str(error).split()), dsn)
-        return kind(f"{shown(dsn)}: cannot {purpose}: {text}; {remedy}")
+        return kind(f"{display_dsn(dsn)}: cannot {purpose}: {text}; {remedy}")
 
 
 def _opened(parts: dict[str, Any]) -> Connection:

@@ -14,7 +14,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Strip", "copy_body", "from_timestamps", "to_timestamps"]
+__all__ = ["WireColumn", "copy_body", "from_timestamps", "to_timestamps"]
 
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # signature, flags, length of the header's extension
 _TRAILER = b"\xff\xff"
@@ -24,14 +24,14 @@ _EPOCH = 946_684_800_000
 
 
 @attrs.frozen(eq=False)
-class Strip:
+class WireColumn:
     """One column of rows on their way into COPY: its values, shape (n,), and which of them are NULL."""
 
     values: NDArray[Any]
     null: NDArray[np.bool_] | None = None
 
 
-def copy_body(pieces: Iterable[Sequence[Strip]]) -> Iterator[bytes]:
+def copy_body(pieces: Iterable[Sequence[WireColumn]]) -> Iterator[bytes]:
     r"""Write pieces of rows, each of them columns of equal length, as one complete binary COPY stream.
 
     The width of a field is that of the strip's dtype: int32 for integer, int64 for bigint and timestamptz
@@ -50,7 +50,7 @@ def copy_body(pieces: Iterable[Sequence[Strip]]) -> Iterator[bytes]:
     yield _TRAILER
 
 
-def _blank(strips: Sequence[Strip], count: int) -> NDArray[Any]:
+def _blank(strips: Sequence[WireColumn], count: int) -> NDArray[Any]:
     """Lay out rows with all that is the same in each of them: written once, it is half of the work saved."""
     form: list[tuple[str, Any]] = [("fields", ">i2")]
     for i, strip in enumerate(strips):
@@ -62,7 +62,7 @@ def _blank(strips: Sequence[Strip], count: int) -> NDArray[Any]:
     return rows
 
 
-def _filled(rows: NDArray[Any], strips: Sequence[Strip]) -> bytes:
+def _filled(rows: NDArray[Any], strips: Sequence[WireColumn]) -> bytes:
     for i, strip in enumerate(strips):
         rows[f"value{i}"] = strip.values
     nulls = {i: strip.null for i, strip in enumerate(strips) if strip.null is not None and strip.null.any()}

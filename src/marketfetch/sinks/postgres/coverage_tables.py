@@ -11,7 +11,7 @@ import attrs
 from psycopg.sql import SQL, Composable, Identifier
 
 from marketfetch.errors import SinkError
-from marketfetch.sinks.postgres.schema.multirange import packed, unpacked
+from marketfetch.sinks.postgres.schema.multirange import dump_multirange, load_multirange
 from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.rejected_rows import reach, still_rejected
 from marketfetch.sinks.sql.coverage_segments import hull, joined, split
@@ -19,7 +19,7 @@ from marketfetch.values.pages import Batch, RejectedRow
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["FORMAT", "TABLES", "Ledger", "Names", "lock", "names", "newer", "written"]
+__all__ = ["FORMAT", "TABLES", "CoverageTables", "Names", "lock", "names", "newer", "written"]
 
 FORMAT = 2
 """The version of the tables that this marketfetch writes; `format.version` tells that of those there are."""
@@ -52,7 +52,7 @@ def newer(schema: str, found: int) -> SinkError:
 
 
 @attrs.frozen
-class Ledger:
+class CoverageTables:
     """The tables `format`, `series`, `coverage` and `rejected` in a schema.
 
     The coverage of a series lies in segments, a row for each, whose hulls do not overlap; the hull of one
@@ -219,9 +219,9 @@ class Ledger:
                 "id": series_id,
                 "gone": gone,
                 "start": [start for start, _ in written],
-                "covered": [packed(one.covered) for _, one in written],
-                "empty": [packed(one.empty) for _, one in written],
-                "unusable": [packed(one.unusable) for _, one in written],
+                "covered": [dump_multirange(one.covered) for _, one in written],
+                "empty": [dump_multirange(one.empty) for _, one in written],
+                "unusable": [dump_multirange(one.unusable) for _, one in written],
             },
         )
 
@@ -257,7 +257,7 @@ class Ledger:
         if spans:
             connection.execute(
                 self._sql("DELETE FROM {rejected} WHERE series_id = %s AND time <@ %s::int8multirange"),
-                [series_id, packed(spans)],
+                [series_id, dump_multirange(spans)],
             )
 
     def _sql(self, text: LiteralString) -> bytes:
@@ -302,7 +302,7 @@ def _united(held: Coverage, learnt: Coverage) -> Coverage:
 
 
 def _coverage(spans: Sequence[str]) -> Coverage:
-    return Coverage(*map(unpacked, spans))
+    return Coverage(*map(load_multirange, spans))
 
 
 def _in_columns(rows: Sequence[tuple[object, ...]]) -> list[list[object]]:

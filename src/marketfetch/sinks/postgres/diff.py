@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from marketfetch.values.pages import Columns
 
-__all__ = ["compare"]
+__all__ = ["diff_rows"]
 
 
-def compare(given: Columns, stored: Columns) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def diff_rows(given: Columns, stored: Columns) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Tell for each given row whether its time is not stored, and whether it changes the stored row.
 
     Both are sorted. A NULL changes nothing, and neither does the sign of a zero.

@@ -13,12 +13,12 @@ from psycopg.conninfo import conninfo_to_dict
 from marketfetch.errors import ConfigurationError
 from marketfetch.redaction import Secret, redact, without
 
-__all__ = ["each_host", "parsed", "shown", "without_secrets"]
+__all__ = ["display_dsn", "each_host", "parse_dsn", "without_secrets"]
 
 _PLACE = ("host", "hostaddr", "port")
 
 
-def parsed(dsn: Secret) -> dict[str, Any]:
+def parse_dsn(dsn: Secret) -> dict[str, Any]:
     """Take a DSN apart as libpq does, without connecting.
 
     Raises ConfigurationError, which quotes nothing of the DSN: where it is torn apart wrongly, any piece may
@@ -36,7 +36,7 @@ def parsed(dsn: Secret) -> dict[str, Any]:
     return parts
 
 
-def shown(dsn: Secret) -> str:
+def display_dsn(dsn: Secret) -> str:
     """Return where a DSN leads, without user and password.
 
     >>> shown(Secret("host=db.example dbname=market password=hunter2"))
@@ -44,7 +44,7 @@ def shown(dsn: Secret) -> str:
     >>> shown(Secret("postgresql://ann@[::1]:5432,db2/market"))
     'postgresql://[::1]:5432,db2/market'
     """
-    parts = parsed(dsn)
+    parts = parse_dsn(dsn)
     places = [_written(place) for place in each_host(parts)]
     service = f"?service={quote(str(parts['service']))}" if "service" in parts else ""
     return f"postgresql://{','.join(places)}/{parts.get('dbname', '')}{service}"
@@ -71,7 +71,7 @@ def each_host(parts: dict[str, Any]) -> Sequence[dict[str, Any]]:
 
 def without_secrets(text: str, dsn: Secret) -> str:
     """Cut the passwords of a DSN out of what a server or libpq says, which may quote them anywhere."""
-    parts = parsed(dsn)
+    parts = parse_dsn(dsn)
     for name in ("password", "sslpassword"):
         text = without(text, str(parts.get(name) or ""))
     return redact(text)

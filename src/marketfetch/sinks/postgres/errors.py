@@ -9,9 +9,9 @@ import psycopg
 from psycopg.errors import Diagnostic
 
 from marketfetch.errors import RowsRefused, SinkError, SinkUnavailable
-from marketfetch.sinks.postgres.schema.tables import Table
+from marketfetch.sinks.postgres.schema.tables import TableModel
 from marketfetch.values.series import Series
-from marketfetch.values.spans import Span, utc
+from marketfetch.values.spans import Span, format_utc
 
 __all__ = ["final_in_words", "missing_partition", "of_state", "of_statement"]
 
@@ -153,11 +153,11 @@ def final_in_words(text: str) -> tuple[Callable[[str], SinkError], str] | None:
     return None
 
 
-def missing_partition(series: Series, table: Table, span: Span) -> str:
+def missing_partition(series: Series, table: TableModel, span: Span) -> str:
     """Say that a partitioned table has no partition for a span of a series, and how to make one."""
-    first, last = (table.clock.bound(moment) for moment in (span.start, span.end))
+    first, last = (table.time_codec.bound(moment) for moment in (span.start, span.end))
     bounds = (f"'{bound}'" if isinstance(bound, date) else str(bound) for bound in (first, last))
-    name = f"{table.name}_{utc(span.start)[:10].replace('-', '')}"
+    name = f"{table.name}_{format_utc(span.start)[:10].replace('-', '')}"
     return (
         f"{series}: {table.title} has no partition for some of the rows of {span}; where {table.time} is the "
         f'partition key, CREATE TABLE "{table.schema}"."{name}" PARTITION OF "{table.schema}"."{table.name}" '

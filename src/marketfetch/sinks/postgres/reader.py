@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from marketfetch.sinks.table_mapping import Name
 from marketfetch.sinks.postgres import statements
+from marketfetch.sinks.postgres.schema.tables import TableModel
 from marketfetch.sinks.postgres.session import Connection
-from marketfetch.sinks.postgres.schema.tables import Table
+from marketfetch.sinks.table_mapping import Name
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 from marketfetch.values.spans import Span
@@ -19,7 +19,7 @@ _PAGE = 1_000_000
 
 
 def read(
-    connection: Connection, table: Table, labels: tuple[Name, ...], dataset: Dataset, span: Span
+    connection: Connection, table: TableModel, labels: tuple[Name, ...], dataset: Dataset, span: Span
 ) -> Columns:
     """Return the stored rows of a series inside a span, sorted by time; NaN where a column is not mapped."""
     parts = [Columns.empty(dataset)]
@@ -34,20 +34,23 @@ def read(
 
 
 def read_page(
-    connection: Connection, table: Table, labels: tuple[Name, ...], span: Span, limit: int
+    connection: Connection, table: TableModel, labels: tuple[Name, ...], span: Span, limit: int
 ) -> Columns:
     """Return the oldest `limit` rows stored inside a span, with a line for each of the table's fields."""
     place: dict[str, object] = {f"label{i}": value for i, value in enumerate(labels)}
-    bounds: dict[str, object] = {"first": table.clock.bound(span.start), "last": table.clock.bound(span.end)}
+    bounds: dict[str, object] = {
+        "first": table.time_codec.bound(span.start),
+        "last": table.time_codec.bound(span.end),
+    }
     row = connection.execute(statements.rows(table, limit), place | bounds, binary=True).fetchone()
     if row is None or row[0] is None:
-        return Columns(np.empty(0, np.int64), np.empty((len(table.fields), 0)))
-    times = table.clock.decode(np.frombuffer(row[0], ">i8").astype(np.int64))
+        return Columns(np.empty(0, np.int64), np.empty((len(table.values), 0)))
+    times = table.time_codec.decode(np.frombuffer(row[0], ">i8").astype(np.int64))
     return Columns(times, np.array([np.frombuffer(packed, ">f8") for packed in row[1:]], np.float64))
 
 
-def _laid_out(page: Columns, table: Table, dataset: Dataset) -> Columns:
+def _laid_out(page: Columns, table: TableModel, dataset: Dataset) -> Columns:
     """Give a page the lines of its dataset."""
     values = np.full((len(dataset.columns), len(page)), np.nan)
-    values[[field.line for field in table.fields]] = page.values
+    values[[field.line for field in table.values]] = page.values
     return Columns(page.times, values)

@@ -9,10 +9,10 @@ import attrs
 import psycopg
 
 from marketfetch.errors import SinkError, SinkUnavailable
-from marketfetch.sinks.postgres.connect import Connection, connect
-from marketfetch.sinks.postgres.dsn import shown, without_secrets
-from marketfetch.sinks.postgres.errors import of_statement
 from marketfetch.redaction import Secret
+from marketfetch.sinks.postgres.connect import Connection, connect
+from marketfetch.sinks.postgres.dsn import display_dsn, without_secrets
+from marketfetch.sinks.postgres.errors import of_statement
 
 __all__ = ["Connection", "Session"]
 
@@ -65,6 +65,6 @@ class Session:
     def _translated(self, error: psycopg.Error, purpose: str) -> SinkError:
         text = ", ".join(filter(None, (error.diag.message_primary, error.diag.message_detail))) or str(error)
         text = without_secrets(" ".join(text.split()), self._dsn)
-        said = f"{shown(self._dsn)}: cannot {purpose}: {text}"
+        said = f"{display_dsn(self._dsn)}: cannot {purpose}: {text}"
         found = of_statement(error, said)
         return found or SinkUnavailable(f"{said}; check that the server runs and can be reached from here")

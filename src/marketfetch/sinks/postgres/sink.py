@@ -8,25 +8,25 @@ from typing import LiteralString
 
 import attrs
 
+from marketfetch.common.type_checks import is_text, is_whole
 from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.protocols import Writer
-from marketfetch.sinks.table_mapping import TableMapping, mapping_or_none
-from marketfetch.sinks.postgres.schema import versions as formats
+from marketfetch.redaction import Secret, redact
 from marketfetch.sinks.postgres.board import PostgresBoard
-from marketfetch.sinks.postgres.dsn import parsed, shown
+from marketfetch.sinks.postgres.coverage_tables import FORMAT, CoverageTables, Names, lock
 from marketfetch.sinks.postgres.deleting import remove
+from marketfetch.sinks.postgres.dsn import display_dsn, parse_dsn
+from marketfetch.sinks.postgres.reader import read
+from marketfetch.sinks.postgres.schema import versions as formats
 from marketfetch.sinks.postgres.schema.layouts import Layout, lock_name
-from marketfetch.sinks.postgres.coverage_tables import FORMAT, Ledger, Names, lock
 from marketfetch.sinks.postgres.schema.mapped import MappedTable
 from marketfetch.sinks.postgres.schema.own import OwnTables
-from marketfetch.sinks.postgres.reader import read
 from marketfetch.sinks.postgres.schema.privileges import check_schema, check_session
 from marketfetch.sinks.postgres.session import Connection, Session
 from marketfetch.sinks.postgres.writer import BatchWriter
+from marketfetch.sinks.table_mapping import TableMapping, mapping_or_none
 from marketfetch.values.datasets import Dataset, datasets
-from marketfetch.common.type_checks import is_text, is_whole
 from marketfetch.values.pages import Columns, RejectedRow
-from marketfetch.redaction import Secret, redact
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
 
@@ -72,15 +72,15 @@ class PostgresSink:
 
     _dsn: Secret = attrs.field(converter=_secret)
     table: TableMapping | None = attrs.field(default=None, kw_only=True, validator=mapping_or_none)
-    lanes: int = attrs.field(default=2, kw_only=True)
+    max_writers: int = attrs.field(default=2, kw_only=True)
     schema: str = attrs.field(default="marketfetch", kw_only=True)
     views: bool = attrs.field(default=True, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        parsed(self._dsn)
-        if not is_whole(self.lanes) or self.lanes < 1:
+        parse_dsn(self._dsn)
+        if not is_whole(self.max_writers) or self.max_writers < 1:
             raise ConfigurationError(
-                f"lanes: {redact(repr(self.lanes))} writers write nothing; take at least 1"
+                f"lanes: {redact(repr(self.max_writers))} writers write nothing; take at least 1"
             )
         if not is_text(self.schema):
             raise ConfigurationError(f"schema: {self.schema!r} is no name; write one as text")
@@ -116,7 +116,7 @@ class PostgresSink:
         After a SinkUnavailable it connects anew: the same batch may be written again, as often as it takes.
         """
         with closing(Session(self._dsn)) as session:
-            yield BatchWriter(session, self._layout, Ledger(self.schema))
+            yield BatchWriter(session, self._layout, CoverageTables(self.schema))
 
     def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
         """Return what is known of each of the given series; see Store.
@@ -202,16 +202,16 @@ class PostgresSink:
             yield connection
 
     @contextmanager
-    def _reading(self, purpose: str) -> Iterator[tuple[Connection, Ledger | None]]:
+    def _reading(self, purpose: str) -> Iterator[tuple[Connection, CoverageTables | None]]:
         """Open a transaction that changes nothing, and the ledger if there is one."""
         with self._transaction(purpose, _READING) as connection:
             yield connection, formats.opened(connection, self.schema)
 
-    def _id(self, connection: Connection, ledger: Ledger | None, series: Series) -> int | None:
+    def _id(self, connection: Connection, ledger: CoverageTables | None, series: Series) -> int | None:
         return None if ledger is None else ledger.find(connection, self._layout.target(connection), series)
 
     def __repr__(self) -> str:
-        return f"PostgresSink({shown(self._dsn)!r})"
+        return f"PostgresSink({display_dsn(self._dsn)!r})"
 
 
 def _known(held: Iterable[Names]) -> dict[Names, Series]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
 
-from marketfetch.sinks.postgres.schema.tables import DOUBLE, Field, Table
+from marketfetch.sinks.postgres.schema.tables import DOUBLE, TableModel, ValueColumn
 
 __all__ = [
     "clear",
@@ -38,7 +38,7 @@ def spelled(sql_type: str) -> SQL:
     return SQL(text)
 
 
-def relation(table: Table) -> Identifier:
+def relation(table: TableModel) -> Identifier:
     """Return the quoted, schema-qualified name of a table."""
     return Identifier(table.schema, table.name)
 
@@ -48,12 +48,12 @@ def copy_in(target: Composable, names: Iterable[str]) -> Composed:
     return SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(target, _listed(map(Identifier, names)))
 
 
-def copy_rows(table: Table, names: Iterable[str]) -> Composed:
+def copy_rows(table: TableModel, names: Iterable[str]) -> Composed:
     """Write the statement that takes rows of a table as a binary COPY stream."""
     return copy_in(relation(table), names)
 
 
-def newest(table: Table) -> Composed:
+def newest(table: TableModel) -> Composed:
     """Write the query for the newest stored time between `first` and `last`, in UTC milliseconds or NULL.
 
     Beside it are the types that the columns of `Table.types` have. They stay so until the transaction ends:
@@ -67,9 +67,9 @@ def newest(table: Table) -> Composed:
     ).format(_name(table.time), types, _table(table), _place(table))
 
 
-def staging(table: Table) -> Composed:
+def staging(table: TableModel) -> Composed:
     """Write the statement that makes the table of staged rows, which is gone when the transaction ends."""
-    columns = [(table.time, table.clock.type), *((field.name, field.wire) for field in table.fields)]
+    columns = [(table.time, table.time_codec.type), *((field.name, field.wire) for field in table.values)]
     listed = _listed(SQL("{} {}").format(Identifier(name), spelled(kind)) for name, kind in columns)
     return SQL("CREATE TEMP TABLE {} ({}) ON COMMIT DROP").format(_STAGED, listed)
 
@@ -79,7 +79,7 @@ def stage(names: Iterable[str]) -> Composed:
     return copy_in(_STAGED, names)
 
 
-def merge(table: Table) -> Composed:
+def merge(table: TableModel) -> Composed:
     """Write the MERGE of staged rows into a table that only we write, under the lock of the series.
 
     It reads the stored rows once, but fails if somebody else inserts one of them meanwhile.
@@ -91,7 +91,7 @@ def merge(table: Table) -> Composed:
     ).format(**_parts(table))
 
 
-def upsert(table: Table) -> Composed:
+def upsert(table: TableModel) -> Composed:
     """Write the INSERT of staged rows that are new or add something; the others are not even locked.
 
     The INSERT is correct even if other writers change the same rows meanwhile. It takes rows in the order of
@@ -112,19 +112,19 @@ def upsert(table: Table) -> Composed:
     ).format(**parts, known=known)
 
 
-def kept_out(table: Table) -> Composed:
+def kept_out(table: TableModel) -> Composed:
     """Write the query for the first staged row that is not stored as it is.
 
     A field that is not `checked` may have another value.
     """
-    checked = [(field, _staged_value(field)) for field in table.fields if field.checked]
+    checked = [(field, _staged_value(field)) for field in table.values if field.checked]
     return SQL(
         "SELECT u.{time}::text FROM {staged} AS u WHERE NOT EXISTS (SELECT FROM {table} AS t "
         "WHERE {place} AND t.{time} = u.{time} AND NOT coalesce({differs}, false)) ORDER BY u.{time} LIMIT 1"
     ).format(**{**_parts(table), "differs": _differs(checked) if checked else SQL("false")})
 
 
-def rows(table: Table, limit: int) -> Composed:
+def rows(table: TableModel, limit: int) -> Composed:
     """Write the query for the oldest stored rows from `first` on and before `last`: one row of byte strings.
 
     There is one for the times and one for each field, the packed big-endian 64-bit values of all rows. It
@@ -133,29 +133,29 @@ def rows(table: Table, limit: int) -> Composed:
     time = _name(table.time)
     fields = [
         SQL("coalesce(t.{0}::double precision, 'NaN') AS {0}").format(_name(field.name))
-        for field in table.fields
+        for field in table.values
     ]
-    packed = [SQL("string_agg(float8send({}), '')").format(_name(field.name)) for field in table.fields]
+    packed = [SQL("string_agg(float8send({}), '')").format(_name(field.name)) for field in table.values]
     # In a row that datasets share, this one has a part only where one of its fields has a value.
-    part = SQL(" OR ").join(SQL("t.{} IS NOT NULL").format(_name(field.name)) for field in table.fields)
+    part = SQL(" OR ").join(SQL("t.{} IS NOT NULL").format(_name(field.name)) for field in table.values)
     # The limit also keeps the aggregates out of parallel workers, which would mix up the order.
     return SQL(
         "SELECT string_agg({send}, ''), {packed} FROM (SELECT t.{time}, {fields} FROM {table} AS t "
         "WHERE {labels} AND t.{time} >= %(first)s AND t.{time} < %(last)s AND ({part}) "
         "ORDER BY t.{time} LIMIT {limit}) AS sorted"
     ).format(
-        send=SQL(table.clock.send).format(time),
+        send=SQL(table.time_codec.send).format(time),
         packed=_listed(packed),
         time=time,
         fields=_listed(fields),
         table=_table(table),
         labels=_labels(table),
-        part=SQL("true") if table.own else part,
+        part=SQL("true") if table.is_own else part,
         limit=limit,
     )
 
 
-def remove(table: Table, others: Iterable[str]) -> Composed:
+def remove(table: TableModel, others: Iterable[str]) -> Composed:
     """Write the DELETE of the rows of a series in the spans `starts` and `ends`, if `others` are all NULL."""
     empty = SQL("").join(SQL(" AND t.{} IS NULL").format(_name(other)) for other in others)
     return SQL("DELETE FROM {} AS t USING {} WHERE {}{}").format(
@@ -163,21 +163,21 @@ def remove(table: Table, others: Iterable[str]) -> Composed:
     )
 
 
-def clear(table: Table) -> Composed:
+def clear(table: TableModel) -> Composed:
     """Write the UPDATE that makes the fields NULL in the rows in the spans `starts` and `ends`."""
-    nothing = _listed(SQL("{} = NULL").format(_name(field.name)) for field in table.fields)
-    something = SQL(" OR ").join(SQL("t.{} IS NOT NULL").format(_name(field.name)) for field in table.fields)
+    nothing = _listed(SQL("{} = NULL").format(_name(field.name)) for field in table.values)
+    something = SQL(" OR ").join(SQL("t.{} IS NOT NULL").format(_name(field.name)) for field in table.values)
     return SQL("UPDATE {} AS t SET {} FROM {} WHERE {} AND ({})").format(
         _table(table), nothing, _spans(table), _in_spans(table), something
     )
 
 
-def _spans(table: Table) -> Composed:
-    kind = spelled(table.clock.type)
+def _spans(table: TableModel) -> Composed:
+    kind = spelled(table.time_codec.type)
     return SQL("unnest(%(starts)s::{}[], %(ends)s::{}[]) AS span(start, stop)").format(kind, kind)
 
 
-def _in_spans(table: Table) -> Composed:
+def _in_spans(table: TableModel) -> Composed:
     times = SQL("t.{0} >= span.start AND t.{0} < span.stop").format(_name(table.time))
     return SQL("{} AND {}").format(_labels(table), times)
 
@@ -187,15 +187,15 @@ def _name(*parts: str) -> Identifier:
     return Identifier(*(part.replace("%", "%%") for part in parts))
 
 
-def _table(table: Table) -> Identifier:
+def _table(table: TableModel) -> Identifier:
     return _name(table.schema, table.name)
 
 
-def _parts(table: Table) -> dict[str, Composable]:
-    fields = table.fields
+def _parts(table: TableModel) -> dict[str, Composable]:
+    fields = table.values
     # No cast to the type of the column, which would cut a text that is too long: assigning it is refused.
     values: list[Composable] = [
-        _cast(Placeholder(f"label{i}"), label.compared) for i, label in enumerate(table.labels)
+        _cast(Placeholder(f"label{i}"), label.compared) for i, label in enumerate(table.keys)
     ]
     values += [SQL("u.{}").format(_name(table.time)), *map(_staged_value, fields)]
     return {
@@ -214,7 +214,7 @@ def _parts(table: Table) -> dict[str, Composable]:
     }
 
 
-def _staged_value(field: Field) -> Composable:
+def _staged_value(field: ValueColumn) -> Composable:
     """Return the staged value in the type of the field."""
     value = SQL("u.{}").format(_name(field.name))
     if field.type == field.wire:
@@ -224,31 +224,31 @@ def _staged_value(field: Field) -> Composable:
     return _cast(exact, field.type)
 
 
-def _excluded(field: Field) -> Composable:
+def _excluded(field: ValueColumn) -> Composable:
     return SQL("EXCLUDED.{}").format(_name(field.name))
 
 
-def _changes(pairs: Iterable[tuple[Field, Composable]]) -> Composed:
+def _changes(pairs: Iterable[tuple[ValueColumn, Composable]]) -> Composed:
     return _listed(
         SQL("{0} = coalesce({1}, t.{0})").format(_name(field.name), value) for field, value in pairs
     )
 
 
-def _differs(pairs: Iterable[tuple[Field, Composable]]) -> Composed:
+def _differs(pairs: Iterable[tuple[ValueColumn, Composable]]) -> Composed:
     return SQL(" OR ").join(
         SQL("{1} IS NOT NULL AND {1} IS DISTINCT FROM t.{0}").format(_name(field.name), value)
         for field, value in pairs
     )
 
 
-def _labels(table: Table) -> Composed:
+def _labels(table: TableModel) -> Composed:
     return SQL(" AND ").join(
         SQL("t.{} = {}").format(_name(label.name), _cast(Placeholder(f"label{i}"), label.compared))
-        for i, label in enumerate(table.labels)
+        for i, label in enumerate(table.keys)
     )
 
 
-def _place(table: Table) -> Composed:
+def _place(table: TableModel) -> Composed:
     """Return the condition for the stored rows of the series between `first` and `last`."""
     times = SQL("t.{} BETWEEN %(first)s AND %(last)s").format(_name(table.time))
     return SQL("{} AND {}").format(_labels(table), times)

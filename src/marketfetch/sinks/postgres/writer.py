@@ -11,16 +11,16 @@ from psycopg.errors import CheckViolation
 from psycopg.sql import Composed
 
 from marketfetch.errors import ConfigurationError, RowsRefused
-from marketfetch.sinks.table_mapping import Name
 from marketfetch.sinks.postgres import statements
-from marketfetch.sinks.postgres.diff import compare
+from marketfetch.sinks.postgres.copy_binary import WireColumn, copy_body
+from marketfetch.sinks.postgres.coverage_tables import CoverageTables
+from marketfetch.sinks.postgres.diff import diff_rows
 from marketfetch.sinks.postgres.errors import missing_partition
-from marketfetch.sinks.postgres.schema.layouts import Layout, lock_name
-from marketfetch.sinks.postgres.coverage_tables import Ledger
 from marketfetch.sinks.postgres.reader import read_page
+from marketfetch.sinks.postgres.schema.layouts import Layout, lock_name
+from marketfetch.sinks.postgres.schema.tables import TableModel
 from marketfetch.sinks.postgres.session import Connection, Session
-from marketfetch.sinks.postgres.schema.tables import Table
-from marketfetch.sinks.postgres.copy_binary import Strip, copy_body
+from marketfetch.sinks.table_mapping import Name
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
@@ -46,8 +46,8 @@ class BatchWriter:
 
     _session: Session
     _layout: Layout
-    _ledger: Ledger
-    _tables: dict[Dataset, Table] = attrs.field(factory=dict, init=False)
+    _ledger: CoverageTables
+    _tables: dict[Dataset, TableModel] = attrs.field(factory=dict, init=False)
     _met: set[Series] = attrs.field(factory=set, init=False)
     _target: str | None = attrs.field(default=None, init=False)
     _texts: dict[tuple[object, ...], bytes] = attrs.field(factory=dict, init=False)
@@ -60,7 +60,7 @@ class BatchWriter:
             if self._target is None:
                 self._target = self._layout.target(connection)
             new = (
-                not table.own
+                not table.is_own
                 and series not in self._met
                 and self._ledger.find(connection, self._target, series) is None
             )
@@ -100,7 +100,7 @@ class BatchWriter:
         """Have the write that is under way fail; see Interruptible."""
         self._session.interrupt()
 
-    def _table(self, connection: Connection, dataset: Dataset) -> Table:
+    def _table(self, connection: Connection, dataset: Dataset) -> TableModel:
         if dataset not in self._tables:
             self._tables[dataset] = self._layout.table(connection, dataset)
         return self._tables[dataset]
@@ -111,14 +111,14 @@ class _Rows:
     """The rows of one series in a transaction that holds their lock."""
 
     connection: Connection
-    table: Table
+    table: TableModel
     labels: tuple[Name, ...]
     texts: dict[tuple[object, ...], bytes]
     """Statements as they are sent: writing one takes longer than sending it."""
 
     def write(self, columns: Columns) -> None:
         """Write one or more sorted rows: as they are where nothing is stored, else what differs."""
-        if self.table.own:
+        if self.table.is_own:
             columns = self._add_new(columns)
         if len(columns):
             self._merge(columns)
@@ -139,7 +139,7 @@ class _Rows:
             if len(above):
                 self._append(above)
             return below
-        new, changed = compare(below, stored)
+        new, changed = diff_rows(below, stored)
         fresh = Columns.join([below.take(new), above])
         if len(fresh):
             self._append(fresh)
@@ -163,10 +163,10 @@ class _Rows:
 
     def _append(self, columns: Columns) -> None:
         table, filled = self.table, self.table.filled(columns)
-        names = (*(label.name for label in table.labels), *table.names(filled))
+        names = (*(label.name for label in table.keys), *table.names(filled))
 
-        def strips(rows: Columns) -> list[Strip]:
-            labels = [Strip(np.full(len(rows), value, np.int32)) for value in self.labels]
+        def strips(rows: Columns) -> list[WireColumn]:
+            labels = [WireColumn(np.full(len(rows), value, np.int32)) for value in self.labels]
             return [*labels, *table.strips(rows, filled)]
 
         self._copy(self._text(statements.copy_rows, names), map(strips, _pieces(columns)))
@@ -178,7 +178,7 @@ class _Rows:
         self.connection.execute(statements.staging(table))
         self._copy(statements.stage(table.names(filled)).as_bytes(self.connection), strips)
         self.connection.execute(_SETTINGS, ["off" if table.ordered else "on"])
-        mergeable = table.own and self.connection.info.server_version >= _MERGE_SINCE
+        mergeable = table.is_own and self.connection.info.server_version >= _MERGE_SINCE
         self.connection.execute((statements.merge if mergeable else statements.upsert)(table), place)
         if table.guarded:
             lost = self.connection.execute(statements.kept_out(table), place).fetchone()
@@ -190,7 +190,7 @@ class _Rows:
 
     def _place(self, columns: Columns) -> dict[str, Name | date]:
         """Return the parameters of the statements for rows of these times."""
-        first, last = (self.table.clock.bound(int(columns.times[i])) for i in (0, -1))
+        first, last = (self.table.time_codec.bound(int(columns.times[i])) for i in (0, -1))
         return {"first": first, "last": last, **{f"label{i}": value for i, value in enumerate(self.labels)}}
 
     def _text(self, write: Callable[..., Composed], *arguments: object) -> bytes:
@@ -199,7 +199,7 @@ class _Rows:
             self.texts[key] = write(self.table, *arguments).as_bytes(self.connection)
         return self.texts[key]
 
-    def _copy(self, statement: bytes, pieces: Iterable[Sequence[Strip]]) -> None:
+    def _copy(self, statement: bytes, pieces: Iterable[Sequence[WireColumn]]) -> None:
         with self.connection.cursor().copy(statement) as copy:
             for piece in copy_body(pieces):
                 copy.write(piece)

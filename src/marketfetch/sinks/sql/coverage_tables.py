@@ -18,7 +18,7 @@ from marketfetch.values.pages import Batch, RejectedRow
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["FORMAT", "PREFIX", "Connection", "Ledger", "Rows", "packed", "unpacked"]
+__all__ = ["FORMAT", "PREFIX", "CoverageTables", "DbConnection", "DbCursor", "dump_spans", "load_spans"]
 
 _T = TypeVar("_T")
 
@@ -35,7 +35,7 @@ _SPANS = {1: "covered, \"empty\", '[]'", 2: "covered_spans, empty_spans, unusabl
 """Which columns of `marketfetch_coverage` hold the three sets of a Coverage, by format."""
 
 
-class Rows(Protocol):
+class DbCursor(Protocol):
     """What a statement of DuckDB or SQLite returns."""
 
     def fetchone(self) -> Any:
@@ -47,15 +47,15 @@ class Rows(Protocol):
         ...
 
 
-class Connection(Protocol):
+class DbConnection(Protocol):
     """What connections to DuckDB and to SQLite have in common."""
 
-    def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> Rows:
+    def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> DbCursor:
         """Run one statement, its parameters written as question marks."""
         ...
 
 
-def packed(spans: SpanSet) -> str:
+def dump_spans(spans: SpanSet) -> str:
     """Write spans as JSON, which both databases and people can read.
 
     >>> packed(SpanSet.of(Span(0, 60_000), Span(120_000, 180_000)))
@@ -64,7 +64,7 @@ def packed(spans: SpanSet) -> str:
     return orjson.dumps([(span.start, span.end) for span in spans]).decode()
 
 
-def unpacked(text: str) -> SpanSet:
+def load_spans(text: str) -> SpanSet:
     """Read what `packed` wrote; raises ValueError or TypeError for anything else."""
     # `index` refuses what is no whole number, which a Span would take.
     return SpanSet(tuple(Span(index(start), index(end)) for start, end in orjson.loads(text)))
@@ -73,7 +73,7 @@ def unpacked(text: str) -> SpanSet:
 def _coverage(series_id: int, texts: Sequence[str]) -> Coverage:
     """Read the three sets of a row; raises SinkError where one of them is damaged."""
     try:
-        return Coverage(*map(unpacked, texts))
+        return Coverage(*map(load_spans, texts))
     except (ValueError, TypeError) as error:
         raise SinkError(
             f"{PREFIX}coverage has {', '.join(str(text)[:40] for text in texts)!r} for series_id "
@@ -83,7 +83,7 @@ def _coverage(series_id: int, texts: Sequence[str]) -> Coverage:
 
 
 @attrs.frozen
-class Ledger:
+class CoverageTables:
     """The tables `marketfetch_series`, `_coverage`, `_rejected` and `_format`.
 
     `target` names the user's table that the rows of a series are in, and is empty for our own: the same
@@ -95,7 +95,7 @@ class Ledger:
     target: str = ""
     clustered: bool = attrs.field(default=False, kw_only=True)
 
-    def prepare(self, connection: Connection) -> None:
+    def prepare(self, connection: DbConnection) -> None:
         """Make the tables where they are missing."""
         # An older marketfetch finds no column `covered` and fails, instead of writing beside us.
         tables = {
@@ -121,7 +121,7 @@ class Ledger:
         # statement that writes fails.
         connection.execute(f"DELETE FROM {PREFIX}format WHERE false")
 
-    def migrate(self, connection: Connection) -> None:
+    def migrate(self, connection: DbConnection) -> None:
         """Turn tables of format 1 into what `prepare` makes, inside a transaction; raises SinkError.
 
         Format 1 had one row for the whole coverage of a series, `(series_id, covered, "empty")`.
@@ -145,16 +145,16 @@ class Ledger:
             )
         connection.execute(f"DROP TABLE {PREFIX}old")
 
-    def version(self, connection: Connection) -> int | None:
+    def version(self, connection: DbConnection) -> int | None:
         """Return the version that `marketfetch_format` tells."""
         row = connection.execute(f"SELECT version FROM {PREFIX}format").fetchone()
         return None if row is None else int(row[0])
 
-    def find(self, connection: Connection, series: Series) -> int | None:
+    def find(self, connection: DbConnection, series: Series) -> int | None:
         """Return the id of a series, or None if it has none yet."""
         return self._ids(connection, [series]).get(series)
 
-    def add(self, connection: Connection, batch: Batch) -> int:
+    def add(self, connection: DbConnection, batch: Batch) -> int:
         """Unite what is stored of a series with what a batch tells, and return the id of the series."""
         series_id = self._met(connection, batch.series)
         span = reach(batch)
@@ -167,7 +167,7 @@ class Ledger:
                 self._reject(connection, series_id, span, batch.rejected, present)
         return series_id
 
-    def forget(self, connection: Connection, series: Series, spans: SpanSet) -> int | None:
+    def forget(self, connection: DbConnection, series: Series, spans: SpanSet) -> int | None:
         """Remove what is known of the moments, and return the id of the series, None if it has none."""
         if self.find(connection, series) is None:
             return None
@@ -190,7 +190,7 @@ class Ledger:
         return series_id
 
     def coverage(
-        self, connection: Connection, series: Collection[Series], version: int
+        self, connection: DbConnection, series: Collection[Series], version: int
     ) -> dict[Series, Coverage]:
         """Return what a store of a format knows of those of the series that it has."""
         ids = self._ids(connection, series)
@@ -205,7 +205,7 @@ class Ledger:
                 found.setdefault(series_id, []).append(_coverage(series_id, texts))
         return {one: joined(found.get(series_id, ())) for one, series_id in ids.items()}
 
-    def all(self, connection: Connection, version: int) -> Iterator[tuple[Series, Coverage]]:
+    def all(self, connection: DbConnection, version: int) -> Iterator[tuple[Series, Coverage]]:
         """Yield what is known of every series of the target whose dataset marketfetch itself knows."""
         known = datasets()
         rows = connection.execute(
@@ -218,12 +218,12 @@ class Ledger:
                 coverage = joined(_coverage(row[0], row[5:]) for row in segments)
                 yield Series.of(exchange, known[dataset], symbol, interval), coverage
 
-    def counts_on(self, connection: Connection, dataset: Dataset) -> bool:
+    def counts_on(self, connection: DbConnection, dataset: Dataset) -> bool:
         """Tell whether rows of a dataset have to be there."""
         held = self.coverage(connection, self.names(connection, [dataset]), FORMAT)
         return any(known.present for known in held.values())
 
-    def names(self, connection: Connection, kinds: Iterable[Dataset]) -> list[Series]:
+    def names(self, connection: DbConnection, kinds: Iterable[Dataset]) -> list[Series]:
         """Return every series of the target that has one of the datasets; what is known of it is not read.
 
         A table may have been named in another way: `Candles`, or `main.candles`.
@@ -240,7 +240,7 @@ class Ledger:
             if _table(target) == _table(self.target)
         ]
 
-    def rejected(self, connection: Connection, series_id: int, span: Span) -> list[RejectedRow]:
+    def rejected(self, connection: DbConnection, series_id: int, span: Span) -> list[RejectedRow]:
         """Return the rejected rows of a series inside a span, sorted."""
         rows = connection.execute(
             f"SELECT time, reason, raw FROM {PREFIX}rejected WHERE series_id = ? AND time >= ? AND time < ?",
@@ -248,7 +248,7 @@ class Ledger:
         )
         return sorted(RejectedRow(*row) for row in rows.fetchall())
 
-    def _ids(self, connection: Connection, series: Collection[Series]) -> dict[Series, int]:
+    def _ids(self, connection: DbConnection, series: Collection[Series]) -> dict[Series, int]:
         """Return the ids of those of the series that have one."""
         ids: dict[Series, int] = {}
         alike: dict[tuple[str, str, str], dict[str, Series]] = {}
@@ -264,7 +264,7 @@ class Ledger:
                 ids |= {symbols[symbol]: int(series_id) for symbol, series_id in rows.fetchall()}
         return ids
 
-    def _met(self, connection: Connection, series: Series) -> int:
+    def _met(self, connection: DbConnection, series: Series) -> int:
         """Return the id of a series that is about to change, which gets one if it has none.
 
         Its row is written each time: where two connections write one series at once, it is what they meet
@@ -285,7 +285,7 @@ class Ledger:
             connection.execute(f"UPDATE {PREFIX}series SET revision = revision + 1 WHERE id = ?", [series_id])
         return series_id
 
-    def _touched(self, connection: Connection, series_id: int, span: Span) -> dict[int, Coverage]:
+    def _touched(self, connection: DbConnection, series_id: int, span: Span) -> dict[int, Coverage]:
         """Read the segments that a span touches, by their starts; see `segments.touched`."""
         if not self.clustered:  # a scan sees them all, and the one before them would need another
             where, values = "start_time <= ? AND end_time >= ?", [span.end, span.start]
@@ -298,7 +298,7 @@ class Ledger:
         return self._segments(connection, series_id, where, values)
 
     def _segments(
-        self, connection: Connection, series_id: int, where: str, values: Sequence[int]
+        self, connection: DbConnection, series_id: int, where: str, values: Sequence[int]
     ) -> dict[int, Coverage]:
         rows = connection.execute(
             f"SELECT start_time, {_SPANS[FORMAT]} FROM {PREFIX}coverage WHERE series_id = ? AND {where}",
@@ -308,7 +308,7 @@ class Ledger:
 
     def _replace(
         self,
-        connection: Connection,
+        connection: DbConnection,
         series_id: int,
         before: Mapping[int, Coverage],
         segments: Sequence[Coverage],
@@ -329,7 +329,7 @@ class Ledger:
                 )
         self._insert(connection, [(series_id, after[start]) for start in after if start not in before])
 
-    def _insert(self, connection: Connection, segments: Sequence[tuple[int, Coverage]]) -> None:
+    def _insert(self, connection: DbConnection, segments: Sequence[tuple[int, Coverage]]) -> None:
         for some in _parts(segments):
             connection.execute(
                 f"INSERT INTO {PREFIX}coverage VALUES {', '.join(['(?, ?, ?, ?, ?, ?)'] * len(some))}",
@@ -338,7 +338,7 @@ class Ledger:
 
     def _reject(
         self,
-        connection: Connection,
+        connection: DbConnection,
         series_id: int,
         span: Span,
         learnt: Sequence[RejectedRow],
@@ -368,7 +368,7 @@ def _row(segment: Coverage) -> list[int | str]:
     """Write a segment as all columns but the id of its series."""
     whole = hull(segment)
     sets = (segment.covered, segment.empty, segment.unusable)
-    return [whole.start, whole.end, *map(packed, sets)]
+    return [whole.start, whole.end, *map(dump_spans, sets)]
 
 
 def _parts(items: Sequence[_T]) -> Iterator[Sequence[_T]]:

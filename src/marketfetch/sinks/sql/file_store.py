@@ -14,22 +14,22 @@ import attrs
 from marketfetch.errors import ConfigurationError, RowsRefused, SinkError
 from marketfetch.protocols import Writer
 from marketfetch.sinks.files.fork_guard import OPEN_FILES
-from marketfetch.sinks.sql.coverage_tables import FORMAT, PREFIX, Connection, Ledger
+from marketfetch.sinks.files.paths import check_folder, file_path, path_from_uri
+from marketfetch.sinks.sql.coverage_tables import FORMAT, PREFIX, CoverageTables, DbConnection
+from marketfetch.sinks.sql.tables import SqlTable, mapped_table, own_table, quoted, stand_ins
 from marketfetch.sinks.table_mapping import Name, TableMapping, mapping_or_none
-from marketfetch.sinks.files.paths import check_folder, file_path, place
-from marketfetch.sinks.sql.tables import Table, mapped, own, quoted, stand_ins
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns, RejectedRow
 from marketfetch.values.series import Coverage, Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["EmbeddedStore"]
+__all__ = ["SqlFileStore"]
 
-_C = TypeVar("_C", bound=Connection)
+_C = TypeVar("_C", bound=DbConnection)
 
 
 @attrs.frozen(repr=False)
-class EmbeddedStore(ABC, Generic[_C]):
+class SqlFileStore(ABC, Generic[_C]):
     """A store in one file, opened anew for every call and by every writer; what DuckDB and SQLite share.
 
     A subclass says how to open the file, how its errors read, and how rows are merged and read.
@@ -41,10 +41,10 @@ class EmbeddedStore(ABC, Generic[_C]):
     @classmethod
     def from_url(cls, text: str) -> Self:
         """Make the store that `scheme:path` names; raises ConfigurationError where there is no path."""
-        return cls(place(text))
+        return cls(path_from_uri(text))
 
     @property
-    def lanes(self) -> int:
+    def max_writers(self) -> int:
         """One writer: the file takes one transaction at a time."""
         return 1
 
@@ -62,7 +62,7 @@ class EmbeddedStore(ABC, Generic[_C]):
             self._ledger.prepare(connection)
             for dataset in datasets:
                 if self.table is None:
-                    self._prepare_own(connection, own(dataset, self._time_type), dataset)
+                    self._prepare_own(connection, own_table(dataset, self._time_type), dataset)
                 else:
                     self._prepare_mapped(connection, self._table(connection, dataset), dataset)
 
@@ -198,7 +198,7 @@ class EmbeddedStore(ABC, Generic[_C]):
         """Tell whether a view with the right columns is the one that a statement makes."""
 
     @abstractmethod
-    def _create(self, table: Table, columns: str) -> str:
+    def _create(self, table: SqlTable, columns: str) -> str:
         """Write the statement that makes a table of ours."""
 
     @abstractmethod
@@ -206,28 +206,30 @@ class EmbeddedStore(ABC, Generic[_C]):
         """Write the expression by which a view shows `r.open_time`."""
 
     @abstractmethod
-    def _check(self, connection: _C, table: Table) -> None:
+    def _check(self, connection: _C, table: SqlTable) -> None:
         """Raise ConfigurationError if rows cannot be merged into a table of the user's."""
 
     @abstractmethod
-    def _inside(self, table: Table) -> str:
+    def _inside(self, table: SqlTable) -> str:
         """Write the condition for the rows of a series inside a span: labels, and then `_bounds`."""
 
     @abstractmethod
-    def _bounds(self, connection: _C, table: Table, span: Span) -> tuple[int | str, int | str]:
+    def _bounds(self, connection: _C, table: SqlTable, span: Span) -> tuple[int | str, int | str]:
         """Return what stands for the two ends of a span in `_inside`."""
 
     @abstractmethod
-    def _merge(self, connection: _C, table: Table, labels: Sequence[int | str | None], rows: Columns) -> None:
+    def _merge(
+        self, connection: _C, table: SqlTable, labels: Sequence[int | str | None], rows: Columns
+    ) -> None:
         """Merge sorted rows of a series into a table."""
 
     @abstractmethod
-    def _rows(self, connection: _C, table: Table, series: Series, series_id: int, span: Span) -> Columns:
+    def _rows(self, connection: _C, table: SqlTable, series: Series, series_id: int, span: Span) -> Columns:
         """Read the rows of a series."""
 
     @property
-    def _ledger(self) -> Ledger:
-        return Ledger("" if self.table is None else self.table.table, clustered=self._clustered)
+    def _ledger(self) -> CoverageTables:
+        return CoverageTables("" if self.table is None else self.table.table, clustered=self._clustered)
 
     def _is_there(self) -> bool:
         """Tell whether there is a file; raises SinkError where that cannot be seen."""
@@ -281,7 +283,7 @@ class EmbeddedStore(ABC, Generic[_C]):
         names: dict[str, set[str]] = {}
         for one in series:
             with suppress(RowsRefused):  # nothing of it can be written
-                for column, name in mapping.labels(one).items():
+                for column, name in mapping.key_values(one).items():
                     names.setdefault(column, set()).add(str(name))
         if not self._types(connection, mapping.table).keys() >= names.keys():
             return {}
@@ -315,7 +317,7 @@ class EmbeddedStore(ABC, Generic[_C]):
                 table.check(batch.series, rows)
                 self._merge(connection, table, table.values(batch.series, series_id), rows)
 
-    def _remove(self, connection: _C, table: Table, inside: Sequence[int | str | None]) -> None:
+    def _remove(self, connection: _C, table: SqlTable, inside: Sequence[int | str | None]) -> None:
         """Delete rows of ours; of the user's only those without anything else."""
         where, columns = self._inside(table), [quoted(name) for name in table.columns]
         if table.mapping is not None:
@@ -328,13 +330,13 @@ class EmbeddedStore(ABC, Generic[_C]):
         else:
             connection.execute(f"DELETE FROM {table.relation} WHERE {where}", inside)
 
-    def _table(self, connection: _C, dataset: Dataset) -> Table:
+    def _table(self, connection: _C, dataset: Dataset) -> SqlTable:
         if self.table is None:
-            return own(dataset, self._time_type, typed=self._typed)
+            return own_table(dataset, self._time_type, typed=self._typed)
         types = self._types(connection, self.table.table)
-        return mapped(self.table, dataset, types, typed=self._typed)
+        return mapped_table(self.table, dataset, types, typed=self._typed)
 
-    def _prepare_mapped(self, connection: _C, table: Table, dataset: Dataset) -> None:
+    def _prepare_mapped(self, connection: _C, table: SqlTable, dataset: Dataset) -> None:
         lacking = self._required(connection, table.name) - {*table.key, *table.columns}
         if lacking:
             raise ConfigurationError(
@@ -343,7 +345,7 @@ class EmbeddedStore(ABC, Generic[_C]):
             )
         self._check(connection, table)
 
-    def _prepare_own(self, connection: _C, table: Table, dataset: Dataset) -> None:
+    def _prepare_own(self, connection: _C, table: SqlTable, dataset: Dataset) -> None:
         found = self._types(connection, table.name)
         if not found:
             if self._ledger.counts_on(connection, dataset):
@@ -359,7 +361,7 @@ class EmbeddedStore(ABC, Generic[_C]):
                 connection.execute(f"ALTER TABLE {table.name} ADD COLUMN {quoted(name)} {table.types[name]}")
         self._prepare_view(connection, table)
 
-    def _prepare_view(self, connection: _C, table: Table) -> None:
+    def _prepare_view(self, connection: _C, table: SqlTable) -> None:
         view = table.name.removeprefix(PREFIX)
         wanted = ["exchange", "symbol", "interval", "open_time", *table.columns]
         found = set(self._types(connection, view))

@@ -10,7 +10,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Numbers"]
+__all__ = ["NumberLimits"]
 
 _DECIMAL = re.compile(r"(?:numeric|decimal)\((\d+)(?:,\s*(-?\d+))?\)", re.IGNORECASE)
 _BITS = {
@@ -29,7 +29,7 @@ _POWERS = 22
 
 
 @attrs.frozen
-class Numbers:
+class NumberLimits:
     """The numbers that a column can hold.
 
     `scale` is the number of decimal places, None where there is no limit. Values are below `limit` in
@@ -45,7 +45,7 @@ class Numbers:
     single: bool = False
 
     @classmethod
-    def of(cls, sql_type: str) -> Numbers:
+    def of(cls, sql_type: str) -> NumberLimits:
         """Read the name of a type as PostgreSQL and DuckDB spell it; others hold every number.
 
         >>> Numbers.of("smallint"), Numbers.of("double precision").exact
@@ -63,7 +63,7 @@ class Numbers:
     @property
     def exact(self) -> bool:
         """Whether the column holds every float64."""
-        return self == Numbers()
+        return self == NumberLimits()
 
     def held(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what the column makes of each value: NaN where it does not fit."""

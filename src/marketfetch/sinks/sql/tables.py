@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketfetch.errors import ConfigurationError, RowsRefused, unknown
-from marketfetch.sinks.sql.number_limits import Numbers
 from marketfetch.sinks.sql.coverage_tables import PREFIX
+from marketfetch.sinks.sql.number_limits import NumberLimits
 from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
-__all__ = ["Table", "mapped", "own", "quoted", "stand_ins"]
+__all__ = ["SqlTable", "mapped_table", "own_table", "quoted", "stand_ins"]
 
 
 def quoted(name: str) -> str:
@@ -30,7 +30,7 @@ def quoted(name: str) -> str:
 
 
 @attrs.frozen
-class Table:
+class SqlTable:
     """A table as one dataset sees it.
 
     Rows are told apart by `labels`, the same in all rows of a series, and by `time`. `columns` are those of
@@ -42,7 +42,7 @@ class Table:
     time: str
     labels: tuple[str, ...]
     columns: tuple[str, ...]
-    lines: tuple[int, ...]
+    value_indexes: tuple[int, ...]
     types: Mapping[str, str]
     mapping: TableMapping | None = None
     typed: bool = False
@@ -62,7 +62,7 @@ class Table:
         """Return the labels of a series."""
         if self.mapping is None:
             return (series_id,)
-        names = self.mapping.labels(series)
+        names = self.mapping.key_values(series)
         for column, name in names.items():
             if not isinstance(name, str):
                 raise RowsRefused(
@@ -71,7 +71,7 @@ class Table:
                 )
         return tuple(map(str, names.values()))
 
-    def stored(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
+    def to_db_rows(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
         """Turn UTC milliseconds into what an integer time column holds."""
         return times if self.mapping is None else self.mapping.stored_times(times)
 
@@ -85,8 +85,8 @@ class Table:
         if not self.typed:
             return
         rounded = self.mapping is not None and self.mapping.rounding == "allow"
-        for name, line in zip(self.columns, self.lines, strict=True):
-            changed = Numbers.of(self.types[name]).first_changed(rows.values[line])
+        for name, line in zip(self.columns, self.value_indexes, strict=True):
+            changed = NumberLimits.of(self.types[name]).first_changed(rows.values[line])
             if changed is None or (rounded and not np.isnan(changed[1])):
                 continue
             value, left = changed
@@ -97,31 +97,31 @@ class Table:
                 "or have the column round it with TableMapping(rounding='allow')"
             )
 
-    def restored(self, dataset: Dataset, rows: NDArray[np.float64]) -> Columns:
+    def from_db_rows(self, dataset: Dataset, rows: NDArray[np.float64]) -> Columns:
         """Make columns of rows that were read: time, then the `columns`; shape (n, 1 + columns)."""
         times = rows[:, 0].astype(np.int64)
         values = np.full((len(dataset.columns), len(rows)), np.nan)
-        values[list(self.lines)] = rows[:, 1:].T
+        values[list(self.value_indexes)] = rows[:, 1:].T
         return Columns(times if self.mapping is None else self.mapping.times(times), values)
 
 
-def own(dataset: Dataset, time_type: str, *, typed: bool = False) -> Table:
+def own_table(dataset: Dataset, time_type: str, *, typed: bool = False) -> SqlTable:
     """Describe our own table of a dataset: `marketfetch_<dataset>(series_id, open_time, <columns>)`."""
     types = {column.name: "BIGINT" if column.integer else "DOUBLE" for column in dataset.columns}
-    return Table(
+    return SqlTable(
         name=PREFIX + dataset.name,
         time="open_time",
         labels=("series_id",),
         columns=dataset.names,
-        lines=tuple(range(len(dataset.columns))),
+        value_indexes=tuple(range(len(dataset.columns))),
         types={"series_id": "INTEGER", "open_time": time_type, **types},
         typed=typed,
     )
 
 
-def mapped(
+def mapped_table(
     mapping: TableMapping, dataset: Dataset, types: Mapping[str, str], *, typed: bool = False
-) -> Table:
+) -> SqlTable:
     """Describe a table of the user's, which has columns of the given types.
 
     Raises ConfigurationError for a table that is not there, lacks a mapped column or has one that cannot hold
@@ -143,19 +143,19 @@ def mapped(
                 f"{mapping.table}.{name} is {types[name]} and cannot hold {column}; "
                 f"make it {'BIGINT' if whole else 'DOUBLE'}"
             )
-        if typed and Numbers.of(types[name]).single and mapping.rounding == "refuse":
+        if typed and NumberLimits.of(types[name]).single and mapping.rounding == "refuse":
             raise ConfigurationError(
                 f"{mapping.table}.{name} is {types[name]}, which keeps about 7 digits of {column}; "
                 f"ALTER TABLE {mapping.table} ALTER COLUMN \"{name}\" TYPE DOUBLE, or pass rounding='allow'"
             )
-    return Table(
+    return SqlTable(
         name=mapping.table,
         time=mapping.time,
         labels=tuple(
             name for name in (mapping.symbol, mapping.exchange, mapping.interval) if name is not None
         ),
         columns=tuple(columns.values()),
-        lines=tuple(map(dataset.index, columns)),
+        value_indexes=tuple(map(dataset.index, columns)),
         types=types,
         mapping=mapping,
         typed=typed,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketfetch.errors import RowsRefused
-from marketfetch.values.spans import BEYOND
+from marketfetch.values.spans import MAX_TIMESTAMP
 
 __all__ = ["TextTime"]
 
@@ -64,7 +64,7 @@ class TextTime:
         '2026-06-01 00:00:01'
         """
         step = 1 if self.digits else 1000
-        nearest = min(max(-(-ms // step) * step, 0), BEYOND - step)
+        nearest = min(max(-(-ms // step) * step, 0), MAX_TIMESTAMP - step)
         return str(self.written(np.array([nearest]), "")[0])
 
     def milliseconds(self, column: str) -> str:

@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketfetch.decoding.layouts import Decoded
-from marketfetch.decoding.validation import inspect
+from marketfetch.decoding.validation import validate_page
 from marketfetch.protocols import Paginator
 from marketfetch.values.pages import Columns, Page
 from marketfetch.values.series import Coverage, Slice
 from marketfetch.values.spans import SpanSet
 
-__all__ = ["Drained", "UnrulyServer", "drain"]
+__all__ = ["AdversarialServer", "FetchedAll", "fetch_all"]
 
 
 @attrs.define(eq=False)
-class Drained:
+class FetchedAll:
     """What came of asking until nothing was left to ask."""
 
     columns: Columns
@@ -28,9 +28,9 @@ class Drained:
     requests: int
 
 
-def drain(
+def fetch_all(
     paginator: Paginator, whole: Slice, answer: Callable[[Slice], Page], *, limit: int = 10_000
-) -> Drained:
+) -> FetchedAll:
     """Ask for a slice and for all that its pages leave over, as the engine does.
 
     Raises AssertionError once `limit` requests were made: an exchange without faults needs far fewer.
@@ -42,16 +42,16 @@ def drain(
         assert requests <= limit, f"{requests} requests, and still to ask: {', '.join(map(str, pending))}"
         part = pending.pop()
         page = answer(part)
-        settled = paginator.settle(part, page)
+        settled = paginator.outcome(part, page)
         pages.append(page.columns)
         coverage |= settled.coverage
-        lost |= settled.lost
+        lost |= settled.given_up
         pending += settled.remaining
-    return Drained(Columns.join(pages), coverage, lost - coverage.covered, requests)
+    return FetchedAll(Columns.join(pages), coverage, lost - coverage.covered, requests)
 
 
 @attrs.define(eq=False)
-class UnrulyServer:
+class AdversarialServer:
     """Has rows at the given times and answers each slice with some of them.
 
     It serves at most `cap` rows at a time, whatever is asked for. Beyond that it cuts pages short, forgets
@@ -70,7 +70,7 @@ class UnrulyServer:
     @property
     def newest(self) -> bool:
         """Whether a page holds the newest rows of a window that has more than fit."""
-        if self.paginator.chained:
+        if self.paginator.sequential:
             return bool(getattr(self.paginator, "newest_first", False))
         return getattr(self.paginator, "anchor", "start") == "end"
 
@@ -80,12 +80,12 @@ class UnrulyServer:
         most = min(self.cap, part.rows)
         given = inside[-most:] if self.newest else inside[:most]
         lie = (self._cut, self._empty, self._hole, self._useless_answer, self._mixed)[self.choose(5)]
-        return inspect(Decoded(_columns(part, lie(part, inside, given))), part)
+        return validate_page(Decoded(_columns(part, lie(part, inside, given))), part)
 
     def _cut(self, part: Slice, inside: NDArray[np.int64], given: NDArray[np.int64]) -> NDArray[np.int64]:
         kept = 1 + self.choose(max(1, len(given)))
         given = given[-kept:] if self.newest else given[:kept]
-        if self.paginator.chained:
+        if self.paginator.sequential:
             self._denied.update(set(inside.tolist()) - set(given.tolist()))
         return given
 
@@ -96,7 +96,7 @@ class UnrulyServer:
 
     def _hole(self, part: Slice, inside: NDArray[np.int64], given: NDArray[np.int64]) -> NDArray[np.int64]:
         # A chain has no grid: nobody could notice that a row between two others is not there.
-        if self.paginator.chained or len(given) < 3:
+        if self.paginator.sequential or len(given) < 3:
             return self._cut(part, inside, given)
         at = 1 + self.choose(len(given) - 2)
         return np.delete(given, at) if self._may_deny(given[at : at + 1]) else given

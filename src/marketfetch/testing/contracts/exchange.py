@@ -16,9 +16,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from marketfetch.planning.adapter_checks import check_cost, check_instruments, check_request, check_requests
-from marketfetch.planning.paginators import Cursor
-from marketfetch.decoding.validation import inspect
+from marketfetch.decoding.validation import validate_page
 from marketfetch.errors import (
     Banned,
     ConfigurationError,
@@ -30,25 +28,27 @@ from marketfetch.errors import (
     RestrictedLocation,
 )
 from marketfetch.exchange import Endpoint, Exchange
+from marketfetch.planning.adapter_checks import check_cost, check_instruments, check_request, check_requests
+from marketfetch.planning.paginators import CursorPaginator
+from marketfetch.testing.contracts.adversarial_server import AdversarialServer, fetch_all
 from marketfetch.testing.contracts.exchange_cases import (
-    PRESENT,
+    FIXED_NOW,
     Recording,
+    assert_decodes_or_rejects,
     blame_for_strays,
     blame_for_the_end,
     check_side_request,
     errors_inside,
     only_decode_errors,
-    read_anything,
     refuses_garbage,
     response,
 )
 from marketfetch.testing.contracts.exchange_subject import ExchangeUnderTest
-from marketfetch.testing.contracts.malformed import GARBAGE, rubbish, spoil
-from marketfetch.testing.contracts.adversarial_server import UnrulyServer, drain
+from marketfetch.testing.contracts.malformed import NOT_A_PAGE, corrupt_one_value, malformed_bodies
 from marketfetch.values.intervals import Interval
 from marketfetch.values.series import Slice
 from marketfetch.values.spans import Span, SpanSet
-from marketfetch.values.times import moment
+from marketfetch.values.times import parse_time
 
 __all__ = ["ExchangeContract", "Recording"]
 
@@ -80,7 +80,7 @@ class ExchangeContract(ExchangeUnderTest):
     def test_02_intervals_are_ours(self, endpoint: Endpoint) -> None:
         for name in endpoint.intervals:
             assert Interval.parse(name).name == name, f"{name!r} is not a name of ours"
-            assert endpoint.theirs(Interval.parse(name)) == endpoint.intervals[name]
+            assert endpoint.native_interval(Interval.parse(name)) == endpoint.intervals[name]
         theirs = list(endpoint.intervals.values())
         assert len(set(theirs)) == len(theirs), "two intervals of ours are one of theirs"
 
@@ -98,10 +98,12 @@ class ExchangeContract(ExchangeUnderTest):
         assert pool.period >= 1000, seconds
 
     def test_04_delays_are_no_surprise(self, endpoint: Endpoint) -> None:
-        assert endpoint.lag >= 0, "lag: milliseconds after the close"
-        assert endpoint.reach is None or endpoint.reach > 60_000, "reach: milliseconds, None for everything"
-        grid = not endpoint.kind.event
-        assert not (grid and isinstance(endpoint.paginator, Cursor)), (
+        assert endpoint.publish_delay >= 0, "lag: milliseconds after the close"
+        assert endpoint.retention is None or endpoint.retention > 60_000, (
+            "reach: milliseconds, None for everything"
+        )
+        grid = not endpoint.dataset_type.event
+        assert not (grid and isinstance(endpoint.paginator, CursorPaginator)), (
             "paginator: Cursor() is for events; rows on a grid have TimeWindows()"
         )
 
@@ -141,7 +143,7 @@ class ExchangeContract(ExchangeUnderTest):
     def test_08_a_recording_is_decoded(self, endpoint: Endpoint) -> None:
         for case in self.cases(endpoint):
             decoded = self.decode(endpoint, case.body, case.part)
-            columns, kind = decoded.columns, endpoint.kind
+            columns, kind = decoded.columns, endpoint.dataset_type
             seconds = len(columns) and 0 < columns.times.max() < 100_000_000_000
             assert not seconds, f"times such as {columns.times[0]} are seconds: say unit=1000"
             shape = columns.values.shape
@@ -149,7 +151,7 @@ class ExchangeContract(ExchangeUnderTest):
             assert columns.values.dtype == np.float64, f"values are {columns.values.dtype}, not float64"
             assert shape == (len(kind.columns), len(columns.times)), f"values of shape {shape}"
             assert len(columns), f"no rows in the recording of {endpoint.dataset}"
-            page = inspect(decoded, case.part)
+            page = validate_page(decoded, case.part)
             assert not page.rejected, f"good rows were rejected: {dict(page.rejected)} for {case.part}"
             assert page.columns.is_sorted
             raw = decoded.raw(0) if decoded.raw is not None else "{}"
@@ -168,14 +170,14 @@ class ExchangeContract(ExchangeUnderTest):
         parts = [self.slice(endpoint, min(20, most), pages=pages) for pages in range(3)]
         # More rows than the window has are asked for, or the limit would cut off what is too much.
         parts += [attrs.evolve(part, rows=min(40, most)) for part in parts if part.rows < most]
-        bodies = [self.answer(self.exchange().at(self.request(endpoint, part))) for part in parts]
+        bodies = [self.answer(self.exchange().with_base_url(self.request(endpoint, part))) for part in parts]
         if None in bodies:
             pytest.skip("needs `answer`: recordings cannot be asked for other windows")
         for part, body in zip(parts, bodies, strict=True):
             decoded = self.decode(endpoint, body or b"", part)
-            page = inspect(decoded, part)
-            assert not page.stray, blame_for_strays(part, decoded.columns.times.tolist())
-            if not endpoint.kind.event:
+            page = validate_page(decoded, part)
+            assert not page.has_rows_outside, blame_for_strays(part, decoded.columns.times.tolist())
+            if not endpoint.dataset_type.event:
                 there = part.series.interval.cover(page.columns.times)
                 assert there == SpanSet.of(part.span), (
                     f"asked for {part.span}, got {there}: is one of its ends exclusive at the exchange?"
@@ -184,7 +186,7 @@ class ExchangeContract(ExchangeUnderTest):
     def test_11_garbage_is_refused(self, endpoint: Endpoint) -> None:
         for case in self.cases(endpoint):
             cuts = [case.body[:at] for at in range(0, len(case.body) - 1, max(1, len(case.body) // 40))]
-            for body in (*GARBAGE, *cuts, case.body[:-1], case.body + case.body):
+            for body in (*NOT_A_PAGE, *cuts, case.body[:-1], case.body + case.body):
                 with pytest.raises(DecodeError):
                     pytest.fail(
                         f"{body[:60]!r} became {len(self.decode(endpoint, body, case.part).columns)} rows"
@@ -194,9 +196,9 @@ class ExchangeContract(ExchangeUnderTest):
         case = self.cases(endpoint)[0]
 
         @settings(max_examples=40, deadline=None)
-        @given(rubbish())
+        @given(malformed_bodies())
         def check(body: bytes) -> None:
-            read_anything(endpoint, body, case.part)
+            assert_decodes_or_rejects(endpoint, body, case.part)
 
         check()
 
@@ -207,7 +209,7 @@ class ExchangeContract(ExchangeUnderTest):
         @settings(max_examples=40, deadline=None)
         @given(st.data())
         def check(data: st.DataObject) -> None:
-            read_anything(endpoint, spoil(content, data.draw), case.part)
+            assert_decodes_or_rejects(endpoint, corrupt_one_value(content, data.draw), case.part)
 
         check()
 
@@ -215,17 +217,17 @@ class ExchangeContract(ExchangeUnderTest):
 
     def test_14_good_answers_pass(self, endpoint: Endpoint) -> None:
         for case in self.cases(endpoint):
-            self.exchange().check(response(200, case.body))
+            self.exchange().raise_for_error(response(200, case.body))
 
     def test_14_errors_inside_a_good_status_are_no_empty_page(self, endpoint: Endpoint) -> None:
         exchange = self.exchange()
         for body, error in self.error_bodies.items():
             with pytest.raises(error):
-                exchange.check(response(200, body))
+                exchange.raise_for_error(response(200, body))
         for case in self.cases(endpoint):
             for body in errors_inside(case.body):
                 try:
-                    exchange.check(response(200, body))
+                    exchange.raise_for_error(response(200, body))
                     decoded = self.decode(endpoint, body, case.part)
                 except FetchError:
                     continue
@@ -248,15 +250,15 @@ class ExchangeContract(ExchangeUnderTest):
     def test_15_refusals_are_named(self, status: int, error: type[FetchError]) -> None:
         for body in (_PAGE % status, b"", b"null", b"{}"):
             with pytest.raises(error):
-                self.exchange().check(response(status, body))
+                self.exchange().raise_for_error(response(status, body))
 
     def test_16_waits_that_are_named_are_heard(self) -> None:
         with pytest.raises(RateLimitExceeded) as slow:
-            self.exchange().check(response(429, b"", {"retry-after": "7"}))
+            self.exchange().raise_for_error(response(429, b"", {"retry-after": "7"}))
         assert slow.value.retry_after == 7, f"Retry-After: 7 became {slow.value.retry_after}"
         with pytest.raises(Banned) as banned:
-            self.exchange().check(response(418, b"", {"retry-after": "7"}))
-        assert banned.value.until == PRESENT + 7000, f"Retry-After: 7 became until={banned.value.until}"
+            self.exchange().raise_for_error(response(418, b"", {"retry-after": "7"}))
+        assert banned.value.until == FIXED_NOW + 7000, f"Retry-After: 7 became until={banned.value.until}"
 
     # --- the clock, the symbols, the beginning ---
 
@@ -297,24 +299,26 @@ class ExchangeContract(ExchangeUnderTest):
         @settings(max_examples=40, deadline=None)
         @given(st.data())
         def check(data: st.DataObject) -> None:
-            only_decode_errors(lambda: list(exchange.decode_listing(spoil(json.loads(bodies[0]), data.draw))))
+            only_decode_errors(
+                lambda: list(exchange.decode_listing(corrupt_one_value(json.loads(bodies[0]), data.draw)))
+            )
 
         check()
 
     def test_19_the_first_row_is_found(self, endpoint: Endpoint) -> None:
         series = self.series(endpoint)
-        start = series.interval.ceil(moment("start", self.start, PRESENT))
-        request = endpoint.first(series, start)
+        start = series.interval.ceil(parse_time("start", self.start, FIXED_NOW))
+        request = endpoint.first_row_request(series, start)
         check_request(f"{type(endpoint).__name__}.first", request)
         assert request is not None
-        assert request == endpoint.first(series, start)
-        body = self.answer(self.exchange().at(request))
+        assert request == endpoint.first_row_request(series, start)
+        body = self.answer(self.exchange().with_base_url(request))
         if body is None:
             pytest.skip("needs `answer`")
         times = self.decode(endpoint, body, Slice(series, Span(0, 1), rows=1)).columns.times
         assert len(times) == 1, f"{len(times)} rows instead of the oldest one"
         # Nobody knows when the next event is due; a month without one would be odd.
-        latest = start + 30 * 86_400_000 if endpoint.kind.event else start
+        latest = start + 30 * 86_400_000 if endpoint.dataset_type.event else start
         found = int(times[0])
         assert start <= found <= latest, f"the symbol is traded at {start}, but the first row is of {found}"
 
@@ -324,11 +328,13 @@ class ExchangeContract(ExchangeUnderTest):
         """A window may have more rows than are asked for: which of them come is what the paginator says."""
         whole = self.slice(endpoint, min(20, endpoint.page_sizes[-1]))
         few = attrs.evolve(whole, rows=max(1, whole.rows // 4))
-        bodies = [self.answer(self.exchange().at(self.request(endpoint, part))) for part in (whole, few)]
+        bodies = [
+            self.answer(self.exchange().with_base_url(self.request(endpoint, part))) for part in (whole, few)
+        ]
         if None in bodies or whole.rows == 1:
             pytest.skip("needs `answer`: recordings cannot be asked for other windows")
         pages = [
-            inspect(self.decode(endpoint, body or b"", part), part)
+            validate_page(self.decode(endpoint, body or b"", part), part)
             for body, part in zip(bodies, (whole, few), strict=True)
         ]
         there, given = (page.columns.times.tolist() for page in pages)
@@ -340,7 +346,9 @@ class ExchangeContract(ExchangeUnderTest):
         @given(st.integers(0, 500), st.integers(1, 500), st.sampled_from(sorted(endpoint.intervals)))
         def check(skip: int, length: int, name: str) -> None:
             series = self.series(endpoint, name)
-            first = series.interval.shift(series.interval.ceil(moment("start", self.start, PRESENT)), skip)
+            first = series.interval.shift(
+                series.interval.ceil(parse_time("start", self.start, FIXED_NOW)), skip
+            )
             span = Span(first, series.interval.shift(first, length))
             parts = list(endpoint.paginator.split(Slice(series, span, rows=endpoint.page_sizes[0])))
             assert SpanSet(tuple(part.span for part in parts)) == SpanSet.of(span), (
@@ -359,15 +367,15 @@ class ExchangeContract(ExchangeUnderTest):
         @given(st.data())
         def check(data: st.DataObject) -> None:
             grid = np.arange(whole.span.start, whole.span.end, 3_600_000)
-            if not endpoint.kind.event:
+            if not endpoint.dataset_type.event:
                 grid = whole.series.interval.grid(whole.span)
             there = st.lists(st.booleans(), min_size=len(grid), max_size=len(grid))
             times = grid[np.array(data.draw(there))]
             assume(len(times))
             asked = attrs.evolve(whole, rows=data.draw(st.integers(1, 9)))
             choose: Callable[[int], int] = lambda count: data.draw(st.integers(0, count - 1))  # noqa: E731
-            server = UnrulyServer(times, endpoint.paginator, data.draw(st.integers(1, 9)), choose)
-            drained = drain(endpoint.paginator, asked, server.page, limit=500)
+            server = AdversarialServer(times, endpoint.paginator, data.draw(st.integers(1, 9)), choose)
+            drained = fetch_all(endpoint.paginator, asked, server.page, limit=500)
             assert drained.columns.times.tolist() == times.tolist(), "not the rows that the server has"
             assert drained.coverage.covered == SpanSet.of(whole.span), (
                 "moments of which nothing is known remain"

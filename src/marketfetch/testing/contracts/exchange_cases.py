@@ -9,33 +9,33 @@ from typing import Any
 import attrs
 import pytest
 
-from marketfetch.planning.adapter_checks import check_decoded
-from marketfetch.planning.paginators import Cursor
-from marketfetch.decoding.validation import inspect, possible
+from marketfetch.decoding.validation import plausible, validate_page
 from marketfetch.errors import DecodeError
 from marketfetch.exchange import Endpoint
-from marketfetch.testing.contracts.malformed import GARBAGE
+from marketfetch.planning.adapter_checks import check_decoded
+from marketfetch.planning.paginators import CursorPaginator
+from marketfetch.testing.contracts.malformed import NOT_A_PAGE
 from marketfetch.values.http import Request, Response
 from marketfetch.values.intervals import EVENT
 from marketfetch.values.series import Slice
-from marketfetch.values.times import Moment
+from marketfetch.values.times import TimeLike
 
 __all__ = [
-    "PRESENT",
-    "Case",
+    "FIXED_NOW",
+    "DecodeCase",
     "Recording",
+    "assert_decodes_or_rejects",
     "blame_for_strays",
     "blame_for_the_end",
     "check_side_request",
     "errors_inside",
     "only_decode_errors",
-    "read_anything",
     "refuses_garbage",
     "response",
     "usual_intervals",
 ]
 
-PRESENT = 1_790_000_000_000
+FIXED_NOW = 1_790_000_000_000
 """A fixed present, UTC milliseconds: the contract asks no clock."""
 
 
@@ -45,14 +45,14 @@ class Recording:
 
     dataset: str
     body: bytes = attrs.field(repr=False)
-    start: Moment = attrs.field(kw_only=True)
-    end: Moment = attrs.field(kw_only=True)
+    start: TimeLike = attrs.field(kw_only=True)
+    end: TimeLike = attrs.field(kw_only=True)
     interval: str = attrs.field(default="1m", kw_only=True)
     symbol: str | None = attrs.field(default=None, kw_only=True)
 
 
 @attrs.frozen
-class Case:
+class DecodeCase:
     """One endpoint with a slice and the bytes that answered it."""
 
     endpoint: Endpoint
@@ -62,14 +62,14 @@ class Case:
 
 def usual_intervals(endpoint: Endpoint) -> list[str]:
     """Intervals that most exchanges have, of those the endpoint has; else its first."""
-    if endpoint.kind.event:
+    if endpoint.dataset_type.event:
         return [EVENT.name]
     return [name for name in ("1m", "1h", "1d") if name in endpoint.intervals] or list(endpoint.intervals)[:1]
 
 
 def response(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
     """Make an answer that has just arrived."""
-    return Response(status, headers or {}, body, sent_at=PRESENT - 100, received_at=PRESENT)
+    return Response(status, headers or {}, body, sent_at=FIXED_NOW - 100, received_at=FIXED_NOW)
 
 
 def check_side_request(request: Request) -> None:
@@ -81,7 +81,7 @@ def check_side_request(request: Request) -> None:
 
 def refuses_garbage(decode: Callable[[bytes], object]) -> None:
     """Assert that whatever is no answer at all raises DecodeError."""
-    for body in GARBAGE:
+    for body in NOT_A_PAGE:
         with pytest.raises(DecodeError):
             pytest.fail(f"{body[:60]!r}… was taken for {decode(body)!r}")
 
@@ -94,15 +94,17 @@ def only_decode_errors(read: Callable[[], object]) -> None:
         return
 
 
-def read_anything(endpoint: Endpoint, body: bytes, part: Slice) -> None:
+def assert_decodes_or_rejects(endpoint: Endpoint, body: bytes, part: Slice) -> None:
     """Decode anything: either DecodeError, or rows of which only possible ones are kept."""
 
     def read() -> None:
         decoded = check_decoded(
-            f"{type(endpoint).__name__}.decode", endpoint.decode(body, part), endpoint.kind
+            f"{type(endpoint).__name__}.decode", endpoint.decode(body, part), endpoint.dataset_type
         )
-        page = inspect(decoded, part)
-        assert possible(endpoint.kind, page.columns.values).all(), f"{body[:200]!r} left an impossible row"
+        page = validate_page(decoded, part)
+        assert plausible(endpoint.dataset_type, page.columns.values).all(), (
+            f"{body[:200]!r} left an impossible row"
+        )
         for row in page.invalid:
             assert row.raw.isascii(), f"{row.raw[:200]!r} is more than ASCII: make it with raw_text"
             assert row.raw.isprintable(), f"{row.raw[:200]!r} is no line of text: make it with raw_text"
@@ -180,7 +182,7 @@ def blame_for_the_end(endpoint: Endpoint, given: Sequence[int], there: Sequence[
     if not given or len(given) >= len(there):
         return None  # the exchange does not limit its pages
     oldest, newest = list(there[: len(given)]), list(there[-len(given) :])
-    chained = isinstance(endpoint.paginator, Cursor)
+    chained = isinstance(endpoint.paginator, CursorPaginator)
     last = getattr(endpoint.paginator, "newest_first" if chained else "anchor", None) in {True, "end"}
     if list(given) == (newest if last else oldest):
         return None

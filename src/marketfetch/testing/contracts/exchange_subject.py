@@ -7,16 +7,16 @@ from typing import ClassVar
 
 import pytest
 
-from marketfetch.planning.adapter_checks import check_decoded, check_request
 from marketfetch.decoding.layouts import Decoded
 from marketfetch.errors import FetchError
 from marketfetch.exchange import Endpoint, Exchange
-from marketfetch.testing.contracts.exchange_cases import PRESENT, Case, Recording, usual_intervals
+from marketfetch.planning.adapter_checks import check_decoded, check_request
+from marketfetch.testing.contracts.exchange_cases import FIXED_NOW, DecodeCase, Recording, usual_intervals
 from marketfetch.values.http import Request
 from marketfetch.values.intervals import EVENT, Interval
 from marketfetch.values.series import Series, Slice
 from marketfetch.values.spans import Span
-from marketfetch.values.times import Moment, moment
+from marketfetch.values.times import TimeLike, parse_time
 
 __all__ = ["ExchangeUnderTest"]
 
@@ -26,7 +26,7 @@ class ExchangeUnderTest:
 
     exchange: ClassVar[type[Exchange]]
     symbol: ClassVar[str]
-    start: ClassVar[Moment] = "2026-06-01"
+    start: ClassVar[TimeLike] = "2026-06-01"
     recordings: ClassVar[Sequence[Recording]] = ()
     time_body: ClassVar[bytes | None] = None
     listing_body: ClassVar[bytes | None] = None
@@ -41,47 +41,53 @@ class ExchangeUnderTest:
         if "endpoint" in metafunc.fixturenames:
             endpoints = [kind() for kind in self.exchange.endpoints]
             if "windows" in metafunc.function.__name__:  # pages of a chain are not known in advance
-                endpoints = [endpoint for endpoint in endpoints if not endpoint.paginator.chained]
+                endpoints = [endpoint for endpoint in endpoints if not endpoint.paginator.sequential]
             if "first_row" in metafunc.function.__name__:  # optional
-                endpoints = [each for each in endpoints if each.first(self.series(each), PRESENT) is not None]
+                endpoints = [
+                    each
+                    for each in endpoints
+                    if each.first_row_request(self.series(each), FIXED_NOW) is not None
+                ]
             metafunc.parametrize("endpoint", endpoints, ids=[endpoint.dataset for endpoint in endpoints])
 
     def series(self, endpoint: Endpoint, interval: str | Interval | None = None) -> Series:
         """A series of the endpoint, by default of minutes."""
-        chosen = EVENT if endpoint.kind.event else interval or usual_intervals(endpoint)[0]
-        return Series.of(self.exchange.name, endpoint.kind, self.symbol, chosen)
+        chosen = EVENT if endpoint.dataset_type.event else interval or usual_intervals(endpoint)[0]
+        return Series.of(self.exchange.name, endpoint.dataset_type, self.symbol, chosen)
 
     def slice(self, endpoint: Endpoint, rows: int, *, pages: int = 0, interval: str | None = None) -> Slice:
         """The slice that lies so many pages after the start; a day for each page of events."""
         series = self.series(endpoint, interval)
-        first = series.interval.ceil(moment("start", self.start, PRESENT))
-        if endpoint.kind.event:
+        first = series.interval.ceil(parse_time("start", self.start, FIXED_NOW))
+        if endpoint.dataset_type.event:
             day = 86_400_000
             return Slice(series, Span(first + pages * day, first + (pages + 1) * day), rows)
         opens = [series.interval.shift(first, (pages + more) * rows) for more in (0, 1)]
         return Slice(series, Span(*opens), rows)
 
-    def cases(self, endpoint: Endpoint) -> list[Case]:
+    def cases(self, endpoint: Endpoint) -> list[DecodeCase]:
         """Every answer there is for an endpoint; fails if there is none."""
         made = []
         for each in self.recordings:
             if each.dataset == endpoint.dataset:
                 symbol = each.symbol or self.symbol
-                series = Series.of(self.exchange.name, endpoint.kind, symbol, each.interval)
-                span = Span(moment("start", each.start, PRESENT), moment("end", each.end, PRESENT))
-                made.append(Case(endpoint, Slice(series, span, endpoint.page_sizes[-1]), each.body))
+                series = Series.of(self.exchange.name, endpoint.dataset_type, symbol, each.interval)
+                span = Span(
+                    parse_time("start", each.start, FIXED_NOW), parse_time("end", each.end, FIXED_NOW)
+                )
+                made.append(DecodeCase(endpoint, Slice(series, span, endpoint.page_sizes[-1]), each.body))
         for interval in usual_intervals(endpoint):
             part = self.slice(endpoint, min(10, endpoint.page_sizes[-1]), interval=interval)
-            body = self.answer(self.exchange().at(self.request(endpoint, part)))
+            body = self.answer(self.exchange().with_base_url(self.request(endpoint, part)))
             if body is not None:
-                made.append(Case(endpoint, part, body))
+                made.append(DecodeCase(endpoint, part, body))
         assert made, f"no answer for {endpoint.dataset}: add a Recording to it, or override `answer`"
         return made
 
     def bodies(self, kind: str, requests: Sequence[Request]) -> list[bytes]:
         """The answers to the requests for the clock or for the symbols."""
         given = {"time": self.time_body, "listing": self.listing_body}[kind]
-        made = [self.answer(self.exchange().at(request)) for request in requests]
+        made = [self.answer(self.exchange().with_base_url(request)) for request in requests]
         found = [body for body in ([given] if given is not None else made) if body is not None]
         assert found, f"no answer for the {kind}: set `{kind}_body`, or override `answer`"
         return found
@@ -93,4 +99,4 @@ class ExchangeUnderTest:
     def decode(self, endpoint: Endpoint, body: bytes, part: Slice) -> Decoded:
         """What the endpoint reads in an answer; AdapterError if those are not the columns of its dataset."""
         place = f"{type(endpoint).__name__}.decode"
-        return check_decoded(place, endpoint.decode(body, part), endpoint.kind)
+        return check_decoded(place, endpoint.decode(body, part), endpoint.dataset_type)

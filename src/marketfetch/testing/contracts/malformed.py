@@ -10,9 +10,9 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-__all__ = ["GARBAGE", "rubbish", "spoil"]
+__all__ = ["NOT_A_PAGE", "corrupt_one_value", "malformed_bodies"]
 
-GARBAGE = (
+NOT_A_PAGE = (
     b"",
     b" ",
     b"\xff\xfe\x00",
@@ -57,7 +57,7 @@ _VALUES: tuple[Any, ...] = (
 )
 
 
-def rubbish() -> SearchStrategy[bytes]:
+def malformed_bodies() -> SearchStrategy[bytes]:
     """Make any JSON and anything that is not JSON."""
     leaves = st.sampled_from(_VALUES) | st.text(max_size=5) | st.floats() | st.integers()
     names = st.sampled_from(["code", "data", "rows", "result", "time", "timestamp"]) | st.text(max_size=3)
@@ -65,7 +65,7 @@ def rubbish() -> SearchStrategy[bytes]:
     return trees.map(lambda tree: json.dumps(tree).encode()) | st.binary(max_size=40)
 
 
-def spoil(content: Any, draw: Callable[[SearchStrategy[Any]], Any]) -> bytes:
+def corrupt_one_value(content: Any, draw: Callable[[SearchStrategy[Any]], Any]) -> bytes:
     """Replace one value of a parsed answer, somewhere, by one that does not belong there."""
     changed = copy.deepcopy(content)
     places = list(_places(changed))

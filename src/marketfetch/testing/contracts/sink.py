@@ -82,7 +82,7 @@ class SinkContract(LedgerContract):
         """The constructor does no I/O: a command line may make a store only to print its name."""
         store = self.make_store(place)
         assert isinstance(store, Store)
-        assert store.lanes >= 1, "no lane, no writer"
+        assert store.max_writers >= 1, "no lane, no writer"
         assert not list(place.parent.iterdir()), "the constructor made a file"
 
     def test_02_prepare_may_be_repeated(self, store: Store) -> None:

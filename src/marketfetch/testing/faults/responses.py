@@ -8,12 +8,12 @@ from types import MappingProxyType
 import attrs
 import orjson
 
-from marketfetch.testing.faults.rows import rows_broken_by
-from marketfetch.testing.http.script import half_of
 from marketfetch.testing.faults.kinds import FaultKind
-from marketfetch.testing.http.messages import Reply, Request, http_date
+from marketfetch.testing.faults.rows import rows_broken_by
+from marketfetch.testing.http.messages import ServerReply, ServerRequest, format_http_date
+from marketfetch.testing.http.script import truncate
 
-__all__ = ["Hit", "broken_reply"]
+__all__ = ["FaultContext", "apply_response_fault"]
 
 _MINUTE = 60_000
 _HOUR = 60 * _MINUTE
@@ -21,19 +21,19 @@ _YEAR = 365 * 24 * _HOUR
 
 
 @attrs.frozen
-class Hit:
+class FaultContext:
     """One request that a fault hits: the truthful answer, and a way to ask for another one."""
 
-    request: Request
-    truth: Reply
+    request: ServerRequest
+    truth: ServerReply
     now: int
-    ask: Callable[[Request], Reply]
+    ask: Callable[[ServerRequest], ServerReply]
 
 
-_Fault = Callable[[Hit], "Reply | None"]
+_Fault = Callable[[FaultContext], "ServerReply | None"]
 
 
-def broken_reply(kind: FaultKind, hit: Hit) -> Reply | None:
+def apply_response_fault(kind: FaultKind, hit: FaultContext) -> ServerReply | None:
     """Return the answer a fault makes of the truth; None if this fault cannot happen to such an answer.
 
     The faults of the connection leave the answer as it is: they are in `broken_wire`.
@@ -43,63 +43,63 @@ def broken_reply(kind: FaultKind, hit: Hit) -> Reply | None:
     return rows_broken_by(kind, hit.truth)
 
 
-def _json(status: int, content: object, **headers: str) -> Reply:
+def _json(status: int, content: object, **headers: str) -> ServerReply:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Reply(status, orjson.dumps(content), {"Content-Type": "application/json", **named})
+    return ServerReply(status, orjson.dumps(content), {"Content-Type": "application/json", **named})
 
 
-def _page(status: int, title: str, server: str) -> Reply:
+def _page(status: int, title: str, server: str) -> ServerReply:
     text = (
         f"<html>\r\n<head><title>{status} {title}</title></head>\r\n<body>\r\n"
         f"<center><h1>{status} {title}</h1></center>\r\n"
         f"<hr><center>{server}</center>\r\n</body>\r\n</html>\r\n"
     )
-    return Reply(status, text.encode(), {"Content-Type": "text/html", "Server": server})
+    return ServerReply(status, text.encode(), {"Content-Type": "text/html", "Server": server})
 
 
-def _is_okx(request: Request) -> bool:
+def _is_okx(request: ServerRequest) -> bool:
     return request.path.startswith("/api/v5/")
 
 
-def _too_many(hit: Hit, **headers: str) -> Reply:
+def _too_many(hit: FaultContext, **headers: str) -> ServerReply:
     if _is_okx(hit.request):
         return _json(429, {"code": "50011", "msg": "Too Many Requests", "data": []}, **headers)
     text = "Too many requests; please use the websocket for live updates to avoid polling the API."
     return _json(429, {"code": -1003, "msg": text}, **headers)
 
 
-def _banned(end: str = "", **headers: str) -> Reply:
+def _banned(end: str = "", **headers: str) -> ServerReply:
     return _json(418, {"code": -1003, "msg": f"Way too much request weight used; IP banned{end}."}, **headers)
 
 
-def _until(hit: Hit) -> str:
+def _until(hit: FaultContext) -> str:
     return f" until {hit.now + 1000}"
 
 
-def _restricted(_hit: Hit) -> Reply:
+def _restricted(_hit: FaultContext) -> ServerReply:
     # The code is 0: a client that looks for negative codes only takes this for a success.
     text = "Service unavailable from a restricted location according to 'b. Eligibility'."
     return _json(451, {"code": 0, "msg": text})
 
 
-def _error_in_200(hit: Hit) -> Reply:
+def _error_in_200(hit: FaultContext) -> ServerReply:
     if _is_okx(hit.request):
         return _json(200, {"code": "50011", "msg": "Too Many Requests", "data": []})
     return _json(200, {"code": -1003, "msg": "Too many requests."})
 
 
-def _truncated(hit: Hit) -> Reply:
-    return attrs.evolve(hit.truth, body=half_of(hit.truth.body))
+def _truncated(hit: FaultContext) -> ServerReply:
+    return attrs.evolve(hit.truth, body=truncate(hit.truth.body))
 
 
-def _object(hit: Hit) -> Reply:
+def _object(hit: FaultContext) -> ServerReply:
     return _json(200, {"rows": orjson.loads(hit.truth.body) if hit.truth.body else None})
 
 
 _STARTS = ("startTime", "endTime", "after", "before")
 
 
-def _moved(hit: Hit, least: int) -> Reply | None:
+def _moved(hit: FaultContext, least: int) -> ServerReply | None:
     """Answer for an earlier window, at least so many milliseconds away: at the least the one before."""
     params = hit.request.params
     bounds = {name: int(params[name]) for name in _STARTS if params.get(name, "").isdigit()}
@@ -110,16 +110,16 @@ def _moved(hit: Hit, least: int) -> Reply | None:
     return hit.ask(attrs.evolve(hit.request, params={**params, **moved}))
 
 
-def _since_ignored(hit: Hit) -> Reply | None:
+def _since_ignored(hit: FaultContext) -> ServerReply | None:
     params = {name: value for name, value in hit.request.params.items() if name not in _STARTS}
     return hit.ask(attrs.evolve(hit.request, params=params)) if params != hit.request.params else None
 
 
-def _redirect(status: int, target: str) -> Reply:
-    return Reply(status, b"", {"Location": target})
+def _redirect(status: int, target: str) -> ServerReply:
+    return ServerReply(status, b"", {"Location": target})
 
 
-def _clock(hit: Hit, ahead: int) -> Reply | None:
+def _clock(hit: FaultContext, ahead: int) -> ServerReply | None:
     """Let the route that tells the time be ahead; other routes tell none."""
     if not hit.request.path.endswith("/time"):
         return None
@@ -128,16 +128,16 @@ def _clock(hit: Hit, ahead: int) -> Reply | None:
     return _json(200, {"serverTime": hit.now + ahead})
 
 
-def _dated(hit: Hit, ahead: int) -> Reply:
-    return attrs.evolve(hit.truth, headers={**hit.truth.headers, "Date": http_date(hit.now + ahead)})
+def _dated(hit: FaultContext, ahead: int) -> ServerReply:
+    return attrs.evolve(hit.truth, headers={**hit.truth.headers, "Date": format_http_date(hit.now + ahead)})
 
 
 _REPLY_FAULTS: Mapping[FaultKind, _Fault] = MappingProxyType(
     {
         FaultKind.STATUS_429: lambda hit: _too_many(hit, Retry_After="1"),
-        FaultKind.STATUS_429_DATE: lambda hit: _too_many(hit, Retry_After=http_date(hit.now + 1999)),
+        FaultKind.STATUS_429_DATE: lambda hit: _too_many(hit, Retry_After=format_http_date(hit.now + 1999)),
         FaultKind.STATUS_429_BARE: _too_many,
-        FaultKind.STATUS_429_PAST: lambda hit: _too_many(hit, Retry_After=http_date(hit.now - _HOUR)),
+        FaultKind.STATUS_429_PAST: lambda hit: _too_many(hit, Retry_After=format_http_date(hit.now - _HOUR)),
         FaultKind.STATUS_429_NEGATIVE: lambda hit: _too_many(hit, Retry_After="-30"),
         FaultKind.STATUS_429_DAYS: lambda hit: _too_many(hit, Retry_After="172800"),
         FaultKind.STATUS_429_ABSURD: lambda hit: _too_many(hit, Retry_After="1000000000"),

@@ -10,7 +10,7 @@ import attrs
 import orjson
 
 from marketfetch.testing.faults.kinds import FaultKind
-from marketfetch.testing.http.messages import Reply
+from marketfetch.testing.http.messages import ServerReply
 
 __all__ = ["rows_broken_by"]
 
@@ -18,7 +18,7 @@ _Row: TypeAlias = Any  # a list of a kline or an object of a statistic, as JSON 
 _RowsFault = Callable[[list[_Row]], "list[_Row] | None"]
 
 
-def rows_broken_by(kind: FaultKind, truth: Reply) -> Reply | None:
+def rows_broken_by(kind: FaultKind, truth: ServerReply) -> ServerReply | None:
     """Return an answer whose rows a fault has changed; None if such an answer has none to change.
 
     Faults that do not concern rows leave the answer as it is.

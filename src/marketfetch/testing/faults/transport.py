@@ -9,9 +9,9 @@ from types import MappingProxyType
 
 import attrs
 
-from marketfetch.testing.http.script import End, Script, half_of, head_of, plain_script
 from marketfetch.testing.faults.kinds import FaultKind
-from marketfetch.testing.http.messages import Reply
+from marketfetch.testing.http.messages import ServerReply
+from marketfetch.testing.http.script import ConnectionEnd, ResponseScript, head_of, plain_script, truncate
 
 __all__ = ["broken_script"]
 
@@ -20,74 +20,80 @@ _HUGE = 100
 """Megabytes."""
 
 
-def broken_script(kind: FaultKind | None, reply: Reply, now: int) -> Script | None:
+def broken_script(kind: FaultKind | None, reply: ServerReply, now: int) -> ResponseScript | None:
     """Return how a fault of the connection sends an answer; None for all other faults."""
     fault = None if kind is None else _WIRE_FAULTS.get(kind)
     return None if fault is None else fault(reply, now)
 
 
-def _slow_drip(reply: Reply, now: int) -> Script:
+def _slow_drip(reply: ServerReply, now: int) -> ResponseScript:
     size = max(1, -(-len(reply.body) // 10))
     pieces = [reply.body[at : at + size] for at in range(0, len(reply.body), size)]
-    steps: list[bytes | float | End] = [head_of(reply, now, Content_Length=str(len(reply.body)))]
+    steps: list[bytes | float | ConnectionEnd] = [head_of(reply, now, Content_Length=str(len(reply.body)))]
     for piece in pieces:
         steps += [0.1, piece]
     return tuple(steps)
 
 
-def _cut_body(reply: Reply, now: int) -> Script:
-    return (head_of(reply, now, Content_Length=str(len(reply.body))) + half_of(reply.body), End.CLOSE)
+def _cut_body(reply: ServerReply, now: int) -> ResponseScript:
+    return (
+        head_of(reply, now, Content_Length=str(len(reply.body))) + truncate(reply.body),
+        ConnectionEnd.CLOSE,
+    )
 
 
-def _cut_chunks(reply: Reply, now: int) -> Script:
-    half = half_of(reply.body)
-    return (head_of(reply, now, Transfer_Encoding="chunked") + b"%x\r\n%b\r\n" % (len(half), half), End.CLOSE)
+def _cut_chunks(reply: ServerReply, now: int) -> ResponseScript:
+    half = truncate(reply.body)
+    return (
+        head_of(reply, now, Transfer_Encoding="chunked") + b"%x\r\n%b\r\n" % (len(half), half),
+        ConnectionEnd.CLOSE,
+    )
 
 
-def _reset(reply: Reply, now: int) -> Script:
+def _reset(reply: ServerReply, now: int) -> ResponseScript:
     head = head_of(reply, now, Content_Length=str(len(reply.body)))
     # The pause lets the first half arrive: a reset discards what the other side has not read yet.
-    return (head + half_of(reply.body), 0.02, End.RESET)
+    return (head + truncate(reply.body), 0.02, ConnectionEnd.RESET)
 
 
-def _slow_loris(reply: Reply, now: int) -> Script:
+def _slow_loris(reply: ServerReply, now: int) -> ResponseScript:
     whole = head_of(reply, now, Content_Length=str(len(reply.body))) + reply.body
-    steps: list[bytes | float | End] = []
+    steps: list[bytes | float | ConnectionEnd] = []
     for byte in whole[:1000]:
         steps += [bytes((byte,)), 0.05]
-    return (*steps, End.HANG)
+    return (*steps, ConnectionEnd.HANG)
 
 
-def _endless_headers(reply: Reply, now: int) -> Script:
+def _endless_headers(reply: ServerReply, now: int) -> ResponseScript:
     head = head_of(reply, now).removesuffix(b"\r\n")
     line = b"X-Padding: " + b"x" * 10_000 + b"\r\n"
-    return (head, *[line] * 1000, End.HANG)
+    return (head, *[line] * 1000, ConnectionEnd.HANG)
 
 
-def _long_body(reply: Reply, now: int) -> Script:
+def _long_body(reply: ServerReply, now: int) -> ResponseScript:
     return (head_of(reply, now, Content_Length=str(len(reply.body) // 2)) + reply.body,)
 
 
-def _zipped(reply: Reply) -> Reply:
+def _zipped(reply: ServerReply) -> ServerReply:
     if "Content-Encoding" in reply.headers:
         return reply
     headers = {**reply.headers, "Content-Encoding": "gzip"}
     return attrs.evolve(reply, body=gzip.compress(reply.body, 1, mtime=0), headers=headers)
 
 
-def _cut_gzip(reply: Reply, now: int) -> Script:
+def _cut_gzip(reply: ServerReply, now: int) -> ResponseScript:
     whole = _zipped(reply)
     return plain_script(attrs.evolve(whole, body=whole.body[: len(whole.body) // 2]), now)
 
 
-def _damaged_gzip(reply: Reply, now: int) -> Script:
+def _damaged_gzip(reply: ServerReply, now: int) -> ResponseScript:
     whole = _zipped(reply)
     body = bytearray(whole.body)
     body[len(body) // 2] ^= 0x10
     return plain_script(attrs.evolve(whole, body=bytes(body)), now)
 
 
-def _gzip_bomb(reply: Reply, now: int) -> Script:
+def _gzip_bomb(reply: ServerReply, now: int) -> ResponseScript:
     # A block that was flushed completely refers to nothing before it: the same bytes do for all of them. The
     # end of the stream is left out: whoever reads as far as that has lost already.
     packer = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
@@ -97,12 +103,12 @@ def _gzip_bomb(reply: Reply, now: int) -> Script:
     return plain_script(attrs.evolve(reply, body=first + block * _HUGE, headers=headers), now)
 
 
-def _huge_body(reply: Reply, now: int) -> Script:
+def _huge_body(reply: ServerReply, now: int) -> ResponseScript:
     size = len(reply.body) + _HUGE * _MEGABYTE
     return (head_of(reply, now, Content_Length=str(size)), reply.body, *[b" " * _MEGABYTE] * _HUGE)
 
 
-def _huge_chunked_body(reply: Reply, now: int) -> Script:
+def _huge_chunked_body(reply: ServerReply, now: int) -> ResponseScript:
     blanks = _chunk(b" " * _MEGABYTE)
     head = head_of(reply, now, Transfer_Encoding="chunked")
     return (head, _chunk(reply.body), *[blanks] * _HUGE, b"0\r\n\r\n")
@@ -112,9 +118,9 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-_WIRE_FAULTS: Mapping[FaultKind, Callable[[Reply, int], Script]] = MappingProxyType(
+_WIRE_FAULTS: Mapping[FaultKind, Callable[[ServerReply, int], ResponseScript]] = MappingProxyType(
     {
-        FaultKind.HANG: lambda _reply, _now: (End.HANG,),
+        FaultKind.HANG: lambda _reply, _now: (ConnectionEnd.HANG,),
         FaultKind.SLOW_DRIP: _slow_drip,
         FaultKind.SLOW_LORIS: _slow_loris,
         FaultKind.ENDLESS_HEADERS: _endless_headers,

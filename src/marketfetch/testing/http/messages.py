@@ -8,10 +8,10 @@ from wsgiref.handlers import format_date_time
 
 import attrs
 
-__all__ = ["Reply", "Request", "http_date"]
+__all__ = ["ServerReply", "ServerRequest", "format_http_date"]
 
 
-def http_date(ms: int) -> str:
+def format_http_date(ms: int) -> str:
     """Write a UTC millisecond timestamp as an HTTP date.
 
     >>> http_date(0)
@@ -21,7 +21,7 @@ def http_date(ms: int) -> str:
 
 
 @attrs.frozen
-class Request:
+class ServerRequest:
     """One HTTP request as the server sees it; header names are in lower case."""
 
     method: str
@@ -33,7 +33,7 @@ class Request:
     """The IP address it came from: what limits are counted by."""
 
     @classmethod
-    def parse(cls, method: str, target: str, headers: Mapping[str, str], client: str) -> Request:
+    def parse(cls, method: str, target: str, headers: Mapping[str, str], client: str) -> ServerRequest:
         """Make a request out of its request target, e.g. `/fapi/v1/klines?symbol=BTCUSDT`."""
         path, _, query = target.partition("?")
         return cls(method, target, path, dict(parse_qsl(query, keep_blank_values=True)), headers, client)
@@ -45,7 +45,7 @@ class Request:
 
 
 @attrs.frozen
-class Reply:
+class ServerReply:
     """One HTTP answer: status, body and the headers beside Date and those that tell where the body ends."""
 
     status: int

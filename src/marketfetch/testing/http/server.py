@@ -13,12 +13,12 @@ from typing import cast
 
 import httptools
 
-from marketfetch.testing.http.script import End, Script
-from marketfetch.testing.http.messages import Request
+from marketfetch.testing.http.messages import ServerRequest
+from marketfetch.testing.http.script import ConnectionEnd, ResponseScript
 
 __all__ = ["Handler", "HttpServer", "reset", "stop_accepting"]
 
-Handler = Callable[[Request], Script]
+Handler = Callable[[ServerRequest], ResponseScript]
 
 
 def reset(transport: asyncio.BaseTransport) -> None:
@@ -93,7 +93,7 @@ class _Connection(asyncio.Protocol):
         self._client = ""
         self._target = b""
         self._headers: dict[str, str] = {}
-        self._scripts: deque[deque[bytes | float | End]] = deque()
+        self._scripts: deque[deque[bytes | float | ConnectionEnd]] = deque()
         self._waiting: asyncio.TimerHandle | None = None
         self._silent = False
         self._full = False
@@ -158,10 +158,10 @@ class _Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Answer the request (called by the parser)."""
         method = self._parser.get_method().decode("ascii")
-        request = Request.parse(method, self._target.decode("latin-1"), self._headers, self._client)
+        request = ServerRequest.parse(method, self._target.decode("latin-1"), self._headers, self._client)
         script = deque(self._handler(request))
         if not self._parser.should_keep_alive():
-            script.append(End.CLOSE)
+            script.append(ConnectionEnd.CLOSE)
         self._scripts.append(script)
         if len(self._scripts) == 1:
             self._play()
@@ -179,16 +179,16 @@ class _Connection(asyncio.Protocol):
                 if isinstance(step, (int, float)):
                     self._waiting = asyncio.get_running_loop().call_later(step, self._play)
                     return
-                if isinstance(step, End):
+                if isinstance(step, ConnectionEnd):
                     self._end(step)
                     return
                 self._transport.write(step)
             self._scripts.popleft()
 
-    def _end(self, end: End) -> None:
+    def _end(self, end: ConnectionEnd) -> None:
         assert self._transport is not None
         self._silent = True
-        if end is End.CLOSE:
+        if end is ConnectionEnd.CLOSE:
             self._transport.close()
-        elif end is End.RESET:
+        elif end is ConnectionEnd.RESET:
             reset(self._transport)

@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Column", "Decimals", "Texts", "write_rows"]
+__all__ = ["Column", "FixedPointColumn", "TextColumn", "write_rows"]
 
 _Cells: TypeAlias = NDArray[np.uint32]
 _CELL = 4
@@ -56,7 +56,7 @@ class Column(Protocol):
 
 
 @attrs.frozen(eq=False)
-class Decimals:
+class FixedPointColumn:
     """Numbers with a fixed count of decimals: row i reads `values[i] / 10**places`.
 
     Exact while an absolute value stays below 2**53 and places at or below 22.
@@ -76,13 +76,13 @@ class Decimals:
         # Both operands are exact, so that the one division rounds as a correct parser does.
         return self.values / np.float64(10**self.places)
 
-    def take(self, rows: slice | NDArray[np.int64]) -> Decimals:
-        return Decimals(self.values[rows], self.places)
+    def take(self, rows: slice | NDArray[np.int64]) -> FixedPointColumn:
+        return FixedPointColumn(self.values[rows], self.places)
 
-    def ending_like(self, other: Column) -> Decimals:
-        if not isinstance(other, Decimals) or other.places != self.places:
+    def ending_like(self, other: Column) -> FixedPointColumn:
+        if not isinstance(other, FixedPointColumn) or other.places != self.places:
             raise TypeError("only a column with the same count of decimals can lend its last value")
-        return Decimals(np.append(self.values[:-1], other.values[-1]), self.places)
+        return FixedPointColumn(np.append(self.values[:-1], other.values[-1]), self.places)
 
 
 def _cell_padded(values: NDArray[np.bytes_]) -> NDArray[np.bytes_]:
@@ -91,7 +91,7 @@ def _cell_padded(values: NDArray[np.bytes_]) -> NDArray[np.bytes_]:
 
 
 @attrs.frozen(eq=False)
-class Texts:
+class TextColumn:
     """Text as it was recorded, of any shape; empty text stands for a value that is not there.
 
     >>> Texts(np.array([b"0.1230", b""])).floats().tolist()
@@ -106,13 +106,13 @@ class Texts:
     def floats(self) -> NDArray[np.float64]:
         return np.where(self.values == b"", b"nan", self.values).astype(np.float64)
 
-    def take(self, rows: slice | NDArray[np.int64]) -> Texts:
-        return Texts(self.values[rows])
+    def take(self, rows: slice | NDArray[np.int64]) -> TextColumn:
+        return TextColumn(self.values[rows])
 
-    def ending_like(self, other: Column) -> Texts:
-        if not isinstance(other, Texts):
+    def ending_like(self, other: Column) -> TextColumn:
+        if not isinstance(other, TextColumn):
             raise TypeError("only another column of recorded text can lend its last value")
-        return Texts(np.append(self.values[:-1], other.values[-1:]))
+        return TextColumn(np.append(self.values[:-1], other.values[-1:]))
 
 
 def write_rows(count: int, *parts: str | Column) -> bytes:
@@ -123,13 +123,13 @@ def write_rows(count: int, *parts: str | Column) -> bytes:
     """
     if not count:
         return b""
-    decimals = iter(_together([part for part in parts if isinstance(part, Decimals)]))
+    decimals = iter(_together([part for part in parts if isinstance(part, FixedPointColumn)]))
     pieces: list[_Cells] = []
     for part in parts:
         if isinstance(part, str):
             pieces.append(np.broadcast_to(_padded(part), (-(-len(part.encode()) // _CELL), count)))
         else:
-            pieces.append(next(decimals) if isinstance(part, Decimals) else part.cells())
+            pieces.append(next(decimals) if isinstance(part, FixedPointColumn) else part.cells())
     # With an output given, NumPy keeps cells of a kind together; left to itself it may choose otherwise.
     cells = np.concatenate(pieces, out=np.empty((sum(map(len, pieces)), count), np.uint32))
     return cells.T.tobytes().translate(None, b"\0")
@@ -140,7 +140,7 @@ def _padded(text: str) -> _Cells:
     return np.frombuffer(data + b"\0" * (-len(data) % _CELL), np.uint32)[:, np.newaxis]
 
 
-def _together(columns: list[Decimals]) -> list[_Cells]:
+def _together(columns: list[FixedPointColumn]) -> list[_Cells]:
     """Write columns with the same count of decimals in one go: NumPy's cost is per call, not per number."""
     written: dict[int, _Cells] = {}
     for places in {column.places for column in columns}:

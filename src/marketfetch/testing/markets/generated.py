@@ -8,10 +8,10 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.testing.markets.market import Instrument, Table, Window
+from marketfetch.testing.markets.decimal_text import Column, FixedPointColumn
+from marketfetch.testing.markets.market import MarketInstrument, MarketRows, Window
+from marketfetch.testing.markets.noise import PriceFunction, hash_key, random_ints
 from marketfetch.testing.markets.statistics import funding_events, statistics
-from marketfetch.testing.markets.decimal_text import Column, Decimals
-from marketfetch.testing.markets.noise import Level, draw, key_of
 from marketfetch.values.intervals import Interval
 from marketfetch.values.spans import Span
 
@@ -40,24 +40,26 @@ class GeneratedMarket:
 
     def __init__(
         self,
-        symbols: Iterable[str | Instrument] = ("BTCUSDT", "ETHUSDT"),
+        symbols: Iterable[str | MarketInstrument] = ("BTCUSDT", "ETHUSDT"),
         seed: int = 0,
         *,
         listed_at: int = 1_577_836_800_000,
         gaps: Iterable[Span] = (),
     ) -> None:
-        listed = (Instrument.parse(item, listed_at) if isinstance(item, str) else item for item in symbols)
+        listed = (
+            MarketInstrument.parse(item, listed_at) if isinstance(item, str) else item for item in symbols
+        )
         self._instruments = {instrument.symbol: instrument for instrument in listed}
         self._seed = seed
         self._gaps = tuple(gaps)
 
     @property
-    def instruments(self) -> Mapping[str, Instrument]:
+    def instruments(self) -> Mapping[str, MarketInstrument]:
         return self._instruments
 
-    def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> Table:
+    def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> MarketRows:
         instrument = self._instruments[symbol]
-        key = key_of(self._seed, dataset, symbol, interval.name)
+        key = hash_key(self._seed, dataset, symbol, interval.name)
         if dataset == "funding_rate":
             return funding_events(instrument, key, self._price(symbol), window)
         if dataset not in _CANDLES:
@@ -69,24 +71,28 @@ class GeneratedMarket:
         level = self._premium(symbol) if dataset == "premium_index" else self._mark(dataset, symbol)
         return _marked(opens, interval, key, level)
 
-    def _price(self, symbol: str) -> Level:
-        key = key_of(self._seed, "price", symbol)
+    def _price(self, symbol: str) -> PriceFunction:
+        key = hash_key(self._seed, "price", symbol)
         centre = 20_000 + key % 400_000
-        return Level(key, centre, centre, 1 + key % 5)
+        return PriceFunction(key, centre, centre, 1 + key % 5)
 
-    def _premium(self, symbol: str) -> Level:
-        return Level(key_of(self._seed, "premium", symbol), 0, 100_000, _MARK_PLACES)
+    def _premium(self, symbol: str) -> PriceFunction:
+        return PriceFunction(hash_key(self._seed, "premium", symbol), 0, 100_000, _MARK_PLACES)
 
-    def _mark(self, dataset: str, symbol: str) -> Level:
+    def _mark(self, dataset: str, symbol: str) -> PriceFunction:
         # Mark and index are published with more decimals and stay near the price without being equal to it.
         price = self._price(symbol)
         finer = int(10 ** (_MARK_PLACES - price.places))
-        centre = price.centre * finer + key_of(self._seed, dataset, symbol) % finer
+        centre = price.centre * finer + hash_key(self._seed, dataset, symbol) % finer
         return attrs.evolve(price, centre=centre, swing=price.swing * finer, places=_MARK_PLACES)
 
 
 def _prices(
-    opens: NDArray[np.int64], interval: Interval, level: Level, up: NDArray[np.int64], down: NDArray[np.int64]
+    opens: NDArray[np.int64],
+    interval: Interval,
+    level: PriceFunction,
+    up: NDArray[np.int64],
+    down: NDArray[np.int64],
 ) -> dict[str, NDArray[np.int64]]:
     # Where candles follow each other, a close is the next open and need not be computed again.
     ends = _ends(opens, interval)
@@ -107,16 +113,16 @@ def _ends(opens: NDArray[np.int64], interval: Interval) -> NDArray[np.int64]:
 
 
 def _decimals(columns: Mapping[str, NDArray[np.int64]], places: int) -> dict[str, Column]:
-    return {name: Decimals(column, places) for name, column in columns.items()}
+    return {name: FixedPointColumn(column, places) for name, column in columns.items()}
 
 
-def _marked(opens: NDArray[np.int64], interval: Interval, key: int, level: Level) -> Table:
-    up, down = draw(key, opens, 5, 5)
-    return Table(opens, _decimals(_prices(opens, interval, level, up, down), level.places))
+def _marked(opens: NDArray[np.int64], interval: Interval, key: int, level: PriceFunction) -> MarketRows:
+    up, down = random_ints(key, opens, 5, 5)
+    return MarketRows(opens, _decimals(_prices(opens, interval, level, up, down), level.places))
 
 
-def _traded(opens: NDArray[np.int64], interval: Interval, key: int, level: Level) -> Table:
-    up, down, lots, share, count, quiet = draw(key, opens, 5, 5, 14, 8, 11, 6)
+def _traded(opens: NDArray[np.int64], interval: Interval, key: int, level: PriceFunction) -> MarketRows:
+    up, down, lots, share, count, quiet = random_ints(key, opens, 5, 5, 14, 8, 11, 6)
     prices = _prices(opens, interval, level, up, down)
     traded_at = (prices["open"] + prices["close"]) >> 1
     minutes = max(1, interval.typical // _MINUTE)
@@ -129,10 +135,10 @@ def _traded(opens: NDArray[np.int64], interval: Interval, key: int, level: Level
     lot_places = max(0, 4 - level.places)
     turnover_places = lot_places + level.places
     volumes: dict[str, Column] = {
-        "volume": Decimals(lots, lot_places),
-        "quote_volume": Decimals(lots * traded_at, turnover_places),
-        "trades": Decimals(np.minimum(lots, 1 + count)),
-        "taker_buy_volume": Decimals(taken, lot_places),
-        "taker_buy_quote_volume": Decimals(taken * traded_at, turnover_places),
+        "volume": FixedPointColumn(lots, lot_places),
+        "quote_volume": FixedPointColumn(lots * traded_at, turnover_places),
+        "trades": FixedPointColumn(np.minimum(lots, 1 + count)),
+        "taker_buy_volume": FixedPointColumn(taken, lot_places),
+        "taker_buy_quote_volume": FixedPointColumn(taken * traded_at, turnover_places),
     }
-    return Table(opens, _decimals(prices, level.places) | volumes)
+    return MarketRows(opens, _decimals(prices, level.places) | volumes)

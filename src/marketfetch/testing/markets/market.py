@@ -9,11 +9,11 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.testing.markets.decimal_text import Column, Decimals
+from marketfetch.testing.markets.decimal_text import Column, FixedPointColumn
 from marketfetch.values.intervals import Interval
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["Instrument", "Market", "Table", "Window"]
+__all__ = ["Market", "MarketInstrument", "MarketRows", "Window"]
 
 _FAR_FUTURE = 4_133_404_800_000
 """2100-01-01, the instant that exchanges themselves use for "never"."""
@@ -21,7 +21,7 @@ _QUOTES = ("USDT", "USDC", "FDUSD", "BUSD", "TUSD", "EUR", "USD", "BTC", "ETH", 
 
 
 @attrs.frozen
-class Instrument:
+class MarketInstrument:
     """One tradable thing. Times are UTC milliseconds; `delisted_at` is None while it trades."""
 
     symbol: str
@@ -32,7 +32,7 @@ class Instrument:
     delisted_at: int | None = None
 
     @classmethod
-    def parse(cls, symbol: str, listed_at: int, delisted_at: int | None = None) -> Instrument:
+    def parse(cls, symbol: str, listed_at: int, delisted_at: int | None = None) -> MarketInstrument:
         """Make an instrument from a symbol such as `BTCUSDT`, settled in its quote currency.
 
         >>> Instrument.parse("1000SHIBUSDT", 0).base
@@ -103,7 +103,7 @@ class Window:
 
 
 @attrs.frozen(eq=False)
-class Table:
+class MarketRows:
     """Rows of one series: sorted times (UTC ms, shape (n,)) and the columns beside them."""
 
     times: NDArray[np.int64]
@@ -112,11 +112,13 @@ class Table:
     def __len__(self) -> int:
         return len(self.times)
 
-    def take(self, rows: slice | NDArray[np.int64]) -> Table:
+    def take(self, rows: slice | NDArray[np.int64]) -> MarketRows:
         """Return a table of only the given rows, in the given order."""
-        return Table(self.times[rows], {name: column.take(rows) for name, column in self.columns.items()})
+        return MarketRows(
+            self.times[rows], {name: column.take(rows) for name, column in self.columns.items()}
+        )
 
-    def newest_first(self) -> Table:
+    def newest_first(self) -> MarketRows:
         """Return the same rows in reverse order."""
         return self.take(slice(None, None, -1))
 
@@ -124,7 +126,7 @@ class Table:
         """Return every column as `float(text)` would read it: the oracle for tests."""
         return {name: column.floats() for name, column in self.columns.items()}
 
-    def unfinished(self) -> Table:
+    def unfinished(self) -> MarketRows:
         """Return the table as it was while its last candle was forming: fewer trades and a smaller range.
 
         The last row keeps its open and every rule of a good candle, but none of the values that are final.
@@ -134,20 +136,20 @@ class Table:
         if "volume" in known:
             still |= {"volume": "taker_buy_volume", "quote_volume": "taker_buy_quote_volume"}
         columns = {name: column.ending_like(known[still.get(name, name)]) for name, column in known.items()}
-        if isinstance(trades := known.get("trades"), Decimals) and not columns["volume"].floats()[-1]:
-            columns["trades"] = Decimals(np.append(trades.values[:-1], 0))
-        return Table(self.times, columns)
+        if isinstance(trades := known.get("trades"), FixedPointColumn) and not columns["volume"].floats()[-1]:
+            columns["trades"] = FixedPointColumn(np.append(trades.values[:-1], 0))
+        return MarketRows(self.times, columns)
 
 
 class Market(Protocol):
     """Where a simulated exchange takes its answers from. It keeps no state: the same call, the same rows."""
 
     @property
-    def instruments(self) -> Mapping[str, Instrument]:
+    def instruments(self) -> Mapping[str, MarketInstrument]:
         """Every instrument by its symbol."""
         ...
 
-    def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> Table:
+    def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> MarketRows:
         """Return the rows of a series inside a window, oldest first, all of them as they are when final.
 
         Candles (`ohlcv`, `premium_index`, `mark_price`, `index_price`) and statistics (`open_interest`,

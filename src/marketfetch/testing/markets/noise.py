@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Level", "draw", "key_of"]
+__all__ = ["PriceFunction", "hash_key", "random_ints"]
 
 _MINUTE = 60_000
 _SPLITMIX = tuple(np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
@@ -17,13 +17,13 @@ _WAVE_BITS = (16, 12, 8, 5)
 _WAVE_DAMPING = (2, 4, 6, 8)
 
 
-def key_of(*parts: object) -> int:
+def hash_key(*parts: object) -> int:
     """Return a 64-bit key that stands for a seed and some names."""
     text = "/".join(map(str, parts)).encode()
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "little")
 
 
-def draw(key: int, numbers: NDArray[np.int64], *widths: int) -> NDArray[np.int64]:
+def random_ints(key: int, numbers: NDArray[np.int64], *widths: int) -> NDArray[np.int64]:
     """Draw random integers for each number: for every width of w bits one from 0 to 2**w - 1 (splitmix64).
 
     The same key and number always give the same; the widths may add up to 64. Shape (widths, numbers).
@@ -40,7 +40,7 @@ def draw(key: int, numbers: NDArray[np.int64], *widths: int) -> NDArray[np.int64
 
 
 @attrs.frozen(eq=False)
-class Level:
+class PriceFunction:
     """A price, or something like one, as a function of time, in units of 10**-places.
 
     It stays within a third of `swing` around `centre`.
@@ -60,5 +60,5 @@ class Level:
         phases = np.array([self.key >> shift & 0xFFFF for shift in (0, 16, 32, 48)])[:, np.newaxis]
         away = np.abs(((minutes + phases) & (periods - 1)) * 2 - periods) - periods // 2
         waves = (away * self.swing) >> (bits + np.array(_WAVE_DAMPING)[:, np.newaxis] - 1)
-        result: NDArray[np.int64] = waves.sum(axis=0) + draw(self.key, minutes, 4)[0] + self.centre
+        result: NDArray[np.int64] = waves.sum(axis=0) + random_ints(self.key, minutes, 4)[0] + self.centre
         return result

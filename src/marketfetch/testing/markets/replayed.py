@@ -13,9 +13,9 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from marketfetch.testing.markets.decimal_text import Column, FixedPointColumn, TextColumn
 from marketfetch.testing.markets.generated import GeneratedMarket
-from marketfetch.testing.markets.market import Instrument, Table, Window
-from marketfetch.testing.markets.decimal_text import Column, Decimals, Texts
+from marketfetch.testing.markets.market import MarketInstrument, MarketRows, Window
 from marketfetch.values.intervals import Interval
 
 __all__ = ["ReplayedMarket"]
@@ -36,7 +36,7 @@ class ReplayedMarket:
     index, funding, another interval) comes from the generated market of the same instruments.
     """
 
-    recorded: Mapping[_Key, Table]
+    recorded: Mapping[_Key, MarketRows]
     generated: GeneratedMarket
 
     @classmethod
@@ -55,7 +55,7 @@ class ReplayedMarket:
         listed from its first recorded kline on. Raises ValueError when nothing is found.
         """
         wanted = None if symbols is None else set(symbols)
-        recorded: dict[_Key, Table] = {}
+        recorded: dict[_Key, MarketRows] = {}
         for dataset, place in {"ohlcv": folder, **(others or {})}.items():
             for (symbol, interval), rows in _read(Path(place), wanted).items():
                 recorded[dataset, symbol, interval] = _table(rows, flow=dataset == "ohlcv")
@@ -65,14 +65,15 @@ class ReplayedMarket:
         if not starts:
             raise ValueError(f"no kline files named like BTCUSDT-1m-2024-01.csv.gz in {folder}")
         return cls(
-            recorded, GeneratedMarket((Instrument.parse(*item) for item in sorted(starts.items())), seed)
+            recorded,
+            GeneratedMarket((MarketInstrument.parse(*item) for item in sorted(starts.items())), seed),
         )
 
     @property
-    def instruments(self) -> Mapping[str, Instrument]:
+    def instruments(self) -> Mapping[str, MarketInstrument]:
         return self.generated.instruments
 
-    def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> Table:
+    def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> MarketRows:
         table = self.recorded.get((dataset, symbol, interval.name))
         if table is None:
             return self.generated.rows(dataset, symbol, interval, window)
@@ -92,16 +93,16 @@ def _read(folder: Path, wanted: set[str] | None) -> dict[tuple[str, str], list[b
     return lines
 
 
-def _table(lines: list[bytes], *, flow: bool) -> Table:
+def _table(lines: list[bytes], *, flow: bool) -> MarketRows:
     fields = np.array(b",".join(lines).split(b",")).reshape(len(lines), _FIELDS)
     times: NDArray[np.int64] = fields[:, 0].astype(np.int64)
     order = np.unique(times, return_index=True)[1]
     fields = fields[order]
     names = {**_PRICES, **(_FLOW if flow else {})}
-    columns: dict[str, Column] = {name: Texts(_narrow(fields[:, at])) for name, at in names.items()}
+    columns: dict[str, Column] = {name: TextColumn(_narrow(fields[:, at])) for name, at in names.items()}
     if flow:
-        columns["trades"] = Decimals(fields[:, _TRADES].astype(np.int64))
-    return Table(times[order], columns)
+        columns["trades"] = FixedPointColumn(fields[:, _TRADES].astype(np.int64))
+    return MarketRows(times[order], columns)
 
 
 def _narrow(texts: NDArray[np.bytes_]) -> NDArray[np.bytes_]:

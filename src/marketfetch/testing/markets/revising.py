@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import attrs
 import numpy as np
 
-from marketfetch.testing.markets.market import Instrument, Market, Table, Window
-from marketfetch.testing.markets.decimal_text import Column, Decimals
+from marketfetch.testing.markets.decimal_text import Column, FixedPointColumn
+from marketfetch.testing.markets.market import Market, MarketInstrument, MarketRows, Window
 from marketfetch.values.intervals import Interval
 
 __all__ = ["RevisingMarket"]
@@ -34,11 +34,11 @@ class RevisingMarket:
     settling: int
 
     @property
-    def instruments(self) -> Mapping[str, Instrument]:
+    def instruments(self) -> Mapping[str, MarketInstrument]:
         """Those of the other market."""
         return self.market.instruments
 
-    def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> Table:
+    def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> MarketRows:
         """Return the rows as they are known by now."""
         table = self.market.rows(dataset, symbol, interval, window)
         if "open" not in table.columns or not len(table):
@@ -48,6 +48,6 @@ class RevisingMarket:
         columns: dict[str, Column] = dict(table.columns)
         for name in ("high", "low", "close"):
             final = columns[name]
-            if isinstance(opened, Decimals) and isinstance(final, Decimals):
-                columns[name] = Decimals(np.where(fresh, opened.values, final.values), final.places)
-        return Table(table.times, columns)
+            if isinstance(opened, FixedPointColumn) and isinstance(final, FixedPointColumn):
+                columns[name] = FixedPointColumn(np.where(fresh, opened.values, final.values), final.places)
+        return MarketRows(table.times, columns)

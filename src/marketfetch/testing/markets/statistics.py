@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.testing.markets.market import Instrument, Table, Window
-from marketfetch.testing.markets.decimal_text import Column, Decimals, Texts
-from marketfetch.testing.markets.noise import Level, draw
+from marketfetch.testing.markets.decimal_text import Column, FixedPointColumn, TextColumn
+from marketfetch.testing.markets.market import MarketInstrument, MarketRows, Window
+from marketfetch.testing.markets.noise import PriceFunction, random_ints
 from marketfetch.values.intervals import Interval
 from marketfetch.values.spans import Span, SpanSet
 
@@ -19,7 +19,9 @@ _MARKS_SINCE = 1_641_081_600_000
 """2022-01-02: events before it carry no mark price."""
 
 
-def funding_events(instrument: Instrument, key: int, price: Level, window: Window) -> Table:
+def funding_events(
+    instrument: MarketInstrument, key: int, price: PriceFunction, window: Window
+) -> MarketRows:
     """Return funding events: every eight hours, up to 15 ms late, now and then with a `special` one beside.
 
     Columns: `funding_rate`, `mark_price` (empty text where there is none), `special` (1 for the extra event
@@ -30,7 +32,7 @@ def funding_events(instrument: Instrument, key: int, price: Level, window: Windo
     limit = None if window.limit is None else window.limit + 1
     due = Window(window.start - reach, window.end, limit, window.newest)
     grid = due.opens(_FUNDING, _existing(instrument))
-    late, rates, unmarked, special_here = draw(key, grid, _JITTER_BITS, 16, 4, 5)
+    late, rates, unmarked, special_here = random_ints(key, grid, _JITTER_BITS, 16, 4, 5)
     times, rates = grid + late, rates - 2**14
     unmarked, special_here = (unmarked == 0) | (grid < _MARKS_SINCE), special_here == 0
     rows = np.repeat(np.arange(len(grid)), 1 + special_here)
@@ -40,48 +42,52 @@ def funding_events(instrument: Instrument, key: int, price: Level, window: Windo
         for mark, none in zip(price.at(grid), unmarked, strict=True)
     ]
     columns: dict[str, Column] = {
-        "funding_rate": Decimals(np.where(special, rates[rows] // 3 + 1, rates[rows]), 8),
-        "mark_price": Texts(np.array(marks or [""], np.bytes_)[rows] if marks else np.empty(0, "S4")),
-        "special": Decimals(special.astype(np.int64)),
+        "funding_rate": FixedPointColumn(np.where(special, rates[rows] // 3 + 1, rates[rows]), 8),
+        "mark_price": TextColumn(np.array(marks or [""], np.bytes_)[rows] if marks else np.empty(0, "S4")),
+        "special": FixedPointColumn(special.astype(np.int64)),
     }
-    table = Table(times[rows], columns)
+    table = MarketRows(times[rows], columns)
     return table.take(window.cut(table.times))
 
 
-def _existing(instrument: Instrument) -> SpanSet:
+def _existing(instrument: MarketInstrument) -> SpanSet:
     first = _FUNDING.ceil(instrument.listed_at + 1)
     life = instrument.existing(_FUNDING).spans[-1]
     return SpanSet.of(Span(first, life.end)) if first < life.end else SpanSet()
 
 
-def statistics(dataset: str, times: NDArray[np.int64], key: int, price: Level) -> Table:
+def statistics(dataset: str, times: NDArray[np.int64], key: int, price: PriceFunction) -> MarketRows:
     """Return a statistic at given times; the columns are named as in the library's datasets."""
     if dataset == "open_interest":
-        (lots,) = draw(key, times, 24) + 10**8
+        (lots,) = random_ints(key, times, 24) + 10**8
         value = lots // 1000 * price.at(times)
-        return Table(
-            times, {"open_interest": Decimals(lots, 3), "open_interest_value": Decimals(value, price.places)}
-        )
-    if dataset == "taker_volume":
-        bought, sold = draw(key, times, 20, 20) + 1000
-        ratio = bought * 10_000 // sold
-        return Table(
+        return MarketRows(
             times,
             {
-                "buy_volume": Decimals(bought, 3),
-                "sell_volume": Decimals(sold, 3),
-                "buy_sell_ratio": Decimals(ratio, 4),
+                "open_interest": FixedPointColumn(lots, 3),
+                "open_interest_value": FixedPointColumn(value, price.places),
+            },
+        )
+    if dataset == "taker_volume":
+        bought, sold = random_ints(key, times, 20, 20) + 1000
+        ratio = bought * 10_000 // sold
+        return MarketRows(
+            times,
+            {
+                "buy_volume": FixedPointColumn(bought, 3),
+                "sell_volume": FixedPointColumn(sold, 3),
+                "buy_sell_ratio": FixedPointColumn(ratio, 4),
             },
         )
     if dataset in {"long_short_ratio", "top_account_ratio", "top_position_ratio"}:
-        (long,) = draw(key, times, 12) + 3000
+        (long,) = random_ints(key, times, 12) + 3000
         short = 10_000 - long
-        return Table(
+        return MarketRows(
             times,
             {
-                "long_short_ratio": Decimals(long * 10_000 // short, 4),
-                "long_account": Decimals(long, 4),
-                "short_account": Decimals(short, 4),
+                "long_short_ratio": FixedPointColumn(long * 10_000 // short, 4),
+                "long_account": FixedPointColumn(long, 4),
+                "short_account": FixedPointColumn(short, 4),
             },
         )
     raise KeyError(dataset)

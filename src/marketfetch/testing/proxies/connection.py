@@ -13,7 +13,7 @@ import httptools
 
 from marketfetch.testing.http.server import reset
 
-__all__ = ["BUFFER", "ProxyState", "Relay"]
+__all__ = ["BUFFER", "ProxyConnection", "ProxyState"]
 
 BUFFER = 2**20
 _CHUNK = 2**18
@@ -91,7 +91,7 @@ class _Upstream:
     writer: asyncio.StreamWriter
 
 
-class Relay:
+class ProxyConnection:
     """Serves one client until either side is gone."""
 
     def __init__(self, proxy: ProxyState, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -120,7 +120,7 @@ class Relay:
 
     async def _serve_one(self) -> bool:
         head = _Head.parse(await self._reader.readuntil(b"\r\n\r\n"))
-        await self._disturb()
+        await self._apply_mode()
         if self._writer.transport.is_closing():
             return False
         if self._proxy.mode == "demand_credentials" or not self._authorised(head):
@@ -203,7 +203,7 @@ class Relay:
             await writer.drain()
         writer.transport.abort()
 
-    async def _disturb(self) -> None:
+    async def _apply_mode(self) -> None:
         """Do to the connection what the proxy's mode demands before anything is passed on."""
         while self._proxy.mode == "hang":
             await self._proxy.changed()
@@ -212,7 +212,7 @@ class Relay:
 
     async def _pass_on(self, data: bytes) -> None:
         """Pass bytes of an answer to the client, as well as the proxy's mode allows."""
-        await self._disturb()
+        await self._apply_mode()
         if self._proxy.mode == "slow":
             for at in range(0, len(data), _DRIP):
                 self._writer.write(data[at : at + _DRIP])

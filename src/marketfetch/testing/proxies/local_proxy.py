@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Self, overload
 
 from marketfetch.testing.http.background_loop import BackgroundLoop
-from marketfetch.testing.proxies.connection import BUFFER, Relay
 from marketfetch.testing.http.server import stop_accepting
+from marketfetch.testing.proxies.connection import BUFFER, ProxyConnection
 
 __all__ = ["LocalProxies", "LocalProxy", "ProxyMode"]
 
@@ -65,7 +65,7 @@ class LocalProxy:
         self._background = background or BackgroundLoop(f"local-proxy-{name}")
         self._server: asyncio.Server | None = None
         self._port = 0
-        self._relays: dict[Relay, asyncio.Task[None]] = {}
+        self._relays: dict[ProxyConnection, asyncio.Task[None]] = {}
         self._mode_changed = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -149,12 +149,12 @@ class LocalProxy:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        relay = Relay(self, reader, writer)
+        relay = ProxyConnection(self, reader, writer)
         task = asyncio.get_running_loop().create_task(relay.serve())
         self._relays[relay] = task
         task.add_done_callback(lambda _: self._ended(relay))
 
-    def _ended(self, relay: Relay) -> None:
+    def _ended(self, relay: ProxyConnection) -> None:
         relay.close()  # a task that is cancelled before it began has closed nothing
         self._relays.pop(relay, None)
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 import attrs
 import orjson
 
-from marketfetch.testing.venues.rate_limiter import Charge, Verdict
+from marketfetch.testing.http.messages import ServerReply, ServerRequest
 from marketfetch.testing.markets.market import Market, Window
-from marketfetch.testing.http.messages import Reply, Request
-from marketfetch.testing.venues.venue import Refused, integer
+from marketfetch.testing.venues.rate_limiter import Decision, RequestCost
+from marketfetch.testing.venues.venue import ApiError, integer
 from marketfetch.values.intervals import Interval
 
 __all__ = [
@@ -36,7 +36,7 @@ INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h"
 NEVER = 4_133_404_800_000
 """What `deliveryDate` says as long as no delisting is announced: the year 2100."""
 
-Answer = Callable[[Market, Request, int], Reply]
+Answer = Callable[[Market, ServerRequest, int], ServerReply]
 
 
 @attrs.frozen
@@ -44,28 +44,28 @@ class Route:
     """How one path is answered and what it costs."""
 
     answer: Answer
-    charge: Callable[[Request], Charge]
+    charge: Callable[[ServerRequest], RequestCost]
 
 
-def answer_with(routes: Mapping[str, Route], market: Market, request: Request, now: int) -> Reply:
+def answer_with(routes: Mapping[str, Route], market: Market, request: ServerRequest, now: int) -> ServerReply:
     """Answer a request by its route; errors of the request become Binance's `{"code": …, "msg": …}`."""
     try:
         return routes[request.path].answer(market, request, now)
-    except Refused as refused:
+    except ApiError as refused:
         return json_reply({"code": refused.code, "msg": refused.message}, refused.status)
 
 
-def json_reply(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
+def json_reply(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> ServerReply:
     """Return an answer of JSON."""
-    return Reply(status, orjson.dumps(content), {"Content-Type": "application/json", **(headers or {})})
+    return ServerReply(status, orjson.dumps(content), {"Content-Type": "application/json", **(headers or {})})
 
 
-def rows_reply(rows: bytes) -> Reply:
+def rows_reply(rows: bytes) -> ServerReply:
     """Return an answer that is an array of rows, each written with a comma behind it."""
-    return Reply(200, b"[" + rows[:-1] + b"]", {"Content-Type": "application/json"})
+    return ServerReply(200, b"[" + rows[:-1] + b"]", {"Content-Type": "application/json"})
 
 
-def refusal(request: Request, verdict: Verdict, budget: str, now: int) -> Reply:
+def refusal(request: ServerRequest, verdict: Decision, budget: str, now: int) -> ServerReply:
     """Return 429 while a budget is exceeded and 418 while the address is banned."""
     headers = {"Retry-After": str(verdict.retry_after(now))}
     if verdict.banned_until is not None:
@@ -79,27 +79,27 @@ def refusal(request: Request, verdict: Verdict, budget: str, now: int) -> Reply:
     return json_reply({"code": -1003, "msg": message}, status, headers)
 
 
-def illegal(name: str) -> Refused:
+def illegal(name: str) -> ApiError:
     """Return the error for a parameter that is not a number."""
-    return Refused(
+    return ApiError(
         400, -1100, f"Illegal characters found in parameter '{name}'; legal range is '^[0-9]{{1,20}}$'."
     )
 
 
-def invalid(name: str) -> Refused:
+def invalid(name: str) -> ApiError:
     """Return the error for a parameter out of its range."""
-    return Refused(400, -1130, f"Data sent for parameter '{name}' is not valid.")
+    return ApiError(400, -1130, f"Data sent for parameter '{name}' is not valid.")
 
 
-def required(request: Request, name: str) -> str:
+def required(request: ServerRequest, name: str) -> str:
     """Read a parameter that must be there."""
     if value := request.params.get(name):
         return value
     text = f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed."
-    raise Refused(400, -1102, text)
+    raise ApiError(400, -1102, text)
 
 
-def moment(request: Request, name: str) -> int | None:
+def moment(request: ServerRequest, name: str) -> int | None:
     """Read an optional time in milliseconds."""
     text = request.params.get(name)
     value = integer(text)
@@ -108,7 +108,7 @@ def moment(request: Request, name: str) -> int | None:
     return value
 
 
-def page_limit(request: Request, default: int) -> int:
+def page_limit(request: ServerRequest, default: int) -> int:
     """Read `limit`, which must be at least 1."""
     limit = moment(request, "limit")
     if limit == 0:
@@ -116,23 +116,23 @@ def page_limit(request: Request, default: int) -> int:
     return default if limit is None else limit
 
 
-def instrument_of(market: Market, request: Request, name: str = "symbol") -> str:
+def instrument_of(market: Market, request: ServerRequest, name: str = "symbol") -> str:
     """Read the symbol, in upper or lower case, of an instrument that exists."""
     symbol = required(request, name).upper()
     if symbol not in market.instruments:
-        raise Refused(400, -1121, "Invalid symbol.")
+        raise ApiError(400, -1121, "Invalid symbol.")
     return symbol
 
 
-def interval_of(request: Request, name: str = "interval") -> Interval:
+def interval_of(request: ServerRequest, name: str = "interval") -> Interval:
     """Read an interval; its case matters."""
     text = required(request, name)
     if text not in INTERVALS:
-        raise Refused(400, -1120, "Invalid interval.")
+        raise ApiError(400, -1120, "Invalid interval.")
     return Interval.parse(text)
 
 
-def kline_window(request: Request, now: int, limit: int) -> Window:
+def kline_window(request: ServerRequest, now: int, limit: int) -> Window:
     """Read the window of a kline request.
 
     Start and end are inclusive and compared to open times. With a start the oldest rows are given, without

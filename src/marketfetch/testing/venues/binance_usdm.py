@@ -7,6 +7,9 @@ from functools import partial
 
 import numpy as np
 
+from marketfetch.testing.http.messages import ServerReply, ServerRequest
+from marketfetch.testing.markets.decimal_text import Column, FixedPointColumn, TextColumn, write_rows
+from marketfetch.testing.markets.market import Market, MarketInstrument, MarketRows, Window
 from marketfetch.testing.venues.binance_common import (
     NEVER,
     Route,
@@ -22,15 +25,12 @@ from marketfetch.testing.venues.binance_common import (
     required,
     rows_reply,
 )
-from marketfetch.testing.venues.kline_cache import KlinePages, KlineSeries
-from marketfetch.testing.venues.rate_limiter import Charge, LimitRules, Verdict, kline_weight
-from marketfetch.testing.markets.market import Instrument, Market, Table, Window
-from marketfetch.testing.http.messages import Reply, Request
-from marketfetch.testing.markets.decimal_text import Column, Decimals, Texts, write_rows
-from marketfetch.testing.venues.venue import Refused, integer
+from marketfetch.testing.venues.kline_cache import KlineCache, KlineSeries
+from marketfetch.testing.venues.rate_limiter import Decision, LimitRules, RequestCost, kline_weight
+from marketfetch.testing.venues.venue import ApiError, integer
 from marketfetch.values.intervals import EVENT, Interval
 
-__all__ = ["BinanceUsdm"]
+__all__ = ["BinanceUsdmVenue"]
 
 _PERIODS = ("5m", "15m", "30m", "1h", "2h", "4h", "6h", "12h", "1d")
 _STATISTICS_REACH = 30 * 86_400_000
@@ -49,25 +49,25 @@ _STATISTICS = {
 }
 
 
-class BinanceUsdm:
+class BinanceUsdmVenue:
     """The routes under `/fapi/v1` and `/futures/data`, as a `Venue`.
 
     Reports differ on which rows a statistic gives when its window holds more than `limit`, or has no end:
     here they are the newest, the reading that a client pages wrong if it has not bounded its windows.
     """
 
-    def __init__(self, market: Market, rules: LimitRules, klines: KlinePages) -> None:
+    def __init__(self, market: Market, rules: LimitRules, klines: KlineCache) -> None:
         self._market = market
         self._rules = rules
         weigh = partial(_kline_charge, rules)
-        single = Charge(rules.usdm, 1)
+        single = RequestCost(rules.usdm, 1)
         self._routes: Mapping[str, Route] = {
             **{path: Route(partial(_klines, klines, path), weigh) for path in _KLINES},
             **{
-                path: Route(partial(_statistic, dataset), lambda _: Charge(rules.usdm_statistics, 1))
+                path: Route(partial(_statistic, dataset), lambda _: RequestCost(rules.usdm_statistics, 1))
                 for path, dataset in _STATISTICS.items()
             },
-            "/fapi/v1/fundingRate": Route(_funding, lambda _: Charge(rules.usdm_funding, 1)),
+            "/fapi/v1/fundingRate": Route(_funding, lambda _: RequestCost(rules.usdm_funding, 1)),
             "/fapi/v1/exchangeInfo": Route(partial(_exchange_info, rules), lambda _: single),
             "/fapi/v1/time": Route(lambda _m, _r, now: json_reply({"serverTime": now}), lambda _: single),
             "/fapi/v1/ping": Route(lambda *_: json_reply({}), lambda _: single),
@@ -76,13 +76,13 @@ class BinanceUsdm:
     def serves(self, path: str) -> bool:
         return path in self._routes
 
-    def charge(self, request: Request) -> Charge:
+    def charge(self, request: ServerRequest) -> RequestCost:
         return self._routes[request.path].charge(request)
 
-    def answer(self, request: Request, now: int) -> Reply:
+    def answer(self, request: ServerRequest, now: int) -> ServerReply:
         return answer_with(self._routes, self._market, request, now)
 
-    def refuse(self, request: Request, verdict: Verdict, now: int) -> Reply:
+    def refuse(self, request: ServerRequest, verdict: Decision, now: int) -> ServerReply:
         pool = self.charge(request).pool
         return refusal(
             request,
@@ -91,22 +91,22 @@ class BinanceUsdm:
             now,
         )
 
-    def usage(self, charge: Charge, verdict: Verdict) -> Mapping[str, str]:
+    def rate_limit_headers(self, charge: RequestCost, verdict: Decision) -> Mapping[str, str]:
         # The routes outside the weight pool, funding and statistics, say nothing about their use.
         return {"X-MBX-USED-WEIGHT-1M": str(verdict.used)} if charge.pool.name == "weight" else {}
 
 
-def _kline_charge(rules: LimitRules, request: Request) -> Charge:
+def _kline_charge(rules: LimitRules, request: ServerRequest) -> RequestCost:
     limit = integer(request.params.get("limit"))
-    return Charge(rules.usdm, kline_weight(limit, rules.tiers))
+    return RequestCost(rules.usdm, kline_weight(limit, rules.tiers))
 
 
 def _ordered(start: int | None, end: int | None) -> None:
     if start is not None and end is not None and start > end:
-        raise Refused(400, -1023, "Start time is greater than end time.")
+        raise ApiError(400, -1023, "Start time is greater than end time.")
 
 
-def _klines(klines: KlinePages, path: str, market: Market, request: Request, now: int) -> Reply:
+def _klines(klines: KlineCache, path: str, market: Market, request: ServerRequest, now: int) -> ServerReply:
     dataset, name = _KLINES[path]
     symbol = instrument_of(market, request, name)
     limit = page_limit(request, 500)
@@ -117,7 +117,7 @@ def _klines(klines: KlinePages, path: str, market: Market, request: Request, now
     return rows_reply(klines.rows(series, kline_window(request, now, limit), now))
 
 
-def _funding(market: Market, request: Request, now: int) -> Reply:
+def _funding(market: Market, request: ServerRequest, now: int) -> ServerReply:
     start, end = moment(request, "startTime"), moment(request, "endTime")
     _ordered(start, end)
     limit = page_limit(request, 100 if request.params else 200)
@@ -140,13 +140,13 @@ def _lines(rows: bytes) -> list[bytes]:
     return [line + b"}," for line in rows.split(b"},")[:-1]]
 
 
-def _funding_rows(symbol: str, table: Table) -> bytes:
+def _funding_rows(symbol: str, table: MarketRows) -> bytes:
     column = table.columns
-    kinds = Texts(np.where(column["special"].floats() > 0, b"Special", b"Regular"))
+    kinds = TextColumn(np.where(column["special"].floats() > 0, b"Special", b"Regular"))
     return write_rows(
         len(table),
         f'{{"symbol":"{symbol}","fundingTime":',
-        Decimals(table.times),
+        FixedPointColumn(table.times),
         ',"fundingRate":"',
         column["funding_rate"],
         '","markPrice":"',
@@ -157,7 +157,7 @@ def _funding_rows(symbol: str, table: Table) -> bytes:
     )
 
 
-def _statistic(dataset: str, market: Market, request: Request, now: int) -> Reply:
+def _statistic(dataset: str, market: Market, request: ServerRequest, now: int) -> ServerReply:
     symbol = required(request, "symbol").upper()
     period = required(request, "period")
     if period not in _PERIODS:
@@ -169,7 +169,7 @@ def _statistic(dataset: str, market: Market, request: Request, now: int) -> Repl
     _ordered(start, end)
     oldest = now - _STATISTICS_REACH
     if start is not None and start < oldest:
-        raise Refused(400, -1130, "parameter 'startTime' is invalid.")
+        raise ApiError(400, -1130, "parameter 'startTime' is invalid.")
     if symbol not in market.instruments:
         return rows_reply(b"")
     interval = Interval.parse(period)
@@ -180,9 +180,9 @@ def _statistic(dataset: str, market: Market, request: Request, now: int) -> Repl
     return rows_reply(_statistic_rows(dataset, symbol, market.rows(dataset, symbol, interval, window)))
 
 
-def _statistic_rows(dataset: str, symbol: str, table: Table) -> bytes:
+def _statistic_rows(dataset: str, symbol: str, table: MarketRows) -> bytes:
     column = table.columns
-    stamp: list[str | Column] = ['timestamp":', Decimals(table.times), "},"]
+    stamp: list[str | Column] = ['timestamp":', FixedPointColumn(table.times), "},"]
     head: list[str | Column]
     if dataset == "open_interest":
         value = column["open_interest_value"]
@@ -197,7 +197,7 @@ def _statistic_rows(dataset: str, symbol: str, table: Table) -> bytes:
     return write_rows(len(table), *head, *stamp)
 
 
-def _exchange_info(rules: LimitRules, market: Market, _request: Request, now: int) -> Reply:
+def _exchange_info(rules: LimitRules, market: Market, _request: ServerRequest, now: int) -> ServerReply:
     limits = {
         "rateLimitType": "REQUEST_WEIGHT",
         "interval": "MINUTE",
@@ -209,7 +209,7 @@ def _exchange_info(rules: LimitRules, market: Market, _request: Request, now: in
     return json_reply({"timezone": "UTC", "serverTime": now, "rateLimits": [limits], "symbols": symbols})
 
 
-def _symbol_info(instrument: Instrument, now: int) -> dict[str, object]:
+def _symbol_info(instrument: MarketInstrument, now: int) -> dict[str, object]:
     return {
         "symbol": instrument.symbol,
         "pair": instrument.symbol,

@@ -9,11 +9,11 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.testing.markets.market import Market, Table, Window
-from marketfetch.testing.markets.decimal_text import Column, Decimals, write_rows
+from marketfetch.testing.markets.decimal_text import Column, FixedPointColumn, write_rows
+from marketfetch.testing.markets.market import Market, MarketRows, Window
 from marketfetch.values.intervals import Interval
 
-__all__ = ["KlinePages", "KlineSeries"]
+__all__ = ["KlineCache", "KlineSeries"]
 
 _BLOCK_ROWS = 8192
 _WORTH_A_BLOCK = 99
@@ -38,13 +38,13 @@ class _Block:
     edges: NDArray[np.int64]
 
     @classmethod
-    def of(cls, table: Table, interval: Interval) -> _Block:
+    def of(cls, table: MarketRows, interval: Interval) -> _Block:
         text = _write(table, interval)
         ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("]")) + len("],")
         return cls(table.times, text, np.append(0, ends))
 
 
-class KlinePages:
+class KlineCache:
     """Writes windows of klines as Binance's JSON rows, each with a comma behind it.
 
     NumPy's cost is per call: a page of 500 rows costs nearly what 8,000 rows cost. Finished klines are
@@ -101,17 +101,31 @@ class KlinePages:
         return block
 
 
-def _write(table: Table, interval: Interval) -> bytes:
+def _write(table: MarketRows, interval: Interval) -> bytes:
     column = table.columns
     if interval.length is not None:
         closes = table.times + (interval.length - 1)
     else:
         closes = np.array([interval.shift(int(time), 1) - 1 for time in table.times], np.int64)
-    prices: list[str | Column] = ["[", Decimals(table.times), ',"', column["open"], '","', column["high"]]
+    prices: list[str | Column] = [
+        "[",
+        FixedPointColumn(table.times),
+        ',"',
+        column["open"],
+        '","',
+        column["high"],
+    ]
     prices += ['","', column["low"], '","', column["close"], '","']
     if "volume" not in column:
         # The marks have no volume; the count is that of their samples, one every five seconds.
-        return write_rows(len(table), *prices, '0",', Decimals(closes), ',"0",12,"0","0","0"],')
-    flow: list[str | Column] = [column["volume"], '",', Decimals(closes), ',"', column["quote_volume"], '",']
+        return write_rows(len(table), *prices, '0",', FixedPointColumn(closes), ',"0",12,"0","0","0"],')
+    flow: list[str | Column] = [
+        column["volume"],
+        '",',
+        FixedPointColumn(closes),
+        ',"',
+        column["quote_volume"],
+        '",',
+    ]
     flow += [column["trades"], ',"', column["taker_buy_volume"], '","', column["taker_buy_quote_volume"]]
     return write_rows(len(table), *prices, *flow, '","0"],')

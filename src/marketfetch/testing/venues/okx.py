@@ -9,14 +9,14 @@ import attrs
 import numpy as np
 import orjson
 
-from marketfetch.testing.venues.rate_limiter import Charge, LimitRules, Verdict
-from marketfetch.testing.markets.market import Instrument, Market, Table, Window
-from marketfetch.testing.http.messages import Reply, Request
-from marketfetch.testing.markets.decimal_text import Column, Decimals, write_rows
-from marketfetch.testing.venues.venue import Refused, integer
+from marketfetch.testing.http.messages import ServerReply, ServerRequest
+from marketfetch.testing.markets.decimal_text import Column, FixedPointColumn, write_rows
+from marketfetch.testing.markets.market import Market, MarketInstrument, MarketRows, Window
+from marketfetch.testing.venues.rate_limiter import Decision, LimitRules, RequestCost
+from marketfetch.testing.venues.venue import ApiError, integer
 from marketfetch.values.intervals import EVENT, Interval
 
-__all__ = ["Answer", "Okx"]
+__all__ = ["Answer", "OkxVenue"]
 
 _HOUR = 3_600_000
 _DAY = 24 * _HOUR
@@ -45,10 +45,10 @@ _UTC = {
     "1Mutc": "1M",
 }
 
-Answer = Callable[[Market, Request, int], Reply]
+Answer = Callable[[Market, ServerRequest, int], ServerReply]
 
 
-def _bar(request: Request) -> Interval:
+def _bar(request: ServerRequest) -> Interval:
     name = request.params.get("bar", "1m")
     if name in _UTC:
         return Interval.parse(_UTC[name])
@@ -56,7 +56,7 @@ def _bar(request: Request) -> Interval:
         monday = 4 * _DAY if name == "1W" else 0
         return Interval(name, _HONG_KONG[name], monday - 8 * _HOUR)
     # Hong Kong's calendar months, 1M and 3M, are not simulated.
-    raise Refused(200, 51000, "Parameter bar error")
+    raise ApiError(200, 51000, "Parameter bar error")
 
 
 @attrs.frozen
@@ -67,7 +67,7 @@ class _Route:
     per_instrument: bool = False
 
 
-class Okx:
+class OkxVenue:
     """The routes under `/api/v5`, as a `Venue`.
 
     `BTC-USDT` (spot) and `BTC-USDT-SWAP` are two names for the market's BTCUSDT. A page of
@@ -88,70 +88,70 @@ class Okx:
     def serves(self, path: str) -> bool:
         return path in self._routes
 
-    def charge(self, request: Request) -> Charge:
+    def charge(self, request: ServerRequest) -> RequestCost:
         route = self._routes[request.path]
         scope = request.params.get("instId", "") if route.per_instrument else ""
-        return Charge(self._rules.okx(request.path, route.calls), 1, scope)
+        return RequestCost(self._rules.okx(request.path, route.calls), 1, scope)
 
-    def answer(self, request: Request, now: int) -> Reply:
+    def answer(self, request: ServerRequest, now: int) -> ServerReply:
         try:
             return self._routes[request.path].answer(self._market, request, now)
-        except Refused as refused:
+        except ApiError as refused:
             return _error(refused.status, refused.code, refused.message)
 
-    def refuse(self, request: Request, verdict: Verdict, now: int) -> Reply:
+    def refuse(self, request: ServerRequest, verdict: Decision, now: int) -> ServerReply:
         return _error(429, 50011, "Too Many Requests")
 
-    def usage(self, charge: Charge, verdict: Verdict) -> Mapping[str, str]:
+    def rate_limit_headers(self, charge: RequestCost, verdict: Decision) -> Mapping[str, str]:
         return {}
 
 
-def _reply(status: int, body: bytes) -> Reply:
-    return Reply(status, body, {"Content-Type": "application/json"})
+def _reply(status: int, body: bytes) -> ServerReply:
+    return ServerReply(status, body, {"Content-Type": "application/json"})
 
 
-def _envelope(data: object) -> Reply:
+def _envelope(data: object) -> ServerReply:
     return _reply(200, orjson.dumps({"code": "0", "msg": "", "data": data}))
 
 
-def _error(status: int, code: int, message: str) -> Reply:
+def _error(status: int, code: int, message: str) -> ServerReply:
     return _reply(status, orjson.dumps({"code": str(code), "msg": message, "data": []}))
 
 
-def _rows(rows: bytes) -> Reply:
+def _rows(rows: bytes) -> ServerReply:
     return _reply(200, b'{"code":"0","msg":"","data":[' + rows[:-1] + b"]}")
 
 
-def _moment(request: Request, name: str) -> int | None:
+def _moment(request: ServerRequest, name: str) -> int | None:
     text = request.params.get(name)
     value = integer(text)
     if text and value is None:
-        raise Refused(200, 51000, f"Parameter {name} error")
+        raise ApiError(200, 51000, f"Parameter {name} error")
     return value
 
 
-def _instrument(market: Market, request: Request) -> Instrument:
+def _instrument(market: Market, request: ServerRequest) -> MarketInstrument:
     name = request.params.get("instId", "")
     if not name:
-        raise Refused(200, 50014, "Parameter instId can not be empty.")
+        raise ApiError(200, 50014, "Parameter instId can not be empty.")
     base, _, quote = name.removesuffix("-SWAP").partition("-")
     for item in market.instruments.values():
         if (item.base, item.quote) == (base, quote):
             return item
-    raise Refused(200, 51001, "Instrument ID doesn't exist")
+    raise ApiError(200, 51001, "Instrument ID doesn't exist")
 
 
-def _window(request: Request, *, newest: int, oldest: int, most: int) -> Window:
+def _window(request: ServerRequest, *, newest: int, oldest: int, most: int) -> Window:
     """Read after/before/limit: rows strictly between them, always counted from the newest end."""
     after, before, limit = (_moment(request, name) for name in ("after", "before", "limit"))
     if limit == 0:
-        raise Refused(200, 51000, "Parameter limit error")
+        raise ApiError(200, 51000, "Parameter limit error")
     end = newest + 1 if after is None else min(after, newest + 1)
     start = oldest if before is None else max(oldest, before + 1)
     return Window(start, end, min(limit or 100, most), newest=True)
 
 
-def _candles(most: int, reach: int | None, market: Market, request: Request, now: int) -> Reply:
+def _candles(most: int, reach: int | None, market: Market, request: ServerRequest, now: int) -> ServerReply:
     instrument = _instrument(market, request)
     interval = _bar(request)
     oldest = 0 if reach is None else interval.shift(interval.floor(now), 1 - reach)
@@ -164,28 +164,28 @@ def _candles(most: int, reach: int | None, market: Market, request: Request, now
     return _rows(_candle_rows(table.unfinished() if forming else table, swap=swap, forming=forming))
 
 
-def _candle_rows(table: Table, *, swap: bool, forming: bool) -> bytes:
+def _candle_rows(table: MarketRows, *, swap: bool, forming: bool) -> bytes:
     confirm = np.ones(len(table), np.int64)
     confirm[-1] -= forming
-    table = Table(table.times, {**table.columns, "confirm": Decimals(confirm)}).newest_first()
+    table = MarketRows(table.times, {**table.columns, "confirm": FixedPointColumn(confirm)}).newest_first()
     column = table.columns
     volume, turnover = column["volume"], column["quote_volume"]
     flow: tuple[Column, Column, Column] = (volume, turnover, turnover)
     if swap:
-        contracts = Decimals(np.rint(volume.floats() / _CONTRACT * 10).astype(np.int64), 1)
+        contracts = FixedPointColumn(np.rint(volume.floats() / _CONTRACT * 10).astype(np.int64), 1)
         flow = (contracts, volume, turnover)
     values = [column[name] for name in ("open", "high", "low", "close")]
-    parts: list[str | Column] = ['["', Decimals(table.times)]
+    parts: list[str | Column] = ['["', FixedPointColumn(table.times)]
     for value in (*values, *flow, column["confirm"]):
         parts += ['","', value]
     return write_rows(len(table), *parts, '"],')
 
 
-def _funding(market: Market, request: Request, now: int) -> Reply:
+def _funding(market: Market, request: ServerRequest, now: int) -> ServerReply:
     instrument = _instrument(market, request)
     name = request.params["instId"]
     if not name.endswith("-SWAP"):
-        raise Refused(200, 51001, "Instrument ID doesn't exist")
+        raise ApiError(200, 51001, "Instrument ID doesn't exist")
     window = _window(request, newest=now, oldest=now - _FUNDING_REACH, most=100)
     # Adjustments beside the regular event are a speciality of Binance: each time is asked for once here.
     wide = attrs.evolve(window, limit=2 * (window.limit or 0))
@@ -199,7 +199,7 @@ def _funding(market: Market, request: Request, now: int) -> Reply:
         '{"formulaType":"withRate","fundingRate":"',
         rate,
         '","fundingTime":"',
-        Decimals(table.times),
+        FixedPointColumn(table.times),
         f'","instId":"{name}","instType":"SWAP","method":"current_period","realizedRate":"',
         rate,
         '"},',
@@ -207,20 +207,20 @@ def _funding(market: Market, request: Request, now: int) -> Reply:
     return _rows(rows)
 
 
-def _instruments(market: Market, request: Request, now: int) -> Reply:
+def _instruments(market: Market, request: ServerRequest, now: int) -> ServerReply:
     kind = request.params.get("instType", "")
     if kind not in {"SPOT", "SWAP"}:
-        raise Refused(400, 51000, "Parameter instType error")
+        raise ApiError(400, 51000, "Parameter instType error")
     wanted = request.params.get("instId")
     listed = [item for item in market.instruments.values() if item.trades_at(now)]
     data = [_instrument_info(item, swap=kind == "SWAP") for item in listed]
     data = [info for info in data if wanted in {None, info["instId"]}]
     if wanted and not data:
-        raise Refused(200, 51001, "Instrument ID doesn't exist")
+        raise ApiError(200, 51001, "Instrument ID doesn't exist")
     return _envelope(data)
 
 
-def _instrument_info(item: Instrument, *, swap: bool) -> dict[str, str]:
+def _instrument_info(item: MarketInstrument, *, swap: bool) -> dict[str, str]:
     pair = f"{item.base}-{item.quote}"
     return {
         "instType": "SWAP" if swap else "SPOT",

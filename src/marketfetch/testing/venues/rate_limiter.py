@@ -7,7 +7,7 @@ from typing import Literal
 
 import attrs
 
-__all__ = ["Charge", "LimitRules", "Pool", "RateLimiter", "Tiers", "Verdict", "kline_weight"]
+__all__ = ["Decision", "LimitRules", "Pool", "RateLimiter", "RequestCost", "Tiers", "kline_weight"]
 
 Tiers = Literal["documented", "measured"]
 
@@ -29,7 +29,7 @@ class Pool:
 
 
 @attrs.frozen
-class Charge:
+class RequestCost:
     """What one request costs: a weight out of a pool, for some pools counted per `scope` (an instrument)."""
 
     pool: Pool
@@ -38,7 +38,7 @@ class Charge:
 
 
 @attrs.frozen
-class Verdict:
+class Decision:
     """What the limiter says about one request. Times are UTC milliseconds.
 
     `used` counts the window's weight with this request; `retry_at` is set when the budget is exceeded,
@@ -126,7 +126,7 @@ class LimitRules:
 
 
 @attrs.define
-class _Meter:
+class _Usage:
     """What one client has used of one pool."""
 
     window_start: int = 0
@@ -134,7 +134,7 @@ class _Meter:
     refused: int = 0
     recent: deque[tuple[int, int]] = attrs.field(factory=deque)
 
-    def add(self, charge: Charge, now: int) -> int | None:
+    def add(self, charge: RequestCost, now: int) -> int | None:
         """Count a request; return when the budget is free again if this one exceeds it."""
         pool = charge.pool
         if pool.sliding:
@@ -145,7 +145,7 @@ class _Meter:
         self.used += charge.weight
         return start + pool.window if self.used > pool.budget else None
 
-    def _slide(self, charge: Charge, now: int) -> int | None:
+    def _slide(self, charge: RequestCost, now: int) -> int | None:
         pool = charge.pool
         while self.recent and self.recent[0][0] <= now - pool.window:
             self.used -= self.recent.popleft()[1]
@@ -172,23 +172,23 @@ class RateLimiter:
 
     def __init__(self, rules: LimitRules) -> None:
         self._rules = rules
-        self._meters: dict[tuple[str, str, str, str], _Meter] = {}
+        self._meters: dict[tuple[str, str, str, str], _Usage] = {}
         self._bans: dict[tuple[str, str], _Ban] = {}
 
-    def charge(self, client: str, charge: Charge, now: int) -> Verdict:
+    def charge(self, client: str, charge: RequestCost, now: int) -> Decision:
         """Count one request of a client at a moment (UTC ms); requests that will fail are charged too."""
         pool = charge.pool
-        meter = self._meters.setdefault((client, pool.venue, pool.name, charge.scope), _Meter())
+        meter = self._meters.setdefault((client, pool.venue, pool.name, charge.scope), _Usage())
         ban = self._bans.setdefault((client, pool.venue), _Ban())
         if now < ban.until:
-            return Verdict(meter.used, banned_until=ban.until)
+            return Decision(meter.used, banned_until=ban.until)
         retry_at = meter.add(charge, now)
         if retry_at is None:
-            return Verdict(meter.used)
+            return Decision(meter.used)
         meter.refused += 1
         if not pool.bans or meter.refused < self._rules.ban_after:
-            return Verdict(meter.used, retry_at=retry_at)
+            return Decision(meter.used, retry_at=retry_at)
         ban.times += 1
         ban.until = now + self._rules.scaled(min(_LONGEST_BAN, self._rules.ban * 2 ** (ban.times - 1)))
         meter.refused = 0
-        return Verdict(meter.used, banned_until=ban.until)
+        return Decision(meter.used, banned_until=ban.until)

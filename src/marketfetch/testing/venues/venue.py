@@ -7,10 +7,10 @@ from typing import Protocol
 
 import attrs
 
-from marketfetch.testing.venues.rate_limiter import Charge, Verdict
-from marketfetch.testing.http.messages import Reply, Request
+from marketfetch.testing.http.messages import ServerReply, ServerRequest
+from marketfetch.testing.venues.rate_limiter import Decision, RequestCost
 
-__all__ = ["Refused", "Venue", "integer"]
+__all__ = ["ApiError", "Venue", "integer"]
 
 
 class Venue(Protocol):
@@ -20,25 +20,25 @@ class Venue(Protocol):
         """Whether a path belongs to this venue."""
         ...
 
-    def charge(self, request: Request) -> Charge:
+    def charge(self, request: ServerRequest) -> RequestCost:
         """Return what a request costs, due even if it will be answered by an error."""
         ...
 
-    def answer(self, request: Request, now: int) -> Reply:
+    def answer(self, request: ServerRequest, now: int) -> ServerReply:
         """Return the truthful answer to a request."""
         ...
 
-    def refuse(self, request: Request, verdict: Verdict, now: int) -> Reply:
+    def refuse(self, request: ServerRequest, verdict: Decision, now: int) -> ServerReply:
         """Return the answer to a request that exceeds a limit."""
         ...
 
-    def usage(self, charge: Charge, verdict: Verdict) -> Mapping[str, str]:
+    def rate_limit_headers(self, charge: RequestCost, verdict: Decision) -> Mapping[str, str]:
         """Return the headers that tell the client what it has used."""
         ...
 
 
 @attrs.frozen
-class Refused(Exception):  # not an error of ours: how a route says that a request is answered by an error
+class ApiError(Exception):  # not an error of ours: how a route says that a request is answered by an error
     """A request that the exchange answers with an error of the given status and code."""
 
     status: int

@@ -9,7 +9,7 @@ from psycopg.sql import Identifier
 
 from marketfetch.sinks.postgres.session import Connection
 
-__all__ = ["Attribute", "Found", "Index", "find", "known_tables"]
+__all__ = ["ColumnInfo", "IndexInfo", "TableInfo", "known_tables", "lookup_table"]
 
 
 # A domain may be made of a domain: the last one of the chain, whose base is no domain, has the length.
@@ -39,7 +39,7 @@ ORDER BY a.attnum
 
 
 @attrs.frozen
-class Attribute:
+class ColumnInfo:
     """A column: its type as format_type() spells it, and what an INSERT must know.
 
     A domain has the `base` type that it is made of, with its length or precision: `character varying(10)`.
@@ -62,7 +62,7 @@ class Attribute:
 
 
 @attrs.frozen
-class Index:
+class IndexInfo:
     """The key columns of a valid index over all rows, in order."""
 
     columns: tuple[str, ...]
@@ -71,7 +71,7 @@ class Index:
 
 
 @attrs.frozen
-class Found:
+class TableInfo:
     """A table or view that exists."""
 
     schema: str
@@ -81,8 +81,8 @@ class Found:
     comment: str | None
     guarded: bool
     """Whether a rule, or a trigger that comes before, may make something else of a row, or nothing."""
-    columns: Mapping[str, Attribute]
-    indexes: tuple[Index, ...]
+    columns: Mapping[str, ColumnInfo]
+    indexes: tuple[IndexInfo, ...]
 
     @property
     def title(self) -> str:
@@ -90,7 +90,7 @@ class Found:
         return f"{self.schema}.{self.name}"
 
 
-def find(connection: Connection, name: Identifier) -> Found | None:
+def lookup_table(connection: Connection, name: Identifier) -> TableInfo | None:
     """Look up a relation, through the search path if the name has no schema; None if there is none."""
     row = connection.execute(
         "SELECT c.oid, n.nspname, c.relname, c.relkind::text, obj_description(c.oid, 'pg_class'), "
@@ -113,17 +113,17 @@ def find(connection: Connection, name: Identifier) -> Found | None:
         "AND k.position <= i.indnkeyatts GROUP BY i.indexrelid, i.indisunique, i.indimmediate",
         [oid],
     ).fetchall()
-    return Found(
+    return TableInfo(
         schema,
         relation,
         kind,
         comment,
         guarded,
         {
-            column: Attribute(kind, base, plain, text, tuple(labels), *rest)
+            column: ColumnInfo(kind, base, plain, text, tuple(labels), *rest)
             for column, kind, base, plain, text, labels, *rest in columns
         },
-        tuple(Index(tuple(names), unique) for names, unique in indexes),
+        tuple(IndexInfo(tuple(names), unique) for names, unique in indexes),
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from marketfetch.sinks.table_mapping import Name
+from marketfetch.sinks.postgres.schema.tables import TableModel
 from marketfetch.sinks.postgres.session import Connection
-from marketfetch.sinks.postgres.schema.tables import Table
+from marketfetch.sinks.table_mapping import Name
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.series import Series
 
@@ -25,7 +25,7 @@ class Layout(Protocol):
         """Make or check what the datasets need; raises ConfigurationError or SinkError with the remedy."""
         ...
 
-    def table(self, connection: Connection, dataset: Dataset) -> Table:
+    def table(self, connection: Connection, dataset: Dataset) -> TableModel:
         """Describe the table of a dataset."""
         ...
 
@@ -42,6 +42,6 @@ class Layout(Protocol):
         ...
 
 
-def lock_name(layout: Layout, table: Table, series: Series) -> str:
+def lock_name(layout: Layout, table: TableModel, series: Series) -> str:
     """Return the name of the lock under which whoever changes the rows of a series takes turns."""
     return f"{table.title} {layout.lock(series)}"

@@ -9,21 +9,21 @@ import attrs
 from psycopg.sql import SQL, Identifier
 
 from marketfetch.errors import ConfigurationError, RowsRefused, unknown
-from marketfetch.sinks.table_mapping import Name, TableMapping, WithoutQuote, as_is
-from marketfetch.sinks.postgres.schema.introspection import Attribute, Found, find, known_tables
+from marketfetch.sinks.postgres.schema.introspection import ColumnInfo, TableInfo, known_tables, lookup_table
+from marketfetch.sinks.postgres.schema.privileges import Access, check_access, check_schema
+from marketfetch.sinks.postgres.schema.tables import DOUBLE, WHOLE, KeyColumn, TableModel, ValueColumn
 from marketfetch.sinks.postgres.schema.time_codecs import (
     BIGINT,
     TIMESTAMP,
     TIMESTAMPTZ,
-    Clock,
-    Days,
-    Integers,
-    Timestamps,
+    DateCodec,
+    EpochCodec,
+    TimeCodec,
+    TimestampCodec,
 )
-from marketfetch.sinks.postgres.schema.privileges import Access, check_access, check_schema
 from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.postgres.statements import spelled
-from marketfetch.sinks.postgres.schema.tables import DOUBLE, WHOLE, Field, Label, Table
+from marketfetch.sinks.table_mapping import Name, StripQuote, TableMapping, identity
 from marketfetch.values.datasets import Column, Dataset
 from marketfetch.values.series import Series
 
@@ -46,20 +46,20 @@ class MappedTable:
 
     def labels(self, series: Series, series_id: int) -> tuple[Name, ...]:
         """See Layout."""
-        return tuple(self.mapping.labels(series).values())
+        return tuple(self.mapping.key_values(series).values())
 
     def lock(self, series: Series) -> str:
         """See Layout: datasets share rows, so all of a symbol's writers take turns."""
-        return " ".join(map(str, self.mapping.labels(series).values()))
+        return " ".join(map(str, self.mapping.key_values(series).values()))
 
     def prepare(self, connection: Connection, datasets: Sequence[Dataset]) -> None:
         """Check that the table is fit for the datasets; raises ConfigurationError with the remedy."""
         for dataset in datasets:
             table = self.table(connection, dataset)
-            fields = [field.name for field in table.fields]
+            fields = [field.name for field in table.values]
             check_access(connection, Access(table.schema, table.name, [*table.key, *fields], fields))
 
-    def table(self, connection: Connection, dataset: Dataset) -> Table:
+    def table(self, connection: Connection, dataset: Dataset) -> TableModel:
         """Describe the table for a dataset; raises ConfigurationError where it is not fit for it."""
         mapping = self.mapping
         columns = mapping.of(dataset)
@@ -74,14 +74,14 @@ class MappedTable:
         for column, name in columns.items():
             _check_type(found, name, dataset.columns[dataset.index(column)], mapping)
         _check_others(found, {*mapping.key, *columns.values()}, dataset)
-        return Table(
+        return TableModel(
             schema=found.schema,
             name=found.name,
             time=mapping.time,
-            clock=_clock(found, mapping),
-            labels=tuple(_label(name, found.columns[name]) for name in mapping.key if name != mapping.time),
-            fields=tuple(
-                Field(
+            time_codec=_clock(found, mapping),
+            keys=tuple(_label(name, found.columns[name]) for name in mapping.key if name != mapping.time),
+            values=tuple(
+                ValueColumn(
                     name,
                     found.columns[name].type,
                     dataset.index(column),
@@ -90,7 +90,7 @@ class MappedTable:
                 )
                 for column, name in columns.items()
             ),
-            own=False,
+            is_own=False,
             guarded=found.guarded,
             ordered=any(_leads_to_time(index.columns, mapping) for index in found.indexes),
         )
@@ -121,12 +121,12 @@ class MappedTable:
     def _name(self, series: Series, column: str) -> str | None:
         """Return the text in a key column of a series, None where it has none."""
         try:
-            name = self.mapping.labels(series)[column]
+            name = self.mapping.key_values(series)[column]
         except RowsRefused:
             return None
         return name if isinstance(name, str) else None
 
-    def _found(self, connection: Connection) -> Found:
+    def _found(self, connection: Connection) -> TableInfo:
         parts = self.mapping.table.split(".")
         if len(parts) > 2 or not all(parts):
             raise ConfigurationError(
@@ -134,7 +134,7 @@ class MappedTable:
             )
         if len(parts) == 2:
             check_schema(connection, parts[0])
-        found = find(connection, Identifier(*parts))
+        found = lookup_table(connection, Identifier(*parts))
         if found is None:
             schema = parts[0] if len(parts) == 2 else None
             error = unknown("table", self.mapping.table, known_tables(connection, schema))
@@ -145,28 +145,30 @@ class MappedTable:
         return found
 
 
-def _clock(found: Found, mapping: TableMapping) -> Clock:
+def _clock(found: TableInfo, mapping: TableMapping) -> TimeCodec:
     kind, column = found.columns[mapping.time].base, f"{found.title}.{mapping.time}"
     if stamps := _PRECISION.fullmatch(kind):
         digits = 6 if stamps[2] is None else int(stamps[2])
         zoned = TIMESTAMPTZ if stamps[3] == " with time zone" else TIMESTAMP
-        return Timestamps(zoned, step=10 ** max(0, 3 - digits), column=column)
+        return TimestampCodec(zoned, step=10 ** max(0, 3 - digits), column=column)
     if kind == "date":
-        return Days(column)
+        return DateCodec(column)
     if kind == BIGINT or (kind == "integer" and mapping.time_unit == "s"):
-        return Integers(mapping)
+        return EpochCodec(mapping)
     raise ConfigurationError(
         f"{column} is {kind}, which cannot hold UTC times safely; make it timestamptz, or bigint for "
         "milliseconds, or map it with time_unit='s' where it is integer and counts seconds"
     )
 
 
-def _label(name: str, attribute: Attribute) -> Label:
+def _label(name: str, attribute: ColumnInfo) -> KeyColumn:
     length = _LENGTH.fullmatch(attribute.base)
-    return Label(name, attribute.type, attribute.plain, int(length[1]) if length else None, attribute.labels)
+    return KeyColumn(
+        name, attribute.type, attribute.plain, int(length[1]) if length else None, attribute.labels
+    )
 
 
-def _check_label(found: Found, name: str, mapping: TableMapping) -> None:
+def _check_label(found: TableInfo, name: str, mapping: TableMapping) -> None:
     attribute = found.columns[name]
     if attribute.generated:
         raise ConfigurationError(f"{found.title}.{name} is computed by the server; map another column")
@@ -174,13 +176,13 @@ def _check_label(found: Found, name: str, mapping: TableMapping) -> None:
         return
     remedy = "make it text"
     if name == mapping.symbol and attribute.plain in {*WHOLE, "uuid"}:
-        if mapping.rename_symbol is not as_is and not isinstance(mapping.rename_symbol, WithoutQuote):
+        if mapping.rename_symbol is not identity and not isinstance(mapping.rename_symbol, StripQuote):
             return
         remedy += ", or pass rename_symbol= that returns its number or UUID for a symbol"
     raise ConfigurationError(f"{found.title}.{name} is {attribute.type} and cannot hold names; {remedy}")
 
 
-def _check_key(found: Found, mapping: TableMapping) -> None:
+def _check_key(found: TableInfo, mapping: TableMapping) -> None:
     if not any(index.unique and set(index.columns) == set(mapping.key) for index in found.indexes):
         key = ", ".join(f'"{name}"' for name in mapping.key)
         raise ConfigurationError(
@@ -189,7 +191,7 @@ def _check_key(found: Found, mapping: TableMapping) -> None:
         )
 
 
-def _check_type(found: Found, name: str, column: Column, mapping: TableMapping) -> None:
+def _check_type(found: TableInfo, name: str, column: Column, mapping: TableMapping) -> None:
     kind, base = found.columns[name].type, found.columns[name].base
     if found.columns[name].generated:
         raise ConfigurationError(f"{found.title}.{name} is computed by the server; map another column")
@@ -204,7 +206,7 @@ def _check_type(found: Found, name: str, column: Column, mapping: TableMapping) 
         raise ConfigurationError(f"{found.title}.{name} is {kind} and cannot hold {column.name}; {remedy}")
 
 
-def _check_others(found: Found, written: set[str], dataset: Dataset) -> None:
+def _check_others(found: TableInfo, written: set[str], dataset: Dataset) -> None:
     """Refuse columns that every row needs and that rows of this dataset would not have."""
     for name, attribute in found.columns.items():
         if attribute.required and name not in written:

@@ -6,12 +6,12 @@ import re
 
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["packed", "unpacked"]
+__all__ = ["dump_multirange", "load_multirange"]
 
 _RANGE = re.compile(r"\[(-?\d+),(-?\d+)\)")
 
 
-def packed(spans: SpanSet) -> str:
+def dump_multirange(spans: SpanSet) -> str:
     """Write spans as the server does.
 
     >>> packed(SpanSet.of(Span(0, 60_000), Span(120_000, 180_000)))
@@ -20,7 +20,7 @@ def packed(spans: SpanSet) -> str:
     return "{" + ",".join([f"[{span.start},{span.end})" for span in spans]) + "}"
 
 
-def unpacked(text: str) -> SpanSet:
+def load_multirange(text: str) -> SpanSet:
     """Read what the server wrote; a range without a bound, which marketfetch never writes, is left out.
 
     >>> unpacked("{[0,60000),[120000,)}")

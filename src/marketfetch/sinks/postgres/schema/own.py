@@ -8,14 +8,14 @@ import attrs
 from psycopg.sql import SQL, Identifier
 
 from marketfetch.errors import SinkError
+from marketfetch.sinks.postgres.coverage_tables import CoverageTables
 from marketfetch.sinks.postgres.schema import views
-from marketfetch.sinks.postgres.schema.introspection import find
-from marketfetch.sinks.postgres.schema.time_codecs import BIGINT, Timestamps
-from marketfetch.sinks.postgres.coverage_tables import Ledger
+from marketfetch.sinks.postgres.schema.introspection import lookup_table
 from marketfetch.sinks.postgres.schema.privileges import Access, check_access, check_schema
+from marketfetch.sinks.postgres.schema.tables import DOUBLE, KeyColumn, TableModel, ValueColumn
+from marketfetch.sinks.postgres.schema.time_codecs import BIGINT, TimestampCodec
 from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.postgres.statements import relation, spelled
-from marketfetch.sinks.postgres.schema.tables import DOUBLE, Field, Label, Table
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.series import Series
 
@@ -48,19 +48,19 @@ class OwnTables:
     def refuse_collisions(self, connection: Connection, series: Iterable[Series]) -> None:
         """See Layout: each series has a number of its own."""
 
-    def table(self, connection: Connection, dataset: Dataset) -> Table:
+    def table(self, connection: Connection, dataset: Dataset) -> TableModel:
         """See Layout."""
-        return Table(
+        return TableModel(
             schema=self.schema,
             name=dataset.name,
             time="open_time",
-            clock=Timestamps(),
-            labels=(Label("series_id", "integer"),),
-            fields=tuple(
-                Field(column.name, BIGINT if column.integer else DOUBLE, line)
+            time_codec=TimestampCodec(),
+            keys=(KeyColumn("series_id", "integer"),),
+            values=tuple(
+                ValueColumn(column.name, BIGINT if column.integer else DOUBLE, line)
                 for line, column in enumerate(dataset.columns)
             ),
-            own=True,
+            is_own=True,
             ordered=True,
         )
 
@@ -71,14 +71,14 @@ class OwnTables:
         """
         for dataset in datasets:
             table = self.table(connection, dataset)
-            if find(connection, relation(table)) is None and self._counts_on(connection, dataset):
+            if lookup_table(connection, relation(table)) is None and self._counts_on(connection, dataset):
                 raise SinkError(
                     f"there is no table {table.title}, and the ledger counts on its rows; restore it from a "
                     "copy, or have them fetched anew after: marketfetch forget --to DSN --dataset "
                     f"{dataset.name}"
                 )
             self._prepare_table(connection, table)
-            fields = [field.name for field in table.fields]
+            fields = [field.name for field in table.values]
             check_access(
                 connection, Access(table.schema, table.name, [*table.key, *fields], fields, copied=True)
             )
@@ -87,16 +87,16 @@ class OwnTables:
 
     def _counts_on(self, connection: Connection, dataset: Dataset) -> bool:
         """Tell whether rows of a dataset have to be there."""
-        ledger = Ledger(self.schema)
+        ledger = CoverageTables(self.schema)
         names = ledger.held(connection, "", [dataset.name])
         held = [Series.of(exchange, dataset, symbol, interval) for exchange, _, symbol, interval in names]
         return any(known.present for known in ledger.coverage(connection, "", held).values())
 
-    def _prepare_table(self, connection: Connection, table: Table) -> None:
+    def _prepare_table(self, connection: Connection, table: TableModel) -> None:
         columns = {
             name: SQL("{} {}").format(Identifier(name), spelled(kind)) for name, kind in table.types.items()
         }
-        found = find(connection, relation(table))
+        found = lookup_table(connection, relation(table))
         if found is None:
             check_schema(connection, self.schema, create=True)
             key = SQL(", ").join(map(Identifier, table.key))

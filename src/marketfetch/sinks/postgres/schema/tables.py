@@ -10,20 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketfetch.errors import RowsRefused, SinkError
-from marketfetch.sinks.sql.number_limits import Numbers
+from marketfetch.sinks.postgres.copy_binary import WireColumn
+from marketfetch.sinks.postgres.schema.time_codecs import BIGINT, TimeCodec
+from marketfetch.sinks.sql.number_limits import NumberLimits
 from marketfetch.sinks.table_mapping import Name
-from marketfetch.sinks.postgres.schema.time_codecs import BIGINT, Clock
-from marketfetch.sinks.postgres.copy_binary import Strip
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
 
 __all__ = [
     "DOUBLE",
     "WHOLE",
-    "Field",
-    "Filled",
-    "Label",
-    "Table",
+    "FilledColumn",
+    "KeyColumn",
+    "TableModel",
+    "ValueColumn",
 ]
 
 # Spelled as format_type() does.
@@ -32,7 +32,7 @@ WHOLE = (BIGINT, "integer", "smallint")
 
 
 @attrs.frozen
-class Label:
+class KeyColumn:
     """A key column that is the same in all rows of a series.
 
     `type` is its SQL type, and `compared` the one without a length, in which its values are compared.
@@ -63,7 +63,9 @@ class Label:
         if not isinstance(value, kind) or isinstance(value, bool):
             return f"holds {kinds}; have rename_symbol= return one, or map another column"
         if isinstance(value, int):
-            return None if abs(value) < Numbers.of(self.compared).limit else "is too small; make it bigint"
+            return (
+                None if abs(value) < NumberLimits.of(self.compared).limit else "is too small; make it bigint"
+            )
         if not isinstance(value, str):
             return None
         if self.allowed and value not in self.allowed:
@@ -78,7 +80,7 @@ class Label:
 
 
 @attrs.frozen
-class Field:
+class ValueColumn:
     """A column of the table for one column of a dataset: its SQL type, and its line in `Columns.values`.
 
     `base` is what a domain is made of, else the type itself. A field that is `checked` refuses values that
@@ -90,8 +92,8 @@ class Field:
     line: int
     base: str = attrs.field(default=attrs.Factory(lambda self: self.type, takes_self=True))
     checked: bool = True
-    numbers: Numbers = attrs.field(
-        default=attrs.Factory(lambda self: Numbers.of(self.base), takes_self=True), init=False
+    numbers: NumberLimits = attrs.field(
+        default=attrs.Factory(lambda self: NumberLimits.of(self.base), takes_self=True), init=False
     )
 
     @property
@@ -117,15 +119,15 @@ class Field:
 
 
 @attrs.frozen
-class Filled:
+class FilledColumn:
     """A field that some rows have a value for, and whether others have none."""
 
-    field: Field
+    field: ValueColumn
     sparse: bool
 
 
 @attrs.frozen
-class Table:
+class TableModel:
     """Where the rows of one dataset lie.
 
     `own` tables are written by nobody else, have fields of the types of the wire, and hold one dataset only.
@@ -136,25 +138,25 @@ class Table:
     schema: str
     name: str
     time: str
-    clock: Clock
-    labels: tuple[Label, ...]
-    fields: tuple[Field, ...]
-    own: bool
+    time_codec: TimeCodec
+    keys: tuple[KeyColumn, ...]
+    values: tuple[ValueColumn, ...]
+    is_own: bool
     ordered: bool
     guarded: bool = False
 
     @property
     def key(self) -> tuple[str, ...]:
         """The columns that tell rows apart."""
-        return (*(label.name for label in self.labels), self.time)
+        return (*(label.name for label in self.keys), self.time)
 
     @property
     def types(self) -> dict[str, str]:
         """The SQL type of each column that is written."""
         return {
-            **{label.name: label.type for label in self.labels},
-            self.time: self.clock.type,
-            **{field.name: field.type for field in self.fields},
+            **{label.name: label.type for label in self.keys},
+            self.time: self.time_codec.type,
+            **{field.name: field.type for field in self.values},
         }
 
     @property
@@ -171,23 +173,23 @@ class Table:
                     "choose another schema with schema=, or map the table with table="
                 )
 
-    def filled(self, columns: Columns) -> tuple[Filled, ...]:
+    def filled(self, columns: Columns) -> tuple[FilledColumn, ...]:
         """Return the fields that have a value in any of the rows."""
         found = []
-        for field in self.fields:
+        for field in self.values:
             null = np.isnan(columns.values[field.line])
             sparse = bool(null.any())
             if not (sparse and null.all()):
-                found.append(Filled(field, sparse))
+                found.append(FilledColumn(field, sparse))
         return tuple(found)
 
-    def names(self, filled: Sequence[Filled]) -> list[str]:
+    def names(self, filled: Sequence[FilledColumn]) -> list[str]:
         """Return the names of the columns that `strips` writes."""
         return [self.time, *(each.field.name for each in filled)]
 
-    def strips(self, columns: Columns, filled: Sequence[Filled]) -> list[Strip]:
+    def strips(self, columns: Columns, filled: Sequence[FilledColumn]) -> list[WireColumn]:
         """Return times and fields as they travel; raises RowsRefused for what a column cannot hold."""
-        strips = [Strip(self.clock.encode(columns.times))]
+        strips = [WireColumn(self.time_codec.encode(columns.times))]
         for each in filled:
             values = columns.values[each.field.line]
             if (misfit := each.field.misfit(values)) is not None:
@@ -195,20 +197,20 @@ class Table:
             null = np.isnan(values) if each.sparse else None
             if each.field.integer:
                 values = (values if null is None else np.where(null, 0, values)).astype(np.int64)
-            strips.append(Strip(values, null))
+            strips.append(WireColumn(values, null))
         return strips
 
     def check_labels(self, series: Series, labels: Sequence[Name]) -> None:
         """Raise RowsRefused where a key column cannot hold the name of a series as it is."""
-        for label, value in zip(self.labels, labels, strict=True):
+        for label, value in zip(self.keys, labels, strict=True):
             if (misfit := label.misfit(value)) is not None:
                 raise RowsRefused(
                     f"{series}: {self.title}.{label.name} is {label.type} and cannot hold {value!r}: "
                     f"it {misfit}"
                 )
 
-    def _remedy(self, field: Field) -> str:
-        if self.own:
+    def _remedy(self, field: ValueColumn) -> str:
+        if self.is_own:
             return "the exchange's value is no whole number of 64 bits"
         wider = "double precision" if field.numbers.single else "numeric"
         return (

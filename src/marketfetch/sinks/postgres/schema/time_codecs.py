@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketfetch.errors import RowsRefused
-from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.sinks.postgres.copy_binary import from_timestamps, to_timestamps
-from marketfetch.values.spans import utc
+from marketfetch.sinks.table_mapping import TableMapping
+from marketfetch.values.spans import format_utc
 
-__all__ = ["BIGINT", "TIMESTAMP", "TIMESTAMPTZ", "Clock", "Days", "Integers", "Timestamps"]
+__all__ = ["BIGINT", "TIMESTAMP", "TIMESTAMPTZ", "DateCodec", "EpochCodec", "TimeCodec", "TimestampCodec"]
 
 # Spelled as format_type() does.
 BIGINT = "bigint"
@@ -28,7 +28,7 @@ _FIRST, _LAST = -62_135_596_800_000, 253_402_300_799_999
 """The first and the last millisecond of the years 1 to 9999, which Python's datetime can tell."""
 
 
-class Clock(Protocol):
+class TimeCodec(Protocol):
     """How a column of times is written: between UTC milliseconds and what the server holds."""
 
     @property
@@ -55,7 +55,7 @@ class Clock(Protocol):
 
 
 @attrs.frozen
-class Timestamps:
+class TimestampCodec:
     """A column of timestamptz, or of timestamp, which then has UTC.
 
     `step` is the number of milliseconds that the column tells apart: 1000 for timestamptz(0). `column` names
@@ -92,7 +92,7 @@ class Timestamps:
 
 
 @attrs.frozen
-class Days:
+class DateCodec:
     """A column of dates: the UTC day that a row begins with."""
 
     column: str = ""
@@ -118,7 +118,7 @@ class Days:
 
 
 @attrs.frozen
-class Integers:
+class EpochCodec:
     """An integer column that counts the mapping's `time_unit` since the epoch."""
 
     mapping: TableMapping
@@ -146,5 +146,5 @@ def _check_steps(times: NDArray[np.int64], step: int, column: str, remedy: str) 
     between = np.flatnonzero(times % step)
     if len(between):
         raise RowsRefused(
-            f"{column} tells {step} ms apart and cannot hold {utc(int(times[between[0]]))}; {remedy}"
+            f"{column} tells {step} ms apart and cannot hold {format_utc(int(times[between[0]]))}; {remedy}"
         )

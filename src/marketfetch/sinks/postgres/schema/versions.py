@@ -10,8 +10,8 @@ from typing import LiteralString
 from psycopg.sql import SQL, Identifier
 
 from marketfetch.errors import SinkError
-from marketfetch.sinks.postgres.coverage_tables import FORMAT, TABLES, Ledger, newer, written
-from marketfetch.sinks.postgres.schema.multirange import unpacked
+from marketfetch.sinks.postgres.coverage_tables import FORMAT, TABLES, CoverageTables, newer, written
+from marketfetch.sinks.postgres.schema.multirange import load_multirange
 from marketfetch.sinks.postgres.schema.privileges import Access, check_access, make_schema
 from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.sql.coverage_segments import SEGMENT_SPANS, split
@@ -76,7 +76,7 @@ _SEGMENTED: tuple[LiteralString, ...] = (
 )
 
 
-def opened(connection: Connection, schema: str) -> Ledger | None:
+def opened(connection: Connection, schema: str) -> CoverageTables | None:
     """Return the ledger of a schema for reading, whichever its format; None if there is none.
 
     Raises SinkError for tables of a newer marketfetch. Changes nothing, and needs no right but to read.
@@ -86,7 +86,7 @@ def opened(connection: Connection, schema: str) -> Ledger | None:
         # Whoever migrates it waits until we have read, or we until it is migrated.
         connection.execute(written("LOCK TABLE {series} IN ACCESS SHARE MODE", schema))
         found = _format(connection, schema)
-    return None if found is None else Ledger(schema, found)
+    return None if found is None else CoverageTables(schema, found)
 
 
 def prepare(connection: Connection, schema: str) -> None:
@@ -194,7 +194,7 @@ def _drop_key(connection: Connection, schema: str) -> None:
 
 def _cut(connection: Connection, schema: str) -> None:
     """Cut what has more spans than a segment, one series after the other: there may be many."""
-    ledger = Ledger(schema)
+    ledger = CoverageTables(schema)
     large = connection.execute(
         written(
             "SELECT series_id FROM {coverage} WHERE (SELECT count(*) FROM unnest(covered)) "
@@ -212,7 +212,7 @@ def _cut(connection: Connection, schema: str) -> None:
         ).fetchone()
         assert row is not None
         start, covered, empty = row
-        whole = Coverage(unpacked(covered), unpacked(empty))
+        whole = Coverage(load_multirange(covered), load_multirange(empty))
         ledger.replace(connection, series_id, {start: whole}, split(whole))
 
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from marketfetch.errors import SinkError
-from marketfetch.sinks.postgres.schema.introspection import find
+from marketfetch.sinks.postgres.schema.introspection import lookup_table
 from marketfetch.sinks.postgres.schema.privileges import check_schema
+from marketfetch.sinks.postgres.schema.tables import TableModel
 from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.postgres.statements import relation, spelled
-from marketfetch.sinks.postgres.schema.tables import Table
 
 __all__ = ["prepare"]
 
@@ -23,14 +23,18 @@ _NAMES = ("exchange", "symbol", "interval")
 _ARGUMENTS = SQL("(text, text, text)")
 
 
-def prepare(connection: Connection, table: Table) -> None:
+def prepare(connection: Connection, table: TableModel) -> None:
     """Make view and function where they are missing, or older than this marketfetch or the table.
 
     Raises SinkError where something else is in the place of one.
     """
     home = _home(connection, table)
     name = Identifier(home, table.name)
-    found, old, mark = find(connection, name), f"marketfetch: view of {table.title}", _mark("view", table)
+    found, old, mark = (
+        lookup_table(connection, name),
+        f"marketfetch: view of {table.title}",
+        _mark("view", table),
+    )
     if found is not None and (found.kind != "v" or found.comment not in {old, mark}):
         raise SinkError(
             f"{found.title} exists and is not the view of {table.title}; rename it, map it with table=, "
@@ -53,7 +57,7 @@ def prepare(connection: Connection, table: Table) -> None:
     connection.execute(comment.format(name, _ARGUMENTS, Literal(_mark("function", table))))
 
 
-def _home(connection: Connection, table: Table) -> str:
+def _home(connection: Connection, table: TableModel) -> str:
     """Return the schema that the connection looks into first."""
     row = connection.execute("SELECT current_schema()").fetchone()
     home = row[0] if row else None
@@ -65,11 +69,11 @@ def _home(connection: Connection, table: Table) -> str:
     return str(home)
 
 
-def _mark(kind: str, table: Table) -> str:
+def _mark(kind: str, table: TableModel) -> str:
     return f"marketfetch: {kind} of {table.title}, format 2"
 
 
-def _found_function(connection: Connection, name: Identifier, table: Table) -> bool:
+def _found_function(connection: Connection, name: Identifier, table: TableModel) -> bool:
     """Tell whether the function exists; raises SinkError for somebody else's."""
     spelling = f"{name.as_string(connection)}(text, text, text)"
     row = connection.execute(
@@ -91,7 +95,7 @@ def _may_replace(connection: Connection, name: Identifier, home: str) -> bool:
     return row is not None and bool(row[0])
 
 
-def _view(table: Table, name: Identifier) -> Composed:
+def _view(table: TableModel, name: Identifier) -> Composed:
     # With table_name and dataset the names are a whole key: the server knows that there is one such series.
     return SQL(
         "CREATE OR REPLACE VIEW {} AS SELECT {}, {} FROM {} AS r JOIN {} AS s ON s.id = r.series_id "
@@ -106,7 +110,7 @@ def _view(table: Table, name: Identifier) -> Composed:
     )
 
 
-def _function(table: Table, name: Identifier) -> Composed:
+def _function(table: TableModel, name: Identifier) -> Composed:
     types = {**dict.fromkeys(_NAMES, "text"), **table.types}
     body = SQL(
         "SELECT $1, $2, $3, {} FROM {} AS r WHERE r.series_id = (SELECT s.id FROM {} AS s WHERE "
@@ -125,7 +129,7 @@ def _function(table: Table, name: Identifier) -> Composed:
     )
 
 
-def _columns(table: Table) -> Composed:
+def _columns(table: TableModel) -> Composed:
     """Return time and fields, in the order in which the view has them."""
-    columns = (table.time, *(field.name for field in table.fields))
+    columns = (table.time, *(field.name for field in table.values))
     return SQL(", ").join(SQL("r.{}").format(Identifier(column)) for column in columns)
