@@ -203,8 +203,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "arithmetic.paging": "Cursor TimeWindows",
-    "arithmetic.retry": "Retries",
+    "arithmetic.paging": "Cursor TimeWindowPaginator",
+    "arithmetic.retry": "RetryPolicy",
     "engine.query": "Everything Query Settings",
     "errors": (
         "AdapterError BadRequest BadSymbol Banned ConfigurationError DecodeError ExchangeNotAvailable"
@@ -221,14 +221,14 @@ _HOMES = {
     "face.progress": "progress_to",
     "face.tables": "Table",
     "fetchers.curl": "CurlFetcher",
-    "protocols": "Batching Fetcher Interruptible Lease Paginator Partitioned ProxyPool Settlement Sink Store "
+    "protocols": "SupportsBatchSize Fetcher SupportsInterrupt Lease Paginator SupportsPartitions ProxyPool PageOutcome Sink Store "
     "SupportsForget SupportsRejected Writer",
     "proxies.rotating": "RotatingProxies",
     "sinks": "DuckDBSink MemorySink ParquetSink PostgresSink SQLiteSink TableMapping without_quote",
     "values.datasets": "Column Dataset",
     "values.events": (
-        "BatchWritten ClockDiffers Event Heartbeat Listener PageFetched RequestFailed RoundPlanned"
-        " RunFinished SeriesRefused StoreAwaited SymbolUnknown"
+        "BatchWritten ClockSkewDetected Event Heartbeat Listener PageFetched RequestFailed RoundStarted"
+        " RunFinished SeriesRefused WaitingForStore SymbolUnknown"
     ),
     "values.http": "Cost Egress LimitPool Request Response",
     "values.intervals": "Interval",

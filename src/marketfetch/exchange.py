@@ -8,9 +8,9 @@
 | `Endpoint.request(part)` | yes | the Request for one Slice |
 | `Endpoint.decode(body, part)` | yes | the answer's bytes → Decoded columns |
 | `Endpoint.cost(rows)` | yes | what a page of so many rows costs, and from which limit pool |
-| `Endpoint.paginator` | no: windows | `TimeWindows` or `Cursor`, or your own |
+| `Endpoint.paginator` | no: windows | `TimeWindowPaginator` or `CursorPaginator`, or your own |
 | `Endpoint.first(series, start)` | no | the Request whose first row is the oldest at or after start |
-| `Endpoint.lag`, `Endpoint.reach` | no | publication delay and depth of history, ms |
+| `Endpoint.publish_delay`, `Endpoint.retention` | no | publication delay and depth of history, ms |
 | `Exchange.name`, `default_url`, `endpoints` | yes | its name, its public host, its Endpoint classes |
 | `Exchange.check(response)` | no: HTTP status | raises for answers that are errors |
 | `Exchange.time_request`, `decode_time` | no | the server's clock |

@@ -24,8 +24,8 @@ def _mapping(**changed: Any) -> mf.TableMapping:
 
 
 WRONG: dict[str, tuple[Callable[[], object], str]] = {
-    "retries as a number": (lambda: mf.Settings(retries=5), r"^retries: 5 .*write Retries\(attempts=5\)"),  # type: ignore[arg-type]
-    "the class Retries": (lambda: mf.Settings(retries=mf.RetryPolicy), r"^retries: .*write Retries\("),  # type: ignore[arg-type]
+    "retries as a number": (lambda: mf.Settings(retries=5), r"^retries: 5 .*write RetryPolicy\(attempts=5\)"),  # type: ignore[arg-type]
+    "the class RetryPolicy": (lambda: mf.Settings(retries=mf.RetryPolicy), r"^retries: .*write Retry"),  # type: ignore[arg-type]
     "no attempt": (lambda: mf.RetryPolicy(attempts=0), "^attempts: .*at least 1, not 0"),
     "attempts as text": (lambda: mf.RetryPolicy(attempts="5"), "^attempts: .*whole number"),  # type: ignore[arg-type]
     "a wait below zero": (lambda: mf.RetryPolicy(initial=-1), "^initial: .*number of seconds"),

@@ -51,20 +51,26 @@ ENDPOINTS: dict[str, tuple[dict[str, Any], str]] = {
     "page_sizes are texts": ({"page_sizes": ("500",)}, "Mine.page_sizes: found .* whole numbers"),
     "page_sizes are fractions": ({"page_sizes": (1.5,)}, "Mine.page_sizes: found .* whole numbers"),
     "page_sizes descend": ({"page_sizes": (500, 100)}, "must be positive and ascending"),
-    "lag in seconds": ({"lag": 60}, r"Mine.lag: found 60 \(int\); write milliseconds .* 60_000"),
-    "lag is negative": ({"lag": -1}, "Mine.lag: found -1"),
-    "lag is a fraction": ({"lag": 0.5}, "Mine.lag: found 0.5"),
-    "reach is no number": ({"reach": "30d"}, "Mine.reach: found '30d' .* 30 days, or None for everything"),
-    "reach in seconds": ({"reach": 30 * 86_400}, "Mine.reach: found 2592000"),
-    "reach in days": ({"reach": 30}, "Mine.reach: found 30 "),
+    "publish_delay in seconds": (
+        {"publish_delay": 60},
+        r"Mine.publish_delay: found 60 \(int\); write milliseconds .* 60_000",
+    ),
+    "publish_delay is negative": ({"publish_delay": -1}, "Mine.publish_delay: found -1"),
+    "publish_delay is a fraction": ({"publish_delay": 0.5}, "Mine.publish_delay: found 0.5"),
+    "retention is no number": (
+        {"retention": "30d"},
+        "Mine.retention: found '30d' .* 30 days, or None for everything",
+    ),
+    "retention in seconds": ({"retention": 30 * 86_400}, "Mine.retention: found 2592000"),
+    "retention in days": ({"retention": 30}, "Mine.retention: found 30 "),
     "paginator is a class": (
         {"paginator": mf.TimeWindowPaginator},
-        r"Mine.paginator: TimeWindows is a class; write TimeW.*\(\)",
+        r"Mine.paginator: TimeWindowPaginator is a class; write TimeW.*\(\)",
     ),
     "paginator is text": ({"paginator": "windows"}, "Mine.paginator: found 'windows'"),
     "a cursor on a grid": (
         {"paginator": mf.CursorPaginator()},
-        r"Mine.paginator: found Cursor.* rows on a grid have TimeWindows\(\)",
+        r"Mine.paginator: found Cursor.* rows on a grid have TimeWindowPaginator\(\)",
     ),
     "decode is async": ({"decode": asynchronous}, "Mine.decode is async: adapters do no I/O"),
     "request is async": ({"request": asynchronous}, "Mine.request is async"),
@@ -80,7 +86,9 @@ def test_an_endpoint_is_refused_when_its_class_is_made(what: str) -> None:
 
 
 def test_windows_for_events_are_refused() -> None:
-    with pytest.raises(AdapterError, match=r"Mine.paginator: found TimeWindows.* events have Cursor\(\)"):
+    with pytest.raises(
+        AdapterError, match=r"Mine.paginator: found TimeWindowPaginator.* events have Cursor\(\)"
+    ):
         made(Events, paginator=mf.TimeWindowPaginator())
 
 
@@ -300,12 +308,12 @@ CONTRACT: dict[str, tuple[type[mf.Exchange], Bars, str]] = {
     "the anchor is forgotten": (
         mended(),
         Bars(newest=True),
-        r"write paginator = TimeWindows\(anchor='end'\)",
+        r"write paginator = TimeWindowPaginator\(anchor='end'\)",
     ),
     "the anchor is wrong": (
         mended(paginator=mf.TimeWindowPaginator(anchor="end")),
         Bars(),
-        r"holds the oldest rows .* TimeWindows\(\)",
+        r"holds the oldest rows .* TimeWindowPaginator\(\)",
     ),
     "an error inside HTTP 200": (
         Swallowing,

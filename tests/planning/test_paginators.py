@@ -103,7 +103,7 @@ def test_every_moment_of_a_slice_is_accounted_for(
     assert set(settled.rejected) <= set(part.invalid_rows) & set(page.invalid)
     # Nothing is called empty that has a row, and nothing that was not denied before.
     assert not any(int(time) in settled.empty for time in page.columns.times)
-    if not getattr(paginator, "omits_empty", False):
+    if not getattr(paginator, "skips_empty_candles", False):
         assert not settled.empty - part.absent_once
     for each in settled.remaining:
         assert 1 <= each.rows <= part.rows

@@ -195,7 +195,7 @@ def test_a_damaged_file_is_named_and_with_a_copy_of_it_the_run_is_finished(
 def test_a_file_that_somebody_keeps_locked_amid_a_run_is_named(
     tmp_path: Path, world: World, market: GeneratedMarket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "PATIENCE", 0.02)
+    monkeypatch.setattr(sqlite, "LOCK_TIMEOUT", 0.02)
     store = store_in(tmp_path, "sqlite")
     store.prepare([SERIES[0].dataset])
     with closing(

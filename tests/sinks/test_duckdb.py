@@ -53,7 +53,7 @@ def test_the_view_has_timestamps_and_the_table_no_index(store: DuckDBSink) -> No
 def test_a_file_that_another_process_holds_is_unavailable(
     store: DuckDBSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "PATIENCE", 0.1)
+    monkeypatch.setattr(turns, "LOCK_TIMEOUT", 0.1)
     script = (
         "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
     )
@@ -166,7 +166,7 @@ def test_where_memory_is_scarce_every_row_is_there_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A commit that finds no memory is undone, but what DuckDB then holds of the table is not right any more.
-    monkeypatch.setattr(duckmemory, "_LEAN", "6.0 MiB")
+    monkeypatch.setattr(duckmemory, "_SMALL", "6.0 MiB")
     store = DuckDBSink(tmp_path / "scarce.duckdb")
     store.prepare([OHLCV])
     numbers = np.random.default_rng(0)

@@ -103,7 +103,7 @@ def test_what_cannot_be_opened_can_be_tried_again() -> None:
 def test_who_waits_for_long_for_another_thread_is_told_and_may_ask_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "PATIENCE", 0.01)
+    monkeypatch.setattr(module, "LOCK_TIMEOUT", 0.01)
     file = File()
     turns = SharedConnection("market.duckdb", file.opened, lambda: False, max_idle=0.01)
     with ThreadPoolExecutor(1) as threads:

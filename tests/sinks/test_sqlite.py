@@ -81,7 +81,7 @@ def test_two_processes_fill_one_file_at_once(store: SQLiteSink) -> None:
 def test_a_file_that_is_held_for_long_is_unavailable(
     store: SQLiteSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "PATIENCE", 0.01)
+    monkeypatch.setattr(sqlite, "LOCK_TIMEOUT", 0.01)
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other, store.writer() as take:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(SinkUnavailable, match=r"market\.db: database is locked; another process"):

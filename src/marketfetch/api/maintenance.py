@@ -82,7 +82,7 @@ def forget(  # noqa: PLR0913  # which series, which span of them, and how much
     that they cut is forgotten as a whole, and left out they are the first and the last moment covered. With
     `dry_run` nothing is changed, and what would be forgotten is returned.
 
-    Raises ConfigurationError where no series is chosen (say `symbols=Everything()` for all of them), for
+    Raises ConfigurationError where no series is chosen (say `symbols=AllSymbols()` for all of them), for
     names that the store does not hold, with near matches, for an empty list of them, and for a store that
     cannot forget.
 
@@ -99,7 +99,7 @@ def forget(  # noqa: PLR0913  # which series, which span of them, and how much
     if chosen.is_open:
         raise ConfigurationError(
             "symbols: nothing is chosen; name symbols, datasets, an interval or an exchange, or write "
-            "symbols=Everything() to forget all series"
+            "symbols=AllSymbols() to forget all series"
         )
     now = steady_clock()()
     first = None if start is None else parse_time("start", start, now)

@@ -102,7 +102,7 @@ async def run_in_thread(
 
 
 def call_from_thread(function: Callable[..., Awaitable[_T]], *args: object) -> _T:
-    """Run an asynchronous function on the loop, from a thread that `on_thread` began, and return its result.
+    """Call an async function on the event loop from a thread of `run_in_thread`, and return its result.
 
     Raises CancelledError once the work is cancelled.
     """

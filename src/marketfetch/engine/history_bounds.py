@@ -230,7 +230,7 @@ class HistoryBounds:
     async def _confirm_empty(
         self, account: SeriesState, stretch: Span, first: int | None, last: int
     ) -> Evidence:
-        """Ask until two different questions have denied a stretch; _Unclear if there is a row after all."""
+        """Ask until two different questions have denied a stretch; _Undecided if there is a row after all."""
         endpoint, series = self._endpoint(account), account.series
         has_first = endpoint.first_row_request(series, stretch.start) is not None
         for _ in range(2 if has_first else 1):  # years hang on it
@@ -264,7 +264,7 @@ class HistoryBounds:
         return interval.shift(interval.floor(moment), -steps)
 
     async def _row_times(self, account: SeriesState, span: Span, rows: int) -> list[int]:
-        """Return the times of a window's rows; _Spoiled if there are others, or some off the grid."""
+        """Return the times of a window's rows; _UnusableAnswer if there are others, or some off the grid."""
         part = Slice(account.series, span, rows)
         times = await self._times_in_answer(account, self._endpoint(account).request(part), part)
         interval = account.series.interval
@@ -273,7 +273,10 @@ class HistoryBounds:
         return times
 
     async def _times_in_answer(self, account: SeriesState, request: Request, part: Slice) -> list[int]:
-        """Return the times of an answer's rows; _Spoiled if they cannot be read, _Unclear if none comes."""
+        """Return the times of an answer's rows.
+
+        Raises _UnusableAnswer if they cannot be read, _Undecided if no answer comes.
+        """
 
         def read(response: Response) -> list[int]:
             decoded = self.executor.exchange.decoded(response.body, part)

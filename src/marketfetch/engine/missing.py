@@ -34,7 +34,7 @@ _ALWAYS_RETAINED = _DAY
 UNPROVEN_ABSENCE = (
     "said to have no row, before any row of the series was seen: another question has to confirm it"
 )
-"""Why moments are missing that pages have denied twice, until `Beginnings.conclude` decides about them."""
+"""Why moments are missing that pages have denied twice, until `HistoryBounds.conclude` decides about them."""
 MAX_CLOCK_SKEW = 300_000
 """How far the exchange's clock and ours may be apart before one of them counts as wrong, in milliseconds."""
 
@@ -83,7 +83,7 @@ def defer_recent_absence(settlement: PageOutcome, series: Series, now: int) -> P
     """Confirm nothing for good that is younger than a few minutes: the row may be late, or be mended.
 
     A candle is as young as its end: the whole day that was over two minutes ago is held back. Events have no
-    grid; for them the endpoint's `lag` keeps the same distance.
+    grid; for them the endpoint's `publish_delay` keeps the same distance.
     """
     if series.interval.is_event:
         return settlement
@@ -107,10 +107,11 @@ def doubt_absence_before_first_row(
 ) -> PageOutcome:
     """Take back what a page says of moments before the first row this run saw: the exchange may keep no more.
 
-    The moments are lost as UNPROVEN until another question has been asked. An endpoint that declares its
-    `reach` is believed: asked 00:00-10:00, and the first row is of 09:00, the rest is empty. Of a chain of
-    events the moments before the first row count as present; they are taken back as well, unless they are so
-    few that the next event was not due, or follow what the store has and are of the last day.
+    The moments are given up as UNPROVEN_ABSENCE until another question has been asked. An endpoint that
+    declares its `retention` is believed. Example: asked 00:00-10:00, first row 09:00: 00:00-09:00 is empty.
+
+    A page of events counts the moments before its first row as present. They are taken back as well, unless
+    they are so few that the next event was not due, or follow what the store has and are of the last day.
     """
     times, claimed = page.columns.times, settlement.present | settlement.empty
     if page.earliest is not None:  # it may be wrong or without a value, and it is there

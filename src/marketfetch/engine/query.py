@@ -51,7 +51,7 @@ def _symbols(symbols: object) -> tuple[str, ...] | AllSymbols:
     if symbols is AllSymbols:
         return AllSymbols()
     if symbols is None:
-        raise ConfigurationError("symbols: None is no name; name some, or ask for Everything(quote='USDT')")
+        raise ConfigurationError("symbols: None is no name; name some, or ask for AllSymbols(quote='USDT')")
     return symbols if isinstance(symbols, AllSymbols) else names_of("symbols", symbols)
 
 
@@ -94,7 +94,7 @@ class Query:
     """What the store should hold when the run is over.
 
     `symbols` in the exchange's spelling or the unified one (`BTC/USDT:USDT`): one, several, or a text of
-    names parted by commas; or Everything(quote="USDT"). `start` and `end` are half-open: an aware datetime, a
+    names parted by commas; or AllSymbols(quote="USDT"). `start` and `end` are half-open: an aware datetime, a
     date (midnight UTC), ISO text, `20d` or a timedelta before now, `now`, or UTC milliseconds. With
     `end="now"` the run catches up until nothing closed is missing.
 
@@ -130,7 +130,7 @@ class Query:
         if any(redact(name) != name for name in self._written()):
             raise ConfigurationError("symbols: one of the names is an address with credentials; name symbols")
         if not self.symbols and not self.composites:
-            raise ConfigurationError("symbols: none given; name some, or ask for Everything(quote='USDT')")
+            raise ConfigurationError("symbols: none given; name some, or ask for AllSymbols(quote='USDT')")
         if not self.datasets:
             raise ConfigurationError("datasets: none given; name some, such as ohlcv")
         if self.interval.is_event and not all(dataset.event for dataset in self.datasets):
@@ -191,7 +191,9 @@ def _above_zero(_settings: object, argument: attrs.Attribute[float], value: floa
 def _retries(_settings: object, _argument: attrs.Attribute[RetryPolicy], value: object) -> None:
     if not isinstance(value, RetryPolicy):
         count = value if isinstance(value, int) and value > 0 else 8
-        raise ConfigurationError(f"retries: {redact(repr(value))} is none; write Retries(attempts={count:d})")
+        raise ConfigurationError(
+            f"retries: {redact(repr(value))} is none; write RetryPolicy(attempts={count:d})"
+        )
 
 
 def _clock(_settings: object, _argument: attrs.Attribute[Clock], value: object) -> None:
@@ -211,7 +213,7 @@ class Settings:
 
     `concurrency` requests are in flight at most, for each limit pool. Rows are gathered into batches of
     about `batch_rows`, one transaction each; None leaves it to the sink, which knows best. `deadline` bounds
-    one request, `heartbeat` is the pause between Heartbeat events, both in seconds; `catch_ups` bounds how
+    one request, `heartbeat` is the pause between Heartbeat events, both in seconds; `max_rounds` bounds how
     many times a run that reads up to now looks for newly closed rows. `clock` is the local time; what is
     closed is decided by the earlier one of it and the exchange's, where that tells. By default it is the wall
     clock as each run finds it, which does not jump within a run.

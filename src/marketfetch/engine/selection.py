@@ -34,7 +34,7 @@ class Selection:
     interval: Interval | None = None
     exchange: str | None = None
     everything: bool = False
-    """Whether all series are meant, as Everything() says: to forget all of them has to be said."""
+    """Whether all series are meant, as AllSymbols() says: to forget all of them has to be said."""
 
     @classmethod
     def of(
@@ -52,7 +52,7 @@ class Selection:
         """
         if isinstance(symbols, AllSymbols) and symbols.quote is not None:
             raise ConfigurationError(
-                "symbols: a store knows no quote currencies; write Everything() or names"
+                "symbols: a store knows no quote currencies; write AllSymbols() or names"
             )
         named = symbols is not None and not isinstance(symbols, AllSymbols)
         names = names_of("symbols", symbols) if named else ()

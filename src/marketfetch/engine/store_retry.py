@@ -30,7 +30,7 @@ class StoreRetrier:
     random: random.Random = attrs.field(factory=random.Random)
 
     async def call_in_thread(self, work: Callable[[], _T]) -> _T:
-        """Do something with a store on a thread; see `insist`."""
+        """Do something with a store on a thread; see `call`."""
         return await run_in_thread(partial(self.call, work))
 
     def call(self, work: Callable[[], _T]) -> _T:

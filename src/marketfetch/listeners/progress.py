@@ -56,7 +56,7 @@ class PlainProgress:
 
     >>> import sys
     >>> with PlainProgress(sys.stdout) as progress:
-    ...     progress(RoundPlanned(round=1, series=2, rows=40_320))
+    ...     progress(RoundStarted(round=1, series=2, rows=40_320))
     round 1: 40,320 rows of 2 series are missing
     """
 

@@ -127,8 +127,9 @@ def headline(report: Report) -> str:
     if report.series and all(line.nothing_closed for line in report.series):
         verdict += ", nothing has closed in this span yet"
     speed = f" ({format_rate(report.rows_written, report.duration)})" if report.rows_written else ""
+    rows, duration = pluralize(report.rows_written, "row"), format_duration(report.duration)
     return (
-        f"{verdict}: {pluralize(report.rows_written, 'row')} written in {format_duration(report.duration)}{speed},"
+        f"{verdict}: {rows} written in {duration}{speed},"
         f" {pluralize(report.requests, 'request')} of weight {report.weight:,}"
     )
 
@@ -136,7 +137,7 @@ def headline(report: Report) -> str:
 def describe_event(event: Event) -> str:
     """Say what happened in one line.
 
-    >>> sentence(RoundPlanned(round=1, series=2, rows=40_320))
+    >>> sentence(RoundStarted(round=1, series=2, rows=40_320))
     'round 1: 40,320 rows of 2 series are missing'
     """
     match event:

@@ -72,7 +72,7 @@ def check_endpoint(cls: type[Any]) -> None:
         raise AdapterError(f"{name} lacks intervals; map our names to the exchange's, such as {{'1m': '1m'}}")
     _check_numbers(cls)
     _check_paginator(cls, event=kind.event)
-    _check_methods(cls, ("cost", "request", "decode", "first", "theirs"))
+    _check_methods(cls, ("cost", "request", "decode", "first_row_request", "native_interval"))
 
 
 def _check_numbers(cls: type[Any]) -> None:
@@ -82,12 +82,12 @@ def _check_numbers(cls: type[Any]) -> None:
     sizes = list(sizes)
     if not sizes or sizes != sorted(set(sizes)) or sizes[0] < 1:
         raise AdapterError(f"{name}.page_sizes: {sizes} must be positive and ascending")
-    if not _is_whole(cls.lag) or cls.lag < 0 or 0 < cls.lag < 1000:
+    if not _is_whole(cls.publish_delay) or cls.publish_delay < 0 or 0 < cls.publish_delay < 1000:
         remedy = "write milliseconds after the close, such as 60_000 for a minute, or 0"
-        raise _refuse(f"{name}.lag", cls.lag, remedy)
-    if cls.reach is not None and (not _is_whole(cls.reach) or cls.reach < _HOUR):
+        raise _refuse(f"{name}.publish_delay", cls.publish_delay, remedy)
+    if cls.retention is not None and (not _is_whole(cls.retention) or cls.retention < _HOUR):
         remedy = "write milliseconds, such as 30 * 86_400_000 for 30 days, or None for everything"
-        raise _refuse(f"{name}.reach", cls.reach, remedy)
+        raise _refuse(f"{name}.retention", cls.retention, remedy)
 
 
 def _check_paginator(cls: type[Any], *, event: bool) -> None:
@@ -96,10 +96,11 @@ def _check_paginator(cls: type[Any], *, event: bool) -> None:
         raise AdapterError(
             f"{cls.__name__}.paginator: {paginator.__name__} is a class; write {paginator.__name__}()"
         )
-    if not all(hasattr(paginator, member) for member in ("chained", "split", "settle")):
-        raise _refuse(f"{cls.__name__}.paginator", paginator, "write TimeWindows(), Cursor() or one of yours")
+    if not all(hasattr(paginator, member) for member in ("sequential", "split", "outcome")):
+        remedy = "write TimeWindowPaginator(), CursorPaginator() or one of yours"
+        raise _refuse(f"{cls.__name__}.paginator", paginator, remedy)
     if isinstance(paginator, TimeWindowPaginator if event else CursorPaginator):
-        remedy = "events have Cursor()" if event else "rows on a grid have TimeWindows()"
+        remedy = "events have CursorPaginator()" if event else "rows on a grid have TimeWindowPaginator()"
         raise _refuse(
             f"{cls.__name__}.paginator", paginator, f"write another one for {cls.dataset}: {remedy}"
         )
@@ -141,7 +142,16 @@ def check_exchange(cls: type[Any], endpoint: type[Any]) -> None:
     if len(set(served)) != len(served) or not served:
         raise AdapterError(f"{place}.endpoints must serve each dataset once, found {served}")
     _check_methods(
-        cls, ("check", "time_request", "decode_time", "listing_requests", "decode_listing", "endpoint", "at")
+        cls,
+        (
+            "raise_for_error",
+            "time_request",
+            "decode_time",
+            "listing_requests",
+            "decode_listing",
+            "endpoint",
+            "with_base_url",
+        ),
     )
 
 

@@ -7,7 +7,7 @@ denies everything older as often as it is asked.
 |---|---|
 | the adapter's request for the first row skips the stretch | empty |
 | the exchange has a row from before the stretch: it keeps rows that are so old | empty |
-| the endpoint declares its `reach`, so that older moments are not asked for | empty |
+| the endpoint declares its `retention`, so that older moments are not asked for | empty |
 | the first row came when the listing says that the instrument was listed | empty |
 | no row came at all, and the listing says that the instrument had ended before | empty |
 | nothing of these | missing, with the reason |

@@ -122,9 +122,9 @@ class ProgressGuard:
     def observe(self, settlement: PageOutcome) -> None:
         """Take in what an answer settled; PaginationError after too many in a row that settled nothing new.
 
-        >>> headway = Headway()
+        >>> headway = ProgressGuard()
         >>> for _ in range(100):
-        ...     headway.note(Settlement(SpanSet.of(Span(0, 1))))
+        ...     headway.note(PageOutcome(SpanSet.of(Span(0, 1))))
         Traceback (most recent call last):
         marketfetch.errors.PaginationError: 20 answers in a row settled nothing new
         """
@@ -142,11 +142,11 @@ class TimeWindowPaginator:
     """Windows of a fixed number of open times, all known in advance and fetched side by side.
 
     `anchor` says from which end the exchange fills a page when the window holds more rows than fit.
-    `omits_empty` is for exchanges that leave out candles without trades: there one denial is enough.
+    `skips_empty_candles` is for exchanges that leave out candles without trades: there one denial is enough.
 
     >>> from marketfetch.values.series import Series
     >>> series = Series.of("binance-usdm", "ohlcv", "BTCUSDT", "1m")
-    >>> [part.span.length for part in TimeWindows().split(Slice(series, Span(0, 300_000), rows=2))]
+    >>> [part.span.length for part in TimeWindowPaginator().split(Slice(series, Span(0, 300_000), rows=2))]
     [120000, 120000, 60000]
     """
 

@@ -69,7 +69,7 @@ class RetryPolicy:
 
     Raises ConfigurationError for what is no such number.
 
-    >>> Retries(initial=0.5, cap=30).wait(3, jitter=1.0)
+    >>> RetryPolicy(initial=0.5, cap=30).wait(3, jitter=1.0)
     2.0
     """
 

@@ -33,7 +33,7 @@ class RateBudget:
 
     >>> budget = Budget(LimitPool("calls", capacity=10, period=60_000), ServerClock())
     >>> budget.spend(8)
-    >>> budget.available_at(8, now=100) == NEVER
+    >>> budget.available_at(8, now=100) == UNKNOWN_UNTIL_RESPONSE
     True
     >>> budget.settle(8, received=250)
     >>> budget.available_at(8, now=300)
@@ -49,7 +49,7 @@ class RateBudget:
     _confirmed: bool = attrs.field(default=False, init=False)
 
     def available_at(self, weight: int, now: int) -> int:
-        """Return the earliest moment at which a cost fits: `now`, a later one, or NEVER.
+        """Return the earliest moment at which a cost fits: `now`, a later one, or UNKNOWN_UNTIL_RESPONSE.
 
         Raises ConfigurationError for a weight above the capacity, which fits at no time.
         """

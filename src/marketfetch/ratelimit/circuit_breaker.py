@@ -88,7 +88,10 @@ class CircuitBreaker:
         return self._failures >= _FAILURES_TO_EXHAUST
 
     def ready_at(self, host: str, now: int) -> int:
-        """Return from when on it may be used for a host: `now`, a later moment, or NEVER (a probe is out)."""
+        """Return when the egress may be used for a host: `now`, a later moment, or UNKNOWN_UNTIL_RESPONSE.
+
+        It is unknown while the breaker is half-open and its one probe is in flight.
+        """
         if self._failures < _FAILURES_TO_OPEN and not self.bans:
             return now
         if self._failures >= _FAILURES_TO_OPEN and self.in_flight:

@@ -48,7 +48,7 @@ class EgressSlot:
     )  # counts up; tells its valid queue entry from older ones
 
     def available_at(self, weight: int, host: str, now: int) -> int:
-        """Return when it can serve a cost: `now`, a later moment, or NEVER (not before an answer is in)."""
+        """Return when the egress can serve a cost: `now`, a later moment, or UNKNOWN_UNTIL_RESPONSE."""
         if not self.claimed(now):
             return UNKNOWN_UNTIL_RESPONSE
         return max(self.breaker.ready_at(host, now), self.budget.available_at(weight, now))
@@ -128,7 +128,7 @@ class EgressQueue:
         return None
 
     def soonest(self, weight: int, host: str, now: int) -> int:
-        """Return when to `take` again, after it came back empty-handed: a moment, or NEVER by waiting alone.
+        """Return when to call `acquire` again after it returned None: a moment, or UNKNOWN_UNTIL_RESPONSE.
 
         A seat set aside for a heavier cost may serve a lighter one, and the clock may be known better by now:
         before a longer wait all seats are looked at anew, and those that can serve are queued.

@@ -95,9 +95,9 @@ class Coverage:
 class Slice:
     """A part of a series still to fetch, sized to one request where the endpoint allows.
 
-    `denied` are the moments of it that the exchange has already answered once without a row: absence is
-    believed when it is said twice. `strikes` counts answers that were unusable for reasons of content, and
-    `suspects` are the wrong rows that all of those answers had. `chunk` names the batch that the rows will be
+    `absent_once` are the moments of it that the exchange has already answered once without a row: absence is
+    believed when it is said twice. `bad_answers` counts answers that were unusable for reasons of content, and
+    `invalid_rows` are the wrong rows that all of those answers had. `chunk` names the batch that the rows will be
     gathered into.
     """
 

@@ -81,7 +81,7 @@ class ParquetSink:
         return 45_000
 
     def partition(self, series: Series, moment: int) -> Span:
-        """Return the span of the file that holds a moment; see Partitioned."""
+        """Return the span of the file that holds a moment; see SupportsPartitions."""
         return Period.of(moment, unit_of(series.interval)).span
 
     def prepare(self, datasets: Sequence[Dataset]) -> None:

@@ -61,8 +61,8 @@ class PostgresSink:
     into a table of yours, and `schema` only remembers what is covered. Either way NULL never overwrites a
     value, identical rows are left untouched, and many processes may write at once.
 
-    `lanes` writers work side by side, each with a connection of its own; more than the server has cores do
-    not help. Nothing is kept on the server between transactions: PgBouncer in transaction mode will do.
+    `max_writers` writers work side by side, each with a connection of its own; more than the server has cores
+    do not help. Nothing is kept on the server between transactions: PgBouncer in transaction mode will do.
 
     Nothing is opened before it is used. Raises ConfigurationError for a DSN that cannot be read.
 

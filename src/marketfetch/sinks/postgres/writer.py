@@ -97,7 +97,7 @@ class BatchWriter:
             raise RowsRefused(missing_partition(batch.series, rows.table, hull)) from None
 
     def interrupt(self) -> None:
-        """Have the write that is under way fail; see Interruptible."""
+        """Have the write that is under way fail; see SupportsInterrupt."""
         self._session.interrupt()
 
     def _table(self, connection: Connection, dataset: Dataset) -> TableModel:

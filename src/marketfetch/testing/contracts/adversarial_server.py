@@ -120,7 +120,7 @@ class AdversarialServer:
     def _may_deny(self, times: NDArray[np.int64]) -> bool:
         """Whether a lie about these rows can be seen through; if so, it counts as told."""
         asked = set(times.tolist())
-        if asked & self._denied or getattr(self.paginator, "omits_empty", False):
+        if asked & self._denied or getattr(self.paginator, "skips_empty_candles", False):
             return False
         self._denied |= asked
         return True

@@ -104,7 +104,7 @@ class ExchangeContract(ExchangeUnderTest):
         )
         grid = not endpoint.dataset_type.event
         assert not (grid and isinstance(endpoint.paginator, CursorPaginator)), (
-            "paginator: Cursor() is for events; rows on a grid have TimeWindows()"
+            "paginator: CursorPaginator() is for events; rows on a grid have TimeWindowPaginator()"
         )
 
     # --- requests ---

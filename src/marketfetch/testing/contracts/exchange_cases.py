@@ -186,7 +186,7 @@ def blame_for_the_end(endpoint: Endpoint, given: Sequence[int], there: Sequence[
     last = getattr(endpoint.paginator, "newest_first" if chained else "anchor", None) in {True, "end"}
     if list(given) == (newest if last else oldest):
         return None
-    remedy = "Cursor" if chained else "TimeWindows"
+    remedy = "CursorPaginator" if chained else "TimeWindowPaginator"
     if list(given) == newest:
         remedy += "(newest_first=True)" if chained else "(anchor='end')"
         return f"a page holds the newest rows of its window: write paginator = {remedy}"

@@ -36,7 +36,7 @@ _Fault = Callable[[FaultContext], "ServerReply | None"]
 def apply_response_fault(kind: FaultKind, hit: FaultContext) -> ServerReply | None:
     """Return the answer a fault makes of the truth; None if this fault cannot happen to such an answer.
 
-    The faults of the connection leave the answer as it is: they are in `broken_wire`.
+    The faults of the connection leave the answer as it is: they are in `transport`.
     """
     if kind in _REPLY_FAULTS:
         return _REPLY_FAULTS[kind](hit)
