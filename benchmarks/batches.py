@@ -10,8 +10,9 @@ import numpy as np
 from benchmarks.exchange import symbols
 from marketfetch.protocols import Sink, SupportsBatchSize, SupportsPartitions
 from marketfetch.testing import GeneratedMarket, Window
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 
 __all__ = ["START", "prepared"]
 

@@ -14,13 +14,14 @@ from benchmarks.exchange import Options, exchange, symbols
 from benchmarks.figures import Figure, at_most, known
 from benchmarks.venue import scaled, unlimited
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine.query import Query, Settings
 from marketfetch.errors import FetchError
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.fetchers.curl import CurlFetcher, _Session
 from marketfetch.fetchers.easy_handle import EasyHandle
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.values.http import Egress
+from marketfetch.values.query import Query
+from marketfetch.values.settings import Settings
 
 __all__ = ["connections"]
 

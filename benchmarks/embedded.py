@@ -33,9 +33,10 @@ from marketfetch.sinks.merging import rows_equal
 from marketfetch.sinks.parquet.series_folder import SeriesFolder
 from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.sinks.sqlite import SQLiteSink
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
 __all__ = ["embedded_bound"]

@@ -22,8 +22,9 @@ from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.sqlite import SQLiteSink
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["gaps", "year"]

@@ -16,8 +16,9 @@ from benchmarks.exchange import Options, exchange, symbols
 from benchmarks.figures import Figure, at_least, at_most, known
 from benchmarks.venue import scaled
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine.query import Query, Settings
 from marketfetch.proxies.pool import RotatingProxies
+from marketfetch.values.query import Query
+from marketfetch.values.settings import Settings
 
 __all__ = ["BEST", "rate_bound", "refused", "share"]
 

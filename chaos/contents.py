@@ -27,9 +27,11 @@ from pyarrow import parquet
 from chaos.stores import files_of
 from marketfetch.planning.composites import combine
 from marketfetch.testing import Market
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import datasets
+from marketfetch.values.instruments import Composite
 from marketfetch.values.pages import Columns
-from marketfetch.values.series import Composite, Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.worlds import truth
 

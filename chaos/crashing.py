@@ -32,8 +32,9 @@ from chaos.stores import KINDS, Place, left_over, place_for
 from marketfetch.protocols import Store
 from marketfetch.sinks import sink_from
 from marketfetch.testing import GeneratedMarket
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.worlds import MINUTE, span_of
 

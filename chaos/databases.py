@@ -16,19 +16,20 @@ from psycopg.conninfo import conninfo_to_dict
 
 from chaos.contents import Oracle, check_contents, fingerprint
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine.query import Query, Settings
 from marketfetch.errors import SinkUnavailable
 from marketfetch.events import BatchWritten, Event
 from marketfetch.exchange import Endpoint
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.protocols import Writer
-from marketfetch.ratelimit.backoff import RetryPolicy
+from marketfetch.reports import Report
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.testing import GeneratedMarket, Market, SimulatedExchange, SimulatorOptions
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.report import Report
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.query import Query
+from marketfetch.values.series import Series
+from marketfetch.values.settings import RetryPolicy, Settings
 from marketfetch.values.spans import Span
 from tests.support.postgres import SETTINGS, Server
 from tests.support.worlds import run, span_of

@@ -22,7 +22,7 @@ from chaos.lasting_faults import LASTING_FAULTS, QUOTA, Lasting, full_disk, move
 from chaos.passing_faults import PASSING, STUMBLING, Passing
 from chaos.promises import Outcome, Scale, Trial
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
-from marketfetch.ratelimit.backoff import RetryPolicy
+from marketfetch.values.settings import RetryPolicy
 from tests.support import pgbouncer, postgres
 from tests.support.disks import small_disk
 from tests.support.postgres import Server

@@ -15,11 +15,10 @@ from urllib.parse import urlsplit
 import attrs
 
 from chaos.promises import Outcome, Scale, Trial
-from marketfetch.engine.query import Settings
 from marketfetch.errors import MarketfetchError, ProxyError, RestrictedLocation
 from marketfetch.events import BatchWritten, Event, Listener
 from marketfetch.listeners.background import BackgroundQueue
-from marketfetch.ratelimit.backoff import RetryPolicy
+from marketfetch.reports import Report
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
     FaultKind,
@@ -30,7 +29,7 @@ from marketfetch.testing import (
     SimulatedExchange,
     SimulatorOptions,
 )
-from marketfetch.values.report import Report
+from marketfetch.values.settings import RetryPolicy, Settings
 from tests.support.worlds import World, assert_holds, run
 
 __all__ = [

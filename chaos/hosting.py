@@ -22,12 +22,13 @@ from chaos.holding import writing_blocked
 from chaos.promises import Outcome, Scale, Trial
 from chaos.stores import KINDS, Place, place_for
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine.query import Query, Settings
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
-from marketfetch.values.series import Composite
+from marketfetch.values.instruments import Composite
+from marketfetch.values.query import Query
+from marketfetch.values.settings import Settings
 from tests.support import postgres
 from tests.support.worlds import span_of
 

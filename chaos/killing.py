@@ -16,7 +16,9 @@ from chaos.stores import KINDS, Place, left_over, place_for
 from marketfetch.sinks import sink_from
 from marketfetch.testing import GeneratedMarket, MarketInstrument, SimulatedExchange, SimulatorOptions
 from marketfetch.testing.simulator import wall_clock
-from marketfetch.values.series import Composite, Coverage, Series
+from marketfetch.values.coverage import Coverage
+from marketfetch.values.instruments import Composite
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 from tests.support.worlds import DAY, MINUTE, span_of
 

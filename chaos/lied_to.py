@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from chaos.hurry import SPEED, HurriedClock, HurriedFetcher, run_hurried
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine.query import Query, Settings
 from marketfetch.errors import MarketfetchError
 from marketfetch.exchange import Exchange
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Store
 from marketfetch.proxies.pool import RotatingProxies
+from marketfetch.reports import Report, SeriesReport
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
     FaultKind,
@@ -31,8 +31,9 @@ from marketfetch.testing import (
 )
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Columns
-from marketfetch.values.report import Report, SeriesReport
+from marketfetch.values.query import Query
 from marketfetch.values.series import Series
+from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span, SpanSet
 from marketfetch.values.times import parse_time
 from tests.support.worlds import DAY, HOUR, VENUES, assert_same, truth

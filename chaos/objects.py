@@ -18,17 +18,17 @@ import attrs
 
 from chaos.promises import Outcome, Scale, Trial
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine.query import Query, Settings
 from marketfetch.errors import MarketfetchError
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.proxies.parsing import parse_proxy
 from marketfetch.proxies.pool import RotatingProxies
-from marketfetch.ratelimit.backoff import RetryPolicy
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.urls import sink_from
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
 from marketfetch.values.http import Egress
+from marketfetch.values.query import Query
+from marketfetch.values.settings import RetryPolicy, Settings
 
 __all__ = ["objects_are_silent"]
 

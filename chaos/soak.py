@@ -22,16 +22,16 @@ import attrs
 
 from chaos.promises import Outcome, Scale, Trial
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine.query import Query, Settings
 from marketfetch.events import Event, Heartbeat
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Store
 from marketfetch.proxies.pool import RotatingProxies
-from marketfetch.ratelimit.backoff import RetryPolicy
 from marketfetch.sinks import sink_from
 from marketfetch.testing import FaultKind, GeneratedMarket
 from marketfetch.values.http import Cost, LimitPool
+from marketfetch.values.query import Query
+from marketfetch.values.settings import RetryPolicy, Settings
 from tests.support.worlds import assert_holds
 
 __all__ = ["soak"]

@@ -23,7 +23,7 @@ from chaos.hosting import cancelled_in_a_host
 from chaos.promises import Outcome, Scale, Trial
 from chaos.stores import KINDS, Place, left_over, place_for
 from marketfetch.testing import GeneratedMarket, LocalProxies, ProxyMode, SimulatedExchange, SimulatorOptions
-from marketfetch.values.series import Composite
+from marketfetch.values.instruments import Composite
 from tests.support import postgres
 from tests.support.worlds import span_of
 

@@ -14,10 +14,11 @@ from chaos.contents import Oracle, check_contents, contents, fingerprint
 from chaos.promises import Outcome, Scale, Trial
 from chaos.stores import KINDS, Place, left_over, place_for
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine.query import Query, Settings
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.testing import GeneratedMarket, MarketInstrument, SimulatedExchange, SimulatorOptions
-from marketfetch.values.series import Coverage
+from marketfetch.values.coverage import Coverage
+from marketfetch.values.query import Query
+from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span
 from tests.support.worlds import DAY, MINUTE, span_of
 

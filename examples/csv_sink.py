@@ -19,11 +19,11 @@ class CsvSink:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def prepare(self, datasets: Sequence[mf.Dataset]) -> None:
+    def prepare(self, datasets: Sequence[mf.adapter.Dataset]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
-    def writer(self) -> Iterator[mf.Writer]:
+    def writer(self) -> Iterator[mf.protocols.Writer]:
         yield self.write
 
     def write(self, batch: mf.Batch) -> None:

@@ -14,7 +14,7 @@ class Counters:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
 
-    def __call__(self, event: mf.Event) -> None:
+    def __call__(self, event: mf.events.Event) -> None:
         match event:
             case PageFetched():
                 self.counts[f"rows fetched through {event.egress}"] += event.rows

@@ -24,13 +24,14 @@ import pytest
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.decoding.layouts import RowLayout
 from marketfetch.decoding.native import LIBRARY
-from marketfetch.engine.query import Query, Settings
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
+from marketfetch.reports import Report
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.testing import GeneratedMarket, LocalProxies, SimulatedExchange, SimulatorOptions
-from marketfetch.values.report import Report
-from marketfetch.values.series import Slice
+from marketfetch.values.query import Query
+from marketfetch.values.settings import Settings
+from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span
 from tests.support.batches import batch, candles
 from tests.support.canned import NOW, CannedFetcher

@@ -130,7 +130,7 @@ def test_the_command_line_knows_it_too(installed: Path, tidebit: HTTPServer, tmp
 
 
 def test_an_unknown_symbol_of_it_is_named(installed: Path, tidebit: HTTPServer) -> None:
-    with pytest.warns(mf.IncompleteWarning, match="BTC_USDT: unknown symbol; did you mean 'BTC_USD'"):
+    with pytest.warns(mf.errors.IncompleteWarning, match="BTC_USDT: unknown symbol; did you mean 'BTC_USD'"):
         table = mf.fetch(
             "tidebit", "ohlcv", "BTC_USDT", start="2026-06-01", end="2026-06-02", base_url=tidebit.url_for("")
         )

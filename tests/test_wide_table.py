@@ -10,13 +10,15 @@ import psycopg
 import pytest
 
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine.query import Query, Settings
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.proxies.pool import RotatingProxies
+from marketfetch.reports import Report
 from marketfetch.sinks import PostgresSink, TableMapping, without_quote
 from marketfetch.testing import LocalProxies, Market, ReplayedMarket, SimulatedExchange
-from marketfetch.values.report import Report
-from marketfetch.values.series import Composite, Series
+from marketfetch.values.instruments import Composite
+from marketfetch.values.query import Query
+from marketfetch.values.series import Series
+from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span
 from tests.support.worlds import span_of, truth
 

@@ -15,9 +15,9 @@ def complaints(wheel: Path) -> list[str]:
         licensed = any(name.endswith("/licenses/LICENSE") for name in archive.namelist())
     wanted = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py")} | {"marketfetch/py.typed"}
     # The library is there only where a compiler was; see tools/hatch_build.py.
-    wanted |= {"marketfetch/decoding/_rows.c"} | shipped & {"marketfetch/arithmetic/_rows.so"}
+    wanted |= {"marketfetch/decoding/_rows.c"} | shipped & {"marketfetch/decoding/_rows.so"}
     found = [f"missing: {name}" for name in sorted(wanted - shipped)]
-    if shutil.which("cc") and "marketfetch/arithmetic/_rows.so" not in shipped:
+    if shutil.which("cc") and "marketfetch/decoding/_rows.so" not in shipped:
         found.append("missing: the compiled decoder, though there is a compiler")
     found += [f"not a part of the package: {name}" for name in sorted(shipped - wanted)]
     return found if licensed else [*found, "missing: LICENSE"]

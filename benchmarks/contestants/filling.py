@@ -18,8 +18,9 @@ import anyio
 from benchmarks.contestants.job import Job
 from benchmarks.venue import unlimited
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine.query import Query, Settings
 from marketfetch.sinks import sink_from
+from marketfetch.values.query import Query
+from marketfetch.values.settings import Settings
 
 # What is imported when it is first used belongs to the base. pyarrow imports pandas as soon as it makes an
 # array of NumPy's, to know pandas' own ones.

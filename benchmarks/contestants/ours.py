@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from benchmarks.contestants.job import Job, run
 from benchmarks.venue import unlimited
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine.query import Query, Settings
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.postgres import PostgresSink
+from marketfetch.values.query import Query
 from marketfetch.values.series import Series
+from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span
 
 

@@ -18,10 +18,11 @@ import attrs
 
 from benchmarks.venue import scaled
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine.query import Query, Settings
 from marketfetch.protocols import Board
 from marketfetch.proxies.board_urls import board_from
 from marketfetch.proxies.pool import RotatingProxies
+from marketfetch.values.query import Query
+from marketfetch.values.settings import Settings
 
 __all__ = ["Part"]
 

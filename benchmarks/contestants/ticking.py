@@ -19,8 +19,9 @@ import attrs
 from benchmarks.contestants.job import Job
 from benchmarks.venue import unlimited
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine.query import Query, Settings
 from marketfetch.sinks.postgres import PostgresSink
+from marketfetch.values.query import Query
+from marketfetch.values.settings import Settings
 
 _TICK = 0.01
 _IDLE = 3.0

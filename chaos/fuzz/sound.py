@@ -7,8 +7,9 @@ import math
 import numpy as np
 
 from marketfetch.decoding.layouts import Decoded
+from marketfetch.values.instruments import Instrument
 from marketfetch.values.pages import Page
-from marketfetch.values.series import Instrument, Slice
+from marketfetch.values.slices import Slice
 
 __all__ = ["sound_instrument", "sound_moment", "sound_page"]
 

@@ -23,7 +23,8 @@ from marketfetch.exchanges.binance_spot import BinanceSpot
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.exchanges.okx import Okx
 from marketfetch.values.intervals import Interval
-from marketfetch.values.series import Series, Slice
+from marketfetch.values.series import Series
+from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span
 
 __all__ = ["CORPUS", "Target", "targets"]

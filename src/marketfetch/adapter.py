@@ -30,10 +30,12 @@ from marketfetch.protocols import PageOutcome, Paginator
 from marketfetch.ratelimit.backoff import retry_after, to_local_time
 from marketfetch.values.datasets import Column, Dataset
 from marketfetch.values.http import Cost, LimitPool, Request, Response
+from marketfetch.values.instruments import Instrument
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Columns, Page
 from marketfetch.values.rejected_rows import RejectedRow, raw_text
-from marketfetch.values.series import Instrument, Series, Slice
+from marketfetch.values.series import Series
+from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = [

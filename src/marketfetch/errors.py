@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING
 from marketfetch.redaction import redact
 
 if TYPE_CHECKING:  # the floor above, needed by no code here
-    from marketfetch.values.report import Report
+    from marketfetch.reports import Report
 
 __all__ = [
     "AdapterError",

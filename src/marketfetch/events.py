@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
+from marketfetch.reports import EgressReport, Report
 from marketfetch.values.pages import Batch
-from marketfetch.values.report import EgressReport, Report
 from marketfetch.values.series import Series
 
 __all__ = [

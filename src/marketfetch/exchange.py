@@ -49,8 +49,10 @@ from marketfetch.protocols import Paginator
 from marketfetch.ratelimit.backoff import retry_after
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.http import Cost, Request, Response, one_spelling
+from marketfetch.values.instruments import Instrument
 from marketfetch.values.intervals import Interval
-from marketfetch.values.series import Instrument, Series, Slice
+from marketfetch.values.series import Series
+from marketfetch.values.slices import Slice
 
 __all__ = ["Endpoint", "Exchange"]
 

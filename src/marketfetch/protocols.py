@@ -11,20 +11,25 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 import attrs
 
+from marketfetch.reports import EgressReport
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.http import Egress, Request, Response
 from marketfetch.values.pages import Batch, Columns, Page, RejectedRow
-from marketfetch.values.report import EgressReport
-from marketfetch.values.series import Coverage, Series, Slice
+from marketfetch.values.series import Series
+from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = [
     "Board",
+    "Egress",
     "Fetcher",
     "Lease",
     "PageOutcome",
     "Paginator",
     "ProxyPool",
+    "Request",
+    "Response",
     "Sharing",
     "Sink",
     "Store",

@@ -19,8 +19,10 @@ from chaos.fuzz.sound import sound_instrument, sound_moment, sound_page
 from chaos.fuzz.targets import CORPUS, START, Target, targets
 from chaos.promises import Outcome, Scale
 from marketfetch.decoding.layouts import Decoded
+from marketfetch.values.instruments import Instrument
 from marketfetch.values.pages import Columns, Page
-from marketfetch.values.series import Instrument, Series, Slice
+from marketfetch.values.series import Series
+from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
 
 QUICK = Scale("quick", seed=1)

@@ -7,17 +7,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from marketfetch.cli.report_view import (
-    Document,
-    coverage_page,
-    internal_gaps,
-    ledger_as_list,
-    print_report,
-    report_page,
-    to_text,
-)
-from marketfetch.values.report import EgressReport, Missing, Report, SeriesReport
-from marketfetch.values.series import Coverage, Series
+from marketfetch.cli.documents import Document, to_text
+from marketfetch.cli.output import print_document
+from marketfetch.cli.report_view import coverage_page, internal_gaps, ledger_as_list, report_page
+from marketfetch.reports import EgressReport, Missing, Report, SeriesReport
+from marketfetch.values.coverage import Coverage
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
 DAY = 86_400_000
@@ -140,11 +135,11 @@ def test_pipe_gets_plain_text_and_a_terminal_gets_colours(monkeypatch: pytest.Mo
     monkeypatch.setenv("COLUMNS", "110")
     page = report_page(_report([_complete("AUSDT")], unknown={"FOO": "unknown [symbol]"}))
     stream = io.StringIO()
-    print_report(page, stream)
+    print_document(page, stream)
     assert stream.getvalue() == to_text(page)
     parent, child = pty.openpty()
     with os.fdopen(child, "w") as terminal:
-        print_report(page, terminal)
+        print_document(page, terminal)
         terminal.flush()
         # A terminal hands out what it was given in pieces; the notes come last.
         shown = ""
@@ -168,7 +163,7 @@ def test_narrow_terminal_breaks_no_command_and_loses_no_time(
     held = {_series(symbol): Coverage(ALL, SpanSet()) for symbol in ("AUSDT", "BUSDT")}
     page = coverage_page(held)
     stream = _Terminal()
-    print_report(Document(page.headline, page.grids, ["To mend it:", command]), stream)
+    print_document(Document(page.headline, page.grids, ["To mend it:", command]), stream)
     assert command in stream.getvalue()  # copied from the terminal it is one line, or it would forget more
     assert "…" not in stream.getvalue()
 

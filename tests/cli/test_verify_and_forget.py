@@ -15,13 +15,15 @@ import pytest
 
 import marketfetch as mf
 from marketfetch.engine.verification import LedgerEntry, compare
-from marketfetch.protocols import Store
+from marketfetch.errors import ConfigurationError
+from marketfetch.protocols import Store, Writer
+from marketfetch.reports import Problem
 from marketfetch.sinks.merging import merge
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
-from marketfetch.values.verification import Problem
 from tests.cli.conftest import Command
 from tests.support.batches import MINUTE, START, batch, candles
 
@@ -49,7 +51,7 @@ class ForgetfulSink:
         pass
 
     @contextmanager
-    def writer(self) -> Iterator[mf.Writer]:
+    def writer(self) -> Iterator[Writer]:
         yield self._write
 
     def _write(self, batch: Batch) -> None:
@@ -88,7 +90,7 @@ def filled(sink: S, count: int = 100, *, empty: Span | None = None, unusable: Sp
     return sink
 
 
-def problems(verification: mf.Verification) -> dict[Problem, SpanSet]:
+def problems(verification: mf.reports.Verification) -> dict[Problem, SpanSet]:
     return {finding.problem: finding.spans for finding in verification.findings}
 
 
@@ -256,17 +258,15 @@ def test_forgotten_moments_are_asked_for_again() -> None:
 
 def test_forgetting_has_to_name_what() -> None:
     sink = filled(ForgetfulSink())
-    with pytest.raises(mf.ConfigurationError, match=r"symbols: nothing is chosen; .*Everything"):
+    with pytest.raises(ConfigurationError, match=r"symbols: nothing is chosen; .*Everything"):
         mf.forget(sink, start="2020-01-01")
-    with pytest.raises(mf.ConfigurationError, match="symbols: 'BTCUSD' is not held; did you mean 'BTCUSDT'"):
+    with pytest.raises(ConfigurationError, match="symbols: 'BTCUSD' is not held; did you mean 'BTCUSDT'"):
         mf.forget(sink, symbols="BTCUSD")
-    with pytest.raises(
-        mf.ConfigurationError, match="datasets: 'funding_rate' is not held; choose one of ohlcv"
-    ):
+    with pytest.raises(ConfigurationError, match="datasets: 'funding_rate' is not held; choose one of ohlcv"):
         mf.verify(sink, datasets="funding_rate")
-    with pytest.raises(mf.ConfigurationError, match="exchange: 'okx' is not held"):
+    with pytest.raises(ConfigurationError, match="exchange: 'okx' is not held"):
         mf.verify(sink, symbols="BTCUSDT", datasets="ohlcv", interval="1m", exchange="okx")
-    with pytest.raises(mf.ConfigurationError, match=r"start: .* is not before end"):
+    with pytest.raises(ConfigurationError, match=r"start: .* is not before end"):
         mf.forget(sink, symbols="BTCUSDT", start="2020-01-02", end="2020-01-01")
     assert mf.forget(sink, symbols=mf.AllSymbols()) == {candles(): SpanSet.of(minutes(0, 100))}
     assert not sink.coverage([candles()])[candles()].covered
@@ -279,9 +279,9 @@ def test_store_that_cannot_forget_says_so(tmp_path: Path) -> None:
         max_writers = 1
         prepare = writer = coverage = ledger = read = mf.MemorySink().read
 
-    with pytest.raises(mf.ConfigurationError, match="store: Plain has no forget"):
+    with pytest.raises(ConfigurationError, match="store: Plain has no forget"):
         mf.forget(Plain(), symbols="BTCUSDT")  # type: ignore[arg-type]
-    with pytest.raises(mf.ConfigurationError, match="store: list has no lanes"):
+    with pytest.raises(ConfigurationError, match="store: list has no lanes"):
         mf.verify([])  # type: ignore[arg-type]
 
 

@@ -11,7 +11,8 @@ from marketfetch.decoding.layouts import Decoded
 from marketfetch.decoding.validation import plausible, validate_page
 from marketfetch.values.datasets import Dataset, datasets
 from marketfetch.values.pages import Columns, RejectedRow
-from marketfetch.values.series import Series, Slice
+from marketfetch.values.series import Series
+from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
 
 START = 1_780_272_000_000

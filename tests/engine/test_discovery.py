@@ -10,7 +10,7 @@ from marketfetch.errors import DecodeError
 from marketfetch.exchange import Exchange
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.exchanges.okx import Okx
-from marketfetch.values.series import Instrument
+from marketfetch.values.instruments import Instrument
 
 BINANCE, OKX = BinanceUsdm(), Okx()
 

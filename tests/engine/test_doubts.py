@@ -9,11 +9,11 @@ import attrs
 import pytest
 
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine.query import AllSymbols, Settings
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import ClockSkewDetected
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.protocols import PageOutcome
+from marketfetch.reports import Report
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
     FaultKind,
@@ -25,8 +25,9 @@ from marketfetch.testing import (
     Window,
 )
 from marketfetch.values.pages import Page
-from marketfetch.values.report import Report
-from marketfetch.values.series import Slice
+from marketfetch.values.query import AllSymbols
+from marketfetch.values.settings import Settings
+from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
 from marketfetch.values.times import parse_time
 from tests.support.worlds import HOUR, MINUTE, World, assert_holds, run

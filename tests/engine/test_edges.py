@@ -8,7 +8,6 @@ import attrs
 import numpy as np
 import pytest
 
-from marketfetch.engine.query import AllSymbols, Settings
 from marketfetch.errors import ConfigurationError, RestrictedLocation
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
@@ -21,9 +20,13 @@ from marketfetch.testing import (
     SimulatorOptions,
     Window,
 )
+from marketfetch.values.coverage import Coverage
+from marketfetch.values.instruments import Composite
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.series import Composite, Coverage, Series
+from marketfetch.values.query import AllSymbols
+from marketfetch.values.series import Series
+from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span, SpanSet
 from marketfetch.values.times import parse_time
 from tests.support.worlds import HOUR, World, assert_holds, run, span_of, truth

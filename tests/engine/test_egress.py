@@ -7,12 +7,13 @@ from typing import Literal
 import pytest
 
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine.query import Query, Settings
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, LimitRules, LocalProxies, SimulatedExchange, SimulatorOptions
 from marketfetch.values.http import Cost, LimitPool
+from marketfetch.values.query import Query
+from marketfetch.values.settings import Settings
 from tests.support.worlds import World, run
 
 SYMBOLS = [f"C{number}USDT" for number in range(10)]

@@ -9,15 +9,14 @@ import anyio
 import attrs
 import pytest
 
-from marketfetch.engine.query import Settings
 from marketfetch.errors import ProxyError, RestrictedLocation, SinkError, SinkUnavailable
 from marketfetch.events import BatchWritten, Event, RequestFailed
 from marketfetch.protocols import Writer
-from marketfetch.ratelimit.backoff import RetryPolicy
+from marketfetch.reports import Report
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import FaultKind, Faults, GeneratedMarket, LocalProxies, ProxyMode, SimulatedExchange
 from marketfetch.values.pages import Batch
-from marketfetch.values.report import Report
+from marketfetch.values.settings import RetryPolicy, Settings
 from tests.support.worlds import World, assert_holds, run
 
 KLINES = "/fapi/v1/klines"

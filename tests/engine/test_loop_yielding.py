@@ -11,19 +11,16 @@ import numpy as np
 import pytest
 from anyio.lowlevel import checkpoint
 
-from marketfetch.engine.batch_builder import BatchBuilder
-from marketfetch.engine.loop_yielder import LoopYielder
-from marketfetch.engine.query import DEFAULT_BATCH_ROWS
-from marketfetch.engine.row_budget import RowBudget
-from marketfetch.engine.work_queue import WorkQueue
+from marketfetch.engine.batch_builder import BatchBuilder, RowBudget, WorkQueue
+from marketfetch.engine.requester import LoopYielder
 from marketfetch.events import BatchWritten
-from marketfetch.planning.batches import BatchPlan
+from marketfetch.planning.batches import DEFAULT_BATCH_ROWS, BatchPlan
 from marketfetch.protocols import Writer
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
 from marketfetch.values.pages import Batch
-from marketfetch.values.series import Slice
+from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span
 from tests.support.batches import candles
 from tests.support.worlds import World, run

@@ -10,17 +10,17 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from marketfetch.engine.blocking import run_in_thread
-from marketfetch.engine.query import Settings
-from marketfetch.engine.store_retry import StoreRetrier
+from marketfetch.engine.blocking import StoreRetrier, run_in_thread
 from marketfetch.errors import SinkError, SinkUnavailable
 from marketfetch.events import Event, WaitingForStore
 from marketfetch.protocols import Writer
-from marketfetch.ratelimit.backoff import RetryPolicy
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
-from marketfetch.values.series import Composite, Coverage, Series
+from marketfetch.values.instruments import Composite
+from marketfetch.values.series import Series
+from marketfetch.values.settings import RetryPolicy, Settings
 from marketfetch.values.spans import Span
 from tests.support.worlds import World, run
 

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from marketfetch.engine.query import Settings
 from marketfetch.events import Event, RoundStarted
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, MarketInstrument, SimulatedExchange, SimulatorOptions
+from marketfetch.values.coverage import Coverage
+from marketfetch.values.instruments import Composite
 from marketfetch.values.pages import Batch
-from marketfetch.values.series import Composite, Coverage, Series
+from marketfetch.values.series import Series
+from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span, SpanSet
 from marketfetch.values.times import parse_time
 from tests.support.worlds import DAY, HOUR, MINUTE, World, assert_holds, assert_same, run, span_of, truth

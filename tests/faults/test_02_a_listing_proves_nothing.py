@@ -9,7 +9,6 @@ import attrs
 import pytest
 
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine.query import Settings
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
@@ -23,6 +22,7 @@ from marketfetch.testing import (
     Window,
 )
 from marketfetch.values.intervals import Interval
+from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span
 from marketfetch.values.times import parse_time
 from tests.support.plain import PlainServer, filled

@@ -13,10 +13,11 @@ import attrs
 import pytest
 
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine.query import Query, Settings
 from marketfetch.events import Event, RoundStarted
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
+from marketfetch.values.query import Query
+from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span
 from marketfetch.values.times import parse_time, steady_clock
 from tests.support.worlds import HOUR, MINUTE, World, run

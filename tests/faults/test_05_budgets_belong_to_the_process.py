@@ -29,14 +29,14 @@ from marketfetch.testing import GeneratedMarket, LimitRules, LocalProxies, Simul
 
 START = "2026-05-01"
 HOST = "https://exchange.example"
-SMALL = mf.LimitPool("binance-usdm weight", 80, 1000, "clock", used_header="x-mbx-used-weight-1m")
+SMALL = mf.adapter.LimitPool("binance-usdm weight", 80, 1000, "clock", used_header="x-mbx-used-weight-1m")
 
 
 class SmallOhlcv(Ohlcv):
     page_sizes = (496, 497, 498, 499)
 
-    def cost(self, rows: int) -> mf.Cost:
-        return mf.Cost(SMALL, super().cost(rows).weight)
+    def cost(self, rows: int) -> mf.adapter.Cost:
+        return mf.adapter.Cost(SMALL, super().cost(rows).weight)
 
 
 class SmallUsdm(BinanceUsdm):
@@ -77,7 +77,7 @@ def _venue(name: str, patch: pytest.MonkeyPatch) -> Iterator[Venue]:
     """OKX with calls in half a second instead of two, or Binance with a minute of one second."""
     scale = 1 / 4 if name == "okx" else 1 / 60
     rules = LimitRules(usdm_weight=SMALL.capacity, period_scale=scale)
-    patch.setattr(okx, "_pool", lambda route, calls: mf.LimitPool(f"okx {route}", calls, 500))
+    patch.setattr(okx, "_pool", lambda route, calls: mf.adapter.LimitPool(f"okx {route}", calls, 500))
     with SimulatedExchange(
         GeneratedMarket(["BTCUSDT"], seed=3), SimulatorOptions(limits=rules, latency=0.02)
     ) as simulated:
@@ -144,18 +144,18 @@ def test_the_same_proxy_in_different_pools(venue: Venue) -> None:
     venue.assert_nobody_was_refused(at_least=90)
 
 
-CALLS = mf.LimitPool("calls", 3, 60_000)
+CALLS = mf.adapter.LimitPool("calls", 3, 60_000)
 
 
-def _request(weight: int = 1) -> mf.Request:
-    return mf.Request("/x", cost=mf.Cost(CALLS, weight), base_url=HOST)
+def _request(weight: int = 1) -> mf.protocols.Request:
+    return mf.protocols.Request("/x", cost=mf.adapter.Cost(CALLS, weight), base_url=HOST)
 
 
 async def _spend(pool: mf.ProxyPool, weight: int = 1) -> bool:
     """Whether a request is leased at once."""
     with anyio.move_on_after(0.05):
         async with pool.lease(_request(weight)) as lease:
-            lease.answered(mf.Response(200, {}, b"", 0, 0))
+            lease.answered(mf.protocols.Response(200, {}, b"", 0, 0))
             return True
     return False
 
@@ -168,8 +168,8 @@ async def test_what_a_pool_spent_is_remembered_after_it_is_gone() -> None:
 
 async def test_a_ban_is_known_to_every_pool() -> None:
     async with Direct().lease(_request()) as lease:
-        lease.failed(mf.Banned("418: banned", until=2_000_000_000_000))
-    with pytest.raises(mf.ProxyError, match="418: banned"):
+        lease.failed(mf.errors.Banned("418: banned", until=2_000_000_000_000))
+    with pytest.raises(mf.errors.ProxyError, match="418: banned"):
         await _spend(mf.RotatingProxies([]))
 
 
@@ -178,25 +178,25 @@ async def test_failures_are_each_pool_s_own() -> None:
     for _ in range(4):
         with anyio.move_on_after(0.02):
             async with first.lease(_request()) as lease:
-                lease.failed(mf.ProxyError("the network is down"))
+                lease.failed(mf.errors.ProxyError("the network is down"))
     assert first.statistics()[0].state != "ready"
     assert Direct().statistics()[0].state == "ready"
 
 
 async def test_an_answer_wakes_who_waits_on_another_loop() -> None:
     """With a header that tells what is used, the first question is asked alone: all others wait for it."""
-    told = mf.LimitPool("told", 100, 60_000, used_header="x-used")
-    question = mf.Request("/x", cost=mf.Cost(told), base_url=HOST)
+    told = mf.adapter.LimitPool("told", 100, 60_000, used_header="x-used")
+    question = mf.protocols.Request("/x", cost=mf.adapter.Cost(told), base_url=HOST)
 
     async def other_loop() -> None:
         async with Direct().lease(question) as lease:
-            lease.answered(mf.Response(200, {"x-used": "2"}, b"", 0, 0))
+            lease.answered(mf.protocols.Response(200, {"x-used": "2"}, b"", 0, 0))
 
     async with anyio.create_task_group() as group, Direct().lease(question) as lease:
         group.start_soon(to_thread.run_sync, partial(anyio.run, other_loop))
         while not process_registry().waiters:  # noqa: ASYNC110  # it waits on another loop
             await anyio.sleep(0.01)
-        lease.answered(mf.Response(200, {"x-used": "1"}, b"", 0, 0))
+        lease.answered(mf.protocols.Response(200, {"x-used": "1"}, b"", 0, 0))
 
 
 async def test_a_registry_of_its_own_keeps_a_pool_apart() -> None:
@@ -248,10 +248,10 @@ def test_what_is_over_is_forgotten() -> None:
 
 def test_an_address_is_the_same_however_it_is_written_and_shows_nothing() -> None:
     texts = ["http://ann:hunter2@10.0.0.1:1080", "socks5h://ann:other@10.0.0.1:1080"]
-    one, two = (address_of(mf.Egress("", Secret(text))) for text in texts)
+    one, two = (address_of(mf.protocols.Egress("", Secret(text))) for text in texts)
     assert one == two
     assert "ann" not in one
-    assert address_of(mf.Egress("", Secret("http://bert@10.0.0.1:1080"))) != one
+    assert address_of(mf.protocols.Egress("", Secret("http://bert@10.0.0.1:1080"))) != one
 
 
 PROCESS = """
@@ -298,6 +298,6 @@ def test_one_exchange_in_several_spellings_has_one_budget() -> None:
     "url", ["https://ann:hunter2@e.org", "ftp://ann:hunter2@e.org", "https://ann:hunter2@[::", "https://e:x"]
 )
 def test_what_is_no_base_url_is_refused_without_a_credential(url: str) -> None:
-    with pytest.raises(mf.ConfigurationError, match="base_url: ") as caught:
+    with pytest.raises(mf.errors.ConfigurationError, match="base_url: ") as caught:
         BinanceSpot(url)
     assert "hunter2" not in str(caught.value)

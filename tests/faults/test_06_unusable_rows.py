@@ -14,16 +14,15 @@ import numpy as np
 import orjson
 import pytest
 
-from marketfetch.engine.query import Settings
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import BatchWritten
-from marketfetch.ratelimit.backoff import RetryPolicy
+from marketfetch.reports import Report, SeriesReport
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import FaultKind, Faults, GeneratedMarket, SimulatedExchange, SimulatorOptions
 from marketfetch.testing.http.messages import ServerReply, ServerRequest
+from marketfetch.values.instruments import Composite
 from marketfetch.values.pages import RejectedRow
-from marketfetch.values.report import Report, SeriesReport
-from marketfetch.values.series import Composite
+from marketfetch.values.settings import RetryPolicy, Settings
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.worlds import DAY, HOUR, MINUTE, World, assert_holds, assert_same, run, span_of, truth
 from tests.support.wrong_rows import Change, at_times, changing, time_of, with_field

@@ -16,6 +16,7 @@ import pytest
 from marketfetch.errors import RowsRefused
 from marketfetch.events import BatchWritten, SeriesRefused
 from marketfetch.protocols import Sink, Writer
+from marketfetch.reports import Report
 from marketfetch.sinks.duckdb.sink import DuckDBSink
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.postgres import PostgresSink
@@ -23,9 +24,9 @@ from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
 from marketfetch.values.datasets import Dataset
+from marketfetch.values.instruments import Composite
 from marketfetch.values.pages import Batch
-from marketfetch.values.report import Report
-from marketfetch.values.series import Composite, Series
+from marketfetch.values.series import Series
 from tests.support.batches import EVER, START, batch, candles
 from tests.support.roles import role
 from tests.support.worlds import World, run, span_of, truth

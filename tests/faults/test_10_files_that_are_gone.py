@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from marketfetch.engine.query import Settings
 from marketfetch.errors import SinkError
-from marketfetch.ratelimit.backoff import RetryPolicy
 from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
+from marketfetch.values.settings import RetryPolicy, Settings
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import EVER, MINUTE, START, batch, candles
 from tests.support.worlds import World, assert_holds, run, span_of

@@ -17,20 +17,21 @@ import numpy as np
 import pytest
 
 from marketfetch.api.pipeline import Pipeline
+from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.composites import CompositeBuilder, CompositeTask
-from marketfetch.engine.query import Query, Settings
 from marketfetch.engine.state import SeriesState
-from marketfetch.engine.store_retry import StoreRetrier
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.planning.paginators import ProgressGuard
 from marketfetch.planning.running_union import coverages, span_sets
 from marketfetch.protocols import PageOutcome
-from marketfetch.ratelimit.backoff import RetryPolicy
+from marketfetch.reports import Report
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns, Page
-from marketfetch.values.report import Report
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.query import Query
+from marketfetch.values.series import Series
+from marketfetch.values.settings import RetryPolicy, Settings
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.worlds import DAY, MINUTE, span_of
 from tests.support.wrong_rows import Change, changing, time_of, with_field

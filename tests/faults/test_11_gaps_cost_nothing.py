@@ -23,8 +23,8 @@ from marketfetch.sinks.duckdb.sink import DuckDBSink
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.sinks.table_mapping import TableMapping
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch
-from marketfetch.values.series import Coverage
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import MINUTE, START, batch, candles
 

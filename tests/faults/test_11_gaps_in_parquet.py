@@ -13,8 +13,8 @@ import pytest
 
 from marketfetch.sinks.files.atomic_files import replace_file
 from marketfetch.sinks.parquet.sink import ParquetSink
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.series import Coverage
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import MINUTE, START, batch, candles
 

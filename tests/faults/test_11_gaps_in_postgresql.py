@@ -11,9 +11,10 @@ import pytest
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.postgres.coverage_tables import CoverageTables
 from marketfetch.sinks.table_mapping import TableMapping
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import MINUTE, START, batch, candles
 

@@ -10,11 +10,11 @@ import numpy as np
 import orjson
 import pytest
 
-from marketfetch.engine.query import Settings
+from marketfetch.reports import Report, SeriesReport
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
 from marketfetch.testing.http.messages import ServerReply, ServerRequest
-from marketfetch.values.report import Report, SeriesReport
+from marketfetch.values.settings import Settings
 from marketfetch.values.spans import SpanSet
 from tests.support.worlds import DAY, World, assert_same, run, span_of
 from tests.support.wrong_rows import Change, at_times, changing, with_field

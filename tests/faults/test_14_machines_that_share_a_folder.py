@@ -16,8 +16,8 @@ from marketfetch.sinks.files import lock_files as locks
 from marketfetch.sinks.files.atomic_files import locked_directory
 from marketfetch.sinks.files.lock_files import LEASE, Owner
 from marketfetch.sinks.parquet.sink import ParquetSink
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch
-from marketfetch.values.series import Coverage
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import EVER, MINUTE, START, batch, candles
 

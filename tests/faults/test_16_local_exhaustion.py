@@ -50,7 +50,7 @@ def hoard():
 try:
     sink = sink_from(store)
     pool = mf.RotatingProxies(proxies, direct=not proxies)
-    settings = mf.Settings(concurrency=150, retries=mf.Retries(attempts=8, cap=0.5))
+    settings = mf.Settings(concurrency=150, retries=mf.RetryPolicy(attempts=8, cap=0.5))
     query = mf.Query(symbols="BTCUSDT", start="2026-06-01", end="2026-10-15")
     pipeline = mf.Pipeline("binance-usdm", query, sink, proxies=pool, base_url=base_url, settings=settings)
     hoard()

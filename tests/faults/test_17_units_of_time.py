@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from marketfetch.sinks.parquet.sink import ParquetSink
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 from tests.support.batches import EVER, START, candles
 

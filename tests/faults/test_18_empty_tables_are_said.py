@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import marketfetch as mf
+from marketfetch.errors import ConfigurationError, IncompleteError, IncompleteWarning
+from marketfetch.reports import Report
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
 from marketfetch.values.pages import Columns
-from marketfetch.values.report import Report
 from marketfetch.values.series import Series
 
 DAY = {"start": "2026-06-01", "end": "2026-06-02"}
@@ -50,14 +51,14 @@ def test_complete_table_is_silent(exchange: SimulatedExchange) -> None:
 def test_what_is_not_there_is_warned_of_once(
     exchange: SimulatedExchange, symbols: Any, more: dict[str, Any], said: list[str]
 ) -> None:
-    with pytest.warns(mf.IncompleteWarning) as caught:
+    with pytest.warns(IncompleteWarning) as caught:
         fetch(exchange, symbols, **more)
     (warning,) = caught
     assert warning.filename == __file__
     for words in said:
         assert words in str(warning.message)
 
-    with pytest.raises(mf.IncompleteError) as raised:
+    with pytest.raises(IncompleteError) as raised:
         fetch(exchange, symbols, on_missing="raise", **more)
     assert all(words in str(raised.value) for words in said)
     assert raised.value.report is not None
@@ -68,13 +69,13 @@ def test_what_is_not_there_is_warned_of_once(
 
 
 def test_many_things_missing_make_one_short_warning(exchange: SimulatedExchange) -> None:
-    with pytest.warns(mf.IncompleteWarning, match="and 35 more") as caught:
+    with pytest.warns(IncompleteWarning, match="and 35 more") as caught:
         fetch(exchange, [f"FOO{number}" for number in range(40)])
     assert len(str(caught[0].message)) < 1000
 
 
 def test_on_missing_has_three_values(exchange: SimulatedExchange) -> None:
-    with pytest.raises(mf.ConfigurationError, match="on_missing: 'warm' is unknown; did you mean 'warn'"):
+    with pytest.raises(ConfigurationError, match="on_missing: 'warm' is unknown; did you mean 'warn'"):
         fetch(exchange, "BTCUSDT", on_missing="warm")
 
 
@@ -121,11 +122,9 @@ def test_whole_numbers_are_whole_whatever_is_null() -> None:
 def test_symbol_that_the_exchange_does_not_have_has_no_rows_to_return(exchange: SimulatedExchange) -> None:
     table = fetch(exchange, ["BTCUSDT", "BTCUSDX"], on_missing="ignore")
     assert len(table.of("BTCUSDT")) == 24
-    with pytest.raises(
-        mf.ConfigurationError, match=r"symbol: 'BTCUSDX' has no rows: .*did you mean 'BTCUSDT'"
-    ):
+    with pytest.raises(ConfigurationError, match=r"symbol: 'BTCUSDX' has no rows: .*did you mean 'BTCUSDT'"):
         table.of("BTCUSDX")
-    with pytest.raises(mf.ConfigurationError, match="symbol: 'BTCUSD' is not in this table; did you mean"):
+    with pytest.raises(ConfigurationError, match="symbol: 'BTCUSD' is not in this table; did you mean"):
         table.of("BTCUSD")
 
 
@@ -139,5 +138,8 @@ def test_notebook_shows_what_is_not_there(exchange: SimulatedExchange) -> None:
 
 def test_span_before_the_listing_is_said_to_be_empty() -> None:
     market = GeneratedMarket(["BTCUSDT"], listed_at=1_780_358_400_000)
-    with SimulatedExchange(market) as exchange, pytest.warns(mf.IncompleteWarning, match="confirmed empty"):
+    with (
+        SimulatedExchange(market) as exchange,
+        pytest.warns(IncompleteWarning, match="confirmed empty"),
+    ):
         assert not len(fetch(exchange, "BTCUSDT"))

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from marketfetch.cli.report_view import report_page, to_text
-from marketfetch.engine.query import Settings
+from marketfetch.cli.documents import to_text
+from marketfetch.cli.report_view import report_page
 from marketfetch.listeners.text import headline
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
-from marketfetch.values.series import Composite
+from marketfetch.values.instruments import Composite
+from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span
 from marketfetch.values.times import parse_time
 from tests.support.worlds import DAY, HOUR, World, run

@@ -18,9 +18,10 @@ from marketfetch.listeners.logs import LogListener
 from marketfetch.listeners.progress import PlainProgress
 from marketfetch.listeners.rich_progress import RichProgress
 from marketfetch.listeners.text import time_left
+from marketfetch.reports import EgressReport
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.report import EgressReport
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 
 SERIES = Series.of("binance-usdm", "mark_price", "BTCUSDT", "1m")
 WAITING = "waiting 21 s for the weight limit of binance-usdm (2,388 of 2,388 used)"

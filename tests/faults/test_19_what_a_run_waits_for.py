@@ -11,19 +11,23 @@ import attrs
 import pytest
 
 import marketfetch as mf
+from marketfetch.adapter import Cost, LimitPool
+from marketfetch.errors import Banned, RateLimitExceeded
+from marketfetch.events import Event, Heartbeat
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
+from marketfetch.protocols import Lease, Request, Response
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.testing import GeneratedMarket, LimitRules, SimulatedExchange, SimulatorOptions
 
 PERIOD = 6_000
-WEIGHT = mf.LimitPool("binance-usdm weight", 24, PERIOD, "clock", used_header="x-mbx-used-weight-1m")
-CANDLES = mf.LimitPool("okx history-candles", 20, 60_000)
-CALLS = mf.LimitPool("calls", 200, 60_000)
+WEIGHT = LimitPool("binance-usdm weight", 24, PERIOD, "clock", used_header="x-mbx-used-weight-1m")
+CANDLES = LimitPool("okx history-candles", 20, 60_000)
+CALLS = LimitPool("calls", 200, 60_000)
 
 
 class SmallOhlcv(Ohlcv):
-    def cost(self, rows: int) -> mf.Cost:
-        return mf.Cost(WEIGHT, super().cost(rows).weight)
+    def cost(self, rows: int) -> Cost:
+        return Cost(WEIGHT, super().cost(rows).weight)
 
 
 class SmallUsdm(BinanceUsdm):
@@ -36,10 +40,10 @@ class SmallUsdm(BinanceUsdm):
 
 def test_a_run_tells_at_once_that_it_waits_and_that_it_goes_on() -> None:
     rules = LimitRules(usdm_weight=WEIGHT.capacity, period_scale=1 / 10)
-    beats: list[mf.Heartbeat] = []
+    beats: list[Heartbeat] = []
 
-    def listen(event: mf.Event) -> None:
-        if isinstance(event, mf.Heartbeat):
+    def listen(event: Event) -> None:
+        if isinstance(event, Heartbeat):
             beats.append(event)
 
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"]), SimulatorOptions(limits=rules)) as exchange:
@@ -68,12 +72,12 @@ class FakeClock:
 
 
 @asynccontextmanager
-async def waiting_for(pool: RotatingProxies, limit: mf.LimitPool) -> AsyncGenerator[None]:
+async def waiting_for(pool: RotatingProxies, limit: LimitPool) -> AsyncGenerator[None]:
     """Let a request wait as long as the block lasts; it begins when the pool has told so."""
     async with anyio.create_task_group() as group:
 
         async def wait() -> None:
-            async with pool.lease(mf.Request("/x", cost=mf.Cost(limit))):
+            async with pool.lease(Request("/x", cost=Cost(limit))):
                 raise AssertionError("it was served")
 
         group.start_soon(wait)
@@ -82,16 +86,16 @@ async def waiting_for(pool: RotatingProxies, limit: mf.LimitPool) -> AsyncGenera
         group.cancel_scope.cancel()
 
 
-async def spend(pool: RotatingProxies, limit: mf.LimitPool, outcome: Callable[[mf.Lease], None]) -> None:
-    async with pool.lease(mf.Request("/x", cost=mf.Cost(limit, limit.capacity))) as lease:
+async def spend(pool: RotatingProxies, limit: LimitPool, outcome: Callable[[Lease], None]) -> None:
+    async with pool.lease(Request("/x", cost=Cost(limit, limit.capacity))) as lease:
         outcome(lease)
 
 
-def answered(lease: mf.Lease) -> None:
-    lease.answered(mf.Response(200, {}, b"", 0, 0))
+def answered(lease: Lease) -> None:
+    lease.answered(Response(200, {}, b"", 0, 0))
 
 
-def failed(error: Exception) -> Callable[[mf.Lease], None]:
+def failed(error: Exception) -> Callable[[Lease], None]:
     return lambda lease: lease.failed(error)
 
 
@@ -106,20 +110,20 @@ def failed(error: Exception) -> Callable[[mf.Lease], None]:
         ),
         (
             CALLS,
-            failed(mf.RateLimitExceeded("slow down", retry_after=90)),
+            failed(RateLimitExceeded("slow down", retry_after=90)),
             "waiting 90 s for the limit calls (400 of 398 used)",
             "waiting 90 s for the limit calls",
         ),
         (
             CALLS,
-            failed(mf.Banned("418: banned", until=FakeClock().ms + 300_000)),
+            failed(Banned("418: banned", until=FakeClock().ms + 300_000)),
             "waiting 300 s for an egress: each of the 2 rests or is banned",
             "banned until 2026-06-01T00:05:00Z",
         ),
     ],
 )
 async def test_pool_says_what_it_waits_for(
-    limit: mf.LimitPool, outcome: Callable[[mf.Lease], None], words: str, state: str
+    limit: LimitPool, outcome: Callable[[Lease], None], words: str, state: str
 ) -> None:
     clock = FakeClock()
     pool = RotatingProxies(["10.0.0.1:1", "10.0.0.2:1"], direct=False, now=clock)
@@ -139,7 +143,7 @@ async def test_pool_says_what_it_waits_for(
 
 async def test_a_short_wait_is_not_worth_a_word() -> None:
     pool = RotatingProxies([], now=FakeClock())
-    quick = mf.LimitPool("quick", 1, 2_000)
+    quick = LimitPool("quick", 1, 2_000)
     await spend(pool, quick, answered)
     with anyio.move_on_after(0.05) as scope:
         async with waiting_for(pool, quick):

@@ -14,12 +14,11 @@ import anyio
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from marketfetch.engine.query import Settings
 from marketfetch.errors import SinkError, SinkUnavailable
 from marketfetch.events import WaitingForStore
-from marketfetch.ratelimit.backoff import RetryPolicy
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
+from marketfetch.values.settings import RetryPolicy, Settings
 from tests.support import pgbouncer
 from tests.support.postgres import Server
 from tests.support.refusing_postgres import refusing

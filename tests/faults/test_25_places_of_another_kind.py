@@ -19,7 +19,7 @@ DATASETS = [Dataset.parse("ohlcv")]
 
 @pytest.mark.parametrize("kind", [mf.SQLiteSink, mf.DuckDBSink])
 def test_a_folder_in_the_place_of_a_file(kind: type[mf.SQLiteSink | mf.DuckDBSink], tmp_path: Path) -> None:
-    with pytest.raises(mf.SinkError, match="is a folder; name a file in it"):
+    with pytest.raises(mf.errors.SinkError, match="is a folder; name a file in it"):
         kind(tmp_path).prepare(DATASETS)
 
 
@@ -27,7 +27,7 @@ def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
     place = tmp_path / "market.sqlite"
     sqlite3.connect(place).close()
     place.write_bytes(b"something")
-    with pytest.raises(mf.SinkError, match="is a file; name a folder"):
+    with pytest.raises(mf.errors.SinkError, match="is a file; name a folder"):
         mf.ParquetSink(place).prepare(DATASETS)
     assert place.read_bytes() == b"something"
 
@@ -49,12 +49,12 @@ def test_an_sqlite_file_given_to_duckdb_is_told_as_one() -> None:
     ],
 )
 def test_a_file_without_its_kind_is_told_how_to_write_it(written: str, said: str) -> None:
-    with pytest.raises(mf.ConfigurationError) as raised:
+    with pytest.raises(mf.errors.ConfigurationError) as raised:
         sink_from(written)
     assert str(raised.value).endswith(said)
     assert "hunter2" not in str(raised.value)
 
 
 def test_a_name_that_the_locale_cannot_express_is_told_how_to_pass() -> None:
-    with pytest.raises(mf.ConfigurationError, match=r"number 3 .*set LC_ALL=C.UTF-8"):
+    with pytest.raises(mf.errors.ConfigurationError, match=r"number 3 .*set LC_ALL=C.UTF-8"):
         parse(["coverage", "--symbol", "\udce5\udcb8"])

@@ -14,6 +14,7 @@ import trustme
 
 import marketfetch as mf
 from marketfetch.cli.runner import describe_crash
+from marketfetch.errors import ConfigurationError
 from marketfetch.fetchers.ca_bundle import ca_file
 
 GOOD = ["--exchange", "binance-usdm", "--start", "2026-06-01", "--end", "2026-06-02"]
@@ -57,7 +58,7 @@ def test_folder_that_was_removed_under_the_process_is_named(
     monkeypatch.chdir(gone)
     sink = {"sqlite": mf.SQLiteSink, "duckdb": mf.DuckDBSink, "parquet": mf.ParquetSink}[scheme]("market")
     gone.rmdir()
-    with pytest.raises(mf.ConfigurationError, match="the folder that this process works in was removed"):
+    with pytest.raises(ConfigurationError, match="the folder that this process works in was removed"):
         sink.prepare([])
 
 
@@ -73,7 +74,7 @@ async def test_temporary_folder_that_cannot_be_written_is_named(
     authority = _pem(tmp_path, trustme.CA().cert_pem.bytes())
     for folder in ("/proc", str(tmp_path / "missing")):
         monkeypatch.setattr(tempfile, "tempdir", folder)
-        with pytest.raises(mf.ConfigurationError, match=r"certificate: no temporary file.*set TMPDIR"):
+        with pytest.raises(ConfigurationError, match=r"certificate: no temporary file.*set TMPDIR"):
             async with ca_file(authority):
                 pass
 
@@ -83,7 +84,7 @@ async def test_usual_authorities_that_cannot_be_read_are_named(
 ) -> None:
     monkeypatch.setattr("marketfetch.fetchers.ca_bundle.DEFAULT_CACERT", str(tmp_path / "none.pem"))
     with pytest.raises(
-        mf.ConfigurationError, match=r"certificate: the usual authorities in .*none.pem cannot be"
+        ConfigurationError, match=r"certificate: the usual authorities in .*none.pem cannot be"
     ):
         async with ca_file(_pem(tmp_path, trustme.CA().cert_pem.bytes())):
             pass

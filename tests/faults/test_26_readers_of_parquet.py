@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from marketfetch.sinks.parquet.sink import ParquetSink
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import START, batch, candles
 

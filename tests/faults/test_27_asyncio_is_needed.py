@@ -53,7 +53,7 @@ WAYS = [awaited, run_as_method, iterated, entered, fetched]
 def test_without_asyncio_there_is_one_clear_error(way: Callable[[], Coroutine[Any, Any, object]]) -> None:
     # What runs a coroutine, be it trio or curio, sends into it; asyncio has no loop then.
     with pytest.raises(
-        mf.ConfigurationError, match=r"^asyncio is needed: .* under trio call marketfetch.fetch"
+        mf.errors.ConfigurationError, match=r"^asyncio is needed: .* under trio call marketfetch.fetch"
     ):
         way().send(None)
 
@@ -61,7 +61,7 @@ def test_without_asyncio_there_is_one_clear_error(way: Callable[[], Coroutine[An
 @pytest.mark.parametrize("way", WAYS)
 def test_under_trio_itself(way: Callable[[], Coroutine[Any, Any, object]]) -> None:
     trio = pytest.importorskip("trio")
-    with pytest.raises(mf.ConfigurationError, match="asyncio is needed"):
+    with pytest.raises(mf.errors.ConfigurationError, match="asyncio is needed"):
         trio.run(way)
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from marketfetch.engine.query import Settings
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, MarketInstrument, SimulatedExchange, SimulatorOptions
 from marketfetch.values.intervals import Interval
+from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span, SpanSet
 from marketfetch.values.times import parse_time
 from tests.support.plain import PlainServer, filled

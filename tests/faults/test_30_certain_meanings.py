@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import marketfetch as mf
+from marketfetch.errors import ConfigurationError
 from marketfetch.exchanges.okx import Okx
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
 from marketfetch.values.times import parse_time
@@ -68,7 +69,7 @@ def test_pandas_times() -> None:
     assert parse_time("start", pd.Timestamp("2026-11-20T01:00", tz="UTC"), NOW) == ms("2026-11-20T01:00")
     assert parse_time("start", pd.Timedelta("36h"), NOW) == NOW - 36 * 3_600_000
     for wrong, said in ((pd.NaT, "is not a time"), (pd.Timestamp("2026-11-20T01:00"), "has no time zone")):
-        with pytest.raises(mf.ConfigurationError, match=f"start: .*{said}"):
+        with pytest.raises(ConfigurationError, match=f"start: .*{said}"):
             parse_time("start", wrong, NOW)
 
 
@@ -101,16 +102,16 @@ def test_pandas_times() -> None:
     ids=repr,
 )
 def test_times_that_are_not_certain(written: Any, said: str) -> None:
-    with pytest.raises(mf.ConfigurationError) as raised:
+    with pytest.raises(ConfigurationError) as raised:
         mf.Query(symbols="BTCUSDT", start=written).span(NOW)
     assert str(raised.value).startswith("start: ")
     assert said in str(raised.value)
 
 
 def test_month_as_an_end_is_asked_back() -> None:
-    with pytest.raises(mf.ConfigurationError, match=r"end: '2026-10' is a month.*2026-11-01 to include it"):
+    with pytest.raises(ConfigurationError, match=r"end: '2026-10' is a month.*2026-11-01 to include it"):
         mf.Query(symbols="BTCUSDT", start="2026-09", end="2026-10").span(NOW)
-    with pytest.raises(mf.ConfigurationError, match=r"end: '2025' is a year.*write 2026-01-01 to include it"):
+    with pytest.raises(ConfigurationError, match=r"end: '2025' is a year.*write 2026-01-01 to include it"):
         mf.Query(symbols="BTCUSDT", start="2024", end="2025").span(NOW)
 
 
@@ -156,7 +157,7 @@ def test_intervals_of_certain_meaning(written: Any, name: str) -> None:
     ids=repr,
 )
 def test_intervals_that_are_not_certain(written: Any, said: str) -> None:
-    with pytest.raises(mf.ConfigurationError) as raised:
+    with pytest.raises(ConfigurationError) as raised:
         mf.Query(symbols="BTCUSDT", start="5d", interval=written)
     assert str(raised.value).startswith("interval: ")
     assert said in str(raised.value)
@@ -205,14 +206,14 @@ def test_class_of_all_symbols_is_all_symbols() -> None:
     ids=str,
 )
 def test_what_is_wrong_with_a_query_is_said_when_it_is_made(arguments: dict[str, Any], said: str) -> None:
-    with pytest.raises(mf.ConfigurationError) as raised:
+    with pytest.raises(ConfigurationError) as raised:
         mf.Query(**({"symbols": "BTCUSDT", "start": "5d"} | arguments))
     assert said in str(raised.value)
 
 
 def test_credential_is_not_parted_into_pieces_that_are_shown() -> None:
     query = mf.Query(symbols="http://anna:hun,ter2 x@10.0.0.1:3128", start="5d")
-    with pytest.raises(mf.ConfigurationError, match="address with credentials") as raised:
+    with pytest.raises(ConfigurationError, match="address with credentials") as raised:
         mf.Pipeline("binance-usdm", query)
     assert "hun" not in str(raised.value)
 
@@ -242,7 +243,7 @@ QUERY = mf.Query(symbols="BTCUSDT", start="2026-06-01", end="2026-06-02")
 )
 def test_what_is_wrong_with_a_pipeline_is_said_when_it_is_made(arguments: dict[str, Any], said: str) -> None:
     good: dict[str, Any] = {"exchange": "binance-usdm", "query": QUERY}
-    with pytest.raises(mf.ConfigurationError) as raised:
+    with pytest.raises(ConfigurationError) as raised:
         mf.Pipeline(**(good | arguments))
     assert said in str(raised.value)
     assert "hunter2" not in str(raised.value)
@@ -262,7 +263,7 @@ def test_what_is_wrong_with_a_pipeline_is_said_when_it_is_made(arguments: dict[s
     ],
 )
 def test_parts_of_a_wrong_type_are_refused_when_they_are_made(make: Any) -> None:
-    with pytest.raises(mf.ConfigurationError):
+    with pytest.raises(ConfigurationError):
         make()
 
 
@@ -295,10 +296,10 @@ def test_fetch_takes_a_path_a_text_of_names_and_one_dataset_in_a_list(
     table = mf.fetch("binance-usdm", one, "BTCUSDT, ETHUSDT", to=tmp_path / "market.sqlite", **more)
     assert len(table) == 48
     with pytest.raises(
-        mf.ConfigurationError, match="dataset: a table holds one, not 2; call fetch once for each"
+        ConfigurationError, match="dataset: a table holds one, not 2; call fetch once for each"
     ):
         mf.fetch("binance-usdm", several, "BTCUSDT", **more)
-    with pytest.raises(mf.ConfigurationError, match="to: MemorySink is a class"):
+    with pytest.raises(ConfigurationError, match="to: MemorySink is a class"):
         mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", to=mf.MemorySink, **more)  # type: ignore[arg-type]
 
 
@@ -332,7 +333,7 @@ def refusal(call: Callable[[], object]) -> str:
     """What is said of a call, if it is refused; anything else than a refusal is raised."""
     try:
         call()
-    except mf.ConfigurationError as error:
+    except ConfigurationError as error:
         return str(error)
     return ""
 

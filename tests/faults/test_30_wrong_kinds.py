@@ -65,7 +65,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         lambda: _mapping(rename_symbol={"BTCUSDT": "BTC"}),
         "^rename_symbol: dict is no function; write .*__getitem__",
     ),
-    "no quote to cut off": (lambda: mf.without_quote(None), "^quote: None"),  # type: ignore[arg-type]
+    "no quote to cut off": (lambda: mf.sinks.without_quote(None), "^quote: None"),  # type: ignore[arg-type]
     "a quote by its number": (lambda: mf.AllSymbols(quote=5), "^quote: 5 is no name"),  # type: ignore[arg-type]
     "members by number": (lambda: mf.Composite("MT", (1, 2)), "^members: 1 is not a name"),
     "a composite without a name": (lambda: mf.Composite(None, ("A", "B")), "^symbol: None is not a name"),  # type: ignore[arg-type]
@@ -91,7 +91,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
 
 @pytest.mark.parametrize(("call", "told"), WRONG.values(), ids=WRONG)
 def test_what_is_of_another_kind_is_refused_by_name(call: Callable[[], object], told: str) -> None:
-    with pytest.raises(mf.ConfigurationError, match=told):
+    with pytest.raises(mf.errors.ConfigurationError, match=told):
         call()
 
 
@@ -112,11 +112,11 @@ def test_members_in_one_text_are_names_not_letters() -> None:
 )
 def test_a_filter_that_came_out_empty_does_not_choose_everything(filters: dict[str, Any]) -> None:
     for act in (mf.verify, mf.forget):
-        with pytest.raises(mf.ConfigurationError, match=r"none given|is no name|is unknown; choose"):
+        with pytest.raises(mf.errors.ConfigurationError, match=r"none given|is no name|is unknown; choose"):
             act(mf.MemorySink(), **filters)
 
 
 @pytest.mark.parametrize("wrong", [{"rows": "no"}, {"dry_run": "no"}, {"rows": 1}, {"dry_run": None}])
 def test_whether_rows_are_deleted_is_said_by_true_or_false(wrong: dict[str, Any]) -> None:
-    with pytest.raises(mf.ConfigurationError, match=r"^(rows|dry_run): .*write True or False"):
+    with pytest.raises(mf.errors.ConfigurationError, match=r"^(rows|dry_run): .*write True or False"):
         mf.forget(mf.MemorySink(), symbols=mf.AllSymbols(), **wrong)

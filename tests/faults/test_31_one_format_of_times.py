@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 
 from marketfetch.sinks import SQLiteSink
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import datasets
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from tests.support.batches import START
 
 

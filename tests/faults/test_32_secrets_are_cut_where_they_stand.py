@@ -23,7 +23,7 @@ MESSAGE = "connection to server at 127.0.0.1 failed: the password is refused"
 def test_words_of_an_error_stay_whole_whatever_the_password_is(password: str, form: str) -> None:
     dsn = form.format(password)
     store = mf.PostgresSink(dsn)
-    with pytest.raises(mf.SinkError) as raised:
+    with pytest.raises(mf.errors.SinkError) as raised:
         store.ledger()
     said = str(raised.value)
     for word in ("connection", "127.0.0.1", "failed", "server"):
@@ -90,6 +90,6 @@ GIVEN: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("call", GIVEN.values(), ids=GIVEN)
 def test_an_address_in_the_wrong_argument_is_not_repeated(call: Callable[[], object]) -> None:
-    with pytest.raises(mf.ConfigurationError) as raised:
+    with pytest.raises(mf.errors.ConfigurationError) as raised:
         call()
     assert "hunter2" not in str(raised.value)

@@ -13,12 +13,12 @@ import pytest
 
 import marketfetch as mf
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine.query import Query
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import BatchWritten, Event, Listener, PageFetched, RoundStarted, RunFinished
 from marketfetch.listeners.logs import LogListener
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
+from marketfetch.values.query import Query
 from tests.support.worlds import World, assert_holds, run
 
 SECRET = "https://chat.example/token-hunter2"
@@ -99,7 +99,7 @@ def test_a_failed_run_is_told_to_those_who_still_listen() -> None:
         listeners=[failing],
         settings=mf.Settings(retries=mf.RetryPolicy(attempts=1)),
     )
-    with pytest.raises(mf.TransportError):
+    with pytest.raises(mf.errors.TransportError):
         run(pipeline)
     assert failing.calls == 1
 

@@ -10,8 +10,8 @@ import pytest
 import marketfetch.adapter as mf
 from marketfetch.planning.history_evidence import Evidence
 from marketfetch.sinks.memory import MemorySink
+from marketfetch.values.instruments import Instrument
 from marketfetch.values.intervals import Interval
-from marketfetch.values.series import Instrument
 from marketfetch.values.spans import Span, SpanSet
 from marketfetch.values.times import parse_time
 from tests.support.plain import Backwards, Events, Forwards, PlainExchange, PlainServer, filled, union

@@ -14,10 +14,10 @@ from _pytest.outcomes import Failed
 
 import marketfetch.adapter as mf
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine.query import Query
 from marketfetch.errors import AdapterError
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing.contracts.exchange import ExchangeContract
+from marketfetch.values.query import Query
 from tests.support.plain import Events, Forwards, PlainExchange, PlainServer
 from tests.support.worlds import DAY, MINUTE, run
 

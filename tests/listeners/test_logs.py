@@ -22,9 +22,10 @@ from marketfetch.events import (
     SymbolUnknown,
 )
 from marketfetch.listeners.logs import LogListener, log_to_console
+from marketfetch.reports import EgressReport
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.report import EgressReport
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 
 SERIES = Series.of("binance-usdm", "mark_price", "BTCUSDT", "1m")
 ROUND = RoundStarted(round=1, series=1, rows=5)

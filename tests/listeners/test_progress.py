@@ -20,9 +20,10 @@ from marketfetch.events import (
 )
 from marketfetch.listeners.progress import PlainProgress, progress_to
 from marketfetch.listeners.rich_progress import RichProgress
+from marketfetch.reports import EgressReport
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.report import EgressReport
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 
 SERIES = Series.of("binance-usdm", "mark_price", "BTCUSDT", "1m")
 EGRESSES = [

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketfetch.planning.composites import combine, intersect_coverage
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
-from marketfetch.values.series import Coverage
 from marketfetch.values.spans import Span, SpanSet
 
 OHLCV = Dataset.parse("ohlcv")

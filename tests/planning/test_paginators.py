@@ -17,7 +17,8 @@ from marketfetch.protocols import PageOutcome, Paginator
 from marketfetch.testing.contracts.adversarial_server import AdversarialServer, fetch_all
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Columns, Page, RejectedRow
-from marketfetch.values.series import Series, Slice
+from marketfetch.values.series import Series
+from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
 
 START = 1_780_272_000_000

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from marketfetch.sinks.sql import coverage_segments as segments
 from marketfetch.sinks.sql.coverage_segments import SEGMENT_SPANS, changed, hull, joined, split, touched
-from marketfetch.values.series import Coverage
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.spans import Span, SpanSet
 
 FEW = 4

@@ -12,15 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from marketfetch.engine.query import Settings
 from marketfetch.errors import SinkError, SinkUnavailable
 from marketfetch.protocols import Store, Writer
-from marketfetch.ratelimit.backoff import RetryPolicy
 from marketfetch.sinks import sqlite
 from marketfetch.sinks.urls import sink_from
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Series
+from marketfetch.values.settings import RetryPolicy, Settings
 from tests.support.disks import fill, small_disk
 from tests.support.worlds import World, assert_holds, assert_same, run, span_of, truth
 

@@ -19,10 +19,11 @@ import numpy as np
 import pytest
 
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
-from marketfetch.sinks import duckfile, duckmemory, durable, turns
+from marketfetch.sinks.duckdb import connect, memory_limit, shared_connection
 from marketfetch.sinks.duckdb.connect import open_file
 from marketfetch.sinks.duckdb.errors import Opened, explained
 from marketfetch.sinks.duckdb.sink import DuckDBSink
+from marketfetch.sinks.files import atomic_files
 from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT, locked_directory
 from marketfetch.sinks.sql.coverage_tables import CoverageTables
 from marketfetch.sinks.table_mapping import TableMapping
@@ -53,7 +54,7 @@ def test_the_view_has_timestamps_and_the_table_no_index(store: DuckDBSink) -> No
 def test_a_file_that_another_process_holds_is_unavailable(
     store: DuckDBSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "LOCK_TIMEOUT", 0.1)
+    monkeypatch.setattr(shared_connection, "LOCK_TIMEOUT", 0.1)
     script = (
         "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
     )
@@ -93,7 +94,7 @@ def test_the_line_and_the_file_are_waited_for_together(
     with ExitStack() as line:
         line.enter_context(locked_directory(tmp_path))
         clock = Clock(at=LOCK_TIMEOUT * 3 / 4, happens=line.close)
-        for module in (duckfile, durable):
+        for module in (connect, atomic_files):
             monkeypatch.setattr(module, "sleep", clock.sleep)
             monkeypatch.setattr(module, "monotonic", lambda: clock.now)
         with pytest.raises(duckdb.IOException, match="lock on file"):
@@ -166,7 +167,7 @@ def test_where_memory_is_scarce_every_row_is_there_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A commit that finds no memory is undone, but what DuckDB then holds of the table is not right any more.
-    monkeypatch.setattr(duckmemory, "_SMALL", "6.0 MiB")
+    monkeypatch.setattr(memory_limit, "_SMALL", "6.0 MiB")
     store = DuckDBSink(tmp_path / "scarce.duckdb")
     store.prepare([OHLCV])
     numbers = np.random.default_rng(0)

@@ -19,9 +19,9 @@ from marketfetch.sinks.duckdb.sink import DuckDBSink
 from marketfetch.sinks.sql.file_store import SqlFileStore
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.sinks.table_mapping import TableMapping, without_quote
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch
-from marketfetch.values.series import Coverage
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import EVER, MINUTE, START, batch, candles, premium
 

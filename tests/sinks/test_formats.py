@@ -29,8 +29,9 @@ from marketfetch.sinks.sql.coverage_segments import SEGMENT_SPANS
 from marketfetch.sinks.sql.file_store import SqlFileStore
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.sinks.table_mapping import TableMapping, without_quote
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import EVER, MINUTE, START, batch, candles, premium
 from tests.support.postgres import short_folder

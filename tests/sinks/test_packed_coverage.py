@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketfetch.sinks.sql.packed_coverage import PackedCoverage, in_spans
-from marketfetch.values.series import Coverage
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.spans import Span, SpanSet
 
 

@@ -20,8 +20,9 @@ from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.protocols import SupportsPartitions
 from marketfetch.sinks.parquet.codec import write_rows
 from marketfetch.sinks.parquet.sink import ParquetSink
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import EVER, MINUTE, START, batch, candles
 

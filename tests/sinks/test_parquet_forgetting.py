@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from marketfetch.protocols import SupportsForget, SupportsRejected
 from marketfetch.sinks.parquet.sink import ParquetSink
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns, RejectedRow
-from marketfetch.values.series import Coverage
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import EVER, MINUTE, START, batch, candles
 

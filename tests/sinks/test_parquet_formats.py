@@ -13,7 +13,8 @@ import pytest
 
 from marketfetch.errors import SinkError
 from marketfetch.sinks.parquet.sink import ParquetSink
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.coverage import Coverage
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import EVER, MINUTE, START, batch, candles
 

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from marketfetch.errors import SinkError
 from marketfetch.protocols import Store
 from marketfetch.sinks.postgres import PostgresSink, reader, writer
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Column, Dataset, datasets
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import EVER, MINUTE, START, batch, candles
 

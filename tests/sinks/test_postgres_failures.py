@@ -11,15 +11,15 @@ from anyio import to_thread
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from marketfetch.engine.store_retry import StoreRetrier
+from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.writers import open_writers
 from marketfetch.errors import ConfigurationError, RowsRefused, SinkError, SinkUnavailable
 from marketfetch.protocols import Writer
-from marketfetch.ratelimit.backoff import RetryPolicy
 from marketfetch.redaction import Secret
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch
+from marketfetch.values.settings import RetryPolicy
 from tests.support.batches import EVER, batch, candles
 from tests.support.postgres import Server, end_sessions
 

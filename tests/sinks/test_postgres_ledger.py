@@ -19,9 +19,10 @@ from marketfetch.protocols import SupportsForget, SupportsRejected
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.sql import coverage_segments as segments
 from marketfetch.sinks.table_mapping import TableMapping, without_quote
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns, RejectedRow
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import EVER, MINUTE, START, batch, candles, premium
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.table_mapping import TableMapping, without_quote
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from tests.support.batches import EVER, START, batch, candles, premium
 from tests.support.postgres import Server
 

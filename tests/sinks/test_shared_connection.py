@@ -9,9 +9,9 @@ import attrs
 import pytest
 
 from marketfetch.errors import SinkUnavailable
-from marketfetch.sinks import turns as module
+from marketfetch.sinks.duckdb import shared_connection as module
 from marketfetch.sinks.duckdb.shared_connection import SharedConnection
-from marketfetch.sinks.files import atomic_files as durable
+from marketfetch.sinks.files import atomic_files
 
 PATIENCE = 20
 
@@ -139,4 +139,4 @@ def test_what_was_waited_for_a_thread_is_not_waited_for_others_once_more(
     with turns.connection():
         pass
     turns.close()
-    assert told == [began + durable.LOCK_TIMEOUT]
+    assert told == [began + atomic_files.LOCK_TIMEOUT]

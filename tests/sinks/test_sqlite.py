@@ -19,9 +19,10 @@ from marketfetch.sinks import sqlite
 from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.sinks.table_mapping import TableMapping
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns, RejectedRow
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import EVER, MINUTE, START, batch, candles
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
 START = 1_577_836_800_000  # 2020-01-01

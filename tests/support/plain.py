@@ -18,9 +18,10 @@ import attrs
 
 import marketfetch.adapter as mf
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine.query import Query, Settings
+from marketfetch.reports import Report, SeriesReport
 from marketfetch.sinks.memory import MemorySink
-from marketfetch.values.report import Report, SeriesReport
+from marketfetch.values.query import Query
+from marketfetch.values.settings import Settings
 from marketfetch.values.spans import SpanSet
 from tests.support.worlds import run
 

@@ -9,7 +9,8 @@ import psycopg
 from psycopg import sql
 
 from marketfetch.sinks.table_mapping import TableMapping, without_quote
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.coverage import Coverage
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import MINUTE, START, candles, premium
 

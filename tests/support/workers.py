@@ -21,7 +21,7 @@ from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Sharing
 
 job = json.loads(sys.argv[1])
-limit = mf.LimitPool(**job["limit"])
+limit = mf.adapter.LimitPool(**job["limit"])
 registry = Registry(sharing=Sharing((board_from(job["board"]),), required=True), term=job["term"])
 pool = mf.RotatingProxies(job["proxies"], direct=not job["proxies"], registry=registry)
 fetcher = CurlFetcher()
@@ -30,14 +30,14 @@ served = 0
 async def work(until):
     global served
     while time.time() < until:
-        cost = mf.Cost(limit, job["weight"])
-        request = mf.Request(job["path"], job["params"], cost=cost, base_url=job["url"])
+        cost = mf.adapter.Cost(limit, job["weight"])
+        request = mf.protocols.Request(job["path"], job["params"], cost=cost, base_url=job["url"])
         with anyio.move_on_after(max(0.0, until - time.time())):
             async with pool.lease(request) as lease:
                 response = await fetcher.fetch(request, lease.egress)
                 lease.answered(response)
                 if response.status != 200:
-                    lease.failed(mf.RateLimitExceeded("refused", retry_after=1))
+                    lease.failed(mf.errors.RateLimitExceeded("refused", retry_after=1))
                 served += 1
 
 async def main():

@@ -10,7 +10,6 @@ import attrs
 import numpy as np
 
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine.query import Query, Settings
 from marketfetch.events import Event, Listener
 from marketfetch.exchange import Exchange
 from marketfetch.exchanges.binance_spot import BinanceSpot
@@ -19,11 +18,13 @@ from marketfetch.exchanges.okx import Okx
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Sink, Store
 from marketfetch.proxies.pool import RotatingProxies
+from marketfetch.reports import Report
 from marketfetch.sinks.merging import merge
 from marketfetch.testing import Market, SimulatedExchange, Window
 from marketfetch.values.pages import Columns
-from marketfetch.values.report import Report
+from marketfetch.values.query import Query
 from marketfetch.values.series import Series
+from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span
 from marketfetch.values.times import parse_time
 

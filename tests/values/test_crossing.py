@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 
 import marketfetch.errors
-from marketfetch.engine.query import AllSymbols, Query, Settings
 from marketfetch.errors import Banned, ConfigurationError, MarketfetchError, RateLimitExceeded
-from marketfetch.ratelimit.backoff import RetryPolicy
-from marketfetch.values.report import EgressReport, Missing, Report, SeriesReport
-from marketfetch.values.series import Composite, Coverage, Instrument, Series, Slice
+from marketfetch.reports import EgressReport, Missing, Report, SeriesReport
+from marketfetch.values.coverage import Coverage
+from marketfetch.values.instruments import Composite, Instrument
+from marketfetch.values.query import AllSymbols, Query
+from marketfetch.values.series import Series
+from marketfetch.values.settings import RetryPolicy, Settings
+from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
 
 SERIES = Series.of("binance-usdm", "ohlcv", "BTCUSDT", "1M")

@@ -17,7 +17,6 @@ from marketfetch.api.shortfalls import missing_summary
 from marketfetch.api.table import Table
 from marketfetch.common.name_lists import names_of
 from marketfetch.common.type_checks import is_text
-from marketfetch.engine.query import AllSymbols, Query, Settings
 from marketfetch.errors import (
     ConfigurationError,
     IncompleteError,
@@ -29,14 +28,15 @@ from marketfetch.events import Event, Listener, WaitingForStore
 from marketfetch.exchange import Exchange
 from marketfetch.listeners.text import describe_event
 from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink, Store
-from marketfetch.ratelimit.backoff import RetryPolicy
 from marketfetch.redaction import Secret
+from marketfetch.reports import SeriesReport
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.values.datasets import Dataset
+from marketfetch.values.instruments import Composite
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Columns
-from marketfetch.values.report import SeriesReport
-from marketfetch.values.series import Composite
+from marketfetch.values.query import AllSymbols, Query
+from marketfetch.values.settings import RetryPolicy, Settings
 from marketfetch.values.times import TimeLike
 
 __all__ = ["fetch"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from marketfetch.engine.query import Query, Settings
 from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import ProxyPool, Sink, Store
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.redaction import Secret
 from marketfetch.sinks.urls import sink_from
+from marketfetch.values.query import Query
+from marketfetch.values.settings import Settings
 
 __all__ = ["check_kinds", "pool_of", "sink_of", "store_of"]
 

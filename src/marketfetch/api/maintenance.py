@@ -9,18 +9,19 @@ from shlex import join
 import attrs
 
 from marketfetch.api.inputs import store_of
-from marketfetch.engine.query import AllSymbols
 from marketfetch.engine.selection import Selection
 from marketfetch.engine.verification import verify_store
 from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Sink, Store, SupportsForget, SupportsPartitions
 from marketfetch.redaction import Secret, redact
+from marketfetch.reports import Finding, Problem, Verification
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.query import AllSymbols
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet, format_utc
 from marketfetch.values.times import TimeLike, check_order, parse_time, steady_clock
-from marketfetch.values.verification import Finding, Problem, Verification
 
 __all__ = ["arguments_for", "forget", "verify"]
 

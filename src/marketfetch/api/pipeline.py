@@ -15,9 +15,8 @@ from anyio import create_memory_object_stream
 from marketfetch.api.budget_sharing import sharing_of
 from marketfetch.api.inputs import check_kinds, pool_of, sink_of
 from marketfetch.api.plugins import exchange_from
-from marketfetch.cli.resource_errors import naming_exhaustion
+from marketfetch.api.resource_errors import naming_exhaustion
 from marketfetch.common.event_loop import asyncio_loop
-from marketfetch.engine.query import Query, Settings
 from marketfetch.engine.run import Run, RunConfig
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange
@@ -26,9 +25,11 @@ from marketfetch.listeners.dispatch import Listeners
 from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink, Writer
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.redaction import Secret
+from marketfetch.reports import Report
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch
-from marketfetch.values.report import Report
+from marketfetch.values.query import Query
+from marketfetch.values.settings import Settings
 
 __all__ = ["NullSink", "Pipeline"]
 

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 import anyio
 
-from marketfetch.cli.resource_errors import naming_exhaustion
+from marketfetch.api.resource_errors import naming_exhaustion
 
 __all__ = ["run_sync"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from marketfetch.listeners.text import join_limited, span_text
+from marketfetch.reports import Report, SeriesReport
 from marketfetch.values.pages import Columns
-from marketfetch.values.report import Report, SeriesReport
 from marketfetch.values.series import Series
 
 __all__ = ["missing_summary"]

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from marketfetch.api.shortfalls import missing_summary
 from marketfetch.errors import ConfigurationError, unknown
+from marketfetch.reports import Report
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
-from marketfetch.values.report import Report
 from marketfetch.values.series import Series
 from marketfetch.values.spans import format_utc
 

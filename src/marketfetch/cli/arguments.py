@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from marketfetch.cli.option_parser import Once, Parser, check_options
-from marketfetch.engine.query import AllSymbols, Query, Settings
 from marketfetch.errors import ConfigurationError
 from marketfetch.proxies.parsing import parse_proxy, read_proxies
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.redaction import Secret, redact
-from marketfetch.values.series import Composite
+from marketfetch.values.instruments import Composite
+from marketfetch.values.query import AllSymbols, Query
+from marketfetch.values.settings import Settings
 
 __all__ = ["filters_from", "parse", "pool_from", "query_from"]
 

@@ -16,22 +16,15 @@ from marketfetch.api.inputs import store_of
 from marketfetch.api.maintenance import forget, verify
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.api.plugins import exchange_from
+from marketfetch.api.resource_errors import naming_exhaustion
 from marketfetch.cli.arguments import filters_from, parse, pool_from, query_from
+from marketfetch.cli.documents import Document
 from marketfetch.cli.maintenance_view import forgotten_as_list, forgotten_page, verification_page
 from marketfetch.cli.option_parser import speaking_of_options
-from marketfetch.cli.output import StdoutClosed, print_error, stdout_errors, write_stdout
-from marketfetch.cli.report_view import (
-    Document,
-    coverage_page,
-    internal_gaps,
-    ledger_as_list,
-    print_report,
-    report_page,
-)
-from marketfetch.cli.resource_errors import naming_exhaustion
+from marketfetch.cli.output import StdoutClosed, print_document, print_error, stdout_errors, write_stdout
+from marketfetch.cli.report_view import coverage_page, internal_gaps, ledger_as_list, report_page
 from marketfetch.cli.runner import RunResult, describe_crash, run_with_signals
 from marketfetch.cli.signals import SignalHandler
-from marketfetch.engine.query import Settings
 from marketfetch.engine.selection import Selection
 from marketfetch.errors import ConfigurationError, MarketfetchError
 from marketfetch.fetchers.curl import CurlFetcher
@@ -40,8 +33,10 @@ from marketfetch.listeners.progress import Progress, progress_to
 from marketfetch.protocols import Store, SupportsRejected
 from marketfetch.redaction import redact
 from marketfetch.sinks.urls import sink_from
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.rejected_rows import RejectedRow
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
+from marketfetch.values.settings import Settings
 
 __all__ = ["run_command"]
 
@@ -176,7 +171,7 @@ def _print(arguments: Namespace, plain: object, page: Document) -> None:
         write_stdout(orjson.dumps(plain))
     else:
         with stdout_errors():
-            print_report(page, sys.stdout)
+            print_document(page, sys.stdout)
 
 
 def _rejected(store: Store, ledger: Mapping[Series, Coverage]) -> Mapping[Series, Sequence[RejectedRow]]:

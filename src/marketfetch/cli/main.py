@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from marketfetch.cli.output import ensure_std_streams
 from marketfetch.cli.signals import SignalHandler
-from marketfetch.cli.streams import ensure_std_streams
 
 __all__ = ["main"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from marketfetch.cli.report_view import Document, TextTable
+from marketfetch.cli.documents import Document, TextTable
 from marketfetch.listeners.text import join_limited, pluralize, span_text
+from marketfetch.reports import Finding, Verification
 from marketfetch.values.series import Series
 from marketfetch.values.spans import SpanSet, format_utc
-from marketfetch.values.verification import Finding, Verification
 
 __all__ = ["forgotten_as_list", "forgotten_page", "verification_page"]
 

@@ -1,4 +1,4 @@
-"""What the command line writes to the two streams."""
+"""What the command line writes to standard output and standard error."""
 
 from __future__ import annotations
 
@@ -6,11 +6,22 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TextIO
 
 from marketfetch.errors import MarketfetchError
 from marketfetch.redaction import redact
 
-__all__ = ["StdoutClosed", "print_error", "stdout_errors", "write_stdout"]
+if TYPE_CHECKING:
+    from marketfetch.cli.documents import Document
+
+__all__ = [
+    "StdoutClosed",
+    "ensure_std_streams",
+    "print_document",
+    "print_error",
+    "stdout_errors",
+    "write_stdout",
+]
 
 
 class StdoutClosed(MarketfetchError):
@@ -19,7 +30,7 @@ class StdoutClosed(MarketfetchError):
 
 @contextmanager
 def stdout_errors() -> Iterator[None]:
-    """Raise Unheard where standard output fails in the block, and keep it from failing again."""
+    """Raise StdoutClosed where standard output fails in the block, and keep it from failing again."""
     try:
         yield
         sys.stdout.flush()  # whether the reader has left is learnt now, not when the process exits
@@ -42,3 +53,33 @@ def print_error(message: str) -> None:
     with suppress(OSError):  # nobody is there to read it
         sys.stderr.write(f"marketfetch: {redact(' '.join(message.split()))}\n")
         sys.stderr.flush()
+
+
+def print_document(page: Document, stream: TextIO) -> None:
+    """Write a document to a stream: in colour on a terminal if rich is installed, else as plain text."""
+    if stream.isatty():
+        try:
+            from marketfetch.cli.rich_view import draw_document
+        except ImportError:
+            pass  # rich is an extra
+        else:
+            draw_document(page, stream)
+            return
+    from marketfetch.cli.documents import to_text
+
+    stream.write(to_text(page))
+    stream.flush()
+
+
+def ensure_std_streams() -> None:
+    """Open whichever of the three standard streams is closed, and let them write any character."""
+    # Any file opened later would take a number below three that is free, and get what is printed.
+    while (lowest := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(lowest)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")

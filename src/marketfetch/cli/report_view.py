@@ -1,27 +1,25 @@
-"""What people read: one model of grids, drawn in colour on a terminal with rich, else as plain text."""
+"""Reports, coverage and ledgers as documents for people, and as plain values for --json."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
+from marketfetch.cli.documents import Document, TextTable
 from marketfetch.listeners.text import format_counts, headline, join_limited, pluralize, span_text
+from marketfetch.reports import EgressReport, Report, SeriesReport
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.rejected_rows import RejectedRow
-from marketfetch.values.report import EgressReport, Report, SeriesReport
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet, format_utc
 
 __all__ = [
-    "Document",
-    "TextTable",
     "coverage_page",
     "internal_gaps",
     "ledger_as_list",
-    "print_report",
     "report_page",
-    "to_text",
 ]
 
 _T = TypeVar("_T")
@@ -36,70 +34,6 @@ _SPANS = 2
 _WAITING = "nothing has closed in this span yet"
 _RAW = 60
 """So many characters of a rejected row are shown; --json has all that was kept."""
-
-
-@attrs.frozen
-class TextTable:
-    """A table of text: columns whose name ends in a space are numbers, aligned to the right."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-
-
-@attrs.frozen
-class Document:
-    """What is shown: a headline, grids, and notes below them; an empty headline or title is left out."""
-
-    headline: str
-    grids: Sequence[TextTable]
-    notes: Sequence[str] = ()
-    good: bool = True
-    """Whether all is well, for the colour of the headline."""
-
-
-def print_report(page: Document, stream: TextIO) -> None:
-    """Write a page to a stream, followed by a line break."""
-    if stream.isatty():
-        try:
-            from marketfetch.cli.rich_view import print_document
-        except ImportError:
-            pass  # rich is an extra
-        else:
-            print_document(page, stream)
-            return
-    stream.write(to_text(page))
-    stream.flush()
-
-
-def to_text(page: Document) -> str:
-    """Return a page as plain text.
-
-    >>> print(plain(Page("Done.", [Grid("Held", ("symbol", "rows "), [("BTC", "5"), ("ETH", "12")])])))
-    Done.
-    <BLANKLINE>
-    Held
-      symbol  rows
-      BTC        5
-      ETH       12
-    <BLANKLINE>
-    """
-    grids = [f"{grid.title}\n{_text(grid)}".lstrip("\n") for grid in page.grids]
-    return "\n\n".join(filter(None, [page.headline, *grids, "\n".join(page.notes)])) + "\n"
-
-
-def _text(grid: TextTable) -> str:
-    lines = [tuple(name.strip() for name in grid.header), *grid.rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-
-    def line(cells: Iterable[str]) -> str:
-        placed = (
-            cell.rjust(width) if name.endswith(" ") else cell.ljust(width)
-            for name, cell, width in zip(grid.header, cells, widths, strict=True)
-        )
-        return "  " + "  ".join(placed).rstrip()
-
-    return "\n".join(map(line, lines))
 
 
 def report_page(report: Report) -> Document:

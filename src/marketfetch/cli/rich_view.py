@@ -10,12 +10,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from marketfetch.cli.report_view import Document, TextTable
+from marketfetch.cli.documents import Document, TextTable
 
-__all__ = ["print_document"]
+__all__ = ["draw_document"]
 
 
-def print_document(page: Document, stream: TextIO) -> None:
+def draw_document(page: Document, stream: TextIO) -> None:
     """Draw a page on a terminal."""
     console = Console(file=stream, highlight=False)
     if page.headline:

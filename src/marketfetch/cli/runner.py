@@ -14,7 +14,7 @@ import attrs
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.cli.signals import SignalHandler
 from marketfetch.errors import MarketfetchError
-from marketfetch.values.report import Report
+from marketfetch.reports import Report
 
 __all__ = ["RunResult", "describe_crash", "run_with_signals"]
 

@@ -12,7 +12,7 @@ from marketfetch.decoding.layouts import Decoded
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns, Page
 from marketfetch.values.rejected_rows import RejectedRow, raw_text
-from marketfetch.values.series import Slice
+from marketfetch.values.slices import Slice
 from marketfetch.values.spans import SpanSet
 
 __all__ = ["plausible", "validate_page"]

@@ -1,17 +1,21 @@
-"""Gathering pages into batches: the rows of one chunk, written in one transaction."""
+"""From plan to batches: the work queue of slices, the pages of each batch, the budget of rows in memory."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import anyio
 import attrs
 
 from marketfetch.planning.batches import BatchPlan
 from marketfetch.planning.running_union import RunningUnion, coverages
 from marketfetch.protocols import PageOutcome
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns, Page
 from marketfetch.values.rejected_rows import RejectedRow
-from marketfetch.values.series import Coverage, Slice
+from marketfetch.values.slices import Slice
 
-__all__ = ["BatchBuilder"]
+__all__ = ["BatchBuilder", "RowBudget", "WorkQueue"]
 
 
 @attrs.define(eq=False)
@@ -66,3 +70,61 @@ class BatchBuilder:
             return None, 0
         del self._pending[part.chunk]
         return pile.batch(), pile.chunk.rows
+
+
+@attrs.define(eq=False)
+class RowBudget:
+    """Rows that may be in memory, from being asked for until they are durable.
+
+    Any task may take or give back. Something larger than the whole allowance gets it when nothing else is
+    held, so that nothing waits for ever.
+    """
+
+    limit: int = 0
+    in_use: int = attrs.field(default=0, init=False)
+    _freed: anyio.Event | None = attrs.field(default=None, init=False)
+
+    async def acquire(self, rows: int) -> None:
+        """Wait until so many rows may be held, and hold them."""
+        while self.in_use and self.in_use + rows > self.limit:
+            if self._freed is None:
+                self._freed = anyio.Event()
+            await self._freed.wait()
+        self.in_use += rows
+
+    def release(self, rows: int) -> None:
+        """Let go of rows that were written, or that never came."""
+        self.in_use -= rows
+        if self._freed is not None:
+            self._freed.set()
+            self._freed = None
+
+
+@attrs.define(eq=False)
+class WorkQueue:
+    """The slices of a plan, for any number of workers; knows nothing of what they do with them."""
+
+    _chunks: Iterator[BatchPlan]
+    _builder: BatchBuilder
+    _budget: RowBudget
+    _next: BatchPlan | None = attrs.field(default=None, init=False)
+    _parts: list[Slice] = attrs.field(factory=list, init=False)
+    _turn: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
+
+    async def get(self) -> Slice | None:
+        """Return the next slice, None after the last; waits while too many rows are held."""
+        if not self._parts:
+            async with self._turn:
+                await self._open_chunk()
+        return self._parts.pop() if self._parts else None
+
+    async def _open_chunk(self) -> None:
+        """Lay out the parts of the next chunk, unless somebody else just did."""
+        while not self._parts:
+            self._next = self._next or next(self._chunks, None)  # still there if the wait was cancelled
+            if self._next is None:
+                return
+            await self._budget.acquire(self._next.rows)
+            chunk, self._next = self._next, None
+            self._builder.begin(chunk)
+            self._parts = list(reversed(chunk.slices))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
+from itertools import count
 from threading import Lock
 from typing import TypeVar
 
@@ -13,9 +16,12 @@ import anyio
 import attrs
 from anyio import CapacityLimiter, from_thread, to_thread
 
+from marketfetch.errors import SinkUnavailable
+from marketfetch.events import Listener, WaitingForStore
 from marketfetch.protocols import SupportsInterrupt
+from marketfetch.values.settings import RetryPolicy
 
-__all__ = ["CurrentWriter", "call_from_thread", "run_in_thread"]
+__all__ = ["CurrentWriter", "StoreRetrier", "call_from_thread", "run_in_thread"]
 
 _T = TypeVar("_T")
 
@@ -114,3 +120,36 @@ def call_from_thread(function: Callable[..., Awaitable[_T]], *args: object) -> _
         return await function(*args)
 
     return from_thread.run(call)
+
+
+@attrs.frozen(eq=False)
+class StoreRetrier:
+    """How often and after which waits a store is asked again, and who is told of it."""
+
+    retries: RetryPolicy
+    emit: Listener
+    rng: random.Random = attrs.field(factory=random.Random)
+
+    async def call_in_thread(self, work: Callable[[], _T]) -> _T:
+        """Do something with a store on a thread; see `call`."""
+        return await run_in_thread(partial(self.call, work))
+
+    def call(self, work: Callable[[], _T]) -> _T:
+        """Do something with a store until it succeeds; to be called on a thread of the engine's.
+
+        Whatever it is may be done again: merging is idempotent. Raises the SinkUnavailable of the last
+        attempt, any other error at once. A cancelled run ends between two attempts.
+        """
+        for attempt in count(1):
+            try:
+                return work()
+            except SinkUnavailable as error:
+                if attempt >= self.retries.attempts:
+                    raise
+                call_from_thread(self._wait, str(error), attempt)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _wait(self, message: str, attempt: int) -> None:
+        seconds = self.retries.wait(attempt, self.rng.random())
+        self.emit(WaitingForStore(message, attempt, seconds))
+        await anyio.sleep(seconds)

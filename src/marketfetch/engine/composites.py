@@ -9,13 +9,13 @@ from functools import partial
 import attrs
 import numpy as np
 
-from marketfetch.engine.blocking import CurrentWriter
-from marketfetch.engine.store_retry import StoreRetrier
+from marketfetch.engine.blocking import CurrentWriter, StoreRetrier
 from marketfetch.errors import RowsRefused
 from marketfetch.planning.composites import combine, intersect_coverage
 from marketfetch.protocols import Store, Writer
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["CompositeBuilder", "CompositeTask"]

@@ -3,35 +3,83 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 
 import attrs
 
+from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.instrument_index import InstrumentIndex
 from marketfetch.engine.missing import MAX_CLOCK_SKEW
-from marketfetch.engine.query import AllSymbols, Query
 from marketfetch.engine.requester import RequestExecutor
 from marketfetch.engine.state import RunState, SeriesState
-from marketfetch.engine.store_retry import StoreRetrier
 from marketfetch.errors import AdapterError, ConfigurationError, DecodeError, unknown
 from marketfetch.events import ClockSkewDetected, Listener, SymbolUnknown
 from marketfetch.exchange import Exchange
 from marketfetch.planning.adapter_checks import check_instruments, check_requests
 from marketfetch.protocols import Sink, Store
+from marketfetch.redaction import redact
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.http import Response
-from marketfetch.values.series import Coverage, Instrument, Series
+from marketfetch.values.instruments import Instrument
+from marketfetch.values.query import AllSymbols, Query
+from marketfetch.values.series import Series
 from marketfetch.values.spans import MAX_TIMESTAMP
 
 __all__ = [
     "ClockOffset",
     "ResolvedSeries",
     "SeriesResolver",
+    "check_query",
     "fetch_instruments",
     "fetch_server_time",
     "read_time",
 ]
+
+
+def check_query(query: Query, exchange: Exchange, now: int) -> None:
+    """Refuse a query that is certain to fail at an exchange, before anything is sent; ConfigurationError."""
+    if query.span(now).end > now + 1000:
+        raise ConfigurationError(f"end: {query.end} is in the future; leave it out or write now")
+    if isinstance(query.symbols, tuple) and not all(query.symbols):
+        raise ConfigurationError("symbols: an empty name is none; leave it out")
+    if any(redact(name) != name for name in _names_in(query)):
+        raise ConfigurationError("symbols: one of the names is an address with credentials; name symbols")
+    if not query.symbols and not query.composites:
+        raise ConfigurationError("symbols: none given; name some, or ask for AllSymbols(quote='USDT')")
+    if not query.datasets:
+        raise ConfigurationError("datasets: none given; name some, such as ohlcv")
+    if query.interval.is_event and not all(dataset.event for dataset in query.datasets):
+        raise ConfigurationError("interval: 'event' is for datasets of events; write 1m or like it")
+    for dataset in query.datasets:
+        exchange.endpoint(dataset).check_interval(query.interval)
+    _check_composites(query)
+
+
+def _names_in(query: Query) -> Iterator[str]:
+    """Return every name in a query: messages and reports repeat them."""
+    yield from [query.symbols.quote or ""] if isinstance(query.symbols, AllSymbols) else query.symbols
+    for composite in query.composites:
+        yield from (composite.symbol, *composite.members)
+
+
+def _check_composites(query: Query) -> None:
+    names = [composite.symbol for composite in query.composites]
+    if names and "ohlcv" not in {dataset.name for dataset in query.datasets}:
+        raise ConfigurationError("composites: are made of ohlcv; add it to the datasets")
+    if len(set(names)) != len(names):
+        raise ConfigurationError("composites: two of them have the same name; rename one")
+    for composite in query.composites:
+        name, members = composite.symbol, composite.members
+        if len(members) < 2 or len(set(members)) != len(members):
+            raise ConfigurationError(f"composites: {name} needs two or more different members")
+        if name in members or (isinstance(query.symbols, tuple) and name in query.symbols):
+            raise ConfigurationError(f"composites: {name} is the name of a symbol; choose another")
+        if nested := set(members).intersection(names):
+            raise ConfigurationError(
+                f"composites: {name} has the composite {min(nested)} as a member; name its members instead"
+            )
 
 
 @attrs.frozen
@@ -171,9 +219,16 @@ class SeriesResolver:
 
     def _all(self, listing: InstrumentIndex, wanted: AllSymbols) -> list[str]:
         names = listing.all(wanted)
-        if not names and wanted.quote is not None:
+        if names:
+            return names
+        if not listing.by_symbol:
+            raise ConfigurationError(f"symbols: {self.exchange.name} publishes no listing; name some symbols")
+        if wanted.quote is not None and wanted.quote not in listing.quotes:
             raise unknown("quote", wanted.quote, listing.quotes)
-        return names
+        which = f"no symbol quoted in {wanted.quote}" if wanted.quote else "no symbol"
+        raise ConfigurationError(
+            f"symbols: {which} trades at {self.exchange.name} now; name some, or try again later"
+        )
 
     def _check_composites(self, listing: InstrumentIndex, members: Sequence[tuple[Series, ...]]) -> None:
         """Refuse what only the listing shows: a composite that is a symbol, a member that is meant twice."""

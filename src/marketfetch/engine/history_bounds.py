@@ -20,9 +20,11 @@ from marketfetch.errors import FetchError, RestrictedLocation
 from marketfetch.exchange import Endpoint
 from marketfetch.planning.first_row_search import seek_first
 from marketfetch.planning.history_evidence import Evidence, listing_grace, reason
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.http import Request, Response
+from marketfetch.values.instruments import Instrument
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.series import Coverage, Instrument, Slice
+from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet, format_utc
 from marketfetch.values.times import Clock
 

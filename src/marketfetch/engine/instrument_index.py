@@ -8,8 +8,8 @@ from difflib import get_close_matches
 
 import attrs
 
-from marketfetch.engine.query import AllSymbols
-from marketfetch.values.series import Instrument
+from marketfetch.values.instruments import Instrument
+from marketfetch.values.query import AllSymbols
 from marketfetch.values.spans import format_utc
 
 __all__ = ["InstrumentIndex"]

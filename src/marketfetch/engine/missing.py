@@ -12,7 +12,8 @@ from marketfetch.exchange import Endpoint, Exchange
 from marketfetch.planning.batches import Capacity, FetchTask, choose_page_size
 from marketfetch.protocols import PageOutcome
 from marketfetch.values.pages import Page
-from marketfetch.values.series import Series, Slice
+from marketfetch.values.series import Series
+from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = [

@@ -5,24 +5,47 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from itertools import count
+from time import perf_counter
 from typing import TypeVar
 
 import anyio
 import attrs
+from anyio.lowlevel import checkpoint
 
 from marketfetch.decoding.layouts import decode_errors_as
-from marketfetch.engine.loop_yielder import LoopYielder
-from marketfetch.engine.query import Settings
 from marketfetch.engine.state import RunState
 from marketfetch.errors import Banned, FetchError, RateLimitExceeded, RequestTimeout, RetryableError
 from marketfetch.events import Listener, RequestFailed
 from marketfetch.exchange import Exchange
 from marketfetch.protocols import Fetcher, ProxyPool
 from marketfetch.values.http import Egress, Request, Response
+from marketfetch.values.settings import Settings
 
-__all__ = ["RequestExecutor"]
+__all__ = ["LoopYielder", "RequestExecutor"]
 
 _T = TypeVar("_T")
+
+
+@attrs.define(eq=False)
+class LoopYielder:
+    """Spreads the work of many tasks that become ready at once over several rounds of the loop.
+
+    Twenty answers may arrive in one round, and to read one takes a millisecond. Who asks for a breath when
+    the last one is `seconds` ago lets the loop go round once, and whoever asks meanwhile waits behind.
+    """
+
+    seconds: float = 0.002
+    _last: float = attrs.field(default=0.0, init=False)
+    _turn: anyio.Lock = attrs.field(factory=lambda: anyio.Lock(fast_acquire=True), init=False)
+
+    async def maybe_yield(self) -> None:
+        """Return at once or, if it is time, after others on the loop had their turn."""
+        if perf_counter() - self._last < self.seconds and not self._turn.locked():
+            return
+        async with self._turn:
+            if perf_counter() - self._last >= self.seconds:
+                await checkpoint()
+                self._last = perf_counter()
 
 
 @attrs.frozen(eq=False)
@@ -35,7 +58,7 @@ class RequestExecutor:
     settings: Settings
     state: RunState
     emit: Listener
-    random: random.Random = attrs.field(factory=random.Random)
+    rng: random.Random = attrs.field(factory=random.Random)
     _yielder: LoopYielder = attrs.field(factory=LoopYielder, init=False)
 
     async def send(self, request: Request, read: Callable[[Response], _T]) -> tuple[_T, str]:
@@ -57,7 +80,7 @@ class RequestExecutor:
                 self.state.retries[type(error).__name__] += 1
                 # A limit or a ban belongs to one egress: the pool knows when it may serve again.
                 if not isinstance(error, RateLimitExceeded | Banned):
-                    await anyio.sleep(self.settings.retries.wait(attempt, self.random.random()))
+                    await anyio.sleep(self.settings.retries.wait(attempt, self.rng.random()))
             except FetchError as error:
                 error.attempt = attempt
                 self._report(error, final=True)

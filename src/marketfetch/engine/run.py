@@ -17,23 +17,22 @@ from time import monotonic
 import anyio
 import attrs
 
-from marketfetch.engine.blocking import call_from_thread, run_in_thread
+from marketfetch.engine.batch_builder import RowBudget
+from marketfetch.engine.blocking import StoreRetrier, call_from_thread, run_in_thread
 from marketfetch.engine.composites import CompositeBuilder, CompositeTask
 from marketfetch.engine.discovery import (
     ClockOffset,
     ResolvedSeries,
     SeriesResolver,
+    check_query,
     fetch_instruments,
     fetch_server_time,
 )
 from marketfetch.engine.history_bounds import HistoryBounds
 from marketfetch.engine.instrument_index import InstrumentIndex
 from marketfetch.engine.missing import plan_tasks, update_wanted
-from marketfetch.engine.query import DEFAULT_BATCH_ROWS, AllSymbols, Query, Settings
 from marketfetch.engine.requester import RequestExecutor
-from marketfetch.engine.row_budget import RowBudget
 from marketfetch.engine.state import RunState
-from marketfetch.engine.store_retry import StoreRetrier
 from marketfetch.engine.workers import FetchWorkers
 from marketfetch.engine.writers import OnDurable, WriterPool, open_writers
 from marketfetch.errors import (
@@ -51,7 +50,7 @@ from marketfetch.events import (
     SeriesRefused,
 )
 from marketfetch.exchange import Exchange
-from marketfetch.planning.batches import BatchSizing, Capacity, FetchTask
+from marketfetch.planning.batches import DEFAULT_BATCH_ROWS, BatchSizing, Capacity, FetchTask
 from marketfetch.protocols import (
     Fetcher,
     ProxyPool,
@@ -63,9 +62,11 @@ from marketfetch.protocols import (
     SupportsSession,
     SupportsWaiting,
 )
+from marketfetch.reports import Report
 from marketfetch.values.pages import Batch
-from marketfetch.values.report import Report
+from marketfetch.values.query import AllSymbols, Query
 from marketfetch.values.series import Series
+from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span
 
 __all__ = ["Run", "RunConfig"]
@@ -89,7 +90,7 @@ class RunConfig:
 
     def check(self) -> None:
         """Refuse what is certain to fail, before anything is sent."""
-        self.query.check(self.exchange, self.settings.clock())
+        check_query(self.query, self.exchange, self.settings.clock())
         if self.query.composites and not isinstance(self.sink, Store):
             raise ConfigurationError(
                 "composites: need a sink that can be read back, such as DuckDB or PostgreSQL"

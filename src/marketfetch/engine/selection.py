@@ -8,12 +8,13 @@ import attrs
 
 from marketfetch.common.name_lists import names_of
 from marketfetch.common.type_checks import is_text
-from marketfetch.engine.query import AllSymbols, datasets_of
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable, unknown
 from marketfetch.protocols import Store
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.query import AllSymbols, datasets_of
+from marketfetch.values.series import Series
 
 __all__ = ["Selection"]
 

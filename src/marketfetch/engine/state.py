@@ -9,9 +9,10 @@ import attrs
 
 from marketfetch.planning.running_union import RunningUnion, coverages, span_sets
 from marketfetch.protocols import PageOutcome
+from marketfetch.reports import EgressReport, Missing, Report, SeriesReport
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Page
-from marketfetch.values.report import EgressReport, Missing, Report, SeriesReport
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["RunState", "SeriesState"]

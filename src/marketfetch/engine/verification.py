@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from marketfetch.decoding.validation import plausible
 from marketfetch.errors import SinkError, SinkUnavailable
 from marketfetch.protocols import Store, SupportsPartitions
+from marketfetch.reports import Finding, Problem, Verification
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Columns
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import MAX_TIMESTAMP, Span, SpanSet
-from marketfetch.values.verification import Finding, Problem, Verification
 
 __all__ = ["LedgerEntry", "compare", "verify_store"]
 

@@ -8,12 +8,10 @@ import anyio
 import attrs
 
 from marketfetch.decoding.validation import validate_page
-from marketfetch.engine.batch_builder import BatchBuilder
+from marketfetch.engine.batch_builder import BatchBuilder, RowBudget, WorkQueue
 from marketfetch.engine.missing import clip_to_retention, defer_recent_absence, doubt_absence_before_first_row
 from marketfetch.engine.requester import RequestExecutor
-from marketfetch.engine.row_budget import RowBudget
 from marketfetch.engine.state import RunState
-from marketfetch.engine.work_queue import WorkQueue
 from marketfetch.engine.writers import WriterPool
 from marketfetch.errors import BadRequest, BadSymbol, FetchError, PaginationError, RestrictedLocation
 from marketfetch.events import PageFetched
@@ -22,7 +20,7 @@ from marketfetch.planning.paginators import ProgressGuard
 from marketfetch.planning.unusable_rows import store_unusable
 from marketfetch.values.http import Response
 from marketfetch.values.pages import Batch, Page
-from marketfetch.values.series import Slice
+from marketfetch.values.slices import Slice
 from marketfetch.values.spans import SpanSet
 from marketfetch.values.times import Clock
 

@@ -21,8 +21,7 @@ from anyio import (
 )
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from marketfetch.engine.blocking import CurrentWriter, call_from_thread, run_in_thread
-from marketfetch.engine.store_retry import StoreRetrier
+from marketfetch.engine.blocking import CurrentWriter, StoreRetrier, call_from_thread, run_in_thread
 from marketfetch.errors import RowsRefused
 from marketfetch.protocols import Sink, Writer
 from marketfetch.values.pages import Batch

@@ -33,7 +33,7 @@ from marketfetch.events import (
     WaitingForStore,
 )
 from marketfetch.listeners.text import describe_event, format_counts, format_rate, time_left
-from marketfetch.values.report import EgressReport
+from marketfetch.reports import EgressReport
 
 __all__ = ["RichProgress"]
 

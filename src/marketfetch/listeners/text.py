@@ -17,7 +17,7 @@ from marketfetch.events import (
     SymbolUnknown,
     WaitingForStore,
 )
-from marketfetch.values.report import EgressReport, Report
+from marketfetch.reports import EgressReport, Report
 from marketfetch.values.spans import Span, format_utc
 
 __all__ = [

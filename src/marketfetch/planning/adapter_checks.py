@@ -15,9 +15,9 @@ from marketfetch.errors import AdapterError, ConfigurationError
 from marketfetch.planning.paginators import CursorPaginator, TimeWindowPaginator
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.http import Cost, Request
+from marketfetch.values.instruments import Instrument
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Columns
-from marketfetch.values.series import Instrument
 
 __all__ = [
     "check_cost",

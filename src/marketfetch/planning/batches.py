@@ -9,10 +9,19 @@ import attrs
 
 from marketfetch.protocols import Paginator
 from marketfetch.values.http import Cost
-from marketfetch.values.series import Series, Slice
+from marketfetch.values.series import Series
+from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["BatchPlan", "BatchSizing", "Capacity", "FetchTask", "choose_page_size", "plan_batches"]
+__all__ = [
+    "DEFAULT_BATCH_ROWS",
+    "BatchPlan",
+    "BatchSizing",
+    "Capacity",
+    "FetchTask",
+    "choose_page_size",
+    "plan_batches",
+]
 
 _PER_REQUEST = 5e-4
 """Seconds of our own work on a request, whatever its size: it decides where latency is nil."""
@@ -143,3 +152,7 @@ def plan_batches(gaps: Sequence[FetchTask], portions: BatchSizing) -> Iterator[B
                 yield chunk
                 alive.append(stream)
         pending = alive
+
+
+DEFAULT_BATCH_ROWS = 8_000
+"""The size of batches for sinks that do not say what suits them."""

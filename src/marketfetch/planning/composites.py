@@ -7,9 +7,9 @@ from functools import reduce
 
 import numpy as np
 
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
-from marketfetch.values.series import Coverage
 
 __all__ = ["combine", "intersect_coverage"]
 

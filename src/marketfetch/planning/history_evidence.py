@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import attrs
 
+from marketfetch.values.instruments import Instrument
 from marketfetch.values.intervals import Interval
-from marketfetch.values.series import Instrument
 from marketfetch.values.spans import Span, format_utc
 
 __all__ = ["Evidence", "listing_grace", "reason"]

@@ -27,7 +27,7 @@ from marketfetch.protocols import PageOutcome
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Page
 from marketfetch.values.rejected_rows import RejectedRow
-from marketfetch.values.series import Slice
+from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["CursorPaginator", "ProgressGuard", "TimeWindowPaginator"]

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from marketfetch.values.series import Coverage
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.spans import SpanSet
 
 __all__ = ["RunningUnion", "coverages", "span_sets"]

@@ -11,7 +11,7 @@ from marketfetch.protocols import PageOutcome
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Columns, Page
 from marketfetch.values.rejected_rows import RejectedRow
-from marketfetch.values.series import Slice
+from marketfetch.values.slices import Slice
 from marketfetch.values.spans import SpanSet
 
 __all__ = ["cells_of", "repeated_rows", "store_unusable"]

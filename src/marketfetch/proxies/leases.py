@@ -13,8 +13,8 @@ from marketfetch.proxies.address_limits import Shared
 from marketfetch.ratelimit.backoff import parse_http_date
 from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
 from marketfetch.ratelimit.egress_queue import EgressSlot
+from marketfetch.reports import EgressReport
 from marketfetch.values.http import Egress, Request, Response
-from marketfetch.values.report import EgressReport
 
 __all__ = ["EgressState", "RotatingLease"]
 

@@ -26,8 +26,8 @@ from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
 from marketfetch.ratelimit.egress_queue import EgressQueue, EgressSlot
 from marketfetch.ratelimit.wait_reasons import Wait
 from marketfetch.redaction import Secret
+from marketfetch.reports import EgressReport
 from marketfetch.values.http import Egress, LimitPool, Request
-from marketfetch.values.report import EgressReport
 from marketfetch.values.spans import format_utc
 
 __all__ = ["Direct", "RotatingProxies"]

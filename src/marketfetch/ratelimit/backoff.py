@@ -6,13 +6,7 @@ import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
-import attrs
-
-from marketfetch.common.type_checks import is_number, is_whole
-from marketfetch.errors import ConfigurationError
-from marketfetch.redaction import redact
-
-__all__ = ["RetryPolicy", "parse_http_date", "retry_after", "to_local_time"]
+__all__ = ["parse_http_date", "retry_after", "to_local_time"]
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _LONGEST = 3 * 86_400
@@ -61,33 +55,3 @@ def to_local_time(theirs: int, headers: Mapping[str, str], now: int) -> int:
     """
     answered = parse_http_date(headers.get("date", ""))
     return theirs if answered is None else now + theirs - answered
-
-
-@attrs.frozen
-class RetryPolicy:
-    """How often and after which waits a request is repeated; times in seconds.
-
-    Raises ConfigurationError for what is no such number.
-
-    >>> RetryPolicy(initial=0.5, cap=30).wait(3, jitter=1.0)
-    2.0
-    """
-
-    attempts: int = 8
-    initial: float = 0.25
-    cap: float = 20.0
-
-    def __attrs_post_init__(self) -> None:
-        attempts = self.attempts
-        if not is_whole(attempts) or attempts < 1:
-            raise ConfigurationError(
-                f"attempts: must be a whole number, at least 1, not {redact(repr(attempts))}"
-            )
-        for name, value in (("initial", self.initial), ("cap", self.cap)):
-            if not is_number(value) or value < 0:
-                raise ConfigurationError(f"{name}: must be a number of seconds, not {redact(repr(value))}")
-
-    def wait(self, failures: int, jitter: float) -> float:
-        """Return the wait after so many failures; `jitter` in [0, 1] takes up to half of it away."""
-        full = min(self.cap, self.initial * 2.0 ** (failures - 1))
-        return full * (0.5 + 0.5 * jitter)

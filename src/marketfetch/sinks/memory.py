@@ -15,9 +15,10 @@ from marketfetch.protocols import Writer
 from marketfetch.sinks.merging import merge
 from marketfetch.sinks.rejected_rows import reach, still_rejected
 from marketfetch.sinks.sql.coverage_segments import SEGMENT_SPANS, changed, hull, joined, split, touched
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns, RejectedRow
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["MemorySink"]

@@ -16,14 +16,16 @@ import duckdb
 
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.api.plugins import exchange_from
-from marketfetch.cli.report_view import Document, TextTable, print_report, report_page
-from marketfetch.engine.query import Query, Settings
+from marketfetch.cli.documents import Document, TextTable
+from marketfetch.cli.output import print_document
+from marketfetch.cli.report_view import report_page
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import BatchWritten, Event, Listener, RoundStarted
 from marketfetch.listeners.background import BackgroundQueue
 from marketfetch.listeners.progress import progress_to
 from marketfetch.listeners.text import headline, pluralize
 from marketfetch.proxies.pool import RotatingProxies
+from marketfetch.reports import Report
 from marketfetch.sinks.urls import sink_from
 from marketfetch.testing import (
     GeneratedMarket,
@@ -33,8 +35,9 @@ from marketfetch.testing import (
     SimulatedExchange,
     SimulatorOptions,
 )
-from marketfetch.values.report import Report
-from marketfetch.values.series import Composite
+from marketfetch.values.instruments import Composite
+from marketfetch.values.query import Query
+from marketfetch.values.settings import Settings
 
 __all__ = ["run"]
 
@@ -109,7 +112,7 @@ def _tell(job: _Job, exchange: SimulatedExchange, proxies: Sequence[LocalProxy])
     )
     with _ProxyFailure(proxies[1]) as mishap:
         first = job.run(mishap)
-    print_report(report_page(first), sys.stdout)
+    print_document(report_page(first), sys.stdout)
     refused = sum(count for status, count in exchange.record.statuses.items() if status in {418, 429})
     _say(
         f"The exchange counted, too: {pluralize(exchange.record.total, 'request')}, {refused} above a limit."
@@ -117,7 +120,7 @@ def _tell(job: _Job, exchange: SimulatedExchange, proxies: Sequence[LocalProxy])
     size = job.path.stat().st_size / 2**20
     _say(f"The rows are in a DuckDB file ({size:.0f} MiB; `marketfetch demo --keep FILE` keeps it):")
     _write(f"{_SELECT}\n")
-    print_report(Document("", [_select(job.path)]), sys.stdout)
+    print_document(Document("", [_select(job.path)]), sys.stdout)
     _say("The same again, which asks for nothing but what has closed meanwhile:")
     again = job.run()
     _write(f"  {headline(again)}\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from marketfetch.errors import SinkError
-from marketfetch.values.series import Coverage
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["FIRST_LEDGER", "read_first"]

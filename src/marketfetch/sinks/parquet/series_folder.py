@@ -24,8 +24,9 @@ from marketfetch.sinks.parquet.format1 import FIRST_LEDGER, read_first
 from marketfetch.sinks.parquet.periods import Period, periods_of, split, unit_of, whole_periods
 from marketfetch.sinks.remedies import forget_command
 from marketfetch.sinks.sql.packed_coverage import PackedCoverage, in_spans
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns, RejectedRow
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["LEDGER", "WORK", "SeriesFolder", "files_aside", "locks_of"]

@@ -22,9 +22,10 @@ from marketfetch.sinks.parquet.footers import FORMAT, newer
 from marketfetch.sinks.parquet.format1 import FIRST_LEDGER
 from marketfetch.sinks.parquet.periods import Period, unit_of
 from marketfetch.sinks.parquet.series_folder import WORK, SeriesFolder, files_aside, locks_of
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset, datasets
 from marketfetch.values.pages import Batch, Columns, RejectedRow
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["ParquetSink"]

@@ -15,8 +15,9 @@ from marketfetch.sinks.postgres.schema.multirange import dump_multirange, load_m
 from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.rejected_rows import reach, still_rejected
 from marketfetch.sinks.sql.coverage_segments import hull, joined, split
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, RejectedRow
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["FORMAT", "TABLES", "CoverageTables", "Names", "lock", "names", "newer", "written"]

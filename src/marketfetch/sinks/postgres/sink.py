@@ -25,9 +25,10 @@ from marketfetch.sinks.postgres.schema.privileges import check_schema, check_ses
 from marketfetch.sinks.postgres.session import Connection, Session
 from marketfetch.sinks.postgres.writer import BatchWriter
 from marketfetch.sinks.table_mapping import TableMapping, mapping_or_none
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset, datasets
 from marketfetch.values.pages import Columns, RejectedRow
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["PostgresSink"]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, pairwise
 from operator import attrgetter
 
-from marketfetch.values.series import Coverage
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["SEGMENT_SPANS", "changed", "hull", "joined", "split", "touched"]

@@ -13,9 +13,10 @@ import orjson
 from marketfetch.errors import SinkError
 from marketfetch.sinks.rejected_rows import reach, still_rejected
 from marketfetch.sinks.sql.coverage_segments import changed, hull, joined, split
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset, datasets
 from marketfetch.values.pages import Batch, RejectedRow
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["FORMAT", "PREFIX", "CoverageTables", "DbConnection", "DbCursor", "dump_spans", "load_spans"]

@@ -18,9 +18,10 @@ from marketfetch.sinks.files.paths import check_folder, file_path, path_from_uri
 from marketfetch.sinks.sql.coverage_tables import FORMAT, PREFIX, CoverageTables, DbConnection
 from marketfetch.sinks.sql.tables import SqlTable, mapped_table, own_table, quoted, stand_ins
 from marketfetch.sinks.table_mapping import Name, TableMapping, mapping_or_none
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns, RejectedRow
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["SqlFileStore"]

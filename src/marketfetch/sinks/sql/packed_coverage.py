@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.values.series import Coverage
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["Edges", "PackedCoverage", "in_spans"]

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from marketfetch.decoding.layouts import Decoded
 from marketfetch.decoding.validation import validate_page
 from marketfetch.protocols import Paginator
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Columns, Page
-from marketfetch.values.series import Coverage, Slice
+from marketfetch.values.slices import Slice
 from marketfetch.values.spans import SpanSet
 
 __all__ = ["AdversarialServer", "FetchedAll", "fetch_all"]

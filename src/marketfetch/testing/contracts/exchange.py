@@ -46,7 +46,7 @@ from marketfetch.testing.contracts.exchange_cases import (
 from marketfetch.testing.contracts.exchange_subject import ExchangeUnderTest
 from marketfetch.testing.contracts.malformed import NOT_A_PAGE, corrupt_one_value, malformed_bodies
 from marketfetch.values.intervals import Interval
-from marketfetch.values.series import Slice
+from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
 from marketfetch.values.times import parse_time
 

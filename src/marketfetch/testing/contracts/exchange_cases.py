@@ -17,7 +17,7 @@ from marketfetch.planning.paginators import CursorPaginator
 from marketfetch.testing.contracts.malformed import NOT_A_PAGE
 from marketfetch.values.http import Request, Response
 from marketfetch.values.intervals import EVENT
-from marketfetch.values.series import Slice
+from marketfetch.values.slices import Slice
 from marketfetch.values.times import TimeLike
 
 __all__ = [

@@ -14,7 +14,8 @@ from marketfetch.planning.adapter_checks import check_decoded, check_request
 from marketfetch.testing.contracts.exchange_cases import FIXED_NOW, DecodeCase, Recording, usual_intervals
 from marketfetch.values.http import Request
 from marketfetch.values.intervals import EVENT, Interval
-from marketfetch.values.series import Series, Slice
+from marketfetch.values.series import Series
+from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span
 from marketfetch.values.times import TimeLike, parse_time
 

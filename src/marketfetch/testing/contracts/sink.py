@@ -31,9 +31,9 @@ from marketfetch.testing.contracts.sink_cases import (
     write,
 )
 from marketfetch.testing.contracts.sink_ledger import LedgerContract
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import datasets
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.series import Coverage
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["SinkContract"]

@@ -27,8 +27,9 @@ from marketfetch.testing.contracts.sink_cases import (
     told,
     write,
 )
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns, RejectedRow
-from marketfetch.values.series import Coverage, Series
+from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["LedgerContract"]

@@ -15,7 +15,7 @@ from marketfetch.sinks.postgres.schema.multirange import load_multirange
 from marketfetch.sinks.postgres.schema.privileges import Access, check_access, make_schema
 from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.sql.coverage_segments import SEGMENT_SPANS, split
-from marketfetch.values.series import Coverage
+from marketfetch.values.coverage import Coverage
 
 __all__ = ["opened", "prepare"]
 

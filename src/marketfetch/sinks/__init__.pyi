@@ -1,0 +1,9 @@
+from .duckdb.sink import DuckDBSink as DuckDBSink
+from .memory import MemorySink as MemorySink
+from .parquet.sink import ParquetSink as ParquetSink
+from .postgres.board import PostgresBoard as PostgresBoard
+from .postgres.sink import PostgresSink as PostgresSink
+from .sqlite import SQLiteSink as SQLiteSink
+from .table_mapping import TableMapping as TableMapping
+from .table_mapping import without_quote as without_quote
+from .urls import sink_from as sink_from

@@ -1,0 +1,69 @@
+"""Instrument, one entry of an exchange's listing, and Composite, a symbol that is computed from others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from marketfetch.common.name_lists import names_of
+from marketfetch.values.spans import MAX_TIMESTAMP
+
+__all__ = ["Composite", "Instrument"]
+
+
+@attrs.frozen
+class Instrument:
+    """One entry of an exchange's listing.
+
+    `listed_at` and `delisted_at` are UTC milliseconds, None where the exchange does not publish them.
+    `settle` is the settlement currency of a contract, None for spot. Raises ValueError for a symbol without
+    a letter and for a time that no calendar has.
+    """
+
+    symbol: str
+    base: str
+    quote: str
+    settle: str | None = None
+    listed_at: int | None = None
+    delisted_at: int | None = None
+    active: bool = True
+
+    def __attrs_post_init__(self) -> None:
+        if not self.symbol:
+            raise ValueError("an instrument has a symbol")
+        for moment in (self.listed_at, self.delisted_at):
+            if moment is not None and abs(moment) >= MAX_TIMESTAMP:
+                raise ValueError(f"{self.symbol} begins or ends at {moment}, which is no time")
+
+    @property
+    def unified(self) -> str:
+        """The field's common spelling.
+
+        >>> Instrument("BTCUSDT", "BTC", "USDT", "USDT").unified
+        'BTC/USDT:USDT'
+        """
+        pair = f"{self.base}/{self.quote}"
+        return f"{pair}:{self.settle}" if self.settle else pair
+
+
+def _members(given: object) -> tuple[str, ...]:
+    """Return the members of a composite; one text may name several, and its letters are none."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        return names_of("members", given)
+    members = tuple(given)
+    for name in members:
+        names_of("members", [name])
+    return members
+
+
+def _named(_composite: object, _argument: attrs.Attribute[str], value: object) -> None:
+    names_of("symbol", [value])
+
+
+@attrs.frozen
+class Composite:
+    """A derived symbol: mean of its members' prices and sum of their volumes, where all have the candle."""
+
+    symbol: str = attrs.field(validator=_named)
+    members: tuple[str, ...] = attrs.field(converter=_members)

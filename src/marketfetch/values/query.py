@@ -1,0 +1,111 @@
+"""Query: what the store shall hold when the run is over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from itertools import chain
+
+import attrs
+
+from marketfetch.common.name_lists import names_of
+from marketfetch.errors import ConfigurationError
+from marketfetch.redaction import redact
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.instruments import Composite
+from marketfetch.values.intervals import Interval
+from marketfetch.values.spans import Span
+from marketfetch.values.times import (
+    TimeLike,
+    check_order,
+    parse_time,
+    plain_time,
+)
+
+__all__ = ["AllSymbols", "Query", "datasets_of"]
+
+
+@attrs.frozen
+class AllSymbols:
+    """All symbols that an exchange trades now, optionally of one quote currency."""
+
+    quote: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.quote is not None and not isinstance(self.quote, str):
+            raise ConfigurationError(f"quote: {self.quote!r} is no name; write one as text, such as 'USDT'")
+
+
+def _symbols(symbols: object) -> tuple[str, ...] | AllSymbols:
+    if symbols is AllSymbols:
+        return AllSymbols()
+    if symbols is None:
+        raise ConfigurationError("symbols: None is no name; name some, or ask for AllSymbols(quote='USDT')")
+    return symbols if isinstance(symbols, AllSymbols) else names_of("symbols", symbols)
+
+
+def datasets_of(names: object) -> tuple[Dataset, ...]:
+    """Return the datasets that are named, each once; ConfigurationError for what names none."""
+    if names is None:
+        raise ConfigurationError("datasets: None is no name; name some, such as ohlcv, or leave them out")
+    several = [names] if isinstance(names, str | Dataset) or not isinstance(names, Iterable) else names
+    parted = (names_of("datasets", name) if isinstance(name, str) else (name,) for name in several)
+    return tuple(dict.fromkeys(map(Dataset.parse, chain.from_iterable(parted))))
+
+
+def _composites(composites: object) -> tuple[Composite, ...]:
+    several = [composites] if isinstance(composites, str | Composite) else composites
+    given: list[Composite] = []
+    for composite in several if isinstance(several, Iterable) else (several,):
+        if not isinstance(composite, Composite):
+            raise ConfigurationError(
+                f"composites: {redact(repr(composite))} is none; "
+                "write Composite('MT', ('ETHUSDT', 'BTCUSDT'))"
+            )
+        given.append(composite)
+    return tuple(given)
+
+
+def _interval(name: str | timedelta | Interval) -> Interval:
+    return Interval.parse(name)
+
+
+def _start(value: object) -> TimeLike:
+    return plain_time("start", value)
+
+
+def _end(value: object) -> TimeLike:
+    return plain_time("end", value)
+
+
+@attrs.frozen
+class Query:
+    """What the store should hold when the run is over.
+
+    `symbols` in the exchange's spelling or the unified one (`BTC/USDT:USDT`): one, several, or a text of
+    names parted by commas; or AllSymbols(quote="USDT"). `start` and `end` are half-open: an aware datetime, a
+    date (midnight UTC), ISO text, `20d` or a timedelta before now, `now`, or UTC milliseconds. With
+    `end="now"` the run catches up until nothing closed is missing.
+
+    Raises ConfigurationError for names that do not exist (with near matches) and for times that are none.
+
+    >>> Query(symbols="BTCUSDT", datasets="ohlcv", interval="1m", start="2026-06-01").end
+    'now'
+    """
+
+    symbols: tuple[str, ...] | AllSymbols = attrs.field(converter=_symbols, kw_only=True)
+    datasets: tuple[Dataset, ...] = attrs.field(
+        default=(Dataset.parse("ohlcv"),), converter=datasets_of, kw_only=True
+    )
+    interval: Interval = attrs.field(default=Interval.parse("1m"), converter=_interval, kw_only=True)
+    start: TimeLike = attrs.field(converter=_start, kw_only=True)
+    end: TimeLike = attrs.field(default="now", converter=_end, kw_only=True)
+    composites: tuple[Composite, ...] = attrs.field(default=(), converter=_composites, kw_only=True)
+
+    def span(self, now: int) -> Span:
+        """Return the span that is wanted, in UTC milliseconds; raises ConfigurationError for a wrong one."""
+        start, end = parse_time("start", self.start, now), parse_time("end", self.end, now)
+        if start < 0:
+            raise ConfigurationError("start: is before 1970; write a date such as 2020-01-01")
+        check_order(start, end)
+        return Span(start, end)

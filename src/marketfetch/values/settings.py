@@ -1,0 +1,157 @@
+"""Settings of a run, and RetryPolicy: how often and after which waits a request is repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import inf
+from typing import Any, Literal
+
+import attrs
+
+from marketfetch.common.type_checks import is_number, is_text, is_whole
+from marketfetch.errors import ConfigurationError, unknown
+from marketfetch.redaction import redact
+from marketfetch.values.times import (
+    Clock,
+    anchored,
+    steady_clock,
+)
+
+__all__ = ["RetryPolicy", "Settings"]
+
+
+@attrs.frozen
+class RetryPolicy:
+    """How often and after which waits a request is repeated; times in seconds.
+
+    Raises ConfigurationError for what is no such number.
+
+    >>> RetryPolicy(initial=0.5, cap=30).wait(3, jitter=1.0)
+    2.0
+    """
+
+    attempts: int = 8
+    initial: float = 0.25
+    cap: float = 20.0
+
+    def __attrs_post_init__(self) -> None:
+        attempts = self.attempts
+        if not is_whole(attempts) or attempts < 1:
+            raise ConfigurationError(
+                f"attempts: must be a whole number, at least 1, not {redact(repr(attempts))}"
+            )
+        for name, value in (("initial", self.initial), ("cap", self.cap)):
+            if not is_number(value) or value < 0:
+                raise ConfigurationError(f"{name}: must be a number of seconds, not {redact(repr(value))}")
+
+    def wait(self, failures: int, jitter: float) -> float:
+        """Return the wait after so many failures; `jitter` in [0, 1] takes up to half of it away."""
+        full = min(self.cap, self.initial * 2.0 ** (failures - 1))
+        return full * (0.5 + 0.5 * jitter)
+
+
+def _whole(least: int, most: float = inf) -> Callable[[object, attrs.Attribute[int], int], None]:
+    """Refuse what is no whole number between the two; the message names the argument."""
+    bounds = f"at least {least}" if most == inf else f"from {least} to {most:,}"
+
+    def check(_settings: object, argument: attrs.Attribute[int], value: int) -> None:
+        if not is_whole(value) or not least <= value <= most:
+            raise ConfigurationError(
+                f"{argument.name}: must be a whole number, {bounds}, not {redact(repr(value))}"
+            )
+
+    return check
+
+
+def _one_of(*choices: str) -> Callable[[object, attrs.Attribute[Any], Any], None]:
+    """Refuse what is none of the choices; the message names the argument and them."""
+
+    def check(_settings: object, argument: attrs.Attribute[Any], value: Any) -> None:
+        if not is_text(value) or value not in choices:
+            raise unknown(argument.name, value, choices)
+
+    return check
+
+
+def _above_zero(_settings: object, argument: attrs.Attribute[float], value: float) -> None:
+    if not is_number(value) or value <= 0:
+        raise ConfigurationError(
+            f"{argument.name}: must be above zero, a number of seconds, not {redact(repr(value))}"
+        )
+
+
+def _retries(_settings: object, _argument: attrs.Attribute[RetryPolicy], value: object) -> None:
+    if not isinstance(value, RetryPolicy):
+        count = value if isinstance(value, int) and value > 0 else 8
+        raise ConfigurationError(
+            f"retries: {redact(repr(value))} is none; write RetryPolicy(attempts={count:d})"
+        )
+
+
+def _clock(_settings: object, _argument: attrs.Attribute[Clock], value: object) -> None:
+    if not callable(value):
+        raise ConfigurationError(
+            f"clock: {redact(repr(value))} is none; give a function that returns UTC milliseconds"
+        )
+
+
+_MOST_AT_ONCE = 10_000
+"""No process has more connections open, and each request in flight is a task that is kept."""
+
+
+@attrs.frozen
+class Settings:
+    """How a run goes about its work; the defaults suit most.
+
+    `concurrency` requests are in flight at most, for each limit pool. Rows are gathered into batches of
+    about `batch_rows`, one transaction each; None leaves it to the sink, which knows best. `deadline` bounds
+    one request, `heartbeat` is the pause between Heartbeat events, both in seconds; `max_rounds` bounds how
+    many times a run that reads up to now looks for newly closed rows. `clock` is the local time; what is
+    closed is decided by the earlier one of it and the exchange's, where that tells. By default it is the wall
+    clock as each run finds it, which does not jump within a run.
+
+    `unusable` says what becomes of rows that the exchange has wrong, in one answer as in the next: `"keep"`
+    notes them beside the ledger and goes on without them, `"store"` stores them as they are where a table can
+    hold them, and `"retry"` asks once more for those that were noted before, and reports them missing where
+    they are still wrong.
+
+    Raises ConfigurationError for a number that is too small or too large, and for what is of another kind.
+
+    Settings can be pickled; a clock of the caller's own then has to be a function of a module, or an object
+    that can be pickled.
+    """
+
+    concurrency: int = attrs.field(default=20, validator=_whole(1, _MOST_AT_ONCE))
+    batch_rows: int | None = attrs.field(default=None, validator=attrs.validators.optional(_whole(1)))
+    retries: RetryPolicy = attrs.field(factory=RetryPolicy, validator=_retries)
+    deadline: float = attrs.field(default=60.0, validator=_above_zero)
+    heartbeat: float = attrs.field(default=10.0, validator=_above_zero)
+    max_rounds: int = attrs.field(default=20, validator=_whole(1))
+    clock: Clock = attrs.field(factory=steady_clock, repr=False, validator=_clock)
+    unusable: Literal["keep", "store", "retry"] = attrs.field(
+        default="keep", validator=_one_of("keep", "store", "retry"), kw_only=True
+    )
+
+    def for_one_run(self) -> Settings:
+        """Return the settings with a clock that begins with the wall clock as it is now."""
+        return attrs.evolve(self, clock=anchored(self.clock))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle holds; ConfigurationError for a clock that another process cannot find."""
+        found = self.clock if hasattr(self.clock, "__qualname__") else type(self.clock)
+        if "<" in found.__qualname__:  # <lambda>, or something inside of <locals>
+            raise ConfigurationError(
+                f"clock: {found.__qualname__} cannot be sent to another process, which would not find it;"
+                " write it as a function of a module, or leave it out: each process then has its own"
+            )
+        return {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+
+    def __copy__(self) -> Settings:
+        return self  # nothing of it can change; copying shall not ask for a clock that can be pickled
+
+    def __deepcopy__(self, memo: object) -> Settings:
+        return self
