@@ -148,7 +148,7 @@ class Liar:
                 end=job.span.end,
             ),
             store,
-            proxies=RotatingProxies(proxies, direct=not proxies, now=self.clock, patience=_BAN),
+            proxies=RotatingProxies(proxies, direct=not proxies, now=self.clock, max_wait=_BAN),
             fetcher=HurriedFetcher(self.clock, CurlFetcher(max_body=200_000, timeout=_PATIENCE * SPEED)),
             settings=Settings(
                 concurrency=job.concurrency,

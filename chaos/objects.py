@@ -62,7 +62,7 @@ def _sink(url: str, password: str) -> object:
 
 
 def _proxied(url: str, password: str) -> Any:
-    proxies = RotatingProxies([f"anna:{quote(password, safe='')}@127.0.0.1:1"], direct=False, patience=0.1)
+    proxies = RotatingProxies([f"anna:{quote(password, safe='')}@127.0.0.1:1"], direct=False, max_wait=0.1)
     return _pipeline(url, MemorySink(), proxies)
 
 

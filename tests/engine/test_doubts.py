@@ -145,7 +145,7 @@ class Circular(BinanceUsdm):
 
 def test_a_paginator_that_makes_no_headway_is_stopped() -> None:
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=4)) as exchange:
-        query = World(exchange).pipeline(None)._job.query  # the same small job
+        query = World(exchange).pipeline(None)._config.query  # the same small job
         report = run(Pipeline(Circular(exchange.base_url), query, MemorySink()))
         asked = exchange.record.total
     assert not report.complete
@@ -167,13 +167,13 @@ class Wrong(BinanceUsdm):
 def test_who_asks_wrongly_does_not_go_on_asking() -> None:
     """A day in pages of ten minutes would be rejected 144 times; exchanges shut out who does that."""
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=4)) as exchange:
-        query = World(exchange).pipeline(None)._job.query  # the same small job
+        query = World(exchange).pipeline(None)._config.query  # the same small job
         settings = Settings(concurrency=4)
         report = run(Pipeline(Wrong(exchange.base_url), query, MemorySink(), settings=settings))
         asked = exchange.record.statuses[400]
     (line,) = report.series
-    assert SpanSet(tuple(each for gap in line.missing for each in gap.spans)) == SpanSet.of(line.wanted)
-    assert any("3 requests in a row were rejected" in gap.reason for gap in line.missing)
+    assert SpanSet(tuple(each for task in line.missing for each in task.spans)) == SpanSet.of(line.wanted)
+    assert any("3 requests in a row were rejected" in task.reason for task in line.missing)
     assert asked <= 3 + settings.concurrency + 1  # those under way, and the search for the first row
 
 

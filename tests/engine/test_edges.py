@@ -84,7 +84,7 @@ def test_a_long_candle_that_comes_late_is_awaited_as_a_whole(interval: str, now:
         world, store = World(exchange, settings=Settings(clock=lambda: clock[0])), MemorySink()
         query: dict[str, Any] = {"interval": interval, "start": "2026-06-01", "end": "now"}
         (early,) = run(world.pipeline(store, **query)).series
-        assert [(gap.spans.hull, gap.reason) for gap in early.missing] == [
+        assert [(task.spans.hull, task.reason) for task in early.missing] == [
             (
                 Span(last, Interval.parse(interval).shift(last, 1)),
                 "the exchange has not published it yet; run again in a few minutes",

@@ -48,18 +48,18 @@ async def test_others_on_the_loop_have_a_turn_between_two_breaths() -> None:
     assert len(set(seen)) == 20
 
 
-def chunks(*sizes: int) -> Iterator[BatchPlan]:
+def batch_plans(*sizes: int) -> Iterator[BatchPlan]:
     """Chunks of so many parts of one row each."""
     series, minute = candles(), 60_000
     for number, size in enumerate(sizes):
         spans = [Span(minute * at, minute * (at + 1)) for at in range(size)]
-        yield BatchPlan(number, series, tuple(Slice(series, span, 1, chunk=number) for span in spans))
+        yield BatchPlan(number, series, tuple(Slice(series, span, 1, batch_plan=number) for span in spans))
 
 
 async def test_slices_come_in_order_and_empty_chunks_are_passed_over() -> None:
-    handout = WorkQueue(chunks(0, 3, 0, 0, 2, 0), BatchBuilder(10), RowBudget(100))
-    taken = [part async for part in _all(handout)]
-    assert [(part.chunk, part.span.start) for part in taken] == [
+    queue = WorkQueue(batch_plans(0, 3, 0, 0, 2, 0), BatchBuilder(10), RowBudget(100))
+    taken = [part async for part in _all(queue)]
+    assert [(part.batch_plan, part.span.start) for part in taken] == [
         (1, 0),
         (1, 60_000),
         (1, 120_000),
@@ -69,20 +69,20 @@ async def test_slices_come_in_order_and_empty_chunks_are_passed_over() -> None:
 
 
 async def test_no_chunk_is_opened_before_there_is_room_for_its_rows() -> None:
-    allowance = RowBudget(3)
-    handout = WorkQueue(chunks(3, 3), BatchBuilder(10), allowance)
+    row_budget = RowBudget(3)
+    queue = WorkQueue(batch_plans(3, 3), BatchBuilder(10), row_budget)
     for _ in range(3):
-        assert await handout.get() is not None
+        assert await queue.get() is not None
     with anyio.move_on_after(0.01) as waited:
-        await handout.get()
+        await queue.get()
     assert waited.cancelled_caught
-    allowance.release(3)
+    row_budget.release(3)
     with anyio.fail_after(5):
-        assert await handout.get() is not None
+        assert await queue.get() is not None
 
 
-async def _all(handout: WorkQueue) -> AsyncIterator[Slice]:
-    while (part := await handout.get()) is not None:
+async def _all(queue: WorkQueue) -> AsyncIterator[Slice]:
+    while (part := await queue.get()) is not None:
         yield part
 
 

@@ -75,9 +75,9 @@ def test_a_store_that_comes_back_is_waited_for_wherever_it_is_used() -> None:
     assert sorted(told) == sorted(f"{what}: away" for what in store.calls for _ in range(2))
 
 
-def _insist(patience: StoreRetrier, work: Callable[[], object]) -> object:
+def _insist(retrier: StoreRetrier, work: Callable[[], object]) -> object:
     async def main() -> object:
-        return await patience.call_in_thread(work)
+        return await retrier.call_in_thread(work)
 
     return anyio.run(main)
 
@@ -111,10 +111,10 @@ def test_who_waits_for_a_store_can_be_stopped() -> None:
 
     async def main() -> None:
         waiting = anyio.Event()
-        patience = StoreRetrier(RetryPolicy(initial=1000, cap=1000), lambda _: waiting.set())
+        retrier = StoreRetrier(RetryPolicy(initial=1000, cap=1000), lambda _: waiting.set())
         with anyio.fail_after(5):
             async with anyio.create_task_group() as group:
-                group.start_soon(patience.call_in_thread, away)
+                group.start_soon(retrier.call_in_thread, away)
                 await waiting.wait()
                 group.cancel_scope.cancel()
 

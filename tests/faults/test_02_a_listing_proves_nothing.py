@@ -181,7 +181,7 @@ def test_an_adapter_without_a_request_for_the_first_row_finds_every_row(what: st
     wrong = Misdescribed(market, LISTINGS[what])
     with SimulatedExchange(wrong, SimulatorOptions(now=lambda: NOW)) as exchange:
         query: dict[str, Any] = {"symbols": "LITUSDT", "interval": "1m", "start": JUNE, "end": JUNE + 9 * DAY}
-        asked = world(wrong, exchange).pipeline(None, **query)._job.query
+        asked = world(wrong, exchange).pipeline(None, **query)._config.query
         store = MemorySink()
         settings = Settings(clock=lambda: NOW)
         report = run(Pipeline(PlainBinance(exchange.base_url), asked, store, settings=settings))

@@ -99,7 +99,7 @@ def test_four_times_the_holes_are_about_four_times_the_work(name: str) -> None:
     assert many < 5.5 * few, (few, many)
 
 
-def settlements(pages: int) -> list[PageOutcome]:
+def outcomes(pages: int) -> list[PageOutcome]:
     """What pages settle, each with a row in every second minute of its window."""
     made = []
     for number in range(pages):
@@ -110,21 +110,21 @@ def settlements(pages: int) -> list[PageOutcome]:
 
 def work_on(pages: int, *, shuffled: bool) -> int:
     """Note so many pages in the order given, and ask once at the end what is known."""
-    found = settlements(pages)
+    found = outcomes(pages)
     if shuffled:
         np.random.default_rng(1).shuffle(found)
-    account, headway, nothing = (
+    state, guard, nothing = (
         SeriesState(SERIES, Coverage()),
         ProgressGuard(),
         Columns.empty(SERIES.dataset),
     )
     with counting() as count:
         for each in found:
-            account.record_page(Page(nothing), each)
-            account.record_written(Batch(SERIES, nothing, each.coverage))
-            account.give_up(each.present, "a reason")
-            headway.observe(each)
-        known, durable = account.known, account.durable
+            state.record_page(Page(nothing), each)
+            state.record_written(Batch(SERIES, nothing, each.coverage))
+            state.give_up(each.present, "a reason")
+            guard.observe(each)
+        known, durable = state.known, state.durable
     assert known == durable
     assert len(known.covered) == pages * PAGE // 2
     return count[0]
@@ -191,10 +191,10 @@ def test_a_composite_of_members_with_holes_is_computed_in_few_steps() -> None:
             write(Batch(source, rows, Coverage(source.interval.cover(times))))
     store.calls.clear()
     written: list[Batch] = []
-    patience = StoreRetrier(RetryPolicy(), lambda _: None)
+    retrier = StoreRetrier(RetryPolicy(), lambda _: None)
     day = SpanSet.of(Span(START, START + DAY))
     refused: list[Any] = []
-    deriving = CompositeBuilder(store, patience, written.append, lambda *why: refused.append(why), 500)
+    deriving = CompositeBuilder(store, retrier, written.append, lambda *why: refused.append(why), 500)
     deriving.build([CompositeTask(composite, tuple(sources), day)])
     assert not refused
     assert store.calls == {"read": 6, "write": 3}

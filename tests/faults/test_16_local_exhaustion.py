@@ -126,10 +126,10 @@ def test_what_the_machine_lacks_is_nobody_elses_fault(
     error = translate(failure, egress, 1)
     assert isinstance(error, LocalResourceError)
     assert said in str(error)
-    health = CircuitBreaker()
+    breaker = CircuitBreaker()
     for _ in range(20):
-        health.failed(error, sent=0, now=5, jitter=1.0)
-    assert (health.state(now=5), health.exhausted) == ("ready", False)
+        breaker.failed(error, sent=0, now=5, jitter=1.0)
+    assert (breaker.state(now=5), breaker.exhausted) == ("ready", False)
 
 
 def test_network_that_is_down_is_told_from_a_proxy_that_is_down() -> None:

@@ -145,14 +145,14 @@ def test_the_file_is_free_while_there_is_nothing_to_write(store: DuckDBSink) -> 
     with store.writer() as write:
         write(batch(SERIES, range(5, 6), close=2.0))
         closed = threading.Event()
-        turns = store._shared().turns
+        connections = store._shared().connections
         for _ in range(3000):  # a bound for a machine that hangs
-            if not turns._open:
+            if not connections._open:
                 closed.set()
                 break
             threading.Event().wait(0.01)
         assert closed.is_set()
-        assert turns.max_idle <= 0.2, "seconds without a batch after which others may have the file"
+        assert connections.max_idle <= 0.2, "seconds without a batch after which others may have the file"
         subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, timeout=50)
         write(batch(SERIES, range(6, 7), close=2.0))
     assert len(store.read(SERIES, EVER)) == 7

@@ -74,7 +74,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         lambda: mf.RotatingProxies(["10.0.0.1:1"], names="a"),
         "^names: str is no list",
     ),
-    "patience as text": (lambda: mf.RotatingProxies([], patience="1h"), "^patience: "),  # type: ignore[arg-type]
+    "max_wait as text": (lambda: mf.RotatingProxies([], max_wait="1h"), "^max_wait: "),  # type: ignore[arg-type]
     "a file that is none": (lambda: mf.RotatingProxies.from_file(None), "^path: NoneType is none"),  # type: ignore[arg-type]
     "a certificate by number": (lambda: mf.CurlFetcher(certificate=5), "^certificate: int is no path"),
     "an HTTP version in a list": (lambda: mf.CurlFetcher(http_version=["2"]), "^http_version: "),  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ WEIGHT = LimitPool("weight", capacity=2400, period=60_000)
 
 
 @st.composite
-def gaps(draw: st.DrawFn, number: int) -> FetchTask:
+def tasks(draw: st.DrawFn, number: int) -> FetchTask:
     name = draw(st.sampled_from(["1m", "1w", "1M", "event"]))
     dataset = "funding_rate" if name == "event" else "ohlcv"
     series = Series.of("x", dataset, f"S{number}", name)
@@ -39,23 +39,28 @@ def gaps(draw: st.DrawFn, number: int) -> FetchTask:
 
 @st.composite
 def gap_lists(draw: st.DrawFn) -> list[FetchTask]:
-    return [draw(gaps(number)) for number in range(draw(st.integers(0, 4)))]
+    return [draw(tasks(number)) for number in range(draw(st.integers(0, 4)))]
 
 
 @given(gap_lists(), st.integers(1, 100))
 def test_every_gap_is_covered_once(wanted: Sequence[FetchTask], batch_rows: int) -> None:
-    chunks = list(plan_batches(wanted, BatchSizing(batch_rows)))
-    assert len({chunk.id for chunk in chunks}) == len(chunks)
-    for gap in wanted:
-        parts = [part for chunk in chunks if chunk.series == gap.series for part in chunk.slices]
-        assert SpanSet(tuple(part.span for part in parts)) == gap.missing
-        assert sum(part.span.length for part in parts) == gap.missing.length
-        assert all(1 <= part.rows <= gap.page_size for part in parts)
-    for chunk in chunks:
-        assert {part.chunk for part in chunk.slices} == {chunk.id}
-        if not chunk.series.interval.is_event:
-            size = next(gap.page_size for gap in wanted if gap.series == chunk.series)
-            assert sum(part.rows for part in chunk.slices) <= max(batch_rows, size)
+    batch_plans = list(plan_batches(wanted, BatchSizing(batch_rows)))
+    assert len({batch_plan.id for batch_plan in batch_plans}) == len(batch_plans)
+    for task in wanted:
+        parts = [
+            part
+            for batch_plan in batch_plans
+            if batch_plan.series == task.series
+            for part in batch_plan.slices
+        ]
+        assert SpanSet(tuple(part.span for part in parts)) == task.missing
+        assert sum(part.span.length for part in parts) == task.missing.length
+        assert all(1 <= part.rows <= task.page_size for part in parts)
+    for batch_plan in batch_plans:
+        assert {part.batch_plan for part in batch_plan.slices} == {batch_plan.id}
+        if not batch_plan.series.interval.is_event:
+            size = next(task.page_size for task in wanted if task.series == batch_plan.series)
+            assert sum(part.rows for part in batch_plan.slices) <= max(batch_rows, size)
 
 
 @given(gap_lists(), st.integers(1, 100), st.integers(1, 10**9))
@@ -65,16 +70,21 @@ def test_no_batch_crosses_a_border_further_than_to_the_next_row(
     def partition(series: Series, moment: int) -> Span:
         return Span(moment - moment % length, moment - moment % length + length)
 
-    chunks = list(plan_batches(wanted, BatchSizing(batch_rows, partition)))
-    for gap in wanted:
-        parts = [part for chunk in chunks if chunk.series == gap.series for part in chunk.slices]
-        assert SpanSet(tuple(part.span for part in parts)) == gap.missing
-        assert sum(part.span.length for part in parts) == gap.missing.length
-    for chunk in chunks:
-        if not chunk.series.interval.is_event:
-            start, end = chunk.slices[0].span.start, chunk.slices[-1].span.end
-            assert len(chunk.slices) == 1 or end <= chunk.series.interval.ceil(
-                partition(chunk.series, start).end
+    batch_plans = list(plan_batches(wanted, BatchSizing(batch_rows, partition)))
+    for task in wanted:
+        parts = [
+            part
+            for batch_plan in batch_plans
+            if batch_plan.series == task.series
+            for part in batch_plan.slices
+        ]
+        assert SpanSet(tuple(part.span for part in parts)) == task.missing
+        assert sum(part.span.length for part in parts) == task.missing.length
+    for batch_plan in batch_plans:
+        if not batch_plan.series.interval.is_event:
+            start, end = batch_plan.slices[0].span.start, batch_plan.slices[-1].span.end
+            assert len(batch_plan.slices) == 1 or end <= batch_plan.series.interval.ceil(
+                partition(batch_plan.series, start).end
             )
 
 
@@ -84,9 +94,9 @@ def test_all_series_advance_side_by_side() -> None:
         FetchTask(Series.of("x", "ohlcv", symbol, "1m"), SpanSet.of(span), TimeWindowPaginator(), 10)
         for symbol in "ABC"
     ]
-    assert [chunk.series.symbol for chunk in islice(plan_batches(wanted, BatchSizing(100)), 6)] == list(
-        "ABCABC"
-    )
+    assert [
+        batch_plan.series.symbol for batch_plan in islice(plan_batches(wanted, BatchSizing(100)), 6)
+    ] == list("ABCABC")
 
 
 def test_a_plan_of_decades_is_made_as_it_is_used() -> None:
@@ -134,8 +144,8 @@ def test_no_other_page_size_costs_less_and_waits_less(
         (10_000, Capacity(100, 4, 0.3), 1500),  # round trips are
     ],
 )
-def test_the_bottleneck_decides(rows: int, means: Capacity, expected: int) -> None:
-    assert choose_page_size((99, 499, 1000, 1500), tiers, rows, means) == expected
+def test_the_bottleneck_decides(rows: int, capacity: Capacity, expected: int) -> None:
+    assert choose_page_size((99, 499, 1000, 1500), tiers, rows, capacity) == expected
 
 
 def test_candles_of_a_day_are_not_asked_year_by_year() -> None:
@@ -144,5 +154,8 @@ def test_candles_of_a_day_are_not_asked_year_by_year() -> None:
         return Span(first, first + 365 * 86_400_000)
 
     days = Series.of("x", "ohlcv", "A", "1d")
-    gap = FetchTask(days, SpanSet.of(Span(0, 3000 * 86_400_000)), TimeWindowPaginator(), 1500)
-    assert [len(chunk.slices) for chunk in plan_batches([gap], BatchSizing(45_000, year))] == [1, 1]
+    task = FetchTask(days, SpanSet.of(Span(0, 3000 * 86_400_000)), TimeWindowPaginator(), 1500)
+    assert [len(batch_plan.slices) for batch_plan in plan_batches([task], BatchSizing(45_000, year))] == [
+        1,
+        1,
+    ]

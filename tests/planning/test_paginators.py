@@ -201,14 +201,14 @@ def test_rows_from_elsewhere_show_that_a_chain_began_in_the_wrong_place(
 @pytest.mark.parametrize("newest_first", [False, True])
 def test_a_chain_takes_in_what_a_server_gives_that_ignores_the_far_end(newest_first: bool) -> None:
     """Its last pages have strays however often it is asked: only what no row stands for is given up."""
-    chain, headway = CursorPaginator(newest_first=newest_first), ProgressGuard()
+    chain, guard = CursorPaginator(newest_first=newest_first), ProgressGuard()
     times = START + 3 * HOUR * np.arange(-3, 7)
     whole = Slice(EVENTS, Span(START - HOUR, START + 10 * HOUR), rows=5)
 
     def answer(part: Slice) -> Page:
         given = times[times < part.span.end][-5:] if newest_first else times[times >= part.span.start][:5]
         page = validate_page(Decoded(rows_at(EVENTS, given.tolist())), part)
-        headway.observe(chain.outcome(part, page))
+        guard.observe(chain.outcome(part, page))
         return page
 
     drained = fetch_all(chain, whole, answer, limit=40)

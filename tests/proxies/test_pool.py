@@ -278,7 +278,7 @@ async def test_a_banned_egress_is_quarantined_for_all_pools_of_the_exchange() ->
 
 async def test_a_ban_beyond_patience_is_not_waited_for() -> None:
     clock = FakeClock()
-    pool = Direct(now=clock, patience=3600)
+    pool = Direct(now=clock, max_wait=3600)
     await fail(pool, Banned("418: banned", until=clock.ms + 3 * 86_400_000))
     with pytest.raises(ProxyError, match=r"free before 2026-06-04T00:00:00Z.*418: banned"):
         await succeed(pool)
@@ -350,10 +350,10 @@ async def test_thousands_of_idle_proxies_cost_nothing(monkeypatch: pytest.Monkey
     looked_at = 0
     ready_at = CircuitBreaker.ready_at
 
-    def counting(health: CircuitBreaker, host: str, now: int) -> int:
+    def counting(breaker: CircuitBreaker, host: str, now: int) -> int:
         nonlocal looked_at
         looked_at += 1
-        return ready_at(health, host, now)
+        return ready_at(breaker, host, now)
 
     monkeypatch.setattr(CircuitBreaker, "ready_at", counting)
     for _ in range(100):

@@ -22,7 +22,7 @@ WEIGHT = LimitPool("weight", 2400, 60_000, "sliding")
 class Run:
     """So many requests, so many at a time, through egresses that answer after `latency`."""
 
-    roster: EgressQueue
+    queue: EgressQueue
     weight: int
     weights: Counter[int] = attrs.field(factory=Counter)
     connections: int = 0
@@ -31,29 +31,29 @@ class Run:
     def requests(self, count: int, in_flight: int, latency: int = 100) -> None:
         returning: list[tuple[int, int, EgressSlot]] = []
         for number in range(count):
-            while len(returning) >= in_flight or (seat := self.take()) is None:
+            while len(returning) >= in_flight or (slot := self.take()) is None:
                 if returning:
                     self.now, _, back = heappop(returning)
                     back.release(self.weight, self.now, connection_kept=True)
-                    self.roster.queue(back.number)
+                    self.queue.queue(back.number)
                 else:
-                    self.now = max(self.now, self.roster.soonest(self.weight, "", self.now))
-            heappush(returning, (self.now + latency + seat.number % 3, number, seat))
+                    self.now = max(self.now, self.queue.soonest(self.weight, "", self.now))
+            heappush(returning, (self.now + latency + slot.number % 3, number, slot))
         while returning:
             self.now, _, back = heappop(returning)
             back.release(self.weight, self.now, connection_kept=True)
-            self.roster.queue(back.number)
+            self.queue.queue(back.number)
 
     def take(self) -> EgressSlot | None:
-        cold = {seat.number for seat in self.roster.seats if not seat.idle_connections}
-        seat = self.roster.acquire(self.weight, "", self.now)
-        if seat is not None:
-            self.weights[seat.number] += self.weight
-            self.connections += seat.number in cold
-        return seat
+        cold = {slot.number for slot in self.queue.slots if not slot.idle_connections}
+        slot = self.queue.acquire(self.weight, "", self.now)
+        if slot is not None:
+            self.weights[slot.number] += self.weight
+            self.connections += slot.number in cold
+        return slot
 
 
-def roster(egresses: int, pool: LimitPool = WEIGHT) -> EgressQueue:
+def queue(egresses: int, pool: LimitPool = WEIGHT) -> EgressQueue:
     clock = ServerClock()
     return EgressQueue(
         pool, [EgressSlot(number, CircuitBreaker(), RateBudget(pool, clock)) for number in range(egresses)]
@@ -63,7 +63,7 @@ def roster(egresses: int, pool: LimitPool = WEIGHT) -> EgressQueue:
 @pytest.mark.parametrize("in_flight", [1, 2, 3, 4, 5, 20, 100])
 @pytest.mark.parametrize("weight", [1, 2, 10])
 def test_four_egresses_carry_a_quarter_each(in_flight: int, weight: int) -> None:
-    run = Run(roster(4), weight)
+    run = Run(queue(4), weight)
     run.requests(3 * 2400 // weight, in_flight)
     shares = [run.weights[number] / run.weights.total() for number in range(4)]
     assert max(shares) < 0.35
@@ -71,7 +71,7 @@ def test_four_egresses_carry_a_quarter_each(in_flight: int, weight: int) -> None
 
 
 def test_as_many_egresses_are_warmed_as_there_are_requests_in_flight() -> None:
-    run = Run(roster(200), 2)
+    run = Run(queue(200), 2)
     run.requests(4000, in_flight=20)
     assert len(run.weights) <= 22
     assert run.connections <= 22
@@ -79,7 +79,7 @@ def test_as_many_egresses_are_warmed_as_there_are_requests_in_flight() -> None:
 
 @pytest.mark.parametrize(("weight", "count"), [(2, 30_000), (10, 12_000)])
 def test_connections_are_kept_when_the_load_moves_on(weight: int, count: int) -> None:
-    run = Run(roster(200), weight)
+    run = Run(queue(200), weight)
     run.requests(count, in_flight=20)
     assert run.connections / count < 0.05
 
@@ -87,13 +87,13 @@ def test_connections_are_kept_when_the_load_moves_on(weight: int, count: int) ->
 @pytest.mark.parametrize("egresses", [1, 3, 12])
 def test_all_budgets_are_used_up(egresses: int) -> None:
     pool = LimitPool("calls", 20, 2_000)
-    run = Run(roster(egresses, pool), 1)
+    run = Run(queue(egresses, pool), 1)
     run.requests(10 * 20 * egresses, in_flight=50 * egresses, latency=10)
     assert run.now < 10 * 2_000
 
 
 def test_a_lighter_cost_fits_where_a_heavier_did_not() -> None:
-    desk = roster(1, LimitPool("calls", 10, 1_000))
+    desk = queue(1, LimitPool("calls", 10, 1_000))
     assert desk.acquire(6, "", 0)
     assert desk.acquire(6, "", 0) is None
     assert desk.acquire(4, "", 0) is None  # set aside for the heavier one
@@ -103,11 +103,11 @@ def test_a_lighter_cost_fits_where_a_heavier_did_not() -> None:
 
 
 def test_a_resting_egress_is_passed_over_and_comes_back() -> None:
-    desk = roster(2)
-    desk.seats[0].breaker.failed(ProxyError("refused"), sent=0, now=0, jitter=1.0)
+    desk = queue(2)
+    desk.slots[0].breaker.failed(ProxyError("refused"), sent=0, now=0, jitter=1.0)
     desk.queue(0)
     taken = [desk.acquire(1, "", 10) for _ in range(3)]
-    assert [seat.number for seat in taken if seat] == [1, 1, 1]
+    assert [slot.number for slot in taken if slot] == [1, 1, 1]
     back = desk.acquire(1, "", 1_000)
     assert back
     assert back.number == 0
@@ -117,9 +117,9 @@ def test_a_resting_egress_is_passed_over_and_comes_back() -> None:
 
 
 def test_an_egress_serves_while_all_of_its_claims_are_valid() -> None:
-    desk = roster(1)
+    desk = queue(1)
     claims = [Claim(until=50), Claim(until=10)]
-    desk.seats[0].claims = claims
+    desk.slots[0].claims = claims
     assert desk.acquire(1, "", 9)
     assert desk.acquire(1, "", 10) is None
     assert desk.soonest(1, "", 10) == UNKNOWN_UNTIL_RESPONSE
@@ -129,7 +129,7 @@ def test_an_egress_serves_while_all_of_its_claims_are_valid() -> None:
 
 
 def test_a_cost_above_the_capacity_is_refused_and_harms_nobody() -> None:
-    desk = roster(2)
+    desk = queue(2)
     with pytest.raises(ConfigurationError, match="2401"):
         desk.acquire(2401, "", 0)
     assert desk.acquire(2400, "", 0)
@@ -137,8 +137,8 @@ def test_a_cost_above_the_capacity_is_refused_and_harms_nobody() -> None:
 
 
 def test_the_queue_does_not_grow_without_bound() -> None:
-    run = Run(roster(50), 1)
+    run = Run(queue(50), 1)
     run.requests(10_000, in_flight=5)
     for _ in range(10_000):
-        run.roster.queue(7)
-    assert len(run.roster._ready) <= 4 * 50 + 100
+        run.queue.queue(7)
+    assert len(run.queue._ready) <= 4 * 50 + 100

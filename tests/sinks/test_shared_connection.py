@@ -35,12 +35,12 @@ class File:
 
 def test_it_stays_open_from_one_use_to_the_next() -> None:
     file = File()
-    turns = SharedConnection("file", file.opened, lambda: False, max_idle=1000)
+    shared = SharedConnection("file", file.opened, lambda: False, max_idle=1000)
     for _ in range(3):
-        with turns.connection() as connection:
+        with shared.connection() as connection:
             assert connection == "connection"
     assert file.notes == ["open"]
-    turns.close()
+    shared.close()
     assert file.notes == ["open", "close"]
     for thread in threading.enumerate():
         if isinstance(thread, threading.Timer):
@@ -51,10 +51,10 @@ def test_it_stays_open_from_one_use_to_the_next() -> None:
 def test_a_turn_ends_when_others_want_one_but_is_not_too_short() -> None:
     file = File()
     wanted: list[bool] = []
-    turns = SharedConnection("file", file.opened, lambda: bool(wanted), max_lifetime=0, max_idle=1000)
+    shared = SharedConnection("file", file.opened, lambda: bool(wanted), max_lifetime=0, max_idle=1000)
     hasty = SharedConnection("file", file.opened, lambda: bool(wanted), max_lifetime=1000, max_idle=1000)
     for _ in range(3):
-        with turns.connection():
+        with shared.connection():
             file.notes.append("use")
         wanted.append(True)
     assert file.notes == ["open", "use", "use", "close", "open", "use", "close"]
@@ -67,25 +67,25 @@ def test_a_turn_ends_when_others_want_one_but_is_not_too_short() -> None:
 
 def test_it_is_closed_when_nobody_uses_it() -> None:
     file = File()
-    turns = SharedConnection("file", file.opened, lambda: False, max_idle=0.01)
-    with turns.connection():
+    shared = SharedConnection("file", file.opened, lambda: False, max_idle=0.01)
+    with shared.connection():
         pass
     assert file.closed.wait(PATIENCE)
-    with turns.connection():
+    with shared.connection():
         pass
-    turns.close()
+    shared.close()
     assert file.notes == ["open", "close"] * 2
 
 
 def test_after_an_error_it_is_opened_anew() -> None:
     file = File()
-    turns = SharedConnection("file", file.opened, lambda: False, max_idle=1000)
-    with pytest.raises(ZeroDivisionError), turns.connection():
+    shared = SharedConnection("file", file.opened, lambda: False, max_idle=1000)
+    with pytest.raises(ZeroDivisionError), shared.connection():
         raise ZeroDivisionError
     assert file.notes == ["open", "close"]
-    with turns.connection():
+    with shared.connection():
         pass
-    turns.close()
+    shared.close()
     assert file.notes == ["open", "close"] * 2
 
 
@@ -93,11 +93,11 @@ def test_what_cannot_be_opened_can_be_tried_again() -> None:
     def broken(give_up: float) -> AbstractContextManager[str]:
         raise OSError("away")
 
-    turns = SharedConnection("file", broken, lambda: False)
+    shared = SharedConnection("file", broken, lambda: False)
     for _ in range(2):
-        with pytest.raises(OSError, match="away"), turns.connection():
+        with pytest.raises(OSError, match="away"), shared.connection():
             pass
-    turns.close()
+    shared.close()
 
 
 def test_who_waits_for_long_for_another_thread_is_told_and_may_ask_again(
@@ -105,20 +105,20 @@ def test_who_waits_for_long_for_another_thread_is_told_and_may_ask_again(
 ) -> None:
     monkeypatch.setattr(module, "LOCK_TIMEOUT", 0.01)
     file = File()
-    turns = SharedConnection("market.duckdb", file.opened, lambda: False, max_idle=0.01)
+    shared = SharedConnection("market.duckdb", file.opened, lambda: False, max_idle=0.01)
     with ThreadPoolExecutor(1) as threads:
 
         def write() -> None:
-            with turns.connection():
+            with shared.connection():
                 file.notes.append("other")
 
-        with turns.connection():
+        with shared.connection():
             with pytest.raises(SinkUnavailable, match=r"market\.duckdb: .* this process .*: end it, or wait"):
                 threads.submit(write).result(PATIENCE)
-            threads.submit(turns.close).result(PATIENCE)  # it does not wait, nor close what is in use
+            threads.submit(shared.close).result(PATIENCE)  # it does not wait, nor close what is in use
             file.notes.append("still open")
         threads.submit(write).result(PATIENCE)
-    turns.close()
+    shared.close()
     assert file.notes[:2] == ["open", "still open"]
     assert file.notes[-2:] == ["other", "close"]
 
@@ -135,8 +135,8 @@ def test_what_was_waited_for_a_thread_is_not_waited_for_others_once_more(
         told.append(give_up)
         return nullcontext("connection")
 
-    turns = SharedConnection("file", opened, lambda: False)
-    with turns.connection():
+    shared = SharedConnection("file", opened, lambda: False)
+    with shared.connection():
         pass
-    turns.close()
+    shared.close()
     assert told == [began + atomic_files.LOCK_TIMEOUT]

@@ -75,7 +75,7 @@ class Pipeline:
         check_kinds(query, fetcher, settings)
         self._listeners = Listeners(listeners)
         store = NullSink() if sink is None else sink_of("sink", sink)
-        self._job = RunConfig(
+        self._config = RunConfig(
             exchange=exchange_from(exchange, base_url),
             query=query,
             sink=store,
@@ -86,8 +86,8 @@ class Pipeline:
             deliver=_nowhere,
             sharing=sharing_of(board, store),
         )
-        self._run = Run(self._job)
-        self._job.check()
+        self._run = Run(self._config)
+        self._config.check()
 
     def __await__(self) -> Generator[Any, None, Report]:
         return self.run().__await__()
@@ -95,7 +95,7 @@ class Pipeline:
     async def run(self) -> Report:
         """Run and return the report; see the class for what is raised."""
         asyncio_loop("a Pipeline")
-        self._run = Run(self._job)
+        self._run = Run(self._config)
         with naming_exhaustion():
             return await self._run.execute()
 
@@ -111,7 +111,7 @@ class Pipeline:
         """
         asyncio_loop("a Pipeline")
         send, receive = create_memory_object_stream[Batch](1)
-        self._run = Run(attrs.evolve(self._job, deliver=send.send))
+        self._run = Run(attrs.evolve(self._config, deliver=send.send))
 
         async def run() -> None:
             with send, naming_exhaustion():
@@ -133,9 +133,9 @@ class Pipeline:
                     task.exception()  # the reader who left early is not interested, and asyncio shall know
 
     def __repr__(self) -> str:
-        names = "+".join(dataset.name for dataset in self._job.query.datasets)
-        sink = type(self._job.sink).__name__
-        return f"<Pipeline {self._job.exchange.name} {names} {self._job.query.interval} into {sink}>"
+        names = "+".join(dataset.name for dataset in self._config.query.datasets)
+        sink = type(self._config.sink).__name__
+        return f"<Pipeline {self._config.exchange.name} {names} {self._config.query.interval} into {sink}>"
 
 
 class NullSink:

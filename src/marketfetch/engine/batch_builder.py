@@ -20,7 +20,7 @@ __all__ = ["BatchBuilder", "RowBudget", "WorkQueue"]
 
 @attrs.define(eq=False)
 class _PendingBatch:
-    chunk: BatchPlan
+    batch_plan: BatchPlan
     open_slices: int
     pages: list[Columns] = attrs.field(factory=list)
     rows: int = 0
@@ -29,13 +29,13 @@ class _PendingBatch:
 
     def batch(self) -> Batch | None:
         """Turn what lies here into a batch and start anew; None if there is nothing to say."""
-        interval, coverage = self.chunk.series.interval, self.coverage.value
+        interval, coverage = self.batch_plan.series.interval, self.coverage.value
         if not self.pages and not coverage.covered:
             return None
-        columns = Columns.join(self.pages) if self.pages else Columns.empty(self.chunk.series.dataset)
+        columns = Columns.join(self.pages) if self.pages else Columns.empty(self.batch_plan.series.dataset)
         rejected = [row for row in self.rejected if interval.floor(row.time) in coverage.unusable]
         self.pages, self.rows, self.coverage, self.rejected = [], 0, coverages(), set()
-        return Batch(self.chunk.series, columns, coverage, tuple(sorted(rejected)))
+        return Batch(self.batch_plan.series, columns, coverage, tuple(sorted(rejected)))
 
 
 @attrs.define(eq=False)
@@ -45,18 +45,18 @@ class BatchBuilder:
     batch_rows: int
     _pending: dict[int, _PendingBatch] = attrs.field(factory=dict, init=False)
 
-    def begin(self, chunk: BatchPlan) -> None:
+    def begin(self, batch_plan: BatchPlan) -> None:
         """Expect the parts of a chunk."""
-        self._pending[chunk.id] = _PendingBatch(chunk, len(chunk.slices))
+        self._pending[batch_plan.id] = _PendingBatch(batch_plan, len(batch_plan.slices))
 
-    def add(self, part: Slice, page: Page, settlement: PageOutcome) -> Batch | None:
+    def add(self, part: Slice, page: Page, outcome: PageOutcome) -> Batch | None:
         """Put a page down; returns a batch when a chain has grown to the size of one."""
-        pile = self._pending[part.chunk]
+        pile = self._pending[part.batch_plan]
         if len(page.columns):
             pile.pages.append(page.columns)
             pile.rows += len(page.columns)
-        pile.coverage.add(settlement.coverage)
-        pile.rejected.update(settlement.rejected)
+        pile.coverage.add(outcome.coverage)
+        pile.rejected.update(outcome.rejected)
         return pile.batch() if pile.rows >= 2 * self.batch_rows else None
 
     def finish(self, part: Slice) -> tuple[Batch | None, int]:
@@ -64,12 +64,12 @@ class BatchBuilder:
 
         The last part of a chunk returns its batch, and the rows that the chunk was expected to have.
         """
-        pile = self._pending[part.chunk]
+        pile = self._pending[part.batch_plan]
         pile.open_slices -= 1
         if pile.open_slices:
             return None, 0
-        del self._pending[part.chunk]
-        return pile.batch(), pile.chunk.rows
+        del self._pending[part.batch_plan]
+        return pile.batch(), pile.batch_plan.rows
 
 
 @attrs.define(eq=False)
@@ -125,6 +125,6 @@ class WorkQueue:
             if self._next is None:
                 return
             await self._budget.acquire(self._next.rows)
-            chunk, self._next = self._next, None
-            self._builder.begin(chunk)
-            self._parts = list(reversed(chunk.slices))
+            batch_plan, self._next = self._next, None
+            self._builder.begin(batch_plan)
+            self._parts = list(reversed(batch_plan.slices))

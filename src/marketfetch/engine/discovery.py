@@ -104,12 +104,12 @@ class ResolvedSeries:
     instruments: dict[str, Instrument] = attrs.field(factory=dict)
 
 
-async def fetch_server_time(asker: RequestExecutor) -> ClockOffset:
+async def fetch_server_time(executor: RequestExecutor) -> ClockOffset:
     """Ask the exchange what time it is; exchanges without a clock are believed to share ours.
 
     A clock that is minutes away from ours is asked once more: a single server may have told nonsense.
     """
-    exchange = asker.exchange
+    exchange = executor.exchange
     request = exchange.time_request()
     if request is None:
         return ClockOffset()
@@ -117,15 +117,15 @@ async def fetch_server_time(asker: RequestExecutor) -> ClockOffset:
     def read(response: Response) -> ClockOffset:
         # The server read its clock at some moment before now. Taking that for now is behind the truth by a
         # reply's way, and never ahead of it: a candle that is still forming must not be taken for closed.
-        ahead = read_time(exchange, response.body) - asker.settings.clock()
+        ahead = read_time(exchange, response.body) - executor.settings.clock()
         return ClockOffset(ahead, (response.received_at - response.sent_at) / 1000)
 
-    told, _ = await asker.send(request, read)
+    told, _ = await executor.send(request, read)
     if abs(told.ahead) > MAX_CLOCK_SKEW:
-        again, _ = await asker.send(request, read)
+        again, _ = await executor.send(request, read)
         told = min(told, again, key=lambda each: abs(each.ahead))
     if abs(told.ahead) > MAX_CLOCK_SKEW:
-        asker.emit(ClockSkewDetected(told.ahead))
+        executor.emit(ClockSkewDetected(told.ahead))
     return told
 
 
@@ -143,15 +143,15 @@ def read_time(exchange: Exchange, body: bytes) -> int:
     return moment
 
 
-async def fetch_instruments(asker: RequestExecutor, query: Query) -> InstrumentIndex:
+async def fetch_instruments(executor: RequestExecutor, query: Query) -> InstrumentIndex:
     """Ask the exchange for its symbols; without a listing every name is believed.
 
     A listing that may lack symbols is asked for twice, and what either answer holds is listed.
     """
-    listing = InstrumentIndex.of(once := await _fetch_listing_once(asker))
-    if not asker.exchange.listing_requests() or _has_all(listing, query):
+    listing = InstrumentIndex.of(once := await _fetch_listing_once(executor))
+    if not executor.exchange.listing_requests() or _has_all(listing, query):
         return listing
-    return InstrumentIndex.of((*await _fetch_listing_once(asker), *once))
+    return InstrumentIndex.of((*await _fetch_listing_once(executor), *once))
 
 
 def _has_all(listing: InstrumentIndex, query: Query) -> bool:
@@ -162,15 +162,15 @@ def _has_all(listing: InstrumentIndex, query: Query) -> bool:
     return all(listing.find(name) is not None for name in (*query.symbols, *members))
 
 
-async def _fetch_listing_once(asker: RequestExecutor) -> tuple[Instrument, ...]:
+async def _fetch_listing_once(executor: RequestExecutor) -> tuple[Instrument, ...]:
     def read(response: Response) -> tuple[Instrument, ...]:
-        place = f"{type(asker.exchange).__name__}.decode_listing"
-        return tuple(check_instruments(place, asker.exchange.decode_listing(response.body)))
+        place = f"{type(executor.exchange).__name__}.decode_listing"
+        return tuple(check_instruments(place, executor.exchange.decode_listing(response.body)))
 
     instruments: list[Instrument] = []
-    place = f"{type(asker.exchange).__name__}.listing_requests"
-    for request in check_requests(place, asker.exchange.listing_requests()):
-        part, _ = await asker.send(request, read)
+    place = f"{type(executor.exchange).__name__}.listing_requests"
+    for request in check_requests(place, executor.exchange.listing_requests()):
+        part, _ = await executor.send(request, read)
         instruments += part
     return tuple(instruments)
 
@@ -190,7 +190,7 @@ class SeriesResolver:
 
     async def resolve(self, listing: InstrumentIndex) -> ResolvedSeries:
         """Fill the books; symbols that the listing does not know are reported and stand for themselves."""
-        query, books = self.query, self.state
+        query, run_state = self.query, self.state
         instruments: dict[str, Instrument] = {}
 
         def spell(name: str) -> str:
@@ -211,11 +211,15 @@ class SeriesResolver:
         self._check_composites(listing, members)
         fetched = dict.fromkeys((*wanted, *chain.from_iterable(members)))
         held = await self._held((*fetched, *derived))
-        books.series = {line: SeriesState(line, known, self.retry_unusable) for line, known in held.items()}
+        run_state.series = {
+            line: SeriesState(line, known, self.retry_unusable) for line, known in held.items()
+        }
         for series in fetched:
-            books.series[series].terminal_error = books.unknown.get(series.symbol)
-        composites = [(books.series[line], sources) for line, sources in zip(derived, members, strict=True)]
-        return ResolvedSeries([books.series[series] for series in fetched], composites, instruments)
+            run_state.series[series].terminal_error = run_state.unknown.get(series.symbol)
+        composites = [
+            (run_state.series[line], sources) for line, sources in zip(derived, members, strict=True)
+        ]
+        return ResolvedSeries([run_state.series[series] for series in fetched], composites, instruments)
 
     def _all(self, listing: InstrumentIndex, wanted: AllSymbols) -> list[str]:
         names = listing.all(wanted)

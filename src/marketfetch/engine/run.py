@@ -100,14 +100,14 @@ class RunConfig:
 class Run:
     """One run of a Job; execute it once."""
 
-    def __init__(self, job: RunConfig) -> None:
-        self._job = job
-        self._books = RunState()
-        self._roll = ResolvedSeries()
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._state = RunState()
+        self._resolved = ResolvedSeries()
         self._time = ClockOffset()
         self._span: Span | None = None
-        self._allowance = RowBudget()
-        self._patience = StoreRetrier(job.settings.retries, job.emit)
+        self._row_budget = RowBudget()
+        self._retrier = StoreRetrier(config.settings.retries, config.emit)
         self._started = monotonic()
 
     async def execute(self) -> Report:
@@ -117,130 +117,137 @@ class Run:
         """
         self._started = monotonic()
         # A clock that was made with the settings, weeks ago perhaps, may have lost what the machine slept.
-        self._job = attrs.evolve(self._job, settings=self._job.settings.for_one_run())
+        self._config = attrs.evolve(self._config, settings=self._config.settings.for_one_run())
         try:
             with _first_error():
                 async with self._heartbeat():
                     await self._run()
         except MarketfetchError as error:
             error.report = attrs.evolve(self.report(str(error)), error=str(error))
-            self._job.emit(RunFinished(error.report))
+            self._config.emit(RunFinished(error.report))
             raise
         report = self.report()
-        self._job.emit(RunFinished(report))
+        self._config.emit(RunFinished(report))
         return report
 
     def report(self, stopped: str = "the run was stopped before this was asked") -> Report:
         """Say what was done so far; `stopped` is the reason for what was not even tried."""
-        if not self._books.series and not self._books.requests:
+        if not self._state.series and not self._state.requests:
             return attrs.evolve(Report.empty(), error="nothing was asked yet")
         duration = monotonic() - self._started
-        pool = self._job.pool
-        return self._books.report(pool.statistics(), asked=self._span, duration=duration, stopped=stopped)
+        pool = self._config.pool
+        return self._state.report(pool.statistics(), asked=self._span, duration=duration, stopped=stopped)
 
     async def _run(self) -> None:
-        job = self._job
-        job.check()
-        await self._patience.call_in_thread(partial(job.sink.prepare, job.query.datasets))
+        config = self._config
+        config.check()
+        await self._retrier.call_in_thread(partial(config.sink.prepare, config.query.datasets))
         if not await self._store_is_complete():
             await self._fetch_missing()
         await self._derive()
 
     async def _store_is_complete(self) -> bool:
         """Whether the store has everything already: then the exchange is not asked at all."""
-        if isinstance(self._job.query.symbols, AllSymbols):
+        if isinstance(self._config.query.symbols, AllSymbols):
             return False
         await self._resolve_series(InstrumentIndex.of(()))
         self._update_wanted()
-        if any(not account.wanted and not account.stored_before.covered for account in self._roll.fetched):
+        if any(not state.wanted and not state.stored_before.covered for state in self._resolved.fetched):
             return (
                 False  # nothing has closed yet, and nothing is known that would show that the symbol exists
             )
         # A composite to compute is checked against the listing first: its name may be that of a symbol.
-        return not self._plan_tasks() and not any(account.missing for account, _ in self._roll.composites)
+        return not self._plan_tasks() and not any(state.missing for state, _ in self._resolved.composites)
 
     async def _resolve_series(self, listing: InstrumentIndex) -> None:
-        job = self._job
-        retry = job.settings.unusable == "retry"
-        books, patience = self._books, self._patience
-        enrolment = SeriesResolver(job.query, job.exchange, job.sink, books, patience, job.emit, retry)
-        self._roll = await enrolment.resolve(listing)
+        config = self._config
+        retry = config.settings.unusable == "retry"
+        run_state, retrier = self._state, self._retrier
+        enrolment = SeriesResolver(
+            config.query, config.exchange, config.sink, run_state, retrier, config.emit, retry
+        )
+        self._resolved = await enrolment.resolve(listing)
 
     def _update_wanted(self) -> None:
         """Set what is wanted, by the server's time."""
         now = self._now()
-        span = self._job.query.span(self._job.settings.clock())
+        span = self._config.query.span(self._config.settings.clock())
         if self._span is not None:
             # "20d" ago was 20 days before the run began; only a wanted "now" moves on.
-            end = span.end if self._job.query.end == "now" else self._span.end
+            end = span.end if self._config.query.end == "now" else self._span.end
             span = Span(self._span.start, end)
         self._span = span
-        for account in self._books.series.values():
-            update_wanted(account, self._job.exchange.endpoint(account.series.dataset), span, now)
+        for state in self._state.series.values():
+            update_wanted(state, self._config.exchange.endpoint(state.series.dataset), span, now)
 
     def _now(self) -> int:
         """The server's time, UTC milliseconds."""
-        return self._job.settings.clock() + self._time.offset
+        return self._config.settings.clock() + self._time.offset
 
     def _batch_sizing(self) -> BatchSizing:
         """Batches as the sink wants them, unless the caller wants them otherwise."""
-        rows, sink = self._job.settings.batch_rows, self._job.sink
+        rows, sink = self._config.settings.batch_rows, self._config.sink
         if rows is not None:
             return BatchSizing(rows)
         rows = sink.batch_rows if isinstance(sink, SupportsBatchSize) else DEFAULT_BATCH_ROWS
         return BatchSizing(rows, sink.partition if isinstance(sink, SupportsPartitions) else None)
 
     def _plan_tasks(self) -> list[FetchTask]:
-        pool = self._job.pool
+        pool = self._config.pool
         # Of what other processes share with us, only our part is at our disposal.
         egresses = pool.share() if isinstance(pool, SupportsSession) else max(1, len(pool.statistics()))
-        means = Capacity(egresses, self._job.settings.concurrency, self._time.latency)
-        return plan_tasks(self._roll.fetched, self._job.exchange, means)
+        capacity = Capacity(egresses, self._config.settings.concurrency, self._time.latency)
+        return plan_tasks(self._resolved.fetched, self._config.exchange, capacity)
 
     async def _fetch_missing(self) -> None:
         """Fetch what is missing, then what has closed meanwhile, until nothing closed is missing."""
-        job, failure = self._job, None
-        async with _session(job), job.fetcher.session():
-            asker = RequestExecutor(job.exchange, job.fetcher, job.pool, job.settings, self._books, job.emit)
-            self._time = await fetch_server_time(asker)
-            await self._resolve_series(await fetch_instruments(asker, job.query))
-            async with open_writers(job.sink, self._patience, self._on_durable, self._on_refused) as lanes:
+        config, failure = self._config, None
+        async with _session(config), config.fetcher.session():
+            executor = RequestExecutor(
+                config.exchange, config.fetcher, config.pool, config.settings, self._state, config.emit
+            )
+            self._time = await fetch_server_time(executor)
+            await self._resolve_series(await fetch_instruments(executor, config.query))
+            async with open_writers(
+                config.sink, self._retrier, self._on_durable, self._on_refused
+            ) as writers:
                 try:
                     with _first_error():
-                        await self._rounds(asker, lanes)
+                        await self._rounds(executor, writers)
                 except FetchError as error:
                     failure = error  # kept until the lanes have written all that was fetched
         if failure is not None:
             raise failure
 
-    async def _rounds(self, asker: RequestExecutor, lanes: WriterPool) -> None:
+    async def _rounds(self, executor: RequestExecutor, writers: WriterPool) -> None:
         self._update_wanted()
-        beginnings = HistoryBounds(asker, lanes, self._roll.instruments, self._now)
-        await beginnings.detect(self._roll.fetched)
-        filling = FetchWorkers(asker, lanes, self._books, self._allowance, self._batch_sizing(), self._now)
-        for number in range(1, self._job.settings.max_rounds + 1):
-            gaps = self._plan_tasks()
-            if not gaps:
+        bounds = HistoryBounds(executor, writers, self._resolved.instruments, self._now)
+        await bounds.detect(self._resolved.fetched)
+        workers = FetchWorkers(
+            executor, writers, self._state, self._row_budget, self._batch_sizing(), self._now
+        )
+        for number in range(1, self._config.settings.max_rounds + 1):
+            tasks = self._plan_tasks()
+            if not tasks:
                 return
-            rows = sum(gap.rows for gap in gaps)
-            self._books.rows_planned += rows
-            self._job.emit(RoundStarted(number, len(gaps), rows))
-            await filling.run(gaps)
-            await beginnings.decide_unproven(self._roll.fetched)
-            if number < self._job.settings.max_rounds:
+            rows = sum(task.rows for task in tasks)
+            self._state.rows_planned += rows
+            self._config.emit(RoundStarted(number, len(tasks), rows))
+            await workers.run(tasks)
+            await bounds.decide_unproven(self._resolved.fetched)
+            if number < self._config.settings.max_rounds:
                 self._update_wanted()
 
     async def _derive(self) -> None:
         """Compute composite series from the store."""
-        store = self._job.sink
-        if not self._roll.composites or not isinstance(store, Store):
+        store = self._config.sink
+        if not self._resolved.composites or not isinstance(store, Store):
             return
         derivations = [
-            CompositeTask(account.series, members, account.wanted)
-            for account, members in self._roll.composites
+            CompositeTask(state.series, members, state.wanted) for state, members in self._resolved.composites
         ]
-        for account, members in self._roll.composites:
-            account.terminal_error = (
+        for state, members in self._resolved.composites:
+            state.terminal_error = (
                 f"not known of every member ({', '.join(member.symbol for member in members)})"
             )
 
@@ -250,18 +257,18 @@ class Run:
         def refused(series: Series, error: RowsRefused) -> None:
             call_from_thread(self._give_up, series, str(error))
 
-        batch_rows = self._job.settings.batch_rows or DEFAULT_BATCH_ROWS
-        deriving = CompositeBuilder(store, self._patience, done, refused, batch_rows)
+        batch_rows = self._config.settings.batch_rows or DEFAULT_BATCH_ROWS
+        deriving = CompositeBuilder(store, self._retrier, done, refused, batch_rows)
         await run_in_thread(partial(deriving.build, derivations), interrupt=deriving.current.interrupt)
 
     async def _on_durable(self, batch: Batch) -> None:
-        self._books.series[batch.series].record_written(batch)
-        self._allowance.release(batch.rows)
-        self._job.emit(BatchWritten(batch))
-        await self._job.deliver(batch)
+        self._state.series[batch.series].record_written(batch)
+        self._row_budget.release(batch.rows)
+        self._config.emit(BatchWritten(batch))
+        await self._config.deliver(batch)
 
     def _on_refused(self, batch: Batch, error: RowsRefused) -> None:
-        self._allowance.release(batch.rows)
+        self._row_budget.release(batch.rows)
         self._refuse(batch.series, str(error))
 
     async def _give_up(self, series: Series, reason: str) -> None:
@@ -269,8 +276,8 @@ class Run:
 
     def _refuse(self, series: Series, reason: str) -> None:
         """Give a series up whose rows the store refuses; the others go on."""
-        if self._books.series[series].stop(reason):
-            self._job.emit(SeriesRefused(series, reason))
+        if self._state.series[series].stop(reason):
+            self._config.emit(SeriesRefused(series, reason))
 
     @asynccontextmanager
     async def _heartbeat(self) -> AsyncIterator[None]:
@@ -281,27 +288,27 @@ class Run:
             group.cancel_scope.cancel()
 
     async def _send_heartbeats(self) -> None:
-        books, pool = self._books, self._job.pool
+        run_state, pool = self._state, self._config.pool
         changed = pool.waiting_changed if isinstance(pool, SupportsWaiting) else anyio.sleep_forever
         while True:
-            with anyio.move_on_after(self._job.settings.heartbeat):
+            with anyio.move_on_after(self._config.settings.heartbeat):
                 await changed()
-            self._job.emit(
+            self._config.emit(
                 Heartbeat(
                     elapsed=monotonic() - self._started,
-                    rows_fetched=books.rows_fetched,
-                    rows_written=books.rows_written,
-                    rows_planned=books.rows_planned,
-                    requests=books.requests,
-                    egresses=books.egresses(pool.statistics()),
+                    rows_fetched=run_state.rows_fetched,
+                    rows_written=run_state.rows_written,
+                    rows_planned=run_state.rows_planned,
+                    requests=run_state.requests,
+                    egresses=run_state.egresses(pool.statistics()),
                     waiting=pool.waiting() if isinstance(pool, SupportsWaiting) else "",
                 )
             )
 
 
-def _session(job: RunConfig) -> AbstractAsyncContextManager[object]:
+def _session(config: RunConfig) -> AbstractAsyncContextManager[object]:
     """Share the pool's addresses for as long as the exchange is asked, if the pool knows how."""
-    return job.pool.session(job.sharing) if isinstance(job.pool, SupportsSession) else nullcontext()
+    return config.pool.session(config.sharing) if isinstance(config.pool, SupportsSession) else nullcontext()
 
 
 @contextmanager

@@ -89,14 +89,14 @@ class SeriesState:
         """Note that the exchange has a row."""
         self.earliest_row = time if self.earliest_row is None else min(self.earliest_row, time)
 
-    def record_page(self, page: Page, settlement: PageOutcome) -> None:
+    def record_page(self, page: Page, outcome: PageOutcome) -> None:
         """Note what a page taught."""
         self.consecutive_rejections = 0
         self.rejected.update(page.rejected)
-        self.record_coverage(settlement.coverage)
-        lost = settlement.given_up | settlement.unusable if self.retry_unusable else settlement.given_up
+        self.record_coverage(outcome.coverage)
+        lost = outcome.given_up | outcome.unusable if self.retry_unusable else outcome.given_up
         if lost:
-            self.give_up(lost, settlement.reason)
+            self.give_up(lost, outcome.reason)
 
     def give_up(self, spans: SpanSet, reason: str) -> None:
         """Give moments up in this run, and say why."""
@@ -131,23 +131,23 @@ class SeriesState:
         durable = self.durable
         covered = durable.covered - durable.unusable if self.retry_unusable else durable.covered
         missing = SpanSet.of(wanted) & self.wanted - covered
-        gaps: list[Missing] = []
+        tasks: list[Missing] = []
         for reason, spans in self.given_up.items():
             if gone := missing & spans.value:
-                gaps.append(Missing(gone, reason))
+                tasks.append(Missing(gone, reason))
                 missing -= gone
         if self.retry_unusable and (withdrawn := missing & self.known.covered & durable.unusable):
-            gaps.append(Missing(withdrawn, "the exchange had an unusable row there, and has none any more"))
+            tasks.append(Missing(withdrawn, "the exchange had an unusable row there, and has none any more"))
             missing -= withdrawn
         if missing:
-            gaps.append(Missing(missing, self.terminal_error or stopped))
+            tasks.append(Missing(missing, self.terminal_error or stopped))
         return SeriesReport(
             series=self.series,
             wanted=wanted,
             rows=self.rows,
             covered=covered & self.wanted,
             empty=durable.empty & self.wanted,
-            missing=tuple(gaps),
+            missing=tuple(tasks),
             rejected=dict(self.rejected),
             unusable=durable.unusable & self.wanted,
             nothing_closed=not self.wanted,
@@ -173,7 +173,7 @@ class RunState:
     @property
     def rows_written(self) -> int:
         """Rows of batches that are durable."""
-        return sum(account.rows for account in self.series.values())
+        return sum(state.rows for state in self.series.values())
 
     def egresses(self, statistics: Sequence[EgressReport]) -> tuple[EgressReport, ...]:
         """Add to the pool's own figures the rows that came through each egress."""
@@ -184,10 +184,10 @@ class RunState:
     ) -> Report:
         """Draw up the report; `asked` is the query's span, for series of which nothing in it has closed."""
         lines = []
-        for account in self.series.values():
-            wanted = account.wanted.hull or asked
+        for state in self.series.values():
+            wanted = state.wanted.hull or asked
             if wanted is not None:
-                lines.append(account.report(wanted, stopped))
+                lines.append(state.report(wanted, stopped))
         return Report(
             series=tuple(lines),
             egresses=self.egresses(statistics),

@@ -39,44 +39,44 @@ class FetchWorkers:
     now: Clock
     """The server's time, UTC milliseconds."""
 
-    async def run(self, gaps: Sequence[FetchTask]) -> None:
+    async def run(self, tasks: Sequence[FetchTask]) -> None:
         """Fetch one round's gaps and hand all batches over to the lanes.
 
         Each limit pool has workers of its own: those who wait for a slow one do not keep a fast one idle.
         """
-        settings, pools = self.executor.settings, self._by_pool(gaps)
+        settings, pools = self.executor.settings, self._by_pool(tasks)
         # What is in flight, and one more batch, must fit beside those that are being written, or requests
         # would wait for the store.
-        in_flight = settings.concurrency * sum(max(gap.page_size for gap in some) for some in pools)
+        in_flight = settings.concurrency * sum(max(task.page_size for task in some) for some in pools)
         rows = self.sizing.rows
         self.row_budget.limit = max(in_flight, rows) + rows * len(self.writers)
         async with anyio.create_task_group() as group:
             for some in pools:
                 group.start_soon(self._run_pool, some)
 
-    def _by_pool(self, gaps: Sequence[FetchTask]) -> Sequence[list[FetchTask]]:
+    def _by_pool(self, tasks: Sequence[FetchTask]) -> Sequence[list[FetchTask]]:
         pools: dict[str, list[FetchTask]] = {}
-        for gap in gaps:
-            cost = self.executor.exchange.endpoint(gap.series.dataset).cost(gap.page_size)
-            pools.setdefault(cost.pool.name, []).append(gap)
+        for task in tasks:
+            cost = self.executor.exchange.endpoint(task.series.dataset).cost(task.page_size)
+            pools.setdefault(cost.pool.name, []).append(task)
         return list(pools.values())
 
-    async def _run_pool(self, gaps: Sequence[FetchTask]) -> None:
-        gatherer = BatchBuilder(self.sizing.rows)
-        handout = WorkQueue(plan_batches(gaps, self.sizing), gatherer, self.row_budget)
+    async def _run_pool(self, tasks: Sequence[FetchTask]) -> None:
+        builder = BatchBuilder(self.sizing.rows)
+        queue = WorkQueue(plan_batches(tasks, self.sizing), builder, self.row_budget)
         async with anyio.create_task_group() as group:
             for _ in range(self.executor.settings.concurrency):
-                group.start_soon(self._work, handout, gatherer)
+                group.start_soon(self._work, queue, builder)
 
-    async def _work(self, handout: WorkQueue, gatherer: BatchBuilder) -> None:
+    async def _work(self, queue: WorkQueue, builder: BatchBuilder) -> None:
         """Take a slice, see it through with everything it leaves over, take the next."""
-        while (part := await handout.get()) is not None:
-            pending, headway = [part], ProgressGuard()
+        while (part := await queue.get()) is not None:
+            pending, guard = [part], ProgressGuard()
             while pending:
-                batch, left = await self._process_slice(pending.pop(), headway, gatherer)
+                batch, left = await self._process_slice(pending.pop(), guard, builder)
                 pending += left
                 await self._submit(batch)
-            batch, rows = gatherer.finish(part)
+            batch, rows = builder.finish(part)
             self.row_budget.release(rows)
             await self._submit(batch)
 
@@ -87,39 +87,39 @@ class FetchWorkers:
             await self.writers.submit(batch)
 
     async def _process_slice(
-        self, part: Slice, headway: ProgressGuard, gatherer: BatchBuilder
+        self, part: Slice, guard: ProgressGuard, builder: BatchBuilder
     ) -> tuple[Batch | None, Sequence[Slice]]:
         """Ask for one slice; returns a batch if one became ready, and the slices it leaves over."""
-        account = self.state.series[part.series]
+        state = self.state.series[part.series]
         endpoint = self.executor.exchange.endpoint(part.series.dataset)
-        if account.terminal_error is not None:
+        if state.terminal_error is not None:
             return None, ()
-        reachable = clip_to_retention(account, endpoint, part, self.now())
+        reachable = clip_to_retention(state, endpoint, part, self.now())
         if reachable is None:
             return None, ()
         part = reachable
         try:
             page = await self._fetch_page(part)
-            settlement = defer_recent_absence(endpoint.paginator.outcome(part, page), part.series, self.now())
-            headway.observe(settlement)
-            settlement = doubt_absence_before_first_row(account, endpoint, page, settlement, self.now())
+            outcome = defer_recent_absence(endpoint.paginator.outcome(part, page), part.series, self.now())
+            guard.observe(outcome)
+            outcome = doubt_absence_before_first_row(state, endpoint, page, outcome, self.now())
         except RestrictedLocation:
             raise
         except BadSymbol as error:
-            account.terminal_error = str(error)
+            state.terminal_error = str(error)
             return None, ()
         except BadRequest as error:
-            account.record_rejection(SpanSet.of(part.span), f"{type(error).__name__}: {error}")
+            state.record_rejection(SpanSet.of(part.span), f"{type(error).__name__}: {error}")
             return None, ()
         except (FetchError, PaginationError) as error:
             if isinstance(error, FetchError) and error.egress is None:
                 raise  # there is none left to ask through, for no slice
-            account.give_up(SpanSet.of(part.span), f"{type(error).__name__}: {error}")
+            state.give_up(SpanSet.of(part.span), f"{type(error).__name__}: {error}")
             return None, ()
         if self.executor.settings.unusable == "store":
-            page, settlement = store_unusable(page, settlement, part.series.interval)
-        account.record_page(page, settlement)
-        return gatherer.add(part, page, settlement), settlement.remaining
+            page, outcome = store_unusable(page, outcome, part.series.interval)
+        state.record_page(page, outcome)
+        return builder.add(part, page, outcome), outcome.remaining
 
     async def _fetch_page(self, part: Slice) -> Page:
         endpoint = self.executor.exchange.endpoint(part.series.dataset)

@@ -58,7 +58,7 @@ class WriterPool:
 
 @asynccontextmanager
 async def open_writers(
-    sink: Sink, patience: StoreRetrier, done: OnDurable, refused: OnRefused
+    sink: Sink, retrier: StoreRetrier, done: OnDurable, refused: OnRefused
 ) -> AsyncIterator[WriterPool]:
     """Open the sink's writers; leaving the block waits until everything put in is durable.
 
@@ -72,7 +72,7 @@ async def open_writers(
         for _ in range(count):
             send, receive = create_memory_object_stream[Batch](1)
             ways.append(send)
-            lane = _WriterThread(sink, receive, patience, done, refused)
+            lane = _WriterThread(sink, receive, retrier, done, refused)
             work = partial(run_in_thread, lane.write_all, limiter=limiter, interrupt=lane.current.interrupt)
             group.start_soon(_run_writer, receive, work)
         try:

@@ -31,7 +31,7 @@ class BackgroundQueue(Generic[_T]):
         self.dropped = 0
         self._deal = deal
         self._limit = limit
-        self._patience = patience
+        self._retrier = patience
         # Not queue.Queue: its lock is no place for an event loop to wait.
         self._items: SimpleQueue[_T | None] = SimpleQueue()
         self._thread: Thread | None = None
@@ -58,4 +58,4 @@ class BackgroundQueue(Generic[_T]):
     ) -> None:
         self._items.put(None)
         if self._thread is not None:
-            self._thread.join(self._patience)
+            self._thread.join(self._retrier)

@@ -39,7 +39,7 @@ class Capacity:
     latency: float
 
 
-def choose_page_size(sizes: Sequence[int], cost: Callable[[int], Cost], rows: int, means: Capacity) -> int:
+def choose_page_size(sizes: Sequence[int], cost: Callable[[int], Cost], rows: int, capacity: Capacity) -> int:
     """Choose the page size that ends soonest; of equals the one that costs the exchange least.
 
     While the budgets hold, large pages save round trips; once weight is the bottleneck, the size with
@@ -55,10 +55,10 @@ def choose_page_size(sizes: Sequence[int], cost: Callable[[int], Cost], rows: in
     def effort(size: int) -> tuple[float, float]:
         requests = -(-rows // size)
         pool, weight = cost(size).pool, requests * cost(size).weight
-        turns = -(-requests // means.concurrency)
-        working = turns * means.latency + requests * _PER_REQUEST
+        turns = -(-requests // capacity.concurrency)
+        working = turns * capacity.latency + requests * _PER_REQUEST
         # The budget of the first period may be spent at once; only what exceeds it has to wait.
-        refills = max(0.0, weight / (means.egresses * pool.capacity) - 1.0)
+        refills = max(0.0, weight / (capacity.egresses * pool.capacity) - 1.0)
         return max(working, refills * pool.period / 1000), weight
 
     return min(sizes, key=effort)
@@ -102,34 +102,34 @@ class BatchSizing:
     rows: int
     partition: Callable[[Series, int], Span] | None = None
 
-    def pages(self, gap: FetchTask) -> int:
+    def pages(self, task: FetchTask) -> int:
         """How many whole pages make one batch."""
-        return max(1, self.rows // gap.page_size)
+        return max(1, self.rows // task.page_size)
 
-    def end(self, gap: FetchTask, start: int) -> int:
+    def end(self, task: FetchTask, start: int) -> int:
         """Return where the batch that begins at `start` ends at the latest."""
-        interval = gap.series.interval
-        stop = interval.shift(interval.floor(start), self.pages(gap) * gap.page_size)
+        interval = task.series.interval
+        stop = interval.shift(interval.floor(start), self.pages(task) * task.page_size)
         if self.partition is None:
             return stop
         # A border off the grid belongs to the row that spans it. No page is made shorter for one: of candles
         # of a day, a file for each year would cost a request for each.
-        border = interval.ceil(self.partition(gap.series, start).end)
-        page = interval.shift(interval.floor(start), gap.page_size)
+        border = interval.ceil(self.partition(task.series, start).end)
+        page = interval.shift(interval.floor(start), task.page_size)
         return min(stop, max(border, page))
 
 
-def _stretches(gap: FetchTask, portions: BatchSizing) -> Iterator[Span]:
+def _stretches(task: FetchTask, sizing: BatchSizing) -> Iterator[Span]:
     """Cut missing spans into one stretch for each batch; a chain is never cut."""
-    for span in gap.missing:
+    for span in task.missing:
         start = span.start
         while start < span.end:
-            stop = span.end if gap.paginator.sequential else min(span.end, portions.end(gap, start))
+            stop = span.end if task.paginator.sequential else min(span.end, sizing.end(task, start))
             yield Span(start, stop)
             start = stop
 
 
-def plan_batches(gaps: Sequence[FetchTask], portions: BatchSizing) -> Iterator[BatchPlan]:
+def plan_batches(tasks: Sequence[FetchTask], sizing: BatchSizing) -> Iterator[BatchPlan]:
     """Yield everything to fetch, lazily, so that all series advance side by side.
 
     Each series is cut into chunks, one for each batch; the first chunk of every series comes first, then
@@ -137,19 +137,19 @@ def plan_batches(gaps: Sequence[FetchTask], portions: BatchSizing) -> Iterator[B
     """
     ids = count()
 
-    def chunks(gap: FetchTask) -> Iterator[BatchPlan]:
-        for span in _stretches(gap, portions):
+    def batch_plans(task: FetchTask) -> Iterator[BatchPlan]:
+        for span in _stretches(task, sizing):
             number = next(ids)
-            whole = Slice(gap.series, span, gap.page_size, chunk=number)
-            yield BatchPlan(number, gap.series, tuple(gap.paginator.split(whole)))
+            whole = Slice(task.series, span, task.page_size, batch_plan=number)
+            yield BatchPlan(number, task.series, tuple(task.paginator.split(whole)))
 
-    pending = [chunks(gap) for gap in gaps]
+    pending = [batch_plans(task) for task in tasks]
     while pending:
         alive = []
         for stream in pending:
-            chunk = next(stream, None)
-            if chunk is not None:
-                yield chunk
+            batch_plan = next(stream, None)
+            if batch_plan is not None:
+                yield batch_plan
                 alive.append(stream)
         pending = alive
 

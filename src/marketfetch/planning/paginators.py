@@ -119,7 +119,7 @@ class ProgressGuard:
     _decided: RunningUnion[SpanSet] = attrs.field(factory=span_sets, init=False)
     _answers_without_progress: int = attrs.field(default=0, init=False)
 
-    def observe(self, settlement: PageOutcome) -> None:
+    def observe(self, outcome: PageOutcome) -> None:
         """Take in what an answer settled; PaginationError after too many in a row that settled nothing new.
 
         >>> headway = ProgressGuard()
@@ -128,7 +128,7 @@ class ProgressGuard:
         Traceback (most recent call last):
         marketfetch.errors.PaginationError: 20 answers in a row settled nothing new
         """
-        new = settled = settlement.decided
+        new = settled = outcome.decided
         for before in self._decided:
             new -= before
         self._decided.add(settled)

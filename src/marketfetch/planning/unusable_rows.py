@@ -53,24 +53,24 @@ def _by_cell(rows: Iterable[RejectedRow], interval: Interval) -> dict[int, list[
     return cells
 
 
-def store_unusable(page: Page, settlement: PageOutcome, interval: Interval) -> tuple[Page, PageOutcome]:
+def store_unusable(page: Page, outcome: PageOutcome, interval: Interval) -> tuple[Page, PageOutcome]:
     """Turn unusable moments into present ones where their rows can be stored as they are.
 
     The rows keep their own times, on the grid or off it. A moment with a row that no table can hold, such as
     one with text for a number, stays unusable.
     """
-    if not settlement.unusable or page.storable is None:
-        return page, settlement
+    if not outcome.unusable or page.storable is None:
+        return page, outcome
     times = page.storable.times
     storable = frozenset(times.tolist())
-    unstorable = [row for row in settlement.rejected if row.time not in storable]
-    stored = settlement.unusable & interval.cells(times) - cells_of(unstorable, interval)
+    unstorable = [row for row in outcome.rejected if row.time not in storable]
+    stored = outcome.unusable & interval.cells(times) - cells_of(unstorable, interval)
     taken = page.storable.take(np.array([int(time) in stored for time in times], np.bool_))
-    rest = settlement.unusable - stored
+    rest = outcome.unusable - stored
     return attrs.evolve(page, columns=Columns.join([page.columns, taken])), attrs.evolve(
-        settlement,
-        present=settlement.present | stored,
+        outcome,
+        present=outcome.present | stored,
         unusable=rest,
-        rejected=tuple(row for row in settlement.rejected if row.time in rest),
-        reason=settlement.reason if rest or settlement.given_up else "",
+        rejected=tuple(row for row in outcome.rejected if row.time in rest),
+        reason=outcome.reason if rest or outcome.given_up else "",
     )

@@ -48,7 +48,7 @@ class Claims:
     def __init__(self, registry: Shared, limits: Limits, board: Board) -> None:
         self.board = board
         self.required = False
-        self.rosters: WeakKeyDictionary[EgressQueue, int] = WeakKeyDictionary()
+        self.queues: WeakKeyDictionary[EgressQueue, int] = WeakKeyDictionary()
         """Who wants addresses of it; for each of them, which of its boards this is."""
         self.share: float | None = None
         self.away = ""
@@ -71,18 +71,18 @@ class Claims:
         """Seconds that a claim lasts."""
         return self._registry.term
 
-    def join(self, roster: EgressQueue, number: int, *, required: bool) -> None:
+    def join(self, queue: EgressQueue, number: int, *, required: bool) -> None:
         """Claim for a roster, too; of its boards this is the one with this `number`.
 
         A board that has failed is tried again: it may have been mended since.
         """
-        self.rosters[roster] = number
+        self.queues[queue] = number
         self.required, self.failure = required, None
         if required and self._without:
             self._without = False
             for claim in self._claims.values():
                 claim.until = 0
-        if any(seat.address not in self._held for seat in roster.seats):
+        if any(slot.address not in self._held for slot in queue.slots):
             self.due = 0
 
     def claim(self, address: str) -> Claim:
@@ -116,7 +116,7 @@ class Claims:
         """Give everything back, unless somebody here wants it still; blocks for as long as the board does."""
         with self._turning:
             with self._registry.lock:
-                if self.rosters or self._without or not self._worked:
+                if self.queues or self._without or not self._worked:
                     return
                 self._unused |= self._held.keys()
                 self._suspend()
@@ -127,7 +127,7 @@ class Claims:
                 _log.info("claims are not given back, and end by themselves: %s", redact(str(error)))
             with self._registry.lock:
                 self._held, self._unused, self.due = {}, set(), 0
-                if not self.rosters:
+                if not self.queues:
                     self._claims = {}
 
     def _take_turn(self) -> None:
@@ -197,10 +197,10 @@ class Claims:
     def _wanted(self, now: int) -> dict[str, None]:
         """Return what to claim, in order: of several boards each is asked for what those before it grant."""
         return {
-            seat.address: None
-            for roster, number in self.rosters.items()
-            for seat in roster.seats
-            if all(claim.until > now for claim in seat.claims[:number])
+            slot.address: None
+            for queue, number in self.queues.items()
+            for slot in queue.slots
+            if all(claim.until > now for claim in slot.claims[:number])
         }
 
     def _exhausted(self, address: str, now: int) -> bool:
@@ -220,10 +220,10 @@ class Claims:
     def _granted_elsewhere(self, address: str, now: int) -> bool:
         """Whether the boards that are asked after this one grant an address, to anybody here."""
         return any(
-            all(claim.until > now for claim in seat.claims[number + 1 :])
-            for roster, number in self.rosters.items()
-            for seat in roster.seats
-            if seat.address == address
+            all(claim.until > now for claim in slot.claims[number + 1 :])
+            for queue, number in self.queues.items()
+            for slot in queue.slots
+            if slot.address == address
         )
 
     def _note(self, address: str, now: int) -> Note:
@@ -258,8 +258,8 @@ class Claims:
 
     def _requeue(self, address: str) -> None:
         """Let an address that was passed over serve again."""
-        for roster in self.rosters:
-            roster.queue_address(address)
+        for queue in self.queues:
+            queue.queue_address(address)
 
     def _had_its_turn(self, address: str, now: int) -> bool:
         """Whether an address could be spent since it was granted: before that, others do not get it back."""

@@ -64,7 +64,7 @@ class Limits:
 
     def forget_idle(self, now: int) -> None:
         """Drop the budgets that have nothing to remember and are in no roster."""
-        used = {id(seat.budget) for roster in self.queues for seat in roster.seats}
+        used = {id(slot.budget) for queue in self.queues for slot in queue.slots}
         self._budgets = {
             address: budget
             for address, budget in self._budgets.items()

@@ -63,7 +63,7 @@ class RotatingProxies:
     the direct connection, spends from the same budget, on whatever thread and event loop it is used.
 
     `proxies` are addresses in the forms that `parse_proxy` knows; duplicates are dropped. `names` are shown
-    instead of "Proxy 1", "Proxy 2", … `patience` is how many seconds `lease` waits at most for an egress
+    instead of "Proxy 1", "Proxy 2", … `max_wait` is how many seconds `lease` waits at most for an egress
     that is resting or banned. A `registry` of its own, or a clock `now` that tells UTC milliseconds, keeps a
     pool apart from all others: that is for tests.
 
@@ -82,7 +82,7 @@ class RotatingProxies:
         *,
         direct: bool = True,
         names: Sequence[str] | None = None,
-        patience: float = 3600.0,
+        max_wait: float = 3600.0,
         now: Callable[[], int] | None = None,
         registry: Registry | None = None,
     ) -> None:
@@ -106,21 +106,21 @@ class RotatingProxies:
             egresses.append(Egress("Direct"))
         if not egresses:
             raise ConfigurationError("proxies: there are none; name at least one, or allow direct=True")
-        if not is_number(patience) or patience < 0:
-            raise ConfigurationError("patience: must be a number of seconds; write one such as 3600")
+        if not is_number(max_wait) or max_wait < 0:
+            raise ConfigurationError("max_wait: must be a number of seconds; write one such as 3600")
         if now is not None and registry is not None:
             raise ConfigurationError("now: a registry has a clock already; write registry=Registry(now)")
         self._members = [
             EgressState(number, egress, address_of(egress)) for number, egress in enumerate(egresses)
         ]
         self._addresses = frozenset(member.address for member in self._members)
-        self._patience = patience
+        self._max_wait = max_wait
         self._own = registry if now is None else Registry(now)
         self._sessions: list[Sharing] = []
         self._bind(self._own or process_registry())
 
     @classmethod
-    def from_file(cls, path: str | Path, *, direct: bool = True, patience: float = 3600.0) -> RotatingProxies:
+    def from_file(cls, path: str | Path, *, direct: bool = True, max_wait: float = 3600.0) -> RotatingProxies:
         """Make a pool of the addresses in a file, one per line; blank lines and `# comments` are skipped.
 
         Raises ConfigurationError if the file cannot be read or a line is malformed, naming the line.
@@ -128,22 +128,22 @@ class RotatingProxies:
         if not isinstance(path, str | Path):
             raise ConfigurationError(f"path: {type(path).__name__} is none; write text such as 'proxies.txt'")
         addresses = [parse_proxy(text, place) for text, place in read_proxies(Path(path))]
-        return cls(addresses, direct=direct, patience=patience)
+        return cls(addresses, direct=direct, max_wait=max_wait)
 
     @asynccontextmanager
     async def lease(self, request: Request) -> AsyncGenerator[RotatingLease]:
         """Wait for the egress that serves this request; first come, first served within a limit pool.
 
         Leaving the block without `answered` or `failed` counts the request as sent. Raises ProxyError when
-        every egress has failed again and again, or when none is free within `patience`; ConfigurationError
+        every egress has failed again and again, or when none is free within `max_wait`; ConfigurationError
         when the cost is above the capacity of its limit pool.
         """
         registry = self._shared()
         with registry.lock:
             queue = self._queue(request)
         async with queue:
-            seat = await self._slot(registry, request)
-        lease = RotatingLease(request, self._members[seat.number], seat, registry, self._changed)
+            slot = await self._slot(registry, request)
+        lease = RotatingLease(request, self._members[slot.number], slot, registry, self._changed)
         try:
             yield lease
         finally:
@@ -205,7 +205,7 @@ class RotatingProxies:
     def _waiting_for(self, member: EgressState, now: int) -> str:
         """Say what requests wait for at one egress; nothing if they do not."""
         waits = [wait for wait in self._waits.values() if wait.is_long(now)]
-        states = [wait.state(wait.roster.seats[member.number], now) for wait in waits]
+        states = [wait.state(wait.queue.slots[member.number], now) for wait in waits]
         return next(filter(None, states), "")
 
     def __repr__(self) -> str:
@@ -252,7 +252,7 @@ class RotatingProxies:
                     self._lines[key] = line
                     continue
                 for claims in line.claims:
-                    claims.rosters.pop(line.queue, None)
+                    claims.queues.pop(line.queue, None)
                 if self._sessions:  # requests are under way: what they need is not given back meanwhile
                     self._limit_queue(registry, *key)
             needed = {claims for line in self._lines.values() for claims in line.claims}
@@ -264,7 +264,7 @@ class RotatingProxies:
         if line is None:
             limits, sharing = registry.limits(pool, host), self._sharing(registry)
             claims = tuple(registry.claims(limits, board) for board in sharing.boards)
-            seats = [
+            slots = [
                 EgressSlot(
                     member.number,
                     member.breaker,
@@ -274,7 +274,7 @@ class RotatingProxies:
                 )
                 for member in self._members
             ]
-            line = self._lines[pool, host] = _LimitQueue(limits, EgressQueue(pool, seats), claims)
+            line = self._lines[pool, host] = _LimitQueue(limits, EgressQueue(pool, slots), claims)
             limits.queues.add(line.queue)
             for number, each in enumerate(claims):
                 each.join(line.queue, number, required=sharing.required)
@@ -299,9 +299,9 @@ class RotatingProxies:
                 with registry.lock:
                     line, now = self._limit_queue(registry, request.cost.pool, host), registry.now()
                     line.renew(now)
-                    seat = line.queue.acquire(weight, host, now)
-                    if seat is not None:
-                        return seat
+                    slot = line.queue.acquire(weight, host, now)
+                    if slot is not None:
+                        return slot
                     now = registry.now()
                     moment = line.queue.soonest(weight, host, now)
                     if moment <= now:
@@ -340,17 +340,17 @@ class RotatingProxies:
         for line in self._lines.values():
             line.queue.queue(member.number)
             # Other pools spend from the same budget: what was full for them, too, may have room again.
-            for roster in line.limits.queues:
-                if roster is not line.queue:
-                    roster.queue_address(member.address)
+            for queue in line.limits.queues:
+                if queue is not line.queue:
+                    queue.queue_address(member.address)
         self._registry.changed(member.address)
 
     def _give_up(self, moment: int, now: int, pool: LimitPool) -> None:
         """Raise ProxyError if waiting is no use."""
         healths = [member.breaker for member in self._members]
-        told = dict.fromkeys(cause for health in healths for cause in health.causes)
+        told = dict.fromkeys(cause for breaker in healths for cause in breaker.causes)
         causes = "; ".join(list(told)[:3])
-        if all(health.exhausted and not health.in_flight for health in healths):
+        if all(breaker.exhausted and not breaker.in_flight for breaker in healths):
             has_proxies = any(member.egress.proxy for member in self._members)
             remedy = (
                 "check that the proxies are up, paid and reachable" if has_proxies else "check the network"
@@ -359,7 +359,7 @@ class RotatingProxies:
                 f"no egress left: each of the {len(healths)} failed again and again; {remedy}. "
                 f"Last causes: {causes}"
             )
-        if moment != UNKNOWN_UNTIL_RESPONSE and moment - now > max(self._patience * 1000, pool.period):
+        if moment != UNKNOWN_UNTIL_RESPONSE and moment - now > max(self._max_wait * 1000, pool.period):
             raise ProxyError(f"no egress is free before {format_utc(moment)}; last causes: {causes}")
 
 
@@ -370,5 +370,5 @@ class Direct(RotatingProxies):
     Direct(Direct)
     """
 
-    def __init__(self, *, patience: float = 3600.0, now: Callable[[], int] | None = None) -> None:
-        super().__init__([], patience=patience, now=now)
+    def __init__(self, *, max_wait: float = 3600.0, now: Callable[[], int] | None = None) -> None:
+        super().__init__([], max_wait=max_wait, now=now)

@@ -94,14 +94,14 @@ class EgressQueue:
     [0, 1, 0, 1, None]
     """
 
-    def __init__(self, pool: LimitPool, seats: Sequence[EgressSlot]) -> None:
+    def __init__(self, pool: LimitPool, slots: Sequence[EgressSlot]) -> None:
         self.pool = pool
-        self.seats = seats
-        self._numbers = {seat.address: number for number, seat in enumerate(seats)}
+        self.slots = slots
+        self._numbers = {slot.address: number for number, slot in enumerate(slots)}
         self._step = max(1, pool.capacity // 4)
         self._ready: list[tuple[tuple[int, int, bool, int], int, int]] = []
         self._later: list[tuple[int, int, int]] = []
-        for number in range(len(self.seats)):
+        for number in range(len(self.slots)):
             self.queue(number)
 
     def acquire(self, weight: int, host: str, now: int) -> EgressSlot | None:
@@ -111,17 +111,17 @@ class EgressQueue:
         """
         while self._later and self._later[0][0] <= now:
             _, place, number = heappop(self._later)
-            if place == self.seats[number].version:
+            if place == self.slots[number].version:
                 self.queue(number)
         while self._ready:
             _, place, number = self._ready[0]
-            seat = self.seats[number]
-            if place == seat.version:
-                moment = seat.available_at(weight, host, now)
+            slot = self.slots[number]
+            if place == slot.version:
+                moment = slot.available_at(weight, host, now)
                 if moment <= now:
-                    seat.acquire(weight)
+                    slot.acquire(weight)
                     self.queue(number)
-                    return seat
+                    return slot
                 if moment != UNKNOWN_UNTIL_RESPONSE:
                     heappush(self._later, (moment, place, number))
             heappop(self._ready)
@@ -136,10 +136,10 @@ class EgressQueue:
         if self._later and self._later[0][0] <= now + _SOON:
             return self._later[0][0]
         soonest = UNKNOWN_UNTIL_RESPONSE
-        for seat in self.seats:
-            moment = seat.available_at(weight, host, now)
+        for slot in self.slots:
+            moment = slot.available_at(weight, host, now)
             if moment <= now:
-                self.queue(seat.number)
+                self.queue(slot.number)
             soonest = min(soonest, moment)
         return soonest
 
@@ -150,10 +150,10 @@ class EgressQueue:
 
     def queue(self, number: int) -> None:
         """Put an egress in its place, after anything about it has changed."""
-        seat = self.seats[number]
-        seat.version += 1
-        order = (seat.in_flight, seat.spent // self._step, seat.idle_connections == 0, seat.spent)
-        heappush(self._ready, (order, seat.version, number))
-        if len(self._ready) > 4 * len(self.seats) + 100:  # old entries far down are never met
-            self._ready = [entry for entry in self._ready if entry[1] == self.seats[entry[2]].version]
+        slot = self.slots[number]
+        slot.version += 1
+        order = (slot.in_flight, slot.spent // self._step, slot.idle_connections == 0, slot.spent)
+        heappush(self._ready, (order, slot.version, number))
+        if len(self._ready) > 4 * len(self.slots) + 100:  # old entries far down are never met
+            self._ready = [entry for entry in self._ready if entry[1] == self.slots[entry[2]].version]
             heapify(self._ready)

@@ -41,7 +41,7 @@ class Wait:
     'waiting 21 s for the weight limit of binance-usdm (2,388 of 2,388 used)'
     """
 
-    roster: EgressQueue
+    queue: EgressQueue
     weight: int
     host: str
     since: int
@@ -57,33 +57,33 @@ class Wait:
 
     def reason(self, now: int, away: str = "") -> str:
         """Say what it waits for, and how long if that is known; `away` is why a board cannot be reached."""
-        pool, seats = self.roster.pool, self.roster.seats
-        claimed = [seat for seat in seats if seat.claimed(now)]
+        pool, slots = self.queue.pool, self.queue.slots
+        claimed = [slot for slot in slots if slot.claimed(now)]
         if not claimed and away:
             return f"waiting for the board of {title(pool)}: {away}"
         if not claimed:
             return f"waiting for another process's share of {title(pool)}"
-        fit = [seat for seat in claimed if seat.breaker.ready_at(self.host, now) <= now]
+        fit = [slot for slot in claimed if slot.breaker.ready_at(self.host, now) <= now]
         moment = self._moment(now)
         span = "" if moment == UNKNOWN_UNTIL_RESPONSE else f" {max(1, round((moment - now) / 1000))} s"
         if not fit:
             return f"waiting{span} for an egress: each of the {len(claimed)} rests or is banned"
         usable = pool.capacity - pool.capacity // 200
-        used = sum(seat.budget.used(now) for seat in fit)
+        used = sum(slot.budget.used(now) for slot in fit)
         return f"waiting{span} for {title(pool)} ({used:,} of {len(fit) * usable:,} used)"
 
-    def state(self, seat: EgressSlot, now: int) -> str:
+    def state(self, slot: EgressSlot, now: int) -> str:
         """Say of one egress what of it is waited for; nothing if it could serve, or its health forbids it."""
-        if not seat.claimed(now):
-            return f"waiting for another process's share of {title(self.roster.pool)}"
-        moment = seat.budget.available_at(self.weight, now)
+        if not slot.claimed(now):
+            return f"waiting for another process's share of {title(self.queue.pool)}"
+        moment = slot.budget.available_at(self.weight, now)
         if moment <= now:
             return ""
         span = "" if moment == UNKNOWN_UNTIL_RESPONSE else f" {max(1, round((moment - now) / 1000))} s"
-        return f"waiting{span} for {title(self.roster.pool)}"
+        return f"waiting{span} for {title(self.queue.pool)}"
 
     def _moment(self, now: int) -> int:
-        seats = self.roster.seats
+        slots = self.queue.slots
         return min(
-            (seat.available_at(self.weight, self.host, now) for seat in seats), default=UNKNOWN_UNTIL_RESPONSE
+            (slot.available_at(self.weight, self.host, now) for slot in slots), default=UNKNOWN_UNTIL_RESPONSE
         )

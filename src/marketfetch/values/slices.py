@@ -17,7 +17,7 @@ class Slice:
 
     `absent_once` are the moments for which one answer had no row: absence is believed when two answers say
     so. `bad_answers` counts answers whose content was unusable, and `invalid_rows` are the wrong rows that
-    all of those answers had. `chunk` is the number of the batch that gathers the rows.
+    all of those answers had. `batch_plan` is the number of the BatchPlan that gathers the rows.
     """
 
     series: Series
@@ -26,7 +26,7 @@ class Slice:
     """How many rows the request should ask for at most."""
     absent_once: SpanSet = attrs.field(factory=SpanSet)
     bad_answers: int = 0
-    chunk: int = 0
+    batch_plan: int = 0
     cursor: str | None = None
     """An opaque page token, for endpoints that page by token."""
     invalid_rows: tuple[RejectedRow, ...] = attrs.field(default=(), repr=False)

@@ -55,7 +55,7 @@ _HERE = "table_catalog = current_database() AND table_schema = ? AND table_name 
 class _Shared:
     """What the stores of this process on one file share: one connection to write, and the memory."""
 
-    turns: SharedConnection[duckdb.DuckDBPyConnection]
+    connections: SharedConnection[duckdb.DuckDBPyConnection]
     memory: MemoryLimit = attrs.field(factory=MemoryLimit)
     readers: int = 0
     """How many of them are reading now, with connections that cannot write."""
@@ -148,25 +148,27 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         file.
         """
         shared = self._shared()
-        with closing(shared.turns) as turns:
+        with closing(shared.connections) as connections:
 
             def write(batch: Batch) -> None:
                 try:
-                    with turns.connection() as connection:
+                    with connections.connection() as connection:
                         shared.memory.shrink(connection)
                         self._write(connection, batch)
                 except OutOfMemory:
-                    with turns.connection() as connection:  # a new one, which may use all that it is allowed
+                    with (
+                        connections.connection() as connection
+                    ):  # a new one, which may use all that it is allowed
                         self._write(connection, batch)
 
-            with turns.connection():
+            with connections.connection():
                 pass  # a file that cannot be used is noticed before anything is fetched
             yield write
 
     @contextmanager
     def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
         shared = self._shared()  # kept alive: while anybody has it, others find the same
-        with closing(shared.turns) as turns, turns.connection() as connection:
+        with closing(shared.connections) as connections, connections.connection() as connection:
             yield connection
 
     def _shared(self) -> _Shared:
