@@ -91,8 +91,8 @@ def _against_the_limit(running: postgres.Server, job: Job, rounds: int) -> Itera
     bodies, rows = list(map(_body, batches)), sum(batch.rows for batch in batches)
     half = dataclasses.replace(job, end=START + 30 * _DAY)
     sides: dict[str, Callable[[], _Fill]] = {
-        "raw COPY": lambda: _filled(running, "r", lambda dsn: _copy(dsn, bodies, lanes=1)),
-        "raw COPY, two connections": lambda: _filled(running, "r", lambda dsn: _copy(dsn, bodies, lanes=2)),
+        "raw COPY": lambda: _filled(running, "r", lambda dsn: _copy(dsn, bodies, writers=1)),
+        "raw COPY, two connections": lambda: _filled(running, "r", lambda dsn: _copy(dsn, bodies, writers=2)),
         "the sink alone": lambda: _filled(running, "ohlcv", lambda dsn: _write(dsn, batches)),
         "pipeline, new rows": lambda: _filled(running, "ohlcv", lambda dsn: _pipeline(dsn, job)),
         "pipeline, the same rows again": lambda: _filled(running, "ohlcv", lambda dsn: _again(dsn, job, job)),
@@ -184,30 +184,30 @@ def _write(dsn: str, batches: Sequence[Batch]) -> _Fill:
     sink = PostgresSink(dsn)
     sink.prepare([batches[0].series.dataset])
 
-    def lane(number: int) -> None:
+    def writer(number: int) -> None:
         with sink.writer() as write:
             for batch in batches[number :: sink.max_writers]:
                 write(batch)
 
-    return _observed(dsn, lambda: _together(lane, sink.max_writers))
+    return _observed(dsn, lambda: _together(writer, sink.max_writers))
 
 
-def _copy(dsn: str, bodies: Sequence[bytes], lanes: int) -> _Fill:
+def _copy(dsn: str, bodies: Sequence[bytes], writers: int) -> _Fill:
     """Send bodies that are ready, a transaction each: as fast as the server takes them."""
 
-    def lane(number: int) -> None:
+    def writer(number: int) -> None:
         with psycopg.connect(dsn, autocommit=True) as connection:
-            for body in bodies[number::lanes]:
+            for body in bodies[number::writers]:
                 with connection.cursor().copy("COPY r FROM STDIN (FORMAT BINARY)") as copy:
                     for start in range(0, len(body), _PIECE):
                         copy.write(body[start : start + _PIECE])
 
-    return _observed(dsn, lambda: _together(lane, lanes))
+    return _observed(dsn, lambda: _together(writer, writers))
 
 
-def _together(lane: Callable[[int], None], count: int) -> float:
-    """Run lanes side by side; return the seconds until the last one is done."""
-    threads = [threading.Thread(target=lane, args=(number,)) for number in range(count)]
+def _together(writer: Callable[[int], None], count: int) -> float:
+    """Run writers side by side; return the seconds until the last one is done."""
+    threads = [threading.Thread(target=writer, args=(number,)) for number in range(count)]
     began = time.perf_counter()
     for thread in threads:
         thread.start()

@@ -93,10 +93,10 @@ def _sqlite(path: Path) -> Iterator[Waiting]:
 _HOLDER = """
 import sys, time, duckdb
 from pathlib import Path
-from marketfetch.sinks.files.atomic_files import alone_in
+from marketfetch.sinks.files.atomic_files import locked_directory
 
 path, give_up = Path(sys.argv[1]), time.monotonic() + float(sys.argv[2])
-with alone_in(path.parent, give_up):  # who has the file open lets go of it for those in line
+with locked_directory(path.parent, give_up):  # who has the file open lets go of it for those in line
     while True:
         try:
             connection = duckdb.connect(path)

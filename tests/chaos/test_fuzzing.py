@@ -126,8 +126,8 @@ def test_a_sound_page_is_called_sound() -> None:
         page(columns=Columns(page().columns.times, page().columns.values[::-1])),
         page(rejected={"duplicate": 1}),
         page(received=1),
-        page(stray=True),
-        page(spoiled=SpanSet.of(Span(START, START + 60_000))),
+        page(has_rows_outside=True),
+        page(without_sound_row=SpanSet.of(Span(START, START + 60_000))),
     ],
     ids=[
         *("unsorted", "repeated", "off the grid", "too early", "too late", "null", "infinite", "negative"),
@@ -135,8 +135,8 @@ def test_a_sound_page_is_called_sound() -> None:
             "low above high",
             "miscounted",
             "too few received",
-            "stray without a stray row",
-            "present and spoiled",
+            "rows outside without one",
+            "present and without a sound row",
         ),
     ],
 )

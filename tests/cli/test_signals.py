@@ -10,17 +10,17 @@ AFTER_THE_LOOP = """
 import os, signal, sys, time
 from functools import partial
 import anyio
-from marketfetch.engine.query import Query
+from marketfetch.values.query import Query
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.api.plugins import exchange_from
-from marketfetch.cli.signals import Signals
-from marketfetch.cli.runner import run_until_stopped
+from marketfetch.cli.signals import SignalHandler
+from marketfetch.cli.runner import run_with_signals
 from marketfetch.sinks.memory import MemorySink
 
 query = Query(symbols="BTCUSDT", start="2026-06-01", end="2026-06-02")
 pipeline = Pipeline(exchange_from("binance-usdm", sys.argv[1]), query, MemorySink())
-with Signals() as signals:
-    outcome = anyio.run(partial(run_until_stopped, pipeline, signals, lambda outcome: None))
+with SignalHandler() as signals:
+    outcome = anyio.run(partial(run_with_signals, pipeline, signals, lambda outcome: None))
     print(outcome.report.complete, flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(60)
@@ -28,12 +28,12 @@ with Signals() as signals:
 
 FAILING = """
 import os, signal, time
-from marketfetch.cli.signals import Signals
+from marketfetch.cli.signals import SignalHandler
 
 def fail():
     raise ValueError("it cannot be stopped")
 
-with Signals() as signals:
+with SignalHandler() as signals:
     signals.cancel(fail, lambda: print("given up", signals.received, flush=True))
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(60)
@@ -41,10 +41,10 @@ with Signals() as signals:
 
 INTERRUPTED = """
 import signal, sys
-from marketfetch.cli.signals import Signals
+from marketfetch.cli.signals import SignalHandler
 
 sys.setswitchinterval(5.0)  # the thread that listens comes late
-with Signals() as signals:
+with SignalHandler() as signals:
     signals.interrupt()
     try:
         signal.raise_signal(signal.SIGTERM)

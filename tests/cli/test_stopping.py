@@ -83,11 +83,11 @@ import os, signal, sys, time
 from contextlib import contextmanager
 from functools import partial
 import anyio
-from marketfetch.engine.query import Query
+from marketfetch.values.query import Query
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.api.plugins import exchange_from
-from marketfetch.cli.signals import Signals
-from marketfetch.cli.runner import run_until_stopped
+from marketfetch.cli.signals import SignalHandler
+from marketfetch.cli.runner import run_with_signals
 
 class Hanging:
     max_writers = 1
@@ -104,9 +104,9 @@ def tell(outcome):
 
 query = Query(symbols="BTCUSDT", start="2026-06-01", end="2026-06-02")
 pipeline = Pipeline(exchange_from("binance-usdm", sys.argv[1]), query, Hanging())
-with Signals() as signals:
-    outcome = anyio.run(partial(run_until_stopped, pipeline, signals, tell))
-    signals.conclude()
+with SignalHandler() as signals:
+    outcome = anyio.run(partial(run_with_signals, pipeline, signals, tell))
+    signals.finish()
     tell(outcome)
 """
 

@@ -77,12 +77,12 @@ def test_output_that_cannot_be_written_is_told(exchange: SimulatedExchange, tmp_
 FAULTY = """
 import sys
 from marketfetch.cli.main import main
-from marketfetch.engine import workers as filling
+from marketfetch.engine import workers
 
-def settle(*_):
+def fail(*_):
     return 1 / 0
 
-filling.hold_back = settle
+workers.defer_recent_absence = fail
 sys.exit(main())
 """
 
@@ -95,7 +95,7 @@ def test_a_defect_of_an_adapter_is_one_line_beside_the_report(
     assert said.returncode == 1
     report = json.loads(said.stdout)
     assert report["complete"] is False
-    assert report["error"].startswith("ZeroDivisionError: division by zero (in settle, <string>, line 7)")
+    assert report["error"].startswith("ZeroDivisionError: division by zero (in fail, <string>, line 7)")
     assert said.stderr.splitlines()[-1] == f"marketfetch: {report['error']}"
     assert "Traceback" not in said.stderr
 

@@ -258,7 +258,7 @@ def test_forgotten_moments_are_asked_for_again() -> None:
 
 def test_forgetting_has_to_name_what() -> None:
     sink = filled(ForgetfulSink())
-    with pytest.raises(ConfigurationError, match=r"symbols: nothing is chosen; .*Everything"):
+    with pytest.raises(ConfigurationError, match=r"symbols: nothing is chosen; .*AllSymbols"):
         mf.forget(sink, start="2020-01-01")
     with pytest.raises(ConfigurationError, match="symbols: 'BTCUSD' is not held; did you mean 'BTCUSDT'"):
         mf.forget(sink, symbols="BTCUSD")
@@ -281,7 +281,7 @@ def test_store_that_cannot_forget_says_so(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigurationError, match="store: Plain has no forget"):
         mf.forget(Plain(), symbols="BTCUSDT")  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="store: list has no lanes"):
+    with pytest.raises(ConfigurationError, match="store: list has no max_writers"):
         mf.verify([])  # type: ignore[arg-type]
 
 

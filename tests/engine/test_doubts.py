@@ -177,7 +177,7 @@ def test_who_asks_wrongly_does_not_go_on_asking() -> None:
     assert asked <= 3 + settings.concurrency + 1  # those under way, and the search for the first row
 
 
-@pytest.mark.parametrize("argument", ["concurrency", "batch_rows", "deadline", "heartbeat", "catch_ups"])
+@pytest.mark.parametrize("argument", ["concurrency", "batch_rows", "deadline", "heartbeat", "max_rounds"])
 def test_settings_that_are_too_small_are_named(argument: str) -> None:
     arguments: dict[str, Any] = {argument: 0}
     with pytest.raises(ConfigurationError, match=f"^{argument}: must be .*, not 0"):

@@ -122,14 +122,14 @@ def test_a_child_that_outlives_a_killed_parent_shuts_nobody_out(tmp_path: Path, 
 INSIDE = """
 import os, sys
 from pathlib import Path
-from marketfetch.sinks.files.atomic_files import alone_in
+from marketfetch.sinks.files.atomic_files import locked_directory
 
-with alone_in(Path(sys.argv[1])):
+with locked_directory(Path(sys.argv[1])):
     child = os.fork()
     if child:
         os.waitpid(child, 0)
         try:
-            with alone_in(Path(sys.argv[1]), give_up=0):
+            with locked_directory(Path(sys.argv[1]), give_up=0):
                 print("both are inside")
         except BlockingIOError:
             print("kept out")

@@ -28,7 +28,7 @@ FEW = "too many open files: raise ulimit -n (now "
 CHILD = """
 import os, resource, sys
 import marketfetch as mf
-from marketfetch.api.run_sync import blocking
+from marketfetch.api.run_sync import run_sync
 from marketfetch.sinks.urls import sink_from
 
 limit, free, store, base_url, *proxies = sys.argv[1:]
@@ -55,7 +55,7 @@ try:
     pipeline = mf.Pipeline("binance-usdm", query, sink, proxies=pool, base_url=base_url, settings=settings)
     hoard()
     if proxies:
-        report = blocking(pipeline.run)
+        report = run_sync(pipeline.run)
         print("complete" if report.complete else report)
     else:
         sink.prepare(query.datasets)

@@ -71,7 +71,7 @@ def test_preparing_names_it_too(store: DuckDBSink) -> None:
 def test_a_viewer_in_another_process_is_waited_for(
     store: DuckDBSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("marketfetch.sinks.duckdb.shared_connection.PATIENCE", 0.2)
+    monkeypatch.setattr("marketfetch.sinks.duckdb.shared_connection.LOCK_TIMEOUT", 0.2)
     with viewed(store) as viewer:
         with pytest.raises(SinkUnavailable, match=r"\(PID \d+\).*end the other one, or wait"), store.writer():
             pass
@@ -91,7 +91,7 @@ def test_fetch_says_what_it_waits_for(
     store: DuckDBSink, monkeypatch: pytest.MonkeyPatch, simulator: SimulatedExchange
 ) -> None:
     """In a notebook nobody listens to events: without a word, waiting looks like hanging."""
-    monkeypatch.setattr("marketfetch.sinks.duckdb.shared_connection.PATIENCE", 0.2)
+    monkeypatch.setattr("marketfetch.sinks.duckdb.shared_connection.LOCK_TIMEOUT", 0.2)
     with viewed(store) as viewer:
         waited = threading.Event()
         end = threading.Thread(target=lambda: waited.wait(50) and viewer.communicate("\n"))

@@ -188,7 +188,7 @@ def test_class_of_all_symbols_is_all_symbols() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"symbols": None}, "symbols: None is no name; name some, or ask for Everything"),
+        ({"symbols": None}, "symbols: None is no name; name some, or ask for AllSymbols"),
         ({"symbols": [1]}, "symbols: 1 is not a name; write text"),
         ({"symbols": 7}, "symbols: 7 is not a name; write text"),
         ({"symbols": [None]}, "symbols: None is not a name"),
@@ -225,7 +225,7 @@ QUERY = mf.Query(symbols="BTCUSDT", start="2026-06-01", end="2026-06-02")
     ("arguments", "said"),
     [
         ({"query": {"symbols": "BTCUSDT"}}, "query: dict is none; write Query("),
-        ({"sink": 7}, "sink: int has no lanes, prepare and writer"),
+        ({"sink": 7}, "sink: int has no max_writers, prepare and writer"),
         ({"sink": mf.MemorySink}, "sink: MemorySink is a class; write MemorySink(...)"),
         ({"sink": Path("market.db")}, "sink: the path 'market.db' does not say what kind"),
         ({"settings": {"concurrency": 3}}, "settings: dict is none; write Settings(concurrency=20)"),

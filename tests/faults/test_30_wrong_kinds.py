@@ -45,7 +45,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         "^table: 'candles' is no mapping",
     ),
     "a path for a server": (lambda: mf.PostgresSink(Path("market")), "^dsn: .*write text such as"),  # type: ignore[arg-type]
-    "lanes as text": (lambda: mf.PostgresSink("host=db", max_writers="2"), "^lanes: '2'"),  # type: ignore[arg-type]
+    "max_writers as text": (lambda: mf.PostgresSink("host=db", max_writers="2"), "^max_writers: '2'"),  # type: ignore[arg-type]
     "no schema": (lambda: mf.PostgresSink("host=db", schema=""), "^schema: ''"),
     "columns as a list": (
         lambda: _mapping(columns=["ohlcv"]),

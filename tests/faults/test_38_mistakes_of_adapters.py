@@ -87,7 +87,7 @@ def test_an_endpoint_is_refused_when_its_class_is_made(what: str) -> None:
 
 def test_windows_for_events_are_refused() -> None:
     with pytest.raises(
-        AdapterError, match=r"Mine.paginator: found TimeWindowPaginator.* events have Cursor\(\)"
+        AdapterError, match=r"Mine.paginator: found TimeWindow.* events have CursorPaginator\(\)"
     ):
         made(Events, paginator=mf.TimeWindowPaginator())
 
@@ -127,7 +127,7 @@ EXCHANGES: dict[str, tuple[dict[str, Any], str]] = {
         "has decode_time and lacks time_request",
     ),
     "a clock that is not read": ({"time_request": lambda _: None}, "has time_request and lacks decode_time"),
-    "check is async": ({"check": asynchronous}, "Mine.check is async"),
+    "raise_for_error is async": ({"raise_for_error": asynchronous}, "Mine.raise_for_error is async"),
     "the listing is async": ({"decode_listing": asynchronous}, "Mine.decode_listing is async"),
 }
 
@@ -179,7 +179,11 @@ AT_RUN_TIME: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         r"plain: a request: found '/bars' \(str\); return a Request",
     ),
     "request returns nothing": ({"request": lambda *_: None}, {}, "plain: a request: found None"),
-    "first returns text": ({"first": lambda *_: "/bars"}, {}, "plain: a request: found '/bars'"),
+    "first_row_request returns text": (
+        {"first_row_request": lambda *_: "/bars"},
+        {},
+        "plain: a request: found '/bars'",
+    ),
     "the listing has objects": (
         {},
         {"decode_listing": instrument},

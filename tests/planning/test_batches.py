@@ -138,7 +138,7 @@ def test_no_other_page_size_costs_less_and_waits_less(
 
 
 @pytest.mark.parametrize(
-    ("rows", "means", "expected"),
+    ("rows", "capacity", "expected"),
     [
         (10**8, Capacity(1, 64, 0.1), 499),  # weight is what is short
         (10_000, Capacity(100, 4, 0.3), 1500),  # round trips are

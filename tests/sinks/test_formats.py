@@ -201,13 +201,15 @@ def test_a_damaged_segment_can_be_forgotten(old: Store, query: Query) -> None:
 
 _KILLED = """
 import os, signal, sys
-from marketfetch.sinks import duckdb, ledger, sqlite
+from marketfetch.sinks import sqlite
+from marketfetch.sinks.duckdb import sink as duckdb
+from marketfetch.sinks.sql import coverage_tables
 from marketfetch.values.datasets import Dataset
 
 def killed(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
-setattr(ledger.Ledger, sys.argv[3], killed)
+setattr(coverage_tables.CoverageTables, sys.argv[3], killed)
 store = {"DuckDBSink": duckdb.DuckDBSink, "SQLiteSink": sqlite.SQLiteSink}[sys.argv[1]](sys.argv[2])
 store.prepare([Dataset.parse("ohlcv")])
 """

@@ -20,7 +20,10 @@ from tests.support.batches import EVER, batch, candles
 NASTY = '"; DROP TABLE t; --'
 LETTERS = st.characters(codec="utf-8", exclude_characters=".\0", exclude_categories=["Cs"])
 NAMES = st.lists(
-    st.text(LETTERS, min_size=1, max_size=10), min_size=4, max_size=4, unique_by=lambda name: name.casefold()
+    st.text(LETTERS, min_size=1, max_size=10).filter(str.strip),
+    min_size=4,
+    max_size=4,
+    unique_by=lambda name: name.casefold(),
 )
 
 

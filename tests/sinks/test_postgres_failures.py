@@ -75,8 +75,8 @@ def test_a_dsn_that_cannot_be_read_is_refused_without_quoting_it(dsn: str) -> No
     assert "zz2" not in "".join(traceback.format_exception(caught.value))
 
 
-def test_no_lanes_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r"lanes: 0 .*at least 1"):
+def test_no_writers_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"max_writers: 0 .*at least 1"):
         PostgresSink("postgresql:///", max_writers=0)
 
 
@@ -279,7 +279,7 @@ def test_a_role_that_is_not_let_in_is_not_asked_again(
 def test_a_role_that_has_too_many_connections_may_get_one_later(postgres_dsn: str) -> None:
     with (
         role(postgres_dsn, "LOGIN CONNECTION LIMIT 0") as dsn,
-        pytest.raises(SinkUnavailable, match=r"allow more connections there, or write with fewer lanes"),
+        pytest.raises(SinkUnavailable, match=r"allow more connections there, or use fewer writers"),
     ):
         PostgresSink(dsn).ledger()
 
@@ -327,8 +327,8 @@ async def test_a_write_that_waits_for_a_lock_ends_when_the_run_is_stopped(
         with anyio.CancelScope() as scope:
             async with open_writers(
                 sink, StoreRetrier(RetryPolicy(), lambda _: None), done, refused
-            ) as lanes:
-                await lanes.submit(batch(candles(), [0], open=1))
+            ) as writers:
+                await writers.submit(batch(candles(), [0], open=1))
                 with anyio.fail_after(20):
                     while not await to_thread.run_sync(waiting):  # noqa: ASYNC110  # the server's
                         await anyio.sleep(0.01)

@@ -38,7 +38,7 @@ def test_a_client_too_many_may_come_again(pool: Server) -> None:
         for _ in range(3):
             clients.enter_context(psycopg.connect(pool.dsn))
         with sink.writer() as write:
-            with pytest.raises(SinkUnavailable, match=r"no more connections .* fewer lanes"):
+            with pytest.raises(SinkUnavailable, match=r"no more connections .* fewer writers"):
                 write(batch(candles(), range(3), open=1))
             clients.close()
             write(batch(candles(), range(3), open=1))

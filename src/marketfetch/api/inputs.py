@@ -32,8 +32,8 @@ def sink_of(argument: str, given: object) -> Sink:
         raise ConfigurationError(f"{argument}: {given.__name__} is a class; write {given.__name__}(...)")
     if not isinstance(given, Sink):
         raise ConfigurationError(
-            f"{argument}: {type(given).__name__} has no lanes, prepare and writer; give a sink, or its URL "
-            "such as duckdb:market.duckdb"
+            f"{argument}: {type(given).__name__} has no max_writers, prepare and writer; give a sink, or its "
+            "URL such as duckdb:market.duckdb"
         )
     return given
 

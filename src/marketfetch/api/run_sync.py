@@ -25,7 +25,7 @@ def run_sync(function: Callable[[], Awaitable[_T]]) -> _T:
 
     >>> async def answer() -> int:
     ...     return 42
-    >>> blocking(answer)
+    >>> run_sync(answer)
     42
     """
     call = _Call(function)

@@ -18,7 +18,7 @@ _SPANS = 2
 def missing_summary(report: Report, rows: Mapping[Series, Columns]) -> list[str]:
     """Say what is not there and why: unknown symbols, missing moments, and whole series without rows.
 
-    >>> shortfalls(Report.nothing(), {})
+    >>> missing_summary(Report.empty(), {})
     ['nothing has closed in this span yet: not one interval of it is over']
     """
     said = [f"{symbol}: {hint}" for symbol, hint in report.unknown.items()]

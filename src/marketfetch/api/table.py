@@ -36,7 +36,7 @@ class Table:
 
     >>> series = Series.of("binance-usdm", "mark_price", "BTCUSDT", "1m")
     >>> rows = Columns(np.array([60_000]), np.array([[1.0], [2.0], [0.5], [1.5]]))
-    >>> Table(series.dataset, {series: rows}, Report.nothing()).to_pandas().close.tolist()
+    >>> Table(series.dataset, {series: rows}, Report.empty()).to_pandas().close.tolist()
     [1.5]
     """
 

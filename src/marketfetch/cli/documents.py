@@ -32,7 +32,8 @@ class Document:
 def to_text(page: Document) -> str:
     """Return a page as plain text.
 
-    >>> print(to_text(Document("Done.", [TextTable("Held", ("symbol", "rows "), [("BTC", "5"), ("ETH", "12")])])))
+    >>> held = TextTable("Held", ("symbol", "rows "), [("BTC", "5"), ("ETH", "12")])
+    >>> print(to_text(Document("Done.", [held])))
     Done.
     <BLANKLINE>
     Held

@@ -72,7 +72,7 @@ def describe_crash(error: Exception) -> str:
     >>> try:
     ...     1 / 0
     ... except ZeroDivisionError as error:
-    ...     print(trouble_with(error))
+    ...     print(describe_crash(error))
     ZeroDivisionError: division by zero (in <module>, <doctest marketfetch...>, line 2); this is a defect:
     tell its author, with what --verbose shows
     """

@@ -34,7 +34,7 @@ class SignalHandler:
     Left to itself, Python would note a signal and wait until the main thread comes back from foreign code;
     then it would raise KeyboardInterrupt at whatever line that is, in the middle of an import for one.
 
-    >>> with Signals() as signals:
+    >>> with SignalHandler() as signals:
     ...     print(signals.received)
     None
     """

@@ -75,7 +75,7 @@ def parse_json(body: bytes) -> Any:
 def decode_errors_as(content: str) -> Iterator[None]:
     """Raise DecodeError where content turns out not to be what the code in the block reads.
 
-    >>> with expecting("an object with serverTime"):
+    >>> with decode_errors_as("an object with serverTime"):
     ...     {}["serverTime"]
     Traceback (most recent call last):
     marketfetch.errors.DecodeError: expected an object with serverTime, found KeyError('serverTime')

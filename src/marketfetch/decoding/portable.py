@@ -21,9 +21,9 @@ def flatten_numbers(rows: bytes, width: int) -> bytes | None:
     What is left of a page without the characters of numbers must be the same brackets, commas and quotes in
     every row: this holds for each row and is checked in two passes over the bytes, none of them in Python.
 
-    >>> flattened(b'[[60000,"1.5"],[120000,"2"]]', width=2)
+    >>> flatten_numbers(b'[[60000,"1.5"],[120000,"2"]]', width=2)
     b'[  60000, 1.5 ,  120000, 2   ]'
-    >>> flattened(b'[[60000,"1.5",1],["2"]]', width=2) is None
+    >>> flatten_numbers(b'[[60000,"1.5",1],["2"]]', width=2) is None
     True
     """
     if any(place in rows for place in _EMPTY_PLACES):

@@ -32,7 +32,7 @@ def plausible(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_
     nothing negative that counts or prices something (a premium or a funding rate may be).
 
     >>> rows = np.array([[1.0, 1.0], [2.0, 0.5], [0.5, 0.6], [1.5, 0.7]])
-    >>> possible(Dataset.parse("mark_price"), rows)
+    >>> plausible(Dataset.parse("mark_price"), rows)
     array([ True, False])
     """
     sound = _can_be_stored(dataset, values) & _has_value(dataset, values)

@@ -21,7 +21,7 @@ _DATED = re.compile(r"-(?P<day>\d{6})$")
 class InstrumentIndex:
     """The symbols of an exchange; an empty listing knows nothing and believes every name.
 
-    >>> listing = Listing.of([Instrument("BTCUSDT", "BTC", "USDT", "USDT")])
+    >>> listing = InstrumentIndex.of([Instrument("BTCUSDT", "BTC", "USDT", "USDT")])
     >>> listing.find("BTC/USDT").symbol
     'BTCUSDT'
     >>> listing.hint("BTCUSD")

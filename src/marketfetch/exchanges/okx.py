@@ -119,7 +119,7 @@ class Okx(Exchange):
     """OKX, spot pairs (`BTC-USDT`) and perpetual swaps (`BTC-USDT-SWAP`).
 
     >>> from marketfetch.adapter import Interval
-    >>> Okx().endpoint("ohlcv").theirs(Interval.parse("1d"))
+    >>> Okx().endpoint("ohlcv").native_interval(Interval.parse("1d"))
     '1Dutc'
     """
 

@@ -107,7 +107,7 @@ def proxy_refusal(egress: Egress, status: int) -> ProxyError:
 def translate(failure: CurlFailure, egress: Egress, max_body: int) -> FetchError:
     """Make the error to raise; no credential of the egress is in it.
 
-    >>> translate(Failure(18, "curl: (18) 5 bytes missing. See https://curl.se"), Egress("Direct"), 1)
+    >>> translate(CurlFailure(18, "curl: (18) 5 bytes missing. See https://curl.se"), Egress("Direct"), 1)
     TransportError('Direct: the body ended too early (5 bytes missing)')
     """
     code, name = failure.code, egress.name

@@ -55,7 +55,7 @@ class EasyHandle:
     `browser` is a name of curl-cffi's, `authorities` the path of a PEM file, `max_body` a number of bytes;
     `headers` are sent with every request, in place of the browser's own of the same name.
 
-    >>> Handle("chrome120", {}, authorities="", max_body=1000).lines
+    >>> EasyHandle("chrome120", {}, authorities="", max_body=1000).lines
     []
     """
 

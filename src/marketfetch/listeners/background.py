@@ -20,9 +20,9 @@ class BackgroundQueue(Generic[_T]):
     `dropped`. Leaving waits `patience` seconds for what is left, then leaves the thread behind.
 
     >>> seen: list[int] = []
-    >>> with Aside(seen.append) as aside:
-    ...     aside.put(1)
-    ...     aside.put(2)
+    >>> with BackgroundQueue(seen.append) as aside:
+    ...     aside.submit(1)
+    ...     aside.submit(2)
     >>> seen
     [1, 2]
     """

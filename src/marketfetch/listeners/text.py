@@ -38,16 +38,16 @@ _EGRESSES = 6
 def pluralize(number: int, thing: str) -> str:
     """Write a number of things.
 
-    >>> counted(1, "row"), counted(1200, "row"), counted(2, "series")
+    >>> pluralize(1, "row"), pluralize(1200, "row"), pluralize(2, "series")
     ('1 row', '1,200 rows', '2 series')
     """
     return f"{number:,} {thing}{'' if number == 1 or thing.endswith('s') else 's'}"
 
 
-def format_duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     """Write a duration as people say it.
 
-    >>> _duration(9.96), _duration(75), _duration(3720)
+    >>> _format_duration(9.96), _format_duration(75), _format_duration(3720)
     ('10.0 s', '1 min 15 s', '1 h 02 min')
     """
     if seconds < 60:
@@ -59,7 +59,7 @@ def format_duration(seconds: float) -> str:
 def format_rate(rows: int, seconds: float) -> str:
     """Write how fast rows came.
 
-    >>> rate(3000, 1.5)
+    >>> format_rate(3000, 1.5)
     '2,000 rows/s'
     """
     return f"{rows / max(seconds, 0.001):,.0f} rows/s"
@@ -102,7 +102,7 @@ def span_text(span: Span) -> str:
 def join_limited(names: Sequence[str], limit: int) -> str:
     """Write at most so many names, and how many more there are.
 
-    >>> listed(["A", "B", "C"], 2)
+    >>> join_limited(["A", "B", "C"], 2)
     'A, B and 1 more'
     """
     shown = ", ".join(names[:limit])
@@ -112,7 +112,7 @@ def join_limited(names: Sequence[str], limit: int) -> str:
 def format_counts(counts: Mapping[str, int]) -> str:
     """Write how often each cause was met, the most frequent first.
 
-    >>> causes({"Banned": 1, "TransportError": 12})
+    >>> format_counts({"Banned": 1, "TransportError": 12})
     '12 TransportError, 1 Banned'
     """
     frequent = sorted(counts.items(), key=lambda item: -item[1])
@@ -127,7 +127,7 @@ def headline(report: Report) -> str:
     if report.series and all(line.nothing_closed for line in report.series):
         verdict += ", nothing has closed in this span yet"
     speed = f" ({format_rate(report.rows_written, report.duration)})" if report.rows_written else ""
-    rows, duration = pluralize(report.rows_written, "row"), format_duration(report.duration)
+    rows, duration = pluralize(report.rows_written, "row"), _format_duration(report.duration)
     return (
         f"{verdict}: {rows} written in {duration}{speed},"
         f" {pluralize(report.requests, 'request')} of weight {report.weight:,}"
@@ -137,7 +137,7 @@ def headline(report: Report) -> str:
 def describe_event(event: Event) -> str:
     """Say what happened in one line.
 
-    >>> sentence(RoundStarted(round=1, series=2, rows=40_320))
+    >>> describe_event(RoundStarted(round=1, series=2, rows=40_320))
     'round 1: 40,320 rows of 2 series are missing'
     """
     match event:
@@ -169,7 +169,7 @@ def _warning(event: SymbolUnknown | ClockSkewDetected | WaitingForStore | Series
             return f"{event.symbol}: {event.hint}"
         case ClockSkewDetected():
             apart = (
-                f"{format_duration(abs(event.ahead) / 1000)} {'ahead of' if event.ahead > 0 else 'behind'}"
+                f"{_format_duration(abs(event.ahead) / 1000)} {'ahead of' if event.ahead > 0 else 'behind'}"
             )
             return f"the exchange's clock is {apart} this machine's: one of them is wrong"
         case WaitingForStore():

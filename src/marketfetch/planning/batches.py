@@ -48,7 +48,7 @@ def choose_page_size(sizes: Sequence[int], cost: Callable[[int], Cost], rows: in
     >>> from marketfetch.values.http import LimitPool
     >>> weight = LimitPool("weight", capacity=2400, period=60_000)
     >>> cost = lambda rows: Cost(weight, 2 if rows < 500 else 10)
-    >>> [choose_page_size((499, 1500), cost, rows, Means(1, 20, 0.1)) for rows in (86_400, 10_000_000)]
+    >>> [choose_page_size((499, 1500), cost, rows, Capacity(1, 20, 0.1)) for rows in (86_400, 10_000_000)]
     [1500, 499]
     """
 

@@ -124,7 +124,7 @@ class ProgressGuard:
 
         >>> headway = ProgressGuard()
         >>> for _ in range(100):
-        ...     headway.note(PageOutcome(SpanSet.of(Span(0, 1))))
+        ...     headway.observe(PageOutcome(SpanSet.of(Span(0, 1))))
         Traceback (most recent call last):
         marketfetch.errors.PaginationError: 20 answers in a row settled nothing new
         """

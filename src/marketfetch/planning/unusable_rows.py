@@ -33,9 +33,9 @@ def repeated_rows(part: Slice, page: Page) -> tuple[RejectedRow, ...]:
     >>> early, late = RejectedRow(0, "impossible", "[0]"), RejectedRow(60_000, "impossible", "[60000]")
     >>> changed = attrs.evolve(early, raw="[0,1]")
     >>> part = Slice(Series.of("okx", "ohlcv", "BTC-USDT", "1m"), Span(0, 120_000), rows=2)
-    >>> part = attrs.evolve(part, strikes=1, suspects=(early, late))
-    >>> nothing = Columns.empty(part.series.dataset)
-    >>> repeated(part, Page(nothing, invalid=(changed, late))) == (late,)
+    >>> part = attrs.evolve(part, bad_answers=1, invalid_rows=(early, late))
+    >>> empty = Columns.empty(part.series.dataset)
+    >>> repeated_rows(part, Page(empty, invalid=(changed, late))) == (late,)
     True
     """
     if page.has_rows_outside:

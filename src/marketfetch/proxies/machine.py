@@ -27,7 +27,7 @@ def machine() -> str:
 def process_name(token: str) -> str:
     """Name this process on a board; `token` tells apart what would have the same name.
 
-    >>> gone(process_name("x"))
+    >>> has_ended(process_name("x"))
     False
     """
     return f"{machine()} {_pid_namespace()} {os.getpid()} {_started(os.getpid()) or '-'} {token}"
@@ -37,7 +37,8 @@ def has_ended(name: str) -> bool:
     """Tell whether a process has surely ended; of another machine or container that is never known.
 
     >>> name = process_name("x").split()
-    >>> gone(" ".join([*name[:2], "999999999", *name[3:]])), gone(" ".join(["elsewhere", *name[1:]]))
+    >>> never, elsewhere = [*name[:2], "999999999", *name[3:]], ["elsewhere", *name[1:]]
+    >>> has_ended(" ".join(never)), has_ended(" ".join(elsewhere))
     (True, False)
     """
     where, namespace, pid, started, *_ = [*name.split(" "), "", "", "", ""]

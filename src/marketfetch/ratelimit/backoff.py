@@ -16,7 +16,7 @@ _LONGEST = 3 * 86_400
 def parse_http_date(text: str) -> int | None:
     """Read an HTTP date as UTC milliseconds, None if it is none.
 
-    >>> http_date("Sun, 14 Mar 2021 02:49:08 GMT")
+    >>> parse_http_date("Sun, 14 Mar 2021 02:49:08 GMT")
     1615690148000
     """
     try:
@@ -50,7 +50,7 @@ def to_local_time(theirs: int, headers: Mapping[str, str], now: int) -> int:
 
     `now` is our time when the answer came in.
 
-    >>> our_time(60_000, {"date": "Thu, 01 Jan 1970 00:00:20 GMT"}, now=1_000_000)
+    >>> to_local_time(60_000, {"date": "Thu, 01 Jan 1970 00:00:20 GMT"}, now=1_000_000)
     1040000
     """
     answered = parse_http_date(headers.get("date", ""))

@@ -31,11 +31,11 @@ class RateBudget:
     Where the exchange tells what is used, an address that has spent nothing lately first asks one
     question: another process may have spent its budget.
 
-    >>> budget = Budget(LimitPool("calls", capacity=10, period=60_000), ServerClock())
+    >>> budget = RateBudget(LimitPool("calls", capacity=10, period=60_000), ServerClock())
     >>> budget.spend(8)
     >>> budget.available_at(8, now=100) == UNKNOWN_UNTIL_RESPONSE
     True
-    >>> budget.settle(8, received=250)
+    >>> budget.release(8, received=250)
     >>> budget.available_at(8, now=300)
     60251
     """

@@ -64,9 +64,9 @@ class CircuitBreaker:
     single request. Any complete answer clears all strikes. Bans belong to the address: whatever else leaves
     from it in this process has the same ones.
 
-    >>> health = Health()
-    >>> health.failed(ProxyError("connection refused"), sent=0, now=5, jitter=1.0)
-    >>> health.ready_at("https://e.org", now=5), health.state(now=5)
+    >>> breaker = CircuitBreaker()
+    >>> breaker.failed(ProxyError("connection refused"), sent=0, now=5, jitter=1.0)
+    >>> breaker.ready_at("https://e.org", now=5), breaker.state(now=5)
     (1005, 'resting 1 s')
     """
 
@@ -128,7 +128,7 @@ class CircuitBreaker:
     def state(self, now: int) -> str:
         """Say in words how it is.
 
-        >>> Health().state(now=0)
+        >>> CircuitBreaker().state(now=0)
         'ready'
         """
         if self.bans.latest > now:

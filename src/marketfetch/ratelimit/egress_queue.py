@@ -87,10 +87,10 @@ class EgressQueue:
 
     >>> from marketfetch.ratelimit.server_clock import ServerClock
     >>> calls = LimitPool("calls", capacity=10, period=60_000)
-    >>> budgets = [Budget(calls, ServerClock()) for _ in range(2)]
-    >>> roster = Roster(calls, [Seat(number, Health(), budget) for number, budget in enumerate(budgets)])
-    >>> seats = [roster.take(weight=4, host="", now=0) for _ in range(5)]
-    >>> [seat and seat.number for seat in seats]
+    >>> slots = [EgressSlot(n, CircuitBreaker(), RateBudget(calls, ServerClock())) for n in range(2)]
+    >>> queue = EgressQueue(calls, slots)
+    >>> acquired = [queue.acquire(weight=4, host="", now=0) for _ in range(5)]
+    >>> [slot and slot.number for slot in acquired]
     [0, 1, 0, 1, None]
     """
 

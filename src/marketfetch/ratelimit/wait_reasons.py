@@ -30,13 +30,13 @@ def title(pool: LimitPool) -> str:
 class Wait:
     """A request at the head of the queue that no egress can serve yet, and since when.
 
-    >>> from marketfetch.ratelimit.budget import Budget
+    >>> from marketfetch.ratelimit.budget import RateBudget
     >>> from marketfetch.ratelimit.server_clock import ServerClock
-    >>> from marketfetch.ratelimit.circuit_breaker import Health
+    >>> from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
     >>> pool = LimitPool("binance-usdm weight", 2400, 60_000)
-    >>> seat = Seat(0, Health(), Budget(pool, ServerClock()))
-    >>> seat.budget.charge(2_388, received=0)
-    >>> wait = Wait(Roster(pool, [seat]), weight=2, host="", since=39_001)
+    >>> slot = EgressSlot(0, CircuitBreaker(), RateBudget(pool, ServerClock()))
+    >>> slot.budget.charge(2_388, received=0)
+    >>> wait = Wait(EgressQueue(pool, [slot]), weight=2, host="", since=39_001)
     >>> wait.reason(now=39_001)
     'waiting 21 s for the weight limit of binance-usdm (2,388 of 2,388 used)'
     """

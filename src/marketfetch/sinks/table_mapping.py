@@ -92,7 +92,7 @@ class TableMapping:
     ...     columns={"ohlcv": {"open": "o", "close": "c"}, "premium_index": {"close": "pfr"}},
     ...     rename_symbol=without_quote("USDT"),
     ... )
-    >>> candles.labels(Series.of("binance-usdm", "ohlcv", "BTCUSDT", "1m"))
+    >>> candles.key_values(Series.of("binance-usdm", "ohlcv", "BTCUSDT", "1m"))
     {'symbol': 'BTC'}
     >>> candles.of(Dataset.parse("premium_index"))
     {'close': 'pfr'}

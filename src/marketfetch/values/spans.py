@@ -19,7 +19,7 @@ MAX_TIMESTAMP = 253_402_300_800_000
 def format_utc(ms: int) -> str:
     """Write a UTC millisecond timestamp as ISO text, to the second where that is exact.
 
-    >>> utc(1_780_272_000_000)
+    >>> format_utc(1_780_272_000_000)
     '2026-06-01T00:00:00Z'
     """
     try:

@@ -136,9 +136,9 @@ def parse_time(argument: str, value: TimeLike, now: int) -> int:
     is midnight: that is a date, and dates are UTC. Raises ConfigurationError for text that is no time, for a
     time of day without a zone, and for numbers that are not milliseconds.
 
-    >>> moment("start", "2026-06-01", now=0)
+    >>> parse_time("start", "2026-06-01", now=0)
     1780272000000
-    >>> moment("start", "2d", now=1_780_272_000_000)
+    >>> parse_time("start", "2d", now=1_780_272_000_000)
     1780099200000
     """
     value = plain_time(argument, value)

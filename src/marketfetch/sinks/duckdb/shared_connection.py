@@ -32,11 +32,11 @@ class SharedConnection(Generic[_C]):
     until which it may wait: what was waited for a thread is not waited for other processes once more.
 
     >>> from contextlib import nullcontext
-    >>> turns = Turns("a file", lambda give_up: nullcontext("connection"), wanted=lambda: False)
-    >>> with turns.use() as connection:
+    >>> shared = SharedConnection("a file", lambda give_up: nullcontext("connection"), lambda: False)
+    >>> with shared.connection() as connection:
     ...     connection
     'connection'
-    >>> turns.close()
+    >>> shared.close()
     """
 
     _name: str

@@ -156,9 +156,7 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
                         shared.memory.shrink(connection)
                         self._write(connection, batch)
                 except OutOfMemory:
-                    with (
-                        connections.connection() as connection
-                    ):  # a new one, which may use all that it is allowed
+                    with connections.connection() as connection:  # a new one with the full limit
                         self._write(connection, batch)
 
             with connections.connection():

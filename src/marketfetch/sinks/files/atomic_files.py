@@ -77,7 +77,7 @@ def create_atomically(file: Path, make: Callable[[Path], object], aside: Path | 
     except BaseException:
         place.unlink(missing_ok=True)  # on a full disk it takes the room that others need
         raise
-    fsync_directory(file.parent)
+    _fsync_directory(file.parent)
 
 
 def make_folder(folder: Path) -> None:
@@ -85,7 +85,7 @@ def make_folder(folder: Path) -> None:
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)  # another process may have been faster
-        fsync_directory(folder.parent)
+        _fsync_directory(folder.parent)
 
 
 @contextmanager
@@ -143,7 +143,7 @@ def _copy(source: Path, target: Path) -> None:
         _synchronise(copy.fileno())
 
 
-def fsync_directory(folder: Path) -> None:
+def _fsync_directory(folder: Path) -> None:
     """Make durable what names the folder has, where the file system lets anybody ask for it."""
     try:
         handle = os.open(folder, os.O_RDONLY)

@@ -18,7 +18,7 @@ def path_from_uri(text: str) -> str:
     Raises ConfigurationError if there is none, or if it is written like the address of a server: whether
     `sqlite:///market.db` is absolute depends on whom one asks.
 
-    >>> place("duckdb:data/market.duckdb")
+    >>> path_from_uri("duckdb:data/market.duckdb")
     'data/market.duckdb'
     """
     scheme, _, path = text.partition(":")

@@ -37,7 +37,7 @@ def copy_body(pieces: Iterable[Sequence[WireColumn]]) -> Iterator[bytes]:
     The width of a field is that of the strip's dtype: int32 for integer, int64 for bigint and timestamptz
     (see `to_timestamps`), float64 for double precision.
 
-    >>> b"".join(copy_body([[Strip(np.array([7], np.int32))]]))[19:]
+    >>> b"".join(copy_body([[WireColumn(np.array([7], np.int32))]]))[19:]
     b'\x00\x01\x00\x00\x00\x04\x00\x00\x00\x07\xff\xff'
     """
     rows: NDArray[Any] = np.empty(0)

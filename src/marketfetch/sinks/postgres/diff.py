@@ -17,7 +17,7 @@ def diff_rows(given: Columns, stored: Columns) -> tuple[NDArray[np.bool_], NDArr
 
     >>> given = Columns(np.array([0, 1, 2]), np.array([[5.0, np.nan, 7.0]]))
     >>> stored = Columns(np.array([0, 1]), np.array([[4.0, 6.0]]))
-    >>> [mask.tolist() for mask in compare(given, stored)]
+    >>> [mask.tolist() for mask in diff_rows(given, stored)]
     [[False, False, True], [True, False, False]]
     """
     if not len(stored):

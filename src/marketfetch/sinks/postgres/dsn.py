@@ -24,7 +24,7 @@ def parse_dsn(dsn: Secret) -> dict[str, Any]:
     Raises ConfigurationError, which quotes nothing of the DSN: where it is torn apart wrongly, any piece may
     be of the password.
 
-    >>> parsed(Secret("postgresql://ann:hunter2@db.example:5432/market"))["host"]
+    >>> parse_dsn(Secret("postgresql://ann:hunter2@db.example:5432/market"))["host"]
     'db.example'
     """
     parts = _taken_apart(dsn)
@@ -39,9 +39,9 @@ def parse_dsn(dsn: Secret) -> dict[str, Any]:
 def display_dsn(dsn: Secret) -> str:
     """Return where a DSN leads, without user and password.
 
-    >>> shown(Secret("host=db.example dbname=market password=hunter2"))
+    >>> display_dsn(Secret("host=db.example dbname=market password=hunter2"))
     'postgresql://db.example/market'
-    >>> shown(Secret("postgresql://ann@[::1]:5432,db2/market"))
+    >>> display_dsn(Secret("postgresql://ann@[::1]:5432,db2/market"))
     'postgresql://[::1]:5432,db2/market'
     """
     parts = parse_dsn(dsn)

@@ -22,7 +22,7 @@ _PASSING = {
     "40": "another transaction was in the way; write again",
     "40P01": "a deadlock was broken; write again",
     "53200": "the server is out of memory; write again when it has some",
-    "53300": "allow more connections there (max_connections, CONNECTION LIMIT), or write with fewer lanes",
+    "53300": "allow more connections there (max_connections, CONNECTION LIMIT), or use fewer writers",
     "55P03": "another session holds a lock for longer than lock_timeout; write again",
     "57014": "the statement was cancelled, or took longer than statement_timeout; write again",
     "57P01": "the server ended the connection; write again when it is back",
@@ -149,7 +149,7 @@ def final_in_words(text: str) -> tuple[Callable[[str], SinkError], str] | None:
     if remedy := _first(_FINAL_WORDS, text):
         return SinkError, remedy
     if any(phrase in text for phrase in _CROWDED):
-        return SinkUnavailable, "allow more connections there, or write with fewer lanes"
+        return SinkUnavailable, "allow more connections there, or use fewer writers"
     return None
 
 

@@ -81,7 +81,7 @@ class PostgresSink:
         parse_dsn(self._dsn)
         if not is_whole(self.max_writers) or self.max_writers < 1:
             raise ConfigurationError(
-                f"lanes: {redact(repr(self.max_writers))} writers write nothing; take at least 1"
+                f"max_writers: {redact(repr(self.max_writers))} writers write nothing; take at least 1"
             )
         if not is_text(self.schema):
             raise ConfigurationError(f"schema: {self.schema!r} is no name; write one as text")

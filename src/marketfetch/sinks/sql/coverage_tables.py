@@ -59,7 +59,7 @@ class DbConnection(Protocol):
 def dump_spans(spans: SpanSet) -> str:
     """Write spans as JSON, which both databases and people can read.
 
-    >>> packed(SpanSet.of(Span(0, 60_000), Span(120_000, 180_000)))
+    >>> dump_spans(SpanSet.of(Span(0, 60_000), Span(120_000, 180_000)))
     '[[0,60000],[120000,180000]]'
     """
     return orjson.dumps([(span.start, span.end) for span in spans]).decode()

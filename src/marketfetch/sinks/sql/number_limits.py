@@ -36,7 +36,7 @@ class NumberLimits:
     magnitude. `single` columns keep 24 bits of a value. The smallest value of an integer column, `-limit`, is
     left out.
 
-    >>> Numbers.of("numeric(18,8)").held(np.array([0.1, 1.23e-9, 1e10]))
+    >>> NumberLimits.of("numeric(18,8)").held(np.array([0.1, 1.23e-9, 1e10]))
     array([0.1, 0. , nan])
     """
 
@@ -48,8 +48,8 @@ class NumberLimits:
     def of(cls, sql_type: str) -> NumberLimits:
         """Read the name of a type as PostgreSQL and DuckDB spell it; others hold every number.
 
-        >>> Numbers.of("smallint"), Numbers.of("double precision").exact
-        (Numbers(limit=32768.0, scale=0, single=False), True)
+        >>> NumberLimits.of("smallint"), NumberLimits.of("double precision").exact
+        (NumberLimits(limit=32768.0, scale=0, single=False), True)
         """
         name = sql_type.lower()
         if found := _DECIMAL.fullmatch(name):
@@ -82,7 +82,7 @@ class NumberLimits:
 
         The latter is NaN for a value that does not fit at all. A NULL (NaN) is never changed.
 
-        >>> Numbers.of("numeric(12,2)").first_changed(np.array([0.5, np.nan, 0.004]))
+        >>> NumberLimits.of("numeric(12,2)").first_changed(np.array([0.5, np.nan, 0.004]))
         (0.004, 0.0)
         """
         if self.exact:

@@ -14,7 +14,7 @@ __all__ = ["ServerReply", "ServerRequest", "format_http_date"]
 def format_http_date(ms: int) -> str:
     """Write a UTC millisecond timestamp as an HTTP date.
 
-    >>> http_date(0)
+    >>> format_http_date(0)
     'Thu, 01 Jan 1970 00:00:00 GMT'
     """
     return format_date_time(ms / 1000)

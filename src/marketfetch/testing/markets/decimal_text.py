@@ -61,7 +61,7 @@ class FixedPointColumn:
 
     Exact while an absolute value stays below 2**53 and places at or below 22.
 
-    >>> Decimals(np.array([1050, -7]), 2).floats().tolist()
+    >>> FixedPointColumn(np.array([1050, -7]), 2).floats().tolist()
     [10.5, -0.07]
     """
 
@@ -94,7 +94,7 @@ def _cell_padded(values: NDArray[np.bytes_]) -> NDArray[np.bytes_]:
 class TextColumn:
     """Text as it was recorded, of any shape; empty text stands for a value that is not there.
 
-    >>> Texts(np.array([b"0.1230", b""])).floats().tolist()
+    >>> TextColumn(np.array([b"0.1230", b""])).floats().tolist()
     [0.123, nan]
     """
 
@@ -118,7 +118,8 @@ class TextColumn:
 def write_rows(count: int, *parts: str | Column) -> bytes:
     """Write `count` rows, each made of the parts in order: the same text for every row, or a column.
 
-    >>> write_rows(2, "[", Decimals(np.array([5, 12345])), ',"', Decimals(np.array([-5, 170]), 2), '"],')
+    >>> whole, cents = FixedPointColumn(np.array([5, 12345])), FixedPointColumn(np.array([-5, 170]), 2)
+    >>> write_rows(2, "[", whole, ',"', cents, '"],')
     b'[5,"-0.05"],[12345,"1.70"],'
     """
     if not count:

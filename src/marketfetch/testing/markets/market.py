@@ -35,7 +35,7 @@ class MarketInstrument:
     def parse(cls, symbol: str, listed_at: int, delisted_at: int | None = None) -> MarketInstrument:
         """Make an instrument from a symbol such as `BTCUSDT`, settled in its quote currency.
 
-        >>> Instrument.parse("1000SHIBUSDT", 0).base
+        >>> MarketInstrument.parse("1000SHIBUSDT", 0).base
         '1000SHIB'
         """
         for quote in _QUOTES:

@@ -14,7 +14,7 @@ _RANGE = re.compile(r"\[(-?\d+),(-?\d+)\)")
 def dump_multirange(spans: SpanSet) -> str:
     """Write spans as the server does.
 
-    >>> packed(SpanSet.of(Span(0, 60_000), Span(120_000, 180_000)))
+    >>> dump_multirange(SpanSet.of(Span(0, 60_000), Span(120_000, 180_000)))
     '{[0,60000),[120000,180000)}'
     """
     return "{" + ",".join([f"[{span.start},{span.end})" for span in spans]) + "}"
@@ -23,7 +23,7 @@ def dump_multirange(spans: SpanSet) -> str:
 def load_multirange(text: str) -> SpanSet:
     """Read what the server wrote; a range without a bound, which marketfetch never writes, is left out.
 
-    >>> unpacked("{[0,60000),[120000,)}")
+    >>> load_multirange("{[0,60000),[120000,)}")
     SpanSet(spans=(Span(start=0, end=60000),))
     """
     return SpanSet(tuple([Span(int(start), int(end)) for start, end in _RANGE.findall(text)]))

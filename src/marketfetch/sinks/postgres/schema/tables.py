@@ -51,7 +51,7 @@ class KeyColumn:
     def misfit(self, value: Name) -> str | None:
         """Say why the column cannot hold a value as it is, with the type that could; None where it can.
 
-        >>> Label("symbol", "character varying(10)", "character varying", 10).misfit("BTCUSDT_260925")
+        >>> KeyColumn("symbol", "character varying(10)", "character varying", 10).misfit("BTCUSDT_260925")
         'holds at most 10 characters; make it text'
         """
         kind: type[Name]

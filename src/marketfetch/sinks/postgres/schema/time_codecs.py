@@ -84,7 +84,7 @@ class TimestampCodec:
     def bound(self, ms: int) -> datetime:
         """See Clock.
 
-        >>> Timestamps().bound(1)
+        >>> TimestampCodec().bound(1)
         datetime.datetime(1970, 1, 1, 0, 0, 0, 1000, tzinfo=datetime.timezone.utc)
         """
         moment = _EPOCH + timedelta(milliseconds=max(_FIRST, min(ms, _LAST)))
@@ -111,7 +111,7 @@ class DateCodec:
     def bound(self, ms: int) -> date:
         """See Clock.
 
-        >>> Days().bound(1)
+        >>> DateCodec().bound(1)
         datetime.date(1970, 1, 2)
         """
         return (_EPOCH + timedelta(days=-(-max(_FIRST, min(ms, _LAST - _DAY)) // _DAY))).date()
