@@ -44,7 +44,7 @@ types: $(VENV)/.ready-dev ## check types: mypy (strict) and pyright
 	@$(BIN)/mypy --no-error-summary $(CODE)
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 
-contracts: $(VENV)/.ready-dev ## check that the floors import only downwards
+contracts: $(VENV)/.ready-dev ## check that layers import only lower layers
 	@$(BIN)/lint-imports --no-logo
 
 docs: $(VENV)/.ready-dev ## build the documentation into site/; a broken link fails
