@@ -1,7 +1,7 @@
-"""A sink of one's own: one CSV file for each series.
+"""Your own sink: one CSV file for each series.
 
-A sink that only writes remembers nothing, so that every run fetches everything. One that also has
-`coverage`, `ledger` and `read` is a Store, and is asked what it holds first.
+This sink only writes, so every run fetches everything. A sink with `coverage`, `ledger` and `read` is a
+Store: a run reads its coverage first and fetches only what is missing.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""A listener of one's own: counters for a monitoring system, fed by the events of a run.
+"""Your own listener: counters for a monitoring system, from the events of a run.
 
-Listeners are called on the event loop: they return at once and never raise.
+A listener is called on the event loop and must return at once. If it raises, it is not called again.
 """
 
 import asyncio

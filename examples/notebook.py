@@ -1,4 +1,4 @@
-"""From names to data frames, cell by cell: the same in a script and in a notebook's running loop."""
+"""From symbols to data frames, cell by cell: it runs in a script and in a notebook."""
 
 # %%
 import marketfetch as mf
@@ -15,11 +15,11 @@ print(candles.report.complete, [line.missing for line in candles.report.series])
 closes = candles.to_pandas().pivot_table(index="open_time", columns="symbol", values="close")
 print(closes.pct_change().corr())
 
-# %% Funding comes as events, and needs no interval
+# %% Funding rates are events and need no interval
 funding = mf.fetch("binance-usdm", "funding_rate", "BTCUSDT", start="2026-06-01", end="2026-06-08")
 print(funding.to_pandas()[["open_time", "funding_rate"]])
 
-# %% With a store, what it holds already is not fetched again
+# %% With a store, a second run fetches nothing
 for _ in range(2):
     kept = mf.fetch(
         "binance-usdm",

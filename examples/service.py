@@ -1,6 +1,6 @@
-"""A service: fill a SQLite file, and act on every batch once it is safely stored.
+"""A service: fill an SQLite file, and act on every batch after it was committed.
 
-Run it as often as you like, by a timer for instance: it asks for what is missing by then.
+Run it as often as you like, such as from a timer: every run fetches what is missing by then.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ async def main() -> int:
         print(f"stored: {batch.series}, {batch.rows} rows")
     report = pipeline.report()
     for line in report.series:
-        for gap in line.missing:
-            print(f"missing: {line.series} {gap.spans}: {gap.reason}")
+        for missing in line.missing:
+            print(f"missing: {line.series} {missing.spans}: {missing.reason}")
     return 0 if report.complete else 1
 
 

@@ -1,7 +1,9 @@
-"""The Python in README and docs is run, so that nobody is shown what does not work."""
+"""The Python in README and docs is run, and every name of marketfetch in them exists and is public."""
 
 from __future__ import annotations
 
+import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,18 @@ from tests.support.loopback import exchanges_on_loopback
 
 PROJECT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")])
+EXAMPLES = sorted(PROJECT.glob("examples/**/*.py"))
+# The changelog also has old names.
+PRESENT = [path for path in (*DOCUMENTS, *EXAMPLES) if path.name != "CHANGELOG.md"]
+
+DOTTED = re.compile(r"\b(?:mf|marketfetch)\.(?P<name>[A-Za-z_][\w.]*\w)")
+IMPORT = re.compile(
+    r"^ *(?:from marketfetch\.(?P<source>[\w.]+) import|import marketfetch\.(?P<whole>[\w.]+))", re.MULTILINE
+)
+MODULE = re.compile(r"`(?:src/marketfetch/)?(?P<path>[a-z_]+(?:/\w+)+\.(?:py|c))\b")
+PUBLIC = {"adapter", "errors", "events", "protocols", "reports", "sinks", "testing"}
+# Entry points and tables are named like attributes.
+ELSEWHERE = {"boards", "coverage", "exchanges", "series"}
 
 
 @pytest.fixture(autouse=True)
@@ -28,3 +42,33 @@ def test_code_of_document_runs(path: Path, tmp_path: Path, monkeypatch: pytest.M
     with exchanges_on_loopback(monkeypatch):
         for example in document.examples():
             example.evaluate()
+
+
+def exists(name: str) -> bool:
+    """Tell whether a dotted name below `marketfetch` is an attribute or a module."""
+    found, path = import_module("marketfetch"), "marketfetch"
+    for part in name.split("."):
+        path = f"{path}.{part}"
+        try:
+            found = getattr(found, part) if hasattr(found, part) else import_module(path)
+        except ImportError:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("path", PRESENT, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_names_in_document_exist(path: Path) -> None:
+    text = path.read_text("utf-8")
+    # An adapter writes `import marketfetch.adapter as mf`.
+    below = "adapter." if "import marketfetch.adapter as mf" in text else ""
+    names = {found["name"] for found in DOTTED.finditer(text)} - ELSEWHERE
+    assert not {name for name in names if not exists(name) and not exists(below + name)}
+    roots = (PROJECT, PROJECT / "src" / "marketfetch")
+    modules = {found["path"] for found in MODULE.finditer(text)}
+    assert not {module for module in modules if not any((root / module).is_file() for root in roots)}
+
+
+@pytest.mark.parametrize("path", PRESENT, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_document_imports_public_modules(path: Path) -> None:
+    sources = {found["source"] or found["whole"] for found in IMPORT.finditer(path.read_text("utf-8"))}
+    assert not {source for source in sources if source.partition(".")[0] not in PUBLIC}

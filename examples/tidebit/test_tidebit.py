@@ -1,4 +1,4 @@
-"""All that the adapter's author writes to test it: real answers. The checks come with the contract."""
+"""The test of an adapter: its author gives real answers, the contract class has the checks."""
 
 from tidebit import Tidebit
 

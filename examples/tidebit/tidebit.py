@@ -1,7 +1,7 @@
-"""An exchange of one's own: Tidebit is invented, its adapter is complete.
+"""Your own exchange: Tidebit is invented, its adapter is complete.
 
-Tidebit counts time in seconds, sends candles as columns and funding newest first, says no inside HTTP 200,
-and allows ten requests a second from each address.
+Tidebit counts time in seconds, sends candles as columns and funding newest first, sends errors inside
+HTTP 200, and allows ten requests per second from each address.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ ERRORS = {"unknown market": mf.BadSymbol, "slow down": mf.RateLimitExceeded}
 
 
 def window(part: mf.Slice) -> dict[str, str | int]:
-    """Whole seconds that lie in the span: `since` belongs to it, `until` does not."""
+    """The span in whole seconds: `since` is inclusive, `until` is exclusive."""
     since, until = -(-part.span.start // 1000), -(-part.span.end // 1000)
     return {"market": part.series.symbol, "since": since, "until": until, "count": part.rows}
 
