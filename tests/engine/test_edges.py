@@ -8,7 +8,9 @@ import attrs
 import numpy as np
 import pytest
 
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.errors import ConfigurationError, RestrictedLocation
+from marketfetch.exchanges.binance_usdm import BinanceUsdm, FundingRate
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
     FaultKind,
@@ -24,12 +26,12 @@ from marketfetch.values.coverage import Coverage
 from marketfetch.values.instruments import Composite
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.query import AllSymbols
+from marketfetch.values.query import AllSymbols, Query
 from marketfetch.values.series import Series
 from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span, SpanSet
 from marketfetch.values.times import parse_time
-from tests.support.worlds import HOUR, World, assert_holds, run, span_of, truth
+from tests.support.worlds import HOUR, World, assert_holds, assert_same, run, span_of, truth
 
 NOON = parse_time("now", "2026-11-01T16:00:03Z", 0)
 
@@ -65,6 +67,32 @@ def test_a_row_that_comes_late_is_awaited_not_called_absent(dataset: str) -> Non
     (line,) = late.series
     expected = truth(market.market, line.series, line.wanted)
     np.testing.assert_array_equal(store.read(line.series, line.wanted).times, expected.times)
+
+
+class UndeclaredFundingRate(FundingRate):
+    """Events of an adapter that does not say when they are published."""
+
+    publish_delay = 0
+
+
+class Undeclared(BinanceUsdm):
+    endpoints = (UndeclaredFundingRate,)
+
+
+def test_an_event_that_comes_late_is_awaited_where_no_delay_is_declared() -> None:
+    now = [NOON]  # three seconds after an event, which is not published yet
+    market = LateMarket(GeneratedMarket(["BTCUSDT"], seed=4), hidden_from=NOON - 3000)
+    store = MemorySink()
+    with SimulatedExchange(market, SimulatorOptions(now=lambda: now[0])) as exchange:
+        query = Query(symbols="BTCUSDT", datasets="funding_rate", start=NOON - 24 * HOUR)
+        for late in (0, HOUR):
+            market.hidden_from, now[0] = market.hidden_from + 2 * late, NOON + late
+            settings = Settings(clock=lambda: now[0])
+            report = run(Pipeline(Undeclared(exchange.base_url), query, store, settings=settings))
+            assert report.complete
+    (line,) = report.series
+    assert store.read(line.series, line.wanted).times[-1] >= NOON - 3000
+    assert_same(store.read(line.series, line.wanted), truth(market.market, line.series, line.wanted))
 
 
 @pytest.mark.parametrize(

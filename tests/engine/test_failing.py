@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from marketfetch.errors import ProxyError, RestrictedLocation, SinkError, SinkUnavailable
-from marketfetch.events import BatchWritten, Event, RequestFailed
+from marketfetch.events import BatchWritten, Event, RequestFailed, RunFinished
 from marketfetch.protocols import Writer
 from marketfetch.reports import Report
 from marketfetch.sinks.memory import MemorySink
@@ -171,6 +171,17 @@ async def test_a_store_that_refuses_ends_the_run_with_one_error(world: World) ->
     assert error.value.report.rows_written == 0
 
 
+@pytest.mark.parametrize("error", [SinkError("no permission"), ZeroDivisionError("a defect")])
+async def test_a_failed_run_ends_with_an_event_that_has_its_report(world: World, error: Exception) -> None:
+    with pytest.raises(type(error)):
+        await world.pipeline(FailingSink([error]), symbols=SYMBOLS)
+    finished = world.events[-1]
+    assert isinstance(finished, RunFinished)
+    assert str(error) in str(finished.report.error)
+    assert finished.report.requests > 0
+    assert len(world.heard(RunFinished)) == 1
+
+
 async def test_a_cancelled_run_leaves_nothing_behind_and_can_be_finished(
     world: World, market: GeneratedMarket
 ) -> None:
@@ -185,6 +196,7 @@ async def test_a_cancelled_run_leaves_nothing_behind_and_can_be_finished(
     with scope:
         await pipeline
     assert scope.cancelled_caught
+    assert not world.heard(RunFinished)
     stopped = pipeline.report()
     assert not stopped.complete
     assert stopped.rows_written > 0

@@ -15,7 +15,6 @@ from anyio import create_memory_object_stream
 from marketfetch.api.budget_sharing import sharing_of
 from marketfetch.api.inputs import check_kinds, pool_of, sink_of
 from marketfetch.api.plugins import exchange_from
-from marketfetch.api.resource_errors import naming_exhaustion
 from marketfetch.common.event_loop import asyncio_loop
 from marketfetch.engine.run import Run, RunConfig
 from marketfetch.events import Listener
@@ -96,8 +95,7 @@ class Pipeline:
         """Run and return the report; see the class for what is raised."""
         asyncio_loop("a Pipeline")
         self._run = Run(self._config)
-        with naming_exhaustion():
-            return await self._run.execute()
+        return await self._run.execute()
 
     def report(self) -> Report:
         """Say what the last run has done so far, also after it was cancelled."""
@@ -114,7 +112,7 @@ class Pipeline:
         self._run = Run(attrs.evolve(self._config, deliver=send.send))
 
         async def run() -> None:
-            with send, naming_exhaustion():
+            with send:
                 await self._run.execute()
 
         # A task, not a task group: a generator may be closed from another task than the one it began in.

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 import anyio
 
-from marketfetch.api.resource_errors import naming_exhaustion
+from marketfetch.engine.failures import naming_exhaustion
 
 __all__ = ["run_sync"]
 
