@@ -114,11 +114,8 @@ class HistoryBounds:
         series, missing, listed = state.series, state.missing.hull, instrument.listed_at
         if missing is None:
             return
-        endpoint, interval, size = (
-            self._endpoint(state),
-            series.interval,
-            self._endpoint(state).page_sizes[-1],
-        )
+        endpoint, interval = self._endpoint(state), series.interval
+        size = endpoint.page_sizes[-1]
         must_search = endpoint.first_row_request(series, missing.start) is None
         # The store's older rows do not show where rows begin now: the exchange may have dropped some since.
         began_earlier = state.first_stored is not None and state.first_stored < missing.start
