@@ -1,4 +1,4 @@
-"""The edges of history: what has just begun, has just ended, is late, or lies on another grid."""
+"""The edges of history: rows that are published late, partial candles, delisted symbols, legal refusals."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Undeclared(BinanceUsdm):
     endpoints = (UndeclaredFundingRate,)
 
 
-def test_an_event_that_comes_late_is_awaited_where_no_delay_is_declared() -> None:
+def test_a_late_event_is_not_lost_where_no_delay_is_declared() -> None:
     now = [NOON]  # three seconds after an event, which is not published yet
     market = LateMarket(GeneratedMarket(["BTCUSDT"], seed=4), hidden_from=NOON - 3000)
     store = MemorySink()
@@ -125,7 +125,7 @@ def test_a_long_candle_that_comes_late_is_awaited_as_a_whole(interval: str, now:
     assert_holds(store, market.market, early.series, early.wanted)
 
 
-def test_a_candle_that_a_store_calls_empty_in_part_is_asked_for_as_a_whole() -> None:
+def test_a_candle_that_a_store_calls_partly_empty_is_requested_as_a_whole() -> None:
     store = MemorySink()
     series = Series.of("binance-usdm", "ohlcv", "BTCUSDT", "1h")
     day = span_of("2026-06-01", "2026-06-02")
@@ -158,7 +158,7 @@ def test_a_server_that_ignores_the_start_does_not_empty_the_history() -> None:
     assert_holds(store, market, report.series[0].series, report.series[0].wanted)
 
 
-def test_a_legal_refusal_of_the_first_question_is_not_repeated_for_every_symbol() -> None:
+def test_a_legal_refusal_of_the_first_request_is_not_repeated_for_every_symbol() -> None:
     symbols = [f"C{number}USDT" for number in range(30)]
     with SimulatedExchange(GeneratedMarket(symbols, seed=4)) as exchange:
         exchange.faults = Faults(rate=1, kinds=[FaultKind.STATUS_451], paths=["/api/v3/klines"], times=99)
@@ -168,7 +168,7 @@ def test_a_legal_refusal_of_the_first_question_is_not_repeated_for_every_symbol(
         assert world.asked("/klines") <= world.settings.concurrency
 
 
-def test_what_only_the_listing_shows_to_be_wrong_is_refused() -> None:
+def test_wrong_names_that_only_the_listing_shows_are_refused() -> None:
     with SimulatedExchange(GeneratedMarket(["BTCUSDT", "ETHUSDT", "XRPUSDT"], seed=4)) as exchange:
         world = World(exchange)
         with pytest.raises(ConfigurationError, match="is a symbol of binance-usdm"):

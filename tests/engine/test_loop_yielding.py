@@ -102,7 +102,7 @@ def test_a_partition_is_written_once_and_other_sinks_get_batches_of_their_size(t
 
 
 class Ending(MemorySink):
-    """A sink whose writer is at the end of a stream of its own."""
+    """A sink whose writer raises EndOfStream, as the end of a queue does."""
 
     @contextmanager
     def writer(self) -> Iterator[Writer]:
@@ -112,6 +112,6 @@ class Ending(MemorySink):
         yield write
 
 
-def test_the_end_of_a_stream_of_somebody_elses_is_an_error_and_not_the_end_of_the_run() -> None:
+def test_an_end_of_stream_that_a_writer_raises_is_an_error() -> None:
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"])) as exchange, pytest.raises(anyio.EndOfStream):
         run(World(exchange).pipeline(Ending(), end="2026-06-20"))

@@ -1,4 +1,4 @@
-"""wanted − covered = missing: history, catching up, holes and earlier starts are the same operation."""
+"""wanted − covered = missing: whole histories, updates, holes and earlier starts are one operation."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def series(symbol: str = "BTCUSDT", dataset: str = "ohlcv", venue: str = "binanc
     return Series.of(venue, dataset, symbol, "1m")
 
 
-async def test_every_series_holds_the_truth(world: World, market: GeneratedMarket) -> None:
+async def test_every_series_holds_the_rows_of_the_exchange(world: World, market: GeneratedMarket) -> None:
     store = MemorySink()
     datasets = ["ohlcv", "premium_index", "mark_price", "index_price", "funding_rate"]
     report = await world.pipeline(store, symbols=SYMBOLS, datasets=datasets)
@@ -102,7 +102,7 @@ def test_years_before_the_listing_cost_a_request_not_thousands(venue: str) -> No
 
 
 @pytest.mark.parametrize(("venue", "symbol"), [("okx", "BTC-USDT-SWAP"), ("okx", "BTC-USDT")])
-async def test_the_seam_is_not_binance_shaped(
+async def test_another_exchange_gives_the_same_rows(
     world: World, market: GeneratedMarket, venue: str, symbol: str
 ) -> None:
     world.venue = venue
@@ -137,7 +137,7 @@ def test_the_unfinished_candle_is_left_out_by_the_servers_clock(skew: int) -> No
         world, store = World(exchange), MemorySink()
         pipeline = world.pipeline(store, start="2026-06-01", end="2026-06-02")
         report = run(pipeline)
-    # Ahead or not, the candle of 23:59 has closed; by a clock that is nine seconds behind it has not.
+    # By a clock that is nine seconds behind, the candle of 23:59 has not closed yet.
     assert report.series[0].rows == (1439 if skew < 0 else 1440)
 
 
@@ -157,7 +157,7 @@ def test_a_run_up_to_now_catches_up_with_what_closes_meanwhile(market: Generated
         world.listeners.append(time_passes)
         report = run(world.pipeline(MemorySink(), start=now() - HOUR, end="now"))
     assert report.complete
-    assert report.series[0].rows == 60 + 3 - 2  # without the one that forms, and the one that may be revised
+    assert report.series[0].rows == 60 + 3 - 2  # without the open candle, and the one that may be revised
     assert len(world.heard(RoundStarted)) == 2
 
 
