@@ -10,7 +10,7 @@ import pytest
 from marketfetch.engine.blocking import call_from_thread, run_in_thread
 
 
-async def test_a_cancelled_thread_ends_in_order() -> None:
+async def test_cancelling_waits_until_the_work_has_ended() -> None:
     begun, ended = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -49,7 +49,7 @@ async def test_a_thread_that_hangs_is_left_behind_and_cannot_call_back() -> None
     assert not calls
 
 
-async def test_a_thread_that_hangs_is_interrupted_and_then_ends_in_order() -> None:
+async def test_work_that_hangs_is_interrupted_and_waited_for() -> None:
     let_go, ended = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -61,7 +61,7 @@ async def test_a_thread_that_hangs_is_interrupted_and_then_ends_in_order() -> No
     assert ended.is_set()
 
 
-def test_a_loop_that_ends_waits_for_the_thread_too() -> None:
+def test_the_end_of_asyncio_run_waits_for_the_thread() -> None:
     let_go, ended = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -69,7 +69,7 @@ def test_a_loop_that_ends_waits_for_the_thread_too() -> None:
         ended.set()
 
     async def host() -> None:
-        # asyncio.run() cancels what still runs task by task, which no scope of anyio's hears of.
+        # At its end asyncio.run() cancels the remaining tasks without any cancel scope of anyio.
         host.run = asyncio.create_task(run_in_thread(work, interrupt=let_go.set))  # type: ignore[attr-defined]
         await asyncio.sleep(0.05)
 
@@ -91,7 +91,7 @@ async def test_work_that_is_cancelled_before_it_began_never_begins() -> None:
     assert not begun.is_set()
 
 
-async def test_a_call_that_comes_after_the_cancellation_is_cancelled_too() -> None:
+async def test_a_callback_after_the_cancellation_is_cancelled_too() -> None:
     begun, scope = threading.Event(), anyio.CancelScope()
 
     def work() -> None:
@@ -111,7 +111,7 @@ async def test_a_call_that_comes_after_the_cancellation_is_cancelled_too() -> No
     assert scope.cancelled_caught
 
 
-async def test_errors_come_out_as_they_are() -> None:
+async def test_errors_are_raised_unchanged() -> None:
     with pytest.raises(ZeroDivisionError):
         await run_in_thread(lambda: 1 / 0)
     assert await run_in_thread(lambda: 42) == 42

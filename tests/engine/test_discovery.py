@@ -1,4 +1,4 @@
-"""What the exchange says first, its clock and its listing, is refused where no calendar has such times."""
+"""The exchange's time and its listing are refused if they have times outside of the calendar."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_clock_is_read() -> None:
     ],
     ids=["listed", "unnamed", "ends"],
 )
-def test_a_listing_of_what_cannot_be_is_refused(exchange: Exchange, body: bytes) -> None:
+def test_a_listing_with_impossible_entries_is_refused(exchange: Exchange, body: bytes) -> None:
     with pytest.raises(DecodeError), decode_errors_as("a listing"):
         list(exchange.decode_listing(body))
 

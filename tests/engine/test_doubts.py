@@ -1,4 +1,4 @@
-"""What a run makes of an exchange with a wrong clock, that revises, forgets symbols, leads in circles."""
+"""Exchanges with a wrong clock, revised candles, incomplete listings, or pages without progress."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ YEAR = 365 * 24 * HOUR
 def reported(
     store: MemorySink, now: int, *, skew: int = 0, faults: Faults | None = None
 ) -> tuple[World, Report]:
-    """A run up to now by a clock of ours that is right."""
+    """A run up to now, with a local clock that is right."""
     options = SimulatorOptions(now=lambda: now, clock_skew=skew, faults=faults)
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=4), options) as exchange:
         world = World(exchange, settings=Settings(clock=lambda: now))
@@ -49,7 +49,7 @@ def reported(
 
 @pytest.mark.parametrize("skew", [2 * HOUR, YEAR])
 def test_a_clock_that_runs_ahead_closes_no_candle_too_soon(skew: int) -> None:
-    """The simulated exchange even serves what has not happened yet: its own clock says that it has."""
+    """The simulated exchange serves rows up to its own time, which is in the future."""
     store = MemorySink()
     world, report = reported(store, NOON + 30_000, skew=skew)
     (line,) = report.series
@@ -59,7 +59,7 @@ def test_a_clock_that_runs_ahead_closes_no_candle_too_soon(skew: int) -> None:
 
 
 @pytest.mark.parametrize("skew", [-2 * HOUR, -YEAR])
-def test_what_lies_between_two_clocks_is_missing_and_said_to_be(skew: int) -> None:
+def test_the_time_between_two_clocks_is_reported_missing(skew: int) -> None:
     store = MemorySink()
     world, report = reported(store, NOON, skew=skew)
     (line,) = report.series
@@ -71,7 +71,7 @@ def test_what_lies_between_two_clocks_is_missing_and_said_to_be(skew: int) -> No
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FaultKind if kind.startswith("clock_")])
-def test_a_clock_that_is_wrong_once_is_asked_once_more(kind: FaultKind) -> None:
+def test_a_clock_that_is_wrong_once_is_requested_again(kind: FaultKind) -> None:
     world, report = reported(MemorySink(), NOON, faults=Faults(rate=1, kinds=[kind], paths=[TIME]))
     assert report.complete
     assert report.series[0].wanted == Span(NOON - HOUR, NOON - MINUTE)
@@ -79,7 +79,7 @@ def test_a_clock_that_is_wrong_once_is_asked_once_more(kind: FaultKind) -> None:
     assert not world.heard(ClockSkewDetected)
 
 
-def test_a_clock_that_is_a_little_off_is_nobodys_business() -> None:
+def test_a_small_clock_skew_is_not_reported() -> None:
     world, report = reported(MemorySink(), NOON, skew=-2 * MINUTE)
     assert report.complete
     assert report.series[0].wanted.end == NOON - 3 * MINUTE
@@ -111,7 +111,7 @@ def test_a_candle_that_is_revised_after_its_close_is_not_stored_before_it_is_fin
 
 @pytest.mark.parametrize("kind", [FaultKind.EMPTY_PAGE, FaultKind.SHORT_PAGE])
 @pytest.mark.parametrize("everything", [False, True])
-def test_a_listing_that_lacks_a_symbol_is_asked_for_once_more(kind: FaultKind, everything: bool) -> None:
+def test_a_listing_that_lacks_a_symbol_is_requested_again(kind: FaultKind, everything: bool) -> None:
     market = GeneratedMarket(["BTCUSDT", "ETHUSDT", "XRPUSDT"], seed=4)
     with SimulatedExchange(market) as exchange:
         exchange.faults = Faults(rate=1, kinds=[kind], paths=["/api/v5/public/instruments"])
@@ -123,7 +123,7 @@ def test_a_listing_that_lacks_a_symbol_is_asked_for_once_more(kind: FaultKind, e
 
 @attrs.frozen
 class Circles:
-    """A paginator that leaves over another question each time, and never settles anything."""
+    """A paginator that leaves over another slice each time, and never decides anything."""
 
     sequential = True
 
@@ -154,7 +154,7 @@ def test_a_paginator_that_makes_no_headway_is_stopped() -> None:
 
 
 class WrongOhlcv(Ohlcv):
-    """Asks for an interval that there is not."""
+    """Requests an interval that does not exist."""
 
     page_sizes = (10,)  # type: ignore[assignment]  # the base class has four
     intervals: ClassVar[Mapping[str, str]] = {"1m": "61s"}
@@ -164,8 +164,8 @@ class Wrong(BinanceUsdm):
     endpoints = (WrongOhlcv,)
 
 
-def test_who_asks_wrongly_does_not_go_on_asking() -> None:
-    """A day in pages of ten minutes would be rejected 144 times; exchanges shut out who does that."""
+def test_a_series_is_stopped_after_three_rejected_requests() -> None:
+    """A day in pages of ten minutes would be rejected 144 times; exchanges ban such clients."""
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=4)) as exchange:
         query = World(exchange).pipeline(None)._config.query  # the same small job
         settings = Settings(concurrency=4)
@@ -174,7 +174,7 @@ def test_who_asks_wrongly_does_not_go_on_asking() -> None:
     (line,) = report.series
     assert SpanSet(tuple(each for task in line.missing for each in task.spans)) == SpanSet.of(line.wanted)
     assert any("3 requests in a row were rejected" in task.reason for task in line.missing)
-    assert asked <= 3 + settings.concurrency + 1  # those under way, and the search for the first row
+    assert asked <= 3 + settings.concurrency + 1  # requests in flight, and the search for the first row
 
 
 @pytest.mark.parametrize("argument", ["concurrency", "batch_rows", "deadline", "heartbeat", "max_rounds"])
@@ -184,7 +184,7 @@ def test_settings_that_are_too_small_are_named(argument: str) -> None:
         Settings(**arguments)
 
 
-def test_a_redirect_is_reported_as_what_it_is() -> None:
+def test_a_redirect_is_retried_as_exchange_not_available() -> None:
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=4)) as exchange:
         exchange.faults = Faults(rate=1, kinds=[FaultKind.REDIRECT_AWAY], paths=["/fapi/v1/klines"], times=2)
         store = MemorySink()

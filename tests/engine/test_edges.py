@@ -1,4 +1,4 @@
-"""The edges of history: what has just begun, has just ended, is late, or lies on another grid."""
+"""The edges of history: rows that are published late, partial candles, delisted symbols, legal refusals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import attrs
 import numpy as np
 import pytest
 
+from marketfetch.api.pipeline import Pipeline
 from marketfetch.errors import ConfigurationError, RestrictedLocation
+from marketfetch.exchanges.binance_usdm import BinanceUsdm, FundingRate
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
     FaultKind,
@@ -24,12 +26,12 @@ from marketfetch.values.coverage import Coverage
 from marketfetch.values.instruments import Composite
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.query import AllSymbols
+from marketfetch.values.query import AllSymbols, Query
 from marketfetch.values.series import Series
 from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span, SpanSet
 from marketfetch.values.times import parse_time
-from tests.support.worlds import HOUR, World, assert_holds, run, span_of, truth
+from tests.support.worlds import HOUR, World, assert_holds, assert_same, run, span_of, truth
 
 NOON = parse_time("now", "2026-11-01T16:00:03Z", 0)
 
@@ -67,6 +69,32 @@ def test_a_row_that_comes_late_is_awaited_not_called_absent(dataset: str) -> Non
     np.testing.assert_array_equal(store.read(line.series, line.wanted).times, expected.times)
 
 
+class UndeclaredFundingRate(FundingRate):
+    """Events of an adapter that does not say when they are published."""
+
+    publish_delay = 0
+
+
+class Undeclared(BinanceUsdm):
+    endpoints = (UndeclaredFundingRate,)
+
+
+def test_a_late_event_is_not_lost_where_no_delay_is_declared() -> None:
+    now = [NOON]  # three seconds after an event, which is not published yet
+    market = LateMarket(GeneratedMarket(["BTCUSDT"], seed=4), hidden_from=NOON - 3000)
+    store = MemorySink()
+    with SimulatedExchange(market, SimulatorOptions(now=lambda: now[0])) as exchange:
+        query = Query(symbols="BTCUSDT", datasets="funding_rate", start=NOON - 24 * HOUR)
+        for late in (0, HOUR):
+            market.hidden_from, now[0] = market.hidden_from + 2 * late, NOON + late
+            settings = Settings(clock=lambda: now[0])
+            report = run(Pipeline(Undeclared(exchange.base_url), query, store, settings=settings))
+            assert report.complete
+    (line,) = report.series
+    assert store.read(line.series, line.wanted).times[-1] >= NOON - 3000
+    assert_same(store.read(line.series, line.wanted), truth(market.market, line.series, line.wanted))
+
+
 @pytest.mark.parametrize(
     ("interval", "now"),
     [
@@ -97,7 +125,7 @@ def test_a_long_candle_that_comes_late_is_awaited_as_a_whole(interval: str, now:
     assert_holds(store, market.market, early.series, early.wanted)
 
 
-def test_a_candle_that_a_store_calls_empty_in_part_is_asked_for_as_a_whole() -> None:
+def test_a_candle_that_a_store_calls_partly_empty_is_requested_as_a_whole() -> None:
     store = MemorySink()
     series = Series.of("binance-usdm", "ohlcv", "BTCUSDT", "1h")
     day = span_of("2026-06-01", "2026-06-02")
@@ -130,7 +158,7 @@ def test_a_server_that_ignores_the_start_does_not_empty_the_history() -> None:
     assert_holds(store, market, report.series[0].series, report.series[0].wanted)
 
 
-def test_a_legal_refusal_of_the_first_question_is_not_repeated_for_every_symbol() -> None:
+def test_a_legal_refusal_of_the_first_request_is_not_repeated_for_every_symbol() -> None:
     symbols = [f"C{number}USDT" for number in range(30)]
     with SimulatedExchange(GeneratedMarket(symbols, seed=4)) as exchange:
         exchange.faults = Faults(rate=1, kinds=[FaultKind.STATUS_451], paths=["/api/v3/klines"], times=99)
@@ -140,7 +168,7 @@ def test_a_legal_refusal_of_the_first_question_is_not_repeated_for_every_symbol(
         assert world.asked("/klines") <= world.settings.concurrency
 
 
-def test_what_only_the_listing_shows_to_be_wrong_is_refused() -> None:
+def test_wrong_names_that_only_the_listing_shows_are_refused() -> None:
     with SimulatedExchange(GeneratedMarket(["BTCUSDT", "ETHUSDT", "XRPUSDT"], seed=4)) as exchange:
         world = World(exchange)
         with pytest.raises(ConfigurationError, match="is a symbol of binance-usdm"):

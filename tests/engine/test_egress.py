@@ -1,4 +1,4 @@
-"""Many egresses: each carries its share, and none is ever told to slow down."""
+"""Many egresses: each makes its share of the requests, and no request is refused by a rate limit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SYMBOLS = [f"C{number}USDT" for number in range(10)]
 
 
 @pytest.mark.parametrize("tiers", ["documented", "measured"])
-def test_four_equal_egresses_share_the_weight_and_nobody_is_refused(
+def test_four_equal_egresses_share_the_weight_and_no_request_is_refused(
     tiers: Literal["documented", "measured"],
 ) -> None:
     options = SimulatorOptions(limits=LimitRules(tiers=tiers), latency=0.005)
@@ -40,7 +40,7 @@ def test_four_equal_egresses_share_the_weight_and_nobody_is_refused(
     assert set(statuses) == {200}
     assert len(weights) == 4
     assert max(weights.values()) <= 0.35 * weights.total()
-    # The pool's own account agrees with the exchange's.
+    # The pool counts the same weight as the exchange.
     assert report.weight == weights.total()
     assert report.retries == {}
 
@@ -49,7 +49,7 @@ SECOND = LimitPool("small weight", 40, 1000, "clock", used_header="x-mbx-used-we
 
 
 class SmallOhlcv(Ohlcv):
-    """The klines route of an exchange whose minute lasts a second and whose budget is small."""
+    """The klines route with a rate limit of 40 per second."""
 
     def cost(self, rows: int) -> Cost:
         return Cost(SECOND, super().cost(rows).weight)

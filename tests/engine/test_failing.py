@@ -1,4 +1,4 @@
-"""What goes wrong is ridden out, or reported: never stored silently, never lost silently."""
+"""Errors are retried or reported: no wrong row is stored, and no row is lost, without a report."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import attrs
 import pytest
 
 from marketfetch.errors import ProxyError, RestrictedLocation, SinkError, SinkUnavailable
-from marketfetch.events import BatchWritten, Event, RequestFailed
+from marketfetch.events import BatchWritten, Event, RequestFailed, RunFinished
 from marketfetch.protocols import Writer
 from marketfetch.reports import Report
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import FaultKind, Faults, GeneratedMarket, LocalProxies, ProxyMode, SimulatedExchange
+from marketfetch.values.instruments import Composite
 from marketfetch.values.pages import Batch
 from marketfetch.values.settings import RetryPolicy, Settings
 from tests.support.worlds import World, assert_holds, run
@@ -60,7 +61,7 @@ def world(market: GeneratedMarket) -> Iterator[World]:
 
 
 @pytest.mark.parametrize("fault", CURABLE)
-async def test_a_fault_that_passes_leaves_no_trace(
+async def test_a_temporary_fault_leaves_no_trace(
     world: World, market: GeneratedMarket, fault: FaultKind
 ) -> None:
     world.exchange.faults = Faults(rate=0.7, kinds=[fault], seed=1, paths=[KLINES], times=1)
@@ -83,7 +84,7 @@ async def test_what_never_passes_is_missing_with_its_reason(world: World) -> Non
     assert any(event.final for event in world.heard(RequestFailed))
 
 
-async def test_rows_that_cannot_be_true_are_counted_and_reported(world: World) -> None:
+async def test_impossible_rows_are_counted_and_reported(world: World) -> None:
     world.exchange.faults = Faults(rate=1, kinds=[FaultKind.IMPOSSIBLE_ROW], paths=[KLINES], times=1000)
     store = MemorySink()
     report = await world.pipeline(store)
@@ -109,7 +110,7 @@ def test_a_legal_refusal_ends_the_run_and_is_not_tried_elsewhere(world: World) -
     report = refusal.value.report
     assert isinstance(report, Report)
     assert not report.complete
-    # Whatever was in flight when the first refusal came in is all that was asked.
+    # Only the requests that were in flight at the first refusal were made.
     assert world.asked(KLINES) <= QUICK.concurrency
 
 
@@ -136,7 +137,7 @@ def test_all_proxies_dead_is_one_clear_error(world: World) -> None:
 
 @attrs.define
 class FailingSink(MemorySink):
-    """Fails a few times, or for good."""
+    """Raises each of the errors once."""
 
     failures: list[Exception] = attrs.field(factory=list)
 
@@ -171,6 +172,55 @@ async def test_a_store_that_refuses_ends_the_run_with_one_error(world: World) ->
     assert error.value.report.rows_written == 0
 
 
+@pytest.mark.parametrize("error", [SinkError("no permission"), ZeroDivisionError("a defect")])
+async def test_a_failed_run_ends_with_an_event_that_has_its_report(world: World, error: Exception) -> None:
+    with pytest.raises(type(error)):
+        await world.pipeline(FailingSink([error]), symbols=SYMBOLS)
+    finished = world.events[-1]
+    assert isinstance(finished, RunFinished)
+    assert str(error) in str(finished.report.error)
+    assert finished.report.requests > 0
+    assert len(world.heard(RunFinished)) == 1
+
+
+@attrs.define
+class RefusingComposites(MemorySink):
+    """Cannot write the composite MT."""
+
+    def __attrs_pre_init__(self) -> None:
+        super().__init__()
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        with super().writer() as write:
+
+            def refuse(batch: Batch) -> None:
+                if batch.series.symbol == "MT":
+                    raise SinkError("no permission")
+                write(batch)
+
+            yield refuse
+
+
+async def test_a_composite_that_could_not_be_written_is_missing_for_that_reason(world: World) -> None:
+    composite = Composite("MT", tuple(SYMBOLS))
+    with pytest.raises(SinkError) as error:
+        await world.pipeline(RefusingComposites(), symbols=SYMBOLS, composites=[composite])
+    assert error.value.report is not None
+    *members, line = error.value.report.series
+    assert not any(member.missing for member in members)
+    assert [(gap.spans.hull, gap.reason) for gap in line.missing] == [(line.wanted, "no permission")]
+
+
+async def test_a_composite_lacks_what_a_member_lacks(world: World) -> None:
+    composite = Composite("MT", ("BTCUSDT", "NONEUSDT"))
+    report = await world.pipeline(MemorySink(), composites=[composite])
+    line = report.series[-1]
+    assert [(gap.spans.hull, gap.reason) for gap in line.missing] == [
+        (line.wanted, "not known of every member (BTCUSDT, NONEUSDT)")
+    ]
+
+
 async def test_a_cancelled_run_leaves_nothing_behind_and_can_be_finished(
     world: World, market: GeneratedMarket
 ) -> None:
@@ -185,6 +235,7 @@ async def test_a_cancelled_run_leaves_nothing_behind_and_can_be_finished(
     with scope:
         await pipeline
     assert scope.cancelled_caught
+    assert not world.heard(RunFinished)
     stopped = pipeline.report()
     assert not stopped.complete
     assert stopped.rows_written > 0
@@ -202,7 +253,7 @@ async def test_leaving_the_iteration_early_stops_the_run(world: World) -> None:
     batches = aiter(world.pipeline(None, symbols=SYMBOLS, end="2026-08-01"))
     await anext(batches)
     await batches.aclose()
-    # What was in flight may still arrive; the hundred pages after it are not asked for.
+    # Requests in flight may still arrive; the hundred pages after them are not requested.
     asked = world.exchange.record.total
     await anyio.sleep(0.2)
     assert world.exchange.record.total <= asked + QUICK.concurrency < 100

@@ -41,13 +41,13 @@ def test_unified_names_are_read_as_ccxt_writes_them(name: str, symbol: str) -> N
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("btcusdt", "unknown symbol; did you mean 'BTCUSDT'"),  # the exchange's own spelling is exact
+        ("btcusdt", "unknown symbol; did you mean 'BTCUSDT'"),  # an exchange symbol must be exact
         ("BTC/USDT:USDT-270326", "unknown symbol"),
         ("kpepe/usd", "ambiguous symbol; write 'KPEPE-USD' or 'kPEPE-USD'"),
         ("ETH/USDT:USDT", "ambiguous symbol; write 'ETHUSDT_260925'"),
         ("BTC/EUR", "unknown symbol"),
     ],
 )
-def test_what_is_not_certain_is_not_guessed(name: str, hint: str) -> None:
+def test_an_ambiguous_or_unknown_name_is_not_guessed(name: str, hint: str) -> None:
     assert LISTING.find(name) is None
     assert LISTING.hint(name).startswith(hint)

@@ -1,4 +1,4 @@
-"""What is handed out when: slices of a plan, turns on the loop, portions for a sink."""
+"""Work queue, memory limit, cooperative yield, and the size of batches."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from tests.support.batches import candles
 from tests.support.worlds import World, run
 
 
-async def test_others_on_the_loop_have_a_turn_between_two_breaths() -> None:
-    breath, turns, seen = LoopYielder(seconds=0.0), 0, list[int]()
+async def test_other_tasks_run_between_two_yields() -> None:
+    yielder, turns, seen = LoopYielder(seconds=0.0), 0, list[int]()
 
     async def somebody_else() -> None:
         nonlocal turns
@@ -36,7 +36,7 @@ async def test_others_on_the_loop_have_a_turn_between_two_breaths() -> None:
             await checkpoint()
 
     async def page() -> None:
-        await breath.maybe_yield()
+        await yielder.maybe_yield()
         seen.append(turns)
 
     async with anyio.create_task_group() as group:
@@ -49,15 +49,15 @@ async def test_others_on_the_loop_have_a_turn_between_two_breaths() -> None:
 
 
 def batch_plans(*sizes: int) -> Iterator[BatchPlan]:
-    """Chunks of so many parts of one row each."""
+    """Plans of so many slices of one row each."""
     series, minute = candles(), 60_000
     for number, size in enumerate(sizes):
         spans = [Span(minute * at, minute * (at + 1)) for at in range(size)]
         yield BatchPlan(number, series, tuple(Slice(series, span, 1, batch_plan=number) for span in spans))
 
 
-async def test_slices_come_in_order_and_empty_chunks_are_passed_over() -> None:
-    queue = WorkQueue(batch_plans(0, 3, 0, 0, 2, 0), BatchBuilder(10), RowBudget(100))
+async def test_slices_come_in_order_and_plans_without_slices_are_skipped() -> None:
+    queue = WorkQueue(batch_plans(0, 3, 0, 0, 2, 0), BatchBuilder(10, RowBudget(100)))
     taken = [part async for part in _all(queue)]
     assert [(part.batch_plan, part.span.start) for part in taken] == [
         (1, 0),
@@ -68,15 +68,17 @@ async def test_slices_come_in_order_and_empty_chunks_are_passed_over() -> None:
     ]
 
 
-async def test_no_chunk_is_opened_before_there_is_room_for_its_rows() -> None:
+async def test_no_plan_begins_before_there_is_room_for_its_rows() -> None:
     row_budget = RowBudget(3)
-    queue = WorkQueue(batch_plans(3, 3), BatchBuilder(10), row_budget)
-    for _ in range(3):
-        assert await queue.get() is not None
+    builder = BatchBuilder(10, row_budget)
+    queue = WorkQueue(batch_plans(3, 3), builder)
+    taken = [await queue.get() for _ in range(3)]
     with anyio.move_on_after(0.01) as waited:
         await queue.get()
     assert waited.cancelled_caught
-    row_budget.release(3)
+    for part in taken:
+        assert part is not None
+        assert builder.finish(part) is None
     with anyio.fail_after(5):
         assert await queue.get() is not None
 
@@ -100,7 +102,7 @@ def test_a_partition_is_written_once_and_other_sinks_get_batches_of_their_size(t
 
 
 class Ending(MemorySink):
-    """A sink whose writer is at the end of a stream of its own."""
+    """A sink whose writer raises EndOfStream, as the end of a queue does."""
 
     @contextmanager
     def writer(self) -> Iterator[Writer]:
@@ -110,6 +112,6 @@ class Ending(MemorySink):
         yield write
 
 
-def test_the_end_of_a_stream_of_somebody_elses_is_an_error_and_not_the_end_of_the_run() -> None:
+def test_an_end_of_stream_that_a_writer_raises_is_an_error() -> None:
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"])) as exchange, pytest.raises(anyio.EndOfStream):
         run(World(exchange).pipeline(Ending(), end="2026-06-20"))

@@ -1,4 +1,4 @@
-"""What a run does when its store is away: it waits, says so, and can be stopped."""
+"""While a store is unavailable, a run waits, emits WaitingForStore, and can be cancelled."""
 
 from __future__ import annotations
 
@@ -28,42 +28,42 @@ QUICK = RetryPolicy(attempts=4, initial=0.001, cap=0.001)
 
 
 class Fickle(MemorySink):
-    """A store that is away at the first two calls of each kind."""
+    """A store that is unavailable at the first two calls of each method."""
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: dict[str, int] = {}
 
-    def _come(self, what: str) -> None:
+    def _fail_twice(self, what: str) -> None:
         self.calls[what] = self.calls.get(what, 0) + 1
         if self.calls[what] <= 2:
             raise SinkUnavailable(f"{what}: away")
 
     def prepare(self, datasets: Sequence[Dataset]) -> None:
-        self._come("prepare")
+        self._fail_twice("prepare")
         super().prepare(datasets)
 
     def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
-        self._come("coverage")
+        self._fail_twice("coverage")
         return super().coverage(series)
 
     def read(self, series: Series, span: Span) -> object:  # type: ignore[override]  # it is what it was
-        self._come("read")
+        self._fail_twice("read")
         return super().read(series, span)
 
     @contextmanager
     def writer(self) -> Iterator[Writer]:
-        self._come("writer")
+        self._fail_twice("writer")
         with super().writer() as take:
 
             def write(batch: object) -> None:
-                self._come("write")
+                self._fail_twice("write")
                 take(batch)  # type: ignore[arg-type]
 
             yield write
 
 
-def test_a_store_that_comes_back_is_waited_for_wherever_it_is_used() -> None:
+def test_every_call_of_a_store_is_retried() -> None:
     store = Fickle()
     with SimulatedExchange(GeneratedMarket(["BTCUSDT", "ETHUSDT"])) as exchange:
         world = World(exchange, settings=Settings(retries=QUICK))
@@ -71,18 +71,18 @@ def test_a_store_that_comes_back_is_waited_for_wherever_it_is_used() -> None:
         report = run(world.pipeline(store, symbols=symbols, composites=[Composite("MIX", tuple(symbols))]))
     assert report.complete
     assert set(store.calls) == {"prepare", "coverage", "writer", "write", "read"}
-    told = [event.message for event in world.heard(WaitingForStore)]
-    assert sorted(told) == sorted(f"{what}: away" for what in store.calls for _ in range(2))
+    messages = [event.message for event in world.heard(WaitingForStore)]
+    assert sorted(messages) == sorted(f"{what}: away" for what in store.calls for _ in range(2))
 
 
-def _insist(retrier: StoreRetrier, work: Callable[[], object]) -> object:
+def _call(retrier: StoreRetrier, work: Callable[[], object]) -> object:
     async def main() -> object:
         return await retrier.call_in_thread(work)
 
     return anyio.run(main)
 
 
-def test_patience_ends_with_the_last_error() -> None:
+def test_the_error_of_the_last_attempt_is_raised() -> None:
     heard: list[Event] = []
     calls = iter(range(10))
 
@@ -90,22 +90,22 @@ def test_patience_ends_with_the_last_error() -> None:
         raise SinkUnavailable(f"call {next(calls)}")
 
     with pytest.raises(SinkUnavailable, match="call 3"):
-        _insist(StoreRetrier(QUICK, heard.append), away)
+        _call(StoreRetrier(QUICK, heard.append), away)
     assert [event.attempt for event in heard if isinstance(event, WaitingForStore)] == [1, 2, 3]
 
 
-def test_an_error_that_does_not_pass_is_raised_at_once() -> None:
+def test_a_permanent_error_is_raised_at_once() -> None:
     heard: list[Event] = []
 
     def refuse() -> None:
         raise SinkError("no")
 
     with pytest.raises(SinkError, match="no"):
-        _insist(StoreRetrier(QUICK, heard.append), refuse)
+        _call(StoreRetrier(QUICK, heard.append), refuse)
     assert not heard
 
 
-def test_who_waits_for_a_store_can_be_stopped() -> None:
+def test_a_wait_for_a_store_can_be_cancelled() -> None:
     def away() -> None:
         raise SinkUnavailable("away")
 
@@ -123,7 +123,7 @@ def test_who_waits_for_a_store_can_be_stopped() -> None:
     assert threading.active_count() <= before + 1
 
 
-async def test_a_thread_that_was_left_behind_tells_of_nothing_any_more() -> None:
+async def test_a_thread_that_was_left_behind_emits_no_event() -> None:
     let_go, ended = threading.Event(), threading.Event()
     events: list[Event] = []
 

@@ -1,15 +1,18 @@
-"""wanted − covered = missing: history, catching up, holes and earlier starts are the same operation."""
+"""wanted − covered = missing: whole histories, updates, holes and earlier starts are one operation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
 
+from marketfetch.api.maintenance import forget
 from marketfetch.events import Event, RoundStarted
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, MarketInstrument, SimulatedExchange, SimulatorOptions
+from marketfetch.testing.http.messages import ServerReply, ServerRequest
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.instruments import Composite
 from marketfetch.values.pages import Batch
@@ -18,6 +21,7 @@ from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span, SpanSet
 from marketfetch.values.times import parse_time
 from tests.support.worlds import DAY, HOUR, MINUTE, World, assert_holds, assert_same, run, span_of, truth
+from tests.support.wrong_rows import at_times, changing
 
 SYMBOLS = ["BTCUSDT", "ETHUSDT", "XRPUSDT"]
 OUTAGE = span_of("2026-06-01T06:00Z", "2026-06-01T07:00Z")
@@ -38,7 +42,7 @@ def series(symbol: str = "BTCUSDT", dataset: str = "ohlcv", venue: str = "binanc
     return Series.of(venue, dataset, symbol, "1m")
 
 
-async def test_every_series_holds_the_truth(world: World, market: GeneratedMarket) -> None:
+async def test_every_series_holds_the_rows_of_the_exchange(world: World, market: GeneratedMarket) -> None:
     store = MemorySink()
     datasets = ["ohlcv", "premium_index", "mark_price", "index_price", "funding_rate"]
     report = await world.pipeline(store, symbols=SYMBOLS, datasets=datasets)
@@ -98,7 +102,7 @@ def test_years_before_the_listing_cost_a_request_not_thousands(venue: str) -> No
 
 
 @pytest.mark.parametrize(("venue", "symbol"), [("okx", "BTC-USDT-SWAP"), ("okx", "BTC-USDT")])
-async def test_the_seam_is_not_binance_shaped(
+async def test_another_exchange_gives_the_same_rows(
     world: World, market: GeneratedMarket, venue: str, symbol: str
 ) -> None:
     world.venue = venue
@@ -133,7 +137,7 @@ def test_the_unfinished_candle_is_left_out_by_the_servers_clock(skew: int) -> No
         world, store = World(exchange), MemorySink()
         pipeline = world.pipeline(store, start="2026-06-01", end="2026-06-02")
         report = run(pipeline)
-    # Ahead or not, the candle of 23:59 has closed; by a clock that is nine seconds behind it has not.
+    # By a clock that is nine seconds behind, the candle of 23:59 has not closed yet.
     assert report.series[0].rows == (1439 if skew < 0 else 1440)
 
 
@@ -153,7 +157,7 @@ def test_a_run_up_to_now_catches_up_with_what_closes_meanwhile(market: Generated
         world.listeners.append(time_passes)
         report = run(world.pipeline(MemorySink(), start=now() - HOUR, end="now"))
     assert report.complete
-    assert report.series[0].rows == 60 + 3 - 2  # without the one that forms, and the one that may be revised
+    assert report.series[0].rows == 60 + 3 - 2  # without the open candle, and the one that may be revised
     assert len(world.heard(RoundStarted)) == 2
 
 
@@ -175,6 +179,53 @@ def test_composites_follow_from_their_members_only_where_all_have_the_candle() -
     assert report.complete
     assert next(line for line in report.series if line.series == series("MT")).rows == 6 * 60
     assert (again.requests, again.rows_written) == (0, 0)
+
+
+def test_a_composite_is_computed_anew_where_a_member_got_its_row() -> None:
+    day = span_of("2026-06-01", "2026-06-02")
+    moment = day.start + 5 * MINUTE
+    query: dict[str, Any] = {
+        "symbols": ["BTCUSDT", "ETHUSDT"],
+        "composites": [Composite("MT", ("BTCUSDT", "ETHUSDT"))],
+    }
+    store = MemorySink()
+    with SimulatedExchange(GeneratedMarket(SYMBOLS, seed=3)) as exchange:
+        world = World(exchange)
+        without_row = changing(at_times({moment}, lambda _: None), "/fapi/v1/klines")
+
+        def edit(request: ServerRequest, reply: ServerReply) -> ServerReply:
+            return without_row(request, reply) if request.params.get("symbol") == "BTCUSDT" else reply
+
+        exchange.edit = edit
+        before = run(world.pipeline(store, **query))
+        exchange.edit = None
+        forget(store, symbols="BTCUSDT")
+        after = run(world.pipeline(store, **query))
+    minute = SpanSet.of(Span(moment, moment + MINUTE))
+    for report, empty in ((before, minute), (after, SpanSet())):
+        assert report.complete
+        (line,) = (line for line in report.series if line.series == series("MT"))
+        assert line.empty == empty
+    assert moment in store.read(series("MT"), day).times
+    assert len(store.read(series("MT"), day)) == 1440
+
+
+class CountingStore(MemorySink):
+    """Notes for which symbols its coverage is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read_for: list[list[str]] = []
+
+    def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
+        self.read_for.append([each.symbol for each in series])
+        return super().coverage(series)
+
+
+async def test_coverage_is_read_once_for_each_series(world: World) -> None:
+    store = CountingStore()
+    assert (await world.pipeline(store, symbols=["BTCUSDT", "ETH/USDT:USDT"])).complete
+    assert store.read_for == [["BTCUSDT", "ETH/USDT:USDT"], ["ETHUSDT"]]
 
 
 async def test_history_beyond_the_exchanges_reach_is_reported_missing(world: World) -> None:

@@ -1,6 +1,6 @@
-"""What the engine does for a page does not grow with the holes of a series: every second minute is missing.
+"""The work for a page does not grow with the holes of a series: every second minute is missing.
 
-Counted are the calls that a run makes on its loop, among them one for each span that is looked at.
+The tests count the calls on the event loop; there is one for each span that is read.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class SmallOhlcv(Ohlcv):
 
 
 class SmallPages(BinanceUsdm):
-    """Many pages, so that what is done with everything for each of them is seen soon."""
+    """Many pages, so that work that grows with their number shows soon."""
 
     endpoints = (SmallOhlcv,)
 
@@ -100,7 +100,7 @@ def test_four_times_the_holes_are_about_four_times_the_work(name: str) -> None:
 
 
 def outcomes(pages: int) -> list[PageOutcome]:
-    """What pages settle, each with a row in every second minute of its window."""
+    """What pages prove, each with a row in every second minute of its window."""
     made = []
     for number in range(pages):
         times = START + (number * PAGE + np.arange(0, PAGE, 2)) * MINUTE
@@ -109,7 +109,7 @@ def outcomes(pages: int) -> list[PageOutcome]:
 
 
 def work_on(pages: int, *, shuffled: bool) -> int:
-    """Note so many pages in the order given, and ask once at the end what is known."""
+    """Record so many pages in the given order, and read once at the end what is known."""
     found = outcomes(pages)
     if shuffled:
         np.random.default_rng(1).shuffle(found)
@@ -131,7 +131,7 @@ def work_on(pages: int, *, shuffled: bool) -> int:
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_the_books_of_a_year_are_kept_page_by_page(*, shuffled: bool) -> None:
+def test_the_state_of_a_series_grows_page_by_page(*, shuffled: bool) -> None:
     few, many = work_on(32, shuffled=shuffled), work_on(256, shuffled=shuffled)
     # Eight times the pages and three more levels of halves; uniting whole sets would be 64 times as much.
     assert many < 20 * few

@@ -6,19 +6,27 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from curl_cffi import CurlECode
 
+from marketfetch.cli.main import main
 from marketfetch.common.local_resources import exhausted
 from marketfetch.errors import LocalResourceError, ProxyError, TransportError
+from marketfetch.events import RunFinished
 from marketfetch.fetchers.curl_errors import CurlFailure, translate
+from marketfetch.protocols import Writer
 from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
 from marketfetch.redaction import Secret
+from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
 from marketfetch.testing.proxies.local_proxy import LocalProxies
 from marketfetch.values.http import Egress
+from marketfetch.values.pages import Batch
+from tests.support.worlds import World, run
 
 PROXY = Egress("Proxy 1", Secret("http://10.0.0.1:3128"))
 DIRECT = Egress("Direct")
@@ -141,6 +149,52 @@ def test_network_that_is_down_is_told_from_a_proxy_that_is_down() -> None:
     assert "check this machine's network" in str(through)
     refused = translate(CurlFailure(7, "", on_setup=True, number=errno.ECONNREFUSED), PROXY, 1)
     assert "check that it is up" in str(refused)
+
+
+class RunningOutOfFiles(MemorySink):
+    """A store that can write one batch."""
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        with super().writer() as write:
+            writers = iter([write])
+
+            def write_once(batch: Batch) -> None:
+                next(writers, _no_file)(batch)
+
+            yield write_once
+
+
+def _no_file(_: Batch) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def test_a_run_that_the_machine_ends_has_a_report_and_a_last_event() -> None:
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT"])) as exchange:
+        world, store = World(exchange), RunningOutOfFiles()
+        with pytest.raises(LocalResourceError, match="too many open files") as ended:
+            run(world.pipeline(store, end="2026-06-20"))
+    report = ended.value.report
+    assert report is not None
+    assert report.requests > 0
+    assert report.rows_written > 0
+    assert report.error == str(ended.value)
+    assert [event.report for event in world.heard(RunFinished)] == [report]
+    assert isinstance(world.events[-1], RunFinished)
+
+
+def test_the_command_line_prints_the_report_of_a_run_that_the_machine_ends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("marketfetch.cli.commands.sink_from", lambda _: RunningOutOfFiles())
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT"])) as exchange:
+        span = ["--start", "2026-06-01", "--end", "2026-06-20"]
+        places = ["--base-url", exchange.base_url, "--to", "memory:", "--board", "none"]
+        code = main(["backfill", "--exchange", "binance-usdm", "--symbol", "BTCUSDT", *span, *places])
+    said = capsys.readouterr()
+    assert code == 1
+    assert "BTCUSDT" in said.out
+    assert FEW in said.err
 
 
 def test_words_of_the_system_are_known_wherever_they_are_quoted() -> None:

@@ -315,7 +315,7 @@ async def test_a_write_that_waits_for_a_lock_ends_when_the_run_is_stopped(
     async def done(batch: Batch) -> None:
         written.append(batch)
 
-    def refused(batch: Batch, error: RowsRefused) -> None:
+    async def refused(batch: Batch, error: RowsRefused) -> None:
         raise AssertionError(f"{batch.series} was refused: {error}")
 
     def waiting() -> int:

@@ -1,4 +1,4 @@
-"""With whom a pipeline shares the budgets of its addresses."""
+"""Which other processes share the rate limits of a pipeline's addresses."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["sharing_of"]
 def sharing_of(board: Board | str | Secret | None, sink: Sink) -> Sharing:
     """Return the boards of a pipeline.
 
-    `auto` are that of the user on this machine and, after it, that of the sink, if it has one: what the first
-    grants is asked of the second. `none` or None shares with nobody. Anything else is used alone, and has to
-    work. Raises ConfigurationError for what is no board.
+    `auto` means the board of this user on this machine, and then the board of the sink if it has one: a
+    request needs a grant of both. `none` or None shares nothing. Any other board is used alone, and the run
+    fails if it cannot be used. Raises ConfigurationError for an object that is no board.
 
     >>> from marketfetch.sinks.memory import MemorySink
     >>> sharing_of("none", MemorySink()), len(sharing_of("auto", MemorySink()).boards)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 from time import sleep
 from typing import Literal
 from warnings import warn
@@ -17,6 +18,7 @@ from marketfetch.api.shortfalls import missing_summary
 from marketfetch.api.table import Table
 from marketfetch.common.name_lists import names_of
 from marketfetch.common.type_checks import is_text
+from marketfetch.engine.retry_waits import retry_waits
 from marketfetch.errors import (
     ConfigurationError,
     IncompleteError,
@@ -42,7 +44,7 @@ from marketfetch.values.times import TimeLike
 __all__ = ["fetch"]
 
 
-def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be replaced in the call
+def fetch(  # noqa: PLR0913  # the one call for notebooks: every part may be replaced in it
     exchange: str | Exchange,
     dataset: str | Dataset = "ohlcv",
     symbols: str | Iterable[str] | AllSymbols = (),
@@ -62,19 +64,19 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
 ) -> Table:
     """Fetch what is missing and return the rows as a Table; works in scripts and in notebooks.
 
-    `symbols` in the exchange's spelling or the unified one; `start` and `end` are half-open, see `Query`.
+    `symbols` are exchange symbols or unified names; the span from `start` to `end` is half-open, see `Query`.
     `to` is a store (`"duckdb:market.duckdb"` or a Store object) that keeps the rows: what it holds already
-    is not fetched again. Without it rows stay in memory. `proxies` is a pool or a list of URLs, used beside
-    the direct connection; what calls before it, or other processes, have spent of the same addresses is known
-    (`board`, see `Pipeline`).
+    is not fetched again. Without it the rows stay in memory. `proxies` is a pool or a list of URLs, used in
+    addition to the direct connection. `board` shares the rate limits with earlier calls and with other
+    processes, see `Pipeline`.
 
-    One IncompleteWarning says what the table lacks: symbols that do not exist, rows that could not be had, or
-    rows of a span in which nothing has closed yet. With `on_missing="raise"` an IncompleteError is raised
-    instead, and with "ignore" nothing is said but by `table.report`. A RuntimeWarning says what is waited for
-    where another program has the store.
+    An IncompleteWarning tells what the table lacks: symbols that do not exist, rows that could not be
+    fetched, or rows of a span in which nothing has closed yet. With `on_missing="raise"` an IncompleteError
+    is raised instead; with "ignore" only `table.report` tells it. While another program holds the store, a
+    RuntimeWarning tells that the call waits.
 
-    Raises ConfigurationError for a wrong call (nothing was sent), and the MarketfetchError that made going on
-    pointless.
+    Raises ConfigurationError for a wrong call (no request was made), and the MarketfetchError that ended the
+    run early.
 
     >>> fetch("binance-usdm", "ohlcv", "BTCUSDT", start="2026-06-02", end="2026-06-01")
     Traceback (most recent call last):
@@ -100,42 +102,44 @@ def fetch(  # noqa: PLR0913  # the one door for notebooks: every part may be rep
         proxies=proxies,
         fetcher=fetcher,
         settings=settings,
-        listeners=[*listeners, _say] if isinstance(listeners, list | tuple) else listeners,
+        listeners=[*listeners, _warn_of_wait] if isinstance(listeners, list | tuple) else listeners,
         board=board,
     )
     report = run_sync(pipeline.run)
     retries = (settings or Settings()).retries
     rows = {line.series: _read(store, line, retries) for line in report.series}
     if on_missing != "ignore" and (lacks := missing_summary(report, rows)):
-        said = f"{venue.name} {kind.name}: {'; '.join(lacks)}"
+        message = f"{venue.name} {kind.name}: {'; '.join(lacks)}"
         if on_missing == "raise":
-            error = IncompleteError(said)
+            error = IncompleteError(message)
             error.report = report
             raise error
-        warn(said, IncompleteWarning, stacklevel=2)
+        warn(message, IncompleteWarning, stacklevel=2)
     return Table(kind, rows, report)
 
 
-def _say(event: Event) -> None:
-    """Warn of what would look like a call that hangs: another program has the store."""
+def _warn_of_wait(event: Event) -> None:
+    """Warn that another program holds the store: else the call would seem to hang."""
     if isinstance(event, WaitingForStore):
         warn(describe_event(event), RuntimeWarning, stacklevel=2)
 
 
 def _read(store: Store, line: SeriesReport, retries: RetryPolicy) -> Columns:
-    """Read rows back; another program may have the store just now, as while they were written."""
-    for attempt in range(1, retries.attempts):
+    """Read the rows of a series back, with retries: another program may hold the store."""
+    waits = retry_waits(retries, Random())  # noqa: S311  # jitter
+    while True:
         try:
             return store.read(line.series, line.wanted)
         except SinkUnavailable as error:
-            wait = retries.wait(attempt, jitter=1.0)
-            _say(WaitingForStore(str(error), attempt, wait))
-            sleep(wait)
-    return store.read(line.series, line.wanted)
+            attempt, seconds = next(waits)
+            if seconds is None:
+                raise
+            _warn_of_wait(WaitingForStore(str(error), attempt, seconds))
+            sleep(seconds)
 
 
 def _one(dataset: object) -> Dataset:
-    """Return the dataset; ConfigurationError for several, which do not fit into one table."""
+    """Return the dataset; ConfigurationError for several datasets, which do not fit into one table."""
     if not isinstance(dataset, str | Dataset) and isinstance(dataset, Iterable):
         several = list(dataset)
         if len(several) != 1:

@@ -1,4 +1,4 @@
-"""The parts of a run as callers hand them over: as objects, as text, as a path or as a list."""
+"""Convert a caller's arguments to the parts of a run: objects, text, paths and lists are accepted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["check_kinds", "pool_of", "sink_of", "store_of"]
 
 
 def sink_of(argument: str, given: object) -> Sink:
-    """Return a sink as it is, and make one of text such as `duckdb:market.duckdb` or of a path that says it.
+    """Return a sink unchanged; make one from text such as `duckdb:market.duckdb`, or from a path.
 
     Raises ConfigurationError, which names the `argument`, for anything else.
 
@@ -39,7 +39,7 @@ def sink_of(argument: str, given: object) -> Sink:
 
 
 def store_of(argument: str, given: object, purpose: str) -> Store:
-    """Return a sink that can be read back; ConfigurationError for another, saying what needs one."""
+    """Return a sink that can be read back; for another sink ConfigurationError names the `purpose`."""
     sink = sink_of(argument, given)
     if not isinstance(sink, Store):
         raise ConfigurationError(
@@ -50,9 +50,9 @@ def store_of(argument: str, given: object, purpose: str) -> Store:
 
 
 def pool_of(given: ProxyPool | Iterable[str | Secret] | str | Path) -> ProxyPool:
-    """Return a pool as it is; addresses are used beside the direct connection, and a path is a file of them.
+    """Return a pool unchanged; make one from addresses, or a file of them, and the direct connection.
 
-    Raises ConfigurationError for a malformed address, and for what is neither a pool nor addresses.
+    Raises ConfigurationError for a malformed address, and for an object that is neither a pool nor addresses.
 
     >>> pool_of(["http://10.0.0.1:3128"])
     RotatingProxies(Proxy 1, Direct)
@@ -91,7 +91,7 @@ def _sink_in(argument: str, path: Path) -> Sink:
 
 
 def check_kinds(query: object, fetcher: object, settings: object) -> None:
-    """Refuse parts of a pipeline that are of another kind, before anything asks them for what they lack."""
+    """Raise ConfigurationError for parts of a pipeline that have the wrong type."""
     if not isinstance(query, Query):
         raise ConfigurationError(
             f"query: {type(query).__name__} is none; write Query(symbols='BTCUSDT', start='2026-06-01')"

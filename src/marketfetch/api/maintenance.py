@@ -1,4 +1,4 @@
-"""`verify` and `forget`: what a store holds, compared with what it says; and taken back from what it says."""
+"""`verify` compares the ledger of a store with its rows; `forget` removes entries from the ledger."""
 
 from __future__ import annotations
 
@@ -25,14 +25,12 @@ from marketfetch.values.times import TimeLike, check_order, parse_time, steady_c
 
 __all__ = ["arguments_for", "forget", "verify"]
 
-_SINGLY = 3
-"""So many spans of a finding get a command each; more are forgotten by one command, from first to last."""
-
-
+_MAX_COMMANDS = 3
+"""A finding with more spans gets one command for all of them, from the first to the last."""
 _ROWS_TO_DELETE = frozenset(
     {Problem.REPEATED, Problem.UNSORTED, Problem.OFF_GRID, Problem.IMPOSSIBLE, Problem.UNREADABLE}
 )
-"""Problems that a fetched row does not mend by itself: it is merged into what is there."""
+"""Problems that fetching again does not mend: the wrong rows must be deleted first."""
 
 
 def verify(
@@ -43,14 +41,14 @@ def verify(
     interval: str | Interval | None = None,
     exchange: str | None = None,
 ) -> Verification:
-    """Compare what the ledger of a store says with the rows that it has; nothing is written.
+    """Compare the ledger of a store with its rows; nothing is written.
 
-    Every present moment of a grid has exactly one row, sound and on the grid, and there is none where the
-    ledger says empty or unusable. What is found has the commands that mend it. Filters that are left out
-    choose all series.
+    Every present moment of a grid must have exactly one row, valid and on the grid; every empty or unusable
+    moment must have none. Each finding has the commands that mend it. A filter that is left out selects all
+    series.
 
-    Raises ConfigurationError for names that the store does not hold, with near matches, and SinkError where
-    it cannot be opened.
+    Raises ConfigurationError for names that the store does not hold, with near matches, and SinkError if the
+    store cannot be opened.
 
     >>> verify("memory:").ok
     True
@@ -65,7 +63,7 @@ def verify(
     return attrs.evolve(verification, findings=tuple(findings))
 
 
-def forget(  # noqa: PLR0913  # which series, which span of them, and how much
+def forget(  # noqa: PLR0913  # which series, which span, and whether their rows
     store: str | Path | Secret | Sink,
     *,
     symbols: str | Iterable[str] | AllSymbols | None = None,
@@ -77,14 +75,14 @@ def forget(  # noqa: PLR0913  # which series, which span of them, and how much
     rows: bool = False,
     dry_run: bool = False,
 ) -> Mapping[Series, SpanSet]:
-    """Have a store forget what it knows, so that the next run asks for it again; return what it forgot.
+    """Remove moments from the ledger of a store, so that the next run fetches them again; return them.
 
-    With `rows` the stored rows of these moments are deleted too. `start` and `end` are half-open; a candle
-    that they cut is forgotten as a whole, and left out they are the first and the last moment covered. With
-    `dry_run` nothing is changed, and what would be forgotten is returned.
+    With `rows` their stored rows are deleted, too. The span from `start` to `end` is half-open; a candle that
+    lies partly inside is forgotten as a whole. By default the span is all that is covered. With `dry_run`
+    nothing is changed, and the moments that would be forgotten are returned.
 
-    Raises ConfigurationError where no series is chosen (say `symbols=AllSymbols()` for all of them), for
-    names that the store does not hold, with near matches, for an empty list of them, and for a store that
+    Raises ConfigurationError if no series is selected (write `symbols=AllSymbols()` for all series), for
+    names that the store does not hold, with near matches, for an empty list of names, and for a store that
     cannot forget.
 
     >>> forget("memory:")
@@ -123,7 +121,7 @@ def forget(  # noqa: PLR0913  # which series, which span of them, and how much
 
 
 def _aligned(interval: Interval, known: Coverage, first: int | None, last: int | None) -> Span | None:
-    """Return what is meant of a series: whole steps of its grid, by default all that is covered."""
+    """Return the span to forget, in whole steps of the grid; by default all that is covered."""
     hull = known.covered.hull
     start = first if first is not None else hull.start if hull else None
     end = last if last is not None else hull.end if hull else None
@@ -133,7 +131,7 @@ def _aligned(interval: Interval, known: Coverage, first: int | None, last: int |
 
 
 def arguments_for(series: Series, span: Span) -> list[str]:
-    """Return the options by which the command line names a span of a series, without `--to`.
+    """Return the command-line options that select a span of a series, without `--to`.
 
     >>> arguments_for(Series.of("okx", "funding_rate", "BTC-USDT-SWAP", "1m"), Span(0, 60_000))[4:]
     ['--symbol', 'BTC-USDT-SWAP', '--start', '1970-01-01T00:00:00Z', '--end', '1970-01-01T00:01:00Z']
@@ -144,18 +142,18 @@ def arguments_for(series: Series, span: Span) -> list[str]:
 
 
 def _shown(store: str | Path | Secret | Sink) -> str:
-    """Return what to write after `--to`; a credential is not shown, and an object has no text."""
+    """Return the value of `--to`, without credentials; a placeholder for a store that is an object."""
     if isinstance(store, str | Secret):
         return redact(Secret.of(store).reveal())
     return "STORE"
 
 
 def _remedy(finding: Finding, to: str, store: Store) -> str:
-    """Say which commands mend a finding; what cannot be read is forgotten with all of its partition."""
+    """Return the commands that mend a finding; an unreadable partition is forgotten as a whole."""
     if finding.problem is Problem.NOT_COVERED:
         return "the next run that wants these moments asks for them again"
     hull, now = finding.spans.hull, steady_clock()()
-    spans = finding.spans.spans if len(finding.spans) <= _SINGLY or hull is None else (hull,)
+    spans = finding.spans.spans if len(finding.spans) <= _MAX_COMMANDS or hull is None else (hull,)
     words = ["--rows"] if finding.problem in _ROWS_TO_DELETE else []
     commands = []
     for span in spans:
@@ -165,6 +163,6 @@ def _remedy(finding: Finding, to: str, store: Store) -> str:
             whole = Span(first.start, last.end)
         forgotten, wanted = (["--to", to, *arguments_for(finding.series, each)] for each in (whole, span))
         commands.append(join(["marketfetch", "forget", *forgotten, *words]))
-        # A partition may not be over yet, and an end in the future would be refused.
+        # A partition may end in the future, and `backfill` refuses such an end.
         commands.append(join(["marketfetch", "backfill", *(wanted[:-2] if span.end > now else wanted)]))
     return " && ".join(commands)

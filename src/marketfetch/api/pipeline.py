@@ -1,4 +1,4 @@
-"""The pipeline for services: assemble the parts, await the report, or iterate over batches as they land."""
+"""The pipeline for services: assemble the parts, await the report, or iterate over the durable batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from anyio import create_memory_object_stream
 from marketfetch.api.budget_sharing import sharing_of
 from marketfetch.api.inputs import check_kinds, pool_of, sink_of
 from marketfetch.api.plugins import exchange_from
-from marketfetch.api.resource_errors import naming_exhaustion
 from marketfetch.common.event_loop import asyncio_loop
 from marketfetch.engine.run import Run, RunConfig
 from marketfetch.events import Listener
@@ -34,24 +33,25 @@ from marketfetch.values.settings import Settings
 __all__ = ["NullSink", "Pipeline"]
 
 
-async def _nowhere(batch: Batch) -> None:
-    """Batches of an awaited pipeline go to the sink and nowhere else."""
+async def _ignore_batch(batch: Batch) -> None:
+    """A pipeline that is awaited delivers its batches to the sink only."""
 
 
 class Pipeline:
-    """A query, a sink and what lies between them, ready to run.
+    """A query with an exchange, a sink, proxies and a fetcher, ready to run.
 
     `exchange` is a name (`binance-usdm`, with `base_url` at another host) or an Exchange. `sink` is any Sink,
-    or text such as `duckdb:market.duckdb`; without one the batches only pass through, for those who iterate.
-    `proxies` is a ProxyPool, or addresses to use beside the direct connection (default: that alone);
-    `fetcher` is a Fetcher (default: CurlFetcher). `listeners` receive every event on the event loop; one that
-    raises is logged and left out from then on. `board` says with which other processes the budgets of the
-    addresses are shared: `auto` with all of this user on this machine, and with all that write into the same
-    store where it is PostgreSQL; None with nobody; or a Board, or its URL, such as `file:/srv/board`.
+    or text such as `duckdb:market.duckdb`; without a sink the batches can only be iterated over. `proxies` is
+    a ProxyPool, or addresses to use in addition to the direct connection (default: the direct connection
+    alone). `fetcher` is a Fetcher (default: CurlFetcher). `listeners` receive every event on the event loop;
+    a listener that raises is logged and receives no further event. `board` says which other processes share
+    the rate limits of the addresses: `auto` means all processes of this user on this machine, and all that
+    write into the same store if it is PostgreSQL; None means no other process; a Board, or its URL such as
+    `file:/srv/board`, means all that use this board.
 
-    `await pipeline` runs it, on asyncio, and returns the Report; a pipeline may be run again, and asks only
-    for what is missing by then. Raises ConfigurationError at once for what cannot work, and while running the
-    one MarketfetchError that made going on pointless, its `.report` telling what was done.
+    `await pipeline` runs it on asyncio and returns the Report. A pipeline may be run again: it requests only
+    what is missing by then. Raises ConfigurationError at once for a combination that cannot work, and while
+    running the MarketfetchError that ended the run early; its `.report` tells what was done.
 
     >>> from marketfetch.sinks.memory import MemorySink
     >>> query = Query(symbols="BTCUSDT", datasets="ohlcv", interval="1m", start="2026-06-01")
@@ -59,7 +59,7 @@ class Pipeline:
     <Pipeline binance-usdm ohlcv 1m into MemorySink>
     """
 
-    def __init__(  # noqa: PLR0913  # the four seams, the query and the settings
+    def __init__(  # noqa: PLR0913  # the four replaceable parts, the query and the settings
         self,
         exchange: str | Exchange,
         query: Query,
@@ -83,7 +83,7 @@ class Pipeline:
             fetcher=fetcher if fetcher is not None else CurlFetcher(),
             settings=(settings if settings is not None else Settings()).for_one_run(),
             emit=self._listeners.emit,
-            deliver=_nowhere,
+            deliver=_ignore_batch,
             sharing=sharing_of(board, store),
         )
         self._run = Run(self._config)
@@ -93,31 +93,30 @@ class Pipeline:
         return self.run().__await__()
 
     async def run(self) -> Report:
-        """Run and return the report; see the class for what is raised."""
+        """Run and return the report; the class lists the errors."""
         asyncio_loop("a Pipeline")
         self._run = Run(self._config)
-        with naming_exhaustion():
-            return await self._run.execute()
+        return await self._run.execute()
 
     def report(self) -> Report:
-        """Say what the last run has done so far, also after it was cancelled."""
+        """Return the report of the last run so far; also after it was cancelled."""
         return self._run.report()
 
     async def __aiter__(self) -> AsyncGenerator[Batch]:
-        """Run, and yield every batch once it is durable; the run waits for a slow reader.
+        """Run, and yield every batch once it is durable; the run waits for a slow loop body (back-pressure).
 
-        To stop early, leave the loop inside `contextlib.aclosing(aiter(pipeline))`: the run is then cancelled
-        in order. Errors of the run are raised from the loop.
+        To stop early, leave the loop inside `contextlib.aclosing(aiter(pipeline))`, which cancels the run and
+        waits for its end. Errors of the run are raised from the loop.
         """
         asyncio_loop("a Pipeline")
         send, receive = create_memory_object_stream[Batch](1)
         self._run = Run(attrs.evolve(self._config, deliver=send.send))
 
         async def run() -> None:
-            with send, naming_exhaustion():
+            with send:
                 await self._run.execute()
 
-        # A task, not a task group: a generator may be closed from another task than the one it began in.
+        # A task, not a task group: a generator may be closed by another task than the one that started it.
         task = asyncio.create_task(run())
         with receive:
             try:
@@ -125,12 +124,12 @@ class Pipeline:
                     yield batch
                 await task
             finally:
-                # Only then is the stream closed: a run that is stopping may still hand a batch over.
+                # The stream is closed after the run has ended: while it stops, it may still send a batch.
                 task.cancel()
                 with anyio.CancelScope(shield=True):
                     await asyncio.wait([task])
                 if not task.cancelled():
-                    task.exception()  # the reader who left early is not interested, and asyncio shall know
+                    task.exception()  # marks it as retrieved: the caller has left the loop early
 
     def __repr__(self) -> str:
         names = "+".join(dataset.name for dataset in self._config.query.datasets)
@@ -139,7 +138,7 @@ class Pipeline:
 
 
 class NullSink:
-    """The sink of those who only iterate: it keeps nothing and remembers nothing."""
+    """The sink of a pipeline that is only iterated over: it stores nothing."""
 
     @property
     def max_writers(self) -> int:
@@ -151,5 +150,5 @@ class NullSink:
 
     @contextmanager
     def writer(self) -> Iterator[Writer]:
-        """Open a writer that lets batches pass."""
+        """Open a writer that discards batches."""
         yield lambda _: None

@@ -1,4 +1,4 @@
-"""Finding exchanges by name, through the entry points that everybody registers in."""
+"""Find installed exchanges by name, through package entry points."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _GROUP = "marketfetch.exchanges"
 
 
 def exchange_names() -> list[str]:
-    """Return the names of all exchanges installed, sorted.
+    """Return the names of all installed exchanges, sorted.
 
     >>> "binance-usdm" in exchange_names()
     True
@@ -22,7 +22,7 @@ def exchange_names() -> list[str]:
 
 
 def exchange_from(exchange: object, base_url: str | None = None) -> Exchange:
-    """Return an exchange by name or class; one that is given as an object is returned as it is.
+    """Return an exchange by name or class; an Exchange object is returned unchanged.
 
     `base_url` replaces the public host. Raises ConfigurationError, with near matches, for an unknown name,
     and AdapterError for an entry point that is not an Exchange.

@@ -1,4 +1,4 @@
-"""Blocking calls into the asynchronous engine, also from inside a running event loop (a notebook)."""
+"""Call the asynchronous engine from blocking code, also inside a running event loop (a notebook)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 import anyio
 
-from marketfetch.api.resource_errors import naming_exhaustion
+from marketfetch.engine.failures import naming_exhaustion
 
 __all__ = ["run_sync"]
 
@@ -20,8 +20,8 @@ _T = TypeVar("_T")
 def run_sync(function: Callable[[], Awaitable[_T]]) -> _T:
     """Run an asynchronous function on an event loop in a thread of its own and wait for its result.
 
-    The caller's loop, if there is one, is not touched. Ctrl-C cancels the function, waits until it has ended
-    in order, and raises KeyboardInterrupt; a second one does not wait.
+    The caller's own event loop is not used. Ctrl-C cancels the function, waits until it has cleaned up, and
+    raises KeyboardInterrupt; a second Ctrl-C does not wait.
 
     >>> async def answer() -> int:
     ...     return 42
@@ -34,7 +34,7 @@ def run_sync(function: Callable[[], Awaitable[_T]]) -> _T:
         thread.start()
         result = call.result.result()
     except BaseException:
-        # KeyboardInterrupt reaches the waiting thread, not the task, and at any line of it.
+        # KeyboardInterrupt is raised in this thread, not in the task, and at any line.
         call.cancel()
         if thread.is_alive():
             thread.join()
@@ -44,7 +44,7 @@ def run_sync(function: Callable[[], Awaitable[_T]]) -> _T:
 
 
 class _Call(Generic[_T]):
-    """One call: run on one thread, and cancelled from another at any moment, also before it begins."""
+    """One call: it runs on its own thread, and another thread may cancel it, even before it begins."""
 
     def __init__(self, function: Callable[[], Awaitable[_T]]) -> None:
         self.result: Future[_T] = Future()
@@ -54,15 +54,15 @@ class _Call(Generic[_T]):
         self._cancel_work: Callable[[], object] = _nothing
 
     def run(self) -> None:
-        """Run to the end; what comes of it is the result."""
+        """Run on a new event loop; the result or the error goes into `result`."""
         try:
-            with naming_exhaustion():  # a loop needs files of its own
+            with naming_exhaustion():  # an event loop opens files
                 self.result.set_result(anyio.run(self._work))
-        except BaseException as error:  # noqa: BLE001  # it is for the one who waits
+        except BaseException as error:  # noqa: BLE001  # raised in the waiting thread
             self.result.set_exception(error)
 
     def cancel(self) -> None:
-        """Have it end early, and in order."""
+        """Cancel the function; it can still clean up."""
         with self._lock:
             self._cancelled = True
             self._cancel_work()
@@ -78,9 +78,9 @@ class _Call(Generic[_T]):
                 return await self._function()
             finally:
                 with self._lock:
-                    self._cancel_work = _nothing  # the loop is about to be closed
+                    self._cancel_work = _nothing  # the loop is closed next
         raise CancelledError
 
 
 def _nothing() -> None:
-    """There is nothing to cancel."""
+    """The function has not begun, or has ended."""

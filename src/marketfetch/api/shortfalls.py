@@ -1,4 +1,4 @@
-"""What a table of rows lacks, in words: for the warning of `fetch` and for what a notebook shows."""
+"""Describe what a table lacks, for the warning of `fetch` and for the display in a notebook."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from marketfetch.values.series import Series
 
 __all__ = ["missing_summary"]
 
-_LINES = 5
-_SPANS = 2
+_MAX_LINES = 5
+_MAX_SPANS = 2
 
 
 def missing_summary(report: Report, rows: Mapping[Series, Columns]) -> list[str]:
-    """Say what is not there and why: unknown symbols, missing moments, and whole series without rows.
+    """Describe what is missing and why: unknown symbols, missing moments, and series without rows.
 
     >>> missing_summary(Report.empty(), {})
     ['nothing has closed in this span yet: not one interval of it is over']
     """
-    said = [f"{symbol}: {hint}" for symbol, hint in report.unknown.items()]
+    lines = [f"{symbol}: {hint}" for symbol, hint in report.unknown.items()]
     known = [line for line in report.series if line.series.symbol not in report.unknown]
-    if not known and not said:
-        said.append("nothing has closed in this span yet: not one interval of it is over")
+    if not known and not lines:
+        lines.append("nothing has closed in this span yet: not one interval of it is over")
     for line in known:
         lacks = _lacks(line, rows.get(line.series))
         if lacks:
-            said.append(f"{line.series.symbol}: {lacks}")
-    if len(said) > _LINES:
-        said[_LINES:] = [f"and {len(said) - _LINES:,} more; .report has them all"]
-    return said
+            lines.append(f"{line.series.symbol}: {lacks}")
+    if len(lines) > _MAX_LINES:
+        lines[_MAX_LINES:] = [f"and {len(lines) - _MAX_LINES:,} more; .report has them all"]
+    return lines
 
 
 def _lacks(line: SeriesReport, rows: Columns | None) -> str:
     if line.missing:
         return "; ".join(
-            f"missing {join_limited([span_text(span) for span in gap.spans], _SPANS)} ({gap.reason})"
+            f"missing {join_limited([span_text(span) for span in gap.spans], _MAX_SPANS)} ({gap.reason})"
             for gap in line.missing
         )
     if (rows is not None and len(rows)) or line.series.interval.is_event:

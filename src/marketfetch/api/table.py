@@ -1,4 +1,4 @@
-"""What `fetch` returns: rows as a table, for whichever data frame library is there."""
+"""The table that `fetch` returns, and its conversion to pandas, polars and pyarrow."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _HEAD = ("symbol", "interval", "rows", "from", "to", "confirmed empty", "missing
 class Table:
     """Rows of one dataset: `exchange, symbol, interval, open_time` and the dataset's columns.
 
-    Ordered by symbol as asked, then by time. `open_time` is a UTC timestamp in milliseconds; prices and
-    volumes are float64; integer columns are integers, NULL where the exchange publishes none. `report`
-    tells what was done and whether anything is missing.
+    Rows are ordered by symbol as in the call, then by time. `open_time` is a UTC timestamp in milliseconds;
+    prices and volumes are float64; integer columns are integers, NULL where the exchange publishes no value.
+    `report` tells what was done and what is missing.
 
     >>> series = Series.of("binance-usdm", "mark_price", "BTCUSDT", "1m")
     >>> rows = Columns(np.array([60_000]), np.array([[1.0], [2.0], [0.5], [1.5]]))
@@ -56,11 +56,11 @@ class Table:
     def to_pandas(self) -> pd.DataFrame:
         """Return a pandas DataFrame with a plain index; needs the extra `pandas`.
 
-        Types do not depend on the rows, of which there may be none: whole numbers are always Int64.
+        The types do not depend on the rows: integer columns are always Int64, even without any row.
         """
         import pandas as pd
 
-        text = pd.Series(["text"]).dtype  # object, or that of strings from pandas 3 on
+        text = pd.Series(["text"]).dtype  # object; from pandas 3 on a type for strings
         frame: dict[str, Any] = {
             name: pd.Series(self._labels(of), dtype=text) for name, of in _keys().items()
         }
@@ -98,7 +98,7 @@ class Table:
     def of(self, symbol: str) -> Columns:
         """Return the rows of one symbol as arrays.
 
-        Raises ConfigurationError, with near matches, if it is not in the table or unknown to the exchange.
+        Raises ConfigurationError, with near matches, if the symbol is not in the table or unknown.
         """
         if symbol in self.report.unknown:
             raise ConfigurationError(f"symbol: {symbol!r} has no rows: {self.report.unknown[symbol]}")
@@ -123,7 +123,7 @@ class Table:
         return f"<Table {self.dataset.name}: {len(self):,} rows of {len(self.rows)} series, {state}>"
 
     def _repr_html_(self) -> str:
-        """Show what the table holds, series by series, and what it lacks."""
+        """Return HTML that shows, for each series, what the table holds and what it lacks."""
         head = "".join(f"<th>{name}</th>" for name in _HEAD)
         body = "".join(map(self._html_line, self.rows))
         lacks = "".join(f"<li>{escape(each)}</li>" for each in missing_summary(self.report, self.rows))

@@ -16,7 +16,6 @@ from marketfetch.api.inputs import store_of
 from marketfetch.api.maintenance import forget, verify
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.api.plugins import exchange_from
-from marketfetch.api.resource_errors import naming_exhaustion
 from marketfetch.cli.arguments import filters_from, parse, pool_from, query_from
 from marketfetch.cli.documents import Document
 from marketfetch.cli.maintenance_view import forgotten_as_list, forgotten_page, verification_page
@@ -25,6 +24,7 @@ from marketfetch.cli.output import StdoutClosed, print_document, print_error, st
 from marketfetch.cli.report_view import coverage_page, internal_gaps, ledger_as_list, report_page
 from marketfetch.cli.runner import RunResult, describe_crash, run_with_signals
 from marketfetch.cli.signals import SignalHandler
+from marketfetch.engine.failures import naming_exhaustion
 from marketfetch.engine.selection import Selection
 from marketfetch.errors import ConfigurationError, MarketfetchError
 from marketfetch.fetchers.curl import CurlFetcher

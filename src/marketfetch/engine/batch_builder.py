@@ -1,4 +1,4 @@
-"""From plan to batches: the work queue of slices, the pages of each batch, the budget of rows in memory."""
+"""Work queue and memory limit: slices go out to workers, their pages come back and become batches."""
 
 from __future__ import annotations
 
@@ -19,112 +19,142 @@ __all__ = ["BatchBuilder", "RowBudget", "WorkQueue"]
 
 
 @attrs.define(eq=False)
-class _PendingBatch:
-    batch_plan: BatchPlan
-    open_slices: int
-    pages: list[Columns] = attrs.field(factory=list)
-    rows: int = 0
-    coverage: RunningUnion[Coverage] = attrs.field(factory=coverages)
-    rejected: set[RejectedRow] = attrs.field(factory=set)
-
-    def batch(self) -> Batch | None:
-        """Turn what lies here into a batch and start anew; None if there is nothing to say."""
-        interval, coverage = self.batch_plan.series.interval, self.coverage.value
-        if not self.pages and not coverage.covered:
-            return None
-        columns = Columns.join(self.pages) if self.pages else Columns.empty(self.batch_plan.series.dataset)
-        rejected = [row for row in self.rejected if interval.floor(row.time) in coverage.unusable]
-        self.pages, self.rows, self.coverage, self.rejected = [], 0, coverages(), set()
-        return Batch(self.batch_plan.series, columns, coverage, tuple(sorted(rejected)))
-
-
-@attrs.define(eq=False)
-class BatchBuilder:
-    """Holds the pages of every chunk that is being fetched; knows nothing of tasks and threads."""
-
-    batch_rows: int
-    _pending: dict[int, _PendingBatch] = attrs.field(factory=dict, init=False)
-
-    def begin(self, batch_plan: BatchPlan) -> None:
-        """Expect the parts of a chunk."""
-        self._pending[batch_plan.id] = _PendingBatch(batch_plan, len(batch_plan.slices))
-
-    def add(self, part: Slice, page: Page, outcome: PageOutcome) -> Batch | None:
-        """Put a page down; returns a batch when a chain has grown to the size of one."""
-        pile = self._pending[part.batch_plan]
-        if len(page.columns):
-            pile.pages.append(page.columns)
-            pile.rows += len(page.columns)
-        pile.coverage.add(outcome.coverage)
-        pile.rejected.update(outcome.rejected)
-        return pile.batch() if pile.rows >= 2 * self.batch_rows else None
-
-    def finish(self, part: Slice) -> tuple[Batch | None, int]:
-        """Note that a part and all its follow-ups are done.
-
-        The last part of a chunk returns its batch, and the rows that the chunk was expected to have.
-        """
-        pile = self._pending[part.batch_plan]
-        pile.open_slices -= 1
-        if pile.open_slices:
-            return None, 0
-        del self._pending[part.batch_plan]
-        return pile.batch(), pile.batch_plan.rows
-
-
-@attrs.define(eq=False)
 class RowBudget:
-    """Rows that may be in memory, from being asked for until they are durable.
+    """Memory limit: how many rows may be held, from the first request until the batch is durable.
 
-    Any task may take or give back. Something larger than the whole allowance gets it when nothing else is
-    held, so that nothing waits for ever.
+    Only BatchBuilder adds rows. The run calls `release` once for each batch that is durable or dropped, and
+    `clear` when it fails. Back-pressure: while the store is slow, `acquire` waits, so no new request is made.
+
+    Example: limit 100. A plan of 60 rows is acquired; a second one of 60 waits. The first plan becomes a
+    batch of 50 rows, which takes the place of the 60; when the batch is durable, the second plan is acquired.
     """
 
     limit: int = 0
     in_use: int = attrs.field(default=0, init=False)
+    _rows_of: dict[object, int] = attrs.field(factory=dict, init=False)
+    """The rows of each holder: a plan that is being fetched, or a batch that is being written."""
     _freed: anyio.Event | None = attrs.field(default=None, init=False)
 
-    async def acquire(self, rows: int) -> None:
-        """Wait until so many rows may be held, and hold them."""
+    async def acquire(self, holder: object, rows: int) -> None:
+        """Wait until the limit has room for so many rows, and hold them.
+
+        A holder that is larger than the limit gets its rows when nothing else is held: no wait is endless.
+        """
         while self.in_use and self.in_use + rows > self.limit:
             if self._freed is None:
                 self._freed = anyio.Event()
             await self._freed.wait()
+        self.hold(holder, rows)
+
+    def hold(self, holder: object, rows: int) -> None:
+        """Hold rows without waiting: they are in memory already."""
+        self._rows_of[holder] = rows
         self.in_use += rows
 
-    def release(self, rows: int) -> None:
-        """Let go of rows that were written, or that never came."""
-        self.in_use -= rows
+    def release(self, holder: object) -> None:
+        """Free the rows of a holder; a holder without rows is left alone."""
+        self.in_use -= self._rows_of.pop(holder, 0)
+        self._wake_waiting()
+
+    def clear(self) -> None:
+        """Free everything: a run that fails drops its pages and batches."""
+        self._rows_of.clear()
+        self.in_use = 0
+        self._wake_waiting()
+
+    def _wake_waiting(self) -> None:
         if self._freed is not None:
             self._freed.set()
             self._freed = None
 
 
 @attrs.define(eq=False)
-class WorkQueue:
-    """The slices of a plan, for any number of workers; knows nothing of what they do with them."""
+class _PendingBatch:
+    """The pages of one batch plan that have arrived so far."""
 
-    _chunks: Iterator[BatchPlan]
+    plan: BatchPlan
+    open_slices: int
+    pages: list[Columns] = attrs.field(factory=list)
+    rows: int = 0
+    coverage: RunningUnion[Coverage] = attrs.field(factory=coverages)
+    rejected: set[RejectedRow] = attrs.field(factory=set)
+
+    def take_batch(self) -> Batch | None:
+        """Return the pages as one batch and start anew; None if they prove nothing."""
+        series, coverage = self.plan.series, self.coverage.value
+        if not self.pages and not coverage.covered:
+            return None
+        columns = Columns.join(self.pages) if self.pages else Columns.empty(series.dataset)
+        rejected = [row for row in self.rejected if series.interval.floor(row.time) in coverage.unusable]
+        self.pages, self.rows, self.coverage, self.rejected = [], 0, coverages(), set()
+        return Batch(series, columns, coverage, tuple(sorted(rejected)))
+
+
+@attrs.define(eq=False)
+class BatchBuilder:
+    """Gathers the pages of every batch plan that is being fetched, within the memory limit."""
+
+    batch_rows: int
+    _row_budget: RowBudget
+    _pending: dict[int, _PendingBatch] = attrs.field(factory=dict, init=False)
+
+    async def begin(self, plan: BatchPlan) -> None:
+        """Wait until there is room for the rows of a plan, and expect the pages of its slices."""
+        pending = _PendingBatch(plan, len(plan.slices))
+        await self._row_budget.acquire(pending, plan.rows)
+        self._pending[plan.id] = pending
+
+    def add(self, part: Slice, page: Page, outcome: PageOutcome) -> Batch | None:
+        """Add a page; returns a batch early where a chain of pages is longer than planned."""
+        pending = self._pending[part.batch_plan]
+        if len(page.columns):
+            pending.pages.append(page.columns)
+            pending.rows += len(page.columns)
+        pending.coverage.add(outcome.coverage)
+        pending.rejected.update(outcome.rejected)
+        return self._take_batch(pending) if pending.rows >= 2 * self.batch_rows else None
+
+    def finish(self, part: Slice) -> Batch | None:
+        """Note that a slice and all that it left over are done; after the last one return the batch."""
+        pending = self._pending[part.batch_plan]
+        pending.open_slices -= 1
+        if pending.open_slices:
+            return None
+        del self._pending[part.batch_plan]
+        self._row_budget.release(pending)
+        return self._take_batch(pending)
+
+    def _take_batch(self, pending: _PendingBatch) -> Batch | None:
+        batch = pending.take_batch()
+        if batch is not None:
+            self._row_budget.hold(batch, batch.rows)
+        return batch
+
+
+@attrs.define(eq=False)
+class WorkQueue:
+    """The slices of all batch plans, in order, for any number of workers."""
+
+    _plans: Iterator[BatchPlan]
     _builder: BatchBuilder
-    _budget: RowBudget
     _next: BatchPlan | None = attrs.field(default=None, init=False)
-    _parts: list[Slice] = attrs.field(factory=list, init=False)
-    _turn: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
+    _slices: list[Slice] = attrs.field(factory=list, init=False)
+    """The slices of the current plan that no worker has yet; the next one is the last."""
+    _lock: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
 
     async def get(self) -> Slice | None:
-        """Return the next slice, None after the last; waits while too many rows are held."""
-        if not self._parts:
-            async with self._turn:
-                await self._open_chunk()
-        return self._parts.pop() if self._parts else None
+        """Return the next slice, None after the last one; waits while the memory limit is reached."""
+        if not self._slices:
+            async with self._lock:
+                await self._begin_next_plan()
+        return self._slices.pop() if self._slices else None
 
-    async def _open_chunk(self) -> None:
-        """Lay out the parts of the next chunk, unless somebody else just did."""
-        while not self._parts:
-            self._next = self._next or next(self._chunks, None)  # still there if the wait was cancelled
+    async def _begin_next_plan(self) -> None:
+        # Another worker may have begun a plan while this one waited for the lock.
+        while not self._slices:
+            self._next = self._next or next(self._plans, None)
             if self._next is None:
                 return
-            await self._budget.acquire(self._next.rows)
-            batch_plan, self._next = self._next, None
-            self._builder.begin(batch_plan)
-            self._parts = list(reversed(batch_plan.slices))
+            if self._next.slices:
+                await self._builder.begin(self._next)  # if cancelled, the plan stays the next one
+            self._slices, self._next = list(reversed(self._next.slices)), None

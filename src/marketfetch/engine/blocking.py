@@ -1,4 +1,4 @@
-"""Blocking work on threads beside the event loop, and the way back from there; both know how to end."""
+"""Blocking work on threads beside the event loop: run it, call back to the loop, cancel it, retry it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from itertools import count
 from threading import Lock
 from typing import TypeVar
 
@@ -16,6 +15,7 @@ import anyio
 import attrs
 from anyio import CapacityLimiter, from_thread, to_thread
 
+from marketfetch.engine.retry_waits import retry_waits
 from marketfetch.errors import SinkUnavailable
 from marketfetch.events import Listener, WaitingForStore
 from marketfetch.protocols import SupportsInterrupt
@@ -26,9 +26,9 @@ __all__ = ["CurrentWriter", "StoreRetrier", "call_from_thread", "run_in_thread"]
 _T = TypeVar("_T")
 
 _GRACE = 1.5
-"""Seconds that cancelled work has to end in order: a store may be amidst a transaction."""
+"""Seconds that cancelled work has to end by itself: a store may be inside a transaction."""
 _GRACE_AFTER_INTERRUPT = 1.5
-"""Seconds that it has after it was interrupted."""
+"""Seconds that the work has to end after it was interrupted."""
 
 
 def _nothing() -> None:
@@ -37,12 +37,12 @@ def _nothing() -> None:
 
 @attrs.define(eq=False)
 class CurrentWriter:
-    """The writer that a thread works with, so that others can interrupt it."""
+    """The writer that a thread is using, so that another thread can interrupt it."""
 
     writer: object = None
 
     def interrupt(self) -> None:
-        """End what it waits for, where it knows how; to be called from another thread."""
+        """End the wait of the writer, such as for a lock, if it supports that; called from another thread."""
         if isinstance(self.writer, SupportsInterrupt):
             self.writer.interrupt()
 
@@ -53,51 +53,56 @@ async def run_in_thread(
     limiter: CapacityLimiter | None = None,
     interrupt: Callable[[], object] = _nothing,
 ) -> _T:
-    """Run blocking work on a thread and return its result.
+    """Run blocking work on a thread of the thread pool and return its result.
 
-    Cancelling, in whatever way, waits until it has ended, but only for seconds: no thread can be ended from
-    outside, and a store that does not answer must not hold up the host's loop. After a while `interrupt` is
-    called, on another thread, which may end what the work waits for. A thread that is left behind all the
-    same ends with what it waits for, at the latest when it next calls back.
+    Python cannot end a thread from outside. When the caller is cancelled, by anyio or by asyncio:
+
+    1. The work has not begun: it never begins.
+    2. The work ends within `_GRACE`: the cancellation waits for its end.
+    3. The work still runs: `interrupt` is called on another thread, and the cancellation waits once more.
+    4. The work still runs after that: its thread is left behind, so that a store that does not answer does
+       not block the host's event loop. The thread ends with its work, at the latest at its next callback.
     """
-    ended, begun = anyio.Event(), Lock()
+    ended = anyio.Event()  # set when the work is over, or can no longer begin
+    # Acquired once and never released: by the thread to begin the work, or by the task to prevent that.
+    started = Lock()
     results: list[_T] = []
     failures: list[Exception] = []
     tasks: list[asyncio.Task[object]] = []
     loop = asyncio.get_running_loop()
 
-    def do() -> None:
-        if not begun.acquire(blocking=False):
-            return  # called off
+    def do_work() -> None:  # on the thread
+        if not started.acquire(blocking=False):
+            return  # case 1
         try:
             results.append(work())
         except Exception as error:  # noqa: BLE001  # raised below: a task group would wrap it
             failures.append(error)
         finally:
-            # The task may not know: asyncio's way of cancelling takes it away from its thread at once.
-            with suppress(RuntimeError):  # the loop may be closed by now
+            # `run` may have ended already: asyncio's cancellation does not wait for the thread.
+            with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(ended.set)
 
-    async def run() -> None:
+    async def run() -> None:  # on the loop
         tasks.extend(filter(None, [asyncio.current_task()]))
         try:
-            await to_thread.run_sync(do, limiter=limiter)
+            await to_thread.run_sync(do_work, limiter=limiter)
         finally:
-            if begun.acquire(blocking=False):  # it has not begun, and will not any more
+            if started.acquire(blocking=False):  # case 1
                 ended.set()
 
-    async def watch() -> None:
+    async def watch() -> None:  # on the loop
         try:
             await ended.wait()
         finally:
-            with anyio.move_on_after(_GRACE, shield=True):
+            with anyio.move_on_after(_GRACE, shield=True):  # case 2
                 await ended.wait()
-            if not ended.is_set():
+            if not ended.is_set():  # case 3
                 with anyio.move_on_after(_GRACE_AFTER_INTERRUPT, shield=True):
                     await to_thread.run_sync(interrupt, abandon_on_cancel=True)
                     await ended.wait()
-            if not ended.is_set():
-                tasks[0].cancel()  # as asyncio cancels: anyio itself waits for its threads
+            if not ended.is_set():  # case 4: anyio itself would wait for the thread, asyncio does not
+                tasks[0].cancel()
 
     async with anyio.create_task_group() as group:
         group.start_soon(run)
@@ -108,13 +113,13 @@ async def run_in_thread(
 
 
 def call_from_thread(function: Callable[..., Awaitable[_T]], *args: object) -> _T:
-    """Call an async function on the event loop from a thread of `run_in_thread`, and return its result.
+    """Call an async function on the event loop, from a thread of `run_in_thread`, and return its result.
 
     Raises CancelledError once the work is cancelled.
     """
 
     async def call() -> _T:
-        # anyio delivers a cancellation to the calls that are there by then, and to no later one.
+        # anyio cancels the calls that are pending at the moment of the cancellation, and no later call.
         if anyio.current_effective_deadline() == -math.inf:
             raise anyio.get_cancelled_exc_class()
         return await function(*args)
@@ -124,32 +129,32 @@ def call_from_thread(function: Callable[..., Awaitable[_T]], *args: object) -> _
 
 @attrs.frozen(eq=False)
 class StoreRetrier:
-    """How often and after which waits a store is asked again, and who is told of it."""
+    """Retries calls to a store while it is unavailable; emits WaitingForStore before each wait."""
 
     retries: RetryPolicy
     emit: Listener
     rng: random.Random = attrs.field(factory=random.Random)
 
     async def call_in_thread(self, work: Callable[[], _T]) -> _T:
-        """Do something with a store on a thread; see `call`."""
+        """Run `call` on a thread."""
         return await run_in_thread(partial(self.call, work))
 
     def call(self, work: Callable[[], _T]) -> _T:
-        """Do something with a store until it succeeds; to be called on a thread of the engine's.
+        """Call `work` until it succeeds; only for threads of `run_in_thread`.
 
-        Whatever it is may be done again: merging is idempotent. Raises the SinkUnavailable of the last
-        attempt, any other error at once. A cancelled run ends between two attempts.
+        Repeating `work` must be safe; writing a batch is, because writers merge. Raises the SinkUnavailable
+        of the last attempt, and any other error at once. A cancelled run ends between two attempts.
         """
-        for attempt in count(1):
+        waits = retry_waits(self.retries, self.rng)
+        while True:
             try:
                 return work()
             except SinkUnavailable as error:
-                if attempt >= self.retries.attempts:
+                attempt, seconds = next(waits)
+                if seconds is None:
                     raise
-                call_from_thread(self._wait, str(error), attempt)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+                call_from_thread(self._wait, WaitingForStore(str(error), attempt, seconds))
 
-    async def _wait(self, message: str, attempt: int) -> None:
-        seconds = self.retries.wait(attempt, self.rng.random())
-        self.emit(WaitingForStore(message, attempt, seconds))
-        await anyio.sleep(seconds)
+    async def _wait(self, event: WaitingForStore) -> None:
+        self.emit(event)
+        await anyio.sleep(event.wait)

@@ -1,4 +1,4 @@
-"""Composite series: a route whose source is the store itself. Blocking; runs in a thread of its own."""
+"""Composite series, computed from the rows of their members in the store. Blocking: runs on a thread."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["CompositeBuilder", "CompositeTask"]
 
 @attrs.frozen
 class CompositeTask:
-    """A composite series to compute from its members, where the store does not have it yet."""
+    """A composite series to compute from its members, where the store has no valid result yet."""
 
     series: Series
     members: tuple[Series, ...]
@@ -32,7 +32,7 @@ class CompositeTask:
 
 @attrs.define(eq=False)
 class CompositeBuilder:
-    """Computes composite series, on the thread it is called on; tells of every durable batch and refusal."""
+    """Computes composite series on the thread that calls it; reports every durable batch and refusal."""
 
     store: Store
     retrier: StoreRetrier
@@ -41,31 +41,39 @@ class CompositeBuilder:
     batch_rows: int
     current: CurrentWriter = attrs.field(factory=CurrentWriter, init=False)
 
-    def build(self, derivations: Sequence[CompositeTask]) -> None:
-        """Compute and write what is missing; a series whose rows the store refuses is left."""
+    def build(self, tasks: Sequence[CompositeTask]) -> None:
+        """Compute and write what is missing; a series whose rows the store refuses is skipped."""
         with ExitStack() as stack:
             write = self.retrier.call(lambda: stack.enter_context(self.store.writer()))
             self.current.writer = write
-            for derivation in derivations:
+            for task in tasks:
                 try:
-                    self._build_one(derivation, write)
+                    self._build_one(task, write)
                 except RowsRefused as error:
-                    self.on_refused(derivation.series, error)
+                    self.on_refused(task.series, error)
 
-    def _build_one(self, derivation: CompositeTask, write: Writer) -> None:
-        """Compute and write one series: wanted − covered, read, combine, write."""
-        insist, series, members = self.retrier.call, derivation.series, derivation.members
-        held = insist(partial(self.store.coverage, (series, *members)))
-        known = intersect_coverage([held[member] for member in members])
-        # A member may have been mended since: what was unusable for its sake is computed anew.
-        computed = held[series].covered - (held[series].unusable - known.unusable)
-        for step in _split_by_rows(series, (derivation.wanted & known.covered) - computed, self.batch_rows):
+    def _build_one(self, task: CompositeTask, write: Writer) -> None:
+        """Compute and write one series: wanted − computed, read, combine, write."""
+        retry, series, members = self.retrier.call, task.series, task.members
+        stored = retry(partial(self.store.coverage, (series, *members)))
+        known = intersect_coverage([stored[member] for member in members])
+        computed = stored[series].covered - _outdated(stored[series], known)
+        for step in _split_by_rows(series, (task.wanted & known.covered) - computed, self.batch_rows):
             hull = Span(step.spans[0].start, step.spans[-1].end)
-            rows = [insist(partial(self.store.read, member, hull)) for member in members]
+            rows = [retry(partial(self.store.read, member, hull)) for member in members]
             columns = _inside(combine(rows, series.dataset), step)
             batch = Batch(series, columns, _new_coverage(series, columns, step, known))
-            insist(partial(write, batch))
+            retry(partial(write, batch))
             self.on_durable(batch)
+
+
+def _outdated(composite: Coverage, members: Coverage) -> SpanSet:
+    """Return where a composite is stored as empty or unusable, and its members no longer say so.
+
+    Example: member A had no row at 00:05, so the composite was stored as empty there. A was forgotten and
+    fetched again, and has a row: 00:05 is computed anew, and present beats empty.
+    """
+    return (composite.empty - members.empty) | (composite.unusable - members.unusable)
 
 
 def _inside(columns: Columns, spans: SpanSet) -> Columns:
@@ -76,20 +84,20 @@ def _inside(columns: Columns, spans: SpanSet) -> Columns:
 
 
 def _new_coverage(series: Series, columns: Columns, step: SpanSet, known: Coverage) -> Coverage:
-    """Return what a composite's rows prove about a step, all of which is known of the members.
+    """Return what a composite's rows prove about a step that is covered for all members.
 
-    Where every member is present and there is no row all the same, a member has one off the grid, stored as
-    the exchange sent it.
+    Where every member is present and the composite has no row, a member has a row off the grid, stored as
+    the exchange sent it: the composite is unusable there.
     """
     empty = known.empty & step
     return Coverage(step, empty, step - empty - series.interval.cells(columns.times))
 
 
 def _split_by_rows(series: Series, spans: SpanSet, rows: int) -> Iterator[SpanSet]:
-    """Cut a set into steps that have so many open times at most, from the first to the last one of each.
+    """Cut a set into steps; from its first to its last span, a step has at most `rows` open times.
 
-    Short spans with gaps between them share a step: each step costs a reading of every member, and a
-    transaction.
+    Short spans with gaps between them share a step, because each step costs one read of every member and
+    one transaction.
     """
     step: list[Span] = []
     limit = 0

@@ -1,9 +1,9 @@
-"""Before the first page: the server's clock, the listing, and an account for every series wanted."""
+"""Before the first page: check the query, request the server's clock and the listing, name the series."""
 
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
 
@@ -39,7 +39,7 @@ __all__ = [
 
 
 def check_query(query: Query, exchange: Exchange, now: int) -> None:
-    """Refuse a query that is certain to fail at an exchange, before anything is sent; ConfigurationError."""
+    """Raise ConfigurationError for a query that is certain to fail, before any request is made."""
     if query.span(now).end > now + 1000:
         raise ConfigurationError(f"end: {query.end} is in the future; leave it out or write now")
     if isinstance(query.symbols, tuple) and not all(query.symbols):
@@ -58,7 +58,7 @@ def check_query(query: Query, exchange: Exchange, now: int) -> None:
 
 
 def _names_in(query: Query) -> Iterator[str]:
-    """Return every name in a query: messages and reports repeat them."""
+    """Yield every name in a query: messages and reports quote them."""
     yield from [query.symbols.quote or ""] if isinstance(query.symbols, AllSymbols) else query.symbols
     for composite in query.composites:
         yield from (composite.symbol, *composite.members)
@@ -84,30 +84,33 @@ def _check_composites(query: Query) -> None:
 
 @attrs.frozen
 class ClockOffset:
-    """How far the server's clock is ahead of ours (ms, at least), and the seconds a small reply takes."""
+    """How far the server's clock is ahead of the local one, and how long a small response takes."""
 
     ahead: int = 0
+    """Milliseconds, at least; negative if the server's clock is behind."""
     latency: float = 0.1
+    """Seconds."""
 
     @property
     def offset(self) -> int:
-        """What to add to our clock to have the earlier of the two: by it nothing is closed too soon."""
+        """What to add to the local time to get the earlier of both times: no candle closes too early."""
         return min(0, self.ahead)
 
 
 @attrs.frozen(eq=False)
 class ResolvedSeries:
-    """Who takes part: accounts of series to fetch and of composites to compute, and their instruments."""
+    """The series of a run: those to fetch, and the composites to compute, each with its members."""
 
     fetched: Sequence[SeriesState] = ()
     composites: Sequence[tuple[SeriesState, tuple[Series, ...]]] = ()
     instruments: dict[str, Instrument] = attrs.field(factory=dict)
+    """By symbol."""
 
 
 async def fetch_server_time(executor: RequestExecutor) -> ClockOffset:
-    """Ask the exchange what time it is; exchanges without a clock are believed to share ours.
+    """Request the exchange's time; an exchange without a time request counts as having the local time.
 
-    A clock that is minutes away from ours is asked once more: a single server may have told nonsense.
+    A time that is minutes away from the local one is requested once more: one server may have a wrong clock.
     """
     exchange = executor.exchange
     request = exchange.time_request()
@@ -115,22 +118,22 @@ async def fetch_server_time(executor: RequestExecutor) -> ClockOffset:
         return ClockOffset()
 
     def read(response: Response) -> ClockOffset:
-        # The server read its clock at some moment before now. Taking that for now is behind the truth by a
-        # reply's way, and never ahead of it: a candle that is still forming must not be taken for closed.
+        # The server read its clock some moments ago. Comparing it with the local time of now is behind the
+        # truth by the response's way, and never ahead: a candle that is still open never counts as closed.
         ahead = read_time(exchange, response.body) - executor.settings.clock()
         return ClockOffset(ahead, (response.received_at - response.sent_at) / 1000)
 
-    told, _ = await executor.send(request, read)
-    if abs(told.ahead) > MAX_CLOCK_SKEW:
-        again, _ = await executor.send(request, read)
-        told = min(told, again, key=lambda each: abs(each.ahead))
-    if abs(told.ahead) > MAX_CLOCK_SKEW:
-        executor.emit(ClockSkewDetected(told.ahead))
-    return told
+    offset, _ = await executor.send(request, read)
+    if abs(offset.ahead) > MAX_CLOCK_SKEW:
+        second, _ = await executor.send(request, read)
+        offset = min(offset, second, key=lambda each: abs(each.ahead))
+    if abs(offset.ahead) > MAX_CLOCK_SKEW:
+        executor.emit(ClockSkewDetected(offset.ahead))
+    return offset
 
 
 def read_time(exchange: Exchange, body: bytes) -> int:
-    """Read the server's clock, UTC milliseconds; DecodeError if it says what no calendar can write."""
+    """Decode the server's time, UTC milliseconds; DecodeError for a number that is no time."""
     moment: object = exchange.decode_time(body)
     if not isinstance(moment, int):
         raise AdapterError(
@@ -144,18 +147,18 @@ def read_time(exchange: Exchange, body: bytes) -> int:
 
 
 async def fetch_instruments(executor: RequestExecutor, query: Query) -> InstrumentIndex:
-    """Ask the exchange for its symbols; without a listing every name is believed.
+    """Request the listing of symbols; it is empty where the exchange publishes none.
 
-    A listing that may lack symbols is asked for twice, and what either answer holds is listed.
+    A listing that may lack symbols is requested twice, and the symbols of both responses are united.
     """
-    listing = InstrumentIndex.of(once := await _fetch_listing_once(executor))
+    listing = InstrumentIndex.of(first := await _fetch_listing_once(executor))
     if not executor.exchange.listing_requests() or _has_all(listing, query):
         return listing
-    return InstrumentIndex.of((*await _fetch_listing_once(executor), *once))
+    return InstrumentIndex.of((*await _fetch_listing_once(executor), *first))
 
 
 def _has_all(listing: InstrumentIndex, query: Query) -> bool:
-    """Whether a listing knows every name of a query; which are all of them only the listing itself knows."""
+    """Whether a listing has every name of a query; for AllSymbols that cannot be known."""
     if isinstance(query.symbols, AllSymbols) or not listing.by_symbol:
         return False
     members = chain.from_iterable(composite.members for composite in query.composites)
@@ -177,7 +180,7 @@ async def _fetch_listing_once(executor: RequestExecutor) -> tuple[Instrument, ..
 
 @attrs.frozen(eq=False)
 class SeriesResolver:
-    """Opens an account for every series that a query wants, with what the sink already knows of it."""
+    """Names the series that a query wants, and reads what the sink knows of each."""
 
     query: Query
     exchange: Exchange
@@ -186,14 +189,20 @@ class SeriesResolver:
     retrier: StoreRetrier
     emit: Listener
     retry_unusable: bool = False
-    """Whether moments that are unusable by what the sink knows are missing all the same."""
+    """Whether moments that the sink calls unusable are fetched again."""
+    _stored: dict[Series, Coverage] = attrs.field(factory=dict, init=False)
+    """What the sink knew of each series when it was first named."""
 
     async def resolve(self, listing: InstrumentIndex) -> ResolvedSeries:
-        """Fill the books; symbols that the listing does not know are reported and stand for themselves."""
+        """Make a new state for every series, by the names that the listing gives to their symbols.
+
+        A name that the listing does not have is reported; its series is stopped. The sink is read only for
+        series that were not named before: once for each, however often `resolve` is called.
+        """
         query, run_state = self.query, self.state
         instruments: dict[str, Instrument] = {}
 
-        def spell(name: str) -> str:
+        def symbol_of(name: str) -> str:
             instrument = listing.find(name)
             if instrument is None:
                 self._unknown(name, listing.hint(name))
@@ -202,24 +211,25 @@ class SeriesResolver:
             return instrument.symbol
 
         names = self._all(listing, query.symbols) if isinstance(query.symbols, AllSymbols) else query.symbols
-        wanted = [self._series(dataset.name, spell(name)) for dataset in query.datasets for name in names]
+        wanted = [self._series(dataset.name, symbol_of(name)) for dataset in query.datasets for name in names]
         members = [
-            tuple(self._series("ohlcv", spell(name)) for name in each.members) for each in query.composites
+            tuple(self._series("ohlcv", symbol_of(name)) for name in composite.members)
+            for composite in query.composites
         ]
-        derived = [self._series("ohlcv", composite.symbol) for composite in query.composites]
-
+        computed = [self._series("ohlcv", composite.symbol) for composite in query.composites]
         self._check_composites(listing, members)
         fetched = dict.fromkeys((*wanted, *chain.from_iterable(members)))
-        held = await self._held((*fetched, *derived))
-        run_state.series = {
-            line: SeriesState(line, known, self.retry_unusable) for line, known in held.items()
+        await self._read_coverage((*fetched, *computed))
+
+        states = run_state.series = {
+            series: SeriesState(series, self._stored[series], self.retry_unusable)
+            for series in (*fetched, *computed)
         }
         for series in fetched:
-            run_state.series[series].terminal_error = run_state.unknown.get(series.symbol)
-        composites = [
-            (run_state.series[line], sources) for line, sources in zip(derived, members, strict=True)
-        ]
-        return ResolvedSeries([run_state.series[series] for series in fetched], composites, instruments)
+            if series.symbol in run_state.unknown:
+                states[series].stop(run_state.unknown[series.symbol])
+        composites = [(states[series], of) for series, of in zip(computed, members, strict=True)]
+        return ResolvedSeries([states[series] for series in fetched], composites, instruments)
 
     def _all(self, listing: InstrumentIndex, wanted: AllSymbols) -> list[str]:
         names = listing.all(wanted)
@@ -235,13 +245,13 @@ class SeriesResolver:
         )
 
     def _check_composites(self, listing: InstrumentIndex, members: Sequence[tuple[Series, ...]]) -> None:
-        """Refuse what only the listing shows: a composite that is a symbol, a member that is meant twice."""
-        for composite, sources in zip(self.query.composites, members, strict=True):
+        """Refuse a composite with the name of a symbol, and one that names a member in two spellings."""
+        for composite, series in zip(self.query.composites, members, strict=True):
             if listing.by_symbol and listing.find(composite.symbol) is not None:
                 raise ConfigurationError(
                     f"composites: {composite.symbol} is a symbol of {self.exchange.name}"
                 )
-            if len(set(sources)) != len(sources):
+            if len(set(series)) != len(series):
                 raise ConfigurationError(f"composites: {composite.symbol} has the same member twice")
 
     def _series(self, dataset: str, symbol: str) -> Series:
@@ -252,7 +262,9 @@ class SeriesResolver:
             self.state.unknown[name] = hint
             self.emit(SymbolUnknown(name, hint))
 
-    async def _held(self, wanted: Sequence[Series]) -> Mapping[Series, Coverage]:
+    async def _read_coverage(self, named: Sequence[Series]) -> None:
+        unread = [series for series in named if series not in self._stored]
         if not isinstance(self.sink, Store):
-            return {series: Coverage() for series in wanted}
-        return await self.retrier.call_in_thread(partial(self.sink.coverage, wanted))
+            self._stored.update((series, Coverage()) for series in unread)
+        elif unread:
+            self._stored.update(await self.retrier.call_in_thread(partial(self.sink.coverage, unread)))

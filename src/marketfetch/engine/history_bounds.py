@@ -1,7 +1,7 @@
-"""Where series begin and end: long stretches without rows are crossed in a few requests, and proved empty.
+"""Where series begin and end: long spans without rows are found in a few requests, and proved empty.
 
-A listing is a hint for where to look and never a proof: what is empty is decided by answers about rows. The
-cases are in `planning/history_evidence.py`, and in decision 27.
+The listing is a hint for where to look, never a proof: responses with rows decide what is empty. The cases
+are in `planning/history_evidence.py` and in decision 27.
 """
 
 from __future__ import annotations
@@ -32,21 +32,19 @@ __all__ = ["HistoryBounds"]
 
 _DAY = 86_400_000
 _PAGES = 4
-"""A series of so few pages is asked page by page: seeking its first row would cost as much."""
-_QUESTIONS = 60
-"""Seeking a first row takes about twice as many questions as the number of pages has binary digits."""
-
-
+"""A series of at most so many pages is fetched page by page: searching its first row would cost as much."""
+_MAX_SEARCH_REQUESTS = 60
+"""Limit of a search; it takes about twice as many requests as the number of pages has binary digits."""
 _ATTEMPTS = 5
-"""So often a series is decided about at the end: it takes fewer questions, each with a bad answer once."""
+"""How often a decision is tried: it takes fewer requests, and each of them may get one bad response."""
 
 
 class _Undecided(Exception):
-    """No answer, or one that contradicts another one: the pages themselves decide."""
+    """No response, or a contradiction: the pages that are fetched afterwards decide."""
 
 
 class _UnusableAnswer(_Undecided):
-    """An answer with rows from elsewhere, or that cannot be read: the next one may be better."""
+    """A response that cannot be decoded, or has rows from outside the window: the next one may be better."""
 
 
 @attrs.frozen(eq=False)
@@ -60,11 +58,11 @@ class HistoryBounds:
     """The server's time, UTC milliseconds."""
 
     async def detect(self, states: Sequence[SeriesState]) -> None:
-        """Note for every incomplete series what lies before its first and after its last row."""
+        """Find the empty spans before the first and after the last row of every incomplete series."""
         await self._for_each([state for state in states if state.missing], self._detect)
 
     async def decide_unproven(self, states: Sequence[SeriesState]) -> None:
-        """Decide about the moments that pages denied before any row of the series was seen."""
+        """Decide about moments that pages called empty before any row of the series was seen."""
         unproven = [state for state in states if UNPROVEN_ABSENCE in state.given_up]
         await self._for_each(unproven, self._decide_with_retries)
 
@@ -73,73 +71,80 @@ class HistoryBounds:
     ) -> None:
         limiter = CapacityLimiter(self.executor.settings.concurrency)
 
-        async def one(state: SeriesState, everybody: CancelScope) -> None:
+        async def work_on(state: SeriesState, all_tasks: CancelScope) -> None:
             async with limiter:
                 try:
                     await work(state, self.instruments[state.series.symbol])
                 except _Undecided:
-                    return  # the pages themselves will say what is there, and what is wrong
+                    return
                 except RestrictedLocation:
-                    everybody.cancel()  # before the limiter lets the next one in
+                    all_tasks.cancel()  # before the limiter admits the next task
                     raise
 
         async with anyio.create_task_group() as group:
             for state in states:
-                group.start_soon(one, state, group.cancel_scope)
+                group.start_soon(work_on, state, group.cancel_scope)
 
     async def _detect(self, state: SeriesState, instrument: Instrument) -> None:
-        for work in (self._cross_after_delisting, self._cross_before_listing):
+        for detect in (self._detect_end, self._detect_beginning):
             try:
-                await work(state, instrument)
+                await detect(state, instrument)
             except _Undecided:
                 continue
 
-    async def _cross_after_delisting(self, state: SeriesState, instrument: Instrument) -> None:
-        """Cross what lies after the announced end, to the first row after all or to the end."""
-        hull, gone, interval = state.missing.hull, instrument.delisted_at, state.series.interval
-        if hull is None or gone is None:
+    async def _detect_end(self, state: SeriesState, instrument: Instrument) -> None:
+        """Skip the span from the announced delisting to the next row, or to the end of what is missing."""
+        missing, delisted, interval = state.missing.hull, instrument.delisted_at, state.series.interval
+        if missing is None or delisted is None:
             return
-        # A day of grace: the last rows come in after the announced hour.
-        end = max(hull.start, interval.ceil(gone + _DAY))
-        if end < hull.end:
-            await self._cross(state, instrument, Span(end, hull.end), last=min(end, gone))
+        # A day of grace: the last rows may be later than announced.
+        end = max(missing.start, interval.ceil(delisted + _DAY))
+        if end < missing.end:
+            await self._skip_empty(state, instrument, Span(end, missing.end), last_row=min(end, delisted))
 
-    async def _cross_before_listing(self, state: SeriesState, instrument: Instrument) -> None:
-        series, hull, listed = state.series, state.missing.hull, instrument.listed_at
-        if hull is None:
+    async def _detect_beginning(self, state: SeriesState, instrument: Instrument) -> None:
+        """Skip the span from the start of what is missing to the first row of the series.
+
+        1. A search would cost as much as the pages: there are few of them, or they form a chain.
+        2. The series began earlier, by the store or by the listing: the first page most likely has rows.
+           Where the endpoint has a request for the first row, `decide_unproven` can make it later. Elsewhere
+           the first page is requested here: if it is empty, a search is cheaper than all empty pages, twice.
+        3. Else the first row is searched.
+        """
+        series, missing, listed = state.series, state.missing.hull, instrument.listed_at
+        if missing is None:
             return
         endpoint, interval = self._endpoint(state), series.interval
-        seeks, size = endpoint.first_row_request(series, hull.start) is None, endpoint.page_sizes[-1]
-        # A series that has begun before, in the store, may have a hole all the same: the exchange may have
-        # dropped since what it had then.
-        begun = state.first_stored is not None and state.first_stored < hull.start
-        if (seeks or begun) and (endpoint.paginator.sequential or interval.count(hull) <= _PAGES * size):
-            return  # its pages say so as cheaply
-        if begun or (listed is not None and listed <= hull.start):
-            # Most likely the first page has rows. If not, `conclude` sees to what the pages deny; where every
-            # one of them would be asked for twice, a question beforehand is cheaper.
-            page = Span(hull.start, interval.shift(interval.floor(hull.start), size))
-            if not seeks or await self._row_times(state, page, 1):
+        size = endpoint.page_sizes[-1]
+        must_search = endpoint.first_row_request(series, missing.start) is None
+        # The store's older rows do not show where rows begin now: the exchange may have dropped some since.
+        began_earlier = state.first_stored is not None and state.first_stored < missing.start
+        if (must_search or began_earlier) and (
+            endpoint.paginator.sequential or interval.count(missing) <= _PAGES * size
+        ):
+            return
+        if began_earlier or (listed is not None and listed <= missing.start):
+            page = Span(missing.start, interval.shift(interval.floor(missing.start), size))
+            if not must_search or await self._row_times(state, page, 1):
                 return
-        await self._cross(state, instrument, hull, last=hull.start)
+        await self._skip_empty(state, instrument, missing, last_row=missing.start)
 
-    async def _cross(self, state: SeriesState, instrument: Instrument, span: Span, *, last: int) -> None:
-        """Find the first row of a span, prove that nothing lies before it, and note that.
+    async def _skip_empty(
+        self, state: SeriesState, instrument: Instrument, span: Span, *, last_row: int
+    ) -> None:
+        """Find the first row of a span, and decide about the time before it.
 
-        `last` is the moment before which a row would show that the exchange keeps rows that are so old.
+        A row before `last_row` would show that the exchange keeps rows that are so old.
         """
         first = await self._find_first_row(state, span, instrument.listed_at)
-        # What is younger than a few minutes may only be late.
-        end = min(
-            span.end if first is None else first,
-            span.end,
-            state.series.interval.floor(self.now() - PUBLISH_GRACE),
-        )
+        # Rows of the last minutes may not be published yet.
+        published = state.series.interval.floor(self.now() - PUBLISH_GRACE)
+        end = min(span.end if first is None else first, span.end, published)
         if end <= span.start:
             return
-        stretch = Span(span.start, end)
-        evidence = await self._confirm_empty(state, stretch, first, last)
-        await self._judge(state, instrument, SpanSet.of(stretch), evidence)
+        before = Span(span.start, end)
+        evidence = await self._confirm_empty(state, before, first, last_row)
+        await self._judge(state, instrument, SpanSet.of(before), evidence)
 
     async def _decide_with_retries(self, state: SeriesState, instrument: Instrument) -> None:
         for _ in range(_ATTEMPTS):
@@ -147,18 +152,23 @@ class HistoryBounds:
                 await self._decide(state, instrument)
                 return
             except _UnusableAnswer:
-                continue  # no page asks after this one
+                continue  # no page is fetched after this one, so the decision is tried again
 
     async def _decide(self, state: SeriesState, instrument: Instrument) -> None:
-        denied, earliest = state.given_up[UNPROVEN_ABSENCE].value, state.earliest_row
-        if state.terminal_error is not None or denied.hull is None:
+        """Decide about the moments that two pages called empty before any row of the series was seen.
+
+        1. After the earliest row that was seen since: the moments lie between rows and are empty.
+        2. Before it, and a request for the first row gives a later row or none: that is judged as evidence.
+        3. Before it, and that request gives a row among them: the exchange contradicts itself; given up.
+        """
+        unproven, earliest = state.given_up[UNPROVEN_ABSENCE].value, state.earliest_row
+        if state.terminal_error is not None or unproven.hull is None:
             return
-        # What came in after them may show that these moments lie between rows: two pages denied them.
         between = SpanSet()
-        if earliest is not None and earliest < denied.hull.end:
-            between = denied & SpanSet.of(Span(earliest, denied.hull.end))
+        if earliest is not None and earliest < unproven.hull.end:
+            between = unproven & SpanSet.of(Span(earliest, unproven.hull.end))
             await self._record_empty(state, between)
-        before = denied - between
+        before = unproven - between
         if before.hull is None:
             return
         endpoint, hull = self._endpoint(state), before.hull
@@ -178,13 +188,13 @@ class HistoryBounds:
     async def _judge(
         self, state: SeriesState, instrument: Instrument, spans: SpanSet, evidence: Evidence
     ) -> None:
-        """Write down that moments are empty, or give them up for this run with the reason."""
+        """Record moments as empty if the evidence proves it, else give them up with the reason."""
         endpoint, interval, hull = self._endpoint(state), state.series.interval, spans.hull
         if hull is None:
             return
         listed = instrument.listed_at
         if evidence.first is None and listed is not None and listed >= hull.end:
-            # The span ends before the listing: whether that is right, rows at that time must show.
+            # The span ends before the listing. Rows at the time of the listing show whether that is right.
             near = Span(interval.floor(listed), interval.ceil(listed + listing_grace(interval) + 1))
             times = await self._row_times(state, near, 1)
             evidence = attrs.evolve(evidence, first=min(times, default=None))
@@ -196,27 +206,27 @@ class HistoryBounds:
             state.given_up.pop(UNPROVEN_ABSENCE, None)
             state.give_up(spans, reason(evidence.first))
 
-    # --- questions ---
+    # --- requests ---
 
     async def _find_first_row(self, state: SeriesState, span: Span, hint: int | None) -> int | None:
-        """Return the first row at or after the start of a span; None if there is none."""
+        """Return the time of the first row at or after the start of a span; None if there is no row."""
         endpoint, interval = self._endpoint(state), state.series.interval
         if (request := endpoint.first_row_request(state.series, span.start)) is not None:
             return await self._request_first_row(state, request, span.start)
         paginator = endpoint.paginator
         newest = getattr(paginator, "newest_first", getattr(paginator, "anchor", None) == "end")
-        seeking = seek_first(
+        search = seek_first(
             interval,
             span,
             endpoint.page_sizes[-1],
             anchor="end" if newest else "start",
             hint=None if hint is None else interval.floor(hint),
         )
-        question = next(seeking)
-        for _ in range(_QUESTIONS):
+        question = next(search)
+        for _ in range(_MAX_SEARCH_REQUESTS):
             times = await self._row_times(state, question.span, question.rows)
             try:
-                question = seeking.send(times)
+                question = search.send(times)
             except StopIteration as found:
                 first: int | None = found.value
                 return first
@@ -230,31 +240,32 @@ class HistoryBounds:
         return first
 
     async def _confirm_empty(
-        self, state: SeriesState, stretch: Span, first: int | None, last: int
+        self, state: SeriesState, span: Span, first: int | None, last_row: int
     ) -> Evidence:
-        """Ask until two different questions have denied a stretch; _Undecided if there is a row after all."""
+        """Request a span in two ways, and return what the responses show; _Undecided if it has a row."""
         endpoint, series = self._endpoint(state), state.series
-        has_first = endpoint.first_row_request(series, stretch.start) is not None
-        for _ in range(2 if has_first else 1):  # years hang on it
-            if await self._row_times(state, stretch, 1):
+        has_first = endpoint.first_row_request(series, span.start) is not None
+        for _ in range(2 if has_first else 1):  # twice, because years may depend on it
+            if await self._row_times(state, span, 1):
                 raise _Undecided
         if has_first:
             return Evidence(first, first_row_request=True)
-        # The other question is wider at both ends: there are rows to be seen on its far side, and perhaps on
-        # the near one.
-        end = stretch.end if first is None else series.interval.shift(first, 1)
-        times = await self._row_times(state, Span(self._margin(state, last), end), endpoint.page_sizes[-1])
-        if any(time in stretch for time in times) or (first is not None and first not in times):
+        # The second window is wider: it must show the first row after the span, and may show one before it.
+        end = span.end if first is None else series.interval.shift(first, 1)
+        window = Span(self._half_a_page_before(state, last_row), end)
+        times = await self._row_times(state, window, endpoint.page_sizes[-1])
+        if any(time in span for time in times) or (first is not None and first not in times):
             raise _Undecided
-        return Evidence(first, row_before=any(time < stretch.start for time in times))
+        return Evidence(first, row_before=any(time < span.start for time in times))
 
     async def _has_rows_before(self, state: SeriesState, moment: int) -> bool:
-        """Whether the exchange has a row from the month before a moment, or from half a page before it."""
+        """Whether the exchange has a row within half a page or 30 days before a moment."""
         start = state.series.interval.floor(moment - 30 * _DAY)
-        return bool(await self._row_times(state, Span(min(start, self._margin(state, moment)), moment), 1))
+        window = Span(min(start, self._half_a_page_before(state, moment)), moment)
+        return bool(await self._row_times(state, window, 1))
 
-    def _margin(self, state: SeriesState, moment: int) -> int:
-        """Return the moment that lies half a page before another one; a month of events."""
+    def _half_a_page_before(self, state: SeriesState, moment: int) -> int:
+        """Return the time half a page before a moment; 30 days before it for events."""
         interval = state.series.interval
         if interval.is_event:
             return moment - 30 * _DAY
@@ -262,7 +273,7 @@ class HistoryBounds:
         return interval.shift(interval.floor(moment), -steps)
 
     async def _row_times(self, state: SeriesState, span: Span, rows: int) -> list[int]:
-        """Return the times of a window's rows; _UnusableAnswer if there are others, or some off the grid."""
+        """Return the times of a window's rows; _UnusableAnswer for rows outside of it or off the grid."""
         part = Slice(state.series, span, rows)
         times = await self._times_in_answer(state, self._endpoint(state).request(part), part)
         interval = state.series.interval
@@ -271,16 +282,16 @@ class HistoryBounds:
         return times
 
     async def _times_in_answer(self, state: SeriesState, request: Request, part: Slice) -> list[int]:
-        """Return the times of an answer's rows.
+        """Return the times of a response's rows, valid or not.
 
-        Raises _UnusableAnswer if they cannot be read, _Undecided if no answer comes.
+        Raises _UnusableAnswer for a row without a readable time, _Undecided if every attempt fails.
         """
 
         def read(response: Response) -> list[int]:
             decoded = self.executor.exchange.decoded(response.body, part)
             if decoded.undecodable > len(decoded.broken):
                 raise _UnusableAnswer
-            # A row that is wrong is a row all the same: it shows what the exchange keeps.
+            # An invalid row counts, too: it shows that the exchange keeps rows from that time.
             return [*map(int, decoded.columns.times), *(row.time for row in decoded.broken)]
 
         try:
@@ -291,10 +302,10 @@ class HistoryBounds:
             raise _Undecided from error
         return times
 
-    # --- answers ---
+    # --- results ---
 
     async def _record_empty(self, state: SeriesState, spans: SpanSet) -> None:
-        """Note that moments are empty, unless they are covered by now."""
+        """Record moments as empty, except those that are covered or given up by now."""
         state.ask_again_for(spans, UNPROVEN_ABSENCE)
         if empty := spans & state.missing:
             coverage = Coverage(empty, empty)

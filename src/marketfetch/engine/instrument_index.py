@@ -1,4 +1,4 @@
-"""Which symbols are meant: the exchange's listing against what the caller wrote. Pure."""
+"""Find the symbols that a caller means in the exchange's listing. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DATED = re.compile(r"-(?P<day>\d{6})$")
 
 @attrs.frozen(eq=False)
 class InstrumentIndex:
-    """The symbols of an exchange; an empty listing knows nothing and believes every name.
+    """The symbols of an exchange; an empty listing takes every name as it is written.
 
     >>> listing = InstrumentIndex.of([Instrument("BTCUSDT", "BTC", "USDT", "USDT")])
     >>> listing.find("BTC/USDT").symbol
@@ -33,7 +33,7 @@ class InstrumentIndex:
 
     @classmethod
     def of(cls, instruments: Iterable[Instrument]) -> InstrumentIndex:
-        """Index a listing by the exchange's spelling and by the unified one, with and without settlement."""
+        """Index a listing by exchange symbol and by unified name, with and without settlement currency."""
         by_symbol = {instrument.symbol: instrument for instrument in instruments}
         unified: dict[str, tuple[Instrument, ...]] = {}
         for instrument in by_symbol.values():
@@ -42,10 +42,10 @@ class InstrumentIndex:
         return cls(by_symbol, unified)
 
     def find(self, name: str) -> Instrument | None:
-        """Return the instrument that a name means; None if it is unknown or ambiguous.
+        """Return the instrument of a name; None if the name is unknown or ambiguous.
 
-        Unified names are read in small letters, too, and a dated contract by the day on which it ends, as in
-        `BTC/USDT:USDT-260925`. The exchange's own spelling has to be exact: it may tell two symbols apart.
+        A unified name may be in lower case, and may end with the last day of a dated contract, as in
+        `BTC/USDT:USDT-260925`. An exchange symbol must be exact: two symbols may differ in case only.
         """
         if not self.by_symbol:
             return Instrument(name, "", "")
@@ -54,12 +54,12 @@ class InstrumentIndex:
         candidates = self._unified(name)
         if len(candidates) == 1 and _DATED.search(name):
             return candidates[0]
-        # Dated contracts share a pair with the perpetual one, which has no end and is what is meant.
-        endless = [candidate for candidate in candidates if candidate.delisted_at is None]
-        return endless[0] if len(endless) == 1 else None
+        # Dated contracts share a pair with the perpetual contract; without a date, the latter is meant.
+        perpetual = [candidate for candidate in candidates if candidate.delisted_at is None]
+        return perpetual[0] if len(perpetual) == 1 else None
 
     def _unified(self, name: str) -> tuple[Instrument, ...]:
-        """Return what a unified name may mean; what is spelt exactly like it goes before what is not."""
+        """Return the candidates for a unified name; those of the same case alone if there are any."""
         if "/" not in name:
             return ()
         pair, day = name, ""
@@ -72,7 +72,7 @@ class InstrumentIndex:
         )
 
     def hint(self, name: str) -> str:
-        """Say what could be meant by a name that `find` does not know."""
+        """Suggest symbols for a name that `find` does not know."""
         if candidates := self._unified(name):
             choices = " or ".join(repr(candidate.symbol) for candidate in candidates)
             return f"ambiguous symbol; write {choices}"
@@ -86,11 +86,11 @@ class InstrumentIndex:
 
     @property
     def quotes(self) -> set[str]:
-        """The quote currencies there are."""
+        """The quote currencies of all symbols."""
         return {instrument.quote for instrument in self.by_symbol.values()}
 
     def all(self, wanted: AllSymbols) -> list[str]:
-        """Return every symbol that trades now, of one quote currency if asked."""
+        """Return every symbol that is traded now, of one quote currency if one is wanted."""
         return [
             instrument.symbol
             for instrument in self.by_symbol.values()
@@ -104,7 +104,7 @@ def _spellings(instrument: Instrument) -> tuple[str, str]:
 
 
 def _day(ms: int) -> str:
-    """Write the day of a moment as ccxt does.
+    """Format the day of a time as ccxt does.
 
     >>> _day(1_790_323_200_000)
     '260925'

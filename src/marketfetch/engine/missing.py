@@ -1,4 +1,4 @@
-"""What is wanted and what of it is missing: functions of the books and of the server's time."""
+"""What is wanted of a series, and what is missing: functions of its state and the server's time."""
 
 from __future__ import annotations
 
@@ -29,68 +29,86 @@ __all__ = [
 
 _DAY = 86_400_000
 PUBLISH_GRACE = 300_000
-"""How late a row may come and still be awaited, in milliseconds."""
+"""Milliseconds after its close during which a row may still be published: its absence is not believed yet."""
 _ALWAYS_RETAINED = _DAY
-"""What every exchange keeps of events, which are few: to bring a series up to date daily costs no more."""
+"""Every exchange serves at least the events of the last day: a daily update needs no further proof."""
 UNPROVEN_ABSENCE = (
     "said to have no row, before any row of the series was seen: another question has to confirm it"
 )
-"""Why moments are missing that pages have denied twice, until `HistoryBounds.conclude` decides about them."""
+"""Reason for moments that two pages call empty, until `HistoryBounds.decide_unproven` decides about them."""
 MAX_CLOCK_SKEW = 300_000
-"""How far the exchange's clock and ours may be apart before one of them counts as wrong, in milliseconds."""
+"""Milliseconds between the exchange's clock and the local one, above which one of them counts as wrong."""
 
 
 def update_wanted(state: SeriesState, endpoint: Endpoint, span: Span, now: int) -> None:
-    """Set what is wanted of a series: from the start to the last row that is closed.
+    """Set what is wanted of a series: from the start of `span` to the end of the last published row.
 
-    `span` ends by our clock at the latest, `now` is the earlier one of the exchange's and ours. If they are
-    minutes apart, one of them is wrong, and what lies between them is wanted and missing. "Now" moves with
-    every millisecond: for series of events it stays what it was at the first call.
+    `span` ends at the local time at the latest; `now` is the earlier one of the exchange's time and the local
+    time. If they are minutes apart, one clock is wrong: the time between them is wanted, and given up with
+    that reason. The end of an event series is set at the first call only: its "now" moves all the time, so
+    each round would find something missing.
+
+    Example: asked 00:00-12:00 in candles of 1h, now 11:20, publish delay 1 min: 00:00-11:00 is wanted.
     """
     interval = state.series.interval
     if interval.is_event and state.wanted:
         return
     start = interval.ceil(span.start)
-    end = min(interval.ceil(span.end), interval.floor(now - endpoint.publish_delay))
-    told, end = max(start, end), interval.floor(span.end) if span.end - now > MAX_CLOCK_SKEW else end
-    if told < end:
-        disputed = SpanSet.of(Span(told, end))
+    closed_until = min(interval.ceil(span.end), interval.floor(now - _publish_delay(endpoint)))
+    closed_until = max(start, closed_until)
+    end = closed_until
+    if span.end - now > MAX_CLOCK_SKEW:
+        end = interval.floor(span.end)
+    if closed_until < end:
+        disputed = SpanSet.of(Span(closed_until, end))
         state.give_up(disputed, "by the exchange's clock this is not over yet; check this machine's")
     state.wanted = SpanSet.of(Span(start, end)) if start < end else SpanSet()
     _give_up_beyond_retention(state, endpoint, state.missing, now)
 
 
+def _publish_delay(endpoint: Endpoint) -> int:
+    """Return how long after its close a row is not asked for, in milliseconds.
+
+    A declared delay is kept as it is. An endpoint of events that declares none gets PUBLISH_GRACE: a page
+    covers its whole span, so an event that is published after the page would never be asked for again. Rows
+    on a grid need no such rule: `defer_recent_absence` asks for them again.
+    """
+    if endpoint.dataset_type.event:
+        return endpoint.publish_delay or PUBLISH_GRACE
+    return endpoint.publish_delay
+
+
 def clip_to_retention(state: SeriesState, endpoint: Endpoint, part: Slice, now: int) -> Slice | None:
-    """Cut off what has fallen out of the exchange's reach since it was planned; None if nothing is left."""
-    lost = _give_up_beyond_retention(state, endpoint, SpanSet.of(part.span), now)
-    if not lost:
+    """Cut off and give up what the exchange no longer serves; None if nothing of the slice is left."""
+    beyond = _give_up_beyond_retention(state, endpoint, SpanSet.of(part.span), now)
+    if not beyond:
         return part
-    left = SpanSet.of(part.span) - lost
-    return attrs.evolve(part, span=left.hull) if left.hull is not None else None
+    served = SpanSet.of(part.span) - beyond
+    return attrs.evolve(part, span=served.hull) if served.hull is not None else None
 
 
 def _give_up_beyond_retention(state: SeriesState, endpoint: Endpoint, spans: SpanSet, now: int) -> SpanSet:
     if endpoint.retention is None or spans.hull is None:
         return SpanSet()
-    horizon = state.series.interval.ceil(now - endpoint.retention)
-    if spans.hull.start >= horizon:
+    oldest_served = state.series.interval.ceil(now - endpoint.retention)
+    if spans.hull.start >= oldest_served:
         return SpanSet()
-    beyond = spans & SpanSet.of(Span(spans.hull.start, horizon))
+    beyond = spans & SpanSet.of(Span(spans.hull.start, oldest_served))
     state.give_up(beyond, f"older than the exchange serves ({endpoint.retention / _DAY:.0f} days)")
     return beyond
 
 
 def defer_recent_absence(outcome: PageOutcome, series: Series, now: int) -> PageOutcome:
-    """Confirm nothing for good that is younger than a few minutes: the row may be late, or be mended.
+    """Give up empty and unusable moments of the last minutes for this run: a row may still come or change.
 
-    A candle is as young as its end: the whole day that was over two minutes ago is held back. Events have no
-    grid; for them the endpoint's `publish_delay` keeps the same distance.
+    The age of a candle counts from its end. Example: two minutes after midnight, the whole last day of a
+    daily series is too recent. Events of the last minutes are never asked for: see `update_wanted`.
     """
     if series.interval.is_event:
         return outcome
     recent = SpanSet.of(Span(series.interval.floor(now - PUBLISH_GRACE), now + _DAY))
-    young = outcome.empty & recent | outcome.unusable & recent
-    if not young:
+    too_recent = outcome.empty & recent | outcome.unusable & recent
+    if not too_recent:
         return outcome
     unusable = outcome.unusable - recent
     return attrs.evolve(
@@ -98,7 +116,7 @@ def defer_recent_absence(outcome: PageOutcome, series: Series, now: int) -> Page
         empty=outcome.empty - recent,
         unusable=unusable,
         rejected=tuple(row for row in outcome.rejected if row.time in unusable),
-        given_up=outcome.given_up | young,
+        given_up=outcome.given_up | too_recent,
         reason=outcome.reason or "the exchange has not published it yet; run again in a few minutes",
     )
 
@@ -106,16 +124,19 @@ def defer_recent_absence(outcome: PageOutcome, series: Series, now: int) -> Page
 def doubt_absence_before_first_row(
     state: SeriesState, endpoint: Endpoint, page: Page, outcome: PageOutcome, now: int
 ) -> PageOutcome:
-    """Take back what a page says of moments before the first row this run saw: the exchange may keep no more.
+    """Give up, as UNPROVEN_ABSENCE, what a page calls empty before the earliest row that this run has seen.
 
-    The moments are given up as UNPROVEN_ABSENCE until another question has been asked. An endpoint that
-    declares its `retention` is believed. Example: asked 00:00-10:00, first row 09:00: 00:00-09:00 is empty.
+    The exchange may simply keep no older rows. Example: asked 00:00-10:00, first row 09:00: 00:00-09:00 is
+    given up until another request shows whether it is empty. No doubt remains where the endpoint declares its
+    `retention`.
 
-    A page of events counts the moments before its first row as present. They are taken back as well, unless
-    they are so few that the next event was not due, or follow what the store has and are of the last day.
+    A page of events calls the time before its first row present. That is given up as well, except where
+
+    1. the time is too short for an event to be due: less than twice the longest distance of two events, or
+    2. it lies within the last day and the store has older events.
     """
     times, claimed = page.columns.times, outcome.present | outcome.empty
-    if page.earliest is not None:  # it may be wrong or without a value, and it is there
+    if page.earliest is not None:  # a wrong row counts, too: it shows that the exchange keeps rows so old
         state.record_row_time(page.earliest)
     if endpoint.retention is not None or claimed.hull is None:
         return outcome
@@ -127,29 +148,29 @@ def doubt_absence_before_first_row(
         and start > now - _ALWAYS_RETAINED
     ):
         return outcome
-    known_from = claimed.hull.end if state.earliest_row is None else state.earliest_row
-    due = 2 * int(np.diff(times).max()) if is_event and len(times) > 1 else 0
-    if known_from - due <= start:
+    earliest_row = claimed.hull.end if state.earliest_row is None else state.earliest_row
+    due_after = 2 * int(np.diff(times).max()) if is_event and len(times) > 1 else 0
+    if earliest_row - due_after <= start:
         return outcome
-    early = claimed & SpanSet.of(Span(start, known_from))
+    early = claimed & SpanSet.of(Span(start, earliest_row))
     state.give_up(early, UNPROVEN_ABSENCE)
     return attrs.evolve(outcome, present=outcome.present - early, empty=outcome.empty - early)
 
 
 def plan_tasks(states: Sequence[SeriesState], exchange: Exchange, capacity: Capacity) -> list[FetchTask]:
-    """Return what is missing, with the page size by which it is fetched soonest.
+    """Return a task for every series that is missing something, with the page size that is fastest.
 
-    Series that draw on the same limit pool are weighed together.
+    The page size is chosen for all missing rows of a limit pool together.
     """
-    lacking = [(state, exchange.endpoint(state.series.dataset)) for state in states if state.missing]
+    incomplete = [(state, exchange.endpoint(state.series.dataset)) for state in states if state.missing]
     rows: dict[str, int] = {}
-    for state, endpoint in lacking:
+    for state, endpoint in incomplete:
         pool = _pool(endpoint)
-        # Nobody knows how many events there will be: they do not count.
+        # The number of missing events is not known: it counts as zero.
         steps = 0 if endpoint.paginator.sequential else sum(map(state.series.interval.count, state.missing))
         rows[pool] = rows.get(pool, 0) + steps
     tasks = []
-    for state, endpoint in lacking:
+    for state, endpoint in incomplete:
         size = endpoint.page_sizes[-1]
         if not endpoint.paginator.sequential:
             size = choose_page_size(endpoint.page_sizes, endpoint.cost, rows[_pool(endpoint)], capacity)
@@ -158,9 +179,9 @@ def plan_tasks(states: Sequence[SeriesState], exchange: Exchange, capacity: Capa
 
 
 def _whole_steps(state: SeriesState) -> SpanSet:
-    """Return what is missing in whole steps of the grid: no request finds a candle by a part of it.
+    """Return what is missing in whole steps of the grid: a request for a part of a candle finds nothing.
 
-    Stores of earlier versions may call the first part of a candle empty that was late.
+    Example: a store of an earlier version calls 05:00-05:57 of a candle of 1h empty: 05:00-06:00 is fetched.
     """
     interval, missing = state.series.interval, state.missing
     if interval.is_event:

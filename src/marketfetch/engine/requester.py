@@ -1,10 +1,9 @@
-"""Asking the exchange one thing until it is answered, or until asking on is pointless."""
+"""Send one request with retries: lease an egress, fetch, check for errors, decode."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from itertools import count
 from time import perf_counter
 from typing import TypeVar
 
@@ -13,6 +12,7 @@ import attrs
 from anyio.lowlevel import checkpoint
 
 from marketfetch.decoding.layouts import decode_errors_as
+from marketfetch.engine.retry_waits import retry_waits
 from marketfetch.engine.state import RunState
 from marketfetch.errors import Banned, FetchError, RateLimitExceeded, RequestTimeout, RetryableError
 from marketfetch.events import Listener, RequestFailed
@@ -28,21 +28,21 @@ _T = TypeVar("_T")
 
 @attrs.define(eq=False)
 class LoopYielder:
-    """Spreads the work of many tasks that become ready at once over several rounds of the loop.
+    """Cooperative yield: lets other tasks of the event loop run between two tasks that keep it busy.
 
-    Twenty answers may arrive in one round, and to read one takes a millisecond. Who asks for a breath when
-    the last one is `seconds` ago lets the loop go round once, and whoever asks meanwhile waits behind.
+    Example: twenty responses arrive at once, and each takes 1 ms to decode. A task that calls `maybe_yield`
+    more than `seconds` after the last yield lets the loop run once; tasks that call it meanwhile queue up.
     """
 
     seconds: float = 0.002
     _last: float = attrs.field(default=0.0, init=False)
-    _turn: anyio.Lock = attrs.field(factory=lambda: anyio.Lock(fast_acquire=True), init=False)
+    _lock: anyio.Lock = attrs.field(factory=lambda: anyio.Lock(fast_acquire=True), init=False)
 
     async def maybe_yield(self) -> None:
-        """Return at once or, if it is time, after others on the loop had their turn."""
-        if perf_counter() - self._last < self.seconds and not self._turn.locked():
+        """Return at once or, if the last yield is too long ago, after the other tasks have run."""
+        if perf_counter() - self._last < self.seconds and not self._lock.locked():
             return
-        async with self._turn:
+        async with self._lock:
             if perf_counter() - self._last >= self.seconds:
                 await checkpoint()
                 self._last = perf_counter()
@@ -50,7 +50,7 @@ class LoopYielder:
 
 @attrs.frozen(eq=False)
 class RequestExecutor:
-    """Leases an egress, fetches, checks and reads; repeats what a repetition can cure."""
+    """Sends requests through leased egresses, and retries those that failed with a RetryableError."""
 
     exchange: Exchange
     fetcher: Fetcher
@@ -62,30 +62,26 @@ class RequestExecutor:
     _yielder: LoopYielder = attrs.field(factory=LoopYielder, init=False)
 
     async def send(self, request: Request, read: Callable[[Response], _T]) -> tuple[_T, str]:
-        """Return what `read` makes of a good answer, and the name of the egress it came through.
+        """Return what `read` makes of a good response, and the name of the egress that it came through.
 
-        Raises the FetchError that ended it: a FatalFetchError at once, a RetryableError after the last
-        attempt.
+        Raises a FatalFetchError at once, and a RetryableError after the last attempt or when no egress is
+        left.
         """
         request = self.exchange.with_base_url(request)
-        for attempt in count(1):
+        waits = retry_waits(self.settings.retries, self.rng)
+        while True:
             try:
                 return await self._send_once(request, read)
-            except RetryableError as error:
-                error.attempt = attempt
-                final = attempt >= self.settings.retries.attempts or error.egress is None
+            except FetchError as error:
+                error.attempt, wait = next(waits)
+                final = wait is None or error.egress is None or not isinstance(error, RetryableError)
                 self._report(error, final=final)
                 if final:
                     raise
                 self.state.retries[type(error).__name__] += 1
-                # A limit or a ban belongs to one egress: the pool knows when it may serve again.
-                if not isinstance(error, RateLimitExceeded | Banned):
-                    await anyio.sleep(self.settings.retries.wait(attempt, self.rng.random()))
-            except FetchError as error:
-                error.attempt = attempt
-                self._report(error, final=True)
-                raise
-        raise AssertionError("unreachable: the last attempt returns or raises")
+                # A limit or a ban belongs to one egress: the pool knows when that egress may serve again.
+                if wait is not None and not isinstance(error, RateLimitExceeded | Banned):
+                    await anyio.sleep(wait)
 
     async def _send_once(self, request: Request, read: Callable[[Response], _T]) -> tuple[_T, str]:
         async with self.pool.lease(request) as lease:

@@ -1,4 +1,4 @@
-"""Which of the series that a store holds are meant: filters by symbol, dataset, interval and exchange."""
+"""Select series of a store: filters by symbol, dataset, interval and exchange."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["Selection"]
 
 @attrs.frozen
 class Selection:
-    """Series of a store, chosen by what they are; a filter that is not given chooses all.
+    """Filters for the series of a store; a filter that is left out selects all series.
 
-    Event series are chosen by any interval, as everywhere.
+    Event series match every interval.
 
     >>> series = [Series.of("okx", "ohlcv", symbol, "1h") for symbol in ("BTC-USDT", "ETH-USDT")]
     >>> [each.symbol for each in Selection.of(symbols="ETH-USDT").choose(dict.fromkeys(series, Coverage()))]
@@ -35,7 +35,7 @@ class Selection:
     interval: Interval | None = None
     exchange: str | None = None
     everything: bool = False
-    """Whether all series are meant, as AllSymbols() says: to forget all of them has to be said."""
+    """Whether AllSymbols() was given: to forget all series, a caller must say so."""
 
     @classmethod
     def of(
@@ -46,10 +46,10 @@ class Selection:
         interval: str | Interval | None = None,
         exchange: str | None = None,
     ) -> Selection:
-        """Make a selection of what a caller wrote.
+        """Make a selection from a caller's arguments.
 
-        Raises ConfigurationError for what can be no name, and for filters without any: a list that came out
-        empty is not meant to choose everything.
+        Raises ConfigurationError for a value that is no name, and for an empty list: it selects nothing, and
+        a caller who computed it does not mean everything.
         """
         if isinstance(symbols, AllSymbols) and symbols.quote is not None:
             raise ConfigurationError(
@@ -76,14 +76,14 @@ class Selection:
 
     @property
     def is_open(self) -> bool:
-        """Whether nothing was chosen."""
+        """Whether no filter was given."""
         return not (self.symbols or self.datasets or self.interval or self.exchange or self.everything)
 
     def held(self, store: Store) -> dict[Series, Coverage]:
-        """Return the chosen series with what the store knows of each.
+        """Return the selected series with what the store knows of each.
 
-        A store is asked for single series where they are named in full, and for its whole ledger where not.
-        Raises ConfigurationError, with near matches, for names that it does not hold.
+        Series that are named in full are read one by one; otherwise the whole ledger is read. Raises
+        ConfigurationError, with near matches, for names that the store does not hold.
         """
         named = self._named()
         if named:
@@ -92,14 +92,14 @@ class Selection:
             except SinkUnavailable:
                 raise
             except SinkError:
-                # It misses rows that it counts on: what it says all the same is in its ledger.
+                # The store misses rows that its ledger has; the ledger itself can be read.
                 return self.choose(store.ledger())
             if all(found[series].covered for series in named):
                 return {series: found[series] for series in named}
         return self.choose(store.ledger())
 
     def choose(self, ledger: Mapping[Series, Coverage]) -> dict[Series, Coverage]:
-        """Return the chosen part of a ledger; ConfigurationError, with near matches, for names not in it."""
+        """Return the selected part of a ledger; ConfigurationError, with near matches, for unknown names."""
         chosen = dict(ledger)
         filters: Sequence[tuple[str, Sequence[str], Callable[[Series], str]]] = (
             ("exchange", (self.exchange,) if self.exchange else (), lambda series: series.exchange),
@@ -110,19 +110,19 @@ class Selection:
         for argument, names, of in filters:
             if not names:
                 continue
-            there = set(map(of, chosen))
+            held = set(map(of, chosen))
             for name in names:
-                if name not in there:
-                    raise unknown(argument, name, there, "is not held")
+                if name not in held:
+                    raise unknown(argument, name, held, "is not held")
             chosen = {series: known for series, known in chosen.items() if of(series) in names}
         return chosen
 
     def _interval_of(self, series: Series) -> str:
-        """Return the interval of a series; that of events is whichever was asked for."""
+        """Return the name of a series' interval; an event series has whichever interval was given."""
         return self.interval.name if self.interval and series.dataset.event else series.interval.name
 
     def _named(self) -> list[Series]:
-        """Return the series if each is named in full."""
+        """Return the series that are named in full; an empty list if a part of their names is left out."""
         if not (self.exchange and self.datasets and self.symbols):
             return []
         if self.interval is None and not all(dataset.event for dataset in self.datasets):

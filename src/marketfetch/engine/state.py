@@ -1,4 +1,4 @@
-"""Bookkeeping of one run: what became of every series and every request."""
+"""The state of one run: what is known of every series, and how many requests and rows there were."""
 
 from __future__ import annotations
 
@@ -18,58 +18,55 @@ from marketfetch.values.spans import Span, SpanSet
 __all__ = ["RunState", "SeriesState"]
 
 _MAX_REJECTIONS = 3
-"""So many requests may be wrong in a row: exchanges shut out who goes on asking."""
-
-
-def _start(spans: SpanSet) -> int | None:
-    return None if spans.hull is None else spans.hull.start
+"""Rejected requests in a row after which a series is stopped: exchanges ban clients that go on."""
 
 
 @attrs.define(eq=False)
 class SeriesState:
-    """What is known of one series, and how it came to be known.
-
-    `held` is what the store knew before. With `retry` its unusable moments count as missing: they are asked
-    for once more, and reported as missing where the rows are still wrong.
-    """
+    """What is wanted, known, durable and given up of one series."""
 
     series: Series
     stored_before: Coverage
+    """What the store knew before this run."""
     retry_unusable: bool = False
+    """Whether unusable moments of the store are fetched again, and reported missing if still unusable."""
     wanted: SpanSet = attrs.field(factory=SpanSet)
     rows: int = 0
     rejected: Counter[str] = attrs.field(factory=Counter)
     given_up: dict[str, RunningUnion[SpanSet]] = attrs.field(factory=dict)
-    """Moments given up, by reason."""
+    """Moments that are not fetched any more in this run, by reason."""
     terminal_error: str | None = None
-    """Why nothing more is asked for this series, if so."""
+    """Why the series was stopped: nothing more is fetched or computed for it. Set by `stop`."""
     consecutive_rejections: int = 0
     """How many requests in a row the exchange has rejected as wrong."""
     earliest_row: int | None = attrs.field(default=None, init=False)
-    """The open time of the earliest row that this run has seen: the exchange keeps rows that are so old."""
+    """The open time of the earliest row that this run has seen: the exchange serves rows that are so old."""
     first_stored: int | None = attrs.field(init=False)
-    """From when on the store had rows before this run. The exchange may not keep them any more."""
+    """Where the store's rows began before this run; the exchange may no longer serve rows so old."""
     _known: RunningUnion[Coverage] = attrs.field(init=False)
     _durable: RunningUnion[Coverage] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._known = coverages(
-            self.stored_before.without(self.stored_before.unusable)
-            if self.retry_unusable
-            else self.stored_before
-        )
-        self._durable = coverages(self.stored_before)
-        self.first_stored = _start(self.stored_before.covered - self.stored_before.empty)
+        stored = self.stored_before
+        self._known = coverages(stored.without(stored.unusable) if self.retry_unusable else stored)
+        self._durable = coverages(stored)
+        rows = (stored.covered - stored.empty).hull
+        self.first_stored = None if rows is None else rows.start
 
     @property
     def known(self) -> Coverage:
-        """What the store held before, and what this run has settled since."""
+        """What the store knew before this run, and what pages have proved since."""
         return self._known.value
 
     @property
     def durable(self) -> Coverage:
-        """What the store holds by now."""
+        """What the store knows by now."""
         return self._durable.value
+
+    @property
+    def covered(self) -> SpanSet:
+        """The moments that the report counts as covered."""
+        return self.durable.covered - self.durable.unusable if self.retry_unusable else self.durable.covered
 
     @property
     def missing(self) -> SpanSet:
@@ -82,44 +79,42 @@ class SeriesState:
         return rest
 
     def record_coverage(self, coverage: Coverage) -> None:
-        """Note what need not be asked for any more."""
+        """Add what is known now and need not be fetched any more."""
         self._known.add(coverage)
 
     def record_row_time(self, time: int) -> None:
-        """Note that the exchange has a row."""
+        """Note that the exchange served a row with this open time."""
         self.earliest_row = time if self.earliest_row is None else min(self.earliest_row, time)
 
     def record_page(self, page: Page, outcome: PageOutcome) -> None:
-        """Note what a page taught."""
+        """Note what a page proved, and what was given up because of it."""
         self.consecutive_rejections = 0
         self.rejected.update(page.rejected)
         self.record_coverage(outcome.coverage)
-        lost = outcome.given_up | outcome.unusable if self.retry_unusable else outcome.given_up
-        if lost:
-            self.give_up(lost, outcome.reason)
+        given_up = outcome.given_up | outcome.unusable if self.retry_unusable else outcome.given_up
+        if given_up:
+            self.give_up(given_up, outcome.reason)
 
     def give_up(self, spans: SpanSet, reason: str) -> None:
-        """Give moments up in this run, and say why."""
+        """Note that moments are not fetched any more in this run, and why."""
         self.given_up.setdefault(reason, span_sets()).add(spans)
 
     def ask_again_for(self, spans: SpanSet, reason: str) -> None:
-        """Note that moments are not given up for a reason any more."""
+        """Take back that moments were given up for a reason."""
         if reason in self.given_up:
             self.given_up[reason] = span_sets(self.given_up[reason].value - spans)
 
     def record_rejection(self, spans: SpanSet, reason: str) -> None:
-        """Note that a request was rejected as wrong: all that follow it would be, too, after some of them."""
+        """Note that the exchange rejected a request as wrong; after some in a row the series is stopped."""
         self.consecutive_rejections += 1
         self.give_up(spans, reason)
         if self.consecutive_rejections >= _MAX_REJECTIONS:
-            self.terminal_error = (
-                f"{reason}; {_MAX_REJECTIONS} requests in a row were rejected, and no more were made"
-            )
+            self.stop(f"{reason}; {_MAX_REJECTIONS} requests in a row were rejected, and no more were made")
 
     def stop(self, reason: str) -> bool:
-        """Ask nothing more for this series; tell whether that is news."""
-        known, self.terminal_error = self.terminal_error, reason
-        return known != reason
+        """Fetch and compute nothing more for this series; return whether the reason is a new one."""
+        before, self.terminal_error = self.terminal_error, reason
+        return before != reason
 
     def record_written(self, batch: Batch) -> None:
         """Note that a batch is durable."""
@@ -127,27 +122,31 @@ class SeriesState:
         self._durable.add(batch.coverage)
 
     def report(self, wanted: Span, stopped: str) -> SeriesReport:
-        """Say what became of the series; `stopped` is the reason for what was not even tried."""
+        """Report the series; `stopped` is the reason for moments that were not tried.
+
+        A missing moment has one reason, the first that applies: 1. it was given up; 2. it was unusable
+        before, and the exchange has no row there now; 3. the series was stopped; 4. the run was stopped.
+        """
         durable = self.durable
-        covered = durable.covered - durable.unusable if self.retry_unusable else durable.covered
-        missing = SpanSet.of(wanted) & self.wanted - covered
-        tasks: list[Missing] = []
+        missing = SpanSet.of(wanted) & self.wanted - self.covered
+        reported: list[Missing] = []
         for reason, spans in self.given_up.items():
-            if gone := missing & spans.value:
-                tasks.append(Missing(gone, reason))
-                missing -= gone
-        if self.retry_unusable and (withdrawn := missing & self.known.covered & durable.unusable):
-            tasks.append(Missing(withdrawn, "the exchange had an unusable row there, and has none any more"))
-            missing -= withdrawn
+            if given_up := missing & spans.value:
+                reported.append(Missing(given_up, reason))
+                missing -= given_up
+        if self.retry_unusable and (vanished := missing & self.known.covered & durable.unusable):
+            text = "the exchange had an unusable row there, and has none any more"
+            reported.append(Missing(vanished, text))
+            missing -= vanished
         if missing:
-            tasks.append(Missing(missing, self.terminal_error or stopped))
+            reported.append(Missing(missing, self.terminal_error or stopped))
         return SeriesReport(
             series=self.series,
             wanted=wanted,
             rows=self.rows,
-            covered=covered & self.wanted,
+            covered=self.covered & self.wanted,
             empty=durable.empty & self.wanted,
-            missing=tuple(tasks),
+            missing=tuple(reported),
             rejected=dict(self.rejected),
             unusable=durable.unusable & self.wanted,
             nothing_closed=not self.wanted,
@@ -156,10 +155,11 @@ class SeriesState:
 
 @attrs.define(eq=False)
 class RunState:
-    """All accounts of a run, and its counters."""
+    """The states of all series of a run, and its counters."""
 
     series: dict[Series, SeriesState] = attrs.field(factory=dict)
     unknown: dict[str, str] = attrs.field(factory=dict)
+    """Names that the listing does not have, with a hint for each."""
     requests: int = 0
     retries: Counter[str] = attrs.field(factory=Counter)
     rows_by_egress: Counter[str] = attrs.field(factory=Counter)
@@ -167,22 +167,22 @@ class RunState:
 
     @property
     def rows_fetched(self) -> int:
-        """Rows that arrived and were sound."""
+        """Valid rows that arrived."""
         return self.rows_by_egress.total()
 
     @property
     def rows_written(self) -> int:
-        """Rows of batches that are durable."""
+        """Rows of durable batches."""
         return sum(state.rows for state in self.series.values())
 
     def egresses(self, statistics: Sequence[EgressReport]) -> tuple[EgressReport, ...]:
-        """Add to the pool's own figures the rows that came through each egress."""
+        """Add the rows that came through each egress to the pool's statistics."""
         return tuple(attrs.evolve(line, rows=self.rows_by_egress[line.name]) for line in statistics)
 
     def report(
         self, statistics: Sequence[EgressReport], *, asked: Span | None, duration: float, stopped: str
     ) -> Report:
-        """Draw up the report; `asked` is the query's span, for series of which nothing in it has closed."""
+        """Report the run; `asked` is the query's span, for series of which nothing has closed yet."""
         lines = []
         for state in self.series.values():
             wanted = state.wanted.hull or asked

@@ -1,7 +1,7 @@
-"""Comparing what the ledger of a store says with the rows that the store has.
+"""Compare the ledger of a store with its rows.
 
-A series is read piece by piece, so that memory does not grow with its history. The comparison of one piece is
-a pure function of the coverage, the piece and its rows.
+A series is read in pieces, so that memory does not grow with its history. The comparison of one piece is a
+pure function of the coverage, the piece and its rows.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from marketfetch.values.spans import MAX_TIMESTAMP, Span, SpanSet
 __all__ = ["LedgerEntry", "compare", "verify_store"]
 
 _STEPS = 100_000
-"""So many open times are read and compared at once."""
+"""How many open times of a grid are read and compared at once."""
 _EVENT_PIECE = 30 * 86_400_000
-"""So many milliseconds of an event series are read at once: nobody knows how many rows they hold."""
+"""How many milliseconds of an event series are read at once; the number of rows is not known."""
 
 _Times = NDArray[np.int64]
 _Flags = NDArray[np.bool_]
@@ -35,7 +35,7 @@ _Flags = NDArray[np.bool_]
 
 @attrs.frozen(eq=False)
 class _Moments:
-    """A set of spans as two arrays, to be asked about many moments at once."""
+    """A set of spans as two arrays, for looking up many moments at once."""
 
     starts: _Times
     ends: _Times
@@ -46,7 +46,7 @@ class _Moments:
         return cls(starts, np.fromiter((span.end for span in spans), np.int64, len(spans)))
 
     def holds(self, times: _Times) -> _Flags:
-        """Tell for each moment whether it lies in the set."""
+        """Return for each moment whether it lies in the set."""
         if not len(self.starts):
             return np.zeros(len(times), np.bool_)
         at = np.searchsorted(self.starts, times, side="right") - 1
@@ -55,7 +55,7 @@ class _Moments:
 
 @attrs.frozen(eq=False)
 class LedgerEntry:
-    """What is known of a series, ready to be compared with many pieces of it."""
+    """The coverage of a series, prepared for comparison with many pieces of it."""
 
     series: Series
     hull: Span | None
@@ -74,8 +74,8 @@ def compare(ledger: LedgerEntry, piece: Span, rows: Columns) -> dict[Problem, _T
     """Return the open times at which rows of a piece contradict the ledger, by problem.
 
     Example: the ledger calls 00:00 to 00:03 present and 00:03 to 00:04 confirmed empty, and there are rows at
-    00:00, 00:02 and 00:03. MISSING is 00:01, NOT_EMPTY is 00:03. In a series of events a present span says
-    only that the exchange was asked: there a row that is lost is not noticed.
+    00:00, 00:02 and 00:03. MISSING is 00:01, NOT_EMPTY is 00:03. In an event series a present span says only
+    that it was fetched, so a lost row is not noticed.
     """
     interval, times = ledger.series.interval, rows.times
     found: dict[Problem, _Times] = {}
@@ -100,7 +100,7 @@ def compare(ledger: LedgerEntry, piece: Span, rows: Columns) -> dict[Problem, _T
     if not interval.is_event:
         opens = interval.grid(piece)
         opens = opens[ledger.present.holds(opens)]
-        # A row off the grid is a problem of its own: its cell does not count as missing, too.
+        # A row off the grid is reported as such; its cell is not reported as missing as well.
         cells = np.fromiter(map(interval.floor, times[~interval.aligned(times)].tolist()), np.int64)
         note(Problem.MISSING, np.setdiff1d(opens, np.union1d(times, cells), assume_unique=True))
     return found
@@ -109,9 +109,9 @@ def compare(ledger: LedgerEntry, piece: Span, rows: Columns) -> dict[Problem, _T
 def verify_store(store: Store, held: Mapping[Series, Coverage]) -> Verification:
     """Compare the ledger of a store with its rows; nothing is written.
 
-    A piece that the store cannot read is a finding with the store's own words, and the rest is compared all
-    the same. Raises SinkUnavailable where the store is away. What another process writes meanwhile may show
-    as rows that the ledger does not know.
+    A piece that the store cannot read is a finding with the store's message, and the other pieces are
+    compared. Raises SinkUnavailable if the store is unavailable. Rows that another process writes meanwhile
+    may be reported as not covered.
     """
     counts, findings = dict[Series, int](), list[Finding]()
     for series in sorted(held, key=str):
@@ -124,7 +124,7 @@ def verify_store(store: Store, held: Mapping[Series, Coverage]) -> Verification:
 
 @attrs.define(eq=False)
 class _Check:
-    """The comparison of one series: what has been found in the pieces read so far."""
+    """The comparison of one series, piece by piece."""
 
     _store: Store
     _ledger: LedgerEntry
@@ -138,7 +138,7 @@ class _Check:
             return
         for piece in _forward(self._ledger.series, hull, self._store):
             self._compare(piece)
-        # Rows beside what is covered: outwards for as long as there are any.
+        # Rows outside of what is covered: on both sides until a piece has none.
         for pieces in (self._backward(hull.start), self._onward(hull.end)):
             for piece in pieces:
                 if not self._compare(piece):
@@ -157,7 +157,7 @@ class _Check:
         return list(chain(unreadable, others))
 
     def _compare(self, piece: Span) -> int:
-        """Read and compare a piece; return how many rows it has."""
+        """Read and compare a piece; return the number of its rows."""
         try:
             rows = self._store.read(self._ledger.series, piece)
         except SinkUnavailable:
@@ -165,7 +165,7 @@ class _Check:
         except SinkError as error:
             hull = self._ledger.hull
             is_covered = hull is not None and piece.intersect(hull) is not None
-            # Beside what is covered it may be the rest of a file that is a finding already.
+            # An uncovered piece may lie in a file that is reported already.
             if is_covered or str(error) not in self._unreadable:
                 self._unreadable.setdefault(str(error), []).append(piece)
             return 0
@@ -186,7 +186,7 @@ class _Check:
 
 
 def _forward(series: Series, span: Span, store: Store) -> Iterator[Span]:
-    """Cut a span into pieces of a bounded number of open times, none over the border of a partition."""
+    """Cut a span into pieces with a limited number of open times; no piece crosses a partition border."""
     start = span.start
     while start < span.end:
         end = start + _EVENT_PIECE if series.interval.is_event else _shifted(series, start, _STEPS)
@@ -198,7 +198,7 @@ def _forward(series: Series, span: Span, store: Store) -> Iterator[Span]:
 
 def _shifted(series: Series, moment: int, steps: int) -> int:
     interval = series.interval
-    if interval.length is None:  # months: as many as calendars have
+    if interval.length is None:  # months: no more than the calendar has
         steps = max(-1200, min(1200, steps))
     return interval.shift(interval.floor(moment), steps)
 

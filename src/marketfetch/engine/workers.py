@@ -1,4 +1,4 @@
-"""Filling gaps: slices are handed out to workers, each sees its slice through, pages become batches."""
+"""Fetch workers: each takes slices from the work queue, requests their pages, and submits the batches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["FetchWorkers"]
 
 @attrs.frozen(eq=False)
 class FetchWorkers:
-    """Fetches what is missing, as many pages side by side as there may be requests in flight."""
+    """Fetches what is missing, with `concurrency` workers for each limit pool."""
 
     executor: RequestExecutor
     writers: WriterPool
@@ -40,19 +40,19 @@ class FetchWorkers:
     """The server's time, UTC milliseconds."""
 
     async def run(self, tasks: Sequence[FetchTask]) -> None:
-        """Fetch one round's gaps and hand all batches over to the lanes.
+        """Fetch the tasks of one round and submit all their batches to the writers.
 
-        Each limit pool has workers of its own: those who wait for a slow one do not keep a fast one idle.
+        Each limit pool has its own workers, so that a pool that is out of budget does not delay the others.
         """
-        settings, pools = self.executor.settings, self._by_pool(tasks)
-        # What is in flight, and one more batch, must fit beside those that are being written, or requests
-        # would wait for the store.
-        in_flight = settings.concurrency * sum(max(task.page_size for task in some) for some in pools)
+        settings, tasks_by_pool = self.executor.settings, self._by_pool(tasks)
+        # The pages in flight fit into memory beside one batch for each writer: while the writers keep up, no
+        # request waits for the memory limit.
+        in_flight = settings.concurrency * sum(max(task.page_size for task in each) for each in tasks_by_pool)
         rows = self.sizing.rows
         self.row_budget.limit = max(in_flight, rows) + rows * len(self.writers)
         async with anyio.create_task_group() as group:
-            for some in pools:
-                group.start_soon(self._run_pool, some)
+            for each in tasks_by_pool:
+                group.start_soon(self._run_pool, each)
 
     def _by_pool(self, tasks: Sequence[FetchTask]) -> Sequence[list[FetchTask]]:
         pools: dict[str, list[FetchTask]] = {}
@@ -62,34 +62,36 @@ class FetchWorkers:
         return list(pools.values())
 
     async def _run_pool(self, tasks: Sequence[FetchTask]) -> None:
-        builder = BatchBuilder(self.sizing.rows)
-        queue = WorkQueue(plan_batches(tasks, self.sizing), builder, self.row_budget)
+        builder = BatchBuilder(self.sizing.rows, self.row_budget)
+        queue = WorkQueue(plan_batches(tasks, self.sizing), builder)
         async with anyio.create_task_group() as group:
             for _ in range(self.executor.settings.concurrency):
                 group.start_soon(self._work, queue, builder)
 
     async def _work(self, queue: WorkQueue, builder: BatchBuilder) -> None:
-        """Take a slice, see it through with everything it leaves over, take the next."""
+        """Take a slice, fetch it and all slices that its pages leave over, then take the next one."""
         while (part := await queue.get()) is not None:
             pending, guard = [part], ProgressGuard()
             while pending:
-                batch, left = await self._process_slice(pending.pop(), guard, builder)
-                pending += left
+                batch, remaining = await self._process_slice(pending.pop(), guard, builder)
+                pending += remaining
                 await self._submit(batch)
-            batch, rows = builder.finish(part)
-            self.row_budget.release(rows)
-            await self._submit(batch)
+            await self._submit(builder.finish(part))
 
     async def _submit(self, batch: Batch | None) -> None:
-        """Hand a batch over; its rows are held until it is durable."""
         if batch is not None:
-            self.row_budget.in_use += batch.rows
             await self.writers.submit(batch)
 
     async def _process_slice(
         self, part: Slice, guard: ProgressGuard, builder: BatchBuilder
     ) -> tuple[Batch | None, Sequence[Slice]]:
-        """Ask for one slice; returns a batch if one became ready, and the slices it leaves over."""
+        """Request one slice; return a batch if one became ready, and the slices that are left over.
+
+        1. The series was stopped, or the exchange no longer serves the slice: no request.
+        2. A refused location, or no egress left: the error ends the run.
+        3. Any other error concerns this slice or its series: it is noted, and the other slices go on.
+        4. A page: what it proves is noted, and its rows go to the batch builder.
+        """
         state = self.state.series[part.series]
         endpoint = self.executor.exchange.endpoint(part.series.dataset)
         if state.terminal_error is not None:
@@ -106,14 +108,14 @@ class FetchWorkers:
         except RestrictedLocation:
             raise
         except BadSymbol as error:
-            state.terminal_error = str(error)
+            state.stop(str(error))
             return None, ()
         except BadRequest as error:
             state.record_rejection(SpanSet.of(part.span), f"{type(error).__name__}: {error}")
             return None, ()
         except (FetchError, PaginationError) as error:
             if isinstance(error, FetchError) and error.egress is None:
-                raise  # there is none left to ask through, for no slice
+                raise  # no egress is left, for any slice
             state.give_up(SpanSet.of(part.span), f"{type(error).__name__}: {error}")
             return None, ()
         if self.executor.settings.unusable == "store":

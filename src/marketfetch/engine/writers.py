@@ -1,7 +1,7 @@
-"""Lanes: one thread and one writer each, so that the event loop never waits for a store.
+"""Writer threads: each has one writer of the sink and one queue; the event loop never waits for a store.
 
-All batches of a series go down the same lane, in order. A lane's queue is short: when the store is slow,
-those who fetch wait here.
+All batches of a series go through the same queue, in order. A queue holds one batch (back-pressure): while a
+store is slow, `submit` waits, and so do the workers that fetch.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from marketfetch.values.series import Series
 __all__ = ["OnDurable", "OnRefused", "WriterPool", "open_writers"]
 
 OnDurable = Callable[[Batch], Coroutine[Any, Any, None]]
-"""Called on the event loop for every batch that became durable; the lane goes on when it returns."""
+"""Called on the event loop for every durable batch; the writer thread waits until it returns."""
 
-OnRefused = Callable[[Batch, RowsRefused], None]
+OnRefused = Callable[[Batch, RowsRefused], Coroutine[Any, Any, None]]
 """Called on the event loop for every batch that is dropped because the store refuses rows of its series."""
 
 
 @attrs.define(eq=False)
 class WriterPool:
-    """Where batches are put to be written."""
+    """The queues of the writer threads; all batches of a series go into the same queue."""
 
     _queues: list[MemoryObjectSendStream[Batch]]
     _queue_of: dict[Series, int] = attrs.field(factory=dict, init=False)
@@ -47,88 +47,88 @@ class WriterPool:
         return len(self._queues)
 
     async def submit(self, batch: Batch) -> None:
-        """Hand a batch over; waits while the lane is busy."""
-        way = self._queue_of.setdefault(batch.series, len(self._queue_of) % len(self._queues))
+        """Put a batch into the queue of its series; waits while the queue is full."""
+        number = self._queue_of.setdefault(batch.series, len(self._queue_of) % len(self._queues))
         try:
-            await self._queues[way].send(batch)
+            await self._queues[number].send(batch)
         except BrokenResourceError:
-            # The lane's writer has failed, and its error is about to cancel everybody: it is the one to tell.
+            # The writer thread has failed. Its error is about to cancel this task, and is the one to report.
             await anyio.sleep_forever()
 
 
 @asynccontextmanager
 async def open_writers(
-    sink: Sink, retrier: StoreRetrier, done: OnDurable, refused: OnRefused
+    sink: Sink, retrier: StoreRetrier, on_durable: OnDurable, on_refused: OnRefused
 ) -> AsyncIterator[WriterPool]:
-    """Open the sink's writers; leaving the block waits until everything put in is durable.
+    """Start the writer threads; leaving the block waits until every submitted batch is durable.
 
-    A failing writer cancels the block and its SinkError comes out of it. RowsRefused concerns one series:
-    its batch and those that follow it are dropped, and other series go on.
+    A SinkError of a writer cancels the block and is raised from it. RowsRefused concerns one series: its
+    batch and all later batches of the series are dropped, and the other series are written.
     """
     count = max(1, sink.max_writers)
     limiter = CapacityLimiter(count)
-    ways: list[MemoryObjectSendStream[Batch]] = []
+    queues: list[MemoryObjectSendStream[Batch]] = []
     async with anyio.create_task_group() as group:
         for _ in range(count):
             send, receive = create_memory_object_stream[Batch](1)
-            ways.append(send)
-            lane = _WriterThread(sink, receive, retrier, done, refused)
-            work = partial(run_in_thread, lane.write_all, limiter=limiter, interrupt=lane.current.interrupt)
+            queues.append(send)
+            thread = _WriterThread(sink, receive, retrier, on_durable, on_refused)
+            work = partial(run_in_thread, thread.run, limiter=limiter, interrupt=thread.current.interrupt)
             group.start_soon(_run_writer, receive, work)
         try:
-            yield WriterPool(ways)
+            yield WriterPool(queues)
         finally:
-            for way in ways:
-                way.close()
+            for queue in queues:
+                queue.close()
 
 
 async def _run_writer(receive: MemoryObjectReceiveStream[Batch], work: Callable[[], Awaitable[None]]) -> None:
-    """Keep a lane's end open for as long as its thread is at work."""
+    """Run a writer thread, then close the receiving end of its queue, so that `submit` notices the end."""
     with receive:
         await work()
 
 
 @attrs.define(eq=False)
 class _WriterThread:
-    """Writes what comes down one lane, on one thread from open to close."""
+    """Writes the batches of one queue. The writer is opened, used and closed on the same thread."""
 
     _sink: Sink
-    _batches: MemoryObjectReceiveStream[Batch]
+    _queue: MemoryObjectReceiveStream[Batch]
     _retrier: StoreRetrier
-    _done: OnDurable
-    _refused: OnRefused
+    _on_durable: OnDurable
+    _on_refused: OnRefused
     _refusals: dict[Series, RowsRefused] = attrs.field(factory=dict, init=False)
     current: CurrentWriter = attrs.field(factory=CurrentWriter, init=False)
 
-    def write_all(self) -> None:
-        """Write until the other end is closed."""
+    def run(self) -> None:
+        """Write batches until the queue is closed; on the thread."""
         batch: Batch | None = None
         with ExitStack() as stack:
             write = self._retrier.call(lambda: stack.enter_context(self._sink.writer()))
             self.current.writer = write
-            # One crossing to the loop and back for each batch.
-            while (batch := call_from_thread(self._next_batch, batch)) is not None:
+            # One call to the event loop for each batch: it reports the last batch and fetches the next one.
+            while (batch := call_from_thread(self._report_and_receive, batch)) is not None:
                 self._write(write, batch)
 
     def _write(self, write: Writer, batch: Batch) -> None:
-        """Make a batch durable, unless the store refuses rows of its series."""
+        """Make a batch durable, unless the store refuses rows of its series; on the thread."""
         if batch.series in self._refusals:
             return
         try:
             self._retrier.call(partial(write, batch))
         except RowsRefused as error:
-            # It is kept for the rest of the run: without the frames, which hold the batch.
+            # Kept until the writers are closed, without the traceback: its frames would keep the batch.
             self._refusals[batch.series] = error.with_traceback(None)
 
-    async def _next_batch(self, last: Batch | None) -> Batch | None:
-        """Tell what became of the last batch, and return the next one; None when there is no other."""
+    async def _report_and_receive(self, last: Batch | None) -> Batch | None:
+        """Report the last batch and return the next one, None after the last; on the event loop."""
         if last is not None:
             error = self._refusals.get(last.series)
             if error is None:
-                await self._done(last)
+                await self._on_durable(last)
             else:
-                self._refused(last, error)
+                await self._on_refused(last, error)
         try:
-            return await self._batches.receive()
+            return await self._queue.receive()
         except EndOfStream:
             return None
