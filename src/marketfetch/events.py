@@ -117,7 +117,7 @@ class Heartbeat:
 
 @attrs.frozen
 class RunFinished:
-    """The last event of every run."""
+    """The last event of every run that was not cancelled."""
 
     report: Report
 

@@ -47,6 +47,16 @@ class MemoryBoard:
         return len(json.loads(self.texts[f"{HOST} calls"])["claims"])
 
 
+@attrs.define(eq=False)
+class Elsewhere:
+    """The same board by a way that does not show it, as through another mount of its folder."""
+
+    board: FileBoard
+
+    def change(self, name: str, step: Callable[[str | None, float], tuple[str, T]]) -> T:
+        return self.board.change(name, step)
+
+
 def pool(
     *boards: object, urls: list[str] = URLS, term: float = 30.0, required: bool = False
 ) -> RotatingProxies:
@@ -218,17 +228,20 @@ def test_a_damaged_board_is_not_done_without(tmp_path: Path, content: bytes) -> 
     assert file.read_bytes() == content
 
 
-async def test_one_place_that_a_process_knows_by_two_names_has_one_holder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shared", [True, False], ids=["equal boards", "boards that differ"])
+async def test_one_place_that_a_process_knows_by_two_names_has_one_holder(
+    tmp_path: Path, shared: bool
+) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "folder")
     one, two = (RotatingProxies(URLS[:1], direct=False) for _ in range(2))
-    boards = [Sharing((FileBoard(tmp_path / name),), required=True) for name in ("folder", "link")]
-    async with one.session(boards[0]):
+    folder, link = FileBoard(tmp_path / "folder"), FileBoard(tmp_path / "link")
+    async with one.session(Sharing((folder,), required=True)):
         assert await spend(one)
-        async with two.session(boards[1]):
-            assert not await spend(two, seconds=0.5)
+        async with two.session(Sharing((link if shared else Elsewhere(link),), required=True)):
+            assert await spend(two, seconds=5.0 if shared else 0.5) is shared
         # The end of the second session has not given back what the first one holds.
-        assert not await spend(pool(FileBoard(tmp_path / "folder"), urls=URLS[:1]), seconds=0.5)
+        assert not await spend(pool(folder, urls=URLS[:1]), seconds=0.5)
         assert await spend(one)
 
 

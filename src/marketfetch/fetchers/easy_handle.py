@@ -8,8 +8,9 @@ from types import MappingProxyType
 from curl_cffi import Curl, CurlECode, CurlError, CurlInfo, CurlOpt
 
 from marketfetch.common.local_resources import descriptors_used_up
-from marketfetch.errors import ConfigurationError
+from marketfetch.errors import ConfigurationError, ProxyError
 from marketfetch.fetchers.curl_errors import CurlFailure
+from marketfetch.redaction import Secret
 from marketfetch.values.http import Egress, Request
 
 __all__ = ["EasyHandle"]
@@ -80,13 +81,22 @@ class EasyHandle:
         self._attach_body()
 
     def prepare(self, request: Request, egress: Egress) -> None:
-        """Point it at a request and an egress, whose credential goes nowhere but to libcurl."""
+        """Set the request and the proxy; ProxyError for a proxy URL that libcurl does not take."""
         self.curl.setopt(CurlOpt.URL, request.url)
-        self.curl.setopt(CurlOpt.PROXY, egress.proxy.reveal() if egress.proxy else "")  # "": none at all
+        if not self._set_proxy(egress.proxy):
+            raise ProxyError(f"{egress.name}: libcurl refuses the address of the proxy; check it")
         plain = request.method == "GET" and not request.headers
         if not (plain and self._plain):
             self._set_options(request)
         self._plain = plain
+
+    def _set_proxy(self, proxy: Secret | None) -> bool:
+        """Return whether libcurl takes the proxy; its error and the frames of that hold the password."""
+        try:
+            self.curl.setopt(CurlOpt.PROXY, proxy.reveal() if proxy else "")  # "": no proxy
+        except (CurlError, ValueError):
+            return False
+        return True
 
     def failure(self, error: CurlError) -> CurlFailure:
         """Gather what is known of a transfer that failed."""

@@ -32,8 +32,10 @@ from marketfetch.values.spans import format_utc
 
 __all__ = ["Direct", "RotatingProxies"]
 
-_FAREWELL = 2.0
-"""Seconds to give claims back in, at the end of a session."""
+_RELEASE_TIMEOUT = 2.0
+"""Seconds at the end of a session in which claims are given back."""
+_STATES = ("ready", "on probation", "resting", "banned")
+"""The beginnings of the states that a circuit breaker has."""
 
 
 @attrs.frozen(eq=False)
@@ -71,7 +73,7 @@ class RotatingProxies:
 
     >>> pool = RotatingProxies(["http://anna:hunter2@10.0.0.1:3128", "10.0.0.2:3128"])
     >>> pool
-    RotatingProxies(Proxy 1, Proxy 2, Direct)
+    <RotatingProxies: 3 egresses, 3 ready>
     >>> pool.statistics()[0]
     EgressReport(name='Proxy 1', requests=0, weight=0, rows=0, failures=0, state='ready')
     """
@@ -163,7 +165,7 @@ class RotatingProxies:
             self._sessions.remove(sharing)
             parted = self._choose_boards()
             # So who comes next need not wait until the claims end. A board that is away is not waited for.
-            with anyio.move_on_after(_FAREWELL, shield=True):
+            with anyio.move_on_after(_RELEASE_TIMEOUT, shield=True):
                 async with anyio.create_task_group() as group:
                     for claims in parted:
                         group.start_soon(partial(to_thread.run_sync, claims.leave, abandon_on_cancel=True))
@@ -209,9 +211,14 @@ class RotatingProxies:
         return next(filter(None, states), "")
 
     def __repr__(self) -> str:
-        shown = [member.egress.name for member in self._members[:5]]
-        more = ["…"] if len(self._members) > len(shown) else []
-        return f"{type(self).__name__}({', '.join(shown + more)})"
+        if not hasattr(self, "_registry"):  # a debugger shows the pool whose construction has failed
+            return f"<{type(self).__name__}>"
+        # Without the lock: a debugger may have stopped a thread that holds it.
+        now = self._registry.now()
+        states = [member.breaker.state(now) for member in self._members]
+        counts = [f", {count} {kind}" for kind in _STATES if (count := _count(states, kind))]
+        egresses = "1 egress" if len(states) == 1 else f"{len(states)} egresses"
+        return f"<{type(self).__name__}: {egresses}{''.join(counts)}>"
 
     def _shared(self) -> Registry:
         """Return the registry to use; in a forked child it is another one than in the parent."""
@@ -363,11 +370,15 @@ class RotatingProxies:
             raise ProxyError(f"no egress is free before {format_utc(moment)}; last causes: {causes}")
 
 
+def _count(states: Iterable[str], kind: str) -> int:
+    return sum(state.startswith(kind) for state in states)
+
+
 class Direct(RotatingProxies):
     """A pool of one: the direct connection, within its limits.
 
     >>> Direct()
-    Direct(Direct)
+    <Direct: 1 egress, 1 ready>
     """
 
     def __init__(self, *, max_wait: float = 3600.0, now: Callable[[], int] | None = None) -> None:

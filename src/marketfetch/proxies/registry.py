@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 from marketfetch.protocols import Board, Sharing
 from marketfetch.proxies.address_claims import Claims
@@ -71,21 +72,25 @@ class Registry(Shared):
         self.forget_bans(now)
 
 
-def _of_process() -> Registry:
-    return Registry(sharing=Sharing((FileBoard.of_user(),)))
-
-
 class _Process:
-    """The registry of the process that runs: it belongs to the whole of it, as the addresses do."""
+    """The registry of the running process, made at its first use: making a board takes imports."""
 
     def __init__(self) -> None:
-        self.registry = _of_process()
+        self.forget()
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self.renew)
+            os.register_at_fork(after_in_child=self.forget)
 
-    def renew(self) -> None:
-        """Begin anew, knowing nothing."""
-        self.registry = _of_process()
+    def forget(self) -> None:
+        """Begin without a registry, and with a free lock: a thread of the parent may have held the lock."""
+        self.current: Registry | None = None
+        self._lock = Lock()
+
+    def registry(self) -> Registry:
+        """Return the registry, which is made by the first call."""
+        with self._lock:
+            if self.current is None:
+                self.current = Registry(sharing=Sharing((FileBoard.of_user(),)))
+            return self.current
 
 
 _process = _Process()
@@ -93,18 +98,17 @@ _process = _Process()
 
 def process_registry() -> Registry:
     """Return the registry of this process."""
-    return _process.registry
+    return _process.registry()
 
 
 @contextmanager
 def separate_registry() -> Iterator[Registry]:
-    """Give the process another registry for as long as the block lasts, as if nothing had been spent yet.
+    """Give the process a new registry until the block is left, as if nothing had been spent yet.
 
-    It is for tests, whose simulated exchanges know nothing of each other but may have the same port.
+    It is for tests: two simulated exchanges may use the same port, and each has its own budgets.
     """
-    before = _process.registry
-    _process.renew()
+    before, _process.current = _process.current, None
     try:
-        yield _process.registry
+        yield _process.registry()
     finally:
-        _process.registry = before
+        _process.current = before
