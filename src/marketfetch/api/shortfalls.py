@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from marketfetch.listeners.text import join_limited, span_text
-from marketfetch.reports import Report, SeriesReport
+from marketfetch.reports import NOTHING_CLOSED, Report, SeriesReport
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
 
@@ -24,7 +24,7 @@ def missing_summary(report: Report, rows: Mapping[Series, Columns]) -> list[str]
     said = [f"{symbol}: {hint}" for symbol, hint in report.unknown.items()]
     known = [line for line in report.series if line.series.symbol not in report.unknown]
     if not known and not said:
-        said.append("nothing has closed in this span yet: not one interval of it is over")
+        said.append(f"{NOTHING_CLOSED}: not one interval of it is over")
     for line in known:
         lacks = _lacks(line, rows.get(line.series))
         if lacks:
@@ -43,7 +43,7 @@ def _lacks(line: SeriesReport, rows: Columns | None) -> str:
     if (rows is not None and len(rows)) or line.series.interval.is_event:
         return ""
     if not line.covered:
-        return "nothing has closed in this span yet: not one interval of it is over"
+        return f"{NOTHING_CLOSED}: not one interval of it is over"
     if line.empty == line.covered:
         return "the exchange has no rows in this span: all of it is confirmed empty"
     return "there are no usable rows in this span"
