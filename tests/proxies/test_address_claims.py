@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.protocols import Sharing
+from marketfetch.proxies import address_claims
 from marketfetch.proxies.file_board import FileBoard
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.proxies.registry import Registry
@@ -139,7 +142,7 @@ async def test_an_address_that_is_granted_later_serves_as_soon_as_it_is() -> Non
         assert await spend(mine)
     for _ in range(1000):
         with mine._registry.lock:
-            for line in mine._lines.values():
+            for line in mine._limit_queues.values():
                 for claims in line.claims:
                     claims.due = 0
         async with AsyncExitStack() as leases:
@@ -161,6 +164,32 @@ async def test_share_of_the_addresses_is_known() -> None:
     assert one.share() == 4
     await spend(two, seconds=0.5)
     assert two.share() == 1
+
+
+@pytest.mark.parametrize("required", [False, True])
+async def test_a_machine_that_stays_without_free_files_does_not_wait_for_ever(
+    required: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run has to fail with that reason: for a moment the board is waited for, but not longer."""
+    board, full = MemoryBoard(), SinkUnavailable(f"board: {os.strerror(errno.EMFILE)}")
+    board.failure = full
+    mine = pool(board, required=required)
+    async with anyio.create_task_group() as group:
+        group.start_soon(spend, mine, 1, 30.0)
+        while not board.changes:  # noqa: ASYNC110  # a turn on another thread
+            await anyio.sleep(0.01)
+        board.failure = None
+    assert board.claimed()
+
+    monkeypatch.setattr(address_claims, "_STARVED_TIMEOUT", 0)
+    board = MemoryBoard(failure=full)
+    mine = pool(board, required=required)
+    if required:
+        with pytest.raises(SinkUnavailable, match=os.strerror(errno.EMFILE)):
+            await spend(mine, seconds=20.0)
+    else:
+        assert await spend(mine, seconds=20.0)
+    assert not board.texts
 
 
 async def test_what_is_claimed_is_spent_while_the_board_is_away_and_then_it_is_waited_for(
@@ -262,7 +291,7 @@ async def test_alone_it_asks_the_board_a_few_times_a_minute(monkeypatch: pytest.
     for _ in range(600):
         async with mine.lease(Request("/x", cost=Cost(wide), base_url=HOST)) as lease:
             lease.answered(Response(200, {}, b"", 0, 0))
-        while any(claims._running for line in mine._lines.values() for claims in line.claims):
+        while any(claims._running for line in mine._limit_queues.values() for claims in line.claims):
             await anyio.lowlevel.checkpoint()
         clock[0] += 100
     assert 1 <= board.changes - 1 <= 7  # of which one made the key

@@ -1,7 +1,7 @@
-"""Budgets of the whole process: whatever leaves from the same address spends from the same budget.
+"""The registry of the process: all requests from one address spend from one budget.
 
-Pools, pipelines, `fetch` calls, threads and event loops of a process share one registry. A forked child has
-one of its own: it neither spends for its parent nor holds a lock or a claim that its parent holds.
+Pools, pipelines, `fetch` calls, threads and event loops of a process share one registry. A forked child gets
+a new one, so it holds no lock and no claim of its parent.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ __all__ = ["Registry", "process_registry", "separate_registry"]
 class Registry(Shared):
     """Limits, bans and claims of every address, for all pools that are made with this registry.
 
-    By default a pool uses that of the process. One of its own keeps a pool apart: it knows nothing of what
-    others spend, which is right for a test and wrong for a real exchange. `now` tells UTC milliseconds. With
-    `sharing` it has boards in common with other processes, or with other registries; a claim on one of them
-    that is not renewed ends after `term` seconds.
+    By default a pool uses the registry of the process. A separate registry does not know what other pools
+    spend, which is right for a test and wrong for a real exchange. `now` returns UTC milliseconds. `sharing`
+    has the boards that are shared with other processes or registries; a claim on a board ends after `term`
+    seconds unless it is renewed.
 
     >>> registry = Registry()
     >>> calls = LimitPool("calls", capacity=10, period=60_000)
@@ -44,7 +44,7 @@ class Registry(Shared):
         self._claims: dict[tuple[Limits, Board], Claims] = {}
 
     def limits(self, pool: LimitPool, host: str) -> Limits:
-        """Return the limits of a host in a limit pool; to be called with the lock held."""
+        """Return the limits of a host in a limit pool. The caller holds the lock."""
         found = self._limits.get((pool, host))
         if found is None:
             self._forget_idle()
@@ -52,14 +52,14 @@ class Registry(Shared):
         return found
 
     def claims(self, limits: Limits, board: Board) -> Claims:
-        """Return the claims on a board for a limit pool; to be called with the lock held."""
+        """Return the claims on a board for a limit pool. The caller holds the lock."""
         found = self._claims.get((limits, board))
         if found is None:
             found = self._claims[limits, board] = Claims(self, limits, board)
         return found
 
     def heir(self) -> Registry:
-        """Return this registry, or in a forked child a new one in its place."""
+        """Return this registry, or in a forked child a new one with the same options."""
         return self if self.owner == os.getpid() else Registry(self.now, sharing=self.sharing, term=self.term)
 
     def _forget_idle(self) -> None:
