@@ -1,4 +1,4 @@
-"""Every exception of marketfetch, named by what to do next.
+"""Every exception of marketfetch, named after the action that it needs.
 
     MarketfetchError
     ├── ConfigurationError        fix the call; nothing was sent (also a ValueError)
@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING
 
 from marketfetch.redaction import redact
 
-if TYPE_CHECKING:  # the floor above, needed by no code here
+if TYPE_CHECKING:  # a higher layer, which is not needed at run time
     from marketfetch.reports import Report
 
 __all__ = [
@@ -68,9 +68,9 @@ __all__ = [
 
 
 class MarketfetchError(Exception):
-    """Root of everything this library raises on purpose.
+    """The base class of all errors that this library raises on purpose.
 
-    When it ends a run, `report` is the run's Report: what was done, and what is missing.
+    `report` is the Report of the run that the error ended: what was done, and what is missing.
     """
 
     report: Report | None = None
@@ -87,7 +87,7 @@ class AdapterError(ConfigurationError):
 class FetchError(MarketfetchError):
     """One request failed.
 
-    `egress` is the display name of where it left from and `attempt` its count, both set by the engine.
+    The engine sets `egress`, the display name, and `attempt`, the number of the attempt from 1.
     """
 
     egress: str | None = None
@@ -117,7 +117,7 @@ class ProxyError(RetryableError):
 class RateLimitExceeded(RetryableError):
     """The exchange asks this egress to slow down.
 
-    `retry_after` is the wait in seconds that it named, or None where it named none.
+    `retry_after` is the wait in seconds that the exchange named, or None.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
@@ -126,9 +126,9 @@ class RateLimitExceeded(RetryableError):
 
 
 class Banned(RetryableError):
-    """The exchange shut this egress out; others may go on.
+    """The exchange banned this egress; the other egresses go on.
 
-    `until` is the end of the ban in UTC milliseconds, or None where the exchange named none.
+    `until` is the end of the ban in UTC milliseconds, or None if the exchange named no end.
     """
 
     def __init__(self, message: str, *, until: int | None = None) -> None:
@@ -141,7 +141,7 @@ class ExchangeNotAvailable(RetryableError):
 
 
 class DecodeError(RetryableError):
-    """The answer is not what the endpoint documents; nothing of it was stored."""
+    """The response does not match the documentation of the endpoint; no row of it was stored."""
 
 
 class FatalFetchError(FetchError):
@@ -157,11 +157,11 @@ class BadRequest(FatalFetchError):
 
 
 class RestrictedLocation(FatalFetchError):
-    """The exchange refuses this location for legal reasons; it is not asked again from elsewhere."""
+    """The exchange refuses this location for legal reasons; no other egress is tried."""
 
 
 class PaginationError(MarketfetchError):
-    """An exchange answered without making progress; going on would loop for ever."""
+    """The pages of an exchange make no progress; more requests would loop for ever."""
 
 
 class SinkError(MarketfetchError):
@@ -175,23 +175,23 @@ class SinkUnavailable(SinkError):
 class RowsRefused(SinkError):
     """The store refuses rows of one series for good: a value does not fit, a constraint forbids them.
 
-    A writer that raises it has undone the whole batch and can go on. The engine gives the series up, with
-    this message as the reason in the report, and writes the other series.
+    A writer that raises it has rolled back the whole batch and can take other batches. The engine gives the
+    series up, with this message as the reason in the report, and writes the other series.
     """
 
 
 class IncompleteError(MarketfetchError):
-    """A table lacks something of what was asked for; what was fetched is in the store, if there is one."""
+    """A table lacks rows that were requested; the rows that were fetched are in the store, if any."""
 
 
 class IncompleteWarning(UserWarning):
-    """A table lacks something of what was asked for; the message names what, and its report has all of it."""
+    """A table lacks rows that were requested; the message names the first, `table.report` has all."""
 
 
 def unknown(
     argument: str, found: object, known: Iterable[str], verdict: str = "is unknown"
 ) -> ConfigurationError:
-    """Make the error for a name that is not among the known ones, with its near matches.
+    """Make the error for an unknown name, with the near matches among the known names.
 
     >>> print(unknown("exchange", "binance-usd", ["binance-spot", "binance-usdm", "okx"]))
     exchange: 'binance-usd' is unknown; did you mean 'binance-usdm' or 'binance-spot'?

@@ -1,4 +1,4 @@
-"""What happens during a run, as values that listeners receive; the engine itself prints nothing."""
+"""Events of a run, which listeners receive; the engine prints nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 
 @attrs.frozen
 class RoundStarted:
-    """A round begins: so many series lack so many rows (an estimate for event datasets)."""
+    """A round begins; `series` lack `rows` in total, which is an estimate for event datasets."""
 
     round: int
     series: int
@@ -37,7 +37,7 @@ class RoundStarted:
 
 @attrs.frozen
 class SymbolUnknown:
-    """The exchange does not know a symbol; the others go on."""
+    """The exchange does not know a symbol; the run goes on with the other symbols."""
 
     symbol: str
     hint: str
@@ -45,9 +45,10 @@ class SymbolUnknown:
 
 @attrs.frozen
 class ClockSkewDetected:
-    """The exchange's clock is minutes or more away from ours: `ahead` milliseconds, negative if behind.
+    """The clocks of the exchange and this machine differ by minutes or more.
 
-    One of the two is wrong. What is closed is decided by the earlier one.
+    `ahead` are the milliseconds that the exchange is ahead, negative if it is behind. The earlier clock
+    decides whether an interval is closed.
     """
 
     ahead: int
@@ -65,7 +66,7 @@ class PageFetched:
 
 @attrs.frozen
 class RequestFailed:
-    """A request failed; `final` tells that it is not repeated any more."""
+    """A request failed; `final` is True if it is not repeated."""
 
     cause: str
     message: str
@@ -76,7 +77,7 @@ class RequestFailed:
 
 @attrs.frozen
 class WaitingForStore:
-    """The store is away, or another process holds it: it is tried again after `wait` seconds."""
+    """The store is away, or another process holds it; the next attempt is after `wait` seconds."""
 
     message: str
     attempt: int
@@ -85,7 +86,7 @@ class WaitingForStore:
 
 @attrs.frozen
 class SeriesRefused:
-    """The store refuses the rows of a series for good; the other series go on."""
+    """The store refuses the rows of a series; the run goes on with the other series."""
 
     series: Series
     reason: str
@@ -93,17 +94,17 @@ class SeriesRefused:
 
 @attrs.frozen
 class BatchWritten:
-    """A batch is durable."""
+    """A batch is in the store, and survives a crash."""
 
     batch: Batch
 
 
 @attrs.frozen
 class Heartbeat:
-    """Sent every few seconds, and at once when a longer wait begins or ends: how far the run is.
+    """The progress of the run, every few seconds and at once when a longer wait begins or ends.
 
-    `waiting` says in words what requests wait for, such as "waiting 21 s for the weight limit of binance-usdm
-    (2,388 of 2,388 used)"; it is empty while they are served.
+    `waiting` is what requests wait for, such as "waiting 21 s for the weight limit of binance-usdm (2,388 of
+    2,388 used)"; it is empty while requests are served.
     """
 
     elapsed: float
@@ -117,7 +118,7 @@ class Heartbeat:
 
 @attrs.frozen
 class RunFinished:
-    """The last event of every run."""
+    """The last event of every run that was not cancelled."""
 
     report: Report
 
@@ -135,4 +136,4 @@ Event = (
     | RunFinished
 )
 Listener = Callable[[Event], None]
-"""Called on the event loop: a plain function that returns at once. One that raises is logged and left out."""
+"""A function that is called on the event loop and returns at once. If it raises, it is logged and removed."""

@@ -1,6 +1,6 @@
-"""Keeping secrets out of everything that is shown.
+"""Redaction of credentials in messages, logs and the representation of objects.
 
-Where it is not certain what of a text is a credential, too much is cut out rather than too little.
+If it is not certain which part of a text is a credential, too much is cut rather than too little.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ __all__ = ["Secret", "redact", "without"]
 _HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
 _NAME = (
     r"passw\w{0,30}|passphrase|pwd|api[_-]?key|secret\w{0,30}|token|signature|credentials?"
-    # Short names are words of their own: neither "compass" nor "design" is one.
+    # Short names only as whole words: "pass" is one, "compass" and "design" are not.
     r"|(?:private|access)[_-]?key|(?<![^\W\d_])(?:pass|pw|sign)"
 )
 _QUOTED = r"(?:'(?:\\.|''|[^'\\])*'?|\"(?:\\.|[^\"\\])*\"?)"
-# What follows a closing quote without a space belongs to the value, but for the punctuation of a list.
+# Text after a closing quote without a space belongs to the value, except the punctuation of a list.
 _VALUE = rf"(?:{_QUOTED}(?:(?:\\.|[^\s\\]){{0,1000}}(?:\\.|[^\s,;)\]}}]))?|(?:\\.|\S)+)"
 _BEGIN = r"(?<![^\s'\"(\[,=])"
 
 _CUTS = (
-    # A password is often written as it is, with @ and / in it: the last @ of the word ends it. A URL that was
-    # taken for a path has lost a slash.
+    # A password may have an unescaped @ or /, so the last @ of the word ends it. A URL that was made a Path
+    # has one slash. Example: http://ann:p@w/x@h:1
     (re.compile(r"(?P<slashes>://?)\S{0,1000}@"), r"\g<slashes>***@"),
-    # Or with spaces in it: the last @ of the line, but not beyond another URL.
+    # A password may have spaces: the last @ of the line ends it, or the last @ before another URL.
     (re.compile(r"(?P<slashes>://?)(?!/?\*\*\*@)(?:(?!://).){0,1000}@"), r"\g<slashes>***@"),
-    # Proxies are written without a scheme, too: host:port:user:password, user:password@host:port. Nothing
-    # ends the former but the quote that it began with, or the line.
+    # Proxies without a scheme: host:port:user:password ends at its closing quote or at the end of the line;
+    # then user:password@host:port, also with spaces, and user@host:port.
     (
         re.compile(rf"(?P<quote>['\"])(?P<host>{_HOST}:\d{{1,5}}):[^\s:]{{1,1000}}:\S[^\n]*(?P=quote)"),
         r"\g<quote>\g<host>:***\g<quote>",
@@ -44,7 +44,7 @@ _CUTS = (
         "***@",
     ),
     (re.compile(rf"{_BEGIN}[^\s:@/'\"(\[,=]+@(?={_HOST}:\d)"), "***@"),
-    # A header has the rest of its line for a value.
+    # The value of a header is the rest of its line.
     (
         re.compile(
             r"(?P<name>\b(?:proxy-)?authorization\b['\"]?\s{0,20}[:=]"
@@ -63,8 +63,8 @@ _CUTS = (
     ),
 )
 
-_LONG = 4
-"""A shorter secret occurs in ordinary words, and cutting it out of them would tell what it is."""
+_MIN_LENGTH = 4
+"""A shorter secret occurs in ordinary words, and a cut in these words would show the secret."""
 
 _ADDRESS = re.compile(
     rf"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)(?P<user>\S*@)?(?P<place>{_HOST}(?::\d+)?)(?=[/?#]|$)(?!\S*@)"
@@ -85,10 +85,10 @@ def redact(text: str) -> str:
 
 
 def without(text: str, secret: str) -> str:
-    """Cut a known secret out of a text: where it stands, not wherever its letters occur.
+    """Cut a known secret out of a text, but not out of other words that contain its letters.
 
-    One with digits or marks in it is cut everywhere. One of letters alone may be part of other words, and is
-    cut as a word of its own; a short one only in quotes, since it may be any word.
+    A secret with digits or punctuation is cut everywhere. A secret of letters is cut only as a whole word,
+    and a secret of less than four characters only in quotes, because it may be an ordinary word.
 
     >>> without("role ann: hunter2 is wrong", "hunter2"), without("connection to e failed: 'e' is wrong", "e")
     ('role ann: *** is wrong', "connection to e failed: '***' is wrong")
@@ -96,7 +96,7 @@ def without(text: str, secret: str) -> str:
     if not secret:
         return text
     spelt = "|".join(map(re.escape, sorted({secret, quote(secret, safe="")}, key=len, reverse=True)))
-    if len(secret) < _LONG:
+    if len(secret) < _MIN_LENGTH:
         return re.sub(rf"(?P<quote>['\"`])(?:{spelt})(?P=quote)", r"\g<quote>***\g<quote>", text)
     word = rf"(?<![^\W_])(?:{spelt})(?![^\W_])" if secret.isalpha() else spelt
     return re.sub(word, "***", text)
@@ -105,8 +105,8 @@ def without(text: str, secret: str) -> str:
 class Secret:
     """Text that may hold credentials: `reveal()` is the only way to read it.
 
-    It shows where it leads, if that is plain to see, and no more. It is not pickled, and neither is what
-    holds it: TypeError says so. A copy of it is itself.
+    `str` and `repr` show scheme, host and port of a URL, and "***" for all other text. Pickling a Secret, or
+    an object that holds one, raises TypeError. A copy of a Secret is the same object.
 
     >>> Secret("http://user:hunter2@10.0.0.1:3128")
     Secret('http://***@10.0.0.1:3128')
@@ -114,7 +114,7 @@ class Secret:
     Secret('***')
     """
 
-    # Not an attrs class: attrs.asdict would look inside.
+    # Not an attrs class: attrs.asdict would return the text.
     __slots__ = ("_text",)
 
     def __init__(self, text: str) -> None:
@@ -126,7 +126,7 @@ class Secret:
         return text if isinstance(text, cls) else cls(str(text))
 
     def reveal(self) -> str:
-        """Return the text with its credentials; call it only where it is handed to the wire."""
+        """Return the text with its credentials; call it only where the text is sent."""
         return self._text
 
     def split(self) -> SplitResult:

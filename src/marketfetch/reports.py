@@ -1,8 +1,8 @@
-"""The report: what a run did, series by series and egress by egress."""
+"""Reports of a run and of a verification, series by series, for people and as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -11,16 +11,34 @@ import attrs
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet, format_utc
 
-__all__ = ["EgressReport", "Finding", "Missing", "Problem", "Report", "SeriesReport", "Verification"]
+__all__ = [
+    "NOTHING_CLOSED",
+    "EgressReport",
+    "Finding",
+    "Missing",
+    "Problem",
+    "Report",
+    "SeriesReport",
+    "Verification",
+    "spans_as_list",
+]
+
+NOTHING_CLOSED = "nothing has closed in this span yet"
+"""What is said of a series without a final row: of 1d candles, for example, when today was requested."""
 
 
-def _spans(spans: SpanSet) -> list[dict[str, str]]:
+def spans_as_list(spans: Iterable[Span]) -> list[dict[str, str]]:
+    """Return spans in plain types, times as ISO text, for JSON.
+
+    >>> spans_as_list([Span(0, 3_600_000)])
+    [{'start': '1970-01-01T00:00:00Z', 'end': '1970-01-01T01:00:00Z'}]
+    """
     return [{"start": format_utc(span.start), "end": format_utc(span.end)} for span in spans]
 
 
 @attrs.frozen
 class Missing:
-    """Moments that were wanted and are not covered, and why."""
+    """Times that were requested and are not covered, with the reason."""
 
     spans: SpanSet
     reason: str
@@ -30,11 +48,11 @@ class Missing:
 class SeriesReport:
     """What a run did for one series.
 
-    `rows` were written by this run; `covered` and `empty` are the parts of the wanted span that are now
-    known, `empty` being confirmed to have no row; `rejected` counts rows that were not stored, by reason.
-    `unusable` are the moments of `wanted` whose rows the exchange has wrong; a run that was told to retry
-    reports them as missing, too. `nothing_closed` tells that no row of the span is final yet: nothing can be
-    missing.
+    `rows` is the number of rows that this run wrote. `covered` is the part of `wanted` that the store now
+    knows, `empty` the part of it that is confirmed to have no row. `rejected` counts rows that were not
+    stored, by reason. `unusable` are the times of `wanted` at which the rows of the exchange are wrong; with
+    Settings(unusable="retry") they are in `missing`, too. `nothing_closed` is True if no row of the span is
+    final yet; then nothing can be missing.
     """
 
     series: Series
@@ -49,7 +67,7 @@ class SeriesReport:
 
     @property
     def unusable_moments(self) -> int:
-        """How many open times are unusable."""
+        """The number of open times that are unusable."""
         return sum(map(self.series.interval.count, self.unusable))
 
     def as_dict(self) -> dict[str, Any]:
@@ -59,20 +77,22 @@ class SeriesReport:
             "symbol": self.series.symbol,
             "dataset": self.series.dataset.name,
             "interval": self.series.interval.name,
-            "wanted": {"start": format_utc(self.wanted.start), "end": format_utc(self.wanted.end)},
+            "wanted": spans_as_list([self.wanted])[0],
             "rows": self.rows,
-            "covered": _spans(self.covered),
-            "empty": _spans(self.empty),
-            "unusable": _spans(self.unusable),
+            "covered": spans_as_list(self.covered),
+            "empty": spans_as_list(self.empty),
+            "unusable": spans_as_list(self.unusable),
             "nothing_closed": self.nothing_closed,
-            "missing": [span | {"reason": gap.reason} for gap in self.missing for span in _spans(gap.spans)],
+            "missing": [
+                span | {"reason": gap.reason} for gap in self.missing for span in spans_as_list(gap.spans)
+            ],
             "rejected": dict(self.rejected),
         }
 
 
 @attrs.frozen
 class EgressReport:
-    """What left through one egress: requests, limit weight, rows, failures, and its state now."""
+    """What one egress did: requests, limit weight, rows, failures, and its present state."""
 
     name: str
     requests: int = 0
@@ -86,8 +106,11 @@ class EgressReport:
 class Report:
     """What a run did.
 
-    `retries` counts repeated requests by cause; `duration` is in seconds; `unknown` names symbols that
+    `retries` counts repeated requests by cause; `duration` is in seconds; `unknown` has the symbols that
     the exchange does not know, each with a hint.
+
+    >>> Report.empty().complete, attrs.evolve(Report.empty(), error="stopped by SIGINT").complete
+    (True, False)
     """
 
     series: tuple[SeriesReport, ...]
@@ -98,21 +121,21 @@ class Report:
     duration: float
     unknown: Mapping[str, str] = attrs.field(factory=dict)
     error: str | None = None
-    """What ended the run before its time, if anything did."""
+    """The message of the error or signal that ended the run early; None for a run that ended by itself."""
 
     @classmethod
     def empty(cls) -> Report:
-        """The report of a run that had nothing to do."""
+        """Return the report of a run that had nothing to do."""
         return cls((), (), rows_written=0, requests=0, retries={}, duration=0.0)
 
     @property
     def complete(self) -> bool:
-        """Whether everything that was wanted is covered."""
+        """Whether everything that was requested is covered, and no error ended the run early."""
         return self.error is None and not self.unknown and not any(line.missing for line in self.series)
 
     @property
     def unusable_moments(self) -> int:
-        """How many open times of all series are unusable."""
+        """The number of unusable open times of all series."""
         return sum(line.unusable_moments for line in self.series)
 
     @property
@@ -138,7 +161,7 @@ class Report:
 
 
 class Problem(StrEnum):
-    """What can be wrong between the ledger of a store and its rows."""
+    """How the ledger of a store and its rows can disagree."""
 
     MISSING = "the ledger says present, and there is no row"
     NOT_EMPTY = "the ledger says confirmed empty, and there is a row"
@@ -152,15 +175,15 @@ class Problem(StrEnum):
 
     @property
     def harmful(self) -> bool:
-        """Whether it has to be mended; rows that nobody covers are asked for once more, and that is all."""
+        """Whether it has to be mended. Rows that the ledger does not know are only requested once more."""
         return self is not Problem.NOT_COVERED
 
 
 @attrs.frozen
 class Finding:
-    """One problem of one series: where it is, how many rows it concerns, and how to mend it.
+    """One problem of one series: its spans, its number of rows, and how to mend it.
 
-    `detail` is the error of a store that could not be read, `remedy` what to do: the commands to type.
+    `detail` is the error of a store that could not be read, `remedy` the commands that mend the problem.
     """
 
     series: Series
@@ -180,7 +203,7 @@ class Finding:
             "problem": self.problem.name.lower(),
             "meaning": str(self.problem),
             "harmful": self.problem.harmful,
-            "spans": [{"start": format_utc(span.start), "end": format_utc(span.end)} for span in self.spans],
+            "spans": spans_as_list(self.spans),
             "rows": self.rows,
             "detail": self.detail,
             "remedy": self.remedy,
@@ -193,7 +216,7 @@ class Finding:
 
 @attrs.frozen(repr=False)
 class Verification:
-    """What `verify` found: how many rows each series has in the store, and the findings.
+    """The result of `verify`: the number of rows of each series in the store, and the findings.
 
     >>> Verification({}, ())
     <Verification: 0 rows of 0 series, nothing wrong>

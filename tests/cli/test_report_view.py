@@ -163,7 +163,7 @@ def test_narrow_terminal_breaks_no_command_and_loses_no_time(
     held = {_series(symbol): Coverage(ALL, SpanSet()) for symbol in ("AUSDT", "BUSDT")}
     page = coverage_page(held)
     stream = _Terminal()
-    print_document(Document(page.headline, page.grids, ["To mend it:", command]), stream)
+    print_document(Document(page.headline, page.tables, ["To mend it:", command]), stream)
     assert command in stream.getvalue()  # copied from the terminal it is one line, or it would forget more
     assert "…" not in stream.getvalue()
 

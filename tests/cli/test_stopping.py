@@ -100,7 +100,7 @@ class Hanging:
         yield write
 
 def tell(outcome):
-    print(outcome.trouble, len(outcome.report.series), flush=True)
+    print(outcome.message, len(outcome.report.series), flush=True)
 
 query = Query(symbols="BTCUSDT", start="2026-06-01", end="2026-06-02")
 pipeline = Pipeline(exchange_from("binance-usdm", sys.argv[1]), query, Hanging())

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 import trustme
+from curl_cffi.curl import DEFAULT_CACERT
 
 import marketfetch as mf
 from marketfetch.cli.runner import describe_crash
 from marketfetch.errors import ConfigurationError
+from marketfetch.fetchers import ca_bundle
 from marketfetch.fetchers.ca_bundle import ca_file
 
 GOOD = ["--exchange", "binance-usdm", "--start", "2026-06-01", "--end", "2026-06-02"]
@@ -77,6 +85,80 @@ async def test_temporary_folder_that_cannot_be_written_is_named(
         with pytest.raises(ConfigurationError, match=r"certificate: no temporary file.*set TMPDIR"):
             async with ca_file(authority):
                 pass
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files, empty."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+async def test_full_disk_leaves_no_certificates_behind_and_is_named(
+    temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = _pem(tmp_path, trustme.CA().cert_pem.bytes())
+    usual = Path(DEFAULT_CACERT)
+    monkeypatch.setattr("marketfetch.fetchers.ca_bundle.DEFAULT_CACERT", str(_large(tmp_path, usual)))
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limit[1]))
+        with pytest.raises(
+            ConfigurationError, match=rf"the temporary file .*File too large.* in {temporary}$"
+        ):
+            async with ca_file(authority):
+                pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+    assert _names(temporary) == []
+
+
+def _names(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir()]
+
+
+def _large(folder: Path, usual: Path) -> Path:
+    file = folder / "usual.pem"
+    file.write_bytes(usual.read_bytes() + b"\n" * 2**20)
+    return file
+
+
+@pytest.mark.parametrize("step", ["_joined", "_write"])
+async def test_cancelled_task_leaves_no_certificates_behind(
+    temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """A task of asyncio that is cancelled does not wait for its worker thread, which goes on."""
+    authority = _pem(tmp_path, trustme.CA().cert_pem.bytes())
+    begun, resume, ended = threading.Event(), threading.Event(), threading.Event()
+    original = getattr(ca_bundle, step)
+
+    def late(*arguments: object) -> object:
+        begun.set()
+        assert resume.wait(30)
+        try:
+            return original(*arguments)
+        finally:
+            ended.set()
+
+    async def use() -> None:
+        async with ca_file(authority):
+            raise AssertionError("it was cancelled before")
+
+    monkeypatch.setattr(ca_bundle, step, late)
+    task = asyncio.create_task(use())
+    assert await anyio.to_thread.run_sync(begun.wait, 30)
+    task.cancel()
+    for _ in range(5):
+        await asyncio.sleep(0)  # it is cancelled now, and its worker thread goes on
+    resume.set()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert await anyio.to_thread.run_sync(ended.wait, 30)
+    assert _names(temporary) == []
 
 
 async def test_usual_authorities_that_cannot_be_read_are_named(

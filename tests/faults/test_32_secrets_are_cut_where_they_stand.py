@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import marketfetch as mf
-from marketfetch.redaction import redact, without
+from marketfetch.api.budget_sharing import sharing_of
+from marketfetch.fetchers.easy_handle import EasyHandle
+from marketfetch.redaction import Secret, redact, without
+from marketfetch.values.http import Cost, Egress, LimitPool, Request
 
 MESSAGE = "connection to server at 127.0.0.1 failed: the password is refused"
 
@@ -82,10 +87,53 @@ GIVEN: dict[str, Callable[[], object]] = {
     "timeout": lambda: mf.CurlFetcher(timeout=ADDRESS),  # type: ignore[arg-type]
     "on_missing": lambda: mf.fetch("okx", "ohlcv", "X", start="2026-06-01", on_missing=ADDRESS),  # type: ignore[arg-type]
     "path": lambda: mf.RotatingProxies.from_file(ADDRESS),
+    "exchange of a filter": lambda: mf.verify(mf.MemorySink(), exchange=[ADDRESS]),  # type: ignore[arg-type]
     "table": lambda: mf.SQLiteSink("market.sqlite", table=ADDRESS),  # type: ignore[arg-type]
     "filter": lambda: mf.verify(mf.MemorySink(), symbols=ADDRESS),
     "rows": lambda: mf.forget(mf.MemorySink(), symbols="X", rows=ADDRESS),  # type: ignore[arg-type]
 }
+
+
+def _shown(error: BaseException) -> str:
+    """Everything that an error and its chain say, with the variables of all frames but those of this test."""
+    shown = [repr(error), str(error)]
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_filename != __file__:
+            shown += [f"{frame.f_code.co_name}: {name} = {held!r}" for name, held in frame.f_locals.items()]
+    for other in (error.__cause__, error.__context__):
+        if other is not None:
+            shown.append(_shown(other))
+    return "\n".join(shown)
+
+
+HELD: dict[str, Callable[[Path], object]] = {
+    "a file that is not UTF-8": mf.RotatingProxies.from_file,
+    "an address": lambda _: mf.RotatingProxies([ADDRESS + "00"]),
+    "scheme of a board": lambda _: sharing_of(ADDRESS.replace("http", "pgsql"), mf.MemorySink()),
+    "board without a scheme": lambda _: sharing_of("host=h password=hunter2", mf.MemorySink()),
+    "board of a wrong kind": lambda _: sharing_of({"url": ADDRESS}, mf.MemorySink()),  # type: ignore[arg-type]
+    "proxy that libcurl refuses": lambda _: EasyHandle("chrome120", {}, authorities="", max_body=1).prepare(
+        Request("/x", cost=Cost(LimitPool("calls", 1, 1))), Egress("P", Secret(ADDRESS + "0" * 9_000_000))
+    ),
+}
+
+
+@pytest.mark.parametrize("call", HELD.values(), ids=HELD)
+def test_no_frame_and_no_cause_of_an_error_holds_a_password(
+    call: Callable[[Path], object], tmp_path: Path
+) -> None:
+    path = tmp_path / "proxies.txt"
+    path.write_bytes(f"{ADDRESS} # für mich\n".encode("latin-1"))
+    with pytest.raises(mf.errors.MarketfetchError) as raised:
+        call(path)
+    shown = _shown(raised.value)
+    assert "hunter2" not in shown, shown[max(0, shown.index("hunter2") - 300) :][:400]
+
+
+def test_the_cause_of_a_path_that_is_an_address_holds_no_password() -> None:
+    with pytest.raises(mf.errors.ConfigurationError) as raised:
+        mf.RotatingProxies.from_file(ADDRESS)
+    assert raised.value.__cause__ is raised.value.__context__ is None
 
 
 @pytest.mark.parametrize("call", GIVEN.values(), ids=GIVEN)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.protocols import Sharing
+from marketfetch.proxies import address_claims
 from marketfetch.proxies.file_board import FileBoard
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.proxies.registry import Registry
@@ -45,6 +48,16 @@ class MemoryBoard:
 
     def claimed(self) -> int:
         return len(json.loads(self.texts[f"{HOST} calls"])["claims"])
+
+
+@attrs.define(eq=False)
+class Elsewhere:
+    """The same board by a way that does not show it, as through another mount of its folder."""
+
+    board: FileBoard
+
+    def change(self, name: str, step: Callable[[str | None, float], tuple[str, T]]) -> T:
+        return self.board.change(name, step)
 
 
 def pool(
@@ -129,7 +142,7 @@ async def test_an_address_that_is_granted_later_serves_as_soon_as_it_is() -> Non
         assert await spend(mine)
     for _ in range(1000):
         with mine._registry.lock:
-            for line in mine._lines.values():
+            for line in mine._limit_queues.values():
                 for claims in line.claims:
                     claims.due = 0
         async with AsyncExitStack() as leases:
@@ -151,6 +164,32 @@ async def test_share_of_the_addresses_is_known() -> None:
     assert one.share() == 4
     await spend(two, seconds=0.5)
     assert two.share() == 1
+
+
+@pytest.mark.parametrize("required", [False, True])
+async def test_a_machine_that_stays_without_free_files_does_not_wait_for_ever(
+    required: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run has to fail with that reason: for a moment the board is waited for, but not longer."""
+    board, full = MemoryBoard(), SinkUnavailable(f"board: {os.strerror(errno.EMFILE)}")
+    board.failure = full
+    mine = pool(board, required=required)
+    async with anyio.create_task_group() as group:
+        group.start_soon(spend, mine, 1, 30.0)
+        while not board.changes:  # noqa: ASYNC110  # a turn on another thread
+            await anyio.sleep(0.01)
+        board.failure = None
+    assert board.claimed()
+
+    monkeypatch.setattr(address_claims, "_STARVED_TIMEOUT", 0)
+    board = MemoryBoard(failure=full)
+    mine = pool(board, required=required)
+    if required:
+        with pytest.raises(SinkUnavailable, match=os.strerror(errno.EMFILE)):
+            await spend(mine, seconds=20.0)
+    else:
+        assert await spend(mine, seconds=20.0)
+    assert not board.texts
 
 
 async def test_what_is_claimed_is_spent_while_the_board_is_away_and_then_it_is_waited_for(
@@ -218,17 +257,20 @@ def test_a_damaged_board_is_not_done_without(tmp_path: Path, content: bytes) -> 
     assert file.read_bytes() == content
 
 
-async def test_one_place_that_a_process_knows_by_two_names_has_one_holder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shared", [True, False], ids=["equal boards", "boards that differ"])
+async def test_one_place_that_a_process_knows_by_two_names_has_one_holder(
+    tmp_path: Path, shared: bool
+) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "folder")
     one, two = (RotatingProxies(URLS[:1], direct=False) for _ in range(2))
-    boards = [Sharing((FileBoard(tmp_path / name),), required=True) for name in ("folder", "link")]
-    async with one.session(boards[0]):
+    folder, link = FileBoard(tmp_path / "folder"), FileBoard(tmp_path / "link")
+    async with one.session(Sharing((folder,), required=True)):
         assert await spend(one)
-        async with two.session(boards[1]):
-            assert not await spend(two, seconds=0.5)
+        async with two.session(Sharing((link if shared else Elsewhere(link),), required=True)):
+            assert await spend(two, seconds=5.0 if shared else 0.5) is shared
         # The end of the second session has not given back what the first one holds.
-        assert not await spend(pool(FileBoard(tmp_path / "folder"), urls=URLS[:1]), seconds=0.5)
+        assert not await spend(pool(folder, urls=URLS[:1]), seconds=0.5)
         assert await spend(one)
 
 
@@ -249,7 +291,7 @@ async def test_alone_it_asks_the_board_a_few_times_a_minute(monkeypatch: pytest.
     for _ in range(600):
         async with mine.lease(Request("/x", cost=Cost(wide), base_url=HOST)) as lease:
             lease.answered(Response(200, {}, b"", 0, 0))
-        while any(claims._running for line in mine._lines.values() for claims in line.claims):
+        while any(claims._running for line in mine._limit_queues.values() for claims in line.claims):
             await anyio.lowlevel.checkpoint()
         clock[0] += 100
     assert 1 <= board.changes - 1 <= 7  # of which one made the key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -58,9 +59,80 @@ def test_a_folder_that_cannot_be_had_is_named(tmp_path: Path) -> None:
         FileBoard(tmp_path / "file" / "board").change("x", read)
 
 
+@pytest.mark.parametrize(
+    "number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY, errno.ESTALE]
+)
+def test_an_error_that_passes_is_no_final_one(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    board = FileBoard(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", fail)
+        with pytest.raises(SinkUnavailable, match=os.strerror(number)):
+            board.change("x", read)
+    assert board.change("x", read) is None
+
+
 def test_a_user_without_a_home_has_no_board() -> None:
     with pytest.raises(SinkError, match="no home"):
-        FileBoard(Path("~/state")).change("x", read)
+        FileBoard(Path("~nobody-of-this-name/state")).change("x", read)
+
+
+def test_a_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    board_from("file:~/boards").change("x", read)
+    assert list((tmp_path / "boards").glob("*.json"))
+
+
+def test_boards_of_one_folder_are_equal_however_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    spellings = ["b", "./b", "x/../b", "~/b", "link/b", str(tmp_path / "b")]
+    boards = [FileBoard(spelling) for spelling in spellings]
+    assert set(boards) == {FileBoard(tmp_path / "b")}
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    boards[0].change("x", read)
+    assert boards[-1].change("x", read) == "x"
+
+
+def test_a_folder_that_can_be_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match=r"board: 'a\\x00b' is no folder here"):
+        FileBoard("a\0b")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ConfigurationError, match=r"board: 'b' is no folder here .*absolute"):
+        FileBoard("b")
+
+
+def test_files_of_a_machine_that_takes_turns_stay(tmp_path: Path) -> None:
+    """Its key file is written once; only its other files are young."""
+    board = FileBoard(tmp_path)
+    key, turns = tmp_path / "0123456789ab-00.json", tmp_path / "0123456789ab-01.json"
+    for file in (key, turns):
+        file.write_text("{}")
+    os.utime(key, (0, 0))
+    board.change("x", read)
+    assert key.exists()
+    os.utime(turns, (0, 0))
+    board.change("y", read)
+    assert not key.exists()
+    assert not turns.exists()
+
+
+def test_a_file_that_another_machine_deletes_first_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = FileBoard(tmp_path)
+    monkeypatch.setattr(Path, "glob", lambda *_: [tmp_path / "0123456789ab-00.json"])
+    assert board.change("x", read) is None
 
 
 def test_the_table_is_made_by_the_first_who_may(postgres_dsn: str) -> None:
@@ -124,6 +196,13 @@ def test_a_wrong_board_is_refused_without_its_password(text: str, message: str) 
     with pytest.raises(ConfigurationError, match=message) as caught:
         board_from(text)
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_board_of_a_wrong_kind_is_refused_without_its_password() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"board: \{'url': 'postgresql://\*\*\*@h/db'\} has no change"
+    ):
+        sharing_of({"url": "postgresql://ann:hunter2@h/db"}, MemorySink())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("board", [3, FileBoard, object()])

@@ -1,4 +1,4 @@
-"""Which other processes share the rate limits of a pipeline's addresses."""
+"""The boards by which a pipeline shares the budgets of its addresses with other processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Board, Sharing, Sink, SupportsBoard
 from marketfetch.proxies.board_urls import board_from
 from marketfetch.proxies.file_board import FileBoard
-from marketfetch.redaction import Secret
+from marketfetch.redaction import Secret, redact
 
 __all__ = ["sharing_of"]
 
@@ -14,25 +14,29 @@ __all__ = ["sharing_of"]
 def sharing_of(board: Board | str | Secret | None, sink: Sink) -> Sharing:
     """Return the boards of a pipeline.
 
-    `auto` means the board of this user on this machine, and then the board of the sink if it has one: a
-    request needs a grant of both. `none` or None shares nothing. Any other board is used alone, and the run
-    fails if it cannot be used. Raises ConfigurationError for an object that is no board.
+    `auto` gives the board of this user on this machine and, after it, the board of the sink, if the sink has
+    one: an address that the first board grants is requested from the second. `none` or None gives no board.
+    Any other board or URL is used alone, and the run fails if it cannot be used. Raises ConfigurationError
+    for a value that is no board.
 
     >>> from marketfetch.sinks.memory import MemorySink
     >>> sharing_of("none", MemorySink()), len(sharing_of("auto", MemorySink()).boards)
     (Sharing(boards=(), required=False), 1)
     """
-    if isinstance(board, Secret) and board.reveal() in {"auto", "none"}:
-        board = board.reveal()
-    if board is None or board == "none":
+    if board is None:
         return Sharing()
-    if board == "auto":
-        own = (sink.board(),) if isinstance(sink, SupportsBoard) else ()
-        return Sharing((FileBoard.of_user(), *own))
     if isinstance(board, str | Secret):
+        board = Secret.of(board)  # replaces the plain text: debuggers show the local variables of an error
+        if board.reveal() == "none":
+            return Sharing()
+        if board.reveal() == "auto":
+            own = (sink.board(),) if isinstance(sink, SupportsBoard) else ()
+            return Sharing((FileBoard.of_user(), *own))
         return Sharing((board_from(board),), required=True)
     if isinstance(board, type) or not callable(getattr(board, "change", None)):
+        shown = redact(repr(board))
+        del board  # it may hold a password
         raise ConfigurationError(
-            f"board: {board!r} has no change(name, step); give a board, its URL, 'auto', or None"
+            f"board: {shown} has no change(name, step); give a board, its URL, 'auto', or None"
         )
     return Sharing((board,), required=True)

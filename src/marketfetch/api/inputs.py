@@ -55,7 +55,7 @@ def pool_of(given: ProxyPool | Iterable[str | Secret] | str | Path) -> ProxyPool
     Raises ConfigurationError for a malformed address, and for an object that is neither a pool nor addresses.
 
     >>> pool_of(["http://10.0.0.1:3128"])
-    RotatingProxies(Proxy 1, Direct)
+    <RotatingProxies: 2 egresses, 2 ready>
     """
     if isinstance(given, Path):
         return RotatingProxies.from_file(given)

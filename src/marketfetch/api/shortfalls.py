@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from marketfetch.listeners.text import join_limited, span_text
-from marketfetch.reports import Report, SeriesReport
+from marketfetch.reports import NOTHING_CLOSED, Report, SeriesReport
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
 
@@ -24,7 +24,7 @@ def missing_summary(report: Report, rows: Mapping[Series, Columns]) -> list[str]
     lines = [f"{symbol}: {hint}" for symbol, hint in report.unknown.items()]
     known = [line for line in report.series if line.series.symbol not in report.unknown]
     if not known and not lines:
-        lines.append("nothing has closed in this span yet: not one interval of it is over")
+        lines.append(f"{NOTHING_CLOSED}: not one interval of it is over")
     for line in known:
         lacks = _lacks(line, rows.get(line.series))
         if lacks:

@@ -1,4 +1,4 @@
-"""What can be written on the command line, and what it means as values of the library."""
+"""The arguments of the command line, and the values of the library that they are turned into."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _STORES = "duckdb:FILE, sqlite:FILE, parquet:FOLDER or postgresql://…"
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the arguments; what argparse itself refuses ends the process with exit code 2.
+    """Parse the arguments; an error of argparse ends the process with exit code 2.
 
-    Raises ConfigurationError for options that do not exist, with near matches, for words that belong to no
-    option, and for what is not text. Such words are not repeated: they may be of a password. `options` of
-    what is returned are those of the command.
+    Raises ConfigurationError for an unknown option, with near matches, for a word that belongs to no option,
+    and for a word that is not text. Such a word is not repeated: it may be part of a password. The result has
+    the options of the command as `options`.
     """
     words = sys.argv[1:] if argv is None else argv
     for place, word in enumerate(words, start=1):
@@ -55,7 +55,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _is_text(word: str) -> bool:
-    """Tell whether a word was decoded as a whole; what was not is in it as halves of surrogate pairs."""
+    """Return whether all bytes of a word were decoded; Python puts surrogates in place of other bytes."""
     try:
         word.encode()
     except UnicodeEncodeError:
@@ -64,7 +64,7 @@ def _is_text(word: str) -> bool:
 
 
 def query_from(arguments: argparse.Namespace) -> Query:
-    """Make the query; raises ConfigurationError where the arguments contradict each other or name nothing."""
+    """Make the query; raises ConfigurationError for arguments that contradict each other or name nothing."""
     return Query(
         symbols=_symbols(arguments),
         datasets=arguments.dataset or ["ohlcv"],
@@ -76,7 +76,7 @@ def query_from(arguments: argparse.Namespace) -> Query:
 
 
 def filters_from(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return by which symbols, datasets, interval and exchange the series of a store are chosen."""
+    """Return the filters by symbol, dataset, interval and exchange that choose series of a store."""
     everything = AllSymbols() if getattr(arguments, "all_symbols", False) else None
     if everything and arguments.symbol:
         raise ConfigurationError("symbols: name some or say --all-symbols, not both")
@@ -89,19 +89,19 @@ def filters_from(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def pool_from(arguments: argparse.Namespace) -> RotatingProxies:
-    """Make the pool: all proxies given and, unless forbidden, the direct connection.
+    """Make the pool of all proxies and, without --no-direct, the direct connection.
 
-    Raises ConfigurationError for malformed addresses, naming the option or the line of the file.
+    Raises ConfigurationError for a malformed address, with the number of its option or its line.
     """
-    given = [(address, f"--proxy {number}") for number, address in enumerate(arguments.proxy, start=1)]
+    addresses = [(address, f"--proxy {number}") for number, address in enumerate(arguments.proxy, start=1)]
     if arguments.proxies_from:
         try:
-            given += read_proxies(arguments.proxies_from)
+            addresses += read_proxies(arguments.proxies_from)
         except ConfigurationError as error:
             raise ConfigurationError(str(error).replace("proxies:", "--proxies-from:", 1)) from error
-    if not given and not arguments.direct:
+    if not addresses and not arguments.direct:
         raise ConfigurationError("--no-direct: there are no proxies; add --proxy or --proxies-from")
-    return RotatingProxies([parse_proxy(*each) for each in given], direct=arguments.direct)
+    return RotatingProxies([parse_proxy(*each) for each in addresses], direct=arguments.direct)
 
 
 def _symbols(arguments: argparse.Namespace) -> AllSymbols | list[str]:
@@ -118,7 +118,7 @@ def _symbols(arguments: argparse.Namespace) -> AllSymbols | list[str]:
 
 
 def _lines(path: Path | None) -> list[str]:
-    """Read one name per line; blank lines and what follows a `#` are left out."""
+    """Read one name per line; blank lines and `# comments` are skipped."""
     if path is None:
         return []
     try:
@@ -151,7 +151,7 @@ def _composite(text: str) -> Composite:
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, dict[str, Parser]]:
-    """Make the parser of the whole command line, and return it with those of the commands."""
+    """Return the parser of the command line, and the parser of each command."""
     parser = Parser(
         prog="marketfetch",
         description="Say what your store should hold; what is missing is fetched, and nothing else.",

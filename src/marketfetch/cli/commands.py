@@ -1,4 +1,4 @@
-"""What the commands of the command line do: each takes its arguments and returns the exit code."""
+"""The commands of the command line; each takes its arguments and returns the exit code."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ __all__ = ["run_command"]
 
 
 def run_command(argv: Sequence[str] | None, signals: SignalHandler) -> int:
-    """Do what the arguments say and return the exit code; whatever goes wrong is told in one line."""
+    """Run the command of the arguments and return the exit code; an error is printed in one line."""
     commands = {
         "backfill": _backfill,
         "coverage": _coverage,
@@ -60,20 +60,19 @@ def run_command(argv: Sequence[str] | None, signals: SignalHandler) -> int:
             print_error(str(error))
         return 1
     except MarketfetchError as error:
-        print_error(
-            speaking_of_options(str(error), options)
-        )  # nothing was sent: what happens later is told beside the report
+        # Nothing was sent: an error after the first request is printed with the report.
+        print_error(speaking_of_options(str(error), options))
         return 2
     except KeyboardInterrupt:
         print_error(f"stopped by {signals.received}")
         return 1
-    except Exception as error:  # noqa: BLE001  # a traceback is of no use to who typed the command
+    except Exception as error:  # noqa: BLE001  # a traceback is of no use on the command line
         print_error(describe_crash(error))
         return 1
 
 
 def _backfill(arguments: Namespace, signals: SignalHandler) -> int:
-    watcher = _watcher(arguments)
+    listener = _listener(arguments)
     pipeline = Pipeline(
         exchange_from(arguments.exchange, arguments.base_url),
         query_from(arguments),
@@ -85,16 +84,16 @@ def _backfill(arguments: Namespace, signals: SignalHandler) -> int:
             heartbeat=_heartbeat(arguments),
             unusable=arguments.unusable,
         ),
-        listeners=[watcher],
+        listeners=[listener],
         board=arguments.board,
     )
-    with watcher, naming_exhaustion():
-        outcome = anyio.run(partial(run_with_signals, pipeline, signals, partial(_tell, arguments)))
+    with listener, naming_exhaustion():
+        result = anyio.run(partial(run_with_signals, pipeline, signals, partial(_print_result, arguments)))
     signals.finish()
-    return _tell(arguments, outcome)
+    return _print_result(arguments, result)
 
 
-def _watcher(arguments: Namespace) -> Progress:
+def _listener(arguments: Namespace) -> Progress:
     if not arguments.verbose:
         return progress_to(sys.stderr)
     log_to_console("DEBUG")
@@ -102,27 +101,27 @@ def _watcher(arguments: Namespace) -> Progress:
 
 
 def _heartbeat(arguments: Namespace) -> float:
-    usual = 1.0 if sys.stderr.isatty() else 10.0  # a picture may change often, lines may not
-    return arguments.heartbeat or usual
+    default = 1.0 if sys.stderr.isatty() else 10.0  # a display may change often; each line of a log stays
+    return arguments.heartbeat or default
 
 
-def _tell(arguments: Namespace, outcome: RunResult) -> int:
-    """Print the report and what ended the run early; return the exit code."""
+def _print_result(arguments: Namespace, result: RunResult) -> int:
+    """Print the report and the message of what ended the run early; return the exit code."""
     try:
-        _print(arguments, outcome.report.as_dict(), report_page(outcome.report))
+        _print(arguments, result.report.as_dict(), report_page(result.report))
     finally:
-        if outcome.defect is not None and arguments.verbose:
-            sys.stderr.write(redact("".join(format_exception(outcome.defect))))
-        if outcome.trouble:
-            print_error(outcome.trouble)
-    return 0 if outcome.report.complete and not outcome.trouble else 1
+        if result.defect is not None and arguments.verbose:
+            sys.stderr.write(redact("".join(format_exception(result.defect))))
+        if result.message:
+            print_error(result.message)
+    return 0 if result.report.complete and not result.message else 1
 
 
 def _coverage(arguments: Namespace, signals: SignalHandler) -> int:
     signals.interrupt()
     store = store_of("to", arguments.to, "name")
     chosen = Selection.of(**filters_from(arguments)).held(store)
-    ledger = {series: known for series, known in chosen.items() if known.covered}  # others were forgotten
+    ledger = {series: known for series, known in chosen.items() if known.covered}  # without forgotten series
     if not ledger:
         raise ConfigurationError(f"to: {store!r} holds nothing yet; `marketfetch backfill` fills it")
     rejected = _rejected(store, ledger)
@@ -166,7 +165,7 @@ def _forget(arguments: Namespace, signals: SignalHandler) -> int:
 
 
 def _print(arguments: Namespace, plain: object, page: Document) -> None:
-    """Print JSON where it is wanted, else a page for people."""
+    """Print JSON with --json, else a page for people."""
     if arguments.json:
         write_stdout(orjson.dumps(plain))
     else:
@@ -175,7 +174,7 @@ def _print(arguments: Namespace, plain: object, page: Document) -> None:
 
 
 def _rejected(store: Store, ledger: Mapping[Series, Coverage]) -> Mapping[Series, Sequence[RejectedRow]]:
-    """Read the rows behind what is unusable, where the store keeps them."""
+    """Read the rows at the unusable times, if the store keeps them."""
     if not isinstance(store, SupportsRejected):
         return {}
     rejected: dict[Series, Sequence[RejectedRow]] = {}
@@ -188,7 +187,7 @@ def _rejected(store: Store, ledger: Mapping[Series, Coverage]) -> Mapping[Series
 
 def _demo(arguments: Namespace, signals: SignalHandler) -> int:
     signals.interrupt()
-    # By name: nothing that is used in production may depend on the simulated exchange.
+    # By name: no code that is used in production may import the simulated exchange.
     try:
         demo = import_module("marketfetch.testing.demo")
     except ModuleNotFoundError as error:

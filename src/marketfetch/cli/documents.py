@@ -1,4 +1,4 @@
-"""Document and TextTable: what a command shows, before it is drawn; and the plain-text renderer."""
+"""Document and TextTable, the output of a command before it is drawn, and the plain-text renderer."""
 
 from __future__ import annotations
 
@@ -6,27 +6,43 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-__all__ = ["Document", "TextTable", "to_text"]
+__all__ = ["MAX_ROWS", "Document", "TextTable", "to_text"]
+
+MAX_ROWS = 20
+"""Rows of a table that may be long; `--json` prints all rows."""
 
 
 @attrs.frozen
 class TextTable:
-    """A table of text: columns whose name ends in a space are numbers, aligned to the right."""
+    """A table of text; a column whose name ends in a space has numbers, aligned to the right."""
 
     title: str
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
 
+    @classmethod
+    def limited(cls, title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> TextTable:
+        """Make a table of the first 20 rows; one more row says how many there are beside them.
+
+        >>> TextTable.limited("", ("row ", "where"), [(str(n), "") for n in range(22)]).rows[-1]
+        ('2 more', '--json lists them all')
+        """
+        left = len(rows) - MAX_ROWS
+        if left > 0:
+            blank = ("",) * (len(header) - 2)
+            rows = [*rows[:MAX_ROWS], (f"{left:,} more", *blank, "--json lists them all")]
+        return cls(title, header, rows)
+
 
 @attrs.frozen
 class Document:
-    """What is shown: a headline, grids, and notes below them; an empty headline or title is left out."""
+    """A headline, tables, and notes below the tables; an empty headline or title is left out."""
 
     headline: str
-    grids: Sequence[TextTable]
+    tables: Sequence[TextTable]
     notes: Sequence[str] = ()
     good: bool = True
-    """Whether all is well, for the colour of the headline."""
+    """Whether there is no problem; this decides the colour of the headline."""
 
 
 def to_text(page: Document) -> str:
@@ -42,18 +58,18 @@ def to_text(page: Document) -> str:
       ETH       12
     <BLANKLINE>
     """
-    grids = [f"{grid.title}\n{_text(grid)}".lstrip("\n") for grid in page.grids]
-    return "\n\n".join(filter(None, [page.headline, *grids, "\n".join(page.notes)])) + "\n"
+    tables = [f"{table.title}\n{_text(table)}".lstrip("\n") for table in page.tables]
+    return "\n\n".join(filter(None, [page.headline, *tables, "\n".join(page.notes)])) + "\n"
 
 
-def _text(grid: TextTable) -> str:
-    lines = [tuple(name.strip() for name in grid.header), *grid.rows]
+def _text(table: TextTable) -> str:
+    lines = [tuple(name.strip() for name in table.header), *table.rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
 
     def line(cells: Iterable[str]) -> str:
         placed = (
             cell.rjust(width) if name.endswith(" ") else cell.ljust(width)
-            for name, cell, width in zip(grid.header, cells, widths, strict=True)
+            for name, cell, width in zip(table.header, cells, widths, strict=True)
         )
         return "  " + "  ".join(placed).rstrip()
 

@@ -1,10 +1,10 @@
-"""The command line: `marketfetch backfill | coverage | demo`.
+"""The command line: `marketfetch backfill | coverage | verify | forget | demo`.
 
-    0  everything wanted is covered
-    1  something is missing, and the report says what
+    0  everything that was requested is covered
+    1  something is missing or wrong, and the report says what; or a signal stopped the command
     2  the call was wrong, and nothing was sent
 
-The report goes to standard output, everything else to standard error.
+The report goes to standard output, all other text to standard error.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what the arguments say (default: those of the process) and return the exit code.
+    """Run the command of the arguments (default: the arguments of the process); return the exit code.
 
     >>> main(["coverage", "--to", "nowhere:market"])
     2
     """
     ensure_std_streams()
-    # This process is ours, and Arrow's own allocator would keep tens of megabytes that it does not need.
+    # Arrow's own allocator would keep tens of megabytes that it does not need.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     with SignalHandler(whole_process=argv is None) as signals:
-        # Not at the top: it takes half a second, in which a signal must not end in a traceback.
+        # Not at the top: the import takes half a second, in which a signal must not end in a traceback.
         from marketfetch.cli.commands import run_command
 
         signals.code = run_command(argv, signals)

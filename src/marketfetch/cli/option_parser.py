@@ -1,4 +1,4 @@
-"""A parser of the command line whose complaints speak of options, as they are typed."""
+"""An argument parser whose error messages name options as they are typed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from marketfetch.redaction import redact
 
 __all__ = ["Once", "Parser", "check_options", "speaking_of_options"]
 
-_ALIKE = 0.75
+_MIN_SIMILARITY = 0.75
 _RENAMED = {
     "symbols": "--symbol",
     "datasets": "--dataset",
@@ -20,11 +20,11 @@ _RENAMED = {
     "store": "--to",
     "sink": "--to",
 }
-"""Arguments of the library whose option is called otherwise."""
+"""Arguments of the library whose option has another name."""
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that complains in one line, and takes no abbreviations: scripts would come to rely on them."""
+    """A parser with one-line errors and without abbreviations, which scripts would come to rely on."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs, allow_abbrev=False)
@@ -35,20 +35,21 @@ class Parser(argparse.ArgumentParser):
         return sorted(option for option in self._option_string_actions if option.startswith("--"))
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        # Repeated only if it is nearly right: an option put before the command leaves its value here.
+        # The value is shown only if it is nearly right: it may be the value, with a password, of an option
+        # that was written before the command.
         if action.choices is not None and value not in action.choices:
             known: Iterable[str] = action.choices
             near = get_close_matches(str(value), known, n=1)
-            said = f"{value!r} is unknown; did you mean {near[0]!r}?" if near else "choose one of "
-            raise argparse.ArgumentError(action, said if near else said + ", ".join(known))
+            message = f"{value!r} is unknown; did you mean {near[0]!r}?" if near else "choose one of "
+            raise argparse.ArgumentError(action, message if near else message + ", ".join(known))
 
     def error(self, message: str) -> NoReturn:
-        """Complain in one line and end the process with exit code 2."""
+        """Print one line and end the process with exit code 2."""
         self.exit(2, f"marketfetch: {redact(message)} (see {self.prog} --help)\n")
 
 
 class Once(argparse.Action):
-    """Keeps the value of an option that has one; refuses another: one of the two would be lost silently."""
+    """Keeps the value of an option and refuses a second, other value, which would replace it silently."""
 
     def __call__(
         self,
@@ -65,10 +66,11 @@ class Once(argparse.Action):
 
 
 def check_options(words: Sequence[str], commands: Mapping[str, Parser]) -> None:
-    """Refuse options that a command does not have, before argparse complains of what it lacks for it.
+    """Raise ConfigurationError for an option that the command does not have.
 
-    Raises ConfigurationError, with the near matches among the command's own options, and where the option is
-    one of other commands it names these. What may be a credential is not repeated.
+    The message has the near matches among the options of the command, or the commands that have the option.
+    This is done before argparse runs, which would only name a required option that is missing. A word that
+    may be a credential is not repeated.
     """
     if not words or words[0] in {"--help", "-h", "--version"}:
         return
@@ -88,7 +90,7 @@ def check_options(words: Sequence[str], commands: Mapping[str, Parser]) -> None:
 
 def _unknown_option(command: str, option: str, commands: Mapping[str, Parser]) -> ConfigurationError:
     known = commands[command].options
-    near = get_close_matches(option, known, n=3, cutoff=_ALIKE)
+    near = get_close_matches(option, known, n=3, cutoff=_MIN_SIMILARITY)
     others = [name for name, parser in commands.items() if option in parser.options]
     if others:
         has = ", ".join(name for name in known if name != "--help")
@@ -101,7 +103,7 @@ def _unknown_option(command: str, option: str, commands: Mapping[str, Parser]) -
 
 
 def speaking_of_options(message: str, options: Iterable[str]) -> str:
-    """Put the option in the place of the argument of the library that a message begins with.
+    """Replace the argument of the library that a message begins with by its option.
 
     >>> speaking_of_options("symbols: an empty name is none; leave it out", ["--symbol"])
     '--symbol: an empty name is none; leave it out'

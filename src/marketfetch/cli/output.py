@@ -1,4 +1,4 @@
-"""What the command line writes to standard output and standard error."""
+"""Output of the command line on standard output and standard error."""
 
 from __future__ import annotations
 
@@ -25,38 +25,40 @@ __all__ = [
 
 
 class StdoutClosed(MarketfetchError):
-    """Standard output did not take what was to be said. The message is empty where its reader has left."""
+    """Standard output cannot be written. The message is empty if the reader of a pipe has closed it."""
 
 
 @contextmanager
 def stdout_errors() -> Iterator[None]:
-    """Raise StdoutClosed where standard output fails in the block, and keep it from failing again."""
+    """Raise StdoutClosed if standard output fails in the block, and send later output to /dev/null."""
     try:
         yield
-        sys.stdout.flush()  # whether the reader has left is learnt now, not when the process exits
+        sys.stdout.flush()  # a closed pipe raises here, not when the process exits
     except OSError as error:
-        # Python would complain once more when it flushes at exit.
+        # Otherwise Python would print another error when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        gone = isinstance(error, BrokenPipeError)
-        raise StdoutClosed("" if gone else f"standard output cannot be written: {error.strerror}") from error
+        closed = isinstance(error, BrokenPipeError)
+        raise StdoutClosed(
+            "" if closed else f"standard output cannot be written: {error.strerror}"
+        ) from error
 
 
 def write_stdout(json: bytes) -> None:
-    """Write JSON to standard output: in UTF-8, whatever the locale says."""
+    """Write JSON to standard output, in UTF-8 with any locale."""
     with stdout_errors():
         sys.stdout.flush()
         sys.stdout.buffer.write(json + b"\n")
 
 
 def print_error(message: str) -> None:
-    """Write what is wrong to standard error: one line, without credentials, whatever it was made of."""
-    with suppress(OSError):  # nobody is there to read it
+    """Write an error message to standard error, in one line and without credentials."""
+    with suppress(OSError):  # standard error is closed; the exit code tells the rest
         sys.stderr.write(f"marketfetch: {redact(' '.join(message.split()))}\n")
         sys.stderr.flush()
 
 
 def print_document(page: Document, stream: TextIO) -> None:
-    """Write a document to a stream: in colour on a terminal if rich is installed, else as plain text."""
+    """Write a document to a stream, in colour on a terminal if rich is installed, else as plain text."""
     if stream.isatty():
         try:
             from marketfetch.cli.rich_view import draw_document
@@ -72,8 +74,8 @@ def print_document(page: Document, stream: TextIO) -> None:
 
 
 def ensure_std_streams() -> None:
-    """Open whichever of the three standard streams is closed, and let them write any character."""
-    # Any file opened later would take a number below three that is free, and get what is printed.
+    """Open each of the three standard streams that is closed, and let the streams write any character."""
+    # A file that is opened later, such as a store, would get a free number below 3, and the output with it.
     while (lowest := os.open(os.devnull, os.O_RDWR)) < 3:
         pass
     os.close(lowest)

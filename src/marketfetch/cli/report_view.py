@@ -1,4 +1,4 @@
-"""Reports, coverage and ledgers as documents for people, and as plain values for --json."""
+"""Reports and ledgers as documents for people; ledgers as plain values for --json."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ from typing import Any, TypeVar
 
 import attrs
 
-from marketfetch.cli.documents import Document, TextTable
-from marketfetch.listeners.text import format_counts, headline, join_limited, pluralize, span_text
-from marketfetch.reports import EgressReport, Report, SeriesReport
+from marketfetch.cli.documents import MAX_ROWS, Document, TextTable
+from marketfetch.listeners.text import (
+    format_counts,
+    headline,
+    join_limited,
+    pluralize,
+    span_text,
+    spans_text,
+)
+from marketfetch.reports import NOTHING_CLOSED, EgressReport, Report, SeriesReport, spans_as_list
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.rejected_rows import RejectedRow
 from marketfetch.values.series import Series
@@ -25,19 +32,15 @@ __all__ = [
 _T = TypeVar("_T")
 _K = TypeVar("_K")
 
-_SINGLY = 6
-"""So many complete series of a dataset are listed one by one; more share a line."""
-_LINES = 20
-"""So many lines has a long list at most; --json has everything."""
-_NAMES = 5
-_SPANS = 2
-_WAITING = "nothing has closed in this span yet"
-_RAW = 60
-"""So many characters of a rejected row are shown; --json has all that was kept."""
+_MAX_SINGLE = 6
+"""Complete series of a dataset that have a line each; if there are more, they share one line."""
+_MAX_NAMES = 5
+_MAX_RAW = 60
+"""Characters of a rejected row that are shown; --json prints the row as it was stored."""
 
 
 def report_page(report: Report) -> Document:
-    """Say what a run did: series by series while they are few, together where they are many and complete."""
+    """Return the page of a report; many complete series share one line."""
     lines = [line for line in report.series if line.series.symbol not in report.unknown]
     notes = [f"{symbol}: {hint}" for symbol, hint in report.unknown.items()]
     rejected: dict[str, int] = {}
@@ -54,26 +57,26 @@ def report_page(report: Report) -> Document:
         notes.append(f"Rejected rows: {format_counts(rejected)}")
     if report.retries:
         notes.append(f"Repeated requests: {format_counts(report.retries)}")
-    grids = [_series(lines), _gaps(lines), _egresses(report.egresses)]
-    return Document(headline(report), [grid for grid in grids if grid.rows], notes, report.complete)
+    tables = [_series(lines), _gaps(lines), _egresses(report.egresses)]
+    return Document(headline(report), [table for table in tables if table.rows], notes, report.complete)
 
 
 def coverage_page(
     ledger: Mapping[Series, Coverage], rejected: Mapping[Series, Sequence[RejectedRow]] | None = None
 ) -> Document:
-    """Say what a store holds: present, confirmed empty, unusable, and the holes in between.
+    """Return the page of a ledger: spans that are present, confirmed empty, unusable or missing.
 
-    `rejected` are the rows behind what is unusable, where the store keeps them.
+    `rejected` are the rows at the unusable times, if the store keeps them.
     """
     rows = [
         (
             series.exchange,
             _kind(series),
             series.symbol,
-            _some(coverage.present),
-            _some(coverage.empty),
-            _some(coverage.unusable),
-            _some(internal_gaps(coverage)),
+            spans_text(coverage.present),
+            spans_text(coverage.empty),
+            spans_text(coverage.unusable),
+            spans_text(internal_gaps(coverage)),
         )
         for series, coverage in _sorted(ledger)
     ]
@@ -81,44 +84,43 @@ def coverage_page(
     verdict = f"{broken} of them with holes" if broken else "without holes"
     header = ("exchange", "dataset", "symbol", "present (UTC)", "confirmed empty", "unusable", "missing")
     held = _without_blank(TextTable("Held", header, rows), "unusable")
-    grids = [grid for grid in (held, _rejected(rejected or {})) if grid.rows]
-    return Document(f"{pluralize(len(ledger), 'series')}, {verdict}", grids, good=not broken)
+    tables = [table for table in (held, _rejected(rejected or {})) if table.rows]
+    return Document(f"{pluralize(len(ledger), 'series')}, {verdict}", tables, good=not broken)
 
 
-def _without_blank(grid: TextTable, name: str) -> TextTable:
-    """Leave out a column that says nothing in any row: a narrow terminal has no room for it."""
-    place = grid.header.index(name)
-    if any(row[place] != "–" for row in grid.rows):
-        return grid
-    rows = [row[:place] + row[place + 1 :] for row in grid.rows]
-    return attrs.evolve(grid, header=grid.header[:place] + grid.header[place + 1 :], rows=rows)
+def _without_blank(table: TextTable, name: str) -> TextTable:
+    """Leave out a column without a value in any row, to save room on a narrow terminal."""
+    place = table.header.index(name)
+    if any(row[place] != "–" for row in table.rows):
+        return table
+    rows = [row[:place] + row[place + 1 :] for row in table.rows]
+    return attrs.evolve(table, header=table.header[:place] + table.header[place + 1 :], rows=rows)
 
 
 def _rejected(rejected: Mapping[Series, Sequence[RejectedRow]]) -> TextTable:
     rows = [
-        (_kind(series), series.symbol, format_utc(row.time), row.reason, row.raw[:_RAW])
+        (_kind(series), series.symbol, format_utc(row.time), row.reason, row.raw[:_MAX_RAW])
         for series, several in rejected.items()
         for row in several
     ]
-    if len(rows) > _LINES:
-        rows[_LINES:] = [(f"{len(rows) - _LINES:,} more", "", "", "", "--json lists them all")]
-    return TextTable("Unusable rows of the exchange", ("dataset", "symbol", "time (UTC)", "why", "row"), rows)
+    header = ("dataset", "symbol", "time (UTC)", "why", "row")
+    return TextTable.limited("Unusable rows of the exchange", header, rows)
 
 
 def ledger_as_list(
     ledger: Mapping[Series, Coverage], rejected: Mapping[Series, Sequence[RejectedRow]] | None = None
 ) -> list[dict[str, Any]]:
-    """Return what a store holds in plain types, times as ISO text, for JSON."""
+    """Return a ledger in plain types, times as ISO text, for JSON."""
     return [
         {
             "exchange": series.exchange,
             "dataset": series.dataset.name,
             "symbol": series.symbol,
             "interval": series.interval.name,
-            "present": _plain_spans(coverage.present),
-            "empty": _plain_spans(coverage.empty),
-            "unusable": _plain_spans(coverage.unusable),
-            "missing": _plain_spans(internal_gaps(coverage)),
+            "present": spans_as_list(coverage.present),
+            "empty": spans_as_list(coverage.empty),
+            "unusable": spans_as_list(coverage.unusable),
+            "missing": spans_as_list(internal_gaps(coverage)),
         }
         | _plain_rejected((rejected or {}).get(series, ()))
         for series, coverage in _sorted(ledger)
@@ -130,16 +132,12 @@ def _plain_rejected(rows: Sequence[RejectedRow]) -> dict[str, Any]:
     return {"rejected": plain_rows} if plain_rows else {}
 
 
-def _plain_spans(spans: SpanSet) -> list[dict[str, str]]:
-    return [{"start": format_utc(span.start), "end": format_utc(span.end)} for span in spans]
-
-
 def _sorted(ledger: Mapping[Series, Coverage]) -> list[tuple[Series, Coverage]]:
     return sorted(ledger.items(), key=lambda item: str(item[0]))
 
 
 def internal_gaps(coverage: Coverage) -> SpanSet:
-    """Return what is missing between the first and the last moment that is known."""
+    """Return the spans between the first and the last covered time that are not covered."""
     hull = coverage.covered.hull
     return coverage.missing(hull) if hull else SpanSet()
 
@@ -150,17 +148,17 @@ def _series(lines: Sequence[SeriesReport]) -> TextTable:
         complete = [line for line in group if not line.missing and not line.nothing_closed]
         waiting = [line for line in group if line.nothing_closed]
         lacking = [line for line in group if line.missing]
-        rows += _series_rows(kind, complete, _SINGLY if len(complete) <= _SINGLY else 0)
-        rows += _series_rows(kind, waiting, _SINGLY if len(waiting) <= _SINGLY else 0)
-        rows += _series_rows(kind, lacking, _LINES)
+        for several in (complete, waiting):
+            rows += _series_rows(kind, several, _MAX_SINGLE if len(several) <= _MAX_SINGLE else 0)
+        rows += _series_rows(kind, lacking, MAX_ROWS)
     return TextTable(
         "Series", ("dataset", "symbol", "wanted (UTC)", "covered ", "written ", "rejected "), rows
     )
 
 
-def _series_rows(kind: str, lines: Sequence[SeriesReport], singly: int) -> list[tuple[str, ...]]:
-    """List so many series one by one, and the others together."""
-    groups = [[line] for line in lines[:singly]] + [lines[singly:]]
+def _series_rows(kind: str, lines: Sequence[SeriesReport], single: int) -> list[tuple[str, ...]]:
+    """Return a row for each of the first `single` series, and one row for the series after them."""
+    groups = [[line] for line in lines[:single]] + [lines[single:]]
     return [_series_row(kind, group) for group in groups if group]
 
 
@@ -168,7 +166,7 @@ def _series_row(kind: str, lines: Sequence[SeriesReport]) -> tuple[str, ...]:
     hull = Span(min(line.wanted.start for line in lines), max(line.wanted.end for line in lines))
     wanted = sum(line.wanted.length for line in lines)
     missing = sum(gap.spans.length for line in lines for gap in line.missing)
-    # Rounded down: what is not complete must not look complete.
+    # Rounded down: 99.96 % must not be shown as 100.0 %.
     covered = "100 %" if not missing else f"{(wanted - missing) * 1000 // wanted / 10:.1f} %"
     if all(line.nothing_closed for line in lines):
         covered = "–"
@@ -183,13 +181,15 @@ def _series_row(kind: str, lines: Sequence[SeriesReport]) -> tuple[str, ...]:
 
 
 def _gaps(lines: Sequence[SeriesReport]) -> TextTable:
-    """Say what has no rows and why, missing first; the same reason makes one line."""
+    """Return a table of the spans without rows and why, missing spans first; a line for each reason."""
     missing = [(line.series, gap.spans, gap.reason) for line in lines for gap in line.missing]
     empty = [(line.series, line.empty, "confirmed empty") for line in lines if line.empty]
-    # What was asked for once more and is still wrong is among the missing.
+    # With Settings(unusable="retry") an unusable time is not covered, and is in `missing` already.
     wrong = [(line.series, line.unusable & line.covered, "unusable rows") for line in lines]
     unusable = [gap for gap in wrong if gap[1]]
-    waiting = [(line.series, SpanSet.of(line.wanted), _WAITING) for line in lines if line.nothing_closed]
+    waiting = [
+        (line.series, SpanSet.of(line.wanted), NOTHING_CLOSED) for line in lines if line.nothing_closed
+    ]
     rows: list[tuple[str, ...]] = []
     for gaps in (missing, empty, unusable, waiting):
         groups = _grouped(gaps, lambda gap: (_kind(gap[0]), gap[2]))
@@ -197,10 +197,10 @@ def _gaps(lines: Sequence[SeriesReport]) -> TextTable:
             names = [series.symbol for series, _, _ in group]
             count = sum(map(_count, group))
             where = _where([spans for _, spans, _ in group])
-            rows.append((kind, join_limited(names, _NAMES), where, f"{count:,}" if count else "–", reason))
-    if len(rows) > _LINES:
-        rows[_LINES:] = [(f"{len(rows) - _LINES:,} more", "", "", "", "--json lists them all")]
-    return TextTable("Without rows", ("dataset", "symbol", "where (UTC)", "rows ", "why"), rows)
+            rows.append(
+                (kind, join_limited(names, _MAX_NAMES), where, f"{count:,}" if count else "–", reason)
+            )
+    return TextTable.limited("Without rows", ("dataset", "symbol", "where (UTC)", "rows ", "why"), rows)
 
 
 def _count(gap: tuple[Series, SpanSet, str]) -> int:
@@ -210,13 +210,9 @@ def _count(gap: tuple[Series, SpanSet, str]) -> int:
 
 def _where(spans: Sequence[SpanSet]) -> str:
     if all(each == spans[0] for each in spans):
-        return _some(spans[0])
+        return spans_text(spans[0])
     hulls = [each.hull for each in spans if each.hull]
     return "within " + span_text(Span(min(hull.start for hull in hulls), max(hull.end for hull in hulls)))
-
-
-def _some(spans: SpanSet) -> str:
-    return join_limited([span_text(span) for span in spans], _SPANS) or "–"
 
 
 def _egresses(egresses: Sequence[EgressReport]) -> TextTable:
@@ -231,9 +227,8 @@ def _egresses(egresses: Sequence[EgressReport]) -> TextTable:
         )
         for egress in egresses
     ]
-    if len(rows) > _LINES:
-        rows[_LINES:] = [(f"{len(rows) - _LINES:,} more", "", "", "", "", "--json lists them all")]
-    return TextTable("Egresses", ("egress", "requests ", "weight ", "rows ", "failures ", "state"), rows)
+    header = ("egress", "requests ", "weight ", "rows ", "failures ", "state")
+    return TextTable.limited("Egresses", header, rows)
 
 
 def _kind(series: Series) -> str:
@@ -241,7 +236,7 @@ def _kind(series: Series) -> str:
 
 
 def _grouped(items: Iterable[_T], key: Callable[[_T], _K]) -> list[tuple[_K, list[_T]]]:
-    """Group items that need not be next to each other, in the order in which the groups appear."""
+    """Group items by key, in the order in which each key is met first."""
     groups: dict[_K, list[_T]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)

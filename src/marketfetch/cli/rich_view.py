@@ -1,4 +1,4 @@
-"""Drawing a page with rich, which the extra `marketfetch[progress]` brings."""
+"""Drawing of a document with rich, which the extra `marketfetch[progress]` installs."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ def draw_document(page: Document, stream: TextIO) -> None:
     console = Console(file=stream, highlight=False)
     if page.headline:
         console.print(Text(page.headline, style="bold green" if page.good else "bold yellow"))
-    for grid in page.grids:
-        console.print(Padding(_table(grid), (1, 0, 0, 0)))
+    for table in page.tables:
+        console.print(Padding(_drawn(table), (1, 0, 0, 0)))
     if page.notes:
         console.print()
     for note in page.notes:
-        # The terminal wraps it: a command that is copied out of it has no line break inside.
+        # The terminal wraps a long note: a command that is copied from it then has no line break.
         console.print(Text(f" {note}"), soft_wrap=True)
 
 
-def _table(grid: TextTable) -> Table:
-    table = Table(
-        title=grid.title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False
+def _drawn(table: TextTable) -> Table:
+    drawn = Table(
+        title=table.title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False
     )
-    table.header_style = "dim"
-    for name in grid.header:
-        numbers = name.endswith(" ")
-        table.add_column(
-            name.strip(), justify="right" if numbers else "left", no_wrap=numbers, overflow="fold"
+    drawn.header_style = "dim"
+    for name in table.header:
+        is_number = name.endswith(" ")
+        drawn.add_column(
+            name.strip(), justify="right" if is_number else "left", no_wrap=is_number, overflow="fold"
         )
-    for row in grid.rows:
-        table.add_row(*map(Text, row))
-    return table
+    for row in table.rows:
+        drawn.add_row(*map(Text, row))
+    return drawn

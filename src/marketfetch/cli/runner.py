@@ -1,4 +1,4 @@
-"""Running a pipeline until it ends, fails, or a signal stops it."""
+"""Running of a pipeline until it ends, fails, or is stopped by a signal."""
 
 from __future__ import annotations
 
@@ -21,53 +21,53 @@ __all__ = ["RunResult", "describe_crash", "run_with_signals"]
 
 @attrs.frozen
 class RunResult:
-    """How a run ended: its report, what ended it early, if anything did, and the error if it is a defect."""
+    """The report of a run, the message of what ended it early, and the error if that is a defect."""
 
     report: Report
-    trouble: str = ""
+    message: str = ""
     defect: Exception | None = None
 
 
 async def run_with_signals(
     pipeline: Pipeline, signals: SignalHandler, give_up: Callable[[RunResult], object]
 ) -> RunResult:
-    """Run a pipeline; a signal cancels it, and everything committed by then stays.
+    """Run a pipeline. A signal cancels the run; everything that was committed stays.
 
-    Should a cancelled run not end, because a store does not answer, `give_up` is called on another thread
-    before the process is ended. Raises the MarketfetchError of a run that failed before anything was sent.
+    If the cancelled run does not end, because a store hangs, `give_up` is called on another thread with the
+    result so far, before the process is ended. Raises the MarketfetchError of a run that sent no request.
     """
 
     def stopped() -> RunResult:
         return _ended_early(pipeline, f"stopped by {signals.received}; what was committed stays")
 
     def cancel() -> None:
-        with suppress(RuntimeError):  # the loop is closed: the run has ended by itself
-            loop.call_soon_threadsafe(work.cancel)
+        with suppress(RuntimeError):  # the loop is closed: the run has already ended
+            loop.call_soon_threadsafe(scope.cancel)
 
-    loop, work = asyncio.get_running_loop(), anyio.CancelScope()
+    loop, scope = asyncio.get_running_loop(), anyio.CancelScope()
     signals.cancel(cancel, lambda: give_up(stopped()))
-    with work:
-        return await _ended(pipeline)
+    with scope:
+        return await _run(pipeline)
     return stopped()
 
 
-async def _ended(pipeline: Pipeline) -> RunResult:
+async def _run(pipeline: Pipeline) -> RunResult:
     try:
         return RunResult(await pipeline)
     except MarketfetchError as error:
         if error.report is None or not error.report.requests:
             raise
         return RunResult(error.report, str(error))
-    except Exception as error:  # noqa: BLE001  # whatever it is, what was done is told
+    except Exception as error:  # noqa: BLE001  # after any error the report says what was done
         return _ended_early(pipeline, describe_crash(error), error)
 
 
-def _ended_early(pipeline: Pipeline, trouble: str, defect: Exception | None = None) -> RunResult:
-    return RunResult(attrs.evolve(pipeline.report(), error=trouble), trouble, defect)
+def _ended_early(pipeline: Pipeline, message: str, defect: Exception | None = None) -> RunResult:
+    return RunResult(attrs.evolve(pipeline.report(), error=message), message, defect)
 
 
 def describe_crash(error: Exception) -> str:
-    """Say what is to be said of an error that nobody foresaw: what, and whose it is.
+    """Describe an unexpected error, either of the system or a defect, in one line.
 
     >>> try:
     ...     1 / 0

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, heard on a thread of its own: they end the process whatever the main thread does."""
+"""SIGINT and SIGTERM, handled on a thread: they end the process whatever the main thread is doing."""
 
 from __future__ import annotations
 
@@ -10,29 +10,45 @@ from collections.abc import Callable
 from functools import partial
 from threading import Event, Lock, Thread, current_thread, main_thread
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 __all__ = ["SignalHandler"]
 
 _KINDS = (signal.SIGINT, signal.SIGTERM)
 
-_GRACE = 3.0
-"""Seconds to end in order: a store may be amidst a transaction."""
+_EXIT_TIMEOUT = 3.0
+"""Seconds from the first signal until the process is ended: a store may be in a transaction."""
 
-_FORCED_EXIT_GRACE = 1.5
-"""Seconds to tell what there is to tell then; whoever reads it may have stopped reading."""
+_GIVE_UP_TIMEOUT = 1.5
+"""Seconds for `give_up` after that: the reader of its output may have stopped reading."""
+
+
+def _nothing() -> None:
+    """Ignore the signal."""
+
+
+class _Phase(NamedTuple):  # not an attrs class: this module is imported before the handler is in place
+    """The reaction to a signal in one part of the program."""
+
+    react: Callable[[], object] = _nothing
+    give_up: Callable[[], object] = _nothing
 
 
 class SignalHandler:
-    """Hears SIGINT and SIGTERM while it is entered; what they do depends on the phase the program is in.
+    """Handles SIGINT and SIGTERM while it is entered, according to the phase of the program.
 
-    In the first phase there is nothing to tidy up, and the process ends at once. A process that does not end
-    within three seconds of the first signal is ended with exit code 1, also when it has left this context
-    already, and a thread of it hangs. Further signals change nothing. `whole_process` says that nothing else
-    happens in this process afterwards, so that signals need not be given back.
+    1. At first nothing has begun, and a signal ends the process at once.
+    2. After `cancel` a signal cancels the run, which then reports what was done.
+    3. After `interrupt` a signal raises KeyboardInterrupt in the main thread.
+    4. After `finish` a signal does nothing, so the output is written to the end.
 
-    Left to itself, Python would note a signal and wait until the main thread comes back from foreign code;
-    then it would raise KeyboardInterrupt at whatever line that is, in the middle of an import for one.
+    In the phases 2 to 4 a process that has not ended three seconds after the first signal is ended with exit
+    code 1, also after this context was left: a thread may hang. Further signals change nothing.
+    `whole_process` is True if nothing else runs in this process afterwards: signals are then ignored while
+    Python shuts down.
+
+    Without a thread, Python would handle a signal only when the main thread returns from foreign code, and
+    would raise KeyboardInterrupt at any line, for example in the middle of an import.
 
     >>> with SignalHandler() as signals:
     ...     print(signals.received)
@@ -46,82 +62,80 @@ class SignalHandler:
         self.code = 1
         """The exit code of the process, for a signal that comes when everything is done."""
         self._lock = Lock()
-        self._react: Callable[[], object] = self._leave
-        self._give_up: Callable[[], object] = _nothing
+        self._phase = _Phase(self._exit_at_once)
         self._raises = False
-        self._over = Event()
+        self._left = Event()
         self._listener: Thread | None = None
-        self._ear, self._mouth, self._wakeup = -1, -1, -1
-        self._before: dict[signal.Signals, Any] = {}
+        self._wakeup_read, self._wakeup_write, self._previous_wakeup = -1, -1, -1
+        self._previous_handlers: dict[signal.Signals, Any] = {}
 
     def cancel(self, react: Callable[[], object], give_up: Callable[[], object]) -> None:
-        """Begin a phase in which a signal calls `react`, on a thread to the side.
+        """Begin a phase in which a signal calls `react` on the listening thread.
 
-        Where it does not end within three seconds, `give_up` may say a last word before the process is ended.
+        If the process does not end within three seconds, `give_up` is called before it is ended.
         """
-        self._begin(react, give_up)
+        self._begin(_Phase(react, give_up))
         if self.received:
             react()
 
     def interrupt(self) -> None:
         """Begin a phase in which a signal raises KeyboardInterrupt in the main thread, once."""
-        # Asked for twice, by Python and by the thread: a signal may come just as the phase begins.
-        self._begin(interrupt_main, _nothing, raises=True)
+        # By Python's handler and by the thread: the signal may come just as the phase begins.
+        self._begin(_Phase(interrupt_main), raises=True)
 
     def finish(self) -> None:
-        """Begin the last phase: what there is to say is said to the end."""
-        self._begin(_nothing, _nothing)
+        """Begin the last phase: a signal does not interrupt the output."""
+        self._begin(_Phase())
 
-    def _begin(
-        self, react: Callable[[], object], give_up: Callable[[], object], *, raises: bool = False
-    ) -> None:
+    def _begin(self, phase: _Phase, *, raises: bool = False) -> None:
         with self._lock:
-            self._react, self._give_up, self._raises = react, give_up, raises
+            self._phase, self._raises = phase, raises
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        """Do what is to be done in the main thread."""
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        """Do the part of the main thread; Python calls it between two lines."""
         if self._raises:
-            self._raises = False  # what tidies up is not to be interrupted
-            self._receive(number)  # the thread that listens may be later
+            self._raises = False  # a second signal must not interrupt the cleanup
+            self._receive(number)  # the listening thread may be later
             raise KeyboardInterrupt
 
     def _listen(self) -> None:
-        number = os.read(self._ear, 1)[0]
+        """Wait for the first signal on the listening thread; a zero byte ends the wait."""
+        number = os.read(self._wakeup_read, 1)[0]
         if not number:
             return
         try:
             with self._lock:
                 self._receive(number)
-                self._react()
-        finally:  # the process ends, even if what was to stop it fails
+                self._phase.react()
+        finally:  # the process is ended, even if `react` fails
             self._end_in_time()
 
     def _receive(self, number: int) -> None:
         self.received = self.received or signal.Signals(number).name
 
     def _end_in_time(self) -> None:
-        if self._over.wait(_GRACE):
+        if self._left.wait(_EXIT_TIMEOUT):
             return
         with self._lock:  # no other phase begins any more
-            last_words = Thread(target=self._give_up, daemon=True)
-            last_words.start()
-            last_words.join(_FORCED_EXIT_GRACE)
+            last = Thread(target=self._phase.give_up, daemon=True)
+            last.start()
+            last.join(_GIVE_UP_TIMEOUT)
             os._exit(1)
 
-    def _leave(self) -> None:
+    def _exit_at_once(self) -> None:
         try:
             os.write(2, f"marketfetch: stopped by {self.received} before anything was sent\n".encode())
         finally:
             os._exit(1)
 
     def __enter__(self) -> Self:
-        if current_thread() is main_thread():  # elsewhere signals are the host's affair
-            self._ear, self._mouth = os.pipe()
-            os.set_blocking(self._mouth, False)
+        if current_thread() is main_thread():  # on other threads signals are left to the program
+            self._wakeup_read, self._wakeup_write = os.pipe()
+            os.set_blocking(self._wakeup_write, False)
             self._listener = Thread(target=self._listen, name="marketfetch-signals", daemon=True)
             self._listener.start()
-            self._wakeup = signal.set_wakeup_fd(self._mouth, warn_on_full_buffer=False)
-            self._before = {kind: signal.signal(kind, self._note) for kind in _KINDS}
+            self._previous_wakeup = signal.set_wakeup_fd(self._wakeup_write, warn_on_full_buffer=False)
+            self._previous_handlers = {kind: signal.signal(kind, self._handle) for kind in _KINDS}
         return self
 
     def __exit__(
@@ -130,28 +144,24 @@ class SignalHandler:
         self.finish()
         if self._listener is None:
             return
-        if self.received:
+        if self.received:  # the listening thread still ends the process in time
             _ignore()
             return
         if self._whole_process:
-            self._begin(partial(os._exit, self.code), _nothing)  # a thread that hangs may hold up the end
+            self._begin(_Phase(partial(os._exit, self.code)))  # a thread that hangs may delay the end
             atexit.register(_ignore)
             return
-        for one, before in self._before.items():
-            signal.signal(one, before)
-        signal.set_wakeup_fd(self._wakeup)
-        self._over.set()
-        os.write(self._mouth, b"\0")
+        for number, handler in self._previous_handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._previous_wakeup)
+        self._left.set()
+        os.write(self._wakeup_write, b"\0")
         self._listener.join()
-        os.close(self._ear)
-        os.close(self._mouth)
+        os.close(self._wakeup_read)
+        os.close(self._wakeup_write)
 
 
 def _ignore() -> None:
-    """Let signals pass: one that comes while Python shuts down would have the last word."""
+    """Ignore signals: while Python shuts down, a signal would change the exit code."""
     for kind in _KINDS:
         signal.signal(kind, signal.SIG_IGN)
-
-
-def _nothing() -> None:
-    """Let it pass."""

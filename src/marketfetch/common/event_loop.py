@@ -1,4 +1,4 @@
-"""The event loop that asynchronous code runs on, which has to be one of asyncio's."""
+"""Check that code runs on an event loop of asyncio."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["asyncio_loop"]
 
 
 def asyncio_loop(what: str) -> asyncio.AbstractEventLoop:
-    """Return the running event loop; ConfigurationError where there is none of asyncio's, as under trio.
+    """Return the running event loop; ConfigurationError without an event loop of asyncio, as under trio.
 
     >>> asyncio_loop("a Pipeline")
     Traceback (most recent call last):

@@ -1,14 +1,17 @@
-"""What this machine itself runs out of, told from what somebody else does wrong."""
+"""Errors of this machine: a resource that is used up, such as file descriptors, and errors that pass."""
 
 from __future__ import annotations
 
 import errno
 import os
 
-__all__ = ["descriptor_limit", "descriptors_used_up", "exhausted", "unrouted"]
+__all__ = ["PASSING_ERRNOS", "descriptor_limit", "descriptors_used_up", "exhausted", "unrouted"]
+
+PASSING_ERRNOS = frozenset({errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT})
+"""Errors of a file system that a retry can mend, such as a network drive that is away for a moment."""
 
 _REMEDIES = {
-    # The system's words for the first hold those for the second.
+    # In this order: the system's text for ENFILE contains its text for EMFILE.
     errno.ENFILE: "too many open files on this machine: raise fs.file-max or end other programs",
     errno.EMFILE: "too many open files: raise ulimit -n (now {limit}) or lower concurrency",
     errno.ENOMEM: "this machine is out of memory: free some, or lower concurrency",
@@ -17,16 +20,16 @@ _REMEDIES = {
         "no local address or port is free: lower concurrency, or widen net.ipv4.ip_local_port_range"
     ),
 }
-_FEW = 4
-"""So many files a connection or a database opens at a time: names, certificates, the file and its journal."""
+_FILES_OF_ONE_OPENING = 4
+"""Files that a connection or a database opens at a time: names, certificates, the file and its journal."""
 _UNROUTED = frozenset({errno.ENETUNREACH, errno.ENETDOWN})
 
 
 def exhausted(number: int | None, text: str = "") -> str | None:
-    """Say which resource of this machine is used up, and what to do; None if none is.
+    """Return which resource of this machine is used up and what to do; None if no resource is.
 
-    `number` is the errno, where there is one; else `text` is searched for the system's words for it, as
-    libraries quote them.
+    `number` is the errno, if there is one. `text` is searched for the system's text of each errno, because
+    libraries quote that text without the number.
 
     >>> exhausted(None, "failed to open socket: Too many open files")
     'too many open files: raise ulimit -n (now ...) or lower concurrency'
@@ -40,7 +43,7 @@ def exhausted(number: int | None, text: str = "") -> str | None:
 
 
 def unrouted(number: int | None, text: str = "") -> bool:
-    """Tell whether this machine has no way into the network at all."""
+    """Return whether this machine has no route into the network at all."""
     return any(number == known or os.strerror(known).lower() in text.lower() for known in _UNROUTED)
 
 
@@ -55,10 +58,13 @@ def descriptor_limit() -> int | None:
 
 
 def descriptors_used_up() -> bool:
-    """Tell whether this process can open hardly anything; what just failed has let go of a few itself."""
+    """Return whether this process can open hardly any file.
+
+    Several are opened for the test: the operation that failed has closed a few of its own by now.
+    """
     opened: list[int] = []
     try:
-        opened.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(_FEW))
+        opened.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(_FILES_OF_ONE_OPENING))
     except OSError as error:
         return error.errno in {errno.EMFILE, errno.ENFILE}
     finally:

@@ -1,4 +1,4 @@
-"""Reading the names that people write: one or several, in a text or in a list."""
+"""Parsing of names, which callers pass as one text or as a list of texts."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from marketfetch.redaction import redact
 
 __all__ = ["names_of"]
 
-_BETWEEN = re.compile(r"[,\s]+")
+_SEPARATORS = re.compile(r"[,\s]+")
 
 
-def names_of(argument: str, given: object) -> tuple[str, ...]:
-    """Return the names in a text or an iterable of texts, in order and each once.
+def names_of(argument: str, value: object) -> tuple[str, ...]:
+    """Return the names in a text or an iterable of texts, in order and without duplicates.
 
-    Names are parted by commas and white space too: no exchange has such a symbol. What holds a credential is
-    left in one piece, for others to refuse it without repeating any of it. Raises ConfigurationError, which
-    names the `argument`, for what is no text.
+    A text is split at commas and white space; no exchange has a symbol with these. A text with a credential
+    is not split, so that the caller can refuse it as a whole. Raises ConfigurationError, with the name of the
+    `argument`, for a value that is not text.
 
     >>> names_of("symbols", "BTCUSDT, ETHUSDT"), names_of("symbols", ["BTCUSDT", "BTCUSDT"])
     (('BTCUSDT', 'ETHUSDT'), ('BTCUSDT',))
@@ -26,8 +26,8 @@ def names_of(argument: str, given: object) -> tuple[str, ...]:
     Traceback (most recent call last):
     marketfetch.errors.ConfigurationError: symbols: 1 is not a name; write text such as 'BTCUSDT', ...
     """
-    alone = isinstance(given, str | bytes | bytearray)  # the parts of bytes are numbers
-    several = [given] if alone or not isinstance(given, Iterable) else given
+    is_single = isinstance(value, str | bytes | bytearray)  # iterating bytes would give numbers
+    several = [value] if is_single or not isinstance(value, Iterable) else value
     names: dict[str, None] = {}
     for name in several:
         if not isinstance(name, str):
@@ -35,11 +35,11 @@ def names_of(argument: str, given: object) -> tuple[str, ...]:
             raise ConfigurationError(
                 f"{argument}: {kind} is not a name; write text such as 'BTCUSDT', or a list of texts"
             )
-        names.update(dict.fromkeys(_parted(name)))
+        names.update(dict.fromkeys(_split(name)))
     return tuple(names)
 
 
-def _parted(name: str) -> list[str]:
+def _split(name: str) -> list[str]:
     if redact(name) != name:
         return [name]
-    return [str(part) for part in _BETWEEN.split(name) if part] or [str(name)]
+    return [str(part) for part in _SEPARATORS.split(name) if part] or [str(name)]

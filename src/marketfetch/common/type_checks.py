@@ -1,4 +1,4 @@
-"""Of what kind a value is that a caller gave, whatever its annotation says."""
+"""Type checks for arguments, because annotations are not checked at run time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["is_number", "is_text", "is_whole"]
 
 
 def is_text(value: object) -> bool:
-    """Tell whether it is text with something in it.
+    """Return whether the value is text that is not blank.
 
     >>> is_text("okx"), is_text(" "), is_text(5)
     (True, False, False)
@@ -17,7 +17,7 @@ def is_text(value: object) -> bool:
 
 
 def is_whole(value: object) -> bool:
-    """Tell whether it is a whole number; True and False are none.
+    """Return whether the value is a whole number; True and False are not.
 
     >>> is_whole(5), is_whole(5.0), is_whole(True)
     (True, False, False)
@@ -26,7 +26,7 @@ def is_whole(value: object) -> bool:
 
 
 def is_number(value: object) -> bool:
-    """Tell whether it is a number, which NaN is not.
+    """Return whether the value is a number; NaN is not.
 
     >>> is_number(0.5), is_number(float("nan")), is_number("5")
     (True, False, False)

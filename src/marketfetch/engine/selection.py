@@ -10,6 +10,7 @@ from marketfetch.common.name_lists import names_of
 from marketfetch.common.type_checks import is_text
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable, unknown
 from marketfetch.protocols import Store
+from marketfetch.redaction import redact
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
@@ -64,7 +65,8 @@ class Selection:
             raise ConfigurationError("datasets: none given; name some, or leave datasets out")
         if exchange is not None and not is_text(exchange):
             raise ConfigurationError(
-                f"exchange: {exchange!r} is no name; write one such as 'binance-usdm', or leave it out"
+                f"exchange: {redact(repr(exchange))} is no name; write one such as 'binance-usdm', "
+                "or leave it out"
             )
         return cls(
             names,

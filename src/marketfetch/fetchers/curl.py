@@ -1,7 +1,7 @@
-"""The built-in transport: libcurl through curl-cffi, all requests of a session on one multi handle.
+"""The built-in HTTP client: libcurl through curl-cffi, with one connection pool for each event loop.
 
-curl-cffi's own `AsyncSession` sets every option anew for each request and wraps the answer in objects that
-nobody here looks at. Easy handles that keep their options do the same work in half the CPU time.
+curl-cffi's own `AsyncSession` sets every option again for each request and wraps the response in objects that
+are not needed here. Easy handles that keep their options take half of the CPU time.
 """
 
 from __future__ import annotations
@@ -41,31 +41,32 @@ __all__ = ["CurlFetcher"]
 
 _HTTP_VERSIONS = {"1.1": CurlHttpVersion.V1_1, "2": CurlHttpVersion.V2TLS}
 _IDLE_CONNECTIONS = 500
-"""So many are kept alive at most, and never more than half of what the process may have open."""
+"""Maximum of idle connections that are kept alive, and never more than half of the file descriptors."""
 
 
 def _now() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _certificate(given: object) -> Path | None:
-    if given is None:
+def _certificate(path: object) -> Path | None:
+    if path is None:
         return None
-    if not isinstance(given, str | os.PathLike):
+    if not isinstance(path, str | os.PathLike):
         raise ConfigurationError(
-            f"certificate: {type(given).__name__} is no path; write text such as 'ca.pem'"
+            f"certificate: {type(path).__name__} is no path; write text such as 'ca.pem'"
         )
-    return Path(given)
+    return Path(path)
 
 
 @attrs.define(kw_only=True, eq=False)
 class CurlFetcher:
-    """A Fetcher that looks like a browser on the wire; it runs on asyncio, as curl-cffi does.
+    """A Fetcher whose TLS and headers look like a browser; it needs an event loop of asyncio.
 
-    `connect_timeout` and `timeout` are seconds; the latter runs until the last byte. `certificate` is a PEM
-    file of authorities to trust besides the usual ones; certificates are always verified. `max_body` caps
-    the decompressed body, in bytes. Redirects are not followed, cookies not kept, and proxy settings of the
-    environment not heeded. A fetcher may serve several pipelines and several event loops at a time.
+    `connect_timeout` and `timeout` are seconds; `timeout` includes the last byte of the body. `certificate`
+    is a PEM file of authorities to trust besides the usual authorities; certificates are always verified.
+    `max_body` is the maximum size of the decompressed body in bytes. Redirects are not followed, cookies are
+    not kept, and proxy settings of the environment are ignored. A fetcher may serve several pipelines and
+    event loops at the same time.
 
     >>> CurlFetcher(impersonate="firefox", timeout=20)
     CurlFetcher(impersonate='firefox', http_version='1.1', connect_timeout=10.0, timeout=20, certificate=None,
@@ -85,17 +86,17 @@ class CurlFetcher:
         if not is_text(self.http_version) or self.http_version not in _HTTP_VERSIONS:
             raise unknown("http_version", self.http_version, _HTTP_VERSIONS)
         for name in ("connect_timeout", "timeout", "max_body"):
-            given = getattr(self, name)
-            if not is_number(given) or given <= 0:
-                raise ConfigurationError(f"{name}: must be above zero, not {redact(repr(given))}")
+            number = getattr(self, name)
+            if not is_number(number) or number <= 0:
+                raise ConfigurationError(f"{name}: must be above zero, not {redact(repr(number))}")
 
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[None]:
-        """Make fetching possible on the running event loop; leaving the last block closes all connections.
+        """Open the connection pool of the running event loop; leaving the last block closes it.
 
-        Several blocks on one loop, such as those of several pipelines, share the connections. Raises
-        ConfigurationError without a loop of asyncio's, for an unknown browser and for a `certificate` that
-        cannot be read.
+        Several blocks on one event loop, such as those of several pipelines, share the connections. Raises
+        ConfigurationError without an event loop of asyncio, for an unknown browser and for a `certificate`
+        that cannot be read.
         """
         loop = asyncio_loop("a CurlFetcher")
         shared = self._sessions.setdefault(loop, _Shared())
@@ -106,9 +107,7 @@ class CurlFetcher:
                     authorities = await shared.closing.enter_async_context(ca_file(self.certificate))
                     session = _Session(self, authorities)
                     shared.closing.push_async_callback(session.close)
-                    session.give_back(
-                        session.take()
-                    )  # refuse an unknown browser here, not at the first request
+                    session.give_back(session.take())  # raises for an unknown browser, before any request
                     shared.session = session
             yield
         finally:
@@ -119,10 +118,10 @@ class CurlFetcher:
                     await shared.closing.aclose()
 
     async def fetch(self, request: Request, egress: Egress) -> Response:
-        """Make the request and return the complete answer, whatever its status.
+        """Send the request and return the complete response with any HTTP status.
 
-        Raises ProxyError where the proxy cannot be used or answers itself, else RequestTimeout or
-        TransportError. Cancelling closes the connection of this request and no other.
+        Raises ProxyError if the proxy cannot be used or answers instead of the exchange, else RequestTimeout
+        or TransportError. Cancelling closes only the connection of this request.
         """
         shared = self._sessions.get(asyncio_loop("a CurlFetcher"))
         session = shared.session if shared else None
@@ -133,7 +132,7 @@ class CurlFetcher:
         sent_at = _now()
         error = await self._perform(session, handle, egress)
         if error is not None:
-            raise error  # outside of any `except`, so that no text of libcurl's hangs on as its context
+            raise error  # outside of `except`: the error of libcurl, with the proxy URL, is not its context
         received_at = _now()
         status, headers = parse_headers(handle.lines)
         body = b"".join(handle.body.chunks)
@@ -145,16 +144,16 @@ class CurlFetcher:
         return Response(status, headers, body, sent_at, received_at)
 
     async def _perform(self, session: _Session, handle: EasyHandle, egress: Egress) -> FetchError | None:
-        """Run the transfer; a handle that did not come through it well is not used again."""
+        """Run the transfer and return its error; a handle whose transfer failed is discarded."""
         complete = False
         try:
             done = session.multi.add_handle(handle.curl)
-            # Transfers have been seen to outlive libcurl's own timeout.
-            watch = asyncio.get_running_loop().call_later(self.timeout, _give_up, done)
+            # Not libcurl's own timeout: some transfers went on after it.
+            timer = asyncio.get_running_loop().call_later(self.timeout, _give_up, done)
             try:
                 await done
             finally:
-                watch.cancel()
+                timer.cancel()
             complete = True
         except TimeoutError:
             return RequestTimeout(f"{egress.name}: no complete answer within {self.timeout:g} s")
@@ -178,7 +177,7 @@ def _idle_connections() -> int:
 
 @attrs.define(eq=False)
 class _Shared:
-    """The session of one event loop, how many use it, and what is to be closed when the last one leaves."""
+    """The session of one event loop, the number of its users, and what the last user closes."""
 
     users: int = 0
     session: _Session | None = None
@@ -187,25 +186,25 @@ class _Shared:
 
 
 class _Session:
-    """The multi handle of one event loop with its connections, and the easy handles that are free."""
+    """The multi handle of one event loop, which has the connection pool, and the idle easy handles."""
 
     def __init__(self, fetcher: CurlFetcher, authorities: str) -> None:
         self._browser: str = resolve_latest_browser_type(fetcher.impersonate)  # type: ignore[no-untyped-call]
         self._options: dict[CurlOpt, str | int] = {
             CurlOpt.HTTP_VERSION: _HTTP_VERSIONS[fetcher.http_version],
-            CurlOpt.PIPEWAIT: int(fetcher.http_version == "2"),  # rather share a connection being made
+            CurlOpt.PIPEWAIT: int(fetcher.http_version == "2"),  # share a connection that is being made
             CurlOpt.CONNECTTIMEOUT_MS: round(fetcher.connect_timeout * 1000),
         }
         self._headers = {} if fetcher.compression else {"Accept-Encoding": "identity"}
         self._authorities, self._max_body = authorities, fetcher.max_body
-        self._free: list[EasyHandle] = []
+        self._idle: list[EasyHandle] = []
         self._open = True
         self.multi = AsyncCurl(cacert=authorities)
-        if self.multi._curlm == ffi.NULL:  # noqa: SLF001  # which curl-cffi does not look at
+        if self.multi._curlm == ffi.NULL:  # noqa: SLF001  # curl-cffi does not check it
             lacking = exhausted(errno.EMFILE) if descriptors_used_up() else exhausted(errno.ENOMEM)
             raise LocalResourceError(f"libcurl cannot begin: {lacking}")
-        # AsyncCurl.setopt passes a pointer where libcurl wants the number, which then has no effect. Without
-        # it libcurl keeps four connections per running transfer, and rotating proxies reconnect all the time.
+        # Not AsyncCurl.setopt, which passes a pointer instead of the number, so the option has no effect.
+        # libcurl would then keep four connections per running transfer, and rotating proxies would reconnect.
         lib.curl_multi_setopt(
             self.multi._curlm,  # noqa: SLF001
             CurlMOpt.MAXCONNECTS,
@@ -213,8 +212,8 @@ class _Session:
         )
 
     def take(self) -> EasyHandle:
-        if self._free:
-            return self._free.pop()
+        if self._idle:
+            return self._idle.pop()
         return EasyHandle(
             self._browser,
             self._options,
@@ -225,7 +224,7 @@ class _Session:
 
     def give_back(self, handle: EasyHandle) -> None:
         handle.clear()
-        self._free.append(handle)
+        self._idle.append(handle)
 
     def discard(self, handle: EasyHandle) -> None:
         if self._open:
@@ -235,5 +234,5 @@ class _Session:
     async def close(self) -> None:
         self._open = False
         await self.multi.close()  # type: ignore[no-untyped-call]
-        for handle in self._free:
+        for handle in self._idle:
             handle.curl.close()

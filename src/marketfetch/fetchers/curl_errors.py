@@ -1,4 +1,4 @@
-"""What libcurl hands back, put into our words: header lines and error codes."""
+"""Translation of the results of libcurl: header lines to headers, error codes to errors."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ __all__ = ["CurlFailure", "parse_headers", "proxy_refusal", "translate"]
 _STATUS = re.compile(rb"HTTP/[\d.]+[ \t]+(\d{3})\b")
 _TEXT = re.compile(r"curl: \(\d+\) (?P<text>.*?)\.? See https://curl\.se", re.DOTALL)
 
-# On a connection that is being set up these are the proxy's doing; later on they only say that some
-# connection broke, which happens to the best of proxies.
+# While a connection is set up, the proxy is blamed for these codes. Later they only mean that a connection
+# broke, which also happens with a good proxy.
 _BROKEN = {
     CurlECode.SSL_CONNECT_ERROR,
     CurlECode.GOT_NOTHING,
@@ -30,7 +30,7 @@ _BROKEN = {
     CurlECode.WEIRD_SERVER_REPLY,
 }
 
-# Here something is opened: a socket, the file of authorities, the resolver's configuration.
+# Codes of steps that open a file or socket, which may fail because this machine lacks resources.
 _SETTING_UP = {
     CurlECode.COULDNT_CONNECT,
     CurlECode.COULDNT_RESOLVE_HOST,
@@ -44,24 +44,23 @@ _SETTING_UP = {
 
 
 def parse_headers(lines: Iterable[bytes]) -> tuple[int, dict[str, str]]:
-    r"""Read the status and the headers (names in lower case) of the last answer in the lines.
+    r"""Return the status and the headers (names in lower case) of the last response in the lines.
 
-    Interim answers (1xx) come before it and are left out; trailers come after it and are taken in.
-    A header that is repeated is joined by commas, and one whose name looks like a status line is a header.
-    Status 0 means that there is no answer, or that it ends
-    before the empty line that closes its headers, which libcurl lets pass.
+    Interim responses (1xx) before it are left out; trailers after it are added to its headers. Repeated
+    headers are joined by commas. Only the first line of a block can be a status line. Status 0 means that
+    there is no response, or that it ends before the empty line after its headers, which libcurl accepts.
 
     >>> parse_headers([b"HTTP/1.1 100 Continue\r\n", b"\r\n", b"HTTP/2 200 \r\n", b"Date: now\r\n", b"\r\n"])
     (200, {'date': 'now'})
     """
-    status, headers, complete, begins = 0, dict[str, str](), False, True
+    status, headers, complete, is_first = 0, dict[str, str](), False, True
     for line in lines:
-        found = _STATUS.match(line) if begins else None
-        begins = not line.strip()
+        found = _STATUS.match(line) if is_first else None
+        is_first = not line.strip()
         if found:
             status, headers, complete = int(found[1]), {}, False
             continue
-        if begins:
+        if is_first:
             complete = True
             continue
         name, colon, content = line.decode("latin-1").partition(":")
@@ -73,11 +72,11 @@ def parse_headers(lines: Iterable[bytes]) -> tuple[int, dict[str, str]]:
 
 @attrs.frozen
 class CurlFailure:
-    """What is known of a request that libcurl gave up.
+    """The details of a transfer that failed.
 
-    `connect_status` is what the proxy answered to CONNECT (0: nothing); `on_setup` tells that it broke on a
-    new connection before TLS stood; `number` is the errno of the system, 0 where libcurl has none;
-    `starved` that this process could open no file just afterwards.
+    `connect_status` is the status of the proxy's response to CONNECT, 0 for none. `on_setup` is True if a new
+    connection broke before TLS was established. `number` is the errno, 0 if libcurl has none. `starved` is
+    True if this process could open no file just after the failure.
     """
 
     code: int
@@ -89,7 +88,7 @@ class CurlFailure:
 
 
 def proxy_refusal(egress: Egress, status: int) -> ProxyError:
-    """Make the error for a proxy that answered itself instead of passing the request on.
+    """Make the error for a proxy that answered instead of forwarding the request.
 
     >>> print(proxy_refusal(Egress("Proxy 3"), 407))
     Proxy 3: the proxy answered 407 Proxy Authentication Required: check its user and password
@@ -105,20 +104,20 @@ def proxy_refusal(egress: Egress, status: int) -> ProxyError:
 
 
 def translate(failure: CurlFailure, egress: Egress, max_body: int) -> FetchError:
-    """Make the error to raise; no credential of the egress is in it.
+    """Make the error to raise; it has no credential of the egress.
 
     >>> translate(CurlFailure(18, "curl: (18) 5 bytes missing. See https://curl.se"), Egress("Direct"), 1)
     TransportError('Direct: the body ended too early (5 bytes missing)')
     """
     code, name = failure.code, egress.name
-    found = _TEXT.search(failure.text)  # without curl-cffi's advice around it
+    found = _TEXT.search(failure.text)  # without the link that curl-cffi adds
     text = redact(found["text"]) if found else f"libcurl error {code}"
     if code in _SETTING_UP and (lacking := _lacking(failure, text)):
         return LocalResourceError(f"{name}: {lacking}")
     if egress.proxy is not None:
-        trouble = _proxy_trouble(failure, egress, text)
-        if trouble is not None:
-            return trouble
+        error = _proxy_error(failure, egress, text)
+        if error is not None:
+            return error
     if code == CurlECode.OPERATION_TIMEDOUT:
         return RequestTimeout(f"{name}: {text}")
     meaning = _meaning(failure, text, max_body)
@@ -126,7 +125,7 @@ def translate(failure: CurlFailure, egress: Egress, max_body: int) -> FetchError
 
 
 def _meaning(failure: CurlFailure, text: str, max_body: int) -> str:
-    """Say what a failure means where libcurl's own words do not; empty where they do."""
+    """Return what a failure means; empty if the text of libcurl says it."""
     match failure.code:
         case CurlECode.COULDNT_RESOLVE_HOST:
             return "the name of the exchange cannot be resolved"
@@ -145,17 +144,17 @@ def _meaning(failure: CurlFailure, text: str, max_body: int) -> str:
 
 
 def _lacking(failure: CurlFailure, text: str) -> str | None:
-    """Say what this machine lacks, if that is why the connection could not be set up."""
+    """Return the resource that this machine lacks, if the connection failed for that reason."""
     if failure.code == CurlECode.OUT_OF_MEMORY:
         return exhausted(errno.ENOMEM)
     if lacking := exhausted(failure.number, text):
         return lacking
-    # Names and certificates are read from files: libcurl does not say that one of these could not be opened.
+    # libcurl does not tell that it could not open the file of names or certificates.
     return exhausted(errno.EMFILE) if failure.starved else None
 
 
-def _proxy_trouble(failure: CurlFailure, egress: Egress, text: str) -> ProxyError | None:
-    """Decide whether the proxy is to blame; libcurl's text is left out where it may quote the proxy URL."""
+def _proxy_error(failure: CurlFailure, egress: Egress, text: str) -> ProxyError | None:
+    """Return the error if the proxy is to blame, without the text of libcurl where that may hold its URL."""
     code, name = failure.code, egress.name
     if failure.connect_status >= 300:
         return proxy_refusal(egress, failure.connect_status)

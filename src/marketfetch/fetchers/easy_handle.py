@@ -1,4 +1,4 @@
-"""Easy handles of libcurl: set up once, then used for one request after another."""
+"""Easy handles of libcurl: set up once, then reused for one request after another."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from types import MappingProxyType
 from curl_cffi import Curl, CurlECode, CurlError, CurlInfo, CurlOpt
 
 from marketfetch.common.local_resources import descriptors_used_up
-from marketfetch.errors import ConfigurationError
+from marketfetch.errors import ConfigurationError, ProxyError
 from marketfetch.fetchers.curl_errors import CurlFailure
+from marketfetch.redaction import Secret
 from marketfetch.values.http import Egress, Request
 
 __all__ = ["EasyHandle"]
@@ -17,43 +18,43 @@ __all__ = ["EasyHandle"]
 _ALWAYS: Mapping[CurlOpt, str | int] = {
     CurlOpt.BUFFERSIZE: 512 * 1024,
     CurlOpt.NOSIGNAL: 1,
-    CurlOpt.ACCEPT_ENCODING: "gzip, deflate, br, zstd",  # what the browsers say, and what is undone here
-    CurlOpt.NOPROXY: "",  # not what the environment says
+    CurlOpt.ACCEPT_ENCODING: "gzip, deflate, br, zstd",  # as browsers send it; libcurl decompresses
+    CurlOpt.NOPROXY: "",  # ignore no_proxy of the environment
     CurlOpt.PROTOCOLS_STR: "http,https",
     CurlOpt.SUPPRESS_CONNECT_HEADERS: 1,
-    CurlOpt.PROXY_CREDENTIAL_NO_REUSE: 1,  # another user of the same gateway is another egress
+    CurlOpt.PROXY_CREDENTIAL_NO_REUSE: 1,  # each user of a gateway is an egress
 }
 
 
 class _Lines(list[bytes]):
-    """Collects header lines: libcurl writes one at a time."""
+    """Collects header lines; libcurl calls `write` for each line."""
 
     write = list.append
 
 
 class _Body:
-    """Collects the body as libcurl writes it, up to a cap; what counts is the decompressed size."""
+    """Collects the decompressed body; libcurl calls `write`, which fails above `limit` bytes."""
 
-    def __init__(self, cap: int) -> None:
+    def __init__(self, limit: int) -> None:
         self.chunks: list[bytes] = []
-        self._room = self._cap = cap
+        self._left = self._limit = limit
 
     def write(self, chunk: bytes) -> None:
-        self._room -= len(chunk)
-        if self._room < 0:
+        self._left -= len(chunk)
+        if self._left < 0:
             raise CurlError("too large", CurlECode.FILESIZE_EXCEEDED)
         self.chunks.append(chunk)
 
     def clear(self) -> None:
         self.chunks.clear()
-        self._room = self._cap
+        self._left = self._limit
 
 
 class EasyHandle:
-    """An easy handle whose options stay; `aim` sets what differs between requests.
+    """An easy handle that keeps its options; `prepare` sets the options that differ between requests.
 
-    `browser` is a name of curl-cffi's, `authorities` the path of a PEM file, `max_body` a number of bytes;
-    `headers` are sent with every request, in place of the browser's own of the same name.
+    `browser` is a name of curl-cffi, `authorities` the path of a PEM file, `max_body` a number of bytes;
+    `headers` are sent with every request and replace headers of the browser.
 
     >>> EasyHandle("chrome120", {}, authorities="", max_body=1000).lines
     []
@@ -80,16 +81,25 @@ class EasyHandle:
         self._attach_body()
 
     def prepare(self, request: Request, egress: Egress) -> None:
-        """Point it at a request and an egress, whose credential goes nowhere but to libcurl."""
+        """Set the request and the proxy; ProxyError for a proxy URL that libcurl does not take."""
         self.curl.setopt(CurlOpt.URL, request.url)
-        self.curl.setopt(CurlOpt.PROXY, egress.proxy.reveal() if egress.proxy else "")  # "": none at all
+        if not self._set_proxy(egress.proxy):
+            raise ProxyError(f"{egress.name}: libcurl refuses the address of the proxy; check it")
         plain = request.method == "GET" and not request.headers
         if not (plain and self._plain):
             self._set_options(request)
         self._plain = plain
 
+    def _set_proxy(self, proxy: Secret | None) -> bool:
+        """Return whether libcurl takes the proxy; its error and the frames of that hold the password."""
+        try:
+            self.curl.setopt(CurlOpt.PROXY, proxy.reveal() if proxy else "")  # "": no proxy
+        except (CurlError, ValueError):
+            return False
+        return True
+
     def failure(self, error: CurlError) -> CurlFailure:
-        """Gather what is known of a transfer that failed."""
+        """Return the details of a transfer that failed."""
         connect_status = self.curl.getinfo(CurlInfo.HTTP_CONNECTCODE)
         is_new = self.curl.getinfo(CurlInfo.NUM_CONNECTS)
         has_tls = self.curl.getinfo(CurlInfo.APPCONNECT_TIME)
@@ -104,13 +114,13 @@ class EasyHandle:
         )
 
     def clear(self) -> None:
-        """Let go of the last answer."""
+        """Free the memory of the last response."""
         self.lines.clear()
         self.body.clear()
 
     def _set_options(self, request: Request) -> None:
-        """Set method, body and headers, leaving nothing of the request before."""
-        self.curl.clean_handles_and_buffers()  # the one way to empty the list of headers
+        """Set method, body and headers; nothing of the last request stays."""
+        self.curl.clean_handles_and_buffers()  # the only way to clear the list of headers
         self._attach_body()
         lines = [
             f"{name}: {content}".encode() for name, content in {**self._headers, **request.headers}.items()
@@ -120,7 +130,7 @@ class EasyHandle:
             self.curl.setopt(CurlOpt.POST, 1)
             self.curl.setopt(CurlOpt.POSTFIELDSIZE, len(body))
             self.curl.setopt(CurlOpt.POSTFIELDS, body)
-            lines.append(b"Expect:")  # no round trip to ask whether the body is welcome
+            lines.append(b"Expect:")  # do not wait for "100 Continue" before the body
         else:
             self.curl.setopt(CurlOpt.HTTPGET, 1)
         self.curl.setopt(CurlOpt.HTTPHEADER, lines)

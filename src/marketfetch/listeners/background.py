@@ -1,4 +1,4 @@
-"""A thread to the side, for work that may block: it deals with what is put there, and nobody waits."""
+"""A work queue with one thread, for work that may block, such as writing to a terminal."""
 
 from __future__ import annotations
 
@@ -8,36 +8,38 @@ from threading import Thread
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-__all__ = ["BackgroundQueue"]
+__all__ = ["BackgroundListener", "BackgroundQueue"]
 
 _T = TypeVar("_T")
 
 
 class BackgroundQueue(Generic[_T]):
-    """Calls `deal` with each item on a thread of its own; entering starts the thread, leaving flushes it.
+    """Calls `handle` with each item on a thread; entering starts the thread, leaving flushes the queue.
 
-    `put` never waits: where `deal` hangs, at most `limit` items are kept and further ones are counted in
-    `dropped`. Leaving waits `patience` seconds for what is left, then leaves the thread behind.
+    `submit` never waits: while `handle` hangs, at most `limit` items are kept, and further items are counted
+    in `dropped`. Leaving waits `flush_timeout` seconds for the items that are left, then abandons the thread.
 
     >>> seen: list[int] = []
-    >>> with BackgroundQueue(seen.append) as aside:
-    ...     aside.submit(1)
-    ...     aside.submit(2)
+    >>> with BackgroundQueue(seen.append) as queue:
+    ...     queue.submit(1)
+    ...     queue.submit(2)
     >>> seen
     [1, 2]
     """
 
-    def __init__(self, deal: Callable[[_T], object], *, limit: int = 10_000, patience: float = 2.0) -> None:
+    def __init__(
+        self, handle: Callable[[_T], object], *, limit: int = 10_000, flush_timeout: float = 2.0
+    ) -> None:
         self.dropped = 0
-        self._deal = deal
+        self._handle = handle
         self._limit = limit
-        self._retrier = patience
-        # Not queue.Queue: its lock is no place for an event loop to wait.
+        self._flush_timeout = flush_timeout
+        # Not queue.Queue: an event loop must not wait for its lock.
         self._items: SimpleQueue[_T | None] = SimpleQueue()
         self._thread: Thread | None = None
 
     def submit(self, item: _T) -> None:
-        """Hand an item over and return at once."""
+        """Add an item and return at once."""
         if self._items.qsize() < self._limit:
             self._items.put(item)
         else:
@@ -45,11 +47,11 @@ class BackgroundQueue(Generic[_T]):
 
     def _work(self) -> None:
         while (item := self._items.get()) is not None:
-            self._deal(item)
+            self._handle(item)
 
     def __enter__(self) -> Self:
-        # A daemon, so that a handler that never returns cannot keep the process alive.
-        self._thread = Thread(target=self._work, name="marketfetch-aside", daemon=True)
+        # A daemon: a `handle` that never returns cannot keep the process alive.
+        self._thread = Thread(target=self._work, name="marketfetch-background", daemon=True)
         self._thread.start()
         return self
 
@@ -58,4 +60,25 @@ class BackgroundQueue(Generic[_T]):
     ) -> None:
         self._items.put(None)
         if self._thread is not None:
-            self._thread.join(self._retrier)
+            self._thread.join(self._flush_timeout)
+
+
+class BackgroundListener(Generic[_T]):
+    """The base class of a listener with a BackgroundQueue, `_queue`, that runs while the listener is entered.
+
+    >>> with BackgroundListener[str](print) as listener:
+    ...     listener._queue.submit("on a thread")
+    on a thread
+    """
+
+    def __init__(self, handle: Callable[[_T], object]) -> None:
+        self._queue = BackgroundQueue(handle)
+
+    def __enter__(self) -> Self:
+        self._queue.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._queue.__exit__(kind, error, trace)

@@ -1,4 +1,4 @@
-"""Listeners: who is told of events, and what becomes of a listener that fails."""
+"""Dispatch of events to listeners; a listener that raises is logged and removed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["Listeners"]
 
 
 class Listeners:
-    """Tells every listener of each event, in the order in which they were given.
+    """Calls every listener with each event, in the order of the list.
 
-    A listener that raises an Exception is logged once, with its traceback, and is told nothing any more; the
-    run and the other listeners go on. KeyboardInterrupt and its kin pass. Raises ConfigurationError, naming
-    what to write, for what cannot be a listener: something not callable, an `async def`, a class.
+    A listener that raises an Exception is logged once, with its traceback, and is not called again; the run
+    and the other listeners go on. KeyboardInterrupt and SystemExit are not caught. Raises ConfigurationError
+    for a listener that is not callable, is asynchronous or is a class.
 
     >>> Listeners(print)
     Traceback (most recent call last):
@@ -32,29 +32,29 @@ class Listeners:
             _check(listener)
 
     def emit(self, event: Event) -> None:
-        """Tell all listeners of an event."""
+        """Call all listeners with an event."""
         for listener in self._listeners:
             try:
-                self._tell(listener, event)
-            except Exception:  # code of the caller may raise anything; a display must not end a run
+                self._call(listener, event)
+            except Exception:  # a listener may raise any error, and must not end the run
                 self._listeners = tuple(other for other in self._listeners if other is not listener)
                 logging.getLogger("marketfetch").exception(
                     "the listener %s failed; it is left out from now on, and the run goes on", _name(listener)
                 )
 
-    def _tell(self, listener: Listener, event: Event) -> None:
-        call: Callable[[Event], object] = listener  # what it returns is not known before
-        answer = call(event)
-        if inspect.iscoroutine(answer):
-            answer.close()  # else Python warns that it was never awaited
-        if inspect.isawaitable(answer) or inspect.isasyncgen(answer):
+    def _call(self, listener: Listener, event: Event) -> None:
+        call: Callable[[Event], object] = listener  # its annotation says None; at run time it may differ
+        result = call(event)
+        if inspect.iscoroutine(result):
+            result.close()  # else Python warns that it was never awaited
+        if inspect.isawaitable(result) or inspect.isasyncgen(result):
             raise TypeError("it returned something to await; a listener is a plain function")
 
 
-def _check_list(given: object) -> None:
-    if not isinstance(given, Iterable) or isinstance(given, str | bytes | type):
-        name = _name(given)
-        remedy = f"write [{name}]" if callable(given) else "write a list of functions, or leave it out"
+def _check_list(listeners: object) -> None:
+    if not isinstance(listeners, Iterable) or isinstance(listeners, str | bytes | type):
+        name = _name(listeners)
+        remedy = f"write [{name}]" if callable(listeners) else "write a list of functions, or leave it out"
         raise ConfigurationError(f"listeners: {name} is not a list of listeners; {remedy}")
 
 
@@ -80,7 +80,7 @@ def _is_asynchronous(listener: object) -> bool:
 
 
 def _name(listener: object) -> str:
-    """Name a listener without its arguments: a partial may hold the address of a chat, with its token."""
+    """Name a listener without its arguments: a partial may hold the URL of a chat with its token."""
     if isinstance(listener, partial):
         return f"partial({_name(listener.func)})"
     if name := getattr(listener, "__qualname__", ""):

@@ -1,4 +1,4 @@
-"""Events as log records of the logger `marketfetch`, in a way that can never block the event loop.
+"""Events as records of the logger `marketfetch`; logging never blocks the event loop.
 
     with LogListener() as log:
         await Pipeline(..., listeners=[log])
@@ -9,8 +9,7 @@
 from __future__ import annotations
 
 import logging
-from types import TracebackType
-from typing import Self, TextIO
+from typing import TextIO
 
 from marketfetch.events import (
     BatchWritten,
@@ -22,50 +21,42 @@ from marketfetch.events import (
     SymbolUnknown,
     WaitingForStore,
 )
-from marketfetch.listeners.background import BackgroundQueue
+from marketfetch.listeners.background import BackgroundListener
 from marketfetch.listeners.text import describe_event
 
 __all__ = ["LogListener", "log_to_console"]
 
-# The host decides whether and where this is shown; without a handler Python would print warnings itself.
+# The program decides whether and where records are shown; without a handler Python prints warnings itself.
 logging.getLogger("marketfetch").addHandler(logging.NullHandler())
 
 
-class LogListener:
-    """A listener that logs: failures as WARNING, pages as DEBUG, all else (heartbeats, rounds) as INFO.
+class LogListener(BackgroundListener[Event]):
+    """A listener that logs: failures as WARNING, pages as DEBUG, heartbeats and all other events as INFO.
 
-    The records are emitted on a thread of its own, because a handler may block or take locks that the
-    caller holds. Leaving the context flushes it; handlers that do not return within two seconds are left
-    behind. Each record carries the event as its attribute `event`, for handlers that write structured logs.
+    The records are emitted on a background thread, because a handler may block, or need a lock that the
+    caller holds. Leaving the context flushes the queue; a handler that does not return within two seconds is
+    abandoned. Each record has the event as its attribute `event`, for handlers that write structured logs.
     """
 
     def __init__(self) -> None:
+        super().__init__(self._log)
         self._logger = logging.getLogger("marketfetch")
-        self._aside: BackgroundQueue[Event] = BackgroundQueue(self._log)
         self._dropped = 0
 
     def __call__(self, event: Event) -> None:
-        """Take note of an event; it is logged in a moment."""
-        # Batches hold rows: waiting for a slow handler they would fill the memory. Heartbeats count them.
+        """Queue an event; the background thread logs it."""
+        # A batch holds rows, and with a slow handler the queue of batches would fill the memory. Heartbeats
+        # have the number of rows.
         if not isinstance(event, BatchWritten):
-            self._aside.submit(event)
+            self._queue.submit(event)
 
     def _log(self, event: Event) -> None:
         level = _level(event)
         if self._logger.isEnabledFor(level):
             self._logger.log(level, "%s", describe_event(event), extra={"event": event})
-        dropped, self._dropped = self._aside.dropped - self._dropped, self._aside.dropped
+        dropped, self._dropped = self._queue.dropped - self._dropped, self._queue.dropped
         if dropped:
             self._logger.warning("%d events are not logged here: the handlers are too slow", dropped)
-
-    def __enter__(self) -> Self:
-        self._aside.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._aside.__exit__(kind, error, trace)
 
 
 def _level(event: Event) -> int:
@@ -79,9 +70,9 @@ def _level(event: Event) -> int:
 
 
 def log_to_console(level: int | str = logging.INFO) -> logging.Handler:
-    """Show marketfetch's log on standard error from now on; returns the handler, to be removed at will.
+    """Show marketfetch's log on standard error from now on; returns the handler, which can be removed.
 
-    The host's own handlers and the root logger are left alone. Calling it again only changes the level.
+    Other handlers and the root logger are not changed. A second call only changes the level.
 
     >>> handler = log_to_console("WARNING")
     >>> log_to_console("DEBUG") is handler

@@ -1,4 +1,4 @@
-"""The live picture of a run on a terminal, drawn with rich (`marketfetch[progress]`)."""
+"""The live display of a run on a terminal, drawn with rich (`marketfetch[progress]`)."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ from marketfetch.reports import EgressReport
 
 __all__ = ["RichProgress"]
 
-_EGRESSES = 12
-"""So many egresses are drawn; more would push the bar off the screen."""
+_MAX_EGRESSES = 12
+"""Egresses with a line of their own; more lines would push the bar off the screen."""
 _NARROW = 80
-"""Below so many columns the less important numbers are left out: others would be cut off."""
+"""On a terminal with fewer columns only the most important numbers are shown."""
 
 
 class RichProgress:
     """Progress for a terminal: a bar of rows written, a line for each egress, failures by cause.
 
-    The event loop only notes numbers. A thread of its own paints them ten times a second, so that a
-    terminal that is slow or stopped (Ctrl-S) holds up nothing but the picture.
+    The event loop only notes numbers. A thread draws the numbers ten times a second, so a terminal that is
+    slow or stopped (Ctrl-S) delays only the display.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -56,81 +56,80 @@ class RichProgress:
         self._written = 0
         self._egresses: tuple[EgressReport, ...] = ()
         self._failures: Counter[str] = Counter()
-        self._unknown: tuple[str, ...] = ()
-        self._awaited = ""
-        self._waiting = ""
+        self._given_up: tuple[str, ...] = ()
+        self._store_wait = ""
+        self._request_wait = ""
         self._started = monotonic()
-        self._over = Flag()
-        self._painter: Thread | None = None
+        self._stopped = Flag()
+        self._thread: Thread | None = None
 
     def __call__(self, event: Event) -> None:
-        """Take note of an event."""
+        """Note the numbers of an event."""
         match event:
             case RoundStarted():
                 self._planned += event.rows
-                self._awaited = ""
+                self._store_wait = ""
             case BatchWritten():
                 self._written += event.batch.rows
-                self._awaited = ""
+                self._store_wait = ""
             case WaitingForStore():
-                self._awaited = describe_event(event)
+                self._store_wait = describe_event(event)
             case Heartbeat():
                 self._egresses = tuple(event.egresses)
-                self._waiting = event.waiting
+                self._request_wait = event.waiting
             case RequestFailed():
-                # A new object: the painter may be reading the old one.
+                # A new object: the thread may be reading the old one.
                 self._failures = self._failures + Counter([event.cause])
             case SymbolUnknown() | SeriesRefused():
-                self._unknown = (*self._unknown, describe_event(event))
+                self._given_up = (*self._given_up, describe_event(event))
             case _:
                 pass
 
     def __enter__(self) -> Self:
         self._started = monotonic()
-        self._over.clear()
-        self._painter = Thread(target=self._refresh, name="marketfetch-progress", daemon=True)
-        self._painter.start()
+        self._stopped.clear()
+        self._thread = Thread(target=self._refresh, name="marketfetch-progress", daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
-        if self._painter is not None:
-            self._painter.join(2.0)
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join(2.0)
 
     def _refresh(self) -> None:
         bar = _bar(self._console)
-        # Left alone: a library does not take the host's standard streams.
         with Live(
             console=self._console,
             auto_refresh=False,
             transient=True,
-            redirect_stdout=False,
+            redirect_stdout=False,  # the standard streams belong to the program
             redirect_stderr=False,
         ) as live:
-            while not self._over.wait(0.1):
+            while not self._stopped.wait(0.1):
                 live.update(self._render(bar), refresh=True)
 
     def _render(self, bar: Progress) -> RenderableType:
         total = self._planned or None
-        said = "writing" if total else "asking what there is"
-        # Composites are written beyond the plan, and the plan of event datasets is an estimate.
+        description = "writing" if total else "asking what there is"
+        # It may be more than planned: composites are not in the plan, and the plan of events is an estimate.
         done = min(self._written, self._planned)
         elapsed = monotonic() - self._started
-        bar.update(bar.task_ids[0], completed=done, total=total, description=said, elapsed=elapsed)
+        bar.update(bar.task_ids[0], completed=done, total=total, description=description, elapsed=elapsed)
         parts: list[RenderableType] = [bar]
-        if self._waiting:
-            parts.append(Text(f"  {self._waiting}", style="yellow"))
+        if self._request_wait:
+            parts.append(Text(f"  {self._request_wait}", style="yellow"))
         if self._egresses:
             parts.append(_egress_lines(self._egresses, brief=self._console.width < _NARROW))
         if self._failures:
             parts.append(Text(f"  failed: {format_counts(self._failures)}", style="yellow"))
-        if self._awaited:
-            parts.append(Text(f"  {self._awaited}", style="yellow"))
-        parts += [Text(f"  {line}", style="yellow") for line in self._unknown[:3]]
-        if len(self._unknown) > 3:
-            parts.append(Text(f"  and {len(self._unknown) - 3:,} more unknown symbols", style="yellow"))
+        if self._store_wait:
+            parts.append(Text(f"  {self._store_wait}", style="yellow"))
+        parts += [Text(f"  {line}", style="yellow") for line in self._given_up[:3]]
+        if len(self._given_up) > 3:
+            parts.append(Text(f"  and {len(self._given_up) - 3:,} more unknown symbols", style="yellow"))
         return Group(*parts)
 
 
@@ -151,14 +150,14 @@ def _bar(console: Console) -> Progress:
 
 
 class _Rows(ProgressColumn):
-    """Rows written of rows planned, and how fast they come; only the former where there is little room."""
+    """The column "written / planned rows", with the rate unless the terminal is narrow."""
 
     def __init__(self, *, brief: bool) -> None:
         super().__init__()
         self._brief = brief
 
     def render(self, task: Task) -> Text:
-        """Write them for the bar."""
+        """Return the text of the column."""
         if not task.total:
             return Text("")
         done, total = int(task.completed), int(task.total)
@@ -168,10 +167,10 @@ class _Rows(ProgressColumn):
 
 
 class _TimeLeft(ProgressColumn):
-    """How long the rest will take."""
+    """The column with the time that the rest takes."""
 
     def render(self, task: Task) -> Text:
-        """Write it for the bar."""
+        """Return the text of the column."""
         if not task.total:
             return Text("")
         left = time_left(int(task.completed), int(task.total), task.fields["elapsed"])
@@ -184,10 +183,10 @@ def _egress_lines(egresses: tuple[EgressReport, ...], *, brief: bool) -> Table:
     for _ in range(1 if brief else 3):
         table.add_column(justify="right", no_wrap=True)
     table.add_column()
-    for egress in egresses[:_EGRESSES]:
+    for egress in egresses[:_MAX_EGRESSES]:
         numbers = [f"{egress.rows:,} rows", f"{egress.requests:,} requests", f"weight {egress.weight:,}"]
         state = Text(egress.state, style="green" if egress.state == "ready" else "yellow")
         table.add_row(f"  {egress.name}", *(numbers[:1] if brief else numbers), state)
-    if len(egresses) > _EGRESSES:
-        table.add_row(f"  and {len(egresses) - _EGRESSES:,} more")
+    if len(egresses) > _MAX_EGRESSES:
+        table.add_row(f"  and {len(egresses) - _MAX_EGRESSES:,} more")
     return table

@@ -1,8 +1,8 @@
-"""Numbers, times and events in words."""
+"""Numbers, times and events as text for people."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from marketfetch.events import (
     BatchWritten,
@@ -17,7 +17,7 @@ from marketfetch.events import (
     SymbolUnknown,
     WaitingForStore,
 )
-from marketfetch.reports import EgressReport, Report
+from marketfetch.reports import NOTHING_CLOSED, EgressReport, Report
 from marketfetch.values.spans import Span, format_utc
 
 __all__ = [
@@ -28,15 +28,18 @@ __all__ = [
     "join_limited",
     "pluralize",
     "span_text",
+    "spans_text",
     "time_left",
 ]
 
-_EGRESSES = 6
-"""So many egresses fit into one line."""
+_MAX_EGRESSES = 6
+"""Egresses that fit into one line."""
+_MAX_SPANS = 2
+"""Spans that fit into a cell of a table."""
 
 
 def pluralize(number: int, thing: str) -> str:
-    """Write a number of things.
+    """Write a number with a noun.
 
     >>> pluralize(1, "row"), pluralize(1200, "row"), pluralize(2, "series")
     ('1 row', '1,200 rows', '2 series')
@@ -45,7 +48,7 @@ def pluralize(number: int, thing: str) -> str:
 
 
 def _format_duration(seconds: float) -> str:
-    """Write a duration as people say it.
+    """Write a duration in seconds, minutes or hours.
 
     >>> _format_duration(9.96), _format_duration(75), _format_duration(3720)
     ('10.0 s', '1 min 15 s', '1 h 02 min')
@@ -57,7 +60,7 @@ def _format_duration(seconds: float) -> str:
 
 
 def format_rate(rows: int, seconds: float) -> str:
-    """Write how fast rows came.
+    """Write the number of rows per second.
 
     >>> format_rate(3000, 1.5)
     '2,000 rows/s'
@@ -66,9 +69,10 @@ def format_rate(rows: int, seconds: float) -> str:
 
 
 def time_left(done: int, total: int, elapsed: float) -> str:
-    """Write how long the rest takes at the rate so far: of all the time since the start, waits included.
+    """Write how long the rest takes at the average rate since the start, waits included.
 
-    A run that spends the budget of a minute in seconds is as fast as its minutes, not as its last burst.
+    The rate of the last seconds would be wrong: a run spends the rate limit of a minute in a few seconds,
+    then waits.
 
     >>> time_left(600, 1800, elapsed=60.0), time_left(0, 1800, elapsed=60.0), time_left(1, 100, elapsed=60.0)
     ('02:00', '--:--', '1:39:00')
@@ -81,7 +85,7 @@ def time_left(done: int, total: int, elapsed: float) -> str:
 
 
 def _moment(ms: int) -> str:
-    """Write UTC milliseconds as briefly as is exact.
+    """Write UTC milliseconds without seconds or a time of day that are zero.
 
     >>> _moment(1_780_272_000_000), _moment(1_780_272_060_000)
     ('2026-06-01', '2026-06-01 00:01')
@@ -99,8 +103,17 @@ def span_text(span: Span) -> str:
     return f"{_moment(span.start)} to {_moment(span.end)}"
 
 
+def spans_text(spans: Iterable[Span]) -> str:
+    """Write the first two spans and how many more there are; "–" for none.
+
+    >>> spans_text([Span(0, 86_400_000)]), spans_text([])
+    ('1970-01-01 to 1970-01-02', '–')
+    """
+    return join_limited([span_text(span) for span in spans], _MAX_SPANS) or "–"
+
+
 def join_limited(names: Sequence[str], limit: int) -> str:
-    """Write at most so many names, and how many more there are.
+    """Write at most `limit` names, and how many more there are.
 
     >>> join_limited(["A", "B", "C"], 2)
     'A, B and 1 more'
@@ -110,7 +123,7 @@ def join_limited(names: Sequence[str], limit: int) -> str:
 
 
 def format_counts(counts: Mapping[str, int]) -> str:
-    """Write how often each cause was met, the most frequent first.
+    """Write the count of each cause, the most frequent first.
 
     >>> format_counts({"Banned": 1, "TransportError": 12})
     '12 TransportError, 1 Banned'
@@ -125,7 +138,7 @@ def headline(report: Report) -> str:
     if moments := report.unusable_moments:
         verdict += f", {pluralize(moments, 'moment')} unusable"
     if report.series and all(line.nothing_closed for line in report.series):
-        verdict += ", nothing has closed in this span yet"
+        verdict += f", {NOTHING_CLOSED}"
     speed = f" ({format_rate(report.rows_written, report.duration)})" if report.rows_written else ""
     rows, duration = pluralize(report.rows_written, "row"), _format_duration(report.duration)
     return (
@@ -135,7 +148,7 @@ def headline(report: Report) -> str:
 
 
 def describe_event(event: Event) -> str:
-    """Say what happened in one line.
+    """Describe an event in one line.
 
     >>> describe_event(RoundStarted(round=1, series=2, rows=40_320))
     'round 1: 40,320 rows of 2 series are missing'
@@ -181,7 +194,7 @@ def _warning(event: SymbolUnknown | ClockSkewDetected | WaitingForStore | Series
 def _heartbeat(beat: Heartbeat) -> str:
     progress = "asking what there is"
     if beat.rows_planned:
-        # Plans of event datasets are estimates, and composites are written beyond the plan.
+        # It may be above 100 %: the plan of events is an estimate, and composites are not in the plan.
         share = min(1.0, beat.rows_written / beat.rows_planned)
         progress = (
             f"{beat.rows_written:,} of {pluralize(beat.rows_planned, 'row')} written ({share:.0%}),"
@@ -189,7 +202,7 @@ def _heartbeat(beat: Heartbeat) -> str:
         )
     lines = [_egress(egress) for egress in beat.egresses]
     waiting = f"; {beat.waiting}" if beat.waiting else ""
-    return f"{beat.elapsed:.0f} s: {progress}{waiting}; {join_limited(lines, _EGRESSES)}"
+    return f"{beat.elapsed:.0f} s: {progress}{waiting}; {join_limited(lines, _MAX_EGRESSES)}"
 
 
 def _egress(egress: EgressReport) -> str:

@@ -1,7 +1,8 @@
-"""The claims of this process on the addresses of one limit pool, kept up to date on a board.
+"""The claims of this process on the addresses of one limit pool: leases that are renewed on a board.
 
-Turns on the board are taken on threads of their own: neither an event loop nor a request with a budget waits
-for it. A turn is due well before the claims end, and more often while somebody here has none, or others wait.
+A turn reads and changes the board on a background thread, so neither an event loop nor a request with a
+budget waits for the board. A turn is due long before the claims end, and more often while a request of this
+process has no address, or another process waits for one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
+from marketfetch.common.local_resources import exhausted
 from marketfetch.errors import ConfigurationError, MarketfetchError, SinkError, SinkUnavailable
 from marketfetch.protocols import Board
 from marketfetch.proxies.address_limits import Limits, Shared
@@ -30,41 +32,44 @@ from marketfetch.redaction import redact
 __all__ = ["Claims"]
 
 _MARGIN = 500
-"""A claim is given up so many milliseconds before it ends."""
-_SETTLING = 2_000
-"""What a holder that vanished had sent has arrived by then, in milliseconds."""
-_SHORTEST, _LONGEST = 150, 1_000
-"""Between two turns of who waits, in milliseconds."""
+"""Milliseconds before its end at which a claim is not used any more."""
+_ARRIVAL_TIME = 2_000
+"""Milliseconds after which the last requests of a process that died have reached the exchange."""
+_STARVED_TIMEOUT = 5_000
+"""Milliseconds to wait for a first turn while this machine has no file descriptor or memory for it."""
+_MIN_PAUSE, _MAX_PAUSE = 150, 1_000
+"""Milliseconds between two turns of a process that waits for an address."""
 
 _log = logging.getLogger("marketfetch")
 
 
 class Claims:
-    """Which addresses of a limit pool this process may spend, as far as one board is concerned.
+    """The addresses of a limit pool that one board grants to this process.
 
-    Everything but `board` and the constants is guarded by the lock of the registry.
+    The lock of the registry guards all attributes but `board`.
     """
 
     def __init__(self, registry: Shared, limits: Limits, board: Board) -> None:
         self.board = board
         self.required = False
         self.queues: WeakKeyDictionary[EgressQueue, int] = WeakKeyDictionary()
-        """Who wants addresses of it; for each of them, which of its boards this is."""
+        """The queues that use this board; the number is its place among the boards of the queue."""
         self.share: float | None = None
         self.away = ""
-        """Why the board cannot be reached, if so."""
+        """Why the board cannot be reached; empty if it can."""
         self.failure: MarketfetchError | None = None
         self.due = 0
         self._registry, self._limits = registry, limits
         self._name = f"{limits.host} {limits.pool.name}"
         self._claims: dict[str, Claim] = {}
-        self._held: dict[str, int] = {}  # until when, by our clock
-        self._unused: set[str] = set()  # offered, or to be offered once nothing is in flight
+        self._held: dict[str, int] = {}  # address -> end of the claim, by the clock of the registry
+        self._unused: set[str] = set()  # addresses to offer to other processes once nothing is in flight
         self._others = 0
         self._weight = 1
-        self._pause = float(_SHORTEST)
+        self._pause = float(_MIN_PAUSE)
         self._worked = self._without = self._running = False
-        self._turning = Lock()  # held on threads only
+        self._starved_since: int | None = None
+        self._turn_lock = Lock()  # held on background threads only
 
     @property
     def term(self) -> float:
@@ -72,12 +77,12 @@ class Claims:
         return self._registry.term
 
     def join(self, queue: EgressQueue, number: int, *, required: bool) -> None:
-        """Claim for a roster, too; of its boards this is the one with this `number`.
+        """Claim addresses for a queue, too; `number` is the place of this board among its boards.
 
-        A board that has failed is tried again: it may have been mended since.
+        A board that has failed is tried again: it may work by now.
         """
         self.queues[queue] = number
-        self.required, self.failure = required, None
+        self.required, self.failure, self._starved_since = required, None, None
         if required and self._without:
             self._without = False
             for claim in self._claims.values():
@@ -90,31 +95,31 @@ class Claims:
         return self._claims.setdefault(address, Claim(UNKNOWN_UNTIL_RESPONSE if self._without else 0))
 
     def start_if_due(self, now: int) -> None:
-        """Begin a turn on a thread, if it is time for one; raises what a board has failed with for good."""
+        """Start a turn on a thread if one is due; raises the final error of a board."""
         if self.failure is not None:
             raise type(self.failure)(str(self.failure))
-        if now >= self.due and not self._running and not self._without and self._any(now):
+        if now >= self.due and not self._running and not self._without and self._has_work(now):
             self._running = True
             try:
                 Thread(target=self._take_turn, name="marketfetch-board", daemon=True).start()
-            except RuntimeError as error:  # there are too many threads, or the interpreter is about to end
+            except RuntimeError as error:  # too many threads, or the interpreter shuts down
                 self._running = False
                 self._failed(SinkUnavailable(f"board: {error}"))
 
-    def _any(self, now: int) -> bool:
-        """Whether there is anything to claim or to give back yet."""
+    def _has_work(self, now: int) -> bool:
+        """Whether there is an address to claim or to give back."""
         return bool(self._held or self._wanted(now))
 
     def hurry(self, weight: int, now: int) -> int:
-        """Have a turn soon, since a request of this weight waits; return when it is due at the latest."""
+        """Take a turn soon, because a request of this weight waits; return the latest time of the turn."""
         self._weight = weight
         if not self.away and (self._others or self._unused or not self._held):
             self.due = min(self.due, now + round(self._pause))
-        return UNKNOWN_UNTIL_RESPONSE if self._without else max(self.due, now + _SHORTEST)
+        return UNKNOWN_UNTIL_RESPONSE if self._without else max(self.due, now + _MIN_PAUSE)
 
     def leave(self) -> None:
-        """Give everything back, unless somebody here wants it still; blocks for as long as the board does."""
-        with self._turning:
+        """Give all addresses back, unless a queue still uses them; blocks until the board answers."""
+        with self._turn_lock:
             with self._registry.lock:
                 if self.queues or self._without or not self._worked:
                     return
@@ -123,7 +128,7 @@ class Claims:
                 wish = attrs.evolve(self._wish(self._registry.now()), leaving=True)
             try:
                 self._change(wish)
-            except Exception as error:  # noqa: BLE001  # a claim that is not given back ends by itself
+            except Exception as error:  # noqa: BLE001  # the claim ends by itself after `term` seconds
                 _log.info("claims are not given back, and end by themselves: %s", redact(str(error)))
             with self._registry.lock:
                 self._held, self._unused, self.due = {}, set(), 0
@@ -131,14 +136,14 @@ class Claims:
                     self._claims = {}
 
     def _take_turn(self) -> None:
-        with self._turning:
+        with self._turn_lock:
             with self._registry.lock:
                 began = self._registry.now()
                 wish = self._wish(began)
                 self._suspend()
             try:
                 reply = self._change(wish)
-            except Exception as error:  # noqa: BLE001  # it is told to those who wait
+            except Exception as error:  # noqa: BLE001  # `start_if_due` raises it for the requests that wait
                 with self._registry.lock:
                     self._failed(error)
             else:
@@ -152,7 +157,7 @@ class Claims:
                     self._registry.granted(self._claims)
 
     def _change(self, wish: Wish) -> Reply:
-        """Take a turn, with the names that addresses have on the board."""
+        """Take a turn on the board, where addresses have other names; see _name_on_board."""
         key = self._registry.board_keys.get(self.board)
         if key is None:
             key = self.board.change("key", partial(_keep, candidate=token_hex(16)))
@@ -160,7 +165,7 @@ class Claims:
         names = {
             address: _name_on_board(address, key) for address in {*wish.addresses, *wish.held, *wish.offers}
         }
-        told = attrs.evolve(
+        named_wish = attrs.evolve(
             wish,
             holder=self._registry.holder(self.board),
             addresses=[names[address] for address in wish.addresses],
@@ -168,7 +173,7 @@ class Claims:
             offers={names[address]: note for address, note in wish.offers.items()},
             exhausted=frozenset(names[address] for address in wish.exhausted),
         )
-        reply = self.board.change(self._name, partial(turn, wish=told, gone=has_ended))
+        reply = self.board.change(self._name, partial(turn, wish=named_wish, gone=has_ended))
         addresses = {name: address for address, name in names.items()}
         return attrs.evolve(
             reply,
@@ -178,7 +183,7 @@ class Claims:
         )
 
     def _wish(self, now: int) -> Wish:
-        """Say what is wanted; what is offered is not used from now on."""
+        """Return the wish for a turn. An address that is offered in it is not used from now on."""
         idle = {address for address in self._held if not self._limits.budget(address).in_flight}
         wanted = self._wanted(now)
         exhausted = {address for address in idle if self._exhausted(address, now)} if self._others else set()
@@ -195,7 +200,7 @@ class Claims:
         )
 
     def _wanted(self, now: int) -> dict[str, None]:
-        """Return what to claim, in order: of several boards each is asked for what those before it grant."""
+        """Return the addresses to claim, in order: those that all boards before this one have granted."""
         return {
             slot.address: None
             for queue, number in self.queues.items()
@@ -204,10 +209,10 @@ class Claims:
         }
 
     def _exhausted(self, address: str, now: int) -> bool:
-        """Whether an address is of no use now: nothing is left of it, or another board does not grant it.
+        """Whether an address is of no use now: its budget is spent, or another board does not grant it.
 
-        One that came with nothing left is kept until its budget is whole again, or it would go round for
-        nothing.
+        An address that was granted with a spent budget and was not used here is kept until its budget has
+        room. Otherwise it would go from process to process without serving a request.
         """
         if not self._claims[address].used and self._granted_elsewhere(address, now):
             return False
@@ -218,7 +223,7 @@ class Claims:
         return not self._granted_elsewhere(address, now)
 
     def _granted_elsewhere(self, address: str, now: int) -> bool:
-        """Whether the boards that are asked after this one grant an address, to anybody here."""
+        """Whether all boards after this one grant an address to a queue of this process."""
         return any(
             all(claim.until > now for claim in slot.claims[number + 1 :])
             for queue, number in self.queues.items()
@@ -244,30 +249,34 @@ class Claims:
             self.claim(address).used = False
         moved = reply.held ^ self._held.keys()
         self._held = dict.fromkeys(reply.held, until)
-        self._unused = {address for address in reply.drain if self._had_its_turn(address, now)}
+        self._unused = {address for address in reply.drain if self._was_usable(address, now)}
         for address, claim in self._claims.items():
             new = claim.until <= now
             claim.until = until if address in reply.held and address not in self._unused else 0
             if new and claim.until:
                 self._requeue(address)
         self.share, self._others = reply.share, reply.others
-        self._pause = float(_SHORTEST) if moved else min(_LONGEST, self._pause * 1.5)
+        self._pause = float(_MIN_PAUSE) if moved else min(_MAX_PAUSE, self._pause * 1.5)
         soon = not reply.held or self._unused
         wait = self._pause * uniform(0.7, 1.3) if soon else self.term / 3 * 1000  # noqa: S311  # spreads turns
         self.due = now + round(wait)
 
     def _requeue(self, address: str) -> None:
-        """Let an address that was passed over serve again."""
+        """Put an address that was skipped back into the queues."""
         for queue in self.queues:
             queue.queue_address(address)
 
-    def _had_its_turn(self, address: str, now: int) -> bool:
-        """Whether an address could be spent since it was granted: before that, others do not get it back."""
+    def _was_usable(self, address: str, now: int) -> bool:
+        """Whether an address could be spent since it was granted; before that it is not offered again."""
         budget = self._limits.budget(address)
         return self._claims[address].used or budget.available_at(self._weight, now) <= now
 
     def _learn(self, address: str, note: Note, now: int) -> None:
-        """Take over what the last holder has spent."""
+        """Add what the last holder has spent to the budget of an address.
+
+        If that process died without a note, its last requests are unknown: the whole budget counts as spent,
+        or, with a header for used weight, the next response tells, and the address waits until it can.
+        """
         budget = self._limits.budget(address)
         for age, weight in note.spent:
             budget.charge(weight, now - floor(age * 1000))
@@ -277,20 +286,29 @@ class Claims:
             end = now - floor(note.vanished * 1000)
             if budget.pool.used_header is None:
                 budget.charge(budget.pool.capacity, end)
-            else:  # the exchange tells it
+            else:
                 budget.doubt()
-                budget.block_until(end + _SETTLING)
+                budget.block_until(end + _ARRIVAL_TIME)
 
     def _failed(self, error: Exception) -> None:
-        """Wait for a board that is away; do without one that cannot be had, or stop where it is required."""
+        """Handle a failed turn.
+
+        1. The board may come back, or has worked before: wait for it, with backoff.
+        2. It is required, or the call is wrong: `start_if_due` raises the error.
+        3. Otherwise go on without the board; the budgets are those of this process alone.
+
+        A machine without a free file descriptor may stay so, and the run has to fail with that reason instead
+        of waiting for ever: after some seconds this is case 2 or 3.
+        """
         message = redact(str(error))
         if not isinstance(error, MarketfetchError):
             message = f"board: {type(error).__name__}: {message}"
-        if isinstance(error, SinkUnavailable) or (self._worked and not isinstance(error, ConfigurationError)):
+        can_pass = isinstance(error, SinkUnavailable) and not self._starved_for_long(message)
+        if can_pass or (self._worked and not isinstance(error, ConfigurationError)):
             if not self.away:
                 _log.warning("budgets that are claimed are spent, then the board is waited for: %s", message)
             self.away = message
-            self._pause = min(5 * _LONGEST, max(_LONGEST, self._pause * 1.5))
+            self._pause = min(5 * _MAX_PAUSE, max(_MAX_PAUSE, self._pause * 1.5))
             self.due = self._registry.now() + round(self._pause)
         elif self.required or isinstance(error, ConfigurationError):
             kind = type(error) if isinstance(error, MarketfetchError) else SinkError
@@ -304,6 +322,16 @@ class Claims:
                 claim.until = UNKNOWN_UNTIL_RESPONSE
                 self._requeue(address)
 
+    def _starved_for_long(self, message: str) -> bool:
+        """Whether no turn has worked yet, for seconds, because this machine lacks a resource."""
+        if self._worked or exhausted(None, message) is None:
+            self._starved_since = None
+            return False
+        now = self._registry.now()
+        if self._starved_since is None:
+            self._starved_since = now
+        return now - self._starved_since >= _STARVED_TIMEOUT
+
     def _recovered(self) -> None:
         if self.away:
             _log.info("the board is back")
@@ -311,11 +339,11 @@ class Claims:
 
 
 def _keep(text: str | None, _now: float, *, candidate: str) -> tuple[str, str]:
-    """Return the key that is on the board, or put one there."""
+    """Return the key that is on the board, or put the candidate there."""
     return (text, text) if text else (candidate, candidate)
 
 
 def _name_on_board(address: str, key: str) -> str:
-    """Name an address so that the board does not show it; each machine has a direct one of its own."""
+    """Return the keyed hash of an address, which the board shows; each machine has its own direct address."""
     name = f"direct of {machine()}" if address == "direct" else address
     return blake2b(name.encode(), key=key.encode()[:64], digest_size=8).hexdigest()

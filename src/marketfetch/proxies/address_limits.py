@@ -1,4 +1,4 @@
-"""What everything in a process that leaves from the same address has in common: budgets, clocks, bans."""
+"""Rate-limit state of an address, shared by the whole process: budgets, clocks, bans."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ __all__ = ["Limits", "Shared", "Waiter", "address_of"]
 
 
 def address_of(egress: Egress) -> str:
-    """Name the address that an egress leaves from, so that nothing of it can be read.
+    """Return a name of the address from which the requests of an egress leave: a hash, so it can be logged.
 
-    It is the same for the same host, port and user, however the proxy is spoken to: behind them is one exit.
+    Host, port and user decide it. The scheme does not: HTTP and SOCKS of one proxy leave from one address.
 
     >>> from marketfetch.redaction import Secret
     >>> one, other = (Egress("", Secret(f"{way}://ann:hunter2@10.0.0.1:1080")) for way in ("http", "socks5h"))
@@ -44,9 +44,10 @@ def address_of(egress: Egress) -> str:
 
 @attrs.define(eq=False)
 class Limits:
-    """One published limit of one exchange: a clock, and a budget for every address that is in use.
+    """One published limit of one exchange: the server clock, and a budget for each address in use.
 
-    `rosters` are those of the pools that use it; what none of them uses and has nothing spent is forgotten.
+    `queues` are the egress queues of the pools that use it. A budget that is in no queue and has nothing
+    spent is dropped.
     """
 
     pool: LimitPool
@@ -56,14 +57,14 @@ class Limits:
     _budgets: dict[str, RateBudget] = attrs.field(factory=dict, init=False)
 
     def budget(self, address: str) -> RateBudget:
-        """Return the budget of an address, the same for everybody."""
+        """Return the budget of an address, the same for all pools."""
         found = self._budgets.get(address)
         if found is None:
             found = self._budgets[address] = RateBudget(self.pool, self.clock)
         return found
 
     def forget_idle(self, now: int) -> None:
-        """Drop the budgets that have nothing to remember and are in no roster."""
+        """Drop the budgets that have nothing spent and are in no egress queue."""
         used = {id(slot.budget) for queue in self.queues for slot in queue.slots}
         self._budgets = {
             address: budget
@@ -73,33 +74,33 @@ class Limits:
 
     @property
     def in_use(self) -> bool:
-        """Whether anything of it is in use or has to be remembered."""
+        """Whether a budget of it is in use or has something spent."""
         return bool(self._budgets)
 
 
 @attrs.define(eq=False)
 class Waiter:
-    """A task that waits until something about one of its addresses changes, on whatever loop it runs."""
+    """A task, on any event loop, that waits for a change of one of its addresses."""
 
     addresses: frozenset[str]
     _loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.get_running_loop, init=False)
     _changed: anyio.Event = attrs.field(factory=anyio.Event, init=False)
 
     async def wait(self, milliseconds: int) -> None:
-        """Sleep until the time is up or `wake` is called, whichever is first."""
+        """Sleep until the time is up or `wake` is called."""
         with anyio.move_on_after(milliseconds / 1000):
             await self._changed.wait()
 
     def wake(self) -> None:
         """End the wait; may be called from any thread."""
-        with suppress(RuntimeError):  # its loop is closed by now: nobody waits there any more
+        with suppress(RuntimeError):  # its event loop is closed, and no task waits there
             self._loop.call_soon_threadsafe(self._changed.set)
 
 
 class Shared:
-    """What may be changed with its lock held alone, and who waits for a change of it.
+    """State that is changed only with its lock held, and the tasks that wait for a change.
 
-    `now` tells UTC milliseconds, `term` is how many seconds a claim on a board lasts.
+    `now` returns UTC milliseconds; `term` is the duration of a claim on a board in seconds.
     """
 
     def __init__(self, now: Clock | None, term: float) -> None:
@@ -108,34 +109,34 @@ class Shared:
         self.owner = os.getpid()
         self._tokens: dict[Board, str] = {}
         self.lock = Lock()
-        """Guards everything below and everything reached from it: budgets, clocks, bans, health, rosters.
+        """Guards the attributes below and the objects in them: budgets, clocks, bans, breakers, queues.
 
-        It is held for microseconds, never while anything is waited for.
+        It is held for microseconds, and never during a wait or any I/O.
         """
         self.waiters: set[Waiter] = set()
         self.board_keys: dict[Board, str] = {}
         self.boards_without: set[Board] = set()
-        """Boards that cannot be had; the log has a line on each."""
+        """Boards that cannot be used, each of which was logged once."""
         self._bans: WeakValueDictionary[str, Bans] = WeakValueDictionary()
         self._banned: dict[str, Bans] = {}
 
     def holder(self, board: Board) -> str:
-        """Name this process on a board.
+        """Return the name of this process on a board.
 
-        Another object may lead to the same place, as through a link or another user of the database: what is
-        claimed by way of the one is not given back by way of the other.
+        Two unequal boards may lead to one place, for example two users of one database. Each has its own
+        name, so claims that were made through one are not given back through the other.
         """
         return process_name(self._tokens.setdefault(board, token_hex(4)))
 
     def bans(self, address: str) -> Bans:
-        """Return the bans of an address, the same for everybody; to be called with the lock held."""
+        """Return the bans of an address, the same for all pools. The caller holds the lock."""
         found = self._bans.get(address)
         if found is None:
             found = self._bans[address] = Bans()
         return found
 
     def changed(self, address: str) -> None:
-        """Wake whoever waits for an address, and remember its bans; to be called with the lock held."""
+        """Wake the tasks that wait for an address, and keep its bans. The caller holds the lock."""
         bans = self._bans.get(address)
         if bans:
             self._banned[address] = bans
@@ -144,11 +145,11 @@ class Shared:
                 waiter.wake()
 
     def granted(self, addresses: Collection[str]) -> None:
-        """Wake whoever waits for any of many addresses; to be called with the lock held."""
+        """Wake the tasks that wait for any of the addresses. The caller holds the lock."""
         for waiter in self.waiters:
             if not waiter.addresses.isdisjoint(addresses):
                 waiter.wake()
 
     def forget_bans(self, now: int) -> None:
-        """Drop the bans that are over, and those of addresses that nobody has."""
+        """Drop the bans that are over; a ban that goes on is kept, also if no pool has its address now."""
         self._banned = {address: bans for address, bans in self._banned.items() if bans.latest > now}

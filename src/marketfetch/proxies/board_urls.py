@@ -1,4 +1,4 @@
-"""From `--board` to a board: `file:FOLDER`, `postgresql://…`, or one that somebody else has registered."""
+"""The board of a URL: `file:FOLDER`, `postgresql://…`, or the scheme of an installed plugin."""
 
 from __future__ import annotations
 
@@ -15,20 +15,17 @@ _GROUP = "marketfetch.boards"
 
 
 def board_from(text: str | Secret) -> Board:
-    """Make the board that a text names by its scheme; nothing is opened.
+    """Make the board of a URL; nothing is opened.
 
-    A scheme is the name of an entry point in the group `marketfetch.boards`, which leads to a class with
-    `from_url(text)`. Raises ConfigurationError for a text without a scheme, and, with near matches, for an
-    unknown one.
+    The scheme is the name of an entry point in the group `marketfetch.boards`: a class with `from_url(url)`.
+    Raises ConfigurationError for a text without a scheme and, with near matches, for an unknown scheme.
 
-    >>> board_from("file:/var/lib/marketfetch")
-    FileBoard(folder='/var/lib/marketfetch')
+    >>> board_from("file:/srv/marketfetch")
+    FileBoard(folder='/srv/marketfetch')
     """
-    text = Secret.of(text)  # under the same name: debuggers show the values that a raising frame holds
-    scheme, colon, _ = text.reveal().partition(":")
-    if scheme == "postgres":  # libpq takes both spellings
-        scheme = "postgresql"
-    if not colon or not scheme.replace("-", "").isalnum():
+    text = Secret.of(text)  # replaces the plain text: debuggers show the local variables of an error
+    scheme = _scheme(text)
+    if scheme is None:
         raise ConfigurationError(
             "board: write auto, none, or a kind of board and its place, such as file:/var/lib/marketfetch"
         )
@@ -38,3 +35,11 @@ def board_from(text: str | Secret) -> Board:
     kind: Any = found[0].load()
     board: Board = kind.from_url(text.reveal())
     return board
+
+
+def _scheme(url: Secret) -> str | None:
+    """Return what stands before the first colon; None if that cannot be a scheme and may be a password."""
+    scheme, colon, _ = url.reveal().partition(":")
+    if not colon or not scheme.replace("-", "").isalnum():
+        return None
+    return "postgresql" if scheme == "postgres" else scheme  # libpq takes both spellings

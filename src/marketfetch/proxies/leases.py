@@ -1,4 +1,4 @@
-"""What a request tells about its egress, passed on to budget, clock and health."""
+"""Leases: the outcome of a request updates the budget, clock and circuit breaker of its egress."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from marketfetch.values.http import Egress, Request, Response
 
 __all__ = ["EgressState", "RotatingLease"]
 
-_http_date = lru_cache(maxsize=16)(parse_http_date)  # a header of seconds is the same for many answers
-_LINGER = 5_000  # an abandoned request may still reach the exchange and be counted, ms
+_http_date = lru_cache(maxsize=16)(parse_http_date)  # all responses of one second have the same header
+_LATE_ARRIVAL = 5_000
+"""Milliseconds after which a request that was given up counts as spent: it may reach the exchange late."""
 
 
 @attrs.define(eq=False)
 class EgressState:
-    """An egress of the pool: its health and what it has done so far."""
+    """An egress of the pool: its circuit breaker and the counters of its report."""
 
     number: int
     egress: Egress
@@ -35,7 +36,7 @@ class EgressState:
     failures: int = 0
 
     def report(self, now: int, waiting: str) -> EgressReport:
-        """Return what it has done so far; `waiting` is its state if nothing is wrong with it."""
+        """Return the report; `waiting` is the state to show if the circuit breaker is ready."""
         state = self.breaker.state(now)
         return EgressReport(
             self.egress.name,
@@ -48,10 +49,10 @@ class EgressState:
 
 @attrs.define(eq=False)
 class RotatingLease:
-    """One request through one egress; the first outcome told takes the cost off what is in flight.
+    """One request through one egress; the first outcome moves its cost from "in flight" to "spent".
 
-    Whatever it does to what is shared, it does with the lock of the registry held. `changed` is called after
-    each outcome: who waits for the egress may look again.
+    Shared state is changed with the lock of the registry held. `changed` is called after each outcome, to
+    wake the tasks that wait for the egress.
     """
 
     _request: Request
@@ -73,13 +74,13 @@ class RotatingLease:
         return self._state.egress
 
     def answered(self, response: Response) -> None:
-        # Our own clock is used, not the times in the response: theirs may jump when the machine's is set.
+        # The steady clock of the registry: the times in the response jump when the system clock is set.
         now, headers = self._registry.now(), response.headers
         date = _http_date(headers.get("date", ""))
         used = headers.get((self._request.cost.pool.used_header or "").lower(), "")
         with self._registry.lock:
             budget = self._slot.budget
-            if date is not None and "age" not in headers:  # with an age it comes from a cache
+            if date is not None and "age" not in headers:  # with an age it is from a cache, and old
                 budget.clock.observe(self._leased_at, now, date)
             if not self._released:
                 self._release(now, connection_kept=True)
@@ -88,27 +89,27 @@ class RotatingLease:
             self._changed(self._state)
 
     def failed(self, error: Exception) -> None:
-        now, member = self._registry.now(), self._state
+        now, state = self._registry.now(), self._state
         with self._registry.lock:
             if not self._released:
-                self._release(now + _LINGER, connection_kept=False)
-            member.failures += isinstance(error, RetryableError) and not isinstance(error, LocalResourceError)
+                self._release(now + _LATE_ARRIVAL, connection_kept=False)
+            state.failures += isinstance(error, RetryableError) and not isinstance(error, LocalResourceError)
             if isinstance(error, Banned):
-                member.breaker.banned(error, self._request.base_url, now)
+                state.breaker.banned(error, self._request.base_url, now)
             elif isinstance(error, RateLimitExceeded):
                 budget, wait = self._slot.budget, error.retry_after
                 budget.block_until(
                     budget.expires_at(now) if wait is None else now + round(max(wait, 1.0) * 1000)
                 )
             else:
-                member.breaker.failed(error, self._leased_at, now, random())  # noqa: S311 - spreads rests
-            self._changed(member)
+                state.breaker.failed(error, self._leased_at, now, random())  # noqa: S311 - spreads rests
+            self._changed(state)
 
     def close(self) -> None:
-        """Return the lease if nobody told what became of it: the request was cancelled."""
+        """Count the cost as spent if neither `answered` nor `failed` was called: the task was cancelled."""
         if not self._released:
             with self._registry.lock:
-                self._release(self._registry.now() + _LINGER, connection_kept=False)
+                self._release(self._registry.now() + _LATE_ARRIVAL, connection_kept=False)
                 self._changed(self._state)
 
     def _release(self, received: int, *, connection_kept: bool) -> None:

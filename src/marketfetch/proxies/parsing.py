@@ -1,9 +1,8 @@
-"""Proxy addresses as people write them, turned into URLs."""
+"""Parsing of proxy addresses, from the forms that people write to URLs."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from ipaddress import IPv6Address
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -15,7 +14,7 @@ from marketfetch.values.http import one_spelling
 __all__ = ["parse_proxy", "read_proxies"]
 
 _HOST_PORT = r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})"
-# Surrogates stand for bytes of a command line that are no text: no URL can hold them.
+# Surrogates stand for bytes of a command line that are not text; a URL cannot hold them.
 _USER, _PASSWORD = r"[^:\s\ud800-\udfff]+", r"[^\s\ud800-\udfff]*"
 _FORMS = (
     re.compile(rf"{_HOST_PORT}/?"),
@@ -26,16 +25,16 @@ _SCHEMES = ("http", "https", "socks5", "socks5h")
 
 
 def parse_proxy(text: str | Secret, entry: str) -> Secret:
-    """Turn one address into a proxy URL; `entry` says where it stands, as in "entry 3".
+    """Turn one address into a proxy URL; `entry` is its place for error messages, such as "entry 3".
 
     Accepted are `host:port`, `user:password@host:port` and `host:port:user:password`, each with or without
-    a scheme in front: http (the default), https, socks5 or socks5h. Anything else raises
-    ConfigurationError; the message shows the shape of the address, but not a letter of its content.
+    a scheme in front: http (the default), https, socks5 or socks5h. Any other text raises
+    ConfigurationError; the message shows the shape of the address, but none of its letters.
 
     >>> parse_proxy("10.0.0.1:3128:anna:hunter2", "entry 1").reveal()
     'http://anna:hunter2@10.0.0.1:3128'
     """
-    text = Secret.of(text)  # under the same name: debuggers show the values that a raising frame holds
+    text = Secret.of(text)  # replaces the plain text: debuggers show the local variables of an error
     proxy = _url(text.reveal().strip())
     if proxy is None:
         raise ConfigurationError(
@@ -60,7 +59,7 @@ def _url(text: str) -> Secret | None:
 
 
 def _exists(host: str, port: int) -> bool:
-    """Tell whether there can be such a place; what stands in brackets has to be an IPv6 address."""
+    """Return whether host and port are possible; a host in brackets has to be an IPv6 address."""
     if host.startswith("["):
         try:
             IPv6Address(host[1:-1])
@@ -70,7 +69,7 @@ def _exists(host: str, port: int) -> bool:
 
 
 def _shape(text: Secret) -> str:
-    """Return the marks between the words, which are where the mistake is.
+    """Return the separators of an address, which show its mistake, with "…" for each word.
 
     >>> _shape(Secret("anna:hunter2@10.0.0.1"))
     '…:…@…'
@@ -78,17 +77,32 @@ def _shape(text: Secret) -> str:
     return re.sub(r"[^:/@\[\]]+", "…", text.reveal())
 
 
-def read_proxies(path: Path) -> Iterator[tuple[Secret, str]]:
-    """Read a file with one address per line; blank lines and what follows a `#` are left out.
+def read_proxies(path: Path) -> list[tuple[Secret, str]]:
+    """Read a file with one address per line; blank lines and `# comments` are skipped.
 
-    Gives each address with the number of its line. Raises ConfigurationError if the file cannot be read.
+    Returns each address with its place, such as "line 3 of proxies.txt". Raises ConfigurationError if the
+    file cannot be read.
+    """
+    addresses, reason = _addresses(path)
+    if reason:
+        raise ConfigurationError(f"proxies: {redact(str(path))} cannot be read: {reason}") from None
+    return [
+        (address, f"line {number} of {path}")
+        for number, address in enumerate(addresses, start=1)
+        if address.reveal()
+    ]
+
+
+def _addresses(path: Path) -> tuple[list[Secret], str]:
+    """Return the address of each line, empty for a line without one, or the reason why there are none.
+
+    It does not raise: a UnicodeDecodeError and its frames hold the whole file with all passwords, and the
+    error of a file that is missing holds its name, which may be an address given in the wrong argument.
     """
     try:
         lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigurationError(f"proxies: {redact(str(path))} cannot be read: {reason}") from error
-    for number, line in enumerate(lines, start=1):
-        address = re.split(r"(?:^|\s)#", line)[0].strip()
-        if address:
-            yield Secret(address), f"line {number} of {path}"
+    except OSError as error:
+        return [], error.strerror or str(error)
+    except ValueError as error:
+        return [], "it is not UTF-8 text" if isinstance(error, UnicodeError) else str(error)
+    return [Secret(re.split(r"(?:^|\s)#", line)[0].strip()) for line in lines], ""

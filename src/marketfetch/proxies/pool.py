@@ -1,4 +1,4 @@
-"""The built-in proxy pool: every address stays within its published limits, whatever the proxies do."""
+"""The built-in proxy pool: a rate limiter and a circuit breaker for each address."""
 
 from __future__ import annotations
 
@@ -32,51 +32,56 @@ from marketfetch.values.spans import format_utc
 
 __all__ = ["Direct", "RotatingProxies"]
 
-_FAREWELL = 2.0
-"""Seconds to give claims back in, at the end of a session."""
+_RELEASE_TIMEOUT = 2.0
+"""Seconds at the end of a session in which claims are given back."""
+_STATES = ("ready", "on probation", "resting", "banned")
+"""The beginnings of the states that a circuit breaker has."""
 
 
 @attrs.frozen(eq=False)
 class _LimitQueue:
-    """What serves the requests of one limit pool: the egresses, and the claims on them, board by board."""
+    """The egresses that serve the requests of one limit pool, and the claims on them, one for each board."""
 
     limits: Limits
     queue: EgressQueue
     claims: tuple[Claims, ...]
 
     def renew(self, now: int) -> None:
-        """Begin the turns that are due; raises what a board that is required has failed with."""
+        """Start the board turns that are due; raises the error of a board that is required."""
         for claims in self.claims:
             claims.start_if_due(now)
 
     def hurry(self, weight: int, now: int) -> int:
-        """Have turns soon, since a request waits; return when to look again."""
+        """Take turns soon, because a request waits; return the time of the next look."""
         return min((claims.hurry(weight, now) for claims in self.claims), default=UNKNOWN_UNTIL_RESPONSE)
 
 
 class RotatingProxies:
     """A ProxyPool over any number of proxies and, with `direct`, the direct connection.
 
-    Each egress has a budget per limit pool, counted as the exchange counts it. Of those within budget the
-    least busy and least used one serves; one that fails rests, and one that is banned waits for its time.
-    Budgets and bans belong to the address, in the whole process: another pool with the same proxy, or with
-    the direct connection, spends from the same budget, on whatever thread and event loop it is used.
+    - Rate limiter: each egress has a budget for each limit pool, counted as the exchange counts it. A request
+      is served by the egress that is least busy and least used among the egresses within their budget.
+    - Circuit breaker: an egress that fails rests, and an egress that is banned waits until the ban ends.
+    - Connection reuse: an egress whose connection is still open is preferred.
 
-    `proxies` are addresses in the forms that `parse_proxy` knows; duplicates are dropped. `names` are shown
-    instead of "Proxy 1", "Proxy 2", … `max_wait` is how many seconds `lease` waits at most for an egress
-    that is resting or banned. A `registry` of its own, or a clock `now` that tells UTC milliseconds, keeps a
-    pool apart from all others: that is for tests.
+    Budgets and bans belong to the address, in the whole process: two pools with the same proxy, or with the
+    direct connection, spend from one budget, on any thread and event loop.
+
+    `proxies` are addresses in the forms of `parse_proxy`; duplicates are dropped. `names` are shown instead
+    of "Proxy 1", "Proxy 2", … `max_wait` is the maximum number of seconds that `lease` waits for an egress
+    that is resting or banned. A separate `registry`, or a clock `now` that returns UTC milliseconds, keeps a
+    pool apart from all other pools; this is for tests.
 
     Raises ConfigurationError for a malformed address and for a pool without any egress.
 
     >>> pool = RotatingProxies(["http://anna:hunter2@10.0.0.1:3128", "10.0.0.2:3128"])
     >>> pool
-    RotatingProxies(Proxy 1, Proxy 2, Direct)
+    <RotatingProxies: 3 egresses, 3 ready>
     >>> pool.statistics()[0]
     EgressReport(name='Proxy 1', requests=0, weight=0, rows=0, failures=0, state='ready')
     """
 
-    def __init__(  # noqa: PLR0913  # what each does is independent of the others
+    def __init__(  # noqa: PLR0913  # independent options
         self,
         proxies: Iterable[str | Secret],
         *,
@@ -92,7 +97,8 @@ class RotatingProxies:
             raise ConfigurationError(
                 f"proxies: {type(proxies).__name__} is no list of addresses; write [...]"
             )
-        proxies = [Secret.of(text) for text in proxies]  # debuggers show the values of frames that raise
+        # Replaces the plain texts: debuggers show the local variables of an error.
+        proxies = [Secret.of(text) for text in proxies]
         numbered = enumerate(proxies, start=1)
         secrets = list(dict.fromkeys(parse_proxy(text, f"entry {number}") for number, text in numbered))
         if names is None:
@@ -123,7 +129,7 @@ class RotatingProxies:
     def from_file(cls, path: str | Path, *, direct: bool = True, max_wait: float = 3600.0) -> RotatingProxies:
         """Make a pool of the addresses in a file, one per line; blank lines and `# comments` are skipped.
 
-        Raises ConfigurationError if the file cannot be read or a line is malformed, naming the line.
+        Raises ConfigurationError if the file cannot be read, or with its number if a line is malformed.
         """
         if not isinstance(path, str | Path):
             raise ConfigurationError(f"path: {type(path).__name__} is none; write text such as 'proxies.txt'")
@@ -134,14 +140,14 @@ class RotatingProxies:
     async def lease(self, request: Request) -> AsyncGenerator[RotatingLease]:
         """Wait for the egress that serves this request; first come, first served within a limit pool.
 
-        Leaving the block without `answered` or `failed` counts the request as sent. Raises ProxyError when
-        every egress has failed again and again, or when none is free within `max_wait`; ConfigurationError
-        when the cost is above the capacity of its limit pool.
+        A block that is left without `answered` or `failed` counts the request as sent. Raises ProxyError if
+        every egress has failed again and again, or if none is free within `max_wait`; ConfigurationError if
+        the cost is above the capacity of its limit pool.
         """
         registry = self._shared()
         with registry.lock:
-            queue = self._queue(request)
-        async with queue:
+            lock = self._lock_of(request)
+        async with lock:
             slot = await self._slot(registry, request)
         lease = RotatingLease(request, self._members[slot.number], slot, registry, self._changed)
         try:
@@ -153,7 +159,7 @@ class RotatingProxies:
     async def session(self, sharing: Sharing) -> AsyncGenerator[None]:
         """Share budgets with other processes until the block is left; see SupportsSession.
 
-        A pool with a registry of its own has that one's boards, whatever is said here.
+        A pool with a separate registry uses the boards of that registry, and `sharing` is ignored.
         """
         self._sessions.append(sharing)
         self._choose_boards()
@@ -161,18 +167,18 @@ class RotatingProxies:
             yield
         finally:
             self._sessions.remove(sharing)
-            parted = self._choose_boards()
-            # So who comes next need not wait until the claims end. A board that is away is not waited for.
-            with anyio.move_on_after(_FAREWELL, shield=True):
+            unused = self._choose_boards()
+            # Other processes then need not wait until the claims end. A board that is away is not waited for.
+            with anyio.move_on_after(_RELEASE_TIMEOUT, shield=True):
                 async with anyio.create_task_group() as group:
-                    for claims in parted:
+                    for claims in unused:
                         group.start_soon(partial(to_thread.run_sync, claims.leave, abandon_on_cancel=True))
 
     def share(self) -> float:
         registry = self._shared()
         with registry.lock:
-            known = [claims.share for line in self._lines.values() for claims in line.claims]
-        return min([float(len(self._members)), *(share for share in known if share)])
+            shares = [claims.share for entry in self._limit_queues.values() for claims in entry.claims]
+        return min([float(len(self._members)), *(share for share in shares if share)])
 
     def statistics(self) -> Sequence[EgressReport]:
         registry = self._shared()
@@ -184,11 +190,13 @@ class RotatingProxies:
         registry = self._shared()
         with registry.lock:
             now = registry.now()
-            told = [wait for wait in self._waits.values() if wait.is_long(now)]
-            if not told:
+            waits = [wait for wait in self._waits.values() if wait.is_long(now)]
+            if not waits:
                 return ""
-            away = [claims.away for line in self._lines.values() for claims in line.claims if claims.away]
-            first = min(told, key=lambda wait: wait.since)
+            away = [
+                claims.away for entry in self._limit_queues.values() for claims in entry.claims if claims.away
+            ]
+            first = min(waits, key=lambda wait: wait.since)
             return first.reason(now, away[0].removeprefix("board: ") if away else "")
 
     async def waiting_changed(self) -> None:
@@ -203,18 +211,23 @@ class RotatingProxies:
                 self._watchers.discard(watcher)
 
     def _waiting_for(self, member: EgressState, now: int) -> str:
-        """Say what requests wait for at one egress; nothing if they do not."""
+        """Return what requests wait for at one egress; empty if no request waits."""
         waits = [wait for wait in self._waits.values() if wait.is_long(now)]
         states = [wait.state(wait.queue.slots[member.number], now) for wait in waits]
         return next(filter(None, states), "")
 
     def __repr__(self) -> str:
-        shown = [member.egress.name for member in self._members[:5]]
-        more = ["…"] if len(self._members) > len(shown) else []
-        return f"{type(self).__name__}({', '.join(shown + more)})"
+        if not hasattr(self, "_registry"):  # a debugger shows the pool whose construction has failed
+            return f"<{type(self).__name__}>"
+        # Without the lock: a debugger may have stopped a thread that holds it.
+        now = self._registry.now()
+        states = [member.breaker.state(now) for member in self._members]
+        counts = [f", {count} {kind}" for kind in _STATES if (count := _count(states, kind))]
+        egresses = "1 egress" if len(states) == 1 else f"{len(states)} egresses"
+        return f"<{type(self).__name__}: {egresses}{''.join(counts)}>"
 
     def _shared(self) -> Registry:
-        """Return the registry to use; in a forked child it is another one than in the parent."""
+        """Return the registry to use; a forked child gets a new one."""
         if self._own is not None:
             self._own = self._own.heir()
         registry = self._own or process_registry()
@@ -224,44 +237,44 @@ class RotatingProxies:
 
     def _bind(self, registry: Registry) -> None:
         self._registry = registry
-        self._lines: dict[tuple[LimitPool, str], _LimitQueue] = {}
+        self._limit_queues: dict[tuple[LimitPool, str], _LimitQueue] = {}
         self._waits: dict[object, Wait] = {}
         self._watchers: set[Waiter] = set()
-        self._queues: WeakKeyDictionary[
-            asyncio.AbstractEventLoop, dict[tuple[LimitPool, str], anyio.Lock]
-        ] = WeakKeyDictionary()
+        self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[LimitPool, str], anyio.Lock]] = (
+            WeakKeyDictionary()
+        )
         with registry.lock:
             for member in self._members:
                 member.breaker = CircuitBreaker(registry.bans(member.address))
 
     def _sharing(self, registry: Registry) -> Sharing:
-        """Return the boards of the process or of the sessions: those of several all have to agree."""
+        """Return the boards of the process or of the sessions; with several boards all have to grant."""
         if self._own is not None or not self._sessions:
             return registry.sharing
         boards = dict.fromkeys(board for sharing in self._sessions for board in sharing.boards)
         return Sharing(tuple(boards), any(sharing.required for sharing in self._sessions))
 
     def _choose_boards(self) -> Sequence[Claims]:
-        """Ask the boards that are right by now; return the claims that are not needed here any more."""
+        """Switch to the boards of the present sessions; return the claims that are no longer needed."""
         registry = self._shared()
         with registry.lock:
-            before, self._lines = self._lines, {}
+            before, self._limit_queues = self._limit_queues, {}
             sharing = self._sharing(registry)
-            for key, line in before.items():
-                if self._sessions and tuple(claims.board for claims in line.claims) == sharing.boards:
-                    self._lines[key] = line
+            for key, entry in before.items():
+                if self._sessions and tuple(claims.board for claims in entry.claims) == sharing.boards:
+                    self._limit_queues[key] = entry
                     continue
-                for claims in line.claims:
-                    claims.queues.pop(line.queue, None)
-                if self._sessions:  # requests are under way: what they need is not given back meanwhile
+                for claims in entry.claims:
+                    claims.queues.pop(entry.queue, None)
+                if self._sessions:  # made now, so that claims which running requests need are not given back
                     self._limit_queue(registry, *key)
-            needed = {claims for line in self._lines.values() for claims in line.claims}
-            parted = [claims for line in before.values() for claims in reversed(line.claims)]
-        return [claims for claims in parted if claims not in needed]
+            needed = {claims for entry in self._limit_queues.values() for claims in entry.claims}
+            replaced = [claims for entry in before.values() for claims in reversed(entry.claims)]
+        return [claims for claims in replaced if claims not in needed]
 
     def _limit_queue(self, registry: Registry, pool: LimitPool, host: str) -> _LimitQueue:
-        line = self._lines.get((pool, host))
-        if line is None:
+        entry = self._limit_queues.get((pool, host))
+        if entry is None:
             limits, sharing = registry.limits(pool, host), self._sharing(registry)
             claims = tuple(registry.claims(limits, board) for board in sharing.boards)
             slots = [
@@ -274,43 +287,48 @@ class RotatingProxies:
                 )
                 for member in self._members
             ]
-            line = self._lines[pool, host] = _LimitQueue(limits, EgressQueue(pool, slots), claims)
-            limits.queues.add(line.queue)
+            entry = self._limit_queues[pool, host] = _LimitQueue(limits, EgressQueue(pool, slots), claims)
+            limits.queues.add(entry.queue)
             for number, each in enumerate(claims):
-                each.join(line.queue, number, required=sharing.required)
-        return line
+                each.join(entry.queue, number, required=sharing.required)
+        return entry
 
-    def _queue(self, request: Request) -> anyio.Lock:
-        """Return what the tasks of this event loop stand in line for."""
-        queues = self._queues.setdefault(asyncio.get_running_loop(), {})
+    def _lock_of(self, request: Request) -> anyio.Lock:
+        """Return the lock for which the tasks of this event loop queue."""
+        locks = self._locks.setdefault(asyncio.get_running_loop(), {})
         key = request.cost.pool, request.base_url
-        queue = queues.get(key)
-        if queue is None:
-            queue = queues[key] = anyio.Lock(fast_acquire=True)
-        return queue
+        lock = locks.get(key)
+        if lock is None:
+            lock = locks[key] = anyio.Lock(fast_acquire=True)
+        return lock
 
     async def _slot(self, registry: Registry, request: Request) -> EgressSlot:
-        """Wait until an egress serves; of each event loop only the head of the queue is in here."""
+        """Wait until an egress serves; only the first task of each event loop's queue is in here.
+
+        1. Invariant: taking a slot is one step under the lock, because another thread may spend the budget
+           between the check and the spending.
+        2. Invariant: registering a waiter is in the same step, because a change between the check and the
+           wait would not wake the task.
+        3. The lock is released while the task waits.
+        """
         weight, host, key = request.cost.weight, request.base_url, object()
         try:
             while True:
-                # Between looking and spending nobody else may spend, and between looking and waiting nothing
-                # may change unnoticed: both are one step for every thread.
                 with registry.lock:
-                    line, now = self._limit_queue(registry, request.cost.pool, host), registry.now()
-                    line.renew(now)
-                    slot = line.queue.acquire(weight, host, now)
+                    entry, now = self._limit_queue(registry, request.cost.pool, host), registry.now()
+                    entry.renew(now)
+                    slot = entry.queue.acquire(weight, host, now)
                     if slot is not None:
                         return slot
                     now = registry.now()
-                    moment = line.queue.soonest(weight, host, now)
+                    moment = entry.queue.soonest(weight, host, now)
                     if moment <= now:
                         continue
-                    self._give_up(moment, now, line.queue.pool)
-                    moment = min(moment, line.hurry(weight, now))
+                    self._give_up(moment, now, entry.queue.pool)
+                    moment = min(moment, entry.hurry(weight, now))
                     waiter = Waiter(self._addresses)
                     registry.waiters.add(waiter)
-                    self._wait_begins(key, Wait(line.queue, weight, host, now))
+                    self._wait_begins(key, Wait(entry.queue, weight, host, now))
                 try:
                     await waiter.wait(moment - now)
                 finally:
@@ -322,52 +340,55 @@ class RotatingProxies:
                     self._wait_ends(key)
 
     def _wait_begins(self, key: object, wait: Wait) -> None:
-        """Note that the head of a queue waits; whoever watches is told once, if it takes long."""
-        known = self._waits.setdefault(key, wait)
-        if not known.told and known.is_long(wait.since):
-            known.told = True
-            self._tell_watchers()
+        """Note that the first task of a queue waits; `waiting_changed` returns once, if the wait is long."""
+        first = self._waits.setdefault(key, wait)
+        if not first.told and first.is_long(wait.since):
+            first.told = True
+            self._wake_watchers()
 
     def _wait_ends(self, key: object) -> None:
         if self._waits.pop(key).told:
-            self._tell_watchers()
+            self._wake_watchers()
 
-    def _tell_watchers(self) -> None:
+    def _wake_watchers(self) -> None:
         for watcher in self._watchers:
             watcher.wake()
 
     def _changed(self, member: EgressState) -> None:
-        for line in self._lines.values():
-            line.queue.queue(member.number)
-            # Other pools spend from the same budget: what was full for them, too, may have room again.
-            for queue in line.limits.queues:
-                if queue is not line.queue:
+        for entry in self._limit_queues.values():
+            entry.queue.queue(member.number)
+            # Other pools spend from the same budget, which may have room for them again.
+            for queue in entry.limits.queues:
+                if queue is not entry.queue:
                     queue.queue_address(member.address)
         self._registry.changed(member.address)
 
     def _give_up(self, moment: int, now: int, pool: LimitPool) -> None:
-        """Raise ProxyError if waiting is no use."""
-        healths = [member.breaker for member in self._members]
-        told = dict.fromkeys(cause for breaker in healths for cause in breaker.causes)
-        causes = "; ".join(list(told)[:3])
-        if all(breaker.exhausted and not breaker.in_flight for breaker in healths):
+        """Raise ProxyError if every egress has failed for good, or none is free within `max_wait`."""
+        breakers = [member.breaker for member in self._members]
+        causes = "; ".join(list(dict.fromkeys(cause for breaker in breakers for cause in breaker.causes))[:3])
+        if all(breaker.exhausted and not breaker.in_flight for breaker in breakers):
             has_proxies = any(member.egress.proxy for member in self._members)
             remedy = (
                 "check that the proxies are up, paid and reachable" if has_proxies else "check the network"
             )
             raise ProxyError(
-                f"no egress left: each of the {len(healths)} failed again and again; {remedy}. "
+                f"no egress left: each of the {len(breakers)} failed again and again; {remedy}. "
                 f"Last causes: {causes}"
             )
         if moment != UNKNOWN_UNTIL_RESPONSE and moment - now > max(self._max_wait * 1000, pool.period):
             raise ProxyError(f"no egress is free before {format_utc(moment)}; last causes: {causes}")
 
 
+def _count(states: Iterable[str], kind: str) -> int:
+    return sum(state.startswith(kind) for state in states)
+
+
 class Direct(RotatingProxies):
     """A pool of one: the direct connection, within its limits.
 
     >>> Direct()
-    Direct(Direct)
+    <Direct: 1 egress, 1 ready>
     """
 
     def __init__(self, *, max_wait: float = 3600.0, now: Callable[[], int] | None = None) -> None:

@@ -1,7 +1,7 @@
-"""Budgets of the whole process: whatever leaves from the same address spends from the same budget.
+"""The registry of the process: all requests from one address spend from one budget.
 
-Pools, pipelines, `fetch` calls, threads and event loops of a process share one registry. A forked child has
-one of its own: it neither spends for its parent nor holds a lock or a claim that its parent holds.
+Pools, pipelines, `fetch` calls, threads and event loops of a process share one registry. A forked child gets
+a new one, so it holds no lock and no claim of its parent.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 from marketfetch.protocols import Board, Sharing
 from marketfetch.proxies.address_claims import Claims
@@ -23,10 +24,10 @@ __all__ = ["Registry", "process_registry", "separate_registry"]
 class Registry(Shared):
     """Limits, bans and claims of every address, for all pools that are made with this registry.
 
-    By default a pool uses that of the process. One of its own keeps a pool apart: it knows nothing of what
-    others spend, which is right for a test and wrong for a real exchange. `now` tells UTC milliseconds. With
-    `sharing` it has boards in common with other processes, or with other registries; a claim on one of them
-    that is not renewed ends after `term` seconds.
+    By default a pool uses the registry of the process. A separate registry does not know what other pools
+    spend, which is right for a test and wrong for a real exchange. `now` returns UTC milliseconds. `sharing`
+    has the boards that are shared with other processes or registries; a claim on a board ends after `term`
+    seconds unless it is renewed.
 
     >>> registry = Registry()
     >>> calls = LimitPool("calls", capacity=10, period=60_000)
@@ -43,7 +44,7 @@ class Registry(Shared):
         self._claims: dict[tuple[Limits, Board], Claims] = {}
 
     def limits(self, pool: LimitPool, host: str) -> Limits:
-        """Return the limits of a host in a limit pool; to be called with the lock held."""
+        """Return the limits of a host in a limit pool. The caller holds the lock."""
         found = self._limits.get((pool, host))
         if found is None:
             self._forget_idle()
@@ -51,14 +52,14 @@ class Registry(Shared):
         return found
 
     def claims(self, limits: Limits, board: Board) -> Claims:
-        """Return the claims on a board for a limit pool; to be called with the lock held."""
+        """Return the claims on a board for a limit pool. The caller holds the lock."""
         found = self._claims.get((limits, board))
         if found is None:
             found = self._claims[limits, board] = Claims(self, limits, board)
         return found
 
     def heir(self) -> Registry:
-        """Return this registry, or in a forked child a new one in its place."""
+        """Return this registry, or in a forked child a new one with the same options."""
         return self if self.owner == os.getpid() else Registry(self.now, sharing=self.sharing, term=self.term)
 
     def _forget_idle(self) -> None:
@@ -71,21 +72,25 @@ class Registry(Shared):
         self.forget_bans(now)
 
 
-def _of_process() -> Registry:
-    return Registry(sharing=Sharing((FileBoard.of_user(),)))
-
-
 class _Process:
-    """The registry of the process that runs: it belongs to the whole of it, as the addresses do."""
+    """The registry of the running process, made at its first use: making a board takes imports."""
 
     def __init__(self) -> None:
-        self.registry = _of_process()
+        self.forget()
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self.renew)
+            os.register_at_fork(after_in_child=self.forget)
 
-    def renew(self) -> None:
-        """Begin anew, knowing nothing."""
-        self.registry = _of_process()
+    def forget(self) -> None:
+        """Begin without a registry, and with a free lock: a thread of the parent may have held the lock."""
+        self.current: Registry | None = None
+        self._lock = Lock()
+
+    def registry(self) -> Registry:
+        """Return the registry, which is made by the first call."""
+        with self._lock:
+            if self.current is None:
+                self.current = Registry(sharing=Sharing((FileBoard.of_user(),)))
+            return self.current
 
 
 _process = _Process()
@@ -93,18 +98,17 @@ _process = _Process()
 
 def process_registry() -> Registry:
     """Return the registry of this process."""
-    return _process.registry
+    return _process.registry()
 
 
 @contextmanager
 def separate_registry() -> Iterator[Registry]:
-    """Give the process another registry for as long as the block lasts, as if nothing had been spent yet.
+    """Give the process a new registry until the block is left, as if nothing had been spent yet.
 
-    It is for tests, whose simulated exchanges know nothing of each other but may have the same port.
+    It is for tests: two simulated exchanges may use the same port, and each has its own budgets.
     """
-    before = _process.registry
-    _process.renew()
+    before, _process.current = _process.current, None
     try:
-        yield _process.registry
+        yield _process.registry()
     finally:
-        _process.registry = before
+        _process.current = before

@@ -7,8 +7,6 @@ import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import anyio
 import attrs
@@ -21,7 +19,7 @@ from marketfetch.cli.output import print_document
 from marketfetch.cli.report_view import report_page
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import BatchWritten, Event, Listener, RoundStarted
-from marketfetch.listeners.background import BackgroundQueue
+from marketfetch.listeners.background import BackgroundListener
 from marketfetch.listeners.progress import progress_to
 from marketfetch.listeners.text import headline, pluralize
 from marketfetch.proxies.pool import RotatingProxies
@@ -144,12 +142,12 @@ def _cell(value: object) -> str:
     return f"{value:,.9g}" if isinstance(value, int | float) else str(value)
 
 
-class _ProxyFailure:
+class _ProxyFailure(BackgroundListener[ProxyMode]):
     """A listener that switches a proxy off when a third of the rows is written."""
 
     def __init__(self, proxy: LocalProxy) -> None:
+        super().__init__(lambda mode: setattr(proxy, "mode", mode))
         self._left = 0
-        self._aside: BackgroundQueue[ProxyMode] = BackgroundQueue(lambda mode: setattr(proxy, "mode", mode))
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -159,18 +157,9 @@ class _ProxyFailure:
                 self._left -= event.batch.rows
                 if self._left <= 0:
                     # It waits for the proxy's connections, which an event loop must not.
-                    self._aside.submit(ProxyMode.REFUSE)
+                    self._queue.submit(ProxyMode.REFUSE)
             case _:
                 pass
-
-    def __enter__(self) -> Self:
-        self._aside.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._aside.__exit__(kind, error, trace)
 
 
 def _say(text: str) -> None:
