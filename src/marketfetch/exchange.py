@@ -26,6 +26,7 @@ from urllib.parse import urljoin, urlsplit
 
 import attrs
 
+from marketfetch.common.type_checks import plain_int
 from marketfetch.decoding.layouts import Decoded, excerpt
 from marketfetch.errors import (
     AdapterError,
@@ -47,6 +48,7 @@ from marketfetch.planning.adapter_checks import (
 from marketfetch.planning.paginators import TimeWindowPaginator
 from marketfetch.protocols import Paginator
 from marketfetch.ratelimit.backoff import retry_after
+from marketfetch.redaction import redact
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.http import Cost, Request, Response, one_spelling
 from marketfetch.values.instruments import Instrument
@@ -82,8 +84,13 @@ class Endpoint:
 
     def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if not abstract:
-            _check_endpoint(cls)
+        if abstract:
+            return
+        _check_endpoint(cls)
+        # Python's own numbers: a store refuses those of numpy.
+        cls.page_sizes = tuple(map(plain_int, cls.page_sizes))
+        cls.publish_delay = plain_int(cls.publish_delay)
+        cls.retention = None if cls.retention is None else plain_int(cls.retention)
 
     @property
     def dataset_type(self) -> Dataset:
@@ -236,8 +243,10 @@ def _one_url(url: str, like: str) -> str:
         raise ConfigurationError(f"base_url: what was given {wrong}") from None
     if parts.username or parts.password:
         raise ConfigurationError("base_url: credentials have no place in it; public endpoints need none")
+    if parts.query or parts.fragment:  # a key is often in there: the text is not repeated
+        raise ConfigurationError(f"base_url: a query or fragment (? or #) has no place in it; write {like!r}")
     if not host or parts.scheme not in _PORTS:
-        raise ConfigurationError(f"base_url: {url!r} {wrong}")
+        raise ConfigurationError(f"base_url: {redact(repr(url))} {wrong}")
     shown = "" if port in {None, _PORTS[parts.scheme]} else f":{port}"
     return parts._replace(netloc=f"{host}{shown}").geturl()
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import marketfetch as mf
+from marketfetch.exchanges.okx import Okx
 from marketfetch.redaction import redact, without
 
 MESSAGE = "connection to server at 127.0.0.1 failed: the password is refused"
@@ -74,6 +75,9 @@ GIVEN: dict[str, Callable[[], object]] = {
     "exchange": lambda: mf.fetch(ADDRESS, "ohlcv", "BTCUSDT", start="2026-06-01"),
     "dataset": lambda: mf.fetch("okx", ADDRESS, "BTC-USDT", start="2026-06-01"),
     "interval": lambda: mf.Query(symbols="BTCUSDT", interval=ADDRESS, start="2026-06-01"),
+    "intervals": lambda: mf.Query(symbols="BTCUSDT", interval=[ADDRESS], start="2026-06-01"),  # type: ignore[arg-type]
+    "quote": lambda: mf.AllSymbols(quote=[ADDRESS]),  # type: ignore[arg-type]
+    "base_url without a scheme": lambda: Okx("ann:hunter2@10.0.0.1:3128"),
     "start": lambda: mf.fetch("okx", "ohlcv", "BTC-USDT", start=ADDRESS),
     "composites": lambda: mf.Query(symbols="BTCUSDT", composites=ADDRESS, start="2026-06-01"),
     "concurrency": lambda: mf.Settings(concurrency=ADDRESS),  # type: ignore[arg-type]

@@ -28,8 +28,8 @@ _INVALID = 10_000
 def plausible(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Tell for each row whether its values can be true.
 
-    NULL only where a column may be NULL and not everywhere, nothing infinite, low ≤ open, close ≤ high,
-    nothing negative that counts or prices something (a premium or a funding rate may be).
+    NULL only where a column may be NULL and not everywhere, nothing infinite, whole counts, low ≤ open,
+    close ≤ high, nothing negative that counts or prices something (a premium or a funding rate may be).
 
     >>> rows = np.array([[1.0, 1.0], [2.0, 0.5], [0.5, 0.6], [1.5, 0.7]])
     >>> plausible(Dataset.parse("mark_price"), rows)
@@ -44,12 +44,22 @@ def plausible(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_
 
 
 def _can_be_stored(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell for each row whether a table could hold it: nothing infinite, no NULL where none may be."""
+    """Tell for each row whether a table could hold it.
+
+    Nothing infinite, no NULL where none may be, and a whole number below 2**63 in each integer column.
+    """
     required = [at for at, column in enumerate(dataset.columns) if not column.optional]
     storable = np.ones(values.shape[1], np.bool_)
     storable &= ~np.isinf(values).any(axis=0)
     storable &= ~np.isnan(values[required]).any(axis=0)
-    return storable
+    return storable & _has_whole_counts(dataset, values)
+
+
+def _has_whole_counts(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell for each row whether its integer columns hold 64-bit integers or NULL: 1.5 trades are wrong."""
+    counts = values[[at for at, column in enumerate(dataset.columns) if column.integer]]
+    whole: NDArray[np.bool_] = np.isnan(counts) | ((counts == np.floor(counts)) & (np.abs(counts) < 2.0**63))
+    return whole.all(axis=0)
 
 
 def _has_value(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -87,7 +97,7 @@ def _all_valid(decoded: Decoded, part: Slice) -> bool:
     # Where nothing is NULL, every row has a value.
     if not np.isfinite(values).all() or (dataset.name not in _SIGNED and values.min() < 0):
         return False
-    return bool(_is_ordered(dataset, values).all())
+    return bool(_has_whole_counts(dataset, values).all() and _is_ordered(dataset, values).all())
 
 
 def _is_ordered(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from marketfetch.common.type_checks import is_whole
 from marketfetch.decoding.layouts import Decoded
 from marketfetch.errors import AdapterError, ConfigurationError
 from marketfetch.planning.paginators import CursorPaginator, TimeWindowPaginator
@@ -32,10 +33,6 @@ __all__ = [
 _HOUR = 3_600_000
 _SHORTEST = 100
 """No exchange counts in shorter periods (ms); what is shorter was meant to be seconds."""
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _shown(value: object) -> str:
@@ -77,15 +74,15 @@ def check_endpoint(cls: type[Any]) -> None:
 
 def _check_numbers(cls: type[Any]) -> None:
     name, sizes = cls.__name__, cls.page_sizes
-    if not _is_several(sizes) or not all(map(_is_whole, sizes)):
+    if not _is_several(sizes) or not all(map(is_whole, sizes)):
         raise _refuse(f"{name}.page_sizes", sizes, "write a tuple of whole numbers, such as (500,)")
     sizes = list(sizes)
     if not sizes or sizes != sorted(set(sizes)) or sizes[0] < 1:
         raise AdapterError(f"{name}.page_sizes: {sizes} must be positive and ascending")
-    if not _is_whole(cls.publish_delay) or cls.publish_delay < 0 or 0 < cls.publish_delay < 1000:
+    if not is_whole(cls.publish_delay) or cls.publish_delay < 0 or 0 < cls.publish_delay < 1000:
         remedy = "write milliseconds after the close, such as 60_000 for a minute, or 0"
         raise _refuse(f"{name}.publish_delay", cls.publish_delay, remedy)
-    if cls.retention is not None and (not _is_whole(cls.retention) or cls.retention < _HOUR):
+    if cls.retention is not None and (not is_whole(cls.retention) or cls.retention < _HOUR):
         remedy = "write milliseconds, such as 30 * 86_400_000 for 30 days, or None for everything"
         raise _refuse(f"{name}.retention", cls.retention, remedy)
 
@@ -163,9 +160,9 @@ def check_cost(place: str, cost: object) -> Cost:
     if not isinstance(cost, Cost):
         raise _refuse(place, cost, "return a Cost, such as Cost(LimitPool('calls', 10, 1000), 1)")
     capacity, weight = cost.pool.capacity, cost.weight
-    if not _is_whole(weight) or not _is_whole(capacity) or not 0 < weight <= capacity:
+    if not is_whole(weight) or not is_whole(capacity) or not 0 < weight <= capacity:
         raise AdapterError(f"{place}: a page costs {weight!r} of {capacity!r}; write whole numbers that fit")
-    if not _is_whole(cost.pool.period) or cost.pool.period < _SHORTEST:
+    if not is_whole(cost.pool.period) or cost.pool.period < _SHORTEST:
         period = cost.pool.period
         raise AdapterError(
             f"{place}: {cost.pool.name}: its period is {period!r} ms; write milliseconds, 1000 for a second"

@@ -10,6 +10,7 @@ from urllib.parse import quote, quote_plus
 
 import attrs
 
+from marketfetch.common.type_checks import is_whole, plain_int
 from marketfetch.redaction import Secret
 
 __all__ = ["Cost", "Egress", "LimitPool", "Request", "Response", "one_spelling"]
@@ -46,8 +47,8 @@ class LimitPool:
     """
 
     name: str
-    capacity: int
-    period: int
+    capacity: int = attrs.field(converter=plain_int)
+    period: int = attrs.field(converter=plain_int)
     window: Literal["clock", "sliding"] = "sliding"
     used_header: str | None = None
 
@@ -57,7 +58,7 @@ class Cost:
     """What a request draws from a limit pool."""
 
     pool: LimitPool
-    weight: int = 1
+    weight: int = attrs.field(default=1, converter=plain_int)
 
 
 @attrs.frozen
@@ -80,7 +81,7 @@ class Request:
     def url(self) -> str:
         """The absolute URL, percent-encoded as UTF-8 (some symbols are not ASCII)."""
         query = "&".join(
-            f"{_quoted(name)}={value if isinstance(value, int) else _quoted(value)}"
+            f"{_quoted(name)}={value if isinstance(value, int) or is_whole(value) else _quoted(value)}"
             for name, value in self.params.items()
         )
         return f"{self.base_url}{_path(self.path)}{'?' if query else ''}{query}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 
 import attrs
 
@@ -51,10 +52,8 @@ def _members(given: object) -> tuple[str, ...]:
     """Return the members of a composite; one text may name several, and its letters are none."""
     if isinstance(given, str) or not isinstance(given, Iterable):
         return names_of("members", given)
-    members = tuple(given)
-    for name in members:
-        names_of("members", [name])
-    return members
+    # Each by itself: a member that is named twice stays there twice, and is refused when the run begins.
+    return tuple(chain.from_iterable(names_of("members", [name]) for name in given))
 
 
 def _named(_composite: object, _argument: attrs.Attribute[str], value: object) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketfetch.errors import ConfigurationError, unknown
+from marketfetch.redaction import redact
 from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["EVENT", "Interval"]
@@ -175,7 +176,8 @@ def _intervals() -> dict[str, Interval]:
 def _length(text: object) -> int | None:
     """Return milliseconds of what is written like an interval, in any of its units but months and weeks."""
     if isinstance(text, timedelta):
-        return text // timedelta(milliseconds=1)
+        length, rest = divmod(text, timedelta(milliseconds=1))
+        return None if rest else length
     written = _WRITTEN.fullmatch(text.strip()) if isinstance(text, str) else None
     if written is None:
         return None
@@ -205,15 +207,16 @@ def _no_interval(text: object) -> ConfigurationError:
         return ConfigurationError(
             f"interval: {text!r} has no unit; write {' or '.join(near) or 'text like 1h'}"
         )
+    shown = redact(repr(text))
     if isinstance(text, list | tuple | set):
-        return ConfigurationError(f"interval: {text!r} is several; a run has one: make one for each")
+        return ConfigurationError(f"interval: {shown} is several; a run has one: make one for each")
     words = _WORDY.fullmatch(text.strip()) if isinstance(text, str) else None
     if words is not None:
         name = f"{words['count'] or 1}{_UNITS[words['unit'].lower()]}"
         if name in names:
-            return ConfigurationError(f"interval: {text!r} is unknown; did you mean {name!r}?")
+            return ConfigurationError(f"interval: {shown} is unknown; did you mean {name!r}?")
     if isinstance(text, timedelta) or _length(text) == 7 * _DAY:
-        return ConfigurationError(f"interval: {text!r} is none of {', '.join(names)}; write one of these")
+        return ConfigurationError(f"interval: {shown} is none of {', '.join(names)}; write one of these")
     return unknown("interval", text, names)
 
 

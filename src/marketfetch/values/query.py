@@ -33,7 +33,9 @@ class AllSymbols:
 
     def __attrs_post_init__(self) -> None:
         if self.quote is not None and not isinstance(self.quote, str):
-            raise ConfigurationError(f"quote: {self.quote!r} is no name; write one as text, such as 'USDT'")
+            raise ConfigurationError(
+                f"quote: {redact(repr(self.quote))} is no name; write one as text, such as 'USDT'"
+            )
 
 
 def _symbols(symbols: object) -> tuple[str, ...] | AllSymbols:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import attrs
 
-from marketfetch.common.type_checks import is_number, is_text, is_whole
+from marketfetch.common.type_checks import is_number, is_text, is_whole, plain_int, plain_number
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.redaction import redact
 from marketfetch.values.times import (
@@ -30,9 +30,9 @@ class RetryPolicy:
     2.0
     """
 
-    attempts: int = 8
-    initial: float = 0.25
-    cap: float = 20.0
+    attempts: int = attrs.field(default=8, converter=plain_int)
+    initial: float = attrs.field(default=0.25, converter=plain_number)
+    cap: float = attrs.field(default=20.0, converter=plain_number)
 
     def __attrs_post_init__(self) -> None:
         attempts = self.attempts
@@ -46,7 +46,8 @@ class RetryPolicy:
 
     def wait(self, failures: int, jitter: float) -> float:
         """Return the wait after so many failures; `jitter` in [0, 1] takes up to half of it away."""
-        full = min(self.cap, self.initial * 2.0 ** (failures - 1))
+        doublings = min(failures - 1, 1023)  # 2.0**1024 overflows
+        full = min(self.cap, self.initial * 2.0**doublings)
         return full * (0.5 + 0.5 * jitter)
 
 
@@ -121,12 +122,16 @@ class Settings:
     that can be pickled.
     """
 
-    concurrency: int = attrs.field(default=20, validator=_whole(1, _MOST_AT_ONCE))
-    batch_rows: int | None = attrs.field(default=None, validator=attrs.validators.optional(_whole(1)))
+    concurrency: int = attrs.field(default=20, converter=plain_int, validator=_whole(1, _MOST_AT_ONCE))
+    batch_rows: int | None = attrs.field(
+        default=None,
+        converter=attrs.converters.optional(plain_int),
+        validator=attrs.validators.optional(_whole(1)),
+    )
     retries: RetryPolicy = attrs.field(factory=RetryPolicy, validator=_retries)
-    deadline: float = attrs.field(default=60.0, validator=_above_zero)
-    heartbeat: float = attrs.field(default=10.0, validator=_above_zero)
-    max_rounds: int = attrs.field(default=20, validator=_whole(1))
+    deadline: float = attrs.field(default=60.0, converter=plain_number, validator=_above_zero)
+    heartbeat: float = attrs.field(default=10.0, converter=plain_number, validator=_above_zero)
+    max_rounds: int = attrs.field(default=20, converter=plain_int, validator=_whole(1))
     clock: Clock = attrs.field(factory=steady_clock, repr=False, validator=_clock)
     unusable: Literal["keep", "store", "retry"] = attrs.field(
         default="keep", validator=_one_of("keep", "store", "retry"), kw_only=True
