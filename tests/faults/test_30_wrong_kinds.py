@@ -141,8 +141,8 @@ def test_waits_stay_at_their_cap_however_many_attempts_there_are() -> None:
 
 
 def test_members_are_the_names_that_are_read() -> None:
-    assert mf.Composite("MT", ["A", " B", "C\n"]).members == ("A", "B", "C")  # type: ignore[arg-type]
-    assert mf.Composite("MT", ["A", " A"]).members == ("A", "A")  # type: ignore[arg-type]
+    assert mf.Composite("MT", ["A", " B", "C\n"]).members == ("A", "B", "C")
+    assert mf.Composite("MT", ["A", " A"]).members == ("A", "A")
 
 
 def test_members_in_one_text_are_names_not_letters() -> None:

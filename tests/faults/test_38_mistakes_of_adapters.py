@@ -207,7 +207,7 @@ AT_RUN_TIME: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 
 def test_an_adapter_may_count_with_numpy(tmp_path: Path) -> None:
-    number = np.int64
+    number: Any = np.int64
     kind = made(
         Forwards,
         page_sizes=(number(500),),

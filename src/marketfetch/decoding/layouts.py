@@ -16,8 +16,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from marketfetch.decoding.native import RawRows, available, read_rows
-from marketfetch.decoding.portable import flatten_numbers, parse_numbers
+from marketfetch.decoding.native import read_rows
 from marketfetch.errors import AdapterError, DecodeError
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
@@ -25,8 +24,6 @@ from marketfetch.values.rejected_rows import RejectedRow, raw_text
 
 __all__ = ["Decoded", "ObjectLayout", "RowLayout", "decode_errors_as", "excerpt", "parse_json"]
 
-_EXACT = 1e15
-"""Times may travel as float64: exact up to here, the year 33658, even when counted in microseconds."""
 _LATEST = 2**63 - 1
 _SPACE = b" \t\n\r"
 """What JSON takes for space, and no more of what Python does."""
@@ -243,7 +240,7 @@ class RowLayout:
             return None
         mapped = {name: self.columns[name] for name in dataset.names if name in self.columns}
         fields = [*mapped.values(), *([] if self.confirm is None else [self.confirm])]
-        found = (self._compiled if available() else self._portable)(rows, fields)
+        found = read_rows(rows, width=self.width, time=self.time, fields=fields)
         if found is None or np.abs(found.times).max() > _LATEST // self.unit:
             return None
         values = given = found.values[: len(mapped)]
@@ -253,20 +250,6 @@ class RowLayout:
         closed = None if self.confirm is None else found.values[-1] == 1
         raw = _RawRows(body, self.path)
         return Decoded(Columns(found.times * self.unit, values), closed, raw=raw.text)
-
-    def _compiled(self, rows: bytes, fields: Sequence[int]) -> RawRows | None:
-        return read_rows(rows, width=self.width, time=self.time, fields=fields)
-
-    def _portable(self, rows: bytes, fields: Sequence[int]) -> RawRows | None:
-        flat = flatten_numbers(rows, self.width)
-        numbers = None if flat is None else parse_numbers(flat, self.width, self.time)
-        if numbers is None:
-            return None
-        grid = numbers.reshape(-1, self.width)
-        stamps = grid[:, self.time]
-        if not np.all(np.abs(stamps) < _EXACT):
-            return None
-        return RawRows(stamps.astype(np.int64), np.ascontiguousarray(grid[:, list(fields)].T))
 
     def _careful(self, body: bytes, dataset: Dataset) -> Decoded:
         reading = _Reading(dataset, confirms=self.confirm is not None)
