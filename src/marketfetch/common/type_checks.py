@@ -49,4 +49,7 @@ def plain_number(value: float) -> float:
     >>> plain_number(np.float64(0.5)), plain_number(np.int64(5))
     (0.5, 5)
     """
-    return float(value) if isinstance(value, np.floating) else plain_int(value) if is_whole(value) else value
+    if is_whole(value):
+        return int(value)
+    given: object = value
+    return float(given) if isinstance(given, np.floating) else value

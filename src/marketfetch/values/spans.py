@@ -10,10 +10,15 @@ from operator import attrgetter, lt
 
 import attrs
 
-__all__ = ["MAX_TIMESTAMP", "Span", "SpanSet", "format_utc"]
+__all__ = ["DAY", "HOUR", "MAX_TIMESTAMP", "MINUTE", "SECOND", "Span", "SpanSet", "format_utc"]
 
+SECOND = 1000
+"""Milliseconds of a second; MINUTE, HOUR and DAY likewise."""
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
 MAX_TIMESTAMP = 253_402_300_800_000
-"""The first moment that calendars cannot write, the year 10000: no time of an exchange is so late."""
+"""The year 10000, which no calendar function can write. No exchange has a time so late."""
 
 
 def format_utc(ms: int) -> str:
