@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pytest
 
 import marketfetch.adapter as mf
-from marketfetch.planning.history_evidence import Evidence
+from marketfetch.planning.absence import Evidence
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.values.instruments import Instrument
 from marketfetch.values.intervals import Interval

@@ -75,10 +75,9 @@ class FetchTask:
 
     @property
     def rows(self) -> int:
-        """Open times that are missing; for events, where nobody knows, one page for each span."""
-        if self.series.interval.is_event:
-            return self.page_size * len(self.missing)
-        return sum(map(self.series.interval.count, self.missing))
+        """Open times that are missing; for events, whose number nobody knows, one page for each span."""
+        interval = self.series.interval
+        return self.page_size * len(self.missing) if interval.is_event else interval.count_rows(self.missing)
 
 
 @attrs.frozen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import timedelta
 from functools import cache
 
@@ -12,14 +13,11 @@ from numpy.typing import NDArray
 
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.redaction import redact
-from marketfetch.values.spans import Span, SpanSet
+from marketfetch.values.spans import DAY, HOUR, MINUTE, SECOND, Span, SpanSet
 
 __all__ = ["EVENT", "Interval"]
 
-_MINUTE = 60_000
-_HOUR = 60 * _MINUTE
-_DAY = 24 * _HOUR
-_FIRST_MONDAY = 4 * _DAY
+_FIRST_MONDAY = 4 * DAY
 """1970-01-05, the first Monday after the epoch: week candles open on Mondays."""
 
 _WRITTEN = re.compile(r"(?P<count>[1-9]\d{0,5})(?P<unit>[smhdSHD])")
@@ -85,7 +83,7 @@ class Interval:
     @property
     def typical(self) -> int:
         """Milliseconds of one step; 30 days for the calendar month."""
-        return 30 * _DAY if self.length is None else self.length
+        return 30 * DAY if self.length is None else self.length
 
     def floor(self, ms: int) -> int:
         """Return the open time at or before a moment."""
@@ -109,6 +107,14 @@ class Interval:
         if self.length is None:
             return _months(self.ceil(span.end)) - _months(self.ceil(span.start))
         return (self.ceil(span.end) - self.ceil(span.start)) // self.length
+
+    def count_rows(self, spans: Iterable[Span]) -> int:
+        """Count the rows that spans stand for: their open times. Of events nobody knows the number: 0.
+
+        >>> Interval.parse("1m").count_rows([Span(0, 120_000), Span(300_000, 360_000)])
+        3
+        """
+        return 0 if self.is_event else sum(map(self.count, spans))
 
     def grid(self, span: Span) -> NDArray[np.int64]:
         """Return all open times inside a span, shape (n,), UTC milliseconds."""
@@ -160,14 +166,14 @@ class Interval:
 @cache
 def _intervals() -> dict[str, Interval]:
     fixed = {
-        "1s": 1000,
-        **{f"{n}m": n * _MINUTE for n in (1, 3, 5, 15, 30)},
-        **{f"{n}h": n * _HOUR for n in (1, 2, 4, 6, 8, 12)},
-        **{f"{n}d": n * _DAY for n in (1, 2, 3)},
+        "1s": SECOND,
+        **{f"{n}m": n * MINUTE for n in (1, 3, 5, 15, 30)},
+        **{f"{n}h": n * HOUR for n in (1, 2, 4, 6, 8, 12)},
+        **{f"{n}d": n * DAY for n in (1, 2, 3)},
     }
     return {
         **{name: Interval(name, length) for name, length in fixed.items()},
-        "1w": Interval("1w", 7 * _DAY, _FIRST_MONDAY),
+        "1w": Interval("1w", 7 * DAY, _FIRST_MONDAY),
         "1M": Interval("1M", None),
         "event": EVENT,
     }
@@ -181,7 +187,7 @@ def _length(text: object) -> int | None:
     written = _WRITTEN.fullmatch(text.strip()) if isinstance(text, str) else None
     if written is None:
         return None
-    return int(written["count"]) * {"s": 1000, "m": _MINUTE, "h": _HOUR, "d": _DAY}[written["unit"].lower()]
+    return int(written["count"]) * {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}[written["unit"].lower()]
 
 
 def _of_length(length: float | None) -> Interval | None:
@@ -202,7 +208,7 @@ def _no_interval(text: object) -> ConfigurationError:
     """Make the error for what is no interval; the names of units that others use are understood."""
     names = [name for name in _intervals() if name != "event"]
     if isinstance(text, int | float) and not isinstance(text, bool):
-        meant = ((unit, _of_length(text * ms)) for unit, ms in (("seconds", 1000), ("minutes", _MINUTE)))
+        meant = ((unit, _of_length(text * ms)) for unit, ms in (("seconds", SECOND), ("minutes", MINUTE)))
         near = [f"{each.name!r} for {text} {unit}" for unit, each in meant if each]
         return ConfigurationError(
             f"interval: {text!r} has no unit; write {' or '.join(near) or 'text like 1h'}"
@@ -215,7 +221,7 @@ def _no_interval(text: object) -> ConfigurationError:
         name = f"{words['count'] or 1}{_UNITS[words['unit'].lower()]}"
         if name in names:
             return ConfigurationError(f"interval: {shown} is unknown; did you mean {name!r}?")
-    if isinstance(text, timedelta) or _length(text) == 7 * _DAY:
+    if isinstance(text, timedelta) or _length(text) == 7 * DAY:
         return ConfigurationError(f"interval: {shown} is none of {', '.join(names)}; write one of these")
     return unknown("interval", text, names)
 
