@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from marketfetch.adapter import (
+    MINUTE,
     BadRequest,
     BadSymbol,
     Banned,
@@ -55,7 +56,7 @@ class Klines(Endpoint, abstract=True):
 
     path: ClassVar[str]
     symbol_parameter: ClassVar[str] = "symbol"
-    publish_delay = 60_000
+    publish_delay = MINUTE
     intervals = same_names("1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d 3d 1w 1M")
 
     def request(self, part: Slice) -> Request:

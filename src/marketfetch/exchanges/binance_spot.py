@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-from marketfetch.adapter import Cost, Endpoint, Instrument, LimitPool, decode_errors_as
+from marketfetch.adapter import MINUTE, Cost, Endpoint, Instrument, LimitPool, decode_errors_as
 from marketfetch.exchanges.binance import BinanceExchange, Klines, same_names
 
 __all__ = ["BinanceSpot", "Ohlcv"]
 
-_WEIGHT = LimitPool("binance-spot weight", 6000, 60_000, "clock", used_header="x-mbx-used-weight-1m")
+_WEIGHT = LimitPool("binance-spot weight", 6000, MINUTE, "clock", used_header="x-mbx-used-weight-1m")
 
 
 class Ohlcv(Klines):

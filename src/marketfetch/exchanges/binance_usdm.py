@@ -13,6 +13,9 @@ import attrs
 import numpy as np
 
 from marketfetch.adapter import (
+    DAY,
+    HOUR,
+    MINUTE,
     Cost,
     CursorPaginator,
     Decoded,
@@ -42,14 +45,12 @@ __all__ = [
     "TakerVolume",
 ]
 
-_MINUTE = 60_000
-_DAY = 24 * 60 * _MINUTE
 _NEVER = 4_133_404_800_000
 """The delivery date of contracts that have none: the year 2100."""
 
-_WEIGHT = LimitPool("binance-usdm weight", 2400, _MINUTE, "clock", used_header="x-mbx-used-weight-1m")
-_FUNDING = LimitPool("binance-usdm funding", 500, 5 * _MINUTE)
-_STATISTICS = LimitPool("binance-usdm statistics", 1000, 5 * _MINUTE)
+_WEIGHT = LimitPool("binance-usdm weight", 2400, MINUTE, "clock", used_header="x-mbx-used-weight-1m")
+_FUNDING = LimitPool("binance-usdm funding", 500, 5 * MINUTE)
+_STATISTICS = LimitPool("binance-usdm statistics", 1000, 5 * MINUTE)
 
 
 class _UsdmKlines(Klines, abstract=True):
@@ -105,7 +106,7 @@ class FundingRate(Endpoint):
 
     dataset = "funding_rate"
     page_sizes = (1000,)
-    publish_delay = 5 * _MINUTE
+    publish_delay = 5 * MINUTE
     paginator = CursorPaginator()
 
     def cost(self, rows: int) -> Cost:
@@ -170,8 +171,8 @@ class _Statistics(Endpoint, abstract=True):
     intervals = same_names("5m 15m 30m 1h 2h 4h 6h 12h 1d")
     page_sizes = (500,)
     paginator = TimeWindowPaginator(anchor="end")
-    publish_delay = 60_000
-    retention = 30 * _DAY - 60 * _MINUTE
+    publish_delay = MINUTE
+    retention = 30 * DAY - HOUR
 
     def cost(self, rows: int) -> Cost:
         """One of the statistics pool's calls."""

@@ -10,6 +10,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from marketfetch.adapter import (
+    DAY,
+    MINUTE,
+    SECOND,
     BadRequest,
     BadSymbol,
     Cost,
@@ -35,13 +38,12 @@ from marketfetch.adapter import (
 
 __all__ = ["FundingRate", "Ohlcv", "Okx"]
 
-_DAY = 86_400_000
 _SWAP = "-SWAP"
 
 
 def _pool(route: str, calls: int) -> LimitPool:
     """Limits are published as calls in two seconds."""
-    return LimitPool(f"okx {route}", calls, 2000)
+    return LimitPool(f"okx {route}", calls, 2 * SECOND)
 
 
 class Ohlcv(Endpoint):
@@ -61,7 +63,7 @@ class Ohlcv(Endpoint):
     }
     # fmt: on
     page_sizes = (300,)
-    publish_delay = 60_000
+    publish_delay = MINUTE
     paginator = TimeWindowPaginator(anchor="end")
 
     def cost(self, rows: int) -> Cost:
@@ -92,8 +94,8 @@ class FundingRate(Endpoint):
     dataset = "funding_rate"
     page_sizes = (100,)
     paginator = CursorPaginator(newest_first=True)
-    publish_delay = 300_000
-    retention = 90 * _DAY
+    publish_delay = 5 * MINUTE
+    retention = 90 * DAY
 
     def cost(self, rows: int) -> Cost:
         """One of 10 calls in two seconds; counted per instrument as well, which is never tighter here."""
