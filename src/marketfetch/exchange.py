@@ -158,7 +158,7 @@ class Exchange:
             check_cost(f"{type(each).__name__}.cost({largest})", each.cost(largest))
 
     def endpoint(self, dataset: str | Dataset) -> Endpoint:
-        """Return the endpoint of a dataset; ConfigurationError, with the served datasets, if there is none."""
+        """Return the endpoint of a dataset; ConfigurationError, with what is served, if there is none."""
         name = Dataset.parse(dataset).name
         if name not in self._endpoints:
             raise unknown(f"dataset of {self.name}", name, self._endpoints)

@@ -180,13 +180,8 @@ def _invalid(
         return (), None
     lone = [at for at in wrong.tolist() if interval.floor(int(columns.times[at])) in without_sound_row]
     rows = [RejectedRow(int(columns.times[at]), reasons[at], _raw(decoded, dataset, at)) for at in lone]
-    rows += [
-        row
-        for row in decoded.broken
-        if row.reason == "undecodable"
-        and row.time in part.span
-        and interval.floor(row.time) in without_sound_row
-    ]
+    broken = (row for row in decoded.broken if row.reason == "undecodable" and row.time in part.span)
+    rows += [row for row in broken if interval.floor(row.time) in without_sound_row]
     candidates = columns.take(np.array(lone, np.intp))
     storable = candidates.take(_can_be_stored(dataset, candidates.values))
     return tuple(rows), storable if len(storable) else None
