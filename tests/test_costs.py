@@ -22,8 +22,7 @@ import psycopg
 import pytest
 
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.decoding.layouts import RowLayout
-from marketfetch.decoding.native import LIBRARY
+from marketfetch.decoding.native import LIBRARY, read_rows
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.reports import Report
 from marketfetch.sinks.memory import MemorySink
@@ -40,6 +39,8 @@ from tests.support.worlds import World, run
 DAY = 86_400_000
 FIRST = 1_775_001_600_000
 ROWS = 1500
+
+compiled_only = pytest.mark.skipif(not LIBRARY.is_file(), reason="nothing is compiled here")
 
 
 def page() -> tuple[bytes, Slice]:
@@ -77,6 +78,7 @@ def test_a_page_costs_the_loop_so_many_calls_whatever_its_rows() -> None:
     assert (many - few) / further < 1400
 
 
+@compiled_only
 def test_decoding_calls_nothing_row_by_row() -> None:
     body, part = page()
     endpoint, profile = Ohlcv(), cProfile.Profile()
@@ -88,28 +90,21 @@ def test_decoding_calls_nothing_row_by_row() -> None:
     assert total.total_calls < 150
 
 
-@pytest.mark.parametrize("way", ["_compiled", "_portable"])
-def test_decoding_holds_little_beside_the_page_and_its_columns(way: str) -> None:
-    body, part = page()
-    layout = RowLayout({name: at for at, name in enumerate(part.series.dataset.names, start=1)}, width=12)
-    fields = list(range(1, 10))
-    if way == "_compiled" and not LIBRARY.is_file():
-        pytest.skip("nothing is compiled here")
-    getattr(layout, way)(body, fields)
+@compiled_only
+def test_decoding_holds_little_beside_the_page_and_its_columns() -> None:
+    body, _ = page()
     tracemalloc.start()
     try:
-        rows = getattr(layout, way)(body, fields)
+        rows = read_rows(body, width=12, time=0, fields=range(1, 10))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    held = rows.times.nbytes + rows.values.nbytes
-    # Compiled: the columns alone. Portable: an object for each number, too.
-    assert peak < (1.5 if way == "_compiled" else 32) * held
+    assert rows is not None
+    assert peak < 1.5 * (rows.times.nbytes + rows.values.nbytes)
 
 
+@compiled_only
 def test_the_compiled_decoder_takes_no_longer_than_parsing_the_same_text() -> None:
-    if not LIBRARY.is_file():
-        pytest.skip("nothing is compiled here")
     body, part = page()
     endpoint = Ohlcv()
     # Both are pure computation: the quickest of many turns is what each of them needs.

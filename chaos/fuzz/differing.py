@@ -1,26 +1,15 @@
-"""Three ways to read a page of rows: compiled, with numpy alone, and carefully. They may not differ."""
+"""Two decoders of a page of rows: the compiled one and the careful one in Python. They may not differ."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 
-import attrs
-
 from marketfetch.decoding.layouts import Decoded, RowLayout
-from marketfetch.decoding.native import RawRows
 from marketfetch.errors import DecodeError
 from marketfetch.values.datasets import Dataset
 
 __all__ = ["layouts"]
-
-
-@attrs.frozen
-class _WithoutCompiler(RowLayout):
-    """A layout on a machine where nothing is compiled."""
-
-    def _compiled(self, rows: bytes, fields: Sequence[int]) -> RawRows | None:
-        return self._portable(rows, fields)
 
 
 def layouts() -> Mapping[str, Callable[[bytes], str]]:
@@ -36,27 +25,20 @@ def layouts() -> Mapping[str, Callable[[bytes], str]]:
         "reversed": (RowLayout({"open": 3, "high": 2, "low": 1, "close": 0}, width=5, time=4), "mark_price"),
     }
     return {
-        name: partial(
-            _agree, layout, _WithoutCompiler(**attrs.asdict(layout, recurse=False)), Dataset.parse(dataset)
-        )
-        for name, (layout, dataset) in known.items()
+        name: partial(_agree, layout, Dataset.parse(dataset)) for name, (layout, dataset) in known.items()
     }
 
 
-def _agree(layout: RowLayout, portable: RowLayout, dataset: Dataset, body: bytes) -> str:
-    careful = _outcome(layout._careful, body, dataset)
-    for way, found in (
-        ("compiled", _outcome(layout.decode, body, dataset)),
-        ("portable", _outcome(portable.decode, body, dataset)),
-    ):
-        assert found == careful, f"{way} differs from careful: {found} is not {careful}"
+def _agree(layout: RowLayout, dataset: Dataset, body: bytes) -> str:
+    careful, compiled = (_outcome(decode, body, dataset) for decode in (layout._careful, layout.decode))
+    assert compiled == careful, f"compiled differs from careful: {compiled} is not {careful}"
     return "read" if careful else "refused"
 
 
 def _outcome(
     decode: Callable[[bytes, Dataset], Decoded], body: bytes, dataset: Dataset
 ) -> tuple[object, ...] | None:
-    """Give all that was decoded, to the bit; None for a refusal."""
+    """Return everything that was decoded, to the bit; None for a refusal."""
     try:
         found = decode(body, dataset)
     except DecodeError:

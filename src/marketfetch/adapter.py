@@ -1,7 +1,7 @@
-"""Everything an adapter author may import: one file, one test, no async, no clock, no I/O.
+"""Everything that the author of an adapter may import. An adapter has no async code, no clock and no I/O.
 
-See the table in `marketfetch.exchange` for what is required and what is optional, and
-`examples/` for an adapter written outside the package.
+The table in `marketfetch.exchange` says what is required and what is optional. `examples/` has an adapter
+written outside the package.
 """
 
 from __future__ import annotations
@@ -36,9 +36,13 @@ from marketfetch.values.pages import Columns, Page
 from marketfetch.values.rejected_rows import RejectedRow, raw_text
 from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
-from marketfetch.values.spans import Span, SpanSet
+from marketfetch.values.spans import DAY, HOUR, MINUTE, SECOND, Span, SpanSet
 
 __all__ = [
+    "DAY",
+    "HOUR",
+    "MINUTE",
+    "SECOND",
     "AdapterError",
     "BadRequest",
     "BadSymbol",

@@ -1,4 +1,4 @@
-"""What an adapter subclasses: Exchange and Endpoint. Declarations and pure functions, no I/O.
+"""The base classes of an adapter: Exchange and Endpoint. Declarations and pure functions, no I/O.
 
 | member | required | what it is |
 |---|---|---|
@@ -7,12 +7,12 @@
 | `Endpoint.page_sizes` | yes | sensible page sizes, ascending; the last is the most it serves |
 | `Endpoint.request(part)` | yes | the Request for one Slice |
 | `Endpoint.decode(body, part)` | yes | the answer's bytes → Decoded columns |
-| `Endpoint.cost(rows)` | yes | what a page of so many rows costs, and from which limit pool |
+| `Endpoint.cost(rows)` | yes | the cost of a page of so many rows, in a limit pool |
 | `Endpoint.paginator` | no: windows | `TimeWindowPaginator` or `CursorPaginator`, or your own |
-| `Endpoint.first(series, start)` | no | the Request whose first row is the oldest at or after start |
+| `Endpoint.first_row_request(series, start)` | no | the Request for the oldest row at or after start |
 | `Endpoint.publish_delay`, `Endpoint.retention` | no | publication delay and depth of history, ms |
 | `Exchange.name`, `default_url`, `endpoints` | yes | its name, its public host, its Endpoint classes |
-| `Exchange.check(response)` | no: HTTP status | raises for answers that are errors |
+| `Exchange.raise_for_error(response)` | no: HTTP status | raises for responses that are errors |
 | `Exchange.time_request`, `decode_time` | no | the server's clock |
 | `Exchange.listing_requests`, `decode_listing` | no | the symbols there are |
 """
@@ -26,6 +26,7 @@ from urllib.parse import urljoin, urlsplit
 
 import attrs
 
+from marketfetch.common.type_checks import plain_int
 from marketfetch.decoding.layouts import Decoded, excerpt
 from marketfetch.errors import (
     AdapterError,
@@ -47,6 +48,7 @@ from marketfetch.planning.adapter_checks import (
 from marketfetch.planning.paginators import TimeWindowPaginator
 from marketfetch.protocols import Paginator
 from marketfetch.ratelimit.backoff import retry_after
+from marketfetch.redaction import redact
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.http import Cost, Request, Response, one_spelling
 from marketfetch.values.instruments import Instrument
@@ -57,7 +59,7 @@ from marketfetch.values.slices import Slice
 __all__ = ["Endpoint", "Exchange"]
 
 _PORTS = {"http": 80, "https": 443}
-"""What need not be written."""
+"""The default ports, which a URL need not name."""
 
 _REFUSES_LOCATION = re.compile(
     rb"restricted location|block access from your country|your (country|region)", re.IGNORECASE
@@ -65,10 +67,10 @@ _REFUSES_LOCATION = re.compile(
 
 
 class Endpoint:
-    """One dataset of one exchange: Slice → Request, and the answer's bytes → columns.
+    """One dataset of one exchange: Slice → Request, and the bytes of the response → columns.
 
     Declare the attributes and write `cost`, `request` and `decode`; the class is checked when it is
-    created. A base class shared by several endpoints says `abstract=True` in its class line.
+    created. A base class of several endpoints is declared with `abstract=True`, and not checked.
     """
 
     dataset: ClassVar[str]
@@ -76,14 +78,19 @@ class Endpoint:
     page_sizes: ClassVar[Sequence[int]]
     paginator: ClassVar[Paginator] = TimeWindowPaginator()
     publish_delay: ClassVar[int] = 0
-    """Milliseconds after its close until a row is published for good."""
+    """Milliseconds from the close of a row until it is published and no longer changes."""
     retention: ClassVar[int | None] = None
-    """How far back the endpoint serves, in milliseconds; None for everything."""
+    """How far back the endpoint serves rows, in milliseconds; None for all of history."""
 
     def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if not abstract:
-            _check_endpoint(cls)
+        if abstract:
+            return
+        _check_endpoint(cls)
+        # Python's own numbers: a store refuses those of numpy.
+        cls.page_sizes = tuple(map(plain_int, cls.page_sizes))
+        cls.publish_delay = plain_int(cls.publish_delay)
+        cls.retention = None if cls.retention is None else plain_int(cls.retention)
 
     @property
     def dataset_type(self) -> Dataset:
@@ -91,30 +98,30 @@ class Endpoint:
         return Dataset.parse(self.dataset)
 
     def cost(self, rows: int) -> Cost:
-        """What a page of at most so many rows costs, and which limit pool counts it."""
+        """Return the cost of a page of at most so many rows, and the limit pool that counts it."""
         raise AdapterError(f"{type(self).__name__}: write cost(rows)")
 
     def request(self, part: Slice) -> Request:
-        """The request whose answer holds the rows of `part`, at most `part.rows` of them."""
+        """Return the request for the rows of `part`, at most `part.rows` of them."""
         raise AdapterError(f"{type(self).__name__}: write request(part)")
 
     def decode(self, body: bytes, part: Slice) -> Decoded:
-        """Turn the bytes of a good answer into columns; raises DecodeError when they are not that."""
+        """Turn the bytes of a good response into columns; DecodeError if they are something else."""
         raise AdapterError(f"{type(self).__name__}: write decode(body, part)")
 
     def first_row_request(self, series: Series, start: int) -> Request | None:
-        """The request whose only row is the oldest one at or after `start`; None if there is no such request.
+        """Return the request for the one oldest row at or after `start`; None if the exchange has none.
 
-        With it a series that begins late costs one request instead of one for each empty page.
+        With it a series that begins late costs one request and not one for each empty page.
         """
         return None
 
     def native_interval(self, interval: Interval) -> str:
-        """The exchange's own name of an interval."""
+        """Return the exchange's own name of an interval."""
         return self.intervals[interval.name]
 
     def check_interval(self, interval: Interval) -> None:
-        """Raise ConfigurationError, naming what there is, for an interval that is not served."""
+        """Raise ConfigurationError, with the served intervals, for an interval that is not served."""
         if not self.dataset_type.event and interval.name not in self.intervals:
             raise ConfigurationError(
                 f"interval: {interval.name!r} is not served for {self.dataset};"
@@ -123,10 +130,10 @@ class Endpoint:
 
 
 class Exchange:
-    """A venue: where it is, what it serves, and how it says no.
+    """An exchange: its host, its endpoints, its errors, its clock and its listing.
 
     `base_url` replaces the public host, for a mirror, a gateway or a simulated exchange. Raises
-    ConfigurationError if it is not an http(s) URL.
+    ConfigurationError if it is not an http(s) URL, or has credentials, a query or a fragment.
     """
 
     name: ClassVar[str]
@@ -151,23 +158,24 @@ class Exchange:
             check_cost(f"{type(each).__name__}.cost({largest})", each.cost(largest))
 
     def endpoint(self, dataset: str | Dataset) -> Endpoint:
-        """Find the endpoint of a dataset; ConfigurationError naming what this exchange serves."""
+        """Return the endpoint of a dataset; ConfigurationError, with what is served, if there is none."""
         name = Dataset.parse(dataset).name
         if name not in self._endpoints:
             raise unknown(f"dataset of {self.name}", name, self._endpoints)
         return self._endpoints[name]
 
     def with_base_url(self, request: Request) -> Request:
-        """Address a request to this exchange; AdapterError for what is no request."""
+        """Return a request with the base URL of this exchange; AdapterError for anything but a Request."""
         check_request(f"{self.name}: a request", request)
         return attrs.evolve(request, base_url=self.base_url)
 
     def raise_for_error(self, response: Response) -> None:
-        """Raise the error that an answer stands for; return for a good one.
+        """Raise the error that a response stands for; return if the response is good.
 
         By HTTP status: 451 and country blocks RestrictedLocation, 418 and other 403 Banned, 429
         RateLimitExceeded, 408, 5xx and redirects ExchangeNotAvailable, everything else but 2xx BadRequest.
-        Exchanges with error codes of their own override this and end with `super().check(response)`.
+        An exchange with error codes of its own overrides this method, and calls
+        `super().raise_for_error(response)` at the end.
         """
         status, text = response.status, excerpt(response.body)
         if 200 <= status < 300:
@@ -192,7 +200,7 @@ class Exchange:
         raise BadRequest(f"{self.name} rejects the request (HTTP {status}): {text}")
 
     def _elsewhere(self, response: Response) -> str:
-        """Say where a redirect leads, by host alone: the rest of an address may hold more than its name."""
+        """Name the host to which a redirect leads; the rest of the URL may have a credential in it."""
         try:
             host = urlsplit(urljoin(f"{self.base_url}/", response.headers.get("location", ""))).hostname
         except ValueError:
@@ -200,15 +208,15 @@ class Exchange:
         return f"a redirect to {host or 'nowhere'} is not followed; if it has moved, give its base_url"
 
     def time_request(self) -> Request | None:
-        """The request for the server's clock, or None: then the local clock decides what is closed."""
+        """Return the request for the server's time; None: the local clock decides what is closed."""
         return None
 
     def decode_time(self, body: bytes) -> int:
-        """Read the server's clock, UTC milliseconds."""
+        """Read the server's time, UTC milliseconds."""
         raise AdapterError(f"{type(self).__name__}: write decode_time(body) to go with time_request")
 
     def listing_requests(self) -> Sequence[Request]:
-        """The requests for the symbols there are; none if the exchange publishes no listing."""
+        """Return the requests for the listing of symbols; none if the exchange publishes no listing."""
         return ()
 
     def decode_listing(self, body: bytes) -> Iterable[Instrument]:
@@ -216,7 +224,7 @@ class Exchange:
         raise AdapterError(f"{type(self).__name__}: write decode_listing(body) to go with listing_requests")
 
     def decoded(self, body: bytes, part: Slice) -> Decoded:
-        """Decode an answer; AdapterError if the endpoint's `decode` returns something else than columns."""
+        """Decode a response; AdapterError if the endpoint's `decode` returns anything but columns."""
         endpoint = self.endpoint(part.series.dataset)
         place = f"{type(endpoint).__name__}.decode"
         return check_decoded(place, endpoint.decode(body, part), part.series.dataset)
@@ -226,18 +234,20 @@ class Exchange:
 
 
 def _one_url(url: str, like: str) -> str:
-    """Return a base URL in the one spelling by which all budgets of the exchange are found."""
+    """Return the canonical form of a base URL, which is the key of the exchange's budgets."""
     wrong = f"is not an http(s) URL; write {like!r} or like it"
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
         host = one_spelling(f"[{host}]" if ":" in host else host)
-    except ValueError:  # its text may have a credential in it
+    except ValueError:  # the text of the error may have a credential in it
         raise ConfigurationError(f"base_url: what was given {wrong}") from None
     if parts.username or parts.password:
         raise ConfigurationError("base_url: credentials have no place in it; public endpoints need none")
+    if parts.query or parts.fragment:  # it may have a key in it: the message does not repeat the text
+        raise ConfigurationError(f"base_url: a query or fragment (? or #) has no place in it; write {like!r}")
     if not host or parts.scheme not in _PORTS:
-        raise ConfigurationError(f"base_url: {url!r} {wrong}")
+        raise ConfigurationError(f"base_url: {redact(repr(url))} {wrong}")
     shown = "" if port in {None, _PORTS[parts.scheme]} else f":{port}"
     return parts._replace(netloc=f"{host}{shown}").geturl()
 

@@ -1,6 +1,7 @@
-"""The four seams of marketfetch: what a caller may replace, with promises and failures.
+"""The protocols of the parts that a caller may replace: what each promises, and what it may raise.
 
-Anything with these methods will do; nothing needs to be inherited.
+Replaceable are Fetcher, ProxyPool, Paginator, Sink and Board. Any object with the methods will do; no class
+has to be inherited. A `Supports...` protocol is optional: the run uses its methods where an object has them.
 """
 
 from __future__ import annotations
@@ -49,50 +50,50 @@ _T = TypeVar("_T")
 
 
 class Fetcher(Protocol):
-    """The transport: it sends a Request through an egress and returns the Response.
+    """The transport, with its connection pool: sends a Request through an egress, returns the Response.
 
-    (OpenBB uses the word for an adapter; here it is the thing that moves bytes.) The engine enters it
-    once on its event loop, calls `fetch` from many tasks at a time and leaves it when the run ends.
+    The engine enters `session` once on its event loop, calls `fetch` from many tasks at a time, and leaves
+    the session when the run ends. (OpenBB calls an adapter a fetcher.)
     """
 
     def session(self) -> AbstractAsyncContextManager[object]:
-        """Open what is needed for many requests; everything is closed again when the block is left."""
+        """Open connections and other resources for many requests; leaving the block closes them."""
         ...
 
     async def fetch(self, request: Request, egress: Egress) -> Response:
-        """Make the request and return the complete answer, whatever its HTTP status.
+        """Make the request and return the complete response, whatever its HTTP status.
 
-        Raises TransportError (LocalResourceError where this machine has run out of something), RequestTimeout
-        or ProxyError. Cancelling leaves no connection half used.
+        Raises TransportError (LocalResourceError if this machine has run out of files, ports or memory),
+        RequestTimeout or ProxyError. After a cancellation no connection is used half way through a response.
         """
         ...
 
 
 class Lease(Protocol):
-    """An egress borrowed for one request, the cost of the request already taken from its budget."""
+    """An egress that serves one request; the cost of the request is already taken from its budget."""
 
     @property
     def egress(self) -> Egress:
-        """Where the request shall leave from."""
+        """The egress through which to send the request."""
         ...
 
     def answered(self, response: Response) -> None:
-        """Tell the pool what came back: its headers correct the budgets, its clock the windows."""
+        """Give the pool the response: its headers correct the budget and the bounds of the server's clock."""
         ...
 
     def failed(self, error: Exception) -> None:
-        """Tell the pool why there was no use in the answer: it rests or quarantines the egress."""
+        """Tell the pool why the request failed: it may open the circuit breaker, or block the egress."""
         ...
 
 
 class ProxyPool(Protocol):
-    """Chooses where each request leaves from, within the published limits of every address."""
+    """Chooses the egress of each request, within the published rate limits of every address."""
 
     def lease(self, request: Request) -> AbstractAsyncContextManager[Lease]:
-        """Wait for the egress that can serve soonest and hold it for one request.
+        """Wait for the egress that can serve soonest, and lease it for one request.
 
-        The budget of the leased egress has room for `request.cost`. Raises ProxyError when no egress is
-        left that could ever serve, naming the last cause.
+        The budget of the leased egress has room for `request.cost`. Raises ProxyError, which names the last
+        cause, if no egress is left that could ever serve.
         """
         ...
 
@@ -102,30 +103,31 @@ class ProxyPool(Protocol):
 
 
 class Board(Protocol):
-    """A few small texts that several processes change, one at a time: who may spend which budget.
+    """A few small texts that several processes change atomically, such as which process holds which address.
 
-    Blocking code: it is called on threads, never on the event loop, and from several threads at once. Two
-    boards that lead to the same place are equal, and have the same hash.
+    Blocking code: the engine calls it on threads, never on the event loop, and on several threads at once.
+    Two boards at the same place are equal and have the same hash.
     """
 
     def change(self, name: str, step: Callable[[str | None, float], tuple[str, _T]]) -> _T:
-        """Put what `step` makes of the text under a name in its place, and return what it says beside it.
+        """Replace the text under a name in one atomic step, and return the second result of `step`.
 
-        `step` gets the text, or None where there is none yet, and the time in seconds on the board's own
-        clock, which is the same for all processes and goes on while a machine is suspended. Nobody else
-        changes the text meanwhile. Where `step` raises, nothing is changed. It can be pickled, and may be
-        called again.
+        `step` gets the text (None if there is none yet) and the time, and returns the new text and a result.
+        The time is in seconds on the board's own clock, which is the same for all processes and runs on while
+        a machine is suspended. No other process changes the text meanwhile. If `step` raises, the text stays
+        as it is. `step` can be pickled, and may be called again.
 
-        Raises SinkUnavailable where the same may work later, SinkError where it will not.
+        Raises SinkUnavailable if the same call may work later, SinkError if it will not.
         """
         ...
 
 
 @attrs.frozen
 class Sharing:
-    """With which other processes budgets are shared: all that have one of these boards in common.
+    """The boards by which budgets are shared: with every process that uses one of the same boards.
 
-    A board that cannot be had is done without, and a line in the log says so, unless it is `required`.
+    If a board cannot be reached, the run goes on without it and the log has a line about it. With `required`
+    the run fails instead.
     """
 
     boards: tuple[Board, ...] = ()
@@ -137,11 +139,11 @@ class SupportsSession(Protocol):
     """A ProxyPool that shares its addresses with other processes."""
 
     def session(self, sharing: Sharing) -> AbstractAsyncContextManager[object]:
-        """Use these boards until the block is left; then give back what is held."""
+        """Use these boards until the block is left; then give back the addresses that are held."""
         ...
 
     def share(self) -> float:
-        """Return how many egresses may be counted on; a half where two processes share one."""
+        """Return the number of egresses to plan with; 0.5 if two processes share one."""
         ...
 
 
@@ -150,7 +152,7 @@ class SupportsWaiting(Protocol):
     """A ProxyPool that says what its requests wait for."""
 
     def waiting(self) -> str:
-        """Say in words what is waited for, and for how long; nothing while requests are served soon."""
+        """Say in words what requests wait for, and how long; an empty text while they are served soon."""
         ...
 
     async def waiting_changed(self) -> None:
@@ -160,11 +162,13 @@ class SupportsWaiting(Protocol):
 
 @attrs.frozen
 class PageOutcome:
-    """What a page settled about its slice.
+    """What follows from a page for the moments of its slice.
 
-    `present` moments have rows in the page; `empty` ones are confirmed to have none; `remaining` slices
-    are still to be asked; `lost` moments were given up, for the `reason`. `unusable` moments have rows that
-    are wrong in one answer as in the next: `rejected` are those rows.
+    - `present`: the page has rows for them.
+    - `empty`: confirmed to have no row.
+    - `unusable`: three answers had the same wrong rows, which are in `rejected`.
+    - `given_up`: no request asks for them in this run; `reason` says why.
+    - `remaining`: the slices that are still to be requested.
     """
 
     present: SpanSet
@@ -177,18 +181,18 @@ class PageOutcome:
 
     @property
     def decided(self) -> SpanSet:
-        """Every moment about which the page leaves nothing to ask."""
+        """The moments about which nothing is left to request."""
         return self.present | self.empty | self.given_up | self.unusable
 
     @property
     def coverage(self) -> Coverage:
-        """What the page proves, as a store keeps it."""
+        """What the page proves, in the form in which a store keeps it."""
         covered = self.present | self.empty | self.unusable
         return Coverage(covered, self.empty - self.present, self.unusable - self.present)
 
 
 class Paginator(Protocol):
-    """Cuts a span into requests and says what a page leaves over. Pure: no I/O, no clock, no state."""
+    """Cuts a span into requests and decides what follows from a page. Pure: no I/O, no clock, no state."""
 
     @property
     def sequential(self) -> bool:
@@ -196,97 +200,98 @@ class Paginator(Protocol):
         ...
 
     def split(self, whole: Slice) -> Iterable[Slice]:
-        """Cut a slice into those that can be asked right now, each of at most `whole.rows` rows."""
+        """Cut a slice into those that can be requested right now, each of at most `whole.rows` rows."""
         ...
 
     def outcome(self, part: Slice, page: Page) -> PageOutcome:
-        """Say what a page proves. The union of all parts of the answer is exactly `part.span`.
+        """Decide about every moment of a slice; the parts of the outcome together are exactly `part.span`.
 
-        Raises PaginationError when asking on would make no progress.
+        Raises PaginationError if more requests would make no progress.
         """
         ...
 
 
 @runtime_checkable
 class SupportsBoard(Protocol):
-    """A Sink that has room for a board: whoever writes into the same store shares budgets, too."""
+    """A Sink that can keep a board: all processes that write into the same store share budgets."""
 
     def board(self) -> Board:
-        """Return the board; nothing is opened."""
+        """Return the board; nothing is opened yet."""
         ...
 
 
 Writer = Callable[[Batch], None]
 """Makes a batch durable before it returns, or raises SinkError and has stored nothing of it.
 
-SinkUnavailable says that it may pass: the batch is written again. RowsRefused says that rows of this
-series can never be stored as they are: the writer is used on for other series.
+After SinkUnavailable the batch is written again. RowsRefused says that rows of this series can never be
+stored as they are: the series is given up, and the writer goes on with other series.
 """
 
 
 @runtime_checkable
 class SupportsInterrupt(Protocol):
-    """A Writer that can be told to give up what it waits for, such as a lock; others are waited for."""
+    """A Writer that can stop waiting, such as for a lock. A run that is stopped waits for other writers."""
 
     def interrupt(self) -> None:
-        """End a write that is under way with an error; called from another thread, while a run is stopped."""
+        """Make the current write raise an error; called from another thread when a run is stopped."""
         ...
 
 
 @runtime_checkable
 class Sink(Protocol):
-    """Where batches go. Blocking code: the engine runs it in threads, never on the event loop."""
+    """Writes batches. Blocking code: the engine runs it on a thread pool, never on the event loop."""
 
     @property
     def max_writers(self) -> int:
-        """How many writers may work side by side; all batches of one series go to the same one."""
+        """How many writers may work side by side; all batches of one series go to the same writer."""
         ...
 
     def prepare(self, datasets: Sequence[Dataset]) -> None:
-        """Check and set up what these datasets need, before anything is fetched.
+        """Check and create the tables or files for these datasets, before anything is fetched.
 
-        Raises ConfigurationError or SinkError naming the remedy: unreachable, not writable, wrong columns.
+        Raises ConfigurationError or SinkError, which name the remedy, if the store cannot be reached or
+        written, or has other columns.
         """
         ...
 
     def writer(self) -> AbstractContextManager[Writer]:
-        """Open a writer: opened, used and closed on one thread of its own.
+        """Open a writer; it is opened, used and closed on one thread.
 
-        Rows and coverage of a batch become durable together. Writing is idempotent and non-destructive:
-        a NULL never overwrites a value, and an identical row changes nothing.
+        Rows and coverage of a batch become durable in one transaction. Writing is idempotent and destroys
+        nothing: a NULL never overwrites a value, and an identical row changes nothing.
         """
         ...
 
 
 @runtime_checkable
 class SupportsBatchSize(Protocol):
-    """A sink that knows how large its batches should be; others get a size that suits most."""
+    """A sink that says how large its batches should be; other sinks get DEFAULT_BATCH_ROWS."""
 
     @property
     def batch_rows(self) -> int:
-        """How many rows one transaction should have: it is as fast with more, and needs more memory."""
+        """Rows in one transaction: more rows would need more memory and would not be faster."""
         ...
 
 
 @runtime_checkable
 class SupportsPartitions(Protocol):
-    """A sink whose rows lie in partitions that are rewritten as a whole, such as a file for each month."""
+    """A sink that rewrites whole partitions, such as a file for each month."""
 
     def partition(self, series: Series, moment: int) -> Span:
-        """Return the span of the partition that holds a moment: batches of more than a page end with it."""
+        """Return the span of the partition with a moment; a batch of several pages ends at its border."""
         ...
 
 
 @runtime_checkable
 class Store(Sink, Protocol):
-    """A sink that remembers: it knows what is covered, and rows can be read back."""
+    """A sink that knows which moments are covered, and from which rows can be read."""
 
     def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
-        """Return what is known of each of the given series; an empty Coverage where nothing is."""
+        """Return the coverage of each given series; an empty Coverage for an unknown series."""
         ...
 
     def ledger(self) -> Mapping[Series, Coverage]:
-        """Return the coverage of every series held."""
+        """Return the coverage of every series in the store."""
         ...
 
     def read(self, series: Series, span: Span) -> Columns:
@@ -296,20 +301,20 @@ class Store(Sink, Protocol):
 
 @runtime_checkable
 class SupportsForget(Protocol):
-    """A Store whose memory can be corrected."""
+    """A Store from which coverage can be removed."""
 
     def forget(self, series: Series, spans: SpanSet, *, rows: bool = False) -> None:
-        """Remove what is known of these moments of a series, so that the next run asks for them again.
+        """Remove the coverage of these moments of a series, so that the next run asks for them again.
 
-        The rejected rows of these moments go too, and with `rows=True` the stored rows. Coverage and rows go
-        in one transaction. Forgetting what is not known changes nothing.
+        The rejected rows of these moments are removed too, and with `rows=True` the stored rows, all in one
+        transaction. Moments that are not covered change nothing.
         """
         ...
 
 
 @runtime_checkable
 class SupportsRejected(Protocol):
-    """A Store that keeps the rows behind the verdict *unusable*."""
+    """A Store that keeps the wrong rows of unusable moments."""
 
     def rejected(self, series: Series, span: Span) -> Sequence[RejectedRow]:
         """Return the rejected rows of a series whose times lie inside a span, sorted by time."""

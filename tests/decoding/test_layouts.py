@@ -1,4 +1,4 @@
-"""The quick way from bytes to columns gives the same bits as the careful one."""
+"""The compiled decoder gives the same bits as the careful one in Python."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from marketfetch.decoding.layouts import Decoded, ObjectLayout, RowLayout, excerpt, parse_json
-from marketfetch.decoding.native import LIBRARY, RawRows, read_rows
-from marketfetch.decoding.portable import flatten_numbers, parse_numbers
+from marketfetch.decoding.native import LIBRARY, read_rows
 from marketfetch.errors import DecodeError
 from marketfetch.testing.contracts.malformed import NOT_A_PAGE, malformed_bodies
 from marketfetch.values.datasets import Dataset
-from marketfetch.values.pages import Columns
 
 PRICES = {"open": 1, "high": 2, "low": 3, "close": 4}
 PLAIN = RowLayout(PRICES, width=5)
 ENVELOPE = RowLayout(PRICES, width=6, path=("data",), confirm=5)
 SECONDS = RowLayout(PRICES, width=5, unit=1000)
 MARK = Dataset.parse("mark_price")
+
+compiled_only = pytest.mark.skipif(not LIBRARY.is_file(), reason="nothing is compiled here")
 
 decimals = st.decimals(-(10**12), 10**12, allow_nan=False, allow_infinity=False, places=8).map(str)
 shortest = st.floats(allow_nan=False, allow_infinity=False).map(repr)
@@ -88,7 +88,7 @@ def pages(draw: st.DrawFn, layout: RowLayout) -> bytes:
 
 @pytest.mark.parametrize("layout", [PLAIN, ENVELOPE, SECONDS], ids=["plain", "envelope", "seconds"])
 @given(data=st.data())
-def test_the_quick_way_gives_the_same_bits(layout: RowLayout, data: st.DataObject) -> None:
+def test_the_compiled_decoder_gives_the_same_bits(layout: RowLayout, data: st.DataObject) -> None:
     body = data.draw(pages(layout))
     fast = layout._fast(body, MARK)
     if fast is not None:
@@ -96,29 +96,26 @@ def test_the_quick_way_gives_the_same_bits(layout: RowLayout, data: st.DataObjec
 
 
 @pytest.mark.parametrize("layout", [PLAIN, ENVELOPE, SECONDS], ids=["plain", "envelope", "seconds"])
-@pytest.mark.parametrize("way", ["_compiled", "_portable"])
-@given(data=st.data())
-def test_with_and_without_a_compiler_the_bits_are_the_same(
-    layout: RowLayout, way: str, data: st.DataObject
+def test_without_a_compiler_the_careful_decoder_reads_pages(
+    layout: RowLayout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    body = data.draw(pages(layout))
-    rows = layout._rows_of(body)
-    found = None if rows is None else getattr(layout, way)(rows, list(PRICES.values()))
-    if found is not None:
-        careful = layout._careful(body, MARK).columns
-        assert (found.times * layout.unit).tobytes() == careful.times.tobytes()
-        assert found.values.tobytes() == careful.values.tobytes()
+    rows = b'[["60","1.5",2,"1e0","1.7","1"]]' if layout is ENVELOPE else b'[["60","1.5",2,"1e0","1.7"]]'
+    body = b'{"code":"0","data":%b}' % rows if layout is ENVELOPE else rows
+    compiled = layout.decode(body, MARK)
+    monkeypatch.setattr("marketfetch.decoding.native._library", lambda: None)
+    assert layout._fast(body, MARK) is None
+    same(layout.decode(body, MARK), compiled)
 
 
+@compiled_only
 @given(st.lists(st.tuples(decimals, decimals, decimals, decimals), min_size=1, max_size=5))
-def test_ordinary_pages_go_the_quick_way(rows: list[tuple[str, ...]]) -> None:
+def test_ordinary_pages_are_read_by_the_compiled_decoder(rows: list[tuple[str, ...]]) -> None:
     page = [[60_000 * at, *row] for at, row in enumerate(rows)]
     body = json.dumps(page, separators=(",", ":")).encode()
     expected = [[float(text) for text in row] for row in rows]
-    for quick in (PLAIN._fast(body, MARK), PLAIN._portable(body, list(PRICES.values()))):
-        assert quick is not None
-        columns = quick.columns if isinstance(quick, Decoded) else quick
-        assert columns.values.T.tolist() == expected
+    found = PLAIN._fast(body, MARK)
+    assert found is not None
+    assert found.columns.values.T.tolist() == expected
 
 
 @given(hard, st.booleans())
@@ -137,13 +134,9 @@ def test_each_number_is_rounded_as_float_rounds_it(text: str, quoted: bool) -> N
     mark = '"' if quoted else ""
     body = f"[[60000,{mark}{text}{mark}]]".encode()
     expected = float(text) if quoted or text.strip("-").strip("0") or "." in text else 0.0
-    found = [read_rows(body, width=2, time=0, fields=[1])]
-    flat = flatten_numbers(body, 2) if len(text) <= 768 else None
-    numbers = None if flat is None else parse_numbers(flat, 2, 0)
-    found += [] if numbers is None else [RawRows(numbers[:1].astype(np.int64), numbers[1:].reshape(1, 1))]
-    for rows in found:
-        if rows is not None:
-            assert rows.values.tobytes() == np.array([[expected]]).tobytes()
+    rows = read_rows(body, width=2, time=0, fields=[1])
+    if rows is not None:
+        assert rows.values.tobytes() == np.array([[expected]]).tobytes()
 
 
 def test_this_installation_has_the_compiled_decoder() -> None:
@@ -183,10 +176,9 @@ def test_this_installation_has_the_compiled_decoder() -> None:
     ],
 )
 def test_what_is_not_quite_a_page_is_left_to_the_careful_decoder(rows: bytes) -> None:
-    for way in (PLAIN._compiled, PLAIN._portable):
-        found = way(rows, list(PRICES.values()))
-        if found is not None:  # then the careful decoder does not refuse it
-            same(Decoded(Columns(found.times, found.values)), PLAIN._careful(rows, MARK))
+    found = PLAIN._fast(rows, MARK)
+    if found is not None:  # then the careful decoder does not refuse it
+        same(found, PLAIN._careful(rows, MARK))
 
 
 @pytest.mark.parametrize("positions", [(1, 2, 3, -1), (1, 2, 3, 3), (1, 2, 3, 0)])
@@ -286,7 +278,8 @@ def test_an_envelope_means_what_parsers_read_in_it(body: bytes) -> None:
         same(ENVELOPE.decode(body, MARK), expected)
 
 
-def test_ordinary_envelopes_go_the_quick_way() -> None:
+@compiled_only
+def test_ordinary_envelopes_are_read_by_the_compiled_decoder() -> None:
     rows = b'[["0","1","2","1","1","1"]]'
     for body in (b'{"code":"0","msg":"","data":%b}', b' { "data": %b , "code": "0" } '):
         assert ENVELOPE._fast(body % rows, MARK) is not None

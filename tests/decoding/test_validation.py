@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import numpy as np
 import pytest
 from hypothesis import given
@@ -76,6 +77,25 @@ def test_impossible_values_are_named(row: tuple[float, ...], reason: str) -> Non
     assert page.rejected == {reason: 1}
     assert page.without_sound_row == SpanSet.of(Span(START, START + MINUTE))
     assert len(page.columns) == 1
+
+
+@pytest.mark.parametrize(
+    ("trades", "sound"),
+    [
+        *[(7.0, True), (0.0, True), (float("nan"), True), (2.0**63 - 1024, True)],
+        *[(1.5, False), (2.0**63, False), (1e300, False)],
+    ],
+)
+def test_a_count_is_whole_and_fits_64_bits(trades: float, sound: bool) -> None:
+    part = attrs.evolve(PART, series=Series.of("x", "ohlcv", "S", "1m"))
+    values = np.ones((9, 2))
+    values[part.series.dataset.index("trades"), 0] = trades
+    rows = Decoded(Columns(np.array([START, START + MINUTE]), values))
+    page = validate_page(rows, part)
+    assert plausible(part.series.dataset, values).tolist() == [sound, True]
+    assert page.rejected == ({} if sound else {"impossible": 1})
+    assert (START in page.without_sound_row) != sound
+    assert page.storable is None
 
 
 def test_a_premium_may_be_negative_and_a_volume_may_not() -> None:

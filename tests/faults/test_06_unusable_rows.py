@@ -7,17 +7,23 @@ can never be stored as candles, and asking again changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import attrs
 import numpy as np
 import orjson
 import pytest
 
+from marketfetch.api.table import Table
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import BatchWritten
+from marketfetch.protocols import Store
 from marketfetch.reports import Report, SeriesReport
+from marketfetch.sinks.duckdb.sink import DuckDBSink
 from marketfetch.sinks.memory import MemorySink
+from marketfetch.sinks.parquet.sink import ParquetSink
+from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.testing import FaultKind, Faults, GeneratedMarket, SimulatedExchange, SimulatorOptions
 from marketfetch.testing.http.messages import ServerReply, ServerRequest
 from marketfetch.values.instruments import Composite
@@ -108,6 +114,8 @@ class Wrong:
 
 WRONG = {
     "negative volume": Wrong("binance-usdm", KLINES, with_field(5, "-1.5"), "impossible"),
+    "a fraction of a trade": Wrong("binance-usdm", KLINES, with_field(8, 1.5), "impossible"),
+    "more trades than 64 bits": Wrong("binance-usdm", KLINES, with_field(8, 2**63), "impossible"),
     "text for a number": Wrong("binance-usdm", KLINES, with_field(4, "n/a"), "undecodable"),
     "a list for a number": Wrong("binance-spot", KLINES, with_field(4, [1, ["\u2028", "2"]]), "undecodable"),
     "NaN": Wrong("binance-usdm", KLINES, with_field(2, "NaN"), "impossible"),
@@ -220,6 +228,28 @@ def test_rows_can_be_stored_as_they_are(exchange: SimulatedExchange) -> None:
     assert rows.times.tolist() == times[expected.times != text].tolist()
     assert rows.values[4][rows.times == negative] == -1.5
     assert line.rows == 1439
+    assert run(world.pipeline(store)).requests == 0
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "duckdb", "parquet"])
+@pytest.mark.parametrize("unusable", ["keep", "store"])
+def test_a_fraction_of_a_trade_costs_its_own_row_in_every_store(
+    exchange: SimulatedExchange, kind: str, unusable: Literal["keep", "store"], tmp_path: Path
+) -> None:
+    world = World(exchange, settings=attrs.evolve(SETTINGS, unusable=unusable))
+    stores: dict[str, Callable[[], Store]] = {
+        "sqlite": lambda: SQLiteSink(tmp_path / "market.sqlite"),
+        "duckdb": lambda: DuckDBSink(tmp_path / "market.duckdb"),
+        "parquet": lambda: ParquetSink(tmp_path / "market"),
+    }
+    exchange.edit = changing(at_times({NOON}, with_field(8, 1.5)), KLINES)
+    store = stores[kind]()
+    report = run(world.pipeline(store))
+    line = only(report)
+    assert report.complete
+    assert line.unusable == SpanSet.of(Span(NOON, NOON + MINUTE))
+    table = Table(line.series.dataset, {line.series: store.read(line.series, JUNE)}, report)
+    assert len(table.to_pandas()) == 24 * 60 - 1
     assert run(world.pipeline(store)).requests == 0
 
 

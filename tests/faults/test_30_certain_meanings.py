@@ -145,6 +145,7 @@ def test_intervals_of_certain_meaning(written: Any, name: str) -> None:
         ("1wk", "did you mean '1w'?"),
         ("1W", "did you mean '1w'?"),
         ("7d", "write one of these"),
+        (timedelta(minutes=1, microseconds=999), "write one of these"),
         (timedelta(days=7), "write one of these"),
         ("90m", "is unknown"),
         (60, "write '1m' for 60 seconds or '1h' for 60 minutes"),

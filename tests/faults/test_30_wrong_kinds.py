@@ -6,9 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import marketfetch as mf
+from marketfetch.exchanges.okx import Okx
+from marketfetch.sinks.sqlite import SQLiteSink
+from marketfetch.testing import GeneratedMarket, SimulatedExchange
+from tests.support.worlds import World, run
 
 HOURS: dict[str, Any] = {"interval": "1h", "start": "2026-06-01", "end": "2026-06-02"}
 MAPPING: dict[str, Any] = {
@@ -86,6 +91,13 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         lambda: mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", **HOURS, base_url=""),
         "^base_url: '' is not an http",
     ),
+    "another host with a query": (
+        lambda: Okx("https://e.org/api?key=hunter2"),
+        r"^base_url: a query or fragment \(\? or #\) has no place in it; write 'https://www.okx.com'$",
+    ),
+    "another host with a fragment": (lambda: Okx("https://e.org/#hunter2"), r"^base_url: a query.*\.com'$"),
+    "half a request": (lambda: mf.Settings(concurrency=2.5), "^concurrency: .* not 2.5"),  # type: ignore[arg-type]
+    "a truth as a number": (lambda: mf.Settings(batch_rows=True), "^batch_rows: .* not True"),
 }
 
 
@@ -93,6 +105,44 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
 def test_what_is_of_another_kind_is_refused_by_name(call: Callable[[], object], told: str) -> None:
     with pytest.raises(mf.errors.ConfigurationError, match=told):
         call()
+
+
+def test_numbers_of_numpy_become_numbers_of_python() -> None:
+    five: Any = np.int64(5)
+    settings = mf.Settings(
+        concurrency=five,
+        batch_rows=five,
+        max_rounds=five,
+        deadline=five,
+        heartbeat=np.float32(0.5),  # type: ignore[arg-type]
+        retries=mf.RetryPolicy(attempts=five, initial=five, cap=np.float64(9)),
+    )
+    given = (settings.concurrency, settings.batch_rows, settings.max_rounds, settings.retries.attempts)
+    assert {type(value) for value in given} == {int}
+    assert (type(settings.deadline), type(settings.heartbeat), type(settings.retries.cap)) == (
+        int,
+        float,
+        float,
+    )
+    assert type(settings.retries.initial) is int
+
+
+def test_a_run_takes_numbers_of_numpy(tmp_path: Path) -> None:
+    many: Any = np.int64(300)
+    settings = mf.Settings(concurrency=np.int64(2), batch_rows=many, max_rounds=many, deadline=many)  # type: ignore[arg-type]
+    with SimulatedExchange(GeneratedMarket()) as exchange:
+        world = World(exchange, settings=settings)
+        assert run(world.pipeline(SQLiteSink(tmp_path / "market.sqlite"))).complete
+
+
+def test_waits_stay_at_their_cap_however_many_attempts_there_are() -> None:
+    policy = mf.RetryPolicy(attempts=5000)
+    assert {policy.wait(failures, 1.0) for failures in (20, 1024, 1100, 5000)} == {policy.cap}
+
+
+def test_members_are_the_names_that_are_read() -> None:
+    assert mf.Composite("MT", ["A", " B", "C\n"]).members == ("A", "B", "C")
+    assert mf.Composite("MT", ["A", " A"]).members == ("A", "A")
 
 
 def test_members_in_one_text_are_names_not_letters() -> None:

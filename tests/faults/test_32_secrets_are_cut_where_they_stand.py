@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import marketfetch as mf
 from marketfetch.api.budget_sharing import sharing_of
+from marketfetch.exchanges.okx import Okx
 from marketfetch.fetchers.easy_handle import EasyHandle
 from marketfetch.redaction import Secret, redact, without
 from marketfetch.values.http import Cost, Egress, LimitPool, Request
@@ -79,6 +80,9 @@ GIVEN: dict[str, Callable[[], object]] = {
     "exchange": lambda: mf.fetch(ADDRESS, "ohlcv", "BTCUSDT", start="2026-06-01"),
     "dataset": lambda: mf.fetch("okx", ADDRESS, "BTC-USDT", start="2026-06-01"),
     "interval": lambda: mf.Query(symbols="BTCUSDT", interval=ADDRESS, start="2026-06-01"),
+    "intervals": lambda: mf.Query(symbols="BTCUSDT", interval=[ADDRESS], start="2026-06-01"),  # type: ignore[arg-type]
+    "quote": lambda: mf.AllSymbols(quote=[ADDRESS]),  # type: ignore[arg-type]
+    "base_url without a scheme": lambda: Okx("ann:hunter2@10.0.0.1:3128"),
     "start": lambda: mf.fetch("okx", "ohlcv", "BTC-USDT", start=ADDRESS),
     "composites": lambda: mf.Query(symbols="BTCUSDT", composites=ADDRESS, start="2026-06-01"),
     "concurrency": lambda: mf.Settings(concurrency=ADDRESS),  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import pytest
 
 import marketfetch.adapter as mf
 from marketfetch.engine.missing import PUBLISH_GRACE
-from marketfetch.planning.history_evidence import Evidence
+from marketfetch.planning.absence import Evidence
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.values.instruments import Instrument
 from marketfetch.values.intervals import Interval

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
@@ -16,8 +17,10 @@ import marketfetch.adapter as mf
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.errors import AdapterError
 from marketfetch.sinks.memory import MemorySink
+from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.testing.contracts.exchange import ExchangeContract
 from marketfetch.values.query import Query
+from marketfetch.values.settings import Settings
 from tests.support.plain import Events, Forwards, PlainExchange, PlainServer
 from tests.support.worlds import DAY, MINUTE, run
 
@@ -201,6 +204,22 @@ AT_RUN_TIME: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "decode_time: found 'now' .* UTC milliseconds as int",
     ),
 }
+
+
+def test_an_adapter_may_count_with_numpy(tmp_path: Path) -> None:
+    number: Any = np.int64
+    kind = made(
+        Forwards,
+        page_sizes=(number(500),),
+        publish_delay=number(1000),
+        retention=number(900 * DAY),
+        cost=lambda *_: mf.Cost(mf.LimitPool("calls", number(10), number(100)), number(1)),
+    )
+    with PlainServer(range(START, START + DAY, MINUTE)).serving() as server:
+        query = Query(symbols="AB", datasets="mark_price", start=START, end=START + DAY)
+        settings = Settings(clock=lambda: START + 2 * DAY)
+        exchange = made(PlainExchange, endpoints=(kind,))(server.address)
+        assert run(Pipeline(exchange, query, SQLiteSink(tmp_path / "a.sqlite"), settings=settings)).complete
 
 
 @pytest.mark.parametrize("what", AT_RUN_TIME)

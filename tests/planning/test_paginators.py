@@ -1,4 +1,4 @@
-"""Whatever a page holds, every moment is accounted for; whatever a server does, all rows come in."""
+"""For any page each moment of a slice gets one verdict; from any server all rows come in."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def subsets(draw: st.DrawFn, part: Slice) -> SpanSet:
 
 
 @st.composite
-def settled_pages(draw: st.DrawFn, series: Series) -> tuple[Slice, Page]:
-    """A slice and any page at all: rows in it, beside it, broken, out of order."""
+def slices_with_pages(draw: st.DrawFn, series: Series) -> tuple[Slice, Page]:
+    """A slice and any page: rows inside and outside of it, broken rows, rows out of order."""
     part = draw(slices(series))
     part = attrs.evolve(part, absent_once=draw(subsets(part)))
     step = series.interval.typical
@@ -89,28 +89,28 @@ def settled_pages(draw: st.DrawFn, series: Series) -> tuple[Slice, Page]:
 def test_every_moment_of_a_slice_is_accounted_for(
     paginator: Paginator, series: Series, data: st.DataObject
 ) -> None:
-    part, page = data.draw(settled_pages(series))
-    settled = paginator.outcome(part, page)
-    left = SpanSet(tuple(each.span for each in settled.remaining))
-    assert settled.decided | left == SpanSet.of(part.span)
-    assert not settled.present & settled.empty
-    assert not settled.given_up & (settled.present | settled.empty)
-    assert not settled.unusable & (settled.present | settled.empty | settled.given_up)
-    # A wrong row is believed when it is said for the third time, and only where it is the same each time.
-    assert settled.unusable == series.interval.cells(
-        np.array([row.time for row in settled.rejected], np.int64)
+    part, page = data.draw(slices_with_pages(series))
+    outcome = paginator.outcome(part, page)
+    left = SpanSet(tuple(each.span for each in outcome.remaining))
+    assert outcome.decided | left == SpanSet.of(part.span)
+    assert not outcome.present & outcome.empty
+    assert not outcome.given_up & (outcome.present | outcome.empty)
+    assert not outcome.unusable & (outcome.present | outcome.empty | outcome.given_up)
+    # A wrong row is believed when three answers have it, the same each time.
+    assert outcome.unusable == series.interval.cells(
+        np.array([row.time for row in outcome.rejected], np.int64)
     )
-    assert not settled.unusable or part.bad_answers == 2
-    assert set(settled.rejected) <= set(part.invalid_rows) & set(page.invalid)
-    # Nothing is called empty that has a row, and nothing that was not denied before.
-    assert not any(int(time) in settled.empty for time in page.columns.times)
+    assert not outcome.unusable or part.bad_answers == 2
+    assert set(outcome.rejected) <= set(part.invalid_rows) & set(page.invalid)
+    # No moment with a row is empty, and none that an earlier answer did not deny.
+    assert not any(int(time) in outcome.empty for time in page.columns.times)
     if not getattr(paginator, "skips_empty_candles", False):
-        assert not settled.empty - part.absent_once
-    for each in settled.remaining:
+        assert not outcome.empty - part.absent_once
+    for each in outcome.remaining:
         assert 1 <= each.rows <= part.rows
         assert not each.absent_once - SpanSet.of(each.span)
         assert each.series == part.series
-    assert bool(settled.given_up or settled.unusable) == bool(settled.reason)
+    assert bool(outcome.given_up or outcome.unusable) == bool(outcome.reason)
 
 
 @pytest.mark.parametrize(("paginator", "series"), WINDOWED, ids=str)
@@ -130,7 +130,7 @@ def test_windows_cover_a_slice_once_and_in_order(
 @pytest.mark.parametrize(("paginator", "series"), [*WINDOWED, *CHAINED[1::2]], ids=str)
 @settings(max_examples=30)
 @given(data=st.data())
-def test_any_server_is_drained_to_the_last_row(
+def test_all_rows_of_any_server_are_fetched(
     paginator: Paginator, series: Series, data: st.DataObject
 ) -> None:
     interval = series.interval
@@ -144,13 +144,13 @@ def test_any_server_is_drained_to_the_last_row(
         return data.draw(st.integers(0, count - 1))
 
     server = AdversarialServer(times, paginator, cap=data.draw(st.integers(1, 9)), choose=choose)
-    drained = fetch_all(paginator, Slice(series, span, rows), server.page, limit=300)
-    assert drained.columns.times.tolist() == times.tolist()
-    assert np.array_equal(drained.columns.values[0], times % 1_000_003)
-    assert drained.coverage.covered == SpanSet.of(span)
-    assert not drained.lost
+    fetched = fetch_all(paginator, Slice(series, span, rows), server.page, limit=300)
+    assert fetched.columns.times.tolist() == times.tolist()
+    assert np.array_equal(fetched.columns.values[0], times % 1_000_003)
+    assert fetched.coverage.covered == SpanSet.of(span)
+    assert not fetched.lost
     if not interval.is_event:
-        assert drained.coverage.present == interval.cover(times)
+        assert fetched.coverage.present == interval.cover(times)
 
 
 def test_a_capped_page_does_not_deny_what_lies_beyond_it() -> None:
@@ -159,48 +159,48 @@ def test_a_capped_page_does_not_deny_what_lies_beyond_it() -> None:
     minute = 60_000
     part = Slice(series, Span(START, START + 10 * minute), rows=10)
     (rest,) = TimeWindowPaginator().outcome(part, Page(rows_at(series, [START]), received=1)).remaining
-    settled = TimeWindowPaginator().outcome(rest, Page(Columns.empty(series.dataset)))
-    assert not settled.empty
-    assert [each.span for each in settled.remaining] == [rest.span]
+    outcome = TimeWindowPaginator().outcome(rest, Page(Columns.empty(series.dataset)))
+    assert not outcome.empty
+    assert [each.span for each in outcome.remaining] == [rest.span]
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
-def test_a_chain_asks_again_for_what_a_page_leapt_over(newest_first: bool) -> None:
+def test_a_chain_asks_again_for_the_stretch_that_a_page_skipped(newest_first: bool) -> None:
     """A server that ignores the start gives sound rows, but not the next ones."""
     chain = CursorPaginator(newest_first=newest_first)
     span = Span(START, START + 100 * DAY)
     hours = [8 * 3_600_000 * n for n in range(3)]
     times = [START + ms for ms in hours] if newest_first else [START + 99 * DAY + ms for ms in hours]
     page = Page(rows_at(EVENTS, times), received=3)
-    settled = chain.outcome(Slice(EVENTS, span, rows=3), page)
-    leapt = Span(times[-1], span.end) if newest_first else Span(span.start, times[0] + 1)
-    assert leapt in [each.span for each in settled.remaining]
-    assert not settled.present & SpanSet.of(leapt)
-    # A row at its far end is believed, silence only if it is repeated.
-    (again,) = [each for each in settled.remaining if each.span == leapt]
+    outcome = chain.outcome(Slice(EVENTS, span, rows=3), page)
+    skipped = Span(times[-1], span.end) if newest_first else Span(span.start, times[0] + 1)
+    assert skipped in [each.span for each in outcome.remaining]
+    assert not outcome.present & SpanSet.of(skipped)
+    # A row at its far end is believed at once, an empty page only if it comes twice.
+    (again,) = [each for each in outcome.remaining if each.span == skipped]
     edge = times[-1] if newest_first else times[0]
-    assert chain.outcome(again, Page(rows_at(EVENTS, [edge]), received=1)).present == SpanSet.of(leapt)
+    assert chain.outcome(again, Page(rows_at(EVENTS, [edge]), received=1)).present == SpanSet.of(skipped)
     (once_more,) = chain.outcome(again, NOTHING).remaining
-    assert chain.outcome(once_more, NOTHING).empty == SpanSet.of(leapt)
+    assert chain.outcome(once_more, NOTHING).empty == SpanSet.of(skipped)
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
-def test_rows_from_elsewhere_show_that_a_chain_began_in_the_wrong_place(
+def test_rows_outside_the_span_show_that_a_chain_began_in_the_wrong_place(
     newest_first: bool,
 ) -> None:
-    """However little was left out: an event less than the widest gap away, or the other half of a moment."""
+    """However short the stretch is: it may hold one event, or another row of the nearest moment."""
     chain, span = CursorPaginator(newest_first=newest_first), Span(START, START + DAY)
     times = [START + 8 * HOUR, START + 16 * HOUR]
     page = Page(rows_at(EVENTS, times), received=3, has_rows_outside=True)
-    settled = chain.outcome(Slice(EVENTS, span, rows=3), page)
+    outcome = chain.outcome(Slice(EVENTS, span, rows=3), page)
     skipped = Span(times[1], span.end) if newest_first else Span(span.start, times[0] + 1)
-    assert skipped in [each.span for each in settled.remaining]
-    assert not settled.present & SpanSet.of(skipped)
+    assert skipped in [each.span for each in outcome.remaining]
+    assert not outcome.present & SpanSet.of(skipped)
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
 def test_a_chain_takes_in_what_a_server_gives_that_ignores_the_far_end(newest_first: bool) -> None:
-    """Its last pages have strays however often it is asked: only what no row stands for is given up."""
+    """Its last pages always have rows outside the span: only the moments without a row are given up."""
     chain, guard = CursorPaginator(newest_first=newest_first), ProgressGuard()
     times = START + 3 * HOUR * np.arange(-3, 7)
     whole = Slice(EVENTS, Span(START - HOUR, START + 10 * HOUR), rows=5)
@@ -211,36 +211,38 @@ def test_a_chain_takes_in_what_a_server_gives_that_ignores_the_far_end(newest_fi
         guard.observe(chain.outcome(part, page))
         return page
 
-    drained = fetch_all(chain, whole, answer, limit=40)
+    fetched = fetch_all(chain, whole, answer, limit=40)
     inside = START + 3 * HOUR * np.arange(4)
-    assert drained.columns.times.tolist() == inside.tolist()
-    assert not EVENTS.interval.cover(inside) - drained.coverage.covered
-    assert drained.lost
-    assert drained.coverage.covered | drained.lost == SpanSet.of(whole.span)
+    assert fetched.columns.times.tolist() == inside.tolist()
+    assert not EVENTS.interval.cover(inside) - fetched.coverage.covered
+    assert fetched.lost
+    assert fetched.coverage.covered | fetched.lost == SpanSet.of(whole.span)
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
-def test_strays_that_persist_cost_only_the_stretch_before_the_nearest_row(newest_first: bool) -> None:
+def test_rows_outside_in_every_answer_cost_the_stretch_before_the_nearest_row(
+    newest_first: bool,
+) -> None:
     chain, span = CursorPaginator(newest_first=newest_first), Span(START, START + DAY)
     times = [START + 8 * HOUR, START + 16 * HOUR]
     page = Page(rows_at(EVENTS, times), {"outside the window": 1}, received=3, has_rows_outside=True)
     part = Slice(EVENTS, span, rows=4)
     skipped = Span(times[1], span.end) if newest_first else Span(span.start, times[0] + 1)
-    for strikes in range(2):
-        settled = chain.outcome(attrs.evolve(part, bad_answers=strikes), page)
-        (again,) = [each for each in settled.remaining if each.span == skipped]
-        assert again.bad_answers == strikes + 1
-        assert not settled.given_up
-    settled = chain.outcome(attrs.evolve(part, bad_answers=2), page)
-    assert not EVENTS.interval.cover(page.columns.times) - settled.present
+    for bad_answers in range(2):
+        outcome = chain.outcome(attrs.evolve(part, bad_answers=bad_answers), page)
+        (again,) = [each for each in outcome.remaining if each.span == skipped]
+        assert again.bad_answers == bad_answers + 1
+        assert not outcome.given_up
+    outcome = chain.outcome(attrs.evolve(part, bad_answers=2), page)
+    assert not EVENTS.interval.cover(page.columns.times) - outcome.present
     before = Span(times[1] + 1, span.end) if newest_first else Span(span.start, times[0])
-    assert settled.given_up == SpanSet.of(before)
-    assert "1 outside the window" in settled.reason
+    assert outcome.given_up == SpanSet.of(before)
+    assert "1 outside the window" in outcome.reason
 
 
 @pytest.mark.parametrize("paginator", [TimeWindowPaginator(), TimeWindowPaginator(anchor="end")])
-def test_a_row_refutes_whoever_denied_it(paginator: TimeWindowPaginator) -> None:
-    """An empty page by mistake, a capped one, then another empty one: two lies about the same moments."""
+def test_a_row_refutes_the_answer_that_denied_it(paginator: TimeWindowPaginator) -> None:
+    """An empty page by mistake, a page cut short, then another empty page: two wrong denials."""
     series = CANDLES[0]
     part = Slice(series, Span(START, START + 10 * MINUTE), rows=10)
     (again,) = paginator.outcome(part, NOTHING).remaining
@@ -249,7 +251,7 @@ def test_a_row_refutes_whoever_denied_it(paginator: TimeWindowPaginator) -> None
     assert not paginator.outcome(far, NOTHING).empty
 
 
-def test_a_row_refutes_whoever_denied_the_rest_of_a_chain() -> None:
+def test_a_row_refutes_the_answer_that_denied_the_rest_of_a_chain() -> None:
     part = Slice(EVENTS, Span(START, START + 10 * DAY), rows=2)
     (again,) = CursorPaginator().outcome(part, NOTHING).remaining
     page = Page(rows_at(EVENTS, [START, START + 8 * HOUR]), received=2)
@@ -257,7 +259,7 @@ def test_a_row_refutes_whoever_denied_the_rest_of_a_chain() -> None:
     assert not CursorPaginator().outcome(rest, NOTHING).empty
 
 
-def test_a_page_with_rows_clears_the_strikes_of_what_follows_it() -> None:
+def test_after_a_page_with_rows_bad_answers_are_counted_anew() -> None:
     part = Slice(EVENTS, Span(START, START + 10 * DAY), rows=2, bad_answers=2)
     (rest,) = CursorPaginator().outcome(part, Page(rows_at(EVENTS, [START]), received=1)).remaining
     assert rest.bad_answers == 0
@@ -269,11 +271,11 @@ def test_a_page_with_rows_clears_the_strikes_of_what_follows_it() -> None:
 def test_unusable_rows_are_given_up_after_three_answers() -> None:
     series = CANDLES[0]
     part = Slice(series, Span(START, START + 60_000), rows=1)
-    for strikes in range(3):
-        spoiled = Page(Columns.empty(series.dataset), {"impossible": 1}, SpanSet.of(part.span), received=1)
-        settled = TimeWindowPaginator().outcome(attrs.evolve(part, bad_answers=strikes), spoiled)
-        assert bool(settled.given_up) == (strikes == 2)
-    assert "1 impossible" in settled.reason
+    for bad_answers in range(3):
+        page = Page(Columns.empty(series.dataset), {"impossible": 1}, SpanSet.of(part.span), received=1)
+        outcome = TimeWindowPaginator().outcome(attrs.evolve(part, bad_answers=bad_answers), page)
+        assert bool(outcome.given_up) == (bad_answers == 2)
+    assert "1 impossible" in outcome.reason
 
 
 def test_interval_of_a_slice_may_be_a_calendar_month() -> None:
@@ -287,12 +289,12 @@ WRONG = RejectedRow(START + 2 * MINUTE, "impossible", "[1]")
 
 
 def asked(paginator: Paginator, part: Slice, answers: list[Page]) -> list[PageOutcome]:
-    """Settle one answer after the other, each to what the one before it leaves over first."""
-    settled = []
+    """Return the outcome of each answer; each is about the first slice that the one before it leaves."""
+    outcomes = []
     for page in answers:
-        settled.append(paginator.outcome(part, page))
-        part = next(iter(settled[-1].remaining), part)
-    return settled
+        outcomes.append(paginator.outcome(part, page))
+        part = next(iter(outcomes[-1].remaining), part)
+    return outcomes
 
 
 def wrong_page(series: Series, *rows: RejectedRow) -> Page:
@@ -322,7 +324,7 @@ def test_a_wrong_row_is_believed_when_three_answers_agree(
     assert ("its answers differ" in last.reason) == usable
 
 
-def test_a_page_with_rows_from_elsewhere_agrees_with_nothing() -> None:
+def test_a_page_with_rows_outside_the_window_repeats_no_wrong_row() -> None:
     part = Slice(CANDLES[0], Span(WRONG.time, WRONG.time + MINUTE), rows=1)
     pages = [wrong_page(CANDLES[0], WRONG)] * 2 + [
         attrs.evolve(wrong_page(CANDLES[0], WRONG), has_rows_outside=True)
@@ -339,9 +341,9 @@ def test_wrong_rows_deny_nothing_beyond_them(paginator: TimeWindowPaginator) -> 
     page = validate_page(
         Decoded(rows_at(series, late)), attrs.evolve(part, absent_once=SpanSet.of(part.span))
     )
-    settled = paginator.outcome(attrs.evolve(part, absent_once=SpanSet.of(part.span)), page)
+    outcome = paginator.outcome(attrs.evolve(part, absent_once=SpanSet.of(part.span)), page)
     far = Span(START + 7 * MINUTE, START + 10 * MINUTE)
     near = Span(START, START + 5 * MINUTE)
     beyond, between = (far, near) if paginator.anchor == "start" else (near, far)
-    assert settled.empty == SpanSet.of(between)
-    assert beyond in [each.span for each in settled.remaining]
+    assert outcome.empty == SpanSet.of(between)
+    assert beyond in [each.span for each in outcome.remaining]

@@ -145,9 +145,11 @@ def test_whoever_is_told_what_is_spent_goes_on_without_going_over(client: Client
     client.run(client.now + milliseconds)
     told = client.budget.spent(client.now)
     assert len(told) <= 16
-    assert sum(weight for _, weight in told) == client.budget.used(client.now) - client.budget.in_flight
+    assert (
+        sum(weight for _, weight in told) == client.budget.used(client.now) - client.budget.weight_in_flight
+    )
     successor = attrs.evolve(client, sent=0)
-    successor.budget.charge(client.budget.in_flight, client.now)  # what never arrived
+    successor.budget.charge(client.budget.weight_in_flight, client.now)  # what never arrived
     for moment, weight in told:
         successor.budget.charge(weight, moment)
     successor.run(client.now + 2 * pool.period)

@@ -136,6 +136,36 @@ def test_a_cost_above_the_capacity_is_refused_and_harms_nobody() -> None:
     assert desk.acquire(2400, "", 0)
 
 
+def test_requests_in_flight_are_counted_once_for_all_limit_pools() -> None:
+    breakers = [CircuitBreaker(), CircuitBreaker()]
+    weights, calls = (
+        EgressQueue(
+            pool,
+            [EgressSlot(at, breaker, RateBudget(pool, ServerClock())) for at, breaker in enumerate(breakers)],
+        )
+        for pool in (WEIGHT, LimitPool("calls", 10, 60_000))
+    )
+    busy = weights.acquire(1, "", 0)
+    assert busy
+    assert [breaker.in_flight for breaker in breakers] == [1, 0]
+    calls.queue(busy.number)
+    idle = calls.acquire(1, "", 0)
+    assert idle
+    assert idle.number != busy.number
+    for slot in (busy, idle):
+        slot.release(1, 5, connection_kept=True)
+    assert [breaker.in_flight for breaker in breakers] == [0, 0]
+
+
+def test_the_queue_shows_its_state() -> None:
+    egresses = queue(4)
+    egresses.slots[2].breaker.failed(ProxyError("refused"), sent=0, now=0, jitter=1.0)
+    for slot in egresses.slots[:2]:
+        slot.acquire(600)
+    egresses.slots[0].release(600, 5, connection_kept=True)
+    assert repr(egresses) == "<EgressQueue weight: 4 egresses, 3 closed, 1 open, 1,200 of 9,600 spent>"
+
+
 def test_the_queue_does_not_grow_without_bound() -> None:
     run = Run(queue(50), 1)
     run.requests(10_000, in_flight=5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["is_number", "is_text", "is_whole"]
+__all__ = ["is_number", "is_text", "is_whole", "plain_int", "plain_number"]
 
 
 def is_text(value: object) -> bool:
@@ -32,3 +32,24 @@ def is_number(value: object) -> bool:
     (True, False, False)
     """
     return is_whole(value) or (isinstance(value, float) and value == value)  # noqa: PLR0124
+
+
+def plain_int(value: int) -> int:
+    """Turn a whole number of numpy into Python's own; anything else is returned for a validator to refuse.
+
+    >>> plain_int(np.int64(5)), plain_int(True)
+    (5, True)
+    """
+    return int(value) if is_whole(value) else value
+
+
+def plain_number(value: float) -> float:
+    """Turn a number of numpy into Python's own; anything else is returned for a validator to refuse.
+
+    >>> plain_number(np.float64(0.5)), plain_number(np.int64(5))
+    (0.5, 5)
+    """
+    if is_whole(value):
+        return int(value)
+    given: object = value
+    return float(given) if isinstance(given, np.floating) else value

@@ -1,7 +1,8 @@
-"""From bytes to columns, without an object per row on the hot path.
+"""Decoding: from the bytes of a response to columns.
 
-Exchanges answer either with rows (`[[time, "open", …], …]`) or with objects (`[{"time": …}, …]`). A
-layout says where each column is; decoding gives columns or raises DecodeError, nothing in between.
+Exchanges answer with rows (`[[time, "open", …], …]`) or with objects (`[{"time": …}, …]`). A layout says
+where each column is. Decoding returns columns or raises DecodeError. Rows that are nothing but numbers are
+read by the compiled decoder (`native.py`); everything else is read carefully, row by row.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from marketfetch.decoding.native import RawRows, available, read_rows
-from marketfetch.decoding.portable import flatten_numbers, parse_numbers
+from marketfetch.decoding.native import read_rows
 from marketfetch.errors import AdapterError, DecodeError
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
@@ -25,36 +25,34 @@ from marketfetch.values.rejected_rows import RejectedRow, raw_text
 
 __all__ = ["Decoded", "ObjectLayout", "RowLayout", "decode_errors_as", "excerpt", "parse_json"]
 
-_EXACT = 1e15
-"""Times may travel as float64: exact up to here, the year 33658, even when counted in microseconds."""
 _LATEST = 2**63 - 1
 _SPACE = b" \t\n\r"
-"""What JSON takes for space, and no more of what Python does."""
+"""White space in JSON, which is less than white space in Python."""
 
 
 @attrs.frozen(eq=False)
 class Decoded:
-    """The rows of one answer as they came: unsorted, unchecked, including those not closed yet."""
+    """The rows of one response as they came: unsorted, unchecked, and perhaps not closed yet."""
 
     columns: Columns
     closed: NDArray[np.bool_] | None = None
-    """Whether each row is finished, where the exchange says so."""
+    """Whether each row is finished; None if the exchange does not say."""
     undecodable: int = 0
-    """Rows in which a value was not a number, and which are not in `columns`."""
+    """The number of rows with a value that is no number; they are not in `columns`."""
     cursor: str | None = None
-    """The token of the next page, where the endpoint pages by token."""
+    """The token of the next page, if the endpoint pages by token."""
     received: int = attrs.field(
         default=attrs.Factory(lambda self: len(self.columns) + self.undecodable, takes_self=True)
     )
-    """How many rows the answer held; several of them may have become one (regular and special funding)."""
+    """How many rows the response had; two of them may be one row here (regular and special funding)."""
     raw: Callable[[int], str] | None = None
-    """The text of a row of `columns` as it came, by position; without it the values are written instead."""
+    """Returns the text of a row of `columns` as it came, by position; None: write its values instead."""
     broken: Sequence[RejectedRow] = ()
-    """The undecodable rows whose times are known."""
+    """Those of the undecodable rows whose times are known."""
 
 
 def excerpt(body: bytes, length: int = 80) -> str:
-    r"""Return the beginning of a body, fit for an error message.
+    r"""Return the beginning of a body for an error message.
 
     >>> excerpt(b"<html>\n<head>" + b"x" * 100, length=12)
     "'<html> <head' …"
@@ -64,7 +62,7 @@ def excerpt(body: bytes, length: int = 80) -> str:
 
 
 def parse_json(body: bytes) -> Any:
-    """Parse a JSON body; DecodeError with an excerpt if it is none."""
+    """Parse a JSON body; DecodeError with an excerpt if the body is not JSON."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -73,7 +71,7 @@ def parse_json(body: bytes) -> Any:
 
 @contextmanager
 def decode_errors_as(content: str) -> Iterator[None]:
-    """Raise DecodeError where content turns out not to be what the code in the block reads.
+    """Turn the errors of the code in the block into DecodeError: the response is not what it reads.
 
     >>> with decode_errors_as("an object with serverTime"):
     ...     {}["serverTime"]
@@ -83,7 +81,7 @@ def decode_errors_as(content: str) -> Iterator[None]:
     try:
         yield
     except AdapterError:
-        raise  # the answer is not to blame, and asking again is of no use
+        raise  # a mistake of the adapter, which no other response cures
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise DecodeError(f"expected {content}, found {reprlib.repr(error)}") from None
 
@@ -99,13 +97,13 @@ def _dig(payload: Any, path: Sequence[str]) -> list[Any]:
 
 
 def _number(value: Any) -> float:
-    """Read a number written as a number or as text; NaN for what stands for "no value"."""
+    """Read a number written as a number or as text; NaN for null and "", which mean "no value"."""
     if value is None or value == "":
         return np.nan
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(value)
     number = float(value)
-    # "NaN" is no way to say "no value": it may not become a NULL, and infinite values are never stored.
+    # The text "NaN" must not become a NULL; as an infinite value its row is refused.
     return number if number == number else np.inf  # noqa: PLR0124  # quicker than isnan in a hot loop
 
 
@@ -127,7 +125,7 @@ def _milliseconds(value: Any, unit: int) -> int:
 
 @attrs.define(eq=False)
 class _Reading:
-    """Rows of an answer that are read one by one: those that are numbers, and the others."""
+    """Collects the rows of a response that are read one by one, and the undecodable ones apart."""
 
     dataset: Dataset
     confirms: bool = False
@@ -139,7 +137,7 @@ class _Reading:
     broken: list[RejectedRow] = attrs.field(factory=list)
 
     def add(self, row: Any, time: int, values: Sequence[Any], *, closed: bool = True) -> None:
-        """Read the values of a row, one for each column of the dataset."""
+        """Read the values of a row: one for each column of the dataset."""
         if abs(time) > _LATEST:
             raise DecodeError("a time is beyond 64 bits")
         try:
@@ -153,7 +151,7 @@ class _Reading:
         self.closed.append(closed)
 
     def decoded(self) -> Decoded:
-        """Return what was read."""
+        """Return the rows read so far."""
         stamps = np.array(self.times, np.int64)
         values = (
             np.array(self.lines, np.float64).T if self.lines else np.empty((len(self.dataset.columns), 0))
@@ -168,12 +166,16 @@ class _Reading:
 
 
 def _is_field(key: str, before: bytes, after: bytes) -> bool:
-    """Tell whether a list between the two is what a parser finds under `key` of the outermost object."""
-    if b"\\" in before or not before.endswith(f'"{key}":'.encode()):  # without one, a quote is a quote
+    """Tell whether a list between the two texts is the value of `key` in the outermost object.
+
+    Example: before `{"code":"0","data":` and after `}` the list is the value of `data`.
+    """
+    # Without a backslash no quote is escaped: `"data":` is a key and not the inside of a text.
+    if b"\\" in before or not before.endswith(f'"{key}":'.encode()):
         return False
     try:
         orjson.loads(before + b"[]" + after)
-        orjson.loads(before + b"[]}")  # one brace closes everything: the list is nothing deeper
+        orjson.loads(before + b"[]}")  # one brace closes everything: the list is not deeper
         later = orjson.loads(b"{" + after.removeprefix(b","))
     except orjson.JSONDecodeError:
         return False
@@ -182,14 +184,14 @@ def _is_field(key: str, before: bytes, after: bytes) -> bool:
 
 @attrs.define(eq=False)
 class _RawRows:
-    """The rows of an answer as text; the answer is parsed once more when one of them is asked for."""
+    """The rows of a response as text; the response is parsed again when one of them is needed."""
 
     body: bytes
     path: tuple[str, ...]
     rows: list[Any] | None = None
 
     def text(self, at: int) -> str:
-        """Write the row at a position."""
+        """Return the text of the row at a position."""
         if self.rows is None:
             self.rows = _dig(parse_json(self.body), self.path)
         return raw_text(self.rows[at])
@@ -197,12 +199,12 @@ class _RawRows:
 
 @attrs.frozen
 class RowLayout:
-    """Where things are in answers made of rows.
+    """Where the columns are in responses made of rows.
 
-    `columns` maps column names to positions, `width` is the number of fields of a row; `path` leads to
-    the list inside an envelope; `confirm` is the position of a flag that is 1 once the row is final;
-    `unit` is the number of milliseconds in one unit of the time field. Columns that are not mapped are
-    NULL.
+    `columns` maps column names to positions; columns that are not mapped are NULL. `width` is the number of
+    fields of a row, `time` the position of the open time, `unit` the milliseconds in one unit of it. `path`
+    has the keys that lead to the list inside an envelope. `confirm` is the position of a flag that is 1 once
+    the row is final.
 
     >>> from marketfetch.values.datasets import Dataset
     >>> layout = RowLayout({"open": 1, "high": 2, "low": 3, "close": 4}, width=5)
@@ -218,12 +220,12 @@ class RowLayout:
     unit: int = 1
 
     def decode(self, body: bytes, dataset: Dataset) -> Decoded:
-        """Decode one answer; raises DecodeError when it is not made of such rows."""
+        """Decode one response; DecodeError if it is not made of such rows."""
         fast = self._fast(body, dataset)
         return fast if fast is not None else self._careful(body, dataset)
 
     def _rows_of(self, body: bytes) -> bytes | None:
-        """Cut out the list of rows where it is where the layout says; None if it takes a closer look."""
+        """Return the text of the list of rows; None if its place is not certain without parsing."""
         start, stop = body.find(b"[["), body.rfind(b"]]") + 2
         if start < 0 or stop < start:
             return None
@@ -237,38 +239,25 @@ class RowLayout:
         return body[start:stop]
 
     def _fast(self, body: bytes, dataset: Dataset) -> Decoded | None:
-        """Decode a page that is nothing but numbers, quoted or not; None for anything unusual."""
+        """Decode with the compiled decoder; None if a row has anything but numbers, quoted or not."""
         rows = self._rows_of(body)
         if rows is None:
             return None
         mapped = {name: self.columns[name] for name in dataset.names if name in self.columns}
         fields = [*mapped.values(), *([] if self.confirm is None else [self.confirm])]
-        found = (self._compiled if available() else self._portable)(rows, fields)
+        found = read_rows(rows, width=self.width, time=self.time, fields=fields)
         if found is None or np.abs(found.times).max() > _LATEST // self.unit:
             return None
-        values = given = found.values[: len(mapped)]
+        values = decoded = found.values[: len(mapped)]
         if len(mapped) < len(dataset.names):
             values = np.full((len(dataset.names), len(found.times)), np.nan)
-            values[[dataset.index(name) for name in mapped]] = given
+            values[[dataset.index(name) for name in mapped]] = decoded
         closed = None if self.confirm is None else found.values[-1] == 1
         raw = _RawRows(body, self.path)
         return Decoded(Columns(found.times * self.unit, values), closed, raw=raw.text)
 
-    def _compiled(self, rows: bytes, fields: Sequence[int]) -> RawRows | None:
-        return read_rows(rows, width=self.width, time=self.time, fields=fields)
-
-    def _portable(self, rows: bytes, fields: Sequence[int]) -> RawRows | None:
-        flat = flatten_numbers(rows, self.width)
-        numbers = None if flat is None else parse_numbers(flat, self.width, self.time)
-        if numbers is None:
-            return None
-        grid = numbers.reshape(-1, self.width)
-        stamps = grid[:, self.time]
-        if not np.all(np.abs(stamps) < _EXACT):
-            return None
-        return RawRows(stamps.astype(np.int64), np.ascontiguousarray(grid[:, list(fields)].T))
-
     def _careful(self, body: bytes, dataset: Dataset) -> Decoded:
+        """Decode row by row: a value that is no number costs its own row only."""
         reading = _Reading(dataset, confirms=self.confirm is not None)
         positions = [self.columns.get(column) for column in dataset.names]
         for row in _dig(parse_json(body), self.path):
@@ -283,7 +272,7 @@ class RowLayout:
 
 @attrs.frozen
 class ObjectLayout:
-    """Where things are in answers made of objects: `columns` maps column names to their fields.
+    """Where the columns are in responses made of objects: `columns` maps column names to keys.
 
     >>> from marketfetch.values.datasets import Dataset
     >>> layout = ObjectLayout({"open_interest": "oi"}, time="ts")
@@ -297,13 +286,13 @@ class ObjectLayout:
     unit: int = 1
 
     def decode(self, body: bytes, dataset: Dataset) -> Decoded:
-        """Decode one answer; raises DecodeError when it is not made of such objects."""
+        """Decode one response; DecodeError if it is not made of such objects."""
         return self.gather(_dig(parse_json(body), self.path), dataset)
 
     def gather(
         self, items: Sequence[Any], dataset: Dataset, *, came_as: Sequence[Any] | None = None
     ) -> Decoded:
-        """Turn parsed objects into columns; `came_as` is what the answer had for each, if something else."""
+        """Turn parsed objects into columns; `came_as` has each object as the response had it, if changed."""
         reading = _Reading(dataset)
         for item, row in zip(items, came_as or items, strict=True):
             if not isinstance(item, dict) or self.time not in item:

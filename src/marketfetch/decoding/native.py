@@ -1,4 +1,4 @@
-"""The compiled part of decoding, `_rows.c`, where this installation has it."""
+"""Calls the compiled decoder of rows, `_rows.c`, where this installation has it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LIBRARY", "RawRows", "available", "read_rows"]
+__all__ = ["LIBRARY", "RawRows", "read_rows"]
 
 LIBRARY = Path(__file__).with_name("_rows.so")
-"""One name on every system: it is loaded by its path, never searched for."""
+"""One name on every system: the library is loaded by its path and never searched for."""
 _TIME, _SKIPPED = -2, -1
 
 
@@ -27,14 +27,9 @@ class RawRows:
     values: NDArray[np.float64]
 
 
-def available() -> bool:
-    """Tell whether the library is there."""
-    return _library() is not None
-
-
 @cache
 def _library() -> ctypes.CDLL | None:
-    """Load the library; None where no compiler was at hand when this was installed."""
+    """Load the library; None if there was no compiler when marketfetch was installed."""
     try:
         library = ctypes.CDLL(str(LIBRARY))
     except OSError:
@@ -49,9 +44,10 @@ def _library() -> ctypes.CDLL | None:
 
 
 def read_rows(text: bytes, *, width: int, time: int, fields: Sequence[int]) -> RawRows | None:
-    """Read a JSON list of rows of `width` numbers each, quoted or not: the time and the other `fields`.
+    """Read a JSON list of rows: the column `time` and the columns `fields` of each row.
 
-    Numbers are read as `float` reads them. None for anything else, and where nothing is compiled.
+    Each row has `width` numbers, quoted or not, which are rounded as `float` rounds them. Returns None for
+    any other text, and where nothing is compiled: then the careful decoder in Python reads the text.
 
     >>> rows = read_rows(b'[[60000,"1.5",7]]', width=3, time=0, fields=[1])
     >>> rows is None or (rows.times.tolist(), rows.values.tolist()) == ([60000], [[1.5]])
@@ -59,13 +55,14 @@ def read_rows(text: bytes, *, width: int, time: int, fields: Sequence[int]) -> R
     """
     library = _library()
     positions = {time, *fields}
-    # Each field is read once: negative positions, which Python understands, and repeated ones are left to it.
+    # The C code reads each field once. The careful decoder handles repeated and negative positions.
     if library is None or type(text) is not bytes or len(positions) <= len(fields):
         return None
     if not all(0 <= position < width for position in positions):
         return None
     count = library.marketfetch_brackets(text, len(text)) - 1
-    # A row of so many fields has twice as many characters: no more is allocated than the text is long.
+    # A row of n fields has at least 2n characters. A larger count of brackets cannot be rows: allocating for
+    # it would let a short text ask for much memory.
     if not 0 < count <= len(text) // (2 * width):
         return None
     lines = np.full(width, _SKIPPED, np.intc)

@@ -1,4 +1,4 @@
-"""Sorting sound rows from the others: every row of an answer has one defined outcome, and is counted."""
+"""Validation: each row of a response is kept, or counted under one reason."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["plausible", "validate_page"]
 _SIGNED = frozenset({"premium_index", "funding_rate"})
 """Datasets whose prices and rates may be negative."""
 _COMPANIONS = frozenset({"mark_price"})
-"""Optional columns that say nothing by themselves: a mark price without the rate that was paid."""
-_INVALID = 10_000
-"""A page with more wrong rows than this proves nothing about any of them: no exchange has such pages."""
+"""Optional columns that are no value by themselves: a mark price without the rate that was paid."""
+_MAX_INVALID = 10_000
+"""No exchange has pages with more wrong rows: a page with more is not believed about any of them."""
 
 
 def plausible(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Tell for each row whether its values can be true.
 
-    NULL only where a column may be NULL and not everywhere, nothing infinite, low ≤ open, close ≤ high,
-    nothing negative that counts or prices something (a premium or a funding rate may be).
+    NULL only in optional columns, and not in all; nothing infinite; whole counts; low ≤ open, close ≤ high;
+    no negative prices and counts (a premium or a funding rate may be negative).
 
     >>> rows = np.array([[1.0, 1.0], [2.0, 0.5], [0.5, 0.6], [1.5, 0.7]])
     >>> plausible(Dataset.parse("mark_price"), rows)
@@ -44,16 +44,28 @@ def plausible(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_
 
 
 def _can_be_stored(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell for each row whether a table could hold it: nothing infinite, no NULL where none may be."""
+    """Tell for each row whether a table could hold it.
+
+    Nothing infinite, no NULL in a required column, and a whole number below 2**63 in each integer column.
+    """
     required = [at for at, column in enumerate(dataset.columns) if not column.optional]
     storable = np.ones(values.shape[1], np.bool_)
     storable &= ~np.isinf(values).any(axis=0)
     storable &= ~np.isnan(values[required]).any(axis=0)
+    storable &= _has_whole_counts(dataset, values)
     return storable
 
 
+def _has_whole_counts(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell for each row whether its integer columns hold 64-bit integers or NULL: 1.5 trades are wrong."""
+    counts = values[[at for at, column in enumerate(dataset.columns) if column.integer]]
+    whole = np.isnan(counts) | ((counts == np.floor(counts)) & (np.abs(counts) < 2.0**63))
+    in_all_columns: NDArray[np.bool_] = np.logical_and.reduce(whole, axis=0)
+    return in_all_columns
+
+
 def _has_value(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell for each row whether it says anything: a funding event without a rate does not, yet."""
+    """Tell for each row whether it has a value: a funding event whose rate is not filled in has none."""
     telling = [at for at, column in enumerate(dataset.columns) if not column.optional]
     if not telling:
         telling = [at for at, column in enumerate(dataset.columns) if column.name not in _COMPANIONS]
@@ -63,20 +75,20 @@ def _has_value(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool
 
 
 def validate_page(decoded: Decoded, part: Slice) -> Page:
-    """Keep the rows that may be stored and account for all others.
+    """Keep the rows that may be stored, and count all others by reason.
 
-    Kept: inside the asked span, on the series' grid, closed, with a value, possible; sorted, one for each
-    time (the last of several). The others are counted by reason. Rows off the grid, impossible ones and those
-    with text for a number are wrong for good; rows that are unfinished or without a value may become right.
+    Kept rows are inside the asked span, on the grid, closed, with a value and possible. They are sorted, one
+    for each time (the last of several). Rows off the grid, impossible rows and rows with text for a number
+    are wrong for good; rows that are unfinished or without a value may become right.
     """
-    if _all_valid(decoded, part):  # nearly every page is, and this is a third of the work
+    if _all_valid(decoded, part):  # so it is for nearly every page, and this is a third of the work
         earliest = int(decoded.columns.times[0])
         return Page(decoded.columns, received=decoded.received, cursor=decoded.cursor, earliest=earliest)
     return _validate_each(decoded, part)
 
 
 def _all_valid(decoded: Decoded, part: Slice) -> bool:
-    """Tell whether every row may be stored, in the order in which they are."""
+    """Tell whether every row may be stored, and all are sorted."""
     times, values, dataset = decoded.columns.times, decoded.columns.values, part.series.dataset
     if not len(times) or decoded.undecodable or (decoded.closed is not None and not decoded.closed.all()):
         return False
@@ -87,11 +99,11 @@ def _all_valid(decoded: Decoded, part: Slice) -> bool:
     # Where nothing is NULL, every row has a value.
     if not np.isfinite(values).all() or (dataset.name not in _SIGNED and values.min() < 0):
         return False
-    return bool(_is_ordered(dataset, values).all())
+    return bool(_has_whole_counts(dataset, values).all() and _is_ordered(dataset, values).all())
 
 
 def _is_ordered(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell for each row whether low ≤ open, close ≤ high, where it has such columns."""
+    """Tell for each row whether low ≤ open, close ≤ high; true for datasets without these columns."""
     if dataset.names[:4] != ("open", "high", "low", "close"):
         return np.ones(values.shape[1], np.bool_)
     opened, high, low, close = values[:4]
@@ -125,18 +137,18 @@ def _validate_each(decoded: Decoded, part: Slice) -> Page:
     broken = [row for row in decoded.broken if row.time in span]
     for reason in _reasons_of_broken(decoded, broken):
         rejected[reason] = rejected.get(reason, 0) + 1
-    # A row off the grid denies nothing, either: the whole of the exchange's grid may be another one.
+    # Rows off the grid count, too: the step in which such a row lies is not absent.
     bad = [*times[~outside & ~good].tolist(), *(row.time for row in broken)]
     earliest = min([*bad, *unique.times[:1].tolist()], default=None)
-    spoiled = interval.cells(np.array(bad, np.int64)) - interval.cover(unique.times)
+    without_sound_row = interval.cells(np.array(bad, np.int64)) - interval.cover(unique.times)
     if decoded.undecodable > len(decoded.broken):
-        # Which moments the broken rows stood for is unknown: nothing may be called absent.
-        spoiled = SpanSet.of(span) - interval.cover(unique.times)
-    invalid, storable = _invalid(decoded, part, reasons, spoiled)
+        # The times of some broken rows are unknown: no moment of the window may be called absent.
+        without_sound_row = SpanSet.of(span) - interval.cover(unique.times)
+    invalid, storable = _invalid(decoded, part, reasons, without_sound_row)
     return Page(
         unique,
         rejected,
-        spoiled,
+        without_sound_row,
         decoded.received,
         has_rows_outside="outside the window" in rejected,
         cursor=decoded.cursor,
@@ -153,24 +165,23 @@ def _reasons_of_broken(decoded: Decoded, inside: Sequence[RejectedRow]) -> Itera
 
 
 def _invalid(
-    decoded: Decoded, part: Slice, reasons: NDArray[np.object_], spoiled: SpanSet
+    decoded: Decoded, part: Slice, reasons: NDArray[np.object_], without_sound_row: SpanSet
 ) -> tuple[tuple[RejectedRow, ...], Columns | None]:
-    """Return the rows that are wrong for good, where no sound row stands beside them, and what of them could
-    be stored.
+    """Return the rows that are wrong for good, in moments without a sound row; and the storable ones.
+
+    Example: of two rows for 09:00, one of them with high below low, only the other one counts: the wrong one
+    is not returned.
     """
-    if not spoiled:
+    if not without_sound_row:
         return (), None
     columns, interval, dataset = decoded.columns, part.series.interval, part.series.dataset
     wrong = np.flatnonzero((reasons == "off the grid") | (reasons == "impossible"))
-    if len(wrong) + len(decoded.broken) > _INVALID:
+    if len(wrong) + len(decoded.broken) > _MAX_INVALID:
         return (), None
-    lone = [at for at in wrong.tolist() if interval.floor(int(columns.times[at])) in spoiled]
+    lone = [at for at in wrong.tolist() if interval.floor(int(columns.times[at])) in without_sound_row]
     rows = [RejectedRow(int(columns.times[at]), reasons[at], _raw(decoded, dataset, at)) for at in lone]
-    rows += [
-        row
-        for row in decoded.broken
-        if row.reason == "undecodable" and row.time in part.span and interval.floor(row.time) in spoiled
-    ]
+    broken = (row for row in decoded.broken if row.reason == "undecodable" and row.time in part.span)
+    rows += [row for row in broken if interval.floor(row.time) in without_sound_row]
     candidates = columns.take(np.array(lone, np.intp))
     storable = candidates.take(_can_be_stored(dataset, candidates.values))
     return tuple(rows), storable if len(storable) else None

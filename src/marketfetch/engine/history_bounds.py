@@ -1,7 +1,7 @@
 """Where series begin and end: long spans without rows are found in a few requests, and proved empty.
 
 The listing is a hint for where to look, never a proof: responses with rows decide what is empty. The cases
-are in `planning/history_evidence.py` and in decision 27.
+are in `planning/absence.py` and in decision 27.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from marketfetch.engine.state import SeriesState
 from marketfetch.engine.writers import WriterPool
 from marketfetch.errors import FetchError, RestrictedLocation
 from marketfetch.exchange import Endpoint
+from marketfetch.planning.absence import Evidence, listing_grace, reason
 from marketfetch.planning.first_row_search import seek_first
-from marketfetch.planning.history_evidence import Evidence, listing_grace, reason
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.http import Request, Response
 from marketfetch.values.instruments import Instrument

@@ -1,4 +1,4 @@
-"""What Binance's hosts have in common: kline rows, error codes, the listing's shape."""
+"""What all Binance hosts have in common: kline rows, error codes, the form of the listing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from marketfetch.adapter import (
+    MINUTE,
     BadRequest,
     BadSymbol,
     Banned,
@@ -39,7 +40,7 @@ _FLOW = {"volume": 5, "quote_volume": 7, "trades": 8, "taker_buy_volume": 9, "ta
 
 
 def same_names(names: str) -> Mapping[str, str]:
-    """Map interval names that Binance spells like everybody.
+    """Map interval names to themselves: Binance uses the same names.
 
     >>> same_names("1m 1M")
     {'1m': '1m', '1M': '1M'}
@@ -50,30 +51,30 @@ def same_names(names: str) -> Mapping[str, str]:
 class Klines(Endpoint, abstract=True):
     """Rows of twelve fields: open time, o, h, l, c, volume, close time, quote volume, trades, taker side.
 
-    A window is inclusive at both ends and compares with open times; rows ascend from its start.
+    A window includes both ends, which are compared with open times; a page is filled from its start.
     """
 
     path: ClassVar[str]
     symbol_parameter: ClassVar[str] = "symbol"
-    publish_delay = 60_000
+    publish_delay = MINUTE
     intervals = same_names("1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d 3d 1w 1M")
 
     def request(self, part: Slice) -> Request:
-        """Ask for one window; `limit` is always sent, since leaving it out costs more."""
+        """Request one window; `limit` is always sent, since a request without it costs more."""
         window = {"startTime": part.span.start, "endTime": part.span.end - 1, "limit": part.rows}
         return self._ask(part.series, window, part.rows)
 
     def first_row_request(self, series: Series, start: int) -> Request:
-        """Ask without an end: the exchange skips ahead to the first row there is."""
+        """Request one row without an end: the exchange skips ahead to its first row."""
         return self._ask(series, {"startTime": start, "limit": 1}, 1)
 
     def decode(self, body: bytes, part: Slice) -> Decoded:
-        """Decode kline rows; the fields that only trades have are used for `ohlcv` alone."""
+        """Decode kline rows; volumes and trades are read for `ohlcv` only."""
         columns = _PRICES | _FLOW if part.series.dataset.name == "ohlcv" else _PRICES
         return RowLayout(columns, width=12).decode(body, part.series.dataset)
 
     def name_for(self, series: Series) -> str:
-        """What the endpoint wants to be called with: the symbol, or its pair."""
+        """Return the value of the symbol parameter: the symbol, or its pair."""
         return series.symbol
 
     def _ask(self, series: Series, window: Mapping[str, int], rows: int) -> Request:
@@ -86,7 +87,7 @@ class Klines(Endpoint, abstract=True):
 
 
 class BinanceExchange(Exchange, abstract=True):
-    """Error codes, clock and listing as all Binance hosts have them."""
+    """Error codes, clock and listing of all Binance hosts."""
 
     prefix: ClassVar[str]
     weight: ClassVar[LimitPool]
@@ -98,10 +99,10 @@ class BinanceExchange(Exchange, abstract=True):
         if status == 418 and (until := _ban_in_text(response)) is not None:
             raise Banned(f"{self.name} banned this address", until=until)
         if status in {403, 418, 451}:
-            super().raise_for_error(response)  # whatever code comes along
+            super().raise_for_error(response)  # the status decides, not the code in the body
         code = _error_code(body) if len(body) < 10_000 else 0
         if code == -1003:
-            # The exchange's text names the caller's address: it is not repeated here.
+            # The text of the response has the caller's address in it, so the message does not repeat it.
             wait = retry_after(response.headers, response.received_at)
             raise RateLimitExceeded(f"{self.name} asks to slow down (code -1003)", retry_after=wait)
         if code in _OVERLOADED:
@@ -133,12 +134,12 @@ class BinanceExchange(Exchange, abstract=True):
         return symbols
 
     def costs(self, weight: int) -> Cost:
-        """A cost on the host's weight pool."""
+        """Return a cost in the weight pool of the host."""
         return Cost(self.weight, weight)
 
 
 def _ban_in_text(response: Response) -> int | None:
-    """Read when a ban ends out of the text, by our clock; None where a header says it, or nothing does."""
+    """Read the end of a ban from the text, by the local clock; None if a header has it, or no text has."""
     until = _BANNED_UNTIL.search(response.body)
     if until is None or retry_after(response.headers, response.received_at) is not None:
         return None

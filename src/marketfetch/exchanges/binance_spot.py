@@ -1,7 +1,7 @@
 """Binance spot, https://api.binance.com: klines.
 
 Limit per address: 6000 weight in each minute of the server's clock. A page of klines costs 2 whatever its
-size, so that the largest is always the best.
+size, so the largest page is always the best.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-from marketfetch.adapter import Cost, Endpoint, Instrument, LimitPool, decode_errors_as
+from marketfetch.adapter import MINUTE, Cost, Endpoint, Instrument, LimitPool, decode_errors_as
 from marketfetch.exchanges.binance import BinanceExchange, Klines, same_names
 
 __all__ = ["BinanceSpot", "Ohlcv"]
 
-_WEIGHT = LimitPool("binance-spot weight", 6000, 60_000, "clock", used_header="x-mbx-used-weight-1m")
+_WEIGHT = LimitPool("binance-spot weight", 6000, MINUTE, "clock", used_header="x-mbx-used-weight-1m")
 
 
 class Ohlcv(Klines):
@@ -26,7 +26,7 @@ class Ohlcv(Klines):
     page_sizes = (1000,)
 
     def cost(self, rows: int) -> Cost:
-        """Two units of weight for any page."""
+        """Return two units of weight for a page of any size."""
         return Cost(_WEIGHT, 2)
 
 
@@ -45,7 +45,7 @@ class BinanceSpot(BinanceExchange):
     endpoints: ClassVar[Sequence[type[Endpoint]]] = (Ohlcv,)
 
     def decode_listing(self, body: bytes) -> Iterable[Instrument]:
-        """Read the symbols; spot does not say when they were listed."""
+        """Read the symbols; the spot listing has no times."""
         with decode_errors_as("a list of spot symbols"):
             for entry in self.entries(body):
                 yield Instrument(

@@ -13,6 +13,9 @@ import attrs
 import numpy as np
 
 from marketfetch.adapter import (
+    DAY,
+    HOUR,
+    MINUTE,
     Cost,
     CursorPaginator,
     Decoded,
@@ -42,14 +45,12 @@ __all__ = [
     "TakerVolume",
 ]
 
-_MINUTE = 60_000
-_DAY = 24 * 60 * _MINUTE
 _NEVER = 4_133_404_800_000
 """The delivery date of contracts that have none: the year 2100."""
 
-_WEIGHT = LimitPool("binance-usdm weight", 2400, _MINUTE, "clock", used_header="x-mbx-used-weight-1m")
-_FUNDING = LimitPool("binance-usdm funding", 500, 5 * _MINUTE)
-_STATISTICS = LimitPool("binance-usdm statistics", 1000, 5 * _MINUTE)
+_WEIGHT = LimitPool("binance-usdm weight", 2400, MINUTE, "clock", used_header="x-mbx-used-weight-1m")
+_FUNDING = LimitPool("binance-usdm funding", 500, 5 * MINUTE)
+_STATISTICS = LimitPool("binance-usdm statistics", 1000, 5 * MINUTE)
 
 
 class _UsdmKlines(Klines, abstract=True):
@@ -58,7 +59,7 @@ class _UsdmKlines(Klines, abstract=True):
     page_sizes = (99, 499, 1000, 1500)
 
     def cost(self, rows: int) -> Cost:
-        """Weight by `limit`, at the documented edges: they are safe under the measured ones, too."""
+        """Return the weight by `limit`, as documented; the measured weights are never higher."""
         tiers = ((100, 1), (500, 2), (1001, 5))
         return Cost(_WEIGHT, next((weight for below, weight in tiers if rows < below), 10))
 
@@ -92,28 +93,28 @@ class IndexPrice(_UsdmKlines):
     symbol_parameter = "pair"
 
     def name_for(self, series: Series) -> str:
-        """The pair: what stands before the delivery date."""
+        """Return the pair: the part of the symbol before the delivery date."""
         return series.symbol.split("_")[0]
 
 
 class FundingRate(Endpoint):
     """GET /fapi/v1/fundingRate: events, oldest first from `startTime`, both ends inclusive.
 
-    A `Special` event (a dividend adjustment) may share its time with a regular one: it gets a column of
-    its own. `markPrice` is empty on old events.
+    A `Special` event (a dividend adjustment) may have the time of a regular one: it gets a column of its own.
+    `markPrice` is empty in old events.
     """
 
     dataset = "funding_rate"
     page_sizes = (1000,)
-    publish_delay = 5 * _MINUTE
+    publish_delay = 5 * MINUTE
     paginator = CursorPaginator()
 
     def cost(self, rows: int) -> Cost:
-        """One of the funding pool's calls."""
+        """Return one call of the funding pool."""
         return Cost(_FUNDING)
 
     def request(self, part: Slice) -> Request:
-        """Ask for the events of a span."""
+        """Request the events of a span."""
         params: dict[str, str | int] = {
             "symbol": part.series.symbol,
             "startTime": part.span.start,
@@ -123,14 +124,14 @@ class FundingRate(Endpoint):
         return Request("/fapi/v1/fundingRate", params, cost=self.cost(part.rows))
 
     def first_row_request(self, series: Series, start: int) -> Request:
-        """Ask without an end: the oldest event at or after the start comes first."""
+        """Request one event without an end: the oldest one at or after the start comes."""
         params: dict[str, str | int] = {"symbol": series.symbol, "startTime": start, "limit": 1}
         return Request("/fapi/v1/fundingRate", params, cost=self.cost(1))
 
     def decode(self, body: bytes, part: Slice) -> Decoded:
-        """Decode events, regular and special ones of the same moment into one row.
+        """Decode events; a regular and a special one of the same moment become one row.
 
-        A moment is finished when every event of it has a rate: of two, one may be filled in later.
+        The row is finished when each of its events has a rate: the exchange may fill in one of them later.
         """
         events = parse_json(body)
         if not isinstance(events, list):
@@ -159,10 +160,10 @@ class FundingRate(Endpoint):
 
 
 class _Statistics(Endpoint, abstract=True):
-    """GET /futures/data/…: statistics of the last 30 days; always asked with both ends.
+    """GET /futures/data/…: statistics of the last 30 days; a request always has both ends.
 
-    The label of a row is kept as the exchange gives it: the end of the period for open interest and
-    account ratios, its start for taker volume.
+    The time of a row is kept as the exchange gives it: the end of the period for open interest and account
+    ratios, its start for taker volume.
     """
 
     route: ClassVar[str]
@@ -170,15 +171,15 @@ class _Statistics(Endpoint, abstract=True):
     intervals = same_names("5m 15m 30m 1h 2h 4h 6h 12h 1d")
     page_sizes = (500,)
     paginator = TimeWindowPaginator(anchor="end")
-    publish_delay = 60_000
-    retention = 30 * _DAY - 60 * _MINUTE
+    publish_delay = MINUTE
+    retention = 30 * DAY - HOUR
 
     def cost(self, rows: int) -> Cost:
-        """One of the statistics pool's calls."""
+        """Return one call of the statistics pool."""
         return Cost(_STATISTICS)
 
     def request(self, part: Slice) -> Request:
-        """Ask for one window."""
+        """Request one window."""
         params: dict[str, str | int] = {
             "symbol": part.series.symbol,
             "period": self.native_interval(part.series.interval),
@@ -245,7 +246,7 @@ class BinanceUsdm(BinanceExchange):
     )
 
     def decode_listing(self, body: bytes) -> Iterable[Instrument]:
-        """Read the contracts, with the day they were listed and, once announced, the day they end."""
+        """Read the contracts with the time of their listing and, once announced, of their delivery."""
         with decode_errors_as("a list of contracts"):
             for entry in self.entries(body):
                 ends = int(entry.get("deliveryDate") or _NEVER)

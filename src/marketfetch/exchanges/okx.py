@@ -1,7 +1,7 @@
 """OKX, https://www.okx.com: candles and funding of spot pairs and perpetual swaps.
 
-Everything is newest first, `after` and `before` are exclusive, and errors come inside HTTP 200. Bars of six
-hours and more are aligned to UTC+8 unless their name ends in `utc`; only those are used here.
+Rows come newest first, `after` and `before` are exclusive, and errors come with HTTP 200. Bars of six hours
+and more are aligned to UTC+8 unless their name ends in `utc`; this adapter uses the `utc` names.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from marketfetch.adapter import (
+    DAY,
+    MINUTE,
+    SECOND,
     BadRequest,
     BadSymbol,
     Cost,
@@ -35,21 +38,20 @@ from marketfetch.adapter import (
 
 __all__ = ["FundingRate", "Ohlcv", "Okx"]
 
-_DAY = 86_400_000
 _SWAP = "-SWAP"
 
 
 def _pool(route: str, calls: int) -> LimitPool:
-    """Limits are published as calls in two seconds."""
-    return LimitPool(f"okx {route}", calls, 2000)
+    """Return the limit pool of a route; OKX publishes calls in two seconds."""
+    return LimitPool(f"okx {route}", calls, 2 * SECOND)
 
 
 class Ohlcv(Endpoint):
     """GET /api/v5/market/history-candles.
 
     Nine fields: time, o, h, l, c, volume (contracts for swaps, base coin for spot), volume in base coin
-    (swaps) or quote coin (spot), volume in quote coin, `confirm`. The page limit is documented as 100 and
-    served as 300 at times: 300 are asked for, and a page cut shorter is continued.
+    (swaps) or quote coin (spot), volume in quote coin, `confirm`. The documented page limit is 100, but pages
+    of 300 are served at times: 300 rows are requested, and after a shorter page the rest is requested.
     """
 
     dataset = "ohlcv"
@@ -61,15 +63,15 @@ class Ohlcv(Endpoint):
     }
     # fmt: on
     page_sizes = (300,)
-    publish_delay = 60_000
+    publish_delay = MINUTE
     paginator = TimeWindowPaginator(anchor="end")
 
     def cost(self, rows: int) -> Cost:
-        """One of 20 calls in two seconds."""
+        """Return one of 20 calls in two seconds."""
         return Cost(_pool("history-candles", 20))
 
     def request(self, part: Slice) -> Request:
-        """Ask for one window: rows older than its end and newer than the moment before its start."""
+        """Request one window: rows older than its end and newer than 1 ms before its start."""
         params: dict[str, str | int] = {
             "instId": part.series.symbol,
             "bar": self.native_interval(part.series.interval),
@@ -92,15 +94,15 @@ class FundingRate(Endpoint):
     dataset = "funding_rate"
     page_sizes = (100,)
     paginator = CursorPaginator(newest_first=True)
-    publish_delay = 300_000
-    retention = 90 * _DAY
+    publish_delay = 5 * MINUTE
+    retention = 90 * DAY
 
     def cost(self, rows: int) -> Cost:
-        """One of 10 calls in two seconds; counted per instrument as well, which is never tighter here."""
+        """Return one of 10 calls in two seconds; OKX also counts per instrument, which allows more."""
         return Cost(_pool("funding-rate-history", 10))
 
     def request(self, part: Slice) -> Request:
-        """Ask for the newest events of a span."""
+        """Request the newest events of a span."""
         params: dict[str, str | int] = {
             "instId": part.series.symbol,
             "after": part.span.end,
@@ -132,7 +134,7 @@ class Okx(Exchange):
         if response.body.startswith(b'{"code":"0"') and response.status < 300:
             return
         if response.status in {403, 418, 429, 451}:
-            super().raise_for_error(response)  # whatever code comes along
+            super().raise_for_error(response)  # the status decides, not the code in the body
         code = _code(response.body)
         if code in {"50011", "50061"}:
             raise RateLimitExceeded(f"{self.name} asks to slow down (code {code})", retry_after=2.0)
@@ -162,7 +164,7 @@ class Okx(Exchange):
         )
 
     def decode_listing(self, body: bytes) -> Iterable[Instrument]:
-        """Read the instruments with the times they were listed and expire."""
+        """Read the instruments with the times of their listing and expiry."""
         with decode_errors_as("a list of instruments"):
             for entry in _data(body):
                 base, _, quote = (entry.get("instFamily") or entry["instId"]).partition("-")

@@ -1,4 +1,4 @@
-"""Whether an adapter declares what it should: one message for each mistake, with what to write instead."""
+"""Checks of what an adapter declares and returns: each message says what to write instead."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from marketfetch.common.type_checks import is_whole
 from marketfetch.decoding.layouts import Decoded
 from marketfetch.errors import AdapterError, ConfigurationError
 from marketfetch.planning.paginators import CursorPaginator, TimeWindowPaginator
@@ -18,6 +19,7 @@ from marketfetch.values.http import Cost, Request
 from marketfetch.values.instruments import Instrument
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Columns
+from marketfetch.values.spans import HOUR
 
 __all__ = [
     "check_cost",
@@ -29,13 +31,8 @@ __all__ = [
     "check_requests",
 ]
 
-_HOUR = 3_600_000
 _SHORTEST = 100
-"""No exchange counts in shorter periods (ms); what is shorter was meant to be seconds."""
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+"""No exchange counts in shorter periods (ms): a shorter one was meant to be seconds."""
 
 
 def _shown(value: object) -> str:
@@ -51,7 +48,7 @@ def _is_several(value: object) -> bool:
 
 
 def check_endpoint(cls: type[Any]) -> None:
-    """Refuse an Endpoint class whose attributes are not what the engine will take them for."""
+    """Refuse an Endpoint class that has an attribute of the wrong kind, such as seconds for milliseconds."""
     name = cls.__name__
     if not isinstance(cls.dataset, str):
         raise _refuse(f"{name}.dataset", cls.dataset, "write the name of a dataset, such as 'ohlcv'")
@@ -77,15 +74,15 @@ def check_endpoint(cls: type[Any]) -> None:
 
 def _check_numbers(cls: type[Any]) -> None:
     name, sizes = cls.__name__, cls.page_sizes
-    if not _is_several(sizes) or not all(map(_is_whole, sizes)):
+    if not _is_several(sizes) or not all(map(is_whole, sizes)):
         raise _refuse(f"{name}.page_sizes", sizes, "write a tuple of whole numbers, such as (500,)")
     sizes = list(sizes)
     if not sizes or sizes != sorted(set(sizes)) or sizes[0] < 1:
         raise AdapterError(f"{name}.page_sizes: {sizes} must be positive and ascending")
-    if not _is_whole(cls.publish_delay) or cls.publish_delay < 0 or 0 < cls.publish_delay < 1000:
+    if not is_whole(cls.publish_delay) or cls.publish_delay < 0 or 0 < cls.publish_delay < 1000:
         remedy = "write milliseconds after the close, such as 60_000 for a minute, or 0"
         raise _refuse(f"{name}.publish_delay", cls.publish_delay, remedy)
-    if cls.retention is not None and (not _is_whole(cls.retention) or cls.retention < _HOUR):
+    if cls.retention is not None and (not is_whole(cls.retention) or cls.retention < HOUR):
         remedy = "write milliseconds, such as 30 * 86_400_000 for 30 days, or None for everything"
         raise _refuse(f"{name}.retention", cls.retention, remedy)
 
@@ -116,7 +113,7 @@ def _check_methods(cls: type[Any], names: Iterable[str]) -> None:
 
 
 def check_exchange(cls: type[Any], endpoint: type[Any]) -> None:
-    """Refuse an Exchange class that is not complete; `endpoint` is the base class of endpoints."""
+    """Refuse an Exchange class with a wrong or missing part; `endpoint` is the base class of endpoints."""
     place = cls.__name__
     if not isinstance(cls.name, str) or not cls.name.strip():
         raise _refuse(f"{place}.name", cls.name, "write the exchange's name, such as 'my-exchange'")
@@ -155,17 +152,17 @@ def check_exchange(cls: type[Any], endpoint: type[Any]) -> None:
     )
 
 
-# --- what methods return, which only a call can show ---
+# --- what methods return ---
 
 
 def check_cost(place: str, cost: object) -> Cost:
-    """Refuse what a `cost` method returned, unless it is a Cost that can be paid."""
+    """Return what a `cost` method returned; AdapterError if it is no Cost that fits into its limit pool."""
     if not isinstance(cost, Cost):
         raise _refuse(place, cost, "return a Cost, such as Cost(LimitPool('calls', 10, 1000), 1)")
     capacity, weight = cost.pool.capacity, cost.weight
-    if not _is_whole(weight) or not _is_whole(capacity) or not 0 < weight <= capacity:
+    if not is_whole(weight) or not is_whole(capacity) or not 0 < weight <= capacity:
         raise AdapterError(f"{place}: a page costs {weight!r} of {capacity!r}; write whole numbers that fit")
-    if not _is_whole(cost.pool.period) or cost.pool.period < _SHORTEST:
+    if not is_whole(cost.pool.period) or cost.pool.period < _SHORTEST:
         period = cost.pool.period
         raise AdapterError(
             f"{place}: {cost.pool.name}: its period is {period!r} ms; write milliseconds, 1000 for a second"
@@ -174,21 +171,21 @@ def check_cost(place: str, cost: object) -> Cost:
 
 
 def check_request(place: str, request: object) -> Request:
-    """Refuse what is no Request."""
+    """Return a Request; AdapterError for anything else."""
     if not isinstance(request, Request):
         raise _refuse(place, request, "return a Request, such as Request('/path', {'symbol': …}, cost=…)")
     return request
 
 
 def check_requests(place: str, requests: object) -> Sequence[Request]:
-    """Refuse what is no sequence of Requests."""
+    """Return a sequence of Requests; AdapterError for anything else."""
     if not isinstance(requests, Sequence) or isinstance(requests, str):
         raise _refuse(place, requests, "return a tuple of Requests, also for a single one: (Request(…),)")
     return [check_request(place, request) for request in requests]
 
 
 def check_decoded(place: str, decoded: object, dataset: Dataset) -> Decoded:
-    """Refuse what a `decode` method returned, unless its columns are those of the dataset."""
+    """Return what a `decode` method returned; AdapterError if its columns are not those of the dataset."""
     if not isinstance(decoded, Decoded) or not isinstance(decoded.columns, Columns):
         remedy = "return Decoded(Columns(times, values)), or what a RowLayout or ObjectLayout returns"
         raise _refuse(place, decoded, remedy)
@@ -204,7 +201,7 @@ def check_decoded(place: str, decoded: object, dataset: Dataset) -> Decoded:
 
 
 def check_instruments(place: str, entries: object) -> Iterator[Instrument]:
-    """Yield the entries of a listing; refuses what is no Instrument."""
+    """Yield the entries of a listing; AdapterError for one that is no Instrument."""
     if not isinstance(entries, Iterable):
         raise _refuse(place, entries, "yield an Instrument for each entry")
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Planning: how large pages should be, and in which order the missing is fetched."""
+"""Planning: the size of pages and batches, and the order in which missing moments are fetched."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ __all__ = [
     "plan_batches",
 ]
 
+DEFAULT_BATCH_ROWS = 8_000
+"""The number of rows in a batch for sinks that do not say how large their batches should be."""
 _PER_REQUEST = 5e-4
-"""Seconds of our own work on a request, whatever its size: it decides where latency is nil."""
+"""Seconds of this process's own work on a request of any size; without latency they decide."""
 
 
 @attrs.frozen
 class Capacity:
-    """What a run has at its disposal: egresses, requests in flight, and the seconds a reply takes.
+    """What a run can use: the number of egresses, the most requests in flight, the seconds of a response.
 
-    There may be half an egress, or less: where several processes share one, each has a part of it.
+    `egresses` may be 0.5 or less: where processes share an egress, each counts its part of it.
     """
 
     egresses: float
@@ -40,10 +42,11 @@ class Capacity:
 
 
 def choose_page_size(sizes: Sequence[int], cost: Callable[[int], Cost], rows: int, capacity: Capacity) -> int:
-    """Choose the page size that ends soonest; of equals the one that costs the exchange least.
+    """Choose the page size with which a run ends soonest; of equal ones the one with the least weight.
 
-    While the budgets hold, large pages save round trips; once weight is the bottleneck, the size with
-    the most rows for its weight wins.
+    While the rate limit is not reached, large pages save round trips. Once it is, the size with the most rows
+    for its weight wins. Example: 1500 rows cost 10 and 499 rows cost 2. A day of 1m candles of 60 symbols is
+    fetched with pages of 1500 rows, ten million rows with pages of 499.
 
     >>> from marketfetch.values.http import LimitPool
     >>> weight = LimitPool("weight", capacity=2400, period=60_000)
@@ -55,8 +58,8 @@ def choose_page_size(sizes: Sequence[int], cost: Callable[[int], Cost], rows: in
     def effort(size: int) -> tuple[float, float]:
         requests = -(-rows // size)
         pool, weight = cost(size).pool, requests * cost(size).weight
-        turns = -(-requests // capacity.concurrency)
-        working = turns * capacity.latency + requests * _PER_REQUEST
+        round_trips = -(-requests // capacity.concurrency)
+        working = round_trips * capacity.latency + requests * _PER_REQUEST
         # The budget of the first period may be spent at once; only what exceeds it has to wait.
         refills = max(0.0, weight / (capacity.egresses * pool.capacity) - 1.0)
         return max(working, refills * pool.period / 1000), weight
@@ -66,7 +69,7 @@ def choose_page_size(sizes: Sequence[int], cost: Callable[[int], Cost], rows: in
 
 @attrs.frozen
 class FetchTask:
-    """Something to fetch: the missing moments of a series, and how to ask for them."""
+    """The missing moments of a series, and how to request them."""
 
     series: Series
     missing: SpanSet
@@ -75,15 +78,14 @@ class FetchTask:
 
     @property
     def rows(self) -> int:
-        """Open times that are missing; for events, where nobody knows, one page for each span."""
-        if self.series.interval.is_event:
-            return self.page_size * len(self.missing)
-        return sum(map(self.series.interval.count, self.missing))
+        """Open times that are missing; for events, whose number nobody knows, one page for each span."""
+        interval = self.series.interval
+        return self.page_size * len(self.missing) if interval.is_event else interval.count_rows(self.missing)
 
 
 @attrs.frozen
 class BatchPlan:
-    """Slices whose rows are gathered into one batch."""
+    """The slices whose rows are collected into one batch."""
 
     id: int
     series: Series
@@ -91,19 +93,19 @@ class BatchPlan:
 
     @property
     def rows(self) -> int:
-        """How many rows the answers may hold at first sight; a chain may turn out longer."""
+        """The most rows that the first responses can have; a chain of pages may have more."""
         return sum(part.rows for part in self.slices)
 
 
 @attrs.frozen
 class BatchSizing:
-    """How history is cut into batches: about `rows` each, none across the border of a `partition`."""
+    """How history is cut into batches: about `rows` rows each, none across the border of a `partition`."""
 
     rows: int
     partition: Callable[[Series, int], Span] | None = None
 
     def pages(self, task: FetchTask) -> int:
-        """How many whole pages make one batch."""
+        """Return the number of whole pages in one batch."""
         return max(1, self.rows // task.page_size)
 
     def end(self, task: FetchTask, start: int) -> int:
@@ -112,15 +114,15 @@ class BatchSizing:
         stop = interval.shift(interval.floor(start), self.pages(task) * task.page_size)
         if self.partition is None:
             return stop
-        # A border off the grid belongs to the row that spans it. No page is made shorter for one: of candles
-        # of a day, a file for each year would cost a request for each.
+        # A candle that spans the border belongs before it. No page is made shorter because of a border: of 1d
+        # candles in a file for each year, each year would cost a request.
         border = interval.ceil(self.partition(task.series, start).end)
         page = interval.shift(interval.floor(start), task.page_size)
         return min(stop, max(border, page))
 
 
-def _stretches(task: FetchTask, sizing: BatchSizing) -> Iterator[Span]:
-    """Cut missing spans into one stretch for each batch; a chain is never cut."""
+def _batch_spans(task: FetchTask, sizing: BatchSizing) -> Iterator[Span]:
+    """Cut missing spans into one span for each batch; a chain of pages is never cut."""
     for span in task.missing:
         start = span.start
         while start < span.end:
@@ -132,27 +134,23 @@ def _stretches(task: FetchTask, sizing: BatchSizing) -> Iterator[Span]:
 def plan_batches(tasks: Sequence[FetchTask], sizing: BatchSizing) -> Iterator[BatchPlan]:
     """Yield everything to fetch, lazily, so that all series advance side by side.
 
-    Each series is cut into chunks, one for each batch; the first chunk of every series comes first, then
-    every second one. Only one chunk of each series is held at a time.
+    First comes the first batch of every series, then the second batch of every series. Only one plan of each
+    series is in memory at a time.
     """
     ids = count()
 
     def batch_plans(task: FetchTask) -> Iterator[BatchPlan]:
-        for span in _stretches(task, sizing):
+        for span in _batch_spans(task, sizing):
             number = next(ids)
             whole = Slice(task.series, span, task.page_size, batch_plan=number)
             yield BatchPlan(number, task.series, tuple(task.paginator.split(whole)))
 
     pending = [batch_plans(task) for task in tasks]
     while pending:
-        alive = []
+        unfinished = []
         for stream in pending:
             batch_plan = next(stream, None)
             if batch_plan is not None:
                 yield batch_plan
-                alive.append(stream)
-        pending = alive
-
-
-DEFAULT_BATCH_ROWS = 8_000
-"""The size of batches for sinks that do not say what suits them."""
+                unfinished.append(stream)
+        pending = unfinished

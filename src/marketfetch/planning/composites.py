@@ -1,4 +1,4 @@
-"""Composite series: the mean of several symbols' prices and the sum of what counts."""
+"""Composite series: mean prices and summed volumes of several symbols."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _MEAN = frozenset({"open", "high", "low", "close"})
 
 
 def combine(members: Sequence[Columns], dataset: Dataset) -> Columns:
-    """Make the composite's rows, only for times at which every member has one.
+    """Return the rows of a composite: one for each time at which every member has a row.
 
-    Prices (`open, high, low, close`) are averaged, everything else is summed; NULL in one member makes
-    the sum NULL.
+    Prices (`open, high, low, close`) are averaged, all other columns are summed. A NULL in one member makes
+    the result NULL.
 
     >>> eth, btc = (Columns(np.array([0]), np.full((9, 1), value)) for value in (1.0, 3.0))
     >>> combine([eth, btc], Dataset.parse("ohlcv")).values[[0, 4], 0]
     array([2., 4.])
     """
     times = reduce(np.intersect1d, [member.times for member in members])
-    # Members one after another, always in the same order: the sums are the same bits in every run.
+    # The members are added in the order of the query: the sums have the same bits in every run.
     stacked = np.stack([member.values[:, np.searchsorted(member.times, times)] for member in members])
     values = stacked.sum(axis=0)
     values[[at for at, name in enumerate(dataset.names) if name in _MEAN]] /= len(members)
@@ -35,9 +35,9 @@ def combine(members: Sequence[Columns], dataset: Dataset) -> Columns:
 
 
 def intersect_coverage(members: Sequence[Coverage]) -> Coverage:
-    """Return what is known of a composite: everything known of all members.
+    """Return the coverage of a composite: the moments that are covered in all members.
 
-    It is empty where one member is empty, and else unusable where one is unusable: there it has no candle.
+    Such a moment is empty if one member is empty there, else unusable if one is unusable, else present.
     """
     covered = reduce(lambda left, right: left & right, [member.covered for member in members])
     empty = reduce(lambda left, right: left | right, [member.empty for member in members]) & covered

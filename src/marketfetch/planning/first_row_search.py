@@ -1,4 +1,7 @@
-"""Seeking the first row of a series where the exchange has no request for it. Pure: it says what to ask."""
+"""Searches the first row of a series by bisection, for exchanges without a request for it.
+
+Pure: a generator yields which window to request next, and takes the times of the rows that came.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ __all__ = ["Question", "seek_first"]
 
 @attrs.frozen
 class Question:
-    """A window to ask for, which may have more open times than the `rows` that are asked for at most."""
+    """A window to request; it may have more open times than the `rows` to request at most."""
 
     span: Span
     rows: int
@@ -29,14 +32,19 @@ def seek_first(
     anchor: Literal["start", "end"],
     hint: int | None = None,
 ) -> Generator[Question, Sequence[int], int | None]:
-    """Yield questions, take the times of each answer's rows; return the first row in a span, None for none.
+    """Yield windows to request and take the times of the rows that came; return the first row of a span.
 
-    `rows` is the size of a page, `anchor` the end of a window from which a page is filled. An exchange that
-    fills pages from the start gives the first row at once. Elsewhere windows that begin where the first row
-    may be are doubled until one has a row, and halved from there; `hint` says where to begin. A page may be
-    cut shorter than asked for, so that the number of its rows proves nothing.
+    Returns None if the span has no row. `rows` is the size of a page, `anchor` the end of a window from which
+    the exchange fills a page, `hint` a time near which the first row may be.
 
-    The answer is as good as the answers were: it is for the caller to prove that nothing lies before it.
+    1. Pages are filled from the start: one row of the whole span is the first row.
+    2. Pages are filled from the end: windows from the start of the span on, each twice as long as the one
+       before, until one has a row. From there on the part that may have an earlier row is halved.
+
+    A server may cut a page short, so the number of its rows proves nothing. The caller has to prove that no
+    row lies before the result.
+
+    Example: ten 1m candles from 00:00 on. The newest row is 00:09, so 00:00-00:09 is requested next.
 
     >>> seeking = seek_first(Interval.parse("1m"), Span(0, 600_000), 100, anchor="end")
     >>> next(seeking)

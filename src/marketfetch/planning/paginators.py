@@ -1,14 +1,9 @@
-"""Paginators: cutting a span into requests, and what a page leaves over. Pure functions of their input.
+"""Paginators: cutting a span into requests, and deciding what follows from a page. Pure functions.
 
-One rule decides about absence, for every exchange: *absence is believed when it is said twice*. A moment
-without a row in an answer is denied; a moment denied by two answers is confirmed empty. What lies beyond
-the last row of a page is not denied by it: a server may cap lower than it documents, and a short page is
-never taken for the end. A row in a moment that was denied refutes whoever denied it: nothing that was said
-along with it counts any more.
-
-And one rule about rows that are wrong: *a wrong row is believed when it is said three times*, the same each
-time. Then the moment is unusable. Where answers differ, or come with rows from elsewhere, it is lost in this
-run and asked for by the next one.
+Whether a moment without a row is empty is decided in `absence.py`. Whether a wrong row is believed is decided
+here: *a wrong row is believed when three answers have it*, the same to the letter. Then its moment is
+unusable. Where the answers differ, or have rows from outside the window, the moment is given up in this run
+and the next run asks again.
 """
 
 from __future__ import annotations
@@ -21,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketfetch.errors import PaginationError
+from marketfetch.planning.absence import beyond_last_row, decide_absence, still_absent_once
 from marketfetch.planning.running_union import RunningUnion, span_sets
 from marketfetch.planning.unusable_rows import cells_of, repeated_rows
 from marketfetch.protocols import PageOutcome
@@ -33,38 +29,34 @@ from marketfetch.values.spans import Span, SpanSet
 __all__ = ["CursorPaginator", "ProgressGuard", "TimeWindowPaginator"]
 
 _SKIPPED_GAPS = 2
-"""A page that begins further away than so many of its own widest gaps may not begin where it was asked to."""
+"""A page that begins more than two of its own widest gaps after the start may have skipped rows there."""
 _MAX_BAD_ANSWERS = 3
-"""After so many answers of unusable content the moments concerned are unusable, or given up and reported."""
+"""After so many bad answers about a moment no request asks for it any more: it is unusable or given up."""
 _NOT_YET = frozenset({"unfinished", "without a value"})
 _MAX_ANSWERS_WITHOUT_PROGRESS = 20
-"""So many answers in a row may settle nothing: strikes and denials together are fewer."""
+"""More than all bad answers and denials of one slice together: a server that gives so many is broken."""
 
 
-def _retry(
+def _ask_again(
     part: Slice,
     spans: Iterable[Span],
     *,
-    denied: SpanSet,
-    strikes: int,
-    suspects: tuple[RejectedRow, ...] = (),
+    absent_once: SpanSet,
+    bad_answers: int,
+    invalid_rows: tuple[RejectedRow, ...] = (),
 ) -> Iterator[Slice]:
+    """Yield one slice for each span; each takes over what is known of its own moments."""
     interval = part.series.interval
     for span in spans:
         yield attrs.evolve(
             part,
             span=span,
             rows=part.rows if interval.is_event else min(part.rows, interval.count(span)),
-            absent_once=denied & SpanSet.of(span),
-            bad_answers=strikes,
+            absent_once=absent_once & SpanSet.of(span),
+            bad_answers=bad_answers,
             cursor=None,
-            invalid_rows=tuple(row for row in suspects if row.time in span),
+            invalid_rows=tuple(row for row in invalid_rows if row.time in span),
         )
-
-
-def _still_absent_once(denied: SpanSet, present: SpanSet) -> SpanSet:
-    """What still counts of earlier denials, in the light of rows that are present."""
-    return SpanSet() if denied & present else denied
 
 
 def _reason(page: Page) -> str:
@@ -85,53 +77,61 @@ class _BadAnswerOutcome:
     reason: str = ""
 
 
-def _bad_answer_outcome(part: Slice, page: Page, spoiled: SpanSet) -> _BadAnswerOutcome:
-    """Ask spoiled moments again; after too many strikes decide which are unusable and give up the others."""
-    if not spoiled:
+def _bad_answer_outcome(part: Slice, page: Page, without_sound_row: SpanSet) -> _BadAnswerOutcome:
+    """Decide about moments for which a page has no sound row.
+
+    1. There are none: nothing to do.
+    2. It is the first or second bad answer: ask again, and remember the wrong rows that all answers had.
+    3. It is the third one: moments whose wrong rows were the same three times are unusable, all others are
+       given up.
+    """
+    if not without_sound_row:
         return _BadAnswerOutcome()
     same = repeated_rows(part, page)
-    if part.bad_answers + 1 < _MAX_BAD_ANSWERS:
-        hull, strikes = SpanSet.of(spoiled.hull), part.bad_answers + 1
-        return _BadAnswerOutcome(
-            tuple(_retry(part, hull, denied=part.absent_once, strikes=strikes, suspects=same))
+    bad_answers = part.bad_answers + 1
+    if bad_answers < _MAX_BAD_ANSWERS:
+        hull = SpanSet.of(without_sound_row.hull)
+        retries = _ask_again(
+            part, hull, absent_once=part.absent_once, bad_answers=bad_answers, invalid_rows=same
         )
-    unusable = spoiled & cells_of(same, part.series.interval)
+        return _BadAnswerOutcome(tuple(retries))
+    unusable = without_sound_row & cells_of(same, part.series.interval)
     rejected = tuple(row for row in same if row.time in unusable)
-    lost, reason = spoiled - unusable, _reason(page)
-    if lost & cells_of(page.invalid, part.series.interval):
+    given_up, reason = without_sound_row - unusable, _reason(page)
+    if given_up & cells_of(page.invalid, part.series.interval):
         reason += "; its answers differ"
-    return _BadAnswerOutcome((), unusable, rejected, lost, reason)
+    return _BadAnswerOutcome((), unusable, rejected, given_up, reason)
 
 
 def _span_or_none(start: int, end: int) -> Span | None:
     return Span(start, end) if start < end else None
 
 
-def _edges(spoiled: SpanSet, interval: Interval) -> NDArray[np.int64]:
-    """Return the first and the last open time of every stretch, sorted."""
-    return np.unique([[span.start, interval.floor(span.end - 1)] for span in spoiled]).astype(np.int64)
+def _edges(spans: SpanSet, interval: Interval) -> NDArray[np.int64]:
+    """Return the first and the last open time of every span, sorted."""
+    return np.unique([[span.start, interval.floor(span.end - 1)] for span in spans]).astype(np.int64)
 
 
 @attrs.define
 class ProgressGuard:
-    """Watches a slice being asked for, and notices when asking on leads nowhere."""
+    """Counts the answers about a slice that decide nothing new, and ends a loop that leads nowhere."""
 
     _decided: RunningUnion[SpanSet] = attrs.field(factory=span_sets, init=False)
     _answers_without_progress: int = attrs.field(default=0, init=False)
 
     def observe(self, outcome: PageOutcome) -> None:
-        """Take in what an answer settled; PaginationError after too many in a row that settled nothing new.
+        """Take in the outcome of a page; PaginationError after 20 in a row that decided nothing new.
 
-        >>> headway = ProgressGuard()
+        >>> guard = ProgressGuard()
         >>> for _ in range(100):
-        ...     headway.observe(PageOutcome(SpanSet.of(Span(0, 1))))
+        ...     guard.observe(PageOutcome(SpanSet.of(Span(0, 1))))
         Traceback (most recent call last):
         marketfetch.errors.PaginationError: 20 answers in a row settled nothing new
         """
-        new = settled = outcome.decided
+        new = decided = outcome.decided
         for before in self._decided:
             new -= before
-        self._decided.add(settled)
+        self._decided.add(decided)
         self._answers_without_progress = 0 if new else self._answers_without_progress + 1
         if self._answers_without_progress >= _MAX_ANSWERS_WITHOUT_PROGRESS:
             raise PaginationError(f"{_MAX_ANSWERS_WITHOUT_PROGRESS} answers in a row settled nothing new")
@@ -141,13 +141,29 @@ class ProgressGuard:
 class TimeWindowPaginator:
     """Windows of a fixed number of open times, all known in advance and fetched side by side.
 
-    `anchor` says from which end the exchange fills a page when the window holds more rows than fit.
-    `skips_empty_candles` is for exchanges that leave out candles without trades: there one denial is enough.
+    `anchor` is the end from which the exchange fills a page when the window holds more rows than fit.
+    `skips_empty_candles` is for exchanges that leave out candles without trades: one answer without a row is
+    then enough.
 
+    Example: 00:00-00:10 of 1m candles is missing, and a page has 5 rows: 00:00-00:05 and 00:05-00:10 are
+    asked for. What follows from the first answer:
+
+    | asked | rows that come | what follows |
+    |---|---|---|
+    | 00:00-00:05 | 00:00, 00:01, 00:03 | 00:02 is absent once, 00:04 may have been cut off: ask for both |
+    | 00:04-00:05 | 00:04 | present |
+    | 00:02-00:03 | none | absent for the second time: empty |
+
+    >>> from marketfetch.values.pages import Columns
     >>> from marketfetch.values.series import Series
-    >>> series = Series.of("binance-usdm", "ohlcv", "BTCUSDT", "1m")
-    >>> [part.span.length for part in TimeWindowPaginator().split(Slice(series, Span(0, 300_000), rows=2))]
-    [120000, 120000, 60000]
+    >>> minutes = Series.of("binance-usdm", "mark_price", "BTCUSDT", "1m")
+    >>> windows = list(TimeWindowPaginator().split(Slice(minutes, Span(0, 600_000), rows=5)))
+    >>> [str(part.span) for part in windows][0]
+    '[1970-01-01T00:00:00Z, 1970-01-01T00:05:00Z)'
+    >>> page = Page(Columns(np.array([0, 60_000, 180_000]), np.ones((4, 3))), received=3)
+    >>> outcome = TimeWindowPaginator().outcome(windows[0], page)
+    >>> [(part.span.start // 60_000, part.span.end // 60_000) for part in outcome.remaining]
+    [(4, 5), (2, 3)]
     """
 
     anchor: Literal["start", "end"] = "start"
@@ -155,7 +171,7 @@ class TimeWindowPaginator:
 
     @property
     def sequential(self) -> bool:
-        """All windows are known in advance."""
+        """False: all windows are known in advance."""
         return False
 
     def split(self, whole: Slice) -> Iterator[Slice]:
@@ -165,115 +181,151 @@ class TimeWindowPaginator:
         while start < end:
             stop = min(interval.shift(interval.floor(start), whole.rows), end)
             span = Span(start, stop)
-            denied = whole.absent_once & SpanSet.of(span)
-            yield attrs.evolve(whole, span=span, rows=interval.count(span), absent_once=denied)
+            absent_once = whole.absent_once & SpanSet.of(span)
+            yield attrs.evolve(whole, span=span, rows=interval.count(span), absent_once=absent_once)
             start = stop
 
     def outcome(self, part: Slice, page: Page) -> PageOutcome:
-        """Say what a page proves about its window; see the module for the rule about absence."""
+        """Decide about each moment of a window.
+
+        1. It has a sound row: present.
+        2. It has no sound row, only wrong ones: see `_bad_answer_outcome`. So has every moment without a row
+           if the page has rows from outside the window: it may be the answer to another request.
+        3. It has no row and lies beyond the last row: ask again, as if for the first time.
+        4. It has no row elsewhere: denied; see `absence.py`.
+        """
         present = part.series.interval.cover(page.columns.times)
-        spoiled = page.without_sound_row - present
-        denied_before = _still_absent_once(part.absent_once, present)
-        absent = SpanSet.of(part.span) - present - spoiled
+        without_sound_row = page.without_sound_row - present
+        absent = SpanSet.of(part.span) - present - without_sound_row
         if page.has_rows_outside:
-            # A page with rows from elsewhere proves nothing absent: it may be the answer to something else.
-            spoiled, absent = spoiled | absent, SpanSet()
-        strike = _bad_answer_outcome(part, page, spoiled)
-        far = absent & self._after_last_row(part.span, present | spoiled)
-        certain = absent - far
-        confirmed = certain if self.skips_empty_candles else certain & denied_before
-        doubted = (certain - confirmed).hull
-        # The far side was not spoken of; what earlier answers said about it stands.
-        denied = certain - confirmed | far & denied_before
-        doubtful = SpanSet.of(doubted) - far if doubted else SpanSet()
+            without_sound_row, absent = without_sound_row | absent, SpanSet()
+        bad = _bad_answer_outcome(part, page, without_sound_row)
+        silent = absent & beyond_last_row(part.span, present | without_sound_row, self.anchor)
+        denied = absent - silent
+        absence = decide_absence(
+            still_absent_once(part.absent_once, present), denied, silent, at_once=self.skips_empty_candles
+        )
+        # One request for all denied moments that are not yet confirmed: from the first to the last of them.
+        to_confirm = SpanSet.of((denied - absence.empty).hull) - silent
+        once = absence.absent_once
         remaining = (
-            # A page with rows makes headway: what is wrong with the next one is another matter.
-            *_retry(part, far, denied=denied, strikes=0),
-            *_retry(part, doubtful, denied=denied, strikes=part.bad_answers),
-            *strike.retries,
+            # The page got further: bad answers about the moments before its last row say nothing of these.
+            *_ask_again(part, silent, absent_once=once, bad_answers=0),
+            *_ask_again(part, to_confirm, absent_once=once, bad_answers=part.bad_answers),
+            *bad.retries,
         )
         return PageOutcome(
-            present, confirmed, remaining, strike.given_up, strike.reason, strike.unusable, strike.rejected
+            present, absence.empty, remaining, bad.given_up, bad.reason, bad.unusable, bad.rejected
         )
-
-    def _after_last_row(self, span: Span, present: SpanSet) -> SpanSet:
-        """The stretch beyond the last row of a page, where the server may have cut it off."""
-        hull = present.hull
-        if hull is None:
-            return SpanSet()
-        if self.anchor == "start":
-            return SpanSet.of(Span(hull.end, span.end)) if hull.end < span.end else SpanSet()
-        return SpanSet.of(Span(span.start, hull.start)) if span.start < hull.start else SpanSet()
 
 
 @attrs.frozen
 class CursorPaginator:
-    """Pages that follow one another: the next request is known only after the page before it.
+    """A chain of pages: where the next request begins is known only after the page before it.
 
-    For events and for endpoints that page by `after`/`before` or by token. `newest_first` tells from
-    which end of the span the pages come.
+    For events, and for endpoints that page by `after`/`before` or by token. With `newest_first` the pages
+    come from the end of the span.
+
+    Example: funding events of 1 and 2 June are missing, and a page has 3 rows.
+
+    | asked | rows that come | what follows |
+    |---|---|---|
+    | 1 June 00:00 to 3 June | 1 June 00:00, 08:00, 16:00 | full page: at 16:00 may be more, ask from there |
+    | 1 June 16:00 to 3 June | 1 June 16:00, 2 June 00:00, 08:00 | full page: ask from 2 June 08:00 |
+    | 2 June 08:00 to 3 June | 2 June 08:00, 16:00 | short page: ask from 1 ms after 16:00 |
+    | 2 June 16:00:00.001 to 3 June | none | absent once: ask again |
+    | the same | none | absent for the second time: empty |
+
+    >>> from marketfetch.values.pages import Columns
+    >>> from marketfetch.values.series import Series
+    >>> events = Series.of("binance-usdm", "funding_rate", "BTCUSDT", "event")
+    >>> hour = 3_600_000
+    >>> page = Page(Columns(np.array([0, 8, 16]) * hour, np.ones((3, 3))), received=3)
+    >>> outcome = CursorPaginator().outcome(Slice(events, Span(0, 48 * hour), rows=3), page)
+    >>> [(part.span.start // hour, part.span.end // hour) for part in outcome.remaining]
+    [(16, 48)]
     """
 
     newest_first: bool = False
 
     @property
     def sequential(self) -> bool:
-        """Each page tells where the next one begins."""
+        """True: each page tells where the next one begins."""
         return True
 
     def split(self, whole: Slice) -> Iterator[Slice]:
-        """A chain begins with the whole slice."""
+        """Yield the slice itself: a chain begins with the whole of it."""
         yield whole
 
     def outcome(self, part: Slice, page: Page) -> PageOutcome:
-        """Say how far a page reached; the rest of the chain is asked until it is denied twice."""
-        span, times = part.span, page.columns.times
+        """Decide how far a page reached, and what the next request asks for.
+
+        The page decides about the moments from the near end of the span to its last row (`reached`). The
+        moments behind that (`rest`) are the next request. Within `reached`:
+
+        1. The page skipped a long stretch at its near end: ask for the stretch again (`skipped`).
+        2. It did so in three answers with rows from outside the span: give the stretch up. The server ignores
+           the far end of the span; its rows are sound all the same.
+        3. Moments have wrong rows only: see `_bad_answer_outcome`.
+        4. All other moments are present: between two events there is nothing to ask for.
+        """
+        interval, times = part.series.interval, page.columns.times
         if not len(times):
-            if not self._can_go_on_behind(part, page):
-                return self._outcome_of_empty_page(part, page)
-            times = _edges(page.without_sound_row, part.series.interval)
-        part = attrs.evolve(
-            part, absent_once=_still_absent_once(part.absent_once, part.series.interval.cover(times))
-        )
-        short = page.received < part.rows
-        # Several rows may share one moment: at the edge of a full page the rest of them is still to come.
-        with_edge = short or len(times) == 1
-        if self.newest_first:
-            border = int(times[0]) if with_edge else self._next_possible_open(part, times[0])
-            seen, rest = SpanSet.of(_span_or_none(border, span.end)), _span_or_none(span.start, border)
-        else:
-            border = self._next_possible_open(part, times[-1]) if with_edge else int(times[-1])
-            seen, rest = SpanSet.of(_span_or_none(span.start, border)), _span_or_none(border, span.end)
-        leap, skipped = self._skipped_range(part, page, times), SpanSet()
+            if not self._can_continue_behind_wrong_rows(part, page):
+                return self._outcome_without_rows(part, page)
+            times = _edges(page.without_sound_row, interval)
+        absent_once = still_absent_once(part.absent_once, interval.cover(times))
+        part = attrs.evolve(part, absent_once=absent_once)
+        reached, rest = self._progress(part, page, times)
+        skipped, given_up = self._skipped_range(part, page, times), SpanSet()
         if page.has_rows_outside and part.bad_answers + 1 >= _MAX_BAD_ANSWERS:
-            # A server that ignores the far end never answers without strays: its rows are sound all the same.
-            leap, skipped = SpanSet(), leap - part.series.interval.cover(times)
-        spoiled = page.without_sound_row & seen - leap - skipped
-        strike = _bad_answer_outcome(part, page, spoiled)
-        # Where no row of the page is sound, its strikes belong to the rows that were wrong.
-        strikes = part.bad_answers + page.has_rows_outside if len(page.columns) else 0
-        follow = tuple(_retry(part, leap, denied=part.absent_once, strikes=strikes))
+            skipped, given_up = SpanSet(), skipped - interval.cover(times)
+        bad = _bad_answer_outcome(part, page, page.without_sound_row & reached - skipped - given_up)
+        # Without a sound row on the page the bad answers belong to the wrong rows, not to the stretch.
+        bad_answers = part.bad_answers + page.has_rows_outside if len(page.columns) else 0
+        remaining = (
+            *bad.retries,
+            *_ask_again(part, skipped, absent_once=absent_once, bad_answers=bad_answers),
+        )
         if rest is not None:
-            next_page = attrs.evolve(part, bad_answers=0, invalid_rows=(), cursor=page.cursor)
-            follow = (
-                *follow,
-                attrs.evolve(next_page, span=rest, absent_once=part.absent_once & SpanSet.of(rest)),
+            next_part = attrs.evolve(
+                part,
+                span=rest,
+                absent_once=absent_once & SpanSet.of(rest),
+                bad_answers=0,
+                invalid_rows=(),
+                cursor=page.cursor,
             )
-        present = seen - spoiled - leap - skipped
-        lost = strike.given_up | skipped
-        reason = strike.reason or (_reason(page) if lost else "")
-        remaining = (*strike.retries, *follow)
-        return PageOutcome(present, SpanSet(), remaining, lost, reason, strike.unusable, strike.rejected)
+            remaining = (*remaining, next_part)
+        present = reached - page.without_sound_row - skipped - given_up
+        reason = bad.reason or (_reason(page) if bad.given_up | given_up else "")
+        return PageOutcome(
+            present, SpanSet(), remaining, bad.given_up | given_up, reason, bad.unusable, bad.rejected
+        )
+
+    def _progress(self, part: Slice, page: Page, times: NDArray[np.int64]) -> tuple[SpanSet, Span | None]:
+        """Return the moments from the near end of the span to the last row of the page, and the rest.
+
+        Several rows may share one moment. On a full page the rest of them may still come, so the moment of
+        its last row belongs to the rest; unless it is the only one, or the chain would not move.
+        """
+        span = part.span
+        with_last = page.received < part.rows or len(times) == 1
+        if self.newest_first:
+            border = int(times[0]) if with_last else self._next_possible_open(part, times[0])
+            return SpanSet.of(_span_or_none(border, span.end)), _span_or_none(span.start, border)
+        border = self._next_possible_open(part, times[-1]) if with_last else int(times[-1])
+        return SpanSet.of(_span_or_none(span.start, border)), _span_or_none(border, span.end)
 
     @staticmethod
     def _next_possible_open(part: Slice, time: int) -> int:
-        """Where the next row may open at the earliest: a chain may have a grid, too."""
+        """Return where the next row may open at the earliest; candles in a chain lie on a grid."""
         return min(part.series.interval.ceil(int(time) + 1), part.span.end)
 
-    def _can_go_on_behind(self, part: Slice, page: Page) -> bool:
-        """Tell whether the rest of a chain can be asked for behind rows that are all wrong.
+    def _can_continue_behind_wrong_rows(self, part: Slice, page: Page) -> bool:
+        """Tell whether the chain goes on behind a page with wrong rows only.
 
-        Once they have been wrong often enough: what lies between and behind them is no worse for it.
+        It does so after the third bad answer: the moments between and behind the wrong rows are asked for.
         """
         final = (
             bool(page.without_sound_row)
@@ -283,12 +335,15 @@ class CursorPaginator:
         return final and page.without_sound_row != SpanSet.of(part.span)
 
     def _skipped_range(self, part: Slice, page: Page, times: NDArray[np.int64]) -> SpanSet:
-        """The stretch that a page skipped at its near end, if that is so much that it is asked once more.
+        """Return the stretch between the near end of the span and the nearest row, if rows may lie in it.
 
-        A server that ignores the start gives its newest rows instead: sound, but not the next ones. Where
-        rows from outside the span show that, no stretch is too short, and such an answer is a strike. The row
-        nearest to it is asked for once more, too: of several in one moment the page may have the last ones
-        only.
+        Example: asked from 1 June on, rows of 20 June, 8 hours apart, came: 1 to 20 June is asked again. A
+        server that ignores the start gives its newest rows instead: sound rows, but not the next ones.
+
+        A stretch of up to two of the page's widest gaps is believed, unless rows from outside the span show
+        that the server misread the request. The moment of the nearest row belongs to the stretch: of several
+        rows in one moment the page may have the last ones only. A stretch that an earlier answer denied is
+        not asked again.
         """
         span = part.span
         nearest = int(times[-1] if self.newest_first else times[0])
@@ -298,21 +353,23 @@ class CursorPaginator:
             else (span.start, self._next_possible_open(part, nearest))
         )
         widest = int(np.diff(times).max()) if len(times) > 1 else span.length
-        if end - start <= self._next_possible_open(part, nearest) - nearest + (
-            0 if page.has_rows_outside else _SKIPPED_GAPS * widest
-        ):
+        believed = 0 if page.has_rows_outside else _SKIPPED_GAPS * widest
+        if end - start <= self._next_possible_open(part, nearest) - nearest + believed:
             return SpanSet()
         stretch = SpanSet.of(Span(start, end))
         return stretch if stretch - part.absent_once else SpanSet()
 
-    def _outcome_of_empty_page(self, part: Slice, page: Page) -> PageOutcome:
+    def _outcome_without_rows(self, part: Slice, page: Page) -> PageOutcome:
+        """Decide about a page without a sound row: a bad answer, or the whole span is denied.
+
+        A chain is asked again as a whole until two answers have denied all of it.
+        """
         whole = SpanSet.of(part.span)
         if page.has_rows_outside or page.without_sound_row:
-            strike = _bad_answer_outcome(part, page, whole)
-            lost, reason = strike.given_up, strike.reason
+            bad = _bad_answer_outcome(part, page, whole)
             return PageOutcome(
-                SpanSet(), SpanSet(), strike.retries, lost, reason, strike.unusable, strike.rejected
+                SpanSet(), SpanSet(), bad.retries, bad.given_up, bad.reason, bad.unusable, bad.rejected
             )
-        if not whole - part.absent_once:
+        if decide_absence(part.absent_once, whole, SpanSet()).empty == whole:
             return PageOutcome(SpanSet(), whole)
-        return PageOutcome(SpanSet(), SpanSet(), (attrs.evolve(part, absent_once=whole),))
+        return PageOutcome(SpanSet(), remaining=(attrs.evolve(part, absent_once=whole),))

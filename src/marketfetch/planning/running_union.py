@@ -1,4 +1,4 @@
-"""The union of many sets that come one by one, for hardly more work than uniting all of them at once."""
+"""The union of many sets that come one by one, in O(n log n) for n spans."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from marketfetch.values.spans import SpanSet
 
 __all__ = ["RunningUnion", "coverages", "span_sets"]
 
-_T = TypeVar("_T", bound=Any)  # whatever has `|`
+_T = TypeVar("_T", bound=Any)  # a type with the operator `|`
 
 
 @attrs.define(eq=False)
 class RunningUnion(Generic[_T]):
     """Unites sets as they come.
 
-    Each new set is united with those of about its own size, as in a merge sort: a thousand pages with a
-    thousand holes each are a million spans, and each span is copied some ten times, not a thousand. Pages
-    that join seamlessly stay one span.
+    As in a merge sort, a new set is united only with sets of about its own size. Example: a thousand pages
+    with a thousand holes each are a million spans; each span is copied about ten times, not a thousand times.
+    Pages without a hole between them stay one span.
 
     >>> from marketfetch.values.spans import Span
     >>> seen = span_sets()
@@ -33,17 +33,17 @@ class RunningUnion(Generic[_T]):
 
     _size: Callable[[_T], int]
     _parts: list[_T]
-    """Never empty; each is more than twice as large as the next one."""
+    """Invariant: at least one set; each is more than twice as large as the next one."""
 
     def add(self, part: _T) -> None:
-        """Take in another set."""
+        """Add another set."""
         self._parts.append(part)
         while len(self._parts) > 1 and self._size(self._parts[-2]) <= 2 * self._size(self._parts[-1]):
             self._unite_last()
 
     @property
     def value(self) -> _T:
-        """The union of everything so far."""
+        """The union of all sets so far."""
         while len(self._parts) > 1:
             self._unite_last()
         return self._parts[0]
@@ -53,17 +53,17 @@ class RunningUnion(Generic[_T]):
         self._parts[-1] = self._parts[-1] | last
 
     def __iter__(self) -> Iterator[_T]:
-        """Return some sets whose union is everything so far."""
+        """Yield a few sets whose union is the union of all sets so far."""
         return iter(self._parts)
 
 
 def span_sets(first: SpanSet | None = None) -> RunningUnion[SpanSet]:
-    """Begin to unite sets of spans."""
+    """Return an empty union of span sets, or one that begins with `first`."""
     return RunningUnion(len, [first or SpanSet()])
 
 
 def coverages(first: Coverage | None = None) -> RunningUnion[Coverage]:
-    """Begin to unite coverages."""
+    """Return an empty union of coverages, or one that begins with `first`."""
     return RunningUnion(_spans_of, [first or Coverage()])
 
 

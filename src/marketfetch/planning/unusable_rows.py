@@ -1,4 +1,4 @@
-"""When a wrong row of an exchange is believed, and what is stored of it where that is wished."""
+"""Wrong rows: which of them several answers had alike, and which can be stored with unusable="store"."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ __all__ = ["cells_of", "repeated_rows", "store_unusable"]
 
 
 def cells_of(rows: Iterable[RejectedRow], interval: Interval) -> SpanSet:
-    """Return the steps of the grid in which rows lie."""
+    """Return the grid steps in which rows lie."""
     return interval.cells(np.array([row.time for row in rows], np.int64))
 
 
 def repeated_rows(part: Slice, page: Page) -> tuple[RejectedRow, ...]:
-    """Return the wrong rows of a page that are the same, to the letter, as in the answers before it.
+    """Return the wrong rows of a page that all answers before it had, the same to the letter.
 
-    All wrong rows of one step of the grid are compared together. A row that comes out different each time was
-    spoiled on its way. A page with rows from elsewhere repeats nothing: it may answer another question.
+    All wrong rows of one grid step are compared together. A row that is different in each answer was damaged
+    on its way. A page with rows outside the window repeats nothing: it may be the answer to another request.
+
+    Example: the first answer has `[0]` for 00:00 and `[60000]` for 00:01, the second one `[0,1]` and
+    `[60000]`: only the row of 00:01 is repeated.
 
     >>> from marketfetch.values.series import Series
     >>> from marketfetch.values.spans import Span
@@ -54,10 +57,10 @@ def _by_cell(rows: Iterable[RejectedRow], interval: Interval) -> dict[int, list[
 
 
 def store_unusable(page: Page, outcome: PageOutcome, interval: Interval) -> tuple[Page, PageOutcome]:
-    """Turn unusable moments into present ones where their rows can be stored as they are.
+    """Make unusable moments present if their rows can be stored as they are.
 
-    The rows keep their own times, on the grid or off it. A moment with a row that no table can hold, such as
-    one with text for a number, stays unusable.
+    The rows keep their own times, on the grid or off it. A moment stays unusable if no table can hold one of
+    its rows, such as a row with text for a number.
     """
     if not outcome.unusable or page.storable is None:
         return page, outcome

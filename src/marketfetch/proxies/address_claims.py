@@ -184,7 +184,7 @@ class Claims:
 
     def _wish(self, now: int) -> Wish:
         """Return the wish for a turn. An address that is offered in it is not used from now on."""
-        idle = {address for address in self._held if not self._limits.budget(address).in_flight}
+        idle = {address for address in self._held if not self._limits.budget(address).weight_in_flight}
         wanted = self._wanted(now)
         exhausted = {address for address in idle if self._exhausted(address, now)} if self._others else set()
         self._unused |= exhausted

@@ -1,4 +1,7 @@
-"""When to ask again: waits that grow, are capped and jittered, and what `Retry-After` says."""
+"""How long an exchange asks to wait: the `Retry-After` header and HTTP dates.
+
+The exponential backoff between retries is `RetryPolicy.wait`.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +13,27 @@ __all__ = ["parse_http_date", "retry_after", "to_local_time"]
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _LONGEST = 3 * 86_400
-"""Seconds: no exchange shuts anybody out for longer, so that a longer wait is a mistake."""
+"""Seconds: no exchange bans an address for longer, so that a longer wait is a mistake."""
 
 
 def parse_http_date(text: str) -> int | None:
-    """Read an HTTP date as UTC milliseconds, None if it is none.
+    """Read an HTTP date as UTC milliseconds; None for any other text.
 
     >>> parse_http_date("Sun, 14 Mar 2021 02:49:08 GMT")
     1615690148000
     """
     try:
         return int(parsedate_to_datetime(text).timestamp() * 1000)
-    except (ValueError, OverflowError, IndexError, TypeError):  # it trips over odd text in many ways
+    except (ValueError, OverflowError, IndexError, TypeError):  # all that the parser raises for odd text
         return None
 
 
 def retry_after(headers: Mapping[str, str], now: int) -> float | None:
-    """Read `Retry-After` in seconds, given as a number or as a date; None if absent or meaningless.
+    """Return the wait that `Retry-After` asks for, in seconds; None if the header is absent or useless.
 
-    Meaningless are text, a negative number, a date that is over, and whatever is longer than any exchange
-    shuts anybody out. `now` is UTC milliseconds and stands in for the `Date` header where that is missing.
+    The header has a number of seconds or a date. It is useless if it has other text, a date that has passed
+    or a wait of more than three days. `now` is UTC milliseconds; a date is compared with the `Date` header,
+    and with `now` if there is none.
 
     >>> retry_after({"retry-after": "30"}, now=0)
     30.0
@@ -46,9 +50,9 @@ def retry_after(headers: Mapping[str, str], now: int) -> float | None:
 
 
 def to_local_time(theirs: int, headers: Mapping[str, str], now: int) -> int:
-    """Translate a moment by the clock that wrote the `Date` header into one by ours; all UTC milliseconds.
+    """Translate a moment from the server's clock to the local clock; all times are UTC milliseconds.
 
-    `now` is our time when the answer came in.
+    The `Date` header shows the server's clock, `now` the local clock when the response came.
 
     >>> to_local_time(60_000, {"date": "Thu, 01 Jan 1970 00:00:20 GMT"}, now=1_000_000)
     1040000

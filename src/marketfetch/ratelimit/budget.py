@@ -1,4 +1,7 @@
-"""What one address may still spend of a published limit. Times are UTC milliseconds by the local clock."""
+"""The rate limiter of one address: what it may still spend of a published limit.
+
+Times are UTC milliseconds by the local clock.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +19,23 @@ from marketfetch.values.http import LimitPool
 __all__ = ["UNKNOWN_UNTIL_RESPONSE", "RateBudget"]
 
 UNKNOWN_UNTIL_RESPONSE: Final = sys.maxsize
-"""A moment that does not come by waiting, only by an answer to a request in flight."""
+"""Stands for a moment that no clock brings: only the response to a request in flight does."""
 
 
 @attrs.define
 class RateBudget:
-    """One egress in one limit pool: what is in flight, and what is spent and not yet forgiven.
+    """The budget of one address in one limit pool: the weight in flight, and the weight spent.
 
     The exchange counts a request at an unknown moment between sending and receiving. So a request weighs on
-    the budget from being sent until the latest window that may have counted it is surely over: one that
-    straddles a boundary counts in both windows. Whatever the latency and the skew of the clocks, the
+    the budget from being sent until the latest window that may have counted it has surely ended. A request
+    that straddles a window boundary counts in both windows. Whatever the latency and the clock skew, the
     exchange never counts more than the capacity.
 
-    Where the exchange tells what is used, an address that has spent nothing lately first asks one
-    question: another process may have spent its budget.
+    Another process may have spent the budget of the same address. Where the exchange reports the used weight
+    in a header, an address that has spent nothing lately therefore sends one request alone first.
+
+    Example: capacity 10, period 60 s. A request of weight 8 is answered at 0.250 s. The next one of weight 8
+    fits at 60.251 s, when the first one has surely left the sliding window.
 
     >>> budget = RateBudget(LimitPool("calls", capacity=10, period=60_000), ServerClock())
     >>> budget.spend(8)
@@ -42,16 +48,30 @@ class RateBudget:
 
     pool: LimitPool
     clock: ServerClock
-    in_flight: int = attrs.field(default=0, init=False)
-    _held: deque[tuple[int, int]] = attrs.field(factory=deque, init=False)
-    _spent: int = attrs.field(default=0, init=False)
-    _closed_until: int = attrs.field(default=0, init=False)
+    weight_in_flight: int = attrs.field(default=0, init=False)
+    _spent: deque[tuple[int, int]] = attrs.field(factory=deque, init=False)
+    """Pairs of the moment of the response and its weight, as long as the exchange may still count them."""
+    _spent_weight: int = attrs.field(default=0, init=False)
+    """The sum of the weights in `_spent`."""
+    _blocked_until: int = attrs.field(default=0, init=False)
     _confirmed: bool = attrs.field(default=False, init=False)
+    """Whether a response has told how much of the limit is used, or will never tell."""
+
+    @property
+    def counted(self) -> int:
+        """The weight in flight and the weight spent, as of the last look at the clock."""
+        return self.weight_in_flight + self._spent_weight
 
     def available_at(self, weight: int, now: int) -> int:
-        """Return the earliest moment at which a cost fits: `now`, a later one, or UNKNOWN_UNTIL_RESPONSE.
+        """Return the earliest moment at which a request of this weight may be sent.
 
-        Raises ConfigurationError for a weight above the capacity, which fits at no time.
+        1. The weight is above the capacity: it never fits. Raises ConfigurationError.
+        2. A first request is in flight whose response will tell what others have spent: unknown until then.
+        3. The exchange asked for a pause: no moment before its end.
+        4. The weight fits beside what is in flight and spent: now, or the end of the pause.
+        5. It fits once enough of what is spent has expired: the moment of that, oldest request first.
+        6. It does not fit beside what is in flight, even if everything spent has expired: unknown until a
+           response comes.
         """
         capacity = self.pool.capacity
         if weight > capacity:
@@ -60,92 +80,94 @@ class RateBudget:
                 f"{capacity}; ask for smaller pages"
             )
         self._expire(now)
-        if self.in_flight and not self._confirmed:
+        if self.weight_in_flight and not self._confirmed:
             return UNKNOWN_UNTIL_RESPONSE
-        moment = max(now, self._closed_until)
-        # The reserve is for others on the same address; a single request may still be as large as allowed.
-        room = max(capacity - capacity // 200, weight) - self.in_flight - self._spent
-        for received, held in self._held:
+        moment = max(now, self._blocked_until)
+        # Other programs at the same address get a reserve of 0.5 %; a single request may use it, too.
+        room = max(capacity - capacity // 200, weight) - self.counted
+        for received, spent in self._spent:
             if weight <= room:
                 break
-            room += held
+            room += spent
             moment = max(moment, self.expires_at(received))
         return moment if weight <= room else UNKNOWN_UNTIL_RESPONSE
 
     def spend(self, weight: int) -> None:
-        """Take the cost of a request that is about to be sent."""
-        self.in_flight += weight
+        """Take the weight of a request that is about to be sent."""
+        self.weight_in_flight += weight
 
     def release(self, weight: int, received: int) -> None:
         """Note that a request is no longer in flight: the exchange counted it at `received` or before."""
-        self.in_flight -= weight
+        self.weight_in_flight -= weight
         self.charge(weight, received)
 
     def charge(self, weight: int, received: int) -> None:
-        """Count what was spent without this budget: the exchange counted it at `received` or before."""
-        self._held.append((received, weight))
-        self._spent += weight
+        """Count weight that was not spent through this object: the exchange counted it by `received`."""
+        self._spent.append((received, weight))
+        self._spent_weight += weight
 
     def doubt(self) -> None:
-        """Ask one question alone before anything else is spent, where the exchange tells what is used."""
+        """Send the next request alone, if its response tells how much of the limit is used."""
         self._confirmed = self.pool.used_header is None
 
     def used(self, now: int) -> int:
-        """Return how much of the capacity is taken: what is in flight, and what is not yet forgiven."""
+        """Return how much of the capacity is taken: the weight in flight and the weight spent."""
         self._expire(now)
-        return self.in_flight + self._spent
+        return self.counted
 
     def spent(self, now: int, parts: int = 16) -> Sequence[tuple[int, int]]:
-        """Return what was spent and is not yet forgiven: at most so many pairs of a moment and a weight.
+        """Return what is spent as at most `parts` pairs of a moment and a weight.
 
-        Of entries that are put together the latest moment is told, so that none is forgiven too early.
+        Neighbouring entries are put together under their latest moment, so that none expires too early.
         """
         self._expire(now)
-        entries = list(self._held)
+        entries = list(self._spent)
         size = max(1, -(-len(entries) // parts))
         groups = [entries[at : at + size] for at in range(0, len(entries), size)]
         return [(max(when for when, _ in group), sum(weight for _, weight in group)) for group in groups]
 
     def blocked_until(self, now: int) -> int:
-        """Return until when nothing is spent because the exchange said so, or `now`."""
-        return max(now, self._closed_until)
+        """Return the end of the pause that the exchange asked for, or `now` if there is none."""
+        return max(now, self._blocked_until)
 
     def idle(self, now: int) -> bool:
         """Whether there is nothing left to remember."""
-        return not self.used(now) and self._closed_until <= now
+        return not self.used(now) and self._blocked_until <= now
 
     def sync_with_header(self, used: int | None, sent: int, received: int) -> None:
-        """Believe what an answer says is used of the current window, where that is more than we know of.
+        """Compare with what a response says is used of the current window, and believe the larger figure.
 
-        Call it after `settle` for the same request. `used` is None where the answer says nothing. An answer
-        that may belong to the window before is not believed; if somebody else has spent something, the budget
-        is closed until that window is surely over.
+        Call it after `release` for the same request.
+
+        1. `used` is None: the exchange does not tell, and waiting for a response that tells is no use.
+        2. The response surely belongs to one window: weight that this object does not know of is charged.
+        3. The request may have straddled a window boundary: the figure may be of the window before. If it is
+           larger than what is known, nothing is spent until that window has surely ended.
         """
         if used is None:
-            self._confirmed = True  # it does not tell: no use in waiting for it
+            self._confirmed = True
         elif self._within_one_window(sent, received):
             self._confirmed = True
             self._expire(received)
-            unknown = used - self._spent - self.in_flight
+            unknown = used - self.counted
             if unknown > 0:
                 self.charge(unknown, received)
-        elif used > self._spent + self.in_flight:
-            # Somebody else spent it, in a window that may be over or not: wait until it surely is.
+        elif used > self.counted:
             boundary = self.clock.latest(received) // self.pool.period * self.pool.period
             self.block_until(self.clock.surely_at(boundary))
 
     def block_until(self, moment: int) -> None:
-        """Spend nothing before a moment, because the exchange said so."""
-        self._closed_until = max(self._closed_until, moment)
+        """Spend nothing before a moment, because the exchange asked for a pause."""
+        self._blocked_until = max(self._blocked_until, moment)
 
     def expires_at(self, received: int) -> int:
         """Return when a request answered at `received` surely no longer counts.
 
-        A window is over a period after anything it counted, which needs no clock; one that is aligned to a
-        known clock is over at its boundary.
+        A window has ended one period after anything it counted, whatever the clocks show. A window that is
+        aligned to the server's clock ends at its boundary, if that clock is known.
         """
         period = self.pool.period
-        received += 1  # it was cut to milliseconds, and the exchange may have counted within the one it is in
+        received += 1  # the moment was cut to milliseconds: the exchange may have counted up to 1 ms later
         moment = received + period
         if self.pool.window == "clock" and self.clock.known:
             boundary = (self.clock.latest(received) // period + 1) * period
@@ -153,9 +175,10 @@ class RateBudget:
         return moment
 
     def _expire(self, now: int) -> None:
-        while self._held and self.expires_at(self._held[0][0]) <= now:
-            self._spent -= self._held.popleft()[1]
-        if not self._held and not self.in_flight:
+        """Forget what has surely expired; after a silence the first request has to be alone again."""
+        while self._spent and self.expires_at(self._spent[0][0]) <= now:
+            self._spent_weight -= self._spent.popleft()[1]
+        if not self._spent and not self.weight_in_flight:
             self._confirmed = self.pool.used_header is None
 
     def _within_one_window(self, sent: int, received: int) -> bool:

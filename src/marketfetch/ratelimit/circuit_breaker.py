@@ -1,4 +1,7 @@
-"""Whether an egress is fit for use: rests that grow, a probe after each, quarantine. Times in UTC ms."""
+"""The circuit breaker of an egress: failures open it, a probe closes it, and bans block single hosts.
+
+Times are UTC milliseconds by the local clock.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,19 @@ import attrs
 from marketfetch.errors import Banned, LocalResourceError, ProxyError, RequestTimeout, TransportError
 from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE
 from marketfetch.redaction import redact
-from marketfetch.values.spans import format_utc
+from marketfetch.values.spans import DAY, MINUTE, SECOND, format_utc
 
 __all__ = ["Bans", "CircuitBreaker"]
 
-_FAILURES_TO_OPEN = 2  # strikes after which an egress rests
+_FAILURES_TO_OPEN = 2
 _FAILURES_TO_EXHAUST = 8
-_FIRST_REST, _LONGEST_REST = 1_000, 60_000
-_FIRST_BAN, _LONGEST_BAN = 120_000, 3 * 86_400_000
+_FIRST_REST, _LONGEST_REST = SECOND, MINUTE
+_FIRST_BAN, _LONGEST_BAN = 2 * MINUTE, 3 * DAY
 
 
 @attrs.define(eq=False)
 class Bans:
-    """Which exchanges have shut an address out, and until when.
+    """Which hosts have banned an address, and until when.
 
     >>> bans = Bans()
     >>> bans.add(Banned("418: banned", until=90_000), host="https://e.org", now=5)
@@ -33,12 +36,16 @@ class Bans:
         return bool(self._by_host)
 
     def add(self, error: Banned, host: str, now: int) -> None:
-        """Note a ban: until the moment the exchange named, else for a time that grows."""
-        until, times, _ = self._by_host.get(host, (0, 0, ""))
-        if now >= until:  # else it was sent before: the same ban, counted already
-            times += 1
-        default = now + min(_LONGEST_BAN, _FIRST_BAN << times - 1)
-        self._by_host[host] = max(until, error.until or default), times, redact(str(error))
+        """Note a ban until the moment that the exchange named.
+
+        Where it named none, the first ban lasts 2 minutes, and each further one twice as long as the one
+        before. A request that was sent before the ban and is refused for it is no further ban.
+        """
+        until, bans, _ = self._by_host.get(host, (0, 0, ""))
+        if now >= until:
+            bans += 1
+        default = now + min(_LONGEST_BAN, _FIRST_BAN << bans - 1)
+        self._by_host[host] = max(until, error.until or default), bans, redact(str(error))
 
     def until(self, host: str) -> int:
         """Return when the ban by a host ends or has ended; 0 where there was none."""
@@ -51,18 +58,23 @@ class Bans:
 
     @property
     def causes(self) -> list[str]:
-        """What the exchanges said."""
+        """The message of each ban."""
         return [cause for _, _, cause in self._by_host.values()]
 
 
 @attrs.define
 class CircuitBreaker:
-    """What is known of one egress.
+    """The circuit breaker of one egress.
 
-    A ProxyError is two strikes; a TransportError or RequestTimeout, which may be the exchange's fault, is
-    one. From two strikes on the egress rests, longer with each pair, and then has to prove itself with a
-    single request. Any complete answer clears all strikes. Bans belong to the address: whatever else leaves
-    from it in this process has the same ones.
+    | state | when | `state()` | requests |
+    |---|---|---|---|
+    | closed | fewer than 2 failures | `ready` | any number |
+    | open | from the 2nd failure on, for 1 s to 60 s | `resting 8 s` | none |
+    | half-open | the pause is over | `on probation` | one, the probe |
+
+    A ProxyError counts as two failures, a TransportError or RequestTimeout, which may be the exchange's
+    fault, as one. Each further pair of failures doubles the pause. Any complete response closes the breaker.
+    Bans belong to the address: all egresses with this address in this process share them.
 
     >>> breaker = CircuitBreaker()
     >>> breaker.failed(ProxyError("connection refused"), sent=0, now=5, jitter=1.0)
@@ -72,6 +84,7 @@ class CircuitBreaker:
 
     bans: Bans = attrs.field(factory=Bans)
     in_flight: int = attrs.field(default=0, init=False)
+    """Requests in flight through this egress, in all limit pools."""
     _cause: str = attrs.field(default="", init=False)
     _failures: int = attrs.field(default=0, init=False)
     _opened_at: int = attrs.field(default=0, init=False)
@@ -79,12 +92,17 @@ class CircuitBreaker:
 
     @property
     def causes(self) -> list[str]:
-        """Why it failed or is banned, as far as that is known."""
+        """The messages of the last failure and of the bans."""
         return [cause for cause in (self._cause, *self.bans.causes) if cause]
 
     @property
+    def closed(self) -> bool:
+        """Whether the breaker is closed: neither open nor half-open."""
+        return self._failures < _FAILURES_TO_OPEN
+
+    @property
     def exhausted(self) -> bool:
-        """Whether it failed so often in a row that waiting for it is no use."""
+        """Whether the egress failed so often in a row that waiting for it is no use."""
         return self._failures >= _FAILURES_TO_EXHAUST
 
     def ready_at(self, host: str, now: int) -> int:
@@ -92,41 +110,41 @@ class CircuitBreaker:
 
         It is unknown while the breaker is half-open and its one probe is in flight.
         """
-        if self._failures < _FAILURES_TO_OPEN and not self.bans:
+        if self.closed and not self.bans:
             return now
-        if self._failures >= _FAILURES_TO_OPEN and self.in_flight:
+        if not self.closed and self.in_flight:
             return UNKNOWN_UNTIL_RESPONSE
         return max(now, self._open_until, self.bans.until(host))
 
     def failed(self, error: Exception, sent: int, now: int, jitter: float) -> None:
-        """Note a failure of a request; `jitter` in [0, 1] takes up to half of a rest away.
+        """Note that a request failed; `jitter` 1 gives the whole pause, 0 gives half of it.
 
-        Errors that say nothing about the egress, such as BadSymbol, RestrictedLocation or what this machine
-        itself has run out of, change nothing.
+        Errors that say nothing about the egress change nothing: BadSymbol, RestrictedLocation, and
+        LocalResourceError, which says that this machine has run out of something.
         """
         if not isinstance(error, ProxyError | TransportError | RequestTimeout):
             return
         if isinstance(error, LocalResourceError):
             return
         if sent < self._opened_at:
-            return  # sent before the rest began: the same trouble, counted already
+            return  # sent before the breaker opened: the same incident, counted already
         self._cause = redact(str(error))
         self._failures += 2 if isinstance(error, ProxyError) else 1
-        if self._failures >= _FAILURES_TO_OPEN:
+        if not self.closed:
             rest = min(_LONGEST_REST, _FIRST_REST << self._failures // 2 - 1)
             self._opened_at = now
             self._open_until = now + round(rest * (0.5 + 0.5 * jitter))
 
     def succeeded(self) -> None:
-        """Note a complete answer, whatever its status: the egress works."""
+        """Note a complete response, whatever its HTTP status: the egress works."""
         self._failures = self._open_until = self._opened_at = 0
 
     def banned(self, error: Banned, host: str, now: int) -> None:
-        """Quarantine the address for a host; see Bans."""
+        """Block the egress for a host; see Bans."""
         self.bans.add(error, host, now)
 
     def state(self, now: int) -> str:
-        """Say in words how it is.
+        """Return the state in words, for reports.
 
         >>> CircuitBreaker().state(now=0)
         'ready'
@@ -135,4 +153,4 @@ class CircuitBreaker:
             return f"banned until {format_utc(self.bans.latest // 1000 * 1000)}"
         if self._open_until > now:
             return f"resting {-((now - self._open_until) // 1000)} s"
-        return "on probation" if self._failures >= _FAILURES_TO_OPEN else "ready"
+        return "ready" if self.closed else "on probation"

@@ -1,4 +1,4 @@
-"""What the holder of an address leaves to the next one: what is spent of its budget. Times are seconds."""
+"""Notes about addresses: how much of an address's budget its last holder has spent. Times are seconds."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ __all__ = ["LeftNote", "Note"]
 
 @attrs.frozen
 class Note:
-    """What a holder leaves to the next one.
+    """What the last holder of an address tells the next one.
 
-    `spent` has pairs of an age in seconds and a weight; `closed` is for how many seconds the exchange wants
-    nothing from this address. A holder that vanished leaves `spent` empty and `vanished`, the seconds since
-    when that holder surely spends nothing: how much it had spent by then is not known.
+    `spent` has pairs of an age in seconds and a weight. `closed` is the number of seconds for which the
+    exchange asked for a pause. `vanished` is None, unless the last holder ended without a word: then it is
+    the number of seconds since when that holder surely spends nothing, and how much it spent is not known.
+
+    Example: `Note(spent=((12.0, 40),))`: a weight of 40 was spent 12 seconds ago.
     """
 
     spent: tuple[tuple[float, int], ...] = ()
@@ -23,7 +25,7 @@ class Note:
 
 @attrs.define
 class LeftNote:
-    """A Note in the time of the board: moments instead of ages; and who left it."""
+    """A Note as a board stores it: with moments on the board's clock instead of ages, and its author."""
 
     author: str
     spent: tuple[tuple[float, int], ...] = ()
@@ -45,20 +47,20 @@ class LeftNote:
         )
 
     def moved(self, step: float) -> LeftNote:
-        """Return the same for a clock that was set by `step`."""
+        """Return the same note for a clock that was set by `step` seconds."""
         spent = tuple((moment + step, weight) for moment, weight in self.spent)
         vanished = None if self.vanished is None else self.vanished + step
         return LeftNote(self.author, spent, self.closed + step, vanished)
 
     def united(self, other: LeftNote) -> LeftNote:
-        """Put two notes together; its author is nobody, so that both of theirs read it."""
+        """Put two notes together. The author is "", so that the authors of both notes read the result."""
         vanished = [each.vanished for each in (self, other) if each.vanished is not None]
         return LeftNote(
             "", self.spent + other.spent, max(self.closed, other.closed), max(vanished) if vanished else None
         )
 
     def over(self, now: float, period: float) -> bool:
-        """Whether all of it has been forgiven by the exchange."""
+        """Whether the exchange no longer counts anything of the note."""
         moments = [moment for moment, _ in self.spent]
         if self.vanished is not None:
             moments.append(self.vanished)

@@ -1,13 +1,15 @@
-"""Who may spend the budget of which address, among processes that share a board.
+"""How processes that share a board divide the addresses among themselves.
 
-A board keeps one text for each limit pool of an exchange. A process takes a *turn* on it now and then: it
-renews its claims, gives addresses back, and is granted others. An address has one holder at a time. What a
-holder has spent goes with the address to the next one, so that nobody spends it twice:
+A board keeps one text for each limit pool of an exchange. A process reads and replaces the text in one atomic
+step now and then, which is called a *turn*: it renews its claims, gives addresses back and is granted others.
+At any time one process holds an address, and only the holder spends the budget of the address. The holder
+leaves a note that says what it has spent, so that the next holder does not spend the same weight again.
 
-    one holds 1, 2, 3  →  another comes  →  one stops using 3, and gives it back with what it spent of it
-                       →  the other is granted 3 in its next turn
+Example: process A holds addresses 1, 2 and 3. Process B comes and holds none. In its next turn A is told to
+drain 3: it sends nothing more through 3. In the turn after that A gives 3 back, with a note. In B's next turn
+3 is granted to B.
 
-All of it is a function of the text and the time. Times are seconds on the board's own clock.
+Everything here is a pure function of the text and the time. Times are seconds on the board's own clock.
 """
 
 from __future__ import annotations
@@ -31,14 +33,15 @@ _FOREIGN = "board: what is there was not written by marketfetch; delete it, or n
 
 @attrs.frozen
 class Wish:
-    """What a process wants of a limit pool, and what it has.
+    """What a process wants of a limit pool, and which addresses it holds.
 
-    `addresses` come in the order in which they are preferred; `held` are those that it was told to hold and
-    whose term is not over by its own clock: of others it does not know what happened to them meanwhile.
-    `offers` are the held ones that it can do without just now and has stopped using, with what it leaves;
-    `exhausted` are those of them that have nothing left to spend. A claim that is not renewed ends after
-    `term` seconds, and nothing is remembered for longer than the limit's `period`. Who is `leaving` gives
-    everything back.
+    - `addresses`: all that it wants, the preferred ones first.
+    - `held`: those that an earlier turn granted and whose term has not ended by the clock of the process.
+    - `offers`: held addresses that it does not need just now and has stopped using, each with a note.
+    - `exhausted`: offered addresses with nothing left to spend.
+    - `term`: a claim that is not renewed ends after so many seconds.
+    - `period`: the period of the limit, in seconds; no note is kept for longer.
+    - `leaving`: the process ends and gives everything back.
     """
 
     holder: str
@@ -53,11 +56,12 @@ class Wish:
 
 @attrs.frozen
 class Reply:
-    """What a process holds now.
+    """What a process holds after its turn.
 
-    `notes` are of addresses that are new to it and were last held by somebody else. It should stop using
-    what is in `drain`, and offer it once nothing is in flight. `share` is how many addresses it may count on
-    in the long run: half an address where two share one. `others` is how many other processes want the same.
+    - `notes`: what the last holder spent, for addresses that are newly granted.
+    - `drain`: held addresses to stop using, and to offer once no request is in flight through them.
+    - `share`: the number of addresses to expect in the long run; 0.5 if two processes share one.
+    - `others`: the number of other processes that want some of the same addresses.
     """
 
     held: frozenset[str]
@@ -68,17 +72,22 @@ class Reply:
 
 
 def nobody(_holder: str) -> bool:
-    """Know of no holder for certain that it is gone."""
+    """Say of every holder that it may still be running: the default of `turn`."""
     return False
 
 
 def turn(
     text: str | None, now: float, *, wish: Wish, gone: Callable[[str], bool] = nobody
 ) -> tuple[str, Reply]:
-    """Take a turn: return the new text and what the process holds from now on.
+    """Take a turn: return the new text, and what the process holds from now on.
 
-    `gone` tells of a holder whether it has surely ended. Raises ConfigurationError for a text that no
-    marketfetch wrote, or a newer one.
+    `gone` tells whether the process of a holder has surely ended. Raises ConfigurationError for a text that
+    marketfetch did not write, or that a newer version wrote.
+
+    1. Time passes: claims of processes that have ended or did not renew them are freed, old notes dropped.
+    2. The process renews its claims, and gives back what it no longer wants and what others need.
+    3. It is granted free addresses, as many as its share allows.
+    4. It is told which addresses to drain, because others have less than their share.
 
     >>> text, reply = turn(None, 0.0, wish=Wish("one", ["a", "b"]))
     >>> sorted(reply.held), reply.share
@@ -98,39 +107,39 @@ def turn(
         board.leave(now, wish)
         return board.text(), Reply(frozenset(), {}, frozenset(), 0.0, 0)
     kept = board.enter(now, wish)
-    given = board.give_back(now, wish)
-    board.grant(now, wish, given)
+    freed = board.give_back(now, wish)
+    board.grant(now, wish, freed)
     mine = frozenset(board.claims_of(wish.holder))
     notes = {
         address: board.notes[address].note(now)
         for address in mine - kept
         if address in board.notes and board.notes[address].author != wish.holder
     }
-    drain = frozenset(board.to_part_with(now, wish))
+    drain = frozenset(board.to_drain(now, wish))
     return board.text(), Reply(mine, notes, drain, board.share(wish.holder), len(board.rivals(wish)))
 
 
 @attrs.define
 class _Holder:
     until: float
-    """When it counts as vanished, unless it takes a turn before."""
+    """When the process counts as vanished, unless it takes a turn before."""
     addresses: tuple[str, ...]
     waits: float | None
-    """Since when it has been without any address."""
+    """Since when the process has been without any address; None if it holds one."""
 
 
 @attrs.define
 class _Board:
-    """The text, read."""
+    """The text of a board, parsed."""
 
     holders: dict[str, _Holder] = attrs.field(factory=dict)
     claims: dict[str, tuple[str, float]] = attrs.field(factory=dict)
-    """Who holds an address, and since when."""
+    """The holder of each address, and since when."""
     notes: dict[str, LeftNote] = attrs.field(factory=dict)
     at: float | None = None
     """When the last turn was taken."""
     demand: Counter[str] = attrs.field(factory=Counter)
-    """How many want each address."""
+    """How many processes want each address."""
 
     @classmethod
     def parse(cls, text: str | None) -> _Board:
@@ -194,7 +203,7 @@ class _Board:
         return [address for address, (holder, _) in self.claims.items() if holder == name]
 
     def pass_time(self, now: float) -> None:
-        """Note the time; where the board's clock was set back, everything noted moves back with it."""
+        """Note the time; if the board's clock was set back, all stored moments move back with it."""
         step = min(0.0, now - self.at) if self.at is not None else 0.0
         self.at = now
         if step == 0.0:
@@ -206,7 +215,7 @@ class _Board:
         self.notes = {address: left.moved(step) for address, left in self.notes.items()}
 
     def drop_vanished(self, now: float, wish: Wish, gone: Callable[[str], bool]) -> None:
-        """Take from those who have not been heard of for their term, or have surely ended, what they hold."""
+        """Free the addresses of processes that have surely ended or took no turn for their term."""
         for name, holder in list(self.holders.items()):
             ended = name != wish.holder and gone(name)
             if name == wish.holder or (holder.until > now and not ended):
@@ -217,14 +226,14 @@ class _Board:
             del self.holders[name]
 
     def forget(self, now: float, period: float) -> None:
-        """Drop notes of what the exchange has forgiven by now."""
+        """Drop notes about weight that the exchange no longer counts."""
         self.notes = {address: left for address, left in self.notes.items() if not left.over(now, period)}
 
     def enter(self, now: float, wish: Wish) -> frozenset[str]:
-        """Renew, and return what was held all the time.
+        """Renew the claims of a process, and return the addresses that it held all the time.
 
-        What is left of these by others has been read. A note stays until its reader says that it holds the
-        address: an answer of the board may have been lost on its way.
+        The process has read the notes of these addresses, so they are dropped. A note is not dropped when it
+        is delivered, only now: the reply of the turn before may have been lost.
         """
         known = self.holders.get(wish.holder)
         waits = known.waits if known else None
@@ -232,7 +241,7 @@ class _Board:
         kept = wish.held.intersection(self.claims_of(wish.holder))
         for address in kept:
             self.notes.pop(address, None)
-        # Lists are long and mostly the same.
+        # Lists are long and mostly equal: each different one is counted once.
         for addresses, count in Counter(holder.addresses for holder in self.holders.values()).items():
             for address in addresses:
                 self.demand[address] += count
@@ -244,67 +253,72 @@ class _Board:
         self.holders.pop(wish.holder, None)
 
     def give_back(self, now: float, wish: Wish) -> set[str]:
-        """Give back what is not wished any more, and of the offers as many as others have a right to."""
+        """Give back what the process no longer wants, and as many of its offers as others need.
+
+        1. An offer with nothing left to spend: given back while another process finds no free address, or
+           while `to_drain` names an address.
+        2. An offer with something left: given back only while `to_drain` names an address.
+        """
         mine = self.claims_of(wish.holder)
-        given = {address for address in mine if address not in wish.addresses}
-        excess, wanted = len(self.to_part_with(now, wish)), self._wanted(wish)
-        due = max(excess, self._hungry(wish))
+        freed = {address for address in mine if address not in wish.addresses}
+        excess, wanted = len(self.to_drain(now, wish)), self._wanted(wish)
+        needed = max(excess, self._without_address(wish))
         offers = [address for address in mine if address in wish.offers and address in wanted]
         for address in sorted(offers, key=lambda address: address not in wish.exhausted):
-            # What still has something to spend is parted with only by who has had too much, or too long.
-            if len(given) < due and (address in wish.exhausted or len(given) < excess):
-                given.add(address)
-        for address in given:
+            if len(freed) < needed and (address in wish.exhausted or len(freed) < excess):
+                freed.add(address)
+        for address in freed:
             self._release(address, now, wish)
-        return given
+        return freed
 
-    def grant(self, now: float, wish: Wish, given: set[str]) -> None:
-        """Grant what is free, those without any first, longest waiting first."""
-        free = [address for address in wish.addresses if address not in self.claims and address not in given]
+    def grant(self, now: float, wish: Wish, freed: set[str]) -> None:
+        """Grant free addresses, but leave enough for processes with none that have waited longer."""
+        free = [address for address in wish.addresses if address not in self.claims and address not in freed]
         free_ones = set(free)
         mine, me = self.claims_of(wish.holder), self.holders[wish.holder]
         since = now if me.waits is None else me.waits
-        before = sum(
+        ahead = sum(
             not free_ones.isdisjoint(other.addresses)
             and not self.claims_of(name)
             and (bool(mine) or (other.waits is not None and other.waits < since))
             for name, other in self.rivals(wish).items()
         )
-        room = len(free) - before
+        room = len(free) - ahead
         if not free_ones.isdisjoint(self._wanted(wish)):
-            room = min(room, _entitled(self.share(wish.holder)) - len(mine))
-        # Those with the least to wait for come first; of equals those that are preferred.
+            room = min(room, _whole_share(self.share(wish.holder)) - len(mine))
+        # Addresses without a note of another process first: their whole budget is left.
         free.sort(key=lambda address: address in self.notes and self.notes[address].author != wish.holder)
         for address in free[: max(0, room)]:
             self.claims[address] = wish.holder, now
         me.waits = None if self.claims_of(wish.holder) else since
 
-    def to_part_with(self, now: float, wish: Wish) -> list[str]:
-        """Choose what a holder should give back, so that it can stop using it.
+    def to_drain(self, now: float, wish: Wish) -> list[str]:
+        """Return the addresses that a process should drain, because another process wants them.
 
-        What is above its share, while others have less than theirs: the newest first. Where it has no more
-        than its share and somebody has none at all, there are more processes than addresses, or the other
-        one wants just this address: then it parts with one that it has held for a term.
+        1. It holds more than its share, and others hold less than theirs: the newest claims above the share.
+        2. It holds its share, and another process has none: there are more processes than addresses, or that
+           process wants just this one. Then the oldest claim, once it is a term old.
+        3. Otherwise none.
         """
         wanted = self._wanted(wish)
         mine = self.claims_of(wish.holder)
-        theirs = sorted(
+        contested = sorted(
             (address for address in mine if address in wanted),
             key=lambda address: (self.claims[address][1], address),
         )
-        above = len(mine) - _entitled(self.share(wish.holder))
+        above = len(mine) - _whole_share(self.share(wish.holder))
         if above > 0:
-            return theirs[-above:]
-        if self._hungry(wish):
-            return [address for address in theirs[:1] if self.claims[address][1] + wish.term <= now]
+            return contested[-above:]
+        if self._without_address(wish):
+            return [address for address in contested[:1] if self.claims[address][1] + wish.term <= now]
         return []
 
     def share(self, name: str) -> float:
-        """Return how many addresses fall to a holder if each is divided among those who want it."""
+        """Return the share of a process, if each address is divided among the processes that want it."""
         return sum(1 / self.demand[address] for address in self.holders[name].addresses)
 
     def rivals(self, wish: Wish) -> dict[str, _Holder]:
-        """Return the others who want any of the same addresses."""
+        """Return the other processes that want any of the same addresses."""
         wished = set(wish.addresses)
         return {
             name: holder
@@ -313,32 +327,32 @@ class _Board:
         }
 
     def _wanted(self, wish: Wish) -> set[str]:
-        """Return the addresses wanted by those who have less than they are entitled to."""
+        """Return the addresses that are wanted by processes with less than their share."""
         count = Counter(holder for holder, _ in self.claims.values())
         return {
             address
             for name, holder in self.rivals(wish).items()
-            if count[name] < _entitled(self.share(name))
+            if count[name] < _whole_share(self.share(name))
             for address in holder.addresses
         }
 
-    def _hungry(self, wish: Wish) -> int:
-        """Return how many others have no address at all and find none free."""
+    def _without_address(self, wish: Wish) -> int:
+        """Return how many other processes hold no address and find none free."""
         mine = set(self.claims_of(wish.holder))
-        hungry = [
+        waiting = [
             holder
             for name, holder in self.rivals(wish).items()
             if not self.claims_of(name) and not mine.isdisjoint(holder.addresses)
         ]
-        free = {address for holder in hungry for address in holder.addresses if address not in self.claims}
-        return max(0, len(hungry) - len(free))
+        free = {address for holder in waiting for address in holder.addresses if address not in self.claims}
+        return max(0, len(waiting) - len(free))
 
     def _release(self, address: str, now: float, wish: Wish) -> None:
-        """Let go, and leave a note.
+        """Free an address of a process, and leave a note.
 
-        1. The address is held up to now: the holder knows all that there is to know.
-        2. The address was held, and the term is over: others may have left a note since, and both count.
-        3. The holder never learnt that it holds the address: it has spent nothing, and the unread note stays.
+        1. The process has held the address up to now: its note replaces older ones, which it has read.
+        2. Its term has ended meanwhile: another process may have left a note since, and both notes count.
+        3. The process never learnt that it holds the address: it has spent nothing. The unread note stays.
         """
         if address in wish.held:
             note = wish.offers.get(address, Note(vanished=0.0))
@@ -348,7 +362,7 @@ class _Board:
         del self.claims[address]
 
     def _add(self, address: str, left: LeftNote) -> None:
-        """Leave a note, beside one that nobody has read yet."""
+        """Leave a note; one that nobody has read yet stays beside it."""
         known = self.notes.get(address)
         self.notes[address] = left if known is None else left.united(known)
 
@@ -369,6 +383,6 @@ def _time_or_none(value: object) -> float | None:
     return None if value is None else _time(value)
 
 
-def _entitled(share: float) -> int:
-    """Return how many whole addresses a share is; everybody has a right to one."""
+def _whole_share(share: float) -> int:
+    """Return how many whole addresses a share is; every process may hold one."""
     return max(1, floor(share + 1e-9))

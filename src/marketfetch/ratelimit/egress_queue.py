@@ -1,4 +1,8 @@
-"""Which egress serves the next request of a limit pool. Times are UTC milliseconds by the local clock."""
+"""Which egress serves the next request of a limit pool. Times are UTC milliseconds by the local clock.
+
+`Registry.lock` protects everything here: the heaps, the slots, their circuit breakers, budgets and claims. A
+caller holds it for each call; nothing here waits or takes a lock.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +17,14 @@ from marketfetch.values.http import LimitPool
 
 __all__ = ["Claim", "EgressQueue", "EgressSlot"]
 
-_SOON = 20  # ms; a wait this short is not worth a look at every seat
+_SOON = 20  # ms; before so short a wait not every slot is looked at
 
 
 @attrs.define(eq=False)
 class Claim:
-    """Until when this process alone spends the budget of an address, as far as one board is concerned.
+    """Until when this process alone may spend the budget of an address, according to one board.
 
-    `used` tells whether anything was spent since it was granted.
+    `used` tells whether anything was spent since the claim was granted.
     """
 
     until: int = 0
@@ -31,8 +35,10 @@ class Claim:
 class EgressSlot:
     """One egress in one limit pool.
 
-    Its health is shared with its seats in other limit pools, its budget with everything in this process that
-    leaves from the same address. It serves while every one of its `claims` is valid.
+    Each count has one owner. The circuit breaker, which all slots of the egress share, counts its requests in
+    flight. The budget, which everything in this process at the same address shares, has the weight in
+    flight. The slot has the weight that was spent through it since it was made, and its idle connections. It
+    serves while every one of its `claims` is valid.
     """
 
     number: int
@@ -40,50 +46,47 @@ class EgressSlot:
     budget: RateBudget
     address: str = ""
     claims: Sequence[Claim] = ()
-    in_flight: int = attrs.field(default=0, init=False)
     spent: int = attrs.field(default=0, init=False)
     idle_connections: int = attrs.field(default=0, init=False)
-    version: int = attrs.field(
-        default=0, init=False
-    )  # counts up; tells its valid queue entry from older ones
+    version: int = attrs.field(default=0, init=False)
+    """Counts up with each change; an entry of the queue with an older version is out of date."""
 
     def available_at(self, weight: int, host: str, now: int) -> int:
-        """Return when the egress can serve a cost: `now`, a later moment, or UNKNOWN_UNTIL_RESPONSE."""
+        """Return when the egress can serve a weight: `now`, a later moment, or UNKNOWN_UNTIL_RESPONSE."""
         if not self.claimed(now):
             return UNKNOWN_UNTIL_RESPONSE
         return max(self.breaker.ready_at(host, now), self.budget.available_at(weight, now))
 
     def claimed(self, now: int) -> bool:
-        """Whether no other process may spend its budget now."""
+        """Whether no other process may spend the budget now."""
         return not self.claims or all(claim.until > now for claim in self.claims)
 
     def acquire(self, weight: int) -> None:
-        """Note that a request is about to leave."""
-        self.in_flight += 1
+        """Note that a request is about to be sent."""
         self.breaker.in_flight += 1
+        self.budget.spend(weight)
         self.spent += weight
         self.idle_connections = max(0, self.idle_connections - 1)
-        self.budget.spend(weight)
         for claim in self.claims:
             claim.used = True
 
     def release(self, weight: int, received: int, *, connection_kept: bool) -> None:
         """Note that a request is over; the exchange counted it at `received` at the latest."""
-        self.in_flight -= 1
         self.breaker.in_flight -= 1
-        self.idle_connections += connection_kept
         self.budget.release(weight, received)
+        self.idle_connections += connection_kept
 
 
 class EgressQueue:
-    """The seats of a limit pool in the order in which they serve.
+    """The slots of a limit pool in the order in which they serve.
 
-    The rule: as many egresses as there are requests in flight, each with its connection kept alive, and the
-    load spread evenly over time. Hence, in this order: the fewest requests in flight; the least spent, in
-    steps of a quarter of the capacity; an idle connection; the least spent.
+    The aim: as many egresses as requests in flight, each with a connection that is kept alive, and the load
+    spread evenly over time. Hence the order: the fewest requests in flight; the least weight spent, in steps
+    of a quarter of the capacity; an idle connection; the least weight spent.
 
-    Whenever something about a seat changes it is queued anew, and its older entry is dropped when met: so a
-    turn costs O(log n), and thousands of idle proxies cost nothing.
+    State: two heaps. `_ready` has entries by that order, `_later` has entries by the moment at which the slot
+    can serve. A slot that changes is queued anew with a higher version, and older entries are dropped when
+    they reach the top. So `acquire` costs O(log n), and thousands of idle proxies cost nothing.
 
     >>> from marketfetch.ratelimit.server_clock import ServerClock
     >>> calls = LimitPool("calls", capacity=10, period=60_000)
@@ -92,6 +95,8 @@ class EgressQueue:
     >>> acquired = [queue.acquire(weight=4, host="", now=0) for _ in range(5)]
     >>> [slot and slot.number for slot in acquired]
     [0, 1, 0, 1, None]
+    >>> queue
+    <EgressQueue calls: 2 egresses, 2 closed, 0 open, 16 of 20 spent>
     """
 
     def __init__(self, pool: LimitPool, slots: Sequence[EgressSlot]) -> None:
@@ -105,33 +110,41 @@ class EgressQueue:
             self.queue(number)
 
     def acquire(self, weight: int, host: str, now: int) -> EgressSlot | None:
-        """Lend the seat that serves now and return it; None if there is none.
+        """Return the slot that serves now, with the weight taken from its budget; None if there is none.
 
-        Raises ConfigurationError for a weight above the capacity of the pool.
+        Entries of `_later` whose moment has come go back to `_ready`. Then for the first entry of `_ready`:
+
+        1. Its version is old: the slot is queued elsewhere. Drop the entry.
+        2. The slot can serve now: take it, and queue it anew.
+        3. It can serve at a known moment: move the entry to `_later`.
+        4. Only a response or another process can free it: drop the entry. Whatever frees it queues it anew.
+
+        Raises ConfigurationError for a weight above the capacity of the pool; the queue stays as it is.
         """
         while self._later and self._later[0][0] <= now:
-            _, place, number = heappop(self._later)
-            if place == self.slots[number].version:
+            _, version, number = heappop(self._later)
+            if version == self.slots[number].version:
                 self.queue(number)
         while self._ready:
-            _, place, number = self._ready[0]
+            _, version, number = self._ready[0]
             slot = self.slots[number]
-            if place == slot.version:
+            if version == slot.version:
                 moment = slot.available_at(weight, host, now)
                 if moment <= now:
                     slot.acquire(weight)
                     self.queue(number)
                     return slot
                 if moment != UNKNOWN_UNTIL_RESPONSE:
-                    heappush(self._later, (moment, place, number))
+                    heappush(self._later, (moment, version, number))
             heappop(self._ready)
         return None
 
     def soonest(self, weight: int, host: str, now: int) -> int:
         """Return when to call `acquire` again after it returned None: a moment, or UNKNOWN_UNTIL_RESPONSE.
 
-        A seat set aside for a heavier cost may serve a lighter one, and the clock may be known better by now:
-        before a longer wait all seats are looked at anew, and those that can serve are queued.
+        A slot that `acquire` put into `_later` for a heavy request may serve a lighter one, and the server's
+        clock may be known better by now. So before a longer wait every slot is looked at, and each that can
+        serve is queued.
         """
         if self._later and self._later[0][0] <= now + _SOON:
             return self._later[0][0]
@@ -144,16 +157,24 @@ class EgressQueue:
         return soonest
 
     def queue_address(self, address: str) -> None:
-        """Put the egress of an address in its place, if there is one."""
+        """Queue the slot of an address anew, if there is one."""
         if address in self._numbers:
             self.queue(self._numbers[address])
 
     def queue(self, number: int) -> None:
-        """Put an egress in its place, after anything about it has changed."""
+        """Queue a slot anew, after anything about it has changed."""
         slot = self.slots[number]
         slot.version += 1
-        order = (slot.in_flight, slot.spent // self._step, slot.idle_connections == 0, slot.spent)
+        order = (slot.breaker.in_flight, slot.spent // self._step, slot.idle_connections == 0, slot.spent)
         heappush(self._ready, (order, slot.version, number))
-        if len(self._ready) > 4 * len(self.slots) + 100:  # old entries far down are never met
+        if len(self._ready) > 4 * len(self.slots) + 100:  # entries far down are old ones that are never met
             self._ready = [entry for entry in self._ready if entry[1] == self.slots[entry[2]].version]
             heapify(self._ready)
+
+    def __repr__(self) -> str:
+        closed = sum(slot.breaker.closed for slot in self.slots)
+        spent = sum(slot.budget.counted for slot in self.slots)
+        return (
+            f"<{type(self).__name__} {self.pool.name}: {len(self.slots)} egresses, {closed} closed, "
+            f"{len(self.slots) - closed} open, {spent:,} of {len(self.slots) * self.pool.capacity:,} spent>"
+        )

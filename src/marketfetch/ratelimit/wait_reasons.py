@@ -1,4 +1,4 @@
-"""What a request waits for, in words. Times are UTC milliseconds by the local clock."""
+"""Says in words what a request waits for. Times are UTC milliseconds by the local clock."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import attrs
 from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE
 from marketfetch.ratelimit.egress_queue import EgressQueue, EgressSlot
 from marketfetch.values.http import LimitPool
+from marketfetch.values.spans import SECOND
 
 __all__ = ["Wait", "title"]
 
-_LONG = 3_000
-"""What is over within so many milliseconds is not worth a word."""
-_UNKNOWN = 1_000
-"""So long is waited without a word where nobody knows for how long it will be."""
+_LONG = 3 * SECOND
+"""A wait that ends within this time is not shown."""
+_UNKNOWN = SECOND
+"""A wait whose end is not known is shown after this time."""
 
 
 def title(pool: LimitPool) -> str:
-    """Name a limit pool for people.
+    """Return the name of a limit pool as people read it.
 
     >>> title(LimitPool("binance-usdm weight", 2400, 60_000)), title(LimitPool("calls", 10, 1_000))
     ('the weight limit of binance-usdm', 'the limit calls')
@@ -28,7 +29,7 @@ def title(pool: LimitPool) -> str:
 
 @attrs.define(eq=False)
 class Wait:
-    """A request at the head of the queue that no egress can serve yet, and since when.
+    """A request at the head of the queue that no egress can serve yet; it waits since `since`.
 
     >>> from marketfetch.ratelimit.budget import RateBudget
     >>> from marketfetch.ratelimit.server_clock import ServerClock
@@ -46,17 +47,20 @@ class Wait:
     host: str
     since: int
     told: bool = attrs.field(default=False, init=False)
-    """Whether those who watch know of it."""
+    """Whether the listeners have been told of this wait."""
 
     def is_long(self, now: int) -> bool:
-        """Whether it lasts so long that somebody who watches should be told."""
+        """Whether the wait is so long that the listeners should be told of it."""
         moment = self._moment(now)
-        if moment == UNKNOWN_UNTIL_RESPONSE:  # an answer or another process ends it, mostly at once
+        if moment == UNKNOWN_UNTIL_RESPONSE:  # a response or another process ends the wait, mostly at once
             return now - self.since >= _UNKNOWN
         return moment - self.since >= _LONG
 
     def reason(self, now: int, away: str = "") -> str:
-        """Say what it waits for, and how long if that is known; `away` is why a board cannot be reached."""
+        """Say what the request waits for, and how long if that is known.
+
+        `away` says why a board cannot be reached, if so.
+        """
         pool, slots = self.queue.pool, self.queue.slots
         claimed = [slot for slot in slots if slot.claimed(now)]
         if not claimed and away:
@@ -73,7 +77,7 @@ class Wait:
         return f"waiting{span} for {title(pool)} ({used:,} of {len(fit) * usable:,} used)"
 
     def state(self, slot: EgressSlot, now: int) -> str:
-        """Say of one egress what of it is waited for; nothing if it could serve, or its health forbids it."""
+        """Say what the request waits for at one egress; nothing if it can serve, or its breaker is open."""
         if not slot.claimed(now):
             return f"waiting for another process's share of {title(self.queue.pool)}"
         moment = slot.budget.available_at(self.weight, now)

@@ -1,4 +1,4 @@
-"""Coverage: what is known of every moment of a series, and how two coverages unite."""
+"""Coverage: what is known about every moment of a series, and how two coverages are united."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ __all__ = ["Coverage"]
 
 @attrs.frozen
 class Coverage:
-    """What is known of a series: for each moment one of four verdicts.
+    """What is known about a series: each moment has one of four verdicts.
 
     | verdict | `covered` | `empty` | `unusable` | meaning |
     |---|---|---|---|---|
     | missing | no | no | no | nothing is known yet |
     | confirmed empty | yes | yes | no | the exchange has no row there |
-    | unusable | yes | no | yes | the exchange has a row there, and the row is wrong |
+    | unusable | yes | no | yes | the exchange has a wrong row there |
     | present | yes | no | no | a row is stored |
 
-    Two coverages unite moment by moment, and the verdict that stands lower in the table wins: a stored row
-    beats a wrong one, and a wrong row beats the claim that there is none.
+    Two coverages are united moment by moment, and the lower verdict of the table wins: a stored row beats a
+    wrong row, and a wrong row beats "no row".
 
     >>> both, first, last = Span(0, 20), Span(0, 10), Span(10, 20)
     >>> known = Coverage(SpanSet.of(both), empty=SpanSet.of(first), unusable=SpanSet.of(last))
@@ -39,20 +39,20 @@ class Coverage:
         return self.covered - self.empty - self.unusable
 
     def missing(self, wanted: Span) -> SpanSet:
-        """The part of a wanted span about which nothing is known yet."""
+        """Return the part of a wanted span about which nothing is known yet."""
         return SpanSet.of(wanted) - self.covered
 
     def within(self, span: Span) -> Coverage:
-        """Return what is known inside a span."""
+        """Return the coverage inside a span."""
         inside = SpanSet.of(span)
         return Coverage(self.covered & inside, self.empty & inside, self.unusable & inside)
 
     def without(self, spans: SpanSet) -> Coverage:
-        """Return what is left when the moments of `spans` are forgotten."""
+        """Return the coverage without the moments of `spans`: these are missing then."""
         return Coverage(self.covered - spans, self.empty - spans, self.unusable - spans)
 
     def __or__(self, other: Coverage) -> Coverage:
-        """Unite what two observers know; see the class for which verdict wins."""
+        """Unite two coverages; the class says which verdict wins."""
         covered = self.covered | other.covered
         if not (self.empty or other.empty or self.unusable or other.unusable):
             return Coverage(covered)

@@ -32,7 +32,7 @@ class Dataset:
     name: str
     columns: tuple[Column, ...]
     event: bool = False
-    """Whether its rows come when something happens (funding) instead of on a grid."""
+    """Whether its rows come when something happens (funding) and not on a grid of open times."""
     names: tuple[str, ...] = attrs.field(
         default=attrs.Factory(lambda self: tuple(column.name for column in self.columns), takes_self=True),
         init=False,
@@ -43,7 +43,7 @@ class Dataset:
 
     @classmethod
     def parse(cls, text: object) -> Dataset:
-        """Find a dataset by name; ConfigurationError with near matches for a name that is not one."""
+        """Return the dataset with a name; ConfigurationError, with near matches, for an unknown name."""
         if isinstance(text, Dataset):
             return text
         known = datasets()
@@ -52,7 +52,7 @@ class Dataset:
         return known[text]
 
     def index(self, name: str) -> int:
-        """Position of a column; ConfigurationError with near matches if there is no such column."""
+        """Return the position of a column; ConfigurationError, with near matches, if there is none."""
         try:
             return self.names.index(name)
         except ValueError:
@@ -63,13 +63,13 @@ class Dataset:
 
 
 def datasets() -> dict[str, Dataset]:
-    """Return every dataset by name; a new dictionary each time, so that nobody can change another's.
+    """Return every dataset by name, in a new dictionary that the caller may change.
 
     >>> sorted(datasets())[:3]
     ['funding_rate', 'index_price', 'long_short_ratio']
     """
     price = tuple(map(Column, ("open", "high", "low", "close")))
-    # Not every exchange publishes turnover, trades and the taker side: there these columns are NULL.
+    # Some exchanges do not publish turnover, trades and the taker side: their rows have NULL there.
     flow = (
         Column("volume"),
         Column("quote_volume", optional=True),
@@ -77,8 +77,8 @@ def datasets() -> dict[str, Dataset]:
         Column("taker_buy_volume", optional=True),
         Column("taker_buy_quote_volume", optional=True),
     )
-    # A `Special` funding event (a dividend adjustment) may share its time with the regular one: it has
-    # a column of its own, so that one moment stays one row.
+    # A `Special` funding event (a dividend adjustment) may have the same time as the regular one. It has a
+    # column of its own, so that one moment is one row.
     funding = (
         Column("funding_rate", optional=True),
         Column("mark_price", optional=True),

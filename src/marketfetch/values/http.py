@@ -1,4 +1,4 @@
-"""HTTP as values: what an endpoint asks for, what it costs, what came back, and where it left from."""
+"""HTTP as values: the request, its cost, the rate limit that counts it, its egress, and the response."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from urllib.parse import quote, quote_plus
 
 import attrs
 
+from marketfetch.common.type_checks import is_whole, plain_int
 from marketfetch.redaction import Secret
 
 __all__ = ["Cost", "Egress", "LimitPool", "Request", "Response", "one_spelling"]
 
 
-# A run quotes the same names over and over.
+# A run quotes the same few names in every URL.
 _quoted = lru_cache(maxsize=4096)(quote_plus)
 
 
@@ -25,7 +26,7 @@ def _path(path: str) -> str:
 
 
 def one_spelling(host: str) -> str:
-    """Return the one way to write a host: in small letters, without the dot of the root, IPv6 shortened.
+    """Return the canonical form of a host: lower case, no dot at the end, IPv6 shortened.
 
     >>> one_spelling("Proxy.Example."), one_spelling("[2001:DB8:0::1]")
     ('proxy.example', '[2001:db8::1]')
@@ -38,31 +39,31 @@ def one_spelling(host: str) -> str:
 
 @attrs.frozen
 class LimitPool:
-    """One published limit of an exchange, counted per address.
+    """One published rate limit of an exchange, counted for each address.
 
-    `capacity` units may be spent in each `period` milliseconds. A `clock` window starts anew on the
-    server's clock, a `sliding` one looks back from every moment. `used_header` names the response header
-    that tells how much of the window is used, where the exchange sends one.
+    `capacity` units may be spent in each `period` milliseconds. A `clock` window begins at multiples of the
+    period on the server's clock; a `sliding` window is the last `period` before any moment. `used_header`
+    names the response header with the used part of the window, if the exchange sends one.
     """
 
     name: str
-    capacity: int
-    period: int
+    capacity: int = attrs.field(converter=plain_int)
+    period: int = attrs.field(converter=plain_int)
     window: Literal["clock", "sliding"] = "sliding"
     used_header: str | None = None
 
 
 @attrs.frozen
 class Cost:
-    """What a request draws from a limit pool."""
+    """How many units a request takes from a limit pool."""
 
     pool: LimitPool
-    weight: int = 1
+    weight: int = attrs.field(default=1, converter=plain_int)
 
 
 @attrs.frozen
 class Request:
-    """An HTTP request that an endpoint wants to be made; `base_url` is filled in by its Exchange.
+    """An HTTP request of an endpoint; its Exchange fills in `base_url`.
 
     >>> Request("/api/v3/time", cost=Cost(LimitPool("spot", 6000, 60_000)), base_url="https://e.org").url
     'https://e.org/api/v3/time'
@@ -80,7 +81,7 @@ class Request:
     def url(self) -> str:
         """The absolute URL, percent-encoded as UTF-8 (some symbols are not ASCII)."""
         query = "&".join(
-            f"{_quoted(name)}={value if isinstance(value, int) else _quoted(value)}"
+            f"{_quoted(name)}={value if isinstance(value, int) or is_whole(value) else _quoted(value)}"
             for name, value in self.params.items()
         )
         return f"{self.base_url}{_path(self.path)}{'?' if query else ''}{query}"
@@ -88,7 +89,7 @@ class Request:
 
 @attrs.frozen
 class Response:
-    """A complete HTTP answer; header names are lower case.
+    """A complete HTTP response; header names are lower case.
 
     `sent_at` and `received_at` are UTC milliseconds by the local clock.
     """
@@ -102,9 +103,9 @@ class Response:
 
 @attrs.frozen
 class Egress:
-    """Where a request leaves from: the direct connection, or one proxy.
+    """The way by which a request leaves: the direct connection, or one proxy.
 
-    `name` is for display and never holds a credential.
+    `name` is for display and never has a credential in it.
     """
 
     name: str

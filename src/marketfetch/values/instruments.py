@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 
 import attrs
 
@@ -16,9 +17,9 @@ __all__ = ["Composite", "Instrument"]
 class Instrument:
     """One entry of an exchange's listing.
 
-    `listed_at` and `delisted_at` are UTC milliseconds, None where the exchange does not publish them.
-    `settle` is the settlement currency of a contract, None for spot. Raises ValueError for a symbol without
-    a letter and for a time that no calendar has.
+    `listed_at` and `delisted_at` are UTC milliseconds, None if the exchange does not publish them. `settle`
+    is the settlement currency of a contract, None for spot. Raises ValueError for an empty symbol and for a
+    time beyond the year 9999.
     """
 
     symbol: str
@@ -38,7 +39,7 @@ class Instrument:
 
     @property
     def unified(self) -> str:
-        """The field's common spelling.
+        """The spelling that is the same for every exchange.
 
         >>> Instrument("BTCUSDT", "BTC", "USDT", "USDT").unified
         'BTC/USDT:USDT'
@@ -48,13 +49,11 @@ class Instrument:
 
 
 def _members(given: object) -> tuple[str, ...]:
-    """Return the members of a composite; one text may name several, and its letters are none."""
+    """Return the members of a composite; one text may name several: "ETHUSDT, BTCUSDT"."""
     if isinstance(given, str) or not isinstance(given, Iterable):
         return names_of("members", given)
-    members = tuple(given)
-    for name in members:
-        names_of("members", [name])
-    return members
+    # One at a time: a member that is listed twice stays in twice, and is refused when the run begins.
+    return tuple(chain.from_iterable(names_of("members", [name]) for name in given))
 
 
 def _named(_composite: object, _argument: attrs.Attribute[str], value: object) -> None:
@@ -63,7 +62,11 @@ def _named(_composite: object, _argument: attrs.Attribute[str], value: object) -
 
 @attrs.frozen
 class Composite:
-    """A derived symbol: mean of its members' prices and sum of their volumes, where all have the candle."""
+    """A derived symbol: mean prices and summed volumes of its members, for candles that all members have.
+
+    >>> Composite("MT", ["ETHUSDT", "BTCUSDT"]).members
+    ('ETHUSDT', 'BTCUSDT')
+    """
 
     symbol: str = attrs.field(validator=_named)
     members: tuple[str, ...] = attrs.field(converter=_members)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import timedelta
 from functools import cache
 
@@ -11,18 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketfetch.errors import ConfigurationError, unknown
-from marketfetch.values.spans import Span, SpanSet
+from marketfetch.redaction import redact
+from marketfetch.values.spans import DAY, HOUR, MINUTE, SECOND, Span, SpanSet
 
 __all__ = ["EVENT", "Interval"]
 
-_MINUTE = 60_000
-_HOUR = 60 * _MINUTE
-_DAY = 24 * _HOUR
-_FIRST_MONDAY = 4 * _DAY
+_FIRST_MONDAY = 4 * DAY
 """1970-01-05, the first Monday after the epoch: week candles open on Mondays."""
 
 _WRITTEN = re.compile(r"(?P<count>[1-9]\d{0,5})(?P<unit>[smhdSHD])")
-"""Not M, which is a month in capitals."""
+"""Without M: a capital M is a month, not a minute."""
 _UNITS = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), "s"),
     **dict.fromkeys(("min", "mins", "minute", "minutes", "t"), "m"),
@@ -31,7 +30,7 @@ _UNITS = {
     **dict.fromkeys(("w", "wk", "week", "weeks", "wutc"), "w"),
     **dict.fromkeys(("mo", "mon", "month", "months", "mutc", "ms", "me"), "M"),
 }
-"""What others call the units: pandas, Yahoo, OKX."""
+"""Names of units in other libraries and APIs: pandas, Yahoo, OKX."""
 _WORDY = re.compile(rf"(?P<count>\d{{0,3}})[\s_-]?(?P<unit>{'|'.join(_UNITS)})", re.IGNORECASE)
 
 
@@ -60,10 +59,10 @@ class Interval:
 
     @classmethod
     def parse(cls, text: str | timedelta | Interval) -> Interval:
-        """Find an interval by its name; case matters (`1m` minute, `1M` month).
+        """Return the interval with a name; case matters (`1m` minute, `1M` month).
 
-        What is certain to be the same is accepted: `60m` for `1h`, `1D` for `1d`, a timedelta of that length.
-        Raises ConfigurationError, with near matches, for what is not an interval.
+        Other spellings with one certain meaning are accepted: `60m` for `1h`, `1D` for `1d`, a timedelta of
+        that length. Raises ConfigurationError, with near matches, for anything else.
 
         >>> Interval.parse("60m"), Interval.parse("1D")
         (Interval(name='1h'), Interval(name='1d'))
@@ -78,13 +77,13 @@ class Interval:
 
     @property
     def is_event(self) -> bool:
-        """Whether the series has no grid of its own: rows come when something happens."""
+        """Whether rows come when something happens, not on a grid: any millisecond may have one."""
         return self.length == 1
 
     @property
     def typical(self) -> int:
-        """Milliseconds of one step; 30 days for the calendar month."""
-        return 30 * _DAY if self.length is None else self.length
+        """The length of one step in milliseconds; 30 days for the calendar month."""
+        return 30 * DAY if self.length is None else self.length
 
     def floor(self, ms: int) -> int:
         """Return the open time at or before a moment."""
@@ -98,7 +97,7 @@ class Interval:
         return floor if floor == ms else self.shift(floor, 1)
 
     def shift(self, open_time: int, steps: int) -> int:
-        """Return the open time a number of steps after another one."""
+        """Return the open time that lies a number of steps after another one."""
         if self.length is None:
             return int(_month_opens(_months(open_time) + steps))
         return open_time + steps * self.length
@@ -108,6 +107,14 @@ class Interval:
         if self.length is None:
             return _months(self.ceil(span.end)) - _months(self.ceil(span.start))
         return (self.ceil(span.end) - self.ceil(span.start)) // self.length
+
+    def count_rows(self, spans: Iterable[Span]) -> int:
+        """Count the rows that spans stand for: their open times. Of events nobody knows the number: 0.
+
+        >>> Interval.parse("1m").count_rows([Span(0, 120_000), Span(300_000, 360_000)])
+        3
+        """
+        return 0 if self.is_event else sum(map(self.count, spans))
 
     def grid(self, span: Span) -> NDArray[np.int64]:
         """Return all open times inside a span, shape (n,), UTC milliseconds."""
@@ -124,7 +131,7 @@ class Interval:
         return np.equal((times - self.anchor) % self.length, 0)
 
     def cells(self, times: NDArray[np.int64]) -> SpanSet:
-        """Return the steps of the grid in which the given moments lie, in any order, on the grid or off it.
+        """Return the grid steps in which moments lie; the moments may be unsorted and off the grid.
 
         >>> Interval.parse("1m").cells(np.array([61_000, 5_000])).spans
         (Span(start=0, end=120000),)
@@ -136,7 +143,7 @@ class Interval:
         return self.cover(np.unique(opens))
 
     def cover(self, times: NDArray[np.int64]) -> SpanSet:
-        """Return the spans that rows opening at the given sorted, aligned times stand for.
+        """Return the spans of the rows that open at these times, which are sorted and on the grid.
 
         >>> Interval.parse("1m").cover(np.array([0, 60_000, 180_000])).spans
         (Span(start=0, end=120000), Span(start=180000, end=240000))
@@ -159,31 +166,35 @@ class Interval:
 @cache
 def _intervals() -> dict[str, Interval]:
     fixed = {
-        "1s": 1000,
-        **{f"{n}m": n * _MINUTE for n in (1, 3, 5, 15, 30)},
-        **{f"{n}h": n * _HOUR for n in (1, 2, 4, 6, 8, 12)},
-        **{f"{n}d": n * _DAY for n in (1, 2, 3)},
+        "1s": SECOND,
+        **{f"{n}m": n * MINUTE for n in (1, 3, 5, 15, 30)},
+        **{f"{n}h": n * HOUR for n in (1, 2, 4, 6, 8, 12)},
+        **{f"{n}d": n * DAY for n in (1, 2, 3)},
     }
     return {
         **{name: Interval(name, length) for name, length in fixed.items()},
-        "1w": Interval("1w", 7 * _DAY, _FIRST_MONDAY),
+        "1w": Interval("1w", 7 * DAY, _FIRST_MONDAY),
         "1M": Interval("1M", None),
         "event": EVENT,
     }
 
 
 def _length(text: object) -> int | None:
-    """Return milliseconds of what is written like an interval, in any of its units but months and weeks."""
+    """Return the length of a timedelta or of text such as 60m (ms); None for text of another form.
+
+    None also for months and weeks, and for a timedelta that is not a whole number of milliseconds.
+    """
     if isinstance(text, timedelta):
-        return text // timedelta(milliseconds=1)
+        length, rest = divmod(text, timedelta(milliseconds=1))
+        return None if rest else length
     written = _WRITTEN.fullmatch(text.strip()) if isinstance(text, str) else None
     if written is None:
         return None
-    return int(written["count"]) * {"s": 1000, "m": _MINUTE, "h": _HOUR, "d": _DAY}[written["unit"].lower()]
+    return int(written["count"]) * {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}[written["unit"].lower()]
 
 
 def _of_length(length: float | None) -> Interval | None:
-    """Return the interval of a length; a week is none: seven days may be counted from any day."""
+    """Return the interval of a length; None for seven days, which may be counted from any weekday."""
     if length is None:
         return None
     return next(
@@ -197,25 +208,26 @@ def _of_length(length: float | None) -> Interval | None:
 
 
 def _no_interval(text: object) -> ConfigurationError:
-    """Make the error for what is no interval; the names of units that others use are understood."""
+    """Make the error for a value that is no interval; names of units of other libraries get a hint."""
     names = [name for name in _intervals() if name != "event"]
     if isinstance(text, int | float) and not isinstance(text, bool):
-        meant = ((unit, _of_length(text * ms)) for unit, ms in (("seconds", 1000), ("minutes", _MINUTE)))
+        meant = ((unit, _of_length(text * ms)) for unit, ms in (("seconds", SECOND), ("minutes", MINUTE)))
         near = [f"{each.name!r} for {text} {unit}" for unit, each in meant if each]
         return ConfigurationError(
             f"interval: {text!r} has no unit; write {' or '.join(near) or 'text like 1h'}"
         )
+    shown = redact(repr(text))
     if isinstance(text, list | tuple | set):
-        return ConfigurationError(f"interval: {text!r} is several; a run has one: make one for each")
+        return ConfigurationError(f"interval: {shown} is several; a run has one: make one for each")
     words = _WORDY.fullmatch(text.strip()) if isinstance(text, str) else None
     if words is not None:
         name = f"{words['count'] or 1}{_UNITS[words['unit'].lower()]}"
         if name in names:
-            return ConfigurationError(f"interval: {text!r} is unknown; did you mean {name!r}?")
-    if isinstance(text, timedelta) or _length(text) == 7 * _DAY:
-        return ConfigurationError(f"interval: {text!r} is none of {', '.join(names)}; write one of these")
+            return ConfigurationError(f"interval: {shown} is unknown; did you mean {name!r}?")
+    if isinstance(text, timedelta) or _length(text) == 7 * DAY:
+        return ConfigurationError(f"interval: {shown} is none of {', '.join(names)}; write one of these")
     return unknown("interval", text, names)
 
 
 EVENT = Interval("event", 1)
-"""The interval of series whose rows come when something happens, not on a grid."""
+"""The interval of event series, such as funding: their rows lie on no grid."""

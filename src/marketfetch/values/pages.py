@@ -39,7 +39,7 @@ class Columns:
 
     @classmethod
     def join(cls, parts: Sequence[Columns]) -> Columns:
-        """Concatenate one or more parts and sort them by time; of equal times the last one stays.
+        """Concatenate one or more parts and sort them by time; of rows with equal times the last one stays.
 
         >>> late, early = (Columns(np.array([t]), np.array([[float(t)]])) for t in (2, 1))
         >>> Columns.join([late, early]).times
@@ -47,9 +47,9 @@ class Columns:
         """
         if len(parts) == 1 and parts[0].is_sorted:
             return parts[0]
-        # Pages that came out of turn are put in order first: mostly that is all, and nothing is moved twice.
-        in_turn = sorted((part for part in parts if len(part)), key=lambda part: int(part.times[0]))
-        joined = cls._concatenated(in_turn or parts)
+        # Pages may have come in another order. Mostly it is enough to sort the pages, without their rows.
+        by_start = sorted((part for part in parts if len(part)), key=lambda part: int(part.times[0]))
+        joined = cls._concatenated(by_start or parts)
         if joined.is_sorted:
             return joined
         joined = cls._concatenated(parts)
@@ -79,12 +79,13 @@ class Columns:
 
 @attrs.frozen(eq=False)
 class Page:
-    """What one response taught: sound rows, and an account of those that were not.
+    """The sound rows of one response, and an account of its other rows.
 
-    `columns` hold only rows that may be stored: inside the asked window, on the grid, closed, possible,
-    sorted and unique. `rejected` counts the others by reason. `spoiled` are the moments whose only rows
-    were unusable: they are neither present nor absent. `invalid` are the rows among those that are final and
-    wrong, such as one off the grid; a row that is not finished, or has no value yet, is not among them.
+    - `columns`: rows that may be stored: inside the window, on the grid, closed, possible, sorted, unique.
+    - `rejected`: the number of all other rows, by reason.
+    - `without_sound_row`: moments that have rows, but no sound one. They are neither present nor absent.
+    - `invalid`: the rows of these moments that are wrong for good, such as one off the grid. A row that is
+      unfinished or without a value may become right, and is not among them.
     """
 
     columns: Columns
@@ -93,21 +94,21 @@ class Page:
     received: int = 0
     """How many rows the answer held, sound or not."""
     has_rows_outside: bool = False
-    """Whether rows outside the asked window came along: such a page proves nothing absent."""
+    """Whether the page has rows outside the asked window: such a page denies no moment."""
     cursor: str | None = None
     """The token of the next page, for endpoints that page by token."""
     invalid: tuple[RejectedRow, ...] = ()
     storable: Columns | None = None
-    """The values of the invalid rows that a store could hold; None if there are none."""
+    """The invalid rows that a store could hold all the same; None if there are none."""
     earliest: int | None = None
     """The time of the earliest row inside the asked window, sound or not; None if there is none."""
 
 
 @attrs.frozen(eq=False)
 class Batch:
-    """Rows of one series and the coverage they prove: written in one transaction or not at all.
+    """Rows of one series and the coverage that they prove, written in one transaction.
 
-    `rejected` are the rows behind `coverage.unusable`; a store keeps them beside its ledger.
+    `rejected` are the wrong rows of the moments in `coverage.unusable`.
     """
 
     series: Series

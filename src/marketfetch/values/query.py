@@ -1,4 +1,4 @@
-"""Query: what the store shall hold when the run is over."""
+"""Query: which series and which span the store should hold after a run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ class AllSymbols:
 
     def __attrs_post_init__(self) -> None:
         if self.quote is not None and not isinstance(self.quote, str):
-            raise ConfigurationError(f"quote: {self.quote!r} is no name; write one as text, such as 'USDT'")
+            raise ConfigurationError(
+                f"quote: {redact(repr(self.quote))} is no name; write one as text, such as 'USDT'"
+            )
 
 
 def _symbols(symbols: object) -> tuple[str, ...] | AllSymbols:
@@ -45,7 +47,7 @@ def _symbols(symbols: object) -> tuple[str, ...] | AllSymbols:
 
 
 def datasets_of(names: object) -> tuple[Dataset, ...]:
-    """Return the datasets that are named, each once; ConfigurationError for what names none."""
+    """Return the datasets with these names, each once; ConfigurationError for an unknown name or None."""
     if names is None:
         raise ConfigurationError("datasets: None is no name; name some, such as ohlcv, or leave them out")
     several = [names] if isinstance(names, str | Dataset) or not isinstance(names, Iterable) else names
@@ -80,14 +82,14 @@ def _end(value: object) -> TimeLike:
 
 @attrs.frozen
 class Query:
-    """What the store should hold when the run is over.
+    """Which series and which span the store should hold after a run.
 
     `symbols` in the exchange's spelling or the unified one (`BTC/USDT:USDT`): one, several, or a text of
-    names parted by commas; or AllSymbols(quote="USDT"). `start` and `end` are half-open: an aware datetime, a
-    date (midnight UTC), ISO text, `20d` or a timedelta before now, `now`, or UTC milliseconds. With
-    `end="now"` the run catches up until nothing closed is missing.
+    names with commas between them; or AllSymbols(quote="USDT"). The span from `start` to `end` is half-open;
+    each is an aware datetime, a date (midnight UTC), ISO text, `20d` or a timedelta before now, `now`, or UTC
+    milliseconds. With `end="now"` the run goes on until no closed row is missing.
 
-    Raises ConfigurationError for names that do not exist (with near matches) and for times that are none.
+    Raises ConfigurationError for unknown names (with near matches) and for values that are no time.
 
     >>> Query(symbols="BTCUSDT", datasets="ohlcv", interval="1m", start="2026-06-01").end
     'now'
@@ -103,7 +105,7 @@ class Query:
     composites: tuple[Composite, ...] = attrs.field(default=(), converter=_composites, kw_only=True)
 
     def span(self, now: int) -> Span:
-        """Return the span that is wanted, in UTC milliseconds; raises ConfigurationError for a wrong one."""
+        """Return the wanted span; ConfigurationError if it begins before 1970 or ends before it begins."""
         start, end = parse_time("start", self.start, now), parse_time("end", self.end, now)
         if start < 0:
             raise ConfigurationError("start: is before 1970; write a date such as 2020-01-01")

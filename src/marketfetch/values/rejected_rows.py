@@ -1,4 +1,4 @@
-"""Rows of an exchange that are wrong, as they came."""
+"""RejectedRow: a wrong row of an exchange, with the text in which it came."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import attrs
 __all__ = ["RejectedRow", "raw_text"]
 
 _LENGTH = 1000
-"""So many characters of a row are kept: an exchange may send megabytes."""
+"""The number of characters of a row that are kept: an exchange may send megabytes."""
 
 
 @attrs.frozen(order=True)
 class RejectedRow:
-    """A row of the exchange that cannot be stored as it is: its open time, why, and its text as it came.
+    """A row of the exchange that cannot be stored: its open time, the reason, and its text as it came.
 
     `time` is in UTC milliseconds and may lie off the grid of the series. `reason` is one of the words under
     which `Page.rejected` counts, such as "off the grid" or "impossible".
@@ -30,7 +30,7 @@ class RejectedRow:
 
 
 def raw_text(row: object) -> str:
-    r"""Write a parsed row as JSON again: one line of ASCII, cut where it is too long.
+    r"""Write a parsed row as JSON: one line of ASCII, cut after 1,000 characters.
 
     >>> raw_text([1513641614789, "18934.00", "Bitte \n warten"])
     '[1513641614789,"18934.00","Bitte \\n warten"]'

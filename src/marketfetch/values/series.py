@@ -1,4 +1,4 @@
-"""Series: exchange, dataset, symbol and interval, one line of the ledger."""
+"""Series: one exchange, dataset, symbol and interval."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import attrs
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import EVENT, Interval
 
-__all__ = [
-    "Series",
-]
+__all__ = ["Series"]
 
 
 @attrs.frozen(cache_hash=True)
 class Series:
-    """One line of the ledger: exchange × dataset × symbol × interval.
+    """One exchange, dataset, symbol and interval: what a store keeps the coverage of.
 
     >>> print(Series.of("binance-usdm", "ohlcv", "BTCUSDT", "1m"))
     binance-usdm ohlcv BTCUSDT 1m
@@ -27,7 +25,7 @@ class Series:
 
     @classmethod
     def of(cls, exchange: str, dataset: str | Dataset, symbol: str, interval: str | Interval) -> Series:
-        """Make a series from names; event datasets have the interval `event` whatever is given."""
+        """Make a series from names; an event dataset gets the interval `event`, whatever `interval` is."""
         kind = Dataset.parse(dataset)
         return cls(exchange, kind, symbol, EVENT if kind.event else Interval.parse(interval))
 

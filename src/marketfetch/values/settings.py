@@ -1,4 +1,4 @@
-"""Settings of a run, and RetryPolicy: how often and after which waits a request is repeated."""
+"""Settings of a run, and RetryPolicy: the number of retries and the exponential backoff between them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import attrs
 
-from marketfetch.common.type_checks import is_number, is_text, is_whole
+from marketfetch.common.type_checks import is_number, is_text, is_whole, plain_int, plain_number
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.redaction import redact
 from marketfetch.values.times import (
@@ -22,17 +22,18 @@ __all__ = ["RetryPolicy", "Settings"]
 
 @attrs.frozen
 class RetryPolicy:
-    """How often and after which waits a request is repeated; times in seconds.
+    """How often a request is tried, and the exponential backoff between two tries; times in seconds.
 
-    Raises ConfigurationError for what is no such number.
+    The backoff begins with `initial`, doubles with each failure up to `cap`, and has jitter. Raises
+    ConfigurationError for a number that is of another kind or too small.
 
     >>> RetryPolicy(initial=0.5, cap=30).wait(3, jitter=1.0)
     2.0
     """
 
-    attempts: int = 8
-    initial: float = 0.25
-    cap: float = 20.0
+    attempts: int = attrs.field(default=8, converter=plain_int)
+    initial: float = attrs.field(default=0.25, converter=plain_number)
+    cap: float = attrs.field(default=20.0, converter=plain_number)
 
     def __attrs_post_init__(self) -> None:
         attempts = self.attempts
@@ -45,13 +46,14 @@ class RetryPolicy:
                 raise ConfigurationError(f"{name}: must be a number of seconds, not {redact(repr(value))}")
 
     def wait(self, failures: int, jitter: float) -> float:
-        """Return the wait after so many failures; `jitter` in [0, 1] takes up to half of it away."""
-        full = min(self.cap, self.initial * 2.0 ** (failures - 1))
+        """Return the wait after so many failures; `jitter` 1 gives the whole wait, 0 gives half of it."""
+        doublings = min(failures - 1, 1023)  # 2.0**1024 overflows
+        full = min(self.cap, self.initial * 2.0**doublings)
         return full * (0.5 + 0.5 * jitter)
 
 
 def _whole(least: int, most: float = inf) -> Callable[[object, attrs.Attribute[int], int], None]:
-    """Refuse what is no whole number between the two; the message names the argument."""
+    """Return a validator of whole numbers between two bounds; its message names the argument."""
     bounds = f"at least {least}" if most == inf else f"from {least} to {most:,}"
 
     def check(_settings: object, argument: attrs.Attribute[int], value: int) -> None:
@@ -64,7 +66,7 @@ def _whole(least: int, most: float = inf) -> Callable[[object, attrs.Attribute[i
 
 
 def _one_of(*choices: str) -> Callable[[object, attrs.Attribute[Any], Any], None]:
-    """Refuse what is none of the choices; the message names the argument and them."""
+    """Return a validator of texts; its message names the argument and the choices."""
 
     def check(_settings: object, argument: attrs.Attribute[Any], value: Any) -> None:
         if not is_text(value) or value not in choices:
@@ -96,37 +98,40 @@ def _clock(_settings: object, _argument: attrs.Attribute[Clock], value: object) 
 
 
 _MOST_AT_ONCE = 10_000
-"""No process has more connections open, and each request in flight is a task that is kept."""
+"""No process has more open connections, and each request in flight is a task in memory."""
 
 
 @attrs.frozen
 class Settings:
-    """How a run goes about its work; the defaults suit most.
+    """How a run works; the defaults suit most.
 
-    `concurrency` requests are in flight at most, for each limit pool. Rows are gathered into batches of
-    about `batch_rows`, one transaction each; None leaves it to the sink, which knows best. `deadline` bounds
-    one request, `heartbeat` is the pause between Heartbeat events, both in seconds; `max_rounds` bounds how
-    many times a run that reads up to now looks for newly closed rows. `clock` is the local time; what is
-    closed is decided by the earlier one of it and the exchange's, where that tells. By default it is the wall
-    clock as each run finds it, which does not jump within a run.
+    - `concurrency`: the most requests in flight, for each limit pool.
+    - `batch_rows`: rows in one transaction; None leaves the number to the sink.
+    - `deadline`: the most seconds for one request.
+    - `heartbeat`: the seconds between two Heartbeat events.
+    - `max_rounds`: how often a run that reads up to now looks for newly closed rows.
+    - `clock`: the local time in UTC milliseconds; by default the wall clock as each run finds it, which does
+      not jump within a run. A row is closed when both this clock and the exchange's say so.
+    - `unusable`: what to do with rows that are wrong in three answers. `"keep"` keeps them beside the ledger
+      and goes on without them. `"store"` stores them as they are, if a table can hold them. `"retry"` asks
+      again for those that an earlier run kept, and reports them missing if they are still wrong.
 
-    `unusable` says what becomes of rows that the exchange has wrong, in one answer as in the next: `"keep"`
-    notes them beside the ledger and goes on without them, `"store"` stores them as they are where a table can
-    hold them, and `"retry"` asks once more for those that were noted before, and reports them missing where
-    they are still wrong.
-
-    Raises ConfigurationError for a number that is too small or too large, and for what is of another kind.
+    Raises ConfigurationError for a number that is too small or too large, and for a value of another kind.
 
     Settings can be pickled; a clock of the caller's own then has to be a function of a module, or an object
     that can be pickled.
     """
 
-    concurrency: int = attrs.field(default=20, validator=_whole(1, _MOST_AT_ONCE))
-    batch_rows: int | None = attrs.field(default=None, validator=attrs.validators.optional(_whole(1)))
+    concurrency: int = attrs.field(default=20, converter=plain_int, validator=_whole(1, _MOST_AT_ONCE))
+    batch_rows: int | None = attrs.field(
+        default=None,
+        converter=attrs.converters.optional(plain_int),
+        validator=attrs.validators.optional(_whole(1)),
+    )
     retries: RetryPolicy = attrs.field(factory=RetryPolicy, validator=_retries)
-    deadline: float = attrs.field(default=60.0, validator=_above_zero)
-    heartbeat: float = attrs.field(default=10.0, validator=_above_zero)
-    max_rounds: int = attrs.field(default=20, validator=_whole(1))
+    deadline: float = attrs.field(default=60.0, converter=plain_number, validator=_above_zero)
+    heartbeat: float = attrs.field(default=10.0, converter=plain_number, validator=_above_zero)
+    max_rounds: int = attrs.field(default=20, converter=plain_int, validator=_whole(1))
     clock: Clock = attrs.field(factory=steady_clock, repr=False, validator=_clock)
     unusable: Literal["keep", "store", "retry"] = attrs.field(
         default="keep", validator=_one_of("keep", "store", "retry"), kw_only=True
@@ -137,7 +142,7 @@ class Settings:
         return attrs.evolve(self, clock=anchored(self.clock))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a pickle holds; ConfigurationError for a clock that another process cannot find."""
+        """Return the fields for a pickle; ConfigurationError for a clock that no other process can find."""
         found = self.clock if hasattr(self.clock, "__qualname__") else type(self.clock)
         if "<" in found.__qualname__:  # <lambda>, or something inside of <locals>
             raise ConfigurationError(
@@ -151,7 +156,7 @@ class Settings:
             object.__setattr__(self, name, value)
 
     def __copy__(self) -> Settings:
-        return self  # nothing of it can change; copying shall not ask for a clock that can be pickled
+        return self  # Settings cannot change, and a copy needs no clock that can be pickled
 
     def __deepcopy__(self, memo: object) -> Settings:
         return self

@@ -1,4 +1,4 @@
-"""Slice: the part of a series that an adapter is asked for."""
+"""Slice: the part of a series for which an adapter makes one request."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ __all__ = ["Slice"]
 
 @attrs.frozen
 class Slice:
-    """A part of a series still to fetch, sized to one request where the endpoint allows.
+    """A part of a series that is still to be fetched, of the size of one request.
 
-    `absent_once` are the moments for which one answer had no row: absence is believed when two answers say
-    so. `bad_answers` counts answers whose content was unusable, and `invalid_rows` are the wrong rows that
-    all of those answers had. `batch_plan` is the number of the BatchPlan that gathers the rows.
+    - `absent_once`: moments that one answer denied; a second denial makes them empty.
+    - `bad_answers`: the number of answers about these moments without a sound row.
+    - `invalid_rows`: the wrong rows that all of those answers had.
+    - `batch_plan`: the number of the BatchPlan that collects the rows.
     """
 
     series: Series

@@ -1,4 +1,4 @@
-"""Half-open spans of time and sets of them: the arithmetic under coverage."""
+"""Half-open spans of time, and sets of spans with union, intersection and difference."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ from operator import attrgetter, lt
 
 import attrs
 
-__all__ = ["MAX_TIMESTAMP", "Span", "SpanSet", "format_utc"]
+__all__ = ["DAY", "HOUR", "MAX_TIMESTAMP", "MINUTE", "SECOND", "Span", "SpanSet", "format_utc"]
 
+SECOND = 1000
+"""Milliseconds of a second; MINUTE, HOUR and DAY likewise."""
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
 MAX_TIMESTAMP = 253_402_300_800_000
-"""The first moment that calendars cannot write, the year 10000: no time of an exchange is so late."""
+"""The year 10000, which no calendar function can write. No exchange has a time so late."""
 
 
 def format_utc(ms: int) -> str:
-    """Write a UTC millisecond timestamp as ISO text, to the second where that is exact.
+    """Write UTC milliseconds as ISO text; without the milliseconds if they are 0.
 
     >>> format_utc(1_780_272_000_000)
     '2026-06-01T00:00:00Z'
@@ -50,7 +55,7 @@ class Span:
         return self.end - self.start
 
     def intersect(self, other: Span) -> Span | None:
-        """Return what both have in common, or None."""
+        """Return the common part of two spans, or None."""
         start, end = max(self.start, other.start), min(self.end, other.end)
         return Span(start, end) if start < end else None
 
@@ -65,17 +70,17 @@ _START, _END = attrgetter("start"), attrgetter("end")
 
 
 def _normalised(spans: Iterable[Span]) -> tuple[Span, ...]:
-    """Sort and merge; what lies in order and apart already, as results of set operations do, is kept."""
-    given = spans if isinstance(spans, tuple) else tuple(spans)
-    # Every result of a set operation comes by here: nothing is done in Python for each span.
-    if all(map(lt, map(_END, given), map(_START, islice(given, 1, None)))):
-        return given
-    return _merged(given)
+    """Sort and merge spans; spans that are sorted and apart already are returned as they are."""
+    found = spans if isinstance(spans, tuple) else tuple(spans)
+    # Every result of a set operation is checked here, so the loop over the spans runs in C.
+    if all(map(lt, map(_END, found), map(_START, islice(found, 1, None)))):
+        return found
+    return _merged(found)
 
 
 def _merged(spans: Iterable[Span]) -> tuple[Span, ...]:
     merged: list[Span] = []
-    # Two sets one after the other are two sorted runs, which this merges in one pass.
+    # `a.spans + b.spans` is two sorted runs, which `sorted` merges in one pass.
     for span in sorted(spans, key=_START):
         if merged and span.start <= merged[-1].end:
             if span.end > merged[-1].end:
@@ -89,8 +94,8 @@ def _merged(spans: Iterable[Span]) -> tuple[Span, ...]:
 class SpanSet:
     """A set of moments, kept as sorted spans that neither overlap nor touch.
 
-    Immutable; every operation returns a new set. Intersection and difference look only at spans that lie
-    inside the hulls of both sets: to ask a large set about a small one costs no more for a larger set.
+    Immutable; every operation returns a new set. Intersection and difference look only at spans inside the
+    hulls of both sets: with a small set they cost the same however large the other set is.
 
     >>> held = SpanSet.of(Span(0, 10), Span(10, 20))
     >>> held
@@ -103,7 +108,7 @@ class SpanSet:
 
     @classmethod
     def of(cls, *spans: Span | None) -> SpanSet:
-        """Make a set of the given spans, leaving out None."""
+        """Make a set of spans; each None is left out."""
         return cls(tuple(span for span in spans if span is not None))
 
     def __or__(self, other: SpanSet) -> SpanSet:
@@ -114,11 +119,11 @@ class SpanSet:
         return SpanSet(self.spans + other.spans)
 
     def __and__(self, other: SpanSet) -> SpanSet:
-        mine, theirs = self._near(other), other._near(self)
+        these, those = self._near(other), other._near(self)
         common: list[Span] = []
         left, right = 0, 0
-        while left < len(mine) and right < len(theirs):
-            one, two = mine[left], theirs[right]
+        while left < len(these) and right < len(those):
+            one, two = these[left], those[right]
             both = one.intersect(two)
             if both is not None:
                 common.append(both)
@@ -151,7 +156,7 @@ class SpanSet:
         return SpanSet(tuple(rest))
 
     def _near(self, other: SpanSet) -> tuple[Span, ...]:
-        """Return the spans that overlap the hull of another set."""
+        """Return the spans of this set that overlap the hull of another set."""
         if not self.spans or not other.spans:
             return ()
         start, end = other.spans[0].start, other.spans[-1].end

@@ -1,4 +1,4 @@
-"""Reading moments that people write, always as UTC milliseconds."""
+"""Reading the times that people write, as UTC milliseconds; and clocks that do not jump."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from marketfetch.errors import ConfigurationError
 from marketfetch.redaction import redact
-from marketfetch.values.spans import format_utc
+from marketfetch.values.spans import DAY, HOUR, MINUTE, SECOND, format_utc
 
 __all__ = [
     "Clock",
@@ -33,15 +33,15 @@ TimeLike = datetime | date | timedelta | np.datetime64 | np.timedelta64 | str | 
 """An aware datetime, a date (midnight UTC), ISO text, `20d` or a timedelta before now, `now`, or UTC ms."""
 
 Clock = Callable[[], int]
-"""A clock: UTC milliseconds, whenever it is called."""
+"""A function that returns the time in UTC milliseconds."""
 
 
 _COUNTS_SUSPEND = {"linux": "CLOCK_BOOTTIME", "darwin": "CLOCK_MONOTONIC"}
-"""Which clock goes on while the machine is suspended, where `time.monotonic` stands still."""
+"""By system, the clock that runs on while the machine is suspended; `time.monotonic` may stand still."""
 
 
 def uptime() -> int:
-    """Return nanoseconds since the machine was started, those of its suspends included."""
+    """Return nanoseconds since the machine was started, including the time it was suspended."""
     clock = _COUNTS_SUSPEND.get(sys.platform)
     return time.monotonic_ns() if clock is None else time.clock_gettime_ns(getattr(time, clock))
 
@@ -54,9 +54,9 @@ def _wall_minus_uptime() -> int:
 class SteadyClock:
     """A clock of UTC milliseconds that does not jump when the machine's time is set.
 
-    It reads the wall clock once, when it is made, and from then on counts the time that passes, suspend
-    included. All steady clocks are equal: each shows the time of the machine that it is on. A copy and a
-    pickle are new clocks, which read the wall clock anew.
+    It reads the wall clock once, when it is made, and from then on adds the time that has passed, including
+    suspends. All steady clocks are equal: each shows the time of its machine. A copy and a pickle are new
+    clocks, which read the wall clock again.
 
     >>> SteadyClock() == SteadyClock()
     True
@@ -78,27 +78,26 @@ def steady_clock() -> Clock:
 
 
 def anchored(clock: Clock) -> Clock:
-    """Return a clock for one run: a steady clock made now, or the caller's own clock as it is.
+    """Return the clock for one run: a new steady clock, or the caller's own clock as it is.
 
-    A steady clock that was made weeks ago shows the time that the wall clock would show had nobody set it
-    since; what the wall clock shows now is nearer to the truth.
+    A steady clock that was made weeks ago does not know that the wall clock has been corrected since.
     """
     return type(clock)() if isinstance(clock, SteadyClock) else clock
 
 
 _AGO = re.compile(r"(?P<count>\d+)\s*(?P<unit>[smhdwyDHWY])")
 _MONTH = re.compile(r"(?P<year>[12]\d{3})(?:-(?P<month>0[1-9]|1[0-2]))?")
-_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_MS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
 _EARLIEST = 1_000_000_000_000
-"""September 2001 in milliseconds: smaller numbers are seconds, those beyond the latest are microseconds."""
+"""September 2001 in milliseconds: smaller numbers are seconds, and those above _LATEST are microseconds."""
 _LATEST = 10_000_000_000_000
 _FORMS = "write 2026-06-01, 2026-06-01T12:00:00Z, 20d or 1y (before now) or now"
 
 
 def plain_time(argument: str, value: object) -> TimeLike:
-    """Return a time as Python's own type; numpy's have no zone and are UTC, as numpy itself says.
+    """Return a time as a type of Python; numpy's times have no zone and are UTC, as numpy documents.
 
-    Raises ConfigurationError, which names the `argument`, for what is of no type that can be a time.
+    Raises ConfigurationError, which names the `argument`, for a value of a type that cannot be a time.
 
     >>> plain_time("start", np.datetime64("2026-06-01"))
     1780272000000
@@ -130,11 +129,11 @@ def _of_numpy(argument: str, value: np.datetime64 | np.timedelta64) -> TimeLike:
 
 
 def parse_time(argument: str, value: TimeLike, now: int) -> int:
-    """Turn what a caller wrote into UTC milliseconds.
+    """Turn a time that a caller wrote into UTC milliseconds.
 
-    `argument` is named in errors; `now` is UTC milliseconds. A datetime without a zone is refused unless it
-    is midnight: that is a date, and dates are UTC. Raises ConfigurationError for text that is no time, for a
-    time of day without a zone, and for numbers that are not milliseconds.
+    Errors name the `argument`; `now` is UTC milliseconds. A datetime at midnight without a zone is read as a
+    date, and dates are UTC. Raises ConfigurationError for text that is no time, for any other time of day
+    without a zone, and for numbers that are not milliseconds.
 
     >>> parse_time("start", "2026-06-01", now=0)
     1780272000000
@@ -177,7 +176,7 @@ def _before(argument: str, text: str, now: int, ago: timedelta) -> int:
 
 
 def _years_before(argument: str, text: str, now: int, years: int) -> int:
-    """Return the same day so many years before; 28 February for the 29th."""
+    """Return the same day and time, so many years before; 28 February for the 29th."""
     today = datetime.fromtimestamp(now // 1000, UTC)
     if years > today.year - 1970:
         raise ConfigurationError(f"{argument}: {text} ago is before 1970; write a date such as 2026-06-01")
@@ -209,7 +208,10 @@ def _text(argument: str, text: str, now: int) -> int:
 
 
 def _first_of(argument: str, year: int, month: str | None) -> int:
-    """Return the beginning of a month or a year; as an end it would leave out what it names."""
+    """Return the beginning of a month or a year; ConfigurationError if it is the end of a query.
+
+    Example: the end 2026-10 would leave out all of October.
+    """
     first = date(year, int(month or 1), 1)
     if argument == "end":
         after = date(year + 1, 1, 1) if month in {None, "12"} else first.replace(month=first.month + 1)
