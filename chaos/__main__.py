@@ -14,30 +14,30 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
-from chaos.confidential import confidential
-from chaos.crashing import crashing
-from chaos.fuzzing import fuzzing
-from chaos.hostile_database import hostile_database
-from chaos.hostile_exchange import hostile_exchange
-from chaos.hostile_network import hostile_network
-from chaos.killing import killing
-from chaos.promises import Outcome, Scale
-from chaos.soak import soak
-from chaos.stopping import stopping
-from chaos.together import together
+from chaos.harness.trials import Effort, Result
+from chaos.trials.concurrent_runs import concurrent_runs
+from chaos.trials.crash_points import crash_points
+from chaos.trials.fuzzing import fuzzing
+from chaos.trials.hostile_database import hostile_database
+from chaos.trials.hostile_exchange import hostile_exchange
+from chaos.trials.hostile_network import hostile_network
+from chaos.trials.kill9 import kill9
+from chaos.trials.secret_leaks import secret_leaks
+from chaos.trials.signals import signals
+from chaos.trials.soak import soak
 
-Section = Callable[[Scale], Iterator[Outcome]]
+Section = Callable[[Effort], Iterator[Result]]
 
 SECTIONS: dict[str, tuple[str, Section]] = {
-    "killing": ("Killed anywhere", killing),
-    "crashing": ("Killed at every step of a commit", crashing),
-    "together": ("Several runs at once", together),
+    "killing": ("Killed anywhere", kill9),
+    "crashing": ("Killed at every step of a commit", crash_points),
+    "together": ("Several runs at once", concurrent_runs),
     "network": ("A hostile network", hostile_network),
     "fuzzing": ("What strangers send", fuzzing),
     "hostile_exchange": ("A hostile exchange", hostile_exchange),
     "database": ("A hostile database", hostile_database),
-    "stopping": ("Stopping", stopping),
-    "confidential": ("Secrets", confidential),
+    "stopping": ("Stopping", signals),
+    "confidential": ("Secrets", secret_leaks),
     "soak": ("A long run", soak),
 }
 
@@ -57,16 +57,16 @@ def main() -> int:
 
 def _try(arguments: argparse.Namespace) -> int:
     seed = random.SystemRandom().randrange(10**6) if arguments.seed is None else arguments.seed
-    scale = Scale("nightly" if arguments.nightly else "full", seed)
+    effort = Effort("nightly" if arguments.nightly else "full", seed)
     print(f"seed {seed}")
     began, broken = time.monotonic(), 0
     for name in arguments.only or SECTIONS:
         title, section = SECTIONS[name]
         print(f"\n{title}", flush=True)
-        for outcome in section(scale):
-            print(_line(outcome), flush=True)
-            broken += not outcome.holds
-            for failure in outcome.failures[:5]:
+        for result in section(effort):
+            print(_line(result), flush=True)
+            broken += not result.holds
+            for failure in result.failures[:5]:
                 print(f"    {failure[:2000]}", flush=True)
     minutes = (time.monotonic() - began) / 60
     print(
@@ -76,11 +76,11 @@ def _try(arguments: argparse.Namespace) -> int:
     return bool(broken)
 
 
-def _line(outcome: Outcome) -> str:
-    kept = "kept" if outcome.holds else "BROKEN"
+def _line(result: Result) -> str:
+    kept = "kept" if result.holds else "BROKEN"
     return (
-        f"  {outcome.promise:<72} tried {outcome.tried:<18} survived {outcome.survived:<12} "
-        f"bar {outcome.bar:<12} {kept}"
+        f"  {result.promise:<72} tried {result.tried:<18} survived {result.survived:<12} "
+        f"bar {result.bar:<12} {kept}"
     )
 
 

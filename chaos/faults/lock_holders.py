@@ -24,7 +24,7 @@ __all__ = ["Waiting", "preparing_blocked", "writing_blocked"]
 Waiting = Callable[[], bool] | None
 """Tells whether somebody waits for what is held; None where the operating system does not say."""
 
-_PATIENCE = 20
+_TIMEOUT = 20
 """Seconds within which whoever writes now and then lets go of a store."""
 
 
@@ -68,7 +68,7 @@ def _postgres(url: str, hold: Callable[[psycopg.Connection], object]) -> Iterato
             )
             return found.fetchone() is not None
 
-        connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(f"{_PATIENCE}s"))
+        connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(f"{_TIMEOUT}s"))
         hold(connection)
         yield waiting
         connection.rollback()
@@ -83,7 +83,7 @@ def _file(kind: str, path: Path) -> AbstractContextManager[Waiting]:
 @contextmanager
 def _sqlite(path: Path) -> Iterator[Waiting]:
     with closing(
-        sqlite3.connect(path, isolation_level=None, timeout=_PATIENCE, check_same_thread=False)
+        sqlite3.connect(path, isolation_level=None, timeout=_TIMEOUT, check_same_thread=False)
     ) as connection:
         connection.execute("BEGIN IMMEDIATE")
         yield None
@@ -113,7 +113,7 @@ sys.stdin.read()
 @contextmanager
 def _duckdb(path: Path) -> Iterator[Waiting]:
     """Have a process of its own open the file: within one, everybody shares it."""
-    command = [sys.executable, "-c", _HOLDER, str(path), str(_PATIENCE)]
+    command = [sys.executable, "-c", _HOLDER, str(path), str(_TIMEOUT)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         try:
             assert holder.stdout

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 import attrs
 
-__all__ = ["Outcome", "Scale", "Trial"]
+__all__ = ["Effort", "Result", "Trial"]
 
 
 @attrs.frozen
-class Scale:
+class Effort:
     """How hard to try, and the seed of everything that is left to chance.
 
     `QUICK` is what the tests do, `FULL` what `make chaos` does, `NIGHTLY` what takes hours.
@@ -33,7 +33,7 @@ class Scale:
 
 
 @attrs.frozen
-class Outcome:
+class Result:
     """One line: a promise, how often it was tried and kept, the bar, and what went wrong."""
 
     promise: str
@@ -77,10 +77,10 @@ class Trial:
             )
             self.failures.append(f"{name}: {shown}")
 
-    def outcome(self) -> Outcome:
+    def result(self) -> Result:
         """Sum up; a promise that was never tried is not kept."""
         failures = self.failures if self.tried else ["it was not tried"]
-        return Outcome(
+        return Result(
             self.promise,
             f"{self.tried:,} {self.unit}",
             f"{self.tried - len(self.failures):,}",

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
-from chaos.command_line import command_line
-from chaos.lied_to import DATASETS, Job, Liar, liar
-from chaos.promises import Outcome, Scale, Trial
+from chaos.faults.faulty_exchange import DATASETS, FaultyExchange, Job, faulty_exchange
+from chaos.harness.trials import Effort, Result, Trial
+from chaos.trials.command_line import command_line
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import FaultKind, Faults
 
@@ -45,7 +45,7 @@ that, and reports what is missing."""
 SILENT = frozenset({FaultKind.HANG, FaultKind.SLOW_DRIP, FaultKind.SLOW_LORIS})
 """An egress through which nothing has come eight times in a row is given up, and that is reported, too."""
 
-LASTING = (
+PERMANENT_KINDS = (
     FaultKind.OFF_GRID_ROW,
     FaultKind.IMPOSSIBLE_ROW,
     FaultKind.NEGATIVE_VOLUME,
@@ -60,24 +60,24 @@ DENIALS = frozenset({FaultKind.EMPTY_PAGE, FaultKind.REPEATED_PAGE, FaultKind.WR
 window before the one that was asked for may be empty, too."""
 
 
-def hostile_exchange(scale: Scale) -> Iterator[Outcome]:
+def hostile_exchange(effort: Effort) -> Iterator[Result]:
     """Try everything that an exchange can do to its clients."""
-    with liar() as exchange:
-        yield each_kind_alone(exchange, scale)
-        yield all_kinds_together(exchange, scale)
-        yield any_exchange(exchange, scale)
-        yield wrong_for_good(exchange, scale)
-        yield legal_refusals(exchange, scale)
-    yield command_line(scale)
+    with faulty_exchange() as exchange:
+        yield each_kind_alone(exchange, effort)
+        yield all_kinds_together(exchange, effort)
+        yield any_exchange(exchange, effort)
+        yield wrong_for_good(exchange, effort)
+        yield legal_refusals(exchange, effort)
+    yield command_line(effort)
 
 
-def each_kind_alone(exchange: Liar, scale: Scale) -> Outcome:
+def each_kind_alone(exchange: FaultyExchange, effort: Effort) -> Result:
     """Lie to every question once, in one way."""
     trial = Trial("every first answer a lie of one kind: the truth is stored", unit="runs")
     venues = list(DATASETS)
     for number, kind in enumerate(KINDS):
-        for venue in [venues[number % 3]] if scale.name == "quick" else venues:
-            faults = Faults(rate=1, kinds=[kind], seed=scale.seed)
+        for venue in [venues[number % 3]] if effort.name == "quick" else venues:
+            faults = Faults(rate=1, kinds=[kind], seed=effort.seed)
             job = Job(
                 venue=venue,
                 faults=faults,
@@ -86,17 +86,17 @@ def each_kind_alone(exchange: Liar, scale: Scale) -> Outcome:
                 concurrency=12,
             )
             with trial.attempt(f"{kind} at {venue}"):
-                told = exchange.try_out(job)
-                assert told.complete or kind in SHUT_OUT | SILENT, f"missing: {told.reasons}"
-    return trial.outcome()
+                observed = exchange.try_out(job)
+                assert observed.complete or kind in SHUT_OUT | SILENT, f"missing: {observed.reasons}"
+    return trial.result()
 
 
-def all_kinds_together(exchange: Liar, scale: Scale) -> Outcome:
+def all_kinds_together(exchange: FaultyExchange, effort: Effort) -> Result:
     """Lie to a third of all questions, in all ways."""
     trial = Trial("30 % lies of all kinds: the truth, or what is missing and why", unit="runs")
     whole = 0
-    for number in range(scale.choose(6, 60, 3000)):
-        seed, venue = scale.seed * 10_000 + number, list(DATASETS)[number % 3]
+    for number in range(effort.choose(6, 60, 3000)):
+        seed, venue = effort.seed * 10_000 + number, list(DATASETS)[number % 3]
         job = Job(
             venue=venue,
             faults=Faults(rate=0.3, kinds=KINDS, seed=seed),
@@ -105,22 +105,22 @@ def all_kinds_together(exchange: Liar, scale: Scale) -> Outcome:
             egresses=(1, 3)[number % 2],
         )
         with trial.attempt(f"seed {seed}: {job}"):
-            told = exchange.try_out(job)
-            whole += told.complete
-            assert told.complete or told.met & (SHUT_OUT | SILENT), f"missing: {told.reasons}"
+            observed = exchange.try_out(job)
+            whole += observed.complete
+            assert observed.complete or observed.met & (SHUT_OUT | SILENT), f"missing: {observed.reasons}"
     with trial.attempt("most runs are lied to, and have everything all the same"):
         assert 2 * whole > trial.tried, f"only {whole} of them"
-    return trial.outcome()
+    return trial.result()
 
 
-def any_exchange(exchange: Liar, scale: Scale) -> Outcome:
+def any_exchange(exchange: FaultyExchange, effort: Effort) -> Result:
     """Let hypothesis choose how an exchange lies, and what is asked of it."""
     trial = Trial("any exchange that tells the truth in the end", unit="exchanges")
     tried = 0
 
-    @seeded(scale.seed)
+    @seeded(effort.seed)
     @settings(
-        max_examples=scale.choose(15, 120, 5000),
+        max_examples=effort.choose(15, 120, 5000),
         deadline=None,
         database=None,
         phases=[Phase.generate, Phase.shrink],
@@ -130,17 +130,17 @@ def any_exchange(exchange: Liar, scale: Scale) -> Outcome:
     def check(job: Job) -> None:
         nonlocal tried
         tried += 1
-        told = exchange.try_out(job)
-        excused = told.met & (SHUT_OUT | SILENT) or job.faults.times > 1
-        assert told.complete or excused, f"missing: {told.reasons}"
+        observed = exchange.try_out(job)
+        excused = observed.met & (SHUT_OUT | SILENT) or job.faults.times > 1
+        assert observed.complete or excused, f"missing: {observed.reasons}"
 
-    with trial.attempt(f"seed {scale.seed}"):
+    with trial.attempt(f"seed {effort.seed}"):
         try:
             check()
         except AssertionError as error:  # hypothesis tells the smallest example in the notes
             raise AssertionError("\n".join([str(error), *getattr(error, "__notes__", ())])) from error
     trial.tried = tried
-    return trial.outcome()
+    return trial.result()
 
 
 @st.composite
@@ -167,25 +167,25 @@ def jobs(draw: st.DrawFn) -> Job:
     )
 
 
-def wrong_for_good(exchange: Liar, scale: Scale) -> Outcome:
+def wrong_for_good(exchange: FaultyExchange, effort: Effort) -> Result:
     """Have rows wrong in every answer: they are kept, and all others are stored."""
     trial = Trial("rows that are wrong for good are kept, and asked for again when told to", unit="runs")
-    for number, kind in enumerate(LASTING * scale.choose(1, 5)):
+    for number, kind in enumerate(PERMANENT_KINDS * effort.choose(1, 5)):
         venue = list(DATASETS)[(number + 1) % 3]
-        faults = Faults(rate=1, kinds=[kind], seed=scale.seed + number, times=1000, paths=CANDLES)
+        faults = Faults(rate=1, kinds=[kind], seed=effort.seed + number, times=1000, paths=CANDLES)
         job = Job(venue=venue, faults=faults, datasets=DATASETS[venue], rows=60)
         with trial.attempt(f"{kind} at {venue}, seed {faults.seed}"):
-            told = exchange.try_out(job)
-            assert told.complete, f"missing: {told.reasons}"
-            assert told.unusable, "every row of every answer was right"
-    return trial.outcome()
+            observed = exchange.try_out(job)
+            assert observed.complete, f"missing: {observed.reasons}"
+            assert observed.unusable, "every row of every answer was right"
+    return trial.result()
 
 
-def legal_refusals(exchange: Liar, scale: Scale) -> Outcome:
+def legal_refusals(exchange: FaultyExchange, effort: Effort) -> Result:
     """Refuse the location somewhere in the middle of a run."""
     trial = Trial("a legal refusal ends a run at once, and what is stored is right", unit="runs")
-    for number, kind in enumerate(LEGAL * scale.choose(1, 5)):
-        faults = Faults(rate=0.1, kinds=[kind], seed=scale.seed + number, times=100)
+    for number, kind in enumerate(LEGAL * effort.choose(1, 5)):
+        faults = Faults(rate=0.1, kinds=[kind], seed=effort.seed + number, times=100)
         job = Job(venue=list(DATASETS)[number % 3], faults=faults, page=10, egresses=1 + 2 * (number % 2))
         with trial.attempt(f"{kind}, seed {faults.seed}"):
             store = MemorySink()
@@ -196,4 +196,4 @@ def legal_refusals(exchange: Liar, scale: Scale) -> Outcome:
             assert refused == 0 or "refuses this location" in (report.error or "")
             # Those that were under way at the same time, and no other.
             assert refused <= job.concurrency
-    return trial.outcome()
+    return trial.result()

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from chaos.hosting import cancelled_in_a_host
-from chaos.promises import Scale
-from chaos.stopping import interrupted_in_a_notebook, stopped_by_signals
+from chaos.harness.trials import Effort
+from chaos.trials.cancellation import cancelled_in_a_host
+from chaos.trials.signals import interrupted_in_a_notebook, stopped_by_signals
 from tests.support import postgres
 from tests.support.promises import assert_kept
 
-QUICK = Scale("quick", seed=21)
+QUICK = Effort("quick", seed=21)
 
 
 @pytest.mark.heavy

@@ -11,7 +11,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from chaos.hurry import SPEED, HurriedClock, HurriedFetcher, run_hurried
+from chaos.harness.accelerated_time import SPEED, AcceleratedClock, AcceleratedFetcher, run_accelerated
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.errors import MarketfetchError
 from marketfetch.exchange import Exchange
@@ -38,7 +38,7 @@ from marketfetch.values.spans import Span, SpanSet
 from marketfetch.values.times import parse_time
 from tests.support.worlds import DAY, HOUR, VENUES, assert_same, truth
 
-__all__ = ["DATASETS", "Job", "Liar", "Told", "liar"]
+__all__ = ["DATASETS", "FaultyExchange", "Job", "RunObservation", "faulty_exchange"]
 
 END = parse_time("end", "2026-06-15", 0)
 DATASETS = {
@@ -55,7 +55,7 @@ _OKX_COLUMNS = {"open", "high", "low", "close", "volume", "quote_volume", "fundi
 _OUTAGES = (Span(END - 5 * DAY, END - 4 * DAY), Span(END - 127 * 60_000, END - 71 * 60_000))
 _DEADLINE = 0.5
 """Real seconds for one request: whatever hangs costs as much."""
-_PATIENCE = 30.0
+_TIMEOUT = 30.0
 """Real seconds after which a run is taken for one that hangs."""
 _BAN = 600.0
 """Seconds of the world in a hurry for which a run waits for an egress that was shut out."""
@@ -92,7 +92,7 @@ class Job:
 
 
 @attrs.frozen
-class Told:
+class RunObservation:
     """What came of a run."""
 
     complete: bool
@@ -106,15 +106,15 @@ class Told:
 
 
 @attrs.frozen(eq=False)
-class Liar:
+class FaultyExchange:
     """An exchange in a hurry, with an outage and a late symbol, directly and through proxies."""
 
     exchange: SimulatedExchange
     market: GeneratedMarket
     proxies: LocalProxies
-    clock: HurriedClock
+    clock: AcceleratedClock
 
-    def try_out(self, job: Job) -> Told:
+    def try_out(self, job: Job) -> RunObservation:
         """Run a job, and again without lies; raises AssertionError unless the store is right both times.
 
         The second run asks again for what was unusable in the first one: a wrong row that is repeated to the
@@ -128,7 +128,9 @@ class Liar:
         self.assert_right(job, store, again)
         assert again.complete, f"told the truth, the second run still lacks {_reasons(again)}"
         assert not again.unusable_moments, "told the truth, the second run still has unusable rows"
-        return Told(report.complete, _reasons(report), met, report.requests, report.unusable_moments)
+        return RunObservation(
+            report.complete, _reasons(report), met, report.requests, report.unusable_moments
+        )
 
     def run(
         self, job: Job, store: Store, faults: Faults | None, *, unusable: Literal["keep", "retry"] = "keep"
@@ -149,12 +151,12 @@ class Liar:
             ),
             store,
             proxies=RotatingProxies(proxies, direct=not proxies, now=self.clock, max_wait=_BAN),
-            fetcher=HurriedFetcher(self.clock, CurlFetcher(max_body=200_000, timeout=_PATIENCE * SPEED)),
+            fetcher=AcceleratedFetcher(self.clock, CurlFetcher(max_body=200_000, timeout=_TIMEOUT * SPEED)),
             settings=Settings(
                 concurrency=job.concurrency,
                 batch_rows=50,
                 deadline=_DEADLINE * SPEED,
-                heartbeat=_PATIENCE * SPEED,
+                heartbeat=_TIMEOUT * SPEED,
                 clock=self.clock,
                 unusable=unusable,
             ),
@@ -162,13 +164,13 @@ class Liar:
 
         async def work() -> Report:
             try:
-                with anyio.fail_after(_PATIENCE * SPEED):
+                with anyio.fail_after(_TIMEOUT * SPEED):
                     return await pipeline
             except TimeoutError:
                 raise AssertionError(f"the run hangs: {pipeline.report().as_dict()}") from None
 
         try:
-            return run_hurried(work)
+            return run_accelerated(work)
         except MarketfetchError as error:
             if error.report is None:
                 raise AssertionError(f"{error!r} ended the run and carries no report") from error
@@ -189,14 +191,14 @@ class Liar:
 
 
 @contextmanager
-def liar() -> Iterator[Liar]:
+def faulty_exchange() -> Iterator[FaultyExchange]:
     """Open a market for lies."""
     late = MarketInstrument.parse("LATEUSDT", END - 10 * HOUR)
     market = GeneratedMarket(["BTCUSDT", late], seed=11, gaps=_OUTAGES)
-    clock = HurriedClock(END + DAY)
+    clock = AcceleratedClock(END + DAY)
     options = SimulatorOptions(limits=None, now=clock, log_size=1)
     with SimulatedExchange(market, options) as exchange, LocalProxies(_EGRESSES) as proxies:
-        yield Liar(exchange, market, proxies, clock)
+        yield FaultyExchange(exchange, market, proxies, clock)
 
 
 def _assert_line(line: SeriesReport, span: Span, store: Store, truth: Columns) -> None:

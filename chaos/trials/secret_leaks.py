@@ -17,12 +17,12 @@ from urllib.parse import quote, quote_plus
 
 import attrs
 
-from chaos.objects import objects_are_silent
-from chaos.promises import Outcome, Scale, Trial
+from chaos.harness.trials import Effort, Result, Trial
+from chaos.trials.secret_leaks_in_objects import objects_are_silent
 from marketfetch.redaction import redact
 from marketfetch.testing import GeneratedMarket, LocalProxy, SimulatedExchange, SimulatorOptions
 
-__all__ = ["any_text_is_redacted", "commands_are_silent", "confidential"]
+__all__ = ["any_text_is_redacted", "commands_are_silent", "secret_leaks"]
 
 PASSWORDS = (
     "zebra-1",
@@ -40,17 +40,17 @@ _PIECE = "zebra"
 _USER = "okapi"
 
 
-def confidential(scale: Scale) -> Iterator[Outcome]:
+def secret_leaks(effort: Effort) -> Iterator[Result]:
     """Try to get a credential shown."""
-    yield commands_are_silent(scale)
-    yield objects_are_silent(scale, PASSWORDS, _PIECE)
-    yield any_text_is_redacted(scale)
+    yield commands_are_silent(effort)
+    yield objects_are_silent(effort, PASSWORDS, _PIECE)
+    yield any_text_is_redacted(effort)
 
 
-def commands_are_silent(scale: Scale) -> Outcome:
+def commands_are_silent(effort: Effort) -> Result:
     """Run command lines that go wrong in every way, as loudly as can be, and search what they say."""
     trial = Trial("a faulty command shows no credential, in no form", "commands")
-    chance = scale.chance("commands")
+    chance = effort.chance("commands")
     with (
         SimulatedExchange(GeneratedMarket(["BTCUSDT"]), SimulatorOptions(limits=None)) as exchange,
         LocalProxy(credentials=("somebody", "else")) as proxy,
@@ -62,16 +62,16 @@ def commands_are_silent(scale: Scale) -> Outcome:
             for number, password in enumerate(PASSWORDS)
             for call in _calls(password, proxy.address[1], Path(folder) / str(number))
         ]
-        chosen = chance.sample(calls, min(len(calls), scale.choose(10, 30, len(calls))))
+        chosen = chance.sample(calls, min(len(calls), effort.choose(10, 30, len(calls))))
         for call, said in zip(
             chosen, pool.map(lambda call: call.run(exchange.base_url), chosen), strict=True
         ):
-            with trial.attempt(f"{call}, seed {scale.seed}"):
+            with trial.attempt(f"{call}, seed {effort.seed}"):
                 for form in _forms(call.password):
                     at = said.find(form)
                     assert at < 0, f"{form!r} in …{said[max(0, at - 200) : at + 60]}…"
                 assert "Traceback" not in said, said
-    return trial.outcome()
+    return trial.result()
 
 
 def _forms(password: str) -> set[str]:
@@ -189,17 +189,17 @@ def _calls(password: str, port: int, folder: Path) -> Iterator[_Call]:
         yield _Call(password, ["--symbol=NOTHING"], proxy)
 
 
-def any_text_is_redacted(scale: Scale) -> Outcome:
+def any_text_is_redacted(effort: Effort) -> Result:
     """Write any user and password as people write them, in any text, and redact it."""
     trial = Trial("any password that stands where passwords stand is cut out, whole", "texts")
-    chance = scale.chance("texts")
-    for number in range(scale.choose(3_000, 100_000, 2_000_000)):
+    chance = effort.chance("texts")
+    for number in range(effort.choose(3_000, 100_000, 2_000_000)):
         written = _text(chance)
-        with trial.attempt(f"number {number}, seed {scale.seed}"):
+        with trial.attempt(f"number {number}, seed {effort.seed}"):
             said = redact(written.text)
             leak = written.leak(said)
             assert leak is None, f"{written.text!r} became {said!r}, with {leak!r} in it"
-    return trial.outcome()
+    return trial.result()
 
 
 @attrs.frozen

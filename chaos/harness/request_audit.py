@@ -7,13 +7,21 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
-from chaos.contents import Contents
+from chaos.harness.store_contents import Contents
 from marketfetch.protocols import Sink, SupportsBatchSize
 from marketfetch.testing import LoggedRequest
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["Bound", "Window", "beside", "durable_before", "lost", "rows_in", "windows"]
+__all__ = [
+    "InFlightLimit",
+    "RequestedPage",
+    "lost_pages",
+    "lost_rows",
+    "refetched_pages",
+    "requested_pages",
+    "setup_requests",
+]
 
 _DATASETS = {
     "/fapi/v1/klines": "ohlcv",
@@ -26,21 +34,21 @@ _CANDLES, _EVENTS = 1500, 1000
 
 
 @attrs.frozen
-class Window:
+class RequestedPage:
     """A page that was asked for."""
 
     series: Series
     span: Span
 
-    def inside(self, other: Window) -> bool:
+    def inside(self, other: RequestedPage) -> bool:
         """Tell whether another page has all of this one."""
         return self.series == other.series and self.span.intersect(other.span) == self.span
 
 
-def windows(seen: Iterable[LoggedRequest], interval: str) -> list[Window]:
+def requested_pages(seen: Iterable[LoggedRequest], interval: str) -> list[RequestedPage]:
     """Return the pages among requests; asking for where a series begins is none."""
     return [
-        Window(
+        RequestedPage(
             Series.of("binance-usdm", _DATASETS[one.path], one.params["symbol"], interval),
             Span(int(one.params["startTime"]), int(one.params["endTime"]) + 1),
         )
@@ -49,12 +57,12 @@ def windows(seen: Iterable[LoggedRequest], interval: str) -> list[Window]:
     ]
 
 
-def beside(seen: Iterable[LoggedRequest]) -> int:
+def setup_requests(seen: Iterable[LoggedRequest]) -> int:
     """Count the requests that a start costs beside pages: the clock, the listing, where series begin."""
     return sum(one.path not in _DATASETS or "endTime" not in one.params for one in seen)
 
 
-def lost(asked: Sequence[Window], durable: Contents) -> list[Window]:
+def lost_pages(asked: Sequence[RequestedPage], durable: Contents) -> list[RequestedPage]:
     """Return the pages of which something is not in the store; what was asked of them once more is no page.
 
     (The exchange is asked twice before it is believed that it has no row.)
@@ -63,12 +71,12 @@ def lost(asked: Sequence[Window], durable: Contents) -> list[Window]:
     return [one for one in gone if not any(one != other and one.inside(other) for other in gone)]
 
 
-def durable_before(asked: Iterable[Window], durable: Contents) -> list[Window]:
+def refetched_pages(asked: Iterable[RequestedPage], durable: Contents) -> list[RequestedPage]:
     """Return the pages that had something which was in the store already."""
     return [one for one in asked if SpanSet.of(one.span) & _covered(durable, one.series)]
 
 
-def rows_in(asked: Iterable[Window], durable: Contents) -> int:
+def lost_rows(asked: Iterable[RequestedPage], durable: Contents) -> int:
     """Count the rows of grids that were asked for and are not in the store."""
     spans: Mapping[Series, list[Span]] = defaultdict(list)
     for one in asked:
@@ -87,7 +95,7 @@ def _covered(durable: Contents, series: Series) -> SpanSet:
 
 
 @attrs.frozen
-class Bound:
+class InFlightLimit:
     """What may be in flight: asked for, and not yet durable.
 
     A run holds as many rows as its pages in flight need, or one batch if that is more, and a batch for each
@@ -99,7 +107,7 @@ class Bound:
     pages: int
 
     @classmethod
-    def of(cls, sink: Sink, concurrency: int) -> Bound:
+    def of(cls, sink: Sink, concurrency: int) -> InFlightLimit:
         """Return the bound of runs that ask for candles and for funding, in pages of the largest size."""
         assert isinstance(sink, SupportsBatchSize)
         rows = max(concurrency * (_CANDLES + _EVENTS), sink.batch_rows) + sink.batch_rows * sink.max_writers

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import attrs
 
-from chaos.databases import Database
+from chaos.harness.databases import Database
 from tests.support.disks import fill
 from tests.support.postgres import end_sessions, identity, unprivileged
 
-__all__ = ["LASTING_FAULTS", "QUOTA", "Lasting", "full_disk", "move_to_disk"]
+__all__ = ["PERMANENT_FAULTS", "QUOTA", "PermanentFault", "full_disk", "move_to_disk"]
 
 Act = Callable[[Database], object]
 
 
 @attrs.frozen
-class Lasting:
+class PermanentFault:
     """A fault: how it comes about, how it is mended, and what the error that ends the run has to say."""
 
     name: str
@@ -34,14 +34,16 @@ class Lasting:
     """Whether it refuses rows, not the run: their series stop, and the report says why."""
 
 
-def _sql(name: str, harm: str | tuple[str, ...], mend: str, says: str, *, of_rows: bool = False) -> Lasting:
+def _sql(
+    name: str, harm: str | tuple[str, ...], mend: str, says: str, *, of_rows: bool = False
+) -> PermanentFault:
     harms = (harm,) if isinstance(harm, str) else harm
 
     def mended(database: Database) -> None:
         database.execute(mend)
         database.prepare()  # views that had to go
 
-    return Lasting(name, lambda it: it.execute(*harms), mended, says, of_rows=of_rows)
+    return PermanentFault(name, lambda it: it.execute(*harms), mended, says, of_rows=of_rows)
 
 
 def _anew(statement: str) -> Act:
@@ -61,14 +63,14 @@ def _forget(database: Database) -> None:
 
 
 # The second of the two types has as many bytes as the first, so that COPY would take the one for the other.
-LASTING_FAULTS = (
-    Lasting(
+PERMANENT_FAULTS = (
+    PermanentFault(
         "role made read-only",
         _anew("ALTER ROLE {role} SET default_transaction_read_only = on"),
         _anew("ALTER ROLE {role} RESET default_transaction_read_only"),
         r"read-only transaction.*; connect to the primary server",
     ),
-    Lasting(
+    PermanentFault(
         "role shut out",
         _anew("ALTER ROLE {role} NOLOGIN"),
         _anew("ALTER ROLE {role} LOGIN"),
@@ -98,7 +100,7 @@ LASTING_FAULTS = (
         "ALTER TABLE marketfetch.ohlcv RENAME amount TO volume",
         r'column "volume".*; call prepare\(\) first',
     ),
-    Lasting(
+    PermanentFault(
         "column dropped",
         lambda it: it.execute("ALTER TABLE marketfetch.ohlcv DROP volume CASCADE"),
         _forget,
@@ -126,7 +128,7 @@ LASTING_FAULTS = (
         "ALTER TABLE marketfetch.gone RENAME TO ohlcv",
         r'"marketfetch.ohlcv" does not exist; call prepare\(\) first',
     ),
-    Lasting(
+    PermanentFault(
         "table dropped",
         lambda it: it.execute("DROP TABLE marketfetch.ohlcv CASCADE"),
         _forget,
@@ -182,7 +184,7 @@ def _limit_files(database: Database, size: str) -> None:
     end_sessions(database.owner)  # new ones are born with the new limit
 
 
-QUOTA = Lasting(
+QUOTA = PermanentFault(
     "files limited in size",
     _limit,
     lambda it: _limit_files(it, "unlimited"),
@@ -191,9 +193,9 @@ QUOTA = Lasting(
 )
 
 
-def full_disk(folder: Path) -> Lasting:
+def full_disk(folder: Path) -> PermanentFault:
     """Make the fault of a disk that is full: the table lies on it, and something else takes the room left."""
-    return Lasting(
+    return PermanentFault(
         "disk full",
         lambda _: fill(folder),
         lambda _: (folder / "ballast").unlink(),

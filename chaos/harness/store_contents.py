@@ -24,7 +24,7 @@ import pyarrow as pa
 from psycopg import sql
 from pyarrow import parquet
 
-from chaos.stores import files_of
+from chaos.harness.store_fixtures import files_of
 from marketfetch.planning.composites import combine
 from marketfetch.testing import Market
 from marketfetch.values.coverage import Coverage
@@ -35,20 +35,20 @@ from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.worlds import truth
 
-__all__ = ["Contents", "Held", "Oracle", "check_contents", "contents", "fingerprint"]
+__all__ = ["Contents", "Oracle", "StoredSeries", "check_contents", "contents", "fingerprint"]
 
 Query = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 
 
 @attrs.frozen(eq=False)
-class Held:
+class StoredSeries:
     """The rows of a series as they lie in a store, and what its ledger says."""
 
     rows: Columns
     coverage: Coverage
 
 
-Contents = Mapping[Series, Held]
+Contents = Mapping[Series, StoredSeries]
 
 
 @attrs.frozen(eq=False)
@@ -214,7 +214,7 @@ def _of_tables(kind: str, query: Query) -> Contents:
         f"JOIN {name.format('coverage')} ON series_id = id ORDER BY id",
         [],
     )
-    found: dict[Series, Held] = {}
+    found: dict[Series, StoredSeries] = {}
     for (number, exchange, dataset, symbol, interval), segments in groupby(lines, lambda line: line[:5]):
         series = Series.of(exchange, dataset, symbol, interval)
         assert series not in found, f"{series} has two ids"
@@ -227,7 +227,7 @@ def _of_tables(kind: str, query: Query) -> Contents:
         rows = query(
             f"SELECT {time}, {columns} FROM {name.format(dataset)} WHERE series_id = ? ORDER BY 1", [number]
         )
-        found[series] = Held(_columns(series, rows), coverage)
+        found[series] = StoredSeries(_columns(series, rows), coverage)
     for dataset in datasets().keys() & {table.removeprefix(prefix) for table in tables}:
         ((stored,),) = query(f"SELECT count(*) FROM {name.format(dataset)}", [])
         known = sum(len(held.rows) for series, held in found.items() if series.dataset.name == dataset)
@@ -245,7 +245,7 @@ def _spans(text: str | None) -> SpanSet:
 
 
 def _of_parquet(url: str) -> Contents:
-    found: dict[Series, Held] = {}
+    found: dict[Series, StoredSeries] = {}
     for home in {file.parent for file in files_of(url).values() if file.suffix == ".parquet"}:
         dataset, *names = home.parts[-4:]
         exchange, symbol, interval = (name.partition("=")[2] for name in names)
@@ -264,7 +264,7 @@ def _of_parquet(url: str) -> Contents:
             rows = table.read()
             times = rows.column("open_time").cast(pa.int64()).to_pylist()
             lines += zip(times, *(rows.column(n).to_pylist() for n in series.dataset.names), strict=True)
-        found[series] = Held(_columns(series, lines), coverage)
+        found[series] = StoredSeries(_columns(series, lines), coverage)
     return found
 
 

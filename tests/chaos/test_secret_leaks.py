@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from chaos.confidential import PASSWORDS, any_text_is_redacted, commands_are_silent
-from chaos.objects import objects_are_silent
-from chaos.promises import Scale
+from chaos.harness.trials import Effort
+from chaos.trials.secret_leaks import PASSWORDS, any_text_is_redacted, commands_are_silent
+from chaos.trials.secret_leaks_in_objects import objects_are_silent
 from tests.support.promises import assert_kept
 
-QUICK = Scale("quick", seed=21)
+QUICK = Effort("quick", seed=21)
 
 
 def test_no_command_shows_a_credential() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from chaos.promises import Outcome, Scale, Trial
+from chaos.harness.trials import Effort, Result, Trial
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.testing import FaultKind, Faults, GeneratedMarket, SimulatedExchange, SimulatorOptions
 from marketfetch.values.series import Series
@@ -36,18 +36,18 @@ _SERIES = tuple(
 )
 
 
-def command_line(scale: Scale) -> Outcome:
+def command_line(effort: Effort) -> Result:
     """Run it with lies that pass, and with rows that never become possible: noted (0) or retried (1)."""
     trial = Trial("the command line: 0 and the truth, or 1 and what is missing", unit="runs")
     market = GeneratedMarket(["BTCUSDT", "ETHUSDT"], seed=5)
     with SimulatedExchange(market, SimulatorOptions(limits=None)) as exchange:
-        for number in range(scale.choose(3, 6)):
+        for number in range(effort.choose(3, 6)):
             lasting, policy = number % 3 > 0, "retry" if number % 3 == 2 else "keep"
             kinds = [FaultKind.IMPOSSIBLE_ROW] if lasting else _QUICK
             faults = Faults(
                 rate=1 if lasting else 0.3,
                 kinds=kinds,
-                seed=scale.seed + number,
+                seed=effort.seed + number,
                 times=1000 if lasting else 1,
                 paths=_KLINES if lasting else (),
             )
@@ -59,7 +59,7 @@ def command_line(scale: Scale) -> Outcome:
                 assert code == int(policy == "retry"), f"exit code {code}: {report}"
                 assert bool(report["unusable_moments"]) == lasting, f"{report}"
                 _assert_right(market, path, report)
-    return trial.outcome()
+    return trial.result()
 
 
 def _backfill(base_url: str, path: Path, policy: str) -> tuple[int, dict[str, Any]]:

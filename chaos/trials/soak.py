@@ -1,6 +1,6 @@
 """A long run under faults: what it holds of memory and descriptors, and how late its event loop is.
 
-Run as `python -m chaos.soak JOB`, where JOB is the JSON of a `Job`, it is the process that is watched: it
+Run as `python -m chaos.trials.soak JOB`, where JOB is the JSON of a `Job`, it is the process that is watched: it
 prints one line of JSON, a `Watched`.
 """
 
@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 
 import attrs
 
-from chaos.promises import Outcome, Scale, Trial
+from chaos.harness.trials import Effort, Result, Trial
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.events import Event, Heartbeat
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
@@ -77,32 +77,32 @@ class Watched:
     seconds: float
 
 
-def soak(scale: Scale) -> Iterator[Outcome]:
+def soak(effort: Effort) -> Iterator[Result]:
     """Make as many requests as a busy day does, and look whether anything grows."""
-    requests = scale.choose(4_000, 200_000, 1_000_000)
-    with TemporaryDirectory(prefix="marketfetch-") as folder, _exchange(scale.seed) as (base_url, proxies):
+    requests = effort.choose(4_000, 200_000, 1_000_000)
+    with TemporaryDirectory(prefix="marketfetch-") as folder, _exchange(effort.seed) as (base_url, proxies):
         watched = _watch(Job(base_url, proxies, requests, folder))
         rows = Trial("… and the store holds the truth", "series")
         _compare(folder, requests, rows)
     yield _answered(watched, requests)
-    yield rows.outcome()
+    yield rows.result()
     # A short run is over before everything is warm; a leak of each fault's would be several times as much.
-    yield from _steady(watched, memory=scale.choose(150, 105) / 100)
-    if scale.name != "quick":
+    yield from _steady(watched, memory=effort.choose(150, 105) / 100)
+    if effort.name != "quick":
         yield from _punctual(watched)
 
 
-def _answered(watched: Watched, requests: int) -> Outcome:
+def _answered(watched: Watched, requests: int) -> Result:
     trial = Trial(f"{_PROXIES} proxies, 5 % faults: every request answered in the end", "requests")
     with trial.attempt("the run"):
         assert watched.complete, watched.missing
         assert watched.requests >= requests, watched
         assert watched.retries > requests // 50, watched
     trial.tried = watched.requests
-    return trial.outcome()
+    return trial.result()
 
 
-def _steady(watched: Watched, memory: float) -> Iterator[Outcome]:
+def _steady(watched: Watched, memory: float) -> Iterator[Result]:
     yield _figure(
         "… memory, at the end against after a fifth",
         statistics.median(_last(watched.memory)) / statistics.median(_second(watched.memory)),
@@ -114,7 +114,7 @@ def _steady(watched: Watched, memory: float) -> Iterator[Outcome]:
     yield _figure("… descriptors more than then", growth, _PROXIES, "")
 
 
-def _punctual(watched: Watched) -> Iterator[Outcome]:
+def _punctual(watched: Watched) -> Iterator[Result]:
     yield _figure("… a 10 ms tick of the loop is late, 99th percentile", watched.late_p99, 10, " ms")
     yield _figure("… at worst", watched.late_worst, 50, " ms")
 
@@ -130,9 +130,9 @@ def _last(samples: Sequence[int]) -> Sequence[int]:
     return samples[-max(1, len(samples) // 5) :]
 
 
-def _figure(what: str, found: float, bar: float, unit: str) -> Outcome:
+def _figure(what: str, found: float, bar: float, unit: str) -> Result:
     shown = f"{found:.3g}{unit}"
-    return Outcome(what, "measured", shown, f"≤ {bar:g}{unit}", () if found <= bar else (f"it was {shown}",))
+    return Result(what, "measured", shown, f"≤ {bar:g}{unit}", () if found <= bar else (f"it was {shown}",))
 
 
 def _compare(folder: str, requests: int, trial: Trial) -> None:
@@ -165,7 +165,7 @@ def _keep_to(place: int, process: int = 0) -> None:
 
 
 def _watch(job: Job) -> Watched:
-    command = [sys.executable, "-m", "chaos.soak", json.dumps(attrs.asdict(job))]
+    command = [sys.executable, "-m", "chaos.trials.soak", json.dumps(attrs.asdict(job))]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800)
     if done.returncode:
         raise RuntimeError(done.stderr)

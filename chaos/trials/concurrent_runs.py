@@ -8,11 +8,11 @@ from contextlib import ExitStack, contextmanager
 import anyio
 import attrs
 
-from chaos.asked import windows
-from chaos.command import backfill
-from chaos.contents import Oracle, check_contents, contents, fingerprint
-from chaos.promises import Outcome, Scale, Trial
-from chaos.stores import KINDS, Place, left_over, place_for
+from chaos.harness.command import backfill
+from chaos.harness.request_audit import requested_pages
+from chaos.harness.store_contents import Oracle, check_contents, contents, fingerprint
+from chaos.harness.store_fixtures import KINDS, StoreFixture, left_over, store_fixture
+from chaos.harness.trials import Effort, Result, Trial
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.testing import GeneratedMarket, MarketInstrument, SimulatedExchange, SimulatorOptions
@@ -22,7 +22,7 @@ from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span
 from tests.support.worlds import DAY, MINUTE, span_of
 
-__all__ = ["together", "together_in"]
+__all__ = ["concurrent_runs", "concurrent_runs_in"]
 
 _SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 
@@ -31,7 +31,7 @@ _SLOW = 1.0
 
 
 @attrs.frozen
-class Wish:
+class RunSpec:
     """What one of several runs is asked for."""
 
     span: Span
@@ -49,33 +49,35 @@ class Wish:
 
 
 @attrs.frozen
-class Scene:
+class Scenario:
     """Runs that go on at once, and the one run that wants what they all want."""
 
     name: str
-    wishes: Sequence[Wish]
+    specs: Sequence[RunSpec]
     killed: bool = False
 
     @property
-    def union(self) -> Wish:
+    def union(self) -> RunSpec:
         """What they want together."""
-        spans = [wish.span for wish in self.wishes]
-        datasets = dict.fromkeys(name for wish in self.wishes for name in wish.datasets)
+        spans = [spec.span for spec in self.specs]
+        datasets = dict.fromkeys(name for spec in self.specs for name in spec.datasets)
         whole = Span(min(span.start for span in spans), max(span.end for span in spans))
-        return Wish(whole, tuple(datasets))
+        return RunSpec(whole, tuple(datasets))
 
 
-def _scenes(days: int) -> list[Scene]:
+def _scenarios(days: int) -> list[Scenario]:
     start = span_of("2024-06-01", "2024-06-02").start - days * DAY // 2
     whole = Span(start, start + days * DAY)
     first, second = Span(start, start + days * DAY * 2 // 3), Span(start + days * DAY // 3, whole.end)
     every = ("ohlcv", "premium_index", "funding_rate")
     return [
-        Scene("four, each overlapping two", [Wish(s, (d,)) for s in (first, second) for d in every[:2]]),
-        Scene("one of two is killed and started again", [Wish(whole, every)] * 2, killed=True),
-        Scene("two that want the same", [Wish(whole, every)] * 2),
-        Scene("two that overlap", [Wish(first, every), Wish(second, every)]),
-        Scene("two with different datasets", [Wish(whole, every[:1]), Wish(whole, every[1:])]),
+        Scenario(
+            "four, each overlapping two", [RunSpec(s, (d,)) for s in (first, second) for d in every[:2]]
+        ),
+        Scenario("one of two is killed and started again", [RunSpec(whole, every)] * 2, killed=True),
+        Scenario("two that want the same", [RunSpec(whole, every)] * 2),
+        Scenario("two that overlap", [RunSpec(first, every), RunSpec(second, every)]),
+        Scenario("two with different datasets", [RunSpec(whole, every[:1]), RunSpec(whole, every[1:])]),
     ]
 
 
@@ -91,66 +93,66 @@ def _exchange() -> Iterator[SimulatedExchange]:
         yield exchange
 
 
-def together(scale: Scale) -> Iterator[Outcome]:
+def concurrent_runs(effort: Effort) -> Iterator[Result]:
     """Let runs meet in every kind of store."""
     for kind in KINDS:
-        with place_for(kind) as place:
-            yield from together_in(place, scale)
+        with store_fixture(kind) as place:
+            yield from concurrent_runs_in(place, effort)
 
 
-def together_in(place: Place, scale: Scale) -> Iterator[Outcome]:
+def concurrent_runs_in(place: StoreFixture, effort: Effort) -> Iterator[Result]:
     """Let runs meet in one kind of store: as commands, and in one process."""
     commands = Trial(f"several runs at once, {place.kind}: the union, once", "meetings")
     pipelines = Trial(f"several pipelines in one process, {place.kind}: the union, once", "meetings")
-    scenes = _scenes(scale.choose(6, 20))[: scale.choose(2, 5)]
+    scenarios = _scenarios(effort.choose(6, 20))[: effort.choose(2, 5)]
     with _exchange() as exchange:
-        for number in range(scale.choose(1, 1, 20)):
-            for scene in scenes:
-                oracle, alone = Oracle(exchange.market, scene.union.span), place.fresh()
+        for number in range(effort.choose(1, 1, 20)):
+            for scenario in scenarios:
+                oracle, alone = Oracle(exchange.market, scenario.union.span), place.fresh()
                 exchange.record.clear()
-                with backfill(exchange, alone, scene.union.words()) as command:
+                with backfill(exchange, alone, scenario.union.words()) as command:
                     command.finish()
                 pages = _pages(exchange)
-                name = f"{place.kind}, seed {scale.seed}, {number}: {scene.name}"
+                name = f"{place.kind}, seed {effort.seed}, {number}: {scenario.name}"
                 with commands.attempt(name):
                     url = place.fresh()
-                    if scene.killed:
-                        last = scale.chance(name).randint(pages // 4, pages * 3 // 4)
-                        _one_killed(exchange, url, scene, last, pages)
+                    if scenario.killed:
+                        last = effort.chance(name).randint(pages // 4, pages * 3 // 4)
+                        _one_killed(exchange, url, scenario, last, pages)
                     else:
-                        _commands(exchange, url, scene.wishes)
+                        _commands(exchange, url, scenario.specs)
                     _compare(url, alone, oracle)
-                if not scene.killed:
+                if not scenario.killed:
                     with pipelines.attempt(name):
-                        _compare(_pipelines(exchange, place.fresh(), scene), alone, oracle)
-    yield commands.outcome()
-    yield pipelines.outcome()
+                        _compare(_pipelines(exchange, place.fresh(), scenario), alone, oracle)
+    yield commands.result()
+    yield pipelines.result()
 
 
 def _pages(exchange: SimulatedExchange) -> int:
     """Count the pages that were asked for."""
-    return len(windows(exchange.record.latest, "1m"))
+    return len(requested_pages(exchange.record.latest, "1m"))
 
 
-def _commands(exchange: SimulatedExchange, url: str, wishes: Sequence[Wish]) -> None:
+def _commands(exchange: SimulatedExchange, url: str, specs: Sequence[RunSpec]) -> None:
     with ExitStack() as stack:
-        for command in [stack.enter_context(backfill(exchange, url, wish.words())) for wish in wishes]:
+        for command in [stack.enter_context(backfill(exchange, url, spec.words())) for spec in specs]:
             command.finish()
 
 
-def _one_killed(exchange: SimulatedExchange, url: str, scene: Scene, last: int, pages: int) -> None:
+def _one_killed(exchange: SimulatedExchange, url: str, scenario: Scenario, last: int, pages: int) -> None:
     """Kill the first run when it has asked for its `last` of so many pages, and start it again.
 
     It has an exchange of its own, which counts what it asks for, and is slow until the others are at work.
     """
-    first, *others = scene.wishes
+    first, *others = scenario.specs
     with ExitStack() as stack:
         apart = stack.enter_context(_exchange())
         apart.latency = _SLOW
         run = stack.enter_context(backfill(apart, url, first.words()))
         assert run.until(lambda _: _pages(apart) > 0), "it has ended without a page"
         exchange.record.clear()
-        running = [stack.enter_context(backfill(exchange, url, wish.words())) for wish in others]
+        running = [stack.enter_context(backfill(exchange, url, spec.words())) for spec in others]
         assert run.until(lambda _: _pages(exchange) > 0), "it has ended before the others were at work"
         apart.latency = exchange.latency
         assert run.kill_when(lambda _: _pages(apart) >= last), "it has ended before it was killed"
@@ -160,9 +162,9 @@ def _one_killed(exchange: SimulatedExchange, url: str, scene: Scene, last: int, 
             command.finish()
 
 
-def _pipelines(exchange: SimulatedExchange, url: str, scene: Scene) -> str:
+def _pipelines(exchange: SimulatedExchange, url: str, scenario: Scenario) -> str:
     venue, settings = BinanceUsdm(exchange.base_url), Settings(concurrency=4)
-    pipelines = [Pipeline(venue, wish.query(), url, settings=settings) for wish in scene.wishes]
+    pipelines = [Pipeline(venue, spec.query(), url, settings=settings) for spec in scenario.specs]
 
     async def run(pipeline: Pipeline) -> None:
         report = await pipeline

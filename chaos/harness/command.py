@@ -15,7 +15,7 @@ from marketfetch.testing import SimulatedExchange
 
 __all__ = ["Command", "backfill"]
 
-_PATIENCE = 60.0
+_TIMEOUT = 60.0
 """Seconds after which a run is taken for one that hangs."""
 
 
@@ -46,15 +46,15 @@ class Command:
         while self.process.poll() is None:
             if moment(self.elapsed):
                 return True
-            if self.elapsed > _PATIENCE:
-                raise AssertionError(f"still running after {_PATIENCE:.0f} s: {self.process.args!r}")
+            if self.elapsed > _TIMEOUT:
+                raise AssertionError(f"still running after {_TIMEOUT:.0f} s: {self.process.args!r}")
             time.sleep(0.001)
         self.finish()
         return False
 
     def finish(self) -> str:
         """Wait until it has done everything, and return what it said; fails if anything is missing."""
-        out, err = self.process.communicate(timeout=_PATIENCE)
+        out, err = self.process.communicate(timeout=_TIMEOUT)
         assert self.process.returncode == 0, f"exit code {self.process.returncode}: {err or out}"
         return err
 

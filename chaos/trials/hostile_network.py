@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from chaos.promises import Outcome, Scale, Trial
+from chaos.harness.trials import Effort, Result, Trial
 from marketfetch.errors import MarketfetchError, ProxyError, RestrictedLocation
 from marketfetch.events import BatchWritten, Event, Listener
 from marketfetch.listeners.background import BackgroundQueue
@@ -53,14 +53,14 @@ _BOUND = 60.0
 """Seconds within which a run whose every proxy is dead has to end, with a deadline of one second."""
 
 
-def hostile_network(scale: Scale) -> Iterator[Outcome]:
+def hostile_network(effort: Effort) -> Iterator[Result]:
     """Try everything that can happen between us and the exchange."""
-    yield one_proxy_fails(scale)
-    yield flapping_proxies(scale)
-    yield dead_network(scale)
-    yield bans(scale)
+    yield one_proxy_fails(effort)
+    yield flapping_proxies(effort)
+    yield dead_network(effort)
+    yield bans(effort)
     yield banned_speed()
-    yield legal_refusals(scale)
+    yield legal_refusals(effort)
 
 
 @attrs.define(kw_only=True)
@@ -109,27 +109,27 @@ def _jobs(count: int, **options: Any) -> Iterator[tuple[_Job, LocalProxies]]:
         yield _Job(exchange=exchange, market=market, proxies=proxies.urls, **options), proxies
 
 
-def one_proxy_fails(scale: Scale) -> Outcome:
+def one_proxy_fails(effort: Effort) -> Result:
     """One of three proxies fails all the time, in each way."""
     trial = Trial("a proxy that fails in any way loses nothing", "ways")
-    months = ("2026-03-01", "2026-05-25")[scale.name == "quick"]
+    months = ("2026-03-01", "2026-05-25")[effort.name == "quick"]
     for mode in _FAULTY:
         with trial.attempt(mode), _jobs(3, start=months) as (job, proxies):
             proxies[1].mode = mode
             job.check_complete(job.run())
-    return trial.outcome()
+    return trial.result()
 
 
-def flapping_proxies(scale: Scale) -> Outcome:
+def flapping_proxies(effort: Effort) -> Result:
     """All proxies change what they do, all the time, and sometimes none works."""
     trial = Trial("proxies that die and come back at random lose nothing", "runs")
-    for number in range(scale.choose(2, 6, 200)):
+    for number in range(effort.choose(2, 6, 200)):
         name = f"flapping {number}"
-        with trial.attempt(f"seed {scale.seed}, {name}"), _jobs(4) as (job, proxies):
-            with _weather(proxies, scale.chance(name)):
+        with trial.attempt(f"seed {effort.seed}, {name}"), _jobs(4) as (job, proxies):
+            with _weather(proxies, effort.chance(name)):
                 report = job.run()
             job.check_complete(report)
-    return trial.outcome()
+    return trial.result()
 
 
 @contextmanager
@@ -154,15 +154,15 @@ def _weather(proxies: LocalProxies, chance: random.Random) -> Iterator[None]:
         thread.join()
 
 
-def dead_network(scale: Scale) -> Outcome:
+def dead_network(effort: Effort) -> Result:
     """Every proxy dies in mid-run: one clear error, and what was written stays."""
     trial = Trial("all proxies dead: one clear error in bounded time, nothing lost", "ways")
-    modes = _DEAD if scale.name != "quick" else [ProxyMode.REFUSE]
+    modes = _DEAD if effort.name != "quick" else [ProxyMode.REFUSE]
     with ThreadPoolExecutor(len(modes)) as pool:  # they mostly wait
         for mode, tried in zip(modes, [pool.submit(_die, mode) for mode in modes], strict=True):
             with trial.attempt(mode):
                 tried.result()
-    return trial.outcome()
+    return trial.result()
 
 
 def _die(mode: ProxyMode) -> None:
@@ -205,22 +205,22 @@ def _failure(work: Callable[[], object]) -> MarketfetchError | None:
     return None
 
 
-def bans(scale: Scale) -> Outcome:
+def bans(effort: Effort) -> Result:
     """An address that somebody else got banned is left alone, and the others go on."""
     trial = Trial("a ban on one egress: it is left alone, the others serve", "runs")
-    for _ in range(scale.choose(1, 3, 20)):
+    for _ in range(effort.choose(1, 3, 20)):
         with trial.attempt("one of three"):
             _one_is_banned()
-    return trial.outcome()
+    return trial.result()
 
 
-def banned_speed() -> Outcome:
+def banned_speed() -> Result:
     """Two egresses take as long with a banned one beside them as without it."""
     trial = Trial("… and they are as fast as without it (best of 5, ratio)", "runs", bar="≤ 1.25 ×")
     with trial.attempt("two and a banned one against two"):
         alone, beside = (min(_one_is_banned(count) for _ in range(5)) for count in (0, 1))
         assert beside <= 1.25 * alone, f"{beside / alone:.2f} ×"
-    return trial.outcome()
+    return trial.result()
 
 
 def _one_is_banned(count: int = 1) -> float:
@@ -259,13 +259,13 @@ def _get_banned(exchange: SimulatedExchange, source: str) -> None:
     raise AssertionError("it was never banned")
 
 
-def legal_refusals(scale: Scale) -> Outcome:
+def legal_refusals(effort: Effort) -> Result:
     """At some random request the exchange refuses to serve the location."""
     trial = Trial("a refusal for the location ends the run and is not asked again", "runs")
-    for number in range(scale.choose(3, 12, 200)):
-        with trial.attempt(f"seed {scale.seed + number}"), _jobs(3) as (job, _):
+    for number in range(effort.choose(3, 12, 200)):
+        with trial.attempt(f"seed {effort.seed + number}"), _jobs(3) as (job, _):
             job.exchange.faults = Faults(
-                rate=0.03, kinds=[FaultKind.STATUS_451], seed=scale.seed + number, paths=[_KLINES], times=9
+                rate=0.03, kinds=[FaultKind.STATUS_451], seed=effort.seed + number, paths=[_KLINES], times=9
             )
             error = _failure(job.run)
             assert isinstance(error, RestrictedLocation), repr(error)
@@ -273,4 +273,4 @@ def legal_refusals(scale: Scale) -> Outcome:
             job.check_partial(error.report)
             refused = [seen.status for seen in job.exchange.record.latest].index(451)
             assert job.exchange.record.total - refused <= _SETTINGS.concurrency
-    return trial.outcome()
+    return trial.result()

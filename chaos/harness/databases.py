@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from chaos.contents import Oracle, check_contents, fingerprint
+from chaos.harness.store_contents import Oracle, check_contents, fingerprint
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.errors import SinkUnavailable
 from marketfetch.events import BatchWritten, Event
@@ -36,19 +36,19 @@ from tests.support.worlds import run, span_of
 
 __all__ = [
     "BATCHES",
-    "LASTING",
+    "DURABLE_SETTINGS",
     "RETRIES",
     "Database",
-    "Moments",
+    "ProgressGates",
     "await_that",
     "database_on",
     "the_exchange",
 ]
 
-LASTING = {**SETTINGS, "synchronous_commit": "on", "autovacuum": "off", "max_wal_size": "64MB"}
+DURABLE_SETTINGS = {**SETTINGS, "synchronous_commit": "on", "autovacuum": "off", "max_wal_size": "64MB"}
 """Settings of a server that loses nothing that it has committed when it is killed."""
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 """Seconds to wait for what must come."""
 
 _SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT")
@@ -126,7 +126,7 @@ class _Watched:
 
 
 @attrs.define(eq=False)
-class Moments:
+class ProgressGates:
     """Does something after certain batches, a little later and in a thread of its own."""
 
     act: Callable[[], object]
@@ -179,7 +179,7 @@ class Database:
         *,
         dsn: str = "",
         end: str = _SPAN[1],
-        moments: Moments | None = None,
+        moments: ProgressGates | None = None,
         retries: RetryPolicy = RETRIES,
     ) -> Report:
         """Run the whole pipeline into it, and see to the end what is to be done meanwhile."""
@@ -256,9 +256,9 @@ def database_on(server: Server, exchange: SimulatedExchange, market: Market) -> 
 
 def await_that(holds: Callable[[], Any], what: str) -> None:
     """Wait until something is so; fails if it is not so in time."""
-    give_up = time.monotonic() + PATIENCE
+    give_up = time.monotonic() + TIMEOUT
     while not holds():
-        assert time.monotonic() < give_up, f"waited {PATIENCE:.0f} s in vain: {what}"
+        assert time.monotonic() < give_up, f"waited {TIMEOUT:.0f} s in vain: {what}"
         time.sleep(0.002)
 
 

@@ -8,11 +8,18 @@ from contextlib import contextmanager
 
 import attrs
 
-from chaos.asked import Bound, beside, durable_before, lost, rows_in, windows
-from chaos.command import backfill
-from chaos.contents import Contents, Oracle, check_contents, fingerprint
-from chaos.promises import Outcome, Scale, Trial
-from chaos.stores import KINDS, Place, left_over, place_for
+from chaos.harness.command import backfill
+from chaos.harness.request_audit import (
+    InFlightLimit,
+    lost_pages,
+    lost_rows,
+    refetched_pages,
+    requested_pages,
+    setup_requests,
+)
+from chaos.harness.store_contents import Contents, Oracle, check_contents, fingerprint
+from chaos.harness.store_fixtures import KINDS, StoreFixture, left_over, store_fixture
+from chaos.harness.trials import Effort, Result, Trial
 from marketfetch.sinks import sink_from
 from marketfetch.testing import GeneratedMarket, MarketInstrument, SimulatedExchange, SimulatorOptions
 from marketfetch.testing.simulator import wall_clock
@@ -22,7 +29,7 @@ from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 from tests.support.worlds import DAY, MINUTE, span_of
 
-__all__ = ["killed", "killing"]
+__all__ = ["kill9", "kill9_in"]
 
 _CONCURRENCY = 4
 _PAGE = 1500
@@ -102,28 +109,31 @@ def _world(days: int) -> Iterator[World]:
         )
 
 
-def killing(scale: Scale) -> Iterator[Outcome]:
+def kill9(effort: Effort) -> Iterator[Result]:
     """Kill runs into every kind of store."""
     for kind in KINDS:
-        with place_for(kind) as place:
-            yield from killed(place, scale)
+        with store_fixture(kind) as place:
+            yield from kill9_in(place, effort)
 
 
-def killed(place: Place, scale: Scale) -> Iterator[Outcome]:
+def kill9_in(place: StoreFixture, effort: Effort) -> Iterator[Result]:
     """Kill runs into one kind of store at random moments, and let each job be completed in the end."""
-    wanted, kills, worst = scale.choose(10, 10, 100), 0, 0
-    chance, bound = scale.chance(f"killing {place.kind}"), Bound.of(sink_from(place.fresh()), _CONCURRENCY)
+    wanted, kills, worst = effort.choose(10, 10, 100), 0, 0
+    chance, bound = (
+        effort.chance(f"killing {place.kind}"),
+        InFlightLimit.of(sink_from(place.fresh()), _CONCURRENCY),
+    )
     same = Trial(f"killed anywhere, {place.kind}: the same bytes in the end", "jobs")
     again = Trial(f"asked again after a kill, {place.kind}: what was in flight", "runs")
     undisturbed: dict[tuple[bool, int], str] = {}
-    with _world(scale.choose(8, 20)) as world:
+    with _world(effort.choose(8, 20)) as world:
         oracles = {job.fixed: world.oracle(job) for job in (world.history, world.up_to_now)}
         for number in range(wanted):  # each job has a kill, or something is wrong
             if kills >= wanted:
                 break
             job = world.up_to_now if number % 2 else world.history
             history = History(world, job, oracles[job.fixed], place.fresh(), chance, bound, again)
-            with same.attempt(f"{place.kind}, seed {scale.seed}, job {number} ({job.name})"):
+            with same.attempt(f"{place.kind}, seed {effort.seed}, job {number} ({job.name})"):
                 try:
                     history.run_and_kill(min(wanted - kills, chance.randint(4, 7)))
                     history.compare(place, undisturbed)
@@ -131,11 +141,11 @@ def killed(place: Place, scale: Scale) -> Iterator[Outcome]:
                     kills, worst = kills + history.kills, max(worst, history.worst)
     same.unit += f", {kills} kills"
     again.bar = f"≤ {bound.pages} pages"
-    outcome = same.outcome()
+    result = same.result()
     if kills < wanted:
-        outcome = attrs.evolve(outcome, failures=(*outcome.failures, f"{kills} of {wanted} kills met a run"))
-    yield outcome
-    yield attrs.evolve(again.outcome(), survived=f"{worst} at most")
+        result = attrs.evolve(result, failures=(*result.failures, f"{kills} of {wanted} kills met a run"))
+    yield result
+    yield attrs.evolve(again.result(), survived=f"{worst} at most")
 
 
 @attrs.define(eq=False)
@@ -147,7 +157,7 @@ class History:
     oracle: Oracle
     url: str
     chance: random.Random
-    bound: Bound
+    bound: InFlightLimit
     again: Trial
     kills: int = 0
     worst: int = 0
@@ -163,7 +173,7 @@ class History:
                 return  # it was done before its moment came
         self._run("never", lambda _: False)
 
-    def compare(self, place: Place, undisturbed: dict[tuple[bool, int], str]) -> None:
+    def compare(self, place: StoreFixture, undisturbed: dict[tuple[bool, int], str]) -> None:
         """Fail unless an undisturbed run into another store makes the same bytes."""
         assert not (beside_it := left_over(self.url)), f"left over: {beside_it}"
         end = max(held.coverage.covered.spans[-1].end for held in self._durable.values())
@@ -188,15 +198,17 @@ class History:
         seen = exchange.record.latest
         self._durable = check_contents(self.url, self.oracle)
         with self.again.attempt(f"{self.url}, run {self._runs}, killed {name}"):
-            asked = windows(seen, "1m")
-            gone = lost(asked, self._durable) if killed else []
+            asked = requested_pages(seen, "1m")
+            gone = lost_pages(asked, self._durable) if killed else []
             self.worst = max(self.worst, len(gone))
-            assert not (twice := durable_before(asked, before)), f"asked although it was stored: {twice}"
+            assert not (twice := refetched_pages(asked, before)), f"asked although it was stored: {twice}"
             assert len(gone) <= self.bound.pages, f"{len(gone)} pages are worthless"
-            rows = rows_in(asked, self._durable)
+            rows = lost_rows(asked, self._durable)
             assert rows <= self.bound.rows, f"{rows} rows are worthless"
             # The clock and the listing, each once more where in doubt; three times where a series begins.
-            assert beside(seen) <= 4 + 3 * len(self.job.series), f"{beside(seen)} to start with"
+            assert setup_requests(seen) <= 4 + 3 * len(self.job.series), (
+                f"{setup_requests(seen)} to start with"
+            )
         return killed
 
     def _moment(self) -> tuple[str, Callable[[float], bool]]:

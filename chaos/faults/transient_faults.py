@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import attrs
 import psycopg
 
-from chaos.databases import Database, await_that
+from chaos.harness.databases import Database, await_that
 
-__all__ = ["PASSING", "STUMBLING", "Passing"]
+__all__ = ["STUMBLING", "TRANSIENT_FAULTS", "TransientFault"]
 
 _SESSIONS = "FROM pg_stat_activity WHERE usename = {who}"
 _END_ALL = f"SELECT pg_terminate_backend(pid) {_SESSIONS}"
@@ -18,7 +18,7 @@ _WAITING = f"SELECT count(*) {_SESSIONS} AND wait_event = 'relation'"
 
 
 @attrs.frozen
-class Passing:
+class TransientFault:
     """A fault: how it is done, how often in a run, and what settings it needs."""
 
     name: str
@@ -96,18 +96,18 @@ def _crowd(database: Database) -> None:
         database.execute("ALTER ROLE {role} CONNECTION LIMIT -1")
 
 
-PASSING = (
-    Passing("session terminated", _terminate, times=8, seen_behind_poolers=False),
-    Passing("session terminated amid a batch", _terminate_amid),
-    Passing("statement cancelled", _cancel),
-    Passing("crash and restart", _crash, times=2),
-    Passing("deadlock", _cross, times=3, settings={"deadlock_timeout": "500ms"}),
-    Passing("lock_timeout", lambda it: _hold(it, "lock timeout"), settings={"lock_timeout": "50ms"}),
-    Passing(
+TRANSIENT_FAULTS = (
+    TransientFault("session terminated", _terminate, times=8, seen_behind_poolers=False),
+    TransientFault("session terminated amid a batch", _terminate_amid),
+    TransientFault("statement cancelled", _cancel),
+    TransientFault("crash and restart", _crash, times=2),
+    TransientFault("deadlock", _cross, times=3, settings={"deadlock_timeout": "500ms"}),
+    TransientFault("lock_timeout", lambda it: _hold(it, "lock timeout"), settings={"lock_timeout": "50ms"}),
+    TransientFault(
         "statement_timeout", lambda it: _hold(it, "statement timeout"), settings={"statement_timeout": "80ms"}
     ),
-    Passing("too many connections", _crowd, times=3, seen_behind_poolers=False),
-    Passing("others' updates", _meddle, settings={"default_transaction_isolation": "serializable"}),
+    TransientFault("too many connections", _crowd, times=3, seen_behind_poolers=False),
+    TransientFault("others' updates", _meddle, settings={"default_transaction_isolation": "serializable"}),
 )
 
 STUMBLING = (

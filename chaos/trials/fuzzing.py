@@ -24,7 +24,7 @@ from chaos.fuzz import sanitized
 from chaos.fuzz.big import big
 from chaos.fuzz.mutating import mutations
 from chaos.fuzz.targets import CORPUS, Target, targets
-from chaos.promises import Outcome, Scale, Trial
+from chaos.harness.trials import Effort, Result, Trial
 
 __all__ = ["corpus", "fuzzing", "guided", "large", "memory", "mutated"]
 
@@ -33,19 +33,19 @@ _LONGEST = 600
 _COVERAGE = re.compile(r"\bcov: (\d+)")
 
 
-def fuzzing(scale: Scale) -> Iterator[Outcome]:
+def fuzzing(effort: Effort) -> Iterator[Result]:
     """Try every reader of foreign bytes: what failed once, what is large, and millions of odd inputs."""
-    yield corpus(scale)
-    yield large(scale)
+    yield corpus(effort)
+    yield large(effort)
     has_atheris = importlib.util.find_spec("atheris") is not None
-    if scale.name == "quick" or not has_atheris:
-        yield mutated(scale)
+    if effort.name == "quick" or not has_atheris:
+        yield mutated(effort)
     else:
-        yield guided(scale)
-    yield memory(scale)
+        yield guided(effort)
+    yield memory(effort)
 
 
-def corpus(scale: Scale) -> Outcome:
+def corpus(effort: Effort) -> Result:
     """Try every input of the corpus on every target: what one reads, others have to refuse."""
     trial = Trial("each kept input, given to each decoder, is read soundly or refused", unit="inputs")
     inputs = [(str(file.relative_to(CORPUS)), file.read_bytes()) for file in sorted(CORPUS.glob("*/*"))]
@@ -54,10 +54,10 @@ def corpus(scale: Scale) -> Outcome:
             for name, text in inputs:
                 with trial.attempt(f"{target.name}: {name}"):
                     target.read(text)
-    return trial.outcome()
+    return trial.result()
 
 
-def large(scale: Scale) -> Outcome:
+def large(effort: Effort) -> Result:
     """Try a megabyte of this and that, numbers of 100,000 digits, and what is nested 100,000 deep."""
     trial = Trial("a large or deep input is read soundly or refused", unit="inputs")
     with warnings.catch_warnings(action="error"):
@@ -65,20 +65,20 @@ def large(scale: Scale) -> Outcome:
             for name, text in big(max(target.seeds(), key=len)):
                 with trial.attempt(f"{target.name}: {name}"):
                     target.read(text)
-    return trial.outcome()
+    return trial.result()
 
 
-def mutated(scale: Scale) -> Outcome:
+def mutated(effort: Effort) -> Result:
     """Try changed inputs of the corpus, blindly: it can be done everywhere, the same for the same seed."""
-    each = scale.choose(2_000, _INPUTS // len(targets()) + 1)
+    each = effort.choose(2_000, _INPUTS // len(targets()) + 1)
     trial = Trial("a changed input is read soundly or refused", unit="inputs", bar="all")
     with warnings.catch_warnings(action="error"):
         for target in targets().values():
-            chance = scale.chance(target.name)
+            chance = effort.chance(target.name)
             for text in islice(mutations(target.seeds(), chance, _LONGEST), each):
                 with trial.attempt(f"{target.name}: {text!r}"):
                     target.read(text)
-    return trial.outcome()
+    return trial.result()
 
 
 @attrs.frozen
@@ -98,13 +98,13 @@ class _Fuzzed:
         )
 
 
-def guided(scale: Scale) -> Outcome:
+def guided(effort: Effort) -> Result:
     """Let atheris look for inputs that lead to new places, each target in a process of its own."""
     known = targets()
-    each = scale.choose(5_000, _INPUTS // len(known) + 1, 20 * _INPUTS // len(known))
+    each = effort.choose(5_000, _INPUTS // len(known) + 1, 20 * _INPUTS // len(known))
     with ThreadPoolExecutor(min(len(known), os.cpu_count() or 1)) as pool:
         results = []
-        for fuzzed in pool.map(partial(_guide, runs=each, seed=scale.seed), known.values()):
+        for fuzzed in pool.map(partial(_guide, runs=each, seed=effort.seed), known.values()):
             print(fuzzed, flush=True)
             results.append(fuzzed)
     tried = sum(fuzzed.counts.total() for fuzzed in results)
@@ -112,7 +112,7 @@ def guided(scale: Scale) -> Outcome:
     bar = min(each * len(known), _INPUTS)
     if tried < bar and not failures:
         failures.append(f"only {tried:,} inputs were tried in the time there was")
-    return Outcome(
+    return Result(
         f"an input of a coverage-guided fuzzer is read soundly or refused, {len(known)} decoders",
         f"{tried:,} inputs",
         f"{tried - len(failures):,}",
@@ -146,17 +146,17 @@ def _guide(target: Target, runs: int, seed: int) -> _Fuzzed:
     return _Fuzzed(target.name, seen, edges, time.monotonic() - began, failure)
 
 
-def memory(scale: Scale) -> Outcome:
+def memory(effort: Effort) -> Result:
     """Try the compiled decoder under the compiler's sanitizers, on blocks of exactly the right size."""
-    inputs = scale.choose(200_000, 10_000_000, 1_000_000_000)
+    inputs = effort.choose(200_000, 10_000_000, 1_000_000_000)
     promise = "the compiled decoder touches no memory that is not its own"
     with tempfile.TemporaryDirectory(prefix="marketfetch-fuzz-") as name:
         program = sanitized.build(Path(name))
         if isinstance(program, str):
-            return Outcome(promise, "nothing", program, "where they are")
+            return Result(promise, "nothing", program, "where they are")
         files = [*CORPUS.glob("rows-*/*"), *CORPUS.glob("binance-klines/*")]
-        done = sanitized.drive(program, inputs, scale.seed + 1, sorted(files))
+        done = sanitized.drive(program, inputs, effort.seed + 1, sorted(files))
     if isinstance(done, str):
-        return Outcome(promise, f"{inputs:,} inputs", "not all", "all", (done,))
+        return Result(promise, f"{inputs:,} inputs", "not all", "all", (done,))
     failures = () if done.pages and done.places else (f"no page was among them: {done}",)
-    return Outcome(promise, f"{done.inputs:,} inputs", f"{done.inputs:,}", "all", failures)
+    return Result(promise, f"{done.inputs:,} inputs", f"{done.inputs:,}", "all", failures)

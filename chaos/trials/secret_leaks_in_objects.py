@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import attrs
 
-from chaos.promises import Outcome, Scale, Trial
+from chaos.harness.trials import Effort, Result, Trial
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.errors import MarketfetchError
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
@@ -33,7 +33,7 @@ from marketfetch.values.settings import RetryPolicy, Settings
 __all__ = ["objects_are_silent"]
 
 
-def objects_are_silent(scale: Scale, passwords: Sequence[str], piece: str) -> Outcome:
+def objects_are_silent(effort: Effort, passwords: Sequence[str], piece: str) -> Result:
     """Make everything that may hold a credential, let it fail, and search all that can be seen of it."""
     trial = Trial("no object, error, note, cause, frame or log record shows one", "looks")
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"]), SimulatorOptions(limits=None)) as exchange:
@@ -46,7 +46,7 @@ def objects_are_silent(scale: Scale, passwords: Sequence[str], piece: str) -> Ou
                 with trial.attempt(f"{fail.__name__} with {password!r}"), _records() as records:
                     _look_at_error(fail, exchange.base_url, password, piece)
                     _search(records, piece, "log")
-    return trial.outcome()
+    return trial.result()
 
 
 def _proxy(url: str, password: str) -> object:

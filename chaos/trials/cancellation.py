@@ -17,10 +17,10 @@ import anyio
 import attrs
 
 import marketfetch
-from chaos.contents import Oracle, check_contents
-from chaos.holding import writing_blocked
-from chaos.promises import Outcome, Scale, Trial
-from chaos.stores import KINDS, Place, place_for
+from chaos.faults.lock_holders import writing_blocked
+from chaos.harness.store_contents import Oracle, check_contents
+from chaos.harness.store_fixtures import KINDS, StoreFixture, store_fixture
+from chaos.harness.trials import Effort, Result, Trial
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.fetchers.curl import CurlFetcher
@@ -38,7 +38,7 @@ _SYMBOLS = ("BTCUSDT", "ETHUSDT")
 _MT = Composite("MT", _SYMBOLS)
 _START, _END = "2026-06-01", "2026-06-05"
 _BAR = 5.0
-_PATIENCE = 20.0
+_TIMEOUT = 20.0
 """Seconds after which a cancelled run is taken for one that never ends."""
 _OURS = str(Path(marketfetch.__file__).parent)
 _ANYIO = "AnyIO worker thread"
@@ -46,7 +46,7 @@ _WORKERS = 8
 """So many idle threads anyio may keep for the next call; it ends them with the loop."""
 
 
-def cancelled_in_a_host(scale: Scale, server: postgres.Server | None = None) -> Outcome:
+def cancelled_in_a_host(effort: Effort, server: postgres.Server | None = None) -> Result:
     """Cancel runs on one loop, again and again, and look at the loop after each."""
     trial = Trial("cancelled inside a host's loop: nothing is left", "cancellations", "all, 5 s")
     market = GeneratedMarket(_SYMBOLS)
@@ -54,11 +54,11 @@ def cancelled_in_a_host(scale: Scale, server: postgres.Server | None = None) -> 
         SimulatedExchange(market, SimulatorOptions(limits=None, latency=0.005)) as exchange,
         ExitStack() as stack,
     ):
-        places = [stack.enter_context(place_for(kind, server)) for kind in KINDS]
+        places = [stack.enter_context(store_fixture(kind, server)) for kind in KINDS]
         oracle = Oracle(market, span_of(_START, _END), [_MT])
-        host = _Host(exchange, places, oracle, scale.chance("host"))
-        asyncio.run(host.serve(trial, scale))
-    return trial.outcome()
+        host = _Host(exchange, places, oracle, effort.chance("host"))
+        asyncio.run(host.serve(trial, effort))
+    return trial.result()
 
 
 @attrs.define
@@ -66,35 +66,35 @@ class _Host:
     """The service: a loop with other things to do."""
 
     exchange: SimulatedExchange
-    places: list[Place]
+    places: list[StoreFixture]
     oracle: Oracle
     chance: random.Random
     ticks: int = 0
     complaints: list[dict[str, Any]] = attrs.field(factory=list)
 
-    async def serve(self, trial: Trial, scale: Scale) -> None:
+    async def serve(self, trial: Trial, effort: Effort) -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: self.complaints.append(context))
         ticker = asyncio.create_task(self._tick())
         urls = [place.fresh() for place in self.places]
         for url in urls:  # what is loaded and opened once for all stays
             await self._pipeline(url, "2026-06-01T01:00Z").run()
-        clean = _Traces.now()
-        for number in range(scale.choose(16, 100, 3000)):
+        clean = _LeakSnapshot.now()
+        for number in range(effort.choose(16, 100, 3000)):
             at = number % len(urls)
             if self.chance.random() < 0.2:
                 urls[at] = self.places[at].fresh()
             way = self.chance.choice(_WAYS)
-            name = f"{self.places[at].kind}, {way.__name__}, number {number}, seed {scale.seed}"
+            name = f"{self.places[at].kind}, {way.__name__}, number {number}, seed {effort.seed}"
             with trial.attempt(name):
                 await self._cancel(urls[at], way, clean)
             if asyncio.all_tasks() != clean.tasks:
                 return  # what still runs would be found by every attempt to come
-        for number in range(scale.choose(1, 5, 100)):
-            with trial.attempt(f"every store is held, number {number}, seed {scale.seed}"):
+        for number in range(effort.choose(1, 5, 100)):
+            with trial.attempt(f"every store is held, number {number}, seed {effort.seed}"):
                 await self._cancel_while_held(urls, clean)
         for url in urls:
-            with trial.attempt(f"{url.partition(':')[0]}, the run after all of them, seed {scale.seed}"):
+            with trial.attempt(f"{url.partition(':')[0]}, the run after all of them, seed {effort.seed}"):
                 assert (await self._pipeline(url).run()).complete
                 held = await asyncio.to_thread(check_contents, url, self.oracle)
                 assert {series.symbol for series in held} == {*_SYMBOLS, "MT"}
@@ -117,23 +117,23 @@ class _Host:
             settings=Settings(concurrency=6, batch_rows=500),
         )
 
-    async def _cancel(self, url: str, way: Way, clean: _Traces) -> None:
+    async def _cancel(self, url: str, way: Way, clean: _LeakSnapshot) -> None:
         ticks, began = self.ticks, time.monotonic()
         cancelled = asyncio.create_task(way(self._pipeline(url), self.chance.uniform(0.0, 0.25)))
-        await asyncio.wait([cancelled], timeout=_PATIENCE)
-        assert cancelled.done(), f"not at its end after {_PATIENCE:.0f} s"
+        await asyncio.wait([cancelled], timeout=_TIMEOUT)
+        assert cancelled.done(), f"not at its end after {_TIMEOUT:.0f} s"
         cancelled.result()
         seconds = time.monotonic() - began
         assert seconds < _BAR, f"it took {seconds:.1f} s to end"
         assert self.ticks > ticks, "the loop stood still"
-        left = _Traces.now()
+        left = _LeakSnapshot.now()
         assert left.tasks == clean.tasks, f"tasks left: {left.tasks - clean.tasks}"
         await self._settle(clean)
         assert not self.complaints, self.complaints
         if self.chance.random() < 0.25:
             await asyncio.to_thread(check_contents, url, self.oracle)
 
-    async def _cancel_while_held(self, urls: list[str], clean: _Traces) -> None:
+    async def _cancel_while_held(self, urls: list[str], clean: _LeakSnapshot) -> None:
         """Cancel a run for each store while somebody else holds what its writes need."""
         fresh = [place.fresh() for place in self.places]
         for url in fresh:
@@ -150,13 +150,13 @@ class _Host:
             for task in tasks:
                 assert not task.done(), "what was held held up nothing"
                 task.cancel()
-            await asyncio.wait(tasks, timeout=_PATIENCE)
+            await asyncio.wait(tasks, timeout=_TIMEOUT)
             seconds = time.monotonic() - began
             assert all(task.cancelled() for task in tasks), f"not cancelled after {seconds:.1f} s: {tasks}"
             assert seconds < _BAR, f"it took {seconds:.1f} s to end"
             # Before anything is let go of: no thread of a run outlasts it for long.
             give_up = time.monotonic() + 5
-            while working := _Traces.now().working:
+            while working := _LeakSnapshot.now().working:
                 assert time.monotonic() < give_up, f"still at work while the stores are held: {working}"
                 await asyncio.sleep(0.01)
         await self._settle(clean)
@@ -164,11 +164,11 @@ class _Host:
             await asyncio.to_thread(check_contents, url, self.oracle)
             urls[at] = url
 
-    async def _settle(self, clean: _Traces) -> None:
+    async def _settle(self, clean: _LeakSnapshot) -> None:
         """Wait a little for the other ends of connections, which are in this process, too."""
         give_up = time.monotonic() + 5
         while True:
-            left = _Traces.now()
+            left = _LeakSnapshot.now()
             open_connections = len(self.exchange._server._connections)
             if (
                 left.threads <= clean.threads
@@ -185,7 +185,7 @@ class _Host:
 
 
 @attrs.frozen
-class _Traces:
+class _LeakSnapshot:
     """What a run could leave in the process it ran in; the threads of `to_thread` are the host's own."""
 
     tasks: frozenset[asyncio.Task[Any]]
@@ -200,7 +200,7 @@ class _Traces:
         return f"{sorted(self.threads)}{working} and {self.descriptors} descriptors"
 
     @classmethod
-    def now(cls) -> _Traces:
+    def now(cls) -> _LeakSnapshot:
         names = [thread.name for thread in threading.enumerate()]
         return cls(
             tasks=frozenset(asyncio.all_tasks()),

@@ -17,17 +17,17 @@ from tempfile import TemporaryDirectory
 
 import attrs
 
-from chaos.contents import Oracle, check_contents
-from chaos.holding import Waiting, preparing_blocked, writing_blocked
-from chaos.hosting import cancelled_in_a_host
-from chaos.promises import Outcome, Scale, Trial
-from chaos.stores import KINDS, Place, left_over, place_for
+from chaos.faults.lock_holders import Waiting, preparing_blocked, writing_blocked
+from chaos.harness.store_contents import Oracle, check_contents
+from chaos.harness.store_fixtures import KINDS, StoreFixture, left_over, store_fixture
+from chaos.harness.trials import Effort, Result, Trial
+from chaos.trials.cancellation import cancelled_in_a_host
 from marketfetch.testing import GeneratedMarket, LocalProxies, ProxyMode, SimulatedExchange, SimulatorOptions
 from marketfetch.values.instruments import Composite
 from tests.support import postgres
 from tests.support.worlds import span_of
 
-__all__ = ["interrupted_in_a_notebook", "stopped_by_signals", "stopping"]
+__all__ = ["interrupted_in_a_notebook", "signals", "stopped_by_signals"]
 
 _SYMBOLS = ("BTCUSDT", "ETHUSDT")
 _MT = Composite("MT", _SYMBOLS)
@@ -36,42 +36,42 @@ _BAR = 5.0
 """Seconds within which what is told to stop has ended."""
 
 
-def stopping(scale: Scale) -> Iterator[Outcome]:
+def signals(effort: Effort) -> Iterator[Result]:
     """Try every way to stop."""
-    yield stopped_by_signals(scale)
-    yield cancelled_in_a_host(scale)
-    yield interrupted_in_a_notebook(scale)
+    yield stopped_by_signals(effort)
+    yield cancelled_in_a_host(effort)
+    yield interrupted_in_a_notebook(effort)
 
 
-def stopped_by_signals(scale: Scale, server: postgres.Server | None = None) -> Outcome:
+def stopped_by_signals(effort: Effort, server: postgres.Server | None = None) -> Result:
     """Send SIGINT and SIGTERM to the real command at random moments, whatever it waits for."""
     with ThreadPoolExecutor(len(KINDS)) as pool:
-        trials = list(pool.map(lambda kind: _signals(scale, kind, server), KINDS))
+        trials = list(pool.map(lambda kind: _signals(effort, kind, server), KINDS))
     total = Trial("stopped by a signal: within 5 s, with a report, all consistent", "signals", "all, 5 s")
     total.tried = sum(trial.tried for trial in trials)
     total.failures = [failure for trial in trials for failure in trial.failures]
-    return total.outcome()
+    return total.result()
 
 
-def _signals(scale: Scale, kind: str, server: postgres.Server | None) -> Trial:
-    trial, chance = Trial("", ""), scale.chance(f"signals {kind}")
+def _signals(effort: Effort, kind: str, server: postgres.Server | None) -> Trial:
+    trial, chance = Trial("", ""), effort.chance(f"signals {kind}")
     market = GeneratedMarket(_SYMBOLS)
     oracle = Oracle(market, span_of(_START, _END), [_MT])
     with (
-        place_for(kind, server) as place,
+        store_fixture(kind, server) as place,
         SimulatedExchange(market, SimulatorOptions(tls=True, limits=None)) as exchange,
         LocalProxies(1) as proxies,
     ):
         stage = _Stage(place, exchange, proxies, oracle, chance)
-        first = scale.seed + KINDS.index(kind)
+        first = effort.seed + KINDS.index(kind)
         moments = [moment for moment in _MOMENTS if (kind, moment) != ("parquet", prepare_hangs)]
-        for number in range(first, first + scale.choose(1, 8, 200)):
+        for number in range(first, first + effort.choose(1, 8, 200)):
             # The first store is a new one: what it is to be filled with does not get past a lock.
             moment = store_hangs if number == first else moments[number % len(moments)]
-            with trial.attempt(f"{kind}, {moment.__name__}, number {number}, seed {scale.seed}"):
+            with trial.attempt(f"{kind}, {moment.__name__}, number {number}, seed {effort.seed}"):
                 code = stage.attempt(moment)
                 assert code or number > first, "what was held held up nothing"
-        with trial.attempt(f"{kind}, the run after all of them, seed {scale.seed}"):
+        with trial.attempt(f"{kind}, the run after all of them, seed {effort.seed}"):
             stage.complete()
     return trial
 
@@ -80,7 +80,7 @@ def _signals(scale: Scale, kind: str, server: postgres.Server | None) -> Trial:
 class _Stage:
     """A store that is filled again and again, and the exchange it is filled from."""
 
-    place: Place
+    place: StoreFixture
     exchange: SimulatedExchange
     proxies: LocalProxies
     oracle: Oracle
@@ -295,17 +295,17 @@ print(said, left, len(once()), flush=True)
 """
 
 
-def interrupted_in_a_notebook(scale: Scale) -> Outcome:
+def interrupted_in_a_notebook(effort: Effort) -> Result:
     """Press Ctrl-C during a blocking fetch, in a script and inside a running loop, and fetch again."""
     trial = Trial("Ctrl-C during a blocking fetch: no thread left, the next one works", "interruptions")
-    chance = scale.chance("notebook")
+    chance = effort.chance("notebook")
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"]), SimulatorOptions(limits=None)) as exchange:
-        for number in range(scale.choose(2, 6, 300)):
+        for number in range(effort.choose(2, 6, 300)):
             exchange.latency = 0.05
             place = chance.choice(["script", "notebook"])
-            with trial.attempt(f"{place}, number {number}, seed {scale.seed}"):
+            with trial.attempt(f"{place}, number {number}, seed {effort.seed}"):
                 _interrupt(exchange, place, chance)
-    return trial.outcome()
+    return trial.result()
 
 
 def _interrupt(exchange: SimulatedExchange, place: str, chance: random.Random) -> None:

@@ -13,13 +13,13 @@ import psycopg
 
 from tests.support import postgres
 
-__all__ = ["KINDS", "Place", "files_of", "left_over", "place_for"]
+__all__ = ["KINDS", "StoreFixture", "files_of", "left_over", "store_fixture"]
 
 KINDS = ("sqlite", "duckdb", "parquet", "postgresql")
 
 
 @attrs.frozen
-class Place:
+class StoreFixture:
     """Where fresh stores of one kind are made: each in a folder, or a database, of its own."""
 
     kind: str
@@ -38,14 +38,14 @@ class Place:
 
 
 @contextmanager
-def place_for(kind: str, server: postgres.Server | None = None) -> Iterator[Place]:
+def store_fixture(kind: str, server: postgres.Server | None = None) -> Iterator[StoreFixture]:
     """Make room for stores; a PostgreSQL server is started where none is given."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="marketfetch-chaos-")))
         if kind == "postgresql" and server is None:
             server = stack.enter_context(postgres.running(postgres.sources("auto")[0]))
         databases = stack.enter_context(ExitStack())
-        yield Place(kind, folder, server if kind == "postgresql" else None, databases=databases)
+        yield StoreFixture(kind, folder, server if kind == "postgresql" else None, databases=databases)
 
 
 def left_over(url: str) -> list[str]:

@@ -1,6 +1,6 @@
 """A writer that is killed at every step of its way to the disk, one step after another.
 
-    python -m chaos.crashing URL FIRST STRIDE
+    python -m chaos.trials.crash_points URL FIRST STRIDE
 
 It needs the library of `crash_points.c`, loaded before all others.
 
@@ -26,9 +26,9 @@ from signal import SIGKILL
 import attrs
 import psycopg
 
-from chaos.contents import Oracle, check_contents, fingerprint
-from chaos.promises import Outcome, Scale, Trial
-from chaos.stores import KINDS, Place, left_over, place_for
+from chaos.harness.store_contents import Oracle, check_contents, fingerprint
+from chaos.harness.store_fixtures import KINDS, StoreFixture, left_over, store_fixture
+from chaos.harness.trials import Effort, Result, Trial
 from marketfetch.protocols import Store
 from marketfetch.sinks import sink_from
 from marketfetch.testing import GeneratedMarket
@@ -38,43 +38,43 @@ from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.worlds import MINUTE, span_of
 
-__all__ = ["crashed", "crashing"]
+__all__ = ["crash_points", "crash_points_in"]
 
 _BEFORE = 60 * MINUTE
 """Of the span, before anything was listed."""
 
-_MODULE = ("-m", "chaos.crashing")
+_MODULE = ("-m", "chaos.trials.crash_points")
 
 _STEPS = 2_000
 """More than any store takes."""
 
 
-def crashing(scale: Scale) -> Iterator[Outcome]:
+def crash_points(effort: Effort) -> Iterator[Result]:
     """Kill a writer at every step, in every kind of store."""
     for kind in KINDS:
-        with place_for(kind) as place:
-            yield from crashed(place, scale)
+        with store_fixture(kind) as place:
+            yield from crash_points_in(place, effort)
 
 
-def crashed(place: Place, scale: Scale) -> Iterator[Outcome]:
+def crash_points_in(place: StoreFixture, effort: Effort) -> Iterator[Result]:
     """Kill a writer at every step of its work in one kind of store, or in a hurry at some of them.
 
     Raises RuntimeError where there is no C compiler.
     """
     trial = Trial(f"killed at every step of a commit, {place.kind}: all or nothing", "steps")
-    stride = scale.choose(5, 1)
-    for step in _steps(place, scale.chance("crashing").randrange(stride), stride):
+    stride = effort.choose(5, 1)
+    for step in _steps(place, effort.chance("crashing").randrange(stride), stride):
         with trial.attempt(f"{place.kind}, {step['step']}"):
             assert not step["problem"], step["problem"]
-    yield trial.outcome()
+    yield trial.result()
 
 
-def _steps(place: Place, first: int, stride: int) -> Iterator[dict[str, str]]:
+def _steps(place: StoreFixture, first: int, stride: int) -> Iterator[dict[str, str]]:
     """Run this module with the library loaded, and yield what it found."""
     compiler, library = shutil.which("cc"), place.folder / "crash_points.so"
     if compiler is None:
         raise RuntimeError("there is no C compiler: install one, such as gcc")
-    source = Path(__file__).with_suffix(".c").with_stem("crash_points")
+    source = Path(__file__).with_suffix(".c")
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
     command = [sys.executable, *_MODULE, place.fresh(), str(first), str(stride)]
     # What Python caches of its modules is no step of ours; and what is forked shall have no threads.
@@ -82,7 +82,7 @@ def _steps(place: Place, first: int, stride: int) -> Iterator[dict[str, str]]:
     with subprocess.Popen(
         command,
         env=os.environ | quiet,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
@@ -117,7 +117,7 @@ def write(url: str, oracle: Oracle) -> None:
 
 
 @attrs.frozen
-class Ended:
+class ChildExit:
     """How a process of its own has ended, and what it said."""
 
     code: int
@@ -140,22 +140,22 @@ class Ended:
         return "" if self.ok else self.said or f"exit code {self.code}"
 
 
-def _forked(work: Callable[[], str]) -> Ended:
+def _forked(work: Callable[[], str]) -> ChildExit:
     """Do something in a process of its own."""
-    read, told = os.pipe()
+    read, observed = os.pipe()
     child = os.fork()
     if not child:
         try:
             said, code = work(), 0
         except BaseException:  # noqa: BLE001  # it is told
             said, code = traceback.format_exc()[-3000:], 1
-        os.write(told, said.encode())
+        os.write(observed, said.encode())
         os._exit(code)
-    os.close(told)
+    os.close(observed)
     with os.fdopen(read, "rb") as pipe:
         said = pipe.read().decode()
     _, status = os.waitpid(child, 0)
-    return Ended(os.waitstatus_to_exitcode(status), said)
+    return ChildExit(os.waitstatus_to_exitcode(status), said)
 
 
 def _oracle() -> Oracle:

@@ -16,32 +16,39 @@ import attrs
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from chaos.cutting import cutting
-from chaos.databases import BATCHES, LASTING, Database, Moments, database_on, the_exchange
-from chaos.lasting_faults import LASTING_FAULTS, QUOTA, Lasting, full_disk, move_to_disk
-from chaos.passing_faults import PASSING, STUMBLING, Passing
-from chaos.promises import Outcome, Scale, Trial
+from chaos.faults.commit_proxy import commit_proxy
+from chaos.faults.permanent_faults import PERMANENT_FAULTS, QUOTA, PermanentFault, full_disk, move_to_disk
+from chaos.faults.transient_faults import STUMBLING, TRANSIENT_FAULTS, TransientFault
+from chaos.harness.databases import (
+    BATCHES,
+    DURABLE_SETTINGS,
+    Database,
+    ProgressGates,
+    database_on,
+    the_exchange,
+)
+from chaos.harness.trials import Effort, Result, Trial
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.values.settings import RetryPolicy
 from tests.support import pgbouncer, postgres
 from tests.support.disks import small_disk
 from tests.support.postgres import Server
 
-__all__ = ["Arena", "arena", "hostile_database"]
+__all__ = ["DatabaseTestBed", "database_test_bed", "hostile_database"]
 
 _Kind = TypeVar("_Kind")
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[2]
 _AMID = range(3, BATCHES - 5)
 """After which batches something is done."""
 _CUTS = 12
 
 
 @attrs.frozen(eq=False)
-class Arena:
+class DatabaseTestBed:
     """A server, fresh databases on it, and what a run that nobody disturbs leaves in one."""
 
-    scale: Scale
+    effort: Effort
     server: Server
     fresh: Callable[[Server], AbstractContextManager[Database]]
     undisturbed: str
@@ -52,15 +59,15 @@ class Arena:
 
     def named(self, what: str, again: int) -> str:
         """Name an attempt so that it can be repeated."""
-        return f"{what}, run {again} of seed {self.scale.seed}"
+        return f"{what}, run {again} of seed {self.effort.seed}"
 
     def chance(self, what: str, again: int) -> random.Random:
         """Return the random numbers of an attempt."""
-        return self.scale.chance(f"{what} {again}")
+        return self.effort.chance(f"{what} {again}")
 
     def some(self, kinds: Sequence[_Kind], quick: int) -> Sequence[_Kind]:
         """Return all kinds, or a few of them where there is little time."""
-        return self.scale.chance("kinds").sample(kinds, self.scale.choose(quick, len(kinds)))
+        return self.effort.chance("kinds").sample(kinds, self.effort.choose(quick, len(kinds)))
 
     def ends_well(self, database: Database, **how: Any) -> None:
         """Run, and fail unless the database then holds what it would if nothing had happened."""
@@ -74,24 +81,24 @@ class Arena:
 
 
 @contextmanager
-def arena(scale: Scale) -> Iterator[Arena]:
+def database_test_bed(effort: Effort) -> Iterator[DatabaseTestBed]:
     """Run what everything takes place on."""
     with ExitStack() as stack:
         source = postgres.sources("auto")[0]
         # Small segments of its log, so that a limit to the size of files may be small as well.
-        server = stack.enter_context(postgres.running(source, LASTING, initdb=["--wal-segsize=1"]))
-        exchange, market = stack.enter_context(the_exchange(scale.seed))
+        server = stack.enter_context(postgres.running(source, DURABLE_SETTINGS, initdb=["--wal-segsize=1"]))
+        exchange, market = stack.enter_context(the_exchange(effort.seed))
         fresh = partial(database_on, exchange=exchange, market=market)
         with fresh(server) as database:
             assert database.run().complete
             database.check()
             undisturbed = database.fingerprint()
-        yield Arena(scale, server, fresh, undisturbed)
+        yield DatabaseTestBed(effort, server, fresh, undisturbed)
 
 
-def hostile_database(scale: Scale) -> Iterator[Outcome]:
+def hostile_database(effort: Effort) -> Iterator[Result]:
     """Try every promise about databases that are hostile."""
-    with arena(scale) as place:
+    with database_test_bed(effort) as place:
         yield ridden_out(place)
         yield failing_states(place)
         yield unknown_outcomes(place)
@@ -104,46 +111,48 @@ def hostile_database(scale: Scale) -> Iterator[Outcome]:
                 yield full(place, disk)
         if pgbouncer.program() is not None:
             yield ridden_out_behind_pgbouncer(place)
-    if scale.name != "quick" and pgbouncer.program() is not None:
+    if effort.name != "quick" and pgbouncer.program() is not None:
         yield whole_suite()
 
 
 # --- what passes ---
 
 
-def ridden_out(place: Arena) -> Outcome:
+def ridden_out(place: DatabaseTestBed) -> Result:
     """Do everything that passes, at moments left to chance."""
     trial = Trial("a database fault that passes is ridden out, with the same bytes", unit="faults")
-    for again in range(place.scale.choose(1, 3, 100)):
-        for kind in place.some(PASSING, 4):
+    for again in range(place.effort.choose(1, 3, 100)):
+        for kind in place.some(TRANSIENT_FAULTS, 4):
             with trial.attempt(place.named(kind.name, again)), place.database() as database:
                 _disturb(place, trial, database, kind, again)
-    return trial.outcome()
+    return trial.result()
 
 
-def ridden_out_behind_pgbouncer(place: Arena) -> Outcome:
+def ridden_out_behind_pgbouncer(place: DatabaseTestBed) -> Result:
     """Do the same to a run that comes through a pooler."""
     trial = Trial("so it is through PgBouncer in transaction mode", unit="faults")
     # Not those that are the pooler's to deal with: it has its clients wait.
-    kinds = [kind for kind in PASSING if kind.seen_behind_poolers]
+    kinds = [kind for kind in TRANSIENT_FAULTS if kind.seen_behind_poolers]
     with pgbouncer.before(place.server) as pool:
-        for again in range(place.scale.choose(1, 1, 50)):
+        for again in range(place.effort.choose(1, 1, 50)):
             for kind in place.some(kinds, 3):
                 with trial.attempt(place.named(kind.name, again)), place.database(pool) as database:
                     _disturb(place, trial, database, kind, again)
-    return trial.outcome()
+    return trial.result()
 
 
-def _disturb(place: Arena, trial: Trial, database: Database, kind: Passing, again: int) -> None:
+def _disturb(
+    place: DatabaseTestBed, trial: Trial, database: Database, kind: TransientFault, again: int
+) -> None:
     chance = place.chance(kind.name, again)
-    times = min(kind.times, place.scale.choose(2, 100))
+    times = min(kind.times, place.effort.choose(2, 100))
     database.server.adjust(database.owner, **kind.settings)
-    moments = Moments(partial(kind.act, database), chance.sample(_AMID, times), chance)
+    moments = ProgressGates(partial(kind.act, database), chance.sample(_AMID, times), chance)
     place.ends_well(database, moments=moments)
     trial.tried += times - 1  # beside the one that an attempt is
 
 
-def failing_states(place: Arena) -> Outcome:
+def failing_states(place: DatabaseTestBed) -> Result:
     """Have every third transaction fail at its end, with each SQLSTATE that passes."""
     trial = Trial("transactions that fail at their end are written again", unit="failures")
     with trial.attempt("every third transaction"), place.database() as database:
@@ -151,39 +160,39 @@ def failing_states(place: Arena) -> Outcome:
         place.ends_well(database)
         assert len(database.hurts) > BATCHES // 4, "hardly any failed"
         trial.tried += len(database.hurts) - 1
-    return trial.outcome()
+    return trial.result()
 
 
-def unknown_outcomes(place: Arena) -> Outcome:
+def unknown_outcomes(place: DatabaseTestBed) -> Result:
     """Cut connections between COMMIT and its answer: of half of them the server has got it."""
     trial = Trial("a COMMIT of which nobody knows what became is no loss", unit="cuts")
-    for again in range(place.scale.choose(1, 3, 100)):
+    for again in range(place.effort.choose(1, 3, 100)):
         with trial.attempt(place.named("cuts", again)):
             _cut(place, place.chance("cuts", again))
             trial.tried += _CUTS - 1
-    return trial.outcome()
+    return trial.result()
 
 
-def _cut(place: Arena, chance: random.Random) -> None:
-    with place.database() as database, cutting(place.server.socket) as cutter:
-        dsn = make_conninfo(database.dsn, host="127.0.0.1", port=cutter.port)
-        moments = Moments(lambda: cutter.cut(chance.random() < 0.5), chance.sample(_AMID, _CUTS), chance)
+def _cut(place: DatabaseTestBed, chance: random.Random) -> None:
+    with place.database() as database, commit_proxy(place.server.socket) as proxy:
+        dsn = make_conninfo(database.dsn, host="127.0.0.1", port=proxy.port)
+        moments = ProgressGates(lambda: proxy.cut(chance.random() < 0.5), chance.sample(_AMID, _CUTS), chance)
         place.ends_well(database, dsn=dsn, moments=moments)
-        assert cutter.done == len(database.hurts) == _CUTS, f"{cutter.done} were cut"
+        assert proxy.done == len(database.hurts) == _CUTS, f"{proxy.done} were cut"
 
 
-def come_back_older(place: Arena) -> Outcome:
+def come_back_older(place: DatabaseTestBed) -> Result:
     """Put an older copy in the place of a server amid a run, as if a replica took over that had lagged."""
     promise = "a server that lost commits is right in itself, and filled by the next run"
     trial = Trial(promise, unit="restores")
-    for again in range(place.scale.choose(1, 2, 30)):
+    for again in range(place.effort.choose(1, 2, 30)):
         with trial.attempt(place.named("older", again)), place.database() as database:
             chance, acts = place.chance("older", again), [place.server.restore, place.server.save]
-            moments = Moments(partial(_next, acts), chance.sample(_AMID, 2), chance)
+            moments = ProgressGates(partial(_next, acts), chance.sample(_AMID, 2), chance)
             assert database.run(moments=moments).complete
             database.check()
             place.ends_well(database)
-    return trial.outcome()
+    return trial.result()
 
 
 def _next(acts: list[Callable[[], None]]) -> None:
@@ -193,13 +202,13 @@ def _next(acts: list[Callable[[], None]]) -> None:
 # --- what stays ---
 
 
-def away_for_long(place: Arena) -> Outcome:
+def away_for_long(place: DatabaseTestBed) -> Result:
     """Keep the server away for longer than a run tries."""
     trial = Trial("a server that stays away is one clear error, and nothing is lost", unit="outages")
-    for again in range(place.scale.choose(1, 2, 30)):
+    for again in range(place.effort.choose(1, 2, 30)):
         chance = place.chance("away", again)
         with trial.attempt(place.named("away", again)), place.database() as database:
-            moments = Moments(place.server.crash, chance.sample(_AMID, 1), chance)
+            moments = ProgressGates(place.server.crash, chance.sample(_AMID, 1), chance)
             few = RetryPolicy(attempts=4, initial=0.01, cap=0.05)
             try:
                 _refused(
@@ -209,23 +218,23 @@ def away_for_long(place: Arena) -> Outcome:
                 place.server.start()
             database.check()
             place.ends_well(database)
-    return trial.outcome()
+    return trial.result()
 
 
-def stopped_clearly(place: Arena) -> Outcome:
+def stopped_clearly(place: DatabaseTestBed) -> Result:
     """Do everything that stays until it is mended."""
     trial = Trial("a database fault that stays is one clear error, and mended all is whole", unit="faults")
-    for again in range(place.scale.choose(1, 2, 30)):
-        for kind in place.some((*LASTING_FAULTS, QUOTA), 5):
+    for again in range(place.effort.choose(1, 2, 30)):
+        for kind in place.some((*PERMANENT_FAULTS, QUOTA), 5):
             with trial.attempt(place.named(kind.name, again)), place.database() as database:
                 _stop(place, database, kind, again)
-    return trial.outcome()
+    return trial.result()
 
 
-def _stop(place: Arena, database: Database, kind: Lasting, again: int = 0) -> None:
+def _stop(place: DatabaseTestBed, database: Database, kind: PermanentFault, again: int = 0) -> None:
     chance = place.chance(kind.name, again)
     kind.before(database)
-    moments = Moments(partial(kind.harm, database), chance.sample(_AMID, 1), chance)
+    moments = ProgressGates(partial(kind.harm, database), chance.sample(_AMID, 1), chance)
     try:
         if kind.of_rows:
             _series_stopped(database, kind.says, moments=moments)
@@ -240,19 +249,19 @@ def _stop(place: Arena, database: Database, kind: Lasting, again: int = 0) -> No
     place.ends_well(database)
 
 
-def read_only_standby(place: Arena) -> Outcome:
+def read_only_standby(place: DatabaseTestBed) -> Result:
     """Run into a standby."""
     trial = Trial("a standby is refused with the remedy, and left as it is", unit="standbys")
     with trial.attempt("half is there"), place.database() as database:
         database.run(end="2026-06-01T12:00:00Z")
-        with postgres.running(place.server.source, LASTING, copy_of=place.server) as standby:
+        with postgres.running(place.server.source, DURABLE_SETTINGS, copy_of=place.server) as standby:
             dsn = standby.past_the_pooler(database.dsn)
             _refused(database, "is a standby and only read; connect to the primary server", dsn=dsn)
         place.ends_well(database)
-    return trial.outcome()
+    return trial.result()
 
 
-def full(place: Arena, disk: Path) -> Outcome:
+def full(place: DatabaseTestBed, disk: Path) -> Result:
     """Fill the disk of a table amid a run."""
     trial = Trial("a full disk is one clear error, and with room all is whole", unit="disks")
     with trial.attempt("a small tablespace"):
@@ -261,7 +270,7 @@ def full(place: Arena, disk: Path) -> Outcome:
             _stop(place, database, full_disk(disk))
         with psycopg.connect(place.server.direct, autocommit=True) as connection:
             connection.execute("DROP TABLESPACE small")
-    return trial.outcome()
+    return trial.result()
 
 
 def _refused(
@@ -300,7 +309,7 @@ def _ended(database: Database, **how: Any) -> SinkError | ConfigurationError | N
 # --- everything through PgBouncer ---
 
 
-def whole_suite() -> Outcome:
+def whole_suite() -> Result:
     """Run every test of PostgreSQL through PgBouncer alone."""
     trial = Trial("the whole PostgreSQL suite passes through PgBouncer", unit="tests")
     words = [
@@ -322,4 +331,4 @@ def whole_suite() -> Outcome:
         passed = re.search(r"(\d+) passed", said.stdout)
         assert passed is not None
         trial.tried += int(passed[1]) - 1
-    return trial.outcome()
+    return trial.result()

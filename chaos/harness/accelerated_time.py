@@ -19,7 +19,7 @@ import attrs
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.values.http import Egress, Request, Response
 
-__all__ = ["SPEED", "HurriedClock", "HurriedFetcher", "run_hurried"]
+__all__ = ["SPEED", "AcceleratedClock", "AcceleratedFetcher", "run_accelerated"]
 
 SPEED = 1000
 
@@ -27,7 +27,7 @@ _Result = TypeVar("_Result")
 
 
 @attrs.define
-class HurriedClock:
+class AcceleratedClock:
     """UTC milliseconds, a thousand of them in each; starts anew at the same moment whenever told to."""
 
     start: int
@@ -43,10 +43,10 @@ class HurriedClock:
 
 
 @attrs.frozen
-class HurriedFetcher:
+class AcceleratedFetcher:
     """The built-in transport, whose answers bear times by a hurried clock."""
 
-    clock: HurriedClock
+    clock: AcceleratedClock
     inner: CurlFetcher
 
     def session(self) -> AbstractAsyncContextManager[object]:
@@ -60,19 +60,19 @@ class HurriedFetcher:
         return attrs.evolve(response, sent_at=sent_at, received_at=self.clock())
 
 
-class _HurriedSelector(selectors.SelectSelector):
+class _AcceleratedSelector(selectors.SelectSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         return super().select(None if timeout is None else timeout / SPEED)
 
 
-class _HurriedLoop(asyncio.SelectorEventLoop):
+class _AcceleratedLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
-        super().__init__(_HurriedSelector())
+        super().__init__(_AcceleratedSelector())
 
     def time(self) -> float:
         return super().time() * SPEED
 
 
-def run_hurried(work: Callable[[], Awaitable[_Result]]) -> _Result:
+def run_accelerated(work: Callable[[], Awaitable[_Result]]) -> _Result:
     """Run something on an event loop of its own that is in a hurry."""
-    return anyio.run(work, backend_options={"loop_factory": _HurriedLoop})
+    return anyio.run(work, backend_options={"loop_factory": _AcceleratedLoop})

@@ -10,14 +10,14 @@ import attrs
 
 from marketfetch.testing.http.background_loop import BackgroundLoop
 
-__all__ = ["CommitCutter", "cutting"]
+__all__ = ["CommitProxy", "commit_proxy"]
 
 _COMMIT = b"COMMIT\0"
 _CHUNK = 2**16
 
 
 @attrs.define(eq=False)
-class CommitCutter:
+class CommitProxy:
     """Passes everything on, but cuts as many connections at their COMMIT as it was told to."""
 
     socket: str
@@ -67,14 +67,14 @@ class CommitCutter:
 
 
 @contextmanager
-def cutting(socket: str) -> Iterator[CommitCutter]:
+def commit_proxy(socket: str) -> Iterator[CommitProxy]:
     """Run a relay on a port of the loopback until the block is left."""
-    loop, cutter = BackgroundLoop("commit cutter"), CommitCutter(socket)
+    loop, proxy = BackgroundLoop("commit cutter"), CommitProxy(socket)
     loop.start()
     try:
-        server = loop.run(asyncio.start_server(cutter.serve, "127.0.0.1", 0))
-        cutter.port = server.sockets[0].getsockname()[1]
-        yield cutter
+        server = loop.run(asyncio.start_server(proxy.serve, "127.0.0.1", 0))
+        proxy.port = server.sockets[0].getsockname()[1]
+        yield proxy
         loop.run(_close(server))
     finally:
         loop.stop()
