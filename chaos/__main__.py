@@ -1,7 +1,7 @@
-"""Every promise, tried: `python -m chaos [--only NAME] [--nightly] [--seed N]`, or `make chaos`.
+"""Test every guarantee under faults: `python -m chaos [--only NAME] [--nightly] [--seed N]`, or `make chaos`.
 
-Prints one line for each promise: what was tried, how much of it was survived, the bar. Ends with exit code 1
-if one was not kept.
+Prints one line for each guarantee: how many attempts were made, how many succeeded, how many had to.
+Exits with code 1 if a guarantee was broken.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ SECTIONS: dict[str, tuple[str, Section]] = {
 
 
 def main() -> int:
-    """Try the promises asked for."""
-    parser = argparse.ArgumentParser(prog="python -m chaos", description="Every promise, tried.")
+    """Run the sections that the command line names, by default all."""
+    parser = argparse.ArgumentParser(prog="python -m chaos", description="Test every guarantee under faults.")
     parser.add_argument("--only", action="append", choices=SECTIONS, help="one section; may be repeated")
     parser.add_argument("--nightly", action="store_true", help="try for hours instead of minutes")
     parser.add_argument("--seed", type=int, default=None, help="repeat the run that printed this seed")
     arguments = parser.parse_args()
-    # The board of this user is for real exchanges.
+    # Keep away from this user's own proxy board: it holds the claims of runs against real exchanges.
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_STATE_HOME"] = folder
         return _try(arguments)

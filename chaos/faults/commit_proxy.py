@@ -1,4 +1,4 @@
-"""A relay before a database server that cuts connections at a COMMIT: what became of it, nobody can know."""
+"""A proxy before PostgreSQL that closes a connection at COMMIT: the client cannot know the outcome."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _CHUNK = 2**16
 
 @attrs.define(eq=False)
 class CommitProxy:
-    """Passes everything on, but cuts as many connections at their COMMIT as it was told to."""
+    """A TCP proxy before PostgreSQL that forwards all data, and closes a connection at COMMIT on request."""
 
     socket: str
-    """The server's own socket."""
+    """Path of the server's Unix socket."""
     port: int = 0
     done: int = 0
-    """How many it has cut."""
+    """Number of connections that were closed at COMMIT."""
     _cuts: list[bool] = attrs.field(factory=list)
 
     def cut(self, reached: bool) -> None:
-        """Cut at the next COMMIT; if it has `reached` the server, only the answer is lost."""
+        """Close the connection of the next COMMIT, before (False) or after (True) it `reached` the server."""
         self._cuts.append(reached)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one client until either side is gone."""
+        """Forward the data of one client until client or server closes the connection."""
         there_reader, there_writer = await asyncio.open_unix_connection(self.socket)
         back = asyncio.create_task(self._pass_back(there_reader, writer))
         try:
@@ -47,10 +47,10 @@ class CommitProxy:
                 await asyncio.wait([back])
                 if reached:
                     there_writer.write(data)
-                    await there_reader.read(_CHUNK)  # the answer: it is durable, and nobody is told
+                    await there_reader.read(_CHUNK)  # the answer: the commit is durable, the client not told
                 return
         except OSError:
-            pass  # one side is gone, and the other learns it by the close below
+            pass  # client or server is gone; closing both connections below informs the other side
         finally:
             for each in (writer, there_writer):
                 each.transport.abort()
@@ -63,12 +63,12 @@ class CommitProxy:
                 await writer.drain()
         except OSError:
             pass
-        writer.close()  # also when the server has ended it: the client must hear of it
+        writer.close()  # the server ended the connection: the client must see that too
 
 
 @contextmanager
 def commit_proxy(socket: str) -> Iterator[CommitProxy]:
-    """Run a relay on a port of the loopback until the block is left."""
+    """Run the proxy on a loopback port until the block is left."""
     loop, proxy = BackgroundLoop("commit cutter"), CommitProxy(socket)
     loop.start()
     try:

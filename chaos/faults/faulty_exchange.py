@@ -1,4 +1,4 @@
-"""One run against an exchange that lies, in a world in a hurry, and what has to hold after it."""
+"""Run a job against an exchange that gives wrong answers, in accelerated time, and check the store."""
 
 from __future__ import annotations
 
@@ -54,37 +54,37 @@ _SYMBOLS = {
 _OKX_COLUMNS = {"open", "high", "low", "close", "volume", "quote_volume", "funding_rate"}
 _OUTAGES = (Span(END - 5 * DAY, END - 4 * DAY), Span(END - 127 * 60_000, END - 71 * 60_000))
 _DEADLINE = 0.5
-"""Real seconds for one request: whatever hangs costs as much."""
+"""Real seconds until a request that hangs is given up."""
 _TIMEOUT = 30.0
-"""Real seconds after which a run is taken for one that hangs."""
+"""Real seconds after which a run counts as hanging."""
 _BAN = 600.0
-"""Seconds of the world in a hurry for which a run waits for an egress that was shut out."""
+"""Accelerated seconds for which a run waits for a banned egress."""
 _EGRESSES = 3
 
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """What is fetched, how, and how it is lied to."""
+    """The query of a run, its settings, and the faults of the exchange."""
 
     venue: str
     faults: Faults
     datasets: Sequence[str] = ("ohlcv",)
     interval: str = "5m"
     rows: int = 150
-    """Rows of each candle series; events have the same span."""
+    """Candles of each series; event series have the same span."""
     page: int = 20
-    """Rows of a page at most."""
+    """The most rows of a page."""
     concurrency: int = 8
     egresses: int = 1
-    """One is the direct connection, more are proxies."""
+    """1 is the direct connection; more are that many proxies."""
 
     @property
     def span(self) -> Span:
-        """What is asked for."""
+        """The span of the query."""
         return Span(Interval.parse(self.interval).shift(END, -self.rows), END)
 
     def exchange(self, base_url: str) -> Exchange:
-        """The adapter, with smaller pages."""
+        """The adapter, with small pages."""
         kind = VENUES[self.venue]
         small = tuple(type(each.__name__, (each,), {"page_sizes": (self.page,)}) for each in kind.endpoints)
         made: Exchange = type(kind.__name__, (kind,), {"endpoints": small})(base_url)
@@ -93,21 +93,21 @@ class Job:
 
 @attrs.frozen
 class RunObservation:
-    """What came of a run."""
+    """The result of a run."""
 
     complete: bool
     reasons: frozenset[str]
-    """Why something is missing."""
+    """The reasons of missing spans."""
     met: frozenset[FaultKind]
-    """The kinds of lies that were told."""
+    """The kinds of faults that occurred."""
     requests: int
     unusable: int
-    """How many moments were unusable after the first run."""
+    """The number of unusable moments after the first run."""
 
 
 @attrs.frozen(eq=False)
 class FaultyExchange:
-    """An exchange in a hurry, with an outage and a late symbol, directly and through proxies."""
+    """An exchange in accelerated time, with outages and a late listing, behind proxies."""
 
     exchange: SimulatedExchange
     market: GeneratedMarket
@@ -115,10 +115,10 @@ class FaultyExchange:
     clock: AcceleratedClock
 
     def try_out(self, job: Job) -> RunObservation:
-        """Run a job, and again without lies; raises AssertionError unless the store is right both times.
+        """Run a job with faults and again without; AssertionError unless the store is right both times.
 
-        The second run asks again for what was unusable in the first one: a wrong row that is repeated to the
-        letter is believed to be wrong, until it is asked for once more.
+        The second run retries unusable moments: a wrong row that the exchange repeats unchanged is recorded
+        as unusable.
         """
         store = MemorySink()
         report = self.run(job, store, job.faults)
@@ -135,7 +135,7 @@ class FaultyExchange:
     def run(
         self, job: Job, store: Store, faults: Faults | None, *, unusable: Literal["keep", "retry"] = "keep"
     ) -> Report:
-        """Run a job into a store and return the report, also of a run that ended with a documented error."""
+        """Run a job into a store and return the report, also that of a run ended by a documented error."""
         self.clock.restart()
         self.exchange.faults = faults
         self.exchange.record.clear()
@@ -177,7 +177,7 @@ class FaultyExchange:
             return error.report
 
     def assert_right(self, job: Job, store: Store, report: Report) -> None:
-        """Every series is accounted for: what is covered is the truth, all else is missing with a reason."""
+        """Fail unless each series has the true rows where it is covered, and a reason for all other spans."""
         wanted = {
             Series.of(job.venue, dataset, symbol, job.interval)
             for dataset in job.datasets
@@ -192,7 +192,7 @@ class FaultyExchange:
 
 @contextmanager
 def faulty_exchange() -> Iterator[FaultyExchange]:
-    """Open a market for lies."""
+    """Start the exchange and its proxies."""
     late = MarketInstrument.parse("LATEUSDT", END - 10 * HOUR)
     market = GeneratedMarket(["BTCUSDT", late], seed=11, gaps=_OUTAGES)
     clock = AcceleratedClock(END + DAY)
@@ -211,19 +211,19 @@ def _assert_line(line: SeriesReport, span: Span, store: Store, truth: Columns) -
     known = store.coverage([line.series])[line.series]
     assert known.covered == line.covered, f"{name}: the report and the ledger differ"
     assert known.unusable == line.unusable, f"{name}: the report and the ledger differ in what is unusable"
-    # What was said to be wrong is there in truth: it is neither called empty nor taken for stored.
+    # The exchange has a row for each unusable moment: it is neither empty nor stored.
     wrong = truth.take(_lying_in(truth.times, line.unusable))
     assert line.series.interval.cells(wrong.times) == line.unusable, f"{name}: unusable without a row"
     held = store.read(line.series, Span(0, 2 * END))
     assert not _lying_in(held.times, line.unusable).any(), f"{name}: a row is stored that is said to be wrong"
     covered = truth.take(_lying_in(truth.times, line.covered - line.unusable))
     assert_same(held.take(_lying_in(held.times, line.covered)), covered)
-    # A row whose moment is not covered may be there all the same, if it is true.
+    # True rows of moments that are not covered may be stored.
     assert_same(held, truth.take(np.isin(truth.times, held.times)))
 
 
 def _expected(market: GeneratedMarket, series: Series, span: Span) -> Columns:
-    """The rows that a store should hold, with the columns that the venue serves."""
+    """Return the rows that a store should hold, with NaN in columns that the venue does not serve."""
     symbol = series.symbol.removesuffix("-SWAP").replace("-", "")
     rows = truth(market, series, span, symbol)
     if series.exchange == "okx":

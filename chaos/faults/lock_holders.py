@@ -1,4 +1,4 @@
-"""Holding what a writer needs, as another program might."""
+"""Hold the lock that a writer needs, as another program on the same store would."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from marketfetch.values.series import Series
 __all__ = ["Waiting", "preparing_blocked", "writing_blocked"]
 
 Waiting = Callable[[], bool] | None
-"""Tells whether somebody waits for what is held; None where the operating system does not say."""
+"""Tells whether another process waits for the lock; None where the operating system cannot tell."""
 
 _TIMEOUT = 20
-"""Seconds within which whoever writes now and then lets go of a store."""
+"""Seconds to wait for the lock; a writer releases it after each batch."""
 
 
 def writing_blocked(
     url: str, symbols: Sequence[str], table: str = "ohlcv"
 ) -> AbstractContextManager[Waiting]:
-    """Keep everybody from writing rows of these symbols to a store that is prepared.
+    """Block all writes of rows of these symbols to a prepared store.
 
-    In PostgreSQL by locking one table: whoever locks several may end in a deadlock with the writer.
+    In PostgreSQL this locks one table: a lock on several could end in a deadlock with the writer.
     """
     kind, _, path = url.partition(":")
     if kind == "postgresql":
@@ -47,9 +47,9 @@ def writing_blocked(
 
 
 def preparing_blocked(url: str) -> AbstractContextManager[Waiting]:
-    """Keep everybody from preparing a store, which need not exist yet.
+    """Block `prepare()` of a store, which need not exist yet.
 
-    Raises ValueError for Parquet, where preparing waits for nobody.
+    Raises ValueError for Parquet, where `prepare()` takes no lock.
     """
     kind, _, path = url.partition(":")
     if kind == "postgresql":
@@ -96,7 +96,7 @@ from pathlib import Path
 from marketfetch.sinks.files.atomic_files import locked_directory
 
 path, give_up = Path(sys.argv[1]), time.monotonic() + float(sys.argv[2])
-with locked_directory(path.parent, give_up):  # who has the file open lets go of it for those in line
+with locked_directory(path.parent, give_up):  # a writer closes the file when others queue for this lock
     while True:
         try:
             connection = duckdb.connect(path)
@@ -112,7 +112,7 @@ sys.stdin.read()
 
 @contextmanager
 def _duckdb(path: Path) -> Iterator[Waiting]:
-    """Have a process of its own open the file: within one, everybody shares it."""
+    """Open the file in a child process: connections of one process share the file lock."""
     command = [sys.executable, "-c", _HOLDER, str(path), str(_TIMEOUT)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         try:
@@ -125,7 +125,7 @@ def _duckdb(path: Path) -> Iterator[Waiting]:
 
 @contextmanager
 def _parquet(folder: Path, symbols: Sequence[str]) -> Iterator[Waiting]:
-    """Have the locks of the series."""
+    """Take the lock file of each series."""
     with ExitStack() as stack:
         for symbol in symbols:
             series = Series.of("binance-usdm", "ohlcv", symbol, "1m")

@@ -1,4 +1,4 @@
-"""What may befall a database and stays until somebody mends it."""
+"""Database faults that last until an operator repairs them, such as a revoked right or a full disk."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ Act = Callable[[Database], object]
 
 @attrs.frozen
 class PermanentFault:
-    """A fault: how it comes about, how it is mended, and what the error that ends the run has to say."""
+    """A fault: how to cause and to repair it, and a pattern that the error of the run must match."""
 
     name: str
     harm: Act
     mend: Act
-    says: str
+    message: str
     before: Act = lambda _: None
-    """What must be there for it to come about."""
+    """Preparation before the run starts."""
     destroys: bool = False
-    """Whether it takes stored values away, so that the ledger must be told to forget them."""
+    """Whether it destroys stored rows; the repair then also clears the ledger."""
     of_rows: bool = False
-    """Whether it refuses rows, not the run: their series stop, and the report says why."""
+    """Whether it refuses single rows: the run then goes on, and the report names the stopped series."""
 
 
 def _sql(
-    name: str, harm: str | tuple[str, ...], mend: str, says: str, *, of_rows: bool = False
+    name: str, harm: str | tuple[str, ...], mend: str, message: str, *, of_rows: bool = False
 ) -> PermanentFault:
     harms = (harm,) if isinstance(harm, str) else harm
 
     def mended(database: Database) -> None:
         database.execute(mend)
-        database.prepare()  # views that had to go
+        database.prepare()  # recreate views that the fault dropped
 
-    return PermanentFault(name, lambda it: it.execute(*harms), mended, says, of_rows=of_rows)
+    return PermanentFault(name, lambda it: it.execute(*harms), mended, message, of_rows=of_rows)
 
 
 def _anew(statement: str) -> Act:
-    """Change something that a session knows from its beginning."""
+    """Change a setting that a session reads when it begins, and end all sessions."""
 
     def act(database: Database) -> None:
         database.execute(statement)
@@ -57,12 +57,13 @@ def _anew(statement: str) -> Act:
 
 
 def _forget(database: Database) -> None:
-    """Make what is missing, and have everything fetched again."""
+    """Clear the ledger and create the missing tables, so that everything is fetched again."""
     database.execute("DELETE FROM marketfetch.coverage")
     database.prepare()
 
 
-# The second of the two types has as many bytes as the first, so that COPY would take the one for the other.
+# "column retyped, same width": double precision and bigint both have 8 bytes, so a binary COPY would accept
+# the wrong type without an error.
 PERMANENT_FAULTS = (
     PermanentFault(
         "role made read-only",
@@ -162,7 +163,7 @@ PERMANENT_FAULTS = (
 
 
 def _swell(database: Database) -> None:
-    """Make the file of a table as large as the files of the server's log, with rows that are gone again."""
+    """Grow the table's file to the size of a WAL segment, by rows that are deleted again."""
     database.execute(
         "INSERT INTO marketfetch.ohlcv (series_id, open_time) SELECT -1, to_timestamp(n) "
         "FROM generate_series(1, 30000) AS n",
@@ -171,17 +172,17 @@ def _swell(database: Database) -> None:
 
 
 def _limit(database: Database) -> None:
-    """Let no file of the server grow beyond the size that the table has, as a quota does."""
+    """Limit the size of the server's files to the present size of the table, as a disk quota does."""
     size = database.execute("SELECT pg_relation_size('marketfetch.ohlcv')")
     assert size > 2**20
     _limit_files(database, str(size))
 
 
 def _limit_files(database: Database, size: str) -> None:
-    # The server's own user may do it; root may not everywhere.
+    # Run as the server's user: in some containers root may not change the limits of its processes.
     command = ["prlimit", f"--pid={database.server.process}", f"--fsize={size}:"]
     subprocess.run(command, check=True, cwd="/", **identity(unprivileged()))
-    end_sessions(database.owner)  # new ones are born with the new limit
+    end_sessions(database.owner)  # new sessions inherit the new limit
 
 
 QUOTA = PermanentFault(
@@ -194,7 +195,7 @@ QUOTA = PermanentFault(
 
 
 def full_disk(folder: Path) -> PermanentFault:
-    """Make the fault of a disk that is full: the table lies on it, and something else takes the room left."""
+    """Return the fault of a full disk: the table is on it, and a ballast file takes the free space."""
     return PermanentFault(
         "disk full",
         lambda _: fill(folder),
@@ -204,7 +205,7 @@ def full_disk(folder: Path) -> PermanentFault:
 
 
 def move_to_disk(database: Database, folder: Path) -> str:
-    """Move a table to a disk; return the name of the tablespace that must go before the disk does."""
+    """Move the table to a disk; return the name of the tablespace to drop before the disk is unmounted."""
     place = folder / "tables"
     place.mkdir()
     if user := unprivileged():

@@ -1,4 +1,4 @@
-"""What may befall a database and passes: done to it in the midst of a run."""
+"""Database faults that pass by themselves, such as a deadlock or a restart, injected during a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psycopg
 
 from chaos.harness.databases import Database, await_that
 
-__all__ = ["STUMBLING", "TRANSIENT_FAULTS", "TransientFault"]
+__all__ = ["FAILING_COMMITS", "TRANSIENT_FAULTS", "TransientFault"]
 
 _SESSIONS = "FROM pg_stat_activity WHERE usename = {who}"
 _END_ALL = f"SELECT pg_terminate_backend(pid) {_SESSIONS}"
@@ -19,31 +19,33 @@ _WAITING = f"SELECT count(*) {_SESSIONS} AND wait_event = 'relation'"
 
 @attrs.frozen
 class TransientFault:
-    """A fault: how it is done, how often in a run, and what settings it needs."""
+    """A fault: how to cause it, how often in one run, and the server settings that it needs."""
 
     name: str
     act: Callable[[Database], None]
     times: int = 5
     settings: Mapping[str, str] = attrs.field(factory=dict)
     seen_behind_poolers: bool = True
-    """Whether a pooler's clients notice; it replaces idle connections, and lets them wait for free ones."""
+    """Whether clients of a pooler notice it; the pooler replaces idle connections and queues its clients."""
 
 
 @contextmanager
 def _one_waits(database: Database) -> Iterator[psycopg.Connection]:
-    """Keep everybody from the ledger, where a transaction ends, and go on when a writer waits there.
+    """Lock the ledger, which a writer's transaction uses last, and yield when a writer waits for the lock.
 
-    Readers too: what is written a second time changes nothing in the ledger, and so is only compared.
+    The lock blocks readers too: a batch that is written a second time only reads the ledger.
     """
     with psycopg.connect(database.owner) as other:
-        other.execute("SET deadlock_timeout = '1h'")  # so that the writer gives way, not we
+        other.execute(
+            "SET deadlock_timeout = '1h'"
+        )  # the server then aborts the writer, not this transaction
         other.execute("LOCK TABLE marketfetch.coverage IN ACCESS EXCLUSIVE MODE")
         await_that(lambda: database.execute(_WAITING), "no writer waits")
         yield other
 
 
 def _terminate(database: Database) -> None:
-    database.hurt("terminating connection", lambda: database.execute(_END_ALL))
+    database.provoke("terminating connection", lambda: database.execute(_END_ALL))
 
 
 def _terminate_amid(database: Database) -> None:
@@ -54,7 +56,7 @@ def _terminate_amid(database: Database) -> None:
 def _cancel(database: Database) -> None:
     cancel = f"SELECT pg_cancel_backend(pid) {_SESSIONS} AND state = 'active'"
     with _one_waits(database):
-        database.hurt("canceling statement due to user request", lambda: database.execute(cancel))
+        database.provoke("canceling statement due to user request", lambda: database.execute(cancel))
 
 
 def _crash(database: Database) -> None:
@@ -62,36 +64,36 @@ def _crash(database: Database) -> None:
     database.server.start()
 
 
-def _hold(database: Database, says: str) -> None:
-    """Let somebody wait for too long."""
+def _hold(database: Database, message: str) -> None:
+    """Keep the lock until a writer's timeout expires."""
     with _one_waits(database):
-        database.hurt(says, lambda: None)
+        database.provoke(message, lambda: None)
 
 
 def _cross(database: Database) -> None:
-    """Take the locks of a writer in the opposite order: the server ends the writer's transaction."""
+    """Lock the writer's two tables in the opposite order: a deadlock, which aborts the writer."""
     with _one_waits(database) as other:
-        lock = "LOCK TABLE marketfetch.ohlcv IN ACCESS EXCLUSIVE MODE"  # the writer has been there
-        database.hurt("deadlock", lambda: other.execute(lock))
+        lock = "LOCK TABLE marketfetch.ohlcv IN ACCESS EXCLUSIVE MODE"  # the writer already has a lock on it
+        database.provoke("deadlock", lambda: other.execute(lock))
 
 
 def _meddle(database: Database) -> None:
-    """Change the rows of the ledger, to what they are, in a transaction that is as isolated as can be."""
+    """Update the ledger without changing values, in serializable transactions."""
     with psycopg.connect(database.owner, autocommit=True) as other:
         for _ in range(20):
             try:
                 other.execute("UPDATE marketfetch.coverage SET covered = covered")
             except psycopg.errors.SerializationFailure:
-                continue  # it is the one that gives way
+                continue  # this transaction was aborted instead of the writer's
 
 
 def _crowd(database: Database) -> None:
-    """Let nobody in until somebody was refused."""
+    """Set the connection limit of the role to 0 until a writer was refused."""
     database.execute(
         "ALTER ROLE {role} CONNECTION LIMIT 0", f"SELECT count(pg_terminate_backend(pid)) {_SESSIONS}"
     )
     try:
-        database.hurt("too many connections", lambda: None)
+        database.provoke("too many connections", lambda: None)
     finally:
         database.execute("ALTER ROLE {role} CONNECTION LIMIT -1")
 
@@ -110,9 +112,9 @@ TRANSIENT_FAULTS = (
     TransientFault("others' updates", _meddle, settings={"default_transaction_isolation": "serializable"}),
 )
 
-STUMBLING = (
+FAILING_COMMITS = (
     "CREATE SEQUENCE public.stumbles",
-    # SECURITY DEFINER: the role has no right to the sequence. What it counts stays, whatever is undone.
+    # SECURITY DEFINER: the role has no right to the sequence. A rollback does not reset a sequence.
     """
     CREATE FUNCTION public.stumble() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
     DECLARE
@@ -130,4 +132,4 @@ STUMBLING = (
         "FOR EACH ROW EXECUTE FUNCTION public.stumble()"
     ),
 )
-"""Statements after which every third transaction fails at its end, with a state that passes."""
+"""Statements after which every third transaction fails at its last table, with a transient SQLSTATE."""

@@ -1,4 +1,4 @@
-"""Three ways to read a page of rows: compiled, with numpy alone, and carefully. They may not differ."""
+"""Compare the three decoders of a page of rows (compiled, NumPy, plain Python): results must be equal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["layouts"]
 
 @attrs.frozen
 class _WithoutCompiler(RowLayout):
-    """A layout on a machine where nothing is compiled."""
+    """A layout on a machine without the compiled decoder."""
 
     def _compiled(self, rows: bytes, fields: Sequence[int]) -> RawRows | None:
         return self._portable(rows, fields)
@@ -56,7 +56,7 @@ def _agree(layout: RowLayout, portable: RowLayout, dataset: Dataset, body: bytes
 def _outcome(
     decode: Callable[[bytes, Dataset], Decoded], body: bytes, dataset: Dataset
 ) -> tuple[object, ...] | None:
-    """Give all that was decoded, to the bit; None for a refusal."""
+    """Return everything that was decoded, bit by bit; None for a DecodeError."""
     try:
         found = decode(body, dataset)
     except DecodeError:

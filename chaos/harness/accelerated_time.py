@@ -1,7 +1,7 @@
-"""A world in which a second lasts a millisecond: waits and bans of minutes are over before one gets bored.
+"""An event loop and a clock that run 1000 times as fast: a ban of ten minutes is over in 0.6 s.
 
-The event loop, the exchange, the pool and the run read one clock, so that all of them agree. What the wire
-takes is as slow as ever: to a run in this world a reply on loopback is a matter of seconds.
+The event loop, the exchange, the proxy pool and the run read the same clock. Input and output are not
+accelerated: a reply that takes 2 ms on loopback takes 2 s by this clock.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ _Result = TypeVar("_Result")
 
 @attrs.define
 class AcceleratedClock:
-    """UTC milliseconds, a thousand of them in each; starts anew at the same moment whenever told to."""
+    """UTC milliseconds that advance `SPEED` times as fast as real time."""
 
     start: int
     _began: int = attrs.field(factory=time.monotonic_ns, init=False)
 
     def __call__(self) -> int:
-        """Tell the time."""
+        """Return the accelerated time."""
         return self.start + (time.monotonic_ns() - self._began) * SPEED // 1_000_000
 
     def restart(self) -> None:
-        """Be at the start again."""
+        """Set the clock back to `start`."""
         self._began = time.monotonic_ns()
 
 
 @attrs.frozen
 class AcceleratedFetcher:
-    """The built-in transport, whose answers bear times by a hurried clock."""
+    """The built-in fetcher, with the times of its responses taken from the accelerated clock."""
 
     clock: AcceleratedClock
     inner: CurlFetcher
 
     def session(self) -> AbstractAsyncContextManager[object]:
-        """Open the transport."""
+        """Open the fetcher's session."""
         return self.inner.session()
 
     async def fetch(self, request: Request, egress: Egress) -> Response:
-        """Make the request."""
+        """Send the request and stamp the response."""
         sent_at = self.clock()
         response = await self.inner.fetch(request, egress)
         return attrs.evolve(response, sent_at=sent_at, received_at=self.clock())
@@ -74,5 +74,5 @@ class _AcceleratedLoop(asyncio.SelectorEventLoop):
 
 
 def run_accelerated(work: Callable[[], Awaitable[_Result]]) -> _Result:
-    """Run something on an event loop of its own that is in a hurry."""
+    """Run a coroutine function on a new, accelerated event loop."""
     return anyio.run(work, backend_options={"loop_factory": _AcceleratedLoop})

@@ -1,4 +1,4 @@
-"""The real command line, in a process of its own, against an exchange in ours."""
+"""Run `marketfetch backfill` in a child process against a simulated exchange in this process."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from marketfetch.testing import SimulatedExchange
 __all__ = ["Command", "backfill"]
 
 _TIMEOUT = 60.0
-"""Seconds after which a run is taken for one that hangs."""
+"""Seconds after which a run counts as hanging; it usually takes two."""
 
 
 @attrs.frozen(eq=False)
 class Command:
-    """A command that runs."""
+    """A running `marketfetch backfill`."""
 
     process: subprocess.Popen[str]
     started: float = attrs.field(factory=time.monotonic)
 
     @property
     def elapsed(self) -> float:
-        """Seconds since it was started."""
+        """Seconds since the process was started."""
         return time.monotonic() - self.started
 
     def kill_when(self, moment: Callable[[float], bool]) -> bool:
-        """Send SIGKILL as soon as `moment(elapsed)` holds; returns False if the command has ended before."""
+        """Send SIGKILL as soon as `moment(elapsed)` is true; returns False if the command ended before."""
         if not self.until(moment):
             return False
         self.process.kill()
@@ -42,7 +42,7 @@ class Command:
         return code != 0
 
     def until(self, moment: Callable[[float], bool]) -> bool:
-        """Wait until `moment(elapsed)` holds; returns False if the command has ended before."""
+        """Wait until `moment(elapsed)` is true; returns False if the command ended before that."""
         while self.process.poll() is None:
             if moment(self.elapsed):
                 return True
@@ -53,7 +53,7 @@ class Command:
         return False
 
     def finish(self) -> str:
-        """Wait until it has done everything, and return what it said; fails if anything is missing."""
+        """Wait for exit code 0, which says that nothing is missing, and return standard error."""
         out, err = self.process.communicate(timeout=_TIMEOUT)
         assert self.process.returncode == 0, f"exit code {self.process.returncode}: {err or out}"
         return err
@@ -61,9 +61,9 @@ class Command:
 
 @contextmanager
 def backfill(exchange: SimulatedExchange, url: str, words: Sequence[str]) -> Iterator[Command]:
-    """Start `marketfetch backfill` into a store; it has ended when the block is left.
+    """Start `marketfetch backfill` into a store; the process is killed when the block is left.
 
-    It shares no budgets: the exchange here has no limits, and who was killed has given nothing back.
+    `--board none`: a killed run returns no budget to a shared board, and this exchange has no rate limits.
     """
     command = [sys.executable, "-m", "marketfetch", "backfill", "--base-url", exchange.base_url]
     process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""A database of its own for each attempt, a role that may do just what is needed, and a run into it."""
+"""A fresh database for each attempt, a role with the least rights that a run needs, and runs into it."""
 
 from __future__ import annotations
 
@@ -46,35 +46,35 @@ __all__ = [
 ]
 
 DURABLE_SETTINGS = {**SETTINGS, "synchronous_commit": "on", "autovacuum": "off", "max_wal_size": "64MB"}
-"""Settings of a server that loses nothing that it has committed when it is killed."""
+"""Settings of a server that keeps every commit when it is killed."""
 
 TIMEOUT = 20.0
-"""Seconds to wait for what must come."""
+"""Seconds after which an event that must happen counts as absent; most take milliseconds."""
 
 _SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT")
 _SPAN = ("2026-06-01", "2026-06-02")
 _ROWS = 99
 BATCHES = len(_SYMBOLS) * 1440 // _ROWS
-"""About as many batches as a run has."""
+"""The number of batches of one run, roughly."""
 
 RETRIES = RetryPolicy(attempts=80, initial=0.01, cap=0.25)
 
 
 class _SmallOhlcv(Ohlcv):
-    """Candles that come a few at a time, so that a small run has many batches."""
+    """Candles in small pages, so that a short run has many batches."""
 
-    page_sizes = (_ROWS,)  # type: ignore[assignment]  # one size instead of four
+    page_sizes = (_ROWS,)  # type: ignore[assignment]  # a tuple of one size, not of four
 
 
 class _SmallPages(BinanceUsdm):
-    """An exchange that gives little at a time."""
+    """Binance futures with small pages of candles alone."""
 
     endpoints: ClassVar[Sequence[type[Endpoint]]] = (_SmallOhlcv,)
 
 
 @contextmanager
 def the_exchange(seed: int) -> Iterator[tuple[SimulatedExchange, Market]]:
-    """Run an exchange whose history has a hole, which is remembered as confirmed to be empty."""
+    """Run an exchange without candles from 05:00 to 05:20, so that stores also record confirmed absence."""
     day = span_of(*_SPAN)
     hole = Span(day.start + 5 * 3_600_000, day.start + 5 * 3_600_000 + 20 * 60_000)
     market = GeneratedMarket(_SYMBOLS, seed=seed, gaps=[hole])
@@ -84,13 +84,13 @@ def the_exchange(seed: int) -> Iterator[tuple[SimulatedExchange, Market]]:
 
 @attrs.frozen
 class _Watched:
-    """A PostgreSQL store that notes what its writers were told that may pass.
+    """A PostgreSQL store that records each transient error of its writers.
 
-    While something is being done to it they write the same again and again: the run cannot be over before.
+    While a fault is in progress (`busy`), a writer repeats its batch, so that the run cannot end before it.
     """
 
     inner: PostgresSink
-    hurts: list[SinkUnavailable]
+    transient_errors: list[SinkUnavailable]
     busy: Callable[[], bool]
 
     @property
@@ -110,7 +110,7 @@ class _Watched:
                     while self.busy():
                         write(batch)
                 except SinkUnavailable as error:
-                    self.hurts.append(error)
+                    self.transient_errors.append(error)
                     raise
 
             yield watched
@@ -127,32 +127,32 @@ class _Watched:
 
 @attrs.define(eq=False)
 class ProgressGates:
-    """Does something after certain batches, a little later and in a thread of its own."""
+    """Injects a fault after certain batches, up to 10 ms later and in a separate thread."""
 
     act: Callable[[], object]
     after: Collection[int]
-    chance: random.Random
+    rng: random.Random
     _written: int = 0
     _acts: list[Future[None]] = attrs.field(factory=list)
     _thread: ThreadPoolExecutor = attrs.field(factory=lambda: ThreadPoolExecutor(1))
 
     def __call__(self, event: Event) -> None:
-        """Listen to a run."""
+        """Count the batches that a run reports as written."""
         if isinstance(event, BatchWritten):
             self._written += 1
             if self._written in self.after:
-                self._acts.append(self._thread.submit(self._act_after, self.chance.uniform(0, 0.01)))
+                self._acts.append(self._thread.submit(self._act_after, self.rng.uniform(0, 0.01)))
 
     def busy(self) -> bool:
-        """Tell whether something is being done."""
+        """Tell whether a fault is in progress."""
         return not all(act.done() for act in self._acts)
 
     def finish(self) -> None:
-        """Wait until everything is done; raises what went wrong, and fails if something was not done."""
+        """Wait for every fault; raises an error of the injection, and fails if a fault was not injected."""
         self._thread.shutdown()
         for act in self._acts:
             act.result()
-        assert len(self._acts) == len(self.after), f"only {len(self._acts)} of {len(self.after)} were done"
+        assert len(self._acts) == len(self.after), f"only {len(self._acts)} of {len(self.after)} faults"
 
     def _act_after(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -161,53 +161,55 @@ class ProgressGates:
 
 @attrs.frozen(eq=False)
 class Database:
-    """A fresh database with our tables, which belong to somebody else, and a role that may write there."""
+    """A fresh database with prepared tables, their owner, and a role that may only write rows."""
 
     server: Server
     exchange: SimulatedExchange
     oracle: Oracle
     dsn: str
-    """The way that is tried: of a role that may do just what is needed."""
+    """How runs connect: as the restricted role, through the pooler if there is one."""
     owner: str
-    """The owner's, past any pooler."""
+    """How the owner connects: directly, without the pooler."""
     role: str
-    hurts: list[SinkUnavailable] = attrs.field(factory=list)
-    """What writers of its runs were told that may pass."""
+    transient_errors: list[SinkUnavailable] = attrs.field(factory=list)
+    """The transient errors that the writers of its runs had."""
 
     def run(
         self,
         *,
         dsn: str = "",
         end: str = _SPAN[1],
-        moments: ProgressGates | None = None,
+        gates: ProgressGates | None = None,
         retries: RetryPolicy = RETRIES,
     ) -> Report:
-        """Run the whole pipeline into it, and see to the end what is to be done meanwhile."""
+        """Run the whole pipeline into this database, and wait for the faults that `gates` injects."""
         pipeline = Pipeline(
             _SmallPages(self.exchange.base_url),
             Query(symbols=_SYMBOLS, interval="1m", start=_SPAN[0], end=end),
-            _Watched(PostgresSink(dsn or self.dsn), self.hurts, moments.busy if moments else lambda: False),
+            _Watched(
+                PostgresSink(dsn or self.dsn), self.transient_errors, gates.busy if gates else lambda: False
+            ),
             settings=Settings(concurrency=8, batch_rows=_ROWS, retries=retries),
-            listeners=[moments] if moments else [],
+            listeners=[gates] if gates else [],
         )
         try:
             return run(pipeline)
         finally:
-            if moments is not None:
-                moments.finish()
+            if gates is not None:
+                gates.finish()
 
-    def hurt(self, says: str, act: Callable[[], object]) -> None:
-        """Do something until it makes a writer of the run fail, with an error that says so and may pass."""
-        before = len(self.hurts)
+    def provoke(self, message: str, act: Callable[[], object]) -> None:
+        """Repeat an action until a writer of the run has a transient error that contains `message`."""
+        before = len(self.transient_errors)
 
         def hit() -> bool:
             act()
-            return any(says in str(error) for error in self.hurts[before:])
+            return any(message in str(error) for error in self.transient_errors[before:])
 
-        await_that(hit, f"no writer was told: {says}")
+        await_that(hit, f"no writer was told: {message}")
 
     def prepare(self) -> None:
-        """Make what is missing, as its owner, and let the role write there."""
+        """Create missing tables as the owner, and grant the role the rights to write."""
         PostgresSink(self.owner).prepare([Dataset.parse("ohlcv")])
         self.execute(
             "GRANT USAGE ON SCHEMA marketfetch TO {role}",
@@ -215,7 +217,7 @@ class Database:
         )
 
     def execute(self, *statements: str) -> Any:
-        """Execute statements as the owner, each by itself; return the first value of the last, if any."""
+        """Execute statements as the owner, each in its own transaction; return the last one's first value."""
         with psycopg.connect(self.owner, autocommit=True) as connection:
             for text in statements:
                 cursor = connection.execute(self.statement(text))
@@ -223,22 +225,22 @@ class Database:
         return row[0] if row else None
 
     def statement(self, text: str) -> sql.Composed:
-        """Put the names of role and database into a statement."""
+        """Insert the names of role and database into a statement."""
         names = {"role": sql.Identifier(self.role), "database": sql.Identifier(_database_of(self.owner))}
         return sql.SQL(text).format(**names, who=sql.Literal(self.role))
 
     def check(self) -> None:
-        """Fail unless what the ledger claims is there and true, and nothing else is stored."""
+        """Fail unless the stored rows are exactly those that the ledger claims, with the true values."""
         check_contents(self.owner, self.oracle)
 
     def fingerprint(self) -> str:
-        """Digest all it holds."""
+        """Return the digest of all rows and coverage."""
         return fingerprint(self.owner)
 
 
 @contextmanager
 def database_on(server: Server, exchange: SimulatedExchange, market: Market) -> Iterator[Database]:
-    """Make a database that is prepared, and drop it afterwards."""
+    """Create and prepare a database, and drop it when the block is left."""
     with server.database() as dsn:
         name = _database_of(dsn)
         url = dsn.replace("user=postgres", f"user={name}")
@@ -255,7 +257,7 @@ def database_on(server: Server, exchange: SimulatedExchange, market: Market) -> 
 
 
 def await_that(holds: Callable[[], Any], what: str) -> None:
-    """Wait until something is so; fails if it is not so in time."""
+    """Poll until `holds()` is true; fails after TIMEOUT seconds."""
     give_up = time.monotonic() + TIMEOUT
     while not holds():
         assert time.monotonic() < give_up, f"waited {TIMEOUT:.0f} s in vain: {what}"

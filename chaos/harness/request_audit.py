@@ -1,4 +1,4 @@
-"""What a run asked for, as the exchange saw it, and how much of that a crash may cost."""
+"""Find in the exchange's request log which pages a run requested, and which of them a crash wasted."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ _DATASETS = {
 }
 
 _CANDLES, _EVENTS = 1500, 1000
-"""Rows of a page, of each of the two limit pools."""
+"""Rows of the largest page in each of the two limit pools."""
 
 
 @attrs.frozen
 class RequestedPage:
-    """A page that was asked for."""
+    """The series and the span of one page request."""
 
     series: Series
     span: Span
 
     def inside(self, other: RequestedPage) -> bool:
-        """Tell whether another page has all of this one."""
+        """Tell whether the other page contains the whole span of this page."""
         return self.series == other.series and self.span.intersect(other.span) == self.span
 
 
 def requested_pages(seen: Iterable[LoggedRequest], interval: str) -> list[RequestedPage]:
-    """Return the pages among requests; asking for where a series begins is none."""
+    """Return the page requests of a log; a search for the start of a series (no `endTime`) is no page."""
     return [
         RequestedPage(
             Series.of("binance-usdm", _DATASETS[one.path], one.params["symbol"], interval),
@@ -58,26 +58,27 @@ def requested_pages(seen: Iterable[LoggedRequest], interval: str) -> list[Reques
 
 
 def setup_requests(seen: Iterable[LoggedRequest]) -> int:
-    """Count the requests that a start costs beside pages: the clock, the listing, where series begin."""
+    """Count the requests that are no pages: the clock, the listing, the start of each series."""
     return sum(one.path not in _DATASETS or "endTime" not in one.params for one in seen)
 
 
 def lost_pages(asked: Sequence[RequestedPage], durable: Contents) -> list[RequestedPage]:
-    """Return the pages of which something is not in the store; what was asked of them once more is no page.
+    """Return the requested pages that the store does not cover completely.
 
-    (The exchange is asked twice before it is believed that it has no row.)
+    A page inside another page is left out: it is the second request for moments without a row (an empty
+    answer is confirmed by a second one).
     """
     gone = dict.fromkeys(one for one in asked if SpanSet.of(one.span) - _covered(durable, one.series))
     return [one for one in gone if not any(one != other and one.inside(other) for other in gone)]
 
 
 def refetched_pages(asked: Iterable[RequestedPage], durable: Contents) -> list[RequestedPage]:
-    """Return the pages that had something which was in the store already."""
+    """Return the requested pages that overlap what the store had already covered."""
     return [one for one in asked if SpanSet.of(one.span) & _covered(durable, one.series)]
 
 
 def lost_rows(asked: Iterable[RequestedPage], durable: Contents) -> int:
-    """Count the rows of grids that were asked for and are not in the store."""
+    """Count the candles that were requested and are not covered by the store."""
     spans: Mapping[Series, list[Span]] = defaultdict(list)
     for one in asked:
         if not one.series.interval.is_event:
@@ -96,11 +97,10 @@ def _covered(durable: Contents, series: Series) -> SpanSet:
 
 @attrs.frozen
 class InFlightLimit:
-    """What may be in flight: asked for, and not yet durable.
+    """The most rows and pages that a run may have requested but not yet committed: what a crash may waste.
 
-    A run holds as many rows as its pages in flight need, or one batch if that is more, and a batch for each
-    writer: whole pages fill that. The last page of a batch may be a short one: one of each batch that is
-    being fetched, waits or is being written.
+    Rows: the pages in flight (or one batch if that is more), and one batch for each writer. Pages: as many
+    full ones as hold these rows, and one short page for each batch that is fetched, queued or written.
     """
 
     rows: int
@@ -108,7 +108,7 @@ class InFlightLimit:
 
     @classmethod
     def of(cls, sink: Sink, concurrency: int) -> InFlightLimit:
-        """Return the bound of runs that ask for candles and for funding, in pages of the largest size."""
+        """Return the limit for runs that fetch candles and funding rates in pages of the largest size."""
         assert isinstance(sink, SupportsBatchSize)
         rows = max(concurrency * (_CANDLES + _EVENTS), sink.batch_rows) + sink.batch_rows * sink.max_writers
         return cls(rows, rows // _CANDLES + concurrency * 2 + sink.max_writers * 2)

@@ -1,6 +1,7 @@
-"""What a store holds, read without any code of ours that reads or writes stores.
+"""Read a store's rows and ledger with its database library alone, without the code under test.
 
-A store that was killed is read from a copy: opening it may repair it, and that is for the next run to do.
+Database files are read from a copy: opening a file after a crash may repair it, and the next run must do
+that itself.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ Query = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 
 @attrs.frozen(eq=False)
 class StoredSeries:
-    """The rows of a series as they lie in a store, and what its ledger says."""
+    """The stored rows of a series and its coverage in the ledger."""
 
     rows: Columns
     coverage: Coverage
@@ -53,7 +54,7 @@ Contents = Mapping[Series, StoredSeries]
 
 @attrs.frozen(eq=False)
 class Oracle:
-    """What an exchange has of every series in a span, and what follows from it for composites."""
+    """The true rows of every series in a span, those of composites computed from their members."""
 
     market: Market
     span: Span
@@ -61,7 +62,7 @@ class Oracle:
     _rows: dict[Series, Columns] = attrs.field(factory=dict, init=False)
 
     def rows(self, series: Series) -> Columns:
-        """Return all rows that are true of a series."""
+        """Return the true rows of a series."""
         if series not in self._rows:
             self._rows[series] = self._made(series)
         return self._rows[series]
@@ -75,7 +76,7 @@ class Oracle:
 
 
 def contents(url: str) -> Contents:
-    """Return everything in a store; nothing where there is none yet."""
+    """Return everything in a store; an empty mapping if the store does not exist yet."""
     kind = url.partition(":")[0]
     if kind == "parquet":
         return _of_parquet(url)
@@ -84,9 +85,10 @@ def contents(url: str) -> Contents:
 
 
 def fingerprint(url: str, *, verdicts_on_events: bool = True) -> str:
-    """Digest every row and the whole ledger, in an order of its own; of Parquet, the bytes of every file.
+    """Return a digest of all rows and the ledger, in a fixed order; for Parquet also of each file's bytes.
 
-    Whether a moment between two events counts as empty depends on where pages ended, and may be left out.
+    Which moments between two events are recorded as empty depends on the borders of pages.
+    `verdicts_on_events=False` leaves them out, so that runs with other pages can be compared.
     """
     digest = hashlib.sha256()
     for series, held in sorted(contents(url).items(), key=lambda item: str(item[0])):
@@ -96,15 +98,15 @@ def fingerprint(url: str, *, verdicts_on_events: bool = True) -> str:
         digest.update(np.where(np.isnan(held.rows.values), np.nan, held.rows.values).tobytes())
     if url.startswith("parquet:"):
         for name, file in files_of(url).items():
-            if verdicts_on_events or "interval=event" not in name:  # the verdicts are in the files of rows
+            if verdicts_on_events or "interval=event" not in name:  # coverage is in the row files
                 digest.update(name.encode() + file.read_bytes())
     return digest.hexdigest()
 
 
 def check_contents(url: str, oracle: Oracle) -> Contents:
-    """Fail unless what the ledger claims is there and true, and nothing false is stored; return all of it.
+    """Fail unless all covered rows are stored and every stored row is true; return the contents.
 
-    Where rows and ledger are one transaction, there is no row that the ledger does not know of either.
+    In databases rows and ledger change in one transaction: there no row may lie outside the coverage.
     """
     found = contents(url)
     for series, held in found.items():
@@ -135,14 +137,14 @@ def _inside(rows: Columns, spans: SpanSet) -> Columns:
 
 @contextmanager
 def _copied(url: str) -> Iterator[Path | None]:
-    """Copy a database file and its log as a crash left them; None where there is none."""
+    """Copy a database file and its log as a crash left them; yields None if there is no file."""
     path = Path(url.partition(":")[2])
     if not path.exists():
         yield None
         return
     with TemporaryDirectory(prefix="marketfetch-copy-") as folder:
         for file in path.parent.glob(f"{path.name}*"):
-            # Whoever opens it first makes anew the index of the log, and what did not fit into memory.
+            # SQLite recreates the -shm index; folders hold DuckDB's temporary data.
             if file.is_file() and not file.name.endswith("-shm"):
                 shutil.copy(file, folder)
         yield Path(folder) / path.name
@@ -172,7 +174,7 @@ def _duckdb(url: str) -> Iterator[Query | None]:
 @contextmanager
 def _postgres(url: str) -> Iterator[Query | None]:
     with psycopg.connect(url) as connection:
-        # All that is read is of one moment: the server may not have noticed yet that its client is dead.
+        # One snapshot for all queries: the server may still finish the work of a killed client.
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         yield lambda text, values: connection.execute(
             sql.SQL(text.replace("?", "%s")),
@@ -181,7 +183,7 @@ def _postgres(url: str) -> Iterator[Query | None]:
 
 
 def _ranges(column: str) -> str:
-    """Write a multirange of PostgreSQL as the database files write spans."""
+    """Return SQL that turns a PostgreSQL multirange into the JSON spans of the other databases."""
     return (
         "coalesce((SELECT json_agg(json_build_array(lower(r), upper(r)) ORDER BY r)::text "
         f"FROM unnest({column}) AS r), '[]')"
@@ -269,6 +271,6 @@ def _of_parquet(url: str) -> Contents:
 
 
 def _known(sets: Sequence[Sequence[int]]) -> Coverage:
-    """Read three sets of spans, each as where they begin and end, each counted from the one before."""
+    """Decode three span sets; each is a list of starts and ends in turn, stored as differences."""
     edges = (np.cumsum(numbers, dtype=np.int64).tolist() for numbers in sets)
     return Coverage(*(SpanSet(tuple(map(Span, ends[::2], ends[1::2]))) for ends in edges))

@@ -1,4 +1,4 @@
-"""Fresh stores of every kind, as the command line names them, and what a run may leave beside one."""
+"""Create fresh stores of every kind by URL, and find files and sessions that a run left behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS = ("sqlite", "duckdb", "parquet", "postgresql")
 
 @attrs.frozen
 class StoreFixture:
-    """Where fresh stores of one kind are made: each in a folder, or a database, of its own."""
+    """Creates fresh stores of one kind, each in its own folder or database."""
 
     kind: str
     folder: Path
@@ -39,7 +39,7 @@ class StoreFixture:
 
 @contextmanager
 def store_fixture(kind: str, server: postgres.Server | None = None) -> Iterator[StoreFixture]:
-    """Make room for stores; a PostgreSQL server is started where none is given."""
+    """Open a fixture for stores of one kind; starts a PostgreSQL server if it needs one and none is given."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="marketfetch-chaos-")))
         if kind == "postgresql" and server is None:
@@ -49,9 +49,9 @@ def store_fixture(kind: str, server: postgres.Server | None = None) -> Iterator[
 
 
 def left_over(url: str) -> list[str]:
-    """Return what lies about in a store that nobody has open: files aside, logs, sessions at work.
+    """Return what a closed store still has beside its data: temporary files, logs, busy sessions.
 
-    (A pooler keeps sessions that have nothing to do.)
+    Idle sessions are left out: a connection pooler keeps them on purpose.
     """
     kind, _, path = url.partition(":")
     if kind == "postgresql":
@@ -69,7 +69,7 @@ def left_over(url: str) -> list[str]:
 
 
 def files_of(url: str) -> dict[str, Path]:
-    """Return the files of a store that is made of files, by their names inside its folder."""
+    """Return all files in the folder of a file-based store, by their relative names."""
     path = Path(url.partition(":")[2])
     home = path if url.startswith("parquet:") else path.parent
     return {str(file.relative_to(home)): file for file in sorted(home.rglob("*")) if file.is_file()}

@@ -1,4 +1,4 @@
-"""What a promise is held against: attempts that are counted, and a line that says how many were survived."""
+"""Count the attempts at a promise, and sum them up in one line."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ __all__ = ["Effort", "Result", "Trial"]
 
 @attrs.frozen
 class Effort:
-    """How hard to try, and the seed of everything that is left to chance.
+    """How many attempts to make, and the seed of all random numbers.
 
-    `QUICK` is what the tests do, `FULL` what `make chaos` does, `NIGHTLY` what takes hours.
+    `name` is `quick` in the tests, `full` in `make chaos` and `nightly` in a run that takes hours.
     """
 
     name: str
     seed: int = 0
 
     def choose(self, quick: int, full: int, nightly: int | None = None) -> int:
-        """Return the number for this scale."""
+        """Return the number for this effort."""
         numbers = {"quick": quick, "full": full, "nightly": full if nightly is None else nightly}
         return numbers[self.name]
 
-    def chance(self, purpose: str) -> random.Random:
-        """Return random numbers of their own for a purpose, the same for the same seed."""
+    def rng(self, purpose: str) -> random.Random:
+        """Return a random generator for one purpose; the same seed gives the same numbers."""
         return random.Random(f"{self.seed} {purpose}")
 
 
 @attrs.frozen
 class Result:
-    """One line: a promise, how often it was tried and kept, the bar, and what went wrong."""
+    """One line of output: a promise, how often it was tried and kept, the bar, and the failures."""
 
     promise: str
     tried: str
@@ -44,13 +44,13 @@ class Result:
 
     @property
     def holds(self) -> bool:
-        """Whether the promise was kept every time."""
+        """Whether no attempt failed."""
         return not self.failures
 
 
 @attrs.define
 class Trial:
-    """Attempts at one promise.
+    """Counts the attempts at one promise and keeps the failures.
 
     >>> trial = Trial("nothing is lost", unit="kills", bar="all")
     >>> with trial.attempt("sqlite, seed 1"):
@@ -67,18 +67,18 @@ class Trial:
 
     @contextmanager
     def attempt(self, name: str) -> Iterator[None]:
-        """Count what happens in the block, which is named so that it can be repeated."""
+        """Count the block as one attempt; `name` says how to repeat it, such as "sqlite, seed 1"."""
         self.tried += 1
         try:
             yield
-        except Exception as error:  # noqa: BLE001  # whatever goes wrong breaks the promise, and is shown
+        except Exception as error:  # noqa: BLE001  # any error breaks the promise, and is reported
             shown = (
                 "".join(traceback.format_exception(error)) if not isinstance(error, AssertionError) else error
             )
             self.failures.append(f"{name}: {shown}")
 
     def result(self) -> Result:
-        """Sum up; a promise that was never tried is not kept."""
+        """Sum up the attempts; a promise without any attempt counts as broken."""
         failures = self.failures if self.tried else ["it was not tried"]
         return Result(
             self.promise,

@@ -1,4 +1,4 @@
-"""A service that cancels what it began, at any moment and in every way, and goes on on the same loop."""
+"""Cancel runs inside a service's event loop, at any moment and in every way, and look for leaks."""
 
 from __future__ import annotations
 
@@ -39,36 +39,36 @@ _MT = Composite("MT", _SYMBOLS)
 _START, _END = "2026-06-01", "2026-06-05"
 _BAR = 5.0
 _TIMEOUT = 20.0
-"""Seconds after which a cancelled run is taken for one that never ends."""
+"""Seconds after which a cancelled run counts as hanging."""
 _OURS = str(Path(marketfetch.__file__).parent)
 _ANYIO = "AnyIO worker thread"
 _WORKERS = 8
-"""So many idle threads anyio may keep for the next call; it ends them with the loop."""
+"""The most idle worker threads that anyio may keep for later calls; it ends them with the loop."""
 
 
 def cancelled_in_a_host(effort: Effort, server: postgres.Server | None = None) -> Result:
-    """Cancel runs on one loop, again and again, and look at the loop after each."""
+    """Cancel runs on one event loop again and again, and look for leaks after each."""
     trial = Trial("cancelled inside a host's loop: nothing is left", "cancellations", "all, 5 s")
     market = GeneratedMarket(_SYMBOLS)
     with (
         SimulatedExchange(market, SimulatorOptions(limits=None, latency=0.005)) as exchange,
         ExitStack() as stack,
     ):
-        places = [stack.enter_context(store_fixture(kind, server)) for kind in KINDS]
+        fixtures = [stack.enter_context(store_fixture(kind, server)) for kind in KINDS]
         oracle = Oracle(market, span_of(_START, _END), [_MT])
-        host = _Host(exchange, places, oracle, effort.chance("host"))
+        host = _Host(exchange, fixtures, oracle, effort.rng("host"))
         asyncio.run(host.serve(trial, effort))
     return trial.result()
 
 
 @attrs.define
 class _Host:
-    """The service: a loop with other things to do."""
+    """The service: an event loop with a ticking task beside the runs."""
 
     exchange: SimulatedExchange
-    places: list[StoreFixture]
+    fixtures: list[StoreFixture]
     oracle: Oracle
-    chance: random.Random
+    rng: random.Random
     ticks: int = 0
     complaints: list[dict[str, Any]] = attrs.field(factory=list)
 
@@ -76,23 +76,23 @@ class _Host:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: self.complaints.append(context))
         ticker = asyncio.create_task(self._tick())
-        urls = [place.fresh() for place in self.places]
-        for url in urls:  # what is loaded and opened once for all stays
+        urls = [fixture.fresh() for fixture in self.fixtures]
+        for url in urls:  # load modules and open caches before the first snapshot
             await self._pipeline(url, "2026-06-01T01:00Z").run()
         clean = _LeakSnapshot.now()
         for number in range(effort.choose(16, 100, 3000)):
             at = number % len(urls)
-            if self.chance.random() < 0.2:
-                urls[at] = self.places[at].fresh()
-            way = self.chance.choice(_WAYS)
-            name = f"{self.places[at].kind}, {way.__name__}, number {number}, seed {effort.seed}"
+            if self.rng.random() < 0.2:
+                urls[at] = self.fixtures[at].fresh()
+            way = self.rng.choice(_WAYS)
+            name = f"{self.fixtures[at].kind}, {way.__name__}, number {number}, seed {effort.seed}"
             with trial.attempt(name):
                 await self._cancel(urls[at], way, clean)
             if asyncio.all_tasks() != clean.tasks:
-                return  # what still runs would be found by every attempt to come
+                return  # a leaked task would fail every later attempt as well
         for number in range(effort.choose(1, 5, 100)):
-            with trial.attempt(f"every store is held, number {number}, seed {effort.seed}"):
-                await self._cancel_while_held(urls, clean)
+            with trial.attempt(f"every store is locked, number {number}, seed {effort.seed}"):
+                await self._cancel_while_locked(urls, clean)
         for url in urls:
             with trial.attempt(f"{url.partition(':')[0]}, the run after all of them, seed {effort.seed}"):
                 assert (await self._pipeline(url).run()).complete
@@ -119,7 +119,7 @@ class _Host:
 
     async def _cancel(self, url: str, way: Way, clean: _LeakSnapshot) -> None:
         ticks, began = self.ticks, time.monotonic()
-        cancelled = asyncio.create_task(way(self._pipeline(url), self.chance.uniform(0.0, 0.25)))
+        cancelled = asyncio.create_task(way(self._pipeline(url), self.rng.uniform(0.0, 0.25)))
         await asyncio.wait([cancelled], timeout=_TIMEOUT)
         assert cancelled.done(), f"not at its end after {_TIMEOUT:.0f} s"
         cancelled.result()
@@ -130,12 +130,12 @@ class _Host:
         assert left.tasks == clean.tasks, f"tasks left: {left.tasks - clean.tasks}"
         await self._settle(clean)
         assert not self.complaints, self.complaints
-        if self.chance.random() < 0.25:
+        if self.rng.random() < 0.25:
             await asyncio.to_thread(check_contents, url, self.oracle)
 
-    async def _cancel_while_held(self, urls: list[str], clean: _LeakSnapshot) -> None:
-        """Cancel a run for each store while somebody else holds what its writes need."""
-        fresh = [place.fresh() for place in self.places]
+    async def _cancel_while_locked(self, urls: list[str], clean: _LeakSnapshot) -> None:
+        """Cancel a run for each store while another connection holds the lock that its writes need."""
+        fresh = [fixture.fresh() for fixture in self.fixtures]
         for url in fresh:
             await self._pipeline(url, "2026-06-01T01:00Z").run()
         with ExitStack() as stack:
@@ -143,21 +143,21 @@ class _Host:
             tasks = [asyncio.create_task(self._pipeline(url).run()) for url in fresh]
             give_up = time.monotonic() + 10
             while not all(waiting() for waiting in holds if waiting is not None):
-                assert time.monotonic() < give_up, "no write waits for what is held"
+                assert time.monotonic() < give_up, "no write waits for the lock"
                 await asyncio.sleep(0.01)
-            await asyncio.sleep(self.chance.uniform(0.0, 0.5))
+            await asyncio.sleep(self.rng.uniform(0.0, 0.5))
             began = time.monotonic()
             for task in tasks:
-                assert not task.done(), "what was held held up nothing"
+                assert not task.done(), "the lock blocked nothing"
                 task.cancel()
             await asyncio.wait(tasks, timeout=_TIMEOUT)
             seconds = time.monotonic() - began
             assert all(task.cancelled() for task in tasks), f"not cancelled after {seconds:.1f} s: {tasks}"
             assert seconds < _BAR, f"it took {seconds:.1f} s to end"
-            # Before anything is let go of: no thread of a run outlasts it for long.
+            # The locks are still held: also a thread that waits for one ends soon after its run.
             give_up = time.monotonic() + 5
             while working := _LeakSnapshot.now().working:
-                assert time.monotonic() < give_up, f"still at work while the stores are held: {working}"
+                assert time.monotonic() < give_up, f"still at work while the stores are locked: {working}"
                 await asyncio.sleep(0.01)
         await self._settle(clean)
         for at, url in enumerate(fresh):
@@ -165,7 +165,7 @@ class _Host:
             urls[at] = url
 
     async def _settle(self, clean: _LeakSnapshot) -> None:
-        """Wait a little for the other ends of connections, which are in this process, too."""
+        """Wait until the exchange, which is in this process too, has closed its side of the connections."""
         give_up = time.monotonic() + 5
         while True:
             left = _LeakSnapshot.now()
@@ -212,7 +212,7 @@ class _LeakSnapshot:
 
 
 def _working() -> Iterator[str]:
-    """Yield where other threads than this one are in code of ours; the exchange's own do not count."""
+    """Yield the stack of each other thread that runs library code; the simulated exchange is left out."""
     for number, frame in sys._current_frames().items():
         files = [each.f_code.co_filename for each, _ in traceback.walk_stack(frame)]
         ours = [file.removeprefix(_OURS) for file in files if file.startswith(_OURS)]
@@ -228,7 +228,7 @@ Way = Callable[[Pipeline, float], Any]
 
 
 async def a_task(pipeline: Pipeline, seconds: float) -> None:
-    """As asyncio cancels: the task that awaits."""
+    """`task.cancel()`."""
     task = asyncio.create_task(pipeline.run())
     await asyncio.sleep(seconds)
     task.cancel()
@@ -237,7 +237,7 @@ async def a_task(pipeline: Pipeline, seconds: float) -> None:
 
 
 async def a_task_twice(pipeline: Pipeline, seconds: float) -> None:
-    """By somebody who is impatient."""
+    """`task.cancel()` repeated every 2 ms until the task is done."""
     task = asyncio.create_task(pipeline.run())
     await asyncio.sleep(seconds)
     while not task.done():
@@ -247,13 +247,13 @@ async def a_task_twice(pipeline: Pipeline, seconds: float) -> None:
 
 
 async def a_scope(pipeline: Pipeline, seconds: float) -> None:
-    """As anyio cancels."""
+    """`anyio.move_on_after`."""
     with anyio.move_on_after(seconds):
         await pipeline
 
 
 async def a_timeout(pipeline: Pipeline, seconds: float) -> None:
-    """As asyncio sets a time limit."""
+    """`asyncio.timeout`."""
     try:
         async with asyncio.timeout(seconds):
             await pipeline
@@ -262,7 +262,7 @@ async def a_timeout(pipeline: Pipeline, seconds: float) -> None:
 
 
 async def a_reader(pipeline: Pipeline, seconds: float) -> None:
-    """Who reads batches, and is cancelled while it reads."""
+    """`task.cancel()` of a task that iterates over batches."""
 
     async def read() -> None:
         async with aclosing(aiter(pipeline)) as batches:
@@ -277,7 +277,7 @@ async def a_reader(pipeline: Pipeline, seconds: float) -> None:
 
 
 async def a_break(pipeline: Pipeline, seconds: float) -> None:
-    """Who reads batches, and has enough of them."""
+    """`break` out of the iteration over batches."""
     async with aclosing(aiter(pipeline)) as batches:
         async for _ in batches:
             break

@@ -1,4 +1,4 @@
-"""The real command line against an exchange that lies: what its exit code and its report say is so."""
+"""Run the command line against a faulty exchange: its exit code and report must be true."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["command_line"]
 _QUICK = tuple(
     kind
     for kind in FaultKind
-    # These make a client wait for minutes or days, or for its deadline: they are tried in a world in a hurry.
+    # These make a client wait for minutes or its deadline; hostile_exchange tries them in accelerated time.
     if not kind.startswith(("status_4", "hang", "slow"))
 )
 _KLINES = ("/fapi/v1/klines", "/fapi/v1/markPriceKlines")
@@ -37,7 +37,7 @@ _SERIES = tuple(
 
 
 def command_line(effort: Effort) -> Result:
-    """Run it with lies that pass, and with rows that never become possible: noted (0) or retried (1)."""
+    """Run with transient faults, and with rows that stay impossible: kept (exit 0) or retried (exit 1)."""
     trial = Trial("the command line: 0 and the truth, or 1 and what is missing", unit="runs")
     market = GeneratedMarket(["BTCUSDT", "ETHUSDT"], seed=5)
     with SimulatedExchange(market, SimulatorOptions(limits=None)) as exchange:
@@ -93,7 +93,7 @@ def _backfill(base_url: str, path: Path, policy: str) -> tuple[int, dict[str, An
 
 
 def _assert_right(market: GeneratedMarket, path: Path, report: dict[str, Any]) -> None:
-    """Whatever is reported neither missing nor unusable is the truth."""
+    """Fail unless the store has the true rows of all moments reported neither missing nor unusable."""
     lines = {(line["dataset"], line["symbol"]): line for line in report["series"]}
     store = SQLiteSink(path)
     for series in _SERIES:

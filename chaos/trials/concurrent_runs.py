@@ -1,4 +1,4 @@
-"""Several runs of the real command line into one store at once: what they all wanted, and every row once."""
+"""Several runs into one store at once: it then holds the union of their queries, and each row once."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ __all__ = ["concurrent_runs", "concurrent_runs_in"]
 _SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 
 _SLOW = 1.0
-"""Seconds that a reply takes while others start."""
+"""Latency of the first run's exchange in seconds, until the other runs have started."""
 
 
 @attrs.frozen
 class RunSpec:
-    """What one of several runs is asked for."""
+    """The query of one of several runs."""
 
     span: Span
     datasets: tuple[str, ...]
@@ -44,13 +44,13 @@ class RunSpec:
         return words + [word for name in self.datasets for word in ("--dataset", name)]
 
     def query(self) -> Query:
-        """Return the same for the library."""
+        """Return the same query for the library."""
         return Query(symbols=_SYMBOLS, datasets=self.datasets, start=self.span.start, end=self.span.end)
 
 
 @attrs.frozen
 class Scenario:
-    """Runs that go on at once, and the one run that wants what they all want."""
+    """Runs at the same time into one store; if `killed`, the first of them is killed and restarted."""
 
     name: str
     specs: Sequence[RunSpec]
@@ -58,7 +58,7 @@ class Scenario:
 
     @property
     def union(self) -> RunSpec:
-        """What they want together."""
+        """One query for everything that the runs fetch."""
         spans = [spec.span for spec in self.specs]
         datasets = dict.fromkeys(name for spec in self.specs for name in spec.datasets)
         whole = Span(min(span.start for span in spans), max(span.end for span in spans))
@@ -94,43 +94,43 @@ def _exchange() -> Iterator[SimulatedExchange]:
 
 
 def concurrent_runs(effort: Effort) -> Iterator[Result]:
-    """Let runs meet in every kind of store."""
+    """Start several runs at once, for every kind of store."""
     for kind in KINDS:
-        with store_fixture(kind) as place:
-            yield from concurrent_runs_in(place, effort)
+        with store_fixture(kind) as fixture:
+            yield from concurrent_runs_in(fixture, effort)
 
 
-def concurrent_runs_in(place: StoreFixture, effort: Effort) -> Iterator[Result]:
-    """Let runs meet in one kind of store: as commands, and in one process."""
-    commands = Trial(f"several runs at once, {place.kind}: the union, once", "meetings")
-    pipelines = Trial(f"several pipelines in one process, {place.kind}: the union, once", "meetings")
+def concurrent_runs_in(fixture: StoreFixture, effort: Effort) -> Iterator[Result]:
+    """Start several runs at once into one kind of store: as processes, and as pipelines of one process."""
+    commands = Trial(f"several runs at once, {fixture.kind}: the union, once", "meetings")
+    pipelines = Trial(f"several pipelines in one process, {fixture.kind}: the union, once", "meetings")
     scenarios = _scenarios(effort.choose(6, 20))[: effort.choose(2, 5)]
     with _exchange() as exchange:
         for number in range(effort.choose(1, 1, 20)):
             for scenario in scenarios:
-                oracle, alone = Oracle(exchange.market, scenario.union.span), place.fresh()
+                oracle, alone = Oracle(exchange.market, scenario.union.span), fixture.fresh()
                 exchange.record.clear()
                 with backfill(exchange, alone, scenario.union.words()) as command:
                     command.finish()
                 pages = _pages(exchange)
-                name = f"{place.kind}, seed {effort.seed}, {number}: {scenario.name}"
+                name = f"{fixture.kind}, seed {effort.seed}, {number}: {scenario.name}"
                 with commands.attempt(name):
-                    url = place.fresh()
+                    url = fixture.fresh()
                     if scenario.killed:
-                        last = effort.chance(name).randint(pages // 4, pages * 3 // 4)
+                        last = effort.rng(name).randint(pages // 4, pages * 3 // 4)
                         _one_killed(exchange, url, scenario, last, pages)
                     else:
                         _commands(exchange, url, scenario.specs)
                     _compare(url, alone, oracle)
                 if not scenario.killed:
                     with pipelines.attempt(name):
-                        _compare(_pipelines(exchange, place.fresh(), scenario), alone, oracle)
+                        _compare(_pipelines(exchange, fixture.fresh(), scenario), alone, oracle)
     yield commands.result()
     yield pipelines.result()
 
 
 def _pages(exchange: SimulatedExchange) -> int:
-    """Count the pages that were asked for."""
+    """Count the page requests."""
     return len(requested_pages(exchange.record.latest, "1m"))
 
 
@@ -141,9 +141,9 @@ def _commands(exchange: SimulatedExchange, url: str, specs: Sequence[RunSpec]) -
 
 
 def _one_killed(exchange: SimulatedExchange, url: str, scenario: Scenario, last: int, pages: int) -> None:
-    """Kill the first run when it has asked for its `last` of so many pages, and start it again.
+    """Kill the first run after `last` of its page requests, and start it again.
 
-    It has an exchange of its own, which counts what it asks for, and is slow until the others are at work.
+    The first run has its own exchange, which counts its requests and is slow until the other runs have begun.
     """
     first, *others = scenario.specs
     with ExitStack() as stack:

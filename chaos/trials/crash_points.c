@@ -1,6 +1,6 @@
-/* Loaded before libc: kills the process at the n-th call that changes a file, or sends something to a server.
+/* Preloaded before libc: kills the process at the n-th call that changes a file or sends data to a server.
 
-   A write is cut in half first, so that what a crash tears is torn. Nothing is counted before arm(n). */
+   A write is first done by half, so that the file is torn. Calls are counted after arm(n). */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -13,7 +13,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-static atomic_long left = -1; /* calls until the end; negative: for ever */
+static atomic_long left = -1; /* calls until the kill; negative: never */
 static atomic_long counted = 0;
 
 void arm(long calls) { atomic_store(&counted, 0); atomic_store(&left, calls); }
@@ -27,7 +27,7 @@ static int last(void) {
 
 static void end(void) { for (;;) { kill(getpid(), SIGKILL); pause(); } }
 
-/* Pipes and terminals are not what a crash is about. */
+/* Writes to pipes and terminals are not counted. */
 static int on_disk(int file) {
     struct stat found;
     return fstat(file, &found) == 0 && (S_ISREG(found.st_mode) || S_ISDIR(found.st_mode));

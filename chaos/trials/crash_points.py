@@ -1,12 +1,12 @@
-"""A writer that is killed at every step of its way to the disk, one step after another.
+"""Kill a writer at each of its file and network calls in turn, then check and complete the store.
 
     python -m chaos.trials.crash_points URL FIRST STRIDE
 
-It needs the library of `crash_points.c`, loaded before all others.
+The library compiled from `crash_points.c` must be preloaded (LD_PRELOAD).
 
-Each step has a process of its own, forked before any database was opened: it writes the same batches into a
-fresh store, and is killed at its n-th call that changes a file or sends something to the server. Another one
-looks at what is there and writes the batches once more. Prints a line of JSON for each step.
+Each step forks two child processes before any database is opened. The first writes the same batches into a
+fresh store and is killed at its n-th call that changes a file or sends data to the server. The second checks
+the store and writes the batches again. Prints one line of JSON for each step.
 """
 
 from __future__ import annotations
@@ -41,43 +41,43 @@ from tests.support.worlds import MINUTE, span_of
 __all__ = ["crash_points", "crash_points_in"]
 
 _BEFORE = 60 * MINUTE
-"""Of the span, before anything was listed."""
+"""Length of the part of the span that lies before the listing of the instruments."""
 
 _MODULE = ("-m", "chaos.trials.crash_points")
 
 _STEPS = 2_000
-"""More than any store takes."""
+"""The most steps to try; no store needs as many."""
 
 
 def crash_points(effort: Effort) -> Iterator[Result]:
-    """Kill a writer at every step, in every kind of store."""
+    """Kill a writer at every step of a commit, for every kind of store."""
     for kind in KINDS:
         with store_fixture(kind) as place:
             yield from crash_points_in(place, effort)
 
 
 def crash_points_in(place: StoreFixture, effort: Effort) -> Iterator[Result]:
-    """Kill a writer at every step of its work in one kind of store, or in a hurry at some of them.
+    """Kill a writer at every step of a commit to one kind of store; at every fifth step in the tests.
 
     Raises RuntimeError where there is no C compiler.
     """
     trial = Trial(f"killed at every step of a commit, {place.kind}: all or nothing", "steps")
     stride = effort.choose(5, 1)
-    for step in _steps(place, effort.chance("crashing").randrange(stride), stride):
+    for step in _steps(place, effort.rng("crashing").randrange(stride), stride):
         with trial.attempt(f"{place.kind}, {step['step']}"):
             assert not step["problem"], step["problem"]
     yield trial.result()
 
 
 def _steps(place: StoreFixture, first: int, stride: int) -> Iterator[dict[str, str]]:
-    """Run this module with the library loaded, and yield what it found."""
+    """Run this module with the library preloaded, and yield its lines."""
     compiler, library = shutil.which("cc"), place.folder / "crash_points.so"
     if compiler is None:
         raise RuntimeError("there is no C compiler: install one, such as gcc")
     source = Path(__file__).with_suffix(".c")
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
     command = [sys.executable, *_MODULE, place.fresh(), str(first), str(stride)]
-    # What Python caches of its modules is no step of ours; and what is forked shall have no threads.
+    # No writes of .pyc files among the counted calls, and no threads in a process that forks.
     quiet = {"PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1", "LD_PRELOAD": str(library)}
     with subprocess.Popen(
         command,
@@ -93,7 +93,7 @@ def _steps(place: StoreFixture, first: int, stride: int) -> Iterator[dict[str, s
 
 
 def batches(oracle: Oracle) -> Iterator[Batch]:
-    """Yield a few batches that overlap, cross the end of a month, add values, and know of an absence."""
+    """Yield batches that overlap, cross the end of a month, and include one of confirmed absence."""
     start = oracle.span.start + _BEFORE
     for name, first, last in [("BTCUSDT", 0, 90), ("ETHUSDT", 0, 40), ("BTCUSDT", 60, 200)]:
         series = Series.of("binance-usdm", "ohlcv", name, "1m")
@@ -105,7 +105,7 @@ def batches(oracle: Oracle) -> Iterator[Batch]:
 
 
 def write(url: str, oracle: Oracle) -> None:
-    """Do what a run does with a store."""
+    """Prepare a store, read its coverage and write the batches, as a run does."""
     store = sink_from(url)
     assert isinstance(store, Store)
     some = list(batches(oracle))
@@ -118,40 +118,40 @@ def write(url: str, oracle: Oracle) -> None:
 
 @attrs.frozen
 class ChildExit:
-    """How a process of its own has ended, and what it said."""
+    """The exit code and the output of a child process."""
 
     code: int
-    """Its exit code; negative: the signal."""
+    """The exit code, or the negative number of the signal."""
     said: str
 
     @property
     def ok(self) -> bool:
-        """Whether it did all of its work."""
+        """Whether the exit code is 0."""
         return self.code == 0
 
     @property
     def killed(self) -> bool:
-        """Whether it was killed, as at a step."""
+        """Whether SIGKILL ended it, as planned for a step."""
         return self.code == -SIGKILL
 
     @property
     def problem(self) -> str:
-        """What went wrong, where it has not done all of its work."""
+        """What went wrong, or an empty string."""
         return "" if self.ok else self.said or f"exit code {self.code}"
 
 
 def _forked(work: Callable[[], str]) -> ChildExit:
-    """Do something in a process of its own."""
-    read, observed = os.pipe()
+    """Call a function in a forked child process."""
+    read, write_end = os.pipe()
     child = os.fork()
     if not child:
         try:
             said, code = work(), 0
-        except BaseException:  # noqa: BLE001  # it is told
+        except BaseException:  # noqa: BLE001  # sent to the parent
             said, code = traceback.format_exc()[-3000:], 1
-        os.write(observed, said.encode())
+        os.write(write_end, said.encode())
         os._exit(code)
-    os.close(observed)
+    os.close(write_end)
     with os.fdopen(read, "rb") as pipe:
         said = pipe.read().decode()
     _, status = os.waitpid(child, 0)
@@ -165,7 +165,7 @@ def _oracle() -> Oracle:
 
 
 def _fresh(url: str, step: int) -> str:
-    """Return a store that nothing was written to: another file, or the database made empty."""
+    """Return the URL of an empty store: a new file, or the same database without the schema."""
     kind, _, path = url.partition(":")
     if kind == "postgresql":
         with psycopg.connect(url) as connection:
@@ -177,7 +177,7 @@ def _fresh(url: str, step: int) -> str:
 
 
 def _look_and_repeat(url: str, oracle: Oracle) -> str:
-    """Look at what a writer left, write once more, and return what is there in the end."""
+    """Check what the killed writer left, write the batches again, and return the store's digest."""
     check_contents(url, oracle)
     write(url, oracle)
     assert not (found := left_over(url)), f"left over: {found}"
@@ -186,17 +186,17 @@ def _look_and_repeat(url: str, oracle: Oracle) -> str:
 
 
 def main(url: str, first: int, stride: int) -> None:
-    """Take one step after another, or each so many, until a writer comes through."""
+    """Kill at step `first`, `first + stride`, ... until a writer finishes before its step."""
     library, oracle = ctypes.CDLL(None), _oracle()
     if url.startswith("parquet:"):
-        write(_fresh(url, -2), oracle)  # loads what every step would load, and starts no thread
+        write(_fresh(url, -2), oracle)  # load pyarrow once, before the forks; it starts no thread here
 
     def die_at(step: int, place: str) -> str:
         library.arm(ctypes.c_long(step))
         try:
             write(place, oracle)
         finally:
-            library.arm(ctypes.c_long(-1))  # an error is told, and that is no step
+            library.arm(ctypes.c_long(-1))  # do not count the calls that report an error
         return ""
 
     def tell(step: str, problem: str) -> None:
@@ -204,7 +204,7 @@ def main(url: str, first: int, stride: int) -> None:
 
     place = _forked(partial(_fresh, url, -1))
     expected = _forked(partial(_look_and_repeat, place.said, oracle)) if place.ok else place
-    if expected.problem:  # what goes wrong each time in the same way would look the same after each step
+    if expected.problem:  # otherwise every step would fail alike, equal to what is expected, and pass
         tell("undisturbed", expected.problem)
         return
     for step in range(first, _STEPS, stride):

@@ -1,4 +1,4 @@
-"""Whatever a stranger sends is read soundly or refused with the documented error; nothing else happens."""
+"""Fuzz every decoder: any bytes give a valid result or the documented error, and nothing else."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _COVERAGE = re.compile(r"\bcov: (\d+)")
 
 
 def fuzzing(effort: Effort) -> Iterator[Result]:
-    """Try every reader of foreign bytes: what failed once, what is large, and millions of odd inputs."""
+    """Fuzz every decoder with the corpus of former failures, large inputs and millions of mutated inputs."""
     yield corpus(effort)
     yield large(effort)
     has_atheris = importlib.util.find_spec("atheris") is not None
@@ -46,7 +46,7 @@ def fuzzing(effort: Effort) -> Iterator[Result]:
 
 
 def corpus(effort: Effort) -> Result:
-    """Try every input of the corpus on every target: what one reads, others have to refuse."""
+    """Give every input of the corpus to every target, not to its own alone."""
     trial = Trial("each kept input, given to each decoder, is read soundly or refused", unit="inputs")
     inputs = [(str(file.relative_to(CORPUS)), file.read_bytes()) for file in sorted(CORPUS.glob("*/*"))]
     with warnings.catch_warnings(action="error"):
@@ -58,7 +58,7 @@ def corpus(effort: Effort) -> Result:
 
 
 def large(effort: Effort) -> Result:
-    """Try a megabyte of this and that, numbers of 100,000 digits, and what is nested 100,000 deep."""
+    """Try inputs of a megabyte, numbers of 100,000 digits, and arrays nested 100,000 deep."""
     trial = Trial("a large or deep input is read soundly or refused", unit="inputs")
     with warnings.catch_warnings(action="error"):
         for target in targets().values():
@@ -69,13 +69,13 @@ def large(effort: Effort) -> Result:
 
 
 def mutated(effort: Effort) -> Result:
-    """Try changed inputs of the corpus, blindly: it can be done everywhere, the same for the same seed."""
+    """Try random mutations of the corpus, without coverage guidance; the same seed gives the same inputs."""
     each = effort.choose(2_000, _INPUTS // len(targets()) + 1)
     trial = Trial("a changed input is read soundly or refused", unit="inputs", bar="all")
     with warnings.catch_warnings(action="error"):
         for target in targets().values():
-            chance = effort.chance(target.name)
-            for text in islice(mutations(target.seeds(), chance, _LONGEST), each):
+            rng = effort.rng(target.name)
+            for text in islice(mutations(target.seeds(), rng, _LONGEST), each):
                 with trial.attempt(f"{target.name}: {text!r}"):
                     target.read(text)
     return trial.result()
@@ -83,7 +83,7 @@ def mutated(effort: Effort) -> Result:
 
 @attrs.frozen
 class _Fuzzed:
-    """What a process of `chaos.fuzz.guided` did with one target."""
+    """The result of one `chaos.fuzz.guided` process."""
 
     target: str
     counts: Counter[str]
@@ -99,7 +99,7 @@ class _Fuzzed:
 
 
 def guided(effort: Effort) -> Result:
-    """Let atheris look for inputs that lead to new places, each target in a process of its own."""
+    """Let atheris search inputs that reach new branches, each target in its own process."""
     known = targets()
     each = effort.choose(5_000, _INPUTS // len(known) + 1, 20 * _INPUTS // len(known))
     with ThreadPoolExecutor(min(len(known), os.cpu_count() or 1)) as pool:
@@ -123,7 +123,7 @@ def guided(effort: Effort) -> Result:
 
 def _guide(target: Target, runs: int, seed: int) -> _Fuzzed:
     began = time.monotonic()
-    # One decoder among dozens: at a hundredth of its usual speed it is ended, and the count says so.
+    # A time limit of about 100 x the usual; a target that reaches it is reported with too few inputs.
     bound = 30 + runs // 200
     with tempfile.TemporaryDirectory(prefix="marketfetch-fuzz-") as name:
         folder = Path(name)
@@ -131,7 +131,7 @@ def _guide(target: Target, runs: int, seed: int) -> _Fuzzed:
         for number, text in enumerate(target.seeds()):
             (folder / "seeds" / f"{number}").write_bytes(text)
         command = [sys.executable, "-m", "chaos.fuzz.guided", target.name, str(runs)]
-        command += [str(seed + 1), str(bound), name]  # to libFuzzer the seed 0 means any
+        command += [str(seed + 1), str(bound), name]  # seed 0 means "random" to libFuzzer
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=2 * bound, check=False
         )
@@ -147,7 +147,7 @@ def _guide(target: Target, runs: int, seed: int) -> _Fuzzed:
 
 
 def memory(effort: Effort) -> Result:
-    """Try the compiled decoder under the compiler's sanitizers, on blocks of exactly the right size."""
+    """Run the compiled decoder under the compiler's sanitizers, on buffers without any spare bytes."""
     inputs = effort.choose(200_000, 10_000_000, 1_000_000_000)
     promise = "the compiled decoder touches no memory that is not its own"
     with tempfile.TemporaryDirectory(prefix="marketfetch-fuzz-") as name:
@@ -158,5 +158,5 @@ def memory(effort: Effort) -> Result:
         done = sanitized.drive(program, inputs, effort.seed + 1, sorted(files))
     if isinstance(done, str):
         return Result(promise, f"{inputs:,} inputs", "not all", "all", (done,))
-    failures = () if done.pages and done.places else (f"no page was among them: {done}",)
+    failures = () if done.pages and done.locations else (f"no page was among them: {done}",)
     return Result(promise, f"{done.inputs:,} inputs", f"{done.inputs:,}", "all", failures)

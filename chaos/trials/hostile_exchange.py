@@ -1,7 +1,7 @@
-"""A hostile exchange: every way of lying, one by one and all together, until it tells the truth.
+"""A faulty exchange: each kind of wrong answer alone, and all kinds together, until it answers correctly.
 
-A run may end in two ways: the store equals the truth, or the report names what is missing and why, and the
-run after it mends that. Everything follows from seeds, and which request is lied to from the request itself.
+Each run must end in one of two ways: the store has all true rows, or the report names every missing span
+with a reason and the next run completes it. The seed and the request alone decide which request fails.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 LEGAL = (FaultKind.STATUS_403_LOCATION, FaultKind.STATUS_451, FaultKind.STATUS_451_PAGE)
-"""A refusal for legal reasons ends a run, by design and at once: it is no part of any mix."""
+"""A refusal for legal reasons ends the run at once by design, so that it is tried separately."""
 KINDS = tuple(kind for kind in FaultKind if kind not in LEGAL)
 SHUT_OUT = frozenset(
     {
@@ -40,10 +40,9 @@ SHUT_OUT = frozenset(
         FaultKind.STATUS_429_DAYS,
     }
 )
-"""Who is told to stay away for days does, and a ban without an end doubles each time. A run does not wait for
-that, and reports what is missing."""
+"""Bans of days, or without an end: a run does not wait for them and reports the missing spans."""
 SILENT = frozenset({FaultKind.HANG, FaultKind.SLOW_DRIP, FaultKind.SLOW_LORIS})
-"""An egress through which nothing has come eight times in a row is given up, and that is reported, too."""
+"""Answers that never arrive: after eight in a row an egress is given up, and missing spans are reported."""
 
 PERMANENT_KINDS = (
     FaultKind.OFF_GRID_ROW,
@@ -53,15 +52,14 @@ PERMANENT_KINDS = (
     FaultKind.TEXT_VALUE,
     FaultKind.HUGE_NUMBER,
 )
-"""Rows that are wrong by themselves, whatever was asked."""
+"""Rows that are wrong by themselves, whatever the request."""
 CANDLES = ("/fapi/v1/klines", "/api/v3/klines", "/api/v5/market/history-candles")
 DENIALS = frozenset({FaultKind.EMPTY_PAGE, FaultKind.REPEATED_PAGE, FaultKind.WRONG_WINDOW})
-"""Absence is believed when it is said twice: nobody sees through an exchange that repeats one of these. The
-window before the one that was asked for may be empty, too."""
+"""Answers that say "no rows". Two of them confirm an absence, so that a fault repeated twice is believed."""
 
 
 def hostile_exchange(effort: Effort) -> Iterator[Result]:
-    """Try everything that an exchange can do to its clients."""
+    """Try every kind of wrong answer."""
     with faulty_exchange() as exchange:
         yield each_kind_alone(exchange, effort)
         yield all_kinds_together(exchange, effort)
@@ -72,7 +70,7 @@ def hostile_exchange(effort: Effort) -> Iterator[Result]:
 
 
 def each_kind_alone(exchange: FaultyExchange, effort: Effort) -> Result:
-    """Lie to every question once, in one way."""
+    """Answer each request wrongly once, with one kind of fault per run."""
     trial = Trial("every first answer a lie of one kind: the truth is stored", unit="runs")
     venues = list(DATASETS)
     for number, kind in enumerate(KINDS):
@@ -92,7 +90,7 @@ def each_kind_alone(exchange: FaultyExchange, effort: Effort) -> Result:
 
 
 def all_kinds_together(exchange: FaultyExchange, effort: Effort) -> Result:
-    """Lie to a third of all questions, in all ways."""
+    """Answer a third of all requests wrongly, with all kinds of faults."""
     trial = Trial("30 % lies of all kinds: the truth, or what is missing and why", unit="runs")
     whole = 0
     for number in range(effort.choose(6, 60, 3000)):
@@ -114,7 +112,7 @@ def all_kinds_together(exchange: FaultyExchange, effort: Effort) -> Result:
 
 
 def any_exchange(exchange: FaultyExchange, effort: Effort) -> Result:
-    """Let hypothesis choose how an exchange lies, and what is asked of it."""
+    """Let hypothesis choose the faults and the query."""
     trial = Trial("any exchange that tells the truth in the end", unit="exchanges")
     tried = 0
 
@@ -137,7 +135,7 @@ def any_exchange(exchange: FaultyExchange, effort: Effort) -> Result:
     with trial.attempt(f"seed {effort.seed}"):
         try:
             check()
-        except AssertionError as error:  # hypothesis tells the smallest example in the notes
+        except AssertionError as error:  # its notes hold the smallest example
             raise AssertionError("\n".join([str(error), *getattr(error, "__notes__", ())])) from error
     trial.tried = tried
     return trial.result()
@@ -145,7 +143,7 @@ def any_exchange(exchange: FaultyExchange, effort: Effort) -> Result:
 
 @st.composite
 def jobs(draw: st.DrawFn) -> Job:
-    """Any venue, any part of its data, any lies."""
+    """Draw a job: a venue, datasets, settings and faults."""
     venue = draw(st.sampled_from(sorted(DATASETS)))
     times = draw(st.sampled_from([1, 1, 1, 2, 3]))
     kinds = [kind for kind in KINDS if times == 1 or kind not in DENIALS]
@@ -168,7 +166,7 @@ def jobs(draw: st.DrawFn) -> Job:
 
 
 def wrong_for_good(exchange: FaultyExchange, effort: Effort) -> Result:
-    """Have rows wrong in every answer: they are kept, and all others are stored."""
+    """Serve some rows wrongly in every answer: they are recorded as unusable, and all others are stored."""
     trial = Trial("rows that are wrong for good are kept, and asked for again when told to", unit="runs")
     for number, kind in enumerate(PERMANENT_KINDS * effort.choose(1, 5)):
         venue = list(DATASETS)[(number + 1) % 3]
@@ -182,7 +180,7 @@ def wrong_for_good(exchange: FaultyExchange, effort: Effort) -> Result:
 
 
 def legal_refusals(exchange: FaultyExchange, effort: Effort) -> Result:
-    """Refuse the location somewhere in the middle of a run."""
+    """Refuse the location in the middle of a run."""
     trial = Trial("a legal refusal ends a run at once, and what is stored is right", unit="runs")
     for number, kind in enumerate(LEGAL * effort.choose(1, 5)):
         faults = Faults(rate=0.1, kinds=[kind], seed=effort.seed + number, times=100)
@@ -194,6 +192,6 @@ def legal_refusals(exchange: FaultyExchange, effort: Effort) -> Result:
             exchange.assert_right(job, store, report)
             assert (refused == 0) == report.complete
             assert refused == 0 or "refuses this location" in (report.error or "")
-            # Those that were under way at the same time, and no other.
+            # Only requests already in flight may be refused as well.
             assert refused <= job.concurrency
     return trial.result()

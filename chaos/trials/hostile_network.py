@@ -1,4 +1,4 @@
-"""A hostile network: proxies that die in every way, come back, or are banned; refusals for the location."""
+"""Network faults: proxies that fail in every way, recover or are banned; refusals for the location."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ _SETTINGS = Settings(
     concurrency=8, batch_rows=2000, deadline=1.0, retries=RetryPolicy(attempts=20, initial=0.02, cap=0.2)
 )
 _BOUND = 60.0
-"""Seconds within which a run whose every proxy is dead has to end, with a deadline of one second."""
+"""Seconds after which a run without a working proxy counts as hanging; its request deadline is one second."""
 
 
 def hostile_network(effort: Effort) -> Iterator[Result]:
-    """Try everything that can happen between us and the exchange."""
+    """Try every network fault."""
     yield one_proxy_fails(effort)
     yield flapping_proxies(effort)
     yield dead_network(effort)
@@ -65,7 +65,7 @@ def hostile_network(effort: Effort) -> Iterator[Result]:
 
 @attrs.define(kw_only=True)
 class _Job:
-    """A few months of two symbols, through proxies, into memory."""
+    """A run for some months of two symbols, through proxies, into memory."""
 
     exchange: SimulatedExchange
     market: GeneratedMarket
@@ -75,20 +75,20 @@ class _Job:
     end: str = "2026-06-01"
 
     def run(self, *listeners: Listener) -> Report:
-        """Do it, telling the listeners what happens."""
+        """Run with these listeners."""
         world = World(self.exchange, settings=_SETTINGS, listeners=list(listeners))
         return run(
             world.pipeline(self.store, proxies=self.proxies, symbols=_SYMBOLS, start=self.start, end=self.end)
         )
 
     def check_complete(self, report: Report) -> None:
-        """Hold the store against the truth."""
+        """Fail unless the run is complete and the store has the true rows."""
         assert report.complete, report.as_dict()
         for line in report.series:
             assert_holds(self.store, self.market, line.series, line.wanted)
 
     def check_partial(self, report: Report) -> None:
-        """Hold what is there against the truth, and what is covered and missing against what was wanted."""
+        """Fail unless covered spans have the true rows, and the report names all other spans as missing."""
         assert not report.complete
         for line in report.series:
             covered = self.store.coverage([line.series])[line.series].covered
@@ -110,7 +110,7 @@ def _jobs(count: int, **options: Any) -> Iterator[tuple[_Job, LocalProxies]]:
 
 
 def one_proxy_fails(effort: Effort) -> Result:
-    """One of three proxies fails all the time, in each way."""
+    """One of three proxies fails throughout the run, in each way."""
     trial = Trial("a proxy that fails in any way loses nothing", "ways")
     months = ("2026-03-01", "2026-05-25")[effort.name == "quick"]
     for mode in _FAULTY:
@@ -121,31 +121,31 @@ def one_proxy_fails(effort: Effort) -> Result:
 
 
 def flapping_proxies(effort: Effort) -> Result:
-    """All proxies change what they do, all the time, and sometimes none works."""
+    """All proxies change between working and failing at random; sometimes none works."""
     trial = Trial("proxies that die and come back at random lose nothing", "runs")
     for number in range(effort.choose(2, 6, 200)):
         name = f"flapping {number}"
         with trial.attempt(f"seed {effort.seed}, {name}"), _jobs(4) as (job, proxies):
-            with _weather(proxies, effort.chance(name)):
+            with _flapping(proxies, effort.rng(name)):
                 report = job.run()
             job.check_complete(report)
     return trial.result()
 
 
 @contextmanager
-def _weather(proxies: LocalProxies, chance: random.Random) -> Iterator[None]:
-    """Change a proxy every few moments; from some time on only for the better."""
+def _flapping(proxies: LocalProxies, rng: random.Random) -> Iterator[None]:
+    """Change the mode of a random proxy every 50 ms, 40 times; then let all proxies work."""
     over = threading.Event()
 
     def change() -> None:
         for _ in range(40):
             if over.wait(0.05):
                 break
-            chance.choice(proxies).mode = chance.choice([*ProxyMode])
+            rng.choice(proxies).mode = rng.choice([*ProxyMode])
         for proxy in proxies:
             proxy.mode = ProxyMode.FORWARD
 
-    thread = threading.Thread(target=change, name="weather")
+    thread = threading.Thread(target=change, name="flapping proxies")
     thread.start()
     try:
         yield
@@ -155,10 +155,10 @@ def _weather(proxies: LocalProxies, chance: random.Random) -> Iterator[None]:
 
 
 def dead_network(effort: Effort) -> Result:
-    """Every proxy dies in mid-run: one clear error, and what was written stays."""
+    """Every proxy fails in mid-run: one clear error, and committed rows stay."""
     trial = Trial("all proxies dead: one clear error in bounded time, nothing lost", "ways")
     modes = _DEAD if effort.name != "quick" else [ProxyMode.REFUSE]
-    with ThreadPoolExecutor(len(modes)) as pool:  # they mostly wait
+    with ThreadPoolExecutor(len(modes)) as pool:  # they wait for deadlines
         for mode, tried in zip(modes, [pool.submit(_die, mode) for mode in modes], strict=True):
             with trial.attempt(mode):
                 tried.result()
@@ -174,11 +174,11 @@ def _die(mode: ProxyMode) -> None:
                 proxy.mode = mode
             died.set()
 
-        with BackgroundQueue[object](kill, limit=1) as aside:
+        with BackgroundQueue[object](kill, limit=1) as killer:
 
             def heard(event: Event) -> None:
                 if isinstance(event, BatchWritten) and not died.is_set():
-                    aside.submit(event)
+                    killer.submit(event)
 
             began = time.monotonic()
             error = _failure(lambda: job.run(heard))
@@ -206,7 +206,7 @@ def _failure(work: Callable[[], object]) -> MarketfetchError | None:
 
 
 def bans(effort: Effort) -> Result:
-    """An address that somebody else got banned is left alone, and the others go on."""
+    """One egress is banned before the run: it is not used, and the others serve."""
     trial = Trial("a ban on one egress: it is left alone, the others serve", "runs")
     for _ in range(effort.choose(1, 3, 20)):
         with trial.attempt("one of three"):
@@ -237,14 +237,14 @@ def _one_is_banned(count: int = 1) -> float:
         job.check_complete(job.run())
         took = time.monotonic() - began
         asked = exchange.record.requests - before
-    # Until the first 418 is in, nobody knows: these few are all that may still ask.
+    # Only requests in flight before the first 418 may leave from a banned address.
     assert all(asked[source] <= _SETTINGS.concurrency for source in banned), asked
     assert all(asked[proxy.source] > 10 for proxy in proxies[:2]), asked
     return took
 
 
 def _get_banned(exchange: SimulatedExchange, source: str) -> None:
-    """Ask from an address, heedless of every refusal, until it is banned."""
+    """Send requests from an address, ignoring every 429, until it is banned."""
     address = urlsplit(exchange.base_url)
     for _ in range(2000):
         asking = http.client.HTTPConnection(
@@ -260,7 +260,7 @@ def _get_banned(exchange: SimulatedExchange, source: str) -> None:
 
 
 def legal_refusals(effort: Effort) -> Result:
-    """At some random request the exchange refuses to serve the location."""
+    """The exchange refuses the location at a random request."""
     trial = Trial("a refusal for the location ends the run and is not asked again", "runs")
     for number in range(effort.choose(3, 12, 200)):
         with trial.attempt(f"seed {effort.seed + number}"), _jobs(3) as (job, _):

@@ -1,4 +1,4 @@
-"""Credentials in faulty runs: everything that is said is searched for every form of them."""
+"""Search all output of failing runs for credentials, in every form that they can take."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ PASSWORDS = (
     "12/zebra",
     "zebra://zebra@zebra",
 )
-"""Every piece of them has the one word in it that nothing else has."""
+"""Each part of each password contains the word "zebra", which occurs nowhere else."""
 _PIECE = "zebra"
 _USER = "okapi"
 
 
 def secret_leaks(effort: Effort) -> Iterator[Result]:
-    """Try to get a credential shown."""
+    """Search commands, objects and texts for credentials."""
     yield commands_are_silent(effort)
     yield objects_are_silent(effort, PASSWORDS, _PIECE)
     yield any_text_is_redacted(effort)
 
 
 def commands_are_silent(effort: Effort) -> Result:
-    """Run command lines that go wrong in every way, as loudly as can be, and search what they say."""
+    """Run command lines that fail in every way, with verbose logging, and search their output."""
     trial = Trial("a faulty command shows no credential, in no form", "commands")
-    chance = effort.chance("commands")
+    rng = effort.rng("commands")
     with (
         SimulatedExchange(GeneratedMarket(["BTCUSDT"]), SimulatorOptions(limits=None)) as exchange,
         LocalProxy(credentials=("somebody", "else")) as proxy,
@@ -62,7 +62,7 @@ def commands_are_silent(effort: Effort) -> Result:
             for number, password in enumerate(PASSWORDS)
             for call in _calls(password, proxy.address[1], Path(folder) / str(number))
         ]
-        chosen = chance.sample(calls, min(len(calls), effort.choose(10, 30, len(calls))))
+        chosen = rng.sample(calls, min(len(calls), effort.choose(10, 30, len(calls))))
         for call, said in zip(
             chosen, pool.map(lambda call: call.run(exchange.base_url), chosen), strict=True
         ):
@@ -75,7 +75,7 @@ def commands_are_silent(effort: Effort) -> Result:
 
 
 def _forms(password: str) -> set[str]:
-    """Return everything that would give a password away."""
+    """Return every encoding of the password: percent, form, JSON, base64 with the user, and plain."""
     pairs = (f"{_USER}:{password}", f"{quote(_USER)}:{quote(password, safe='')}", password)
     coded = {base64.b64encode(pair.encode()).decode().rstrip("=") for pair in pairs}
     return {
@@ -90,14 +90,14 @@ def _forms(password: str) -> set[str]:
 
 @attrs.frozen
 class _Call:
-    """A command line with a credential in it, where it belongs or where it does not."""
+    """A command line with a credential, at the right place or at a wrong one."""
 
     password: str
     words: Sequence[str]
     environment: dict[str, str] = attrs.field(factory=dict)
 
     def run(self, base_url: str) -> str:
-        """Run it, and return all that it says on either stream."""
+        """Run the command and return standard output and standard error."""
         usual = ["backfill", "--exchange", "binance-usdm", "--symbol", "BTCUSDT", "--start", "2026-06-01"]
         usual += [
             "--end",
@@ -119,7 +119,7 @@ class _Call:
             env={**os.environ, "PYTHONASYNCIODEBUG": "1", **self.environment},
         )
         try:
-            # A run whose every proxy is dead asks on for a while: what it says by then is enough.
+            # A run without a working proxy retries for long; its first 3 s of output are enough.
             out, _ = run.communicate(timeout=3)
         except subprocess.TimeoutExpired:
             run.terminate()
@@ -190,11 +190,11 @@ def _calls(password: str, port: int, folder: Path) -> Iterator[_Call]:
 
 
 def any_text_is_redacted(effort: Effort) -> Result:
-    """Write any user and password as people write them, in any text, and redact it."""
+    """Redact random texts that contain a user and a password as people write them."""
     trial = Trial("any password that stands where passwords stand is cut out, whole", "texts")
-    chance = effort.chance("texts")
+    rng = effort.rng("texts")
     for number in range(effort.choose(3_000, 100_000, 2_000_000)):
-        written = _text(chance)
+        written = _text(rng)
         with trial.attempt(f"number {number}, seed {effort.seed}"):
             said = redact(written.text)
             leak = written.leak(said)
@@ -209,7 +209,7 @@ class _Written:
     template: str
     user: str
     password: str
-    """As it is written: with escapes, where it needs some."""
+    """As in the text: with escapes where the format needs them."""
 
     @property
     def text(self) -> str:
@@ -217,9 +217,9 @@ class _Written:
         return self._with(self.password)
 
     def leak(self, said: str) -> str | None:
-        """Return a piece of the password that was said: half of it, or four characters.
+        """Return a part of the password that `said` shows: at least half of it and four characters.
 
-        What stands around the password, or in the place of one that was cut out, gives nothing away.
+        A part that also occurs in the template, or in its redacted form, is no leak.
         """
         around = f"{self._with('')}\n{redact(self._with('~~~~'))}"
         size = max(4, len(self.password) // 2)
@@ -245,29 +245,29 @@ _WORDS = (
     "credentials = {password}",
     "access_key={password} was refused",
 )
-"""Where a password is one word."""
+"""Here a password is one word."""
 _LINES = (
     "--proxy 10.0.0.1:3128:{user}:{password}",
     "X-MBX-APIKEY: {password}",
     "OK-ACCESS-SIGN: {password}\nAccept: */*",
 )
-"""Where it goes on to the end of the line."""
+"""Here a password ends with the line."""
 _QUOTED = (
     "could not connect: host=db.example user={user} password='{password}' dbname=market",
     'config {"password": "{password}", "user": "{user}"}',
     "entry 'proxy.example:3128:{user}:{password}' is no proxy",
 )
-"""Where a quote ends it."""
+"""Here a password ends with the quote."""
 _ESCAPED = ("host=db.example password={password} dbname=market", "sslpassword = {password}")
-"""Where libpq's own escapes keep it together."""
+"""Here libpq's escapes mark spaces that belong to the password."""
 
 
-def _text(chance: random.Random) -> _Written:
-    """Make a password, and a text that has it as its writer would have to write it."""
-    template = chance.choice((*_WORDS, *_LINES, *_QUOTED, *_ESCAPED))
+def _text(rng: random.Random) -> _Written:
+    """Return a random password in a random template, escaped as the template's format demands."""
+    template = rng.choice((*_WORDS, *_LINES, *_QUOTED, *_ESCAPED))
     letters = _LETTERS if template in _WORDS else f"{_LETTERS}{' ' * 8}"
-    user = "".join(chance.choices(_USERS, k=chance.randint(1, 16)))
-    password = chance.choice(_LETTERS) + "".join(chance.choices(letters, k=chance.randint(3, 15)))
+    user = "".join(rng.choices(_USERS, k=rng.randint(1, 16)))
+    password = rng.choice(_LETTERS) + "".join(rng.choices(letters, k=rng.randint(3, 15)))
     if template in _QUOTED:
         password = password.translate(str.maketrans("\\'\"", "xyz"))
     if template in _ESCAPED:

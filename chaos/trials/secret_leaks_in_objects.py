@@ -1,4 +1,4 @@
-"""Objects that hold credentials, and errors that arise near them: shown, copied, pickled, logged."""
+"""Search objects that hold credentials, and errors raised near them: repr, copies, pickles, log records."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["objects_are_silent"]
 
 
 def objects_are_silent(effort: Effort, passwords: Sequence[str], piece: str) -> Result:
-    """Make everything that may hold a credential, let it fail, and search all that can be seen of it."""
+    """Create every object that holds a credential, let it fail, and search everything it shows."""
     trial = Trial("no object, error, note, cause, frame or log record shows one", "looks")
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"]), SimulatorOptions(limits=None)) as exchange:
         for password in passwords:
@@ -106,13 +106,13 @@ def _dead_store(url: str, password: str) -> object:
 
 
 def _look(thing: Any, piece: str) -> None:
-    """Search what a debugger, a log line, a copy or another process would get of an object."""
+    """Search what a debugger, a log line, a copy or a pickle shows of an object and its attributes."""
     for held in (thing, *vars(thing).values()) if hasattr(thing, "__dict__") else (thing,):
         for show in (repr, str, format, pformat, ascii):
             _search(show(held), piece, show.__name__)
         if attrs.has(type(held)):
             _search(repr(attrs.asdict(held)), piece, "attrs.asdict")
-        # To be refused is all that is promised.
+        # Pickling may be refused; if it succeeds, the bytes must not hold the password.
         with suppress(TypeError, AttributeError, pickle.PicklingError):
             _search(repr(pickle.dumps(held)), piece, "pickle")
     if isinstance(thing, Egress):
@@ -126,7 +126,7 @@ def _look_at_error(fail: Callable[[str, str], object], url: str, password: str, 
         _search("".join(traceback.format_exception(error)), piece, "traceback")
         for each in _related(error):
             _search(f"{each!r} {each.args} {getattr(each, '__notes__', ())}", piece, "error")
-            if fail is not _other_dsn:  # there is no credential in the name of a file, and none is looked for
+            if fail is not _other_dsn:  # its URL names a file, where a credential is not recognized
                 _search(_frames(each.__traceback__), piece, "frames of ours")
         _search(repr(getattr(error, "report", None)), piece, "report")
     else:
@@ -134,7 +134,7 @@ def _look_at_error(fail: Callable[[str, str], object], url: str, password: str, 
 
 
 def _related(error: BaseException) -> Iterator[BaseException]:
-    """Walk along the whole chain, also where it is not shown."""
+    """Yield the error with all its causes and contexts, also suppressed ones."""
     yield error
     for other in (error.__cause__, error.__context__):
         if other is not None:
@@ -142,12 +142,12 @@ def _related(error: BaseException) -> Iterator[BaseException]:
 
 
 def _frames(trace: TracebackType | None) -> str:
-    """Show the variables of our own frames as services that collect errors do."""
+    """Return the local variables of the library's frames, as error trackers record them."""
     shown: list[str] = []
     for frame, _ in traceback.walk_tb(trace):
         if "/marketfetch/" in frame.f_code.co_filename:
             for value in frame.f_locals.values():
-                with suppress(Exception):  # of an object that could not be made
+                with suppress(Exception):  # the repr of a half-initialized object may fail
                     shown.append(f"{frame.f_code.co_name}: {value!r}")
     return "\n".join(shown)
 
@@ -160,7 +160,7 @@ def _search(said: object, piece: str, where: str) -> None:
 
 @contextmanager
 def _records() -> Iterator[list[str]]:
-    """Keep all that anybody logs meanwhile."""
+    """Collect all log records of the block."""
     lines: list[str] = []
     root, handler = logging.getLogger(), logging.Handler(logging.DEBUG)
     handler.emit = lambda record: lines.append(f"{record.getMessage()} {record.__dict__}")  # type: ignore[method-assign]

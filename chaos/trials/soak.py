@@ -1,7 +1,7 @@
-"""A long run under faults: what it holds of memory and descriptors, and how late its event loop is.
+"""A long run under faults: its memory, its file descriptors, and the latency of its event loop.
 
-Run as `python -m chaos.trials.soak JOB`, where JOB is the JSON of a `Job`, it is the process that is watched: it
-prints one line of JSON, a `Watched`.
+`python -m chaos.trials.soak JOB`, where JOB is the JSON of a `Job`, is the measured process: it prints one
+line of JSON, a `Measurements`.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ _PROXIES, _SEED = 20, 3
 _TICK = 0.01
 _KINDS = sorted(
     set(FaultKind)
-    # These end a run, or shut an egress out for hours: they are tried elsewhere.
+    # These end a run or ban an egress for hours; hostile_exchange and hostile_network try them.
     - {kind for kind in FaultKind if kind.startswith(("status_403", "status_418", "status_451"))}
     - {FaultKind.STATUS_429_DAYS}
-    # And these are bodies of 100 MB, too many for as many requests.
+    # Bodies of 100 MB would take too long for this many requests.
     - {FaultKind.GZIP_BOMB, FaultKind.HUGE_BODY, FaultKind.HUGE_CHUNKED_BODY}
 )
 
 
 @attrs.frozen
 class Job:
-    """Where to fetch from, through what, and how many requests it takes at least."""
+    """The exchange, the proxies, the least number of requests, and the folder of the store."""
 
     base_url: str
     proxies: Sequence[str]
@@ -62,15 +62,15 @@ class Job:
 
 
 @attrs.frozen
-class Watched:
-    """What a watched run has done; `late` are milliseconds."""
+class Measurements:
+    """The report and the samples of a run; `late_...` in milliseconds."""
 
     requests: int
     retries: int
     complete: bool
     missing: Sequence[str]
     memory: Sequence[int]
-    """Bytes in memory, taken at every heartbeat."""
+    """Resident bytes at each heartbeat."""
     descriptors: Sequence[int]
     late_p99: float
     late_worst: float
@@ -78,49 +78,49 @@ class Watched:
 
 
 def soak(effort: Effort) -> Iterator[Result]:
-    """Make as many requests as a busy day does, and look whether anything grows."""
+    """Make as many requests as a busy day, and check that memory and descriptors do not grow."""
     requests = effort.choose(4_000, 200_000, 1_000_000)
     with TemporaryDirectory(prefix="marketfetch-") as folder, _exchange(effort.seed) as (base_url, proxies):
-        watched = _watch(Job(base_url, proxies, requests, folder))
+        measured = _measure(Job(base_url, proxies, requests, folder))
         rows = Trial("… and the store holds the truth", "series")
-        _compare(folder, requests, rows)
-    yield _answered(watched, requests)
+        _check_store(folder, requests, rows)
+    yield _answered(measured, requests)
     yield rows.result()
-    # A short run is over before everything is warm; a leak of each fault's would be several times as much.
-    yield from _steady(watched, memory=effort.choose(150, 105) / 100)
+    # Quick: caches still fill during a short run, hence 1.5; a leak per fault would give several times that.
+    yield from _steady(measured, memory=effort.choose(150, 105) / 100)
     if effort.name != "quick":
-        yield from _punctual(watched)
+        yield from _punctual(measured)
 
 
-def _answered(watched: Watched, requests: int) -> Result:
+def _answered(measured: Measurements, requests: int) -> Result:
     trial = Trial(f"{_PROXIES} proxies, 5 % faults: every request answered in the end", "requests")
     with trial.attempt("the run"):
-        assert watched.complete, watched.missing
-        assert watched.requests >= requests, watched
-        assert watched.retries > requests // 50, watched
-    trial.tried = watched.requests
+        assert measured.complete, measured.missing
+        assert measured.requests >= requests, measured
+        assert measured.retries > requests // 50, measured
+    trial.tried = measured.requests
     return trial.result()
 
 
-def _steady(watched: Watched, memory: float) -> Iterator[Result]:
+def _steady(measured: Measurements, memory: float) -> Iterator[Result]:
     yield _figure(
         "… memory, at the end against after a fifth",
-        statistics.median(_last(watched.memory)) / statistics.median(_second(watched.memory)),
+        statistics.median(_last(measured.memory)) / statistics.median(_second(measured.memory)),
         memory,
         " ×",
     )
-    # Connections are opened and closed all the time; a leak would be as many as there were faults.
-    growth = statistics.median(_last(watched.descriptors)) - statistics.median(_second(watched.descriptors))
+    # The number of connections varies; a leak per fault would give thousands.
+    growth = statistics.median(_last(measured.descriptors)) - statistics.median(_second(measured.descriptors))
     yield _figure("… descriptors more than then", growth, _PROXIES, "")
 
 
-def _punctual(watched: Watched) -> Iterator[Result]:
-    yield _figure("… a 10 ms tick of the loop is late, 99th percentile", watched.late_p99, 10, " ms")
-    yield _figure("… at worst", watched.late_worst, 50, " ms")
+def _punctual(measured: Measurements) -> Iterator[Result]:
+    yield _figure("… a 10 ms tick of the loop is late, 99th percentile", measured.late_p99, 10, " ms")
+    yield _figure("… at worst", measured.late_worst, 50, " ms")
 
 
 def _second(samples: Sequence[int]) -> Sequence[int]:
-    """Return the second fifth: in the first caches, pools and connections fill."""
+    """Return the second fifth: caches, pools and connections fill during the first."""
     fifth = max(1, len(samples) // 5)
     return samples[fifth : 2 * fifth]
 
@@ -135,7 +135,7 @@ def _figure(what: str, found: float, bar: float, unit: str) -> Result:
     return Result(what, "measured", shown, f"≤ {bar:g}{unit}", () if found <= bar else (f"it was {shown}",))
 
 
-def _compare(folder: str, requests: int, trial: Trial) -> None:
+def _check_store(folder: str, requests: int, trial: Trial) -> None:
     store, market = sink_from(_url(folder)), GeneratedMarket(_SYMBOLS, _SEED)
     assert isinstance(store, Store)
     for series in store.ledger():
@@ -145,7 +145,7 @@ def _compare(folder: str, requests: int, trial: Trial) -> None:
 
 @contextmanager
 def _exchange(seed: int) -> Iterator[tuple[str, list[str]]]:
-    """Run the exchange and its proxies in a process of their own, on one core if there are several."""
+    """Run the exchange and its proxies in a child process, pinned to the last core."""
     command = [sys.executable, "-m", "marketfetch.testing", "--symbols", ",".join(_SYMBOLS), "--no-limits"]
     command += ["--seed", str(_SEED), "--proxies", str(_PROXIES), "--faults", "0.05"]
     command += ["--fault-kinds", ",".join(_KINDS), "--fault-seed", str(seed)]
@@ -160,20 +160,20 @@ def _exchange(seed: int) -> Iterator[tuple[str, list[str]]]:
 
 
 def _keep_to(place: int, process: int = 0) -> None:
-    """Keep a process, by default this one, to one of the processors that it may use."""
+    """Pin a process, by default this one, to one of the cores that it may use."""
     os.sched_setaffinity(process, {sorted(os.sched_getaffinity(0))[place]})
 
 
-def _watch(job: Job) -> Watched:
+def _measure(job: Job) -> Measurements:
     command = [sys.executable, "-m", "chaos.trials.soak", json.dumps(attrs.asdict(job))]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800)
     if done.returncode:
         raise RuntimeError(done.stderr)
-    return Watched(**json.loads(done.stdout))
+    return Measurements(**json.loads(done.stdout))
 
 
 class _Ohlcv(Ohlcv):
-    """Pages of a few rows: it is requests that wear things out."""
+    """Candles in pages of few rows: the number of requests matters here, not of rows."""
 
     page_sizes = (_PAGE,)  # type: ignore[assignment]
 
@@ -195,8 +195,8 @@ def _query(requests: int) -> Query:
     return Query(symbols=_SYMBOLS, start=_START, end=_START + steps * _MINUTE)
 
 
-async def _run(job: Job) -> Watched:
-    late: list[float] = []
+async def _run(job: Job) -> Measurements:
+    latencies: list[float] = []
     memory: list[int] = []
     descriptors: list[int] = []
 
@@ -204,7 +204,7 @@ async def _run(job: Job) -> Watched:
         while True:
             planned = time.perf_counter() + _TICK
             await asyncio.sleep(_TICK)
-            late.append(time.perf_counter() - planned)
+            latencies.append(time.perf_counter() - planned)
 
     def heard(event: Event) -> None:
         if not isinstance(event, Heartbeat):
@@ -226,15 +226,15 @@ async def _run(job: Job) -> Watched:
     report = await pipeline
     seconds = time.perf_counter() - began
     ticker.cancel()
-    return Watched(
+    return Measurements(
         report.requests,
         sum(report.retries.values()),
         report.complete,
         [str(line) for line in report.series if line.missing][:3],
         memory,
         descriptors,
-        statistics.quantiles(late, n=100, method="inclusive")[98] * 1000,
-        max(late) * 1000,
+        statistics.quantiles(latencies, n=100, method="inclusive")[98] * 1000,
+        max(latencies) * 1000,
         seconds,
     )
 

@@ -16,12 +16,12 @@ SCALE = Effort("quick", 20_260_601)
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("kind", ["sqlite", "duckdb", "parquet"])
 def test_several_runs_at_once_store_the_union_once(kind: str) -> None:
-    with store_fixture(kind) as place:
-        assert_kept(concurrent_runs_in(place, SCALE))
+    with store_fixture(kind) as fixture:
+        assert_kept(concurrent_runs_in(fixture, SCALE))
 
 
 @pytest.mark.heavy
 @pytest.mark.timeout(180)
 def test_several_runs_at_once_store_the_union_once_in_postgresql(postgres_server: Server) -> None:
-    with store_fixture("postgresql", postgres_server) as place:
-        assert_kept(concurrent_runs_in(place, SCALE))
+    with store_fixture("postgresql", postgres_server) as fixture:
+        assert_kept(concurrent_runs_in(fixture, SCALE))

@@ -26,8 +26,8 @@ def compiler() -> None:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", ["sqlite", "duckdb", "parquet"])
 def test_killed_at_a_step_of_a_commit_it_is_all_or_nothing(kind: str) -> None:
-    with store_fixture(kind) as place:
-        assert_kept(crash_points_in(place, SCALE))
+    with store_fixture(kind) as fixture:
+        assert_kept(crash_points_in(fixture, SCALE))
 
 
 @pytest.mark.timeout(120)
@@ -50,8 +50,8 @@ from chaos.trials import crash_points
 crash_points.main(sys.argv[1], *map(int, sys.argv[2:]))
 """
     monkeypatch.setattr(crash_points, "_MODULE", ("-c", script))
-    with store_fixture("sqlite") as place:
-        (result,) = crash_points_in(place, SCALE)
+    with store_fixture("sqlite") as fixture:
+        (result,) = crash_points_in(fixture, SCALE)
     assert not result.holds
     assert said in "".join(result.failures)
 
@@ -59,5 +59,5 @@ crash_points.main(sys.argv[1], *map(int, sys.argv[2:]))
 @pytest.mark.heavy
 @pytest.mark.timeout(120)
 def test_killed_while_it_speaks_with_postgresql_it_is_all_or_nothing(postgres_server: Server) -> None:
-    with store_fixture("postgresql", postgres_server) as place:
-        assert_kept(crash_points_in(place, SCALE))
+    with store_fixture("postgresql", postgres_server) as fixture:
+        assert_kept(crash_points_in(fixture, SCALE))

