@@ -1,4 +1,4 @@
-"""Batches prepared beforehand, for benchmarks of a store alone."""
+"""Prepare batches in memory, for benchmarks of a store alone."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from marketfetch.values.series import Series
 __all__ = ["START", "prepared"]
 
 START = 1_775_001_600_000
-"""2026-04-01, in UTC milliseconds: months begin and end inside sixty days from here."""
+"""2026-04-01 in UTC milliseconds; the sixty days from here cross the end of a month."""
 _DAY = 86_400_000
 
 
 def prepared(count: int, days: int, sink: Sink) -> list[Batch]:
-    """Make the candles of so many symbols and days, cut as a sink wants them, all series side by side."""
+    """Return candles of `count` symbols in batches of the sink's preferred size, all series interleaved."""
     market = GeneratedMarket(symbols(count))
     cut = [_cut(market, symbol, days, sink) for symbol in symbols(count)]
     return [batch for batch in chain.from_iterable(zip_longest(*cut)) if batch is not None]

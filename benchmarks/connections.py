@@ -1,4 +1,4 @@
-"""Many proxies: connections are kept for the requests that follow, and those that idle cost nothing."""
+"""Many proxies: connections are reused, and idle ones cost almost no processor time."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import anyio
 import attrs
 from curl_cffi import CurlInfo
 
-from benchmarks.contest import child
+from benchmarks.comparison import child
 from benchmarks.exchange import Options, exchange, symbols
-from benchmarks.figures import Figure, at_most, known
+from benchmarks.results import Result, at_most, without_bar
 from benchmarks.venue import scaled, unlimited
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.errors import FetchError
@@ -32,7 +32,7 @@ _START, _MINUTE = 1_735_689_600_000, 60_000  # 2025-01-01
 
 @attrs.define(kw_only=True, eq=False)
 class _Counting(CurlFetcher):
-    """Counts the connections that it opens to proxies, by libcurl's own account."""
+    """Counts the connections that libcurl opens to proxies."""
 
     connections: int = attrs.field(default=0, init=False)
 
@@ -45,22 +45,22 @@ class _Counting(CurlFetcher):
         return error
 
 
-def connections() -> Iterator[Figure]:
-    """Count what is opened to many proxies, and what it costs to have even more of them and do nothing."""
+def connections() -> Iterator[Result]:
+    """Count the connections opened through 200 proxies, and measure an idle session with 2,000 proxies."""
     yield from _sticky_proxies()
     yield from _idle_proxies()
 
 
-def _sticky_proxies() -> Iterator[Figure]:
-    """Ask for thousands of pages through proxies that keep their address, without limits and within them."""
-    # Without limits nothing ever bids to leave a proxy whose connection is open; the published ones do.
+def _sticky_proxies() -> Iterator[Result]:
+    """Fetch thousands of pages through proxies with fixed addresses, without rate limits and with them."""
+    # Rate limits force a run to leave a proxy whose connection is open; without limits it never must.
     for name, venue in {"no limits": unlimited(), "published limits": scaled(60)}.items():
         requests, used, opened, accepted = _fetch(venue)
         what = f"{_PROXIES} proxies, {name}: new connections for each request"
         yield at_most(f"{what}, at the exchange", accepted / requests, 0.1)
         yield at_most("… at the proxies", opened / requests, 0.1)
-        yield known("… of requests", requests)
-        yield known("… through proxies", used)
+        yield without_bar("… of requests", requests)
+        yield without_bar("… through proxies", used)
 
 
 def _fetch(venue: type[BinanceUsdm]) -> tuple[int, int, int, int]:
@@ -75,15 +75,15 @@ def _fetch(venue: type[BinanceUsdm]) -> tuple[int, int, int, int]:
         )
         report = anyio.run(pipeline.run)
     if not report.complete or fetcher.connections == 0:
-        raise AssertionError(f"not the run that was meant: {report}")
+        raise AssertionError(f"the run is not complete, or its connections were not counted: {report}")
     used = [line.requests for line in pool.statistics() if line.requests]
     return sum(used), len(used), fetcher.connections, running.counted["connections"]
 
 
-def _idle_proxies() -> Iterator[Figure]:
-    """Use each of thousands of proxies once, then leave the session open and do nothing."""
+def _idle_proxies() -> Iterator[Result]:
+    """Use each of 2,000 proxies once, then leave the session open without requests."""
     with exchange(Options(symbols=symbols(1), proxies=1)) as running:
-        module = "benchmarks.contestants.idling"
+        module = "benchmarks.competitors.idle_session"
         command = [sys.executable, "-m", module, running.base_url, running.proxies[0], str(_IDLE_PROXIES)]
         found = child(command, core=None)
     if found["proxies"] != _IDLE_PROXIES or not found["pollers"]:

@@ -1,8 +1,8 @@
-"""The embedded stores against the fastest public way to load the same columns into the same place.
+"""The embedded stores against the fastest public way to load the same columns.
 
-One side feeds prepared batches to a sink, each made durable on its own and with its coverage. The other has
-all rows at hand and may load them in one go, as durably, into tables and files of the same schema. Making the
-batches, and the files that `prepare` makes, is not counted.
+One side writes prepared batches to a sink, each in its own transaction and with its coverage. The other side
+loads all rows at once, with the same durability, into tables or files of the same schema. The time to make
+the batches and to call `prepare` is not measured.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmarks.batches import prepared
-from benchmarks.figures import Figure, at_most, known
+from benchmarks.results import Result, at_most, without_bar
 from marketfetch.protocols import Store
 from marketfetch.sinks.duckdb.sink import DuckDBSink
 from marketfetch.sinks.merging import rows_equal
@@ -46,72 +46,72 @@ EVER = Span(0, 2**53)
 TOGETHER = 20  # rows of one INSERT of SQLite's: quickest of 1, 10, 20, 30, 50 and 100
 
 Side = Callable[[Sequence[Batch], Path], float]
-"""Loads batches into a place that is not there yet; returns the seconds that took."""
+"""Loads batches into a new store at the path and returns the seconds."""
 
 
-def duckdb_ours(batches: Sequence[Batch], place: Path) -> float:
-    return _fed(DuckDBSink(place), batches)
+def duckdb_ours(batches: Sequence[Batch], store_path: Path) -> float:
+    return _fed(DuckDBSink(store_path), batches)
 
 
-def duckdb_public(batches: Sequence[Batch], place: Path) -> float:
-    """One INSERT from an Arrow table, which DuckDB reads where it lies and with all its threads."""
-    _enrol(DuckDBSink(place), batches)
-    return _inserted(place, [_whole(batches)])
+def duckdb_public(batches: Sequence[Batch], store_path: Path) -> float:
+    """One INSERT from an Arrow table, which DuckDB scans in place with all threads."""
+    _number_series(DuckDBSink(store_path), batches)
+    return _inserted(store_path, [_whole(batches)])
 
 
-def duckdb_in_batches(batches: Sequence[Batch], place: Path) -> float:
-    """The same way, but a transaction for each batch, so that every batch is durable on its own."""
-    _enrol(DuckDBSink(place), batches)
+def duckdb_in_batches(batches: Sequence[Batch], store_path: Path) -> float:
+    """INSERT from Arrow tables, one transaction for each batch."""
+    _number_series(DuckDBSink(store_path), batches)
     series = dict.fromkeys(batch.series for batch in batches)
     ids = {one: number for number, one in enumerate(series, start=1)}
     parts = [(np.full(batch.rows, ids[batch.series], np.int32), batch.columns) for batch in batches]
-    return _inserted(place, parts)
+    return _inserted(store_path, parts)
 
 
-def _inserted(place: Path, parts: Sequence[tuple[NDArray[np.int32], Columns]]) -> float:
-    """Insert parts, a transaction each: the numbers of their series and their columns."""
-    begun = time.perf_counter()
-    with duckdb.connect(place) as connection:
+def _inserted(store_path: Path, parts: Sequence[tuple[NDArray[np.int32], Columns]]) -> float:
+    """Insert each part (series ids and columns) in its own transaction."""
+    began = time.perf_counter()
+    with duckdb.connect(store_path) as connection:
         for ids, columns in parts:
             times = pa.array(columns.times).view(pa.timestamp("ms"))
             table = pa.Table.from_arrays([pa.array(ids), times, *map(pa.array, columns.values)], names=_NAMES)
             connection.register("given", table)
             connection.execute("INSERT INTO marketfetch_ohlcv SELECT * FROM given")
-    return time.perf_counter() - begun
+    return time.perf_counter() - began
 
 
-def sqlite_ours(batches: Sequence[Batch], place: Path) -> float:
-    return _fed(SQLiteSink(place), batches)
+def sqlite_ours(batches: Sequence[Batch], store_path: Path) -> float:
+    return _fed(SQLiteSink(store_path), batches)
 
 
-def sqlite_public(batches: Sequence[Batch], place: Path) -> float:
-    """One transaction of plain INSERTs, several rows to each."""
-    _enrol(SQLiteSink(place), batches)
+def sqlite_public(batches: Sequence[Batch], store_path: Path) -> float:
+    """One transaction of INSERTs with 20 rows each."""
+    _number_series(SQLiteSink(store_path), batches)
     ids, columns = _whole(batches)
-    begun = time.perf_counter()
+    began = time.perf_counter()
     rows = np.column_stack([ids, columns.times, *columns.values])
     row = f"({', '.join('?' * rows.shape[1])})"
     pieces = (rows[start : start + TOGETHER] for start in range(0, len(rows), TOGETHER))
-    with closing(sqlite3.connect(place)) as connection, connection:
+    with closing(sqlite3.connect(store_path)) as connection, connection:
         for count, alike in groupby(pieces, len):
             insert = f"INSERT INTO marketfetch_ohlcv VALUES {', '.join([row] * count)}"
             connection.executemany(insert, (piece.ravel().tolist() for piece in alike))
-    return time.perf_counter() - begun
+    return time.perf_counter() - began
 
 
-def parquet_ours(batches: Sequence[Batch], place: Path) -> float:
-    return _fed(ParquetSink(place), batches)
+def parquet_ours(batches: Sequence[Batch], store_path: Path) -> float:
+    return _fed(ParquetSink(store_path), batches)
 
 
-def parquet_public(batches: Sequence[Batch], place: Path) -> float:
-    """The same files, each written at one go, and synchronised with the folder it is in."""
+def parquet_public(batches: Sequence[Batch], store_path: Path) -> float:
+    """The same files, each written at once, followed by fsync of file and folder."""
     whole = {"open_time", "trades"}
     encodings = {n: "DELTA_BINARY_PACKED" if n in whole else "PLAIN" for n in _NAMES[1:]}
     options: dict[str, Any] = {"compression": "lz4", "use_dictionary": False, "column_encoding": encodings}
     trades = OHLCV.index("trades")
-    begun = time.perf_counter()
+    began = time.perf_counter()
     for batch in batches:
-        home, columns = SeriesFolder(place, batch.series).home, batch.columns
+        home, columns = SeriesFolder(store_path, batch.series).home, batch.columns
         home.mkdir(parents=True, exist_ok=True)
         lines: list[NDArray[np.float64] | NDArray[np.int64]] = list(columns.values)
         lines[trades] = lines[trades].astype(np.int64)
@@ -123,7 +123,7 @@ def parquet_public(batches: Sequence[Batch], place: Path) -> float:
             file.flush()
             os.fsync(file.fileno())
         _synchronise(home)
-    return time.perf_counter() - begun
+    return time.perf_counter() - began
 
 
 def check_same(batches: Sequence[Batch], *stores: Store) -> None:
@@ -146,15 +146,15 @@ _NAMES = ["series_id", "open_time", *OHLCV.names]
 
 def _fed(store: Store, batches: Sequence[Batch]) -> float:
     store.prepare([OHLCV])
-    begun = time.perf_counter()
+    began = time.perf_counter()
     with store.writer() as write:
         for batch in batches:
             write(batch)
-    return time.perf_counter() - begun
+    return time.perf_counter() - began
 
 
-def _enrol(store: Store, batches: Sequence[Batch]) -> None:
-    """Make an empty file in which the series are numbered from 1, in the order of their first batches."""
+def _number_series(store: Store, batches: Sequence[Batch]) -> None:
+    """Prepare an empty store whose series ids count from 1, in the order of the series' first batches."""
     store.prepare([OHLCV])
     with store.writer() as write:
         for series in dict.fromkeys(batch.series for batch in batches):
@@ -162,7 +162,7 @@ def _enrol(store: Store, batches: Sequence[Batch]) -> None:
 
 
 def _whole(batches: Sequence[Batch]) -> tuple[NDArray[np.int32], Columns]:
-    """Put all rows together, series by series, each row with the number of its series."""
+    """Join all rows, sorted by series, and return the series id of each row."""
     parts: dict[Series, list[Columns]] = {}
     for batch in batches:
         parts.setdefault(batch.series, []).append(batch.columns)
@@ -179,7 +179,7 @@ def _synchronise(folder: Path) -> None:
 
 
 def _round(name: str, batches: Sequence[Batch]) -> tuple[float, float]:
-    """Let both sides of a store work once; returns the seconds of ours and of the public one."""
+    """Load once each way; returns the seconds of the sink and of the public way."""
     make, ours, public = STORES[name]
     gc.collect()
     with tempfile.TemporaryDirectory() as fresh:
@@ -189,8 +189,8 @@ def _round(name: str, batches: Sequence[Batch]) -> tuple[float, float]:
     return took
 
 
-def embedded_bound(rounds: int) -> Iterator[Figure]:
-    """Load 20 symbols × 20 days, each store in batches as it wants them."""
+def embedded_bound(rounds: int) -> Iterator[Result]:
+    """Load 20 symbols × 20 days, in batches of each store's preferred size."""
     for name, (make, _, _) in STORES.items():
         batches = prepared(20, 20, make(Path(name)))
         found = [_round(name, batches) for _ in range(rounds)]
@@ -199,14 +199,14 @@ def embedded_bound(rounds: int) -> Iterator[Figure]:
         yield at_most(f"{name}: time against the fastest public way, all at one go", ratio, 1.3, " ×")
         rows = sum(batch.rows for batch in batches)
         if name == "duckdb":
-            yield known(
+            yield without_bar(
                 "… duckdb, against the same with a transaction for each batch", _split(batches, rounds), " ×"
             )
-        yield known(f"… {name}: rows/s, of {rows / public:,.0f} the public way", rows / ours)
+        yield without_bar(f"… {name}: rows/s, of {rows / public:,.0f} the public way", rows / ours)
 
 
 def _split(batches: Sequence[Batch], rounds: int) -> float:
-    """Return our time against that of DuckDB's own way with as many transactions as ours."""
+    """Return the time of the sink divided by that of INSERTs in as many transactions."""
     ratios = []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as fresh:

@@ -1,7 +1,7 @@
-"""The loopback exchange of the benchmarks, in a process of its own and, where it matters, on its own core.
+"""The simulated exchange of the benchmarks, in a child process that can be pinned to a core.
 
 Run as `python -m benchmarks.exchange OPTIONS`, where OPTIONS is the JSON of an `Options`. Prints one line of
-JSON when it is ready, and another one, with what it has counted, when its standard input is closed.
+JSON when it is ready, and one with its counters when its standard input is closed.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ __all__ = ["Options", "Running", "exchange", "symbols"]
 
 
 def symbols(count: int) -> list[str]:
-    """Name so many symbols."""
+    """Return `count` symbol names."""
     return [f"C{number:02}USDT" for number in range(count)]
 
 
 @attrs.frozen(kw_only=True)
 class Options:
-    """`minute` is how many seconds a minute of its limits lasts, None for no limits; `skew` is in ms.
+    """Options of the exchange process.
 
-    `weight` is what an address may spend in a minute.
+    `minute` is the length of a rate limit minute in seconds, None for no limits; `weight` is the budget of
+    one address and minute; `skew` is the clock skew in milliseconds.
     """
 
     symbols: Sequence[str]
@@ -52,7 +53,7 @@ class Options:
 
 @attrs.define
 class Running:
-    """A running exchange; `counted` is filled when it has ended."""
+    """A running exchange; `counted` is filled after its end."""
 
     base_url: str
     proxies: Sequence[str]
@@ -76,7 +77,7 @@ def exchange(options: Options) -> Iterator[Running]:
 
 
 def _counted(simulated: SimulatedExchange, window: int) -> dict[str, Any]:
-    """Sum up what every client has used in every window of the limits, by the exchange's own account."""
+    """Return the exchange's counters, and the candles of each client in each rate limit window."""
     rows: dict[str, Counter[int]] = defaultdict(Counter)
     for seen in simulated.record.latest:
         if seen.status == 200 and seen.path.endswith("klines"):
@@ -105,7 +106,7 @@ def main() -> None:
         cache_bytes=options.cache_bytes,
         log_size=1_000_000,
     )
-    bytearray(2**24)  # given back, it teaches glibc to keep such memory: pages render twice as fast
+    bytearray(2**24)  # raises glibc's mmap threshold, which makes the rendering of pages twice as fast
     with (
         SimulatedExchange(GeneratedMarket(options.symbols), settings) as simulated,
         LocalProxies(options.proxies) as proxies,

@@ -1,4 +1,4 @@
-"""What gaps cost: a year of minutes, every second of which the exchange has no candle for, in every store."""
+"""The cost of gaps: a year of minutes without a candle at every second minute, in every store."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.batches import START
-from benchmarks.figures import Figure, at_most, known
 from benchmarks.postgres import server
+from benchmarks.results import Result, at_most, without_bar
 from marketfetch.protocols import Store, SupportsBatchSize, SupportsPartitions
 from marketfetch.sinks.duckdb.sink import DuckDBSink
 from marketfetch.sinks.memory import MemorySink
@@ -32,28 +32,28 @@ __all__ = ["gaps", "year"]
 _SERIES = Series.of("binance-usdm", "ohlcv", "BTCUSDT", "1m")
 _MINUTE, _MINUTES = 60_000, 525_600
 _BATCH = 12_000
-"""Minutes of a batch, where the store does not say."""
+"""Minutes of a batch for stores without a preferred batch size."""
 
 
-def gaps(rounds: int) -> Iterator[Figure]:
-    """Fill every store with and without gaps, in turns."""
+def gaps(rounds: int) -> Iterator[Result]:
+    """Fill every store with gaps and without, in turns."""
     with server() as running:
-        places: dict[str, Callable[[], AbstractContextManager[Store]]] = {
+        stores: dict[str, Callable[[], AbstractContextManager[Store]]] = {
             "PostgreSQL": partial(_postgres, running.database),
             "DuckDB": partial(_file, DuckDBSink),
             "SQLite": partial(_file, SQLiteSink),
             "Parquet": partial(_file, ParquetSink),
             "memory": lambda: nullcontext(MemorySink()),
         }
-        for name, place in places.items():
-            found = [(_fill(place, step=2), _fill(place, step=1)) for _ in range(rounds)]
+        for name, store_path in stores.items():
+            found = [(_fill(store_path, step=2), _fill(store_path, step=1)) for _ in range(rounds)]
             ratio = statistics.median(gappy / whole for gappy, whole in found)
             yield at_most(f"{name}: time of a year with gaps against one without", ratio, 2, " ×")
-            yield known("… without", statistics.median(whole for _, whole in found), " s")
+            yield without_bar("… without", statistics.median(whole for _, whole in found), " s")
 
 
 def year(store: Store, step: int) -> Iterator[Batch]:
-    """Make a year in batches as the store wants them: a candle every `step` minutes, absence between them."""
+    """Yield a year in batches: one candle every `step` minutes, and confirmed absence between them."""
     most = store.batch_rows if isinstance(store, SupportsBatchSize) else _BATCH
     start, end = START, START + _MINUTES * _MINUTE
     while start < end:
@@ -72,19 +72,19 @@ def _batch(times: NDArray[np.int64], span: Span) -> Batch:
     return Batch(_SERIES, Columns(times, values), Coverage(covered, covered - _SERIES.interval.cover(times)))
 
 
-def _fill(place: Callable[[], AbstractContextManager[Store]], step: int) -> float:
-    """Fill a new store; returns the seconds from the first batch to the last."""
-    with place() as store:
+def _fill(store_path: Callable[[], AbstractContextManager[Store]], step: int) -> float:
+    """Fill a new store; returns the seconds of all writes."""
+    with store_path() as store:
         batches = list(year(store, step))
         store.prepare([_SERIES.dataset])
-        begun = time.perf_counter()
+        began = time.perf_counter()
         with store.writer() as write:
             for batch in batches:
                 write(batch)
-        took = time.perf_counter() - begun
+        took = time.perf_counter() - began
         held = store.coverage([_SERIES])[_SERIES]
         if held.present.length != _MINUTES // step * _MINUTE or len(held.covered) != 1:
-            raise AssertionError(f"{store} does not know what it was told")
+            raise AssertionError(f"{store} has another coverage than was written")
     return took
 
 

@@ -1,7 +1,7 @@
 """Bound by the database: the whole pipeline into PostgreSQL, against a binary COPY of prepared rows.
 
-The server keeps its promises (fsync, synchronous commits), unlike the one of the tests. Everything shares two
-cores: the server, the exchange, and the client that fetches, decodes and writes.
+The server commits durably (fsync, synchronous commits), unlike that of the tests. Server, exchange and client
+share two cores.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy as np
 import psycopg
 
 from benchmarks.batches import START, prepared
-from benchmarks.contest import Contestant, contest
-from benchmarks.contestants.job import Job
+from benchmarks.comparison import Competitor, compare
+from benchmarks.competitors.job import Job
 from benchmarks.exchange import Options, exchange, symbols
-from benchmarks.figures import Figure, at_least, at_most, interleaved, known
+from benchmarks.results import Result, at_least, at_most, interleaved, without_bar
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.postgres.copy_binary import WireColumn, copy_body, to_timestamps
 from marketfetch.values.pages import Batch
@@ -33,7 +33,7 @@ _SETTINGS = {
     "listen_addresses": "",
     "shared_buffers": "256MB",
     "max_wal_size": "4GB",
-    "autovacuum": "off",  # it would come in whichever round it likes
+    "autovacuum": "off",  # it would slow some rounds and not others
 }
 _VALUES = (
     "open_time",
@@ -55,20 +55,20 @@ _SYMBOLS = {
     "r": "(SELECT 'C' || lpad(series_id::text, 2, '0') || 'USDT' AS symbol, * FROM r)",
     "ohlcv": "ohlcv",
 }
-"""Our view, and the table of the others in its likeness."""
+"""The library's view, and the plain table of the other sides in the same format."""
 _PIECE, _DAY = 2**18, 86_400_000
 
 
 @contextmanager
 def server() -> Iterator[postgres.Server]:
-    """Run a server that keeps its promises."""
+    """Run a server with durable commits."""
     with postgres.running(postgres.sources("auto")[0], _SETTINGS) as running:
         yield running
 
 
 @attrs.frozen
 class _Fill:
-    """How long it took to fill a database, how many rows it changed, and what it left there."""
+    """The seconds of a fill, the updated rows, the bytes of write-ahead log, and the digest of the table."""
 
     seconds: float
     updated: int
@@ -76,17 +76,17 @@ class _Fill:
     content: tuple[int, str] = (0, "")
 
 
-def database_bound(rounds: int, seed_rounds: int) -> Iterator[Figure]:
-    """Write 20 symbols × 60 days in every way there is, and a third of it in the seed's, too."""
+def database_bound(rounds: int, naive_rounds: int) -> Iterator[Result]:
+    """Write 20 symbols × 60 days in every way, and 20 days of them by the naive script."""
     with server() as running, exchange(Options(symbols=symbols(20))) as source:
         job = Job(source.base_url, symbols(20), START, START + 60 * _DAY, "1m", 20)
-        contest({"warm": Contestant("raw_socket")}, job, rounds=1, core=None)  # pages are rendered once
+        compare({"warm": Competitor("raw_socket")}, job, rounds=1, core=None)  # fills the page cache
         yield from _against_the_limit(running, job, rounds)
         job = dataclasses.replace(job, end=START + 20 * _DAY)
-        yield from _against_the_seed(running, job, seed_rounds)
+        yield from _against_the_naive_script(running, job, naive_rounds)
 
 
-def _against_the_limit(running: postgres.Server, job: Job, rounds: int) -> Iterator[Figure]:
+def _against_the_limit(running: postgres.Server, job: Job, rounds: int) -> Iterator[Result]:
     batches = prepared(20, 60, PostgresSink(""))
     bodies, rows = list(map(_body, batches)), sum(batch.rows for batch in batches)
     half = dataclasses.replace(job, end=START + 30 * _DAY)
@@ -99,13 +99,13 @@ def _against_the_limit(running: postgres.Server, job: Job, rounds: int) -> Itera
         "pipeline, half of them again": lambda: _filled(running, "ohlcv", lambda dsn: _again(dsn, half, job)),
     }
     found = interleaved(sides, rounds)
-    _must_agree(found)
+    _check_same_rows(found)
     speed = {name: rows / statistics.median(one.seconds for one in each) for name, each in found.items()}
     raw, raw_twice, sink, new, same, partly = speed.values()
     twice = found["pipeline, the same rows again"]
     yield at_least("new rows/s of the whole pipeline, of raw COPY", new / raw * 100, 90, " %")
-    yield known("… of raw COPY through two connections", new / raw_twice * 100, " %")
-    yield known("the sink alone, of raw COPY through two connections", sink / raw_twice * 100, " %")
+    yield without_bar("… of raw COPY through two connections", new / raw_twice * 100, " %")
+    yield without_bar("the sink alone, of raw COPY through two connections", sink / raw_twice * 100, " %")
     yield at_least("the same rows again, against new ones", same / new, 1, " ×")
     yield at_most("… rows updated", max(one.updated for one in twice), 0)
     yield at_most("… bytes of write-ahead log for a row", max(one.wal for one in twice) / rows, 2)
@@ -113,28 +113,28 @@ def _against_the_limit(running: postgres.Server, job: Job, rounds: int) -> Itera
         "half of the rows again, against the slower of new and same", partly / min(new, same), 1, " ×"
     )
     for name, each in speed.items():
-        yield known(f"{name}: rows/s", each)
+        yield without_bar(f"{name}: rows/s", each)
 
 
-def _against_the_seed(running: postgres.Server, job: Job, rounds: int) -> Iterator[Figure]:
+def _against_the_naive_script(running: postgres.Server, job: Job, rounds: int) -> Iterator[Result]:
     sides: dict[str, Callable[[], _Fill]] = {
-        "seed": lambda: _filled(running, "r", lambda dsn: _contestant("seed", dsn, job)),
+        "naive script": lambda: _filled(running, "r", lambda dsn: _competitor("naive_script", dsn, job)),
         "ours": lambda: _filled(running, "ohlcv", lambda dsn: _pipeline(dsn, job)),
     }
     found = interleaved(sides, rounds)
-    _must_agree(found)
-    seed, ours = (statistics.median(one.seconds for one in each) for each in found.values())
-    yield at_least("new rows/s, against the seed and execute_values", seed / ours, 15, " ×")
+    _check_same_rows(found)
+    naive, ours = (statistics.median(one.seconds for one in each) for each in found.values())
+    yield at_least("new rows/s, against the naive script and execute_values", naive / ours, 15, " ×")
 
 
-def _must_agree(found: Mapping[str, Sequence[_Fill]]) -> None:
+def _check_same_rows(found: Mapping[str, Sequence[_Fill]]) -> None:
     contents = {(name, one.content) for name, each in found.items() for one in each}
     if len({content for _, content in contents}) != 1:
         raise AssertionError(f"the sides did not store the same rows: {sorted(contents)}")
 
 
 def _filled(running: postgres.Server, table: str, fill: Callable[[str], _Fill]) -> _Fill:
-    """Fill a database of its own, then look at what is in it, in any order."""
+    """Fill a new database, then digest the rows of the table regardless of their order."""
     names = ", ".join(("symbol", *_VALUES))
     with running.database() as dsn, psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(_CREATE)
@@ -147,7 +147,7 @@ def _filled(running: postgres.Server, table: str, fill: Callable[[str], _Fill]) 
 
 
 def _observed(dsn: str, work: Callable[[], float]) -> _Fill:
-    """Do work that returns its seconds, and look at the server's own account before and after."""
+    """Call `work`, which returns its seconds, and read the server's counters before and after."""
     account = (
         "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn, coalesce(sum(n_tup_upd), 0) "
         "FROM pg_stat_user_tables WHERE relname = 'ohlcv'"
@@ -161,18 +161,18 @@ def _observed(dsn: str, work: Callable[[], float]) -> _Fill:
     return _Fill(seconds, updated=int(after[1] - before[1]), wal=int(after[0] - before[0]))
 
 
-def _contestant(module: str, dsn: str, job: Job) -> _Fill:
+def _competitor(module: str, dsn: str, job: Job) -> _Fill:
     asked = dataclasses.replace(job, dsn=dsn, table="r")
-    done = contest({module: Contestant(module)}, asked, rounds=1, core=None)[module]
+    done = compare({module: Competitor(module)}, asked, rounds=1, core=None)[module]
     return _Fill(done[0]["seconds"], 0, 0)
 
 
 def _pipeline(dsn: str, job: Job) -> _Fill:
-    return _observed(dsn, lambda: _contestant("ours", dsn, job).seconds)
+    return _observed(dsn, lambda: _competitor("ours", dsn, job).seconds)
 
 
 def _again(dsn: str, before: Job, job: Job) -> _Fill:
-    """Fetch what is there, in whole or in part: nothing is known of it any more."""
+    """Fetch rows of which some or all are stored already: the coverage is deleted in between."""
     _pipeline(dsn, before)
     with psycopg.connect(dsn) as connection:
         connection.execute("TRUNCATE marketfetch.coverage")
@@ -180,7 +180,7 @@ def _again(dsn: str, before: Job, job: Job) -> _Fill:
 
 
 def _write(dsn: str, batches: Sequence[Batch]) -> _Fill:
-    """Write with as many writers as the sink wants."""
+    """Write with the sink's number of writers."""
     sink = PostgresSink(dsn)
     sink.prepare([batches[0].series.dataset])
 
@@ -193,7 +193,7 @@ def _write(dsn: str, batches: Sequence[Batch]) -> _Fill:
 
 
 def _copy(dsn: str, bodies: Sequence[bytes], writers: int) -> _Fill:
-    """Send bodies that are ready, a transaction each: as fast as the server takes them."""
+    """Send prepared COPY bodies, one transaction each."""
 
     def writer(number: int) -> None:
         with psycopg.connect(dsn, autocommit=True) as connection:
@@ -206,7 +206,7 @@ def _copy(dsn: str, bodies: Sequence[bytes], writers: int) -> _Fill:
 
 
 def _together(writer: Callable[[int], None], count: int) -> float:
-    """Run writers side by side; return the seconds until the last one is done."""
+    """Run writers in threads; return the seconds until the last one has ended."""
     threads = [threading.Thread(target=writer, args=(number,)) for number in range(count)]
     began = time.perf_counter()
     for thread in threads:
@@ -217,7 +217,7 @@ def _together(writer: Callable[[int], None], count: int) -> float:
 
 
 def _body(batch: Batch) -> bytes:
-    """Make the binary COPY body of a batch, with the symbol's number for the series."""
+    """Return the binary COPY body of a batch, with the symbol's number as series id."""
     columns, names = batch.columns, batch.series.dataset.names
     number = symbols(20).index(batch.series.symbol)
     strips = [WireColumn(np.full(len(columns), number, np.int32)), WireColumn(to_timestamps(columns.times))]

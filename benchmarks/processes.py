@@ -1,7 +1,7 @@
-"""Several processes on the same addresses: what they make of the budgets together, and what the board costs.
+"""Several processes share addresses by a board: the share of the rate limits they use, and the board's cost.
 
-A minute is shortened so that a run takes seconds, and its budget with it: sixteen processes on a few cores
-could not spend the published one in that time.
+A rate limit minute lasts 8 s and its budget is a quarter of the published one: sixteen processes on a few
+cores could not spend the published budget in that time.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 
 import attrs
 
-from benchmarks.contestants.sharing import Part
+from benchmarks.competitors.shared_board import Part
 from benchmarks.exchange import Options, Running, exchange, symbols
-from benchmarks.figures import Figure, at_least, at_most, known
 from benchmarks.rate import BEST, refused, share
+from benchmarks.results import Result, at_least, at_most, without_bar
 
 __all__ = ["shared_addresses"]
 
@@ -30,22 +30,24 @@ _BEST = BEST * _WEIGHT // 2400
 """Rows for the weight of one address and minute."""
 
 
-def shared_addresses() -> Iterator[Figure]:
-    """Let 4 and 16 processes fetch more than the budgets of three addresses allow."""
+def shared_addresses() -> Iterator[Result]:
+    """Let 4 and 16 processes fetch more rows than the budgets of three addresses allow."""
     for count in (4, 16):
-        running, said = _run(count)
+        running, outputs = _run(count)
         spent = share(running.counted, _BEST) * 100
         yield at_least(f"{count} processes, 3 addresses: share of the budgets", spent, 97, " %")
         yield at_most(f"{count} processes: answers 429 and 418", refused(running.counted), 0)
-        requests, changes = (sum(each[name] for each in said) for name in ("requests", "changed"))
-        yield known(f"{count} processes: changes of the board for 1,000 requests", changes / requests * 1000)
-        cost = sum(each["seconds"] for each in said) / requests * 1000
+        requests, changes = (sum(each[name] for each in outputs) for name in ("requests", "changed"))
+        yield without_bar(
+            f"{count} processes: changes of the board for 1,000 requests", changes / requests * 1000
+        )
+        cost = sum(each["seconds"] for each in outputs) / requests * 1000
         what = f"{count} processes: processor time of the board for each request"
-        yield at_most(what, cost, 0.2, " ms") if count == 4 else known(what, cost, " ms")
+        yield at_most(what, cost, 0.2, " ms") if count == 4 else without_bar(what, cost, " ms")
 
 
 def _run(count: int) -> tuple[Running, Sequence[dict[str, Any]]]:
-    """Fetch what takes so many whole minutes and a part of two more, each process symbols of its own."""
+    """Fetch the rows of three and a half minutes; each process fetches its own symbols."""
     names = symbols(count * 2)
     rows = round(_BEST * _ADDRESSES * (_WINDOWS + 0.5))
     end = _START + rows // len(names) * _MINUTE
@@ -75,11 +77,11 @@ def _run(count: int) -> tuple[Running, Sequence[dict[str, Any]]]:
             assert process.stdin
             process.stdin.write("\n")
             process.stdin.flush()
-        said = [json.loads(process.communicate()[0]) for process in processes]
-    assert all(each["complete"] for each in said), said
-    return running, said
+        outputs = [json.loads(process.communicate()[0]) for process in processes]
+    assert all(each["complete"] for each in outputs), outputs
+    return running, outputs
 
 
 def _process(part: Part) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "benchmarks.contestants.sharing", json.dumps(attrs.asdict(part))]
+    command = [sys.executable, "-m", "benchmarks.competitors.shared_board", json.dumps(attrs.asdict(part))]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

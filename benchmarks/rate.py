@@ -1,7 +1,7 @@
 """Bound by the published limits: rows of each address in each minute of the exchange's clock.
 
-A minute is shortened, so that a run takes seconds; its budget stays the published one. What a client loses at
-the borders of a minute, which no scale shortens, therefore weighs more here than on the real exchange.
+A rate limit minute is shortened to seconds, with the published budget. The time that a client loses at the
+border of a minute is not shortened, and therefore weighs more here than on the real exchange.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 
 from benchmarks.exchange import Options, exchange, symbols
-from benchmarks.figures import Figure, at_least, at_most, known
+from benchmarks.results import Result, at_least, at_most, without_bar
 from benchmarks.venue import scaled
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.proxies.pool import RotatingProxies
@@ -23,13 +23,13 @@ from marketfetch.values.settings import Settings
 __all__ = ["BEST", "rate_bound", "refused", "share"]
 
 BEST = 499 * 2400 // 2
-"""Rows for the weight of one address and minute: 598,800."""
+"""The most rows for the budget of one address and minute: 598,800."""
 _START, _MINUTE = 1_609_459_200_000, 60_000
 _SYMBOLS = 20
 
 
-def rate_bound() -> Iterator[Figure]:
-    """Fetch more than the budgets of 1, 3 and 10 addresses allow, and with a clock that is off by 3 s."""
+def rate_bound() -> Iterator[Result]:
+    """Fetch more rows than the budgets of 1, 3 and 10 addresses allow, and with a clock skew of 3 s."""
     shares = {}
     for egresses, minute in ((1, 5.0), (3, 5.0), (10, 20.0)):
         found = _run(Options(symbols=symbols(_SYMBOLS), minute=minute, proxies=egresses), windows=3)
@@ -39,12 +39,12 @@ def rate_bound() -> Iterator[Figure]:
     yield at_least("ten addresses against ten times one", shares[10] / shares[1], 0.97)
     for skew in (-3000, 3000):
         found = _run(Options(symbols=symbols(_SYMBOLS), minute=5, proxies=1, skew=skew), windows=2)
-        yield known(f"clock off by {skew / 1000:+g} s: share", share(found) * 100, " %")
+        yield without_bar(f"clock off by {skew / 1000:+g} s: share", share(found) * 100, " %")
         yield at_most(f"clock off by {skew / 1000:+g} s: answers 429 and 418", refused(found), 0)
 
 
 def _run(options: Options, windows: int) -> dict[str, Any]:
-    """Fetch what takes `windows` whole minutes and a part of two more; return the exchange's account."""
+    """Fetch the rows of `windows` and a half minutes; return the exchange's counters."""
     assert options.minute
     rows = round(BEST * options.proxies * (windows + 0.5))
     end = _START + rows // _SYMBOLS * _MINUTE
@@ -61,7 +61,7 @@ def _run(options: Options, windows: int) -> dict[str, Any]:
 
 
 def share(found: Mapping[str, Any], best: float = BEST) -> float:
-    """Return which share of its best every address had in the minutes between the first and the last."""
+    """Return the mean share of `best` over all addresses and all minutes but the first and the last."""
     rows: dict[str, dict[str, int]] = found["rows"]
     seen = sorted({int(number) for windows in rows.values() for number in windows})
     shares = [windows.get(str(number), 0) / best for windows in rows.values() for number in seen[1:-1]]

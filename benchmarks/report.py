@@ -1,4 +1,4 @@
-"""Figures as lines of the terminal, and as docs/benchmarks.md."""
+"""Write results as lines of the terminal, and as docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.figures import Figure
+from benchmarks.results import Result
 
 __all__ = ["line", "write"]
 
@@ -19,39 +19,39 @@ _PACKAGES = ("curl-cffi", "psycopg", "numpy", "orjson", "anyio", "duckdb", "pyar
 _INTRODUCTION = """\
 # Benchmarks
 
-`make bench` measures all of this in one run; this page is written by it (`python -m benchmarks --write`)
-and not by hand. The sides of a comparison take turns, and what counts is the median of the rounds. A
-comparison whose sides did not produce the same rows ends the run with an error instead of a figure.
-Absolute figures are those of the machine below; the ratios are what travels.
+`make bench` makes all of these measurements in one run and `python -m benchmarks --write` writes this page.
+The sides of a comparison run in turns, and the median of the rounds counts. A comparison whose sides did not
+produce the same rows ends with an error and without a result. Absolute values depend on the machine named
+below; ratios depend on it much less.
 
-- **The exchange** is the simulated one of `marketfetch.testing`, on loopback, in a process of its own. That
-  it is not the bottleneck is shown by reading the same bytes through raw sockets, in the same rounds.
-- **The seed** is a script as people write it: a curl-cffi session, one task for each symbol, pages of 1500
-  one after another, a list of dicts, and `execute_values` upserts of 20,000 rows in a thread.
-- **ccxt** is asked in its two ways, with its throttling switched off; **python-binance** without its
-  sleeps. Its rows stay text, where everybody else's become numbers.
-- **Raw COPY** sends binary bodies that were prepared before the clock started into a table of the same
-  columns and the same primary key, in transactions of as many rows as ours.
-- **A minute** of the published limits is shortened to seconds for the rate-bound rows; the budget stays
-  2400. What is lost at the borders of a minute therefore weighs more here than on the real exchange.
+- **The exchange** is the simulated one of `marketfetch.testing`, on loopback, in its own process. It is not
+  the bottleneck: in the same rounds, raw sockets read the same bytes at least twice as fast.
+- **The naive script** is what people write first: a curl-cffi session, one task for each symbol, pages of
+  1500 one after another, a list of dicts, and `execute_values` upserts of 20,000 rows in a thread.
+- **ccxt** is measured in its two ways, with its throttling switched off; **python-binance** without its
+  sleeps. Its rows stay text, while all others convert them to numbers.
+- **Raw COPY** sends binary bodies, prepared before the measurement, into a table with the same columns and
+  primary key, in transactions of the same size.
+- **A minute** of the published limits is shortened to seconds for the rate-bound rows, with the budget of
+  2400. The time lost at the border of a minute therefore weighs more here than on the real exchange.
 """
 
 
-def line(figure: Figure) -> str:
-    """Write one figure for the terminal."""
-    return f"  {figure.what:<72} {figure.found:>14}  {figure.bar:<14} {_MARKS[figure.holds]}".rstrip()
+def line(result: Result) -> str:
+    """Return one result as a line of the terminal."""
+    return f"  {result.what:<72} {result.found:>14}  {result.bar:<14} {_MARKS[result.holds]}".rstrip()
 
 
-def write(found: Mapping[str, Sequence[Figure]], minutes: float) -> None:
-    """Write the page, with the figures that fall short named first."""
+def write(found: Mapping[str, Sequence[Result]], minutes: float) -> None:
+    """Write the page; results below their bar come first."""
     text = [
         _INTRODUCTION,
         f"Measured on {datetime.now(UTC):%Y-%m-%d} in {minutes:.0f} minutes on {_machine()}.\n",
     ]
-    short = [figure for figures in found.values() for figure in figures if figure.holds is False]
+    short = [result for figures in found.values() for result in figures if result.holds is False]
     if short:
         text.append("## What falls short\n")
-        text += [f"- {figure.what}: {figure.found}, where the bar is {figure.bar}" for figure in short]
+        text += [f"- {result.what}: {result.found}, where the bar is {result.bar}" for result in short]
         text.append("")
     for title, figures in found.items():
         text += [f"## {title}\n", "| what | found | bar | |", "|---|---:|---|---|"]

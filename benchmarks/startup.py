@@ -1,4 +1,4 @@
-"""What importing costs: the package itself, and the two names that most programs begin with."""
+"""The time to import the package, and the two names that most programs start with."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 
-from benchmarks.contest import child
-from benchmarks.figures import Figure, at_most, interleaved, known, medians
+from benchmarks.comparison import child
+from benchmarks.results import Result, at_most, interleaved, medians, without_bar
 
 __all__ = ["startup"]
 
 _ROUNDS = 10
 _UNWANTED = ("duckdb", "numpy", "pandas", "polars", "psycopg", "pyarrow")
 
-# Nothing else is imported before the clock has stopped: it would be missing from what is measured.
+# A module imported before the measurement, such as json, would be missing from it.
 _PROGRAM = """
 import sys, time
 clock = time.perf_counter()
@@ -26,10 +26,10 @@ print(json.dumps({{"seconds": seconds, "loaded": sorted(sys.modules.keys() & set
 """
 
 
-def startup() -> Iterator[Figure]:
-    """Import marketfetch in fresh interpreters; AssertionError if it brings what not every run needs."""
-    _milliseconds("", _UNWANTED)  # reads the files once, and compiles what has changed
-    # No run is without NumPy; the others belong to one sink or one kind of table each.
+def startup() -> Iterator[Result]:
+    """Import marketfetch in fresh interpreters; AssertionError if it imports an optional package."""
+    _milliseconds("", _UNWANTED)  # compiles changed modules and fills the file cache
+    # Every run needs NumPy; the others belong to one sink or one kind of table each.
     optional = tuple(name for name in _UNWANTED if name != "numpy")
     sides = {
         "import marketfetch": partial(_milliseconds, "", _UNWANTED),
@@ -39,11 +39,11 @@ def startup() -> Iterator[Figure]:
     alone, *others = medians(interleaved(sides, _ROUNDS)).items()
     yield at_most(*alone, 150, " ms")
     for name, found in others:
-        yield known(name, found, " ms")
+        yield without_bar(name, found, " ms")
 
 
 def _milliseconds(touched: str, unwanted: tuple[str, ...]) -> float:
-    """Return how long a fresh interpreter takes; AssertionError if it has loaded what is unwanted."""
+    """Return the milliseconds of the import; AssertionError if it imported an unwanted package."""
     program = _PROGRAM.format(touched=touched, watched=unwanted)
     found = child([sys.executable, "-c", program], core=None)
     if found["loaded"]:

@@ -1,4 +1,4 @@
-"""Binance USD-M with other limits: the shipped adapter, drawing on a pool that the benchmark needs."""
+"""The Binance USD-M adapter with other rate limits than the published ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _with(pool: LimitPool) -> type[BinanceUsdm]:
 
 
 def scaled(minute: float, weight: int = 2400) -> type[BinanceUsdm]:
-    """Return the exchange with its published 2400 of weight, in a minute that lasts so many seconds."""
+    """Return the adapter with a budget of `weight` in a rate limit minute of `minute` seconds."""
     period = round(minute * 1000)
     return _with(
         LimitPool("binance-usdm weight", weight, period, "clock", used_header="x-mbx-used-weight-1m")
@@ -32,5 +32,5 @@ def scaled(minute: float, weight: int = 2400) -> type[BinanceUsdm]:
 
 
 def unlimited() -> type[BinanceUsdm]:
-    """Return the exchange without limits, so that something else is the bottleneck."""
+    """Return the adapter without rate limits, so that something else is the bottleneck."""
     return _with(LimitPool("no limit", 10**12, 60_000, "clock"))

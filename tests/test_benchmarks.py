@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from benchmarks import contest as arena
-from benchmarks.contestants.digest import digest
-from benchmarks.contestants.job import Job
-from benchmarks.figures import at_least, at_most, interleaved, known
+from benchmarks import comparison
+from benchmarks.competitors.digest import digest
+from benchmarks.competitors.job import Job
 from benchmarks.report import line
+from benchmarks.results import at_least, at_most, interleaved, without_bar
 
 JOB = Job("http://nowhere", ["A"], 0, 120_000, "1m", 1)
 ROWS = [[0, "1", "2", "1", "2", "5"], [60_000, "2", "3", "2", "3", "6"]]
 
 
 def answering(contents: Callable[[str], Any]) -> Callable[..., dict[str, Any]]:
-    """Stand in for the processes of contestants: each has fetched what `contents` says of it."""
+    """Stand in for the processes of competitors: each has fetched what `contents` says of it."""
 
     def child(command: Sequence[str | Path], core: int | None) -> dict[str, Any]:
         rows, checksum = digest([contents(str(command[2]))], JOB.start, JOB.end)
@@ -28,12 +28,12 @@ def answering(contents: Callable[[str], Any]) -> Callable[..., dict[str, Any]]:
     return child
 
 
-SIDES = {name: arena.Contestant(name) for name in ("one", "other")}
+SIDES = {name: comparison.Competitor(name) for name in ("one", "other")}
 
 
 def test_equal_rows_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arena, "child", answering(lambda _: ROWS))
-    found = arena.contest(SIDES, JOB, rounds=2, core=None)
+    monkeypatch.setattr(comparison, "child", answering(lambda _: ROWS))
+    found = comparison.compare(SIDES, JOB, rounds=2, core=None)
     assert [len(each) for each in found.values()] == [2, 2]
 
 
@@ -43,14 +43,14 @@ def test_equal_rows_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_other_rows_are_an_error_instead_of_a_figure(
     wrong: list[list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arena, "child", answering(lambda module: wrong if "other" in module else ROWS))
+    monkeypatch.setattr(comparison, "child", answering(lambda module: wrong if "other" in module else ROWS))
     with pytest.raises(AssertionError, match="did not produce the same rows"):
-        arena.contest(SIDES, JOB, rounds=1, core=None)
+        comparison.compare(SIDES, JOB, rounds=1, core=None)
 
 
-def test_a_contestant_that_fails_ends_the_run() -> None:
+def test_a_competitor_that_fails_ends_the_run() -> None:
     with pytest.raises(RuntimeError, match="No module named"):
-        arena.contest({"nobody": arena.Contestant("nobody")}, JOB, rounds=1, core=None)
+        comparison.compare({"nobody": comparison.Competitor("nobody")}, JOB, rounds=1, core=None)
 
 
 def test_sides_take_turns() -> None:
@@ -63,6 +63,6 @@ def test_a_figure_says_whether_its_bar_holds() -> None:
     assert at_least("x", 2, 1).holds
     assert not at_least("x", 0, 1).holds
     assert not at_most("x", 2, 1).holds
-    assert known("x", 1).holds is None
+    assert without_bar("x", 1).holds is None
     assert "≤ 10 ms" in line(at_most("lateness", 12, 10, " ms"))
     assert line(at_most("lateness", 12, 10, " ms")).endswith("DOES NOT HOLD")

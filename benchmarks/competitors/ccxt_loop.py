@@ -1,11 +1,11 @@
-"""ccxt as its manual shows it: every symbol a loop over `fetch_ohlcv`, the symbols side by side."""
+"""ccxt as its manual shows it: a loop over `fetch_ohlcv` for each symbol, all symbols concurrently."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.contestants.ccxt_exchange import LIMIT, contend
-from benchmarks.contestants.job import Job
+from benchmarks.competitors.ccxt_exchange import LIMIT, run_ccxt
+from benchmarks.competitors.job import Job
 
 
 async def _history(exchange: Any, job: Job, symbol: str) -> list[list[float]]:
@@ -22,4 +22,4 @@ async def _history(exchange: Any, job: Job, symbol: str) -> list[list[float]]:
 
 
 if __name__ == "__main__":
-    contend(_history)
+    run_ccxt(_history)

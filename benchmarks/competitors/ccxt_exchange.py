@@ -1,4 +1,4 @@
-"""ccxt's Binance futures as both of its contestants use it: pointed at the job's server, and unthrottled."""
+"""ccxt's Binance futures for both ccxt competitors: with the job's server, and without throttling."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from typing import Any
 import aiohttp
 import ccxt.async_support as ccxt
 
-from benchmarks.contestants.job import Job, run
+from benchmarks.competitors.job import Job, run
 
-__all__ = ["LIMIT", "contend"]
+__all__ = ["LIMIT", "run_ccxt"]
 
-# ccxt never asks Binance for more at once: a larger limit is cut down to this one without a word, and a loop
-# that steps on by what it has asked for then loses a third of the rows.
+# ccxt silently reduces a larger limit to this one; a loop that advances by the larger limit would then lose
+# a third of the rows.
 LIMIT = 1000
 
 
 @asynccontextmanager
 async def _exchange_of(job: Job) -> AsyncIterator[Any]:
-    """Give an exchange that sends nothing but requests for klines."""
+    """Yield an exchange that requests candles and nothing else."""
     exchange = ccxt.binanceusdm(
         {
             "enableRateLimit": False,
-            # It counts while a request waits for its turn to be sent, and hundreds do in a long job.
+            # It includes the time that a request waits in the queue, and hundreds wait in a long job.
             "timeout": 600_000,
             "urls": {"api": {"fapiPublic": f"{job.base_url}/fapi/v1"}},
         }
     )
-    # A session of its own making would open a hundred connections, whatever the job allows.
+    # ccxt's own session would open a hundred connections, more than the job allows.
     exchange.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=job.concurrency))
-    exchange.timeout_on_exit = 0  # a pause of a quarter second in `close`, for web sockets
-    # Given by hand: loading them would ask the real exchange's other interfaces too.
+    exchange.timeout_on_exit = 0  # no pause of 0.25 s in `close`
+    # Markets are set here: loading them would request other APIs of the real exchange.
     exchange.set_markets([_market(exchange, symbol) for symbol in job.symbols])
     try:
         yield exchange
@@ -46,8 +46,8 @@ def _market(exchange: Any, symbol: str) -> Any:
     return exchange.safe_market_structure({"id": symbol, "symbol": symbol, **kind})
 
 
-def contend(history: Callable[[Any, Job, str], Awaitable[list[list[float]]]]) -> None:
-    """Do the job of the command line with one way to fetch a symbol's history, all symbols side by side."""
+def run_ccxt(history: Callable[[Any, Job, str], Awaitable[list[list[float]]]]) -> None:
+    """Run the job of the command line; `history` fetches one symbol, all symbols run concurrently."""
 
     async def gather(job: Job) -> list[list[list[float]]]:
         async with _exchange_of(job) as exchange:

@@ -1,4 +1,4 @@
-"""python-binance's own history of futures klines, the symbols side by side, without its sleeps."""
+"""python-binance's history of futures candles, all symbols concurrently, without its sleeps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import aiohttp
 import binance.async_client
 from binance.enums import HistoricalKlinesType
 
-from benchmarks.contestants.job import Job, run
+from benchmarks.competitors.job import Job, run
 
 
 async def _go_on(_seconds: float) -> None:
@@ -18,12 +18,12 @@ async def _go_on(_seconds: float) -> None:
 
 
 async def _gather(job: Job) -> list[list[list[Any]]]:
-    # `AsyncClient.create` would ping the real exchange first.
+    # Not `AsyncClient.create`: it sends a ping to the real exchange.
     connector = aiohttp.TCPConnector(limit=job.concurrency)
     client = binance.async_client.AsyncClient(session_params={"connector": connector})
     client.FUTURES_URL = f"{job.base_url}/fapi"
     try:
-        # Its limit stays at 1000: it takes a larger one for the length of the whole history.
+        # The limit stays at its default of 1000: the library takes `limit` for the length of the history.
         histories = (
             client.get_historical_klines(
                 symbol, job.interval, job.start, job.end - 1, klines_type=HistoricalKlinesType.FUTURES
@@ -36,8 +36,8 @@ async def _gather(job: Job) -> list[list[list[Any]]]:
 
 
 if __name__ == "__main__":
-    # After every third page it sleeps for a second, to be kind to the exchange, and would be measured by that
-    # alone. Sleeping is all that its module wants of asyncio, so that nothing else is changed.
+    # It sleeps for a second after every third page, which would be most of its time. Its module uses asyncio
+    # only for this sleep, so nothing else changes.
     binance.async_client.asyncio = SimpleNamespace(sleep=_go_on)
-    # Rows stay as the exchange sends them, prices as text: the library does no more.
+    # The library leaves prices as text.
     run(lambda job: asyncio.run(_gather(job)), lambda rows: rows)

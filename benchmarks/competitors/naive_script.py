@@ -1,6 +1,6 @@
-"""A script as people write it: one session, one task per symbol, page after page, a dict per candle.
+"""The script that people write first: one session, one task per symbol, page after page, a dict per candle.
 
-Upserts are executed in one thread with one connection, so that the loop is not blocked.
+One thread with one connection executes the upserts, so that the loop is not blocked.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import psycopg2
 import psycopg2.extras
 from curl_cffi.requests import AsyncSession
 
-from benchmarks.contestants.job import Job, run
+from benchmarks.competitors.job import Job, run
 
 _LIMIT = 1500
 _BATCH = 20_000
-# Where a column stands in Binance's answer.
+# The position of each column in Binance's rows.
 _COLUMNS = {
     "open": 1,
     "high": 2,
@@ -37,7 +37,7 @@ _Save: TypeAlias = Callable[[int, Sequence[_Row]], Awaitable[None]]
 
 
 def _row(candle: list[Any]) -> _Row:
-    return {"open_time": candle[0]} | {name: float(candle[place]) for name, place in _COLUMNS.items()}
+    return {"open_time": candle[0]} | {name: float(candle[index]) for name, index in _COLUMNS.items()}
 
 
 async def _history(session: AsyncSession[Any], job: Job, number: int, save: _Save) -> list[_Row]:
@@ -62,12 +62,12 @@ async def _history(session: AsyncSession[Any], job: Job, number: int, save: _Sav
 
 
 async def _nowhere(series_id: int, rows: Sequence[_Row]) -> None:
-    """Without a database the rows stay in memory."""
+    """Save nothing: without a database the rows stay in memory."""
 
 
 @contextmanager
 def _database(job: Job) -> Iterator[_Save]:
-    """Give what saves rows in a thread, the one that the connection belongs to."""
+    """Yield a function that saves rows in a thread of its own, which also owns the connection."""
     updates = ", ".join(f"{name} = EXCLUDED.{name}" for name in _COLUMNS)
     statement = (
         f"INSERT INTO {job.table} (series_id, open_time, {', '.join(_COLUMNS)}) VALUES %s"

@@ -1,4 +1,4 @@
-"""One number for all the rows that a contestant has fetched, so that only equal work is compared."""
+"""Digest the rows that a competitor has fetched, so that only equal work is compared."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["digest"]
 def digest(tables: Iterable[ArrayLike], start: int, end: int) -> tuple[int, str]:
     """Return the count of rows in `[start, end)` and the SHA-256 of their first six columns.
 
-    A table holds one symbol: time (ms), open, high, low, close, volume, as numbers or as the text of
-    numbers; further columns of numbers are ignored. What is hashed is little-endian float64, row after row.
+    A table holds one symbol: time (ms), open, high, low, close, volume, as numbers or as text; further
+    columns are ignored. The hash is computed over little-endian float64, row by row.
 
     >>> digest([[[0, "1", "2", "1", "2", "5", "9"]], []], 0, 60_000)[0]
     1

@@ -1,7 +1,7 @@
-"""What every contestant is asked and how it answers.
+"""The job of every competitor, and the format of its output.
 
-A contestant is run as `python -m benchmarks.contestants.NAME JOB`, where JOB is the JSON of a `Job`, and
-prints one line of JSON: `seconds` and `cpu` (of this process) that fetching took, `rows`, and their `digest`.
+A competitor is run as `python -m benchmarks.competitors.NAME JOB`, where JOB is the JSON of a `Job`, and
+prints one line of JSON: `seconds` and `cpu` seconds of fetching, the number of `rows`, and their `digest`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _UNITS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Klines of some symbols in `[start, end)`, in UTC milliseconds, and where to store them, if anywhere."""
+    """Candles of some symbols in `[start, end)`, in UTC milliseconds, and the database, if any."""
 
     base_url: str
     symbols: Sequence[str]
@@ -39,18 +39,17 @@ class Job:
 
 
 def run(fetch: Callable[[Job], Sequence[_Series]], numbers: Callable[[_Series], Any]) -> None:
-    """Do the job of the command line and print its measure.
+    """Run the job of the command line and print the measurements.
 
-    `fetch` returns what the contestant holds for every symbol, in their order. `numbers` makes the rows of a
-    symbol into what `digest` reads; it runs after the clock has stopped.
+    `fetch` returns the rows of every symbol, in the job's order. `numbers` converts the rows of one symbol
+    for `digest`; it is not measured.
     """
     job = Job(**json.loads(sys.argv[1]))
     wall, cpu = time.perf_counter(), time.process_time()
     fetched = fetch(job)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    # Not imported earlier, because the threads of NumPy's algebra spin for their first few hundredths of a
-    # second, which would count as the contestant's.
-    from benchmarks.contestants.digest import digest
+    # A late import: the threads of NumPy's BLAS spin when they start and would be measured.
+    from benchmarks.competitors.digest import digest
 
     rows, checksum = digest(map(numbers, fetched), job.start, job.end)
     print(json.dumps({"seconds": wall, "cpu": cpu, "rows": rows, "digest": checksum}))

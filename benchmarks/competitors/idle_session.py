@@ -1,8 +1,8 @@
-"""An open session that has used thousands of proxies and now does nothing.
+"""Use thousands of proxies once, then measure the idle session.
 
-Run as `python -m benchmarks.contestants.idling BASE_URL PROXY COUNT`, where PROXY asks for no credential and
-stands for COUNT proxies by as many user names. Prints one line of JSON: how many `proxies` were used, how
-many `pollers` look after their connections, and `idle`, the share of a processor that it takes afterwards.
+Run as `python -m benchmarks.competitors.idle_session BASE_URL PROXY COUNT`. PROXY accepts any credential and
+serves as COUNT proxies with different user names. Prints one line of JSON: the number of `proxies` used, the
+number of `pollers` (tasks that watch connections), and `idle`, the share of a processor while idle.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from marketfetch.values.http import Cost, LimitPool, Request
 
 _IDLE = 5.0
 _CALLS = LimitPool("calls", capacity=4, period=3_600_000)
-"""Of so little that a proxy that has served once is chosen after all that have not."""
+"""A budget so small that a used proxy is chosen after all unused ones."""
 
 
 async def _use(fetcher: CurlFetcher, pool: RotatingProxies, request: Request) -> None:

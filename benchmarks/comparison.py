@@ -1,4 +1,4 @@
-"""Running contestants: each in a process of its own, on one core, and all of them for the same rows."""
+"""Compare libraries that fetch the same rows: each in its own process, pinned to one core."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from typing import Any
 
 import attrs
 
-from benchmarks.contestants.job import Job
-from benchmarks.figures import interleaved
+from benchmarks.competitors.job import Job
+from benchmarks.results import interleaved
 
-__all__ = ["PEERS", "Contestant", "child", "contest"]
+__all__ = ["PEERS", "Competitor", "child", "compare"]
 
 _HERE = Path(__file__).parents[1]
 PEERS = _HERE / ".venv" / "peers" / "bin" / "python"
-"""The interpreter of an environment that has the peers, which cannot share ours."""
+"""The interpreter of the environment with the other libraries, whose requirements conflict with ours."""
 
 
 @attrs.frozen
-class Contestant:
-    """A module below `benchmarks.contestants`, and whose environment it needs."""
+class Competitor:
+    """A module of `benchmarks.competitors`, and the interpreter that runs it."""
 
     module: str
     python: Path = Path(sys.executable)
 
 
 def child(command: Sequence[str | Path], core: int | None) -> dict[str, Any]:
-    """Run a command, on one core if asked, and return the JSON of the last line that it prints."""
+    """Run a command, pinned to `core` if given, and return the JSON of the last line that it prints."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(_HERE),
-        "OPENBLAS_NUM_THREADS": "1",  # its threads spin when they start, which would count
+        "OPENBLAS_NUM_THREADS": "1",  # its threads would spin at the start and be measured
     }
     done = subprocess.run(
         command,
@@ -55,18 +55,18 @@ def child(command: Sequence[str | Path], core: int | None) -> dict[str, Any]:
     return found
 
 
-def contest(
-    contestants: Mapping[str, Contestant], job: Job, *, rounds: int, core: int | None
+def compare(
+    competitors: Mapping[str, Competitor], job: Job, *, rounds: int, core: int | None
 ) -> dict[str, list[dict[str, Any]]]:
-    """Let contestants do the same job in turns; AssertionError if their rows are not the same."""
+    """Run all competitors in turns on the same job; AssertionError if their rows differ."""
     text = json.dumps(dataclasses.asdict(job))
 
-    def side(contestant: Contestant) -> dict[str, Any]:
-        module = f"benchmarks.contestants.{contestant.module}"
-        return child([contestant.python, "-m", module, text], core)
+    def side(competitor: Competitor) -> dict[str, Any]:
+        module = f"benchmarks.competitors.{competitor.module}"
+        return child([competitor.python, "-m", module, text], core)
 
-    found = interleaved({name: partial(side, each) for name, each in contestants.items()}, rounds)
+    found = interleaved({name: partial(side, each) for name, each in competitors.items()}, rounds)
     outcomes = {(name, one["rows"], one["digest"]) for name, each in found.items() for one in each}
     if len({outcome[1:] for outcome in outcomes}) != 1:
-        raise AssertionError(f"the contestants did not produce the same rows: {sorted(outcomes)}")
+        raise AssertionError(f"the competitors did not produce the same rows: {sorted(outcomes)}")
     return found

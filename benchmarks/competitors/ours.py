@@ -1,4 +1,4 @@
-"""marketfetch as it is: one pipeline, into memory or, where the job names a database, into PostgreSQL."""
+"""marketfetch: one pipeline into memory, or into PostgreSQL if the job has a database."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.contestants.job import Job, run
+from benchmarks.competitors.job import Job, run
 from benchmarks.venue import unlimited
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.sinks.memory import MemorySink
@@ -20,7 +20,7 @@ from marketfetch.values.spans import Span
 
 @attrs.frozen
 class _Held:
-    """A series and the sink that holds its columns."""
+    """A series, its span, and the sink with its rows."""
 
     sink: MemorySink
     series: Series

@@ -1,9 +1,9 @@
-"""marketfetch filling PostgreSQL, and how late the event loop was meanwhile for somebody else.
+"""Fill PostgreSQL with marketfetch and measure the latency of ticks on the same event loop.
 
-Run as `python -m benchmarks.contestants.ticking JOB`, where JOB is the JSON of a `Job`; without a `dsn` in it
-nothing is fetched and the loop is idle for a few seconds. Prints one line of JSON, times in seconds: `late`,
-how late every tick was; `own`, how late it was less the time for which the loop's thread was ready to run and
-others had the processors; `seconds`, how long the run took; and the `rows` it wrote.
+Run as `python -m benchmarks.competitors.loop_ticks JOB`, where JOB is the JSON of a `Job`; without a `dsn`
+nothing is fetched and the loop is idle for three seconds. Prints one line of JSON, times in seconds: `late`,
+the delay of every tick; `own`, the delay without the time for which the thread was ready to run and other
+processes had the cores; the `seconds` of the run; and the `rows` written.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import attrs
 
-from benchmarks.contestants.job import Job
+from benchmarks.competitors.job import Job
 from benchmarks.venue import unlimited
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.sinks.postgres import PostgresSink
@@ -33,7 +33,7 @@ class _Ticks:
     own: list[float] = attrs.field(factory=list)
 
     async def note(self) -> None:
-        """Be woken every hundredth of a second, and note by how much too late."""
+        """Sleep for 10 ms again and again, and record each delay."""
         while True:
             waited, planned = _waited(), time.perf_counter() + _TICK
             await asyncio.sleep(_TICK)
@@ -43,12 +43,12 @@ class _Ticks:
 
 
 def _waited() -> float:
-    """Return for how many seconds this thread was ready to run, and others had the processors."""
+    """Return the seconds for which this thread was ready to run and had no core."""
     return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
 
 
 async def _fill(job: Job) -> int:
-    """Fill the database as fast as it goes; returns how many rows were written."""
+    """Fill the database at full speed; returns the number of rows written."""
     if job.dsn is None:
         await asyncio.sleep(_IDLE)
         return 0

@@ -1,4 +1,4 @@
-"""The limit of the wire: the least that a client must do for the same bytes, without reading them."""
+"""The upper limit of any client: receive the same bytes through raw sockets, without decoding them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import urlencode, urlsplit
 
 import orjson
 
-from benchmarks.contestants.job import Job, run
+from benchmarks.competitors.job import Job, run
 
 _LIMIT = 1500
 _HEAD_END = b"\r\n\r\n"
@@ -17,7 +17,7 @@ _LENGTH = b"content-length:"
 
 
 class _Connection:
-    """A connection that is kept and carries one request at a time."""
+    """A persistent connection with one request at a time."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.socket = socket.create_connection(address)
@@ -29,11 +29,11 @@ class _Connection:
         self._filled = 0
 
     def take(self) -> memoryview | None:
-        """Read once, when there is something to read, and return the body if it is complete."""
+        """Read once from a readable socket, and return the body if it is complete."""
         if self._body:
             self._filled += self._received(self.socket.recv_into(self._body[self._filled :]))
         else:
-            # A small piece: what follows the head is the only part of a body that is copied. Our server sends
+            # A small read: only the body bytes that follow the head are copied. The simulated exchange sends
             # the head in one piece, and never an empty body.
             data = self.socket.recv(4096)
             head, _, beginning = data[: self._received(len(data))].partition(_HEAD_END)
@@ -48,7 +48,7 @@ class _Connection:
     @staticmethod
     def _received(count: int) -> int:
         if not count:
-            raise ConnectionError("the server has closed a connection in the middle of an answer")
+            raise ConnectionError("the server closed the connection in the middle of an answer")
         return count
 
 
@@ -100,7 +100,7 @@ def _fetch(job: Job) -> list[list[memoryview]]:
 
 
 def _numbers(bodies: list[memoryview]) -> list[list[float]]:
-    # Prices are text, which is as good to `digest`.
+    # Prices stay text; `digest` accepts both.
     return [row for body in bodies for row in orjson.loads(body)]
 
 

@@ -1,8 +1,8 @@
-"""marketfetch filling a store, and the memory that it takes.
+"""Fill a store with marketfetch and measure the memory of the process.
 
-Run as `python -m benchmarks.contestants.filling JOB`, where JOB is the JSON of a `Job` whose `dsn` is the URL
-of the sink. Prints one line of JSON: `base`, what the process has in memory before the run, and `peak`, the
-most it ever had, both in bytes; the `rows` written and the `seconds` it took.
+Run as `python -m benchmarks.competitors.store_fill JOB`, where JOB is the JSON of a `Job` whose `dsn` is the
+URL of the sink. Prints one line of JSON: `base`, the resident memory before the run, and `peak`, the largest
+of the process, both in bytes; the `rows` written and the `seconds` of the run.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from pathlib import Path
 
 import anyio
 
-from benchmarks.contestants.job import Job
+from benchmarks.competitors.job import Job
 from benchmarks.venue import unlimited
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.sinks import sink_from
 from marketfetch.values.query import Query
 from marketfetch.values.settings import Settings
 
-# What is imported when it is first used belongs to the base. pyarrow imports pandas as soon as it makes an
-# array of NumPy's, to know pandas' own ones.
+# Modules that are imported at their first use count as part of the base. pyarrow imports pandas when it first
+# converts a NumPy array.
 _LATE = {"duckdb": ("duckdb",), "parquet": ("pyarrow.parquet", "pandas")}
 
 
 def _memory(name: str) -> int:
-    """Return a figure of this process in bytes: VmRSS is its memory now, VmHWM the most that it had.
+    """Return VmRSS (resident now) or VmHWM (peak) of this process in bytes.
 
-    Not getrusage: its peak is never below what the parent had when it started this process.
+    getrusage is no substitute: its peak is at least the parent's size at the start of this process.
     """
     status = Path("/proc/self/status").read_text().split()
     return int(status[status.index(f"{name}:") + 1]) * 1024
 
 
 def main() -> None:
-    """Do the job of the command line and print its measure."""
+    """Run the job of the command line and print the measurements."""
     job = Job(**json.loads(sys.argv[1]))
     assert job.dsn
     for module in _LATE.get(job.dsn.partition(":")[0], ()):
         import_module(module)
-    anyio.run(anyio.sleep, 0)  # imports what it needs for asyncio
+    anyio.run(anyio.sleep, 0)  # imports anyio's asyncio backend
     sink = sink_from(job.dsn)
     query = Query(symbols=job.symbols, interval=job.interval, start=job.start, end=job.end)
     pipeline = Pipeline(

@@ -1,8 +1,8 @@
-"""One of several processes that share addresses by a board; it begins when a line arrives at its input.
+"""One of several processes that share addresses by a board; it starts when a line arrives at standard input.
 
-Run as `python -m benchmarks.contestants.sharing JOB`, where JOB is the JSON of a `Part`. Prints "ready", and
-at the end one line of JSON: `requests`, how often it `changed` the board, and the `seconds` of processor time
-that this took.
+Run as `python -m benchmarks.competitors.shared_board JOB`, where JOB is the JSON of a `Part`. Prints "ready",
+and at the end one line of JSON: the `requests`, the number of times it `changed` the board, and the `seconds`
+of processor time of these changes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 @attrs.frozen(kw_only=True)
 class Part:
-    """What one process fetches: `minute` is how many seconds a minute of the exchange's limits lasts."""
+    """The query of one process; `minute` is the length of a rate limit minute in seconds."""
 
     base_url: str
     proxies: Sequence[str]
@@ -45,7 +45,7 @@ class Part:
 
 @attrs.define(eq=False)
 class _Timed:
-    """A board, and what it costs."""
+    """A board that counts its changes and their processor time."""
 
     board: Board
     changed: int = 0
@@ -61,7 +61,7 @@ class _Timed:
 
 
 def main() -> None:
-    """Fetch the part."""
+    """Fetch the part of the command line."""
     part = Part(**json.loads(sys.argv[1]))
     board = _Timed(board_from(part.board))
     pipeline = Pipeline(
@@ -74,8 +74,8 @@ def main() -> None:
     print("ready", flush=True)
     sys.stdin.readline()
     report = anyio.run(pipeline.run)
-    said = {"requests": report.requests, "changed": board.changed, "seconds": board.seconds}
-    print(json.dumps(said | {"complete": report.complete}), flush=True)
+    outputs = {"requests": report.requests, "changed": board.changed, "seconds": board.seconds}
+    print(json.dumps(outputs | {"complete": report.complete}), flush=True)
 
 
 if __name__ == "__main__":
