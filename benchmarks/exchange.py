@@ -17,6 +17,7 @@ from typing import Any
 
 import attrs
 
+from benchmarks.page_cache import CachedKlines
 from marketfetch.testing import (
     GeneratedMarket,
     LimitRules,
@@ -103,7 +104,7 @@ def main() -> None:
         latency=options.latency,
         limits=limits,
         clock_skew=options.skew,
-        cache_bytes=options.cache_bytes,
+        klines=lambda market: CachedKlines(market, options.cache_bytes),
         log_size=1_000_000,
     )
     bytearray(2**24)  # raises glibc's mmap threshold, which makes the rendering of pages twice as fast

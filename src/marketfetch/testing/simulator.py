@@ -23,7 +23,7 @@ from marketfetch.testing.markets.market import Market
 from marketfetch.testing.request_log import LoggedRequest, RequestLog
 from marketfetch.testing.venues.binance_spot import BinanceSpotVenue
 from marketfetch.testing.venues.binance_usdm import BinanceUsdmVenue
-from marketfetch.testing.venues.kline_cache import KlineCache
+from marketfetch.testing.venues.klines import KlineRenderer, KlineSource
 from marketfetch.testing.venues.okx import OkxVenue
 from marketfetch.testing.venues.rate_limiter import Decision, LimitRules, RateLimiter
 from marketfetch.testing.venues.venue import Venue
@@ -61,8 +61,8 @@ class SimulatorOptions:
     clock_skew: int = 0
     okx_history_limit: int = 100
     log_size: int = 10_000
-    cache_bytes: int = 2**28
-    """Memory for rendered klines, so that a benchmark's second round costs next to nothing."""
+    klines: Callable[[Market], KlineSource] = KlineRenderer
+    """Makes the source of Binance's candle rows, such as one that caches rendered pages for a benchmark."""
 
 
 def _schedule(faults: Faults | None) -> FaultSchedule | None:
@@ -92,7 +92,7 @@ class SimulatedExchange:
         self._schedule = _schedule(self._faults)
         rules = self.options.limits or LimitRules()
         self._limiter = None if self.options.limits is None else RateLimiter(rules)
-        klines = KlineCache(market, self.options.cache_bytes)
+        klines = self.options.klines(market)
         self._venues: tuple[Venue, ...] = (
             BinanceUsdmVenue(market, rules, klines),
             BinanceSpotVenue(market, rules, klines),

@@ -18,8 +18,7 @@ __all__ = ["RevisingMarket"]
 class RevisingMarket:
     """Another market, whose candles have neither wicks nor a close of their own before they have settled.
 
-    `now` tells UTC milliseconds, `settling` is how long after its close a candle is final. Keep the ends of
-    blocks of 8192 candles out of that time: what has closed there is rendered once and kept.
+    `now` returns UTC milliseconds; a candle is final `settling` milliseconds after its close.
 
     >>> from marketfetch.testing import GeneratedMarket
     >>> market = RevisingMarket(GeneratedMarket(["BTCUSDT"]), now=lambda: 1_600_000_030_000, settling=45_000)

@@ -25,7 +25,7 @@ from marketfetch.testing.venues.binance_common import (
     required,
     rows_reply,
 )
-from marketfetch.testing.venues.kline_cache import KlineCache, KlineSeries
+from marketfetch.testing.venues.klines import KlineSeries, KlineSource
 from marketfetch.testing.venues.rate_limiter import Decision, LimitRules, RequestCost, kline_weight
 from marketfetch.testing.venues.venue import ApiError, integer
 from marketfetch.values.intervals import EVENT, Interval
@@ -56,7 +56,7 @@ class BinanceUsdmVenue:
     here they are the newest, the reading that a client pages wrong if it has not bounded its windows.
     """
 
-    def __init__(self, market: Market, rules: LimitRules, klines: KlineCache) -> None:
+    def __init__(self, market: Market, rules: LimitRules, klines: KlineSource) -> None:
         self._market = market
         self._rules = rules
         weigh = partial(_kline_charge, rules)
@@ -106,7 +106,7 @@ def _ordered(start: int | None, end: int | None) -> None:
         raise ApiError(400, -1023, "Start time is greater than end time.")
 
 
-def _klines(klines: KlineCache, path: str, market: Market, request: ServerRequest, now: int) -> ServerReply:
+def _klines(klines: KlineSource, path: str, market: Market, request: ServerRequest, now: int) -> ServerReply:
     dataset, name = _KLINES[path]
     symbol = instrument_of(market, request, name)
     limit = page_limit(request, 500)
