@@ -13,7 +13,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
-from benchmarks import (
+from benchmarks.harness import report
+from benchmarks.harness.results import Result
+from benchmarks.sections import (
     connections,
     embedded,
     fetching,
@@ -23,10 +25,8 @@ from benchmarks import (
     postgres,
     processes,
     rate,
-    report,
     startup,
 )
-from benchmarks.results import Result
 
 Section = Callable[[], Iterator[Result]]
 

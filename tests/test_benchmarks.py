@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks import comparison
 from benchmarks.competitors.digest import digest
 from benchmarks.competitors.job import Job
-from benchmarks.page_cache import BLOCK_ROWS, CachedKlines
-from benchmarks.report import line
-from benchmarks.results import at_least, at_most, interleaved, without_bar
+from benchmarks.harness import comparison
+from benchmarks.harness.page_cache import BLOCK_ROWS, CachedKlines
+from benchmarks.harness.report import line
+from benchmarks.harness.results import at_least, at_most, interleaved, without_bar
 from marketfetch.testing import GeneratedMarket, MarketRows, Window
 from marketfetch.testing.venues.klines import KlineRenderer, KlineSeries
 from marketfetch.values.intervals import Interval

@@ -17,7 +17,7 @@ from pathlib import Path
 import attrs
 
 from benchmarks.competitors.job import Job
-from benchmarks.venue import unlimited
+from benchmarks.harness.venue import unlimited
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.values.query import Query

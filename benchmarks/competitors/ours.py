@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.competitors.job import Job, run
-from benchmarks.venue import unlimited
+from benchmarks.harness.venue import unlimited
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.postgres import PostgresSink

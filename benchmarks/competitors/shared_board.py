@@ -16,7 +16,7 @@ from typing import TypeVar
 import anyio
 import attrs
 
-from benchmarks.venue import scaled
+from benchmarks.harness.venue import scaled
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.protocols import Board
 from marketfetch.proxies.board_urls import board_from

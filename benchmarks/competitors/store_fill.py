@@ -16,7 +16,7 @@ from pathlib import Path
 import anyio
 
 from benchmarks.competitors.job import Job
-from benchmarks.venue import unlimited
+from benchmarks.harness.venue import unlimited
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.sinks import sink_from
 from marketfetch.values.query import Query

@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.batches import START
-from benchmarks.postgres import server
-from benchmarks.results import Result, at_most, without_bar
+from benchmarks.harness.batches import START
+from benchmarks.harness.results import Result, at_most, without_bar
+from benchmarks.sections.postgres import server
 from marketfetch.protocols import Store, SupportsBatchSize, SupportsPartitions
 from marketfetch.sinks.duckdb.sink import DuckDBSink
 from marketfetch.sinks.memory import MemorySink

@@ -12,9 +12,9 @@ from typing import Any
 
 import anyio
 
-from benchmarks.exchange import Options, exchange, symbols
-from benchmarks.results import Result, at_least, at_most, without_bar
-from benchmarks.venue import scaled
+from benchmarks.harness.exchange import Options, exchange, symbols
+from benchmarks.harness.results import Result, at_least, at_most, without_bar
+from benchmarks.harness.venue import scaled
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.values.query import Query

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 
-from benchmarks.comparison import child
-from benchmarks.results import Result, at_most, interleaved, medians, without_bar
+from benchmarks.harness.comparison import child
+from benchmarks.harness.results import Result, at_most, interleaved, medians, without_bar
 
 __all__ = ["startup"]
 

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from benchmarks.comparison import child
 from benchmarks.competitors.job import Job
-from benchmarks.exchange import Options, exchange, symbols
-from benchmarks.postgres import server
-from benchmarks.results import Result, at_most, without_bar
+from benchmarks.harness.comparison import child
+from benchmarks.harness.exchange import Options, exchange, symbols
+from benchmarks.harness.results import Result, at_most, without_bar
+from benchmarks.sections.postgres import server
 
 __all__ = ["loop_latency"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 
-from benchmarks.comparison import PEERS, Competitor, compare
 from benchmarks.competitors.job import Job
-from benchmarks.exchange import Options, exchange, symbols
-from benchmarks.results import Result, at_least, at_most, without_bar
+from benchmarks.harness.comparison import PEERS, Competitor, compare
+from benchmarks.harness.exchange import Options, exchange, symbols
+from benchmarks.harness.results import Result, at_least, at_most, without_bar
 
 __all__ = ["latency_bound", "processor_bound"]
 

@@ -17,11 +17,11 @@ import attrs
 import numpy as np
 import psycopg
 
-from benchmarks.batches import START, prepared
-from benchmarks.comparison import Competitor, compare
 from benchmarks.competitors.job import Job
-from benchmarks.exchange import Options, exchange, symbols
-from benchmarks.results import Result, at_least, at_most, interleaved, without_bar
+from benchmarks.harness.batches import START, prepared
+from benchmarks.harness.comparison import Competitor, compare
+from benchmarks.harness.exchange import Options, exchange, symbols
+from benchmarks.harness.results import Result, at_least, at_most, interleaved, without_bar
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.postgres.copy_binary import WireColumn, copy_body, to_timestamps
 from marketfetch.values.pages import Batch

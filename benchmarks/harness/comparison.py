@@ -15,11 +15,11 @@ from typing import Any
 import attrs
 
 from benchmarks.competitors.job import Job
-from benchmarks.results import interleaved
+from benchmarks.harness.results import interleaved
 
 __all__ = ["PEERS", "Competitor", "child", "compare"]
 
-_HERE = Path(__file__).parents[1]
+_HERE = Path(__file__).parents[2]
 PEERS = _HERE / ".venv" / "peers" / "bin" / "python"
 """The interpreter of the environment with the other libraries, whose requirements conflict with ours."""
 

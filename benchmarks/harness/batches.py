@@ -7,7 +7,7 @@ from itertools import chain, zip_longest
 
 import numpy as np
 
-from benchmarks.exchange import symbols
+from benchmarks.harness.exchange import symbols
 from marketfetch.protocols import Sink, SupportsBatchSize, SupportsPartitions
 from marketfetch.testing import GeneratedMarket, Window
 from marketfetch.values.coverage import Coverage

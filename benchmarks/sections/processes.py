@@ -17,9 +17,9 @@ from typing import Any
 import attrs
 
 from benchmarks.competitors.shared_board import Part
-from benchmarks.exchange import Options, Running, exchange, symbols
-from benchmarks.rate import BEST, refused, share
-from benchmarks.results import Result, at_least, at_most, without_bar
+from benchmarks.harness.exchange import Options, Running, exchange, symbols
+from benchmarks.harness.results import Result, at_least, at_most, without_bar
+from benchmarks.sections.rate import BEST, refused, share
 
 __all__ = ["shared_addresses"]
 

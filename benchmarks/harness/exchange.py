@@ -1,6 +1,6 @@
 """The simulated exchange of the benchmarks, in a child process that can be pinned to a core.
 
-Run as `python -m benchmarks.exchange OPTIONS`, where OPTIONS is the JSON of an `Options`. Prints one line of
+Run as `python -m benchmarks.harness.exchange OPTIONS`, where OPTIONS is the JSON of an `Options`. Prints one line of
 JSON when it is ready, and one with its counters when its standard input is closed.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 
-from benchmarks.page_cache import CachedKlines
+from benchmarks.harness.page_cache import CachedKlines
 from marketfetch.testing import (
     GeneratedMarket,
     LimitRules,
@@ -64,7 +64,7 @@ class Running:
 @contextmanager
 def exchange(options: Options) -> Iterator[Running]:
     """Run an exchange until the block is left."""
-    command = [sys.executable, "-m", "benchmarks.exchange", json.dumps(attrs.asdict(options))]
+    command = [sys.executable, "-m", "benchmarks.harness.exchange", json.dumps(attrs.asdict(options))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin
         assert process.stdout

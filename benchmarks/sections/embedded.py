@@ -25,8 +25,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from benchmarks.batches import prepared
-from benchmarks.results import Result, at_most, without_bar
+from benchmarks.harness.batches import prepared
+from benchmarks.harness.results import Result, at_most, without_bar
 from marketfetch.protocols import Store
 from marketfetch.sinks.duckdb.sink import DuckDBSink
 from marketfetch.sinks.merging import rows_equal

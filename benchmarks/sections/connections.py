@@ -9,10 +9,10 @@ import anyio
 import attrs
 from curl_cffi import CurlInfo
 
-from benchmarks.comparison import child
-from benchmarks.exchange import Options, exchange, symbols
-from benchmarks.results import Result, at_most, without_bar
-from benchmarks.venue import scaled, unlimited
+from benchmarks.harness.comparison import child
+from benchmarks.harness.exchange import Options, exchange, symbols
+from benchmarks.harness.results import Result, at_most, without_bar
+from benchmarks.harness.venue import scaled, unlimited
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.errors import FetchError
 from marketfetch.exchanges.binance_usdm import BinanceUsdm

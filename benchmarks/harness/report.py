@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.results import Result
+from benchmarks.harness.results import Result
 
 __all__ = ["line", "write"]
 
-_PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+_PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 _MARKS = {True: "holds", False: "DOES NOT HOLD", None: ""}
 _PACKAGES = ("curl-cffi", "psycopg", "numpy", "orjson", "anyio", "duckdb", "pyarrow")
 _INTRODUCTION = """\

@@ -12,11 +12,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
-from benchmarks.comparison import child
 from benchmarks.competitors.job import Job
-from benchmarks.exchange import Options, exchange, symbols
-from benchmarks.postgres import server
-from benchmarks.results import Result, at_most, without_bar
+from benchmarks.harness.comparison import child
+from benchmarks.harness.exchange import Options, exchange, symbols
+from benchmarks.harness.results import Result, at_most, without_bar
+from benchmarks.sections.postgres import server
 
 __all__ = ["flat_memory"]
 
@@ -61,5 +61,5 @@ def _fill(base_url: str, store_path: _StoreFactory, days: int) -> dict[str, Any]
 @contextmanager
 def _file(template: str) -> Iterator[str]:
     """Create a folder for a store on disk: files in a tmpfs would take memory."""
-    with TemporaryDirectory(prefix="marketfetch-", dir=Path(__file__).parents[1] / ".venv") as folder:
+    with TemporaryDirectory(prefix="marketfetch-", dir=Path(__file__).parents[2] / ".venv") as folder:
         yield template.format(folder)
