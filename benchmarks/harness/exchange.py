@@ -1,7 +1,7 @@
 """The simulated exchange of the benchmarks, in a child process that can be pinned to a core.
 
-Run as `python -m benchmarks.harness.exchange OPTIONS`, where OPTIONS is the JSON of an `Options`. Prints one line of
-JSON when it is ready, and one with its counters when its standard input is closed.
+Run as `python -m benchmarks.harness.exchange OPTIONS`, where OPTIONS is the JSON of an `Options`. Prints one
+line of JSON when it is ready, and one with its counters when its standard input is closed.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ _START, _END = "2026-06-01", "2026-06-05"
 _BAR = 5.0
 _TIMEOUT = 20.0
 """Seconds after which a cancelled run counts as hanging."""
-_OURS = str(Path(marketfetch.__file__).parent)
+_LIBRARY = str(Path(marketfetch.__file__).parent)
 _ANYIO = "AnyIO worker thread"
 _WORKERS = 8
 """The most idle worker threads that anyio may keep for later calls; it ends them with the loop."""
@@ -48,7 +48,7 @@ _WORKERS = 8
 
 def cancelled_in_a_host(effort: Effort, server: postgres.Server | None = None) -> Result:
     """Cancel runs on one event loop again and again, and look for leaks after each."""
-    trial = Trial("cancelled inside a host's loop: nothing is left", "cancellations", "all, 5 s")
+    trial = Trial("cancelled inside a service's loop: no leaks", "cancellations", "all, 5 s")
     market = GeneratedMarket(_SYMBOLS)
     with (
         SimulatedExchange(market, SimulatorOptions(limits=None, latency=0.005)) as exchange,
@@ -192,7 +192,7 @@ class _LeakSnapshot:
     threads: frozenset[str]
     workers: int
     working: frozenset[str]
-    """Where other threads are at work in code of ours."""
+    """The stacks of other threads that run library code."""
     descriptors: int
 
     def shown(self) -> str:
@@ -215,7 +215,7 @@ def _working() -> Iterator[str]:
     """Yield the stack of each other thread that runs library code; the simulated exchange is left out."""
     for number, frame in sys._current_frames().items():
         files = [each.f_code.co_filename for each, _ in traceback.walk_stack(frame)]
-        ours = [file.removeprefix(_OURS) for file in files if file.startswith(_OURS)]
+        ours = [file.removeprefix(_LIBRARY) for file in files if file.startswith(_LIBRARY)]
         if ours and number != threading.get_ident() and not any(map(_of_the_exchange, ours)):
             yield " < ".join(ours)
 

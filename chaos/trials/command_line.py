@@ -38,7 +38,7 @@ _SERIES = tuple(
 
 def command_line(effort: Effort) -> Result:
     """Run with transient faults, and with rows that stay impossible: kept (exit 0) or retried (exit 1)."""
-    trial = Trial("the command line: 0 and the truth, or 1 and what is missing", unit="runs")
+    trial = Trial("the command line: exit 0 and all rows, or exit 1 and the missing spans", unit="runs")
     market = GeneratedMarket(["BTCUSDT", "ETHUSDT"], seed=5)
     with SimulatedExchange(market, SimulatorOptions(limits=None)) as exchange:
         for number in range(effort.choose(3, 6)):

@@ -47,7 +47,7 @@ def fuzzing(effort: Effort) -> Iterator[Result]:
 
 def corpus(effort: Effort) -> Result:
     """Give every input of the corpus to every target, not to its own alone."""
-    trial = Trial("each kept input, given to each decoder, is read soundly or refused", unit="inputs")
+    trial = Trial("each corpus input, given to each decoder, is read soundly or refused", unit="inputs")
     inputs = [(str(file.relative_to(CORPUS)), file.read_bytes()) for file in sorted(CORPUS.glob("*/*"))]
     with warnings.catch_warnings(action="error"):
         for target in targets().values():
@@ -71,7 +71,7 @@ def large(effort: Effort) -> Result:
 def mutated(effort: Effort) -> Result:
     """Try random mutations of the corpus, without coverage guidance; the same seed gives the same inputs."""
     each = effort.choose(2_000, _INPUTS // len(targets()) + 1)
-    trial = Trial("a changed input is read soundly or refused", unit="inputs", bar="all")
+    trial = Trial("a mutated input is read soundly or refused", unit="inputs", bar="all")
     with warnings.catch_warnings(action="error"):
         for target in targets().values():
             rng = effort.rng(target.name)
@@ -149,7 +149,7 @@ def _guide(target: Target, runs: int, seed: int) -> _Fuzzed:
 def memory(effort: Effort) -> Result:
     """Run the compiled decoder under the compiler's sanitizers, on buffers without any spare bytes."""
     inputs = effort.choose(200_000, 10_000_000, 1_000_000_000)
-    promise = "the compiled decoder touches no memory that is not its own"
+    promise = "the compiled decoder accesses no memory outside its buffers"
     with tempfile.TemporaryDirectory(prefix="marketfetch-fuzz-") as name:
         program = sanitized.build(Path(name))
         if isinstance(program, str):

@@ -120,7 +120,7 @@ def hostile_database(effort: Effort) -> Iterator[Result]:
 
 def ridden_out(bed: DatabaseTestBed) -> Result:
     """Inject each transient fault at random moments."""
-    trial = Trial("a database fault that passes is ridden out, with the same bytes", unit="faults")
+    trial = Trial("a transient database fault: the run completes, with the same content", unit="faults")
     for repeat in range(bed.effort.choose(1, 3, 100)):
         for kind in bed.some(TRANSIENT_FAULTS, 4):
             with trial.attempt(bed.named(kind.name, repeat)), bed.database() as database:
@@ -130,7 +130,7 @@ def ridden_out(bed: DatabaseTestBed) -> Result:
 
 def ridden_out_behind_pgbouncer(bed: DatabaseTestBed) -> Result:
     """Inject transient faults into runs that connect through PgBouncer."""
-    trial = Trial("so it is through PgBouncer in transaction mode", unit="faults")
+    trial = Trial("the same through PgBouncer in transaction mode", unit="faults")
     # Other faults reach PgBouncer alone: it lets its clients wait.
     kinds = [kind for kind in TRANSIENT_FAULTS if kind.seen_behind_poolers]
     with pgbouncer.before(bed.server) as pool:
@@ -154,7 +154,7 @@ def _disturb(
 
 def failing_states(bed: DatabaseTestBed) -> Result:
     """Let every third transaction fail at COMMIT, with each transient SQLSTATE in turn."""
-    trial = Trial("transactions that fail at their end are written again", unit="failures")
+    trial = Trial("transactions that fail at COMMIT are repeated", unit="failures")
     with trial.attempt("every third transaction"), bed.database() as database:
         database.execute(*FAILING_COMMITS)
         bed.ends_well(database)
@@ -165,7 +165,7 @@ def failing_states(bed: DatabaseTestBed) -> Result:
 
 def unknown_outcomes(bed: DatabaseTestBed) -> Result:
     """Close connections at COMMIT: before the server receives it, or before the client gets the answer."""
-    trial = Trial("a COMMIT of which nobody knows what became is no loss", unit="cuts")
+    trial = Trial("a COMMIT with an unknown outcome loses no row", unit="cuts")
     for repeat in range(bed.effort.choose(1, 3, 100)):
         with trial.attempt(bed.named("cuts", repeat)):
             _cut(bed, bed.rng("cuts", repeat))
@@ -183,7 +183,7 @@ def _cut(bed: DatabaseTestBed, rng: random.Random) -> None:
 
 def come_back_older(bed: DatabaseTestBed) -> Result:
     """Restore an older copy of the server during a run, as after a failover to a lagging replica."""
-    promise = "a server that lost commits is right in itself, and filled by the next run"
+    promise = "a server that lost commits is consistent, and the next run completes it"
     trial = Trial(promise, unit="restores")
     for repeat in range(bed.effort.choose(1, 2, 30)):
         with trial.attempt(bed.named("older", repeat)), bed.database() as database:
@@ -204,7 +204,7 @@ def _next(acts: list[Callable[[], None]]) -> None:
 
 def away_for_long(bed: DatabaseTestBed) -> Result:
     """Stop the server for longer than a run retries."""
-    trial = Trial("a server that stays away is one clear error, and nothing is lost", unit="outages")
+    trial = Trial("a server that stays down gives one clear error, and no row is lost", unit="outages")
     for repeat in range(bed.effort.choose(1, 2, 30)):
         rng = bed.rng("away", repeat)
         with trial.attempt(bed.named("away", repeat)), bed.database() as database:
@@ -221,7 +221,9 @@ def away_for_long(bed: DatabaseTestBed) -> Result:
 
 def stopped_clearly(bed: DatabaseTestBed) -> Result:
     """Inject each permanent fault, then repair it."""
-    trial = Trial("a database fault that stays is one clear error, and mended all is whole", unit="faults")
+    trial = Trial(
+        "a permanent database fault gives one clear error; repaired, a run completes", unit="faults"
+    )
     for repeat in range(bed.effort.choose(1, 2, 30)):
         for kind in bed.some((*PERMANENT_FAULTS, QUOTA), 5):
             with trial.attempt(bed.named(kind.name, repeat)), bed.database() as database:
@@ -249,7 +251,7 @@ def _stop(bed: DatabaseTestBed, database: Database, kind: PermanentFault, repeat
 
 def read_only_standby(bed: DatabaseTestBed) -> Result:
     """Run into a read-only standby."""
-    trial = Trial("a standby is refused with the remedy, and left as it is", unit="standbys")
+    trial = Trial("a standby gives an error with the remedy, and is not changed", unit="standbys")
     with trial.attempt("half is there"), bed.database() as database:
         database.run(end="2026-06-01T12:00:00Z")
         with postgres.running(bed.server.source, DURABLE_SETTINGS, copy_of=bed.server) as standby:
@@ -261,7 +263,7 @@ def read_only_standby(bed: DatabaseTestBed) -> Result:
 
 def full(bed: DatabaseTestBed, disk: Path) -> Result:
     """Fill the disk of a table during a run."""
-    trial = Trial("a full disk is one clear error, and with room all is whole", unit="disks")
+    trial = Trial("a full disk gives one clear error; with free space a run completes", unit="disks")
     with trial.attempt("a small tablespace"):
         with bed.database() as database:
             move_to_disk(database, disk)

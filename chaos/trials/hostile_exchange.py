@@ -71,7 +71,7 @@ def hostile_exchange(effort: Effort) -> Iterator[Result]:
 
 def each_kind_alone(exchange: FaultyExchange, effort: Effort) -> Result:
     """Answer each request wrongly once, with one kind of fault per run."""
-    trial = Trial("every first answer a lie of one kind: the truth is stored", unit="runs")
+    trial = Trial("every first answer has one kind of fault: the true rows are stored", unit="runs")
     venues = list(DATASETS)
     for number, kind in enumerate(KINDS):
         for venue in [venues[number % 3]] if effort.name == "quick" else venues:
@@ -91,7 +91,7 @@ def each_kind_alone(exchange: FaultyExchange, effort: Effort) -> Result:
 
 def all_kinds_together(exchange: FaultyExchange, effort: Effort) -> Result:
     """Answer a third of all requests wrongly, with all kinds of faults."""
-    trial = Trial("30 % lies of all kinds: the truth, or what is missing and why", unit="runs")
+    trial = Trial("30 % faults of all kinds: true rows, or missing spans with reasons", unit="runs")
     whole = 0
     for number in range(effort.choose(6, 60, 3000)):
         seed, venue = effort.seed * 10_000 + number, list(DATASETS)[number % 3]
@@ -106,14 +106,14 @@ def all_kinds_together(exchange: FaultyExchange, effort: Effort) -> Result:
             observed = exchange.try_out(job)
             whole += observed.complete
             assert observed.complete or observed.met & (SHUT_OUT | SILENT), f"missing: {observed.reasons}"
-    with trial.attempt("most runs are lied to, and have everything all the same"):
+    with trial.attempt("most runs have faults, and are complete all the same"):
         assert 2 * whole > trial.tried, f"only {whole} of them"
     return trial.result()
 
 
 def any_exchange(exchange: FaultyExchange, effort: Effort) -> Result:
     """Let hypothesis choose the faults and the query."""
-    trial = Trial("any exchange that tells the truth in the end", unit="exchanges")
+    trial = Trial("any faults of an exchange that answers correctly in the end", unit="exchanges")
     tried = 0
 
     @seeded(effort.seed)
@@ -167,7 +167,7 @@ def jobs(draw: st.DrawFn) -> Job:
 
 def wrong_for_good(exchange: FaultyExchange, effort: Effort) -> Result:
     """Serve some rows wrongly in every answer: they are recorded as unusable, and all others are stored."""
-    trial = Trial("rows that are wrong for good are kept, and asked for again when told to", unit="runs")
+    trial = Trial("rows that stay wrong are recorded as unusable, and retried on demand", unit="runs")
     for number, kind in enumerate(PERMANENT_KINDS * effort.choose(1, 5)):
         venue = list(DATASETS)[(number + 1) % 3]
         faults = Faults(rate=1, kinds=[kind], seed=effort.seed + number, times=1000, paths=CANDLES)
@@ -181,7 +181,7 @@ def wrong_for_good(exchange: FaultyExchange, effort: Effort) -> Result:
 
 def legal_refusals(exchange: FaultyExchange, effort: Effort) -> Result:
     """Refuse the location in the middle of a run."""
-    trial = Trial("a legal refusal ends a run at once, and what is stored is right", unit="runs")
+    trial = Trial("a legal refusal ends a run at once, and the store is consistent", unit="runs")
     for number, kind in enumerate(LEGAL * effort.choose(1, 5)):
         faults = Faults(rate=0.1, kinds=[kind], seed=effort.seed + number, times=100)
         job = Job(venue=list(DATASETS)[number % 3], faults=faults, page=10, egresses=1 + 2 * (number % 2))

@@ -111,7 +111,7 @@ def _jobs(count: int, **options: Any) -> Iterator[tuple[_Job, LocalProxies]]:
 
 def one_proxy_fails(effort: Effort) -> Result:
     """One of three proxies fails throughout the run, in each way."""
-    trial = Trial("a proxy that fails in any way loses nothing", "ways")
+    trial = Trial("a proxy that fails in any way: no row is lost", "ways")
     months = ("2026-03-01", "2026-05-25")[effort.name == "quick"]
     for mode in _FAULTY:
         with trial.attempt(mode), _jobs(3, start=months) as (job, proxies):
@@ -122,7 +122,7 @@ def one_proxy_fails(effort: Effort) -> Result:
 
 def flapping_proxies(effort: Effort) -> Result:
     """All proxies change between working and failing at random; sometimes none works."""
-    trial = Trial("proxies that die and come back at random lose nothing", "runs")
+    trial = Trial("proxies that fail and recover at random: no row is lost", "runs")
     for number in range(effort.choose(2, 6, 200)):
         name = f"flapping {number}"
         with trial.attempt(f"seed {effort.seed}, {name}"), _jobs(4) as (job, proxies):
@@ -207,7 +207,7 @@ def _failure(work: Callable[[], object]) -> MarketfetchError | None:
 
 def bans(effort: Effort) -> Result:
     """One egress is banned before the run: it is not used, and the others serve."""
-    trial = Trial("a ban on one egress: it is left alone, the others serve", "runs")
+    trial = Trial("a ban on one egress: it is not used, the others serve", "runs")
     for _ in range(effort.choose(1, 3, 20)):
         with trial.attempt("one of three"):
             _one_is_banned()
@@ -261,7 +261,7 @@ def _get_banned(exchange: SimulatedExchange, source: str) -> None:
 
 def legal_refusals(effort: Effort) -> Result:
     """The exchange refuses the location at a random request."""
-    trial = Trial("a refusal for the location ends the run and is not asked again", "runs")
+    trial = Trial("a refusal for the location ends the run without a retry", "runs")
     for number in range(effort.choose(3, 12, 200)):
         with trial.attempt(f"seed {effort.seed + number}"), _jobs(3) as (job, _):
             job.exchange.faults = Faults(

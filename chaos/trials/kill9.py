@@ -123,8 +123,8 @@ def kill9_in(fixture: StoreFixture, effort: Effort) -> Iterator[Result]:
         effort.rng(f"killing {fixture.kind}"),
         InFlightLimit.of(sink_from(fixture.fresh()), _CONCURRENCY),
     )
-    same = Trial(f"killed anywhere, {fixture.kind}: the same bytes in the end", "jobs")
-    again = Trial(f"asked again after a kill, {fixture.kind}: what was in flight", "runs")
+    same = Trial(f"killed at any moment, {fixture.kind}: the same final store", "jobs")
+    again = Trial(f"refetched after a kill, {fixture.kind}: only pages in flight", "runs")
     undisturbed: dict[tuple[bool, int], str] = {}
     with _world(effort.choose(8, 20)) as scenario:
         oracles = {job.fixed: scenario.oracle(job) for job in (scenario.store_history, scenario.up_to_now)}

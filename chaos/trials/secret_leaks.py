@@ -49,7 +49,7 @@ def secret_leaks(effort: Effort) -> Iterator[Result]:
 
 def commands_are_silent(effort: Effort) -> Result:
     """Run command lines that fail in every way, with verbose logging, and search their output."""
-    trial = Trial("a faulty command shows no credential, in no form", "commands")
+    trial = Trial("a failing command shows no credential in any encoding", "commands")
     rng = effort.rng("commands")
     with (
         SimulatedExchange(GeneratedMarket(["BTCUSDT"]), SimulatorOptions(limits=None)) as exchange,
@@ -191,7 +191,7 @@ def _calls(password: str, port: int, folder: Path) -> Iterator[_Call]:
 
 def any_text_is_redacted(effort: Effort) -> Result:
     """Redact random texts that contain a user and a password as people write them."""
-    trial = Trial("any password that stands where passwords stand is cut out, whole", "texts")
+    trial = Trial("a password at a usual place of any text is redacted completely", "texts")
     rng = effort.rng("texts")
     for number in range(effort.choose(3_000, 100_000, 2_000_000)):
         written = _text(rng)

@@ -35,7 +35,7 @@ __all__ = ["objects_are_silent"]
 
 def objects_are_silent(effort: Effort, passwords: Sequence[str], piece: str) -> Result:
     """Create every object that holds a credential, let it fail, and search everything it shows."""
-    trial = Trial("no object, error, note, cause, frame or log record shows one", "looks")
+    trial = Trial("no object, error, note, cause, frame or log record shows a credential", "objects")
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"]), SimulatorOptions(limits=None)) as exchange:
         for password in passwords:
             for make in (_proxy, _pool, _sink, _proxied, _stored):
@@ -127,7 +127,7 @@ def _look_at_error(fail: Callable[[str, str], object], url: str, password: str, 
         for each in _related(error):
             _search(f"{each!r} {each.args} {getattr(each, '__notes__', ())}", piece, "error")
             if fail is not _other_dsn:  # its URL names a file, where a credential is not recognized
-                _search(_frames(each.__traceback__), piece, "frames of ours")
+                _search(_frames(each.__traceback__), piece, "frames of the library")
         _search(repr(getattr(error, "report", None)), piece, "report")
     else:
         _search(repr(report), piece, "report")

@@ -47,7 +47,9 @@ def stopped_by_signals(effort: Effort, server: postgres.Server | None = None) ->
     """Send SIGINT and SIGTERM to the command at random moments, also while it waits for a lock or a reply."""
     with ThreadPoolExecutor(len(KINDS)) as pool:
         trials = list(pool.map(lambda kind: _signals(effort, kind, server), KINDS))
-    total = Trial("stopped by a signal: within 5 s, with a report, all consistent", "signals", "all, 5 s")
+    total = Trial(
+        "stopped by a signal: within 5 s, with a report and a consistent store", "signals", "all, 5 s"
+    )
     total.tried = sum(trial.tried for trial in trials)
     total.failures = [failure for trial in trials for failure in trial.failures]
     return total.result()

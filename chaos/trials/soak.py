@@ -82,7 +82,7 @@ def soak(effort: Effort) -> Iterator[Result]:
     requests = effort.choose(4_000, 200_000, 1_000_000)
     with TemporaryDirectory(prefix="marketfetch-") as folder, _exchange(effort.seed) as (base_url, proxies):
         measured = _measure(Job(base_url, proxies, requests, folder))
-        rows = Trial("… and the store holds the truth", "series")
+        rows = Trial("… and the store has the true rows", "series")
         _check_store(folder, requests, rows)
     yield _answered(measured, requests)
     yield rows.result()

@@ -1,4 +1,4 @@
-"""Run a simulated exchange, and proxies if wanted, in a process of its own.
+"""Run a simulated exchange, and optionally proxies, in a separate process.
 
     python -m marketfetch.testing --port 8000 --symbols BTCUSDT,ETHUSDT --proxies 3
 

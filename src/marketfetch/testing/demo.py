@@ -1,4 +1,4 @@
-"""The demonstration, `marketfetch demo`: the library at work against a simulated exchange, on loopback."""
+"""The demonstration `marketfetch demo`: a back-fill from a simulated exchange on loopback."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ _LIVE = """\
 
 
 def run(*, days: int = 10, keep: Path | None = None) -> int:
-    """Show the library at work, telling each step on standard output; return the exit code.
+    """Run the demonstration, print each step on standard output, and return the exit code.
 
-    `keep` is where the DuckDB file shall stay; without it, it is gone afterwards. Raises ConfigurationError
-    for a file that exists: made-up candles must not get between real ones.
+    `keep` is the path of the DuckDB file; without it the file is deleted afterwards. Raises
+    ConfigurationError for a file that exists: generated candles must not mix with real ones.
     """
     if keep is not None and keep.exists():
         raise ConfigurationError(f"keep: {keep} exists already; name a new file")
@@ -72,7 +72,7 @@ def run(*, days: int = 10, keep: Path | None = None) -> int:
 
 @attrs.frozen
 class _Job:
-    """The job of the demonstration, as a service would write it."""
+    """The pipeline of the demonstration, as a service would write it."""
 
     base_url: str
     proxies: tuple[str, ...]
@@ -80,7 +80,7 @@ class _Job:
     days: int
 
     def run(self, *listeners: Listener) -> Report:
-        """Do it and show progress on standard error."""
+        """Run the pipeline and show progress on standard error."""
         query = Query(
             symbols=_SYMBOLS,
             datasets=["ohlcv", "premium_index"],
@@ -134,7 +134,7 @@ def _select(path: Path) -> TextTable:
         found = database.execute(_SELECT)
         names = [column[0] for column in found.description or ()]
         rows = [tuple(map(_cell, row)) for row in found.fetchall()]
-    # A space marks a column of numbers; here all are, but the symbol and the times.
+    # A trailing space in a name marks a column of numbers: all but the symbol and the times.
     return TextTable(
         "", tuple(name if name in {"symbol", "first", "last"} else f"{name} " for name in names), rows
     )
@@ -145,7 +145,7 @@ def _cell(value: object) -> str:
 
 
 class _ProxyFailure:
-    """A listener that switches a proxy off when a third of the rows is written."""
+    """A listener that lets a proxy fail after a third of the rows."""
 
     def __init__(self, proxy: LocalProxy) -> None:
         self._left = 0
@@ -158,7 +158,7 @@ class _ProxyFailure:
             case BatchWritten() if self._left > 0:
                 self._left -= event.batch.rows
                 if self._left <= 0:
-                    # It waits for the proxy's connections, which an event loop must not.
+                    # In the background: changing the mode waits for the proxy's connections.
                     self._aside.submit(ProxyMode.REFUSE)
             case _:
                 pass

@@ -1,4 +1,4 @@
-"""Binance's spot market: klines and exchange information."""
+"""Binance's spot market: candles and exchange information."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LARGEST_PAGE = 1000
 
 
 class BinanceSpotVenue:
-    """The routes under `/api/v3`, as a `Venue`. A limit above 1000 is cut to 1000 without a word."""
+    """The routes under `/api/v3`, as a `Venue`. A limit above 1000 is silently reduced to 1000."""
 
     def __init__(self, market: Market, rules: LimitRules, klines: KlineSource) -> None:
         self._market = market
@@ -74,7 +74,7 @@ def _exchange_info(rules: LimitRules, market: Market, _request: ServerRequest, n
         "intervalNum": 1,
         "limit": rules.spot_weight,
     }
-    # Spot tells no listing date: a client has to find the first kline.
+    # Spot has no listing date: a client must search the first candle.
     symbols = [
         {
             "symbol": item.symbol,
