@@ -1,7 +1,7 @@
-"""All benchmarks, one after another: `python -m benchmarks [--only NAME] [--write]`, or `make bench`.
+"""Run all benchmarks: `python -m benchmarks [--only NAME] [--write]`, or `make bench`.
 
-Prints every figure with its bar and whether it holds; ends with exit code 1 where one does not. `--write`
-makes docs/benchmarks.md of it.
+Prints every result with its bar and whether it holds; exits with code 1 if one does not. `--write` also
+writes docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
-from benchmarks import (
+from benchmarks.harness import report
+from benchmarks.harness.results import Result
+from benchmarks.sections import (
     connections,
     embedded,
     fetching,
     gaps,
-    lateness,
+    loop_latency,
     memory,
     postgres,
     processes,
     rate,
-    report,
     startup,
 )
-from benchmarks.figures import Figure
 
-Section = Callable[[], Iterator[Figure]]
+Section = Callable[[], Iterator[Result]]
 
 SECTIONS: dict[str, tuple[str, Section]] = {
     "rate": ("Bound by the published limits", rate.rate_bound),
@@ -37,11 +37,11 @@ SECTIONS: dict[str, tuple[str, Section]] = {
     "processor": ("Bound by the processor", lambda: fetching.processor_bound(rounds=3)),
     "postgres": (
         "Bound by the database: PostgreSQL",
-        lambda: postgres.database_bound(rounds=3, seed_rounds=2),
+        lambda: postgres.database_bound(rounds=3, naive_rounds=2),
     ),
     "embedded": ("Bound by the database: DuckDB, SQLite, Parquet", lambda: embedded.embedded_bound(rounds=5)),
     "gaps": ("Gaps", lambda: gaps.gaps(rounds=5)),
-    "lateness": ("The loop never stalls", lambda: lateness.lateness(rounds=3)),
+    "lateness": ("The loop never stalls", lambda: loop_latency.loop_latency(rounds=3)),
     "memory": ("Flat memory", memory.flat_memory),
     "connections": ("Connections", connections.connections),
     "startup": ("Start-up", startup.startup),
@@ -49,36 +49,36 @@ SECTIONS: dict[str, tuple[str, Section]] = {
 
 
 def main() -> int:
-    """Run the sections asked for."""
+    """Run the sections that the command line names, by default all."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="All benchmarks with their bars."
     )
     parser.add_argument("--only", action="append", choices=SECTIONS, help="one section; may be repeated")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
     arguments = parser.parse_args()
-    # The board of this user is for real exchanges.
+    # Keep away from this user's own proxy board: it holds the claims of runs against real exchanges.
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_STATE_HOME"] = folder
         return _run(arguments)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    began, found = time.monotonic(), dict[str, list[Figure]]()
+    began, found = time.monotonic(), dict[str, list[Result]]()
     for name in arguments.only or SECTIONS:
         title, section = SECTIONS[name]
         print(f"\n{title}", flush=True)
         found[title] = []
-        for figure in section():
-            found[title].append(figure)
-            print(report.line(figure), flush=True)
-    short = [figure for figures in found.values() for figure in figures if figure.holds is False]
+        for result in section():
+            found[title].append(result)
+            print(report.line(result), flush=True)
+    short = [result for figures in found.values() for result in figures if result.holds is False]
     minutes = (time.monotonic() - began) / 60
     print(
         f"\n{minutes:.1f} minutes. "
         + ("Every bar holds." if not short else f"{len(short)} bars do not hold:")
     )
-    for figure in short:
-        print(report.line(figure))
+    for result in short:
+        print(report.line(result))
     if arguments.write:
         report.write(found, minutes)
     return bool(short)

@@ -1,7 +1,7 @@
-"""Every promise, tried: `python -m chaos [--only NAME] [--nightly] [--seed N]`, or `make chaos`.
+"""Test every guarantee under faults: `python -m chaos [--only NAME] [--nightly] [--seed N]`, or `make chaos`.
 
-Prints one line for each promise: what was tried, how much of it was survived, the bar. Ends with exit code 1
-if one was not kept.
+Prints one line for each guarantee: how many attempts were made, how many succeeded, how many had to.
+Exits with code 1 if a guarantee was broken.
 """
 
 from __future__ import annotations
@@ -14,42 +14,42 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
-from chaos.confidential import confidential
-from chaos.crashing import crashing
-from chaos.fuzzing import fuzzing
-from chaos.hostile_database import hostile_database
-from chaos.hostile_exchange import hostile_exchange
-from chaos.hostile_network import hostile_network
-from chaos.killing import killing
-from chaos.promises import Outcome, Scale
-from chaos.soak import soak
-from chaos.stopping import stopping
-from chaos.together import together
+from chaos.harness.trials import Effort, Result
+from chaos.trials.concurrent_runs import concurrent_runs
+from chaos.trials.crash_points import crash_points
+from chaos.trials.fuzzing import fuzzing
+from chaos.trials.hostile_database import hostile_database
+from chaos.trials.hostile_exchange import hostile_exchange
+from chaos.trials.hostile_network import hostile_network
+from chaos.trials.kill9 import kill9
+from chaos.trials.secret_leaks import secret_leaks
+from chaos.trials.signals import signals
+from chaos.trials.soak import soak
 
-Section = Callable[[Scale], Iterator[Outcome]]
+Section = Callable[[Effort], Iterator[Result]]
 
 SECTIONS: dict[str, tuple[str, Section]] = {
-    "killing": ("Killed anywhere", killing),
-    "crashing": ("Killed at every step of a commit", crashing),
-    "together": ("Several runs at once", together),
+    "killing": ("Killed anywhere", kill9),
+    "crashing": ("Killed at every step of a commit", crash_points),
+    "together": ("Several runs at once", concurrent_runs),
     "network": ("A hostile network", hostile_network),
     "fuzzing": ("What strangers send", fuzzing),
     "hostile_exchange": ("A hostile exchange", hostile_exchange),
     "database": ("A hostile database", hostile_database),
-    "stopping": ("Stopping", stopping),
-    "confidential": ("Secrets", confidential),
+    "stopping": ("Stopping", signals),
+    "confidential": ("Secrets", secret_leaks),
     "soak": ("A long run", soak),
 }
 
 
 def main() -> int:
-    """Try the promises asked for."""
-    parser = argparse.ArgumentParser(prog="python -m chaos", description="Every promise, tried.")
+    """Run the sections that the command line names, by default all."""
+    parser = argparse.ArgumentParser(prog="python -m chaos", description="Test every guarantee under faults.")
     parser.add_argument("--only", action="append", choices=SECTIONS, help="one section; may be repeated")
     parser.add_argument("--nightly", action="store_true", help="try for hours instead of minutes")
     parser.add_argument("--seed", type=int, default=None, help="repeat the run that printed this seed")
     arguments = parser.parse_args()
-    # The board of this user is for real exchanges.
+    # Keep away from this user's own proxy board: it holds the claims of runs against real exchanges.
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_STATE_HOME"] = folder
         return _try(arguments)
@@ -57,16 +57,16 @@ def main() -> int:
 
 def _try(arguments: argparse.Namespace) -> int:
     seed = random.SystemRandom().randrange(10**6) if arguments.seed is None else arguments.seed
-    scale = Scale("nightly" if arguments.nightly else "full", seed)
+    effort = Effort("nightly" if arguments.nightly else "full", seed)
     print(f"seed {seed}")
     began, broken = time.monotonic(), 0
     for name in arguments.only or SECTIONS:
         title, section = SECTIONS[name]
         print(f"\n{title}", flush=True)
-        for outcome in section(scale):
-            print(_line(outcome), flush=True)
-            broken += not outcome.holds
-            for failure in outcome.failures[:5]:
+        for result in section(effort):
+            print(_line(result), flush=True)
+            broken += not result.holds
+            for failure in result.failures[:5]:
                 print(f"    {failure[:2000]}", flush=True)
     minutes = (time.monotonic() - began) / 60
     print(
@@ -76,11 +76,11 @@ def _try(arguments: argparse.Namespace) -> int:
     return bool(broken)
 
 
-def _line(outcome: Outcome) -> str:
-    kept = "kept" if outcome.holds else "BROKEN"
+def _line(result: Result) -> str:
+    kept = "kept" if result.holds else "BROKEN"
     return (
-        f"  {outcome.promise:<72} tried {outcome.tried:<18} survived {outcome.survived:<12} "
-        f"bar {outcome.bar:<12} {kept}"
+        f"  {result.promise:<72} tried {result.tried:<18} survived {result.survived:<12} "
+        f"bar {result.bar:<12} {kept}"
     )
 
 

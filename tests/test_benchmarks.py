@@ -8,18 +8,23 @@ from typing import Any
 
 import pytest
 
-from benchmarks import contest as arena
-from benchmarks.contestants.digest import digest
-from benchmarks.contestants.job import Job
-from benchmarks.figures import at_least, at_most, interleaved, known
-from benchmarks.report import line
+from benchmarks.competitors.digest import digest
+from benchmarks.competitors.job import Job
+from benchmarks.harness import comparison
+from benchmarks.harness.page_cache import BLOCK_ROWS, CachedKlines
+from benchmarks.harness.report import line
+from benchmarks.harness.results import at_least, at_most, interleaved, without_bar
+from marketfetch.testing import GeneratedMarket, MarketRows, Window
+from marketfetch.testing.venues.klines import KlineRenderer, KlineSeries
+from marketfetch.values.intervals import Interval
+from marketfetch.values.spans import Span
 
 JOB = Job("http://nowhere", ["A"], 0, 120_000, "1m", 1)
 ROWS = [[0, "1", "2", "1", "2", "5"], [60_000, "2", "3", "2", "3", "6"]]
 
 
 def answering(contents: Callable[[str], Any]) -> Callable[..., dict[str, Any]]:
-    """Stand in for the processes of contestants: each has fetched what `contents` says of it."""
+    """Stand in for the processes of competitors: each has fetched what `contents` says of it."""
 
     def child(command: Sequence[str | Path], core: int | None) -> dict[str, Any]:
         rows, checksum = digest([contents(str(command[2]))], JOB.start, JOB.end)
@@ -28,12 +33,12 @@ def answering(contents: Callable[[str], Any]) -> Callable[..., dict[str, Any]]:
     return child
 
 
-SIDES = {name: arena.Contestant(name) for name in ("one", "other")}
+SIDES = {name: comparison.Competitor(name) for name in ("one", "other")}
 
 
 def test_equal_rows_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arena, "child", answering(lambda _: ROWS))
-    found = arena.contest(SIDES, JOB, rounds=2, core=None)
+    monkeypatch.setattr(comparison, "child", answering(lambda _: ROWS))
+    found = comparison.compare(SIDES, JOB, rounds=2, core=None)
     assert [len(each) for each in found.values()] == [2, 2]
 
 
@@ -43,14 +48,14 @@ def test_equal_rows_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_other_rows_are_an_error_instead_of_a_figure(
     wrong: list[list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arena, "child", answering(lambda module: wrong if "other" in module else ROWS))
+    monkeypatch.setattr(comparison, "child", answering(lambda module: wrong if "other" in module else ROWS))
     with pytest.raises(AssertionError, match="did not produce the same rows"):
-        arena.contest(SIDES, JOB, rounds=1, core=None)
+        comparison.compare(SIDES, JOB, rounds=1, core=None)
 
 
-def test_a_contestant_that_fails_ends_the_run() -> None:
+def test_a_competitor_that_fails_ends_the_run() -> None:
     with pytest.raises(RuntimeError, match="No module named"):
-        arena.contest({"nobody": arena.Contestant("nobody")}, JOB, rounds=1, core=None)
+        comparison.compare({"nobody": comparison.Competitor("nobody")}, JOB, rounds=1, core=None)
 
 
 def test_sides_take_turns() -> None:
@@ -63,6 +68,47 @@ def test_a_figure_says_whether_its_bar_holds() -> None:
     assert at_least("x", 2, 1).holds
     assert not at_least("x", 0, 1).holds
     assert not at_most("x", 2, 1).holds
-    assert known("x", 1).holds is None
+    assert without_bar("x", 1).holds is None
     assert "≤ 10 ms" in line(at_most("lateness", 12, 10, " ms"))
     assert line(at_most("lateness", 12, 10, " ms")).endswith("DOES NOT HOLD")
+
+
+class CountingMarket(GeneratedMarket):
+    """A market that counts how often rows are taken from it."""
+
+    calls = 0
+
+    def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> MarketRows:
+        self.calls += 1
+        return super().rows(dataset, symbol, interval, window)
+
+
+def test_cached_candles_are_those_of_the_renderer_and_taken_from_the_market_once() -> None:
+    listed_at, block = 1_577_836_800_000, BLOCK_ROWS * 60_000
+    outage = Span(listed_at + block, listed_at + 4 * block)  # leaves whole blocks without a candle
+    market = CountingMarket(["BTCUSDT"], gaps=[outage])
+    cached, direct = CachedKlines(market), KlineRenderer(market)
+    series, now = KlineSeries("ohlcv", "BTCUSDT", Interval.parse("1m")), listed_at + 6 * block
+    windows = [
+        Window(start, end, limit, newest=newest)
+        for start in (0, listed_at - 1, listed_at + block // 2, outage.end - 1, now - 200 * 60_000)
+        for end in (listed_at + 60_000, outage.start + 1, now + 1)
+        for limit in (1, 99, 1500, 10_000)
+        for newest in (False, True)
+    ]
+    for window in windows:
+        assert cached.rows(series, window, now) == direct.rows(series, window, now)
+    market.calls = 0
+    cached.rows(series, Window(listed_at, now, 1500), now)
+    assert market.calls == 0
+
+
+def test_the_cache_forgets_the_block_that_was_used_longest_ago() -> None:
+    market = CountingMarket(["BTCUSDT"])
+    cached = CachedKlines(market, cache_bytes=2_000_000)  # two blocks of about 0.9 MB
+    series, first = KlineSeries("ohlcv", "BTCUSDT", Interval.parse("1m")), 1_600_000_000_000
+    for number in (0, 1, 0, 2, 0):
+        cached.rows(series, Window(first + number * BLOCK_ROWS * 60_000, first * 2, 100), first * 2)
+    assert market.calls == 3
+    cached.rows(series, Window(first + BLOCK_ROWS * 60_000, first * 2, 100), first * 2)
+    assert market.calls == 4

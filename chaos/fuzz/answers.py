@@ -1,4 +1,4 @@
-"""What else comes from strangers: status and headers, refusals, addresses of proxies, ledgers of folders."""
+"""Fuzz targets other than pages: status and headers, error answers, proxy addresses, Parquet metadata."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def readers() -> Mapping[str, tuple[str, Callable[[bytes], str]]]:
 
 
 def check(exchange: Exchange, raw: bytes) -> str:
-    """Judge a whole answer as it is on the wire: it is good, or one FetchError says what it means."""
+    """Parse a raw HTTP answer and check it: it is good, or `raise_for_error` raises one FetchError."""
     head, _, body = raw.partition(b"\r\n\r\n")
     status, headers = parse_headers([*head.splitlines(keepends=True), b"\r\n"])
     if status == 0:
-        return "refused"  # the fetcher raises TransportError, and nothing is left to judge
+        return "refused"  # no status line: the fetcher raises TransportError
     try:
         with decode_errors_as("an answer"):
             exchange.raise_for_error(Response(status, headers, body, sent_at=_NOW - 100, received_at=_NOW))
@@ -57,7 +57,7 @@ def check(exchange: Exchange, raw: bytes) -> str:
 
 
 def _sound_refusal(error: FetchError) -> None:
-    """Assert that a refusal says something, but not all, and that a wait can be waited for."""
+    """Assert that the message is neither empty nor too long, and that a wait is finite."""
     assert 0 < len(str(error)) <= _LONGEST_MESSAGE, f"a message of {len(str(error))} characters"
     if isinstance(error, RateLimitExceeded) and error.retry_after is not None:
         assert 0 <= error.retry_after < math.inf
@@ -85,7 +85,7 @@ def _retry_after(raw: bytes) -> str:
 
 
 def _proxy(raw: bytes) -> str:
-    """Read an address as it comes from the command line, where bytes that are no text become surrogates."""
+    """Parse an address as from the command line, where Python turns invalid UTF-8 into surrogates."""
     try:
         secret = parse_proxy(raw.decode("utf-8", "surrogateescape"), "entry 1")
     except ConfigurationError:
@@ -101,7 +101,7 @@ def _proxy(raw: bytes) -> str:
 
 
 def _redaction(raw: bytes) -> str:
-    # No message is longer, see `check`; patterns that have to be sure take their time.
+    # No message is longer (see `check`), and the patterns need quadratic time.
     text = redact(raw[:_LONGEST_MESSAGE].decode("utf-8", "surrogateescape"))
     assert not _CREDENTIALS.search(text), f"credentials are shown: {text!r}"
     return "read"
@@ -109,7 +109,7 @@ def _redaction(raw: bytes) -> str:
 
 @attrs.frozen
 class _File:
-    """A ledger file that is in memory: a disk would be what is tried, not the reader."""
+    """A ledger file in memory, so that no time is lost on the disk."""
 
     content: bytes = attrs.field(repr=False)
 

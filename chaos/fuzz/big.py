@@ -1,4 +1,4 @@
-"""Inputs too large for a corpus and for a fuzzer: made when they are needed."""
+"""Generate inputs that are too large for the corpus and for a fuzzer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MB = 1_000_000
 
 
 def big(seed: bytes) -> Iterator[tuple[str, bytes]]:
-    """Give large inputs, each with its name: some of any kind, some grown out of a good one."""
+    """Yield large inputs with their names: generic ones, and enlarged copies of a good input."""
     yield "a megabyte of [", b"[" * _MB
     yield "nested 100,000 deep", b"[" * 100_000 + b"]" * 100_000
     yield "objects nested 100,000 deep", b'{"data":' * 100_000 + b"[]" + b"}" * 100_000
@@ -32,5 +32,5 @@ def big(seed: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _places(seed: bytes) -> Iterator[int]:
-    """A few places spread over an input."""
+    """Yield about eight offsets spread over an input."""
     yield from range(0, len(seed) + 1, max(1, len(seed) // 7))

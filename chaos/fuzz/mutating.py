@@ -1,4 +1,4 @@
-"""Inputs from inputs: pages and answers as they are sent, with a few things wrong."""
+"""Mutate good pages and answers: replace, repeat, move or remove tokens, rows and bytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ODD: tuple[bytes, ...] = (
     b"HTTP/1.1 200 OK", b"Retry-After: ", b"Date: ", b"GMT", b"-0000", b"banned until 1780272000000",
 )
 # fmt: on
-"""What does not belong there, or only just does; each once cost somebody an afternoon."""
+"""Tokens at or beyond the limits of what decoders accept."""
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\w.+-]+|[^\w\s]')
 _ROW = re.compile(rb"[\[{][^][{}]*[\]}]")
@@ -35,84 +35,84 @@ _ROW = re.compile(rb"[\[{][^][{}]*[\]}]")
 _Mutation = Callable[[bytes, random.Random], bytes]
 
 
-def mutated(text: bytes, chance: random.Random, limit: int) -> bytes:
+def mutated(text: bytes, rng: random.Random, limit: int) -> bytes:
     """Change a text in one to four ways, mostly few; it becomes at most `limit` bytes long."""
-    for _ in range(1 + int(4 * chance.random() ** 3)):
-        text = _MUTATIONS[int(chance.random() * len(_MUTATIONS))](text, chance)
+    for _ in range(1 + int(4 * rng.random() ** 3)):
+        text = _MUTATIONS[int(rng.random() * len(_MUTATIONS))](text, rng)
     return text[:limit]
 
 
-def mutations(seeds: Sequence[bytes], chance: random.Random, limit: int) -> Iterator[bytes]:
+def mutations(seeds: Sequence[bytes], rng: random.Random, limit: int) -> Iterator[bytes]:
     """Give the seeds themselves, then changed ones without an end."""
     yield from seeds
     while True:
-        yield mutated(seeds[int(chance.random() * len(seeds))], chance, limit)
+        yield mutated(seeds[int(rng.random() * len(seeds))], rng, limit)
 
 
-def _place(text: bytes, chance: random.Random) -> int:
-    return int(chance.random() * (len(text) + 1))
+def _place(text: bytes, rng: random.Random) -> int:
+    return int(rng.random() * (len(text) + 1))
 
 
-def _pick(pattern: re.Pattern[bytes], text: bytes, chance: random.Random) -> tuple[int, int]:
-    """Find one of the matches; the whole text where there is none."""
+def _pick(pattern: re.Pattern[bytes], text: bytes, rng: random.Random) -> tuple[int, int]:
+    """Return the borders of a random match, or of the whole text if there is none."""
     spans = [match.span() for match in pattern.finditer(text)]
-    return spans[int(chance.random() * len(spans))] if spans else (0, len(text))
+    return spans[int(rng.random() * len(spans))] if spans else (0, len(text))
 
 
-def _replace_token(text: bytes, chance: random.Random) -> bytes:
-    start, stop = _pick(_TOKEN, text, chance)
-    return text[:start] + chance.choice(ODD) + text[stop:]
+def _replace_token(text: bytes, rng: random.Random) -> bytes:
+    start, stop = _pick(_TOKEN, text, rng)
+    return text[:start] + rng.choice(ODD) + text[stop:]
 
 
-def _quote_or_unquote(text: bytes, chance: random.Random) -> bytes:
-    start, stop = _pick(_TOKEN, text, chance)
+def _quote_or_unquote(text: bytes, rng: random.Random) -> bytes:
+    start, stop = _pick(_TOKEN, text, rng)
     token = text[start:stop]
     other = token[1:-1] if token[:1] == b'"' else b'"' + token + b'"'
     return text[:start] + other + text[stop:]
 
 
-def _copy_token(text: bytes, chance: random.Random) -> bytes:
-    (start, stop), (first, last) = _pick(_TOKEN, text, chance), _pick(_TOKEN, text, chance)
+def _copy_token(text: bytes, rng: random.Random) -> bytes:
+    (start, stop), (first, last) = _pick(_TOKEN, text, rng), _pick(_TOKEN, text, rng)
     return text[:start] + text[first:last] + text[stop:]
 
 
-def _repeat_row(text: bytes, chance: random.Random) -> bytes:
-    start, stop = _pick(_ROW, text, chance)
+def _repeat_row(text: bytes, rng: random.Random) -> bytes:
+    start, stop = _pick(_ROW, text, rng)
     return text[:stop] + b"," + text[start:stop] + text[stop:]
 
 
-def _drop_row(text: bytes, chance: random.Random) -> bytes:
-    start, stop = _pick(_ROW, text, chance)
+def _drop_row(text: bytes, rng: random.Random) -> bytes:
+    start, stop = _pick(_ROW, text, rng)
     return text[:start] + text[stop:].removeprefix(b",")
 
 
-def _insert(text: bytes, chance: random.Random) -> bytes:
-    at = _place(text, chance)
-    return text[:at] + chance.choice(ODD) + text[at:]
+def _insert(text: bytes, rng: random.Random) -> bytes:
+    at = _place(text, rng)
+    return text[:at] + rng.choice(ODD) + text[at:]
 
 
-def _change_digit(text: bytes, chance: random.Random) -> bytes:
-    at = _place(text, chance)
-    return text[:at] + b"0123456789"[chance.randrange(10) :][:1] + text[at + 1 :]
+def _change_digit(text: bytes, rng: random.Random) -> bytes:
+    at = _place(text, rng)
+    return text[:at] + b"0123456789"[rng.randrange(10) :][:1] + text[at + 1 :]
 
 
-def _flip_bit(text: bytes, chance: random.Random) -> bytes:
-    at = _place(text, chance)
-    return text[:at] + bytes([byte ^ 1 << chance.randrange(8) for byte in text[at : at + 1]]) + text[at + 1 :]
+def _flip_bit(text: bytes, rng: random.Random) -> bytes:
+    at = _place(text, rng)
+    return text[:at] + bytes([byte ^ 1 << rng.randrange(8) for byte in text[at : at + 1]]) + text[at + 1 :]
 
 
-def _move_stretch(text: bytes, chance: random.Random) -> bytes:
-    start, stop, to = _place(text, chance), _place(text, chance), _place(text, chance)
+def _move_stretch(text: bytes, rng: random.Random) -> bytes:
+    start, stop, to = _place(text, rng), _place(text, rng), _place(text, rng)
     return text[:to] + text[start:stop] + text[to:]
 
 
-def _cut_stretch(text: bytes, chance: random.Random) -> bytes:
-    at = _place(text, chance)
-    return text[:at] + text[at + 1 + int(chance.random() * 8) :]
+def _cut_stretch(text: bytes, rng: random.Random) -> bytes:
+    at = _place(text, rng)
+    return text[:at] + text[at + 1 + int(rng.random() * 8) :]
 
 
-def _cut_off(text: bytes, chance: random.Random) -> bytes:
-    return text[: _place(text, chance)]
+def _cut_off(text: bytes, rng: random.Random) -> bytes:
+    return text[: _place(text, rng)]
 
 
 _MUTATIONS: tuple[_Mutation, ...] = (

@@ -1,4 +1,4 @@
-"""The compiled decoder of rows, built once more with sanitizers and driven by `harness.c`."""
+"""Compile the decoder of rows with sanitizers and run it under `harness.c`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import attrs
 
 from marketfetch.decoding import native
 
-__all__ = ["SOURCE", "Tried", "build", "drive"]
+__all__ = ["SOURCE", "DriverCounts", "build", "drive"]
 
 SOURCE = native.LIBRARY.with_suffix(".c")
 
@@ -20,22 +20,22 @@ _COMMON = ("-g", "-O1", "-fno-omit-frame-pointer")
 
 
 @attrs.frozen
-class Tried:
-    """How many inputs were tried, how many were pages, and how many places of the code they led to."""
+class DriverCounts:
+    """The number of inputs, of valid pages among them, and of code locations that were reached."""
 
     inputs: int
     pages: int
-    places: int
+    locations: int
 
 
 def build(folder: Path, source: Path = SOURCE) -> Path | str:
-    """Compile decoder and harness with sanitizers; return the program, or why there can be none."""
+    """Compile decoder and harness with sanitizers; return the program, or the reason for its absence."""
     command = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if command is None:
         return "no C compiler"
     harness = Path(__file__).with_name("harness.c")
     rows, program = folder / "rows.o", folder / "harness"
-    # Only the decoder reports where it has been: not the harness, which would report itself.
+    # Coverage is traced in the decoder alone, not in the harness.
     watched: list[str | Path] = [
         command,
         *_COMMON,
@@ -54,10 +54,10 @@ def build(folder: Path, source: Path = SOURCE) -> Path | str:
     return program
 
 
-def drive(program: Path, inputs: int, seed: int, seeds: Sequence[Path]) -> Tried | str:
-    """Try so many inputs; return what was tried, or the sanitizers' report of the first fault."""
+def drive(program: Path, inputs: int, seed: int, seeds: Sequence[Path]) -> DriverCounts | str:
+    """Run `inputs` inputs; return the counts, or the sanitizers' report of the first fault."""
     command: list[str | Path] = [program, str(inputs), str(seed), *seeds]
     done = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False)
     if done.returncode:
         return f"exit code {done.returncode}, seed {seed}: {done.stderr[:3000]}"
-    return Tried(*map(int, done.stdout.split()))
+    return DriverCounts(*map(int, done.stdout.split()))

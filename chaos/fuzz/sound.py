@@ -1,4 +1,4 @@
-"""What a decoder promises about an input that it did not refuse, said without the library's own checks."""
+"""Check the result of a decoder for an input that it accepted, without the library's own checks."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["sound_instrument", "sound_moment", "sound_page"]
 _SIGNED = {"premium_index", "funding_rate"}
 _RAW = 1000
 _YEAR_10000 = 253_402_300_800_000
-"""The first moment that no calendar here can write, UTC milliseconds."""
+"""UTC milliseconds; `datetime` cannot represent this year."""
 
 
 def sound_page(page: Page, decoded: Decoded, part: Slice) -> None:
-    """Assert everything that a page promises: only rows that may be stored, and every other one counted."""
+    """Assert that a page has only rows that may be stored, and counts every other one."""
     columns, kind, interval = page.columns, part.series.dataset, part.series.interval
     assert columns.times.dtype == np.int64
     assert columns.values.dtype == np.float64
@@ -42,7 +42,7 @@ def sound_page(page: Page, decoded: Decoded, part: Slice) -> None:
     assert all(count > 0 for count in page.rejected.values())
     assert page.received >= rows
     assert page.has_rows_outside == ("outside the window" in page.rejected)
-    assert not page.without_sound_row & interval.cover(columns.times), "a moment is both present and spoiled"
+    assert not page.without_sound_row & interval.cover(columns.times), "a moment is both present and unusable"
     for wrong in page.invalid:
         assert interval.floor(wrong.time) in page.without_sound_row, (
             f"{wrong} stands beside a sound row, or outside"
@@ -54,13 +54,13 @@ def sound_page(page: Page, decoded: Decoded, part: Slice) -> None:
 
 
 def sound_moment(moment: int) -> None:
-    """Assert that a clock's time is one: an integer that calendars can write."""
+    """Assert that a server time is an integer that `datetime` can represent."""
     assert type(moment) is int
     assert 0 <= moment < _YEAR_10000, f"{moment} is no time of this era"
 
 
 def sound_instrument(instrument: Instrument) -> None:
-    """Assert that an entry of a listing names something, and that its times are times."""
+    """Assert that a listing entry has a symbol and that its times are integers."""
     assert type(instrument.symbol) is str
     assert instrument.symbol
     assert all(type(text) is str for text in (instrument.base, instrument.quote, instrument.unified))

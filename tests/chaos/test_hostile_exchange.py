@@ -6,32 +6,34 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from chaos.command_line import command_line
-from chaos.hostile_exchange import (
+from chaos.faults.faulty_exchange import DATASETS, FaultyExchange, Job, faulty_exchange
+from chaos.harness.trials import Effort, Result
+from chaos.trials.command_line import command_line
+from chaos.trials.hostile_exchange import (
     all_kinds_together,
     any_exchange,
     each_kind_alone,
     legal_refusals,
     wrong_for_good,
 )
-from chaos.lied_to import DATASETS, Job, Liar, liar
-from chaos.promises import Outcome, Scale
 from marketfetch.testing import FaultKind, Faults
 from tests.support.promises import assert_kept
 
-QUICK = Scale("quick", seed=1)
+QUICK = Effort("quick", seed=1)
 
 
 @pytest.fixture(scope="module")
-def exchange() -> Iterator[Liar]:
-    with liar() as running:
+def exchange() -> Iterator[FaultyExchange]:
+    with faulty_exchange() as running:
         yield running
 
 
 @pytest.mark.parametrize(
     "promise", [each_kind_alone, all_kinds_together, any_exchange, wrong_for_good, legal_refusals]
 )
-def test_an_exchange_that_lies(exchange: Liar, promise: Callable[[Liar, Scale], Outcome]) -> None:
+def test_an_exchange_that_lies(
+    exchange: FaultyExchange, promise: Callable[[FaultyExchange, Effort], Result]
+) -> None:
     assert_kept(promise(exchange, QUICK))
 
 
@@ -39,11 +41,11 @@ def test_the_command_line_says_what_is_so() -> None:
     assert_kept(command_line(QUICK))
 
 
-def test_what_decides_in_the_end_is_asked_again_after_a_bad_answer(exchange: Liar) -> None:
+def test_what_decides_in_the_end_is_asked_again_after_a_bad_answer(exchange: FaultyExchange) -> None:
     """The first answer to every question gives the window before the one that was asked for."""
     faults = Faults(rate=1, kinds=[FaultKind.WRONG_WINDOW], seed=1)
     datasets = DATASETS["binance-usdm"]
-    told = exchange.try_out(
+    observed = exchange.try_out(
         Job(venue="binance-usdm", faults=faults, datasets=datasets, rows=30, concurrency=12)
     )
-    assert told.complete, told.reasons
+    assert observed.complete, observed.reasons

@@ -1,4 +1,4 @@
-"""The quick form of what `chaos.hostile_network` tries."""
+"""The quick form of what `chaos.trials.hostile_network` tries."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from chaos import hostile_network
-from chaos.promises import Outcome, Scale
+from chaos.harness.trials import Effort, Result
+from chaos.trials import hostile_network
 from tests.support.promises import assert_kept
 
-QUICK = Scale("quick", seed=1)
+QUICK = Effort("quick", seed=1)
 
 
 @pytest.mark.parametrize(
@@ -23,5 +23,5 @@ QUICK = Scale("quick", seed=1)
         hostile_network.legal_refusals,
     ],
 )
-def test_network_does_its_worst(promise: Callable[[Scale], Outcome]) -> None:
+def test_network_does_its_worst(promise: Callable[[Effort], Result]) -> None:
     assert_kept(promise(QUICK))

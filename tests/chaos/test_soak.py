@@ -1,14 +1,14 @@
-"""The quick form of what `chaos.soak` tries."""
+"""The quick form of what `chaos.trials.soak` tries."""
 
 from __future__ import annotations
 
 import pytest
 
-from chaos.promises import Scale
-from chaos.soak import soak
+from chaos.harness.trials import Effort
+from chaos.trials.soak import soak
 from tests.support.promises import assert_kept
 
 
 @pytest.mark.timeout(180)
 def test_thousands_of_requests_under_faults_are_all_answered() -> None:
-    assert_kept(soak(Scale("quick", seed=1)))
+    assert_kept(soak(Effort("quick", seed=1)))

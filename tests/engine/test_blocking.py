@@ -40,10 +40,9 @@ async def test_a_thread_that_hangs_is_left_behind_and_cannot_call_back() -> None
         finally:
             ended.set()
 
-    began = time.monotonic()
     with anyio.move_on_after(0.05):
         await run_in_thread(work)
-    assert time.monotonic() - began < 5
+    assert not ended.is_set(), "the cancelled call waited for its thread"
     let_go.set()
     assert await asyncio.to_thread(ended.wait, 10)
     assert not calls

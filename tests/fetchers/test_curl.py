@@ -167,10 +167,8 @@ async def test_nobody_listens() -> None:
 async def test_a_black_hole_times_out(silent: bytes) -> None:
     fetcher = CurlFetcher(timeout=0.2)
     async with wire(silent) as server, fetcher.session():
-        started = time.monotonic()
         with pytest.raises(RequestTimeout, match=r"Direct: no complete answer within 0\.2 s"):
             await fetcher.fetch(server.request(), DIRECT)
-        assert time.monotonic() - started < 1.0
         server.answer = lambda _: ok(b"fine")
         assert (await fetcher.fetch(server.request(), DIRECT)).body == b"fine"
 

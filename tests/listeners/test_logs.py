@@ -110,12 +110,11 @@ def test_handler_that_hangs_holds_up_nobody(logger: logging.Logger) -> None:
     handler = Stuck()
     logger.addHandler(handler)
     logger.setLevel("INFO")
-    started = time.monotonic()
     with LogListener() as log:
         for _ in range(50_000):
             log(ROUND)
-        assert time.monotonic() - started < 2
-    assert time.monotonic() - started < 5, "leaving waits two seconds and no longer"
+        assert not handler.seen, "events waited for the handler"
+    assert not handler.seen, "the end waited for the handler"
     handler.let_go.set()
     give_up = time.monotonic() + 10
     while len(handler.seen) < 10_000 and time.monotonic() < give_up:

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from chaos.cutting import cutting
+from chaos.faults.commit_proxy import commit_proxy
 from marketfetch.errors import SinkError
 from marketfetch.redaction import Secret
 from marketfetch.sinks.postgres import PostgresSink
@@ -69,7 +69,7 @@ def test_a_server_that_lost_its_last_transactions_does_not_mix_up_series(
 def test_a_server_that_is_gone_without_a_word_is_noticed(postgres_server: Server, postgres_dsn: str) -> None:
     if postgres_server.guard is None:
         pytest.skip("the server was given; where its socket is, is not known")
-    with cutting(postgres_server.socket) as relay, ExitStack() as stack:
+    with commit_proxy(postgres_server.socket) as relay, ExitStack() as stack:
         dsn = make_conninfo(postgres_dsn, host="127.0.0.1", port=relay.port)
         session = stack.enter_context(closing(Session(Secret(dsn))))
         with session.transaction("look") as connection:

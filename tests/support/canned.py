@@ -9,7 +9,7 @@ import anyio
 import anyio.lowlevel
 
 from marketfetch.testing import GeneratedMarket, Window
-from marketfetch.testing.venues.kline_cache import KlineCache, KlineSeries
+from marketfetch.testing.venues.klines import KlineRenderer, KlineSeries
 from marketfetch.values.http import Egress, Request, Response
 from marketfetch.values.intervals import Interval
 
@@ -25,7 +25,7 @@ class CannedFetcher:
     """Answers for Binance USD-M and one symbol; the second run over the same span is served from memory."""
 
     def __init__(self) -> None:
-        self._rendered = KlineCache(GeneratedMarket(["BTCUSDT"]))
+        self._rendered = KlineRenderer(GeneratedMarket(["BTCUSDT"]))
         self._pages: dict[str, bytes] = {}
         self.pages = 0
 

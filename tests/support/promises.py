@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from chaos.promises import Outcome
+from chaos.harness.trials import Result
 
 __all__ = ["assert_kept"]
 
 
-def assert_kept(outcomes: Outcome | Iterable[Outcome]) -> None:
+def assert_kept(results: Result | Iterable[Result]) -> None:
     """Fail with everything that broke a promise."""
-    for outcome in [outcomes] if isinstance(outcomes, Outcome) else outcomes:
-        assert outcome.holds, "\n".join([outcome.promise, *outcome.failures])
+    for result in [results] if isinstance(results, Result) else results:
+        assert result.holds, "\n".join([result.promise, *result.failures])

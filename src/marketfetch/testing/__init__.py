@@ -1,9 +1,9 @@
-"""Exchanges, proxies and markets to test against: real HTTP on loopback, no network needed.
+"""Simulated exchanges, proxies and markets for tests: real HTTP on loopback, without any network.
 
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"])) as exchange, LocalProxies(3) as proxies:
         ...  # point a client at exchange.base_url, through proxies.urls
 
-Install it with `marketfetch[testing]`. `python -m marketfetch.testing` runs the same in a process of its own.
+Install it with `marketfetch[testing]`. `python -m marketfetch.testing` runs them in a separate process.
 """
 
 from __future__ import annotations

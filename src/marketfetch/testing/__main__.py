@@ -1,4 +1,4 @@
-"""Run a simulated exchange, and proxies if wanted, in a process of its own.
+"""Run a simulated exchange, and optionally proxies, in a separate process.
 
     python -m marketfetch.testing --port 8000 --symbols BTCUSDT,ETHUSDT --proxies 3
 
@@ -74,8 +74,6 @@ def main() -> None:
         limits=None if arguments.no_limits else rules,
         faults=_faults(arguments) if arguments.faults else None,
     )
-    # A large block given back teaches glibc to keep such memory: pages render twice as fast.
-    bytearray(2**24)
     stop = threading.Event()
 
     def finish(_number: int, _frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""What a simulated exchange remembers of its clients."""
+"""The request log of a simulated exchange."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ __all__ = ["LoggedRequest", "RequestLog"]
 
 @attrs.frozen
 class LoggedRequest:
-    """One request as it was answered; `time` is the exchange's clock (UTC ms)."""
+    """One request and the status of its reply; `time` is the exchange's clock (UTC ms)."""
 
     time: int
     client: str
     path: str
     params: Mapping[str, str]
     status: int
-    """What the answer says, whether or not it arrives."""
+    """The status of the reply, also if the reply did not reach the client."""
     weight: int
     fault: FaultKind | None = None
 
 
 class RequestLog:
-    """Exact counters of everything and the latest requests in full. Read it from any thread.
+    """Counters of all requests, and the latest requests themselves. May be read from any thread.
 
-    Each property returns a copy, so that it can be compared with a later one.
+    Each property returns a copy, which later requests do not change.
     """
 
     def __init__(self, size: int) -> None:
@@ -58,7 +58,7 @@ class RequestLog:
             self._connections[client] += 1
 
     def clear(self) -> None:
-        """Forget everything seen so far."""
+        """Reset all counters and drop all requests."""
         with self._lock:
             for held in (
                 self._latest,
@@ -72,42 +72,42 @@ class RequestLog:
 
     @property
     def latest(self) -> list[LoggedRequest]:
-        """The latest requests, oldest first; how many are kept is an option of the simulator."""
+        """The latest requests, oldest first; at most `SimulatorOptions.log_size`."""
         with self._lock:
             return list(self._latest)
 
     @property
     def total(self) -> int:
-        """How many requests were answered."""
+        """The number of requests."""
         with self._lock:
             return self._statuses.total()
 
     @property
     def statuses(self) -> Counter[int]:
-        """How many answers had which status."""
+        """The number of replies by status."""
         with self._lock:
             return self._statuses.copy()
 
     @property
     def requests(self) -> Counter[str]:
-        """How many requests came from which client address."""
+        """The number of requests by client address."""
         with self._lock:
             return self._requests.copy()
 
     @property
     def weights(self) -> Counter[str]:
-        """How much weight every client address was charged, all pools together."""
+        """The weight charged by client address, summed over all limit pools."""
         with self._lock:
             return self._weights.copy()
 
     @property
     def faults(self) -> Counter[FaultKind]:
-        """How many answers each kind of fault has hit."""
+        """The number of faulty replies by kind of fault."""
         with self._lock:
             return self._faults.copy()
 
     @property
     def connections(self) -> Counter[str]:
-        """How many connections were accepted from which client address."""
+        """The number of accepted connections by client address."""
         with self._lock:
             return self._connections.copy()

@@ -1,4 +1,4 @@
-"""The simulated exchange: Binance USD-M, Binance spot and OKX behind one address on loopback."""
+"""The simulated exchange: Binance USD-M, Binance spot and OKX at one address on loopback."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from marketfetch.testing.markets.market import Market
 from marketfetch.testing.request_log import LoggedRequest, RequestLog
 from marketfetch.testing.venues.binance_spot import BinanceSpotVenue
 from marketfetch.testing.venues.binance_usdm import BinanceUsdmVenue
-from marketfetch.testing.venues.kline_cache import KlineCache
+from marketfetch.testing.venues.klines import KlineRenderer, KlineSource
 from marketfetch.testing.venues.okx import OkxVenue
 from marketfetch.testing.venues.rate_limiter import Decision, LimitRules, RateLimiter
 from marketfetch.testing.venues.venue import Venue
@@ -36,17 +36,18 @@ _NOT_FOUND = ServerReply(
 
 
 def wall_clock() -> int:
-    """Return the present time in UTC milliseconds."""
+    """Return the current time in UTC milliseconds."""
     return time.time_ns() // 1_000_000
 
 
 @attrs.frozen(kw_only=True)
 class SimulatorOptions:
-    """How a simulated exchange behaves. Times are milliseconds, but `latency` is seconds.
+    """The behaviour of a simulated exchange. Times are in milliseconds, but `latency` is in seconds.
 
-    `limits` None switches limits off. `now` is the true time and `clock_skew` what the exchange's clock is
-    ahead of it. `gzip` is off because compressing costs the server more than everything else together. `edit`
-    changes the truth: what an exchange has wrong for good, it has wrong in every answer.
+    `limits=None` switches rate limits off. The exchange's clock shows `now() + clock_skew`. `gzip` is off
+    because compression costs the server more than all its other work. `edit` changes every good reply, also
+    when it is requested again: use it for rows that the exchange has wrong permanently, and `faults` for
+    replies that are wrong once.
     """
 
     host: str = "127.0.0.1"
@@ -61,8 +62,8 @@ class SimulatorOptions:
     clock_skew: int = 0
     okx_history_limit: int = 100
     log_size: int = 10_000
-    cache_bytes: int = 2**28
-    """Memory for rendered klines, so that a benchmark's second round costs next to nothing."""
+    klines: Callable[[Market], KlineSource] = KlineRenderer
+    """Makes the source of Binance's candle rows, such as one that caches rendered pages for a benchmark."""
 
 
 def _schedule(faults: Faults | None) -> FaultSchedule | None:
@@ -70,10 +71,10 @@ def _schedule(faults: Faults | None) -> FaultSchedule | None:
 
 
 class SimulatedExchange:
-    """An exchange on loopback that keeps its published rules, for tests, benchmarks and demonstrations.
+    """An exchange on loopback with the published rules, for tests, benchmarks and demonstrations.
 
-    Within its context it serves `base_url` from a thread of its own. Clients are told apart by their IP
-    address. `latency`, `faults`, `edit` and `now` may be changed at any time, from any thread.
+    Inside its `with` block a background thread serves `base_url`. Rate limits are counted per client IP
+    address. `latency`, `faults`, `edit` and `now` may be changed at any time from any thread.
 
     >>> from marketfetch.testing import GeneratedMarket
     >>> with SimulatedExchange(GeneratedMarket(["BTCUSDT"])) as exchange:
@@ -92,7 +93,7 @@ class SimulatedExchange:
         self._schedule = _schedule(self._faults)
         rules = self.options.limits or LimitRules()
         self._limiter = None if self.options.limits is None else RateLimiter(rules)
-        klines = KlineCache(market, self.options.cache_bytes)
+        klines = self.options.klines(market)
         self._venues: tuple[Venue, ...] = (
             BinanceUsdmVenue(market, rules, klines),
             BinanceSpotVenue(market, rules, klines),
@@ -105,25 +106,25 @@ class SimulatedExchange:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port it listens on."""
+        """The host and port of the server."""
         if self._address is None:
             raise RuntimeError("the simulated exchange is not running: enter its context manager first")
         return self._address
 
     @property
     def base_url(self) -> str:
-        """What to ask instead of the exchanges' own hosts; all venues share it."""
+        """The URL that replaces the hosts of the real exchanges; all venues share it."""
         host, port = self.address
         return f"{'https' if self.options.tls else 'http'}://{host}:{port}"
 
     @property
     def certificate(self) -> Path | None:
-        """The file of the certificate authority a client has to trust; None without TLS."""
+        """The file of the certificate authority that a client must trust; None without TLS."""
         return self._certificate
 
     @property
     def faults(self) -> Faults | None:
-        """The faults in force; setting them forgets how often requests were seen."""
+        """The current faults; setting them resets the count of each request."""
         return self._faults
 
     @faults.setter
@@ -133,7 +134,7 @@ class SimulatedExchange:
 
     @property
     def server_time(self) -> int:
-        """What the exchange's clock shows (UTC ms)."""
+        """The time of the exchange's clock (UTC ms)."""
         return self.now() + self.options.clock_skew
 
     def __enter__(self) -> Self:

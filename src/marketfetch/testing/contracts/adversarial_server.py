@@ -1,4 +1,4 @@
-"""A server that gives its rows out unwillingly, and the loop that gets them all the same."""
+"""A server that answers incompletely and wrongly, and a loop that fetches all of its rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["AdversarialServer", "FetchedAll", "fetch_all"]
 
 @attrs.define(eq=False)
 class FetchedAll:
-    """What came of asking until nothing was left to ask."""
+    """The result of `fetch_all`."""
 
     columns: Columns
     coverage: Coverage
@@ -32,9 +32,9 @@ class FetchedAll:
 def fetch_all(
     paginator: Paginator, whole: Slice, answer: Callable[[Slice], Page], *, limit: int = 10_000
 ) -> FetchedAll:
-    """Ask for a slice and for all that its pages leave over, as the engine does.
+    """Fetch a slice and all remaining slices of its page outcomes, as the engine does.
 
-    Raises AssertionError once `limit` requests were made: an exchange without faults needs far fewer.
+    Raises AssertionError after `limit` requests, far more than needed.
     """
     pages, coverage, lost, requests = [Columns.empty(whole.series.dataset)], Coverage(), SpanSet(), 0
     pending = list(paginator.split(whole))
@@ -55,10 +55,9 @@ def fetch_all(
 class AdversarialServer:
     """Has rows at the given times and answers each slice with some of them.
 
-    It serves at most `cap` rows at a time, whatever is asked for. Beyond that it cuts pages short, forgets
-    rows, answers with nothing, shuffles, repeats, or answers another question; `choose(n)` decides, with a
-    number below n. It tells no lie about the same row twice, and gives at most two useless answers: more
-    than that nobody could see through.
+    A page has at most `cap` rows. In addition pages are cut short, lack rows, are empty, shuffled, repeated
+    or of another window; `choose(n)` decides by returning a number below n. Each row is denied at most once
+    and at most two pages are of another window: after more, no paginator could find the truth.
     """
 
     times: NDArray[np.int64]
@@ -70,13 +69,13 @@ class AdversarialServer:
 
     @property
     def newest(self) -> bool:
-        """Whether a page holds the newest rows of a window that has more than fit."""
+        """Whether a page holds the newest rows of a window with more rows than a page."""
         if self.paginator.sequential:
             return bool(getattr(self.paginator, "newest_first", False))
         return getattr(self.paginator, "anchor", "start") == "end"
 
     def page(self, part: Slice) -> Page:
-        """Answer a slice as the engine sees it, after inspection."""
+        """Return the validated page that answers a slice."""
         inside = self.times[(self.times >= part.span.start) & (self.times < part.span.end)]
         most = min(self.cap, part.rows)
         given = inside[-most:] if self.newest else inside[:most]
@@ -96,7 +95,7 @@ class AdversarialServer:
         return given[:0]
 
     def _hole(self, part: Slice, inside: NDArray[np.int64], given: NDArray[np.int64]) -> NDArray[np.int64]:
-        # A chain has no grid: nobody could notice that a row between two others is not there.
+        # Events have no grid: a paginator cannot notice a row missing between two others.
         if self.paginator.sequential or len(given) < 3:
             return self._cut(part, inside, given)
         at = 1 + self.choose(len(given) - 2)
@@ -110,7 +109,7 @@ class AdversarialServer:
         self._useless += 1
         step = part.series.interval.typical
         strays = np.arange(part.span.end, part.span.end + 3 * step, step)
-        # Rows of the question may be among them, though not those that come first.
+        # The page may also contain rows of the window, but not those at the end that comes first.
         kept = self.choose(len(inside) + 1)
         return np.concatenate([inside[:kept] if self.newest else inside[len(inside) - kept :], strays])
 
@@ -119,7 +118,7 @@ class AdversarialServer:
         return np.concatenate([given[::-1], given[: self.choose(3)]])
 
     def _may_deny(self, times: NDArray[np.int64]) -> bool:
-        """Whether a lie about these rows can be seen through; if so, it counts as told."""
+        """Return whether these rows may be denied, and if so, record that they are."""
         asked = set(times.tolist())
         if asked & self._denied or getattr(self.paginator, "skips_empty_candles", False):
             return False
@@ -128,6 +127,6 @@ class AdversarialServer:
 
 
 def _columns(part: Slice, times: NDArray[np.int64]) -> Columns:
-    """Make rows whose values follow from their time, so that a row in the wrong place is noticed."""
+    """Return rows whose values depend on their times, so that a test notices a misplaced row."""
     line = (times % 1_000_003).astype(np.float64)
     return Columns(times, np.tile(line, (len(part.series.dataset.columns), 1)))

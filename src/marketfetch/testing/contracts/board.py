@@ -1,4 +1,4 @@
-"""What every board has to keep: a test class to subclass, numbered.
+"""The contract of every board, as a class of numbered tests to subclass.
 
 Needs pytest beside `marketfetch[testing]`.
 """
@@ -35,7 +35,7 @@ def _read(text: str | None, _now: float) -> tuple[str, str | None]:
 
 
 class BoardContract:
-    """Subclass it as `TestMyBoard` and make the board; every test gets a place of its own.
+    """Subclass it as `TestMyBoard` and override `make_board`; every test uses its own path.
 
     >>> from marketfetch.proxies.file_board import FileBoard
     >>> class TestFile(BoardContract):
@@ -44,20 +44,20 @@ class BoardContract:
     """
 
     def make_board(self, place: Path) -> Board:
-        """Make the board at a place: a path in an existing, empty folder, at which there is nothing yet.
+        """Return a board for a path in an existing, empty folder; nothing exists at the path yet.
 
-        It is called again with the same path for another instance of the same board.
+        A second call with the same path must return another instance of the same board.
         """
         raise NotImplementedError("override make_board(place)")
 
     @pytest.fixture
     def place(self, tmp_path: Path) -> Path:
-        """Where the board of a test is."""
+        """The path of the test's board."""
         return tmp_path / "board"
 
     @pytest.fixture
     def board(self, place: Path) -> Board:
-        """A board that has not been used yet."""
+        """An unused board."""
         return self.make_board(place)
 
     def test_01_making_a_board_touches_nothing(self, place: Path) -> None:
@@ -66,13 +66,13 @@ class BoardContract:
         assert not place.exists()
 
     def test_02_two_boards_of_one_place_are_equal(self, place: Path) -> None:
-        """Whoever has both takes them for one."""
+        """Processes recognize a common board by equality and hash."""
         one, two = self.make_board(place), self.make_board(place)
         assert one == two
         assert hash(one) == hash(two)
 
     def test_03_a_step_gets_what_the_one_before_it_made(self, place: Path) -> None:
-        """Nothing at first; also where another instance made it."""
+        """The first step gets None; the text of another instance is seen as well."""
         board = self.make_board(place)
         assert board.change("x", _read) is None
         for _ in range(3):
@@ -80,14 +80,14 @@ class BoardContract:
         assert board.change("x", _read) == "é é é "
 
     def test_04_names_do_not_know_each_other(self, board: Board) -> None:
-        """Whatever is in a name, and whatever its case."""
+        """A name may contain any characters, and its case matters."""
         names = ["x", "X", "x ", "../x", "https://e.org weight", "ü" * 300, "a'b\"c%s", ""]
         for number, name in enumerate(names):
             board.change(name, lambda text, now, number=number: _append(text, now, str(number)))  # type: ignore[misc]
         assert [board.change(name, _read) for name in names] == [str(number) for number in range(len(names))]
 
     def test_05_a_step_that_raises_changes_nothing(self, board: Board) -> None:
-        """And its error arrives as it is."""
+        """The caller gets the step's own error."""
 
         def fail(text: str | None, _now: float) -> tuple[str, None]:
             raise ZeroDivisionError(text)
@@ -98,7 +98,7 @@ class BoardContract:
         assert board.change("x", _read) == "kept"
 
     def test_06_no_change_is_lost_among_threads(self, place: Path) -> None:
-        """Each with an instance of its own."""
+        """Each thread uses its own instance."""
 
         def count(_: int) -> Sequence[int]:
             board = self.make_board(place)
@@ -109,7 +109,7 @@ class BoardContract:
         assert sorted(seen) == list(range(1, 61))
 
     def test_07_no_change_is_lost_among_processes(self, place: Path) -> None:
-        """Each of them has forked from this one."""
+        """The processes are forked from this one."""
 
         def count() -> None:
             for _ in range(10):
@@ -119,16 +119,16 @@ class BoardContract:
         assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
         assert self.make_board(place).change("x", _count) == 21
 
-    def test_08_who_dies_in_a_step_holds_nobody_up(self, place: Path) -> None:
-        """And has changed nothing."""
+    def test_08_a_process_that_dies_in_a_step_blocks_no_other(self, place: Path) -> None:
+        """The text stays as it was before the step."""
         board = self.make_board(place)
         board.change("x", lambda text, now: _append(text, now, "kept"))
         child = self._fork(lambda: self.make_board(place).change("x", _die))
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
         assert board.change("x", _read) == "kept"
 
-    def test_09_its_clock_is_the_same_for_everybody_and_runs_as_ours(self, place: Path) -> None:
-        """By how much it is ahead of ours does not matter."""
+    def test_09_all_instances_read_one_clock_that_runs_at_normal_speed(self, place: Path) -> None:
+        """Its offset to the local clock does not matter."""
         one, two = self.make_board(place), self.make_board(place)
         before = monotonic()
         first = one.change("x", lambda text, now: _append(text, now, "1"))
@@ -140,14 +140,14 @@ class BoardContract:
         assert third - first >= after - between - 0.1
 
     def test_10_a_large_text_survives(self, board: Board) -> None:
-        """Some hundred addresses and a dozen holders make one of this size."""
+        """Hundreds of addresses and a dozen processes need a text of this size."""
         text = "".join(f'{{"{number:08x}":[1.5,"ü"]}}' for number in range(10_000))
         board.change("x", lambda _text, _now: (text, None))
         assert board.change("x", _read) == text
 
     @staticmethod
     def _fork(work: Callable[[], object]) -> int:
-        """Do something in a child process, and return its id."""
+        """Call `work` in a forked child process, and return its id."""
         child = os.fork()
         if child == 0:
             try:

@@ -1,4 +1,4 @@
-"""What every exchange adapter has to keep: a test class to subclass, numbered, without any network.
+"""The contract of every exchange adapter, as a class of numbered tests to subclass, without any network.
 
 Needs pytest and hypothesis beside `marketfetch[testing]`.
 """
@@ -35,13 +35,13 @@ from marketfetch.testing.contracts.exchange_cases import (
     FIXED_NOW,
     Recording,
     assert_decodes_or_rejects,
-    blame_for_strays,
-    blame_for_the_end,
     check_side_request,
     errors_inside,
     only_decode_errors,
     refuses_garbage,
     response,
+    rows_outside_message,
+    wrong_end_message,
 )
 from marketfetch.testing.contracts.exchange_subject import ExchangeUnderTest
 from marketfetch.testing.contracts.malformed import NOT_A_PAGE, corrupt_one_value, malformed_bodies
@@ -57,13 +57,13 @@ _PAGE = b"<html><head><title>%d</title></head><body><center>nginx</center></body
 
 
 class ExchangeContract(ExchangeUnderTest):
-    """Subclass it as `TestMyExchange`, name the exchange, and give real answers.
+    """Subclass it as `TestMyExchange`, set `exchange` and `symbol`, and provide real answers.
 
-    Give `recordings`, one for each dataset, or override `answer`, which makes the body for any Request
-    (a simulated exchange, a folder of files). `symbol` is one that the exchange knows, `start` a moment at
-    which it was traded. `time_body` and `listing_body` are recorded answers to the requests for the clock
-    and for the symbols, where the adapter has them and `answer` is not overridden. `error_bodies` are answers
-    that say no inside HTTP 200, each with the error that `check` has to raise for it.
+    Set `recordings`, one for each dataset, or override `answer`, which returns the body for any Request (from
+    a simulated exchange, a folder of files). The exchange must list `symbol`, which must have traded at
+    `start`. `time_body` and `listing_body` are recorded answers to the requests for the server time and the
+    listing; they are needed if the adapter has these requests and `answer` is not overridden. `error_bodies`
+    are errors with HTTP 200, each with the exception that `raise_for_error` must raise.
     """
 
     # --- declarations ---
@@ -77,12 +77,12 @@ class ExchangeContract(ExchangeUnderTest):
         with pytest.raises(ConfigurationError):
             self.exchange("ftp://127.0.0.1")
 
-    def test_02_intervals_are_ours(self, endpoint: Endpoint) -> None:
+    def test_02_intervals_have_our_names(self, endpoint: Endpoint) -> None:
         for name in endpoint.intervals:
-            assert Interval.parse(name).name == name, f"{name!r} is not a name of ours"
+            assert Interval.parse(name).name == name, f"{name!r} is not the name of an Interval"
             assert endpoint.native_interval(Interval.parse(name)) == endpoint.intervals[name]
         theirs = list(endpoint.intervals.values())
-        assert len(set(theirs)) == len(theirs), "two intervals of ours are one of theirs"
+        assert len(set(theirs)) == len(theirs), f"two intervals have the same native name: {theirs}"
 
     def test_03_costs_fit_their_limit_and_grow(self, endpoint: Endpoint) -> None:
         sizes = range(1, endpoint.page_sizes[-1] + 1)
@@ -97,10 +97,10 @@ class ExchangeContract(ExchangeUnderTest):
         seconds = f"{pool.name}: the period is in milliseconds; {pool.period} s are {pool.period}_000"
         assert pool.period >= 1000, seconds
 
-    def test_04_delays_are_no_surprise(self, endpoint: Endpoint) -> None:
-        assert endpoint.publish_delay >= 0, "lag: milliseconds after the close"
+    def test_04_delay_and_retention_are_milliseconds(self, endpoint: Endpoint) -> None:
+        assert endpoint.publish_delay >= 0, "publish_delay: milliseconds after the close"
         assert endpoint.retention is None or endpoint.retention > 60_000, (
-            "reach: milliseconds, None for everything"
+            "retention: milliseconds, None for everything"
         )
         grid = not endpoint.dataset_type.event
         assert not (grid and isinstance(endpoint.paginator, CursorPaginator)), (
@@ -159,7 +159,7 @@ class ExchangeContract(ExchangeUnderTest):
             for column, line in zip(kind.columns, page.columns.values, strict=True):
                 assert column.optional or not np.isnan(line).any(), f"{column.name} lacks values"
 
-    def test_09_decoding_has_no_memory(self, endpoint: Endpoint) -> None:
+    def test_09_decoding_is_stateless(self, endpoint: Endpoint) -> None:
         for case in self.cases(endpoint):
             one, two = (self.decode(endpoint, case.body, case.part).columns for _ in range(2))
             assert one.times.tobytes() == two.times.tobytes()
@@ -168,7 +168,7 @@ class ExchangeContract(ExchangeUnderTest):
     def test_10_neighbours_share_no_row(self, endpoint: Endpoint) -> None:
         most = endpoint.page_sizes[-1]
         parts = [self.slice(endpoint, min(20, most), pages=pages) for pages in range(3)]
-        # More rows than the window has are asked for, or the limit would cut off what is too much.
+        # Also request more rows than the window has: otherwise the limit could hide surplus rows.
         parts += [attrs.evolve(part, rows=min(40, most)) for part in parts if part.rows < most]
         bodies = [self.answer(self.exchange().with_base_url(self.request(endpoint, part))) for part in parts]
         if None in bodies:
@@ -176,7 +176,7 @@ class ExchangeContract(ExchangeUnderTest):
         for part, body in zip(parts, bodies, strict=True):
             decoded = self.decode(endpoint, body or b"", part)
             page = validate_page(decoded, part)
-            assert not page.has_rows_outside, blame_for_strays(part, decoded.columns.times.tolist())
+            assert not page.has_rows_outside, rows_outside_message(part, decoded.columns.times.tolist())
             if not endpoint.dataset_type.event:
                 there = part.series.interval.cover(page.columns.times)
                 assert there == SpanSet.of(part.span), (
@@ -192,7 +192,7 @@ class ExchangeContract(ExchangeUnderTest):
                         f"{body[:60]!r} became {len(self.decode(endpoint, body, case.part).columns)} rows"
                     )
 
-    def test_12_rubbish_raises_nothing_else(self, endpoint: Endpoint) -> None:
+    def test_12_malformed_bodies_raise_no_other_error(self, endpoint: Endpoint) -> None:
         case = self.cases(endpoint)[0]
 
         @settings(max_examples=40, deadline=None)
@@ -202,7 +202,7 @@ class ExchangeContract(ExchangeUnderTest):
 
         check()
 
-    def test_13_a_spoiled_value_spoils_no_other_row(self, endpoint: Endpoint) -> None:
+    def test_13_a_wrong_value_affects_no_other_row(self, endpoint: Endpoint) -> None:
         case = self.cases(endpoint)[0]
         content = json.loads(case.body)
 
@@ -213,7 +213,7 @@ class ExchangeContract(ExchangeUnderTest):
 
         check()
 
-    # --- the exchange says no ---
+    # --- refusals ---
 
     def test_14_good_answers_pass(self, endpoint: Endpoint) -> None:
         for case in self.cases(endpoint):
@@ -233,7 +233,7 @@ class ExchangeContract(ExchangeUnderTest):
                     continue
                 pytest.fail(
                     f"{body.decode()} with HTTP 200 became a page of {len(decoded.columns)} rows:"
-                    " raise the error it stands for in check(response)"
+                    " raise the error it stands for in raise_for_error(response)"
                 )
 
     @pytest.mark.parametrize(
@@ -247,12 +247,12 @@ class ExchangeContract(ExchangeUnderTest):
             *((status, FatalFetchError) for status in (400, 404)),
         ],
     )
-    def test_15_refusals_are_named(self, status: int, error: type[FetchError]) -> None:
+    def test_15_every_refusal_has_its_error(self, status: int, error: type[FetchError]) -> None:
         for body in (_PAGE % status, b"", b"null", b"{}"):
             with pytest.raises(error):
                 self.exchange().raise_for_error(response(status, body))
 
-    def test_16_waits_that_are_named_are_heard(self) -> None:
+    def test_16_retry_after_is_read(self) -> None:
         with pytest.raises(RateLimitExceeded) as slow:
             self.exchange().raise_for_error(response(429, b"", {"retry-after": "7"}))
         assert slow.value.retry_after == 7, f"Retry-After: 7 became {slow.value.retry_after}"
@@ -260,7 +260,7 @@ class ExchangeContract(ExchangeUnderTest):
             self.exchange().raise_for_error(response(418, b"", {"retry-after": "7"}))
         assert banned.value.until == FIXED_NOW + 7000, f"Retry-After: 7 became until={banned.value.until}"
 
-    # --- the clock, the symbols, the beginning ---
+    # --- server time, listing, first row ---
 
     def test_17_the_clock_is_read(self) -> None:
         exchange = self.exchange()
@@ -309,7 +309,7 @@ class ExchangeContract(ExchangeUnderTest):
         series = self.series(endpoint)
         start = series.interval.ceil(parse_time("start", self.start, FIXED_NOW))
         request = endpoint.first_row_request(series, start)
-        check_request(f"{type(endpoint).__name__}.first", request)
+        check_request(f"{type(endpoint).__name__}.first_row_request", request)
         assert request is not None
         assert request == endpoint.first_row_request(series, start)
         body = self.answer(self.exchange().with_base_url(request))
@@ -317,7 +317,7 @@ class ExchangeContract(ExchangeUnderTest):
             pytest.skip("needs `answer`")
         times = self.decode(endpoint, body, Slice(series, Span(0, 1), rows=1)).columns.times
         assert len(times) == 1, f"{len(times)} rows instead of the oldest one"
-        # Nobody knows when the next event is due; a month without one would be odd.
+        # The time of the next event is unknown; a month without an event would be strange.
         latest = start + 30 * 86_400_000 if endpoint.dataset_type.event else start
         found = int(times[0])
         assert start <= found <= latest, f"the symbol is traded at {start}, but the first row is of {found}"
@@ -325,7 +325,7 @@ class ExchangeContract(ExchangeUnderTest):
     # --- paging ---
 
     def test_20_pages_are_filled_from_the_declared_end(self, endpoint: Endpoint) -> None:
-        """A window may have more rows than are asked for: which of them come is what the paginator says."""
+        """The paginator's anchor tells which rows of a window with more rows than the limit come."""
         whole = self.slice(endpoint, min(20, endpoint.page_sizes[-1]))
         few = attrs.evolve(whole, rows=max(1, whole.rows // 4))
         bodies = [
@@ -338,7 +338,7 @@ class ExchangeContract(ExchangeUnderTest):
             for body, part in zip(bodies, (whole, few), strict=True)
         ]
         there, given = (page.columns.times.tolist() for page in pages)
-        fault = blame_for_the_end(endpoint, given, there)
+        fault = wrong_end_message(endpoint, given, there)
         assert fault is None, fault
 
     def test_20_windows_cover_a_span_once(self, endpoint: Endpoint) -> None:
@@ -360,7 +360,7 @@ class ExchangeContract(ExchangeUnderTest):
 
         check()
 
-    def test_21_any_server_is_drained(self, endpoint: Endpoint) -> None:
+    def test_21_all_rows_of_any_server_are_fetched(self, endpoint: Endpoint) -> None:
         whole = self.slice(endpoint, 24)
 
         @settings(max_examples=25, deadline=None)

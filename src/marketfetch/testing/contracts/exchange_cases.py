@@ -1,4 +1,4 @@
-"""What an adapter is held against: recorded answers, and small judgements about them."""
+"""Helpers of the exchange contract: recorded answers, and checks of decoded pages."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ __all__ = [
     "DecodeCase",
     "Recording",
     "assert_decodes_or_rejects",
-    "blame_for_strays",
-    "blame_for_the_end",
     "check_side_request",
     "errors_inside",
     "only_decode_errors",
     "refuses_garbage",
     "response",
+    "rows_outside_message",
     "usual_intervals",
+    "wrong_end_message",
 ]
 
 FIXED_NOW = 1_790_000_000_000
-"""A fixed present, UTC milliseconds: the contract asks no clock."""
+"""The current time of all contract tests, in UTC milliseconds."""
 
 
 @attrs.frozen
 class Recording:
-    """A real answer and what was asked: the rows of `[start, end)`, all of them final."""
+    """A real answer to a request for the rows of `[start, end)`, all of them final."""
 
     dataset: str
     body: bytes = attrs.field(repr=False)
@@ -53,7 +53,7 @@ class Recording:
 
 @attrs.frozen
 class DecodeCase:
-    """One endpoint with a slice and the bytes that answered it."""
+    """One endpoint, a slice, and the body that answers it."""
 
     endpoint: Endpoint
     part: Slice
@@ -61,33 +61,33 @@ class DecodeCase:
 
 
 def usual_intervals(endpoint: Endpoint) -> list[str]:
-    """Intervals that most exchanges have, of those the endpoint has; else its first."""
+    """Return the endpoint's intervals among 1m, 1h and 1d; its first interval if it has none of them."""
     if endpoint.dataset_type.event:
         return [EVENT.name]
     return [name for name in ("1m", "1h", "1d") if name in endpoint.intervals] or list(endpoint.intervals)[:1]
 
 
 def response(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
-    """Make an answer that has just arrived."""
+    """Return a response received at FIXED_NOW."""
     return Response(status, headers or {}, body, sent_at=FIXED_NOW - 100, received_at=FIXED_NOW)
 
 
 def check_side_request(request: Request) -> None:
-    """Assert that a request for the clock or for the symbols is a plain, payable one."""
+    """Assert that a request for the server time or the listing has a path and a cost within its pool."""
     assert request.path.startswith("/"), f"path {request.path!r}: the host is added by the exchange"
     cost = request.cost
     assert 1 <= cost.weight <= cost.pool.capacity, f"costs {cost.weight} of {cost.pool.capacity}"
 
 
 def refuses_garbage(decode: Callable[[bytes], object]) -> None:
-    """Assert that whatever is no answer at all raises DecodeError."""
+    """Assert that `decode` raises DecodeError for every body of NOT_A_PAGE."""
     for body in NOT_A_PAGE:
         with pytest.raises(DecodeError):
             pytest.fail(f"{body[:60]!r}… was taken for {decode(body)!r}")
 
 
 def only_decode_errors(read: Callable[[], object]) -> None:
-    """Call something that may raise DecodeError and nothing else."""
+    """Call `read`, which may raise DecodeError and no other error."""
     try:
         read()
     except DecodeError:
@@ -95,7 +95,7 @@ def only_decode_errors(read: Callable[[], object]) -> None:
 
 
 def assert_decodes_or_rejects(endpoint: Endpoint, body: bytes, part: Slice) -> None:
-    """Decode anything: either DecodeError, or rows of which only possible ones are kept."""
+    """Assert that a body raises DecodeError, or decodes to a page with possible rows alone."""
 
     def read() -> None:
         decoded = check_decoded(
@@ -113,7 +113,7 @@ def assert_decodes_or_rejects(endpoint: Endpoint, body: bytes, part: Slice) -> N
 
 
 _SAYS_NO: Mapping[str, tuple[object, object]] = {
-    # what a field is called: what it may say if it is a number, and if it is text
+    # name of a field: its value in an error if it is a number, and if it is text
     "code": (50011, "50011"),
     "retCode": (10006, "10006"),
     "ret_code": (10006, "10006"),
@@ -128,9 +128,9 @@ _SAYS_NO: Mapping[str, tuple[object, object]] = {
 
 
 def errors_inside(body: bytes) -> Iterator[bytes]:
-    """Yield what the exchange of a good answer might send instead of it, with HTTP 200, when it says no.
+    """Yield errors that the exchange might send with HTTP 200 in place of a good answer.
 
-    That is an object with nothing but an error, and the envelope of the good answer without its rows and with
+    One is an object with an error alone, the other the envelope of the good answer without rows and with
     another code.
 
     >>> for error in errors_inside(b'{"code": "0", "data": [[1, 2]]}'):
@@ -144,8 +144,8 @@ def errors_inside(body: bytes) -> Iterator[bytes]:
         isinstance(good, dict)
         and (changed := {name: _no(name, value) for name, value in good.items()}) != good
     ):
-        told = {name for name in good if name in _SAYS_NO or isinstance(good[name], bool)}
-        if told:
+        codes = {name for name in good if name in _SAYS_NO or isinstance(good[name], bool)}
+        if codes:
             yield json.dumps({name: _emptied(value) for name, value in changed.items()}).encode()
 
 
@@ -162,8 +162,8 @@ def _emptied(value: Any) -> Any:
     return [] if isinstance(value, list) else value
 
 
-def blame_for_strays(part: Slice, times: Sequence[int]) -> str:
-    """Say which end of a window takes in too much, and what to send instead."""
+def rows_outside_message(part: Slice, times: Sequence[int]) -> str:
+    """Return a message that names the wrong end of the window and the remedy."""
     said = []
     if any(time >= part.span.end for time in times):
         said.append("the exchange's end is inclusive: send part.span.end - 1")
@@ -174,8 +174,8 @@ def blame_for_strays(part: Slice, times: Sequence[int]) -> str:
     return f"rows from outside of {part.span}: {'; '.join(said)}"
 
 
-def blame_for_the_end(endpoint: Endpoint, given: Sequence[int], there: Sequence[int]) -> str | None:
-    """Compare a page with its window, which has more rows than fit; say what to declare if the end is wrong.
+def wrong_end_message(endpoint: Endpoint, given: Sequence[int], there: Sequence[int]) -> str | None:
+    """Return the remedy if a page holds the other end of its window than the paginator declares, else None.
 
     `there` are the times of all rows in the window, `given` those of the page, both sorted.
     """

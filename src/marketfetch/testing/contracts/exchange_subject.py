@@ -1,4 +1,4 @@
-"""What the contract of exchanges works with: an adapter, and the answers that its author gives for it."""
+"""The adapter under test, and the answers that its author provides."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["ExchangeUnderTest"]
 
 
 class ExchangeUnderTest:
-    """An adapter and its answers; see `ExchangeContract` for what an author gives."""
+    """An adapter and its answers; see `ExchangeContract` for the attributes to set."""
 
     exchange: ClassVar[type[Exchange]]
     symbol: ClassVar[str]
@@ -34,14 +34,14 @@ class ExchangeUnderTest:
     error_bodies: ClassVar[Mapping[bytes, type[FetchError]]] = {}
 
     def answer(self, request: Request) -> bytes | None:
-        """Return the body that answers a request; None where only recordings are given."""
+        """Return the response body of a request; None if only recordings are available."""
         return None
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Run the checks of endpoints once for each of them."""
+        """Run each test with an `endpoint` argument once for each endpoint."""
         if "endpoint" in metafunc.fixturenames:
             endpoints = [kind() for kind in self.exchange.endpoints]
-            if "windows" in metafunc.function.__name__:  # pages of a chain are not known in advance
+            if "windows" in metafunc.function.__name__:  # a sequential paginator knows one page at a time
                 endpoints = [endpoint for endpoint in endpoints if not endpoint.paginator.sequential]
             if "first_row" in metafunc.function.__name__:  # optional
                 endpoints = [
@@ -52,12 +52,12 @@ class ExchangeUnderTest:
             metafunc.parametrize("endpoint", endpoints, ids=[endpoint.dataset for endpoint in endpoints])
 
     def series(self, endpoint: Endpoint, interval: str | Interval | None = None) -> Series:
-        """A series of the endpoint, by default of minutes."""
+        """Return a series of the endpoint, by default of 1m candles."""
         chosen = EVENT if endpoint.dataset_type.event else interval or usual_intervals(endpoint)[0]
         return Series.of(self.exchange.name, endpoint.dataset_type, self.symbol, chosen)
 
     def slice(self, endpoint: Endpoint, rows: int, *, pages: int = 0, interval: str | None = None) -> Slice:
-        """The slice that lies so many pages after the start; a day for each page of events."""
+        """Return the slice `pages` pages after the start; a page of events is one day."""
         series = self.series(endpoint, interval)
         first = series.interval.ceil(parse_time("start", self.start, FIXED_NOW))
         if endpoint.dataset_type.event:
@@ -67,7 +67,7 @@ class ExchangeUnderTest:
         return Slice(series, Span(*opens), rows)
 
     def cases(self, endpoint: Endpoint) -> list[DecodeCase]:
-        """Every answer there is for an endpoint; fails if there is none."""
+        """Return all answers for an endpoint; fails if there is none."""
         made = []
         for each in self.recordings:
             if each.dataset == endpoint.dataset:
@@ -86,7 +86,7 @@ class ExchangeUnderTest:
         return made
 
     def bodies(self, kind: str, requests: Sequence[Request]) -> list[bytes]:
-        """The answers to the requests for the clock or for the symbols."""
+        """Return the answers to the requests for the server time or for the listing."""
         given = {"time": self.time_body, "listing": self.listing_body}[kind]
         made = [self.answer(self.exchange().with_base_url(request)) for request in requests]
         found = [body for body in ([given] if given is not None else made) if body is not None]
@@ -94,10 +94,10 @@ class ExchangeUnderTest:
         return found
 
     def request(self, endpoint: Endpoint, part: Slice) -> Request:
-        """What the endpoint asks for; AdapterError if that is no Request."""
+        """Return the endpoint's request; AdapterError if it is no Request."""
         return check_request(f"{type(endpoint).__name__}.request", endpoint.request(part))
 
     def decode(self, endpoint: Endpoint, body: bytes, part: Slice) -> Decoded:
-        """What the endpoint reads in an answer; AdapterError if those are not the columns of its dataset."""
+        """Return the decoded answer; AdapterError if its columns are not those of the dataset."""
         place = f"{type(endpoint).__name__}.decode"
         return check_decoded(place, endpoint.decode(body, part), endpoint.dataset_type)

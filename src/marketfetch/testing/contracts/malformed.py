@@ -1,4 +1,4 @@
-"""Bodies that no exchange should send, and some do."""
+"""Malformed response bodies."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NOT_A_PAGE = (
     b'{"code":-1003,"msg":"Too many requests."}',
     b'{"error":{"message":"internal"}}',
 )
-"""Answers that hold no rows and are not an empty page either."""
+"""Bodies that are neither a page with rows nor an empty page."""
 
 _VALUES: tuple[Any, ...] = (
     None,
@@ -58,7 +58,7 @@ _VALUES: tuple[Any, ...] = (
 
 
 def malformed_bodies() -> SearchStrategy[bytes]:
-    """Make any JSON and anything that is not JSON."""
+    """Draw any JSON, and bytes that are no JSON."""
     leaves = st.sampled_from(_VALUES) | st.text(max_size=5) | st.floats() | st.integers()
     names = st.sampled_from(["code", "data", "rows", "result", "time", "timestamp"]) | st.text(max_size=3)
     trees = st.recursive(leaves, lambda inner: st.lists(inner, max_size=13) | st.dictionaries(names, inner))
@@ -66,7 +66,7 @@ def malformed_bodies() -> SearchStrategy[bytes]:
 
 
 def corrupt_one_value(content: Any, draw: Callable[[SearchStrategy[Any]], Any]) -> bytes:
-    """Replace one value of a parsed answer, somewhere, by one that does not belong there."""
+    """Replace one random value of a parsed answer by an odd one, and return the JSON."""
     changed = copy.deepcopy(content)
     places = list(_places(changed))
     holder, key = draw(st.sampled_from(places))

@@ -1,4 +1,4 @@
-"""What every store has to keep: a test class to subclass, numbered.
+"""The contract of every store, as a class of numbered tests to subclass.
 
 Needs pytest and hypothesis beside `marketfetch[testing]`.
 """
@@ -42,10 +42,10 @@ _NASTY = (5e-324, 2.2250738585072014e-308, 1e308, 0.1 + 0.2, 1 / 3, -1e-7, 12345
 
 
 class SinkContract(LedgerContract):
-    """Subclass it as `TestMyStore` and make the store; every test gets a place of its own.
+    """Subclass it as `TestMyStore` and override `make_store`; every test uses its own path.
 
-    A store that forgets when its instance goes (one in memory) says `lasting = False`. One whose files tell
-    the version of their format says how to change it: `write_format`.
+    Set `lasting = False` for a store whose data ends with its instance, such as one in memory. Override
+    `write_format` for a store whose files contain the version of their format.
 
     >>> from marketfetch.sinks.memory import MemorySink
     >>> class TestMemory(SinkContract):
@@ -58,20 +58,20 @@ class SinkContract(LedgerContract):
     lasting: ClassVar[bool] = True
 
     def make_store(self, place: Path) -> Store:
-        """Make the store at a place: a path in an existing, empty folder, at which there is nothing yet.
+        """Return a store for a path in an existing, empty folder; nothing exists at the path yet.
 
-        It is called again with the same path for another instance of the same store.
+        A second call with the same path must return another instance of the same store.
         """
         raise NotImplementedError("override make_store(place)")
 
     @pytest.fixture
     def place(self, tmp_path: Path) -> Path:
-        """Where the store of a test is."""
+        """The path of the test's store."""
         return tmp_path / "store"
 
     @pytest.fixture
     def store(self, place: Path) -> Store:
-        """A store that is ready for every dataset."""
+        """A store prepared for every dataset."""
         store = self.make_store(place)
         store.prepare([*datasets().values()])
         return store
@@ -79,14 +79,14 @@ class SinkContract(LedgerContract):
     # --- opening ---
 
     def test_01_making_a_store_touches_nothing(self, place: Path) -> None:
-        """The constructor does no I/O: a command line may make a store only to print its name."""
+        """The constructor does no I/O: a command may create a store only to print its name."""
         store = self.make_store(place)
         assert isinstance(store, Store)
-        assert store.max_writers >= 1, "no lane, no writer"
-        assert not list(place.parent.iterdir()), "the constructor made a file"
+        assert store.max_writers >= 1, f"max_writers is {store.max_writers}; at least 1 is needed"
+        assert not list(place.parent.iterdir()), "the constructor created a file"
 
     def test_02_prepare_may_be_repeated(self, store: Store) -> None:
-        """Each run prepares, also one that finds everything there; nothing is lost by it."""
+        """Every run calls `prepare`, also on an existing store; stored rows stay."""
         series = series_of()
         write(store, batch_of(series, range(3)))
         store.prepare([series.dataset])
@@ -96,13 +96,13 @@ class SinkContract(LedgerContract):
     # --- rows ---
 
     def test_03_rows_come_back_as_they_were(self, store: Store) -> None:
-        """Every float64 comes back to the last bit (the sign of a zero apart), every NULL as NaN."""
+        """Every float64 is read back bit by bit (except the sign of zero), and every NULL as NaN."""
         series, starts = series_of(), count(0, 100)
 
         @settings(max_examples=8, deadline=None)
         @given(st.lists(st.tuples(*map(values_of, series.dataset.columns)), min_size=1, max_size=30))
         def check(rows: list[tuple[float, ...]]) -> None:
-            first = next(starts)  # where no other example has left values
+            first = next(starts)  # times that no other example uses
             times = START + MINUTE * np.arange(first, first + len(rows))
             sent = Columns(times, np.array(rows).T)
             write(store, Batch(series, sent, Coverage(series.interval.cover(times))))
@@ -111,20 +111,20 @@ class SinkContract(LedgerContract):
         check()
 
     def test_04_numbers_that_text_and_decimals_get_wrong_survive(self, store: Store) -> None:
-        """Denormals, the largest, and those that need 17 digits."""
+        """Denormals, very large numbers, and numbers that need 17 digits."""
         sent = batch_of(series_of(), range(len(_NASTY)), quote_volume=_NASTY)
         write(store, sent)
         same(store.read(sent.series, EVER), sent.columns)
 
-    def test_05_a_full_batch_is_no_burden(self, store: Store) -> None:
-        """The engine sends batches of 20,000 rows and more, across the ends of months and years."""
+    def test_05_a_batch_may_have_tens_of_thousands_of_rows(self, store: Store) -> None:
+        """The engine sends batches of 20,000 rows and more, also across ends of months and years."""
         sent = batch_of(series_of(), range(-20_000, 20_000))
         write(store, sent)
         same(store.read(sent.series, EVER), sent.columns)
 
     @pytest.mark.parametrize("name", ["1m", "1h", "1d", "1w", "1M"])
     def test_06_every_grid_is_kept(self, store: Store, name: str) -> None:
-        """Weeks and calendar months are as good as minutes, also across years."""
+        """Weeks and calendar months are stored like minutes, also across years."""
         series = series_of(interval=name)
         end = series.interval.shift(series.interval.floor(START), 15)
         times = series.interval.grid(Span(START - 40 * 86_400_000, end))
@@ -134,7 +134,7 @@ class SinkContract(LedgerContract):
         assert store.coverage([series])[series] == sent.coverage
 
     def test_07_events_keep_their_milliseconds(self, store: Store) -> None:
-        """Events come when they come; what is known of the time between them is kept too."""
+        """Event times are on no grid; the coverage between events is stored too."""
         series = series_of(dataset="funding_rate")
         times = START + np.array([0, 1, 28_800_003, 57_600_000, 40_000_000_007])
         rates = [0.0001, -0.00375, NULL, 0.0, 1e-8]
@@ -145,7 +145,7 @@ class SinkContract(LedgerContract):
         assert store.coverage([series])[series] == coverage
 
     def test_08_reads_are_half_open(self, store: Store) -> None:
-        """A span holds the row at its start and not the one at its end."""
+        """A span includes the row at its start and excludes the row at its end."""
         series = series_of()
         write(store, batch_of(series, range(10)))
 
@@ -163,7 +163,7 @@ class SinkContract(LedgerContract):
     # --- merging ---
 
     def test_09_null_never_overwrites_a_value(self, store: Store) -> None:
-        """What one source lacks does not destroy what another one had."""
+        """A column that a later batch lacks keeps its stored value."""
         series = series_of()
         write(store, batch_of(series, [0, 1], quote_volume=[7.0, 8.0], trades=[5, 6]))
         write(store, batch_of(series, [0, 1], quote_volume=[NULL, 9.0], trades=NULL))
@@ -171,7 +171,7 @@ class SinkContract(LedgerContract):
         assert column_of(store, series, "trades") == [5, 6]
 
     def test_10_a_value_fills_a_null_and_a_new_value_wins(self, store: Store) -> None:
-        """The exchange is the authority: the value that it sent last is the one that is stored."""
+        """The value that the exchange sent last is stored."""
         series = series_of()
         write(store, batch_of(series, [0, 1], quote_volume=[NULL, 8.0], close=1.5))
         write(store, batch_of(series, [0, 1], quote_volume=[7.0, 8.5], close=2.5))
@@ -179,7 +179,7 @@ class SinkContract(LedgerContract):
         assert column_of(store, series, "close") == [2.5, 2.5]
 
     def test_11_an_identical_batch_changes_nothing(self, store: Store) -> None:
-        """The engine writes a batch again when it cannot know whether the first attempt succeeded."""
+        """The engine repeats a batch if it cannot know whether the first write was committed."""
         sent = batch_of(series_of(), range(50), trades=[NULL, *range(49)])
         write(store, sent, sent)
         write(store, sent)
@@ -187,14 +187,14 @@ class SinkContract(LedgerContract):
         assert store.coverage([sent.series])[sent.series] == sent.coverage
 
     def test_12_batches_overlap_and_come_in_any_order(self, store: Store) -> None:
-        """Chunks of a series are fetched side by side; the rows are sorted all the same, once each."""
+        """Parts of a series are fetched concurrently; rows are read sorted, each once."""
         series = series_of()
         write(store, *(batch_of(series, rows) for rows in (range(60, 90), range(30), range(20, 65))))
         same(store.read(series, EVER), batch_of(series, range(90)).columns)
         assert store.coverage([series])[series] == batch_of(series, range(90)).coverage
 
     def test_13_series_do_not_mix(self, store: Store) -> None:
-        """Exchange, dataset, symbol and interval all tell rows apart, also in one writer."""
+        """Rows of another exchange, dataset, symbol or interval are separate, also in one writer."""
         lines = [
             series_of(),
             series_of(exchange="okx"),
@@ -215,7 +215,7 @@ class SinkContract(LedgerContract):
         ["币安人生USDT", "BTCUSDT_260626", "it's", 'a"b', "BTC/USDT:USDT", "100%25", "a b=c\\d", ".."],
     )
     def test_14_a_symbol_is_any_text(self, store: Store, symbol: str) -> None:
-        """The exchange's spelling is kept, whatever it means to a shell, a path or SQL."""
+        """The exchange's spelling is kept, also characters that are special in a shell, a path or SQL."""
         series = series_of(symbol=symbol)
         write(store, batch_of(series, range(3)))
         assert len(store.read(series, EVER)) == 3
@@ -224,7 +224,7 @@ class SinkContract(LedgerContract):
     # --- coverage ---
 
     def test_15_of_an_unknown_series_nothing_is_known(self, store: Store) -> None:
-        """Asking gives an empty answer, no error."""
+        """All queries return an empty result, and no error."""
         series = series_of()
         assert store.coverage([series]) == {series: Coverage()}
         assert store.coverage([]) == {}
@@ -233,7 +233,7 @@ class SinkContract(LedgerContract):
         assert empty.values.shape == (len(series.dataset.columns), 0)
 
     def test_16_confirmed_absence_is_remembered(self, store: Store) -> None:
-        """A batch without rows says that the exchange has none there: it is not asked again."""
+        """A batch without rows records that the exchange has none there; they are not requested again."""
         series = series_of()
         absent = Coverage(SpanSet.of(minutes(0, 10)), SpanSet.of(minutes(0, 10)))
         write(store, Batch(series, Columns.empty(series.dataset), absent))
@@ -241,7 +241,7 @@ class SinkContract(LedgerContract):
         assert not len(store.read(series, EVER))
 
     def test_17_coverage_unites_and_rows_beat_absence(self, store: Store) -> None:
-        """Whichever is learnt first: a moment that has a row is not empty."""
+        """In any order of batches, a moment with a row is not empty."""
         series = series_of()
         absent = Coverage(SpanSet.of(minutes(3, 12)), SpanSet.of(minutes(3, 12)))
         write(store, batch_of(series, range(5)))
@@ -252,7 +252,7 @@ class SinkContract(LedgerContract):
         assert held.empty == SpanSet.of(minutes(5, 10))
 
     def test_18_the_ledger_lists_every_series(self, store: Store) -> None:
-        """Also those without rows, each with what `coverage` says."""
+        """Series without rows too, each with the coverage that `coverage` returns."""
         series = [
             series_of(),
             series_of(interval="1M"),
@@ -270,7 +270,7 @@ class SinkContract(LedgerContract):
     def test_19_another_instance_sees_the_same(self, store: Store, place: Path) -> None:
         """Rows and coverage outlive the instance that wrote them, and the next one adds to them."""
         if not self.lasting:
-            pytest.skip("this store forgets")
+            pytest.skip("the data of this store ends with its instance")
         series = series_of()
         write(store, batch_of(series, range(5)))
         other = self.make_store(place)
@@ -280,8 +280,8 @@ class SinkContract(LedgerContract):
         write(other, batch_of(series, range(5, 8)))
         same(store.read(series, EVER), batch_of(series, range(8)).columns)
 
-    def test_20_a_writer_lives_on_a_thread_of_its_own(self, store: Store) -> None:
-        """It is opened, used and closed on one that is not the main thread; several may follow."""
+    def test_20_a_writer_lives_on_one_other_thread(self, store: Store) -> None:
+        """It is opened, used and closed on one thread, which is not the main thread; others may follow."""
         series = series_of()
         for rows in (range(5), range(5, 10)):
             with ThreadPoolExecutor(1) as thread:
@@ -289,7 +289,7 @@ class SinkContract(LedgerContract):
         same(store.read(series, EVER), batch_of(series, range(10)).columns)
 
     def test_21_a_batch_is_durable_when_the_writer_returns(self, store: Store) -> None:
-        """Others see its rows and its coverage before the writer is closed."""
+        """Other threads read its rows and its coverage before the writer is closed."""
         series = series_of()
         with ThreadPoolExecutor(1) as thread, store.writer() as take:
             take(batch_of(series, range(5)))

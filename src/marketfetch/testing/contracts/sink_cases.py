@@ -1,4 +1,4 @@
-"""Series and batches that the contract of stores works with, said in few words."""
+"""Helpers for tests of stores: create series and batches, write, read and compare."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ __all__ = [
     "START",
     "batch_at",
     "batch_of",
+    "batch_without_rows",
     "column_of",
     "coverages",
     "minutes",
     "same",
     "series_of",
-    "told",
     "values_of",
     "write",
 ]
 
 MINUTE = 60_000
 START = 1_577_836_800_000
-"""2020-01-01, a Wednesday: no week opens there."""
+"""2020-01-01, a Wednesday: not the start of a week."""
 EVER = Span(0, 4_102_444_800_000)
 NULL = float("nan")
 
@@ -42,17 +42,17 @@ NULL = float("nan")
 def series_of(
     exchange: str = "binance-usdm", dataset: str = "ohlcv", symbol: str = "BTCUSDT", interval: str = "1m"
 ) -> Series:
-    """Make a series that differs from the usual one in what is named."""
+    """Return a series; arguments replace the defaults."""
     return Series.of(exchange, dataset, symbol, interval)
 
 
 def minutes(first: int, end: int) -> Span:
-    """Make a span of minutes, counted from START."""
+    """Return a span of minutes, counted from START."""
     return Span(START + first * MINUTE, START + end * MINUTE)
 
 
 def batch_at(series: Series, times: NDArray[np.int64], **given: float | Sequence[float]) -> Batch:
-    """Make a batch with rows at the given times; columns that are not given differ from row to row."""
+    """Return a batch with rows at the given times; all other columns differ from row to row."""
     values = np.arange(1.0, 1 + len(series.dataset.columns))[:, None] + (times - START) / 8192
     for column, line in zip(series.dataset.columns, values, strict=True):
         line[:] = given.get(column.name, np.floor(line) if column.integer else line)
@@ -60,7 +60,7 @@ def batch_at(series: Series, times: NDArray[np.int64], **given: float | Sequence
 
 
 def batch_of(series: Series, rows: Sequence[int], **given: float | Sequence[float]) -> Batch:
-    """Make a batch with rows at the given minutes, counted from START.
+    """Return a batch with rows at the given minutes, counted from START.
 
     >>> batch_of(series_of(dataset="mark_price"), [1], close=7).columns.values[:, 0]
     array([ 8.32421875,  9.32421875, 10.32421875,  7.        ])
@@ -68,14 +68,14 @@ def batch_of(series: Series, rows: Sequence[int], **given: float | Sequence[floa
     return batch_at(series, START + MINUTE * np.array(rows, np.int64), **given)
 
 
-def told(
+def batch_without_rows(
     series: Series,
     *,
     empty: Sequence[Span] = (),
     unusable: Sequence[Span] = (),
     rejected: Sequence[RejectedRow] = (),
 ) -> Batch:
-    """Make a batch without rows, which says why there are none."""
+    """Return a batch without rows that records empty and unusable spans, and rejected rows."""
     absent, wrong = SpanSet(tuple(empty)), SpanSet(tuple(unusable))
     return Batch(
         series, Columns.empty(series.dataset), Coverage(absent | wrong, absent, wrong), tuple(rejected)
@@ -84,7 +84,7 @@ def told(
 
 @st.composite
 def coverages(draw: st.DrawFn) -> Coverage:
-    """Draw what may be learnt of a hundred minutes, counted from START."""
+    """Draw any coverage of a hundred minutes, counted from START."""
     span = st.tuples(st.integers(0, 90), st.integers(1, 10)).map(lambda at: minutes(at[0], sum(at)))
     spans = st.lists(span, max_size=8).map(lambda some: SpanSet(tuple(some)))
     covered, empty, unusable = draw(spans), draw(spans), draw(spans)
@@ -92,14 +92,14 @@ def coverages(draw: st.DrawFn) -> Coverage:
 
 
 def values_of(column: Column) -> st.SearchStrategy[float]:
-    """Draw whatever may stand in a column."""
+    """Draw any value of a column."""
     whole = st.integers(-(2**53), 2**53).map(float)
     numbers = whole if column.integer else st.floats(allow_nan=False, allow_infinity=False)
     return numbers | st.just(NULL) if column.optional else numbers
 
 
 def write(store: Store, *batches: Batch) -> None:
-    """Write batches through one writer."""
+    """Write batches with one writer."""
     with store.writer() as take:
         for batch in batches:
             take(batch)
@@ -112,7 +112,7 @@ def column_of(store: Store, series: Series, name: str) -> list[float]:
 
 
 def same(held: Columns, sent: Columns) -> None:
-    """Check that rows are what they should be, to the last bit; the sign of a zero apart."""
+    """Assert that rows are equal bit by bit, except the sign of zero."""
     assert held.times.dtype == np.int64, f"times are {held.times.dtype}, not int64"
     assert held.values.dtype == np.float64, f"values are {held.values.dtype}, not float64"
     np.testing.assert_array_equal(held.times, sent.times)

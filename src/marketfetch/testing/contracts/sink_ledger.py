@@ -1,4 +1,4 @@
-"""The part of the contract of stores about what they know: verdicts, rejected rows, forgetting, scale."""
+"""The store contract for the ledger: coverage, rejected rows, forgetting, scale, formats."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from marketfetch.testing.contracts.sink_cases import (
     MINUTE,
     START,
     batch_of,
+    batch_without_rows,
     coverages,
     minutes,
     same,
     series_of,
-    told,
     write,
 )
 from marketfetch.values.coverage import Coverage
@@ -38,20 +38,20 @@ _EMPTY, _UNUSABLE, _PRESENT = range(3)
 
 
 class LedgerContract:
-    """Tests 22 and on of `SinkContract`, which see; those of an optional protocol are skipped without it."""
+    """Tests 22 to 31 of `SinkContract`; tests of an optional protocol are skipped for stores without it."""
 
     lasting: ClassVar[bool]
 
     def make_store(self, place: Path) -> Store:
-        """Make the store at a place."""
+        """Return the store of a path; see `SinkContract`."""
         raise NotImplementedError("override make_store(place)")
 
     def write_format(self, place: Path, version: int) -> int:
-        """Change the version of the format that the store at a place tells, and return what it was.
+        """Change the format version of the store at a path, and return the former version.
 
-        A store that has none leaves this as it is.
+        Do not override this for a store without a format version.
         """
-        pytest.skip("this store tells no version of its format")
+        pytest.skip("this store has no format version")
 
     # --- verdicts ---
 
@@ -59,11 +59,11 @@ class LedgerContract:
     def test_22_the_stronger_verdict_stands_in_whatever_order(
         self, store: Store, order: tuple[int, ...]
     ) -> None:
-        """A stored row beats a wrong one, and a wrong row beats the claim that there is none."""
+        """A stored row replaces "unusable", and "unusable" replaces "empty", in any order."""
         series = series_of()
         learnt = (
-            told(series, empty=[minutes(0, 9)]),
-            told(series, unusable=[minutes(3, 9)]),
+            batch_without_rows(series, empty=[minutes(0, 9)]),
+            batch_without_rows(series, unusable=[minutes(3, 9)]),
             batch_of(series, range(6, 9)),
         )
         write(store, *(learnt[number] for number in order))
@@ -74,7 +74,7 @@ class LedgerContract:
         same(store.read(series, EVER), batch_of(series, range(6, 9)).columns)
 
     def test_23_a_batch_may_have_all_verdicts(self, store: Store, place: Path) -> None:
-        """It is one transaction, and another instance reads the same."""
+        """One batch may have rows, empty and unusable spans; another instance reads the same."""
         series, rows = series_of(), batch_of(series_of(), [0, 5])
         coverage = Coverage(
             SpanSet.of(minutes(0, 8)), SpanSet.of(minutes(1, 3), minutes(6, 8)), SpanSet.of(minutes(3, 5))
@@ -87,7 +87,7 @@ class LedgerContract:
     # --- rejected rows ---
 
     def test_24_rejected_rows_are_kept_once_each(self, store: Store, place: Path) -> None:
-        """Sorted, also those of one moment, whatever their text is; a span is half-open for them, too."""
+        """They are read sorted, with any text; several may have the same time; spans are half-open."""
         if not isinstance(store, SupportsRejected):
             pytest.skip("this store keeps no rejected rows")
         series = series_of()
@@ -97,9 +97,9 @@ class LedgerContract:
             _rejected(3, "impossible", "[3]"),
             _rejected(3, "impossible", ""),
         ]
-        sent = told(series, unusable=[minutes(3, 5)], rejected=rejected)
+        sent = batch_without_rows(series, unusable=[minutes(3, 5)], rejected=rejected)
         write(store, sent, sent)
-        write(store, sent, told(series_of(symbol="ETHUSDT"), unusable=[minutes(3, 5)]))
+        write(store, sent, batch_without_rows(series_of(symbol="ETHUSDT"), unusable=[minutes(3, 5)]))
         assert list(store.rejected(series, EVER)) == sorted(rejected)
         first, last = rejected[1].time, rejected[0].time
         assert [row.time for row in store.rejected(series, Span(first, last))] == [first] * 3
@@ -113,21 +113,24 @@ class LedgerContract:
 
     @pytest.mark.parametrize("first", ["the wrong row", "the right row"])
     def test_25_a_stored_row_replaces_the_rejected_one(self, store: Store, first: str) -> None:
-        """Of its moment, in whatever order both come, and no other; absence replaces nothing."""
+        """In either order, and at its own moment alone; an empty span replaces no rejected row."""
         if not isinstance(store, SupportsRejected):
             pytest.skip("this store keeps no rejected rows")
         series = series_of()
         rejected = [_rejected(minute, "off the grid", f"[{minute}]") for minute in (2, 3, 4)]
-        both = [told(series, unusable=[minutes(2, 5)], rejected=rejected), batch_of(series, [3])]
+        both = [
+            batch_without_rows(series, unusable=[minutes(2, 5)], rejected=rejected),
+            batch_of(series, [3]),
+        ]
         write(store, *(both if first == "the wrong row" else reversed(both)))
-        write(store, told(series, empty=[minutes(0, 9)]))
+        write(store, batch_without_rows(series, empty=[minutes(0, 9)]))
         assert [row.raw for row in store.rejected(series, EVER)] == ["[2]", "[4]"]
         assert store.coverage([series])[series].unusable == SpanSet.of(minutes(2, 3), minutes(4, 5))
 
     # --- forgetting ---
 
     def test_26_what_is_forgotten_is_missing_again(self, store: Store) -> None:
-        """With its verdicts and rejected rows; rows stay, and so do other moments and series."""
+        """Coverage and rejected rows are removed; rows, other moments and other series stay."""
         if not isinstance(store, SupportsForget):
             pytest.skip("this store cannot forget")
         series, other = series_of(), series_of(symbol="ETHUSDT")
@@ -136,7 +139,7 @@ class LedgerContract:
         rows = batch_of(series, [*range(5), *range(20, 30)])
         write(store, Batch(series, rows.columns, whole, tuple(rejected)), batch_of(other, range(30)))
         forgotten = SpanSet.of(minutes(2, 3), minutes(8, 15), minutes(25, 99))
-        for _ in range(2):  # what is not known changes nothing
+        for _ in range(2):  # forgetting unknown moments changes nothing
             store.forget(series, forgotten)
             assert store.coverage([series])[series] == whole.without(forgotten)
         same(store.read(series, EVER), rows.columns)
@@ -147,7 +150,7 @@ class LedgerContract:
         assert store.coverage([series])[series].missing(minutes(0, 25)) == SpanSet.of(minutes(2, 3))
 
     def test_27_rows_are_forgotten_on_demand(self, store: Store) -> None:
-        """Rows and coverage together; a series of which nothing is left is not listed any more."""
+        """With `rows=True` rows and coverage are removed; a series without both leaves the ledger."""
         if not isinstance(store, SupportsForget):
             pytest.skip("this store cannot forget")
         series, other = series_of(), series_of(dataset="mark_price")
@@ -168,7 +171,7 @@ class LedgerContract:
 
     @pytest.mark.parametrize("confirmed", [True, False])
     def test_28_a_batch_may_have_thousands_of_gaps(self, store: Store, *, confirmed: bool) -> None:
-        """Confirmed empty ones, or ones of which nothing is known."""
+        """The moments between the rows are confirmed empty, or unknown."""
         series = series_of()
         sent = _every_second(series, 0, 8000, confirmed=confirmed)
         write(store, sent)
@@ -176,7 +179,7 @@ class LedgerContract:
         same(store.read(series, EVER), sent.columns)
 
     def test_29_batches_with_gaps_come_in_any_order(self, store: Store) -> None:
-        """And again with other rows: what is known is what all of them together tell."""
+        """The coverage is the union of all batches."""
         series, order = series_of(), [number * 7 % 30 * 100 for number in range(30)]
         sent = [
             _every_second(series, start, start + 130, confirmed=bool(start % 3)) for start in (*order, 37)
@@ -184,8 +187,8 @@ class LedgerContract:
         write(store, *sent)
         assert store.coverage([series])[series] == reduce(or_, (batch.coverage for batch in sent))
 
-    def test_30_what_is_known_is_what_was_told(self, store: Store) -> None:
-        """Whatever is learnt in whatever order, and what is forgotten between."""
+    def test_30_coverage_is_the_union_of_all_batches(self, store: Store) -> None:
+        """For random batches in any order, with spans forgotten in between."""
         symbols = count()
 
         @settings(max_examples=8, deadline=None)
@@ -207,7 +210,7 @@ class LedgerContract:
     # --- formats ---
 
     def test_31_a_newer_format_is_refused_untouched(self, store: Store, place: Path) -> None:
-        """By whatever would read it, misread it, or write to it."""
+        """Every method that reads or writes the store raises SinkError."""
         series = series_of()
         write(store, batch_of(series, range(5)))
         version = self.write_format(place, 99)
@@ -235,7 +238,7 @@ def _rejected(minute: int, reason: str, raw: str) -> RejectedRow:
 
 
 def _every_second(series: Series, first: int, end: int, *, confirmed: bool) -> Batch:
-    """Make rows at every second minute; the others are confirmed empty, or nothing is said of them."""
+    """Return rows at every second minute; the other minutes are confirmed empty, or unknown."""
     rows = batch_of(series, range(first, end, 2))
     whole = SpanSet.of(minutes(first, end))
     if not confirmed:

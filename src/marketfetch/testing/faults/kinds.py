@@ -1,4 +1,4 @@
-"""Faults on request: which request is hit by what, decided by the request itself and nothing else."""
+"""Faults of a simulated exchange: their kinds, and the choice of the faulty requests."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["FaultKind", "FaultSchedule", "Faults"]
 
 
 class FaultKind(enum.StrEnum):
-    """What can go wrong with an answer.
+    """Everything that can be wrong with a reply.
 
-    The first group are refusals, redirects and server errors, the second broken bodies, the third rows that
-    are well-formed but not true, the fourth wrong clocks, the last what happens to the connection.
+    In this order: refusals, redirects and server errors; broken bodies; well-formed rows that are wrong;
+    wrong clocks; faults of the connection.
     """
 
     STATUS_429 = "status_429"
@@ -25,59 +25,59 @@ class FaultKind(enum.StrEnum):
     STATUS_429_BARE = "status_429_bare"
     """Without `Retry-After`."""
     STATUS_429_PAST = "status_429_past"
-    """`Retry-After` is a date that is over."""
+    """`Retry-After` is a date in the past."""
     STATUS_429_NEGATIVE = "status_429_negative"
     STATUS_429_DAYS = "status_429_days"
-    """Two days; whoever keeps to it has lost the address for this run."""
+    """`Retry-After` is two days: a client that obeys cannot use the address again in this run."""
     STATUS_429_ABSURD = "status_429_absurd"
-    """Thirty years."""
+    """`Retry-After` is thirty years."""
     STATUS_429_RUBBISH = "status_429_rubbish"
-    """`Retry-After` is a word."""
+    """`Retry-After` is the word "soon"."""
     STATUS_418 = "status_418"
-    """The end of the ban stands in `Retry-After` and in the text."""
+    """The end of the ban is in `Retry-After` and in the body."""
     STATUS_418_TEXT = "status_418_text"
-    """In the text alone."""
+    """The end of the ban is only in the body."""
     STATUS_418_BARE = "status_418_bare"
-    """Nowhere."""
+    """Without the end of the ban."""
     STATUS_403 = "status_403"
-    """A gateway's page."""
+    """An HTML page of a gateway."""
     STATUS_403_LOCATION = "status_403_location"
-    """A gateway's page that shuts out a country: a legal refusal."""
+    """An HTML page of a gateway that blocks a country: a legal refusal."""
     STATUS_451 = "status_451"
     STATUS_451_PAGE = "status_451_page"
-    """The same as a page of HTML."""
+    """Status 451 with an HTML page."""
     REDIRECT_AWAY = "redirect_away"
-    """To another host, which does not exist."""
+    """A redirect to another host, which does not exist."""
     REDIRECT_LOOP = "redirect_loop"
-    """To the very same address."""
+    """A redirect to the same URL."""
     STATUS_500 = "status_500"
     STATUS_502 = "status_502"
     STATUS_503 = "status_503"
 
     ERROR_IN_200 = "error_in_200"
     PAGE_IN_200 = "page_in_200"
-    """A gateway's page of HTML with status 200."""
+    """An HTML page of a gateway with status 200."""
     EMPTY_BODY = "empty_body"
     TRUNCATED_JSON = "truncated_json"
-    """The body ends early and Content-Length agrees with it."""
+    """The body ends early, and Content-Length is that of the shorter body."""
     OBJECT_INSTEAD_OF_LIST = "object_instead_of_list"
     NULL = "null"
     CUT_GZIP = "cut_gzip"
-    """A compressed body ends early and Content-Length agrees with it, asked for or not."""
+    """A gzip body that ends early, also for clients that do not accept gzip."""
     DAMAGED_GZIP = "damaged_gzip"
     GZIP_BOMB = "gzip_bomb"
-    """A body of 100 KB that becomes 100 MB, asked for or not."""
+    """A gzip body of 100 KB that expands to 100 MB, also for clients that do not accept gzip."""
     HUGE_BODY = "huge_body"
-    """The truth, and 100 MB of blanks behind it."""
+    """The correct body, followed by 100 MB of spaces."""
     HUGE_CHUNKED_BODY = "huge_chunked_body"
-    """The same without Content-Length."""
+    """`HUGE_BODY` in chunks, without Content-Length."""
 
     WRONG_WINDOW = "wrong_window"
     REPEATED_PAGE = "repeated_page"
-    """The page before this one, once more."""
+    """The page before the requested one."""
     SINCE_IGNORED = "since_ignored"
     REVERSED_ORDER = "reversed_order"
-    """Newest first where oldest first is right, and the other way round."""
+    """Newest first instead of oldest first, or the other way round."""
     SHORT_PAGE = "short_page"
     EMPTY_PAGE = "empty_page"
     REPEATED_ROWS = "repeated_rows"
@@ -85,20 +85,20 @@ class FaultKind(enum.StrEnum):
     OFF_GRID_ROW = "off_grid_row"
     OUT_OF_RANGE_ROW = "out_of_range_row"
     IMPOSSIBLE_ROW = "impossible_row"
-    """A candle whose high lies below its low."""
+    """A candle whose high is below its low."""
     NEGATIVE_VOLUME = "negative_volume"
     NAN_TEXT = "nan_text"
     TEXT_VALUE = "text_value"
-    """A word where a number belongs."""
+    """`n/a` in place of a number."""
     NO_VALUE = "no_value"
-    """Empty text where a number belongs: the exchange fills it in later."""
+    """Empty text in place of a number, as an exchange sends before it knows the value."""
     HUGE_NUMBER = "huge_number"
-    """`1e400`, which no float64 can hold."""
+    """`1e400`, which is larger than any float64."""
     PLAIN_NUMBERS = "plain_numbers"
-    """JSON numbers where the exchange sends text."""
+    """JSON numbers in place of decimal text."""
 
     CLOCK_HOURS_AHEAD = "clock_hours_ahead"
-    """The route that tells the time is two hours ahead."""
+    """The server time is two hours ahead."""
     CLOCK_HOURS_BEHIND = "clock_hours_behind"
     CLOCK_YEARS_AHEAD = "clock_years_ahead"
     CLOCK_YEARS_BEHIND = "clock_years_behind"
@@ -108,15 +108,15 @@ class FaultKind(enum.StrEnum):
 
     HANG = "hang"
     SLOW_DRIP = "slow_drip"
-    """Ten pieces, one each tenth of a second."""
+    """The body in ten pieces, one every 0.1 s."""
     SLOW_LORIS = "slow_loris"
-    """Byte by byte, headers too, and it never ends."""
+    """Headers and body byte by byte, without an end."""
     ENDLESS_HEADERS = "endless_headers"
-    """Megabytes of headers, and no body."""
+    """Megabytes of headers and no body."""
     CUT_BODY = "cut_body"
-    """The connection is closed before Content-Length is reached."""
+    """The connection is closed before the body is complete."""
     LONG_BODY = "long_body"
-    """More comes than Content-Length says."""
+    """The body is longer than Content-Length."""
     CUT_CHUNKS = "cut_chunks"
     """A chunked body ends without its last chunk."""
     RESET = "reset"
@@ -132,12 +132,15 @@ def _paths(paths: Iterable[str]) -> frozenset[str]:
 
 @attrs.frozen(kw_only=True)
 class Faults:
-    """Which requests are hit: a share `rate` (0 to 1) of them, each by one of the `kinds`.
+    """Which requests fail: a share `rate` (0 to 1) of them, each with one of the `kinds`.
 
-    Whether and how a request is hit follows from (seed, the request, how often it was seen before), never
-    from the order of calls: a run with the same requests meets the same faults. Only the first `times`
-    sights of a request can be hit, so that an exchange tells the truth in the end. `paths` limits faults to
-    some routes; by default every route has them.
+    The choice depends on the seed, the request and the number of its repetitions, never on the order of
+    requests: a run with the same requests has the same faults. Only the first `times` repetitions of a
+    request can fail; after that the exchange answers correctly. `paths` limits faults to some routes.
+
+    >>> faults = Faults(rate=1, kinds=["reset"])
+    >>> [faults.choose("/fapi/v1/time", "/fapi/v1/time?", seen) for seen in (0, 1)]
+    [<FaultKind.RESET: 'reset'>, None]
     """
 
     rate: float = attrs.field(default=0.1, validator=[attrs.validators.ge(0), attrs.validators.le(1)])
@@ -147,7 +150,7 @@ class Faults:
     paths: frozenset[str] = attrs.field(default=frozenset(), converter=_paths)
 
     def choose(self, path: str, key: str, seen: int) -> FaultKind | None:
-        """Return what hits a request that was `seen` before so many times; None for the truth."""
+        """Return the fault of a request that was made `seen` times before; None for a correct reply."""
         if seen >= self.times or not self.kinds or (self.paths and path not in self.paths):
             return None
         digest = blake2b(f"{self.seed}/{seen}/{key}".encode(), digest_size=16).digest()
@@ -157,14 +160,14 @@ class Faults:
 
 
 class FaultSchedule:
-    """Faults together with the count of how often every request was seen."""
+    """Faults, and the number of times that each request was made."""
 
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
         self._seen: Counter[str] = Counter()
 
     def next(self, path: str, key: str) -> FaultKind | None:
-        """Return what hits this request now, and count it."""
+        """Return the fault of this request, and count the request."""
         seen = self._seen[key]
         self._seen[key] += 1
         return self._faults.choose(path, key, seen)

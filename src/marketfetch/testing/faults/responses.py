@@ -1,4 +1,4 @@
-"""What a fault makes of a true answer: refusals, broken bodies, answers to something else, wrong clocks."""
+"""Turn a correct reply into a faulty one: refusals, broken bodies, other windows, wrong clocks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _YEAR = 365 * 24 * _HOUR
 
 @attrs.frozen
 class FaultContext:
-    """One request that a fault hits: the truthful answer, and a way to ask for another one."""
+    """A request with a fault: its correct reply, and `ask`, which returns the reply to another one."""
 
     request: ServerRequest
     truth: ServerReply
@@ -34,9 +34,9 @@ _Fault = Callable[[FaultContext], "ServerReply | None"]
 
 
 def apply_response_fault(kind: FaultKind, hit: FaultContext) -> ServerReply | None:
-    """Return the answer a fault makes of the truth; None if this fault cannot happen to such an answer.
+    """Return the faulty reply; None if this fault cannot be applied to such a reply.
 
-    The faults of the connection leave the answer as it is: they are in `transport`.
+    Faults of the connection leave the reply unchanged: `transport` applies them.
     """
     if kind in _REPLY_FAULTS:
         return _REPLY_FAULTS[kind](hit)
@@ -77,7 +77,7 @@ def _until(hit: FaultContext) -> str:
 
 
 def _restricted(_hit: FaultContext) -> ServerReply:
-    # The code is 0: a client that looks for negative codes only takes this for a success.
+    # The code is 0, as in reality: a client that looks only for negative codes would see a success.
     text = "Service unavailable from a restricted location according to 'b. Eligibility'."
     return _json(451, {"code": 0, "msg": text})
 
@@ -100,7 +100,7 @@ _STARTS = ("startTime", "endTime", "after", "before")
 
 
 def _moved(hit: FaultContext, least: int) -> ServerReply | None:
-    """Answer for an earlier window, at least so many milliseconds away: at the least the one before."""
+    """Return the reply for an earlier window: at least `least` ms earlier, and not overlapping this one."""
     params = hit.request.params
     bounds = {name: int(params[name]) for name in _STARTS if params.get(name, "").isdigit()}
     if not bounds:
@@ -120,7 +120,7 @@ def _redirect(status: int, target: str) -> ServerReply:
 
 
 def _clock(hit: FaultContext, ahead: int) -> ServerReply | None:
-    """Let the route that tells the time be ahead; other routes tell none."""
+    """Return a server time that is `ahead` ms ahead; None for routes that return no time."""
     if not hit.request.path.endswith("/time"):
         return None
     if _is_okx(hit.request):

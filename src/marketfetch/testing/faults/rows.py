@@ -1,4 +1,4 @@
-"""Rows that are well-formed but not true."""
+"""Replace rows of a correct reply by well-formed wrong ones."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from marketfetch.testing.http.messages import ServerReply
 
 __all__ = ["rows_broken_by"]
 
-_Row: TypeAlias = Any  # a list of a kline or an object of a statistic, as JSON gives it
+_Row: TypeAlias = Any  # a JSON list for a candle, a JSON object for an event or a statistic
 _RowsFault = Callable[[list[_Row]], "list[_Row] | None"]
 
 
 def rows_broken_by(kind: FaultKind, truth: ServerReply) -> ServerReply | None:
-    """Return an answer whose rows a fault has changed; None if such an answer has none to change.
+    """Return the reply with wrong rows; None if the fault cannot be applied to its rows.
 
-    Faults that do not concern rows leave the answer as it is.
+    Faults that do not concern rows leave the reply unchanged.
     """
     if kind not in _ROWS_FAULTS:
         return truth
@@ -62,7 +62,7 @@ def _is_decimal(value: object) -> bool:
 
 
 def _value_keys(row: _Row) -> list[Any]:
-    """Return where a row holds its values: the places of decimal text that is not its time."""
+    """Return the indices or names of a row's values: all decimal text except the time."""
     items = enumerate(row) if isinstance(row, list) else row.items()
     return [key for key, value in items if key != _time_key(row) and _is_decimal(value)]
 
@@ -95,7 +95,7 @@ def _moved_row(ms: int) -> _RowsFault:
 
 
 def _off_grid(rows: list[_Row]) -> list[_Row] | None:
-    # Events have no grid: one that is a millisecond late cannot be told from one that is not.
+    # Events have no grid: a client cannot recognize one that is a millisecond late.
     return None if _time_key(rows[0]) == "fundingTime" else _moved_row(1)(rows)
 
 
@@ -126,7 +126,7 @@ def _plain_numbers(rows: list[_Row]) -> list[_Row]:
 
 
 def _short(rows: list[_Row]) -> list[_Row] | None:
-    """Keep the first half, to the end of a moment: half of what shares one cannot be missed by anybody."""
+    """Keep the first half, and all rows of its last moment: a client could not miss a row of that moment."""
     key = _time_key(rows[0])
     half = len(rows) // 2
     while key is not None and 0 < half < len(rows) and rows[half][key] == rows[half - 1][key]:

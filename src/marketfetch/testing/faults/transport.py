@@ -1,4 +1,4 @@
-"""Answers that are sent as no answer should be: slowly, in part, compressed badly, or without an end."""
+"""Send a reply wrongly: slowly, in part, badly compressed, or without an end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HUGE = 100
 
 
 def broken_script(kind: FaultKind | None, reply: ServerReply, now: int) -> ResponseScript | None:
-    """Return how a fault of the connection sends an answer; None for all other faults."""
+    """Return the script of a fault of the connection; None for all other faults."""
     fault = None if kind is None else _WIRE_FAULTS.get(kind)
     return None if fault is None else fault(reply, now)
 
@@ -52,7 +52,7 @@ def _cut_chunks(reply: ServerReply, now: int) -> ResponseScript:
 
 def _reset(reply: ServerReply, now: int) -> ResponseScript:
     head = head_of(reply, now, Content_Length=str(len(reply.body)))
-    # The pause lets the first half arrive: a reset discards what the other side has not read yet.
+    # The pause lets the first half arrive: a reset discards data that the client has not read yet.
     return (head + truncate(reply.body), 0.02, ConnectionEnd.RESET)
 
 
@@ -94,8 +94,8 @@ def _damaged_gzip(reply: ServerReply, now: int) -> ResponseScript:
 
 
 def _gzip_bomb(reply: ServerReply, now: int) -> ResponseScript:
-    # A block that was flushed completely refers to nothing before it: the same bytes do for all of them. The
-    # end of the stream is left out: whoever reads as far as that has lost already.
+    # After a full flush a block refers to no earlier data, so that one compressed block can be repeated. The
+    # end of the stream is missing: a client that reads that far has failed already.
     packer = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
     first = packer.compress(reply.body) + packer.flush(zlib.Z_FULL_FLUSH)
     block = packer.compress(b" " * _MEGABYTE) + packer.flush(zlib.Z_FULL_FLUSH)

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for servers that live beside synchronous code."""
+"""An event loop in a background thread, for servers beside synchronous code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _Result = TypeVar("_Result")
 
 
 class BackgroundLoop:
-    """Runs an event loop in a daemon thread between `start` and `stop`; nothing is left running after it."""
+    """Runs an event loop in a daemon thread between `start` and `stop`; `stop` ends all of its tasks."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -21,7 +21,7 @@ class BackgroundLoop:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread; a loop can be started again after it was stopped."""
+        """Start the thread; a stopped loop can be started again."""
         if self._thread is not None:
             raise RuntimeError(f"{self._name} is already running")
         self._loop = asyncio.new_event_loop()
@@ -36,7 +36,7 @@ class BackgroundLoop:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def stop(self) -> None:
-        """Cancel what still runs, end the thread and close the loop."""
+        """Cancel all tasks, end the thread and close the loop."""
         if self._loop is None or self._thread is None:
             return
         self.run(_cancel_tasks())
@@ -48,8 +48,8 @@ class BackgroundLoop:
 
 
 async def _cancel_tasks() -> None:
-    # Several times: a client that was accepted just now is a task that may bring forth another one, and the
-    # transports of both take a turn of the loop to be closed.
+    # Several times: the task of a client just accepted may start another one, and each transport needs one
+    # more iteration of the loop to close.
     for _ in range(8):
         others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in others:

@@ -1,4 +1,4 @@
-"""What travels between a client and a simulated exchange, as values."""
+"""Requests and replies of a simulated exchange, as values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["ServerReply", "ServerRequest", "format_http_date"]
 
 
 def format_http_date(ms: int) -> str:
-    """Write a UTC millisecond timestamp as an HTTP date.
+    """Return UTC milliseconds as an HTTP date.
 
     >>> format_http_date(0)
     'Thu, 01 Jan 1970 00:00:00 GMT'
@@ -22,7 +22,7 @@ def format_http_date(ms: int) -> str:
 
 @attrs.frozen
 class ServerRequest:
-    """One HTTP request as the server sees it; header names are in lower case."""
+    """One HTTP request as the server received it; header names are in lower case."""
 
     method: str
     target: str
@@ -30,23 +30,23 @@ class ServerRequest:
     params: Mapping[str, str]
     headers: Mapping[str, str]
     client: str
-    """The IP address it came from: what limits are counted by."""
+    """The IP address of the client, by which rate limits are counted."""
 
     @classmethod
     def parse(cls, method: str, target: str, headers: Mapping[str, str], client: str) -> ServerRequest:
-        """Make a request out of its request target, e.g. `/fapi/v1/klines?symbol=BTCUSDT`."""
+        """Parse a request target such as `/fapi/v1/klines?symbol=BTCUSDT`."""
         path, _, query = target.partition("?")
         return cls(method, target, path, dict(parse_qsl(query, keep_blank_values=True)), headers, client)
 
     @property
     def key(self) -> str:
-        """The same text for the same question, whoever asks and however its parameters are ordered."""
+        """Path and sorted parameters: the same for every client and every order of parameters."""
         return f"{self.path}?{'&'.join(f'{name}={value}' for name, value in sorted(self.params.items()))}"
 
 
 @attrs.frozen
 class ServerReply:
-    """One HTTP answer: status, body and the headers beside Date and those that tell where the body ends."""
+    """One HTTP reply: status, body, and headers other than Date, Content-Length and Transfer-Encoding."""
 
     status: int
     body: bytes

@@ -1,4 +1,4 @@
-"""How a reply becomes bytes on a connection: a script of bytes, pauses and ends that the server plays."""
+"""Response scripts: the bytes, pauses and connection ends that the server plays for a reply."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ __all__ = ["ConnectionEnd", "ResponseScript", "compressed", "head_of", "plain_sc
 
 
 class ConnectionEnd(enum.Enum):
-    """How a script may end before the connection is ready for the next request."""
+    """How a script may end the connection before the next request."""
 
     CLOSE = "close"
     """The server closes the connection in an orderly way."""
     RESET = "reset"
-    """The connection breaks off: the client's next read fails."""
+    """The server resets the connection: the client's next read fails."""
     HANG = "hang"
-    """Nothing more comes, but the connection stays open."""
+    """The server sends nothing more and keeps the connection open."""
 
 
 ResponseScript: TypeAlias = tuple[bytes | float | ConnectionEnd, ...]
-"""Bytes to send, seconds to wait, and perhaps an end."""
+"""Bytes to send, seconds to wait, and optionally an end."""
 
 _SMALLEST_COMPRESSED = 256
 
 
 def head_of(reply: ServerReply, now: int, **framing: str) -> bytes:
-    """Return the status line and headers, `framing` being those that tell where the body ends."""
+    """Return status line and headers; `framing` is Content-Length or Transfer-Encoding."""
     try:
         phrase = HTTPStatus(reply.status).phrase
     except ValueError:
@@ -43,20 +43,20 @@ def head_of(reply: ServerReply, now: int, **framing: str) -> bytes:
 
 
 def truncate(body: bytes) -> bytes:
-    """Return the beginning of a body that was cut off."""
-    # Behind a comma between rows, if there is one: a lenient reader takes what is left for the whole.
+    """Return about the first half of a body."""
+    # Cut before a comma between rows if possible: a lenient parser would accept the rest as complete.
     middle = len(body) // 2
     cut = body.rfind(b"],", 0, middle)
     return body[: cut + 1] if cut > 0 else body[:middle]
 
 
 def plain_script(reply: ServerReply, now: int) -> ResponseScript:
-    """Return the script of a reply that is sent as it should be."""
+    """Return the script that sends a reply correctly."""
     return (head_of(reply, now, Content_Length=str(len(reply.body))) + reply.body,)
 
 
 def compressed(reply: ServerReply, request: ServerRequest) -> ServerReply:
-    """Return the reply with a gzip body if the client accepts one and it is worth it."""
+    """Return the reply with a gzip body if the client accepts gzip and the body is not small."""
     accepted = request.headers.get("accept-encoding", "")
     if "gzip" not in accepted or len(reply.body) < _SMALLEST_COMPRESSED:
         return reply

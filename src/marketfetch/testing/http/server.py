@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server with full control over what is sent, and when, on every connection."""
+"""A small HTTP/1.1 server that controls every byte sent, and its time."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ Handler = Callable[[ServerRequest], ResponseScript]
 
 
 def reset(transport: asyncio.BaseTransport) -> None:
-    """Break a connection off so that the other side sees a reset, not an orderly end."""
+    """Close a connection with a TCP reset instead of an orderly end."""
     sock = transport.get_extra_info("socket")
     if sock is not None:
-        with contextlib.suppress(OSError):  # the other side may have been faster
+        with contextlib.suppress(OSError):  # the other side may have closed it already
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     cast("asyncio.WriteTransport", transport).abort()
 
 
 async def stop_accepting(server: asyncio.Server) -> None:
-    """Stop listening, after those who were accepted just now have become connections.
+    """Stop listening, after clients just accepted have become connections.
 
-    asyncio accepts a client in one turn of its loop and makes a transport for it in the next. If the server
-    was closed in between, the transport's constructor fails, nobody is told, and the socket is left open.
+    asyncio accepts a client in one iteration of the loop and creates its transport in the next. If the server
+    is closed in between, the transport's constructor fails silently and the socket stays open.
     """
     loop = asyncio.get_running_loop()
     for listening in server.sockets:
@@ -45,10 +45,10 @@ async def stop_accepting(server: asyncio.Server) -> None:
 
 
 class HttpServer:
-    """Answers every request with the script that `handler` returns for it.
+    """Plays for every request the script that `handler` returns.
 
-    The handler runs on the event loop and must not block; waiting is part of the script. Use it from the
-    loop that shall serve: `await start()` … `await close()`.
+    The handler runs on the event loop and must not block; pauses are part of the script. Call `start` and
+    `close` on the event loop that serves.
     """
 
     def __init__(self, handler: Handler, on_connection: Callable[[str], None]) -> None:
@@ -58,18 +58,18 @@ class HttpServer:
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int, context: ssl.SSLContext | None) -> tuple[str, int]:
-        """Listen and return the address; port 0 takes any free port."""
+        """Listen and return the address; port 0 selects a free port."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._connection, host, port, ssl=context, backlog=1024)
         address: tuple[str, int] = self._server.sockets[0].getsockname()[:2]
         return address
 
     async def close(self) -> None:
-        """Stop listening and break off every connection."""
+        """Stop listening and abort every connection."""
         if self._server is not None:
             await stop_accepting(self._server)
-        # A client that was accepted just now takes some turns of the loop to become a connection, and one
-        # more to be told that it is lost.
+        # A client just accepted needs some iterations of the loop to become a connection, and one more until
+        # `connection_lost` is called.
         for _ in range(8):
             for connection in tuple(self._connections):
                 connection.abort()
@@ -80,7 +80,7 @@ class HttpServer:
 
 
 class _Connection(asyncio.Protocol):
-    """One client: requests in, scripts out, in order."""
+    """One client connection: plays the scripts in the order of the requests."""
 
     def __init__(
         self, handler: Handler, on_connection: Callable[[str], None], connections: set[_Connection]
@@ -102,7 +102,7 @@ class _Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._connections.add(self)
         peer = transport.get_extra_info("peername")
-        if peer is None:  # the client was gone before it was accepted
+        if peer is None:  # the client closed the connection before it was accepted
             self._transport.abort()
             return
         self._client = peer[0]
@@ -115,18 +115,18 @@ class _Connection(asyncio.Protocol):
             self._waiting.cancel()
 
     def pause_writing(self) -> None:
-        """Wait with the rest of a script: the client reads slower than it is sent (called by the loop)."""
+        """Pause the script: the write buffer is full (called by the loop)."""
         self._full = True
 
     def resume_writing(self) -> None:
-        """Go on with the script (called by the loop)."""
+        """Resume the script (called by the loop)."""
         self._full = False
         if self._waiting is None:
-            # Not at once: a transport that fails while it calls this closes itself twice.
+            # In the next iteration: a transport that fails during this call would close itself twice.
             self._waiting = asyncio.get_running_loop().call_later(0, self._play)
 
     def abort(self) -> None:
-        """Drop the connection at once."""
+        """Close the connection immediately."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -134,7 +134,7 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError:
-            # The handler failed, not the client: let the loop report it and drop the connection.
+            # The handler failed, not the client: the loop reports the error and closes the connection.
             raise
         except httptools.HttpParserError:
             if self._transport is not None:
@@ -172,9 +172,9 @@ class _Connection(asyncio.Protocol):
             script = self._scripts[0]
             while script:
                 if self._transport.is_closing():
-                    return  # the client is gone; the loop is about to say so
+                    return  # the client is gone; `connection_lost` will follow
                 if self._full and isinstance(script[0], bytes):
-                    return  # until the loop says that there is room
+                    return  # until `resume_writing`
                 step = script.popleft()
                 if isinstance(step, (int, float)):
                     self._waiting = asyncio.get_running_loop().call_later(step, self._play)

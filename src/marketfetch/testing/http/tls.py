@@ -1,4 +1,4 @@
-"""A certificate authority of our own, so that clients can verify a server on loopback."""
+"""A temporary certificate authority, so that clients can verify a server on loopback."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["server_context"]
 
 
 def server_context() -> tuple[ssl.SSLContext, Path]:
-    """Return a context for servers on 127.0.0.1 and localhost, and the file of the authority to trust.
+    """Return a context for servers on 127.0.0.1 and localhost, and the certificate file of its authority.
 
-    The file is temporary; who asks for it removes it. Needs `trustme`, part of `marketfetch[testing]`.
+    The caller deletes the temporary file. Needs `trustme`, part of `marketfetch[testing]`.
     """
-    import trustme  # only those who want TLS need it
+    import trustme  # needed for TLS alone
 
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

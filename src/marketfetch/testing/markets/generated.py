@@ -1,4 +1,4 @@
-"""A market whose every row is computed from its own time: any window, any order, no state."""
+"""A market whose rows are computed from their times, without any state."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _MARK_PLACES = 8
 
 
 class GeneratedMarket:
-    """A market made up from a seed: plausible candles, premiums, funding and statistics for any symbol.
+    """A market generated from a seed: plausible candles, premiums, funding and statistics for any symbol.
 
-    A row depends on nothing but (seed, dataset, symbol, interval, its time): any page of any window can be
-    had in any order, twice, from two processes, and is the same. A price is a function of time, so that
-    candles of every interval agree on their opens, and a close is the next open.
+    A row depends only on seed, dataset, symbol, interval and its time: pages are the same in any order and
+    in any process. A price is a function of time: candles of all intervals agree on their opens, and each
+    close is the next open.
 
-    Symbols are texts such as `BTCUSDT`, all listed at `listed_at` (UTC ms), or `Instrument` values with dates
-    of their own. Candles that lie wholly inside one of the `gaps` do not exist, as after an outage.
+    Symbols are texts such as `BTCUSDT`, all listed at `listed_at` (UTC ms), or `MarketInstrument` values with
+    their own dates. Candles wholly inside one of the `gaps` do not exist, as after an outage.
 
     >>> market = GeneratedMarket(["BTCUSDT"], seed=7)
     >>> page = market.rows("ohlcv", "BTCUSDT", Interval.parse("1h"), Window(0, 1_800_000_000_000, limit=3))
@@ -80,7 +80,7 @@ class GeneratedMarket:
         return PriceFunction(hash_key(self._seed, "premium", symbol), 0, 100_000, _MARK_PLACES)
 
     def _mark(self, dataset: str, symbol: str) -> PriceFunction:
-        # Mark and index are published with more decimals and stay near the price without being equal to it.
+        # Mark and index prices have more decimals than the price, and are near but not equal to it.
         price = self._price(symbol)
         finer = int(10 ** (_MARK_PLACES - price.places))
         centre = price.centre * finer + hash_key(self._seed, dataset, symbol) % finer
@@ -94,7 +94,7 @@ def _prices(
     up: NDArray[np.int64],
     down: NDArray[np.int64],
 ) -> dict[str, NDArray[np.int64]]:
-    # Where candles follow each other, a close is the next open and need not be computed again.
+    # In consecutive candles each close is the next open, and is computed once.
     ends = _ends(opens, interval)
     if np.array_equal(ends[:-1], opens[1:]):
         edges = level.at(np.append(opens, ends[-1:]))
@@ -128,7 +128,7 @@ def _traded(opens: NDArray[np.int64], interval: Interval, key: int, level: Price
     minutes = max(1, interval.typical // _MINUTE)
     lots = (lots + 1) * minutes
     if minutes == 1 and not quiet.all():
-        # Now and then nobody trades for a minute: nothing moves and nothing is counted.
+        # One minute in 64 has no trade: its price does not change and its volume is zero.
         lots = np.where(quiet == 0, 0, lots)
         prices = {name: np.where(quiet == 0, prices["open"], column) for name, column in prices.items()}
     taken = (lots * (share + 1) + 255) >> 8

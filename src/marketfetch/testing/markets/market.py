@@ -1,4 +1,4 @@
-"""What a simulated exchange knows: instruments and, for any window of any series, the rows."""
+"""The market of a simulated exchange: its instruments and the rows of every series."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from marketfetch.values.spans import Span, SpanSet
 __all__ = ["Market", "MarketInstrument", "MarketRows", "Window"]
 
 _FAR_FUTURE = 4_133_404_800_000
-"""2100-01-01, the instant that exchanges themselves use for "never"."""
+"""2100-01-01, which exchanges use for "never"."""
 _QUOTES = ("USDT", "USDC", "FDUSD", "BUSD", "TUSD", "EUR", "USD", "BTC", "ETH", "BNB")
 
 
 @attrs.frozen
 class MarketInstrument:
-    """One tradable thing. Times are UTC milliseconds; `delisted_at` is None while it trades."""
+    """One tradable instrument. Times are UTC milliseconds; `delisted_at` is None while it trades."""
 
     symbol: str
     base: str
@@ -33,7 +33,7 @@ class MarketInstrument:
 
     @classmethod
     def parse(cls, symbol: str, listed_at: int, delisted_at: int | None = None) -> MarketInstrument:
-        """Make an instrument from a symbol such as `BTCUSDT`, settled in its quote currency.
+        """Return the instrument of a symbol such as `BTCUSDT`, settled in its quote currency.
 
         >>> MarketInstrument.parse("1000SHIBUSDT", 0).base
         '1000SHIB'
@@ -45,11 +45,11 @@ class MarketInstrument:
         raise ValueError(f"cannot tell base from quote in {symbol!r}: give an Instrument instead")
 
     def trades_at(self, now: int) -> bool:
-        """Whether it is listed and not yet delisted at a moment."""
+        """Whether the instrument is listed and not yet delisted at `now`."""
         return self.listed_at <= now < (self.delisted_at or _FAR_FUTURE)
 
     def existing(self, interval: Interval, gaps: Iterable[Span] = ()) -> SpanSet:
-        """Return where candles exist: from listing to delisting, without those wholly inside a gap."""
+        """Return the span of candles from listing to delisting, without candles wholly inside a gap."""
         life = Span(interval.floor(self.listed_at), self.delisted_at or _FAR_FUTURE)
         lost = ((interval.ceil(gap.start), interval.floor(gap.end)) for gap in gaps)
         return SpanSet.of(life) - SpanSet.of(*(Span(start, end) for start, end in lost if start < end))
@@ -57,10 +57,10 @@ class MarketInstrument:
 
 @attrs.frozen
 class Window:
-    """Which rows are asked for: times in `[start, end)` and at most `limit` of them.
+    """The requested rows: times in `[start, end)`, at most `limit` of them.
 
-    `newest` tells which end of a window with more than `limit` rows is given. An empty window, whose end is
-    not after its start, is allowed.
+    If the window has more rows than `limit`, `newest` selects the newest ones instead of the oldest. A window
+    whose end is not after its start is empty.
     """
 
     start: int
@@ -69,7 +69,7 @@ class Window:
     newest: bool = False
 
     def cut(self, times: NDArray[np.int64]) -> slice:
-        """Return which of some sorted times the window takes."""
+        """Return the slice of sorted times that the window selects."""
         first, last = (int(i) for i in np.searchsorted(times, (self.start, self.end)))
         last = max(first, last)
         if self.limit is None:
@@ -81,7 +81,7 @@ class Window:
         )
 
     def opens(self, interval: Interval, existing: SpanSet) -> NDArray[np.int64]:
-        """Return the open times of the candles that the window takes out of those that exist."""
+        """Return the open times of the candles that the window selects from the existing spans."""
         if self.start >= self.end:
             return np.empty(0, np.int64)
         spans = (existing & SpanSet.of(Span(self.start, self.end))).spans
@@ -104,7 +104,7 @@ class Window:
 
 @attrs.frozen(eq=False)
 class MarketRows:
-    """Rows of one series: sorted times (UTC ms, shape (n,)) and the columns beside them."""
+    """Rows of one series: sorted times (UTC ms, shape (n,)) and the columns of their values."""
 
     times: NDArray[np.int64]
     columns: Mapping[str, Column]
@@ -113,7 +113,7 @@ class MarketRows:
         return len(self.times)
 
     def take(self, rows: slice | NDArray[np.int64]) -> MarketRows:
-        """Return a table of only the given rows, in the given order."""
+        """Return the given rows, in the given order."""
         return MarketRows(
             self.times[rows], {name: column.take(rows) for name, column in self.columns.items()}
         )
@@ -123,13 +123,13 @@ class MarketRows:
         return self.take(slice(None, None, -1))
 
     def floats(self) -> dict[str, NDArray[np.float64]]:
-        """Return every column as `float(text)` would read it: the oracle for tests."""
+        """Return every column as `float(text)` reads it: the expected values for tests."""
         return {name: column.floats() for name, column in self.columns.items()}
 
     def unfinished(self) -> MarketRows:
         """Return the table as it was while its last candle was forming: fewer trades and a smaller range.
 
-        The last row keeps its open and every rule of a good candle, but none of the values that are final.
+        The last row is a valid candle with the same open, but its other values differ from the final ones.
         """
         known = dict(self.columns)
         still = {"high": "open", "low": "open", "close": "open"}
@@ -142,7 +142,7 @@ class MarketRows:
 
 
 class Market(Protocol):
-    """Where a simulated exchange takes its answers from. It keeps no state: the same call, the same rows."""
+    """The source of a simulated exchange's rows. It is stateless: the same call returns the same rows."""
 
     @property
     def instruments(self) -> Mapping[str, MarketInstrument]:
@@ -150,10 +150,10 @@ class Market(Protocol):
         ...
 
     def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> MarketRows:
-        """Return the rows of a series inside a window, oldest first, all of them as they are when final.
+        """Return the rows of a series inside a window, oldest first, all with their final values.
 
         Candles (`ohlcv`, `premium_index`, `mark_price`, `index_price`) and statistics (`open_interest`,
-        `long_short_ratio`, `top_account_ratio`, `top_position_ratio`, `taker_volume`) lie on the grid of
-        `interval`; `funding_rate` consists of events and ignores it. Raises KeyError for an unknown symbol.
+        `long_short_ratio`, `top_account_ratio`, `top_position_ratio`, `taker_volume`) are on the grid of
+        `interval`; `funding_rate` is an event dataset and ignores it. KeyError for an unknown symbol.
         """
         ...

@@ -1,4 +1,4 @@
-"""Random numbers and prices that are functions of time alone: the same on any machine, in any order."""
+"""Random numbers and prices as functions of time: the same on any machine and in any order."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ __all__ = ["PriceFunction", "hash_key", "random_ints"]
 
 _MINUTE = 60_000
 _SPLITMIX = tuple(np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
-# Waves of 45 days, 3 days, 4 hours and half an hour: 2**bits minutes long, the shorter the weaker.
+# Waves of 45 days, 3 days, 4 hours and half an hour: 2**bits minutes long; shorter waves are weaker.
 _WAVE_BITS = (16, 12, 8, 5)
 _WAVE_DAMPING = (2, 4, 6, 8)
 
 
 def hash_key(*parts: object) -> int:
-    """Return a 64-bit key that stands for a seed and some names."""
+    """Return a 64-bit hash of a seed and some names."""
     text = "/".join(map(str, parts)).encode()
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "little")
 
 
 def random_ints(key: int, numbers: NDArray[np.int64], *widths: int) -> NDArray[np.int64]:
-    """Draw random integers for each number: for every width of w bits one from 0 to 2**w - 1 (splitmix64).
+    """Return random integers for each number (splitmix64): for each width w one from 0 to 2**w - 1.
 
-    The same key and number always give the same; the widths may add up to 64. Shape (widths, numbers).
+    The same key and number give the same result. The sum of the widths is at most 64. The shape is
+    (widths, numbers).
     """
     step, first, second = _SPLITMIX
     bits = numbers.view(np.uint64) * step + np.uint64(key)
@@ -41,10 +42,7 @@ def random_ints(key: int, numbers: NDArray[np.int64], *widths: int) -> NDArray[n
 
 @attrs.frozen(eq=False)
 class PriceFunction:
-    """A price, or something like one, as a function of time, in units of 10**-places.
-
-    It stays within a third of `swing` around `centre`.
-    """
+    """A price as a function of time, in units of 10**-places, within a third of `swing` around `centre`."""
 
     key: int
     centre: int
@@ -52,8 +50,8 @@ class PriceFunction:
     places: int
 
     def at(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the values at given times (UTC ms), which change from minute to minute."""
-        # Triangle waves of integers rather than sines: a sine may differ in its last bit between processors.
+        """Return the values at the given times (UTC ms), which change every minute."""
+        # Triangle waves of integers: the last bit of a sine may differ between processors.
         minutes = times // _MINUTE
         bits = np.array(_WAVE_BITS)[:, np.newaxis]
         periods = 1 << bits

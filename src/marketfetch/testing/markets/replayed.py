@@ -1,4 +1,4 @@
-"""A market that plays recorded klines back, character for character."""
+"""A market that serves recorded candles, character by character."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _Key = tuple[str, str, str]
 
 @attrs.frozen(eq=False)
 class ReplayedMarket:
-    """Recorded klines, served with the very text that was recorded; anything not recorded is generated.
+    """Recorded candles, served with their recorded text; all other series are generated.
 
-    `recorded` holds tables by (dataset, symbol, interval name). A series without a recording (a premium
-    index, funding, another interval) comes from the generated market of the same instruments.
+    `recorded` holds tables by (dataset, symbol, interval name). A series without a recording (such as funding
+    or another interval) comes from the generated market with the same instruments.
     """
 
     recorded: Mapping[_Key, MarketRows]
@@ -50,9 +50,9 @@ class ReplayedMarket:
     ) -> Self:
         """Read `SYMBOL-1m-YYYY-MM.csv` or `.csv.gz` files: Binance's twelve kline fields, header or not.
 
-        `folder` holds the dataset ohlcv; `others` may name folders of further datasets, such as
-        `{"premium_index": …}`. Only the given symbols are read, by default all. An instrument counts as
-        listed from its first recorded kline on. Raises ValueError when nothing is found.
+        `folder` holds the dataset ohlcv; `others` may name folders of other datasets, such as
+        `{"premium_index": …}`. `symbols` selects the symbols to read, by default all. The first recorded
+        candle is the listing date of an instrument. Raises ValueError if no file is found.
         """
         wanted = None if symbols is None else set(symbols)
         recorded: dict[_Key, MarketRows] = {}

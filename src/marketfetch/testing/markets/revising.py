@@ -1,4 +1,4 @@
-"""A market whose candles are revised for a while after they have closed."""
+"""A market whose candles change for some time after their close."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ __all__ = ["RevisingMarket"]
 
 @attrs.define
 class RevisingMarket:
-    """Another market, whose candles have neither wicks nor a close of their own before they have settled.
+    """Wraps a market: before a candle is final, its high, low and close are equal to its open.
 
-    `now` tells UTC milliseconds, `settling` is how long after its close a candle is final. Keep the ends of
-    blocks of 8192 candles out of that time: what has closed there is rendered once and kept.
+    `now` returns UTC milliseconds; a candle is final `settling` milliseconds after its close.
 
     >>> from marketfetch.testing import GeneratedMarket
     >>> market = RevisingMarket(GeneratedMarket(["BTCUSDT"]), now=lambda: 1_600_000_030_000, settling=45_000)
@@ -35,11 +34,11 @@ class RevisingMarket:
 
     @property
     def instruments(self) -> Mapping[str, MarketInstrument]:
-        """Those of the other market."""
+        """The instruments of the wrapped market."""
         return self.market.instruments
 
     def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> MarketRows:
-        """Return the rows as they are known by now."""
+        """Return the rows as they are at `now()`."""
         table = self.market.rows(dataset, symbol, interval, window)
         if "open" not in table.columns or not len(table):
             return table

@@ -16,18 +16,18 @@ __all__ = ["funding_events", "statistics"]
 _FUNDING = Interval.parse("8h")
 _JITTER_BITS = 4
 _MARKS_SINCE = 1_641_081_600_000
-"""2022-01-02: events before it carry no mark price."""
+"""2022-01-02: earlier events have no mark price."""
 
 
 def funding_events(
     instrument: MarketInstrument, key: int, price: PriceFunction, window: Window
 ) -> MarketRows:
-    """Return funding events: every eight hours, up to 15 ms late, now and then with a `special` one beside.
+    """Return funding events: every eight hours, up to 15 ms late, some followed by a `special` event.
 
-    Columns: `funding_rate`, `mark_price` (empty text where there is none), `special` (1 for the extra event
-    that shares the time of a regular one).
+    Columns: `funding_rate`, `mark_price` (empty text if absent), `special` (1 for an extra event at the same
+    time as a regular one).
     """
-    # Lateness moves an event over the window's edge: look one event further to both sides, then cut.
+    # The delay can move an event across the window's edge: compute one more event on each side, then cut.
     reach = 1 << _JITTER_BITS
     limit = None if window.limit is None else window.limit + 1
     due = Window(window.start - reach, window.end, limit, window.newest)

@@ -1,4 +1,4 @@
-"""One client connection of a local proxy: plain requests forwarded, CONNECT tunnels piped."""
+"""One client connection of a local proxy: forwards plain requests, tunnels CONNECT."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DRIP_PAUSE = 0.05
 
 
 class ProxyState(Protocol):
-    """What a connection needs to know of its proxy, read anew at every step."""
+    """The attributes of a proxy that its connections read at every step."""
 
     @property
     def mode(self) -> str: ...
@@ -59,13 +59,13 @@ class _Head:
         return cls(method, target, tuple(lines), headers)
 
     def origin_form(self, path: str) -> bytes:
-        """Write the head as the exchange shall see it, without what was meant for the proxy."""
+        """Return the head for the exchange, without the headers for the proxy."""
         lines = [line for line in self.lines if not line.lower().startswith("proxy-")]
         return "\r\n".join([f"{self.method} {path} HTTP/1.1", *lines, "", ""]).encode("latin-1")
 
 
 class _EndOfResponse:
-    """Watches a response go by and tells when it is complete."""
+    """Parses a response as it passes, to find its end."""
 
     def __init__(self) -> None:
         self.complete = False
@@ -75,7 +75,7 @@ class _EndOfResponse:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
-            # Broken answers are passed on as they are; they end when the exchange closes the connection.
+            # A broken response is passed on unchanged; it ends when the exchange closes the connection.
             self.complete = False
 
     def on_message_complete(self) -> None:
@@ -84,7 +84,7 @@ class _EndOfResponse:
 
 @attrs.define
 class _Upstream:
-    """The connection to an exchange, kept for the next request to the same one."""
+    """The connection to an exchange, kept for the next request to the same address."""
 
     address: tuple[str, int]
     reader: asyncio.StreamReader
@@ -92,7 +92,7 @@ class _Upstream:
 
 
 class ProxyConnection:
-    """Serves one client until either side is gone."""
+    """Serves one client until either side closes its connection."""
 
     def __init__(self, proxy: ProxyState, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._proxy = proxy
@@ -106,13 +106,13 @@ class ProxyConnection:
             while await self._serve_one():
                 pass
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            # One side is gone or talks nonsense: the other side learns it by the close below.
+            # One side is gone or sends no HTTP: closing both connections informs the other side.
             pass
         finally:
             self.close()
 
     def close(self) -> None:
-        """Break off both sides."""
+        """Abort the connections to client and exchange."""
         self._writer.transport.abort()
         if self._upstream is not None:
             self._upstream.writer.transport.abort()
@@ -144,7 +144,7 @@ class ProxyConnection:
         await self._writer.drain()
 
     async def _connect(self, host: str, port: int) -> _Upstream | None:
-        """Return a connection from the proxy's own address; None, after telling the client, without one."""
+        """Return a connection from the proxy's address; if it fails, send 502 and return None."""
         if self._upstream is not None and self._upstream.address == (host, port):
             return self._upstream
         if self._upstream is not None:
@@ -204,14 +204,14 @@ class ProxyConnection:
         writer.transport.abort()
 
     async def _apply_mode(self) -> None:
-        """Do to the connection what the proxy's mode demands before anything is passed on."""
+        """Hang or reset the connection if the proxy's mode demands it."""
         while self._proxy.mode == "hang":
             await self._proxy.changed()
         if self._proxy.mode == "reset":
             reset(self._writer.transport)
 
     async def _pass_on(self, data: bytes) -> None:
-        """Pass bytes of an answer to the client, as well as the proxy's mode allows."""
+        """Pass bytes of a response to the client in the way of the proxy's mode."""
         await self._apply_mode()
         if self._proxy.mode == "slow":
             for at in range(0, len(data), _DRIP):

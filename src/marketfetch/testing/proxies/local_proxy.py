@@ -16,30 +16,30 @@ __all__ = ["LocalProxies", "LocalProxy", "ProxyMode"]
 
 
 class ProxyMode(enum.StrEnum):
-    """What a proxy does with its clients. A change takes effect on open connections too."""
+    """The behaviour of a proxy. A change also affects open connections."""
 
     FORWARD = "forward"
     REFUSE = "refuse"
-    """Nobody listens and every open connection is broken off."""
+    """The port is closed and every open connection is reset."""
     HANG = "hang"
-    """Connections are accepted, but nothing is answered until the mode changes."""
+    """Connections are accepted, but no request is answered until the mode changes."""
     RESET = "reset"
-    """Connections are broken off at the first request."""
+    """Connections are reset at the first request."""
     DEMAND_CREDENTIALS = "demand_credentials"
-    """Every request is answered by 407, even with the right credentials."""
+    """Every request is answered with 407, also with the right credentials."""
     SLOW = "slow"
-    """Answers are passed on at about 80 kB/s."""
+    """Responses are passed on at about 80 kB/s."""
     DIE_MIDWAY = "die_midway"
-    """Half of the first piece of an answer is passed on, then the connection is closed."""
+    """Half of the first piece of a response is passed on, then the connection is closed."""
 
 
 class LocalProxy:
     """An HTTP proxy on loopback: forwards plain requests, tunnels CONNECT, keeps connections alive.
 
-    It leaves from `source`, so that a simulated exchange takes every proxy for a client of its own; on
-    systems other than Linux such loopback addresses must be configured first. `connections`, `requests` and
-    `tunnels` count what it accepted, forwarded and tunnelled; `mode` may be changed from any thread but its
-    own.
+    Its outgoing connections come from the address `source`, so that a simulated exchange counts each proxy as
+    a separate client; on systems other than Linux such loopback addresses must be configured first.
+    `connections`, `requests` and `tunnels` are counters. `mode` may be changed from any thread but the
+    proxy's own.
 
     >>> with LocalProxy("first", credentials=("user", "secret")) as proxy:
     ...     proxy.url  # doctest: +ELLIPSIS
@@ -73,21 +73,21 @@ class LocalProxy:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port it listens on; the port stays the same while it refuses connections."""
+        """Host and port of the proxy; the port stays the same while it refuses connections."""
         if not self._port:
             raise RuntimeError(f"proxy {self.name!r} is not running: enter its context manager first")
         return "127.0.0.1", self._port
 
     @property
     def url(self) -> str:
-        """What a client is configured with, credentials included."""
+        """The proxy URL for a client, with credentials."""
         host, port = self.address
         user = "" if self.credentials is None else f"{':'.join(self.credentials)}@"
         return f"http://{user}{host}:{port}"
 
     @property
     def mode(self) -> ProxyMode:
-        """What it does with its clients now."""
+        """The current behaviour."""
         return self._mode
 
     @mode.setter
@@ -109,15 +109,15 @@ class LocalProxy:
             self._background.stop()
 
     async def changed(self) -> None:
-        """Wait until the mode changes (for its own connections)."""
+        """Wait until the mode changes (called by its connections)."""
         await self._mode_changed.wait()
 
     def count_request(self) -> None:
-        """Count one forwarded request (for its own connections)."""
+        """Count one forwarded request (called by its connections)."""
         self.requests += 1
 
     def count_tunnel(self) -> None:
-        """Count one tunnel (for its own connections)."""
+        """Count one tunnel (called by its connections)."""
         self.tunnels += 1
 
     async def _listen(self) -> None:
@@ -135,7 +135,7 @@ class LocalProxy:
             relay.close()
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        # One turn of the loop for the transports to close their sockets.
+        # One iteration of the loop, in which the transports close their sockets.
         await asyncio.sleep(0)
 
     async def _switch(self, mode: ProxyMode) -> None:
@@ -155,12 +155,12 @@ class LocalProxy:
         task.add_done_callback(lambda _: self._ended(relay))
 
     def _ended(self, relay: ProxyConnection) -> None:
-        relay.close()  # a task that is cancelled before it began has closed nothing
+        relay.close()  # a task cancelled before its start has closed nothing
         self._relays.pop(relay, None)
 
 
 class LocalProxies(Sequence[LocalProxy]):
-    """Several local proxies in one thread, leaving from 127.0.0.2, 127.0.0.3 and so on.
+    """Several local proxies in one thread, with the source addresses 127.0.0.2, 127.0.0.3 and so on.
 
     >>> with LocalProxies(3) as proxies:
     ...     [proxy.source for proxy in proxies]

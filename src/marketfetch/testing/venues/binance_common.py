@@ -1,4 +1,4 @@
-"""What Binance's futures and spot interfaces have in common: parameters, kline pages, errors, refusals."""
+"""Common to Binance's futures and spot venues: parameters, candle pages, errors, refusals."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ __all__ = [
 
 INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M")
 NEVER = 4_133_404_800_000
-"""What `deliveryDate` says as long as no delisting is announced: the year 2100."""
+"""`deliveryDate` of an instrument without an announced delisting: the year 2100."""
 
 Answer = Callable[[Market, ServerRequest, int], ServerReply]
 
 
 @attrs.frozen
 class Route:
-    """How one path is answered and what it costs."""
+    """The handler and the cost function of one path."""
 
     answer: Answer
     charge: Callable[[ServerRequest], RequestCost]
 
 
 def answer_with(routes: Mapping[str, Route], market: Market, request: ServerRequest, now: int) -> ServerReply:
-    """Answer a request by its route; errors of the request become Binance's `{"code": …, "msg": …}`."""
+    """Return the reply of the request's route; an ApiError becomes Binance's `{"code": …, "msg": …}`."""
     try:
         return routes[request.path].answer(market, request, now)
     except ApiError as refused:
@@ -56,17 +56,17 @@ def answer_with(routes: Mapping[str, Route], market: Market, request: ServerRequ
 
 
 def json_reply(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> ServerReply:
-    """Return an answer of JSON."""
+    """Return a JSON reply."""
     return ServerReply(status, orjson.dumps(content), {"Content-Type": "application/json", **(headers or {})})
 
 
 def rows_reply(rows: bytes) -> ServerReply:
-    """Return an answer that is an array of rows, each written with a comma behind it."""
+    """Return a reply with an array of rows, each of which ends with a comma."""
     return ServerReply(200, b"[" + rows[:-1] + b"]", {"Content-Type": "application/json"})
 
 
 def refusal(request: ServerRequest, verdict: Decision, budget: str, now: int) -> ServerReply:
-    """Return 429 while a budget is exceeded and 418 while the address is banned."""
+    """Return 429 if a budget is exceeded, and 418 if the address is banned."""
     headers = {"Retry-After": str(verdict.retry_after(now))}
     if verdict.banned_until is not None:
         text = f"Way too much request weight used; IP banned until {verdict.banned_until}."
@@ -92,7 +92,7 @@ def invalid(name: str) -> ApiError:
 
 
 def required(request: ServerRequest, name: str) -> str:
-    """Read a parameter that must be there."""
+    """Return a mandatory parameter."""
     if value := request.params.get(name):
         return value
     text = f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed."
@@ -100,7 +100,7 @@ def required(request: ServerRequest, name: str) -> str:
 
 
 def moment(request: ServerRequest, name: str) -> int | None:
-    """Read an optional time in milliseconds."""
+    """Return an optional time in milliseconds."""
     text = request.params.get(name)
     value = integer(text)
     if text is not None and value is None:
@@ -109,7 +109,7 @@ def moment(request: ServerRequest, name: str) -> int | None:
 
 
 def page_limit(request: ServerRequest, default: int) -> int:
-    """Read `limit`, which must be at least 1."""
+    """Return `limit`, which must be at least 1."""
     limit = moment(request, "limit")
     if limit == 0:
         raise invalid("limit")
@@ -117,7 +117,7 @@ def page_limit(request: ServerRequest, default: int) -> int:
 
 
 def instrument_of(market: Market, request: ServerRequest, name: str = "symbol") -> str:
-    """Read the symbol, in upper or lower case, of an instrument that exists."""
+    """Return the symbol of an existing instrument; upper and lower case are the same."""
     symbol = required(request, name).upper()
     if symbol not in market.instruments:
         raise ApiError(400, -1121, "Invalid symbol.")
@@ -125,7 +125,7 @@ def instrument_of(market: Market, request: ServerRequest, name: str = "symbol") 
 
 
 def interval_of(request: ServerRequest, name: str = "interval") -> Interval:
-    """Read an interval; its case matters."""
+    """Return the interval; its case matters."""
     text = required(request, name)
     if text not in INTERVALS:
         raise ApiError(400, -1120, "Invalid interval.")
@@ -133,10 +133,10 @@ def interval_of(request: ServerRequest, name: str = "interval") -> Interval:
 
 
 def kline_window(request: ServerRequest, now: int, limit: int) -> Window:
-    """Read the window of a kline request.
+    """Return the window of a candle request.
 
-    Start and end are inclusive and compared to open times. With a start the oldest rows are given, without
-    it the newest. The kline that is still forming is part of it.
+    Start and end are inclusive open times. With a start the oldest rows are returned, without it the newest.
+    The window includes the candle that is still forming.
     """
     start, end = moment(request, "startTime"), moment(request, "endTime")
     return Window(start or 0, (now if end is None else min(end, now)) + 1, limit, newest=start is None)

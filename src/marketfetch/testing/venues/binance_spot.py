@@ -1,4 +1,4 @@
-"""Binance's spot market: klines and exchange information."""
+"""Binance's spot market: candles and exchange information."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from marketfetch.testing.venues.binance_common import (
     refusal,
     rows_reply,
 )
-from marketfetch.testing.venues.kline_cache import KlineCache, KlineSeries
+from marketfetch.testing.venues.klines import KlineSeries, KlineSource
 from marketfetch.testing.venues.rate_limiter import Decision, LimitRules, RequestCost
 
 __all__ = ["BinanceSpotVenue"]
@@ -27,9 +27,9 @@ _LARGEST_PAGE = 1000
 
 
 class BinanceSpotVenue:
-    """The routes under `/api/v3`, as a `Venue`. A limit above 1000 is cut to 1000 without a word."""
+    """The routes under `/api/v3`, as a `Venue`. A limit above 1000 is silently reduced to 1000."""
 
-    def __init__(self, market: Market, rules: LimitRules, klines: KlineCache) -> None:
+    def __init__(self, market: Market, rules: LimitRules, klines: KlineSource) -> None:
         self._market = market
         self._rules = rules
         self._routes: Mapping[str, Route] = {
@@ -60,7 +60,7 @@ class BinanceSpotVenue:
         return {"x-mbx-used-weight": used, "x-mbx-used-weight-1m": used}
 
 
-def _klines(klines: KlineCache, market: Market, request: ServerRequest, now: int) -> ServerReply:
+def _klines(klines: KlineSource, market: Market, request: ServerRequest, now: int) -> ServerReply:
     symbol = instrument_of(market, request)
     limit = min(page_limit(request, 500), _LARGEST_PAGE)
     series = KlineSeries("ohlcv", symbol, interval_of(request))
@@ -74,7 +74,7 @@ def _exchange_info(rules: LimitRules, market: Market, _request: ServerRequest, n
         "intervalNum": 1,
         "limit": rules.spot_weight,
     }
-    # Spot tells no listing date: a client has to find the first kline.
+    # Spot has no listing date: a client must search the first candle.
     symbols = [
         {
             "symbol": item.symbol,

@@ -1,4 +1,4 @@
-"""Binance's USD-M futures: klines of four kinds, funding, statistics, exchange information."""
+"""Binance's USD-M futures: candles of four datasets, funding, statistics, exchange information."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from marketfetch.testing.venues.binance_common import (
     required,
     rows_reply,
 )
-from marketfetch.testing.venues.kline_cache import KlineCache, KlineSeries
+from marketfetch.testing.venues.klines import KlineSeries, KlineSource
 from marketfetch.testing.venues.rate_limiter import Decision, LimitRules, RequestCost, kline_weight
 from marketfetch.testing.venues.venue import ApiError, integer
 from marketfetch.values.intervals import EVENT, Interval
@@ -52,11 +52,11 @@ _STATISTICS = {
 class BinanceUsdmVenue:
     """The routes under `/fapi/v1` and `/futures/data`, as a `Venue`.
 
-    Reports differ on which rows a statistic gives when its window holds more than `limit`, or has no end:
-    here they are the newest, the reading that a client pages wrong if it has not bounded its windows.
+    Reports differ on which rows come for a statistic whose window has more than `limit` rows, or no end. Here
+    the newest ones come: a client that does not bound its windows then loses rows, and the tests show it.
     """
 
-    def __init__(self, market: Market, rules: LimitRules, klines: KlineCache) -> None:
+    def __init__(self, market: Market, rules: LimitRules, klines: KlineSource) -> None:
         self._market = market
         self._rules = rules
         weigh = partial(_kline_charge, rules)
@@ -92,7 +92,7 @@ class BinanceUsdmVenue:
         )
 
     def rate_limit_headers(self, charge: RequestCost, verdict: Decision) -> Mapping[str, str]:
-        # The routes outside the weight pool, funding and statistics, say nothing about their use.
+        # Funding and statistics, which have their own pools, send no header with the used budget.
         return {"X-MBX-USED-WEIGHT-1M": str(verdict.used)} if charge.pool.name == "weight" else {}
 
 
@@ -106,7 +106,7 @@ def _ordered(start: int | None, end: int | None) -> None:
         raise ApiError(400, -1023, "Start time is greater than end time.")
 
 
-def _klines(klines: KlineCache, path: str, market: Market, request: ServerRequest, now: int) -> ServerReply:
+def _klines(klines: KlineSource, path: str, market: Market, request: ServerRequest, now: int) -> ServerReply:
     dataset, name = _KLINES[path]
     symbol = instrument_of(market, request, name)
     limit = page_limit(request, 500)
@@ -128,7 +128,7 @@ def _funding(market: Market, request: ServerRequest, now: int) -> ServerReply:
     tables = [(symbol, market.rows("funding_rate", symbol, EVENT, window)) for symbol in symbols]
     if len(tables) == 1:
         return rows_reply(_funding_rows(*tables[0]))
-    # All symbols together: the rows of every symbol, in order of time, cut once more.
+    # All symbols: sort the rows of all symbols by time, and apply the window again.
     times = np.concatenate([table.times for _, table in tables]) if tables else np.empty(0, np.int64)
     lines = [line for symbol, table in tables for line in _lines(_funding_rows(symbol, table))]
     order = np.argsort(times, kind="stable")
@@ -173,7 +173,7 @@ def _statistic(dataset: str, market: Market, request: ServerRequest, now: int) -
     if symbol not in market.instruments:
         return rows_reply(b"")
     interval = Interval.parse(period)
-    # Taker volume is labelled by the start of its period, everything else by the end.
+    # Taker volume has the start of its period as timestamp, all other statistics the end.
     known = now - interval.typical if dataset == "taker_volume" else now
     last = known if end is None else min(end, known)
     window = Window(max(start or 0, oldest), last + 1, limit, newest=True)

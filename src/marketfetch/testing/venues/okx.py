@@ -1,4 +1,4 @@
-"""OKX: candles, funding and instruments in its envelope, newest first."""
+"""OKX: candles, funding and instruments in OKX's envelope, newest first."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CONTRACT = 0.01
 """Base coin in one swap contract."""
 _CANDLES_REACH = 1440
 _FUNDING_REACH = 90 * _DAY
-# Bars of six hours and more without `utc` in their name open on the grid of Hong Kong, eight hours ahead.
+# Bars of six hours and more without `utc` in their name are on the grid of Hong Kong time, UTC+8.
 _HONG_KONG = {
     "6H": 6 * _HOUR,
     "12H": 12 * _HOUR,
@@ -142,7 +142,7 @@ def _instrument(market: Market, request: ServerRequest) -> MarketInstrument:
 
 
 def _window(request: ServerRequest, *, newest: int, oldest: int, most: int) -> Window:
-    """Read after/before/limit: rows strictly between them, always counted from the newest end."""
+    """Return the window of after/before/limit: rows strictly between them, the newest ones first."""
     after, before, limit = (_moment(request, name) for name in ("after", "before", "limit"))
     if limit == 0:
         raise ApiError(200, 51000, "Parameter limit error")
@@ -187,7 +187,7 @@ def _funding(market: Market, request: ServerRequest, now: int) -> ServerReply:
     if not name.endswith("-SWAP"):
         raise ApiError(200, 51001, "Instrument ID doesn't exist")
     window = _window(request, newest=now, oldest=now - _FUNDING_REACH, most=100)
-    # Adjustments beside the regular event are a speciality of Binance: each time is asked for once here.
+    # Special events at the time of a regular one exist on Binance alone: keep one event per time here.
     wide = attrs.evolve(window, limit=2 * (window.limit or 0))
     table = market.rows("funding_rate", instrument.symbol, EVENT, wide)
     table = table.take(

@@ -1,4 +1,4 @@
-"""How an exchange limits its clients: budgets per address and pool, refusals, bans; time is an argument."""
+"""The rate limiter of a simulated exchange: budgets per address and pool, refusals, bans."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Tiers = Literal["documented", "measured"]
 class Pool:
     """A budget that some routes of a venue share: at most `budget` per `window` milliseconds and address.
 
-    A fixed window starts at a whole multiple of its length on the exchange's clock; a `sliding` one looks
-    back from each request, which is the strictest reading where an exchange does not say how it counts.
+    A fixed window starts at a multiple of its length on the exchange's clock. A `sliding` window ends at each
+    request: the strictest interpretation, for exchanges that do not document theirs.
     """
 
     venue: str
@@ -30,7 +30,7 @@ class Pool:
 
 @attrs.frozen
 class RequestCost:
-    """What one request costs: a weight out of a pool, for some pools counted per `scope` (an instrument)."""
+    """The cost of one request: a weight in a pool; some pools count per `scope` (an instrument)."""
 
     pool: Pool
     weight: int
@@ -39,10 +39,10 @@ class RequestCost:
 
 @attrs.frozen
 class Decision:
-    """What the limiter says about one request. Times are UTC milliseconds.
+    """The limiter's decision on one request. Times are UTC milliseconds.
 
-    `used` counts the window's weight with this request; `retry_at` is set when the budget is exceeded,
-    `banned_until` while the address is banned.
+    `used` is the weight used in the window, this request included. `retry_at` is set if the budget is
+    exceeded, `banned_until` if the address is banned.
     """
 
     used: int
@@ -51,19 +51,19 @@ class Decision:
 
     @property
     def refused(self) -> bool:
-        """Whether the request must not be answered."""
+        """Whether the request must be refused."""
         return self.retry_at is not None or self.banned_until is not None
 
     def retry_after(self, now: int) -> int:
-        """Whole seconds until asking again makes sense, at least one."""
+        """Return the whole seconds until a retry can succeed, at least one."""
         until = self.banned_until or self.retry_at or now
         return max(1, -(-(until - now) // 1000))
 
 
 def kline_weight(limit: int | None, tiers: Tiers) -> int:
-    """Return the weight of a futures kline request; None when no limit was sent.
+    """Return the weight of a futures candle request; `limit` is None if the request has none.
 
-    The documentation puts 100 and 500 rows into the dearer tier, measurements put them into the cheaper one.
+    By the documentation, 100 and 500 rows are in the more expensive tier; by measurements in the cheaper one.
 
     >>> kline_weight(500, "documented"), kline_weight(500, "measured"), kline_weight(499, "documented")
     (5, 2, 2)
@@ -79,11 +79,11 @@ def kline_weight(limit: int | None, tiers: Tiers) -> int:
 
 @attrs.frozen(kw_only=True)
 class LimitRules:
-    """The budgets of the simulated exchanges and what happens to those who exceed them.
+    """The budgets of the simulated exchanges, and the bans of clients that exceed them.
 
-    `period_scale` shortens every window and ban: with 1/30 a "minute" lasts two seconds. A client that keeps
-    calling is banned at its refusal number `ban_after` within a window, for `ban` milliseconds the first
-    time and twice as long each time after, up to three days.
+    `period_scale` shortens every window and ban: with 1/30 a minute lasts two seconds. The `ban_after`-th
+    refusal within a window bans the client for `ban` milliseconds; each further ban lasts twice as long, up
+    to three days.
     """
 
     tiers: Tiers = "documented"
@@ -97,37 +97,37 @@ class LimitRules:
 
     @property
     def usdm(self) -> Pool:
-        """Weight per clock minute of the futures routes."""
+        """The weight of the futures routes per clock minute."""
         return Pool("binance-usdm", "weight", self.usdm_weight, self.scaled(60_000))
 
     @property
     def usdm_funding(self) -> Pool:
-        """Calls per five minutes to the funding routes, which cost no weight."""
+        """The calls of the funding routes per five minutes; they cost no weight."""
         return Pool("binance-usdm", "funding", self.usdm_funding_calls, self.scaled(300_000), sliding=True)
 
     @property
     def usdm_statistics(self) -> Pool:
-        """Calls per five minutes to `/futures/data`, which cost no weight."""
+        """The calls of `/futures/data` per five minutes; they cost no weight."""
         window = self.scaled(300_000)
         return Pool("binance-usdm", "futures-data", self.usdm_statistics_calls, window, sliding=True)
 
     @property
     def spot(self) -> Pool:
-        """Weight per clock minute of the spot routes."""
+        """The weight of the spot routes per clock minute."""
         return Pool("binance-spot", "weight", self.spot_weight, self.scaled(60_000))
 
     def okx(self, route: str, requests: int) -> Pool:
-        """Requests per two seconds to one OKX route; OKX refuses but does not ban."""
+        """The requests of one OKX route per two seconds; OKX refuses but does not ban."""
         return Pool("okx", route, requests, self.scaled(2000), sliding=True, bans=False)
 
     def scaled(self, ms: int) -> int:
-        """Shorten (or stretch) a length of time by `period_scale`."""
+        """Multiply a duration by `period_scale`."""
         return max(1, round(ms * self.period_scale))
 
 
 @attrs.define
 class _Usage:
-    """What one client has used of one pool."""
+    """The use of one pool by one client."""
 
     window_start: int = 0
     used: int = 0
@@ -135,7 +135,7 @@ class _Usage:
     recent: deque[tuple[int, int]] = attrs.field(factory=deque)
 
     def add(self, charge: RequestCost, now: int) -> int | None:
-        """Count a request; return when the budget is free again if this one exceeds it."""
+        """Count a request; if it exceeds the budget, return the time at which the budget is free again."""
         pool = charge.pool
         if pool.sliding:
             return self._slide(charge, now)
@@ -150,7 +150,7 @@ class _Usage:
         while self.recent and self.recent[0][0] <= now - pool.window:
             self.used -= self.recent.popleft()[1]
         if self.used + charge.weight > pool.budget:
-            # Refused calls are not counted here: they would push the moment of relief away for ever.
+            # Refused calls are not counted: they would postpone the end of the refusals again and again.
             return self.recent[0][0] + pool.window if self.recent else now + pool.window
         self.refused = 0
         self.used += charge.weight
@@ -168,7 +168,7 @@ _LONGEST_BAN = 3 * 86_400_000
 
 
 class RateLimiter:
-    """Counts what every client uses and says who is refused. Not thread-safe: the server owns it."""
+    """Counts the requests of every client, and refuses or bans. Not thread-safe: the server owns it."""
 
     def __init__(self, rules: LimitRules) -> None:
         self._rules = rules
@@ -176,7 +176,7 @@ class RateLimiter:
         self._bans: dict[tuple[str, str], _Ban] = {}
 
     def charge(self, client: str, charge: RequestCost, now: int) -> Decision:
-        """Count one request of a client at a moment (UTC ms); requests that will fail are charged too."""
+        """Count one request of a client at `now` (UTC ms); requests answered with an error count too."""
         pool = charge.pool
         meter = self._meters.setdefault((client, pool.venue, pool.name, charge.scope), _Usage())
         ban = self._bans.setdefault((client, pool.venue), _Ban())

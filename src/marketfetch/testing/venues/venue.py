@@ -1,4 +1,4 @@
-"""What one simulated venue is to the server, and what the venues share in reading parameters."""
+"""The interface of a simulated venue, and the errors and parameters that venues share."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ __all__ = ["ApiError", "Venue", "integer"]
 
 
 class Venue(Protocol):
-    """One exchange's REST interface: functions of the request and the exchange's time (UTC ms) alone."""
+    """The REST interface of one exchange: functions of the request and the exchange's time (UTC ms)."""
 
     def serves(self, path: str) -> bool:
-        """Whether a path belongs to this venue."""
+        """Return whether a path belongs to this venue."""
         ...
 
     def charge(self, request: ServerRequest) -> RequestCost:
-        """Return what a request costs, due even if it will be answered by an error."""
+        """Return the cost of a request, which counts even if the answer is an error."""
         ...
 
     def answer(self, request: ServerRequest, now: int) -> ServerReply:
-        """Return the truthful answer to a request."""
+        """Return the correct reply to a request."""
         ...
 
     def refuse(self, request: ServerRequest, verdict: Decision, now: int) -> ServerReply:
-        """Return the answer to a request that exceeds a limit."""
+        """Return the reply to a request that exceeds a rate limit."""
         ...
 
     def rate_limit_headers(self, charge: RequestCost, verdict: Decision) -> Mapping[str, str]:
-        """Return the headers that tell the client what it has used."""
+        """Return the headers with the client's used weight."""
         ...
 
 
 @attrs.frozen
-class ApiError(Exception):  # not an error of ours: how a route says that a request is answered by an error
-    """A request that the exchange answers with an error of the given status and code."""
+class ApiError(Exception):
+    """Raised by a route: the exchange answers the request with this status, code and message."""
 
     status: int
     code: int
@@ -47,5 +47,5 @@ class ApiError(Exception):  # not an error of ours: how a route says that a requ
 
 
 def integer(text: str | None) -> int | None:
-    """Read a whole number of at most 20 digits; None for anything else."""
+    """Parse an integer of at most 20 digits; None for anything else."""
     return int(text) if text is not None and len(text) <= 20 and text.isascii() and text.isdigit() else None

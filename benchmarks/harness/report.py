@@ -1,0 +1,73 @@
+"""Write results as lines of the terminal, and as docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.harness.results import Result
+
+__all__ = ["line", "write"]
+
+_PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+_MARKS = {True: "holds", False: "DOES NOT HOLD", None: ""}
+_PACKAGES = ("curl-cffi", "psycopg", "numpy", "orjson", "anyio", "duckdb", "pyarrow")
+_INTRODUCTION = """\
+# Benchmarks
+
+`make bench` makes all of these measurements in one run and `python -m benchmarks --write` writes this page.
+The sides of a comparison run in turns, and the median of the rounds counts. A comparison whose sides did not
+produce the same rows ends with an error and without a result. Absolute values depend on the machine named
+below; ratios depend on it much less.
+
+- **The exchange** is the simulated one of `marketfetch.testing`, on loopback, in its own process. It is not
+  the bottleneck: in the same rounds, raw sockets read the same bytes at least twice as fast.
+- **The naive script** is what people write first: a curl-cffi session, one task for each symbol, pages of
+  1500 one after another, a list of dicts, and `execute_values` upserts of 20,000 rows in a thread.
+- **ccxt** is measured in its two ways, with its throttling switched off; **python-binance** without its
+  sleeps. Its rows stay text, while all others convert them to numbers.
+- **Raw COPY** sends binary bodies, prepared before the measurement, into a table with the same columns and
+  primary key, in transactions of the same size.
+- **A minute** of the published limits is shortened to seconds for the rate-bound rows, with the budget of
+  2400. The time lost at the border of a minute therefore weighs more here than on the real exchange.
+"""
+
+
+def line(result: Result) -> str:
+    """Return one result as a line of the terminal."""
+    return f"  {result.what:<72} {result.found:>14}  {result.bar:<14} {_MARKS[result.holds]}".rstrip()
+
+
+def write(found: Mapping[str, Sequence[Result]], minutes: float) -> None:
+    """Write the page; results below their bar come first."""
+    text = [
+        _INTRODUCTION,
+        f"Measured on {datetime.now(UTC):%Y-%m-%d} in {minutes:.0f} minutes on {_machine()}.\n",
+    ]
+    short = [result for figures in found.values() for result in figures if result.holds is False]
+    if short:
+        text.append("## What falls short\n")
+        text += [f"- {result.what}: {result.found}, where the bar is {result.bar}" for result in short]
+        text.append("")
+    for title, figures in found.items():
+        text += [f"## {title}\n", "| what | found | bar | |", "|---|---:|---|---|"]
+        text += [f"| {each.what} | {each.found} | {each.bar} | {_MARKS[each.holds]} |" for each in figures]
+        text.append("")
+    _PAGE.write_text("\n".join(text), "utf-8")
+
+
+def _machine() -> str:
+    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    python = f"{platform.system()}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} cores ({_processor()}), {python}, {packages}"
+
+
+def _processor() -> str:
+    for entry in Path("/proc/cpuinfo").read_text().splitlines():
+        if entry.startswith("model name"):
+            return entry.partition(":")[2].strip()
+    return platform.machine()

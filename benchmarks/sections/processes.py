@@ -1,0 +1,87 @@
+"""Several processes share addresses by a board: the share of the rate limits they use, and the board's cost.
+
+A rate limit minute lasts 8 s and its budget is a quarter of the published one: sixteen processes on a few
+cores could not spend the published budget in that time.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import attrs
+
+from benchmarks.competitors.shared_board import Part
+from benchmarks.harness.exchange import Options, Running, exchange, symbols
+from benchmarks.harness.results import Result, at_least, at_most, without_bar
+from benchmarks.sections.rate import BEST, refused, share
+
+__all__ = ["shared_addresses"]
+
+_START, _MINUTE = 1_609_459_200_000, 60_000
+_ADDRESSES = 3
+_SECONDS, _WEIGHT, _WINDOWS = 8.0, 600, 3
+_BEST = BEST * _WEIGHT // 2400
+"""Rows for the weight of one address and minute."""
+
+
+def shared_addresses() -> Iterator[Result]:
+    """Let 4 and 16 processes fetch more rows than the budgets of three addresses allow."""
+    for count in (4, 16):
+        running, outputs = _run(count)
+        spent = share(running.counted, _BEST) * 100
+        yield at_least(f"{count} processes, 3 addresses: share of the budgets", spent, 97, " %")
+        yield at_most(f"{count} processes: answers 429 and 418", refused(running.counted), 0)
+        requests, changes = (sum(each[name] for each in outputs) for name in ("requests", "changed"))
+        yield without_bar(
+            f"{count} processes: changes of the board for 1,000 requests", changes / requests * 1000
+        )
+        cost = sum(each["seconds"] for each in outputs) / requests * 1000
+        what = f"{count} processes: processor time of the board for each request"
+        yield at_most(what, cost, 0.2, " ms") if count == 4 else without_bar(what, cost, " ms")
+
+
+def _run(count: int) -> tuple[Running, Sequence[dict[str, Any]]]:
+    """Fetch the rows of three and a half minutes; each process fetches its own symbols."""
+    names = symbols(count * 2)
+    rows = round(_BEST * _ADDRESSES * (_WINDOWS + 0.5))
+    end = _START + rows // len(names) * _MINUTE
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        exchange(
+            Options(symbols=names, minute=_SECONDS, weight=_WEIGHT, proxies=_ADDRESSES, latency=0.01)
+        ) as running,
+        ExitStack() as stack,
+    ):
+        whole = Part(
+            base_url=running.base_url,
+            proxies=running.proxies,
+            board=f"file:{folder}",
+            minute=_SECONDS,
+            weight=_WEIGHT,
+            symbols=names,
+            start=_START,
+            end=end,
+        )
+        parts = [attrs.evolve(whole, symbols=names[number::count]) for number in range(count)]
+        processes = [stack.enter_context(_process(part)) for part in parts]
+        for process in processes:
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin
+            process.stdin.write("\n")
+            process.stdin.flush()
+        outputs = [json.loads(process.communicate()[0]) for process in processes]
+    assert all(each["complete"] for each in outputs), outputs
+    return running, outputs
+
+
+def _process(part: Part) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "benchmarks.competitors.shared_board", json.dumps(attrs.asdict(part))]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -1,0 +1,245 @@
+"""Run a job against an exchange that gives wrong answers, in accelerated time, and check the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import anyio
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from chaos.harness.accelerated_time import SPEED, AcceleratedClock, AcceleratedFetcher, run_accelerated
+from marketfetch.api.pipeline import Pipeline
+from marketfetch.errors import MarketfetchError
+from marketfetch.exchange import Exchange
+from marketfetch.fetchers.curl import CurlFetcher
+from marketfetch.protocols import Store
+from marketfetch.proxies.pool import RotatingProxies
+from marketfetch.reports import Report, SeriesReport
+from marketfetch.sinks.memory import MemorySink
+from marketfetch.testing import (
+    FaultKind,
+    Faults,
+    GeneratedMarket,
+    LocalProxies,
+    MarketInstrument,
+    SimulatedExchange,
+    SimulatorOptions,
+)
+from marketfetch.values.intervals import Interval
+from marketfetch.values.pages import Columns
+from marketfetch.values.query import Query
+from marketfetch.values.series import Series
+from marketfetch.values.settings import Settings
+from marketfetch.values.spans import Span, SpanSet
+from marketfetch.values.times import parse_time
+from tests.support.worlds import DAY, HOUR, VENUES, assert_same, truth
+
+__all__ = ["DATASETS", "FaultyExchange", "Job", "RunObservation", "faulty_exchange"]
+
+END = parse_time("end", "2026-06-15", 0)
+DATASETS = {
+    "binance-usdm": ("ohlcv", "premium_index", "funding_rate", "open_interest", "taker_volume"),
+    "binance-spot": ("ohlcv",),
+    "okx": ("ohlcv", "funding_rate"),
+}
+_SYMBOLS = {
+    "binance-usdm": ("BTCUSDT", "LATEUSDT"),
+    "binance-spot": ("BTCUSDT", "LATEUSDT"),
+    "okx": ("BTC-USDT-SWAP", "LATE-USDT-SWAP"),
+}
+_OKX_COLUMNS = {"open", "high", "low", "close", "volume", "quote_volume", "funding_rate"}
+_OUTAGES = (Span(END - 5 * DAY, END - 4 * DAY), Span(END - 127 * 60_000, END - 71 * 60_000))
+_DEADLINE = 0.5
+"""Real seconds until a request that hangs is given up."""
+_TIMEOUT = 30.0
+"""Real seconds after which a run counts as hanging."""
+_BAN = 600.0
+"""Accelerated seconds for which a run waits for a banned egress."""
+_EGRESSES = 3
+
+
+@attrs.frozen(kw_only=True)
+class Job:
+    """The query of a run, its settings, and the faults of the exchange."""
+
+    venue: str
+    faults: Faults
+    datasets: Sequence[str] = ("ohlcv",)
+    interval: str = "5m"
+    rows: int = 150
+    """Candles of each series; event series have the same span."""
+    page: int = 20
+    """The most rows of a page."""
+    concurrency: int = 8
+    egresses: int = 1
+    """1 is the direct connection; more are that many proxies."""
+
+    @property
+    def span(self) -> Span:
+        """The span of the query."""
+        return Span(Interval.parse(self.interval).shift(END, -self.rows), END)
+
+    def exchange(self, base_url: str) -> Exchange:
+        """The adapter, with small pages."""
+        kind = VENUES[self.venue]
+        small = tuple(type(each.__name__, (each,), {"page_sizes": (self.page,)}) for each in kind.endpoints)
+        made: Exchange = type(kind.__name__, (kind,), {"endpoints": small})(base_url)
+        return made
+
+
+@attrs.frozen
+class RunObservation:
+    """The result of a run."""
+
+    complete: bool
+    reasons: frozenset[str]
+    """The reasons of missing spans."""
+    met: frozenset[FaultKind]
+    """The kinds of faults that occurred."""
+    requests: int
+    unusable: int
+    """The number of unusable moments after the first run."""
+
+
+@attrs.frozen(eq=False)
+class FaultyExchange:
+    """An exchange in accelerated time, with outages and a late listing, behind proxies."""
+
+    exchange: SimulatedExchange
+    market: GeneratedMarket
+    proxies: LocalProxies
+    clock: AcceleratedClock
+
+    def try_out(self, job: Job) -> RunObservation:
+        """Run a job with faults and again without; AssertionError unless the store is right both times.
+
+        The second run retries unusable moments: a wrong row that the exchange repeats unchanged is recorded
+        as unusable.
+        """
+        store = MemorySink()
+        report = self.run(job, store, job.faults)
+        met = frozenset(self.exchange.record.faults)
+        self.assert_right(job, store, report)
+        again = self.run(job, store, None, unusable="retry")
+        self.assert_right(job, store, again)
+        assert again.complete, f"told the truth, the second run still lacks {_reasons(again)}"
+        assert not again.unusable_moments, "told the truth, the second run still has unusable rows"
+        return RunObservation(
+            report.complete, _reasons(report), met, report.requests, report.unusable_moments
+        )
+
+    def run(
+        self, job: Job, store: Store, faults: Faults | None, *, unusable: Literal["keep", "retry"] = "keep"
+    ) -> Report:
+        """Run a job into a store and return the report, also that of a run ended by a documented error."""
+        self.clock.restart()
+        self.exchange.faults = faults
+        self.exchange.record.clear()
+        proxies = self.proxies.urls[: job.egresses] if job.egresses > 1 else []
+        pipeline = Pipeline(
+            job.exchange(self.exchange.base_url),
+            Query(
+                symbols=_SYMBOLS[job.venue],
+                datasets=job.datasets,
+                interval=job.interval,
+                start=job.span.start,
+                end=job.span.end,
+            ),
+            store,
+            proxies=RotatingProxies(proxies, direct=not proxies, now=self.clock, max_wait=_BAN),
+            fetcher=AcceleratedFetcher(self.clock, CurlFetcher(max_body=200_000, timeout=_TIMEOUT * SPEED)),
+            settings=Settings(
+                concurrency=job.concurrency,
+                batch_rows=50,
+                deadline=_DEADLINE * SPEED,
+                heartbeat=_TIMEOUT * SPEED,
+                clock=self.clock,
+                unusable=unusable,
+            ),
+        )
+
+        async def work() -> Report:
+            try:
+                with anyio.fail_after(_TIMEOUT * SPEED):
+                    return await pipeline
+            except TimeoutError:
+                raise AssertionError(f"the run hangs: {pipeline.report().as_dict()}") from None
+
+        try:
+            return run_accelerated(work)
+        except MarketfetchError as error:
+            if error.report is None:
+                raise AssertionError(f"{error!r} ended the run and carries no report") from error
+            return error.report
+
+    def assert_right(self, job: Job, store: Store, report: Report) -> None:
+        """Fail unless each series has the true rows where it is covered, and a reason for all other spans."""
+        wanted = {
+            Series.of(job.venue, dataset, symbol, job.interval)
+            for dataset in job.datasets
+            for symbol in _SYMBOLS[job.venue]
+        }
+        assert {line.series for line in report.series} == wanted
+        for line in report.series:
+            _assert_line(line, job.span, store, _expected(self.market, line.series, job.span))
+        lacking = report.error is not None or any(line.missing for line in report.series)
+        assert report.complete != lacking, "a report is complete if nothing is missing, and only then"
+
+
+@contextmanager
+def faulty_exchange() -> Iterator[FaultyExchange]:
+    """Start the exchange and its proxies."""
+    late = MarketInstrument.parse("LATEUSDT", END - 10 * HOUR)
+    market = GeneratedMarket(["BTCUSDT", late], seed=11, gaps=_OUTAGES)
+    clock = AcceleratedClock(END + DAY)
+    options = SimulatorOptions(limits=None, now=clock, log_size=1)
+    with SimulatedExchange(market, options) as exchange, LocalProxies(_EGRESSES) as proxies:
+        yield FaultyExchange(exchange, market, proxies, clock)
+
+
+def _assert_line(line: SeriesReport, span: Span, store: Store, truth: Columns) -> None:
+    name = str(line.series)
+    assert line.wanted == span, f"{name}: {span} was asked for, {line.wanted} is reported"
+    missing = SpanSet(tuple(each for gap in line.missing for each in gap.spans))
+    assert all(gap.reason for gap in line.missing), f"{name}: no reason for {line.missing}"
+    assert not line.covered & missing, f"{name}: {line.covered & missing} is covered and missing"
+    assert line.covered | missing == SpanSet.of(span), f"{name}: covered and missing are not all"
+    known = store.coverage([line.series])[line.series]
+    assert known.covered == line.covered, f"{name}: the report and the ledger differ"
+    assert known.unusable == line.unusable, f"{name}: the report and the ledger differ in what is unusable"
+    # The exchange has a row for each unusable moment: it is neither empty nor stored.
+    wrong = truth.take(_lying_in(truth.times, line.unusable))
+    assert line.series.interval.cells(wrong.times) == line.unusable, f"{name}: unusable without a row"
+    held = store.read(line.series, Span(0, 2 * END))
+    assert not _lying_in(held.times, line.unusable).any(), f"{name}: a row is stored that is said to be wrong"
+    covered = truth.take(_lying_in(truth.times, line.covered - line.unusable))
+    assert_same(held.take(_lying_in(held.times, line.covered)), covered)
+    # True rows of moments that are not covered may be stored.
+    assert_same(held, truth.take(np.isin(truth.times, held.times)))
+
+
+def _expected(market: GeneratedMarket, series: Series, span: Span) -> Columns:
+    """Return the rows that a store should hold, with NaN in columns that the venue does not serve."""
+    symbol = series.symbol.removesuffix("-SWAP").replace("-", "")
+    rows = truth(market, series, span, symbol)
+    if series.exchange == "okx":
+        for at, column in enumerate(series.dataset.names):
+            if column not in _OKX_COLUMNS:
+                rows.values[at] = np.nan
+    return rows
+
+
+def _lying_in(times: NDArray[np.int64], spans: SpanSet) -> NDArray[np.bool_]:
+    inside = np.zeros(len(times), np.bool_)
+    for span in spans:
+        inside |= (times >= span.start) & (times < span.end)
+    return inside
+
+
+def _reasons(report: Report) -> frozenset[str]:
+    reasons = {gap.reason for line in report.series for gap in line.missing}
+    return frozenset(reasons | ({report.error} if report.error else set()))
