@@ -249,7 +249,7 @@ class _CountingFetcher:
 
 
 def _one_is_banned() -> int:
-    """Run through two good proxies and a banned one; return the most requests in flight in its second half."""
+    """Run through two good proxies and a banned one; return the most requests in flight after the ban."""
     market = GeneratedMarket(_SYMBOLS, seed=5)
     with SimulatedExchange(market) as exchange, LocalProxies(3) as proxies:
         banned = proxies[2].source

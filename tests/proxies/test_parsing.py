@@ -51,6 +51,8 @@ def test_forms_people_write(text: str, url: str) -> None:
         "http://anna:hunter2@10.0.0.1:3128/path",
         "http://anna:hunter2@10.0.0.1:3128 hunter2",
         "http://anna:hunter2@[2001]:3128",
+        "...:89",
+        "http://anna:hunter2@proxy..example:3128",
         "http://anna:hunter2\udcff@10.0.0.1:3128",
         "10.0.0.1:3128:anna:hunter2\ud800",
     ],

@@ -59,12 +59,17 @@ def _url(text: str) -> Secret | None:
 
 
 def _exists(host: str, port: int) -> bool:
-    """Return whether host and port are possible; a host in brackets has to be an IPv6 address."""
+    """Return whether host and port are possible.
+
+    A host in brackets has to be an IPv6 address. In any other host no part between two dots is empty.
+    """
     if host.startswith("["):
         try:
             IPv6Address(host[1:-1])
         except ValueError:
             return False
+    elif not all(host.removesuffix(".").split(".")):
+        return False
     return 0 < port < 65536
 
 
