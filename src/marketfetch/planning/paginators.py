@@ -189,10 +189,10 @@ class TimeWindowPaginator:
         """Decide about each moment of a window.
 
         1. It has a sound row: present.
-        2. It has no sound row, only wrong ones: see `_bad_answer_outcome`. So has every moment without a row
-           if the page has rows from outside the window: it may be the answer to another request.
-        3. It has no row and lies beyond the last row: ask again, as if for the first time.
-        4. It has no row elsewhere: denied; see `absence.py`.
+        2. It has wrong rows only: see `_bad_answer_outcome`. If the page has rows from outside the window,
+           moments without a row are treated alike: the page may be the answer to another request.
+        3. It has no row and lies beyond the last row: the page is silent about it; ask again.
+        4. It has no row and lies before the last row: denied; `absence.py` says whether it is empty.
         """
         present = part.series.interval.cover(page.columns.times)
         without_sound_row = page.without_sound_row - present
