@@ -18,7 +18,6 @@ from marketfetch.api.shortfalls import missing_summary
 from marketfetch.api.table import Table
 from marketfetch.common.name_lists import names_of
 from marketfetch.common.type_checks import is_text
-from marketfetch.engine.retry_waits import retry_waits
 from marketfetch.errors import (
     ConfigurationError,
     IncompleteError,
@@ -30,6 +29,7 @@ from marketfetch.events import Event, Listener, WaitingForStore
 from marketfetch.exchange import Exchange
 from marketfetch.listeners.text import describe_event
 from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink, Store
+from marketfetch.ratelimit.backoff import retry_waits
 from marketfetch.redaction import Secret
 from marketfetch.reports import SeriesReport
 from marketfetch.sinks.memory import MemorySink

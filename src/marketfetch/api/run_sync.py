@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 import anyio
 
-from marketfetch.engine.failures import naming_exhaustion
+from marketfetch.common.local_resources import naming_exhaustion
 
 __all__ = ["run_sync"]
 

@@ -24,7 +24,7 @@ from marketfetch.cli.output import StdoutClosed, print_document, print_error, st
 from marketfetch.cli.report_view import coverage_page, internal_gaps, ledger_as_list, report_page
 from marketfetch.cli.runner import RunResult, describe_crash, run_with_signals
 from marketfetch.cli.signals import SignalHandler
-from marketfetch.engine.failures import naming_exhaustion
+from marketfetch.common.local_resources import naming_exhaustion
 from marketfetch.engine.selection import Selection
 from marketfetch.errors import ConfigurationError, MarketfetchError
 from marketfetch.fetchers.curl import CurlFetcher

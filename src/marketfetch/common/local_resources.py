@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-__all__ = ["PASSING_ERRNOS", "descriptor_limit", "descriptors_used_up", "exhausted", "unrouted"]
+from marketfetch.errors import LocalResourceError
+
+__all__ = [
+    "PASSING_ERRNOS",
+    "descriptor_limit",
+    "descriptors_used_up",
+    "exhausted",
+    "naming_exhaustion",
+    "unrouted",
+]
 
 PASSING_ERRNOS = frozenset({errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT})
 """Errors of a file system that a retry can mend, such as a network drive that is away for a moment."""
@@ -71,3 +82,24 @@ def descriptors_used_up() -> bool:
         for number in opened:
             os.close(number)
     return False
+
+
+@contextmanager
+def naming_exhaustion() -> Iterator[None]:
+    """Raise LocalResourceError for an OSError that says that this machine ran out of something.
+
+    Every other error leaves the block unchanged.
+
+    >>> import errno
+    >>> with naming_exhaustion():
+    ...     raise OSError(errno.ENOBUFS, "no buffer")
+    Traceback (most recent call last):
+    marketfetch.errors.LocalResourceError: this machine has no room for network buffers: lower concurrency
+    """
+    try:
+        yield
+    except OSError as error:
+        lacking = exhausted(error.errno)
+        if lacking is None:
+            raise
+        raise LocalResourceError(lacking) from error

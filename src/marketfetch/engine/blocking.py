@@ -15,10 +15,10 @@ import anyio
 import attrs
 from anyio import CapacityLimiter, from_thread, to_thread
 
-from marketfetch.engine.retry_waits import retry_waits
 from marketfetch.errors import SinkUnavailable
 from marketfetch.events import Listener, WaitingForStore
 from marketfetch.protocols import SupportsInterrupt
+from marketfetch.ratelimit.backoff import retry_waits
 from marketfetch.values.settings import RetryPolicy
 
 __all__ = ["CurrentWriter", "StoreRetrier", "call_from_thread", "run_in_thread"]

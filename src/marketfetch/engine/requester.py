@@ -12,12 +12,12 @@ import attrs
 from anyio.lowlevel import checkpoint
 
 from marketfetch.decoding.layouts import decode_errors_as
-from marketfetch.engine.retry_waits import retry_waits
 from marketfetch.engine.state import RunState
 from marketfetch.errors import Banned, FetchError, RateLimitExceeded, RequestTimeout, RetryableError
 from marketfetch.events import Listener, RequestFailed
 from marketfetch.exchange import Exchange
 from marketfetch.protocols import Fetcher, ProxyPool
+from marketfetch.ratelimit.backoff import retry_waits
 from marketfetch.values.http import Egress, Request, Response
 from marketfetch.values.settings import Settings
 

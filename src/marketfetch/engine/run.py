@@ -13,12 +13,16 @@ says what is missing and why.
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from time import monotonic
 
+import anyio
 import attrs
 
+from marketfetch.common.exception_groups import raising_one_error
+from marketfetch.common.local_resources import naming_exhaustion
 from marketfetch.engine.batch_builder import RowBudget
 from marketfetch.engine.blocking import StoreRetrier, call_from_thread, run_in_thread
 from marketfetch.engine.composites import CompositeBuilder, CompositeTask
@@ -30,8 +34,6 @@ from marketfetch.engine.discovery import (
     fetch_instruments,
     fetch_server_time,
 )
-from marketfetch.engine.failures import naming_exhaustion, raising_one_error
-from marketfetch.engine.heartbeat import sending_heartbeats
 from marketfetch.engine.history_bounds import HistoryBounds
 from marketfetch.engine.instrument_index import InstrumentIndex
 from marketfetch.engine.missing import plan_tasks, update_wanted
@@ -133,7 +135,7 @@ class Run:
         self._started = monotonic()
         # A clock that was made with the settings long ago has not counted the time that the machine slept.
         self._config = config = attrs.evolve(self._config, settings=self._config.settings.for_one_run())
-        heartbeats = sending_heartbeats(
+        heartbeats = _sending_heartbeats(
             self._make_heartbeat, config.emit, config.pool, config.settings.heartbeat
         )
         try:
@@ -322,3 +324,25 @@ class Run:
 def _session(config: RunConfig) -> AbstractAsyncContextManager[object]:
     """Share the pool's addresses with other processes while requests are made, if the pool supports that."""
     return config.pool.session(config.sharing) if isinstance(config.pool, SupportsSession) else nullcontext()
+
+
+@asynccontextmanager
+async def _sending_heartbeats(
+    make: Callable[[], Heartbeat], emit: Listener, pool: ProxyPool, seconds: float
+) -> AsyncIterator[None]:
+    """Emit what `make` returns every so many seconds until the block is left.
+
+    A pool that reports its waits triggers a Heartbeat as soon as a longer wait begins or ends.
+    """
+    changed = pool.waiting_changed if isinstance(pool, SupportsWaiting) else anyio.sleep_forever
+
+    async def send() -> None:
+        while True:
+            with anyio.move_on_after(seconds):
+                await changed()
+            emit(make())
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(send)
+        yield
+        group.cancel_scope.cancel()

@@ -1,15 +1,15 @@
-"""How long an exchange asks to wait: the `Retry-After` header and HTTP dates.
-
-The exponential backoff between retries is `RetryPolicy.wait`.
-"""
+"""How long to wait before a retry: exponential backoff with jitter, the `Retry-After` header, HTTP dates."""
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 
-__all__ = ["parse_http_date", "retry_after", "to_local_time"]
+from marketfetch.values.settings import RetryPolicy
+
+__all__ = ["parse_http_date", "retry_after", "retry_waits", "to_local_time"]
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _LONGEST = 3 * 86_400
@@ -59,3 +59,18 @@ def to_local_time(theirs: int, headers: Mapping[str, str], now: int) -> int:
     """
     answered = parse_http_date(headers.get("date", ""))
     return theirs if answered is None else now + theirs - answered
+
+
+def retry_waits(policy: RetryPolicy, rng: random.Random) -> Iterator[tuple[int, float | None]]:
+    """Yield, for each attempt that failed, its number and the seconds until the next attempt.
+
+    The wait after the last attempt is None: there is no next attempt. The waits have jitter, so that many
+    tasks that fail at the same moment do not retry at the same moment.
+
+    >>> waits = retry_waits(RetryPolicy(attempts=3, initial=1.0), random.Random(1))
+    >>> [(attempt, wait and round(wait, 2)) for attempt, wait in waits]
+    [(1, 0.57), (2, 1.85), (3, None)]
+    """
+    for attempt in range(1, policy.attempts):
+        yield attempt, policy.wait(attempt, rng.random())
+    yield policy.attempts, None

@@ -1,35 +1,13 @@
-"""Translate what can come out of a block of code into the one error that a caller shall see."""
+"""Exception groups: task groups wrap errors in them, and callers shall see one error."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from marketfetch.common.local_resources import exhausted
-from marketfetch.errors import LocalResourceError, MarketfetchError
+from marketfetch.errors import MarketfetchError
 
-__all__ = ["naming_exhaustion", "raising_one_error"]
-
-
-@contextmanager
-def naming_exhaustion() -> Iterator[None]:
-    """Raise LocalResourceError for an OSError that says that this machine ran out of something.
-
-    Every other error leaves the block unchanged.
-
-    >>> import errno
-    >>> with naming_exhaustion():
-    ...     raise OSError(errno.ENOBUFS, "no buffer")
-    Traceback (most recent call last):
-    marketfetch.errors.LocalResourceError: this machine has no room for network buffers: lower concurrency
-    """
-    try:
-        yield
-    except OSError as error:
-        lacking = exhausted(error.errno)
-        if lacking is None:
-            raise
-        raise LocalResourceError(lacking) from error
+__all__ = ["raising_one_error"]
 
 
 @contextmanager
