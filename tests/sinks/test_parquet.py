@@ -82,7 +82,7 @@ def test_duckdb_and_pyarrow_read_the_folder(tmp_path: Path) -> None:
     for symbol in symbols:
         write(ParquetSink(tmp_path), batch(candles(symbol), [0, 1], open=0.5, trades=[3, np.nan]))
     # What a crash leaves behind is in nobody's way.
-    (tmp_path / "_marketfetch" / "aside" / "elsewhere-0.1.2.3").write_bytes(b"torn")
+    (tmp_path / "_marketfetch" / "aside" / "elsewhere.0.0.1.2.3").write_bytes(b"torn")
     columns = ["exchange", "symbol", "interval", "open", "trades", "quote_volume"]
     with duckdb.connect() as connection:
         rows = connection.execute(

@@ -17,10 +17,10 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
+from marketfetch.common.processes import has_ended, machine_id
 from marketfetch.errors import ConfigurationError, MarketfetchError, SinkError, SinkUnavailable
 from marketfetch.protocols import Board
 from marketfetch.proxies.address_limits import Limits, Shared
-from marketfetch.proxies.machine import has_ended, machine
 from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE
 from marketfetch.ratelimit.claim_notes import Note
 from marketfetch.ratelimit.claims import Reply, Wish, turn
@@ -317,5 +317,5 @@ def _keep(text: str | None, _now: float, *, candidate: str) -> tuple[str, str]:
 
 def _name_on_board(address: str, key: str) -> str:
     """Name an address so that the board does not show it; each machine has a direct one of its own."""
-    name = f"direct of {machine()}" if address == "direct" else address
+    name = f"direct of {machine_id()}" if address == "direct" else address
     return blake2b(name.encode(), key=key.encode()[:64], digest_size=8).hexdigest()

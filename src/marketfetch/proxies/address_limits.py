@@ -14,8 +14,8 @@ from weakref import WeakSet, WeakValueDictionary
 import anyio
 import attrs
 
+from marketfetch.common.processes import ProcessIdentity
 from marketfetch.protocols import Board
-from marketfetch.proxies.machine import process_name
 from marketfetch.ratelimit.budget import RateBudget
 from marketfetch.ratelimit.circuit_breaker import Bans
 from marketfetch.ratelimit.egress_queue import EgressQueue
@@ -125,7 +125,7 @@ class Shared:
         Another object may lead to the same place, as through a link or another user of the database: what is
         claimed by way of the one is not given back by way of the other.
         """
-        return process_name(self._tokens.setdefault(board, token_hex(4)))
+        return f"{ProcessIdentity.current()}.{self._tokens.setdefault(board, token_hex(4))}"
 
     def bans(self, address: str) -> Bans:
         """Return the bans of an address, the same for everybody; to be called with the lock held."""

@@ -12,8 +12,8 @@ import attrs
 from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
+from marketfetch.common.processes import machine_id
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
-from marketfetch.proxies.machine import machine
 from marketfetch.values.times import uptime
 
 __all__ = ["FileBoard"]
@@ -51,7 +51,7 @@ class FileBoard:
     def change(self, name: str, step: Callable[[str | None, float], tuple[str, _T]]) -> _T:
         if not self.folder.is_absolute() and str(self.folder).startswith("~"):
             raise SinkError(f"board: this user has no home for {self.folder}; write board='file:FOLDER'")
-        file = self.folder / f"{machine()}-{sha256(name.encode()).hexdigest()[:16]}.json"
+        file = self.folder / f"{machine_id()}-{sha256(name.encode()).hexdigest()[:16]}.json"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with FileLock(file.with_suffix(".lock"), timeout=_PATIENCE, poll_interval=0.005):
@@ -75,7 +75,7 @@ class FileBoard:
 
     def _tidy(self) -> None:
         """Remove what is of no use since the machine was started anew."""
-        mine, now = machine(), time.time()
+        mine, now = machine_id(), time.time()
         for file in self.folder.glob("*.json"):
             if not file.name.startswith(mine) and file.stat().st_mtime < now - _OLD:
                 for each in (file, file.with_suffix(".lock"), file.with_suffix(".aside")):

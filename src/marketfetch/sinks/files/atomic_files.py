@@ -8,11 +8,10 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from secrets import token_hex
 from time import monotonic, sleep
 from typing import BinaryIO
 
-from marketfetch.sinks.files.lock_files import Claim, Owner, claim, holder_of, is_abandoned, sweep
+from marketfetch.sinks.files.lock_files import Claim, claim, holder_of, is_abandoned, sweep, unique_name
 
 __all__ = [
     "LOCK_TIMEOUT",
@@ -70,7 +69,7 @@ def create_atomically(file: Path, make: Callable[[Path], object], aside: Path | 
     folder = file.parent if aside is None else aside
     if aside is None:
         sweep(folder, prefix, suffix)
-    place = folder / f"{prefix}{Owner.current()}.{token_hex(4)}{suffix}"
+    place = folder / f"{prefix}{unique_name()}{suffix}"
     try:
         make(place)
         _replace(place, file)
