@@ -12,6 +12,7 @@ import numpy as np
 
 from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Writer
+from marketfetch.redaction import Secret, redact
 from marketfetch.sinks.merging import merge
 from marketfetch.sinks.rejected_rows import reach, still_rejected
 from marketfetch.sinks.sql.coverage_segments import SEGMENT_SPANS, changed, hull, joined, split, touched
@@ -102,10 +103,13 @@ class MemorySink:
         self._lock = Lock()
 
     @classmethod
-    def from_url(cls, text: str) -> MemorySink:
+    def from_url(cls, text: str | Secret) -> MemorySink:
         """Make a store for `memory:`; raises ConfigurationError if a place follows."""
-        if text != "memory:":
-            raise ConfigurationError(f"to: {text!r} names a place, but memory has none; write memory:")
+        text = Secret.of(text)  # under the same name: debuggers show the values that a raising frame holds
+        if text.reveal() != "memory:":
+            raise ConfigurationError(
+                f"to: {redact(text.reveal())!r} names a place, but memory has none; write memory:"
+            )
         return cls()
 
     @property

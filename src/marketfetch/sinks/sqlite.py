@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -146,11 +145,12 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
                 return SinkError(f"{said}; mend what SQLite names, then run again")
 
     def _types(self, connection: sqlite3.Connection, name: str) -> dict[str, str]:
-        return dict(connection.execute("SELECT name, type FROM pragma_table_info(?)", [name]).fetchall())
+        found = connection.execute("SELECT name, type FROM pragma_table_info(?, ?)", _place(name))
+        return dict(found.fetchall())
 
     def _required(self, connection: sqlite3.Connection, name: str) -> set[str]:
         found = connection.execute(
-            'SELECT name FROM pragma_table_info(?) WHERE "notnull" AND dflt_value IS NULL', [name]
+            'SELECT name FROM pragma_table_info(?, ?) WHERE "notnull" AND dflt_value IS NULL', _place(name)
         )
         return {column for (column,) in found}
 
@@ -207,14 +207,16 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
     ) -> None:
         # SQLite itself takes NaN for NULL, and a whole number for an integer where the column is one.
         form = self._text_time(connection, table)
-        times = rows.times if form is not None else table.to_db_rows(rows.times)
-        numbers = np.column_stack([times, *rows.values[list(table.value_indexes)]])
-        pieces = (numbers[start : start + _TOGETHER] for start in range(0, len(numbers), _TOGETHER))
-        flat = partial(
-            _flat, labels, text=None if form is None else partial(form.written, column=_title(table))
-        )
-        for count, alike in groupby(pieces, len):  # the last one may be shorter
-            connection.executemany(_upsert(table, count), map(flat, alike))
+        if form is None:
+            times: NDArray[np.int64] | NDArray[np.str_] = table.to_db_rows(rows.times)
+        else:
+            times = form.written(rows.times, column=_title(table))
+        values = rows.values[list(table.value_indexes)].T
+        pieces = (slice(start, start + _TOGETHER) for start in range(0, len(times), _TOGETHER))
+        lines = (_flat(labels, times[piece], values[piece]) for piece in pieces)
+        for length, alike in groupby(lines, len):  # the last piece may be shorter
+            count = length // (len(table.key) + len(table.columns))
+            connection.executemany(_upsert(table, count), alike)
 
     def _rows(
         self, connection: sqlite3.Connection, table: SqlTable, series: Series, series_id: int, span: Span
@@ -256,6 +258,12 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
         return found
 
 
+def _place(name: str) -> list[str]:
+    """Divide the name of a table from its schema."""
+    schema, _, table = name.rpartition(".")
+    return [table, schema or "main"]
+
+
 def _title(table: SqlTable) -> str:
     return f"{table.name}.{table.time}"
 
@@ -273,7 +281,10 @@ def _reading_mode(path: Path) -> str:
     2. Without the right to write, `mode=ro`.
     3. A file in WAL mode cannot be read with `mode=ro` where the two files beside it are absent and cannot be
        made. As they are absent, nobody is writing, and the file is complete as it is: `immutable`.
+
+    A symbolic link is followed first: SQLite keeps the two files beside the file that the link leads to.
     """
+    path = Path(os.path.realpath(path))
     writable_folder = os.access(path.parent, os.W_OK)
     if writable_folder and os.access(path, os.W_OK):
         return "mode=rw"
@@ -293,15 +304,17 @@ def _in_wal_mode(path: Path) -> bool:
 
 def _flat(
     labels: Sequence[int | str | None],
-    numbers: NDArray[Any],
-    text: Callable[[NDArray[np.int64]], NDArray[np.str_]] | None = None,
+    times: NDArray[np.int64] | NDArray[np.str_],
+    values: NDArray[np.float64],
 ) -> list[Any]:
-    """Put the labels before each row, and all rows into one line; `text` writes the times."""
-    rows = np.empty((len(numbers), len(labels) + numbers.shape[1]), object)
+    """Put labels, time and values of each row into one list, row after row.
+
+    A time stays an int: a column without a declared type stores what it gets, and would store a float.
+    """
+    rows = np.empty((len(times), len(labels) + 1 + values.shape[1]), object)
     rows[:, : len(labels)] = labels
-    rows[:, len(labels) :] = numbers
-    if text is not None:
-        rows[:, len(labels)] = text(numbers[:, 0].astype(np.int64))
+    rows[:, len(labels)] = times
+    rows[:, len(labels) + 1 :] = values
     flat: list[Any] = rows.ravel().tolist()
     return flat
 

@@ -48,7 +48,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DuckDBSink"]
 
-_HERE = "table_catalog = current_database() AND table_schema = ? AND table_name = ?"
+_HERE = (
+    "table_catalog = current_database() AND lower(table_schema) = lower(?) AND lower(table_name) = lower(?)"
+)
 
 
 @attrs.define(eq=False)

@@ -7,29 +7,34 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from marketfetch.errors import ConfigurationError
-from marketfetch.redaction import redact
+from marketfetch.redaction import Secret, redact
 
 __all__ = ["check_folder", "file_path", "path_from_uri", "require"]
 
 
-def path_from_uri(text: str) -> str:
+def path_from_uri(text: str | Secret) -> str:
     """Return the path in `scheme:path`.
 
-    Raises ConfigurationError if there is none, or if it is written like the address of a server: whether
-    `sqlite:///market.db` is absolute depends on whom one asks.
+    Raises ConfigurationError if there is none, or if it is written like the address of a server: readers of
+    `sqlite:///market.db` do not agree whether the path is absolute.
 
     >>> path_from_uri("duckdb:data/market.duckdb")
     'data/market.duckdb'
     """
-    scheme, _, path = text.partition(":")
-    if not path:
-        raise ConfigurationError(f"to: {text!r} names no place; write {scheme}:PATH")
-    if path.startswith("//"):
-        meant = "PATH" if "@" in path else path.lstrip("/")  # else it may be an address, credentials and all
+    text = Secret.of(text)  # under the same name: debuggers show the values that a raising frame holds
+    scheme = text.reveal().partition(":")[0]
+    if not _path(text):
+        raise ConfigurationError(f"to: {redact(text.reveal())!r} names no place; write {scheme}:PATH")
+    if _path(text).startswith("//"):
+        meant = "PATH" if "@" in _path(text) else _path(text).lstrip("/")  # with @ it may hold credentials
         raise ConfigurationError(
-            f"to: {redact(text)!r} is not a path; write {scheme}:{meant}, or one slash for the root"
+            f"to: {redact(text.reveal())!r} is not a path; write {scheme}:{meant}, or one slash for the root"
         )
-    return path
+    return _path(text)
+
+
+def _path(text: Secret) -> str:
+    return text.reveal().partition(":")[2]
 
 
 def file_path(path: str | os.PathLike[str]) -> Path:

@@ -9,16 +9,19 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.errors import SinkError
+from marketfetch.errors import RowsRefused
 from marketfetch.values.datasets import Column, Dataset
 from marketfetch.values.pages import Columns
+from marketfetch.values.series import Series
 
-__all__ = ["UnreadableFile", "read_note", "read_rows", "write_rows"]
+__all__ = ["UnreadableFile", "check_whole", "read_note", "read_rows", "write_rows"]
 
 _TIME = "open_time"
 
 _NOTE = "marketfetch"
 """The key of the note among the metadata of a file."""
+
+_INT64 = 2.0**63
 
 _GROUP = 65_536
 """Rows encoded and decoded at once, so that only they are in memory twice."""
@@ -28,10 +31,23 @@ class UnreadableFile(Exception):
     """A file is damaged, or is not one of rows; says what is wrong with it."""
 
 
+def check_whole(series: Series, rows: Columns) -> None:
+    """Raise RowsRefused where a column of whole numbers has a value that is none, or that no int64 holds."""
+    for column, values in zip(series.dataset.columns, rows.values, strict=True):
+        if column.integer:
+            whole = (np.floor(values) == values) & (np.abs(values) < _INT64)
+            wrong = values[~(whole | np.isnan(values))]
+            if len(wrong):
+                raise RowsRefused(
+                    f"{series}: {series.dataset}.{column.name} counts and must be whole: {float(wrong[0])!r} "
+                    "is not; store this series in DuckDB or SQLite with table=, in a column of DOUBLE"
+                )
+
+
 def write_rows(rows: Columns, dataset: Dataset, note: bytes, target: BinaryIO) -> None:
     """Write rows as a Parquet file; the same rows and note always make the same bytes.
 
-    Raises SinkError if a column of whole numbers has a fraction.
+    Columns of whole numbers have no fractions; see `check_whole`.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -39,10 +55,7 @@ def write_rows(rows: Columns, dataset: Dataset, note: bytes, target: BinaryIO) -
     def array(column: Column, values: NDArray[np.float64]) -> pa.Array[Any]:
         absent = np.isnan(values)
         held: pa.Array[Any] = pa.array(values, mask=absent if absent.any() else None)  # a mask costs a copy
-        try:
-            return held.cast(pa.int64()) if column.integer else held
-        except pa.ArrowException as error:
-            raise SinkError(f"{dataset}.{column.name} counts and must be whole: {error}") from error
+        return held.cast(pa.int64()) if column.integer else held
 
     def table(piece: Columns) -> pa.Table:
         times = pa.array(piece.times.astype("datetime64[ms]")).cast(moment)

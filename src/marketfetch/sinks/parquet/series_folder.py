@@ -18,7 +18,7 @@ from marketfetch.errors import SinkError
 from marketfetch.sinks.files.atomic_files import locked, make_folder, replace_file
 from marketfetch.sinks.files.lock_files import sweep
 from marketfetch.sinks.merging import merge, rows_equal
-from marketfetch.sinks.parquet.codec import UnreadableFile, read_note, read_rows, write_rows
+from marketfetch.sinks.parquet.codec import UnreadableFile, check_whole, read_note, read_rows, write_rows
 from marketfetch.sinks.parquet.footers import FileNote, LedgerNote, check_names
 from marketfetch.sinks.parquet.format1 import FIRST_LEDGER, read_first
 from marketfetch.sinks.parquet.periods import Period, periods_of, split, unit_of, whole_periods
@@ -139,7 +139,11 @@ class SeriesFolder:
     # --- writing: one process at a time ---
 
     def write(self, batch: Batch) -> None:
-        """Merge a batch into the files of its periods; see ParquetSink."""
+        """Merge a batch into the files of its periods; see ParquetSink.
+
+        Raises RowsRefused before anything changes, where a column of whole numbers has a fraction.
+        """
+        check_whole(self.series, batch.columns)
         interval = self.series.interval
         given = dict(split(Columns.join([batch.columns]), unit_of(interval)))
         learnt = PackedCoverage.of(batch.coverage)

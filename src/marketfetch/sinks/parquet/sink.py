@@ -15,6 +15,7 @@ import attrs
 from marketfetch.common.local_resources import exhausted
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.protocols import Writer
+from marketfetch.redaction import Secret
 from marketfetch.sinks.files.atomic_files import make_folder
 from marketfetch.sinks.files.lock_files import break_lock, is_abandoned, sweep
 from marketfetch.sinks.files.paths import check_folder, file_path, path_from_uri, require
@@ -67,8 +68,9 @@ class ParquetSink:
         require("pyarrow", extra="parquet", user="ParquetSink")
 
     @classmethod
-    def from_url(cls, text: str) -> ParquetSink:
+    def from_url(cls, text: str | Secret) -> ParquetSink:
         """Make the store that `parquet:DIR` names; raises ConfigurationError where there is no path."""
+        text = Secret.of(text)  # under the same name: debuggers show the values that a raising frame holds
         return cls(path_from_uri(text))
 
     @property

@@ -13,6 +13,7 @@ import attrs
 
 from marketfetch.errors import ConfigurationError, RowsRefused, SinkError
 from marketfetch.protocols import Writer
+from marketfetch.redaction import Secret
 from marketfetch.sinks.files.fork_guard import OPEN_FILES
 from marketfetch.sinks.files.paths import check_folder, file_path, path_from_uri
 from marketfetch.sinks.sql.coverage_tables import FORMAT, PREFIX, CoverageTables, DbConnection
@@ -40,8 +41,9 @@ class SqlFileStore(ABC, Generic[_C]):
     table: TableMapping | None = attrs.field(default=None, kw_only=True, validator=mapping_or_none)
 
     @classmethod
-    def from_url(cls, text: str) -> Self:
+    def from_url(cls, text: str | Secret) -> Self:
         """Make the store that `scheme:path` names; raises ConfigurationError where there is no path."""
+        text = Secret.of(text)  # under the same name: debuggers show the values that a raising frame holds
         return cls(path_from_uri(text))
 
     @property

@@ -17,7 +17,7 @@ from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
-__all__ = ["SqlTable", "mapped_table", "own_table", "quoted", "stand_ins"]
+__all__ = ["SqlTable", "mapped_table", "own_table", "quoted", "relation", "stand_ins"]
 
 
 def quoted(name: str) -> str:
@@ -27,6 +27,15 @@ def quoted(name: str) -> str:
     '"open interest"'
     """
     return '"' + name.replace('"', '""') + '"'
+
+
+def relation(name: str) -> str:
+    """Write the name of a table, which may have a schema, so that SQL takes it as it is.
+
+    >>> relation("main.my candles")
+    '"main"."my candles"'
+    """
+    return ".".join(map(quoted, name.split(".")))
 
 
 @attrs.frozen
@@ -51,7 +60,7 @@ class SqlTable:
     @property
     def relation(self) -> str:
         """The name as SQL, with its schema if it has one."""
-        return ".".join(map(quoted, self.name.split(".")))
+        return relation(self.name)
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -93,7 +102,7 @@ class SqlTable:
             becomes = f"{value!r} does not fit" if np.isnan(left) else f"{value!r} would become {left!r}"
             raise RowsRefused(
                 f"{series}: {self.name}.{name} is {self.types[name]}, and {becomes}; "
-                f'ALTER TABLE {self.relation} ALTER COLUMN "{name}" TYPE DOUBLE, '
+                f"ALTER TABLE {self.relation} ALTER COLUMN {quoted(name)} TYPE DOUBLE, "
                 "or have the column round it with TableMapping(rounding='allow')"
             )
 
@@ -128,7 +137,7 @@ def mapped_table(
     its values.
     """
     if not types:
-        key = ", ".join(mapping.key)
+        key = ", ".join(map(quoted, mapping.key))
         raise ConfigurationError(
             f"table: there is no {mapping.table} in this file; create it, with PRIMARY KEY ({key})"
         )
@@ -146,7 +155,8 @@ def mapped_table(
         if typed and NumberLimits.of(types[name]).single and mapping.rounding == "refuse":
             raise ConfigurationError(
                 f"{mapping.table}.{name} is {types[name]}, which keeps about 7 digits of {column}; "
-                f"ALTER TABLE {mapping.table} ALTER COLUMN \"{name}\" TYPE DOUBLE, or pass rounding='allow'"
+                f"ALTER TABLE {relation(mapping.table)} ALTER COLUMN {quoted(name)} TYPE DOUBLE, "
+                "or pass rounding='allow'"
             )
     return SqlTable(
         name=mapping.table,
@@ -168,11 +178,10 @@ def stand_ins(mapping: TableMapping, column: str, names: Iterable[str]) -> str:
     To a column with `COLLATE NOCASE`, BTCUSDT and btcusdt are one symbol. The collation is the column's,
     of which no row is read.
     """
-    relation = ".".join(map(quoted, mapping.table.split(".")))
     texts = ("('{}')".format(name.replace("'", "''")) for name in names if "\0" not in name)
     return (
         "SELECT name, min(name) OVER (PARTITION BY name) FROM "
-        f"(SELECT {quoted(column)} AS name FROM {relation} WHERE false "
+        f"(SELECT {quoted(column)} AS name FROM {relation(mapping.table)} WHERE false "
         f"UNION ALL VALUES {', '.join(texts) or '(NULL)'}) AS given"
     )
 
