@@ -1,4 +1,4 @@
-"""The SQLite store: nothing to install, and any number of processes on one file."""
+"""The SQLite store: no package to install, and any number of processes on one file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from marketfetch.errors import ConfigurationError, RowsRefused, SinkError, SinkU
 from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT
 from marketfetch.sinks.files.fork_guard import OPEN_FILES
 from marketfetch.sinks.sql.file_store import SqlFileStore
-from marketfetch.sinks.sql.tables import SqlTable, quoted
+from marketfetch.sinks.sql.tables import SqlTable, quoted, schema_and_table
 from marketfetch.sinks.sql.text_times import TextTime
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
@@ -30,7 +30,7 @@ from marketfetch.values.spans import Span
 __all__ = ["SQLiteSink"]
 
 _TOGETHER = 30
-"""Rows merged by one statement: starting one costs nearly as much as a row."""
+"""Rows in one statement: the overhead of a statement is about that of a row."""
 
 
 @attrs.frozen(repr=False)
@@ -56,7 +56,7 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
 
     @property
     def batch_rows(self) -> int:
-        """Rows that one transaction should have: with more it is hardly faster, and takes more memory."""
+        """Rows of one transaction: more are hardly faster, and take more memory."""
         return 12_000
 
     @property
@@ -77,8 +77,8 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
             with self._translated():
                 ((pages,),) = connection.execute("PRAGMA page_count").fetchall()
                 if not pages:
-                    # Readers and a writer do not wait for each other; set once, it stays with the file. A
-                    # file that has something in it already keeps the mode that its owner chose.
+                    # In WAL mode readers and a writer do not wait for each other. The mode stays with the
+                    # file; a file with content keeps the one that its owner chose.
                     connection.execute("PRAGMA journal_mode = WAL")
             yield connection
 
@@ -91,10 +91,9 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
 
     @contextmanager
     def _open(self, uri: str) -> Iterator[sqlite3.Connection]:
-        OPEN_FILES.refuse_inherited(self.path)
         with OPEN_FILES.opened(self.path):
             with self._translated():
-                # Half of it: a call may wait twice, here below and where its transaction begins.
+                # Half of it: a call may wait twice, for its first statement and for its transaction.
                 connection = sqlite3.connect(uri, uri=True, timeout=LOCK_TIMEOUT / 2, isolation_level=None)
             with closing(connection):
                 yield connection
@@ -102,13 +101,13 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
     @contextmanager
     def _transaction(self, connection: sqlite3.Connection) -> Iterator[None]:
         with self._translated():
-            # Taking the lock first: one that is asked for later fails at once instead of waiting.
+            # IMMEDIATE takes the lock first: SQLite does not wait for a lock amid a transaction.
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
                 connection.execute("COMMIT")
             finally:
-                connection.rollback()  # of what was committed: nothing
+                connection.rollback()  # does nothing after a commit
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -119,7 +118,7 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
 
     def _explained(self, error: sqlite3.Error) -> SinkError:  # noqa: C901  # one case a cause
         said = f"{self.path}: {error}"
-        primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the upper bits tell details
+        primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the upper bits are the extended code
         if primary in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR} and descriptors_used_up():
             return SinkUnavailable(f"{said}; {exhausted(errno.EMFILE)}")
         if primary == sqlite3.SQLITE_NOMEM:
@@ -127,7 +126,7 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
         match primary:
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 return SinkUnavailable(f"{said}; another process holds it for long: end it, or run again")
-            case sqlite3.SQLITE_CANTOPEN if os.path.isdir(self.path):  # noqa: PTH112  # see places
+            case sqlite3.SQLITE_CANTOPEN if os.path.isdir(self.path):  # noqa: PTH112  # Path.is_dir may raise
                 return SinkError(f"{self.path} is a folder; name a file in it")
             case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
                 return SinkError(f"{said}; make the file and its folder writable, or name another file")
@@ -145,12 +144,13 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
                 return SinkError(f"{said}; mend what SQLite names, then run again")
 
     def _types(self, connection: sqlite3.Connection, name: str) -> dict[str, str]:
-        found = connection.execute("SELECT name, type FROM pragma_table_info(?, ?)", _place(name))
+        found = connection.execute("SELECT name, type FROM pragma_table_info(?2, ?1)", schema_and_table(name))
         return dict(found.fetchall())
 
     def _required(self, connection: sqlite3.Connection, name: str) -> set[str]:
         found = connection.execute(
-            'SELECT name FROM pragma_table_info(?, ?) WHERE "notnull" AND dflt_value IS NULL', _place(name)
+            'SELECT name FROM pragma_table_info(?2, ?1) WHERE "notnull" AND dflt_value IS NULL',
+            schema_and_table(name),
         )
         return {column for (column,) in found}
 
@@ -164,11 +164,11 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
         return row == (statement,)
 
     def _create(self, table: SqlTable, columns: str) -> str:
-        # Rows lie in the order of the key, each of them once: no index beside the table.
+        # Rows lie in the order of the key, without an index beside the table.
         return f"CREATE TABLE {table.name} ({columns}, PRIMARY KEY ({', '.join(table.key)})) WITHOUT ROWID"
 
     def _view_time(self) -> str:
-        # One format for all rows: what reads the first one guesses the others by it.
+        # One format for all rows: data tools guess the format of all rows from the first.
         return (
             "strftime('%Y-%m-%d %H:%M:%S', r.open_time / 1000, 'unixepoch') || "
             "printf('.%03d', r.open_time % 1000)"
@@ -177,7 +177,7 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
     def _check(self, connection: sqlite3.Connection, table: SqlTable) -> None:
         self._text_time(connection, table)
         for name in table.labels:
-            # A column of numbers would turn the symbol 1000 into a number, and 1E3 into the same.
+            # A column of numbers would store the symbols 1000 and 1E3 as the same number.
             if table.types[name] and not any(part in table.types[name].upper() for part in ("CHAR", "TEXT")):
                 raise ConfigurationError(f"{table.name}.{name} is {table.types[name]}; make it TEXT")
         try:
@@ -189,8 +189,7 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
             ) from error
 
     def _inside(self, table: SqlTable) -> str:
-        where = [f"{quoted(name)} = ?" for name in table.labels]
-        return " AND ".join([*where, f"{quoted(table.time)} >= ?", f"{quoted(table.time)} < ?"])
+        return table.inside("?")
 
     def _bounds(
         self, connection: sqlite3.Connection, table: SqlTable, span: Span
@@ -222,12 +221,10 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
         self, connection: sqlite3.Connection, table: SqlTable, series: Series, series_id: int, span: Span
     ) -> Columns:
         time, form = quoted(table.time), self._text_time(connection, table)
-        where = [self._inside(table)]
-        if table.mapping is not None:
-            where.append(f"coalesce({', '.join([*map(quoted, table.columns), 'NULL'])}) IS NOT NULL")
         selected = [time if form is None else form.milliseconds(time), *map(quoted, table.columns)]
+        where = table.with_values("?")
         found = connection.execute(
-            f"SELECT {', '.join(selected)} FROM {table.relation} WHERE {' AND '.join(where)} ORDER BY {time}",
+            f"SELECT {', '.join(selected)} FROM {table.relation} WHERE {where} ORDER BY {time}",
             [*table.values(series, series_id), *self._bounds(connection, table, span)],
         )
         row: Any = np.dtype((np.float64, 1 + len(table.columns)))  # no type can say this
@@ -237,10 +234,10 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
         return table.from_db_rows(series.dataset, rows)
 
     def _text_time(self, connection: sqlite3.Connection, table: SqlTable) -> TextTime | None:
-        """Return the format of a column of times that are text; None where they are whole numbers.
+        """Return the format of a time column with text; None for one with whole numbers.
 
-        A column of the user's that is not declared as one of integers has what its rows have: SQLite lets any
-        column hold anything. Raises ConfigurationError for what can neither be read nor written.
+        A column that is not declared as an integer is judged by its first row, since any column of SQLite
+        may hold any value. Raises ConfigurationError for a column that can neither be read nor written.
         """
         kind = table.types[table.time].upper()
         if table.mapping is None or "INT" in kind:
@@ -258,12 +255,6 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
         return found
 
 
-def _place(name: str) -> list[str]:
-    """Divide the name of a table from its schema."""
-    schema, _, table = name.rpartition(".")
-    return [table, schema or "main"]
-
-
 def _title(table: SqlTable) -> str:
     return f"{table.name}.{table.time}"
 
@@ -273,16 +264,15 @@ def _uri(path: Path) -> str:
 
 
 def _reading_mode(path: Path) -> str:
-    """Choose how SQLite opens a file that is only read, as a parameter of its URI.
+    """Return the URI parameter with which SQLite opens a file to read it.
 
-    1. With the right to write, the file is opened so, and `query_only` keeps it from being changed: SQLite
-       needs the right to read past a writer that was killed, and to remove its two files beside a file in WAL
-       mode.
-    2. Without the right to write, `mode=ro`.
-    3. A file in WAL mode cannot be read with `mode=ro` where the two files beside it are absent and cannot be
-       made. As they are absent, nobody is writing, and the file is complete as it is: `immutable`.
+    1. With the right to write: `mode=rw`; `query_only` prevents changes. SQLite needs the right to recover
+       after a writer that was killed, and to remove `-wal` and `-shm` beside a file in WAL mode.
+    2. Without the right to write: `mode=ro`.
+    3. In WAL mode, where `-wal` and `-shm` are absent and cannot be made, `mode=ro` fails. No process is
+       writing then, and the file is complete: `immutable=1`.
 
-    A symbolic link is followed first: SQLite keeps the two files beside the file that the link leads to.
+    A symbolic link is followed first: `-wal` and `-shm` are beside the file that the link leads to.
     """
     path = Path(os.path.realpath(path))
     writable_folder = os.access(path.parent, os.W_OK)
@@ -294,7 +284,7 @@ def _reading_mode(path: Path) -> str:
 
 
 def _in_wal_mode(path: Path) -> bool:
-    """Read from the header of a file whether it is in WAL mode: https://www.sqlite.org/fileformat2.html."""
+    """Tell from its header whether a file is in WAL mode; see https://www.sqlite.org/fileformat2.html."""
     try:
         with path.open("rb") as file:
             return file.read(20)[18:] == b"\2\2"
@@ -320,13 +310,13 @@ def _flat(
 
 
 def _upsert(table: SqlTable, count: int) -> str:
-    """Write the merge of so many rows: a NULL never overwrites, and an equal row is not touched."""
+    """Write the upsert of `count` rows: NULL never overwrites, and an equal row is not written."""
     name, columns = table.relation, [quoted(column) for column in table.columns]
     key = ", ".join(map(quoted, table.key))
     marks = ", ".join("?" * (len(table.key) + len(columns)))
-    better = ", ".join(f"{c} = coalesce(excluded.{c}, {name}.{c})" for c in columns)
+    merged = ", ".join(f"{c} = coalesce(excluded.{c}, {name}.{c})" for c in columns)
     differs = " OR ".join(f"(excluded.{c} IS NOT NULL AND excluded.{c} IS NOT {name}.{c})" for c in columns)
     return (
         f"INSERT INTO {name} ({key}, {', '.join(columns)}) VALUES {', '.join([f'({marks})'] * count)} "
-        f"ON CONFLICT ({key}) DO UPDATE SET {better} WHERE {differs}"
+        f"ON CONFLICT ({key}) DO UPDATE SET {merged} WHERE {differs}"
     )

@@ -1,4 +1,4 @@
-"""Where a file or folder is, from what the user wrote."""
+"""Paths of files and folders, from the texts that users write."""
 
 from __future__ import annotations
 
@@ -38,7 +38,11 @@ def _path(text: Secret) -> str:
 
 
 def file_path(path: str | os.PathLike[str]) -> Path:
-    """Make a path; raises ConfigurationError where every connection would get a database of its own."""
+    """Make the path of a database file, with `~` expanded.
+
+    Raises ConfigurationError for anything but a path, and for `:memory:` and an empty text, with which each
+    connection would have a database of its own.
+    """
     if not isinstance(path, str | os.PathLike):
         raise ConfigurationError(f"path: {path!r} is no path; write text such as 'market.sqlite'")
     if str(path) in {"", ":memory:"}:
@@ -53,7 +57,7 @@ def file_path(path: str | os.PathLike[str]) -> Path:
 
 
 def check_folder(path: Path, other: str = "file") -> None:
-    """Raise ConfigurationError where the folder that a file or folder shall be in does not exist."""
+    """Raise ConfigurationError if the parent folder of a file or folder does not exist."""
     if not path.is_absolute():
         try:
             os.getcwd()  # noqa: PTH109  # Path.cwd is the same
@@ -62,8 +66,8 @@ def check_folder(path: Path, other: str = "file") -> None:
                 f"{path}: the folder that this process works in was removed; change to another, or write the "
                 "whole path"
             ) from error
-    folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120  # where a link leads
-    if not os.path.isdir(folder):  # noqa: PTH112  # Path.is_dir raises what it may not look into
+    folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120  # a link is followed
+    if not os.path.isdir(folder):  # noqa: PTH112  # Path.is_dir raises without the right to look
         raise ConfigurationError(f"{path}: there is no folder {folder}; create it, or name another {other}")
 
 

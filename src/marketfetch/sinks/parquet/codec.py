@@ -1,4 +1,4 @@
-"""Rows into a Parquet file, and back, with a note about them in its footer."""
+"""Rows to a Parquet file and back, with a note about them in the footer."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _NOTE = "marketfetch"
 _INT64 = 2.0**63
 
 _GROUP = 65_536
-"""Rows encoded and decoded at once, so that only they are in memory twice."""
+"""Rows of a row group: only these are in memory twice, as arrays and encoded."""
 
 
 class UnreadableFile(Exception):
-    """A file is damaged, or is not one of rows; says what is wrong with it."""
+    """A file is damaged or has no rows; the message tells the reason."""
 
 
 def check_whole(series: Series, rows: Columns) -> None:
@@ -66,14 +66,14 @@ def write_rows(rows: Columns, dataset: Dataset, note: bytes, target: BinaryIO) -
     types = (pa.int64() if column.integer else pa.float64() for column in dataset.columns)
     schema = pa.schema(list(zip(names, [moment, *types], strict=True)))
     whole = {_TIME, *(column.name for column in dataset.columns if column.integer)}
-    # Every reader knows these. fastparquet has no BYTE_STREAM_SPLIT; without it zstd would be slower by half.
+    # Every reader supports these. fastparquet has no BYTE_STREAM_SPLIT, and without it zstd is half as fast.
     encodings = {name: "DELTA_BINARY_PACKED" if name in whole else "PLAIN" for name in names}
     options: dict[str, Any] = {
         "compression": "lz4",
         "use_dictionary": False,
         "column_encoding": encodings,
         "write_page_checksum": True,
-        "write_statistics": [_TIME],  # readers leave out files and groups by time; the rest costs a tenth
+        "write_statistics": [_TIME],  # readers skip files and row groups by time; all columns cost 10 %
     }
     with pq.ParquetWriter(target, schema, **options) as file:
         for start in range(0, len(rows), _GROUP):
@@ -91,7 +91,7 @@ def read_note(source: BinaryIO) -> bytes | None:
 
 
 def read_rows(source: BinaryIO, dataset: Dataset) -> Columns:
-    """Read rows back; columns that the file lacks are NULL. Raises UnreadableFile."""
+    """Read the rows of a file; columns that the file lacks are NULL. Raises UnreadableFile."""
     import pyarrow.parquet as pq
 
     with _checked(), pq.ParquetFile(source, page_checksum_verification=True) as file:
@@ -116,5 +116,5 @@ def _checked() -> Iterator[None]:
         yield
     except (pa.ArrowException, LookupError, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's; what Arrow itself raises has no number
+            raise  # of the disk; errors of Arrow itself have no errno
         raise UnreadableFile(" ".join(str(error).split())) from error

@@ -1,4 +1,4 @@
-"""The Parquet store: a folder of files that every data tool reads."""
+"""The Parquet store: a folder of files that every data tool can read."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from marketfetch.redaction import Secret
 from marketfetch.sinks.files.atomic_files import make_folder
 from marketfetch.sinks.files.lock_files import break_lock, is_abandoned, sweep
 from marketfetch.sinks.files.paths import check_folder, file_path, path_from_uri, require
-from marketfetch.sinks.parquet.footers import FORMAT, newer
+from marketfetch.sinks.parquet.footers import FORMAT
 from marketfetch.sinks.parquet.format1 import FIRST_LEDGER
 from marketfetch.sinks.parquet.periods import Period, unit_of
 from marketfetch.sinks.parquet.series_folder import WORK, SeriesFolder, files_aside, locks_of
+from marketfetch.sinks.remedies import newer_format
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset, datasets
 from marketfetch.values.pages import Batch, Columns, RejectedRow
@@ -32,7 +33,7 @@ from marketfetch.values.spans import Span, SpanSet
 __all__ = ["ParquetSink"]
 
 _MARK = "format-"
-"""Of the empty folder whose name says which format the store has: a file would be in the way of readers."""
+"""Begins the name of an empty folder that tells the format: readers would stumble over a file."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _PASSING = frozenset({errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT})
@@ -49,12 +50,11 @@ class ParquetSink:
     of exchange, symbol, interval, open_time (UTC) and the columns. `_ledger.parquet` has no rows.
 
     A batch is merged into the files of its periods: NULL never overwrites a value, and a file that would
-    stay the same is not touched. Files are replaced as a whole, and each says in its footer what is covered
-    in its period: rows and coverage are there together or not at all, whatever crashes, is deleted or writes
-    from another machine at the same time. The same rows always make the same bytes. Several processes may
-    write at once; on one series they take turns, by a lock file.
+    stay the same is not written. Files are replaced atomically, and the footer of each has the coverage of
+    its period: a crash, a deletion or another machine changes rows and coverage together. The same rows make
+    the same bytes. Several processes may write at once; a lock file serialises the writes to one series.
 
-    A file that is deleted by hand is missed: reading says so, and `forget` lets it be fetched anew.
+    A file that is deleted by hand counts as missing: reading says so, and after `forget` it is fetched anew.
 
     Nothing is opened before it is used. Raises ConfigurationError if pyarrow is not installed.
 
@@ -80,7 +80,7 @@ class ParquetSink:
 
     @property
     def batch_rows(self) -> int:
-        """Rows that a batch may have: a month of minutes, so that it makes a file at one go."""
+        """Rows of one batch: a month of minutes, so that a file is written once."""
         return 45_000
 
     def partition(self, series: Series, moment: int) -> Span:
@@ -88,11 +88,11 @@ class ParquetSink:
         return Period.of(moment, unit_of(series.interval)).span
 
     def prepare(self, datasets: Sequence[Dataset]) -> None:
-        """Make the folder, or bring one that an older version wrote into today's format; see Sink.
+        """Make the folder, or migrate one that an older version wrote; see Sink.
 
-        Removes what processes that were killed have left aside. Raises ConfigurationError if what the folder
-        shall be in does not exist, SinkError if it cannot be written, has a newer format, or has a damaged
-        ledger: then nothing is changed.
+        Removes temporary files of killed processes. Raises ConfigurationError if the parent folder does not
+        exist, and SinkError if the folder cannot be written, has a newer format, or has a damaged ledger:
+        then nothing is changed.
         """
         check_folder(self.folder, "one")
         with self._checked():
@@ -121,7 +121,7 @@ class ParquetSink:
         yield self._write
 
     def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
-        """Return what is known of each of the given series; see Store.
+        """Return the coverage of each of the given series; see Store.
 
         Raises SinkError where a file that the ledger counts on is missing or damaged.
         """
@@ -129,10 +129,9 @@ class ParquetSink:
             return {one: SeriesFolder(self.folder, one).coverage() for one in series}
 
     def ledger(self) -> Mapping[Series, Coverage]:
-        """Return the coverage of every series held whose dataset marketfetch itself knows; see Store.
+        """Return the coverage of every stored series whose dataset is registered; see Store.
 
-        What a missing or damaged file may have said is left out. Raises ConfigurationError if there is no
-        such folder.
+        Missing and damaged files are left out. Raises ConfigurationError if there is no such folder.
         """
         if not os.path.isdir(self.folder):  # noqa: PTH112  # Path.is_dir may raise
             raise ConfigurationError(
@@ -145,7 +144,7 @@ class ParquetSink:
     def read(self, series: Series, span: Span) -> Columns:
         """Return the stored rows of a series inside a span, sorted by time; see Store.
 
-        Raises SinkError where a file with rows of the span is missing or damaged; others are still read.
+        Raises SinkError where a file with rows of the span is missing or damaged; other spans can be read.
         """
         with self._checked():
             return SeriesFolder(self.folder, series).read(span)
@@ -156,10 +155,10 @@ class ParquetSink:
             return SeriesFolder(self.folder, series).rejected(span)
 
     def forget(self, series: Series, spans: SpanSet, *, rows: bool = False) -> None:
-        """Remove what is known of moments of a series, and with `rows` the rows; see SupportsForget.
+        """Remove the coverage of spans of a series, and with `rows` the rows; see SupportsForget.
 
-        Each file changes as a whole. One that is missing is no longer counted on; one that is damaged is
-        deleted where the spans hold all of its period, with `rows`.
+        Each file changes atomically. A missing file is removed from the ledger; a damaged file is deleted
+        where the spans contain its whole period, with `rows`.
         """
         with self._checked():
             SeriesFolder(self.folder, series).forget(spans, rows=rows)
@@ -169,7 +168,7 @@ class ParquetSink:
             SeriesFolder(self.folder, batch.series).write(batch)
 
     def _series(self) -> Iterator[Series]:
-        """Yield the series whose folders are there."""
+        """Yield each series that has a folder."""
         known = datasets()
         for home in sorted(self.folder.glob("*/exchange=*/symbol=*/interval=*")):
             dataset, *names = home.relative_to(self.folder).parts
@@ -178,13 +177,13 @@ class ParquetSink:
                 try:
                     yield Series.of(exchange, known[dataset], symbol, interval)
                 except ConfigurationError:
-                    continue  # a folder of somebody else's
+                    continue  # not a folder of marketfetch
 
     def _folders(self) -> Iterator[SeriesFolder]:
         return (SeriesFolder(self.folder, series) for series in self._series())
 
     def _migrate(self) -> None:
-        """Bring every series that format 1 wrote into today's; all are read before one is changed."""
+        """Migrate every series of format 1; all are read before one is changed."""
         old = [one for one in self._folders() if (one.home / FIRST_LEDGER).exists()]
         for one in old:
             one.coverage(whole=False)
@@ -202,7 +201,7 @@ class ParquetSink:
             for mark in marks:
                 found = mark.removeprefix(_MARK)
                 if found.isdecimal() and int(found) > FORMAT:
-                    raise newer(str(self.folder), found)
+                    raise newer_format(self.folder, found, FORMAT)
             yield
 
     @contextmanager
