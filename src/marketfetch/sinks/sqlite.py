@@ -35,15 +35,14 @@ _TOGETHER = 30
 
 @attrs.frozen(repr=False)
 class SQLiteSink(SqlFileStore[sqlite3.Connection]):
-    """Stores rows in an SQLite file, with what is covered beside them.
+    """Stores rows in an SQLite file, and their coverage beside them.
 
     Each dataset has a view named after it: `SELECT exchange, symbol, interval, open_time, open FROM ohlcv`,
-    where `open_time` is UTC text in one format for all rows (`2026-06-01 00:00:00.000`). Behind it is the
-    table `marketfetch_ohlcv(series_id, open_time, ...)` in UTC milliseconds, which a query by time is fastest
-    on. With `table`, rows go into a table of yours, whose time is an integer or text such as
-    `2026-06-01 00:00:00`, in the format of the rows that it has. Either way NULL never overwrites a value,
-    identical rows are left untouched, and several processes may write at once. Negative zero comes back as
-    zero.
+    where `open_time` is UTC text in one format for all rows (`2026-06-01 00:00:00.000`). The rows are in the
+    table `marketfetch_ohlcv(series_id, open_time, ...)`, in UTC milliseconds: queries by time are fastest on
+    it. With `table`, rows go into a table of yours, whose time is an integer, or text such as
+    `2026-06-01 00:00:00` in the format of the rows in it. Either way NULL never overwrites a value, an equal
+    row is not written, and several processes may write at once. Negative zero is read back as zero.
 
     A file that is made here is in WAL mode, so that readers and a writer do not wait for each other; a file
     that exists keeps its mode. Reading changes nothing and needs no right to write.

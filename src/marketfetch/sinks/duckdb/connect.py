@@ -112,7 +112,7 @@ def _make(path: Path) -> None:
 
     file = Path(os.path.realpath(path))
     if not os.path.exists(file) and os.path.isdir(file.parent):  # noqa: PTH110, PTH112  # as above
-        create_atomically(file, lambda aside: duckdb.connect(aside).close())
+        create_atomically(file, lambda place: duckdb.connect(place).close())
 
 
 def _sweep(path: Path) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryLimit"]
 
-_SMALL = "16.0 MiB"
+_SMALL = "32.0 MiB"
 """The memory limit while batches are written: room for one batch, and none for blocks of earlier batches."""
 
 _UNITS = {"bytes": 1.0, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "TiB": 2.0**40, "PiB": 2.0**50}

@@ -99,21 +99,21 @@ if hasattr(os, "register_at_fork"):  # there is no fork on Windows
 
 @attrs.frozen(repr=False)
 class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
-    """Stores rows in a DuckDB file, with what is covered beside them.
+    """Stores rows in a DuckDB file, and their coverage beside them.
 
     Each dataset has a view named after it: `SELECT exchange, symbol, interval, open_time, open FROM ohlcv`.
     `open_time` is a TIMESTAMP in UTC (fetching TIMESTAMPTZ into Python would need pytz). With `table`, rows
-    go into a table of yours. Either way NULL never overwrites a value and identical rows are left untouched.
+    go into a table of yours. Either way NULL never overwrites a value, and an equal row is not written.
 
-    One process has the file open to write at a time: several take turns, a batch or some at a time, and the
-    file is free while there is nothing to write. Reading opens it read-only, as other programs may at the
-    same time. Within a process any number of stores on one file work side by side; a child that is forked
-    while the file is open cannot use it. Our tables have no index, which would have to be in memory whole: a
-    batch first looks whether the file has rows of its times.
+    One process at a time has the file open to write. Several processes alternate, after a batch or some, and
+    close the file while they have nothing to write. Reading opens the file read-only, which other programs
+    may do at the same time. Any number of stores of one process use the file at once; a child that is forked
+    while the file is open cannot use it. Our tables have no index, since DuckDB holds an index in memory: a
+    batch is merged after a scan for rows of its times.
 
-    DuckDB would fill `memory_limit` with what it wrote last: writing makes do with 16 MiB where it can. It
-    has one limit for all connections of a process to a file, yours too; once no store has the file open,
-    that is again what it was before.
+    DuckDB would fill `memory_limit` with blocks that it wrote: while batches are written, the limit is 32 MiB
+    where that is enough. DuckDB has one limit for all connections of a process to a file, also yours; it is
+    restored when the last store closes the file.
 
     Nothing is opened before it is used. Raises ConfigurationError if duckdb is not installed.
 
@@ -128,8 +128,8 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
 
     @property
     def batch_rows(self) -> int:
-        """Rows that one transaction should have: more are written faster, but memory grows with them."""
-        return 12_288
+        """Rows of one transaction: more are written faster, but memory grows with them."""
+        return 24_576
 
     @property
     def _scheme(self) -> str:

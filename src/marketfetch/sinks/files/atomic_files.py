@@ -29,7 +29,7 @@ LOCK_TIMEOUT = 2.0
 _POLL = 0.005
 
 _LOCK = ".marketfetch.lock"
-_ASIDE = ".aside"
+_SUFFIX = ".aside"
 
 _UNSUPPORTED = frozenset(
     {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.ENOTTY}
@@ -40,11 +40,11 @@ _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR})
 """The errors of systems that open no folder for reading, or not this folder."""
 
 
-def replace_file(file: Path, write: Callable[[BinaryIO], object], aside: Path | None = None) -> None:
+def replace_file(file: Path, write: Callable[[BinaryIO], object], temporary: Path | None = None) -> None:
     """Replace a file atomically and durably, with fsync; raises OSError.
 
-    `write` writes into a temporary file, which is then renamed. `aside` is the folder of the temporary file,
-    by default that of the file.
+    `write` writes into a temporary file, which is then renamed. `temporary` is the folder of that file, by
+    default the folder of `file`.
     """
 
     def make(place: Path) -> None:
@@ -53,21 +53,21 @@ def replace_file(file: Path, write: Callable[[BinaryIO], object], aside: Path | 
             handle.flush()
             _fsync(handle.fileno())
 
-    create_atomically(file, make, aside)
+    create_atomically(file, make, temporary)
 
 
-def create_atomically(file: Path, make: Callable[[Path], object], aside: Path | None = None) -> None:
+def create_atomically(file: Path, make: Callable[[Path], object], temporary: Path | None = None) -> None:
     """Create or replace a file atomically: `make` makes a temporary file, durably, which is then renamed.
 
     Raises OSError. Each call has a temporary file of its own, so that two calls never write into one file. A
     temporary file that a crash left beside the file is removed by the next call for that file; in a folder
-    `aside`, `sweep` of `lock_files` removes it. A symbolic link is followed: the file may be on another disk.
+    `temporary`, `sweep` of `lock_files` removes it. A symbolic link is followed, also to another disk.
     """
     if os.path.islink(file):  # noqa: PTH114  # Path.is_link is the same
-        file, aside = Path(os.path.realpath(file)), None  # no rename leads from one disk to another
-    prefix, suffix = ("", "") if aside is not None else (f".{file.name}.", _ASIDE)
-    folder = file.parent if aside is None else aside
-    if aside is None:
+        file, temporary = Path(os.path.realpath(file)), None  # no rename leads from one disk to another
+    prefix, suffix = ("", "") if temporary is not None else (f".{file.name}.", _SUFFIX)
+    folder = file.parent if temporary is None else temporary
+    if temporary is None:
         sweep(folder, prefix, suffix)
     place = folder / f"{prefix}{unique_name()}{suffix}"
     try:

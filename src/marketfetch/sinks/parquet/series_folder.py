@@ -29,7 +29,7 @@ from marketfetch.values.pages import Batch, Columns, RejectedRow
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["LEDGER", "WORK", "SeriesFolder", "files_aside", "locks_of"]
+__all__ = ["LEDGER", "WORK", "SeriesFolder", "locks_of", "temporary_folder"]
 
 LEDGER = "_ledger.parquet"
 """A Parquet file without rows, so that readers of the folder find only Parquet files of one schema."""
@@ -48,7 +48,7 @@ def locks_of(root: Path) -> Path:
     return root / WORK / "locks"
 
 
-def files_aside(root: Path) -> Path:
+def temporary_folder(root: Path) -> Path:
     """Return the folder of a store's temporary files, which are renamed into their places."""
     return root / WORK / "aside"
 
@@ -219,11 +219,11 @@ class SeriesFolder:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        aside = files_aside(self.root)
+        temporary = temporary_folder(self.root)
         with locked(self.lock) as claim:
-            make_folder(aside)
+            make_folder(temporary)
             if claim.inherited:  # its holder died amid a write
-                sweep(aside)
+                sweep(temporary)
                 self._list_files()
             yield
 
@@ -388,4 +388,4 @@ class SeriesFolder:
     def _replace(self, file: Path, rows: Columns, note: bytes) -> None:
         make_folder(file.parent)
         write = partial(write_rows, rows, self.series.dataset, note)
-        replace_file(file, write, files_aside(self.root))
+        replace_file(file, write, temporary_folder(self.root))

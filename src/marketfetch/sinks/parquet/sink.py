@@ -22,7 +22,7 @@ from marketfetch.sinks.files.paths import check_folder, file_path, path_from_uri
 from marketfetch.sinks.parquet.footers import FORMAT
 from marketfetch.sinks.parquet.format1 import FIRST_LEDGER
 from marketfetch.sinks.parquet.periods import Period, unit_of
-from marketfetch.sinks.parquet.series_folder import WORK, SeriesFolder, files_aside, locks_of
+from marketfetch.sinks.parquet.series_folder import WORK, SeriesFolder, locks_of, temporary_folder
 from marketfetch.sinks.remedies import newer_format
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset, datasets
@@ -41,7 +41,7 @@ _PASSING = frozenset({errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT})
 
 @attrs.frozen(repr=False)
 class ParquetSink:
-    """Stores rows in Parquet files below a folder, with what is covered in the same files.
+    """Stores rows in Parquet files below a folder, and their coverage in the same files.
 
     A series has a folder, `ohlcv/exchange=binance-usdm/symbol=BTCUSDT/interval=1m/`, with a file for each
     month (`2026-06.parquet`); for each year from 1h on and for events, for each day below 1m. Symbols are
@@ -110,7 +110,7 @@ class ParquetSink:
             for lock in abandoned:
                 if is_abandoned(lock):  # of a series that has no folder yet
                     break_lock(lock)
-            for work in (files_aside(self.folder), locks_of(self.folder)):
+            for work in (temporary_folder(self.folder), locks_of(self.folder)):
                 sweep(work)
 
     @contextmanager
