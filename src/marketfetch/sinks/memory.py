@@ -38,7 +38,7 @@ class _StoredSeries:
     def coverage(self) -> Coverage:
         return joined(self.segments)
 
-    def learn(self, batch: Batch) -> None:
+    def add(self, batch: Batch) -> None:
         span = reach(batch)
         if span is None:
             return
@@ -163,7 +163,7 @@ class MemorySink:
                 stored.parts.append(_copied(batch.columns))
             if len(stored.parts) > _FEW:
                 stored.joined(batch.series.dataset)
-            stored.learn(batch)
+            stored.add(batch)
 
     def __repr__(self) -> str:
         return f"MemorySink({len(self._series)} series)"

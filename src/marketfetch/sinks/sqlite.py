@@ -116,31 +116,33 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
             raise self._explained(error) from error
 
     def _explained(self, error: sqlite3.Error) -> SinkError:  # noqa: C901  # one case a cause
-        said = f"{self.path}: {error}"
+        message = f"{self.path}: {error}"
         primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the upper bits are the extended code
         if primary in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR} and descriptors_used_up():
-            return SinkUnavailable(f"{said}; {exhausted(errno.EMFILE)}")
+            return SinkUnavailable(f"{message}; {exhausted(errno.EMFILE)}")
         if primary == sqlite3.SQLITE_NOMEM:
-            return SinkUnavailable(f"{said}; {exhausted(errno.ENOMEM)}")
+            return SinkUnavailable(f"{message}; {exhausted(errno.ENOMEM)}")
         match primary:
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-                return SinkUnavailable(f"{said}; another process holds it for long: end it, or run again")
+                return SinkUnavailable(f"{message}; another process holds it for long: end it, or run again")
             case sqlite3.SQLITE_CANTOPEN if os.path.isdir(self.path):  # noqa: PTH112  # Path.is_dir may raise
                 return SinkError(f"{self.path} is a folder; name a file in it")
             case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
-                return SinkError(f"{said}; make the file and its folder writable, or name another file")
+                return SinkError(f"{message}; make the file and its folder writable, or name another file")
             case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
-                return SinkError(f"{said}; restore it from a copy, or name another file")
+                return SinkError(f"{message}; restore it from a copy, or name another file")
             case sqlite3.SQLITE_CONSTRAINT | sqlite3.SQLITE_MISMATCH | sqlite3.SQLITE_TOOBIG:
-                return RowsRefused(f"{said}; drop the constraint, or make it allow what the exchange says")
+                return RowsRefused(f"{message}; drop the constraint, or make it allow what the exchange says")
             case sqlite3.SQLITE_FULL:
-                return SinkError(f"{said}; make room on the disk, then run again")
+                return SinkError(f"{message}; make room on the disk, then run again")
             case sqlite3.SQLITE_IOERR:
-                return SinkError(f"{said}; make room on the disk or lift its quota, or see what it fails of")
+                return SinkError(
+                    f"{message}; make room on the disk or lift its quota, or see what it fails of"
+                )
             case _ if "no such table" in str(error):
-                return SinkError(f"{said}; call prepare() first, it makes what is missing")
+                return SinkError(f"{message}; call prepare() first, it makes what is missing")
             case _:
-                return SinkError(f"{said}; mend what SQLite names, then run again")
+                return SinkError(f"{message}; mend what SQLite names, then run again")
 
     def _types(self, connection: sqlite3.Connection, name: str) -> dict[str, str]:
         found = connection.execute("SELECT name, type FROM pragma_table_info(?2, ?1)", schema_and_table(name))
@@ -212,9 +214,9 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
         values = rows.values[list(table.value_indexes)].T
         pieces = (slice(start, start + _TOGETHER) for start in range(0, len(times), _TOGETHER))
         lines = (_flat(labels, times[piece], values[piece]) for piece in pieces)
-        for length, alike in groupby(lines, len):  # the last piece may be shorter
+        for length, group in groupby(lines, len):  # the last piece may be shorter
             count = length // (len(table.key) + len(table.columns))
-            connection.executemany(_upsert(table, count), alike)
+            connection.executemany(_upsert(table, count), group)
 
     def _rows(
         self, connection: sqlite3.Connection, table: SqlTable, series: Series, series_id: int, span: Span

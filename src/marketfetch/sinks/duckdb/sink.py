@@ -230,12 +230,12 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
                 f"{self.path}: others wait for it, too: wait, or run again later"
             ) from error
         except OSError as error:
-            said = f"{self.path}: {error.strerror or error}"
+            message = f"{self.path}: {error.strerror or error}"
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise SinkError(f"{said}; make room on the disk, then run again") from error
+                raise SinkError(f"{message}; make room on the disk, then run again") from error
             if lacking := exhausted(error.errno):
-                raise SinkUnavailable(f"{said}; {lacking}") from error
-            raise SinkError(f"{said}; make its folder writable, or name another file") from error
+                raise SinkUnavailable(f"{message}; {lacking}") from error
+            raise SinkError(f"{message}; make its folder writable, or name another file") from error
 
     @contextmanager
     def _transaction(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
@@ -322,11 +322,11 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         times = table.to_db_rows(rows.times) if counted(table) else exact(table, rows.times)
         values = {f"c{place}": rows.values[line] for place, line in enumerate(table.value_indexes)}
         connection.register("marketfetch_batch", {"t": times, **values})
-        given = [*labels, int(times[0]), int(times[-1])]
-        if connection.execute(probe(table), given).fetchone() is None:
+        parameters = [*labels, int(times[0]), int(times[-1])]
+        if connection.execute(probe(table), parameters).fetchone() is None:
             connection.execute(append(table), labels)
         else:
-            connection.execute(combine(table), given)
+            connection.execute(combine(table), parameters)
         connection.unregister("marketfetch_batch")
 
     def _rows(
@@ -337,8 +337,8 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         series_id: int,
         span: Span,
     ) -> Columns:
-        given = [*table.values(series, series_id), *bounds(table, span)]
-        found = connection.execute(select(table), given).fetchnumpy()
+        parameters = [*table.values(series, series_id), *bounds(table, span)]
+        found = connection.execute(select(table), parameters).fetchnumpy()
         return table.from_db_rows(
             series.dataset, np.column_stack([np.ma.filled(line, np.nan) for line in found.values()])
         )

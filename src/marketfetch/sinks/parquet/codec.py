@@ -28,7 +28,7 @@ _GROUP = 65_536
 
 
 class UnreadableFile(Exception):
-    """A file is damaged or has no rows; the message tells the reason."""
+    """A file is damaged, or is not one of `write_rows`; the message tells the reason."""
 
 
 def check_whole(series: Series, rows: Columns) -> None:

@@ -51,9 +51,9 @@ class FileNote:
         except (ValueError, LookupError, TypeError, OverflowError) as error:
             raise ValueError(f"its note reads {text[:60]!r}") from error
 
-    def learnt(self, coverage: PackedCoverage, rejected: Iterable[RejectedRow]) -> FileNote:
+    def united_with(self, coverage: PackedCoverage, rejected: Iterable[RejectedRow]) -> FileNote:
         """Unite with a batch; a rejected row is removed when its moment becomes present."""
-        known = self.coverage.learnt(coverage)
+        known = self.coverage.united_with(coverage)
         rows = sorted({*self.rejected, *rejected})
         return FileNote(known, tuple(row for row in rows if not known.is_present(row.time)))
 

@@ -48,9 +48,9 @@ def united(ledger: LedgerNote, first: Coverage, stored: Collection[Period], inte
     for period in periods_of(first.covered, interval):
         part = packed.within(period.covers(interval))
         if period in stored or (part.unpacked().present and not interval.is_event):
-            files[str(period)] = (files.get(str(period)) or PackedCoverage()).learnt(part)
+            files[str(period)] = (files.get(str(period)) or PackedCoverage()).united_with(part)
         else:
-            fileless = fileless.learnt(part)
+            fileless = fileless.united_with(part)
     return LedgerNote(files, fileless)
 
 

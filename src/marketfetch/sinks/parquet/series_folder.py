@@ -156,7 +156,7 @@ class SeriesFolder:
             for period in sorted({*rows_of, *rejected, *touched}):
                 held = self._held(period)
                 before = self._before(period, held, ledger)
-                after = before.learnt(new.within(period.covers(interval)), rejected.get(period, ()))
+                after = before.united_with(new.within(period.covers(interval)), rejected.get(period, ()))
                 rows = [] if held is None else [held.rows]
                 rows += [rows_of[period]] if period in rows_of else []
                 merged = merge(rows, self.series.dataset)
@@ -167,7 +167,7 @@ class SeriesFolder:
                     files[str(period)] = None
                 filed.append(period.covers(interval))
             kept = ledger.fileless.without(SpanSet(tuple(filed)))
-            empty = kept.learnt(PackedCoverage.of(Coverage(absent, absent)))
+            empty = kept.united_with(PackedCoverage.of(Coverage(absent, absent)))
             # Last: after a crash before this line, the new files still count, by `_list_files`.
             self._put_ledger(ledger, LedgerNote(files, empty))
 

@@ -210,19 +210,19 @@ class ParquetSink:
         try:
             yield
         except OSError as error:
-            said = f"{error.filename or path}: {error.strerror or error}"
+            message = f"{error.filename or path}: {error.strerror or error}"
             if isinstance(error, BlockingIOError):
                 raise SinkUnavailable(f"{path}: {error.strerror}; end it, or wait") from error
             if lacking := exhausted(error.errno):
-                raise SinkUnavailable(f"{said}; {lacking}") from error
+                raise SinkUnavailable(f"{message}; {lacking}") from error
             if error.errno in _PASSING:
-                raise SinkUnavailable(f"{said}; run again when the disk is back") from error
+                raise SinkUnavailable(f"{message}; run again when the disk is back") from error
             if isinstance(error, FileExistsError | NotADirectoryError) and os.path.isfile(path):  # noqa: PTH113
                 raise SinkError(f"{path} is a file; name a folder") from error
             remedy = (
                 "make room on the disk" if error.errno in _FULL else "make the folder and its files writable"
             )
-            raise SinkError(f"{said}; {remedy}, or name another folder") from error
+            raise SinkError(f"{message}; {remedy}, or name another folder") from error
 
     def __repr__(self) -> str:
         return f"ParquetSink({str(self.folder)!r})"

@@ -78,15 +78,15 @@ def touched(segments: Sequence[Coverage], span: Span) -> slice:
     return slice(max(before - 1, 0), bisect_right(segments, span.end, key=_start))
 
 
-def changed(before: Sequence[Coverage], learnt: Coverage) -> list[Coverage]:
+def changed(before: Sequence[Coverage], new: Coverage) -> list[Coverage]:
     """Return the segments that replace the `touched` ones once new coverage is united with them."""
-    if not learnt.covered:
+    if not new.covered:
         return split(joined(before))
     # Mostly the new coverage follows the known one: `joined` is faster than the union moment by moment.
-    span = hull(learnt)
+    span = hull(new)
     beside = [one for one in before if hull(one).end <= span.start or span.end <= hull(one).start]
     inside = [one for one in before if hull(one).start < span.end and span.start < hull(one).end]
-    united = joined(inside) | learnt if inside else learnt
+    united = joined(inside) | new if inside else new
     return split(joined([*beside, united]))
 
 

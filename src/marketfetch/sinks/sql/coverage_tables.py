@@ -252,10 +252,10 @@ class CoverageTables:
     def _ids(self, connection: DbConnection, series: Collection[Series]) -> dict[Series, int]:
         """Return the ids of those of the series that have one."""
         ids: dict[Series, int] = {}
-        alike: dict[tuple[str, str, str], dict[str, Series]] = {}
+        by_names: dict[tuple[str, str, str], dict[str, Series]] = {}
         for one in series:
-            alike.setdefault((one.exchange, one.dataset.name, one.interval.name), {})[one.symbol] = one
-        for names, symbols in alike.items():
+            by_names.setdefault((one.exchange, one.dataset.name, one.interval.name), {})[one.symbol] = one
+        for names, symbols in by_names.items():
             for some in _chunks([*symbols]):
                 rows = connection.execute(
                     f"SELECT symbol, id FROM {PREFIX}series WHERE target = ? AND exchange = ? "
@@ -342,12 +342,12 @@ class CoverageTables:
         connection: DbConnection,
         series_id: int,
         span: Span,
-        learnt: Sequence[RejectedRow],
+        new: Sequence[RejectedRow],
         present: SpanSet,
     ) -> None:
         """Add rejected rows, and remove those whose moments are present."""
         held = set(self.rejected(connection, series_id, span))
-        kept = still_rejected(held.union(learnt), present)
+        kept = still_rejected(held.union(new), present)
         for moments in _chunks(sorted({row.time for row in held - kept})):
             connection.execute(
                 f"DELETE FROM {PREFIX}rejected WHERE series_id = ? AND time IN ({_marks(moments)})",

@@ -26,7 +26,7 @@ class PackedCoverage:
     """The three sets of a coverage, each as Edges: a thousand gaps are one array instead of a thousand Spans.
 
     >>> held = PackedCoverage.of(Coverage(SpanSet.of(Span(0, 60), Span(120, 180))))
-    >>> held.learnt(PackedCoverage.of(Coverage(SpanSet.of(Span(60, 120))))).unpacked().covered
+    >>> held.united_with(PackedCoverage.of(Coverage(SpanSet.of(Span(60, 120))))).unpacked().covered
     SpanSet(spans=(Span(start=0, end=180),))
     """
 
@@ -67,7 +67,7 @@ class PackedCoverage:
         """Return the coverage inside a span."""
         return PackedCoverage(*(_part(edges, span) for edges in self.sets))
 
-    def learnt(self, other: PackedCoverage) -> PackedCoverage:
+    def united_with(self, other: PackedCoverage) -> PackedCoverage:
         """Unite with another coverage; Coverage says which verdict wins."""
         edges = np.unique(np.concatenate([*self.sets, *other.sets]))
         (known, empty, wrong), (known2, empty2, wrong2) = (
