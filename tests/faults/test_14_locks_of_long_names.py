@@ -9,17 +9,17 @@ from pathlib import Path
 import attrs
 import pytest
 
-from marketfetch.sinks.files.lock_files import Owner
+from marketfetch.common.processes import ProcessIdentity
 from marketfetch.sinks.parquet.series_folder import SeriesFolder
 from marketfetch.sinks.parquet.sink import ParquetSink
 from tests.support.batches import EVER, batch, candles
 
 
-def dead_owner() -> Owner:
+def dead_owner() -> ProcessIdentity:
     """A process of this machine that has ended."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    return attrs.evolve(Owner.current(), pid=ended.pid)
+    return attrs.evolve(ProcessIdentity.current(), pid=ended.pid)
 
 
 @pytest.mark.parametrize("symbol", ["币安人生" * 5 + "USDT", "币" * 25, "X" * 220, "🙂" * 19])

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 
+from marketfetch.common.processes import ProcessIdentity
 from marketfetch.errors import SinkUnavailable
 from marketfetch.sinks.files import lock_files as locks
 from marketfetch.sinks.files.atomic_files import locked_directory
-from marketfetch.sinks.files.lock_files import LEASE, Owner
+from marketfetch.sinks.files.lock_files import LEASE, Claim, claim
 from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch
@@ -24,6 +27,7 @@ from tests.support.batches import EVER, MINUTE, START, batch, candles
 PROJECT = Path(__file__).parents[2]
 MONTH = 31 * 1440
 STEPS = 25
+ELSEWHERE = ProcessIdentity("elsewhere", "1f0c22aa93bd", "4026531836", 17, "4711")
 
 # A machine of its own: another name, numbers of processes that mean nothing here, and locks of the kernel
 # that nobody else sees.
@@ -106,7 +110,7 @@ def test_a_machine_that_was_taken_for_dead_makes_no_claim_false(
         sleeper.start()
         assert asleep.wait(30)
         (lock,) = (tmp_path / "_marketfetch" / "locks").iterdir()
-        lock.write_text("elsewhere-0.17.4711.aa")
+        lock.write_text(f"{ELSEWHERE}.aa")
         long_ago = lock.stat().st_mtime - LEASE - 1
         os.utime(lock, (long_ago, long_ago))
         take(writes[2])
@@ -139,10 +143,14 @@ def test_the_lock_of_another_machine_is_waited_for_and_named(tmp_path: Path) -> 
     with store.writer() as take:
         take(one)
         lock = tmp_path / "_marketfetch" / "locks" / "binance-usdm,ohlcv,BTCUSDT,1m.lock"
-        lock.write_text("nas7-1f0c22aa.4711.88123.0badcafe")
+        lock.write_text("nas7.1f0c22aa93bd.4026531836.4711.88123.0badcafe")
         with pytest.raises(SinkUnavailable, match=r"process 4711 on nas7 is at work in it.*end it, or wait"):
             take(one)
-        for text, age in [("nas7-1f0c22aa.4711.88123.0badcafe", LEASE), ("", 1.0), ("\0\0torn", 1.0)]:
+        for text, age in [
+            (f"{ELSEWHERE}.0badcafe", LEASE),
+            ("", 1.0),
+            ("\0\0torn", 1.0),
+        ]:
             lock.write_text(text)
             long_ago = lock.stat().st_mtime - age - 1
             os.utime(lock, (long_ago, long_ago))
@@ -153,20 +161,20 @@ def test_the_lock_of_another_machine_is_waited_for_and_named(tmp_path: Path) -> 
 def test_a_process_that_died_on_this_machine_is_not_waited_for(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    me = Owner.current()
-    for owner in (Owner(me.machine, ended.pid, "1"), Owner(me.machine, me.pid, "1")):
+    me = ProcessIdentity.current()
+    for owner in (attrs.evolve(me, pid=ended.pid), attrs.evolve(me, started="1")):
         assert owner.is_alive is False
         (tmp_path / ".marketfetch.lock").write_text(f"{owner}.00")
         with locked_directory(tmp_path, give_up=0):
             pass
     assert me.is_alive
-    assert Owner("elsewhere-0", me.pid, me.started).is_alive is None
+    assert attrs.evolve(me, host="elsewhere").is_alive is None
     assert not list(tmp_path.iterdir())
 
 
 def test_of_many_who_find_a_dead_lock_one_goes_in_at_a_time(tmp_path: Path) -> None:
-    me, inside, most = Owner.current(), list[int](), list[int]()
-    (tmp_path / ".marketfetch.lock").write_text(f"{Owner(me.machine, me.pid, '1')}.00")
+    me, inside, most = ProcessIdentity.current(), list[int](), list[int]()
+    (tmp_path / ".marketfetch.lock").write_text(f"{attrs.evolve(me, started='1')}.00")
 
     def enter() -> None:
         for _ in range(20):
@@ -185,8 +193,8 @@ def test_of_many_who_find_a_dead_lock_one_goes_in_at_a_time(tmp_path: Path) -> N
 
 
 def test_what_others_put_aside_stays_while_they_may_need_it(tmp_path: Path) -> None:
-    me = Owner.current()
-    dead, away = Owner(me.machine, me.pid, "1"), Owner("elsewhere-0", 1, "1")
+    me = ProcessIdentity.current()
+    dead, away = attrs.evolve(me, started="1"), ELSEWHERE
     for number, owner in enumerate((me, dead, away, away)):
         (tmp_path / f"{owner}.{number}").touch()
     (tmp_path / "notes.txt").touch()
@@ -195,3 +203,61 @@ def test_what_others_put_aside_stays_while_they_may_need_it(tmp_path: Path) -> N
     os.utime(tmp_path / f"{away}.3", (old, old))
     locks.sweep(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {f"{me}.0", f"{away}.2", "notes.txt"}
+
+
+def test_a_lock_that_may_be_alive_is_never_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sees a dead lock and is held up; B breaks and takes it; C tries again and again; A goes on."""
+    lock, taken, look = tmp_path / "x.lock", list[Claim | None](), locks.is_abandoned
+    lock.write_text(f"{attrs.evolve(ProcessIdentity.current(), started='1')}.00")
+
+    def held_up(file: Path) -> bool:
+        abandoned = look(file)
+        with monkeypatch.context() as others:  # B and C are not held up
+            others.setattr(locks, "is_abandoned", look)
+            taken.append(claim(lock))
+        return abandoned
+
+    monkeypatch.setattr(locks, "is_abandoned", held_up)
+    taken.append(claim(lock))
+    holders = [one for one in taken if one is not None]
+    assert len(taken) >= 3
+    assert len(holders) == 1
+    assert lock.read_text() == holders[0].text
+    monkeypatch.undo()
+    holders[0].release()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("age", [0.0, 60.0])
+def test_a_guard_that_was_left_is_broken_by_its_age(tmp_path: Path, age: float) -> None:
+    lock, guard = tmp_path / "x.lock", tmp_path / "x.lock.break"
+    lock.write_text(f"{attrs.evolve(ProcessIdentity.current(), started='1')}.00")
+    guard.write_text(f"{ELSEWHERE}.00")
+    written = guard.stat().st_mtime - age
+    os.utime(guard, (written, written))
+    assert claim(lock) is None
+    assert guard.exists() is (age == 0)
+    assert (claim(lock) is not None) is (age > 0)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ESTALE, errno.EIO])
+@pytest.mark.parametrize("call", ["read_text", "unlink"])
+def test_a_lock_that_cannot_be_released_does_not_undo_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str
+) -> None:
+    """Afterwards this process, which is alive, knows that it does not hold the lock."""
+    store, real = ParquetSink(tmp_path), getattr(Path, call)
+
+    def failing(self: Path, *args: object, **options: object) -> object:
+        if self.suffix == ".lock":
+            raise OSError(number, os.strerror(number), str(self))
+        return real(self, *args, **options)
+
+    with store.writer() as take:
+        with monkeypatch.context() as broken:
+            broken.setattr(Path, call, failing)
+            take(batch(candles(), range(10), open=1))
+        assert list(tmp_path.rglob("*.lock"))
+        take(batch(candles(), range(10, 20), open=1))
+    assert len(store.read(candles(), EVER)) == 20
+    assert not list(tmp_path.rglob("*.lock*"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,20 @@ def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path, kind: Kind) -> Non
     with pytest.raises((ConfigurationError, SinkError), match=r"there is no folder .*absent"):
         fill(kind(link))
     assert link.is_symlink()
+
+
+def test_rows_in_the_wal_are_seen_through_a_link_that_one_may_not_write_beside(
+    tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, link = SQLiteSink(disk / "market.db"), tmp_path / "link.db"
+    link.symlink_to(store.path)
+    store.prepare([SERIES.dataset])
+    with store.writer() as write:
+        write(batch(SERIES, range(5), close=2.0))
+        assert (disk / "market.db-wal").stat().st_size
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        assert len(SQLiteSink(link).read(SERIES, EVER)) == 5
+        assert SQLiteSink(link).coverage([SERIES])[SERIES].covered
 
 
 def test_a_month_that_lies_on_another_disk_stays_there(tmp_path: Path, disk: Path) -> None:

@@ -141,8 +141,8 @@ def test_what_is_written_or_was_left_aside_is_in_nobodys_way(tmp_path: Path, rea
     with store.writer() as take:
         take(batch(candles(), [0, 1, MONTH], open=[0.1 + 0.2, 5e-324, 1e308], trades=[1, 2, 3]))
         aside = store.folder / "_marketfetch" / "aside"
-        (aside / "elsewhere-0.1.2.3").write_bytes(b"PAR1 torn")
-        (store.folder / "_marketfetch" / "locks" / "x.lock").write_text("elsewhere-0.1.2.3")
+        (aside / "elsewhere.0.0.1.2.3").write_bytes(b"PAR1 torn")
+        (store.folder / "_marketfetch" / "locks" / "x.lock").write_text("elsewhere.0.0.1.2.3")
         assert told(READERS[reader](store.folder)) == expected(["BTCUSDT"])
 
 

@@ -165,6 +165,13 @@ def test_sqlite_datetime_columns_that_hold_numbers_are_numbers(tmp_path: Path) -
         assert connection.execute("SELECT DISTINCT typeof(ts) FROM candles").fetchall() == [("integer",)]
 
 
+def test_sqlite_times_without_a_declared_type_stay_whole_numbers(tmp_path: Path) -> None:
+    store = sqlite_store(tmp_path, "", START - DAY)
+    check(store)
+    with closing(sqlite3.connect(store.path)) as connection:
+        assert connection.execute("SELECT DISTINCT typeof(ts) FROM candles").fetchall() == [("integer",)]
+
+
 @pytest.mark.parametrize("sample", ["31.12.2019", "2019-12-31 01:00:00+01:00", "yesterday", 43_830.5])
 def test_sqlite_times_that_cannot_be_read_are_refused(tmp_path: Path, sample: str | float) -> None:
     store = sqlite_store(tmp_path, "DATETIME", sample)

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import attrs
 import duckdb
 import numpy as np
 import pytest
@@ -88,6 +89,37 @@ def write(store: SqlFileStore[Any], *batches: Batch) -> None:
     with store.writer() as take:
         for one in batches:
             take(one)
+
+
+@pytest.mark.parametrize("name", ["candles", "Candles", "main.candles", "MAIN.Candles"])
+def test_a_table_is_found_by_each_of_its_names(kind: Kind, path: Path, query: Query, name: str) -> None:
+    query(CANDLES)
+    store = kind(path, table=attrs.evolve(MAPPING, table=name))
+    store.prepare([OHLCV, PREMIUM])
+    for _ in range(2):
+        write(store, batch(candles(), range(3), open=1.5))
+    assert store.read(candles(), EVER).values[0].tolist() == [1.5] * 3
+    assert query("SELECT symbol, count(*) FROM candles GROUP BY symbol") == [("BTC", 3)]
+    store.forget(candles(), SpanSet.of(EVER), rows=True)
+    assert not len(store.read(candles(), EVER))
+
+
+def test_the_statements_that_errors_tell_can_be_typed(path: Path) -> None:
+    """Names with spaces, quotes and capitals in them are quoted."""
+    mapping = TableMapping(
+        'my "Candles', time="Open Time", symbol="symbol", columns={"ohlcv": {"open": "o p"}}
+    )
+    store = DuckDBSink(path, table=mapping)
+    with pytest.raises(ConfigurationError, match=r'create it, with PRIMARY KEY \("Open Time", "symbol"\)'):
+        store.prepare([OHLCV])
+    with closing(duckdb.connect(path)) as connection:
+        connection.execute('CREATE TABLE "my ""Candles" ("Open Time" BIGINT, symbol VARCHAR, "o p" FLOAT)')
+    with pytest.raises(ConfigurationError) as caught:
+        store.prepare([OHLCV])
+    statement = str(caught.value).partition("; ")[2].partition(", or")[0]
+    with closing(duckdb.connect(path)) as connection:
+        connection.execute(statement)
+    store.prepare([OHLCV])
 
 
 def test_a_view_names_what_the_table_counts(store: SqlFileStore[Any], query: Query) -> None:

@@ -31,7 +31,7 @@ def test_learning_and_forgetting(steps: list[Coverage | SpanSet]) -> None:
     packed, known = PackedCoverage(), Coverage()
     for step in steps:
         if isinstance(step, Coverage):
-            packed, known = packed.learnt(PackedCoverage.of(step)), known | step
+            packed, known = packed.united_with(PackedCoverage.of(step)), known | step
         else:
             packed, known = packed.without(step), known.without(step)
         assert packed.unpacked() == known

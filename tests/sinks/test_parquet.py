@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
 import stat
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ import pyarrow.dataset
 import pytest
 from pyarrow import parquet
 
-from marketfetch.errors import ConfigurationError, SinkError
+from marketfetch.errors import ConfigurationError, RowsRefused, SinkError
 from marketfetch.protocols import SupportsPartitions
 from marketfetch.sinks.parquet.codec import write_rows
 from marketfetch.sinks.parquet.sink import ParquetSink
@@ -82,7 +83,7 @@ def test_duckdb_and_pyarrow_read_the_folder(tmp_path: Path) -> None:
     for symbol in symbols:
         write(ParquetSink(tmp_path), batch(candles(symbol), [0, 1], open=0.5, trades=[3, np.nan]))
     # What a crash leaves behind is in nobody's way.
-    (tmp_path / "_marketfetch" / "aside" / "elsewhere-0.1.2.3").write_bytes(b"torn")
+    (tmp_path / "_marketfetch" / "aside" / "elsewhere.0.0.1.2.3").write_bytes(b"torn")
     columns = ["exchange", "symbol", "interval", "open", "trades", "quote_volume"]
     with duckdb.connect() as connection:
         rows = connection.execute(
@@ -326,8 +327,14 @@ def test_a_file_system_that_confuses_minutes_and_months_is_noticed(tmp_path: Pat
 
 
 def test_a_count_that_is_not_whole_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SinkError, match=r"ohlcv\.trades counts and must be whole: .*1\.5"):
-        write(ParquetSink(tmp_path), batch(candles(), [0], trades=1.5))
+    store = ParquetSink(tmp_path)
+    for value in (1.5, 2.0**63, np.inf):
+        rows = batch(candles(), [0, 50_000], trades=[1.0, value])  # the first month would be fine
+        with pytest.raises(
+            RowsRefused, match=rf"BTCUSDT.*ohlcv\.trades .* whole: {re.escape(repr(value))} is"
+        ):
+            write(store, rows)
+    assert not store.ledger()
 
 
 def test_without_pyarrow_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,22 @@ def test_what_cannot_be_opened_can_be_tried_again() -> None:
     shared.close()
 
 
+def test_where_no_thread_can_be_started_it_is_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that was committed before stays a success."""
+
+    def start(timer: threading.Timer) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Timer, "start", start)
+    file = File()
+    shared = SharedConnection("file", file.opened, lambda: False, max_idle=1000)
+    for _ in range(2):
+        with shared.connection():
+            file.notes.append("use")
+    assert file.notes == ["open", "use", "close"] * 2
+    shared.close()
+
+
 def test_who_waits_for_long_for_another_thread_is_told_and_may_ask_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

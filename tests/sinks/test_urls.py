@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from marketfetch.errors import ConfigurationError
+from marketfetch.redaction import Secret
 from marketfetch.sinks.urls import sink_from
 
 
@@ -45,6 +46,17 @@ def test_a_misspelled_scheme_does_not_show_the_password() -> None:
     with pytest.raises(ConfigurationError) as caught:
         sink_from("postgrsql://ann:hunter2@db.example/market")
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["memory", "sqlite", "duckdb", "parquet"])
+def test_no_frame_of_an_error_holds_the_password_of_an_address(scheme: str) -> None:
+    address = Secret(f"{scheme}://ann:hunter2@db.example/market")
+    with pytest.raises(ConfigurationError) as caught:
+        sink_from(address)
+    assert "hunter2" not in str(caught.value)
+    assert len(caught.traceback) > 2
+    for frame in caught.traceback[1:]:  # the first one is of this test
+        assert "hunter2" not in repr(frame.frame.f_locals), frame
 
 
 def test_a_sink_of_somebody_else_gets_the_whole_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

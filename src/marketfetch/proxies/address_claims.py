@@ -19,10 +19,10 @@ from weakref import WeakKeyDictionary
 import attrs
 
 from marketfetch.common.local_resources import exhausted
+from marketfetch.common.processes import has_ended, machine_id
 from marketfetch.errors import ConfigurationError, MarketfetchError, SinkError, SinkUnavailable
 from marketfetch.protocols import Board
 from marketfetch.proxies.address_limits import Limits, Shared
-from marketfetch.proxies.machine import has_ended, machine
 from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE
 from marketfetch.ratelimit.claim_notes import Note
 from marketfetch.ratelimit.claims import Reply, Wish, turn
@@ -345,5 +345,5 @@ def _keep(text: str | None, _now: float, *, candidate: str) -> tuple[str, str]:
 
 def _name_on_board(address: str, key: str) -> str:
     """Return the keyed hash of an address, which the board shows; each machine has its own direct address."""
-    name = f"direct of {machine()}" if address == "direct" else address
+    name = f"direct of {machine_id()}" if address == "direct" else address
     return blake2b(name.encode(), key=key.encode()[:64], digest_size=8).hexdigest()

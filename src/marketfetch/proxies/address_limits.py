@@ -14,8 +14,8 @@ from weakref import WeakSet, WeakValueDictionary
 import anyio
 import attrs
 
+from marketfetch.common.processes import ProcessIdentity
 from marketfetch.protocols import Board
-from marketfetch.proxies.machine import process_name
 from marketfetch.ratelimit.budget import RateBudget
 from marketfetch.ratelimit.circuit_breaker import Bans
 from marketfetch.ratelimit.egress_queue import EgressQueue
@@ -126,7 +126,7 @@ class Shared:
         Two unequal boards may lead to one place, for example two users of one database. Each has its own
         name, so claims that were made through one are not given back through the other.
         """
-        return process_name(self._tokens.setdefault(board, token_hex(4)))
+        return f"{ProcessIdentity.current()}.{self._tokens.setdefault(board, token_hex(4))}"
 
     def bans(self, address: str) -> Bans:
         """Return the bans of an address, the same for all pools. The caller holds the lock."""

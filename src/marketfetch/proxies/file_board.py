@@ -14,8 +14,8 @@ from typing import TypeVar
 import attrs
 
 from marketfetch.common.local_resources import PASSING_ERRNOS, exhausted
+from marketfetch.common.processes import machine_id
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
-from marketfetch.proxies.machine import machine
 from marketfetch.values.times import uptime
 
 __all__ = ["FileBoard"]
@@ -78,7 +78,7 @@ class FileBoard:
 
         if not self.folder.is_absolute():
             raise SinkError(f"board: this user has no home for {self.folder}; write board='file:FOLDER'")
-        file = self.folder / f"{machine()}-{sha256(name.encode()).hexdigest()[:16]}.json"
+        file = self.folder / f"{machine_id()}-{sha256(name.encode()).hexdigest()[:16]}.json"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with FileLock(file.with_suffix(".lock"), timeout=_LOCK_TIMEOUT, poll_interval=0.005):
@@ -121,7 +121,7 @@ class FileBoard:
             # The board works without this: another machine may delete the same file just now, and a file of
             # another user cannot be deleted here.
             with suppress(OSError):
-                if owner != machine():
+                if owner != machine_id():
                     _delete_if_older(list(group), oldest)
 
 

@@ -1,4 +1,4 @@
-"""The store that forgets when the process ends: for notebooks, tests, and as the plainest example of one."""
+"""A store in memory: for notebooks and tests, and as the simplest example of a store."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Writer
+from marketfetch.redaction import Secret, redact
 from marketfetch.sinks.merging import merge
 from marketfetch.sinks.rejected_rows import reach, still_rejected
 from marketfetch.sinks.sql.coverage_segments import SEGMENT_SPANS, changed, hull, joined, split, touched
@@ -24,7 +25,7 @@ from marketfetch.values.spans import Span, SpanSet
 __all__ = ["MemorySink"]
 
 _FEW = 64
-"""Parts of a series are joined when there are more than this many, and when they are read."""
+"""The most parts of a series that are kept before they are joined; reading joins them, too."""
 
 
 @attrs.define(eq=False)
@@ -37,12 +38,12 @@ class _StoredSeries:
     def coverage(self) -> Coverage:
         return joined(self.segments)
 
-    def learn(self, batch: Batch) -> None:
+    def add(self, batch: Batch) -> None:
         span = reach(batch)
         if span is None:
             return
         if self._follows(span) and len(batch.coverage.covered) + len(batch.coverage.empty) > SEGMENT_SPANS:
-            # Nothing to unite, and nobody to write it for: it is as good a segment as it is.
+            # After everything known there is nothing to unite; in memory a segment may be of any size.
             self.segments.append(batch.coverage)
             if batch.rejected:
                 self.rejected += sorted(still_rejected(batch.rejected, batch.coverage.present))
@@ -56,7 +57,7 @@ class _StoredSeries:
             self.rejected[rows] = sorted(still_rejected({*self.rejected[rows], *batch.rejected}, present))
 
     def _follows(self, span: Span) -> bool:
-        """Whether a span comes after everything that is known."""
+        """Whether a span comes after all covered moments."""
         return not self.segments or hull(self.segments[-1]).end <= span.start
 
     def forget(self, spans: SpanSet) -> None:
@@ -98,23 +99,26 @@ class MemorySink:
     """
 
     def __init__(self) -> None:
-        self._shelves: dict[Series, _StoredSeries] = {}
+        self._series: dict[Series, _StoredSeries] = {}
         self._lock = Lock()
 
     @classmethod
-    def from_url(cls, text: str) -> MemorySink:
+    def from_url(cls, text: str | Secret) -> MemorySink:
         """Make a store for `memory:`; raises ConfigurationError if a place follows."""
-        if text != "memory:":
-            raise ConfigurationError(f"to: {text!r} names a place, but memory has none; write memory:")
+        text = Secret.of(text)  # under the same name: debuggers show the values that a raising frame holds
+        if text.reveal() != "memory:":
+            raise ConfigurationError(
+                f"to: {redact(text.reveal())!r} names a place, but memory has none; write memory:"
+            )
         return cls()
 
     @property
     def max_writers(self) -> int:
-        """One writer: there is nothing to wait for."""
+        """One writer: memory is never waited for."""
         return 1
 
     def prepare(self, datasets: Sequence[Dataset]) -> None:
-        """Nothing is needed."""
+        """Do nothing; memory needs no preparation."""
 
     @contextmanager
     def writer(self) -> Iterator[Writer]:
@@ -122,47 +126,47 @@ class MemorySink:
         yield self._write
 
     def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
-        """Return what is known of each of the given series."""
+        """Return the coverage of each of the given series."""
         with self._lock:
-            return {line: self._shelves.get(line, _StoredSeries()).coverage for line in series}
+            return {line: self._series.get(line, _StoredSeries()).coverage for line in series}
 
     def ledger(self) -> Mapping[Series, Coverage]:
-        """Return the coverage of every series held."""
+        """Return the coverage of every stored series."""
         with self._lock:
-            return {line: shelf.coverage for line, shelf in self._shelves.items() if shelf.segments}
+            return {line: stored.coverage for line, stored in self._series.items() if stored.segments}
 
     def read(self, series: Series, span: Span) -> Columns:
         """Return a copy of the rows of a series inside a span."""
         with self._lock:
-            held = self._shelves.get(series, _StoredSeries()).joined(series.dataset)
+            held = self._series.get(series, _StoredSeries()).joined(series.dataset)
         first, last = np.searchsorted(held.times, (span.start, span.end))
         return _copied(held.take(slice(int(first), int(last))))
 
     def rejected(self, series: Series, span: Span) -> Sequence[RejectedRow]:
         """Return the rejected rows of a series whose times lie inside a span, sorted by time."""
         with self._lock:
-            shelf = self._shelves.get(series, _StoredSeries())
-            return shelf.rejected[shelf.rejected_inside(span)]
+            stored = self._series.get(series, _StoredSeries())
+            return stored.rejected[stored.rejected_inside(span)]
 
     def forget(self, series: Series, spans: SpanSet, *, rows: bool = False) -> None:
-        """Remove what is known of these moments of a series, and with `rows` its rows; see SupportsForget."""
+        """Remove the coverage of spans of a series, and with `rows` its rows; see SupportsForget."""
         with self._lock:
-            shelf = self._shelves.get(series, _StoredSeries())
-            shelf.forget(spans)
+            stored = self._series.get(series, _StoredSeries())
+            stored.forget(spans)
             if rows:
-                shelf.drop_rows(series.dataset, spans)
+                stored.drop_rows(series.dataset, spans)
 
     def _write(self, batch: Batch) -> None:
         with self._lock:
-            shelf = self._shelves.setdefault(batch.series, _StoredSeries())
+            stored = self._series.setdefault(batch.series, _StoredSeries())
             if batch.rows:
-                shelf.parts.append(_copied(batch.columns))
-            if len(shelf.parts) > _FEW:
-                shelf.joined(batch.series.dataset)
-            shelf.learn(batch)
+                stored.parts.append(_copied(batch.columns))
+            if len(stored.parts) > _FEW:
+                stored.joined(batch.series.dataset)
+            stored.add(batch)
 
     def __repr__(self) -> str:
-        return f"MemorySink({len(self._shelves)} series)"
+        return f"MemorySink({len(self._series)} series)"
 
 
 def _time(row: RejectedRow) -> int:
@@ -170,5 +174,5 @@ def _time(row: RejectedRow) -> int:
 
 
 def _copied(rows: Columns) -> Columns:
-    """Part with the caller's arrays, who may go on to change them."""
+    """Copy the arrays, which the caller may change later."""
     return Columns(rows.times.copy(), rows.values.copy())

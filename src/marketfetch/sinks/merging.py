@@ -1,4 +1,4 @@
-"""The merge that every store promises, on arrays: a NULL never overwrites a value."""
+"""The merge that every store does, on arrays: NULL never overwrites a value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["merge", "rows_equal"]
 
 
 def merge(parts: Sequence[Columns], dataset: Dataset) -> Columns:
-    """Unite parts, later ones over earlier ones, value by value; the result is sorted, one row for each time.
+    """Merge parts value by value, where a later part wins; the result is sorted, with one row for each time.
 
     >>> old = Columns(np.array([0]), np.array([[1.0], [2.0]]))
     >>> new = Columns(np.array([0]), np.array([[5.0], [np.nan]]))
@@ -26,7 +26,7 @@ def merge(parts: Sequence[Columns], dataset: Dataset) -> Columns:
     joined = Columns.join(parts)
     if len(joined) == sum(map(len, parts)):
         return joined
-    # Some times occur more than once: lay the parts over one another in order.
+    # Some times are in several parts: write the parts over one another in their order.
     values = np.full(joined.values.shape, np.nan)
     for part in parts:
         rows = np.searchsorted(joined.times, part.times)
@@ -35,5 +35,5 @@ def merge(parts: Sequence[Columns], dataset: Dataset) -> Columns:
 
 
 def rows_equal(one: Columns, other: Columns) -> bool:
-    """Tell whether two sets of rows are the same, value for value, NULL for NULL."""
+    """Tell whether two sets of rows are equal, NULL being equal to NULL."""
     return np.array_equal(one.times, other.times) and np.array_equal(one.values, other.values, equal_nan=True)

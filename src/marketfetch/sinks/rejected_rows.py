@@ -1,4 +1,4 @@
-"""Which rejected rows a store keeps: those behind the verdict *unusable*, as long as it stands."""
+"""The rejected rows that a store keeps: as long as their moments are unusable."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["reach", "still_rejected"]
 
 
 def reach(batch: Batch) -> Span | None:
-    """Return the span of all moments that a batch says anything of; None where it says nothing."""
+    """Return the span from the first to the last moment that a batch covers or rejects, if any."""
     rejected = SpanSet(tuple(Span(row.time, row.time + 1) for row in batch.rejected))
     return (rejected | SpanSet.of(batch.coverage.covered.hull)).hull
 
 
 def still_rejected(rows: Iterable[RejectedRow], present: SpanSet) -> set[RejectedRow]:
-    """Return the rows whose moments are not present: a stored row replaces what could not be stored.
+    """Return the rows whose moments are not present: a stored row replaces a rejected one.
 
-    A row belongs to the moment that its time lies in, also where it lies off the grid.
+    Example: a row at 00:01:14.789, off the grid of minutes, belongs to the minute from 00:01.
 
     >>> from marketfetch.values.spans import Span
     >>> late = RejectedRow(74_789, "off the grid", "[74789,1]")

@@ -1,14 +1,15 @@
-"""Commands that errors of a store tell to type."""
+"""Errors that several stores raise, and the commands that errors tell users to type."""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
 
+from marketfetch.errors import SinkError
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, format_utc
 
-__all__ = ["forget_command"]
+__all__ = ["forget_command", "newer_format"]
 
 
 def forget_command(root: Path, series: Series, span: Span) -> str:
@@ -19,16 +20,21 @@ def forget_command(root: Path, series: Series, span: Span) -> str:
     marketfetch forget --to parquet:market --exchange okx --dataset ohlcv --symbol BTC-USDT --interval 1m
     --start 1970-01-01T00:00:00Z --end 1970-01-01T00:01:00Z --rows
     """
-    grid = () if series.interval.is_event else ("--interval", series.interval.name)
-    words = ["--to", f"parquet:{root}", "--exchange", series.exchange, "--dataset", series.dataset.name]
-    words += [
-        "--symbol",
-        series.symbol,
-        *grid,
-        "--start",
-        format_utc(span.start),
-        "--end",
-        format_utc(span.end),
-        "--rows",
-    ]
-    return shlex.join(["marketfetch", "forget", *words])
+    words = ["marketfetch", "forget", "--to", f"parquet:{root}"]
+    words += ["--exchange", series.exchange, "--dataset", series.dataset.name, "--symbol", series.symbol]
+    words += [] if series.interval.is_event else ["--interval", series.interval.name]
+    words += ["--start", format_utc(span.start), "--end", format_utc(span.end), "--rows"]
+    return shlex.join(words)
+
+
+def newer_format(place: object, found: object, known: int, otherwise: str = "") -> SinkError:
+    """Return the error for a store whose format only a later version of marketfetch knows.
+
+    >>> print(newer_format("market.db", 3, 2, ", or name another file"))
+    market.db was written by a newer marketfetch (format 3; this one knows 2): upgrade marketfetch, or name
+    another file
+    """
+    return SinkError(
+        f"{place} was written by a newer marketfetch (format {found}; this one knows {known}): "
+        f"upgrade marketfetch{otherwise}"
+    )

@@ -1,13 +1,12 @@
-"""The SQLite store: nothing to install, and any number of processes on one file."""
+"""The SQLite store: no package to install, and any number of processes on one file."""
 
 from __future__ import annotations
 
 import errno
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from marketfetch.errors import ConfigurationError, RowsRefused, SinkError, SinkU
 from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT
 from marketfetch.sinks.files.fork_guard import OPEN_FILES
 from marketfetch.sinks.sql.file_store import SqlFileStore
-from marketfetch.sinks.sql.tables import SqlTable, quoted
+from marketfetch.sinks.sql.tables import SqlTable, quoted, schema_and_table
 from marketfetch.sinks.sql.text_times import TextTime
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
@@ -31,20 +30,19 @@ from marketfetch.values.spans import Span
 __all__ = ["SQLiteSink"]
 
 _TOGETHER = 30
-"""Rows merged by one statement: starting one costs nearly as much as a row."""
+"""Rows in one statement: the overhead of a statement is about that of a row."""
 
 
 @attrs.frozen(repr=False)
 class SQLiteSink(SqlFileStore[sqlite3.Connection]):
-    """Stores rows in an SQLite file, with what is covered beside them.
+    """Stores rows in an SQLite file, and their coverage beside them.
 
     Each dataset has a view named after it: `SELECT exchange, symbol, interval, open_time, open FROM ohlcv`,
-    where `open_time` is UTC text in one format for all rows (`2026-06-01 00:00:00.000`). Behind it is the
-    table `marketfetch_ohlcv(series_id, open_time, ...)` in UTC milliseconds, which a query by time is fastest
-    on. With `table`, rows go into a table of yours, whose time is an integer or text such as
-    `2026-06-01 00:00:00`, in the format of the rows that it has. Either way NULL never overwrites a value,
-    identical rows are left untouched, and several processes may write at once. Negative zero comes back as
-    zero.
+    where `open_time` is UTC text in one format for all rows (`2026-06-01 00:00:00.000`). The rows are in the
+    table `marketfetch_ohlcv(series_id, open_time, ...)`, in UTC milliseconds: queries by time are fastest on
+    it. With `table`, rows go into a table of yours, whose time is an integer, or text such as
+    `2026-06-01 00:00:00` in the format of the rows in it. Either way NULL never overwrites a value, an equal
+    row is not written, and several processes may write at once. Negative zero is read back as zero.
 
     A file that is made here is in WAL mode, so that readers and a writer do not wait for each other; a file
     that exists keeps its mode. Reading changes nothing and needs no right to write.
@@ -57,7 +55,7 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
 
     @property
     def batch_rows(self) -> int:
-        """Rows that one transaction should have: with more it is hardly faster, and takes more memory."""
+        """Rows of one transaction: more are hardly faster, and take more memory."""
         return 12_000
 
     @property
@@ -78,8 +76,8 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
             with self._translated():
                 ((pages,),) = connection.execute("PRAGMA page_count").fetchall()
                 if not pages:
-                    # Readers and a writer do not wait for each other; set once, it stays with the file. A
-                    # file that has something in it already keeps the mode that its owner chose.
+                    # In WAL mode readers and a writer do not wait for each other. The mode stays with the
+                    # file; a file with content keeps the one that its owner chose.
                     connection.execute("PRAGMA journal_mode = WAL")
             yield connection
 
@@ -92,10 +90,9 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
 
     @contextmanager
     def _open(self, uri: str) -> Iterator[sqlite3.Connection]:
-        OPEN_FILES.refuse_inherited(self.path)
         with OPEN_FILES.opened(self.path):
             with self._translated():
-                # Half of it: a call may wait twice, here below and where its transaction begins.
+                # Half of it: a call may wait twice, for its first statement and for its transaction.
                 connection = sqlite3.connect(uri, uri=True, timeout=LOCK_TIMEOUT / 2, isolation_level=None)
             with closing(connection):
                 yield connection
@@ -103,13 +100,13 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
     @contextmanager
     def _transaction(self, connection: sqlite3.Connection) -> Iterator[None]:
         with self._translated():
-            # Taking the lock first: one that is asked for later fails at once instead of waiting.
+            # IMMEDIATE takes the lock first: SQLite does not wait for a lock amid a transaction.
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
                 connection.execute("COMMIT")
             finally:
-                connection.rollback()  # of what was committed: nothing
+                connection.rollback()  # does nothing after a commit
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -119,38 +116,42 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
             raise self._explained(error) from error
 
     def _explained(self, error: sqlite3.Error) -> SinkError:  # noqa: C901  # one case a cause
-        said = f"{self.path}: {error}"
-        primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the upper bits tell details
+        message = f"{self.path}: {error}"
+        primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the upper bits are the extended code
         if primary in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR} and descriptors_used_up():
-            return SinkUnavailable(f"{said}; {exhausted(errno.EMFILE)}")
+            return SinkUnavailable(f"{message}; {exhausted(errno.EMFILE)}")
         if primary == sqlite3.SQLITE_NOMEM:
-            return SinkUnavailable(f"{said}; {exhausted(errno.ENOMEM)}")
+            return SinkUnavailable(f"{message}; {exhausted(errno.ENOMEM)}")
         match primary:
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-                return SinkUnavailable(f"{said}; another process holds it for long: end it, or run again")
-            case sqlite3.SQLITE_CANTOPEN if os.path.isdir(self.path):  # noqa: PTH112  # see places
+                return SinkUnavailable(f"{message}; another process holds it for long: end it, or run again")
+            case sqlite3.SQLITE_CANTOPEN if os.path.isdir(self.path):  # noqa: PTH112  # Path.is_dir may raise
                 return SinkError(f"{self.path} is a folder; name a file in it")
             case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
-                return SinkError(f"{said}; make the file and its folder writable, or name another file")
+                return SinkError(f"{message}; make the file and its folder writable, or name another file")
             case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
-                return SinkError(f"{said}; restore it from a copy, or name another file")
+                return SinkError(f"{message}; restore it from a copy, or name another file")
             case sqlite3.SQLITE_CONSTRAINT | sqlite3.SQLITE_MISMATCH | sqlite3.SQLITE_TOOBIG:
-                return RowsRefused(f"{said}; drop the constraint, or make it allow what the exchange says")
+                return RowsRefused(f"{message}; drop the constraint, or make it allow what the exchange says")
             case sqlite3.SQLITE_FULL:
-                return SinkError(f"{said}; make room on the disk, then run again")
+                return SinkError(f"{message}; make room on the disk, then run again")
             case sqlite3.SQLITE_IOERR:
-                return SinkError(f"{said}; make room on the disk or lift its quota, or see what it fails of")
+                return SinkError(
+                    f"{message}; make room on the disk or lift its quota, or see what it fails of"
+                )
             case _ if "no such table" in str(error):
-                return SinkError(f"{said}; call prepare() first, it makes what is missing")
+                return SinkError(f"{message}; call prepare() first, it makes what is missing")
             case _:
-                return SinkError(f"{said}; mend what SQLite names, then run again")
+                return SinkError(f"{message}; mend what SQLite names, then run again")
 
     def _types(self, connection: sqlite3.Connection, name: str) -> dict[str, str]:
-        return dict(connection.execute("SELECT name, type FROM pragma_table_info(?)", [name]).fetchall())
+        found = connection.execute("SELECT name, type FROM pragma_table_info(?2, ?1)", schema_and_table(name))
+        return dict(found.fetchall())
 
     def _required(self, connection: sqlite3.Connection, name: str) -> set[str]:
         found = connection.execute(
-            'SELECT name FROM pragma_table_info(?) WHERE "notnull" AND dflt_value IS NULL', [name]
+            'SELECT name FROM pragma_table_info(?2, ?1) WHERE "notnull" AND dflt_value IS NULL',
+            schema_and_table(name),
         )
         return {column for (column,) in found}
 
@@ -164,11 +165,11 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
         return row == (statement,)
 
     def _create(self, table: SqlTable, columns: str) -> str:
-        # Rows lie in the order of the key, each of them once: no index beside the table.
+        # Rows lie in the order of the key, without an index beside the table.
         return f"CREATE TABLE {table.name} ({columns}, PRIMARY KEY ({', '.join(table.key)})) WITHOUT ROWID"
 
     def _view_time(self) -> str:
-        # One format for all rows: what reads the first one guesses the others by it.
+        # One format for all rows: data tools guess the format of all rows from the first.
         return (
             "strftime('%Y-%m-%d %H:%M:%S', r.open_time / 1000, 'unixepoch') || "
             "printf('.%03d', r.open_time % 1000)"
@@ -177,7 +178,7 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
     def _check(self, connection: sqlite3.Connection, table: SqlTable) -> None:
         self._text_time(connection, table)
         for name in table.labels:
-            # A column of numbers would turn the symbol 1000 into a number, and 1E3 into the same.
+            # A column of numbers would store the symbols 1000 and 1E3 as the same number.
             if table.types[name] and not any(part in table.types[name].upper() for part in ("CHAR", "TEXT")):
                 raise ConfigurationError(f"{table.name}.{name} is {table.types[name]}; make it TEXT")
         try:
@@ -189,8 +190,7 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
             ) from error
 
     def _inside(self, table: SqlTable) -> str:
-        where = [f"{quoted(name)} = ?" for name in table.labels]
-        return " AND ".join([*where, f"{quoted(table.time)} >= ?", f"{quoted(table.time)} < ?"])
+        return table.inside("?")
 
     def _bounds(
         self, connection: sqlite3.Connection, table: SqlTable, span: Span
@@ -207,25 +207,25 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
     ) -> None:
         # SQLite itself takes NaN for NULL, and a whole number for an integer where the column is one.
         form = self._text_time(connection, table)
-        times = rows.times if form is not None else table.to_db_rows(rows.times)
-        numbers = np.column_stack([times, *rows.values[list(table.value_indexes)]])
-        pieces = (numbers[start : start + _TOGETHER] for start in range(0, len(numbers), _TOGETHER))
-        flat = partial(
-            _flat, labels, text=None if form is None else partial(form.written, column=_title(table))
-        )
-        for count, alike in groupby(pieces, len):  # the last one may be shorter
-            connection.executemany(_upsert(table, count), map(flat, alike))
+        if form is None:
+            times: NDArray[np.int64] | NDArray[np.str_] = table.to_db_rows(rows.times)
+        else:
+            times = form.written(rows.times, column=_title(table))
+        values = rows.values[list(table.value_indexes)].T
+        pieces = (slice(start, start + _TOGETHER) for start in range(0, len(times), _TOGETHER))
+        lines = (_flat(labels, times[piece], values[piece]) for piece in pieces)
+        for length, group in groupby(lines, len):  # the last piece may be shorter
+            count = length // (len(table.key) + len(table.columns))
+            connection.executemany(_upsert(table, count), group)
 
     def _rows(
         self, connection: sqlite3.Connection, table: SqlTable, series: Series, series_id: int, span: Span
     ) -> Columns:
         time, form = quoted(table.time), self._text_time(connection, table)
-        where = [self._inside(table)]
-        if table.mapping is not None:
-            where.append(f"coalesce({', '.join([*map(quoted, table.columns), 'NULL'])}) IS NOT NULL")
         selected = [time if form is None else form.milliseconds(time), *map(quoted, table.columns)]
+        where = table.with_values("?")
         found = connection.execute(
-            f"SELECT {', '.join(selected)} FROM {table.relation} WHERE {' AND '.join(where)} ORDER BY {time}",
+            f"SELECT {', '.join(selected)} FROM {table.relation} WHERE {where} ORDER BY {time}",
             [*table.values(series, series_id), *self._bounds(connection, table, span)],
         )
         row: Any = np.dtype((np.float64, 1 + len(table.columns)))  # no type can say this
@@ -235,10 +235,10 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
         return table.from_db_rows(series.dataset, rows)
 
     def _text_time(self, connection: sqlite3.Connection, table: SqlTable) -> TextTime | None:
-        """Return the format of a column of times that are text; None where they are whole numbers.
+        """Return the format of a time column with text; None for one with whole numbers.
 
-        A column of the user's that is not declared as one of integers has what its rows have: SQLite lets any
-        column hold anything. Raises ConfigurationError for what can neither be read nor written.
+        A column that is not declared as an integer is judged by its first row, since any column of SQLite
+        may hold any value. Raises ConfigurationError for a column that can neither be read nor written.
         """
         kind = table.types[table.time].upper()
         if table.mapping is None or "INT" in kind:
@@ -265,15 +265,17 @@ def _uri(path: Path) -> str:
 
 
 def _reading_mode(path: Path) -> str:
-    """Choose how SQLite opens a file that is only read, as a parameter of its URI.
+    """Return the URI parameter with which SQLite opens a file to read it.
 
-    1. With the right to write, the file is opened so, and `query_only` keeps it from being changed: SQLite
-       needs the right to read past a writer that was killed, and to remove its two files beside a file in WAL
-       mode.
-    2. Without the right to write, `mode=ro`.
-    3. A file in WAL mode cannot be read with `mode=ro` where the two files beside it are absent and cannot be
-       made. As they are absent, nobody is writing, and the file is complete as it is: `immutable`.
+    1. With the right to write: `mode=rw`; `query_only` prevents changes. SQLite needs the right to recover
+       after a writer that was killed, and to remove `-wal` and `-shm` beside a file in WAL mode.
+    2. Without the right to write: `mode=ro`.
+    3. In WAL mode, where `-wal` and `-shm` are absent and cannot be made, `mode=ro` fails. No process is
+       writing then, and the file is complete: `immutable=1`.
+
+    A symbolic link is followed first: `-wal` and `-shm` are beside the file that the link leads to.
     """
+    path = Path(os.path.realpath(path))
     writable_folder = os.access(path.parent, os.W_OK)
     if writable_folder and os.access(path, os.W_OK):
         return "mode=rw"
@@ -283,7 +285,7 @@ def _reading_mode(path: Path) -> str:
 
 
 def _in_wal_mode(path: Path) -> bool:
-    """Read from the header of a file whether it is in WAL mode: https://www.sqlite.org/fileformat2.html."""
+    """Tell from its header whether a file is in WAL mode; see https://www.sqlite.org/fileformat2.html."""
     try:
         with path.open("rb") as file:
             return file.read(20)[18:] == b"\2\2"
@@ -293,27 +295,29 @@ def _in_wal_mode(path: Path) -> bool:
 
 def _flat(
     labels: Sequence[int | str | None],
-    numbers: NDArray[Any],
-    text: Callable[[NDArray[np.int64]], NDArray[np.str_]] | None = None,
+    times: NDArray[np.int64] | NDArray[np.str_],
+    values: NDArray[np.float64],
 ) -> list[Any]:
-    """Put the labels before each row, and all rows into one line; `text` writes the times."""
-    rows = np.empty((len(numbers), len(labels) + numbers.shape[1]), object)
+    """Put labels, time and values of each row into one list, row after row.
+
+    A time stays an int: a column without a declared type stores what it gets, and would store a float.
+    """
+    rows = np.empty((len(times), len(labels) + 1 + values.shape[1]), object)
     rows[:, : len(labels)] = labels
-    rows[:, len(labels) :] = numbers
-    if text is not None:
-        rows[:, len(labels)] = text(numbers[:, 0].astype(np.int64))
+    rows[:, len(labels)] = times
+    rows[:, len(labels) + 1 :] = values
     flat: list[Any] = rows.ravel().tolist()
     return flat
 
 
 def _upsert(table: SqlTable, count: int) -> str:
-    """Write the merge of so many rows: a NULL never overwrites, and an equal row is not touched."""
+    """Write the upsert of `count` rows: NULL never overwrites, and an equal row is not written."""
     name, columns = table.relation, [quoted(column) for column in table.columns]
     key = ", ".join(map(quoted, table.key))
     marks = ", ".join("?" * (len(table.key) + len(columns)))
-    better = ", ".join(f"{c} = coalesce(excluded.{c}, {name}.{c})" for c in columns)
+    merged = ", ".join(f"{c} = coalesce(excluded.{c}, {name}.{c})" for c in columns)
     differs = " OR ".join(f"(excluded.{c} IS NOT NULL AND excluded.{c} IS NOT {name}.{c})" for c in columns)
     return (
         f"INSERT INTO {name} ({key}, {', '.join(columns)}) VALUES {', '.join([f'({marks})'] * count)} "
-        f"ON CONFLICT ({key}) DO UPDATE SET {better} WHERE {differs}"
+        f"ON CONFLICT ({key}) DO UPDATE SET {merged} WHERE {differs}"
     )

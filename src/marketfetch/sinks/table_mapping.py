@@ -1,4 +1,4 @@
-"""How rows lie in a table that the user owns: its columns, the unit of its time, its spelling of symbols."""
+"""The mapping of datasets onto a table of the user's: columns, unit of time, names of symbols."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from marketfetch.values.series import Series
 __all__ = ["Name", "StripQuote", "TableMapping", "identity", "mapping_or_none", "without_quote"]
 
 Name = str | int | UUID
-"""What a table has for a symbol, an exchange or an interval."""
+"""The value of a key column for a symbol, an exchange or an interval."""
 
 
 def identity(symbol: str) -> str:
-    """Keep the exchange's own spelling of a symbol."""
+    """Return the symbol as the exchange spells it."""
     return symbol
 
 
@@ -40,12 +40,12 @@ class StripQuote:
             )
 
     def __call__(self, symbol: str) -> str:
-        """Return the symbol without the quote; one that is nothing else, or has another quote, as it is."""
+        """Return the symbol without the quote, or as it is: `USDT` itself, or a symbol of another quote."""
         return symbol.removesuffix(self.quote) or symbol
 
 
 def without_quote(quote: str) -> StripQuote:
-    """Make a renaming that cuts a quote currency off symbols and leaves others as they are.
+    """Make a function that cuts a quote currency off symbols, and returns other symbols as they are.
 
     >>> rename = without_quote("USDT")
     >>> rename("BTCUSDT"), rename("MT")
@@ -61,7 +61,7 @@ def _check_name(argument: str, name: object) -> None:
 
 
 def mapping_or_none(_sink: object, _argument: attrs.Attribute[TableMapping | None], value: object) -> None:
-    """Check what a sink was given for a table; raises ConfigurationError for anything but a mapping."""
+    """Validate the argument `table` of a sink: ConfigurationError for anything but a mapping or None."""
     if value is not None and not isinstance(value, TableMapping):
         raise ConfigurationError(
             f"table: {redact(repr(value))} is no mapping; "
@@ -74,8 +74,8 @@ class TableMapping:
     """Maps datasets onto one table of the user's; several datasets may share its rows.
 
     `table` may name its schema (`market.candles`). `time`, `symbol` and, where the table has them,
-    `exchange` and `interval` are the columns that its primary key or a unique index consists of. `columns`
-    says for each dataset which of its columns goes where; those left out are not stored. An integer `time`
+    `exchange` and `interval` are the columns of its primary key or of a unique index. `columns` names, for
+    each column of a dataset, the column of the table; columns left out are not stored. An integer `time`
     column counts `time_unit` since the epoch; a timestamp column needs no unit. `rename_symbol` gives the
     table's spelling of a symbol, or its number or UUID where the table has those.
 
@@ -139,7 +139,7 @@ class TableMapping:
             )
 
     def _check_kinds(self) -> None:
-        """Refuse what is of another kind than it has to be, each by its name."""
+        """Raise ConfigurationError for an argument of the wrong type."""
         for argument in ("table", "time", "symbol", "exchange", "interval"):
             name = getattr(self, argument)
             if name is not None or argument in {"table", "time", "symbol"}:
@@ -162,7 +162,7 @@ class TableMapping:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """The columns that tell rows apart: time, symbol and, where mapped, exchange and interval."""
+        """The key columns: time, symbol and, where mapped, exchange and interval."""
         names = (self.time, self.symbol, self.exchange, self.interval)
         return tuple(name for name in names if name is not None)
 
@@ -178,7 +178,7 @@ class TableMapping:
         return {name: columns[name] for name in dataset.names if name in columns}
 
     def key_values(self, series: Series) -> dict[str, Name]:
-        """Return the key columns that are the same in all rows of a series, with their values.
+        """Return the values of the key columns other than time, which are the same in all rows of a series.
 
         Raises RowsRefused for a symbol that `rename_symbol` does not know.
         """
@@ -197,7 +197,7 @@ class TableMapping:
         return values
 
     def stored_times(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Turn UTC milliseconds into what an integer time column holds.
+        """Turn UTC milliseconds into the values of an integer time column.
 
         Raises RowsRefused for a time that the unit cannot express.
         """
@@ -211,7 +211,7 @@ class TableMapping:
         return times // 1000
 
     def times(self, stored: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Turn what an integer time column holds into UTC milliseconds."""
+        """Turn the values of an integer time column into UTC milliseconds."""
         return stored if self.time_unit == "ms" else stored * 1000
 
     def refuse_collisions(
@@ -219,21 +219,24 @@ class TableMapping:
     ) -> None:
         """Check that no two of the series would write the same columns of the same rows.
 
-        `folded` says for a column whose values may be equal without being the same, such as one that ignores
-        case, which of them stands for all that are equal.
+        `folded` has, for a column that takes different names for equal, the first of the equal names for each
+        name. Example: a column that ignores case has BTCUSDT for btcusdt.
 
         Raises ConfigurationError naming the two: one would overwrite the other, as 1m and 1h candles do
         in a table without an interval column.
         """
-        alike = folded or {}
+        first_equal = folded or {}
         seen: dict[tuple[Name, ...], Series] = {}
         for one in series:
             try:
                 labels = self.key_values(one).items()
             except RowsRefused:
-                continue  # nothing of it can be written
-            place = (one.dataset.name, *(alike.get(column, {}).get(name, name) for column, name in labels))
-            other = seen.setdefault(place, one)
+                continue  # no row of it can be written
+            key = (
+                one.dataset.name,
+                *(first_equal.get(column, {}).get(name, name) for column, name in labels),
+            )
+            other = seen.setdefault(key, one)
             if other != one:
                 raise ConfigurationError(
                     f"{other} and {one} would share rows of {self.table}; "

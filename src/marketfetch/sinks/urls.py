@@ -1,4 +1,4 @@
-"""From `--to` to a sink: `duckdb:market.duckdb`, `sqlite:market.db`, `parquet:DIR`, `postgresql://…`."""
+"""Sinks by their URLs, as in `--to`: `duckdb:market.duckdb`, `sqlite:market.db`, `parquet:DIR`, `postgresql://…`."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def sink_from(text: str | Secret) -> Sink:
 
 
 def _meant(text: Secret) -> str:
-    """Return what to write for the name of a file, where it cannot be anything with a credential in it."""
+    """Return the URL of a file name; empty for a text that may hold a credential."""
     name = text.reveal()
     kind = name.rpartition(".")[2]
     return f"{kind}:{name}" if kind in {"duckdb", "sqlite"} and not set(name) & set(":@= ") else ""
 
 
 def _scheme(text: Secret) -> str:
-    """Return what stands before the first colon, if it can be a name: else it may be of a credential."""
+    """Return the text before the first colon if it can be a scheme; else it may be part of a credential."""
     scheme, colon, _ = text.reveal().partition(":")
     return scheme if colon and scheme.replace("-", "").isalnum() else ""

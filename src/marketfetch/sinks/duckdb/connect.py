@@ -20,10 +20,10 @@ _POLL = 0.01
 
 
 def open_file(path: Path, give_up: float) -> duckdb.DuckDBPyConnection:
-    """Open a file, and make it where there is none; waits for another process until `give_up`.
+    """Open a file, and make it where there is none; waits for other processes until `give_up`.
 
-    That is a moment of `monotonic`, for the line and the file together. Raises duckdb.Error, OSError where
-    the file cannot be made, and BlockingIOError where many wait.
+    `give_up` is a moment of `monotonic`, for the waiting queue and the file together. Raises duckdb.Error,
+    OSError where the file cannot be made, and BlockingIOError where the queue is too long.
     """
     import duckdb
 
@@ -39,8 +39,8 @@ def open_file(path: Path, give_up: float) -> duckdb.DuckDBPyConnection:
 def open_to_read(path: Path, give_up: float) -> duckdb.DuckDBPyConnection:
     """Open a file that exists, read-only; waits for another process that writes until `give_up`.
 
-    Any number of processes may have it open so. Where this process has it open to write, the connection is
-    one more to the same database. Raises as `open_file` does.
+    Any number of processes may have the file open to read. Where this process has it open to write, the
+    connection is one more to the same database. Raises as `open_file` does.
     """
     import duckdb
 
@@ -58,7 +58,7 @@ def open_to_read(path: Path, give_up: float) -> duckdb.DuckDBPyConnection:
 def _retried(
     path: Path, connect: Callable[[], duckdb.DuckDBPyConnection], give_up: float
 ) -> duckdb.DuckDBPyConnection:
-    """Stand in line for a file, and connect as soon as no other process has it."""
+    """Wait in the queue for a file, and connect as soon as no other process has it open."""
     import duckdb
 
     with _file_lock(path.parent, give_up):
@@ -72,7 +72,7 @@ def _retried(
 
 
 def has_waiters(path: Path) -> bool:
-    """Tell whether anybody stands in line for a file in its folder."""
+    """Tell whether a process waits in the queue for a file of this folder."""
     try:
         return is_locked(path.parent)
     except OSError:
@@ -91,33 +91,33 @@ def open_otherwise(error: duckdb.Error) -> bool:
 
 @contextmanager
 def _file_lock(folder: Path, give_up: float) -> Iterator[None]:
-    """Stand in line: whoever has just closed the file would be the first to open it again."""
+    """Queue for the files of a folder by its lock file: else the last user of a file is also the next."""
     with ExitStack() as stack:
         try:
-            if os.path.isdir(folder):  # noqa: PTH112  # Path.is_dir raises what it may not look into
+            if os.path.isdir(folder):  # noqa: PTH112  # Path.is_dir raises without the right to look
                 stack.enter_context(locked_directory(folder, give_up))
         except BlockingIOError:
             raise
         except OSError:
-            pass  # a file system without locks of folders: there is no line, only luck
+            pass  # a file system without locks of folders: the first to try gets the file
         yield
 
 
 def _make(path: Path) -> None:
-    """Make the file aside where there is none: DuckDB cannot open one in whose making it was killed.
+    """Make the file atomically where there is none: DuckDB cannot open a file half made by a killed process.
 
-    A link to a file that is not there yet is followed.
+    A link to a file that does not exist yet is followed.
     """
     import duckdb
 
     file = Path(os.path.realpath(path))
     if not os.path.exists(file) and os.path.isdir(file.parent):  # noqa: PTH110, PTH112  # as above
-        create_atomically(file, lambda aside: duckdb.connect(aside).close())
+        create_atomically(file, lambda place: duckdb.connect(place).close())
 
 
 def _sweep(path: Path) -> None:
-    """Remove what killed processes had put aside for lack of memory: nobody else has the file now."""
-    with suppress(OSError):  # it is in nobody's way
+    """Remove temporary files of killed processes: no other process has the database open now."""
+    with suppress(OSError):  # they only take room
         for file in path.with_name(f"{path.name}.tmp").glob("duckdb_temp_*"):
             if not file.name.startswith(f"duckdb_temp_{os.getpid()}_"):
                 file.unlink()

@@ -17,50 +17,50 @@ if TYPE_CHECKING:
 
 __all__ = ["Opened", "OutOfMemory", "explained"]
 
-# DuckDB has one kind of error for many causes: a commit that finds no room is a conflict by its kind.
+# DuckDB has one class of error for many causes: a commit on a full disk raises TransactionException.
 _FULL = ("No space left on device", "File too large", "Disk quota exceeded")
 _DAMAGED = ("not a valid DuckDB database file", "Could not read enough bytes", "Corrupt database file")
 
 
 class OutOfMemory(SinkUnavailable):
-    """DuckDB may use too little memory for what it has to do, or others of this process have it just now."""
+    """DuckDB reached its memory limit: it is too low, or other connections of this process use it up now."""
 
 
 @attrs.frozen
 class Opened:
-    """What a message says of a file: its limit of memory, who else reads it, and the key of its rows."""
+    """The facts about a file that its messages tell: path, memory limit, readers and key."""
 
     path: Path
     memory_limit: str
     readers: int = 0
-    """How many connections of this process read it now, which cannot write."""
+    """How many read-only connections this process has to the file now."""
     key: tuple[str, ...] = ()
-    """The columns that tell rows of a mapped table apart."""
+    """The key columns of a mapped table."""
 
 
 def explained(error: duckdb.Error, file: Opened) -> SinkError:  # noqa: C901, PLR0912  # one case a cause
-    """Return the error to raise instead of one of DuckDB's."""
+    """Return the SinkError to raise for an error of DuckDB."""
     import duckdb
 
-    said = f"{file.path}: {' '.join(str(error).split())}"
+    message = f"{file.path}: {' '.join(str(error).split())}"
     match error:
-        case duckdb.Error() if isinstance(error, duckdb.OutOfMemoryException) or _starved(said):
-            return OutOfMemory(f"{said}; raise memory_limit= from {file.memory_limit}")
-        case duckdb.Error() if any(phrase in said for phrase in _FULL):
-            return SinkError(f"{said}; make room on the disk, then run again")
-        case duckdb.Error() if any(phrase in said for phrase in _DAMAGED):
-            return SinkError(f"{said}; restore it from a copy, or name another file")
+        case duckdb.Error() if isinstance(error, duckdb.OutOfMemoryException) or _lacks_memory(message):
+            return OutOfMemory(f"{message}; raise memory_limit= from {file.memory_limit}")
+        case duckdb.Error() if any(phrase in message for phrase in _FULL):
+            return SinkError(f"{message}; make room on the disk, then run again")
+        case duckdb.Error() if any(phrase in message for phrase in _DAMAGED):
+            return SinkError(f"{message}; restore it from a copy, or name another file")
         case duckdb.TransactionException():
-            return SinkUnavailable(f"{said}; another connection wrote the same series: write again")
-        case duckdb.ConstraintException() if _of_a_key(said, file.key):
-            # Two connections added the same series; a table of another key says it every time.
-            return SinkUnavailable(f"{said}; write again, or give your table the key of the mapping")
+            return SinkUnavailable(f"{message}; another connection wrote the same series: write again")
+        case duckdb.ConstraintException() if _is_duplicate_key(message, file.key):
+            # Two connections added the same series. With another key on the table, it happens each time.
+            return SinkUnavailable(f"{message}; write again, or give your table the key of the mapping")
         case duckdb.ConstraintException() | duckdb.ConversionException() | duckdb.OutOfRangeException():
             return RowsRefused(
-                f"{said}; drop the constraint or widen the column, so that it takes what the exchange says"
+                f"{message}; drop the constraint or widen the column, so that it takes what the exchange says"
             )
-        case duckdb.CatalogException() if "pandas_scan" in said:  # every connect() puts it there anew
-            return SinkUnavailable(f"{said}; another connection was just being opened: write again")
+        case duckdb.CatalogException() if "pandas_scan" in message:  # each connect() makes that function anew
+            return SinkUnavailable(f"{message}; another connection was just being opened: write again")
         case duckdb.ConnectionException() if open_otherwise(error) and file.readers:
             return SinkUnavailable(f"{file.path}: another run of this process reads it: write again")
         case duckdb.ConnectionException() if open_otherwise(error):
@@ -68,29 +68,33 @@ def explained(error: duckdb.Error, file: Opened) -> SinkError:  # noqa: C901, PL
                 f"{file.path}: this process has the file open with other settings, such as read_only=True; "
                 "close that connection, then run again"
             )
-        case duckdb.IOException() if "sqlite_scanner" in said:  # what DuckDB would read it with
+        case duckdb.IOException() if (
+            "sqlite_scanner" in message
+        ):  # the extension that DuckDB would read it with
             return SinkError(f"{file.path} is an SQLite file; write sqlite:{file.path}")
-        case duckdb.IOException() if os.path.isdir(file.path):  # noqa: PTH112  # see places
+        case duckdb.IOException() if os.path.isdir(file.path):  # noqa: PTH112  # Path.is_dir may raise
             return SinkError(f"{file.path} is a folder; name a file in it")
         case duckdb.IOException() if locked_by_other_process(error):
-            return SinkUnavailable(f"{said}; one process at a time has the file: end the other one, or wait")
+            return SinkUnavailable(
+                f"{message}; one process at a time has the file: end the other one, or wait"
+            )
         case duckdb.IOException():
-            lacking = exhausted(None, said)
+            lacking = exhausted(None, message)
             remedy = lacking or "make the file and its folder writable, or name another file"
-            return (SinkUnavailable if lacking else SinkError)(f"{said}; {remedy}")
+            return (SinkUnavailable if lacking else SinkError)(f"{message}; {remedy}")
         case duckdb.CatalogException():
-            return SinkError(f"{said}; call prepare() first, it makes what is missing")
+            return SinkError(f"{message}; call prepare() first, it makes what is missing")
         case _:
-            return SinkError(f"{said}; mend what DuckDB names, then run again")
+            return SinkError(f"{message}; mend what DuckDB names, then run again")
 
 
-def _of_a_key(said: str, key: tuple[str, ...]) -> bool:
-    """Tell a duplicate in the key of a table, which two connections may make at once, from others."""
-    return "Duplicate key" in said and any(
-        f'"{name}: ' in said for name in ("id", "series_id", "target", *key)
+def _is_duplicate_key(message: str, key: tuple[str, ...]) -> bool:
+    """Tell a duplicate in our keys, which two connections may cause, from one in the user's constraints."""
+    return "Duplicate key" in message and any(
+        f'"{name}: ' in message for name in ("id", "series_id", "target", *key)
     )
 
 
-def _starved(said: str) -> bool:
-    """Tell a lack of memory from what a commit, or a scan, says of it under another name."""
-    return "failed to pin" in said or "could not allocate" in said
+def _lacks_memory(message: str) -> bool:
+    """Tell from its text an error for lack of memory that has another class."""
+    return "failed to pin" in message or "could not allocate" in message

@@ -1,4 +1,4 @@
-"""How much DuckDB may keep in memory for a file: one number for all connections of a process to it."""
+"""The memory limit of DuckDB for a file: one number for all connections of this process to the file."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryLimit"]
 
-_SMALL = "16.0 MiB"
-"""What DuckDB may keep in memory while batches are written: enough for one, not for those before it."""
+_SMALL = "32.0 MiB"
+"""The memory limit while batches are written: room for one batch, and none for blocks of earlier batches."""
 
 _UNITS = {"bytes": 1.0, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "TiB": 2.0**40, "PiB": 2.0**50}
 
 
 @attrs.define(eq=False)
 class MemoryLimit:
-    """The limit that our connections to a file share, also with connections that are not ours.
+    """The memory limit that all connections to a file share, also connections of the user's own code.
 
-    What it was before the first of ours is set again after the last.
+    The limit from before our first connection is set again after our last one is closed.
     """
 
     _lock: Lock = attrs.field(factory=Lock, init=False)
@@ -34,7 +34,7 @@ class MemoryLimit:
 
     @contextmanager
     def applied(self, connection: duckdb.DuckDBPyConnection, limit: str) -> Iterator[None]:
-        """Have a limit for the block; raises duckdb.Error if it is none that DuckDB could take."""
+        """Set a limit for the block; raises duckdb.Error for one that DuckDB does not take."""
         import duckdb
 
         with self._lock:
@@ -42,7 +42,7 @@ class MemoryLimit:
                 self._before = _limit(connection)
             self._users += 1
         try:
-            # Not in connect(): a file that this process has open already takes no other configuration.
+            # Not in connect(): DuckDB refuses another configuration for a file that this process has open.
             connection.execute("SET memory_limit = ?", [limit])
             self._allowed = _limit(connection)
             yield
@@ -50,22 +50,22 @@ class MemoryLimit:
             with self._lock:
                 self._users -= 1
                 if not self._users:
-                    with suppress(duckdb.Error):  # others have filled more than that meanwhile
-                        connection.execute("SET memory_limit = ?", [_again(self._before)])
+                    with suppress(duckdb.Error):  # the blocks in memory are larger by now
+                        connection.execute("SET memory_limit = ?", [_settable(self._before)])
 
     def shrink(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Let DuckDB make do with what one batch needs, or with less where no more is allowed."""
+        """Lower the limit to what one batch needs, or to the user's limit if that is lower still."""
         import duckdb
 
-        lean = min(self._allowed, _SMALL, key=_size)
-        with suppress(duckdb.Error):  # somebody else is at work just now, and needs it
-            # Not each time: setting it gives back to the system what the batch needs again.
-            if _limit(connection) != lean:
-                connection.execute("SET memory_limit = ?", [lean])
+        lowered = min(self._allowed, _SMALL, key=_size)
+        with suppress(duckdb.Error):  # another connection uses more just now
+            # Only where it differs: setting a limit frees memory that the next batch allocates again.
+            if _limit(connection) != lowered:
+                connection.execute("SET memory_limit = ?", [lowered])
 
 
 def _limit(connection: duckdb.DuckDBPyConnection) -> str:
-    """Return the limit in the words of DuckDB, such as `9.5 MiB`: it tells no more digits."""
+    """Return the limit as DuckDB writes it, with one decimal place: `9.5 MiB`."""
     ((limit,),) = connection.execute("SELECT current_setting('memory_limit')").fetchall()
     return str(limit)
 
@@ -75,9 +75,9 @@ def _size(limit: str) -> float:
     return float(number) * _UNITS[unit]
 
 
-def _again(limit: str) -> str:
-    """Write a limit that DuckDB told so that it tells the same again: digits are cut off, not rounded."""
+def _settable(limit: str) -> str:
+    """Write a limit so that DuckDB, once it is set, writes it as before: DuckDB cuts digits off."""
     number, unit = limit.split()
     if unit == "PiB":
-        return "-1"  # which is how a limit that is none is set, and DuckDB does not read the unit
+        return "-1"  # no limit; DuckDB does not read the unit PiB
     return f"{float(number) + 0.05:.2f} {unit}"

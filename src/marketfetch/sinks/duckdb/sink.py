@@ -38,7 +38,7 @@ from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT
 from marketfetch.sinks.files.fork_guard import OPEN_FILES
 from marketfetch.sinks.files.paths import require
 from marketfetch.sinks.sql.file_store import SqlFileStore
-from marketfetch.sinks.sql.tables import SqlTable
+from marketfetch.sinks.sql.tables import SqlTable, schema_and_table
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
@@ -48,29 +48,34 @@ if TYPE_CHECKING:
 
 __all__ = ["DuckDBSink"]
 
-_HERE = "table_catalog = current_database() AND table_schema = ? AND table_name = ?"
+_HERE = (
+    "table_catalog = current_database() AND lower(table_schema) = lower(?) AND lower(table_name) = lower(?)"
+)
 
 
 @attrs.define(eq=False)
 class _Shared:
-    """What the stores of this process on one file share: one connection to write, and the memory."""
+    """The connection and the memory limit that all stores of this process on one file share."""
 
     connections: SharedConnection[duckdb.DuckDBPyConnection]
     memory: MemoryLimit = attrs.field(factory=MemoryLimit)
     readers: int = 0
-    """How many of them are reading now, with connections that cannot write."""
+    """How many read-only connections are open; the lock of `_Files` protects the number."""
 
 
 @attrs.define(eq=False)
 class _Files:
-    """The files that stores of this process use: DuckDB itself has one database for each of them."""
+    """A `_Shared` for each file that stores of this process use, by the real path of the file.
+
+    The lock protects the registry and the counts of readers.
+    """
 
     _shared: WeakValueDictionary[str, _Shared] = attrs.field(factory=WeakValueDictionary, init=False)
     lock: Lock = attrs.field(factory=Lock, init=False)
     _inherited: list[_Shared] = attrs.field(factory=list, init=False)
 
     def shared(self, path: Path, make: Callable[[], _Shared]) -> _Shared:
-        """Return what the stores on a file share while any of them uses it."""
+        """Return the entry of a file, made anew where no store uses the file now."""
         with self.lock:
             name = os.path.realpath(path)
             shared = self._shared.get(name)
@@ -79,8 +84,10 @@ class _Files:
             return shared
 
     def fork(self) -> None:
-        """Begin anew in a forked child, where DuckDB's threads are not and the lock may be held for ever."""
-        self._inherited += self._shared.values()  # kept: closing one would wait for the threads
+        """Start empty in a forked child: DuckDB's threads are gone, and the lock may be held for ever."""
+        self._inherited += (
+            self._shared.values()
+        )  # kept alive: closing a connection would wait for the threads
         self._shared, self.lock = WeakValueDictionary(), Lock()
 
 
@@ -92,21 +99,21 @@ if hasattr(os, "register_at_fork"):  # there is no fork on Windows
 
 @attrs.frozen(repr=False)
 class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
-    """Stores rows in a DuckDB file, with what is covered beside them.
+    """Stores rows in a DuckDB file, and their coverage beside them.
 
     Each dataset has a view named after it: `SELECT exchange, symbol, interval, open_time, open FROM ohlcv`.
     `open_time` is a TIMESTAMP in UTC (fetching TIMESTAMPTZ into Python would need pytz). With `table`, rows
-    go into a table of yours. Either way NULL never overwrites a value and identical rows are left untouched.
+    go into a table of yours. Either way NULL never overwrites a value, and an equal row is not written.
 
-    One process has the file open to write at a time: several take turns, a batch or some at a time, and the
-    file is free while there is nothing to write. Reading opens it read-only, as other programs may at the
-    same time. Within a process any number of stores on one file work side by side; a child that is forked
-    while the file is open cannot use it. Our tables have no index, which would have to be in memory whole: a
-    batch first looks whether the file has rows of its times.
+    One process at a time has the file open to write. Several processes alternate, after a batch or some, and
+    close the file while they have nothing to write. Reading opens the file read-only, which other programs
+    may do at the same time. Any number of stores of one process use the file at once; a child that is forked
+    while the file is open cannot use it. Our tables have no index, since DuckDB holds an index in memory: a
+    batch is merged after a scan for rows of its times.
 
-    DuckDB would fill `memory_limit` with what it wrote last: writing makes do with 16 MiB where it can. It
-    has one limit for all connections of a process to a file, yours too; once no store has the file open,
-    that is again what it was before.
+    DuckDB would fill `memory_limit` with blocks that it wrote: while batches are written, the limit is 32 MiB
+    where that is enough. DuckDB has one limit for all connections of a process to a file, also yours; it is
+    restored when the last store closes the file.
 
     Nothing is opened before it is used. Raises ConfigurationError if duckdb is not installed.
 
@@ -121,8 +128,8 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
 
     @property
     def batch_rows(self) -> int:
-        """Rows that one transaction should have: more are written faster, but memory grows with them."""
-        return 12_288
+        """Rows of one transaction: more are written faster, but memory grows with them."""
+        return 24_576
 
     @property
     def _scheme(self) -> str:
@@ -144,8 +151,8 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
     def writer(self) -> Iterator[Writer]:
         """Open a writer; see Sink.
 
-        After a SinkUnavailable the same batch may be written again. Between two batches others may have the
-        file.
+        After a SinkUnavailable the same batch may be written again. Between two batches another process may
+        open the file.
         """
         shared = self._shared()
         with closing(shared.connections) as connections:
@@ -165,15 +172,15 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
 
     @contextmanager
     def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        shared = self._shared()  # kept alive: while anybody has it, others find the same
+        shared = self._shared()  # the registry is weak: this reference keeps the entry
         with closing(shared.connections) as connections, connections.connection() as connection:
             yield connection
 
     def _shared(self) -> _Shared:
-        """Return what all who use this file in this process share while any of them does.
+        """Return the entry of this file, which lives as long as a store of this process uses it.
 
-        Where memory is scarce, DuckDB may keep rows of a commit that failed for lack of it, and the more
-        write at once the scarcer it is. A connection that has failed is therefore closed.
+        All stores write by one connection: several would share the memory limit. A connection that has
+        failed is closed, since DuckDB may keep rows of a commit that failed for lack of memory.
         """
 
         def make() -> _Shared:
@@ -207,9 +214,8 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
     def _limited(
         self, connect: Callable[[], duckdb.DuckDBPyConnection]
     ) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open the file, with the memory that it may use, and close it."""
+        """Open the file with its memory limit, and close it at the end."""
         shared = self._shared()
-        OPEN_FILES.refuse_inherited(self.path)
         with OPEN_FILES.opened(self.path), ExitStack() as stack:
             with self._translated():
                 connection = stack.enter_context(closing(self._opened(connect)))
@@ -224,12 +230,12 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
                 f"{self.path}: others wait for it, too: wait, or run again later"
             ) from error
         except OSError as error:
-            said = f"{self.path}: {error.strerror or error}"
+            message = f"{self.path}: {error.strerror or error}"
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise SinkError(f"{said}; make room on the disk, then run again") from error
+                raise SinkError(f"{message}; make room on the disk, then run again") from error
             if lacking := exhausted(error.errno):
-                raise SinkUnavailable(f"{said}; {lacking}") from error
-            raise SinkError(f"{said}; make its folder writable, or name another file") from error
+                raise SinkUnavailable(f"{message}; {lacking}") from error
+            raise SinkError(f"{message}; make its folder writable, or name another file") from error
 
     @contextmanager
     def _transaction(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
@@ -241,8 +247,8 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
                 yield
                 connection.execute("COMMIT")
             except BaseException:
-                # A commit that fails has undone all by itself. If even this finds no memory, the next BEGIN
-                # fails and leads here again.
+                # After a failed commit there is nothing left to undo. Where the rollback itself finds no
+                # memory, the next BEGIN fails, and leads here again.
                 with suppress(duckdb.TransactionException, duckdb.OutOfMemoryException):
                     connection.execute("ROLLBACK")
                 raise
@@ -260,7 +266,8 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
 
     def _types(self, connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, str]:
         found = connection.execute(
-            f"SELECT column_name, data_type FROM information_schema.columns WHERE {_HERE}", _place(name)
+            f"SELECT column_name, data_type FROM information_schema.columns WHERE {_HERE}",
+            schema_and_table(name),
         )
         return dict(found.fetchall())
 
@@ -268,16 +275,18 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         found = connection.execute(
             f"SELECT column_name FROM information_schema.columns WHERE {_HERE} "
             "AND is_nullable = 'NO' AND column_default IS NULL",
-            _place(name),
+            schema_and_table(name),
         )
         return {column for (column,) in found.fetchall()}
 
     def _is_view(self, connection: duckdb.DuckDBPyConnection, name: str) -> bool:
-        found = connection.execute(f"SELECT 1 FROM information_schema.views WHERE {_HERE}", _place(name))
+        found = connection.execute(
+            f"SELECT 1 FROM information_schema.views WHERE {_HERE}", schema_and_table(name)
+        )
         return found.fetchone() is not None
 
     def _is_made_by(self, connection: duckdb.DuckDBPyConnection, view: str, statement: str) -> bool:
-        return True  # with these columns there has been one definition only
+        return True  # there has only been one definition with these columns
 
     def _create(self, table: SqlTable, columns: str) -> str:
         return f"CREATE TABLE {table.name} ({columns})"
@@ -313,11 +322,11 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         times = table.to_db_rows(rows.times) if counted(table) else exact(table, rows.times)
         values = {f"c{place}": rows.values[line] for place, line in enumerate(table.value_indexes)}
         connection.register("marketfetch_batch", {"t": times, **values})
-        given = [*labels, int(times[0]), int(times[-1])]
-        if connection.execute(probe(table), given).fetchone() is None:
+        parameters = [*labels, int(times[0]), int(times[-1])]
+        if connection.execute(probe(table), parameters).fetchone() is None:
             connection.execute(append(table), labels)
         else:
-            connection.execute(combine(table), given)
+            connection.execute(combine(table), parameters)
         connection.unregister("marketfetch_batch")
 
     def _rows(
@@ -328,13 +337,8 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         series_id: int,
         span: Span,
     ) -> Columns:
-        given = [*table.values(series, series_id), *bounds(table, span)]
-        found = connection.execute(select(table), given).fetchnumpy()
+        parameters = [*table.values(series, series_id), *bounds(table, span)]
+        found = connection.execute(select(table), parameters).fetchnumpy()
         return table.from_db_rows(
             series.dataset, np.column_stack([np.ma.filled(line, np.nan) for line in found.values()])
         )
-
-
-def _place(name: str) -> list[str]:
-    schema, _, table = name.rpartition(".")
-    return [schema or "main", table]

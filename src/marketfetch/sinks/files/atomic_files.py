@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all, also after a crash."""
+"""Atomic and durable files: after a crash, a file has its old content or its new one, never a part of it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from secrets import token_hex
 from time import monotonic, sleep
 from typing import BinaryIO
 
-from marketfetch.sinks.files.lock_files import Claim, Owner, claim, holder_of, is_abandoned, sweep
+from marketfetch.sinks.files.lock_files import Claim, claim, holder_of, is_abandoned, sweep, unique_name
 
 __all__ = [
     "LOCK_TIMEOUT",
@@ -25,63 +24,63 @@ __all__ = [
 ]
 
 LOCK_TIMEOUT = 2.0
-"""Seconds to wait in one go for another process: a run that is stopped has to end soon, and may ask again."""
+"""Seconds that one call waits for another process: a run that is stopped has to end soon."""
 
 _POLL = 0.005
 
 _LOCK = ".marketfetch.lock"
-_ASIDE = ".aside"
+_SUFFIX = ".aside"
 
 _UNSUPPORTED = frozenset(
     {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.ENOTTY}
 )
-"""What file systems say that do not have the call: FUSE, SMB of old, shares of Windows."""
+"""The errors of file systems that have no fsync for this file: FUSE, old SMB, shares of Windows."""
 
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR})
-"""What systems say that open no folder for reading, or not this one."""
+"""The errors of systems that open no folder for reading, or not this folder."""
 
 
-def replace_file(file: Path, write: Callable[[BinaryIO], object], aside: Path | None = None) -> None:
-    """Write a file aside and put it in the place of the old one, durably; raises OSError.
+def replace_file(file: Path, write: Callable[[BinaryIO], object], temporary: Path | None = None) -> None:
+    """Replace a file atomically and durably, with fsync; raises OSError.
 
-    A crash leaves the old file or the new one. `aside` is the folder to write in, by default that of the
-    file.
+    `write` writes into a temporary file, which is then renamed. `temporary` is the folder of that file, by
+    default the folder of `file`.
     """
 
     def make(place: Path) -> None:
         with place.open("wb") as handle:
             write(handle)
             handle.flush()
-            _synchronise(handle.fileno())
+            _fsync(handle.fileno())
 
-    create_atomically(file, make, aside)
+    create_atomically(file, make, temporary)
 
 
-def create_atomically(file: Path, make: Callable[[Path], object], aside: Path | None = None) -> None:
-    """Have a file made aside, whole and durable, and put it in its place; raises OSError.
+def create_atomically(file: Path, make: Callable[[Path], object], temporary: Path | None = None) -> None:
+    """Create or replace a file atomically: `make` makes a temporary file, durably, which is then renamed.
 
-    Each writing has a name of its own, so that two never write into one file. What a crash leaves aside next
-    to a file is removed when that is made again; in a folder of its own, `locks.sweep` removes it. A link is
-    followed: a file may lie on another disk.
+    Raises OSError. Each call has a temporary file of its own, so that two calls never write into one file. A
+    temporary file that a crash left beside the file is removed by the next call for that file; in a folder
+    `temporary`, `sweep` of `lock_files` removes it. A symbolic link is followed, also to another disk.
     """
     if os.path.islink(file):  # noqa: PTH114  # Path.is_link is the same
-        file, aside = Path(os.path.realpath(file)), None  # nothing is moved from one disk to another
-    prefix, suffix = ("", "") if aside is not None else (f".{file.name}.", _ASIDE)
-    folder = file.parent if aside is None else aside
-    if aside is None:
+        file, temporary = Path(os.path.realpath(file)), None  # no rename leads from one disk to another
+    prefix, suffix = ("", "") if temporary is not None else (f".{file.name}.", _SUFFIX)
+    folder = file.parent if temporary is None else temporary
+    if temporary is None:
         sweep(folder, prefix, suffix)
-    place = folder / f"{prefix}{Owner.current()}.{token_hex(4)}{suffix}"
+    place = folder / f"{prefix}{unique_name()}{suffix}"
     try:
         make(place)
         _replace(place, file)
     except BaseException:
-        place.unlink(missing_ok=True)  # on a full disk it takes the room that others need
+        place.unlink(missing_ok=True)  # on a full disk its room is needed
         raise
     _fsync_directory(file.parent)
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those it is in, durably; raises OSError."""
+    """Make a folder and its parents, durably; raises OSError."""
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)  # another process may have been faster
@@ -90,10 +89,10 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def locked(lock: Path, give_up: float | None = None) -> Iterator[Claim]:
-    """Wait until nobody else has a lock file, and have it while the block runs; see `locks.claim`.
+    """Hold a lock file while the block runs, and wait for it first; see `claim` of `lock_files`.
 
-    Makes the folder of the file. Raises OSError, and BlockingIOError where somebody has the lock until
-    `give_up`, a moment of `monotonic`: by default for seconds.
+    Makes the folder of the lock file. Raises OSError, and BlockingIOError where another holder has the lock
+    until `give_up`, a moment of `monotonic`: by default LOCK_TIMEOUT from now.
     """
     if give_up is None:
         give_up = monotonic() + LOCK_TIMEOUT
@@ -114,13 +113,13 @@ def locked(lock: Path, give_up: float | None = None) -> Iterator[Claim]:
 
 @contextmanager
 def locked_directory(folder: Path, give_up: float | None = None) -> Iterator[None]:
-    """Make a folder, wait until nobody else is in it through here, and keep others out; see `alone`."""
+    """Hold the lock file of a folder while the block runs, and make the folder first; see `locked`."""
     with locked(folder / _LOCK, give_up):
         yield
 
 
 def is_locked(folder: Path) -> bool:
-    """Tell whether somebody is in a folder through `alone_in`; raises OSError."""
+    """Tell whether a process holds a folder through `locked_directory`; raises OSError."""
     lock = folder / _LOCK
     return lock.exists() and not is_abandoned(lock)
 
@@ -131,8 +130,8 @@ def _replace(place: Path, file: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        # The folder of the file is a link to another disk, or one is mounted there.
-        create_atomically(file, lambda near: _copy(place, near))
+        # The folder of the file is a link to another disk, or a disk is mounted there.
+        create_atomically(file, lambda beside: _copy(place, beside))
         place.unlink()
 
 
@@ -140,11 +139,11 @@ def _copy(source: Path, target: Path) -> None:
     with source.open("rb") as original, target.open("wb") as copy:
         shutil.copyfileobj(original, copy)
         copy.flush()
-        _synchronise(copy.fileno())
+        _fsync(copy.fileno())
 
 
 def _fsync_directory(folder: Path) -> None:
-    """Make durable what names the folder has, where the file system lets anybody ask for it."""
+    """Make the names in a folder durable, where the file system has a call for it."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError as error:
@@ -152,12 +151,12 @@ def _fsync_directory(folder: Path) -> None:
             return
         raise
     try:
-        _synchronise(handle)
+        _fsync(handle)
     finally:
         os.close(handle)
 
 
-def _synchronise(handle: int) -> None:
+def _fsync(handle: int) -> None:
     try:
         os.fsync(handle)
     except OSError as error:

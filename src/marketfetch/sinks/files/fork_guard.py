@@ -1,9 +1,8 @@
 """Database files that a fork must not carry into a child process.
 
-DuckDB works with threads, which a forked child does not have, and SQLite keeps its locks in memory that the
-child has a stale copy of. A child that touches a file which its parent had open at the moment of the fork
-crashes, waits for ever or reads while another process writes. So each process knows which files it has open,
-and a child refuses those that it has inherited.
+A forked child does not have the threads of DuckDB, and has a stale copy of SQLite's locks in memory. If the
+child uses a file that its parent had open at the fork, the child crashes, waits for ever, or reads while
+another process writes. So each process records which files it has open, and a child refuses these files.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ INHERITED = (
 class OpenFiles:
     """The database files that this process has open, and those that its parent had open when it was forked.
 
-    No lock guards it: a fork may come while another thread holds the lock, and the child would wait for ever.
-    Each change is one operation on a dictionary, which threads cannot divide.
+    No lock guards the record: a fork may come while another thread holds the lock, and the child would wait
+    for ever. Each change is one operation on a dictionary, which is atomic.
 
     >>> files = OpenFiles()
     >>> with files.opened(Path("market.duckdb")):
@@ -45,13 +44,14 @@ class OpenFiles:
 
     @contextmanager
     def opened(self, path: Path) -> Iterator[None]:
-        """Note that this process has a file open while the block runs."""
+        """Note that this process has a file open while the block runs; raises as `refuse_inherited`."""
+        self.refuse_inherited(path)
         connection = object()
         self._open[connection] = os.path.realpath(path)
         try:
             yield
         finally:
-            self._open.pop(connection, None)  # it is not there any more in a child
+            self._open.pop(connection, None)  # in a forked child it is gone already
 
     def refuse_inherited(self, path: Path) -> None:
         """Raise SinkError for a file that the parent of this process had open when it was forked."""
@@ -59,13 +59,13 @@ class OpenFiles:
             raise SinkError(f"{path}: {INHERITED}")
 
     def fork(self) -> None:
-        """Begin anew in a forked child; everything that was open is inherited."""
+        """Count every open file as inherited; runs in a forked child."""
         self._inherited |= frozenset(self._open.values())
         self._open = {}
 
 
 OPEN_FILES = OpenFiles()
-"""Those of this process. SQLite and DuckDB keep the like for each process, too; a child gets its own."""
+"""The record of this process. Module-level, since SQLite and DuckDB keep their state per process, too."""
 
 if hasattr(os, "register_at_fork"):  # there is no fork on Windows
     os.register_at_fork(after_in_child=OPEN_FILES.fork)

@@ -1,166 +1,154 @@
-"""Lock files: one at a time, be the others threads, processes, or machines that share the folder."""
+"""Lock files: mutual exclusion between threads, processes, and machines that share a folder.
+
+The package `filelock` does not do: its locks have no lease for the machines of a network file system, and a
+forked child inherits them.
+"""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
-from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
-from socket import gethostname
-from urllib.parse import quote
 
 import attrs
 
-__all__ = ["LEASE", "Claim", "Owner", "break_lock", "claim", "holder_of", "is_abandoned", "sweep"]
+from marketfetch.common.processes import ProcessIdentity
+
+__all__ = ["LEASE", "Claim", "break_lock", "claim", "holder_of", "is_abandoned", "sweep", "unique_name"]
 
 LEASE = 60.0
-"""Seconds after which the lock of a machine that nobody can ask is taken for abandoned; a batch takes one."""
+"""Seconds after which a lock of another machine counts as abandoned; a batch takes about one second."""
 
 _TORN = 1.0
-"""Seconds after which a lock file without an owner is taken for abandoned: it is written as it is made."""
+"""Seconds after which a lock file without an identity counts as abandoned: its holder died as it wrote it."""
 
 _DAY = 86_400.0
 
+_GUARD = ".break"
+_GUARD_LEASE = 10.0
+"""Seconds after which a guard counts as abandoned, whoever created it; it is needed for milliseconds."""
 
-@attrs.frozen
-class Owner:
-    """A process on a machine, as it is written into lock files and into the names of files aside.
+_HELD: set[str] = set()
+"""The texts of the lock files that this process holds, its one record of them.
 
-    >>> Owner.parse("db7-1f0c22aa.4711.88123").pid
-    4711
-    """
+No lock guards the set: a fork may come while another thread holds it. `add` and `discard` are atomic.
+"""
 
-    machine: str
-    """Host, boot and, in containers, the space in which process numbers mean something."""
-    pid: int
-    started: str
-    """When the process was started, as the system counts it: numbers are used again. May be empty."""
-
-    @classmethod
-    def current(cls) -> Owner:
-        """Return this process; asked anew each time, since a fork makes another one."""
-        pid = os.getpid()
-        return cls(_machine(), pid, _started(pid) or "")
-
-    @classmethod
-    def parse(cls, text: str) -> Owner | None:
-        """Read what an owner is written as, with or without a token at the end; None for anything else."""
-        parts = text.split(".")
-        if len(parts) not in {3, 4} or not parts[1].isdecimal():
-            return None
-        return cls(parts[0], int(parts[1]), parts[2])
-
-    @property
-    def is_alive(self) -> bool | None:
-        """Whether the process still runs; None where that cannot be told from here."""
-        if self.machine != _machine() or os.name != "posix":
-            return None
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except OSError:
-            return True  # somebody else's process
-        started = _started(self.pid)
-        return started is None or started == self.started
-
-    def __str__(self) -> str:
-        return f"{self.machine}.{self.pid}.{self.started}"
+if hasattr(os, "register_at_fork"):  # there is no fork on Windows
+    os.register_at_fork(after_in_child=_HELD.clear)
 
 
 @attrs.frozen
 class Claim:
-    """A lock that is held, and whether it was taken over from a process that died with it."""
+    """A lock that this process holds.
+
+    `inherited` says that the lock was taken over from a holder that died with it.
+    """
 
     lock: Path
     text: str
     inherited: bool = False
 
     def release(self) -> None:
-        """Let go of the lock, unless this is a forked child of the process that holds it."""
-        owner = Owner.parse(self.text)
-        if owner is None or owner.pid != os.getpid():
+        """Remove the lock file; does nothing in a forked child of the process that holds the lock.
+
+        Never raises OSError: the work under the lock is done. A lock file that cannot be removed now, for
+        lack of descriptors or because a server is away, is abandoned: the next `claim` here removes it.
+        """
+        if self.text not in _HELD:
             return
-        with suppress(FileNotFoundError):
-            if self.lock.read_text() == self.text:  # else it was taken for abandoned, and is another's now
-                self.lock.unlink()
+        try:
+            with suppress(OSError):
+                if self.lock.read_text() == self.text:  # else the lease was over, and another process has it
+                    self.lock.unlink()
+        finally:
+            # After the unlink: before it, a thread that takes the lock for abandoned would take it over, and
+            # this unlink would remove that thread's lock.
+            _HELD.discard(self.text)
+
+
+def unique_name() -> str:
+    """Return a name for a temporary file; once this process has died, `sweep` removes the file."""
+    return f"{ProcessIdentity.current()}.{token_hex(4)}"
 
 
 def claim(lock: Path) -> Claim | None:
-    """Try once to take a lock in an existing folder; None where somebody else has it. Raises OSError.
+    """Try once to take a lock in an existing folder; None where another holder has it. Raises OSError.
 
-    The file is the lock: it is made by whoever holds it, by the one call that every file system, also across
-    a network, lets only one of many succeed with. No descriptor is kept, so that a fork inherits nothing.
+    The file is the lock: `O_EXCL` lets only one of many callers create it, on every file system, also across
+    a network. No descriptor is kept, so that a forked child inherits nothing.
 
     1. A lock whose process has died on this machine is taken over at once.
-    2. One of another machine is taken over when it is older than LEASE.
-    3. One that is not written yet, or was torn by a crash, is taken over after a second.
+    2. So is a lock that this process wrote, but does not hold: it could not be removed at its release.
+    3. A lock of another machine is taken over when it is older than LEASE.
+    4. A lock file that is empty or torn is taken over after a second.
     """
     inherited = False
     if os.path.exists(lock):  # noqa: PTH110  # Path.exists may raise
         if not is_abandoned(lock):
             return None
         inherited = break_lock(lock)
-    text = f"{Owner.current()}.{token_hex(4)}"
-    try:
-        handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-    except FileExistsError:
-        return None
-    try:
-        try:
-            os.write(handle, text.encode())
-        finally:
-            os.close(handle)
-    except BaseException:
-        lock.unlink(missing_ok=True)
-        raise
-    return Claim(lock, text, inherited)
+    text = _create(lock)
+    return None if text is None else Claim(lock, text, inherited)
 
 
 def holder_of(lock: Path) -> str:
-    """Say who has a lock, for people."""
+    """Name the process that holds a lock, for people."""
     try:
-        owner = Owner.parse(lock.read_text())
+        holder = ProcessIdentity.parse(lock.read_text())
     except (OSError, ValueError):
-        owner = None
-    return f"process {owner.pid} on {owner.machine.rpartition('-')[0]}" if owner else "another process"
+        holder = None
+    return "another process" if holder is None else f"process {holder.pid} on {holder.host}"
 
 
 def is_abandoned(lock: Path) -> bool:
-    """Tell whether whoever made a lock file has died with it; False where there is none. Raises OSError."""
+    """Tell whether the holder of a lock file has died; False where there is no file. Raises OSError."""
     try:
-        owner = Owner.parse(lock.read_text(errors="replace"))
-        alive = None if owner is None else owner.is_alive
+        text = lock.read_text(errors="replace")
+        holder = ProcessIdentity.parse(text)
+        alive = None if holder is None else holder.is_alive
+        if alive and holder == ProcessIdentity.current():
+            return text not in _HELD
         if alive is not None:
             return not alive
-        return _age(lock) > (_TORN if owner is None else LEASE)
+        return _age(lock) > (_TORN if holder is None else LEASE)
     except FileNotFoundError:
         return False
 
 
 def break_lock(lock: Path) -> bool:
-    """Remove an abandoned lock; False where another process was faster. Raises OSError."""
-    broken = lock.with_name(f"{lock.name}.{Owner.current()}.{token_hex(4)}")
+    """Remove an abandoned lock; False where another process was faster. Raises OSError.
+
+    Invariant: a lock that may be alive is neither moved nor removed. Example: A and B both see a dead lock, B
+    removes it and takes the lock, and only then A goes on. A must not touch the lock of B. So the lock is
+    removed only under a guard file, and looked at again under the guard.
+
+    1. One process at a time can create the guard, and only its owner removes the lock.
+    2. A guard that a dead process left is removed, and this call ends: the next one creates its own.
+    """
+    guard = lock.with_name(f"{lock.name}{_GUARD}")
+    text = _create(guard)
+    if text is None:
+        if _is_old_guard(guard):
+            guard.unlink(missing_ok=True)
+        return False
     try:
-        lock.rename(broken)
+        if not is_abandoned(lock):
+            return False
+        lock.unlink()
     except FileNotFoundError:
         return False
-    # Another process may have broken and made the lock since it was looked at: then it goes back.
-    if not is_abandoned(broken):
-        with suppress(OSError):
-            os.link(broken, lock)
-        broken.unlink(missing_ok=True)
-        return False
-    broken.unlink(missing_ok=True)
+    finally:
+        Claim(guard, text).release()
     return True
 
 
 def sweep(folder: Path, prefix: str = "", suffix: str = "") -> None:
-    """Remove files that processes which died had put aside in a folder; raises OSError.
+    """Remove the temporary files of dead processes from a folder; raises OSError.
 
-    A file is called `{prefix}{owner}.{token}{suffix}`, where the prefix may be longer and ends with a dot.
-    What another machine put there stays for a day.
+    A file is called `{prefix}{unique_name}{suffix}`, where the prefix may be longer and ends with a dot. A
+    file of another machine stays for a day. Guards of `break_lock` are removed, too.
     """
     try:
         with os.scandir(folder) as entries:
@@ -168,45 +156,53 @@ def sweep(folder: Path, prefix: str = "", suffix: str = "") -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     for name in names:
-        owner = Owner.parse(".".join(name.removesuffix(suffix).split(".")[-4:]))
-        if owner is None:
-            continue
-        file, alive = folder / name, owner.is_alive
+        writer = ProcessIdentity.parse(".".join(name.removesuffix(suffix).split(".")[-6:]))
+        file = folder / name
         with suppress(FileNotFoundError):
-            if alive is False or (alive is None and _age(file) > _DAY):
+            if name.endswith(_GUARD):
+                abandoned = _is_old_guard(file)
+            elif writer is None:
+                continue
+            else:
+                alive = writer.is_alive
+                abandoned = alive is False or (alive is None and _age(file) > _DAY)
+            if abandoned:
                 file.unlink()
 
 
+def _create(lock: Path) -> str | None:
+    """Create a lock file and return its text; None where the file is there. Raises OSError."""
+    text = unique_name()
+    try:
+        handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    except FileExistsError:
+        return None
+    _HELD.add(text)  # before another thread can read the text
+    try:
+        try:
+            os.write(handle, text.encode())
+        finally:
+            os.close(handle)
+    except BaseException:
+        _HELD.discard(text)
+        lock.unlink(missing_ok=True)
+        raise
+    return text
+
+
+def _is_old_guard(guard: Path) -> bool:
+    try:
+        return is_abandoned(guard) or _age(guard) > _GUARD_LEASE
+    except FileNotFoundError:
+        return False
+
+
 def _age(file: Path) -> float:
-    """Return how many seconds ago a file was written, by the clock of the file system it is on."""
-    probe = file.with_name(f"{file.name}.{Owner.current()}.{token_hex(4)}")
+    """Return how many seconds ago a file was written, by the clock of the file system."""
+    probe = file.with_name(f"{file.name}.{unique_name()}")
     written = file.stat().st_mtime
     try:
         probe.touch()
         return probe.stat().st_mtime - written
     finally:
         probe.unlink(missing_ok=True)
-
-
-def _machine() -> str:
-    with suppress(OSError):
-        known = Path("/proc/sys/kernel/random/boot_id").read_text() + str(
-            Path("/proc/self/ns/pid").readlink()
-        )
-        return f"{_host()}-{sha256(known.encode()).hexdigest()[:8]}"
-    return f"{_host()}-0"
-
-
-def _host() -> str:
-    return quote(gethostname()[:32], safe="").replace(".", "%2E")
-
-
-def _started(pid: int) -> str | None:
-    """Return when a process was started; empty for one that has ended, None where the system does not say."""
-    try:
-        found = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return None
-    # The name of the program, in brackets, may hold anything: what follows it does not.
-    state, *fields = found.rpartition(")")[2].split()
-    return "" if state in {"Z", "X"} else fields[18]

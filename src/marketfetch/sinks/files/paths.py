@@ -1,4 +1,4 @@
-"""Where a file or folder is, from what the user wrote."""
+"""Paths of files and folders, from the texts that users write."""
 
 from __future__ import annotations
 
@@ -7,33 +7,42 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from marketfetch.errors import ConfigurationError
-from marketfetch.redaction import redact
+from marketfetch.redaction import Secret, redact
 
 __all__ = ["check_folder", "file_path", "path_from_uri", "require"]
 
 
-def path_from_uri(text: str) -> str:
+def path_from_uri(text: str | Secret) -> str:
     """Return the path in `scheme:path`.
 
-    Raises ConfigurationError if there is none, or if it is written like the address of a server: whether
-    `sqlite:///market.db` is absolute depends on whom one asks.
+    Raises ConfigurationError if there is none, or if it is written like the address of a server: readers of
+    `sqlite:///market.db` do not agree whether the path is absolute.
 
     >>> path_from_uri("duckdb:data/market.duckdb")
     'data/market.duckdb'
     """
-    scheme, _, path = text.partition(":")
-    if not path:
-        raise ConfigurationError(f"to: {text!r} names no place; write {scheme}:PATH")
-    if path.startswith("//"):
-        meant = "PATH" if "@" in path else path.lstrip("/")  # else it may be an address, credentials and all
+    text = Secret.of(text)  # under the same name: debuggers show the values that a raising frame holds
+    scheme = text.reveal().partition(":")[0]
+    if not _path(text):
+        raise ConfigurationError(f"to: {redact(text.reveal())!r} names no place; write {scheme}:PATH")
+    if _path(text).startswith("//"):
+        meant = "PATH" if "@" in _path(text) else _path(text).lstrip("/")  # with @ it may hold credentials
         raise ConfigurationError(
-            f"to: {redact(text)!r} is not a path; write {scheme}:{meant}, or one slash for the root"
+            f"to: {redact(text.reveal())!r} is not a path; write {scheme}:{meant}, or one slash for the root"
         )
-    return path
+    return _path(text)
+
+
+def _path(text: Secret) -> str:
+    return text.reveal().partition(":")[2]
 
 
 def file_path(path: str | os.PathLike[str]) -> Path:
-    """Make a path; raises ConfigurationError where every connection would get a database of its own."""
+    """Make the path of a database file, with `~` expanded.
+
+    Raises ConfigurationError for anything but a path, and for `:memory:` and an empty text, with which each
+    connection would have a database of its own.
+    """
     if not isinstance(path, str | os.PathLike):
         raise ConfigurationError(f"path: {path!r} is no path; write text such as 'market.sqlite'")
     if str(path) in {"", ":memory:"}:
@@ -48,7 +57,7 @@ def file_path(path: str | os.PathLike[str]) -> Path:
 
 
 def check_folder(path: Path, other: str = "file") -> None:
-    """Raise ConfigurationError where the folder that a file or folder shall be in does not exist."""
+    """Raise ConfigurationError if the parent folder of a file or folder does not exist."""
     if not path.is_absolute():
         try:
             os.getcwd()  # noqa: PTH109  # Path.cwd is the same
@@ -57,8 +66,8 @@ def check_folder(path: Path, other: str = "file") -> None:
                 f"{path}: the folder that this process works in was removed; change to another, or write the "
                 "whole path"
             ) from error
-    folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120  # where a link leads
-    if not os.path.isdir(folder):  # noqa: PTH112  # Path.is_dir raises what it may not look into
+    folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120  # a link is followed
+    if not os.path.isdir(folder):  # noqa: PTH112  # Path.is_dir raises without the right to look
         raise ConfigurationError(f"{path}: there is no folder {folder}; create it, or name another {other}")
 
 

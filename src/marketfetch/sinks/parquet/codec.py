@@ -1,4 +1,4 @@
-"""Rows into a Parquet file, and back, with a note about them in its footer."""
+"""Rows to a Parquet file and back, with a note about them in the footer."""
 
 from __future__ import annotations
 
@@ -9,29 +9,45 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.errors import SinkError
+from marketfetch.errors import RowsRefused
 from marketfetch.values.datasets import Column, Dataset
 from marketfetch.values.pages import Columns
+from marketfetch.values.series import Series
 
-__all__ = ["UnreadableFile", "read_note", "read_rows", "write_rows"]
+__all__ = ["UnreadableFile", "check_whole", "read_note", "read_rows", "write_rows"]
 
 _TIME = "open_time"
 
 _NOTE = "marketfetch"
 """The key of the note among the metadata of a file."""
 
+_INT64 = 2.0**63
+
 _GROUP = 65_536
-"""Rows encoded and decoded at once, so that only they are in memory twice."""
+"""Rows of a row group: only these are in memory twice, as arrays and encoded."""
 
 
 class UnreadableFile(Exception):
-    """A file is damaged, or is not one of rows; says what is wrong with it."""
+    """A file is damaged, or is not one of `write_rows`; the message tells the reason."""
+
+
+def check_whole(series: Series, rows: Columns) -> None:
+    """Raise RowsRefused where a column of whole numbers has a value that is none, or that no int64 holds."""
+    for column, values in zip(series.dataset.columns, rows.values, strict=True):
+        if column.integer:
+            whole = (np.floor(values) == values) & (np.abs(values) < _INT64)
+            wrong = values[~(whole | np.isnan(values))]
+            if len(wrong):
+                raise RowsRefused(
+                    f"{series}: {series.dataset}.{column.name} counts and must be whole: {float(wrong[0])!r} "
+                    "is not; store this series in DuckDB or SQLite with table=, in a column of DOUBLE"
+                )
 
 
 def write_rows(rows: Columns, dataset: Dataset, note: bytes, target: BinaryIO) -> None:
     """Write rows as a Parquet file; the same rows and note always make the same bytes.
 
-    Raises SinkError if a column of whole numbers has a fraction.
+    Columns of whole numbers have no fractions; see `check_whole`.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -39,10 +55,7 @@ def write_rows(rows: Columns, dataset: Dataset, note: bytes, target: BinaryIO) -
     def array(column: Column, values: NDArray[np.float64]) -> pa.Array[Any]:
         absent = np.isnan(values)
         held: pa.Array[Any] = pa.array(values, mask=absent if absent.any() else None)  # a mask costs a copy
-        try:
-            return held.cast(pa.int64()) if column.integer else held
-        except pa.ArrowException as error:
-            raise SinkError(f"{dataset}.{column.name} counts and must be whole: {error}") from error
+        return held.cast(pa.int64()) if column.integer else held
 
     def table(piece: Columns) -> pa.Table:
         times = pa.array(piece.times.astype("datetime64[ms]")).cast(moment)
@@ -53,14 +66,14 @@ def write_rows(rows: Columns, dataset: Dataset, note: bytes, target: BinaryIO) -
     types = (pa.int64() if column.integer else pa.float64() for column in dataset.columns)
     schema = pa.schema(list(zip(names, [moment, *types], strict=True)))
     whole = {_TIME, *(column.name for column in dataset.columns if column.integer)}
-    # Every reader knows these. fastparquet has no BYTE_STREAM_SPLIT; without it zstd would be slower by half.
+    # Every reader supports these. fastparquet has no BYTE_STREAM_SPLIT, and without it zstd is half as fast.
     encodings = {name: "DELTA_BINARY_PACKED" if name in whole else "PLAIN" for name in names}
     options: dict[str, Any] = {
         "compression": "lz4",
         "use_dictionary": False,
         "column_encoding": encodings,
         "write_page_checksum": True,
-        "write_statistics": [_TIME],  # readers leave out files and groups by time; the rest costs a tenth
+        "write_statistics": [_TIME],  # readers skip files and row groups by time; all columns cost 10 %
     }
     with pq.ParquetWriter(target, schema, **options) as file:
         for start in range(0, len(rows), _GROUP):
@@ -78,7 +91,7 @@ def read_note(source: BinaryIO) -> bytes | None:
 
 
 def read_rows(source: BinaryIO, dataset: Dataset) -> Columns:
-    """Read rows back; columns that the file lacks are NULL. Raises UnreadableFile."""
+    """Read the rows of a file; columns that the file lacks are NULL. Raises UnreadableFile."""
     import pyarrow.parquet as pq
 
     with _checked(), pq.ParquetFile(source, page_checksum_verification=True) as file:
@@ -103,5 +116,5 @@ def _checked() -> Iterator[None]:
         yield
     except (pa.ArrowException, LookupError, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's; what Arrow itself raises has no number
+            raise  # of the disk; errors of Arrow itself have no errno
         raise UnreadableFile(" ".join(str(error).split())) from error

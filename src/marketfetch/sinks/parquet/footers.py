@@ -1,11 +1,10 @@
-"""What stands in the footers of a series' Parquet files: what each covers, and which files there are.
+"""The notes in the footers of the Parquet files of a series.
 
-Every file of rows says itself what is known of its period. So rows and coverage are one file, which is there
-as a whole or not at all; whoever deletes the file, restores an old copy of it or overwrites it from another
-machine deletes, restores or overwrites both.
+A FileNote is in each file of rows: the coverage of its period. Rows and coverage are one file, so they are
+replaced atomically, and deleting, restoring or overwriting the file does so with both.
 
-One more file without rows, `_ledger.parquet`, says of each series which files there have to be and which
-periods are empty from end to end, so that these need no file.
+A LedgerNote is in `_ledger.parquet`, a file without rows: the files that the series must have, and the
+periods that are empty from end to end and need no file.
 """
 
 from __future__ import annotations
@@ -18,20 +17,21 @@ import attrs
 import orjson
 
 from marketfetch.errors import SinkError
+from marketfetch.sinks.remedies import newer_format
 from marketfetch.sinks.sql.packed_coverage import PackedCoverage
 from marketfetch.values.pages import RejectedRow
 from marketfetch.values.series import Series
 from marketfetch.values.spans import SpanSet
 
-__all__ = ["FORMAT", "FileNote", "LedgerNote", "check_names", "newer"]
+__all__ = ["FORMAT", "FileNote", "LedgerNote", "check_names"]
 
 FORMAT = 2
-"""Of the store. Format 1 had the whole coverage of a series in `_coverage.json`."""
+"""The format of the store. Format 1 had the whole coverage of a series in `_coverage.json`."""
 
 
 @attrs.frozen(eq=False)
 class FileNote:
-    """What is known of the period of one file, and the rejected rows of it."""
+    """The coverage of the period of one file, and its rejected rows."""
 
     coverage: PackedCoverage = attrs.field(factory=PackedCoverage)
     rejected: tuple[RejectedRow, ...] = ()
@@ -51,9 +51,9 @@ class FileNote:
         except (ValueError, LookupError, TypeError, OverflowError) as error:
             raise ValueError(f"its note reads {text[:60]!r}") from error
 
-    def learnt(self, coverage: PackedCoverage, rejected: Iterable[RejectedRow]) -> FileNote:
-        """Unite with what a batch says; a rejected row goes when its moment becomes present."""
-        known = self.coverage.learnt(coverage)
+    def united_with(self, coverage: PackedCoverage, rejected: Iterable[RejectedRow]) -> FileNote:
+        """Unite with a batch; a rejected row is removed when its moment becomes present."""
+        known = self.coverage.united_with(coverage)
         rows = sorted({*self.rejected, *rejected})
         return FileNote(known, tuple(row for row in rows if not known.is_present(row.time)))
 
@@ -66,21 +66,20 @@ class FileNote:
         return bool(self.coverage or self.rejected)
 
     def same(self, other: FileNote) -> bool:
-        """Whether two say the same."""
+        """Whether two notes are equal."""
         return self.rejected == other.rejected and self.coverage.same(other.coverage)
 
 
 @attrs.frozen(eq=False)
 class LedgerNote:
-    """Which files of a series there have to be, by the names of their periods, and what has none.
+    """The files that a series must have, by the names of their periods, and the coverage without a file.
 
-    A file that format 1 wrote has no note of its own until it is written again: for it the coverage stands
-    here.
+    A file of format 1 has no note until it is written again: until then its coverage is in `files`.
     """
 
     files: Mapping[str, PackedCoverage | None] = MappingProxyType({})
     fileless: PackedCoverage = attrs.field(factory=PackedCoverage)
-    """What is known of periods that need no file, since nothing is stored of them."""
+    """The coverage of periods that have no rows and need no file."""
 
     def dumped(self, series: Series) -> bytes:
         """Write the note, as JSON."""
@@ -101,21 +100,13 @@ class LedgerNote:
             raise ValueError(f"its note reads {text[:60]!r}") from error
 
     def same(self, other: LedgerNote) -> bool:
-        """Whether two say the same."""
+        """Whether two notes are equal."""
         if self.files.keys() != other.files.keys() or not self.fileless.same(other.fileless):
             return False
         pairs = ((held, other.files[name]) for name, held in self.files.items())
         return all(
             one is two or (one is not None and two is not None and one.same(two)) for one, two in pairs
         )
-
-
-def newer(place: str, found: object) -> SinkError:
-    """Make the error for what a later version has written."""
-    return SinkError(
-        f"{place} was written by a newer marketfetch (format {found}; this one knows {FORMAT}): "
-        "upgrade marketfetch"
-    )
 
 
 def _dumped(series: Series, entry: Mapping[str, object]) -> bytes:
@@ -127,7 +118,7 @@ def _parsed(text: bytes, series: Series, file: str) -> Mapping[str, Any]:
     if not isinstance(entry, dict) or type(entry.get("format")) is not int:
         raise ValueError(f"its note reads {text[:60]!r}")
     if entry["format"] > FORMAT:
-        raise newer(file, entry["format"])
+        raise newer_format(file, entry["format"], FORMAT)
     names = entry.get("series")
     if not isinstance(names, list):
         raise ValueError(f"its note reads {text[:60]!r}")
@@ -136,7 +127,7 @@ def _parsed(text: bytes, series: Series, file: str) -> Mapping[str, Any]:
 
 
 def check_names(names: Sequence[object], series: Series, file: str) -> None:
-    """Raise SinkError where a file is about another series than the one whose folder it is in."""
+    """Raise SinkError for a file of another series than that of its folder."""
     if list(names) != _names(series):
         raise SinkError(
             f"{file} is about {' '.join(map(str, names))}, not {series}: this file system takes capital and "

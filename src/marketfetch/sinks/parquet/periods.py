@@ -1,4 +1,4 @@
-"""Which file of a series holds which moment: a day, a month or a year, named as in `2026-06.parquet`."""
+"""The period of a file of a series: a day, a month or a year, which names the file `2026-06.parquet`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Period", "periods_of", "split", "unit_of", "whole_periods"]
 
 
 _SHORTEST = {"D": 86_400_000, "M": 28 * 86_400_000, "Y": 51 * 7 * 86_400_000}
-"""No period stands for less, in milliseconds; a year of weeks may stand for 52 of them."""
+"""The shortest length that a period covers, in milliseconds; a year of weekly candles may cover 52 weeks."""
 
 _NAME = re.compile(r"-?\d{4,}(-\d\d){0,2}", re.ASCII)
 
@@ -35,27 +35,27 @@ class Period:
 
     @classmethod
     def of(cls, moment: int, unit: str) -> Period:
-        """Return the period that a moment lies in."""
+        """Return the period of a moment."""
         return cls(unit, int(np.datetime64(moment, "ms").astype(f"datetime64[{unit}]").astype(np.int64)))
 
     @classmethod
     def parse(cls, name: str, unit: str) -> Period | None:
-        """Return the period of a name; None where it is not written as `str` writes one."""
+        """Return the period of a name; None for a text that `str` of a period does not write."""
         if _NAME.fullmatch(name) is None:
             return None
         try:
             period = cls(unit, int(np.datetime64(name).astype(f"datetime64[{unit}]").astype(np.int64)))
         except ValueError:
-            return None  # the 31st of a month of 30 days
+            return None  # such as 31 June
         return period if str(period) == name else None
 
     @property
     def span(self) -> Span:
-        """The moments of the period: the open times of all rows in its file."""
+        """The span of the period: all rows of its file have their open times in it."""
         return Span(_start(self.number, self.unit), _start(self.number + 1, self.unit))
 
     def covers(self, interval: Interval) -> Span:
-        """Return the moments that its candles stand for: the week of a Monday in December ends in January.
+        """Return the span that the candles of the file cover: a week that opens in December ends in January.
 
         >>> print(Period.of(1_609_459_200_000, "Y").covers(Interval.parse("1w")))
         [2021-01-04T00:00:00Z, 2022-01-03T00:00:00Z)
@@ -68,19 +68,19 @@ class Period:
 
 
 def unit_of(interval: Interval) -> str:
-    """Choose the period of a file: merging rewrites it, so it holds no million rows."""
+    """Choose the period of a file; a merge rewrites the file, so it has far less than a million rows."""
     if interval.is_event or interval.typical >= 3_600_000:
         return "Y"
     return "M" if interval.typical >= 60_000 else "D"
 
 
 def periods_of(spans: SpanSet, interval: Interval) -> Iterator[Period]:
-    """Yield the periods whose candles stand for moments of the spans, in order of time, each once."""
+    """Yield the periods whose candles cover moments of the spans, in order of time, each once."""
     unit, last = unit_of(interval), None
     until = spans.spans[0].start if spans else 0
     for span in spans:
         if last is not None and span.end <= until:
-            continue  # mostly: of thousands of spans in a month
+            continue  # the usual case: a month has thousands of spans
         first = Period.of(interval.floor(max(span.start, until)), unit)
         last = Period.of(interval.floor(span.end - 1), unit)
         until = last.covers(interval).end
@@ -99,11 +99,11 @@ def whole_periods(spans: SpanSet, interval: Interval) -> Iterator[Span]:
         if span.length < _SHORTEST[unit]:
             continue
         first, last = (Period.of(interval.floor(moment), unit) for moment in (span.start, span.end - 1))
-        start, end = first.covers(interval), last.covers(interval)
-        starts = start.start if start.start >= span.start else start.end
-        ends = end.end if end.end <= span.end else end.start
-        if starts < ends:
-            yield Span(starts, ends)
+        head, tail = first.covers(interval), last.covers(interval)
+        start = head.start if head.start >= span.start else head.end
+        end = tail.end if tail.end <= span.end else tail.start
+        if start < end:
+            yield Span(start, end)
 
 
 def split(rows: Columns, unit: str) -> Iterator[tuple[Period, Columns]]:
@@ -121,6 +121,6 @@ def _start(number: int, unit: str) -> int:
 
 
 def _moment(number: int, unit: str) -> np.datetime64:
-    """Return the start of a period: never by adding to one, since a plain number has no unit of time."""
+    """Return the start of a period; a NumPy integer has no unit of time, so it is cast and not added."""
     moment: np.datetime64 = np.int64(number).astype(f"datetime64[{unit}]")
     return moment

@@ -1,4 +1,4 @@
-"""The files of one series in a Parquet store: what is in them, and how it changes."""
+"""The files of one series in a Parquet store: reading, writing and forgetting."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from marketfetch.errors import SinkError
 from marketfetch.sinks.files.atomic_files import locked, make_folder, replace_file
 from marketfetch.sinks.files.lock_files import sweep
 from marketfetch.sinks.merging import merge, rows_equal
-from marketfetch.sinks.parquet.codec import UnreadableFile, read_note, read_rows, write_rows
+from marketfetch.sinks.parquet.codec import UnreadableFile, check_whole, read_note, read_rows, write_rows
 from marketfetch.sinks.parquet.footers import FileNote, LedgerNote, check_names
-from marketfetch.sinks.parquet.format1 import FIRST_LEDGER, read_first
+from marketfetch.sinks.parquet.format1 import FIRST_LEDGER, read_first, united
 from marketfetch.sinks.parquet.periods import Period, periods_of, split, unit_of, whole_periods
 from marketfetch.sinks.remedies import forget_command
 from marketfetch.sinks.sql.packed_coverage import PackedCoverage, in_spans
@@ -29,33 +29,33 @@ from marketfetch.values.pages import Batch, Columns, RejectedRow
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["LEDGER", "WORK", "SeriesFolder", "files_aside", "locks_of"]
+__all__ = ["LEDGER", "WORK", "SeriesFolder", "locks_of", "temporary_folder"]
 
 LEDGER = "_ledger.parquet"
-"""A Parquet file without rows, so that nothing else lies in the way of who reads a folder as one table."""
+"""A Parquet file without rows, so that readers of the folder find only Parquet files of one schema."""
 
 WORK = "_marketfetch"
-"""The folder for what is there only while somebody writes: locks and files aside."""
+"""The folder for lock files and temporary files, which exist only during a write."""
 
 _LONG = 100
-"""Characters of the names of a series that the name of its lock has at most."""
+"""The most characters that the name of a lock file takes from the names of its series."""
 
 _T = TypeVar("_T")
 
 
 def locks_of(root: Path) -> Path:
-    """Return the folder of a store's locks."""
+    """Return the folder of a store's lock files."""
     return root / WORK / "locks"
 
 
-def files_aside(root: Path) -> Path:
-    """Return the folder in which a store's files are written before they are put in their places."""
+def temporary_folder(root: Path) -> Path:
+    """Return the folder of a store's temporary files, which are renamed into their places."""
     return root / WORK / "aside"
 
 
 @attrs.frozen(eq=False)
 class _Held:
-    """What one file holds; `note` is None where format 1 wrote it."""
+    """The content of one file; `note` is None in a file of format 1."""
 
     rows: Columns
     note: FileNote | None
@@ -63,38 +63,39 @@ class _Held:
 
 @attrs.frozen
 class SeriesFolder:
-    """The folder of a series: a file of rows for each period, and `_ledger.parquet`; see `notes`."""
+    """The folder of a series: a file of rows for each period, and `_ledger.parquet`; see `footers`."""
 
     root: Path
     series: Series
 
     @property
-    def home(self) -> Path:
-        """Where the files are."""
+    def _names(self) -> tuple[str, str, str, str]:
         series = self.series
-        parts = {"exchange": series.exchange, "symbol": series.symbol, "interval": series.interval.name}
-        folders = (f"{name}={quote(value, safe='')}" for name, value in parts.items())
-        return self.root.joinpath(series.dataset.name, *folders)
+        return series.exchange, series.dataset.name, series.symbol, series.interval.name
+
+    @property
+    def home(self) -> Path:
+        """The folder itself."""
+        exchange, dataset, *names = self._names
+        parts = zip(("exchange", "symbol", "interval"), (exchange, *names), strict=True)
+        return self.root.joinpath(dataset, *(f"{name}={quote(value, safe='')}" for name, value in parts))
 
     @property
     def lock(self) -> Path:
-        """The file that is there while somebody writes."""
-        series = self.series
-        names = (series.exchange, series.dataset.name, series.symbol, series.interval.name)
-        name = ",".join(quote(name, safe="") for name in names)
-        if len(name) > _LONG:  # a lock that is broken gets a longer name, and no name has more than 255 bytes
+        """The lock file of the series."""
+        name = ",".join(quote(name, safe="") for name in self._names)
+        if len(name) > _LONG:  # a guard and a probe get longer names, up to 255 bytes
             name = f"{name[:_LONG]},{sha256(name.encode()).hexdigest()[:16]}"
         return locks_of(self.root) / f"{name}.lock"
 
-    # --- reading: changes nothing, and needs no right to ---
+    # --- reading: changes nothing, and needs no right to write ---
 
     def coverage(self, *, whole: bool = True) -> Coverage:
-        """Return what is known of the series.
+        """Return the coverage of the series.
 
-        Raises SinkError for a file that is missing or damaged: `whole=False` leaves out what it may have
-        said instead.
+        Raises SinkError for a file that is missing or damaged; `whole=False` leaves its period out instead.
         """
-        ledger, periods = self._look(None if whole else SpanSet())
+        ledger, periods = self._ledger_and_periods(None if whole else SpanSet())
         parts: list[PackedCoverage] = []
         for period in periods:
             try:
@@ -111,7 +112,7 @@ class SeriesFolder:
     def read(self, span: Span) -> Columns:
         """Return the rows inside a span; raises SinkError for a missing or damaged file of it."""
         dataset = self.series.dataset
-        _, periods = self._look(SpanSet.of(span), strangers=False)
+        _, periods = self._ledger_and_periods(SpanSet.of(span), foreign=False)
         wanted = [period for period in periods if period.span.intersect(span)]
         read = partial(read_rows, dataset=dataset)
         rows = merge([self._in_file(one, read) or Columns.empty(dataset) for one in wanted], dataset)
@@ -121,7 +122,7 @@ class SeriesFolder:
     def rejected(self, span: Span) -> Sequence[RejectedRow]:
         """Return the rejected rows inside a span, sorted by time."""
         found: list[RejectedRow] = []
-        _, periods = self._look(SpanSet())
+        _, periods = self._ledger_and_periods(SpanSet())
         for period in periods:
             if period.covers(self.series.interval).intersect(span):
                 note = self._in_file(period, partial(self._note, period)) or FileNote()
@@ -131,7 +132,7 @@ class SeriesFolder:
     @property
     def is_held(self) -> bool:
         """Whether anything of the series is stored."""
-        return bool(self._periods(strangers=True)) or any(
+        return bool(self._periods(foreign=True)) or any(
             os.path.exists(self.home / name)  # noqa: PTH110  # Path.exists may raise
             for name in (LEDGER, FIRST_LEDGER)
         )
@@ -139,24 +140,25 @@ class SeriesFolder:
     # --- writing: one process at a time ---
 
     def write(self, batch: Batch) -> None:
-        """Merge a batch into the files of its periods; see ParquetSink."""
+        """Merge a batch into the files of its periods; raises RowsRefused before anything changes."""
+        check_whole(self.series, batch.columns)
         interval = self.series.interval
-        given = dict(split(Columns.join([batch.columns]), unit_of(interval)))
-        learnt = PackedCoverage.of(batch.coverage)
+        rows_of = dict(split(Columns.join([batch.columns]), unit_of(interval)))
+        new = PackedCoverage.of(batch.coverage)
         rejected: dict[Period, list[RejectedRow]] = {}
         for row in batch.rejected:
             rejected.setdefault(self._period_of(row.time), []).append(row)
-        with self._alone():
+        with self._locked():
             ledger = self._migrated()
             files, filed = dict(ledger.files), list[Span]()
-            absent = self._absent(batch.coverage.empty, {*given, *rejected})
+            absent = self._absent(batch.coverage.empty, {*rows_of, *rejected})
             touched = periods_of(batch.coverage.covered - absent, interval)
-            for period in sorted({*given, *rejected, *touched}):
+            for period in sorted({*rows_of, *rejected, *touched}):
                 held = self._held(period)
                 before = self._before(period, held, ledger)
-                after = before.learnt(learnt.within(period.covers(interval)), rejected.get(period, ()))
+                after = before.united_with(new.within(period.covers(interval)), rejected.get(period, ()))
                 rows = [] if held is None else [held.rows]
-                rows += [given[period]] if period in given else []
+                rows += [rows_of[period]] if period in rows_of else []
                 merged = merge(rows, self.series.dataset)
                 if held is None or not (rows_equal(held.rows, merged) and after.same(before)):
                     self._put(period, merged, after)
@@ -165,22 +167,22 @@ class SeriesFolder:
                     files[str(period)] = None
                 filed.append(period.covers(interval))
             kept = ledger.fileless.without(SpanSet(tuple(filed)))
-            empty = kept.learnt(PackedCoverage.of(Coverage(absent, absent)))
-            # Last: a file that a crash leaves out of it counts all the same.
+            empty = kept.united_with(PackedCoverage.of(Coverage(absent, absent)))
+            # Last: after a crash before this line, the new files still count, by `_list_files`.
             self._put_ledger(ledger, LedgerNote(files, empty))
 
     def forget(self, spans: SpanSet, *, rows: bool) -> None:
-        """Remove what is known of moments, and the rows; see SupportsForget.
+        """Remove the coverage of the spans, and with `rows` the rows; see SupportsForget.
 
-        A file that is missing is no longer counted on where the spans touch its period. One that is damaged
-        is deleted where the spans hold all of its period and the rows are to go, too.
+        1. A missing file whose period the spans touch is removed from the ledger.
+        2. A damaged file is deleted where the spans contain its whole period, with `rows`.
         """
         if not self.is_held:
             return
-        with self._alone():
+        with self._locked():
             ledger = self._migrated()
             files, doomed = dict(ledger.files), list[Path]()
-            names = {*files, *map(str, self._periods(strangers=True))}
+            names = {*files, *map(str, self._periods(foreign=True))}
             unit = unit_of(self.series.interval)
             for period in filter(None, (Period.parse(name, unit) for name in sorted(names))):
                 reach = SpanSet.of(period.span, period.covers(self.series.interval))
@@ -205,32 +207,32 @@ class SeriesFolder:
                     self._put(period, kept, after)
                     files[str(period)] = None
             self._put_ledger(ledger, LedgerNote(files, ledger.fileless.without(spans)))
-            for file in doomed:  # after the ledger, which would miss them
+            for file in doomed:  # after the ledger, which would count them as missing
                 file.unlink(missing_ok=True)
 
     def migrate(self) -> None:
-        """Bring what format 1 left into this one; no file of rows is touched. See also `_alone`."""
-        with self._alone():
+        """Migrate the ledger of format 1; no file of rows is touched. See also `_locked`."""
+        with self._locked():
             self._migrated()
 
-    # --- inside ---
+    # --- internals ---
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        aside = files_aside(self.root)
+    def _locked(self) -> Iterator[None]:
+        temporary = temporary_folder(self.root)
         with locked(self.lock) as claim:
-            make_folder(aside)
-            if claim.inherited:
-                sweep(aside)
+            make_folder(temporary)
+            if claim.inherited:  # its holder died amid a write
+                sweep(temporary)
                 self._list_files()
             yield
 
     def _list_files(self) -> None:
-        """Have the ledger count on files that a process had put in their places when it died."""
+        """Add files to the ledger that a process renamed into their places before it died."""
         ledger = self._migrated()
         found = [
             period
-            for period in self._periods(strangers=True)
+            for period in self._periods(foreign=True)
             if str(period) not in ledger.files
             and self._in_file(period, partial(self._note, period)) is not None
         ]
@@ -239,30 +241,35 @@ class SeriesFolder:
             files = {**ledger.files, **dict.fromkeys(map(str, found))}
             self._put_ledger(ledger, LedgerNote(files, ledger.fileless.without(covered)))
 
+    def _forget_command(self, period: Period) -> str:
+        return forget_command(self.root, self.series, period.covers(self.series.interval))
+
     def _file(self, period: Period) -> Path:
         return self.home / f"{period}.parquet"
 
     def _period_of(self, moment: int) -> Period:
         return Period.of(self.series.interval.floor(moment), unit_of(self.series.interval))
 
-    def _look(self, spans: SpanSet | None, *, strangers: bool = True) -> tuple[LedgerNote, list[Period]]:
-        """Return the ledger and the files that are there.
+    def _ledger_and_periods(
+        self, spans: SpanSet | None, *, foreign: bool = True
+    ) -> tuple[LedgerNote, list[Period]]:
+        """Return the ledger, and the periods that have a file.
 
-        Raises SinkError for a file that the ledger counts on in these spans, None for all of them, and that
-        is not there. Looks again first: another process may have deleted it since the ledger was read.
+        Raises SinkError for a file of the ledger that is missing at two looks, in these spans, None for all:
+        another process may delete files after the first look at the ledger.
         """
         for last in (False, True):
             ledger = self._ledger()
-            periods = self._periods(strangers=strangers)
-            missing = ledger.files.keys() - set(map(str, periods))
-            gone = [one for one in map(self._named, sorted(missing)) if spans is None or self._in(one, spans)]
-            if not gone:
+            periods = self._periods(foreign=foreign)
+            absent = map(self._named, sorted(ledger.files.keys() - set(map(str, periods))))
+            missing = [one for one in absent if spans is None or self._in(one, spans)]
+            if not missing:
                 break
             if last:
-                remedy = forget_command(self.root, self.series, gone[0].covers(self.series.interval))
+                remedy = self._forget_command(missing[0])
                 raise SinkError(
-                    f"{self._file(gone[0])} is missing, and the ledger counts on its rows; put it back, or "
-                    f"have them fetched anew: {remedy}"
+                    f"{self._file(missing[0])} is missing, and the ledger counts on its rows; put it back, "
+                    f"or have them fetched anew: {remedy}"
                 )
         return ledger, periods
 
@@ -275,8 +282,8 @@ class SeriesFolder:
     def _in(self, period: Period, spans: SpanSet) -> bool:
         return bool(SpanSet.of(period.span, period.covers(self.series.interval)) & spans)
 
-    def _periods(self, *, strangers: bool) -> list[Period]:
-        """Return the files of rows, in order of time; raises SinkError for others unless strangers may be."""
+    def _periods(self, *, foreign: bool) -> list[Period]:
+        """Return the periods with a file, in order; without `foreign`, SinkError for other Parquet files."""
         try:
             with os.scandir(self.home) as entries:
                 names = [entry.name for entry in entries]
@@ -289,12 +296,12 @@ class SeriesFolder:
                 period = Period.parse(stem, unit_of(self.series.interval))
                 if period is not None:
                     periods.append(period)
-                elif not strangers:
+                elif not foreign:
                     raise SinkError(f"{self.home / name} is not a file that marketfetch wrote; move it away")
         return sorted(periods)
 
     def _ledger(self) -> LedgerNote:
-        """Return the ledger; what format 1 left is united with it, where there is some."""
+        """Return the ledger, united with that of format 1 where there is one."""
         ledger, file, first = LedgerNote(), self.home / LEDGER, self.home / FIRST_LEDGER
         try:
             with file.open("rb") as source:
@@ -311,23 +318,7 @@ class SeriesFolder:
         except FileNotFoundError:
             return ledger
         check_names(names, self.series, str(first))
-        return self._united(ledger, coverage)
-
-    def _united(self, ledger: LedgerNote, first: Coverage) -> LedgerNote:
-        """Unite the ledger with what format 1 knew.
-
-        Candles that it called present are in a file, and one that is not there is missed. A year in which no
-        event was found has none.
-        """
-        packed, files, fileless = PackedCoverage.of(first), dict(ledger.files), ledger.fileless
-        interval, there = self.series.interval, set(self._periods(strangers=True))
-        for period in periods_of(first.covered, interval):
-            part = packed.within(period.covers(interval))
-            if period in there or (part.unpacked().present and not interval.is_event):
-                files[str(period)] = (files.get(str(period)) or PackedCoverage()).learnt(part)
-            else:
-                fileless = fileless.learnt(part)
-        return LedgerNote(files, fileless)
+        return united(ledger, coverage, set(self._periods(foreign=True)), self.series.interval)
 
     def _migrated(self) -> LedgerNote:
         ledger, first = self._ledger(), self.home / FIRST_LEDGER
@@ -337,15 +328,15 @@ class SeriesFolder:
         return ledger
 
     def _absent(self, empty: SpanSet, busy: Collection[Period]) -> SpanSet:
-        """Return the empty periods that need no file: from end to end, and none is there or will be."""
+        """Return the periods that are empty from end to end, and have no file and will get none."""
         whole = SpanSet(tuple(whole_periods(empty, self.series.interval)))
         if not whole:
             return whole
-        filed = {*busy, *self._periods(strangers=True)}
+        filed = {*busy, *self._periods(foreign=True)}
         return whole - SpanSet(tuple(period.covers(self.series.interval) for period in filed))
 
     def _before(self, period: Period, held: _Held | None, ledger: LedgerNote) -> FileNote:
-        """Return what is known of a period so far, wherever it stands."""
+        """Return the note of a period so far, from its file or the ledger."""
         if held is not None and held.note is not None:
             return held.note
         legacy = ledger.files.get(str(period)) if held is not None else None
@@ -353,7 +344,7 @@ class SeriesFolder:
 
     def _held(self, period: Period) -> _Held | None:
         def held(source: BinaryIO) -> _Held:
-            # Of one opened file: another machine may put a new one in its place between the two.
+            # Rows and note of one open file: another machine may replace the file in between.
             note = self._note(period, source)
             return _Held(read_rows(source, self.series.dataset), note)
 
@@ -369,7 +360,7 @@ class SeriesFolder:
         return note
 
     def _in_file(self, period: Period, read: Callable[[BinaryIO], _T]) -> _T | None:
-        """Read something from the file of a period; None where there is none."""
+        """Apply `read` to the file of a period; None where there is no file."""
         file = self._file(period)
         try:
             with file.open("rb") as source:
@@ -377,7 +368,7 @@ class SeriesFolder:
         except FileNotFoundError:
             return None
         except (UnreadableFile, ValueError) as error:
-            remedy = forget_command(self.root, self.series, period.covers(self.series.interval))
+            remedy = self._forget_command(period)
             raise SinkError(
                 f"{file} is not a file that marketfetch wrote ({error}); restore it from a copy, or move it "
                 f"away and have its rows fetched anew: {remedy}"
@@ -397,4 +388,4 @@ class SeriesFolder:
     def _replace(self, file: Path, rows: Columns, note: bytes) -> None:
         make_folder(file.parent)
         write = partial(write_rows, rows, self.series.dataset, note)
-        replace_file(file, write, files_aside(self.root))
+        replace_file(file, write, temporary_folder(self.root))

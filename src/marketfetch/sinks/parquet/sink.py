@@ -1,4 +1,4 @@
-"""The Parquet store: a folder of files that every data tool reads."""
+"""The Parquet store: a folder of files that every data tool can read."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ import attrs
 from marketfetch.common.local_resources import exhausted
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.protocols import Writer
+from marketfetch.redaction import Secret
 from marketfetch.sinks.files.atomic_files import make_folder
 from marketfetch.sinks.files.lock_files import break_lock, is_abandoned, sweep
 from marketfetch.sinks.files.paths import check_folder, file_path, path_from_uri, require
-from marketfetch.sinks.parquet.footers import FORMAT, newer
+from marketfetch.sinks.parquet.footers import FORMAT
 from marketfetch.sinks.parquet.format1 import FIRST_LEDGER
 from marketfetch.sinks.parquet.periods import Period, unit_of
-from marketfetch.sinks.parquet.series_folder import WORK, SeriesFolder, files_aside, locks_of
+from marketfetch.sinks.parquet.series_folder import WORK, SeriesFolder, locks_of, temporary_folder
+from marketfetch.sinks.remedies import newer_format
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset, datasets
 from marketfetch.values.pages import Batch, Columns, RejectedRow
@@ -31,7 +33,7 @@ from marketfetch.values.spans import Span, SpanSet
 __all__ = ["ParquetSink"]
 
 _MARK = "format-"
-"""Of the empty folder whose name says which format the store has: a file would be in the way of readers."""
+"""Begins the name of an empty folder that tells the format: readers would stumble over a file."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _PASSING = frozenset({errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT})
@@ -39,7 +41,7 @@ _PASSING = frozenset({errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT})
 
 @attrs.frozen(repr=False)
 class ParquetSink:
-    """Stores rows in Parquet files below a folder, with what is covered in the same files.
+    """Stores rows in Parquet files below a folder, and their coverage in the same files.
 
     A series has a folder, `ohlcv/exchange=binance-usdm/symbol=BTCUSDT/interval=1m/`, with a file for each
     month (`2026-06.parquet`); for each year from 1h on and for events, for each day below 1m. Symbols are
@@ -48,12 +50,11 @@ class ParquetSink:
     of exchange, symbol, interval, open_time (UTC) and the columns. `_ledger.parquet` has no rows.
 
     A batch is merged into the files of its periods: NULL never overwrites a value, and a file that would
-    stay the same is not touched. Files are replaced as a whole, and each says in its footer what is covered
-    in its period: rows and coverage are there together or not at all, whatever crashes, is deleted or writes
-    from another machine at the same time. The same rows always make the same bytes. Several processes may
-    write at once; on one series they take turns, by a lock file.
+    stay the same is not written. Files are replaced atomically, and the footer of each has the coverage of
+    its period: a crash, a deletion or another machine changes rows and coverage together. The same rows make
+    the same bytes. Several processes may write at once; a lock file serialises the writes to one series.
 
-    A file that is deleted by hand is missed: reading says so, and `forget` lets it be fetched anew.
+    A file that is deleted by hand counts as missing: reading says so, and after `forget` it is fetched anew.
 
     Nothing is opened before it is used. Raises ConfigurationError if pyarrow is not installed.
 
@@ -67,8 +68,9 @@ class ParquetSink:
         require("pyarrow", extra="parquet", user="ParquetSink")
 
     @classmethod
-    def from_url(cls, text: str) -> ParquetSink:
+    def from_url(cls, text: str | Secret) -> ParquetSink:
         """Make the store that `parquet:DIR` names; raises ConfigurationError where there is no path."""
+        text = Secret.of(text)  # under the same name: debuggers show the values that a raising frame holds
         return cls(path_from_uri(text))
 
     @property
@@ -78,7 +80,7 @@ class ParquetSink:
 
     @property
     def batch_rows(self) -> int:
-        """Rows that a batch may have: a month of minutes, so that it makes a file at one go."""
+        """Rows of one batch: a month of minutes, so that a file is written once."""
         return 45_000
 
     def partition(self, series: Series, moment: int) -> Span:
@@ -86,11 +88,11 @@ class ParquetSink:
         return Period.of(moment, unit_of(series.interval)).span
 
     def prepare(self, datasets: Sequence[Dataset]) -> None:
-        """Make the folder, or bring one that an older version wrote into today's format; see Sink.
+        """Make the folder, or migrate one that an older version wrote; see Sink.
 
-        Removes what processes that were killed have left aside. Raises ConfigurationError if what the folder
-        shall be in does not exist, SinkError if it cannot be written, has a newer format, or has a damaged
-        ledger: then nothing is changed.
+        Removes temporary files of killed processes. Raises ConfigurationError if the parent folder does not
+        exist, and SinkError if the folder cannot be written, has a newer format, or has a damaged ledger:
+        then nothing is changed.
         """
         check_folder(self.folder, "one")
         with self._checked():
@@ -108,7 +110,7 @@ class ParquetSink:
             for lock in abandoned:
                 if is_abandoned(lock):  # of a series that has no folder yet
                     break_lock(lock)
-            for work in (files_aside(self.folder), locks_of(self.folder)):
+            for work in (temporary_folder(self.folder), locks_of(self.folder)):
                 sweep(work)
 
     @contextmanager
@@ -119,7 +121,7 @@ class ParquetSink:
         yield self._write
 
     def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
-        """Return what is known of each of the given series; see Store.
+        """Return the coverage of each of the given series; see Store.
 
         Raises SinkError where a file that the ledger counts on is missing or damaged.
         """
@@ -127,10 +129,9 @@ class ParquetSink:
             return {one: SeriesFolder(self.folder, one).coverage() for one in series}
 
     def ledger(self) -> Mapping[Series, Coverage]:
-        """Return the coverage of every series held whose dataset marketfetch itself knows; see Store.
+        """Return the coverage of every stored series whose dataset is registered; see Store.
 
-        What a missing or damaged file may have said is left out. Raises ConfigurationError if there is no
-        such folder.
+        Missing and damaged files are left out. Raises ConfigurationError if there is no such folder.
         """
         if not os.path.isdir(self.folder):  # noqa: PTH112  # Path.is_dir may raise
             raise ConfigurationError(
@@ -143,7 +144,7 @@ class ParquetSink:
     def read(self, series: Series, span: Span) -> Columns:
         """Return the stored rows of a series inside a span, sorted by time; see Store.
 
-        Raises SinkError where a file with rows of the span is missing or damaged; others are still read.
+        Raises SinkError where a file with rows of the span is missing or damaged; other spans can be read.
         """
         with self._checked():
             return SeriesFolder(self.folder, series).read(span)
@@ -154,10 +155,10 @@ class ParquetSink:
             return SeriesFolder(self.folder, series).rejected(span)
 
     def forget(self, series: Series, spans: SpanSet, *, rows: bool = False) -> None:
-        """Remove what is known of moments of a series, and with `rows` the rows; see SupportsForget.
+        """Remove the coverage of spans of a series, and with `rows` the rows; see SupportsForget.
 
-        Each file changes as a whole. One that is missing is no longer counted on; one that is damaged is
-        deleted where the spans hold all of its period, with `rows`.
+        Each file changes atomically. A missing file is removed from the ledger; a damaged file is deleted
+        where the spans contain its whole period, with `rows`.
         """
         with self._checked():
             SeriesFolder(self.folder, series).forget(spans, rows=rows)
@@ -167,7 +168,7 @@ class ParquetSink:
             SeriesFolder(self.folder, batch.series).write(batch)
 
     def _series(self) -> Iterator[Series]:
-        """Yield the series whose folders are there."""
+        """Yield each series that has a folder."""
         known = datasets()
         for home in sorted(self.folder.glob("*/exchange=*/symbol=*/interval=*")):
             dataset, *names = home.relative_to(self.folder).parts
@@ -176,13 +177,13 @@ class ParquetSink:
                 try:
                     yield Series.of(exchange, known[dataset], symbol, interval)
                 except ConfigurationError:
-                    continue  # a folder of somebody else's
+                    continue  # not a folder of marketfetch
 
     def _folders(self) -> Iterator[SeriesFolder]:
         return (SeriesFolder(self.folder, series) for series in self._series())
 
     def _migrate(self) -> None:
-        """Bring every series that format 1 wrote into today's; all are read before one is changed."""
+        """Migrate every series of format 1; all are read before one is changed."""
         old = [one for one in self._folders() if (one.home / FIRST_LEDGER).exists()]
         for one in old:
             one.coverage(whole=False)
@@ -200,7 +201,7 @@ class ParquetSink:
             for mark in marks:
                 found = mark.removeprefix(_MARK)
                 if found.isdecimal() and int(found) > FORMAT:
-                    raise newer(str(self.folder), found)
+                    raise newer_format(self.folder, found, FORMAT)
             yield
 
     @contextmanager
@@ -209,19 +210,19 @@ class ParquetSink:
         try:
             yield
         except OSError as error:
-            said = f"{error.filename or path}: {error.strerror or error}"
+            message = f"{error.filename or path}: {error.strerror or error}"
             if isinstance(error, BlockingIOError):
                 raise SinkUnavailable(f"{path}: {error.strerror}; end it, or wait") from error
             if lacking := exhausted(error.errno):
-                raise SinkUnavailable(f"{said}; {lacking}") from error
+                raise SinkUnavailable(f"{message}; {lacking}") from error
             if error.errno in _PASSING:
-                raise SinkUnavailable(f"{said}; run again when the disk is back") from error
+                raise SinkUnavailable(f"{message}; run again when the disk is back") from error
             if isinstance(error, FileExistsError | NotADirectoryError) and os.path.isfile(path):  # noqa: PTH113
                 raise SinkError(f"{path} is a file; name a folder") from error
             remedy = (
                 "make room on the disk" if error.errno in _FULL else "make the folder and its files writable"
             )
-            raise SinkError(f"{said}; {remedy}, or name another folder") from error
+            raise SinkError(f"{message}; {remedy}, or name another folder") from error
 
     def __repr__(self) -> str:
         return f"ParquetSink({str(self.folder)!r})"

@@ -1,4 +1,4 @@
-"""Coverage cut into segments, so that a batch reads and writes little of it, however many gaps there are."""
+"""Coverage in segments: a batch reads and writes few of them, however many gaps the coverage has."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["SEGMENT_SPANS", "changed", "hull", "joined", "split", "touched"]
 _START = attrgetter("start")
 
 SEGMENT_SPANS = 512
-"""A segment has at most so many spans over its three sets together."""
+"""The most spans that a segment has, over its three sets together."""
 
 
 def split(coverage: Coverage) -> list[Coverage]:
     """Cut a coverage into as few segments as hold it, in order of time and about equally full.
 
-    Full ones would each be cut anew by the next span that comes between. A cut goes through a covered span
-    where verdicts lie close in it.
+    Equally full, since a full segment would be cut again by the next span in it. A cut may go through a
+    covered span: one span may have thousands of empty and unusable spans in it.
 
     >>> minutes = [Span(start, start + 60) for start in range(0, 120_000, 120)]
     >>> [len(segment.covered) for segment in split(Coverage(SpanSet(tuple(minutes))))]
@@ -34,17 +34,17 @@ def split(coverage: Coverage) -> list[Coverage]:
     if whole is None:
         return []
     begins = sorted(span.start for span in chain(coverage.covered, coverage.empty, coverage.unusable))
-    # One fewer than fit: the part of the covered span that a cut goes through.
+    # One less than SEGMENT_SPANS: a cut through a covered span adds a span.
     count = -(-len(begins) // (SEGMENT_SPANS - 1)) if len(begins) > SEGMENT_SPANS else 1
     cuts = {begins[len(begins) * number // count] for number in range(1, count)}
     return _cut(coverage, sorted({whole.start, *cuts, whole.end}))
 
 
 def hull(segment: Coverage) -> Span:
-    """Return the span from the first to the last moment that a segment knows of."""
+    """Return the span from the first to the last covered moment of a segment, which has at least one."""
     known = segment.covered.hull
     if known is None:
-        raise ValueError("a segment knows of at least one moment")
+        raise ValueError("a segment covers at least one moment")
     return known
 
 
@@ -63,10 +63,10 @@ def joined(segments: Iterable[Coverage]) -> Coverage:
 
 
 def touched(segments: Sequence[Coverage], span: Span) -> slice:
-    """Say which of the segments in order of time are read and replaced where a span is learnt.
+    """Return the slice of the segments, in order of time, that coverage of a new span replaces.
 
-    Those that the span overlaps or lies next to, so that spans merge, and the one before it, so that batches
-    that leave gaps between them fill segments instead of beginning one each.
+    The slice has the segments that the span overlaps or adjoins, so that spans merge, and the segment before
+    the span, so that batches with gaps between them fill a segment instead of starting one each.
 
     >>> held = [Coverage(SpanSet.of(Span(start, start + 5))) for start in (0, 10, 20, 30)]
     >>> touched(held, Span(12, 20))
@@ -78,15 +78,15 @@ def touched(segments: Sequence[Coverage], span: Span) -> slice:
     return slice(max(before - 1, 0), bisect_right(segments, span.end, key=_start))
 
 
-def changed(before: Sequence[Coverage], learnt: Coverage) -> list[Coverage]:
-    """Return the segments that take the place of those that what was learnt touches; see `touched`."""
-    if not learnt.covered:
+def changed(before: Sequence[Coverage], new: Coverage) -> list[Coverage]:
+    """Return the segments that replace the `touched` ones once new coverage is united with them."""
+    if not new.covered:
         return split(joined(before))
-    # Mostly what was learnt follows upon what was known: to unite both, moment by moment, is slower.
-    span = hull(learnt)
+    # Mostly the new coverage follows the known one: `joined` is faster than the union moment by moment.
+    span = hull(new)
     beside = [one for one in before if hull(one).end <= span.start or span.end <= hull(one).start]
     inside = [one for one in before if hull(one).start < span.end and span.start < hull(one).end]
-    united = joined(inside) | learnt if inside else learnt
+    united = joined(inside) | new if inside else new
     return split(joined([*beside, united]))
 
 
@@ -100,7 +100,7 @@ def _cut(coverage: Coverage, bounds: Sequence[int]) -> list[Coverage]:
 
 
 def _parts(spans: SpanSet, bounds: Sequence[int]) -> Iterator[SpanSet]:
-    """Cut spans at ascending bounds, the first and the last of which hold them all."""
+    """Cut spans at ascending bounds; all spans lie between the first and the last bound."""
     whole, first = spans.spans, 0
     for start, end in pairwise(bounds):
         stop = bisect_left(whole, end, lo=first, key=_START)

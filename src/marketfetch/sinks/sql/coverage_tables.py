@@ -1,4 +1,4 @@
-"""The tables in which a database file remembers which series there are and what is known of each."""
+"""The ledger of a database file: the tables of its series, their coverage and their rejected rows."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ __all__ = ["FORMAT", "PREFIX", "CoverageTables", "DbConnection", "DbCursor", "du
 _T = TypeVar("_T")
 
 PREFIX = "marketfetch_"
-"""Of every table of ours. No schema: `marketfetch.series` is ambiguous to DuckDB in `marketfetch.duckdb`."""
+"""Begins the name of each of our tables. A schema `marketfetch` is ambiguous in `marketfetch.duckdb`."""
 
 FORMAT = 2
 """The version of the tables that this marketfetch writes; without a table `marketfetch_format` it is 1."""
 
 _MANY = 100
-"""Rows, or values of a list, that one statement has at most: SQLite may take no more than 999 values."""
+"""Rows, or values of a list, in one statement: an SQLite of some systems takes 999 parameters at most."""
 
 _SPANS = {1: "covered, \"empty\", '[]'", 2: "covered_spans, empty_spans, unusable_spans"}
-"""Which columns of `marketfetch_coverage` hold the three sets of a Coverage, by format."""
+"""The columns of `marketfetch_coverage` with the three sets of a Coverage, by format."""
 
 
 class DbCursor(Protocol):
-    """What a statement of DuckDB or SQLite returns."""
+    """A cursor of DuckDB or SQLite."""
 
     def fetchone(self) -> Any:
-        """Return the next row, None if there is no other."""
+        """Return the next row, None after the last."""
         ...
 
     def fetchall(self) -> list[Any]:
@@ -49,7 +49,7 @@ class DbCursor(Protocol):
 
 
 class DbConnection(Protocol):
-    """What connections to DuckDB and to SQLite have in common."""
+    """The common part of the connections of DuckDB and SQLite."""
 
     def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> DbCursor:
         """Run one statement, its parameters written as question marks."""
@@ -66,8 +66,8 @@ def dump_spans(spans: SpanSet) -> str:
 
 
 def load_spans(text: str) -> SpanSet:
-    """Read what `packed` wrote; raises ValueError or TypeError for anything else."""
-    # `index` refuses what is no whole number, which a Span would take.
+    """Read the text of `dump_spans`; raises ValueError or TypeError for any other text."""
+    # `index` refuses numbers that are not whole; a Span would take them.
     return SpanSet(tuple(Span(index(start), index(end)) for start, end in orjson.loads(text)))
 
 
@@ -87,10 +87,10 @@ def _coverage(series_id: int, texts: Sequence[str]) -> Coverage:
 class CoverageTables:
     """The tables `marketfetch_series`, `_coverage`, `_rejected` and `_format`.
 
-    `target` names the user's table that the rows of a series are in, and is empty for our own: the same
-    series in two places is covered in each by itself. The coverage of a series lies in segments, a row for
-    each; see `segments`. Where tables are `clustered`, their rows lie in the order of their key. Elsewhere
-    they have none: an index would have to be in memory whole, and a scan is quick.
+    `target` is the user's table with the rows of a series, and empty for our own tables: a series has a
+    coverage of its own in each. The coverage of a series is stored in segments, a row for each; see
+    `coverage_segments`. With `clustered`, as in SQLite, rows lie in the order of their primary key. DuckDB
+    has no key on them: it would hold the whole index in memory, and a scan is fast.
     """
 
     target: str = ""
@@ -98,7 +98,7 @@ class CoverageTables:
 
     def prepare(self, connection: DbConnection) -> None:
         """Make the tables where they are missing."""
-        # An older marketfetch finds no column `covered` and fails, instead of writing beside us.
+        # An older marketfetch fails, since it finds no column `covered`, instead of writing another format.
         tables = {
             "series": "id INTEGER PRIMARY KEY, target TEXT NOT NULL, exchange TEXT NOT NULL, "
             "dataset TEXT NOT NULL, symbol TEXT NOT NULL, interval TEXT NOT NULL, "
@@ -114,25 +114,25 @@ class CoverageTables:
             keyed = self.clustered and name in keys
             text = f"({columns}, PRIMARY KEY ({keys[name]})) WITHOUT ROWID" if keyed else f"({columns})"
             connection.execute(f"CREATE TABLE IF NOT EXISTS {PREFIX}{name} {text}")
-        if not self.clustered:  # DuckDB looks nothing up by a key of several columns
+        if not self.clustered:  # DuckDB does not use an index of several columns
             connection.execute(f"CREATE INDEX IF NOT EXISTS {PREFIX}series_symbol ON {PREFIX}series (symbol)")
         if self.version(connection) is None:
             connection.execute(f"INSERT INTO {PREFIX}format VALUES (?)", [FORMAT])
-        # Changes nothing; but SQLite begins a transaction also in a file that it may only read, and only a
-        # statement that writes fails.
+        # Changes nothing. In a read-only file SQLite begins a transaction, and fails only at the first
+        # statement that writes: at this one.
         connection.execute(f"DELETE FROM {PREFIX}format WHERE false")
 
     def migrate(self, connection: DbConnection) -> None:
-        """Turn tables of format 1 into what `prepare` makes, inside a transaction; raises SinkError.
+        """Migrate tables of format 1 to those of `prepare`, inside a transaction; raises SinkError.
 
         Format 1 had one row for the whole coverage of a series, `(series_id, covered, "empty")`.
         """
         connection.execute(f"ALTER TABLE {PREFIX}series ADD COLUMN revision BIGINT DEFAULT 0")
         connection.execute(f"CREATE TEMPORARY TABLE {PREFIX}old AS SELECT * FROM {PREFIX}coverage")
-        connection.execute(f"DROP TABLE {PREFIX}coverage")  # not renamed: SQLite would look into every view
+        connection.execute(f"DROP TABLE {PREFIX}coverage")  # not renamed: SQLite would check every view
         self.prepare(connection)
         found = connection.execute(f"SELECT series_id FROM {PREFIX}old ORDER BY series_id").fetchall()
-        for some in _parts([series_id for (series_id,) in found]):
+        for some in _chunks([series_id for (series_id,) in found]):
             rows = connection.execute(
                 f"SELECT series_id, {_SPANS[1]} FROM {PREFIX}old WHERE series_id IN ({_marks(some)})", some
             )
@@ -147,7 +147,7 @@ class CoverageTables:
         connection.execute(f"DROP TABLE {PREFIX}old")
 
     def version(self, connection: DbConnection) -> int | None:
-        """Return the version that `marketfetch_format` tells."""
+        """Return the version in `marketfetch_format`."""
         row = connection.execute(f"SELECT version FROM {PREFIX}format").fetchone()
         return None if row is None else int(row[0])
 
@@ -156,8 +156,8 @@ class CoverageTables:
         return self._ids(connection, [series]).get(series)
 
     def add(self, connection: DbConnection, batch: Batch) -> int:
-        """Unite what is stored of a series with what a batch tells, and return the id of the series."""
-        series_id = self._met(connection, batch.series)
+        """Unite the ledger of a series with a batch, and return the id of the series."""
+        series_id = self._touch_series(connection, batch.series)
         span = reach(batch)
         if span is not None:
             before = self._touched(connection, series_id, span)
@@ -169,12 +169,12 @@ class CoverageTables:
         return series_id
 
     def forget(self, connection: DbConnection, series: Series, spans: SpanSet) -> int | None:
-        """Remove what is known of the moments, and return the id of the series, None if it has none."""
+        """Remove the coverage of the spans; return the id of the series, None if it has none."""
         if self.find(connection, series) is None:
             return None
-        series_id = self._met(connection, series)
+        series_id = self._touch_series(connection, series)
         for span in spans:
-            # Without a look inside: forgetting is also the remedy for a segment that cannot be read.
+            # Deleted without parsing: forgetting is also the remedy for a damaged segment.
             inside = [series_id, span.start, span.end, span.end]
             connection.execute(
                 f"DELETE FROM {PREFIX}coverage "
@@ -193,10 +193,10 @@ class CoverageTables:
     def coverage(
         self, connection: DbConnection, series: Collection[Series], version: int
     ) -> dict[Series, Coverage]:
-        """Return what a store of a format knows of those of the series that it has."""
+        """Return the coverage of those of the series that the store has; `version` is its format."""
         ids = self._ids(connection, series)
         found: dict[int, list[Coverage]] = {}
-        for some in _parts([*ids.values()]):
+        for some in _chunks([*ids.values()]):
             rows = connection.execute(
                 f"SELECT series_id, {_SPANS[version]} FROM {PREFIX}coverage "
                 f"WHERE series_id IN ({_marks(some)})",
@@ -207,7 +207,7 @@ class CoverageTables:
         return {one: joined(found.get(series_id, ())) for one, series_id in ids.items()}
 
     def all(self, connection: DbConnection, version: int) -> Iterator[tuple[Series, Coverage]]:
-        """Yield what is known of every series of the target whose dataset marketfetch itself knows."""
+        """Yield each series of the target and its coverage, without those of unregistered datasets."""
         known = datasets()
         rows = connection.execute(
             f"SELECT id, exchange, dataset, symbol, interval, {_SPANS[version]} FROM {PREFIX}series "
@@ -220,14 +220,14 @@ class CoverageTables:
                 yield Series.of(exchange, known[dataset], symbol, interval), coverage
 
     def counts_on(self, connection: DbConnection, dataset: Dataset) -> bool:
-        """Tell whether rows of a dataset have to be there."""
+        """Tell whether the ledger says that rows of a dataset are stored."""
         held = self.coverage(connection, self.names(connection, [dataset]), FORMAT)
         return any(known.present for known in held.values())
 
     def names(self, connection: DbConnection, kinds: Iterable[Dataset]) -> list[Series]:
-        """Return every series of the target that has one of the datasets; what is known of it is not read.
+        """Return every series of the target that has one of the datasets, without reading coverage.
 
-        A table may have been named in another way: `Candles`, or `main.candles`.
+        Another spelling of the target counts, too: `Candles`, or `main.candles`.
         """
         known = {kind.name: kind for kind in kinds}
         rows = connection.execute(
@@ -252,11 +252,11 @@ class CoverageTables:
     def _ids(self, connection: DbConnection, series: Collection[Series]) -> dict[Series, int]:
         """Return the ids of those of the series that have one."""
         ids: dict[Series, int] = {}
-        alike: dict[tuple[str, str, str], dict[str, Series]] = {}
+        by_names: dict[tuple[str, str, str], dict[str, Series]] = {}
         for one in series:
-            alike.setdefault((one.exchange, one.dataset.name, one.interval.name), {})[one.symbol] = one
-        for names, symbols in alike.items():
-            for some in _parts([*symbols]):
+            by_names.setdefault((one.exchange, one.dataset.name, one.interval.name), {})[one.symbol] = one
+        for names, symbols in by_names.items():
+            for some in _chunks([*symbols]):
                 rows = connection.execute(
                     f"SELECT symbol, id FROM {PREFIX}series WHERE target = ? AND exchange = ? "
                     f"AND dataset = ? AND interval = ? AND symbol IN ({_marks(some)})",
@@ -265,15 +265,15 @@ class CoverageTables:
                 ids |= {symbols[symbol]: int(series_id) for symbol, series_id in rows.fetchall()}
         return ids
 
-    def _met(self, connection: DbConnection, series: Series) -> int:
-        """Return the id of a series that is about to change, which gets one if it has none.
+    def _touch_series(self, connection: DbConnection, series: Series) -> int:
+        """Return the id of a series that is about to change, and add the series if it is new.
 
-        Its row is written each time: where two connections write one series at once, it is what they meet
-        on, since two of them may add segments without seeing each other's.
+        The row of the series is written each time. Two connections that write one series at once conflict
+        on that row; without it, neither would see the segments of the other.
         """
         series_id = self.find(connection, series)
         if series_id is None:
-            # Two statements: RETURNING is younger than the SQLite of some systems.
+            # Two statements: RETURNING is newer than the SQLite of some systems.
             found = connection.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {PREFIX}series").fetchone()
             series_id = int(found[0])
             names = [self.target, series.exchange, series.dataset.name, series.symbol, series.interval.name]
@@ -287,8 +287,8 @@ class CoverageTables:
         return series_id
 
     def _touched(self, connection: DbConnection, series_id: int, span: Span) -> dict[int, Coverage]:
-        """Read the segments that a span touches, by their starts; see `segments.touched`."""
-        if not self.clustered:  # a scan sees them all, and the one before them would need another
+        """Read the segments that a span touches, by their starts; see `touched` of `coverage_segments`."""
+        if not self.clustered:  # the segment before the span would cost a second scan
             where, values = "start_time <= ? AND end_time >= ?", [span.end, span.start]
         else:
             where = (
@@ -314,9 +314,9 @@ class CoverageTables:
         before: Mapping[int, Coverage],
         segments: Sequence[Coverage],
     ) -> None:
-        """Put segments in the place of others; what stays as it is, is not written."""
+        """Replace segments by others; a segment that is equal in both is not written."""
         after = {hull(segment).start: segment for segment in segments}
-        for some in _parts([*(before.keys() - after.keys())]):
+        for some in _chunks([*(before.keys() - after.keys())]):
             connection.execute(
                 f"DELETE FROM {PREFIX}coverage WHERE series_id = ? AND start_time IN ({_marks(some)})",
                 [series_id, *some],
@@ -331,7 +331,7 @@ class CoverageTables:
         self._insert(connection, [(series_id, after[start]) for start in after if start not in before])
 
     def _insert(self, connection: DbConnection, segments: Sequence[tuple[int, Coverage]]) -> None:
-        for some in _parts(segments):
+        for some in _chunks(segments):
             connection.execute(
                 f"INSERT INTO {PREFIX}coverage VALUES {', '.join(['(?, ?, ?, ?, ?, ?)'] * len(some))}",
                 [value for series_id, segment in some for value in (series_id, *_row(segment))],
@@ -342,18 +342,18 @@ class CoverageTables:
         connection: DbConnection,
         series_id: int,
         span: Span,
-        learnt: Sequence[RejectedRow],
+        new: Sequence[RejectedRow],
         present: SpanSet,
     ) -> None:
         """Add rejected rows, and remove those whose moments are present."""
         held = set(self.rejected(connection, series_id, span))
-        kept = still_rejected(held.union(learnt), present)
-        for moments in _parts(sorted({row.time for row in held - kept})):
+        kept = still_rejected(held.union(new), present)
+        for moments in _chunks(sorted({row.time for row in held - kept})):
             connection.execute(
                 f"DELETE FROM {PREFIX}rejected WHERE series_id = ? AND time IN ({_marks(moments)})",
                 [series_id, *moments],
             )
-        for some in _parts(sorted(kept - held)):
+        for some in _chunks(sorted(kept - held)):
             connection.execute(
                 f"INSERT INTO {PREFIX}rejected VALUES {', '.join(['(?, ?, ?, ?)'] * len(some))}",
                 [value for row in some for value in (series_id, row.time, row.reason, row.raw)],
@@ -361,18 +361,18 @@ class CoverageTables:
 
 
 def _table(target: str) -> str:
-    """Return what the names of one table have in common; both databases take capitals for small letters."""
+    """Fold the spellings of a table name: both databases ignore case, and `main` is the default."""
     return target.casefold().removeprefix("main.")
 
 
 def _row(segment: Coverage) -> list[int | str]:
-    """Write a segment as all columns but the id of its series."""
+    """Return the columns of a segment, without the id of its series."""
     whole = hull(segment)
     sets = (segment.covered, segment.empty, segment.unusable)
     return [whole.start, whole.end, *map(dump_spans, sets)]
 
 
-def _parts(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
+def _chunks(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
     return (items[first : first + _MANY] for first in range(0, len(items), _MANY))
 
 

@@ -1,4 +1,4 @@
-"""What the stores in one database file have in common: the order of work, the ledger, the layout."""
+"""The common part of the stores in one database file, DuckDB and SQLite."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import attrs
 
 from marketfetch.errors import ConfigurationError, RowsRefused, SinkError
 from marketfetch.protocols import Writer
+from marketfetch.redaction import Secret
 from marketfetch.sinks.files.fork_guard import OPEN_FILES
 from marketfetch.sinks.files.paths import check_folder, file_path, path_from_uri
+from marketfetch.sinks.remedies import newer_format
 from marketfetch.sinks.sql.coverage_tables import FORMAT, PREFIX, CoverageTables, DbConnection
 from marketfetch.sinks.sql.tables import SqlTable, mapped_table, own_table, quoted, stand_ins
 from marketfetch.sinks.table_mapping import Name, TableMapping, mapping_or_none
@@ -31,17 +33,18 @@ _C = TypeVar("_C", bound=DbConnection)
 
 @attrs.frozen(repr=False)
 class SqlFileStore(ABC, Generic[_C]):
-    """A store in one file, opened anew for every call and by every writer; what DuckDB and SQLite share.
+    """A store in one file, which each call and each writer opens anew.
 
-    A subclass says how to open the file, how its errors read, and how rows are merged and read.
+    A subclass opens the file, translates its errors, and merges and reads rows.
     """
 
     path: Path = attrs.field(converter=file_path)
     table: TableMapping | None = attrs.field(default=None, kw_only=True, validator=mapping_or_none)
 
     @classmethod
-    def from_url(cls, text: str) -> Self:
+    def from_url(cls, text: str | Secret) -> Self:
         """Make the store that `scheme:path` names; raises ConfigurationError where there is no path."""
+        text = Secret.of(text)  # under the same name: debuggers show the values that a raising frame holds
         return cls(path_from_uri(text))
 
     @property
@@ -53,8 +56,8 @@ class SqlFileStore(ABC, Generic[_C]):
         """Make the file, tables and views that the datasets need, or check the user's table; see Sink.
 
         Raises ConfigurationError if the folder does not exist or the user's table is not fit for a dataset,
-        SinkError if the file cannot be used, and SinkUnavailable while somebody else holds it. A ledger of an
-        older format is migrated in the same transaction, one of a newer format is left as it is: SinkError.
+        SinkError if the file cannot be used or has a newer format, and SinkUnavailable while another process
+        holds it. A ledger of an older format is migrated in the same transaction.
         """
         check_folder(self.path)
         with self._writing() as connection, self._transaction(connection):
@@ -82,7 +85,7 @@ class SqlFileStore(ABC, Generic[_C]):
             yield write
 
     def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
-        """Return what is known of each of the given series; see Store.
+        """Return the coverage of each of the given series; see Store.
 
         Raises ConfigurationError if two series, given or held, would overwrite each other in a mapped table.
         """
@@ -96,7 +99,7 @@ class SqlFileStore(ABC, Generic[_C]):
         return {one: held.get(one, Coverage()) for one in series}
 
     def ledger(self) -> Mapping[Series, Coverage]:
-        """Return the coverage of every series held whose dataset marketfetch itself knows; see Store.
+        """Return the coverage of every stored series whose dataset is registered; see Store.
 
         Raises ConfigurationError if there is no file.
         """
@@ -126,10 +129,10 @@ class SqlFileStore(ABC, Generic[_C]):
             return [] if series_id is None else self._ledger.rejected(connection, series_id, span)
 
     def forget(self, series: Series, spans: SpanSet, *, rows: bool = False) -> None:
-        """Remove what is known of these moments of a series, and with `rows` its rows; see SupportsForget.
+        """Remove the coverage of spans of a series, and with `rows` its rows; see SupportsForget.
 
-        In a table of yours the values of the dataset become NULL, and a row is deleted that then has nothing
-        left beside its key: what other datasets or you have put there stays. Raises ConfigurationError if
+        In a table of yours the values of the dataset become NULL, and a row without any other value beside
+        its key is deleted: values of other datasets, and your own, stay. Raises ConfigurationError if
         there is no file.
         """
         self._require_file()
@@ -145,7 +148,7 @@ class SqlFileStore(ABC, Generic[_C]):
     @property
     @abstractmethod
     def _scheme(self) -> str:
-        """What stands before the path where the command line names the store."""
+        """The scheme of the store in a URL such as `sqlite:market.db`."""
 
     @property
     @abstractmethod
@@ -159,7 +162,7 @@ class SqlFileStore(ABC, Generic[_C]):
 
     @property
     def _typed(self) -> bool:
-        """Whether a column holds only what its type can."""
+        """Whether the type of a column is binding."""
         return False
 
     @abstractmethod
@@ -168,7 +171,7 @@ class SqlFileStore(ABC, Generic[_C]):
 
     @abstractmethod
     def _connected_to_read(self) -> AbstractContextManager[_C]:
-        """Open the file so that nothing about it changes, without the right to write; raises SinkError."""
+        """Open the file read-only; needs no right to write, and raises SinkError."""
 
     def _writing(self) -> AbstractContextManager[_C]:
         """Open the file to change something; raises SinkError."""
@@ -176,15 +179,15 @@ class SqlFileStore(ABC, Generic[_C]):
 
     @abstractmethod
     def _transaction(self, connection: _C) -> AbstractContextManager[None]:
-        """Commit what the block does, or undo it; raises SinkError for what the driver raises."""
+        """Commit the block, or roll it back if it raises; translates errors of the driver to SinkError."""
 
     @abstractmethod
     def _translated(self) -> AbstractContextManager[None]:
-        """Raise SinkError for what the driver raises in the block."""
+        """Translate errors of the driver in the block to SinkError."""
 
     @abstractmethod
     def _types(self, connection: _C, name: str) -> dict[str, str]:
-        """Return the type of each column of a table or view; nothing if there is none of that name."""
+        """Return the type of each column of a table or view; empty if there is no such table."""
 
     @abstractmethod
     def _required(self, connection: _C, name: str) -> set[str]:
@@ -192,11 +195,11 @@ class SqlFileStore(ABC, Generic[_C]):
 
     @abstractmethod
     def _is_view(self, connection: _C, name: str) -> bool:
-        """Tell whether a name is that of a view."""
+        """Tell whether there is a view of this name."""
 
     @abstractmethod
     def _is_made_by(self, connection: _C, view: str, statement: str) -> bool:
-        """Tell whether a view with the right columns is the one that a statement makes."""
+        """Tell whether a statement has made a view, whose columns are right."""
 
     @abstractmethod
     def _create(self, table: SqlTable, columns: str) -> str:
@@ -212,11 +215,11 @@ class SqlFileStore(ABC, Generic[_C]):
 
     @abstractmethod
     def _inside(self, table: SqlTable) -> str:
-        """Write the condition for the rows of a series inside a span: labels, and then `_bounds`."""
+        """Write the condition for the rows of a series in a span; its parameters are labels and `_bounds`."""
 
     @abstractmethod
     def _bounds(self, connection: _C, table: SqlTable, span: Span) -> tuple[int | str, int | str]:
-        """Return what stands for the two ends of a span in `_inside`."""
+        """Return the two last parameters of `_inside` for a span."""
 
     @abstractmethod
     def _merge(
@@ -250,40 +253,37 @@ class SqlFileStore(ABC, Generic[_C]):
             raise ConfigurationError(f"{self.path} does not exist; correct the path, or fetch into it first")
 
     def _format(self, connection: _C) -> int:
-        """Return the format of a ledger; raises SinkError for one that only later versions know."""
+        """Return the format of a ledger; raises SinkError for one of a newer version."""
         if not self._types(connection, f"{PREFIX}format"):
             return 1
         return self._require_format(connection)
 
     def _require_format(self, connection: _C) -> int:
-        """Check that a ledger may be written to; without a format, the driver says what is missing."""
+        """Return the format of a ledger that has one, for a writer; raises SinkError for a newer one."""
         version = self._ledger.version(connection)
         if version is None or version > FORMAT:
-            raise SinkError(
-                f"{self.path} was written by a newer marketfetch (format {version}; "
-                f"this one knows {FORMAT}): upgrade marketfetch, or name another file"
-            )
+            raise newer_format(self.path, version, FORMAT, ", or name another file")
         return version
 
     def _found(self, connection: _C, series: Series) -> int | None:
-        """Return the id of a series for whoever reads its rows, which lie alike in every known format."""
+        """Return the id of a series, to read its rows: they are the same in every known format."""
         self._format(connection)
         return self._ledger.find(connection, series)
 
     def _refuse_collisions(self, connection: _C, series: Collection[Series]) -> None:
         """Raise ConfigurationError if two series, given or held, would overwrite each other."""
         if self.table is not None:
-            # Their names are enough. Labels kept beside them would tell what rename_symbol was once.
+            # The labels of held series are computed anew: the ledger has their symbols only.
             every = [*self._ledger.names(connection, {one.dataset for one in series}), *series]
             self.table.refuse_collisions(every, self._folded(connection, self.table, every))
 
     def _folded(
         self, connection: _C, mapping: TableMapping, series: Iterable[Series]
     ) -> dict[str, dict[Name, Name]]:
-        """Return, for each key column of names, which of them stands for those that it takes for equal."""
+        """Return, for each key column, the first of the names that it takes for equal; see `stand_ins`."""
         names: dict[str, set[str]] = {}
         for one in series:
-            with suppress(RowsRefused):  # nothing of it can be written
+            with suppress(RowsRefused):  # no row of it can be written
                 for column, name in mapping.key_values(one).items():
                     names.setdefault(column, set()).add(str(name))
         if not self._types(connection, mapping.table).keys() >= names.keys():
@@ -295,7 +295,7 @@ class SqlFileStore(ABC, Generic[_C]):
 
     @contextmanager
     def _reading(self) -> Iterator[_C | None]:
-        """Open the file, without waiting for writers; None where nothing was prepared, nor is it now."""
+        """Open the file to read; None where there is no file or no ledger, and none is made."""
         if not self._is_there():
             yield None
             return
@@ -307,7 +307,7 @@ class SqlFileStore(ABC, Generic[_C]):
         with self._transaction(connection):
             self._require_format(connection)
             if self.table is not None and self._ledger.find(connection, batch.series) is None:
-                # Another process may have begun a series since we asked what is covered.
+                # Another process may have added a series since this run read the coverage.
                 try:
                     self._refuse_collisions(connection, [batch.series])
                 except ConfigurationError as error:
@@ -319,13 +319,13 @@ class SqlFileStore(ABC, Generic[_C]):
                 self._merge(connection, table, table.values(batch.series, series_id), rows)
 
     def _remove(self, connection: _C, table: SqlTable, inside: Sequence[int | str | None]) -> None:
-        """Delete rows of ours; of the user's only those without anything else."""
+        """Delete rows; in a table of the user's only rows without other values, and set the rest to NULL."""
         where, columns = self._inside(table), [quoted(name) for name in table.columns]
         if table.mapping is not None:
             others = table.types.keys() - {*table.key, *table.columns}
-            alone = [f"{quoted(name)} IS NULL" for name in sorted(others)]
-            # First: a column that must not be NULL is no obstacle where the whole row goes.
-            connection.execute(f"DELETE FROM {table.relation} WHERE {' AND '.join([where, *alone])}", inside)
+            unused = [f"{quoted(name)} IS NULL" for name in sorted(others)]
+            # Before the UPDATE: a NOT NULL column does not prevent a DELETE.
+            connection.execute(f"DELETE FROM {table.relation} WHERE {' AND '.join([where, *unused])}", inside)
             nothing = ", ".join(f"{name} = NULL" for name in columns)
             connection.execute(f"UPDATE {table.relation} SET {nothing} WHERE {where}", inside)
         else:
@@ -357,7 +357,7 @@ class SqlFileStore(ABC, Generic[_C]):
                 )
             columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in table.types.items())
             connection.execute(self._create(table, columns))
-        else:  # a dataset may have got a column since
+        else:  # a newer version of the dataset may have more columns
             for name in table.types.keys() - found.keys():
                 connection.execute(f"ALTER TABLE {table.name} ADD COLUMN {quoted(name)} {table.types[name]}")
         self._prepare_view(connection, table)

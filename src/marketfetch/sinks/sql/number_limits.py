@@ -1,4 +1,4 @@
-"""Which numbers a column of an SQL type can hold, and what it makes of the others. Pure."""
+"""The numbers that a column of an SQL type can hold, and how it rounds other numbers. Pure."""
 
 from __future__ import annotations
 
@@ -30,11 +30,10 @@ _POWERS = 22
 
 @attrs.frozen
 class NumberLimits:
-    """The numbers that a column can hold.
+    """The numbers that a column can hold: those below `limit` in magnitude, with `scale` decimal places.
 
-    `scale` is the number of decimal places, None where there is no limit. Values are below `limit` in
-    magnitude. `single` columns keep 24 bits of a value. The smallest value of an integer column, `-limit`, is
-    left out.
+    `scale` is None where the places are not limited. A `single` column keeps 24 bits of a value. The smallest
+    value of an integer column, `-limit`, does not count.
 
     >>> NumberLimits.of("numeric(18,8)").held(np.array([0.1, 1.23e-9, 1e10]))
     array([0.1, 0. , nan])
@@ -46,7 +45,7 @@ class NumberLimits:
 
     @classmethod
     def of(cls, sql_type: str) -> NumberLimits:
-        """Read the name of a type as PostgreSQL and DuckDB spell it; others hold every number.
+        """Read the name of a type as PostgreSQL and DuckDB spell it; an unknown type holds every number.
 
         >>> NumberLimits.of("smallint"), NumberLimits.of("double precision").exact
         (NumberLimits(limit=32768.0, scale=0, single=False), True)
@@ -66,7 +65,7 @@ class NumberLimits:
         return self == NumberLimits()
 
     def held(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return what the column makes of each value: NaN where it does not fit."""
+        """Return each value as the column stores it: NaN where it does not fit."""
         if self.exact:
             return values
         if self.single:
@@ -78,9 +77,9 @@ class NumberLimits:
         return np.where(np.abs(rounded) < self.limit, rounded, np.nan)
 
     def first_changed(self, values: NDArray[np.float64]) -> tuple[float, float] | None:
-        """Return the first value that the column would change, and what of it would be left.
+        """Return the first value that the column would change, and the value that it would store.
 
-        The latter is NaN for a value that does not fit at all. A NULL (NaN) is never changed.
+        The second is NaN for a value that does not fit at all. A NULL (NaN) is never changed.
 
         >>> NumberLimits.of("numeric(12,2)").first_changed(np.array([0.5, np.nan, 0.004]))
         (0.004, 0.0)
@@ -95,8 +94,8 @@ class NumberLimits:
 def _rounded(values: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
     """Round to a number of decimal places, each value by its shortest decimal.
 
-    A value with so many places is returned as it is, to the bit: it is the float64 nearest to a whole number
-    of steps, and dividing two exact floats gives that one.
+    A value with at most so many places is returned unchanged, to the bit: it is the float64 nearest to a
+    whole number of steps, and the division of two exact floats returns that float64.
     """
     if not 0 <= scale <= _POWERS:
         return _rounded_one_by_one(values, scale)

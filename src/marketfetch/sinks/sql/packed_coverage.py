@@ -1,4 +1,4 @@
-"""Coverage as arrays of numbers, of which a batch reads and changes only the part that it is about."""
+"""Coverage as NumPy arrays, for the footers of Parquet files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from marketfetch.values.spans import Span, SpanSet
 __all__ = ["Edges", "PackedCoverage", "in_spans"]
 
 Edges = NDArray[np.int64]
-"""Where the spans of a set begin and end, by turns: strictly ascending, an even number of them."""
+"""Start and end of each span of a set, alternating: an even number of strictly ascending moments."""
 
 _NOTHING: Edges = np.empty(0, np.int64)
 _NOTHING.setflags(write=False)
@@ -23,10 +23,10 @@ _NOTHING.setflags(write=False)
 
 @attrs.frozen(eq=False)
 class PackedCoverage:
-    """The three sets of a coverage, each as edges: a thousand gaps are an array, and no thousand spans.
+    """The three sets of a coverage, each as Edges: a thousand gaps are one array instead of a thousand Spans.
 
     >>> held = PackedCoverage.of(Coverage(SpanSet.of(Span(0, 60), Span(120, 180))))
-    >>> held.learnt(PackedCoverage.of(Coverage(SpanSet.of(Span(60, 120))))).unpacked().covered
+    >>> held.united_with(PackedCoverage.of(Coverage(SpanSet.of(Span(60, 120))))).unpacked().covered
     SpanSet(spans=(Span(start=0, end=180),))
     """
 
@@ -47,12 +47,12 @@ class PackedCoverage:
 
     @classmethod
     def parsed(cls, sets: Sequence[object]) -> PackedCoverage:
-        """Read what `numbers` returned; raises ValueError, TypeError or OverflowError for anything else."""
+        """Read the lists of `numbers`; raises ValueError, TypeError or OverflowError for any other value."""
         covered, empty, unusable = map(_parsed, sets)
         return cls(covered, empty, unusable)
 
     def numbers(self) -> list[list[int]]:
-        """Return the sets as lists for a file: the first start, then by turns how long it is covered and not.
+        """Return the sets as lists for a file: the first edge, then the distance to each next edge.
 
         >>> PackedCoverage.of(Coverage(SpanSet.of(Span(600, 660), Span(720, 780)))).numbers()[0]
         [600, 60, 60, 60]
@@ -64,11 +64,11 @@ class PackedCoverage:
         return Coverage(*map(_spans, self.sets))
 
     def within(self, span: Span) -> PackedCoverage:
-        """Return what is known inside a span."""
+        """Return the coverage inside a span."""
         return PackedCoverage(*(_part(edges, span) for edges in self.sets))
 
-    def learnt(self, other: PackedCoverage) -> PackedCoverage:
-        """Unite with another coverage: see Coverage for which verdict wins."""
+    def united_with(self, other: PackedCoverage) -> PackedCoverage:
+        """Unite with another coverage; Coverage says which verdict wins."""
         edges = np.unique(np.concatenate([*self.sets, *other.sets]))
         (known, empty, wrong), (known2, empty2, wrong2) = (
             [_inside(one, edges) for one in sets] for sets in (self.sets, other.sets)
@@ -80,9 +80,9 @@ class PackedCoverage:
 
     def without(self, spans: SpanSet) -> PackedCoverage:
         """Return what is left when the moments of `spans` are forgotten."""
-        gone = _edges(spans)
-        edges = np.unique(np.concatenate([*self.sets, gone]))
-        left = ~_inside(gone, edges)
+        forgotten = _edges(spans)
+        edges = np.unique(np.concatenate([*self.sets, forgotten]))
+        left = ~_inside(forgotten, edges)
         return PackedCoverage(*(_changes(edges, _inside(one, edges) & left) for one in self.sets))
 
     def is_present(self, moment: int) -> bool:
@@ -91,11 +91,11 @@ class PackedCoverage:
         return covered and not (empty or unusable)
 
     def lies_in(self, span: Span) -> bool:
-        """Whether nothing is known outside of a span."""
+        """Whether nothing is covered outside of a span."""
         return all(not len(edges) or span.start <= edges[0] <= edges[-1] <= span.end for edges in self.sets)
 
     def same(self, other: PackedCoverage) -> bool:
-        """Whether two say the same."""
+        """Whether two coverages are equal."""
         return all(map(np.array_equal, self.sets, other.sets))
 
     def __bool__(self) -> bool:
@@ -118,7 +118,7 @@ def _inside(edges: Edges, moments: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def _changes(edges: Edges, inside: NDArray[np.bool_]) -> Edges:
-    """Return those of all edges at which being inside begins or ends."""
+    """Return the edges at which `inside` changes."""
     return edges[np.diff(inside, prepend=False)]
 
 
@@ -141,7 +141,7 @@ def _parsed(numbers: object) -> Edges:
 
 
 def _part(edges: Edges, span: Span) -> Edges:
-    # An odd number of edges before a moment means that a span is under way there.
+    # With an odd number of edges before a moment, the moment lies in a span.
     first = int(np.searchsorted(edges, span.start, "left"))
     last = int(np.searchsorted(edges, span.end, "right"))
     start, end = [span.start] * (first % 2), [span.end] * (last % 2)
@@ -153,7 +153,7 @@ def _chained(parts: Sequence[Edges]) -> Edges:
 
 
 def _merged(edges: Edges) -> Edges:
-    """Leave out each edge that occurs twice: there one span ends where the next begins, or has no length."""
+    """Remove each edge that occurs twice: a span ends where the next begins, or a span is empty."""
     twice = np.flatnonzero(edges[1:] == edges[:-1])
     if not len(twice):
         return edges

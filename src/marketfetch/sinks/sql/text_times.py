@@ -1,4 +1,4 @@
-"""Times as text in a table of the user's, such as SQLite's own `2026-06-01 00:00:00`."""
+"""Times as text in a table of the user's, such as `2026-06-01 00:00:00` of SQLite."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _FORM = re.compile(
 
 @attrs.frozen
 class TextTime:
-    """One format of UTC times: what divides date and time, how many digits a second has, what names the zone.
+    """A format of UTC times: the divider between date and time, the digits of a second, the zone.
 
-    All rows of a table have the same format, or its times can be neither compared nor found.
+    All rows of a table have one format: times of several formats could not be compared as text.
 
     >>> TextTime.of("2026-06-01T00:00:00.000Z")
     TextTime(divider='T', digits=3, zone='Z')
@@ -34,7 +34,7 @@ class TextTime:
 
     @classmethod
     def of(cls, sample: str) -> TextTime | None:
-        """Return the format of a time that is stored already; None for one that is not known here."""
+        """Return the format of a stored time; None for a format that is not supported."""
         found = _FORM.fullmatch(sample)
         if found is None:
             return None
@@ -42,7 +42,7 @@ class TextTime:
         return cls(found["divider"], len(fraction) - 1, found["zone"] or "")
 
     def written(self, times: NDArray[np.int64], column: str) -> NDArray[np.str_]:
-        """Write UTC milliseconds; raises RowsRefused, which names the column, for one without such a text.
+        """Write UTC milliseconds as text; raises RowsRefused for one that the format cannot express.
 
         >>> TextTime(digits=3).written(np.array([1_780_272_000_009]), "candles.ts").tolist()
         ['2026-06-01 00:00:00.009']
@@ -58,7 +58,7 @@ class TextTime:
         return np.char.add(text, "0" * max(0, self.digits - 3) + self.zone)
 
     def bound(self, ms: int) -> str:
-        """Write the first time of this format at or after a moment.
+        """Write a moment, rounded up to the next time that the format can express.
 
         >>> TextTime().bound(1_780_272_000_009)
         '2026-06-01 00:00:01'
