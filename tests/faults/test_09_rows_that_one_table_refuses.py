@@ -68,7 +68,7 @@ def test_a_volume_that_does_not_fit_stops_its_own_series_only(postgres_dsn: str)
     for symbol in large:
         (reason,) = reasons[symbol]
         assert "public.candles.v is numeric(12,8)" in reason
-        assert 'ALTER TABLE public.candles ALTER COLUMN "v" TYPE numeric' in reason
+        assert 'ALTER TABLE "public"."candles" ALTER COLUMN "v" TYPE numeric' in reason
     assert {event.series.symbol for event in world.heard(SeriesRefused)} == large
     assert len(world.heard(SeriesRefused)) == len(large)
     assert report.rows_written == 24 * (len(SYMBOLS) - len(large))

@@ -11,6 +11,7 @@ import attrs
 from psycopg.sql import SQL, Composable, Identifier
 
 from marketfetch.errors import SinkError
+from marketfetch.sinks.postgres.schema.identifiers import escaped
 from marketfetch.sinks.postgres.schema.multirange import dump_multirange, load_multirange
 from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.rejected_rows import reach, still_rejected
@@ -267,13 +268,16 @@ class CoverageTables:
 
 @lru_cache  # writing SQL takes longer than sending it
 def written(text: LiteralString, schema: str, form: int = FORMAT) -> bytes:
-    """Return a statement about the tables of a schema; in format 1, some columns have other names."""
+    """Return a statement about the tables of a schema; in format 1, some columns have other names.
+
+    It is to be executed with parameters, be it an empty list: a % in the name of the schema is doubled.
+    """
     table_name = Identifier("target" if form < 2 else "table_name")
     identity: list[Composable] = [table_name, *map(Identifier, ("exchange", "dataset", "symbol", "interval"))]
     return (
         SQL(text)
         .format(
-            **{name: Identifier(schema, name) for name in TABLES},
+            **{name: escaped(schema, name) for name in TABLES},
             table_name=table_name,
             identity=SQL(", ").join(identity),
             identity_of_s=SQL(", ").join(SQL("s.{}").format(name) for name in identity),

@@ -9,6 +9,7 @@ import psycopg
 from psycopg.errors import Diagnostic
 
 from marketfetch.errors import RowsRefused, SinkError, SinkUnavailable
+from marketfetch.sinks.postgres.schema.identifiers import quoted
 from marketfetch.sinks.postgres.schema.tables import TableModel
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, format_utc
@@ -116,10 +117,11 @@ _CROWDED = (
 )
 
 
-def of_statement(error: psycopg.Error, said: str) -> SinkError | None:
-    """Make the error for a statement that failed; None if the connection could not be had at all.
+def of_statement(error: psycopg.Error, said: str, *, index: bool = False) -> SinkError | None:
+    """Make the error for a statement that failed; None if the connection broke and the server gave no reason.
 
-    `said` is what was to be done and what the server says of it.
+    `said` is what was to be done and what the server says of it. `index` says that the constraint which the
+    server names is an index alone, which is dropped by another statement.
     """
     state, diag = error.sqlstate or "", error.diag
     if words := _first(_FINAL_WORDS, said) if state == "08P01" else None:
@@ -134,7 +136,7 @@ def of_statement(error: psycopg.Error, said: str) -> SinkError | None:
     kind = (
         RowsRefused if state.startswith(_OF_ONE_SERIES) or isinstance(error, psycopg.DataError) else SinkError
     )
-    return kind(f"{said}; {remedy}{_statement(diag)}")
+    return kind(f"{said}; {remedy}{_statement(diag, index=index)}")
 
 
 def of_state(state: str) -> tuple[Callable[[str], SinkError], str]:
@@ -156,12 +158,12 @@ def final_in_words(text: str) -> tuple[Callable[[str], SinkError], str] | None:
 def missing_partition(series: Series, table: TableModel, span: Span) -> str:
     """Say that a partitioned table has no partition for a span of a series, and how to make one."""
     first, last = (table.time_codec.bound(moment) for moment in (span.start, span.end))
-    bounds = (f"'{bound}'" if isinstance(bound, date) else str(bound) for bound in (first, last))
+    start, end = (f"'{bound}'" if isinstance(bound, date) else str(bound) for bound in (first, last))
     name = f"{table.name}_{format_utc(span.start)[:10].replace('-', '')}"
     return (
         f"{series}: {table.title} has no partition for some of the rows of {span}; where {table.time} is the "
-        f'partition key, CREATE TABLE "{table.schema}"."{name}" PARTITION OF "{table.schema}"."{table.name}" '
-        f"FOR VALUES FROM ({next(bounds)}) TO ({next(bounds)}), or make a DEFAULT partition"
+        f"partition key, CREATE TABLE {quoted(table.schema, name)} PARTITION OF {table.quoted} "
+        f"FOR VALUES FROM ({start}) TO ({end}), or make a DEFAULT partition"
     )
 
 
@@ -175,21 +177,23 @@ def _first(table: dict[str, str], text: str) -> str | None:
 
 
 def _relation(diag: Diagnostic) -> str:
-    return ".".join(f'"{name}"' for name in (diag.schema_name, diag.table_name) if name)
+    return quoted(*filter(None, (diag.schema_name, diag.table_name)))
 
 
-def _statement(diag: Diagnostic) -> str:
-    """Write the statement that mends a constraint, where the server names it."""
+def _statement(diag: Diagnostic, *, index: bool) -> str:
+    """Write the statement that removes a constraint, where the server names it."""
     if not diag.table_name:
         return ""
+    if diag.constraint_name and index:
+        return f": DROP INDEX {quoted(*filter(None, (diag.schema_name, diag.constraint_name)))}"
     table = f": ALTER TABLE {_relation(diag)}"
     if diag.constraint_name:
-        return f'{table} DROP CONSTRAINT "{diag.constraint_name}"'
-    return f'{table} ALTER COLUMN "{diag.column_name}" DROP NOT NULL' if diag.column_name else ""
+        return f"{table} DROP CONSTRAINT {quoted(diag.constraint_name)}"
+    return f"{table} ALTER COLUMN {quoted(diag.column_name)} DROP NOT NULL" if diag.column_name else ""
 
 
 def _policy(diag: Diagnostic) -> str:
-    table = _relation(diag) or "the table"
+    table = _relation(diag) if diag.table_name else "the table"
     return (
         f"a row-level policy refuses a row; CREATE POLICY marketfetch ON {table} FOR ALL TO the role "
         "USING (true) WITH CHECK (true), or ALTER ROLE ... BYPASSRLS"

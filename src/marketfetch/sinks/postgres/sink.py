@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import attrs
+from psycopg_pool import ConnectionPool
 
 from marketfetch.common.type_checks import is_text, is_whole
 from marketfetch.errors import ConfigurationError, SinkError
@@ -15,7 +16,7 @@ from marketfetch.redaction import Secret, redact
 from marketfetch.sinks.postgres.board import PostgresBoard
 from marketfetch.sinks.postgres.coverage_tables import FORMAT, CoverageTables, Names, lock
 from marketfetch.sinks.postgres.deleting import remove
-from marketfetch.sinks.postgres.dsn import display_dsn, parse_dsn
+from marketfetch.sinks.postgres.pools import Connections, connections_of
 from marketfetch.sinks.postgres.reader import read
 from marketfetch.sinks.postgres.schema import versions as formats
 from marketfetch.sinks.postgres.schema.layouts import Layout, lock_name
@@ -42,17 +43,7 @@ _READING = (
 )
 
 
-def _secret(dsn: str | Secret) -> Secret:
-    if isinstance(dsn, Secret):
-        return dsn
-    if not isinstance(dsn, str):
-        raise ConfigurationError(
-            f"dsn: {type(dsn).__name__} is none; write text such as 'postgresql://user@host/database'"
-        )
-    return Secret(dsn)
-
-
-@attrs.frozen(repr=False)
+@attrs.frozen(init=False, repr=False)
 class PostgresSink:
     """Stores rows in PostgreSQL 14 or newer, with what is covered beside them.
 
@@ -65,20 +56,38 @@ class PostgresSink:
     `max_writers` writers work side by side, each with a connection of its own; more than the server has cores
     do not help. Nothing is kept on the server between transactions: PgBouncer in transaction mode will do.
 
+    Instead of a DSN, a service may hand over its `pool`, a `psycopg_pool.ConnectionPool`, which it opens and
+    closes itself: each transaction borrows one connection of it and gives it back as it was.
+
     Nothing is opened before it is used. Raises ConfigurationError for a DSN that cannot be read.
 
     >>> PostgresSink("postgresql://ann:hunter2@db.example/market")
     PostgresSink('postgresql://db.example/market')
     """
 
-    _dsn: Secret = attrs.field(converter=_secret)
-    table: TableMapping | None = attrs.field(default=None, kw_only=True, validator=mapping_or_none)
-    max_writers: int = attrs.field(default=2, kw_only=True)
-    schema: str = attrs.field(default="marketfetch", kw_only=True)
-    views: bool = attrs.field(default=True, kw_only=True)
+    _connections: Connections
+    table: TableMapping | None = attrs.field(validator=mapping_or_none)
+    max_writers: int
+    schema: str
+    views: bool
+
+    def __init__(  # noqa: PLR0913  # what each does is independent of the others
+        self,
+        dsn: str | Secret | None = None,
+        *,
+        pool: ConnectionPool[Any] | None = None,
+        table: TableMapping | None = None,
+        max_writers: int = 2,
+        schema: str = "marketfetch",
+        views: bool = True,
+    ) -> None:
+        # Debuggers show the local variables of a frame that raises: `dsn` is bound anew.
+        connections, dsn = connections_of(dsn, pool), None
+        if isinstance(connections, ConfigurationError):
+            raise connections
+        self.__attrs_init__(connections, table, max_writers, schema, views)
 
     def __attrs_post_init__(self) -> None:
-        parse_dsn(self._dsn)
         if not is_whole(self.max_writers) or self.max_writers < 1:
             raise ConfigurationError(
                 f"max_writers: {redact(repr(self.max_writers))} writers write nothing; take at least 1"
@@ -116,7 +125,7 @@ class PostgresSink:
 
         After a SinkUnavailable it connects anew: the same batch may be written again, as often as it takes.
         """
-        with closing(Session(self._dsn)) as session:
+        with closing(Session(self._connections)) as session:
             yield BatchWriter(session, self._layout, CoverageTables(self.schema))
 
     def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
@@ -190,7 +199,7 @@ class PostgresSink:
 
     def board(self) -> PostgresBoard:
         """Return the board in this schema; whoever writes here shares the budgets of its addresses."""
-        return PostgresBoard(self._dsn, schema=self.schema)
+        return PostgresBoard.on(self._connections, self.schema)
 
     @property
     def _layout(self) -> Layout:
@@ -198,7 +207,7 @@ class PostgresSink:
 
     @contextmanager
     def _transaction(self, purpose: str, settings: LiteralString = _BRIEFLY) -> Iterator[Connection]:
-        with closing(Session(self._dsn)) as session, session.transaction(purpose) as connection:
+        with closing(Session(self._connections)) as session, session.transaction(purpose) as connection:
             connection.execute(settings)
             yield connection
 
@@ -212,7 +221,7 @@ class PostgresSink:
         return None if ledger is None else ledger.find(connection, self._layout.target(connection), series)
 
     def __repr__(self) -> str:
-        return f"PostgresSink({display_dsn(self._dsn)!r})"
+        return f"PostgresSink({self._connections!r})"
 
 
 def _known(held: Iterable[Names]) -> dict[Names, Series]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
 
+from marketfetch.sinks.postgres.schema.identifiers import escaped
 from marketfetch.sinks.postgres.schema.tables import DOUBLE, TableModel, ValueColumn
 
 __all__ = [
@@ -60,11 +61,11 @@ def newest(table: TableModel) -> Composed:
     who reads a table keeps others from altering it.
     """
     types = _listed(
-        SQL("pg_typeof((NULL::{}).{})").format(_table(table), _name(column)) for column in table.types
+        SQL("pg_typeof((NULL::{}).{})").format(_table(table), escaped(column)) for column in table.types
     )
     return SQL(
         "SELECT (extract(epoch FROM max(t.{})) * 1000)::bigint, ARRAY[{}]::text[] FROM {} AS t WHERE {}"
-    ).format(_name(table.time), types, _table(table), _place(table))
+    ).format(escaped(table.time), types, _table(table), _place(table))
 
 
 def staging(table: TableModel) -> Composed:
@@ -130,14 +131,14 @@ def rows(table: TableModel, limit: int) -> Composed:
     There is one for the times and one for each field, the packed big-endian 64-bit values of all rows. It
     takes the server no longer than COPY, and the client a hundredth of the time. NULL is NaN.
     """
-    time = _name(table.time)
+    time = escaped(table.time)
     fields = [
-        SQL("coalesce(t.{0}::double precision, 'NaN') AS {0}").format(_name(field.name))
+        SQL("coalesce(t.{0}::double precision, 'NaN') AS {0}").format(escaped(field.name))
         for field in table.values
     ]
-    packed = [SQL("string_agg(float8send({}), '')").format(_name(field.name)) for field in table.values]
+    packed = [SQL("string_agg(float8send({}), '')").format(escaped(field.name)) for field in table.values]
     # In a row that datasets share, this one has a part only where one of its fields has a value.
-    part = SQL(" OR ").join(SQL("t.{} IS NOT NULL").format(_name(field.name)) for field in table.values)
+    part = SQL(" OR ").join(SQL("t.{} IS NOT NULL").format(escaped(field.name)) for field in table.values)
     # The limit also keeps the aggregates out of parallel workers, which would mix up the order.
     return SQL(
         "SELECT string_agg({send}, ''), {packed} FROM (SELECT t.{time}, {fields} FROM {table} AS t "
@@ -157,7 +158,7 @@ def rows(table: TableModel, limit: int) -> Composed:
 
 def remove(table: TableModel, others: Iterable[str]) -> Composed:
     """Write the DELETE of the rows of a series in the spans `starts` and `ends`, if `others` are all NULL."""
-    empty = SQL("").join(SQL(" AND t.{} IS NULL").format(_name(other)) for other in others)
+    empty = SQL("").join(SQL(" AND t.{} IS NULL").format(escaped(other)) for other in others)
     return SQL("DELETE FROM {} AS t USING {} WHERE {}{}").format(
         _table(table), _spans(table), _in_spans(table), empty
     )
@@ -165,8 +166,10 @@ def remove(table: TableModel, others: Iterable[str]) -> Composed:
 
 def clear(table: TableModel) -> Composed:
     """Write the UPDATE that makes the fields NULL in the rows in the spans `starts` and `ends`."""
-    nothing = _listed(SQL("{} = NULL").format(_name(field.name)) for field in table.values)
-    something = SQL(" OR ").join(SQL("t.{} IS NOT NULL").format(_name(field.name)) for field in table.values)
+    nothing = _listed(SQL("{} = NULL").format(escaped(field.name)) for field in table.values)
+    something = SQL(" OR ").join(
+        SQL("t.{} IS NOT NULL").format(escaped(field.name)) for field in table.values
+    )
     return SQL("UPDATE {} AS t SET {} FROM {} WHERE {} AND ({})").format(
         _table(table), nothing, _spans(table), _in_spans(table), something
     )
@@ -178,17 +181,12 @@ def _spans(table: TableModel) -> Composed:
 
 
 def _in_spans(table: TableModel) -> Composed:
-    times = SQL("t.{0} >= span.start AND t.{0} < span.stop").format(_name(table.time))
+    times = SQL("t.{0} >= span.start AND t.{0} < span.stop").format(escaped(table.time))
     return SQL("{} AND {}").format(_labels(table), times)
 
 
-def _name(*parts: str) -> Identifier:
-    """Return an identifier for a statement with parameters, where psycopg takes a single % for one."""
-    return Identifier(*(part.replace("%", "%%") for part in parts))
-
-
 def _table(table: TableModel) -> Identifier:
-    return _name(table.schema, table.name)
+    return escaped(table.schema, table.name)
 
 
 def _parts(table: TableModel) -> dict[str, Composable]:
@@ -197,15 +195,15 @@ def _parts(table: TableModel) -> dict[str, Composable]:
     values: list[Composable] = [
         _cast(Placeholder(f"label{i}"), label.compared) for i, label in enumerate(table.keys)
     ]
-    values += [SQL("u.{}").format(_name(table.time)), *map(_staged_value, fields)]
+    values += [SQL("u.{}").format(escaped(table.time)), *map(_staged_value, fields)]
     return {
         "table": _table(table),
         "staged": _STAGED,
         "labels": _labels(table),
         "place": _place(table),
-        "time": _name(table.time),
-        "key": _listed(map(_name, table.key)),
-        "names": _listed(map(_name, (*table.key, *(field.name for field in fields)))),
+        "time": escaped(table.time),
+        "key": _listed(map(escaped, table.key)),
+        "names": _listed(map(escaped, (*table.key, *(field.name for field in fields)))),
         "values": _listed(values),
         "changes": _changes((field, _staged_value(field)) for field in fields),
         "differs": _differs((field, _staged_value(field)) for field in fields),
@@ -216,7 +214,7 @@ def _parts(table: TableModel) -> dict[str, Composable]:
 
 def _staged_value(field: ValueColumn) -> Composable:
     """Return the staged value in the type of the field."""
-    value = SQL("u.{}").format(_name(field.name))
+    value = SQL("u.{}").format(escaped(field.name))
     if field.type == field.wire:
         return value
     # Through its shortest text: 0.1 becomes the number 0.1, not the 0.1000000000000000055 that a float is.
@@ -225,37 +223,37 @@ def _staged_value(field: ValueColumn) -> Composable:
 
 
 def _excluded(field: ValueColumn) -> Composable:
-    return SQL("EXCLUDED.{}").format(_name(field.name))
+    return SQL("EXCLUDED.{}").format(escaped(field.name))
 
 
 def _changes(pairs: Iterable[tuple[ValueColumn, Composable]]) -> Composed:
     return _listed(
-        SQL("{0} = coalesce({1}, t.{0})").format(_name(field.name), value) for field, value in pairs
+        SQL("{0} = coalesce({1}, t.{0})").format(escaped(field.name), value) for field, value in pairs
     )
 
 
 def _differs(pairs: Iterable[tuple[ValueColumn, Composable]]) -> Composed:
     return SQL(" OR ").join(
-        SQL("{1} IS NOT NULL AND {1} IS DISTINCT FROM t.{0}").format(_name(field.name), value)
+        SQL("{1} IS NOT NULL AND {1} IS DISTINCT FROM t.{0}").format(escaped(field.name), value)
         for field, value in pairs
     )
 
 
 def _labels(table: TableModel) -> Composed:
     return SQL(" AND ").join(
-        SQL("t.{} = {}").format(_name(label.name), _cast(Placeholder(f"label{i}"), label.compared))
+        SQL("t.{} = {}").format(escaped(label.name), _cast(Placeholder(f"label{i}"), label.compared))
         for i, label in enumerate(table.keys)
     )
 
 
 def _place(table: TableModel) -> Composed:
     """Return the condition for the stored rows of the series between `first` and `last`."""
-    times = SQL("t.{} BETWEEN %(first)s AND %(last)s").format(_name(table.time))
+    times = SQL("t.{} BETWEEN %(first)s AND %(last)s").format(escaped(table.time))
     return SQL("{} AND {}").format(_labels(table), times)
 
 
 def _cast(value: Composable, sql_type: str) -> Composed:
-    return SQL("{}::{}").format(value, spelled(sql_type))
+    return SQL("{}::{}").format(value, spelled(sql_type.replace("%", "%%")))  # see `escaped`
 
 
 def _listed(items: Iterable[Composable]) -> Composed:

@@ -93,8 +93,9 @@ class BatchWriter:
         except CheckViolation as error:
             if error.diag.source_function != "ExecFindPartition":
                 raise
-            hull = batch.coverage.covered.hull or Span(0, 0)
-            raise RowsRefused(missing_partition(batch.series, rows.table, hull)) from None
+            times = batch.columns.times
+            span = batch.coverage.covered.hull or Span(int(times.min()), int(times.max()) + 1)
+            raise RowsRefused(missing_partition(batch.series, rows.table, span)) from None
 
     def interrupt(self) -> None:
         """Have the write that is under way fail; see SupportsInterrupt."""

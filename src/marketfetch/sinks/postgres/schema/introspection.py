@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import attrs
 from psycopg.sql import Identifier
 
+from marketfetch.sinks.postgres.schema.identifiers import quoted
 from marketfetch.sinks.postgres.session import Connection
 
 __all__ = ["ColumnInfo", "IndexInfo", "TableInfo", "known_tables", "lookup_table"]
@@ -88,6 +89,11 @@ class TableInfo:
     def title(self) -> str:
         """The name with its schema, for people."""
         return f"{self.schema}.{self.name}"
+
+    @property
+    def quoted(self) -> str:
+        """The quoted name with its schema, for a statement that a person types."""
+        return quoted(self.schema, self.name)
 
 
 def lookup_table(connection: Connection, name: Identifier) -> TableInfo | None:

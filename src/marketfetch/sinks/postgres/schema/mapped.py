@@ -9,6 +9,7 @@ import attrs
 from psycopg.sql import SQL, Identifier
 
 from marketfetch.errors import ConfigurationError, RowsRefused, unknown
+from marketfetch.sinks.postgres.schema.identifiers import quoted
 from marketfetch.sinks.postgres.schema.introspection import ColumnInfo, TableInfo, known_tables, lookup_table
 from marketfetch.sinks.postgres.schema.privileges import Access, check_access, check_schema
 from marketfetch.sinks.postgres.schema.tables import DOUBLE, WHOLE, KeyColumn, TableModel, ValueColumn
@@ -112,7 +113,7 @@ class MappedTable:
                 SQL(
                     'SELECT name, first_value(name) OVER (PARTITION BY name::{} ORDER BY name COLLATE "C") '
                     "FROM unnest(%s::text[]) AS given(name)"
-                ).format(spelled(attribute.folded)),
+                ).format(spelled(attribute.folded.replace("%", "%%"))),  # see `escaped`
                 [names],
             )
             folded[column] = dict(alike.fetchall())
@@ -184,10 +185,10 @@ def _check_label(found: TableInfo, name: str, mapping: TableMapping) -> None:
 
 def _check_key(found: TableInfo, mapping: TableMapping) -> None:
     if not any(index.unique and set(index.columns) == set(mapping.key) for index in found.indexes):
-        key = ", ".join(f'"{name}"' for name in mapping.key)
+        key = ", ".join(map(quoted, mapping.key))
         raise ConfigurationError(
             f"{found.title} has no primary key or unique index on exactly ({key}), by which rows are told "
-            f"apart; ALTER TABLE {found.title} ADD PRIMARY KEY ({key}), or map the columns of the one it has"
+            f"apart; ALTER TABLE {found.quoted} ADD PRIMARY KEY ({key}), or map the columns of the one it has"
         )
 
 
@@ -199,7 +200,7 @@ def _check_type(found: TableInfo, name: str, column: Column, mapping: TableMappi
     if base == "real" and mapping.rounding == "refuse":
         raise ConfigurationError(
             f"{found.title}.{name} is {kind}, which keeps about 7 digits of {column.name}; ALTER TABLE "
-            f"{found.title} ALTER COLUMN \"{name}\" TYPE double precision, or pass rounding='allow'"
+            f"{found.quoted} ALTER COLUMN {quoted(name)} TYPE double precision, or pass rounding='allow'"
         )
     if base.partition("(")[0] not in fit:
         remedy = "make it bigint or numeric" if column.integer else "make it numeric or double precision"
@@ -212,7 +213,7 @@ def _check_others(found: TableInfo, written: set[str], dataset: Dataset) -> None
         if attribute.required and name not in written:
             raise ConfigurationError(
                 f"{found.title}.{name} must not be NULL, but rows of {dataset.name} have nothing for it; "
-                f'ALTER TABLE {found.title} ALTER COLUMN "{name}" DROP NOT NULL, or map it'
+                f"ALTER TABLE {found.quoted} ALTER COLUMN {quoted(name)} DROP NOT NULL, or map it"
             )
 
 

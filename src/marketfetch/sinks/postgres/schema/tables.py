@@ -8,9 +8,11 @@ from uuid import UUID
 import attrs
 import numpy as np
 from numpy.typing import NDArray
+from psycopg.sql import Literal
 
 from marketfetch.errors import RowsRefused, SinkError
 from marketfetch.sinks.postgres.copy_binary import WireColumn
+from marketfetch.sinks.postgres.schema.identifiers import quoted
 from marketfetch.sinks.postgres.schema.time_codecs import BIGINT, TimeCodec
 from marketfetch.sinks.sql.number_limits import NumberLimits
 from marketfetch.sinks.table_mapping import Name
@@ -69,7 +71,7 @@ class KeyColumn:
         if not isinstance(value, str):
             return None
         if self.allowed and value not in self.allowed:
-            return f"is an enum without it; ALTER TYPE {self.type} ADD VALUE '{value}'"
+            return f"is an enum without it; ALTER TYPE {self.type} ADD VALUE {Literal(value).as_string()}"
         if self.compared == "name" and len(value.encode()) > 63:
             return "holds at most 63 bytes; make it text"
         if self.length is not None and len(value) > self.length:
@@ -164,6 +166,11 @@ class TableModel:
         """The name with its schema, for people and for locks."""
         return f"{self.schema}.{self.name}"
 
+    @property
+    def quoted(self) -> str:
+        """The quoted name with its schema, for a statement that a person types."""
+        return quoted(self.schema, self.name)
+
     def check(self, found: Mapping[str, str]) -> None:
         """Raise SinkError if a column is of another type than ours are made of."""
         for name, kind in self.types.items():
@@ -214,6 +221,6 @@ class TableModel:
             return "the exchange's value is no whole number of 64 bits"
         wider = "double precision" if field.numbers.single else "numeric"
         return (
-            f'ALTER TABLE {self.title} ALTER COLUMN "{field.name}" TYPE {wider}, '
+            f"ALTER TABLE {self.quoted} ALTER COLUMN {quoted(field.name)} TYPE {wider}, "
             "or have the column round it with TableMapping(rounding='allow')"
         )

@@ -5,8 +5,9 @@ Format 1 had one row of `coverage` for each series: whoever learnt a little of o
 
 from __future__ import annotations
 
-from typing import LiteralString
+from typing import Any, LiteralString
 
+from psycopg import Cursor
 from psycopg.sql import SQL, Identifier
 
 from marketfetch.errors import SinkError
@@ -84,7 +85,7 @@ def opened(connection: Connection, schema: str) -> CoverageTables | None:
     found = _format(connection, schema)
     if found == 1:
         # Whoever migrates it waits until we have read, or we until it is migrated.
-        connection.execute(written("LOCK TABLE {series} IN ACCESS SHARE MODE", schema))
+        _run(connection, schema, "LOCK TABLE {series} IN ACCESS SHARE MODE")
         found = _format(connection, schema)
     return None if found is None else CoverageTables(schema, found)
 
@@ -110,7 +111,7 @@ def _format(connection: Connection, schema: str) -> int | None:
     """Tell the format of the tables; raises SinkError for one that is not known."""
     tables = _tables(connection, schema)
     if "version" in tables.get("format", ()):
-        row = connection.execute(written("SELECT max(version) FROM {format}", schema)).fetchone()
+        row = _run(connection, schema, "SELECT max(version) FROM {format}").fetchone()
         found = row[0] if row is not None and row[0] is not None else FORMAT
         if found > FORMAT:
             raise newer(schema, found)
@@ -138,11 +139,9 @@ def _tables(connection: Connection, schema: str) -> dict[str, set[str]]:
 
 def _create(connection: Connection, schema: str) -> None:
     for statement in _CREATE.values():
-        connection.execute(written(statement, schema))
-    filled = written(
-        "INSERT INTO {format} (version) SELECT %s WHERE NOT EXISTS (SELECT FROM {format})", schema
-    )
-    connection.execute(filled, [FORMAT])
+        _run(connection, schema, statement)
+    insert: LiteralString = "INSERT INTO {format} (version) SELECT %s WHERE NOT EXISTS (SELECT FROM {format})"
+    _run(connection, schema, insert, FORMAT)
 
 
 def _migrate(connection: Connection, schema: str) -> None:
@@ -152,11 +151,11 @@ def _migrate(connection: Connection, schema: str) -> None:
     if "series" in tables:
         # A process of format 1 that still runs asks for `target`, and fails at its first statement: it would
         # take the last segment of a series for all that is known of it.
-        connection.execute(written("ALTER TABLE {series} RENAME COLUMN target TO table_name", schema))
+        _run(connection, schema, "ALTER TABLE {series} RENAME COLUMN target TO table_name")
     if "coverage" in tables:
         _drop_key(connection, schema)
         for statement in _SEGMENTED:
-            connection.execute(written(statement, schema))
+            _run(connection, schema, statement)
     _create(connection, schema)
     _cut(connection, schema)
     _grant(connection, schema)
@@ -195,20 +194,19 @@ def _drop_key(connection: Connection, schema: str) -> None:
 def _cut(connection: Connection, schema: str) -> None:
     """Cut what has more spans than a segment, one series after the other: there may be many."""
     ledger = CoverageTables(schema)
-    large = connection.execute(
-        written(
-            "SELECT series_id FROM {coverage} WHERE (SELECT count(*) FROM unnest(covered)) "
-            "+ (SELECT count(*) FROM unnest(empty)) > %s",
-            schema,
-        ),
-        [SEGMENT_SPANS],
+    large = _run(
+        connection,
+        schema,
+        "SELECT series_id FROM {coverage} WHERE (SELECT count(*) FROM unnest(covered)) "
+        "+ (SELECT count(*) FROM unnest(empty)) > %s",
+        SEGMENT_SPANS,
     ).fetchall()
     for (series_id,) in large:
-        row = connection.execute(
-            written(
-                "SELECT start_time, covered::text, empty::text FROM {coverage} WHERE series_id = %s", schema
-            ),
-            [series_id],
+        row = _run(
+            connection,
+            schema,
+            "SELECT start_time, covered::text, empty::text FROM {coverage} WHERE series_id = %s",
+            series_id,
         ).fetchone()
         assert row is not None
         start, covered, empty = row
@@ -243,6 +241,13 @@ def _check_rights(connection: Connection, schema: str) -> None:
     for name, (read, changed) in _WRITTEN.items():
         shortened = "DELETE" in _RIGHTS[name]
         check_access(connection, Access(schema, name, read, changed, shortened=shortened))
+
+
+def _run(
+    connection: Connection, schema: str, text: LiteralString, *parameters: object
+) -> Cursor[tuple[Any, ...]]:
+    """Execute a statement about the tables of a schema."""
+    return connection.execute(written(text, schema), parameters)
 
 
 def _spelled(connection: Connection, text: LiteralString, *parts: str | SQL) -> str:
