@@ -270,6 +270,19 @@ def test_somebody_elses_tables_in_our_schema_are_refused(
     assert len(other.read(candles(), EVER)) == 1
 
 
+def test_a_percent_sign_in_the_schema_is_no_placeholder(postgres_dsn: str) -> None:
+    sink = PostgresSink(postgres_dsn, schema="a%b %s")
+    sink.prepare([OHLCV])
+    write(sink, batch(candles(), range(3), open=1), batch(candles(), range(4), open=2))
+    assert sink.read(candles(), EVER).values[0].tolist() == [2, 2, 2, 2]
+    assert sink.coverage([candles()]) == sink.ledger() == {candles(): sink.ledger()[candles()]}
+    assert sink.rejected(candles(), EVER) == []
+    sink.forget(candles(), SpanSet.of(Span(START, START + MINUTE)), rows=True)
+    assert len(sink.read(candles(), EVER)) == 3
+    assert sink.board().change("x", lambda text, _: ("1", text)) is None
+    assert sink.board().change("x", lambda text, _: ("2", text)) == "1"
+
+
 def test_a_role_that_may_only_write_finds_everything_prepared(
     sink: PostgresSink, postgres_dsn: str, database: psycopg.Connection
 ) -> None:

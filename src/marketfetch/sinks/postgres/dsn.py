@@ -117,10 +117,7 @@ def place_of(parts: dict[str, Any]) -> Hashable:
     }
     if "service" in parts:  # a file on this machine says where it leads
         return tuple(str(parts.get(name, "")) for name in ("service", *_PLACE, "dbname"))
-    hosts = {
-        (host.get("host") or host.get("hostaddr") or defaults.get("host", ""), _port(host, defaults))
-        for host in each_host(parts)
-    }
+    hosts = {(_folded(host, defaults), host.get("port") or defaults.get("port")) for host in each_host(parts)}
     names = (source.get(name) for name in ("dbname", "user") for source in (parts, defaults))
     return frozenset(hosts), next(filter(None, names), "")
 
@@ -169,8 +166,10 @@ def _impossible_host(host: str, *, at_may_occur: bool) -> bool:
     return "@" in host and not (at_may_occur and (host.startswith("/") or host.rindex("@") == 0))
 
 
-def _port(host: dict[str, Any], defaults: dict[str, str]) -> str:
-    return str(host.get("port") or defaults.get("port", ""))
+def _folded(place: dict[str, Any], defaults: dict[str, str]) -> str:
+    """Return a host in lower case, the path or name of a socket as it is."""
+    host = str(place.get("host") or place.get("hostaddr") or defaults.get("host", ""))
+    return host if host.startswith(("/", "@")) else host.lower()
 
 
 def _host_and_port(place: dict[str, Any]) -> str:
