@@ -141,6 +141,24 @@ def test_the_own_pool_ends_with_the_last_writer(postgres_dsn: str) -> None:
     assert not threads_of_pools()
 
 
+def test_a_process_that_has_no_thread_left_may_have_one_later(
+    postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink, start = PostgresSink(postgres_dsn), threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("marketfetch-worker"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(SinkUnavailable, match="can't start new thread: raise ulimit -u"):
+            sink.ledger()
+    assert not threads_of_pools()
+    assert sink.ledger() == {}
+
+
 def test_nothing_is_left_after_a_run(
     sink: PostgresSink, pool: ConnectionPool[Any], postgres_dsn: str, postgres_server: Server
 ) -> None:

@@ -56,13 +56,13 @@ class PostgresBoard:
         connections, dsn = connections_of(dsn, pool), None
         if isinstance(connections, ConfigurationError):
             raise connections
-        self.__attrs_init__(connections, schema)
+        self.__attrs_init__(connections, schema)  # pyright: ignore[reportAttributeAccessIssue]
 
     @classmethod
     def on(cls, connections: Connections, schema: str) -> PostgresBoard:
         """Make the board of a sink, with the connections of the sink."""
         board = cls.__new__(cls)
-        board.__attrs_init__(connections, schema)
+        board.__attrs_init__(connections, schema)  # pyright: ignore[reportAttributeAccessIssue]
         return board
 
     @classmethod

@@ -100,16 +100,7 @@ class DsnPool:
         state = self._open.setdefault(os.getpid(), _OpenPool())
         with state.lock:
             if state.pool is None:
-                state.pool = NullConnectionPool(
-                    connection_class=DsnConnection,
-                    kwargs={"dsn": self.dsn},
-                    configure=_configure,
-                    max_size=0,  # without a limit: the engine opens `max_writers` writers
-                    num_workers=1,
-                    open=False,
-                    name="marketfetch",
-                )
-                state.pool.open()
+                state.pool = self._opened()
             state.users += 1
             return state.pool
 
@@ -120,6 +111,25 @@ class DsnPool:
             if state.pool is not None and not state.users:
                 state.pool.close()
                 state.pool = None
+
+    def _opened(self) -> ConnectionPool[Any]:
+        pool: ConnectionPool[Any] = NullConnectionPool(
+            connection_class=DsnConnection,
+            kwargs={"dsn": self.dsn},
+            configure=_configure,
+            max_size=0,  # no limit: the engine opens `max_writers` writers
+            num_workers=1,
+            open=False,
+            name="marketfetch",
+        )
+        try:
+            pool.open()
+        except RuntimeError as error:  # "can't start new thread"
+            pool.close()
+            raise SinkUnavailable(
+                f"{self}: {error}: raise ulimit -u, or run fewer threads on this machine"
+            ) from None
+        return pool
 
     @contextmanager
     def adjusted(self, connection: Connection) -> Iterator[None]:
@@ -225,12 +235,11 @@ class ServicePool:
         return None
 
     def _arguments(self) -> tuple[str, dict[str, Any]]:
-        conninfo: Any = self.pool.conninfo
-        kwargs: Any = self.pool.kwargs
-        return (
-            (conninfo() if callable(conninfo) else conninfo) or "",
-            dict((kwargs() if callable(kwargs) else kwargs) or {}),
-        )
+        """Return what the pool passes to `connect`; newer pools take functions that return it."""
+        conninfo, kwargs = self.pool.conninfo, self.pool.kwargs
+        text: Any = conninfo() if callable(conninfo) else conninfo
+        named: Any = kwargs() if callable(kwargs) else kwargs
+        return text or "", dict(named or {})
 
     def _fixed_parts(self) -> dict[str, Any] | None:
         """Return the connection parameters if they are the same for all connections of the pool."""

@@ -85,7 +85,7 @@ class PostgresSink:
         connections, dsn = connections_of(dsn, pool), None
         if isinstance(connections, ConfigurationError):
             raise connections
-        self.__attrs_init__(connections, table, max_writers, schema, views)
+        self.__attrs_init__(connections, table, max_writers, schema, views)  # pyright: ignore[reportAttributeAccessIssue]
 
     def __attrs_post_init__(self) -> None:
         if not is_whole(self.max_writers) or self.max_writers < 1:
