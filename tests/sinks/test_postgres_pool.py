@@ -1,4 +1,4 @@
-"""Where connections come from: a pool of the sink's own, or one that a service hands over."""
+"""Connections come from a pool of the sink's own, or from the pool of a service."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from tests.support.worlds import World, run
 SERIES = candles()
 PASSWORD = "hunter2-$7x"
 
-# A service has its own taste; none of it may reach our statements.
-TASTE: dict[str, Any] = {
+# What a service may have set on its connections; none of it may reach our statements.
+OF_SERVICE: dict[str, Any] = {
     "row_factory": dict_row,
     "cursor_factory": psycopg.ClientCursor,
     "prepare_threshold": None,
 }
 
 
-def in_taste(connection: psycopg.Connection[Any]) -> None:
+def serializable_and_read_only(connection: psycopg.Connection[Any]) -> None:
     connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
     connection.read_only = True
 
@@ -46,7 +46,13 @@ def in_taste(connection: psycopg.Connection[Any]) -> None:
 @pytest.fixture
 def pool(postgres_dsn: str) -> Iterator[ConnectionPool[Any]]:
     with ConnectionPool(
-        postgres_dsn, kwargs=TASTE, configure=in_taste, min_size=0, max_size=3, timeout=20, open=False
+        postgres_dsn,
+        kwargs=OF_SERVICE,
+        configure=serializable_and_read_only,
+        min_size=0,
+        max_size=3,
+        timeout=20,
+        open=False,
     ) as pool:
         yield pool
 
@@ -168,7 +174,7 @@ def test_nothing_is_left_after_a_run(
     assert report.complete
     assert not threads_of_pools()
     assert {thread for thread in threading.enumerate() if "anyio" not in thread.name.lower()} <= before
-    # What was borrowed is given back, and nothing else of this process is connected.
+    # Every connection of the service's pool is back in the pool, and the own pool has none left.
     held = pool.get_stats()
     assert held["pool_available"] == held["pool_size"]
     if not postgres_server.pooled:
@@ -311,7 +317,7 @@ def in_child(work: Callable[[], object]) -> str:
         signal.alarm(30)  # a child that hangs is ended
         try:
             result = str(work())
-        except BaseException as error:  # noqa: BLE001  # the parent is told
+        except BaseException as error:  # noqa: BLE001  # the parent gets its text
             result = f"{type(error).__name__}: {error}"
         os.write(writer, result.encode()[:4000])
         os._exit(0)
@@ -322,7 +328,7 @@ def in_child(work: Callable[[], object]) -> str:
     return result if os.WIFEXITED(status) else f"killed by {status}"
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # which is what is tried here
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # the fork is what is tested
 def test_a_forked_child_opens_a_pool_of_its_own(postgres_dsn: str) -> None:
     sink = PostgresSink(postgres_dsn)
     sink.prepare([SERIES.dataset])
