@@ -86,7 +86,9 @@ class PostgresSink:
         connections, dsn = connections_of(dsn, pool), None
         if isinstance(connections, ConfigurationError):
             raise connections
-        self.__attrs_init__(connections, table, max_writers, schema, views)  # pyright: ignore[reportAttributeAccessIssue]
+        self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue]
+            connections, table, max_writers, schema, views
+        )
 
     def __attrs_post_init__(self) -> None:
         if not is_whole(self.max_writers) or self.max_writers < 1:
