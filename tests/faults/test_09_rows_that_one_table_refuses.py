@@ -23,6 +23,7 @@ from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.instruments import Composite
 from marketfetch.values.pages import Batch
@@ -68,7 +69,7 @@ def test_a_volume_that_does_not_fit_stops_its_own_series_only(postgres_dsn: str)
     for symbol in large:
         (reason,) = reasons[symbol]
         assert "public.candles.v is numeric(12,8)" in reason
-        assert 'ALTER TABLE public.candles ALTER COLUMN "v" TYPE numeric' in reason
+        assert 'ALTER TABLE "public"."candles" ALTER COLUMN "v" TYPE numeric' in reason
     assert {event.series.symbol for event in world.heard(SeriesRefused)} == large
     assert len(world.heard(SeriesRefused)) == len(large)
     assert report.rows_written == 24 * (len(SYMBOLS) - len(large))
@@ -196,6 +197,52 @@ def test_a_month_without_a_partition_concerns_the_series_that_has_rows_in_it(pos
         database.execute(f"CREATE TABLE{statement}")
     assert write(sink, late) == []
     assert sink.read(BAD, EVER).times.tolist() == [START + 86_400_000, START + 86_460_000]
+
+
+def test_rows_without_coverage_are_told_which_partition_they_lack(postgres_dsn: str) -> None:
+    with psycopg.connect(postgres_dsn, autocommit=True) as database:
+        database.execute(
+            "CREATE TABLE candles (ts timestamptz, symbol text, v numeric, PRIMARY KEY (symbol, ts)) "
+            "PARTITION BY RANGE (ts)"
+        )
+    sink = PostgresSink(postgres_dsn, table=MAPPING)
+    sink.prepare([OHLCV])
+    (reason,) = write(sink, attrs.evolve(batch(BAD, [0, 1], volume=2), coverage=Coverage()))
+    assert "has no partition for some of the rows of [2020-01-01T00:00:00Z, 2020" in reason
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ('ALTER TABLE "Candles" ADD CONSTRAINT "V" UNIQUE (v)', 'ALTER TABLE "public"."Candles" DROP CON'),
+        ('CREATE UNIQUE INDEX "V" ON "Candles" (v)', 'DROP INDEX "public"."V"'),
+    ],
+    ids=["constraint", "index"],
+)
+def test_the_statement_against_a_unique_key_does_help(postgres_dsn: str, key: str, says: str) -> None:
+    sink = PostgresSink(postgres_dsn, table=attrs.evolve(MAPPING, table="Candles"))
+    with psycopg.connect(postgres_dsn, autocommit=True) as database:
+        database.execute(
+            'CREATE TABLE "Candles" (ts bigint, symbol text, v numeric, PRIMARY KEY (symbol, ts))'
+        )
+        database.execute(key)
+        sink.prepare([OHLCV])
+        (reason,) = write(sink, batch(GOOD, [0], volume=1), batch(BAD, [0], volume=1))
+        assert says in reason
+        database.execute(reason[reason.index(says) :])
+    assert write(sink, batch(BAD, [0], volume=1)) == []
+
+
+def test_the_statement_against_a_type_that_rounds_does_help(postgres_dsn: str) -> None:
+    sink = PostgresSink(postgres_dsn, table=attrs.evolve(MAPPING, table="Candles"))
+    with psycopg.connect(postgres_dsn, autocommit=True) as database:
+        database.execute(
+            'CREATE TABLE "Candles" (ts bigint, symbol text, v numeric(4,1), PRIMARY KEY (symbol, ts))'
+        )
+        sink.prepare([OHLCV])
+        (reason,) = write(sink, batch(BAD, [0], volume=1.25))
+        database.execute("ALTER TABLE" + reason.partition("ALTER TABLE")[2].partition(", or ")[0])
+    assert write(sink, batch(BAD, [0], volume=1.25)) == []
 
 
 def _duckdb(path: Path, statement: str) -> None:

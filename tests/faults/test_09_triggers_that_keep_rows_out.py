@@ -84,8 +84,8 @@ def test_rows_that_are_there_all_the_same_are_stored(
     postgres_dsn: str, statements: Sequence[str], mapping: TableMapping, stored: float
 ) -> None:
     store = prepared(postgres_dsn, statements, mapping)
-    told = batch(candles(), range(3), open=1.14)
+    written = batch(candles(), range(3), open=1.14)
     with store.writer() as write:
-        write(told)
+        write(written)
     assert store.read(candles(), EVER).values[0].tolist() == [stored] * 3
-    assert store.coverage([candles()])[candles()] == told.coverage
+    assert store.coverage([candles()])[candles()] == written.coverage

@@ -42,7 +42,7 @@ def database(postgres_dsn: str) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-def told(series: Series, coverage: Coverage) -> Batch:
+def covering(series: Series, coverage: Coverage) -> Batch:
     return Batch(series, Columns.empty(series.dataset), coverage)
 
 
@@ -70,7 +70,7 @@ def test_a_batch_writes_little_wherever_the_gaps_are(
         database.execute("CREATE TABLE candles (ts bigint, symbol text, o float, PRIMARY KEY (symbol, ts))")
     sink = PostgresSink(postgres_dsn, table=MAPPING if mapped else None)
     sink.prepare([OHLCV])
-    whole = logged(database, sink, told(candles(), KINDS[kind]))
+    whole = logged(database, sink, covering(candles(), KINDS[kind]))
     learnt = batch(candles(), [place, place + 1], open=1)
     assert logged(database, sink, learnt) < whole / 4
     known = KINDS[kind] | learnt.coverage
@@ -89,7 +89,7 @@ def test_the_last_batches_of_a_year_write_as_little_as_the_first(
 
 
 def ledger_rows(connection: psycopg.Connection) -> int:
-    """Return how many rows of the ledger this session has read since it last told the server's statistics."""
+    """Return how many rows of the ledger this session has read since it last reported its statistics."""
     row = connection.execute(
         "SELECT coalesce(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)), 0)::integer "
         "FROM pg_stat_xact_user_tables WHERE schemaname = 'marketfetch' AND relname IN ('series', 'coverage')"
@@ -101,7 +101,7 @@ def ledger_rows(connection: psycopg.Connection) -> int:
 def test_a_batch_reads_the_segments_that_it_touches(postgres_dsn: str, database: psycopg.Connection) -> None:
     sink = PostgresSink(postgres_dsn)
     sink.prepare([OHLCV])
-    write(sink, told(candles(), KINDS["missing"]))
+    write(sink, covering(candles(), KINDS["missing"]))
     ledger = CoverageTables("marketfetch")
     for place in (-5, 0, GAPS, 2 * GAPS, 3 * GAPS):
         with database.transaction():

@@ -86,7 +86,7 @@ def test_a_price_that_would_be_rounded_is_refused(
     assert "public.candles.o" in said
     assert repr(value) in said
     assert becomes in said
-    assert 'ALTER TABLE public.candles ALTER COLUMN "o" TYPE numeric' in said
+    assert 'ALTER TABLE "public"."candles" ALTER COLUMN "o" TYPE numeric' in said
     assert "rounding='allow'" in said
 
 

@@ -1,4 +1,4 @@
-"""A connection that is refused for good is told from one that may be had later, in whatever language."""
+"""A final refusal of a connection is distinguished from a passing one, in any language."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def no_more_files() -> Iterator[None]:
 
 
 def test_a_process_out_of_files_is_not_told_to_look_at_the_server(postgres_dsn: str) -> None:
-    """Row 16, for PostgreSQL."""
+    """The message names the limit of this process, and not the server."""
     sink = PostgresSink(postgres_dsn)
     with no_more_files():
         try:

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from hypothesis import assume, given
@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from marketfetch.errors import ConfigurationError, SinkUnavailable
 from marketfetch.redaction import Secret
-from marketfetch.sinks.postgres import PostgresSink
+from marketfetch.sinks.postgres import PostgresBoard, PostgresSink
 from marketfetch.sinks.postgres.dsn import each_host, parse_dsn
 from marketfetch.sinks.urls import sink_from
 from marketfetch.values.datasets import Dataset
@@ -92,6 +92,63 @@ def test_a_password_that_moved_elsewhere_is_recognised_and_not_shown(dsn: str) -
         with pytest.raises(ConfigurationError, match="percent-encoded") as caught:
             make(dsn)
         assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        f"postgresql://ann:{SECRET}\udcff@h1/market",  # a byte of a file or argument that is no UTF-8
+        f"host=h1 password={SECRET}\udcff",
+        f"postgresql://ann:hun@{SECRET}@h1/market",
+        f"host=h1 password='{SECRET}",
+        f"postgresql://ann:{SECRET}@h1/market".encode(),
+        [f"postgresql://ann:{SECRET}@h1/market"],
+    ],
+    ids=["no text in a URL", "no text in key=value", "moved", "unclosed", "bytes", "list"],
+)
+@pytest.mark.parametrize("kind", [PostgresSink, PostgresBoard])
+def test_no_frame_of_a_malformed_dsn_holds_it(kind: Any, dsn: object) -> None:
+    """Debuggers and error trackers show the local variables of each frame that an error passes."""
+    with pytest.raises(ConfigurationError, match=r"^dsn: ") as caught:
+        kind(dsn)
+    assert caught.value.__cause__ is caught.value.__context__ is None
+    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+    ours = [frame for frame in frames if frame.f_code.co_filename != __file__]
+    assert ours
+    assert SECRET not in "".join(
+        repr(value) for frame in ours for name, value in frame.f_locals.items() if name != "self"
+    )
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "host=h dbname=db user=ann",
+        "postgresql://bob:hunter2@h:5432/db?application_name=x",
+        "postgres://ann@H/db",
+        "host=h dbname=db port=5432 connect_timeout=3",
+        "user=db host=h",
+    ],
+)
+def test_boards_in_one_place_are_one_however_it_is_written(dsn: str) -> None:
+    """Two boards that differ starve each other: each takes the claims of the other for a stranger's."""
+    board = PostgresBoard("postgresql://ann@h/db")
+    assert PostgresBoard(dsn) == board
+    assert len({PostgresBoard(dsn), board}) == 1
+
+
+@pytest.mark.parametrize(
+    "dsn", ["postgresql://ann@h2/db", "postgresql://ann@h:5433/db", "postgresql://ann@h/db2", "service=db"]
+)
+def test_boards_in_different_places_differ(dsn: str) -> None:
+    board = PostgresBoard("postgresql://ann@h/db")
+    assert PostgresBoard(dsn) != board
+    assert PostgresBoard("postgresql://ann@h/db", schema="other") != board
+
+
+def test_several_hosts_are_one_place_in_any_order() -> None:
+    assert PostgresBoard("host=a,b port=1,2 dbname=m") == PostgresBoard("postgresql://b:2,a:1/m")
+    assert PostgresBoard("host=a,b port=1,2 dbname=m") != PostgresBoard("postgresql://b:1,a:2/m")
 
 
 _NAMES = st.text("abcxyz019-.", min_size=1, max_size=6)

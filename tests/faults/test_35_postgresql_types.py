@@ -1,4 +1,4 @@
-"""Tables with other types than ours: served where it is certain what is meant, else told what to write."""
+"""Tables with other types than ours: supported if the meaning is certain, else refused with the remedy."""
 
 from __future__ import annotations
 

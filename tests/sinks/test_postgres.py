@@ -226,14 +226,14 @@ def test_many_writers_of_the_same_and_of_other_series_lose_nothing(sink: Postgre
     assert len(sink.ledger()) == 9
 
 
-def test_a_dataset_of_somebody_elses_gets_a_table_too(sink: PostgresSink) -> None:
+def test_a_dataset_of_an_application_gets_a_table_too(sink: PostgresSink) -> None:
     mood = Dataset("Fear & greed", (Column("index"), Column("select", integer=True, optional=True)))
     series = Series("alternative", mood, "BTC", candles().interval)
     sink.prepare([mood])
     write(sink, batch(series, [0, 1], index=[1, 2], select=[3, np.nan]), batch(series, [1], select=4))
     assert sink.read(series, EVER).values.tolist() == [[1, 2], [3, 4]]
     assert sink.coverage([series])[series].covered
-    assert sink.ledger() == {}  # nobody here knows its columns
+    assert sink.ledger() == {}  # marketfetch does not know its columns
 
 
 def test_a_column_that_a_dataset_has_got_since_is_added(postgres_dsn: str) -> None:
@@ -258,7 +258,7 @@ def test_a_relation_in_the_place_of_the_view_is_left_alone(
     PostgresSink(postgres_dsn, views=False).prepare([OHLCV])
 
 
-def test_somebody_elses_tables_in_our_schema_are_refused(
+def test_tables_of_another_program_in_our_schema_are_refused(
     postgres_dsn: str, database: psycopg.Connection
 ) -> None:
     database.execute("CREATE SCHEMA marketfetch CREATE TABLE series (id int)")
@@ -268,6 +268,19 @@ def test_somebody_elses_tables_in_our_schema_are_refused(
     other.prepare([OHLCV])
     write(other, batch(candles(), [0], open=1))
     assert len(other.read(candles(), EVER)) == 1
+
+
+def test_a_percent_sign_in_the_schema_is_no_placeholder(postgres_dsn: str) -> None:
+    sink = PostgresSink(postgres_dsn, schema="a%b %s")
+    sink.prepare([OHLCV])
+    write(sink, batch(candles(), range(3), open=1), batch(candles(), range(4), open=2))
+    assert sink.read(candles(), EVER).values[0].tolist() == [2, 2, 2, 2]
+    assert sink.coverage([candles()]) == sink.ledger() == {candles(): sink.ledger()[candles()]}
+    assert sink.rejected(candles(), EVER) == []
+    sink.forget(candles(), SpanSet.of(Span(START, START + MINUTE)), rows=True)
+    assert len(sink.read(candles(), EVER)) == 3
+    assert sink.board().change("x", lambda text, _: ("1", text)) is None
+    assert sink.board().change("x", lambda text, _: ("2", text)) == "1"
 
 
 def test_a_role_that_may_only_write_finds_everything_prepared(

@@ -71,7 +71,7 @@ def minutes(*bounds: tuple[int, int]) -> SpanSet:
     return SpanSet(tuple(Span(START + MINUTE * first, START + MINUTE * last) for first, last in bounds))
 
 
-def told(series: Series, coverage: Coverage, *rejected: RejectedRow) -> Batch:
+def covering(series: Series, coverage: Coverage, *rejected: RejectedRow) -> Batch:
     return Batch(series, Columns.empty(series.dataset), coverage, rejected)
 
 
@@ -101,7 +101,7 @@ def test_what_is_learnt_and_forgotten_is_what_memory_would_know(
     known = sink.coverage([series])[series]
     for step in steps:
         if isinstance(step, Coverage):
-            write(sink, told(series, step))
+            write(sink, covering(series, step))
             known |= step
         else:
             sink.forget(series, step)
@@ -111,7 +111,7 @@ def test_what_is_learnt_and_forgotten_is_what_memory_would_know(
 
 def test_segments_are_apart_in_order_and_small(sink: PostgresSink, database: psycopg.Connection) -> None:
     gaps = minutes(*((minute, minute + 1) for minute in range(0, 4000, 2)))
-    write(sink, told(candles(), Coverage(minutes((0, 4000)), gaps)))
+    write(sink, covering(candles(), Coverage(minutes((0, 4000)), gaps)))
     write(sink, *(batch(candles(), [minute], open=1) for minute in (1000, 3998, 4001, 4003)))
     rows = database.execute(
         "SELECT start_time, lower(covered), upper(covered), (SELECT count(*) FROM unnest(covered)) "
@@ -154,7 +154,7 @@ def test_writers_of_one_series_see_what_the_others_wrote_while_they_waited(sink:
     assert len(sink.read(candles(), EVER)) == 1000
 
 
-def test_what_somebody_has_taken_out_of_the_ledger_by_hand_is_asked_again(
+def test_coverage_that_a_user_has_deleted_by_hand_is_asked_for_again(
     sink: PostgresSink, database: psycopg.Connection
 ) -> None:
     write(sink, batch(candles(), range(100), open=1))
@@ -179,7 +179,7 @@ UNUSABLE = Coverage(minutes((0, 2)), unusable=minutes((0, 2)))
 
 def test_rejected_rows_come_back_sorted_and_once(sink: PostgresSink) -> None:
     again = attrs.evolve(LATE, reason="impossible")
-    sent = told(candles(), UNUSABLE, BELOW, LATE, again, LATE)
+    sent = covering(candles(), UNUSABLE, BELOW, LATE, again, LATE)
     write(sink, sent, sent)
     assert sink.rejected(candles(), EVER) == sorted([BELOW, LATE, again])
     assert sink.rejected(candles(), Span(START, START + MINUTE)) == sorted([LATE, again])
@@ -187,10 +187,10 @@ def test_rejected_rows_come_back_sorted_and_once(sink: PostgresSink) -> None:
 
 
 def test_a_row_that_is_stored_after_all_takes_the_place_of_the_rejected_one(sink: PostgresSink) -> None:
-    write(sink, told(candles(), UNUSABLE, BELOW, LATE), batch(candles(), [0], open=1))
+    write(sink, covering(candles(), UNUSABLE, BELOW, LATE), batch(candles(), [0], open=1))
     assert sink.rejected(candles(), EVER) == [BELOW]
     assert sink.coverage([candles()])[candles()].unusable == minutes((1, 2))
-    write(sink, told(candles(), UNUSABLE, LATE))  # a row of before, which came late
+    write(sink, covering(candles(), UNUSABLE, LATE))  # a rejected row that was removed comes again
     assert sink.rejected(candles(), EVER) == [BELOW]
 
 
@@ -198,7 +198,7 @@ def test_a_row_that_is_stored_after_all_takes_the_place_of_the_rejected_one(sink
     "raw", ["", "x" * 100_000, "NUL \0", "half \ud83d", "币安人生", "'; DROP TABLE series"]
 )
 def test_any_text_may_be_rejected(sink: PostgresSink, raw: str) -> None:
-    write(sink, told(candles(), UNUSABLE, attrs.evolve(LATE, raw=raw)))
+    write(sink, covering(candles(), UNUSABLE, attrs.evolve(LATE, raw=raw)))
     (row,) = sink.rejected(candles(), EVER)
     assert (row.time, row.reason) == (LATE.time, LATE.reason)
     if "\0" not in raw and "\ud83d" not in raw:
@@ -210,13 +210,13 @@ def test_rejected_rows_and_coverage_are_durable_together_or_not_at_all(
 ) -> None:
     database.execute("ALTER TABLE marketfetch.rejected ADD CHECK (reason <> 'impossible')")
     with sink.writer() as writer, pytest.raises(SinkError, match="CHECK"):
-        writer(told(candles(), UNUSABLE, LATE, BELOW))
+        writer(covering(candles(), UNUSABLE, LATE, BELOW))
     assert sink.coverage([candles()])[candles()] == Coverage()
     assert sink.rejected(candles(), EVER) == []
 
 
 def test_a_series_that_is_deleted_takes_all_along(sink: PostgresSink, database: psycopg.Connection) -> None:
-    write(sink, told(candles(), UNUSABLE, LATE))
+    write(sink, covering(candles(), UNUSABLE, LATE))
     database.execute("DELETE FROM marketfetch.series")
     assert database.execute("SELECT FROM marketfetch.rejected").fetchall() == []
     assert sink.ledger() == {}
@@ -244,7 +244,7 @@ def test_rows_are_removed_with_what_is_known_of_them(sink: PostgresSink) -> None
 
 
 def test_rejected_rows_are_forgotten_with_their_moments(sink: PostgresSink) -> None:
-    write(sink, told(candles(), UNUSABLE, LATE, BELOW))
+    write(sink, covering(candles(), UNUSABLE, LATE, BELOW))
     sink.forget(candles(), minutes((0, 1)))
     assert sink.rejected(candles(), EVER) == [BELOW]
     assert sink.coverage([candles()])[candles()] == UNUSABLE.without(minutes((0, 1)))
@@ -329,7 +329,7 @@ def role(postgres_dsn: str, database: psycopg.Connection) -> Iterator[str]:
 def test_a_role_that_may_only_read_reads_all_there_is(
     sink: PostgresSink, role: str, database: psycopg.Connection
 ) -> None:
-    write(sink, batch(candles(), range(5, 9), open=1), told(candles(), UNUSABLE, LATE))
+    write(sink, batch(candles(), range(5, 9), open=1), covering(candles(), UNUSABLE, LATE))
     database.execute("GRANT USAGE ON SCHEMA marketfetch TO mf_clerk")
     database.execute("GRANT SELECT ON ALL TABLES IN SCHEMA marketfetch TO mf_clerk")
     reader = PostgresSink(role)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from typing import Any
 
 import attrs
 import numpy as np
@@ -289,3 +290,41 @@ def test_names_are_quoted(postgres_dsn: str, database: psycopg.Connection) -> No
     series = Series.of("x", "ohlcv", "'; --", "1m")
     write(sink, batch(series, [0], open=1.5), batch(series, [0], open=2.5))
     assert sink.read(series, EVER).values[0].tolist() == [2.5]
+
+
+def test_percent_signs_in_names_of_types_are_no_placeholders(
+    postgres_dsn: str, database: psycopg.Connection
+) -> None:
+    database.execute('CREATE DOMAIN "p%s" AS numeric; CREATE TYPE "n%s" AS ENUM (\'BTCUSDT\')')
+    database.execute('CREATE TABLE candles (ts bigint, symbol "n%s", o "p%s", PRIMARY KEY (symbol, ts))')
+    mapping = TableMapping("candles", time="ts", symbol="symbol", columns={"ohlcv": {"open": "o"}})
+    sink = PostgresSink(postgres_dsn, table=mapping)
+    sink.prepare([OHLCV])
+    write(sink, batch(candles(), [0, 1], open=1.5), batch(candles(), [1], open=2.5))
+    assert sink.read(candles(), EVER).values[0].tolist() == [1.5, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("columns", "rounding"),
+    [
+        ('o numeric, "Note" text NOT NULL, PRIMARY KEY (ts, "Symbol")', "refuse"),
+        ('o real, PRIMARY KEY (ts, "Symbol")', "refuse"),
+        ("o numeric", "refuse"),
+    ],
+    ids=["not null", "real", "no key"],
+)
+def test_a_statement_to_type_helps_whatever_the_table_is_called(
+    postgres_dsn: str, database: psycopg.Connection, columns: str, rounding: Any
+) -> None:
+    database.execute(f'CREATE TABLE "My ""Candles" (ts bigint, "Symbol" text, {columns})')
+    mapping = TableMapping(
+        'My "Candles', time="ts", symbol="Symbol", columns={"ohlcv": {"open": "o"}}, rounding=rounding
+    )
+    sink = PostgresSink(postgres_dsn, table=mapping)
+    with pytest.raises(ConfigurationError, match="ALTER TABLE") as caught:
+        sink.prepare([OHLCV])
+    statement = str(caught.value)[str(caught.value).index("ALTER TABLE") :].partition(", or ")[0]
+    database.execute(statement)
+    sink.prepare([OHLCV])
+    write(sink, batch(candles(), [0], open=1.5))
+    assert sink.read(candles(), EVER).values[0].tolist() == [1.5]

@@ -1,4 +1,4 @@
-"""A store of format 1 is read as it is, brought up to date by `prepare`, and safe from whoever is too old."""
+"""A store of format 1 is read as it is, migrated by `prepare`, and not changed by older processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What PgBouncer itself says; that all else works through it is shown by every other test of PostgreSQL."""
+"""Errors of PgBouncer itself; every other test of PostgreSQL runs through PgBouncer, too."""
 
 from __future__ import annotations
 

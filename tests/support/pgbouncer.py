@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode before a server of the tests: each transaction may get another connection."""
+"""PgBouncer in transaction mode in front of a test server: each transaction may get another connection."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from contextlib import contextmanager
 import attrs
 from psycopg.conninfo import conninfo_to_dict
 
-from tests.support.postgres import PATIENCE, Server, await_ready, identity, short_folder, unprivileged
+from tests.support.postgres import TIMEOUT, Server, await_ready, identity, short_folder, unprivileged
 
 PORT = 6432
 
-# Few connections for many clients, so that they are really handed from one to the other. Roles are looked up
-# on the server, because tests make some of their own.
+# Few connections for many clients, so that clients really share them. Roles are looked up on the server,
+# because tests make roles.
 SETTINGS = """
 [databases]
 * = {server}
@@ -37,8 +37,8 @@ log_connections = 0
 log_disconnections = 0
 """
 
-# As with the server: it lives as long as our end of the pipe. It has nothing to lose, and what its milder
-# signals mean has changed from version to version.
+# Like the server, it runs until our end of the pipe is closed. It is killed: it has no data to lose, and the
+# meaning of its other signals differs between versions.
 GUARD = """
 "$1" "$2/pgbouncer.ini" </dev/null &
 cat >/dev/null
@@ -48,7 +48,7 @@ rm -rf "$2"
 
 
 def program() -> str | None:
-    """Where PgBouncer is on this machine, None if it is not; its folder is not always on the PATH."""
+    """Return the path of PgBouncer, None if it is not installed; its folder may not be on the PATH."""
     return shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
 
 
@@ -56,7 +56,7 @@ def program() -> str | None:
 def before(
     server: Server, *, size: int = 3, clients: int = 200, mode: str = "transaction"
 ) -> Iterator[Server]:
-    """Run PgBouncer before a server; databases are still made and dropped on the server itself."""
+    """Run PgBouncer in front of a server; databases are made and dropped on the server itself."""
     found, user = program(), unprivileged()
     assert found, "install pgbouncer"
     home = short_folder("mf-pool-")
@@ -91,6 +91,6 @@ def before(
             await_ready(dsn, guard, log)
             yield attrs.evolve(server, dsn=dsn)
         finally:
-            guard.communicate(timeout=PATIENCE)  # closes the pipe, and waits for the end
+            guard.communicate(timeout=TIMEOUT)  # closes the pipe, and waits for the end
     finally:
         shutil.rmtree(home, ignore_errors=True)

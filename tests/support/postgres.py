@@ -23,7 +23,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-# Nothing here has to survive a power cut, and two servers may share a small machine.
+# No data has to survive a power cut, and two servers may share a small machine.
 SETTINGS = {
     "listen_addresses": "",
     "fsync": "off",
@@ -32,10 +32,10 @@ SETTINGS = {
     "shared_buffers": "32MB",
     "max_connections": "100",
 }
-PATIENCE = 30  # seconds, to start and to stop
+TIMEOUT = 30  # seconds, to start and to stop
 
-# The server lives as long as our end of its pipe: also when the test run is killed, it stops and tidies up.
-# A line in the pipe starts it anew after it has ended.
+# The server runs until our end of the pipe is closed: it stops and removes its folder even when the test run
+# is killed. A line in the pipe starts it again after a crash.
 GUARD = """
 programs=$1 home=$2; shift 2
 [ -e "$home/data" ] || "$programs/initdb" -D "$home/data" -U postgres --auth=trust --no-sync --encoding=UTF8 \
@@ -64,7 +64,7 @@ class Source:
 
 
 def sources(choice: str) -> list[Source]:
-    """Say which servers a test run shall use: none, one, or with the choice `all` every one there is.
+    """Return the servers that a test run uses: none, one, or with the choice `all` all that were found.
 
     A server given by MARKETFETCH_TEST_DSN is the only one; else `packaged` is preferred to `machine`.
     """
@@ -94,7 +94,7 @@ class Server:
         """Stop it as `pg_ctl stop -m immediate` does, in the midst of everything; return when it is gone."""
         note = self._home / "data" / "postmaster.pid"
         os.kill(self.process, signal.SIGQUIT)
-        give_up = time.monotonic() + PATIENCE
+        give_up = time.monotonic() + TIMEOUT
         while note.exists():
             if time.monotonic() > give_up:
                 raise RuntimeError("the server does not stop")
@@ -153,11 +153,11 @@ class Server:
                 database = sql.Identifier(connection.info.dbname)
                 connection.execute(statement.format(database, sql.Identifier(name), value))
         if self.pooled:
-            end_sessions(direct)  # those that the pooler keeps began before
+            end_sessions(direct)  # the pooler may keep sessions that began before
 
     @contextmanager
     def database(self) -> Iterator[str]:
-        """Make an empty database, yield its DSN, and drop it whoever is still connected."""
+        """Make an empty database, yield its DSN, and drop it even if sessions are still connected."""
         name = f"mf_{uuid.uuid4().hex[:12]}"
         self._execute("CREATE DATABASE {}", name)
         try:
@@ -257,12 +257,12 @@ def _started(
         await_ready(dsn, guard, log)
         yield dsn, guard
     finally:
-        guard.communicate(timeout=PATIENCE)  # closes the pipe, and waits until the server has shut down
+        guard.communicate(timeout=TIMEOUT)  # closes the pipe, and waits until the server has shut down
 
 
 def await_ready(dsn: str, guard: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until a server that a guard has started lets clients in."""
-    give_up = time.monotonic() + PATIENCE
+    give_up = time.monotonic() + TIMEOUT
     while True:
         try:
             psycopg.connect(dsn, connect_timeout=5).close()

@@ -1,18 +1,20 @@
-"""A board in a table beside the ledger: whoever shares a database shares budgets, on whatever machine."""
+"""A board in a table beside the coverage: processes that share a database share budgets, on any machine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import closing
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 from psycopg.sql import SQL, Identifier
+from psycopg_pool import ConnectionPool
 
-from marketfetch.errors import SinkError
+from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.redaction import Secret
 from marketfetch.sinks.postgres.coverage_tables import lock
-from marketfetch.sinks.postgres.dsn import display_dsn, parse_dsn
+from marketfetch.sinks.postgres.pools import Connections, connections_of
+from marketfetch.sinks.postgres.schema.identifiers import escaped
 from marketfetch.sinks.postgres.schema.introspection import lookup_table
 from marketfetch.sinks.postgres.session import Connection, Session
 
@@ -23,26 +25,45 @@ _COLUMNS = {"name", "text"}
 _NOW = SQL("extract(epoch FROM clock_timestamp())::float8")
 
 
-def _secret(dsn: str | Secret) -> Secret:
-    return Secret.of(dsn)
-
-
-@attrs.frozen(repr=False)
+@attrs.frozen(init=False, repr=False)
 class PostgresBoard:
     """Keeps each text in a row of the table `board` in a schema, which is made when it is first used.
 
-    Its clock is that of the server. Nothing is kept open between two changes, nor on the server between two
-    transactions: PgBouncer in transaction mode will do.
+    Its clock is that of the server. It is given a DSN or a service's `pool`, as a PostgresSink is. Boards in
+    one schema of one database are equal, however the DSN is written and whatever the user. No connection
+    stays open between two changes.
 
-    >>> PostgresBoard.from_url("postgresql://ann:hunter2@db.example/market")
+    >>> PostgresBoard("postgresql://ann:hunter2@db.example/market")
     PostgresBoard('postgresql://db.example/market')
+    >>> PostgresBoard("postgresql://ann@h/db") == PostgresBoard("host=h dbname=db user=bob")
+    True
     """
 
-    _dsn: Secret = attrs.field(converter=_secret)
-    schema: str = attrs.field(default="marketfetch", kw_only=True)
+    _connections: Connections = attrs.field(eq=False)
+    schema: str
+    _place: Hashable = attrs.field(
+        default=attrs.Factory(lambda self: self._connections.place, takes_self=True), init=False
+    )
 
-    def __attrs_post_init__(self) -> None:
-        parse_dsn(self._dsn)
+    def __init__(
+        self,
+        dsn: str | Secret | None = None,
+        *,
+        pool: ConnectionPool[Any] | None = None,
+        schema: str = "marketfetch",
+    ) -> None:
+        # Debuggers show the local variables of a frame that raises: `dsn` is bound anew.
+        connections, dsn = connections_of(dsn, pool), None
+        if isinstance(connections, ConfigurationError):
+            raise connections
+        self.__attrs_init__(connections, schema)  # pyright: ignore[reportAttributeAccessIssue]
+
+    @classmethod
+    def on(cls, connections: Connections, schema: str) -> PostgresBoard:
+        """Make the board of a sink, with the connections of the sink."""
+        board = cls.__new__(cls)
+        board.__attrs_init__(connections, schema)  # pyright: ignore[reportAttributeAccessIssue]
+        return board
 
     @classmethod
     def from_url(cls, url: str) -> PostgresBoard:
@@ -51,12 +72,13 @@ class PostgresBoard:
         return cls(dsn)
 
     def change(self, name: str, step: Callable[[str | None, float], tuple[str, _T]]) -> _T:
-        table = Identifier(self.schema, "board")
-        with closing(Session(self._dsn)) as session, session.transaction("change the board") as connection:
+        table = escaped(self.schema, "board")
+        session = Session(self._connections)
+        with closing(session), session.transaction("change the board") as connection:
             connection.execute("SELECT set_config('lock_timeout', '2s', true)")
-            self._make_if_missing(connection, table)
+            self._make_if_missing(connection)
             lock(connection, f"{self.schema} board {name}")
-            # In a statement of its own: that which waited for the lock sees what was there before it waited.
+            # A statement of its own: the snapshot of the one that waited for the lock is older than the wait.
             row = connection.execute(
                 SQL("SELECT (SELECT text FROM {} WHERE name = %s), {}").format(table, _NOW), [name]
             ).fetchone()
@@ -71,12 +93,13 @@ class PostgresBoard:
             )
         return result
 
-    def _make_if_missing(self, connection: Connection, table: Identifier) -> None:
+    def _make_if_missing(self, connection: Connection) -> None:
+        table = Identifier(self.schema, "board")
         found = lookup_table(connection, table)
         if found is None:
             lock(connection, f"{self.schema} prepare")
             known = connection.execute("SELECT to_regnamespace(%s)", [Identifier(self.schema).as_string()])
-            if known.fetchone() == (None,):  # even with IF NOT EXISTS it needs the right to make one
+            if known.fetchone() == (None,):  # even IF NOT EXISTS needs the right to make one
                 connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(self.schema)))
             connection.execute(
                 SQL("CREATE TABLE IF NOT EXISTS {} (name text PRIMARY KEY, text text NOT NULL)").format(table)
@@ -85,4 +108,4 @@ class PostgresBoard:
             raise SinkError(f"{found.title} was not made by marketfetch; choose another schema=")
 
     def __repr__(self) -> str:
-        return f"PostgresBoard({display_dsn(self._dsn)!r})"
+        return f"PostgresBoard({self._connections!r})"

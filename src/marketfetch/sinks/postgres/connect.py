@@ -1,4 +1,4 @@
-"""Connecting to the server, and telling a refusal that is final from one that may pass."""
+"""Open a connection, and tell a refusal that is final from one that may pass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from psycopg import pq
@@ -20,19 +20,18 @@ from psycopg.rows import tuple_row
 from marketfetch.common.local_resources import descriptors_used_up, exhausted
 from marketfetch.errors import SinkError, SinkUnavailable
 from marketfetch.redaction import Secret
-from marketfetch.sinks.postgres.dsn import display_dsn, each_host, parse_dsn, without_secrets
+from marketfetch.sinks.postgres.dsn import each_host, parse_dsn
 from marketfetch.sinks.postgres.errors import final_in_words, of_state
 
-__all__ = ["Connection", "connect"]
+__all__ = ["Connection", "DsnConnection", "Verdict", "parameters_of", "verdict_of"]
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
-_Verdict = tuple[Callable[[str], SinkError], str]
+Verdict = tuple[Callable[[str], SinkError], str]
 """The kind of error, and the remedy."""
 
-_OLDEST = 140_000
-_AWAY: _Verdict = (SinkUnavailable, "check that the server runs and can be reached from here")
-_WRONG: _Verdict = (SinkError, "correct the options of the DSN")
+_AWAY: Verdict = (SinkUnavailable, "check that the server runs and can be reached from here")
+_WRONG: Verdict = (SinkError, "correct the options of the DSN")
 
 # A server that is gone without a word is noticed within a minute or so; the DSN may say otherwise.
 _DEFAULTS = {
@@ -46,65 +45,59 @@ _DEFAULTS = {
 
 _ERROR_RESPONSE = re.compile(rb'\tErrorResponse\t[^\n]*? C "([0-9A-Z]{5})"')
 _TRACED = 65_536
-_PATIENCE = 10.0
+_TIMEOUT = 10.0
 """Seconds that a second attempt to connect may take."""
 
 
-def connect(dsn: Secret, purpose: str) -> Connection:
-    """Open a connection for a purpose.
+class DsnConnection(Connection):
+    """The `connection_class` of a pool whose DSN is a Secret: the pool itself never holds the password.
 
-    Raises SinkUnavailable where the same may work later, else SinkError: both say what the purpose was and
-    what to do, and nothing of the password.
+    It connects to abstract sockets, too, and fills in the defaults that are written above.
     """
-    found = _connected(dsn, purpose)
-    if isinstance(found, SinkError):
-        raise found from None  # here: debuggers show what frames hold, and those below hold the password
-    if found.info.server_version < _OLDEST:
-        found.close()
-        raise SinkError(f"{display_dsn(dsn)} is older than PostgreSQL 14; upgrade the server")
-    # Every statement shall see what others committed while we waited for a lock.
-    found.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-    return found
+
+    @classmethod
+    def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:  # noqa: ARG003  # what a pool passes
+        """Open a connection to where the Secret `dsn` leads; other arguments of the pool are not used."""
+        parts = parameters_of(kwargs["dsn"])
+        if not any(host.startswith("@") for host in str(parts.get("host", "")).split(",")):
+            try:
+                return super().connect(make_conninfo(**parts), autocommit=True, prepare_threshold=None)
+            except psycopg.errors.ConnectionTimeout as error:
+                raise TimeoutError(str(error)) from None  # a pool would turn the former into words of its own
+        # psycopg looks an abstract socket up in the DNS; libpq knows what it is.
+        message = ""
+        for host in each_host(parts):
+            started = _started(host)
+            _poll(started, monotonic() + _TIMEOUT)
+            if started.status == pq.ConnStatus.OK:
+                started.nonblocking = 1
+                connection = cls(started, row_factory=tuple_row)
+                connection.autocommit, connection.prepare_threshold = True, None
+                return connection
+            message = started.error_message.decode(errors="replace")
+            started.finish()
+        raise psycopg.OperationalError(message)
 
 
-def _connected(dsn: Secret, purpose: str) -> Connection | SinkError:
-    """Open a connection, or return the refusal."""
-    parts = {**_DEFAULTS, **parse_dsn(dsn)}
-    parts["client_encoding"] = "UTF8"  # statements are kept as they are sent
-    try:
-        return _opened(parts)
-    except (psycopg.Error, OSError) as error:
-        kind, remedy = _verdict(error, parts)
-        text = without_secrets(" ".join(str(error).split()), dsn)
-        return kind(f"{display_dsn(dsn)}: cannot {purpose}: {text}; {remedy}")
+def parameters_of(dsn: Secret) -> dict[str, Any]:
+    """Return the connection parameters of a DSN, with the defaults that are written above."""
+    # Statements are kept as they are sent, in UTF-8.
+    return {**_DEFAULTS, **parse_dsn(dsn), "client_encoding": "UTF8"}
 
 
-def _opened(parts: dict[str, Any]) -> Connection:
-    if not any(host.startswith("@") for host in str(parts.get("host", "")).split(",")):
-        return psycopg.connect(make_conninfo(**parts), autocommit=True, prepare_threshold=None)
-    # psycopg asks the DNS for an abstract socket; libpq knows what it is.
-    said = ""
-    for host in each_host(parts):
-        opened = _started(host)
-        _poll(opened, monotonic() + _PATIENCE)
-        if opened.status == pq.ConnStatus.OK:
-            opened.nonblocking = 1
-            connection = Connection(opened, row_factory=tuple_row)
-            connection.autocommit, connection.prepare_threshold = True, None
-            return connection
-        said = opened.error_message.decode(errors="replace")
-        opened.finish()
-    raise psycopg.OperationalError(said)
+def verdict_of(error: Exception, parts: dict[str, Any]) -> Verdict:
+    """Say whether a connection that failed is refused for good, and what to do.
 
+    libpq gives no SQLSTATE for a connection that fails, and its message is in the server's language. The
+    cases, in order:
 
-def _verdict(error: Exception, parts: dict[str, Any]) -> _Verdict:
-    """Say whether a connection is refused for good, and what to do.
-
-    libpq has no SQLSTATE for a connection that fails, and its message is in the server's language. So a
-    message that is not known is followed by a second attempt, whose conversation with the server is read.
-    With several hosts each is judged by itself, and one that may be had later is enough to go on.
+    1. This process has no file descriptor or memory left; libpq has no words for it.
+    2. Nobody answered in time, or the operating system refused: it may work later.
+    3. The message is one of those that are always English, such as PgBouncer's.
+    4. libpq refuses the options, and says the same of any host.
+    5. Else connect once more to each host, and read the SQLSTATE out of the conversation with the server.
+       One host that may be had later is enough for SinkUnavailable.
     """
-    # libpq has no words for a socket that could not be opened.
     number = errno.EMFILE if descriptors_used_up() else getattr(error, "errno", None)
     if lacking := exhausted(number, str(error)):
         return SinkUnavailable, lacking
@@ -121,7 +114,7 @@ def _verdict(error: Exception, parts: dict[str, Any]) -> _Verdict:
     return next((verdict for verdict in verdicts if verdict[0] is SinkUnavailable), verdicts[-1])
 
 
-def _verdict_of_host(parts: dict[str, Any]) -> _Verdict:
+def _verdict_of_host(parts: dict[str, Any]) -> Verdict:
     state, text = _second_attempt(parts)
     known = final_in_words(text)
     if state is None or (state == "08P01" and known is not None):  # PgBouncer says so of all its errors
@@ -132,7 +125,7 @@ def _verdict_of_host(parts: dict[str, Any]) -> _Verdict:
 def _options_are_wrong(parts: dict[str, Any]) -> bool:
     """Tell whether libpq refuses the options before it looks at the host: it says the same of any host.
 
-    Nothing is sent: there are no such sockets.
+    Nothing is sent: the two hosts are sockets that do not exist.
     """
     rest = {name: value for name, value in parts.items() if name not in {"host", "hostaddr"}}
     said = {_started({**rest, "host": f"/nowhere/{number}"}).error_message for number in range(2)}
@@ -150,7 +143,7 @@ def _second_attempt(parts: dict[str, Any]) -> tuple[str | None, str]:
     """
     connection = _started(parts)
     try:
-        give_up = monotonic() + _PATIENCE
+        give_up = monotonic() + _TIMEOUT
         state = None
         if sys.platform == "linux":
             state = _traced(connection, give_up)
@@ -163,7 +156,7 @@ def _second_attempt(parts: dict[str, Any]) -> tuple[str | None, str]:
 
 def _traced(connection: pq.abc.PGconn, give_up: float) -> str | None:
     """Go on connecting, and return the SQLSTATE of the server's refusal, if it gives one."""
-    # Not a file on the disk: what libpq notes of a conversation has the password in it.
+    # A pipe and not a file on the disk: libpq's trace of a conversation contains the password.
     reading, writing = os.pipe()
     try:
         for end in (reading, writing):
@@ -171,7 +164,7 @@ def _traced(connection: pq.abc.PGconn, give_up: float) -> str | None:
         connection.trace(writing)
         _poll(connection, give_up)
         connection.untrace()
-        with suppress(BlockingIOError):  # nothing was said
+        with suppress(BlockingIOError):  # the trace is empty
             if found := _ERROR_RESPONSE.search(os.read(reading, _TRACED)):
                 return found[1].decode()
         return None

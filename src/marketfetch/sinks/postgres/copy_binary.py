@@ -1,8 +1,8 @@
-"""The binary COPY format, built from whole columns. Pure: no connection, no SQL.
+"""Encode whole columns in the binary COPY format. Pure: no connection, no SQL.
 
-A row of COPY BINARY is the number of its fields and, for each, a length and the value, all big-endian. Where
-every field has a fixed width, rows have one too: a structured NumPy array *is* the body. A NULL is a length
-of -1 without a value, so its value bytes are cut out of that array by a mask.
+A row of COPY BINARY is the number of its fields and, for each field, its length and its value, all
+big-endian. Fields of fixed width give rows of fixed width: the bytes of a structured NumPy array are the
+rows. A NULL has the length -1 and no value: a mask cuts the bytes of its value out of the array.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # signature, flags, length of the he
 _TRAILER = b"\xff\xff"
 
 _EPOCH = 946_684_800_000
-"""PostgreSQL counts from 2000-01-01; this is that moment in UTC milliseconds."""
+"""2000-01-01, from which PostgreSQL counts, in UTC milliseconds."""
 
 
 @attrs.frozen(eq=False)
 class WireColumn:
-    """One column of rows on their way into COPY: its values, shape (n,), and which of them are NULL."""
+    """One column of a COPY stream: its values, of shape (n,), and a mask of those that are NULL."""
 
     values: NDArray[Any]
     null: NDArray[np.bool_] | None = None
@@ -34,7 +34,7 @@ class WireColumn:
 def copy_body(pieces: Iterable[Sequence[WireColumn]]) -> Iterator[bytes]:
     r"""Write pieces of rows, each of them columns of equal length, as one complete binary COPY stream.
 
-    The width of a field is that of the strip's dtype: int32 for integer, int64 for bigint and timestamptz
+    The width of a field is that of its dtype: int32 for integer, int64 for bigint and timestamptz
     (see `to_timestamps`), float64 for double precision.
 
     >>> b"".join(copy_body([[WireColumn(np.array([7], np.int32))]]))[19:]
@@ -42,30 +42,32 @@ def copy_body(pieces: Iterable[Sequence[WireColumn]]) -> Iterator[bytes]:
     """
     rows: NDArray[Any] = np.empty(0)
     yield _HEADER
-    for strips in pieces:
-        count = len(strips[0].values)
+    for columns in pieces:
+        count = len(columns[0].values)
         if count > len(rows):
-            rows = _blank(strips, count)
-        yield _filled(rows[:count], strips)
+            rows = _blank(columns, count)
+        yield _filled(rows[:count], columns)
     yield _TRAILER
 
 
-def _blank(strips: Sequence[WireColumn], count: int) -> NDArray[Any]:
-    """Lay out rows with all that is the same in each of them: written once, it is half of the work saved."""
+def _blank(columns: Sequence[WireColumn], count: int) -> NDArray[Any]:
+    """Allocate rows and fill in what is the same in each of them, which saves half of the work."""
     form: list[tuple[str, Any]] = [("fields", ">i2")]
-    for i, strip in enumerate(strips):
-        form += [(f"length{i}", ">i4"), (f"value{i}", strip.values.dtype.newbyteorder(">"))]
+    for i, column in enumerate(columns):
+        form += [(f"length{i}", ">i4"), (f"value{i}", column.values.dtype.newbyteorder(">"))]
     rows = np.empty(count, form)
-    rows["fields"] = len(strips)
-    for i, strip in enumerate(strips):
-        rows[f"length{i}"] = strip.values.itemsize
+    rows["fields"] = len(columns)
+    for i, column in enumerate(columns):
+        rows[f"length{i}"] = column.values.itemsize
     return rows
 
 
-def _filled(rows: NDArray[Any], strips: Sequence[WireColumn]) -> bytes:
-    for i, strip in enumerate(strips):
-        rows[f"value{i}"] = strip.values
-    nulls = {i: strip.null for i, strip in enumerate(strips) if strip.null is not None and strip.null.any()}
+def _filled(rows: NDArray[Any], columns: Sequence[WireColumn]) -> bytes:
+    for i, column in enumerate(columns):
+        rows[f"value{i}"] = column.values
+    nulls = {
+        i: column.null for i, column in enumerate(columns) if column.null is not None and column.null.any()
+    }
     if not nulls:
         return rows.tobytes()
     rows = rows.copy()  # the lengths stay as they are for the next piece

@@ -1,4 +1,4 @@
-"""The tables that remember which series there are and what is known of each."""
+"""The tables that hold the series of a store and the coverage of each."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import attrs
 from psycopg.sql import SQL, Composable, Identifier
 
 from marketfetch.errors import SinkError
+from marketfetch.sinks.postgres.schema.identifiers import escaped
 from marketfetch.sinks.postgres.schema.multirange import dump_multirange, load_multirange
 from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.rejected_rows import reach, still_rejected
@@ -23,29 +24,29 @@ from marketfetch.values.spans import Span, SpanSet
 __all__ = ["FORMAT", "TABLES", "CoverageTables", "Names", "lock", "names", "newer", "written"]
 
 FORMAT = 2
-"""The version of the tables that this marketfetch writes; `format.version` tells that of those there are."""
+"""The format that this marketfetch writes; `format.version` in the database is the format of its tables."""
 
 TABLES = ("format", "series", "coverage", "rejected")
 
 Names = tuple[str, str, str, str]
-"""Exchange, dataset, symbol and interval of a series: what the ledger knows of it."""
+"""Exchange, dataset, symbol and interval: the identity of a series in the ledger."""
 
 _LOCK = "marketfetch {}"
 _SPANS = SQL("c.covered::text, c.empty::text, {}")
 
 
 def names(series: Series) -> Names:
-    """Return what the ledger knows a series by."""
+    """Return the identity of a series in the ledger."""
     return series.exchange, series.dataset.name, series.symbol, series.interval.name
 
 
 def lock(connection: Connection, name: str) -> None:
-    """Wait until nobody else is in a transaction under this name, and hold it until ours ends."""
+    """Take the advisory lock of a name, and hold it until the transaction ends."""
     connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [_LOCK.format(name)])
 
 
 def newer(schema: str, found: int) -> SinkError:
-    """Return the error for tables that a later marketfetch has made."""
+    """Return the error for tables of a later format."""
     return SinkError(
         f"schema {schema} was written by a newer marketfetch (format {found}; this one knows {FORMAT}): "
         "upgrade marketfetch"
@@ -56,20 +57,20 @@ def newer(schema: str, found: int) -> SinkError:
 class CoverageTables:
     """The tables `format`, `series`, `coverage` and `rejected` in a schema.
 
-    The coverage of a series lies in segments, a row for each, whose hulls do not overlap; the hull of one
-    begins at its `start_time`. A batch reads and writes the segments that it touches, and no others.
+    A row of `coverage` is one segment of a series. The hulls of segments do not overlap, and `start_time` is
+    the start of the hull. A batch reads and writes only the segments that it touches.
 
-    `table_name` of a series names the user's table that its rows are in, the `target`, and is empty for our
-    own: the same series in two places is covered in each by itself.
+    `series.table_name`, the `target`, is the user's table that the rows are in, or empty for tables of our
+    own. A series that is stored in two tables has a coverage for each.
 
-    Tables of an earlier `format` can be read, and nothing else.
+    Tables of an earlier `format` can only be read.
     """
 
     schema: str
     format: int = FORMAT
 
     def find(self, connection: Connection, target: str, series: Series) -> int | None:
-        """Return the id of a series, or None if it has none yet."""
+        """Return the id of a series, None if it is not in the table."""
         row = connection.execute(
             self._sql("SELECT id FROM {series} WHERE ({identity}) = (%s, %s, %s, %s, %s)"),
             [target, *names(series)],
@@ -79,7 +80,7 @@ class CoverageTables:
     def coverage(
         self, connection: Connection, target: str, series: Sequence[Series]
     ) -> dict[Series, Coverage]:
-        """Return what is known of the given series; those of which nothing is known are left out."""
+        """Return the coverage of the given series; a series without coverage is left out."""
         if not series:
             return {}
         rows = connection.execute(
@@ -95,7 +96,7 @@ class CoverageTables:
         return {series[number - 1]: coverage for number, coverage in _by_key(rows)}
 
     def all(self, connection: Connection, target: str) -> Iterator[tuple[Names, Coverage]]:
-        """Yield every series of a target of which anything is known, and what that is."""
+        """Yield every series of a target that has coverage, with its coverage."""
         rows = connection.execute(
             self._sql(
                 "SELECT s.exchange, s.dataset, s.symbol, s.interval, {spans} "
@@ -109,7 +110,7 @@ class CoverageTables:
                 yield found, coverage
 
     def held(self, connection: Connection, target: str, datasets: Collection[str]) -> list[Names]:
-        """Return the names of the series of a target, of some datasets, and nothing of their coverage."""
+        """Return the names of the series of some datasets in a target, without their coverage."""
         rows = connection.execute(
             self._sql(
                 "SELECT exchange, dataset, symbol, interval FROM {series} "
@@ -120,13 +121,13 @@ class CoverageTables:
         return [(exchange, dataset, symbol, interval) for exchange, dataset, symbol, interval in rows]
 
     def claim(self, connection: Connection, name: str, target: str, series: Series) -> int:
-        """Wait for a lock, as `lock` does, and return the id of a series, which has one from now on.
+        """Take the lock `name`, as `lock` does, and return the id of a series, which is inserted if missing.
 
-        It is asked for in every transaction, at no further cost: where a server comes back without its last
-        transactions, or another one takes its place, the id from before may be that of another series.
+        Each transaction asks again, in the statement that takes the lock: after a server has lost its last
+        transactions, or was replaced, an id from before may belong to another series.
 
-        Raises SinkError where a newer marketfetch has migrated the tables meanwhile. A migration has to lock
-        the table `format` first: so it waits until our transaction ends, and no batch is written half way.
+        Raises SinkError if a newer marketfetch has migrated the tables meanwhile. A migration locks the table
+        `format` first, so it waits until this transaction ends, and no batch is written half way.
         """
         known = connection.execute(
             self._sql(
@@ -139,8 +140,8 @@ class CoverageTables:
             raise newer(self.schema, known[1])
         if known is not None and known[0] is not None:
             return int(known[0])
-        # It may have got one while we waited. An insert that meets another one waits for it; the update makes
-        # it return the other's id.
+        # Another transaction may insert the series first: then our INSERT waits for it, and the UPDATE makes
+        # it return that id.
         row = connection.execute(
             self._sql(
                 "INSERT INTO {series} ({identity}) VALUES (%s, %s, %s, %s, %s) "
@@ -152,26 +153,26 @@ class CoverageTables:
         return int(row[0])
 
     def add(self, connection: Connection, series_id: int, batch: Batch) -> None:
-        """Unite what is stored of a series with what a batch proves, as `Coverage.__or__` does.
+        """Unite the stored coverage of a series with that of a batch, as `Coverage.__or__` does.
 
-        The rejected rows of moments that are present by now go, those of the batch come.
-        To be called after `claim`, not in its statement: what a statement sees is settled before it waits for
-        the lock, and whoever held the lock has written since.
+        Rejected rows of moments that are present by now are removed, those of the batch are added. To be
+        called after `claim`, not in its statement: a statement sees the rows as they were before it waited
+        for the lock, and the holder of the lock has changed them since.
         """
-        learnt, span = batch.coverage, reach(batch)
+        proven, span = batch.coverage, reach(batch)
         if span is None:
             return
         before = self.segments(connection, series_id, span)
         held = joined(filter(_known, before.values()))
-        known = _united(held, learnt)
+        known = _united(held, proven)
         self.replace(connection, series_id, before, split(known))
         if held.unusable:
-            self.drop(connection, series_id, learnt.present)
+            self.drop(connection, series_id, proven.present)
         if batch.rejected:
             self.keep(connection, series_id, still_rejected(batch.rejected, known.present))
 
     def forget(self, connection: Connection, series_id: int, spans: SpanSet) -> None:
-        """Remove what is known of some moments of a series, and their rejected rows; see `add` for when."""
+        """Remove the coverage and the rejected rows of some moments of a series; call it when `add` is."""
         span = spans.hull
         if span is not None:
             before = self.segments(connection, series_id, span)
@@ -180,7 +181,7 @@ class CoverageTables:
             self.drop(connection, series_id, spans)
 
     def segments(self, connection: Connection, series_id: int, span: Span) -> dict[int, Coverage]:
-        """Return the segments that a span touches, and the one before it, by their `start_time`."""
+        """Return the segments that a span touches, and the one before them, by `start_time`."""
         rows = connection.execute(
             self._sql(
                 "SELECT c.start_time, {spans} FROM {coverage} AS c WHERE c.series_id = %(id)s "
@@ -199,7 +200,7 @@ class CoverageTables:
         before: Mapping[int, Coverage],
         after: Sequence[Coverage],
     ) -> None:
-        """Put segments in the place of those that `segments` returned; what stays the same is not written."""
+        """Replace the segments that `segments` returned; a segment that stays the same is not written."""
         starts = {hull(segment).start: segment for segment in after}
         gone = [start for start in before if start not in starts]
         written = [(start, one) for start, one in starts.items() if before.get(start) != one]
@@ -267,13 +268,16 @@ class CoverageTables:
 
 @lru_cache  # writing SQL takes longer than sending it
 def written(text: LiteralString, schema: str, form: int = FORMAT) -> bytes:
-    """Return a statement about the tables of a schema; in format 1, some columns have other names."""
+    """Return a statement about the tables of a schema; in format 1, some columns have other names.
+
+    Execute it with parameters, if only with an empty list: a % in the name of the schema is doubled.
+    """
     table_name = Identifier("target" if form < 2 else "table_name")
     identity: list[Composable] = [table_name, *map(Identifier, ("exchange", "dataset", "symbol", "interval"))]
     return (
         SQL(text)
         .format(
-            **{name: Identifier(schema, name) for name in TABLES},
+            **{name: escaped(schema, name) for name in TABLES},
             table_name=table_name,
             identity=SQL(", ").join(identity),
             identity_of_s=SQL(", ").join(SQL("s.{}").format(name) for name in identity),
@@ -290,16 +294,16 @@ def _by_key(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, Coverage]]:
 
 
 def _known(segment: Coverage) -> bool:
-    """Tell whether there is anything in a segment: somebody may have emptied it."""
+    """Tell whether a segment covers anything: a user may have emptied it by hand."""
     return bool(segment.covered)
 
 
-def _united(held: Coverage, learnt: Coverage) -> Coverage:
-    """Return `held | learnt`: without comparing spans where the one begins after the other has ended."""
-    there, here = held.covered.hull, learnt.covered.hull
-    if there is None or here is None or not there.intersect(here):
-        return joined(filter(_known, (held, learnt)))
-    return held | learnt
+def _united(held: Coverage, proven: Coverage) -> Coverage:
+    """Return `held | proven`, without comparing spans if one begins after the other has ended."""
+    old, new = held.covered.hull, proven.covered.hull
+    if old is None or new is None or not old.intersect(new):
+        return joined(filter(_known, (held, proven)))
+    return held | proven
 
 
 def _coverage(spans: Sequence[str]) -> Coverage:
@@ -311,5 +315,5 @@ def _in_columns(rows: Sequence[tuple[object, ...]]) -> list[list[object]]:
 
 
 def _storable(text: str) -> str:
-    """Write what the server cannot hold in a text, NUL and halves of characters, as an escape."""
+    """Write NUL and lone surrogates, which the server cannot store in a text, as an escape."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

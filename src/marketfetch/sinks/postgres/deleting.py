@@ -1,4 +1,4 @@
-"""Removing rows of a series, and nothing of what others wrote into the same table."""
+"""Delete rows of a series, and no value that another program wrote into the same table."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from marketfetch.values.spans import SpanSet
 __all__ = ["remove"]
 
 
-def remove(connection: Connection, table: TableModel, labels: tuple[Name, ...], spans: SpanSet) -> None:
-    """Remove the rows of a series in some spans; under the lock of the series.
+def remove(connection: Connection, table: TableModel, key_values: tuple[Name, ...], spans: SpanSet) -> None:
+    """Delete the rows of a series in some spans; the caller holds the lock of the series.
 
-    Of a table of the user's, rows are deleted that have a value in no column but those of the key and of this
-    dataset; of the others, the columns of the dataset become NULL.
+    In a table of the user's, a row is deleted if only its key and the columns of this dataset have a value.
+    In every other row the columns of the dataset become NULL.
     """
     place = {
-        **{f"label{i}": value for i, value in enumerate(labels)},
+        **{f"key{i}": value for i, value in enumerate(key_values)},
         "starts": [table.time_codec.bound(span.start) for span in spans],
         "ends": [table.time_codec.bound(span.end) for span in spans],
     }
@@ -32,8 +32,8 @@ def remove(connection: Connection, table: TableModel, labels: tuple[Name, ...], 
 
 
 def _others(connection: Connection, table: TableModel) -> list[str]:
-    """Return the columns in which somebody else's values may be."""
+    """Return the columns that may hold values of other datasets or programs."""
     found = lookup_table(connection, Identifier(table.schema, table.name))
-    ours = {*table.key, *(field.name for field in table.values)}
+    ours = {*table.key, *(column.name for column in table.values)}
     columns = found.columns if found is not None else {}
     return [name for name, column in columns.items() if name not in ours and not column.generated]

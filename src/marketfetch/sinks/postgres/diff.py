@@ -1,4 +1,4 @@
-"""Which rows of a batch the server lacks, and which it would have to change: decided on whole columns."""
+"""Compare a batch with the stored rows, column by column: which rows are new, and which differ."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["diff_rows"]
 
 
 def diff_rows(given: Columns, stored: Columns) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Tell for each given row whether its time is not stored, and whether it changes the stored row.
+    """Return two masks over the given rows: whether a row is new, and whether it changes a stored row.
 
-    Both are sorted. A NULL changes nothing, and neither does the sign of a zero.
+    Both arguments are sorted by time. A NULL changes nothing, and neither does the sign of a zero.
 
     >>> given = Columns(np.array([0, 1, 2]), np.array([[5.0, np.nan, 7.0]]))
     >>> stored = Columns(np.array([0, 1]), np.array([[4.0, 6.0]]))

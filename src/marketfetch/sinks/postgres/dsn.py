@@ -1,33 +1,60 @@
-"""Reading a DSN as libpq does, and showing where it leads without its secrets. Pure: nothing is opened."""
+"""Parse a DSN as libpq does, and show where it leads without its secrets. Pure: nothing is opened."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 from urllib.parse import quote
 
 import psycopg
+from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
 from marketfetch.errors import ConfigurationError
 from marketfetch.redaction import Secret, redact, without
 
-__all__ = ["display_dsn", "each_host", "parse_dsn", "without_secrets"]
+__all__ = [
+    "display_dsn",
+    "display_parts",
+    "each_host",
+    "parse_dsn",
+    "place_of",
+    "secret_dsn",
+    "without_secrets",
+]
 
 _PLACE = ("host", "hostaddr", "port")
 
 
-def parse_dsn(dsn: Secret) -> dict[str, Any]:
-    """Take a DSN apart as libpq does, without connecting.
+def secret_dsn(dsn: object) -> Secret | ConfigurationError:
+    """Wrap the text of a DSN, or return the error for an argument that is not text.
 
-    Raises ConfigurationError, which quotes nothing of the DSN: where it is torn apart wrongly, any piece may
-    be of the password.
+    The error is returned for the caller to raise after it has bound its own name anew: debuggers show the
+    local variables of every frame that an error passes, and the text may contain a password.
+
+    >>> secret_dsn(b"host=db")
+    ConfigurationError("dsn: bytes is none; write text such as 'postgresql://user@host/database'")
+    """
+    if isinstance(dsn, Secret):
+        return dsn
+    if isinstance(dsn, str):
+        return Secret(dsn)
+    return ConfigurationError(
+        f"dsn: {type(dsn).__name__} is none; write text such as 'postgresql://user@host/database'"
+    )
+
+
+def parse_dsn(dsn: Secret) -> dict[str, Any]:
+    """Return the connection parameters of a DSN as libpq parses them, without connecting.
+
+    Raises ConfigurationError. The message quotes nothing of the DSN: if libpq splits a malformed DSN at the
+    wrong place, any piece of it may be a piece of the password.
 
     >>> parse_dsn(Secret("postgresql://ann:hunter2@db.example:5432/market"))["host"]
     'db.example'
     """
-    parts = _taken_apart(dsn)
+    parts = _parsed(dsn)
     if parts is None:
         raise ConfigurationError(
             "dsn: cannot be read; write postgresql://user:password@host:port/database, "
@@ -44,8 +71,12 @@ def display_dsn(dsn: Secret) -> str:
     >>> display_dsn(Secret("postgresql://ann@[::1]:5432,db2/market"))
     'postgresql://[::1]:5432,db2/market'
     """
-    parts = parse_dsn(dsn)
-    places = [_written(place) for place in each_host(parts)]
+    return display_parts(parse_dsn(dsn))
+
+
+def display_parts(parts: dict[str, Any]) -> str:
+    """Return where connection parameters lead, without user and password."""
+    places = [_host_and_port(place) for place in each_host(parts)]
     service = f"?service={quote(str(parts['service']))}" if "service" in parts else ""
     return f"postgresql://{','.join(places)}/{parts.get('dbname', '')}{service}"
 
@@ -59,60 +90,89 @@ def each_host(parts: dict[str, Any]) -> Sequence[dict[str, Any]]:
     lists = {name: str(parts[name]).split(",") for name in _PLACE if name in parts}
     count = max([len(lists.get("host", [])), len(lists.get("hostaddr", [])), 1])
     rest = {name: value for name, value in parts.items() if name not in _PLACE}
-    every = []
+    hosts = []
     for i in range(count):
-        # One port is that of all hosts; an empty item stands for the default.
+        # A single port applies to all hosts; an empty item stands for the default.
         own = {
             name: items[i if len(items) > 1 else 0] for name, items in lists.items() if i < max(len(items), 2)
         }
-        every.append({**rest, **{name: value for name, value in own.items() if value}})
-    return every
+        hosts.append({**rest, **{name: value for name, value in own.items() if value}})
+    return hosts
 
 
-def without_secrets(text: str, dsn: Secret) -> str:
-    """Cut the passwords of a DSN out of what a server or libpq says, which may quote them anywhere."""
-    parts = parse_dsn(dsn)
+def place_of(parts: dict[str, Any]) -> Hashable:
+    """Return a key that is equal for connection parameters which lead to the same database.
+
+    It contains hosts, ports and the name of the database, with libpq's defaults where one is not given. User
+    and options do not matter.
+
+    >>> url, text = "postgresql://ann@h:5432/db", "host=h dbname=db user=bob"
+    >>> place_of(parse_dsn(Secret(url))) == place_of(parse_dsn(Secret(text)))
+    True
+    """
+    defaults = {
+        option.keyword.decode(): option.val.decode(errors="replace")
+        for option in pq.Conninfo.get_defaults()
+        if option.val
+    }
+    if "service" in parts:  # a file on this machine says where it leads
+        return tuple(str(parts.get(name, "")) for name in ("service", *_PLACE, "dbname"))
+    hosts = {(_folded(host, defaults), host.get("port") or defaults.get("port")) for host in each_host(parts)}
+    names = (source.get(name) for name in ("dbname", "user") for source in (parts, defaults))
+    return frozenset(hosts), next(filter(None, names), "")
+
+
+def without_secrets(text: str, parts: dict[str, Any]) -> str:
+    """Cut the passwords of connection parameters out of a message of the server or of libpq."""
     for name in ("password", "sslpassword"):
         text = without(text, str(parts.get(name) or ""))
     return redact(text)
 
 
-def _taken_apart(dsn: Secret) -> dict[str, Any] | None:
-    # Not where an error is raised: debuggers show the values that a raising frame holds.
+def _parsed(dsn: Secret) -> dict[str, Any] | None:
+    # No error leaves this frame, whose local variables contain the password.
     text = dsn.reveal()
     try:
         parts = conninfo_to_dict(text)
-    except psycopg.Error:
+    except (psycopg.Error, UnicodeError):
         return None
     return None if _misplaced(text, parts) else parts
 
 
 def _misplaced(text: str, parts: dict[str, Any]) -> bool:
-    """Tell whether an @ or / of a password that was not percent-encoded moved the rest of it elsewhere.
+    """Tell whether an @ or / of a password that was not percent-encoded split the DSN at the wrong place.
 
     In `postgresql://ann:hun@ter2@db.example/market` libpq takes `ter2@db.example` for the host, and in
     `postgresql://ann:12/ter2@db.example/market` it takes `ann` for the host and the rest for the database.
-    It would also take a whole DSN, password and all, for the name of the database.
+    libpq would also take a whole DSN with its password for the name of the database.
     """
     database, ports = str(parts.get("dbname", "")), str(parts.get("port", "")).split(",")
     if "@" in database or "=" in database or not all(port.isdigit() or not port for port in ports):
         return True
     if text.startswith(("postgresql://", "postgres://")):
         authority = re.split("[/?]", text.partition("://")[2], maxsplit=1)[0]
-        # Two @ before the path: one of them is of the password. None in a place that names a host: what
-        # stands there may be a user and a password, and the @ further on their end.
+        # Two @ before the path: one of them belongs to the password. No @ after a first word: that word may
+        # be a user and a piece of the password, which ends at an @ further on.
         at_may_occur = authority.count("@") == (1 if authority else 0)
     else:
         at_may_occur = True
-    return any(_strange(host, at_may_occur=at_may_occur) for host in str(parts.get("host", "")).split(","))
+    return any(
+        _impossible_host(host, at_may_occur=at_may_occur) for host in str(parts.get("host", "")).split(",")
+    )
 
 
-def _strange(host: str, *, at_may_occur: bool) -> bool:
-    """Tell whether a host can be none: an @ is only in the path of a socket, or begins an abstract one."""
+def _impossible_host(host: str, *, at_may_occur: bool) -> bool:
+    """Tell whether no host has this name: an @ occurs in the path of a socket, or begins an abstract one."""
     return "@" in host and not (at_may_occur and (host.startswith("/") or host.rindex("@") == 0))
 
 
-def _written(place: dict[str, Any]) -> str:
+def _folded(place: dict[str, Any], defaults: dict[str, str]) -> str:
+    """Return a host in lower case, the path or name of a socket as it is."""
+    host = str(place.get("host") or place.get("hostaddr") or defaults.get("host", ""))
+    return host if host.startswith(("/", "@")) else host.lower()
+
+
+def _host_and_port(place: dict[str, Any]) -> str:
     host = str(place.get("host") or place.get("hostaddr") or "")
     # The folder of a socket is percent-encoded, and so is the @ of an abstract one.
     host = f"[{host}]" if ":" in host else quote(host, safe="")

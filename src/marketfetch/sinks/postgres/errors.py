@@ -1,4 +1,4 @@
-"""What the server's errors mean: what may pass, what concerns one series, and what to do. Pure."""
+"""Classify errors of the server by SQLSTATE: retry later, one series refused, or final. Pure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import psycopg
 from psycopg.errors import Diagnostic
 
 from marketfetch.errors import RowsRefused, SinkError, SinkUnavailable
+from marketfetch.sinks.postgres.schema.identifiers import quoted
 from marketfetch.sinks.postgres.schema.tables import TableModel
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, format_utc
@@ -30,7 +31,7 @@ _PASSING = {
     "57P03": "the server is starting or stopping; write again when it is up",
     "57P05": "the server ended an idle session; write again",
 }
-"""What may pass, by SQLSTATE or its class; PgBouncer gives all of its own errors one of class 08."""
+"""Errors that may pass, by SQLSTATE or its class; PgBouncer gives its own errors one of class 08."""
 
 _REMEDIES = {
     "22001": "a text is too long for its column; ALTER TABLE ... ALTER COLUMN ... TYPE text",
@@ -57,7 +58,7 @@ _REMEDIES = {
     "XX001": "the server's files are damaged; see its log, and restore them from a copy",
     "XX002": "an index is damaged; REINDEX it",
 }
-"""What to do about the others, by SQLSTATE or its class."""
+"""The remedy for other errors, by SQLSTATE or its class."""
 
 _CONNECTING = {
     **_REMEDIES,
@@ -66,13 +67,13 @@ _CONNECTING = {
     "42704": "correct the options of the DSN",
     "55000": "ALTER DATABASE ... ALLOW_CONNECTIONS true, or name another one",
 }
-"""What to do about a connection that the server refuses for good, by SQLSTATE or its class."""
+"""The remedy for a connection that the server refuses for good, by SQLSTATE or its class."""
 
 _OF_ONE_SERIES = ("22", "23", "44", "54", "P0")
-"""Classes of SQLSTATE that speak of values and constraints: rows of other series may well be written."""
+"""Classes of SQLSTATE for values and constraints: rows of other series can still be written."""
 
 _POLICY = "ExecWithCheckOptions"
-"""The function of the server that checks row-level policies: their SQLSTATE is that of a missing right."""
+"""The server function that checks row-level policies, whose SQLSTATE is that of a missing right."""
 
 _NO_TRANSACTIONS = (
     "set pool_mode = transaction (or session) in PgBouncer: the rows and what they cover are one"
@@ -84,14 +85,14 @@ _FINAL_WORDS = {
     "unsupported startup parameter": (
         "a pooler takes no settings in the DSN; give them to the role with ALTER ROLE ... SET"
     ),
-    # libpq's, which had not even a server's answer
+    # libpq's, without an answer of the server
     "certificate verify failed": "correct the DSN's sslrootcert, or the server's certificate",
     "does not match host name": "correct the DSN's host, or the server's certificate",
     "server does not support SSL": "correct the DSN's sslmode, or let the server use SSL",
     "channel binding required": "correct the DSN's channel_binding, or let the server use SSL and SCRAM",
     "root certificate file": "correct the DSN's sslrootcert",
     "no password supplied": "give the DSN a password, or name a passfile",
-    # the server's, where its SQLSTATE cannot be had
+    # the server's in English, where libpq does not give the SQLSTATE
     "configuration parameter": "correct the options of the DSN",
     "not currently accepting connections": "ALTER DATABASE ... ALLOW_CONNECTIONS true, or name another one",
     "permission denied for": "GRANT CONNECT ON DATABASE to the role, or name another one",
@@ -107,7 +108,7 @@ _FINAL_WORDS = {
         "correct the DSN, or make the role or database it names",
     ),
 }
-"""What is said, in English, of a connection that is refused for good, and the remedy."""
+"""Phrases of messages about a connection that is refused for good, and the remedy."""
 _CROWDED = (
     "too many clients",
     "too many connections",
@@ -116,10 +117,11 @@ _CROWDED = (
 )
 
 
-def of_statement(error: psycopg.Error, said: str) -> SinkError | None:
-    """Make the error for a statement that failed; None if the connection could not be had at all.
+def of_statement(error: psycopg.Error, said: str, *, index: bool = False) -> SinkError | None:
+    """Make the error for a statement that failed; None if the connection broke and the server gave no reason.
 
-    `said` is what was to be done and what the server says of it.
+    `said` is the beginning of the message: the purpose and the words of the server. `index` tells that the
+    constraint which the server names is only an index, which another statement drops.
     """
     state, diag = error.sqlstate or "", error.diag
     if words := _first(_FINAL_WORDS, said) if state == "08P01" else None:
@@ -134,7 +136,7 @@ def of_statement(error: psycopg.Error, said: str) -> SinkError | None:
     kind = (
         RowsRefused if state.startswith(_OF_ONE_SERIES) or isinstance(error, psycopg.DataError) else SinkError
     )
-    return kind(f"{said}; {remedy}{_statement(diag)}")
+    return kind(f"{said}; {remedy}{_statement(diag, index=index)}")
 
 
 def of_state(state: str) -> tuple[Callable[[str], SinkError], str]:
@@ -145,7 +147,7 @@ def of_state(state: str) -> tuple[Callable[[str], SinkError], str]:
 
 
 def final_in_words(text: str) -> tuple[Callable[[str], SinkError], str] | None:
-    """Return the kind of error and the remedy for what is said of a connection in English, if it is known."""
+    """Return the kind of error and the remedy for a message about a connection, None if it is not known."""
     if remedy := _first(_FINAL_WORDS, text):
         return SinkError, remedy
     if any(phrase in text for phrase in _CROWDED):
@@ -154,19 +156,19 @@ def final_in_words(text: str) -> tuple[Callable[[str], SinkError], str] | None:
 
 
 def missing_partition(series: Series, table: TableModel, span: Span) -> str:
-    """Say that a partitioned table has no partition for a span of a series, and how to make one."""
+    """Return the message for rows without a partition, with the statement that makes one."""
     first, last = (table.time_codec.bound(moment) for moment in (span.start, span.end))
-    bounds = (f"'{bound}'" if isinstance(bound, date) else str(bound) for bound in (first, last))
+    start, end = (f"'{bound}'" if isinstance(bound, date) else str(bound) for bound in (first, last))
     name = f"{table.name}_{format_utc(span.start)[:10].replace('-', '')}"
     return (
         f"{series}: {table.title} has no partition for some of the rows of {span}; where {table.time} is the "
-        f'partition key, CREATE TABLE "{table.schema}"."{name}" PARTITION OF "{table.schema}"."{table.name}" '
-        f"FOR VALUES FROM ({next(bounds)}) TO ({next(bounds)}), or make a DEFAULT partition"
+        f"partition key, CREATE TABLE {quoted(table.schema, name)} PARTITION OF {table.quoted} "
+        f"FOR VALUES FROM ({start}) TO ({end}), or make a DEFAULT partition"
     )
 
 
 def _by_state(table: dict[str, str], state: str) -> str | None:
-    """Look up what is said of an SQLSTATE, or else of its class."""
+    """Look up an SQLSTATE, or else its class."""
     return table.get(state) or table.get(state[:2])
 
 
@@ -175,21 +177,23 @@ def _first(table: dict[str, str], text: str) -> str | None:
 
 
 def _relation(diag: Diagnostic) -> str:
-    return ".".join(f'"{name}"' for name in (diag.schema_name, diag.table_name) if name)
+    return quoted(*filter(None, (diag.schema_name, diag.table_name)))
 
 
-def _statement(diag: Diagnostic) -> str:
-    """Write the statement that mends a constraint, where the server names it."""
+def _statement(diag: Diagnostic, *, index: bool) -> str:
+    """Write the statement that removes a constraint, where the server names it."""
     if not diag.table_name:
         return ""
+    if diag.constraint_name and index:
+        return f": DROP INDEX {quoted(*filter(None, (diag.schema_name, diag.constraint_name)))}"
     table = f": ALTER TABLE {_relation(diag)}"
     if diag.constraint_name:
-        return f'{table} DROP CONSTRAINT "{diag.constraint_name}"'
-    return f'{table} ALTER COLUMN "{diag.column_name}" DROP NOT NULL' if diag.column_name else ""
+        return f"{table} DROP CONSTRAINT {quoted(diag.constraint_name)}"
+    return f"{table} ALTER COLUMN {quoted(diag.column_name)} DROP NOT NULL" if diag.column_name else ""
 
 
 def _policy(diag: Diagnostic) -> str:
-    table = _relation(diag) or "the table"
+    table = _relation(diag) if diag.table_name else "the table"
     return (
         f"a row-level policy refuses a row; CREATE POLICY marketfetch ON {table} FOR ALL TO the role "
         "USING (true) WITH CHECK (true), or ALTER ROLE ... BYPASSRLS"

@@ -1,4 +1,4 @@
-"""Reading rows back as columns."""
+"""Read rows as columns."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from marketfetch.values.spans import Span
 __all__ = ["read", "read_page"]
 
 _PAGE = 1_000_000
-"""Rows asked for at once: they come packed into one row, and the server can send 1 GB in one."""
+"""Rows of one query: the server packs them into one row, which can have 1 GB."""
 
 
 def read(
-    connection: Connection, table: TableModel, labels: tuple[Name, ...], dataset: Dataset, span: Span
+    connection: Connection, table: TableModel, key_values: tuple[Name, ...], dataset: Dataset, span: Span
 ) -> Columns:
     """Return the stored rows of a series inside a span, sorted by time; NaN where a column is not mapped."""
     parts = [Columns.empty(dataset)]
     start = span.start
     while start < span.end:
-        page = read_page(connection, table, labels, Span(start, span.end), _PAGE)
+        page = read_page(connection, table, key_values, Span(start, span.end), _PAGE)
         parts.append(_laid_out(page, table, dataset))
         if len(page) < _PAGE:
             break
@@ -34,10 +34,10 @@ def read(
 
 
 def read_page(
-    connection: Connection, table: TableModel, labels: tuple[Name, ...], span: Span, limit: int
+    connection: Connection, table: TableModel, key_values: tuple[Name, ...], span: Span, limit: int
 ) -> Columns:
-    """Return the oldest `limit` rows stored inside a span, with a line for each of the table's fields."""
-    place: dict[str, object] = {f"label{i}": value for i, value in enumerate(labels)}
+    """Return the oldest `limit` stored rows inside a span, with a line for each value column of the table."""
+    place: dict[str, object] = {f"key{i}": value for i, value in enumerate(key_values)}
     bounds: dict[str, object] = {
         "first": table.time_codec.bound(span.start),
         "last": table.time_codec.bound(span.end),
@@ -50,7 +50,7 @@ def read_page(
 
 
 def _laid_out(page: Columns, table: TableModel, dataset: Dataset) -> Columns:
-    """Give a page the lines of its dataset."""
+    """Put the lines of a page where the dataset has them; other lines are NaN."""
     values = np.full((len(dataset.columns), len(page)), np.nan)
-    values[[field.line for field in table.values]] = page.values
+    values[[column.line for column in table.values]] = page.values
     return Columns(page.times, values)

@@ -1,70 +1,126 @@
-"""One connection and its transactions; here the errors of statements become ours."""
+"""The transactions of one writer or one call; here the errors of statements become ours."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from threading import Lock
+from typing import Any
 
 import attrs
 import psycopg
+from psycopg.errors import UniqueViolation
+from psycopg_pool import ConnectionPool
 
 from marketfetch.errors import SinkError, SinkUnavailable
-from marketfetch.redaction import Secret
-from marketfetch.sinks.postgres.connect import Connection, connect
-from marketfetch.sinks.postgres.dsn import display_dsn, without_secrets
+from marketfetch.sinks.postgres.connect import Connection
 from marketfetch.sinks.postgres.errors import of_statement
+from marketfetch.sinks.postgres.pools import Connections
+from marketfetch.sinks.postgres.schema.identifiers import quoted
 
 __all__ = ["Connection", "Session"]
+
+_OLDEST = 140_000
+_IS_CONSTRAINT = "SELECT FROM pg_constraint WHERE conname = %s AND conrelid = to_regclass(%s)"
 
 
 @attrs.define
 class Session:
-    """A connection that is opened when needed, and again after it broke.
+    """Runs transactions, one at a time, on a connection of a pool.
 
-    It keeps no state on the server from one transaction to the next, so that a pooler may give each of them
-    another server connection (PgBouncer in transaction mode).
+    It keeps no state on the server from one transaction to the next, so that each may get another connection
+    of a pool, or another one behind PgBouncer in transaction mode.
     """
 
-    _dsn: Secret
+    _connections: Connections
+    _pool: ConnectionPool[Any] | None = attrs.field(default=None, init=False)
     _connection: Connection | None = attrs.field(default=None, init=False)
+    _process: int | None = attrs.field(default=None, init=False)
+    _lock: Lock = attrs.field(factory=Lock, init=False)
+    """Held while a request to cancel is under way, so that the connection is not given back meanwhile."""
+    _cancelled: bool = attrs.field(default=False, init=False)
 
     @contextmanager
     def transaction(self, purpose: str) -> Iterator[Connection]:
         """Run the block in one transaction, committed when it ends and undone when it raises.
 
         Raises SinkUnavailable where the same may work later, RowsRefused where the server refuses a row for
-        what is in it, else SinkError: all say what the `purpose` was and what to do, and nothing of the
-        password.
+        what is in it, else SinkError. Each message says what the `purpose` was and what to do, and contains
+        no password.
         """
+        if self._process not in {None, os.getpid()}:
+            raise SinkError(
+                f"{self._connections}: this process was forked while its parent had the connection open; "
+                "open a writer of its own"
+            )
         if self._connection is None:
-            self._connection = connect(self._dsn, purpose)
+            self._connection = self._borrowed(purpose)
         connection = self._connection
         try:
-            with connection.transaction():
+            with self._connections.adjusted(connection), connection.transaction():
                 yield connection
         except psycopg.Error as error:
             # The cause is cut off: debuggers show the DSN that its frames hold.
-            raise self._translated(error.with_traceback(None), purpose) from None
+            raise self._translated(connection, error.with_traceback(None), purpose) from None
         finally:
-            if connection.closed:
-                self._connection = None
+            if connection.closed or not self._connections.kept:
+                self._give_back()
 
     def interrupt(self) -> None:
-        """Have the server cancel what it is doing for us, if it is; to be called from another thread."""
-        connection = self._connection
-        if connection is not None:
-            with suppress(psycopg.Error):  # it has ended by itself, or cannot be reached
-                connection.cancel_safe(timeout=1.0)
+        """Have the server cancel the statement that runs, if there is one; called from another thread."""
+        with self._lock:
+            if self._connection is not None:
+                self._cancelled = True
+                with suppress(psycopg.Error):  # it has ended by itself, or cannot be reached
+                    self._connection.cancel_safe(timeout=1.0)
 
     def close(self) -> None:
-        """Close the connection, if there is one."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """Give the connection back, and end the use of the pool; in a forked child both are the parent's."""
+        if self._pool is not None and self._process == os.getpid():
+            self._give_back()
+            self._pool = None
+            self._connections.close()
 
-    def _translated(self, error: psycopg.Error, purpose: str) -> SinkError:
+    def _borrowed(self, purpose: str) -> Connection:
+        if self._pool is None:
+            self._pool, self._process = self._connections.open(), os.getpid()
+        found = self._from_pool(self._pool, purpose)
+        if isinstance(found, SinkError):
+            raise found from None  # here: debuggers show what frames hold, and those below hold the password
+        return found
+
+    def _from_pool(self, pool: ConnectionPool[Any], purpose: str) -> Connection | SinkError:
+        """Get a connection of the pool, or return the error."""
+        try:
+            connection: Connection = pool.getconn()
+        except (psycopg.Error, OSError) as error:
+            return self._connections.refusal(error, purpose)
+        if connection.info.server_version < _OLDEST:
+            pool.putconn(connection)
+            return SinkError(f"{self._connections} is older than PostgreSQL 14; upgrade the server")
+        return connection
+
+    def _give_back(self) -> None:
+        with self._lock:
+            connection, self._connection = self._connection, None
+            cancelled, self._cancelled = self._cancelled, False
+        if connection is not None and self._pool is not None:
+            if cancelled:  # the request may reach the server late, and must not end another user's statement
+                connection.pgconn.finish()
+            self._pool.putconn(connection)
+
+    def _translated(self, connection: Connection, error: psycopg.Error, purpose: str) -> SinkError:
         text = ", ".join(filter(None, (error.diag.message_primary, error.diag.message_detail))) or str(error)
-        text = without_secrets(" ".join(text.split()), self._dsn)
-        said = f"{display_dsn(self._dsn)}: cannot {purpose}: {text}"
-        found = of_statement(error, said)
+        text = self._connections.without_secrets(" ".join(text.split()))
+        said = f"{self._connections}: cannot {purpose}: {text}"
+        index = isinstance(error, UniqueViolation) and not self._is_constraint(connection, error)
+        found = of_statement(error, said, index=index)
         return found or SinkUnavailable(f"{said}; check that the server runs and can be reached from here")
+
+    def _is_constraint(self, connection: Connection, error: UniqueViolation) -> bool:
+        """Ask the server whether a unique key is a constraint, or else an index alone."""
+        table = quoted(*filter(None, (error.diag.schema_name, error.diag.table_name)))
+        with suppress(psycopg.Error), self._connections.adjusted(connection), connection.transaction():
+            return bool(connection.execute(_IS_CONSTRAINT, [error.diag.constraint_name, table]).rowcount)
+        return True

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import attrs
+from psycopg_pool import ConnectionPool
 
 from marketfetch.common.type_checks import is_text, is_whole
 from marketfetch.errors import ConfigurationError, SinkError
@@ -15,7 +16,7 @@ from marketfetch.redaction import Secret, redact
 from marketfetch.sinks.postgres.board import PostgresBoard
 from marketfetch.sinks.postgres.coverage_tables import FORMAT, CoverageTables, Names, lock
 from marketfetch.sinks.postgres.deleting import remove
-from marketfetch.sinks.postgres.dsn import display_dsn, parse_dsn
+from marketfetch.sinks.postgres.pools import Connections, connections_of
 from marketfetch.sinks.postgres.reader import read
 from marketfetch.sinks.postgres.schema import versions as formats
 from marketfetch.sinks.postgres.schema.layouts import Layout, lock_name
@@ -34,7 +35,7 @@ from marketfetch.values.spans import Span, SpanSet
 __all__ = ["PostgresSink"]
 
 
-# Other than a write, nobody can interrupt this: it waits for a lock for seconds, and may be tried again.
+# A write can be interrupted. Other transactions cannot: they wait two seconds for a lock, then are retried.
 _BRIEFLY = "SELECT set_config('lock_timeout', '2s', true) WHERE current_setting('lock_timeout') = '0'"
 _READING = (
     "SELECT set_config('transaction_read_only', 'on', true), "
@@ -42,28 +43,22 @@ _READING = (
 )
 
 
-def _secret(dsn: str | Secret) -> Secret:
-    if isinstance(dsn, Secret):
-        return dsn
-    if not isinstance(dsn, str):
-        raise ConfigurationError(
-            f"dsn: {type(dsn).__name__} is none; write text such as 'postgresql://user@host/database'"
-        )
-    return Secret(dsn)
-
-
-@attrs.frozen(repr=False)
+@attrs.frozen(init=False, repr=False)
 class PostgresSink:
-    """Stores rows in PostgreSQL 14 or newer, with what is covered beside them.
+    """Stores rows and coverage in PostgreSQL 14 or newer.
 
-    `dsn` is a URL or `key=value` text as libpq takes it. Without `table`, the rows of each dataset are in a
-    table of their own in `schema`, readable as `SELECT exchange, symbol, interval, open_time, ... FROM ohlcv`
-    through a view in the first schema of the search path (`views=False` does without). With `table`, they go
-    into a table of yours, and `schema` only remembers what is covered. Either way NULL never overwrites a
-    value, identical rows are left untouched, and many processes may write at once.
+    `dsn` is a URL or `key=value` text as libpq reads it. A service may pass its connection pool instead, a
+    `psycopg_pool.ConnectionPool`, as `pool`, and opens and closes it itself: each transaction borrows one
+    connection and returns it as it was.
 
-    `max_writers` writers work side by side, each with a connection of its own; more than the server has cores
-    do not help. Nothing is kept on the server between transactions: PgBouncer in transaction mode will do.
+    Without `table`, each dataset has a table in `schema`, and a view in the first schema of the search path:
+    `SELECT exchange, symbol, interval, open_time, ... FROM ohlcv`. `views=False` makes no views. With
+    `table`, rows go into a table of yours, and `schema` holds only the coverage. Either way NULL never
+    overwrites a value, identical rows are left untouched, and many processes may write at once.
+
+    `max_writers` writers work side by side, each on its own connection; more writers than the server has
+    cores do not help. No state stays on the server between transactions, so PgBouncer in transaction mode
+    will do.
 
     Nothing is opened before it is used. Raises ConfigurationError for a DSN that cannot be read.
 
@@ -71,14 +66,31 @@ class PostgresSink:
     PostgresSink('postgresql://db.example/market')
     """
 
-    _dsn: Secret = attrs.field(converter=_secret)
-    table: TableMapping | None = attrs.field(default=None, kw_only=True, validator=mapping_or_none)
-    max_writers: int = attrs.field(default=2, kw_only=True)
-    schema: str = attrs.field(default="marketfetch", kw_only=True)
-    views: bool = attrs.field(default=True, kw_only=True)
+    _connections: Connections
+    table: TableMapping | None = attrs.field(validator=mapping_or_none)
+    max_writers: int
+    schema: str
+    views: bool
+
+    def __init__(  # noqa: PLR0913  # what each does is independent of the others
+        self,
+        dsn: str | Secret | None = None,
+        *,
+        pool: ConnectionPool[Any] | None = None,
+        table: TableMapping | None = None,
+        max_writers: int = 2,
+        schema: str = "marketfetch",
+        views: bool = True,
+    ) -> None:
+        # Debuggers show the local variables of a frame that raises: `dsn` is bound anew.
+        connections, dsn = connections_of(dsn, pool), None
+        if isinstance(connections, ConfigurationError):
+            raise connections
+        self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue]
+            connections, table, max_writers, schema, views
+        )
 
     def __attrs_post_init__(self) -> None:
-        parse_dsn(self._dsn)
         if not is_whole(self.max_writers) or self.max_writers < 1:
             raise ConfigurationError(
                 f"max_writers: {redact(repr(self.max_writers))} writers write nothing; take at least 1"
@@ -88,7 +100,7 @@ class PostgresSink:
 
     @property
     def batch_rows(self) -> int:
-        """12,000 rows to a transaction: a little faster with more, but several of them are in memory."""
+        """12,000 rows in a transaction: more are only a little faster, and several batches are in memory."""
         return 12_000
 
     @classmethod
@@ -98,10 +110,10 @@ class PostgresSink:
         return cls(dsn)
 
     def prepare(self, datasets: Sequence[Dataset]) -> None:
-        """Make the tables and views that the datasets need, or check those of the user; see Sink.
+        """Make the tables and views that the datasets need, or check the user's table; see Sink.
 
-        Raises SinkUnavailable if the server cannot be reached, SinkError if it refuses or something else is
-        in the place of a table or view, ConfigurationError if the user's table is not fit for a dataset.
+        Raises SinkUnavailable if the server cannot be reached, SinkError if it refuses or if another relation
+        has the name of a table or view, ConfigurationError if the user's table is not fit for a dataset.
         """
         with self._transaction("prepare the tables") as connection:
             check_session(connection)
@@ -112,17 +124,17 @@ class PostgresSink:
 
     @contextmanager
     def writer(self) -> Iterator[Writer]:
-        """Open a writer, whose connection is made with the first batch and closed at the end; see Sink.
+        """Open a writer, which connects with the first batch; see Sink.
 
-        After a SinkUnavailable it connects anew: the same batch may be written again, as often as it takes.
+        After a SinkUnavailable it connects anew, and the same batch may be written again.
         """
-        with closing(Session(self._dsn)) as session:
+        with closing(Session(self._connections)) as session:
             yield BatchWriter(session, self._layout, CoverageTables(self.schema))
 
     def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
-        """Return what is known of each of the given series; see Store.
+        """Return the coverage of each of the given series; see Store.
 
-        Raises ConfigurationError if two series, given or held, would overwrite each other in a mapped table.
+        Raises ConfigurationError if two series, given or stored, would share rows of a mapped table.
         """
         with self._reading("read what is covered") as (connection, ledger):
             held: Mapping[Series, Coverage] = {}
@@ -130,7 +142,7 @@ class PostgresSink:
             if ledger is not None:
                 target = self._layout.target(connection)
                 held = ledger.coverage(connection, target, list(dict.fromkeys(series)))
-                if self.table is not None:  # their names are enough
+                if self.table is not None:
                     kinds = {one.dataset.name for one in series}
                     others = _known(ledger.held(connection, target, kinds)).values()
             if self.table is not None:
@@ -156,7 +168,7 @@ class PostgresSink:
             if series_id is None:
                 return Columns.empty(series.dataset)
             table = self._layout.table(connection, series.dataset)
-            return read(connection, table, self._layout.labels(series, series_id), series.dataset, span)
+            return read(connection, table, self._layout.key_values(series, series_id), series.dataset, span)
 
     def rejected(self, series: Series, span: Span) -> Sequence[RejectedRow]:
         """Return the rejected rows of a series whose times lie inside a span; see SupportsRejected."""
@@ -167,11 +179,10 @@ class PostgresSink:
             return ledger.rejected(connection, series_id, span)
 
     def forget(self, series: Series, spans: SpanSet, *, rows: bool = False) -> None:
-        """Remove what is known of moments of a series, and with `rows=True` the rows; see SupportsForget.
+        """Remove the coverage of moments of a series, and with `rows=True` the rows; see SupportsForget.
 
-        In a mapped table the columns of this dataset become NULL, and a row is deleted in which nothing but
-        its key is left: what others wrote stays. Raises SinkError for a store that `prepare` has yet to bring
-        up to date.
+        In a mapped table the columns of this dataset become NULL; a row is deleted if only its key is left.
+        Raises SinkError for tables of an earlier format, which `prepare` migrates.
         """
         with self._transaction(f"forget {series}") as connection:
             ledger = formats.opened(connection, self.schema)
@@ -186,11 +197,11 @@ class PostgresSink:
                 return
             ledger.forget(connection, series_id, spans)
             if rows:
-                remove(connection, table, self._layout.labels(series, series_id), spans)
+                remove(connection, table, self._layout.key_values(series, series_id), spans)
 
     def board(self) -> PostgresBoard:
-        """Return the board in this schema; whoever writes here shares the budgets of its addresses."""
-        return PostgresBoard(self._dsn, schema=self.schema)
+        """Return the board in this schema: processes that write here share the budgets of addresses."""
+        return PostgresBoard.on(self._connections, self.schema)
 
     @property
     def _layout(self) -> Layout:
@@ -198,13 +209,13 @@ class PostgresSink:
 
     @contextmanager
     def _transaction(self, purpose: str, settings: LiteralString = _BRIEFLY) -> Iterator[Connection]:
-        with closing(Session(self._dsn)) as session, session.transaction(purpose) as connection:
+        with closing(Session(self._connections)) as session, session.transaction(purpose) as connection:
             connection.execute(settings)
             yield connection
 
     @contextmanager
     def _reading(self, purpose: str) -> Iterator[tuple[Connection, CoverageTables | None]]:
-        """Open a transaction that changes nothing, and the ledger if there is one."""
+        """Open a read-only transaction, and yield its connection and the ledger, None if there is none."""
         with self._transaction(purpose, _READING) as connection:
             yield connection, formats.opened(connection, self.schema)
 
@@ -212,11 +223,11 @@ class PostgresSink:
         return None if ledger is None else ledger.find(connection, self._layout.target(connection), series)
 
     def __repr__(self) -> str:
-        return f"PostgresSink({display_dsn(self._dsn)!r})"
+        return f"PostgresSink({self._connections!r})"
 
 
 def _known(held: Iterable[Names]) -> dict[Names, Series]:
-    """Return the series of names, except those of datasets that marketfetch itself does not know."""
+    """Return the series of names, without those of datasets that marketfetch does not know."""
     known = datasets()
     return {
         (exchange, dataset, symbol, interval): Series.of(exchange, known[dataset], symbol, interval)

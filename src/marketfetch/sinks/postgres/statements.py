@@ -1,6 +1,6 @@
-"""The SQL of writing and reading rows, as text. Pure: no connection.
+"""The SQL text that writes and reads rows. Pure: no connection.
 
-Parameters are named: `label0`, `label1`, ... are the values of `Table.labels`; `first` and `last` bound the
+Parameters are named: `key0`, `key1`, ... are the values of the key columns; `first` and `last` bound the
 times. In every statement `t` is the table and `u` the staged rows.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
 
+from marketfetch.sinks.postgres.schema.identifiers import escaped
 from marketfetch.sinks.postgres.schema.tables import DOUBLE, TableModel, ValueColumn
 
 __all__ = [
@@ -33,8 +34,8 @@ _STAGED = Identifier("pg_temp", "marketfetch_staged")
 
 
 def spelled(sql_type: str) -> SQL:
-    """Return a type as SQL; only for text that the server's format_type() wrote, or that we did."""
-    text: Any = sql_type  # no literal, hence the promise above
+    """Return a type as SQL; only for text that the server's format_type() or this package wrote."""
+    text: Any = sql_type  # not a literal, which SQL() asks for
     return SQL(text)
 
 
@@ -56,20 +57,20 @@ def copy_rows(table: TableModel, names: Iterable[str]) -> Composed:
 def newest(table: TableModel) -> Composed:
     """Write the query for the newest stored time between `first` and `last`, in UTC milliseconds or NULL.
 
-    Beside it are the types that the columns of `Table.types` have. They stay so until the transaction ends:
-    who reads a table keeps others from altering it.
+    Beside it are the types that the columns of `TableModel.types` have now. They stay the same until the
+    transaction ends: the lock of a reader keeps other transactions from altering the table.
     """
     types = _listed(
-        SQL("pg_typeof((NULL::{}).{})").format(_table(table), _name(column)) for column in table.types
+        SQL("pg_typeof((NULL::{}).{})").format(_table(table), escaped(name)) for name in table.types
     )
     return SQL(
         "SELECT (extract(epoch FROM max(t.{})) * 1000)::bigint, ARRAY[{}]::text[] FROM {} AS t WHERE {}"
-    ).format(_name(table.time), types, _table(table), _place(table))
+    ).format(escaped(table.time), types, _table(table), _place(table))
 
 
 def staging(table: TableModel) -> Composed:
-    """Write the statement that makes the table of staged rows, which is gone when the transaction ends."""
-    columns = [(table.time, table.time_codec.type), *((field.name, field.wire) for field in table.values)]
+    """Write the statement that makes the table of staged rows, which ends with the transaction."""
+    columns = [(table.time, table.time_codec.type), *((column.name, column.wire) for column in table.values)]
     listed = _listed(SQL("{} {}").format(Identifier(name), spelled(kind)) for name, kind in columns)
     return SQL("CREATE TEMP TABLE {} ({}) ON COMMIT DROP").format(_STAGED, listed)
 
@@ -80,9 +81,9 @@ def stage(names: Iterable[str]) -> Composed:
 
 
 def merge(table: TableModel) -> Composed:
-    """Write the MERGE of staged rows into a table that only we write, under the lock of the series.
+    """Write the MERGE of staged rows into a table of our own, under the lock of the series.
 
-    It reads the stored rows once, but fails if somebody else inserts one of them meanwhile.
+    It reads the stored rows once, but fails if another program inserts one of the rows meanwhile.
     """
     return SQL(
         "MERGE INTO {table} AS t USING {staged} AS u ON {place} AND t.{time} = u.{time} "
@@ -92,16 +93,16 @@ def merge(table: TableModel) -> Composed:
 
 
 def upsert(table: TableModel) -> Composed:
-    """Write the INSERT of staged rows that are new or add something; the others are not even locked.
+    """Write the INSERT of staged rows that are new or change a stored row; other stored rows stay unlocked.
 
-    The INSERT is correct even if other writers change the same rows meanwhile. It takes rows in the order of
-    time, so that two such writers wait for each other and never end in a deadlock. Where no
-    index leads from a series to its times, each row is looked up by itself, or else the rows of all other
-    symbols would be read too.
+    1. It is correct even if other writers change the same rows meanwhile.
+    2. It takes rows in the order of time: two writers of the same rows wait for each other, without deadlock.
+    3. Where no index leads from a series to its times, each row is looked up by itself. A join would read the
+       rows of all other symbols, too.
     """
     at_once = SQL("{table} AS t ON {place} AND t.{time} = u.{time}")
     one_by_one = SQL(
-        "LATERAL (SELECT * FROM {table} AS t WHERE {labels} AND t.{time} = u.{time} OFFSET 0) AS t ON true"
+        "LATERAL (SELECT * FROM {table} AS t WHERE {series} AND t.{time} = u.{time} OFFSET 0) AS t ON true"
     )
     parts = _parts(table)
     known = (at_once if table.ordered else one_by_one).format(**parts)
@@ -115,9 +116,9 @@ def upsert(table: TableModel) -> Composed:
 def kept_out(table: TableModel) -> Composed:
     """Write the query for the first staged row that is not stored as it is.
 
-    A field that is not `checked` may have another value.
+    A column that is not `checked` may have rounded its value.
     """
-    checked = [(field, _staged_value(field)) for field in table.values if field.checked]
+    checked = [(column, _staged_value(column)) for column in table.values if column.checked]
     return SQL(
         "SELECT u.{time}::text FROM {staged} AS u WHERE NOT EXISTS (SELECT FROM {table} AS t "
         "WHERE {place} AND t.{time} = u.{time} AND NOT coalesce({differs}, false)) ORDER BY u.{time} LIMIT 1"
@@ -127,46 +128,48 @@ def kept_out(table: TableModel) -> Composed:
 def rows(table: TableModel, limit: int) -> Composed:
     """Write the query for the oldest stored rows from `first` on and before `last`: one row of byte strings.
 
-    There is one for the times and one for each field, the packed big-endian 64-bit values of all rows. It
-    takes the server no longer than COPY, and the client a hundredth of the time. NULL is NaN.
+    The times are one byte string, and so is each column: the big-endian 64-bit values of all rows. The server
+    needs no longer than for COPY, and the client a hundredth of the time. NULL is NaN.
     """
-    time = _name(table.time)
-    fields = [
-        SQL("coalesce(t.{0}::double precision, 'NaN') AS {0}").format(_name(field.name))
-        for field in table.values
+    time = escaped(table.time)
+    numbers = [
+        SQL("coalesce(t.{0}::double precision, 'NaN') AS {0}").format(escaped(column.name))
+        for column in table.values
     ]
-    packed = [SQL("string_agg(float8send({}), '')").format(_name(field.name)) for field in table.values]
-    # In a row that datasets share, this one has a part only where one of its fields has a value.
-    part = SQL(" OR ").join(SQL("t.{} IS NOT NULL").format(_name(field.name)) for field in table.values)
+    packed = [SQL("string_agg(float8send({}), '')").format(escaped(column.name)) for column in table.values]
+    # Datasets may share a row: it is a row of this dataset if one of its columns has a value.
+    filled = SQL(" OR ").join(SQL("t.{} IS NOT NULL").format(escaped(column.name)) for column in table.values)
     # The limit also keeps the aggregates out of parallel workers, which would mix up the order.
     return SQL(
-        "SELECT string_agg({send}, ''), {packed} FROM (SELECT t.{time}, {fields} FROM {table} AS t "
-        "WHERE {labels} AND t.{time} >= %(first)s AND t.{time} < %(last)s AND ({part}) "
+        "SELECT string_agg({send}, ''), {packed} FROM (SELECT t.{time}, {numbers} FROM {table} AS t "
+        "WHERE {series} AND t.{time} >= %(first)s AND t.{time} < %(last)s AND ({filled}) "
         "ORDER BY t.{time} LIMIT {limit}) AS sorted"
     ).format(
         send=SQL(table.time_codec.send).format(time),
         packed=_listed(packed),
         time=time,
-        fields=_listed(fields),
+        numbers=_listed(numbers),
         table=_table(table),
-        labels=_labels(table),
-        part=SQL("true") if table.is_own else part,
+        series=_same_series(table),
+        filled=SQL("true") if table.is_own else filled,
         limit=limit,
     )
 
 
 def remove(table: TableModel, others: Iterable[str]) -> Composed:
     """Write the DELETE of the rows of a series in the spans `starts` and `ends`, if `others` are all NULL."""
-    empty = SQL("").join(SQL(" AND t.{} IS NULL").format(_name(other)) for other in others)
+    empty = SQL("").join(SQL(" AND t.{} IS NULL").format(escaped(other)) for other in others)
     return SQL("DELETE FROM {} AS t USING {} WHERE {}{}").format(
         _table(table), _spans(table), _in_spans(table), empty
     )
 
 
 def clear(table: TableModel) -> Composed:
-    """Write the UPDATE that makes the fields NULL in the rows in the spans `starts` and `ends`."""
-    nothing = _listed(SQL("{} = NULL").format(_name(field.name)) for field in table.values)
-    something = SQL(" OR ").join(SQL("t.{} IS NOT NULL").format(_name(field.name)) for field in table.values)
+    """Write the UPDATE that makes the value columns NULL in the spans `starts` and `ends`."""
+    nothing = _listed(SQL("{} = NULL").format(escaped(column.name)) for column in table.values)
+    something = SQL(" OR ").join(
+        SQL("t.{} IS NOT NULL").format(escaped(column.name)) for column in table.values
+    )
     return SQL("UPDATE {} AS t SET {} FROM {} WHERE {} AND ({})").format(
         _table(table), nothing, _spans(table), _in_spans(table), something
     )
@@ -178,84 +181,79 @@ def _spans(table: TableModel) -> Composed:
 
 
 def _in_spans(table: TableModel) -> Composed:
-    times = SQL("t.{0} >= span.start AND t.{0} < span.stop").format(_name(table.time))
-    return SQL("{} AND {}").format(_labels(table), times)
-
-
-def _name(*parts: str) -> Identifier:
-    """Return an identifier for a statement with parameters, where psycopg takes a single % for one."""
-    return Identifier(*(part.replace("%", "%%") for part in parts))
+    times = SQL("t.{0} >= span.start AND t.{0} < span.stop").format(escaped(table.time))
+    return SQL("{} AND {}").format(_same_series(table), times)
 
 
 def _table(table: TableModel) -> Identifier:
-    return _name(table.schema, table.name)
+    return escaped(table.schema, table.name)
 
 
 def _parts(table: TableModel) -> dict[str, Composable]:
-    fields = table.values
-    # No cast to the type of the column, which would cut a text that is too long: assigning it is refused.
+    columns = table.values
+    # No cast to the type of the key column: a cast cuts a text that is too long, an assignment refuses it.
     values: list[Composable] = [
-        _cast(Placeholder(f"label{i}"), label.compared) for i, label in enumerate(table.keys)
+        _cast(Placeholder(f"key{i}"), key.compared) for i, key in enumerate(table.keys)
     ]
-    values += [SQL("u.{}").format(_name(table.time)), *map(_staged_value, fields)]
+    values += [SQL("u.{}").format(escaped(table.time)), *map(_staged_value, columns)]
     return {
         "table": _table(table),
         "staged": _STAGED,
-        "labels": _labels(table),
+        "series": _same_series(table),
         "place": _place(table),
-        "time": _name(table.time),
-        "key": _listed(map(_name, table.key)),
-        "names": _listed(map(_name, (*table.key, *(field.name for field in fields)))),
+        "time": escaped(table.time),
+        "key": _listed(map(escaped, table.key)),
+        "names": _listed(map(escaped, (*table.key, *(column.name for column in columns)))),
         "values": _listed(values),
-        "changes": _changes((field, _staged_value(field)) for field in fields),
-        "differs": _differs((field, _staged_value(field)) for field in fields),
-        "late_changes": _changes((field, _excluded(field)) for field in fields),
-        "late_differs": _differs((field, _excluded(field)) for field in fields),
+        "changes": _changes((column, _staged_value(column)) for column in columns),
+        "differs": _differs((column, _staged_value(column)) for column in columns),
+        "late_changes": _changes((column, _excluded(column)) for column in columns),
+        "late_differs": _differs((column, _excluded(column)) for column in columns),
     }
 
 
-def _staged_value(field: ValueColumn) -> Composable:
-    """Return the staged value in the type of the field."""
-    value = SQL("u.{}").format(_name(field.name))
-    if field.type == field.wire:
+def _staged_value(column: ValueColumn) -> Composable:
+    """Return the staged value in the type of its column."""
+    value = SQL("u.{}").format(escaped(column.name))
+    if column.type == column.wire:
         return value
     # Through its shortest text: 0.1 becomes the number 0.1, not the 0.1000000000000000055 that a float is.
-    exact = SQL("{}::text").format(value) if field.wire == DOUBLE else value
-    return _cast(exact, field.type)
+    exact = SQL("{}::text").format(value) if column.wire == DOUBLE else value
+    return _cast(exact, column.type)
 
 
-def _excluded(field: ValueColumn) -> Composable:
-    return SQL("EXCLUDED.{}").format(_name(field.name))
+def _excluded(column: ValueColumn) -> Composable:
+    return SQL("EXCLUDED.{}").format(escaped(column.name))
 
 
 def _changes(pairs: Iterable[tuple[ValueColumn, Composable]]) -> Composed:
     return _listed(
-        SQL("{0} = coalesce({1}, t.{0})").format(_name(field.name), value) for field, value in pairs
+        SQL("{0} = coalesce({1}, t.{0})").format(escaped(column.name), value) for column, value in pairs
     )
 
 
 def _differs(pairs: Iterable[tuple[ValueColumn, Composable]]) -> Composed:
     return SQL(" OR ").join(
-        SQL("{1} IS NOT NULL AND {1} IS DISTINCT FROM t.{0}").format(_name(field.name), value)
-        for field, value in pairs
+        SQL("{1} IS NOT NULL AND {1} IS DISTINCT FROM t.{0}").format(escaped(column.name), value)
+        for column, value in pairs
     )
 
 
-def _labels(table: TableModel) -> Composed:
+def _same_series(table: TableModel) -> Composed:
     return SQL(" AND ").join(
-        SQL("t.{} = {}").format(_name(label.name), _cast(Placeholder(f"label{i}"), label.compared))
-        for i, label in enumerate(table.keys)
+        SQL("t.{} = {}").format(escaped(key.name), _cast(Placeholder(f"key{i}"), key.compared))
+        for i, key in enumerate(table.keys)
     )
 
 
 def _place(table: TableModel) -> Composed:
     """Return the condition for the stored rows of the series between `first` and `last`."""
-    times = SQL("t.{} BETWEEN %(first)s AND %(last)s").format(_name(table.time))
-    return SQL("{} AND {}").format(_labels(table), times)
+    times = SQL("t.{} BETWEEN %(first)s AND %(last)s").format(escaped(table.time))
+    return SQL("{} AND {}").format(_same_series(table), times)
 
 
 def _cast(value: Composable, sql_type: str) -> Composed:
-    return SQL("{}::{}").format(value, spelled(sql_type))
+    return SQL("{}::{}").format(value, spelled(sql_type.replace("%", "%%")))  # see `escaped`
 
 
 def _listed(items: Iterable[Composable]) -> Composed:

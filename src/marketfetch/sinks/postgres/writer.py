@@ -1,4 +1,4 @@
-"""Making a batch durable: rows and coverage in one transaction, under the lock of the series."""
+"""Write a batch atomically: rows and coverage in one transaction, under the advisory lock of the series."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ __all__ = ["BatchWriter"]
 _MERGE_SINCE = 150_000
 _PIECE = 2048
 
-# The planner knows nothing of the staged rows, and must not look up each where reading the stored ones in one
-# go is best. Shortest text of floats is the default, but a role may have another.
+# The planner has no statistics of the staged rows: without this it may look up each row by itself where it
+# should read the stored rows in one go. A role may have another default than the shortest text of floats.
 _SETTINGS = "SELECT set_config('enable_nestloop', %s, true), set_config('extra_float_digits', '1', true)"
 
 
@@ -40,15 +40,15 @@ _SETTINGS = "SELECT set_config('enable_nestloop', %s, true), set_config('extra_f
 class BatchWriter:
     """Writes batches through one session; used by one thread at a time.
 
-    Whoever writes the same rows takes turns, one series per transaction: nobody waits for two locks, so that
-    there are no deadlocks among us. What was committed before an error may be written again.
+    Writers of the same rows wait for each other at the lock of the series. A transaction writes one series
+    and takes one such lock, so writers cannot deadlock. A batch that was committed may be written again.
     """
 
     _session: Session
     _layout: Layout
     _ledger: CoverageTables
     _tables: dict[Dataset, TableModel] = attrs.field(factory=dict, init=False)
-    _met: set[Series] = attrs.field(factory=set, init=False)
+    _written: set[Series] = attrs.field(factory=set, init=False)
     _target: str | None = attrs.field(default=None, init=False)
     _texts: dict[tuple[object, ...], bytes] = attrs.field(factory=dict, init=False)
 
@@ -61,7 +61,7 @@ class BatchWriter:
                 self._target = self._layout.target(connection)
             new = (
                 not table.is_own
-                and series not in self._met
+                and series not in self._written
                 and self._ledger.find(connection, self._target, series) is None
             )
             series_id = self._ledger.claim(
@@ -69,15 +69,15 @@ class BatchWriter:
             )
             if new:
                 self._refuse_collisions(connection, self._target, series)
-            labels = self._layout.labels(series, series_id)
-            table.check_labels(series, labels)
+            key_values = self._layout.key_values(series, series_id)
+            table.check_key_values(series, key_values)
             if len(batch.columns):
-                self._write(_Rows(connection, table, labels, self._texts), batch)
+                self._write(_Rows(connection, table, key_values, self._texts), batch)
             self._ledger.add(connection, series_id, batch)
-        self._met.add(series)
+        self._written.add(series)
 
     def _refuse_collisions(self, connection: Connection, target: str, series: Series) -> None:
-        """Raise RowsRefused where another process has begun a series since we asked what is covered."""
+        """Raise RowsRefused if the series would overwrite one that another process has begun meanwhile."""
         held = [
             Series.of(exchange, series.dataset, symbol, interval)
             for exchange, _, symbol, interval in self._ledger.held(connection, target, [series.dataset.name])
@@ -93,11 +93,12 @@ class BatchWriter:
         except CheckViolation as error:
             if error.diag.source_function != "ExecFindPartition":
                 raise
-            hull = batch.coverage.covered.hull or Span(0, 0)
-            raise RowsRefused(missing_partition(batch.series, rows.table, hull)) from None
+            times = batch.columns.times
+            span = batch.coverage.covered.hull or Span(int(times.min()), int(times.max()) + 1)
+            raise RowsRefused(missing_partition(batch.series, rows.table, span)) from None
 
     def interrupt(self) -> None:
-        """Have the write that is under way fail; see SupportsInterrupt."""
+        """Cancel the write that is under way; see SupportsInterrupt."""
         self._session.interrupt()
 
     def _table(self, connection: Connection, dataset: Dataset) -> TableModel:
@@ -108,26 +109,30 @@ class BatchWriter:
 
 @attrs.frozen
 class _Rows:
-    """The rows of one series in a transaction that holds their lock."""
+    """The rows of one series in a transaction that holds the lock of the series."""
 
     connection: Connection
     table: TableModel
-    labels: tuple[Name, ...]
+    key_values: tuple[Name, ...]
     texts: dict[tuple[object, ...], bytes]
-    """Statements as they are sent: writing one takes longer than sending it."""
+    """A cache of statements as bytes: composing one takes longer than sending it."""
 
     def write(self, columns: Columns) -> None:
-        """Write one or more sorted rows: as they are where nothing is stored, else what differs."""
+        """Write one or more sorted rows: copy the new ones, merge those that differ from a stored row."""
         if self.table.is_own:
             columns = self._add_new(columns)
         if len(columns):
             self._merge(columns)
 
     def _add_new(self, columns: Columns) -> Columns:
-        """Add the rows that are not stored; return those that would change a stored one.
+        """Copy the rows that are not stored; return the rows that would change a stored one.
 
-        Under the lock of the series nobody else writes here: what is read stays true. Reading is cheaper than
-        staging, and rows that are there already leave no trace, not even in the catalogues.
+        The lock of the series keeps other writers out, so the rows read here stay as they are. Reading is
+        cheaper than staging, and rows that are stored already leave no trace, not even in the catalogue.
+
+        1. All rows are later than the newest stored one: copy them.
+        2. Far more rows are stored than given: copy the later rows, and leave the others to the merge.
+        3. Else compare with the stored rows: copy the new ones, and leave those that differ to the merge.
         """
         cut = int(np.searchsorted(columns.times, self._newest(columns), side="right"))
         below, above = columns.take(slice(cut)), columns.take(slice(cut, None))
@@ -146,10 +151,10 @@ class _Rows:
         return below.take(changed)
 
     def _stored(self, columns: Columns) -> Columns | None:
-        """Return the stored rows between the first given row and the last; None if they are far more."""
+        """Return the stored rows from the first given row to the last; None if there are far more of them."""
         span = Span(int(columns.times[0]), int(columns.times[-1]) + 1)
         limit = 4 * len(columns)
-        stored = read_page(self.connection, self.table, self.labels, span, limit)
+        stored = read_page(self.connection, self.table, self.key_values, span, limit)
         return stored if len(stored) < limit else None
 
     def _newest(self, columns: Columns) -> int:
@@ -157,26 +162,26 @@ class _Rows:
         row = self.connection.execute(self._text(statements.newest), self._place(columns)).fetchone()
         assert row is not None
         newest, types = row
-        # Rows travel as bytes, of which each type makes something else.
+        # COPY BINARY sends bytes, which a column of another type would read as other values.
         self.table.check(dict(zip(self.table.types, types, strict=True)))
         return int(columns.times[0]) - 1 if newest is None else int(newest)
 
     def _append(self, columns: Columns) -> None:
         table, filled = self.table, self.table.filled(columns)
-        names = (*(label.name for label in table.keys), *table.names(filled))
+        names = (*(key.name for key in table.keys), *table.names(filled))
 
-        def strips(rows: Columns) -> list[WireColumn]:
-            labels = [WireColumn(np.full(len(rows), value, np.int32)) for value in self.labels]
-            return [*labels, *table.strips(rows, filled)]
+        def wire_columns(rows: Columns) -> list[WireColumn]:
+            keys = [WireColumn(np.full(len(rows), value, np.int32)) for value in self.key_values]
+            return [*keys, *table.wire_columns(rows, filled)]
 
-        self._copy(self._text(statements.copy_rows, names), map(strips, _pieces(columns)))
+        self._copy(self._text(statements.copy_rows, names), map(wire_columns, _pieces(columns)))
 
     def _merge(self, columns: Columns) -> None:
         table, place = self.table, self._place(columns)
         filled = table.filled(columns)
-        strips = (table.strips(rows, filled) for rows in _pieces(columns))
+        wire = (table.wire_columns(rows, filled) for rows in _pieces(columns))
         self.connection.execute(statements.staging(table))
-        self._copy(statements.stage(table.names(filled)).as_bytes(self.connection), strips)
+        self._copy(statements.stage(table.names(filled)).as_bytes(self.connection), wire)
         self.connection.execute(_SETTINGS, ["off" if table.ordered else "on"])
         mergeable = table.is_own and self.connection.info.server_version >= _MERGE_SINCE
         self.connection.execute((statements.merge if mergeable else statements.upsert)(table), place)
@@ -191,7 +196,7 @@ class _Rows:
     def _place(self, columns: Columns) -> dict[str, Name | date]:
         """Return the parameters of the statements for rows of these times."""
         first, last = (self.table.time_codec.bound(int(columns.times[i])) for i in (0, -1))
-        return {"first": first, "last": last, **{f"label{i}": value for i, value in enumerate(self.labels)}}
+        return {"first": first, "last": last, **{f"key{i}": value for i, value in enumerate(self.key_values)}}
 
     def _text(self, write: Callable[..., Composed], *arguments: object) -> bytes:
         key = (write, self.table.title, *arguments)
@@ -206,6 +211,6 @@ class _Rows:
 
 
 def _pieces(columns: Columns) -> Iterator[Columns]:
-    """Cut rows into pieces that fit the processor's cache; the server is at work on one meanwhile."""
+    """Cut rows into pieces that fit the processor's cache; the server works on one during the next."""
     for start in range(0, len(columns), _PIECE):
         yield columns.take(slice(start, start + _PIECE))

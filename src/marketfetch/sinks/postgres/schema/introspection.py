@@ -1,4 +1,4 @@
-"""What the server's catalogue says of a relation."""
+"""Describe tables and views from the server's catalogue."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Mapping
 import attrs
 from psycopg.sql import Identifier
 
+from marketfetch.sinks.postgres.schema.identifiers import quoted
 from marketfetch.sinks.postgres.session import Connection
 
 __all__ = ["ColumnInfo", "IndexInfo", "TableInfo", "known_tables", "lookup_table"]
 
 
-# A domain may be made of a domain: the last one of the chain, whose base is no domain, has the length.
+# A domain may be based on a domain: the last one of the chain, whose base is no domain, has the length.
 _COLUMNS = """
 WITH RECURSIVE found AS (
     SELECT a.*, a.atttypid AS base, a.atttypmod AS modifier, false AS not_null
@@ -40,10 +41,10 @@ ORDER BY a.attnum
 
 @attrs.frozen
 class ColumnInfo:
-    """A column: its type as format_type() spells it, and what an INSERT must know.
+    """A column: its type as format_type() writes it, and what an INSERT must know.
 
-    A domain has the `base` type that it is made of, with its length or precision: `character varying(10)`.
-    The `plain` type is the base without them: `character varying`.
+    For a domain, `base` is the type that it is based on, with its length or precision: `character
+    varying(10)`. `plain` is the base without them: `character varying`.
     """
 
     type: str
@@ -54,11 +55,11 @@ class ColumnInfo:
     labels: tuple[str, ...]
     """The values of an enum type; none for other types."""
     folded: str | None
-    """The type in which texts that differ may be equal: citext, or text of a nondeterministic collation."""
+    """citext, or text of a nondeterministic collation, which takes BTC and btc for equal; else None."""
     required: bool
     """Whether an INSERT must give it a value: NOT NULL without a default."""
     generated: bool
-    """Whether the server computes it, so that nobody can write it."""
+    """Whether the server computes it, so that it cannot be written."""
 
 
 @attrs.frozen
@@ -67,7 +68,7 @@ class IndexInfo:
 
     columns: tuple[str, ...]
     unique: bool
-    """Whether it holds each key once at any time, as ON CONFLICT needs."""
+    """Whether each key occurs once at any time, not only at the end of a transaction: for ON CONFLICT."""
 
 
 @attrs.frozen
@@ -80,14 +81,19 @@ class TableInfo:
     """`r` table, `p` partitioned table, `v` view, and others of pg_class."""
     comment: str | None
     guarded: bool
-    """Whether a rule, or a trigger that comes before, may make something else of a row, or nothing."""
+    """Whether a rule or a BEFORE trigger may change a row or keep it out."""
     columns: Mapping[str, ColumnInfo]
     indexes: tuple[IndexInfo, ...]
 
     @property
     def title(self) -> str:
-        """The name with its schema, for people."""
+        """The name with its schema, for messages."""
         return f"{self.schema}.{self.name}"
+
+    @property
+    def quoted(self) -> str:
+        """The quoted name with its schema, for a statement that a person types."""
+        return quoted(self.schema, self.name)
 
 
 def lookup_table(connection: Connection, name: Identifier) -> TableInfo | None:
@@ -128,7 +134,7 @@ def lookup_table(connection: Connection, name: Identifier) -> TableInfo | None:
 
 
 def known_tables(connection: Connection, schema: str | None) -> list[str]:
-    """Return the names of the tables in a schema, or without one of those that the search path shows."""
+    """Return the names of the tables in a schema, or without a schema those on the search path."""
     found = connection.execute(
         "SELECT c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
         "WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema') "

@@ -1,4 +1,4 @@
-"""The seam between writing rows and the tables they are in: `OwnTables` or a `MappedTable`."""
+"""The protocol between the writer and the kinds of tables: `OwnTables` or a `MappedTable`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["Layout", "lock_name"]
 
 
 class Layout(Protocol):
-    """Says where the rows of each dataset and series are."""
+    """Tells in which table, and under which key, the rows of a series are."""
 
     def refuse_collisions(self, connection: Connection, series: Iterable[Series]) -> None:
-        """Raise ConfigurationError where two of the series would overwrite each other."""
+        """Raise ConfigurationError if two of the series would overwrite each other."""
         ...
 
     def prepare(self, connection: Connection, datasets: Sequence[Dataset]) -> None:
-        """Make or check what the datasets need; raises ConfigurationError or SinkError with the remedy."""
+        """Make or check the tables of datasets; raises ConfigurationError or SinkError with the remedy."""
         ...
 
     def table(self, connection: Connection, dataset: Dataset) -> TableModel:
@@ -30,18 +30,18 @@ class Layout(Protocol):
         ...
 
     def target(self, connection: Connection) -> str:
-        """Return what tells our coverage of this table from that of others; see Ledger."""
+        """Return the `table_name` of the series in this table; see CoverageTables."""
         ...
 
-    def labels(self, series: Series, series_id: int) -> tuple[Name, ...]:
-        """Return the values of `Table.labels` for a series."""
+    def key_values(self, series: Series, series_id: int) -> tuple[Name, ...]:
+        """Return the values of `TableModel.keys` for a series."""
         ...
 
     def lock(self, series: Series) -> str:
-        """Name what writers of the same rows have in common, within the table."""
+        """Return a name that is the same for all series whose rows are the same in the table."""
         ...
 
 
 def lock_name(layout: Layout, table: TableModel, series: Series) -> str:
-    """Return the name of the lock under which whoever changes the rows of a series takes turns."""
+    """Return the name of the lock that is held by a transaction which changes the rows of a series."""
     return f"{table.title} {layout.lock(series)}"

@@ -1,4 +1,4 @@
-"""A table of the user's: checked against the catalogue before anything is fetched."""
+"""A table of the user's, checked against the server's catalogue before anything is fetched."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import attrs
 from psycopg.sql import SQL, Identifier
 
 from marketfetch.errors import ConfigurationError, RowsRefused, unknown
+from marketfetch.sinks.postgres.schema.identifiers import quoted
 from marketfetch.sinks.postgres.schema.introspection import ColumnInfo, TableInfo, known_tables, lookup_table
 from marketfetch.sinks.postgres.schema.privileges import Access, check_access, check_schema
 from marketfetch.sinks.postgres.schema.tables import DOUBLE, WHOLE, KeyColumn, TableModel, ValueColumn
@@ -36,7 +37,7 @@ _PRECISION = re.compile(r"(timestamp)(?:\((\d)\))?( with(?:out)? time zone)")
 
 @attrs.frozen
 class MappedTable:
-    """The table of a TableMapping, whose rows several datasets and other programs may write as well."""
+    """The table of a TableMapping, in whose rows other datasets and programs may write, too."""
 
     mapping: TableMapping
 
@@ -44,23 +45,23 @@ class MappedTable:
         """See Layout; raises ConfigurationError if the table does not exist."""
         return self._found(connection).title
 
-    def labels(self, series: Series, series_id: int) -> tuple[Name, ...]:
+    def key_values(self, series: Series, series_id: int) -> tuple[Name, ...]:
         """See Layout."""
         return tuple(self.mapping.key_values(series).values())
 
     def lock(self, series: Series) -> str:
-        """See Layout: datasets share rows, so all of a symbol's writers take turns."""
+        """See Layout: datasets share rows, so the lock has the name of the key without the dataset."""
         return " ".join(map(str, self.mapping.key_values(series).values()))
 
     def prepare(self, connection: Connection, datasets: Sequence[Dataset]) -> None:
         """Check that the table is fit for the datasets; raises ConfigurationError with the remedy."""
         for dataset in datasets:
             table = self.table(connection, dataset)
-            fields = [field.name for field in table.values]
-            check_access(connection, Access(table.schema, table.name, [*table.key, *fields], fields))
+            names = [column.name for column in table.values]
+            check_access(connection, Access(table.schema, table.name, [*table.key, *names], names))
 
     def table(self, connection: Connection, dataset: Dataset) -> TableModel:
-        """Describe the table for a dataset; raises ConfigurationError where it is not fit for it."""
+        """Describe the table for a dataset; raises ConfigurationError if it is not fit for the dataset."""
         mapping = self.mapping
         columns = mapping.of(dataset)
         found = self._found(connection)
@@ -70,7 +71,7 @@ class MappedTable:
         _check_key(found, mapping)
         for name in mapping.key:
             if name != mapping.time:
-                _check_label(found, name, mapping)
+                _check_key_column(found, name, mapping)
         for column, name in columns.items():
             _check_type(found, name, dataset.columns[dataset.index(column)], mapping)
         _check_others(found, {*mapping.key, *columns.values()}, dataset)
@@ -78,8 +79,10 @@ class MappedTable:
             schema=found.schema,
             name=found.name,
             time=mapping.time,
-            time_codec=_clock(found, mapping),
-            keys=tuple(_label(name, found.columns[name]) for name in mapping.key if name != mapping.time),
+            time_codec=_time_codec(found, mapping),
+            keys=tuple(
+                _key_column(name, found.columns[name]) for name in mapping.key if name != mapping.time
+            ),
             values=tuple(
                 ValueColumn(
                     name,
@@ -96,30 +99,29 @@ class MappedTable:
         )
 
     def refuse_collisions(self, connection: Connection, series: Iterable[Series]) -> None:
-        """Check that no two of the series would share rows, as the columns of the table compare their names.
+        """Raise ConfigurationError if two of the series would share rows, as the key columns compare names.
 
-        Raises ConfigurationError: to a column of citext, or of a collation that ignores case, BTCUSDT and
-        btcusdt are one symbol.
+        Example: in a column of citext, or of a collation that ignores case, BTCUSDT and btcusdt are equal.
         """
         found, every = self._found(connection), list(series)
         folded: dict[str, dict[Name, Name]] = {}
         for column in self.mapping.key:
-            attribute = found.columns.get(column)
-            if column == self.mapping.time or attribute is None or attribute.folded is None:
+            column_info = found.columns.get(column)
+            if column == self.mapping.time or column_info is None or column_info.folded is None:
                 continue
             names = sorted({name for one in every if (name := self._name(one, column)) is not None})
             alike = connection.execute(
                 SQL(
                     'SELECT name, first_value(name) OVER (PARTITION BY name::{} ORDER BY name COLLATE "C") '
                     "FROM unnest(%s::text[]) AS given(name)"
-                ).format(spelled(attribute.folded)),
+                ).format(spelled(column_info.folded.replace("%", "%%"))),  # see `escaped`
                 [names],
             )
             folded[column] = dict(alike.fetchall())
         self.mapping.refuse_collisions(every, folded)
 
     def _name(self, series: Series, column: str) -> str | None:
-        """Return the text in a key column of a series, None where it has none."""
+        """Return the text in a key column of a series, None if there is no text."""
         try:
             name = self.mapping.key_values(series)[column]
         except RowsRefused:
@@ -145,7 +147,7 @@ class MappedTable:
         return found
 
 
-def _clock(found: TableInfo, mapping: TableMapping) -> TimeCodec:
+def _time_codec(found: TableInfo, mapping: TableMapping) -> TimeCodec:
     kind, column = found.columns[mapping.time].base, f"{found.title}.{mapping.time}"
     if stamps := _PRECISION.fullmatch(kind):
         digits = 6 if stamps[2] is None else int(stamps[2])
@@ -161,33 +163,33 @@ def _clock(found: TableInfo, mapping: TableMapping) -> TimeCodec:
     )
 
 
-def _label(name: str, attribute: ColumnInfo) -> KeyColumn:
-    length = _LENGTH.fullmatch(attribute.base)
+def _key_column(name: str, column_info: ColumnInfo) -> KeyColumn:
+    length = _LENGTH.fullmatch(column_info.base)
     return KeyColumn(
-        name, attribute.type, attribute.plain, int(length[1]) if length else None, attribute.labels
+        name, column_info.type, column_info.plain, int(length[1]) if length else None, column_info.labels
     )
 
 
-def _check_label(found: TableInfo, name: str, mapping: TableMapping) -> None:
-    attribute = found.columns[name]
-    if attribute.generated:
+def _check_key_column(found: TableInfo, name: str, mapping: TableMapping) -> None:
+    column_info = found.columns[name]
+    if column_info.generated:
         raise ConfigurationError(f"{found.title}.{name} is computed by the server; map another column")
-    if attribute.text:
+    if column_info.text:
         return
     remedy = "make it text"
-    if name == mapping.symbol and attribute.plain in {*WHOLE, "uuid"}:
+    if name == mapping.symbol and column_info.plain in {*WHOLE, "uuid"}:
         if mapping.rename_symbol is not identity and not isinstance(mapping.rename_symbol, StripQuote):
             return
         remedy += ", or pass rename_symbol= that returns its number or UUID for a symbol"
-    raise ConfigurationError(f"{found.title}.{name} is {attribute.type} and cannot hold names; {remedy}")
+    raise ConfigurationError(f"{found.title}.{name} is {column_info.type} and cannot hold names; {remedy}")
 
 
 def _check_key(found: TableInfo, mapping: TableMapping) -> None:
     if not any(index.unique and set(index.columns) == set(mapping.key) for index in found.indexes):
-        key = ", ".join(f'"{name}"' for name in mapping.key)
+        key = ", ".join(map(quoted, mapping.key))
         raise ConfigurationError(
             f"{found.title} has no primary key or unique index on exactly ({key}), by which rows are told "
-            f"apart; ALTER TABLE {found.title} ADD PRIMARY KEY ({key}), or map the columns of the one it has"
+            f"apart; ALTER TABLE {found.quoted} ADD PRIMARY KEY ({key}), or map the columns of the one it has"
         )
 
 
@@ -199,7 +201,7 @@ def _check_type(found: TableInfo, name: str, column: Column, mapping: TableMappi
     if base == "real" and mapping.rounding == "refuse":
         raise ConfigurationError(
             f"{found.title}.{name} is {kind}, which keeps about 7 digits of {column.name}; ALTER TABLE "
-            f"{found.title} ALTER COLUMN \"{name}\" TYPE double precision, or pass rounding='allow'"
+            f"{found.quoted} ALTER COLUMN {quoted(name)} TYPE double precision, or pass rounding='allow'"
         )
     if base.partition("(")[0] not in fit:
         remedy = "make it bigint or numeric" if column.integer else "make it numeric or double precision"
@@ -207,16 +209,16 @@ def _check_type(found: TableInfo, name: str, column: Column, mapping: TableMappi
 
 
 def _check_others(found: TableInfo, written: set[str], dataset: Dataset) -> None:
-    """Refuse columns that every row needs and that rows of this dataset would not have."""
-    for name, attribute in found.columns.items():
-        if attribute.required and name not in written:
+    """Refuse a NOT NULL column for which rows of this dataset have no value."""
+    for name, column_info in found.columns.items():
+        if column_info.required and name not in written:
             raise ConfigurationError(
                 f"{found.title}.{name} must not be NULL, but rows of {dataset.name} have nothing for it; "
-                f'ALTER TABLE {found.title} ALTER COLUMN "{name}" DROP NOT NULL, or map it'
+                f"ALTER TABLE {found.quoted} ALTER COLUMN {quoted(name)} DROP NOT NULL, or map it"
             )
 
 
 def _leads_to_time(columns: tuple[str, ...], mapping: TableMapping) -> bool:
-    """Tell whether all rows of a series lie side by side in an index, sorted by time."""
+    """Tell whether an index holds the rows of a series side by side, sorted by time."""
     key = set(mapping.key)
     return set(columns[: len(key)]) == key and columns[len(key) - 1] == mapping.time

@@ -1,4 +1,4 @@
-"""Spans as the text of an int8multirange. Pure: no connection, and no object of psycopg's for every range."""
+"""Spans as the text of an int8multirange, without an object of psycopg for every range. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def dump_multirange(spans: SpanSet) -> str:
 
 
 def load_multirange(text: str) -> SpanSet:
-    """Read what the server wrote; a range without a bound, which marketfetch never writes, is left out.
+    """Parse the server's text; an unbounded range, which marketfetch never writes, is left out.
 
     >>> load_multirange("{[0,60000),[120000,)}")
     SpanSet(spans=(Span(start=0, end=60000),))

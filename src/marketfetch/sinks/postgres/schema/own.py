@@ -1,4 +1,4 @@
-"""Tables of our own: one for each dataset, and ways to read it with names instead of numbers."""
+"""Tables of our own: one for each dataset, with a view and a function that show names for ids."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ["OwnTables"]
 
 @attrs.frozen
 class OwnTables:
-    """A table `(series_id, open_time, <columns>)` for each dataset in a schema that nobody else writes to.
+    """A table `(series_id, open_time, <columns>)` for each dataset, in a schema that only marketfetch writes.
 
-    Each has a view and a function of the same name where the connection looks first (`public`, mostly),
-    unless `views` is False.
+    Each table has a view and a function of its name in the first schema of the search path, which mostly is
+    `public`, unless `views` is False.
     """
 
     schema: str
@@ -37,7 +37,7 @@ class OwnTables:
         """See Layout."""
         return ""
 
-    def labels(self, series: Series, series_id: int) -> tuple[int]:
+    def key_values(self, series: Series, series_id: int) -> tuple[int]:
         """See Layout."""
         return (series_id,)
 
@@ -46,7 +46,7 @@ class OwnTables:
         return str(series)
 
     def refuse_collisions(self, connection: Connection, series: Iterable[Series]) -> None:
-        """See Layout: each series has a number of its own."""
+        """See Layout: each series has an id of its own."""
 
     def table(self, connection: Connection, dataset: Dataset) -> TableModel:
         """See Layout."""
@@ -65,9 +65,10 @@ class OwnTables:
         )
 
     def prepare(self, connection: Connection, datasets: Sequence[Dataset]) -> None:
-        """Make tables and views that are missing, and columns that a dataset has got since.
+        """Make missing tables and views, and add columns that a dataset has got since.
 
-        Raises SinkError where something else is in the place of one.
+        Raises SinkError if another relation has the name of one, or if a table is gone whose rows the ledger
+        says are present.
         """
         for dataset in datasets:
             table = self.table(connection, dataset)
@@ -78,15 +79,15 @@ class OwnTables:
                     f"{dataset.name}"
                 )
             self._prepare_table(connection, table)
-            fields = [field.name for field in table.values]
+            names = [column.name for column in table.values]
             check_access(
-                connection, Access(table.schema, table.name, [*table.key, *fields], fields, copied=True)
+                connection, Access(table.schema, table.name, [*table.key, *names], names, copied=True)
             )
             if self.views:
                 views.prepare(connection, table)
 
     def _counts_on(self, connection: Connection, dataset: Dataset) -> bool:
-        """Tell whether rows of a dataset have to be there."""
+        """Tell whether the ledger says that rows of a dataset are present."""
         ledger = CoverageTables(self.schema)
         names = ledger.held(connection, "", [dataset.name])
         held = [Series.of(exchange, dataset, symbol, interval) for exchange, _, symbol, interval in names]
@@ -103,7 +104,7 @@ class OwnTables:
             definition = SQL("CREATE TABLE {} ({}, PRIMARY KEY ({}))")
             connection.execute(definition.format(relation(table), SQL(", ").join(columns.values()), key))
             return
-        table.check({name: attribute.type for name, attribute in found.columns.items()})
+        table.check({name: column.type for name, column in found.columns.items()})
         for name, column in columns.items():
             if name not in found.columns:
                 connection.execute(SQL("ALTER TABLE {} ADD COLUMN {}").format(relation(table), column))

@@ -1,4 +1,4 @@
-"""Whether the role of a connection may do all that writing takes: asked before anything is fetched."""
+"""Check, before anything is fetched, that the role of a connection has all privileges to write."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from marketfetch.sinks.postgres.session import Connection
 __all__ = ["Access", "check_access", "check_schema", "check_session", "make_schema"]
 
 _COMMANDS: dict[LiteralString, str] = {"SELECT": "r", "INSERT": "a", "UPDATE": "w"}
-"""What writing does with a table, and the letters of pg_policy for it."""
+"""The commands that a writer sends, and their letters in pg_policy."""
 
 _LACKING = """
 SELECT a.attname, r.command FROM unnest(%(commands)s::text[]) AS r(command), pg_attribute AS a
@@ -23,7 +23,7 @@ WHERE a.attrelid = to_regclass(%(table)s) AND a.attname = ANY(%(columns)s)
 ORDER BY r.command, a.attnum
 """
 
-# Without a policy that lets a command through, row-level security shows no row and takes none.
+# Without a policy for a command, row-level security shows no row and takes none.
 _SHUT = """
 SELECT r.command FROM unnest(%(commands)s::text[], %(letters)s::text[]) AS r(command, letter)
 WHERE row_security_active(to_regclass(%(table)s)) AND NOT EXISTS (
@@ -36,11 +36,10 @@ WHERE row_security_active(to_regclass(%(table)s)) AND NOT EXISTS (
 
 @attrs.frozen
 class Access:
-    """What writing does with a table.
+    """How a writer uses a table.
 
-    The columns `written` are selected and inserted, those `changed` are updated as well. Rows of a table that
-    is `copied` into come by COPY, which row-level security does not let through at all; of one that is
-    `shortened` rows are deleted.
+    It selects and inserts the columns `written`, and updates the columns `changed`. It uses COPY if `copied`,
+    which row-level security never allows, and DELETE if `shortened`.
     """
 
     schema: str
@@ -52,7 +51,7 @@ class Access:
 
 
 def check_session(connection: Connection) -> None:
-    """Raise SinkError, with the statement to type, where a session may not write or stage rows."""
+    """Raise SinkError, with the statement to type, if a session may not write or stage rows."""
     row = connection.execute(
         "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', "
         "has_database_privilege(current_database(), 'TEMP'), current_user, current_database()"
@@ -76,7 +75,7 @@ def check_session(connection: Connection) -> None:
 
 
 def check_schema(connection: Connection, schema: str, *, create: bool = False) -> None:
-    """Raise SinkError where a schema exists whose tables the role may not name, or not `create`."""
+    """Raise SinkError if the role may not use an existing schema, or with `create` make tables in it."""
     right = "CREATE" if create else "USAGE"
     row = connection.execute(
         "SELECT current_user FROM pg_namespace WHERE nspname = %s AND NOT has_schema_privilege(oid, %s)",
@@ -93,8 +92,8 @@ def check_schema(connection: Connection, schema: str, *, create: bool = False) -
 
 
 def make_schema(connection: Connection, schema: str) -> None:
-    """Make a schema if there is none, and see that tables can be made in it; raises SinkError."""
-    # IF NOT EXISTS would ask for the right to make one, even where there is one.
+    """Make a schema if it is missing; raises SinkError if the role may not make tables in it."""
+    # IF NOT EXISTS needs the right to make a schema, even if the schema exists.
     row = connection.execute(
         "SELECT to_regnamespace(%(schema)s) IS NOT NULL, current_user, current_database(), "
         "has_database_privilege(current_database(), 'CREATE')",
@@ -112,7 +111,7 @@ def make_schema(connection: Connection, schema: str) -> None:
 
 
 def check_access(connection: Connection, access: Access) -> None:
-    """Raise SinkError, with the statement to type, where the role may not write rows of a table."""
+    """Raise SinkError, with the statement to type, if the role may not write rows of a table."""
     table = Identifier(access.schema, access.name)
     place = {"table": table.as_string(connection)}
     title = f"{access.schema}.{access.name}"

@@ -1,4 +1,4 @@
-"""What a writer and a reader must know about a table, whoever made it: values without I/O."""
+"""The description of a table that writer and reader work with. Pure: no connection."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from uuid import UUID
 import attrs
 import numpy as np
 from numpy.typing import NDArray
+from psycopg.sql import Literal
 
 from marketfetch.errors import RowsRefused, SinkError
 from marketfetch.sinks.postgres.copy_binary import WireColumn
+from marketfetch.sinks.postgres.schema.identifiers import quoted
 from marketfetch.sinks.postgres.schema.time_codecs import BIGINT, TimeCodec
 from marketfetch.sinks.sql.number_limits import NumberLimits
 from marketfetch.sinks.table_mapping import Name
@@ -26,20 +28,18 @@ __all__ = [
     "ValueColumn",
 ]
 
-# Spelled as format_type() does.
+# As format_type() writes them.
 DOUBLE = "double precision"
 WHOLE = (BIGINT, "integer", "smallint")
 
 
 @attrs.frozen
 class KeyColumn:
-    """A key column that is the same in all rows of a series.
+    """A key column that has the same value in all rows of a series.
 
-    `type` is its SQL type, and `compared` the one without a length, in which its values are compared.
-    `length` is the largest number of characters, or of bytes for the type `name`; `allowed` are the values
-    of an enum.
-
-    A cast to `type` would cut a longer value, and two symbols might become one. An assignment refuses it.
+    `type` is its SQL type, and `compared` the type without a length, to which values are cast for comparing:
+    a cast to varchar(10) would cut BTCUSDT_260925 and BTCUSDT_260926 to one symbol. `length` is the largest
+    number of characters; `allowed` are the values of an enum.
     """
 
     name: str
@@ -49,7 +49,7 @@ class KeyColumn:
     allowed: tuple[str, ...] = ()
 
     def misfit(self, value: Name) -> str | None:
-        """Say why the column cannot hold a value as it is, with the type that could; None where it can.
+        """Return why the column cannot hold a value unchanged, and the type that could; None if it can.
 
         >>> KeyColumn("symbol", "character varying(10)", "character varying", 10).misfit("BTCUSDT_260925")
         'holds at most 10 characters; make it text'
@@ -69,7 +69,7 @@ class KeyColumn:
         if not isinstance(value, str):
             return None
         if self.allowed and value not in self.allowed:
-            return f"is an enum without it; ALTER TYPE {self.type} ADD VALUE '{value}'"
+            return f"is an enum without it; ALTER TYPE {self.type} ADD VALUE {Literal(value).as_string()}"
         if self.compared == "name" and len(value.encode()) > 63:
             return "holds at most 63 bytes; make it text"
         if self.length is not None and len(value) > self.length:
@@ -81,10 +81,10 @@ class KeyColumn:
 
 @attrs.frozen
 class ValueColumn:
-    """A column of the table for one column of a dataset: its SQL type, and its line in `Columns.values`.
+    """A column of the table for a column of the dataset: its SQL type, and its line in `Columns.values`.
 
-    `base` is what a domain is made of, else the type itself. A field that is `checked` refuses values that
-    its type would change; others are rounded by it.
+    `base` is the type that a domain is based on, else the type itself. A column that is `checked` refuses
+    values that its type would change; any other column rounds them.
     """
 
     name: str
@@ -103,36 +103,36 @@ class ValueColumn:
 
     @property
     def wire(self) -> str:
-        """The SQL type in which values travel: 64 bits, always."""
+        """The SQL type in which values are sent, which always has 64 bits."""
         return BIGINT if self.integer else DOUBLE
 
     def misfit(self, values: NDArray[np.float64]) -> str | None:
-        """Say which of the values the column would change, and into what; None if it holds them all."""
+        """Return which value the column would change, and into what; None if it holds all values."""
         changed = self.numbers.first_changed(values)
         if changed is None:
             return None
         value, left = changed
         if np.isnan(left):
             return f"is {self.type}, and {value!r} does not fit"
-        # An integer has been made of the value before the server sees it.
+        # For an integer column, numpy converts the value before it is sent: the server cannot refuse it.
         return f"is {self.type}, which makes {left!r} of {value!r}" if self.checked or self.integer else None
 
 
 @attrs.frozen
 class FilledColumn:
-    """A field that some rows have a value for, and whether others have none."""
+    """A column that some rows have a value for, and whether it is NULL in other rows."""
 
-    field: ValueColumn
+    column: ValueColumn
     sparse: bool
 
 
 @attrs.frozen
 class TableModel:
-    """Where the rows of one dataset lie.
+    """The table of the rows of one dataset.
 
-    `own` tables are written by nobody else, have fields of the types of the wire, and hold one dataset only.
-    `ordered` tables have an index that leads from a series to its times. `guarded` ones have rules or
-    triggers that may make something else of a row, or nothing.
+    A table that `is_own` is written by marketfetch alone, holds one dataset, and has columns of the types in
+    which values are sent. An `ordered` table has an index that leads from a series to its times. A `guarded`
+    table has rules or triggers that may change a row or keep it out.
     """
 
     schema: str
@@ -147,25 +147,30 @@ class TableModel:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """The columns that tell rows apart."""
-        return (*(label.name for label in self.keys), self.time)
+        """The names of the columns of the primary key."""
+        return (*(key.name for key in self.keys), self.time)
 
     @property
     def types(self) -> dict[str, str]:
         """The SQL type of each column that is written."""
         return {
-            **{label.name: label.type for label in self.keys},
+            **{key.name: key.type for key in self.keys},
             self.time: self.time_codec.type,
-            **{field.name: field.type for field in self.values},
+            **{column.name: column.type for column in self.values},
         }
 
     @property
     def title(self) -> str:
-        """The name with its schema, for people and for locks."""
+        """The name with its schema, for messages and locks."""
         return f"{self.schema}.{self.name}"
 
+    @property
+    def quoted(self) -> str:
+        """The quoted name with its schema, for a statement that a person types."""
+        return quoted(self.schema, self.name)
+
     def check(self, found: Mapping[str, str]) -> None:
-        """Raise SinkError if a column is of another type than ours are made of."""
+        """Raise SinkError if a column has another type than `types` says."""
         for name, kind in self.types.items():
             if found.get(name, kind) != kind:
                 raise SinkError(
@@ -174,46 +179,45 @@ class TableModel:
                 )
 
     def filled(self, columns: Columns) -> tuple[FilledColumn, ...]:
-        """Return the fields that have a value in any of the rows."""
+        """Return the columns that have a value in any of the rows."""
         found = []
-        for field in self.values:
-            null = np.isnan(columns.values[field.line])
+        for column in self.values:
+            null = np.isnan(columns.values[column.line])
             sparse = bool(null.any())
             if not (sparse and null.all()):
-                found.append(FilledColumn(field, sparse))
+                found.append(FilledColumn(column, sparse))
         return tuple(found)
 
     def names(self, filled: Sequence[FilledColumn]) -> list[str]:
-        """Return the names of the columns that `strips` writes."""
-        return [self.time, *(each.field.name for each in filled)]
+        """Return the names of the columns that `wire_columns` writes."""
+        return [self.time, *(each.column.name for each in filled)]
 
-    def strips(self, columns: Columns, filled: Sequence[FilledColumn]) -> list[WireColumn]:
-        """Return times and fields as they travel; raises RowsRefused for what a column cannot hold."""
-        strips = [WireColumn(self.time_codec.encode(columns.times))]
+    def wire_columns(self, columns: Columns, filled: Sequence[FilledColumn]) -> list[WireColumn]:
+        """Return times and values for COPY; raises RowsRefused for a value that a column cannot hold."""
+        wire = [WireColumn(self.time_codec.encode(columns.times))]
         for each in filled:
-            values = columns.values[each.field.line]
-            if (misfit := each.field.misfit(values)) is not None:
-                raise RowsRefused(f"{self.title}.{each.field.name} {misfit}; {self._remedy(each.field)}")
+            values = columns.values[each.column.line]
+            if (misfit := each.column.misfit(values)) is not None:
+                raise RowsRefused(f"{self.title}.{each.column.name} {misfit}; {self._remedy(each.column)}")
             null = np.isnan(values) if each.sparse else None
-            if each.field.integer:
+            if each.column.integer:
                 values = (values if null is None else np.where(null, 0, values)).astype(np.int64)
-            strips.append(WireColumn(values, null))
-        return strips
+            wire.append(WireColumn(values, null))
+        return wire
 
-    def check_labels(self, series: Series, labels: Sequence[Name]) -> None:
-        """Raise RowsRefused where a key column cannot hold the name of a series as it is."""
-        for label, value in zip(self.keys, labels, strict=True):
-            if (misfit := label.misfit(value)) is not None:
+    def check_key_values(self, series: Series, key_values: Sequence[Name]) -> None:
+        """Raise RowsRefused if a key column cannot hold the value of a series unchanged."""
+        for key, value in zip(self.keys, key_values, strict=True):
+            if (misfit := key.misfit(value)) is not None:
                 raise RowsRefused(
-                    f"{series}: {self.title}.{label.name} is {label.type} and cannot hold {value!r}: "
-                    f"it {misfit}"
+                    f"{series}: {self.title}.{key.name} is {key.type} and cannot hold {value!r}: it {misfit}"
                 )
 
-    def _remedy(self, field: ValueColumn) -> str:
+    def _remedy(self, column: ValueColumn) -> str:
         if self.is_own:
             return "the exchange's value is no whole number of 64 bits"
-        wider = "double precision" if field.numbers.single else "numeric"
+        wider = "double precision" if column.numbers.single else "numeric"
         return (
-            f'ALTER TABLE {self.title} ALTER COLUMN "{field.name}" TYPE {wider}, '
+            f"ALTER TABLE {self.quoted} ALTER COLUMN {quoted(column.name)} TYPE {wider}, "
             "or have the column round it with TableMapping(rounding='allow')"
         )

@@ -1,4 +1,4 @@
-"""How times lie in a column: between UTC milliseconds and what the server holds. Pure."""
+"""Convert between UTC milliseconds and the values of a time column. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from marketfetch.values.spans import format_utc
 
 __all__ = ["BIGINT", "TIMESTAMP", "TIMESTAMPTZ", "DateCodec", "EpochCodec", "TimeCodec", "TimestampCodec"]
 
-# Spelled as format_type() does.
+# As format_type() writes them.
 BIGINT = "bigint"
 TIMESTAMP = "timestamp without time zone"
 TIMESTAMPTZ = "timestamp with time zone"
@@ -25,28 +25,28 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = 86_400_000
 _DAYS_TO_2000 = 10_957
 _FIRST, _LAST = -62_135_596_800_000, 253_402_300_799_999
-"""The first and the last millisecond of the years 1 to 9999, which Python's datetime can tell."""
+"""The first and the last millisecond of the years 1 to 9999, the range of Python's datetime."""
 
 
 class TimeCodec(Protocol):
-    """How a column of times is written: between UTC milliseconds and what the server holds."""
+    """Converts between UTC milliseconds and the values of one type of time column."""
 
     @property
     def type(self) -> str:
-        """The SQL type in which times travel."""
+        """The SQL type in which times are sent."""
         ...
 
     @property
     def send(self) -> LiteralString:
-        """The SQL that turns the column `{}` into 8 bytes, for `decode`."""
+        """The SQL that converts the column `{}` to 8 bytes, which `decode` reads."""
         ...
 
     def encode(self, times: NDArray[np.int64]) -> NDArray[np.int64] | NDArray[np.int32]:
-        """Turn UTC milliseconds into values of the wire; raises RowsRefused where the column has none."""
+        """Convert UTC milliseconds to values for COPY; raises RowsRefused if the column is too coarse."""
         ...
 
     def decode(self, wire: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Turn 64 bits of the wire into UTC milliseconds."""
+        """Convert the 64-bit numbers of `send` to UTC milliseconds."""
         ...
 
     def bound(self, ms: int) -> int | date:
@@ -56,10 +56,10 @@ class TimeCodec(Protocol):
 
 @attrs.frozen
 class TimestampCodec:
-    """A column of timestamptz, or of timestamp, which then has UTC.
+    """A column of timestamptz, or of timestamp with times in UTC.
 
-    `step` is the number of milliseconds that the column tells apart: 1000 for timestamptz(0). `column` names
-    it in messages.
+    `step` is the precision of the column in milliseconds: 1000 for timestamptz(0). `column` is its name in
+    messages.
     """
 
     type: str = TIMESTAMPTZ
@@ -68,21 +68,21 @@ class TimestampCodec:
 
     @property
     def send(self) -> LiteralString:
-        """See Clock."""
+        """See TimeCodec."""
         return "timestamptz_send({})" if self.type == TIMESTAMPTZ else "timestamp_send({})"
 
     def encode(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
-        """See Clock."""
+        """See TimeCodec."""
         if self.step > 1:
             _check_steps(times, self.step, self.column, "make it timestamptz")
         return to_timestamps(times)
 
     def decode(self, wire: NDArray[np.int64]) -> NDArray[np.int64]:
-        """See Clock."""
+        """See TimeCodec."""
         return from_timestamps(wire)
 
     def bound(self, ms: int) -> datetime:
-        """See Clock.
+        """See TimeCodec.
 
         >>> TimestampCodec().bound(1)
         datetime.datetime(1970, 1, 1, 0, 0, 0, 1000, tzinfo=datetime.timezone.utc)
@@ -93,23 +93,23 @@ class TimestampCodec:
 
 @attrs.frozen
 class DateCodec:
-    """A column of dates: the UTC day that a row begins with."""
+    """A column of dates: the UTC day on which a row opens."""
 
     column: str = ""
     type: str = "date"
     send: LiteralString = "int8send(({} - date '1970-01-01')::bigint)"
 
     def encode(self, times: NDArray[np.int64]) -> NDArray[np.int32]:
-        """See Clock."""
+        """See TimeCodec."""
         _check_steps(times, _DAY, self.column, "map a column of timestamptz")
         return (times // _DAY - _DAYS_TO_2000).astype(np.int32)
 
     def decode(self, wire: NDArray[np.int64]) -> NDArray[np.int64]:
-        """See Clock."""
+        """See TimeCodec."""
         return wire * _DAY
 
     def bound(self, ms: int) -> date:
-        """See Clock.
+        """See TimeCodec.
 
         >>> DateCodec().bound(1)
         datetime.date(1970, 1, 2)
@@ -126,19 +126,19 @@ class EpochCodec:
 
     @property
     def send(self) -> LiteralString:
-        """See Clock."""
+        """See TimeCodec."""
         return "int8send({}::bigint)"
 
     def encode(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
-        """See Clock."""
+        """See TimeCodec."""
         return self.mapping.stored_times(times)
 
     def decode(self, wire: NDArray[np.int64]) -> NDArray[np.int64]:
-        """See Clock."""
+        """See TimeCodec."""
         return self.mapping.times(wire)
 
     def bound(self, ms: int) -> int:
-        """See Clock."""
+        """See TimeCodec."""
         return ms if self.mapping.time_unit == "ms" else -(-ms // 1000)
 
 

@@ -1,12 +1,13 @@
-"""Making the ledger's tables, telling their format, and bringing those of an earlier one up to date.
+"""Make the tables of the ledger, tell their format, and migrate tables of an earlier format.
 
-Format 1 had one row of `coverage` for each series: whoever learnt a little of one read and wrote all of it.
+Format 1 had one row of `coverage` for each series: each batch read and wrote the whole coverage.
 """
 
 from __future__ import annotations
 
-from typing import LiteralString
+from typing import Any, LiteralString
 
+from psycopg import Cursor
 from psycopg.sql import SQL, Identifier
 
 from marketfetch.errors import SinkError
@@ -35,7 +36,7 @@ _WRITTEN = {
     ),
     "rejected": (("series_id", "time", "reason", "raw"), ()),
 }
-"""The columns of each table that are read and inserted, and those that are updated; see `Access`."""
+"""The columns of each table that are read and inserted, and the columns that are updated; see `Access`."""
 
 _RIGHTS = {
     "format": ("SELECT",),
@@ -43,7 +44,7 @@ _RIGHTS = {
     "coverage": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "rejected": ("SELECT", "INSERT", "DELETE"),
 }
-"""What a role needs that writes; the first of them is for those that read."""
+"""The privileges of a role that writes; a role that reads needs the first one of each table."""
 
 _CREATE: dict[str, LiteralString] = {
     "format": "CREATE TABLE IF NOT EXISTS {format} (version integer PRIMARY KEY)",
@@ -58,7 +59,7 @@ _CREATE: dict[str, LiteralString] = {
         "empty int8multirange NOT NULL, unusable int8multirange NOT NULL DEFAULT '{{}}', "
         "PRIMARY KEY (series_id, start_time))"
     ),
-    # Any text may be among the rejected, also one that is too long for an index; hence the number.
+    # `number` is in the key because a rejected text may be too long for an index.
     "rejected": (
         "CREATE TABLE IF NOT EXISTS {rejected} (series_id integer NOT NULL REFERENCES {series} "
         "ON DELETE CASCADE, time bigint NOT NULL, number bigint GENERATED ALWAYS AS IDENTITY, "
@@ -66,7 +67,7 @@ _CREATE: dict[str, LiteralString] = {
     ),
 }
 
-# What is altered keeps its grants, and the users' views of it.
+# Tables are altered, not replaced: they keep their grants, and the users' views of them.
 _SEGMENTED: tuple[LiteralString, ...] = (
     "ALTER TABLE {coverage} ADD COLUMN start_time bigint",
     "ALTER TABLE {coverage} ADD COLUMN unusable int8multirange NOT NULL DEFAULT '{{}}'",
@@ -77,23 +78,23 @@ _SEGMENTED: tuple[LiteralString, ...] = (
 
 
 def opened(connection: Connection, schema: str) -> CoverageTables | None:
-    """Return the ledger of a schema for reading, whichever its format; None if there is none.
+    """Return the ledger of a schema for reading, of whichever format; None if there is none.
 
-    Raises SinkError for tables of a newer marketfetch. Changes nothing, and needs no right but to read.
+    Raises SinkError for tables of a newer marketfetch. Changes nothing, and needs only the right to read.
     """
     found = _format(connection, schema)
     if found == 1:
-        # Whoever migrates it waits until we have read, or we until it is migrated.
-        connection.execute(written("LOCK TABLE {series} IN ACCESS SHARE MODE", schema))
+        # A migration waits until this transaction has read, or this one waits for the migration.
+        _run(connection, schema, "LOCK TABLE {series} IN ACCESS SHARE MODE")
         found = _format(connection, schema)
     return None if found is None else CoverageTables(schema, found)
 
 
 def prepare(connection: Connection, schema: str) -> None:
-    """Make schema and tables where they are missing, and bring those of an earlier format up to date.
+    """Make the schema and its tables if they are missing, and migrate tables of an earlier format.
 
-    Raises SinkError where others are in their place or a newer marketfetch made them, and where the role
-    lacks a right: it says which statement grants it.
+    Raises SinkError if other tables have their names, if a newer marketfetch made them, or if the role lacks
+    a privilege, with the statement that grants it.
     """
     found = _format(connection, schema)
     if found == 1:
@@ -102,15 +103,15 @@ def prepare(connection: Connection, schema: str) -> None:
         make_schema(connection, schema)
         _create(connection, schema)
     elif set(TABLES) - _tables(connection, schema).keys():
-        _create(connection, schema)  # somebody has dropped one, in order to forget what it held
+        _create(connection, schema)  # a user has dropped one, in order to forget its content
     _check_rights(connection, schema)
 
 
 def _format(connection: Connection, schema: str) -> int | None:
-    """Tell the format of the tables; raises SinkError for one that is not known."""
+    """Return the format of the tables, None if there are none; raises SinkError for an unknown one."""
     tables = _tables(connection, schema)
     if "version" in tables.get("format", ()):
-        row = connection.execute(written("SELECT max(version) FROM {format}", schema)).fetchone()
+        row = _run(connection, schema, "SELECT max(version) FROM {format}").fetchone()
         found = row[0] if row is not None and row[0] is not None else FORMAT
         if found > FORMAT:
             raise newer(schema, found)
@@ -125,7 +126,7 @@ def _format(connection: Connection, schema: str) -> int | None:
 
 
 def _tables(connection: Connection, schema: str) -> dict[str, set[str]]:
-    """Return the columns of each of the ledger's tables that exists."""
+    """Return the columns of each table of the ledger that exists."""
     rows = connection.execute(
         "SELECT c.relname::text, array_agg(a.attname::text) FROM pg_class AS c "
         "JOIN pg_namespace AS n ON n.oid = c.relnamespace "
@@ -138,25 +139,23 @@ def _tables(connection: Connection, schema: str) -> dict[str, set[str]]:
 
 def _create(connection: Connection, schema: str) -> None:
     for statement in _CREATE.values():
-        connection.execute(written(statement, schema))
-    filled = written(
-        "INSERT INTO {format} (version) SELECT %s WHERE NOT EXISTS (SELECT FROM {format})", schema
-    )
-    connection.execute(filled, [FORMAT])
+        _run(connection, schema, statement)
+    insert: LiteralString = "INSERT INTO {format} (version) SELECT %s WHERE NOT EXISTS (SELECT FROM {format})"
+    _run(connection, schema, insert, FORMAT)
 
 
 def _migrate(connection: Connection, schema: str) -> None:
-    """Bring tables of format 1 up to date, in the transaction of the caller."""
+    """Migrate tables of format 1, in the transaction of the caller."""
     _check_owner(connection, schema)
-    tables = _tables(connection, schema)  # somebody may have dropped one, in order to forget what it held
+    tables = _tables(connection, schema)  # a user may have dropped one, to forget its content
     if "series" in tables:
-        # A process of format 1 that still runs asks for `target`, and fails at its first statement: it would
-        # take the last segment of a series for all that is known of it.
-        connection.execute(written("ALTER TABLE {series} RENAME COLUMN target TO table_name", schema))
+        # A process of format 1 that still runs reads `target`, and so fails at its first statement. Else it
+        # would take one segment of a series for the whole coverage.
+        _run(connection, schema, "ALTER TABLE {series} RENAME COLUMN target TO table_name")
     if "coverage" in tables:
         _drop_key(connection, schema)
         for statement in _SEGMENTED:
-            connection.execute(written(statement, schema))
+            _run(connection, schema, statement)
     _create(connection, schema)
     _cut(connection, schema)
     _grant(connection, schema)
@@ -182,7 +181,7 @@ def _check_owner(connection: Connection, schema: str) -> None:
 
 
 def _drop_key(connection: Connection, schema: str) -> None:
-    """Take the primary key of the coverage away, whatever it is called."""
+    """Drop the primary key of the coverage, whatever its name."""
     table = Identifier(schema, "coverage")
     keys = connection.execute(
         "SELECT conname::text FROM pg_constraint WHERE conrelid = %s::regclass AND contype = 'p'",
@@ -193,22 +192,21 @@ def _drop_key(connection: Connection, schema: str) -> None:
 
 
 def _cut(connection: Connection, schema: str) -> None:
-    """Cut what has more spans than a segment, one series after the other: there may be many."""
+    """Split coverage of more spans than a segment has, one series at a time to save memory."""
     ledger = CoverageTables(schema)
-    large = connection.execute(
-        written(
-            "SELECT series_id FROM {coverage} WHERE (SELECT count(*) FROM unnest(covered)) "
-            "+ (SELECT count(*) FROM unnest(empty)) > %s",
-            schema,
-        ),
-        [SEGMENT_SPANS],
+    large = _run(
+        connection,
+        schema,
+        "SELECT series_id FROM {coverage} WHERE (SELECT count(*) FROM unnest(covered)) "
+        "+ (SELECT count(*) FROM unnest(empty)) > %s",
+        SEGMENT_SPANS,
     ).fetchall()
     for (series_id,) in large:
-        row = connection.execute(
-            written(
-                "SELECT start_time, covered::text, empty::text FROM {coverage} WHERE series_id = %s", schema
-            ),
-            [series_id],
+        row = _run(
+            connection,
+            schema,
+            "SELECT start_time, covered::text, empty::text FROM {coverage} WHERE series_id = %s",
+            series_id,
         ).fetchone()
         assert row is not None
         start, covered, empty = row
@@ -217,7 +215,7 @@ def _cut(connection: Connection, schema: str) -> None:
 
 
 def _grant(connection: Connection, schema: str) -> None:
-    """Let those who could read and write the ledger go on, with all its tables."""
+    """Grant roles that could read or write the coverage the same for all tables of the ledger."""
     rows = connection.execute(
         "SELECT CASE WHEN a.grantee = 0 THEN NULL ELSE pg_get_userbyid(a.grantee)::text END, "
         "bool_or(a.privilege_type = 'INSERT') "
@@ -239,13 +237,20 @@ def _grant(connection: Connection, schema: str) -> None:
 
 
 def _check_rights(connection: Connection, schema: str) -> None:
-    """Refuse a role that may not write all of it: it would fail later, in the midst of a run."""
+    """Refuse a role that may not write all tables: it would fail later, in the middle of a run."""
     for name, (read, changed) in _WRITTEN.items():
         shortened = "DELETE" in _RIGHTS[name]
         check_access(connection, Access(schema, name, read, changed, shortened=shortened))
 
 
+def _run(
+    connection: Connection, schema: str, text: LiteralString, *parameters: object
+) -> Cursor[tuple[Any, ...]]:
+    """Execute a statement about the tables of a schema."""
+    return connection.execute(written(text, schema), parameters)
+
+
 def _spelled(connection: Connection, text: LiteralString, *parts: str | SQL) -> str:
-    """Write a statement for people to run."""
+    """Write a statement for a person to type."""
     named = (part if isinstance(part, SQL) else Identifier(part) for part in parts)
     return SQL(text).format(*named).as_string(connection)

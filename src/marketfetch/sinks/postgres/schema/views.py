@@ -1,9 +1,9 @@
-"""How people read our tables, with names instead of numbers: a view of all series, and a function for one.
+"""Make a view of all series of a table, and a function for one series, which show names instead of ids.
 
-The view, `SELECT * FROM ohlcv WHERE ...`, answers every question. The function has the same columns, for one
-series: in `SELECT * FROM ohlcv('binance-usdm', 'BTCUSDT', '1m') ORDER BY open_time DESC LIMIT 100` the server
-knows the number of the series before it begins, and reads 100 rows from the end of an index. In the view the
-number comes out of a join, after which the server sorts: it reads every row of the series.
+The view `ohlcv` serves every query. The function serves one series, with the same columns. Example: for
+`SELECT * FROM ohlcv('binance-usdm', 'BTCUSDT', '1m') ORDER BY open_time DESC LIMIT 100` the server looks the
+id of the series up first, and reads 100 rows from the end of an index. In the view the id comes out of a
+join, after which the server sorts: it reads every row of the series.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _ARGUMENTS = SQL("(text, text, text)")
 
 
 def prepare(connection: Connection, table: TableModel) -> None:
-    """Make view and function where they are missing, or older than this marketfetch or the table.
+    """Make view and function if they are missing, or older than this marketfetch or the table.
 
-    Raises SinkError where something else is in the place of one.
+    Raises SinkError if another relation or function has the name.
     """
     home = _home(connection, table)
     name = Identifier(home, table.name)
@@ -45,7 +45,7 @@ def prepare(connection: Connection, table: TableModel) -> None:
     if not lacking and function and found is not None and found.comment == mark:
         return
     if not lacking and not _may_replace(connection, name, home):
-        return  # what was made by an earlier marketfetch tells the same, only more slowly
+        return  # the view of an earlier marketfetch returns the same rows, only more slowly
     if found is None:
         check_schema(connection, home, create=True)
     connection.execute(_view(table, name))
@@ -58,7 +58,7 @@ def prepare(connection: Connection, table: TableModel) -> None:
 
 
 def _home(connection: Connection, table: TableModel) -> str:
-    """Return the schema that the connection looks into first."""
+    """Return the first schema of the search path."""
     row = connection.execute("SELECT current_schema()").fetchone()
     home = row[0] if row else None
     if home is None or home == table.schema:
@@ -74,7 +74,7 @@ def _mark(kind: str, table: TableModel) -> str:
 
 
 def _found_function(connection: Connection, name: Identifier, table: TableModel) -> bool:
-    """Tell whether the function exists; raises SinkError for somebody else's."""
+    """Tell whether the function exists; raises SinkError if marketfetch did not make it."""
     spelling = f"{name.as_string(connection)}(text, text, text)"
     row = connection.execute(
         "SELECT obj_description(oid, 'pg_proc') FROM pg_proc WHERE oid = to_regprocedure(%s)", [spelling]
@@ -96,7 +96,7 @@ def _may_replace(connection: Connection, name: Identifier, home: str) -> bool:
 
 
 def _view(table: TableModel, name: Identifier) -> Composed:
-    # With table_name and dataset the names are a whole key: the server knows that there is one such series.
+    # Together with table_name and dataset the names are a unique key: the server expects one series.
     return SQL(
         "CREATE OR REPLACE VIEW {} AS SELECT {}, {} FROM {} AS r JOIN {} AS s ON s.id = r.series_id "
         "WHERE s.table_name = '' AND s.dataset = {}"
@@ -116,7 +116,7 @@ def _function(table: TableModel, name: Identifier) -> Composed:
         "SELECT $1, $2, $3, {} FROM {} AS r WHERE r.series_id = (SELECT s.id FROM {} AS s WHERE "
         "(s.table_name, s.exchange, s.dataset, s.symbol, s.interval) = ('', $1, {}, $2, $3))"
     ).format(_columns(table), relation(table), Identifier(table.schema, "series"), Literal(table.name))
-    # Neither SECURITY DEFINER nor STRICT, so that the server reads it as a part of the query that calls it.
+    # Neither SECURITY DEFINER nor STRICT: else the server would not inline it into the calling query.
     return SQL("CREATE FUNCTION {}{} RETURNS TABLE ({}) LANGUAGE sql STABLE PARALLEL SAFE AS {}").format(
         name,
         _ARGUMENTS,
@@ -130,6 +130,6 @@ def _function(table: TableModel, name: Identifier) -> Composed:
 
 
 def _columns(table: TableModel) -> Composed:
-    """Return time and fields, in the order in which the view has them."""
+    """Return the time and value columns, in the order of the view."""
     columns = (table.time, *(field.name for field in table.values))
     return SQL(", ").join(SQL("r.{}").format(Identifier(column)) for column in columns)
