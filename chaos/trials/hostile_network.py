@@ -223,7 +223,7 @@ def bans(effort: Effort) -> Result:
         with trial.attempt("two egresses and a banned one"):
             in_flight = _one_is_banned()
             assert in_flight == _SETTINGS.concurrency, (
-                f"only {in_flight} in flight: a worker waits for the ban"
+                f"{in_flight} in flight: a worker waits for a ban"
             )
     return trial.result()
 
@@ -249,7 +249,7 @@ class _CountingFetcher:
 
 
 def _one_is_banned() -> int:
-    """Run through two good proxies and a banned one; return the most requests in flight after the ban."""
+    """Run through two good proxies and a banned one; return the most requests in flight later on."""
     market = GeneratedMarket(_SYMBOLS, seed=5)
     with SimulatedExchange(market) as exchange, LocalProxies(3) as proxies:
         banned = proxies[2].source

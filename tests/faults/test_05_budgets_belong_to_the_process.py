@@ -257,7 +257,7 @@ def test_an_address_is_the_same_however_it_is_written_and_shows_nothing() -> Non
 PROCESS = """
 import sys
 import marketfetch as mf
-from benchmarks.venue import scaled
+from benchmarks.harness.venue import scaled
 exchange = scaled(minute=1, weight=80)(sys.argv[1])
 table = mf.fetch(exchange, "ohlcv", "BTCUSDT", start="2026-05-01", end="2026-07-01")
 assert table.report.complete, table.report

@@ -31,6 +31,7 @@ SETTINGS = {
     "synchronous_commit": "off",
     "shared_buffers": "32MB",
     "max_connections": "100",
+    "autovacuum": "off",  # its workers would visit every database again and again
 }
 TIMEOUT = 30  # seconds, to start and to stop
 
@@ -186,7 +187,7 @@ def running(
         yield Server(source, source.dsn, source.dsn)
         return
     user = unprivileged()
-    home = short_folder("mf-pg-")
+    home = _home(settings)
     try:
         programs = source.programs
         if user and source.name == "packaged":
@@ -218,6 +219,19 @@ def end_sessions(dsn: str) -> int:
 def short_folder(prefix: str) -> Path:
     """Make a temporary folder for a socket, whose path may have about 100 characters: some have too many."""
     return Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp" if os.access("/tmp", os.W_OK) else None))
+
+
+def _home(settings: Mapping[str, str]) -> Path:
+    """Make the folder of a server; in memory if nothing has to last, and there is room for programs too.
+
+    CREATE and DROP DATABASE make and remove 300 files: 50 ms in memory, up to 500 ms on a busy disk.
+    """
+    memory = Path("/dev/shm")
+    if settings.get("fsync") == "off" and memory.is_dir() and os.access(memory, os.W_OK):
+        found = os.statvfs(memory)
+        if found.f_bavail * found.f_frsize > 4 * 2**30 and not found.f_flag & os.ST_NOEXEC:
+            return Path(tempfile.mkdtemp(prefix="mf-pg-", dir=memory))
+    return short_folder("mf-pg-")
 
 
 def identity(user: pwd.struct_passwd | None) -> dict[str, Any]:
