@@ -28,7 +28,7 @@ __all__ = [
 
 @attrs.frozen
 class RoundStarted:
-    """A round begins; `series` lack `rows` in total, which is an estimate for event datasets."""
+    """A round begins: `series` series lack `rows` rows in total, an estimate for event datasets."""
 
     round: int
     series: int
@@ -45,10 +45,10 @@ class SymbolUnknown:
 
 @attrs.frozen
 class ClockSkewDetected:
-    """The clocks of the exchange and this machine differ by minutes or more.
+    """The clocks of the exchange and this machine differ by more than five minutes.
 
-    `ahead` are the milliseconds that the exchange is ahead, negative if it is behind. The earlier clock
-    decides whether an interval is closed.
+    `ahead` are the milliseconds that the exchange is ahead, negative if it is behind. An
+    interval is closed only when both clocks have passed its end.
     """
 
     ahead: int
@@ -66,7 +66,7 @@ class PageFetched:
 
 @attrs.frozen
 class RequestFailed:
-    """A request failed; `final` is True if it is not repeated."""
+    """A request failed; `final` is True if the run will not repeat it."""
 
     cause: str
     message: str
@@ -136,4 +136,7 @@ Event = (
     | RunFinished
 )
 Listener = Callable[[Event], None]
-"""A function that is called on the event loop and returns at once. If it raises, it is logged and removed."""
+"""A function that a run calls on the event loop; it must return at once.
+
+If it raises, the run logs the error and calls it no more.
+"""

@@ -7,7 +7,7 @@ import time
 import anyio
 import pytest
 
-from marketfetch.engine.blocking import call_from_thread, run_in_thread
+from marketfetch.engine.blocking import call_on_loop, run_in_thread
 
 
 async def test_cancelling_waits_until_the_work_has_ended() -> None:
@@ -36,7 +36,7 @@ async def test_a_thread_that_hangs_is_left_behind_and_cannot_call_back() -> None
     def work() -> None:
         let_go.wait(20)
         try:
-            call_from_thread(call)
+            call_on_loop(call)
         finally:
             ended.set()
 
@@ -96,7 +96,7 @@ async def test_a_callback_after_the_cancellation_is_cancelled_too() -> None:
     def work() -> None:
         begun.set()
         time.sleep(0.1)
-        call_from_thread(anyio.sleep_forever)
+        call_on_loop(anyio.sleep_forever)
 
     async def cancel() -> None:
         await asyncio.to_thread(begun.wait, 10)

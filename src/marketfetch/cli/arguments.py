@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import reprlib
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -27,8 +28,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the arguments; an error of argparse ends the process with exit code 2.
 
     Raises ConfigurationError for an unknown option, with near matches, for a word that belongs to no option,
-    and for a word that is not text. Such a word is not repeated: it may be part of a password. The result has
-    the options of the command as `options`.
+    and for a word that is not text. The message does not repeat a stray or undecodable word: it may be part
+    of a password. Of an unknown option it shows the part before `=`. `options` of the result lists the names of
+    the command's long options.
     """
     words = sys.argv[1:] if argv is None else argv
     for place, word in enumerate(words, start=1):
@@ -46,9 +48,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
                 f"arguments: {redact(rest[0].partition('=')[0])!r} is no option; see marketfetch "
                 f"{arguments.command} --help"
             )
+        places = " or ".join(str(place) for place, word in enumerate(words, start=1) if word == rest[0])
         raise ConfigurationError(
-            f"arguments: number {list(words).index(rest[0]) + 1} belongs to no option; put the name of its "
-            "option before it, and quotes around what has spaces"
+            f"arguments: number {places} belongs to no option; put the name of its option before it, and "
+            "quotes around what has spaces"
         )
     arguments.options = commands[arguments.command].options
     return arguments
@@ -89,7 +92,7 @@ def filters_from(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def pool_from(arguments: argparse.Namespace) -> RotatingProxies:
-    """Make the pool of all proxies and, without --no-direct, the direct connection.
+    """Make the pool of all proxies, and of the direct connection unless `--no-direct` is given.
 
     Raises ConfigurationError for a malformed address, with the number of its option or its line.
     """
@@ -108,7 +111,7 @@ def _symbols(arguments: argparse.Namespace) -> AllSymbols | list[str]:
     names = [*arguments.symbol, *_lines(arguments.symbols_from)]
     if not arguments.all_symbols:
         if arguments.quote:
-            raise ConfigurationError("quote: it narrows --all-symbols; add that")
+            raise ConfigurationError("quote: works only with --all-symbols; add --all-symbols")
         if not names and not arguments.composite:
             raise ConfigurationError("symbols: name one or more, or add --all-symbols")
         return names
@@ -161,8 +164,10 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, Parser]]:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     backfill = commands.add_parser("backfill", help="fetch what a store lacks")
     coverage = commands.add_parser("coverage", help="say what a store holds, and what is missing inside it")
-    verify = commands.add_parser("verify", help="compare the rows of a store with what it says it holds")
-    forget = commands.add_parser("forget", help="take back what a store says it holds, to fetch it again")
+    verify = commands.add_parser("verify", help="compare the rows of a store with its ledger")
+    forget = commands.add_parser(
+        "forget", help="remove entries from the ledger, so that they are fetched again"
+    )
     demo = commands.add_parser("demo", help="see it at work on a simulated exchange, without any network")
     _add_backfill(backfill)
     for each in (coverage, verify):
@@ -195,8 +200,9 @@ def _add_filters(parser: argparse.ArgumentParser, unnamed: str) -> None:
 
 
 def _add_forget(parser: argparse.ArgumentParser) -> None:
+    which = next(group for group in parser._action_groups if group.title == "which series")  # noqa: SLF001
+    which.add_argument("--all-symbols", action="store_true", help="all series of the store")
     what = parser.add_argument_group("what is forgotten of them")
-    what.add_argument("--all-symbols", action="store_true", help="all series of the store are meant")
     what.add_argument("--start", metavar="TIME", action=Once, help="2026-06-01 (default: all before --end)")
     what.add_argument("--end", metavar="TIME", action=Once, help="exclusive (default: all from --start on)")
     what.add_argument("--rows", action="store_true", help="delete the stored rows, too")
@@ -254,8 +260,8 @@ def _add_backfill(parser: argparse.ArgumentParser) -> None:
         action=Once,
         type=Secret,
         default=Secret("auto"),
-        help="with which processes budgets are shared: auto, none, file:FOLDER or postgresql://… (default: "
-        "auto, all of this user, and all that write into the same PostgreSQL)",
+        help="share rate limits with other processes: auto, none, file:FOLDER or postgresql://… (auto, the "
+        "default: with this user's processes and with those that write to the same PostgreSQL)",
     )
     how.add_argument(
         "--concurrency",
@@ -271,7 +277,8 @@ def _add_backfill(parser: argparse.ArgumentParser) -> None:
         action=Once,
         choices=("keep", "store", "retry"),
         default=Settings().unusable,
-        help="rows that the exchange has wrong: keep (note them, go on), store or retry (default: keep)",
+        help="wrong rows of the exchange: keep (note them beside the ledger, not in the table), store (write "
+        "them to the table) or retry (request them again; default: %(default)s)",
     )
     how.add_argument(
         "--heartbeat",
@@ -284,8 +291,8 @@ def _add_backfill(parser: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
+    if not text.isdecimal() or len(text) > 18 or not int(text):
+        raise argparse.ArgumentTypeError(f"{reprlib.repr(text)} is not a whole number above zero")
     return int(text)
 
 

@@ -19,7 +19,7 @@ from marketfetch.api.plugins import exchange_from
 from marketfetch.cli.arguments import filters_from, parse, pool_from, query_from
 from marketfetch.cli.documents import Document
 from marketfetch.cli.maintenance_view import forgotten_as_list, forgotten_page, verification_page
-from marketfetch.cli.option_parser import speaking_of_options
+from marketfetch.cli.option_parser import with_option_name
 from marketfetch.cli.output import StdoutClosed, print_document, print_error, stdout_errors, write_stdout
 from marketfetch.cli.report_view import coverage_page, internal_gaps, ledger_as_list, report_page
 from marketfetch.cli.runner import RunResult, describe_crash, run_with_signals
@@ -61,7 +61,7 @@ def run_command(argv: Sequence[str] | None, signals: SignalHandler) -> int:
         return 1
     except MarketfetchError as error:
         # Nothing was sent: an error after the first request is printed with the report.
-        print_error(speaking_of_options(str(error), options))
+        print_error(with_option_name(str(error), options))
         return 2
     except KeyboardInterrupt:
         print_error(f"stopped by {signals.received}")

@@ -19,7 +19,7 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command of the arguments (default: the arguments of the process); return the exit code.
+    """Run the command in `argv` (default: `sys.argv[1:]`); return the exit code.
 
     >>> main(["coverage", "--to", "nowhere:market"])
     2
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Arrow's own allocator would keep tens of megabytes that it does not need.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     with SignalHandler(whole_process=argv is None) as signals:
-        # Not at the top: the import takes half a second, in which a signal must not end in a traceback.
+        # Imported inside SignalHandler: this takes half a second, and a signal must not cause a traceback.
         from marketfetch.cli.commands import run_command
 
         signals.code = run_command(argv, signals)

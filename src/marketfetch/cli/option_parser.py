@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from marketfetch.errors import ConfigurationError
 from marketfetch.redaction import redact
 
-__all__ = ["Once", "Parser", "check_options", "speaking_of_options"]
+__all__ = ["Once", "Parser", "check_options", "with_option_name"]
 
 _MIN_SIMILARITY = 0.75
 _RENAMED = {
@@ -24,7 +24,7 @@ _RENAMED = {
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser with one-line errors and without abbreviations, which scripts would come to rely on."""
+    """A parser with one-line errors and without abbreviated options: scripts would come to rely on them."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs, allow_abbrev=False)
@@ -35,8 +35,7 @@ class Parser(argparse.ArgumentParser):
         return sorted(option for option in self._option_string_actions if option.startswith("--"))
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        # The value is shown only if it is nearly right: it may be the value, with a password, of an option
-        # that was written before the command.
+        # The value is shown only if it resembles a choice: it may be a URL with a password.
         if action.choices is not None and value not in action.choices:
             known: Iterable[str] = action.choices
             near = get_close_matches(str(value), known, n=1)
@@ -69,8 +68,8 @@ def check_options(words: Sequence[str], commands: Mapping[str, Parser]) -> None:
     """Raise ConfigurationError for an option that the command does not have.
 
     The message has the near matches among the options of the command, or the commands that have the option.
-    This is done before argparse runs, which would only name a required option that is missing. A word that
-    may be a credential is not repeated.
+    Call this before argparse, which would report a missing required option first. The message does not show
+    text after `=`: it may be a credential.
     """
     if not words or words[0] in {"--help", "-h", "--version"}:
         return
@@ -102,10 +101,10 @@ def _unknown_option(command: str, option: str, commands: Mapping[str, Parser]) -
     return ConfigurationError(f"arguments: {option!r} is no option of {command}; {remedy}")
 
 
-def speaking_of_options(message: str, options: Iterable[str]) -> str:
-    """Replace the argument of the library that a message begins with by its option.
+def with_option_name(message: str, options: Iterable[str]) -> str:
+    """Begin a message with the name of an option if it begins with the name of a library argument.
 
-    >>> speaking_of_options("symbols: an empty name is none; leave it out", ["--symbol"])
+    >>> with_option_name("symbols: an empty name is none; leave it out", ["--symbol"])
     '--symbol: an empty name is none; leave it out'
     """
     name, colon, rest = message.partition(":")

@@ -21,14 +21,14 @@ from marketfetch.protocols import SupportsInterrupt
 from marketfetch.ratelimit.backoff import retry_waits
 from marketfetch.values.settings import RetryPolicy
 
-__all__ = ["CurrentWriter", "StoreRetrier", "call_from_thread", "run_in_thread"]
+__all__ = ["CurrentWriter", "StoreRetrier", "call_on_loop", "run_in_thread"]
 
 _T = TypeVar("_T")
 
 _GRACE = 1.5
-"""Seconds that cancelled work has to end by itself: a store may be inside a transaction."""
+"""Seconds for which cancelled work may run on before it is interrupted: a store may be in a transaction."""
 _GRACE_AFTER_INTERRUPT = 1.5
-"""Seconds that the work has to end after it was interrupted."""
+"""Seconds for which interrupted work may run on before its thread is left behind."""
 
 
 def _nothing() -> None:
@@ -55,13 +55,13 @@ async def run_in_thread(
 ) -> _T:
     """Run blocking work on a thread of the thread pool and return its result.
 
-    Python cannot end a thread from outside. When the caller is cancelled, by anyio or by asyncio:
+    Python cannot end a thread from outside. If the caller is cancelled, by anyio or by asyncio:
 
-    1. The work has not begun: it never begins.
-    2. The work ends within `_GRACE`: the cancellation waits for its end.
-    3. The work still runs: `interrupt` is called on another thread, and the cancellation waits once more.
-    4. The work still runs after that: its thread is left behind, so that a store that does not answer does
-       not block the host's event loop. The thread ends with its work, at the latest at its next callback.
+    1. If the work has not begun, it never begins.
+    2. If the work ends within `_GRACE`, the cancellation waits for its end.
+    3. If not, `interrupt` is called on another thread, and the cancellation waits once more.
+    4. If the work still runs, its thread is left behind, so that a store that does not answer does not block
+       the host's event loop. The thread ends with its work, at the latest at its next callback.
     """
     ended = anyio.Event()  # set when the work is over, or can no longer begin
     # Acquired once and never released: by the thread to begin the work, or by the task to prevent that.
@@ -112,7 +112,7 @@ async def run_in_thread(
     return results[0]
 
 
-def call_from_thread(function: Callable[..., Awaitable[_T]], *args: object) -> _T:
+def call_on_loop(function: Callable[..., Awaitable[_T]], *args: object) -> _T:
     """Call an async function on the event loop, from a thread of `run_in_thread`, and return its result.
 
     Raises CancelledError once the work is cancelled.
@@ -140,7 +140,7 @@ class StoreRetrier:
         return await run_in_thread(partial(self.call, work))
 
     def call(self, work: Callable[[], _T]) -> _T:
-        """Call `work` until it succeeds; only for threads of `run_in_thread`.
+        """Call `work` on a thread of `run_in_thread`, and again while it raises SinkUnavailable.
 
         Repeating `work` must be safe; writing a batch is, because writers merge. Raises the SinkUnavailable
         of the last attempt, and any other error at once. A cancelled run ends between two attempts.
@@ -153,7 +153,7 @@ class StoreRetrier:
                 attempt, seconds = next(waits)
                 if seconds is None:
                     raise
-                call_from_thread(self._wait, WaitingForStore(str(error), attempt, seconds))
+                call_on_loop(self._wait, WaitingForStore(str(error), attempt, seconds))
 
     async def _wait(self, event: WaitingForStore) -> None:
         self.emit(event)

@@ -30,8 +30,9 @@ _T = TypeVar("_T")
 class LoopYielder:
     """Cooperative yield: lets other tasks of the event loop run between two tasks that keep it busy.
 
-    Example: twenty responses arrive at once, and each takes 1 ms to decode. A task that calls `maybe_yield`
-    more than `seconds` after the last yield lets the loop run once; tasks that call it meanwhile queue up.
+    Example: twenty responses arrive at once, and each takes 1 ms to decode. The first task that
+    calls `maybe_yield` later than `seconds` after the last yield yields once to the loop. Tasks that call it
+    during this yield wait for its end.
     """
 
     seconds: float = 0.002
@@ -62,7 +63,7 @@ class RequestExecutor:
     _yielder: LoopYielder = attrs.field(factory=LoopYielder, init=False)
 
     async def send(self, request: Request, read: Callable[[Response], _T]) -> tuple[_T, str]:
-        """Return what `read` makes of a good response, and the name of the egress that it came through.
+        """Return the result of `read(response)` for a good response, and the name of the egress.
 
         Raises a FatalFetchError at once, and a RetryableError after the last attempt or when no egress is
         left.
@@ -99,11 +100,9 @@ class RequestExecutor:
                 raise
 
     async def _fetch(self, request: Request, egress: Egress) -> Response:
-        try:
-            with anyio.fail_after(self.settings.deadline):
-                return await self.fetcher.fetch(request, egress)
-        except TimeoutError:
-            raise RequestTimeout(f"no complete answer within {self.settings.deadline:g} s") from None
+        with anyio.move_on_after(self.settings.deadline):
+            return await self.fetcher.fetch(request, egress)
+        raise RequestTimeout(f"no complete answer within {self.settings.deadline:g} s")
 
     def _report(self, error: FetchError, *, final: bool) -> None:
         cause = type(error).__name__

@@ -24,7 +24,7 @@ import attrs
 from marketfetch.common.exception_groups import raising_one_error
 from marketfetch.common.local_resources import naming_exhaustion
 from marketfetch.engine.batch_builder import RowBudget
-from marketfetch.engine.blocking import StoreRetrier, call_from_thread, run_in_thread
+from marketfetch.engine.blocking import StoreRetrier, call_on_loop, run_in_thread
 from marketfetch.engine.composites import CompositeBuilder, CompositeTask
 from marketfetch.engine.discovery import (
     ClockOffset,
@@ -277,8 +277,8 @@ class Run:
         builder = CompositeBuilder(
             store,
             self._retrier,
-            on_durable=lambda batch: call_from_thread(self._on_written, batch),
-            on_refused=lambda series, error: call_from_thread(self._refuse, series, error),
+            on_durable=lambda batch: call_on_loop(self._on_written, batch),
+            on_refused=lambda series, error: call_on_loop(self._refuse, series, error),
             batch_rows=self._config.settings.batch_rows or DEFAULT_BATCH_ROWS,
         )
         await run_in_thread(partial(builder.build, tasks), interrupt=builder.current.interrupt)

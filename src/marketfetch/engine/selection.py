@@ -49,8 +49,8 @@ class Selection:
     ) -> Selection:
         """Make a selection from a caller's arguments.
 
-        Raises ConfigurationError for a value that is no name, and for an empty list: it selects nothing, and
-        a caller who computed it does not mean everything.
+        Raises ConfigurationError for a value that is no name, and for an empty list: a computed list that is
+        empty must not select all series.
         """
         if isinstance(symbols, AllSymbols) and symbols.quote is not None:
             raise ConfigurationError(
@@ -78,7 +78,7 @@ class Selection:
 
     @property
     def is_open(self) -> bool:
-        """Whether no filter was given."""
+        """Whether the caller gave neither a filter nor AllSymbols()."""
         return not (self.symbols or self.datasets or self.interval or self.exchange or self.everything)
 
     def held(self, store: Store) -> dict[Series, Coverage]:
@@ -94,7 +94,7 @@ class Selection:
             except SinkUnavailable:
                 raise
             except SinkError:
-                # The store misses rows that its ledger has; the ledger itself can be read.
+                # `coverage` raises for a missing or damaged file; `ledger` leaves out such a file.
                 return self.choose(store.ledger())
             if all(found[series].covered for series in named):
                 return {series: found[series] for series in named}
@@ -120,7 +120,7 @@ class Selection:
         return chosen
 
     def _interval_of(self, series: Series) -> str:
-        """Return the name of a series' interval; an event series has whichever interval was given."""
+        """Return the interval name to compare; an event series always matches."""
         return self.interval.name if self.interval and series.dataset.event else series.interval.name
 
     def _named(self) -> list[Series]:

@@ -7,7 +7,6 @@ pure function of the coverage, the piece and its rows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import chain
 
 import attrs
 import numpy as np
@@ -70,14 +69,14 @@ class LedgerEntry:
         return cls(series, known.covered.hull, *verdicts)
 
 
-def compare(ledger: LedgerEntry, piece: Span, rows: Columns) -> dict[Problem, _Times]:
-    """Return the open times at which rows of a piece contradict the ledger, by problem.
+def compare(entry: LedgerEntry, piece: Span, rows: Columns) -> dict[Problem, _Times]:
+    """Return the times of each problem in a piece: wrong rows, and contradictions with the entry.
 
     Example: the ledger calls 00:00 to 00:03 present and 00:03 to 00:04 confirmed empty, and there are rows at
     00:00, 00:02 and 00:03. MISSING is 00:01, NOT_EMPTY is 00:03. In an event series a present span says only
     that it was fetched, so a lost row is not noticed.
     """
-    interval, times = ledger.series.interval, rows.times
+    interval, times = entry.series.interval, rows.times
     found: dict[Problem, _Times] = {}
 
     def note(problem: Problem, where: _Times) -> None:
@@ -91,16 +90,16 @@ def compare(ledger: LedgerEntry, piece: Span, rows: Columns) -> dict[Problem, _T
     note(Problem.REPEATED, times[1:][again])
     aligned = interval.aligned(times)
     note(Problem.OFF_GRID, times[~aligned])
-    note(Problem.IMPOSSIBLE, times[~plausible(ledger.series.dataset, rows.values[:, order])])
+    note(Problem.IMPOSSIBLE, times[~plausible(entry.series.dataset, rows.values[:, order])])
     times = np.unique(times)
-    is_empty, is_unusable = ledger.empty.holds(times), ledger.unusable.holds(times)
+    is_empty, is_unusable = entry.empty.holds(times), entry.unusable.holds(times)
     note(Problem.NOT_EMPTY, times[is_empty])
     note(Problem.NOT_UNUSABLE, times[is_unusable])
-    note(Problem.NOT_COVERED, times[~(is_empty | is_unusable | ledger.present.holds(times))])
+    note(Problem.NOT_COVERED, times[~(is_empty | is_unusable | entry.present.holds(times))])
     if not interval.is_event:
         opens = interval.grid(piece)
-        opens = opens[ledger.present.holds(opens)]
-        # A row off the grid is reported as such; its cell is not reported as missing as well.
+        opens = opens[entry.present.holds(opens)]
+        # A row off the grid is reported only as off the grid, its cell not as missing.
         cells = np.fromiter(map(interval.floor, times[~interval.aligned(times)].tolist()), np.int64)
         note(Problem.MISSING, np.setdiff1d(opens, np.union1d(times, cells), assume_unique=True))
     return found
@@ -127,62 +126,62 @@ class _Check:
     """The comparison of one series, piece by piece."""
 
     _store: Store
-    _ledger: LedgerEntry
+    _entry: LedgerEntry
     rows: int = 0
     _found: dict[Problem, list[_Times]] = attrs.field(factory=dict)
     _unreadable: dict[str, list[Span]] = attrs.field(factory=dict)
 
     def run(self) -> None:
-        hull = self._ledger.hull
+        hull = self._entry.hull
         if hull is None:
             return
-        for piece in _forward(self._ledger.series, hull, self._store):
+        for piece in _forward(self._entry.series, hull, self._store):
             self._compare(piece)
-        # Rows outside of what is covered: on both sides until a piece has none.
+        # Rows before and after the covered span: on each side until the first piece without rows.
         for pieces in (self._backward(hull.start), self._onward(hull.end)):
             for piece in pieces:
                 if not self._compare(piece):
                     break
 
     def findings(self) -> list[Finding]:
-        series = self._ledger.series
-        unreadable = (
-            Finding(series, Problem.UNREADABLE, spans := SpanSet(tuple(pieces)), _count(series, spans), said)
-            for said, pieces in self._unreadable.items()
-        )
-        others = (
-            Finding(series, problem, series.interval.cells(where := np.concatenate(parts)), len(where))
-            for problem, parts in self._found.items()
-        )
-        return list(chain(unreadable, others))
+        series = self._entry.series
+        findings: list[Finding] = []
+        for message, pieces in self._unreadable.items():
+            spans = SpanSet(tuple(pieces))
+            count = series.interval.count_rows(spans)
+            findings.append(Finding(series, Problem.UNREADABLE, spans, count, message))
+        for problem, parts in self._found.items():
+            times = np.concatenate(parts)
+            findings.append(Finding(series, problem, series.interval.cells(times), len(times)))
+        return findings
 
     def _compare(self, piece: Span) -> int:
         """Read and compare a piece; return the number of its rows."""
         try:
-            rows = self._store.read(self._ledger.series, piece)
+            rows = self._store.read(self._entry.series, piece)
         except SinkUnavailable:
             raise
         except SinkError as error:
-            hull = self._ledger.hull
+            hull = self._entry.hull
             is_covered = hull is not None and piece.intersect(hull) is not None
             # An uncovered piece may lie in a file that is reported already.
             if is_covered or str(error) not in self._unreadable:
                 self._unreadable.setdefault(str(error), []).append(piece)
             return 0
         self.rows += len(rows)
-        for problem, where in compare(self._ledger, piece, rows).items():
+        for problem, where in compare(self._entry, piece, rows).items():
             self._found.setdefault(problem, []).append(where)
         return len(rows)
 
     def _backward(self, end: int) -> Iterator[Span]:
-        series = self._ledger.series
+        series = self._entry.series
         while end > 0:
             start = max(0, end - _EVENT_PIECE if series.interval.is_event else _shifted(series, end, -_STEPS))
             yield Span(start, end)
             end = start
 
     def _onward(self, start: int) -> Iterator[Span]:
-        return _forward(self._ledger.series, Span(start, MAX_TIMESTAMP), self._store)
+        return _forward(self._entry.series, Span(start, MAX_TIMESTAMP), self._store)
 
 
 def _forward(series: Series, span: Span, store: Store) -> Iterator[Span]:
@@ -198,10 +197,6 @@ def _forward(series: Series, span: Span, store: Store) -> Iterator[Span]:
 
 def _shifted(series: Series, moment: int, steps: int) -> int:
     interval = series.interval
-    if interval.length is None:  # months: no more than the calendar has
+    if interval.length is None:  # a century of months is enough for one piece
         steps = max(-1200, min(1200, steps))
     return interval.shift(interval.floor(moment), steps)
-
-
-def _count(series: Series, spans: SpanSet) -> int:
-    return 0 if series.interval.is_event else sum(map(series.interval.count, spans))

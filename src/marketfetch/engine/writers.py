@@ -21,7 +21,7 @@ from anyio import (
 )
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from marketfetch.engine.blocking import CurrentWriter, StoreRetrier, call_from_thread, run_in_thread
+from marketfetch.engine.blocking import CurrentWriter, StoreRetrier, call_on_loop, run_in_thread
 from marketfetch.errors import RowsRefused
 from marketfetch.protocols import Sink, Writer
 from marketfetch.values.pages import Batch
@@ -107,7 +107,7 @@ class _WriterThread:
             write = self._retrier.call(lambda: stack.enter_context(self._sink.writer()))
             self.current.writer = write
             # One call to the event loop for each batch: it reports the last batch and fetches the next one.
-            while (batch := call_from_thread(self._report_and_receive, batch)) is not None:
+            while (batch := call_on_loop(self._report_and_receive, batch)) is not None:
                 self._write(write, batch)
 
     def _write(self, write: Writer, batch: Batch) -> None:

@@ -86,7 +86,7 @@ class MarkPrice(_UsdmKlines):
 
 
 class IndexPrice(_UsdmKlines):
-    """GET /fapi/v1/indexPriceKlines: an index belongs to a pair, which dated contracts share."""
+    """GET /fapi/v1/indexPriceKlines: all contracts of a pair have the same index."""
 
     dataset = "index_price"
     path = "/fapi/v1/indexPriceKlines"
@@ -100,8 +100,8 @@ class IndexPrice(_UsdmKlines):
 class FundingRate(Endpoint):
     """GET /fapi/v1/fundingRate: events, oldest first from `startTime`, both ends inclusive.
 
-    A `Special` event (a dividend adjustment) may have the time of a regular one: it gets a column of its own.
-    `markPrice` is empty in old events.
+    A `Special` event (a dividend adjustment) may have the same time as a regular event, so its rate has its
+    own column, `special_funding_rate`. `markPrice` is empty in old events.
     """
 
     dataset = "funding_rate"
@@ -124,14 +124,14 @@ class FundingRate(Endpoint):
         return Request("/fapi/v1/fundingRate", params, cost=self.cost(part.rows))
 
     def first_row_request(self, series: Series, start: int) -> Request:
-        """Request one event without an end: the oldest one at or after the start comes."""
+        """Request the oldest event at or after `start`; the request has no end time."""
         params: dict[str, str | int] = {"symbol": series.symbol, "startTime": start, "limit": 1}
         return Request("/fapi/v1/fundingRate", params, cost=self.cost(1))
 
     def decode(self, body: bytes, part: Slice) -> Decoded:
         """Decode events; a regular and a special one of the same moment become one row.
 
-        The row is finished when each of its events has a rate: the exchange may fill in one of them later.
+        A row is finished when all its events have a rate: the exchange may fill in a rate later.
         """
         events = parse_json(body)
         if not isinstance(events, list):

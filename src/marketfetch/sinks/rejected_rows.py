@@ -1,4 +1,4 @@
-"""The rejected rows that a store keeps: as long as their moments are unusable."""
+"""Helpers for rejected rows: a store keeps a rejected row until a row of its moment is stored."""
 
 from __future__ import annotations
 
