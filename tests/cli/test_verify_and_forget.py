@@ -281,7 +281,7 @@ def test_store_that_cannot_forget_says_so(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigurationError, match="store: Plain has no forget"):
         mf.forget(Plain(), symbols="BTCUSDT")  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="store: list has no max_writers"):
+    with pytest.raises(ConfigurationError, match="store: list lacks max_writers"):
         mf.verify([])  # type: ignore[arg-type]
 
 

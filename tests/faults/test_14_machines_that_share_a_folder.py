@@ -261,3 +261,41 @@ def test_a_lock_that_cannot_be_released_does_not_undo_a_batch(
         take(batch(candles(), range(10, 20), open=1))
     assert len(store.read(candles(), EVER)) == 20
     assert not list(tmp_path.rglob("*.lock*"))
+
+
+def test_a_lock_that_is_released_and_taken_while_it_is_judged_is_not_abandoned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread reads the text of a lock; the lock changes hands; the old text is not held any more."""
+    lock = tmp_path / "lock"
+    first = claim(lock)
+    assert first is not None
+    holders: list[Claim | None] = [first]
+    current = ProcessIdentity.current
+
+    def meanwhile() -> ProcessIdentity:
+        if len(holders) == 1:
+            holders.append(None)  # only once: what follows asks for the identity, too
+            first.release()
+            holders[1] = claim(lock)
+        return current()
+
+    monkeypatch.setattr(ProcessIdentity, "current", meanwhile)
+    assert claim(lock) is None
+    assert holders[1] is not None
+    assert lock.read_text() == holders[1].text
+    holders[1].release()
+
+
+def test_an_old_guard_is_taken_away_and_a_new_one_is_put_back(tmp_path: Path) -> None:
+    guard = tmp_path / "lock.break"
+    dead = attrs.evolve(ProcessIdentity.current(), pid=99**5)
+    guard.write_text(f"{dead}.00000000")
+    locks._take_away(guard)
+    assert not list(tmp_path.iterdir())
+    alive = locks._create(guard)
+    assert alive is not None
+    locks._take_away(guard)
+    assert guard.read_text() == alive
+    Claim(guard, alive).release()
+    assert not list(tmp_path.iterdir())

@@ -226,7 +226,7 @@ QUERY = mf.Query(symbols="BTCUSDT", start="2026-06-01", end="2026-06-02")
     ("arguments", "said"),
     [
         ({"query": {"symbols": "BTCUSDT"}}, "query: dict is none; write Query("),
-        ({"sink": 7}, "sink: int has no max_writers, prepare and writer"),
+        ({"sink": 7}, "sink: int lacks max_writers, prepare, writer"),
         ({"sink": mf.MemorySink}, "sink: MemorySink is a class; write MemorySink(...)"),
         ({"sink": Path("market.db")}, "sink: the path 'market.db' does not say what kind"),
         ({"settings": {"concurrency": 3}}, "settings: dict is none; write Settings(concurrency=20)"),

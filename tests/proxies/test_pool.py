@@ -359,3 +359,14 @@ async def test_thousands_of_idle_proxies_cost_nothing(monkeypatch: pytest.Monkey
     for _ in range(100):
         await succeed(pool)
     assert looked_at <= 200
+
+
+async def test_requests_of_all_limit_pools_are_spread_over_the_egresses() -> None:
+    pool, other = proxies(4), LimitPool("other calls", 1_000, 60_000)
+    async with (
+        pool.lease(request()) as one,
+        pool.lease(request()) as two,
+        pool.lease(request(pool=other)) as three,
+        pool.lease(request(pool=other)) as four,
+    ):
+        assert len({lease.egress.name for lease in (one, two, three, four)}) == 4

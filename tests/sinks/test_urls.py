@@ -76,3 +76,23 @@ def test_the_package_of_sinks_loads_nothing_heavy() -> None:
     code = f"import sys, marketfetch.sinks; print(sorted({heavy} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("json:JSONDecoder", r"plug-in plain \(json:JSONDecoder\) has no from_url"),
+        ("nosuch_module:Sink", r"plug-in plain \(nosuch_module:Sink\) cannot be loaded: No module named"),
+        ("json:Nothing", r"plug-in plain \(json:Nothing\) cannot be loaded: .*Nothing"),
+    ],
+)
+def test_a_plug_in_that_is_no_sink_is_named(
+    target: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "plain-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plain\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(f"[marketfetch.sinks]\nplain = {target}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigurationError, match=says):
+        sink_from("plain:x")

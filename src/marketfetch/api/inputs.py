@@ -31,9 +31,10 @@ def sink_of(argument: str, given: object) -> Sink:
     if isinstance(given, type):
         raise ConfigurationError(f"{argument}: {given.__name__} is a class; write {given.__name__}(...)")
     if not isinstance(given, Sink):
+        lacking = [name for name in ("max_writers", "prepare", "writer") if not hasattr(given, name)]
         raise ConfigurationError(
-            f"{argument}: {type(given).__name__} has no max_writers, prepare and writer; give a sink, or its "
-            "URL such as duckdb:market.duckdb"
+            f"{argument}: {type(given).__name__} lacks {', '.join(lacking)}; give a sink, or its URL such as "
+            "duckdb:market.duckdb"
         )
     return given
 

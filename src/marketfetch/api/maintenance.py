@@ -95,7 +95,7 @@ def forget(  # noqa: PLR0913  # which series, which span, and whether their rows
                 f"{name}: {redact(repr(value))} is neither yes nor no; write True or False"
             )
     chosen = Selection.of(symbols=symbols, datasets=datasets, interval=interval, exchange=exchange)
-    if chosen.is_open:
+    if chosen.is_unspecified:
         raise ConfigurationError(
             "symbols: nothing is chosen; name symbols, datasets, an interval or an exchange, or write "
             "symbols=AllSymbols() to forget all series"
@@ -107,7 +107,9 @@ def forget(  # noqa: PLR0913  # which series, which span, and whether their rows
         check_order(first, last)
     opened = store_of("store", store, "forget needs")
     if not isinstance(opened, SupportsForget):
-        raise ConfigurationError(f"store: {type(opened).__name__} has no forget; delete its rows by hand")
+        raise ConfigurationError(
+            f"store: {type(opened).__name__} has no forget; remove both the coverage and the rows there"
+        )
     forgotten: dict[Series, SpanSet] = {}
     for series, known in chosen.held(opened).items():
         span = _aligned(series.interval, known, first, last)

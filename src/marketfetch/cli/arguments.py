@@ -29,8 +29,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
     Raises ConfigurationError for an unknown option, with near matches, for a word that belongs to no option,
     and for a word that is not text. The message does not repeat a stray or undecodable word: it may be part
-    of a password. Of an unknown option it shows the part before `=`. `options` of the result lists the names of
-    the command's long options.
+    of a password. Of an unknown option it shows the part before `=`. `options` of the result lists the long
+    options of the command.
     """
     words = sys.argv[1:] if argv is None else argv
     for place, word in enumerate(words, start=1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import uuid
@@ -66,7 +67,9 @@ class ProcessIdentity:
         except OSError:
             pass  # a process of another user
         started = _started(self.pid)
-        return started is None or started == self.started
+        if started == "ended":
+            return False
+        return not started or not self.started or started == self.started
 
     def __str__(self) -> str:
         return f"{self.host}.{self.machine}.{self.namespace}.{self.pid}.{self.started}"
@@ -115,6 +118,14 @@ def _started(pid: int) -> str | None:
 
 
 def _read(path: str) -> str:
-    with suppress(OSError):
+    """Return the text of a file of the system, empty where this system has no such file.
+
+    Raises OSError if this process has no file descriptor or memory left: an identity made without the file
+    would be a false one.
+    """
+    try:
         return Path(path).read_text(errors="replace").strip()
-    return ""
+    except OSError as error:
+        if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
+            raise
+        return ""

@@ -77,7 +77,7 @@ class Selection:
         )
 
     @property
-    def is_open(self) -> bool:
+    def is_unspecified(self) -> bool:
         """Whether the caller gave neither a filter nor AllSymbols()."""
         return not (self.symbols or self.datasets or self.interval or self.exchange or self.everything)
 

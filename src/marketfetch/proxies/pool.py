@@ -319,6 +319,10 @@ class RotatingProxies:
                     entry.renew(now)
                     slot = entry.queue.acquire(weight, host, now)
                     if slot is not None:
+                        # The other queues of this pool order the egress by its requests in flight, too.
+                        for other in self._limit_queues.values():
+                            if other is not entry:
+                                other.queue.queue(slot.number)
                         return slot
                     now = registry.now()
                     moment = entry.queue.soonest(weight, host, now)

@@ -35,7 +35,15 @@ def sink_from(text: str | Secret) -> Sink:
     found = list(entry_points(group=_GROUP, name=scheme))
     if not found:
         raise unknown("to", scheme, entry_points(group=_GROUP).names)
-    kind: Any = found[0].load()
+    entry = found[0]
+    try:
+        kind: Any = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(
+            f"to: the plug-in {scheme} ({entry.value}) cannot be loaded: {error}; install it anew"
+        ) from error
+    if not callable(getattr(kind, "from_url", None)):
+        raise ConfigurationError(f"to: the plug-in {scheme} ({entry.value}) has no from_url(text)")
     sink: Sink = kind.from_url(text.reveal())
     return sink
 

@@ -89,7 +89,8 @@ class Query:
     each is an aware datetime, a date (midnight UTC), ISO text, `20d` or a timedelta before now, `now`, or UTC
     milliseconds. With `end="now"` the run goes on until no closed row is missing.
 
-    Raises ConfigurationError for unknown names (with near matches) and for values that are no time.
+    Raises ConfigurationError for unknown names (with near matches) and for values of a wrong type. When a
+    run begins, `span` checks that text is a time, and that the start lies before the end.
 
     >>> Query(symbols="BTCUSDT", datasets="ohlcv", interval="1m", start="2026-06-01").end
     'now'

@@ -109,7 +109,9 @@ def is_abandoned(lock: Path) -> bool:
         holder = ProcessIdentity.parse(text)
         alive = None if holder is None else holder.is_alive
         if alive and holder == ProcessIdentity.current():
-            return text not in _HELD
+            # A text that has left `_HELD` never returns. Read the file again: a thread may have released the
+            # lock between the reading and the check, and another holder may have it now.
+            return text not in _HELD and lock.read_text(errors="replace") == text
         if alive is not None:
             return not alive
         return _age(lock) > (_TORN if holder is None else LEASE)
@@ -125,16 +127,19 @@ def break_lock(lock: Path) -> bool:
     removed only under a guard file, and looked at again under the guard.
 
     1. One process at a time can create the guard, and only its owner removes the lock.
-    2. A guard that a dead process left is removed, and this call ends: the next one creates its own.
+    2. A guard that a dead process left is taken away, and this call ends: the next one creates its own.
+    3. The guard is renamed before it is judged: of many processes one takes it away. If it turns out to be
+       alive it is put back. A third process could create a guard in between; it then sees in the lock file
+       what the others left there.
     """
     guard = lock.with_name(f"{lock.name}{_GUARD}")
     text = _create(guard)
     if text is None:
         if _is_old_guard(guard):
-            guard.unlink(missing_ok=True)
+            _take_away(guard)
         return False
     try:
-        if not is_abandoned(lock):
+        if not is_abandoned(lock) or guard.read_text() != text:
             return False
         lock.unlink()
     except FileNotFoundError:
@@ -188,6 +193,17 @@ def _create(lock: Path) -> str | None:
         lock.unlink(missing_ok=True)
         raise
     return text
+
+
+def _take_away(guard: Path) -> None:
+    """Remove an old guard; put it back if another process has created a new one meanwhile."""
+    aside = guard.with_name(f"{guard.name}.{unique_name()}{_GUARD}")
+    with suppress(FileNotFoundError):
+        guard.rename(aside)
+        if not _is_old_guard(aside):
+            with suppress(OSError):  # a newer guard is there, or the file system has no links
+                os.link(aside, guard)
+        aside.unlink()
 
 
 def _is_old_guard(guard: Path) -> bool:
