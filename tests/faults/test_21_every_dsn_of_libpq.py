@@ -16,8 +16,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import ConnectionPool, NullConnectionPool
 
-from marketfetch.errors import ConfigurationError, SinkUnavailable
+from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.redaction import Secret
 from marketfetch.sinks.postgres import PostgresBoard, PostgresSink
 from marketfetch.sinks.postgres.dsn import each_host, parse_dsn
@@ -25,6 +26,7 @@ from marketfetch.sinks.urls import sink_from
 from marketfetch.values.datasets import Dataset
 from tests.support.batches import EVER, batch, candles
 from tests.support.postgres import Server
+from tests.support.refusing_postgres import refusing
 
 OHLCV = Dataset.parse("ohlcv")
 SECRET = "zz2"
@@ -120,6 +122,49 @@ def test_no_frame_of_a_malformed_dsn_holds_it(kind: Any, dsn: object) -> None:
     )
 
 
+def assert_final_without_secrets(sink: PostgresSink, place: str) -> None:
+    with pytest.raises(
+        SinkError, match=rf"^postgresql://{place}: cannot prepare .*correct the DSN's host: "
+    ) as e:
+        sink.prepare([OHLCV])
+    assert type(e.value) is SinkError
+    error: BaseException | None = e.value
+    while error is not None:
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        ours = [frame for frame in frames if frame.f_code.co_filename != __file__]
+        assert SECRET not in str(error) + repr([frame.f_locals for frame in ours])
+        error = error.__cause__ or error.__context__
+
+
+@pytest.mark.parametrize("hosts", ["a..b", "x" * 64, f"db.{'x' * 64}.example", "a..b,c..d"], ids=len)
+def test_a_host_that_cannot_exist_is_named_without_secrets(hosts: str) -> None:
+    assert_final_without_secrets(PostgresSink(f"postgresql://ann:{SECRET}@{hosts}/db"), f"{hosts}/db")
+
+
+def test_a_host_of_the_environment_that_cannot_exist_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGHOST", "a..b")
+    assert_final_without_secrets(PostgresSink(f"postgresql://ann:{SECRET}@/db"), "/db")
+
+
+@pytest.mark.parametrize("kind", [ConnectionPool, NullConnectionPool])
+@pytest.mark.parametrize("hosts", ["a..b", "a..b,127.0.0.1"])
+def test_a_host_of_a_pool_that_cannot_exist_is_named(kind: type[ConnectionPool[Any]], hosts: str) -> None:
+    dsn = f"host={hosts} dbname=db password={SECRET}"
+    with kind(dsn, min_size=0, max_size=1, timeout=0.2, open=False) as pool:
+        assert_final_without_secrets(PostgresSink(pool=pool), f"{hosts}/db")
+
+
+def test_beside_a_host_that_cannot_exist_the_others_decide() -> None:
+    sink = PostgresSink("host=a..b,127.0.0.1 port=5432,1 connect_timeout=2")
+    with pytest.raises(SinkUnavailable, match="check that the server runs"):
+        sink.ledger()
+    with refusing("3D000", "nowhere is no database") as server:
+        sink = PostgresSink(f"host=127.0.0.1,a..b port={server.port},5432 user=ann connect_timeout=2")
+        with pytest.raises(SinkError, match="make the database") as caught:
+            sink.ledger()
+    assert type(caught.value) is SinkError
+
+
 @pytest.mark.parametrize(
     "dsn",
     [
@@ -173,10 +218,11 @@ def test_a_password_as_it_is_never_becomes_a_host(hosts: list[tuple[str, int | N
     ]
 
 
-def test_the_first_host_that_can_be_had_is_taken(postgres_dsn: str) -> None:
+@pytest.mark.parametrize("first", ["/nowhere/at/all", "a..b"])
+def test_the_first_host_that_can_be_had_is_taken(first: str, postgres_dsn: str) -> None:
     parts = conninfo_to_dict(postgres_dsn)
     dsn = (
-        f"host=/nowhere/at/all,{parts['host']} port=5432,{parts['port']} "
+        f"host={first},{parts['host']} port=5432,{parts['port']} "
         f"user={parts['user']} dbname={parts['dbname']} target_session_attrs=read-write"
     )
     sink = PostgresSink(dsn)

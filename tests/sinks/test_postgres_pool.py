@@ -1,13 +1,15 @@
-"""Connections come from a pool of the sink's own, or from the pool of a service."""
+"""A sink connects by itself, or borrows connections from the pool of a service."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +84,6 @@ class TestServicePool(SinkContract):
         return int(found)
 
 
-def threads_of_pools() -> set[str]:
-    return {thread.name for thread in threading.enumerate() if thread.name.startswith("marketfetch-")}
-
-
 def write_patiently(write: Writer, batch: Batch) -> None:
     """Write as the engine does: what may pass is tried again."""
     for _ in range(5):
@@ -132,37 +130,29 @@ def test_a_pool_that_checks_its_connections_costs_not_even_an_error(
         assert len(sink.read(SERIES, EVER)) == 9
 
 
-def test_the_own_pool_ends_with_the_last_writer(postgres_dsn: str) -> None:
-    sink = PostgresSink(postgres_dsn)
-    assert not threads_of_pools(), "made before it is needed"
+def test_a_dsn_needs_no_thread(postgres_dsn: str) -> None:
+    sink, before = PostgresSink(postgres_dsn), set(threading.enumerate())
     sink.prepare([SERIES.dataset])
-    assert not threads_of_pools()
-    with sink.writer() as one:
-        one(batch(SERIES, [0], open=1))
-        with sink.writer() as two:
-            two(batch(candles("ETHUSDT"), [0], open=1))
-            shared = threads_of_pools()
-        one(batch(SERIES, [1], open=1))
-        assert threads_of_pools() == shared != set()
-    assert not threads_of_pools()
+    with sink.writer() as write:
+        write(batch(SERIES, [0], open=1))
+        assert set(threading.enumerate()) <= before
+    assert set(threading.enumerate()) <= before
 
 
-def test_a_process_that_has_no_thread_left_may_have_one_later(
-    postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sink, start = PostgresSink(postgres_dsn), threading.Thread.start
-
-    def refuse(thread: threading.Thread) -> None:
-        if thread.name.startswith("marketfetch-worker"):
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(SinkUnavailable, match="can't start new thread: raise ulimit -u"):
-            sink.ledger()
-    assert not threads_of_pools()
-    assert sink.ledger() == {}
+def test_no_thread_waits_for_the_connection_of_another() -> None:
+    with ExitStack() as connected:
+        with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(4) as threads:
+            silent.settimeout(30)
+            sink = PostgresSink(f"host=127.0.0.1 port={silent.getsockname()[1]} connect_timeout=120")
+            calls = [threads.submit(sink.ledger) for _ in range(4)]
+            try:
+                for _ in calls:  # no call has ended by then: nobody answers
+                    connected.enter_context(silent.accept()[0])
+            finally:
+                silent.close()
+                connected.close()
+        for call in calls:
+            assert isinstance(call.exception(), SinkUnavailable)
 
 
 def test_nothing_is_left_after_a_run(
@@ -172,18 +162,21 @@ def test_nothing_is_left_after_a_run(
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"])) as exchange:
         report = run(World(exchange).pipeline(sink, start="2026-06-01", end="2026-06-02"))
     assert report.complete
-    assert not threads_of_pools()
     assert {thread for thread in threading.enumerate() if "anyio" not in thread.name.lower()} <= before
-    # Every connection of the service's pool is back in the pool, and the own pool has none left.
+    # Every connection of the service's pool is back in the pool, and those of the DSN are closed.
     held = pool.get_stats()
     assert held["pool_available"] == held["pool_size"]
     if not postgres_server.pooled:
-        with psycopg.connect(postgres_dsn) as connection:
-            connected = connection.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-                "AND application_name = 'marketfetch'"
-            )
-            assert connected.fetchone() == (0,)
+        with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+            for _ in range(400):  # a server notices a moment later that a client has left
+                connected = connection.execute(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                    "AND application_name = 'marketfetch'"
+                ).fetchone()
+                if connected == (0,):
+                    break
+                connection.execute("SELECT pg_sleep(0.05)")
+            assert connected == (0,)
 
 
 def test_a_borrowed_connection_goes_back_as_it_was(pool: ConnectionPool[Any]) -> None:
@@ -329,7 +322,7 @@ def in_child(work: Callable[[], object]) -> str:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # the fork is what is tested
-def test_a_forked_child_opens_a_pool_of_its_own(postgres_dsn: str) -> None:
+def test_a_forked_child_connects_by_itself(postgres_dsn: str) -> None:
     sink = PostgresSink(postgres_dsn)
     sink.prepare([SERIES.dataset])
 

@@ -12,8 +12,8 @@ from psycopg_pool import ConnectionPool
 
 from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.redaction import Secret
+from marketfetch.sinks.postgres.connections import Connections, connections_of
 from marketfetch.sinks.postgres.coverage_tables import lock
-from marketfetch.sinks.postgres.pools import Connections, connections_of
 from marketfetch.sinks.postgres.schema.identifiers import escaped
 from marketfetch.sinks.postgres.schema.introspection import lookup_table
 from marketfetch.sinks.postgres.session import Connection, Session

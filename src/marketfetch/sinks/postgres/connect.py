@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
-from typing import Any, Self
+from typing import Any
 
 import psycopg
 from psycopg import pq
@@ -20,10 +20,10 @@ from psycopg.rows import tuple_row
 from marketfetch.common.local_resources import descriptors_used_up, exhausted
 from marketfetch.errors import SinkError, SinkUnavailable
 from marketfetch.redaction import Secret
-from marketfetch.sinks.postgres.dsn import each_host, parse_dsn
+from marketfetch.sinks.postgres.dsn import each_host, parse_dsn, without_impossible_hosts
 from marketfetch.sinks.postgres.errors import final_in_words, of_state
 
-__all__ = ["Connection", "DsnConnection", "Verdict", "parameters_of", "verdict_of"]
+__all__ = ["Connection", "Verdict", "open_connection", "parameters_of", "verdict_of"]
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -49,40 +49,34 @@ _TIMEOUT = 10.0
 """Seconds that a second attempt to connect may take."""
 
 
-class DsnConnection(Connection):
-    """The `connection_class` of a pool whose DSN is a Secret: the pool itself never holds the password.
+def open_connection(dsn: Secret) -> Connection:
+    """Open a connection to the first host of a DSN that accepts one.
 
-    It connects to abstract sockets, too, and fills in the defaults that are written above.
+    Abstract sockets are connected to as well. Raises psycopg.Error, OSError, or UnicodeError if no host has
+    a name that can exist.
     """
-
-    @classmethod
-    def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:  # noqa: ARG003  # what a pool passes
-        """Open a connection to where the Secret `dsn` leads; other arguments of the pool are not used."""
-        parts = parameters_of(kwargs["dsn"])
-        if not any(host.startswith("@") for host in str(parts.get("host", "")).split(",")):
-            try:
-                return super().connect(make_conninfo(**parts), autocommit=True, prepare_threshold=None)
-            except psycopg.errors.ConnectionTimeout as error:
-                raise TimeoutError(str(error)) from None  # a pool would turn the former into words of its own
-        # psycopg looks an abstract socket up in the DNS; libpq knows what it is.
-        message = ""
-        for host in each_host(parts):
-            started = _started(host)
-            _poll(started, monotonic() + _TIMEOUT)
-            if started.status == pq.ConnStatus.OK:
-                started.nonblocking = 1
-                connection = cls(started, row_factory=tuple_row)
-                connection.autocommit, connection.prepare_threshold = True, None
-                return connection
-            message = started.error_message.decode(errors="replace")
-            started.finish()
-        raise psycopg.OperationalError(message)
+    parts = parameters_of(dsn)
+    if not any(host.startswith("@") for host in str(parts.get("host", "")).split(",")):
+        return psycopg.connect(make_conninfo(**parts), autocommit=True, prepare_threshold=None)
+    # psycopg looks an abstract socket up in the DNS; libpq knows what it is.
+    message = ""
+    for host in each_host(parts):
+        started = _started(host)
+        _poll(started, monotonic() + _TIMEOUT)
+        if started.status == pq.ConnStatus.OK:
+            started.nonblocking = 1
+            connection = psycopg.Connection(started, row_factory=tuple_row)
+            connection.autocommit, connection.prepare_threshold = True, None
+            return connection
+        message = started.error_message.decode(errors="replace")
+        started.finish()
+    raise psycopg.OperationalError(message)
 
 
 def parameters_of(dsn: Secret) -> dict[str, Any]:
-    """Return the connection parameters of a DSN, with the defaults that are written above."""
+    """Return the connection parameters of a DSN, with the defaults above and without impossible hosts."""
     # Statements are kept as they are sent, in UTF-8.
-    return {**_DEFAULTS, **parse_dsn(dsn), "client_encoding": "UTF8"}
+    return {**_DEFAULTS, **without_impossible_hosts(parse_dsn(dsn)), "client_encoding": "UTF8"}
 
 
 def verdict_of(error: Exception, parts: dict[str, Any]) -> Verdict:
@@ -93,9 +87,10 @@ def verdict_of(error: Exception, parts: dict[str, Any]) -> Verdict:
 
     1. This process has no file descriptor or memory left; libpq has no words for it.
     2. Nobody answered in time, or the operating system refused: it may work later.
-    3. The message is one of those that are always English, such as PgBouncer's.
-    4. libpq refuses the options, and says the same of any host.
-    5. Else connect once more to each host, and read the SQLSTATE out of the conversation with the server.
+    3. No host has this name: Python cannot encode it for the DNS. Example: `a..b`.
+    4. The message is one of those that are always English, such as PgBouncer's.
+    5. libpq refuses the options, and says the same of any host.
+    6. Else connect once more to each host, and read the SQLSTATE out of the conversation with the server.
        One host that may be had later is enough for SinkUnavailable.
     """
     number = errno.EMFILE if descriptors_used_up() else getattr(error, "errno", None)
@@ -103,6 +98,8 @@ def verdict_of(error: Exception, parts: dict[str, Any]) -> Verdict:
         return SinkUnavailable, lacking
     if isinstance(error, OSError | psycopg.errors.ConnectionTimeout):
         return _AWAY
+    if isinstance(error, UnicodeError):
+        return final_in_words(str(error)) or _WRONG
     if not isinstance(error, psycopg.OperationalError):
         return _WRONG
     hosts = each_host(parts)

@@ -21,6 +21,7 @@ __all__ = [
     "parse_dsn",
     "place_of",
     "secret_dsn",
+    "without_impossible_hosts",
     "without_secrets",
 ]
 
@@ -122,6 +123,22 @@ def place_of(parts: dict[str, Any]) -> Hashable:
     return frozenset(hosts), next(filter(None, names), "")
 
 
+def without_impossible_hosts(parts: dict[str, Any]) -> dict[str, Any]:
+    """Return connection parameters without the hosts whose names cannot exist, unless that is every host.
+
+    psycopg raises UnicodeError for such a name, and does not try the other hosts.
+
+    >>> without_impossible_hosts({"host": "a..b,c", "port": "1,2"})
+    {'host': 'c', 'port': '2'}
+    """
+    hosts = each_host(parts)
+    possible = [place for place in hosts if _can_be_looked_up(place)]
+    if len(possible) in {0, len(hosts)}:
+        return parts
+    lists = {name: ",".join(place.get(name, "") for place in possible) for name in _PLACE if name in parts}
+    return {**parts, **lists}
+
+
 def without_secrets(text: str, parts: dict[str, Any]) -> str:
     """Cut the passwords of connection parameters out of a message of the server or of libpq."""
     for name in ("password", "sslpassword"):
@@ -164,6 +181,18 @@ def _misplaced(text: str, parts: dict[str, Any]) -> bool:
 def _impossible_host(host: str, *, at_may_occur: bool) -> bool:
     """Tell whether no host has this name: an @ occurs in the path of a socket, or begins an abstract one."""
     return "@" in host and not (at_may_occur and (host.startswith("/") or host.rindex("@") == 0))
+
+
+def _can_be_looked_up(place: dict[str, Any]) -> bool:
+    """Tell whether a host is not looked up in the DNS, or has a name that Python can encode for it."""
+    host = place.get("host", "")
+    if "hostaddr" in place or host.startswith(("/", "@")):
+        return True
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _folded(place: dict[str, Any], defaults: dict[str, str]) -> str:

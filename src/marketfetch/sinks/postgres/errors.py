@@ -92,6 +92,8 @@ _FINAL_WORDS = {
     "channel binding required": "correct the DSN's channel_binding, or let the server use SSL and SCRAM",
     "root certificate file": "correct the DSN's sslrootcert",
     "no password supplied": "give the DSN a password, or name a passfile",
+    # Python's, for the name of a host such as a..b
+    "'idna' codec": "correct the DSN's host: each part between dots has 1 to 63 characters",
     # the server's in English, where libpq does not give the SQLSTATE
     "configuration parameter": "correct the options of the DSN",
     "not currently accepting connections": "ALTER DATABASE ... ALLOW_CONNECTIONS true, or name another one",

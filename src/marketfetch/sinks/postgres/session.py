@@ -6,17 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Lock
-from typing import Any
 
 import attrs
 import psycopg
 from psycopg.errors import UniqueViolation
-from psycopg_pool import ConnectionPool
 
 from marketfetch.errors import SinkError, SinkUnavailable
 from marketfetch.sinks.postgres.connect import Connection
+from marketfetch.sinks.postgres.connections import Connections
 from marketfetch.sinks.postgres.errors import of_statement
-from marketfetch.sinks.postgres.pools import Connections
 from marketfetch.sinks.postgres.schema.identifiers import quoted
 
 __all__ = ["Connection", "Session"]
@@ -27,14 +25,13 @@ _IS_CONSTRAINT = "SELECT FROM pg_constraint WHERE conname = %s AND conrelid = to
 
 @attrs.define
 class Session:
-    """Runs transactions, one at a time, on a connection of a pool.
+    """Runs transactions, one at a time, on a connection that it borrows.
 
     It keeps no state on the server from one transaction to the next, so that each may get another connection
     of a pool, or another one behind PgBouncer in transaction mode.
     """
 
     _connections: Connections
-    _pool: ConnectionPool[Any] | None = attrs.field(default=None, init=False)
     _connection: Connection | None = attrs.field(default=None, init=False)
     _process: int | None = attrs.field(default=None, init=False)
     _lock: Lock = attrs.field(factory=Lock, init=False)
@@ -76,28 +73,24 @@ class Session:
                     self._connection.cancel_safe(timeout=1.0)
 
     def close(self) -> None:
-        """Give the connection back, and end the use of the pool; in a forked child both are the parent's."""
-        if self._pool is not None and self._process == os.getpid():
+        """Give the connection back; in a forked child it is the parent's, and stays untouched."""
+        if self._process == os.getpid():
             self._give_back()
-            self._pool = None
-            self._connections.close()
 
     def _borrowed(self, purpose: str) -> Connection:
-        if self._pool is None:
-            self._pool, self._process = self._connections.open(), os.getpid()
-        found = self._from_pool(self._pool, purpose)
+        found = self._connection_or_error(purpose)
         if isinstance(found, SinkError):
             raise found from None  # here: debuggers show what frames hold, and those below hold the password
+        self._process = os.getpid()
         return found
 
-    def _from_pool(self, pool: ConnectionPool[Any], purpose: str) -> Connection | SinkError:
-        """Get a connection of the pool, or return the error."""
+    def _connection_or_error(self, purpose: str) -> Connection | SinkError:
         try:
-            connection: Connection = pool.getconn()
-        except (psycopg.Error, OSError) as error:
+            connection = self._connections.borrow()
+        except (psycopg.Error, OSError, UnicodeError) as error:
             return self._connections.refusal(error, purpose)
         if connection.info.server_version < _OLDEST:
-            pool.putconn(connection)
+            self._connections.give_back(connection)
             return SinkError(f"{self._connections} is older than PostgreSQL 14; upgrade the server")
         return connection
 
@@ -105,10 +98,10 @@ class Session:
         with self._lock:
             connection, self._connection = self._connection, None
             cancelled, self._cancelled = self._cancelled, False
-        if connection is not None and self._pool is not None:
+        if connection is not None:
             if cancelled:  # the request may reach the server late, and must not end another user's statement
                 connection.pgconn.finish()
-            self._pool.putconn(connection)
+            self._connections.give_back(connection)
 
     def _translated(self, connection: Connection, error: psycopg.Error, purpose: str) -> SinkError:
         text = ", ".join(filter(None, (error.diag.message_primary, error.diag.message_detail))) or str(error)

@@ -14,9 +14,9 @@ from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.protocols import Writer
 from marketfetch.redaction import Secret, redact
 from marketfetch.sinks.postgres.board import PostgresBoard
+from marketfetch.sinks.postgres.connections import Connections, connections_of
 from marketfetch.sinks.postgres.coverage_tables import FORMAT, CoverageTables, Names, lock
 from marketfetch.sinks.postgres.deleting import remove
-from marketfetch.sinks.postgres.pools import Connections, connections_of
 from marketfetch.sinks.postgres.reader import read
 from marketfetch.sinks.postgres.schema import versions as formats
 from marketfetch.sinks.postgres.schema.layouts import Layout, lock_name

@@ -1,11 +1,10 @@
-"""Where the connections of a sink or board come from: a pool of its own, or one that a service hands over."""
+"""Where the connections of a sink or board come from: a DSN, or a connection pool of a service."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from threading import Lock
 from typing import Any, Protocol
 
 import attrs
@@ -13,11 +12,11 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
-from psycopg_pool import ConnectionPool, NullConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.redaction import Secret
-from marketfetch.sinks.postgres.connect import Connection, DsnConnection, parameters_of, verdict_of
+from marketfetch.sinks.postgres.connect import Connection, open_connection, parameters_of, verdict_of
 from marketfetch.sinks.postgres.dsn import (
     display_dsn,
     display_parts,
@@ -27,14 +26,14 @@ from marketfetch.sinks.postgres.dsn import (
     without_secrets,
 )
 
-__all__ = ["Connections", "DsnPool", "ServicePool", "connections_of"]
+__all__ = ["Connections", "DsnConnections", "ServicePool", "connections_of"]
 
 _CONNECT_TIMEOUT = 10
 _UTF8 = "utf-8"
 
 
 class Connections(Protocol):
-    """A connection pool, and how its errors are told."""
+    """Opens or borrows connections, and makes our errors of theirs."""
 
     @property
     def kept(self) -> bool:
@@ -46,12 +45,12 @@ class Connections(Protocol):
         """A key that is equal for connections to the same database."""
         ...
 
-    def open(self) -> ConnectionPool[Any]:
-        """Return the open pool; each call is followed by one of `close`. Raises SinkError."""
+    def borrow(self) -> Connection:
+        """Return a connection for one thread. Raises SinkError, or an error that `refusal` takes."""
         ...
 
-    def close(self) -> None:
-        """End the use of the pool that `open` began."""
+    def give_back(self, connection: Connection) -> None:
+        """Take back a connection that `borrow` returned; it may be closed or broken."""
         ...
 
     @contextmanager
@@ -60,7 +59,7 @@ class Connections(Protocol):
         ...
 
     def refusal(self, error: Exception, purpose: str) -> SinkError:
-        """Return our error for a connection that the pool did not give."""
+        """Return our error for an error of `borrow`."""
         ...
 
     def without_secrets(self, text: str) -> str:
@@ -68,68 +67,28 @@ class Connections(Protocol):
         ...
 
 
-@attrs.define(eq=False)
-class _OpenPool:
-    """The pool of one process while sessions use it."""
-
-    lock: Lock = attrs.field(factory=Lock)
-    pool: ConnectionPool[Any] | None = None
-    users: int = 0
-
-
 @attrs.frozen(repr=False)
-class DsnPool:
-    """A pool of its own, for a DSN: opened by the first session that needs it, closed by the last.
+class DsnConnections:
+    """Opens a connection for each session, and closes it at the session's end.
 
-    It is a NullConnectionPool: that one connects in the thread that asks, which thus learns the reason of a
-    refusal at once, and keeps no idle connection. Therefore a session keeps its connection.
-
-    A forked child has a pool of its own. That of the parent stays untouched in `_open`: its lock may have
-    been held at that moment, and its connections are the parent's.
+    There is no pool and no lock: each thread connects by itself, and a server that does not answer one thread
+    delays no other.
     """
 
     dsn: Secret
     kept = True
-    _open: dict[int, _OpenPool] = attrs.field(factory=dict, init=False, eq=False)
 
     @property
     def place(self) -> Hashable:
         return place_of(parse_dsn(self.dsn))
 
-    def open(self) -> ConnectionPool[Any]:
-        state = self._open.setdefault(os.getpid(), _OpenPool())
-        with state.lock:
-            if state.pool is None:
-                state.pool = self._opened()
-            state.users += 1
-            return state.pool
+    def borrow(self) -> Connection:
+        connection = open_connection(self.dsn)
+        _configure(connection)
+        return connection
 
-    def close(self) -> None:
-        state = self._open[os.getpid()]
-        with state.lock:
-            state.users -= 1
-            if state.pool is not None and not state.users:
-                state.pool.close()
-                state.pool = None
-
-    def _opened(self) -> ConnectionPool[Any]:
-        pool: ConnectionPool[Any] = NullConnectionPool(
-            connection_class=DsnConnection,
-            kwargs={"dsn": self.dsn},
-            configure=_configure,
-            max_size=0,  # no limit: the engine opens `max_writers` writers
-            num_workers=1,
-            open=False,
-            name="marketfetch",
-        )
-        try:
-            pool.open()
-        except RuntimeError as error:  # "can't start new thread"
-            pool.close()
-            raise SinkUnavailable(
-                f"{self}: {error}: raise ulimit -u, or run fewer threads on this machine"
-            ) from None
-        return pool
+    def give_back(self, connection: Connection) -> None:
+        connection.close()
 
     @contextmanager
     def adjusted(self, connection: Connection) -> Iterator[None]:
@@ -140,9 +99,6 @@ class DsnPool:
 
     def without_secrets(self, text: str) -> str:
         return without_secrets(text, parse_dsn(self.dsn))
-
-    def __deepcopy__(self, memo: object) -> DsnPool:
-        return self
 
     def __str__(self) -> str:
         return display_dsn(self.dsn)
@@ -171,7 +127,7 @@ class ServicePool:
     def place(self) -> Hashable:
         return place_of(parts) if (parts := self._fixed_parts()) is not None else id(self.pool)
 
-    def open(self) -> ConnectionPool[Any]:
+    def borrow(self) -> Connection:
         if self.pool.closed:
             raise SinkError(f"{self}: the pool is not open; open it before the run, and close it afterwards")
         if self._process is None:
@@ -180,10 +136,11 @@ class ServicePool:
             raise SinkError(
                 f"{self}: this process was forked from the one that opened the pool; open a pool of its own"
             )
-        return self.pool
+        connection: Connection = self.pool.getconn()
+        return connection
 
-    def close(self) -> None:
-        pass  # the service closes it
+    def give_back(self, connection: Connection) -> None:
+        self.pool.putconn(connection)
 
     @contextmanager
     def adjusted(self, connection: Connection) -> Iterator[None]:
@@ -230,7 +187,7 @@ class ServicePool:
         kwargs.setdefault("connect_timeout", self._parts().get("connect_timeout", _CONNECT_TIMEOUT))
         try:
             self.pool.connection_class.connect(conninfo, **kwargs).close()
-        except (psycopg.Error, OSError) as error:
+        except (psycopg.Error, OSError, UnicodeError) as error:
             return error
         return None
 
@@ -290,7 +247,7 @@ def connections_of(dsn: object, pool: object) -> Connections | ConfigurationErro
         parse_dsn(secret)
     except ConfigurationError as error:
         return error.with_traceback(None)
-    return DsnPool(secret)
+    return DsnConnections(secret)
 
 
 def _configure(connection: Connection) -> None:
