@@ -222,9 +222,7 @@ def bans(effort: Effort) -> Result:
     for _ in range(effort.choose(1, 3, 20)):
         with trial.attempt("two egresses and a banned one"):
             in_flight = _one_is_banned()
-            assert in_flight == _SETTINGS.concurrency, (
-                f"{in_flight} in flight: a worker waits for a ban"
-            )
+            assert in_flight == _SETTINGS.concurrency, f"{in_flight} in flight: a worker waits for a ban"
     return trial.result()
 
 
