@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 
 import attrs
@@ -146,15 +147,24 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+@pytest.fixture(scope="session")
+def state_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Empty folders, one after another; `mktemp` would look through all former ones each time."""
+    home = tmp_path_factory.mktemp("state")
+    return (home / str(number) for number in count())
+
+
 @pytest.fixture(autouse=True)
 def unspent_budgets(
-    clean_environment: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    clean_environment: None, state_folders: Iterator[Path], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """What another test has spent is nothing to a simulated exchange that happens to have the same port.
+    """Each test has its own proxy board and its own budgets.
 
-    The board of this user is not that of the tests, nor that of one test another's.
+    Otherwise a simulated exchange could get the port, and so the used budget, of one in another test.
     """
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    folder = next(state_folders)
+    folder.mkdir()
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
     with separate_registry():
         yield
 

@@ -7,6 +7,7 @@ test to choose.
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -82,9 +83,14 @@ class PlainExchange(mf.Exchange):
                 yield mf.Instrument(**entry)
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # with the usual 5, twenty clients at once would wait a second to connect
+
+
 @attrs.define
 class PlainServer:
-    """What the exchange has: times of rows, and what it says of itself."""
+    """What the exchange has: sorted times of rows, and what it says of itself."""
 
     times: Sequence[int]
     listed_at: int | None = None
@@ -101,7 +107,7 @@ class PlainServer:
             return [{"symbol": "AB", "base": "A", "quote": "B", **dates}]
         self.questions.append(asked)
         start, end = max(int(asked["from"]), self.keeps_from), int(asked["to"])
-        inside = [time for time in self.times if start <= time < end]
+        inside = self.times[bisect_left(self.times, start) : bisect_left(self.times, end)]
         most = min(self.cap, int(asked["limit"]))
         given = inside[:most] if path == "/mark_price" else inside[-most:]
         width = 3 if path == "/funding_rate" else 4
@@ -114,6 +120,7 @@ class PlainServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # one packet: a second one would wait for the client's acknowledgement
 
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)
@@ -126,8 +133,7 @@ class PlainServer:
             def log_message(self, *args: Any) -> None:
                 """Not on the console."""
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
+        server = _Server(("127.0.0.1", 0), Handler)
         thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         self.address = f"http://127.0.0.1:{server.server_address[1]}"
