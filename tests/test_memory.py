@@ -3,75 +3,88 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from marketfetch.testing import GeneratedMarket, LocalProxies, SimulatedExchange, SimulatorOptions
+from tests.support.postgres import Server
 
 SYMBOLS = [f"C{number:02}USDT" for number in range(20)]
+END = {20: "2026-04-21", 60: "2026-05-31"}
+GROWTH, ROUNDS = 1.1, 3
 PEAK = """
 import sys
 from pathlib import Path
 from marketfetch.cli.main import main
 code = main(sys.argv[1:])
-# Not getrusage: its peak is never below what the parent had when it started this process.
+# Not getrusage: its peak is at least what the parent had when it started this process.
 status = Path("/proc/self/status").read_text().split()
 print(status[status.index("VmHWM:") + 1], file=sys.stderr)
 raise SystemExit(code)
 """
+# glibc raises these limits at each large block that is freed, and then keeps such blocks.
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
 
 
 def peak(exchange: SimulatedExchange, proxies: LocalProxies, days: int, to: str) -> int:
-    """Back-fill so many days in a process of its own; returns its peak resident memory in kB."""
-    command = [
-        sys.executable,
-        "-c",
-        PEAK,
-        "backfill",
-        "--exchange",
-        "binance-spot",
-        "--base-url",
-        exchange.base_url,
-    ]
-    command += [
-        "--start",
-        "2026-04-01",
-        "--end",
-        {20: "2026-04-21", 60: "2026-05-31"}[days],
-        "--to",
-        to,
-        "--json",
-    ]
-    command += [option for symbol in SYMBOLS for option in ("--symbol", symbol)]
-    command += [option for url in proxies.urls for option in ("--proxy", url)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    """Back-fill an empty store in a child process; return its peak resident memory in kB."""
+    words = ["--exchange", "binance-spot", "--base-url", exchange.base_url, "--json", "--to", to]
+    words += ["--start", "2026-04-01", "--end", END[days]]
+    words += [option for symbol in SYMBOLS for option in ("--symbol", symbol)]
+    words += [option for url in proxies.urls for option in ("--proxy", url)]
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, "backfill", *words],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+        env=os.environ | ALLOCATOR,
+    )
     assert done.returncode == 0, done.stderr
-    new = {20: 20, 60: 40}[days]  # where the first twenty days may be there already
-    assert json.loads(done.stdout)["rows_written"] >= new * 1440 * len(SYMBOLS)
+    assert json.loads(done.stdout)["rows_written"] >= days * 1440 * len(SYMBOLS)
     return int(done.stderr.split()[-1])
 
 
-def check_flatness(places: Callable[[int], str]) -> None:
+def check_flatness(store: Callable[[], AbstractContextManager[str]]) -> None:
+    """Fail if sixty days need more memory than twenty; compares the smallest peaks of up to three rounds.
+
+    Example (DuckDB, kB): six runs of sixty days had 144,948, 144,796, 144,700, 144,820, 189,364 and 146,216:
+    now and then one needs 40 MB more, with any history. Memory that grows with history raises every peak.
+    """
     market = GeneratedMarket(SYMBOLS, seed=1)
+    peaks: dict[int, list[int]] = {20: [], 60: []}
     with SimulatedExchange(market, SimulatorOptions(limits=None)) as exchange, LocalProxies(3) as proxies:
-        peaks = {days: peak(exchange, proxies, days, places(days)) for days in (20, 60)}
-    assert peaks[60] <= 1.1 * peaks[20], peaks
-    assert peaks[60] <= 300_000, "kB, of which Python, NumPy and the driver take about 100,000"
+        for _ in range(ROUNDS):
+            for days, found in peaks.items():
+                with store() as url:
+                    found.append(peak(exchange, proxies, days, url))
+            if min(peaks[60]) <= GROWTH * min(peaks[20]):
+                break
+    assert min(peaks[60]) <= GROWTH * min(peaks[20]), peaks
+    assert min(peaks[60]) <= 300_000, "kB, of which Python, NumPy and the driver take about 100,000"
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["duckdb", "parquet", "sqlite"])
 def test_sixty_days_need_no_more_memory_than_twenty(kind: str, tmp_path: Path) -> None:
-    check_flatness(lambda days: f"{kind}:{tmp_path / str(days)}")
+    numbers = count()
+
+    @contextmanager
+    def store() -> Iterator[str]:
+        yield f"{kind}:{tmp_path / str(next(numbers))}"
+
+    check_flatness(store)
 
 
 @pytest.mark.heavy
 @pytest.mark.timeout(600)
-def test_sixty_days_need_no_more_memory_than_twenty_with_postgresql(postgres_dsn: str) -> None:
-    # The sixty days include the first twenty, which are then not fetched again.
-    check_flatness(lambda _: postgres_dsn)
+def test_sixty_days_need_no_more_memory_than_twenty_with_postgresql(postgres_server: Server) -> None:
+    check_flatness(postgres_server.database)

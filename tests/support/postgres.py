@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import Any
 from urllib.parse import urlencode
 
 import attrs
@@ -160,15 +160,15 @@ class Server:
     def database(self) -> Iterator[str]:
         """Make an empty database, yield its DSN, and drop it even if sessions are still connected."""
         name = f"mf_{uuid.uuid4().hex[:12]}"
-        self._execute("CREATE DATABASE {}", name)
+        database = sql.Identifier(name)
+        with psycopg.connect(self.direct, autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(database))
         try:
             yield _url(self.dsn, name)
         finally:
-            self._execute("DROP DATABASE {} WITH (FORCE)", name)
-
-    def _execute(self, statement: LiteralString, name: str) -> None:
-        with psycopg.connect(self.direct, autocommit=True) as connection:
-            connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
+            with psycopg.connect(self.direct, autocommit=True) as connection:
+                _end_sessions(connection, name)
+                connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
 
 
 @contextmanager
@@ -208,12 +208,26 @@ def end_sessions(dsn: str) -> int:
     Through a pooler the sessions are its own; the DSN leads past it, or it may end itself.
     """
     with psycopg.connect(dsn, autocommit=True) as connection:
-        ended = connection.execute(
-            "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        ).fetchone()
+        return _end_sessions(connection, connection.info.dbname)
+
+
+def _end_sessions(connection: psycopg.Connection, database: str) -> int:
+    """End the other sessions of a database, such as a pooler's, and wait until they are gone.
+
+    The server itself, asked to wait or to drop the database by force, looks every 100 ms.
+    """
+    ended = connection.execute(
+        "SELECT array_agg(pid), count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+        "WHERE datname = %s AND pid <> pg_backend_pid()",
+        [database],
+    ).fetchone()
     assert ended is not None
-    return int(ended[0])
+    give_up = time.monotonic() + PATIENCE
+    while connection.execute("SELECT 1 FROM pg_stat_activity WHERE pid = ANY(%s)", [ended[0]]).fetchone():
+        if time.monotonic() > give_up:
+            raise RuntimeError(f"sessions of {database} do not end")
+        time.sleep(0.002)
+    return int(ended[1])
 
 
 def short_folder(prefix: str) -> Path:
