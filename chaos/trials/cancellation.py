@@ -141,7 +141,7 @@ class _Host:
         with ExitStack() as stack:
             holds = [stack.enter_context(writing_blocked(url, [*_SYMBOLS, "MT"])) for url in fresh]
             tasks = [asyncio.create_task(self._pipeline(url).run()) for url in fresh]
-            give_up = time.monotonic() + 10
+            give_up = time.monotonic() + 30
             while not all(waiting() for waiting in holds if waiting is not None):
                 assert time.monotonic() < give_up, "no write waits for the lock"
                 await asyncio.sleep(0.01)

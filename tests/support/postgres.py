@@ -222,7 +222,7 @@ def _end_sessions(connection: psycopg.Connection, database: str) -> int:
         [database],
     ).fetchone()
     assert ended is not None
-    give_up = time.monotonic() + PATIENCE
+    give_up = time.monotonic() + TIMEOUT
     while connection.execute("SELECT 1 FROM pg_stat_activity WHERE pid = ANY(%s)", [ended[0]]).fetchone():
         if time.monotonic() > give_up:
             raise RuntimeError(f"sessions of {database} do not end")

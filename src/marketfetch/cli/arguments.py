@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import reprlib
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -292,7 +291,8 @@ def _add_backfill(parser: argparse.ArgumentParser) -> None:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or len(text) > 18 or not int(text):
-        raise argparse.ArgumentTypeError(f"{reprlib.repr(text)} is not a whole number above zero")
+        # Redacted before it is cut: a part of a password could not be recognised.
+        raise argparse.ArgumentTypeError(f"{redact(repr(text))[:60]} is not a whole number above zero")
     return int(text)
 
 
