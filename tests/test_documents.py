@@ -1,4 +1,4 @@
-"""The Python in README and docs is run, so that nobody is shown what does not work."""
+"""Run the Python code in README and docs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")])
 
 @pytest.fixture(autouse=True)
 def unblocked_loop() -> None:
-    """Readers' code loads modules where it first uses them, and that may be inside its event loop."""
+    """Disabled: example code may import modules inside its event loop, which blocks it."""
 
 
-# One test per document, not per block: blocks build on those before them, and tests run in random order.
+# One test per document, not per block: a block may use names of earlier ones, and tests run in random order.
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
 def test_code_of_document_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
