@@ -1,4 +1,4 @@
-"""A benchmark whose sides did not produce the same rows prints no figure."""
+"""A benchmark whose sides did not produce the same rows has no result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROWS = [[0, "1", "2", "1", "2", "5"], [60_000, "2", "3", "2", "3", "6"]]
 
 
 def answering(contents: Callable[[str], Any]) -> Callable[..., dict[str, Any]]:
-    """Stand in for the processes of competitors: each has fetched what `contents` says of it."""
+    """Return a replacement for the competitors' processes: `contents` maps a module to its rows."""
 
     def child(command: Sequence[str | Path], core: int | None) -> dict[str, Any]:
         rows, checksum = digest([contents(str(command[2]))], JOB.start, JOB.end)

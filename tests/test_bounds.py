@@ -1,4 +1,4 @@
-"""What no line of the library may do, whatever it is good for."""
+"""Forbidden in the whole library: running data as code, unpickling, and unverified TLS."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WEAKENS_TLS |= {"_create_unverified_context", "check_hostname", "FOLLOWLOCATION"
 
 
 def _names(tree: ast.AST) -> Iterator[str]:
-    """Every module that is imported, function that is called by its name, attribute, and named argument."""
+    """Yield the names of imported modules, called functions, attributes and named arguments."""
     for node in ast.walk(tree):
         match node:
             case ast.Import(names=names):

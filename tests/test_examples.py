@@ -1,4 +1,4 @@
-"""Every example is run as its reader would run it, against exchanges on loopback."""
+"""Run every example as a reader would, against exchanges on loopback."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FUNDING_STEP = 8 * 3600
 
 @pytest.fixture(autouse=True)
 def unblocked_loop() -> None:
-    """Readers' code loads modules where it first uses them, and that may be inside its event loop."""
+    """Disabled: example code may import modules inside its event loop, which blocks it."""
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
@@ -50,7 +50,7 @@ def test_script_runs(
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """What `pip install ./examples/tidebit` leaves in site-packages, without pip."""
+    """A folder like site-packages after `pip install ./examples/tidebit`, made without pip."""
     project = tomllib.loads((TIDEBIT / "pyproject.toml").read_text())["project"]
     site = tmp_path / "site-packages"
     info = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
@@ -71,7 +71,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 @pytest.fixture
 def tidebit(httpserver: HTTPServer) -> HTTPServer:
-    """A server that speaks Tidebit: seconds, columns, newest funding first, errors inside HTTP 200."""
+    """A server with Tidebit's API: times in seconds, columns, newest funding first, errors with HTTP 200."""
 
     def asked(request: Request) -> tuple[int, int, int]:
         return int(request.args["since"]), int(request.args["until"]), int(request.args["count"])

@@ -1,4 +1,4 @@
-"""Every sentence of docs/guarantees.md names the tests behind it, and these tests exist."""
+"""Every guarantee of docs/guarantees.md names its tests, and these tests exist."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ def test_every_test_that_is_named_exists() -> None:
 
 
 def functions(path: Path) -> set[str]:
-    """Return the names of the tests in a file, those of its classes and the classes themselves too."""
+    """Return the names of all functions, methods and classes in a file."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     return {node.name for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, kinds)}

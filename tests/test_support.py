@@ -1,4 +1,4 @@
-"""The tests' own tools keep their promises."""
+"""The fixtures of the tests work."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ JUNE = span_of("2026-06-01", "2026-07-01")
 
 
 def fill(exchange: SimulatedExchange, proxies: LocalProxies, dsn: str, dataset: str) -> Report:
-    """One run of one dataset, with an event loop, a pool and connections of its own."""
+    """One run of one dataset, with its own event loop, pool and connections."""
     query = Query(symbols=SYMBOL, datasets=dataset, start=JUNE.start, end=JUNE.end)
     sink = PostgresSink(dsn, table=MAPPING)
     pool = RotatingProxies(proxies.urls, direct=False)
@@ -86,7 +86,7 @@ def test_two_runs_share_the_rows_of_one_table(shared_data: Path, postgres_dsn: s
         reports = [run.result() for run in runs]
         assert all(report.complete for report in reports)
         assert rows_of(postgres_dsn) == expected(market, JUNE)
-        # Two pools on the same addresses know nothing of each other; the used-weight header tells them.
+        # Two pools on the same addresses share no budget here; the used-weight header informs each of them.
         assert 429 not in exchange.record.statuses
         # A third run finds nothing to do.
         assert fill(exchange, proxies, postgres_dsn, "ohlcv").requests == 0

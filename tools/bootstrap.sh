@@ -1,7 +1,7 @@
 #!/bin/sh
-# Make the virtual environment VENV and put marketfetch with the dependency group GROUP into it.
+# Create the virtual environment VENV and install marketfetch with the dependency group GROUP.
 # GROUP `run` is marketfetch with its extras and nothing else.
-# Asks of the machine: Python >= 3.11 and a package index that pip can reach.
+# Needs Python >= 3.11 and a package index that pip can reach.
 set -eu
 VENV=$1
 GROUP=$2
@@ -23,7 +23,7 @@ find_python() {
 make_environment() {
     python=$(find_python)
     "$python" -m venv "$VENV" >/dev/null 2>&1 && return
-    rm -rf "$VENV" # half an environment would be taken for a whole one next time
+    rm -rf "$VENV" # the next call would take an incomplete environment for a complete one
     "$python" -m virtualenv --quiet "$VENV" 2>/dev/null && return
     rm -rf "$VENV"
     say "$python cannot make virtual environments here. Install its venv module"

@@ -1,4 +1,4 @@
-"""Check what a wheel ships: the typing marker, the licence, every module of src, and nothing else."""
+"""Check that a wheel contains the typing marker, the licence, every module of src, and nothing else."""
 
 import shutil
 import sys
@@ -9,12 +9,12 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 
 def complaints(wheel: Path) -> list[str]:
-    """Say what is wrong with a wheel; an empty list when nothing is."""
+    """Return the faults of a wheel."""
     with zipfile.ZipFile(wheel) as archive:
         shipped = {name for name in archive.namelist() if ".dist-info/" not in name}
         licensed = any(name.endswith("/licenses/LICENSE") for name in archive.namelist())
     wanted = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py")} | {"marketfetch/py.typed"}
-    # The library is there only where a compiler was; see tools/hatch_build.py.
+    # The compiled library exists only if there was a compiler; see tools/hatch_build.py.
     wanted |= {"marketfetch/decoding/_rows.c"} | shipped & {"marketfetch/decoding/_rows.so"}
     found = [f"missing: {name}" for name in sorted(wanted - shipped)]
     if shutil.which("cc") and "marketfetch/decoding/_rows.so" not in shipped:

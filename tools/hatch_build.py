@@ -1,4 +1,4 @@
-"""Compile the decoder of rows while the package is built or installed, where the machine has a compiler."""
+"""Compile the decoder of rows when the package is built or installed, if the machine has a compiler."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class RowsHook(BuildHookInterface[Any]):
     """Puts `_rows.so` beside `_rows.c`: a plain library, the same for every Python on a system."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile; without success the package is complete, too."""
+        """Compile the library; a failure is a warning, since the package works without it."""
         source = Path(self.root, _SOURCE)
         target = source.with_suffix(".so")
         target.unlink(missing_ok=True)
@@ -29,7 +29,7 @@ class RowsHook(BuildHookInterface[Any]):
 
 
 def _compiled(source: Path, target: Path) -> str | None:
-    """Compile and link; return what went wrong, if anything."""
+    """Compile and link; return the error, or None."""
     try:
         from setuptools import Distribution  # first: it makes distutils importable
         from distutils.ccompiler import new_compiler  # isort: skip

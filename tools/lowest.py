@@ -2,7 +2,7 @@
 
     python tools/lowest.py > lowest.txt && pip install -c lowest.txt '.[all]' --group test
 
-What the tests need on their own account is left as it is.
+The requirements of the tests alone are not constrained.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import tomllib
 from pathlib import Path
 
 _NEWEST = {"anyio"}
-"""Its plugin of pytest's runs the tests, and the oldest one cannot be set up as they need it."""
+"""Its pytest plugin runs the tests, and the oldest version lacks a setting that they need."""
 
 _FLOOR = re.compile(r"(?P<name>[\w.-]+)(\[[\w,]+\])?>=(?P<version>[\d.]+)", re.ASCII)
 
 
 def main() -> None:
-    """Print one constraint a line: the newest patch of the lowest minor version."""
+    """Print one constraint per line: the newest patch of the lowest minor version."""
     config = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
     project, extras = config["project"], config["project"]["optional-dependencies"]
     wanted = [

@@ -10,18 +10,18 @@ from chaos.trials.concurrent_runs import concurrent_runs_in
 from tests.support.postgres import Server
 from tests.support.promises import assert_kept
 
-SCALE = Effort("quick", 20_260_601)
+EFFORT = Effort("quick", 20_260_601)
 
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("kind", ["sqlite", "duckdb", "parquet"])
 def test_several_runs_at_once_store_the_union_once(kind: str) -> None:
     with store_fixture(kind) as fixture:
-        assert_kept(concurrent_runs_in(fixture, SCALE))
+        assert_kept(concurrent_runs_in(fixture, EFFORT))
 
 
 @pytest.mark.heavy
 @pytest.mark.timeout(180)
 def test_several_runs_at_once_store_the_union_once_in_postgresql(postgres_server: Server) -> None:
     with store_fixture("postgresql", postgres_server) as fixture:
-        assert_kept(concurrent_runs_in(fixture, SCALE))
+        assert_kept(concurrent_runs_in(fixture, EFFORT))

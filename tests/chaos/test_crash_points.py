@@ -14,7 +14,7 @@ from tests.conftest import absent
 from tests.support.postgres import Server
 from tests.support.promises import assert_kept
 
-SCALE = Effort("quick", 20_260_601)
+EFFORT = Effort("quick", 20_260_601)
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def compiler() -> None:
 @pytest.mark.parametrize("kind", ["sqlite", "duckdb", "parquet"])
 def test_killed_at_a_step_of_a_commit_it_is_all_or_nothing(kind: str) -> None:
     with store_fixture(kind) as fixture:
-        assert_kept(crash_points_in(fixture, SCALE))
+        assert_kept(crash_points_in(fixture, EFFORT))
 
 
 @pytest.mark.timeout(120)
@@ -51,7 +51,7 @@ crash_points.main(sys.argv[1], *map(int, sys.argv[2:]))
 """
     monkeypatch.setattr(crash_points, "_MODULE", ("-c", script))
     with store_fixture("sqlite") as fixture:
-        (result,) = crash_points_in(fixture, SCALE)
+        (result,) = crash_points_in(fixture, EFFORT)
     assert not result.holds
     assert said in "".join(result.failures)
 
@@ -60,4 +60,4 @@ crash_points.main(sys.argv[1], *map(int, sys.argv[2:]))
 @pytest.mark.timeout(120)
 def test_killed_while_it_speaks_with_postgresql_it_is_all_or_nothing(postgres_server: Server) -> None:
     with store_fixture("postgresql", postgres_server) as fixture:
-        assert_kept(crash_points_in(fixture, SCALE))
+        assert_kept(crash_points_in(fixture, EFFORT))

@@ -90,9 +90,8 @@ def test_processes_on_one_address_take_turns_and_nobody_is_refused(tmp_path: Pat
     _take_turns(f"file:{tmp_path}", count)
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_processes_take_turns_by_postgresql(postgres_dsn: str, count: int) -> None:
-    _take_turns(postgres_dsn, count)
+def test_processes_take_turns_by_postgresql(postgres_dsn: str) -> None:
+    _take_turns(postgres_dsn, 4)
 
 
 def _share_three(board: str) -> None:

@@ -1,4 +1,4 @@
-"""Batches for tests of stores, said in few words."""
+"""Short constructors of batches for tests of stores."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def premium(symbol: str = "BTCUSDT") -> Series:
 def batch(
     series: Series, rows: range | Sequence[int], **columns: float | Sequence[float] | np.ndarray
 ) -> Batch:
-    """Make a batch of the given minutes after START; columns that are not named are NULL."""
+    """Return a batch with rows at the given minutes after START; columns not named are NULL."""
     times = START + MINUTE * np.array(rows, np.int64)
     values = np.full((len(series.dataset.columns), len(times)), np.nan)
     for name, column in columns.items():

@@ -1,4 +1,4 @@
-"""A Fetcher without a network: pages that were rendered beforehand, for counting what the rest costs."""
+"""A Fetcher that returns rendered pages without a network, to count the cost of everything else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LISTING = (
 
 
 class CannedFetcher:
-    """Answers for Binance USD-M and one symbol; the second run over the same span is served from memory."""
+    """Answers for Binance USD-M and one symbol; a second run over the same span gets cached pages."""
 
     def __init__(self) -> None:
         self._rendered = KlineRenderer(GeneratedMarket(["BTCUSDT"]))
@@ -34,7 +34,7 @@ class CannedFetcher:
         yield
 
     async def fetch(self, request: Request, egress: Egress) -> Response:
-        await anyio.lowlevel.checkpoint()  # as one that waits for a reply
+        await anyio.lowlevel.checkpoint()  # yield to the event loop, like a real request
         if request.path.endswith("time"):
             return Response(200, {}, b'{"serverTime":%d}' % NOW, NOW, NOW)
         if request.path.endswith("exchangeInfo"):

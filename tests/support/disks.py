@@ -16,7 +16,7 @@ __all__ = ["fill", "small_disk"]
 
 @contextmanager
 def small_disk(megabytes: int) -> Iterator[Path | None]:
-    """Mount a small disk in memory; None where this machine does not let us, as it lets only root."""
+    """Mount a small disk in memory; yields None if that is not permitted, which needs root."""
     folder = short_folder("mf-disk-")
     options = ["-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
     try:
@@ -34,7 +34,7 @@ def small_disk(megabytes: int) -> Iterator[Path | None]:
 
 
 def fill(folder: Path, *, spare: int = 0) -> Path:
-    """Fill the disk that a folder is on, but for some bytes; return the file that takes the room."""
+    """Fill the disk of a folder except for some bytes; return the ballast file."""
     ballast = folder / "ballast"
     room = shutil.disk_usage(folder).free - spare
     with ballast.open("wb", buffering=0) as file:

@@ -1,4 +1,4 @@
-"""What a server of a test does when the test's process is killed."""
+"""Check that the server of a test ends when the test's process is killed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PROJECT = Path(__file__).parents[2]
 
 
 def assert_tidied_up(code: str) -> None:
-    """Run code that starts a server, prints its DSN and waits; kill it, and see its folder go."""
+    """Run code that starts a server, prints its DSN and waits; kill it, and wait until its folder is gone."""
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, cwd=_PROJECT, stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None

@@ -1,4 +1,4 @@
-"""The exchanges on loopback: code that names no host is run against the simulated one, never the live one."""
+"""Redirect code that names no host to a simulated exchange on loopback, away from the live one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 
 @contextmanager
 def exchanges_on_loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedExchange]:
-    """Point the built-in exchanges at a simulated one for as long as the block lasts."""
+    """Redirect the built-in exchanges to a simulated one until the block is left."""
     with SimulatedExchange(GeneratedMarket(SYMBOLS)) as exchange, monkeypatch.context() as patch:
         for kind in (BinanceUsdm, BinanceSpot, Okx):
             patch.setattr(kind, "default_url", exchange.base_url)

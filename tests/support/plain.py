@@ -1,7 +1,6 @@
-"""An exchange of the plainest kind, over HTTP on loopback: windows of candles or events, and a listing.
+"""A minimal exchange over HTTP on loopback: windows of candles or events, and a listing.
 
-It has no request for the first row; what it keeps, how it fills a page and what its listing says are for the
-test to choose.
+It has no request for the first row. The test chooses its rows, how it fills a page, and its listing.
 """
 
 from __future__ import annotations
@@ -90,13 +89,13 @@ class _Server(ThreadingHTTPServer):
 
 @attrs.define
 class PlainServer:
-    """What the exchange has: sorted times of rows, and what it says of itself."""
+    """The server of the exchange: the sorted times of its rows, and its listing."""
 
     times: Sequence[int]
     listed_at: int | None = None
     delisted_at: int | None = None
     keeps_from: int = 0
-    """Older rows are not served, and nothing is said of it."""
+    """Older rows are silently left out."""
     cap: int = _PAGE
     questions: list[dict[str, str]] = attrs.field(factory=list)
     address: str = ""
@@ -115,7 +114,7 @@ class PlainServer:
 
     @contextmanager
     def serving(self) -> Iterator[PlainServer]:
-        """Answer on loopback."""
+        """Serve on loopback until the block is left."""
         plain = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -131,7 +130,7 @@ class PlainServer:
                 self.wfile.write(body)
 
             def log_message(self, *args: Any) -> None:
-                """Not on the console."""
+                """Write nothing to the console."""
 
         server = _Server(("127.0.0.1", 0), Handler)
         thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
@@ -154,7 +153,7 @@ def filled(
     now: int,
     **query: Any,
 ) -> tuple[Report, SeriesReport, int]:
-    """Run a query against a server; the report, its only series, and how many requests for rows it took."""
+    """Run a query; return the report, its only series, and the number of page requests."""
     before = len(server.questions)
     asked = Query(symbols="AB", datasets=dataset, **query)
     settings = Settings(clock=lambda: now)
@@ -164,5 +163,5 @@ def filled(
 
 
 def union(spans: Iterable[SpanSet]) -> SpanSet:
-    """Unite sets of moments."""
+    """Return the union of span sets."""
     return SpanSet(tuple(span for each in spans for span in each))

@@ -10,6 +10,6 @@ __all__ = ["assert_kept"]
 
 
 def assert_kept(results: Result | Iterable[Result]) -> None:
-    """Fail with everything that broke a promise."""
+    """Fail with all failures of the trials."""
     for result in [results] if isinstance(results, Result) else results:
         assert result.holds, "\n".join([result.promise, *result.failures])

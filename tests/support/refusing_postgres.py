@@ -13,12 +13,12 @@ import attrs
 __all__ = ["RefusingServer", "refusing"]
 
 _ENCRYPTION = (80_877_103, 80_877_104)
-"""The requests for SSL and for GSSAPI, which are answered with N: there is none."""
+"""The requests for SSL and for GSSAPI encryption; the answer N refuses both."""
 
 
 @attrs.define
 class RefusingServer:
-    """What it says, and how often it was asked."""
+    """The error that it sends, and the number of its connections."""
 
     port: int
     connections: int = 0
@@ -69,7 +69,7 @@ def _refuse(connection: socket.socket, answer: bytes, *, password: bool) -> None
             _exactly(connection, length - 4)
         connection.sendall(answer)
     except (OSError, EOFError):
-        pass  # the client has left
+        pass  # the client has closed the connection
 
 
 def _exactly(connection: socket.socket, count: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Roles of a test's own on a real PostgreSQL server."""
+"""Roles on a PostgreSQL server for single tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def role(dsn: str, *statements: str) -> Iterator[str]:
     }
 
     def run(statement: str) -> None:
-        # A connection for each: a test may end the sessions of its database.
+        # A new connection for each statement: a test may have ended all sessions of its database.
         with psycopg.connect(dsn, autocommit=True) as database:
             database.execute(sql.SQL(statement).format(**identifiers))
 

@@ -1,4 +1,4 @@
-"""Processes that lease from a pool as fast as its budgets let them, and what a simulated exchange saw."""
+"""Processes that send requests as fast as the budgets of their pool allow, and the exchange's counts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ anyio.run(main)
 
 
 class Worker:
-    """A process; it begins when it is told to."""
+    """A process that begins when `begin` is called."""
 
     def __init__(self, job: dict[str, object]) -> None:
         self.process = subprocess.Popen(
@@ -71,13 +71,13 @@ class Worker:
         assert self.process.stdout.readline() == "ready\n"
 
     def begin(self) -> None:
-        """Let it work."""
+        """Start the requests."""
         assert self.process.stdin
         self.process.stdin.write("\n")
         self.process.stdin.flush()
 
     def served(self) -> int:
-        """Wait until it has ended in order; return how many requests it has made."""
+        """Wait until the process has ended; return the number of its requests."""
         assert self.process.stdout
         said = self.process.stdout.read()
         assert self.process.wait(timeout=30) == 0
@@ -86,7 +86,7 @@ class Worker:
 
 @contextmanager
 def workers(jobs: Sequence[dict[str, object]]) -> Iterator[list[Worker]]:
-    """Start processes that wait for the word; whatever is left of them is killed."""
+    """Start processes that wait for `begin`; kill those that still run when the block is left."""
     started = [Worker(job) for job in jobs]
     try:
         for worker in started:

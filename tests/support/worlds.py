@@ -1,4 +1,4 @@
-"""Small worlds for tests of whole runs: an exchange, the truth it serves, and a job that asks for it."""
+"""Set-ups for tests of whole runs: an exchange, its true rows, and a pipeline that fetches them."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ DAY = 24 * HOUR
 
 
 def span_of(start: str, end: str) -> Span:
-    """A span between two dates."""
+    """Return the span between two dates."""
     return Span(parse_time("start", start, 0), parse_time("end", end, 0))
 
 
 def truth(market: Market, series: Series, span: Span, symbol: str | None = None) -> Columns:
-    """What the exchange has of a series: the rows a store should hold after a complete run."""
+    """Return the true rows of a series: those that a store should hold after a complete run."""
     table = market.rows(
         series.dataset.name, symbol or series.symbol, series.interval, Window(span.start, span.end)
     )
     columns, nothing = table.floats(), np.full(len(table), np.nan)
     if "special" in columns:
-        # The exchange marks special events; in our rows their rate has a column of its own.
+        # The exchange marks special events; in stored rows their rate is a separate column.
         special, rate = columns["special"] == 1, columns["funding_rate"]
         columns["special_funding_rate"] = np.where(special, rate, np.nan)
         columns["funding_rate"] = np.where(special, np.nan, rate)
@@ -60,20 +60,20 @@ def truth(market: Market, series: Series, span: Span, symbol: str | None = None)
 
 
 def assert_same(found: Columns, expected: Columns) -> None:
-    """Times and values are the same to the bit, NULL where NULL is expected."""
+    """Assert that times and values are equal bit by bit, with NULL where NULL is expected."""
     np.testing.assert_array_equal(found.times, expected.times)
     np.testing.assert_array_equal(found.values, expected.values)
 
 
 def assert_holds(store: Store, market: Market, series: Series, span: Span) -> None:
-    """A store holds exactly the truth of a span, and knows that it does."""
+    """Assert that a store holds exactly the true rows of a span, and covers all of it."""
     assert_same(store.read(series, span), truth(market, series, span))
     assert not store.coverage([series])[series].missing(span)
 
 
 @attrs.define
 class World:
-    """A simulated exchange and what happened while it was asked."""
+    """A simulated exchange, and the events of the runs against it."""
 
     exchange: SimulatedExchange
     venue: str = "binance-usdm"
@@ -82,7 +82,7 @@ class World:
     listeners: list[Listener] = attrs.field(factory=list)
 
     def pipeline(self, sink: Sink | None, *, proxies: Sequence[str] = (), **query: Any) -> Pipeline:
-        """A pipeline from this exchange into a sink; arguments that are not given are small defaults."""
+        """Return a pipeline from this exchange into a sink; by default it fetches one day of one symbol."""
         asked = {"symbols": ["BTCUSDT"], "interval": "1m", "start": "2026-06-01", "end": "2026-06-02"} | query
         return Pipeline(
             VENUES[self.venue](self.exchange.base_url),
@@ -95,20 +95,20 @@ class World:
         )
 
     def asked(self, path: str = "") -> int:
-        """How many requests the exchange has answered whose path ends like this."""
+        """Return the number of requests whose path ends with `path`."""
         return sum(seen.path.endswith(path) for seen in self.exchange.record.latest)
 
     def heard(self, kind: type[Event]) -> list[Any]:
-        """Events of one kind."""
+        """Return the events of one kind."""
         return [event for event in self.events if isinstance(event, kind)]
 
 
 def run(pipeline: Pipeline) -> Report:
-    """Run a pipeline on a loop of its own: simulators and proxies may not be started on one."""
+    """Run a pipeline on a new event loop: simulators and proxies cannot be started inside one."""
     return anyio.run(pipeline.run)
 
 
 def at(text: str) -> Callable[[], int]:
-    """A clock that stands still."""
+    """Return a clock that always shows the same time."""
     now = parse_time("now", text, 0)
     return lambda: now

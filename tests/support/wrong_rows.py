@@ -1,4 +1,4 @@
-"""Exchanges that have something wrong in every answer: rows of the truth, changed one by one."""
+"""Edits for a simulated exchange that has some rows wrong in every answer."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from marketfetch.testing.http.messages import ServerReply, ServerRequest
 __all__ = ["Change", "at_times", "changing", "time_of", "with_field"]
 
 Change = Callable[[Any], Any]
-"""Takes a row, a list or an object as JSON gives it, and returns what the exchange has instead."""
+"""Takes a row (a JSON list or object) and returns the row that the exchange sends in its place."""
 
 
 def changing(change: Change, path: str = "") -> Callable[[ServerRequest, ServerReply], ServerReply]:
-    """Change the rows of all answers of routes that end like `path`; a row that becomes None is left out."""
+    """Change all rows of routes whose path ends with `path`; None removes a row."""
 
     def edit(request: ServerRequest, reply: ServerReply) -> ServerReply:
         if not request.path.endswith(path) or reply.status != 200:
@@ -35,19 +35,19 @@ def changing(change: Change, path: str = "") -> Callable[[ServerRequest, ServerR
 
 
 def time_of(row: Any) -> int:
-    """The time of a row, whatever its shape."""
+    """Return the time of a row, a list or an object."""
     if isinstance(row, list):
         return int(row[0])
     return int(next(row[name] for name in ("fundingTime", "timestamp") if name in row))
 
 
 def at_times(times: set[int], change: Change) -> Change:
-    """Change the rows of these times alone."""
+    """Change only the rows with these times."""
     return lambda row: change(row) if time_of(row) in times else row
 
 
 def with_field(place: Any, value: Any) -> Change:
-    """Put a value, or what a function makes of the row, into a field."""
+    """Replace a field by a value, or by the result of a function of the row."""
 
     def change(row: Any) -> Any:
         changed = row.copy()
