@@ -188,6 +188,8 @@ def _can_be_looked_up(place: dict[str, Any]) -> bool:
     host = place.get("host", "")
     if "hostaddr" in place or host.startswith(("/", "@")):
         return True
+    if host.isascii():  # without the codec: a process without a free file descriptor cannot load it
+        return not host or all(0 < len(label) < 64 for label in host.removesuffix(".").split("."))
     try:
         host.encode("idna")
     except UnicodeError:
