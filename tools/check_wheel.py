@@ -13,7 +13,9 @@ def complaints(wheel: Path) -> list[str]:
     with zipfile.ZipFile(wheel) as archive:
         shipped = {name for name in archive.namelist() if ".dist-info/" not in name}
         licensed = any(name.endswith("/licenses/LICENSE") for name in archive.namelist())
-    wanted = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py")} | {"marketfetch/py.typed"}
+    # Modules, and the stubs from which `lazy_loader` reads the public names.
+    wanted = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py*") if path.suffix != ".pyc"}
+    wanted |= {"marketfetch/py.typed"}
     # The compiled library exists only if there was a compiler; see tools/hatch_build.py.
     wanted |= {"marketfetch/decoding/_rows.c"} | shipped & {"marketfetch/decoding/_rows.so"}
     found = [f"missing: {name}" for name in sorted(wanted - shipped)]
