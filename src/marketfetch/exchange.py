@@ -130,7 +130,7 @@ class Endpoint:
 
 
 class Exchange:
-    """An exchange: its host, its endpoints, its errors, its clock and its listing.
+    """An exchange declares a host, endpoints, errors, a clock and a listing.
 
     `base_url` replaces the public host, for a mirror, a gateway or a simulated exchange. Raises
     ConfigurationError if it is not an http(s) URL, or has credentials, a query or a fragment.

@@ -1,4 +1,4 @@
-"""The protocols of the parts that a caller may replace: what each promises, and what it may raise.
+"""The protocols of the parts that a caller may replace; each names its promises and its errors.
 
 Replaceable are Fetcher, ProxyPool, Paginator, Sink and Board. Any object with the methods will do; no class
 has to be inherited. A `Supports...` protocol is optional: the run uses its methods where an object has them.

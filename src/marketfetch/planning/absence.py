@@ -53,7 +53,7 @@ __all__ = [
 
 @attrs.frozen
 class Absence:
-    """The moments without a row after an answer: those confirmed empty, and those that one answer denied."""
+    """The moments without a row after an answer: `empty` is confirmed, `absent_once` has one answer."""
 
     empty: SpanSet
     absent_once: SpanSet

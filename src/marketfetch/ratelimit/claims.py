@@ -362,7 +362,7 @@ class _Board:
         del self.claims[address]
 
     def _add(self, address: str, left: LeftNote) -> None:
-        """Leave a note; one that nobody has read yet stays beside it."""
+        """Leave a note for the next holder; an older note that no process has read yet is kept, too."""
         known = self.notes.get(address)
         self.notes[address] = left if known is None else left.united(known)
 

@@ -117,7 +117,7 @@ class EgressQueue:
         1. Its version is old: the slot is queued elsewhere. Drop the entry.
         2. The slot can serve now: take it, and queue it anew.
         3. It can serve at a known moment: move the entry to `_later`.
-        4. Only a response or another process can free it: drop the entry. Whatever frees it queues it anew.
+        4. Only a response or another process can free it: drop the entry. That event queues the slot anew.
 
         Raises ConfigurationError for a weight above the capacity of the pool; the queue stays as it is.
         """

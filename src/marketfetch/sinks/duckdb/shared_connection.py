@@ -89,7 +89,7 @@ class SharedConnection(Generic[_C]):
             self._lock.release()
 
     def close(self) -> None:
-        """Close the connection, and end the timer's thread; a thread that uses it closes it after its use.
+        """Close the connection, or let the thread that uses the connection close it; end the timer's thread.
 
         In a forked child nothing is closed: the connection is the parent's.
         """
