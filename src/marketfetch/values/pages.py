@@ -8,6 +8,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.rejected_rows import RejectedRow
@@ -108,13 +109,15 @@ class Page:
 class Batch:
     """Rows of one series and the coverage that they prove, written in one transaction.
 
-    `rejected` are the wrong rows of the moments in `coverage.unusable`.
+    `rejected` are the wrong rows of the moments in `coverage.unusable`. `provenance` names the file of an
+    archive from which the rows came; it is None for rows of an API.
     """
 
     series: Series
     columns: Columns
     coverage: Coverage
     rejected: tuple[RejectedRow, ...] = ()
+    provenance: Provenance | None = None
 
     @property
     def rows(self) -> int:
