@@ -16,7 +16,7 @@ class ArchiveFile:
     `key` is the path below the host, `size` the number of bytes, `modified` the time of the last change in
     UTC milliseconds. `etag` is an opaque text that differs after each upload of other bytes.
 
-    >>> ArchiveFile("data/spot/monthly/klines/BTCUSDT/1m/BTCUSDT-1m-2024-01.zip", 2_281_123, 1_706_832_000_000).name
+    >>> ArchiveFile("data/spot/monthly/klines/BTCUSDT/1m/BTCUSDT-1m-2024-01.zip", 2_281_123, 0).name
     'BTCUSDT-1m-2024-01.zip'
     """
 
@@ -39,7 +39,7 @@ class Provenance:
     hexadecimal; `verified` tells whether the archive published the same digest.
 
     >>> january = Span(1_704_067_200_000, 1_706_745_600_000)
-    >>> Provenance("BTCUSDT-1m-2024-01.zip", january, 2_281_123, 1_706_832_000_000, "9f86d0", verified=True).verified
+    >>> Provenance("BTCUSDT-1m-2024-01.zip", january, 2_281_123, 0, "9f86d0", verified=True).verified
     True
     """
 
