@@ -92,8 +92,8 @@ def probe(table: SqlTable) -> str:
     return f"SELECT 1 FROM {table.relation} AS r WHERE {_matching(table)} LIMIT 1"
 
 
-def _source(table: SqlTable) -> str:
-    """Write the query that casts a registered batch to the types of the table.
+def _values(table: SqlTable) -> str:
+    """Write time and columns of the registered rows, cast to the types of the table, with their source.
 
     DuckDB reads NaN in a NumPy array as NULL.
     """
@@ -101,7 +101,7 @@ def _source(table: SqlTable) -> str:
         f"c{place}{_by_text(table, name)}::{table.types[name]} AS c{place}"
         for place, name in enumerate(table.columns)
     ]
-    return f"SELECT {_moment(table, 't')} AS t, {', '.join(values)} FROM marketfetch_batch"
+    return f"{_moment(table, 't')} AS t, {', '.join(values)} FROM marketfetch_batch"
 
 
 def _by_text(table: SqlTable, column: str) -> str:
@@ -110,10 +110,13 @@ def _by_text(table: SqlTable, column: str) -> str:
 
 
 def append(table: SqlTable) -> str:
-    """Write the statement that inserts a registered batch into a table that has no row of its times."""
+    """Write the statement that inserts registered parts into a table that has no row of their times.
+
+    Its parameters are lists: for each label column, the label of each part.
+    """
     columns = ", ".join(map(quoted, (*table.key, *table.columns)))
-    labels = ", ".join(f"${place}" for place, _ in enumerate(table.labels, 1))
-    return f"INSERT INTO {table.relation} ({columns}) SELECT {labels}, u.* FROM ({_source(table)}) AS u"
+    labels = [f"(${place}::{table.types[name]}[])[part]" for place, name in enumerate(table.labels, 1)]
+    return f"INSERT INTO {table.relation} ({columns}) SELECT {', '.join(labels)}, {_values(table)}"
 
 
 def combine(table: SqlTable) -> str:
@@ -124,7 +127,7 @@ def combine(table: SqlTable) -> str:
     columns = ", ".join(map(quoted, (*table.key, *table.columns)))
     labels = [f"${place}" for place, _ in enumerate(table.labels, 1)]
     return (
-        f"MERGE INTO {table.relation} AS r USING ({_source(table)}) AS u "
+        f"MERGE INTO {table.relation} AS r USING (SELECT {_values(table)}) AS u "
         f"ON {_matching(table)} AND r.{quoted(table.time)} = u.t "
         f"WHEN MATCHED AND ({differs}) THEN UPDATE SET {merged} "
         f"WHEN NOT MATCHED THEN INSERT ({columns}) "

@@ -155,24 +155,29 @@ class CoverageTables:
         """Return the id of a series, or None if it has none yet."""
         return self._ids(connection, [series]).get(series)
 
-    def add(self, connection: DbConnection, batch: Batch) -> int:
-        """Unite the ledger of a series with a batch, and return the id of the series."""
-        series_id = self._touch_series(connection, batch.series)
+    def add(self, connection: DbConnection, batches: Sequence[Batch]) -> dict[Series, int]:
+        """Unite the ledger with batches, and return the ids of their series."""
+        ids = self._touch_series(connection, list(dict.fromkeys(batch.series for batch in batches)))
+        for batch in batches:
+            self._unite(connection, ids[batch.series], batch)
+        return ids
+
+    def _unite(self, connection: DbConnection, series_id: int, batch: Batch) -> None:
         span = reach(batch)
-        if span is not None:
-            before = self._touched(connection, series_id, span)
-            after = changed([*before.values()], batch.coverage)
-            self._replace(connection, series_id, before, after)
-            if batch.rejected or any(segment.unusable for segment in before.values()):
-                present = joined(after).within(span).present
-                self._reject(connection, series_id, span, batch.rejected, present)
-        return series_id
+        if span is None:
+            return
+        before = self._touched(connection, series_id, span)
+        after = changed([*before.values()], batch.coverage)
+        self._replace(connection, series_id, before, after)
+        if batch.rejected or any(segment.unusable for segment in before.values()):
+            present = joined(after).within(span).present
+            self._reject(connection, series_id, span, batch.rejected, present)
 
     def forget(self, connection: DbConnection, series: Series, spans: SpanSet) -> int | None:
         """Remove the coverage of the spans; return the id of the series, None if it has none."""
         if self.find(connection, series) is None:
             return None
-        series_id = self._touch_series(connection, series)
+        series_id = self._touch_series(connection, [series])[series]
         for span in spans:
             # Deleted without parsing: forgetting is also the remedy for a damaged segment.
             inside = [series_id, span.start, span.end, span.end]
@@ -265,26 +270,41 @@ class CoverageTables:
                 ids |= {symbols[symbol]: int(series_id) for symbol, series_id in rows.fetchall()}
         return ids
 
-    def _touch_series(self, connection: DbConnection, series: Series) -> int:
-        """Return the id of a series that is about to change, and add the series if it is new.
+    def _touch_series(self, connection: DbConnection, series: Sequence[Series]) -> dict[Series, int]:
+        """Return the ids of series that are about to change, and add those that are new.
 
-        The row of the series is written each time. Two connections that write one series at once conflict
+        The row of each series is written each time. Two connections that write one series at once conflict
         on that row; without it, neither would see the segments of the other.
         """
-        series_id = self.find(connection, series)
-        if series_id is None:
-            # Two statements: RETURNING is newer than the SQLite of some systems.
-            found = connection.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {PREFIX}series").fetchone()
-            series_id = int(found[0])
-            names = [self.target, series.exchange, series.dataset.name, series.symbol, series.interval.name]
+        ids = self._ids(connection, series)
+        for some in _chunks([*ids.values()]):
+            connection.execute(
+                f"UPDATE {PREFIX}series SET revision = revision + 1 WHERE id IN ({_marks(some)})", some
+            )
+        new = [one for one in series if one not in ids]
+        if not new:
+            return ids
+        # Two statements: RETURNING is newer than the SQLite of some systems.
+        found = connection.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {PREFIX}series").fetchone()
+        added = {one: number for number, one in enumerate(new, start=int(found[0]))}
+        for some_new in _chunks(new):
             connection.execute(
                 f"INSERT INTO {PREFIX}series (id, target, exchange, dataset, symbol, interval) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
-                [series_id, *names],
+                f"VALUES {', '.join(['(?, ?, ?, ?, ?, ?)'] * len(some_new))}",
+                [
+                    value
+                    for one in some_new
+                    for value in (
+                        added[one],
+                        self.target,
+                        one.exchange,
+                        one.dataset.name,
+                        one.symbol,
+                        one.interval.name,
+                    )
+                ],
             )
-        else:
-            connection.execute(f"UPDATE {PREFIX}series SET revision = revision + 1 WHERE id = ?", [series_id])
-        return series_id
+        return ids | added
 
     def _touched(self, connection: DbConnection, series_id: int, span: Span) -> dict[int, Coverage]:
         """Read the segments that a span touches, by their starts; see `touched` of `coverage_segments`."""

@@ -17,7 +17,16 @@ from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
-__all__ = ["SqlTable", "mapped_table", "own_table", "quoted", "relation", "schema_and_table", "stand_ins"]
+__all__ = [
+    "LabelledRows",
+    "SqlTable",
+    "mapped_table",
+    "own_table",
+    "quoted",
+    "relation",
+    "schema_and_table",
+    "stand_ins",
+]
 
 
 def quoted(name: str) -> str:
@@ -46,6 +55,19 @@ def schema_and_table(name: str) -> tuple[str, str]:
     """
     schema, _, table = name.rpartition(".")
     return schema or "main", table
+
+
+@attrs.frozen(eq=False)
+class LabelledRows:
+    """Sorted rows of one series, at least one, and the labels that they have in a table."""
+
+    labels: tuple[int | str | None, ...]
+    columns: Columns
+
+    def overlaps(self, other: LabelledRows) -> bool:
+        """Tell whether both may have a row with the same key."""
+        mine, others = self.columns.times, other.columns.times
+        return self.labels == other.labels and bool(mine[0] <= others[-1] and others[0] <= mine[-1])
 
 
 @attrs.frozen
