@@ -23,9 +23,9 @@ from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import format_utc
 
-__all__ = ["FileContent", "FileReader", "FileSummary"]
+__all__ = ["PIECE_ROWS", "FileContent", "FileReader", "FileSummary"]
 
-_PIECE = 100_000
+PIECE_ROWS = 100_000
 """Rows of a piece, at least; the last one has fewer."""
 _DISORDER = 10_000
 """Rows that are held back, so that a row may come late by so many rows."""
@@ -172,7 +172,7 @@ def _in_order(blocks: Iterable[Columns], tally: _Tally) -> Iterator[Columns]:
         tally.late += int(np.count_nonzero(np.diff(block.times, prepend=last_in_file) < 0))
         last_in_file = int(block.times[-1])
         held.append(block)
-        if sum(map(len, held)) >= _PIECE + _DISORDER:
+        if sum(map(len, held)) >= PIECE_ROWS + _DISORDER:
             rows = _sorted(held)
             # Rows of one time are not torn apart.
             cut = int(np.searchsorted(rows.times, rows.times[-_DISORDER]))
@@ -188,7 +188,7 @@ def _in_order(blocks: Iterable[Columns], tally: _Tally) -> Iterator[Columns]:
 def _check_order(piece: Columns, last_out: int) -> int:
     """Return the last time of a piece; ArchiveDamaged if it begins before the end of the one before it."""
     if not len(piece):
-        raise ArchiveDamaged(f"more than {_PIECE:,} rows of the file have one time")
+        raise ArchiveDamaged(f"more than {PIECE_ROWS:,} rows of the file have one time")
     first = int(piece.times[0])
     if first <= last_out:
         raise ArchiveDamaged(
