@@ -1,4 +1,4 @@
-"""The request log of a simulated exchange."""
+"""The request log of a simulated exchange or archive."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from marketfetch.testing.archives.faults import ArchiveFaultKind
 from marketfetch.testing.faults.kinds import FaultKind
 
 __all__ = ["LoggedRequest", "RequestLog"]
@@ -15,7 +16,7 @@ __all__ = ["LoggedRequest", "RequestLog"]
 
 @attrs.frozen
 class LoggedRequest:
-    """One request and the status of its reply; `time` is the exchange's clock (UTC ms)."""
+    """One request and the status of its reply; `time` is the server's clock (UTC ms)."""
 
     time: int
     client: str
@@ -24,7 +25,11 @@ class LoggedRequest:
     status: int
     """The status of the reply, also if the reply did not reach the client."""
     weight: int
-    fault: FaultKind | None = None
+    fault: FaultKind | ArchiveFaultKind | None = None
+    kind: str = "request"
+    """What an archive was asked for: `listing`, `file` or `checksum`."""
+    size: int = 0
+    """The bytes of the body, also if not all of them reached the client."""
 
 
 class RequestLog:
@@ -39,7 +44,9 @@ class RequestLog:
         self._statuses: Counter[int] = Counter()
         self._requests: Counter[str] = Counter()
         self._weights: Counter[str] = Counter()
-        self._faults: Counter[FaultKind] = Counter()
+        self._faults: Counter[FaultKind | ArchiveFaultKind] = Counter()
+        self._kinds: Counter[str] = Counter()
+        self._sizes: Counter[str] = Counter()
         self._connections: Counter[str] = Counter()
 
     def add(self, seen: LoggedRequest) -> None:
@@ -49,6 +56,8 @@ class RequestLog:
             self._statuses[seen.status] += 1
             self._requests[seen.client] += 1
             self._weights[seen.client] += seen.weight
+            self._kinds[seen.kind] += 1
+            self._sizes[seen.kind] += seen.size
             if seen.fault is not None:
                 self._faults[seen.fault] += 1
 
@@ -66,13 +75,15 @@ class RequestLog:
                 self._requests,
                 self._weights,
                 self._faults,
+                self._kinds,
+                self._sizes,
                 self._connections,
             ):
                 held.clear()
 
     @property
     def latest(self) -> list[LoggedRequest]:
-        """The latest requests, oldest first; at most `SimulatorOptions.log_size`."""
+        """The latest requests, oldest first; at most `log_size` of its options."""
         with self._lock:
             return list(self._latest)
 
@@ -101,7 +112,19 @@ class RequestLog:
             return self._weights.copy()
 
     @property
-    def faults(self) -> Counter[FaultKind]:
+    def kinds(self) -> Counter[str]:
+        """The number of requests by kind."""
+        with self._lock:
+            return self._kinds.copy()
+
+    @property
+    def sizes(self) -> Counter[str]:
+        """The bytes of all bodies by the kind of the request."""
+        with self._lock:
+            return self._sizes.copy()
+
+    @property
+    def faults(self) -> Counter[FaultKind | ArchiveFaultKind]:
         """The number of faulty replies by kind of fault."""
         with self._lock:
             return self._faults.copy()
