@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import enum
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping
+from typing import Generic, TypeVar
 
 import attrs
-
-from marketfetch.testing.archives.faults import ArchiveFaultKind
-from marketfetch.testing.faults.kinds import FaultKind
 
 __all__ = ["LoggedRequest", "RequestLog"]
 
 
+_Fault = TypeVar("_Fault", bound=enum.StrEnum)
+"""The kinds of faults of a server."""
+
+
 @attrs.frozen
-class LoggedRequest:
+class LoggedRequest(Generic[_Fault]):
     """One request and the status of its reply; `time` is the server's clock (UTC ms)."""
 
     time: int
@@ -25,14 +28,14 @@ class LoggedRequest:
     status: int
     """The status of the reply, also if the reply did not reach the client."""
     weight: int
-    fault: FaultKind | ArchiveFaultKind | None = None
+    fault: _Fault | None = None
     kind: str = "request"
     """What an archive was asked for: `listing`, `file` or `checksum`."""
     size: int = 0
     """The bytes of the body, also if not all of them reached the client."""
 
 
-class RequestLog:
+class RequestLog(Generic[_Fault]):
     """Counters of all requests, and the latest requests themselves. May be read from any thread.
 
     Each property returns a copy, which later requests do not change.
@@ -40,16 +43,16 @@ class RequestLog:
 
     def __init__(self, size: int) -> None:
         self._lock = threading.Lock()
-        self._latest: deque[LoggedRequest] = deque(maxlen=size)
+        self._latest: deque[LoggedRequest[_Fault]] = deque(maxlen=size)
         self._statuses: Counter[int] = Counter()
         self._requests: Counter[str] = Counter()
         self._weights: Counter[str] = Counter()
-        self._faults: Counter[FaultKind | ArchiveFaultKind] = Counter()
+        self._faults: Counter[_Fault] = Counter()
         self._kinds: Counter[str] = Counter()
         self._sizes: Counter[str] = Counter()
         self._connections: Counter[str] = Counter()
 
-    def add(self, seen: LoggedRequest) -> None:
+    def add(self, seen: LoggedRequest[_Fault]) -> None:
         """Count one request."""
         with self._lock:
             self._latest.append(seen)
@@ -82,7 +85,7 @@ class RequestLog:
                 held.clear()
 
     @property
-    def latest(self) -> list[LoggedRequest]:
+    def latest(self) -> list[LoggedRequest[_Fault]]:
         """The latest requests, oldest first; at most `log_size` of its options."""
         with self._lock:
             return list(self._latest)
@@ -124,7 +127,7 @@ class RequestLog:
             return self._sizes.copy()
 
     @property
-    def faults(self) -> Counter[FaultKind | ArchiveFaultKind]:
+    def faults(self) -> Counter[_Fault]:
         """The number of faulty replies by kind of fault."""
         with self._lock:
             return self._faults.copy()

@@ -80,7 +80,7 @@ class SimulatedExchange(LoopbackServer):
     def __init__(self, market: Market, options: SimulatorOptions | None = None) -> None:
         self.options = options or SimulatorOptions()
         self.market = market
-        self.record = RequestLog(self.options.log_size)
+        self.record = RequestLog[FaultKind](self.options.log_size)
         self.latency = self.options.latency
         self.now = self.options.now
         self.edit = self.options.edit

@@ -20,6 +20,7 @@ LARGEST_PAGE = 1000
 """The largest page of a listing, in keys and common prefixes."""
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>\n'
+_START = "after:"
 _BEHIND_ALL = "\U0010ffff"
 """Text that sorts behind all keys which continue a common prefix."""
 
@@ -152,11 +153,15 @@ def _time(ms: int) -> str:
 
 
 def _token_of(key: str) -> str:
-    return base64.urlsafe_b64encode(f"1{key}"[::-1].encode()).decode()
+    # Backwards, so that nobody takes a token for a key: a token's text begins with the end of the key.
+    return base64.b64encode(f"{_START}{key}"[::-1].encode()).decode()
 
 
 def _key_of(token: str) -> str:
     try:
-        return base64.urlsafe_b64decode(token.encode()).decode()[::-1][1:]
+        text = base64.b64decode(token.encode(), validate=True).decode()[::-1]
     except (binascii.Error, UnicodeError):
-        raise S3Error(400, "InvalidArgument", "The continuation token provided is incorrect") from None
+        text = ""
+    if not text.startswith(_START):
+        raise S3Error(400, "InvalidArgument", "The continuation token provided is incorrect")
+    return text.removeprefix(_START)

@@ -94,8 +94,8 @@ class ArchivePath:
         found = _KEY.fullmatch(key)
         if found is None or found["type"] not in data_types(found["section"], found["grain"]):
             return None
-        name = found["interval"] or ""
-        interval = Interval.parse("1M" if name == _MONTH else name) if _known(name) else EVENT
+        intervals = {_interval_name(each): each for each in archived_intervals(found["grain"])}
+        interval = intervals.get(found["interval"], EVENT)
         try:
             start = int(np.datetime64(found["date"], "ms").astype(np.int64))
         except ValueError:
@@ -133,7 +133,7 @@ class ArchivePath:
     def _middle(self) -> str:
         if self.type not in CANDLES:
             return self.type
-        return interval_name(self.interval)
+        return _interval_name(self.interval)
 
     @property
     def _stem(self) -> str:
@@ -141,10 +141,6 @@ class ArchivePath:
         return f"{self.symbol}-{self._middle}-{date}"
 
 
-def interval_name(interval: Interval) -> str:
+def _interval_name(interval: Interval) -> str:
     """Return the name of an interval in paths and names."""
     return _MONTH if interval.name == "1M" else interval.name
-
-
-def _known(name: str) -> bool:
-    return name == _MONTH or (name in INTERVALS and name != "1M")

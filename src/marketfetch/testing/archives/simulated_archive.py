@@ -50,9 +50,11 @@ def _faults(faults: ArchiveFaults | Iterable[ArchiveFaults]) -> tuple[ArchiveFau
 class ArchiveOptions:
     """The behaviour of a simulated archive; `latency` is in seconds, `cache` in bytes of rendered files.
 
-    `former` is a market of contracts that the exchange no longer knows: the archive has their files, and a
-    symbol in both markets is a ticker that is used twice. Several `faults` may hit the same file.
-    `listable=False` is a bucket that lists nothing and hides missing keys: both are 403 AccessDenied.
+    `since` (UTC ms) is where the archive begins: days and months that ended earlier have no file. A listing
+    renders all files that it names, so a late beginning makes tests fast. `former` is a market of contracts
+    that the exchange no longer knows: the archive has their files, and a symbol in both markets is a ticker
+    that is used twice. Several `faults` may hit the same file. `listable=False` is a bucket that lists
+    nothing and hides missing keys: both are 403 AccessDenied.
     """
 
     host: str = "127.0.0.1"
@@ -62,6 +64,7 @@ class ArchiveOptions:
     faults: tuple[ArchiveFaults, ...] = attrs.field(default=(), converter=_faults)
     now: Callable[[], int] = wall_clock
     publication: Publication = attrs.field(factory=Publication)
+    since: int = 0
     former: Market | None = None
     listable: bool = True
     page_size: int = attrs.field(default=LARGEST_PAGE, validator=attrs.validators.ge(1))
@@ -85,11 +88,11 @@ class SimulatedArchive(LoopbackServer):
 
     def __init__(self, market: Market, options: ArchiveOptions | None = None) -> None:
         self.options = options or ArchiveOptions()
-        self.record = RequestLog(self.options.log_size)
+        self.record = RequestLog[ArchiveFaultKind](self.options.log_size)
         self.latency = self.options.latency
         self.now = self.options.now
         former = self.options.former
-        tree = ArchiveTree([market] if former is None else [former, market])
+        tree = ArchiveTree([market] if former is None else [former, market], self.options.since)
         self._bucket = ArchiveBucket(tree, self.options.publication, self.options.cache)
         self.faults = self.options.faults
         place = LoopbackAddress(self.options.host, self.options.port, self.options.tls)
@@ -140,9 +143,9 @@ class SimulatedArchive(LoopbackServer):
             reply = self._reply(request, key, fault, now)
         except S3Error as error:
             reply = write_error(error, key)
-        seen = LoggedRequest(now, request.client, request.path, request.params, reply.status, 0)
         cause = fault or self._fault_of_file(key)
-        self.record.add(attrs.evolve(seen, fault=cause, kind=kind.value, size=len(reply.body)))
+        seen = LoggedRequest(now, request.client, request.path, request.params, reply.status, 0, cause)
+        self.record.add(attrs.evolve(seen, kind=kind.value, size=len(reply.body)))
         cut = FaultKind.CUT_BODY if fault is ArchiveFaultKind.CUT_BODY else None
         script = broken_script(cut, reply, now) or plain_script(reply, now)
         return (float(self.latency), *script) if self.latency > 0 else script

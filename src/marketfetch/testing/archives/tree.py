@@ -25,6 +25,10 @@ from marketfetch.values.spans import Span
 
 __all__ = ["ArchiveSource", "ArchiveTree"]
 
+_PERPETUAL = "_PERP"
+_OF_DATED = {"klines", "markPriceKlines"}
+"""The types of files that coin-margined contracts with an expiry have, such as BTCUSD_260626."""
+
 
 @attrs.frozen
 class ArchiveSource:
@@ -42,7 +46,8 @@ class ArchiveTree:
     """All files that markets fill, published or not.
 
     The coin-margined section has the instruments that settle in their base, the other sections have the rest.
-    If several markets have a symbol, its files have the rows of all of them, in the order of the markets.
+    If several markets have a symbol, its files have the rows of all of them, in the order of the markets. No
+    file is older than `since` (UTC ms).
 
     >>> from marketfetch.testing import GeneratedMarket
     >>> tree = ArchiveTree([GeneratedMarket(["BTCUSDT"])])
@@ -50,8 +55,9 @@ class ArchiveTree:
     'BTCUSDT-fundingRate-2020-01.zip'
     """
 
-    def __init__(self, markets: list[Market]) -> None:
+    def __init__(self, markets: list[Market], since: int = 0) -> None:
         self._markets = markets
+        self._since = since
         self._filled: dict[str, bool] = {}
 
     def sources(self, path: ArchivePath) -> tuple[ArchiveSource, ...]:
@@ -62,7 +68,8 @@ class ArchiveTree:
         """Whether a market has rows for a file. The answer is remembered."""
         key = path.key
         if key not in self._filled:
-            self._filled[key] = any(source.has_rows(path) for source in self.sources(path))
+            exists = path.span.end > self._since
+            self._filled[key] = exists and any(source.has_rows(path) for source in self.sources(path))
         return self._filled[key]
 
     def neighbour(self, path: ArchivePath) -> ArchivePath:
@@ -95,7 +102,7 @@ class ArchiveTree:
         starts: set[int] = set()
         for source in self.sources(directory):
             life = source.instrument
-            first, end = grain.floor(life.listed_at), min(now, life.delisted_at or now)
+            first, end = grain.floor(max(life.listed_at, self._since)), min(now, life.delisted_at or now)
             if first < end:
                 starts.update(grain.grid(Span(first, end)).tolist())
         for start in sorted(starts):
@@ -119,9 +126,13 @@ class ArchiveTree:
         found: defaultdict[str, tuple[ArchiveSource, ...]] = defaultdict(tuple)
         for market in self._markets:
             for symbol, instrument in market.instruments.items():
-                inverse = instrument.settle == instrument.base
-                if inverse == (section == "futures/cm"):
-                    # The index of a coin-margined contract is that of its pair: BTCUSD, not BTCUSD_PERP.
-                    name = symbol.partition("_")[0] if inverse and kind == "indexPriceKlines" else symbol
-                    found[name] += (ArchiveSource(market, instrument),)
+                coin_margined = instrument.settle == instrument.base
+                if coin_margined != (section == "futures/cm"):
+                    continue
+                if coin_margined and kind not in _OF_DATED and not symbol.endswith(_PERPETUAL):
+                    continue
+                # The index of a coin-margined contract is that of its pair: BTCUSD, not BTCUSD_PERP.
+                of_pair = coin_margined and kind == "indexPriceKlines"
+                name = symbol.removesuffix(_PERPETUAL) if of_pair else symbol
+                found[name] += (ArchiveSource(market, instrument),)
         return found
