@@ -371,6 +371,15 @@ def test_the_seed_decides_which_files_are_wrong() -> None:
     assert ArchiveFaultKind.MISSING_DAYS not in wrong(1, rate=1)
 
 
+def test_an_absent_file_is_hidden_where_nothing_is_listed() -> None:
+    options = ArchiveOptions(
+        now=lambda: NOW, listable=False, faults=ArchiveFaults(rate=1, kinds=["absent"], keys=DATE)
+    )
+    with SimulatedArchive(market, options) as archive, client_of(archive) as client:
+        assert client.get(f"/{DATE}").status == 403
+        assert client.get(f"/{MONTH}").status == 200
+
+
 def test_every_kind_of_fault_can_be_met() -> None:
     met = {
         kind

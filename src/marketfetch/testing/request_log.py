@@ -30,7 +30,7 @@ class LoggedRequest(Generic[_Fault]):
     weight: int
     fault: _Fault | None = None
     kind: str = "request"
-    """What an archive was asked for: `listing`, `file` or `checksum`."""
+    """`request` at an exchange; `listing`, `file` or `checksum` at an archive."""
     size: int = 0
     """The bytes of the body, also if not all of them reached the client."""
 

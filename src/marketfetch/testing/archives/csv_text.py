@@ -23,7 +23,8 @@ _HEADERS = {
     ),
     "fundingRate": b"calc_time,funding_interval_hours,last_funding_rate\n",
     "metrics": b"create_time,symbol,sum_open_interest,sum_open_interest_value,"
-    b"count_toptrader_long_short_ratio,sum_toptrader_long_short_ratio,count_long_short_ratio,sum_taker_long_short_vol_ratio\n",
+    b"count_toptrader_long_short_ratio,sum_toptrader_long_short_ratio,count_long_short_ratio,"
+    b"sum_taker_long_short_vol_ratio\n",
 }
 _HEADERS_SINCE = 1_654_041_600_000
 """2022-06-01: candle files of earlier days have no header and were not written anew."""
@@ -63,7 +64,7 @@ def read_csv(market: Market, symbol: str, path: ArchivePath) -> CsvText:
         times, rows = _metrics(market, symbol, path)
     else:
         window = Window(path.span.start, path.span.end)
-        table = market.rows(CANDLES.get(path.type, "funding_rate"), symbol, path.interval, window)
+        table = market.rows(_dataset(path), symbol, path.interval, window)
         if path.type in CANDLES:
             times, rows = table.times, _candles(table, path)
         else:
@@ -73,9 +74,14 @@ def read_csv(market: Market, symbol: str, path: ArchivePath) -> CsvText:
 
 def has_rows(market: Market, symbol: str, path: ArchivePath) -> bool:
     """Whether a market has rows of a symbol in the span of a file."""
-    dataset = CANDLES.get(path.type) or {"metrics": "open_interest"}.get(path.type, "funding_rate")
-    interval = _METRICS if path.type == "metrics" else path.interval
-    return len(market.rows(dataset, symbol, interval, Window(path.span.start, path.span.end, 1))) > 0
+    window = Window(path.span.start, path.span.end, limit=1)
+    if path.type == "metrics":
+        return len(market.rows("taker_volume", symbol, _METRICS, window)) > 0
+    return len(market.rows(_dataset(path), symbol, path.interval, window)) > 0
+
+
+def _dataset(path: ArchivePath) -> str:
+    return CANDLES.get(path.type, "funding_rate")
 
 
 def _header(path: ArchivePath) -> bytes:

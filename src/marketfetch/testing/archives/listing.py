@@ -33,6 +33,16 @@ class S3Error(Exception):
     code: str
     message: str
 
+    @classmethod
+    def no_such_key(cls) -> S3Error:
+        """Return the error for a missing key in a bucket that can be listed."""
+        return cls(404, "NoSuchKey", "The specified key does not exist.")
+
+    @classmethod
+    def access_denied(cls) -> S3Error:
+        """Return the error of a bucket that cannot be listed, also for a missing key."""
+        return cls(403, "AccessDenied", "Access Denied")
+
 
 @attrs.frozen
 class ListingQuery:
@@ -127,8 +137,8 @@ def write_listing(
 def write_error(error: S3Error, key: str) -> ServerReply:
     """Return the reply to a request that S3 refuses.
 
-    >>> write_error(S3Error(404, "NoSuchKey", "The specified key does not exist."), "a&b").body[39:75]
-    b'<Error><Code>NoSuchKey</Code><Messag'
+    >>> write_error(S3Error.no_such_key(), "a&b").body
+    b'<?xml...<Error><Code>NoSuchKey</Code><Message>...</Message><Key>a&amp;b</Key>...</Error>'
     """
     root = ET.Element("Error")
     _add(root, Code=error.code, Message=error.message, Key=key, RequestId="0000000000000000", HostId="")

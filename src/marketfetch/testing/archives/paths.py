@@ -16,6 +16,7 @@ from marketfetch.values.spans import Span
 __all__ = [
     "CANDLES",
     "CHECKSUM",
+    "DATA_TYPES",
     "GRAINS",
     "SECTIONS",
     "ArchivePath",
@@ -50,6 +51,10 @@ _KEY = re.compile(
 )
 
 
+DATA_TYPES = (*CANDLES, *_ONLY)
+"""All types of files."""
+
+
 def data_types(section: str, grain: str) -> tuple[str, ...]:
     """Return the types of files below a section, such as those of `data/spot/daily/`.
 
@@ -58,7 +63,7 @@ def data_types(section: str, grain: str) -> tuple[str, ...]:
     """
     if section == "spot":
         return ("klines",)
-    return (*CANDLES, *(name for name, only in _ONLY.items() if only == grain))
+    return tuple(name for name in DATA_TYPES if _ONLY.get(name, grain) == grain)
 
 
 def archived_intervals(grain: str) -> tuple[Interval, ...]:

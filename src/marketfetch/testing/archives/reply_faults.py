@@ -27,8 +27,6 @@ def refuse(fault: ArchiveFaultKind | None) -> ServerReply | None:
     """Return the page of a CDN that blocks the client, None for other faults. Raises S3Error to refuse."""
     if fault is ArchiveFaultKind.SLOW_DOWN:
         raise S3Error(503, "SlowDown", "Please reduce your request rate.")
-    if fault is ArchiveFaultKind.ABSENT:
-        raise S3Error(404, "NoSuchKey", "The specified key does not exist.")
     if fault is ArchiveFaultKind.BLOCKED:
         return ServerReply(403, _BLOCK_PAGE, {"Content-Type": "text/html", "Server": "CloudFront"})
     return None

@@ -38,8 +38,6 @@ from marketfetch.testing.simulator import SimulatedExchange, SimulatorOptions, w
 __all__ = ["ArchiveOptions", "SimulatedArchive", "simulate_binance"]
 
 _BUCKET = "data.binance.vision"
-_NO_SUCH_KEY = S3Error(404, "NoSuchKey", "The specified key does not exist.")
-_DENIED = S3Error(403, "AccessDenied", "Access Denied")
 
 
 def _faults(faults: ArchiveFaults | Iterable[ArchiveFaults]) -> tuple[ArchiveFaults, ...]:
@@ -143,7 +141,7 @@ class SimulatedArchive(LoopbackServer):
             reply = self._reply(request, key, fault, now)
         except S3Error as error:
             reply = write_error(error, key)
-        cause = fault or self._fault_of_file(key)
+        cause = fault or (self._fault_of_file(key) if reply.status == 200 else None)
         seen = LoggedRequest(now, request.client, request.path, request.params, reply.status, 0, cause)
         self.record.add(attrs.evolve(seen, kind=kind.value, size=len(reply.body)))
         cut = FaultKind.CUT_BODY if fault is ArchiveFaultKind.CUT_BODY else None
@@ -157,11 +155,12 @@ class SimulatedArchive(LoopbackServer):
             raise S3Error(405, "MethodNotAllowed", "The specified method is not allowed.")
         if (refusal := refuse(fault)) is not None:
             return refusal
-        return break_reply(fault, self._file(key, now) if key else self._listing(request, fault, now))
+        reply = self._file(key, fault, now) if key else self._listing(request, fault, now)
+        return break_reply(fault, reply)
 
     def _listing(self, request: ServerRequest, fault: ArchiveFaultKind | None, now: int) -> ServerReply:
         if not self.options.listable:
-            raise _DENIED
+            raise S3Error.access_denied()
         query = ListingQuery.parse(request.params)
         page = break_page(
             fault,
@@ -172,10 +171,10 @@ class SimulatedArchive(LoopbackServer):
         )
         return write_listing(_BUCKET, query, page, lambda key: self._bucket.entry(key, now))
 
-    def _file(self, key: str, now: int) -> ServerReply:
+    def _file(self, key: str, fault: ArchiveFaultKind | None, now: int) -> ServerReply:
         body, entry = self._bucket.read(key, now), self._bucket.entry(key, now)
-        if body is None or entry is None:
-            raise _NO_SUCH_KEY if self.options.listable else _DENIED
+        if body is None or entry is None or fault is ArchiveFaultKind.ABSENT:
+            raise S3Error.no_such_key() if self.options.listable else S3Error.access_denied()
         return ServerReply(
             200,
             body,

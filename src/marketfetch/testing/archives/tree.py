@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 import attrs
@@ -13,6 +13,7 @@ from marketfetch.testing.archives.csv_text import has_rows
 from marketfetch.testing.archives.paths import (
     CANDLES,
     CHECKSUM,
+    DATA_TYPES,
     GRAINS,
     SECTIONS,
     ArchivePath,
@@ -55,14 +56,14 @@ class ArchiveTree:
     'BTCUSDT-fundingRate-2020-01.zip'
     """
 
-    def __init__(self, markets: list[Market], since: int = 0) -> None:
+    def __init__(self, markets: Sequence[Market], since: int = 0) -> None:
         self._markets = markets
         self._since = since
         self._filled: dict[str, bool] = {}
 
     def sources(self, path: ArchivePath) -> tuple[ArchiveSource, ...]:
         """Return where the rows of a file come from; empty if no market has its symbol."""
-        return self._symbols(path.section, path.type).get(path.symbol, ())
+        return self._sources[path.section, path.type].get(path.symbol, ())
 
     def has_rows(self, path: ArchivePath) -> bool:
         """Whether a market has rows for a file. The answer is remembered."""
@@ -74,7 +75,7 @@ class ArchiveTree:
 
     def neighbour(self, path: ArchivePath) -> ArchivePath:
         """Return the same file of the next symbol that has rows for it; the file itself if there is none."""
-        symbols = sorted(self._symbols(path.section, path.type))
+        symbols = sorted(self._sources[path.section, path.type])
         behind = symbols.index(path.symbol) + 1
         others = (attrs.evolve(path, symbol=symbol) for symbol in symbols[behind:] + symbols[:behind])
         return next(other for other in others if self.has_rows(other))
@@ -116,11 +117,16 @@ class ArchiveTree:
             for section in SECTIONS
             for grain in GRAINS
             for kind in data_types(section, grain)
-            for symbol in self._symbols(section, kind)
+            for symbol in self._sources[section, kind]
             for interval in (archived_intervals(grain) if kind in CANDLES else (EVENT,))
         ]
         found.sort(key=lambda path: path.directory)
         return [path.directory for path in found], found
+
+    @cached_property
+    def _sources(self) -> Mapping[tuple[str, str], Mapping[str, tuple[ArchiveSource, ...]]]:
+        """The sources of each symbol, by section and type."""
+        return {(section, kind): self._symbols(section, kind) for section in SECTIONS for kind in DATA_TYPES}
 
     def _symbols(self, section: str, kind: str) -> Mapping[str, tuple[ArchiveSource, ...]]:
         found: defaultdict[str, tuple[ArchiveSource, ...]] = defaultdict(tuple)
