@@ -188,7 +188,7 @@ def test_months_and_events_have_their_own_grids() -> None:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let pieces be of 20 rows, of which 5 are held back, and blocks of text of one row."""
-    monkeypatch.setattr(file_reader, "_PIECE", 20)
+    monkeypatch.setattr(file_reader, "PIECE_ROWS", 20)
     monkeypatch.setattr(file_reader, "_DISORDER", 5)
     monkeypatch.setattr("marketfetch.decoding.csv_layouts._BLOCK", 60)
     monkeypatch.setattr("marketfetch.archives.containers._PIECE", 50)
