@@ -116,7 +116,7 @@ EXCHANGES: dict[str, tuple[dict[str, Any], str]] = {
         "Mine.sources: Endpoint is abstract",
     ),
     "sources is a set": ({"sources": {Forwards}}, "Mine.sources: found .* write a tuple"),
-    "sources is empty": ({"sources": ()}, "must serve each dataset once"),
+    "sources is empty": ({"sources": ()}, "must have one endpoint for each dataset"),
     "name is empty": ({"name": " "}, "Mine.name: found ' ' .* write the exchange's name"),
     "name is no text": ({"name": None}, "Mine.name: found None"),
     "default_url has no scheme": (
