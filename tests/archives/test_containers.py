@@ -116,6 +116,7 @@ BROKEN = {
     "cut in the directory": (ZIP[:-30], "broken or cut"),
     "cut in the data": (ZIP[:5000], "broken or cut"),
     "only the magic": (b"PK", "broken or cut"),
+    "a directory of many": (several(*map(str, range(30_000))), "directory has 1,"),
     "encrypted": (changed(ZIP, directory(ZIP) + 8, b"\1"), "encrypted"),
     "another method": (changed(ZIP, directory(ZIP) + 10, b"\x0c"), "method 12"),
     "wrong CRC": (changed(ZIP, directory(ZIP) + 16, b"\0\0\0\0"), "CRC-32"),
@@ -132,6 +133,7 @@ BROKEN = {
     "gzip without its length": (gzip.compress(TEXT)[:-2], "cut"),
     "gzip with a wrong CRC": (changed(gzip.compress(TEXT), -8, b"\0\0\0\0"), "broken"),
     "gzip with bytes behind": (gzip.compress(TEXT) + b"<html>", "broken|cut"),
+    "many gzips": (gzip.compress(b"") * 2_000, "follow"),
     "gzip of nothing but the magic": (b"\x1f\x8b", "cut"),
 }
 

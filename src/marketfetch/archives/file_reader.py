@@ -126,7 +126,8 @@ class FileReader:
         """Return the SHA-256 of the file; ArchiveDamaged if the published checksum is another."""
         digest = digest_of(self.file)
         if self.checksum is not None:
-            self.checksum.check(self.file)
+            algorithm = self.checksum.algorithm
+            self.checksum.check(digest if algorithm == "sha256" else digest_of(self.file, algorithm))
         return digest
 
     def _sound_rows(self, tally: _Tally) -> Iterator[Columns]:
