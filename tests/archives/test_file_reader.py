@@ -57,7 +57,7 @@ def zipped(text: bytes, name: str = "BTCUSDT-1m-2024-01-01.csv") -> bytes:
 def read(content: bytes, expected: FileContent = DAY_FILE) -> tuple[Columns, FileSummary]:
     reader = FileReader(io.BytesIO(content), expected)
     pieces = [*reader]
-    assert all(piece.is_sorted for piece in pieces)
+    assert all(len(piece) and piece.is_sorted for piece in pieces)
     found = Columns.join(pieces or [Columns.empty(SERIES.dataset)])
     assert len(found) == sum(map(len, pieces)) == reader.summary.rows
     return found, reader.summary

@@ -109,8 +109,9 @@ class FileReader:
         series, span = self.content.series, self.content.period.span
         tally = _Tally()
         for piece in _in_order(self._sound_rows(tally), tally):
-            tally.rows += len(piece)
-            yield piece
+            if len(piece):
+                tally.rows += len(piece)
+                yield piece
         self._summary = FileSummary(
             size,
             digest,
