@@ -30,7 +30,7 @@ def codec(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 def zipped(text: bytes = TEXT, name: str = "a.csv", method: int = zipfile.ZIP_DEFLATED) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", method) as archive:
-        archive.writestr(name, text)
+        archive.writestr(zipfile.ZipInfo(name), text, method)
     return file.getvalue()
 
 
@@ -99,6 +99,12 @@ def test_a_zip_of_a_stream_has_its_sizes_behind_the_data() -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.csv", TEXT)
     assert text_of(file.getvalue()) == TEXT
+
+
+def test_a_member_may_have_no_name() -> None:
+    nameless = zipped(name="")
+    assert open_member(io.BytesIO(nameless)).name == ""
+    assert text_of(nameless) == TEXT
 
 
 def test_the_name_of_a_member_is_only_reported() -> None:

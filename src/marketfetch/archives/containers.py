@@ -105,7 +105,7 @@ def _open_zip(file: BinaryIO, size: int, limits: InflateLimits) -> Member:
             members = archive.infolist()
     except _BROKEN_DIRECTORY as error:
         raise ArchiveDamaged(f"the zip file is broken or cut: {error}") from None
-    if len(members) != 1 or members[0].is_dir():
+    if len(members) != 1 or members[0].filename.endswith("/"):
         names = ", ".join(repr(member.filename[:80]) for member in members[:3])
         raise ArchiveDamaged(f"expected a zip file with one member, found {len(members)}: {names or 'none'}")
     (member,) = members
