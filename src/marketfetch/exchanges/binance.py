@@ -31,12 +31,11 @@ from marketfetch.adapter import (
     to_local_time,
 )
 
-__all__ = ["BinanceExchange", "Klines", "same_names"]
+__all__ = ["BinanceExchange", "Klines", "pair_of", "same_names"]
 
 _BANNED_UNTIL = re.compile(rb"banned until (\d{13})")
 _OVERLOADED = frozenset({-1000, -1001, -1006, -1007, -1008, -1016})
 _PRICES = {"open": 1, "high": 2, "low": 3, "close": 4}
-_FLOW = {"volume": 5, "quote_volume": 7, "trades": 8, "taker_buy_volume": 9, "taker_buy_quote_volume": 10}
 
 
 def same_names(names: str) -> Mapping[str, str]:
@@ -48,6 +47,15 @@ def same_names(names: str) -> Mapping[str, str]:
     return {name: name for name in names.split()}
 
 
+def pair_of(symbol: str) -> str:
+    """Return the pair of a contract: the part of its symbol before `_PERP` or the delivery date.
+
+    >>> pair_of("BTCUSD_250627"), pair_of("BTCUSDT")
+    ('BTCUSD', 'BTCUSDT')
+    """
+    return symbol.partition("_")[0]
+
+
 class Klines(Endpoint, abstract=True):
     """Rows of twelve fields: open time, o, h, l, c, volume, close time, quote volume, trades, taker side.
 
@@ -55,7 +63,16 @@ class Klines(Endpoint, abstract=True):
     """
 
     path: ClassVar[str]
-    symbol_parameter: ClassVar[str] = "symbol"
+    by_pair: ClassVar[bool] = False
+    """Whether the exchange is asked for the pair, since all contracts of it have the same rows."""
+    flow: ClassVar[Mapping[str, int]] = {
+        "volume": 5,
+        "quote_volume": 7,
+        "trades": 8,
+        "taker_buy_volume": 9,
+        "taker_buy_quote_volume": 10,
+    }
+    """Where volumes and trades are in a row; only `ohlcv` has them."""
     publish_delay = MINUTE
     intervals = same_names("1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d 3d 1w 1M")
 
@@ -64,22 +81,19 @@ class Klines(Endpoint, abstract=True):
         window = {"startTime": part.span.start, "endTime": part.span.end - 1, "limit": part.rows}
         return self._ask(part.series, window, part.rows)
 
-    def first_row_request(self, series: Series, start: int) -> Request:
+    def first_row_request(self, series: Series, start: int) -> Request | None:
         """Request one row without an end: the exchange skips ahead to its first row."""
         return self._ask(series, {"startTime": start, "limit": 1}, 1)
 
     def decode(self, body: bytes, part: Slice) -> Decoded:
         """Decode kline rows; volumes and trades are read for `ohlcv` only."""
-        columns = _PRICES | _FLOW if part.series.dataset.name == "ohlcv" else _PRICES
+        columns = {**_PRICES, **self.flow} if part.series.dataset.name == "ohlcv" else _PRICES
         return RowLayout(columns, width=12).decode(body, part.series.dataset)
 
-    def name_for(self, series: Series) -> str:
-        """Return the value of the symbol parameter: the symbol, or its pair."""
-        return series.symbol
-
     def _ask(self, series: Series, window: Mapping[str, int], rows: int) -> Request:
+        symbol = series.symbol
         params: dict[str, str | int] = {
-            self.symbol_parameter: self.name_for(series),
+            **({"pair": pair_of(symbol)} if self.by_pair else {"symbol": symbol}),
             "interval": self.native_interval(series.interval),
             **window,
         }
