@@ -102,7 +102,10 @@ class Endpoint:
         raise AdapterError(f"{type(self).__name__}: write cost(rows)")
 
     def request(self, part: Slice) -> Request:
-        """Return the request for the rows of `part`, at most `part.rows` of them."""
+        """Return the request for the rows of `part`, at most `part.rows` of them.
+
+        Raises BadSymbol for a symbol for which the exchange cannot be asked: its series ends.
+        """
         raise AdapterError(f"{type(self).__name__}: write request(part)")
 
     def decode(self, body: bytes, part: Slice) -> Decoded:
