@@ -1,4 +1,4 @@
-"""The simulated exchange: Binance USD-M, Binance spot and OKX at one address on loopback."""
+"""The simulated exchange: Binance USD-M, COIN-M and spot, and OKX, at one address on loopback."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from marketfetch.testing.http.messages import ServerReply, ServerRequest
 from marketfetch.testing.http.script import ResponseScript, compressed, plain_script
 from marketfetch.testing.http.server import HttpServer
 from marketfetch.testing.http.tls import server_context
+from marketfetch.testing.markets.coin_margined import CoinMarginedMarket
 from marketfetch.testing.markets.market import Market
 from marketfetch.testing.request_log import LoggedRequest, RequestLog
+from marketfetch.testing.venues.binance_coinm import BinanceCoinmVenue
 from marketfetch.testing.venues.binance_spot import BinanceSpotVenue
 from marketfetch.testing.venues.binance_usdm import BinanceUsdmVenue
 from marketfetch.testing.venues.klines import KlineRenderer, KlineSource
@@ -93,8 +95,9 @@ class SimulatedExchange:
         self._schedule = _schedule(self._faults)
         rules = self.options.limits or LimitRules()
         self._limiter = None if self.options.limits is None else RateLimiter(rules)
-        klines = self.options.klines(market)
+        klines, coin_margined = self.options.klines(market), CoinMarginedMarket(market)
         self._venues: tuple[Venue, ...] = (
+            BinanceCoinmVenue(coin_margined, rules, self.options.klines(coin_margined)),
             BinanceUsdmVenue(market, rules, klines),
             BinanceSpotVenue(market, rules, klines),
             OkxVenue(market, rules, self.options.okx_history_limit),
@@ -165,7 +168,7 @@ class SimulatedExchange:
 
     def _respond(self, request: ServerRequest) -> ResponseScript:
         now = self.server_time
-        venue = next((venue for venue in self._venues if venue.serves(request.path)), None)
+        venue = next((venue for venue in self._venues if venue.serves(request)), None)
         if venue is None:
             reply, weight, fault = _NOT_FOUND, 0, None
         else:
