@@ -198,7 +198,7 @@ def test_parameters_of_requests() -> None:
     assert params("long_short_ratio", "BTCUSD_260626") == {"pair": "BTCUSD", "period": "1h"} | window
     perpetual = {"pair": "BTCUSD", "contractType": "PERPETUAL", "period": "1h"}
     assert params("open_interest", "BTCUSD_PERP") == perpetual | window
-    with pytest.raises(BadSymbol, match="BTCUSD_260626 has one that changes; ask for BTCUSD_PERP"):
+    with pytest.raises(BadSymbol, match="that of BTCUSD_260626 changes; ask for BTCUSD_PERP"):
         params("taker_volume", "BTCUSD_260626")
 
 

@@ -279,7 +279,8 @@ class HistoryBounds:
         """
         endpoint, interval = self._endpoint(state), state.series.interval
         whole, times = Slice(state.series, span, interval.count(span)), list[int]()
-        for window in endpoint.paginator.split(whole):
+        paginator = endpoint.paginator
+        for window in [whole] if paginator.sequential else paginator.split(whole):
             part = attrs.evolve(window, rows=rows)
             found = await self._times_in_answer(state, endpoint.request(part), part)
             if any(time not in part.span or time != interval.floor(time) for time in found):

@@ -59,7 +59,8 @@ def pair_of(symbol: str) -> str:
 class Klines(Endpoint, abstract=True):
     """Rows of twelve fields: open time, o, h, l, c, volume, close time, quote volume, trades, taker side.
 
-    A window includes both ends, which are compared with open times; a page is filled from its start.
+    A window includes both ends, which are compared with open times; a page is filled from its start, that of
+    COIN-M from its end.
     """
 
     path: ClassVar[str]

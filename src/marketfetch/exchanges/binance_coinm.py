@@ -4,8 +4,9 @@ A contract is worth a fixed number of US dollars and is settled in its base coin
 rows count contracts and base coin. `volume` is in base coin, as for every other exchange; the turnover in US
 dollars is NULL, because no row says how many dollars a contract is worth.
 
-Limits per address: 2400 weight in each minute of the server's clock for `/dapi`; since 2026-06-30 the used
-weight that the header tells includes that of USDⓈ-M. 1000 calls in five minutes for `/futures/data`.
+Limits per address: 2400 weight in each minute of the server's clock for `/dapi`; 1000 calls in five minutes
+for `/futures/data`. Since 2026-06-30 Binance counts the weight of COIN-M and USDⓈ-M together: two runs at
+once, one at each host, learn of each other from the header alone.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class _PerpetualStatistics(PeriodStatistics, abstract=True):
         symbol = series.symbol
         if not symbol.endswith("_PERP"):
             raise BadSymbol(
-                f"{series.exchange} serves {series.dataset} by contract type: {symbol} has one that changes;"
+                f"{series.exchange} serves {series.dataset} by contract type, and that of {symbol} changes;"
                 f" ask for {pair_of(symbol)}_PERP"
             )
         return {"pair": pair_of(symbol), "contractType": "PERPETUAL"}

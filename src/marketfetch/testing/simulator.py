@@ -65,7 +65,7 @@ class SimulatorOptions:
     okx_history_limit: int = 100
     log_size: int = 10_000
     klines: Callable[[Market], KlineSource] = KlineRenderer
-    """Makes the source of Binance's candle rows, such as one that caches rendered pages for a benchmark."""
+    """Makes the source of Binance's candle rows from a market, such as one that caches rendered pages."""
 
 
 def _schedule(faults: Faults | None) -> FaultSchedule | None:
