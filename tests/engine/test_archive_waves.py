@@ -26,6 +26,7 @@ from marketfetch.testing import (
     SimulatedExchange,
     simulate_binance,
 )
+from marketfetch.values.datasets import Dataset
 from marketfetch.values.series import Series
 from marketfetch.values.settings import RetryPolicy, Settings
 from marketfetch.values.times import parse_time
@@ -191,6 +192,6 @@ def test_an_archive_alone_needs_one() -> None:
 
 
 def test_a_simulated_exchange_does_not_use_the_public_archive() -> None:
-    dataset = mf.Dataset.parse("ohlcv")
+    dataset = Dataset.parse("ohlcv")
     assert BinanceUsdm("http://127.0.0.1:1").archive(dataset) is None
     assert BinanceUsdm().archive(dataset) is not None

@@ -16,7 +16,7 @@ from marketfetch.engine.missing import PUBLISH_GRACE, UNPROVEN_ABSENCE
 from marketfetch.engine.requester import RequestExecutor
 from marketfetch.engine.state import SeriesState
 from marketfetch.engine.writers import WriterPool
-from marketfetch.errors import FetchError, RestrictedLocation
+from marketfetch.errors import BadSymbol, FetchError, RestrictedLocation
 from marketfetch.planning.absence import Evidence, listing_grace, reason
 from marketfetch.planning.first_row_search import seek_first
 from marketfetch.sources import Endpoint
@@ -75,8 +75,8 @@ class HistoryBounds:
             async with limiter:
                 try:
                     await work(state, self.instruments[state.series.symbol])
-                except _Undecided:
-                    return
+                except (_Undecided, BadSymbol):
+                    return  # pages are fetched next, and a refused symbol stops its series there
                 except RestrictedLocation:
                     all_tasks.cancel()  # before the limiter admits the next task
                     raise
@@ -273,12 +273,19 @@ class HistoryBounds:
         return interval.shift(interval.floor(moment), -steps)
 
     async def _row_times(self, state: SeriesState, span: Span, rows: int) -> list[int]:
-        """Return the times of a window's rows; _UnusableAnswer for rows outside of it or off the grid."""
-        part = Slice(state.series, span, rows)
-        times = await self._times_in_answer(state, self._endpoint(state).request(part), part)
-        interval = state.series.interval
-        if any(time not in span or time != interval.floor(time) for time in times):
-            raise _UnusableAnswer
+        """Return the times of a span's rows, at most `rows` for each window of the exchange.
+
+        Raises _UnusableAnswer for rows outside of a window or off the grid.
+        """
+        endpoint, interval = self._endpoint(state), state.series.interval
+        whole, times = Slice(state.series, span, interval.count(span)), list[int]()
+        paginator = endpoint.paginator
+        for window in [whole] if paginator.sequential else paginator.split(whole):
+            part = attrs.evolve(window, rows=rows)
+            found = await self._times_in_answer(state, endpoint.request(part), part)
+            if any(time not in part.span or time != interval.floor(time) for time in found):
+                raise _UnusableAnswer
+            times += found
         return times
 
     async def _times_in_answer(self, state: SeriesState, request: Request, part: Slice) -> list[int]:
