@@ -27,12 +27,11 @@ from marketfetch.engine.batch_builder import RowBudget
 from marketfetch.engine.blocking import StoreRetrier, call_on_loop, run_in_thread
 from marketfetch.engine.composites import CompositeBuilder, CompositeTask
 from marketfetch.engine.discovery import (
-    ClockOffset,
     ResolvedSeries,
     SeriesResolver,
     check_query,
     fetch_instruments,
-    fetch_server_time,
+    set_server_clock,
 )
 from marketfetch.engine.history_bounds import HistoryBounds
 from marketfetch.engine.instrument_index import InstrumentIndex
@@ -65,9 +64,11 @@ from marketfetch.protocols import (
     Store,
     SupportsBatchSize,
     SupportsPartitions,
+    SupportsServerClock,
     SupportsSession,
     SupportsWaiting,
 )
+from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.redaction import redact
 from marketfetch.reports import Report
 from marketfetch.values.pages import Batch
@@ -122,7 +123,8 @@ class Run:
         )
         self._resolved = ResolvedSeries()
         self._row_budget = RowBudget()
-        self._clock_offset = ClockOffset()
+        self._server_clock = ServerClock()
+        self._clock_offset = 0
         self._wanted_span: Span | None = None
         self._started = monotonic()
 
@@ -207,14 +209,14 @@ class Run:
             update_wanted(state, self._config.exchange.endpoint(state.series.dataset), span, now)
 
     def _now(self) -> int:
-        """The server's time, UTC milliseconds."""
-        return self._config.settings.clock() + self._clock_offset.offset
+        """Return the earlier one of the local and the server's time: no candle closes too early."""
+        return self._config.settings.clock() + min(0, self._clock_offset)
 
     def _plan_tasks(self) -> list[FetchTask]:
         pool = self._config.pool
         # Of addresses that are shared with other processes, the pool counts this process's share.
         egresses = pool.share() if isinstance(pool, SupportsSession) else max(1, len(pool.statistics()))
-        capacity = Capacity(egresses, self._config.settings.concurrency, self._clock_offset.latency)
+        capacity = Capacity(egresses, self._config.settings.concurrency, self._server_clock.latency)
         return plan_tasks(self._resolved.fetched, self._config.exchange, capacity)
 
     # --- fetching ---
@@ -226,7 +228,9 @@ class Run:
             executor = RequestExecutor(
                 config.exchange, config.fetcher, config.pool, config.settings, self._state, config.emit
             )
-            self._clock_offset = await fetch_server_time(executor)
+            if isinstance(config.pool, SupportsServerClock):
+                self._server_clock = config.pool.server_clock(config.exchange.base_url)
+            self._clock_offset = await set_server_clock(executor, self._server_clock)
             self._resolved = await self._resolver.resolve(await fetch_instruments(executor, config.query))
             async with open_writers(
                 config.sink, self._retrier, self._on_durable, self._on_refused
