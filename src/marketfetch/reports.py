@@ -120,6 +120,8 @@ class Report:
     retries: Mapping[str, int]
     duration: float
     unknown: Mapping[str, str] = attrs.field(factory=dict)
+    rows_crossed: int = 0
+    """Open times in long stretches without a row, each of which was decided in a few requests."""
     error: str | None = None
     """The message of the error or signal that ended the run early; None for a run that ended by itself."""
 
@@ -149,6 +151,7 @@ class Report:
             "complete": self.complete,
             "error": self.error,
             "rows_written": self.rows_written,
+            "rows_crossed": self.rows_crossed,
             "unusable_moments": self.unusable_moments,
             "requests": self.requests,
             "weight": self.weight,

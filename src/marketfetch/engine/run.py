@@ -248,7 +248,7 @@ class Run:
         bounds = HistoryBounds(executor, writers, self._resolved.instruments, self._now)
         await bounds.detect(self._resolved.fetched)
         workers = FetchWorkers(
-            executor, writers, self._state, self._row_budget, self._batch_sizing(), self._now
+            executor, writers, self._state, self._row_budget, self._batch_sizing(), self._now, bounds
         )
         for number in range(1, self._config.settings.max_rounds + 1):
             tasks = self._plan_tasks()
@@ -319,6 +319,7 @@ class Run:
             rows_fetched=state.rows_fetched,
             rows_written=state.rows_written,
             rows_planned=state.rows_planned,
+            rows_crossed=state.rows_crossed,
             requests=state.requests,
             egresses=state.egresses(pool.statistics()),
             waiting=pool.waiting() if isinstance(pool, SupportsWaiting) else "",

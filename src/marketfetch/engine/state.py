@@ -39,6 +39,8 @@ class SeriesState:
     """Why the series was stopped: nothing more is fetched or computed for it. Set by `stop`."""
     consecutive_rejections: int = 0
     """How many requests in a row the exchange has rejected as wrong."""
+    crossed: SpanSet = attrs.field(factory=SpanSet, init=False)
+    """Stretches without rows that were decided as a whole: none of their pages is requested."""
     earliest_row: int | None = attrs.field(default=None, init=False)
     """The open time of the earliest row that this run has seen: the exchange serves rows that are so old."""
     first_stored: int | None = attrs.field(init=False)
@@ -77,6 +79,20 @@ class SeriesState:
         for spans in self.given_up.values():
             rest -= spans.value
         return rest
+
+    def missing_in(self, span: Span) -> SpanSet:
+        """Return what of a span is still to be fetched, at a cost that does not grow with the series."""
+        rest = self.wanted & SpanSet.of(span)
+        for known in self._known:
+            rest -= known.covered
+        for given_up in self.given_up.values():
+            for spans in given_up:
+                rest -= spans
+        return rest
+
+    def is_empty_at(self, moment: int) -> bool:
+        """Whether a moment is known to be empty."""
+        return any(moment in known.empty for known in self._known)
 
     def record_coverage(self, coverage: Coverage) -> None:
         """Add what is known now and need not be fetched any more."""
@@ -164,6 +180,8 @@ class RunState:
     retries: Counter[str] = attrs.field(factory=Counter)
     rows_by_egress: Counter[str] = attrs.field(factory=Counter)
     rows_planned: int = 0
+    rows_crossed: int = 0
+    """Open times in the stretches that were decided as a whole; they are not among the planned rows."""
 
     @property
     def rows_fetched(self) -> int:
@@ -192,6 +210,7 @@ class RunState:
             series=tuple(lines),
             egresses=self.egresses(statistics),
             rows_written=self.rows_written,
+            rows_crossed=self.rows_crossed,
             requests=self.requests,
             retries=dict(self.retries),
             duration=duration,
