@@ -42,9 +42,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before every answer")
     parser.add_argument("--tls", action="store_true", help="serve HTTPS")
     parser.add_argument("--gzip", action="store_true", help="compress answers for clients that accept it")
-    parser.add_argument(
-        "--archive", action="store_true", help="start an archive with the same rows (HTTP)"
-    )
+    parser.add_argument("--archive", action="store_true", help="start an archive with the same rows (HTTP)")
     parser.add_argument("--proxies", type=int, default=0, help="how many local proxies to start")
     parser.add_argument(
         "--tiers", choices=("documented", "measured"), default="documented", help="kline weights"
