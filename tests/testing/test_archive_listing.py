@@ -252,6 +252,8 @@ def test_symbols_are_escaped() -> None:
     [
         {"max_keys": "many"},
         {"max_keys": -1},
+        {"max_keys": ""},
+        {"max_keys": "9" * 5000},
         {"list_type": 2, "continuation_token": "é"},
         {"list_type": 2, "continuation_token": "ZGF0YQ=="},
     ],
