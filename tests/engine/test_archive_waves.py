@@ -36,7 +36,7 @@ START, END, NOW = "2025-11-20", "2026-02-15", "2026-02-20"
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 RETRIES = RetryPolicy(attempts=3, initial=0.001, cap=0.002)
 CONCURRENCY = 4
-UNSEEN = {ArchiveFaultKind.OTHER_VALUES, ArchiveFaultKind.ZERO_VOLUME}
+SEEN_BY_COMPARISON = [ArchiveFaultKind.OTHER_VALUES, ArchiveFaultKind.ZERO_VOLUME]
 """The digest is right and the rows are possible: only a comparison with another source shows them."""
 
 
@@ -69,12 +69,15 @@ class Site:
         return sum(seen.path.endswith(("klines", "Klines")) for seen in self.exchange.record.latest)
 
     def files(self) -> int:
-        return sum(isinstance(event, FileFetched) for event in self.events)
+        return len(self.keys_read())
+
+    def keys_read(self) -> list[str]:
+        return [event.key for event in self.events if isinstance(event, FileFetched)]
 
 
 @contextmanager
-def site(*faults: ArchiveFaults, now: str = NOW) -> Iterator[Site]:
-    market = GeneratedMarket(SYMBOLS)
+def site(*faults: ArchiveFaults, now: str = NOW, market: GeneratedMarket | None = None) -> Iterator[Site]:
+    market = market or GeneratedMarket(SYMBOLS)
     options = ArchiveOptions(since=moment("2025-10-01"), faults=faults)
     with simulate_binance(market, archive=options, now=lambda: moment(now)) as (exchange, archive):
         yield Site(exchange, archive, market)
@@ -158,18 +161,51 @@ def test_a_covered_moment_is_not_written_again(files_are_sooner: None) -> None:
     assert again.requests == 0
 
 
-@pytest.mark.parametrize("kind", sorted(set(ArchiveFaultKind) - UNSEEN))
+@pytest.mark.parametrize("kind", sorted(set(ArchiveFaultKind) - {*SEEN_BY_COMPARISON}))
 @pytest.mark.parametrize("heals", [False, True])
 def test_whatever_is_wrong_with_an_archive_the_truth_is_stored(
     files_are_sooner: None, kind: ArchiveFaultKind, heals: bool
 ) -> None:
     # Every file, digest or listing that can have the fault has it; some once, some for ever.
     store = MemorySink()
-    with site(ArchiveFaults(kinds=[kind], rate=1.0, times=1 if heals else None)) as place:
+    slow = {ArchiveFaultKind.SLOW_DOWN, ArchiveFaultKind.BOMB}  # each is a wait, or 100 MB of text
+    rate = 0.1 if kind in slow else 1.0
+    with site(ArchiveFaults(kinds=[kind], rate=rate, times=1 if heals else None)) as place:
         report = place.fetch(store)
         for symbol in SYMBOLS:
             assert_holds(store, place.market, series(symbol), span_of(START, END))
     assert report.complete, report
+
+
+@pytest.mark.parametrize("kind", SEEN_BY_COMPARISON)
+def test_files_that_differ_from_the_api_are_not_used(files_are_sooner: None, kind: ArchiveFaultKind) -> None:
+    # The newest month has 744 rows, all of which fit on the page that it is compared with.
+    store = MemorySink()
+    with site(ArchiveFaults(kinds=[kind], rate=1.0)) as place:
+        report = place.fetch(store)
+        for symbol in SYMBOLS:
+            assert_holds(store, place.market, series(symbol), span_of(START, END))
+        days = [key for key in place.keys_read() if "/daily/" in key]
+    assert report.complete
+    assert not any("/monthly/" in key for key in place.keys_read())
+    # Only months have other values than the API; a volume of zero is in the days, too.
+    assert bool(days) == (kind is ArchiveFaultKind.OTHER_VALUES)
+    assert report.archive.rejected >= len(SYMBOLS)
+
+
+def test_a_moment_that_a_file_denies_is_asked_for_once(files_are_sooner: None) -> None:
+    gap = span_of("2025-12-10", "2025-12-12")
+    asked = {}
+    for sources in ("rest", "auto"):
+        market = GeneratedMarket(SYMBOLS, gaps=[gap])
+        with site(market=market) as place:
+            store = MemorySink()
+            report = place.fetch(store, start="2025-12-01", end="2026-01-01", sources=sources)
+            assert_holds(store, market, series(), span_of("2025-12-01", "2026-01-01"))
+            asked[sources] = place.pages()
+        assert report.complete
+        assert report.series[0].empty.hull == gap
+    assert asked["auto"] <= 2 * (1 + 1 + 1)  # of each symbol: first row, comparison, and the gap
 
 
 def test_a_blocked_file_host_stops_no_run(files_are_sooner: None) -> None:

@@ -19,6 +19,7 @@ from marketfetch.archives.checksums import Checksum, parse_checksum
 from marketfetch.archives.file_reader import PIECE_ROWS, FileContent, FileReader
 from marketfetch.archives.listing import ListingPage, parse_listing
 from marketfetch.archives.periods import Grain
+from marketfetch.decoding.validation import validate_page
 from marketfetch.engine.batch_builder import RowBudget
 from marketfetch.engine.blocking import call_on_loop, run_in_thread
 from marketfetch.engine.requester import RequestExecutor, ResponsePolicy
@@ -34,13 +35,15 @@ from marketfetch.errors import (
     RestrictedLocation,
 )
 from marketfetch.events import FileFetched, FileRejected
-from marketfetch.planning.archive_periods import NeededPeriod, needed_periods
+from marketfetch.planning.archive_periods import NeededPeriod, differing_columns, needed_periods
 from marketfetch.planning.batches import Capacity, choose_page_size, files_end_sooner
 from marketfetch.sources import Archive
 from marketfetch.values.archives import ArchiveFile, Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.http import Response
-from marketfetch.values.pages import Batch
+from marketfetch.values.pages import Batch, Columns, Page
+from marketfetch.values.slices import Slice
+from marketfetch.values.spans import Span, SpanSet
 from marketfetch.values.times import Clock
 
 __all__ = ["ArchiveWaves"]
@@ -63,6 +66,17 @@ class _FileTask:
     archive: Archive
     need: NeededPeriod
     file: ArchiveFile
+    seam: _Seam
+    newest: bool
+    """Whether it is the newest file of its series, which is compared with the API."""
+
+
+@attrs.define(eq=False)
+class _Seam:
+    """The verdict about the files of one series in one wave: does the newest one agree with the API?"""
+
+    decided: anyio.Event = attrs.field(factory=anyio.Event)
+    agrees: bool = True
 
 
 @attrs.frozen(eq=False)
@@ -111,7 +125,8 @@ class ArchiveWaves:
             tasks.extend(await self._list(*of))
 
         await self._for_each(needs, list_files)
-        return sorted(tasks, key=lambda task: task.need.period.start)
+        # The newest file of each series comes first: the others wait for the verdict about it.
+        return sorted(tasks, key=lambda task: (not task.newest, task.need.period.start))
 
     def _needs(self, state: SeriesState, grain: Grain) -> list[NeededPeriod]:
         """Return the periods of a series that are over, and of which more than a few pages are missing."""
@@ -146,29 +161,38 @@ class ArchiveWaves:
             return []
         by_period = {need.period: need for need in needed}
         listing, last = archive.listing(state.series, needed[0].period), max(by_period)
-        tasks: list[_FileTask] = []
+        files: list[tuple[NeededPeriod, ArchiveFile]] = []
         try:
             while True:
                 request = archive.listing_request(listing)
                 page, _ = await self.executor.send(request, _listing_page, _policy(archive))
                 found = [(archive.period_of(state.series, file.name), file) for file in page.files]
-                tasks += [
-                    _FileTask(state, archive, by_period.pop(period), file)
+                files += [
+                    (by_period.pop(period), file)
                     for period, file in found
                     if period in by_period and file.size <= _MAX_FILE
                 ]
                 following = listing.following(page)
                 if following is None or any(period is not None and period >= last for period, _ in found):
-                    return tasks
+                    break
                 listing = following
         except (FetchError, PaginationError) as error:
             self._reject(state, listing.prefix, error)
             return []
+        seam, newest = _Seam(), max((need.period for need, _ in files), default=None)
+        return [_FileTask(state, archive, need, file, seam, need.period == newest) for need, file in files]
 
     async def _fetch_file(self, task: _FileTask) -> None:
         """Store the missing rows of a file; after damage it is fetched once more, past caches."""
+        try:
+            await self._fetch_at_most_twice(task)
+        finally:
+            if task.newest:
+                task.seam.decided.set()
+
+    async def _fetch_at_most_twice(self, task: _FileTask) -> None:
         for fresh in (False, True):
-            if self._blocked.is_set():
+            if self._blocked.is_set() or not task.seam.agrees:
                 return
             try:
                 await self._store_file(task, fresh=fresh)
@@ -206,11 +230,20 @@ class ArchiveWaves:
             published=task.file.modified,
         )
         reader = FileReader(BytesIO(body), content, checksum)
+        if not task.newest:  # before a thread is taken, which the newest file may need
+            await task.seam.decided.wait()
+        if not task.seam.agrees:
+            return
         try:
-            rows = await run_in_thread(partial(self._read_file, task, reader), limiter=self._decoding)
+            rows, denied = await run_in_thread(partial(self._read_file, task, reader), limiter=self._decoding)
         except DecodeError as error:
             error.egress = egress
             raise
+        if not task.seam.agrees:
+            return
+        # A row that was rejected denies nothing, and without a checksum the file may be cut.
+        if reader.summary.verified and not reader.summary.rejected:
+            task.state.denied_by_files |= denied
         self.state.rows_by_egress[egress] += rows
         self.state.record_file(reader.summary, rows)
         task.state.rejected.update(reader.summary.rejected)
@@ -230,8 +263,8 @@ class ArchiveWaves:
             error.egress = egress
             raise
 
-    def _read_file(self, task: _FileTask, reader: FileReader) -> int:
-        """Submit the missing rows of a file, and return how many they are; on a thread."""
+    def _read_file(self, task: _FileTask, reader: FileReader) -> tuple[int, SpanSet]:
+        """Submit the missing rows of a file; return their number, and what the file lacks; on a thread."""
         pieces = list(reader)  # no row is certain before the last one has been read
         provenance = Provenance(
             task.file.key,
@@ -241,14 +274,47 @@ class ArchiveWaves:
             reader.summary.digest,
             verified=reader.summary.verified,
         )
-        series, rows = task.state.series, 0
-        for piece in pieces:
-            columns = piece.within(task.need.missing)
-            if len(columns):
-                coverage = Coverage(series.interval.cover(columns.times))
-                call_on_loop(self._submit, task.state, Batch(series, columns, coverage, (), provenance))
-                rows += len(columns)
-        return rows
+        series, missing = task.state.series, task.need.missing
+        needed = [columns for piece in pieces if len(columns := piece.within(missing))]
+        if task.newest and needed and not self.always:
+            call_on_loop(self._compare_with_api, task, needed[-1])
+            if not task.seam.agrees:
+                return 0, SpanSet()
+        for columns in needed:
+            coverage = Coverage(series.interval.cover(columns.times))
+            call_on_loop(self._submit, task.state, Batch(series, columns, coverage, (), provenance))
+        there = SpanSet.of(*(span for piece in pieces for span in series.interval.cover(piece.times)))
+        return sum(map(len, needed)), missing - there
+
+    async def _compare_with_api(self, task: _FileTask, columns: Columns) -> None:
+        """Compare the last rows of a file with a page of the API; note whether they agree.
+
+        A file with a right checksum may have wrong values. Where the newest month of a series differs, its
+        days are read instead, which are made apart; where the newest day differs, the API is asked for
+        everything. An API that does not answer says nothing against a file.
+        """
+        series, exchange = task.state.series, self.executor.exchange
+        endpoint = exchange.endpoint(series.dataset)
+        size = min(self._page_size(task.state), len(columns))
+        last = columns.take(slice(len(columns) - size, None))
+        span = Span(int(last.times[0]), series.interval.shift(int(last.times[-1]), 1))
+        part = Slice(series, span, size)
+
+        def read(response: Response) -> Page:
+            return validate_page(exchange.decoded(response.body, part), part)
+
+        try:
+            page, _ = await self.executor.send(endpoint.request(part), read)
+        except RestrictedLocation:
+            raise
+        except FetchError:
+            return
+        fields = differing_columns(last, page.columns, series.dataset)
+        if fields:
+            task.seam.agrees = False
+            self.state.files_rejected += 1
+            reason = f"{', '.join(fields)} differ from what the API says about {span}"
+            self.executor.emit(FileRejected(series, task.file.key, reason))
 
     async def _submit(self, state: SeriesState, batch: Batch) -> None:
         await self.row_budget.acquire(batch, batch.rows)

@@ -175,7 +175,9 @@ def plan_tasks(states: Sequence[SeriesState], exchange: Exchange, capacity: Capa
         size = endpoint.page_sizes[-1]
         if not endpoint.paginator.sequential:
             size = choose_page_size(endpoint.page_sizes, endpoint.cost, rows[_pool(endpoint)], capacity)
-        tasks.append(FetchTask(state.series, _whole_steps(state), endpoint.paginator, size))
+        missing = _whole_steps(state)
+        denied = state.denied_by_files & missing
+        tasks.append(FetchTask(state.series, missing, endpoint.paginator, size, denied))
     return tasks
 
 

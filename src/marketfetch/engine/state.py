@@ -42,6 +42,8 @@ class SeriesState:
     """How many requests in a row the exchange has rejected as wrong."""
     crossed: SpanSet = attrs.field(factory=SpanSet, init=False)
     """Stretches without rows that were decided as a whole: none of their pages is requested."""
+    denied_by_files: SpanSet = attrs.field(factory=SpanSet, init=False)
+    """Moments for which a file with the published checksum has no row: one denial of the two it takes."""
     earliest_row: int | None = attrs.field(default=None, init=False)
     """The open time of the earliest row that this run has seen: the exchange serves rows that are so old."""
     first_stored: int | None = attrs.field(init=False)

@@ -1,16 +1,19 @@
-"""Planning of files: the calendar periods of an archive of which enough is missing. Pure."""
+"""Planning of files: what is missing in each calendar period, and whether two sources agree. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import attrs
+import numpy as np
 
 from marketfetch.archives.periods import CalendarPeriod, Grain, periods
+from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
+from marketfetch.values.pages import Columns
 from marketfetch.values.spans import SpanSet
 
-__all__ = ["NeededPeriod", "needed_periods"]
+__all__ = ["NeededPeriod", "differing_columns", "needed_periods"]
 
 
 @attrs.frozen
@@ -20,6 +23,20 @@ class NeededPeriod:
     period: CalendarPeriod
     missing: SpanSet
     rows: int
+
+
+def differing_columns(one: Columns, other: Columns, dataset: Dataset) -> list[str]:
+    """Return the names of the columns in which rows of the same times differ; NULL is equal to NULL.
+
+    >>> dataset = Dataset.parse("mark_price")
+    >>> file, page = (Columns(np.array([0]), np.array([[1.0], [2.0], [1.0], [close]])) for close in (1, 2))
+    >>> differing_columns(file, page, dataset)
+    ['close']
+    """
+    _, here, there = np.intersect1d(one.times, other.times, assume_unique=True, return_indices=True)
+    left, right = one.values[:, here], other.values[:, there]
+    differs = ~((left == right) | (np.isnan(left) & np.isnan(right)))
+    return [name for name, line in zip(dataset.names, differs, strict=True) if line.any()]
 
 
 def needed_periods(

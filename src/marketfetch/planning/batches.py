@@ -100,6 +100,8 @@ class FetchTask:
     missing: SpanSet
     paginator: Paginator
     page_size: int
+    absent_once: SpanSet = attrs.field(factory=SpanSet)
+    """Moments that a file of an archive denied: one answer of the API without a row makes them empty."""
 
     @property
     def rows(self) -> int:
@@ -176,7 +178,8 @@ def plan_batches(
     def batch_plans(task: FetchTask) -> Iterator[BatchPlan]:
         for span in _batch_spans(task, sizing, crossed):
             number = next(ids)
-            whole = Slice(task.series, span, task.page_size, batch_plan=number)
+            absent_once = task.absent_once & SpanSet.of(span)
+            whole = Slice(task.series, span, task.page_size, absent_once, batch_plan=number)
             yield BatchPlan(number, task.series, tuple(task.paginator.split(whole)))
 
     pending = [batch_plans(task) for task in tasks]
