@@ -38,7 +38,8 @@ from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT
 from marketfetch.sinks.files.fork_guard import OPEN_FILES
 from marketfetch.sinks.files.paths import require
 from marketfetch.sinks.sql.file_store import SqlFileStore
-from marketfetch.sinks.sql.tables import SqlTable, schema_and_table
+from marketfetch.sinks.sql.file_tables import FileTable
+from marketfetch.sinks.sql.identifiers import schema_and_table
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
@@ -288,34 +289,34 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
     def _is_made_by(self, connection: duckdb.DuckDBPyConnection, view: str, statement: str) -> bool:
         return True  # there has only been one definition with these columns
 
-    def _create(self, table: SqlTable, columns: str) -> str:
-        return f"CREATE TABLE {table.name} ({columns})"
+    def _create(self, table: FileTable, columns: str) -> str:
+        return f"CREATE TABLE {table.title} ({columns})"
 
     def _view_time(self) -> str:
         return "r.open_time"
 
-    def _check(self, connection: duckdb.DuckDBPyConnection, table: SqlTable) -> None:
+    def _check(self, connection: duckdb.DuckDBPyConnection, table: FileTable) -> None:
         kind = table.types[table.time]
         if kind not in MOMENTS:
             raise ConfigurationError(
-                f"{table.name}.{table.time} is {kind}; make it TIMESTAMP (in UTC), TIMESTAMPTZ, or BIGINT"
+                f"{table.title}.{table.time} is {kind}; make it TIMESTAMP (in UTC), TIMESTAMPTZ, or BIGINT"
             )
         for name in table.labels:
             if table.types[name] != "VARCHAR":
-                raise ConfigurationError(f"{table.name}.{name} is {table.types[name]}; make it VARCHAR")
+                raise ConfigurationError(f"{table.title}.{name} is {table.types[name]}; make it VARCHAR")
 
-    def _inside(self, table: SqlTable) -> str:
+    def _inside(self, table: FileTable) -> str:
         return inside(table)
 
     def _bounds(
-        self, connection: duckdb.DuckDBPyConnection, table: SqlTable, span: Span
+        self, connection: duckdb.DuckDBPyConnection, table: FileTable, span: Span
     ) -> tuple[int | str, int | str]:
         return bounds(table, span)
 
     def _merge(
         self,
         connection: duckdb.DuckDBPyConnection,
-        table: SqlTable,
+        table: FileTable,
         labels: Sequence[int | str | None],
         rows: Columns,
     ) -> None:
@@ -332,7 +333,7 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
     def _rows(
         self,
         connection: duckdb.DuckDBPyConnection,
-        table: SqlTable,
+        table: FileTable,
         series: Series,
         series_id: int,
         span: Span,

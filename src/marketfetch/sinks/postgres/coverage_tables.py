@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import groupby
-from typing import Any, LiteralString
+from typing import Any
 
 import attrs
-from psycopg.sql import SQL, Composable, Identifier
 
 from marketfetch.errors import SinkError
 from marketfetch.sinks.postgres.schema.identifiers import escaped
@@ -16,6 +15,7 @@ from marketfetch.sinks.postgres.schema.multirange import dump_multirange, load_m
 from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.rejected_rows import reach, still_rejected
 from marketfetch.sinks.sql.coverage_segments import hull, joined, split
+from marketfetch.sinks.sql.identifiers import quoted
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, RejectedRow
 from marketfetch.values.series import Series
@@ -32,7 +32,7 @@ Names = tuple[str, str, str, str]
 """Exchange, dataset, symbol and interval: the identity of a series in the ledger."""
 
 _LOCK = "marketfetch {}"
-_SPANS = SQL("c.covered::text, c.empty::text, {}")
+_NOTHING = "'{}'"
 
 
 def names(series: Series) -> Names:
@@ -262,29 +262,25 @@ class CoverageTables:
                 [series_id, dump_multirange(spans)],
             )
 
-    def _sql(self, text: LiteralString) -> bytes:
+    def _sql(self, text: str) -> bytes:
         return written(text, self.schema, self.format)
 
 
 @lru_cache  # writing SQL takes longer than sending it
-def written(text: LiteralString, schema: str, form: int = FORMAT) -> bytes:
+def written(text: str, schema: str, form: int = FORMAT) -> bytes:
     """Return a statement about the tables of a schema; in format 1, some columns have other names.
 
     Execute it with parameters, if only with an empty list: a % in the name of the schema is doubled.
     """
-    table_name = Identifier("target" if form < 2 else "table_name")
-    identity: list[Composable] = [table_name, *map(Identifier, ("exchange", "dataset", "symbol", "interval"))]
-    return (
-        SQL(text)
-        .format(
-            **{name: escaped(schema, name) for name in TABLES},
-            table_name=table_name,
-            identity=SQL(", ").join(identity),
-            identity_of_s=SQL(", ").join(SQL("s.{}").format(name) for name in identity),
-            spans=_SPANS.format(SQL("'{}'" if form < 2 else "c.unusable::text")),
-        )
-        .as_bytes()
-    )
+    table_name = "target" if form < 2 else "table_name"
+    identity = (table_name, "exchange", "dataset", "symbol", "interval")
+    return text.format(
+        **{name: escaped(quoted(schema, name)) for name in TABLES},
+        table_name=table_name,
+        identity=", ".join(identity),
+        identity_of_s=", ".join(f"s.{name}" for name in identity),
+        spans=f"c.covered::text, c.empty::text, {'c.unusable::text' if form > 1 else _NOTHING}",
+    ).encode()
 
 
 def _by_key(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, Coverage]]:

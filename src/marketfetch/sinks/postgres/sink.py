@@ -168,7 +168,7 @@ class PostgresSink:
             if series_id is None:
                 return Columns.empty(series.dataset)
             table = self._layout.table(connection, series.dataset)
-            return read(connection, table, self._layout.key_values(series, series_id), series.dataset, span)
+            return read(connection, table, table.label_values(series, series_id), series.dataset, span)
 
     def rejected(self, series: Series, span: Span) -> Sequence[RejectedRow]:
         """Return the rejected rows of a series whose times lie inside a span; see SupportsRejected."""
@@ -197,7 +197,7 @@ class PostgresSink:
                 return
             ledger.forget(connection, series_id, spans)
             if rows:
-                remove(connection, table, self._layout.key_values(series, series_id), spans)
+                remove(connection, table, table.label_values(series, series_id), spans)
 
     def board(self) -> PostgresBoard:
         """Return the board in this schema: processes that write here share the budgets of addresses."""

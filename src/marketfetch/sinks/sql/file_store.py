@@ -18,7 +18,10 @@ from marketfetch.sinks.files.fork_guard import OPEN_FILES
 from marketfetch.sinks.files.paths import check_folder, file_path, path_from_uri
 from marketfetch.sinks.remedies import newer_format
 from marketfetch.sinks.sql.coverage_tables import FORMAT, PREFIX, CoverageTables, DbConnection
-from marketfetch.sinks.sql.tables import SqlTable, mapped_table, own_table, quoted, stand_ins
+from marketfetch.sinks.sql.file_tables import FileTable, mapped_table, stand_ins
+from marketfetch.sinks.sql.identifiers import quoted
+from marketfetch.sinks.sql.statements import SERIES_NAMES, emptied, view_query
+from marketfetch.sinks.sql.tables import OwnTypes
 from marketfetch.sinks.table_mapping import Name, TableMapping, mapping_or_none
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
@@ -66,7 +69,7 @@ class SqlFileStore(ABC, Generic[_C]):
             self._ledger.prepare(connection)
             for dataset in datasets:
                 if self.table is None:
-                    self._prepare_own(connection, own_table(dataset, self._time_type), dataset)
+                    self._prepare_own(connection, self._table(connection, dataset), dataset)
                 else:
                     self._prepare_mapped(connection, self._table(connection, dataset), dataset)
 
@@ -202,7 +205,7 @@ class SqlFileStore(ABC, Generic[_C]):
         """Tell whether a statement has made a view, whose columns are right."""
 
     @abstractmethod
-    def _create(self, table: SqlTable, columns: str) -> str:
+    def _create(self, table: FileTable, columns: str) -> str:
         """Write the statement that makes a table of ours."""
 
     @abstractmethod
@@ -210,25 +213,25 @@ class SqlFileStore(ABC, Generic[_C]):
         """Write the expression by which a view shows `r.open_time`."""
 
     @abstractmethod
-    def _check(self, connection: _C, table: SqlTable) -> None:
+    def _check(self, connection: _C, table: FileTable) -> None:
         """Raise ConfigurationError if rows cannot be merged into a table of the user's."""
 
     @abstractmethod
-    def _inside(self, table: SqlTable) -> str:
+    def _inside(self, table: FileTable) -> str:
         """Write the condition for the rows of a series in a span; its parameters are labels and `_bounds`."""
 
     @abstractmethod
-    def _bounds(self, connection: _C, table: SqlTable, span: Span) -> tuple[int | str, int | str]:
+    def _bounds(self, connection: _C, table: FileTable, span: Span) -> tuple[int | str, int | str]:
         """Return the two last parameters of `_inside` for a span."""
 
     @abstractmethod
     def _merge(
-        self, connection: _C, table: SqlTable, labels: Sequence[int | str | None], rows: Columns
+        self, connection: _C, table: FileTable, labels: Sequence[int | str | None], rows: Columns
     ) -> None:
         """Merge sorted rows of a series into a table."""
 
     @abstractmethod
-    def _rows(self, connection: _C, table: SqlTable, series: Series, series_id: int, span: Span) -> Columns:
+    def _rows(self, connection: _C, table: FileTable, series: Series, series_id: int, span: Span) -> Columns:
         """Read the rows of a series."""
 
     @property
@@ -318,65 +321,59 @@ class SqlFileStore(ABC, Generic[_C]):
                 table.check(batch.series, rows)
                 self._merge(connection, table, table.values(batch.series, series_id), rows)
 
-    def _remove(self, connection: _C, table: SqlTable, inside: Sequence[int | str | None]) -> None:
+    def _remove(self, connection: _C, table: FileTable, inside: Sequence[int | str | None]) -> None:
         """Delete rows; in a table of the user's only rows without other values, and set the rest to NULL."""
         where, columns = self._inside(table), [quoted(name) for name in table.columns]
         if table.mapping is not None:
-            others = table.types.keys() - {*table.key, *table.columns}
-            unused = [f"{quoted(name)} IS NULL" for name in sorted(others)]
+            unused = [f"{quoted(name)} IS NULL" for name in table.others]
             # Before the UPDATE: a NOT NULL column does not prevent a DELETE.
             connection.execute(f"DELETE FROM {table.relation} WHERE {' AND '.join([where, *unused])}", inside)
-            nothing = ", ".join(f"{name} = NULL" for name in columns)
-            connection.execute(f"UPDATE {table.relation} SET {nothing} WHERE {where}", inside)
+            connection.execute(f"UPDATE {table.relation} SET {emptied(columns)} WHERE {where}", inside)
         else:
             connection.execute(f"DELETE FROM {table.relation} WHERE {where}", inside)
 
-    def _table(self, connection: _C, dataset: Dataset) -> SqlTable:
+    def _table(self, connection: _C, dataset: Dataset) -> FileTable:
         if self.table is None:
-            return own_table(dataset, self._time_type, typed=self._typed)
+            return FileTable.own(dataset, PREFIX + dataset.name, OwnTypes(self._time_type), typed=self._typed)
         types = self._types(connection, self.table.table)
         return mapped_table(self.table, dataset, types, typed=self._typed)
 
-    def _prepare_mapped(self, connection: _C, table: SqlTable, dataset: Dataset) -> None:
-        lacking = self._required(connection, table.name) - {*table.key, *table.columns}
+    def _prepare_mapped(self, connection: _C, table: FileTable, dataset: Dataset) -> None:
+        lacking = self._required(connection, table.title) - {*table.key, *table.columns}
         if lacking:
             raise ConfigurationError(
-                f"{table.name}.{min(lacking)} must not be NULL, but rows of {dataset} have nothing for it; "
+                f"{table.title}.{min(lacking)} must not be NULL, but rows of {dataset} have nothing for it; "
                 "give it a default, or map it"
             )
         self._check(connection, table)
 
-    def _prepare_own(self, connection: _C, table: SqlTable, dataset: Dataset) -> None:
-        found = self._types(connection, table.name)
+    def _prepare_own(self, connection: _C, table: FileTable, dataset: Dataset) -> None:
+        found = self._types(connection, table.title)
         if not found:
             if self._ledger.counts_on(connection, dataset):
                 forget = ["forget", "--to", f"{self._scheme}:{self.path}", "--dataset", dataset.name]
                 raise SinkError(
-                    f"{self.path} has no {table.name}, and the ledger counts on its rows; restore the file "
+                    f"{self.path} has no {table.title}, and the ledger counts on its rows; restore the file "
                     f"from a copy, or have them fetched anew after: {join(['marketfetch', *forget])}"
                 )
             columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in table.types.items())
             connection.execute(self._create(table, columns))
         else:  # a newer version of the dataset may have more columns
             for name in table.types.keys() - found.keys():
-                connection.execute(f"ALTER TABLE {table.name} ADD COLUMN {quoted(name)} {table.types[name]}")
+                connection.execute(f"ALTER TABLE {table.title} ADD COLUMN {quoted(name)} {table.types[name]}")
         self._prepare_view(connection, table)
 
-    def _prepare_view(self, connection: _C, table: SqlTable) -> None:
-        view = table.name.removeprefix(PREFIX)
-        wanted = ["exchange", "symbol", "interval", "open_time", *table.columns]
+    def _prepare_view(self, connection: _C, table: FileTable) -> None:
+        view = table.title.removeprefix(PREFIX)
+        wanted = [*SERIES_NAMES, "open_time", *table.columns]
         found = set(self._types(connection, view))
         if found and not (found <= set(wanted) and self._is_view(connection, view)):
             raise SinkError(
                 f"{self.path} has a {view} that marketfetch did not make; rename it, map it with table=, "
                 "or choose another file"
             )
-        columns = ", ".join(f"r.{quoted(name)}" for name in table.columns)
-        statement = (
-            f"CREATE VIEW {quoted(view)} AS SELECT s.exchange, s.symbol, s.interval, "
-            f"{self._view_time()} AS open_time, {columns} "
-            f"FROM {table.name} AS r JOIN {PREFIX}series AS s ON s.id = r.series_id"
-        )
+        query = view_query(table.title, f"{PREFIX}series", self._view_time(), map(quoted, table.columns))
+        statement = f"CREATE VIEW {quoted(view)} AS {query}"
         if found == set(wanted) and self._is_made_by(connection, view, statement):
             return
         connection.execute(f"DROP VIEW IF EXISTS {quoted(view)}")
