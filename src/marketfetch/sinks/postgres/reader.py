@@ -26,7 +26,7 @@ def read(
     start = span.start
     while start < span.end:
         page = read_page(connection, table, key_values, Span(start, span.end), _PAGE)
-        parts.append(_laid_out(page, table, dataset))
+        parts.append(table.laid_out(dataset, page.times, page.values))
         if len(page) < _PAGE:
             break
         start = int(page.times[-1]) + 1
@@ -44,10 +44,3 @@ def read_page(
         return Columns(np.empty(0, np.int64), np.empty((len(table.value_columns), 0)))
     times = table.time_codec.decode(np.frombuffer(row[0], ">i8").astype(np.int64))
     return Columns(times, np.array([np.frombuffer(packed, ">f8") for packed in row[1:]], np.float64))
-
-
-def _laid_out(page: Columns, table: PostgresTable, dataset: Dataset) -> Columns:
-    """Put the lines of a page where the dataset has them; other lines are NaN."""
-    values = np.full((len(dataset.columns), len(page)), np.nan)
-    values[table.value_indexes] = page.values
-    return Columns(page.times, values)

@@ -15,7 +15,7 @@ from marketfetch.protocols import Writer
 from marketfetch.redaction import Secret, redact
 from marketfetch.sinks.postgres.board import PostgresBoard
 from marketfetch.sinks.postgres.connections import Connections, connections_of
-from marketfetch.sinks.postgres.coverage_tables import FORMAT, CoverageTables, Names, lock
+from marketfetch.sinks.postgres.coverage_tables import FORMAT, CoverageTables, lock
 from marketfetch.sinks.postgres.deleting import remove
 from marketfetch.sinks.postgres.reader import read
 from marketfetch.sinks.postgres.schema import versions as formats
@@ -27,7 +27,7 @@ from marketfetch.sinks.postgres.session import Connection, Session
 from marketfetch.sinks.postgres.writer import BatchWriter
 from marketfetch.sinks.table_mapping import TableMapping, mapping_or_none
 from marketfetch.values.coverage import Coverage
-from marketfetch.values.datasets import Dataset, datasets
+from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns, RejectedRow
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
@@ -143,8 +143,7 @@ class PostgresSink:
                 target = self._layout.target(connection)
                 held = ledger.coverage(connection, target, list(dict.fromkeys(series)))
                 if self.table is not None:
-                    kinds = {one.dataset.name for one in series}
-                    others = _known(ledger.held(connection, target, kinds)).values()
+                    others = ledger.held(connection, target, {one.dataset for one in series})
             if self.table is not None:
                 MappedTable(self.table).refuse_collisions(connection, [*others, *series])
         return {one: held.get(one, Coverage()) for one in series}
@@ -154,8 +153,7 @@ class PostgresSink:
         with self._reading("read what is covered") as (connection, ledger):
             if ledger is None:
                 return {}
-            held = dict(ledger.all(connection, self._layout.target(connection)))
-        return {series: held[name] for name, series in _known(held).items()}
+            return dict(ledger.all(connection, self._layout.target(connection)))
 
     def read(self, series: Series, span: Span) -> Columns:
         """Return the stored rows of a series inside a span, sorted by time; see Store.
@@ -224,13 +222,3 @@ class PostgresSink:
 
     def __repr__(self) -> str:
         return f"PostgresSink({self._connections!r})"
-
-
-def _known(held: Iterable[Names]) -> dict[Names, Series]:
-    """Return the series of names, without those of datasets that marketfetch does not know."""
-    known = datasets()
-    return {
-        (exchange, dataset, symbol, interval): Series.of(exchange, known[dataset], symbol, interval)
-        for exchange, dataset, symbol, interval in held
-        if dataset in known
-    }

@@ -79,12 +79,8 @@ def upsert(table: PostgresTable) -> bytes:
     3. Where no index leads from a series to its times, each row is looked up by itself. A join would read the
        rows of all other symbols, too.
     """
-    relation, time, key, new = (
-        _table(table),
-        _name(table.time),
-        _staged_key(table),
-        _staged_values(table.value_columns),
-    )
+    relation, time = _table(table), _name(table.time)
+    key, new = _staged_key(table), _staged_values(table.value_columns)
     if table.ordered:
         known = f"{relation} AS t ON {_place(table)} AND {_same_time(table)}"
     else:

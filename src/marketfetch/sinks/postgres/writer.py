@@ -71,15 +71,12 @@ class BatchWriter:
             table.check_key_values(series, key_values)
             if len(batch.columns):
                 self._write(_Rows(connection, table, key_values, self._texts), batch)
-            self._ledger.add(connection, series_id, batch)
+            self._ledger.unite(connection, series_id, batch)
         self._written.add(series)
 
     def _refuse_collisions(self, connection: Connection, target: str, series: Series) -> None:
         """Raise RowsRefused if the series would overwrite one that another process has begun meanwhile."""
-        held = [
-            Series.of(exchange, series.dataset, symbol, interval)
-            for exchange, _, symbol, interval in self._ledger.held(connection, target, [series.dataset.name])
-        ]
+        held = self._ledger.held(connection, target, [series.dataset])
         try:
             self._layout.refuse_collisions(connection, [*held, series])
         except ConfigurationError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import index
 from typing import Any, Protocol, TypeVar
@@ -11,10 +11,10 @@ import attrs
 import orjson
 
 from marketfetch.errors import SinkError
-from marketfetch.sinks.rejected_rows import reach, still_rejected
-from marketfetch.sinks.sql.coverage_segments import changed, hull, joined, split
+from marketfetch.sinks.sql.coverage_segments import hull, joined, split
+from marketfetch.sinks.sql.ledger import Ledger, SegmentChange, names, registered
 from marketfetch.values.coverage import Coverage
-from marketfetch.values.datasets import Dataset, datasets
+from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, RejectedRow
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
@@ -84,7 +84,7 @@ def _coverage(series_id: int, texts: Sequence[str]) -> Coverage:
 
 
 @attrs.frozen
-class CoverageTables:
+class CoverageTables(Ledger[DbConnection]):
     """The tables `marketfetch_series`, `_coverage`, `_rejected` and `_format`.
 
     `target` is the user's table with the rows of a series, and empty for our own tables: a series has a
@@ -158,14 +158,7 @@ class CoverageTables:
     def add(self, connection: DbConnection, batch: Batch) -> int:
         """Unite the ledger of a series with a batch, and return the id of the series."""
         series_id = self._touch_series(connection, batch.series)
-        span = reach(batch)
-        if span is not None:
-            before = self._touched(connection, series_id, span)
-            after = changed([*before.values()], batch.coverage)
-            self._replace(connection, series_id, before, after)
-            if batch.rejected or any(segment.unusable for segment in before.values()):
-                present = joined(after).within(span).present
-                self._reject(connection, series_id, span, batch.rejected, present)
+        self.unite(connection, series_id, batch)
         return series_id
 
     def forget(self, connection: DbConnection, series: Series, spans: SpanSet) -> int | None:
@@ -182,12 +175,10 @@ class CoverageTables:
                 inside,
             )
             cut = "start_time < ? AND end_time > ?"
-            before = self._segments(connection, series_id, cut, [span.end, span.start])
+            before = self._where(connection, series_id, cut, [span.end, span.start])
             rest = joined(before.values()).without(SpanSet.of(span))
-            self._replace(connection, series_id, before, split(rest))
-            connection.execute(
-                f"DELETE FROM {PREFIX}rejected WHERE series_id = ? AND time >= ? AND time < ?", inside[:3]
-            )
+            self.replace(connection, series_id, before, split(rest))
+        self._reject(connection, series_id, spans, [])
         return series_id
 
     def coverage(
@@ -208,41 +199,36 @@ class CoverageTables:
 
     def all(self, connection: DbConnection, version: int) -> Iterator[tuple[Series, Coverage]]:
         """Yield each series of the target and its coverage, without those of unregistered datasets."""
-        known = datasets()
         rows = connection.execute(
             f"SELECT id, exchange, dataset, symbol, interval, {_SPANS[version]} FROM {PREFIX}series "
             f"JOIN {PREFIX}coverage ON series_id = id WHERE target = ? ORDER BY id",
             [self.target],
         ).fetchall()
-        for (_, exchange, dataset, symbol, interval), segments in groupby(rows, lambda row: row[:5]):
-            if dataset in known:
-                coverage = joined(_coverage(row[0], row[5:]) for row in segments)
-                yield Series.of(exchange, known[dataset], symbol, interval), coverage
+        for (_, *found), segments in groupby(rows, lambda row: row[:5]):
+            for series in registered([tuple(found)]).values():
+                yield series, joined(_coverage(row[0], row[5:]) for row in segments)
 
     def counts_on(self, connection: DbConnection, dataset: Dataset) -> bool:
         """Tell whether the ledger says that rows of a dataset are stored."""
-        held = self.coverage(connection, self.names(connection, [dataset]), FORMAT)
-        return any(known.present for known in held.values())
+        series = self.held(connection, [dataset])
+        return any(known.present for known in self.coverage(connection, series, FORMAT).values())
 
-    def names(self, connection: DbConnection, kinds: Iterable[Dataset]) -> list[Series]:
+    def held(self, connection: DbConnection, kinds: Iterable[Dataset]) -> list[Series]:
         """Return every series of the target that has one of the datasets, without reading coverage.
 
         Another spelling of the target counts, too: `Candles`, or `main.candles`.
         """
-        known = {kind.name: kind for kind in kinds}
+        wanted = {kind.name: kind for kind in kinds}
         rows = connection.execute(
             f"SELECT target, exchange, dataset, symbol, interval FROM {PREFIX}series "
-            f"WHERE dataset IN ({_marks(known)})",
-            [*known],
+            f"WHERE dataset IN ({_marks(wanted)})",
+            [*wanted],
         ).fetchall()
-        return [
-            Series.of(exchange, known[dataset], symbol, interval)
-            for target, exchange, dataset, symbol, interval in rows
-            if _table(target) == _table(self.target)
-        ]
+        found = (row[1:] for row in rows if _table(row[0]) == _table(self.target))
+        return [*registered(found, wanted.values()).values()]
 
     def rejected(self, connection: DbConnection, series_id: int, span: Span) -> list[RejectedRow]:
-        """Return the rejected rows of a series inside a span, sorted."""
+        """See Ledger."""
         rows = connection.execute(
             f"SELECT time, reason, raw FROM {PREFIX}rejected WHERE series_id = ? AND time >= ? AND time < ?",
             [series_id, span.start, span.end],
@@ -255,12 +241,12 @@ class CoverageTables:
         by_names: dict[tuple[str, str, str], dict[str, Series]] = {}
         for one in series:
             by_names.setdefault((one.exchange, one.dataset.name, one.interval.name), {})[one.symbol] = one
-        for names, symbols in by_names.items():
+        for others, symbols in by_names.items():
             for some in _chunks([*symbols]):
                 rows = connection.execute(
                     f"SELECT symbol, id FROM {PREFIX}series WHERE target = ? AND exchange = ? "
                     f"AND dataset = ? AND interval = ? AND symbol IN ({_marks(some)})",
-                    [self.target, *names, *some],
+                    [self.target, *others, *some],
                 )
                 ids |= {symbols[symbol]: int(series_id) for symbol, series_id in rows.fetchall()}
         return ids
@@ -276,18 +262,17 @@ class CoverageTables:
             # Two statements: RETURNING is newer than the SQLite of some systems.
             found = connection.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {PREFIX}series").fetchone()
             series_id = int(found[0])
-            names = [self.target, series.exchange, series.dataset.name, series.symbol, series.interval.name]
             connection.execute(
                 f"INSERT INTO {PREFIX}series (id, target, exchange, dataset, symbol, interval) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
-                [series_id, *names],
+                [series_id, self.target, *names(series)],
             )
         else:
             connection.execute(f"UPDATE {PREFIX}series SET revision = revision + 1 WHERE id = ?", [series_id])
         return series_id
 
-    def _touched(self, connection: DbConnection, series_id: int, span: Span) -> dict[int, Coverage]:
-        """Read the segments that a span touches, by their starts; see `touched` of `coverage_segments`."""
+    def segments(self, connection: DbConnection, series_id: int, span: Span) -> dict[int, Coverage]:
+        """See Ledger."""
         if not self.clustered:  # the segment before the span would cost a second scan
             where, values = "start_time <= ? AND end_time >= ?", [span.end, span.start]
         else:
@@ -296,9 +281,9 @@ class CoverageTables:
                 f"(SELECT max(start_time) FROM {PREFIX}coverage WHERE series_id = ? AND start_time <= ?), ?)"
             )
             values = [span.end, series_id, span.start, span.start]
-        return self._segments(connection, series_id, where, values)
+        return self._where(connection, series_id, where, values)
 
-    def _segments(
+    def _where(
         self, connection: DbConnection, series_id: int, where: str, values: Sequence[int]
     ) -> dict[int, Coverage]:
         rows = connection.execute(
@@ -307,28 +292,19 @@ class CoverageTables:
         )
         return {start: _coverage(series_id, texts) for start, *texts in rows.fetchall()}
 
-    def _replace(
-        self,
-        connection: DbConnection,
-        series_id: int,
-        before: Mapping[int, Coverage],
-        segments: Sequence[Coverage],
-    ) -> None:
-        """Replace segments by others; a segment that is equal in both is not written."""
-        after = {hull(segment).start: segment for segment in segments}
-        for some in _chunks([*(before.keys() - after.keys())]):
+    def _put(self, connection: DbConnection, series_id: int, change: SegmentChange) -> None:
+        for some in _chunks(change.gone):
             connection.execute(
                 f"DELETE FROM {PREFIX}coverage WHERE series_id = ? AND start_time IN ({_marks(some)})",
                 [series_id, *some],
             )
-        for start in before.keys() & after.keys():
-            if before[start] != after[start]:
-                connection.execute(
-                    f"UPDATE {PREFIX}coverage SET end_time = ?, covered_spans = ?, empty_spans = ?, "
-                    "unusable_spans = ? WHERE series_id = ? AND start_time = ?",
-                    [*_row(after[start])[1:], series_id, start],
-                )
-        self._insert(connection, [(series_id, after[start]) for start in after if start not in before])
+        for start, segment in change.changed.items():
+            connection.execute(
+                f"UPDATE {PREFIX}coverage SET end_time = ?, covered_spans = ?, empty_spans = ?, "
+                "unusable_spans = ? WHERE series_id = ? AND start_time = ?",
+                [*_row(segment)[1:], series_id, start],
+            )
+        self._insert(connection, [(series_id, segment) for segment in change.added.values()])
 
     def _insert(self, connection: DbConnection, segments: Sequence[tuple[int, Coverage]]) -> None:
         for some in _chunks(segments):
@@ -338,22 +314,14 @@ class CoverageTables:
             )
 
     def _reject(
-        self,
-        connection: DbConnection,
-        series_id: int,
-        span: Span,
-        new: Sequence[RejectedRow],
-        present: SpanSet,
+        self, connection: DbConnection, series_id: int, gone: SpanSet, new: Sequence[RejectedRow]
     ) -> None:
-        """Add rejected rows, and remove those whose moments are present."""
-        held = set(self.rejected(connection, series_id, span))
-        kept = still_rejected(held.union(new), present)
-        for moments in _chunks(sorted({row.time for row in held - kept})):
+        for span in gone:
             connection.execute(
-                f"DELETE FROM {PREFIX}rejected WHERE series_id = ? AND time IN ({_marks(moments)})",
-                [series_id, *moments],
+                f"DELETE FROM {PREFIX}rejected WHERE series_id = ? AND time >= ? AND time < ?",
+                [series_id, span.start, span.end],
             )
-        for some in _chunks(sorted(kept - held)):
+        for some in _chunks(new):
             connection.execute(
                 f"INSERT INTO {PREFIX}rejected VALUES {', '.join(['(?, ?, ?, ?)'] * len(some))}",
                 [value for row in some for value in (series_id, row.time, row.reason, row.raw)],

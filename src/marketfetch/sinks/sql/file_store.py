@@ -277,7 +277,7 @@ class SqlFileStore(ABC, Generic[_C]):
         """Raise ConfigurationError if two series, given or held, would overwrite each other."""
         if self.table is not None:
             # The labels of held series are computed anew: the ledger has their symbols only.
-            every = [*self._ledger.names(connection, {one.dataset for one in series}), *series]
+            every = [*self._ledger.held(connection, {one.dataset for one in series}), *series]
             self.table.refuse_collisions(every, self._folded(connection, self.table, every))
 
     def _folded(

@@ -79,9 +79,9 @@ class FileTable(SqlTable):
     def from_db_rows(self, dataset: Dataset, rows: NDArray[np.float64]) -> Columns:
         """Make Columns of rows that were read, of shape (rows, 1 + columns): time, then `columns`."""
         times = rows[:, 0].astype(np.int64)
-        values = np.full((len(dataset.columns), len(rows)), np.nan)
-        values[self.value_indexes] = rows[:, 1:].T
-        return Columns(times if self.mapping is None else self.mapping.times(times), values)
+        return self.laid_out(
+            dataset, times if self.mapping is None else self.mapping.times(times), rows[:, 1:].T
+        )
 
 
 def mapped_table(

@@ -6,12 +6,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import attrs
+import numpy as np
+from numpy.typing import NDArray
 
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.sinks.sql.identifiers import quoted
 from marketfetch.sinks.sql.number_limits import NumberLimits
 from marketfetch.sinks.table_mapping import Name, TableMapping
 from marketfetch.values.datasets import Dataset
+from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
 
 __all__ = ["OwnTypes", "SqlTable", "ValueColumn", "mapped_columns"]
@@ -138,6 +141,12 @@ class SqlTable:
     def others(self) -> list[str]:
         """The names of the columns that other datasets or programs may fill."""
         return sorted(self.types.keys() - {*self.key, *self.columns})
+
+    def laid_out(self, dataset: Dataset, times: NDArray[np.int64], values: NDArray[np.float64]) -> Columns:
+        """Put the lines of `value_columns` where the dataset has them; all other lines are NaN."""
+        lines = np.full((len(dataset.columns), len(times)), np.nan)
+        lines[self.value_indexes] = values
+        return Columns(times, lines)
 
     def label_values(self, series: Series, series_id: int) -> tuple[Name, ...]:
         """Return the values of `labels` in the rows of a series."""

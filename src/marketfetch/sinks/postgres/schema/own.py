@@ -81,8 +81,7 @@ class OwnTables:
     def _counts_on(self, connection: Connection, dataset: Dataset) -> bool:
         """Tell whether the ledger says that rows of a dataset are present."""
         ledger = CoverageTables(self.schema)
-        names = ledger.held(connection, "", [dataset.name])
-        held = [Series.of(exchange, dataset, symbol, interval) for exchange, _, symbol, interval in names]
+        held = ledger.held(connection, "", [dataset])
         return any(known.present for known in ledger.coverage(connection, "", held).values())
 
     def _prepare_table(self, connection: Connection, table: PostgresTable) -> None:
