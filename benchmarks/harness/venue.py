@@ -18,7 +18,7 @@ def _with(pool: LimitPool) -> type[BinanceUsdm]:
     class ScaledUsdm(BinanceUsdm):
         name = "binance-usdm"
         weight = pool
-        endpoints = (ScaledOhlcv,)
+        sources = (ScaledOhlcv,)
 
     return ScaledUsdm
 

@@ -20,6 +20,7 @@ from marketfetch.protocols import Store
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.reports import Report, SeriesReport
 from marketfetch.sinks.memory import MemorySink
+from marketfetch.sources import Endpoint
 from marketfetch.testing import (
     FaultKind,
     Faults,
@@ -86,8 +87,12 @@ class Job:
     def exchange(self, base_url: str) -> Exchange:
         """The adapter, with small pages."""
         kind = VENUES[self.venue]
-        small = tuple(type(each.__name__, (each,), {"page_sizes": (self.page,)}) for each in kind.endpoints)
-        made: Exchange = type(kind.__name__, (kind,), {"endpoints": small})(base_url)
+        small = tuple(
+            type(each.__name__, (each,), {"page_sizes": (self.page,)})
+            for each in kind.sources
+            if issubclass(each, Endpoint)
+        )
+        made: Exchange = type(kind.__name__, (kind,), {"sources": small})(base_url)
         return made
 
 

@@ -18,10 +18,11 @@ from marketfetch.decoding.layouts import decode_errors_as
 from marketfetch.decoding.validation import validate_page
 from marketfetch.engine.discovery import read_time
 from marketfetch.errors import DecodeError
-from marketfetch.exchange import Endpoint, Exchange
+from marketfetch.exchange import Exchange
 from marketfetch.exchanges.binance_spot import BinanceSpot
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.exchanges.okx import Okx
+from marketfetch.sources import Endpoint
 from marketfetch.values.intervals import Interval
 from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
@@ -60,7 +61,9 @@ def targets() -> dict[str, Target]:
 
 
 def _of_exchange(exchange: Exchange, family: str) -> Iterator[Target]:
-    for kind in exchange.endpoints:
+    for kind in exchange.sources:
+        if not issubclass(kind, Endpoint):
+            continue
         endpoint = exchange.endpoint(kind.dataset)
         for series in _series(exchange, endpoint):
             interval = "" if series.interval.is_event else f" {series.interval}"

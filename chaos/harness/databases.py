@@ -18,11 +18,11 @@ from chaos.harness.store_contents import Oracle, check_contents, fingerprint
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.errors import SinkUnavailable
 from marketfetch.events import BatchWritten, Event
-from marketfetch.exchange import Endpoint
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.protocols import Writer
 from marketfetch.reports import Report
 from marketfetch.sinks.postgres import PostgresSink
+from marketfetch.sources import Endpoint
 from marketfetch.testing import GeneratedMarket, Market, SimulatedExchange, SimulatorOptions
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
@@ -69,7 +69,7 @@ class _SmallOhlcv(Ohlcv):
 class _SmallPages(BinanceUsdm):
     """Binance futures with small pages of candles alone."""
 
-    endpoints: ClassVar[Sequence[type[Endpoint]]] = (_SmallOhlcv,)
+    sources: ClassVar[Sequence[type[Endpoint]]] = (_SmallOhlcv,)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import attrs
 
 from chaos.harness.store_contents import Contents
-from marketfetch.protocols import Sink, SupportsBatchSize
+from marketfetch.protocols import Sink, SupportsBatchSize, SupportsGroupCommit
 from marketfetch.testing import LoggedRequest
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
@@ -99,7 +99,8 @@ def _covered(durable: Contents, series: Series) -> SpanSet:
 class InFlightLimit:
     """The most rows and pages that a run may have requested but not yet committed: what a crash may waste.
 
-    Rows: the pages in flight (or one batch if that is more), and one batch for each writer. Pages: as many
+    Rows: the pages in flight (or one batch if that is more), and for each writer one batch, or where it
+    commits several batches together, one transaction that is written and one that waits. Pages: as many
     full ones as hold these rows, and one short page for each batch that is fetched, queued or written.
     """
 
@@ -110,5 +111,7 @@ class InFlightLimit:
     def of(cls, sink: Sink, concurrency: int) -> InFlightLimit:
         """Return the limit for runs that fetch candles and funding rates in pages of the largest size."""
         assert isinstance(sink, SupportsBatchSize)
-        rows = max(concurrency * (_CANDLES + _EVENTS), sink.batch_rows) + sink.batch_rows * sink.max_writers
+        together = 2 * sink.transaction_rows if isinstance(sink, SupportsGroupCommit) else 0
+        rows = max(concurrency * (_CANDLES + _EVENTS), sink.batch_rows)
+        rows += max(sink.batch_rows, together) * sink.max_writers
         return cls(rows, rows // _CANDLES + concurrency * 2 + sink.max_writers * 2)

@@ -183,7 +183,7 @@ class _Ohlcv(Ohlcv):
 
 class _Usdm(BinanceUsdm):
     name = "binance-usdm"
-    endpoints = (_Ohlcv,)
+    sources = (_Ohlcv,)
 
 
 def _url(folder: str) -> str:

@@ -59,7 +59,7 @@ class Funding(mf.Endpoint):
 class Tidebit(mf.Exchange):
     name = "tidebit"
     default_url = "https://api.tidebit.example"
-    endpoints = (Candles, Funding)
+    sources = (Candles, Funding)
 
     def raise_for_error(self, response: mf.Response) -> None:
         if response.status == 200 and response.body.startswith(b'{"error":'):

@@ -6,6 +6,8 @@ written outside the package.
 
 from __future__ import annotations
 
+from marketfetch.archives.periods import Grain
+from marketfetch.decoding.csv_layouts import CsvLayout
 from marketfetch.decoding.layouts import (
     Decoded,
     ObjectLayout,
@@ -24,10 +26,11 @@ from marketfetch.errors import (
     RateLimitExceeded,
     RestrictedLocation,
 )
-from marketfetch.exchange import Endpoint, Exchange
+from marketfetch.exchange import Exchange
 from marketfetch.planning.paginators import CursorPaginator, TimeWindowPaginator
 from marketfetch.protocols import PageOutcome, Paginator
 from marketfetch.ratelimit.backoff import retry_after, to_local_time
+from marketfetch.sources import Archive, Endpoint, Source
 from marketfetch.values.datasets import Column, Dataset
 from marketfetch.values.http import Cost, LimitPool, Request, Response
 from marketfetch.values.instruments import Instrument
@@ -44,12 +47,14 @@ __all__ = [
     "MINUTE",
     "SECOND",
     "AdapterError",
+    "Archive",
     "BadRequest",
     "BadSymbol",
     "Banned",
     "Column",
     "Columns",
     "Cost",
+    "CsvLayout",
     "CursorPaginator",
     "Dataset",
     "DecodeError",
@@ -57,6 +62,7 @@ __all__ = [
     "Endpoint",
     "Exchange",
     "ExchangeNotAvailable",
+    "Grain",
     "Instrument",
     "Interval",
     "LimitPool",
@@ -72,6 +78,7 @@ __all__ = [
     "RowLayout",
     "Series",
     "Slice",
+    "Source",
     "Span",
     "SpanSet",
     "TimeWindowPaginator",

@@ -13,6 +13,7 @@
     │   │   ├── Banned            the exchange shut this egress out; .until
     │   │   ├── ExchangeNotAvailable   overload, maintenance, gateway errors
     │   │   └── DecodeError       the answer is not what the endpoint documents
+    │   │       └── ArchiveDamaged    a file is cut, altered or not the announced one: fetch it again, once
     │   └── FatalFetchError       asking again cannot help
     │       ├── BadSymbol         the exchange does not know the symbol
     │       ├── BadRequest        the exchange rejects a parameter
@@ -41,6 +42,7 @@ if TYPE_CHECKING:  # a higher layer, which is not needed at run time
 
 __all__ = [
     "AdapterError",
+    "ArchiveDamaged",
     "BadRequest",
     "BadSymbol",
     "Banned",
@@ -146,6 +148,14 @@ class DecodeError(RetryableError):
 
 class FatalFetchError(FetchError):
     """Asking again cannot help."""
+
+
+class ArchiveDamaged(DecodeError):
+    """A file of an archive is cut, altered, encrypted or not the announced one; its rows are not certain.
+
+    Rows of the file that were read before must not be stored. A second transfer helps if the first one broke;
+    if the file is the same again, other sources have to serve its span.
+    """
 
 
 class BadSymbol(FatalFetchError):

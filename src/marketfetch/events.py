@@ -14,6 +14,8 @@ __all__ = [
     "BatchWritten",
     "ClockSkewDetected",
     "Event",
+    "FileFetched",
+    "FileRejected",
     "Heartbeat",
     "Listener",
     "PageFetched",
@@ -62,6 +64,31 @@ class PageFetched:
     egress: str
     rows: int
     rejected: Mapping[str, int]
+
+
+@attrs.frozen
+class FileFetched:
+    """A file of an archive arrived through an egress and was decoded.
+
+    `rows` is the number of rows that were missing and are stored now, `size` the number of bytes of the file.
+    `verified` tells whether the archive published a checksum, which agreed.
+    """
+
+    series: Series
+    egress: str
+    key: str
+    rows: int
+    size: int
+    verified: bool = attrs.field(kw_only=True)
+
+
+@attrs.frozen
+class FileRejected:
+    """A file or a listing of an archive cannot be used; the API is asked for the rows instead."""
+
+    series: Series
+    key: str
+    reason: str
 
 
 @attrs.frozen
@@ -130,6 +157,8 @@ Event = (
     | WaitingForStore
     | SeriesRefused
     | PageFetched
+    | FileFetched
+    | FileRejected
     | RequestFailed
     | BatchWritten
     | Heartbeat

@@ -25,6 +25,7 @@ __all__ = [
     "Board",
     "Egress",
     "Fetcher",
+    "GroupWriter",
     "Lease",
     "PageOutcome",
     "Paginator",
@@ -37,6 +38,7 @@ __all__ = [
     "SupportsBatchSize",
     "SupportsBoard",
     "SupportsForget",
+    "SupportsGroupCommit",
     "SupportsInterrupt",
     "SupportsPartitions",
     "SupportsRejected",
@@ -269,7 +271,28 @@ class SupportsBatchSize(Protocol):
 
     @property
     def batch_rows(self) -> int:
-        """Rows in one transaction: more rows would need more memory and would not be faster."""
+        """Rows in one batch: more rows would need more memory and would not be faster."""
+        ...
+
+
+GroupWriter = Callable[[Sequence[Batch]], None]
+"""Makes several batches durable in one transaction before it returns, or raises as a Writer does.
+
+A RowsRefused concerns one of the batches: each of them is then written alone.
+"""
+
+
+@runtime_checkable
+class SupportsGroupCommit(Protocol):
+    """A sink that commits several batches, also of several series, in one transaction (group commit)."""
+
+    @property
+    def transaction_rows(self) -> int:
+        """Rows of one transaction. Fewer are committed where no more batches are ready."""
+        ...
+
+    def group_writer(self) -> AbstractContextManager[GroupWriter]:
+        """Open a writer of several batches; it is opened, used and closed on one thread."""
         ...
 
 

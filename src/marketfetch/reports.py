@@ -13,6 +13,7 @@ from marketfetch.values.spans import Span, SpanSet, format_utc
 
 __all__ = [
     "NOTHING_CLOSED",
+    "ArchiveReport",
     "EgressReport",
     "Finding",
     "Missing",
@@ -103,6 +104,20 @@ class EgressReport:
 
 
 @attrs.frozen
+class ArchiveReport:
+    """What a run read from the archive of the exchange: files, the rows that were missing, and bytes.
+
+    `unverified` of the files have no published checksum. `rejected` files or listings could not be used.
+    """
+
+    files: int = 0
+    rows: int = 0
+    size: int = 0
+    unverified: int = 0
+    rejected: int = 0
+
+
+@attrs.frozen
 class Report:
     """What a run did.
 
@@ -120,6 +135,7 @@ class Report:
     retries: Mapping[str, int]
     duration: float
     unknown: Mapping[str, str] = attrs.field(factory=dict)
+    archive: ArchiveReport = attrs.field(factory=ArchiveReport)
     error: str | None = None
     """The message of the error or signal that ended the run early; None for a run that ended by itself."""
 
@@ -154,6 +170,7 @@ class Report:
             "weight": self.weight,
             "duration_s": round(self.duration, 3),
             "retries": dict(self.retries),
+            "archive": attrs.asdict(self.archive),
             "unknown_symbols": dict(self.unknown),
             "series": [line.as_dict() for line in self.series],
             "egresses": [attrs.asdict(egress) for egress in self.egresses],

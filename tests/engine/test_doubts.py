@@ -140,7 +140,7 @@ class CircularOhlcv(Ohlcv):
 
 
 class Circular(BinanceUsdm):
-    endpoints = (CircularOhlcv,)
+    sources = (CircularOhlcv,)
 
 
 def test_a_paginator_that_makes_no_headway_is_stopped() -> None:
@@ -161,7 +161,7 @@ class WrongOhlcv(Ohlcv):
 
 
 class Wrong(BinanceUsdm):
-    endpoints = (WrongOhlcv,)
+    sources = (WrongOhlcv,)
 
 
 def test_a_series_is_stopped_after_three_rejected_requests() -> None:

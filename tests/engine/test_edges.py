@@ -76,7 +76,7 @@ class UndeclaredFundingRate(FundingRate):
 
 
 class Undeclared(BinanceUsdm):
-    endpoints = (UndeclaredFundingRate,)
+    sources = (UndeclaredFundingRate,)
 
 
 def test_a_late_event_is_not_lost_where_no_delay_is_declared() -> None:

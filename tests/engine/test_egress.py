@@ -58,7 +58,7 @@ class SmallOhlcv(Ohlcv):
 class SmallUsdm(BinanceUsdm):
     name = "binance-usdm"
     weight = SECOND
-    endpoints = (SmallOhlcv,)
+    sources = (SmallOhlcv,)
 
 
 @pytest.mark.parametrize("skew", [-3000, 0, 3000])

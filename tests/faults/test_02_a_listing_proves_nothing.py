@@ -172,7 +172,7 @@ class WithoutFirst(Ohlcv):
 
 
 class PlainBinance(BinanceUsdm):
-    endpoints: ClassVar = (WithoutFirst,)
+    sources: ClassVar = (WithoutFirst,)
 
 
 @pytest.mark.parametrize("what", LISTINGS)

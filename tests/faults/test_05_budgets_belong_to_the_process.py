@@ -44,7 +44,7 @@ class SmallUsdm(BinanceUsdm):
 
     name = "binance-usdm"
     weight = SMALL
-    endpoints = (SmallOhlcv,)
+    sources = (SmallOhlcv,)
 
 
 @attrs.frozen

@@ -58,7 +58,7 @@ class SmallOhlcv(Ohlcv):
 class SmallPages(BinanceUsdm):
     """Many pages, so that work that grows with their number shows soon."""
 
-    endpoints = (SmallOhlcv,)
+    sources = (SmallOhlcv,)
 
 
 def odd(row: Any) -> bool:

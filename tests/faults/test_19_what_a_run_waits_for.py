@@ -35,7 +35,7 @@ class SmallUsdm(BinanceUsdm):
 
     name = "binance-usdm"
     weight = WEIGHT
-    endpoints = (SmallOhlcv,)
+    sources = (SmallOhlcv,)
 
 
 def test_a_run_tells_at_once_that_it_waits_and_that_it_goes_on() -> None:

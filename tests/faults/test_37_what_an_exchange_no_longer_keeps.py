@@ -74,7 +74,7 @@ def test_events_oldest_first_are_no_other_case() -> None:
         paginator = mf.CursorPaginator()
 
     class Venue(PlainExchange):
-        endpoints: ClassVar[Sequence[type[mf.Endpoint]]] = (OldestFirst,)
+        sources: ClassVar[Sequence[type[mf.Endpoint]]] = (OldestFirst,)
 
     with PlainServer(range(YEARS, NOW, 8 * HOUR), listed_at=YEARS, keeps_from=KEPT).serving() as server:
         report, line, _ = filled(server, "funding_rate", kind=Venue, now=NOW, start=YEARS, end=END)
@@ -167,7 +167,7 @@ def test_an_endpoint_that_declares_its_reach_is_believed_within_it(dataset: str)
         retention = 20 * DAY
 
     class Venue(PlainExchange):
-        endpoints: ClassVar[Sequence[type[mf.Endpoint]]] = (ForwardsFor, BackwardsFor)
+        sources: ClassVar[Sequence[type[mf.Endpoint]]] = (ForwardsFor, BackwardsFor)
 
     with PlainServer(range(KEPT, NOW, MINUTE)).serving() as server:
         report, line, asked = filled(
@@ -187,7 +187,7 @@ def test_an_endpoint_with_a_request_for_the_first_row_is_believed() -> None:
             return self.request(mf.Slice(series, Span(start, NOW), rows=1))
 
     class Venue(PlainExchange):
-        endpoints: ClassVar[Sequence[type[mf.Endpoint]]] = (WithFirst,)
+        sources: ClassVar[Sequence[type[mf.Endpoint]]] = (WithFirst,)
 
     with PlainServer(range(KEPT, NOW, MINUTE)).serving() as server:
         report, line, _ = filled(
@@ -213,7 +213,7 @@ def test_a_first_row_that_the_pages_deny_is_not_called_absent() -> None:
             return self.request(mf.Slice(series, Span(start, NOW), rows=1))
 
     class Venue(PlainExchange):
-        endpoints: ClassVar[Sequence[type[mf.Endpoint]]] = (WithFirst,)
+        sources: ClassVar[Sequence[type[mf.Endpoint]]] = (WithFirst,)
 
     row = KEPT - 6 * HOUR
     times = [row, *range(KEPT, NOW, MINUTE)]

@@ -100,23 +100,23 @@ def instrument(_: object, body: bytes) -> list[object]:
 
 
 EXCHANGES: dict[str, tuple[dict[str, Any], str]] = {
-    "endpoints is one class": (
-        {"endpoints": Forwards},
-        r"Mine.endpoints: Forwards is one class; .* \(Forwards,\)",
+    "sources is one class": (
+        {"sources": Forwards},
+        r"Mine.sources: Forwards is one class; .* \(Forwards,\)",
     ),
-    "endpoints has an object": (
-        {"endpoints": (Forwards(),)},
-        r"Mine.endpoints: Forwards\(\) is an object; write the class: Forwards",
+    "sources has an object": (
+        {"sources": (Forwards(),)},
+        r"Mine.sources: Forwards\(\) is an object; write the class: Forwards",
     ),
-    "endpoints is text": ({"endpoints": "Forwards"}, "Mine.endpoints: found 'Forwards'"),
-    "endpoints has text": ({"endpoints": ("Forwards",)}, "Mine.endpoints: found 'Forwards'"),
-    "endpoints has another class": ({"endpoints": (dict,)}, "Mine.endpoints: found .* inherit from Endpoint"),
-    "endpoints has an abstract class": (
-        {"endpoints": (mf.Endpoint,)},
-        "Mine.endpoints: Endpoint is abstract",
+    "sources is text": ({"sources": "Forwards"}, "Mine.sources: found 'Forwards'"),
+    "sources has text": ({"sources": ("Forwards",)}, "Mine.sources: found 'Forwards'"),
+    "sources has another class": ({"sources": (dict,)}, "Mine.sources: found .* inherit from Endpoint"),
+    "sources has an abstract class": (
+        {"sources": (mf.Endpoint,)},
+        "Mine.sources: Endpoint is abstract",
     ),
-    "endpoints is a set": ({"endpoints": {Forwards}}, "Mine.endpoints: found .* write a tuple"),
-    "endpoints is empty": ({"endpoints": ()}, "must serve each dataset once"),
+    "sources is a set": ({"sources": {Forwards}}, "Mine.sources: found .* write a tuple"),
+    "sources is empty": ({"sources": ()}, "must serve each dataset once"),
     "name is empty": ({"name": " "}, "Mine.name: found ' ' .* write the exchange's name"),
     "name is no text": ({"name": None}, "Mine.name: found None"),
     "default_url has no scheme": (
@@ -269,7 +269,7 @@ class Inclusive(Forwards):
 
 
 class WithCheck(PlainExchange):
-    endpoints: ClassVar[Sequence[type[mf.Endpoint]]] = (Inclusive,)
+    sources: ClassVar[Sequence[type[mf.Endpoint]]] = (Inclusive,)
 
     def raise_for_error(self, response: mf.Response) -> None:
         if response.status == 200 and b'"code": "0"' not in response.body:

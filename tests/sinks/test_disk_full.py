@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 
 from marketfetch.errors import SinkError, SinkUnavailable
-from marketfetch.protocols import Store, Writer
+from marketfetch.protocols import Store, SupportsGroupCommit
 from marketfetch.sinks import sqlite
 from marketfetch.sinks.urls import sink_from
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
-from marketfetch.values.pages import Batch
 from marketfetch.values.series import Series
 from marketfetch.values.settings import RetryPolicy, Settings
 from tests.support.disks import fill, small_disk
@@ -77,21 +76,24 @@ def refused(world: World, store: Store, end: str = END) -> SinkError:
 def after_a_batch(store: Store, act: Callable[[], object]) -> Iterator[None]:
     """Do something once, right after the first batch is durable and before the second is begun."""
     kind, acts = type(store), [act]
-    original = kind.writer
+    name = "group_writer" if isinstance(store, SupportsGroupCommit) else "writer"
+    original = getattr(kind, name)
 
     @contextmanager
-    def writer(self: Store) -> Iterator[Writer]:
+    def writer(self: Store) -> Iterator[Callable[[object], None]]:
         with original(self) as write:
 
-            def watched(batch: Batch) -> None:
-                write(batch)
+            def watched(batches: object) -> None:
+                write(batches)
                 while acts:
                     acts.pop()()
 
             yield watched
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kind, "writer", writer)
+        if name == "group_writer":
+            patch.setattr(kind, "transaction_rows", 1)  # each batch alone: else the first may be all of them
+        patch.setattr(kind, name, writer)
         yield
 
 

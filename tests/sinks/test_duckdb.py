@@ -11,26 +11,31 @@ from contextlib import ExitStack
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import attrs
 import duckdb
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
+from marketfetch.errors import ConfigurationError, RowsRefused, SinkError, SinkUnavailable
 from marketfetch.sinks.duckdb import connect, memory_limit, shared_connection
 from marketfetch.sinks.duckdb.connect import open_file
 from marketfetch.sinks.duckdb.errors import Opened, explained
 from marketfetch.sinks.duckdb.sink import DuckDBSink
 from marketfetch.sinks.files import atomic_files
 from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT, locked_directory
+from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.sql.coverage_tables import CoverageTables
 from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.values.datasets import Dataset
 from tests.support.batches import EVER, batch, candles, premium
 
 OHLCV = Dataset.parse("ohlcv")
+VALUES = st.sampled_from([1.0, 2.0, np.nan])
 
 
 @pytest.fixture
@@ -240,6 +245,62 @@ def test_your_table_may_have_a_schema_and_decimals(tmp_path: Path, time: str) ->
     assert store.read(candles(), EVER).values[0].tolist() == [0.1, 0.2, 0.3]
 
 
+@given(
+    groups=st.lists(
+        st.lists(
+            st.tuples(st.sampled_from(["BTCUSDT", "ETHUSDT"]), st.integers(0, 6), st.integers(0, 4)),
+            min_size=1,
+            max_size=4,
+        ),
+        max_size=4,
+    ),
+    data=st.data(),
+)
+@settings(max_examples=40, deadline=None)
+def test_batches_that_are_committed_together_are_stored_as_one_by_one(
+    groups: list[list[tuple[str, int, int]]], data: st.DataObject
+) -> None:
+    # Batches of one series overlap or not, within a group and with earlier groups; some values are NULL.
+    expected = MemorySink()
+    with TemporaryDirectory() as folder:
+        store = DuckDBSink(Path(folder, "market.duckdb"))
+        store.prepare([OHLCV])
+        expected.prepare([OHLCV])
+        with store.group_writer() as take, expected.writer() as take_alone:
+            for group in groups:
+                batches = [
+                    batch(candles(symbol), range(first, first + count), open=data.draw(VALUES))
+                    for symbol, first, count in group
+                ]
+                take(batches)
+                for one in batches:
+                    take_alone(one)
+        for series in (candles("BTCUSDT"), candles("ETHUSDT")):
+            found, wanted = store.read(series, EVER), expected.read(series, EVER)
+            np.testing.assert_array_equal(found.times, wanted.times)
+            np.testing.assert_array_equal(found.values, wanted.values)
+            assert store.coverage([series]) == expected.coverage([series])
+
+
+def test_a_refused_batch_leaves_nothing_of_its_group(tmp_path: Path) -> None:
+    with duckdb.connect(tmp_path / "mine.duckdb") as connection:
+        connection.execute(
+            "CREATE TABLE mine (symbol VARCHAR, open_time TIMESTAMP, o DECIMAL(6, 2), "
+            "UNIQUE (symbol, open_time))"
+        )
+    mapping = TableMapping("mine", symbol="symbol", time="open_time", columns={"ohlcv": {"open": "o"}})
+    store = DuckDBSink(tmp_path / "mine.duckdb", table=mapping)
+    store.prepare([OHLCV])
+    sound, broken = (
+        batch(candles("BTCUSDT"), range(3), open=1),
+        batch(candles("ETHUSDT"), range(3), open=0.125),
+    )
+    with store.group_writer() as take, pytest.raises(RowsRefused, match="ETHUSDT"):
+        take([sound, broken])
+    assert not store.ledger()
+    assert not len(store.read(sound.series, EVER))
+
+
 def test_two_connections_that_write_one_series_meet(store: DuckDBSink) -> None:
     # Each adds a segment of its own, and sees none of the other's: what they write must collide all the same.
     with store.writer() as take:
@@ -247,9 +308,9 @@ def test_two_connections_that_write_one_series_meet(store: DuckDBSink) -> None:
     with duckdb.connect(store.path) as one, duckdb.connect(store.path) as other:
         for connection in (one, other):
             connection.execute("BEGIN")
-        CoverageTables().add(one, batch(candles(), range(10, 20), open=1))
+        CoverageTables().add(one, [batch(candles(), range(10, 20), open=1)])
         with pytest.raises(duckdb.TransactionException):
-            CoverageTables().add(other, batch(candles(), range(15, 25), open=1))
+            CoverageTables().add(other, [batch(candles(), range(15, 25), open=1)])
         one.execute("COMMIT")
 
 

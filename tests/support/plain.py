@@ -71,7 +71,7 @@ class Events(_Route):
 class PlainExchange(mf.Exchange):
     name = "plain"
     default_url = "https://plain.example"
-    endpoints: ClassVar[Sequence[type[mf.Endpoint]]] = (Forwards, Backwards, Events)
+    sources: ClassVar[Sequence[type[mf.Endpoint]]] = (Forwards, Backwards, Events)
 
     def listing_requests(self) -> Sequence[mf.Request]:
         return (mf.Request("/listing", cost=_CALL),)

@@ -56,6 +56,7 @@ def fetch(  # noqa: PLR0913  # the one call for notebooks: every part may be rep
     proxies: ProxyPool | Iterable[str | Secret] | str | Path | None = None,
     composites: Iterable[Composite] = (),
     base_url: str | None = None,
+    sources: Literal["auto", "rest", "archive"] = "auto",
     fetcher: Fetcher | None = None,
     settings: Settings | None = None,
     listeners: Sequence[Listener] = (),
@@ -64,7 +65,8 @@ def fetch(  # noqa: PLR0913  # the one call for notebooks: every part may be rep
 ) -> Table:
     """Fetch what is missing and return the rows as a Table; works in scripts and in notebooks.
 
-    `symbols` are exchange symbols or unified names; the span from `start` to `end` is half-open, see `Query`.
+    `symbols` are exchange symbols or unified names; the span from `start` to `end` is half-open, see `Query`,
+    which also explains `sources`.
     `to` is a store (`"duckdb:market.duckdb"` or a Store object) that keeps the rows: what it holds already
     is not fetched again. Without it the rows stay in memory. `proxies` is a pool or a list of URLs, used in
     addition to the direct connection. `board` shares the rate limits with earlier calls and with other
@@ -93,6 +95,7 @@ def fetch(  # noqa: PLR0913  # the one call for notebooks: every part may be rep
         start=start,
         end=end,
         composites=composites,
+        sources=sources,
     )
     venue = exchange_from(exchange, base_url)
     pipeline = Pipeline(

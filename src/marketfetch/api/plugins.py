@@ -21,16 +21,18 @@ def exchange_names() -> list[str]:
     return sorted(entry_points(group=_GROUP).names)
 
 
-def exchange_from(exchange: object, base_url: str | None = None) -> Exchange:
+def exchange_from(exchange: object, base_url: str | None = None, archive_url: str | None = None) -> Exchange:
     """Return an exchange by name or class; an Exchange object is returned unchanged.
 
-    `base_url` replaces the public host. Raises ConfigurationError, with near matches, for an unknown name,
-    and AdapterError for an entry point that is not an Exchange.
+    `base_url` replaces the public host, `archive_url` the hosts of the archive; see Exchange. Raises
+    ConfigurationError, with near matches, for an unknown name, and AdapterError for an
+    entry point that is not an Exchange.
     """
     if isinstance(exchange, type) and issubclass(exchange, Exchange):
-        return exchange(base_url)
+        return _made(exchange, base_url, archive_url)
     if isinstance(exchange, Exchange):
-        return exchange if base_url is None else type(exchange)(base_url)
+        given = base_url is None and archive_url is None
+        return exchange if given else _made(type(exchange), base_url, archive_url)
     found = list(entry_points(group=_GROUP, name=exchange)) if isinstance(exchange, str) else []
     if not found:
         raise unknown("exchange", exchange, exchange_names())
@@ -39,4 +41,9 @@ def exchange_from(exchange: object, base_url: str | None = None) -> Exchange:
         raise AdapterError(
             f"exchange: the entry point {exchange!r} leads to {kind!r}, which is not an Exchange class"
         )
-    return kind(base_url)
+    return _made(kind, base_url, archive_url)
+
+
+def _made(kind: type[Exchange], base_url: str | None, archive_url: str | None) -> Exchange:
+    """Make an exchange; a subclass may have a constructor without `archive_url`."""
+    return kind(base_url) if archive_url is None else kind(base_url, archive_url=archive_url)

@@ -74,6 +74,7 @@ def query_from(arguments: argparse.Namespace) -> Query:
         start=arguments.start,
         end=arguments.end,
         composites=[_composite(text) for text in arguments.composite],
+        sources=arguments.sources,
     )
 
 
@@ -249,6 +250,20 @@ def _add_backfill(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--no-direct", dest="direct", action="store_false", help="only through proxies")
     how.add_argument(
         "--base-url", metavar="URL", action=Once, help="ask this host instead of the exchange's own"
+    )
+    how.add_argument(
+        "--archive-url",
+        metavar="URL",
+        action=Once,
+        help="read files from this host, not from the public one",
+    )
+    how.add_argument(
+        "--sources",
+        action=Once,
+        choices=("auto", "rest", "archive"),
+        default="auto",
+        help="rest asks the API, archive reads public files of the exchange, auto takes files where that is "
+        "sooner (default: %(default)s)",
     )
     how.add_argument(
         "--certificate", metavar="FILE", action=Once, type=Path, help="trust these authorities too (PEM)"

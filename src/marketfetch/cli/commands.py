@@ -74,7 +74,7 @@ def run_command(argv: Sequence[str] | None, signals: SignalHandler) -> int:
 def _backfill(arguments: Namespace, signals: SignalHandler) -> int:
     listener = _listener(arguments)
     pipeline = Pipeline(
-        exchange_from(arguments.exchange, arguments.base_url),
+        exchange_from(arguments.exchange, arguments.base_url, arguments.archive_url),
         query_from(arguments),
         sink_from(arguments.to),
         proxies=pool_from(arguments),

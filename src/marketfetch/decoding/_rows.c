@@ -1,9 +1,9 @@
-/* Pages of rows, `[[1780272000000,"1.5",...],...]`, straight from text to columns.
+/* Pages of rows, `[[1780272000000,"1.5",...],...]`, and lines of CSV straight from text to columns.
  *
  * Plain C without Python's headers, called through ctypes: one build serves every Python, and the interpreter
  * lock is free meanwhile. The text ends with a NUL, as the bytes of Python do; a pointer moves on only over a
  * character that was expected, which a NUL never is: so nothing is read beyond it. Whatever is not exactly
- * such a page is left to the careful decoder in Python: the answer is -1.
+ * such a page or line is left to the careful decoder in Python.
  */
 
 #include <float.h>
@@ -18,7 +18,7 @@
 #define PUBLIC __attribute__((visibility("default")))
 #endif
 
-enum { TIME = -2, SKIPPED = -1 };
+enum { SYMBOL = -3, TIME = -2, SKIPPED = -1 };
 
 /* Up to here a power of ten is exact, and so is a mantissa below 2^53: their quotient is rounded once. */
 static const double POWERS[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
@@ -144,4 +144,94 @@ PUBLIC int marketfetch_rows(const char *text, size_t size, int64_t rows, int wid
         at++;
     }
     return skip_space(at) == text + size ? 0 : -1;
+}
+
+/* A time of exactly so many digits, at most 19. Returns what follows, or NULL. */
+static inline const char *stamp(const char *at, int digits, int64_t *value)
+{
+    uint64_t sum = 0;
+
+    for (int left = digits; left > 0; left--, at++) {
+        if (!is_digit(*at))
+            return NULL;
+        sum = sum * 10 + (uint64_t)(*at - '0');
+    }
+    *value = (int64_t)sum;
+    return sum <= INT64_MAX ? at : NULL;
+}
+
+/* A field that is not read, of any text without quotes and control characters. Returns what follows. */
+static inline const char *skip_field(const char *at)
+{
+    for (;; at++) {
+        const unsigned char c = (unsigned char)*at;
+        if (c <= ',' && (c < ' ' || c == ',' || c == '"'))
+            return at;
+    }
+}
+
+/* A field that is the symbol. Returns what follows, or NULL. */
+static inline const char *same_text(const char *at, const char *symbol)
+{
+    while (*symbol != '\0') {
+        if (*at++ != *symbol++)
+            return NULL;
+    }
+    return at;
+}
+
+/* One line. Returns the beginning of the next line, or NULL. */
+static inline const char *csv_line(const char *at, int width, const int *lines, int digits, const char *symbol,
+                                   int64_t stride, int64_t *time, double *values)
+{
+    for (int field = 0; field < width; field++) {
+        const int line = lines[field];
+        int whole;
+
+        if (line >= 0)
+            at = number(at, &values[line * stride], &whole);
+        else if (line == TIME)
+            at = stamp(at, digits, time);
+        else
+            at = line == SYMBOL ? same_text(at, symbol) : skip_field(at);
+        if (at == NULL)
+            return NULL;
+        if (field + 1 == width)
+            break;
+        if (*at++ != ',')
+            return NULL;
+    }
+    at += *at == '\r';
+    return *at == '\n' ? at + 1 : NULL;
+}
+
+/* Read lines of CSV from `*from` on, each of which ends with a line feed, as does the text.
+ *
+ * `times` and the lines of `values` have room for `rows` rows and hold `row` already. Blank lines are passed
+ * over. Returns the number of rows held in the end; `*from` is then the size of the text, or the beginning of
+ * the first line that is not exactly so many unquoted fields: a time of `digits` digits, numbers, the symbol.
+ */
+PUBLIC int64_t marketfetch_csv(const char *text, size_t size, size_t *from, int width, const int *lines,
+                               int digits, const char *symbol, int64_t rows, int64_t row, int64_t *times,
+                               double *values)
+{
+    const char *at = text + *from;
+
+    if (strtod("1.5", NULL) != 1.5)
+        return row; /* the host has set a locale with another decimal point */
+    while (at < text + size && row < rows) {
+        const char *next = at + (*at == '\r');
+
+        if (*next == '\n') {
+            at = next + 1;
+            continue;
+        }
+        next = csv_line(at, width, lines, digits, symbol, rows, &times[row], values + row);
+        if (next == NULL)
+            break;
+        at = next;
+        row++;
+    }
+    *from = (size_t)(at - text);
+    return row;
 }

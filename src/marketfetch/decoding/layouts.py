@@ -23,7 +23,15 @@ from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 from marketfetch.values.rejected_rows import RejectedRow, raw_text
 
-__all__ = ["Decoded", "ObjectLayout", "RowLayout", "decode_errors_as", "excerpt", "parse_json"]
+__all__ = [
+    "Decoded",
+    "ObjectLayout",
+    "RowLayout",
+    "decode_errors_as",
+    "excerpt",
+    "parse_json",
+    "parse_number",
+]
 
 _LATEST = 2**63 - 1
 _SPACE = b" \t\n\r"
@@ -96,8 +104,11 @@ def _dig(payload: Any, path: Sequence[str]) -> list[Any]:
     return payload
 
 
-def _number(value: Any) -> float:
-    """Read a number written as a number or as text; NaN for null and "", which mean "no value"."""
+def parse_number(value: Any) -> float:
+    """Read a number written as a number or as text; NaN for null and "", which mean "no value".
+
+    Raises ValueError for anything else. The text "NaN" gives infinity, so that its row is refused.
+    """
     if value is None or value == "":
         return np.nan
     if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -109,7 +120,7 @@ def _number(value: Any) -> float:
 
 def _is_one(value: Any) -> bool:
     try:
-        return _number(value) == 1
+        return parse_number(value) == 1
     except ValueError:
         return False
 
@@ -141,7 +152,7 @@ class _Reading:
         if abs(time) > _LATEST:
             raise DecodeError("a time is beyond 64 bits")
         try:
-            line = [_number(value) for value in values]
+            line = [parse_number(value) for value in values]
         except ValueError:
             self.broken.append(RejectedRow(time, "undecodable" if closed else "unfinished", raw_text(row)))
             return

@@ -1,4 +1,4 @@
-"""Calls the compiled decoder of rows, `_rows.c`, where this installation has it."""
+"""Calls the compiled decoders of rows and lines, `_rows.c`, where this installation has them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LIBRARY", "RawRows", "read_rows"]
+__all__ = ["LIBRARY", "LineFormat", "LineReader", "RawRows", "read_rows"]
 
 LIBRARY = Path(__file__).with_name("_rows.so")
 """One name on every system: the library is loaded by its path and never searched for."""
-_TIME, _SKIPPED = -2, -1
+_SYMBOL, _TIME, _SKIPPED = -3, -2, -1
 
 
 @attrs.frozen(eq=False)
@@ -32,7 +32,8 @@ def _library() -> ctypes.CDLL | None:
     """Load the library; None if there was no compiler when marketfetch was installed."""
     try:
         library = ctypes.CDLL(str(LIBRARY))
-    except OSError:
+        csv = library.marketfetch_csv
+    except (AttributeError, OSError):  # absent, or compiled from an older source
         return None
     text = (ctypes.c_char_p, ctypes.c_size_t)
     library.marketfetch_brackets.argtypes = text
@@ -40,6 +41,10 @@ def _library() -> ctypes.CDLL | None:
     pointers = (ctypes.c_void_p,) * 3
     library.marketfetch_rows.argtypes = (*text, ctypes.c_int64, ctypes.c_int, *pointers)
     library.marketfetch_rows.restype = ctypes.c_int
+    size = ctypes.POINTER(ctypes.c_size_t)
+    line = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p)
+    csv.argtypes = (*text, size, *line, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
+    csv.restype = ctypes.c_int64
     return library
 
 
@@ -72,3 +77,94 @@ def read_rows(text: bytes, *, width: int, time: int, fields: Sequence[int]) -> R
     pointers: list[Any] = [array.ctypes.data for array in (lines, times, values)]
     failed = library.marketfetch_rows(text, len(text), count, width, *pointers)
     return None if failed else RawRows(times, values)
+
+
+def _lines_of(form: LineFormat) -> NDArray[np.intc] | None:
+    special = {_TIME: form.time} if form.symbol is None else {_TIME: form.time, _SYMBOL: form.symbol}
+    positions = special | form.fields
+    # The C code reads each field once. The careful decoder handles repeated and negative positions.
+    if len({*positions.values()}) < len(positions) or not 0 < form.digits <= 19:
+        return None
+    if not all(0 <= at < form.width for at in positions.values()):
+        return None
+    if not form.name.isprintable() or {",", '"'} & {*form.name}:
+        return None
+    lines = np.full(form.width, _SKIPPED, np.intc)
+    lines[[*positions.values()]] = [*positions]
+    return lines
+
+
+@attrs.frozen(eq=False)
+class LineFormat:
+    """The fields of a line of CSV: how many, which of them are read, and how many digits a time has.
+
+    `fields` has for each line of `values` the position of its number. The field at `symbol`, unless that is
+    None, must be the text `name`.
+    """
+
+    width: int
+    time: int
+    digits: int
+    fields: dict[int, int]
+    symbol: int | None = None
+    name: str = ""
+    lines: NDArray[np.intc] | None = attrs.field(
+        default=attrs.Factory(_lines_of, takes_self=True), init=False, repr=False
+    )
+    """The line of `values` of each field; None if the compiled decoder cannot read such lines."""
+
+
+@attrs.define(eq=False)
+class LineReader:
+    r"""Reads a text of whole lines into arrays, from the position `at` on; `rows` rows are in them already.
+
+    `times` has shape (n,), int64, `values` shape (columns, n), float64, where n is the number of lines.
+
+    >>> lines = LineReader.of(b"60000,1.5\n120000,?\n", columns=1)
+    >>> lines.read_numbers(LineFormat(width=2, time=0, digits=5, fields={0: 1}))
+    >>> lines.rows in {0, 1}  # where nothing is compiled, the careful decoder reads each line
+    True
+    """
+
+    text: bytes
+    times: NDArray[np.int64]
+    values: NDArray[np.float64]
+    at: int = 0
+    rows: int = 0
+
+    @classmethod
+    def of(cls, text: bytes, *, columns: int, at: int = 0) -> LineReader:
+        """Make the arrays for a text, whose last line ends with a line feed."""
+        count = text.count(b"\n", at)
+        return cls(text, np.empty(count, np.int64), np.empty((columns, count)), at)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all lines have been read."""
+        return self.at >= len(self.text)
+
+    def read_numbers(self, form: LineFormat) -> None:
+        """Read lines up to the first one that is not exactly of the format; `at` is then its beginning."""
+        library = _library()
+        if library is None or form.lines is None:
+            return
+        stopped = ctypes.c_size_t(self.at)
+        room = len(self.times)
+        arrays = (self.times.ctypes.data, self.values.ctypes.data)
+        line = (form.width, form.lines.ctypes.data, form.digits, form.name.encode())
+        text = (self.text, len(self.text), ctypes.byref(stopped))
+        self.rows = library.marketfetch_csv(*text, *line, room, self.rows, *arrays)
+        self.at = stopped.value
+
+    def next_line(self) -> bytes:
+        """Return the next line, without its end, and move behind it."""
+        stop = self.text.index(b"\n", self.at)
+        line = self.text[self.at : stop].removesuffix(b"\r")
+        self.at = stop + 1
+        return line
+
+    def add(self, time: int, values: dict[int, float]) -> None:
+        """Add one row; `values` has the line of each number, and the number."""
+        self.times[self.rows] = time
+        self.values[list(values), self.rows] = list(values.values())
+        self.rows += 1

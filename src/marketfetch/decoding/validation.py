@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import repeat
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,10 +13,11 @@ from marketfetch.decoding.layouts import Decoded
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns, Page
 from marketfetch.values.rejected_rows import RejectedRow, raw_text
+from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
-from marketfetch.values.spans import SpanSet
+from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["plausible", "validate_page"]
+__all__ = ["CheckedRows", "check_rows", "plausible", "validate_page"]
 
 _SIGNED = frozenset({"premium_index", "funding_rate"})
 """Datasets whose prices and rates may be negative."""
@@ -74,6 +76,51 @@ def _has_value(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool
     return valued
 
 
+@attrs.frozen(eq=False)
+class CheckedRows:
+    """Which decoded rows may be stored, and how many may not, by reason.
+
+    `sound` and `reasons` have an entry for each row of the columns; the reason of a sound row is empty.
+    `rejected` counts the undecodable rows, too.
+    """
+
+    sound: NDArray[np.bool_]
+    reasons: NDArray[np.object_]
+    rejected: dict[str, int]
+
+
+def check_rows(decoded: Decoded, series: Series, span: Span) -> CheckedRows:
+    """Tell for each row whether it is inside the span, closed, with a value, on the grid and possible.
+
+    Each row is counted under the first of these that is not true of it.
+
+    >>> mark = Series.of("okx", "mark_price", "BTC-USDT-SWAP", "1m")
+    >>> rows = Columns(np.array([0, 90_000]), np.ones((4, 2)))
+    >>> check_rows(Decoded(rows), mark, Span(0, 120_000)).rejected
+    {'off the grid': 1}
+    """
+    times, values = decoded.columns.times, decoded.columns.values
+    if _all_sound(decoded, series, span):  # so it is nearly always, and this is a third of the work
+        return CheckedRows(np.ones(len(times), np.bool_), np.full(len(times), "", object), {})
+    rejected: dict[str, int] = {}
+    reasons = np.full(len(times), "", object)
+    sound = np.ones(len(times), np.bool_)
+    for reason, found in (
+        ("outside the window", (times < span.start) | (times >= span.end)),
+        ("unfinished", np.zeros(len(times), np.bool_) if decoded.closed is None else ~decoded.closed),
+        ("without a value", ~_has_value(series.dataset, values)),
+        ("off the grid", ~series.interval.aligned(times)),
+        ("impossible", ~plausible(series.dataset, values)),
+    ):
+        rows = sound & found
+        if count := int(np.count_nonzero(rows)):
+            rejected[reason], reasons[rows] = count, reason
+            sound &= ~rows
+    for reason in _reasons_of_broken(decoded, span):
+        rejected[reason] = rejected.get(reason, 0) + 1
+    return CheckedRows(sound, reasons, rejected)
+
+
 def validate_page(decoded: Decoded, part: Slice) -> Page:
     """Keep the rows that may be stored, and count all others by reason.
 
@@ -81,20 +128,18 @@ def validate_page(decoded: Decoded, part: Slice) -> Page:
     for each time (the last of several). Rows off the grid, impossible rows and rows with text for a number
     are wrong for good; rows that are unfinished or without a value may become right.
     """
-    if _all_valid(decoded, part):  # so it is for nearly every page, and this is a third of the work
+    if decoded.columns.is_sorted and _all_sound(decoded, part.series, part.span):
         earliest = int(decoded.columns.times[0])
         return Page(decoded.columns, received=decoded.received, cursor=decoded.cursor, earliest=earliest)
     return _validate_each(decoded, part)
 
 
-def _all_valid(decoded: Decoded, part: Slice) -> bool:
-    """Tell whether every row may be stored, and all are sorted."""
-    times, values, dataset = decoded.columns.times, decoded.columns.values, part.series.dataset
+def _all_sound(decoded: Decoded, series: Series, span: Span) -> bool:
+    """Tell whether there are rows and every one may be stored."""
+    times, values, dataset = decoded.columns.times, decoded.columns.values, series.dataset
     if not len(times) or decoded.undecodable or (decoded.closed is not None and not decoded.closed.all()):
         return False
-    if times[0] < part.span.start or times[-1] >= part.span.end:
-        return False
-    if not decoded.columns.is_sorted or not part.series.interval.aligned(times).all():
+    if times.min() < span.start or times.max() >= span.end or not series.interval.aligned(times).all():
         return False
     # Where nothing is NULL, every row has a value.
     if not np.isfinite(values).all() or (dataset.name not in _SIGNED and values.min() < 0):
@@ -112,39 +157,23 @@ def _is_ordered(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.boo
 
 
 def _validate_each(decoded: Decoded, part: Slice) -> Page:
-    columns, span, interval, dataset = decoded.columns, part.span, part.series.interval, part.series.dataset
-    times = columns.times
-    outside = (times < span.start) | (times >= span.end)
-    rejected: dict[str, int] = {}
-    reasons = np.full(len(times), "", object)
-    good = np.ones(len(times), np.bool_)
-    # Each row is counted under the first of these that is true of it.
-    for reason, found in (
-        ("outside the window", outside),
-        ("unfinished", np.zeros(len(times), np.bool_) if decoded.closed is None else ~decoded.closed),
-        ("without a value", ~_has_value(dataset, columns.values)),
-        ("off the grid", ~interval.aligned(times)),
-        ("impossible", ~plausible(dataset, columns.values)),
-    ):
-        rows = good & found
-        if count := int(np.count_nonzero(rows)):
-            rejected[reason], reasons[rows] = count, reason
-            good &= ~rows
-    kept = columns if good.all() else columns.take(good)
+    columns, span, interval = decoded.columns, part.span, part.series.interval
+    times, checked = columns.times, check_rows(decoded, part.series, span)
+    rejected = checked.rejected
+    kept = columns if checked.sound.all() else columns.take(checked.sound)
     unique = Columns.join([kept])
     if duplicates := len(kept) - len(unique):
         rejected["duplicate"] = duplicates
+    outside = checked.reasons == "outside the window"
     broken = [row for row in decoded.broken if row.time in span]
-    for reason in _reasons_of_broken(decoded, broken):
-        rejected[reason] = rejected.get(reason, 0) + 1
     # Rows off the grid count, too: the step in which such a row lies is not absent.
-    bad = [*times[~outside & ~good].tolist(), *(row.time for row in broken)]
+    bad = [*times[~outside & ~checked.sound].tolist(), *(row.time for row in broken)]
     earliest = min([*bad, *unique.times[:1].tolist()], default=None)
     without_sound_row = interval.cells(np.array(bad, np.int64)) - interval.cover(unique.times)
     if decoded.undecodable > len(decoded.broken):
         # The times of some broken rows are unknown: no moment of the window may be called absent.
         without_sound_row = SpanSet.of(span) - interval.cover(unique.times)
-    invalid, storable = _invalid(decoded, part, reasons, without_sound_row)
+    invalid, storable = _invalid(decoded, part, checked.reasons, without_sound_row)
     return Page(
         unique,
         rejected,
@@ -158,9 +187,8 @@ def _validate_each(decoded: Decoded, part: Slice) -> Page:
     )
 
 
-def _reasons_of_broken(decoded: Decoded, inside: Sequence[RejectedRow]) -> Iterator[str]:
-    yield from (row.reason for row in inside)
-    yield from repeat("outside the window", len(decoded.broken) - len(inside))
+def _reasons_of_broken(decoded: Decoded, span: Span) -> Iterator[str]:
+    yield from (row.reason if row.time in span else "outside the window" for row in decoded.broken)
     yield from repeat("undecodable", decoded.undecodable - len(decoded.broken))
 
 

@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from functools import partial
 
 import attrs
-import numpy as np
 
 from marketfetch.engine.blocking import CurrentWriter, StoreRetrier
 from marketfetch.errors import RowsRefused
@@ -61,7 +60,7 @@ class CompositeBuilder:
         for step in _split_by_rows(series, (task.wanted & known.covered) - computed, self.batch_rows):
             hull = Span(step.spans[0].start, step.spans[-1].end)
             rows = [retry(partial(self.store.read, member, hull)) for member in members]
-            columns = _inside(combine(rows, series.dataset), step)
+            columns = combine(rows, series.dataset).within(step)
             batch = Batch(series, columns, _new_coverage(series, columns, step, known))
             retry(partial(write, batch))
             self.on_durable(batch)
@@ -74,13 +73,6 @@ def _outdated(composite: Coverage, members: Coverage) -> SpanSet:
     fetched again, and has a row: 00:05 is computed anew, and present beats empty.
     """
     return (composite.empty - members.empty) | (composite.unusable - members.unusable)
-
-
-def _inside(columns: Columns, spans: SpanSet) -> Columns:
-    """Return the rows that lie in a set of spans."""
-    starts = np.array([span.start for span in spans], np.int64)
-    ends = np.array([span.end for span in spans], np.int64)
-    return columns.take(columns.times < ends[np.searchsorted(starts, columns.times, side="right") - 1])
 
 
 def _new_coverage(series: Series, columns: Columns, step: SpanSet, known: Coverage) -> Coverage:

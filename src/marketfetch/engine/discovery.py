@@ -10,7 +10,6 @@ from itertools import chain
 import attrs
 
 from marketfetch.engine.blocking import StoreRetrier
-from marketfetch.engine.instrument_index import InstrumentIndex
 from marketfetch.engine.missing import MAX_CLOCK_SKEW
 from marketfetch.engine.requester import RequestExecutor
 from marketfetch.engine.state import RunState, SeriesState
@@ -18,6 +17,7 @@ from marketfetch.errors import AdapterError, ConfigurationError, DecodeError, un
 from marketfetch.events import ClockSkewDetected, Listener, SymbolUnknown
 from marketfetch.exchange import Exchange
 from marketfetch.planning.adapter_checks import check_instruments, check_requests
+from marketfetch.planning.instrument_index import InstrumentIndex
 from marketfetch.protocols import Sink, Store
 from marketfetch.redaction import redact
 from marketfetch.values.coverage import Coverage

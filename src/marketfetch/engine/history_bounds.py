@@ -17,9 +17,9 @@ from marketfetch.engine.requester import RequestExecutor
 from marketfetch.engine.state import SeriesState
 from marketfetch.engine.writers import WriterPool
 from marketfetch.errors import FetchError, RestrictedLocation
-from marketfetch.exchange import Endpoint
 from marketfetch.planning.absence import Evidence, listing_grace, reason
 from marketfetch.planning.first_row_search import seek_first
+from marketfetch.sources import Endpoint
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.http import Request, Response
 from marketfetch.values.instruments import Instrument

@@ -8,9 +8,10 @@ import attrs
 import numpy as np
 
 from marketfetch.engine.state import SeriesState
-from marketfetch.exchange import Endpoint, Exchange
+from marketfetch.exchange import Exchange
 from marketfetch.planning.batches import Capacity, FetchTask, choose_page_size
 from marketfetch.protocols import PageOutcome
+from marketfetch.sources import Endpoint
 from marketfetch.values.pages import Page
 from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice

@@ -62,8 +62,15 @@ class RequestExecutor:
     rng: random.Random = attrs.field(factory=random.Random)
     _yielder: LoopYielder = attrs.field(factory=LoopYielder, init=False)
 
-    async def send(self, request: Request, read: Callable[[Response], _T]) -> tuple[_T, str]:
+    async def send(
+        self,
+        request: Request,
+        read: Callable[[Response], _T],
+        raise_for_error: Callable[[Response], None] | None = None,
+    ) -> tuple[_T, str]:
         """Return the result of `read(response)` for a good response, and the name of the egress.
+
+        `raise_for_error` tells a good response from an error; without it, the exchange does.
 
         Raises a FatalFetchError at once, and a RetryableError after the last attempt or when no egress is
         left.
@@ -72,7 +79,7 @@ class RequestExecutor:
         waits = retry_waits(self.settings.retries, self.rng)
         while True:
             try:
-                return await self._send_once(request, read)
+                return await self._send_once(request, read, raise_for_error or self.exchange.raise_for_error)
             except FetchError as error:
                 error.attempt, wait = next(waits)
                 final = wait is None or error.egress is None or not isinstance(error, RetryableError)
@@ -84,14 +91,19 @@ class RequestExecutor:
                 if wait is not None and not isinstance(error, RateLimitExceeded | Banned):
                     await anyio.sleep(wait)
 
-    async def _send_once(self, request: Request, read: Callable[[Response], _T]) -> tuple[_T, str]:
+    async def _send_once(
+        self,
+        request: Request,
+        read: Callable[[Response], _T],
+        raise_for_error: Callable[[Response], None],
+    ) -> tuple[_T, str]:
         async with self.pool.lease(request) as lease:
             self.state.requests += 1
             try:
                 response = await self._fetch(request, lease.egress)
                 lease.answered(response)
                 with decode_errors_as(f"an answer as {request.path} gives it"):
-                    self.exchange.raise_for_error(response)
+                    raise_for_error(response)
                     await self._yielder.maybe_yield()
                     return read(response), lease.egress.name
             except FetchError as error:

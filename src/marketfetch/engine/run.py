@@ -4,7 +4,8 @@
 
 1. Prepare the sink. If the store covers everything that is wanted, skip to step 4: no request is made.
 2. Request the exchange's clock and its listing of symbols.
-3. Fetch what is missing, in rounds, until nothing that has closed is missing.
+3. Fetch what is missing: from files of the archive where those are sooner, and from the API in rounds, until
+   nothing that has closed is missing.
 4. Compute the composite series from the rows in the store.
 
 An error or a cancellation may end the run at any moment: what was committed by then is valid, and the report
@@ -23,6 +24,7 @@ import attrs
 
 from marketfetch.common.exception_groups import raising_one_error
 from marketfetch.common.local_resources import naming_exhaustion
+from marketfetch.engine.archive_waves import ArchiveWaves
 from marketfetch.engine.batch_builder import RowBudget
 from marketfetch.engine.blocking import StoreRetrier, call_on_loop, run_in_thread
 from marketfetch.engine.composites import CompositeBuilder, CompositeTask
@@ -35,7 +37,6 @@ from marketfetch.engine.discovery import (
     fetch_server_time,
 )
 from marketfetch.engine.history_bounds import HistoryBounds
-from marketfetch.engine.instrument_index import InstrumentIndex
 from marketfetch.engine.missing import plan_tasks, update_wanted
 from marketfetch.engine.requester import RequestExecutor
 from marketfetch.engine.state import RunState
@@ -57,6 +58,7 @@ from marketfetch.events import (
 )
 from marketfetch.exchange import Exchange
 from marketfetch.planning.batches import DEFAULT_BATCH_ROWS, BatchSizing, Capacity, FetchTask
+from marketfetch.planning.instrument_index import InstrumentIndex
 from marketfetch.protocols import (
     Fetcher,
     ProxyPool,
@@ -98,6 +100,12 @@ class RunConfig:
     def check(self) -> None:
         """Raise ConfigurationError for a query that is certain to fail, before any request is made."""
         check_query(self.query, self.exchange, self.settings.clock())
+        datasets = self.query.datasets
+        if self.query.sources == "archive" and not any(map(self.exchange.archive, datasets)):
+            raise ConfigurationError(
+                f"sources: {self.exchange.name} at {self.exchange.base_url} has no archive of "
+                f"{', '.join(map(str, datasets))}; write sources='auto', or give an archive_url"
+            )
         if self.query.composites and not isinstance(self.sink, Store):
             raise ConfigurationError(
                 "composites: need a sink that can be read back, such as DuckDB or PostgreSQL"
@@ -211,11 +219,13 @@ class Run:
         return self._config.settings.clock() + self._clock_offset.offset
 
     def _plan_tasks(self) -> list[FetchTask]:
+        return plan_tasks(self._resolved.fetched, self._config.exchange, self._capacity())
+
+    def _capacity(self) -> Capacity:
         pool = self._config.pool
         # Of addresses that are shared with other processes, the pool counts this process's share.
         egresses = pool.share() if isinstance(pool, SupportsSession) else max(1, len(pool.statistics()))
-        capacity = Capacity(egresses, self._config.settings.concurrency, self._clock_offset.latency)
-        return plan_tasks(self._resolved.fetched, self._config.exchange, capacity)
+        return Capacity(egresses, self._config.settings.concurrency, self._clock_offset.latency)
 
     # --- fetching ---
 
@@ -243,6 +253,11 @@ class Run:
         self._update_wanted()
         bounds = HistoryBounds(executor, writers, self._resolved.instruments, self._now)
         await bounds.detect(self._resolved.fetched)
+        if self._config.query.sources != "rest":
+            await self._fetch_files(executor, writers)
+        if self._config.query.sources == "archive":
+            self._give_up_what_no_file_has()
+            return
         workers = FetchWorkers(
             executor, writers, self._state, self._row_budget, self._batch_sizing(), self._now
         )
@@ -257,6 +272,18 @@ class Run:
             await bounds.decide_unproven(self._resolved.fetched)
             if number < self._config.settings.max_rounds:
                 self._update_wanted()
+
+    async def _fetch_files(self, executor: RequestExecutor, writers: WriterPool) -> None:
+        always = self._config.query.sources == "archive"
+        waves = ArchiveWaves(
+            executor, writers, self._state, self._row_budget, self._capacity(), self._now, always
+        )
+        await waves.run(self._resolved.fetched)
+
+    def _give_up_what_no_file_has(self) -> None:
+        for state in self._resolved.fetched:
+            if missing := state.missing:
+                state.give_up(missing, "no file of the archive has it; with sources='auto' the API is asked")
 
     def _batch_sizing(self) -> BatchSizing:
         """The size of batches: the setting if there is one, else what the sink prefers."""

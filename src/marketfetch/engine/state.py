@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import attrs
 
+from marketfetch.archives.file_reader import FileSummary
 from marketfetch.planning.running_union import RunningUnion, coverages, span_sets
 from marketfetch.protocols import PageOutcome
-from marketfetch.reports import EgressReport, Missing, Report, SeriesReport
+from marketfetch.reports import ArchiveReport, EgressReport, Missing, Report, SeriesReport
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Page
 from marketfetch.values.series import Series
@@ -164,6 +165,21 @@ class RunState:
     retries: Counter[str] = attrs.field(factory=Counter)
     rows_by_egress: Counter[str] = attrs.field(factory=Counter)
     rows_planned: int = 0
+    files: int = 0
+    """Files of an archive that were read."""
+    files_unverified: int = 0
+    """Those of them for which no checksum is published."""
+    files_rejected: int = 0
+    """Files and listings of an archive that could not be used."""
+    rows_from_files: int = 0
+    bytes_from_files: int = 0
+
+    def record_file(self, summary: FileSummary, rows: int) -> None:
+        """Note that a file was read, and how many of its rows were missing."""
+        self.files += 1
+        self.files_unverified += not summary.verified
+        self.rows_from_files += rows
+        self.bytes_from_files += summary.size
 
     @property
     def rows_fetched(self) -> int:
@@ -195,5 +211,12 @@ class RunState:
             requests=self.requests,
             retries=dict(self.retries),
             duration=duration,
+            archive=ArchiveReport(
+                files=self.files,
+                rows=self.rows_from_files,
+                size=self.bytes_from_files,
+                unverified=self.files_unverified,
+                rejected=self.files_rejected,
+            ),
             unknown=dict(self.unknown),
         )

@@ -45,11 +45,12 @@ class FetchWorkers:
         Each limit pool has its own workers, so that a pool that is out of budget does not delay the others.
         """
         settings, tasks_by_pool = self.executor.settings, self._by_pool(tasks)
-        # The pages in flight fit into memory beside one batch for each writer: while the writers keep up, no
-        # request waits for the memory limit.
+        # The pages in flight fit into memory beside what each writer has: one batch, or one transaction that
+        # is written and one that is gathered. While the writers keep up, no request waits for memory.
         in_flight = settings.concurrency * sum(max(task.page_size for task in each) for each in tasks_by_pool)
         rows = self.sizing.rows
-        self.row_budget.limit = max(in_flight, rows) + rows * len(self.writers)
+        for_writer = max(rows, 2 * self.writers.transaction_rows)
+        self.row_budget.limit = max(in_flight, rows) + for_writer * len(self.writers)
         async with anyio.create_task_group() as group:
             for each in tasks_by_pool:
                 group.start_soon(self._run_pool, each)

@@ -8,15 +8,19 @@ from typing import Any, ClassVar
 
 from marketfetch.adapter import (
     MINUTE,
+    Archive,
     BadRequest,
     BadSymbol,
     Banned,
     Cost,
+    CsvLayout,
     Decoded,
     DecodeError,
     Endpoint,
     Exchange,
     ExchangeNotAvailable,
+    Grain,
+    Interval,
     LimitPool,
     RateLimitExceeded,
     Request,
@@ -31,7 +35,7 @@ from marketfetch.adapter import (
     to_local_time,
 )
 
-__all__ = ["BinanceExchange", "Klines", "same_names"]
+__all__ = ["BinanceExchange", "KlineFiles", "Klines", "OhlcvFiles", "same_names"]
 
 _BANNED_UNTIL = re.compile(rb"banned until (\d{13})")
 _OVERLOADED = frozenset({-1000, -1001, -1006, -1007, -1008, -1016})
@@ -84,6 +88,59 @@ class Klines(Endpoint, abstract=True):
             **window,
         }
         return Request(self.path, params, cost=self.cost(rows))
+
+
+_FILES = LimitPool("binance files", 3000, MINUTE)
+"""No limit is published; public downloaders keep a hundred connections busy."""
+
+
+class KlineFiles(Archive, abstract=True):
+    """Zips of klines for each month and day: https://github.com/binance/binance-public-data.
+
+    The fields are those of the API. Times are milliseconds, and microseconds in spot files since 2025. There
+    are no daily files of the intervals that are longer than a day.
+    """
+
+    market: ClassVar[str]
+    kind: ClassVar[str] = "klines"
+    files_url = "https://data.binance.vision"
+    listing_url = "https://s3-ap-northeast-1.amazonaws.com/data.binance.vision"
+    intervals: ClassVar[Mapping[str, str]] = {
+        **same_names("1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d 3d 1w"),
+        "1M": "1mo",
+    }
+    layout = CsvLayout(_PRICES, width=12)
+
+    def grains(self, interval: Interval) -> Sequence[Grain]:
+        """Return months, and days for intervals of a day or less."""
+        if interval.name not in self.intervals:
+            return ()
+        return ("month",) if interval.name in {"3d", "1w", "1M"} else ("month", "day")
+
+    def folder(self, series: Series, grain: Grain) -> str:
+        """Return the folder, such as `data/futures/um/monthly/klines/BTCUSDT/1m/`."""
+        tree = "monthly" if grain == "month" else "daily"
+        name, interval = self.name_for(series), self.native_interval(series.interval)
+        return f"data/{self.market}/{tree}/{self.kind}/{name}/{interval}/"
+
+    def stem(self, series: Series) -> str:
+        """Return the beginning of the names, such as `BTCUSDT-1m-`."""
+        return f"{self.name_for(series)}-{self.native_interval(series.interval)}-"
+
+    def cost(self) -> Cost:
+        """Return one request to the file host."""
+        return Cost(_FILES)
+
+    def name_for(self, series: Series) -> str:
+        """Return the name in folders and files: the symbol, or its pair."""
+        return series.symbol
+
+
+class OhlcvFiles(KlineFiles, abstract=True):
+    """Files of candles, with volumes and trades."""
+
+    dataset = "ohlcv"
+    layout = CsvLayout(_PRICES | _FLOW, width=12)
 
 
 class BinanceExchange(Exchange, abstract=True):

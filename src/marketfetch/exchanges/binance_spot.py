@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-from marketfetch.adapter import MINUTE, Cost, Endpoint, Instrument, LimitPool, decode_errors_as
-from marketfetch.exchanges.binance import BinanceExchange, Klines, same_names
+from marketfetch.adapter import MINUTE, Cost, Instrument, LimitPool, Source, decode_errors_as
+from marketfetch.exchanges.binance import BinanceExchange, Klines, OhlcvFiles, same_names
 
-__all__ = ["BinanceSpot", "Ohlcv"]
+__all__ = ["BinanceSpot", "Ohlcv", "SpotOhlcvFiles"]
 
 _WEIGHT = LimitPool("binance-spot weight", 6000, MINUTE, "clock", used_header="x-mbx-used-weight-1m")
 
@@ -30,6 +30,13 @@ class Ohlcv(Klines):
         return Cost(_WEIGHT, 2)
 
 
+class SpotOhlcvFiles(OhlcvFiles):
+    """Files of candles."""
+
+    market = "spot"
+    intervals: ClassVar = {**same_names("1s"), **OhlcvFiles.intervals}
+
+
 class BinanceSpot(BinanceExchange):
     """Binance spot.
 
@@ -42,7 +49,7 @@ class BinanceSpot(BinanceExchange):
     prefix = "/api/v3"
     weight = _WEIGHT
     listing_weight = 20
-    endpoints: ClassVar[Sequence[type[Endpoint]]] = (Ohlcv,)
+    sources: ClassVar[Sequence[type[Source]]] = (Ohlcv, SpotOhlcvFiles)
 
     def decode_listing(self, body: bytes) -> Iterable[Instrument]:
         """Read the symbols; the spot listing has no times."""

@@ -27,22 +27,27 @@ from marketfetch.adapter import (
     Request,
     Series,
     Slice,
+    Source,
     TimeWindowPaginator,
     decode_errors_as,
     parse_json,
 )
-from marketfetch.exchanges.binance import BinanceExchange, Klines, same_names
+from marketfetch.exchanges.binance import BinanceExchange, KlineFiles, Klines, OhlcvFiles, same_names
 
 __all__ = [
     "BinanceUsdm",
     "FundingRate",
     "IndexPrice",
+    "IndexPriceFiles",
     "LongShortRatio",
     "MarkPrice",
+    "MarkPriceFiles",
     "Ohlcv",
     "OpenInterest",
     "PremiumIndex",
+    "PremiumIndexFiles",
     "TakerVolume",
+    "UsdmOhlcvFiles",
 ]
 
 _NEVER = 4_133_404_800_000
@@ -91,6 +96,40 @@ class IndexPrice(_UsdmKlines):
     dataset = "index_price"
     path = "/fapi/v1/indexPriceKlines"
     symbol_parameter = "pair"
+
+    def name_for(self, series: Series) -> str:
+        """Return the pair: the part of the symbol before the delivery date."""
+        return series.symbol.split("_")[0]
+
+
+class UsdmOhlcvFiles(OhlcvFiles):
+    """Files of candles."""
+
+    market = "futures/um"
+
+
+class PremiumIndexFiles(KlineFiles):
+    """Files of premium index candles."""
+
+    dataset = "premium_index"
+    market = "futures/um"
+    kind = "premiumIndexKlines"
+
+
+class MarkPriceFiles(KlineFiles):
+    """Files of mark price candles."""
+
+    dataset = "mark_price"
+    market = "futures/um"
+    kind = "markPriceKlines"
+
+
+class IndexPriceFiles(KlineFiles):
+    """Files of index price candles, by pair."""
+
+    dataset = "index_price"
+    market = "futures/um"
+    kind = "indexPriceKlines"
 
     def name_for(self, series: Series) -> str:
         """Return the pair: the part of the symbol before the delivery date."""
@@ -234,11 +273,15 @@ class BinanceUsdm(BinanceExchange):
     prefix = "/fapi/v1"
     weight = _WEIGHT
     listing_weight = 1
-    endpoints: ClassVar[Sequence[type[Endpoint]]] = (
+    sources: ClassVar[Sequence[type[Source]]] = (
         Ohlcv,
+        UsdmOhlcvFiles,
         PremiumIndex,
+        PremiumIndexFiles,
         MarkPrice,
+        MarkPriceFiles,
         IndexPrice,
+        IndexPriceFiles,
         FundingRate,
         OpenInterest,
         LongShortRatio,

@@ -127,7 +127,7 @@ class Okx(Exchange):
 
     name = "okx"
     default_url = "https://www.okx.com"
-    endpoints: ClassVar[Sequence[type[Endpoint]]] = (Ohlcv, FundingRate)
+    sources: ClassVar[Sequence[type[Endpoint]]] = (Ohlcv, FundingRate)
 
     def raise_for_error(self, response: Response) -> None:
         """Raise by the `code` of the envelope, which HTTP 200 may hide: www.okx.com/docs-v5, "Error Code"."""

@@ -15,6 +15,8 @@ from marketfetch.events import (
     BatchWritten,
     ClockSkewDetected,
     Event,
+    FileFetched,
+    FileRejected,
     PageFetched,
     RequestFailed,
     SeriesRefused,
@@ -61,9 +63,11 @@ class LogListener(BackgroundListener[Event]):
 
 def _level(event: Event) -> int:
     match event:
-        case RequestFailed() | SymbolUnknown() | ClockSkewDetected() | WaitingForStore() | SeriesRefused():
+        case RequestFailed() | SymbolUnknown() | ClockSkewDetected() | WaitingForStore():
             return logging.WARNING
-        case PageFetched() | BatchWritten():
+        case SeriesRefused() | FileRejected():
+            return logging.WARNING
+        case PageFetched() | FileFetched() | BatchWritten():
             return logging.DEBUG
         case _:
             return logging.INFO

@@ -8,6 +8,8 @@ from marketfetch.events import (
     BatchWritten,
     ClockSkewDetected,
     Event,
+    FileFetched,
+    FileRejected,
     Heartbeat,
     PageFetched,
     RequestFailed,
@@ -139,10 +141,13 @@ def headline(report: Report) -> str:
         verdict += f", {pluralize(moments, 'moment')} unusable"
     if report.series and all(line.nothing_closed for line in report.series):
         verdict += f", {NOTHING_CLOSED}"
+    files = ""
+    if report.archive.files:
+        files = f", {report.archive.rows:,} of them from {pluralize(report.archive.files, 'file')}"
     speed = f" ({format_rate(report.rows_written, report.duration)})" if report.rows_written else ""
     rows, duration = pluralize(report.rows_written, "row"), _format_duration(report.duration)
     return (
-        f"{verdict}: {rows} written in {duration}{speed},"
+        f"{verdict}: {rows} written in {duration}{speed}{files},"
         f" {pluralize(report.requests, 'request')} of weight {report.weight:,}"
     )
 
@@ -157,11 +162,14 @@ def describe_event(event: Event) -> str:
         case RoundStarted():
             missing = f"{pluralize(event.rows, 'row')} of {pluralize(event.series, 'series')}"
             return f"round {event.round}: {missing} {'is' if event.rows == 1 else 'are'} missing"
-        case SymbolUnknown() | ClockSkewDetected() | WaitingForStore() | SeriesRefused():
+        case SymbolUnknown() | ClockSkewDetected() | WaitingForStore() | SeriesRefused() | FileRejected():
             return _warning(event)
         case PageFetched():
             rejected = f", rejected: {format_counts(event.rejected)}" if event.rejected else ""
             return f"{event.series}: {pluralize(event.rows, 'row')} through {event.egress}{rejected}"
+        case FileFetched():
+            unverified = "" if event.verified else ", without a checksum"
+            return f"{event.series}: {pluralize(event.rows, 'row')} of {event.key}{unverified}"
         case RequestFailed():
             last = ", given up" if event.final else ""
             return f"{event.cause} through {event.egress}, attempt {event.attempt}{last}: {event.message}"
@@ -176,8 +184,12 @@ def describe_event(event: Event) -> str:
             return headline(event.report)
 
 
-def _warning(event: SymbolUnknown | ClockSkewDetected | WaitingForStore | SeriesRefused) -> str:
+def _warning(
+    event: SymbolUnknown | ClockSkewDetected | WaitingForStore | SeriesRefused | FileRejected,
+) -> str:
     match event:
+        case FileRejected():
+            return f"{event.series}: {event.key} is not used, the API is asked instead: {event.reason}"
         case SymbolUnknown():
             return f"{event.symbol}: {event.hint}"
         case ClockSkewDetected():

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from marketfetch.common.type_checks import is_whole
+from marketfetch.decoding.csv_layouts import CsvLayout
 from marketfetch.decoding.layouts import Decoded
 from marketfetch.errors import AdapterError, ConfigurationError
 from marketfetch.planning.paginators import CursorPaginator, TimeWindowPaginator
@@ -19,9 +20,10 @@ from marketfetch.values.http import Cost, Request
 from marketfetch.values.instruments import Instrument
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Columns
-from marketfetch.values.spans import HOUR
+from marketfetch.values.spans import DAY, HOUR
 
 __all__ = [
+    "check_archive",
     "check_cost",
     "check_decoded",
     "check_endpoint",
@@ -49,6 +51,13 @@ def _is_several(value: object) -> bool:
 
 def check_endpoint(cls: type[Any]) -> None:
     """Refuse an Endpoint class that has an attribute of the wrong kind, such as seconds for milliseconds."""
+    _check_dataset(cls)
+    _check_numbers(cls)
+    _check_paginator(cls, event=Dataset.parse(cls.dataset).event)
+    _check_methods(cls, ("cost", "request", "decode", "first_row_request", "native_interval"))
+
+
+def _check_dataset(cls: type[Any]) -> None:
     name = cls.__name__
     if not isinstance(cls.dataset, str):
         raise _refuse(f"{name}.dataset", cls.dataset, "write the name of a dataset, such as 'ohlcv'")
@@ -67,9 +76,6 @@ def check_endpoint(cls: type[Any]) -> None:
             raise _refuse(f"{name}.intervals[{interval!r}]", theirs, remedy)
     if not kind.event and not cls.intervals:
         raise AdapterError(f"{name} lacks intervals; map our names to the exchange's, such as {{'1m': '1m'}}")
-    _check_numbers(cls)
-    _check_paginator(cls, event=kind.event)
-    _check_methods(cls, ("cost", "request", "decode", "first_row_request", "native_interval"))
 
 
 def _check_numbers(cls: type[Any]) -> None:
@@ -112,32 +118,27 @@ def _check_methods(cls: type[Any], names: Iterable[str]) -> None:
             raise AdapterError(f"{cls.__name__}.{name} is async: adapters do no I/O; write a plain def")
 
 
-def check_exchange(cls: type[Any], endpoint: type[Any]) -> None:
-    """Refuse an Exchange class with a wrong or missing part; `endpoint` is the base class of endpoints."""
+def check_archive(cls: type[Any]) -> None:
+    """Refuse an Archive class that has an attribute of the wrong kind."""
+    name = cls.__name__
+    _check_dataset(cls)
+    if not isinstance(cls.layout, CsvLayout):
+        raise _refuse(f"{name}.layout", cls.layout, "write CsvLayout({'open': 1, …}, width=12)")
+    for attribute in ("files_url", "listing_url"):
+        _check_url(f"{name}.{attribute}", getattr(cls, attribute))
+    if not is_whole(cls.utc_offset) or abs(cls.utc_offset) > DAY:
+        remedy = "write milliseconds ahead of UTC, such as 8 * 3_600_000"
+        raise _refuse(f"{name}.utc_offset", cls.utc_offset, remedy)
+    _check_methods(cls, ("cost", "folder", "stem", "grains"))
+
+
+def check_exchange(cls: type[Any], endpoint: type[Any], archive: type[Any]) -> None:
+    """Refuse an Exchange class with a wrong or missing part; the others are the base classes of sources."""
     place = cls.__name__
     if not isinstance(cls.name, str) or not cls.name.strip():
         raise _refuse(f"{place}.name", cls.name, "write the exchange's name, such as 'my-exchange'")
-    url = cls.default_url
-    parts = urlsplit(url) if isinstance(url, str) else None
-    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
-        remedy = "write its public host with the scheme, such as 'https://api.example.com'"
-        raise _refuse(f"{place}.default_url", url, remedy)
-    if isinstance(cls.endpoints, type):
-        only = cls.endpoints.__name__
-        raise AdapterError(f"{place}.endpoints: {only} is one class; write a tuple of classes: ({only},)")
-    if not _is_several(cls.endpoints):
-        raise _refuse(f"{place}.endpoints", cls.endpoints, "write a tuple of Endpoint classes")
-    for each in cls.endpoints:
-        if isinstance(each, endpoint):
-            kind = type(each).__name__
-            raise AdapterError(f"{place}.endpoints: {kind}() is an object; write the class: {kind}")
-        if not isinstance(each, type) or not issubclass(each, endpoint):
-            raise _refuse(f"{place}.endpoints", each, "write classes that inherit from Endpoint")
-        if not hasattr(each, "dataset") or not hasattr(each, "page_sizes"):
-            raise AdapterError(f"{place}.endpoints: {each.__name__} is abstract; write a class made from it")
-    served = [each.dataset for each in cls.endpoints]
-    if len(set(served)) != len(served) or not served:
-        raise AdapterError(f"{place}.endpoints must serve each dataset once, found {served}")
+    _check_url(f"{place}.default_url", cls.default_url)
+    _check_sources(cls, endpoint, archive)
     _check_methods(
         cls,
         (
@@ -150,6 +151,40 @@ def check_exchange(cls: type[Any], endpoint: type[Any]) -> None:
             "with_base_url",
         ),
     )
+
+
+def _check_url(place: str, url: object) -> None:
+    parts = urlsplit(url) if isinstance(url, str) else None
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
+        remedy = "write its public host with the scheme, such as 'https://api.example.com'"
+        raise _refuse(place, url, remedy)
+
+
+def _check_sources(cls: type[Any], endpoint: type[Any], archive: type[Any]) -> None:
+    place = f"{cls.__name__}.sources"
+    if isinstance(cls.sources, type):
+        only = cls.sources.__name__
+        raise AdapterError(f"{place}: {only} is one class; write a tuple of classes: ({only},)")
+    if not _is_several(cls.sources):
+        raise _refuse(place, cls.sources, "write a tuple of Endpoint and Archive classes")
+    for each in cls.sources:
+        if isinstance(each, endpoint | archive):
+            kind = type(each).__name__
+            raise AdapterError(f"{place}: {kind}() is an object; write the class: {kind}")
+        if not isinstance(each, type) or not issubclass(each, endpoint | archive):
+            raise _refuse(place, each, "write classes that inherit from Endpoint or Archive")
+        if not hasattr(each, "dataset") or not hasattr(
+            each, "page_sizes" if issubclass(each, endpoint) else "layout"
+        ):
+            raise AdapterError(f"{place}: {each.__name__} is abstract; write a class made from it")
+    served = [each.dataset for each in cls.sources if issubclass(each, endpoint)]
+    if len(set(served)) != len(served) or not served:
+        raise AdapterError(f"{place} must have one endpoint for each dataset, found {served}")
+    filed = [each.dataset for each in cls.sources if issubclass(each, archive)]
+    if len(set(filed)) != len(filed) or not set(filed) <= set(served):
+        raise AdapterError(
+            f"{place} may have one archive for each dataset that has an endpoint, found {filed}"
+        )
 
 
 # --- what methods return ---

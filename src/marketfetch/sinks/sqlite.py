@@ -21,7 +21,7 @@ from marketfetch.errors import ConfigurationError, RowsRefused, SinkError, SinkU
 from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT
 from marketfetch.sinks.files.fork_guard import OPEN_FILES
 from marketfetch.sinks.sql.file_store import SqlFileStore
-from marketfetch.sinks.sql.file_tables import FileTable
+from marketfetch.sinks.sql.file_tables import FileTable, LabelledRows
 from marketfetch.sinks.sql.identifiers import quoted, schema_and_table
 from marketfetch.sinks.sql.statements import on_conflict
 from marketfetch.sinks.sql.text_times import TextTime
@@ -200,25 +200,21 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
         form = self._text_time(connection, table)
         return table.bounds(span) if form is None else (form.bound(span.start), form.bound(span.end))
 
-    def _merge(
-        self,
-        connection: sqlite3.Connection,
-        table: FileTable,
-        labels: Sequence[int | str | None],
-        rows: Columns,
-    ) -> None:
+    def _merge(self, connection: sqlite3.Connection, table: FileTable, parts: Sequence[LabelledRows]) -> None:
         # SQLite itself takes NaN for NULL, and a whole number for an integer where the column is one.
         form = self._text_time(connection, table)
-        if form is None:
-            times: NDArray[np.int64] | NDArray[np.str_] = table.to_db_rows(rows.times)
-        else:
-            times = form.written(rows.times, column=_title(table))
-        values = rows.values[table.value_indexes].T
-        pieces = (slice(start, start + _TOGETHER) for start in range(0, len(times), _TOGETHER))
-        lines = (_flat(labels, times[piece], values[piece]) for piece in pieces)
-        for length, group in groupby(lines, len):  # the last piece may be shorter
-            count = length // (len(table.key) + len(table.columns))
-            connection.executemany(_upsert(table, count), group)
+        for part in parts:
+            rows = part.columns
+            if form is None:
+                times: NDArray[np.int64] | NDArray[np.str_] = table.to_db_rows(rows.times)
+            else:
+                times = form.written(rows.times, column=_title(table))
+            values = rows.values[table.value_indexes].T
+            pieces = (slice(start, start + _TOGETHER) for start in range(0, len(times), _TOGETHER))
+            lines = (_flat(part.labels, times[piece], values[piece]) for piece in pieces)
+            for length, group in groupby(lines, len):  # the last piece may be shorter
+                count = length // (len(table.key) + len(table.columns))
+                connection.executemany(_upsert(table, count), group)
 
     def _rows(
         self, connection: sqlite3.Connection, table: FileTable, series: Series, series_id: int, span: Span

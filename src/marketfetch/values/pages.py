@@ -74,6 +74,21 @@ class Columns:
         """Return the chosen rows."""
         return Columns(self.times[rows], self.values[:, rows])
 
+    def within(self, spans: SpanSet) -> Columns:
+        """Return the rows whose times lie in a set of spans.
+
+        >>> columns = Columns(np.array([1, 5, 9]), np.zeros((1, 3)))
+        >>> columns.within(SpanSet.of(Span(4, 9))).times
+        array([5])
+        """
+        starts = np.array([span.start for span in spans], np.int64)
+        ends = np.array([span.end for span in spans], np.int64)
+        nearest = np.searchsorted(starts, self.times, side="right") - 1
+        inside = np.zeros(len(self.times), np.bool_)
+        after_a_start = nearest >= 0
+        inside[after_a_start] = self.times[after_a_start] < ends[nearest[after_a_start]]
+        return self.take(inside)
+
     def __len__(self) -> int:
         return len(self.times)
 

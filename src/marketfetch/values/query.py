@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 from itertools import chain
+from typing import Literal
 
 import attrs
 
 from marketfetch.common.name_lists import names_of
-from marketfetch.errors import ConfigurationError
+from marketfetch.common.type_checks import is_text
+from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.redaction import redact
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.instruments import Composite
@@ -23,6 +25,8 @@ from marketfetch.values.times import (
 )
 
 __all__ = ["AllSymbols", "Query", "datasets_of"]
+
+_SOURCES = ("auto", "rest", "archive")
 
 
 @attrs.frozen
@@ -80,6 +84,11 @@ def _end(value: object) -> TimeLike:
     return plain_time("end", value)
 
 
+def _known(_query: object, _argument: attrs.Attribute[str], value: object) -> None:
+    if not is_text(value) or value not in _SOURCES:
+        raise unknown("sources", value, _SOURCES)
+
+
 @attrs.frozen
 class Query:
     """Which series and which span the store should hold after a run.
@@ -88,6 +97,9 @@ class Query:
     names with commas between them; or AllSymbols(quote="USDT"). The span from `start` to `end` is half-open;
     each is an aware datetime, a date (midnight UTC), ISO text, `20d` or a timedelta before now, `now`, or UTC
     milliseconds. With `end="now"` the run goes on until no closed row is missing.
+
+    `sources` says where rows come from: the API (`rest`), public files of the exchange (`archive`), or with
+    `auto` from files where those are sooner than the API, and from the API for everything else.
 
     Raises ConfigurationError for unknown names (with near matches) and for values of a wrong type. When a
     run begins, `span` checks that text is a time, and that the start lies before the end.
@@ -104,6 +116,7 @@ class Query:
     start: TimeLike = attrs.field(converter=_start, kw_only=True)
     end: TimeLike = attrs.field(default="now", converter=_end, kw_only=True)
     composites: tuple[Composite, ...] = attrs.field(default=(), converter=_composites, kw_only=True)
+    sources: Literal["auto", "rest", "archive"] = attrs.field(default="auto", validator=_known, kw_only=True)
 
     def span(self, now: int) -> Span:
         """Return the wanted span; ConfigurationError if it begins before 1970 or ends before it begins."""

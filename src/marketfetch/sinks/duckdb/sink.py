@@ -15,10 +15,11 @@ from weakref import WeakValueDictionary
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from marketfetch.common.local_resources import exhausted
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
-from marketfetch.protocols import Writer
+from marketfetch.protocols import GroupWriter, Writer
 from marketfetch.sinks.duckdb.connect import has_waiters, open_file, open_to_read
 from marketfetch.sinks.duckdb.errors import Opened, OutOfMemory, explained
 from marketfetch.sinks.duckdb.memory_limit import MemoryLimit
@@ -38,7 +39,7 @@ from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT
 from marketfetch.sinks.files.fork_guard import OPEN_FILES
 from marketfetch.sinks.files.paths import require
 from marketfetch.sinks.sql.file_store import SqlFileStore
-from marketfetch.sinks.sql.file_tables import FileTable
+from marketfetch.sinks.sql.file_tables import FileTable, LabelledRows
 from marketfetch.sinks.sql.identifiers import schema_and_table
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
@@ -129,8 +130,13 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
 
     @property
     def batch_rows(self) -> int:
-        """Rows of one transaction: more are written faster, but memory grows with them."""
+        """Rows of one batch: of one series, and so of many series before a transaction is full."""
         return 24_576
+
+    @property
+    def transaction_rows(self) -> int:
+        """Rows of one transaction: DuckDB compresses rows by so many, and writes them to the file at once."""
+        return 122_880
 
     @property
     def _scheme(self) -> str:
@@ -155,17 +161,23 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         After a SinkUnavailable the same batch may be written again. Between two batches another process may
         open the file.
         """
+        with self.group_writer() as write:
+            yield lambda batch: write([batch])
+
+    @contextmanager
+    def group_writer(self) -> Iterator[GroupWriter]:
+        """Open a writer that commits several batches in one transaction; see SupportsGroupCommit."""
         shared = self._shared()
         with closing(shared.connections) as connections:
 
-            def write(batch: Batch) -> None:
+            def write(batches: Sequence[Batch]) -> None:
                 try:
                     with connections.connection() as connection:
                         shared.memory.shrink(connection)
-                        self._write(connection, batch)
+                        self._write(connection, batches)
                 except OutOfMemory:
                     with connections.connection() as connection:  # a new one with the full limit
-                        self._write(connection, batch)
+                        self._write(connection, batches)
 
             with connections.connection():
                 pass  # a file that cannot be used is noticed before anything is fetched
@@ -314,21 +326,31 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         return bounds(table, span)
 
     def _merge(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        table: FileTable,
-        labels: Sequence[int | str | None],
-        rows: Columns,
+        self, connection: duckdb.DuckDBPyConnection, table: FileTable, parts: Sequence[LabelledRows]
     ) -> None:
-        times = table.to_db_rows(rows.times) if counted(table) else exact(table, rows.times)
-        values = {f"c{place}": rows.values[line] for place, line in enumerate(table.value_indexes)}
-        connection.register("marketfetch_batch", {"t": times, **values})
-        parameters = [*labels, int(times[0]), int(times[-1])]
-        if connection.execute(probe(table), parameters).fetchone() is None:
+        # Parts of times that the table does not have yet are appended together, in one statement.
+        new: list[LabelledRows] = []
+        for part in parts:
+            if any(part.overlaps(other) for other in new):
+                self._append(connection, table, new)
+                new = []
+            times = _times(table, part)
+            parameters = [*part.labels, int(times[0]), int(times[-1])]
+            if not connection.execute(probe(table), parameters).fetchall():
+                new.append(part)
+                continue
+            with _registered(connection, table, [part]):
+                connection.execute(combine(table), parameters)
+        if new:
+            self._append(connection, table, new)
+
+    @staticmethod
+    def _append(
+        connection: duckdb.DuckDBPyConnection, table: FileTable, parts: Sequence[LabelledRows]
+    ) -> None:
+        labels = [list(column) for column in zip(*(part.labels for part in parts), strict=True)]
+        with _registered(connection, table, parts):
             connection.execute(append(table), labels)
-        else:
-            connection.execute(combine(table), parameters)
-        connection.unregister("marketfetch_batch")
 
     def _rows(
         self,
@@ -343,3 +365,28 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         return table.from_db_rows(
             series.dataset, np.column_stack([np.ma.filled(line, np.nan) for line in found.values()])
         )
+
+
+def _times(table: FileTable, part: LabelledRows) -> NDArray[np.int64]:
+    """Return the times of rows in the unit in which statements take them."""
+    times = part.columns.times
+    return table.to_db_rows(times) if counted(table) else exact(table, times)
+
+
+@contextmanager
+def _registered(
+    connection: duckdb.DuckDBPyConnection, table: FileTable, parts: Sequence[LabelledRows]
+) -> Iterator[None]:
+    """Let statements of the block select the rows of parts from `marketfetch_batch`.
+
+    Its columns are `part`, the number of the part from 1 on, `t`, the time, and `c0`, `c1` … as in the table.
+    """
+    numbers = np.repeat(np.arange(1, len(parts) + 1), [len(part.columns) for part in parts])
+    columns = {"part": numbers, "t": np.concatenate([_times(table, part) for part in parts])}
+    values = {
+        f"c{place}": np.concatenate([part.columns.values[line] for part in parts])
+        for place, line in enumerate(table.value_indexes)
+    }
+    connection.register("marketfetch_batch", columns | values)
+    yield
+    connection.unregister("marketfetch_batch")

@@ -94,8 +94,8 @@ def probe(table: FileTable) -> str:
     return f"SELECT 1 FROM {table.relation} AS t WHERE {_matching(table)} LIMIT 1"
 
 
-def _source(table: FileTable) -> str:
-    """Write the query that casts a registered batch to the types of the table.
+def _values(table: FileTable) -> str:
+    """Write time and columns of the registered rows, cast to the types of the table, with their source.
 
     DuckDB reads NaN in a NumPy array as NULL.
     """
@@ -103,7 +103,7 @@ def _source(table: FileTable) -> str:
         f"c{place}{_by_text(table, name)}::{table.types[name]} AS c{place}"
         for place, name in enumerate(table.columns)
     ]
-    return f"SELECT {_moment(table, 't')} AS t, {', '.join(values)} FROM marketfetch_batch"
+    return f"{_moment(table, 't')} AS t, {', '.join(values)} FROM marketfetch_batch"
 
 
 def _by_text(table: FileTable, column: str) -> str:
@@ -112,10 +112,13 @@ def _by_text(table: FileTable, column: str) -> str:
 
 
 def append(table: FileTable) -> str:
-    """Write the statement that inserts a registered batch into a table that has no row of its times."""
+    """Write the statement that inserts registered parts into a table that has no row of their times.
+
+    Its parameters are lists: for each label column, the label of each part.
+    """
     columns = ", ".join(map(quoted, (*table.key, *table.columns)))
-    labels = ", ".join(f"${place}" for place, _ in enumerate(table.labels, 1))
-    return f"INSERT INTO {table.relation} ({columns}) SELECT {labels}, u.* FROM ({_source(table)}) AS u"
+    labels = [f"(${place}::{table.types[name]}[])[part]" for place, name in enumerate(table.labels, 1)]
+    return f"INSERT INTO {table.relation} ({columns}) SELECT {', '.join(labels)}, {_values(table)}"
 
 
 def combine(table: FileTable) -> str:
@@ -124,4 +127,4 @@ def combine(table: FileTable) -> str:
     key = {**{quoted(name): f"${place}" for place, name in enumerate(table.labels, 1)}, time: "u.t"}
     new = {quoted(name): f"u.c{place}" for place, name in enumerate(table.columns)}
     on = f"{_matching(table)} AND t.{time} = u.t"
-    return merge(table.relation, f"({_source(table)})", on, key, new)
+    return merge(table.relation, f"(SELECT {_values(table)})", on, key, new)

@@ -155,17 +155,18 @@ class CoverageTables(Ledger[DbConnection]):
         """Return the id of a series, or None if it has none yet."""
         return self._ids(connection, [series]).get(series)
 
-    def add(self, connection: DbConnection, batch: Batch) -> int:
-        """Unite the ledger of a series with a batch, and return the id of the series."""
-        series_id = self._touch_series(connection, batch.series)
-        self.unite(connection, series_id, batch)
-        return series_id
+    def add(self, connection: DbConnection, batches: Sequence[Batch]) -> dict[Series, int]:
+        """Unite the ledger with batches, and return the ids of their series."""
+        ids = self._touch_series(connection, list(dict.fromkeys(batch.series for batch in batches)))
+        for batch in batches:
+            self.unite(connection, ids[batch.series], batch)
+        return ids
 
     def forget(self, connection: DbConnection, series: Series, spans: SpanSet) -> int | None:
         """Remove the coverage of the spans; return the id of the series, None if it has none."""
         if self.find(connection, series) is None:
             return None
-        series_id = self._touch_series(connection, series)
+        series_id = self._touch_series(connection, [series])[series]
         for span in spans:
             # Deleted without parsing: forgetting is also the remedy for a damaged segment.
             inside = [series_id, span.start, span.end, span.end]
@@ -251,25 +252,30 @@ class CoverageTables(Ledger[DbConnection]):
                 ids |= {symbols[symbol]: int(series_id) for symbol, series_id in rows.fetchall()}
         return ids
 
-    def _touch_series(self, connection: DbConnection, series: Series) -> int:
-        """Return the id of a series that is about to change, and add the series if it is new.
+    def _touch_series(self, connection: DbConnection, series: Sequence[Series]) -> dict[Series, int]:
+        """Return the ids of series that are about to change, and add those that are new.
 
-        The row of the series is written each time. Two connections that write one series at once conflict
+        The row of each series is written each time. Two connections that write one series at once conflict
         on that row; without it, neither would see the segments of the other.
         """
-        series_id = self.find(connection, series)
-        if series_id is None:
-            # Two statements: RETURNING is newer than the SQLite of some systems.
-            found = connection.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {PREFIX}series").fetchone()
-            series_id = int(found[0])
+        ids = self._ids(connection, series)
+        for some in _chunks([*ids.values()]):
+            connection.execute(
+                f"UPDATE {PREFIX}series SET revision = revision + 1 WHERE id IN ({_marks(some)})", some
+            )
+        new = [one for one in series if one not in ids]
+        if not new:
+            return ids
+        # Two statements: RETURNING is newer than the SQLite of some systems.
+        found = connection.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {PREFIX}series").fetchone()
+        added = {one: number for number, one in enumerate(new, start=int(found[0]))}
+        for some_new in _chunks(new):
             connection.execute(
                 f"INSERT INTO {PREFIX}series (id, target, exchange, dataset, symbol, interval) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
-                [series_id, self.target, *names(series)],
+                f"VALUES {', '.join(['(?, ?, ?, ?, ?, ?)'] * len(some_new))}",
+                [value for one in some_new for value in (added[one], self.target, *names(one))],
             )
-        else:
-            connection.execute(f"UPDATE {PREFIX}series SET revision = revision + 1 WHERE id = ?", [series_id])
-        return series_id
+        return ids | added
 
     def segments(self, connection: DbConnection, series_id: int, span: Span) -> dict[int, Coverage]:
         """See Ledger."""

@@ -18,7 +18,7 @@ from marketfetch.sinks.files.fork_guard import OPEN_FILES
 from marketfetch.sinks.files.paths import check_folder, file_path, path_from_uri
 from marketfetch.sinks.remedies import newer_format
 from marketfetch.sinks.sql.coverage_tables import FORMAT, PREFIX, CoverageTables, DbConnection
-from marketfetch.sinks.sql.file_tables import FileTable, mapped_table, stand_ins
+from marketfetch.sinks.sql.file_tables import FileTable, LabelledRows, mapped_table, stand_ins
 from marketfetch.sinks.sql.identifiers import quoted
 from marketfetch.sinks.sql.statements import SERIES_NAMES, emptied, view_query
 from marketfetch.sinks.sql.tables import OwnTypes
@@ -83,7 +83,7 @@ class SqlFileStore(ABC, Generic[_C]):
 
             def write(batch: Batch) -> None:
                 OPEN_FILES.refuse_inherited(self.path)
-                self._write(connection, batch)
+                self._write(connection, [batch])
 
             yield write
 
@@ -225,10 +225,8 @@ class SqlFileStore(ABC, Generic[_C]):
         """Return the two last parameters of `_inside` for a span."""
 
     @abstractmethod
-    def _merge(
-        self, connection: _C, table: FileTable, labels: Sequence[int | str | None], rows: Columns
-    ) -> None:
-        """Merge sorted rows of a series into a table."""
+    def _merge(self, connection: _C, table: FileTable, parts: Sequence[LabelledRows]) -> None:
+        """Merge rows of several series into a table, in order: a later part overwrites an earlier one."""
 
     @abstractmethod
     def _rows(self, connection: _C, table: FileTable, series: Series, series_id: int, span: Span) -> Columns:
@@ -305,21 +303,41 @@ class SqlFileStore(ABC, Generic[_C]):
         with self._connected_to_read() as connection, self._translated():
             yield connection if self._types(connection, f"{PREFIX}coverage") else None
 
-    def _write(self, connection: _C, batch: Batch) -> None:
-        rows = Columns.join([batch.columns])
+    def _write(self, connection: _C, batches: Sequence[Batch]) -> None:
+        """Write rows and coverage of one or several batches in one transaction."""
         with self._transaction(connection):
             self._require_format(connection)
-            if self.table is not None and self._ledger.find(connection, batch.series) is None:
-                # Another process may have added a series since this run read the coverage.
-                try:
-                    self._refuse_collisions(connection, [batch.series])
-                except ConfigurationError as error:
-                    raise RowsRefused(str(error)) from error
-            series_id = self._ledger.add(connection, batch)
-            if len(rows):
-                table = self._table(connection, batch.series.dataset)
-                table.check(batch.series, rows)
-                self._merge(connection, table, table.values(batch.series, series_id), rows)
+            self._refuse_new_collisions(connection, [batch.series for batch in batches])
+            ids = self._ledger.add(connection, batches)
+            for dataset in dict.fromkeys(batch.series.dataset for batch in batches if batch.rows):
+                table = self._table(connection, dataset)
+                parts = [
+                    self._labelled(table, batch, ids[batch.series])
+                    for batch in batches
+                    if batch.rows and batch.series.dataset == dataset
+                ]
+                self._merge(connection, table, parts)
+
+    def _refuse_new_collisions(self, connection: _C, series: Sequence[Series]) -> None:
+        """Raise RowsRefused for a new series whose rows would overwrite those of another series.
+
+        Another process may have added the other series since this run read the coverage.
+        """
+        if self.table is None:
+            return
+        new = [one for one in series if self._ledger.find(connection, one) is None]
+        if not new:
+            return
+        try:
+            self._refuse_collisions(connection, new)
+        except ConfigurationError as error:
+            raise RowsRefused(str(error)) from error
+
+    @staticmethod
+    def _labelled(table: FileTable, batch: Batch, series_id: int) -> LabelledRows:
+        rows = Columns.join([batch.columns])
+        table.check(batch.series, rows)
+        return LabelledRows(table.values(batch.series, series_id), rows)
 
     def _remove(self, connection: _C, table: FileTable, inside: Sequence[int | str | None]) -> None:
         """Delete rows; in a table of the user's only rows without other values, and set the rest to NULL."""

@@ -17,7 +17,20 @@ from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
-__all__ = ["FileTable", "mapped_table", "stand_ins"]
+__all__ = ["FileTable", "LabelledRows", "mapped_table", "stand_ins"]
+
+
+@attrs.frozen(eq=False)
+class LabelledRows:
+    """Sorted rows of one series, at least one, and the labels that they have in a table."""
+
+    labels: tuple[int | str | None, ...]
+    columns: Columns
+
+    def overlaps(self, other: LabelledRows) -> bool:
+        """Tell whether both may have a row with the same key."""
+        mine, others = self.columns.times, other.columns.times
+        return self.labels == other.labels and bool(mine[0] <= others[-1] and others[0] <= mine[-1])
 
 
 @attrs.frozen(kw_only=True)

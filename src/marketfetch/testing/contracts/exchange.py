@@ -27,9 +27,10 @@ from marketfetch.errors import (
     RateLimitExceeded,
     RestrictedLocation,
 )
-from marketfetch.exchange import Endpoint, Exchange
+from marketfetch.exchange import Exchange
 from marketfetch.planning.adapter_checks import check_cost, check_instruments, check_request, check_requests
 from marketfetch.planning.paginators import CursorPaginator
+from marketfetch.sources import Endpoint
 from marketfetch.testing.contracts.adversarial_server import AdversarialServer, fetch_all
 from marketfetch.testing.contracts.exchange_cases import (
     FIXED_NOW,

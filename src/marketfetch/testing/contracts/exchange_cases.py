@@ -11,9 +11,9 @@ import pytest
 
 from marketfetch.decoding.validation import plausible, validate_page
 from marketfetch.errors import DecodeError
-from marketfetch.exchange import Endpoint
 from marketfetch.planning.adapter_checks import check_decoded
 from marketfetch.planning.paginators import CursorPaginator
+from marketfetch.sources import Endpoint
 from marketfetch.testing.contracts.malformed import NOT_A_PAGE
 from marketfetch.values.http import Request, Response
 from marketfetch.values.intervals import EVENT

@@ -9,8 +9,9 @@ import pytest
 
 from marketfetch.decoding.layouts import Decoded
 from marketfetch.errors import FetchError
-from marketfetch.exchange import Endpoint, Exchange
+from marketfetch.exchange import Exchange
 from marketfetch.planning.adapter_checks import check_decoded, check_request
+from marketfetch.sources import Endpoint
 from marketfetch.testing.contracts.exchange_cases import FIXED_NOW, DecodeCase, Recording, usual_intervals
 from marketfetch.values.http import Request
 from marketfetch.values.intervals import EVENT, Interval
@@ -40,7 +41,7 @@ class ExchangeUnderTest:
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run each test with an `endpoint` argument once for each endpoint."""
         if "endpoint" in metafunc.fixturenames:
-            endpoints = [kind() for kind in self.exchange.endpoints]
+            endpoints = [kind() for kind in self.exchange.sources if issubclass(kind, Endpoint)]
             if "windows" in metafunc.function.__name__:  # a sequential paginator knows one page at a time
                 endpoints = [endpoint for endpoint in endpoints if not endpoint.paginator.sequential]
             if "first_row" in metafunc.function.__name__:  # optional

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from marketfetch.engine.instrument_index import InstrumentIndex
+from marketfetch.planning.instrument_index import InstrumentIndex
 from marketfetch.values.instruments import Instrument
 
 SEPTEMBER, DECEMBER = 1_790_323_200_000, 1_798_185_600_000  # 2026-09-25 and 2026-12-25, 08:00 UTC

@@ -1,0 +1,219 @@
+"""Reading one file of an archive: from its bytes to rows that may be stored, and an account of the others.
+
+A file proves that moments are present, never that they are empty: files with a right checksum lack days.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import BinaryIO
+
+import attrs
+import numpy as np
+
+from marketfetch.archives.checksums import Checksum, digest_of
+from marketfetch.archives.containers import InflateLimits, open_member
+from marketfetch.archives.periods import CalendarPeriod
+from marketfetch.decoding.csv_layouts import CsvLayout
+from marketfetch.decoding.layouts import Decoded
+from marketfetch.decoding.validation import check_rows
+from marketfetch.errors import ArchiveDamaged
+from marketfetch.values.pages import Columns
+from marketfetch.values.series import Series
+from marketfetch.values.spans import format_utc
+
+__all__ = ["PIECE_ROWS", "FileContent", "FileReader", "FileSummary"]
+
+PIECE_ROWS = 100_000
+"""Rows of a piece, at least; the last one has fewer."""
+_DISORDER = 10_000
+"""Rows that are held back, so that a row may come late by so many rows."""
+_EARLIEST = -(2**62)
+"""Before every time, and the difference to any time is below 2**63."""
+
+
+@attrs.frozen
+class FileContent:
+    """What a file should hold: rows of one series in one calendar period.
+
+    - `member`: the name that the text inside must have; None if any will do.
+    - `published`: when the file was made, in UTC milliseconds; rows that closed later are not final. None if
+      that is not known.
+    """
+
+    series: Series
+    period: CalendarPeriod
+    layout: CsvLayout
+    member: str | None = None
+    published: int | None = None
+
+
+@attrs.frozen
+class FileSummary:
+    """What a file held.
+
+    - `digest`: the SHA-256 of its bytes in hexadecimal; `verified` tells whether a published checksum agreed.
+    - `received` rows were in the file, `rows` of them were taken; `rejected` counts the others by reason.
+      `late` of the sound rows had a time before that of the row above them.
+    - `missing`: the moments of the grid for which no row was taken; 0 for events.
+    """
+
+    size: int
+    digest: str
+    verified: bool
+    received: int
+    rows: int
+    late: int
+    rejected: Mapping[str, int]
+    missing: int
+
+
+@attrs.define(eq=False)
+class FileReader:
+    """The rows of one file, to be iterated once: Columns that are sorted and unique, one piece after another.
+
+    All rows are inside the period, on the grid, closed and possible. Exact copies of a row are dropped. If
+    two different rows have one time, neither is taken. Memory does not grow with the file: a piece has about
+    100,000 rows.
+
+    Raises ArchiveDamaged for a file that is cut, altered, encrypted, not one text or in no order, and
+    DecodeError for a text that is not of the layout, the symbol and the period. Rows are certain once the
+    iteration has ended without an exception: pieces that came before one must not be stored.
+
+    >>> import gzip, io
+    >>> layout = CsvLayout({"open": 1, "high": 2, "low": 3, "close": 4}, width=5)
+    >>> series = Series.of("binance-spot", "mark_price", "BTCUSDT", "1m")
+    >>> file = io.BytesIO(gzip.compress(b"1704067200000,1.5,2,1,1.7"))
+    >>> reader = FileReader(file, FileContent(series, CalendarPeriod.parse("2024-01-01"), layout))
+    >>> [columns.times.tolist() for columns in reader], reader.summary.missing
+    ([[1704067200000]], 1439)
+    """
+
+    file: BinaryIO
+    content: FileContent
+    checksum: Checksum | None = None
+    limits: InflateLimits = attrs.field(factory=InflateLimits)
+    _summary: FileSummary | None = attrs.field(default=None, init=False)
+
+    @property
+    def summary(self) -> FileSummary:
+        """What the file held; RuntimeError before all pieces have been taken."""
+        if self._summary is None:
+            raise RuntimeError("the file is not read to its end yet; iterate over the reader first")
+        return self._summary
+
+    def __iter__(self) -> Iterator[Columns]:
+        digest = self._verified_digest()
+        size = self.file.seek(0, 2)
+        series, span = self.content.series, self.content.period.span
+        tally = _Tally()
+        for piece in _in_order(self._sound_rows(tally), tally):
+            tally.rows += len(piece)
+            yield piece
+        self._summary = FileSummary(
+            size,
+            digest,
+            self.checksum is not None,
+            tally.received,
+            tally.rows,
+            tally.late,
+            dict(+tally.rejected),
+            missing=max(0, series.interval.count_rows([span]) - tally.rows),
+        )
+
+    def _verified_digest(self) -> str:
+        """Return the SHA-256 of the file; ArchiveDamaged if the published checksum is another."""
+        digest = digest_of(self.file)
+        if self.checksum is not None:
+            self.checksum.check(self.file)
+        return digest
+
+    def _sound_rows(self, tally: _Tally) -> Iterator[Columns]:
+        """Yield the rows of each block that may be stored, as they come."""
+        content = self.content
+        member = open_member(self.file, self.limits)
+        name = None if member.name is None else member.name.rpartition("/")[2]
+        if name is not None and content.member not in {None, name}:
+            raise ArchiveDamaged(f"expected {content.member} in the file, found {name[:100]!r}")
+        for decoded in content.layout.decode(member.pieces, content.series, content.period.span):
+            rows = self._with_closed(decoded)
+            checked = check_rows(rows, content.series, content.period.span)
+            tally.received += rows.received
+            tally.rejected.update(checked.rejected)
+            yield rows.columns if checked.sound.all() else rows.columns.take(checked.sound)
+
+    def _with_closed(self, decoded: Decoded) -> Decoded:
+        """Mark the rows that were not closed when the file was made."""
+        published = self.content.published
+        if published is None:
+            return decoded
+        closed = decoded.columns.times < self.content.series.interval.floor(published)
+        return attrs.evolve(decoded, closed=closed if decoded.closed is None else closed & decoded.closed)
+
+
+@attrs.define(eq=False)
+class _Tally:
+    """Counts the rows of a file while it is read."""
+
+    received: int = 0
+    rows: int = 0
+    late: int = 0
+    rejected: Counter[str] = attrs.field(factory=Counter)
+
+
+def _in_order(blocks: Iterable[Columns], tally: _Tally) -> Iterator[Columns]:
+    """Join blocks to pieces that are sorted and unique; each piece is later than the one before it."""
+    held: list[Columns] = []
+    last_in_file, last_out = _EARLIEST, _EARLIEST
+    for block in blocks:
+        if not len(block):
+            continue
+        tally.late += int(np.count_nonzero(np.diff(block.times, prepend=last_in_file) < 0))
+        last_in_file = int(block.times[-1])
+        held.append(block)
+        if sum(map(len, held)) >= PIECE_ROWS + _DISORDER:
+            rows = _sorted(held)
+            # Rows of one time are not torn apart.
+            cut = int(np.searchsorted(rows.times, rows.times[-_DISORDER]))
+            piece, held = rows.take(slice(cut)), [rows.take(slice(cut, None))]
+            last_out = _check_order(piece, last_out)
+            yield _unique(piece, tally)
+    if held:
+        piece = _sorted(held)
+        _check_order(piece, last_out)
+        yield _unique(piece, tally)
+
+
+def _check_order(piece: Columns, last_out: int) -> int:
+    """Return the last time of a piece; ArchiveDamaged if it begins before the end of the one before it."""
+    if not len(piece):
+        raise ArchiveDamaged(f"more than {PIECE_ROWS:,} rows of the file have one time")
+    first = int(piece.times[0])
+    if first <= last_out:
+        raise ArchiveDamaged(
+            f"a row of {format_utc(first)} is more than {_DISORDER:,} rows too late in the file"
+        )
+    return int(piece.times[-1])
+
+
+def _sorted(parts: Sequence[Columns]) -> Columns:
+    """Join parts and sort their rows by time; rows of one time keep their order."""
+    times = np.concatenate([part.times for part in parts])
+    rows = Columns(times, np.concatenate([part.values for part in parts], axis=1))
+    if np.all(times[1:] >= times[:-1]):
+        return rows
+    return rows.take(np.argsort(times, kind="stable"))
+
+
+def _unique(rows: Columns, tally: _Tally) -> Columns:
+    """Keep one of equal rows, and none of different rows of one time; the rows are sorted."""
+    if rows.is_sorted:
+        return rows
+    begins = np.append(True, rows.times[1:] != rows.times[:-1])  # numpy's own signature
+    here, before = rows.values[:, 1:], rows.values[:, :-1]
+    equal = np.append(True, ((here == before) | (np.isnan(here) & np.isnan(before))).all(axis=0))
+    agree = np.logical_and.reduceat(begins | equal, np.flatnonzero(begins))[np.cumsum(begins) - 1]
+    tally.rejected["duplicate"] += int(np.count_nonzero(agree & ~begins))
+    tally.rejected["conflicting"] += int(np.count_nonzero(~agree))
+    return rows.take(agree & begins)

@@ -1,0 +1,259 @@
+"""The base classes of sources: where an exchange has a dataset. Declarations and pure functions, no I/O.
+
+An Endpoint is a route of the API, read page by page; its members are in the table of `marketfetch.exchange`.
+An Archive is a tree of public files, one for each calendar month or day:
+
+| member | required | what it is |
+|---|---|---|
+| `Archive.dataset`, `intervals` | yes | which dataset it has; our interval names → those of the files |
+| `Archive.layout` | yes | the CsvLayout of the files: which field holds which column |
+| `Archive.files_url`, `listing_url` | yes | the host of the files, and the bucket that lists them |
+| `Archive.folder(series, grain)` | yes | the folder with the files of a series |
+| `Archive.stem(series)` | yes | how their names begin, before the month or day |
+| `Archive.grains(interval)` | no: both | whether there are files for each month, each day, or both |
+| `Archive.utc_offset` | no: UTC | how far the calendar of the files is ahead of UTC, ms |
+| `Archive.cost()` | yes | the cost of a file, in a limit pool |
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from marketfetch.archives.listing import ListingRequest, error_code
+from marketfetch.archives.periods import CalendarPeriod, Grain
+from marketfetch.common.type_checks import plain_int
+from marketfetch.decoding.csv_layouts import CsvLayout
+from marketfetch.decoding.layouts import Decoded, excerpt
+from marketfetch.errors import (
+    AdapterError,
+    BadRequest,
+    Banned,
+    ConfigurationError,
+    ExchangeNotAvailable,
+    RateLimitExceeded,
+    RestrictedLocation,
+)
+from marketfetch.planning.adapter_checks import check_archive, check_endpoint
+from marketfetch.planning.paginators import TimeWindowPaginator
+from marketfetch.protocols import Paginator
+from marketfetch.ratelimit.backoff import retry_after
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.http import Cost, Request, Response
+from marketfetch.values.intervals import Interval
+from marketfetch.values.series import Series
+from marketfetch.values.slices import Slice
+
+__all__ = ["Archive", "Endpoint", "Source", "raise_for_status"]
+
+_REFUSES_LOCATION = re.compile(
+    rb"restricted location|block access from your country|your (country|region)", re.IGNORECASE
+)
+_UNCHANGED = {"Accept-Encoding": "identity"}
+"""A body that is compressed once more would have another digest."""
+
+
+class Source:
+    """Where an exchange has a dataset: the common part of Endpoint and Archive."""
+
+    dataset: ClassVar[str]
+    intervals: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def dataset_type(self) -> Dataset:
+        """The dataset with its columns."""
+        return Dataset.parse(self.dataset)
+
+    def native_interval(self, interval: Interval) -> str:
+        """Return the exchange's own name of an interval."""
+        return self.intervals[interval.name]
+
+
+class Endpoint(Source):
+    """One dataset of one exchange: Slice → Request, and the bytes of the response → columns.
+
+    Declare the attributes and write `cost`, `request` and `decode`; the class is checked when it is
+    created. A base class of several endpoints is declared with `abstract=True`, and not checked.
+    """
+
+    page_sizes: ClassVar[Sequence[int]]
+    paginator: ClassVar[Paginator] = TimeWindowPaginator()
+    publish_delay: ClassVar[int] = 0
+    """Milliseconds from the close of a row until it is published and no longer changes."""
+    retention: ClassVar[int | None] = None
+    """How far back the endpoint serves rows, in milliseconds; None for all of history."""
+
+    def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if abstract:
+            return
+        _check_endpoint(cls)
+        # Python's own numbers: a store refuses those of numpy.
+        cls.page_sizes = tuple(map(plain_int, cls.page_sizes))
+        cls.publish_delay = plain_int(cls.publish_delay)
+        cls.retention = None if cls.retention is None else plain_int(cls.retention)
+
+    def cost(self, rows: int) -> Cost:
+        """Return the cost of a page of at most so many rows, and the limit pool that counts it."""
+        raise AdapterError(f"{type(self).__name__}: write cost(rows)")
+
+    def request(self, part: Slice) -> Request:
+        """Return the request for the rows of `part`, at most `part.rows` of them."""
+        raise AdapterError(f"{type(self).__name__}: write request(part)")
+
+    def decode(self, body: bytes, part: Slice) -> Decoded:
+        """Turn the bytes of a good response into columns; DecodeError if they are something else."""
+        raise AdapterError(f"{type(self).__name__}: write decode(body, part)")
+
+    def first_row_request(self, series: Series, start: int) -> Request | None:
+        """Return the request for the one oldest row at or after `start`; None if the exchange has none.
+
+        With it a series that begins late costs one request and not one for each empty page.
+        """
+        return None
+
+    def check_interval(self, interval: Interval) -> None:
+        """Raise ConfigurationError, with the served intervals, for an interval that is not served."""
+        if not self.dataset_type.event and interval.name not in self.intervals:
+            raise ConfigurationError(
+                f"interval: {interval.name!r} is not served for {self.dataset};"
+                f" choose one of {', '.join(self.intervals)}"
+            )
+
+
+class Archive(Source):
+    """Public files with the rows of one dataset: a zip with one CSV for each calendar month or day.
+
+    `url` replaces both hosts, for a mirror or a simulated archive. Declare the attributes and write `folder`,
+    `stem` and `cost`; the class is checked when it is created.
+
+    A key is folder, stem, label and `.zip`. Example: of the 1m candles of BTCUSDT, the folder is
+    `data/spot/monthly/klines/BTCUSDT/1m/`, the stem `BTCUSDT-1m-` and a label `2024-01`.
+    """
+
+    files_url: ClassVar[str]
+    listing_url: ClassVar[str]
+    layout: ClassVar[CsvLayout]
+    utc_offset: ClassVar[int] = 0
+
+    def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not abstract:
+            _check_archive(cls)
+
+    def __init__(self, url: str | None = None) -> None:
+        self._files_url = self.files_url if url is None else url
+        self._listing_url = self.listing_url if url is None else url
+
+    def grains(self, interval: Interval) -> Sequence[Grain]:
+        """Return what the files of an interval cover: months, days, or both."""
+        return ("month", "day") if interval.name in self.intervals else ()
+
+    def folder(self, series: Series, grain: Grain) -> str:
+        """Return the folder of a series, with a slash at its end."""
+        raise AdapterError(f"{type(self).__name__}: write folder(series, grain)")
+
+    def stem(self, series: Series) -> str:
+        """Return how the names of the files of a series begin: everything before the label."""
+        raise AdapterError(f"{type(self).__name__}: write stem(series)")
+
+    def cost(self) -> Cost:
+        """Return the cost of one request to the archive, and the limit pool that counts it."""
+        raise AdapterError(f"{type(self).__name__}: write cost()")
+
+    def listing(self, series: Series, first: CalendarPeriod) -> ListingRequest:
+        """Return what to list: the files of a series from a period on, those of its grain."""
+        folder = self.folder(series, first.grain)
+        return ListingRequest(folder, delimiter="/", version=1, after=f"{folder}{self.stem(series)}{first}")
+
+    def listing_request(self, listing: ListingRequest) -> Request:
+        """Return the request for one page of a listing."""
+        return Request("/", listing.parameters, cost=self.cost(), base_url=self._listing_url)
+
+    def file_request(self, key: str, *, fresh: bool = False) -> Request:
+        """Return the request for a file; `fresh` asks caches on the way to get it anew."""
+        headers = _UNCHANGED | {"Cache-Control": "no-cache"} if fresh else _UNCHANGED
+        return Request(f"/{key}", cost=self.cost(), base_url=self._files_url, headers=headers)
+
+    def checksum_request(self, key: str, *, fresh: bool = False) -> Request:
+        """Return the request for the checksum of a file."""
+        return self.file_request(f"{key}.CHECKSUM", fresh=fresh)
+
+    def period_of(self, series: Series, name: str) -> CalendarPeriod | None:
+        """Return the period of a file by its name; None for a name of another form.
+
+        Example: of the stem `BTCUSDT-1m-`, the file `BTCUSDT-1m-2024-01.zip` is of January 2024, and
+        `BTCUSDT-1m-2024-01.zip.CHECKSUM` is none.
+        """
+        stem = self.stem(series)
+        if not name.startswith(stem) or not name.endswith(".zip"):
+            return None
+        try:
+            return CalendarPeriod.parse(name[len(stem) : -len(".zip")], utc_offset=self.utc_offset)
+        except ValueError:
+            return None
+
+    def raise_for_error(self, response: Response) -> None:
+        """Raise the error that a response of a file host stands for; return if the response is good.
+
+        A body in XML with a code is an answer of the bucket: NoSuchKey and AccessDenied are BadRequest, since
+        the file is not there, and SlowDown is RateLimitExceeded. Any other 403 shuts the address out.
+        """
+        place = f"the archive of {self.dataset}"
+        if response.status in {403, 404, 503}:
+            code = error_code(response.body)
+            if code in {"NoSuchKey", "AccessDenied"}:
+                raise BadRequest(f"{place} has no such file ({code})")
+            if code == "SlowDown":
+                wait = retry_after(response.headers, response.received_at)
+                raise RateLimitExceeded(f"{place} asks to slow down", retry_after=wait)
+        raise_for_status(place, response)
+
+
+def raise_for_status(place: str, response: Response, elsewhere: str = "") -> None:
+    """Raise the error that an HTTP status stands for; return for 2xx.
+
+    451 and country blocks are RestrictedLocation, 418 and other 403 Banned, 429 RateLimitExceeded, 408, 5xx
+    and redirects ExchangeNotAvailable, everything else but 2xx BadRequest. `place` names the host in the
+    message, `elsewhere` what to do about a redirect.
+    """
+    status, text = response.status, excerpt(response.body)
+    if 200 <= status < 300:
+        return
+    if status == 451 or (status == 403 and _REFUSES_LOCATION.search(response.body)):
+        raise RestrictedLocation(
+            f"{place} refuses this location for legal reasons ({text}); it will not be asked from elsewhere"
+        )
+    wait = retry_after(response.headers, response.received_at)
+    if status in {403, 418}:
+        until = None if wait is None else response.received_at + round(wait * 1000)
+        raise Banned(f"{place} shut this address out (HTTP {status})", until=until)
+    if status == 429:
+        raise RateLimitExceeded(f"{place} asks to slow down (HTTP 429)", retry_after=wait)
+    if 300 <= status < 400:
+        raise ExchangeNotAvailable(f"{place} is not where it should be (HTTP {status}){elsewhere}")
+    if status == 408 or status >= 500:
+        raise ExchangeNotAvailable(f"{place} is not available (HTTP {status}): {text}")
+    raise BadRequest(f"{place} rejects the request (HTTP {status}): {text}")
+
+
+def _check_endpoint(cls: type[Endpoint]) -> None:
+    _require(cls, Endpoint, ("dataset", "page_sizes"), ("cost", "request", "decode"), "exchange")
+    check_endpoint(cls)
+
+
+def _check_archive(cls: type[Archive]) -> None:
+    attributes = ("dataset", "layout", "files_url", "listing_url")
+    _require(cls, Archive, attributes, ("cost", "folder", "stem"), "sources")
+    check_archive(cls)
+
+
+def _require(
+    cls: type[Source], base: type[Source], attributes: Sequence[str], methods: Sequence[str], module: str
+) -> None:
+    """Raise AdapterError with the names of what a class lacks."""
+    absent = [name for name in attributes if not hasattr(cls, name)]
+    absent += [name for name in methods if getattr(cls, name) is getattr(base, name)]
+    if absent:
+        raise AdapterError(f"{cls.__name__} lacks {', '.join(absent)}; see the table in marketfetch.{module}")

@@ -1,0 +1,116 @@
+"""Group commit: a writer commits all batches that are ready together, and each series keeps its own fate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Event
+
+import anyio
+
+from marketfetch.engine.blocking import StoreRetrier
+from marketfetch.engine.writers import open_writers
+from marketfetch.errors import RowsRefused, SinkUnavailable
+from marketfetch.protocols import GroupWriter, Store
+from marketfetch.sinks.memory import MemorySink
+from marketfetch.values.pages import Batch
+from marketfetch.values.series import Series
+from marketfetch.values.settings import RetryPolicy
+from tests.support.batches import EVER, batch, candles
+
+ROWS = 10
+
+
+class Grouping(MemorySink):
+    """A store that commits about 30 rows together, and waits with the first commit until `ready` is set."""
+
+    transaction_rows = 30
+
+    def __init__(self, before: Callable[[Sequence[Batch]], None] = lambda _: None) -> None:
+        super().__init__()
+        self.ready = Event()
+        self.committed: list[list[str]] = []
+        self._before = before
+
+    @contextmanager
+    def group_writer(self) -> Iterator[GroupWriter]:
+        """Write a group only if `before` lets it pass."""
+        with self.writer() as write:
+
+            def write_group(batches: Sequence[Batch]) -> None:
+                self.ready.wait()
+                self._before(batches)
+                for one in batches:
+                    write(one)
+                self.committed.append([one.series.symbol for one in batches])
+
+            yield write_group
+
+
+def write_all(store: Grouping, batches: Sequence[Batch]) -> tuple[list[Series], list[Series]]:
+    """Queue all batches before the first commit; return the series of durable and of refused batches."""
+    durable: list[Series] = []
+    refused: list[Series] = []
+
+    async def on_durable(one: Batch) -> None:
+        durable.append(one.series)
+
+    async def on_refused(one: Batch, _error: RowsRefused) -> None:
+        refused.append(one.series)
+
+    async def main() -> None:
+        retrier = StoreRetrier(RetryPolicy(attempts=3, initial=0.001, cap=0.001), lambda _: None)
+        async with open_writers(store, retrier, on_durable, on_refused) as writers:
+            for one in batches:
+                await writers.submit(one)
+            store.ready.set()
+
+    anyio.run(main)
+    return durable, refused
+
+
+def rows_of(store: Store, series: Series) -> int:
+    return len(store.read(series, EVER))
+
+
+def some(count: int) -> list[Batch]:
+    return [batch(candles(f"S{number}USDT"), range(ROWS), open=1) for number in range(count)]
+
+
+def test_what_is_ready_is_committed_together_up_to_the_rows_of_a_transaction() -> None:
+    store = Grouping()
+    durable, refused = write_all(store, some(8))
+    # The writer may take the first batch before the second is queued; from then on all are ready.
+    first, *others = store.committed
+    assert len(first) <= 3
+    assert [len(group) for group in others[:-1]] == [3] * (len(others) - 1)
+    assert [symbol for group in store.committed for symbol in group] == [f"S{n}USDT" for n in range(8)]
+    assert len(durable) == 8
+    assert not refused
+
+
+def test_a_refused_series_does_not_take_the_others_with_it() -> None:
+    def refuse(batches: Sequence[Batch]) -> None:
+        if any(one.series.symbol == "S4USDT" for one in batches):
+            raise RowsRefused("S4USDT: no")
+
+    store, batches = Grouping(refuse), some(6)
+    durable, refused = write_all(store, [*batches, batches[4]])
+    assert refused == [candles("S4USDT")] * 2
+    assert {one.symbol for one in durable} == {f"S{number}USDT" for number in (0, 1, 2, 3, 5)}
+    assert [rows_of(store, one.series) for one in batches] == [ROWS] * 4 + [0, ROWS]
+
+
+def test_a_store_that_is_away_gets_the_same_group_again() -> None:
+    asked: list[int] = []
+
+    def away_once(batches: Sequence[Batch]) -> None:
+        asked.append(len(batches))
+        if len(asked) == 1:
+            raise SinkUnavailable("away")
+
+    store = Grouping(away_once)
+    durable, refused = write_all(store, some(4))
+    assert asked[0] == asked[1]
+    assert len(durable) == 4
+    assert not refused
