@@ -13,9 +13,11 @@ from marketfetch.errors import SinkError
 from marketfetch.sinks.postgres.schema.identifiers import escaped
 from marketfetch.sinks.postgres.schema.multirange import dump_multirange, load_multirange
 from marketfetch.sinks.postgres.session import Connection
+from marketfetch.sinks.provenance import FILE_COLUMNS, by_span, dump_file, load_file
 from marketfetch.sinks.sql.coverage_segments import joined, split
 from marketfetch.sinks.sql.identifiers import quoted
 from marketfetch.sinks.sql.ledger import Ledger, SegmentChange, names, registered
+from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import RejectedRow
@@ -24,10 +26,10 @@ from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["FORMAT", "TABLES", "CoverageTables", "lock", "newer", "written"]
 
-FORMAT = 2
+FORMAT = 3
 """The format that this marketfetch writes; `format.version` in the database is the format of its tables."""
 
-TABLES = ("format", "series", "coverage", "rejected")
+TABLES = ("format", "series", "coverage", "rejected", "files")
 
 _LOCK = "marketfetch {}"
 _NOTHING = "'{}'"
@@ -48,7 +50,7 @@ def newer(schema: str, found: int) -> SinkError:
 
 @attrs.frozen
 class CoverageTables(Ledger[Connection]):
-    """The tables `format`, `series`, `coverage` and `rejected` in a schema.
+    """The tables `format`, `series`, `coverage`, `rejected` and `files` in a schema.
 
     A row of `coverage` is one segment of a series. The hulls of segments do not overlap, and `start_time` is
     the start of the hull. Call `unite` after `claim`, not in its statement: a statement sees the rows as they
@@ -154,6 +156,14 @@ class CoverageTables(Ledger[Connection]):
             before = self.segments(connection, series_id, span)
             self.replace(connection, series_id, before, split(joined(before.values()).without(spans)))
             self._reject(connection, series_id, spans, [])
+        if span is not None and self.format > 2:
+            connection.execute(
+                self._sql(
+                    "DELETE FROM {files} WHERE series_id = %s "
+                    "AND int8range(start_time, end_time) <@ %s::int8multirange"
+                ),
+                [series_id, dump_multirange(spans)],
+            )
 
     def segments(self, connection: Connection, series_id: int, span: Span) -> dict[int, Coverage]:
         """See Ledger."""
@@ -224,6 +234,23 @@ class CoverageTables(Ledger[Connection]):
                 [series_id, *columns, series_id],
             )
 
+    def files(self, connection: Connection, series_id: int) -> list[Provenance]:
+        """Return the entries of the files that rows of a series came from, sorted by span."""
+        if self.format < 3:
+            return []
+        rows = connection.execute(self._sql("SELECT {file} FROM {files} WHERE series_id = %s"), [series_id])
+        return by_span(map(load_file, rows))
+
+    def _put_file(self, connection: Connection, series_id: int, entry: Provenance) -> None:
+        connection.execute(
+            self._sql(
+                "INSERT INTO {files} AS f (series_id, {file}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s) "
+                "ON CONFLICT (series_id, file_key) DO UPDATE SET ({file}) = ROW ({excluded}) "
+                "WHERE ({stored}) IS DISTINCT FROM ({excluded})"
+            ),
+            [series_id, *dump_file(entry)],
+        )
+
     def _sql(self, text: str) -> bytes:
         return written(text, self.schema, self.format)
 
@@ -240,6 +267,9 @@ def written(text: str, schema: str, form: int = FORMAT) -> bytes:
         **{name: escaped(quoted(schema, name)) for name in TABLES},
         table_name=table_name,
         identity=", ".join(identity),
+        file=", ".join(FILE_COLUMNS),
+        stored=", ".join(f"f.{name}" for name in FILE_COLUMNS),
+        excluded=", ".join(f"excluded.{name}" for name in FILE_COLUMNS),
         identity_of_s=", ".join(f"s.{name}" for name in identity),
         spans=f"c.covered::text, c.empty::text, {'c.unusable::text' if form > 1 else _NOTHING}",
     ).encode()

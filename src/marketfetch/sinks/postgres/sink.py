@@ -15,7 +15,7 @@ from marketfetch.protocols import Writer
 from marketfetch.redaction import Secret, redact
 from marketfetch.sinks.postgres.board import PostgresBoard
 from marketfetch.sinks.postgres.connections import Connections, connections_of
-from marketfetch.sinks.postgres.coverage_tables import FORMAT, CoverageTables, lock
+from marketfetch.sinks.postgres.coverage_tables import CoverageTables, lock
 from marketfetch.sinks.postgres.deleting import remove
 from marketfetch.sinks.postgres.reader import read
 from marketfetch.sinks.postgres.schema import versions as formats
@@ -26,6 +26,7 @@ from marketfetch.sinks.postgres.schema.privileges import check_schema, check_ses
 from marketfetch.sinks.postgres.session import Connection, Session
 from marketfetch.sinks.postgres.writer import BatchWriter
 from marketfetch.sinks.table_mapping import TableMapping, mapping_or_none
+from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns, RejectedRow
@@ -176,17 +177,23 @@ class PostgresSink:
                 return []
             return ledger.rejected(connection, series_id, span)
 
+    def provenance(self, series: Series) -> Sequence[Provenance]:
+        """Return the files of archives that rows of a series came from; see SupportsProvenance."""
+        with self._reading(f"read the provenance of {series}") as (connection, ledger):
+            series_id = self._id(connection, ledger, series)
+            return [] if ledger is None or series_id is None else ledger.files(connection, series_id)
+
     def forget(self, series: Series, spans: SpanSet, *, rows: bool = False) -> None:
         """Remove the coverage of moments of a series, and with `rows=True` the rows; see SupportsForget.
 
         In a mapped table the columns of this dataset become NULL; a row is deleted if only its key is left.
-        Raises SinkError for tables of an earlier format, which `prepare` migrates.
+        Raises SinkError for tables of format 1, which `prepare` migrates.
         """
         with self._transaction(f"forget {series}") as connection:
             ledger = formats.opened(connection, self.schema)
             if ledger is None or not spans:
                 return
-            if ledger.format < FORMAT:
+            if ledger.format < 2:
                 raise SinkError(f"schema {self.schema} has format {ledger.format}: call prepare() first")
             table = self._layout.table(connection, series.dataset)
             lock(connection, lock_name(self._layout, table, series))

@@ -4,36 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
-from operator import index
 from typing import Any, Protocol, TypeVar
 
 import attrs
-import orjson
 
 from marketfetch.errors import SinkError
+from marketfetch.sinks.provenance import FILE_COLUMNS, by_span, dump_file, load_file, remembered
 from marketfetch.sinks.sql.coverage_segments import hull, joined, split
+from marketfetch.sinks.sql.json_spans import dump_spans, load_spans
 from marketfetch.sinks.sql.ledger import Ledger, SegmentChange, names, registered
+from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, RejectedRow
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["FORMAT", "PREFIX", "CoverageTables", "DbConnection", "DbCursor", "dump_spans", "load_spans"]
+__all__ = ["FORMAT", "PREFIX", "CoverageTables", "DbConnection", "DbCursor"]
 
 _T = TypeVar("_T")
 
 PREFIX = "marketfetch_"
 """Begins the name of each of our tables. A schema `marketfetch` is ambiguous in `marketfetch.duckdb`."""
 
-FORMAT = 2
+FORMAT = 3
 """The version of the tables that this marketfetch writes; without a table `marketfetch_format` it is 1."""
 
 _MANY = 100
 """Rows, or values of a list, in one statement: an SQLite of some systems takes 999 parameters at most."""
 
-_SPANS = {1: "covered, \"empty\", '[]'", 2: "covered_spans, empty_spans, unusable_spans"}
-"""The columns of `marketfetch_coverage` with the three sets of a Coverage, by format."""
+_SPANS = "covered_spans, empty_spans, unusable_spans"
+"""The columns of `marketfetch_coverage` with the three sets of a Coverage."""
+
+_SPANS_1 = "covered, \"empty\", '[]'"
+"""The same in format 1."""
+
+_FILE = ", ".join(FILE_COLUMNS)
 
 
 class DbCursor(Protocol):
@@ -56,21 +62,6 @@ class DbConnection(Protocol):
         ...
 
 
-def dump_spans(spans: SpanSet) -> str:
-    """Write spans as JSON, which both databases and people can read.
-
-    >>> dump_spans(SpanSet.of(Span(0, 60_000), Span(120_000, 180_000)))
-    '[[0,60000],[120000,180000]]'
-    """
-    return orjson.dumps([(span.start, span.end) for span in spans]).decode()
-
-
-def load_spans(text: str) -> SpanSet:
-    """Read the text of `dump_spans`; raises ValueError or TypeError for any other text."""
-    # `index` refuses numbers that are not whole; a Span would take them.
-    return SpanSet(tuple(Span(index(start), index(end)) for start, end in orjson.loads(text)))
-
-
 def _coverage(series_id: int, texts: Sequence[str]) -> Coverage:
     """Read the three sets of a row; raises SinkError where one of them is damaged."""
     try:
@@ -85,7 +76,7 @@ def _coverage(series_id: int, texts: Sequence[str]) -> Coverage:
 
 @attrs.frozen
 class CoverageTables(Ledger[DbConnection]):
-    """The tables `marketfetch_series`, `_coverage`, `_rejected` and `_format`.
+    """The tables `marketfetch_series`, `_coverage`, `_rejected`, `_files` and `_format`.
 
     `target` is the user's table with the rows of a series, and empty for our own tables: a series has a
     coverage of its own in each. The coverage of a series is stored in segments, a row for each; see
@@ -107,9 +98,16 @@ class CoverageTables(Ledger[DbConnection]):
             "covered_spans TEXT NOT NULL, empty_spans TEXT NOT NULL, unusable_spans TEXT NOT NULL",
             "rejected": "series_id INTEGER NOT NULL, time BIGINT NOT NULL, reason TEXT NOT NULL, "
             "raw TEXT NOT NULL",
+            "files": "series_id INTEGER NOT NULL, file_key TEXT NOT NULL, start_time BIGINT NOT NULL, "
+            "end_time BIGINT NOT NULL, size BIGINT NOT NULL, modified BIGINT NOT NULL, digest TEXT NOT NULL, "
+            "verified BOOLEAN NOT NULL",
             "format": "version INTEGER NOT NULL",
         }
-        keys = {"coverage": "series_id, start_time", "rejected": "series_id, time, reason, raw"}
+        keys = {
+            "coverage": "series_id, start_time",
+            "rejected": "series_id, time, reason, raw",
+            "files": "series_id, file_key",
+        }
         for name, columns in tables.items():
             keyed = self.clustered and name in keys
             text = f"({columns}, PRIMARY KEY ({keys[name]})) WITHOUT ROWID" if keyed else f"({columns})"
@@ -122,11 +120,16 @@ class CoverageTables(Ledger[DbConnection]):
         # statement that writes: at this one.
         connection.execute(f"DELETE FROM {PREFIX}format WHERE false")
 
-    def migrate(self, connection: DbConnection) -> None:
-        """Migrate tables of format 1 to those of `prepare`, inside a transaction; raises SinkError.
+    def migrate(self, connection: DbConnection, version: int) -> None:
+        """Migrate tables of an older format to those of `prepare`, inside a transaction; raises SinkError.
 
-        Format 1 had one row for the whole coverage of a series, `(series_id, covered, "empty")`.
+        Format 2 had no table `marketfetch_files`. Format 1 had one row for the whole coverage of a series,
+        `(series_id, covered, "empty")`.
         """
+        if version > 1:
+            self.prepare(connection)
+            connection.execute(f"UPDATE {PREFIX}format SET version = ?", [FORMAT])
+            return
         connection.execute(f"ALTER TABLE {PREFIX}series ADD COLUMN revision BIGINT DEFAULT 0")
         connection.execute(f"CREATE TEMPORARY TABLE {PREFIX}old AS SELECT * FROM {PREFIX}coverage")
         connection.execute(f"DROP TABLE {PREFIX}coverage")  # not renamed: SQLite would check every view
@@ -134,7 +137,7 @@ class CoverageTables(Ledger[DbConnection]):
         found = connection.execute(f"SELECT series_id FROM {PREFIX}old ORDER BY series_id").fetchall()
         for some in _chunks([series_id for (series_id,) in found]):
             rows = connection.execute(
-                f"SELECT series_id, {_SPANS[1]} FROM {PREFIX}old WHERE series_id IN ({_marks(some)})", some
+                f"SELECT series_id, {_SPANS_1} FROM {PREFIX}old WHERE series_id IN ({_marks(some)})", some
             )
             self._insert(
                 connection,
@@ -162,8 +165,11 @@ class CoverageTables(Ledger[DbConnection]):
             self.unite(connection, ids[batch.series], batch)
         return ids
 
-    def forget(self, connection: DbConnection, series: Series, spans: SpanSet) -> int | None:
-        """Remove the coverage of the spans; return the id of the series, None if it has none."""
+    def forget(self, connection: DbConnection, series: Series, spans: SpanSet, version: int) -> int | None:
+        """Remove the coverage of the spans; return the id of the series, None if it has none.
+
+        `version` is the format of the store, which is at least 2.
+        """
         if self.find(connection, series) is None:
             return None
         series_id = self._touch_series(connection, [series])[series]
@@ -180,6 +186,10 @@ class CoverageTables(Ledger[DbConnection]):
             rest = joined(before.values()).without(SpanSet.of(span))
             self.replace(connection, series_id, before, split(rest))
         self._reject(connection, series_id, spans, [])
+        if version > 2:
+            files = self.files(connection, series_id)
+            kept = remembered(files, spans)
+            self._drop_files(connection, series_id, [entry.key for entry in files if entry not in kept])
         return series_id
 
     def coverage(
@@ -190,7 +200,7 @@ class CoverageTables(Ledger[DbConnection]):
         found: dict[int, list[Coverage]] = {}
         for some in _chunks([*ids.values()]):
             rows = connection.execute(
-                f"SELECT series_id, {_SPANS[version]} FROM {PREFIX}coverage "
+                f"SELECT series_id, {_spans(version)} FROM {PREFIX}coverage "
                 f"WHERE series_id IN ({_marks(some)})",
                 some,
             )
@@ -201,7 +211,7 @@ class CoverageTables(Ledger[DbConnection]):
     def all(self, connection: DbConnection, version: int) -> Iterator[tuple[Series, Coverage]]:
         """Yield each series of the target and its coverage, without those of unregistered datasets."""
         rows = connection.execute(
-            f"SELECT id, exchange, dataset, symbol, interval, {_SPANS[version]} FROM {PREFIX}series "
+            f"SELECT id, exchange, dataset, symbol, interval, {_spans(version)} FROM {PREFIX}series "
             f"JOIN {PREFIX}coverage ON series_id = id WHERE target = ? ORDER BY id",
             [self.target],
         ).fetchall()
@@ -235,6 +245,27 @@ class CoverageTables(Ledger[DbConnection]):
             [series_id, span.start, span.end],
         )
         return sorted(RejectedRow(*row) for row in rows.fetchall())
+
+    def files(self, connection: DbConnection, series_id: int) -> list[Provenance]:
+        """Return the entries of the files that rows of a series came from, sorted by span."""
+        rows = connection.execute(f"SELECT {_FILE} FROM {PREFIX}files WHERE series_id = ?", [series_id])
+        return by_span(map(load_file, rows.fetchall()))
+
+    def _put_file(self, connection: DbConnection, series_id: int, entry: Provenance) -> None:
+        where = f"FROM {PREFIX}files WHERE series_id = ? AND file_key = ?"
+        found = connection.execute(f"SELECT {_FILE} {where}", [series_id, entry.key]).fetchone()
+        if found is not None and load_file(found) == entry:
+            return
+        self._drop_files(connection, series_id, [entry.key])
+        row = [series_id, *dump_file(entry)]
+        connection.execute(f"INSERT INTO {PREFIX}files (series_id, {_FILE}) VALUES ({_marks(row)})", row)
+
+    def _drop_files(self, connection: DbConnection, series_id: int, keys: Sequence[str]) -> None:
+        for some in _chunks(keys):
+            connection.execute(
+                f"DELETE FROM {PREFIX}files WHERE series_id = ? AND file_key IN ({_marks(some)})",
+                [series_id, *some],
+            )
 
     def _ids(self, connection: DbConnection, series: Collection[Series]) -> dict[Series, int]:
         """Return the ids of those of the series that have one."""
@@ -293,7 +324,7 @@ class CoverageTables(Ledger[DbConnection]):
         self, connection: DbConnection, series_id: int, where: str, values: Sequence[int]
     ) -> dict[int, Coverage]:
         rows = connection.execute(
-            f"SELECT start_time, {_SPANS[FORMAT]} FROM {PREFIX}coverage WHERE series_id = ? AND {where}",
+            f"SELECT start_time, {_SPANS} FROM {PREFIX}coverage WHERE series_id = ? AND {where}",
             [series_id, *values],
         )
         return {start: _coverage(series_id, texts) for start, *texts in rows.fetchall()}
@@ -337,6 +368,10 @@ class CoverageTables(Ledger[DbConnection]):
 def _table(target: str) -> str:
     """Fold the spellings of a table name: both databases ignore case, and `main` is the default."""
     return target.casefold().removeprefix("main.")
+
+
+def _spans(version: int) -> str:
+    return _SPANS_1 if version == 1 else _SPANS
 
 
 def _row(segment: Coverage) -> list[int | str]:

@@ -23,6 +23,7 @@ from marketfetch.sinks.sql.identifiers import quoted
 from marketfetch.sinks.sql.statements import SERIES_NAMES, emptied, view_query
 from marketfetch.sinks.sql.tables import OwnTypes
 from marketfetch.sinks.table_mapping import Name, TableMapping, mapping_or_none
+from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns, RejectedRow
@@ -64,8 +65,10 @@ class SqlFileStore(FileDialect[_C]):
         """
         check_folder(self.path)
         with self._writing() as connection, self._transaction(connection):
-            if self._types(connection, f"{PREFIX}coverage") and self._format(connection) < FORMAT:
-                self._ledger.migrate(connection)
+            if self._types(connection, f"{PREFIX}coverage"):
+                version = self._format(connection)
+                if version < FORMAT:
+                    self._ledger.migrate(connection, version)
             self._ledger.prepare(connection)
             for dataset in datasets:
                 if self.table is None:
@@ -131,6 +134,14 @@ class SqlFileStore(FileDialect[_C]):
             series_id = self._ledger.find(connection, series)
             return [] if series_id is None else self._ledger.rejected(connection, series_id, span)
 
+    def provenance(self, series: Series) -> Sequence[Provenance]:
+        """Return the files of archives that rows of a series came from; see SupportsProvenance."""
+        with self._reading() as connection:
+            if connection is None or self._format(connection) < 3:  # which had no table for them
+                return []
+            series_id = self._ledger.find(connection, series)
+            return [] if series_id is None else self._ledger.files(connection, series_id)
+
     def forget(self, series: Series, spans: SpanSet, *, rows: bool = False) -> None:
         """Remove the coverage of spans of a series, and with `rows` its rows; see SupportsForget.
 
@@ -140,8 +151,8 @@ class SqlFileStore(FileDialect[_C]):
         """
         self._require_file()
         with self._writing() as connection, self._transaction(connection):
-            self._require_format(connection)
-            series_id = self._ledger.forget(connection, series, spans)
+            version = self._require_format(connection)
+            series_id = self._ledger.forget(connection, series, spans, version)
             if rows and series_id is not None:
                 table = self._table(connection, series.dataset)
                 labels = table.values(series, series_id)

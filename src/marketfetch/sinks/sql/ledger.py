@@ -10,6 +10,7 @@ import attrs
 
 from marketfetch.sinks.rejected_rows import reach, still_rejected
 from marketfetch.sinks.sql.coverage_segments import changed, hull, joined
+from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset, datasets
 from marketfetch.values.pages import Batch, RejectedRow
@@ -49,7 +50,7 @@ class SegmentChange:
 
 
 class Ledger(ABC, Generic[_C]):
-    """The coverage of each series, in segments, and its rejected rows.
+    """The coverage of each series, in segments, its rejected rows, and the files that its rows came from.
 
     A row of the coverage is one segment; see `coverage_segments`. A batch reads and writes only the segments
     that it touches.
@@ -58,8 +59,11 @@ class Ledger(ABC, Generic[_C]):
     def unite(self, connection: _C, series_id: int, batch: Batch) -> None:
         """Unite the stored coverage of a series with that of a batch, as `Coverage.__or__` does.
 
-        Rejected rows of moments that are present by now are removed, those of the batch are added.
+        Rejected rows of moments that are present by now are removed, those of the batch are added. The
+        provenance of the batch replaces that of the same file.
         """
+        if batch.provenance is not None:
+            self._put_file(connection, series_id, batch.provenance)
         span = reach(batch)
         if span is None:
             return
@@ -101,3 +105,7 @@ class Ledger(ABC, Generic[_C]):
     @abstractmethod
     def _reject(self, connection: _C, series_id: int, gone: SpanSet, new: Sequence[RejectedRow]) -> None:
         """Delete the rejected rows of some moments, and add others."""
+
+    @abstractmethod
+    def _put_file(self, connection: _C, series_id: int, entry: Provenance) -> None:
+        """Write the entry of a file, which may replace another; an equal one is not written."""
