@@ -12,6 +12,7 @@ from pathlib import Path
 import attrs
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from marketfetch.errors import SinkError
 from marketfetch.protocols import Store, SupportsForget, SupportsProvenance, SupportsRejected
@@ -215,3 +216,62 @@ def test_an_old_store_forgets_before_it_is_migrated(old: Store) -> None:
     old.forget(candles(), SpanSet.of(Span(START + 5 * MINUTE, START + 12 * MINUTE)), rows=True)
     assert old.coverage([candles()])[candles()] == Coverage(SpanSet.of(Span(START, START + 5 * MINUTE)))
     assert len(old.read(candles(), EVER)) == 5
+
+
+def test_a_role_that_may_not_migrate_is_told_who_may(postgres_dsn: str) -> None:
+    sink = PostgresSink(postgres_dsn)
+    sink.prepare([OHLCV])
+    with psycopg.connect(postgres_dsn, autocommit=True) as database:
+        database.execute("DROP ROLE IF EXISTS mf_writer")
+        database.execute("CREATE ROLE mf_writer LOGIN")
+        try:
+            database.execute("GRANT USAGE ON SCHEMA marketfetch TO mf_writer")
+            database.execute(
+                "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA marketfetch TO mf_writer"
+            )
+            database.execute("DROP TABLE marketfetch.files")
+            database.execute("UPDATE marketfetch.format SET version = 2")
+            writer = PostgresSink(make_conninfo(postgres_dsn, user="mf_writer"), views=False)
+            with pytest.raises(SinkError, match=r"has format 2 and must be brought to format 3.*mf_writer"):
+                writer.prepare([OHLCV])
+            assert database.execute("SELECT version FROM marketfetch.format").fetchall() == [(2,)]
+            sink.prepare([OHLCV])
+            writer.prepare([OHLCV])
+            write(writer, from_january(range(3), open=1))
+            assert writer.provenance(candles()) == [JANUARY]
+            database.execute("REVOKE DELETE ON marketfetch.files FROM mf_writer")
+            with pytest.raises(SinkError, match=r"GRANT DELETE ON .*files"):
+                writer.prepare([OHLCV])
+        finally:
+            database.execute("DROP OWNED BY mf_writer")
+            database.execute("DROP ROLE mf_writer")
+
+
+# --- an archive file whose rows are in several Parquet files ---
+
+
+def test_the_last_issue_counts_in_whichever_parquet_file_it_is(tmp_path: Path) -> None:
+    store = ParquetSink(tmp_path / "market")
+    store.prepare([OHLCV])
+    year = attrs.evolve(JANUARY, key="2020.zip", span=Span(START, START + 366 * 1440 * MINUTE))
+    anew = attrs.evolve(year, size=7, modified=year.modified + 1)
+    months = [range(44_640 * month, 44_640 * month + 3) for month in range(3)]
+    write(store, *(attrs.evolve(batch(candles(), rows, open=1), provenance=year) for rows in months))
+    assert store.provenance(candles()) == [year]
+    write(store, attrs.evolve(batch(candles(), months[1], open=2), provenance=anew))
+    assert store.provenance(candles()) == [anew]
+    store.forget(candles(), SpanSet.of(Span(START, START + 44_640 * MINUTE)), rows=True)
+    assert store.provenance(candles()) == [anew]
+    store.forget(candles(), SpanSet.of(year.span), rows=True)
+    assert store.provenance(candles()) == []
+    assert not store.ledger()
+
+
+def test_a_damaged_entry_in_a_parquet_file_is_named(tmp_path: Path) -> None:
+    store = ParquetSink(tmp_path / "market")
+    store.prepare([OHLCV])
+    write(store, from_january(range(3), open=1))
+    (file,) = tmp_path.rglob("2020-01.parquet")
+    file.write_bytes(file.read_bytes().replace(b'"9f86d0"', b"12345678"))
+    with pytest.raises(SinkError, match=r"2020-01\.parquet is not a file that marketfetch wrote"):
+        store.provenance(candles())
