@@ -1,9 +1,9 @@
-/* Tries `_rows.c` with a page after page of almost rows, under the sanitizers of the compiler.
+/* Tries `_rows.c` with page after page of almost rows and CSV, under the sanitizers of the compiler.
  *
  * Arguments: how many inputs, a seed, files to begin with. Every text lies at the end of a block of exactly its
  * size, and so does every result: one byte too far ends the program with a report. New inputs are kept where
  * they lead to places of the code that none has led to before (-fsanitize-coverage=trace-pc); a compiler without
- * that tries blindly. Prints: inputs, pages read, places reached.
+ * that tries blindly. Prints: inputs, pages and lines read, places reached.
  */
 
 #include <stdint.h>
@@ -14,6 +14,8 @@
 int64_t marketfetch_brackets(const char *text, size_t size);
 int marketfetch_rows(const char *text, size_t size, int64_t rows, int width, const int *lines, int64_t *times,
                      double *values);
+int64_t marketfetch_csv(const char *text, size_t size, size_t *from, int width, const int *lines, int digits,
+                        const char *symbol, int64_t rows, int64_t row, int64_t *times, double *values);
 
 enum { LONGEST = 400, FAMILY = 4096, PLACES = 1 << 12 };
 
@@ -48,7 +50,8 @@ struct input {
 static const char *const ODD[] = {
     "\"", ",", "[", "]", "],[", "[[", "]]", "\"\"", "-", "-0", "0", ".", ".5", "e", "E", "e+", "1e400", "1e-400", "5e-324",
     "9007199254740993", "0.1000000000000000055511151231257827", "12345678901234567890", "999999999999999",
-    "1234567890123456", "1.7976931348623159e308", "null", "NaN", "inf", "0x1p4", " ", "\t", "\n", "\v", "\x80"};
+    "1234567890123456", "1.7976931348623159e308", "null", "NaN", "inf", "0x1p4", " ", "\t", "\n", "\v", "\x80",
+    "\r\n", "\r", "1780272000000", "BTC-USDT", "BTC-USDT,1780272000000,1.5"};
 
 static void splice(struct input *input, size_t at, size_t cut, const char *piece, size_t size)
 {
@@ -87,6 +90,43 @@ static int width_of(const struct input *input)
     for (size_t at = 0; at < input->size && input->text[at] != ']'; at++)
         commas += input->text[at] == ',';
     return commas + 1;
+}
+
+/* Hand a text over as `LineReader` does, which goes on after each line that was not read; returns how many were. */
+static int try_lines(const struct input *input)
+{
+    static const char symbol[] = "BTC-USDT";
+    const size_t size = input->size + 1; /* a last line without its end gets one */
+    size_t at = 0;
+    int64_t rows = 1, row = 0;
+    int width = 1, used = 0, *lines;
+    char *text = malloc(size + 1);
+
+    memcpy(text, input->text, input->size);
+    text[size - 1] = '\n';
+    text[size] = 0;
+    for (size_t each = 0; each < input->size; each++)
+        rows += text[each] == '\n';
+    for (size_t each = 0; text[each] != '\n'; each++)
+        width += text[each] == ',';
+    width = chance(8) ? width : 1 + (int)chance(14);
+    lines = malloc((size_t)width * sizeof *lines);
+    for (int each = 0; each < width; each++)
+        lines[each] = chance(3) ? used++ : chance(4) ? -1 : -3;
+    lines[chance(2) ? chance((uint32_t)width) : 0] = -2;
+    int64_t *times = malloc((size_t)rows * sizeof *times);
+    double *values = malloc((size_t)rows * (size_t)used * sizeof *values);
+    while (at < size) {
+        row = marketfetch_csv(text, size, &at, width, lines, chance(4) ? 13 : 1 + (int)chance(19), symbol, rows,
+                              row, times, values);
+        if (at < size)
+            at = (size_t)((const char *)memchr(text + at, '\n', size - at) - text) + 1;
+    }
+    free(values);
+    free(times);
+    free(lines);
+    free(text);
+    return (int)row;
 }
 
 /* Hand a text over as `native.py` does; returns whether it was a page. */
@@ -139,6 +179,7 @@ int main(int count, char **arguments)
         fresh = 0;
         before = 0;
         pages += try_one(&input, chance(8) ? width_of(&input) : 1 + (int)chance(14));
+        pages += try_lines(&input);
         if (fresh && members < FAMILY)
             family[members++] = input;
     }

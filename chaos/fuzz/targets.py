@@ -12,7 +12,7 @@ from pathlib import Path
 
 import attrs
 
-from chaos.fuzz import answers, differing
+from chaos.fuzz import answers, archives, differing
 from chaos.fuzz.sound import sound_instrument, sound_moment, sound_page
 from marketfetch.decoding.layouts import decode_errors_as
 from marketfetch.decoding.validation import validate_page
@@ -57,6 +57,7 @@ def targets() -> dict[str, Target]:
     found += [*_of_exchange(Okx(), "okx")]
     found += [Target(f"rows: {name}", f"rows-{name}", read) for name, read in differing.layouts().items()]
     found += [Target(name, corpus, read) for name, (corpus, read) in answers.readers().items()]
+    found += [Target(name, corpus, read) for name, (corpus, read) in archives.readers().items()]
     return {target.name: target for target in found}
 
 

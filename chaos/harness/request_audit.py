@@ -9,7 +9,7 @@ import attrs
 
 from chaos.harness.store_contents import Contents
 from marketfetch.protocols import Sink, SupportsBatchSize, SupportsGroupCommit
-from marketfetch.testing import LoggedRequest
+from marketfetch.testing import FaultKind, LoggedRequest
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
@@ -45,7 +45,7 @@ class RequestedPage:
         return self.series == other.series and self.span.intersect(other.span) == self.span
 
 
-def requested_pages(seen: Iterable[LoggedRequest], interval: str) -> list[RequestedPage]:
+def requested_pages(seen: Iterable[LoggedRequest[FaultKind]], interval: str) -> list[RequestedPage]:
     """Return the page requests of a log; a search for the start of a series (no `endTime`) is no page."""
     return [
         RequestedPage(
@@ -57,7 +57,7 @@ def requested_pages(seen: Iterable[LoggedRequest], interval: str) -> list[Reques
     ]
 
 
-def setup_requests(seen: Iterable[LoggedRequest]) -> int:
+def setup_requests(seen: Iterable[LoggedRequest[FaultKind]]) -> int:
     """Count the requests that are no pages: the clock, the listing, the start of each series."""
     return sum(one.path not in _DATASETS or "endTime" not in one.params for one in seen)
 

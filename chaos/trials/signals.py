@@ -268,8 +268,10 @@ def _await(holds: Callable[[], bool], failure: Callable[[], str]) -> None:
 
 
 _NOTEBOOK = """
-import asyncio, sys, threading, time
+import asyncio, signal, sys, threading, time
 import marketfetch as mf
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the background job of a shell ignores it
 
 def fetch(end):
     return mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", start="2026-06-01", end=end, base_url=sys.argv[1])

@@ -30,7 +30,7 @@ def codec(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 def zipped(text: bytes = TEXT, name: str = "a.csv", method: int = zipfile.ZIP_DEFLATED) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", method) as archive:
-        archive.writestr(name, text)
+        archive.writestr(zipfile.ZipInfo(name), text, method)
     return file.getvalue()
 
 
@@ -101,6 +101,12 @@ def test_a_zip_of_a_stream_has_its_sizes_behind_the_data() -> None:
     assert text_of(file.getvalue()) == TEXT
 
 
+def test_a_member_may_have_no_name() -> None:
+    nameless = zipped(name="")
+    assert open_member(io.BytesIO(nameless)).name == ""
+    assert text_of(nameless) == TEXT
+
+
 def test_the_name_of_a_member_is_only_reported() -> None:
     assert open_member(io.BytesIO(zipped(name="../../etc/passwd"))).name == "../../etc/passwd"
     assert open_member(io.BytesIO(gzip.compress(TEXT))).name is None
@@ -116,6 +122,7 @@ BROKEN = {
     "cut in the directory": (ZIP[:-30], "broken or cut"),
     "cut in the data": (ZIP[:5000], "broken or cut"),
     "only the magic": (b"PK", "broken or cut"),
+    "a directory of many": (several(*map(str, range(30_000))), "directory has 1,"),
     "encrypted": (changed(ZIP, directory(ZIP) + 8, b"\1"), "encrypted"),
     "another method": (changed(ZIP, directory(ZIP) + 10, b"\x0c"), "method 12"),
     "wrong CRC": (changed(ZIP, directory(ZIP) + 16, b"\0\0\0\0"), "CRC-32"),
@@ -132,6 +139,7 @@ BROKEN = {
     "gzip without its length": (gzip.compress(TEXT)[:-2], "cut"),
     "gzip with a wrong CRC": (changed(gzip.compress(TEXT), -8, b"\0\0\0\0"), "broken"),
     "gzip with bytes behind": (gzip.compress(TEXT) + b"<html>", "broken|cut"),
+    "many gzips": (gzip.compress(b"") * 2_000, "follow"),
     "gzip of nothing but the magic": (b"\x1f\x8b", "cut"),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import tracemalloc
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,7 +57,7 @@ def zipped(text: bytes, name: str = "BTCUSDT-1m-2024-01-01.csv") -> bytes:
 def read(content: bytes, expected: FileContent = DAY_FILE) -> tuple[Columns, FileSummary]:
     reader = FileReader(io.BytesIO(content), expected)
     pieces = [*reader]
-    assert all(piece.is_sorted for piece in pieces)
+    assert all(len(piece) and piece.is_sorted for piece in pieces)
     found = Columns.join(pieces or [Columns.empty(SERIES.dataset)])
     assert len(found) == sum(map(len, pieces)) == reader.summary.rows
     return found, reader.summary
@@ -188,7 +189,7 @@ def test_months_and_events_have_their_own_grids() -> None:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let pieces be of 20 rows, of which 5 are held back, and blocks of text of one row."""
-    monkeypatch.setattr(file_reader, "_PIECE", 20)
+    monkeypatch.setattr(file_reader, "PIECE_ROWS", 20)
     monkeypatch.setattr(file_reader, "_DISORDER", 5)
     monkeypatch.setattr("marketfetch.decoding.csv_layouts._BLOCK", 60)
     monkeypatch.setattr("marketfetch.archives.containers._PIECE", 50)
@@ -226,6 +227,26 @@ def test_copies_on_both_sides_of_a_seam_are_found() -> None:
     text = b"".join(row(minute) * 2 for minute in range(200))
     _, summary = read(zipped(text))
     assert (summary.rows, summary.rejected) == (200, {"duplicate": 200})
+
+
+def test_memory_does_not_grow_with_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_reader, "_PIECE", 1_000)
+    monkeypatch.setattr(file_reader, "_DISORDER", 100)
+    monkeypatch.setattr("marketfetch.decoding.csv_layouts._BLOCK", 20_000)
+    monkeypatch.setattr("marketfetch.archives.containers._PIECE", 10_000)
+    month = FileContent(SERIES, CalendarPeriod.parse("2024-01"), KLINES)
+
+    def peak(count: int) -> int:
+        file = io.BytesIO(gzip.compress(rows(count)))
+        tracemalloc.start()
+        try:
+            assert sum(map(len, FileReader(file, month))) == count
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(1_000)  # caches are filled
+    assert peak(40_000) < 1.2 * peak(10_000)
 
 
 @given(st.binary(max_size=200) | st.text('1704067200000,.\n\r"x-', max_size=200).map(str.encode))

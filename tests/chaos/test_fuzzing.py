@@ -82,8 +82,9 @@ def test_the_guided_fuzzer_counts_what_it_tries() -> None:
         ("values[line * rows + row] =", "values[line * rows + row + 1] ="),
         ("&times[row]", "&times[row - 1]"),
         ("while (is_digit(*at))\n            at++;", "while (*at)\n            at++;\n        at++;"),
+        ("if (c <= ',' && (c < ' ' || c == ',' || c == '\"'))", "if (c == ',')"),
     ],
-    ids=["beyond values", "before times", "beyond the text"],
+    ids=["beyond values", "before times", "beyond the text", "beyond a line"],
 )
 def test_a_decoder_that_leaves_its_memory_is_noticed(right: str, wrong: str, tmp_path: Path) -> None:
     text = sanitized.SOURCE.read_text("utf-8")
@@ -93,7 +94,9 @@ def test_a_decoder_that_leaves_its_memory_is_noticed(right: str, wrong: str, tmp
     program = sanitized.build(tmp_path, source)
     if isinstance(program, str):
         pytest.skip(program)
-    done = sanitized.drive(program, 100_000, 1, sorted(CORPUS.glob("rows-plain/*")))
+    done = sanitized.drive(
+        program, 100_000, 1, sorted([*CORPUS.glob("rows-plain/*"), *CORPUS.glob("csv-lines/*")])
+    )
     assert isinstance(done, str)
     assert "heap-buffer-overflow" in done
 

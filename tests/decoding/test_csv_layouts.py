@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from marketfetch.decoding import csv_layouts, native
 from marketfetch.decoding.csv_layouts import CsvLayout
 from marketfetch.decoding.layouts import Decoded
-from marketfetch.errors import DecodeError
+from marketfetch.errors import AdapterError, DecodeError
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
@@ -247,12 +247,24 @@ def test_columns_that_a_file_lacks_are_null() -> None:
     assert found.columns.values[:4, 0].tolist() == [1.5, 2, 1, 1.7]
 
 
-@pytest.mark.parametrize("positions", [(1, 2, 3, -1), (1, 2, 3, 3), (1, 2, 3, 0)])
+@pytest.mark.parametrize("positions", [(1, 2, 2, 3), (1, 2, 3, 3), (1, 2, 3, 0)])
 def test_odd_layouts_are_read_carefully(positions: tuple[int, ...]) -> None:
     layout = CsvLayout(dict(zip(PRICES, positions, strict=True)), width=4)
     text = line(START, 1, 2, 3)
     expected = [float(text.split(b",")[at]) for at in positions]
     assert decode(layout, [text]).columns.values[:, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("position", [-1, 5])
+def test_a_position_beyond_the_line_is_a_mistake_of_the_adapter(position: int) -> None:
+    for wrong in (
+        {"columns": {"open": position}},
+        {"time": position},
+        {"symbol": position},
+        {"confirm": position},
+    ):
+        with pytest.raises(AdapterError, match=f"at {position}"):
+            CsvLayout(**({"columns": PRICES, "width": 5} | wrong))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("symbol", ["A,B", 'A"B', "A\0B", "A", ""])

@@ -116,7 +116,7 @@ EXCHANGES: dict[str, tuple[dict[str, Any], str]] = {
         "Mine.sources: Endpoint is abstract",
     ),
     "sources is a set": ({"sources": {Forwards}}, "Mine.sources: found .* write a tuple"),
-    "sources is empty": ({"sources": ()}, "must serve each dataset once"),
+    "sources is empty": ({"sources": ()}, "must have one endpoint for each dataset"),
     "name is empty": ({"name": " "}, "Mine.name: found ' ' .* write the exchange's name"),
     "name is no text": ({"name": None}, "Mine.name: found None"),
     "default_url has no scheme": (
@@ -218,7 +218,7 @@ def test_an_adapter_may_count_with_numpy(tmp_path: Path) -> None:
     with PlainServer(range(START, START + DAY, MINUTE)).serving() as server:
         query = Query(symbols="AB", datasets="mark_price", start=START, end=START + DAY)
         settings = Settings(clock=lambda: START + 2 * DAY)
-        exchange = made(PlainExchange, endpoints=(kind,))(server.address)
+        exchange = made(PlainExchange, sources=(kind,))(server.address)
         assert run(Pipeline(exchange, query, SQLiteSink(tmp_path / "a.sqlite"), settings=settings)).complete
 
 
@@ -226,7 +226,7 @@ def test_an_adapter_may_count_with_numpy(tmp_path: Path) -> None:
 def test_what_only_a_call_shows_ends_the_run_with_one_message(what: str) -> None:
     endpoint, exchange, message = AT_RUN_TIME[what]
     with PlainServer(range(START, START + DAY, MINUTE)).serving() as server:
-        kind = made(PlainExchange, endpoints=(made(Forwards, **endpoint),), **exchange)
+        kind = made(PlainExchange, sources=(made(Forwards, **endpoint),), **exchange)
         query = Query(symbols="AB", datasets="mark_price", start=START, end=START + DAY)
         with pytest.raises(AdapterError, match=message):
             run(Pipeline(kind(server.address), query, MemorySink()))
@@ -298,7 +298,7 @@ def contract(kind: type[mf.Exchange], bars: Bars) -> list[tuple[str, BaseExcepti
 
 
 def mended(**attributes: Any) -> type[mf.Exchange]:
-    kind: type[mf.Exchange] = made(WithCheck, endpoints=(made(Inclusive, **attributes),))
+    kind: type[mf.Exchange] = made(WithCheck, sources=(made(Inclusive, **attributes),))
     return kind
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from marketfetch.testing import SimulatedExchange
+from marketfetch.testing.http.loopback import LoopbackServer
 
 
 @attrs.frozen
@@ -38,7 +38,7 @@ class Client:
 
 
 @contextlib.contextmanager
-def client_of(exchange: SimulatedExchange, timeout: float = 10) -> Iterator[Client]:
+def client_of(exchange: LoopbackServer, timeout: float = 10) -> Iterator[Client]:
     host, port = exchange.address
     if exchange.certificate is None:
         connection = http.client.HTTPConnection(host, port, timeout=timeout)

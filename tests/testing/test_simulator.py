@@ -118,6 +118,7 @@ def test_it_runs_in_a_process_of_its_own() -> None:
         "--proxies",
         "2",
         "--no-limits",
+        "--archive",
     ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
@@ -125,6 +126,8 @@ def test_it_runs_in_a_process_of_its_own() -> None:
         ready = json.loads(process.stdout.readline())
         with urllib.request.urlopen(f"{ready['base_url']}/fapi/v1/ping", timeout=5) as answer:
             assert answer.status == 200
+        with urllib.request.urlopen(f"{ready['archive']}/?delimiter=/", timeout=5) as answer:
+            assert b"<CommonPrefixes><Prefix>data/</Prefix>" in answer.read()
         assert len(ready["proxies"]) == 2
         assert ready["certificate"] is None
         process.send_signal(signal.SIGTERM)

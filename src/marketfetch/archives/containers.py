@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import attrs
 
@@ -27,6 +27,9 @@ _RAW, _GZIP = -15, 31
 """Parameters of zlib: deflate without a header, as in zip files; and with the header of gzip."""
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _ENCRYPTED = 1
+_LONGEST_DIRECTORY = 1 << 20
+_MOST_STREAMS = 1_000
+"""How many gzip streams may follow one another; nobody needs more, and each costs time."""
 _BROKEN_DIRECTORY = (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, struct.error)
 """What `zipfile` raises for a central directory that it cannot read, such as one before the file's begin."""
 
@@ -78,13 +81,31 @@ def open_member(file: BinaryIO, limits: InflateLimits | None = None) -> Member:
     return Member(None, _limited(pieces, size, limits))
 
 
+@attrs.frozen
+class _SmallReads:
+    """A file for `zipfile`, which reads a directory at once, however many members it lists."""
+
+    file: BinaryIO
+
+    def read(self, size: int = -1) -> bytes:
+        if size > _LONGEST_DIRECTORY:
+            raise zipfile.BadZipFile(f"the directory has {size:,} bytes")
+        return self.file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self.file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+
 def _open_zip(file: BinaryIO, size: int, limits: InflateLimits) -> Member:
     try:
-        with zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(cast("BinaryIO", _SmallReads(file))) as archive:
             members = archive.infolist()
     except _BROKEN_DIRECTORY as error:
-        raise ArchiveDamaged(f"the directory of the zip file is broken or cut: {error}") from None
-    if len(members) != 1 or members[0].is_dir():
+        raise ArchiveDamaged(f"the zip file is broken or cut: {error}") from None
+    if len(members) != 1 or members[0].filename.endswith("/"):
         names = ", ".join(repr(member.filename[:80]) for member in members[:3])
         raise ArchiveDamaged(f"expected a zip file with one member, found {len(members)}: {names or 'none'}")
     (member,) = members
@@ -118,14 +139,16 @@ def _inflated(chunks: Iterator[bytes], form: int) -> Iterator[bytes]:
     """Inflate one deflate stream, or gzip streams one after another."""
     codec = _codec()
     inflater = codec.decompressobj(form)
+    streams_left = _MOST_STREAMS if form == _GZIP else 1
     try:
         for chunk in chunks:
             rest = chunk
             while rest:
-                if inflater.eof and form != _GZIP:
-                    raise ArchiveDamaged(f"{len(rest):,} bytes follow the end of the compressed text")
                 if inflater.eof:
+                    streams_left -= 1
                     inflater = codec.decompressobj(form)
+                if not streams_left:
+                    raise ArchiveDamaged(f"{len(rest):,} bytes follow the end of the compressed text")
                 yield inflater.decompress(rest, _PIECE)
                 rest = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
         while not inflater.eof:

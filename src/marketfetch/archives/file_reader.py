@@ -109,8 +109,9 @@ class FileReader:
         series, span = self.content.series, self.content.period.span
         tally = _Tally()
         for piece in _in_order(self._sound_rows(tally), tally):
-            tally.rows += len(piece)
-            yield piece
+            if len(piece):
+                tally.rows += len(piece)
+                yield piece
         self._summary = FileSummary(
             size,
             digest,
@@ -126,7 +127,8 @@ class FileReader:
         """Return the SHA-256 of the file; ArchiveDamaged if the published checksum is another."""
         digest = digest_of(self.file)
         if self.checksum is not None:
-            self.checksum.check(self.file)
+            algorithm = self.checksum.algorithm
+            self.checksum.check(digest if algorithm == "sha256" else digest_of(self.file, algorithm))
         return digest
 
     def _sound_rows(self, tally: _Tally) -> Iterator[Columns]:

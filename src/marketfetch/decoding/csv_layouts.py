@@ -15,7 +15,7 @@ import numpy as np
 
 from marketfetch.decoding.layouts import Decoded, excerpt, parse_number
 from marketfetch.decoding.native import LineFormat, LineReader
-from marketfetch.errors import DecodeError
+from marketfetch.errors import AdapterError, DecodeError
 from marketfetch.values.pages import Columns
 from marketfetch.values.rejected_rows import RejectedRow, raw_text
 from marketfetch.values.series import Series
@@ -24,7 +24,7 @@ from marketfetch.values.spans import DAY, Span, format_utc
 __all__ = ["CsvLayout"]
 
 _BLOCK = 1 << 20
-"""Bytes of text that are decoded at once: about 10,000 rows. No line is longer."""
+"""Bytes of text that are decoded at once: about 10,000 rows."""
 _UNITS = {10: (1000, 1), 13: (1, 1), 16: (1, 1000), 19: (1, 1_000_000)}
 """The number of digits of a time since 2001 → factor and divisor to milliseconds."""
 _LATEST = 2**63 - 1
@@ -78,6 +78,12 @@ class CsvLayout:
     symbol: int | None = None
     confirm: int | None = None
 
+    def __attrs_post_init__(self) -> None:
+        positions = [self.time, *self.columns.values(), self.symbol or 0, self.confirm or 0]
+        for at in positions:
+            if not 0 <= at < self.width:
+                raise AdapterError(f"columns: a line of {self.width} fields has none at {at}; count from 0")
+
     def decode(self, pieces: Iterable[bytes], series: Series, span: Span) -> Iterator[Decoded]:
         """Yield the rows of a text in its order; a value that is no number costs its own row only.
 
@@ -96,21 +102,17 @@ class CsvLayout:
     def _format_of(self, text: bytes, series: Series, span: Span) -> tuple[_FileFormat | None, int]:
         """Learn from the first row how the file is written, and where that row begins."""
         at = len(_BYTE_ORDER_MARK) if text.startswith(_BYTE_ORDER_MARK) else 0
-        lines = LineReader.of(text, columns=0, at=at)
         has_header = False
-        while not lines.is_done:
-            at = lines.at
-            line = lines.next_line()
-            if not line:
-                continue
+        while at < len(text):
+            line, following = _line_at(text, at)
             fields = _fields(line)
-            if len(fields) != self.width:
+            if line and len(fields) != self.width:
                 raise DecodeError(f"expected lines of {self.width} fields, found {excerpt(line)}")
-            if self._is_time(fields[self.time]):
+            if line and self._is_time(fields[self.time]):
                 return self._checked(fields, series, span), at
-            if has_header:
+            if line and has_header:
                 raise DecodeError(f"expected a time as field {self.time}, found {excerpt(line)}")
-            has_header = True
+            has_header, at = has_header or bool(line), following
         return None, 0
 
     def _is_time(self, text: str) -> bool:
@@ -159,12 +161,12 @@ class _FileFormat:
     def decode(self, text: bytes, at: int) -> Decoded:
         """Decode whole lines from a position on."""
         columns = len(self.series.dataset.columns)
-        lines = LineReader.of(text, columns=columns + 1, at=at)
+        lines = LineReader.of(text, self.lines, columns=columns + 1, at=at)
         lines.values[sorted({*range(columns)} - {*self.lines.fields})] = np.nan
         broken: list[RejectedRow | None] = []
         while not lines.is_done:
             known = lines.rows
-            lines.read_numbers(self.lines)
+            lines.read_numbers()
             if (self.times.factor, self.times.divisor) != (1, 1):
                 found = lines.times[known : lines.rows]
                 found *= self.times.factor
@@ -175,7 +177,7 @@ class _FileFormat:
 
     def _read_carefully(self, lines: LineReader, broken: list[RejectedRow | None]) -> None:
         """Read one line of any kind; None in `broken` stands for a row whose time is not known."""
-        line = lines.next_line()
+        line, lines.at = _line_at(lines.text, lines.at)
         if not line:
             return
         fields = _fields(line)
@@ -190,7 +192,7 @@ class _FileFormat:
             broken.append(RejectedRow(time, "another symbol", raw_text(fields)))
             return
         try:
-            lines.add(time, {line: parse_number(fields[at]) for line, at in self.lines.fields.items()})
+            lines.add(time, [parse_number(fields[at]) for at in self.lines.fields.values()])
         except ValueError:
             broken.append(RejectedRow(time, "undecodable", raw_text(fields)))
 
@@ -202,6 +204,12 @@ class _FileFormat:
             undecodable=len(broken),
             broken=tuple(row for row in broken if row is not None),
         )
+
+
+def _line_at(text: bytes, at: int) -> tuple[bytes, int]:
+    """Return the line that begins at a position, without its end, and the position of the next one."""
+    stop = text.index(b"\n", at)
+    return text[at:stop].removesuffix(b"\r"), stop + 1
 
 
 def _fields(line: bytes) -> list[str]:

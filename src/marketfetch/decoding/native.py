@@ -82,10 +82,8 @@ def read_rows(text: bytes, *, width: int, time: int, fields: Sequence[int]) -> R
 def _lines_of(form: LineFormat) -> NDArray[np.intc] | None:
     special = {_TIME: form.time} if form.symbol is None else {_TIME: form.time, _SYMBOL: form.symbol}
     positions = special | form.fields
-    # The C code reads each field once. The careful decoder handles repeated and negative positions.
+    # The C code reads each field once. The careful decoder handles repeated positions.
     if len({*positions.values()}) < len(positions) or not 0 < form.digits <= 19:
-        return None
-    if not all(0 <= at < form.width for at in positions.values()):
         return None
     if not form.name.isprintable() or {",", '"'} & {*form.name}:
         return None
@@ -98,8 +96,8 @@ def _lines_of(form: LineFormat) -> NDArray[np.intc] | None:
 class LineFormat:
     """The fields of a line of CSV: how many, which of them are read, and how many digits a time has.
 
-    `fields` has for each line of `values` the position of its number. The field at `symbol`, unless that is
-    None, must be the text `name`.
+    `fields` has for each line of `values` the position of its number; all positions are below `width`. The
+    field at `symbol`, unless that is None, must be the text `name`.
     """
 
     width: int
@@ -118,34 +116,37 @@ class LineFormat:
 class LineReader:
     r"""Reads a text of whole lines into arrays, from the position `at` on; `rows` rows are in them already.
 
-    `times` has shape (n,), int64, `values` shape (columns, n), float64, where n is the number of lines.
+    `times` has shape (n,), int64, `values` shape (columns, n), float64, with room for all lines.
 
-    >>> lines = LineReader.of(b"60000,1.5\n120000,?\n", columns=1)
-    >>> lines.read_numbers(LineFormat(width=2, time=0, digits=5, fields={0: 1}))
+    >>> form = LineFormat(width=2, time=0, digits=5, fields={0: 1})
+    >>> lines = LineReader.of(b"60000,1.5\n120000,?\n", form, columns=1)
+    >>> lines.read_numbers()
     >>> lines.rows in {0, 1}  # where nothing is compiled, the careful decoder reads each line
     True
     """
 
     text: bytes
+    form: LineFormat
     times: NDArray[np.int64]
     values: NDArray[np.float64]
     at: int = 0
     rows: int = 0
 
     @classmethod
-    def of(cls, text: bytes, *, columns: int, at: int = 0) -> LineReader:
+    def of(cls, text: bytes, form: LineFormat, *, columns: int, at: int = 0) -> LineReader:
         """Make the arrays for a text, whose last line ends with a line feed."""
-        count = text.count(b"\n", at)
-        return cls(text, np.empty(count, np.int64), np.empty((columns, count)), at)
+        # A line of n fields has at least n characters: a text of blank lines does not ask for much memory.
+        room = min(text.count(b"\n", at), len(text) // form.width)
+        return cls(text, form, np.empty(room, np.int64), np.empty((columns, room)), at)
 
     @property
     def is_done(self) -> bool:
         """Whether all lines have been read."""
         return self.at >= len(self.text)
 
-    def read_numbers(self, form: LineFormat) -> None:
+    def read_numbers(self) -> None:
         """Read lines up to the first one that is not exactly of the format; `at` is then its beginning."""
-        library = _library()
+        library, form = _library(), self.form
         if library is None or form.lines is None:
             return
         stopped = ctypes.c_size_t(self.at)
@@ -156,15 +157,8 @@ class LineReader:
         self.rows = library.marketfetch_csv(*text, *line, room, self.rows, *arrays)
         self.at = stopped.value
 
-    def next_line(self) -> bytes:
-        """Return the next line, without its end, and move behind it."""
-        stop = self.text.index(b"\n", self.at)
-        line = self.text[self.at : stop].removesuffix(b"\r")
-        self.at = stop + 1
-        return line
-
-    def add(self, time: int, values: dict[int, float]) -> None:
-        """Add one row; `values` has the line of each number, and the number."""
+    def add(self, time: int, numbers: Sequence[float]) -> None:
+        """Add one row, with the numbers in the order of the fields of the format."""
         self.times[self.rows] = time
-        self.values[list(values), self.rows] = list(values.values())
+        self.values[list(self.form.fields), self.rows] = numbers
         self.rows += 1

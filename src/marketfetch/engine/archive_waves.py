@@ -21,10 +21,17 @@ from marketfetch.archives.listing import ListingPage, parse_listing
 from marketfetch.archives.periods import Grain
 from marketfetch.engine.batch_builder import RowBudget
 from marketfetch.engine.blocking import call_on_loop, run_in_thread
-from marketfetch.engine.requester import RequestExecutor
+from marketfetch.engine.requester import RequestExecutor, ResponsePolicy
 from marketfetch.engine.state import RunState, SeriesState
 from marketfetch.engine.writers import WriterPool
-from marketfetch.errors import BadRequest, DecodeError, FetchError, PaginationError, RestrictedLocation
+from marketfetch.errors import (
+    BadRequest,
+    Banned,
+    DecodeError,
+    FetchError,
+    PaginationError,
+    RestrictedLocation,
+)
 from marketfetch.events import FileFetched, FileRejected
 from marketfetch.planning.archive_periods import NeededPeriod, needed_periods
 from marketfetch.planning.batches import Capacity, choose_page_size, files_end_sooner
@@ -72,6 +79,8 @@ class ArchiveWaves:
     now: Clock
     """The server's time, UTC milliseconds."""
     always: bool = False
+    _blocked: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+    """Set once a host of the archive has blocked an address: then no further file is requested."""
     _decoding: CapacityLimiter = attrs.field(
         factory=lambda: CapacityLimiter(min(_MAX_DECODING, os.cpu_count() or 1)), init=False
     )
@@ -132,7 +141,7 @@ class ArchiveWaves:
     async def _list(self, state: SeriesState, needed: Sequence[NeededPeriod]) -> list[_FileTask]:
         """List the files of a series from the first needed period on; none if the listing fails."""
         archive = self.executor.exchange.archive(state.series.dataset)
-        if archive is None:
+        if archive is None or self._blocked.is_set():
             return []
         by_period = {need.period: need for need in needed}
         listing, last = archive.listing(state.series, needed[0].period), max(by_period)
@@ -140,7 +149,7 @@ class ArchiveWaves:
         try:
             while True:
                 request = archive.listing_request(listing)
-                page, _ = await self.executor.send(request, _listing_page, archive.raise_for_error)
+                page, _ = await self.executor.send(request, _listing_page, _policy(archive))
                 found = [(archive.period_of(state.series, file.name), file) for file in page.files]
                 tasks += [
                     _FileTask(state, archive, by_period.pop(period), file)
@@ -158,6 +167,8 @@ class ArchiveWaves:
     async def _fetch_file(self, task: _FileTask) -> None:
         """Store the missing rows of a file; after damage it is fetched once more, past caches."""
         for fresh in (False, True):
+            if self._blocked.is_set():
+                return
             try:
                 await self._store_file(task, fresh=fresh)
             except DecodeError as error:
@@ -173,6 +184,8 @@ class ArchiveWaves:
         """Report a file or a listing that cannot be used; raise errors that concern every request."""
         if isinstance(error, RestrictedLocation) or (isinstance(error, FetchError) and error.egress is None):
             raise error
+        if isinstance(error, Banned):
+            self._blocked.set()
         self.state.files_rejected += 1
         self.executor.emit(FileRejected(state.series, key, f"{type(error).__name__}: {error}"))
 
@@ -182,7 +195,7 @@ class ArchiveWaves:
         archive, key = task.archive, task.file.key
         checksum = await self._fetch_checksum(task, fresh=fresh)
         request = archive.file_request(key, fresh=fresh)
-        body, egress = await self.executor.send(request, _body, archive.raise_for_error)
+        body, egress = await self.executor.send(request, _body, _policy(archive))
         content = FileContent(
             task.state.series,
             task.need.period,
@@ -206,7 +219,7 @@ class ArchiveWaves:
         """Return the published checksum of a file; None for one of the few files that have none."""
         request = task.archive.checksum_request(task.file.key, fresh=fresh)
         try:
-            body, egress = await self.executor.send(request, _body, task.archive.raise_for_error)
+            body, egress = await self.executor.send(request, _body, _policy(task.archive))
         except BadRequest:
             return None
         try:
@@ -252,6 +265,10 @@ class ArchiveWaves:
         async with anyio.create_task_group() as group:
             for _ in range(min(len(items), self.executor.settings.concurrency)):
                 group.start_soon(work_off)
+
+
+def _policy(archive: Archive) -> ResponsePolicy:
+    return ResponsePolicy(archive.raise_for_error, waits_for_bans=False)
 
 
 def _body(response: Response) -> bytes:

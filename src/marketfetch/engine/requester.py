@@ -21,7 +21,7 @@ from marketfetch.ratelimit.backoff import retry_waits
 from marketfetch.values.http import Egress, Request, Response
 from marketfetch.values.settings import Settings
 
-__all__ = ["LoopYielder", "RequestExecutor"]
+__all__ = ["LoopYielder", "RequestExecutor", "ResponsePolicy"]
 
 _T = TypeVar("_T")
 
@@ -50,6 +50,21 @@ class LoopYielder:
 
 
 @attrs.frozen(eq=False)
+class ResponsePolicy:
+    """How the responses of a host are judged, and whether a request waits for the end of a ban.
+
+    Example: without files a run goes on by the API, so nothing waits for a file host that blocks.
+    """
+
+    raise_for_error: Callable[[Response], None]
+    waits_for_bans: bool = True
+
+    def retries(self, error: FetchError) -> bool:
+        """Whether a request that failed is sent once more."""
+        return isinstance(error, RetryableError) and (self.waits_for_bans or not isinstance(error, Banned))
+
+
+@attrs.frozen(eq=False)
 class RequestExecutor:
     """Sends requests through leased egresses, and retries those that failed with a RetryableError."""
 
@@ -66,23 +81,24 @@ class RequestExecutor:
         self,
         request: Request,
         read: Callable[[Response], _T],
-        raise_for_error: Callable[[Response], None] | None = None,
+        policy: ResponsePolicy | None = None,
     ) -> tuple[_T, str]:
         """Return the result of `read(response)` for a good response, and the name of the egress.
 
-        `raise_for_error` tells a good response from an error; without it, the exchange does.
+        `policy` tells a good response from an error; without it, the exchange does.
 
         Raises a FatalFetchError at once, and a RetryableError after the last attempt or when no egress is
         left.
         """
         request = self.exchange.with_base_url(request)
+        policy = policy or ResponsePolicy(self.exchange.raise_for_error)
         waits = retry_waits(self.settings.retries, self.rng)
         while True:
             try:
-                return await self._send_once(request, read, raise_for_error or self.exchange.raise_for_error)
+                return await self._send_once(request, read, policy.raise_for_error)
             except FetchError as error:
                 error.attempt, wait = next(waits)
-                final = wait is None or error.egress is None or not isinstance(error, RetryableError)
+                final = wait is None or error.egress is None or not policy.retries(error)
                 self._report(error, final=final)
                 if final:
                     raise

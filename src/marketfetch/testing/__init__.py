@@ -1,4 +1,4 @@
-"""Simulated exchanges, proxies and markets for tests: real HTTP on loopback, without any network.
+"""Simulated exchanges, archives, proxies and markets for tests: real HTTP on loopback, without any network.
 
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"])) as exchange, LocalProxies(3) as proxies:
         ...  # point a client at exchange.base_url, through proxies.urls
@@ -9,6 +9,9 @@ Install it with `marketfetch[testing]`. `python -m marketfetch.testing` runs the
 from __future__ import annotations
 
 from marketfetch.proxies.registry import separate_registry
+from marketfetch.testing.archives.faults import ArchiveFaultKind, ArchiveFaults
+from marketfetch.testing.archives.publication import Publication
+from marketfetch.testing.archives.simulated_archive import ArchiveOptions, SimulatedArchive, simulate_binance
 from marketfetch.testing.faults.kinds import FaultKind, Faults
 from marketfetch.testing.markets.generated import GeneratedMarket
 from marketfetch.testing.markets.market import Market, MarketInstrument, MarketRows, Window
@@ -20,6 +23,9 @@ from marketfetch.testing.simulator import SimulatedExchange, SimulatorOptions
 from marketfetch.testing.venues.rate_limiter import LimitRules
 
 __all__ = [
+    "ArchiveFaultKind",
+    "ArchiveFaults",
+    "ArchiveOptions",
     "FaultKind",
     "Faults",
     "GeneratedMarket",
@@ -31,11 +37,14 @@ __all__ = [
     "MarketInstrument",
     "MarketRows",
     "ProxyMode",
+    "Publication",
     "ReplayedMarket",
     "RequestLog",
     "RevisingMarket",
+    "SimulatedArchive",
     "SimulatedExchange",
     "SimulatorOptions",
     "Window",
     "separate_registry",
+    "simulate_binance",
 ]

@@ -1,13 +1,15 @@
-"""Run a simulated exchange, and optionally proxies, in a separate process.
+"""Run a simulated exchange, and optionally its archive and proxies, in a separate process.
 
-    python -m marketfetch.testing --port 8000 --symbols BTCUSDT,ETHUSDT --proxies 3
+    python -m marketfetch.testing --port 8000 --symbols BTCUSDT,ETHUSDT --archive --proxies 3
 
-Prints one line of JSON (`base_url`, `proxies`, `certificate`) when ready; serves until Ctrl-C or SIGTERM.
+Prints one line of JSON (`base_url`, `archive`, `proxies`, `certificate`) when ready; serves until Ctrl-C or
+SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
 import threading
@@ -23,6 +25,7 @@ from marketfetch.testing import (
     LocalProxies,
     Market,
     ReplayedMarket,
+    SimulatedArchive,
     SimulatedExchange,
     SimulatorOptions,
 )
@@ -39,6 +42,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before every answer")
     parser.add_argument("--tls", action="store_true", help="serve HTTPS")
     parser.add_argument("--gzip", action="store_true", help="compress answers for clients that accept it")
+    parser.add_argument("--archive", action="store_true", help="start an archive with the same rows (HTTP)")
     parser.add_argument("--proxies", type=int, default=0, help="how many local proxies to start")
     parser.add_argument(
         "--tiers", choices=("documented", "measured"), default="documented", help="kline weights"
@@ -81,12 +85,17 @@ def main() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, finish)
-    with (
-        SimulatedExchange(_market(arguments), options) as exchange,
-        LocalProxies(arguments.proxies) as proxies,
-    ):
-        certificate = exchange.certificate and str(exchange.certificate)
-        ready = {"base_url": exchange.base_url, "proxies": proxies.urls, "certificate": certificate}
+    market = _market(arguments)
+    with contextlib.ExitStack() as running:
+        exchange = running.enter_context(SimulatedExchange(market, options))
+        archive = running.enter_context(SimulatedArchive(market)) if arguments.archive else None
+        proxies = running.enter_context(LocalProxies(arguments.proxies))
+        ready = {
+            "base_url": exchange.base_url,
+            "archive": archive and archive.base_url,
+            "proxies": proxies.urls,
+            "certificate": exchange.certificate and str(exchange.certificate),
+        }
         sys.stdout.write(orjson.dumps(ready).decode() + "\n")
         sys.stdout.flush()
         stop.wait()

@@ -1,21 +1,25 @@
-"""The request log of a simulated exchange."""
+"""The request log of a simulated exchange or archive."""
 
 from __future__ import annotations
 
+import enum
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping
+from typing import Generic, TypeVar
 
 import attrs
-
-from marketfetch.testing.faults.kinds import FaultKind
 
 __all__ = ["LoggedRequest", "RequestLog"]
 
 
+_Fault = TypeVar("_Fault", bound=enum.StrEnum)
+"""The kinds of faults of a server."""
+
+
 @attrs.frozen
-class LoggedRequest:
-    """One request and the status of its reply; `time` is the exchange's clock (UTC ms)."""
+class LoggedRequest(Generic[_Fault]):
+    """One request and the status of its reply; `time` is the server's clock (UTC ms)."""
 
     time: int
     client: str
@@ -24,10 +28,14 @@ class LoggedRequest:
     status: int
     """The status of the reply, also if the reply did not reach the client."""
     weight: int
-    fault: FaultKind | None = None
+    fault: _Fault | None = None
+    kind: str = "request"
+    """`request` at an exchange; `listing`, `file` or `checksum` at an archive."""
+    size: int = 0
+    """The bytes of the body, also if not all of them reached the client."""
 
 
-class RequestLog:
+class RequestLog(Generic[_Fault]):
     """Counters of all requests, and the latest requests themselves. May be read from any thread.
 
     Each property returns a copy, which later requests do not change.
@@ -35,20 +43,24 @@ class RequestLog:
 
     def __init__(self, size: int) -> None:
         self._lock = threading.Lock()
-        self._latest: deque[LoggedRequest] = deque(maxlen=size)
+        self._latest: deque[LoggedRequest[_Fault]] = deque(maxlen=size)
         self._statuses: Counter[int] = Counter()
         self._requests: Counter[str] = Counter()
         self._weights: Counter[str] = Counter()
-        self._faults: Counter[FaultKind] = Counter()
+        self._faults: Counter[_Fault] = Counter()
+        self._kinds: Counter[str] = Counter()
+        self._sizes: Counter[str] = Counter()
         self._connections: Counter[str] = Counter()
 
-    def add(self, seen: LoggedRequest) -> None:
+    def add(self, seen: LoggedRequest[_Fault]) -> None:
         """Count one request."""
         with self._lock:
             self._latest.append(seen)
             self._statuses[seen.status] += 1
             self._requests[seen.client] += 1
             self._weights[seen.client] += seen.weight
+            self._kinds[seen.kind] += 1
+            self._sizes[seen.kind] += seen.size
             if seen.fault is not None:
                 self._faults[seen.fault] += 1
 
@@ -66,13 +78,15 @@ class RequestLog:
                 self._requests,
                 self._weights,
                 self._faults,
+                self._kinds,
+                self._sizes,
                 self._connections,
             ):
                 held.clear()
 
     @property
-    def latest(self) -> list[LoggedRequest]:
-        """The latest requests, oldest first; at most `SimulatorOptions.log_size`."""
+    def latest(self) -> list[LoggedRequest[_Fault]]:
+        """The latest requests, oldest first; at most `log_size` of its options."""
         with self._lock:
             return list(self._latest)
 
@@ -101,7 +115,19 @@ class RequestLog:
             return self._weights.copy()
 
     @property
-    def faults(self) -> Counter[FaultKind]:
+    def kinds(self) -> Counter[str]:
+        """The number of requests by kind."""
+        with self._lock:
+            return self._kinds.copy()
+
+    @property
+    def sizes(self) -> Counter[str]:
+        """The bytes of all bodies by the kind of the request."""
+        with self._lock:
+            return self._sizes.copy()
+
+    @property
+    def faults(self) -> Counter[_Fault]:
         """The number of faulty replies by kind of fault."""
         with self._lock:
             return self._faults.copy()

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import attrs
 
 from marketfetch.testing.faults.kinds import FaultKind, Faults, FaultSchedule
 from marketfetch.testing.faults.responses import FaultContext, apply_response_fault
 from marketfetch.testing.faults.transport import broken_script
-from marketfetch.testing.http.background_loop import BackgroundLoop
+from marketfetch.testing.http.loopback import LoopbackAddress, LoopbackServer
 from marketfetch.testing.http.messages import ServerReply, ServerRequest
 from marketfetch.testing.http.script import ResponseScript, compressed, plain_script
-from marketfetch.testing.http.server import HttpServer
-from marketfetch.testing.http.tls import server_context
 from marketfetch.testing.markets.market import Market
 from marketfetch.testing.request_log import LoggedRequest, RequestLog
 from marketfetch.testing.venues.binance_spot import BinanceSpotVenue
@@ -70,11 +64,12 @@ def _schedule(faults: Faults | None) -> FaultSchedule | None:
     return None if faults is None else FaultSchedule(faults)
 
 
-class SimulatedExchange:
+class SimulatedExchange(LoopbackServer):
     """An exchange on loopback with the published rules, for tests, benchmarks and demonstrations.
 
-    Inside its `with` block a background thread serves `base_url`. Rate limits are counted per client IP
-    address. `latency`, `faults`, `edit` and `now` may be changed at any time from any thread.
+    Inside its `with` block a background thread serves `base_url`, which all venues share. Rate limits are
+    counted per client IP address. `latency`, `faults`, `edit` and `now` may be changed at any time from any
+    thread.
 
     >>> from marketfetch.testing import GeneratedMarket
     >>> with SimulatedExchange(GeneratedMarket(["BTCUSDT"])) as exchange:
@@ -85,7 +80,7 @@ class SimulatedExchange:
     def __init__(self, market: Market, options: SimulatorOptions | None = None) -> None:
         self.options = options or SimulatorOptions()
         self.market = market
-        self.record = RequestLog(self.options.log_size)
+        self.record = RequestLog[FaultKind](self.options.log_size)
         self.latency = self.options.latency
         self.now = self.options.now
         self.edit = self.options.edit
@@ -99,28 +94,8 @@ class SimulatedExchange:
             BinanceSpotVenue(market, rules, klines),
             OkxVenue(market, rules, self.options.okx_history_limit),
         )
-        self._background = BackgroundLoop("simulated-exchange")
-        self._server = HttpServer(self._respond, self.record.add_connection)
-        self._address: tuple[str, int] | None = None
-        self._certificate: Path | None = None
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """The host and port of the server."""
-        if self._address is None:
-            raise RuntimeError("the simulated exchange is not running: enter its context manager first")
-        return self._address
-
-    @property
-    def base_url(self) -> str:
-        """The URL that replaces the hosts of the real exchanges; all venues share it."""
-        host, port = self.address
-        return f"{'https' if self.options.tls else 'http'}://{host}:{port}"
-
-    @property
-    def certificate(self) -> Path | None:
-        """The file of the certificate authority that a client must trust; None without TLS."""
-        return self._certificate
+        place = LoopbackAddress(self.options.host, self.options.port, self.options.tls)
+        super().__init__("simulated-exchange", place, self._respond, self.record.add_connection)
 
     @property
     def faults(self) -> Faults | None:
@@ -137,32 +112,6 @@ class SimulatedExchange:
         """The time of the exchange's clock (UTC ms)."""
         return self.now() + self.options.clock_skew
 
-    def __enter__(self) -> Self:
-        context: ssl.SSLContext | None = None
-        if self.options.tls:
-            context, self._certificate = server_context()
-        self._background.start()
-        try:
-            work = self._server.start(self.options.host, self.options.port, context)
-            self._address = self._background.run(work)
-        except BaseException:
-            self._stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._background.run(self._server.close())
-        self._stop()
-
-    def _stop(self) -> None:
-        self._background.stop()
-        self._address = None
-        if self._certificate is not None:
-            self._certificate.unlink(missing_ok=True)
-            self._certificate = None
-
     def _respond(self, request: ServerRequest) -> ResponseScript:
         now = self.server_time
         venue = next((venue for venue in self._venues if venue.serves(request.path)), None)
@@ -170,9 +119,8 @@ class SimulatedExchange:
             reply, weight, fault = _NOT_FOUND, 0, None
         else:
             reply, weight, fault = self._reply(venue, request, now)
-        self.record.add(
-            LoggedRequest(now, request.client, request.path, request.params, reply.status, weight, fault)
-        )
+        seen = LoggedRequest(now, request.client, request.path, request.params, reply.status, weight, fault)
+        self.record.add(attrs.evolve(seen, size=len(reply.body)))
         if self.options.gzip:
             reply = compressed(reply, request)
         script = broken_script(fault, reply, now) or plain_script(reply, now)

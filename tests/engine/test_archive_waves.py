@@ -1,0 +1,196 @@
+"""Files of an archive, then the API: what is stored is the truth, and the API is asked for the rest alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+import marketfetch as mf
+from marketfetch.api.pipeline import Pipeline
+from marketfetch.engine import archive_waves
+from marketfetch.errors import ConfigurationError
+from marketfetch.events import FileFetched, FileRejected
+from marketfetch.exchanges.binance_usdm import BinanceUsdm
+from marketfetch.exchanges.okx import Okx
+from marketfetch.fetchers.curl import CurlFetcher
+from marketfetch.reports import Report
+from marketfetch.sinks.memory import MemorySink
+from marketfetch.testing import (
+    ArchiveFaultKind,
+    ArchiveFaults,
+    ArchiveOptions,
+    GeneratedMarket,
+    SimulatedArchive,
+    SimulatedExchange,
+    simulate_binance,
+)
+from marketfetch.values.series import Series
+from marketfetch.values.settings import RetryPolicy, Settings
+from marketfetch.values.times import parse_time
+from tests.support.worlds import assert_holds, run, span_of
+
+START, END, NOW = "2025-11-20", "2026-02-15", "2026-02-20"
+SYMBOLS = ("BTCUSDT", "ETHUSDT")
+RETRIES = RetryPolicy(attempts=3, initial=0.001, cap=0.002)
+CONCURRENCY = 4
+UNSEEN = {ArchiveFaultKind.OTHER_VALUES, ArchiveFaultKind.ZERO_VOLUME}
+"""The digest is right and the rows are possible: only a comparison with another source shows them."""
+
+
+def moment(text: str) -> int:
+    return parse_time("moment", text, 0)
+
+
+class Site:
+    """An exchange and its archive on one market."""
+
+    def __init__(
+        self, exchange: SimulatedExchange, archive: SimulatedArchive, market: GeneratedMarket
+    ) -> None:
+        self.exchange, self.archive, self.market = exchange, archive, market
+        self.events: list[object] = []
+
+    def fetch(self, store: MemorySink, **query: object) -> Report:
+        asked = {"symbols": SYMBOLS, "interval": "1h", "start": START, "end": END} | query
+        pipeline = Pipeline(
+            BinanceUsdm(self.exchange.base_url, archive_url=self.archive.base_url),
+            mf.Query(**asked),  # type: ignore[arg-type]  # its converters check every argument
+            store,
+            fetcher=CurlFetcher(),
+            settings=Settings(concurrency=CONCURRENCY, retries=RETRIES, clock=self.archive.now),
+            listeners=[self.events.append],
+        )
+        return run(pipeline)
+
+    def pages(self) -> int:
+        return sum(seen.path.endswith(("klines", "Klines")) for seen in self.exchange.record.latest)
+
+    def files(self) -> int:
+        return sum(isinstance(event, FileFetched) for event in self.events)
+
+
+@contextmanager
+def site(*faults: ArchiveFaults, now: str = NOW) -> Iterator[Site]:
+    market = GeneratedMarket(SYMBOLS)
+    options = ArchiveOptions(since=moment("2025-10-01"), faults=faults)
+    with simulate_binance(market, archive=options, now=lambda: moment(now)) as (exchange, archive):
+        yield Site(exchange, archive, market)
+
+
+@pytest.fixture
+def files_are_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefer files however little is missing: on loopback the API is sooner."""
+    monkeypatch.setattr(archive_waves, "files_end_sooner", lambda *_: True)
+    monkeypatch.setattr(archive_waves, "_WORTH_PAGES", 0)
+
+
+def series(symbol: str = "BTCUSDT", dataset: str = "ohlcv", interval: str = "1h") -> Series:
+    return Series.of("binance-usdm", dataset, symbol, interval)
+
+
+def test_an_archive_alone_fills_a_store() -> None:
+    store = MemorySink()
+    with site() as place:
+        report = place.fetch(store, datasets=["ohlcv", "premium_index", "mark_price"], sources="archive")
+        for dataset in ("ohlcv", "premium_index", "mark_price"):
+            for symbol in SYMBOLS:
+                assert_holds(store, place.market, series(symbol, dataset), span_of(START, END))
+    assert report.complete
+    assert report.archive.rows == report.rows_written
+    assert place.pages() <= 6  # the first row of each series
+    # Of each series three months are over, and the days of February until the end.
+    assert report.archive.files == place.files() == 6 * (3 + 14)
+
+
+def test_what_no_file_has_is_missing_from_an_archive_alone() -> None:
+    store = MemorySink()
+    with site() as place:
+        report = place.fetch(store, end="now", sources="archive")
+    (line, _) = report.series
+    assert not report.complete
+    assert [gap.reason for gap in line.missing] == [
+        "no file of the archive has it; with sources='auto' the API is asked"
+    ]
+    # The daily file of yesterday is published in the morning.
+    assert line.missing[0].spans.hull == span_of("2026-02-19", NOW)
+
+
+def test_the_api_has_the_rest(files_are_sooner: None) -> None:
+    store = MemorySink()
+    with site(now="2026-02-20T07:30") as place:
+        report = place.fetch(store, end="now")
+        for symbol in SYMBOLS:
+            assert_holds(store, place.market, series(symbol), span_of(START, "2026-02-20T07:00"))
+    assert report.complete
+    assert 0 < report.archive.rows < report.rows_written
+
+
+def test_small_needs_ask_the_archive_nothing() -> None:
+    store = MemorySink()
+    with site() as place:
+        place.fetch(store)
+        assert not place.archive.record.latest
+        place.fetch(store, end="2026-02-16")  # a daily run
+        assert not place.archive.record.latest
+    assert not place.files()
+
+
+def test_rest_asks_no_file_though_files_were_sooner(files_are_sooner: None) -> None:
+    with site() as place:
+        report = place.fetch(MemorySink(), sources="rest")
+        assert not place.archive.record.latest
+    assert report.complete
+
+
+def test_a_covered_moment_is_not_written_again(files_are_sooner: None) -> None:
+    store = MemorySink()
+    with site() as place:
+        place.fetch(store, start="2025-12-10", end="2025-12-20", sources="rest")
+        held = place.fetch(store)
+        for symbol in SYMBOLS:
+            assert_holds(store, place.market, series(symbol), span_of(START, END))
+        assert held.rows_written == 2 * 24 * (87 - 10)
+        again = place.fetch(store)
+    assert again.rows_written == 0
+    assert again.requests == 0
+
+
+@pytest.mark.parametrize("kind", sorted(set(ArchiveFaultKind) - UNSEEN))
+@pytest.mark.parametrize("heals", [False, True])
+def test_whatever_is_wrong_with_an_archive_the_truth_is_stored(
+    files_are_sooner: None, kind: ArchiveFaultKind, heals: bool
+) -> None:
+    # Every file, digest or listing that can have the fault has it; some once, some for ever.
+    store = MemorySink()
+    with site(ArchiveFaults(kinds=[kind], rate=1.0, times=1 if heals else None)) as place:
+        report = place.fetch(store)
+        for symbol in SYMBOLS:
+            assert_holds(store, place.market, series(symbol), span_of(START, END))
+    assert report.complete, report
+
+
+def test_a_blocked_file_host_stops_no_run(files_are_sooner: None) -> None:
+    store = MemorySink()
+    with site(ArchiveFaults(kinds=[ArchiveFaultKind.BLOCKED], rate=1.0)) as place:
+        report = place.fetch(store)
+        assert len(place.archive.record.latest) <= 2 * CONCURRENCY
+    assert report.complete
+    assert any(isinstance(event, FileRejected) for event in place.events)
+
+
+def test_an_archive_alone_needs_one() -> None:
+    query = mf.Query(symbols="BTC-USDT", start=START, end=END, sources="archive")
+    with pytest.raises(ConfigurationError, match=r"sources: okx .* has no archive of ohlcv"):
+        Pipeline(Okx(), query, MemorySink())
+    with pytest.raises(ConfigurationError, match="archive_url: okx has no archive"):
+        Okx(archive_url="http://127.0.0.1:1")
+    with pytest.raises(ConfigurationError, match="sources: 'files' is unknown"):
+        mf.Query(symbols="BTCUSDT", start=START, sources="files")  # type: ignore[arg-type]
+
+
+def test_a_simulated_exchange_does_not_use_the_public_archive() -> None:
+    dataset = mf.Dataset.parse("ohlcv")
+    assert BinanceUsdm("http://127.0.0.1:1").archive(dataset) is None
+    assert BinanceUsdm().archive(dataset) is not None
