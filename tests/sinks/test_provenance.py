@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import signal
+import sqlite3
 import subprocess
 import sys
 import tarfile
+from contextlib import closing
 from pathlib import Path
 
 import attrs
@@ -275,3 +277,15 @@ def test_a_damaged_entry_in_a_parquet_file_is_named(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes().replace(b'"9f86d0"', b"12345678"))
     with pytest.raises(SinkError, match=r"2020-01\.parquet is not a file that marketfetch wrote"):
         store.provenance(candles())
+
+
+def test_a_damaged_entry_in_a_database_file_is_named_and_can_be_forgotten(tmp_path: Path) -> None:
+    store = SQLiteSink(tmp_path / "market.sqlite")
+    store.prepare([OHLCV])
+    write(store, from_january(range(3), open=1))
+    with closing(sqlite3.connect(store.path)) as database, database:
+        database.execute("UPDATE marketfetch_files SET size = 'large'")
+    with pytest.raises(SinkError, match=r"marketfetch_files has 'BTCUSDT-1m-2020-01.zip, .*, large, "):
+        store.provenance(candles())
+    store.forget(candles(), SpanSet.of(EVER))
+    assert store.provenance(candles()) == []

@@ -13,19 +13,20 @@ from marketfetch.common.type_checks import is_text, is_whole
 from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.protocols import Writer
 from marketfetch.redaction import Secret, redact
+from marketfetch.sinks.postgres import statements
 from marketfetch.sinks.postgres.board import PostgresBoard
 from marketfetch.sinks.postgres.connections import Connections, connections_of
 from marketfetch.sinks.postgres.coverage_tables import CoverageTables, lock
-from marketfetch.sinks.postgres.deleting import remove
 from marketfetch.sinks.postgres.reader import read
 from marketfetch.sinks.postgres.schema import versions as formats
 from marketfetch.sinks.postgres.schema.layouts import Layout, lock_name
 from marketfetch.sinks.postgres.schema.mapped import MappedTable
 from marketfetch.sinks.postgres.schema.own import OwnTables
 from marketfetch.sinks.postgres.schema.privileges import check_schema, check_session
+from marketfetch.sinks.postgres.schema.tables import PostgresTable
 from marketfetch.sinks.postgres.session import Connection, Session
 from marketfetch.sinks.postgres.writer import BatchWriter
-from marketfetch.sinks.table_mapping import TableMapping, mapping_or_none
+from marketfetch.sinks.table_mapping import Name, TableMapping, mapping_or_none
 from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
@@ -202,7 +203,7 @@ class PostgresSink:
                 return
             ledger.forget(connection, series_id, spans)
             if rows:
-                remove(connection, table, table.label_values(series, series_id), spans)
+                _remove(connection, table, table.label_values(series, series_id), spans)
 
     def board(self) -> PostgresBoard:
         """Return the board in this schema: processes that write here share the budgets of addresses."""
@@ -229,3 +230,13 @@ class PostgresSink:
 
     def __repr__(self) -> str:
         return f"PostgresSink({self._connections!r})"
+
+
+def _remove(connection: Connection, table: PostgresTable, key_values: Sequence[Name], spans: SpanSet) -> None:
+    """Delete rows of a series, and no value that another program wrote into the same table."""
+    bound = table.time_codec.bound
+    starts, ends = [bound(span.start) for span in spans], [bound(span.end) for span in spans]
+    place = table.parameters(key_values, starts=starts, ends=ends)
+    connection.execute(statements.remove(table), place)
+    if not table.is_own:
+        connection.execute(statements.clear(table), place)

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 import attrs
 
 from marketfetch.errors import SinkError
-from marketfetch.sinks.provenance import FILE_COLUMNS, by_span, dump_file, load_file, remembered
+from marketfetch.sinks.provenance import FILE_COLUMNS, by_span, dump_file, load_file
 from marketfetch.sinks.sql.coverage_segments import hull, joined, split
 from marketfetch.sinks.sql.json_spans import dump_spans, load_spans
 from marketfetch.sinks.sql.ledger import Ledger, SegmentChange, names, registered
@@ -67,11 +67,15 @@ def _coverage(series_id: int, texts: Sequence[str]) -> Coverage:
     try:
         return Coverage(*map(load_spans, texts))
     except (ValueError, TypeError) as error:
-        raise SinkError(
-            f"{PREFIX}coverage has {', '.join(str(text)[:40] for text in texts)!r} for series_id "
-            f"{series_id}, which marketfetch did not write; restore the file from a copy, or "
-            f"DELETE FROM {PREFIX}coverage WHERE series_id = {series_id}, then fetch the series again"
-        ) from error
+        raise _damaged("coverage", series_id, texts) from error
+
+
+def _damaged(table: str, series_id: int, values: Iterable[object]) -> SinkError:
+    return SinkError(
+        f"{PREFIX}{table} has {', '.join(str(value)[:40] for value in values)!r} for series_id "
+        f"{series_id}, which marketfetch did not write; restore the file from a copy, or "
+        f"DELETE FROM {PREFIX}{table} WHERE series_id = {series_id}, then fetch the series again"
+    )
 
 
 @attrs.frozen
@@ -186,10 +190,11 @@ class CoverageTables(Ledger[DbConnection]):
             rest = joined(before.values()).without(SpanSet.of(span))
             self.replace(connection, series_id, before, split(rest))
         self._reject(connection, series_id, spans, [])
-        if version > 2:
-            files = self.files(connection, series_id)
-            kept = remembered(files, spans)
-            self._drop_files(connection, series_id, [entry.key for entry in files if entry not in kept])
+        for span in spans if version > 2 else ():
+            connection.execute(
+                f"DELETE FROM {PREFIX}files WHERE series_id = ? AND start_time >= ? AND end_time <= ?",
+                [series_id, span.start, span.end],
+            )
         return series_id
 
     def coverage(
@@ -249,23 +254,22 @@ class CoverageTables(Ledger[DbConnection]):
     def files(self, connection: DbConnection, series_id: int) -> list[Provenance]:
         """Return the entries of the files that rows of a series came from, sorted by span."""
         rows = connection.execute(f"SELECT {_FILE} FROM {PREFIX}files WHERE series_id = ?", [series_id])
-        return by_span(map(load_file, rows.fetchall()))
+        entries = []
+        for row in rows.fetchall():
+            try:
+                entries.append(load_file(row))
+            except (ValueError, TypeError) as error:
+                raise _damaged("files", series_id, row) from error
+        return by_span(entries)
 
     def _put_file(self, connection: DbConnection, series_id: int, entry: Provenance) -> None:
         where = f"FROM {PREFIX}files WHERE series_id = ? AND file_key = ?"
         found = connection.execute(f"SELECT {_FILE} {where}", [series_id, entry.key]).fetchone()
-        if found is not None and load_file(found) == entry:
+        if found == dump_file(entry):
             return
-        self._drop_files(connection, series_id, [entry.key])
+        connection.execute(f"DELETE {where}", [series_id, entry.key])
         row = [series_id, *dump_file(entry)]
         connection.execute(f"INSERT INTO {PREFIX}files (series_id, {_FILE}) VALUES ({_marks(row)})", row)
-
-    def _drop_files(self, connection: DbConnection, series_id: int, keys: Sequence[str]) -> None:
-        for some in _chunks(keys):
-            connection.execute(
-                f"DELETE FROM {PREFIX}files WHERE series_id = ? AND file_key IN ({_marks(some)})",
-                [series_id, *some],
-            )
 
     def _ids(self, connection: DbConnection, series: Collection[Series]) -> dict[Series, int]:
         """Return the ids of those of the series that have one."""

@@ -117,7 +117,8 @@ def mapped_table(
                 f"{mapping.table}.{name} is {types[name]} and cannot hold {column}; "
                 f"make it {'BIGINT' if whole else 'DOUBLE'}"
             )
-    table = FileTable.mapped(mapping, dataset, types, typed=typed)
+    schema, _, name = mapping.table.rpartition(".")
+    table = FileTable.mapped(mapping, dataset, types, schema=schema, name=name, typed=typed)
     if typed:
         table.check_digits(dataset, "DOUBLE")
     return table

@@ -85,21 +85,25 @@ class SqlTable:
 
     @classmethod
     def mapped(
-        cls, mapping: TableMapping, dataset: Dataset, types: Mapping[str, str], **further: Any
+        cls,
+        mapping: TableMapping,
+        dataset: Dataset,
+        types: Mapping[str, str],
+        bases: Mapping[str, str] | None = None,
+        **further: Any,
     ) -> Self:
         """Describe a table of the user's; see `mapped_columns`. `bases` may have the types behind domains."""
-        bases = further.pop("bases", types)
-        schema, _, name = mapping.table.rpartition(".")
+        columns = tuple(
+            ValueColumn(name, types[name], dataset.index(column), (bases or types)[name])
+            for column, name in mapping.of(dataset).items()
+        )
         return cls(
-            **{"schema": schema, "name": name, **further},
             time=mapping.time,
             labels=mapping.labels,
-            value_columns=tuple(
-                ValueColumn(name, types[name], dataset.index(column), bases[name])
-                for column, name in mapping.of(dataset).items()
-            ),
+            value_columns=columns,
             types=types,
             mapping=mapping,
+            **further,
         )
 
     @property
