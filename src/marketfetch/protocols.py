@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 import attrs
 
 from marketfetch.reports import EgressReport
+from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.http import Egress, Request, Response
@@ -44,6 +45,7 @@ __all__ = [
     "SupportsGroupCommit",
     "SupportsInterrupt",
     "SupportsPartitions",
+    "SupportsProvenance",
     "SupportsRejected",
     "SupportsServerClock",
     "SupportsSession",
@@ -354,4 +356,17 @@ class SupportsRejected(Protocol):
 
     def rejected(self, series: Series, span: Span) -> Sequence[RejectedRow]:
         """Return the rejected rows of a series whose times lie inside a span, sorted by time."""
+        ...
+
+
+@runtime_checkable
+class SupportsProvenance(Protocol):
+    """A Store that keeps the `provenance` of its batches: which files of archives its rows came from.
+
+    An entry becomes durable in the transaction of its rows. A later entry of the same key replaces it.
+    `forget` removes the entries whose span lies inside the forgotten spans as a whole.
+    """
+
+    def provenance(self, series: Series) -> Sequence[Provenance]:
+        """Return the entries of a series, one for each file, sorted by span."""
         ...

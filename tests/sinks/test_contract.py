@@ -10,7 +10,7 @@ import duckdb
 import psycopg
 import pytest
 
-from marketfetch.protocols import Store, SupportsForget, SupportsRejected
+from marketfetch.protocols import Store, SupportsForget, SupportsProvenance, SupportsRejected
 from marketfetch.sinks.duckdb.sink import DuckDBSink
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.parquet.sink import ParquetSink
@@ -20,10 +20,11 @@ from marketfetch.testing.contracts.sink import SinkContract
 
 
 @pytest.mark.parametrize("kind", [MemorySink, DuckDBSink, SQLiteSink, ParquetSink, PostgresSink])
-def test_built_in_stores_forget_and_keep_rejected_rows(kind: type[Store]) -> None:
+def test_built_in_stores_forget_and_keep_rejected_rows_and_provenance(kind: type[Store]) -> None:
     # The contract skips what a store has no methods for.
     assert issubclass(kind, SupportsForget)
     assert issubclass(kind, SupportsRejected)
+    assert issubclass(kind, SupportsProvenance)
 
 
 class TestMemory(SinkContract):

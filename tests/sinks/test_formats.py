@@ -116,7 +116,7 @@ def test_prepare_migrates_and_nothing_is_lost(old: Store, query: Query) -> None:
     for _ in range(2):  # the second finds nothing to do
         old.prepare(KINDS)
         assert content(old) == before
-        assert query("SELECT version FROM marketfetch_format") == [(2,)]
+        assert query("SELECT version FROM marketfetch_format") == [(3,)]
     # 551 spans are more than fit in one segment.
     segments = query("SELECT series_id, count(*) FROM marketfetch_coverage GROUP BY 1 ORDER BY 1")
     assert [count for _, count in segments] == [1, 1 + len(GAPS) // SEGMENT_SPANS, 1, 1]
@@ -155,7 +155,7 @@ def test_an_older_marketfetch_meets_an_error_instead_of_a_ledger_it_misreads(
 
 def test_a_store_of_a_newer_format_is_refused_untouched(old: Store, query: Query) -> None:
     old.prepare(KINDS)
-    query("UPDATE marketfetch_format SET version = 3")
+    query("UPDATE marketfetch_format SET version = 4")
     everything = "SELECT * FROM marketfetch_series ORDER BY id"
     before = query(everything)
 
@@ -163,7 +163,7 @@ def test_a_store_of_a_newer_format_is_refused_untouched(old: Store, query: Query
         with old.writer() as take:
             take(batch(candles(), [20], open=1))
 
-    newer = rf"{old.path} was written by a newer marketfetch \(format 3; this one knows 2\): upgrade"
+    newer = rf"{old.path} was written by a newer marketfetch \(format 4; this one knows 3\): upgrade"
     for use in (
         lambda: old.prepare(KINDS),
         lambda: old.coverage([candles()]),

@@ -150,7 +150,7 @@ def test_a_store_of_a_newer_version_is_refused_untouched(tmp_path: Path) -> None
     store.prepare([])
     with store.writer() as take:
         take(batch(candles(), [0], open=1))
-    (store.folder / "_marketfetch" / "format-3").mkdir()
+    (store.folder / "_marketfetch" / "format-4").mkdir()
     before = contents(store.folder)
     uses: list[Callable[[], object]] = [
         lambda: store.prepare([]),
@@ -163,7 +163,7 @@ def test_a_store_of_a_newer_version_is_refused_untouched(tmp_path: Path) -> None
     ]
     for use in uses:
         with pytest.raises(
-            SinkError, match=r"newer marketfetch \(format 3; this one knows 2\): upgrade market"
+            SinkError, match=r"newer marketfetch \(format 4; this one knows 3\): upgrade market"
         ):
             use()
     assert contents(store.folder) == before
@@ -178,10 +178,10 @@ def test_a_file_of_a_newer_version_is_refused_untouched(
         take(batch(candles(), [0], open=1))
         file = next(tmp_path.rglob(name))
         old = file.read_bytes()
-        file.write_bytes(old.replace(b'{"format":2', b'{"format":3'))
+        file.write_bytes(old.replace(b'{"format":3', b'{"format":4'))
         assert file.read_bytes() != old
         before = contents(tmp_path)
-        with pytest.raises(SinkError, match=rf"{name} was written by a newer marketfetch \(format 3"):
+        with pytest.raises(SinkError, match=rf"{name} was written by a newer marketfetch \(format 4"):
             take(batch(candles(), [1], open=1))
     assert contents(tmp_path) == before
 

@@ -55,8 +55,8 @@ def test_a_server_that_lost_its_last_transactions_does_not_mix_up_series(
     with psycopg.connect(postgres_dsn, autocommit=True) as database, sink.writer() as write:
         write(batch(candles(), range(3), open=1))
         database.execute(
-            "TRUNCATE marketfetch.series, marketfetch.coverage, marketfetch.rejected, marketfetch.ohlcv "
-            "RESTART IDENTITY"
+            "TRUNCATE marketfetch.series, marketfetch.coverage, marketfetch.rejected, marketfetch.files, "
+            "marketfetch.ohlcv RESTART IDENTITY"
         )
         with sink.writer() as another:
             another(batch(candles("ETHUSDT"), range(2), open=2))

@@ -97,7 +97,7 @@ def test_prepare_brings_it_up_to_date(old: str, database: psycopg.Connection) ->
     sink.prepare([OHLCV])
     assert sink.ledger() == sink.coverage([*OWN]) == OWN
     assert mapped.ledger() == MAPPED
-    assert database.execute("SELECT version FROM marketfetch.format").fetchall() == [(2,)]
+    assert database.execute("SELECT version FROM marketfetch.format").fetchall() == [(3,)]
     largest = database.execute(
         "SELECT max((SELECT count(*) FROM unnest(covered)) + (SELECT count(*) FROM unnest(empty))), count(*) "
         "FROM marketfetch.coverage WHERE start_time = lower(covered)"
@@ -223,11 +223,11 @@ def test_roles_that_could_write_and_read_still_can(old: str, database: psycopg.C
         database.execute("DROP ROLE mf_reader")
 
 
-@pytest.mark.parametrize("version", [3, 17])
+@pytest.mark.parametrize("version", [4, 17])
 def test_a_newer_one_is_refused_untouched(old: str, database: psycopg.Connection, version: int) -> None:
     sink = PostgresSink(old)
     sink.prepare([OHLCV])
-    says = rf"written by a newer marketfetch \(format {version}; this one knows 2\): upgrade marketfetch"
+    says = rf"written by a newer marketfetch \(format {version}; this one knows 3\): upgrade marketfetch"
     with sink.writer() as write:
         write(batch(candles(), range(3), open=1))
         database.execute(f"UPDATE marketfetch.format SET version = {version}")

@@ -76,7 +76,15 @@ class _Seam:
     """The verdict about the files of one series in one wave: does the newest one agree with the API?"""
 
     decided: anyio.Event = attrs.field(factory=anyio.Event)
-    agrees: bool = True
+    _differs: bool = False
+
+    def differ(self) -> None:
+        """Note that the newest file has other values than the API: the files are not used."""
+        self._differs = True
+
+    def agrees(self) -> bool:
+        """Whether nothing speaks against the files so far."""
+        return not self._differs
 
 
 @attrs.frozen(eq=False)
@@ -192,7 +200,7 @@ class ArchiveWaves:
 
     async def _fetch_at_most_twice(self, task: _FileTask) -> None:
         for fresh in (False, True):
-            if self._blocked.is_set() or not task.seam.agrees:
+            if self._blocked.is_set() or not task.seam.agrees():
                 return
             try:
                 await self._store_file(task, fresh=fresh)
@@ -232,14 +240,14 @@ class ArchiveWaves:
         reader = FileReader(BytesIO(body), content, checksum)
         if not task.newest:  # before a thread is taken, which the newest file may need
             await task.seam.decided.wait()
-        if not task.seam.agrees:
+        if not task.seam.agrees():
             return
         try:
             rows, denied = await run_in_thread(partial(self._read_file, task, reader), limiter=self._decoding)
         except DecodeError as error:
             error.egress = egress
             raise
-        if not task.seam.agrees:
+        if not task.seam.agrees():
             return
         # A row that was rejected denies nothing, and without a checksum the file may be cut.
         if reader.summary.verified and not reader.summary.rejected:
@@ -278,7 +286,7 @@ class ArchiveWaves:
         needed = [columns for piece in pieces if len(columns := piece.within(missing))]
         if task.newest and needed and not self.always:
             call_on_loop(self._compare_with_api, task, needed[-1])
-            if not task.seam.agrees:
+            if not task.seam.agrees():
                 return 0, SpanSet()
         for columns in needed:
             coverage = Coverage(series.interval.cover(columns.times))
@@ -311,7 +319,7 @@ class ArchiveWaves:
             return
         fields = differing_columns(last, page.columns, series.dataset)
         if fields:
-            task.seam.agrees = False
+            task.seam.differ()
             self.state.files_rejected += 1
             reason = f"{', '.join(fields)} differ from what the API says about {span}"
             self.executor.emit(FileRejected(series, task.file.key, reason))

@@ -14,8 +14,10 @@ from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Writer
 from marketfetch.redaction import Secret, redact
 from marketfetch.sinks.merging import merge
+from marketfetch.sinks.provenance import by_span, remembered
 from marketfetch.sinks.rejected_rows import reach, still_rejected
 from marketfetch.sinks.sql.coverage_segments import SEGMENT_SPANS, changed, hull, joined, split, touched
+from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns, RejectedRow
@@ -33,12 +35,16 @@ class _StoredSeries:
     parts: list[Columns] = attrs.field(factory=list)
     segments: list[Coverage] = attrs.field(factory=list)
     rejected: list[RejectedRow] = attrs.field(factory=list)
+    files: dict[str, Provenance] = attrs.field(factory=dict)
+    """The provenance of rows, by the key of the file."""
 
     @property
     def coverage(self) -> Coverage:
         return joined(self.segments)
 
     def add(self, batch: Batch) -> None:
+        if batch.provenance is not None:
+            self.files[batch.provenance.key] = batch.provenance
         span = reach(batch)
         if span is None:
             return
@@ -67,6 +73,7 @@ class _StoredSeries:
         place = touched(self.segments, span)
         self.segments[place] = split(joined(self.segments[place]).without(spans))
         self.rejected = [row for row in self.rejected if row.time not in spans]
+        self.files = {entry.key: entry for entry in remembered(self.files.values(), spans)}
 
     def drop_rows(self, dataset: Dataset, spans: SpanSet) -> None:
         rows = self.joined(dataset)
@@ -147,6 +154,11 @@ class MemorySink:
         with self._lock:
             stored = self._series.get(series, _StoredSeries())
             return stored.rejected[stored.rejected_inside(span)]
+
+    def provenance(self, series: Series) -> Sequence[Provenance]:
+        """Return the files of archives that rows of a series came from, sorted by span."""
+        with self._lock:
+            return by_span(self._series.get(series, _StoredSeries()).files.values())
 
     def forget(self, series: Series, spans: SpanSet, *, rows: bool = False) -> None:
         """Remove the coverage of spans of a series, and with `rows` its rows; see SupportsForget."""

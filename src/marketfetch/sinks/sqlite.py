@@ -21,7 +21,9 @@ from marketfetch.errors import ConfigurationError, RowsRefused, SinkError, SinkU
 from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT
 from marketfetch.sinks.files.fork_guard import OPEN_FILES
 from marketfetch.sinks.sql.file_store import SqlFileStore
-from marketfetch.sinks.sql.tables import LabelledRows, SqlTable, quoted, schema_and_table
+from marketfetch.sinks.sql.file_tables import FileTable, LabelledRows
+from marketfetch.sinks.sql.identifiers import quoted, schema_and_table
+from marketfetch.sinks.sql.statements import on_conflict
 from marketfetch.sinks.sql.text_times import TextTime
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
@@ -164,9 +166,9 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
         row: tuple[str] | None = found.fetchone()
         return row == (statement,)
 
-    def _create(self, table: SqlTable, columns: str) -> str:
+    def _create(self, table: FileTable, columns: str) -> str:
         # Rows lie in the order of the key, without an index beside the table.
-        return f"CREATE TABLE {table.name} ({columns}, PRIMARY KEY ({', '.join(table.key)})) WITHOUT ROWID"
+        return f"CREATE TABLE {table.title} ({columns}, PRIMARY KEY ({', '.join(table.key)})) WITHOUT ROWID"
 
     def _view_time(self) -> str:
         # One format for all rows: data tools guess the format of all rows from the first.
@@ -175,30 +177,30 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
             "printf('.%03d', r.open_time % 1000)"
         )
 
-    def _check(self, connection: sqlite3.Connection, table: SqlTable) -> None:
+    def _check(self, connection: sqlite3.Connection, table: FileTable) -> None:
         self._text_time(connection, table)
         for name in table.labels:
             # A column of numbers would store the symbols 1000 and 1E3 as the same number.
             if table.types[name] and not any(part in table.types[name].upper() for part in ("CHAR", "TEXT")):
-                raise ConfigurationError(f"{table.name}.{name} is {table.types[name]}; make it TEXT")
+                raise ConfigurationError(f"{table.title}.{name} is {table.types[name]}; make it TEXT")
         try:
             connection.execute(f"EXPLAIN {_upsert(table, 1)}", [None] * (len(table.key) + len(table.columns)))
         except sqlite3.OperationalError as error:
             key = ", ".join(map(quoted, table.key))
             raise ConfigurationError(
-                f"table: {table.name} does not fit: {error}; it needs PRIMARY KEY ({key})"
+                f"table: {table.title} does not fit: {error}; it needs PRIMARY KEY ({key})"
             ) from error
 
-    def _inside(self, table: SqlTable) -> str:
+    def _inside(self, table: FileTable) -> str:
         return table.inside("?")
 
     def _bounds(
-        self, connection: sqlite3.Connection, table: SqlTable, span: Span
+        self, connection: sqlite3.Connection, table: FileTable, span: Span
     ) -> tuple[int | str, int | str]:
         form = self._text_time(connection, table)
         return table.bounds(span) if form is None else (form.bound(span.start), form.bound(span.end))
 
-    def _merge(self, connection: sqlite3.Connection, table: SqlTable, parts: Sequence[LabelledRows]) -> None:
+    def _merge(self, connection: sqlite3.Connection, table: FileTable, parts: Sequence[LabelledRows]) -> None:
         # SQLite itself takes NaN for NULL, and a whole number for an integer where the column is one.
         form = self._text_time(connection, table)
         for part in parts:
@@ -207,7 +209,7 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
                 times: NDArray[np.int64] | NDArray[np.str_] = table.to_db_rows(rows.times)
             else:
                 times = form.written(rows.times, column=_title(table))
-            values = rows.values[list(table.value_indexes)].T
+            values = rows.values[table.value_indexes].T
             pieces = (slice(start, start + _TOGETHER) for start in range(0, len(times), _TOGETHER))
             lines = (_flat(part.labels, times[piece], values[piece]) for piece in pieces)
             for length, group in groupby(lines, len):  # the last piece may be shorter
@@ -215,7 +217,7 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
                 connection.executemany(_upsert(table, count), group)
 
     def _rows(
-        self, connection: sqlite3.Connection, table: SqlTable, series: Series, series_id: int, span: Span
+        self, connection: sqlite3.Connection, table: FileTable, series: Series, series_id: int, span: Span
     ) -> Columns:
         time, form = quoted(table.time), self._text_time(connection, table)
         selected = [time if form is None else form.milliseconds(time), *map(quoted, table.columns)]
@@ -230,7 +232,7 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
             return attrs.evolve(table, mapping=None).from_db_rows(series.dataset, rows)
         return table.from_db_rows(series.dataset, rows)
 
-    def _text_time(self, connection: sqlite3.Connection, table: SqlTable) -> TextTime | None:
+    def _text_time(self, connection: sqlite3.Connection, table: FileTable) -> TextTime | None:
         """Return the format of a time column with text; None for one with whole numbers.
 
         A column that is not declared as an integer is judged by its first row, since any column of SQLite
@@ -252,8 +254,8 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
         return found
 
 
-def _title(table: SqlTable) -> str:
-    return f"{table.name}.{table.time}"
+def _title(table: FileTable) -> str:
+    return f"{table.title}.{table.time}"
 
 
 def _uri(path: Path) -> str:
@@ -306,14 +308,12 @@ def _flat(
     return flat
 
 
-def _upsert(table: SqlTable, count: int) -> str:
+def _upsert(table: FileTable, count: int) -> str:
     """Write the upsert of `count` rows: NULL never overwrites, and an equal row is not written."""
-    name, columns = table.relation, [quoted(column) for column in table.columns]
-    key = ", ".join(map(quoted, table.key))
-    marks = ", ".join("?" * (len(table.key) + len(columns)))
-    merged = ", ".join(f"{c} = coalesce(excluded.{c}, {name}.{c})" for c in columns)
-    differs = " OR ".join(f"(excluded.{c} IS NOT NULL AND excluded.{c} IS NOT {name}.{c})" for c in columns)
+    key, columns = [*map(quoted, table.key)], [*map(quoted, table.columns)]
+    marks = ", ".join("?" * (len(key) + len(columns)))
+    # IS NOT: the SQLite of some systems has no IS DISTINCT FROM.
     return (
-        f"INSERT INTO {name} ({key}, {', '.join(columns)}) VALUES {', '.join([f'({marks})'] * count)} "
-        f"ON CONFLICT ({key}) DO UPDATE SET {merged} WHERE {differs}"
+        f"INSERT INTO {table.relation} ({', '.join([*key, *columns])}) "
+        f"VALUES {', '.join([f'({marks})'] * count)} {on_conflict(key, columns, table.relation, 'IS NOT')}"
     )

@@ -161,10 +161,15 @@ class TableMapping:
             )
 
     @property
-    def key(self) -> tuple[str, ...]:
-        """The key columns: time, symbol and, where mapped, exchange and interval."""
-        names = (self.time, self.symbol, self.exchange, self.interval)
+    def labels(self) -> tuple[str, ...]:
+        """The key columns that name a series: symbol and, where mapped, exchange and interval."""
+        names = (self.symbol, self.exchange, self.interval)
         return tuple(name for name in names if name is not None)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """All key columns: time and `labels`."""
+        return self.time, *self.labels
 
     def of(self, dataset: Dataset) -> dict[str, str]:
         """Return the table's column for each mapped column of a dataset, in the dataset's order.
@@ -209,6 +214,10 @@ class TableMapping:
                 "use a column in milliseconds (time_unit='ms') or a timestamp"
             )
         return times // 1000
+
+    def bound(self, ms: int) -> int:
+        """Turn a moment into a value of an integer time column, rounded up."""
+        return ms if self.time_unit == "ms" else -(-ms // 1000)
 
     def times(self, stored: NDArray[np.int64]) -> NDArray[np.int64]:
         """Turn the values of an integer time column into UTC milliseconds."""

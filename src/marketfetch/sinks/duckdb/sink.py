@@ -39,7 +39,8 @@ from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT
 from marketfetch.sinks.files.fork_guard import OPEN_FILES
 from marketfetch.sinks.files.paths import require
 from marketfetch.sinks.sql.file_store import SqlFileStore
-from marketfetch.sinks.sql.tables import LabelledRows, SqlTable, schema_and_table
+from marketfetch.sinks.sql.file_tables import FileTable, LabelledRows
+from marketfetch.sinks.sql.identifiers import schema_and_table
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
@@ -300,32 +301,32 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
     def _is_made_by(self, connection: duckdb.DuckDBPyConnection, view: str, statement: str) -> bool:
         return True  # there has only been one definition with these columns
 
-    def _create(self, table: SqlTable, columns: str) -> str:
-        return f"CREATE TABLE {table.name} ({columns})"
+    def _create(self, table: FileTable, columns: str) -> str:
+        return f"CREATE TABLE {table.title} ({columns})"
 
     def _view_time(self) -> str:
         return "r.open_time"
 
-    def _check(self, connection: duckdb.DuckDBPyConnection, table: SqlTable) -> None:
+    def _check(self, connection: duckdb.DuckDBPyConnection, table: FileTable) -> None:
         kind = table.types[table.time]
         if kind not in MOMENTS:
             raise ConfigurationError(
-                f"{table.name}.{table.time} is {kind}; make it TIMESTAMP (in UTC), TIMESTAMPTZ, or BIGINT"
+                f"{table.title}.{table.time} is {kind}; make it TIMESTAMP (in UTC), TIMESTAMPTZ, or BIGINT"
             )
         for name in table.labels:
             if table.types[name] != "VARCHAR":
-                raise ConfigurationError(f"{table.name}.{name} is {table.types[name]}; make it VARCHAR")
+                raise ConfigurationError(f"{table.title}.{name} is {table.types[name]}; make it VARCHAR")
 
-    def _inside(self, table: SqlTable) -> str:
+    def _inside(self, table: FileTable) -> str:
         return inside(table)
 
     def _bounds(
-        self, connection: duckdb.DuckDBPyConnection, table: SqlTable, span: Span
+        self, connection: duckdb.DuckDBPyConnection, table: FileTable, span: Span
     ) -> tuple[int | str, int | str]:
         return bounds(table, span)
 
     def _merge(
-        self, connection: duckdb.DuckDBPyConnection, table: SqlTable, parts: Sequence[LabelledRows]
+        self, connection: duckdb.DuckDBPyConnection, table: FileTable, parts: Sequence[LabelledRows]
     ) -> None:
         # Parts of times that the table does not have yet are appended together, in one statement.
         new: list[LabelledRows] = []
@@ -345,7 +346,7 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
 
     @staticmethod
     def _append(
-        connection: duckdb.DuckDBPyConnection, table: SqlTable, parts: Sequence[LabelledRows]
+        connection: duckdb.DuckDBPyConnection, table: FileTable, parts: Sequence[LabelledRows]
     ) -> None:
         labels = [list(column) for column in zip(*(part.labels for part in parts), strict=True)]
         with _registered(connection, table, parts):
@@ -354,7 +355,7 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
     def _rows(
         self,
         connection: duckdb.DuckDBPyConnection,
-        table: SqlTable,
+        table: FileTable,
         series: Series,
         series_id: int,
         span: Span,
@@ -366,7 +367,7 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         )
 
 
-def _times(table: SqlTable, part: LabelledRows) -> NDArray[np.int64]:
+def _times(table: FileTable, part: LabelledRows) -> NDArray[np.int64]:
     """Return the times of rows in the unit in which statements take them."""
     times = part.columns.times
     return table.to_db_rows(times) if counted(table) else exact(table, times)
@@ -374,7 +375,7 @@ def _times(table: SqlTable, part: LabelledRows) -> NDArray[np.int64]:
 
 @contextmanager
 def _registered(
-    connection: duckdb.DuckDBPyConnection, table: SqlTable, parts: Sequence[LabelledRows]
+    connection: duckdb.DuckDBPyConnection, table: FileTable, parts: Sequence[LabelledRows]
 ) -> Iterator[None]:
     """Let statements of the block select the rows of parts from `marketfetch_batch`.
 

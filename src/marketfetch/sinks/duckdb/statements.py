@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marketfetch.errors import RowsRefused
-from marketfetch.sinks.sql.tables import SqlTable, quoted
+from marketfetch.sinks.sql.file_tables import FileTable
+from marketfetch.sinks.sql.identifiers import quoted
+from marketfetch.sinks.sql.statements import merge
 from marketfetch.values.spans import Span
 
 __all__ = ["MOMENTS", "append", "bounds", "combine", "counted", "exact", "inside", "probe", "select"]
@@ -29,17 +31,17 @@ _COARSE = {"TIMESTAMP_S": 1000, "DATE": 86_400_000}
 """Types that cut a part of a time off: the milliseconds from one value to the next."""
 
 
-def counted(table: SqlTable) -> bool:
+def counted(table: FileTable) -> bool:
     """Tell whether the time column is an integer, in the `time_unit` of the mapping."""
     return "INT" in table.types[table.time]
 
 
-def exact(table: SqlTable, times: NDArray[np.int64]) -> NDArray[np.int64]:
+def exact(table: FileTable, times: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the times; raises RowsRefused where the type of the column would cut a part of a time off."""
     kind = table.types[table.time]
     if np.any(times % _COARSE.get(kind, 1)):
         raise RowsRefused(
-            f"{table.name}.{table.time} is {kind}, which is too coarse for this dataset; make it TIMESTAMP"
+            f"{table.title}.{table.time} is {kind}, which is too coarse for this dataset; make it TIMESTAMP"
         )
     return times
 
@@ -49,22 +51,22 @@ def _up(ms: int, step: int) -> int:
     return -(-ms // step) * step
 
 
-def _moment(table: SqlTable, number: str) -> str:
+def _moment(table: FileTable, number: str) -> str:
     return MOMENTS[table.types[table.time]].format(number)
 
 
-def inside(table: SqlTable) -> str:
+def inside(table: FileTable) -> str:
     """Write the condition for the rows of a series in a span; its parameters are labels and `bounds`."""
     return table.inside(_moment(table, "?::BIGINT"))
 
 
-def bounds(table: SqlTable, span: Span) -> tuple[int, int]:
+def bounds(table: FileTable, span: Span) -> tuple[int, int]:
     """Return the two last parameters of `inside` for a span."""
     step = _COARSE.get(table.types[table.time], 1)
     return table.bounds(span) if counted(table) else (_up(span.start, step), _up(span.end, step))
 
 
-def select(table: SqlTable) -> str:
+def select(table: FileTable) -> str:
     """Write the query for the rows of `inside`: time in milliseconds, then the columns, as DOUBLE."""
     time = quoted(table.time)
     columns = [
@@ -80,19 +82,19 @@ def select(table: SqlTable) -> str:
     )
 
 
-def _matching(table: SqlTable) -> str:
+def _matching(table: FileTable) -> str:
     """Write the condition for the rows of a series between two times, inclusive."""
-    label = [f"r.{quoted(name)} = ${place}" for place, name in enumerate(table.labels, 1)]
+    label = [f"t.{quoted(name)} = ${place}" for place, name in enumerate(table.labels, 1)]
     first, last = (_moment(table, f"${len(label) + place}::BIGINT") for place in (1, 2))
-    return " AND ".join([*label, f"r.{quoted(table.time)} BETWEEN {first} AND {last}"])
+    return " AND ".join([*label, f"t.{quoted(table.time)} BETWEEN {first} AND {last}"])
 
 
-def probe(table: SqlTable) -> str:
+def probe(table: FileTable) -> str:
     """Write the query whether a series has any row between two times."""
-    return f"SELECT 1 FROM {table.relation} AS r WHERE {_matching(table)} LIMIT 1"
+    return f"SELECT 1 FROM {table.relation} AS t WHERE {_matching(table)} LIMIT 1"
 
 
-def _values(table: SqlTable) -> str:
+def _values(table: FileTable) -> str:
     """Write time and columns of the registered rows, cast to the types of the table, with their source.
 
     DuckDB reads NaN in a NumPy array as NULL.
@@ -104,12 +106,12 @@ def _values(table: SqlTable) -> str:
     return f"{_moment(table, 't')} AS t, {', '.join(values)} FROM marketfetch_batch"
 
 
-def _by_text(table: SqlTable, column: str) -> str:
+def _by_text(table: FileTable, column: str) -> str:
     """Write a cast to text, for between DOUBLE and DECIMAL: a direct cast changes the last digits."""
     return "::VARCHAR" if table.types[column].startswith("DECIMAL") else ""
 
 
-def append(table: SqlTable) -> str:
+def append(table: FileTable) -> str:
     """Write the statement that inserts registered parts into a table that has no row of their times.
 
     Its parameters are lists: for each label column, the label of each part.
@@ -119,17 +121,10 @@ def append(table: SqlTable) -> str:
     return f"INSERT INTO {table.relation} ({columns}) SELECT {', '.join(labels)}, {_values(table)}"
 
 
-def combine(table: SqlTable) -> str:
+def combine(table: FileTable) -> str:
     """Write the upsert of a registered batch: NULL never overwrites, and an equal row is not written."""
-    pairs = [(quoted(name), f"u.c{place}") for place, name in enumerate(table.columns)]
-    differs = " OR ".join(f"({new} IS NOT NULL AND {new} IS DISTINCT FROM r.{old})" for old, new in pairs)
-    merged = ", ".join(f"{old} = coalesce({new}, r.{old})" for old, new in pairs)
-    columns = ", ".join(map(quoted, (*table.key, *table.columns)))
-    labels = [f"${place}" for place, _ in enumerate(table.labels, 1)]
-    return (
-        f"MERGE INTO {table.relation} AS r USING (SELECT {_values(table)}) AS u "
-        f"ON {_matching(table)} AND r.{quoted(table.time)} = u.t "
-        f"WHEN MATCHED AND ({differs}) THEN UPDATE SET {merged} "
-        f"WHEN NOT MATCHED THEN INSERT ({columns}) "
-        f"VALUES ({', '.join([*labels, 'u.t', *(new for _, new in pairs)])})"
-    )
+    time = quoted(table.time)
+    key = {**{quoted(name): f"${place}" for place, name in enumerate(table.labels, 1)}, time: "u.t"}
+    new = {quoted(name): f"u.c{place}" for place, name in enumerate(table.columns)}
+    on = f"{_matching(table)} AND t.{time} = u.t"
+    return merge(table.relation, f"(SELECT {_values(table)})", on, key, new)

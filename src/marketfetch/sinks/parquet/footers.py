@@ -1,7 +1,8 @@
 """The notes in the footers of the Parquet files of a series.
 
-A FileNote is in each file of rows: the coverage of its period. Rows and coverage are one file, so they are
-replaced atomically, and deleting, restoring or overwriting the file does so with both.
+A FileNote is in each file of rows: the coverage of its period, and the files of archives that its rows came
+from. Rows and note are one file, so they are replaced atomically, and deleting, restoring or overwriting the
+file does so with both.
 
 A LedgerNote is in `_ledger.parquet`, a file without rows: the files that the series must have, and the
 periods that are empty from end to end and need no file.
@@ -17,29 +18,36 @@ import attrs
 import orjson
 
 from marketfetch.errors import SinkError
+from marketfetch.sinks.provenance import by_span, dump_file, load_file, remembered
 from marketfetch.sinks.remedies import newer_format
 from marketfetch.sinks.sql.packed_coverage import PackedCoverage
+from marketfetch.values.archives import Provenance
 from marketfetch.values.pages import RejectedRow
 from marketfetch.values.series import Series
 from marketfetch.values.spans import SpanSet
 
-__all__ = ["FORMAT", "FileNote", "LedgerNote", "check_names"]
+__all__ = ["FORMAT", "FileNote", "LedgerNote", "check_names", "replaced"]
 
-FORMAT = 2
-"""The format of the store. Format 1 had the whole coverage of a series in `_coverage.json`."""
+FORMAT = 3
+"""The format of the store. Notes of format 2 have no provenance, and are valid notes of format 3.
+
+Format 1 had the whole coverage of a series in `_coverage.json`.
+"""
 
 
 @attrs.frozen(eq=False)
 class FileNote:
-    """The coverage of the period of one file, and its rejected rows."""
+    """The coverage of the period of one file, its rejected rows, and the provenance of its rows."""
 
     coverage: PackedCoverage = attrs.field(factory=PackedCoverage)
     rejected: tuple[RejectedRow, ...] = ()
+    provenance: tuple[Provenance, ...] = ()
 
     def dumped(self, series: Series) -> bytes:
         """Write the note, as JSON."""
         rejected = [(row.time, row.reason, row.raw) for row in self.rejected]
-        return _dumped(series, {"coverage": self.coverage.numbers(), "rejected": rejected})
+        entry = {"coverage": self.coverage.numbers(), "rejected": rejected}
+        return _dumped(series, entry | _dumped_files(self.provenance))
 
     @classmethod
     def parsed(cls, text: bytes, series: Series, file: str) -> FileNote:
@@ -47,27 +55,31 @@ class FileNote:
         entry = _parsed(text, series, file)
         try:
             rejected = tuple(_rejected(*row) for row in entry["rejected"])
-            return cls(PackedCoverage.parsed(entry["coverage"]), rejected)
+            return cls(PackedCoverage.parsed(entry["coverage"]), rejected, _loaded_files(entry))
         except (ValueError, LookupError, TypeError, OverflowError) as error:
             raise ValueError(f"its note reads {text[:60]!r}") from error
 
-    def united_with(self, coverage: PackedCoverage, rejected: Iterable[RejectedRow]) -> FileNote:
+    def united_with(
+        self, coverage: PackedCoverage, rejected: Iterable[RejectedRow], provenance: Provenance | None
+    ) -> FileNote:
         """Unite with a batch; a rejected row is removed when its moment becomes present."""
         known = self.coverage.united_with(coverage)
         rows = sorted({*self.rejected, *rejected})
-        return FileNote(known, tuple(row for row in rows if not known.is_present(row.time)))
+        kept = tuple(row for row in rows if not known.is_present(row.time))
+        return FileNote(known, kept, replaced(self.provenance, provenance))
 
     def without(self, spans: SpanSet) -> FileNote:
         """Return what is left when the moments of `spans` are forgotten."""
         kept = tuple(row for row in self.rejected if row.time not in spans)
-        return FileNote(self.coverage.without(spans), kept)
+        return FileNote(self.coverage.without(spans), kept, tuple(remembered(self.provenance, spans)))
 
     def __bool__(self) -> bool:
-        return bool(self.coverage or self.rejected)
+        return bool(self.coverage or self.rejected or self.provenance)
 
     def same(self, other: FileNote) -> bool:
         """Whether two notes are equal."""
-        return self.rejected == other.rejected and self.coverage.same(other.coverage)
+        mine, others = (self.rejected, self.provenance), (other.rejected, other.provenance)
+        return mine == others and self.coverage.same(other.coverage)
 
 
 @attrs.frozen(eq=False)
@@ -80,11 +92,14 @@ class LedgerNote:
     files: Mapping[str, PackedCoverage | None] = MappingProxyType({})
     fileless: PackedCoverage = attrs.field(factory=PackedCoverage)
     """The coverage of periods that have no rows and need no file."""
+    provenance: tuple[Provenance, ...] = ()
+    """The files that told of these periods."""
 
     def dumped(self, series: Series) -> bytes:
         """Write the note, as JSON."""
         files = {name: None if held is None else held.numbers() for name, held in sorted(self.files.items())}
-        return _dumped(series, {"files": files, "fileless": self.fileless.numbers()})
+        entry = {"files": files, "fileless": self.fileless.numbers()}
+        return _dumped(series, entry | _dumped_files(self.provenance))
 
     @classmethod
     def parsed(cls, text: bytes, series: Series, file: str) -> LedgerNote:
@@ -95,18 +110,35 @@ class LedgerNote:
                 str(name): None if held is None else PackedCoverage.parsed(held)
                 for name, held in entry["files"].items()
             }
-            return cls(files, PackedCoverage.parsed(entry["fileless"]))
+            return cls(files, PackedCoverage.parsed(entry["fileless"]), _loaded_files(entry))
         except (ValueError, LookupError, TypeError, OverflowError, AttributeError) as error:
             raise ValueError(f"its note reads {text[:60]!r}") from error
 
     def same(self, other: LedgerNote) -> bool:
         """Whether two notes are equal."""
-        if self.files.keys() != other.files.keys() or not self.fileless.same(other.fileless):
+        if self.files.keys() != other.files.keys() or self.provenance != other.provenance:
+            return False
+        if not self.fileless.same(other.fileless):
             return False
         pairs = ((held, other.files[name]) for name, held in self.files.items())
         return all(
             one is two or (one is not None and two is not None and one.same(two)) for one, two in pairs
         )
+
+
+def replaced(entries: Iterable[Provenance], new: Provenance | None) -> tuple[Provenance, ...]:
+    """Add an entry, which replaces that of the same file."""
+    if new is None:
+        return tuple(entries)
+    return tuple(by_span([new, *(entry for entry in entries if entry.key != new.key)]))
+
+
+def _dumped_files(entries: Sequence[Provenance]) -> dict[str, object]:
+    return {"provenance": list(map(dump_file, entries))} if entries else {}
+
+
+def _loaded_files(entry: Mapping[str, Any]) -> tuple[Provenance, ...]:
+    return tuple(map(load_file, entry.get("provenance", ())))
 
 
 def _dumped(series: Series, entry: Mapping[str, object]) -> bytes:

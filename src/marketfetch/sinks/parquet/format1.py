@@ -51,7 +51,7 @@ def united(ledger: LedgerNote, first: Coverage, stored: Collection[Period], inte
             files[str(period)] = (files.get(str(period)) or PackedCoverage()).united_with(part)
         else:
             fileless = fileless.united_with(part)
-    return LedgerNote(files, fileless)
+    return LedgerNote(files, fileless, ledger.provenance)
 
 
 def _all(kind: type[_T], values: Sequence[object]) -> tuple[_T, ...]:

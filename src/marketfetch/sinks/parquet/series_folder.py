@@ -6,10 +6,8 @@ import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, TypeVar
-from urllib.parse import quote
 
 import attrs
 import numpy as np
@@ -19,38 +17,22 @@ from marketfetch.sinks.files.atomic_files import locked, make_folder, replace_fi
 from marketfetch.sinks.files.lock_files import sweep
 from marketfetch.sinks.merging import merge, rows_equal
 from marketfetch.sinks.parquet.codec import UnreadableFile, check_whole, read_note, read_rows, write_rows
-from marketfetch.sinks.parquet.footers import FileNote, LedgerNote, check_names
+from marketfetch.sinks.parquet.footers import FileNote, LedgerNote, check_names, replaced
 from marketfetch.sinks.parquet.format1 import FIRST_LEDGER, read_first, united
 from marketfetch.sinks.parquet.periods import Period, periods_of, split, unit_of, whole_periods
+from marketfetch.sinks.parquet.places import LEDGER, home_of, lock_of, temporary_folder
+from marketfetch.sinks.provenance import by_span, remembered
 from marketfetch.sinks.remedies import forget_command
 from marketfetch.sinks.sql.packed_coverage import PackedCoverage, in_spans
+from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns, RejectedRow
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["LEDGER", "WORK", "SeriesFolder", "locks_of", "temporary_folder"]
-
-LEDGER = "_ledger.parquet"
-"""A Parquet file without rows, so that readers of the folder find only Parquet files of one schema."""
-
-WORK = "_marketfetch"
-"""The folder for lock files and temporary files, which exist only during a write."""
-
-_LONG = 100
-"""The most characters that the name of a lock file takes from the names of its series."""
+__all__ = ["SeriesFolder"]
 
 _T = TypeVar("_T")
-
-
-def locks_of(root: Path) -> Path:
-    """Return the folder of a store's lock files."""
-    return root / WORK / "locks"
-
-
-def temporary_folder(root: Path) -> Path:
-    """Return the folder of a store's temporary files, which are renamed into their places."""
-    return root / WORK / "aside"
 
 
 @attrs.frozen(eq=False)
@@ -69,24 +51,14 @@ class SeriesFolder:
     series: Series
 
     @property
-    def _names(self) -> tuple[str, str, str, str]:
-        series = self.series
-        return series.exchange, series.dataset.name, series.symbol, series.interval.name
-
-    @property
     def home(self) -> Path:
         """The folder itself."""
-        exchange, dataset, *names = self._names
-        parts = zip(("exchange", "symbol", "interval"), (exchange, *names), strict=True)
-        return self.root.joinpath(dataset, *(f"{name}={quote(value, safe='')}" for name, value in parts))
+        return home_of(self.root, self.series)
 
     @property
     def lock(self) -> Path:
         """The lock file of the series."""
-        name = ",".join(quote(name, safe="") for name in self._names)
-        if len(name) > _LONG:  # a guard and a probe get longer names, up to 255 bytes
-            name = f"{name[:_LONG]},{sha256(name.encode()).hexdigest()[:16]}"
-        return locks_of(self.root) / f"{name}.lock"
+        return lock_of(self.root, self.series)
 
     # --- reading: changes nothing, and needs no right to write ---
 
@@ -121,13 +93,17 @@ class SeriesFolder:
 
     def rejected(self, span: Span) -> Sequence[RejectedRow]:
         """Return the rejected rows inside a span, sorted by time."""
-        found: list[RejectedRow] = []
-        _, periods = self._ledger_and_periods(SpanSet())
-        for period in periods:
-            if period.covers(self.series.interval).intersect(span):
-                note = self._in_file(period, partial(self._note, period)) or FileNote()
-                found += (row for row in note.rejected if row.time in span)
-        return found
+        _, notes = self._notes(span)
+        return [row for note in notes for row in note.rejected if row.time in span]
+
+    def provenance(self) -> Sequence[Provenance]:
+        """Return the files of archives that rows came from, sorted by span.
+
+        A file may be in the notes of several periods. After it was issued anew, the last issue counts.
+        """
+        ledger, notes = self._notes(None)
+        entries = [*ledger.provenance, *(entry for note in notes for entry in note.provenance)]
+        return by_span({one.key: one for one in sorted(entries, key=_modified)}.values())
 
     @property
     def is_held(self) -> bool:
@@ -156,7 +132,8 @@ class SeriesFolder:
             for period in sorted({*rows_of, *rejected, *touched}):
                 held = self._held(period)
                 before = self._before(period, held, ledger)
-                after = before.united_with(new.within(period.covers(interval)), rejected.get(period, ()))
+                part = new.within(period.covers(interval))
+                after = before.united_with(part, rejected.get(period, ()), batch.provenance)
                 rows = [] if held is None else [held.rows]
                 rows += [rows_of[period]] if period in rows_of else []
                 merged = merge(rows, self.series.dataset)
@@ -168,8 +145,9 @@ class SeriesFolder:
                 filed.append(period.covers(interval))
             kept = ledger.fileless.without(SpanSet(tuple(filed)))
             empty = kept.united_with(PackedCoverage.of(Coverage(absent, absent)))
+            known = ledger.provenance if filed else replaced(ledger.provenance, batch.provenance)
             # Last: after a crash before this line, the new files still count, by `_list_files`.
-            self._put_ledger(ledger, LedgerNote(files, empty))
+            self._put_ledger(ledger, LedgerNote(files, empty, known))
 
     def forget(self, spans: SpanSet, *, rows: bool) -> None:
         """Remove the coverage of the spans, and with `rows` the rows; see SupportsForget.
@@ -206,7 +184,8 @@ class SeriesFolder:
                 elif len(kept) != len(held.rows) or not after.same(before):
                     self._put(period, kept, after)
                     files[str(period)] = None
-            self._put_ledger(ledger, LedgerNote(files, ledger.fileless.without(spans)))
+            known = tuple(remembered(ledger.provenance, spans))
+            self._put_ledger(ledger, LedgerNote(files, ledger.fileless.without(spans), known))
             for file in doomed:  # after the ledger, which would count them as missing
                 file.unlink(missing_ok=True)
 
@@ -239,7 +218,16 @@ class SeriesFolder:
         if found:
             covered = SpanSet(tuple(period.covers(self.series.interval) for period in found))
             files = {**ledger.files, **dict.fromkeys(map(str, found))}
-            self._put_ledger(ledger, LedgerNote(files, ledger.fileless.without(covered)))
+            fileless = ledger.fileless.without(covered)
+            self._put_ledger(ledger, LedgerNote(files, fileless, ledger.provenance))
+
+    def _notes(self, span: Span | None) -> tuple[LedgerNote, list[FileNote]]:
+        """Return the ledger, and the notes of the files whose periods a span touches, None for all."""
+        ledger, periods = self._ledger_and_periods(SpanSet())
+        interval = self.series.interval
+        touched = [one for one in periods if span is None or one.covers(interval).intersect(span)]
+        notes = (self._in_file(period, partial(self._note, period)) for period in touched)
+        return ledger, [note for note in notes if note is not None]
 
     def _forget_command(self, period: Period) -> str:
         return forget_command(self.root, self.series, period.covers(self.series.interval))
@@ -380,7 +368,7 @@ class SeriesFolder:
     def _put_ledger(self, before: LedgerNote | None, after: LedgerNote) -> None:
         if before is not None and before.same(after):
             return
-        if after.files or after.fileless:
+        if after.files or after.fileless or after.provenance:
             self._replace(self.home / LEDGER, Columns.empty(self.series.dataset), after.dumped(self.series))
         else:
             (self.home / LEDGER).unlink(missing_ok=True)
@@ -389,3 +377,7 @@ class SeriesFolder:
         make_folder(file.parent)
         write = partial(write_rows, rows, self.series.dataset, note)
         replace_file(file, write, temporary_folder(self.root))
+
+
+def _modified(entry: Provenance) -> int:
+    return entry.modified

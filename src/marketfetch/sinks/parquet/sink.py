@@ -22,8 +22,10 @@ from marketfetch.sinks.files.paths import check_folder, file_path, path_from_uri
 from marketfetch.sinks.parquet.footers import FORMAT
 from marketfetch.sinks.parquet.format1 import FIRST_LEDGER
 from marketfetch.sinks.parquet.periods import Period, unit_of
-from marketfetch.sinks.parquet.series_folder import WORK, SeriesFolder, locks_of, temporary_folder
+from marketfetch.sinks.parquet.places import WORK, locks_of, temporary_folder
+from marketfetch.sinks.parquet.series_folder import SeriesFolder
 from marketfetch.sinks.remedies import newer_format
+from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset, datasets
 from marketfetch.values.pages import Batch, Columns, RejectedRow
@@ -153,6 +155,11 @@ class ParquetSink:
         """Return the rejected rows of a series inside a span; see SupportsRejected."""
         with self._checked():
             return SeriesFolder(self.folder, series).rejected(span)
+
+    def provenance(self, series: Series) -> Sequence[Provenance]:
+        """Return the files of archives that rows of a series came from; see SupportsProvenance."""
+        with self._checked():
+            return SeriesFolder(self.folder, series).provenance()
 
     def forget(self, series: Series, spans: SpanSet, *, rows: bool = False) -> None:
         """Remove the coverage of spans of a series, and with `rows` the rows; see SupportsForget.

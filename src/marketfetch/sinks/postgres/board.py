@@ -7,7 +7,6 @@ from contextlib import closing
 from typing import Any, TypeVar
 
 import attrs
-from psycopg.sql import SQL, Identifier
 from psycopg_pool import ConnectionPool
 
 from marketfetch.errors import ConfigurationError, SinkError
@@ -17,12 +16,13 @@ from marketfetch.sinks.postgres.coverage_tables import lock
 from marketfetch.sinks.postgres.schema.identifiers import escaped
 from marketfetch.sinks.postgres.schema.introspection import lookup_table
 from marketfetch.sinks.postgres.session import Connection, Session
+from marketfetch.sinks.sql.identifiers import quoted
 
 __all__ = ["PostgresBoard"]
 
 _T = TypeVar("_T")
 _COLUMNS = {"name", "text"}
-_NOW = SQL("extract(epoch FROM clock_timestamp())::float8")
+_NOW = "extract(epoch FROM clock_timestamp())::float8"
 
 
 @attrs.frozen(init=False, repr=False)
@@ -72,7 +72,7 @@ class PostgresBoard:
         return cls(dsn)
 
     def change(self, name: str, step: Callable[[str | None, float], tuple[str, _T]]) -> _T:
-        table = escaped(self.schema, "board")
+        table = escaped(quoted(self.schema, "board"))
         session = Session(self._connections)
         with closing(session), session.transaction("change the board") as connection:
             connection.execute("SELECT set_config('lock_timeout', '2s', true)")
@@ -80,30 +80,27 @@ class PostgresBoard:
             lock(connection, f"{self.schema} board {name}")
             # A statement of its own: the snapshot of the one that waited for the lock is older than the wait.
             row = connection.execute(
-                SQL("SELECT (SELECT text FROM {} WHERE name = %s), {}").format(table, _NOW), [name]
+                f"SELECT (SELECT text FROM {table} WHERE name = %s), {_NOW}".encode(), [name]
             ).fetchone()
             assert row is not None
             text, result = step(row[0], row[1])
             connection.execute(
-                SQL(
-                    "INSERT INTO {} (name, text) VALUES (%s, %s) "
-                    "ON CONFLICT (name) DO UPDATE SET text = EXCLUDED.text"
-                ).format(table),
+                f"INSERT INTO {table} (name, text) VALUES (%s, %s) "
+                "ON CONFLICT (name) DO UPDATE SET text = EXCLUDED.text".encode(),
                 [name, text],
             )
         return result
 
     def _make_if_missing(self, connection: Connection) -> None:
-        table = Identifier(self.schema, "board")
+        schema, table = quoted(self.schema), quoted(self.schema, "board")
         found = lookup_table(connection, table)
         if found is None:
             lock(connection, f"{self.schema} prepare")
-            known = connection.execute("SELECT to_regnamespace(%s)", [Identifier(self.schema).as_string()])
+            known = connection.execute("SELECT to_regnamespace(%s)", [schema])
             if known.fetchone() == (None,):  # even IF NOT EXISTS needs the right to make one
-                connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(self.schema)))
-            connection.execute(
-                SQL("CREATE TABLE IF NOT EXISTS {} (name text PRIMARY KEY, text text NOT NULL)").format(table)
-            )
+                connection.execute(f"CREATE SCHEMA {schema}".encode())
+            columns = "name text PRIMARY KEY, text text NOT NULL"
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns})".encode())
         elif not set(found.columns) >= _COLUMNS:
             raise SinkError(f"{found.title} was not made by marketfetch; choose another schema=")
 

@@ -2,42 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
-from typing import Any, LiteralString
+from typing import Any
 
 import attrs
-from psycopg.sql import SQL, Composable, Identifier
 
 from marketfetch.errors import SinkError
 from marketfetch.sinks.postgres.schema.identifiers import escaped
 from marketfetch.sinks.postgres.schema.multirange import dump_multirange, load_multirange
 from marketfetch.sinks.postgres.session import Connection
-from marketfetch.sinks.rejected_rows import reach, still_rejected
-from marketfetch.sinks.sql.coverage_segments import hull, joined, split
+from marketfetch.sinks.provenance import FILE_COLUMNS, by_span, dump_file, load_file
+from marketfetch.sinks.sql.coverage_segments import joined, split
+from marketfetch.sinks.sql.identifiers import quoted
+from marketfetch.sinks.sql.ledger import Ledger, SegmentChange, names, registered
+from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
-from marketfetch.values.pages import Batch, RejectedRow
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.pages import RejectedRow
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["FORMAT", "TABLES", "CoverageTables", "Names", "lock", "names", "newer", "written"]
+__all__ = ["FORMAT", "TABLES", "CoverageTables", "lock", "newer", "written"]
 
-FORMAT = 2
+FORMAT = 3
 """The format that this marketfetch writes; `format.version` in the database is the format of its tables."""
 
-TABLES = ("format", "series", "coverage", "rejected")
-
-Names = tuple[str, str, str, str]
-"""Exchange, dataset, symbol and interval: the identity of a series in the ledger."""
+TABLES = ("format", "series", "coverage", "rejected", "files")
 
 _LOCK = "marketfetch {}"
-_SPANS = SQL("c.covered::text, c.empty::text, {}")
-
-
-def names(series: Series) -> Names:
-    """Return the identity of a series in the ledger."""
-    return series.exchange, series.dataset.name, series.symbol, series.interval.name
+_NOTHING = "'{}'"
 
 
 def lock(connection: Connection, name: str) -> None:
@@ -54,11 +49,12 @@ def newer(schema: str, found: int) -> SinkError:
 
 
 @attrs.frozen
-class CoverageTables:
-    """The tables `format`, `series`, `coverage` and `rejected` in a schema.
+class CoverageTables(Ledger[Connection]):
+    """The tables `format`, `series`, `coverage`, `rejected` and `files` in a schema.
 
     A row of `coverage` is one segment of a series. The hulls of segments do not overlap, and `start_time` is
-    the start of the hull. A batch reads and writes only the segments that it touches.
+    the start of the hull. Call `unite` after `claim`, not in its statement: a statement sees the rows as they
+    were before it waited for the lock, and the holder of the lock has changed them since.
 
     `series.table_name`, the `target`, is the user's table that the rows are in, or empty for tables of our
     own. A series that is stored in two tables has a coverage for each.
@@ -95,8 +91,8 @@ class CoverageTables:
         )
         return {series[number - 1]: coverage for number, coverage in _by_key(rows)}
 
-    def all(self, connection: Connection, target: str) -> Iterator[tuple[Names, Coverage]]:
-        """Yield every series of a target that has coverage, with its coverage."""
+    def all(self, connection: Connection, target: str) -> Iterator[tuple[Series, Coverage]]:
+        """Yield every series of a target that has coverage, without those of unregistered datasets."""
         rows = connection.execute(
             self._sql(
                 "SELECT s.exchange, s.dataset, s.symbol, s.interval, {spans} "
@@ -106,19 +102,20 @@ class CoverageTables:
             [target],
         )
         for found, coverage in _by_key((row[:4], *row[4:]) for row in rows):
-            if coverage.covered:
-                yield found, coverage
+            for series in registered([found] if coverage.covered else []).values():
+                yield series, coverage
 
-    def held(self, connection: Connection, target: str, datasets: Collection[str]) -> list[Names]:
-        """Return the names of the series of some datasets in a target, without their coverage."""
+    def held(self, connection: Connection, target: str, kinds: Iterable[Dataset]) -> list[Series]:
+        """Return every series of a target that has one of the datasets, without reading coverage."""
+        wanted = {kind.name: kind for kind in kinds}
         rows = connection.execute(
             self._sql(
                 "SELECT exchange, dataset, symbol, interval FROM {series} "
                 "WHERE {table_name} = %s AND dataset = ANY(%s) ORDER BY id"
             ),
-            [target, list(datasets)],
+            [target, [*wanted]],
         )
-        return [(exchange, dataset, symbol, interval) for exchange, dataset, symbol, interval in rows]
+        return [*registered(rows, wanted.values()).values()]
 
     def claim(self, connection: Connection, name: str, target: str, series: Series) -> int:
         """Take the lock `name`, as `lock` does, and return the id of a series, which is inserted if missing.
@@ -152,36 +149,24 @@ class CoverageTables:
         assert row is not None
         return int(row[0])
 
-    def add(self, connection: Connection, series_id: int, batch: Batch) -> None:
-        """Unite the stored coverage of a series with that of a batch, as `Coverage.__or__` does.
-
-        Rejected rows of moments that are present by now are removed, those of the batch are added. To be
-        called after `claim`, not in its statement: a statement sees the rows as they were before it waited
-        for the lock, and the holder of the lock has changed them since.
-        """
-        proven, span = batch.coverage, reach(batch)
-        if span is None:
-            return
-        before = self.segments(connection, series_id, span)
-        held = joined(filter(_known, before.values()))
-        known = _united(held, proven)
-        self.replace(connection, series_id, before, split(known))
-        if held.unusable:
-            self.drop(connection, series_id, proven.present)
-        if batch.rejected:
-            self.keep(connection, series_id, still_rejected(batch.rejected, known.present))
-
     def forget(self, connection: Connection, series_id: int, spans: SpanSet) -> None:
-        """Remove the coverage and the rejected rows of some moments of a series; call it when `add` is."""
+        """Remove the coverage and the rejected rows of some moments of a series; call it when `unite` is."""
         span = spans.hull
         if span is not None:
             before = self.segments(connection, series_id, span)
-            held = joined(filter(_known, before.values()))
-            self.replace(connection, series_id, before, split(held.without(spans)))
-            self.drop(connection, series_id, spans)
+            self.replace(connection, series_id, before, split(joined(before.values()).without(spans)))
+            self._reject(connection, series_id, spans, [])
+        if span is not None and self.format > 2:
+            connection.execute(
+                self._sql(
+                    "DELETE FROM {files} WHERE series_id = %s "
+                    "AND int8range(start_time, end_time) <@ %s::int8multirange"
+                ),
+                [series_id, dump_multirange(spans)],
+            )
 
     def segments(self, connection: Connection, series_id: int, span: Span) -> dict[int, Coverage]:
-        """Return the segments that a span touches, and the one before them, by `start_time`."""
+        """See Ledger."""
         rows = connection.execute(
             self._sql(
                 "SELECT c.start_time, {spans} FROM {coverage} AS c WHERE c.series_id = %(id)s "
@@ -193,19 +178,8 @@ class CoverageTables:
         )
         return {start: _coverage(spans) for start, *spans in rows}
 
-    def replace(
-        self,
-        connection: Connection,
-        series_id: int,
-        before: Mapping[int, Coverage],
-        after: Sequence[Coverage],
-    ) -> None:
-        """Replace the segments that `segments` returned; a segment that stays the same is not written."""
-        starts = {hull(segment).start: segment for segment in after}
-        gone = [start for start in before if start not in starts]
-        written = [(start, one) for start, one in starts.items() if before.get(start) != one]
-        if not gone and not written:
-            return
+    def _put(self, connection: Connection, series_id: int, change: SegmentChange) -> None:
+        written = {**change.changed, **change.added}
         connection.execute(
             self._sql(
                 "WITH gone AS (DELETE FROM {coverage} WHERE series_id = %(id)s "
@@ -219,16 +193,16 @@ class CoverageTables:
             ),
             {
                 "id": series_id,
-                "gone": gone,
-                "start": [start for start, _ in written],
-                "covered": [dump_multirange(one.covered) for _, one in written],
-                "empty": [dump_multirange(one.empty) for _, one in written],
-                "unusable": [dump_multirange(one.unusable) for _, one in written],
+                "gone": [*change.gone],
+                "start": [*written],
+                "covered": [dump_multirange(one.covered) for one in written.values()],
+                "empty": [dump_multirange(one.empty) for one in written.values()],
+                "unusable": [dump_multirange(one.unusable) for one in written.values()],
             },
         )
 
     def rejected(self, connection: Connection, series_id: int, span: Span) -> list[RejectedRow]:
-        """Return the rejected rows of a series whose times lie inside a span, sorted."""
+        """See Ledger."""
         if self.format < 2:
             return []
         rows = connection.execute(
@@ -239,71 +213,72 @@ class CoverageTables:
         )
         return sorted(RejectedRow(*row) for row in rows)
 
-    def keep(self, connection: Connection, series_id: int, rows: set[RejectedRow]) -> None:
-        """Add rejected rows, each once."""
-        if not rows:
-            return
-        columns = _in_columns([(row.time, _storable(row.reason), _storable(row.raw)) for row in rows])
-        connection.execute(
-            self._sql(
-                "INSERT INTO {rejected} (series_id, time, reason, raw) SELECT %s, u.time, u.reason, u.raw "
-                "FROM unnest(%s::bigint[], %s::text[], %s::text[]) AS u(time, reason, raw) "
-                "WHERE NOT EXISTS (SELECT FROM {rejected} AS r WHERE r.series_id = %s "
-                "AND (r.time, r.reason, r.raw) = (u.time, u.reason, u.raw))"
-            ),
-            [series_id, *columns, series_id],
-        )
-
-    def drop(self, connection: Connection, series_id: int, spans: SpanSet) -> None:
-        """Remove the rejected rows of these moments."""
-        if spans:
+    def _reject(
+        self, connection: Connection, series_id: int, gone: SpanSet, new: Sequence[RejectedRow]
+    ) -> None:
+        if gone:
             connection.execute(
                 self._sql("DELETE FROM {rejected} WHERE series_id = %s AND time <@ %s::int8multirange"),
-                [series_id, dump_multirange(spans)],
+                [series_id, dump_multirange(gone)],
+            )
+        if new:
+            columns = _in_columns([(row.time, _storable(row.reason), _storable(row.raw)) for row in new])
+            connection.execute(
+                self._sql(
+                    "INSERT INTO {rejected} (series_id, time, reason, raw) "
+                    "SELECT %s, u.time, u.reason, u.raw "
+                    "FROM unnest(%s::bigint[], %s::text[], %s::text[]) AS u(time, reason, raw) "
+                    "WHERE NOT EXISTS (SELECT FROM {rejected} AS r WHERE r.series_id = %s "
+                    "AND (r.time, r.reason, r.raw) = (u.time, u.reason, u.raw))"
+                ),
+                [series_id, *columns, series_id],
             )
 
-    def _sql(self, text: LiteralString) -> bytes:
+    def files(self, connection: Connection, series_id: int) -> list[Provenance]:
+        """Return the entries of the files that rows of a series came from, sorted by span."""
+        if self.format < 3:
+            return []
+        rows = connection.execute(self._sql("SELECT {file} FROM {files} WHERE series_id = %s"), [series_id])
+        return by_span(map(load_file, rows))
+
+    def _put_file(self, connection: Connection, series_id: int, entry: Provenance) -> None:
+        connection.execute(
+            self._sql(
+                "INSERT INTO {files} AS f (series_id, {file}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s) "
+                "ON CONFLICT (series_id, file_key) DO UPDATE SET ({file}) = ROW ({excluded}) "
+                "WHERE ({stored}) IS DISTINCT FROM ({excluded})"
+            ),
+            [series_id, *dump_file(entry)],
+        )
+
+    def _sql(self, text: str) -> bytes:
         return written(text, self.schema, self.format)
 
 
 @lru_cache  # writing SQL takes longer than sending it
-def written(text: LiteralString, schema: str, form: int = FORMAT) -> bytes:
+def written(text: str, schema: str, form: int = FORMAT) -> bytes:
     """Return a statement about the tables of a schema; in format 1, some columns have other names.
 
     Execute it with parameters, if only with an empty list: a % in the name of the schema is doubled.
     """
-    table_name = Identifier("target" if form < 2 else "table_name")
-    identity: list[Composable] = [table_name, *map(Identifier, ("exchange", "dataset", "symbol", "interval"))]
-    return (
-        SQL(text)
-        .format(
-            **{name: escaped(schema, name) for name in TABLES},
-            table_name=table_name,
-            identity=SQL(", ").join(identity),
-            identity_of_s=SQL(", ").join(SQL("s.{}").format(name) for name in identity),
-            spans=_SPANS.format(SQL("'{}'" if form < 2 else "c.unusable::text")),
-        )
-        .as_bytes()
-    )
+    table_name = "target" if form < 2 else "table_name"
+    identity = (table_name, "exchange", "dataset", "symbol", "interval")
+    return text.format(
+        **{name: escaped(quoted(schema, name)) for name in TABLES},
+        table_name=table_name,
+        identity=", ".join(identity),
+        file=", ".join(FILE_COLUMNS),
+        stored=", ".join(f"f.{name}" for name in FILE_COLUMNS),
+        excluded=", ".join(f"excluded.{name}" for name in FILE_COLUMNS),
+        identity_of_s=", ".join(f"s.{name}" for name in identity),
+        spans=f"c.covered::text, c.empty::text, {'c.unusable::text' if form > 1 else _NOTHING}",
+    ).encode()
 
 
 def _by_key(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, Coverage]]:
     """Unite the segments of rows `(key, covered, empty, unusable)` that are sorted by key and time."""
     for key, segments in groupby(rows, key=lambda row: row[0]):
-        yield key, joined(filter(_known, (_coverage(spans) for _, *spans in segments)))
-
-
-def _known(segment: Coverage) -> bool:
-    """Tell whether a segment covers anything: a user may have emptied it by hand."""
-    return bool(segment.covered)
-
-
-def _united(held: Coverage, proven: Coverage) -> Coverage:
-    """Return `held | proven`, without comparing spans if one begins after the other has ended."""
-    old, new = held.covered.hull, proven.covered.hull
-    if old is None or new is None or not old.intersect(new):
-        return joined(filter(_known, (held, proven)))
-    return held | proven
+        yield key, joined(_coverage(spans) for _, *spans in segments)
 
 
 def _coverage(spans: Sequence[str]) -> Coverage:

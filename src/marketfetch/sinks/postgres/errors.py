@@ -9,8 +9,8 @@ import psycopg
 from psycopg.errors import Diagnostic
 
 from marketfetch.errors import RowsRefused, SinkError, SinkUnavailable
-from marketfetch.sinks.postgres.schema.identifiers import quoted
-from marketfetch.sinks.postgres.schema.tables import TableModel
+from marketfetch.sinks.postgres.schema.tables import PostgresTable
+from marketfetch.sinks.sql.identifiers import quoted
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, format_utc
 
@@ -157,14 +157,14 @@ def final_in_words(text: str) -> tuple[Callable[[str], SinkError], str] | None:
     return None
 
 
-def missing_partition(series: Series, table: TableModel, span: Span) -> str:
+def missing_partition(series: Series, table: PostgresTable, span: Span) -> str:
     """Return the message for rows without a partition, with the statement that makes one."""
     first, last = (table.time_codec.bound(moment) for moment in (span.start, span.end))
     start, end = (f"'{bound}'" if isinstance(bound, date) else str(bound) for bound in (first, last))
     name = f"{table.name}_{format_utc(span.start)[:10].replace('-', '')}"
     return (
         f"{series}: {table.title} has no partition for some of the rows of {span}; where {table.time} is the "
-        f"partition key, CREATE TABLE {quoted(table.schema, name)} PARTITION OF {table.quoted} "
+        f"partition key, CREATE TABLE {quoted(table.schema, name)} PARTITION OF {table.relation} "
         f"FOR VALUES FROM ({start}) TO ({end}), or make a DEFAULT partition"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from marketfetch.sinks.postgres import statements
-from marketfetch.sinks.postgres.schema.tables import TableModel
+from marketfetch.sinks.postgres.schema.tables import PostgresTable
 from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.table_mapping import Name
 from marketfetch.values.datasets import Dataset
@@ -19,14 +19,14 @@ _PAGE = 1_000_000
 
 
 def read(
-    connection: Connection, table: TableModel, key_values: tuple[Name, ...], dataset: Dataset, span: Span
+    connection: Connection, table: PostgresTable, key_values: tuple[Name, ...], dataset: Dataset, span: Span
 ) -> Columns:
     """Return the stored rows of a series inside a span, sorted by time; NaN where a column is not mapped."""
     parts = [Columns.empty(dataset)]
     start = span.start
     while start < span.end:
         page = read_page(connection, table, key_values, Span(start, span.end), _PAGE)
-        parts.append(_laid_out(page, table, dataset))
+        parts.append(table.laid_out(dataset, page.times, page.values))
         if len(page) < _PAGE:
             break
         start = int(page.times[-1]) + 1
@@ -34,23 +34,13 @@ def read(
 
 
 def read_page(
-    connection: Connection, table: TableModel, key_values: tuple[Name, ...], span: Span, limit: int
+    connection: Connection, table: PostgresTable, key_values: tuple[Name, ...], span: Span, limit: int
 ) -> Columns:
     """Return the oldest `limit` stored rows inside a span, with a line for each value column of the table."""
-    place: dict[str, object] = {f"key{i}": value for i, value in enumerate(key_values)}
-    bounds: dict[str, object] = {
-        "first": table.time_codec.bound(span.start),
-        "last": table.time_codec.bound(span.end),
-    }
-    row = connection.execute(statements.rows(table, limit), place | bounds, binary=True).fetchone()
+    first, last = (table.time_codec.bound(moment) for moment in (span.start, span.end))
+    place = table.parameters(key_values, first=first, last=last)
+    row = connection.execute(statements.rows(table, limit), place, binary=True).fetchone()
     if row is None or row[0] is None:
-        return Columns(np.empty(0, np.int64), np.empty((len(table.values), 0)))
+        return Columns(np.empty(0, np.int64), np.empty((len(table.value_columns), 0)))
     times = table.time_codec.decode(np.frombuffer(row[0], ">i8").astype(np.int64))
     return Columns(times, np.array([np.frombuffer(packed, ">f8") for packed in row[1:]], np.float64))
-
-
-def _laid_out(page: Columns, table: TableModel, dataset: Dataset) -> Columns:
-    """Put the lines of a page where the dataset has them; other lines are NaN."""
-    values = np.full((len(dataset.columns), len(page)), np.nan)
-    values[[column.line for column in table.values]] = page.values
-    return Columns(page.times, values)

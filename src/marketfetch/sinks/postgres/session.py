@@ -15,7 +15,7 @@ from marketfetch.errors import SinkError, SinkUnavailable
 from marketfetch.sinks.postgres.connect import Connection
 from marketfetch.sinks.postgres.connections import Connections
 from marketfetch.sinks.postgres.errors import of_statement
-from marketfetch.sinks.postgres.schema.identifiers import quoted
+from marketfetch.sinks.sql.identifiers import quoted
 
 __all__ = ["Connection", "Session"]
 

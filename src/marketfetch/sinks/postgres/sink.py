@@ -13,21 +13,23 @@ from marketfetch.common.type_checks import is_text, is_whole
 from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.protocols import Writer
 from marketfetch.redaction import Secret, redact
+from marketfetch.sinks.postgres import statements
 from marketfetch.sinks.postgres.board import PostgresBoard
 from marketfetch.sinks.postgres.connections import Connections, connections_of
-from marketfetch.sinks.postgres.coverage_tables import FORMAT, CoverageTables, Names, lock
-from marketfetch.sinks.postgres.deleting import remove
+from marketfetch.sinks.postgres.coverage_tables import CoverageTables, lock
 from marketfetch.sinks.postgres.reader import read
 from marketfetch.sinks.postgres.schema import versions as formats
 from marketfetch.sinks.postgres.schema.layouts import Layout, lock_name
 from marketfetch.sinks.postgres.schema.mapped import MappedTable
 from marketfetch.sinks.postgres.schema.own import OwnTables
 from marketfetch.sinks.postgres.schema.privileges import check_schema, check_session
+from marketfetch.sinks.postgres.schema.tables import PostgresTable
 from marketfetch.sinks.postgres.session import Connection, Session
 from marketfetch.sinks.postgres.writer import BatchWriter
-from marketfetch.sinks.table_mapping import TableMapping, mapping_or_none
+from marketfetch.sinks.table_mapping import Name, TableMapping, mapping_or_none
+from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
-from marketfetch.values.datasets import Dataset, datasets
+from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns, RejectedRow
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
@@ -143,8 +145,7 @@ class PostgresSink:
                 target = self._layout.target(connection)
                 held = ledger.coverage(connection, target, list(dict.fromkeys(series)))
                 if self.table is not None:
-                    kinds = {one.dataset.name for one in series}
-                    others = _known(ledger.held(connection, target, kinds)).values()
+                    others = ledger.held(connection, target, {one.dataset for one in series})
             if self.table is not None:
                 MappedTable(self.table).refuse_collisions(connection, [*others, *series])
         return {one: held.get(one, Coverage()) for one in series}
@@ -154,8 +155,7 @@ class PostgresSink:
         with self._reading("read what is covered") as (connection, ledger):
             if ledger is None:
                 return {}
-            held = dict(ledger.all(connection, self._layout.target(connection)))
-        return {series: held[name] for name, series in _known(held).items()}
+            return dict(ledger.all(connection, self._layout.target(connection)))
 
     def read(self, series: Series, span: Span) -> Columns:
         """Return the stored rows of a series inside a span, sorted by time; see Store.
@@ -168,7 +168,7 @@ class PostgresSink:
             if series_id is None:
                 return Columns.empty(series.dataset)
             table = self._layout.table(connection, series.dataset)
-            return read(connection, table, self._layout.key_values(series, series_id), series.dataset, span)
+            return read(connection, table, table.label_values(series, series_id), series.dataset, span)
 
     def rejected(self, series: Series, span: Span) -> Sequence[RejectedRow]:
         """Return the rejected rows of a series whose times lie inside a span; see SupportsRejected."""
@@ -178,17 +178,23 @@ class PostgresSink:
                 return []
             return ledger.rejected(connection, series_id, span)
 
+    def provenance(self, series: Series) -> Sequence[Provenance]:
+        """Return the files of archives that rows of a series came from; see SupportsProvenance."""
+        with self._reading(f"read the provenance of {series}") as (connection, ledger):
+            series_id = self._id(connection, ledger, series)
+            return [] if ledger is None or series_id is None else ledger.files(connection, series_id)
+
     def forget(self, series: Series, spans: SpanSet, *, rows: bool = False) -> None:
         """Remove the coverage of moments of a series, and with `rows=True` the rows; see SupportsForget.
 
         In a mapped table the columns of this dataset become NULL; a row is deleted if only its key is left.
-        Raises SinkError for tables of an earlier format, which `prepare` migrates.
+        Raises SinkError for tables of format 1, which `prepare` migrates.
         """
         with self._transaction(f"forget {series}") as connection:
             ledger = formats.opened(connection, self.schema)
             if ledger is None or not spans:
                 return
-            if ledger.format < FORMAT:
+            if ledger.format < 2:
                 raise SinkError(f"schema {self.schema} has format {ledger.format}: call prepare() first")
             table = self._layout.table(connection, series.dataset)
             lock(connection, lock_name(self._layout, table, series))
@@ -197,7 +203,7 @@ class PostgresSink:
                 return
             ledger.forget(connection, series_id, spans)
             if rows:
-                remove(connection, table, self._layout.key_values(series, series_id), spans)
+                _remove(connection, table, table.label_values(series, series_id), spans)
 
     def board(self) -> PostgresBoard:
         """Return the board in this schema: processes that write here share the budgets of addresses."""
@@ -226,11 +232,11 @@ class PostgresSink:
         return f"PostgresSink({self._connections!r})"
 
 
-def _known(held: Iterable[Names]) -> dict[Names, Series]:
-    """Return the series of names, without those of datasets that marketfetch does not know."""
-    known = datasets()
-    return {
-        (exchange, dataset, symbol, interval): Series.of(exchange, known[dataset], symbol, interval)
-        for exchange, dataset, symbol, interval in held
-        if dataset in known
-    }
+def _remove(connection: Connection, table: PostgresTable, key_values: Sequence[Name], spans: SpanSet) -> None:
+    """Delete rows of a series, and no value that another program wrote into the same table."""
+    bound = table.time_codec.bound
+    starts, ends = [bound(span.start) for span in spans], [bound(span.end) for span in spans]
+    place = table.parameters(key_values, starts=starts, ends=ends)
+    connection.execute(statements.remove(table), place)
+    if not table.is_own:
+        connection.execute(statements.clear(table), place)

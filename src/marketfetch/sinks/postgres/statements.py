@@ -6,93 +6,72 @@ times. In every statement `t` is the table and `u` the staged rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
-from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
+from collections.abc import Iterable, Sequence
 
 from marketfetch.sinks.postgres.schema.identifiers import escaped
-from marketfetch.sinks.postgres.schema.tables import DOUBLE, TableModel, ValueColumn
+from marketfetch.sinks.postgres.schema.tables import DOUBLE, PostgresTable, wire_type
+from marketfetch.sinks.sql.identifiers import quoted
+from marketfetch.sinks.sql.statements import differs, emptied, merge, on_conflict
+from marketfetch.sinks.sql.tables import ValueColumn
 
 __all__ = [
     "clear",
-    "copy_in",
     "copy_rows",
     "kept_out",
-    "merge",
+    "merged",
     "newest",
-    "relation",
     "remove",
     "rows",
-    "spelled",
     "stage",
     "staging",
     "upsert",
 ]
 
-_STAGED = Identifier("pg_temp", "marketfetch_staged")
+_STAGED = '"pg_temp"."marketfetch_staged"'
 
 
-def spelled(sql_type: str) -> SQL:
-    """Return a type as SQL; only for text that the server's format_type() or this package wrote."""
-    text: Any = sql_type  # not a literal, which SQL() asks for
-    return SQL(text)
+def copy_rows(table: PostgresTable, names: Iterable[str]) -> bytes:
+    """Write the statement that takes rows of a table as a binary COPY stream with the named columns."""
+    return _copy_in(table.relation, names)
 
 
-def relation(table: TableModel) -> Identifier:
-    """Return the quoted, schema-qualified name of a table."""
-    return Identifier(table.schema, table.name)
-
-
-def copy_in(target: Composable, names: Iterable[str]) -> Composed:
-    """Write the statement that takes a binary COPY stream with the named columns."""
-    return SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(target, _listed(map(Identifier, names)))
-
-
-def copy_rows(table: TableModel, names: Iterable[str]) -> Composed:
-    """Write the statement that takes rows of a table as a binary COPY stream."""
-    return copy_in(relation(table), names)
-
-
-def newest(table: TableModel) -> Composed:
+def newest(table: PostgresTable) -> bytes:
     """Write the query for the newest stored time between `first` and `last`, in UTC milliseconds or NULL.
 
-    Beside it are the types that the columns of `TableModel.types` have now. They stay the same until the
-    transaction ends: the lock of a reader keeps other transactions from altering the table.
+    Beside it are the types that the columns of `types` have now. They stay the same until the transaction
+    ends: the lock of a reader keeps other transactions from altering the table.
     """
-    types = _listed(
-        SQL("pg_typeof((NULL::{}).{})").format(_table(table), escaped(name)) for name in table.types
-    )
-    return SQL(
-        "SELECT (extract(epoch FROM max(t.{})) * 1000)::bigint, ARRAY[{}]::text[] FROM {} AS t WHERE {}"
-    ).format(escaped(table.time), types, _table(table), _place(table))
+    relation = _table(table)
+    types = ", ".join(f"pg_typeof((NULL::{relation}).{_name(name)})" for name in table.types)
+    return (
+        f"SELECT (extract(epoch FROM max(t.{_name(table.time)})) * 1000)::bigint, ARRAY[{types}]::text[] "
+        f"FROM {relation} AS t WHERE {_place(table)}"
+    ).encode()
 
 
-def staging(table: TableModel) -> Composed:
+def staging(table: PostgresTable) -> bytes:
     """Write the statement that makes the table of staged rows, which ends with the transaction."""
-    columns = [(table.time, table.time_codec.type), *((column.name, column.wire) for column in table.values)]
-    listed = _listed(SQL("{} {}").format(Identifier(name), spelled(kind)) for name, kind in columns)
-    return SQL("CREATE TEMP TABLE {} ({}) ON COMMIT DROP").format(_STAGED, listed)
+    columns = [(table.time, table.time_codec.type)]
+    columns += [(column.name, wire_type(column)) for column in table.value_columns]
+    listed = ", ".join(f"{quoted(name)} {kind}" for name, kind in columns)
+    return f"CREATE TEMP TABLE {_STAGED} ({listed}) ON COMMIT DROP".encode()
 
 
-def stage(names: Iterable[str]) -> Composed:
+def stage(names: Iterable[str]) -> bytes:
     """Write the statement that takes staged rows as a binary COPY stream."""
-    return copy_in(_STAGED, names)
+    return _copy_in(_STAGED, names)
 
 
-def merge(table: TableModel) -> Composed:
+def merged(table: PostgresTable) -> bytes:
     """Write the MERGE of staged rows into a table of our own, under the lock of the series.
 
     It reads the stored rows once, but fails if another program inserts one of the rows meanwhile.
     """
-    return SQL(
-        "MERGE INTO {table} AS t USING {staged} AS u ON {place} AND t.{time} = u.{time} "
-        "WHEN MATCHED AND ({differs}) THEN UPDATE SET {changes} "
-        "WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({values})"
-    ).format(**_parts(table))
+    on = f"{_place(table)} AND {_same_time(table)}"
+    return merge(_table(table), _STAGED, on, _staged_key(table), _staged_values(table.value_columns)).encode()
 
 
-def upsert(table: TableModel) -> Composed:
+def upsert(table: PostgresTable) -> bytes:
     """Write the INSERT of staged rows that are new or change a stored row; other stored rows stay unlocked.
 
     1. It is correct even if other writers change the same rows meanwhile.
@@ -100,161 +79,122 @@ def upsert(table: TableModel) -> Composed:
     3. Where no index leads from a series to its times, each row is looked up by itself. A join would read the
        rows of all other symbols, too.
     """
-    at_once = SQL("{table} AS t ON {place} AND t.{time} = u.{time}")
-    one_by_one = SQL(
-        "LATERAL (SELECT * FROM {table} AS t WHERE {series} AND t.{time} = u.{time} OFFSET 0) AS t ON true"
-    )
-    parts = _parts(table)
-    known = (at_once if table.ordered else one_by_one).format(**parts)
-    return SQL(
-        "INSERT INTO {table} AS t ({names}) SELECT {values} FROM {staged} AS u LEFT JOIN {known} "
-        "WHERE t.{time} IS NULL OR {differs} ORDER BY u.{time} "
-        "ON CONFLICT ({key}) DO UPDATE SET {late_changes} WHERE {late_differs}"
-    ).format(**parts, known=known)
+    relation, time = _table(table), _name(table.time)
+    key, new = _staged_key(table), _staged_values(table.value_columns)
+    if table.ordered:
+        known = f"{relation} AS t ON {_place(table)} AND {_same_time(table)}"
+    else:
+        found = f"SELECT * FROM {relation} AS t WHERE {_same_series(table)} AND {_same_time(table)} OFFSET 0"
+        known = f"LATERAL ({found}) AS t ON true"
+    return (
+        f"INSERT INTO {relation} AS t ({', '.join([*key, *new])}) "
+        f"SELECT {', '.join([*key.values(), *new.values()])} FROM {_STAGED} AS u LEFT JOIN {known} "
+        f"WHERE t.{time} IS NULL OR {differs(new, 't')} ORDER BY u.{time} {on_conflict(key, new, 't')}"
+    ).encode()
 
 
-def kept_out(table: TableModel) -> Composed:
+def kept_out(table: PostgresTable) -> bytes:
     """Write the query for the first staged row that is not stored as it is.
 
-    A column that is not `checked` may have rounded its value.
+    A column that may round has perhaps rounded its value.
     """
-    checked = [(column, _staged_value(column)) for column in table.values if column.checked]
-    return SQL(
-        "SELECT u.{time}::text FROM {staged} AS u WHERE NOT EXISTS (SELECT FROM {table} AS t "
-        "WHERE {place} AND t.{time} = u.{time} AND NOT coalesce({differs}, false)) ORDER BY u.{time} LIMIT 1"
-    ).format(**{**_parts(table), "differs": _differs(checked) if checked else SQL("false")})
+    time = _name(table.time)
+    changed = "false" if table.may_round else differs(_staged_values(table.value_columns), "t")
+    return (
+        f"SELECT u.{time}::text FROM {_STAGED} AS u WHERE NOT EXISTS (SELECT FROM {_table(table)} AS t "
+        f"WHERE {_place(table)} AND {_same_time(table)} AND NOT coalesce({changed}, false)) "
+        f"ORDER BY u.{time} LIMIT 1"
+    ).encode()
 
 
-def rows(table: TableModel, limit: int) -> Composed:
+def rows(table: PostgresTable, limit: int) -> bytes:
     """Write the query for the oldest stored rows from `first` on and before `last`: one row of byte strings.
 
     The times are one byte string, and so is each column: the big-endian 64-bit values of all rows. The server
     needs no longer than for COPY, and the client a hundredth of the time. NULL is NaN.
     """
-    time = escaped(table.time)
-    numbers = [
-        SQL("coalesce(t.{0}::double precision, 'NaN') AS {0}").format(escaped(column.name))
-        for column in table.values
-    ]
-    packed = [SQL("string_agg(float8send({}), '')").format(escaped(column.name)) for column in table.values]
+    time, columns = _name(table.time), [*map(_name, table.columns)]
+    numbers = ", ".join(f"coalesce(t.{name}::double precision, 'NaN') AS {name}" for name in columns)
+    packed = ", ".join(f"string_agg(float8send({name}), '')" for name in columns)
     # Datasets may share a row: it is a row of this dataset if one of its columns has a value.
-    filled = SQL(" OR ").join(SQL("t.{} IS NOT NULL").format(escaped(column.name)) for column in table.values)
+    filled = "true" if table.is_own else _filled(columns)
     # The limit also keeps the aggregates out of parallel workers, which would mix up the order.
-    return SQL(
-        "SELECT string_agg({send}, ''), {packed} FROM (SELECT t.{time}, {numbers} FROM {table} AS t "
-        "WHERE {series} AND t.{time} >= %(first)s AND t.{time} < %(last)s AND ({filled}) "
-        "ORDER BY t.{time} LIMIT {limit}) AS sorted"
-    ).format(
-        send=SQL(table.time_codec.send).format(time),
-        packed=_listed(packed),
-        time=time,
-        numbers=_listed(numbers),
-        table=_table(table),
-        series=_same_series(table),
-        filled=SQL("true") if table.is_own else filled,
-        limit=limit,
-    )
+    return (
+        f"SELECT string_agg({table.time_codec.send.format(time)}, ''), {packed} "
+        f"FROM (SELECT t.{time}, {numbers} FROM {_table(table)} AS t "
+        f"WHERE {_same_series(table)} AND t.{time} >= %(first)s AND t.{time} < %(last)s AND ({filled}) "
+        f"ORDER BY t.{time} LIMIT {limit}) AS sorted"
+    ).encode()
 
 
-def remove(table: TableModel, others: Iterable[str]) -> Composed:
-    """Write the DELETE of the rows of a series in the spans `starts` and `ends`, if `others` are all NULL."""
-    empty = SQL("").join(SQL(" AND t.{} IS NULL").format(escaped(other)) for other in others)
-    return SQL("DELETE FROM {} AS t USING {} WHERE {}{}").format(
-        _table(table), _spans(table), _in_spans(table), empty
-    )
+def remove(table: PostgresTable) -> bytes:
+    """Write the DELETE of the rows of a series in the spans `starts` and `ends`, if `others` are NULL."""
+    empty = "".join(f" AND t.{_name(other)} IS NULL" for other in table.others)
+    return f"DELETE FROM {_table(table)} AS t USING {_in_spans(table)}{empty}".encode()
 
 
-def clear(table: TableModel) -> Composed:
+def clear(table: PostgresTable) -> bytes:
     """Write the UPDATE that makes the value columns NULL in the spans `starts` and `ends`."""
-    nothing = _listed(SQL("{} = NULL").format(escaped(column.name)) for column in table.values)
-    something = SQL(" OR ").join(
-        SQL("t.{} IS NOT NULL").format(escaped(column.name)) for column in table.values
+    columns = [*map(_name, table.columns)]
+    return (
+        f"UPDATE {_table(table)} AS t SET {emptied(columns)} FROM {_in_spans(table)} AND ({_filled(columns)})"
+    ).encode()
+
+
+def _copy_in(target: str, names: Iterable[str]) -> bytes:
+    return f"COPY {target} ({', '.join(map(quoted, names))}) FROM STDIN (FORMAT BINARY)".encode()
+
+
+def _name(column: str) -> str:
+    return escaped(quoted(column))
+
+
+def _table(table: PostgresTable) -> str:
+    return escaped(table.relation)
+
+
+def _filled(columns: Sequence[str]) -> str:
+    return " OR ".join(f"t.{name} IS NOT NULL" for name in columns)
+
+
+def _in_spans(table: PostgresTable) -> str:
+    kind, time = table.time_codec.type, _name(table.time)
+    return (
+        f"unnest(%(starts)s::{kind}[], %(ends)s::{kind}[]) AS span(start, stop) "
+        f"WHERE {_same_series(table)} AND t.{time} >= span.start AND t.{time} < span.stop"
     )
-    return SQL("UPDATE {} AS t SET {} FROM {} WHERE {} AND ({})").format(
-        _table(table), nothing, _spans(table), _in_spans(table), something
-    )
 
 
-def _spans(table: TableModel) -> Composed:
-    kind = spelled(table.time_codec.type)
-    return SQL("unnest(%(starts)s::{}[], %(ends)s::{}[]) AS span(start, stop)").format(kind, kind)
-
-
-def _in_spans(table: TableModel) -> Composed:
-    times = SQL("t.{0} >= span.start AND t.{0} < span.stop").format(escaped(table.time))
-    return SQL("{} AND {}").format(_same_series(table), times)
-
-
-def _table(table: TableModel) -> Identifier:
-    return escaped(table.schema, table.name)
-
-
-def _parts(table: TableModel) -> dict[str, Composable]:
-    columns = table.values
+def _staged_key(table: PostgresTable) -> dict[str, str]:
     # No cast to the type of the key column: a cast cuts a text that is too long, an assignment refuses it.
-    values: list[Composable] = [
-        _cast(Placeholder(f"key{i}"), key.compared) for i, key in enumerate(table.keys)
-    ]
-    values += [SQL("u.{}").format(escaped(table.time)), *map(_staged_value, columns)]
-    return {
-        "table": _table(table),
-        "staged": _STAGED,
-        "series": _same_series(table),
-        "place": _place(table),
-        "time": escaped(table.time),
-        "key": _listed(map(escaped, table.key)),
-        "names": _listed(map(escaped, (*table.key, *(column.name for column in columns)))),
-        "values": _listed(values),
-        "changes": _changes((column, _staged_value(column)) for column in columns),
-        "differs": _differs((column, _staged_value(column)) for column in columns),
-        "late_changes": _changes((column, _excluded(column)) for column in columns),
-        "late_differs": _differs((column, _excluded(column)) for column in columns),
-    }
+    key = {_name(key.name): f"%(key{i})s::{escaped(key.compared)}" for i, key in enumerate(table.keys)}
+    return {**key, _name(table.time): f"u.{_name(table.time)}"}
 
 
-def _staged_value(column: ValueColumn) -> Composable:
+def _staged_values(columns: Iterable[ValueColumn]) -> dict[str, str]:
+    return {_name(column.name): _staged_value(column) for column in columns}
+
+
+def _staged_value(column: ValueColumn) -> str:
     """Return the staged value in the type of its column."""
-    value = SQL("u.{}").format(escaped(column.name))
-    if column.type == column.wire:
+    value, wire = f"u.{_name(column.name)}", wire_type(column)
+    if column.type == wire:
         return value
     # Through its shortest text: 0.1 becomes the number 0.1, not the 0.1000000000000000055 that a float is.
-    exact = SQL("{}::text").format(value) if column.wire == DOUBLE else value
-    return _cast(exact, column.type)
+    exact = f"{value}::text" if wire == DOUBLE else value
+    return f"{exact}::{escaped(column.type)}"
 
 
-def _excluded(column: ValueColumn) -> Composable:
-    return SQL("EXCLUDED.{}").format(escaped(column.name))
+def _same_time(table: PostgresTable) -> str:
+    return f"t.{_name(table.time)} = u.{_name(table.time)}"
 
 
-def _changes(pairs: Iterable[tuple[ValueColumn, Composable]]) -> Composed:
-    return _listed(
-        SQL("{0} = coalesce({1}, t.{0})").format(escaped(column.name), value) for column, value in pairs
+def _same_series(table: PostgresTable) -> str:
+    return " AND ".join(
+        f"t.{_name(key.name)} = %(key{i})s::{escaped(key.compared)}" for i, key in enumerate(table.keys)
     )
 
 
-def _differs(pairs: Iterable[tuple[ValueColumn, Composable]]) -> Composed:
-    return SQL(" OR ").join(
-        SQL("{1} IS NOT NULL AND {1} IS DISTINCT FROM t.{0}").format(escaped(column.name), value)
-        for column, value in pairs
-    )
-
-
-def _same_series(table: TableModel) -> Composed:
-    return SQL(" AND ").join(
-        SQL("t.{} = {}").format(escaped(key.name), _cast(Placeholder(f"key{i}"), key.compared))
-        for i, key in enumerate(table.keys)
-    )
-
-
-def _place(table: TableModel) -> Composed:
+def _place(table: PostgresTable) -> str:
     """Return the condition for the stored rows of the series between `first` and `last`."""
-    times = SQL("t.{} BETWEEN %(first)s AND %(last)s").format(escaped(table.time))
-    return SQL("{} AND {}").format(_same_series(table), times)
-
-
-def _cast(value: Composable, sql_type: str) -> Composed:
-    return SQL("{}::{}").format(value, spelled(sql_type.replace("%", "%%")))  # see `escaped`
-
-
-def _listed(items: Iterable[Composable]) -> Composed:
-    return SQL(", ").join(items)
+    return f"{_same_series(table)} AND t.{_name(table.time)} BETWEEN %(first)s AND %(last)s"

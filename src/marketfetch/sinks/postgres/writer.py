@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import date
 
 import attrs
 import numpy as np
 from psycopg.errors import CheckViolation
-from psycopg.sql import Composed
 
 from marketfetch.errors import ConfigurationError, RowsRefused
 from marketfetch.sinks.postgres import statements
@@ -18,7 +16,7 @@ from marketfetch.sinks.postgres.diff import diff_rows
 from marketfetch.sinks.postgres.errors import missing_partition
 from marketfetch.sinks.postgres.reader import read_page
 from marketfetch.sinks.postgres.schema.layouts import Layout, lock_name
-from marketfetch.sinks.postgres.schema.tables import TableModel
+from marketfetch.sinks.postgres.schema.tables import PostgresTable
 from marketfetch.sinks.postgres.session import Connection, Session
 from marketfetch.sinks.table_mapping import Name
 from marketfetch.values.datasets import Dataset
@@ -47,7 +45,7 @@ class BatchWriter:
     _session: Session
     _layout: Layout
     _ledger: CoverageTables
-    _tables: dict[Dataset, TableModel] = attrs.field(factory=dict, init=False)
+    _tables: dict[Dataset, PostgresTable] = attrs.field(factory=dict, init=False)
     _written: set[Series] = attrs.field(factory=set, init=False)
     _target: str | None = attrs.field(default=None, init=False)
     _texts: dict[tuple[object, ...], bytes] = attrs.field(factory=dict, init=False)
@@ -69,19 +67,16 @@ class BatchWriter:
             )
             if new:
                 self._refuse_collisions(connection, self._target, series)
-            key_values = self._layout.key_values(series, series_id)
+            key_values = table.label_values(series, series_id)
             table.check_key_values(series, key_values)
             if len(batch.columns):
                 self._write(_Rows(connection, table, key_values, self._texts), batch)
-            self._ledger.add(connection, series_id, batch)
+            self._ledger.unite(connection, series_id, batch)
         self._written.add(series)
 
     def _refuse_collisions(self, connection: Connection, target: str, series: Series) -> None:
         """Raise RowsRefused if the series would overwrite one that another process has begun meanwhile."""
-        held = [
-            Series.of(exchange, series.dataset, symbol, interval)
-            for exchange, _, symbol, interval in self._ledger.held(connection, target, [series.dataset.name])
-        ]
+        held = self._ledger.held(connection, target, [series.dataset])
         try:
             self._layout.refuse_collisions(connection, [*held, series])
         except ConfigurationError as error:
@@ -101,7 +96,7 @@ class BatchWriter:
         """Cancel the write that is under way; see SupportsInterrupt."""
         self._session.interrupt()
 
-    def _table(self, connection: Connection, dataset: Dataset) -> TableModel:
+    def _table(self, connection: Connection, dataset: Dataset) -> PostgresTable:
         if dataset not in self._tables:
             self._tables[dataset] = self._layout.table(connection, dataset)
         return self._tables[dataset]
@@ -112,7 +107,7 @@ class _Rows:
     """The rows of one series in a transaction that holds the lock of the series."""
 
     connection: Connection
-    table: TableModel
+    table: PostgresTable
     key_values: tuple[Name, ...]
     texts: dict[tuple[object, ...], bytes]
     """A cache of statements as bytes: composing one takes longer than sending it."""
@@ -168,7 +163,7 @@ class _Rows:
 
     def _append(self, columns: Columns) -> None:
         table, filled = self.table, self.table.filled(columns)
-        names = (*(key.name for key in table.keys), *table.names(filled))
+        names = (*table.labels, *table.names(filled))
 
         def wire_columns(rows: Columns) -> list[WireColumn]:
             keys = [WireColumn(np.full(len(rows), value, np.int32)) for value in self.key_values]
@@ -181,10 +176,10 @@ class _Rows:
         filled = table.filled(columns)
         wire = (table.wire_columns(rows, filled) for rows in _pieces(columns))
         self.connection.execute(statements.staging(table))
-        self._copy(statements.stage(table.names(filled)).as_bytes(self.connection), wire)
+        self._copy(statements.stage(table.names(filled)), wire)
         self.connection.execute(_SETTINGS, ["off" if table.ordered else "on"])
         mergeable = table.is_own and self.connection.info.server_version >= _MERGE_SINCE
-        self.connection.execute((statements.merge if mergeable else statements.upsert)(table), place)
+        self.connection.execute((statements.merged if mergeable else statements.upsert)(table), place)
         if table.guarded:
             lost = self.connection.execute(statements.kept_out(table), place).fetchone()
             if lost is not None:
@@ -193,15 +188,15 @@ class _Rows:
                     "drop the trigger or rule, or have it let rows through as they are"
                 )
 
-    def _place(self, columns: Columns) -> dict[str, Name | date]:
+    def _place(self, columns: Columns) -> dict[str, object]:
         """Return the parameters of the statements for rows of these times."""
         first, last = (self.table.time_codec.bound(int(columns.times[i])) for i in (0, -1))
-        return {"first": first, "last": last, **{f"key{i}": value for i, value in enumerate(self.key_values)}}
+        return self.table.parameters(self.key_values, first=first, last=last)
 
-    def _text(self, write: Callable[..., Composed], *arguments: object) -> bytes:
+    def _text(self, write: Callable[..., bytes], *arguments: object) -> bytes:
         key = (write, self.table.title, *arguments)
         if key not in self.texts:
-            self.texts[key] = write(self.table, *arguments).as_bytes(self.connection)
+            self.texts[key] = write(self.table, *arguments)
         return self.texts[key]
 
     def _copy(self, statement: bytes, pieces: Iterable[Sequence[WireColumn]]) -> None:

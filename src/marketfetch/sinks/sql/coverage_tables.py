@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
-from operator import index
 from typing import Any, Protocol, TypeVar
 
 import attrs
-import orjson
 
 from marketfetch.errors import SinkError
-from marketfetch.sinks.rejected_rows import reach, still_rejected
-from marketfetch.sinks.sql.coverage_segments import changed, hull, joined, split
+from marketfetch.sinks.provenance import FILE_COLUMNS, by_span, dump_file, load_file
+from marketfetch.sinks.sql.coverage_segments import hull, joined, split
+from marketfetch.sinks.sql.json_spans import dump_spans, load_spans
+from marketfetch.sinks.sql.ledger import Ledger, SegmentChange, names, registered
+from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
-from marketfetch.values.datasets import Dataset, datasets
+from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, RejectedRow
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["FORMAT", "PREFIX", "CoverageTables", "DbConnection", "DbCursor", "dump_spans", "load_spans"]
+__all__ = ["FORMAT", "PREFIX", "CoverageTables", "DbConnection", "DbCursor"]
 
 _T = TypeVar("_T")
 
 PREFIX = "marketfetch_"
 """Begins the name of each of our tables. A schema `marketfetch` is ambiguous in `marketfetch.duckdb`."""
 
-FORMAT = 2
+FORMAT = 3
 """The version of the tables that this marketfetch writes; without a table `marketfetch_format` it is 1."""
 
 _MANY = 100
 """Rows, or values of a list, in one statement: an SQLite of some systems takes 999 parameters at most."""
 
-_SPANS = {1: "covered, \"empty\", '[]'", 2: "covered_spans, empty_spans, unusable_spans"}
-"""The columns of `marketfetch_coverage` with the three sets of a Coverage, by format."""
+_SPANS = "covered_spans, empty_spans, unusable_spans"
+"""The columns of `marketfetch_coverage` with the three sets of a Coverage."""
+
+_SPANS_1 = "covered, \"empty\", '[]'"
+"""The same in format 1."""
+
+_FILE = ", ".join(FILE_COLUMNS)
 
 
 class DbCursor(Protocol):
@@ -56,36 +62,25 @@ class DbConnection(Protocol):
         ...
 
 
-def dump_spans(spans: SpanSet) -> str:
-    """Write spans as JSON, which both databases and people can read.
-
-    >>> dump_spans(SpanSet.of(Span(0, 60_000), Span(120_000, 180_000)))
-    '[[0,60000],[120000,180000]]'
-    """
-    return orjson.dumps([(span.start, span.end) for span in spans]).decode()
-
-
-def load_spans(text: str) -> SpanSet:
-    """Read the text of `dump_spans`; raises ValueError or TypeError for any other text."""
-    # `index` refuses numbers that are not whole; a Span would take them.
-    return SpanSet(tuple(Span(index(start), index(end)) for start, end in orjson.loads(text)))
-
-
 def _coverage(series_id: int, texts: Sequence[str]) -> Coverage:
     """Read the three sets of a row; raises SinkError where one of them is damaged."""
     try:
         return Coverage(*map(load_spans, texts))
     except (ValueError, TypeError) as error:
-        raise SinkError(
-            f"{PREFIX}coverage has {', '.join(str(text)[:40] for text in texts)!r} for series_id "
-            f"{series_id}, which marketfetch did not write; restore the file from a copy, or "
-            f"DELETE FROM {PREFIX}coverage WHERE series_id = {series_id}, then fetch the series again"
-        ) from error
+        raise _damaged("coverage", series_id, texts) from error
+
+
+def _damaged(table: str, series_id: int, values: Iterable[object]) -> SinkError:
+    return SinkError(
+        f"{PREFIX}{table} has {', '.join(str(value)[:40] for value in values)!r} for series_id "
+        f"{series_id}, which marketfetch did not write; restore the file from a copy, or "
+        f"DELETE FROM {PREFIX}{table} WHERE series_id = {series_id}, then fetch the series again"
+    )
 
 
 @attrs.frozen
-class CoverageTables:
-    """The tables `marketfetch_series`, `_coverage`, `_rejected` and `_format`.
+class CoverageTables(Ledger[DbConnection]):
+    """The tables `marketfetch_series`, `_coverage`, `_rejected`, `_files` and `_format`.
 
     `target` is the user's table with the rows of a series, and empty for our own tables: a series has a
     coverage of its own in each. The coverage of a series is stored in segments, a row for each; see
@@ -107,9 +102,16 @@ class CoverageTables:
             "covered_spans TEXT NOT NULL, empty_spans TEXT NOT NULL, unusable_spans TEXT NOT NULL",
             "rejected": "series_id INTEGER NOT NULL, time BIGINT NOT NULL, reason TEXT NOT NULL, "
             "raw TEXT NOT NULL",
+            "files": "series_id INTEGER NOT NULL, file_key TEXT NOT NULL, start_time BIGINT NOT NULL, "
+            "end_time BIGINT NOT NULL, size BIGINT NOT NULL, modified BIGINT NOT NULL, digest TEXT NOT NULL, "
+            "verified BOOLEAN NOT NULL",
             "format": "version INTEGER NOT NULL",
         }
-        keys = {"coverage": "series_id, start_time", "rejected": "series_id, time, reason, raw"}
+        keys = {
+            "coverage": "series_id, start_time",
+            "rejected": "series_id, time, reason, raw",
+            "files": "series_id, file_key",
+        }
         for name, columns in tables.items():
             keyed = self.clustered and name in keys
             text = f"({columns}, PRIMARY KEY ({keys[name]})) WITHOUT ROWID" if keyed else f"({columns})"
@@ -122,11 +124,16 @@ class CoverageTables:
         # statement that writes: at this one.
         connection.execute(f"DELETE FROM {PREFIX}format WHERE false")
 
-    def migrate(self, connection: DbConnection) -> None:
-        """Migrate tables of format 1 to those of `prepare`, inside a transaction; raises SinkError.
+    def migrate(self, connection: DbConnection, version: int) -> None:
+        """Migrate tables of an older format to those of `prepare`, inside a transaction; raises SinkError.
 
-        Format 1 had one row for the whole coverage of a series, `(series_id, covered, "empty")`.
+        Format 2 had no table `marketfetch_files`. Format 1 had one row for the whole coverage of a series,
+        `(series_id, covered, "empty")`.
         """
+        if version > 1:
+            self.prepare(connection)
+            connection.execute(f"UPDATE {PREFIX}format SET version = ?", [FORMAT])
+            return
         connection.execute(f"ALTER TABLE {PREFIX}series ADD COLUMN revision BIGINT DEFAULT 0")
         connection.execute(f"CREATE TEMPORARY TABLE {PREFIX}old AS SELECT * FROM {PREFIX}coverage")
         connection.execute(f"DROP TABLE {PREFIX}coverage")  # not renamed: SQLite would check every view
@@ -134,7 +141,7 @@ class CoverageTables:
         found = connection.execute(f"SELECT series_id FROM {PREFIX}old ORDER BY series_id").fetchall()
         for some in _chunks([series_id for (series_id,) in found]):
             rows = connection.execute(
-                f"SELECT series_id, {_SPANS[1]} FROM {PREFIX}old WHERE series_id IN ({_marks(some)})", some
+                f"SELECT series_id, {_SPANS_1} FROM {PREFIX}old WHERE series_id IN ({_marks(some)})", some
             )
             self._insert(
                 connection,
@@ -159,22 +166,14 @@ class CoverageTables:
         """Unite the ledger with batches, and return the ids of their series."""
         ids = self._touch_series(connection, list(dict.fromkeys(batch.series for batch in batches)))
         for batch in batches:
-            self._unite(connection, ids[batch.series], batch)
+            self.unite(connection, ids[batch.series], batch)
         return ids
 
-    def _unite(self, connection: DbConnection, series_id: int, batch: Batch) -> None:
-        span = reach(batch)
-        if span is None:
-            return
-        before = self._touched(connection, series_id, span)
-        after = changed([*before.values()], batch.coverage)
-        self._replace(connection, series_id, before, after)
-        if batch.rejected or any(segment.unusable for segment in before.values()):
-            present = joined(after).within(span).present
-            self._reject(connection, series_id, span, batch.rejected, present)
+    def forget(self, connection: DbConnection, series: Series, spans: SpanSet, version: int) -> int | None:
+        """Remove the coverage of the spans; return the id of the series, None if it has none.
 
-    def forget(self, connection: DbConnection, series: Series, spans: SpanSet) -> int | None:
-        """Remove the coverage of the spans; return the id of the series, None if it has none."""
+        `version` is the format of the store, which is at least 2.
+        """
         if self.find(connection, series) is None:
             return None
         series_id = self._touch_series(connection, [series])[series]
@@ -187,11 +186,14 @@ class CoverageTables:
                 inside,
             )
             cut = "start_time < ? AND end_time > ?"
-            before = self._segments(connection, series_id, cut, [span.end, span.start])
+            before = self._where(connection, series_id, cut, [span.end, span.start])
             rest = joined(before.values()).without(SpanSet.of(span))
-            self._replace(connection, series_id, before, split(rest))
+            self.replace(connection, series_id, before, split(rest))
+        self._reject(connection, series_id, spans, [])
+        for span in spans if version > 2 else ():
             connection.execute(
-                f"DELETE FROM {PREFIX}rejected WHERE series_id = ? AND time >= ? AND time < ?", inside[:3]
+                f"DELETE FROM {PREFIX}files WHERE series_id = ? AND start_time >= ? AND end_time <= ?",
+                [series_id, span.start, span.end],
             )
         return series_id
 
@@ -203,7 +205,7 @@ class CoverageTables:
         found: dict[int, list[Coverage]] = {}
         for some in _chunks([*ids.values()]):
             rows = connection.execute(
-                f"SELECT series_id, {_SPANS[version]} FROM {PREFIX}coverage "
+                f"SELECT series_id, {_spans(version)} FROM {PREFIX}coverage "
                 f"WHERE series_id IN ({_marks(some)})",
                 some,
             )
@@ -213,46 +215,61 @@ class CoverageTables:
 
     def all(self, connection: DbConnection, version: int) -> Iterator[tuple[Series, Coverage]]:
         """Yield each series of the target and its coverage, without those of unregistered datasets."""
-        known = datasets()
         rows = connection.execute(
-            f"SELECT id, exchange, dataset, symbol, interval, {_SPANS[version]} FROM {PREFIX}series "
+            f"SELECT id, exchange, dataset, symbol, interval, {_spans(version)} FROM {PREFIX}series "
             f"JOIN {PREFIX}coverage ON series_id = id WHERE target = ? ORDER BY id",
             [self.target],
         ).fetchall()
-        for (_, exchange, dataset, symbol, interval), segments in groupby(rows, lambda row: row[:5]):
-            if dataset in known:
-                coverage = joined(_coverage(row[0], row[5:]) for row in segments)
-                yield Series.of(exchange, known[dataset], symbol, interval), coverage
+        for (_, *found), segments in groupby(rows, lambda row: row[:5]):
+            for series in registered([tuple(found)]).values():
+                yield series, joined(_coverage(row[0], row[5:]) for row in segments)
 
     def counts_on(self, connection: DbConnection, dataset: Dataset) -> bool:
         """Tell whether the ledger says that rows of a dataset are stored."""
-        held = self.coverage(connection, self.names(connection, [dataset]), FORMAT)
-        return any(known.present for known in held.values())
+        series = self.held(connection, [dataset])
+        return any(known.present for known in self.coverage(connection, series, FORMAT).values())
 
-    def names(self, connection: DbConnection, kinds: Iterable[Dataset]) -> list[Series]:
+    def held(self, connection: DbConnection, kinds: Iterable[Dataset]) -> list[Series]:
         """Return every series of the target that has one of the datasets, without reading coverage.
 
         Another spelling of the target counts, too: `Candles`, or `main.candles`.
         """
-        known = {kind.name: kind for kind in kinds}
+        wanted = {kind.name: kind for kind in kinds}
         rows = connection.execute(
             f"SELECT target, exchange, dataset, symbol, interval FROM {PREFIX}series "
-            f"WHERE dataset IN ({_marks(known)})",
-            [*known],
+            f"WHERE dataset IN ({_marks(wanted)})",
+            [*wanted],
         ).fetchall()
-        return [
-            Series.of(exchange, known[dataset], symbol, interval)
-            for target, exchange, dataset, symbol, interval in rows
-            if _table(target) == _table(self.target)
-        ]
+        found = (row[1:] for row in rows if _table(row[0]) == _table(self.target))
+        return [*registered(found, wanted.values()).values()]
 
     def rejected(self, connection: DbConnection, series_id: int, span: Span) -> list[RejectedRow]:
-        """Return the rejected rows of a series inside a span, sorted."""
+        """See Ledger."""
         rows = connection.execute(
             f"SELECT time, reason, raw FROM {PREFIX}rejected WHERE series_id = ? AND time >= ? AND time < ?",
             [series_id, span.start, span.end],
         )
         return sorted(RejectedRow(*row) for row in rows.fetchall())
+
+    def files(self, connection: DbConnection, series_id: int) -> list[Provenance]:
+        """Return the entries of the files that rows of a series came from, sorted by span."""
+        rows = connection.execute(f"SELECT {_FILE} FROM {PREFIX}files WHERE series_id = ?", [series_id])
+        entries = []
+        for row in rows.fetchall():
+            try:
+                entries.append(load_file(row))
+            except (ValueError, TypeError) as error:
+                raise _damaged("files", series_id, row) from error
+        return by_span(entries)
+
+    def _put_file(self, connection: DbConnection, series_id: int, entry: Provenance) -> None:
+        where = f"FROM {PREFIX}files WHERE series_id = ? AND file_key = ?"
+        found = connection.execute(f"SELECT {_FILE} {where}", [series_id, entry.key]).fetchone()
+        if found == dump_file(entry):
+            return
+        connection.execute(f"DELETE {where}", [series_id, entry.key])
+        row = [series_id, *dump_file(entry)]
+        connection.execute(f"INSERT INTO {PREFIX}files (series_id, {_FILE}) VALUES ({_marks(row)})", row)
 
     def _ids(self, connection: DbConnection, series: Collection[Series]) -> dict[Series, int]:
         """Return the ids of those of the series that have one."""
@@ -260,12 +277,12 @@ class CoverageTables:
         by_names: dict[tuple[str, str, str], dict[str, Series]] = {}
         for one in series:
             by_names.setdefault((one.exchange, one.dataset.name, one.interval.name), {})[one.symbol] = one
-        for names, symbols in by_names.items():
+        for others, symbols in by_names.items():
             for some in _chunks([*symbols]):
                 rows = connection.execute(
                     f"SELECT symbol, id FROM {PREFIX}series WHERE target = ? AND exchange = ? "
                     f"AND dataset = ? AND interval = ? AND symbol IN ({_marks(some)})",
-                    [self.target, *names, *some],
+                    [self.target, *others, *some],
                 )
                 ids |= {symbols[symbol]: int(series_id) for symbol, series_id in rows.fetchall()}
         return ids
@@ -291,23 +308,12 @@ class CoverageTables:
             connection.execute(
                 f"INSERT INTO {PREFIX}series (id, target, exchange, dataset, symbol, interval) "
                 f"VALUES {', '.join(['(?, ?, ?, ?, ?, ?)'] * len(some_new))}",
-                [
-                    value
-                    for one in some_new
-                    for value in (
-                        added[one],
-                        self.target,
-                        one.exchange,
-                        one.dataset.name,
-                        one.symbol,
-                        one.interval.name,
-                    )
-                ],
+                [value for one in some_new for value in (added[one], self.target, *names(one))],
             )
         return ids | added
 
-    def _touched(self, connection: DbConnection, series_id: int, span: Span) -> dict[int, Coverage]:
-        """Read the segments that a span touches, by their starts; see `touched` of `coverage_segments`."""
+    def segments(self, connection: DbConnection, series_id: int, span: Span) -> dict[int, Coverage]:
+        """See Ledger."""
         if not self.clustered:  # the segment before the span would cost a second scan
             where, values = "start_time <= ? AND end_time >= ?", [span.end, span.start]
         else:
@@ -316,39 +322,30 @@ class CoverageTables:
                 f"(SELECT max(start_time) FROM {PREFIX}coverage WHERE series_id = ? AND start_time <= ?), ?)"
             )
             values = [span.end, series_id, span.start, span.start]
-        return self._segments(connection, series_id, where, values)
+        return self._where(connection, series_id, where, values)
 
-    def _segments(
+    def _where(
         self, connection: DbConnection, series_id: int, where: str, values: Sequence[int]
     ) -> dict[int, Coverage]:
         rows = connection.execute(
-            f"SELECT start_time, {_SPANS[FORMAT]} FROM {PREFIX}coverage WHERE series_id = ? AND {where}",
+            f"SELECT start_time, {_SPANS} FROM {PREFIX}coverage WHERE series_id = ? AND {where}",
             [series_id, *values],
         )
         return {start: _coverage(series_id, texts) for start, *texts in rows.fetchall()}
 
-    def _replace(
-        self,
-        connection: DbConnection,
-        series_id: int,
-        before: Mapping[int, Coverage],
-        segments: Sequence[Coverage],
-    ) -> None:
-        """Replace segments by others; a segment that is equal in both is not written."""
-        after = {hull(segment).start: segment for segment in segments}
-        for some in _chunks([*(before.keys() - after.keys())]):
+    def _put(self, connection: DbConnection, series_id: int, change: SegmentChange) -> None:
+        for some in _chunks(change.gone):
             connection.execute(
                 f"DELETE FROM {PREFIX}coverage WHERE series_id = ? AND start_time IN ({_marks(some)})",
                 [series_id, *some],
             )
-        for start in before.keys() & after.keys():
-            if before[start] != after[start]:
-                connection.execute(
-                    f"UPDATE {PREFIX}coverage SET end_time = ?, covered_spans = ?, empty_spans = ?, "
-                    "unusable_spans = ? WHERE series_id = ? AND start_time = ?",
-                    [*_row(after[start])[1:], series_id, start],
-                )
-        self._insert(connection, [(series_id, after[start]) for start in after if start not in before])
+        for start, segment in change.changed.items():
+            connection.execute(
+                f"UPDATE {PREFIX}coverage SET end_time = ?, covered_spans = ?, empty_spans = ?, "
+                "unusable_spans = ? WHERE series_id = ? AND start_time = ?",
+                [*_row(segment)[1:], series_id, start],
+            )
+        self._insert(connection, [(series_id, segment) for segment in change.added.values()])
 
     def _insert(self, connection: DbConnection, segments: Sequence[tuple[int, Coverage]]) -> None:
         for some in _chunks(segments):
@@ -358,22 +355,14 @@ class CoverageTables:
             )
 
     def _reject(
-        self,
-        connection: DbConnection,
-        series_id: int,
-        span: Span,
-        new: Sequence[RejectedRow],
-        present: SpanSet,
+        self, connection: DbConnection, series_id: int, gone: SpanSet, new: Sequence[RejectedRow]
     ) -> None:
-        """Add rejected rows, and remove those whose moments are present."""
-        held = set(self.rejected(connection, series_id, span))
-        kept = still_rejected(held.union(new), present)
-        for moments in _chunks(sorted({row.time for row in held - kept})):
+        for span in gone:
             connection.execute(
-                f"DELETE FROM {PREFIX}rejected WHERE series_id = ? AND time IN ({_marks(moments)})",
-                [series_id, *moments],
+                f"DELETE FROM {PREFIX}rejected WHERE series_id = ? AND time >= ? AND time < ?",
+                [series_id, span.start, span.end],
             )
-        for some in _chunks(sorted(kept - held)):
+        for some in _chunks(new):
             connection.execute(
                 f"INSERT INTO {PREFIX}rejected VALUES {', '.join(['(?, ?, ?, ?)'] * len(some))}",
                 [value for row in some for value in (series_id, row.time, row.reason, row.raw)],
@@ -383,6 +372,10 @@ class CoverageTables:
 def _table(target: str) -> str:
     """Fold the spellings of a table name: both databases ignore case, and `main` is the default."""
     return target.casefold().removeprefix("main.")
+
+
+def _spans(version: int) -> str:
+    return _SPANS_1 if version == 1 else _SPANS
 
 
 def _row(segment: Coverage) -> list[int | str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import join
-from typing import Generic, Self, TypeVar
+from typing import Self, TypeVar
 
 import attrs
 
@@ -18,15 +17,13 @@ from marketfetch.sinks.files.fork_guard import OPEN_FILES
 from marketfetch.sinks.files.paths import check_folder, file_path, path_from_uri
 from marketfetch.sinks.remedies import newer_format
 from marketfetch.sinks.sql.coverage_tables import FORMAT, PREFIX, CoverageTables, DbConnection
-from marketfetch.sinks.sql.tables import (
-    LabelledRows,
-    SqlTable,
-    mapped_table,
-    own_table,
-    quoted,
-    stand_ins,
-)
+from marketfetch.sinks.sql.file_dialect import FileDialect
+from marketfetch.sinks.sql.file_tables import FileTable, LabelledRows, mapped_table, stand_ins
+from marketfetch.sinks.sql.identifiers import quoted
+from marketfetch.sinks.sql.statements import SERIES_NAMES, emptied, view_query
+from marketfetch.sinks.sql.tables import OwnTypes
 from marketfetch.sinks.table_mapping import Name, TableMapping, mapping_or_none
+from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns, RejectedRow
@@ -39,7 +36,7 @@ _C = TypeVar("_C", bound=DbConnection)
 
 
 @attrs.frozen(repr=False)
-class SqlFileStore(ABC, Generic[_C]):
+class SqlFileStore(FileDialect[_C]):
     """A store in one file, which each call and each writer opens anew.
 
     A subclass opens the file, translates its errors, and merges and reads rows.
@@ -68,12 +65,14 @@ class SqlFileStore(ABC, Generic[_C]):
         """
         check_folder(self.path)
         with self._writing() as connection, self._transaction(connection):
-            if self._types(connection, f"{PREFIX}coverage") and self._format(connection) < FORMAT:
-                self._ledger.migrate(connection)
+            if self._types(connection, f"{PREFIX}coverage"):
+                version = self._format(connection)
+                if version < FORMAT:
+                    self._ledger.migrate(connection, version)
             self._ledger.prepare(connection)
             for dataset in datasets:
                 if self.table is None:
-                    self._prepare_own(connection, own_table(dataset, self._time_type), dataset)
+                    self._prepare_own(connection, self._table(connection, dataset), dataset)
                 else:
                     self._prepare_mapped(connection, self._table(connection, dataset), dataset)
 
@@ -135,6 +134,14 @@ class SqlFileStore(ABC, Generic[_C]):
             series_id = self._ledger.find(connection, series)
             return [] if series_id is None else self._ledger.rejected(connection, series_id, span)
 
+    def provenance(self, series: Series) -> Sequence[Provenance]:
+        """Return the files of archives that rows of a series came from; see SupportsProvenance."""
+        with self._reading() as connection:
+            if connection is None or self._format(connection) < 3:  # which had no table for them
+                return []
+            series_id = self._ledger.find(connection, series)
+            return [] if series_id is None else self._ledger.files(connection, series_id)
+
     def forget(self, series: Series, spans: SpanSet, *, rows: bool = False) -> None:
         """Remove the coverage of spans of a series, and with `rows` its rows; see SupportsForget.
 
@@ -144,97 +151,13 @@ class SqlFileStore(ABC, Generic[_C]):
         """
         self._require_file()
         with self._writing() as connection, self._transaction(connection):
-            self._require_format(connection)
-            series_id = self._ledger.forget(connection, series, spans)
+            version = self._require_format(connection)
+            series_id = self._ledger.forget(connection, series, spans, version)
             if rows and series_id is not None:
                 table = self._table(connection, series.dataset)
                 labels = table.values(series, series_id)
                 for span in spans:
                     self._remove(connection, table, [*labels, *self._bounds(connection, table, span)])
-
-    @property
-    @abstractmethod
-    def _scheme(self) -> str:
-        """The scheme of the store in a URL such as `sqlite:market.db`."""
-
-    @property
-    @abstractmethod
-    def _clustered(self) -> bool:
-        """Whether tables lie in the order of their key."""
-
-    @property
-    @abstractmethod
-    def _time_type(self) -> str:
-        """The SQL type of `open_time` in our own tables."""
-
-    @property
-    def _typed(self) -> bool:
-        """Whether the type of a column is binding."""
-        return False
-
-    @abstractmethod
-    def _connected(self) -> AbstractContextManager[_C]:
-        """Open the file and close it again; raises SinkError."""
-
-    @abstractmethod
-    def _connected_to_read(self) -> AbstractContextManager[_C]:
-        """Open the file read-only; needs no right to write, and raises SinkError."""
-
-    def _writing(self) -> AbstractContextManager[_C]:
-        """Open the file to change something; raises SinkError."""
-        return self._connected()
-
-    @abstractmethod
-    def _transaction(self, connection: _C) -> AbstractContextManager[None]:
-        """Commit the block, or roll it back if it raises; translates errors of the driver to SinkError."""
-
-    @abstractmethod
-    def _translated(self) -> AbstractContextManager[None]:
-        """Translate errors of the driver in the block to SinkError."""
-
-    @abstractmethod
-    def _types(self, connection: _C, name: str) -> dict[str, str]:
-        """Return the type of each column of a table or view; empty if there is no such table."""
-
-    @abstractmethod
-    def _required(self, connection: _C, name: str) -> set[str]:
-        """Return the columns of a table that must not be NULL and have no default."""
-
-    @abstractmethod
-    def _is_view(self, connection: _C, name: str) -> bool:
-        """Tell whether there is a view of this name."""
-
-    @abstractmethod
-    def _is_made_by(self, connection: _C, view: str, statement: str) -> bool:
-        """Tell whether a statement has made a view, whose columns are right."""
-
-    @abstractmethod
-    def _create(self, table: SqlTable, columns: str) -> str:
-        """Write the statement that makes a table of ours."""
-
-    @abstractmethod
-    def _view_time(self) -> str:
-        """Write the expression by which a view shows `r.open_time`."""
-
-    @abstractmethod
-    def _check(self, connection: _C, table: SqlTable) -> None:
-        """Raise ConfigurationError if rows cannot be merged into a table of the user's."""
-
-    @abstractmethod
-    def _inside(self, table: SqlTable) -> str:
-        """Write the condition for the rows of a series in a span; its parameters are labels and `_bounds`."""
-
-    @abstractmethod
-    def _bounds(self, connection: _C, table: SqlTable, span: Span) -> tuple[int | str, int | str]:
-        """Return the two last parameters of `_inside` for a span."""
-
-    @abstractmethod
-    def _merge(self, connection: _C, table: SqlTable, parts: Sequence[LabelledRows]) -> None:
-        """Merge rows of several series into a table, in order: a later part overwrites an earlier one."""
-
-    @abstractmethod
-    def _rows(self, connection: _C, table: SqlTable, series: Series, series_id: int, span: Span) -> Columns:
-        """Read the rows of a series."""
 
     @property
     def _ledger(self) -> CoverageTables:
@@ -279,7 +202,7 @@ class SqlFileStore(ABC, Generic[_C]):
         """Raise ConfigurationError if two series, given or held, would overwrite each other."""
         if self.table is not None:
             # The labels of held series are computed anew: the ledger has their symbols only.
-            every = [*self._ledger.names(connection, {one.dataset for one in series}), *series]
+            every = [*self._ledger.held(connection, {one.dataset for one in series}), *series]
             self.table.refuse_collisions(every, self._folded(connection, self.table, every))
 
     def _folded(
@@ -338,70 +261,64 @@ class SqlFileStore(ABC, Generic[_C]):
             raise RowsRefused(str(error)) from error
 
     @staticmethod
-    def _labelled(table: SqlTable, batch: Batch, series_id: int) -> LabelledRows:
+    def _labelled(table: FileTable, batch: Batch, series_id: int) -> LabelledRows:
         rows = Columns.join([batch.columns])
         table.check(batch.series, rows)
         return LabelledRows(table.values(batch.series, series_id), rows)
 
-    def _remove(self, connection: _C, table: SqlTable, inside: Sequence[int | str | None]) -> None:
+    def _remove(self, connection: _C, table: FileTable, inside: Sequence[int | str | None]) -> None:
         """Delete rows; in a table of the user's only rows without other values, and set the rest to NULL."""
         where, columns = self._inside(table), [quoted(name) for name in table.columns]
         if table.mapping is not None:
-            others = table.types.keys() - {*table.key, *table.columns}
-            unused = [f"{quoted(name)} IS NULL" for name in sorted(others)]
+            unused = [f"{quoted(name)} IS NULL" for name in table.others]
             # Before the UPDATE: a NOT NULL column does not prevent a DELETE.
             connection.execute(f"DELETE FROM {table.relation} WHERE {' AND '.join([where, *unused])}", inside)
-            nothing = ", ".join(f"{name} = NULL" for name in columns)
-            connection.execute(f"UPDATE {table.relation} SET {nothing} WHERE {where}", inside)
+            connection.execute(f"UPDATE {table.relation} SET {emptied(columns)} WHERE {where}", inside)
         else:
             connection.execute(f"DELETE FROM {table.relation} WHERE {where}", inside)
 
-    def _table(self, connection: _C, dataset: Dataset) -> SqlTable:
+    def _table(self, connection: _C, dataset: Dataset) -> FileTable:
         if self.table is None:
-            return own_table(dataset, self._time_type, typed=self._typed)
+            return FileTable.own(dataset, PREFIX + dataset.name, OwnTypes(self._time_type), typed=self._typed)
         types = self._types(connection, self.table.table)
         return mapped_table(self.table, dataset, types, typed=self._typed)
 
-    def _prepare_mapped(self, connection: _C, table: SqlTable, dataset: Dataset) -> None:
-        lacking = self._required(connection, table.name) - {*table.key, *table.columns}
+    def _prepare_mapped(self, connection: _C, table: FileTable, dataset: Dataset) -> None:
+        lacking = self._required(connection, table.title) - {*table.key, *table.columns}
         if lacking:
             raise ConfigurationError(
-                f"{table.name}.{min(lacking)} must not be NULL, but rows of {dataset} have nothing for it; "
+                f"{table.title}.{min(lacking)} must not be NULL, but rows of {dataset} have nothing for it; "
                 "give it a default, or map it"
             )
         self._check(connection, table)
 
-    def _prepare_own(self, connection: _C, table: SqlTable, dataset: Dataset) -> None:
-        found = self._types(connection, table.name)
+    def _prepare_own(self, connection: _C, table: FileTable, dataset: Dataset) -> None:
+        found = self._types(connection, table.title)
         if not found:
             if self._ledger.counts_on(connection, dataset):
                 forget = ["forget", "--to", f"{self._scheme}:{self.path}", "--dataset", dataset.name]
                 raise SinkError(
-                    f"{self.path} has no {table.name}, and the ledger counts on its rows; restore the file "
+                    f"{self.path} has no {table.title}, and the ledger counts on its rows; restore the file "
                     f"from a copy, or have them fetched anew after: {join(['marketfetch', *forget])}"
                 )
             columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in table.types.items())
             connection.execute(self._create(table, columns))
         else:  # a newer version of the dataset may have more columns
             for name in table.types.keys() - found.keys():
-                connection.execute(f"ALTER TABLE {table.name} ADD COLUMN {quoted(name)} {table.types[name]}")
+                connection.execute(f"ALTER TABLE {table.title} ADD COLUMN {quoted(name)} {table.types[name]}")
         self._prepare_view(connection, table)
 
-    def _prepare_view(self, connection: _C, table: SqlTable) -> None:
-        view = table.name.removeprefix(PREFIX)
-        wanted = ["exchange", "symbol", "interval", "open_time", *table.columns]
+    def _prepare_view(self, connection: _C, table: FileTable) -> None:
+        view = table.title.removeprefix(PREFIX)
+        wanted = [*SERIES_NAMES, "open_time", *table.columns]
         found = set(self._types(connection, view))
         if found and not (found <= set(wanted) and self._is_view(connection, view)):
             raise SinkError(
                 f"{self.path} has a {view} that marketfetch did not make; rename it, map it with table=, "
                 "or choose another file"
             )
-        columns = ", ".join(f"r.{quoted(name)}" for name in table.columns)
-        statement = (
-            f"CREATE VIEW {quoted(view)} AS SELECT s.exchange, s.symbol, s.interval, "
-            f"{self._view_time()} AS open_time, {columns} "
-            f"FROM {table.name} AS r JOIN {PREFIX}series AS s ON s.id = r.series_id"
-        )
+        query = view_query(table.title, f"{PREFIX}series", self._view_time(), map(quoted, table.columns))
+        statement = f"CREATE VIEW {quoted(view)} AS {query}"
         if found == set(wanted) and self._is_made_by(connection, view, statement):
             return
         connection.execute(f"DROP VIEW IF EXISTS {quoted(view)}")

@@ -31,6 +31,7 @@ from marketfetch.testing.contracts.sink_cases import (
     write,
 )
 from marketfetch.testing.contracts.sink_ledger import LedgerContract
+from marketfetch.testing.contracts.sink_provenance import ProvenanceContract
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import datasets
 from marketfetch.values.pages import Batch, Columns
@@ -41,7 +42,7 @@ __all__ = ["SinkContract"]
 _NASTY = (5e-324, 2.2250738585072014e-308, 1e308, 0.1 + 0.2, 1 / 3, -1e-7, 123456789.12345679, 2.0**53 + 2)
 
 
-class SinkContract(LedgerContract):
+class SinkContract(LedgerContract, ProvenanceContract):
     """Subclass it as `TestMyStore` and override `make_store`; every test uses its own path.
 
     Set `lasting = False` for a store whose data ends with its instance, such as one in memory. Override

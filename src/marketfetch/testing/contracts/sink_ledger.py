@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketfetch.errors import SinkError
-from marketfetch.protocols import Store, SupportsForget, SupportsRejected
+from marketfetch.protocols import Store, SupportsForget, SupportsProvenance, SupportsRejected
 from marketfetch.testing.contracts.sink_cases import (
     EVER,
     MINUTE,
@@ -225,6 +225,8 @@ class LedgerContract:
             uses.append(partial(store.forget, series, SpanSet.of(EVER), rows=True))
         if isinstance(store, SupportsRejected):
             uses.append(partial(store.rejected, series, EVER))
+        if isinstance(store, SupportsProvenance):
+            uses.append(partial(store.provenance, series))
         for use in uses:
             with pytest.raises(SinkError, match=r"written by a newer marketfetch \(format 99"):
                 use()

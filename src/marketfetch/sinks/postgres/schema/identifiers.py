@@ -1,25 +1,14 @@
-"""Quoted names for SQL. Pure: no connection."""
+"""Text for SQL statements with parameters. Pure: no connection."""
 
 from __future__ import annotations
 
-from psycopg.sql import Identifier
-
-__all__ = ["escaped", "quoted"]
+__all__ = ["escaped"]
 
 
-def quoted(*names: str) -> str:
-    """Quote a name and its qualifiers for a statement that a person types.
+def escaped(text: str) -> str:
+    """Double each % of a name or type: in a statement with parameters psycopg reads it as a placeholder.
 
-    >>> quoted("public", "Candles")
-    '"public"."Candles"'
-    """
-    return Identifier(*names).as_string()
-
-
-def escaped(*names: str) -> Identifier:
-    """Return an identifier for a statement with parameters, where psycopg reads a single % as a placeholder.
-
-    >>> escaped("a%b").as_string()
+    >>> escaped('"a%b"')
     '"a%%b"'
     """
-    return Identifier(*(name.replace("%", "%%") for name in names))
+    return text.replace("%", "%%")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import attrs
-from psycopg.sql import Identifier
 
-from marketfetch.sinks.postgres.schema.identifiers import quoted
 from marketfetch.sinks.postgres.session import Connection
+from marketfetch.sinks.sql.identifiers import quoted
 
 __all__ = ["ColumnInfo", "IndexInfo", "TableInfo", "known_tables", "lookup_table"]
 
@@ -96,8 +95,11 @@ class TableInfo:
         return quoted(self.schema, self.name)
 
 
-def lookup_table(connection: Connection, name: Identifier) -> TableInfo | None:
-    """Look up a relation, through the search path if the name has no schema; None if there is none."""
+def lookup_table(connection: Connection, name: str) -> TableInfo | None:
+    """Look up a relation by its quoted name; None if there is none.
+
+    A name without a schema is looked up through the search path.
+    """
     row = connection.execute(
         "SELECT c.oid, n.nspname, c.relname, c.relkind::text, obj_description(c.oid, 'pg_class'), "
         "EXISTS (SELECT FROM pg_rewrite AS r WHERE r.ev_class = c.oid AND r.ev_type IN ('2', '3')) "
@@ -105,7 +107,7 @@ def lookup_table(connection: Connection, name: Identifier) -> TableInfo | None:
         "OR g.tgrelid IN (SELECT relid FROM pg_partition_tree(c.oid))) "
         "AND NOT g.tgisinternal AND g.tgenabled <> 'D' AND g.tgtype & 2 <> 0 AND g.tgtype & 20 <> 0) "
         "FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%s)",
-        [name.as_string(connection)],
+        [name],
     ).fetchone()
     if row is None:
         return None

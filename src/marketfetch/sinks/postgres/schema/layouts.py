@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from marketfetch.sinks.postgres.schema.tables import TableModel
+from marketfetch.sinks.postgres.schema.tables import PostgresTable
 from marketfetch.sinks.postgres.session import Connection
-from marketfetch.sinks.table_mapping import Name
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.series import Series
 
@@ -25,7 +24,7 @@ class Layout(Protocol):
         """Make or check the tables of datasets; raises ConfigurationError or SinkError with the remedy."""
         ...
 
-    def table(self, connection: Connection, dataset: Dataset) -> TableModel:
+    def table(self, connection: Connection, dataset: Dataset) -> PostgresTable:
         """Describe the table of a dataset."""
         ...
 
@@ -33,15 +32,11 @@ class Layout(Protocol):
         """Return the `table_name` of the series in this table; see CoverageTables."""
         ...
 
-    def key_values(self, series: Series, series_id: int) -> tuple[Name, ...]:
-        """Return the values of `TableModel.keys` for a series."""
-        ...
-
     def lock(self, series: Series) -> str:
         """Return a name that is the same for all series whose rows are the same in the table."""
         ...
 
 
-def lock_name(layout: Layout, table: TableModel, series: Series) -> str:
+def lock_name(layout: Layout, table: PostgresTable, series: Series) -> str:
     """Return the name of the lock that is held by a transaction which changes the rows of a series."""
     return f"{table.title} {layout.lock(series)}"

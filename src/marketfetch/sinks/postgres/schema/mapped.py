@@ -6,13 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 
 import attrs
-from psycopg.sql import SQL, Identifier
 
 from marketfetch.errors import ConfigurationError, RowsRefused, unknown
-from marketfetch.sinks.postgres.schema.identifiers import quoted
+from marketfetch.sinks.postgres.schema.identifiers import escaped
 from marketfetch.sinks.postgres.schema.introspection import ColumnInfo, TableInfo, known_tables, lookup_table
 from marketfetch.sinks.postgres.schema.privileges import Access, check_access, check_schema
-from marketfetch.sinks.postgres.schema.tables import DOUBLE, WHOLE, KeyColumn, TableModel, ValueColumn
+from marketfetch.sinks.postgres.schema.tables import DOUBLE, WHOLE, KeyColumn, PostgresTable
 from marketfetch.sinks.postgres.schema.time_codecs import (
     BIGINT,
     TIMESTAMP,
@@ -23,7 +22,8 @@ from marketfetch.sinks.postgres.schema.time_codecs import (
     TimestampCodec,
 )
 from marketfetch.sinks.postgres.session import Connection
-from marketfetch.sinks.postgres.statements import spelled
+from marketfetch.sinks.sql.identifiers import quoted
+from marketfetch.sinks.sql.tables import mapped_columns
 from marketfetch.sinks.table_mapping import Name, StripQuote, TableMapping, identity
 from marketfetch.values.datasets import Column, Dataset
 from marketfetch.values.series import Series
@@ -45,10 +45,6 @@ class MappedTable:
         """See Layout; raises ConfigurationError if the table does not exist."""
         return self._found(connection).title
 
-    def key_values(self, series: Series, series_id: int) -> tuple[Name, ...]:
-        """See Layout."""
-        return tuple(self.mapping.key_values(series).values())
-
     def lock(self, series: Series) -> str:
         """See Layout: datasets share rows, so the lock has the name of the key without the dataset."""
         return " ".join(map(str, self.mapping.key_values(series).values()))
@@ -57,46 +53,33 @@ class MappedTable:
         """Check that the table is fit for the datasets; raises ConfigurationError with the remedy."""
         for dataset in datasets:
             table = self.table(connection, dataset)
-            names = [column.name for column in table.values]
-            check_access(connection, Access(table.schema, table.name, [*table.key, *names], names))
+            written = [*table.key, *table.columns]
+            check_access(connection, Access(table.schema, table.name, written, table.columns))
 
-    def table(self, connection: Connection, dataset: Dataset) -> TableModel:
+    def table(self, connection: Connection, dataset: Dataset) -> PostgresTable:
         """Describe the table for a dataset; raises ConfigurationError if it is not fit for the dataset."""
-        mapping = self.mapping
-        columns = mapping.of(dataset)
-        found = self._found(connection)
-        for name in (*mapping.key, *columns.values()):
-            if name not in found.columns:
-                raise unknown(f"column of {found.title}", name, found.columns)
+        mapping, found = self.mapping, self._found(connection)
+        columns = mapped_columns(mapping, dataset, found.title, found.columns)
         _check_key(found, mapping)
-        for name in mapping.key:
-            if name != mapping.time:
-                _check_key_column(found, name, mapping)
+        for name in mapping.labels:
+            _check_key_column(found, name, mapping)
         for column, name in columns.items():
-            _check_type(found, name, dataset.columns[dataset.index(column)], mapping)
+            _check_type(found, name, dataset.columns[dataset.index(column)])
         _check_others(found, {*mapping.key, *columns.values()}, dataset)
-        return TableModel(
+        table = PostgresTable.mapped(
+            mapping,
+            dataset,
+            {name: column.type for name, column in found.columns.items() if not column.generated},
+            bases={name: column.base for name, column in found.columns.items()},
             schema=found.schema,
             name=found.name,
-            time=mapping.time,
             time_codec=_time_codec(found, mapping),
-            keys=tuple(
-                _key_column(name, found.columns[name]) for name in mapping.key if name != mapping.time
-            ),
-            values=tuple(
-                ValueColumn(
-                    name,
-                    found.columns[name].type,
-                    dataset.index(column),
-                    found.columns[name].base,
-                    checked=mapping.rounding == "refuse",
-                )
-                for column, name in columns.items()
-            ),
-            is_own=False,
+            keys=tuple(_key_column(name, found.columns[name]) for name in mapping.labels),
             guarded=found.guarded,
             ordered=any(_leads_to_time(index.columns, mapping) for index in found.indexes),
         )
+        table.check_digits(dataset, DOUBLE)
+        return table
 
     def refuse_collisions(self, connection: Connection, series: Iterable[Series]) -> None:
         """Raise ConfigurationError if two of the series would share rows, as the key columns compare names.
@@ -105,16 +88,14 @@ class MappedTable:
         """
         found, every = self._found(connection), list(series)
         folded: dict[str, dict[Name, Name]] = {}
-        for column in self.mapping.key:
+        for column in self.mapping.labels:
             column_info = found.columns.get(column)
-            if column == self.mapping.time or column_info is None or column_info.folded is None:
+            if column_info is None or column_info.folded is None:
                 continue
             names = sorted({name for one in every if (name := self._name(one, column)) is not None})
             alike = connection.execute(
-                SQL(
-                    'SELECT name, first_value(name) OVER (PARTITION BY name::{} ORDER BY name COLLATE "C") '
-                    "FROM unnest(%s::text[]) AS given(name)"
-                ).format(spelled(column_info.folded.replace("%", "%%"))),  # see `escaped`
+                f"SELECT name, first_value(name) OVER (PARTITION BY name::{escaped(column_info.folded)} "
+                'ORDER BY name COLLATE "C") FROM unnest(%s::text[]) AS given(name)'.encode(),
                 [names],
             )
             folded[column] = dict(alike.fetchall())
@@ -136,7 +117,7 @@ class MappedTable:
             )
         if len(parts) == 2:
             check_schema(connection, parts[0])
-        found = lookup_table(connection, Identifier(*parts))
+        found = lookup_table(connection, quoted(*parts))
         if found is None:
             schema = parts[0] if len(parts) == 2 else None
             error = unknown("table", self.mapping.table, known_tables(connection, schema))
@@ -193,16 +174,11 @@ def _check_key(found: TableInfo, mapping: TableMapping) -> None:
         )
 
 
-def _check_type(found: TableInfo, name: str, column: Column, mapping: TableMapping) -> None:
+def _check_type(found: TableInfo, name: str, column: Column) -> None:
     kind, base = found.columns[name].type, found.columns[name].base
     if found.columns[name].generated:
         raise ConfigurationError(f"{found.title}.{name} is computed by the server; map another column")
     fit = (*_FRACTIONAL, *WHOLE) if column.integer else _FRACTIONAL
-    if base == "real" and mapping.rounding == "refuse":
-        raise ConfigurationError(
-            f"{found.title}.{name} is {kind}, which keeps about 7 digits of {column.name}; ALTER TABLE "
-            f"{found.quoted} ALTER COLUMN {quoted(name)} TYPE double precision, or pass rounding='allow'"
-        )
     if base.partition("(")[0] not in fit:
         remedy = "make it bigint or numeric" if column.integer else "make it numeric or double precision"
         raise ConfigurationError(f"{found.title}.{name} is {kind} and cannot hold {column.name}; {remedy}")

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import attrs
-from psycopg.sql import SQL, Identifier
 
 from marketfetch.errors import SinkError
 from marketfetch.sinks.postgres.coverage_tables import CoverageTables
 from marketfetch.sinks.postgres.schema import views
 from marketfetch.sinks.postgres.schema.introspection import lookup_table
 from marketfetch.sinks.postgres.schema.privileges import Access, check_access, check_schema
-from marketfetch.sinks.postgres.schema.tables import DOUBLE, KeyColumn, TableModel, ValueColumn
-from marketfetch.sinks.postgres.schema.time_codecs import BIGINT, TimestampCodec
+from marketfetch.sinks.postgres.schema.tables import DOUBLE, KeyColumn, PostgresTable
+from marketfetch.sinks.postgres.schema.time_codecs import BIGINT, TIMESTAMPTZ, TimestampCodec
 from marketfetch.sinks.postgres.session import Connection
-from marketfetch.sinks.postgres.statements import relation, spelled
+from marketfetch.sinks.sql.identifiers import quoted
+from marketfetch.sinks.sql.tables import OwnTypes
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.series import Series
 
 __all__ = ["OwnTables"]
+
+_TYPES = OwnTypes(TIMESTAMPTZ, series_id="integer", whole=BIGINT, real=DOUBLE)
 
 
 @attrs.frozen
@@ -37,10 +39,6 @@ class OwnTables:
         """See Layout."""
         return ""
 
-    def key_values(self, series: Series, series_id: int) -> tuple[int]:
-        """See Layout."""
-        return (series_id,)
-
     def lock(self, series: Series) -> str:
         """See Layout."""
         return str(series)
@@ -48,19 +46,15 @@ class OwnTables:
     def refuse_collisions(self, connection: Connection, series: Iterable[Series]) -> None:
         """See Layout: each series has an id of its own."""
 
-    def table(self, connection: Connection, dataset: Dataset) -> TableModel:
+    def table(self, connection: Connection, dataset: Dataset) -> PostgresTable:
         """See Layout."""
-        return TableModel(
+        return PostgresTable.own(
+            dataset,
+            dataset.name,
+            _TYPES,
             schema=self.schema,
-            name=dataset.name,
-            time="open_time",
             time_codec=TimestampCodec(),
-            keys=(KeyColumn("series_id", "integer"),),
-            values=tuple(
-                ValueColumn(column.name, BIGINT if column.integer else DOUBLE, line)
-                for line, column in enumerate(dataset.columns)
-            ),
-            is_own=True,
+            keys=(KeyColumn("series_id", _TYPES.series_id),),
             ordered=True,
         )
 
@@ -72,39 +66,34 @@ class OwnTables:
         """
         for dataset in datasets:
             table = self.table(connection, dataset)
-            if lookup_table(connection, relation(table)) is None and self._counts_on(connection, dataset):
+            if lookup_table(connection, table.relation) is None and self._counts_on(connection, dataset):
                 raise SinkError(
                     f"there is no table {table.title}, and the ledger counts on its rows; restore it from a "
                     "copy, or have them fetched anew after: marketfetch forget --to DSN --dataset "
                     f"{dataset.name}"
                 )
             self._prepare_table(connection, table)
-            names = [column.name for column in table.values]
-            check_access(
-                connection, Access(table.schema, table.name, [*table.key, *names], names, copied=True)
-            )
+            written = [*table.key, *table.columns]
+            check_access(connection, Access(table.schema, table.name, written, table.columns, copied=True))
             if self.views:
                 views.prepare(connection, table)
 
     def _counts_on(self, connection: Connection, dataset: Dataset) -> bool:
         """Tell whether the ledger says that rows of a dataset are present."""
         ledger = CoverageTables(self.schema)
-        names = ledger.held(connection, "", [dataset.name])
-        held = [Series.of(exchange, dataset, symbol, interval) for exchange, _, symbol, interval in names]
+        held = ledger.held(connection, "", [dataset])
         return any(known.present for known in ledger.coverage(connection, "", held).values())
 
-    def _prepare_table(self, connection: Connection, table: TableModel) -> None:
-        columns = {
-            name: SQL("{} {}").format(Identifier(name), spelled(kind)) for name, kind in table.types.items()
-        }
-        found = lookup_table(connection, relation(table))
+    def _prepare_table(self, connection: Connection, table: PostgresTable) -> None:
+        columns = {name: f"{quoted(name)} {kind}" for name, kind in table.types.items()}
+        found = lookup_table(connection, table.relation)
         if found is None:
             check_schema(connection, self.schema, create=True)
-            key = SQL(", ").join(map(Identifier, table.key))
-            definition = SQL("CREATE TABLE {} ({}, PRIMARY KEY ({}))")
-            connection.execute(definition.format(relation(table), SQL(", ").join(columns.values()), key))
+            key = ", ".join(map(quoted, table.key))
+            listed = ", ".join(columns.values())
+            connection.execute(f"CREATE TABLE {table.relation} ({listed}, PRIMARY KEY ({key}))".encode())
             return
         table.check({name: column.type for name, column in found.columns.items()})
         for name, column in columns.items():
             if name not in found.columns:
-                connection.execute(SQL("ALTER TABLE {} ADD COLUMN {}").format(relation(table), column))
+                connection.execute(f"ALTER TABLE {table.relation} ADD COLUMN {column}".encode())

@@ -12,9 +12,9 @@ from psycopg.sql import Literal
 
 from marketfetch.errors import RowsRefused, SinkError
 from marketfetch.sinks.postgres.copy_binary import WireColumn
-from marketfetch.sinks.postgres.schema.identifiers import quoted
 from marketfetch.sinks.postgres.schema.time_codecs import BIGINT, TimeCodec
 from marketfetch.sinks.sql.number_limits import NumberLimits
+from marketfetch.sinks.sql.tables import SqlTable, ValueColumn
 from marketfetch.sinks.table_mapping import Name
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
@@ -24,8 +24,8 @@ __all__ = [
     "WHOLE",
     "FilledColumn",
     "KeyColumn",
-    "TableModel",
-    "ValueColumn",
+    "PostgresTable",
+    "wire_type",
 ]
 
 # As format_type() writes them.
@@ -79,43 +79,9 @@ class KeyColumn:
         return None
 
 
-@attrs.frozen
-class ValueColumn:
-    """A column of the table for a column of the dataset: its SQL type, and its line in `Columns.values`.
-
-    `base` is the type that a domain is based on, else the type itself. A column that is `checked` refuses
-    values that its type would change; any other column rounds them.
-    """
-
-    name: str
-    type: str
-    line: int
-    base: str = attrs.field(default=attrs.Factory(lambda self: self.type, takes_self=True))
-    checked: bool = True
-    numbers: NumberLimits = attrs.field(
-        default=attrs.Factory(lambda self: NumberLimits.of(self.base), takes_self=True), init=False
-    )
-
-    @property
-    def integer(self) -> bool:
-        """Whether only whole numbers fit."""
-        return self.base in WHOLE
-
-    @property
-    def wire(self) -> str:
-        """The SQL type in which values are sent, which always has 64 bits."""
-        return BIGINT if self.integer else DOUBLE
-
-    def misfit(self, values: NDArray[np.float64]) -> str | None:
-        """Return which value the column would change, and into what; None if it holds all values."""
-        changed = self.numbers.first_changed(values)
-        if changed is None:
-            return None
-        value, left = changed
-        if np.isnan(left):
-            return f"is {self.type}, and {value!r} does not fit"
-        # For an integer column, numpy converts the value before it is sent: the server cannot refuse it.
-        return f"is {self.type}, which makes {left!r} of {value!r}" if self.checked or self.integer else None
+def wire_type(column: ValueColumn) -> str:
+    """Return the SQL type in which the values of a column are sent, which always has 64 bits."""
+    return BIGINT if column.base in WHOLE else DOUBLE
 
 
 @attrs.frozen
@@ -126,48 +92,23 @@ class FilledColumn:
     sparse: bool
 
 
-@attrs.frozen
-class TableModel:
-    """The table of the rows of one dataset.
+@attrs.frozen(kw_only=True)
+class PostgresTable(SqlTable):
+    """A table of PostgreSQL.
 
-    A table that `is_own` is written by marketfetch alone, holds one dataset, and has columns of the types in
-    which values are sent. An `ordered` table has an index that leads from a series to its times. A `guarded`
-    table has rules or triggers that may change a row or keep it out.
+    Our own tables have columns of the types in which values are sent. `keys` says how the values of `labels`
+    are compared. An `ordered` table has an index that leads from a series to its times. A `guarded` table has
+    rules or triggers that may change a row or keep it out.
     """
 
-    schema: str
-    name: str
-    time: str
     time_codec: TimeCodec
     keys: tuple[KeyColumn, ...]
-    values: tuple[ValueColumn, ...]
-    is_own: bool
     ordered: bool
     guarded: bool = False
 
-    @property
-    def key(self) -> tuple[str, ...]:
-        """The names of the columns of the primary key."""
-        return (*(key.name for key in self.keys), self.time)
-
-    @property
-    def types(self) -> dict[str, str]:
-        """The SQL type of each column that is written."""
-        return {
-            **{key.name: key.type for key in self.keys},
-            self.time: self.time_codec.type,
-            **{column.name: column.type for column in self.values},
-        }
-
-    @property
-    def title(self) -> str:
-        """The name with its schema, for messages and locks."""
-        return f"{self.schema}.{self.name}"
-
-    @property
-    def quoted(self) -> str:
-        """The quoted name with its schema, for a statement that a person types."""
-        return quoted(self.schema, self.name)
+    def parameters(self, key_values: Sequence[Name], **others: object) -> dict[str, object]:
+        """Return the parameters of statements about the rows of a series."""
+        return {**{f"key{i}": value for i, value in enumerate(key_values)}, **others}
 
     def check(self, found: Mapping[str, str]) -> None:
         """Raise SinkError if a column has another type than `types` says."""
@@ -181,7 +122,7 @@ class TableModel:
     def filled(self, columns: Columns) -> tuple[FilledColumn, ...]:
         """Return the columns that have a value in any of the rows."""
         found = []
-        for column in self.values:
+        for column in self.value_columns:
             null = np.isnan(columns.values[column.line])
             sparse = bool(null.any())
             if not (sparse and null.all()):
@@ -197,10 +138,9 @@ class TableModel:
         wire = [WireColumn(self.time_codec.encode(columns.times))]
         for each in filled:
             values = columns.values[each.column.line]
-            if (misfit := each.column.misfit(values)) is not None:
-                raise RowsRefused(f"{self.title}.{each.column.name} {misfit}; {self._remedy(each.column)}")
+            self._check_values(each.column, values)
             null = np.isnan(values) if each.sparse else None
-            if each.column.integer:
+            if each.column.base in WHOLE:
                 values = (values if null is None else np.where(null, 0, values)).astype(np.int64)
             wire.append(WireColumn(values, null))
         return wire
@@ -213,11 +153,14 @@ class TableModel:
                     f"{series}: {self.title}.{key.name} is {key.type} and cannot hold {value!r}: it {misfit}"
                 )
 
-    def _remedy(self, column: ValueColumn) -> str:
-        if self.is_own:
-            return "the exchange's value is no whole number of 64 bits"
-        wider = "double precision" if column.numbers.single else "numeric"
-        return (
-            f"ALTER TABLE {self.quoted} ALTER COLUMN {quoted(column.name)} TYPE {wider}, "
-            "or have the column round it with TableMapping(rounding='allow')"
-        )
+    def _check_values(self, column: ValueColumn, values: NDArray[np.float64]) -> None:
+        changed = column.numbers.first_changed(values)
+        # For an integer column, numpy converts the value before it is sent: the server cannot refuse it.
+        if changed is None or (self.may_round and column.base not in WHOLE and not np.isnan(changed[1])):
+            return
+        value, left = changed
+        becomes = f"and {value!r} does not fit" if np.isnan(left) else f"which makes {left!r} of {value!r}"
+        remedy = "the exchange's value is no whole number of 64 bits"
+        if not self.is_own:
+            remedy = self.widened(column, DOUBLE if column.numbers.single else "numeric")
+        raise RowsRefused(f"{self.title}.{column.name} is {column.type}, {becomes}; {remedy}")

@@ -139,7 +139,7 @@ class EpochCodec:
 
     def bound(self, ms: int) -> int:
         """See TimeCodec."""
-        return ms if self.mapping.time_unit == "ms" else -(-ms // 1000)
+        return self.mapping.bound(ms)
 
 
 def _check_steps(times: NDArray[np.int64], step: int, column: str, remedy: str) -> None:

@@ -1,6 +1,7 @@
 """Make the tables of the ledger, tell their format, and migrate tables of an earlier format.
 
-Format 1 had one row of `coverage` for each series: each batch read and wrote the whole coverage.
+Format 2 had no table `files`. Format 1 had one row of `coverage` for each series: each batch read and wrote
+the whole coverage.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from marketfetch.sinks.postgres.coverage_tables import FORMAT, TABLES, CoverageT
 from marketfetch.sinks.postgres.schema.multirange import load_multirange
 from marketfetch.sinks.postgres.schema.privileges import Access, check_access, make_schema
 from marketfetch.sinks.postgres.session import Connection
+from marketfetch.sinks.provenance import FILE_COLUMNS
 from marketfetch.sinks.sql.coverage_segments import SEGMENT_SPANS, split
 from marketfetch.values.coverage import Coverage
 
@@ -26,6 +28,7 @@ _COLUMNS = {
     "series": {"id", "table_name", *_IDENTITY},
     "coverage": {"series_id", "start_time", "covered", "empty", "unusable"},
     "rejected": {"series_id", "time", "reason", "raw"},
+    "files": {"series_id", *FILE_COLUMNS},
 }
 _COLUMNS_1 = {"series": {"id", "target", *_IDENTITY}, "coverage": {"series_id", "covered", "empty"}}
 _WRITTEN = {
@@ -35,6 +38,7 @@ _WRITTEN = {
         ("covered", "empty", "unusable"),
     ),
     "rejected": (("series_id", "time", "reason", "raw"), ()),
+    "files": (("series_id", *FILE_COLUMNS), FILE_COLUMNS),
 }
 """The columns of each table that are read and inserted, and the columns that are updated; see `Access`."""
 
@@ -43,6 +47,7 @@ _RIGHTS = {
     "series": ("SELECT", "INSERT", "UPDATE"),
     "coverage": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "rejected": ("SELECT", "INSERT", "DELETE"),
+    "files": ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 """The privileges of a role that writes; a role that reads needs the first one of each table."""
 
@@ -64,6 +69,12 @@ _CREATE: dict[str, LiteralString] = {
         "CREATE TABLE IF NOT EXISTS {rejected} (series_id integer NOT NULL REFERENCES {series} "
         "ON DELETE CASCADE, time bigint NOT NULL, number bigint GENERATED ALWAYS AS IDENTITY, "
         "reason text NOT NULL, raw text NOT NULL, PRIMARY KEY (series_id, time, number))"
+    ),
+    "files": (
+        "CREATE TABLE IF NOT EXISTS {files} (series_id integer NOT NULL REFERENCES {series} "
+        "ON DELETE CASCADE, file_key text NOT NULL, start_time bigint NOT NULL, end_time bigint NOT NULL, "
+        "size bigint NOT NULL, modified bigint NOT NULL, digest text NOT NULL, verified boolean NOT NULL, "
+        "PRIMARY KEY (series_id, file_key))"
     ),
 }
 
@@ -97,8 +108,8 @@ def prepare(connection: Connection, schema: str) -> None:
     a privilege, with the statement that grants it.
     """
     found = _format(connection, schema)
-    if found == 1:
-        _migrate(connection, schema)
+    if found is not None and found < FORMAT:
+        _migrate(connection, schema, found)
     elif found is None:
         make_schema(connection, schema)
         _create(connection, schema)
@@ -144,34 +155,42 @@ def _create(connection: Connection, schema: str) -> None:
     _run(connection, schema, insert, FORMAT)
 
 
-def _migrate(connection: Connection, schema: str) -> None:
-    """Migrate tables of format 1, in the transaction of the caller."""
-    _check_owner(connection, schema)
+def _migrate(connection: Connection, schema: str, found: int) -> None:
+    """Migrate tables of an earlier format, in the transaction of the caller."""
+    _check_owner(connection, schema, found)
     tables = _tables(connection, schema)  # a user may have dropped one, to forget its content
-    if "series" in tables:
+    if found > 1:
+        # Waits for the batches under way; the next ones see the new version.
+        _run(connection, schema, "LOCK TABLE {format} IN ACCESS EXCLUSIVE MODE")
+    elif "series" in tables:
         # A process of format 1 that still runs reads `target`, and so fails at its first statement. Else it
         # would take one segment of a series for the whole coverage.
         _run(connection, schema, "ALTER TABLE {series} RENAME COLUMN target TO table_name")
-    if "coverage" in tables:
+    if found == 1 and "coverage" in tables:
         _drop_key(connection, schema)
         for statement in _SEGMENTED:
             _run(connection, schema, statement)
     _create(connection, schema)
-    _cut(connection, schema)
+    _run(connection, schema, "UPDATE {format} SET version = %s", FORMAT)
+    if found == 1:
+        _cut(connection, schema)
     _grant(connection, schema)
 
 
-def _check_owner(connection: Connection, schema: str) -> None:
+def _check_owner(connection: Connection, schema: str, found: int) -> None:
     """Refuse a role that may not alter the tables, before anything is altered."""
     rows = connection.execute(
         "SELECT c.relname::text, pg_get_userbyid(c.relowner)::text, current_user::text, "
         "pg_has_role(c.relowner, 'USAGE'), has_schema_privilege(n.oid, 'CREATE') "
         "FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
         "WHERE n.nspname = %s AND c.relname = ANY(%s) ORDER BY c.relname",
-        [schema, list(_COLUMNS_1)],
+        [schema, list(TABLES)],
     ).fetchall()
     for name, owner, role, owned, creating in rows:
-        said = f"{schema}.{name} has format 1 and must be brought to format {FORMAT}, which {role} may not do"
+        said = (
+            f"{schema}.{name} has format {found} and must be brought to format {FORMAT}, "
+            f"which {role} may not do"
+        )
         if not owned:
             grant = _spelled(connection, "GRANT {} TO {}", owner, role)
             raise SinkError(f"{said}: call prepare() once as {owner}, or {grant}; nothing was changed")

@@ -8,39 +8,36 @@ join, after which the server sorts: it reads every row of the series.
 
 from __future__ import annotations
 
-from psycopg.sql import SQL, Composed, Identifier, Literal
+from psycopg.sql import Literal
 
 from marketfetch.errors import SinkError
 from marketfetch.sinks.postgres.schema.introspection import lookup_table
 from marketfetch.sinks.postgres.schema.privileges import check_schema
-from marketfetch.sinks.postgres.schema.tables import TableModel
+from marketfetch.sinks.postgres.schema.tables import PostgresTable
 from marketfetch.sinks.postgres.session import Connection
-from marketfetch.sinks.postgres.statements import relation, spelled
+from marketfetch.sinks.sql.identifiers import quoted
+from marketfetch.sinks.sql.statements import SERIES_NAMES, view_query
 
 __all__ = ["prepare"]
 
-_NAMES = ("exchange", "symbol", "interval")
-_ARGUMENTS = SQL("(text, text, text)")
+_ARGUMENTS = "(text, text, text)"
 
 
-def prepare(connection: Connection, table: TableModel) -> None:
+def prepare(connection: Connection, table: PostgresTable) -> None:
     """Make view and function if they are missing, or older than this marketfetch or the table.
 
     Raises SinkError if another relation or function has the name.
     """
     home = _home(connection, table)
-    name = Identifier(home, table.name)
-    found, old, mark = (
-        lookup_table(connection, name),
-        f"marketfetch: view of {table.title}",
-        _mark("view", table),
-    )
+    name = quoted(home, table.name)
+    found, old = lookup_table(connection, name), f"marketfetch: view of {table.title}"
+    mark = _mark("view", table)
     if found is not None and (found.kind != "v" or found.comment not in {old, mark}):
         raise SinkError(
             f"{found.title} exists and is not the view of {table.title}; rename it, map it with table=, "
             "or pass views=False"
         )
-    lacking = {*_NAMES, *table.types} - {"series_id"} - set(found.columns if found else ())
+    lacking = {*SERIES_NAMES, *table.types} - {"series_id"} - set(found.columns if found else ())
     function = _found_function(connection, name, table)
     if not lacking and function and found is not None and found.comment == mark:
         return
@@ -48,16 +45,18 @@ def prepare(connection: Connection, table: TableModel) -> None:
         return  # the view of an earlier marketfetch returns the same rows, only more slowly
     if found is None:
         check_schema(connection, home, create=True)
-    connection.execute(_view(table, name))
-    connection.execute(SQL("COMMENT ON VIEW {} IS {}").format(name, Literal(mark)))
-    if function:
-        connection.execute(SQL("DROP FUNCTION {}{}").format(name, _ARGUMENTS))
-    connection.execute(_function(table, name))
-    comment = SQL("COMMENT ON FUNCTION {}{} IS {}")
-    connection.execute(comment.format(name, _ARGUMENTS, Literal(_mark("function", table))))
+    statements = [
+        f"CREATE OR REPLACE VIEW {name} AS {_view_query(table)}",
+        f"COMMENT ON VIEW {name} IS {_text(mark)}",
+        f"DROP FUNCTION {name}{_ARGUMENTS}" if function else "",
+        _function(table, name),
+        f"COMMENT ON FUNCTION {name}{_ARGUMENTS} IS {_text(_mark('function', table))}",
+    ]
+    for statement in filter(None, statements):
+        connection.execute(statement.encode())
 
 
-def _home(connection: Connection, table: TableModel) -> str:
+def _home(connection: Connection, table: PostgresTable) -> str:
     """Return the first schema of the search path."""
     row = connection.execute("SELECT current_schema()").fetchone()
     home = row[0] if row else None
@@ -69,13 +68,13 @@ def _home(connection: Connection, table: TableModel) -> str:
     return str(home)
 
 
-def _mark(kind: str, table: TableModel) -> str:
+def _mark(kind: str, table: PostgresTable) -> str:
     return f"marketfetch: {kind} of {table.title}, format 2"
 
 
-def _found_function(connection: Connection, name: Identifier, table: TableModel) -> bool:
+def _found_function(connection: Connection, name: str, table: PostgresTable) -> bool:
     """Tell whether the function exists; raises SinkError if marketfetch did not make it."""
-    spelling = f"{name.as_string(connection)}(text, text, text)"
+    spelling = f"{name}{_ARGUMENTS}"
     row = connection.execute(
         "SELECT obj_description(oid, 'pg_proc') FROM pg_proc WHERE oid = to_regprocedure(%s)", [spelling]
     ).fetchone()
@@ -86,50 +85,43 @@ def _found_function(connection: Connection, name: Identifier, table: TableModel)
     return row is not None
 
 
-def _may_replace(connection: Connection, name: Identifier, home: str) -> bool:
+def _may_replace(connection: Connection, name: str, home: str) -> bool:
     row = connection.execute(
         "SELECT pg_has_role(relowner, 'USAGE') AND has_schema_privilege(%s, 'CREATE') "
         "FROM pg_class WHERE oid = to_regclass(%s)",
-        [home, name.as_string(connection)],
+        [home, name],
     ).fetchone()
     return row is not None and bool(row[0])
 
 
-def _view(table: TableModel, name: Identifier) -> Composed:
+def _view_query(table: PostgresTable) -> str:
     # Together with table_name and dataset the names are a unique key: the server expects one series.
-    return SQL(
-        "CREATE OR REPLACE VIEW {} AS SELECT {}, {} FROM {} AS r JOIN {} AS s ON s.id = r.series_id "
-        "WHERE s.table_name = '' AND s.dataset = {}"
-    ).format(
-        name,
-        SQL(", ").join(SQL("s.{}").format(Identifier(column)) for column in _NAMES),
-        _columns(table),
-        relation(table),
-        Identifier(table.schema, "series"),
-        Literal(table.name),
+    query = view_query(table.relation, _series(table), "r.open_time", map(quoted, table.columns))
+    return f"{query} WHERE s.table_name = '' AND s.dataset = {_text(table.name)}"
+
+
+def _function(table: PostgresTable, name: str) -> str:
+    types = {**dict.fromkeys(SERIES_NAMES, "text"), **table.types}
+    returned = ", ".join(
+        f"{quoted(column)} {kind}" for column, kind in types.items() if column != "series_id"
     )
-
-
-def _function(table: TableModel, name: Identifier) -> Composed:
-    types = {**dict.fromkeys(_NAMES, "text"), **table.types}
-    body = SQL(
-        "SELECT $1, $2, $3, {} FROM {} AS r WHERE r.series_id = (SELECT s.id FROM {} AS s WHERE "
-        "(s.table_name, s.exchange, s.dataset, s.symbol, s.interval) = ('', $1, {}, $2, $3))"
-    ).format(_columns(table), relation(table), Identifier(table.schema, "series"), Literal(table.name))
+    columns = ", ".join(f"r.{quoted(column)}" for column in (table.time, *table.columns))
+    body = (
+        f"SELECT $1, $2, $3, {columns} FROM {table.relation} AS r "
+        f"WHERE r.series_id = (SELECT s.id FROM {_series(table)} AS s "
+        "WHERE (s.table_name, s.exchange, s.dataset, s.symbol, s.interval) "
+        f"= ('', $1, {_text(table.name)}, $2, $3))"
+    )
     # Neither SECURITY DEFINER nor STRICT: else the server would not inline it into the calling query.
-    return SQL("CREATE FUNCTION {}{} RETURNS TABLE ({}) LANGUAGE sql STABLE PARALLEL SAFE AS {}").format(
-        name,
-        _ARGUMENTS,
-        SQL(", ").join(
-            SQL("{} {}").format(Identifier(column), spelled(kind))
-            for column, kind in types.items()
-            if column != "series_id"
-        ),
-        Literal(body.as_string()),
+    return (
+        f"CREATE FUNCTION {name}{_ARGUMENTS} RETURNS TABLE ({returned}) "
+        f"LANGUAGE sql STABLE PARALLEL SAFE AS {_text(body)}"
     )
 
 
-def _columns(table: TableModel) -> Composed:
-    """Return the time and value columns, in the order of the view."""
-    columns = (table.time, *(field.name for field in table.values))
-    return SQL(", ").join(SQL("r.{}").format(Identifier(column)) for column in columns)
+def _series(table: PostgresTable) -> str:
+    return quoted(table.schema, "series")
+
+
+def _text(text: str) -> str:
+    return Literal(text).as_string()

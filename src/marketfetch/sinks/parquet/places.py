@@ -1,0 +1,50 @@
+"""Where the files of a Parquet store are."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+from urllib.parse import quote
+
+from marketfetch.values.series import Series
+
+__all__ = ["LEDGER", "WORK", "home_of", "lock_of", "locks_of", "temporary_folder"]
+
+LEDGER = "_ledger.parquet"
+"""A Parquet file without rows, so that readers of the folder find only Parquet files of one schema."""
+
+WORK = "_marketfetch"
+"""The folder for lock files and temporary files, which exist only during a write."""
+
+_LONG = 100
+"""The most characters that the name of a lock file takes from the names of its series."""
+
+
+def locks_of(root: Path) -> Path:
+    """Return the folder of a store's lock files."""
+    return root / WORK / "locks"
+
+
+def temporary_folder(root: Path) -> Path:
+    """Return the folder of a store's temporary files, which are renamed into their places."""
+    return root / WORK / "aside"
+
+
+def home_of(root: Path, series: Series) -> Path:
+    """Return the folder of a series.
+
+    >>> print(home_of(Path("market"), Series.of("okx", "ohlcv", "BTC/USDT", "1m")))
+    market/ohlcv/exchange=okx/symbol=BTC%2FUSDT/interval=1m
+    """
+    names = {"exchange": series.exchange, "symbol": series.symbol, "interval": series.interval.name}
+    parts = (f"{name}={quote(value, safe='')}" for name, value in names.items())
+    return root.joinpath(series.dataset.name, *parts)
+
+
+def lock_of(root: Path, series: Series) -> Path:
+    """Return the lock file of a series."""
+    names = (series.exchange, series.dataset.name, series.symbol, series.interval.name)
+    name = ",".join(quote(name, safe="") for name in names)
+    if len(name) > _LONG:  # a guard and a probe get longer names, up to 255 bytes
+        name = f"{name[:_LONG]},{sha256(name.encode()).hexdigest()[:16]}"
+    return locks_of(root) / f"{name}.lock"
