@@ -11,6 +11,7 @@ from .api.maintenance import forget as forget
 from .api.maintenance import verify as verify
 from .api.pipeline import Pipeline as Pipeline
 from .api.plugins import exchange_names as exchange_names
+from .api.source_maintenance import verify_sources as verify_sources
 from .api.table import Table as Table
 from .errors import MarketfetchError as MarketfetchError
 from .fetchers.curl import CurlFetcher as CurlFetcher

@@ -18,8 +18,10 @@ __all__ = [
     "Finding",
     "Missing",
     "Problem",
+    "ReissuedFile",
     "Report",
     "SeriesReport",
+    "SourceVerification",
     "Verification",
     "spans_as_list",
 ]
@@ -177,6 +179,73 @@ class Report:
             "unknown_symbols": dict(self.unknown),
             "series": [line.as_dict() for line in self.series],
             "egresses": [attrs.asdict(egress) for egress in self.egresses],
+        }
+
+
+@attrs.frozen
+class ReissuedFile:
+    """A file of an archive that was issued anew after its rows were stored.
+
+    `spans` are the moments at which the stored rows differ from those of the file; `fields` counts the
+    differing values by column. `new_rows` of the file are not stored. `error` says why a file could not be
+    compared, and is empty otherwise. `repaired` tells whether the rows of the file were written.
+    """
+
+    series: Series
+    key: str
+    spans: SpanSet = attrs.field(factory=SpanSet)
+    fields: Mapping[str, int] = attrs.field(factory=dict)
+    new_rows: int = 0
+    error: str = ""
+    repaired: bool = False
+
+    @property
+    def differs(self) -> bool:
+        """Whether the store has other rows than the file, or that could not be seen."""
+        return bool(self.fields or self.new_rows or self.error)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry in plain types, times as ISO text, for JSON."""
+        return {
+            "exchange": self.series.exchange,
+            "dataset": self.series.dataset.name,
+            "symbol": self.series.symbol,
+            "interval": self.series.interval.name,
+            "file": self.key,
+            "spans": spans_as_list(self.spans),
+            "fields": dict(self.fields),
+            "new_rows": self.new_rows,
+            "error": self.error,
+            "repaired": self.repaired,
+        }
+
+
+@attrs.frozen
+class SourceVerification:
+    """The result of `verify_sources`: how many files rows came from, and which were issued anew since.
+
+    A file that was uploaded again with the same bytes is no reissued file.
+
+    >>> SourceVerification(series=0, files=0, reissued=()).ok
+    True
+    """
+
+    series: int
+    files: int
+    reissued: tuple[ReissuedFile, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the store agrees with all files, after the repair if there was one."""
+        return all(file.repaired or not file.differs for file in self.reissued)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the verification in plain types, as `marketfetch verify --sources --json` prints it."""
+        return {
+            "ok": self.ok,
+            "series": self.series,
+            "files": self.files,
+            "reissued": [file.as_dict() for file in self.reissued],
         }
 
 

@@ -173,6 +173,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, Parser]]:
     for each in (coverage, verify):
         _add_filters(each, "all that the store holds, unless some are named")
         _add_store(each)
+    _add_sources(verify)
     _add_filters(forget, "name some, or say --all-symbols")
     _add_store(forget)
     _add_forget(forget)
@@ -197,6 +198,18 @@ def _add_filters(parser: argparse.ArgumentParser, unnamed: str) -> None:
     which.add_argument("--symbol", metavar="NAME", action="append", default=[], help="may be repeated")
     which.add_argument("--dataset", metavar="NAME", action="append", help="may be repeated")
     which.add_argument("--interval", metavar="NAME", action=Once, help="only those of this interval")
+
+
+def _add_sources(parser: argparse.ArgumentParser) -> None:
+    files = parser.add_argument_group("files of archives")
+    files.add_argument(
+        "--sources",
+        action="store_true",
+        help="compare rows with the files that they came from, where the exchange issued these anew",
+    )
+    files.add_argument("--repair", action="store_true", help="with --sources: write the rows of new issues")
+    files.add_argument("--base-url", metavar="URL", action=Once, help="as of backfill")
+    files.add_argument("--archive-url", metavar="URL", action=Once, help="as of backfill")
 
 
 def _add_forget(parser: argparse.ArgumentParser) -> None:

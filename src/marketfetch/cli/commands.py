@@ -16,9 +16,15 @@ from marketfetch.api.inputs import store_of
 from marketfetch.api.maintenance import forget, verify
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.api.plugins import exchange_from
+from marketfetch.api.source_maintenance import verify_sources
 from marketfetch.cli.arguments import filters_from, parse, pool_from, query_from
 from marketfetch.cli.documents import Document
-from marketfetch.cli.maintenance_view import forgotten_as_list, forgotten_page, verification_page
+from marketfetch.cli.maintenance_view import (
+    forgotten_as_list,
+    forgotten_page,
+    source_verification_page,
+    verification_page,
+)
 from marketfetch.cli.option_parser import with_option_name
 from marketfetch.cli.output import StdoutClosed, print_document, print_error, stdout_errors, write_stdout
 from marketfetch.cli.report_view import coverage_page, internal_gaps, ledger_as_list, report_page
@@ -132,6 +138,10 @@ def _coverage(arguments: Namespace, signals: SignalHandler) -> int:
 
 def _verify(arguments: Namespace, signals: SignalHandler) -> int:
     signals.interrupt()
+    if arguments.sources:
+        return _verify_sources(arguments, signals)
+    if arguments.repair:
+        raise ConfigurationError("repair: works only with --sources; add --sources")
     verification = verify(arguments.to, **filters_from(arguments))
     if not verification.rows:
         raise ConfigurationError(
@@ -139,6 +149,18 @@ def _verify(arguments: Namespace, signals: SignalHandler) -> int:
         )
     signals.finish()
     _print(arguments, verification.as_dict(), verification_page(verification))
+    return 0 if verification.ok else 1
+
+
+def _verify_sources(arguments: Namespace, signals: SignalHandler) -> int:
+    filters = filters_from(arguments)
+    name = filters.pop("exchange")
+    if name is None:
+        raise ConfigurationError("exchange: say whose files to compare with; add --exchange")
+    venue = exchange_from(name, arguments.base_url, arguments.archive_url)
+    verification = verify_sources(arguments.to, venue, repair=arguments.repair, **filters)
+    signals.finish()
+    _print(arguments, verification.as_dict(), source_verification_page(verification))
     return 0 if verification.ok else 1
 
 

@@ -7,11 +7,17 @@ from typing import Any
 
 from marketfetch.cli.documents import MAX_ROWS, Document, TextTable
 from marketfetch.listeners.text import pluralize, spans_text
-from marketfetch.reports import Finding, Verification, spans_as_list
+from marketfetch.reports import (
+    Finding,
+    ReissuedFile,
+    SourceVerification,
+    Verification,
+    spans_as_list,
+)
 from marketfetch.values.series import Series
 from marketfetch.values.spans import SpanSet
 
-__all__ = ["forgotten_as_list", "forgotten_page", "verification_page"]
+__all__ = ["forgotten_as_list", "forgotten_page", "source_verification_page", "verification_page"]
 
 
 def verification_page(verification: Verification) -> Document:
@@ -28,6 +34,25 @@ def verification_page(verification: Verification) -> Document:
     remedies = [finding.remedy for finding in findings[:MAX_ROWS] if finding.problem.harmful]
     notes = ["To mend it:", *(f"  {remedy}" for remedy in remedies)] if remedies else []
     return Document(headline, [table] if table.rows else [], notes, verification.ok)
+
+
+def source_verification_page(verification: SourceVerification) -> Document:
+    """Return the page of a comparison with the files of an archive."""
+    changed = [file for file in verification.reissued if file.differs]
+    verdict = f"{pluralize(len(changed), 'file')} with other rows" if changed else "nothing differs"
+    files, series = pluralize(verification.files, "file"), pluralize(verification.series, "series")
+    rows = [_reissued(file) for file in changed]
+    table = TextTable.limited("Issued anew", ("file", "where (UTC)", "what differs", ""), rows)
+    notes = [] if verification.ok else ["--repair writes the rows of the new issues"]
+    headline = f"{files} of {series} compared with the archive: {verdict}"
+    return Document(headline, [table] if rows else [], notes, verification.ok)
+
+
+def _reissued(file: ReissuedFile) -> tuple[str, ...]:
+    counts = [f"{count:,} {field}" for field, count in file.fields.items()]
+    counts += [f"{file.new_rows:,} new rows"] if file.new_rows else []
+    name = file.key.rpartition("/")[2]
+    return name, spans_text(file.spans), file.error or ", ".join(counts), "repaired" if file.repaired else ""
 
 
 def forgotten_page(forgotten: Mapping[Series, SpanSet], *, rows: bool, dry_run: bool) -> Document:

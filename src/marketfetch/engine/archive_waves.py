@@ -35,7 +35,7 @@ from marketfetch.errors import (
     RestrictedLocation,
 )
 from marketfetch.events import FileFetched, FileRejected
-from marketfetch.planning.archive_periods import NeededPeriod, differing_columns, needed_periods
+from marketfetch.planning.archive_periods import NeededPeriod, difference, needed_periods
 from marketfetch.planning.batches import Capacity, choose_page_size, files_end_sooner
 from marketfetch.sources import Archive
 from marketfetch.values.archives import ArchiveFile, Provenance
@@ -317,7 +317,7 @@ class ArchiveWaves:
             raise
         except FetchError:
             return
-        fields = differing_columns(last, page.columns, series.dataset)
+        fields = difference(last, page.columns, series.dataset).fields
         if fields:
             task.seam.differ()
             self.state.files_rejected += 1

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from marketfetch.archives.periods import CalendarPeriod, Grain, periods
 from marketfetch.values.datasets import Dataset
@@ -13,7 +14,7 @@ from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Columns
 from marketfetch.values.spans import SpanSet
 
-__all__ = ["NeededPeriod", "differing_columns", "needed_periods"]
+__all__ = ["Difference", "NeededPeriod", "difference", "needed_periods"]
 
 
 @attrs.frozen
@@ -25,18 +26,39 @@ class NeededPeriod:
     rows: int
 
 
-def differing_columns(one: Columns, other: Columns, dataset: Dataset) -> list[str]:
-    """Return the names of the columns in which rows of the same times differ; NULL is equal to NULL.
+@attrs.frozen(eq=False)
+class Difference:
+    """How rows of one source differ from those of another.
+
+    `times` are the moments at which both have a row, with other values; `fields` counts these values by
+    column. `new` are the moments at which only the second source has a row.
+    """
+
+    times: NDArray[np.int64]
+    fields: Mapping[str, int]
+    new: NDArray[np.int64]
+
+
+def difference(one: Columns, other: Columns, dataset: Dataset) -> Difference:
+    """Compare rows of two sources; NULL is equal to NULL, and a column that `one` does not have is left out.
 
     >>> dataset = Dataset.parse("mark_price")
-    >>> file, page = (Columns(np.array([0]), np.array([[1.0], [2.0], [1.0], [close]])) for close in (1, 2))
-    >>> differing_columns(file, page, dataset)
-    ['close']
+    >>> file = Columns(np.array([0]), np.array([[1.0], [2.0], [1.0], [1.0]]))
+    >>> page = Columns(np.array([0, 60_000]), np.array([[1.0, 1.5], [2.0, 2.0], [1.0, 1.0], [2.0, 1.5]]))
+    >>> found = difference(file, page, dataset)
+    >>> found.times, found.fields, found.new
+    (array([0]), {'close': 1}, array([60000]))
     """
-    _, here, there = np.intersect1d(one.times, other.times, assume_unique=True, return_indices=True)
+    common, here, there = np.intersect1d(one.times, other.times, assume_unique=True, return_indices=True)
     left, right = one.values[:, here], other.values[:, there]
     differs = ~((left == right) | (np.isnan(left) & np.isnan(right)))
-    return [name for name, line in zip(dataset.names, differs, strict=True) if line.any()]
+    differs[np.isnan(one.values).all(axis=1)] = False
+    counts = zip(dataset.names, np.count_nonzero(differs, axis=1), strict=True)
+    return Difference(
+        common[differs.any(axis=0)],
+        {name: int(count) for name, count in counts if count},
+        np.setdiff1d(other.times, one.times, assume_unique=True),
+    )
 
 
 def needed_periods(

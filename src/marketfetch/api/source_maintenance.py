@@ -1,0 +1,73 @@
+"""`verify_sources` compares the rows of a store with the files of the archive that they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from marketfetch.api.inputs import pool_of, store_of
+from marketfetch.api.plugins import exchange_from
+from marketfetch.api.run_sync import run_sync
+from marketfetch.engine.blocking import StoreRetrier
+from marketfetch.engine.requester import RequestExecutor
+from marketfetch.engine.selection import Selection
+from marketfetch.engine.source_verification import SourceVerifier
+from marketfetch.engine.state import RunState
+from marketfetch.events import Listener
+from marketfetch.exchange import Exchange
+from marketfetch.fetchers.curl import CurlFetcher
+from marketfetch.listeners.dispatch import Listeners
+from marketfetch.protocols import Fetcher, ProxyPool, Sink
+from marketfetch.proxies.pool import RotatingProxies
+from marketfetch.redaction import Secret
+from marketfetch.reports import SourceVerification
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.intervals import Interval
+from marketfetch.values.query import AllSymbols
+from marketfetch.values.settings import Settings
+
+__all__ = ["verify_sources"]
+
+
+def verify_sources(  # noqa: PLR0913  # the filters of `verify`, and the parts of a pipeline
+    store: str | Path | Secret | Sink,
+    exchange: str | Exchange,
+    *,
+    symbols: str | Iterable[str] | AllSymbols | None = None,
+    datasets: str | Dataset | Iterable[str | Dataset] | None = None,
+    interval: str | Interval | None = None,
+    repair: bool = False,
+    proxies: ProxyPool | Iterable[str | Secret] | str | Path | None = None,
+    fetcher: Fetcher | None = None,
+    settings: Settings | None = None,
+    listeners: Sequence[Listener] = (),
+) -> SourceVerification:
+    """Find files of the exchange's archive that were issued anew, and compare them with the stored rows.
+
+    An exchange replaces files without notice. One listing for each series shows which files have another
+    size or time than when they were read; only those are fetched and compared, field by field. With `repair`
+    the stored rows that differ are replaced by those of the file, and new rows are added. A filter that is
+    left out selects all series.
+
+    Raises ConfigurationError for a store that does not keep provenance and for names that it does not hold,
+    FetchError where the archive cannot be listed, and SinkError if the store cannot be used.
+
+    >>> verify_sources("memory:", "binance-usdm").files
+    0
+    """
+    venue = exchange_from(exchange)
+    opened = store_of("store", store, "verify_sources needs")
+    chosen = Selection.of(symbols=symbols, datasets=datasets, interval=interval)
+    series = [one for one in chosen.held(opened) if one.exchange == venue.name]
+    emit = Listeners(listeners).emit
+    used = (settings if settings is not None else Settings()).for_one_run()
+    pool = RotatingProxies(()) if proxies is None else pool_of(proxies)
+    client = fetcher if fetcher is not None else CurlFetcher()
+
+    async def verify() -> SourceVerification:
+        executor = RequestExecutor(venue, client, pool, used, RunState(), emit)
+        verifier = SourceVerifier(executor, opened, StoreRetrier(used.retries, emit), repair=repair)
+        async with client.session():
+            return await verifier.run(series)
+
+    return run_sync(verify)

@@ -1,0 +1,182 @@
+"""Compare the files of an archive with the rows that came from them: files are issued anew without notice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from io import BytesIO
+
+import anyio
+import attrs
+import numpy as np
+
+from marketfetch.archives.checksums import parse_checksum
+from marketfetch.archives.file_reader import FileContent, FileReader
+from marketfetch.archives.listing import parse_listing
+from marketfetch.archives.periods import CalendarPeriod
+from marketfetch.engine.blocking import StoreRetrier, run_in_thread
+from marketfetch.engine.requester import RequestExecutor, ResponsePolicy
+from marketfetch.errors import BadRequest, ConfigurationError, FetchError, RestrictedLocation, RowsRefused
+from marketfetch.planning.archive_periods import difference
+from marketfetch.protocols import Store, SupportsProvenance
+from marketfetch.reports import ReissuedFile, SourceVerification
+from marketfetch.sources import Archive
+from marketfetch.values.archives import ArchiveFile, Provenance
+from marketfetch.values.coverage import Coverage
+from marketfetch.values.http import Request
+from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.series import Series
+
+__all__ = ["SourceVerifier"]
+
+
+@attrs.frozen(eq=False)
+class SourceVerifier:
+    """Finds files that were issued anew, and compares them with the stored rows.
+
+    One listing for each series and grain shows which files changed; only those are fetched. With `repair`,
+    rows that differ are replaced by those of the file, and rows that the store lacks are added, in one
+    transaction with the new provenance.
+    """
+
+    executor: RequestExecutor
+    store: Store
+    retrier: StoreRetrier
+    repair: bool = False
+
+    async def run(self, series: Sequence[Series]) -> SourceVerification:
+        """Verify series; raises RestrictedLocation, SinkError, and FetchError where a listing fails."""
+        found: list[ReissuedFile] = []
+        if not isinstance(self.store, SupportsProvenance):
+            raise ConfigurationError(
+                f"store: {type(self.store).__name__} does not keep from which files its rows came"
+            )
+        provenance = await self.retrier.call_in_thread(partial(self._provenance, series))
+        rest = iter(provenance.items())
+
+        async def work_off() -> None:
+            for one, entries in rest:
+                found.extend(await self._verify(one, entries))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(min(len(provenance), self.executor.settings.concurrency)):
+                group.start_soon(work_off)
+        files = sum(map(len, provenance.values()))
+        return SourceVerification(len(provenance), files, tuple(sorted(found, key=lambda file: file.key)))
+
+    def _provenance(self, series: Sequence[Series]) -> Mapping[Series, Sequence[Provenance]]:
+        """Read the provenance of those of the series whose rows came from files; on a thread."""
+        store = self.store
+        assert isinstance(store, SupportsProvenance)
+        held = {one: store.provenance(one) for one in series if self._archive(one) is not None}
+        return {one: entries for one, entries in held.items() if entries}
+
+    def _archive(self, series: Series) -> Archive | None:
+        exchange = self.executor.exchange
+        return exchange.archive(series.dataset) if series.exchange == exchange.name else None
+
+    async def _verify(self, series: Series, entries: Sequence[Provenance]) -> list[ReissuedFile]:
+        archive = self._archive(series)
+        if archive is None:
+            return []
+        periods = {
+            entry.key: period
+            for entry in entries
+            if (period := archive.period_of(series, entry.key.rpartition("/")[2])) is not None
+        }
+        listed = await self._listed(archive, series, sorted(periods.values()))
+        reissued = []
+        for entry in entries:
+            file = listed.get(entry.key)
+            if file is None or (file.size, file.modified) == (entry.size, entry.modified):
+                continue  # as it was; or no longer published, which says nothing about its rows
+            try:
+                found = await self._compare(archive, series, periods[entry.key], entry, file)
+            except RestrictedLocation:
+                raise
+            except FetchError as error:
+                found = ReissuedFile(series, entry.key, error=f"{type(error).__name__}: {error}")
+            if found is not None:
+                reissued.append(found)
+        return reissued
+
+    async def _listed(
+        self, archive: Archive, series: Series, periods: Sequence[CalendarPeriod]
+    ) -> dict[str, ArchiveFile]:
+        """List the files of a series from the first of the periods on, once for each grain."""
+        listed: dict[str, ArchiveFile] = {}
+        for first in {period.grain: period for period in reversed(periods)}.values():
+            listing = archive.listing(series, first)
+            while True:
+                body, _ = await self._send(archive, archive.listing_request(listing))
+                page = parse_listing(body)
+                listed |= {file.key: file for file in page.files}
+                following = listing.following(page)
+                if following is None:
+                    break
+                listing = following
+        return listed
+
+    async def _compare(
+        self,
+        archive: Archive,
+        series: Series,
+        period: CalendarPeriod,
+        entry: Provenance,
+        file: ArchiveFile,
+    ) -> ReissuedFile | None:
+        """Compare a file with the stored rows; None if its bytes are those that were read."""
+        try:
+            body, _ = await self._send(archive, archive.checksum_request(file.key, fresh=True))
+            checksum = parse_checksum(body, file.name)
+        except BadRequest:
+            checksum = None
+        if checksum is not None and checksum.digest == entry.digest:
+            return None
+        body, _ = await self._send(archive, archive.file_request(file.key, fresh=True))
+        content = FileContent(
+            series,
+            period,
+            archive.layout,
+            member=f"{file.name.removesuffix('.zip')}.csv",
+            published=file.modified,
+        )
+        reader = FileReader(BytesIO(body), content, checksum)
+        return await run_in_thread(partial(self._compare_rows, series, entry, file, reader))
+
+    def _compare_rows(
+        self, series: Series, entry: Provenance, file: ArchiveFile, reader: FileReader
+    ) -> ReissuedFile | None:
+        pieces = list(reader)
+        if reader.summary.digest == entry.digest:
+            return None
+        rows = Columns.join(pieces) if pieces else Columns.empty(series.dataset)
+        stored = self.retrier.call(partial(self.store.read, series, entry.span))
+        differs = difference(stored, rows, series.dataset)
+        found = ReissuedFile(
+            series, file.key, series.interval.cover(differs.times), differs.fields, len(differs.new)
+        )
+        if not self.repair:
+            return found
+        changed = rows.take(np.isin(rows.times, np.concatenate([differs.times, differs.new])))
+        summary = reader.summary
+        provenance = Provenance(
+            file.key,
+            entry.span,
+            summary.size,
+            file.modified,
+            summary.digest,
+            verified=summary.verified,
+        )
+        coverage = Coverage(series.interval.cover(changed.times))
+        batch = Batch(series, changed, coverage, (), provenance)
+        try:
+            with self.store.writer() as write:
+                self.retrier.call(partial(write, batch))
+        except RowsRefused as error:
+            return attrs.evolve(found, error=str(error))
+        return attrs.evolve(found, repaired=True)
+
+    async def _send(self, archive: Archive, request: Request) -> tuple[bytes, str]:
+        policy = ResponsePolicy(archive.raise_for_error, waits_for_bans=False)
+        return await self.executor.send(request, lambda response: response.body, policy)
