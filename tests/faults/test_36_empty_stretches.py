@@ -244,7 +244,7 @@ def test_an_exchange_without_a_request_for_the_first_row(
         )
     assert report.complete
     assert line.rows == len(times)
-    assert asked - -(-len(times) // 100) <= HANDFUL + 20  # requests in flight
+    assert asked - -(-len(times) // 100) <= HANDFUL + 2 * 20  # twenty in flight, some of them asked again
 
 
 class TwoFaced(PlainServer):
@@ -257,13 +257,14 @@ class TwoFaced(PlainServer):
 
 
 def test_pages_that_deny_what_another_answer_has_are_given_up() -> None:
-    with TwoFaced(range(YEAR.start - DAY, YEAR.start + 9 * DAY, MINUTE), listed_at=0).serving() as server:
+    span = Span(YEAR.start - DAY, YEAR.start + 8 * DAY)
+    with TwoFaced(range(span.start, span.end + DAY, MINUTE), listed_at=0).serving() as server:
         report, line, asked = run_plain(
-            server, "mark_price", now=NOW, interval="1m", start=YEAR.start - DAY, end=YEAR.start + 8 * DAY
+            server, "mark_price", now=NOW, interval="1m", start=span.start, end=span.end, concurrency=1
         )
     assert not report.complete
-    assert SpanSet.of(Span(YEAR.start, YEAR.start + HOUR)) - line.empty
-    assert line.missing
-    assert all("the exchange denies rows here, and gives one at" in gap.reason for gap in line.missing)
     assert line.rows == 8 * DAY // MINUTE
-    assert asked < 250
+    # The last page of the day has the first rows of the next one: its hole is a small one.
+    assert line.empty == SpanSet.of(Span(YEAR.start + 1360 * MINUTE, YEAR.start + DAY))
+    assert all("the exchange denies rows here, and gives one at" in gap.reason for gap in line.missing)
+    assert asked <= 130 + 2 * 16 + 2
