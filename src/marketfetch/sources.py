@@ -114,7 +114,7 @@ class Endpoint(Source):
     def first_row_request(self, series: Series, start: int) -> Request | None:
         """Return the request for the one oldest row at or after `start`; None if the exchange has none.
 
-        With it a series that begins late costs one request and not one for each empty page.
+        With it a stretch without rows, before, amid or after the rows of a series, costs a few requests.
         """
         return None
 

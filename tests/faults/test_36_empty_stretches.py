@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
 
 import anyio
 import attrs
 import pytest
 
+import marketfetch.adapter as mf
 from marketfetch.events import Event, Heartbeat, PageFetched, RoundStarted
 from marketfetch.reports import Report, SeriesReport
 from marketfetch.sinks.memory import MemorySink
@@ -24,7 +25,7 @@ from marketfetch.values.intervals import Interval
 from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span, SpanSet
 from marketfetch.values.times import parse_time
-from tests.support.plain import PlainServer
+from tests.support.plain import Backwards, Events, Forwards, PlainExchange, PlainServer
 from tests.support.plain import filled as run_plain
 from tests.support.worlds import DAY, HOUR, MINUTE, World, run, span_of
 
@@ -62,6 +63,7 @@ def filled(
     interval: str = "1m",
     faults: Faults | None = None,
     okx_page: int = 100,
+    concurrency: int = 4,
 ) -> Filled:
     """Run a query against a market with gaps, check every row and every empty moment, and count requests."""
     instrument = MarketInstrument.parse("ABUSDT", listed, delisted)
@@ -70,7 +72,9 @@ def filled(
         now=lambda: NOW, limits=None, faults=faults, log_size=100_000, okx_history_limit=okx_page
     )
     with SimulatedExchange(market, options) as exchange:
-        world = World(exchange, venue, settings=Settings(clock=lambda: NOW, concurrency=4, heartbeat=0.02))
+        world = World(
+            exchange, venue, settings=Settings(clock=lambda: NOW, concurrency=concurrency, heartbeat=0.02)
+        )
         store = MemorySink()
         symbol = "AB-USDT" if venue == "okx" else "ABUSDT"
         query: dict[str, Any] = {"symbols": symbol, "datasets": dataset, "interval": interval}
@@ -108,6 +112,13 @@ def test_a_year_without_rows_amid_a_series(venue: str, dataset: str) -> None:
             beats.append(event.rows_planned + event.rows_crossed - planned)
     assert beats
     assert not any(beats), "each open time is either planned or crossed"
+
+
+@pytest.mark.parametrize("venue", ["binance-spot", "binance-usdm", "okx"])
+def test_with_many_requests_in_flight_those_are_the_only_further_ones(venue: str) -> None:
+    span = Span(YEAR.start - 2 * DAY, YEAR.end + 2 * DAY)
+    found = filled(venue, "ohlcv", span, gaps=[YEAR], concurrency=20, okx_page=300)
+    assert found.beside <= HANDFUL + 20
 
 
 @pytest.mark.parametrize("dataset", STATISTICS)
@@ -196,6 +207,46 @@ def test_a_run_that_ends_inside_a_hole_goes_on_behind_it(venue: str) -> None:
         assert len(store.read(series, span)) == (span.length - YEAR.length) // MINUTE
 
 
+class Aggregating(PlainServer):
+    """A longer candle exists if it has a row."""
+
+    def answer(self, path: str, asked: dict[str, str]) -> Any:
+        if path == "/listing" or asked["step"] in {"1m", "event"}:
+            return super().answer(path, asked)
+        step = Interval.parse(asked["step"])
+        candles = PlainServer(sorted({step.floor(time) for time in self.times}))
+        rows = candles.answer(path, asked)
+        self.questions += candles.questions
+        return rows
+
+
+class OldestFirst(Events):
+    paginator = mf.CursorPaginator()
+
+
+class OldestFirstVenue(PlainExchange):
+    endpoints: ClassVar[Sequence[type[mf.Endpoint]]] = (Forwards, Backwards, OldestFirst)
+
+
+@pytest.mark.parametrize("kind", [PlainExchange, OldestFirstVenue])
+@pytest.mark.parametrize("dataset", ["mark_price", "index_price", "funding_rate"])
+@pytest.mark.parametrize("tail", [False, True])
+def test_an_exchange_without_a_request_for_the_first_row(
+    kind: type[PlainExchange], dataset: str, *, tail: bool
+) -> None:
+    """Pages filled from the start, from the end, and chains of events in both directions."""
+    step = 8 * HOUR if dataset == "funding_rate" else MINUTE
+    before, after = Span(YEAR.start - DAY, YEAR.start), Span(YEAR.end, YEAR.end + DAY)
+    times = [*range(before.start, before.end, step), *([] if tail else range(after.start, after.end, step))]
+    with Aggregating(times, listed_at=before.start).serving() as server:
+        report, line, asked = run_plain(
+            server, dataset, kind=kind, now=NOW, interval="1m", start=before.start, end=after.end
+        )
+    assert report.complete
+    assert line.rows == len(times)
+    assert asked - -(-len(times) // 100) <= HANDFUL + 2 * 20  # twenty in flight, some of them asked again
+
+
 class TwoFaced(PlainServer):
     """Its window of one row has a row where no page has one."""
 
@@ -206,13 +257,14 @@ class TwoFaced(PlainServer):
 
 
 def test_pages_that_deny_what_another_answer_has_are_given_up() -> None:
-    with TwoFaced(range(YEAR.start - DAY, YEAR.start + 9 * DAY, MINUTE), listed_at=0).serving() as server:
+    span = Span(YEAR.start - DAY, YEAR.start + 8 * DAY)
+    with TwoFaced(range(span.start, span.end + DAY, MINUTE), listed_at=0).serving() as server:
         report, line, asked = run_plain(
-            server, "mark_price", now=NOW, interval="1m", start=YEAR.start - DAY, end=YEAR.start + 8 * DAY
+            server, "mark_price", now=NOW, interval="1m", start=span.start, end=span.end, concurrency=1
         )
     assert not report.complete
-    assert SpanSet.of(Span(YEAR.start, YEAR.start + HOUR)) - line.empty
-    assert line.missing
-    assert all("the exchange denies rows here, and gives one at" in gap.reason for gap in line.missing)
     assert line.rows == 8 * DAY // MINUTE
-    assert asked < 250
+    # The last page of the day has the first rows of the next one: its hole is a small one.
+    assert line.empty == SpanSet.of(Span(YEAR.start + 1360 * MINUTE, YEAR.start + DAY))
+    assert all("the exchange denies rows here, and gives one at" in gap.reason for gap in line.missing)
+    assert asked <= 130 + 2 * 16 + 2

@@ -151,12 +151,13 @@ def filled(
     *,
     kind: type[mf.Exchange] = PlainExchange,
     now: int,
+    concurrency: int = 20,
     **query: Any,
 ) -> tuple[Report, SeriesReport, int]:
     """Run a query; return the report, its only series, and the number of page requests."""
     before = len(server.questions)
     asked = Query(symbols="AB", datasets=dataset, **query)
-    settings = Settings(clock=lambda: now)
+    settings = Settings(clock=lambda: now, concurrency=concurrency)
     report = run(Pipeline(kind(server.address), asked, store or MemorySink(), settings=settings))
     (line,) = report.series
     return report, line, len(server.questions) - before

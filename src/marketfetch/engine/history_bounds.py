@@ -81,6 +81,8 @@ class HistoryBounds:
         Example: the page of 3 June is empty, and the first row at or after 3 June is of the next June. A
         window of the whole year has no row: the year is empty, and none of its pages is requested any more.
         """
+        if self._endpoint(state).paginator.sequential:
+            return part  # a chain skips what is empty by itself
         lock, page = self._locks.get(state.series), part.span
         denied = part.absent_once == SpanSet.of(page) and self._failed[state.series] < _ATTEMPTS
         if denied or (lock is not None and lock.locked()):
@@ -123,7 +125,7 @@ class HistoryBounds:
         size, end = endpoint.page_sizes[-1], interval.floor(page.end)
         near, far = interval.shift(end, size), interval.shift(end, _PAGES * size)
         published = interval.floor(self.now() - PUBLISH_GRACE)
-        if endpoint.paginator.sequential or published <= far:
+        if published <= far:
             return None
         missing = state.missing_in(Span(page.start, published))
         if page.start not in missing or (stretch := missing.spans[0]).end <= far:

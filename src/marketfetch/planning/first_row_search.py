@@ -99,24 +99,21 @@ def _narrowed(
     A coarser candle that began before the span may be one of rows before it, so it is not asked for. A row
     may have the time of its beginning or of its end, so the part reaches a coarser step to both sides.
     """
-    while interval.count(span) > rows:
-        question = _coarser_question(span, rows, coarser)
-        times = () if question is None else (yield question)
-        if question is None or not times:
+    while coarser and interval.count(span) > rows:
+        # The shortest candles of which a page shows the whole span, or the longest there are.
+        step = next((each for each in coarser if each.count(span) <= rows), coarser[-1])
+        start, end = step.ceil(span.start), step.ceil(span.end)
+        coarser = [each for each in coarser if each.typical < step.typical]
+        if start == end:
+            continue
+        if step.count(span) <= rows:
+            first = min((yield Question(Span(start, end), rows, step)), default=None)
+        else:
+            first = yield from seek_first(step, Span(start, end), rows, anchor="end")
+        if first is None:
             break
-        first, step = min(times), question.interval
         start = max(span.start, interval.ceil(step.shift(first, -1)))
         end = min(span.end, step.shift(first, 1))
-        if start >= end or Span(start, end) == span:
-            break
-        span = Span(start, end)
+        if start < end:
+            span = Span(start, end)
     return span
-
-
-def _coarser_question(span: Span, rows: int, coarser: Sequence[Interval]) -> Question | None:
-    """Return the question for the shortest candles of which a span has no more than fit on a page."""
-    for step in coarser:
-        start, end = step.ceil(span.start), step.ceil(span.end)
-        if start < end and step.count(Span(start, end)) <= rows:
-            return Question(Span(start, end), rows, step)
-    return None
