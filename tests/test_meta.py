@@ -25,7 +25,9 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 PUBLIC = [source for source in SOURCES if source.name == "__init__.py" or not source.name.startswith("_")]
 LINES, MODULES = 400, 14
 SAME_NAME_ON_PURPOSE = {
-    *("Ohlcv", "FundingRate"),  # endpoints, one for each exchange, named after their dataset
+    # Endpoints, one for each exchange, named after their dataset:
+    *("Ohlcv", "PremiumIndex", "MarkPrice", "IndexPrice"),
+    *("FundingRate", "OpenInterest", "LongShortRatio", "TakerVolume"),
     "CoverageTables",  # of PostgreSQL, and of the databases in files
     "Claim",  # of an egress in a limit pool, and of a lock file: neither leaves its package
 }

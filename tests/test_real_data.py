@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import subprocess
 import sys
+import zipfile
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +22,7 @@ import pytest
 
 from marketfetch.protocols import Store
 from marketfetch.sinks.urls import sink_from
-from marketfetch.testing import LocalProxies, ReplayedMarket, SimulatedExchange
+from marketfetch.testing import LocalProxies, ReplayedMarket, SimulatedArchive, SimulatedExchange
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
@@ -98,3 +100,15 @@ def test_every_candle_of_every_file_is_stored_in_postgresql(
     postgres_dsn: str, exchange: SimulatedExchange, recorded: Rows
 ) -> None:
     check_every_candle(postgres_dsn, exchange, recorded)
+
+
+def test_archive_serves_every_recorded_month_byte_for_byte(shared_data: Path) -> None:
+    files = sorted((shared_data / "binance_usdm_1m").glob("*.csv.gz"))
+    archive = SimulatedArchive(ReplayedMarket.from_folder(shared_data / "binance_usdm_1m"))
+    for file in files:
+        stem = file.name.removesuffix(".csv.gz")
+        symbol = stem.split("-")[0]
+        body = archive.read(f"data/futures/um/monthly/klines/{symbol}/1m/{stem}.zip")
+        with zipfile.ZipFile(io.BytesIO(body)) as packed, gzip.open(file) as recorded_month:
+            assert packed.read(f"{stem}.csv") == recorded_month.read()
+    assert len(files) > 1

@@ -46,11 +46,13 @@ DATASETS = {
     "binance-usdm": ("ohlcv", "premium_index", "funding_rate", "open_interest", "taker_volume"),
     "binance-spot": ("ohlcv",),
     "okx": ("ohlcv", "funding_rate"),
+    "binance-coinm": ("ohlcv", "premium_index", "funding_rate", "open_interest", "taker_volume"),
 }
 _SYMBOLS = {
     "binance-usdm": ("BTCUSDT", "LATEUSDT"),
     "binance-spot": ("BTCUSDT", "LATEUSDT"),
     "okx": ("BTC-USDT-SWAP", "LATE-USDT-SWAP"),
+    "binance-coinm": ("BTCUSD_PERP", "LATEUSD_PERP"),
 }
 _OKX_COLUMNS = {"open", "high", "low", "close", "volume", "quote_volume", "funding_rate"}
 _OUTAGES = (Span(END - 5 * DAY, END - 4 * DAY), Span(END - 127 * 60_000, END - 71 * 60_000))
@@ -198,8 +200,8 @@ class FaultyExchange:
 @contextmanager
 def faulty_exchange() -> Iterator[FaultyExchange]:
     """Start the exchange and its proxies."""
-    late = MarketInstrument.parse("LATEUSDT", END - 10 * HOUR)
-    market = GeneratedMarket(["BTCUSDT", late], seed=11, gaps=_OUTAGES)
+    late = [MarketInstrument.parse(name, END - 10 * HOUR) for name in ("LATEUSDT", "LATEUSD_PERP")]
+    market = GeneratedMarket(["BTCUSDT", "BTCUSD_PERP", *late], seed=11, gaps=_OUTAGES)
     clock = AcceleratedClock(END + DAY)
     options = SimulatorOptions(limits=None, now=clock, log_size=1)
     with SimulatedExchange(market, options) as exchange, LocalProxies(_EGRESSES) as proxies:

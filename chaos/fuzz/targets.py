@@ -19,6 +19,7 @@ from marketfetch.decoding.validation import validate_page
 from marketfetch.engine.discovery import read_time
 from marketfetch.errors import DecodeError
 from marketfetch.exchange import Exchange
+from marketfetch.exchanges.binance_coinm import BinanceCoinm
 from marketfetch.exchanges.binance_spot import BinanceSpot
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.exchanges.okx import Okx
@@ -54,7 +55,7 @@ class Target:
 def targets() -> dict[str, Target]:
     """Return all targets by name."""
     found = [*_of_exchange(BinanceUsdm(), "binance"), *_of_exchange(BinanceSpot(), "binance")]
-    found += [*_of_exchange(Okx(), "okx")]
+    found += [*_of_exchange(BinanceCoinm(), "binance"), *_of_exchange(Okx(), "okx")]
     found += [Target(f"rows: {name}", f"rows-{name}", read) for name, read in differing.layouts().items()]
     found += [Target(name, corpus, read) for name, (corpus, read) in answers.readers().items()]
     found += [Target(name, corpus, read) for name, (corpus, read) in archives.readers().items()]
@@ -77,7 +78,7 @@ def _of_exchange(exchange: Exchange, family: str) -> Iterator[Target]:
 
 def _series(exchange: Exchange, endpoint: Endpoint) -> Iterator[Series]:
     """Yield a 1m series, and for candles a 1M series, whose grid has unequal steps."""
-    symbol = "BTC-USDT-SWAP" if exchange.name == "okx" else "BTCUSDT"
+    symbol = {"okx": "BTC-USDT-SWAP", "binance-coinm": "BTCUSD_PERP"}.get(exchange.name, "BTCUSDT")
     names = list(endpoint.intervals) or ["event"]
     chosen = ["1m", "1M"] if endpoint.dataset == "ohlcv" else ["1m" if "1m" in names else names[0]]
     for name in chosen:

@@ -53,7 +53,7 @@ PERMANENT_KINDS = (
     FaultKind.HUGE_NUMBER,
 )
 """Rows that are wrong by themselves, whatever the request."""
-CANDLES = ("/fapi/v1/klines", "/api/v3/klines", "/api/v5/market/history-candles")
+CANDLES = ("/fapi/v1/klines", "/dapi/v1/klines", "/api/v3/klines", "/api/v5/market/history-candles")
 DENIALS = frozenset({FaultKind.EMPTY_PAGE, FaultKind.REPEATED_PAGE, FaultKind.WRONG_WINDOW})
 """Answers that say "no rows". Two of them confirm an absence, so that a fault repeated twice is believed."""
 
@@ -74,7 +74,7 @@ def each_kind_alone(exchange: FaultyExchange, effort: Effort) -> Result:
     trial = Trial("every first answer has one kind of fault: the true rows are stored", unit="runs")
     venues = list(DATASETS)
     for number, kind in enumerate(KINDS):
-        for venue in [venues[number % 3]] if effort.name == "quick" else venues:
+        for venue in [venues[number % len(venues)]] if effort.name == "quick" else venues:
             faults = Faults(rate=1, kinds=[kind], seed=effort.seed)
             job = Job(
                 venue=venue,
@@ -94,12 +94,12 @@ def all_kinds_together(exchange: FaultyExchange, effort: Effort) -> Result:
     trial = Trial("30 % faults of all kinds: true rows, or missing spans with reasons", unit="runs")
     whole = 0
     for number in range(effort.choose(6, 60, 3000)):
-        seed, venue = effort.seed * 10_000 + number, list(DATASETS)[number % 3]
+        seed, venue = effort.seed * 10_000 + number, list(DATASETS)[number % len(DATASETS)]
         job = Job(
             venue=venue,
             faults=Faults(rate=0.3, kinds=KINDS, seed=seed),
             datasets=DATASETS[venue],
-            interval=("5m", "15m", "1h")[number // 3 % 3],
+            interval=("5m", "15m", "1h")[number // len(DATASETS) % 3],
             egresses=(1, 3)[number % 2],
         )
         with trial.attempt(f"seed {seed}: {job}"):
@@ -169,7 +169,7 @@ def wrong_for_good(exchange: FaultyExchange, effort: Effort) -> Result:
     """Serve some rows wrongly in every answer: they are recorded as unusable, and all others are stored."""
     trial = Trial("rows that stay wrong are recorded as unusable, and retried on demand", unit="runs")
     for number, kind in enumerate(PERMANENT_KINDS * effort.choose(1, 5)):
-        venue = list(DATASETS)[(number + 1) % 3]
+        venue = list(DATASETS)[(number + 1) % len(DATASETS)]
         faults = Faults(rate=1, kinds=[kind], seed=effort.seed + number, times=1000, paths=CANDLES)
         job = Job(venue=venue, faults=faults, datasets=DATASETS[venue], rows=60)
         with trial.attempt(f"{kind} at {venue}, seed {faults.seed}"):
@@ -184,7 +184,12 @@ def legal_refusals(exchange: FaultyExchange, effort: Effort) -> Result:
     trial = Trial("a legal refusal ends a run at once, and the store is consistent", unit="runs")
     for number, kind in enumerate(LEGAL * effort.choose(1, 5)):
         faults = Faults(rate=0.1, kinds=[kind], seed=effort.seed + number, times=100)
-        job = Job(venue=list(DATASETS)[number % 3], faults=faults, page=10, egresses=1 + 2 * (number % 2))
+        job = Job(
+            venue=list(DATASETS)[number % len(DATASETS)],
+            faults=faults,
+            page=10,
+            egresses=1 + 2 * (number % 2),
+        )
         with trial.attempt(f"{kind}, seed {faults.seed}"):
             store = MemorySink()
             report = exchange.run(job, store, faults)

@@ -130,6 +130,9 @@ class BatchWritten:
 class Heartbeat:
     """The progress of the run, every few seconds and at once when a longer wait begins or ends.
 
+    `rows_planned` are the missing rows of all rounds, without `rows_crossed`: the open times in long
+    stretches without a row, each of which was decided in a few requests.
+
     `waiting` is what requests wait for, such as "waiting 21 s for the weight limit of binance-usdm (2,388 of
     2,388 used)"; it is empty while requests are served.
     """
@@ -141,6 +144,7 @@ class Heartbeat:
     requests: int
     egresses: Sequence[EgressReport]
     waiting: str = ""
+    rows_crossed: int = 0
 
 
 @attrs.frozen

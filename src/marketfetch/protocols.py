@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 import attrs
 
@@ -21,6 +21,9 @@ from marketfetch.values.pages import Batch, Columns, Page, RejectedRow
 from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
+
+if TYPE_CHECKING:
+    from marketfetch.ratelimit.server_clock import ServerClock
 
 __all__ = [
     "Board",
@@ -44,6 +47,7 @@ __all__ = [
     "SupportsPartitions",
     "SupportsProvenance",
     "SupportsRejected",
+    "SupportsServerClock",
     "SupportsSession",
     "SupportsWaiting",
     "Writer",
@@ -148,6 +152,15 @@ class SupportsSession(Protocol):
 
     def share(self) -> float:
         """Return the number of egresses to plan with; 0.5 if two processes share one."""
+        ...
+
+
+@runtime_checkable
+class SupportsServerClock(Protocol):
+    """A ProxyPool that keeps the time of each exchange, from the headers of all responses."""
+
+    def server_clock(self, base_url: str) -> ServerClock:
+        """Return the clock of the exchange at a base URL; it is always the same object."""
         ...
 
 

@@ -136,6 +136,8 @@ class Report:
     duration: float
     unknown: Mapping[str, str] = attrs.field(factory=dict)
     archive: ArchiveReport = attrs.field(factory=ArchiveReport)
+    rows_crossed: int = 0
+    """Open times in long stretches without a row, each of which was decided in a few requests."""
     error: str | None = None
     """The message of the error or signal that ended the run early; None for a run that ended by itself."""
 
@@ -165,6 +167,7 @@ class Report:
             "complete": self.complete,
             "error": self.error,
             "rows_written": self.rows_written,
+            "rows_crossed": self.rows_crossed,
             "unusable_moments": self.unusable_moments,
             "requests": self.requests,
             "weight": self.weight,

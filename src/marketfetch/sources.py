@@ -50,6 +50,8 @@ __all__ = ["Archive", "Endpoint", "Source", "raise_for_status"]
 _REFUSES_LOCATION = re.compile(
     rb"restricted location|block access from your country|your (country|region)", re.IGNORECASE
 )
+_SLOW_DOWN = 1.0
+"""Seconds to wait when a bucket asks to slow down and names no time; it may serve thousands a second."""
 _UNCHANGED = {"Accept-Encoding": "identity"}
 """A body that is compressed once more would have another digest."""
 
@@ -99,7 +101,10 @@ class Endpoint(Source):
         raise AdapterError(f"{type(self).__name__}: write cost(rows)")
 
     def request(self, part: Slice) -> Request:
-        """Return the request for the rows of `part`, at most `part.rows` of them."""
+        """Return the request for the rows of `part`, at most `part.rows` of them.
+
+        Raises BadSymbol for a symbol for which the exchange cannot be asked: its series ends.
+        """
         raise AdapterError(f"{type(self).__name__}: write request(part)")
 
     def decode(self, body: bytes, part: Slice) -> Decoded:
@@ -207,7 +212,7 @@ class Archive(Source):
                 raise BadRequest(f"{place} has no such file ({code})")
             if code == "SlowDown":
                 wait = retry_after(response.headers, response.received_at)
-                raise RateLimitExceeded(f"{place} asks to slow down", retry_after=wait)
+                raise RateLimitExceeded(f"{place} asks to slow down", retry_after=wait or _SLOW_DOWN)
         raise_for_status(place, response)
 
 

@@ -26,6 +26,7 @@ from marketfetch.testing import (
     SimulatedExchange,
     simulate_binance,
 )
+from marketfetch.values.datasets import Dataset
 from marketfetch.values.series import Series
 from marketfetch.values.settings import RetryPolicy, Settings
 from marketfetch.values.times import parse_time
@@ -106,7 +107,7 @@ def test_an_archive_alone_fills_a_store() -> None:
 
 def test_what_no_file_has_is_missing_from_an_archive_alone() -> None:
     store = MemorySink()
-    with site() as place:
+    with site(now="2026-02-20T00:30Z") as place:
         report = place.fetch(store, end="now", sources="archive")
     (line, _) = report.series
     assert not report.complete
@@ -119,10 +120,10 @@ def test_what_no_file_has_is_missing_from_an_archive_alone() -> None:
 
 def test_the_api_has_the_rest(files_are_sooner: None) -> None:
     store = MemorySink()
-    with site(now="2026-02-20T07:30") as place:
+    with site(now="2026-02-20T07:30Z") as place:
         report = place.fetch(store, end="now")
         for symbol in SYMBOLS:
-            assert_holds(store, place.market, series(symbol), span_of(START, "2026-02-20T07:00"))
+            assert_holds(store, place.market, series(symbol), span_of(START, "2026-02-20T07:00Z"))
     assert report.complete
     assert 0 < report.archive.rows < report.rows_written
 
@@ -191,6 +192,6 @@ def test_an_archive_alone_needs_one() -> None:
 
 
 def test_a_simulated_exchange_does_not_use_the_public_archive() -> None:
-    dataset = mf.Dataset.parse("ohlcv")
+    dataset = Dataset.parse("ohlcv")
     assert BinanceUsdm("http://127.0.0.1:1").archive(dataset) is None
     assert BinanceUsdm().archive(dataset) is not None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar
 
 import attrs
@@ -12,8 +13,9 @@ from marketfetch.api.pipeline import Pipeline
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import ClockSkewDetected
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
-from marketfetch.protocols import PageOutcome
-from marketfetch.reports import Report
+from marketfetch.protocols import Lease, PageOutcome
+from marketfetch.proxies.pool import RotatingProxies
+from marketfetch.reports import EgressReport, Report
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
     FaultKind,
@@ -24,8 +26,9 @@ from marketfetch.testing import (
     SimulatorOptions,
     Window,
 )
+from marketfetch.values.http import Request
 from marketfetch.values.pages import Page
-from marketfetch.values.query import AllSymbols
+from marketfetch.values.query import AllSymbols, Query
 from marketfetch.values.settings import Settings
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
@@ -44,7 +47,7 @@ def reported(
     options = SimulatorOptions(now=lambda: now, clock_skew=skew, faults=faults)
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=4), options) as exchange:
         world = World(exchange, settings=Settings(clock=lambda: now))
-        return world, run(world.pipeline(store, start=now - HOUR, end="now"))
+        return world, run(world.pipeline(store, start=NOON - HOUR, end="now"))
 
 
 @pytest.mark.parametrize("skew", [2 * HOUR, YEAR])
@@ -72,7 +75,8 @@ def test_the_time_between_two_clocks_is_reported_missing(skew: int) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in FaultKind if kind.startswith("clock_")])
 def test_a_clock_that_is_wrong_once_is_requested_again(kind: FaultKind) -> None:
-    world, report = reported(MemorySink(), NOON, faults=Faults(rate=1, kinds=[kind], paths=[TIME]))
+    faults = Faults(rate=1, kinds=[kind], paths=[TIME])
+    world, report = reported(MemorySink(), NOON + 1000, faults=faults)
     assert report.complete
     assert report.series[0].wanted == Span(NOON - HOUR, NOON - MINUTE)
     assert world.exchange.record.faults == {kind: 1}
@@ -80,11 +84,58 @@ def test_a_clock_that_is_wrong_once_is_requested_again(kind: FaultKind) -> None:
 
 
 def test_a_small_clock_skew_is_not_reported() -> None:
-    world, report = reported(MemorySink(), NOON, skew=-2 * MINUTE)
+    world, report = reported(MemorySink(), NOON + 1000, skew=-2 * MINUTE)
     assert report.complete
     assert report.series[0].wanted.end == NOON - 3 * MINUTE
     assert world.asked(TIME) == 1
     assert not world.heard(ClockSkewDetected)
+
+
+@pytest.mark.parametrize("kind", [FaultKind.DATE_AHEAD, FaultKind.DATE_BEHIND])
+def test_a_proxy_that_writes_its_own_date_into_every_answer_decides_nothing(kind: FaultKind) -> None:
+    store, faults = MemorySink(), Faults(rate=1, kinds=[kind], times=1000)
+    world, report = reported(store, NOON + 1000, skew=-2 * MINUTE, faults=faults)
+    assert report.complete
+    assert report.series[0].wanted.end == NOON - 3 * MINUTE
+    assert world.asked(TIME) == 2  # the answer contradicts the header, and says the same again
+    assert not world.heard(ClockSkewDetected)
+
+
+def test_the_time_is_requested_once_while_the_clocks_agree() -> None:
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=4)) as exchange:
+        world, store = World(exchange), MemorySink()
+        for hours in (3, 2, 1):
+            assert run(world.pipeline(store, start=f"{5 - hours}h", end="now")).complete
+            assert world.asked(TIME) == 1
+        exchange.options = attrs.evolve(exchange.options, clock_skew=-2 * MINUTE)
+        assert run(world.pipeline(MemorySink(), start="1h", end="now")).complete
+        assert run(world.pipeline(MemorySink(), start="1h", end="now")).complete
+        assert world.asked(TIME) > 1
+
+
+class OwnPool:
+    """A pool of the caller's that knows no clock."""
+
+    def __init__(self) -> None:
+        self._pool = RotatingProxies([])
+
+    def lease(self, request: Request) -> AbstractAsyncContextManager[Lease]:
+        return self._pool.lease(request)
+
+    def statistics(self) -> Sequence[EgressReport]:
+        return ()
+
+
+@pytest.mark.parametrize("skew", [0, -2 * MINUTE])
+def test_a_pool_without_a_clock_still_closes_no_candle_too_soon(skew: int) -> None:
+    options = SimulatorOptions(now=lambda: NOON + 1000, clock_skew=skew)
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=4), options) as exchange:
+        query = Query(symbols="BTCUSDT", start=NOON - HOUR, end="now")
+        settings = Settings(clock=lambda: NOON + 1000)
+        exchange_of = BinanceUsdm(exchange.base_url)
+        report = run(Pipeline(exchange_of, query, MemorySink(), proxies=OwnPool(), settings=settings))
+    assert report.complete
+    assert report.series[0].wanted.end == NOON - MINUTE + skew
 
 
 @pytest.mark.parametrize("venue", ["binance-usdm", "binance-spot", "okx"])

@@ -10,7 +10,15 @@ from marketfetch.api.pipeline import Pipeline
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.sinks.memory import MemorySink
-from marketfetch.testing import GeneratedMarket, LimitRules, LocalProxies, SimulatedExchange, SimulatorOptions
+from marketfetch.testing import (
+    FaultKind,
+    Faults,
+    GeneratedMarket,
+    LimitRules,
+    LocalProxies,
+    SimulatedExchange,
+    SimulatorOptions,
+)
 from marketfetch.values.http import Cost, LimitPool
 from marketfetch.values.query import Query
 from marketfetch.values.settings import Settings
@@ -80,6 +88,20 @@ def test_a_job_beyond_the_budget_waits_for_the_next_window_and_is_never_refused(
     assert report.complete
     assert set(statuses) == {200}
     assert weights.total() > SECOND.capacity * egresses
+
+
+@pytest.mark.parametrize("rate", [0.3, 1.0])
+@pytest.mark.parametrize("kind", [FaultKind.DATE_AHEAD, FaultKind.DATE_BEHIND])
+def test_dates_that_are_a_year_wrong_lead_to_no_refusal(kind: FaultKind, rate: float) -> None:
+    limits = LimitRules(usdm_weight=SECOND.capacity, period_scale=1 / 60)
+    options = SimulatorOptions(limits=limits, faults=Faults(rate=rate, kinds=[kind]))
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=2), options) as exchange:
+        query = Query(symbols="BTCUSDT", start="2026-05-01", end="2026-06-15")
+        report = run(Pipeline(SmallUsdm(exchange.base_url), query, MemorySink()))
+        statuses, weights = exchange.record.statuses, exchange.record.weights
+    assert report.complete
+    assert set(statuses) == {200}
+    assert weights.total() > SECOND.capacity
 
 
 class Crowded(RotatingProxies):

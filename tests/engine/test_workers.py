@@ -129,15 +129,15 @@ async def test_an_unknown_symbol_does_not_stop_the_others(world: World) -> None:
     assert unknown.missing[0].reason == report.unknown["ETHUSD"]
 
 
-@pytest.mark.parametrize("skew", [-9000, 0, 3000])
+@pytest.mark.parametrize("skew", [-49_000, 0, 3000])
 def test_the_unfinished_candle_is_left_out_by_the_servers_clock(skew: int) -> None:
     midnight = parse_time("now", "2026-06-02", 0)
-    options = SimulatorOptions(now=lambda: midnight + 65_000, clock_skew=skew)
+    options = SimulatorOptions(now=lambda: midnight + 80_000, clock_skew=skew)
     with SimulatedExchange(GeneratedMarket(SYMBOLS, seed=3), options) as exchange:
         world, store = World(exchange), MemorySink()
         pipeline = world.pipeline(store, start="2026-06-01", end="2026-06-02")
         report = run(pipeline)
-    # By a clock that is nine seconds behind, the candle of 23:59 has not closed yet.
+    # By a clock that is 49 seconds behind, the candle of 23:59 has not closed yet.
     assert report.series[0].rows == (1439 if skew < 0 else 1440)
 
 

@@ -9,6 +9,7 @@ from urllib.request import urlopen
 import pytest
 
 from marketfetch.adapter import Request
+from marketfetch.exchanges.binance_coinm import BinanceCoinm
 from marketfetch.exchanges.binance_spot import BinanceSpot
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.exchanges.okx import Okx
@@ -27,7 +28,8 @@ class Simulated(ExchangeContract):
     @classmethod
     def run_exchange(cls) -> Iterator[None]:
         options = SimulatorOptions(limits=None, now=lambda: NOW)
-        with SimulatedExchange(GeneratedMarket(["BTCUSDT", "ETHUSDT"], seed=3), options) as cls.simulated:
+        market = GeneratedMarket(["BTCUSDT", "ETHUSDT", "BTCUSD_PERP"], seed=3)
+        with SimulatedExchange(market, options) as cls.simulated:
             yield
 
     def answer(self, request: Request) -> bytes | None:
@@ -41,6 +43,11 @@ class Simulated(ExchangeContract):
 class TestBinanceUsdm(Simulated):
     exchange = BinanceUsdm
     symbol = "BTCUSDT"
+
+
+class TestBinanceCoinm(Simulated):
+    exchange = BinanceCoinm
+    symbol = "BTCUSD_PERP"
 
 
 class TestBinanceSpot(Simulated):

@@ -22,9 +22,11 @@ from marketfetch.errors import (
     RateLimitExceeded,
     RestrictedLocation,
 )
+from marketfetch.exchanges.binance_coinm import BinanceCoinm
 from marketfetch.exchanges.binance_spot import BinanceSpot
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.exchanges.okx import Okx
+from marketfetch.planning.instrument_index import InstrumentIndex
 from marketfetch.values.series import Series
 
 NOW = 1_660_000_000_000
@@ -64,7 +66,9 @@ def test_every_recorded_error_is_looked_at(errors: dict[str, dict[str, Any]]) ->
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-@pytest.mark.parametrize("exchange", [BinanceUsdm(), BinanceSpot()], ids=lambda exchange: exchange.name)
+@pytest.mark.parametrize(
+    "exchange", [BinanceUsdm(), BinanceCoinm(), BinanceSpot()], ids=lambda exchange: exchange.name
+)
 def test_a_recorded_error_is_named(errors: dict[str, dict[str, Any]], exchange: Exchange, name: str) -> None:
     error = checked(exchange, errors[name])
     assert type(error) is (EXPECTED[name] or type(None))
@@ -135,7 +139,7 @@ def test_the_unfinished_candle_of_okx_is_not_stored(shared_data: Path) -> None:
 @pytest.mark.parametrize(
     ("exchange", "folder", "unified", "entries"),
     [
-        (BinanceUsdm(), "ccxtrs_binance", "BTC/USD:BTC", "symbols"),
+        (BinanceCoinm(), "ccxtrs_binance", "BTC/USD:BTC", "symbols"),
         (Okx(), "ccxtrs_okx", "ETH/USD:ETH", "data"),
     ],
     ids=["binance", "okx"],
@@ -143,10 +147,100 @@ def test_the_unfinished_candle_of_okx_is_not_stored(shared_data: Path) -> None:
 def test_a_recorded_listing_is_read(
     shared_data: Path, exchange: Exchange, folder: str, unified: str, entries: str
 ) -> None:
-    """What was recorded are coin-margined contracts and options: entries of the same shape."""
+    """What was recorded of OKX are options: entries of the same shape as those of spot and swaps."""
     with gzip.open(shared_data / "raw_http" / folder / "fetch_markets.json.gz") as file:
         content = json.load(file)["http_response"]
     found = list(exchange.decode_listing(json.dumps(content).encode()))
     assert len(found) == len(content[entries])
     assert unified in {instrument.unified for instrument in found}
     assert all(instrument.listed_at for instrument in found)
+
+
+def test_the_recorded_contracts_of_coinm_are_perpetual_or_dated(shared_data: Path) -> None:
+    with gzip.open(shared_data / "raw_http" / "ccxtrs_binance" / "fetch_markets.json.gz") as file:
+        content = json.load(file)["http_response"]
+    found = {each.symbol: each for each in BinanceCoinm().decode_listing(json.dumps(content).encode())}
+    assert sum(each.active for each in found.values()) == 38
+    listing = InstrumentIndex.of(found.values())
+    perpetual, dated = found["BTCUSD_PERP"], found["BTCUSD_260327"]
+    assert listing.find("BTC/USD:BTC") == listing.find("btc/usd") == perpetual
+    assert listing.find("BTC/USD:BTC-260327") == dated
+    assert (perpetual.settle, perpetual.listed_at, perpetual.delisted_at) == ("BTC", 1_597_042_800_000, None)
+    assert dated.delisted_at == 1_774_598_400_000
+
+
+# Of the other answers of COIN-M nothing is recorded: these bodies are written in the documented shapes.
+@pytest.mark.parametrize(
+    ("dataset", "body", "expected"),
+    [
+        (
+            "ohlcv",
+            (
+                b'[[1660003200000,"23800.1","23811.0","23790.5","23805.2","5211",1660003499999,"21.89101",'
+                b'412,"2605","10.94421","0"]]'
+            ),
+            [23800.1, 23811.0, 23790.5, 23805.2, 21.89101, np.nan, 412, 10.94421, np.nan],
+        ),
+        (
+            "index_price",
+            b'[[1660003200000,"23800.12","23811.03","23790.51","23805.24","0",1660003499999,"0",60,"0","0","0"]]',
+            [23800.12, 23811.03, 23790.51, 23805.24],
+        ),
+        (
+            "funding_rate",
+            (
+                b'[{"symbol":"BTCUSD_PERP","fundingTime":1660003200000,"fundingRate":"-0.00002110",'
+                b'"markPrice":"23801.2","rateType":"Regular"}]'
+            ),
+            [-0.0000211, 23801.2, np.nan],
+        ),
+        (
+            "open_interest",
+            (
+                b'[{"pair":"BTCUSD","contractType":"PERPETUAL","sumOpenInterest":"5171254",'
+                b'"sumOpenInterestValue":"21724.8312","timestamp":1660003200000}]'
+            ),
+            [21724.8312, np.nan],
+        ),
+        (
+            "long_short_ratio",
+            (
+                b'[{"pair":"BTCUSD","longShortRatio":"1.5000","longAccount":"0.6000","shortAccount":"0.4000",'
+                b'"timestamp":1660003200000}]'
+            ),
+            [1.5, 0.6, 0.4],
+        ),
+        (
+            "taker_volume",
+            (
+                b'[{"pair":"BTCUSD","contractType":"PERPETUAL","takerBuyVol":"387","takerSellVol":"248",'
+                b'"takerBuyVolValue":"3.0","takerSellVolValue":"2.0","timestamp":"1660003200000"}]'
+            ),
+            [3.0, 2.0, 1.5],
+        ),
+        (
+            "taker_volume",
+            (
+                b'[{"pair":"BTCUSD","contractType":"PERPETUAL","takerBuyVol":"387","takerSellVol":"0",'
+                b'"takerBuyVolValue":"3.0","takerSellVolValue":"0","timestamp":1660003200000}]'
+            ),
+            [3.0, 0.0, np.nan],
+        ),
+    ],
+)
+def test_documented_answers_of_coinm_are_decoded(dataset: str, body: bytes, expected: list[float]) -> None:
+    exchange, midnight = BinanceCoinm(), 1_660_003_200_000
+    interval = "event" if dataset == "funding_rate" else "5m"
+    series = Series.of(exchange.name, dataset, "BTCUSD_PERP", interval)
+    part = Slice(series, Span(midnight, midnight + HOUR), rows=12)
+    exchange.raise_for_error(Response(200, {}, body, NOW - 50, NOW))
+    page = validate_page(exchange.endpoint(dataset).decode(body, part), part)
+    assert not page.rejected
+    assert page.columns.times.tolist() == [midnight]
+    np.testing.assert_array_equal(page.columns.values[:, 0], expected)
+
+
+def test_a_window_that_is_too_long_is_a_bad_request() -> None:
+    body = b'{"code":-4088,"msg":"Maximum time interval is 200 days."}'
+    with pytest.raises(BadRequest, match="200 days"):
+        BinanceCoinm().raise_for_error(Response(400, {}, body, NOW - 50, NOW))

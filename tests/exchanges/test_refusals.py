@@ -6,6 +6,7 @@ import pytest
 
 from marketfetch.errors import Banned, ExchangeNotAvailable, FetchError, RateLimitExceeded, RestrictedLocation
 from marketfetch.exchange import Exchange
+from marketfetch.exchanges.binance_coinm import BinanceCoinm
 from marketfetch.exchanges.binance_spot import BinanceSpot
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.exchanges.okx import Okx
@@ -16,7 +17,7 @@ from marketfetch.values.http import Response
 NOW = 1_700_000_000_000
 DATE = "Tue, 14 Nov 2023 22:13:20 GMT"  # the same
 EXCHANGES = pytest.mark.parametrize(
-    "exchange", [BinanceUsdm(), BinanceSpot(), Okx()], ids=lambda each: each.name
+    "exchange", [BinanceUsdm(), BinanceCoinm(), BinanceSpot(), Okx()], ids=lambda each: each.name
 )
 
 

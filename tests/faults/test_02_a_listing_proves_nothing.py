@@ -167,7 +167,7 @@ def test_an_end_that_is_right_costs_a_few_requests() -> None:
 
 
 class WithoutFirst(Ohlcv):
-    def first_row_request(self, series: object, start: int) -> None:  # type: ignore[override]
+    def first_row_request(self, series: object, start: int) -> None:
         """There is no such request."""
 
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from marketfetch.events import BatchWritten, Heartbeat, RoundStarted
+from marketfetch.events import BatchWritten, Heartbeat, RoundStarted, RunFinished
 from marketfetch.listeners.logs import LogListener
 from marketfetch.listeners.progress import PlainProgress
 from marketfetch.listeners.rich_progress import RichProgress
 from marketfetch.listeners.text import time_left
-from marketfetch.reports import EgressReport
+from marketfetch.reports import EgressReport, Report
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
@@ -62,6 +62,16 @@ def test_picture_says_what_is_waited_for(columns: int) -> None:
     assert max(map(len, picture.splitlines())) <= columns
     progress(beat(""))
     assert "2,388 of 2,388" not in drawn(progress, columns)
+
+
+def test_picture_counts_what_is_left_after_a_stretch_was_crossed() -> None:
+    progress = RichProgress(io.StringIO())
+    for run in (1, 2):  # a progress may be used for one run after another
+        progress(RoundStarted(1, 1, 525_700))
+        progress(Heartbeat(2.0, 60, 50, 100, 9, EGRESSES, rows_crossed=525_600))
+        assert f"0 / {100 * run} rows" in drawn(progress, 100)
+        assert "525,600 rows crossed as empty" in drawn(progress, 100)
+        progress(RunFinished(Report.empty()))
 
 
 def test_terminal_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,14 @@ def test_plain_progress_writes_a_line_for_each_heartbeat_and_round() -> None:
     ]
 
 
+def test_rows_that_were_crossed_as_empty_are_shown_and_not_planned_any_more() -> None:
+    stream = io.StringIO()
+    with PlainProgress(stream) as progress:
+        progress(RoundStarted(round=1, series=1, rows=525_700))
+        progress(Heartbeat(10.0, 60, 50, 100, 4, [], rows_crossed=525_600))
+    assert "10 s: 50 of 100 rows written (50%), 5 rows/s, 525,600 rows crossed as empty" in stream.getvalue()
+
+
 def test_more_rows_than_planned_are_not_more_than_everything() -> None:
     stream = io.StringIO()
     with PlainProgress(stream) as progress:

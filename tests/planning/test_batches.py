@@ -159,3 +159,23 @@ def test_candles_of_a_day_are_not_asked_year_by_year() -> None:
         1,
         1,
     ]
+
+
+@given(gap_lists(), st.integers(1, 100), st.data())
+def test_no_batch_begins_in_a_stretch_that_was_crossed_since(
+    wanted: Sequence[FetchTask], batch_rows: int, data: st.DataObject
+) -> None:
+    crossed: dict[Series, SpanSet] = {}
+    planned = {task.series: SpanSet() for task in wanted}
+    for batch in plan_batches(wanted, BatchSizing(batch_rows), lambda series: crossed.get(series, SpanSet())):
+        span = SpanSet.of(*(part.span for part in batch.slices))
+        assert span.spans[0].start not in crossed.get(batch.series, SpanSet())
+        planned[batch.series] |= span
+        if data.draw(st.booleans()):
+            end, steps = span.spans[-1].end, data.draw(st.integers(1, 50))
+            stop = batch.series.interval.shift(batch.series.interval.floor(end), steps)
+            if stop > end:
+                crossed[batch.series] = crossed.get(batch.series, SpanSet()) | SpanSet.of(Span(end, stop))
+    for task in wanted:
+        assert not task.missing - planned[task.series] - crossed.get(task.series, SpanSet())
+        assert not planned[task.series] - task.missing

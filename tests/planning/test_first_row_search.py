@@ -14,6 +14,7 @@ from marketfetch.values.spans import Span
 
 MINUTE = 60_000
 GRID = Interval.parse("1m")
+COARSER = [Interval.parse(name) for name in ("5m", "30m", "4h", "1d", "1w", "1M")]
 
 
 def found(
@@ -26,7 +27,9 @@ def found(
     asked = [next(seeking)]
     while True:
         question = asked[-1]
-        inside = [time for time in times if time in question.span]
+        # A coarser candle exists if it has a row.
+        opens = sorted({question.interval.floor(time) for time in times})
+        inside = [time for time in opens if time in question.span]
         most = min(question.rows, cap)
         try:
             asked.append(seeking.send(inside[:most] if anchor == "start" else inside[-most:]))
@@ -75,3 +78,49 @@ def test_a_right_hint_costs_a_handful_and_a_wrong_one_little_more() -> None:
     assert cost(None) <= 20
     assert cost(1 * MINUTE) <= 20
     assert cost(69_000 * MINUTE) <= 22
+
+
+@given(
+    st.integers(0, 3_000_000),
+    st.integers(0, 1_000_000),
+    st.integers(1, 3_000),
+    st.integers(150, 1000),
+    st.integers(1, 3),
+)
+def test_coarser_candles_lead_to_the_end_of_a_hole(
+    start: int, hole: int, length: int, rows: int, shorter: int
+) -> None:
+    """Rows before a hole, then a hole of up to two years, then rows up to the end of the span."""
+    times = [*range(max(0, start - 50), start), *range(start + hole, start + hole + length)]
+    span = Span(start * MINUTE, (start + hole + length) * MINUTE)
+    seeking = seek_first(GRID, span, rows, anchor="end", coarser=COARSER)
+    first, asked = found(seeking, [time * MINUTE for time in times], rows // shorter, "end")
+    assert first == (start + hole) * MINUTE
+    assert len(asked) <= 9
+
+
+@given(
+    st.sets(st.integers(0, 5_000), max_size=20),
+    st.lists(st.sets(st.integers(0, 5_000), max_size=5), max_size=6),
+    st.integers(1, 50),
+)
+def test_coarser_candles_that_mislead_find_a_row_all_the_same(
+    steps: set[int], lies: list[set[int]], rows: int
+) -> None:
+    """Whatever coarser candles say: a result is a row, and there is one if there is any row."""
+    times, span = [step * MINUTE for step in sorted(steps)], Span(0, 5_000 * MINUTE)
+    seeking = seek_first(GRID, span, rows, anchor="end", coarser=COARSER)
+    told, question = list(lies), next(seeking)
+    while True:
+        given_ = [time for time in times if time in question.span][-question.rows :]
+        if question.interval != GRID:
+            lie = told.pop() if told else set()
+            opens = {question.interval.floor(step * MINUTE) for step in lie}
+            given_ = [time for time in sorted(opens) if time in question.span]
+        try:
+            question = seeking.send(given_)
+        except StopIteration as stop:
+            first = stop.value
+            break
+    inside = [time for time in times if time in span]
+    assert first in inside if inside else first is None

@@ -29,6 +29,7 @@ WINDOWS = [
     TimeWindowPaginator(),
     TimeWindowPaginator(anchor="end"),
     TimeWindowPaginator(skips_empty_candles=True),
+    TimeWindowPaginator(anchor="end", max_span=10 * DAY),
 ]
 CHAINS = [CursorPaginator(), CursorPaginator(newest_first=True)]
 CANDLES = [Series.of("x", "ohlcv", "S", interval) for interval in ("1m", "1w", "1M")]
@@ -125,6 +126,26 @@ def test_windows_cover_a_slice_once_and_in_order(
     assert parts[-1].span.end == whole.span.end
     assert all(left.span.end == right.span.start for left, right in pairwise(parts))
     assert all(part.rows == series.interval.count(part.span) <= whole.rows for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("interval", "days", "lengths"),
+    [
+        ("1h", 18, [8, 8, 2]),
+        ("1d", 21, [8, 8, 5]),
+        ("3d", 21, [6, 6, 6, 3]),
+        ("1w", 21, [7, 7, 7]),
+        ("1M", 30, [30]),
+    ],
+)
+def test_no_window_is_longer_than_the_exchange_allows(interval: str, days: int, lengths: list[int]) -> None:
+    """Eight days at most; a candle that is longer is requested alone."""
+    series = Series.of("x", "ohlcv", "S", interval)
+    first = series.interval.ceil(START)
+    span = Span(first, series.interval.ceil(first + days * DAY))
+    whole = Slice(series, span, rows=1500)
+    parts = list(TimeWindowPaginator(max_span=8 * DAY).split(whole))
+    assert [part.span.length // DAY for part in parts] == lengths
 
 
 @pytest.mark.parametrize(("paginator", "series"), [*WINDOWED, *CHAINED[1::2]], ids=str)

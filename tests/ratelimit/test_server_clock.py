@@ -69,3 +69,63 @@ def test_a_clock_that_was_set_is_believed_again(jump: int, direction: int) -> No
         now = ask(clock, now + 37, 4, 4, 0)
     now = ask(clock, now + 37, 4, 4, direction * jump)
     assert clock.earliest(now) <= now + direction * jump <= clock.latest(now)
+
+
+def known(truth: int = 0, at: int = 1_780_000_000_000) -> ServerClock:
+    """A clock that a header and the time route have set."""
+    clock = ServerClock()
+    ask(clock, at, 4, 4, truth)
+    clock.observe(at, at + 8, at + 4 + truth, exact=True)
+    assert clock.confirmed
+    return clock
+
+
+lies = st.integers(10_000, 10**11) | st.integers(-(10**11), -10_000)
+
+
+@given(st.integers(-5_000, 5_000), st.lists(lies, min_size=1))
+def test_headers_alone_replace_nothing_that_the_time_route_said(truth: int, offsets: list[int]) -> None:
+    clock, now = known(truth), 1_780_000_010_000
+    for offset in offsets:
+        ask(clock, now, 4, 4, truth + offset)
+        assert now + truth - 50 <= clock.believed(now) <= now + truth
+        assert not clock.confirmed
+        # A budget waits long enough for both.
+        assert clock.earliest(now) <= now + truth + min(0, offset)
+        assert clock.latest(now) >= now + truth + max(0, offset)
+    clock.observe(now, now + 8, now + 4 + truth, exact=True)
+    assert clock.confirmed
+    assert clock.latest(now) - clock.earliest(now) < 100
+
+
+@given(st.integers(-5_000, 5_000), lies)
+def test_of_three_answers_of_the_time_route_two_decide(truth: int, lie: int) -> None:
+    now = 1_780_000_000_000
+    for answers in ([lie, 0, 0], [0, lie, 0], [0, 0, lie]):
+        clock = ServerClock()
+        for offset in answers:
+            clock.observe(now, now + 8, now + 4 + truth + offset, exact=True)
+        assert now + truth - 10 <= clock.believed(now) <= now + truth
+
+
+@given(st.integers(-5_000, 5_000), lies)
+def test_one_wrong_header_is_forgotten_with_the_next_right_one(truth: int, lie: int) -> None:
+    clock, now = ServerClock(), 1_780_000_000_000
+    for offset in (0, 0, lie, 0):
+        ask(clock, now, 4, 4, truth + offset)
+    assert clock.latest(now) - clock.earliest(now) <= 1_100
+    assert clock.earliest(now) <= now + truth <= clock.latest(now)
+
+
+def test_a_server_whose_clock_was_set_is_believed_when_its_time_route_agrees() -> None:
+    clock, now = known(), 1_780_000_010_000
+    ask(clock, now, 4, 4, 9_000)
+    clock.observe(now, now + 8, now + 9_004, exact=True)
+    assert clock.confirmed
+    assert clock.believed(now) == now + 8_994
+
+
+def test_before_any_answer_the_server_has_the_local_time() -> None:
+    clock = ServerClock()
+    assert not clock.known
+    assert clock.believed(7) == 7

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from marketfetch.exchanges.binance_coinm import BinanceCoinm
 from marketfetch.exchanges.binance_spot import BinanceSpot
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.exchanges.okx import Okx
@@ -21,6 +22,6 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 def exchanges_on_loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedExchange]:
     """Redirect the built-in exchanges to a simulated one until the block is left."""
     with SimulatedExchange(GeneratedMarket(SYMBOLS)) as exchange, monkeypatch.context() as patch:
-        for kind in (BinanceUsdm, BinanceSpot, Okx):
+        for kind in (BinanceUsdm, BinanceCoinm, BinanceSpot, Okx):
             patch.setattr(kind, "default_url", exchange.base_url)
         yield exchange

@@ -12,6 +12,7 @@ import numpy as np
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.events import Event, Listener
 from marketfetch.exchange import Exchange
+from marketfetch.exchanges.binance_coinm import BinanceCoinm
 from marketfetch.exchanges.binance_spot import BinanceSpot
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.exchanges.okx import Okx
@@ -28,7 +29,11 @@ from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span
 from marketfetch.values.times import parse_time
 
-VENUES: dict[str, type[Exchange]] = {kind.name: kind for kind in (BinanceUsdm, BinanceSpot, Okx)}
+VENUES: dict[str, type[Exchange]] = {
+    kind.name: kind for kind in (BinanceUsdm, BinanceSpot, Okx, BinanceCoinm)
+}
+_IN_DOLLARS = ("quote_volume", "taker_buy_quote_volume", "open_interest_value")
+"""Columns that are NULL for coin-margined contracts."""
 MINUTE = 60_000
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
@@ -50,6 +55,10 @@ def truth(market: Market, series: Series, span: Span, symbol: str | None = None)
         special, rate = columns["special"] == 1, columns["funding_rate"]
         columns["special_funding_rate"] = np.where(special, rate, np.nan)
         columns["funding_rate"] = np.where(special, np.nan, rate)
+    if series.exchange == "binance-coinm":
+        columns |= dict.fromkeys(_IN_DOLLARS, nothing)
+        if "buy_volume" in columns:
+            columns["buy_sell_ratio"] = columns["buy_volume"] / columns["sell_volume"]
     values = np.array([columns.get(name, nothing) for name in series.dataset.names])
     rows = Columns(table.times, values.reshape(len(series.dataset.names), len(table)))
     return (

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from xml.etree import ElementTree as ET
 
 import attrs
+import numpy as np
 import pytest
 
 from marketfetch.testing import (
@@ -22,8 +23,10 @@ from marketfetch.testing import (
     GeneratedMarket,
     SimulatedArchive,
 )
+from marketfetch.testing.archives.csv_text import CsvText
 from marketfetch.testing.archives.faults import ArchiveRequest
 from marketfetch.testing.archives.paths import ArchivePath
+from marketfetch.testing.archives.row_faults import break_rows
 from tests.testing.client import Client, client_of
 
 NS = "{http://s3.amazonaws.com/doc/2006-03-01/}"
@@ -95,6 +98,12 @@ def test_a_monthly_file_has_other_values(key: str) -> None:
     assert all(float(wrong[2]) > float(truth[2]) for truth, wrong in rows)
     assert all(len(wrong[2].partition(".")[2]) == len(truth[2].partition(".")[2]) for truth, wrong in rows)
     assert lines(archive_with("other_values"), DATE) == lines(right, DATE)
+
+
+def test_small_values_stay_plain_decimals() -> None:
+    truth = CsvText(b"", np.array([0]), b"1704067200008,8,-0.00000090\n")
+    wrong = break_rows(ArchiveFaultKind.OTHER_VALUES, truth, seed=0)
+    assert wrong.rows == b"1704067200008,8,0.00000010\n"
 
 
 def test_volume_is_zero() -> None:

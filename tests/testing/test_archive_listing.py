@@ -218,6 +218,23 @@ def test_entries_have_size_time_and_etag_of_the_files(archive: SimulatedArchive,
         assert modified == f"{day + timedelta(days=1)}T08:00:00.000Z"
 
 
+def test_other_objects_are_listed_among_the_files() -> None:
+    with SimulatedArchive(market, ArchiveOptions(now=lambda: NOW)) as running, client_of(running) as client:
+        keys = running.keys(DAYS)
+        odd, below = f"{DAYS}BTCUSDT-1h-2024-3-1.zip", f"{DAYS}old/BTCUSDT-1h-2024-03-01.zip"
+        for key in (odd, below, "data2/odd.zip", keys[0]):
+            running.put(key, b"by hand")
+        assert list_page(client, prefix=DAYS).keys == sorted([*keys, odd, below])
+        assert list_page(client, prefix=DAYS, delimiter="/").directories == [f"{DAYS}old/"]
+        assert list_page(client, delimiter="/").directories == ["data/", "data2/"]
+        for key in (odd, keys[0]):
+            assert client.get(f"/{key}").body == b"by hand"
+        assert list_page(client, prefix=odd).root.findtext(f"{NS}Contents/{NS}Size") == "7"
+        running.reissue(keys[0])
+        assert client.get(f"/{keys[0]}").body != b"by hand"
+        assert running.keys(DAYS) == sorted([*keys, odd, below])
+
+
 def test_symbols_are_escaped() -> None:
     odd = MarketInstrument("A&B<币>", "A&B<币>", "USDT", "USDT", LISTED)
     with (
@@ -235,6 +252,8 @@ def test_symbols_are_escaped() -> None:
     [
         {"max_keys": "many"},
         {"max_keys": -1},
+        {"max_keys": ""},
+        {"max_keys": "9" * 5000},
         {"list_type": 2, "continuation_token": "é"},
         {"list_type": 2, "continuation_token": "ZGF0YQ=="},
     ],

@@ -30,6 +30,7 @@ from marketfetch.errors import (
     DecodeError,
     FetchError,
     PaginationError,
+    RateLimitExceeded,
     RestrictedLocation,
 )
 from marketfetch.events import FileFetched, FileRejected
@@ -80,7 +81,7 @@ class ArchiveWaves:
     """The server's time, UTC milliseconds."""
     always: bool = False
     _blocked: anyio.Event = attrs.field(factory=anyio.Event, init=False)
-    """Set once a host of the archive has blocked an address: then no further file is requested."""
+    """Set once the archive has refused an address, or none reaches it: then no further file is requested."""
     _decoding: CapacityLimiter = attrs.field(
         factory=lambda: CapacityLimiter(min(_MAX_DECODING, os.cpu_count() or 1)), init=False
     )
@@ -88,8 +89,8 @@ class ArchiveWaves:
     async def run(self, states: Sequence[SeriesState]) -> None:
         """Fetch what is missing of the series, as far as files have it, and submit it to the writers.
 
-        Raises RestrictedLocation, and the error of a request for which no egress is left. Any other error of
-        a listing or a file is reported, and the API is asked for the rows.
+        Raises RestrictedLocation. Any other error of a listing or a file is reported, and the API is asked
+        for the rows.
         """
         decoded = self._decoding.total_tokens * PIECE_ROWS
         for_writer = max(PIECE_ROWS, 2 * self.writers.transaction_rows)
@@ -181,10 +182,11 @@ class ArchiveWaves:
                 return
 
     def _reject(self, state: SeriesState, key: str, error: FetchError | PaginationError) -> None:
-        """Report a file or a listing that cannot be used; raise errors that concern every request."""
-        if isinstance(error, RestrictedLocation) or (isinstance(error, FetchError) and error.egress is None):
+        """Report a file or a listing that cannot be used; raise RestrictedLocation."""
+        if isinstance(error, RestrictedLocation):
             raise error
-        if isinstance(error, Banned):
+        no_egress_left = isinstance(error, FetchError) and error.egress is None
+        if no_egress_left or isinstance(error, Banned | RateLimitExceeded):
             self._blocked.set()
         self.state.files_rejected += 1
         self.executor.emit(FileRejected(state.series, key, f"{type(error).__name__}: {error}"))

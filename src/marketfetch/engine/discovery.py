@@ -19,6 +19,7 @@ from marketfetch.exchange import Exchange
 from marketfetch.planning.adapter_checks import check_instruments, check_requests
 from marketfetch.planning.instrument_index import InstrumentIndex
 from marketfetch.protocols import Sink, Store
+from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.redaction import redact
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.http import Response
@@ -28,14 +29,17 @@ from marketfetch.values.series import Series
 from marketfetch.values.spans import MAX_TIMESTAMP
 
 __all__ = [
-    "ClockOffset",
     "ResolvedSeries",
     "SeriesResolver",
     "check_query",
     "fetch_instruments",
-    "fetch_server_time",
     "read_time",
+    "set_server_clock",
 ]
+
+
+_SAME_TIME = 5_000
+"""Milliseconds by which two clocks may differ and confirm each other all the same."""
 
 
 def check_query(query: Query, exchange: Exchange, now: int) -> None:
@@ -82,21 +86,6 @@ def _check_composites(query: Query) -> None:
             )
 
 
-@attrs.frozen
-class ClockOffset:
-    """How far the server's clock is ahead of the local one, and how long a small response takes."""
-
-    ahead: int = 0
-    """Milliseconds, at least; negative if the server's clock is behind."""
-    latency: float = 0.1
-    """Seconds."""
-
-    @property
-    def offset(self) -> int:
-        """What to add to the local time to get the earlier of both times: no candle closes too early."""
-        return min(0, self.ahead)
-
-
 @attrs.frozen(eq=False)
 class ResolvedSeries:
     """The series of a run: those to fetch, and the composites to compute, each with its members."""
@@ -107,29 +96,38 @@ class ResolvedSeries:
     """By symbol."""
 
 
-async def fetch_server_time(executor: RequestExecutor) -> ClockOffset:
-    """Request the exchange's time; an exchange without a time request counts as having the local time.
+async def set_server_clock(executor: RequestExecutor, clock: ServerClock) -> int:
+    """Return how many milliseconds the exchange is ahead of the local time, at least; negative if behind.
 
-    A time that is minutes away from the local one is requested once more: one server may have a wrong clock.
+    The exchange's time is requested if its clock is not known well enough. An exchange without a time
+    request counts as having the local time.
+
+    1. The clock is confirmed and agrees with the local time: no request.
+    2. Else one request; a second one if answers contradict each other, or the exchange's time is minutes away
+       from the local one, since one server may have a wrong clock.
+    3. A third one if the two contradict each other: two of three decide.
     """
     exchange = executor.exchange
     request = exchange.time_request()
     if request is None:
-        return ClockOffset()
+        return 0
 
-    def read(response: Response) -> ClockOffset:
-        # The server read its clock some moments ago. Comparing it with the local time of now is behind the
-        # truth by the response's way, and never ahead: a candle that is still open never counts as closed.
-        ahead = read_time(exchange, response.body) - executor.settings.clock()
-        return ClockOffset(ahead, (response.received_at - response.sent_at) / 1000)
+    def ahead() -> int:
+        return clock.believed(clock.local()) - executor.settings.clock()
 
-    offset, _ = await executor.send(request, read)
-    if abs(offset.ahead) > MAX_CLOCK_SKEW:
-        second, _ = await executor.send(request, read)
-        offset = min(offset, second, key=lambda each: abs(each.ahead))
-    if abs(offset.ahead) > MAX_CLOCK_SKEW:
-        executor.emit(ClockSkewDetected(offset.ahead))
-    return offset
+    for tolerance in (_SAME_TIME, MAX_CLOCK_SKEW, MAX_TIMESTAMP):
+        if clock.confirmed and abs(ahead()) <= tolerance:
+            break
+        sent = clock.local()  # a wait for an egress makes the bounds wider, never wrong
+
+        def read(response: Response, sent: int = sent) -> None:
+            clock.observe(sent, clock.local(), read_time(exchange, response.body), exact=True)
+            clock.latency = (response.received_at - response.sent_at) / 1000
+
+        await executor.send(request, read)
+    if abs(ahead()) > MAX_CLOCK_SKEW:
+        executor.emit(ClockSkewDetected(ahead()))
+    return ahead()
 
 
 def read_time(exchange: Exchange, body: bytes) -> int:

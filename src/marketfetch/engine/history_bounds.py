@@ -1,4 +1,4 @@
-"""Where series begin and end: long spans without rows are found in a few requests, and proved empty.
+"""Long spans without rows, before, amid and after the rows of a series: crossed in a few requests.
 
 The listing is a hint for where to look, never a proof: responses with rows decide what is empty. The cases
 are in `planning/absence.py` and in decision 27.
@@ -6,24 +6,24 @@ are in `planning/absence.py` and in decision 27.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import anyio
 import attrs
-from anyio import CancelScope, CapacityLimiter
+from anyio import CancelScope, CapacityLimiter, Lock
 
 from marketfetch.engine.missing import PUBLISH_GRACE, UNPROVEN_ABSENCE
-from marketfetch.engine.requester import RequestExecutor
+from marketfetch.engine.requester import RequestExecutor, RowFinder, Undecided, UnusableAnswer
 from marketfetch.engine.state import SeriesState
 from marketfetch.engine.writers import WriterPool
-from marketfetch.errors import FetchError, RestrictedLocation
+from marketfetch.errors import BadSymbol, RestrictedLocation
 from marketfetch.planning.absence import Evidence, listing_grace, reason
-from marketfetch.planning.first_row_search import seek_first
 from marketfetch.sources import Endpoint
 from marketfetch.values.coverage import Coverage
-from marketfetch.values.http import Request, Response
 from marketfetch.values.instruments import Instrument
 from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet, format_utc
 from marketfetch.values.times import Clock
@@ -33,29 +33,34 @@ __all__ = ["HistoryBounds"]
 _DAY = 86_400_000
 _PAGES = 4
 """A series of at most so many pages is fetched page by page: searching its first row would cost as much."""
-_MAX_SEARCH_REQUESTS = 60
-"""Limit of a search; it takes about twice as many requests as the number of pages has binary digits."""
 _ATTEMPTS = 5
 """How often a decision is tried: it takes fewer requests, and each of them may get one bad response."""
 
 
-class _Undecided(Exception):
-    """No response, or a contradiction: the pages that are fetched afterwards decide."""
-
-
-class _UnusableAnswer(_Undecided):
-    """A response that cannot be decoded, or has rows from outside the window: the next one may be better."""
+def _contradiction(row: int) -> str:
+    return f"the exchange denies rows here, and gives one at {format_utc(row)}; run again"
 
 
 @attrs.frozen(eq=False)
 class HistoryBounds:
-    """Finds the first row of series that were listed late, and the end of those that were delisted."""
+    """Crosses spans without rows: before the first row, after the last one, and between rows."""
 
     executor: RequestExecutor
     writers: WriterPool
     instruments: Mapping[str, Instrument]
     now: Clock
     """The server's time, UTC milliseconds."""
+    _locks: dict[Series, Lock] = attrs.field(factory=dict, init=False)
+    """Held while a stretch of a series is crossed: pages of the same stretch wait, and are not requested."""
+    _failed: Counter[Series] = attrs.field(factory=Counter, init=False)
+    """How often the crossing of a stretch came to no decision."""
+    _denied_rows: defaultdict[Series, list[int]] = attrs.field(factory=lambda: defaultdict(list), init=False)
+    """Rows that an answer had, and the page before it had not."""
+
+    @property
+    def finder(self) -> RowFinder:
+        """Asks where rows are."""
+        return RowFinder(self.executor)
 
     async def detect(self, states: Sequence[SeriesState]) -> None:
         """Find the empty spans before the first and after the last row of every incomplete series."""
@@ -66,17 +71,91 @@ class HistoryBounds:
         unproven = [state for state in states if UNPROVEN_ABSENCE in state.given_up]
         await self._for_each(unproven, self._decide_with_retries)
 
+    async def cross(self, state: SeriesState, part: Slice) -> Slice | None:
+        """Return what is left to request of a slice; None if nothing is.
+
+        If one answer denied the whole slice and much more is missing after it, the next request is for the
+        next row, and what lies before that row is decided as a whole. If that row lies in the slice, the
+        slice is requested again; if it is denied again, it is given up.
+
+        Example: the page of 3 June is empty, and the first row at or after 3 June is of the next June. A
+        window of the whole year has no row: the year is empty, and none of its pages is requested any more.
+        """
+        lock, page = self._locks.get(state.series), part.span
+        denied = part.absent_once == SpanSet.of(page) and self._failed[state.series] < _ATTEMPTS
+        if denied or (lock is not None and lock.locked()):
+            async with self._locks.setdefault(state.series, Lock()):
+                if denied and state.missing_in(page) and await self._has_row_in(state, page):
+                    part = attrs.evolve(part, absent_once=SpanSet())
+                if denied and not state.missing_in(page):
+                    return None
+        rest = (SpanSet.of(page) - state.crossed).hull
+        if rest is None or rest == page:
+            return None if rest is None else part
+        rows = min(part.rows, state.series.interval.count(rest))
+        return attrs.evolve(part, span=rest, rows=rows, absent_once=part.absent_once & SpanSet.of(rest))
+
+    async def _has_row_in(self, state: SeriesState, page: Span) -> bool:
+        """Whether an answer has a row in an empty page; else the stretch that begins there is crossed."""
+        for row in self._denied_rows[state.series]:
+            if row in page:
+                state.give_up(SpanSet.of(page), _contradiction(row))
+                return False
+        try:
+            row_in_page = await self._cross(state, page)
+        except Undecided:
+            self._failed[state.series] += 1
+            return False
+        if row_in_page is not None:
+            self._denied_rows[state.series].append(row_in_page)
+        return row_in_page is not None
+
+    async def _cross(self, state: SeriesState, page: Span) -> int | None:
+        """Decide about the stretch from an empty page to the next row; return a row that lies in the page.
+
+        1. Little is missing after the page: it is requested again, which costs no more.
+        2. Pages are filled from the end, and the page before has rows: a window that begins half a page
+           earlier shows them, and denies the page a second time.
+        3. The next row is on the next page: two different answers have denied the page.
+        4. It is far: two more answers have to deny the whole stretch.
+        """
+        series, endpoint, interval = state.series, self._endpoint(state), state.series.interval
+        size, end = endpoint.page_sizes[-1], interval.floor(page.end)
+        near, far = interval.shift(end, size), interval.shift(end, _PAGES * size)
+        published = interval.floor(self.now() - PUBLISH_GRACE)
+        if endpoint.paginator.sequential or published <= far:
+            return None
+        missing = state.missing_in(Span(page.start, published))
+        if page.start not in missing or (stretch := missing.spans[0]).end <= far:
+            return None
+        if self.finder.fills_from_end(endpoint) and not state.is_empty_at(page.start - 1):
+            window = Span(self._half_a_page_before(state, page.start), page.end)
+            if times := await self.finder.times(series, window, size):
+                if max(times) in page:
+                    return max(times)
+                await self._judge(state, SpanSet.of(page), Evidence(None, row_before=True))
+                return None
+        first = await self._find_first_row(state, stretch)
+        if first is not None and first < page.end:
+            return first
+        if first is not None and first <= near and endpoint.first_row_request(series, page.start) is not None:
+            await self._judge(state, SpanSet.of(page), Evidence(first, first_row_request=True))
+        elif crossed := await self._decide_before(state, stretch, first, last_row=page.start):
+            state.crossed |= SpanSet.of(crossed)
+            self.executor.state.rows_planned -= interval.count(crossed)
+        return None
+
     async def _for_each(
-        self, states: Sequence[SeriesState], work: Callable[[SeriesState, Instrument], Awaitable[None]]
+        self, states: Sequence[SeriesState], work: Callable[[SeriesState], Awaitable[None]]
     ) -> None:
         limiter = CapacityLimiter(self.executor.settings.concurrency)
 
         async def work_on(state: SeriesState, all_tasks: CancelScope) -> None:
             async with limiter:
                 try:
-                    await work(state, self.instruments[state.series.symbol])
-                except _Undecided:
-                    return
+                    await work(state)
+                except (Undecided, BadSymbol):
+                    return  # pages are fetched next, and a refused symbol stops its series there
                 except RestrictedLocation:
                     all_tasks.cancel()  # before the limiter admits the next task
                     raise
@@ -85,24 +164,28 @@ class HistoryBounds:
             for state in states:
                 group.start_soon(work_on, state, group.cancel_scope)
 
-    async def _detect(self, state: SeriesState, instrument: Instrument) -> None:
+    async def _detect(self, state: SeriesState) -> None:
         for detect in (self._detect_end, self._detect_beginning):
             try:
-                await detect(state, instrument)
-            except _Undecided:
+                await detect(state)
+            except Undecided:
                 continue
 
-    async def _detect_end(self, state: SeriesState, instrument: Instrument) -> None:
+    async def _detect_end(self, state: SeriesState) -> None:
         """Skip the span from the announced delisting to the next row, or to the end of what is missing."""
-        missing, delisted, interval = state.missing.hull, instrument.delisted_at, state.series.interval
+        missing, delisted, interval = (
+            state.missing.hull,
+            self._instrument(state).delisted_at,
+            state.series.interval,
+        )
         if missing is None or delisted is None:
             return
         # A day of grace: the last rows may be later than announced.
         end = max(missing.start, interval.ceil(delisted + _DAY))
         if end < missing.end:
-            await self._skip_empty(state, instrument, Span(end, missing.end), last_row=min(end, delisted))
+            await self._skip_empty(state, Span(end, missing.end), last_row=min(end, delisted))
 
-    async def _detect_beginning(self, state: SeriesState, instrument: Instrument) -> None:
+    async def _detect_beginning(self, state: SeriesState) -> None:
         """Skip the span from the start of what is missing to the first row of the series.
 
         1. A search would cost as much as the pages: there are few of them, or they form a chain.
@@ -111,7 +194,7 @@ class HistoryBounds:
            the first page is requested here: if it is empty, a search is cheaper than all empty pages, twice.
         3. Else the first row is searched.
         """
-        series, missing, listed = state.series, state.missing.hull, instrument.listed_at
+        series, missing, listed = state.series, state.missing.hull, self._instrument(state).listed_at
         if missing is None:
             return
         endpoint, interval = self._endpoint(state), series.interval
@@ -125,36 +208,41 @@ class HistoryBounds:
             return
         if began_earlier or (listed is not None and listed <= missing.start):
             page = Span(missing.start, interval.shift(interval.floor(missing.start), size))
-            if not must_search or await self._row_times(state, page, 1):
+            if not must_search or await self.finder.times(state.series, page, 1):
                 return
-        await self._skip_empty(state, instrument, missing, last_row=missing.start)
+        await self._skip_empty(state, missing, last_row=missing.start)
 
-    async def _skip_empty(
-        self, state: SeriesState, instrument: Instrument, span: Span, *, last_row: int
-    ) -> None:
+    async def _skip_empty(self, state: SeriesState, span: Span, *, last_row: int) -> None:
         """Find the first row of a span, and decide about the time before it.
 
         A row before `last_row` would show that the exchange keeps rows that are so old.
         """
-        first = await self._find_first_row(state, span, instrument.listed_at)
+        await self._decide_before(state, span, await self._find_first_row(state, span), last_row=last_row)
+
+    async def _decide_before(
+        self, state: SeriesState, span: Span, first: int | None, *, last_row: int
+    ) -> Span | None:
+        """Decide about a span up to its first row, or about all of it if it has none; return this part."""
         # Rows of the last minutes may not be published yet.
         published = state.series.interval.floor(self.now() - PUBLISH_GRACE)
         end = min(span.end if first is None else first, span.end, published)
         if end <= span.start:
-            return
+            return None
         before = Span(span.start, end)
         evidence = await self._confirm_empty(state, before, first, last_row)
-        await self._judge(state, instrument, SpanSet.of(before), evidence)
+        await self._judge(state, SpanSet.of(before), evidence)
+        self.executor.state.rows_crossed += state.series.interval.count_rows([before])
+        return before
 
-    async def _decide_with_retries(self, state: SeriesState, instrument: Instrument) -> None:
+    async def _decide_with_retries(self, state: SeriesState) -> None:
         for _ in range(_ATTEMPTS):
             try:
-                await self._decide(state, instrument)
+                await self._decide(state)
                 return
-            except _UnusableAnswer:
+            except UnusableAnswer:
                 continue  # no page is fetched after this one, so the decision is tried again
 
-    async def _decide(self, state: SeriesState, instrument: Instrument) -> None:
+    async def _decide(self, state: SeriesState) -> None:
         """Decide about the moments that two pages called empty before any row of the series was seen.
 
         1. After the earliest row that was seen since: the moments lie between rows and are empty.
@@ -173,96 +261,64 @@ class HistoryBounds:
             return
         endpoint, hull = self._endpoint(state), before.hull
         if (request := endpoint.first_row_request(state.series, hull.start)) is None:
-            await self._judge(state, instrument, before, Evidence(earliest))
+            await self._judge(state, before, Evidence(earliest))
             return
-        first = await self._request_first_row(state, request, hull.start)
+        first = await self.finder.first_row(state.series, request, hull.start)
         if first is not None and first < hull.end:
             disputed = before & SpanSet.of(Span(first, hull.end))
             state.ask_again_for(disputed, UNPROVEN_ABSENCE)
-            state.give_up(
-                disputed, f"the exchange denies rows here, and gives one at {format_utc(first)}; run again"
-            )
+            state.give_up(disputed, _contradiction(first))
             before -= disputed
-        await self._judge(state, instrument, before, Evidence(earliest, first_row_request=True))
+        await self._judge(state, before, Evidence(earliest, first_row_request=True))
 
-    async def _judge(
-        self, state: SeriesState, instrument: Instrument, spans: SpanSet, evidence: Evidence
-    ) -> None:
+    async def _judge(self, state: SeriesState, spans: SpanSet, evidence: Evidence) -> None:
         """Record moments as empty if the evidence proves it, else give them up with the reason."""
         endpoint, interval, hull = self._endpoint(state), state.series.interval, spans.hull
         if hull is None:
             return
+        instrument = self._instrument(state)
         listed = instrument.listed_at
+        if state.earliest_row is not None and state.earliest_row < hull.start:
+            evidence = attrs.evolve(evidence, row_before=True)
         if evidence.first is None and listed is not None and listed >= hull.end:
             # The span ends before the listing. Rows at the time of the listing show whether that is right.
             near = Span(interval.floor(listed), interval.ceil(listed + listing_grace(interval) + 1))
-            times = await self._row_times(state, near, 1)
+            times = await self.finder.times(state.series, near, 1)
             evidence = attrs.evolve(evidence, first=min(times, default=None))
         if not evidence.proves_empty(interval, hull, instrument, reach=endpoint.retention):
             evidence = attrs.evolve(evidence, row_before=await self._has_rows_before(state, hull.start))
         if evidence.proves_empty(interval, hull, instrument, reach=endpoint.retention):
             await self._record_empty(state, spans)
         else:
-            state.given_up.pop(UNPROVEN_ABSENCE, None)
+            state.ask_again_for(spans, UNPROVEN_ABSENCE)
             state.give_up(spans, reason(evidence.first))
 
-    # --- requests ---
-
-    async def _find_first_row(self, state: SeriesState, span: Span, hint: int | None) -> int | None:
-        """Return the time of the first row at or after the start of a span; None if there is no row."""
-        endpoint, interval = self._endpoint(state), state.series.interval
-        if (request := endpoint.first_row_request(state.series, span.start)) is not None:
-            return await self._request_first_row(state, request, span.start)
-        paginator = endpoint.paginator
-        newest = getattr(paginator, "newest_first", getattr(paginator, "anchor", None) == "end")
-        search = seek_first(
-            interval,
-            span,
-            endpoint.page_sizes[-1],
-            anchor="end" if newest else "start",
-            hint=None if hint is None else interval.floor(hint),
-        )
-        question = next(search)
-        for _ in range(_MAX_SEARCH_REQUESTS):
-            times = await self._row_times(state, question.span, question.rows)
-            try:
-                question = search.send(times)
-            except StopIteration as found:
-                first: int | None = found.value
-                return first
-        raise _Undecided
-
-    async def _request_first_row(self, state: SeriesState, request: Request, start: int) -> int | None:
-        times = await self._times_in_answer(state, request, Slice(state.series, Span(0, 1), rows=1))
-        first = min(times, default=None)
-        if first is not None and (first < start or first != state.series.interval.floor(first)):
-            raise _UnusableAnswer
-        return first
+    # --- answers ---
 
     async def _confirm_empty(
         self, state: SeriesState, span: Span, first: int | None, last_row: int
     ) -> Evidence:
-        """Request a span in two ways, and return what the responses show; _Undecided if it has a row."""
+        """Request a span in two ways, and return what the responses show; Undecided if it has a row."""
         endpoint, series = self._endpoint(state), state.series
         has_first = endpoint.first_row_request(series, span.start) is not None
         for _ in range(2 if has_first else 1):  # twice, because years may depend on it
-            if await self._row_times(state, span, 1):
-                raise _Undecided
+            if await self.finder.times(state.series, span, 1):
+                raise Undecided
         if has_first:
             return Evidence(first, first_row_request=True)
         # The second window is wider: it must show the first row after the span, and may show one before it.
         end = span.end if first is None else series.interval.shift(first, 1)
         window = Span(self._half_a_page_before(state, last_row), end)
-        times = await self._row_times(state, window, endpoint.page_sizes[-1])
+        times = await self.finder.times(state.series, window, endpoint.page_sizes[-1])
         if any(time in span for time in times) or (first is not None and first not in times):
-            raise _Undecided
+            raise Undecided
         return Evidence(first, row_before=any(time < span.start for time in times))
 
     async def _has_rows_before(self, state: SeriesState, moment: int) -> bool:
         """Whether the exchange has a row within half a page or 30 days before a moment."""
         start = state.series.interval.floor(moment - 30 * _DAY)
         window = Span(min(start, self._half_a_page_before(state, moment)), moment)
-        return bool(await self._row_times(state, window, 1))
+        return bool(await self.finder.times(state.series, window, 1))
 
     def _half_a_page_before(self, state: SeriesState, moment: int) -> int:
         """Return the time half a page before a moment; 30 days before it for events."""
@@ -272,45 +328,21 @@ class HistoryBounds:
         steps = max(1, self._endpoint(state).page_sizes[-1] // 2)
         return interval.shift(interval.floor(moment), -steps)
 
-    async def _row_times(self, state: SeriesState, span: Span, rows: int) -> list[int]:
-        """Return the times of a window's rows; _UnusableAnswer for rows outside of it or off the grid."""
-        part = Slice(state.series, span, rows)
-        times = await self._times_in_answer(state, self._endpoint(state).request(part), part)
-        interval = state.series.interval
-        if any(time not in span or time != interval.floor(time) for time in times):
-            raise _UnusableAnswer
-        return times
-
-    async def _times_in_answer(self, state: SeriesState, request: Request, part: Slice) -> list[int]:
-        """Return the times of a response's rows, valid or not.
-
-        Raises _UnusableAnswer for a row without a readable time, _Undecided if every attempt fails.
-        """
-
-        def read(response: Response) -> list[int]:
-            decoded = self.executor.exchange.decoded(response.body, part)
-            if decoded.undecodable > len(decoded.broken):
-                raise _UnusableAnswer
-            # An invalid row counts, too: it shows that the exchange keeps rows from that time.
-            return [*map(int, decoded.columns.times), *(row.time for row in decoded.broken)]
-
-        try:
-            times, _ = await self.executor.send(request, read)
-        except RestrictedLocation:
-            raise
-        except FetchError as error:
-            raise _Undecided from error
-        return times
-
     # --- results ---
 
     async def _record_empty(self, state: SeriesState, spans: SpanSet) -> None:
         """Record moments as empty, except those that are covered or given up by now."""
         state.ask_again_for(spans, UNPROVEN_ABSENCE)
-        if empty := spans & state.missing:
+        if spans.hull is not None and (empty := spans & state.missing_in(spans.hull)):
             coverage = Coverage(empty, empty)
             state.record_coverage(coverage)
             await self.writers.submit(Batch(state.series, Columns.empty(state.series.dataset), coverage))
+
+    async def _find_first_row(self, state: SeriesState, span: Span) -> int | None:
+        return await self.finder.search(state.series, span, self._instrument(state).listed_at)
+
+    def _instrument(self, state: SeriesState) -> Instrument:
+        return self.instruments[state.series.symbol]
 
     def _endpoint(self, state: SeriesState) -> Endpoint:
         return self.executor.exchange.endpoint(state.series.dataset)

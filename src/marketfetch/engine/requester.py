@@ -1,4 +1,4 @@
-"""Send one request with retries: lease an egress, fetch, check for errors, decode."""
+"""Send one request with retries: lease an egress, fetch, check for errors, decode. Ask where rows are."""
 
 from __future__ import annotations
 
@@ -13,17 +13,39 @@ from anyio.lowlevel import checkpoint
 
 from marketfetch.decoding.layouts import decode_errors_as
 from marketfetch.engine.state import RunState
-from marketfetch.errors import Banned, FetchError, RateLimitExceeded, RequestTimeout, RetryableError
+from marketfetch.errors import (
+    Banned,
+    FetchError,
+    RateLimitExceeded,
+    RequestTimeout,
+    RestrictedLocation,
+    RetryableError,
+)
 from marketfetch.events import Listener, RequestFailed
 from marketfetch.exchange import Exchange
+from marketfetch.planning.first_row_search import seek_first
 from marketfetch.protocols import Fetcher, ProxyPool
 from marketfetch.ratelimit.backoff import retry_waits
+from marketfetch.sources import Endpoint
 from marketfetch.values.http import Egress, Request, Response
+from marketfetch.values.intervals import Interval
+from marketfetch.values.series import Series
 from marketfetch.values.settings import Settings
+from marketfetch.values.slices import Slice
+from marketfetch.values.spans import Span
 
-__all__ = ["LoopYielder", "RequestExecutor", "ResponsePolicy"]
+__all__ = [
+    "LoopYielder",
+    "RequestExecutor",
+    "ResponsePolicy",
+    "RowFinder",
+    "Undecided",
+    "UnusableAnswer",
+]
 
 _T = TypeVar("_T")
+_MAX_SEARCH_REQUESTS = 60
+"""Limit of a search; it takes about twice as many requests as the number of pages has binary digits."""
 
 
 @attrs.define(eq=False)
@@ -135,3 +157,111 @@ class RequestExecutor:
     def _report(self, error: FetchError, *, final: bool) -> None:
         cause = type(error).__name__
         self.emit(RequestFailed(cause, str(error), error.egress or "no egress", error.attempt or 0, final))
+
+
+class Undecided(Exception):
+    """No response, or a contradiction: the pages that are fetched afterwards decide."""
+
+
+class UnusableAnswer(Undecided):
+    """A response that cannot be decoded, or has rows from outside the window: the next one may be better."""
+
+
+@attrs.frozen(eq=False)
+class RowFinder:
+    """Asks at which times a series has rows: in a window, or at or after a moment. The rows are not kept."""
+
+    executor: RequestExecutor
+
+    async def search(self, series: Series, span: Span, hint: int | None) -> int | None:
+        """Return the time of the first row at or after the start of a span; None if there is no row.
+
+        `hint` is a time near which the row may be. Raises Undecided.
+        """
+        endpoint, interval = self._endpoint(series), series.interval
+        if (request := endpoint.first_row_request(series, span.start)) is not None:
+            return await self.first_row(series, request, span.start)
+        search = seek_first(
+            interval,
+            span,
+            endpoint.page_sizes[-1],
+            anchor="end" if self.fills_from_end(endpoint) else "start",
+            hint=None if hint is None else interval.floor(hint),
+            coarser=_coarser(endpoint, interval),
+        )
+        question = next(search)
+        for _ in range(_MAX_SEARCH_REQUESTS):
+            try:
+                times = await self.times(
+                    attrs.evolve(series, interval=question.interval), question.span, question.rows
+                )
+            except UnusableAnswer:
+                if question.interval == interval:
+                    raise
+                times = []  # coarser candles are only a hint
+            try:
+                question = search.send(times)
+            except StopIteration as found:
+                first: int | None = found.value
+                return first
+        raise Undecided
+
+    async def first_row(self, series: Series, request: Request, start: int) -> int | None:
+        """Return the time of the row that an answer to `Endpoint.first_row_request` has."""
+        times = await self._times_in_answer(request, Slice(series, Span(0, 1), rows=1))
+        first = min(times, default=None)
+        if first is not None and (first < start or first != series.interval.floor(first)):
+            raise UnusableAnswer
+        return first
+
+    async def times(self, series: Series, span: Span, rows: int) -> list[int]:
+        """Return the times of a span's rows, at most `rows` for each window of the exchange.
+
+        Raises UnusableAnswer for rows outside of a window or off the grid.
+        """
+        endpoint, interval = self._endpoint(series), series.interval
+        whole, times = Slice(series, span, interval.count(span)), list[int]()
+        paginator = endpoint.paginator
+        for window in [whole] if paginator.sequential else paginator.split(whole):
+            part = attrs.evolve(window, rows=rows)
+            found = await self._times_in_answer(endpoint.request(part), part)
+            if any(time not in part.span or time != interval.floor(time) for time in found):
+                raise UnusableAnswer
+            times += found
+        return times
+
+    async def _times_in_answer(self, request: Request, part: Slice) -> list[int]:
+        """Return the times of a response's rows, valid or not.
+
+        Raises UnusableAnswer for a row without a readable time, Undecided if every attempt fails.
+        """
+
+        def read(response: Response) -> list[int]:
+            decoded = self.executor.exchange.decoded(response.body, part)
+            if decoded.undecodable > len(decoded.broken):
+                raise UnusableAnswer
+            # An invalid row counts, too: it shows that the exchange keeps rows from that time.
+            return [*map(int, decoded.columns.times), *(row.time for row in decoded.broken)]
+
+        try:
+            times, _ = await self.executor.send(request, read)
+        except RestrictedLocation:
+            raise
+        except FetchError as error:
+            raise Undecided from error
+        return times
+
+    @staticmethod
+    def fills_from_end(endpoint: Endpoint) -> bool:
+        """Whether a window with more rows than fit on a page gives its newest ones."""
+        paginator = endpoint.paginator
+        return bool(getattr(paginator, "newest_first", getattr(paginator, "anchor", None) == "end"))
+
+    def _endpoint(self, series: Series) -> Endpoint:
+        return self.executor.exchange.endpoint(series.dataset)
+
+
+def _coarser(endpoint: Endpoint, interval: Interval) -> list[Interval]:
+    """Return the intervals of an endpoint that are longer than one of them, ascending."""
+    served = map(Interval.parse, endpoint.intervals)
+    return sorted((each for each in served if each.typical > interval.typical), key=lambda each: each.typical)

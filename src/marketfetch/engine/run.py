@@ -29,12 +29,11 @@ from marketfetch.engine.batch_builder import RowBudget
 from marketfetch.engine.blocking import StoreRetrier, call_on_loop, run_in_thread
 from marketfetch.engine.composites import CompositeBuilder, CompositeTask
 from marketfetch.engine.discovery import (
-    ClockOffset,
     ResolvedSeries,
     SeriesResolver,
     check_query,
     fetch_instruments,
-    fetch_server_time,
+    set_server_clock,
 )
 from marketfetch.engine.history_bounds import HistoryBounds
 from marketfetch.engine.missing import plan_tasks, update_wanted
@@ -67,9 +66,11 @@ from marketfetch.protocols import (
     Store,
     SupportsBatchSize,
     SupportsPartitions,
+    SupportsServerClock,
     SupportsSession,
     SupportsWaiting,
 )
+from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.redaction import redact
 from marketfetch.reports import Report
 from marketfetch.values.pages import Batch
@@ -130,7 +131,8 @@ class Run:
         )
         self._resolved = ResolvedSeries()
         self._row_budget = RowBudget()
-        self._clock_offset = ClockOffset()
+        self._server_clock = ServerClock()
+        self._clock_offset = 0
         self._wanted_span: Span | None = None
         self._started = monotonic()
 
@@ -215,8 +217,8 @@ class Run:
             update_wanted(state, self._config.exchange.endpoint(state.series.dataset), span, now)
 
     def _now(self) -> int:
-        """The server's time, UTC milliseconds."""
-        return self._config.settings.clock() + self._clock_offset.offset
+        """Return the earlier one of the local and the server's time: no candle closes too early."""
+        return self._config.settings.clock() + min(0, self._clock_offset)
 
     def _plan_tasks(self) -> list[FetchTask]:
         return plan_tasks(self._resolved.fetched, self._config.exchange, self._capacity())
@@ -225,7 +227,7 @@ class Run:
         pool = self._config.pool
         # Of addresses that are shared with other processes, the pool counts this process's share.
         egresses = pool.share() if isinstance(pool, SupportsSession) else max(1, len(pool.statistics()))
-        return Capacity(egresses, self._config.settings.concurrency, self._clock_offset.latency)
+        return Capacity(egresses, self._config.settings.concurrency, self._server_clock.latency)
 
     # --- fetching ---
 
@@ -236,7 +238,9 @@ class Run:
             executor = RequestExecutor(
                 config.exchange, config.fetcher, config.pool, config.settings, self._state, config.emit
             )
-            self._clock_offset = await fetch_server_time(executor)
+            if isinstance(config.pool, SupportsServerClock):
+                self._server_clock = config.pool.server_clock(config.exchange.base_url)
+            self._clock_offset = await set_server_clock(executor, self._server_clock)
             self._resolved = await self._resolver.resolve(await fetch_instruments(executor, config.query))
             async with open_writers(
                 config.sink, self._retrier, self._on_durable, self._on_refused
@@ -259,7 +263,7 @@ class Run:
             self._give_up_what_no_file_has()
             return
         workers = FetchWorkers(
-            executor, writers, self._state, self._row_budget, self._batch_sizing(), self._now
+            executor, writers, self._state, self._row_budget, self._batch_sizing(), self._now, bounds
         )
         for number in range(1, self._config.settings.max_rounds + 1):
             tasks = self._plan_tasks()
@@ -342,6 +346,7 @@ class Run:
             rows_fetched=state.rows_fetched,
             rows_written=state.rows_written,
             rows_planned=state.rows_planned,
+            rows_crossed=state.rows_crossed,
             requests=state.requests,
             egresses=state.egresses(pool.statistics()),
             waiting=pool.waiting() if isinstance(pool, SupportsWaiting) else "",

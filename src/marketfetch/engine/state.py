@@ -40,6 +40,8 @@ class SeriesState:
     """Why the series was stopped: nothing more is fetched or computed for it. Set by `stop`."""
     consecutive_rejections: int = 0
     """How many requests in a row the exchange has rejected as wrong."""
+    crossed: SpanSet = attrs.field(factory=SpanSet, init=False)
+    """Stretches without rows that were decided as a whole: none of their pages is requested."""
     earliest_row: int | None = attrs.field(default=None, init=False)
     """The open time of the earliest row that this run has seen: the exchange serves rows that are so old."""
     first_stored: int | None = attrs.field(init=False)
@@ -78,6 +80,20 @@ class SeriesState:
         for spans in self.given_up.values():
             rest -= spans.value
         return rest
+
+    def missing_in(self, span: Span) -> SpanSet:
+        """Return what of a span is still to be fetched, at a cost that does not grow with the series."""
+        rest = self.wanted & SpanSet.of(span)
+        for known in self._known:
+            rest -= known.covered
+        for given_up in self.given_up.values():
+            for spans in given_up:
+                rest -= spans
+        return rest
+
+    def is_empty_at(self, moment: int) -> bool:
+        """Whether a moment is known to be empty."""
+        return any(moment in known.empty for known in self._known)
 
     def record_coverage(self, coverage: Coverage) -> None:
         """Add what is known now and need not be fetched any more."""
@@ -173,6 +189,8 @@ class RunState:
     """Files and listings of an archive that could not be used."""
     rows_from_files: int = 0
     bytes_from_files: int = 0
+    rows_crossed: int = 0
+    """Open times in the stretches that were decided as a whole; they are not among the planned rows."""
 
     def record_file(self, summary: FileSummary, rows: int) -> None:
         """Note that a file was read, and how many of its rows were missing."""
@@ -208,6 +226,7 @@ class RunState:
             series=tuple(lines),
             egresses=self.egresses(statistics),
             rows_written=self.rows_written,
+            rows_crossed=self.rows_crossed,
             requests=self.requests,
             retries=dict(self.retries),
             duration=duration,

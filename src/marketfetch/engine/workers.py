@@ -9,6 +9,7 @@ import attrs
 
 from marketfetch.decoding.validation import validate_page
 from marketfetch.engine.batch_builder import BatchBuilder, RowBudget, WorkQueue
+from marketfetch.engine.history_bounds import HistoryBounds
 from marketfetch.engine.missing import clip_to_retention, defer_recent_absence, doubt_absence_before_first_row
 from marketfetch.engine.requester import RequestExecutor
 from marketfetch.engine.state import RunState
@@ -38,6 +39,7 @@ class FetchWorkers:
     sizing: BatchSizing
     now: Clock
     """The server's time, UTC milliseconds."""
+    bounds: HistoryBounds
 
     async def run(self, tasks: Sequence[FetchTask]) -> None:
         """Fetch the tasks of one round and submit all their batches to the writers.
@@ -64,7 +66,8 @@ class FetchWorkers:
 
     async def _run_pool(self, tasks: Sequence[FetchTask]) -> None:
         builder = BatchBuilder(self.sizing.rows, self.row_budget)
-        queue = WorkQueue(plan_batches(tasks, self.sizing), builder)
+        plans = plan_batches(tasks, self.sizing, lambda series: self.state.series[series].crossed)
+        queue = WorkQueue(plans, builder)
         async with anyio.create_task_group() as group:
             for _ in range(self.executor.settings.concurrency):
                 group.start_soon(self._work, queue, builder)
@@ -88,7 +91,8 @@ class FetchWorkers:
     ) -> tuple[Batch | None, Sequence[Slice]]:
         """Request one slice; return a batch if one became ready, and the slices that are left over.
 
-        1. The series was stopped, or the exchange no longer serves the slice: no request.
+        1. The series was stopped, the exchange no longer serves the slice, or it is known to be empty: no
+           request.
         2. A refused location, or no egress left: the error ends the run.
         3. Any other error concerns this slice or its series: it is noted, and the other slices go on.
         4. A page: what it proves is noted, and its rows go to the batch builder.
@@ -98,9 +102,10 @@ class FetchWorkers:
         if state.terminal_error is not None:
             return None, ()
         reachable = clip_to_retention(state, endpoint, part, self.now())
-        if reachable is None:
+        left = None if reachable is None else await self.bounds.cross(state, reachable)
+        if left is None:
             return None, ()
-        part = reachable
+        part = left
         try:
             page = await self._fetch_page(part)
             outcome = defer_recent_absence(endpoint.paginator.outcome(part, page), part.series, self.now())

@@ -35,12 +35,11 @@ from marketfetch.adapter import (
     to_local_time,
 )
 
-__all__ = ["BinanceExchange", "KlineFiles", "Klines", "OhlcvFiles", "same_names"]
+__all__ = ["BinanceExchange", "KlineFiles", "Klines", "OhlcvFiles", "pair_of", "same_names"]
 
 _BANNED_UNTIL = re.compile(rb"banned until (\d{13})")
 _OVERLOADED = frozenset({-1000, -1001, -1006, -1007, -1008, -1016})
 _PRICES = {"open": 1, "high": 2, "low": 3, "close": 4}
-_FLOW = {"volume": 5, "quote_volume": 7, "trades": 8, "taker_buy_volume": 9, "taker_buy_quote_volume": 10}
 
 
 def same_names(names: str) -> Mapping[str, str]:
@@ -52,14 +51,33 @@ def same_names(names: str) -> Mapping[str, str]:
     return {name: name for name in names.split()}
 
 
+def pair_of(symbol: str) -> str:
+    """Return the pair of a contract: the part of its symbol before `_PERP` or the delivery date.
+
+    >>> pair_of("BTCUSD_250627"), pair_of("BTCUSDT")
+    ('BTCUSD', 'BTCUSDT')
+    """
+    return symbol.partition("_")[0]
+
+
 class Klines(Endpoint, abstract=True):
     """Rows of twelve fields: open time, o, h, l, c, volume, close time, quote volume, trades, taker side.
 
-    A window includes both ends, which are compared with open times; a page is filled from its start.
+    A window includes both ends, which are compared with open times; a page is filled from its start, that of
+    COIN-M from its end.
     """
 
     path: ClassVar[str]
-    symbol_parameter: ClassVar[str] = "symbol"
+    by_pair: ClassVar[bool] = False
+    """Whether the exchange is asked for the pair, since all contracts of it have the same rows."""
+    flow: ClassVar[Mapping[str, int]] = {
+        "volume": 5,
+        "quote_volume": 7,
+        "trades": 8,
+        "taker_buy_volume": 9,
+        "taker_buy_quote_volume": 10,
+    }
+    """Where volumes and trades are in a row; only `ohlcv` has them."""
     publish_delay = MINUTE
     intervals = same_names("1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d 3d 1w 1M")
 
@@ -68,22 +86,19 @@ class Klines(Endpoint, abstract=True):
         window = {"startTime": part.span.start, "endTime": part.span.end - 1, "limit": part.rows}
         return self._ask(part.series, window, part.rows)
 
-    def first_row_request(self, series: Series, start: int) -> Request:
+    def first_row_request(self, series: Series, start: int) -> Request | None:
         """Request one row without an end: the exchange skips ahead to its first row."""
         return self._ask(series, {"startTime": start, "limit": 1}, 1)
 
     def decode(self, body: bytes, part: Slice) -> Decoded:
         """Decode kline rows; volumes and trades are read for `ohlcv` only."""
-        columns = _PRICES | _FLOW if part.series.dataset.name == "ohlcv" else _PRICES
+        columns = {**_PRICES, **self.flow} if part.series.dataset.name == "ohlcv" else _PRICES
         return RowLayout(columns, width=12).decode(body, part.series.dataset)
 
-    def name_for(self, series: Series) -> str:
-        """Return the value of the symbol parameter: the symbol, or its pair."""
-        return series.symbol
-
     def _ask(self, series: Series, window: Mapping[str, int], rows: int) -> Request:
+        symbol = series.symbol
         params: dict[str, str | int] = {
-            self.symbol_parameter: self.name_for(series),
+            **({"pair": pair_of(symbol)} if self.by_pair else {"symbol": symbol}),
             "interval": self.native_interval(series.interval),
             **window,
         }
@@ -103,6 +118,8 @@ class KlineFiles(Archive, abstract=True):
 
     market: ClassVar[str]
     kind: ClassVar[str] = "klines"
+    by_pair: ClassVar[bool] = False
+    """Whether folders and files are named after the pair instead of the symbol."""
     files_url = "https://data.binance.vision"
     listing_url = "https://s3-ap-northeast-1.amazonaws.com/data.binance.vision"
     intervals: ClassVar[Mapping[str, str]] = {
@@ -120,27 +137,26 @@ class KlineFiles(Archive, abstract=True):
     def folder(self, series: Series, grain: Grain) -> str:
         """Return the folder, such as `data/futures/um/monthly/klines/BTCUSDT/1m/`."""
         tree = "monthly" if grain == "month" else "daily"
-        name, interval = self.name_for(series), self.native_interval(series.interval)
+        name, interval = self._name(series), self.native_interval(series.interval)
         return f"data/{self.market}/{tree}/{self.kind}/{name}/{interval}/"
 
     def stem(self, series: Series) -> str:
         """Return the beginning of the names, such as `BTCUSDT-1m-`."""
-        return f"{self.name_for(series)}-{self.native_interval(series.interval)}-"
+        return f"{self._name(series)}-{self.native_interval(series.interval)}-"
 
     def cost(self) -> Cost:
         """Return one request to the file host."""
         return Cost(_FILES)
 
-    def name_for(self, series: Series) -> str:
-        """Return the name in folders and files: the symbol, or its pair."""
-        return series.symbol
+    def _name(self, series: Series) -> str:
+        return pair_of(series.symbol) if self.by_pair else series.symbol
 
 
 class OhlcvFiles(KlineFiles, abstract=True):
     """Files of candles, with volumes and trades."""
 
     dataset = "ohlcv"
-    layout = CsvLayout(_PRICES | _FLOW, width=12)
+    layout = CsvLayout({**_PRICES, **Klines.flow}, width=12)
 
 
 class BinanceExchange(Exchange, abstract=True):

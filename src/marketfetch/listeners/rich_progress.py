@@ -28,11 +28,18 @@ from marketfetch.events import (
     Heartbeat,
     RequestFailed,
     RoundStarted,
+    RunFinished,
     SeriesRefused,
     SymbolUnknown,
     WaitingForStore,
 )
-from marketfetch.listeners.text import describe_event, format_counts, format_rate, time_left
+from marketfetch.listeners.text import (
+    describe_event,
+    format_counts,
+    format_crossed,
+    format_rate,
+    time_left,
+)
 from marketfetch.reports import EgressReport
 
 __all__ = ["RichProgress"]
@@ -53,6 +60,8 @@ class RichProgress:
     def __init__(self, stream: TextIO) -> None:
         self._console = Console(file=stream, highlight=False)
         self._planned = 0
+        self._planned_of_run = 0
+        self._crossed = 0
         self._written = 0
         self._egresses: tuple[EgressReport, ...] = ()
         self._failures: Counter[str] = Counter()
@@ -67,7 +76,7 @@ class RichProgress:
         """Note the numbers of an event."""
         match event:
             case RoundStarted():
-                self._planned += event.rows
+                self._plan(self._planned_of_run + event.rows)
                 self._store_wait = ""
             case BatchWritten():
                 self._written += event.batch.rows
@@ -77,6 +86,10 @@ class RichProgress:
             case Heartbeat():
                 self._egresses = tuple(event.egresses)
                 self._request_wait = event.waiting
+                self._crossed = event.rows_crossed
+                self._plan(event.rows_planned)
+            case RunFinished():
+                self._planned_of_run = 0
             case RequestFailed():
                 # A new object: the thread may be reading the old one.
                 self._failures = self._failures + Counter([event.cause])
@@ -84,6 +97,11 @@ class RichProgress:
                 self._given_up = (*self._given_up, describe_event(event))
             case _:
                 pass
+
+    def _plan(self, rows: int) -> None:
+        """Note how many rows the present run has planned; it may be fewer than before."""
+        self._planned += rows - self._planned_of_run
+        self._planned_of_run = rows
 
     def __enter__(self) -> Self:
         self._started = monotonic()
@@ -121,6 +139,8 @@ class RichProgress:
         parts: list[RenderableType] = [bar]
         if self._request_wait:
             parts.append(Text(f"  {self._request_wait}", style="yellow"))
+        if self._crossed:
+            parts.append(Text(f"  {format_crossed(self._crossed)}"))
         if self._egresses:
             parts.append(_egress_lines(self._egresses, brief=self._console.width < _NARROW))
         if self._failures:

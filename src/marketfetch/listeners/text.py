@@ -25,6 +25,7 @@ from marketfetch.values.spans import Span, format_utc
 __all__ = [
     "describe_event",
     "format_counts",
+    "format_crossed",
     "format_rate",
     "headline",
     "join_limited",
@@ -134,6 +135,15 @@ def format_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {cause}" for cause, count in frequent)
 
 
+def format_crossed(rows: int) -> str:
+    """Write how many open times were found empty in long stretches.
+
+    >>> format_crossed(525_600)
+    '525,600 rows crossed as empty'
+    """
+    return f"{pluralize(rows, 'row')} crossed as empty"
+
+
 def headline(report: Report) -> str:
     """Write a report in one line."""
     verdict = "Complete" if report.complete else "Incomplete"
@@ -146,8 +156,9 @@ def headline(report: Report) -> str:
         files = f", {report.archive.rows:,} of them from {pluralize(report.archive.files, 'file')}"
     speed = f" ({format_rate(report.rows_written, report.duration)})" if report.rows_written else ""
     rows, duration = pluralize(report.rows_written, "row"), _format_duration(report.duration)
+    crossed = f" {format_crossed(report.rows_crossed)}," if report.rows_crossed else ""
     return (
-        f"{verdict}: {rows} written in {duration}{speed}{files},"
+        f"{verdict}: {rows} written in {duration}{speed}{files},{crossed}"
         f" {pluralize(report.requests, 'request')} of weight {report.weight:,}"
     )
 
@@ -212,6 +223,8 @@ def _heartbeat(beat: Heartbeat) -> str:
             f"{beat.rows_written:,} of {pluralize(beat.rows_planned, 'row')} written ({share:.0%}),"
             f" {format_rate(beat.rows_written, beat.elapsed)}"
         )
+    if beat.rows_crossed:
+        progress += f", {format_crossed(beat.rows_crossed)}"
     lines = [_egress(egress) for egress in beat.egresses]
     waiting = f"; {beat.waiting}" if beat.waiting else ""
     return f"{beat.elapsed:.0f} s: {progress}{waiting}; {join_limited(lines, _MAX_EGRESSES)}"

@@ -146,26 +146,35 @@ class BatchSizing:
         return min(stop, max(border, page))
 
 
-def _batch_spans(task: FetchTask, sizing: BatchSizing) -> Iterator[Span]:
+def _batch_spans(
+    task: FetchTask, sizing: BatchSizing, crossed: Callable[[Series], SpanSet]
+) -> Iterator[Span]:
     """Cut missing spans into one span for each batch; a chain of pages is never cut."""
     for span in task.missing:
-        start = span.start
-        while start < span.end:
+        rest: SpanSet = SpanSet.of(span)
+        while rest := rest - crossed(task.series):
+            start = rest.spans[0].start
             stop = span.end if task.paginator.sequential else min(span.end, sizing.end(task, start))
             yield Span(start, stop)
-            start = stop
+            rest -= SpanSet.of(Span(start, stop))
 
 
-def plan_batches(tasks: Sequence[FetchTask], sizing: BatchSizing) -> Iterator[BatchPlan]:
+def plan_batches(
+    tasks: Sequence[FetchTask],
+    sizing: BatchSizing,
+    crossed: Callable[[Series], SpanSet] = lambda _: SpanSet(),
+) -> Iterator[BatchPlan]:
     """Yield everything to fetch, lazily, so that all series advance side by side.
 
     First comes the first batch of every series, then the second batch of every series. Only one plan of each
     series is in memory at a time.
+
+    `crossed` returns the stretches of a series that were found to be empty since: no batch begins in one.
     """
     ids = count()
 
     def batch_plans(task: FetchTask) -> Iterator[BatchPlan]:
-        for span in _batch_spans(task, sizing):
+        for span in _batch_spans(task, sizing, crossed):
             number = next(ids)
             whole = Slice(task.series, span, task.page_size, batch_plan=number)
             yield BatchPlan(number, task.series, tuple(task.paginator.split(whole)))

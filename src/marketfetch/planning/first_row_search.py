@@ -1,4 +1,4 @@
-"""Searches the first row of a series by bisection, for exchanges without a request for it.
+"""Searches the first row of a series in few requests, for exchanges without a request for it.
 
 Pure: a generator yields which window to request next, and takes the times of the rows that came.
 """
@@ -16,30 +16,39 @@ from marketfetch.values.spans import Span
 __all__ = ["Question", "seek_first"]
 
 
+_SHORTER = 3
+"""A server may serve pages that are so many times shorter than the longest that it has served."""
+
+
 @attrs.frozen
 class Question:
-    """A window to request; it may have more open times than the `rows` to request at most."""
+    """A window of candles to request; it may have more open times than the `rows` to request at most."""
 
     span: Span
     rows: int
+    interval: Interval
 
 
-def seek_first(
+def seek_first(  # noqa: PLR0913  # independent facts
     interval: Interval,
     span: Span,
     rows: int,
     *,
     anchor: Literal["start", "end"],
     hint: int | None = None,
+    coarser: Sequence[Interval] = (),
 ) -> Generator[Question, Sequence[int], int | None]:
     """Yield windows to request and take the times of the rows that came; return the first row of a span.
 
     Returns None if the span has no row. `rows` is the size of a page, `anchor` the end of a window from which
-    the exchange fills a page, `hint` a time near which the first row may be.
+    the exchange fills a page, `hint` a time near which the first row may be. `coarser` are longer intervals
+    of the same series, ascending.
 
     1. Pages are filled from the start: one row of the whole span is the first row.
-    2. Pages are filled from the end: windows from the start of the span on, each twice as long as the one
-       before, until one has a row. From there on the part that may have an earlier row is halved.
+    2. Pages are filled from the end, and a page of coarser candles shows the whole span: its first candle
+       shows where to look with finer ones. A year of minutes is four pages: of 1w, 4h, 5m and 1m.
+    3. Else windows from the start of the span on, each twice as long as the one before, until one has a row.
+       From there on the part that may have an earlier row is halved.
 
     A server may cut a page short, so the number of its rows proves nothing. The caller has to prove that no
     row lies before the result.
@@ -48,19 +57,25 @@ def seek_first(
 
     >>> seeking = seek_first(Interval.parse("1m"), Span(0, 600_000), 100, anchor="end")
     >>> next(seeking)
-    Question(span=Span(start=0, end=600000), rows=1)
-    >>> seeking.send([540_000])
-    Question(span=Span(start=0, end=540000), rows=100)
+    Question(span=Span(start=0, end=600000), rows=1, interval=Interval(name='1m'))
+    >>> seeking.send([540_000]).span
+    Span(start=0, end=540000)
     """
     if anchor == "start":
-        return min((yield Question(span, 1)), default=None)
-    times = yield Question(span, 1)
+        return min((yield Question(span, 1, interval)), default=None)
+    part = yield from _narrowed(interval, span, max(1, rows // _SHORTER), coarser)
+    times = (yield Question(part, rows, interval)) if part != span else ()
+    if times and interval.count(part) <= rows // _SHORTER:
+        return min(times)
+    if not times:
+        part = span  # the coarser candles have shown nothing, or have misled
+        times = yield Question(span, 1, interval)
     if not times:
         return None
-    # Invariant: the span has no row before `low`, and it has one at `high`.
-    low, high = span.start, min(times)
+    # Invariant: the span probably has no row before `low`, and it has one at `high`.
+    low, high = part.start, min(times)
     if hint is not None and low < hint < high:
-        times = yield Question(Span(low, hint), rows)
+        times = yield Question(Span(low, hint), rows, interval)
         low, high = (low, min(times)) if times else (hint, high)
     width, doubling = rows, True
     while low < high:
@@ -68,9 +83,40 @@ def seek_first(
         if not doubling:
             width = max(rows, left // 2)
         stop = min(interval.shift(interval.floor(low), width), high)
-        times = yield Question(Span(low, stop), rows)
+        times = yield Question(Span(low, stop), rows, interval)
         if times:
             high, doubling = min(times), False
         else:
             low, width = stop, 2 * width
     return high
+
+
+def _narrowed(
+    interval: Interval, span: Span, rows: int, coarser: Sequence[Interval]
+) -> Generator[Question, Sequence[int], Span]:
+    """Return the part of a span in which its first row lies by coarser candles; the span if they do not say.
+
+    A coarser candle that began before the span may be one of rows before it, so it is not asked for. A row
+    may have the time of its beginning or of its end, so the part reaches a coarser step to both sides.
+    """
+    while interval.count(span) > rows:
+        question = _coarser_question(span, rows, coarser)
+        times = () if question is None else (yield question)
+        if question is None or not times:
+            break
+        first, step = min(times), question.interval
+        start = max(span.start, interval.ceil(step.shift(first, -1)))
+        end = min(span.end, step.shift(first, 1))
+        if start >= end or Span(start, end) == span:
+            break
+        span = Span(start, end)
+    return span
+
+
+def _coarser_question(span: Span, rows: int, coarser: Sequence[Interval]) -> Question | None:
+    """Return the question for the shortest candles of which a span has no more than fit on a page."""
+    for step in coarser:
+        start, end = step.ceil(span.start), step.ceil(span.end)
+        if start < end and step.count(Span(start, end)) <= rows:
+            return Question(Span(start, end), rows, step)
+    return None

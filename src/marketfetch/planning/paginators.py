@@ -143,7 +143,7 @@ class TimeWindowPaginator:
 
     `anchor` is the end from which the exchange fills a page when the window holds more rows than fit.
     `skips_empty_candles` is for exchanges that leave out candles without trades: one answer without a row is
-    then enough.
+    then enough. `max_span` is the longest window that the exchange answers, in milliseconds.
 
     Example: 00:00-00:10 of 1m candles is missing, and a page has 5 rows: 00:00-00:05 and 00:05-00:10 are
     asked for. What follows from the first answer:
@@ -168,6 +168,7 @@ class TimeWindowPaginator:
 
     anchor: Literal["start", "end"] = "start"
     skips_empty_candles: bool = False
+    max_span: int | None = None
 
     @property
     def sequential(self) -> bool:
@@ -175,11 +176,15 @@ class TimeWindowPaginator:
         return False
 
     def split(self, whole: Slice) -> Iterator[Slice]:
-        """Cut a slice into windows of at most `whole.rows` open times."""
+        """Cut a slice into windows of at most `whole.rows` open times and `max_span` milliseconds."""
         interval, end = whole.series.interval, whole.span.end
         start = whole.span.start
         while start < end:
             stop = min(interval.shift(interval.floor(start), whole.rows), end)
+            if self.max_span is not None and stop - start > self.max_span:
+                # A candle that is longer than `max_span` is requested alone.
+                one = interval.shift(interval.floor(start), 1)
+                stop = max(interval.floor(start + self.max_span), one)
             span = Span(start, stop)
             absent_once = whole.absent_once & SpanSet.of(span)
             yield attrs.evolve(whole, span=span, rows=interval.count(span), absent_once=absent_once)

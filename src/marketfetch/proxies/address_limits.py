@@ -44,7 +44,7 @@ def address_of(egress: Egress) -> str:
 
 @attrs.define(eq=False)
 class Limits:
-    """One published limit of one exchange: the server clock, and a budget for each address in use.
+    """One published limit of one exchange: its clock, and a budget for each address in use.
 
     `queues` are the egress queues of the pools that use it. A budget that is in no queue and has nothing
     spent is dropped.
@@ -52,7 +52,7 @@ class Limits:
 
     pool: LimitPool
     host: str
-    clock: ServerClock = attrs.field(factory=ServerClock, init=False)
+    clock: ServerClock
     queues: WeakSet[EgressQueue] = attrs.field(factory=WeakSet, init=False)
     _budgets: dict[str, RateBudget] = attrs.field(factory=dict, init=False)
 
@@ -117,6 +117,7 @@ class Shared:
         self.board_keys: dict[Board, str] = {}
         self.boards_without: set[Board] = set()
         """Boards that cannot be used, each of which was logged once."""
+        self._clocks: dict[str, ServerClock] = {}
         self._bans: WeakValueDictionary[str, Bans] = WeakValueDictionary()
         self._banned: dict[str, Bans] = {}
 
@@ -127,6 +128,13 @@ class Shared:
         name, so claims that were made through one are not given back through the other.
         """
         return f"{ProcessIdentity.current()}.{self._tokens.setdefault(board, token_hex(4))}"
+
+    def server_clock(self, host: str) -> ServerClock:
+        """Return the clock of a host, the same for all pools. The caller holds the lock."""
+        found = self._clocks.get(host)
+        if found is None:
+            found = self._clocks[host] = ServerClock(self.now)
+        return found
 
     def bans(self, address: str) -> Bans:
         """Return the bans of an address, the same for all pools. The caller holds the lock."""

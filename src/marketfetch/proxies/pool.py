@@ -24,6 +24,7 @@ from marketfetch.proxies.registry import Registry, process_registry
 from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE
 from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
 from marketfetch.ratelimit.egress_queue import EgressQueue, EgressSlot
+from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.ratelimit.wait_reasons import Wait
 from marketfetch.redaction import Secret
 from marketfetch.reports import EgressReport
@@ -180,6 +181,11 @@ class RotatingProxies:
             shares = [claims.share for entry in self._limit_queues.values() for claims in entry.claims]
         return min([float(len(self._members)), *(share for share in shares if share)])
 
+    def server_clock(self, base_url: str) -> ServerClock:
+        registry = self._shared()
+        with registry.lock:
+            return registry.server_clock(base_url)
+
     def statistics(self) -> Sequence[EgressReport]:
         registry = self._shared()
         with registry.lock:
@@ -222,7 +228,9 @@ class RotatingProxies:
         # Without the lock: a debugger may have stopped a thread that holds it.
         now = self._registry.now()
         states = [member.breaker.state(now) for member in self._members]
-        counts = [f", {count} {kind}" for kind in _STATES if (count := _count(states, kind))]
+        counts = [
+            f", {count} {kind}" for kind in _STATES if (count := sum(s.startswith(kind) for s in states))
+        ]
         egresses = "1 egress" if len(states) == 1 else f"{len(states)} egresses"
         return f"<{type(self).__name__}: {egresses}{''.join(counts)}>"
 
@@ -296,11 +304,7 @@ class RotatingProxies:
     def _lock_of(self, request: Request) -> anyio.Lock:
         """Return the lock for which the tasks of this event loop queue."""
         locks = self._locks.setdefault(asyncio.get_running_loop(), {})
-        key = request.cost.pool, request.base_url
-        lock = locks.get(key)
-        if lock is None:
-            lock = locks[key] = anyio.Lock(fast_acquire=True)
-        return lock
+        return locks.setdefault((request.cost.pool, request.base_url), anyio.Lock(fast_acquire=True))
 
     async def _slot(self, registry: Registry, request: Request) -> EgressSlot:
         """Wait until an egress serves; only the first task of each event loop's queue is in here.
@@ -382,10 +386,6 @@ class RotatingProxies:
             )
         if moment != UNKNOWN_UNTIL_RESPONSE and moment - now > max(self._max_wait * 1000, pool.period):
             raise ProxyError(f"no egress is free before {format_utc(moment)}; last causes: {causes}")
-
-
-def _count(states: Iterable[str], kind: str) -> int:
-    return sum(state.startswith(kind) for state in states)
 
 
 class Direct(RotatingProxies):

@@ -22,7 +22,7 @@ __all__ = ["Registry", "process_registry", "separate_registry"]
 
 
 class Registry(Shared):
-    """Limits, bans and claims of every address, for all pools that are made with this registry.
+    """Limits, bans and claims of every address, and the clock of every exchange, for all pools that have it.
 
     By default a pool uses the registry of the process. A separate registry does not know what other pools
     spend, which is right for a test and wrong for a real exchange. `now` returns UTC milliseconds. `sharing`
@@ -48,7 +48,7 @@ class Registry(Shared):
         found = self._limits.get((pool, host))
         if found is None:
             self._forget_idle()
-            found = self._limits[pool, host] = Limits(pool, host)
+            found = self._limits[pool, host] = Limits(pool, host, self.server_clock(host))
         return found
 
     def claims(self, limits: Limits, board: Board) -> Claims:

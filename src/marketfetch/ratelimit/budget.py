@@ -154,7 +154,7 @@ class RateBudget:
                 self.charge(unknown, received)
         elif used > self.counted:
             boundary = self.clock.latest(received) // self.pool.period * self.pool.period
-            self.block_until(self.clock.surely_at(boundary))
+            self.block_until(min(received + 1 + self.pool.period, self.clock.surely_at(boundary)))
 
     def block_until(self, moment: int) -> None:
         """Spend nothing before a moment, because the exchange asked for a pause."""

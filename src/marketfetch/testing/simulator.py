@@ -1,4 +1,4 @@
-"""The simulated exchange: Binance USD-M, Binance spot and OKX at one address on loopback."""
+"""The simulated exchange: Binance USD-M, COIN-M and spot, and OKX, at one address on loopback."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from marketfetch.testing.faults.transport import broken_script
 from marketfetch.testing.http.loopback import LoopbackAddress, LoopbackServer
 from marketfetch.testing.http.messages import ServerReply, ServerRequest
 from marketfetch.testing.http.script import ResponseScript, compressed, plain_script
+from marketfetch.testing.markets.coin_margined import CoinMarginedMarket
 from marketfetch.testing.markets.market import Market
 from marketfetch.testing.request_log import LoggedRequest, RequestLog
+from marketfetch.testing.venues.binance_coinm import BinanceCoinmVenue
 from marketfetch.testing.venues.binance_spot import BinanceSpotVenue
 from marketfetch.testing.venues.binance_usdm import BinanceUsdmVenue
 from marketfetch.testing.venues.klines import KlineRenderer, KlineSource
@@ -57,7 +59,7 @@ class SimulatorOptions:
     okx_history_limit: int = 100
     log_size: int = 10_000
     klines: Callable[[Market], KlineSource] = KlineRenderer
-    """Makes the source of Binance's candle rows, such as one that caches rendered pages for a benchmark."""
+    """Makes the source of Binance's candle rows from a market, such as one that caches rendered pages."""
 
 
 def _schedule(faults: Faults | None) -> FaultSchedule | None:
@@ -88,8 +90,9 @@ class SimulatedExchange(LoopbackServer):
         self._schedule = _schedule(self._faults)
         rules = self.options.limits or LimitRules()
         self._limiter = None if self.options.limits is None else RateLimiter(rules)
-        klines = self.options.klines(market)
+        klines, coin_margined = self.options.klines(market), CoinMarginedMarket(market)
         self._venues: tuple[Venue, ...] = (
+            BinanceCoinmVenue(coin_margined, rules, self.options.klines(coin_margined)),
             BinanceUsdmVenue(market, rules, klines),
             BinanceSpotVenue(market, rules, klines),
             OkxVenue(market, rules, self.options.okx_history_limit),
@@ -114,7 +117,7 @@ class SimulatedExchange(LoopbackServer):
 
     def _respond(self, request: ServerRequest) -> ResponseScript:
         now = self.server_time
-        venue = next((venue for venue in self._venues if venue.serves(request.path)), None)
+        venue = next((venue for venue in self._venues if venue.serves(request)), None)
         if venue is None:
             reply, weight, fault = _NOT_FOUND, 0, None
         else:

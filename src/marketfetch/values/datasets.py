@@ -95,6 +95,10 @@ def datasets() -> dict[str, Dataset]:
             "long_short_ratio",
             (Column("long_short_ratio"), Column("long_account"), Column("short_account")),
         ),
-        Dataset("taker_volume", (Column("buy_volume"), Column("sell_volume"), Column("buy_sell_ratio"))),
+        # Where nothing was sold there is no ratio.
+        Dataset(
+            "taker_volume",
+            (Column("buy_volume"), Column("sell_volume"), Column("buy_sell_ratio", optional=True)),
+        ),
     )
     return {dataset.name: dataset for dataset in known}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import groupby
 
 import attrs
 import numpy as np
@@ -72,6 +74,7 @@ class ArchiveBucket:
         self._publication = publication
         self._schedule = ArchiveFaultSchedule(())
         self._issues: dict[str, _Issue] = {}
+        self._strays: dict[str, tuple[bytes, ArchiveFile]] = {}
         self._entries: dict[str, ArchiveFile] = {}
         self._bodies = _Bodies(cache)
         self._lock = threading.RLock()
@@ -89,6 +92,12 @@ class ArchiveBucket:
 
     def keys(self, prefix: str, after: str, now: int) -> Iterator[str]:
         """Yield the listed keys with a prefix that come after `after`, in byte order."""
+        strays = sorted(key for key in self._strays if key > after and key.startswith(prefix))
+        for key, _ in groupby(heapq.merge(self._keys(prefix, after, now), strays)):
+            yield key
+
+    def _keys(self, prefix: str, after: str, now: int) -> Iterator[str]:
+        """Yield the listed keys of the market's files."""
         for path in self._tree.paths(prefix, after, now):
             faults = self._issue(path).faults
             if ArchiveFaultKind.UNLISTED in faults or not self._published(path, now):
@@ -101,6 +110,8 @@ class ArchiveBucket:
     def entry(self, key: str, now: int) -> ArchiveFile | None:
         """Return the entry of a key in a listing; None if there is no object."""
         with self._lock:
+            if key in self._strays:
+                return self._strays[key][1]
             path = self._path(key, now)
             if path is None:
                 return None
@@ -111,8 +122,14 @@ class ArchiveBucket:
     def read(self, key: str, now: int) -> bytes | None:
         """Return the bytes of an object; None if there is none."""
         with self._lock:
+            if key in self._strays:
+                return self._strays[key][0]
             path = self._path(key, now)
             return None if path is None else self._body(key, path)
+
+    def put(self, key: str, body: bytes, now: int) -> None:
+        """Put any bytes under a key, in place of the market's file if the key is that of one."""
+        self._strays[key] = (body, ArchiveFile(key, len(body), now, _etag(body)))
 
     def reissue(self, key: str, now: int, faults: tuple[ArchiveFaultKind, ...]) -> None:
         """Write the zip file of a key anew, with the given faults. Raises KeyError if there is none."""
@@ -131,6 +148,7 @@ class ArchiveBucket:
             raise KeyError(f"{key}: the archive has no such zip file at {now}")
         self._issues[key] = issue
         for stale in (key, key + CHECKSUM):
+            self._strays.pop(stale, None)
             self._entries.pop(stale, None)
             self._bodies.discard(stale)
 
@@ -157,8 +175,7 @@ class ArchiveBucket:
         body = self._bodies.get(key)
         if body is None:
             body = self._digest(path) if key.endswith(CHECKSUM) else self._zip(path)
-            etag = f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
-            self._entries[key] = ArchiveFile(key, len(body), self._issue(path).uploaded, etag)
+            self._entries[key] = ArchiveFile(key, len(body), self._issue(path).uploaded, _etag(body))
             self._bodies.put(key, body)
         return body
 
@@ -181,3 +198,7 @@ class ArchiveBucket:
         parts = [read_csv(source.market, source.instrument.symbol, path) for source in sources]
         times = np.concatenate([part.times for part in parts])
         return CsvText(parts[0].header, times, b"".join([part.rows for part in parts]))
+
+
+def _etag(body: bytes) -> str:
+    return f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'

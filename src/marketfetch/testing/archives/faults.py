@@ -13,7 +13,7 @@ import attrs
 from marketfetch.testing.archives.paths import CANDLES, ArchivePath
 from marketfetch.testing.markets.noise import hash_key
 
-__all__ = ["ArchiveFaultKind", "ArchiveFaultSchedule", "ArchiveFaults", "ArchiveRequest", "can_have"]
+__all__ = ["ArchiveFaultKind", "ArchiveFaultSchedule", "ArchiveFaults", "ArchiveRequest"]
 
 
 class ArchiveRequest(enum.StrEnum):
@@ -133,7 +133,7 @@ _LIMITED: Mapping[ArchiveFaultKind, Callable[[ArchivePath], bool]] = MappingProx
 )
 
 
-def can_have(path: ArchivePath, kind: ArchiveFaultKind) -> bool:
+def _can_have(path: ArchivePath, kind: ArchiveFaultKind) -> bool:
     """Whether a file can have a fault: whole days can lack in a monthly file, not in a daily one."""
     return kind not in _OF_REPLIES and (kind not in _LIMITED or _LIMITED[kind](path))
 
@@ -169,7 +169,7 @@ class ArchiveFaults:
 
     def of_file(self, path: ArchivePath) -> ArchiveFaultKind | None:
         """Return the fault of a published file; None for a right one."""
-        return self._choose([kind for kind in self.kinds if can_have(path, kind)], "file", path.key)
+        return self._choose([kind for kind in self.kinds if _can_have(path, kind)], "file", path.key)
 
     def of_reply(self, request: ArchiveRequest, key: str, seen: int) -> ArchiveFaultKind | None:
         """Return the fault of the reply to a request that was made `seen` times before, or None."""

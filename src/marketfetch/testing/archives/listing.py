@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 import attrs
 
 from marketfetch.testing.http.messages import ServerReply
+from marketfetch.testing.venues.venue import integer
 from marketfetch.values.archives import ArchiveFile
 from marketfetch.values.spans import format_utc
 
@@ -21,6 +22,7 @@ LARGEST_PAGE = 1000
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 _START = "after:"
+"""The beginning of a continuation token's text; the key or common prefix follows."""
 _BEHIND_ALL = "\U0010ffff"
 """Text that sorts behind all keys which continue a common prefix."""
 
@@ -61,15 +63,15 @@ class ListingQuery:
     @classmethod
     def parse(cls, params: Mapping[str, str]) -> ListingQuery:
         """Return the query of a request's parameters. Raises S3Error."""
-        limit = params.get("max-keys") or str(LARGEST_PAGE)
-        if not (limit.isascii() and limit.isdigit()):
+        limit = integer(params.get("max-keys", str(LARGEST_PAGE)))
+        if limit is None:
             raise S3Error(400, "InvalidArgument", "Provided max-keys not an integer or within integer range")
         if params.get("list-type") == "2":
             token = params.get("continuation-token")
             after = params.get("start-after", "") if token is None else _key_of(token)
         else:
             after = params.get("marker", "")
-        return cls(params.get("prefix", ""), params.get("delimiter", ""), after, int(limit), params)
+        return cls(params.get("prefix", ""), params.get("delimiter", ""), after, limit, params)
 
     @property
     def is_second_version(self) -> bool:

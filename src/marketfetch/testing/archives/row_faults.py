@@ -44,7 +44,7 @@ def _taken(truth: CsvText, rows: NDArray[np.int64]) -> CsvText:
 def _missing_days(truth: CsvText, seed: int) -> CsvText:
     days = truth.times // DAY
     known = np.unique(days)
-    # At least one day stays.
+    # At least one day stays; two of the numbers may be those of one day.
     lost = [hash_key(seed, number) % len(known) for number in range(min(len(known) - 1, 1 + seed % 3))]
     return _taken(truth, np.flatnonzero(~np.isin(days, known[lost])))
 
@@ -94,8 +94,9 @@ def _with_value(text: bytes) -> Callable[[list[bytes]], list[bytes]]:
 
 def _raised(fields: list[bytes]) -> list[bytes]:
     """Add a hundred units of the last decimal, which keeps a candle possible: its high grows."""
-    value = Decimal(fields[_VALUE].decode())
-    return _with_value(f"{value + 100 * Decimal((0, (1,), int(value.as_tuple().exponent)))}".encode())(fields)
+    text = fields[_VALUE].decode()
+    units = Decimal(100).scaleb(-len(text.partition(".")[2]))
+    return _with_value(f"{Decimal(text) + units:f}".encode())(fields)
 
 
 def _without_volume(fields: list[bytes]) -> list[bytes]:

@@ -118,6 +118,13 @@ class SimulatedArchive(LoopbackServer):
         """Return all listed keys with a prefix, in byte order, without any fault of listings."""
         return list(self._bucket.keys(prefix, "", self.now()))
 
+    def put(self, key: str, body: bytes) -> None:
+        """Publish any bytes under a key: a hand-made file, or a name that no rule explains.
+
+        A key of the market's files has these bytes until it is issued anew.
+        """
+        self._bucket.put(key, body, self.now())
+
     def reissue(self, key: str, *faults: ArchiveFaultKind | str) -> None:
         """Publish a zip file anew: its old faults are gone, and it has the given ones.
 

@@ -113,7 +113,9 @@ def _negative_volume(rows: list[_Row]) -> list[_Row] | None:
     if not isinstance(rows[0], list) or len(rows[0]) <= 5:
         return None
     row = rows[len(rows) // 2].copy()
-    row[5] = "-1.5"
+    for key in _value_keys(row):
+        if 5 <= key <= 7:  # contracts, base and quote coin: which of them is the volume differs
+            row[key] = "-1.5"
     return [*rows[: len(rows) // 2], row, *rows[len(rows) // 2 + 1 :]]
 
 

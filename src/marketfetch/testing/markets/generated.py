@@ -63,7 +63,7 @@ class GeneratedMarket:
         if dataset == "funding_rate":
             return funding_events(instrument, key, self._price(symbol), window)
         if dataset not in _CANDLES:
-            opens = window.opens(interval, instrument.existing(interval))
+            opens = window.opens(interval, instrument.existing(interval, self._gaps))
             return statistics(dataset, opens, key, self._price(symbol))
         opens = window.opens(interval, instrument.existing(interval, self._gaps))
         if dataset == "ohlcv":

@@ -35,14 +35,23 @@ class MarketInstrument:
     def parse(cls, symbol: str, listed_at: int, delisted_at: int | None = None) -> MarketInstrument:
         """Return the instrument of a symbol such as `BTCUSDT`, settled in its quote currency.
 
-        >>> MarketInstrument.parse("1000SHIBUSDT", 0).base
-        '1000SHIB'
+        A contract in US dollars, such as `BTCUSD_PERP` or `BTCUSD_260626`, is settled in its base coin.
+
+        >>> MarketInstrument.parse("1000SHIBUSDT", 0).base, MarketInstrument.parse("BTCUSD_PERP", 0).settle
+        ('1000SHIB', 'BTC')
         """
+        pair, _, contract = symbol.partition("_")
         for quote in _QUOTES:
-            base = symbol.removesuffix(quote)
-            if base and base != symbol:
-                return cls(symbol, base, quote, quote, listed_at, delisted_at)
+            base = pair.removesuffix(quote)
+            if base and base != pair:
+                settle = base if contract and quote == "USD" else quote
+                return cls(symbol, base, quote, settle, listed_at, delisted_at)
         raise ValueError(f"cannot tell base from quote in {symbol!r}: give an Instrument instead")
+
+    @property
+    def coin_margined(self) -> bool:
+        """Whether it is a contract that is settled in its base coin."""
+        return self.settle == self.base
 
     def trades_at(self, now: int) -> bool:
         """Whether the instrument is listed and not yet delisted at `now`."""

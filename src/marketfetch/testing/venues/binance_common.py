@@ -1,24 +1,25 @@
-"""Common to Binance's futures and spot venues: parameters, candle pages, errors, refusals."""
+"""Common to Binance's venues: routes, refusals, errors, parameters, candle windows, the listing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import attrs
 import orjson
 
 from marketfetch.testing.http.messages import ServerReply, ServerRequest
-from marketfetch.testing.markets.market import Market, Window
-from marketfetch.testing.venues.rate_limiter import Decision, RequestCost
+from marketfetch.testing.markets.market import Market, MarketInstrument, Window
+from marketfetch.testing.venues.rate_limiter import Decision, Pool, RequestCost
 from marketfetch.testing.venues.venue import ApiError, integer
 from marketfetch.values.intervals import Interval
 
 __all__ = [
     "INTERVALS",
-    "NEVER",
     "Answer",
+    "BinanceVenue",
     "Route",
-    "answer_with",
+    "SymbolInfo",
     "illegal",
     "instrument_of",
     "interval_of",
@@ -27,16 +28,15 @@ __all__ = [
     "kline_window",
     "moment",
     "page_limit",
-    "refusal",
     "required",
     "rows_reply",
+    "usual_routes",
 ]
 
 INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M")
-NEVER = 4_133_404_800_000
-"""`deliveryDate` of an instrument without an announced delisting: the year 2100."""
-
 Answer = Callable[[Market, ServerRequest, int], ServerReply]
+SymbolInfo = Callable[[MarketInstrument, int], Mapping[str, object] | None]
+"""Makes the entry of an instrument in the listing; None if the venue does not trade it."""
 
 
 @attrs.frozen
@@ -47,12 +47,68 @@ class Route:
     charge: Callable[[ServerRequest], RequestCost]
 
 
-def answer_with(routes: Mapping[str, Route], market: Market, request: ServerRequest, now: int) -> ServerReply:
-    """Return the reply of the request's route; an ApiError becomes Binance's `{"code": …, "msg": …}`."""
-    try:
-        return routes[request.path].answer(market, request, now)
-    except ApiError as refused:
-        return json_reply({"code": refused.code, "msg": refused.message}, refused.status)
+class BinanceVenue:
+    """A `Venue` made of routes. An ApiError becomes Binance's `{"code": …, "msg": …}`."""
+
+    def __init__(self, market: Market, routes: Mapping[str, Route]) -> None:
+        self._market = market
+        self._routes = routes
+
+    def serves(self, request: ServerRequest) -> bool:
+        return request.path in self._routes
+
+    def charge(self, request: ServerRequest) -> RequestCost:
+        return self._routes[request.path].charge(request)
+
+    def answer(self, request: ServerRequest, now: int) -> ServerReply:
+        try:
+            return self._routes[request.path].answer(self._market, request, now)
+        except ApiError as refused:
+            return json_reply({"code": refused.code, "msg": refused.message}, refused.status)
+
+    def refuse(self, request: ServerRequest, verdict: Decision, now: int) -> ServerReply:
+        """Return 429 if a budget is exceeded, and 418 if the address is banned."""
+        if verdict.banned_until is not None:
+            status, text = 418, f"Way too much request weight used; IP banned until {verdict.banned_until}."
+        else:
+            pool = self.charge(request).pool
+            period = "minute" if pool.name == "weight" else "5 minutes"
+            budget = f"{pool.budget} requests per {period}"
+            status, text = 429, f"Too many requests; current limit of IP({request.client}) is {budget}."
+        advice = "Please use the websocket for live updates to avoid"
+        message = f"{text} {advice} {'bans' if status == 418 else 'polling the API'}."
+        headers = {"Retry-After": str(verdict.retry_after(now))}
+        return json_reply({"code": -1003, "msg": message}, status, headers)
+
+    def rate_limit_headers(self, charge: RequestCost, verdict: Decision) -> Mapping[str, str]:
+        # Funding and statistics, where they have their own pools, send no header with the used budget.
+        return {"X-MBX-USED-WEIGHT-1M": str(verdict.used)} if charge.pool.name == "weight" else {}
+
+
+def usual_routes(prefix: str, pool: Pool, listing_weight: int, symbol_info: SymbolInfo) -> dict[str, Route]:
+    """Return the routes that all venues have: the clock, and the listing made by `symbol_info`."""
+    one = RequestCost(pool, 1)
+    return {
+        f"{prefix}/exchangeInfo": Route(
+            partial(_exchange_info, pool, symbol_info), lambda _: RequestCost(pool, listing_weight)
+        ),
+        f"{prefix}/time": Route(lambda _m, _r, now: json_reply({"serverTime": now}), lambda _: one),
+        f"{prefix}/ping": Route(lambda *_: json_reply({}), lambda _: one),
+    }
+
+
+def _exchange_info(
+    pool: Pool, symbol_info: SymbolInfo, market: Market, _request: ServerRequest, now: int
+) -> ServerReply:
+    limits = {
+        "rateLimitType": "REQUEST_WEIGHT",
+        "interval": "MINUTE",
+        "intervalNum": 1,
+        "limit": pool.budget,
+    }
+    listed = [item for item in market.instruments.values() if item.listed_at <= now]
+    symbols = [info for item in listed if (info := symbol_info(item, now)) is not None]
+    return json_reply({"timezone": "UTC", "serverTime": now, "rateLimits": [limits], "symbols": symbols})
 
 
 def json_reply(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> ServerReply:
@@ -63,20 +119,6 @@ def json_reply(content: object, status: int = 200, headers: Mapping[str, str] | 
 def rows_reply(rows: bytes) -> ServerReply:
     """Return a reply with an array of rows, each of which ends with a comma."""
     return ServerReply(200, b"[" + rows[:-1] + b"]", {"Content-Type": "application/json"})
-
-
-def refusal(request: ServerRequest, verdict: Decision, budget: str, now: int) -> ServerReply:
-    """Return 429 if a budget is exceeded, and 418 if the address is banned."""
-    headers = {"Retry-After": str(verdict.retry_after(now))}
-    if verdict.banned_until is not None:
-        text = f"Way too much request weight used; IP banned until {verdict.banned_until}."
-        status = 418
-    else:
-        text = f"Too many requests; current limit of IP({request.client}) is {budget}."
-        status = 429
-    advice = "Please use the websocket for live updates to avoid"
-    message = f"{text} {advice} {'bans' if status == 418 else 'polling the API'}."
-    return json_reply({"code": -1003, "msg": message}, status, headers)
 
 
 def illegal(name: str) -> ApiError:

@@ -85,8 +85,8 @@ class OkxVenue:
             "/api/v5/public/time": _Route(lambda _m, _r, now: _envelope([{"ts": str(now)}]), 10),
         }
 
-    def serves(self, path: str) -> bool:
-        return path in self._routes
+    def serves(self, request: ServerRequest) -> bool:
+        return request.path in self._routes
 
     def charge(self, request: ServerRequest) -> RequestCost:
         route = self._routes[request.path]
@@ -212,7 +212,7 @@ def _instruments(market: Market, request: ServerRequest, now: int) -> ServerRepl
     if kind not in {"SPOT", "SWAP"}:
         raise ApiError(400, 51000, "Parameter instType error")
     wanted = request.params.get("instId")
-    listed = [item for item in market.instruments.values() if item.trades_at(now)]
+    listed = [item for item in market.instruments.values() if item.trades_at(now) and not item.coin_margined]
     data = [_instrument_info(item, swap=kind == "SWAP") for item in listed]
     data = [info for info in data if wanted in {None, info["instId"]}]
     if wanted and not data:

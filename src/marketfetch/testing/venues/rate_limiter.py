@@ -91,6 +91,8 @@ class LimitRules:
     usdm_weight: int = 2400
     usdm_funding_calls: int = 500
     usdm_statistics_calls: int = 1000
+    coinm_weight: int = 2400
+    coinm_statistics_calls: int = 1000
     spot_weight: int = 6000
     ban_after: int = 10
     ban: int = 120_000
@@ -110,6 +112,17 @@ class LimitRules:
         """The calls of `/futures/data` per five minutes; they cost no weight."""
         window = self.scaled(300_000)
         return Pool("binance-usdm", "futures-data", self.usdm_statistics_calls, window, sliding=True)
+
+    @property
+    def coinm(self) -> Pool:
+        """The weight of the COIN-M routes per clock minute."""
+        return Pool("binance-coinm", "weight", self.coinm_weight, self.scaled(60_000))
+
+    @property
+    def coinm_statistics(self) -> Pool:
+        """The calls of COIN-M's `/futures/data` per five minutes; they cost no weight."""
+        window = self.scaled(300_000)
+        return Pool("binance-coinm", "futures-data", self.coinm_statistics_calls, window, sliding=True)
 
     @property
     def spot(self) -> Pool:

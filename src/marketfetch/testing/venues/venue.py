@@ -16,8 +16,8 @@ __all__ = ["ApiError", "Venue", "integer"]
 class Venue(Protocol):
     """The REST interface of one exchange: functions of the request and the exchange's time (UTC ms)."""
 
-    def serves(self, path: str) -> bool:
-        """Return whether a path belongs to this venue."""
+    def serves(self, request: ServerRequest) -> bool:
+        """Return whether a request is meant for this venue."""
         ...
 
     def charge(self, request: ServerRequest) -> RequestCost:

@@ -1,0 +1,221 @@
+"""Binance COIN-M futures, https://dapi.binance.com: klines of four kinds, funding, open interest, ratios.
+
+A contract is worth a fixed number of US dollars and is settled in its base coin: `BTCUSD_PERP` in BTC. The
+rows count contracts and base coin. `volume` is in base coin, as for every other exchange; the turnover in US
+dollars is NULL, because no row says how many dollars a contract is worth.
+
+Limits per address: 2400 weight in each minute of the server's clock for `/dapi`; 1000 calls in five minutes
+for `/futures/data`. Since 2026-06-30 Binance counts the weight of COIN-M and USDⓈ-M together: two runs at
+once, one at each host, learn of each other from the header alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from marketfetch.adapter import (
+    DAY,
+    MINUTE,
+    BadSymbol,
+    CsvLayout,
+    Decoded,
+    LimitPool,
+    Series,
+    Slice,
+    Source,
+    TimeWindowPaginator,
+)
+from marketfetch.exchanges.binance import KlineFiles, pair_of
+from marketfetch.exchanges.binance_futures import (
+    AccountRatios,
+    BinanceFutures,
+    FundingEvents,
+    FuturesKlines,
+    PeriodStatistics,
+)
+
+__all__ = [
+    "BinanceCoinm",
+    "CoinmIndexPriceFiles",
+    "CoinmMarkPriceFiles",
+    "CoinmOhlcvFiles",
+    "CoinmPremiumIndexFiles",
+    "FundingRate",
+    "IndexPrice",
+    "LongShortRatio",
+    "MarkPrice",
+    "Ohlcv",
+    "OpenInterest",
+    "PremiumIndex",
+    "TakerVolume",
+]
+
+_WEIGHT = LimitPool("binance-coinm weight", 2400, MINUTE, "clock", used_header="x-mbx-used-weight-1m")
+_STATISTICS = LimitPool("binance-coinm statistics", 1000, 5 * MINUTE)
+
+
+class _CoinmKlines(FuturesKlines, abstract=True):
+    """The kline routes: a window spans at most 200 days, and a page is filled from its end."""
+
+    pool = _WEIGHT
+    paginator = TimeWindowPaginator(anchor="end", max_span=200 * DAY)
+
+    def first_row_request(self, series: Series, start: int) -> None:
+        """Return None: a start without an end is answered with the newest rows of the next 200 days."""
+        return
+
+
+class Ohlcv(_CoinmKlines):
+    """GET /dapi/v1/klines: fields 5 and 9 count contracts, fields 7 and 10 base coin."""
+
+    dataset = "ohlcv"
+    path = "/dapi/v1/klines"
+    flow: ClassVar = {"volume": 7, "trades": 8, "taker_buy_volume": 10}
+
+
+class PremiumIndex(_CoinmKlines):
+    """GET /dapi/v1/premiumIndexKlines."""
+
+    dataset = "premium_index"
+    path = "/dapi/v1/premiumIndexKlines"
+
+
+class MarkPrice(_CoinmKlines):
+    """GET /dapi/v1/markPriceKlines."""
+
+    dataset = "mark_price"
+    path = "/dapi/v1/markPriceKlines"
+
+
+class IndexPrice(_CoinmKlines):
+    """GET /dapi/v1/indexPriceKlines: all contracts of a pair have the same index."""
+
+    dataset = "index_price"
+    path = "/dapi/v1/indexPriceKlines"
+    by_pair = True
+
+
+class FundingRate(FundingEvents):
+    """GET /dapi/v1/fundingRate: dated contracts have no events."""
+
+    dataset = "funding_rate"
+    path = "/dapi/v1/fundingRate"
+    pool = _WEIGHT
+
+
+class _PerpetualStatistics(PeriodStatistics, abstract=True):
+    """Statistics by pair and contract type, of perpetual contracts only.
+
+    A dated contract is the next quarter's first and the current quarter's later: its rows cannot be told from
+    those of the contract before it.
+    """
+
+    pool = _STATISTICS
+
+    def subject(self, series: Series) -> Mapping[str, str]:
+        """Return the pair and the contract type; BadSymbol for a dated contract."""
+        symbol = series.symbol
+        if not symbol.endswith("_PERP"):
+            raise BadSymbol(
+                f"{series.exchange} serves {series.dataset} by contract type, and that of {symbol} changes;"
+                f" ask for {pair_of(symbol)}_PERP"
+            )
+        return {"pair": pair_of(symbol), "contractType": "PERPETUAL"}
+
+
+class OpenInterest(_PerpetualStatistics):
+    """GET /futures/data/openInterestHist: `sumOpenInterest` counts contracts, its value is in base coin."""
+
+    dataset = "open_interest"
+    route = "openInterestHist"
+    fields: ClassVar = {"open_interest": "sumOpenInterestValue"}
+
+
+class LongShortRatio(AccountRatios):
+    """GET /futures/data/globalLongShortAccountRatio: all contracts of a pair have the same ratio."""
+
+    pool = _STATISTICS
+
+    def subject(self, series: Series) -> Mapping[str, str]:
+        """Return the pair."""
+        return {"pair": pair_of(series.symbol)}
+
+
+class TakerVolume(_PerpetualStatistics):
+    """GET /futures/data/takerBuySellVol: the volumes count contracts, their values are in base coin."""
+
+    dataset = "taker_volume"
+    route = "takerBuySellVol"
+    fields: ClassVar = {"buy_volume": "takerBuyVolValue", "sell_volume": "takerSellVolValue"}
+
+    def decode(self, body: bytes, part: Slice) -> Decoded:
+        """Decode the volumes, and compute the ratio; NULL where nothing was sold."""
+        decoded = super().decode(body, part)
+        bought, sold, ratio = decoded.columns.values
+        with np.errstate(all="ignore"):  # the ratio of wrong volumes is refused with them
+            np.divide(bought, sold, out=ratio, where=sold > 0)
+        return decoded
+
+
+class CoinmOhlcvFiles(KlineFiles):
+    """Files of candles: fields 5 and 9 count contracts, 7 and 10 base coin, whatever the header says."""
+
+    dataset = "ohlcv"
+    market = "futures/cm"
+    layout = CsvLayout({**KlineFiles.layout.columns, **Ohlcv.flow}, width=12)
+
+
+class CoinmPremiumIndexFiles(KlineFiles):
+    """Files of premium index candles."""
+
+    dataset = "premium_index"
+    market = "futures/cm"
+    kind = "premiumIndexKlines"
+
+
+class CoinmMarkPriceFiles(KlineFiles):
+    """Files of mark price candles."""
+
+    dataset = "mark_price"
+    market = "futures/cm"
+    kind = "markPriceKlines"
+
+
+class CoinmIndexPriceFiles(KlineFiles):
+    """Files of index price candles, by pair."""
+
+    dataset = "index_price"
+    market = "futures/cm"
+    kind = "indexPriceKlines"
+    by_pair = True
+
+
+class BinanceCoinm(BinanceFutures):
+    """Binance COIN-M futures: perpetual contracts (`BTCUSD_PERP`) and dated ones (`BTCUSD_260626`).
+
+    >>> BinanceCoinm().endpoint("ohlcv").cost(499).weight
+    2
+    """
+
+    name = "binance-coinm"
+    default_url = "https://dapi.binance.com"
+    prefix = "/dapi/v1"
+    weight = _WEIGHT
+    status_field = "contractStatus"
+    sources: ClassVar[Sequence[type[Source]]] = (
+        Ohlcv,
+        CoinmOhlcvFiles,
+        PremiumIndex,
+        CoinmPremiumIndexFiles,
+        MarkPrice,
+        CoinmMarkPriceFiles,
+        IndexPrice,
+        CoinmIndexPriceFiles,
+        FundingRate,
+        OpenInterest,
+        LongShortRatio,
+        TakerVolume,
+    )
