@@ -151,11 +151,11 @@ def _tell(job: _Job, exchange: SimulatedExchange, proxies: Sequence[LocalProxy])
     with _ProxyFailure(proxies[1]) as mishap:
         first = job.run(mishap)
     print_document(report_page(first), sys.stdout)
-    endpoint, addresses = job.exchange.endpoint("ohlcv"), 1 + len(proxies)
-    alone, together = (_api_seconds(first.rows_written, endpoint, count) / 60 for count in (1, addresses))
+    endpoint, several = job.exchange.endpoint("ohlcv"), 1 + len(proxies)
+    alone, together = (_api_seconds(first.rows_written, endpoint, count) / 60 for count in (1, several))
     _say(
-        f"{first.archive.rows:,} rows came from {pluralize(first.archive.files, 'file')}. For all rows the API"
-        f" alone needs at least {alone:.1f} minutes on one address, {together:.1f} on these {addresses}"
+        f"{first.archive.rows:,} rows came from {pluralize(first.archive.files, 'file')}. For all rows"
+        f" the API alone needs at least {alone:.1f} minutes on one address, {together:.1f} on these {several}"
         " (computed from the published limits: pages × weight ÷ budget)."
     )
     refused = sum(count for status, count in exchange.record.statuses.items() if status in {418, 429})
