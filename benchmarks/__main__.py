@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from benchmarks.harness import report
 from benchmarks.harness.results import Result
 from benchmarks.sections import (
+    archive,
     connections,
     embedded,
     fetching,
@@ -40,6 +41,7 @@ SECTIONS: dict[str, tuple[str, Section]] = {
         lambda: postgres.database_bound(rounds=3, naive_rounds=2),
     ),
     "embedded": ("Bound by the database: DuckDB, SQLite, Parquet", lambda: embedded.embedded_bound(rounds=5)),
+    "archive": ("Files of an archive", archive.archive),
     "gaps": ("Gaps", lambda: gaps.gaps(rounds=5)),
     "lateness": ("The loop never stalls", lambda: loop_latency.loop_latency(rounds=3)),
     "memory": ("Flat memory", memory.flat_memory),

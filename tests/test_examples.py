@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import runpy
 import subprocess
 import sys
 import tomllib
+import zipfile
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
@@ -21,7 +26,7 @@ from tests.support.loopback import exchanges_on_loopback
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
-TIDEBIT = EXAMPLES / "tidebit"
+TIDEBIT, KELPDAX = EXAMPLES / "tidebit", EXAMPLES / "kelpdax"
 START = 1_780_272_000  # 2026-06-01, in Tidebit's seconds
 FUNDING_STEP = 8 * 3600
 
@@ -138,10 +143,11 @@ def test_an_unknown_symbol_of_it_is_named(installed: Path, tidebit: HTTPServer) 
 
 
 @pytest.mark.timeout(240)  # a process of its own, on a machine that may be busy
-def test_the_example_is_tested_as_its_author_would(installed: Path, tmp_path: Path) -> None:
-    arguments = ["-m", "pytest", "-q", "-c", "/dev/null", "-p", "no:cacheprovider", "--rootdir", str(TIDEBIT)]
+@pytest.mark.parametrize("example", [TIDEBIT, KELPDAX], ids=["tidebit", "kelpdax"])
+def test_the_example_is_tested_as_its_author_would(example: Path, tmp_path: Path) -> None:
+    arguments = ["-m", "pytest", "-q", "-c", "/dev/null", "-p", "no:cacheprovider", "--rootdir", str(example)]
     said = subprocess.run(
-        [sys.executable, *arguments, str(TIDEBIT)],
+        [sys.executable, *arguments, str(example)],
         capture_output=True,
         text=True,
         check=False,
@@ -155,3 +161,86 @@ def test_the_example_is_tested_as_its_author_would(installed: Path, tmp_path: Pa
 def test_the_example_is_as_short_as_is_promised() -> None:
     assert len((TIDEBIT / "tidebit.py").read_text().splitlines()) < 80
     assert len((TIDEBIT / "test_tidebit.py").read_text().splitlines()) < 30
+    assert sum(len(path.read_text().splitlines()) for path in KELPDAX.glob("*.py")) < 120
+
+
+HOUR = 3_600_000
+EIGHT_HOURS = np.timedelta64(8, "h")
+
+
+class KelpdaxServer:
+    """Kelpdax's API and archive: candles of 1h, a file of May and one for each day of June in Singapore."""
+
+    def __init__(self, httpserver: HTTPServer) -> None:
+        self.files: dict[str, bytes] = {}
+        self._add("month", "2026-05", "2026-05-01", "2026-06-01")
+        for day in range(1, 4):
+            self._add("day", f"2026-06-{day:02}", f"2026-06-{day:02}", f"2026-06-{day + 1:02}")
+        httpserver.expect_request("/").respond_with_handler(self._listing)
+        httpserver.expect_request("/candles").respond_with_handler(self._candles)
+        for key, body in self.files.items():
+            httpserver.expect_request(f"/{key}").respond_with_data(body)
+            line = f"{hashlib.sha256(body).hexdigest()}  {key.rpartition('/')[2]}\n"
+            httpserver.expect_request(f"/{key}.CHECKSUM").respond_with_data(line)
+
+    def _add(self, grain: str, label: str, first: str, after: str) -> None:
+        name, body = f"BTC_USD-{label}", io.BytesIO()
+        start, end = (
+            int((np.datetime64(day, "ms") - EIGHT_HOURS).astype(np.int64)) for day in (first, after)
+        )
+        rows = [self._row(time) for time in range(start, end, HOUR)]
+        text = "".join(f"{t // 1000},{c},{h},{low},{o},{v}\n" for t, o, h, low, c, v in rows)
+        with zipfile.ZipFile(body, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr(f"{name}.csv", text)
+        self.files[f"candles/{grain}/BTC_USD/1hour/{name}.zip"] = body.getvalue()
+
+    @staticmethod
+    def _row(time: int) -> tuple[int, str, str, str, str, str]:
+        price = 70_000 + time // HOUR % 1000
+        return time, f"{price}.5", f"{price + 3}", f"{price - 2}", f"{price + 1}", "12.5"
+
+    def _candles(self, request: Request) -> Response:
+        start, until = int(request.args["from"]), int(request.args["until"])
+        times = range(-(-start // HOUR) * HOUR, until, HOUR)[: int(request.args["limit"])]
+        return Response(json.dumps([self._row(time) for time in times]), content_type="application/json")
+
+    def _listing(self, request: Request) -> Response:
+        prefix, after = request.args["prefix"], request.args.get("marker", "")
+        entries = "".join(
+            f"<Contents><Key>{key}</Key><LastModified>2026-06-05T00:00:00.000Z</LastModified>"
+            f"<Size>{len(body)}</Size></Contents>"
+            for key, body in sorted(self.files.items())
+            if key.startswith(prefix) and key > after
+        )
+        return Response(
+            f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>",
+            content_type="application/xml",
+        )
+
+
+def test_an_archive_from_outside_has_the_rows_of_the_api(
+    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(KELPDAX)
+    server, url = KelpdaxServer(httpserver), httpserver.url_for("")
+    exchange = import_module("kelpdax").Kelpdax(url, archive_url=url)
+    tables = {
+        sources: mf.fetch(
+            exchange,
+            "ohlcv",
+            "BTC_USD",
+            interval="1h",
+            start="2026-05-01",
+            end="2026-06-03T16:00Z",
+            sources=sources,
+        )
+        for sources in ("archive", "rest")
+    }
+    files, rest = (table.of("BTC_USD") for table in tables.values())
+    assert files.times.tolist() == rest.times.tolist()
+    assert np.array_equal(files.values, rest.values, equal_nan=True)
+    assert len(files) == (33 * 24) + 16
+    read = tables["archive"].report.archive
+    assert (read.files, read.unverified, read.rejected) == (len(server.files), 0, 0)
+    assert read.rows == len(files)
+    assert tables["rest"].report.archive.files == 0

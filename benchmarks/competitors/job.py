@@ -21,7 +21,10 @@ _UNITS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Candles of some symbols in `[start, end)`, in UTC milliseconds, and the database, if any."""
+    """Candles of some symbols in `[start, end)`, in UTC milliseconds.
+
+    The database and the archive are URLs, None for none.
+    """
 
     base_url: str
     symbols: Sequence[str]
@@ -31,6 +34,7 @@ class Job:
     concurrency: int
     dsn: str | None = None
     table: str | None = None
+    archive_url: str | None = None
 
     @property
     def step(self) -> int:

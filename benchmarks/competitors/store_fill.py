@@ -1,8 +1,9 @@
 """Fill a store with marketfetch and measure the memory of the process.
 
 Run as `python -m benchmarks.competitors.store_fill JOB`, where JOB is the JSON of a `Job` whose `dsn` is the
-URL of the sink. Prints one line of JSON: `base`, the resident memory before the run, and `peak`, the largest
-of the process, both in bytes; the `rows` written and the `seconds` of the run.
+URL of the sink. With an archive, rows come from its files alone. Prints one line of JSON: `base`, the
+resident memory before the run, and `peak`, the largest of the process, both in bytes; the `rows` written and
+the `seconds` of the run.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import anyio
 from benchmarks.competitors.job import Job
 from benchmarks.harness.venue import unlimited
 from marketfetch.api.pipeline import Pipeline
+from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.sinks import sink_from
 from marketfetch.values.query import Query
 from marketfetch.values.settings import Settings
@@ -44,10 +46,19 @@ def main() -> None:
         import_module(module)
     anyio.run(anyio.sleep, 0)  # imports anyio's asyncio backend
     sink = sink_from(job.dsn)
-    query = Query(symbols=job.symbols, interval=job.interval, start=job.start, end=job.end)
-    pipeline = Pipeline(
-        unlimited()(job.base_url), query, sink, settings=Settings(concurrency=job.concurrency)
+    query = Query(
+        symbols=job.symbols,
+        interval=job.interval,
+        start=job.start,
+        end=job.end,
+        sources="archive" if job.archive_url else "rest",
     )
+    exchange = (
+        BinanceUsdm(job.base_url, archive_url=job.archive_url)
+        if job.archive_url
+        else unlimited()(job.base_url)
+    )
+    pipeline = Pipeline(exchange, query, sink, settings=Settings(concurrency=job.concurrency))
     sink.prepare(query.datasets)
     base, clock = _memory("VmRSS"), time.perf_counter()
     report = anyio.run(pipeline.run)

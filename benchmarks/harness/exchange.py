@@ -19,9 +19,12 @@ import attrs
 
 from benchmarks.harness.page_cache import CachedKlines
 from marketfetch.testing import (
+    ArchiveOptions,
     GeneratedMarket,
     LimitRules,
     LocalProxies,
+    Market,
+    SimulatedArchive,
     SimulatedExchange,
     SimulatorOptions,
 )
@@ -39,7 +42,8 @@ class Options:
     """Options of the exchange process.
 
     `minute` is the length of a rate limit minute in seconds, None for no limits; `weight` is the budget of
-    one address and minute; `skew` is the clock skew in milliseconds.
+    one address and minute; `skew` is the clock skew in milliseconds. `archive` is where an archive begins and
+    ends, in UTC milliseconds, None for no archive; its months of 1m candles are rendered before it is ready.
     """
 
     symbols: Sequence[str]
@@ -50,6 +54,7 @@ class Options:
     proxies: int = 0
     core: int | None = None
     cache_bytes: int = 2**30
+    archive: Sequence[int] | None = None
 
 
 @attrs.define
@@ -58,6 +63,7 @@ class Running:
 
     base_url: str
     proxies: Sequence[str]
+    archive_url: str | None = None
     counted: Mapping[str, Any] = attrs.field(factory=dict)
 
 
@@ -92,6 +98,21 @@ def _counted(simulated: SimulatedExchange, window: int) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def _archive(options: Options, market: Market) -> Iterator[str | None]:
+    """Serve the archive that the options want, and yield its URL."""
+    if options.archive is None:
+        yield None
+        return
+    since, now = options.archive
+    asked = ArchiveOptions(since=since, now=lambda: now, cache=options.cache_bytes)
+    with SimulatedArchive(market, asked) as archive:
+        for symbol in options.symbols:
+            for key in archive.keys(f"data/futures/um/monthly/klines/{symbol}/1m/"):
+                archive.read(key)
+        yield archive.base_url
+
+
 def main() -> None:
     """Serve until standard input is closed."""
     options = Options(**json.loads(sys.argv[1]))
@@ -108,11 +129,14 @@ def main() -> None:
         log_size=1_000_000,
     )
     bytearray(2**24)  # raises glibc's mmap threshold, which makes the rendering of pages twice as fast
+    market = GeneratedMarket(options.symbols)
     with (
-        SimulatedExchange(GeneratedMarket(options.symbols), settings) as simulated,
+        SimulatedExchange(market, settings) as simulated,
         LocalProxies(options.proxies) as proxies,
+        _archive(options, market) as archive_url,
     ):
-        print(json.dumps({"base_url": simulated.base_url, "proxies": proxies.urls}), flush=True)
+        ready = {"base_url": simulated.base_url, "proxies": proxies.urls, "archive_url": archive_url}
+        print(json.dumps(ready), flush=True)
         sys.stdin.read()
         window = round((options.minute or 60) * 1000)
         print(json.dumps(_counted(simulated, window)), flush=True)

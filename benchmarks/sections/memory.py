@@ -18,7 +18,7 @@ from benchmarks.harness.exchange import Options, exchange, symbols
 from benchmarks.harness.results import Result, at_most, without_bar
 from benchmarks.sections.postgres import server
 
-__all__ = ["flat_memory"]
+__all__ = ["flat_memory", "on_disk"]
 
 _StoreFactory: TypeAlias = Callable[[], AbstractContextManager[str]]
 """Creates an empty store, yields its URL, and removes it when the block is left."""
@@ -35,9 +35,9 @@ def flat_memory() -> Iterator[Result]:
     with server() as running, exchange(options) as source:
         stores: dict[str, _StoreFactory] = {
             "PostgreSQL": running.database,
-            "DuckDB": partial(_file, "duckdb:{}/market.duckdb"),
-            "SQLite": partial(_file, "sqlite:{}/market.db"),
-            "Parquet": partial(_file, "parquet:{}/market"),
+            "DuckDB": partial(on_disk, "duckdb:{}/market.duckdb"),
+            "SQLite": partial(on_disk, "sqlite:{}/market.db"),
+            "Parquet": partial(on_disk, "parquet:{}/market"),
         }
         for name, store_path in stores.items():
             few, many = (_fill(source.base_url, store_path, days) for days in (_FEW, _MANY))
@@ -59,7 +59,7 @@ def _fill(base_url: str, store_path: _StoreFactory, days: int) -> dict[str, Any]
 
 
 @contextmanager
-def _file(template: str) -> Iterator[str]:
-    """Create a folder for a store on disk: files in a tmpfs would take memory."""
+def on_disk(template: str) -> Iterator[str]:
+    """Yield the URL of a store in a folder on disk: files in a tmpfs would take memory."""
     with TemporaryDirectory(prefix="marketfetch-", dir=Path(__file__).parents[2] / ".venv") as folder:
         yield template.format(folder)

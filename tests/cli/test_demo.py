@@ -1,5 +1,11 @@
+"""The demonstration, in a process of its own."""
+
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,25 +15,44 @@ from tests.cli.conftest import Command
 duckdb = pytest.importorskip("duckdb")
 
 
+@pytest.mark.timeout(240)  # it fetches months of history, on a machine that may be busy
 def test_demonstration_tells_what_it_does_and_succeeds(marketfetch: Command, tmp_path: Path) -> None:
     path = tmp_path / "kept.duckdb"
-    said = marketfetch("demo", "--days", 1, "--keep", path)
+    said = subprocess.run(
+        [sys.executable, "-m", "marketfetch", "demo", "--keep", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+        env={**os.environ, "COLUMNS": "60"},
+    )
     assert said.returncode == 0, said.stderr
     first, again = [line for line in said.stdout.splitlines() if line.strip().startswith("Complete: ")]
     assert " rows/s), " in first
     assert again.strip().startswith("Complete: ")
     for words in (
         "Proxy 2",
-        "0 above a limit",
+        "0 above a",
         "AVAXUSDT",
         "  MT ",
         "marketfetch backfill --exchange binance-usdm",
     ):
         assert words in said.stdout
+    told = " ".join(said.stdout.split())
+    # History comes from files, its tail from the API.
+    files = re.search(r" ([\d,]+) of them from (\d+) files", first)
+    rows = re.search(r"Complete: ([\d,]+) rows", first)
+    assert files is not None
+    assert rows is not None
+    assert 0 < int(files[1].replace(",", "")) < int(rows[1].replace(",", ""))
+    assert f"{files[1]} rows came from {files[2]} files." in told
+    assert re.search(r"at least \d\.\d minutes on one address, \d\.\d on these 3", told)
+    paragraphs = re.findall(r"^> .*(?:\n  .*)*", said.stdout, re.MULTILINE)
+    assert max(len(line) for text in paragraphs for line in text.splitlines()) <= 60
     assert "Traceback" not in said.stderr
     with duckdb.connect(path, read_only=True) as database:
         (count,) = database.execute("SELECT count(DISTINCT symbol) FROM ohlcv").fetchone()
-    assert count == 21
+    assert count == 9
 
     said = marketfetch("demo", "--keep", path)
     assert (said.returncode, said.stdout) == (2, "")

@@ -8,12 +8,19 @@ from urllib.request import urlopen
 
 import pytest
 
-from marketfetch.adapter import Request
+from marketfetch.adapter import DAY, Request
 from marketfetch.exchanges.binance_coinm import BinanceCoinm
 from marketfetch.exchanges.binance_spot import BinanceSpot
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.exchanges.okx import Okx
-from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
+from marketfetch.testing import (
+    ArchiveOptions,
+    GeneratedMarket,
+    SimulatedArchive,
+    SimulatedExchange,
+    SimulatorOptions,
+    simulate_binance,
+)
 from marketfetch.testing.contracts.exchange import ExchangeContract
 
 NOW = 1_781_913_600_000
@@ -22,14 +29,15 @@ NOW = 1_781_913_600_000
 
 class Simulated(ExchangeContract):
     simulated: ClassVar[SimulatedExchange]
+    archive: ClassVar[SimulatedArchive]
     answers: ClassVar[dict[str, bytes]] = {}
 
     @pytest.fixture(scope="class", autouse=True)
     @classmethod
     def run_exchange(cls) -> Iterator[None]:
-        options = SimulatorOptions(limits=None, now=lambda: NOW)
+        options, files = SimulatorOptions(limits=None), ArchiveOptions(since=NOW - 30 * DAY)
         market = GeneratedMarket(["BTCUSDT", "ETHUSDT", "BTCUSD_PERP"], seed=3)
-        with SimulatedExchange(market, options) as cls.simulated:
+        with simulate_binance(market, options, files, now=lambda: NOW) as (cls.simulated, cls.archive):
             yield
 
     def answer(self, request: Request) -> bytes | None:
@@ -38,6 +46,9 @@ class Simulated(ExchangeContract):
             with urlopen(self.simulated.base_url + target) as reply:
                 self.answers[target] = reply.read()
         return self.answers[target]
+
+    def file(self, key: str) -> bytes | None:
+        return self.archive.read(key)
 
 
 class TestBinanceUsdm(Simulated):

@@ -181,7 +181,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, Parser]]:
         "--keep", metavar="FILE", type=Path, action=Once, help="keep the DuckDB file of the demonstration"
     )
     demo.add_argument(
-        "--days", type=_count, action=Once, default=10, help="how much history (default: %(default)s)"
+        "--days", type=_count, action=Once, default=150, help="how much history (default: %(default)s)"
     )
     named = {"backfill": backfill, "coverage": coverage, "verify": verify, "forget": forget, "demo": demo}
     return parser, named

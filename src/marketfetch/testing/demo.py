@@ -1,11 +1,13 @@
-"""The demonstration, `marketfetch demo`: the library at work against a simulated exchange, on loopback."""
+"""The demonstration, `marketfetch demo`: the library at work against a simulated exchange and its archive."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
+import textwrap
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import anyio
@@ -19,19 +21,24 @@ from marketfetch.cli.output import print_document
 from marketfetch.cli.report_view import report_page
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import BatchWritten, Event, Listener, RoundStarted
+from marketfetch.exchange import Exchange
 from marketfetch.listeners.background import BackgroundListener
 from marketfetch.listeners.progress import progress_to
 from marketfetch.listeners.text import headline, pluralize
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.reports import Report
 from marketfetch.sinks.urls import sink_from
+from marketfetch.sources import Endpoint
 from marketfetch.testing import (
+    ArchiveOptions,
     GeneratedMarket,
     LocalProxies,
     LocalProxy,
     ProxyMode,
+    SimulatedArchive,
     SimulatedExchange,
     SimulatorOptions,
+    simulate_binance,
 )
 from marketfetch.values.instruments import Composite
 from marketfetch.values.query import Query
@@ -39,19 +46,30 @@ from marketfetch.values.settings import Settings
 
 __all__ = ["run"]
 
-_NAMES = "AVAX ETH BTC XRP SOL BNB DOGE ADA LINK DOT LTC TRX ATOM NEAR UNI APT ARB OP FIL SUI"
+_NAMES = "AVAX ETH BTC XRP SOL BNB DOGE ADA"
 _SYMBOLS = tuple(f"{name}USDT" for name in _NAMES.split())
 _MT = Composite("MT", ("ETHUSDT", "BTCUSDT", "XRPUSDT", "SOLUSDT"))
+_PROXIES = 2
+_FILES = tuple(
+    f"data/futures/um/monthly/{kind}/{symbol}/1m/"
+    for kind in ("klines", "premiumIndexKlines")
+    for symbol in _SYMBOLS
+)
 _SELECT = """\
-  SELECT symbol, count(*) AS candles, min(open_time) AS first, max(open_time) AS last,
-         arg_max(close, open_time) AS close, sum(volume) AS volume
-  FROM ohlcv WHERE symbol IN ('AVAXUSDT', 'BTCUSDT', 'MT') GROUP BY symbol ORDER BY symbol"""
+  SELECT symbol, count(*) AS candles,
+         min(open_time)::DATE AS first,
+         max(open_time)::DATE AS last,
+         arg_max(close, open_time) AS close
+  FROM ohlcv WHERE symbol IN ('AVAXUSDT', 'BTCUSDT', 'MT')
+  GROUP BY symbol ORDER BY symbol"""
 _LIVE = """\
-  .venv/bin/marketfetch backfill --exchange binance-usdm --symbol AVAXUSDT --symbol BTCUSDT \\
-      --dataset ohlcv --dataset premium_index --interval 1m --start 2026-06-01 --to duckdb:market.duckdb"""
+  .venv/bin/marketfetch backfill --exchange binance-usdm \\
+      --symbol AVAXUSDT --symbol BTCUSDT \\
+      --dataset ohlcv --dataset premium_index \\
+      --interval 1m --start 150d --to duckdb:market.duckdb"""
 
 
-def run(*, days: int = 10, keep: Path | None = None) -> int:
+def run(*, days: int = 150, keep: Path | None = None) -> int:
     """Show the library at work, telling each step on standard output; return the exit code.
 
     `keep` is where the DuckDB file shall stay; without it, it is gone afterwards. Raises ConfigurationError
@@ -59,23 +77,35 @@ def run(*, days: int = 10, keep: Path | None = None) -> int:
     """
     if keep is not None and keep.exists():
         raise ConfigurationError(f"keep: {keep} exists already; name a new file")
+    start = datetime.now(UTC).date() - timedelta(days=days)
+    month = datetime(start.year, start.month, 1, tzinfo=UTC)
     with (
         tempfile.TemporaryDirectory() as folder,
-        SimulatedExchange(GeneratedMarket(_SYMBOLS), SimulatorOptions(latency=0.02)) as exchange,
-        LocalProxies(3) as proxies,
+        simulate_binance(
+            GeneratedMarket(_SYMBOLS),
+            SimulatorOptions(latency=0.02),
+            ArchiveOptions(latency=0.02, since=round(month.timestamp() * 1000)),
+        ) as (exchange, archive),
+        LocalProxies(_PROXIES) as proxies,
     ):
-        path = keep or Path(folder) / "market.duckdb"
-        return _tell(_Job(exchange.base_url, tuple(proxies.urls), path, days), exchange, proxies)
+        job = _Job(
+            exchange_from("binance-usdm", exchange.base_url, archive.base_url),
+            tuple(proxies.urls),
+            keep or Path(folder) / "market.duckdb",
+            start,
+        )
+        _introduce(job, exchange, archive)
+        return _tell(job, exchange, proxies)
 
 
 @attrs.frozen
 class _Job:
     """The job of the demonstration, as a service would write it."""
 
-    base_url: str
+    exchange: Exchange
     proxies: tuple[str, ...]
     path: Path
-    days: int
+    start: date
 
     def run(self, *listeners: Listener) -> Report:
         """Do it and show progress on standard error."""
@@ -83,12 +113,12 @@ class _Job:
             symbols=_SYMBOLS,
             datasets=["ohlcv", "premium_index"],
             interval="1m",
-            start=datetime.now(UTC).date() - timedelta(days=self.days),
+            start=self.start,
             composites=[_MT],
         )
         with progress_to(sys.stderr) as progress:
             pipeline = Pipeline(
-                exchange_from("binance-usdm", self.base_url),
+                self.exchange,
                 query,
                 sink_from(f"duckdb:{self.path}"),
                 proxies=RotatingProxies(self.proxies),
@@ -99,18 +129,35 @@ class _Job:
             return anyio.run(pipeline.run)
 
 
+def _introduce(job: _Job, exchange: SimulatedExchange, archive: SimulatedArchive) -> None:
+    """Say what there is, and render the files that a listing would render while the run waits for it."""
+    _say(
+        f"A simulated Binance USD-M at {exchange.base_url}: {len(_SYMBOLS)} symbols, 20 ms away, with the"
+        f" published limits for each address. {_PROXIES} local proxies are {_PROXIES} addresses more."
+    )
+    keys = [key for prefix in _FILES for key in archive.keys(prefix)]
+    for key in keys:
+        archive.read(key)
+    files = pluralize(sum(key.endswith(".zip") for key in keys), "monthly file")
+    _say(f"Its archive at {archive.base_url} has {files} of them, with checksums.")
+    _say(
+        f"Wanted: 1m candles and premium index from {job.start} up to now, and MT, the mean of"
+        f" {len(_MT.members)} symbols. Whole months are read from files, the rest comes from the API. To make"
+        " it harder, a proxy dies when a third of that rest is there."
+    )
+
+
 def _tell(job: _Job, exchange: SimulatedExchange, proxies: Sequence[LocalProxy]) -> int:
-    _say(
-        f"A simulated Binance USD-M at {exchange.base_url}: {len(_SYMBOLS)} symbols, 20 ms away,\n"
-        "  with the published limits for each address. Three local proxies are three addresses more."
-    )
-    _say(
-        f"Wanted: {job.days} days of 1m candles and premium index up to now, and MT, the mean of\n"
-        f"  {len(_MT.members)} symbols. To make it harder, a proxy dies when a third is there."
-    )
     with _ProxyFailure(proxies[1]) as mishap:
         first = job.run(mishap)
     print_document(report_page(first), sys.stdout)
+    endpoint, several = job.exchange.endpoint("ohlcv"), 1 + len(proxies)
+    alone, together = (_api_seconds(first.rows_written, endpoint, count) / 60 for count in (1, several))
+    _say(
+        f"{first.archive.rows:,} rows came from {pluralize(first.archive.files, 'file')}. For all rows"
+        f" the API alone needs at least {alone:.1f} minutes on one address, {together:.1f} on these {several}"
+        " (computed from the published limits: pages × weight ÷ budget)."
+    )
     refused = sum(count for status, count in exchange.record.statuses.items() if status in {418, 429})
     _say(
         f"The exchange counted, too: {pluralize(exchange.record.total, 'request')}, {refused} above a limit."
@@ -121,10 +168,20 @@ def _tell(job: _Job, exchange: SimulatedExchange, proxies: Sequence[LocalProxy])
     print_document(Document("", [_select(job.path)]), sys.stdout)
     _say("The same again, which asks for nothing but what has closed meanwhile:")
     again = job.run()
-    _write(f"  {headline(again)}\n")
+    _write(_wrapped(headline(again), "  "))
     _say("For the live exchange it is one line:")
     _write(_LIVE + "\n")
     return 0 if first.complete and again.complete else 1
+
+
+def _api_seconds(rows: int, endpoint: Endpoint, addresses: int) -> float:
+    """Return how long pages with so many rows take at least, by the published limit of each address.
+
+    The budget of the first minute is spent at once; what exceeds it has to wait.
+    """
+    pool = endpoint.cost(1).pool
+    weight = min(-(-rows // size) * endpoint.cost(size).weight for size in endpoint.page_sizes)
+    return max(0.0, weight / (addresses * pool.capacity) - 1) * pool.period / 1000
 
 
 def _select(path: Path) -> TextTable:
@@ -132,7 +189,7 @@ def _select(path: Path) -> TextTable:
         found = database.execute(_SELECT)
         names = [column[0] for column in found.description or ()]
         rows = [tuple(map(_cell, row)) for row in found.fetchall()]
-    # A space marks a column of numbers; here all are, but the symbol and the times.
+    # A space marks a column of numbers; here all are, but the symbol and the dates.
     return TextTable(
         "", tuple(name if name in {"symbol", "first", "last"} else f"{name} " for name in names), rows
     )
@@ -143,7 +200,7 @@ def _cell(value: object) -> str:
 
 
 class _ProxyFailure(BackgroundListener[ProxyMode]):
-    """A listener that switches a proxy off when a third of the rows is written."""
+    """A listener that switches a proxy off when a third of the rows of the API is written."""
 
     def __init__(self, proxy: LocalProxy) -> None:
         super().__init__(lambda mode: setattr(proxy, "mode", mode))
@@ -164,7 +221,16 @@ class _ProxyFailure(BackgroundListener[ProxyMode]):
 
 def _say(text: str) -> None:
     mark = "\x1b[1;36m>\x1b[0m" if sys.stdout.isatty() else ">"
-    _write(f"\n{mark} {text}\n")
+    _write(f"\n{mark} {_wrapped(text, '  ').lstrip()}")
+
+
+def _wrapped(text: str, indent: str) -> str:
+    """Cut text into lines that fit the terminal, of at most 90 columns."""
+    width = min(90, shutil.get_terminal_size().columns)
+    wrapped = textwrap.fill(
+        text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    )
+    return f"{wrapped}\n"
 
 
 def _write(text: str) -> None:

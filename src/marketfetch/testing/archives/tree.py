@@ -20,6 +20,7 @@ from marketfetch.testing.archives.paths import (
     archived_intervals,
     data_types,
 )
+from marketfetch.testing.markets.coin_margined import CoinMarginedMarket
 from marketfetch.testing.markets.market import Market, MarketInstrument
 from marketfetch.values.intervals import EVENT
 from marketfetch.values.spans import Span
@@ -46,7 +47,8 @@ class ArchiveSource:
 class ArchiveTree:
     """All files that markets fill, published or not.
 
-    The coin-margined section has the instruments that settle in their base, the other sections have the rest.
+    The coin-margined section has the instruments that settle in their base, and its candles count contracts;
+    the other sections have the rest.
     If several markets have a symbol, its files have the rows of all of them, in the order of the markets. No
     file is older than `since` (UTC ms).
 
@@ -140,5 +142,6 @@ class ArchiveTree:
                 # The index of a coin-margined contract is that of its pair: BTCUSD, not BTCUSD_PERP.
                 of_pair = coin_margined and kind == "indexPriceKlines"
                 name = symbol.removesuffix(_PERPETUAL) if of_pair else symbol
-                found[name] += (ArchiveSource(market, instrument),)
+                shown = CoinMarginedMarket(market) if coin_margined and kind in CANDLES else market
+                found[name] += (ArchiveSource(shown, instrument),)
         return found

@@ -30,12 +30,13 @@ from marketfetch.errors import (
 from marketfetch.exchange import Exchange
 from marketfetch.planning.adapter_checks import check_cost, check_instruments, check_request, check_requests
 from marketfetch.planning.paginators import CursorPaginator
-from marketfetch.sources import Endpoint
+from marketfetch.sources import Archive, Endpoint
 from marketfetch.testing.contracts.adversarial_server import AdversarialServer, fetch_all
 from marketfetch.testing.contracts.exchange_cases import (
     FIXED_NOW,
     Recording,
     assert_decodes_or_rejects,
+    check_same_rows,
     check_side_request,
     errors_inside,
     only_decode_errors,
@@ -65,6 +66,8 @@ class ExchangeContract(ExchangeUnderTest):
     `start`. `time_body` and `listing_body` are recorded answers to the requests for the server time and the
     listing; they are needed if the adapter has these requests and `answer` is not overridden. `error_bodies`
     are errors with HTTP 200, each with the exception that `raise_for_error` must raise.
+
+    Override `file` if the exchange has archives: it returns the bytes for a key, also for that of a checksum.
     """
 
     # --- declarations ---
@@ -383,3 +386,11 @@ class ExchangeContract(ExchangeUnderTest):
             )
 
         check()
+
+    # --- archives ---
+
+    def test_22_a_file_has_the_rows_of_the_api(self, archive: Archive) -> None:
+        cases = self.cases(self.exchange().endpoint(archive.dataset))
+        compared = [check_same_rows(archive, case, self.file) for case in cases]
+        if not any(compared):
+            pytest.skip("needs `file`, with the file in which the rows of a recording or `start` lie")

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from io import BytesIO
 from typing import Any
 
 import attrs
+import numpy as np
 import pytest
 
+from marketfetch.archives.checksums import parse_checksum
+from marketfetch.archives.file_reader import FileContent, FileReader
+from marketfetch.archives.periods import CalendarPeriod, Grain
 from marketfetch.decoding.validation import plausible, validate_page
 from marketfetch.errors import DecodeError
 from marketfetch.planning.adapter_checks import check_decoded
 from marketfetch.planning.paginators import CursorPaginator
-from marketfetch.sources import Endpoint
+from marketfetch.sources import Archive, Endpoint
 from marketfetch.testing.contracts.malformed import NOT_A_PAGE
 from marketfetch.values.http import Request, Response
 from marketfetch.values.intervals import EVENT
+from marketfetch.values.pages import Columns
 from marketfetch.values.slices import Slice
+from marketfetch.values.spans import SpanSet, format_utc
 from marketfetch.values.times import TimeLike
 
 __all__ = [
@@ -25,6 +32,7 @@ __all__ = [
     "DecodeCase",
     "Recording",
     "assert_decodes_or_rejects",
+    "check_same_rows",
     "check_side_request",
     "errors_inside",
     "only_decode_errors",
@@ -110,6 +118,55 @@ def assert_decodes_or_rejects(endpoint: Endpoint, body: bytes, part: Slice) -> N
             assert row.raw.isprintable(), f"{row.raw[:200]!r} is no line of text: make it with raw_text"
 
     only_decode_errors(read)
+
+
+def check_same_rows(archive: Archive, case: DecodeCase, file: Callable[[str], bytes | None]) -> int:
+    """Assert that a file has the rows of an answer of the API; return how many rows were compared.
+
+    The file is that of the day or month in which the answer begins. 0 rows if `file` does not have it.
+    """
+    part = case.part
+    grains = archive.grains(part.series.interval)
+    if not grains:
+        return 0
+    grain: Grain = "day" if "day" in grains else "month"
+    period = CalendarPeriod.containing(part.span.start, grain, utc_offset=archive.utc_offset)
+    key = f"{archive.folder(part.series, grain)}{archive.stem(part.series)}{period}.zip"
+    body = file(key)
+    if body is None:
+        return 0
+    ours = _rows_of_file(archive, part, period, (key, body, file(f"{key}.CHECKSUM")))
+    ours = ours.within(SpanSet.of(part.span))
+    page = validate_page(case.endpoint.decode(case.body, part), part)
+    theirs = page.columns.within(SpanSet.of(period.span))
+    assert ours.times.tolist() == theirs.times.tolist(), (
+        f"{key} has {len(ours)} rows in {part.span}, the API {len(theirs)}: are times and utc_offset right?"
+    )
+    for name in archive.layout.columns:
+        at = part.series.dataset.index(name)
+        for time, mine, other in zip(ours.times, ours.values[at], theirs.values[at], strict=True):
+            assert mine == other or (np.isnan(mine) and np.isnan(other)), (
+                f"{key}: {name} of {format_utc(int(time))} is {mine}, the API has {other}: "
+                "is the position in the layout right?"
+            )
+    return len(ours)
+
+
+def _rows_of_file(
+    archive: Archive, part: Slice, period: CalendarPeriod, found: tuple[str, bytes, bytes | None]
+) -> Columns:
+    """Read a file, given as key, bytes and checksum."""
+    key, body, digest = found
+    name = key.rpartition("/")[2]
+    told = archive.period_of(part.series, name)
+    assert told == period, f"period_of says that {name} is of {told}, not of {period}"
+    checksum = None if digest is None else parse_checksum(digest, name)
+    reader = FileReader(BytesIO(body), FileContent(part.series, period, archive.layout), checksum)
+    pieces = list(reader)
+    assert pieces, f"{key} has no row of {period.span}: {dict(reader.summary.rejected)}"
+    assert not reader.summary.rejected, f"{key}: good rows were rejected: {dict(reader.summary.rejected)}"
+    times = np.concatenate([piece.times for piece in pieces])
+    return Columns(times, np.concatenate([piece.values for piece in pieces], axis=1))
 
 
 _SAYS_NO: Mapping[str, tuple[object, object]] = {

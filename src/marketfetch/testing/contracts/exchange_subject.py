@@ -11,7 +11,7 @@ from marketfetch.decoding.layouts import Decoded
 from marketfetch.errors import FetchError
 from marketfetch.exchange import Exchange
 from marketfetch.planning.adapter_checks import check_decoded, check_request
-from marketfetch.sources import Endpoint
+from marketfetch.sources import Archive, Endpoint
 from marketfetch.testing.contracts.exchange_cases import FIXED_NOW, DecodeCase, Recording, usual_intervals
 from marketfetch.values.http import Request
 from marketfetch.values.intervals import EVENT, Interval
@@ -38,8 +38,15 @@ class ExchangeUnderTest:
         """Return the response body of a request; None if only recordings are available."""
         return None
 
+    def file(self, key: str) -> bytes | None:
+        """Return the bytes that the archive has under a key; None if there is no such file at hand."""
+        return None
+
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Run each test with an `endpoint` argument once for each endpoint."""
+        """Run each test with an `endpoint` or `archive` argument once for each of them."""
+        if "archive" in metafunc.fixturenames:
+            archives = [kind() for kind in self.exchange.sources if issubclass(kind, Archive)]
+            metafunc.parametrize("archive", archives, ids=[archive.dataset for archive in archives])
         if "endpoint" in metafunc.fixturenames:
             endpoints = [kind() for kind in self.exchange.sources if issubclass(kind, Endpoint)]
             if "windows" in metafunc.function.__name__:  # a sequential paginator knows one page at a time
