@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 import marketfetch as mf
-from marketfetch.engine.verification import LedgerEntry, compare
 from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Store, Writer
 from marketfetch.reports import Problem
@@ -24,6 +23,7 @@ from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
+from marketfetch.verification.ledger import LedgerEntry, compare
 from tests.cli.conftest import Command
 from tests.support.batches import MINUTE, START, batch, candles
 

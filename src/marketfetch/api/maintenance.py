@@ -9,8 +9,6 @@ from shlex import join
 import attrs
 
 from marketfetch.api.inputs import store_of
-from marketfetch.engine.selection import Selection
-from marketfetch.engine.verification import verify_store
 from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Sink, Store, SupportsForget, SupportsPartitions
 from marketfetch.redaction import Secret, redact
@@ -22,6 +20,8 @@ from marketfetch.values.query import AllSymbols
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet, format_utc
 from marketfetch.values.times import TimeLike, check_order, parse_time, steady_clock
+from marketfetch.verification.ledger import verify_store
+from marketfetch.verification.selection import Selection
 
 __all__ = ["arguments_for", "forget", "verify"]
 

@@ -10,8 +10,6 @@ from marketfetch.api.plugins import exchange_from
 from marketfetch.api.run_sync import run_sync
 from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.requester import RequestExecutor
-from marketfetch.engine.selection import Selection
-from marketfetch.engine.source_verification import SourceVerifier
 from marketfetch.engine.state import RunState
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange
@@ -25,6 +23,8 @@ from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
 from marketfetch.values.query import AllSymbols
 from marketfetch.values.settings import Settings
+from marketfetch.verification.selection import Selection
+from marketfetch.verification.sources import SourceVerifier
 
 __all__ = ["verify_sources"]
 

@@ -31,7 +31,6 @@ from marketfetch.cli.report_view import coverage_page, internal_gaps, ledger_as_
 from marketfetch.cli.runner import RunResult, describe_crash, run_with_signals
 from marketfetch.cli.signals import SignalHandler
 from marketfetch.common.local_resources import naming_exhaustion
-from marketfetch.engine.selection import Selection
 from marketfetch.errors import ConfigurationError, MarketfetchError
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.listeners.logs import LogListener, log_to_console
@@ -43,6 +42,7 @@ from marketfetch.values.coverage import Coverage
 from marketfetch.values.rejected_rows import RejectedRow
 from marketfetch.values.series import Series
 from marketfetch.values.settings import Settings
+from marketfetch.verification.selection import Selection
 
 __all__ = ["run_command"]
 
