@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,9 @@ from marketfetch.events import FileFetched, FileRejected
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.exchanges.okx import Okx
 from marketfetch.fetchers.curl import CurlFetcher
+from marketfetch.proxies.pool import RotatingProxies
+from marketfetch.ratelimit import circuit_breaker
+from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
 from marketfetch.reports import Report
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
@@ -22,6 +26,7 @@ from marketfetch.testing import (
     ArchiveFaults,
     ArchiveOptions,
     GeneratedMarket,
+    LocalProxy,
     SimulatedArchive,
     SimulatedExchange,
     simulate_binance,
@@ -53,12 +58,13 @@ class Site:
         self.exchange, self.archive, self.market = exchange, archive, market
         self.events: list[object] = []
 
-    def fetch(self, store: MemorySink, **query: object) -> Report:
+    def fetch(self, store: MemorySink, proxies: RotatingProxies | None = None, **query: object) -> Report:
         asked = {"symbols": SYMBOLS, "interval": "1h", "start": START, "end": END} | query
         pipeline = Pipeline(
             BinanceUsdm(self.exchange.base_url, archive_url=self.archive.base_url),
             mf.Query(**asked),  # type: ignore[arg-type]  # its converters check every argument
             store,
+            proxies=proxies,
             fetcher=CurlFetcher(),
             settings=Settings(concurrency=CONCURRENCY, retries=RETRIES, clock=self.archive.now),
             listeners=[self.events.append],
@@ -215,6 +221,35 @@ def test_a_blocked_file_host_stops_no_run(files_are_sooner: None) -> None:
         assert len(place.archive.record.latest) <= 2 * CONCURRENCY
     assert report.complete
     assert any(isinstance(event, FileRejected) for event in place.events)
+
+
+def test_a_file_host_that_cuts_connections_delays_no_request_to_the_api(
+    files_are_sooner: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(circuit_breaker, "_FIRST_REST", 64)  # ms; several of them make up most of this test
+    delayed: Counter[str] = Counter()
+    ready_at = CircuitBreaker.ready_at
+
+    def counting(breaker: CircuitBreaker, host: str, now: int) -> int:
+        moment = ready_at(breaker, host, now)
+        delayed[host] += moment > now
+        return moment
+
+    monkeypatch.setattr(CircuitBreaker, "ready_at", counting)
+    store = MemorySink()
+    with LocalProxy() as proxy, site(ArchiveFaults(kinds=[ArchiveFaultKind.CUT_BODY], rate=1.0)) as place:
+        report = place.fetch(store, proxies=RotatingProxies([proxy.url], direct=False))
+        for symbol in SYMBOLS:
+            assert_holds(store, place.market, series(symbol), span_of(START, END))
+        hosts = place.archive.base_url, place.exchange.base_url
+    assert report.complete
+    assert not report.archive.files
+    assert any("no egress left" in event.reason for event in place.events if isinstance(event, FileRejected))
+    archive, api = (delayed[host] for host in hosts)
+    assert archive
+    assert not api
+    (egress,) = report.egresses
+    assert egress.state.endswith(f" for {hosts[0].removeprefix('http://')}")
 
 
 def test_an_archive_alone_needs_one() -> None:

@@ -136,8 +136,8 @@ def test_what_the_machine_lacks_is_nobody_elses_fault(
     assert said in str(error)
     breaker = CircuitBreaker()
     for _ in range(20):
-        breaker.failed(error, sent=0, now=5, jitter=1.0)
-    assert (breaker.state(now=5), breaker.exhausted) == ("ready", False)
+        breaker.failed(error, "https://e.org", sent=0, now=5, jitter=1.0)
+    assert (breaker.state(now=5), breaker.exhausted("https://e.org")) == ("ready", False)
 
 
 def test_network_that_is_down_is_told_from_a_proxy_that_is_down() -> None:

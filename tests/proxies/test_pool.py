@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 import anyio
 import attrs
@@ -25,6 +26,7 @@ from marketfetch.values.http import Cost, LimitPool, Request, Response
 
 HOST = "https://exchange.example"
 CALLS = LimitPool("calls", 1_000, 60_000)
+FILES, DOWNLOADS = "https://files.example", LimitPool("downloads", 1_000, 60_000)
 PASSWORD = "hunter2-very-secret"
 
 
@@ -170,7 +172,7 @@ async def test_a_cancelled_request_counts_as_spent() -> None:
     with anyio.move_on_after(0.05) as scope:
         await succeed(pool, pool=small)
     assert scope.cancelled_caught
-    assert pool._members[0].breaker.in_flight == 0
+    assert pool._members[0].breaker.in_flight.total() == 0
 
 
 async def test_cancelling_who_waits_leaves_the_queue_whole() -> None:
@@ -212,12 +214,71 @@ async def test_all_dead_is_said_within_bounded_time() -> None:
                 await fail(pool, ProxyError("Proxy 1: 407: check user and password"))
             clock.ms += 1_000 * scope.cancelled_caught
 
-    with pytest.raises(ProxyError, match=r"no egress left.*3 .*Last causes: .*407"):
+    with pytest.raises(
+        ProxyError, match=r"no egress left for https://exchange.example.*3 .*Last causes: .*407"
+    ):
         await until_told()
     assert clock.ms < 1_780_272_000_000 + 20_000
     clock.ms += 60_000  # later on it is tried again
     await succeed(pool)
     assert "ready" in states(pool).values()
+
+
+async def test_a_file_host_that_cuts_connections_delays_no_request_to_the_api() -> None:
+    clock = FakeClock()
+    pool = proxies(2, now=clock)
+
+    async def until_told() -> None:
+        for _ in range(100):
+            with anyio.move_on_after(0.01) as scope:
+                await fail(pool, TransportError("the body ended too early"), host=FILES, pool=DOWNLOADS)
+            clock.ms += 1_000 * scope.cancelled_caught
+            with anyio.fail_after(10):  # the clock stands still: a rest would never end
+                await succeed(pool)
+
+    with pytest.raises(ProxyError, match=r"no egress left for https://files.example.*too early"):
+        await until_told()
+    assert {await succeed(pool, weight=300) for _ in range(4)} == {"Proxy 1", "Proxy 2"}
+    assert all("for files.example" in state for state in states(pool).values())
+    clock.ms += 60_000
+    for _ in range(2):
+        await succeed(pool, host=FILES, pool=DOWNLOADS, weight=500)
+    assert set(states(pool).values()) == {"ready"}
+
+
+async def test_an_api_that_breaks_connections_leaves_the_file_host_alone() -> None:
+    pool = proxies(1, now=FakeClock())
+    for _ in range(2):
+        await fail(pool, TransportError("reset"))
+    assert await succeed(pool, host=FILES, pool=DOWNLOADS) == "Proxy 1"
+    with anyio.move_on_after(0.02) as scope:
+        await succeed(pool)
+    assert scope.cancelled_caught
+
+
+async def test_a_probe_does_not_wait_for_a_long_download() -> None:
+    clock = FakeClock()
+    pool = proxies(1, now=clock)
+    async with pool.lease(request(host=FILES, pool=DOWNLOADS)) as download:
+        await fail(pool, ProxyError("refused"))
+        clock.ms += 1_000
+        await succeed(pool)
+        download.answered(answer())
+
+
+async def test_what_a_request_waits_for_is_said_while_another_host_is_broken() -> None:
+    clock = FakeClock()
+    pool = proxies(1, now=clock)
+    for _ in range(2):
+        await fail(pool, TransportError("cut"), host=FILES, pool=DOWNLOADS)
+    clock.ms += 1_000
+    assert states(pool) == {"Proxy 1": "on probation for files.example"}
+    await succeed(pool, weight=900)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(succeed, pool, weight=900))
+        await pool.waiting_changed()
+        assert states(pool)["Proxy 1"].endswith(" s for the limit calls")
+        tasks.cancel_scope.cancel()
 
 
 async def test_everybody_who_waits_is_told_that_nothing_is_left() -> None:
@@ -234,7 +295,8 @@ async def test_everybody_who_waits_is_told_that_nothing_is_left() -> None:
                     told += 1
                     return
 
-        pool._members[0].breaker._failures = 6
+        for _ in range(3):
+            pool._members[0].breaker.failed(ProxyError("refused"), HOST, sent=0, now=0, jitter=1.0)
         for _ in range(20):
             tasks.start_soon(work)
     assert told == 20

@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 import attrs
 import pytest
 
-from marketfetch.errors import ConfigurationError, ProxyError
+from marketfetch.errors import ConfigurationError, ProxyError, TransportError
 from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE, RateBudget
 from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
 from marketfetch.ratelimit.egress_queue import Claim, EgressQueue, EgressSlot
@@ -34,14 +34,14 @@ class Run:
             while len(returning) >= in_flight or (slot := self.take()) is None:
                 if returning:
                     self.now, _, back = heappop(returning)
-                    back.release(self.weight, self.now, connection_kept=True)
+                    back.release(self.weight, "", self.now, connection_kept=True)
                     self.queue.queue(back.number)
                 else:
                     self.now = max(self.now, self.queue.soonest(self.weight, "", self.now))
             heappush(returning, (self.now + latency + slot.number % 3, number, slot))
         while returning:
             self.now, _, back = heappop(returning)
-            back.release(self.weight, self.now, connection_kept=True)
+            back.release(self.weight, "", self.now, connection_kept=True)
             self.queue.queue(back.number)
 
     def take(self) -> EgressSlot | None:
@@ -104,7 +104,7 @@ def test_a_lighter_cost_fits_where_a_heavier_did_not() -> None:
 
 def test_a_resting_egress_is_passed_over_and_comes_back() -> None:
     desk = queue(2)
-    desk.slots[0].breaker.failed(ProxyError("refused"), sent=0, now=0, jitter=1.0)
+    desk.slots[0].breaker.failed(ProxyError("refused"), "", sent=0, now=0, jitter=1.0)
     desk.queue(0)
     taken = [desk.acquire(1, "", 10) for _ in range(3)]
     assert [slot.number for slot in taken if slot] == [1, 1, 1]
@@ -114,6 +114,21 @@ def test_a_resting_egress_is_passed_over_and_comes_back() -> None:
     probe = desk.acquire(1, "", 1_000)  # one probe at a time
     assert probe
     assert probe.number == 1
+
+
+def test_an_egress_that_fails_one_host_serves_another() -> None:
+    desk = queue(1)
+    for _ in range(2):
+        desk.slots[0].breaker.failed(TransportError("cut"), "files", sent=0, now=0, jitter=1.0)
+    assert desk.acquire(1, "files", 10) is None
+    assert desk.soonest(1, "files", 10) == 1_000
+    assert desk.soonest(1, "api", 10) == 10
+    assert desk.acquire(1, "api", 10)
+    assert desk.soonest(1, "files", 10) == 1_000  # its probe does not wait for the response of the API
+    assert desk.acquire(1, "files", 1_000)
+    assert desk.acquire(1, "files", 1_000) is None
+    assert desk.soonest(1, "files", 1_000) == UNKNOWN_UNTIL_RESPONSE
+    assert desk.soonest(1, "api", 1_000) == 1_000
 
 
 def test_an_egress_serves_while_all_of_its_claims_are_valid() -> None:
@@ -147,22 +162,22 @@ def test_requests_in_flight_are_counted_once_for_all_limit_pools() -> None:
     )
     busy = weights.acquire(1, "", 0)
     assert busy
-    assert [breaker.in_flight for breaker in breakers] == [1, 0]
+    assert [breaker.in_flight.total() for breaker in breakers] == [1, 0]
     calls.queue(busy.number)
     idle = calls.acquire(1, "", 0)
     assert idle
     assert idle.number != busy.number
     for slot in (busy, idle):
-        slot.release(1, 5, connection_kept=True)
-    assert [breaker.in_flight for breaker in breakers] == [0, 0]
+        slot.release(1, "", 5, connection_kept=True)
+    assert [breaker.in_flight.total() for breaker in breakers] == [0, 0]
 
 
 def test_the_queue_shows_its_state() -> None:
     egresses = queue(4)
-    egresses.slots[2].breaker.failed(ProxyError("refused"), sent=0, now=0, jitter=1.0)
+    egresses.slots[2].breaker.failed(ProxyError("refused"), "", sent=0, now=0, jitter=1.0)
     for slot in egresses.slots[:2]:
-        slot.acquire(600)
-    egresses.slots[0].release(600, 5, connection_kept=True)
+        slot.acquire(600, "")
+    egresses.slots[0].release(600, "", 5, connection_kept=True)
     assert repr(egresses) == "<EgressQueue weight: 4 egresses, 3 closed, 1 open, 1,200 of 9,600 spent>"
 
 

@@ -36,14 +36,13 @@ class EgressState:
     failures: int = 0
 
     def report(self, now: int, waiting: str) -> EgressReport:
-        """Return the report; `waiting` is the state to show if the circuit breaker is ready."""
-        state = self.breaker.state(now)
+        """Return the report; `waiting` says what requests wait for that the circuit breaker lets through."""
         return EgressReport(
             self.egress.name,
             requests=self.requests,
             weight=self.weight,
             failures=self.failures,
-            state=waiting if waiting and state == "ready" else state,
+            state=waiting or self.breaker.state(now),
         )
 
 
@@ -85,24 +84,24 @@ class RotatingLease:
             if not self._released:
                 self._release(now, connection_kept=True)
                 budget.sync_with_header(int(used) if used.isdecimal() else None, self._leased_at, now)
-            self._state.breaker.succeeded()
+            self._state.breaker.succeeded(self._request.base_url)
             self._changed(self._state)
 
     def failed(self, error: Exception) -> None:
-        now, state = self._registry.now(), self._state
+        now, state, host = self._registry.now(), self._state, self._request.base_url
         with self._registry.lock:
             if not self._released:
                 self._release(now + _LATE_ARRIVAL, connection_kept=False)
             state.failures += isinstance(error, RetryableError) and not isinstance(error, LocalResourceError)
             if isinstance(error, Banned):
-                state.breaker.banned(error, self._request.base_url, now)
+                state.breaker.banned(error, host, now)
             elif isinstance(error, RateLimitExceeded):
                 budget, wait = self._slot.budget, error.retry_after
                 budget.block_until(
                     budget.expires_at(now) if wait is None else now + round(max(wait, 1.0) * 1000)
                 )
             else:
-                state.breaker.failed(error, self._leased_at, now, random())  # noqa: S311 - spreads rests
+                state.breaker.failed(error, host, self._leased_at, now, random())  # noqa: S311 - spreads rests
             self._changed(state)
 
     def close(self) -> None:
@@ -114,4 +113,5 @@ class RotatingLease:
 
     def _release(self, received: int, *, connection_kept: bool) -> None:
         self._released = True
-        self._slot.release(self._request.cost.weight, received, connection_kept=connection_kept)
+        weight, host = self._request.cost.weight, self._request.base_url
+        self._slot.release(weight, host, received, connection_kept=connection_kept)

@@ -26,7 +26,7 @@ from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
 from marketfetch.ratelimit.egress_queue import EgressQueue, EgressSlot
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.ratelimit.wait_reasons import Wait
-from marketfetch.redaction import Secret
+from marketfetch.redaction import Secret, redact
 from marketfetch.reports import EgressReport
 from marketfetch.values.http import Egress, LimitPool, Request
 from marketfetch.values.spans import format_utc
@@ -62,7 +62,8 @@ class RotatingProxies:
 
     - Rate limiter: each egress has a budget for each limit pool, counted as the exchange counts it. A request
       is served by the egress that is least busy and least used among the egresses within their budget.
-    - Circuit breaker: an egress that fails rests, and an egress that is banned waits until the ban ends.
+    - Circuit breaker: an egress that fails rests, and an egress that is banned waits until the ban ends. A
+      host that cuts connections or bans the address delays no request to another host.
     - Connection reuse: an egress whose connection is still open is preferred.
 
     Budgets and bans belong to the address, in the whole process: two pools with the same proxy, or with the
@@ -332,7 +333,7 @@ class RotatingProxies:
                     moment = entry.queue.soonest(weight, host, now)
                     if moment <= now:
                         continue
-                    self._give_up(moment, now, entry.queue.pool)
+                    self._give_up(request, moment, now)
                     moment = min(moment, entry.hurry(weight, now))
                     waiter = Waiter(self._addresses)
                     registry.waiters.add(waiter)
@@ -371,20 +372,20 @@ class RotatingProxies:
                     queue.queue_address(member.address)
         self._registry.changed(member.address)
 
-    def _give_up(self, moment: int, now: int, pool: LimitPool) -> None:
-        """Raise ProxyError if every egress has failed for good, or none is free within `max_wait`."""
-        breakers = [member.breaker for member in self._members]
-        causes = "; ".join(list(dict.fromkeys(cause for breaker in breakers for cause in breaker.causes))[:3])
-        if all(breaker.exhausted and not breaker.in_flight for breaker in breakers):
+    def _give_up(self, request: Request, moment: int, now: int) -> None:
+        """Raise ProxyError if no egress is left for the host, or none is free within `max_wait`."""
+        host, breakers = request.base_url, [member.breaker for member in self._members]
+        each = dict.fromkeys(cause for breaker in breakers for cause in breaker.causes(host))
+        causes = "; ".join(list(each)[:3])
+        if all(breaker.exhausted(host) for breaker in breakers):
             has_proxies = any(member.egress.proxy for member in self._members)
-            remedy = (
-                "check that the proxies are up, paid and reachable" if has_proxies else "check the network"
-            )
+            remedy = "that the proxies are up, paid and reachable" if has_proxies else "the network"
             raise ProxyError(
-                f"no egress left: each of the {len(breakers)} failed again and again; {remedy}. "
-                f"Last causes: {causes}"
+                f"no egress left for {redact(host)}: each of the {len(breakers)} failed again and again; "
+                f"check {remedy}. Last causes: {causes}"
             )
-        if moment != UNKNOWN_UNTIL_RESPONSE and moment - now > max(self._max_wait * 1000, pool.period):
+        longest = max(self._max_wait * 1000, request.cost.pool.period)
+        if moment != UNKNOWN_UNTIL_RESPONSE and moment - now > longest:
             raise ProxyError(f"no egress is free before {format_utc(moment)}; last causes: {causes}")
 
 

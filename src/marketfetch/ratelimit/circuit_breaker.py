@@ -1,9 +1,11 @@
-"""The circuit breaker of an egress: failures open it, a probe closes it, and bans block single hosts.
+"""The circuit breaker of an egress: failures open it, for one host or for all, and a probe closes it.
 
 Times are UTC milliseconds by the local clock.
 """
 
 from __future__ import annotations
+
+from collections import Counter
 
 import attrs
 
@@ -56,68 +58,108 @@ class Bans:
         """When the last of the bans ends or has ended."""
         return max((until for until, _, _ in self._by_host.values()), default=0)
 
+    def cause(self, host: str) -> str:
+        """Return the message of the last ban by a host; empty where there was none."""
+        return self._by_host[host][2] if host in self._by_host else ""
+
+
+@attrs.frozen
+class _Failures:
+    """Failures since the last complete response, and the pause after them."""
+
+    count: int = 0
+    cause: str = ""
+    opened_at: int = 0
+    open_until: int = 0
+
     @property
-    def causes(self) -> list[str]:
-        """The message of each ban."""
-        return [cause for _, _, cause in self._by_host.values()]
+    def closed(self) -> bool:
+        return self.count < _FAILURES_TO_OPEN
+
+    @property
+    def exhausted(self) -> bool:
+        return self.count >= _FAILURES_TO_EXHAUST
+
+    def add(self, count: int, cause: str, now: int, jitter: float) -> _Failures:
+        total = self.count + count
+        if total < _FAILURES_TO_OPEN:
+            return _Failures(total, cause)
+        rest = min(_LONGEST_REST, _FIRST_REST << total // 2 - 1)
+        return _Failures(total, cause, now, now + round(rest * (0.5 + 0.5 * jitter)))
 
 
 @attrs.define
 class CircuitBreaker:
-    """The circuit breaker of one egress.
+    """The circuit breaker of one egress, which judges each host apart.
 
-    | state | when | `state()` | requests |
+    | error | what may be at fault | failures | opens for |
+    |---|---|---|---|
+    | ProxyError | the egress | 2 | all hosts |
+    | TransportError, RequestTimeout | the host, or the way to it | 1 | the host |
+
+    | state | when | `state()` | requests to a host |
     |---|---|---|---|
     | closed | fewer than 2 failures | `ready` | any number |
-    | open | from the 2nd failure on, for 1 s to 60 s | `resting 8 s` | none |
-    | half-open | the pause is over | `on probation` | one, the probe |
+    | open | from the 2nd failure on, for 1 s to 60 s | `resting 8 s`, `resting 8 s for e.org` | none |
+    | half-open | the pause is over | `on probation`, `on probation for e.org` | one, the probe |
 
-    A ProxyError counts as two failures, a TransportError or RequestTimeout, which may be the exchange's
-    fault, as one. Each further pair of failures doubles the pause. Any complete response closes the breaker.
-    Bans belong to the address: all egresses with this address in this process share them.
+    Each further pair of failures doubles the pause. A complete response closes the breaker for its host, and
+    for all hosts if a ProxyError had opened it; what other hosts broke stays counted. Bans belong to the
+    address: all egresses with this address in this process share them.
 
     >>> breaker = CircuitBreaker()
-    >>> breaker.failed(ProxyError("connection refused"), sent=0, now=5, jitter=1.0)
-    >>> breaker.ready_at("https://e.org", now=5), breaker.state(now=5)
-    (1005, 'resting 1 s')
+    >>> for _ in range(2):
+    ...     breaker.failed(TransportError("connection cut"), "https://files.e.org", sent=5, now=5, jitter=1.0)
+    >>> breaker.ready_at("https://files.e.org", now=5), breaker.ready_at("https://api.e.org", now=5)
+    (1005, 5)
+    >>> breaker.state(now=5)
+    'resting 1 s for files.e.org'
     """
 
     bans: Bans = attrs.field(factory=Bans)
-    in_flight: int = attrs.field(default=0, init=False)
-    """Requests in flight through this egress, in all limit pools."""
-    _cause: str = attrs.field(default="", init=False)
-    _failures: int = attrs.field(default=0, init=False)
-    _opened_at: int = attrs.field(default=0, init=False)
-    _open_until: int = attrs.field(default=0, init=False)
+    in_flight: Counter[str] = attrs.field(factory=Counter, init=False)
+    """Requests in flight through this egress to each host, in all limit pools."""
+    _failures: dict[str | None, _Failures] = attrs.field(factory=dict, init=False)
+    """By the host for which they count; under None, those that count for all hosts."""
 
-    @property
-    def causes(self) -> list[str]:
-        """The messages of the last failure and of the bans."""
-        return [cause for cause in (self._cause, *self.bans.causes) if cause]
+    def causes(self, host: str) -> list[str]:
+        """Return the messages of the last failures and of the last ban that concern a host."""
+        causes = *(failures.cause for failures in self._concerning(host)), self.bans.cause(host)
+        return [cause for cause in causes if cause]
 
     @property
     def closed(self) -> bool:
-        """Whether the breaker is closed: neither open nor half-open."""
-        return self._failures < _FAILURES_TO_OPEN
+        """Whether the breaker is closed for all hosts: neither open nor half-open."""
+        return all(failures.closed for failures in self._failures.values())
 
-    @property
-    def exhausted(self) -> bool:
-        """Whether the egress failed so often in a row that waiting for it is no use."""
-        return self._failures >= _FAILURES_TO_EXHAUST
+    def exhausted(self, host: str) -> bool:
+        """Whether waiting for the egress is no use to a host.
+
+        It has failed very often in a row, and no request is in flight that could show the contrary: to this
+        host, or to any host if the egress itself has failed.
+        """
+        in_flight = {None: self.in_flight.total(), host: self.in_flight[host]}
+        return any(
+            failures.exhausted and not in_flight[key]
+            for key, failures in self._failures.items()
+            if key in in_flight
+        )
 
     def ready_at(self, host: str, now: int) -> int:
         """Return when the egress may be used for a host: `now`, a later moment, or UNKNOWN_UNTIL_RESPONSE.
 
-        It is unknown while the breaker is half-open and its one probe is in flight.
+        It is unknown while the breaker is half-open and the one probe to this host is in flight. A long
+        download from one host therefore delays no probe to another.
         """
-        if self.closed and not self.bans:
+        if not self._failures and not self.bans:
             return now
-        if not self.closed and self.in_flight:
+        concerning = self._concerning(host)
+        if self.in_flight[host] and not all(failures.closed for failures in concerning):
             return UNKNOWN_UNTIL_RESPONSE
-        return max(now, self._open_until, self.bans.until(host))
+        return max(now, self.bans.until(host), *(failures.open_until for failures in concerning))
 
-    def failed(self, error: Exception, sent: int, now: int, jitter: float) -> None:
-        """Note that a request failed; `jitter` 1 gives the whole pause, 0 gives half of it.
+    def failed(self, error: Exception, host: str, sent: int, now: int, jitter: float) -> None:
+        """Note that a request to a host failed; `jitter` 1 gives the whole pause, 0 gives half of it.
 
         Errors that say nothing about the egress change nothing: BadSymbol, RestrictedLocation, and
         LocalResourceError, which says that this machine has run out of something.
@@ -126,18 +168,19 @@ class CircuitBreaker:
             return
         if isinstance(error, LocalResourceError):
             return
-        if sent < self._opened_at:
-            return  # sent before the breaker opened: the same incident, counted already
-        self._cause = redact(str(error))
-        self._failures += 2 if isinstance(error, ProxyError) else 1
-        if not self.closed:
-            rest = min(_LONGEST_REST, _FIRST_REST << self._failures // 2 - 1)
-            self._opened_at = now
-            self._open_until = now + round(rest * (0.5 + 0.5 * jitter))
+        key, count = (None, 2) if isinstance(error, ProxyError) else (host, 1)
+        # Sent before the breaker opened: the same incident, counted already. When a proxy dies, for example,
+        # some connections are refused and others break.
+        known = [self._failures[each] for each in {None, key} if each in self._failures]
+        if any(sent < failures.opened_at for failures in known):
+            return
+        before = self._failures.get(key, _Failures())
+        self._failures[key] = before.add(count, redact(str(error)), now, jitter)
 
-    def succeeded(self) -> None:
-        """Note a complete response, whatever its HTTP status: the egress works."""
-        self._failures = self._open_until = self._opened_at = 0
+    def succeeded(self, host: str) -> None:
+        """Note a complete response of a host, whatever its HTTP status: the egress works, and reaches it."""
+        for key in (None, host):
+            self._failures.pop(key, None)
 
     def banned(self, error: Banned, host: str, now: int) -> None:
         """Block the egress for a host; see Bans."""
@@ -151,6 +194,14 @@ class CircuitBreaker:
         """
         if self.bans.latest > now:
             return f"banned until {format_utc(self.bans.latest // 1000 * 1000)}"
-        if self._open_until > now:
-            return f"resting {-((now - self._open_until) // 1000)} s"
-        return "ready" if self.closed else "on probation"
+        opened = {host: each.open_until for host, each in self._failures.items() if not each.closed}
+        if not opened:
+            return "ready"
+        # What concerns all hosts comes first, then the longest pause.
+        host = max(opened, key=lambda host: (host is None, opened[host]))
+        rest = opened[host] - now
+        state = f"resting {-(-rest // 1000)} s" if rest > 0 else "on probation"
+        return state if host is None else f"{state} for {redact(host.partition('://')[2])}"
+
+    def _concerning(self, host: str) -> list[_Failures]:
+        return [self._failures[key] for key in (None, host) if key in self._failures]

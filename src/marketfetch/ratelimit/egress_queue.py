@@ -61,18 +61,18 @@ class EgressSlot:
         """Whether no other process may spend the budget now."""
         return not self.claims or all(claim.until > now for claim in self.claims)
 
-    def acquire(self, weight: int) -> None:
+    def acquire(self, weight: int, host: str) -> None:
         """Note that a request is about to be sent."""
-        self.breaker.in_flight += 1
+        self.breaker.in_flight[host] += 1
         self.budget.spend(weight)
         self.spent += weight
         self.idle_connections = max(0, self.idle_connections - 1)
         for claim in self.claims:
             claim.used = True
 
-    def release(self, weight: int, received: int, *, connection_kept: bool) -> None:
+    def release(self, weight: int, host: str, received: int, *, connection_kept: bool) -> None:
         """Note that a request is over; the exchange counted it at `received` at the latest."""
-        self.breaker.in_flight -= 1
+        self.breaker.in_flight[host] -= 1
         self.budget.release(weight, received)
         self.idle_connections += connection_kept
 
@@ -131,7 +131,7 @@ class EgressQueue:
             if version == slot.version:
                 moment = slot.available_at(weight, host, now)
                 if moment <= now:
-                    slot.acquire(weight)
+                    slot.acquire(weight, host)
                     self.queue(number)
                     return slot
                 if moment != UNKNOWN_UNTIL_RESPONSE:
@@ -165,7 +165,8 @@ class EgressQueue:
         """Queue a slot anew, after anything about it has changed."""
         slot = self.slots[number]
         slot.version += 1
-        order = (slot.breaker.in_flight, slot.spent // self._step, slot.idle_connections == 0, slot.spent)
+        in_flight = slot.breaker.in_flight.total()
+        order = (in_flight, slot.spent // self._step, slot.idle_connections == 0, slot.spent)
         heappush(self._ready, (order, slot.version, number))
         if len(self._ready) > 4 * len(self.slots) + 100:  # entries far down are old ones that are never met
             self._ready = [entry for entry in self._ready if entry[1] == self.slots[entry[2]].version]

@@ -77,7 +77,9 @@ class Wait:
         return f"waiting{span} for {title(pool)} ({used:,} of {len(fit) * usable:,} used)"
 
     def state(self, slot: EgressSlot, now: int) -> str:
-        """Say what the request waits for at one egress; nothing if it can serve, or its breaker is open."""
+        """Say what the request waits for at one egress; empty if it can serve, or its breaker is open."""
+        if slot.breaker.ready_at(self.host, now) > now:
+            return ""
         if not slot.claimed(now):
             return f"waiting for another process's share of {title(self.queue.pool)}"
         moment = slot.budget.available_at(self.weight, now)
