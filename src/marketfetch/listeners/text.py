@@ -153,7 +153,8 @@ def headline(report: Report) -> str:
         verdict += f", {NOTHING_CLOSED}"
     files = ""
     if report.archive.files:
-        files = f", {report.archive.rows:,} of them from {pluralize(report.archive.files, 'file')}"
+        share = "all" if report.archive.rows == report.rows_written else f"{report.archive.rows:,}"
+        files = f", {share} of them from {pluralize(report.archive.files, 'file')}"
     speed = f" ({format_rate(report.rows_written, report.duration)})" if report.rows_written else ""
     rows, duration = pluralize(report.rows_written, "row"), _format_duration(report.duration)
     crossed = f" {format_crossed(report.rows_crossed)}," if report.rows_crossed else ""
