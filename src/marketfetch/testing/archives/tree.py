@@ -20,6 +20,7 @@ from marketfetch.testing.archives.paths import (
     archived_intervals,
     data_types,
 )
+from marketfetch.testing.markets.coin_margined import CoinMarginedMarket
 from marketfetch.testing.markets.market import Market, MarketInstrument
 from marketfetch.values.intervals import EVENT
 from marketfetch.values.spans import Span
@@ -140,5 +141,6 @@ class ArchiveTree:
                 # The index of a coin-margined contract is that of its pair: BTCUSD, not BTCUSD_PERP.
                 of_pair = coin_margined and kind == "indexPriceKlines"
                 name = symbol.removesuffix(_PERPETUAL) if of_pair else symbol
-                found[name] += (ArchiveSource(market, instrument),)
+                shown = CoinMarginedMarket(market) if coin_margined else market
+                found[name] += (ArchiveSource(shown, instrument),)
         return found
