@@ -107,7 +107,7 @@ def test_an_archive_alone_fills_a_store() -> None:
 
 def test_what_no_file_has_is_missing_from_an_archive_alone() -> None:
     store = MemorySink()
-    with site() as place:
+    with site(now="2026-02-20T00:30Z") as place:
         report = place.fetch(store, end="now", sources="archive")
     (line, _) = report.series
     assert not report.complete
@@ -120,10 +120,10 @@ def test_what_no_file_has_is_missing_from_an_archive_alone() -> None:
 
 def test_the_api_has_the_rest(files_are_sooner: None) -> None:
     store = MemorySink()
-    with site(now="2026-02-20T07:30") as place:
+    with site(now="2026-02-20T07:30Z") as place:
         report = place.fetch(store, end="now")
         for symbol in SYMBOLS:
-            assert_holds(store, place.market, series(symbol), span_of(START, "2026-02-20T07:00"))
+            assert_holds(store, place.market, series(symbol), span_of(START, "2026-02-20T07:00Z"))
     assert report.complete
     assert 0 < report.archive.rows < report.rows_written
 
