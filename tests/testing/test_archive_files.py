@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import attrs
@@ -170,10 +171,15 @@ def test_metrics_join_the_statistics_of_the_same_five_minutes(
     starts = [ms(row[0].replace(" ", "T")) - label for row in rows]
     assert starts == list(range(start, end, 5 * 60_000))
 
-    def statistic(route: str, field: str, later: int) -> list[str]:
+    # What only the simulated USD-M has is the same for a coin-margined contract.
+    pair: dict[str, Any] = {"pair": symbol.removesuffix("_PERP"), "contractType": "PERPETUAL"}
+    by_symbol: dict[str, Any] = {"symbol": symbol}
+    subject = by_symbol if section == "um" else pair
+
+    def statistic(route: str, field: str, later: int, of: dict[str, Any] = by_symbol) -> list[str]:
         found = world.api.get(
             f"/futures/data/{route}",
-            symbol=symbol,
+            **of,
             period="5m",
             startTime=start + later,
             endTime=end + later - 1,
@@ -184,11 +190,11 @@ def test_metrics_join_the_statistics_of_the_same_five_minutes(
     # The API stamps a period with its end, but taker volume with its start.
     five = 5 * 60_000
     assert [list(column) for column in zip(*rows, strict=True)][2:] == [
-        statistic("openInterestHist", "sumOpenInterest", five),
-        statistic("openInterestHist", "sumOpenInterestValue", five),
+        statistic("openInterestHist", "sumOpenInterest", five, subject),
+        statistic("openInterestHist", "sumOpenInterestValue", five, subject),
         statistic("topLongShortAccountRatio", "longShortRatio", five),
         statistic("topLongShortPositionRatio", "longShortRatio", five),
-        statistic("globalLongShortAccountRatio", "longShortRatio", five),
+        statistic("globalLongShortAccountRatio", "longShortRatio", five, subject),
         statistic("takerlongshortRatio", "buySellRatio", 0),
     ]
 

@@ -1,6 +1,7 @@
 """Fetching from an archive: months first, then the days that the months do not have.
 
-What the files lack is left to the API. A file proves that moments are present, never that they are empty.
+What the files lack is left to the API, if it still serves such old rows. A file proves that moments are
+present, never that they are empty.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from marketfetch.archives.periods import Grain
 from marketfetch.decoding.validation import validate_page
 from marketfetch.engine.batch_builder import RowBudget
 from marketfetch.engine.blocking import call_on_loop, run_in_thread
+from marketfetch.engine.missing import ask_files_for_unserved, give_up_unserved, unserved
 from marketfetch.engine.requester import RequestExecutor, ResponsePolicy
 from marketfetch.engine.state import RunState, SeriesState
 from marketfetch.engine.writers import WriterPool
@@ -35,9 +37,10 @@ from marketfetch.errors import (
     RestrictedLocation,
 )
 from marketfetch.events import FileFetched, FileRejected
+from marketfetch.exchange import Exchange
 from marketfetch.planning.archive_periods import NeededPeriod, difference, needed_periods
 from marketfetch.planning.batches import Capacity, choose_page_size, files_end_sooner
-from marketfetch.sources import Archive
+from marketfetch.sources import Archive, Endpoint
 from marketfetch.values.archives import ArchiveFile, Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.http import Response
@@ -46,12 +49,17 @@ from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
 from marketfetch.values.times import Clock
 
-__all__ = ["ArchiveWaves"]
+__all__ = ["ArchiveWaves", "want_from_files"]
 
 _T = TypeVar("_T")
 _GRAINS: tuple[Grain, ...] = ("month", "day")
 _WORTH_PAGES = 2
 """A file of which fewer pages are missing is not worth its requests."""
+_WORTH_SHARE = 1 / 24
+"""A file with rows that the API no longer serves is worth its requests if this share of them is missing.
+
+Every run looks again for the rows that a file did not have: of most files they are few.
+"""
 _MAX_FILE = 16 * 2**20
 """Bytes of a file, at most: a month of candles of 1s is larger, and its days are read instead."""
 _MAX_DECODING = 4
@@ -111,22 +119,30 @@ class ArchiveWaves:
     async def run(self, states: Sequence[SeriesState]) -> None:
         """Fetch what is missing of the series, as far as files have it, and submit it to the writers.
 
-        Raises RestrictedLocation. Any other error of a listing or a file is reported, and the API is asked
-        for the rows.
+        What neither the API nor a file has is given up. Raises RestrictedLocation. Any other error of a
+        listing or a file is reported, and the API is asked for the rows.
         """
         decoded = self._decoding.total_tokens * PIECE_ROWS
         for_writer = max(PIECE_ROWS, 2 * self.writers.transaction_rows)
         self.row_budget.limit = round(decoded) + for_writer * len(self.writers)
+        filed = want_from_files(states, self.executor.exchange)
         for grain in _GRAINS:
-            tasks = await self._plan(states, grain)
+            tasks = await self._plan(filed, grain)
             self.state.rows_planned += sum(task.need.rows for task in tasks)
             await self._for_each(tasks, self._fetch_file)
+        for state in filed:
+            give_up_unserved(state, self._endpoint(state), self.now())
 
     async def _plan(self, states: Sequence[SeriesState], grain: Grain) -> list[_FileTask]:
         """List the files of one grain that are worth their requests."""
-        needs = [(state, needed) for state in states if (needed := self._needs(state, grain))]
-        if not needs or not self._are_sooner(needs):
-            return []
+        needs = [(state, self._needs(state, grain)) for state in states]
+        if not self._are_sooner(needs):
+            # The API no longer has these, however long the files take.
+            needs = [
+                (state, [need for need in needed if self._is_unserved(state, need)])
+                for state, needed in needs
+            ]
+        needs = [(state, needed) for state, needed in needs if needed]
         tasks: list[_FileTask] = []
 
         async def list_files(of: tuple[SeriesState, list[NeededPeriod]]) -> None:
@@ -141,26 +157,42 @@ class ArchiveWaves:
         series, archive = state.series, self.executor.exchange.archive(state.series.dataset)
         if archive is None or grain not in archive.grains(series.interval):
             return []
-        least = 1 if self.always else _WORTH_PAGES * self._page_size(state)
         now, offset = self.now(), archive.utc_offset
         needed = needed_periods(state.missing, series.interval, grain, utc_offset=offset)
-        return [need for need in needed if need.rows >= least and need.period.span.end <= now]
+        return [need for need in needed if need.period.span.end <= now and self._is_worth(state, need)]
+
+    def _is_worth(self, state: SeriesState, need: NeededPeriod) -> bool:
+        if self.always:
+            return True
+        if self._is_unserved(state, need):
+            wanted = state.wanted & SpanSet.of(need.period.span)
+            return need.rows >= _WORTH_SHARE * state.series.interval.count_rows(wanted)
+        return need.rows >= _WORTH_PAGES * self._page_size(state)
+
+    def _is_unserved(self, state: SeriesState, need: NeededPeriod) -> bool:
+        """Whether some of the missing moments are older than the API serves."""
+        return bool(unserved(need.missing, state.series, self._endpoint(state), self.now()))
 
     def _page_size(self, state: SeriesState) -> int:
-        endpoint = self.executor.exchange.endpoint(state.series.dataset)
+        endpoint = self._endpoint(state)
         rows = state.series.interval.count_rows(state.missing)
         return choose_page_size(endpoint.page_sizes, endpoint.cost, rows, self.capacity)
 
+    def _endpoint(self, state: SeriesState) -> Endpoint:
+        return self.executor.exchange.endpoint(state.series.dataset)
+
     def _are_sooner(self, needs: Sequence[tuple[SeriesState, list[NeededPeriod]]]) -> bool:
         """Whether the files of all series are read sooner than the pages that they replace."""
-        if self.always:
+        served = [
+            (state, need) for state, needed in needs for need in needed if not self._is_unserved(state, need)
+        ]
+        if self.always or not served:
             return True
-        files = sum(len(needed) for _, needed in needs)
-        rows = sum(need.rows for _, needed in needs for need in needed)
-        pages = sum(-(-need.rows // self._page_size(state)) for state, needed in needs for need in needed)
-        state = needs[0][0]
-        page = self.executor.exchange.endpoint(state.series.dataset).cost(self._page_size(state))
-        return files_end_sooner(files, rows, pages, page, self.capacity)
+        rows = sum(need.rows for _, need in served)
+        pages = sum(-(-need.rows // self._page_size(state)) for state, need in served)
+        state = served[0][0]
+        page = self._endpoint(state).cost(self._page_size(state))
+        return files_end_sooner(len(served), rows, pages, page, self.capacity)
 
     async def _list(self, state: SeriesState, needed: Sequence[NeededPeriod]) -> list[_FileTask]:
         """List the files of a series from the first needed period on; none if the listing fails."""
@@ -341,6 +373,17 @@ class ArchiveWaves:
         async with anyio.create_task_group() as group:
             for _ in range(min(len(items), self.executor.settings.concurrency)):
                 group.start_soon(work_off)
+
+
+def want_from_files(states: Sequence[SeriesState], exchange: Exchange) -> list[SeriesState]:
+    """Return the series that have files, and want of them what was given up as older than the API serves."""
+    filed = list[SeriesState]()
+    for state in states:
+        archive = exchange.archive(state.series.dataset)
+        if archive is not None and archive.grains(state.series.interval):
+            ask_files_for_unserved(state, exchange.endpoint(state.series.dataset))
+            filed.append(state)
+    return filed
 
 
 def _policy(archive: Archive) -> ResponsePolicy:

@@ -21,10 +21,13 @@ __all__ = [
     "MAX_CLOCK_SKEW",
     "PUBLISH_GRACE",
     "UNPROVEN_ABSENCE",
+    "ask_files_for_unserved",
     "clip_to_retention",
     "defer_recent_absence",
     "doubt_absence_before_first_row",
+    "give_up_unserved",
     "plan_tasks",
+    "unserved",
     "update_wanted",
 ]
 
@@ -88,15 +91,40 @@ def clip_to_retention(state: SeriesState, endpoint: Endpoint, part: Slice, now: 
     return attrs.evolve(part, span=served.hull) if served.hull is not None else None
 
 
-def _give_up_beyond_retention(state: SeriesState, endpoint: Endpoint, spans: SpanSet, now: int) -> SpanSet:
+def unserved(spans: SpanSet, series: Series, endpoint: Endpoint, now: int) -> SpanSet:
+    """Return the part of some spans that is older than the endpoint serves."""
     if endpoint.retention is None or spans.hull is None:
         return SpanSet()
-    oldest_served = state.series.interval.ceil(now - endpoint.retention)
+    oldest_served = series.interval.ceil(now - endpoint.retention)
     if spans.hull.start >= oldest_served:
         return SpanSet()
-    beyond = spans & SpanSet.of(Span(spans.hull.start, oldest_served))
-    state.give_up(beyond, f"older than the exchange serves ({endpoint.retention / _DAY:.0f} days)")
+    return spans & SpanSet.of(Span(spans.hull.start, oldest_served))
+
+
+def ask_files_for_unserved(state: SeriesState, endpoint: Endpoint) -> None:
+    """Take back that moments were given up as older than the endpoint serves: files may have them.
+
+    What the files have not, `give_up_unserved` gives up again.
+    """
+    state.given_up.pop(_too_old(endpoint), None)
+
+
+def give_up_unserved(state: SeriesState, endpoint: Endpoint, now: int) -> None:
+    """Give up what is older than the endpoint serves, after the files of the archive were asked for it."""
+    if beyond := unserved(state.missing, state.series, endpoint, now):
+        state.give_up(beyond, f"{_too_old(endpoint)}, and in no file of its archive that could be used")
+
+
+def _give_up_beyond_retention(state: SeriesState, endpoint: Endpoint, spans: SpanSet, now: int) -> SpanSet:
+    beyond = unserved(spans, state.series, endpoint, now)
+    if beyond:
+        state.give_up(beyond, _too_old(endpoint))
     return beyond
+
+
+def _too_old(endpoint: Endpoint) -> str:
+    """Return the reason for moments that are older than the endpoint serves."""
+    return f"older than the exchange serves ({(endpoint.retention or 0) / _DAY:.0f} days)"
 
 
 def defer_recent_absence(outcome: PageOutcome, series: Series, now: int) -> PageOutcome:

@@ -24,7 +24,7 @@ import attrs
 
 from marketfetch.common.exception_groups import raising_one_error
 from marketfetch.common.local_resources import naming_exhaustion
-from marketfetch.engine.archive_waves import ArchiveWaves
+from marketfetch.engine.archive_waves import ArchiveWaves, want_from_files
 from marketfetch.engine.batch_builder import RowBudget
 from marketfetch.engine.blocking import StoreRetrier, call_on_loop, run_in_thread
 from marketfetch.engine.composites import CompositeBuilder, CompositeTask
@@ -199,6 +199,8 @@ class Run:
         # An empty listing takes every name as it is written.
         self._resolved = await self._resolver.resolve(InstrumentIndex.of(()))
         self._update_wanted()
+        if self._config.query.sources != "rest":
+            want_from_files(self._resolved.fetched, self._config.exchange)
         if any(not state.wanted and not state.stored_before.covered for state in self._resolved.fetched):
             return False  # nothing has closed and nothing is stored: only the listing knows the symbol
         # A missing composite needs the listing, too: its name may be the name of a symbol.

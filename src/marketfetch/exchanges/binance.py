@@ -35,7 +35,15 @@ from marketfetch.adapter import (
     to_local_time,
 )
 
-__all__ = ["BinanceExchange", "KlineFiles", "Klines", "OhlcvFiles", "pair_of", "same_names"]
+__all__ = [
+    "BinanceExchange",
+    "BinanceFiles",
+    "KlineFiles",
+    "Klines",
+    "OhlcvFiles",
+    "pair_of",
+    "same_names",
+]
 
 _BANNED_UNTIL = re.compile(rb"banned until (\d{13})")
 _OVERLOADED = frozenset({-1000, -1001, -1006, -1007, -1008, -1016})
@@ -109,19 +117,29 @@ _FILES = LimitPool("binance files", 3000, MINUTE)
 """No limit is published; public downloaders keep a hundred connections busy."""
 
 
-class KlineFiles(Archive, abstract=True):
-    """Zips of klines for each month and day: https://github.com/binance/binance-public-data.
+class BinanceFiles(Archive, abstract=True):
+    """Zips for each month or day of a market: https://github.com/binance/binance-public-data."""
+
+    market: ClassVar[str]
+    """The part of the tree: `spot`, `futures/um` or `futures/cm`."""
+    files_url = "https://data.binance.vision"
+    listing_url = "https://s3-ap-northeast-1.amazonaws.com/data.binance.vision"
+
+    def cost(self) -> Cost:
+        """Return one request to the file host."""
+        return Cost(_FILES)
+
+
+class KlineFiles(BinanceFiles, abstract=True):
+    """Zips of klines for each month and day.
 
     The fields are those of the API. Times are milliseconds, and microseconds in spot files since 2025. There
     are no daily files of the intervals that are longer than a day.
     """
 
-    market: ClassVar[str]
     kind: ClassVar[str] = "klines"
     by_pair: ClassVar[bool] = False
     """Whether folders and files are named after the pair instead of the symbol."""
-    files_url = "https://data.binance.vision"
-    listing_url = "https://s3-ap-northeast-1.amazonaws.com/data.binance.vision"
     intervals: ClassVar[Mapping[str, str]] = {
         **same_names("1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d 3d 1w"),
         "1M": "1mo",
@@ -143,10 +161,6 @@ class KlineFiles(Archive, abstract=True):
     def stem(self, series: Series) -> str:
         """Return the beginning of the names, such as `BTCUSDT-1m-`."""
         return f"{self._name(series)}-{self.native_interval(series.interval)}-"
-
-    def cost(self) -> Cost:
-        """Return one request to the file host."""
-        return Cost(_FILES)
 
     def _name(self, series: Series) -> str:
         return pair_of(series.symbol) if self.by_pair else series.symbol

@@ -36,12 +36,15 @@ from marketfetch.exchanges.binance_futures import (
     FuturesKlines,
     PeriodStatistics,
 )
+from marketfetch.exchanges.binance_metrics import AccountRatioLayout, MetricsFiles, MetricsLayout
 
 __all__ = [
     "BinanceCoinm",
     "CoinmIndexPriceFiles",
+    "CoinmLongShortRatioFiles",
     "CoinmMarkPriceFiles",
     "CoinmOhlcvFiles",
+    "CoinmOpenInterestFiles",
     "CoinmPremiumIndexFiles",
     "FundingRate",
     "IndexPrice",
@@ -193,6 +196,22 @@ class CoinmIndexPriceFiles(KlineFiles):
     by_pair = True
 
 
+class CoinmOpenInterestFiles(MetricsFiles):
+    """Files of open interest: field 2 counts contracts, field 3 base coin."""
+
+    dataset = "open_interest"
+    market = "futures/cm"
+    layout = MetricsLayout({"open_interest": 3})
+
+
+class CoinmLongShortRatioFiles(MetricsFiles):
+    """Files of the ratio of all accounts, which is empty in those of the first years."""
+
+    dataset = "long_short_ratio"
+    market = "futures/cm"
+    layout = AccountRatioLayout({"long_short_ratio": 6})
+
+
 class BinanceCoinm(BinanceFutures):
     """Binance COIN-M futures: perpetual contracts (`BTCUSD_PERP`) and dated ones (`BTCUSD_260626`).
 
@@ -216,6 +235,8 @@ class BinanceCoinm(BinanceFutures):
         CoinmIndexPriceFiles,
         FundingRate,
         OpenInterest,
+        CoinmOpenInterestFiles,
         LongShortRatio,
+        CoinmLongShortRatioFiles,
         TakerVolume,
     )

@@ -18,6 +18,7 @@ from marketfetch.exchanges.binance_futures import (
     FuturesKlines,
     PeriodStatistics,
 )
+from marketfetch.exchanges.binance_metrics import AccountRatioLayout, MetricsFiles, MetricsLayout
 
 __all__ = [
     "BinanceUsdm",
@@ -25,10 +26,12 @@ __all__ = [
     "IndexPrice",
     "IndexPriceFiles",
     "LongShortRatio",
+    "LongShortRatioFiles",
     "MarkPrice",
     "MarkPriceFiles",
     "Ohlcv",
     "OpenInterest",
+    "OpenInterestFiles",
     "PremiumIndex",
     "PremiumIndexFiles",
     "TakerVolume",
@@ -38,6 +41,8 @@ __all__ = [
 _WEIGHT = LimitPool("binance-usdm weight", 2400, MINUTE, "clock", used_header="x-mbx-used-weight-1m")
 _FUNDING = LimitPool("binance-usdm funding", 500, 5 * MINUTE)
 _STATISTICS = LimitPool("binance-usdm statistics", 1000, 5 * MINUTE)
+_STARTS_SINCE = 1_782_345_600_000
+"""2026-06-25: the times in metrics are starts of periods from this day on, and ends before."""
 
 
 class Ohlcv(FuturesKlines):
@@ -121,10 +126,26 @@ class OpenInterest(PeriodStatistics):
     fields: ClassVar = {"open_interest": "sumOpenInterest", "open_interest_value": "sumOpenInterestValue"}
 
 
+class OpenInterestFiles(MetricsFiles):
+    """Files of open interest."""
+
+    dataset = "open_interest"
+    market = "futures/um"
+    layout = MetricsLayout({"open_interest": 2, "open_interest_value": 3}, starts_since=_STARTS_SINCE)
+
+
 class LongShortRatio(AccountRatios):
     """GET /futures/data/globalLongShortAccountRatio, by symbol."""
 
     pool = _STATISTICS
+
+
+class LongShortRatioFiles(MetricsFiles):
+    """Files of the ratio of all accounts."""
+
+    dataset = "long_short_ratio"
+    market = "futures/um"
+    layout = AccountRatioLayout({"long_short_ratio": 6}, starts_since=_STARTS_SINCE)
 
 
 class TakerVolume(PeriodStatistics):
@@ -159,6 +180,8 @@ class BinanceUsdm(BinanceFutures):
         IndexPriceFiles,
         FundingRate,
         OpenInterest,
+        OpenInterestFiles,
         LongShortRatio,
+        LongShortRatioFiles,
         TakerVolume,
     )

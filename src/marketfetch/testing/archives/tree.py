@@ -142,6 +142,6 @@ class ArchiveTree:
                 # The index of a coin-margined contract is that of its pair: BTCUSD, not BTCUSD_PERP.
                 of_pair = coin_margined and kind == "indexPriceKlines"
                 name = symbol.removesuffix(_PERPETUAL) if of_pair else symbol
-                shown = CoinMarginedMarket(market) if coin_margined and kind in CANDLES else market
+                shown = CoinMarginedMarket(market) if coin_margined else market
                 found[name] += (ArchiveSource(shown, instrument),)
         return found
