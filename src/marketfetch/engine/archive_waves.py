@@ -1,12 +1,14 @@
 """Fetching from an archive: months first, then the days that the months do not have.
 
 What the files lack is left to the API. A file proves that moments are present, never that they are empty.
+Of a delisted symbol there are files alone: see `planning/archive_absence.py`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from functools import partial
 from io import BytesIO
 from typing import TypeVar
@@ -17,8 +19,8 @@ from anyio import CapacityLimiter
 
 from marketfetch.archives.checksums import Checksum, parse_checksum
 from marketfetch.archives.file_reader import PIECE_ROWS, FileContent, FileReader
-from marketfetch.archives.listing import ListingPage, parse_listing
-from marketfetch.archives.periods import Grain
+from marketfetch.archives.listing import ListingPage, ListingRequest, parse_listing
+from marketfetch.archives.periods import CalendarPeriod, Grain
 from marketfetch.engine.batch_builder import RowBudget
 from marketfetch.engine.blocking import call_on_loop, run_in_thread
 from marketfetch.engine.requester import RequestExecutor, ResponsePolicy
@@ -34,16 +36,19 @@ from marketfetch.errors import (
     RestrictedLocation,
 )
 from marketfetch.events import FileFetched, FileRejected
+from marketfetch.planning.archive_absence import FilesRead
 from marketfetch.planning.archive_periods import NeededPeriod, needed_periods
 from marketfetch.planning.batches import Capacity, choose_page_size, files_end_sooner
 from marketfetch.sources import Archive
 from marketfetch.values.archives import ArchiveFile, Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.http import Response
-from marketfetch.values.pages import Batch
+from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.series import Series
+from marketfetch.values.spans import MAX_TIMESTAMP, Span, SpanSet, format_utc
 from marketfetch.values.times import Clock
 
-__all__ = ["ArchiveWaves"]
+__all__ = ["ArchiveWaves", "list_pages"]
 
 _T = TypeVar("_T")
 _GRAINS: tuple[Grain, ...] = ("month", "day")
@@ -53,6 +58,7 @@ _MAX_FILE = 16 * 2**20
 """Bytes of a file, at most: a month of candles of 1s is larger, and its days are read instead."""
 _MAX_DECODING = 4
 """Files that are decoded side by side, at most: each needs memory for a piece of 100,000 rows."""
+_IN_NO_FILE = "neither a monthly nor a daily file has it, and the exchange no longer lists the symbol"
 
 
 @attrs.frozen
@@ -69,7 +75,8 @@ class _FileTask:
 class ArchiveWaves:
     """Reads files of the exchange's archive where that is sooner than the API.
 
-    With `always`, files are read wherever something is missing, however little.
+    With `always`, files are read wherever something is missing, however little. So are those of delisted
+    symbols: there is nothing else to ask.
     """
 
     executor: RequestExecutor
@@ -86,8 +93,13 @@ class ArchiveWaves:
         factory=lambda: CapacityLimiter(min(_MAX_DECODING, os.cpu_count() or 1)), init=False
     )
 
+    _files: dict[Series, FilesRead] = attrs.field(factory=dict, init=False)
+    """The files of each delisted series."""
+
     async def run(self, states: Sequence[SeriesState]) -> None:
         """Fetch what is missing of the series, as far as files have it, and submit it to the writers.
+
+        What remains of a delisted series is empty where its files prove it, and given up elsewhere.
 
         Raises RestrictedLocation. Any other error of a listing or a file is reported, and the API is asked
         for the rows.
@@ -99,12 +111,16 @@ class ArchiveWaves:
             tasks = await self._plan(states, grain)
             self.state.rows_planned += sum(task.need.rows for task in tasks)
             await self._for_each(tasks, self._fetch_file)
+        for state in states:
+            if state.delisted and state.missing:
+                await self._conclude(state)
 
     async def _plan(self, states: Sequence[SeriesState], grain: Grain) -> list[_FileTask]:
         """List the files of one grain that are worth their requests."""
         needs = [(state, needed) for state in states if (needed := self._needs(state, grain))]
-        if not needs or not self._are_sooner(needs):
-            return []
+        by_choice = [need for need in needs if not need[0].delisted]
+        if by_choice and not self._are_sooner(by_choice):
+            needs = [need for need in needs if need[0].delisted]
         tasks: list[_FileTask] = []
 
         async def list_files(of: tuple[SeriesState, list[NeededPeriod]]) -> None:
@@ -118,10 +134,12 @@ class ArchiveWaves:
         series, archive = state.series, self.executor.exchange.archive(state.series.dataset)
         if archive is None or grain not in archive.grains(series.interval):
             return []
-        least = 1 if self.always else _WORTH_PAGES * self._page_size(state)
+        least = 1 if self.always or state.delisted else _WORTH_PAGES * self._page_size(state)
         now, offset = self.now(), archive.utc_offset
-        needed = needed_periods(state.missing, series.interval, grain, utc_offset=offset)
-        return [need for need in needed if need.rows >= least and need.period.span.end <= now]
+        needed = needed_periods(_in_files(state), series.interval, grain, utc_offset=offset)
+        return [
+            need for need in needed if need.rows >= least and (need.period.span.end <= now or state.delisted)
+        ]
 
     def _page_size(self, state: SeriesState) -> int:
         endpoint = self.executor.exchange.endpoint(state.series.dataset)
@@ -145,25 +163,35 @@ class ArchiveWaves:
         if archive is None or self._blocked.is_set():
             return []
         by_period = {need.period: need for need in needed}
-        listing, last = archive.listing(state.series, needed[0].period), max(by_period)
+        last, files = max(by_period), None
+        if state.delisted:
+            files = self._files.setdefault(state.series, FilesRead(state.series.interval))
+        listing = archive.listing(state.series, _first_listed(state, needed[0].period, files))
         tasks: list[_FileTask] = []
+        older: list[str] = []
         try:
-            while True:
-                request = archive.listing_request(listing)
-                page, _ = await self.executor.send(request, _listing_page, _policy(archive))
-                found = [(archive.period_of(state.series, file.name), file) for file in page.files]
-                tasks += [
-                    _FileTask(state, archive, by_period.pop(period), file)
-                    for period, file in found
-                    if period in by_period and file.size <= _MAX_FILE
-                ]
-                following = listing.following(page)
-                if following is None or any(period is not None and period >= last for period, _ in found):
-                    return tasks
-                listing = following
+            async with aclosing(list_pages(self.executor, archive, listing)) as pages:
+                async for page in pages:
+                    found = [(archive.period_of(state.series, file.name), file) for file in page.files]
+                    tasks += [
+                        _FileTask(state, archive, by_period.pop(period), file)
+                        for period, file in found
+                        if period in by_period and file.size <= _MAX_FILE
+                    ]
+                    older += [file.key for period, file in found if _is_older(state, period)]
+                    known = {period for period, _ in found if period is not None}
+                    if files is not None:
+                        files.listed |= known
+                    elif any(period >= last for period in known):
+                        break
         except (FetchError, PaginationError) as error:
             self._reject(state, listing.prefix, error)
+            if files is not None:
+                files.listing_failed = True
             return []
+        if older:
+            self._reject_older(state, older)
+        return tasks
 
     async def _fetch_file(self, task: _FileTask) -> None:
         """Store the missing rows of a file; after damage it is fetched once more, past caches."""
@@ -191,6 +219,14 @@ class ArchiveWaves:
         self.state.files_rejected += 1
         self.executor.emit(FileRejected(state.series, key, f"{type(error).__name__}: {error}"))
 
+    def _reject_older(self, state: SeriesState, keys: Sequence[str]) -> None:
+        """Report files of an older instrument of the same name."""
+        self.state.files_rejected += len(keys)
+        reason = (
+            f"{len(keys)} files end before the exchange listed the symbol: they are of an older instrument"
+        )
+        self.executor.emit(FileRejected(state.series, keys[0], reason))
+
     async def _store_file(self, task: _FileTask, *, fresh: bool) -> None:
         if task.state.terminal_error is not None:
             return
@@ -207,13 +243,16 @@ class ArchiveWaves:
         )
         reader = FileReader(BytesIO(body), content, checksum)
         try:
-            rows = await run_in_thread(partial(self._read_file, task, reader), limiter=self._decoding)
+            rows, span = await run_in_thread(partial(self._read_file, task, reader), limiter=self._decoding)
         except DecodeError as error:
             error.egress = egress
             raise
         self.state.rows_by_egress[egress] += rows
         self.state.record_file(reader.summary, rows)
         task.state.rejected.update(reader.summary.rejected)
+        if files := self._files.get(task.state.series):
+            # An exact copy of a row hides nothing.
+            files.record(task.need.period, span, complete=not reader.summary.rejected.keys() - {"duplicate"})
         verified = reader.summary.verified
         self.executor.emit(FileFetched(task.state.series, egress, key, rows, len(body), verified=verified))
 
@@ -230,8 +269,8 @@ class ArchiveWaves:
             error.egress = egress
             raise
 
-    def _read_file(self, task: _FileTask, reader: FileReader) -> int:
-        """Submit the missing rows of a file, and return how many they are; on a thread."""
+    def _read_file(self, task: _FileTask, reader: FileReader) -> tuple[int, Span | None]:
+        """Submit the missing rows of a file; return their number and the span of all rows; on a thread."""
         pieces = list(reader)  # no row is certain before the last one has been read
         provenance = Provenance(
             task.file.key,
@@ -248,7 +287,22 @@ class ArchiveWaves:
                 coverage = Coverage(series.interval.cover(columns.times))
                 call_on_loop(self._submit, task.state, Batch(series, columns, coverage, (), provenance))
                 rows += len(columns)
-        return rows
+        if not pieces:
+            return rows, None
+        return rows, Span(int(pieces[0].times[0]), series.interval.shift(int(pieces[-1].times[-1]), 1))
+
+    async def _conclude(self, state: SeriesState) -> None:
+        """Record as empty what the files of a delisted series prove to be, and give up the rest."""
+        series, now = state.series, self.now()
+        files = self._files.get(series, FilesRead(series.interval))
+        if empty := files.empty(state.missing, now):
+            coverage = Coverage(empty, empty)
+            state.record_coverage(coverage)
+            await self.writers.submit(Batch(series, Columns.empty(series.dataset), coverage))
+        if files.listed and not files.is_over(now):
+            after = state.missing & SpanSet.of(Span(files.end, MAX_TIMESTAMP))
+            state.give_up(after, f"its files end at {format_utc(files.end)}, and another may follow")
+        state.give_up(state.missing, _IN_NO_FILE)
 
     async def _submit(self, state: SeriesState, batch: Batch) -> None:
         await self.row_budget.acquire(batch, batch.rows)
@@ -267,6 +321,51 @@ class ArchiveWaves:
         async with anyio.create_task_group() as group:
             for _ in range(min(len(items), self.executor.settings.concurrency)):
                 group.start_soon(work_off)
+
+
+async def list_pages(
+    executor: RequestExecutor, archive: Archive, listing: ListingRequest
+) -> AsyncGenerator[ListingPage]:
+    """Yield the pages of a listing; FetchError or PaginationError if it cannot be read to its end."""
+    following: ListingRequest | None = listing
+    while following is not None:
+        request = archive.listing_request(following)
+        page, _ = await executor.send(request, _listing_page, _policy(archive))
+        following = following.following(page)
+        yield page
+
+
+def _listed_at(state: SeriesState) -> int:
+    """Return from when on files are of the listed instrument: a ticker may have been used before."""
+    return state.series.interval.floor(state.listed_at or 0)
+
+
+def _in_files(state: SeriesState) -> SpanSet:
+    """Return what may be read from files; the API alone knows what the listed instrument had earlier."""
+    return state.missing & SpanSet.of(Span(_listed_at(state), MAX_TIMESTAMP))
+
+
+def _is_older(state: SeriesState, period: CalendarPeriod | None) -> bool:
+    """Whether a file is of an older instrument of the same name."""
+    return period is not None and period.span.end <= _listed_at(state)
+
+
+def _first_listed(state: SeriesState, needed: CalendarPeriod, files: FilesRead | None) -> CalendarPeriod:
+    """Return where a listing begins, if files of a period are needed.
+
+    - The months of a listed symbol: at the beginning of the query, to see whether its ticker was used before.
+    - The months of a delisted symbol: at the first one, to know where its files begin and end.
+    - Days: at the first day needed; of a delisted symbol at the end of its last month at the latest.
+    """
+    grain, offset = needed.grain, needed.utc_offset
+    if files is not None and files.listed:
+        end = max(period.span.end for period in files.listed)
+        return min(needed, CalendarPeriod.containing(end, grain, utc_offset=offset))
+    if files is not None:
+        return CalendarPeriod.containing(0, grain, utc_offset=offset)
+    if grain == "month" and state.wanted.hull is not None:
+        return min(needed, CalendarPeriod.containing(state.wanted.hull.start, grain, utc_offset=offset))
+    return needed
 
 
 def _policy(archive: Archive) -> ResponsePolicy:

@@ -252,7 +252,8 @@ class Run:
     async def _fetch_rounds(self, executor: RequestExecutor, writers: WriterPool) -> None:
         self._update_wanted()
         bounds = HistoryBounds(executor, writers, self._resolved.instruments, self._now)
-        await bounds.detect(self._resolved.fetched)
+        listed = [state for state in self._resolved.fetched if not state.delisted]
+        await bounds.detect(listed)
         if self._config.query.sources != "rest":
             await self._fetch_files(executor, writers)
         if self._config.query.sources == "archive":
@@ -269,7 +270,7 @@ class Run:
             self._state.rows_planned += rows
             self._config.emit(RoundStarted(number, len(tasks), rows))
             await workers.run(tasks)
-            await bounds.decide_unproven(self._resolved.fetched)
+            await bounds.decide_unproven(listed)
             if number < self._config.settings.max_rounds:
                 self._update_wanted()
 

@@ -22,6 +22,7 @@ from marketfetch.adapter import (
     Grain,
     Interval,
     LimitPool,
+    ListingRequest,
     RateLimitExceeded,
     Request,
     Response,
@@ -143,6 +144,10 @@ class KlineFiles(Archive, abstract=True):
     def stem(self, series: Series) -> str:
         """Return the beginning of the names, such as `BTCUSDT-1m-`."""
         return f"{self._name(series)}-{self.native_interval(series.interval)}-"
+
+    def symbols_listing(self) -> ListingRequest:
+        """Return the listing of monthly candles: every symbol has some, whatever else it has."""
+        return ListingRequest(f"data/{self.market}/monthly/klines/", delimiter="/", version=1)
 
     def cost(self) -> Cost:
         """Return one request to the file host."""
