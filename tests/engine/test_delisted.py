@@ -30,8 +30,8 @@ SERIES = Series.of("binance-usdm", "ohlcv", "LUNAUSDT", "1h")
 IN_NO_FILE = "neither a monthly nor a daily file has it, and the exchange no longer lists the symbol"
 UNSEEN = {ArchiveFaultKind.OTHER_VALUES, ArchiveFaultKind.ZERO_VOLUME}
 """The digest is right and the rows are possible: only a comparison with another source shows them."""
-BOTH_LIE = {ArchiveFaultKind.SHORT_LISTING}
-"""If the listing of months and that of days hide the same files, nothing tells that they exist."""
+BOTH_LIE = {ArchiveFaultKind.SHORT_LISTING, ArchiveFaultKind.UNLISTED}
+"""If the listing of months and that of days hide the same rows, nothing tells that they exist."""
 CLOSES_CONNECTIONS = {ArchiveFaultKind.CUT_BODY}
 """Connections that close again and again rest the only egress."""
 
@@ -134,12 +134,23 @@ def test_a_hole_in_all_files_is_missing_and_never_empty() -> None:
 def test_no_row_is_denied_whatever_is_wrong_with_files(kind: ArchiveFaultKind) -> None:
     store = MemorySink()
     # The folders, and the files at both ends of its life.
-    keys = ["*LUNAUSDT/1h/", "*-2025-10.zip", "*-2025-10-2?.zip", "*-2026-01.zip", "*-2026-01-1?.zip"]
+    keys = ["*LUNAUSDT/1h/", "*-2025-10.zip", "*-2025-10-20.zip", "*-2026-01.zip", "*-2026-01-10.zip"]
     faults = ArchiveFaults(kinds=[kind], rate=1.0, keys=keys)
     with site(faults, former=FORMER) as place:
         report = place.fetch(store, symbols="LUNAUSDT", start=START)
         assert_no_false_word(place, store)
     assert report.complete == (not any(line.missing for line in report.series) and not report.unknown)
+
+
+@pytest.mark.parametrize("hidden", ["monthly", "daily"])
+@pytest.mark.parametrize("kind", sorted(BOTH_LIE))
+def test_one_listing_that_hides_files_changes_nothing(kind: ArchiveFaultKind, hidden: str) -> None:
+    store = MemorySink()
+    faults = ArchiveFaults(kinds=[kind], rate=1.0, keys=f"*/{hidden}/klines/LUNAUSDT/1h/*")
+    with site(faults, former=FORMER) as place:
+        report = place.fetch(store, symbols="LUNAUSDT", start=START)
+        assert_holds(store, FORMER, SERIES, span_of(START, END))
+    assert report.complete
 
 
 def test_an_end_is_believed_after_two_weeks() -> None:
@@ -204,7 +215,7 @@ def test_rows_of_an_older_instrument_of_the_same_name_are_not_mixed_in(
             if sources == "auto":
                 (warning,) = place.rejected()
                 assert warning.key.endswith("LITUSDT-1h-2025-10.zip")
-                assert "2 files end before the exchange listed the symbol" in warning.reason
+                assert "is older than the listing of 2025-12-23T09:00:00Z" in warning.reason
     assert store.read(series, span_of(START, END)).times[0] == listed
 
 

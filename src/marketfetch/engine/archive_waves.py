@@ -136,7 +136,9 @@ class ArchiveWaves:
             return []
         least = 1 if self.always or state.delisted else _WORTH_PAGES * self._page_size(state)
         now, offset = self.now(), archive.utc_offset
-        needed = needed_periods(_in_files(state), series.interval, grain, utc_offset=offset)
+        # The API alone knows what the listed instrument had earlier.
+        missing = state.missing & SpanSet.of(Span(_begins(state, archive), MAX_TIMESTAMP))
+        needed = needed_periods(missing, series.interval, grain, utc_offset=offset)
         return [
             need for need in needed if need.rows >= least and (need.period.span.end <= now or state.delisted)
         ]
@@ -168,7 +170,7 @@ class ArchiveWaves:
             files = self._files.setdefault(state.series, FilesRead(state.series.interval))
         listing = archive.listing(state.series, _first_listed(state, needed[0].period, files))
         tasks: list[_FileTask] = []
-        older: list[str] = []
+        older, begins = list[str](), _begins(state, archive)
         try:
             async with aclosing(list_pages(self.executor, archive, listing)) as pages:
                 async for page in pages:
@@ -178,7 +180,7 @@ class ArchiveWaves:
                         for period, file in found
                         if period in by_period and file.size <= _MAX_FILE
                     ]
-                    older += [file.key for period, file in found if _is_older(state, period)]
+                    older += [file.key for period, file in found if period and period.span.end <= begins]
                     known = {period for period, _ in found if period is not None}
                     if files is not None:
                         files.listed |= known
@@ -190,7 +192,7 @@ class ArchiveWaves:
                 files.listing_failed = True
             return []
         if older:
-            self._reject_older(state, older)
+            self._reject_older(state, older, begins)
         return tasks
 
     async def _fetch_file(self, task: _FileTask) -> None:
@@ -219,13 +221,11 @@ class ArchiveWaves:
         self.state.files_rejected += 1
         self.executor.emit(FileRejected(state.series, key, f"{type(error).__name__}: {error}"))
 
-    def _reject_older(self, state: SeriesState, keys: Sequence[str]) -> None:
+    def _reject_older(self, state: SeriesState, keys: Sequence[str], begins: int) -> None:
         """Report files of an older instrument of the same name."""
         self.state.files_rejected += len(keys)
-        reason = (
-            f"{len(keys)} files end before the exchange listed the symbol: they are of an older instrument"
-        )
-        self.executor.emit(FileRejected(state.series, keys[0], reason))
+        reason = f"is older than the listing of {format_utc(begins)}: of another instrument of that name"
+        self.executor.emit(FileRejected(state.series, keys[0], f"{reason} ({len(keys)} such files)"))
 
     async def _store_file(self, task: _FileTask, *, fresh: bool) -> None:
         if task.state.terminal_error is not None:
@@ -335,19 +335,13 @@ async def list_pages(
         yield page
 
 
-def _listed_at(state: SeriesState) -> int:
-    """Return from when on files are of the listed instrument: a ticker may have been used before."""
-    return state.series.interval.floor(state.listed_at or 0)
+def _begins(state: SeriesState, archive: Archive) -> int:
+    """Return from when on files are of the listed instrument: its ticker may have been used before.
 
-
-def _in_files(state: SeriesState) -> SpanSet:
-    """Return what may be read from files; the API alone knows what the listed instrument had earlier."""
-    return state.missing & SpanSet.of(Span(_listed_at(state), MAX_TIMESTAMP))
-
-
-def _is_older(state: SeriesState, period: CalendarPeriod | None) -> bool:
-    """Whether a file is of an older instrument of the same name."""
-    return period is not None and period.span.end <= _listed_at(state)
+    Files that are not named after the symbol may be older: those of an index are named after the pair, and belong to all its contracts.
+    """
+    is_named = state.series.symbol in archive.stem(state.series)
+    return state.series.interval.floor(state.listed_at or 0) if is_named else 0
 
 
 def _first_listed(state: SeriesState, needed: CalendarPeriod, files: FilesRead | None) -> CalendarPeriod:
