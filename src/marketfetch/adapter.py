@@ -6,6 +6,7 @@ written outside the package.
 
 from __future__ import annotations
 
+from marketfetch.archives.listing import ListingRequest
 from marketfetch.archives.periods import Grain
 from marketfetch.decoding.csv_layouts import CsvLayout
 from marketfetch.decoding.layouts import (
@@ -66,6 +67,7 @@ __all__ = [
     "Instrument",
     "Interval",
     "LimitPool",
+    "ListingRequest",
     "ObjectLayout",
     "Page",
     "PageOutcome",

@@ -11,6 +11,7 @@ An Archive is a tree of public files, one for each calendar month or day:
 | `Archive.folder(series, grain)` | yes | the folder with the files of a series |
 | `Archive.stem(series)` | yes | how their names begin, before the month or day |
 | `Archive.grains(interval)` | no: both | whether there are files for each month, each day, or both |
+| `Archive.symbols_listing()`, `symbol_of(folder)` | no | which listing has a folder for each symbol |
 | `Archive.utc_offset` | no: UTC | how far the calendar of the files is ahead of UTC, ms |
 | `Archive.cost()` | yes | the cost of a file, in a limit pool |
 """
@@ -166,6 +167,18 @@ class Archive(Source):
     def cost(self) -> Cost:
         """Return the cost of one request to the archive, and the limit pool that counts it."""
         raise AdapterError(f"{type(self).__name__}: write cost()")
+
+    def symbols_listing(self) -> ListingRequest | None:
+        """Return the listing that has a folder for each symbol, delisted or not; None if there is none.
+
+        Example: `data/spot/monthly/klines/` with the delimiter `/` has the folder
+        `data/spot/monthly/klines/BTCUSDT/`.
+        """
+        return None
+
+    def symbol_of(self, folder: str) -> str:
+        """Return the symbol of a folder in that listing: the last part of its path."""
+        return folder.rstrip("/").rpartition("/")[2]
 
     def listing(self, series: Series, first: CalendarPeriod) -> ListingRequest:
         """Return what to list: the files of a series from a period on, those of its grain."""

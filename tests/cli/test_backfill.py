@@ -207,6 +207,7 @@ def _job_with(words: Sequence[str], base_url: str) -> list[str]:
         (["--symbols-from", "nowhere.txt"], "--symbols-from: nowhere.txt cannot be read"),
         (["--all-symbols"], "--symbol: name some or say --all-symbols, not both"),
         (["--quote", "USDT"], "--quote: works only with --all-symbols"),
+        (["--delisted"], "--delisted: works only with --all-symbols"),
         (["--composite", "MT"], "--composite: 'MT' is none; write it like MT=ETHUSDT,BTCUSDT"),
         (["--composite", "MT=BTCUSDT"], "--composite: MT needs two or more different members"),
         (["--certificate", "nowhere.pem"], "--certificate: nowhere.pem cannot be read"),

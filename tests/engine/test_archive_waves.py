@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
@@ -12,81 +10,21 @@ import marketfetch as mf
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.engine import archive_waves
 from marketfetch.errors import ConfigurationError
-from marketfetch.events import FileFetched, FileRejected
+from marketfetch.events import FileRejected
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.exchanges.okx import Okx
-from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.ratelimit import circuit_breaker
 from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
-from marketfetch.reports import Report
 from marketfetch.sinks.memory import MemorySink
-from marketfetch.testing import (
-    ArchiveFaultKind,
-    ArchiveFaults,
-    ArchiveOptions,
-    GeneratedMarket,
-    LocalProxy,
-    SimulatedArchive,
-    SimulatedExchange,
-    simulate_binance,
-)
+from marketfetch.testing import ArchiveFaultKind, ArchiveFaults, GeneratedMarket, LocalProxy
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.series import Series
-from marketfetch.values.settings import RetryPolicy, Settings
-from marketfetch.values.times import parse_time
-from tests.support.worlds import assert_holds, run, span_of
+from tests.support.sites import CONCURRENCY, END, NOW, START, SYMBOLS, site
+from tests.support.worlds import assert_holds, span_of
 
-START, END, NOW = "2025-11-20", "2026-02-15", "2026-02-20"
-SYMBOLS = ("BTCUSDT", "ETHUSDT")
-RETRIES = RetryPolicy(attempts=3, initial=0.001, cap=0.002)
-CONCURRENCY = 4
 SEEN_BY_COMPARISON = [ArchiveFaultKind.OTHER_VALUES, ArchiveFaultKind.ZERO_VOLUME]
 """The digest is right and the rows are possible: only a comparison with another source shows them."""
-
-
-def moment(text: str) -> int:
-    return parse_time("moment", text, 0)
-
-
-class Site:
-    """An exchange and its archive on one market."""
-
-    def __init__(
-        self, exchange: SimulatedExchange, archive: SimulatedArchive, market: GeneratedMarket
-    ) -> None:
-        self.exchange, self.archive, self.market = exchange, archive, market
-        self.events: list[object] = []
-
-    def fetch(self, store: MemorySink, proxies: RotatingProxies | None = None, **query: object) -> Report:
-        asked = {"symbols": SYMBOLS, "interval": "1h", "start": START, "end": END} | query
-        pipeline = Pipeline(
-            BinanceUsdm(self.exchange.base_url, archive_url=self.archive.base_url),
-            mf.Query(**asked),  # type: ignore[arg-type]  # its converters check every argument
-            store,
-            proxies=proxies,
-            fetcher=CurlFetcher(),
-            settings=Settings(concurrency=CONCURRENCY, retries=RETRIES, clock=self.archive.now),
-            listeners=[self.events.append],
-        )
-        return run(pipeline)
-
-    def pages(self) -> int:
-        return sum(seen.path.endswith(("klines", "Klines")) for seen in self.exchange.record.latest)
-
-    def files(self) -> int:
-        return len(self.keys_read())
-
-    def keys_read(self) -> list[str]:
-        return [event.key for event in self.events if isinstance(event, FileFetched)]
-
-
-@contextmanager
-def site(*faults: ArchiveFaults, now: str = NOW, market: GeneratedMarket | None = None) -> Iterator[Site]:
-    market = market or GeneratedMarket(SYMBOLS)
-    options = ArchiveOptions(since=moment("2025-10-01"), faults=faults)
-    with simulate_binance(market, archive=options, now=lambda: moment(now)) as (exchange, archive):
-        yield Site(exchange, archive, market)
 
 
 @pytest.fixture

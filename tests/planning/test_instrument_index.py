@@ -4,6 +4,7 @@ import pytest
 
 from marketfetch.planning.instrument_index import InstrumentIndex
 from marketfetch.values.instruments import Instrument
+from marketfetch.values.query import AllSymbols
 
 SEPTEMBER, DECEMBER = 1_790_323_200_000, 1_798_185_600_000  # 2026-09-25 and 2026-12-25, 08:00 UTC
 LISTING = InstrumentIndex.of(
@@ -51,3 +52,40 @@ def test_unified_names_are_read_as_ccxt_writes_them(name: str, symbol: str) -> N
 def test_an_ambiguous_or_unknown_name_is_not_guessed(name: str, hint: str) -> None:
     assert LISTING.find(name) is None
     assert LISTING.hint(name).startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "unified"),
+    [
+        ("LUNAUSDT", "LUNA/USDT:USDT"),
+        ("ICPUSDTSETTLED", "ICP/USDT:USDT"),
+        ("ADAUSDT_240628", "ADA/USDT:USDT"),
+        ("SOL-USD", "SOL/USD:USD"),
+        ("WAVESBUSD", "WAVES/BUSD:BUSD"),
+        ("NOQUOTE", "NOQUOTE/"),
+        ("USDT", "USDT/"),
+    ],
+)
+def test_a_delisted_symbol_is_read_by_the_known_quote_currencies(symbol: str, unified: str) -> None:
+    instrument = LISTING.with_archived([symbol], "BUSD").by_symbol[symbol]
+    assert instrument.unified == unified
+    assert not instrument.active
+
+
+def test_a_unified_name_means_a_listed_symbol_if_it_can() -> None:
+    listing = LISTING.with_archived(["BTCUSDT", "BTCUSDTSETTLED", "LUNAUSDT", "XRPUSDT_1", "XRPUSDT_2"])
+    found = {name: listing.find(name) for name in ("BTC/USDT", "BTCUSDTSETTLED", "LUNA/USDT", "XRP/USDT")}
+    symbols = [None if each is None else each.symbol for each in found.values()]
+    assert symbols == ["BTCUSDT", "BTCUSDTSETTLED", "LUNAUSDT", None]
+    assert listing.hint("XRP/USDT") == "ambiguous symbol; write 'XRPUSDT_1' or 'XRPUSDT_2'"
+    assert listing.delisted == {"BTCUSDTSETTLED", "LUNAUSDT", "XRPUSDT_1", "XRPUSDT_2"}
+
+
+def test_delisted_symbols_are_among_all_only_if_they_are_wanted() -> None:
+    halted = Instrument("ETHUSDT", "ETH", "USDT", active=False)
+    coming = Instrument("NEWUSDT", "NEW", "USDT", active=False)
+    listing = InstrumentIndex.of([Instrument("BTCUSDT", "BTC", "USDT"), halted, coming])
+    listing = listing.with_archived(["BTCUSDT", "ETHUSDT", "LUNAUSDT", "LUNABTC"])
+    assert listing.all(AllSymbols()) == ["BTCUSDT"]
+    assert listing.all(AllSymbols("USDT", delisted=True)) == ["BTCUSDT", "ETHUSDT", "LUNAUSDT"]
+    assert InstrumentIndex.of(()).with_archived(["LUNAUSDT"]).by_symbol == {}

@@ -112,12 +112,14 @@ def _symbols(arguments: argparse.Namespace) -> AllSymbols | list[str]:
     if not arguments.all_symbols:
         if arguments.quote:
             raise ConfigurationError("quote: works only with --all-symbols; add --all-symbols")
+        if arguments.delisted:
+            raise ConfigurationError("delisted: works only with --all-symbols; add --all-symbols")
         if not names and not arguments.composite:
             raise ConfigurationError("symbols: name one or more, or add --all-symbols")
         return names
     if names:
         raise ConfigurationError("symbols: name some or say --all-symbols, not both")
-    return AllSymbols(arguments.quote)
+    return AllSymbols(arguments.quote, delisted=arguments.delisted)
 
 
 def _lines(path: Path | None) -> list[str]:
@@ -234,6 +236,9 @@ def _add_backfill(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--all-symbols", action="store_true", help="all that are traded now")
     what.add_argument(
         "--quote", metavar="NAME", action=Once, help="with --all-symbols: only those of this quote currency"
+    )
+    what.add_argument(
+        "--delisted", action="store_true", help="with --all-symbols: also those that only the archive has"
     )
     what.add_argument("--dataset", metavar="NAME", action="append", help="may be repeated (default: ohlcv)")
     what.add_argument(

@@ -1,52 +1,35 @@
 """Fetching from an archive: months first, then the days that the months do not have.
 
 What the files lack is left to the API, if it still serves such old rows. A file proves that moments are
-present, never that they are empty.
+present, never that they are empty. Of a delisted symbol there are files alone: see
+`planning/archive_absence.py`.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
-from io import BytesIO
+from contextlib import aclosing
 from typing import TypeVar
 
 import anyio
 import attrs
-from anyio import CapacityLimiter
 
-from marketfetch.archives.checksums import Checksum, parse_checksum
-from marketfetch.archives.file_reader import PIECE_ROWS, FileContent, FileReader
-from marketfetch.archives.listing import ListingPage, parse_listing
-from marketfetch.archives.periods import Grain
-from marketfetch.decoding.validation import validate_page
-from marketfetch.engine.batch_builder import RowBudget
-from marketfetch.engine.blocking import call_on_loop, run_in_thread
+from marketfetch.archives.periods import CalendarPeriod, Grain
+from marketfetch.engine.archive_files import ArchiveFiles, FileTask, Seam, list_pages
 from marketfetch.engine.missing import ask_files_for_unserved, give_up_unserved, unserved
-from marketfetch.engine.requester import RequestExecutor, ResponsePolicy
-from marketfetch.engine.state import RunState, SeriesState
-from marketfetch.engine.writers import WriterPool
-from marketfetch.errors import (
-    BadRequest,
-    Banned,
-    DecodeError,
-    FetchError,
-    PaginationError,
-    RateLimitExceeded,
-    RestrictedLocation,
-)
-from marketfetch.events import FileFetched, FileRejected
+from marketfetch.engine.state import SeriesState
+from marketfetch.errors import FetchError, PaginationError
+from marketfetch.events import FileRejected
 from marketfetch.exchange import Exchange
-from marketfetch.planning.archive_periods import NeededPeriod, difference, needed_periods
+from marketfetch.planning.archive_absence import FilesRead
+from marketfetch.planning.archive_periods import NeededPeriod, needed_periods
 from marketfetch.planning.batches import Capacity, choose_page_size, files_end_sooner
 from marketfetch.sources import Archive, Endpoint
-from marketfetch.values.archives import ArchiveFile, Provenance
+from marketfetch.values.archives import ArchiveFile
 from marketfetch.values.coverage import Coverage
-from marketfetch.values.http import Response
-from marketfetch.values.pages import Batch, Columns, Page
-from marketfetch.values.slices import Slice
-from marketfetch.values.spans import Span, SpanSet
+from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.series import Series
+from marketfetch.values.spans import MAX_TIMESTAMP, Span, SpanSet, format_utc
 from marketfetch.values.times import Clock
 
 __all__ = ["ArchiveWaves", "want_from_files"]
@@ -62,88 +45,55 @@ Every run looks again for the rows that a file did not have: of most files they 
 """
 _MAX_FILE = 16 * 2**20
 """Bytes of a file, at most: a month of candles of 1s is larger, and its days are read instead."""
-_MAX_DECODING = 4
-"""Files that are decoded side by side, at most: each needs memory for a piece of 100,000 rows."""
-
-
-@attrs.frozen
-class _FileTask:
-    """A file, the period that it covers, and what is missing there."""
-
-    state: SeriesState
-    archive: Archive
-    need: NeededPeriod
-    file: ArchiveFile
-    seam: _Seam
-    newest: bool
-    """Whether it is the newest file of its series, which is compared with the API."""
-
-
-@attrs.define(eq=False)
-class _Seam:
-    """The verdict about the files of one series in one wave: does the newest one agree with the API?"""
-
-    decided: anyio.Event = attrs.field(factory=anyio.Event)
-    _differs: bool = False
-
-    def differ(self) -> None:
-        """Note that the newest file has other values than the API: the files are not used."""
-        self._differs = True
-
-    def agrees(self) -> bool:
-        """Whether nothing speaks against the files so far."""
-        return not self._differs
+_IN_NO_FILE = "neither a monthly nor a daily file has it, and the exchange no longer lists the symbol"
 
 
 @attrs.frozen(eq=False)
 class ArchiveWaves:
-    """Reads files of the exchange's archive where that is sooner than the API.
+    """Chooses files of the exchange's archive where they are sooner than the API, and has them fetched.
 
-    With `always`, files are read wherever something is missing, however little.
+    With `always`, files are read wherever something is missing, however little. So are those of delisted
+    symbols: there is nothing else to ask.
     """
 
-    executor: RequestExecutor
-    writers: WriterPool
-    state: RunState
-    row_budget: RowBudget
+    files: ArchiveFiles
     capacity: Capacity
     now: Clock
     """The server's time, UTC milliseconds."""
     always: bool = False
-    _blocked: anyio.Event = attrs.field(factory=anyio.Event, init=False)
-    """Set once the archive has refused an address, or none reaches it: then no further file is requested."""
-    _decoding: CapacityLimiter = attrs.field(
-        factory=lambda: CapacityLimiter(min(_MAX_DECODING, os.cpu_count() or 1)), init=False
-    )
+    _read: dict[Series, FilesRead] = attrs.field(factory=dict, init=False)
+    """What the files of each delisted series had."""
 
     async def run(self, states: Sequence[SeriesState]) -> None:
         """Fetch what is missing of the series, as far as files have it, and submit it to the writers.
 
-        What neither the API nor a file has is given up. Raises RestrictedLocation. Any other error of a
-        listing or a file is reported, and the API is asked for the rows.
+        What neither the API nor a file has is given up. What remains of a delisted series is empty where its
+        files prove it, and given up elsewhere. Raises RestrictedLocation. Any other error of a listing or a
+        file is reported, and the API is asked for the rows.
         """
-        decoded = self._decoding.total_tokens * PIECE_ROWS
-        for_writer = max(PIECE_ROWS, 2 * self.writers.transaction_rows)
-        self.row_budget.limit = round(decoded) + for_writer * len(self.writers)
-        filed = want_from_files(states, self.executor.exchange)
+        run_state = self.files.state
+        self.files.row_budget.limit = self.files.max_rows
+        filed = want_from_files(states, self._exchange)
         for grain in _GRAINS:
             tasks = await self._plan(filed, grain)
-            self.state.rows_planned += sum(task.need.rows for task in tasks)
-            await self._for_each(tasks, self._fetch_file)
+            run_state.rows_planned += sum(task.need.rows for task in tasks)
+            await self._for_each(tasks, self.files.fetch)
+        for state in states:
+            if state.delisted and state.missing:
+                await self._conclude(state)
         for state in filed:
             give_up_unserved(state, self._endpoint(state), self.now())
 
-    async def _plan(self, states: Sequence[SeriesState], grain: Grain) -> list[_FileTask]:
+    async def _plan(self, states: Sequence[SeriesState], grain: Grain) -> list[FileTask]:
         """List the files of one grain that are worth their requests."""
         needs = [(state, self._needs(state, grain)) for state in states]
         if not self._are_sooner(needs):
-            # The API no longer has these, however long the files take.
             needs = [
-                (state, [need for need in needed if self._is_unserved(state, need)])
+                (state, [need for need in needed if self._is_in_files_alone(state, need)])
                 for state, needed in needs
             ]
         needs = [(state, needed) for state, needed in needs if needed]
-        tasks: list[_FileTask] = []
+        tasks: list[FileTask] = []
 
         async def list_files(of: tuple[SeriesState, list[NeededPeriod]]) -> None:
             tasks.extend(await self._list(*of))
@@ -154,37 +104,49 @@ class ArchiveWaves:
 
     def _needs(self, state: SeriesState, grain: Grain) -> list[NeededPeriod]:
         """Return the periods of a series that are over, and of which more than a few pages are missing."""
-        series, archive = state.series, self.executor.exchange.archive(state.series.dataset)
+        series, archive = state.series, self._exchange.archive(state.series.dataset)
         if archive is None or grain not in archive.grains(series.interval):
             return []
         now, offset = self.now(), archive.utc_offset
-        needed = needed_periods(state.missing, series.interval, grain, utc_offset=offset)
-        return [need for need in needed if need.period.span.end <= now and self._is_worth(state, need)]
+        # The API alone knows what the listed instrument had earlier.
+        missing = state.missing & SpanSet.of(Span(_begins(state, archive), MAX_TIMESTAMP))
+        return [
+            need
+            for need in needed_periods(missing, series.interval, grain, utc_offset=offset)
+            if (need.period.span.end <= now or state.delisted) and self._is_worth(state, need)
+        ]
 
     def _is_worth(self, state: SeriesState, need: NeededPeriod) -> bool:
-        if self.always:
+        if self.always or state.delisted:
             return True
-        if self._is_unserved(state, need):
+        if self._is_in_files_alone(state, need):
             wanted = state.wanted & SpanSet.of(need.period.span)
             return need.rows >= _WORTH_SHARE * state.series.interval.count_rows(wanted)
         return need.rows >= _WORTH_PAGES * self._page_size(state)
 
-    def _is_unserved(self, state: SeriesState, need: NeededPeriod) -> bool:
-        """Whether some of the missing moments are older than the API serves."""
-        return bool(unserved(need.missing, state.series, self._endpoint(state), self.now()))
+    def _is_in_files_alone(self, state: SeriesState, need: NeededPeriod) -> bool:
+        """Whether the API lacks some of the missing moments: they are too old, or the symbol is delisted."""
+        return state.delisted or bool(unserved(need.missing, state.series, self._endpoint(state), self.now()))
 
     def _page_size(self, state: SeriesState) -> int:
         endpoint = self._endpoint(state)
         rows = state.series.interval.count_rows(state.missing)
         return choose_page_size(endpoint.page_sizes, endpoint.cost, rows, self.capacity)
 
+    @property
+    def _exchange(self) -> Exchange:
+        return self.files.executor.exchange
+
     def _endpoint(self, state: SeriesState) -> Endpoint:
-        return self.executor.exchange.endpoint(state.series.dataset)
+        return self._exchange.endpoint(state.series.dataset)
 
     def _are_sooner(self, needs: Sequence[tuple[SeriesState, list[NeededPeriod]]]) -> bool:
         """Whether the files of all series are read sooner than the pages that they replace."""
         served = [
-            (state, need) for state, needed in needs for need in needed if not self._is_unserved(state, need)
+            (state, need)
+            for state, needed in needs
+            for need in needed
+            if not self._is_in_files_alone(state, need)
         ]
         if self.always or not served:
             return True
@@ -194,173 +156,65 @@ class ArchiveWaves:
         page = self._endpoint(state).cost(self._page_size(state))
         return files_end_sooner(len(served), rows, pages, page, self.capacity)
 
-    async def _list(self, state: SeriesState, needed: Sequence[NeededPeriod]) -> list[_FileTask]:
-        """List the files of a series from the first needed period on; none if the listing fails."""
-        archive = self.executor.exchange.archive(state.series.dataset)
-        if archive is None or self._blocked.is_set():
+    async def _list(self, state: SeriesState, needed: Sequence[NeededPeriod]) -> list[FileTask]:
+        """List the files of a series for the needed periods; none if the listing fails."""
+        archive = self._exchange.archive(state.series.dataset)
+        if archive is None or self.files.blocked:
             return []
         by_period = {need.period: need for need in needed}
-        listing, last = archive.listing(state.series, needed[0].period), max(by_period)
-        files: list[tuple[NeededPeriod, ArchiveFile]] = []
+        last, read = max(by_period), None
+        if state.delisted:
+            read = self._read.setdefault(state.series, FilesRead(state.series.interval))
+        listing = archive.listing(state.series, _first_listed(state, needed[0].period, read))
+        chosen: list[tuple[NeededPeriod, ArchiveFile]] = []
+        older, begins = list[str](), _begins(state, archive)
         try:
-            while True:
-                request = archive.listing_request(listing)
-                page, _ = await self.executor.send(request, _listing_page, _policy(archive))
-                found = [(archive.period_of(state.series, file.name), file) for file in page.files]
-                files += [
-                    (by_period.pop(period), file)
-                    for period, file in found
-                    if period in by_period and file.size <= _MAX_FILE
-                ]
-                following = listing.following(page)
-                if following is None or any(period is not None and period >= last for period, _ in found):
-                    break
-                listing = following
+            async with aclosing(list_pages(self.files.executor, archive, listing)) as pages:
+                async for page in pages:
+                    found = [(archive.period_of(state.series, file.name), file) for file in page.files]
+                    chosen += [
+                        (by_period.pop(period), file)
+                        for period, file in found
+                        if period in by_period and file.size <= _MAX_FILE
+                    ]
+                    older += [file.key for period, file in found if period and period.span.end <= begins]
+                    known = {period for period, _ in found if period is not None}
+                    if read is not None:
+                        read.listed |= known
+                    elif any(period >= last for period in known):
+                        break
         except (FetchError, PaginationError) as error:
-            self._reject(state, listing.prefix, error)
+            self.files.reject(state, listing.prefix, error)
+            if read is not None:
+                read.listing_failed = True
             return []
-        seam, newest = _Seam(), max((need.period for need, _ in files), default=None)
-        return [_FileTask(state, archive, need, file, seam, need.period == newest) for need, file in files]
+        if older:
+            self._reject_older(state, older, begins)
+        seam = Seam(0 if self.always or state.delisted else self._page_size(state))
+        newest = max((need.period for need, _ in chosen), default=None)
+        return [
+            FileTask(state, archive, need, file, seam, need.period == newest, read) for need, file in chosen
+        ]
 
-    async def _fetch_file(self, task: _FileTask) -> None:
-        """Store the missing rows of a file; after damage it is fetched once more, past caches."""
-        try:
-            await self._fetch_at_most_twice(task)
-        finally:
-            if task.newest:
-                task.seam.decided.set()
+    def _reject_older(self, state: SeriesState, keys: Sequence[str], begins: int) -> None:
+        """Report files of an older instrument of the same name."""
+        self.files.state.files_rejected += len(keys)
+        reason = f"is older than the listing of {format_utc(begins)}: of another instrument of that name"
+        event = FileRejected(state.series, keys[0], f"{reason} ({len(keys)} such files)")
+        self.files.executor.emit(event)
 
-    async def _fetch_at_most_twice(self, task: _FileTask) -> None:
-        for fresh in (False, True):
-            if self._blocked.is_set() or not task.seam.agrees():
-                return
-            try:
-                await self._store_file(task, fresh=fresh)
-            except DecodeError as error:
-                if fresh:
-                    self._reject(task.state, task.file.key, error)
-            except FetchError as error:
-                self._reject(task.state, task.file.key, error)
-                return
-            else:
-                return
-
-    def _reject(self, state: SeriesState, key: str, error: FetchError | PaginationError) -> None:
-        """Report a file or a listing that cannot be used; raise RestrictedLocation."""
-        if isinstance(error, RestrictedLocation):
-            raise error
-        no_egress_left = isinstance(error, FetchError) and error.egress is None
-        if no_egress_left or isinstance(error, Banned | RateLimitExceeded):
-            self._blocked.set()
-        self.state.files_rejected += 1
-        self.executor.emit(FileRejected(state.series, key, f"{type(error).__name__}: {error}"))
-
-    async def _store_file(self, task: _FileTask, *, fresh: bool) -> None:
-        if task.state.terminal_error is not None:
-            return
-        archive, key = task.archive, task.file.key
-        checksum = await self._fetch_checksum(task, fresh=fresh)
-        request = archive.file_request(key, fresh=fresh)
-        body, egress = await self.executor.send(request, _body, _policy(archive))
-        content = FileContent(
-            task.state.series,
-            task.need.period,
-            archive.layout,
-            member=f"{task.file.name.removesuffix('.zip')}.csv",
-            published=task.file.modified,
-        )
-        reader = FileReader(BytesIO(body), content, checksum)
-        if not task.newest:  # before a thread is taken, which the newest file may need
-            await task.seam.decided.wait()
-        if not task.seam.agrees():
-            return
-        try:
-            rows, denied = await run_in_thread(partial(self._read_file, task, reader), limiter=self._decoding)
-        except DecodeError as error:
-            error.egress = egress
-            raise
-        if not task.seam.agrees():
-            return
-        # A row that was rejected denies nothing, and without a checksum the file may be cut.
-        if reader.summary.verified and not reader.summary.rejected:
-            task.state.denied_by_files |= denied
-        self.state.rows_by_egress[egress] += rows
-        self.state.record_file(reader.summary, rows)
-        task.state.rejected.update(reader.summary.rejected)
-        verified = reader.summary.verified
-        self.executor.emit(FileFetched(task.state.series, egress, key, rows, len(body), verified=verified))
-
-    async def _fetch_checksum(self, task: _FileTask, *, fresh: bool) -> Checksum | None:
-        """Return the published checksum of a file; None for one of the few files that have none."""
-        request = task.archive.checksum_request(task.file.key, fresh=fresh)
-        try:
-            body, egress = await self.executor.send(request, _body, _policy(task.archive))
-        except BadRequest:
-            return None
-        try:
-            return parse_checksum(body, task.file.name)
-        except DecodeError as error:
-            error.egress = egress
-            raise
-
-    def _read_file(self, task: _FileTask, reader: FileReader) -> tuple[int, SpanSet]:
-        """Submit the missing rows of a file; return their number, and what the file lacks; on a thread."""
-        pieces = list(reader)  # no row is certain before the last one has been read
-        provenance = Provenance(
-            task.file.key,
-            task.need.period.span,
-            reader.summary.size,
-            task.file.modified,
-            reader.summary.digest,
-            verified=reader.summary.verified,
-        )
-        series, missing = task.state.series, task.need.missing
-        needed = [columns for piece in pieces if len(columns := piece.within(missing))]
-        if task.newest and needed and not self.always:
-            call_on_loop(self._compare_with_api, task, needed[-1])
-            if not task.seam.agrees():
-                return 0, SpanSet()
-        for columns in needed:
-            coverage = Coverage(series.interval.cover(columns.times))
-            call_on_loop(self._submit, task.state, Batch(series, columns, coverage, (), provenance))
-        there = SpanSet.of(*(span for piece in pieces for span in series.interval.cover(piece.times)))
-        return sum(map(len, needed)), missing - there
-
-    async def _compare_with_api(self, task: _FileTask, columns: Columns) -> None:
-        """Compare the last rows of a file with a page of the API; note whether they agree.
-
-        A file with a right checksum may have wrong values. Where the newest month of a series differs, its
-        days are read instead, which are made apart; where the newest day differs, the API is asked for
-        everything. An API that does not answer says nothing against a file.
-        """
-        series, exchange = task.state.series, self.executor.exchange
-        endpoint = exchange.endpoint(series.dataset)
-        size = min(self._page_size(task.state), len(columns))
-        last = columns.take(slice(len(columns) - size, None))
-        span = Span(int(last.times[0]), series.interval.shift(int(last.times[-1]), 1))
-        part = Slice(series, span, size)
-
-        def read(response: Response) -> Page:
-            return validate_page(exchange.decoded(response.body, part), part)
-
-        try:
-            page, _ = await self.executor.send(endpoint.request(part), read)
-        except RestrictedLocation:
-            raise
-        except FetchError:
-            return
-        fields = difference(last, page.columns, series.dataset).fields
-        if fields:
-            task.seam.differ()
-            self.state.files_rejected += 1
-            reason = f"{', '.join(fields)} differ from what the API says about {span}"
-            self.executor.emit(FileRejected(series, task.file.key, reason))
-
-    async def _submit(self, state: SeriesState, batch: Batch) -> None:
-        await self.row_budget.acquire(batch, batch.rows)
-        state.record_coverage(batch.coverage)
-        state.record_row_time(int(batch.columns.times[0]))
-        await self.writers.submit(batch)
+    async def _conclude(self, state: SeriesState) -> None:
+        """Record as empty what the files of a delisted series prove to be, and give up the rest."""
+        series, now = state.series, self.now()
+        read = self._read.get(series, FilesRead(series.interval))
+        if empty := read.empty(state.missing, now):
+            coverage = Coverage(empty, empty)
+            state.record_coverage(coverage)
+            await self.files.writers.submit(Batch(series, Columns.empty(series.dataset), coverage))
+        if read.listed and not read.is_over(now):
+            after = state.missing & SpanSet.of(Span(read.end, MAX_TIMESTAMP))
+            state.give_up(after, f"its files end at {format_utc(read.end)}, and another may follow")
+        state.give_up(state.missing, _IN_NO_FILE)
 
     async def _for_each(self, items: Sequence[_T], work: Callable[[_T], Awaitable[None]]) -> None:
         """Do the work for all items, in order, `concurrency` of them at a time."""
@@ -371,7 +225,7 @@ class ArchiveWaves:
                 await work(item)
 
         async with anyio.create_task_group() as group:
-            for _ in range(min(len(items), self.executor.settings.concurrency)):
+            for _ in range(min(len(items), self.files.executor.settings.concurrency)):
                 group.start_soon(work_off)
 
 
@@ -386,13 +240,29 @@ def want_from_files(states: Sequence[SeriesState], exchange: Exchange) -> list[S
     return filed
 
 
-def _policy(archive: Archive) -> ResponsePolicy:
-    return ResponsePolicy(archive.raise_for_error, waits_for_bans=False)
+def _begins(state: SeriesState, archive: Archive) -> int:
+    """Return from when on files are of the listed instrument: its ticker may have been used before.
+
+    Files that are not named after the symbol may be older: those of an index are named after the pair, and
+    belong to all its contracts.
+    """
+    is_named = state.series.symbol in archive.stem(state.series)
+    return state.series.interval.floor(state.listed_at or 0) if is_named else 0
 
 
-def _body(response: Response) -> bytes:
-    return response.body
+def _first_listed(state: SeriesState, needed: CalendarPeriod, read: FilesRead | None) -> CalendarPeriod:
+    """Return where a listing begins, if files of a period are needed.
 
-
-def _listing_page(response: Response) -> ListingPage:
-    return parse_listing(response.body)
+    - The months of a listed symbol: at the beginning of the query, to see whether its ticker was used before.
+    - The months of a delisted symbol: at the first one, to know where its files begin and end.
+    - Days: at the first day needed; of a delisted symbol at the end of its last month at the latest.
+    """
+    grain, offset = needed.grain, needed.utc_offset
+    if read is not None and read.listed:
+        end = max(period.span.end for period in read.listed)
+        return min(needed, CalendarPeriod.containing(end, grain, utc_offset=offset))
+    if read is not None:
+        return CalendarPeriod.containing(0, grain, utc_offset=offset)
+    if grain == "month" and state.wanted.hull is not None:
+        return min(needed, CalendarPeriod.containing(state.wanted.hull.start, grain, utc_offset=offset))
+    return needed

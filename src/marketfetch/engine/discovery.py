@@ -9,11 +9,21 @@ from itertools import chain
 
 import attrs
 
+from marketfetch.archives.listing import ListingRequest
+from marketfetch.engine.archive_files import list_pages
 from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.missing import MAX_CLOCK_SKEW
 from marketfetch.engine.requester import RequestExecutor
 from marketfetch.engine.state import RunState, SeriesState
-from marketfetch.errors import AdapterError, ConfigurationError, DecodeError, unknown
+from marketfetch.errors import (
+    AdapterError,
+    ConfigurationError,
+    DecodeError,
+    FetchError,
+    PaginationError,
+    RestrictedLocation,
+    unknown,
+)
 from marketfetch.events import ClockSkewDetected, Listener, SymbolUnknown
 from marketfetch.exchange import Exchange
 from marketfetch.planning.adapter_checks import check_instruments, check_requests
@@ -21,6 +31,7 @@ from marketfetch.planning.instrument_index import InstrumentIndex
 from marketfetch.protocols import Sink, Store
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.redaction import redact
+from marketfetch.sources import Archive
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.http import Response
 from marketfetch.values.instruments import Instrument
@@ -58,7 +69,29 @@ def check_query(query: Query, exchange: Exchange, now: int) -> None:
         raise ConfigurationError("interval: 'event' is for datasets of events; write 1m or like it")
     for dataset in query.datasets:
         exchange.endpoint(dataset).check_interval(query.interval)
+    if isinstance(query.symbols, AllSymbols) and query.symbols.delisted:
+        _check_delisted(query, exchange)
     _check_composites(query)
+
+
+def _check_delisted(query: Query, exchange: Exchange) -> None:
+    if query.sources == "rest":
+        raise ConfigurationError(
+            "delisted: the rows of delisted symbols are in files alone; write sources='auto' or 'archive'"
+        )
+    if not _symbols_listings(query, exchange):
+        datasets = ", ".join(map(str, query.datasets))
+        raise ConfigurationError(
+            f"delisted: {exchange.name} at {exchange.base_url} has no archive that lists the symbols of"
+            f" {datasets}; leave it out, or give an archive_url"
+        )
+
+
+def _symbols_listings(query: Query, exchange: Exchange) -> dict[ListingRequest, Archive]:
+    """Return the listings of symbols in the archives of a query, each once."""
+    archives = [archive for dataset in query.datasets if (archive := exchange.archive(dataset))]
+    found = ((archive.symbols_listing(), archive) for archive in archives)
+    return {listing: archive for listing, archive in found if listing is not None}
 
 
 def _names_in(query: Query) -> Iterator[str]:
@@ -147,20 +180,47 @@ def read_time(exchange: Exchange, body: bytes) -> int:
 async def fetch_instruments(executor: RequestExecutor, query: Query) -> InstrumentIndex:
     """Request the listing of symbols; it is empty where the exchange publishes none.
 
-    A listing that may lack symbols is requested twice, and the symbols of both responses are united.
+    A listing that may lack symbols is requested twice, and the symbols of both responses are united. If a
+    name is still unknown, or delisted symbols are wanted, the archive is asked which symbols it has.
     """
     listing = InstrumentIndex.of(first := await _fetch_listing_once(executor))
-    if not executor.exchange.listing_requests() or _has_all(listing, query):
+    everything = isinstance(query.symbols, AllSymbols) or not listing.by_symbol
+    if not executor.exchange.listing_requests() or not (everything or _lacks_name(listing, query)):
         return listing
-    return InstrumentIndex.of((*await _fetch_listing_once(executor), *first))
+    listing = InstrumentIndex.of((*await _fetch_listing_once(executor), *first))
+    wants_delisted = isinstance(query.symbols, AllSymbols) and query.symbols.delisted
+    if query.sources != "rest" and (wants_delisted or _lacks_name(listing, query)):
+        return await _add_archived(executor, query, listing)
+    return listing
 
 
-def _has_all(listing: InstrumentIndex, query: Query) -> bool:
-    """Whether a listing has every name of a query; for AllSymbols that cannot be known."""
-    if isinstance(query.symbols, AllSymbols) or not listing.by_symbol:
-        return False
+def _lacks_name(listing: InstrumentIndex, query: Query) -> bool:
+    """Whether a query names a symbol that a listing does not have."""
+    named = () if isinstance(query.symbols, AllSymbols) else query.symbols
     members = chain.from_iterable(composite.members for composite in query.composites)
-    return all(listing.find(name) is not None for name in (*query.symbols, *members))
+    return any(listing.find(name) is None for name in (*named, *members))
+
+
+async def _add_archived(executor: RequestExecutor, query: Query, listing: InstrumentIndex) -> InstrumentIndex:
+    """Add the symbols of the archives to a listing.
+
+    If they cannot be listed, a name remains unknown with a remark, and a run of all delisted symbols fails.
+    One listing may lack symbols, so there are two, as for the exchange.
+    """
+    listings = _symbols_listings(query, executor.exchange)
+    symbols: set[str] = set()
+    try:
+        for request, archive in 2 * [*listings.items()]:
+            async for page in list_pages(executor, archive, request):
+                symbols.update(map(archive.symbol_of, page.prefixes))
+    except RestrictedLocation:
+        raise
+    except (FetchError, PaginationError) as error:
+        if isinstance(query.symbols, AllSymbols):
+            raise
+        return attrs.evolve(listing, remark=f" (the archive cannot be asked: {type(error).__name__})")
+    quote = query.symbols.quote if isinstance(query.symbols, AllSymbols) else None
+    return listing.with_archived(symbols, quote)
 
 
 async def _fetch_listing_once(executor: RequestExecutor) -> tuple[Instrument, ...]:
@@ -219,15 +279,27 @@ class SeriesResolver:
         fetched = dict.fromkeys((*wanted, *chain.from_iterable(members)))
         await self._read_coverage((*fetched, *computed))
 
+        listed_at = {symbol: instrument.listed_at for symbol, instrument in instruments.items()}
         states = run_state.series = {
-            series: SeriesState(series, self._stored[series], self.retry_unusable)
+            series: SeriesState(
+                series, self._stored[series], self.retry_unusable, listed_at=listed_at.get(series.symbol)
+            )
             for series in (*fetched, *computed)
         }
         for series in fetched:
             if series.symbol in run_state.unknown:
                 states[series].stop(run_state.unknown[series.symbol])
+            elif series.symbol in listing.delisted:
+                self._take_from_files(states[series])
         composites = [(states[series], of) for series, of in zip(computed, members, strict=True)]
         return ResolvedSeries([states[series] for series in fetched], composites, instruments)
+
+    def _take_from_files(self, state: SeriesState) -> None:
+        """Mark the series of a delisted symbol; stop it if the exchange has no files of its dataset."""
+        state.delisted = True
+        series, archive = state.series, self.exchange.archive(state.series.dataset)
+        if archive is None or not archive.grains(series.interval):
+            state.stop(f"the exchange no longer lists {series.symbol}, and has no files of {series.dataset}")
 
     def _all(self, listing: InstrumentIndex, wanted: AllSymbols) -> list[str]:
         names = listing.all(wanted)

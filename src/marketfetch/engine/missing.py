@@ -50,12 +50,12 @@ def update_wanted(state: SeriesState, endpoint: Endpoint, span: Span, now: int) 
     `span` ends at the local time at the latest; `now` is the earlier one of the exchange's time and the local
     time. If they are minutes apart, one clock is wrong: the time between them is wanted, and given up with
     that reason. The end of an event series is set at the first call only: its "now" moves all the time, so
-    each round would find something missing.
+    each round would find something missing. So is that of a delisted symbol: nothing of it closes any more.
 
     Example: asked 00:00-12:00 in candles of 1h, now 11:20, publish delay 1 min: 00:00-11:00 is wanted.
     """
     interval = state.series.interval
-    if interval.is_event and state.wanted:
+    if (interval.is_event or state.delisted) and state.wanted:
         return
     start = interval.ceil(span.start)
     closed_until = min(interval.ceil(span.end), interval.floor(now - _publish_delay(endpoint)))

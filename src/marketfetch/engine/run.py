@@ -24,6 +24,7 @@ import attrs
 
 from marketfetch.common.exception_groups import raising_one_error
 from marketfetch.common.local_resources import naming_exhaustion
+from marketfetch.engine.archive_files import ArchiveFiles
 from marketfetch.engine.archive_waves import ArchiveWaves, want_from_files
 from marketfetch.engine.batch_builder import RowBudget
 from marketfetch.engine.blocking import StoreRetrier, call_on_loop, run_in_thread
@@ -258,7 +259,8 @@ class Run:
     async def _fetch_rounds(self, executor: RequestExecutor, writers: WriterPool) -> None:
         self._update_wanted()
         bounds = HistoryBounds(executor, writers, self._resolved.instruments, self._now)
-        await bounds.detect(self._resolved.fetched)
+        listed = [state for state in self._resolved.fetched if not state.delisted]
+        await bounds.detect(listed)
         if self._config.query.sources != "rest":
             await self._fetch_files(executor, writers)
         if self._config.query.sources == "archive":
@@ -275,15 +277,14 @@ class Run:
             self._state.rows_planned += rows
             self._config.emit(RoundStarted(number, len(tasks), rows))
             await workers.run(tasks)
-            await bounds.decide_unproven(self._resolved.fetched)
+            await bounds.decide_unproven(listed)
             if number < self._config.settings.max_rounds:
                 self._update_wanted()
 
     async def _fetch_files(self, executor: RequestExecutor, writers: WriterPool) -> None:
         always = self._config.query.sources == "archive"
-        waves = ArchiveWaves(
-            executor, writers, self._state, self._row_budget, self._capacity(), self._now, always
-        )
+        files = ArchiveFiles(executor, writers, self._state, self._row_budget)
+        waves = ArchiveWaves(files, self._capacity(), self._now, always)
         await waves.run(self._resolved.fetched)
 
     def _give_up_what_no_file_has(self) -> None:

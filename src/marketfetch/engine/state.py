@@ -29,6 +29,10 @@ class SeriesState:
     series: Series
     stored_before: Coverage
     """What the store knew before this run."""
+    listed_at: int | None = attrs.field(default=None, kw_only=True)
+    """When the exchange says that it listed the instrument: older files are of another one of that name."""
+    delisted: bool = attrs.field(default=False, kw_only=True)
+    """Whether the exchange does not list the symbol: its rows are in files alone."""
     retry_unusable: bool = False
     """Whether unusable moments of the store are fetched again, and reported missing if still unusable."""
     wanted: SpanSet = attrs.field(factory=SpanSet)

@@ -22,6 +22,7 @@ from marketfetch.adapter import (
     Grain,
     Interval,
     LimitPool,
+    ListingRequest,
     RateLimitExceeded,
     Request,
     Response,
@@ -161,6 +162,10 @@ class KlineFiles(BinanceFiles, abstract=True):
     def stem(self, series: Series) -> str:
         """Return the beginning of the names, such as `BTCUSDT-1m-`."""
         return f"{self._name(series)}-{self.native_interval(series.interval)}-"
+
+    def symbols_listing(self) -> ListingRequest:
+        """Return the listing of monthly candles: every symbol has some, whatever else it has."""
+        return ListingRequest(f"data/{self.market}/monthly/klines/", delimiter="/", version=1)
 
     def _name(self, series: Series) -> str:
         return pair_of(series.symbol) if self.by_pair else series.symbol

@@ -129,7 +129,7 @@ def check_archive(cls: type[Any]) -> None:
     if not is_whole(cls.utc_offset) or abs(cls.utc_offset) > DAY:
         remedy = "write milliseconds ahead of UTC, such as 8 * 3_600_000"
         raise _refuse(f"{name}.utc_offset", cls.utc_offset, remedy)
-    _check_methods(cls, ("cost", "folder", "stem", "grains"))
+    _check_methods(cls, ("cost", "folder", "stem", "grains", "symbols_listing", "symbol_of"))
 
 
 def check_exchange(cls: type[Any], endpoint: type[Any], archive: type[Any]) -> None:

@@ -30,6 +30,12 @@ class InstrumentIndex:
 
     by_symbol: Mapping[str, Instrument]
     by_unified: Mapping[str, tuple[Instrument, ...]]
+    archived: frozenset[str] = frozenset()
+    """The symbols of which the archive has files, listed or not; empty if nobody asked."""
+    delisted: frozenset[str] = frozenset()
+    """Those of them that the exchange does not list."""
+    remark: str = ""
+    """What to add to the hint about an unknown name."""
 
     @classmethod
     def of(cls, instruments: Iterable[Instrument]) -> InstrumentIndex:
@@ -40,6 +46,33 @@ class InstrumentIndex:
             for name in {each.upper() for each in _spellings(instrument)}:
                 unified[name] = (*unified.get(name, ()), instrument)
         return cls(by_symbol, unified)
+
+    def with_archived(self, symbols: Iterable[str], quote: str | None = None) -> InstrumentIndex:
+        """Add the symbols of an archive; those that are not in the listing are delisted.
+
+        What a symbol is made of is read by the quote currencies of the listing, and by `quote`: the shortest
+        base before one of them. What follows the quote currency, such as `_240628` or `SETTLED`, is left out.
+        A symbol that cannot be read so has no quote currency. A unified name means a listed symbol if it can.
+
+        >>> listing = InstrumentIndex.of([Instrument("BTCUSDT", "BTC", "USDT", "USDT")])
+        >>> listing.with_archived(["BTCUSDT", "LUNAUSDT_220624"]).find("LUNA/USDT:USDT")
+        Instrument(symbol='LUNAUSDT_220624', base='LUNA', quote='USDT', settle='USDT', listed_at=None, \
+delisted_at=None, active=False)
+        """
+        if not self.by_symbol:
+            return self
+        archived = frozenset(symbols)
+        delisted = sorted(archived - self.by_symbol.keys())
+        quotes = self.quotes | ({quote} if quote else set())
+        like = next(iter(self.by_symbol.values()))
+        added = InstrumentIndex.of(_delisted_instrument(symbol, quotes, like) for symbol in delisted)
+        return attrs.evolve(
+            self,
+            by_symbol={**self.by_symbol, **added.by_symbol},
+            by_unified={**added.by_unified, **self.by_unified},
+            archived=archived,
+            delisted=frozenset(delisted),
+        )
 
     def find(self, name: str) -> Instrument | None:
         """Return the instrument of a name; None if the name is unknown or ambiguous.
@@ -78,11 +111,8 @@ class InstrumentIndex:
             return f"ambiguous symbol; write {choices}"
         near = get_close_matches(name.upper(), self.by_symbol, n=3, cutoff=0.6)
         choices = " or ".join(map(repr, near))
-        return (
-            f"unknown symbol; did you mean {choices}?"
-            if near
-            else "unknown symbol; see the exchange's listing"
-        )
+        advice = f"did you mean {choices}?" if near else "see the exchange's listing"
+        return f"unknown symbol; {advice}{self.remark}"
 
     @property
     def quotes(self) -> set[str]:
@@ -90,12 +120,26 @@ class InstrumentIndex:
         return {instrument.quote for instrument in self.by_symbol.values()}
 
     def all(self, wanted: AllSymbols) -> list[str]:
-        """Return every symbol that is traded now, of one quote currency if one is wanted."""
+        """Return every symbol that is traded now or, if wanted, has files; of one quote currency or all."""
+        former = self.archived if wanted.delisted else frozenset()
         return [
             instrument.symbol
             for instrument in self.by_symbol.values()
-            if instrument.active and wanted.quote in {None, instrument.quote}
+            if (instrument.active or instrument.symbol in former) and wanted.quote in {None, instrument.quote}
         ]
+
+
+def _delisted_instrument(symbol: str, quotes: Iterable[str], like: Instrument) -> Instrument:
+    """Return an instrument by its symbol; it is settled as `like` is: in its base, its quote, or not."""
+    longest_first = "|".join(re.escape(quote) for quote in sorted(quotes, key=len, reverse=True) if quote)
+    found = (
+        re.fullmatch(rf"(.+?)[-_]?({longest_first})(?:[-_].*|SETTLED.*)?", symbol) if longest_first else None
+    )
+    if found is None:
+        return Instrument(symbol, symbol, "", active=False)
+    base, quote = found.groups()
+    contract = base if like.settle == like.base else quote
+    return Instrument(symbol, base, quote, contract if like.settle else None, active=False)
 
 
 def _spellings(instrument: Instrument) -> tuple[str, str]:

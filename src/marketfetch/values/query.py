@@ -31,11 +31,17 @@ _SOURCES = ("auto", "rest", "archive")
 
 @attrs.frozen
 class AllSymbols:
-    """All symbols that an exchange trades now, optionally of one quote currency."""
+    """All symbols that an exchange trades now, optionally of one quote currency.
+
+    With `delisted`, also all symbols of which its archive has files: their rows come from files alone.
+    """
 
     quote: str | None = None
+    delisted: bool = attrs.field(default=False, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
+        if not isinstance(self.delisted, bool):
+            raise ConfigurationError(f"delisted: {redact(repr(self.delisted))} is neither True nor False")
         if self.quote is not None and not isinstance(self.quote, str):
             raise ConfigurationError(
                 f"quote: {redact(repr(self.quote))} is no name; write one as text, such as 'USDT'"

@@ -1,0 +1,277 @@
+"""One file of an archive: fetch it with its checksum, decode it, compare it, submit its missing rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator
+from functools import partial
+from io import BytesIO
+
+import anyio
+import attrs
+from anyio import CapacityLimiter
+
+from marketfetch.archives.checksums import Checksum, parse_checksum
+from marketfetch.archives.file_reader import PIECE_ROWS, FileContent, FileReader
+from marketfetch.archives.listing import ListingPage, ListingRequest, parse_listing
+from marketfetch.decoding.validation import validate_page
+from marketfetch.engine.batch_builder import RowBudget
+from marketfetch.engine.blocking import call_on_loop, run_in_thread
+from marketfetch.engine.requester import RequestExecutor, ResponsePolicy
+from marketfetch.engine.state import RunState, SeriesState
+from marketfetch.engine.writers import WriterPool
+from marketfetch.errors import (
+    BadRequest,
+    Banned,
+    DecodeError,
+    FetchError,
+    PaginationError,
+    RateLimitExceeded,
+    RestrictedLocation,
+)
+from marketfetch.events import FileFetched, FileRejected
+from marketfetch.planning.archive_absence import FilesRead
+from marketfetch.planning.archive_periods import NeededPeriod, difference
+from marketfetch.sources import Archive
+from marketfetch.values.archives import ArchiveFile, Provenance
+from marketfetch.values.coverage import Coverage
+from marketfetch.values.http import Response
+from marketfetch.values.pages import Batch, Columns, Page
+from marketfetch.values.slices import Slice
+from marketfetch.values.spans import Span, SpanSet
+
+__all__ = ["ArchiveFiles", "FileTask", "Seam", "list_pages"]
+
+_MAX_DECODING = 4
+"""Files that are decoded side by side, at most: each needs memory for a piece of 100,000 rows."""
+
+
+@attrs.define(eq=False)
+class Seam:
+    """The verdict about the files of one series in one wave: does the newest one agree with the API?"""
+
+    rows: int = 0
+    """How many rows of the newest file are compared; 0 compares nothing, as of a symbol without an API."""
+    decided: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+    _differs: bool = attrs.field(default=False, init=False)
+
+    def differ(self) -> None:
+        """Note that the newest file has other values than the API: the files are not used."""
+        self._differs = True
+
+    def agrees(self) -> bool:
+        """Whether nothing speaks against the files so far."""
+        return not self._differs
+
+
+@attrs.frozen
+class FileTask:
+    """A file, the period that it covers, and what is missing there."""
+
+    state: SeriesState
+    archive: Archive
+    need: NeededPeriod
+    file: ArchiveFile
+    seam: Seam
+    newest: bool
+    """Whether it is the newest file of its series, which is compared with the API."""
+    read: FilesRead | None = None
+    """What the files of a delisted series had; None for a listed one."""
+
+
+@attrs.frozen(eq=False)
+class ArchiveFiles:
+    """Fetches files of an archive and submits the rows that are missing to the writers."""
+
+    executor: RequestExecutor
+    writers: WriterPool
+    state: RunState
+    row_budget: RowBudget
+    _blocked: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+    _decoding: CapacityLimiter = attrs.field(
+        factory=lambda: CapacityLimiter(min(_MAX_DECODING, os.cpu_count() or 1)), init=False
+    )
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the archive has refused an address, or none reaches it: then nothing more is requested."""
+        return self._blocked.is_set()
+
+    @property
+    def max_rows(self) -> int:
+        """The rows that may be in memory: those of files being decoded, and those that the writers have."""
+        for_writer = max(PIECE_ROWS, 2 * self.writers.transaction_rows)
+        return round(self._decoding.total_tokens * PIECE_ROWS) + for_writer * len(self.writers)
+
+    async def fetch(self, task: FileTask) -> None:
+        """Store the missing rows of a file; after damage it is fetched once more, past caches.
+
+        Raises RestrictedLocation. Any other error of the file is reported.
+        """
+        try:
+            await self._fetch_at_most_twice(task)
+        finally:
+            if task.newest:
+                task.seam.decided.set()
+
+    def reject(self, state: SeriesState, key: str, error: FetchError | PaginationError) -> None:
+        """Report a file or a listing that cannot be used; raise RestrictedLocation."""
+        if isinstance(error, RestrictedLocation):
+            raise error
+        no_egress_left = isinstance(error, FetchError) and error.egress is None
+        if no_egress_left or isinstance(error, Banned | RateLimitExceeded):
+            self._blocked.set()
+        self.state.files_rejected += 1
+        self.executor.emit(FileRejected(state.series, key, f"{type(error).__name__}: {error}"))
+
+    async def _fetch_at_most_twice(self, task: FileTask) -> None:
+        for fresh in (False, True):
+            if self.blocked or not task.seam.agrees() or task.state.terminal_error is not None:
+                return
+            try:
+                await self._store(task, fresh=fresh)
+            except DecodeError as error:
+                if fresh:
+                    self.reject(task.state, task.file.key, error)
+            except FetchError as error:
+                self.reject(task.state, task.file.key, error)
+                return
+            else:
+                return
+
+    async def _store(self, task: FileTask, *, fresh: bool) -> None:
+        archive, key = task.archive, task.file.key
+        checksum = await self._fetch_checksum(task, fresh=fresh)
+        request = archive.file_request(key, fresh=fresh)
+        body, egress = await self.executor.send(request, _body, _policy(archive))
+        content = FileContent(
+            task.state.series,
+            task.need.period,
+            archive.layout,
+            member=f"{task.file.name.removesuffix('.zip')}.csv",
+            published=task.file.modified,
+        )
+        reader = FileReader(BytesIO(body), content, checksum)
+        if not task.newest:  # before a thread is taken, which the newest file may need
+            await task.seam.decided.wait()
+        if not task.seam.agrees():
+            return
+        try:
+            rows = await run_in_thread(partial(self._read, task, reader), limiter=self._decoding)
+        except DecodeError as error:
+            error.egress = egress
+            raise
+        if rows is None:
+            return
+        self.state.rows_by_egress[egress] += rows
+        self.state.record_file(reader.summary, rows)
+        task.state.rejected.update(reader.summary.rejected)
+        verified = reader.summary.verified
+        self.executor.emit(FileFetched(task.state.series, egress, key, rows, len(body), verified=verified))
+
+    async def _fetch_checksum(self, task: FileTask, *, fresh: bool) -> Checksum | None:
+        """Return the published checksum of a file; None for one of the few files that have none."""
+        request = task.archive.checksum_request(task.file.key, fresh=fresh)
+        try:
+            body, egress = await self.executor.send(request, _body, _policy(task.archive))
+        except BadRequest:
+            return None
+        try:
+            return parse_checksum(body, task.file.name)
+        except DecodeError as error:
+            error.egress = egress
+            raise
+
+    def _read(self, task: FileTask, reader: FileReader) -> int | None:
+        """Submit the missing rows of a file, on a thread; None if the file differs from the API."""
+        pieces = list(reader)  # no row is certain before the last one has been read
+        summary = reader.summary
+        provenance = Provenance(
+            task.file.key,
+            task.need.period.span,
+            summary.size,
+            task.file.modified,
+            summary.digest,
+            verified=summary.verified,
+        )
+        interval, missing = task.state.series.interval, task.need.missing
+        needed = [columns for piece in pieces if len(columns := piece.within(missing))]
+        if task.newest and needed and task.seam.rows:
+            call_on_loop(self._compare_with_api, task, needed[-1])
+            if not task.seam.agrees():
+                return None
+        for columns in needed:
+            coverage = Coverage(interval.cover(columns.times))
+            call_on_loop(
+                self._submit, task.state, Batch(task.state.series, columns, coverage, (), provenance)
+            )
+        there = SpanSet.of(*(span for piece in pieces for span in interval.cover(piece.times)))
+        call_on_loop(self._note_absence, task, reader, there)
+        return sum(map(len, needed))
+
+    async def _note_absence(self, task: FileTask, reader: FileReader, there: SpanSet) -> None:
+        """Note what a file denies. An exact copy of a row hides nothing; any other rejected row might."""
+        complete = not reader.summary.rejected.keys() - {"duplicate"}
+        if reader.summary.verified and complete:  # without a checksum the file may be cut
+            task.state.denied_by_files |= task.need.missing - there
+        if task.read is not None:
+            task.read.record(task.need.period, there.hull, complete=complete)
+
+    async def _compare_with_api(self, task: FileTask, columns: Columns) -> None:
+        """Compare the last rows of a file with a page of the API; note whether they agree.
+
+        A file with a right checksum may have wrong values. Where the newest month of a series differs, its
+        days are read instead, which are made apart; where the newest day differs, the API is asked for
+        everything. An API that does not answer says nothing against a file.
+        """
+        series, exchange = task.state.series, self.executor.exchange
+        endpoint = exchange.endpoint(series.dataset)
+        last = columns.take(slice(max(0, len(columns) - task.seam.rows), None))
+        span = Span(int(last.times[0]), series.interval.shift(int(last.times[-1]), 1))
+        part = Slice(series, span, min(task.seam.rows, series.interval.count(span)))
+
+        def read(response: Response) -> Page:
+            return validate_page(exchange.decoded(response.body, part), part)
+
+        try:
+            page, _ = await self.executor.send(endpoint.request(part), read)
+        except RestrictedLocation:
+            raise
+        except FetchError:
+            return
+        fields = difference(last, page.columns, series.dataset).fields
+        if fields:
+            task.seam.differ()
+            self.state.files_rejected += 1
+            reason = f"{', '.join(fields)} differ from what the API says about {span}"
+            self.executor.emit(FileRejected(series, task.file.key, reason))
+
+    async def _submit(self, state: SeriesState, batch: Batch) -> None:
+        await self.row_budget.acquire(batch, batch.rows)
+        state.record_coverage(batch.coverage)
+        state.record_row_time(int(batch.columns.times[0]))
+        await self.writers.submit(batch)
+
+
+async def list_pages(
+    executor: RequestExecutor, archive: Archive, listing: ListingRequest
+) -> AsyncGenerator[ListingPage]:
+    """Yield the pages of a listing; FetchError or PaginationError if it cannot be read to its end."""
+    following: ListingRequest | None = listing
+    while following is not None:
+        request = archive.listing_request(following)
+        page, _ = await executor.send(request, _listing_page, _policy(archive))
+        following = following.following(page)
+        yield page
+
+
+def _policy(archive: Archive) -> ResponsePolicy:
+    return ResponsePolicy(archive.raise_for_error, waits_for_bans=False)
+
+
+def _body(response: Response) -> bytes:
+    return response.body
+
+
+def _listing_page(response: Response) -> ListingPage:
+    return parse_listing(response.body)
