@@ -45,6 +45,9 @@ def test_an_archive_alone_fills_a_store() -> None:
         for dataset in ("ohlcv", "premium_index", "mark_price"):
             for symbol in SYMBOLS:
                 assert_holds(store, place.market, series(symbol, dataset), span_of(START, END))
+                files = store.provenance(series(symbol, dataset))
+                assert len({entry.key for entry in files}) == 3 + 14
+                assert all(entry.verified for entry in files)
     assert report.complete
     assert report.archive.rows == report.rows_written
     assert place.pages() <= 6  # the first row of each series
