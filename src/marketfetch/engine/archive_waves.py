@@ -44,7 +44,6 @@ from marketfetch.values.archives import ArchiveFile, Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.http import Response
 from marketfetch.values.pages import Batch
-from marketfetch.values.spans import SpanSet
 from marketfetch.values.times import Clock
 
 __all__ = ["ArchiveWaves", "want_from_files"]
@@ -53,11 +52,6 @@ _T = TypeVar("_T")
 _GRAINS: tuple[Grain, ...] = ("month", "day")
 _WORTH_PAGES = 2
 """A file of which fewer pages are missing is not worth its requests."""
-_WORTH_SHARE = 1 / 24
-"""A file with rows that the API no longer serves is worth its requests if this share of them is missing.
-
-Every run looks again for the rows that a file did not have: of most files they are few.
-"""
 _MAX_FILE = 16 * 2**20
 """Bytes of a file, at most: a month of candles of 1s is larger, and its days are read instead."""
 _MAX_DECODING = 4
@@ -140,11 +134,11 @@ class ArchiveWaves:
         return [need for need in needed if need.period.span.end <= now and self._is_worth(state, need)]
 
     def _is_worth(self, state: SeriesState, need: NeededPeriod) -> bool:
+        """Whether a file is read: for pages of the API, or for rows that the API no longer serves."""
         if self.always:
             return True
         if self._is_unserved(state, need):
-            wanted = state.wanted & SpanSet.of(need.period.span)
-            return need.rows >= _WORTH_SHARE * state.series.interval.count_rows(wanted)
+            return not need.is_short_gap(state.wanted, state.series.interval)
         return need.rows >= _WORTH_PAGES * self._page_size(state)
 
     def _is_unserved(self, state: SeriesState, need: NeededPeriod) -> bool:
