@@ -222,6 +222,20 @@ def test_a_few_missing_rows_are_not_looked_for_in_every_run() -> None:
         assert_holds(store, place.market, place.series(), span_of(START, "2026-06-28"))
 
 
+@pytest.mark.parametrize("until", ["2026-06-22T00:30Z", "2026-06-22T12:00Z", "2026-06-22T23:30Z"])
+def test_a_store_that_was_filled_by_the_api_is_completed_by_files(until: str) -> None:
+    """The days on which the API's rows begin and end are in files, too, also if they lack a few rows."""
+    store = MemorySink()
+    with site(now="2026-06-25T12:00Z") as place:
+        held = place.fetch(store, start="2026-06-21T00:30Z", end=until, sources="rest")
+    with site() as place:
+        report = place.fetch(store, end="2026-06-24")
+        assert_holds(store, place.market, place.series(), span_of(START, "2026-06-24"))
+        assert not place.asked()
+    assert report.complete
+    assert held.rows_written + report.rows_written == 4 * STEPS_A_DAY
+
+
 def test_an_archive_that_is_away_costs_only_what_it_alone_has() -> None:
     store = MemorySink()
     with site("binance-usdm", ArchiveFaults(kinds=["blocked"], rate=1.0)) as place:

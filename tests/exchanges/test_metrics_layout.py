@@ -94,7 +94,7 @@ def test_blank_fields_are_no_values() -> None:
 
 @given(long=st.integers(0, 9_999))
 def test_shares_follow_from_the_ratio(long: int) -> None:
-    """The ratio has six decimals and more in files, the shares four in answers of the API."""
+    """The ratio has more decimals in files than in answers of the API, whose shares have four."""
     ratio = f"{long / (10_000 - long):.8f}"
     rows = decoded(LongShortRatioFiles(), "2024-01-21", [line("2024-01-21 00:05:00", ratio=ratio)])
     assert rows.columns.values[:, 0].tolist() == [float(ratio), long / 10_000, (10_000 - long) / 10_000]

@@ -61,7 +61,8 @@ class CsvLayout:
     microseconds or nanoseconds, which the number of digits of the first time of a file tells; or, with
     `time_format`, a text in UTC in the notation of `strptime`. `symbol` is the position of a field that must
     be the symbol of the series, `confirm` that of a flag that is 1 once the row is final. A first line whose
-    time is no time is a header, and is passed over.
+    time is no time is a header, and is passed over. Where the rows of files have another meaning than those
+    of the dataset, a subclass translates them in `decode`.
 
     >>> layout = CsvLayout({"open": 1, "high": 2, "low": 3, "close": 4}, width=5)
     >>> series = Series.of("binance-spot", "mark_price", "BTCUSDT", "1m")

@@ -38,11 +38,6 @@ _T = TypeVar("_T")
 _GRAINS: tuple[Grain, ...] = ("month", "day")
 _WORTH_PAGES = 2
 """A file of which fewer pages are missing is not worth its requests."""
-_WORTH_SHARE = 1 / 24
-"""A file with rows that the API no longer serves is worth its requests if this share of them is missing.
-
-Every run looks again for the rows that a file did not have: of most files they are few.
-"""
 _MAX_FILE = 16 * 2**20
 """Bytes of a file, at most: a month of candles of 1s is larger, and its days are read instead."""
 _IN_NO_FILE = "neither a monthly nor a daily file has it, and the exchange no longer lists the symbol"
@@ -117,11 +112,11 @@ class ArchiveWaves:
         ]
 
     def _is_worth(self, state: SeriesState, need: NeededPeriod) -> bool:
+        """Whether a file is read: for pages of the API, or for rows that the API does not have."""
         if self.always or state.delisted:
             return True
         if self._is_in_files_alone(state, need):
-            wanted = state.wanted & SpanSet.of(need.period.span)
-            return need.rows >= _WORTH_SHARE * state.series.interval.count_rows(wanted)
+            return not need.is_short_gap(state.wanted, state.series.interval)
         return need.rows >= _WORTH_PAGES * self._page_size(state)
 
     def _is_in_files_alone(self, state: SeriesState, need: NeededPeriod) -> bool:

@@ -16,6 +16,9 @@ from marketfetch.values.spans import SpanSet
 
 __all__ = ["Difference", "NeededPeriod", "difference", "needed_periods"]
 
+_SHORT = 24
+"""A gap is short if so many of it are fewer rows than all."""
+
 
 @attrs.frozen
 class NeededPeriod:
@@ -24,6 +27,24 @@ class NeededPeriod:
     period: CalendarPeriod
     missing: SpanSet
     rows: int
+
+    def is_short_gap(self, wanted: SpanSet, interval: Interval) -> bool:
+        """Whether few rows are missing, amid others: the file was read before and has no such rows.
+
+        A gap is short up to a twenty-fourth of what is wanted of the period. If it reaches the first or the
+        last wanted row of the period, the rows beside it may be of another source.
+
+        >>> from marketfetch.values.spans import DAY, HOUR, Span
+        >>> day, minutes = Span(0, DAY), Interval.parse("1m")
+        >>> (gap,) = needed_periods(SpanSet.of(Span(HOUR, 2 * HOUR - 60_000)), minutes, "day")
+        >>> gap.rows, gap.is_short_gap(SpanSet.of(day), minutes)
+        (59, True)
+        """
+        inside = wanted & SpanSet.of(self.period.span)
+        if inside.hull is None or self.missing.hull is None:
+            return False
+        at_edge = self.missing.hull.start == inside.hull.start or self.missing.hull.end == inside.hull.end
+        return not at_edge and _SHORT * self.rows < interval.count_rows(inside)
 
 
 @attrs.frozen(eq=False)
