@@ -11,7 +11,8 @@ from marketfetch.exchanges.binance_coinm import BinanceCoinm
 from marketfetch.exchanges.binance_spot import BinanceSpot
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.exchanges.okx import Okx
-from marketfetch.testing import GeneratedMarket, SimulatedExchange
+from marketfetch.sources import Archive
+from marketfetch.testing import GeneratedMarket, SimulatedExchange, simulate_binance
 
 __all__ = ["exchanges_on_loopback"]
 
@@ -20,8 +21,13 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 
 @contextmanager
 def exchanges_on_loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedExchange]:
-    """Redirect the built-in exchanges to a simulated one until the block is left."""
-    with SimulatedExchange(GeneratedMarket(SYMBOLS)) as exchange, monkeypatch.context() as patch:
+    """Redirect the built-in exchanges and their archives to simulated ones until the block is left."""
+    market = GeneratedMarket(SYMBOLS)
+    with simulate_binance(market) as (exchange, archive), monkeypatch.context() as patch:
         for kind in (BinanceUsdm, BinanceCoinm, BinanceSpot, Okx):
             patch.setattr(kind, "default_url", exchange.base_url)
+            for source in kind.sources:
+                if issubclass(source, Archive):
+                    patch.setattr(source, "files_url", archive.base_url)
+                    patch.setattr(source, "listing_url", archive.base_url)
         yield exchange

@@ -53,6 +53,15 @@ class FilesRead:
     _rows: Span | None = attrs.field(default=None, init=False)
     """From the first row that was read to the end of the last one."""
 
+    def list_from(self, needed: CalendarPeriod) -> CalendarPeriod:
+        """Return where a listing begins, if the files of a period are needed, to know where all files end.
+
+        Example: months are listed from the first one on. If the last one is July, days are listed from
+        1 August on, and earlier if an earlier day is needed.
+        """
+        end = max((period.span.end for period in self.listed), default=0)
+        return min(needed, CalendarPeriod.containing(end, needed.grain, utc_offset=needed.utc_offset))
+
     def record(self, period: CalendarPeriod, rows: Span | None, *, complete: bool = True) -> None:
         """Note that a file was read, and the span of its rows.
 
