@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 __all__ = ["Job", "run"]
 
@@ -35,6 +35,11 @@ class Job:
     dsn: str | None = None
     table: str | None = None
     archive_url: str | None = None
+
+    @property
+    def sources(self) -> Literal["archive", "rest"]:
+        """Where rows come from: the files of the archive if there is one, else the API."""
+        return "archive" if self.archive_url else "rest"
 
     @property
     def step(self) -> int:

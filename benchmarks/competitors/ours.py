@@ -1,4 +1,7 @@
-"""marketfetch: one pipeline into memory, or into PostgreSQL if the job has a database."""
+"""marketfetch: one pipeline into memory, or into PostgreSQL if the job has a database.
+
+If the job has an archive, rows come from its files alone.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.competitors.job import Job, run
-from benchmarks.harness.venue import unlimited
+from benchmarks.harness.venue import venue_of
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.postgres import PostgresSink
@@ -30,10 +33,10 @@ class _Held:
 def _fetch(job: Job) -> list[_Held]:
     memory = MemorySink()
     sink = memory if job.dsn is None else PostgresSink(job.dsn)
-    query = Query(symbols=job.symbols, interval=job.interval, start=job.start, end=job.end)
-    pipeline = Pipeline(
-        unlimited()(job.base_url), query, sink, settings=Settings(concurrency=job.concurrency)
+    query = Query(
+        symbols=job.symbols, interval=job.interval, start=job.start, end=job.end, sources=job.sources
     )
+    pipeline = Pipeline(venue_of(job), query, sink, settings=Settings(concurrency=job.concurrency))
     report = anyio.run(pipeline.run)
     if not report.complete:
         raise RuntimeError(f"the run is not complete: {report}")

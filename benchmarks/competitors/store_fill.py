@@ -17,9 +17,8 @@ from pathlib import Path
 import anyio
 
 from benchmarks.competitors.job import Job
-from benchmarks.harness.venue import unlimited
+from benchmarks.harness.venue import venue_of
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.sinks import sink_from
 from marketfetch.values.query import Query
 from marketfetch.values.settings import Settings
@@ -51,14 +50,9 @@ def main() -> None:
         interval=job.interval,
         start=job.start,
         end=job.end,
-        sources="archive" if job.archive_url else "rest",
+        sources=job.sources,
     )
-    exchange = (
-        BinanceUsdm(job.base_url, archive_url=job.archive_url)
-        if job.archive_url
-        else unlimited()(job.base_url)
-    )
-    pipeline = Pipeline(exchange, query, sink, settings=Settings(concurrency=job.concurrency))
+    pipeline = Pipeline(venue_of(job), query, sink, settings=Settings(concurrency=job.concurrency))
     sink.prepare(query.datasets)
     base, clock = _memory("VmRSS"), time.perf_counter()
     report = anyio.run(pipeline.run)

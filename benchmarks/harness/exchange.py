@@ -13,6 +13,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import product
 from typing import Any
 
 import attrs
@@ -43,7 +44,7 @@ class Options:
 
     `minute` is the length of a rate limit minute in seconds, None for no limits; `weight` is the budget of
     one address and minute; `skew` is the clock skew in milliseconds. `archive` is where an archive begins and
-    ends, in UTC milliseconds, None for no archive; its months of 1m candles are rendered before it is ready.
+    ends, in UTC milliseconds, None for no archive; its files of 1m candles are rendered before it is ready.
     """
 
     symbols: Sequence[str]
@@ -107,8 +108,8 @@ def _archive(options: Options, market: Market) -> Iterator[str | None]:
     since, now = options.archive
     asked = ArchiveOptions(since=since, now=lambda: now, cache=options.cache_bytes)
     with SimulatedArchive(market, asked) as archive:
-        for symbol in options.symbols:
-            for key in archive.keys(f"data/futures/um/monthly/klines/{symbol}/1m/"):
+        for tree, symbol in product(("monthly", "daily"), options.symbols):
+            for key in archive.keys(f"data/futures/um/{tree}/klines/{symbol}/1m/"):
                 archive.read(key)
         yield archive.base_url
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import attrs
 
+from benchmarks.competitors.job import Job
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.values.http import Cost, LimitPool
 
-__all__ = ["scaled", "unlimited"]
+__all__ = ["scaled", "unlimited", "venue_of"]
 
 
 def _with(pool: LimitPool) -> type[BinanceUsdm]:
@@ -29,6 +30,13 @@ def scaled(minute: float, weight: int = 2400) -> type[BinanceUsdm]:
     return _with(
         LimitPool("binance-usdm weight", weight, period, "clock", used_header="x-mbx-used-weight-1m")
     )
+
+
+def venue_of(job: Job) -> BinanceUsdm:
+    """Return the adapter for a job: with its archive, or else without rate limits."""
+    if job.archive_url is None:
+        return unlimited()(job.base_url)
+    return BinanceUsdm(job.base_url, archive_url=job.archive_url)
 
 
 def unlimited() -> type[BinanceUsdm]:

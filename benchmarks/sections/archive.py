@@ -21,7 +21,7 @@ import duckdb
 import psycopg
 
 from benchmarks.competitors.job import Job
-from benchmarks.harness.comparison import child
+from benchmarks.harness.comparison import PEERS, Competitor, child, compare
 from benchmarks.harness.exchange import Options, Running, exchange, symbols
 from benchmarks.harness.results import Result, at_least, at_most, without_bar
 from benchmarks.sections.memory import on_disk
@@ -57,6 +57,7 @@ def archive() -> Iterator[Result]:
             yield from _two_years("DuckDB", source, url)
         with running.database() as dsn:
             yield from _two_years("PostgreSQL", source, dsn)
+        yield from _against_others(source)
         yield at_most("a month in DuckDB: rows that differ from the API's", _differing_duckdb(source), 0)
         yield at_most(
             "a month in PostgreSQL: rows that differ from the API's", _differing_postgres(source, running), 0
@@ -73,6 +74,22 @@ def _two_years(name: str, source: Running, url: str) -> Iterator[Result]:
     yield without_bar("… seconds", found["seconds"], " s")
     yield without_bar("… rows/s", found["rows"] / found["seconds"])
     yield at_most("… peak memory beyond the base", (found["peak"] - found["base"]) / 1e6, 300, " MB")
+
+
+def _against_others(source: Running) -> Iterator[Result]:
+    """Compare with other programs that read the archive: into memory, of one of them into CSV files."""
+    sides = {
+        "marketfetch": Competitor("ours"),
+        "freqtrade, daily files to data frames": Competitor("freqtrade_files", PEERS),
+        "binance-bulk-downloader, monthly files to CSV": Competitor("bulk_downloader", PEERS),
+    }
+    job = Job(source.base_url, _SYMBOLS, _START, _END, "1m", 20, archive_url=source.archive_url)
+    found = compare(sides, job, rounds=2, core=None)
+    seconds = {name: statistics.median(one["seconds"] for one in each) for name, each in found.items()}
+    for name, each in seconds.items():
+        yield without_bar(f"into memory, {name}: seconds", each, " s")
+    for name in list(sides)[1:]:
+        yield without_bar(f"… times as fast as {name}", seconds[name] / seconds["marketfetch"], " ×")
 
 
 def _fill(source: Running, url: str, *, end: int, files: bool) -> dict[str, Any]:
