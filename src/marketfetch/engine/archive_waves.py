@@ -68,18 +68,23 @@ class _FileTask:
     file: ArchiveFile
     seam: _Seam
     newest: bool
-    """Whether it is the newest file of its series, which is compared with the API."""
+    """Whether it is the newest file of its series, for which the others wait."""
 
 
 @attrs.define(eq=False)
 class _Seam:
-    """The verdict about the files of one series in one wave: does the newest one agree with the API?"""
+    """The verdict about the files of one series in one wave: does one of them agree with the API?
 
-    decided: anyio.Event = attrs.field(factory=anyio.Event)
+    It is the newest one; if that cannot be read, the next one that can be.
+    """
+
+    newest_done: anyio.Event = attrs.field(factory=anyio.Event)
+    comparing: anyio.Lock = attrs.field(factory=anyio.Lock)
+    compared: bool = False
     _differs: bool = False
 
     def differ(self) -> None:
-        """Note that the newest file has other values than the API: the files are not used."""
+        """Note that a file has other values than the API: the files are not used."""
         self._differs = True
 
     def agrees(self) -> bool:
@@ -133,7 +138,7 @@ class ArchiveWaves:
             tasks.extend(await self._list(*of))
 
         await self._for_each(needs, list_files)
-        # The newest file of each series comes first: the others wait for the verdict about it.
+        # The newest file of each series comes first: the others wait for it.
         return sorted(tasks, key=lambda task: (not task.newest, task.need.period.start))
 
     def _needs(self, state: SeriesState, grain: Grain) -> list[NeededPeriod]:
@@ -196,7 +201,7 @@ class ArchiveWaves:
             await self._fetch_at_most_twice(task)
         finally:
             if task.newest:
-                task.seam.decided.set()
+                task.seam.newest_done.set()
 
     async def _fetch_at_most_twice(self, task: _FileTask) -> None:
         for fresh in (False, True):
@@ -239,7 +244,7 @@ class ArchiveWaves:
         )
         reader = FileReader(BytesIO(body), content, checksum)
         if not task.newest:  # before a thread is taken, which the newest file may need
-            await task.seam.decided.wait()
+            await task.seam.newest_done.wait()
         if not task.seam.agrees():
             return
         try:
@@ -284,7 +289,7 @@ class ArchiveWaves:
         )
         series, missing = task.state.series, task.need.missing
         needed = [columns for piece in pieces if len(columns := piece.within(missing))]
-        if task.newest and needed and not self.always:
+        if needed and not self.always:
             call_on_loop(self._compare_with_api, task, needed[-1])
             if not task.seam.agrees():
                 return 0, SpanSet()
@@ -295,15 +300,28 @@ class ArchiveWaves:
         return sum(map(len, needed)), missing - there
 
     async def _compare_with_api(self, task: _FileTask, columns: Columns) -> None:
-        """Compare the last rows of a file with a page of the API; note whether they agree.
+        """Compare the last rows of the first file with a page of the API; note whether they agree.
 
         A file with a right checksum may have wrong values. Where the newest month of a series differs, its
         days are read instead, which are made apart; where the newest day differs, the API is asked for
         everything. An API that does not answer says nothing against a file.
         """
-        series, exchange = task.state.series, self.executor.exchange
+        async with task.seam.comparing:
+            if task.seam.compared:
+                return
+            task.seam.compared = True
+            fields, span = await self._difference(task.state, columns)
+        if fields:
+            task.seam.differ()
+            self.state.files_rejected += 1
+            reason = f"{', '.join(fields)} differ from what the API says about {span}"
+            self.executor.emit(FileRejected(task.state.series, task.file.key, reason))
+
+    async def _difference(self, state: SeriesState, columns: Columns) -> tuple[list[str], Span]:
+        """Return the names of the columns in which the last rows differ from a page of the API, and its span."""
+        series, exchange = state.series, self.executor.exchange
         endpoint = exchange.endpoint(series.dataset)
-        size = min(self._page_size(task.state), len(columns))
+        size = min(self._page_size(state), len(columns))
         last = columns.take(slice(len(columns) - size, None))
         span = Span(int(last.times[0]), series.interval.shift(int(last.times[-1]), 1))
         part = Slice(series, span, size)
@@ -316,13 +334,8 @@ class ArchiveWaves:
         except RestrictedLocation:
             raise
         except FetchError:
-            return
-        fields = differing_columns(last, page.columns, series.dataset)
-        if fields:
-            task.seam.differ()
-            self.state.files_rejected += 1
-            reason = f"{', '.join(fields)} differ from what the API says about {span}"
-            self.executor.emit(FileRejected(series, task.file.key, reason))
+            return [], span
+        return differing_columns(last, page.columns, series.dataset), span
 
     async def _submit(self, state: SeriesState, batch: Batch) -> None:
         await self.row_budget.acquire(batch, batch.rows)
