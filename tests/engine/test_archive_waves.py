@@ -193,7 +193,9 @@ def test_files_that_differ_from_the_api_are_not_used(files_are_sooner: None, kin
     assert report.archive.rejected >= len(SYMBOLS)
 
 
-@pytest.mark.parametrize("kind", [ArchiveFaultKind.ABSENT, ArchiveFaultKind.DAMAGED_BODY])
+@pytest.mark.parametrize(
+    "kind", [ArchiveFaultKind.ABSENT, ArchiveFaultKind.DAMAGED_BODY, ArchiveFaultKind.BLOCKED]
+)
 def test_if_the_newest_file_cannot_be_read_the_next_one_is_compared(
     files_are_sooner: None, kind: ArchiveFaultKind
 ) -> None:

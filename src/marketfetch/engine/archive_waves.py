@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import anyio
 import attrs
-from anyio import CapacityLimiter
+from anyio import CancelScope, CapacityLimiter
 
 from marketfetch.archives.checksums import Checksum, parse_checksum
 from marketfetch.archives.file_reader import PIECE_ROWS, FileContent, FileReader
@@ -40,7 +40,7 @@ from marketfetch.planning.batches import Capacity, choose_page_size, files_end_s
 from marketfetch.sources import Archive
 from marketfetch.values.archives import ArchiveFile, Provenance
 from marketfetch.values.coverage import Coverage
-from marketfetch.values.http import Response
+from marketfetch.values.http import Request, Response
 from marketfetch.values.pages import Batch, Columns, Page
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
@@ -109,6 +109,8 @@ class ArchiveWaves:
     always: bool = False
     _blocked: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     """Set once the archive has refused an address, or none reaches it: then no further file is requested."""
+    _requests: set[CancelScope] = attrs.field(factory=set, init=False)
+    """The requests to the archive that wait for an egress or an answer."""
     _decoding: CapacityLimiter = attrs.field(
         factory=lambda: CapacityLimiter(min(_MAX_DECODING, os.cpu_count() or 1)), init=False
     )
@@ -178,7 +180,7 @@ class ArchiveWaves:
         try:
             while True:
                 request = archive.listing_request(listing)
-                page, _ = await self.executor.send(request, _listing_page, _policy(archive))
+                page, _ = await self._send(archive, request, _listing_page)
                 found = [(archive.period_of(state.series, file.name), file) for file in page.files]
                 files += [
                     (by_period.pop(period), file)
@@ -218,6 +220,21 @@ class ArchiveWaves:
             else:
                 return
 
+    async def _send(
+        self, archive: Archive, request: Request, read: Callable[[Response], _T]
+    ) -> tuple[_T, str]:
+        """Send a request to the archive; Banned as soon as another request finds it blocked.
+
+        Otherwise a request that has no egress yet waits until the ban is over.
+        """
+        with CancelScope() as scope:
+            self._requests.add(scope)
+            try:
+                return await self.executor.send(request, read, _policy(archive))
+            finally:
+                self._requests.discard(scope)
+        raise Banned("the archive has refused another request")
+
     def _reject(self, state: SeriesState, key: str, error: FetchError | PaginationError) -> None:
         """Report a file or a listing that cannot be used; raise RestrictedLocation."""
         if isinstance(error, RestrictedLocation):
@@ -225,6 +242,8 @@ class ArchiveWaves:
         no_egress_left = isinstance(error, FetchError) and error.egress is None
         if no_egress_left or isinstance(error, Banned | RateLimitExceeded):
             self._blocked.set()
+            for scope in self._requests:
+                scope.cancel()
         self.state.files_rejected += 1
         self.executor.emit(FileRejected(state.series, key, f"{type(error).__name__}: {error}"))
 
@@ -234,7 +253,7 @@ class ArchiveWaves:
         archive, key = task.archive, task.file.key
         checksum = await self._fetch_checksum(task, fresh=fresh)
         request = archive.file_request(key, fresh=fresh)
-        body, egress = await self.executor.send(request, _body, _policy(archive))
+        body, egress = await self._send(archive, request, _body)
         content = FileContent(
             task.state.series,
             task.need.period,
@@ -267,7 +286,7 @@ class ArchiveWaves:
         """Return the published checksum of a file; None for one of the few files that have none."""
         request = task.archive.checksum_request(task.file.key, fresh=fresh)
         try:
-            body, egress = await self.executor.send(request, _body, _policy(task.archive))
+            body, egress = await self._send(task.archive, request, _body)
         except BadRequest:
             return None
         try:
@@ -318,7 +337,7 @@ class ArchiveWaves:
             self.executor.emit(FileRejected(task.state.series, task.file.key, reason))
 
     async def _difference(self, state: SeriesState, columns: Columns) -> tuple[list[str], Span]:
-        """Return the names of the columns in which the last rows differ from a page of the API, and its span."""
+        """Return the columns in which the last rows differ from a page of the API, and the span of both."""
         series, exchange = state.series, self.executor.exchange
         endpoint = exchange.endpoint(series.dataset)
         size = min(self._page_size(state), len(columns))
