@@ -140,6 +140,22 @@ def test_files_that_differ_from_the_api_are_not_used(files_are_sooner: None, kin
     assert report.archive.rejected >= len(SYMBOLS)
 
 
+@pytest.mark.parametrize(
+    "kind", [ArchiveFaultKind.ABSENT, ArchiveFaultKind.DAMAGED_BODY, ArchiveFaultKind.BLOCKED]
+)
+def test_if_the_newest_file_cannot_be_read_the_next_one_is_compared(
+    files_are_sooner: None, kind: ArchiveFaultKind
+) -> None:
+    store = MemorySink()
+    newest = ArchiveFaults(kinds=[kind], rate=1.0, keys="*-1h-2026-01.zip")
+    with site(ArchiveFaults(kinds=[ArchiveFaultKind.OTHER_VALUES], rate=1.0), newest) as place:
+        report = place.fetch(store)
+        for symbol in SYMBOLS:
+            assert_holds(store, place.market, series(symbol), span_of(START, END))
+    assert report.complete
+    assert not any("/monthly/" in key for key in place.keys_read())
+
+
 def test_a_moment_that_a_file_denies_is_asked_for_once(files_are_sooner: None) -> None:
     gap = span_of("2025-12-10", "2025-12-12")
     asked = {}

@@ -94,7 +94,7 @@ class ArchiveWaves:
             tasks.extend(await self._list(*of))
 
         await self._for_each(needs, list_files)
-        # The newest file of each series comes first: the others wait for the verdict about it.
+        # The newest file of each series comes first: the others wait for it.
         return sorted(tasks, key=lambda task: (not task.newest, task.need.period.start))
 
     def _needs(self, state: SeriesState, grain: Grain) -> list[NeededPeriod]:
