@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from functools import partial
 from io import BytesIO
+from typing import TypeVar
 
 import anyio
 import attrs
-from anyio import CapacityLimiter
+from anyio import CancelScope, CapacityLimiter
 
 from marketfetch.archives.checksums import Checksum, parse_checksum
 from marketfetch.archives.file_reader import PIECE_ROWS, FileContent, FileReader
@@ -35,28 +36,38 @@ from marketfetch.planning.archive_periods import NeededPeriod, difference
 from marketfetch.sources import Archive
 from marketfetch.values.archives import ArchiveFile, Provenance
 from marketfetch.values.coverage import Coverage
-from marketfetch.values.http import Response
+from marketfetch.values.http import Request, Response
 from marketfetch.values.pages import Batch, Columns, Page
+from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["ArchiveFiles", "FileTask", "Seam", "list_pages"]
+__all__ = ["ArchiveFiles", "FileTask", "Seam", "SendListing", "list_pages", "send_to_archive"]
 
+_T = TypeVar("_T")
+SendListing = Callable[
+    [Archive, Request, Callable[[Response], ListingPage]], Awaitable[tuple[ListingPage, str]]
+]
 _MAX_DECODING = 4
 """Files that are decoded side by side, at most: each needs memory for a piece of 100,000 rows."""
 
 
 @attrs.define(eq=False)
 class Seam:
-    """The verdict about the files of one series in one wave: does the newest one agree with the API?"""
+    """The verdict about the files of one series in one wave: does one of them agree with the API?
+
+    It is the newest one; if that cannot be read, the next one that can be. `rows` of it are compared; 0
+    compares nothing, as of a symbol that the API does not have.
+    """
 
     rows: int = 0
-    """How many rows of the newest file are compared; 0 compares nothing, as of a symbol without an API."""
-    decided: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+    newest_done: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+    comparing: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
+    compared: bool = attrs.field(default=False, init=False)
     _differs: bool = attrs.field(default=False, init=False)
 
     def differ(self) -> None:
-        """Note that the newest file has other values than the API: the files are not used."""
+        """Note that a file has other values than the API: the files are not used."""
         self._differs = True
 
     def agrees(self) -> bool:
@@ -74,7 +85,7 @@ class FileTask:
     file: ArchiveFile
     seam: Seam
     newest: bool
-    """Whether it is the newest file of its series, which is compared with the API."""
+    """Whether it is the newest file of its series, for which the others wait."""
     read: FilesRead | None = None
     """What the files of a delisted series had; None for a listed one."""
 
@@ -88,6 +99,8 @@ class ArchiveFiles:
     state: RunState
     row_budget: RowBudget
     _blocked: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+    _requests: set[CancelScope] = attrs.field(factory=set, init=False)
+    """The requests to the archive that wait for an egress or an answer."""
     _decoding: CapacityLimiter = attrs.field(
         factory=lambda: CapacityLimiter(min(_MAX_DECODING, os.cpu_count() or 1)), init=False
     )
@@ -112,7 +125,7 @@ class ArchiveFiles:
             await self._fetch_at_most_twice(task)
         finally:
             if task.newest:
-                task.seam.decided.set()
+                task.seam.newest_done.set()
 
     def reject(self, state: SeriesState, key: str, error: FetchError | PaginationError) -> None:
         """Report a file or a listing that cannot be used; raise RestrictedLocation."""
@@ -121,8 +134,29 @@ class ArchiveFiles:
         no_egress_left = isinstance(error, FetchError) and error.egress is None
         if no_egress_left or isinstance(error, Banned | RateLimitExceeded):
             self._blocked.set()
+            for scope in self._requests:
+                scope.cancel()
         self.state.files_rejected += 1
         self.executor.emit(FileRejected(state.series, key, f"{type(error).__name__}: {error}"))
+
+    def list_pages(self, archive: Archive, listing: ListingRequest) -> AsyncGenerator[ListingPage]:
+        """Yield the pages of a listing; see the function of this name."""
+        return list_pages(self._send, archive, listing)
+
+    async def _send(
+        self, archive: Archive, request: Request, read: Callable[[Response], _T]
+    ) -> tuple[_T, str]:
+        """Send a request to the archive; Banned as soon as another request finds it blocked.
+
+        Otherwise a request that has no egress yet waits until the ban is over.
+        """
+        with CancelScope() as scope:
+            self._requests.add(scope)
+            try:
+                return await send_to_archive(self.executor, archive, request, read)
+            finally:
+                self._requests.discard(scope)
+        raise Banned("the archive has refused another request")
 
     async def _fetch_at_most_twice(self, task: FileTask) -> None:
         for fresh in (False, True):
@@ -143,7 +177,7 @@ class ArchiveFiles:
         archive, key = task.archive, task.file.key
         checksum = await self._fetch_checksum(task, fresh=fresh)
         request = archive.file_request(key, fresh=fresh)
-        body, egress = await self.executor.send(request, _body, _policy(archive))
+        body, egress = await self._send(archive, request, _body)
         content = FileContent(
             task.state.series,
             task.need.period,
@@ -153,7 +187,7 @@ class ArchiveFiles:
         )
         reader = FileReader(BytesIO(body), content, checksum)
         if not task.newest:  # before a thread is taken, which the newest file may need
-            await task.seam.decided.wait()
+            await task.seam.newest_done.wait()
         if not task.seam.agrees():
             return
         try:
@@ -173,7 +207,7 @@ class ArchiveFiles:
         """Return the published checksum of a file; None for one of the few files that have none."""
         request = task.archive.checksum_request(task.file.key, fresh=fresh)
         try:
-            body, egress = await self.executor.send(request, _body, _policy(task.archive))
+            body, egress = await self._send(task.archive, request, _body)
         except BadRequest:
             return None
         try:
@@ -196,7 +230,7 @@ class ArchiveFiles:
         )
         interval, missing = task.state.series.interval, task.need.missing
         needed = [columns for piece in pieces if len(columns := piece.within(missing))]
-        if task.newest and needed and task.seam.rows:
+        if needed and task.seam.rows:
             call_on_loop(self._compare_with_api, task, needed[-1])
             if not task.seam.agrees():
                 return None
@@ -218,17 +252,30 @@ class ArchiveFiles:
             task.read.record(task.need.period, there.hull, complete=complete)
 
     async def _compare_with_api(self, task: FileTask, columns: Columns) -> None:
-        """Compare the last rows of a file with a page of the API; note whether they agree.
+        """Compare the last rows of the first file with a page of the API; note whether they agree.
 
         A file with a right checksum may have wrong values. Where the newest month of a series differs, its
         days are read instead, which are made apart; where the newest day differs, the API is asked for
         everything. An API that does not answer says nothing against a file.
         """
-        series, exchange = task.state.series, self.executor.exchange
+        async with task.seam.comparing:
+            if task.seam.compared:
+                return
+            task.seam.compared = True
+            last = columns.take(slice(max(0, len(columns) - task.seam.rows), None))
+            fields, span = await self._difference(task.state.series, last)
+        if fields:
+            task.seam.differ()
+            self.state.files_rejected += 1
+            reason = f"{', '.join(fields)} differ from what the API says about {span}"
+            self.executor.emit(FileRejected(task.state.series, task.file.key, reason))
+
+    async def _difference(self, series: Series, rows: Columns) -> tuple[Collection[str], Span]:
+        """Return the columns in which rows differ from a page of the API, and the span of both."""
+        exchange = self.executor.exchange
         endpoint = exchange.endpoint(series.dataset)
-        last = columns.take(slice(max(0, len(columns) - task.seam.rows), None))
-        span = Span(int(last.times[0]), series.interval.shift(int(last.times[-1]), 1))
-        part = Slice(series, span, min(task.seam.rows, series.interval.count(span)))
+        span = Span(int(rows.times[0]), series.interval.shift(int(rows.times[-1]), 1))
+        part = Slice(series, span, min(endpoint.page_sizes[-1], series.interval.count(span)))
 
         def read(response: Response) -> Page:
             return validate_page(exchange.decoded(response.body, part), part)
@@ -238,13 +285,8 @@ class ArchiveFiles:
         except RestrictedLocation:
             raise
         except FetchError:
-            return
-        fields = difference(last, page.columns, series.dataset).fields
-        if fields:
-            task.seam.differ()
-            self.state.files_rejected += 1
-            reason = f"{', '.join(fields)} differ from what the API says about {span}"
-            self.executor.emit(FileRejected(series, task.file.key, reason))
+            return (), span
+        return difference(rows, page.columns, series.dataset).fields, span
 
     async def _submit(self, state: SeriesState, batch: Batch) -> None:
         await self.row_budget.acquire(batch, batch.rows)
@@ -254,19 +296,23 @@ class ArchiveFiles:
 
 
 async def list_pages(
-    executor: RequestExecutor, archive: Archive, listing: ListingRequest
+    send: SendListing, archive: Archive, listing: ListingRequest
 ) -> AsyncGenerator[ListingPage]:
     """Yield the pages of a listing; FetchError or PaginationError if it cannot be read to its end."""
     following: ListingRequest | None = listing
     while following is not None:
         request = archive.listing_request(following)
-        page, _ = await executor.send(request, _listing_page, _policy(archive))
+        page, _ = await send(archive, request, _listing_page)
         following = following.following(page)
         yield page
 
 
-def _policy(archive: Archive) -> ResponsePolicy:
-    return ResponsePolicy(archive.raise_for_error, waits_for_bans=False)
+async def send_to_archive(
+    executor: RequestExecutor, archive: Archive, request: Request, read: Callable[[Response], _T]
+) -> tuple[_T, str]:
+    """Send a request to an archive; a ban ends it, since the API has the rows, too."""
+    policy = ResponsePolicy(archive.raise_for_error, waits_for_bans=False)
+    return await executor.send(request, read, policy)
 
 
 def _body(response: Response) -> bytes:

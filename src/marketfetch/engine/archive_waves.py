@@ -15,7 +15,7 @@ import anyio
 import attrs
 
 from marketfetch.archives.periods import CalendarPeriod, Grain
-from marketfetch.engine.archive_files import ArchiveFiles, FileTask, Seam, list_pages
+from marketfetch.engine.archive_files import ArchiveFiles, FileTask, Seam
 from marketfetch.engine.missing import ask_files_for_unserved, give_up_unserved, unserved
 from marketfetch.engine.state import SeriesState
 from marketfetch.errors import FetchError, PaginationError
@@ -157,14 +157,17 @@ class ArchiveWaves:
         if archive is None or self.files.blocked:
             return []
         by_period = {need.period: need for need in needed}
-        last, read = max(by_period), None
+        first, last, read = needed[0].period, max(by_period), None
         if state.delisted:
             read = self._read.setdefault(state.series, FilesRead(state.series.interval))
-        listing = archive.listing(state.series, _first_listed(state, needed[0].period, read))
+            first = read.list_from(first)
+        elif first.grain == "month":
+            first = _month_of_start(state, first)
+        listing = archive.listing(state.series, first)
         chosen: list[tuple[NeededPeriod, ArchiveFile]] = []
         older, begins = list[str](), _begins(state, archive)
         try:
-            async with aclosing(list_pages(self.files.executor, archive, listing)) as pages:
+            async with aclosing(self.files.list_pages(archive, listing)) as pages:
                 async for page in pages:
                     found = [(archive.period_of(state.series, file.name), file) for file in page.files]
                     chosen += [
@@ -238,26 +241,13 @@ def want_from_files(states: Sequence[SeriesState], exchange: Exchange) -> list[S
 def _begins(state: SeriesState, archive: Archive) -> int:
     """Return from when on files are of the listed instrument: its ticker may have been used before.
 
-    Files that are not named after the symbol may be older: those of an index are named after the pair, and
-    belong to all its contracts.
+    Files of an index may be older. They are named after the pair, and belong to all its contracts.
     """
     is_named = state.series.symbol in archive.stem(state.series)
     return state.series.interval.floor(state.listed_at or 0) if is_named else 0
 
 
-def _first_listed(state: SeriesState, needed: CalendarPeriod, read: FilesRead | None) -> CalendarPeriod:
-    """Return where a listing begins, if files of a period are needed.
-
-    - The months of a listed symbol: at the beginning of the query, to see whether its ticker was used before.
-    - The months of a delisted symbol: at the first one, to know where its files begin and end.
-    - Days: at the first day needed; of a delisted symbol at the end of its last month at the latest.
-    """
-    grain, offset = needed.grain, needed.utc_offset
-    if read is not None and read.listed:
-        end = max(period.span.end for period in read.listed)
-        return min(needed, CalendarPeriod.containing(end, grain, utc_offset=offset))
-    if read is not None:
-        return CalendarPeriod.containing(0, grain, utc_offset=offset)
-    if grain == "month" and state.wanted.hull is not None:
-        return min(needed, CalendarPeriod.containing(state.wanted.hull.start, grain, utc_offset=offset))
-    return needed
+def _month_of_start(state: SeriesState, month: CalendarPeriod) -> CalendarPeriod:
+    """Return the month in which the query begins: its files show whether the ticker was used before."""
+    start = month.span.start if state.wanted.hull is None else state.wanted.hull.start
+    return CalendarPeriod.containing(start, "month", utc_offset=month.utc_offset)

@@ -10,7 +10,7 @@ from itertools import chain
 import attrs
 
 from marketfetch.archives.listing import ListingRequest
-from marketfetch.engine.archive_files import list_pages
+from marketfetch.engine.archive_files import list_pages, send_to_archive
 from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.missing import MAX_CLOCK_SKEW
 from marketfetch.engine.requester import RequestExecutor
@@ -211,7 +211,7 @@ async def _add_archived(executor: RequestExecutor, query: Query, listing: Instru
     symbols: set[str] = set()
     try:
         for request, archive in 2 * [*listings.items()]:
-            async for page in list_pages(executor, archive, request):
+            async for page in list_pages(partial(send_to_archive, executor), archive, request):
                 symbols.update(map(archive.symbol_of, page.prefixes))
     except RestrictedLocation:
         raise

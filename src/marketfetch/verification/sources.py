@@ -14,8 +14,9 @@ from marketfetch.archives.checksums import parse_checksum
 from marketfetch.archives.file_reader import FileContent, FileReader
 from marketfetch.archives.listing import parse_listing
 from marketfetch.archives.periods import CalendarPeriod
+from marketfetch.engine.archive_files import send_to_archive
 from marketfetch.engine.blocking import StoreRetrier, run_in_thread
-from marketfetch.engine.requester import RequestExecutor, ResponsePolicy
+from marketfetch.engine.requester import RequestExecutor
 from marketfetch.errors import BadRequest, ConfigurationError, FetchError, RestrictedLocation, RowsRefused
 from marketfetch.planning.archive_periods import difference
 from marketfetch.protocols import Store, SupportsProvenance
@@ -178,5 +179,4 @@ class SourceVerifier:
         return attrs.evolve(found, repaired=True)
 
     async def _send(self, archive: Archive, request: Request) -> tuple[bytes, str]:
-        policy = ResponsePolicy(archive.raise_for_error, waits_for_bans=False)
-        return await self.executor.send(request, lambda response: response.body, policy)
+        return await send_to_archive(self.executor, archive, request, lambda response: response.body)
