@@ -56,11 +56,9 @@ _MAX_DECODING = 4
 class Seam:
     """The verdict about the files of one series in one wave: does one of them agree with the API?
 
-    It is the newest one; if that cannot be read, the next one that can be. `rows` of it are compared; 0
-    compares nothing, as of a symbol that the API does not have.
+    It is the newest one; if that cannot be read, the next one that can be.
     """
 
-    rows: int = 0
     newest_done: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     comparing: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
     compared: bool = attrs.field(default=False, init=False)
@@ -86,6 +84,8 @@ class FileTask:
     seam: Seam
     newest: bool
     """Whether it is the newest file of its series, for which the others wait."""
+    compared_rows: int = 0
+    """How many of the last rows may be compared with the API; 0 if the API does not have them."""
     read: FilesRead | None = None
     """What the files of a delisted series had; None for a listed one."""
 
@@ -230,7 +230,7 @@ class ArchiveFiles:
         )
         interval, missing = task.state.series.interval, task.need.missing
         needed = [columns for piece in pieces if len(columns := piece.within(missing))]
-        if needed and task.seam.rows:
+        if needed and task.compared_rows:
             call_on_loop(self._compare_with_api, task, needed[-1])
             if not task.seam.agrees():
                 return None
@@ -262,7 +262,7 @@ class ArchiveFiles:
             if task.seam.compared:
                 return
             task.seam.compared = True
-            last = columns.take(slice(max(0, len(columns) - task.seam.rows), None))
+            last = columns.take(slice(max(0, len(columns) - task.compared_rows), None))
             fields, span = await self._difference(task.state.series, last)
         if fields:
             task.seam.differ()

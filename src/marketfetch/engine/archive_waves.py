@@ -188,10 +188,19 @@ class ArchiveWaves:
             return []
         if older:
             self._reject_older(state, older, begins)
-        seam = Seam(0 if self.always or state.delisted else self._page_size(state))
-        newest = max((need.period for need, _ in chosen), default=None)
+        seam, newest = Seam(), max((need.period for need, _ in chosen), default=None)
         return [
-            FileTask(state, archive, need, file, seam, need.period == newest, read) for need, file in chosen
+            FileTask(
+                state,
+                archive,
+                need,
+                file,
+                seam,
+                need.period == newest,
+                0 if self.always or self._is_in_files_alone(state, need) else self._page_size(state),
+                read,
+            )
+            for need, file in chosen
         ]
 
     def _reject_older(self, state: SeriesState, keys: Sequence[str], begins: int) -> None:
