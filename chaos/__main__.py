@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from chaos.harness.trials import Effort, Result
+from chaos.trials.archives import archives
 from chaos.trials.concurrent_runs import concurrent_runs
 from chaos.trials.crash_points import crash_points
 from chaos.trials.fuzzing import fuzzing
@@ -35,6 +36,7 @@ SECTIONS: dict[str, tuple[str, Section]] = {
     "network": ("A hostile network", hostile_network),
     "fuzzing": ("What strangers send", fuzzing),
     "hostile_exchange": ("A hostile exchange", hostile_exchange),
+    "archives": ("A hostile archive", archives),
     "database": ("A hostile database", hostile_database),
     "stopping": ("Stopping", signals),
     "confidential": ("Secrets", secret_leaks),

@@ -7,14 +7,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from signal import SIGKILL
 
 import attrs
 
 from marketfetch.testing import SimulatedExchange
 
-__all__ = ["Command", "backfill"]
+__all__ = ["FILES_FIRST", "MARKETFETCH", "Command", "backfill"]
 
+MARKETFETCH = ("-m", "marketfetch")
+FILES_FIRST = ("-P", str(Path(__file__).with_name("files_first.py")))
+"""The same with files of the archive preferred; -P keeps the script's folder out of the imports."""
 _TIMEOUT = 60.0
 """Seconds after which a run counts as hanging; it usually takes two."""
 
@@ -60,12 +64,15 @@ class Command:
 
 
 @contextmanager
-def backfill(exchange: SimulatedExchange, url: str, words: Sequence[str]) -> Iterator[Command]:
+def backfill(
+    exchange: SimulatedExchange, url: str, words: Sequence[str], program: Sequence[str] = MARKETFETCH
+) -> Iterator[Command]:
     """Start `marketfetch backfill` into a store; the process is killed when the block is left.
 
+    `program` are the arguments of Python that start the command line.
     `--board none`: a killed run returns no budget to a shared board, and this exchange has no rate limits.
     """
-    command = [sys.executable, "-m", "marketfetch", "backfill", "--base-url", exchange.base_url]
+    command = [sys.executable, *program, "backfill", "--base-url", exchange.base_url]
     process = subprocess.Popen(
         [*command, "--exchange", "binance-usdm", "--board", "none", "--to", url, *words],
         stdin=subprocess.DEVNULL,

@@ -27,7 +27,10 @@ from pyarrow import parquet
 
 from chaos.harness.store_fixtures import files_of
 from marketfetch.planning.composites import combine
+from marketfetch.protocols import SupportsProvenance
+from marketfetch.sinks import sink_from
 from marketfetch.testing import Market
+from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import datasets
 from marketfetch.values.instruments import Composite
@@ -36,7 +39,15 @@ from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.worlds import truth
 
-__all__ = ["Contents", "Oracle", "StoredSeries", "check_contents", "contents", "fingerprint"]
+__all__ = [
+    "Contents",
+    "Oracle",
+    "StoredSeries",
+    "check_contents",
+    "contents",
+    "fingerprint",
+    "provenance",
+]
 
 Query = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 
@@ -82,6 +93,21 @@ def contents(url: str) -> Contents:
         return _of_parquet(url)
     with {"sqlite": _sqlite, "duckdb": _duckdb, "postgresql": _postgres}[kind](url) as query:
         return {} if query is None else _of_tables(kind, query)
+
+
+def provenance(url: str, series: Series) -> Sequence[Provenance]:
+    """Return the files of archives from which a store has rows of a series."""
+    kind = url.partition(":")[0]
+    if kind in {"parquet", "postgresql"}:
+        return _provenance(url, series)
+    with _copied(url) as path:
+        return [] if path is None else _provenance(f"{kind}:{path}", series)
+
+
+def _provenance(url: str, series: Series) -> Sequence[Provenance]:
+    store = sink_from(url)
+    assert isinstance(store, SupportsProvenance)
+    return store.provenance(series)
 
 
 def fingerprint(url: str, *, verdicts_on_events: bool = True) -> str:

@@ -42,6 +42,7 @@ from tests.support.worlds import assert_holds, run
 __all__ = [
     "bans",
     "dead_network",
+    "flapping",
     "flapping_proxies",
     "hostile_network",
     "legal_refusals",
@@ -137,14 +138,14 @@ def flapping_proxies(effort: Effort) -> Result:
     for number in range(effort.choose(2, 6, 200)):
         name = f"flapping {number}"
         with trial.attempt(f"seed {effort.seed}, {name}"), _jobs(4) as (job, proxies):
-            with _flapping(proxies, effort.rng(name)):
+            with flapping(proxies, effort.rng(name)):
                 report = job.run()
             job.check_complete(report)
     return trial.result()
 
 
 @contextmanager
-def _flapping(proxies: LocalProxies, rng: random.Random) -> Iterator[None]:
+def flapping(proxies: LocalProxies, rng: random.Random) -> Iterator[None]:
     """Change the mode of a random proxy every 50 ms, 40 times; then let all proxies work."""
     over = threading.Event()
 

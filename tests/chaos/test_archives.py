@@ -1,0 +1,41 @@
+"""The quick form of `python -m chaos --only archives`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from chaos.harness.store_fixtures import StoreFixture, store_fixture
+from chaos.harness.trials import Effort, Result
+from chaos.trials.archives import faulty_archive, faulty_network, killed_runs
+from tests.support.postgres import Server
+from tests.support.promises import assert_kept
+
+QUICK = Effort("quick", seed=1)
+
+TRIALS = pytest.mark.parametrize("trial", [faulty_archive, killed_runs])
+
+
+@TRIALS
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("kind", ["sqlite", "duckdb", "parquet"])
+def test_files_that_are_wrong_or_half_read(
+    trial: Callable[[StoreFixture, Effort], Result], kind: str
+) -> None:
+    with store_fixture(kind) as fixture:
+        assert_kept(trial(fixture, QUICK))
+
+
+@TRIALS
+@pytest.mark.heavy
+@pytest.mark.timeout(180)
+def test_files_that_are_wrong_or_half_read_into_postgresql(
+    trial: Callable[[StoreFixture, Effort], Result], postgres_server: Server
+) -> None:
+    with store_fixture("postgresql", postgres_server) as fixture:
+        assert_kept(trial(fixture, QUICK))
+
+
+def test_proxies_that_fail_while_files_are_read() -> None:
+    assert_kept(faulty_network(QUICK))
