@@ -1,4 +1,4 @@
-"""Real candles, replayed and fetched through three proxies and the command line into every store.
+"""Real candles, replayed as an API and as files, and fetched through three proxies into every store.
 
 Every candle of every file must be there, every column equal to the file to the bit.
 """
@@ -22,7 +22,13 @@ import pytest
 
 from marketfetch.protocols import Store
 from marketfetch.sinks.urls import sink_from
-from marketfetch.testing import LocalProxies, ReplayedMarket, SimulatedArchive, SimulatedExchange
+from marketfetch.testing import (
+    ArchiveOptions,
+    LocalProxies,
+    ReplayedMarket,
+    SimulatedArchive,
+    SimulatedExchange,
+)
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
@@ -65,13 +71,18 @@ def backfill(exchange: SimulatedExchange, proxies: LocalProxies, *arguments: str
     return report
 
 
-def check_every_candle(to: str, exchange: SimulatedExchange, recorded: Rows) -> None:
+def check_every_candle(
+    to: str, exchange: SimulatedExchange, recorded: Rows, archive: SimulatedArchive | None = None
+) -> None:
+    """Fetch all candles, through the API or from files, and compare them with the recorded text."""
+    sources = [] if archive is None else ["--sources", "archive", "--archive-url", archive.base_url]
     with LocalProxies(3) as proxies:
         for symbol, rows in recorded.items():
             start, end = int(rows[0][0]), int(rows[-1][0]) + 60_000
             options = ["--symbol", symbol, "--dataset", "ohlcv", "--start", str(start), "--end", str(end)]
-            report = backfill(exchange, proxies, *options, "--to", to)
+            report = backfill(exchange, proxies, *options, *sources, "--to", to)
             assert report["rows_written"] == len(rows)
+            assert report["archive"]["rows"] == (len(rows) if archive is not None else 0)
             assert {egress["name"] for egress in report["egresses"]} == {"Proxy 1", "Proxy 2", "Proxy 3"}
     assert 429 not in exchange.record.statuses
 
@@ -100,6 +111,28 @@ def test_every_candle_of_every_file_is_stored_in_postgresql(
     postgres_dsn: str, exchange: SimulatedExchange, recorded: Rows
 ) -> None:
     check_every_candle(postgres_dsn, exchange, recorded)
+
+
+@pytest.fixture(scope="session")
+def archive(shared_data: Path) -> Iterator[SimulatedArchive]:
+    market = ReplayedMarket.from_folder(shared_data / "binance_usdm_1m")
+    with SimulatedArchive(market, ArchiveOptions(since=1_693_526_400_000)) as archive:  # 2023-09
+        yield archive
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", ["duckdb", "sqlite", "parquet"])
+def test_every_candle_of_every_file_of_the_archive_is_stored_bit_for_bit(
+    kind: str, tmp_path: Path, exchange: SimulatedExchange, archive: SimulatedArchive, recorded: Rows
+) -> None:
+    check_every_candle(f"{kind}:{tmp_path / 'market'}", exchange, recorded, archive)
+
+
+@pytest.mark.timeout(600)
+def test_every_candle_of_every_file_of_the_archive_is_stored_in_postgresql(
+    postgres_dsn: str, exchange: SimulatedExchange, archive: SimulatedArchive, recorded: Rows
+) -> None:
+    check_every_candle(postgres_dsn, exchange, recorded, archive)
 
 
 def test_archive_serves_every_recorded_month_byte_for_byte(shared_data: Path) -> None:
