@@ -303,7 +303,10 @@ class SupportsGroupCommit(Protocol):
 
     @property
     def transaction_rows(self) -> int:
-        """Rows of one transaction. Fewer are committed where no more batches are ready."""
+        """Rows of one transaction, at most, but for a single batch that is larger.
+
+        Fewer are committed where no more batches are ready.
+        """
         ...
 
     def group_writer(self) -> AbstractContextManager[GroupWriter]:

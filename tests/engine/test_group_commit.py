@@ -22,7 +22,7 @@ ROWS = 10
 
 
 class Grouping(MemorySink):
-    """A store that commits about 30 rows together, and waits with the first commit until `ready` is set."""
+    """A store that commits up to 30 rows together, and waits with the first commit until `ready` is set."""
 
     transaction_rows = 30
 
@@ -87,6 +87,18 @@ def test_what_is_ready_is_committed_together_up_to_the_rows_of_a_transaction() -
     assert [symbol for group in store.committed for symbol in group] == [f"S{n}USDT" for n in range(8)]
     assert len(durable) == 8
     assert not refused
+
+
+def test_a_transaction_has_no_more_rows_than_the_store_wants_but_for_a_larger_batch() -> None:
+    sizes = [20, 20, 10, 31, 5, 30, 1]
+    batches = [batch(candles(f"S{number}USDT"), range(rows), open=1) for number, rows in enumerate(sizes)]
+    together: list[list[int]] = []
+    store = Grouping(lambda group: together.append([one.rows for one in group]))
+    durable, _ = write_all(store, batches)
+    assert [rows for group in together for rows in group] == sizes
+    assert all(sum(group) <= 30 or len(group) == 1 for group in together)
+    assert [20, 10] in together
+    assert len(durable) == len(sizes)
 
 
 def test_a_refused_series_does_not_take_the_others_with_it() -> None:

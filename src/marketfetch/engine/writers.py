@@ -107,6 +107,8 @@ class _WriterThread:
     _on_refused: OnRefused
     _transaction_rows: int
     _refusals: dict[Series, RowsRefused] = attrs.field(factory=dict, init=False)
+    _held_over: Batch | None = attrs.field(default=None, init=False)
+    """A batch that would have made the last transaction too large; it begins the next one."""
     current: CurrentWriter = attrs.field(factory=CurrentWriter, init=False)
 
     def run(self) -> None:
@@ -158,10 +160,17 @@ class _WriterThread:
             else:
                 await self._on_refused(batch, error)
         try:
-            batches = [await self._queue.receive()]
+            batches = [self._held_over or await self._queue.receive()]
         except EndOfStream:
             return ()
+        self._held_over, rows = None, batches[0].rows
         with suppress(WouldBlock, EndOfStream):
-            while sum(batch.rows for batch in batches) < self._transaction_rows:
-                batches.append(self._queue.receive_nowait())
+            while rows < self._transaction_rows:
+                batch = self._queue.receive_nowait()
+                rows += batch.rows
+                # A few rows above a row group of DuckDB make its checkpoint read and rewrite everything.
+                if rows > self._transaction_rows:
+                    self._held_over = batch
+                else:
+                    batches.append(batch)
         return batches
