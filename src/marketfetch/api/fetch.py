@@ -56,6 +56,7 @@ def fetch(  # noqa: PLR0913  # the one call for notebooks: every part may be rep
     proxies: ProxyPool | Iterable[str | Secret] | str | Path | None = None,
     composites: Iterable[Composite] = (),
     base_url: str | None = None,
+    archive_url: str | None = None,
     sources: Literal["auto", "rest", "archive"] = "auto",
     fetcher: Fetcher | None = None,
     settings: Settings | None = None,
@@ -97,7 +98,7 @@ def fetch(  # noqa: PLR0913  # the one call for notebooks: every part may be rep
         composites=composites,
         sources=sources,
     )
-    venue = exchange_from(exchange, base_url)
+    venue = exchange_from(exchange, base_url, archive_url)
     pipeline = Pipeline(
         venue,
         query,

@@ -40,10 +40,10 @@ async def _ignore_batch(batch: Batch) -> None:
 class Pipeline:
     """A query with an exchange, a sink, proxies and a fetcher, ready to run.
 
-    `exchange` is a name (`binance-usdm`, with `base_url` at another host) or an Exchange. `sink` is any Sink,
-    or text such as `duckdb:market.duckdb`; without a sink the batches can only be iterated over. `proxies` is
-    a ProxyPool, or addresses to use in addition to the direct connection (default: the direct connection
-    alone). `fetcher` is a Fetcher (default: CurlFetcher). `listeners` receive every event on the event loop;
+    `exchange` is a name (`binance-usdm`, with `base_url` and `archive_url` at other hosts) or an Exchange.
+    `sink` is any Sink, or text such as `duckdb:market.duckdb`; without a sink the batches can only be
+    iterated over. `proxies` is a ProxyPool, or addresses to use in addition to the direct connection
+    (default: the direct connection alone). `fetcher` is a Fetcher (default: CurlFetcher). `listeners` receive every event on the event loop;
     a listener that raises is logged and receives no further event. `board` says which other processes share
     the rate limits of the addresses: `auto` means all processes of this user on this machine, and all that
     write into the same store if it is PostgreSQL; None means no other process; a Board, or its URL such as
@@ -70,13 +70,14 @@ class Pipeline:
         settings: Settings | None = None,
         listeners: Sequence[Listener] = (),
         base_url: str | None = None,
+        archive_url: str | None = None,
         board: Board | str | Secret | None = "auto",
     ) -> None:
         check_kinds(query, fetcher, settings)
         self._listeners = Listeners(listeners)
         store = NullSink() if sink is None else sink_of("sink", sink)
         self._config = RunConfig(
-            exchange=exchange_from(exchange, base_url),
+            exchange=exchange_from(exchange, base_url, archive_url),
             query=query,
             sink=store,
             pool=RotatingProxies(()) if proxies is None else pool_of(proxies),

@@ -232,6 +232,8 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         with OPEN_FILES.opened(self.path), ExitStack() as stack:
             with self._translated():
                 connection = stack.enter_context(closing(self._opened(connect)))
+                # On a terminal DuckDB draws a bar of its own for each long statement.
+                connection.execute("SET enable_progress_bar = false")
                 stack.enter_context(shared.memory.applied(connection, self.memory_limit))
             yield connection
 
