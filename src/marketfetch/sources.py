@@ -51,6 +51,8 @@ __all__ = ["Archive", "Endpoint", "Source", "raise_for_status"]
 _REFUSES_LOCATION = re.compile(
     rb"restricted location|block access from your country|your (country|region)", re.IGNORECASE
 )
+_MAX_WAIT = 30.0
+"""Seconds for which a request to an archive waits for an egress, such as for the end of a ban."""
 _SLOW_DOWN = 1.0
 """Seconds to wait when a bucket asks to slow down and names no time; it may serve thousands a second."""
 _UNCHANGED = {"Accept-Encoding": "identity"}
@@ -187,12 +189,16 @@ class Archive(Source):
 
     def listing_request(self, listing: ListingRequest) -> Request:
         """Return the request for one page of a listing."""
-        return Request("/", listing.parameters, cost=self.cost(), base_url=self._listing_url)
+        return Request(
+            "/", listing.parameters, cost=self.cost(), base_url=self._listing_url, max_wait=_MAX_WAIT
+        )
 
     def file_request(self, key: str, *, fresh: bool = False) -> Request:
         """Return the request for a file; `fresh` asks caches on the way to get it anew."""
         headers = _UNCHANGED | {"Cache-Control": "no-cache"} if fresh else _UNCHANGED
-        return Request(f"/{key}", cost=self.cost(), base_url=self._files_url, headers=headers)
+        return Request(
+            f"/{key}", cost=self.cost(), base_url=self._files_url, headers=headers, max_wait=_MAX_WAIT
+        )
 
     def checksum_request(self, key: str, *, fresh: bool = False) -> Request:
         """Return the request for the checksum of a file."""

@@ -209,6 +209,17 @@ def test_a_file_host_that_cuts_connections_delays_no_request_to_the_api(
     assert egress.state.endswith(f" for {hosts[0].removeprefix('http://')}")
 
 
+def test_the_next_run_does_not_wait_for_the_end_of_a_ban(files_are_sooner: None) -> None:
+    with site(ArchiveFaults(kinds=[ArchiveFaultKind.BLOCKED], rate=1.0)) as place:
+        pool = RotatingProxies([])
+        assert place.fetch(MemorySink(), pool).complete
+        asked = len(place.archive.record.latest)
+        report = place.fetch(MemorySink(), pool)  # within the two minutes of the ban
+        assert report.complete
+        assert report.archive.rejected
+        assert len(place.archive.record.latest) == asked
+
+
 def test_an_archive_alone_needs_one() -> None:
     query = mf.Query(symbols="BTC-USDT", start=START, end=END, sources="archive")
     with pytest.raises(ConfigurationError, match=r"sources: okx .* has no archive of ohlcv"):

@@ -43,11 +43,11 @@ class Pipeline:
     `exchange` is a name (`binance-usdm`, with `base_url` and `archive_url` at other hosts) or an Exchange.
     `sink` is any Sink, or text such as `duckdb:market.duckdb`; without a sink the batches can only be
     iterated over. `proxies` is a ProxyPool, or addresses to use in addition to the direct connection
-    (default: the direct connection alone). `fetcher` is a Fetcher (default: CurlFetcher). `listeners` receive every event on the event loop;
-    a listener that raises is logged and receives no further event. `board` says which other processes share
-    the rate limits of the addresses: `auto` means all processes of this user on this machine, and all that
-    write into the same store if it is PostgreSQL; None means no other process; a Board, or its URL such as
-    `file:/srv/board`, means all that use this board.
+    (default: the direct connection alone). `fetcher` is a Fetcher (default: CurlFetcher). `listeners` receive
+    every event on the event loop; a listener that raises is logged and receives no further event. `board`
+    says which other processes share the rate limits of the addresses: `auto` means all processes of this
+    user on this machine, and all that write into the same store if it is PostgreSQL; None means no other
+    process; a Board, or its URL such as `file:/srv/board`, means all that use this board.
 
     `await pipeline` runs it on asyncio and returns the Report. A pipeline may be run again: it requests only
     what is missing by then. Raises ConfigurationError at once for a combination that cannot work, and while

@@ -384,7 +384,7 @@ class RotatingProxies:
                 f"no egress left for {redact(host)}: each of the {len(breakers)} failed again and again; "
                 f"check {remedy}. Last causes: {causes}"
             )
-        longest = max(self._max_wait * 1000, request.cost.pool.period)
+        longest = max(min(self._max_wait, request.max_wait) * 1000, request.cost.pool.period)
         if moment != UNKNOWN_UNTIL_RESPONSE and moment - now > longest:
             raise ProxyError(f"no egress is free before {format_utc(moment)}; last causes: {causes}")
 

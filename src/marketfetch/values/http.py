@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv6Address
+from math import inf
 from typing import Literal
 from urllib.parse import quote, quote_plus
 
@@ -76,6 +77,8 @@ class Request:
     body: bytes | None = attrs.field(default=None, kw_only=True)
     headers: Mapping[str, str] = attrs.field(factory=dict, kw_only=True)
     base_url: str = attrs.field(default="", kw_only=True)
+    max_wait: float = attrs.field(default=inf, kw_only=True)
+    """Seconds for which the request may wait for an egress; a pool may set a lower limit of its own."""
 
     @property
     def url(self) -> str:
