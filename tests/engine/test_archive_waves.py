@@ -61,9 +61,7 @@ def test_what_no_file_has_is_missing_from_an_archive_alone() -> None:
         report = place.fetch(store, end="now", sources="archive")
     (line, _) = report.series
     assert not report.complete
-    assert [gap.reason for gap in line.missing] == [
-        "no file of the archive has it; with sources='auto' the API is asked"
-    ]
+    assert [gap.reason for gap in line.missing] == ["no file has it; with sources='auto' the API is asked"]
     # The daily file of yesterday is published in the morning.
     assert line.missing[0].spans.hull == span_of("2026-02-19", NOW)
 

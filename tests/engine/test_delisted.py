@@ -27,7 +27,7 @@ BIRTH, DEATH = "2025-10-20T07:00Z", "2026-01-10T18:00Z"
 LUNA = MarketInstrument.parse("LUNAUSDT", moment(BIRTH), moment(DEATH))
 FORMER = GeneratedMarket([LUNA], seed=1)
 SERIES = Series.of("binance-usdm", "ohlcv", "LUNAUSDT", "1h")
-IN_NO_FILE = "neither a monthly nor a daily file has it, and the exchange no longer lists the symbol"
+NOT_READ = "a file or a listing of the archive could not be used; run again, it may be back"
 UNSEEN = {ArchiveFaultKind.OTHER_VALUES, ArchiveFaultKind.ZERO_VOLUME}
 """The digest is right and the rows are possible: only a comparison with another source shows them."""
 BOTH_LIE = {ArchiveFaultKind.SHORT_LISTING, ArchiveFaultKind.UNLISTED}
@@ -129,7 +129,7 @@ def test_a_hole_in_all_files_is_missing_and_never_empty() -> None:
         assert_no_false_word(place, store)
     (line,) = report.series
     hole = SpanSet.of(span_of("2025-12-10", "2025-12-20"))
-    assert [(gap.spans, gap.reason) for gap in line.missing] == [(hole, IN_NO_FILE)]
+    assert [(gap.spans, gap.reason) for gap in line.missing] == [(hole, NOT_READ)]
 
 
 @pytest.mark.parametrize(
@@ -155,6 +155,29 @@ def test_one_listing_that_hides_files_changes_nothing(kind: ArchiveFaultKind, hi
         report = place.fetch(store, symbols="LUNAUSDT", start=START)
         assert_holds(store, FORMER, SERIES, span_of(START, END))
     assert report.complete
+
+
+def test_a_host_that_blocks_amid_the_files_proves_nothing() -> None:
+    # The months are listed; then a file is refused, and nothing more is asked: not even the days.
+    store = MemorySink()
+    faults = ArchiveFaults(kinds=[ArchiveFaultKind.BLOCKED], rate=1.0, keys="*.zip")
+    with site(faults, former=FORMER) as place:
+        report = place.fetch(store, symbols="LUNAUSDT", start=START)
+        assert_no_false_word(place, store)
+    assert not report.complete
+    assert not store.coverage([SERIES])[SERIES].empty
+    assert {gap.reason for line in report.series for gap in line.missing} == {NOT_READ}
+
+
+def test_one_listing_of_the_only_part_of_an_archive_is_not_enough() -> None:
+    # Candles of 1w have no files of days: the first of two listings of months hides some.
+    weeks, store = Series.of("binance-usdm", "ohlcv", "LUNAUSDT", "1w"), MemorySink()
+    faults = ArchiveFaults(
+        kinds=[ArchiveFaultKind.SHORT_LISTING], rate=1.0, times=1, keys="*/monthly/klines/LUNAUSDT/1w/*"
+    )
+    with site(faults, former=FORMER) as place:
+        place.fetch(store, symbols="LUNAUSDT", interval="1w", start=START)
+        assert_no_false_word(place, store, weeks)
 
 
 def test_an_end_is_believed_after_two_weeks() -> None:

@@ -18,15 +18,37 @@ NOW = span_of("1970-01-01", "2024-12-01").end
 YEAR = SpanSet.of(span_of("2024-01-01", "2024-12-01"))
 
 
+def known(interval: Interval, listed: set[CalendarPeriod]) -> FilesRead:
+    """Return files of months and days, each of which was listed."""
+    read = FilesRead(interval, parts=2, listed=listed)
+    read.listings = 2
+    return read
+
+
 def files(*labels: str) -> FilesRead:
-    return FilesRead(HOURS, listed=set(map(CalendarPeriod.parse, labels)))
+    return known(HOURS, set(map(CalendarPeriod.parse, labels)))
 
 
 def test_nothing_is_proved_without_files_or_by_half_a_listing() -> None:
     assert not files().empty(YEAR, NOW)
     half = files("2024-03")
-    half.listing_failed = True
+    half.listings = 1
     assert not half.empty(YEAR, NOW)
+    only = FilesRead(HOURS, parts=1, listed={CalendarPeriod.parse("2024-03")})
+    only.listings = 1
+    assert not only.empty(YEAR, NOW)  # of the only part, two listings have to agree
+    only.listings = 2
+    assert only.empty(YEAR, NOW)
+
+
+def test_the_silence_begins_at_the_end_of_a_file_that_was_not_read() -> None:
+    read = files("2024-02", "2024-03")
+    read.record(CalendarPeriod.parse("2024-02"), span_of("2024-02-01", "2024-03-01"))
+    march = span_of("2024-03-01", "2024-04-01")
+    assert not read.is_over(march.end + 14 * DAY - 1)
+    assert read.is_over(march.end + 14 * DAY)
+    read.record(CalendarPeriod.parse("2024-03"), span_of("2024-03-01", "2024-03-10"))
+    assert read.is_over(march.end)
 
 
 def test_files_bound_a_life_before_they_are_read() -> None:
@@ -67,7 +89,7 @@ def test_an_end_of_yesterday_proves_nothing() -> None:
 
 def test_a_candle_of_a_week_belongs_to_the_month_in_which_it_opens() -> None:
     weeks, march = Interval.parse("1w"), CalendarPeriod.parse("2024-03")
-    read = FilesRead(weeks, listed={march})
+    read = known(weeks, {march})
     # 4 March is the first Monday; the week of 25 March ends in April.
     assert read.empty(YEAR, NOW) == YEAR - SpanSet.of(span_of("2024-03-04", "2024-04-01"))
 
@@ -86,7 +108,7 @@ def test_no_moment_with_a_row_is_called_empty(
     days = [CalendarPeriod(date(2024, 1, 1) + timedelta(days=n), "day") for n in range(320)]
     months = [CalendarPeriod(date(2024, n, 1), "month") for n in range(1, 12)]
     exist = [each for each in (*months, *days) if each.span.intersect(life) and each.grain != hidden]
-    read = FilesRead(HOURS, listed=set(exist))
+    read = known(HOURS, set(exist))
     for number, period in enumerate(exist):
         if number not in unread:
             read.record(period, period.span.intersect(life))

@@ -330,7 +330,7 @@ async def test_a_banned_egress_is_quarantined_for_all_pools_of_the_exchange() ->
     pool = proxies(2, now=clock)
     banned = await fail(pool, Banned("418", until=clock.ms + 90_000))
     other = ({"Proxy 1", "Proxy 2"} - {banned}).pop()
-    assert states(pool)[banned] == "banned until 2026-06-01T00:01:30Z"
+    assert states(pool)[banned] == "banned until 2026-06-01T00:01:30Z by exchange.example"
     funding = LimitPool("funding", 100, 60_000)
     assert {await succeed(pool, pool=funding) for _ in range(10)} == {other}
     elsewhere = {"pool": LimitPool("elsewhere", 100, 60_000), "host": "https://else.example"}

@@ -170,7 +170,7 @@ def test_a_ban_lasts_until_the_named_moment_and_for_that_host_only() -> None:
     breaker.banned(Banned("418", until=1_780_272_090_000), HOST, now=1_780_272_030_000)
     assert breaker.ready_at(HOST, 1_780_272_030_000) == 1_780_272_090_000
     assert breaker.ready_at("https://other.example", 1_780_272_030_000) == 1_780_272_030_000
-    assert breaker.state(1_780_272_030_000) == "banned until 2026-06-01T00:01:30Z"
+    assert breaker.state(1_780_272_030_000) == "banned until 2026-06-01T00:01:30Z by exchange.example"
     assert breaker.state(1_780_272_090_000) == "ready"
 
 

@@ -27,6 +27,7 @@ from marketfetch.errors import (
     DecodeError,
     FetchError,
     PaginationError,
+    ProxyError,
     RateLimitExceeded,
     RestrictedLocation,
 )
@@ -45,9 +46,9 @@ from marketfetch.values.spans import Span, SpanSet
 __all__ = ["ArchiveFiles", "FileTask", "Seam", "SendListing", "list_pages", "send_to_archive"]
 
 _T = TypeVar("_T")
-SendListing = Callable[
-    [Archive, Request, Callable[[Response], ListingPage]], Awaitable[tuple[ListingPage, str]]
-]
+_Listed = tuple[ListingPage, ListingRequest | None]
+"""A page of a listing, and the request for the page after it."""
+SendListing = Callable[[Archive, Request, Callable[[Response], _Listed]], Awaitable[tuple[_Listed, str]]]
 _MAX_DECODING = 4
 """Files that are decoded side by side, at most: each needs memory for a piece of 100,000 rows."""
 
@@ -98,7 +99,6 @@ class ArchiveFiles:
     writers: WriterPool
     state: RunState
     row_budget: RowBudget
-    _blocked: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     _requests: set[CancelScope] = attrs.field(factory=set, init=False)
     """The requests to the archive that wait for an egress or an answer."""
     _decoding: CapacityLimiter = attrs.field(
@@ -108,7 +108,7 @@ class ArchiveFiles:
     @property
     def blocked(self) -> bool:
         """Whether the archive has refused an address, or none reaches it: then nothing more is requested."""
-        return self._blocked.is_set()
+        return self.state.archive_blocked
 
     @property
     def max_rows(self) -> int:
@@ -131,11 +131,12 @@ class ArchiveFiles:
         """Report a file or a listing that cannot be used; raise RestrictedLocation."""
         if isinstance(error, RestrictedLocation):
             raise error
-        no_egress_left = isinstance(error, FetchError) and error.egress is None
+        no_egress_left = isinstance(error, ProxyError) and error.egress is None
         if no_egress_left or isinstance(error, Banned | RateLimitExceeded):
-            self._blocked.set()
+            self.state.archive_blocked = True
             for scope in self._requests:
                 scope.cancel()
+        state.files_rejected += 1
         self.state.files_rejected += 1
         self.executor.emit(FileRejected(state.series, key, f"{type(error).__name__}: {error}"))
 
@@ -175,6 +176,10 @@ class ArchiveFiles:
 
     async def _store(self, task: FileTask, *, fresh: bool) -> None:
         archive, key = task.archive, task.file.key
+        if not task.newest:  # before anything is in memory, and before a thread is taken
+            await task.seam.newest_done.wait()
+        if not task.seam.agrees():
+            return
         checksum = await self._fetch_checksum(task, fresh=fresh)
         request = archive.file_request(key, fresh=fresh)
         body, egress = await self._send(archive, request, _body)
@@ -186,10 +191,6 @@ class ArchiveFiles:
             published=task.file.modified,
         )
         reader = FileReader(BytesIO(body), content, checksum)
-        if not task.newest:  # before a thread is taken, which the newest file may need
-            await task.seam.newest_done.wait()
-        if not task.seam.agrees():
-            return
         try:
             rows = await run_in_thread(partial(self._read, task, reader), limiter=self._decoding)
         except DecodeError as error:
@@ -245,9 +246,10 @@ class ArchiveFiles:
 
     async def _note_absence(self, task: FileTask, reader: FileReader, there: SpanSet) -> None:
         """Note what a file denies. An exact copy of a row hides nothing; any other rejected row might."""
-        complete = not reader.summary.rejected.keys() - {"duplicate"}
-        if reader.summary.verified and complete:  # without a checksum the file may be cut
-            task.state.denied_by_files |= task.need.missing - there
+        # Without a checksum the file may be cut.
+        complete = reader.summary.verified and not reader.summary.rejected.keys() - {"duplicate"}
+        if complete and (denied := task.need.missing - there):
+            task.state.denied_by_files[task.file.key] = denied
         if task.read is not None:
             task.read.record(task.need.period, there.hull, complete=complete)
 
@@ -291,7 +293,6 @@ class ArchiveFiles:
     async def _submit(self, state: SeriesState, batch: Batch) -> None:
         await self.row_budget.acquire(batch, batch.rows)
         state.record_coverage(batch.coverage)
-        state.record_row_time(int(batch.columns.times[0]))
         await self.writers.submit(batch)
 
 
@@ -302,8 +303,7 @@ async def list_pages(
     following: ListingRequest | None = listing
     while following is not None:
         request = archive.listing_request(following)
-        page, _ = await send(archive, request, _listing_page)
-        following = following.following(page)
+        (page, following), _ = await send(archive, request, partial(_listing_page, following))
         yield page
 
 
@@ -319,5 +319,7 @@ def _body(response: Response) -> bytes:
     return response.body
 
 
-def _listing_page(response: Response) -> ListingPage:
-    return parse_listing(response.body)
+def _listing_page(asked: ListingRequest, response: Response) -> _Listed:
+    """Read a page and check that it is what was asked for: otherwise it is asked for again."""
+    page = parse_listing(response.body)
+    return page, asked.following(page)

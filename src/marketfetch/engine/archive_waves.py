@@ -13,7 +13,9 @@ from typing import TypeVar
 
 import anyio
 import attrs
+from anyio.lowlevel import checkpoint
 
+from marketfetch.archives.file_reader import PIECE_ROWS
 from marketfetch.archives.periods import CalendarPeriod, Grain
 from marketfetch.engine.archive_files import ArchiveFiles, FileTask, Seam
 from marketfetch.engine.missing import ask_files_for_unserved, give_up_unserved, unserved
@@ -39,8 +41,22 @@ _GRAINS: tuple[Grain, ...] = ("month", "day")
 _WORTH_PAGES = 2
 """A file of which fewer pages are missing is not worth its requests."""
 _MAX_FILE = 16 * 2**20
-"""Bytes of a file, at most: a month of candles of 1s is larger, and its days are read instead."""
+"""Bytes of a file, at most: it is in memory while it is decoded."""
+_MAX_ROWS = 2 * PIECE_ROWS
+"""Rows of a file, at most: a month of candles of 1s has more, and its days are read instead."""
+_NOT_READ = "a file or a listing of the archive could not be used; run again, it may be back"
 _IN_NO_FILE = "neither a monthly nor a daily file has it, and the exchange no longer lists the symbol"
+
+
+@attrs.frozen
+class _Need:
+    """What one wave may read of a series: periods, and the size of the pages that they would replace."""
+
+    state: SeriesState
+    archive: Archive
+    endpoint: Endpoint
+    page_size: int
+    periods: Sequence[NeededPeriod] = ()
 
 
 @attrs.frozen(eq=False)
@@ -81,52 +97,57 @@ class ArchiveWaves:
 
     async def _plan(self, states: Sequence[SeriesState], grain: Grain) -> list[FileTask]:
         """List the files of one grain that are worth their requests."""
-        needs = [(state, self._needs(state, grain)) for state in states]
+        needs: list[_Need] = []
+        for state in states:
+            needs += self._needs(state, grain)
+            await checkpoint()  # a series with years of gaps takes a while
         if not self._are_sooner(needs):
-            needs = [
-                (state, [need for need in needed if self._is_in_files_alone(state, need)])
-                for state, needed in needs
-            ]
-        needs = [(state, needed) for state, needed in needs if needed]
+            needs = [self._only(need, self._is_in_files_alone) for need in needs]
         tasks: list[FileTask] = []
 
-        async def list_files(of: tuple[SeriesState, list[NeededPeriod]]) -> None:
-            tasks.extend(await self._list(*of))
+        async def list_files(need: _Need) -> None:
+            tasks.extend(await self._list(need))
 
-        await self._for_each(needs, list_files)
+        await self._for_each([need for need in needs if need.periods], list_files)
         # The newest file of each series comes first: the others wait for it.
         return sorted(tasks, key=lambda task: (not task.newest, task.need.period.start))
 
-    def _needs(self, state: SeriesState, grain: Grain) -> list[NeededPeriod]:
+    def _needs(self, state: SeriesState, grain: Grain) -> list[_Need]:
         """Return the periods of a series that are over, and of which more than a few pages are missing."""
         series, archive = state.series, self._exchange.archive(state.series.dataset)
         if archive is None or grain not in archive.grains(series.interval):
             return []
-        now, offset = self.now(), archive.utc_offset
-        # The API alone knows what the listed instrument had earlier.
-        missing = state.missing & SpanSet.of(Span(_begins(state, archive), MAX_TIMESTAMP))
-        return [
-            need
-            for need in needed_periods(missing, series.interval, grain, utc_offset=offset)
-            if (need.period.span.end <= now or state.delisted) and self._is_worth(state, need)
-        ]
-
-    def _is_worth(self, state: SeriesState, need: NeededPeriod) -> bool:
-        """Whether a file is read: for pages of the API, or for rows that the API does not have."""
-        if self.always or state.delisted:
-            return True
-        if self._is_in_files_alone(state, need):
-            return not need.is_short_gap(state.wanted, state.series.interval)
-        return need.rows >= _WORTH_PAGES * self._page_size(state)
-
-    def _is_in_files_alone(self, state: SeriesState, need: NeededPeriod) -> bool:
-        """Whether the API lacks some of the missing moments: they are too old, or the symbol is delisted."""
-        return state.delisted or bool(unserved(need.missing, state.series, self._endpoint(state), self.now()))
-
-    def _page_size(self, state: SeriesState) -> int:
+        now, interval, missing = self.now(), series.interval, state.missing
         endpoint = self._endpoint(state)
-        rows = state.series.interval.count_rows(state.missing)
-        return choose_page_size(endpoint.page_sizes, endpoint.cost, rows, self.capacity)
+        rows = interval.count_rows(missing)
+        size = choose_page_size(endpoint.page_sizes, endpoint.cost, rows, self.capacity)
+        # The API alone knows what the listed instrument had earlier.
+        missing &= SpanSet.of(Span(_begins(state, archive), MAX_TIMESTAMP))
+        periods = [
+            period
+            for period in needed_periods(missing, interval, grain, utc_offset=archive.utc_offset)
+            if (period.period.span.end <= now or state.delisted)
+            and interval.count(period.period.span) <= _MAX_ROWS
+        ]
+        return [self._only(_Need(state, archive, endpoint, size, periods), self._is_worth)]
+
+    @staticmethod
+    def _only(need: _Need, choose: Callable[[_Need, NeededPeriod], bool]) -> _Need:
+        return attrs.evolve(need, periods=[period for period in need.periods if choose(need, period)])
+
+    def _is_worth(self, need: _Need, period: NeededPeriod) -> bool:
+        """Whether a file is read: for pages of the API, or for rows that the API does not have."""
+        if self.always or need.state.delisted:
+            return True
+        if self._is_in_files_alone(need, period):
+            return not period.is_short_gap(need.state.wanted, need.state.series.interval)
+        return period.rows >= _WORTH_PAGES * need.page_size
+
+    def _is_in_files_alone(self, need: _Need, period: NeededPeriod) -> bool:
+        """Whether the API lacks some of the missing moments: they are too old, or the symbol is delisted."""
+        return need.state.delisted or bool(
+            unserved(period.missing, need.state.series, need.endpoint, self.now())
+        )
 
     @property
     def _exchange(self) -> Exchange:
@@ -135,73 +156,82 @@ class ArchiveWaves:
     def _endpoint(self, state: SeriesState) -> Endpoint:
         return self._exchange.endpoint(state.series.dataset)
 
-    def _are_sooner(self, needs: Sequence[tuple[SeriesState, list[NeededPeriod]]]) -> bool:
+    def _are_sooner(self, needs: Sequence[_Need]) -> bool:
         """Whether the files of all series are read sooner than the pages that they replace."""
         served = [
-            (state, need)
-            for state, needed in needs
-            for need in needed
-            if not self._is_in_files_alone(state, need)
+            (need, period)
+            for need in needs
+            for period in need.periods
+            if not self._is_in_files_alone(need, period)
         ]
         if self.always or not served:
             return True
-        rows = sum(need.rows for _, need in served)
-        pages = sum(-(-need.rows // self._page_size(state)) for state, need in served)
-        state = served[0][0]
-        page = self._endpoint(state).cost(self._page_size(state))
+        rows = sum(period.rows for _, period in served)
+        pages = sum(-(-period.rows // need.page_size) for need, period in served)
+        page = served[0][0].endpoint.cost(served[0][0].page_size)
         return files_end_sooner(len(served), rows, pages, page, self.capacity)
 
-    async def _list(self, state: SeriesState, needed: Sequence[NeededPeriod]) -> list[FileTask]:
-        """List the files of a series for the needed periods; none if the listing fails."""
-        archive = self._exchange.archive(state.series.dataset)
-        if archive is None or self.files.blocked:
-            return []
-        by_period = {need.period: need for need in needed}
-        first, last, read = needed[0].period, max(by_period), None
+    async def _list(self, need: _Need) -> list[FileTask]:
+        """List the files of a series for the needed periods; none if a listing fails."""
+        state, archive = need.state, need.archive
+        first, read = need.periods[0].period, None
         if state.delisted:
-            read = self._read.setdefault(state.series, FilesRead(state.series.interval))
+            parts = len(archive.grains(state.series.interval))
+            read = self._read.setdefault(state.series, FilesRead(state.series.interval, parts))
             first = read.list_from(first)
         elif first.grain == "month":
             first = _month_of_start(state, first)
-        listing = archive.listing(state.series, first)
-        chosen: list[tuple[NeededPeriod, ArchiveFile]] = []
-        older, begins = list[str](), _begins(state, archive)
-        try:
-            async with aclosing(self.files.list_pages(archive, listing)) as pages:
-                async for page in pages:
-                    found = [(archive.period_of(state.series, file.name), file) for file in page.files]
-                    chosen += [
-                        (by_period.pop(period), file)
-                        for period, file in found
-                        if period in by_period and file.size <= _MAX_FILE
-                    ]
-                    older += [file.key for period, file in found if period and period.span.end <= begins]
-                    known = {period for period, _ in found if period is not None}
-                    if read is not None:
-                        read.listed |= known
-                    elif any(period >= last for period in known):
-                        break
-        except (FetchError, PaginationError) as error:
-            self.files.reject(state, listing.prefix, error)
-            if read is not None:
-                read.listing_failed = True
+        if self.files.blocked:
             return []
+        listed: dict[CalendarPeriod, ArchiveFile] = {}
+        for _ in range(1 if read is None else read.listings_needed):
+            try:
+                listed |= await self._list_once(need, first)
+            except (FetchError, PaginationError) as error:
+                self.files.reject(state, archive.folder(state.series, first.grain), error)
+                return []
+            if read is not None:
+                read.listings += 1
+        if read is not None:
+            read.listed |= listed.keys()
+        begins = _begins(state, archive)
+        older = [file.key for period, file in listed.items() if period.span.end <= begins]
         if older:
             self._reject_older(state, older, begins)
-        seam, newest = Seam(), max((need.period for need, _ in chosen), default=None)
+        chosen = [
+            (period, listed[period.period])
+            for period in need.periods
+            if period.period in listed and listed[period.period].size <= _MAX_FILE
+        ]
+        seam, newest = Seam(), max((period.period for period, _ in chosen), default=None)
         return [
             FileTask(
                 state,
                 archive,
-                need,
+                period,
                 file,
                 seam,
-                need.period == newest,
-                0 if self.always or self._is_in_files_alone(state, need) else self._page_size(state),
+                period.period == newest,
+                0 if self.always or self._is_in_files_alone(need, period) else need.page_size,
                 read,
             )
-            for need, file in chosen
+            for period, file in chosen
         ]
+
+    async def _list_once(self, need: _Need, first: CalendarPeriod) -> dict[CalendarPeriod, ArchiveFile]:
+        """Return the files of a series from a period on; those of a listed symbol to the last needed one."""
+        series, last = need.state.series, need.periods[-1].period
+        listed: dict[CalendarPeriod, ArchiveFile] = {}
+        listing = need.archive.listing(series, first)
+        async with aclosing(self.files.list_pages(need.archive, listing)) as pages:
+            async for page in pages:
+                for file in page.files:
+                    period = need.archive.period_of(series, file.name)
+                    if period is not None and period.grain == first.grain:
+                        listed.setdefault(period, file)
+                if not need.state.delisted and listed and max(listed) >= last:
+                    break
+        return listed
 
     def _reject_older(self, state: SeriesState, keys: Sequence[str], begins: int) -> None:
         """Report files of an older instrument of the same name."""
@@ -213,15 +243,15 @@ class ArchiveWaves:
     async def _conclude(self, state: SeriesState) -> None:
         """Record as empty what the files of a delisted series prove to be, and give up the rest."""
         series, now = state.series, self.now()
-        read = self._read.get(series, FilesRead(series.interval))
+        read = self._read.get(series, FilesRead(series.interval, parts=1))
         if empty := read.empty(state.missing, now):
             coverage = Coverage(empty, empty)
             state.record_coverage(coverage)
             await self.files.writers.submit(Batch(series, Columns.empty(series.dataset), coverage))
-        if read.listed and not read.is_over(now):
+        if read.are_known and read.listed and not read.is_over(now):
             after = state.missing & SpanSet.of(Span(read.end, MAX_TIMESTAMP))
             state.give_up(after, f"its files end at {format_utc(read.end)}, and another may follow")
-        state.give_up(state.missing, _IN_NO_FILE)
+        state.give_up(state.missing, _NOT_READ if state.files_rejected or self.files.blocked else _IN_NO_FILE)
 
     async def _for_each(self, items: Sequence[_T], work: Callable[[_T], Awaitable[None]]) -> None:
         """Do the work for all items, in order, `concurrency` of them at a time."""

@@ -203,9 +203,7 @@ def plan_tasks(states: Sequence[SeriesState], exchange: Exchange, capacity: Capa
         size = endpoint.page_sizes[-1]
         if not endpoint.paginator.sequential:
             size = choose_page_size(endpoint.page_sizes, endpoint.cost, rows[_pool(endpoint)], capacity)
-        missing = _whole_steps(state)
-        denied = state.denied_by_files & missing
-        tasks.append(FetchTask(state.series, missing, endpoint.paginator, size, denied))
+        tasks.append(FetchTask(state.series, _whole_steps(state), endpoint.paginator, size))
     return tasks
 
 

@@ -290,7 +290,9 @@ class Run:
     def _give_up_what_no_file_has(self) -> None:
         for state in self._resolved.fetched:
             if missing := state.missing:
-                state.give_up(missing, "no file of the archive has it; with sources='auto' the API is asked")
+                failed = state.files_rejected or self._state.archive_blocked
+                reason = "a file or a listing could not be used" if failed else "no file has it"
+                state.give_up(missing, f"{reason}; with sources='auto' the API is asked")
 
     def _batch_sizing(self) -> BatchSizing:
         """The size of batches: the setting if there is one, else what the sink prefers."""

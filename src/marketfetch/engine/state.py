@@ -46,8 +46,10 @@ class SeriesState:
     """How many requests in a row the exchange has rejected as wrong."""
     crossed: SpanSet = attrs.field(factory=SpanSet, init=False)
     """Stretches without rows that were decided as a whole: none of their pages is requested."""
-    denied_by_files: SpanSet = attrs.field(factory=SpanSet, init=False)
-    """Moments for which a file with the published checksum has no row: one denial of the two it takes."""
+    denied_by_files: dict[str, SpanSet] = attrs.field(factory=dict, init=False)
+    """For each file with a published checksum, moments that it lacks: one denial of the two that it takes."""
+    files_rejected: int = attrs.field(default=0, init=False)
+    """Files and listings that could not be used."""
     earliest_row: int | None = attrs.field(default=None, init=False)
     """The open time of the earliest row that this run has seen: the exchange serves rows that are so old."""
     first_stored: int | None = attrs.field(init=False)
@@ -102,8 +104,22 @@ class SeriesState:
         return any(moment in known.empty for known in self._known)
 
     def record_coverage(self, coverage: Coverage) -> None:
-        """Add what is known now and need not be fetched any more."""
+        """Add what is known now and need not be fetched any more.
+
+        A row at a moment that a file denied shows that the file is wrong: nothing that it denied counts.
+        """
         self._known.add(coverage)
+        if self.denied_by_files and (present := coverage.covered - coverage.empty - coverage.unusable):
+            self.denied_by_files = {
+                key: denied for key, denied in self.denied_by_files.items() if not denied & present
+            }
+
+    def denied_once(self, span: Span) -> SpanSet:
+        """Return the moments of a span that a file denies."""
+        asked, denied = SpanSet.of(span), SpanSet()
+        for spans in self.denied_by_files.values():
+            denied |= spans & asked
+        return denied
 
     def record_row_time(self, time: int) -> None:
         """Note that the exchange served a row with this open time."""
@@ -193,6 +209,8 @@ class RunState:
     """Those of them for which no checksum is published."""
     files_rejected: int = 0
     """Files and listings of an archive that could not be used."""
+    archive_blocked: bool = False
+    """Whether the archive has refused an address, or none reaches it: then nothing more is asked of it."""
     rows_from_files: int = 0
     bytes_from_files: int = 0
     rows_crossed: int = 0

@@ -11,6 +11,9 @@ the first row or after the last one is empty if two parts of the archive agree:
 | one of the above | one could not be read, or has a row that cannot be stored | missing |
 | files before and after it | whatever they are | missing |
 
+Nothing is empty before every part of the archive, months and days, has been listed to its end. Where there is
+one part alone, such as months of candles of 1w, two listings of it have to agree.
+
 The end needs one more fact: the files have been silent for two weeks. A younger end may be an archive that
 stands still, as it has for up to eight days, or a listing of the exchange that lacks a symbol by mistake.
 """
@@ -38,7 +41,8 @@ class FilesRead:
     on 1 March, everything before and after them is empty.
 
     >>> january, hours = CalendarPeriod.parse("2024-01"), Interval.parse("1h")
-    >>> files = FilesRead(hours, listed={january})
+    >>> files = FilesRead(hours, parts=1, listed={january})
+    >>> files.listings = 2
     >>> files.record(january, Span(january.span.start + 9 * DAY, january.span.start + 20 * DAY))
     >>> wanted = SpanSet.of(Span(january.span.start - DAY, january.span.end + 29 * DAY))
     >>> print(*files.empty(wanted, january.span.end + 30 * DAY))
@@ -46,12 +50,25 @@ class FilesRead:
     """
 
     interval: Interval
+    parts: int
+    """How many parts the archive has: 2 with months and days, else 1."""
     listed: set[CalendarPeriod] = attrs.field(factory=set)
-    listing_failed: bool = False
+    listings: int = attrs.field(default=0, init=False)
+    """How many listings were read to their ends: those of months and days, or two of the only part."""
     _complete: set[CalendarPeriod] = attrs.field(factory=set, init=False)
     """The files that were read to the end, all rows of which could be stored."""
     _rows: Span | None = attrs.field(default=None, init=False)
     """From the first row that was read to the end of the last one."""
+
+    @property
+    def listings_needed(self) -> int:
+        """How many listings of each part are read: two of the only one, since one may lack files."""
+        return 2 if self.parts == 1 else 1
+
+    @property
+    def are_known(self) -> bool:
+        """Whether every listing that is needed was read to its end."""
+        return self.listings >= self.parts * self.listings_needed
 
     def list_from(self, needed: CalendarPeriod) -> CalendarPeriod:
         """Return where a listing begins, if the files of a period are needed, to know where all files end.
@@ -75,7 +92,7 @@ class FilesRead:
 
     def empty(self, missing: SpanSet, now: int) -> SpanSet:
         """Return the missing moments that are empty, by the table of this module."""
-        if self.listing_failed or not self.listed:
+        if not self.are_known or not self.listed:
             return SpanSet()
         files = [self._cells(period) for period in self.listed]
         begin, end = min(file.start for file in files), self.end
@@ -94,8 +111,12 @@ class FilesRead:
         return end if self._rows is None else min(end, max(last, self._rows.end))
 
     def is_over(self, now: int) -> bool:
-        """Whether no file has followed for so long that none will."""
-        return self.end + _SILENCE <= now
+        """Whether no file has followed for so long that none will.
+
+        A file that was not read may have rows to its end: the silence begins there.
+        """
+        unread = [self._cells(period).end for period in self.listed - self._complete]
+        return max(self.end, *unread, 0) + _SILENCE <= now
 
     def _unread(self) -> SpanSet:
         """Return the moments of files that do not show what they lack; a day tells more than its month."""

@@ -58,6 +58,11 @@ class Bans:
         """When the last of the bans ends or has ended."""
         return max((until for until, _, _ in self._by_host.values()), default=0)
 
+    @property
+    def latest_host(self) -> str:
+        """The host of the ban that ends last; empty where there is none."""
+        return max(self._by_host, key=self.until, default="")
+
     def cause(self, host: str) -> str:
         """Return the message of the last ban by a host; empty where there was none."""
         return self._by_host[host][2] if host in self._by_host else ""
@@ -193,7 +198,9 @@ class CircuitBreaker:
         'ready'
         """
         if self.bans.latest > now:
-            return f"banned until {format_utc(self.bans.latest // 1000 * 1000)}"
+            banning = redact(self.bans.latest_host.partition("://")[2])
+            banned = f"banned until {format_utc(self.bans.latest // 1000 * 1000)}"
+            return f"{banned} by {banning}" if banning else banned
         opened = {host: each.open_until for host, each in self._failures.items() if not each.closed}
         if not opened:
             return "ready"

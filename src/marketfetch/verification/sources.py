@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from io import BytesIO
+from threading import BoundedSemaphore
 
 import anyio
 import attrs
 import numpy as np
+from anyio import CapacityLimiter
+from numpy.typing import NDArray
 
 from marketfetch.archives.checksums import parse_checksum
 from marketfetch.archives.file_reader import FileContent, FileReader
@@ -27,11 +31,28 @@ from marketfetch.values.coverage import Coverage
 from marketfetch.values.http import Request
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
+from marketfetch.values.spans import SpanSet
 
 __all__ = ["SourceVerifier"]
 
+_MAX_DECODING = 4
+"""Files that are compared side by side, at most."""
 
-@attrs.frozen(eq=False)
+
+@attrs.frozen
+class _Issue:
+    """A file that was read before, and how it is listed now."""
+
+    series: Series
+    archive: Archive
+    period: CalendarPeriod
+    entry: Provenance
+    file: ArchiveFile
+    shorter: SpanSet
+    """The spans of shorter files: their days are nearer to the truth than a month."""
+
+
+@attrs.define(eq=False)
 class SourceVerifier:
     """Finds files that were issued anew, and compares them with the stored rows.
 
@@ -44,6 +65,13 @@ class SourceVerifier:
     store: Store
     retrier: StoreRetrier
     repair: bool = False
+    _decoding: CapacityLimiter = attrs.field(
+        factory=lambda: CapacityLimiter(min(_MAX_DECODING, os.cpu_count() or 1)), init=False
+    )
+    _writers: BoundedSemaphore = attrs.field(
+        default=attrs.Factory(lambda self: BoundedSemaphore(max(1, self.store.max_writers)), takes_self=True),
+        init=False,
+    )
 
     async def run(self, series: Sequence[Series]) -> SourceVerification:
         """Verify series; raises RestrictedLocation, SinkError, and FetchError where a listing fails."""
@@ -92,7 +120,9 @@ class SourceVerifier:
             if file is None or (file.size, file.modified) == (entry.size, entry.modified):
                 continue  # as it was; or no longer published, which says nothing about its rows
             try:
-                found = await self._compare(archive, series, periods[entry.key], entry, file)
+                shorter = (one.span for one in entries if one.span.length < entry.span.length)
+                issue = _Issue(series, archive, periods[entry.key], entry, file, SpanSet(tuple(shorter)))
+                found = await self._compare(issue)
             except RestrictedLocation:
                 raise
             except FetchError as error:
@@ -118,41 +148,36 @@ class SourceVerifier:
                 listing = following
         return listed
 
-    async def _compare(
-        self,
-        archive: Archive,
-        series: Series,
-        period: CalendarPeriod,
-        entry: Provenance,
-        file: ArchiveFile,
-    ) -> ReissuedFile | None:
+    async def _compare(self, issue: _Issue) -> ReissuedFile | None:
         """Compare a file with the stored rows; None if its bytes are those that were read."""
+        archive, file = issue.archive, issue.file
         try:
             body, _ = await self._send(archive, archive.checksum_request(file.key, fresh=True))
             checksum = parse_checksum(body, file.name)
         except BadRequest:
             checksum = None
-        if checksum is not None and checksum.digest == entry.digest:
+        if checksum is not None and checksum.digest == issue.entry.digest:
             return None
         body, _ = await self._send(archive, archive.file_request(file.key, fresh=True))
         content = FileContent(
-            series,
-            period,
+            issue.series,
+            issue.period,
             archive.layout,
             member=f"{file.name.removesuffix('.zip')}.csv",
             published=file.modified,
         )
         reader = FileReader(BytesIO(body), content, checksum)
-        return await run_in_thread(partial(self._compare_rows, series, entry, file, reader))
+        return await run_in_thread(partial(self._compare_rows, issue, reader), limiter=self._decoding)
 
-    def _compare_rows(
-        self, series: Series, entry: Provenance, file: ArchiveFile, reader: FileReader
-    ) -> ReissuedFile | None:
+    def _compare_rows(self, issue: _Issue, reader: FileReader) -> ReissuedFile | None:
+        series, entry, file = issue.series, issue.entry, issue.file
         pieces = list(reader)
-        if reader.summary.digest == entry.digest:
+        summary = reader.summary
+        if summary.digest == entry.digest:
             return None
-        rows = Columns.join(pieces) if pieces else Columns.empty(series.dataset)
-        stored = self.retrier.call(partial(self.store.read, series, entry.span))
+        compared = SpanSet.of(entry.span) - issue.shorter
+        rows = (Columns.join(pieces) if pieces else Columns.empty(series.dataset)).within(compared)
+        stored = self.retrier.call(partial(self.store.read, series, entry.span)).within(compared)
         differs = difference(stored, rows, series.dataset)
         found = ReissuedFile(
             series, file.key, series.interval.cover(differs.times), differs.fields, len(differs.new)
@@ -160,7 +185,6 @@ class SourceVerifier:
         if not self.repair:
             return found
         changed = rows.take(np.isin(rows.times, np.concatenate([differs.times, differs.new])))
-        summary = reader.summary
         provenance = Provenance(
             file.key,
             entry.span,
@@ -170,13 +194,29 @@ class SourceVerifier:
             verified=summary.verified,
         )
         coverage = Coverage(series.interval.cover(changed.times))
-        batch = Batch(series, changed, coverage, (), provenance)
+        # A blank never overwrites a value. Without the provenance the next verification shows the file again.
+        blank = int(np.count_nonzero(np.isnan(changed.values) & ~np.isnan(_at(stored, changed.times))))
+        batch = Batch(series, changed, coverage, (), None if blank else provenance)
         try:
-            with self.store.writer() as write:
-                self.retrier.call(partial(write, batch))
+            self.retrier.call(partial(self._write, batch))
         except RowsRefused as error:
             return attrs.evolve(found, error=str(error))
+        if blank:
+            remedy = "forget these rows to have them fetched again"
+            return attrs.evolve(found, error=f"{blank} values are blank in the new issue; {remedy}")
         return attrs.evolve(found, repaired=True)
+
+    def _write(self, batch: Batch) -> None:
+        with self._writers, self.store.writer() as write:
+            write(batch)
 
     async def _send(self, archive: Archive, request: Request) -> tuple[bytes, str]:
         return await send_to_archive(self.executor, archive, request, lambda response: response.body)
+
+
+def _at(columns: Columns, times: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the values at some times, NULL where there is no row."""
+    values = np.full((len(columns.values), len(times)), np.nan)
+    _, here, there = np.intersect1d(columns.times, times, assume_unique=True, return_indices=True)
+    values[:, there] = columns.values[:, here]
+    return values
