@@ -86,6 +86,11 @@ class Exchange:
             raise unknown(f"dataset of {self.name}", name, self._endpoints)
         return self._endpoints[name]
 
+    @property
+    def has_archive(self) -> bool:
+        """Whether an archive of any dataset is used."""
+        return bool(self._archives)
+
     def archive(self, dataset: Dataset) -> Archive | None:
         """Return the archive of a dataset; None if there is none, or none is used."""
         return self._archives.get(dataset.name)

@@ -184,8 +184,16 @@ class Archive(Source):
 
     def listing(self, series: Series, first: CalendarPeriod) -> ListingRequest:
         """Return what to list: the files of a series from a period on, those of its grain."""
-        folder = self.folder(series, first.grain)
-        return ListingRequest(folder, delimiter="/", version=1, after=f"{folder}{self.stem(series)}{first}")
+        folder: object = self.folder(series, first.grain)
+        stem: object = self.stem(series)
+        place = type(self).__name__
+        if not isinstance(folder, str) or not folder.endswith("/"):
+            raise AdapterError(f"{place}.folder: found {folder!r}; return text that ends with a slash")
+        if not isinstance(stem, str) or "/" in stem:
+            raise AdapterError(
+                f"{place}.stem: found {stem!r}; return text without a slash, such as 'BTC-1m-'"
+            )
+        return ListingRequest(folder, delimiter="/", version=1, after=f"{folder}{stem}{first}")
 
     def listing_request(self, listing: ListingRequest) -> Request:
         """Return the request for one page of a listing."""
@@ -232,6 +240,11 @@ class Archive(Source):
             if code == "SlowDown":
                 wait = retry_after(response.headers, response.received_at)
                 raise RateLimitExceeded(f"{place} asks to slow down", retry_after=wait or _SLOW_DOWN)
+        if 300 <= response.status < 400:
+            raise BadRequest(
+                f"{place} redirects (HTTP {response.status}), which is not followed; if it has moved, "
+                "give its archive_url"
+            )
         raise_for_status(place, response)
 
 

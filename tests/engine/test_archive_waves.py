@@ -9,8 +9,9 @@ import pytest
 import marketfetch as mf
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.engine import archive_waves
-from marketfetch.errors import ConfigurationError
+from marketfetch.errors import ConfigurationError, RateLimitExceeded
 from marketfetch.events import FileRejected
+from marketfetch.exchanges.binance import BinanceFiles
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.exchanges.okx import Okx
 from marketfetch.proxies.pool import RotatingProxies
@@ -19,6 +20,7 @@ from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import ArchiveFaultKind, ArchiveFaults, GeneratedMarket, LocalProxy
 from marketfetch.values.datasets import Dataset
+from marketfetch.values.http import Response
 from marketfetch.values.series import Series
 from tests.support.sites import CONCURRENCY, END, NOW, START, SYMBOLS, site
 from tests.support.worlds import assert_holds, span_of
@@ -216,6 +218,22 @@ def test_the_next_run_does_not_wait_for_the_end_of_a_ban(files_are_sooner: None)
         assert report.complete
         assert report.archive.rejected
         assert len(place.archive.record.latest) == asked
+
+
+def test_a_file_host_that_asks_to_wait_for_an_hour_is_not_waited_for(
+    files_are_sooner: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow_down(archive: object, response: Response) -> None:
+        raise RateLimitExceeded("slow down", retry_after=3600.0)
+
+    monkeypatch.setattr(BinanceFiles, "raise_for_error", slow_down)
+    store = MemorySink()
+    with site() as place:
+        report = place.fetch(store)
+        for symbol in SYMBOLS:
+            assert_holds(store, place.market, series(symbol), span_of(START, END))
+    assert report.complete
+    assert not report.archive.files
 
 
 def test_an_archive_alone_needs_one() -> None:

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from marketfetch.adapter import HOUR, CsvLayout, Slice
-from marketfetch.errors import FetchError
+from marketfetch.errors import AdapterError, FetchError
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, UsdmOhlcvFiles
 from marketfetch.testing import ArchiveFaultKind, ArchiveOptions, GeneratedMarket, SimulatedArchive
 from marketfetch.testing.contracts.exchange_cases import DecodeCase, check_same_rows
@@ -29,7 +29,7 @@ class Shifted(UsdmOhlcvFiles):
 
 
 class Swapped(UsdmOhlcvFiles):
-    layout = CsvLayout({**RIGHT, "volume": RIGHT["quote_volume"]}, width=12)
+    layout = CsvLayout({**RIGHT, "volume": RIGHT["quote_volume"], "quote_volume": RIGHT["volume"]}, width=12)
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +94,17 @@ def test_a_checksum_of_another_file_fails(archive: SimulatedArchive, case: Decod
     file: Callable[[str], bytes] = partial(read, "ETHUSDT")
     with pytest.raises(FetchError, match="expected the digest of BTCUSDT"):
         check_same_rows(UsdmOhlcvFiles(), case, file)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({**RIGHT, "quote_volum": 7}, "did you mean 'quote_volume'"),
+        ({"open": 1}, "lacks high, low, close, volume"),
+        ({**RIGHT, "close": RIGHT["open"]}, "name a field twice"),
+        ({**RIGHT, "close": 0}, "name a field twice"),
+    ],
+)
+def test_a_layout_that_would_leave_columns_blank_is_refused(columns: dict[str, int], message: str) -> None:
+    with pytest.raises(AdapterError, match=message):
+        type("Mine", (UsdmOhlcvFiles,), {"layout": CsvLayout(columns, width=12)})

@@ -24,8 +24,10 @@ from marketfetch.testing import (
     SimulatedExchange,
     simulate_binance,
 )
+from marketfetch.values.coverage import Coverage
+from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
-from marketfetch.values.settings import Settings
+from marketfetch.values.settings import RetryPolicy, Settings
 from marketfetch.values.times import parse_time
 from tests.support.worlds import assert_holds, run, span_of
 
@@ -118,8 +120,12 @@ def test_rows_that_a_file_has_now_are_added(site: Site) -> None:
     site.archive.reissue(JANUARY, ArchiveFaultKind.MISSING_DAYS)
     query = mf.Query(symbols="BTCUSDT", interval="1h", start=START, end=END, sources="archive")
     assert run(Pipeline(site.exchange, query, store, settings=site.settings)).complete  # by the days
-    store.forget(SERIES, mf.SpanSet.of(span_of("2026-01-01", "2026-01-02")), rows=True)
+    day = mf.SpanSet.of(span_of("2026-01-01", "2026-01-02"))
+    store.forget(SERIES, day, rows=True)
     site.archive.reissue(JANUARY)
+    assert not [one for one in site.verify(store).reissued if one.differs]  # nobody asks for that day
+    with store.writer() as write:
+        write(Batch(SERIES, Columns.empty(SERIES.dataset), Coverage(day, day)))
     (file,) = [one for one in site.verify(store).reissued if one.key == JANUARY]
     assert file.new_rows == 24
     assert site.verify(store, repair=True).ok
@@ -134,6 +140,24 @@ def test_a_file_that_cannot_be_read_is_named(site: Site) -> None:
     assert file.error.startswith("ArchiveDamaged: ")
     assert not file.repaired
     assert_holds(store, site.market, SERIES, span_of(START, END))
+
+
+def test_an_archive_that_is_away_is_in_the_result(site: Site) -> None:
+    store = MemorySink()
+    site.fill(store)
+    away = BinanceUsdm(site.exchange.base_url, archive_url="http://127.0.0.1:9")
+    quick = Settings(clock=site.archive.now, retries=RetryPolicy(attempts=1))
+    found = verify_sources(store, away, settings=quick)
+    assert not found.ok
+    assert {file.series.symbol for file in found.reissued} == set(SYMBOLS)
+    assert all("cannot be listed" in file.error for file in found.reissued)
+
+
+def test_an_exchange_without_an_archive_is_refused(site: Site) -> None:
+    with pytest.raises(mf.errors.ConfigurationError, match=r"has no archive .* give an archive_url"):
+        verify_sources(MemorySink(), BinanceUsdm(site.exchange.base_url))
+    with pytest.raises(mf.errors.ConfigurationError, match="repair: 'no' is neither yes nor no"):
+        verify_sources(MemorySink(), site.exchange, repair="no")  # type: ignore[arg-type]
 
 
 def test_a_store_without_provenance_is_refused(site: Site) -> None:

@@ -13,7 +13,7 @@ from marketfetch.sinks.urls import sink_from
 from marketfetch.values.query import Query
 from marketfetch.values.settings import Settings
 
-__all__ = ["check_kinds", "pool_of", "sink_of", "store_of"]
+__all__ = ["check_kinds", "check_parts", "pool_of", "sink_of", "store_of"]
 
 
 def sink_of(argument: str, given: object) -> Sink:
@@ -97,6 +97,11 @@ def check_kinds(query: object, fetcher: object, settings: object) -> None:
         raise ConfigurationError(
             f"query: {type(query).__name__} is none; write Query(symbols='BTCUSDT', start='2026-06-01')"
         )
+    check_parts(fetcher, settings)
+
+
+def check_parts(fetcher: object, settings: object) -> None:
+    """Raise ConfigurationError for a fetcher or settings of the wrong type."""
     if settings is not None and not isinstance(settings, Settings):
         raise ConfigurationError(
             f"settings: {type(settings).__name__} is none; write Settings(concurrency=20)"

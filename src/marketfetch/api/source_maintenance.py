@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from marketfetch.api.inputs import pool_of, store_of
+from marketfetch.api.budget_sharing import sharing_of
+from marketfetch.api.inputs import check_parts, pool_of, store_of
 from marketfetch.api.plugins import exchange_from
 from marketfetch.api.run_sync import run_sync
 from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.requester import RequestExecutor
+from marketfetch.engine.run import sharing_addresses
 from marketfetch.engine.state import RunState
+from marketfetch.errors import ConfigurationError
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.listeners.dispatch import Listeners
 from marketfetch.protocols import Fetcher, ProxyPool, Sink
 from marketfetch.proxies.pool import RotatingProxies
-from marketfetch.redaction import Secret
+from marketfetch.redaction import Secret, redact
 from marketfetch.reports import SourceVerification
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
@@ -49,13 +52,22 @@ def verify_sources(  # noqa: PLR0913  # the filters of `verify`, and the parts o
     the stored rows that differ are replaced by those of the file, and new rows are added. A filter that is
     left out selects all series.
 
-    Raises ConfigurationError for a store that does not keep provenance and for names that it does not hold,
-    FetchError where the archive cannot be listed, and SinkError if the store cannot be used.
+    A file or a listing that cannot be read is in the result with its error. Raises ConfigurationError for an
+    exchange without an archive, a store that does not keep provenance and names that it does not hold,
+    RestrictedLocation, and SinkError if the store cannot be used.
 
     >>> verify_sources("memory:", "binance-usdm").files
     0
     """
+    check_parts(fetcher, settings)
+    if not isinstance(repair, bool):
+        raise ConfigurationError(f"repair: {redact(repr(repair))} is neither yes nor no; write True or False")
     venue = exchange_from(exchange)
+    if not venue.has_archive:
+        raise ConfigurationError(
+            f"exchange: {venue.name} at {venue.base_url} has no archive to compare with; "
+            "with a base_url, give an archive_url"
+        )
     opened = store_of("store", store, "verify_sources needs")
     chosen = Selection.of(symbols=symbols, datasets=datasets, interval=interval)
     series = [one for one in chosen.held(opened) if one.exchange == venue.name]
@@ -67,7 +79,7 @@ def verify_sources(  # noqa: PLR0913  # the filters of `verify`, and the parts o
     async def verify() -> SourceVerification:
         executor = RequestExecutor(venue, client, pool, used, RunState(), emit)
         verifier = SourceVerifier(executor, opened, StoreRetrier(used.retries, emit), repair=repair)
-        async with client.session():
+        async with sharing_addresses(pool, sharing_of("auto", opened)), client.session():
             return await verifier.run(series)
 
     return run_sync(verify)

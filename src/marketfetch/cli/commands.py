@@ -140,8 +140,9 @@ def _verify(arguments: Namespace, signals: SignalHandler) -> int:
     signals.interrupt()
     if arguments.sources:
         return _verify_sources(arguments, signals)
-    if arguments.repair:
-        raise ConfigurationError("repair: works only with --sources; add --sources")
+    for option in ("repair", "base_url", "archive_url"):
+        if getattr(arguments, option):
+            raise ConfigurationError(f"{option}: works only with --sources; add --sources")
     verification = verify(arguments.to, **filters_from(arguments))
     if not verification.rows:
         raise ConfigurationError(

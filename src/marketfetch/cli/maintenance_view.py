@@ -39,11 +39,14 @@ def verification_page(verification: Verification) -> Document:
 def source_verification_page(verification: SourceVerification) -> Document:
     """Return the page of a comparison with the files of an archive."""
     changed = [file for file in verification.reissued if file.differs]
-    verdict = f"{pluralize(len(changed), 'file')} with other rows" if changed else "nothing differs"
+    failed = sum(bool(file.error) for file in changed)
+    verdict = f"{pluralize(len(changed) - failed, 'file')} with other rows" if changed else "nothing differs"
+    verdict += f", {pluralize(failed, 'file')} could not be compared" if failed else ""
     files, series = pluralize(verification.files, "file"), pluralize(verification.series, "series")
     rows = [_reissued(file) for file in changed]
     table = TextTable.limited("Issued anew", ("file", "where (UTC)", "what differs", ""), rows)
-    notes = [] if verification.ok else ["--repair writes the rows of the new issues"]
+    mendable = any(file.differs and not file.error and not file.repaired for file in changed)
+    notes = ["--repair writes the rows of the new issues"] if mendable else []
     headline = f"{files} of {series} compared with the archive: {verdict}"
     return Document(headline, [table] if rows else [], notes, verification.ok)
 

@@ -55,6 +55,10 @@ def report_page(report: Report) -> Document:
         )
     if rejected:
         notes.append(f"Rejected rows: {format_counts(rejected)}")
+    if failed := report.archive.rejected:
+        notes.append(
+            f"{pluralize(failed, 'file')} or listings of the archive could not be used: --verbose shows why"
+        )
     if report.retries:
         notes.append(f"Repeated requests: {format_counts(report.retries)}")
     tables = [_series(lines), _gaps(lines), _egresses(report.egresses)]

@@ -113,6 +113,8 @@ def parse_number(value: Any) -> float:
         return np.nan
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(value)
+    if isinstance(value, str) and ("_" in value or not value.isascii()):
+        raise ValueError(value)  # `float` reads 1_000 and the digits of other scripts
     number = float(value)
     # The text "NaN" must not become a NULL; as an infinite value its row is refused.
     return number if number == number else np.inf  # noqa: PLR0124  # quicker than isnan in a hot loop

@@ -44,6 +44,8 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+_SHORT_WAIT = 30.0
+"""Seconds that a host may ask to wait, which are waited for also where nothing waits for bans."""
 _MAX_SEARCH_REQUESTS = 60
 """Limit of a search; it takes about twice as many requests as the number of pages has binary digits."""
 
@@ -83,7 +85,12 @@ class ResponsePolicy:
 
     def retries(self, error: FetchError) -> bool:
         """Whether a request that failed is sent once more."""
-        return isinstance(error, RetryableError) and (self.waits_for_bans or not isinstance(error, Banned))
+        if not isinstance(error, RetryableError):
+            return False
+        if self.waits_for_bans:
+            return True
+        asked_to_wait = isinstance(error, RateLimitExceeded) and (error.retry_after or 0) > _SHORT_WAIT
+        return not asked_to_wait and not isinstance(error, Banned)
 
 
 @attrs.frozen(eq=False)

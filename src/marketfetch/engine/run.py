@@ -80,7 +80,7 @@ from marketfetch.values.series import Series
 from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span
 
-__all__ = ["Run", "RunConfig"]
+__all__ = ["Run", "RunConfig", "sharing_addresses"]
 
 
 @attrs.frozen(eq=False)
@@ -237,7 +237,7 @@ class Run:
     async def _fetch_missing(self) -> None:
         """Fetch what is missing, then what has closed meanwhile, until nothing that has closed is missing."""
         config, failure = self._config, None
-        async with _session(config), config.fetcher.session():
+        async with sharing_addresses(config.pool, config.sharing), config.fetcher.session():
             executor = RequestExecutor(
                 config.exchange, config.fetcher, config.pool, config.settings, self._state, config.emit
             )
@@ -358,9 +358,9 @@ class Run:
         )
 
 
-def _session(config: RunConfig) -> AbstractAsyncContextManager[object]:
+def sharing_addresses(pool: ProxyPool, sharing: Sharing) -> AbstractAsyncContextManager[object]:
     """Share the pool's addresses with other processes while requests are made, if the pool supports that."""
-    return config.pool.session(config.sharing) if isinstance(config.pool, SupportsSession) else nullcontext()
+    return pool.session(sharing) if isinstance(pool, SupportsSession) else nullcontext()
 
 
 @asynccontextmanager

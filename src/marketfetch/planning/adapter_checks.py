@@ -13,14 +13,14 @@ import numpy as np
 from marketfetch.common.type_checks import is_whole
 from marketfetch.decoding.csv_layouts import CsvLayout
 from marketfetch.decoding.layouts import Decoded
-from marketfetch.errors import AdapterError, ConfigurationError
+from marketfetch.errors import AdapterError, ConfigurationError, unknown
 from marketfetch.planning.paginators import CursorPaginator, TimeWindowPaginator
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.http import Cost, Request
 from marketfetch.values.instruments import Instrument
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Columns
-from marketfetch.values.spans import DAY, HOUR
+from marketfetch.values.spans import DAY, HOUR, MINUTE
 
 __all__ = [
     "check_archive",
@@ -122,14 +122,40 @@ def check_archive(cls: type[Any]) -> None:
     """Refuse an Archive class that has an attribute of the wrong kind."""
     name = cls.__name__
     _check_dataset(cls)
-    if not isinstance(cls.layout, CsvLayout):
-        raise _refuse(f"{name}.layout", cls.layout, "write CsvLayout({'open': 1, …}, width=12)")
+    _check_layout(f"{name}.layout", cls.layout, Dataset.parse(cls.dataset))
     for attribute in ("files_url", "listing_url"):
         _check_url(f"{name}.{attribute}", getattr(cls, attribute))
-    if not is_whole(cls.utc_offset) or abs(cls.utc_offset) > DAY:
+    if not is_whole(cls.utc_offset) or abs(cls.utc_offset) > DAY or 0 < abs(cls.utc_offset) < MINUTE:
         remedy = "write milliseconds ahead of UTC, such as 8 * 3_600_000"
         raise _refuse(f"{name}.utc_offset", cls.utc_offset, remedy)
     _check_methods(cls, ("cost", "folder", "stem", "grains", "symbols_listing", "symbol_of"))
+
+
+def _check_layout(place: str, layout: object, dataset: Dataset) -> None:
+    """Refuse a layout that leaves a column of the dataset NULL by mistake, or reads a field twice."""
+    if not isinstance(layout, CsvLayout):
+        raise _refuse(place, layout, "write CsvLayout({'open': 1, …}, width=12)")
+    columns, width, time = _declared(layout)
+    if not isinstance(columns, Mapping) or not is_whole(width):
+        remedy = "map columns to positions and say the width: CsvLayout({'open': 1}, width=12)"
+        raise _refuse(place, layout, remedy)
+    for column in columns:
+        if column not in dataset.names:
+            raise AdapterError(f"{place}: {unknown(f'column of {dataset.name}', column, dataset.names)}")
+    required = [column.name for column in dataset.columns if not column.optional]
+    lacking = [name for name in required if name not in columns]
+    if lacking and type(layout) is CsvLayout:  # a subclass may compute them
+        raise AdapterError(f"{place} lacks {', '.join(lacking)}; {dataset.name} needs them in every row")
+    positions = [time, *columns.values()]
+    if not all(is_whole(position) and 0 <= position < width for position in positions):
+        raise AdapterError(f"{place}: positions {positions} must be whole numbers from 0 to {width - 1}")
+    if len(set(positions)) != len(positions):
+        raise AdapterError(f"{place}: positions {positions} name a field twice")
+
+
+def _declared(layout: CsvLayout) -> tuple[Any, Any, Any]:
+    """Return what an author wrote, whose types nothing has checked yet."""
+    return layout.columns, layout.width, layout.time
 
 
 def check_exchange(cls: type[Any], endpoint: type[Any], archive: type[Any]) -> None:
@@ -154,7 +180,10 @@ def check_exchange(cls: type[Any], endpoint: type[Any], archive: type[Any]) -> N
 
 
 def _check_url(place: str, url: object) -> None:
-    parts = urlsplit(url) if isinstance(url, str) else None
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else None
+    except ValueError:  # half an IPv6 address
+        parts = None
     if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
         remedy = "write its public host with the scheme, such as 'https://api.example.com'"
         raise _refuse(place, url, remedy)

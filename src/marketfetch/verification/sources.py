@@ -18,10 +18,18 @@ from marketfetch.archives.checksums import parse_checksum
 from marketfetch.archives.file_reader import FileContent, FileReader
 from marketfetch.archives.listing import parse_listing
 from marketfetch.archives.periods import CalendarPeriod
+from marketfetch.common.exception_groups import raising_one_error
 from marketfetch.engine.archive_files import send_to_archive
 from marketfetch.engine.blocking import StoreRetrier, run_in_thread
 from marketfetch.engine.requester import RequestExecutor
-from marketfetch.errors import BadRequest, ConfigurationError, FetchError, RestrictedLocation, RowsRefused
+from marketfetch.errors import (
+    BadRequest,
+    ConfigurationError,
+    FetchError,
+    PaginationError,
+    RestrictedLocation,
+    RowsRefused,
+)
 from marketfetch.planning.archive_periods import difference
 from marketfetch.protocols import Store, SupportsProvenance
 from marketfetch.reports import ReissuedFile, SourceVerification
@@ -74,7 +82,7 @@ class SourceVerifier:
     )
 
     async def run(self, series: Sequence[Series]) -> SourceVerification:
-        """Verify series; raises RestrictedLocation, SinkError, and FetchError where a listing fails."""
+        """Verify series; raises RestrictedLocation and SinkError."""
         found: list[ReissuedFile] = []
         if not isinstance(self.store, SupportsProvenance):
             raise ConfigurationError(
@@ -85,11 +93,18 @@ class SourceVerifier:
 
         async def work_off() -> None:
             for one, entries in rest:
-                found.extend(await self._verify(one, entries))
+                try:
+                    found.extend(await self._verify(one, entries))
+                except RestrictedLocation:
+                    raise
+                except (FetchError, PaginationError) as error:
+                    text = f"its files cannot be listed: {type(error).__name__}: {error}"
+                    found.append(ReissuedFile(one, entries[0].key, error=text))
 
-        async with anyio.create_task_group() as group:
-            for _ in range(min(len(provenance), self.executor.settings.concurrency)):
-                group.start_soon(work_off)
+        with raising_one_error():
+            async with anyio.create_task_group() as group:
+                for _ in range(min(len(provenance), self.executor.settings.concurrency)):
+                    group.start_soon(work_off)
         files = sum(map(len, provenance.values()))
         return SourceVerification(len(provenance), files, tuple(sorted(found, key=lambda file: file.key)))
 
@@ -175,7 +190,9 @@ class SourceVerifier:
         summary = reader.summary
         if summary.digest == entry.digest:
             return None
-        compared = SpanSet.of(entry.span) - issue.shorter
+        # Moments that nobody asked for are not covered, and no difference.
+        covered = self.retrier.call(partial(self.store.coverage, [series]))[series].covered
+        compared = SpanSet.of(entry.span) & covered - issue.shorter
         rows = (Columns.join(pieces) if pieces else Columns.empty(series.dataset)).within(compared)
         stored = self.retrier.call(partial(self.store.read, series, entry.span)).within(compared)
         differs = difference(stored, rows, series.dataset)
