@@ -30,6 +30,7 @@ from marketfetch.adapter import (
     Response,
     RowLayout,
     Slice,
+    Source,
     TimeWindowPaginator,
     decode_errors_as,
     excerpt,
@@ -127,7 +128,7 @@ class Okx(Exchange):
 
     name = "okx"
     default_url = "https://www.okx.com"
-    sources: ClassVar[Sequence[type[Endpoint]]] = (Ohlcv, FundingRate)
+    sources: ClassVar[Sequence[type[Source]]] = (Ohlcv, FundingRate)
 
     def raise_for_error(self, response: Response) -> None:
         """Raise by the `code` of the envelope, which HTTP 200 may hide: www.okx.com/docs-v5, "Error Code"."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 from itertools import chain
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import attrs
 
@@ -26,7 +26,8 @@ from marketfetch.values.times import (
 
 __all__ = ["AllSymbols", "Query", "datasets_of"]
 
-_SOURCES = ("auto", "rest", "archive")
+Sources = Literal["auto", "rest", "archive"]
+_SOURCES = get_args(Sources)
 
 
 @attrs.frozen
@@ -122,7 +123,8 @@ class Query:
     start: TimeLike = attrs.field(converter=_start, kw_only=True)
     end: TimeLike = attrs.field(default="now", converter=_end, kw_only=True)
     composites: tuple[Composite, ...] = attrs.field(default=(), converter=_composites, kw_only=True)
-    sources: Literal["auto", "rest", "archive"] = attrs.field(default="auto", validator=_known, kw_only=True)
+    # A cast: pyright takes the default of a field for a str.
+    sources: Sources = attrs.field(default=cast(Sources, "auto"), validator=_known, kw_only=True)
 
     def span(self, now: int) -> Span:
         """Return the wanted span; ConfigurationError if it begins before 1970 or ends before it begins."""
