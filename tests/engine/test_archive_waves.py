@@ -243,7 +243,7 @@ def test_an_archive_alone_needs_one() -> None:
     with pytest.raises(ConfigurationError, match="archive_url: okx has no archive"):
         Okx(archive_url="http://127.0.0.1:1")
     with pytest.raises(ConfigurationError, match="sources: 'files' is unknown"):
-        mf.Query(symbols="BTCUSDT", start=START, sources="files")  # type: ignore[arg-type]
+        mf.Query(symbols="BTCUSDT", start=START, sources="files")
 
 
 def test_a_simulated_exchange_does_not_use_the_public_archive() -> None:

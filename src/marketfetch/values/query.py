@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 from itertools import chain
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import attrs
 
@@ -26,8 +26,7 @@ from marketfetch.values.times import (
 
 __all__ = ["AllSymbols", "Query", "datasets_of"]
 
-Sources = Literal["auto", "rest", "archive"]
-_SOURCES = get_args(Sources)
+_Sources = Literal["auto", "rest", "archive"]
 
 
 @attrs.frozen
@@ -91,9 +90,12 @@ def _end(value: object) -> TimeLike:
     return plain_time("end", value)
 
 
-def _known(_query: object, _argument: attrs.Attribute[str], value: object) -> None:
-    if not is_text(value) or value not in _SOURCES:
-        raise unknown("sources", value, _SOURCES)
+def _sources(value: str) -> _Sources:
+    for each in get_args(_Sources):
+        if is_text(value) and value == each:
+            known: _Sources = each
+            return known
+    raise unknown("sources", value, get_args(_Sources))
 
 
 @attrs.frozen
@@ -123,8 +125,7 @@ class Query:
     start: TimeLike = attrs.field(converter=_start, kw_only=True)
     end: TimeLike = attrs.field(default="now", converter=_end, kw_only=True)
     composites: tuple[Composite, ...] = attrs.field(default=(), converter=_composites, kw_only=True)
-    # A cast: pyright takes the default of a field for a str.
-    sources: Sources = attrs.field(default=cast(Sources, "auto"), validator=_known, kw_only=True)
+    sources: _Sources = attrs.field(default="auto", converter=_sources, kw_only=True)
 
     def span(self, now: int) -> Span:
         """Return the wanted span; ConfigurationError if it begins before 1970 or ends before it begins."""
