@@ -230,7 +230,7 @@ def test_copies_on_both_sides_of_a_seam_are_found() -> None:
 
 
 def test_memory_does_not_grow_with_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_reader, "_PIECE", 1_000)
+    monkeypatch.setattr(file_reader, "PIECE_ROWS", 1_000)
     monkeypatch.setattr(file_reader, "_DISORDER", 100)
     monkeypatch.setattr("marketfetch.decoding.csv_layouts._BLOCK", 20_000)
     monkeypatch.setattr("marketfetch.archives.containers._PIECE", 10_000)
