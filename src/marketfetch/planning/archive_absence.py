@@ -82,7 +82,8 @@ class FilesRead:
     def record(self, period: CalendarPeriod, rows: Span | None, *, complete: bool = True) -> None:
         """Note that a file was read, and the span of its rows.
 
-        `complete` is false for a file with rows that cannot be stored: it does not show what it lacks.
+        `complete` is false for a file with rows that cannot be stored: such a file does not show which rows
+        it lacks.
         """
         if complete:
             self._complete.add(period)
