@@ -150,7 +150,7 @@ def _line_format(file: _FileFormat) -> LineFormat:
 
 @attrs.frozen(eq=False)
 class _FileFormat:
-    """How the lines of one file are written: its layout, and what its first row showed."""
+    """How the lines of one file are written: the layout, and the format that the first row shows."""
 
     layout: CsvLayout
     series: Series

@@ -1,4 +1,4 @@
-"""One file of an archive: fetch it with its checksum, decode it, compare it, submit its missing rows."""
+"""Fetches single files of an archive, decodes them, and submits the rows that the store lacks."""
 
 from __future__ import annotations
 

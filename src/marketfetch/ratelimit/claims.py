@@ -85,8 +85,8 @@ def turn(
     marketfetch did not write, or that a newer version wrote.
 
     1. Time passes: claims of processes that have ended or did not renew them are freed, old notes dropped.
-    2. The process renews its claims, and gives back what it no longer wants and what others need.
-    3. It is granted free addresses, as many as its share allows.
+    2. The process renews its claims. It gives back addresses that it does not need or that others need.
+    3. The process is granted free addresses, as many as its share allows.
     4. It is told which addresses to drain, because others have less than their share.
 
     >>> text, reply = turn(None, 0.0, wish=Wish("one", ["a", "b"]))

@@ -37,8 +37,8 @@ class EgressSlot:
 
     Each count has one owner. The circuit breaker, which all slots of the egress share, counts its requests in
     flight. The budget, which everything in this process at the same address shares, has the weight in
-    flight. The slot has the weight that was spent through it since it was made, and its idle connections. It
-    serves while every one of its `claims` is valid.
+    flight. The slot has the weight that was spent through it since it was made, and its idle connections. A
+    slot serves while each of its `claims` is valid.
     """
 
     number: int

@@ -52,7 +52,7 @@ class SqlTable:
 
     The key is `labels`, which are the same in all rows of a series, and `time`. The dataset fills the
     `value_columns`. `types` has the SQL type of each column of the table that can be written. A table without
-    a `mapping` is our own: marketfetch alone writes it, and it holds one dataset.
+    a `mapping` is our own: only marketfetch writes this table, which holds one dataset.
     """
 
     schema: str = ""
@@ -118,7 +118,7 @@ class SqlTable:
 
     @property
     def title(self) -> str:
-        """The name for messages, with its schema if it has one."""
+        """The name of the table for messages, with the schema if there is one."""
         return f"{self.schema}.{self.name}" if self.schema else self.name
 
     @property

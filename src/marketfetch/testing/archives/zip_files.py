@@ -33,7 +33,7 @@ _EARLIEST = 315_532_800_000
 
 @attrs.frozen
 class ZipMember:
-    """The one member of a zip file: its name, its text, and its time of change (UTC ms)."""
+    """The one member of a zip file: a name, a text, and the time of its last change (UTC ms)."""
 
     name: str
     text: bytes
