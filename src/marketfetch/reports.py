@@ -39,6 +39,16 @@ def spans_as_list(spans: Iterable[Span]) -> list[dict[str, str]]:
     return [{"start": format_utc(span.start), "end": format_utc(span.end)} for span in spans]
 
 
+def _names(series: Series) -> dict[str, str]:
+    """Return the names of a series in plain types, for JSON."""
+    return {
+        "exchange": series.exchange,
+        "dataset": series.dataset.name,
+        "symbol": series.symbol,
+        "interval": series.interval.name,
+    }
+
+
 @attrs.frozen
 class Missing:
     """Times that were requested and are not covered, with the reason."""
@@ -207,10 +217,7 @@ class ReissuedFile:
     def as_dict(self) -> dict[str, Any]:
         """Return the entry in plain types, times as ISO text, for JSON."""
         return {
-            "exchange": self.series.exchange,
-            "dataset": self.series.dataset.name,
-            "symbol": self.series.symbol,
-            "interval": self.series.interval.name,
+            **_names(self.series),
             "file": self.key,
             "spans": spans_as_list(self.spans),
             "fields": dict(self.fields),
@@ -285,10 +292,7 @@ class Finding:
     def as_dict(self) -> dict[str, Any]:
         """Return the finding in plain types, times as ISO text, for JSON."""
         return {
-            "exchange": self.series.exchange,
-            "dataset": self.series.dataset.name,
-            "symbol": self.series.symbol,
-            "interval": self.series.interval.name,
+            **_names(self.series),
             "problem": self.problem.name.lower(),
             "meaning": str(self.problem),
             "harmful": self.problem.harmful,
