@@ -276,6 +276,7 @@ class Run:
             rows = sum(task.rows for task in tasks)
             self._state.rows_planned += rows
             self._config.emit(RoundStarted(number, len(tasks), rows))
+            await bounds.look_for_gaps(tasks, self._state.series)
             await workers.run(tasks)
             await bounds.decide_unproven(listed)
             if number < self._config.settings.max_rounds:
