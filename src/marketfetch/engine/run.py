@@ -14,7 +14,7 @@ says what is missing and why.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from time import monotonic
@@ -67,6 +67,7 @@ from marketfetch.protocols import (
     Store,
     SupportsBatchSize,
     SupportsPartitions,
+    SupportsProvenance,
     SupportsServerClock,
     SupportsSession,
     SupportsWaiting,
@@ -74,6 +75,7 @@ from marketfetch.protocols import (
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.redaction import redact
 from marketfetch.reports import Report
+from marketfetch.values.archives import Provenance
 from marketfetch.values.pages import Batch
 from marketfetch.values.query import AllSymbols, Query
 from marketfetch.values.series import Series
@@ -285,8 +287,14 @@ class Run:
     async def _fetch_files(self, executor: RequestExecutor, writers: WriterPool) -> None:
         always = self._config.query.sources == "archive"
         files = ArchiveFiles(executor, writers, self._state, self._row_budget)
-        waves = ArchiveWaves(files, self._capacity(), self._now, always)
+        waves = ArchiveWaves(files, self._capacity(), self._now, self._read_provenance, always)
         await waves.run(self._resolved.fetched)
+
+    async def _read_provenance(self, series: Series) -> Sequence[Provenance]:
+        store = self._config.sink
+        if not isinstance(store, SupportsProvenance):
+            return ()
+        return await self._retrier.call_in_thread(partial(store.provenance, series))
 
     def _give_up_what_no_file_has(self) -> None:
         for state in self._resolved.fetched:
