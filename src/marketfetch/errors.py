@@ -35,7 +35,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from marketfetch.redaction import redact
+from marketfetch.redaction import printable, redact
 
 if TYPE_CHECKING:  # a higher layer, which is not needed at run time
     from marketfetch.reports import Report
@@ -76,6 +76,10 @@ class MarketfetchError(Exception):
     """
 
     report: Report | None = None
+
+    def __str__(self) -> str:
+        """Return the message; control characters, which a server may have sent, are written as escapes."""
+        return printable(super().__str__(), keep="\n")
 
 
 class ConfigurationError(MarketfetchError, ValueError):

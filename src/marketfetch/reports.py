@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from marketfetch.redaction import printable
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet, format_utc
 
@@ -304,7 +305,7 @@ class Finding:
 
     def __str__(self) -> str:
         detail = f": {self.detail}" if self.detail else ""
-        return f"{self.series} {self.spans}: {self.problem}{detail}"
+        return printable(f"{self.series} {self.spans}: {self.problem}{detail}")
 
 
 @attrs.frozen(repr=False)

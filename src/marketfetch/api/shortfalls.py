@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from marketfetch.listeners.text import join_limited, span_text
+from marketfetch.redaction import printable
 from marketfetch.reports import NOTHING_CLOSED, Report, SeriesReport
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
@@ -31,7 +32,7 @@ def missing_summary(report: Report, rows: Mapping[Series, Columns]) -> list[str]
             lines.append(f"{line.series.symbol}: {lacks}")
     if len(lines) > _MAX_LINES:
         lines[_MAX_LINES:] = [f"and {len(lines) - _MAX_LINES:,} more; .report has them all"]
-    return lines
+    return list(map(printable, lines))
 
 
 def _lacks(line: SeriesReport, rows: Columns | None) -> str:

@@ -36,7 +36,7 @@ from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.listeners.logs import LogListener, log_to_console
 from marketfetch.listeners.progress import Progress, progress_to
 from marketfetch.protocols import Store, SupportsRejected
-from marketfetch.redaction import redact
+from marketfetch.redaction import printable, redact
 from marketfetch.sinks.urls import sink_from
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.rejected_rows import RejectedRow
@@ -117,7 +117,7 @@ def _print_result(arguments: Namespace, result: RunResult) -> int:
         _print(arguments, result.report.as_dict(), report_page(result.report))
     finally:
         if result.defect is not None and arguments.verbose:
-            sys.stderr.write(redact("".join(format_exception(result.defect))))
+            sys.stderr.write(printable(redact("".join(format_exception(result.defect))), keep="\n"))
         if result.message:
             print_error(result.message)
     return 0 if result.report.complete and not result.message else 1

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from marketfetch.errors import ConfigurationError
-from marketfetch.redaction import redact
+from marketfetch.redaction import printable, redact
 
 __all__ = ["Once", "Parser", "check_options", "with_option_name"]
 
@@ -44,7 +44,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one line and end the process with exit code 2."""
-        self.exit(2, f"marketfetch: {redact(message)} (see {self.prog} --help)\n")
+        self.exit(2, f"marketfetch: {printable(redact(message))} (see {self.prog} --help)\n")
 
 
 class Once(argparse.Action):

@@ -160,7 +160,9 @@ class ArchiveWaves:
         if not short:
             return need
         read = {entry.span for entry in await self.read_provenance(need.state.series)}
-        return self._only(need, lambda _, period: period.period not in short or period.period.span not in read)
+        return self._only(
+            need, lambda _, period: period.period not in short or period.period.span not in read
+        )
 
     def _is_in_files_alone(self, need: _Need, period: NeededPeriod) -> bool:
         """Whether the API lacks some of the missing moments: they are too old, or the symbol is delisted."""
