@@ -41,7 +41,7 @@ from marketfetch.planning.paginators import TimeWindowPaginator
 from marketfetch.protocols import Paginator
 from marketfetch.ratelimit.backoff import retry_after
 from marketfetch.values.datasets import Dataset
-from marketfetch.values.http import Cost, Request, Response
+from marketfetch.values.http import Cost, Request, Response, host_url
 from marketfetch.values.intervals import Interval
 from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
@@ -133,8 +133,9 @@ class Endpoint(Source):
 class Archive(Source):
     """Public files with the rows of one dataset: a zip with one CSV for each calendar month or day.
 
-    `url` replaces both hosts, for a mirror or a simulated archive. Declare the attributes and write `folder`,
-    `stem` and `cost`; the class is checked when it is created.
+    `url` replaces both hosts, for a mirror or a simulated archive; ConfigurationError for what is no URL of a
+    host. Declare the attributes and write `folder`, `stem` and `cost`; the class is checked when it is
+    created.
 
     A key is folder, stem, label and `.zip`. Example: of the 1m candles of BTCUSDT, the folder is
     `data/spot/monthly/klines/BTCUSDT/1m/`, the stem `BTCUSDT-1m-` and a label `2024-01`.
@@ -151,8 +152,8 @@ class Archive(Source):
             _check_archive(cls)
 
     def __init__(self, url: str | None = None) -> None:
-        self._files_url = self.files_url if url is None else url
-        self._listing_url = self.listing_url if url is None else url
+        self._files_url = host_url("url", self.files_url if url is None else url)
+        self._listing_url = host_url("url", self.listing_url if url is None else url)
 
     def grains(self, interval: Interval) -> Sequence[Grain]:
         """Return what the files of an interval cover: months, days, or both."""

@@ -160,9 +160,8 @@ class ArchiveWaves:
         if not short:
             return need
         read = {entry.span for entry in await self.read_provenance(need.state.series)}
-        return self._only(
-            need, lambda _, period: period.period not in short or period.period.span not in read
-        )
+        known = {period for period in short if period.span in read}
+        return self._only(need, lambda _, period: period.period not in known)
 
     def _is_in_files_alone(self, need: _Need, period: NeededPeriod) -> bool:
         """Whether the API lacks some of the missing moments: they are too old, or the symbol is delisted."""

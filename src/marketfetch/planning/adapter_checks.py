@@ -6,7 +6,6 @@ import inspect
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from marketfetch.decoding.layouts import Decoded
 from marketfetch.errors import AdapterError, ConfigurationError, unknown
 from marketfetch.planning.paginators import CursorPaginator, TimeWindowPaginator
 from marketfetch.values.datasets import Dataset
-from marketfetch.values.http import Cost, Request
+from marketfetch.values.http import Cost, Request, host_url
 from marketfetch.values.instruments import Instrument
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Columns
@@ -180,13 +179,13 @@ def check_exchange(cls: type[Any], endpoint: type[Any], archive: type[Any]) -> N
 
 
 def _check_url(place: str, url: object) -> None:
-    try:
-        parts = urlsplit(url) if isinstance(url, str) else None
-    except ValueError:  # half an IPv6 address
-        parts = None
-    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
+    if not isinstance(url, str) or not url.lower().startswith(("http://", "https://")):
         remedy = "write its public host with the scheme, such as 'https://api.example.com'"
         raise _refuse(place, url, remedy)
+    try:
+        host_url(place, url, like="https://api.example.com")
+    except ConfigurationError as error:
+        raise AdapterError(str(error)) from None
 
 
 def _check_sources(cls: type[Any], endpoint: type[Any], archive: type[Any]) -> None:
