@@ -25,9 +25,9 @@ from urllib.parse import urljoin, urlsplit
 
 import attrs
 
-from marketfetch.decoding.layouts import Decoded
+from marketfetch.decoding.layouts import Decoded, check_decoded
 from marketfetch.errors import AdapterError, ConfigurationError, unknown
-from marketfetch.planning.adapter_checks import check_cost, check_decoded, check_exchange, check_request
+from marketfetch.planning.adapter_checks import check_cost, check_exchange, check_request
 from marketfetch.sources import Archive, Endpoint, Source, raise_for_status
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.http import Request, Response, host_url

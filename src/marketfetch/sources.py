@@ -19,7 +19,9 @@ An Archive is a tree of public files, one for each calendar month or day:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from inspect import isfunction
 from typing import Any, ClassVar
 
 from marketfetch.archives.listing import ListingRequest, error_code
@@ -36,7 +38,7 @@ from marketfetch.errors import (
     RateLimitExceeded,
     RestrictedLocation,
 )
-from marketfetch.planning.adapter_checks import check_archive, check_endpoint
+from marketfetch.planning.adapter_checks import ARCHIVE_RESULTS, check_archive, check_endpoint
 from marketfetch.planning.paginators import TimeWindowPaginator
 from marketfetch.protocols import Paginator
 from marketfetch.ratelimit.backoff import retry_after
@@ -135,7 +137,7 @@ class Archive(Source):
 
     `url` replaces both hosts, for a mirror or a simulated archive; ConfigurationError for what is no URL of a
     host. Declare the attributes and write `folder`, `stem` and `cost`; the class is checked when it is
-    created.
+    created, and what its methods return whenever they are called: AdapterError names the method.
 
     A key is folder, stem, label and `.zip`. Example: of the 1m candles of BTCUSDT, the folder is
     `data/spot/monthly/klines/BTCUSDT/1m/`, the stem `BTCUSDT-1m-` and a label `2024-01`.
@@ -150,6 +152,10 @@ class Archive(Source):
         super().__init_subclass__(**kwargs)
         if not abstract:
             _check_archive(cls)
+        for name, check in ARCHIVE_RESULTS.items():
+            method = cls.__dict__.get(name)
+            if isfunction(method):
+                setattr(cls, name, _checking(f"{cls.__name__}.{name}", method, check))
 
     def __init__(self, url: str | None = None) -> None:
         self._files_url = host_url("url", self.files_url if url is None else url)
@@ -185,15 +191,7 @@ class Archive(Source):
 
     def listing(self, series: Series, first: CalendarPeriod) -> ListingRequest:
         """Return what to list: the files of a series from a period on, those of its grain."""
-        folder: object = self.folder(series, first.grain)
-        stem: object = self.stem(series)
-        place = type(self).__name__
-        if not isinstance(folder, str) or not folder.endswith("/"):
-            raise AdapterError(f"{place}.folder: found {folder!r}; return text that ends with a slash")
-        if not isinstance(stem, str) or "/" in stem:
-            raise AdapterError(
-                f"{place}.stem: found {stem!r}; return text without a slash, such as 'BTC-1m-'"
-            )
+        folder, stem = self.folder(series, first.grain), self.stem(series)
         return ListingRequest(folder, delimiter="/", version=1, after=f"{folder}{stem}{first}")
 
     def listing_request(self, listing: ListingRequest) -> Request:
@@ -274,6 +272,18 @@ def raise_for_status(place: str, response: Response, elsewhere: str = "") -> Non
     if status == 408 or status >= 500:
         raise ExchangeNotAvailable(f"{place} is not available (HTTP {status}): {text}")
     raise BadRequest(f"{place} rejects the request (HTTP {status}): {text}")
+
+
+def _checking(
+    place: str, method: Callable[..., object], check: Callable[[str, object], object]
+) -> Callable[..., object]:
+    """Return a method of an adapter's author with a check of what it returns."""
+
+    @wraps(method)
+    def checked(*arguments: object, **named: object) -> object:
+        return check(place, method(*arguments, **named))
+
+    return checked
 
 
 def _check_endpoint(cls: type[Endpoint]) -> None:
