@@ -46,6 +46,9 @@ from marketfetch.verification.selection import Selection
 
 __all__ = ["run_command"]
 
+_FOR_ALL_OF_VERIFY = frozenset({"--to", "--json", "--exchange", "--symbol", "--dataset", "--interval"})
+"""The options of `verify` that work without --sources."""
+
 
 def run_command(argv: Sequence[str] | None, signals: SignalHandler) -> int:
     """Run the command of the arguments and return the exit code; an error is printed in one line."""
@@ -140,9 +143,8 @@ def _verify(arguments: Namespace, signals: SignalHandler) -> int:
     signals.interrupt()
     if arguments.sources:
         return _verify_sources(arguments, signals)
-    for option in ("repair", "base_url", "archive_url"):
-        if getattr(arguments, option):
-            raise ConfigurationError(f"{option}: works only with --sources; add --sources")
+    if stray := next((option for option in arguments.given if option not in _FOR_ALL_OF_VERIFY), None):
+        raise ConfigurationError(f"{stray}: works only with --sources; add --sources")
     verification = verify(arguments.to, **filters_from(arguments))
     if not verification.rows:
         raise ConfigurationError(
@@ -158,8 +160,19 @@ def _verify_sources(arguments: Namespace, signals: SignalHandler) -> int:
     name = filters.pop("exchange")
     if name is None:
         raise ConfigurationError("exchange: say whose files to compare with; add --exchange")
-    venue = exchange_from(name, arguments.base_url, arguments.archive_url)
-    verification = verify_sources(arguments.to, venue, repair=arguments.repair, **filters)
+    listener = _listener(arguments)
+    with listener, naming_exhaustion():
+        verification = verify_sources(
+            arguments.to,
+            exchange_from(name, arguments.base_url, arguments.archive_url),
+            repair=arguments.repair,
+            proxies=pool_from(arguments),
+            fetcher=CurlFetcher(certificate=arguments.certificate),
+            settings=Settings(concurrency=arguments.concurrency, heartbeat=_heartbeat(arguments)),
+            listeners=[listener],
+            board=arguments.board,
+            **filters,
+        )
     signals.finish()
     _print(arguments, verification.as_dict(), source_verification_page(verification))
     return 0 if verification.ok else 1

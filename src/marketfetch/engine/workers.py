@@ -117,7 +117,7 @@ class FetchWorkers:
         except RestrictedLocation:
             raise
         except BadSymbol as error:
-            state.stop(str(error))
+            state.refuse_symbol(str(error))
             return None, ()
         except BadRequest as error:
             state.record_rejection(SpanSet.of(part.span), f"{type(error).__name__}: {error}")
