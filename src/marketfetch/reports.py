@@ -106,7 +106,10 @@ class SeriesReport:
 
 @attrs.frozen
 class EgressReport:
-    """What one egress did: requests, limit weight, rows, failures, and its present state."""
+    """What one egress did: requests, limit weight, rows, failures, and its present state.
+
+    `weight` counts the units of limits that an exchange publishes. A request for a file has none.
+    """
 
     name: str
     requests: int = 0

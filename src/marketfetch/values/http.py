@@ -107,6 +107,8 @@ class LimitPool:
     period: int = attrs.field(converter=plain_int)
     window: Literal["clock", "sliding"] = "sliding"
     used_header: str | None = None
+    published: bool = attrs.field(default=True, kw_only=True)
+    """Whether an exchange counts these units; reports leave out those of a limit that is only ours."""
 
 
 @attrs.frozen
