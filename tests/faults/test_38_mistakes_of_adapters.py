@@ -423,14 +423,10 @@ def test_what_a_method_of_an_archive_returns_is_checked(
 
 @pytest.mark.parametrize("result", [None, [None], [b"1,2"]], ids=repr)
 def test_what_the_layout_of_an_archive_returns_is_checked(result: object) -> None:
-    class Mine(CsvLayout):
-        def decode(self, *_: object) -> Any:
-            return result
-
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as container:
         container.writestr("BTCUSDT-1m-2026-06-01.csv", "1,2\n")
-    layout = Mine(UsdmOhlcvFiles.layout.columns, width=12)
+    layout = made(CsvLayout, decode=lambda *_: result)(UsdmOhlcvFiles.layout.columns, width=12)
     with pytest.raises(AdapterError, match=r"^Mine\.decode: found .*Decoded"):
         list(FileReader(file, FileContent(CANDLES, DAY_ONE, layout)))
 

@@ -42,12 +42,7 @@ from marketfetch.engine.requester import RequestExecutor
 from marketfetch.engine.state import RunState, SeriesState
 from marketfetch.engine.workers import FetchWorkers
 from marketfetch.engine.writers import OnDurable, WriterPool, open_writers
-from marketfetch.errors import (
-    ConfigurationError,
-    FetchError,
-    MarketfetchError,
-    RowsRefused,
-)
+from marketfetch.errors import ConfigurationError, FetchError, MarketfetchError, RowsRefused
 from marketfetch.events import (
     BatchWritten,
     Heartbeat,
