@@ -220,8 +220,8 @@ class RunState:
     bytes_from_files: int = 0
     rows_crossed: int = 0
     """Open times in the stretches that were decided as a whole; they are not among the planned rows."""
-
     rows_by_source: Counter[str] = attrs.field(factory=Counter)
+    """Rows of durable batches, by the kind of their source: `rest`, `archive` or `derived`."""
     seconds_by_source: dict[str, float] = attrs.field(factory=dict)
 
     def record_written(self, batch: Batch) -> None:
@@ -255,7 +255,7 @@ class RunState:
     @property
     def rows_written(self) -> int:
         """Rows of durable batches."""
-        return sum(state.rows for state in self.series.values())
+        return self.rows_by_source.total()
 
     def egresses(self, statistics: Sequence[EgressReport]) -> tuple[EgressReport, ...]:
         """Add the rows that came through each egress to the pool's statistics."""
