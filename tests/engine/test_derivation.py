@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pytest
 
@@ -14,7 +15,7 @@ from marketfetch.api.maintenance import forget
 from marketfetch.composites import CompositeOhlcv
 from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Store
-from marketfetch.sinks import sink_from
+from marketfetch.sinks import DuckDBSink, TableMapping, sink_from
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
 from marketfetch.values.coverage import Coverage
@@ -90,6 +91,22 @@ def test_a_rounded_row_and_a_revised_newest_row_are_no_other_members(
     run(world.pipeline(store, **query("BTCUSDT", "ETHUSDT")))
     replace(store, MT, first, factor)
     assert run(world.pipeline(store, **query("BTCUSDT", "ETHUSDT"))).complete
+
+
+@pytest.mark.parametrize("kind", ["REAL", "DECIMAL(18, 0)", "DECIMAL(18, 2)"])
+def test_a_table_that_rounds_knows_its_members(world: World, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "rounded.duckdb"
+    with duckdb.connect(path) as connection:
+        connection.execute(
+            f"CREATE TABLE candles (ts BIGINT, symbol TEXT, o {kind}, v {kind}, PRIMARY KEY (symbol, ts))"
+        )
+    columns = {"ohlcv": {"open": "o", "volume": "v"}}
+    mapping = TableMapping("candles", time="ts", symbol="symbol", columns=columns, rounding="allow")
+    store = DuckDBSink(path, table=mapping)
+    for _ in range(2):
+        assert run(world.pipeline(store, **query("BTCUSDT", "ETHUSDT", "XRPUSDT"))).complete
+    with pytest.raises(ConfigurationError, match="does not follow from BTCUSDT, XRPUSDT"):
+        run(world.pipeline(store, **query("BTCUSDT", "XRPUSDT")))
 
 
 def test_a_column_that_only_one_of_the_rows_has_is_not_compared(world: World) -> None:
