@@ -256,9 +256,10 @@ class Archive(Source):
 
 @attrs.frozen
 class Derived(Source, ABC):
-    """A series that is computed from other series of its exchange: an open time is known if all know it.
+    """The rows of other series in the store, its inputs, from which the rows of a series are computed.
 
-    Where one input is confirmed empty, so is the derived series; else where one is unusable, so is it.
+    An open time is covered where all inputs are covered. Where one of them is empty, the series is empty;
+    else where one of them is unusable, the series is unusable.
     """
 
     inputs: tuple[Series, ...]
