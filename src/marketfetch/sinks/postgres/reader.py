@@ -10,9 +10,9 @@ from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.table_mapping import Name
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
-from marketfetch.values.spans import Span
+from marketfetch.values.spans import MAX_TIMESTAMP, Span
 
-__all__ = ["read", "read_page"]
+__all__ = ["read", "read_latest", "read_page"]
 
 _PAGE = 1_000_000
 """Rows of one query: the server packs them into one row, which can have 1 GB."""
@@ -37,9 +37,24 @@ def read_page(
     connection: Connection, table: PostgresTable, key_values: tuple[Name, ...], span: Span, limit: int
 ) -> Columns:
     """Return the oldest `limit` stored rows inside a span, with a line for each value column of the table."""
+    return _rows(connection, table, key_values, span, statements.rows(table, limit))
+
+
+def read_latest(
+    connection: Connection, table: PostgresTable, key_values: tuple[Name, ...], dataset: Dataset, limit: int
+) -> Columns:
+    """Return the newest `limit` stored rows of a series, sorted by time; NaN where a column is not mapped."""
+    query = statements.rows(table, limit, newest=True)
+    found = _rows(connection, table, key_values, Span(0, MAX_TIMESTAMP), query)
+    return table.laid_out(dataset, found.times[::-1], found.values[:, ::-1])
+
+
+def _rows(
+    connection: Connection, table: PostgresTable, key_values: tuple[Name, ...], span: Span, query: bytes
+) -> Columns:
     first, last = (table.time_codec.bound(moment) for moment in (span.start, span.end))
     place = table.parameters(key_values, first=first, last=last)
-    row = connection.execute(statements.rows(table, limit), place, binary=True).fetchone()
+    row = connection.execute(query, place, binary=True).fetchone()
     if row is None or row[0] is None:
         return Columns(np.empty(0, np.int64), np.empty((len(table.value_columns), 0)))
     times = table.time_codec.decode(np.frombuffer(row[0], ">i8").astype(np.int64))

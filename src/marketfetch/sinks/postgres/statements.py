@@ -107,8 +107,10 @@ def kept_out(table: PostgresTable) -> bytes:
     ).encode()
 
 
-def rows(table: PostgresTable, limit: int) -> bytes:
+def rows(table: PostgresTable, limit: int, *, newest: bool = False) -> bytes:
     """Write the query for the oldest stored rows from `first` on and before `last`: one row of byte strings.
+
+    With `newest` these are the newest rows, the last one first.
 
     The times are one byte string, and so is each column: the big-endian 64-bit values of all rows. The server
     needs no longer than for COPY, and the client a hundredth of the time. NULL is NaN.
@@ -123,7 +125,7 @@ def rows(table: PostgresTable, limit: int) -> bytes:
         f"SELECT string_agg({table.time_codec.send.format(time)}, ''), {packed} "
         f"FROM (SELECT t.{time}, {numbers} FROM {_table(table)} AS t "
         f"WHERE {_same_series(table)} AND t.{time} >= %(first)s AND t.{time} < %(last)s AND ({filled}) "
-        f"ORDER BY t.{time} LIMIT {limit}) AS sorted"
+        f"ORDER BY t.{time} {'DESC ' if newest else ''}LIMIT {limit}) AS sorted"
     ).encode()
 
 
