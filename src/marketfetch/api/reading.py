@@ -37,14 +37,16 @@ class Window:
     end: int | None
     now: int
 
-    def of(self, known: Coverage) -> Span:
-        """Return the span to read of a series; where none of it is held, a moment of the window."""
+    def of(self, series: Series, known: Coverage) -> Span:
+        """Return the span to read of a series; where none of it is held, one step at its given end."""
         hull = known.covered.hull or Span(0, MAX_TIMESTAMP)
         start = hull.start if self.start is None else self.start
         end = hull.end if self.end is None else self.end
         if start < end:
             return Span(start, end)
-        return Span(start, start + 1) if self.end is None else Span(end - 1, end)
+        if self.end is None:
+            return Span(start, series.interval.ceil(start) + 1)
+        return Span(series.interval.floor(end - 1), end)
 
 
 def chosen_series(store: Store, chosen: Selection) -> dict[Dataset, list[Series]]:
@@ -78,7 +80,7 @@ def read_tables(store: Store, chosen: Selection, window: Window) -> dict[str, Ta
     tables = {}
     for dataset, series in chosen_series(store, chosen).items():
         known = store.coverage(series)
-        spans = {one: window.of(known[one]) for one in series}
+        spans = {one: window.of(one, known[one]) for one in series}
         rows = {one: store.read(one, span) for one, span in spans.items()}
         lines = [_line(one, known[one], span, window.now) for one, span in spans.items()]
         tables[dataset.name] = Table(dataset, rows, _report(lines))
@@ -115,7 +117,7 @@ def _latest_line(store: Store, series: Series, rows: Columns) -> SeriesReport:
         return SeriesReport(series, steps.spans[0], 0, steps, SpanSet())
     known = store.coverage([series])[series]
     start, end = (int(rows.times[0]), int(rows.times[-1]) + 1) if len(rows) else (None, None)
-    return _line(series, known, Window(start, end, MAX_TIMESTAMP).of(known), MAX_TIMESTAMP)
+    return _line(series, known, Window(start, end, MAX_TIMESTAMP).of(series, known), MAX_TIMESTAMP)
 
 
 def _report(lines: Sequence[SeriesReport]) -> Report:
