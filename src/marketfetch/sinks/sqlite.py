@@ -176,6 +176,11 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
             "printf('.%03d', r.open_time % 1000)"
         )
 
+    @property
+    def _view_columns(self) -> dict[str, str]:
+        # What ORDER BY open_time DESC LIMIT needs: rows lie in the order of the number, not of the text.
+        return {"open_time_ms": "open_time"}
+
     def _check(self, connection: sqlite3.Connection, table: FileTable) -> None:
         self._text_time(connection, table)
         for name in table.labels:

@@ -300,7 +300,7 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         return found.fetchone() is not None
 
     def _is_made_by(self, connection: duckdb.DuckDBPyConnection, view: str, statement: str) -> bool:
-        return True  # there has only been one definition with these columns
+        return True  # an older definition with these columns returns the same rows
 
     def _create(self, table: FileTable, columns: str) -> str:
         return f"CREATE TABLE {table.title} ({columns})"

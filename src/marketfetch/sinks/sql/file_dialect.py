@@ -86,6 +86,11 @@ class FileDialect(ABC, Generic[_C]):
     def _view_time(self) -> str:
         """Write the expression by which a view shows `r.open_time`."""
 
+    @property
+    def _view_columns(self) -> dict[str, str]:
+        """The columns that a view has beside those of the dataset, by name, and what they show."""
+        return {}
+
     @abstractmethod
     def _check(self, connection: _C, table: FileTable) -> None:
         """Raise ConfigurationError if rows cannot be merged into a table of the user's."""

@@ -346,15 +346,18 @@ class SqlFileStore(FileDialect[_C]):
 
     def _prepare_view(self, connection: _C, table: FileTable) -> None:
         view = table.title.removeprefix(PREFIX)
-        wanted = [*SERIES_NAMES, "open_time", *table.columns]
+        wanted = [*SERIES_NAMES, "open_time", *table.columns, *self._view_columns]
         found = set(self._types(connection, view))
         if found and not (found <= set(wanted) and self._is_view(connection, view)):
             raise SinkError(
                 f"{self.path} has a {view} that marketfetch did not make; rename it, map it with table=, "
                 "or choose another file"
             )
-        query = view_query(table.title, f"{PREFIX}series", self._view_time(), map(quoted, table.columns))
-        statement = f"CREATE VIEW {quoted(view)} AS {query}"
+        columns = [quoted(name) for name in table.columns]
+        columns += [f"{shown} AS {name}" for name, shown in self._view_columns.items()]
+        query = view_query(table.title, f"{PREFIX}series", self._view_time(), columns)
+        # With all five names a series is unique: SQLite then sorts nothing to find its newest rows.
+        statement = f"CREATE VIEW {quoted(view)} AS {query} WHERE s.target = '' AND s.dataset = '{view}'"
         if found == set(wanted) and self._is_made_by(connection, view, statement):
             return
         connection.execute(f"DROP VIEW IF EXISTS {quoted(view)}")
