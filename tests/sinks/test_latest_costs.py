@@ -17,7 +17,7 @@ import pytest
 
 from marketfetch.protocols import Store
 from marketfetch.sinks import DuckDBSink, ParquetSink, PostgresSink, SQLiteSink, TableMapping
-from marketfetch.sinks.postgres import statements
+from marketfetch.sinks.postgres.reader import read_latest
 from marketfetch.sinks.postgres.schema.mapped import MappedTable
 from marketfetch.sinks.postgres.schema.own import OwnTables
 from marketfetch.sinks.sql.newest import look_back, newest_present
@@ -166,33 +166,45 @@ def test_parquet_opens_the_same_files(tmp_path: Path, monkeypatch: pytest.Monkey
 # --- PostgreSQL: rows that a plan reads ---
 
 
-def read_by(connection: psycopg.Connection, query: bytes, place: dict[str, object]) -> dict[str, float]:
-    row = connection.execute(b"EXPLAIN (ANALYZE, FORMAT JSON) " + query, place).fetchone()
-    assert row is not None
-    plan: dict[str, Any] = row[0][0]["Plan"]
-    while "Plans" in plan:
-        (plan,) = plan["Plans"]
-    removed = plan.get("Rows Removed by Filter", 0)
-    return {plan["Node Type"]: (plan["Actual Rows"] + removed) * plan["Actual Loops"]}
+class Explaining:
+    """A connection that writes down how each query reads a table: the kind of scan, and its rows."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._connection = connection
+        self.scans: list[tuple[str, float]] = []
+
+    def execute(self, query: Any, parameters: Any = None, **options: Any) -> Any:
+        if isinstance(query, bytes):
+            row = self._connection.execute(b"EXPLAIN (ANALYZE, FORMAT JSON) " + query, parameters).fetchone()
+            assert row is not None
+            plan: dict[str, Any] = row[0][0]["Plan"]
+            while "Plans" in plan:
+                (plan,) = plan["Plans"]
+            read = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)
+            self.scans.append((plan["Node Type"], read * plan["Actual Loops"]))
+        return self._connection.execute(query, parameters, **options)
 
 
+@pytest.mark.parametrize("analysed", [False, True])
 @pytest.mark.parametrize("mapping", [None, MAPPING])
-def test_postgresql_reads_the_end_of_an_index(postgres_dsn: str, mapping: TableMapping | None) -> None:
+def test_postgresql_reads_the_end_of_an_index(
+    postgres_dsn: str, mapping: TableMapping | None, *, analysed: bool
+) -> None:
     store = PostgresSink(postgres_dsn, table=mapping)
-    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+    with psycopg.connect(postgres_dsn) as connection:
         connection.execute(TABLE)
+        connection.commit()
         store.prepare([ASKED.dataset])
-        layout = OwnTables("marketfetch") if mapping is None else MappedTable(mapping)
-        table = layout.table(connection, ASKED.dataset)
-        label = table.label_values(ASKED, 2)
-        bounds = {"first": table.time_codec.bound(0), "last": table.time_codec.bound(MAX_TIMESTAMP)}
         for first, end in ((0, 2_000), (2_000, 20_000)):
             fill(store, first, end)
             newest(store, 100, end)
-            connection.execute("ANALYZE")  # as the server itself does within a minute
-            query = statements.rows(table, 100, newest=True)
-            found = read_by(connection, query, table.parameters(label, **bounds))
-            assert found == {"Index Scan": 100}
+            connection.execute("ANALYZE" if analysed else "SELECT 1")  # the server does so within a minute
+            layout = OwnTables("marketfetch") if mapping is None else MappedTable(mapping)
+            table = layout.table(connection, ASKED.dataset)
+            explaining: Any = Explaining(connection)
+            read_latest(explaining, table, table.label_values(ASKED, 2), ASKED.dataset, 100)
+            assert explaining.scans == [("Index Scan", 100)]
+            connection.commit()
 
 
 # --- where to look in a file ---

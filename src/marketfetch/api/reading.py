@@ -21,13 +21,13 @@ from marketfetch.values.series import Series
 from marketfetch.values.spans import MAX_TIMESTAMP, Span, SpanSet
 from marketfetch.verification.selection import Selection
 
-__all__ = ["Window", "chosen_series", "read_latest", "read_tables"]
+__all__ = ["RequestedSpan", "chosen_series", "read_latest", "read_tables"]
 
 _ABSENT = "not in the store"
 
 
 @attrs.frozen
-class Window:
+class RequestedSpan:
     """The span that a caller asked for: `start` and `end` are None for the ends of what is held.
 
     `now` is the time of the call: nothing later is missing. All are UTC milliseconds.
@@ -75,7 +75,7 @@ def _of_dataset(dataset: Dataset, held: Collection[Series], chosen: Selection) -
     return series_meant(chosen.symbols, candidates, chosen.interval)
 
 
-def read_tables(store: Store, chosen: Selection, window: Window) -> dict[str, Table]:
+def read_tables(store: Store, chosen: Selection, window: RequestedSpan) -> dict[str, Table]:
     """Return a table for each chosen dataset, with the rows inside the window."""
     tables = {}
     for dataset, series in chosen_series(store, chosen).items():
@@ -117,7 +117,7 @@ def _latest_line(store: Store, series: Series, rows: Columns) -> SeriesReport:
         return SeriesReport(series, steps.spans[0], 0, steps, SpanSet())
     known = store.coverage([series])[series]
     start, end = (int(rows.times[0]), int(rows.times[-1]) + 1) if len(rows) else (None, None)
-    return _line(series, known, Window(start, end, MAX_TIMESTAMP).of(series, known), MAX_TIMESTAMP)
+    return _line(series, known, RequestedSpan(start, end, MAX_TIMESTAMP).of(series, known), MAX_TIMESTAMP)
 
 
 def _report(lines: Sequence[SeriesReport]) -> Report:

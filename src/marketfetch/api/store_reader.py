@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self, TypeVar, overload
 
 from marketfetch.api.inputs import store_of
-from marketfetch.api.reading import Window, chosen_series, read_latest, read_tables
+from marketfetch.api.reading import RequestedSpan, chosen_series, read_latest, read_tables
 from marketfetch.api.shortfalls import OnMissing, check_on_missing, tell_missing
 from marketfetch.api.store_calls import call_store, warn_of_wait
 from marketfetch.api.table import Table
@@ -283,13 +283,13 @@ def _selection(
     return chosen
 
 
-def _window(start: TimeLike | None, end: TimeLike | None) -> Window:
+def _window(start: TimeLike | None, end: TimeLike | None) -> RequestedSpan:
     now = steady_clock()()
     first = None if start is None else parse_time("start", start, now)
     last = None if end is None else parse_time("end", end, now)
     if first is not None and last is not None:
         check_order(first, last)
-    return Window(first, last, now)
+    return RequestedSpan(first, last, now)
 
 
 def _name(item: tuple[Series, Coverage]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from marketfetch.sinks.postgres import statements
@@ -10,12 +12,16 @@ from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.table_mapping import Name
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
-from marketfetch.values.spans import MAX_TIMESTAMP, Span
+from marketfetch.values.spans import Span
 
 __all__ = ["read", "read_latest", "read_page"]
 
 _PAGE = 1_000_000
 """Rows of one query: the server packs them into one row, which can have 1 GB."""
+
+_FROM_AN_INDEX = "SELECT set_config('enable_sort', 'off', true)"
+"""For the newest rows, until the transaction ends. Without statistics of the table the server expects so few
+rows of a series that it would read and sort all of them, instead of the end of an index."""
 
 
 def read(
@@ -37,23 +43,21 @@ def read_page(
     connection: Connection, table: PostgresTable, key_values: tuple[Name, ...], span: Span, limit: int
 ) -> Columns:
     """Return the oldest `limit` stored rows inside a span, with a line for each value column of the table."""
-    return _rows(connection, table, key_values, span, statements.rows(table, limit))
+    first, last = (table.time_codec.bound(moment) for moment in (span.start, span.end))
+    place = table.parameters(key_values, first=first, last=last)
+    return _rows(connection, table, statements.rows(table, limit), place)
 
 
 def read_latest(
     connection: Connection, table: PostgresTable, key_values: tuple[Name, ...], dataset: Dataset, limit: int
 ) -> Columns:
     """Return the newest `limit` stored rows of a series, sorted by time; NaN where a column is not mapped."""
-    query = statements.rows(table, limit, newest=True)
-    found = _rows(connection, table, key_values, Span(0, MAX_TIMESTAMP), query)
+    connection.execute(_FROM_AN_INDEX)
+    found = _rows(connection, table, statements.latest(table, limit), table.parameters(key_values))
     return table.laid_out(dataset, found.times[::-1], found.values[:, ::-1])
 
 
-def _rows(
-    connection: Connection, table: PostgresTable, key_values: tuple[Name, ...], span: Span, query: bytes
-) -> Columns:
-    first, last = (table.time_codec.bound(moment) for moment in (span.start, span.end))
-    place = table.parameters(key_values, first=first, last=last)
+def _rows(connection: Connection, table: PostgresTable, query: bytes, place: Mapping[str, object]) -> Columns:
     row = connection.execute(query, place, binary=True).fetchone()
     if row is None or row[0] is None:
         return Columns(np.empty(0, np.int64), np.empty((len(table.value_columns), 0)))
