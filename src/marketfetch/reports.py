@@ -23,6 +23,7 @@ __all__ = [
     "SeriesReport",
     "SourceVerification",
     "Verification",
+    "names_as_dict",
     "spans_as_list",
 ]
 
@@ -39,8 +40,12 @@ def spans_as_list(spans: Iterable[Span]) -> list[dict[str, str]]:
     return [{"start": format_utc(span.start), "end": format_utc(span.end)} for span in spans]
 
 
-def _names(series: Series) -> dict[str, str]:
-    """Return the names of a series in plain types, for JSON."""
+def names_as_dict(series: Series) -> dict[str, str]:
+    """Return the names of a series in plain types, for JSON.
+
+    >>> names_as_dict(Series.of("okx", "ohlcv", "BTC-USDT", "1h"))
+    {'exchange': 'okx', 'dataset': 'ohlcv', 'symbol': 'BTC-USDT', 'interval': '1h'}
+    """
     return {
         "exchange": series.exchange,
         "dataset": series.dataset.name,
@@ -217,7 +222,7 @@ class ReissuedFile:
     def as_dict(self) -> dict[str, Any]:
         """Return the entry in plain types, times as ISO text, for JSON."""
         return {
-            **_names(self.series),
+            **names_as_dict(self.series),
             "file": self.key,
             "spans": spans_as_list(self.spans),
             "fields": dict(self.fields),
@@ -292,7 +297,7 @@ class Finding:
     def as_dict(self) -> dict[str, Any]:
         """Return the finding in plain types, times as ISO text, for JSON."""
         return {
-            **_names(self.series),
+            **names_as_dict(self.series),
             "problem": self.problem.name.lower(),
             "meaning": str(self.problem),
             "harmful": self.problem.harmful,
