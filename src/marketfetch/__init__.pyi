@@ -7,13 +7,13 @@ from . import reports as reports
 from . import sinks as sinks
 from . import testing as testing
 from .api.discovery import datasets as datasets
-from .api.discovery import exchanges as exchanges
 from .api.discovery import instruments as instruments
 from .api.discovery import intervals as intervals
 from .api.fetch import fetch as fetch
 from .api.maintenance import forget as forget
 from .api.maintenance import verify as verify
 from .api.pipeline import Pipeline as Pipeline
+from .api.plugins import exchange_names as exchange_names
 from .api.source_maintenance import verify_sources as verify_sources
 from .api.table import Table as Table
 from .errors import MarketfetchError as MarketfetchError

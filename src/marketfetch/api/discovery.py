@@ -1,4 +1,4 @@
-"""Discovery: which exchanges, instruments, datasets and intervals there are."""
+"""Discovery: which instruments, datasets and intervals an exchange has."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 from marketfetch.api.budget_sharing import sharing_of
 from marketfetch.api.inputs import check_parts, pool_of
 from marketfetch.api.pipeline import NullSink
-from marketfetch.api.plugins import exchange_from, exchange_names
+from marketfetch.api.plugins import exchange_from
 from marketfetch.api.run_sync import run_sync
 from marketfetch.common.type_checks import is_text
 from marketfetch.engine.discovery import fetch_listing
@@ -33,7 +33,7 @@ from marketfetch.values.intervals import Interval
 from marketfetch.values.settings import Settings
 from marketfetch.values.spans import format_utc
 
-__all__ = ["Instruments", "datasets", "exchanges", "instruments", "intervals"]
+__all__ = ["Instruments", "datasets", "instruments", "intervals"]
 
 _HEAD = ("symbol", "unified", "kind", "active", "listed", "last day")
 _MAX_SHOWN = 20
@@ -107,15 +107,6 @@ class Instruments(tuple[Instrument, ...]):
         rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self.rows()[:_MAX_SHOWN])
         body = "".join(f"<tr>{row}</tr>" for row in rows)
         return f"<table><caption>{len(self):,} instruments</caption><tr>{head}</tr>{body}</table>"
-
-
-def exchanges() -> list[str]:
-    """Return the names of all installed exchanges, sorted; no request is made.
-
-    >>> "okx" in exchanges()
-    True
-    """
-    return exchange_names()
 
 
 def datasets(exchange: str | Exchange | type[Exchange]) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from itertools import zip_longest
 
 import attrs
 
@@ -12,6 +14,7 @@ __all__ = ["MAX_ROWS", "Document", "TextTable", "to_text", "wrapped"]
 
 MAX_ROWS = 20
 """Rows of a table that may be long; `--json` prints all rows."""
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:)")
 
 
 @attrs.frozen
@@ -48,9 +51,9 @@ class Document:
 def to_text(page: Document, width: int | None = None, bold: Callable[[str], str] = str) -> str:
     """Return a page as plain text.
 
-    A table that is wider than `width` is stacked: each row becomes lines of a name and a value, so that no
-    word and no time is broken. Headline and titles are passed through `bold`. A command among the notes is
-    never broken: it is copied.
+    No word and no time is broken: in a table wider than `width` the widest column is wrapped, and if that is
+    not enough, each row becomes lines of a name and a value. Headline and titles are passed through `bold`. A
+    command among the notes is never broken: it is copied.
 
     >>> held = TextTable("Held", ("symbol", "rows "), [("BTC", "5"), ("ETH", "12")])
     >>> print(to_text(Document("Done.", [held])))
@@ -70,36 +73,50 @@ def to_text(page: Document, width: int | None = None, bold: Callable[[str], str]
         "\n".join(filter(None, [bold(table.title) if table.title else "", *_lines(table, width)]))
         for table in page.tables
     ]
-    headline = bold(wrapped(page.headline, width=width)) if page.headline else ""
+    headline = page.headline if width is None else wrapped(page.headline, width=width)
+    headline = bold(headline) if headline else ""
     return "\n\n".join(filter(None, [headline, *tables, "\n".join(page.notes)])) + "\n"
 
 
 def wrapped(text: str, *, width: int | None = None, indent: str = "") -> str:
-    r"""Break text at spaces, further lines indented; None: at the width of the terminal.
+    r"""Break text at spaces, but not inside a time, further lines indented; None: width of the terminal.
 
-    >>> wrapped("Datasets: mark_price, ohlcv", width=24, indent="  ")
-    'Datasets: mark_price,\n  ohlcv'
+    >>> wrapped("from 2026-06-01 12:30 to 2026-06-02", width=24, indent="  ")
+    'from 2026-06-01 12:30 to\n  2026-06-02'
     """
     columns = width or shutil.get_terminal_size((100, 24)).columns
-    return textwrap.fill(
-        text, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    lines = textwrap.fill(
+        _TIME.sub("\\1\N{NO-BREAK SPACE}\\2", text),
+        columns,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
+    return lines.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _lines(table: TextTable, width: int | None) -> list[str]:
-    lines = [tuple(name.strip() for name in table.header), *table.rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    if width is not None and sum(widths) + 2 * len(widths) > width:
-        return _stacked(table, width)
+    rows = [tuple(name.strip() for name in table.header), *table.rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if width is not None and (excess := sum(widths) + 2 * len(widths) - width) > 0:
+        widest = widths.index(max(widths))
+        narrow = max(1, widths[widest] - excess)
+        cells = [wrapped(row[widest], width=narrow) for row in rows]
+        longest = max(len(line) for cell in cells for line in cell.splitlines())
+        if longest > narrow:
+            return _stacked(table, width)
+        rows = [(*row[:widest], cell, *row[widest + 1 :]) for row, cell in zip(rows, cells, strict=True)]
+        widths[widest] = longest
 
     def line(cells: Iterable[str]) -> str:
         placed = (
-            cell.rjust(width) if name.endswith(" ") else cell.ljust(width)
-            for name, cell, width in zip(table.header, cells, widths, strict=True)
+            cell.rjust(room) if name.endswith(" ") else cell.ljust(room)
+            for name, cell, room in zip(table.header, cells, widths, strict=True)
         )
         return "  " + "  ".join(placed).rstrip()
 
-    return [*map(line, lines)]
+    parts = (zip_longest(*(cell.splitlines() or [""] for cell in row), fillvalue="") for row in rows)
+    return [line(cells) for row in parts for cells in row]
 
 
 def _stacked(table: TextTable, width: int) -> list[str]:

@@ -57,5 +57,5 @@ COMMAND = Command(
     "say what a store holds, and what is missing inside it",
     _add_options,
     _run,
-    ("coverage -t sqlite:market.sqlite", "coverage -t sqlite:market.sqlite -s BTCUSDT --json"),
+    ("coverage -t sqlite:market.sqlite", "coverage -t sqlite:market.sqlite -s BTCUSDT"),
 )

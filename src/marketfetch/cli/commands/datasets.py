@@ -38,7 +38,7 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
 
 COMMAND = Command(
     "datasets",
-    "list the datasets of an exchange, their intervals and columns",
+    "list the datasets, intervals and columns of an exchange",
     _add_options,
     _run,
     ("datasets -e okx", "datasets -e okx -d ohlcv --json"),

@@ -58,7 +58,7 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
 
 COMMAND = Command(
     "forget",
-    "remove entries from the ledger, so that they are fetched again",
+    "remove coverage, so that it is fetched again",
     _add_options,
     _run,
     ("forget -t sqlite:market.sqlite -s BTCUSDT \\\n      --start 2026-06-01 --end 2026-06-02 --dry-run",),

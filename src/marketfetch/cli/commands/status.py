@@ -39,8 +39,8 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
 
 COMMAND = Command(
     "status",
-    "say how current a store is, and what is missing inside it",
+    "say how current a store is, and whether it has gaps",
     _add_options,
     _run,
-    ("status -t sqlite:market.sqlite", "status -t sqlite:market.sqlite --max-lag 2h --json"),
+    ("status -t sqlite:market.sqlite", "status -t sqlite:market.sqlite --max-lag 2h"),
 )

@@ -14,7 +14,7 @@ from marketfetch.redaction import redact
 
 __all__ = ["parse", "parsers_of"]
 
-_EXIT_CODES = "Exit codes: 0 all is well, 1 something is missing or wrong, 2 the call was wrong."
+_EXIT_CODES = "Exit codes: 0 all is well, 1 something is missing or\nwrong, 2 the call was wrong."
 _START = """\
 Start with:
   marketfetch demo
@@ -22,7 +22,7 @@ Start with:
   marketfetch backfill -e binance-usdm -s BTCUSDT \\
       --start 20d -t sqlite:market.sqlite
   marketfetch status -t sqlite:market.sqlite
-`marketfetch help COMMAND` has the options and examples of one command."""
+`marketfetch help COMMAND` has its options and examples."""
 
 
 def parse(words: Sequence[str], commands: Mapping[str, Command]) -> argparse.Namespace:
@@ -82,7 +82,7 @@ def parsers_of(commands: Iterable[Command]) -> tuple[Parser, dict[str, Parser]]:
     """Return the parser of the command line, and the parser of each command."""
     parser = Parser(
         prog="marketfetch",
-        description="Say what your store should hold; what is missing is fetched, and nothing else.",
+        description="Say what your store should hold; what is missing is\nfetched, and nothing else.",
         epilog=f"{_START}\n\n{_EXIT_CODES}",
     )
     parser.add_argument("-V", "--version", action=_Version)

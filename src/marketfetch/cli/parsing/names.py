@@ -16,11 +16,12 @@ def served_names() -> Mapping[str, Sequence[str]]:
     ('spot', 'perpetual', 'future')
     """
     # Adapters take long to import: this is for the help and for completion scripts.
-    from marketfetch.api.discovery import datasets, exchanges, intervals
+    from marketfetch.api.discovery import datasets, intervals
+    from marketfetch.api.plugins import exchange_names
     from marketfetch.values.instruments import KINDS
     from marketfetch.values.intervals import Interval
 
-    venues = exchanges()
+    venues = exchange_names()
     served = {name for venue in venues for kind in datasets(venue) for name in intervals(venue, kind)}
     return {
         "exchange": venues,

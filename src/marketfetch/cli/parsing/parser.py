@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
@@ -50,7 +51,8 @@ class Parser(argparse.ArgumentParser):
             f"{action.option_strings[0]} {action.metavar}" if action.option_strings else action.dest
             for action in needed
         ]
-        self.usage = " ".join(["%(prog)s", *words, "[options]"])
+        usage = " ".join([self.prog, *words, "[options]"])
+        self.usage = textwrap.fill(usage, 53, subsequent_indent=" " * 11, break_on_hyphens=False)
 
     def format_help(self) -> str:
         """Return the help with the text of `more_help`."""

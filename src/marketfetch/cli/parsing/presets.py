@@ -80,9 +80,10 @@ def apply_presets(
         replaced: set[str] = set()
         for preset in layer:
             action = actions.get(f"--{preset.key}")
-            if action is None or action.dest in decided or not (allowed is None or action.dest in allowed):
+            if action is None or not (allowed is None or action.dest in allowed):
                 continue
-            if (value := _value(parser, action, preset)) is None:
+            value = _value(parser, action, preset)  # checked even if it does not count this time
+            if value is None or action.dest in decided:
                 continue
             action.default, action.required = value, False
             option = next(each for each in action.option_strings if each.startswith("--"))
