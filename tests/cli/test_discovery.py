@@ -13,7 +13,7 @@ from marketfetch.adapter import Instrument
 from marketfetch.api.discovery import Instruments
 from marketfetch.cli.main import main
 from marketfetch.errors import ConfigurationError
-from marketfetch.testing import GeneratedMarket, SimulatedExchange
+from marketfetch.testing import FaultKind, Faults, GeneratedMarket, SimulatedExchange
 
 
 @pytest.fixture
@@ -143,3 +143,22 @@ def test_commands_refuse_what_means_nothing(
     out, err = capfd.readouterr()
     assert (code, out) == (2, "")
     assert said in err
+
+
+def test_a_listing_that_is_repeated_and_then_fails_is_told(
+    simulated: SimulatedExchange, capsys: pytest.CaptureFixture[str]
+) -> None:
+    simulated.faults = Faults(rate=1, kinds=(FaultKind.STATUS_451,))
+    at = ["symbols", "-e", "binance-usdm", "--base-url", simulated.base_url, "--board", "none"]
+    assert main(at) == 1
+    refused = capsys.readouterr()
+    assert refused.out == ""
+    assert "refuses this location for legal reasons" in refused.err
+
+    simulated.faults = Faults(rate=1, kinds=(FaultKind.STATUS_500,), times=2)
+    assert main(at) == 0
+    repeated = capsys.readouterr()
+    assert repeated.out.startswith("4 instruments of binance-usdm")
+    assert repeated.err.startswith(
+        "marketfetch: asking again: ExchangeNotAvailable through Direct, attempt 1"
+    )

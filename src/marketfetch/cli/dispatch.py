@@ -10,7 +10,7 @@ from marketfetch.cli.output import StdoutClosed, print_error
 from marketfetch.cli.parsing.command_line import parse
 from marketfetch.cli.parsing.parser import with_option_name
 from marketfetch.cli.signals import SignalHandler
-from marketfetch.errors import MarketfetchError
+from marketfetch.errors import FetchError, MarketfetchError
 
 __all__ = ["dispatch"]
 
@@ -27,13 +27,13 @@ def dispatch(argv: Sequence[str] | None, signals: SignalHandler) -> int:
             print_error(str(error))
         return 1
     except MarketfetchError as error:
-        # Nothing was sent: an error after the first request is printed with the report.
         message = str(error)
         if arguments is not None:
             options = arguments.parsers[arguments.command].options
             message = with_option_name(message, options, arguments.places, arguments.to)
         print_error(message)
-        return 2
+        # Any other error of a command that sends requests is printed with its report, also with code 1.
+        return 1 if isinstance(error, FetchError) else 2
     except KeyboardInterrupt:
         print_error(f"stopped by {signals.received}")
         return 1

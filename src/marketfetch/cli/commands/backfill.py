@@ -140,16 +140,17 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
     from marketfetch.cli.runner import run_with_signals
     from marketfetch.common.local_resources import naming_exhaustion
     from marketfetch.fetchers.curl import CurlFetcher
+    from marketfetch.sinks.memory import MemorySink
     from marketfetch.sinks.urls import sink_from
     from marketfetch.values.settings import Settings
 
-    listener = progress_from(arguments)
+    listener, sink = progress_from(arguments), sink_from(arguments.store)
     # A display may change often; each line of a log stays.
     heartbeat = arguments.heartbeat or (1.0 if sys.stderr.isatty() else 10.0)
     pipeline = Pipeline(
         exchange_from(arguments.exchange, arguments.base_url, arguments.archive_url),
         query_from(arguments),
-        sink_from(arguments.store),
+        sink,
         proxies=pool_from(arguments),
         fetcher=CurlFetcher(certificate=arguments.certificate),
         settings=Settings(
@@ -162,6 +163,8 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
     )
     if arguments.dry_run:
         return _dry_run(arguments, signals, pipeline)
+    if isinstance(sink, MemorySink):
+        print_error("memory: is empty again when this command ends; --store names a file to keep the rows")
     with listener or nullcontext(), naming_exhaustion():
         result = anyio.run(partial(run_with_signals, pipeline, signals, partial(_print_report, arguments)))
     signals.finish()

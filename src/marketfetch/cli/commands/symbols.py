@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from typing import TYPE_CHECKING
 
-from marketfetch.cli.output import print_result
+from marketfetch.cli.output import print_error, print_result
 from marketfetch.cli.parsing.command import Command
 from marketfetch.cli.parsing.options import add_connection, add_exchange, add_proxies
 from marketfetch.cli.parsing.parser import Once, Parser
 from marketfetch.cli.signals import SignalHandler
+
+if TYPE_CHECKING:  # values take long to import
+    from marketfetch.events import Event
 
 __all__ = ["COMMAND"]
 
@@ -44,6 +48,7 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
         base_url=arguments.base_url,
         proxies=pool_from(arguments),
         fetcher=CurlFetcher(certificate=arguments.certificate),
+        listeners=[_tell_retry],
         board=arguments.board,
     )
     signals.finish()
@@ -52,6 +57,15 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
     headline = f"{pluralize(len(found), 'instrument')} of {arguments.exchange}"
     print_result(arguments, found.as_list(), lambda: Document(headline, [table] if found else []))
     return 0 if found else 1
+
+
+def _tell_retry(event: Event) -> None:
+    """Tell of a failed request that is repeated: else the command would seem to hang."""
+    from marketfetch.events import RequestFailed
+    from marketfetch.listeners.text import describe_event
+
+    if isinstance(event, RequestFailed) and not event.final:
+        print_error(f"asking again: {describe_event(event)}")
 
 
 COMMAND = Command(
