@@ -71,8 +71,6 @@ def test_a_table_is_wrapped_and_if_that_is_not_enough_stacked() -> None:
 def test_a_terminal_gets_bold_titles_and_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "100")
-    for name in ("NO_COLOR", "CI"):
-        monkeypatch.delenv(name, raising=False)
     terminal = Terminal()
     print_document(Document("Complete", [TABLE]), terminal)
     assert set(re.findall(r"\x1b\[[\d;]*m", terminal.getvalue())) == {"\x1b[1m", "\x1b[0m"}
@@ -92,7 +90,6 @@ def test_the_bar_has_no_colour_in_its_text(monkeypatch: pytest.MonkeyPatch) -> N
     from marketfetch.listeners.rich_progress import RichProgress, _bar
 
     monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.delenv("NO_COLOR", raising=False)
     progress = RichProgress(Terminal())
     egress = EgressReport("Direct", requests=3, weight=9, rows=500, failures=1, state="resting 7 s")
     progress(RoundStarted(1, 2, 1000))
@@ -198,3 +195,10 @@ def test_status_tells_lag_and_gaps(
     assert main([*at, "-s", "BTCUSDT"]) == 0
     assert main([*at, "--max-lag", "soon"]) == 2
     assert "--max-lag: 'soon' is not a time" in capsys.readouterr().err
+
+
+def test_rows_in_memory_are_said_to_be_gone(
+    simulated: SimulatedExchange, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["backfill", "--to", "memory:", *job(simulated, tmp_path, "-q")[1:-3], "-q"]) == 0
+    assert "memory: is empty again when this command ends" in capsys.readouterr().err

@@ -162,7 +162,7 @@ def test_refusals_of_the_library_name_the_option(
         ("--exchange", "okx", "binance-usdm"),
         ("--start", "1d", "2d"),
         ("--end", "2026-06-02", "2026-06-03"),
-        ("--to", "memory:", "sqlite:market.db"),
+        ("--store", "memory:", "sqlite:market.db"),
         ("--quote", "USDT", "USDC"),
         ("--concurrency", "3", "4"),
         ("--proxies-from", "a.txt", "b.txt"),

@@ -163,11 +163,11 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
     )
     if arguments.dry_run:
         return _dry_run(arguments, signals, pipeline)
-    if isinstance(sink, MemorySink):
-        print_error("memory: is empty again when this command ends; --store names a file to keep the rows")
     with listener or nullcontext(), naming_exhaustion():
         result = anyio.run(partial(run_with_signals, pipeline, signals, partial(_print_report, arguments)))
     signals.finish()
+    if isinstance(sink, MemorySink):
+        print_error("store: memory: is empty again when this command ends; name a file to keep the rows")
     return _print_report(arguments, result)
 
 
