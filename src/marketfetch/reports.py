@@ -26,7 +26,6 @@ __all__ = [
     "SourceReport",
     "SourceVerification",
     "Verification",
-    "names_as_dict",
     "spans_as_list",
 ]
 
@@ -41,20 +40,6 @@ def spans_as_list(spans: Iterable[Span]) -> list[dict[str, str]]:
     [{'start': '1970-01-01T00:00:00Z', 'end': '1970-01-01T01:00:00Z'}]
     """
     return [{"start": format_utc(span.start), "end": format_utc(span.end)} for span in spans]
-
-
-def names_as_dict(series: Series) -> dict[str, str]:
-    """Return the names of a series in plain types, for JSON.
-
-    >>> names_as_dict(Series.of("okx", "ohlcv", "BTC-USDT", "1h"))
-    {'exchange': 'okx', 'dataset': 'ohlcv', 'symbol': 'BTC-USDT', 'interval': '1h'}
-    """
-    return {
-        "exchange": series.exchange,
-        "dataset": series.dataset.name,
-        "symbol": series.symbol,
-        "interval": series.interval.name,
-    }
 
 
 @attrs.frozen
@@ -257,7 +242,7 @@ class HeldSeries:
     def as_dict(self) -> dict[str, Any]:
         """Return the entry in plain types, times as ISO text, for JSON or a table."""
         return {
-            **_names(self.series),
+            **self.series.as_dict(),
             "first": None if self.first is None else format_utc(self.first),
             "last": None if self.last is None else format_utc(self.last),
             "rows": self.rows,
@@ -290,7 +275,7 @@ class ReissuedFile:
     def as_dict(self) -> dict[str, Any]:
         """Return the entry in plain types, times as ISO text, for JSON."""
         return {
-            **names_as_dict(self.series),
+            **self.series.as_dict(),
             "file": self.key,
             "spans": spans_as_list(self.spans),
             "fields": dict(self.fields),
@@ -365,7 +350,7 @@ class Finding:
     def as_dict(self) -> dict[str, Any]:
         """Return the finding in plain types, times as ISO text, for JSON."""
         return {
-            **names_as_dict(self.series),
+            **self.series.as_dict(),
             "problem": self.problem.name.lower(),
             "meaning": str(self.problem),
             "harmful": self.problem.harmful,

@@ -15,8 +15,8 @@ from anyio import create_memory_object_stream
 from marketfetch.api.budget_sharing import sharing_of
 from marketfetch.api.inputs import check_kinds, pool_of, sink_of
 from marketfetch.api.plugins import exchange_from
-from marketfetch.api.preview import Preview, preview_of
 from marketfetch.common.event_loop import asyncio_loop
+from marketfetch.engine.preview import Preview, preview_of
 from marketfetch.engine.run import Run, RunConfig
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange

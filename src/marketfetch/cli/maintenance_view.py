@@ -12,7 +12,6 @@ from marketfetch.reports import (
     ReissuedFile,
     SourceVerification,
     Verification,
-    names_as_dict,
     spans_as_list,
 )
 from marketfetch.values.series import Series
@@ -75,7 +74,7 @@ def forgotten_as_list(forgotten: Mapping[Series, SpanSet]) -> list[dict[str, Any
     """Return what was forgotten in plain types, times as ISO text, for JSON."""
     return [
         {
-            **names_as_dict(series),
+            **series.as_dict(),
             "forgotten": spans_as_list(spans),
         }
         for series, spans in sorted(forgotten.items(), key=lambda item: str(item[0]))

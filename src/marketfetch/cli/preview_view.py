@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from marketfetch.api.preview import Preview
 from marketfetch.cli.documents import Document, TextTable
+from marketfetch.engine.preview import Preview
 from marketfetch.listeners.text import pluralize, spans_text
-from marketfetch.reports import names_as_dict, spans_as_list
+from marketfetch.reports import spans_as_list
 
 __all__ = ["preview_as_dict", "preview_page"]
 
@@ -40,7 +40,7 @@ def preview_as_dict(preview: Preview) -> dict[str, Any]:
         "unknown_symbols": dict(preview.unknown),
         "series": [
             {
-                **names_as_dict(series),
+                **series.as_dict(),
                 "rows": None if series.interval.is_event else series.interval.count_rows(spans),
                 "missing": spans_as_list(spans),
             }

@@ -21,7 +21,6 @@ from marketfetch.reports import (
     EgressReport,
     Report,
     SeriesReport,
-    names_as_dict,
     spans_as_list,
 )
 from marketfetch.values.coverage import Coverage
@@ -124,7 +123,7 @@ def ledger_as_list(
     """Return a ledger in plain types, times as ISO text, for JSON."""
     return [
         {
-            **names_as_dict(series),
+            **series.as_dict(),
             "present": spans_as_list(coverage.present),
             "empty": spans_as_list(coverage.empty),
             "unusable": spans_as_list(coverage.unusable),

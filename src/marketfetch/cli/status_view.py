@@ -10,7 +10,6 @@ import attrs
 from marketfetch.cli.documents import Document, TextTable
 from marketfetch.cli.report_view import internal_gaps
 from marketfetch.listeners.text import format_duration, pluralize
-from marketfetch.reports import names_as_dict
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.series import Series
 from marketfetch.values.spans import format_utc
@@ -86,7 +85,7 @@ def status_as_list(states: Sequence[SeriesStatus]) -> list[dict[str, Any]]:
     """Return the states in plain types for JSON: times as ISO text, `lag_s` in seconds."""
     return [
         {
-            **names_as_dict(state.series),
+            **state.series.as_dict(),
             "covered_until": format_utc(state.covered_until),
             "lag_s": state.lag / 1000,
             "gaps": state.gaps,

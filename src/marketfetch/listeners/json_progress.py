@@ -22,7 +22,6 @@ from marketfetch.events import (
 from marketfetch.listeners.background import BackgroundListener
 from marketfetch.listeners.text import describe_event
 from marketfetch.redaction import redact
-from marketfetch.reports import names_as_dict
 
 __all__ = ["JsonProgress"]
 
@@ -95,7 +94,7 @@ def _plain(event: Event) -> tuple[str, dict[str, Any]] | None:
             return "symbol_unknown", {"symbol": event.symbol}
         case SeriesRefused() | FileRejected():
             name = "series_refused" if isinstance(event, SeriesRefused) else "file_rejected"
-            return name, names_as_dict(event.series)
+            return name, event.series.as_dict()
         case ClockSkewDetected():
             return "clock_skew_detected", {"ahead_ms": event.ahead}
         case RunFinished():
