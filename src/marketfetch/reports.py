@@ -79,10 +79,7 @@ class SeriesReport:
     def as_dict(self) -> dict[str, Any]:
         """Return the report in plain types, times as ISO text, for JSON."""
         return {
-            "exchange": self.series.exchange,
-            "symbol": self.series.symbol,
-            "dataset": self.series.dataset.name,
-            "interval": self.series.interval.name,
+            **self.series.as_dict(),
             "wanted": spans_as_list([self.wanted])[0],
             "rows": self.rows,
             "covered": spans_as_list(self.covered),

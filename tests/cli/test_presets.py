@@ -55,6 +55,7 @@ def test_a_file_of_the_project_gives_what_is_not_typed(folder: Path) -> None:
     arguments = parsed("backfill", "--job", "majors")
     assert (arguments.exchange, arguments.start, arguments.concurrency) == ("okx", "2026-06-01", 7)
     assert (arguments.symbol, arguments.interval, arguments.quiet) == (["BTC-USDT", "ETH-USDT"], "1h", True)
+    assert parsed("backfill", "-nj", "majors").interval == "1h"
     assert parsed("backfill", "-s", "A").interval == "1m", "a job counts only if it is named"
 
 

@@ -72,6 +72,16 @@ class Parser(argparse.ArgumentParser):
         self._check_value(action, value)
         return value
 
+    def parse_typed(self, words: Sequence[str]) -> argparse.Namespace:
+        """Parse what is typed; what is required and absent may come from a preset."""
+        required = [action for action in self._actions if action.required]
+        for action in required:
+            action.required = False
+        arguments, _ = self.parse_known_args(words)
+        for action in required:
+            action.required = True
+        return arguments
+
     def error(self, message: str) -> NoReturn:
         """Print one line and end the process with exit code 2."""
         # argparse names an option by all its spellings: -t/--store/--to

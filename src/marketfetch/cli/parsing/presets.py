@@ -125,22 +125,21 @@ def _layers(
         for key in sorted(options)
         if os.environ.get(name := variable_of(key))
     ]
-    chooser = Parser(prog=commands[command].prog, add_help=False)
-    chooser.add_argument("--config", default=os.environ.get(PREFIX + "CONFIG") or None)
-    chooser.add_argument("-j", "--job", default=os.environ.get(PREFIX + "JOB") or None)
-    chosen, _ = chooser.parse_known_args(list(words))
-    path = Path(chosen.config) if chosen.config else _found(Path.cwd())
+    typed = vars(commands[command].parse_typed(words))
+    config = typed.get("config") or os.environ.get(PREFIX + "CONFIG")
+    job = typed.get("job") or os.environ.get(PREFIX + "JOB")
+    path = Path(config) if config else _found(Path.cwd())
     if path is None:
-        if chosen.job:
+        if job:
             raise ConfigurationError(f"--job: there is no {FILE_NAME} in this folder or above it")
         return
     file = _File.read(path)
     file.check_sections(commands)
-    if chosen.job:
+    if job:
         jobs = file.content.get("jobs", {})
-        if chosen.job not in jobs:
-            raise unknown(f"--job of {path}", chosen.job, jobs)
-        yield file.presets(("jobs", chosen.job), options)
+        if job not in jobs:
+            raise unknown(f"--job of {path}", job, jobs)
+        yield file.presets(("jobs", job), options)
     yield file.presets((command,), _keys({command: commands[command]}))
     yield file.presets(("defaults",), options)
 
