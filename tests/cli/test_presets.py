@@ -167,6 +167,10 @@ def test_a_variable_is_checked_as_its_option_is_and_named(
     monkeypatch.setenv("MARKETFETCH_STOER", "memory:")
     said = refusal(capfd, *good)
     assert "MARKETFETCH_STOER is no variable of marketfetch; did you mean MARKETFETCH_STORE" in said
+    monkeypatch.delenv("MARKETFETCH_STOER")
+    monkeypatch.setenv("MARKETFETCH_TOKEN", "of another program")
+    monkeypatch.setenv("MARKETFETCH_TEST_DSN", "of another program")
+    assert parsed(*good).exchange == "okx"
 
 
 def test_a_secret_in_a_preset_is_never_shown(

@@ -158,14 +158,14 @@ def _found(folder: Path) -> Path | None:
 
 def _check_variables(commands: Mapping[str, Parser]) -> None:
     """Refuse a variable that looks like a misspelt one; others may belong to another program."""
-    known = {variable_of(key) for key in _keys(commands)} | {PREFIX + "CONFIG", PREFIX + "JOB"}
+    known = {variable_of(key).removeprefix(PREFIX) for key in _keys(commands)} | {"CONFIG", "JOB"}
     for name in sorted(os.environ):
-        if name.startswith(PREFIX) and name not in known:
-            near = get_close_matches(name, known, n=2, cutoff=0.85)
-            if near:
-                raise ConfigurationError(
-                    f"environment: {name} is no variable of marketfetch; did you mean {' or '.join(near)}?"
-                )
+        rest = name.removeprefix(PREFIX)
+        if rest != name and rest not in known and (near := get_close_matches(rest, known, n=2, cutoff=0.75)):
+            meant = " or ".join(f"{PREFIX}{each}" for each in near)
+            raise ConfigurationError(
+                f"environment: {name} is no variable of marketfetch; did you mean {meant}?"
+            )
 
 
 class _File(NamedTuple):
