@@ -24,8 +24,8 @@ IMPORT = re.compile(
 )
 MODULE = re.compile(r"`(?:src/marketfetch/)?(?P<path>[a-z_]+(?:/\w+)+\.(?:py|c))\b")
 PUBLIC = {"adapter", "errors", "events", "protocols", "reports", "sinks", "testing"}
-# Entry points and tables are named like attributes.
-ELSEWHERE = {"boards", "coverage", "exchanges", "series"}
+# Entry points, tables and files are named like attributes.
+ELSEWHERE = {"boards", "coverage", "exchanges", "fish", "series", "toml"}
 
 
 @pytest.fixture(autouse=True)

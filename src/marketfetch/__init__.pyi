@@ -6,6 +6,9 @@ from . import protocols as protocols
 from . import reports as reports
 from . import sinks as sinks
 from . import testing as testing
+from .api.discovery import datasets as datasets
+from .api.discovery import instruments as instruments
+from .api.discovery import intervals as intervals
 from .api.fetch import fetch as fetch
 from .api.maintenance import forget as forget
 from .api.maintenance import verify as verify

@@ -43,16 +43,6 @@ def spans_as_list(spans: Iterable[Span]) -> list[dict[str, str]]:
     return [{"start": format_utc(span.start), "end": format_utc(span.end)} for span in spans]
 
 
-def _names(series: Series) -> dict[str, str]:
-    """Return the names of a series in plain types, for JSON."""
-    return {
-        "exchange": series.exchange,
-        "dataset": series.dataset.name,
-        "symbol": series.symbol,
-        "interval": series.interval.name,
-    }
-
-
 @attrs.frozen
 class Missing:
     """Times that were requested and are not covered, with the reason."""
@@ -90,10 +80,7 @@ class SeriesReport:
     def as_dict(self) -> dict[str, Any]:
         """Return the report in plain types, times as ISO text, for JSON."""
         return {
-            "exchange": self.series.exchange,
-            "symbol": self.series.symbol,
-            "dataset": self.series.dataset.name,
-            "interval": self.series.interval.name,
+            **self.series.as_dict(),
             "wanted": spans_as_list([self.wanted])[0],
             "rows": self.rows,
             "covered": spans_as_list(self.covered),
@@ -256,7 +243,7 @@ class HeldSeries:
     def as_dict(self) -> dict[str, Any]:
         """Return the entry in plain types, times as ISO text, for JSON or a table."""
         return {
-            **_names(self.series),
+            **self.series.as_dict(),
             "first": None if self.first is None else format_utc(self.first),
             "last": None if self.last is None else format_utc(self.last),
             "rows": self.rows,
@@ -289,7 +276,7 @@ class ReissuedFile:
     def as_dict(self) -> dict[str, Any]:
         """Return the entry in plain types, times as ISO text, for JSON."""
         return {
-            **_names(self.series),
+            **self.series.as_dict(),
             "file": self.key,
             "spans": spans_as_list(self.spans),
             "fields": dict(self.fields),
@@ -364,7 +351,7 @@ class Finding:
     def as_dict(self) -> dict[str, Any]:
         """Return the finding in plain types, times as ISO text, for JSON."""
         return {
-            **_names(self.series),
+            **self.series.as_dict(),
             "problem": self.problem.name.lower(),
             "meaning": str(self.problem),
             "harmful": self.problem.harmful,

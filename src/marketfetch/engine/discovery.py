@@ -45,6 +45,7 @@ __all__ = [
     "SeriesResolver",
     "check_query",
     "fetch_instruments",
+    "fetch_listing",
     "read_time",
     "set_server_clock",
 ]
@@ -193,11 +194,11 @@ async def fetch_instruments(executor: RequestExecutor, query: Query) -> Instrume
     A listing that may lack symbols is requested twice, and the symbols of both responses are united. If a
     name is still unknown, or delisted symbols are wanted, the archive is asked which symbols it has.
     """
-    listing = InstrumentIndex.of(first := await _fetch_listing_once(executor))
+    listing = InstrumentIndex.of(first := await fetch_listing(executor))
     everything = isinstance(query.symbols, AllSymbols) or not listing.by_symbol
     if not executor.exchange.listing_requests() or not (everything or _lacks_name(listing, query)):
         return listing
-    listing = InstrumentIndex.of((*await _fetch_listing_once(executor), *first))
+    listing = InstrumentIndex.of((*await fetch_listing(executor), *first))
     wants_delisted = isinstance(query.symbols, AllSymbols) and query.symbols.delisted
     if query.sources != "rest" and (wants_delisted or _lacks_name(listing, query)):
         return await _add_archived(executor, query, listing)
@@ -233,7 +234,9 @@ async def _add_archived(executor: RequestExecutor, query: Query, listing: Instru
     return listing.with_archived(symbols, quote)
 
 
-async def _fetch_listing_once(executor: RequestExecutor) -> tuple[Instrument, ...]:
+async def fetch_listing(executor: RequestExecutor) -> tuple[Instrument, ...]:
+    """Request every part of the listing once."""
+
     def read(response: Response) -> tuple[Instrument, ...]:
         place = f"{type(executor.exchange).__name__}.decode_listing"
         return tuple(check_instruments(place, executor.exchange.decode_listing(response.body)))
