@@ -2,11 +2,13 @@
 from . import adapter as adapter
 from . import errors as errors
 from . import events as events
+from . import plans as plans
 from . import protocols as protocols
 from . import reports as reports
 from . import sinks as sinks
 from . import testing as testing
 from .api.fetch import fetch as fetch
+from .api.fetch import plan as plan
 from .api.maintenance import forget as forget
 from .api.maintenance import verify as verify
 from .api.pipeline import Pipeline as Pipeline

@@ -16,7 +16,7 @@ from marketfetch.reports import EgressReport
 from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
-from marketfetch.values.http import Egress, Request, Response
+from marketfetch.values.http import Egress, LimitPool, Request, Response
 from marketfetch.values.pages import Batch, Columns, Page, RejectedRow
 from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
@@ -41,6 +41,7 @@ __all__ = [
     "Store",
     "SupportsBatchSize",
     "SupportsBoard",
+    "SupportsBudgets",
     "SupportsForget",
     "SupportsGroupCommit",
     "SupportsInterrupt",
@@ -174,6 +175,15 @@ class SupportsWaiting(Protocol):
 
     async def waiting_changed(self) -> None:
         """Return when a longer wait begins or ends."""
+        ...
+
+
+@runtime_checkable
+class SupportsBudgets(Protocol):
+    """A ProxyPool that says what is spent of a limit; a plan begins with it."""
+
+    def spent(self, pool: LimitPool, host: str) -> Mapping[str, int]:
+        """Return how much of a limit each egress has spent at a host, by the name of the egress."""
         ...
 
 

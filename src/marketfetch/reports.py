@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from marketfetch.plans import PlanComparison
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet, format_utc
 
@@ -153,6 +154,9 @@ class Report:
     error: str | None = None
     """The message of the error or signal that ended the run early; None for a run that ended by itself."""
 
+    plan: PlanComparison | None = None
+    """The plan that was made before the run, beside what the run did; None for a run without a plan."""
+
     @classmethod
     def empty(cls) -> Report:
         """Return the report of a run that had nothing to do."""
@@ -178,6 +182,7 @@ class Report:
         return {
             "complete": self.complete,
             "error": self.error,
+            "plan": None if self.plan is None else self.plan.as_dict(),
             "rows_written": self.rows_written,
             "rows_crossed": self.rows_crossed,
             "unusable_moments": self.unusable_moments,

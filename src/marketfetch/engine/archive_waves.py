@@ -34,10 +34,10 @@ from marketfetch.values.series import Series
 from marketfetch.values.spans import MAX_TIMESTAMP, Span, SpanSet, format_utc
 from marketfetch.values.times import Clock
 
-__all__ = ["ArchiveWaves", "want_from_files"]
+__all__ = ["GRAINS", "ArchiveWaves", "want_from_files"]
 
 _T = TypeVar("_T")
-_GRAINS: tuple[Grain, ...] = ("month", "day")
+GRAINS: tuple[Grain, ...] = ("month", "day")
 _WORTH_PAGES = 2
 """A file of which fewer pages are missing is not worth its requests."""
 _MAX_FILE = 16 * 2**20
@@ -85,8 +85,8 @@ class ArchiveWaves:
         run_state = self.files.state
         self.files.row_budget.limit = self.files.max_rows
         filed = want_from_files(states, self._exchange)
-        for grain in _GRAINS:
-            tasks = await self._plan(filed, grain)
+        for grain in GRAINS:
+            tasks = await self.choose(filed, grain)
             run_state.rows_planned += sum(task.need.rows for task in tasks)
             await self._for_each(tasks, self.files.fetch)
         for state in states:
@@ -95,7 +95,7 @@ class ArchiveWaves:
         for state in filed:
             give_up_unserved(state, self._endpoint(state), self.now())
 
-    async def _plan(self, states: Sequence[SeriesState], grain: Grain) -> list[FileTask]:
+    async def choose(self, states: Sequence[SeriesState], grain: Grain) -> list[FileTask]:
         """List the files of one grain that are worth their requests."""
         needs: list[_Need] = []
         for state in states:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator, Sequence
 from time import perf_counter
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ from marketfetch.errors import (
 )
 from marketfetch.events import Listener, RequestFailed
 from marketfetch.exchange import Exchange
-from marketfetch.planning.first_row_search import seek_first
+from marketfetch.planning.first_row_search import Question, seek_first
 from marketfetch.protocols import Fetcher, ProxyPool
 from marketfetch.ratelimit.backoff import retry_waits
 from marketfetch.sources import Endpoint
@@ -41,6 +41,9 @@ __all__ = [
     "RowFinder",
     "Undecided",
     "UnusableAnswer",
+    "fills_from_end",
+    "search_windows",
+    "seek_first_row",
 ]
 
 _T = TypeVar("_T")
@@ -144,9 +147,11 @@ class RequestExecutor:
     ) -> tuple[_T, str]:
         async with self.pool.lease(request) as lease:
             self.state.requests += 1
+            self.state.spent[request.cost] += 1
             try:
                 response = await self._fetch(request, lease.egress)
                 lease.answered(response)
+                self.state.bytes_received += len(response.body)
                 with decode_errors_as(f"an answer as {request.path} gives it"):
                     raise_for_error(response)
                     await self._yielder.maybe_yield()
@@ -188,14 +193,7 @@ class RowFinder:
         endpoint, interval = self._endpoint(series), series.interval
         if (request := endpoint.first_row_request(series, span.start)) is not None:
             return await self.first_row(series, request, span.start)
-        search = seek_first(
-            interval,
-            span,
-            endpoint.page_sizes[-1],
-            anchor="end" if self.fills_from_end(endpoint) else "start",
-            hint=None if hint is None else interval.floor(hint),
-            coarser=_coarser(endpoint, interval),
-        )
+        search = seek_first_row(endpoint, series, span, hint)
         question = next(search)
         for _ in range(_MAX_SEARCH_REQUESTS):
             try:
@@ -227,10 +225,8 @@ class RowFinder:
         Raises UnusableAnswer for rows outside of a window or off the grid.
         """
         endpoint, interval = self._endpoint(series), series.interval
-        whole, times = Slice(series, span, interval.count(span)), list[int]()
-        paginator = endpoint.paginator
-        for window in [whole] if paginator.sequential else paginator.split(whole):
-            part = attrs.evolve(window, rows=rows)
+        times = list[int]()
+        for part in search_windows(endpoint, series, span, rows):
             found = await self._times_in_answer(endpoint.request(part), part)
             if any(time not in part.span or time != interval.floor(time) for time in found):
                 raise UnusableAnswer
@@ -258,14 +254,36 @@ class RowFinder:
             raise Undecided from error
         return times
 
-    @staticmethod
-    def fills_from_end(endpoint: Endpoint) -> bool:
-        """Whether a window with more rows than fit on a page gives its newest ones."""
-        paginator = endpoint.paginator
-        return bool(getattr(paginator, "newest_first", getattr(paginator, "anchor", None) == "end"))
-
     def _endpoint(self, series: Series) -> Endpoint:
         return self.executor.exchange.endpoint(series.dataset)
+
+
+def fills_from_end(endpoint: Endpoint) -> bool:
+    """Whether a window with more rows than fit on a page gives its newest ones."""
+    paginator = endpoint.paginator
+    return bool(getattr(paginator, "newest_first", getattr(paginator, "anchor", None) == "end"))
+
+
+def seek_first_row(
+    endpoint: Endpoint, series: Series, span: Span, hint: int | None
+) -> Generator[Question, Sequence[int], int | None]:
+    """Begin the search for the first row of a span at an endpoint; see `seek_first`."""
+    interval = series.interval
+    return seek_first(
+        interval,
+        span,
+        endpoint.page_sizes[-1],
+        anchor="end" if fills_from_end(endpoint) else "start",
+        hint=None if hint is None else interval.floor(hint),
+        coarser=_coarser(endpoint, interval),
+    )
+
+
+def search_windows(endpoint: Endpoint, series: Series, span: Span, rows: int) -> Iterator[Slice]:
+    """Yield the windows that a question about a span is asked in, each for at most `rows` rows."""
+    whole, paginator = Slice(series, span, series.interval.count(span)), endpoint.paginator
+    for window in [whole] if paginator.sequential else paginator.split(whole):
+        yield attrs.evolve(window, rows=rows)
 
 
 def _coarser(endpoint: Endpoint, interval: Interval) -> list[Interval]:

@@ -9,9 +9,11 @@ import attrs
 
 from marketfetch.archives.file_reader import FileSummary
 from marketfetch.planning.running_union import RunningUnion, coverages, span_sets
+from marketfetch.plans import Workload
 from marketfetch.protocols import PageOutcome
 from marketfetch.reports import ArchiveReport, EgressReport, Missing, Report, SeriesReport
 from marketfetch.values.coverage import Coverage
+from marketfetch.values.http import Cost
 from marketfetch.values.pages import Batch, Page
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
@@ -200,6 +202,10 @@ class RunState:
     unknown: dict[str, str] = attrs.field(factory=dict)
     """Names that the listing does not have, with a hint for each."""
     requests: int = 0
+    spent: Counter[Cost] = attrs.field(factory=Counter)
+    """How many requests of each cost were sent."""
+    bytes_received: int = 0
+    """The sizes of all answers, uncompressed."""
     retries: Counter[str] = attrs.field(factory=Counter)
     rows_by_egress: Counter[str] = attrs.field(factory=Counter)
     rows_planned: int = 0
@@ -222,6 +228,12 @@ class RunState:
         self.files_unverified += not summary.verified
         self.rows_from_files += rows
         self.bytes_from_files += summary.size
+
+    @property
+    def work(self) -> Workload:
+        """Everything that was requested, and its answers."""
+        weight = sum(cost.weight * requests for cost, requests in self.spent.items())
+        return Workload(self.rows_fetched, self.requests, weight, self.bytes_received)
 
     @property
     def rows_fetched(self) -> int:
