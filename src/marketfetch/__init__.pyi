@@ -2,6 +2,7 @@
 from . import adapter as adapter
 from . import errors as errors
 from . import events as events
+from . import listeners as listeners
 from . import plans as plans
 from . import protocols as protocols
 from . import reports as reports

@@ -133,7 +133,8 @@ def test_a_first_row_that_has_to_be_searched(venue: str, listed: str, symbol: st
     options = SimulatorOptions(limits=None, okx_history_limit=300)
     with SimulatedExchange(market, options) as exchange:
         place = World(exchange, venue)
-        plan, report = planned(place.pipeline(MemorySink(), symbols=symbol, interval="5m", start="2026-04-01"))
+        pipeline = place.pipeline(MemorySink(), symbols=symbol, interval="5m", start="2026-04-01")
+        plan, report = planned(pipeline)
     assert_right(report, within=0.1)
     assert plan.series[0].first_row == "listed"
 

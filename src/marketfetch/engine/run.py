@@ -58,6 +58,7 @@ from marketfetch.events import (
     RoundStarted,
     RunFinished,
     SeriesRefused,
+    of_new_run,
 )
 from marketfetch.exchange import Exchange
 from marketfetch.planning.batches import DEFAULT_BATCH_ROWS, BatchSizing, Capacity, FetchTask
@@ -123,7 +124,7 @@ class Run:
     """One run of a query; execute it once."""
 
     def __init__(self, config: RunConfig, plan: Plan | None = None) -> None:
-        self._config = config
+        config = self._config = attrs.evolve(config, emit=of_new_run(config.emit, config.exchange.name))
         self._plan = plan
         self._state = RunState()
         self._retrier = StoreRetrier(config.settings.retries, config.emit)

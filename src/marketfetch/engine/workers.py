@@ -137,8 +137,12 @@ class FetchWorkers:
         def read(response: Response) -> Page:
             return validate_page(self.executor.exchange.decoded(response.body, part), part)
 
-        page, egress = await self.executor.send(endpoint.request(part), read)
-        rows = len(page.columns)
+        request = endpoint.request(part)
+        page, measures = await self.executor.send_measured(request, read, series=part.series)
+        egress, rows = measures.egress, len(page.columns)
         self.state.rows_by_egress[egress] += rows
-        self.executor.emit(PageFetched(part.series, egress, rows, page.rejected))
+        event = measures.event(
+            PageFetched, series=part.series, egress=egress, rows=rows, rejected=page.rejected
+        )
+        self.executor.emit(event)
         return page
