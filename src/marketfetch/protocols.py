@@ -14,7 +14,7 @@ import attrs
 
 from marketfetch.reports import EgressReport
 from marketfetch.values.archives import Provenance
-from marketfetch.values.coverage import Coverage
+from marketfetch.values.coverage import Coverage, MissingReason
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.http import Egress, LimitPool, Request, Response
 from marketfetch.values.pages import Batch, Columns, Page, RejectedRow
@@ -194,7 +194,7 @@ class PageOutcome:
     - `present`: the page has rows for them.
     - `empty`: confirmed to have no row.
     - `unusable`: three answers had the same wrong rows, which are in `rejected`.
-    - `given_up`: no request asks for them in this run; `reason` says why.
+    - `given_up`: no request asks for them in this run; `reason` says why in words, and `kind` for programs.
     - `remaining`: the slices that are still to be requested.
     """
 
@@ -205,6 +205,7 @@ class PageOutcome:
     reason: str = ""
     unusable: SpanSet = attrs.field(factory=SpanSet)
     rejected: tuple[RejectedRow, ...] = ()
+    kind: MissingReason = MissingReason.BAD_ROWS
 
     @property
     def decided(self) -> SpanSet:

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from marketfetch.plans import PlanComparison
+from marketfetch.values.coverage import MissingReason
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet, format_utc
 
@@ -52,10 +53,11 @@ def _names(series: Series) -> dict[str, str]:
 
 @attrs.frozen
 class Missing:
-    """Times that were requested and are not covered, with the reason."""
+    """Times that were requested and are not covered, with the reason in words and its kind."""
 
     spans: SpanSet
     reason: str
+    kind: MissingReason = MissingReason.NOT_ASKED
 
 
 @attrs.frozen
@@ -98,7 +100,9 @@ class SeriesReport:
             "unusable": spans_as_list(self.unusable),
             "nothing_closed": self.nothing_closed,
             "missing": [
-                span | {"reason": gap.reason} for gap in self.missing for span in spans_as_list(gap.spans)
+                span | {"reason": gap.reason, "kind": gap.kind.value}
+                for gap in self.missing
+                for span in spans_as_list(gap.spans)
             ],
             "rejected": dict(self.rejected),
         }

@@ -97,6 +97,7 @@ def test_files_and_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     with site() as place:
         plan, report = planned(place.pipeline(MemorySink(), end="2026-02-20"))
     assert_right(report)
+    assert plan.archive_seconds > 0
     assert plan.archive.rows == report.archive.rows
     assert plan.archive.requests == 2 * report.archive.files
     assert plan.archive.size == pytest.approx(report.archive.size, rel=0.02)

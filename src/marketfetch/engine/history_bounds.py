@@ -27,7 +27,7 @@ from marketfetch.engine.writers import WriterPool
 from marketfetch.errors import BadSymbol, RestrictedLocation
 from marketfetch.planning.absence import Evidence, listing_grace, reason
 from marketfetch.sources import Endpoint
-from marketfetch.values.coverage import Coverage
+from marketfetch.values.coverage import Coverage, MissingReason, Reason
 from marketfetch.values.instruments import Instrument
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
@@ -47,8 +47,9 @@ _ATTEMPTS = 5
 """How often a decision is tried: it takes fewer requests, and each of them may get one bad response."""
 
 
-def _contradiction(row: int) -> str:
-    return f"the exchange denies rows here, and gives one at {format_utc(row)}; run again"
+def _contradiction(row: int) -> Reason:
+    text = f"the exchange denies rows here, and gives one at {format_utc(row)}; run again"
+    return Reason(MissingReason.CONTRADICTION, text)
 
 
 @attrs.frozen(eq=False)
@@ -281,7 +282,7 @@ class HistoryBounds:
             await self._record_empty(state, spans)
         else:
             state.ask_again_for(spans, UNPROVEN_ABSENCE)
-            state.give_up(spans, reason(evidence.first))
+            state.give_up(spans, Reason(MissingReason.UNPROVEN_ABSENCE, reason(evidence.first)))
 
     # --- answers ---
 

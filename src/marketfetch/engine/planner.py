@@ -26,7 +26,7 @@ from marketfetch.planning.estimates import LimitState, TaskEstimate, estimate_li
 from marketfetch.plans import LimitPlan, Plan, SeriesPlan, Workload
 from marketfetch.protocols import SupportsBudgets
 from marketfetch.sources import Endpoint
-from marketfetch.values.coverage import Coverage
+from marketfetch.values.coverage import Coverage, MissingReason, Reason
 from marketfetch.values.http import Cost, LimitPool
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
@@ -34,6 +34,7 @@ from marketfetch.values.times import Clock
 
 __all__ = ["Planner"]
 
+_ASSUMED_EMPTY = Reason(MissingReason.UNPROVEN_ABSENCE, "by the listing the symbol was not traded")
 _CHECKSUM = 100
 """Bytes of a published checksum, about."""
 
@@ -100,7 +101,7 @@ class Planner:
             after = span_after(state, instrument.delisted_at)
             if after is not None:
                 draft.rest += self._search(state.series, endpoint, after, None)
-                state.give_up(SpanSet.of(after), "after the end of trade")
+                state.give_up(SpanSet.of(after), _ASSUMED_EMPTY)
         missing, beginning = state.missing.hull, choose_beginning(state, endpoint, listed)
         if missing is None:
             return
@@ -113,7 +114,7 @@ class Planner:
             draft.rest += self._search(state.series, endpoint, missing, min(first, missing.end))
             if first > missing.start:
                 draft.before = state.missing & SpanSet.of(Span(missing.start, min(first, missing.end)))
-                state.give_up(draft.before, "before the listing")
+                state.give_up(draft.before, _ASSUMED_EMPTY)
 
     def _search(self, series: Series, endpoint: Endpoint, span: Span, first: int | None) -> Counter[Cost]:
         """Return the requests of a search that finds `first`, and of the proof that nothing is before it."""

@@ -79,6 +79,7 @@ from marketfetch.protocols import (
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.redaction import redact
 from marketfetch.reports import Report
+from marketfetch.values.coverage import MissingReason, Reason
 from marketfetch.values.http import Cost
 from marketfetch.values.pages import Batch
 from marketfetch.values.query import AllSymbols, Query
@@ -325,8 +326,9 @@ class Run:
         for state in self._resolved.fetched:
             if missing := state.missing:
                 failed = state.files_rejected or self._state.archive_blocked
-                reason = "a file or a listing could not be used" if failed else "no file has it"
-                state.give_up(missing, f"{reason}; with sources='auto' the API is asked")
+                kind = MissingReason.FILE_UNUSABLE if failed else MissingReason.NOT_IN_FILES
+                text = "a file or a listing could not be used" if failed else "no file has it"
+                state.give_up(missing, Reason(kind, f"{text}; with sources='auto' the API is asked"))
 
     def _batch_sizing(self) -> BatchSizing:
         """The size of batches: the setting if there is one, else what the sink prefers."""
@@ -356,7 +358,8 @@ class Run:
             missing = state.wanted - state.covered
             if missing and state.terminal_error is None:
                 names = ", ".join(member.symbol for member in members)
-                state.give_up(missing, f"not known of every member ({names})")
+                text = f"not known of every member ({names})"
+                state.give_up(missing, Reason(MissingReason.MEMBER_MISSING, text))
 
     # --- what the writers report ---
 
@@ -375,7 +378,7 @@ class Run:
 
     async def _refuse(self, series: Series, error: RowsRefused) -> None:
         """Stop a series whose rows the store refuses; the other series go on."""
-        if self._state.series[series].stop(str(error)):
+        if self._state.series[series].stop(Reason(MissingReason.STORE_REFUSED, str(error))):
             self._config.emit(SeriesRefused(series, str(error)))
 
     def _make_heartbeat(self) -> Heartbeat:

@@ -12,7 +12,7 @@ from marketfetch.planning.running_union import RunningUnion, coverages, span_set
 from marketfetch.plans import Workload
 from marketfetch.protocols import PageOutcome
 from marketfetch.reports import ArchiveReport, EgressReport, Missing, Report, SeriesReport
-from marketfetch.values.coverage import Coverage
+from marketfetch.values.coverage import Coverage, MissingReason, Reason
 from marketfetch.values.http import Cost
 from marketfetch.values.pages import Batch, Page
 from marketfetch.values.series import Series
@@ -40,9 +40,9 @@ class SeriesState:
     wanted: SpanSet = attrs.field(factory=SpanSet)
     rows: int = 0
     rejected: Counter[str] = attrs.field(factory=Counter)
-    given_up: dict[str, RunningUnion[SpanSet]] = attrs.field(factory=dict)
+    given_up: dict[Reason, RunningUnion[SpanSet]] = attrs.field(factory=dict)
     """Moments that are not fetched any more in this run, by reason."""
-    terminal_error: str | None = None
+    terminal_error: Reason | None = None
     """Why the series was stopped: nothing more is fetched or computed for it. Set by `stop`."""
     consecutive_rejections: int = 0
     """How many requests in a row the exchange has rejected as wrong."""
@@ -134,25 +134,29 @@ class SeriesState:
         self.record_coverage(outcome.coverage)
         given_up = outcome.given_up | outcome.unusable if self.retry_unusable else outcome.given_up
         if given_up:
-            self.give_up(given_up, outcome.reason)
+            bad = outcome.kind is MissingReason.BAD_ROWS
+            kind = MissingReason.NOT_PUBLISHED if bad and page.may_become_right else outcome.kind
+            self.give_up(given_up, Reason(kind, outcome.reason))
 
-    def give_up(self, spans: SpanSet, reason: str) -> None:
+    def give_up(self, spans: SpanSet, reason: Reason) -> None:
         """Note that moments are not fetched any more in this run, and why."""
         self.given_up.setdefault(reason, span_sets()).add(spans)
 
-    def ask_again_for(self, spans: SpanSet, reason: str) -> None:
+    def ask_again_for(self, spans: SpanSet, reason: Reason) -> None:
         """Take back that moments were given up for a reason."""
         if reason in self.given_up:
             self.given_up[reason] = span_sets(self.given_up[reason].value - spans)
 
-    def record_rejection(self, spans: SpanSet, reason: str) -> None:
+    def record_rejection(self, spans: SpanSet, error: str) -> None:
         """Note that the exchange rejected a request as wrong; after some in a row the series is stopped."""
         self.consecutive_rejections += 1
-        self.give_up(spans, reason)
+        kind = MissingReason.REQUEST_REJECTED
+        self.give_up(spans, Reason(kind, error))
         if self.consecutive_rejections >= _MAX_REJECTIONS:
-            self.stop(f"{reason}; {_MAX_REJECTIONS} requests in a row were rejected, and no more were made")
+            text = f"{error}; {_MAX_REJECTIONS} requests in a row were rejected, and no more were made"
+            self.stop(Reason(kind, text))
 
-    def stop(self, reason: str) -> bool:
+    def stop(self, reason: Reason) -> bool:
         """Fetch and compute nothing more for this series; return whether the reason is a new one."""
         before, self.terminal_error = self.terminal_error, reason
         return before != reason
@@ -173,14 +177,15 @@ class SeriesState:
         reported: list[Missing] = []
         for reason, spans in self.given_up.items():
             if given_up := missing & spans.value:
-                reported.append(Missing(given_up, reason))
+                reported.append(Missing(given_up, str(reason), reason.kind))
                 missing -= given_up
         if self.retry_unusable and (vanished := missing & self.known.covered & durable.unusable):
             text = "the exchange had an unusable row there, and has none any more"
-            reported.append(Missing(vanished, text))
+            reported.append(Missing(vanished, text, MissingReason.CONTRADICTION))
             missing -= vanished
         if missing:
-            reported.append(Missing(missing, self.terminal_error or stopped))
+            reason = self.terminal_error or Reason(MissingReason.NOT_ASKED, stopped)
+            reported.append(Missing(missing, str(reason), reason.kind))
         return SeriesReport(
             series=self.series,
             wanted=wanted,

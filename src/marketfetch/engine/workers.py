@@ -19,6 +19,7 @@ from marketfetch.events import PageFetched
 from marketfetch.planning.batches import BatchSizing, FetchTask, plan_batches
 from marketfetch.planning.paginators import ProgressGuard
 from marketfetch.planning.unusable_rows import store_unusable
+from marketfetch.values.coverage import MissingReason, Reason
 from marketfetch.values.http import Response
 from marketfetch.values.pages import Batch, Page
 from marketfetch.values.slices import Slice
@@ -116,7 +117,7 @@ class FetchWorkers:
         except RestrictedLocation:
             raise
         except BadSymbol as error:
-            state.stop(str(error))
+            state.stop(Reason(MissingReason.SYMBOL_UNKNOWN, str(error)))
             return None, ()
         except BadRequest as error:
             state.record_rejection(SpanSet.of(part.span), f"{type(error).__name__}: {error}")
@@ -124,7 +125,8 @@ class FetchWorkers:
         except (FetchError, PaginationError) as error:
             if isinstance(error, FetchError) and error.egress is None:
                 raise  # no egress is left, for any slice
-            state.give_up(SpanSet.of(part.span), f"{type(error).__name__}: {error}")
+            reason = Reason(MissingReason.REQUEST_FAILED, f"{type(error).__name__}: {error}")
+            state.give_up(SpanSet.of(part.span), reason)
             return None, ()
         if self.executor.settings.unusable == "store":
             page, outcome = store_unusable(page, outcome, part.series.interval)

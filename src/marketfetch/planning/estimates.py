@@ -23,8 +23,8 @@ from marketfetch.values.spans import Span
 
 __all__ = ["LimitState", "TaskEstimate", "estimate_limit", "estimate_task", "workload"]
 
-_PER_ROW = 3e-6
-"""Seconds of this process's own work on a row of a page: it is decoded, checked and stored."""
+_PER_ROW = 5e-7
+"""Seconds of this process's own work on a row of a page, which is decoded, checked and put into a batch."""
 _MAX_CHAIN = 2_000
 """Pages of a chain that are followed one by one; a longer chain goes on as it began."""
 
