@@ -45,6 +45,7 @@ __all__ = [
     "SupportsForget",
     "SupportsGroupCommit",
     "SupportsInterrupt",
+    "SupportsLatest",
     "SupportsPartitions",
     "SupportsProvenance",
     "SupportsRejected",
@@ -53,7 +54,6 @@ __all__ = [
     "SupportsWaiting",
     "Writer",
 ]
-
 
 _T = TypeVar("_T")
 
@@ -101,8 +101,7 @@ class ProxyPool(Protocol):
     def lease(self, request: Request) -> AbstractAsyncContextManager[Lease]:
         """Wait for the egress that can serve soonest, and lease it for one request.
 
-        The budget of the leased egress has room for `request.cost`. Raises ProxyError, which names the last
-        cause, if no egress is left that could ever serve.
+        The budget of the egress has room for `request.cost`. Raises ProxyError if none could ever serve.
         """
         ...
 
@@ -135,8 +134,7 @@ class Board(Protocol):
 class Sharing:
     """The boards by which budgets are shared: with every process that uses one of the same boards.
 
-    If a board cannot be reached, the run goes on without it and the log has a line about it. With `required`
-    the run fails instead.
+    Without a board that cannot be reached the run goes on, and logs it; with `required` the run fails.
     """
 
     boards: tuple[Board, ...] = ()
@@ -348,6 +346,22 @@ class Store(Sink, Protocol):
 
     def read(self, series: Series, span: Span) -> Columns:
         """Return the stored rows of a series whose open times lie inside a span, sorted by time."""
+        ...
+
+
+@runtime_checkable
+class SupportsLatest(Protocol):
+    """A Store that finds its series and their newest rows at a cost that does not grow with history."""
+
+    def series(self) -> Collection[Series]:
+        """Return every series in the store that has coverage, without reading the coverage.
+
+        Raises ConfigurationError if there is no store at its place.
+        """
+        ...
+
+    def latest(self, series: Collection[Series], limit: int) -> Mapping[Series, Columns]:
+        """Return the newest stored rows of each series, at most `limit` of each, sorted by time."""
         ...
 
 

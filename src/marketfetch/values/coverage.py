@@ -95,8 +95,8 @@ class MissingReason(StrEnum):
     """A file or a listing of the archive could not be used."""
     STORE_REFUSED = "store_refused"
     """The store refuses the rows of the series."""
-    MEMBER_MISSING = "member_missing"
-    """They are missing of a member of a composite."""
+    INPUT_MISSING = "input_missing"
+    """They are missing of an input of a derived series, such as a member of a composite."""
 
 
 @attrs.frozen
