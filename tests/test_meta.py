@@ -31,7 +31,10 @@ SAME_NAME_ON_PURPOSE = {
     "CoverageTables",  # of PostgreSQL, and of the databases in files
     "Claim",  # of an egress in a limit pool, and of a lock file: neither leaves its package
 }
-HEAVY = {"curl_cffi", "duckdb", "pandas", "polars", "psycopg", "pyarrow", "rich"}
+HEAVY = {
+    *("curl_cffi", "duckdb", "opentelemetry", "pandas", "polars", "prometheus_client", "psycopg"),
+    *("pyarrow", "rich"),
+}
 
 
 def _name(source: Path) -> str:

@@ -2,6 +2,8 @@
 from . import adapter as adapter
 from . import errors as errors
 from . import events as events
+from . import listeners as listeners
+from . import plans as plans
 from . import protocols as protocols
 from . import reports as reports
 from . import sinks as sinks
@@ -10,6 +12,7 @@ from .api.discovery import datasets as datasets
 from .api.discovery import instruments as instruments
 from .api.discovery import intervals as intervals
 from .api.fetch import fetch as fetch
+from .api.fetch import plan as plan
 from .api.maintenance import forget as forget
 from .api.maintenance import verify as verify
 from .api.pipeline import Pipeline as Pipeline

@@ -145,7 +145,11 @@ class ArchiveFiles:
         return list_pages(self._send, archive, listing)
 
     async def _send(
-        self, archive: Archive, request: Request, read: Callable[[Response], _T]
+        self,
+        archive: Archive,
+        request: Request,
+        read: Callable[[Response], _T],
+        series: Series | None = None,
     ) -> tuple[_T, str]:
         """Send a request to the archive; Banned as soon as another request finds it blocked.
 
@@ -154,7 +158,7 @@ class ArchiveFiles:
         with CancelScope() as scope:
             self._requests.add(scope)
             try:
-                return await send_to_archive(self.executor, archive, request, read)
+                return await send_to_archive(self.executor, archive, request, read, series)
             finally:
                 self._requests.discard(scope)
         raise Banned("the archive has refused another request")
@@ -182,7 +186,7 @@ class ArchiveFiles:
             return
         checksum = await self._fetch_checksum(task, fresh=fresh)
         request = archive.file_request(key, fresh=fresh)
-        body, egress = await self._send(archive, request, _body)
+        body, egress = await self._send(archive, request, _body, task.state.series)
         content = FileContent(
             task.state.series,
             task.need.period,
@@ -208,7 +212,7 @@ class ArchiveFiles:
         """Return the published checksum of a file; None for one of the few files that have none."""
         request = task.archive.checksum_request(task.file.key, fresh=fresh)
         try:
-            body, egress = await self._send(task.archive, request, _body)
+            body, egress = await self._send(task.archive, request, _body, task.state.series)
         except BadRequest:
             return None
         try:
@@ -283,7 +287,7 @@ class ArchiveFiles:
             return validate_page(exchange.decoded(response.body, part), part)
 
         try:
-            page, _ = await self.executor.send(endpoint.request(part), read)
+            page, _ = await self.executor.send(endpoint.request(part), read, series=series)
         except RestrictedLocation:
             raise
         except FetchError:
@@ -308,11 +312,15 @@ async def list_pages(
 
 
 async def send_to_archive(
-    executor: RequestExecutor, archive: Archive, request: Request, read: Callable[[Response], _T]
+    executor: RequestExecutor,
+    archive: Archive,
+    request: Request,
+    read: Callable[[Response], _T],
+    series: Series | None = None,
 ) -> tuple[_T, str]:
     """Send a request to an archive; a ban ends it, since the API has the rows, too."""
     policy = ResponsePolicy(archive.raise_for_error, waits_for_bans=False)
-    return await executor.send(request, read, policy)
+    return await executor.send(request, read, policy, series)
 
 
 def _body(response: Response) -> bytes:

@@ -28,24 +28,30 @@ from marketfetch.planning.archive_periods import NeededPeriod, needed_periods
 from marketfetch.planning.batches import Capacity, choose_page_size, files_end_sooner
 from marketfetch.sources import Archive, Endpoint
 from marketfetch.values.archives import ArchiveFile, Provenance
-from marketfetch.values.coverage import Coverage
+from marketfetch.values.coverage import Coverage, MissingReason, Reason
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import MAX_TIMESTAMP, Span, SpanSet, format_utc
 from marketfetch.values.times import Clock
 
-__all__ = ["ArchiveWaves", "want_from_files"]
+__all__ = ["GRAINS", "ArchiveWaves", "want_from_files"]
 
 _T = TypeVar("_T")
-_GRAINS: tuple[Grain, ...] = ("month", "day")
+GRAINS: tuple[Grain, ...] = ("month", "day")
 _WORTH_PAGES = 2
 """A file of which fewer pages are missing is not worth its requests."""
 _MAX_FILE = 16 * 2**20
 """Bytes of a file, at most: it is in memory while it is decoded."""
 _MAX_ROWS = 2 * PIECE_ROWS
 """Rows of a file, at most: a month of candles of 1s has more, and its days are read instead."""
-_NOT_READ = "a file or a listing of the archive could not be used; run again, it may be back"
-_IN_NO_FILE = "neither a monthly nor a daily file has it, and the exchange no longer lists the symbol"
+_NOT_READ = Reason(
+    MissingReason.FILE_UNUSABLE,
+    "a file or a listing of the archive could not be used; run again, it may be back",
+)
+_IN_NO_FILE = Reason(
+    MissingReason.DELISTED,
+    "neither a monthly nor a daily file has it, and the exchange no longer lists the symbol",
+)
 
 
 @attrs.frozen
@@ -87,8 +93,8 @@ class ArchiveWaves:
         run_state = self.files.state
         self.files.row_budget.limit = self.files.max_rows
         filed = want_from_files(states, self._exchange)
-        for grain in _GRAINS:
-            tasks = await self._plan(filed, grain)
+        for grain in GRAINS:
+            tasks = await self.choose(filed, grain)
             run_state.rows_planned += sum(task.need.rows for task in tasks)
             await self._for_each(tasks, self.files.fetch)
         for state in states:
@@ -97,7 +103,7 @@ class ArchiveWaves:
         for state in filed:
             give_up_unserved(state, self._endpoint(state), self.now())
 
-    async def _plan(self, states: Sequence[SeriesState], grain: Grain) -> list[FileTask]:
+    async def choose(self, states: Sequence[SeriesState], grain: Grain) -> list[FileTask]:
         """List the files of one grain that are worth their requests."""
         needs: list[_Need] = []
         for state in states:
@@ -270,7 +276,8 @@ class ArchiveWaves:
             await self.files.writers.submit(Batch(series, Columns.empty(series.dataset), coverage))
         if read.are_known and read.listed and not read.is_over(now):
             after = state.missing & SpanSet.of(Span(read.end, MAX_TIMESTAMP))
-            state.give_up(after, f"its files end at {format_utc(read.end)}, and another may follow")
+            text = f"its files end at {format_utc(read.end)}, and another may follow"
+            state.give_up(after, Reason(MissingReason.NOT_PUBLISHED, text))
         state.give_up(state.missing, _NOT_READ if state.files_rejected or self.files.blocked else _IN_NO_FILE)
 
     async def _for_each(self, items: Sequence[_T], work: Callable[[_T], Awaitable[None]]) -> None:

@@ -33,7 +33,7 @@ from marketfetch.protocols import Sink, Store
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.redaction import redact
 from marketfetch.sources import Archive, Derived
-from marketfetch.values.coverage import Coverage
+from marketfetch.values.coverage import Coverage, MissingReason, Reason
 from marketfetch.values.http import Response
 from marketfetch.values.instruments import Instrument
 from marketfetch.values.query import AllSymbols, Query
@@ -306,7 +306,7 @@ class SeriesResolver:
         }
         for series in fetched:
             if series.symbol in run_state.unknown:
-                states[series].stop(run_state.unknown[series.symbol])
+                states[series].stop(Reason(MissingReason.SYMBOL_UNKNOWN, run_state.unknown[series.symbol]))
             elif series.symbol in listing.delisted:
                 self._take_from_files(states[series])
         return ResolvedSeries([*states.values()], instruments)
@@ -316,7 +316,8 @@ class SeriesResolver:
         state.delisted = True
         series, archive = state.series, self.exchange.archive(state.series.dataset)
         if archive is None or not archive.grains(series.interval):
-            state.stop(f"the exchange no longer lists {series.symbol}, and has no files of {series.dataset}")
+            text = f"the exchange no longer lists {series.symbol}, and has no files of {series.dataset}"
+            state.stop(Reason(MissingReason.DELISTED, text))
 
     def _all(self, listing: InstrumentIndex, wanted: AllSymbols) -> list[str]:
         names = listing.all(wanted)

@@ -12,6 +12,7 @@ from marketfetch.events import (
     FileRejected,
     Heartbeat,
     PageFetched,
+    RequestAnswered,
     RequestFailed,
     RoundStarted,
     RunFinished,
@@ -187,12 +188,15 @@ def _description(event: Event) -> str:
         case PageFetched():
             rejected = f", rejected: {format_counts(event.rejected)}" if event.rejected else ""
             return f"{event.series}: {pluralize(event.rows, 'row')} through {event.egress}{rejected}"
+        case RequestAnswered():
+            return f"{event.path}: answered through {event.egress} in {event.latency:.3f} s"
         case FileFetched():
             unverified = "" if event.verified else ", without a checksum"
             return f"{event.series}: {pluralize(event.rows, 'row')} of {event.key}{unverified}"
         case RequestFailed():
             last = ", given up" if event.final else ""
-            return f"{event.cause} through {event.egress}, attempt {event.attempt}{last}: {event.message}"
+            of = f"{event.series}: " if event.series else ""
+            return f"{of}{event.cause} through {event.egress}, attempt {event.attempt}{last}: {event.message}"
         case BatchWritten():
             kept = (
                 f", {pluralize(len(wrong), 'unusable row')} kept" if (wrong := event.batch.rejected) else ""
