@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -32,8 +33,11 @@ from marketfetch.verification.selection import Selection
 __all__ = ["StoreReader", "open"]
 
 _T = TypeVar("_T")
+_MOST_ROWS = 2**31 - 1
+"""No store has more rows of a series, and some take no larger number."""
 _Symbols = str | Iterable[str] | AllSymbols | None
 _Datasets = Iterable[str | Dataset]
+_Interval = str | timedelta | Interval | None
 
 
 def open(store: str | Path | Secret | Sink, *, retries: RetryPolicy | None = None) -> StoreReader:  # noqa: A001
@@ -90,7 +94,7 @@ class StoreReader:
         start: TimeLike | None = None,
         end: TimeLike | None = None,
         *,
-        interval: str | Interval | None = None,
+        interval: _Interval = None,
         exchange: str | None = None,
         on_missing: OnMissing = "warn",
     ) -> Table: ...
@@ -103,7 +107,7 @@ class StoreReader:
         start: TimeLike | None = None,
         end: TimeLike | None = None,
         *,
-        interval: str | Interval | None = None,
+        interval: _Interval = None,
         exchange: str | None = None,
         on_missing: OnMissing = "warn",
     ) -> dict[str, Table]: ...
@@ -115,7 +119,7 @@ class StoreReader:
         start: TimeLike | None = None,
         end: TimeLike | None = None,
         *,
-        interval: str | Interval | None = None,
+        interval: _Interval = None,
         exchange: str | None = None,
         on_missing: OnMissing = "warn",
     ) -> Table | dict[str, Table]:
@@ -140,7 +144,7 @@ class StoreReader:
         start: TimeLike | None = None,
         end: TimeLike | None = None,
         *,
-        interval: str | Interval | None = None,
+        interval: _Interval = None,
         exchange: str | None = None,
         on_missing: OnMissing = "warn",
     ) -> Table: ...
@@ -153,7 +157,7 @@ class StoreReader:
         start: TimeLike | None = None,
         end: TimeLike | None = None,
         *,
-        interval: str | Interval | None = None,
+        interval: _Interval = None,
         exchange: str | None = None,
         on_missing: OnMissing = "warn",
     ) -> dict[str, Table]: ...
@@ -165,7 +169,7 @@ class StoreReader:
         start: TimeLike | None = None,
         end: TimeLike | None = None,
         *,
-        interval: str | Interval | None = None,
+        interval: _Interval = None,
         exchange: str | None = None,
         on_missing: OnMissing = "warn",
     ) -> Table | dict[str, Table]:
@@ -181,7 +185,7 @@ class StoreReader:
         dataset: str | Dataset = "ohlcv",
         symbols: _Symbols = None,
         *,
-        interval: str | Interval | None = None,
+        interval: _Interval = None,
         exchange: str | None = None,
     ) -> Table:
         """Return the newest `n` rows of each symbol, or all if there are fewer, sorted by time.
@@ -199,7 +203,7 @@ class StoreReader:
         dataset: str | Dataset = "ohlcv",
         symbols: _Symbols = None,
         *,
-        interval: str | Interval | None = None,
+        interval: _Interval = None,
         exchange: str | None = None,
     ) -> Table:
         """Do as `latest` on a thread; the event loop is not blocked."""
@@ -210,7 +214,7 @@ class StoreReader:
         dataset: str | Dataset | _Datasets | None = None,
         symbols: _Symbols = None,
         *,
-        interval: str | Interval | None = None,
+        interval: _Interval = None,
         exchange: str | None = None,
     ) -> Mapping[Series, Coverage]:
         """Return what the store knows of the chosen series: present, confirmed empty, unusable, missing."""
@@ -252,7 +256,7 @@ class StoreReader:
             raise ConfigurationError(
                 f"dataset: a table holds one, not {len(chosen.datasets)}; call latest once for each"
             )
-        return partial(read_latest, self._opened(), chosen, n)
+        return partial(read_latest, self._opened(), chosen, min(int(n), _MOST_ROWS))
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         asyncio_loop("a StoreReader")
@@ -273,7 +277,7 @@ class StoreReader:
 def _selection(
     dataset: str | Dataset | _Datasets | None,
     symbols: _Symbols,
-    interval: str | Interval | None,
+    interval: _Interval,
     exchange: str | None,
 ) -> Selection:
     chosen = Selection.of(symbols=symbols, datasets=dataset, interval=interval, exchange=exchange)
