@@ -23,6 +23,7 @@ __all__ = [
     "ReissuedFile",
     "Report",
     "SeriesReport",
+    "SourceReport",
     "SourceVerification",
     "Verification",
     "spans_as_list",
@@ -132,6 +133,14 @@ class ArchiveReport:
 
 
 @attrs.frozen
+class SourceReport:
+    """What a run had from one kind of source: rows that it wrote, and seconds that it spent on the source."""
+
+    rows: int = 0
+    seconds: float = 0.0
+
+
+@attrs.frozen
 class Report:
     """What a run did.
 
@@ -150,6 +159,8 @@ class Report:
     duration: float
     unknown: Mapping[str, str] = attrs.field(factory=dict)
     archive: ArchiveReport = attrs.field(factory=ArchiveReport)
+    sources: Mapping[str, SourceReport] = attrs.field(factory=dict)
+    """By kind: `rest` is the API, `archive` its files, `derived` the store; those that were used."""
     rows_crossed: int = 0
     """Open times in long stretches without a row, each of which was decided in a few requests."""
     error: str | None = None
@@ -188,6 +199,10 @@ class Report:
             "duration_s": round(self.duration, 3),
             "retries": dict(self.retries),
             "archive": attrs.asdict(self.archive),
+            "sources": {
+                name: {"rows": source.rows, "seconds": round(source.seconds, 3)}
+                for name, source in self.sources.items()
+            },
             "unknown_symbols": dict(self.unknown),
             "series": [line.as_dict() for line in self.series],
             "egresses": [attrs.asdict(egress) for egress in self.egresses],
