@@ -15,6 +15,7 @@ import numpy as np
 import psycopg
 import pytest
 
+from marketfetch.errors import SinkError
 from marketfetch.protocols import Store
 from marketfetch.sinks import DuckDBSink, ParquetSink, PostgresSink, SQLiteSink, TableMapping
 from marketfetch.sinks.postgres import reader
@@ -161,6 +162,18 @@ def test_parquet_opens_the_same_files(tmp_path: Path, monkeypatch: pytest.Monkey
     opened.clear()
     newest(store, 60_000, 12 * month)
     assert len(opened) <= 4
+
+
+def test_a_last_file_that_is_gone_is_said(tmp_path: Path) -> None:
+    store = ParquetSink(tmp_path / "market")
+    store.prepare([ASKED.dataset])
+    fill(store, 0, 3 * 31 * 1440)
+    first, *_, last = sorted((tmp_path / "market").rglob("symbol=ETHUSDT/**/2020-*.parquet"))
+    first.unlink()
+    newest(store, 100, 3 * 31 * 1440)  # rows of the other files are the newest all the same
+    last.unlink()
+    with pytest.raises(SinkError, match=f"{last.name} is missing, .* marketfetch forget"):
+        store.latest([ASKED], 100)
 
 
 # --- PostgreSQL: rows that a plan reads ---

@@ -13,6 +13,7 @@ from marketfetch.api.table import Table
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.planning.held_symbols import series_meant
 from marketfetch.protocols import Store, SupportsLatest
+from marketfetch.redaction import redact
 from marketfetch.reports import Missing, Report, SeriesReport
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
@@ -57,7 +58,7 @@ def chosen_series(store: Store, chosen: Selection) -> dict[Dataset, list[Series]
     """
     held = store.series() if isinstance(store, SupportsLatest) else store.ledger().keys()
     if not held:
-        raise ConfigurationError(f"store: {store!r} holds no series; fetch into it first")
+        raise ConfigurationError(f"store: {redact(repr(store))} holds no series; fetch into it first")
     kinds = {series.dataset.name: series.dataset for series in held}
     for dataset in chosen.datasets:
         if dataset.name not in kinds:

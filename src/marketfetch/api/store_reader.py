@@ -267,11 +267,13 @@ class StoreReader:
     ) -> Table | dict[str, Table]:
         """Tell what the tables lack; return one table where the caller asked for one."""
         for name, table in tables.items():
-            tell_missing(f"{self._store!r} {name}", table.report, table.rows, on_missing, stacklevel=4)
+            tell_missing(
+                f"{redact(repr(self._store))} {name}", table.report, table.rows, on_missing, stacklevel=4
+            )
         return next(iter(tables.values())) if isinstance(dataset, str | Dataset) else tables
 
     def __repr__(self) -> str:
-        return f"StoreReader({self._store!r})"
+        return f"StoreReader({redact(repr(self._store))})"
 
 
 def _selection(
