@@ -8,7 +8,6 @@ from typing import Any
 
 import attrs
 
-from marketfetch.values.coverage import Coverage
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet, format_utc
 
@@ -17,7 +16,6 @@ __all__ = [
     "ArchiveReport",
     "EgressReport",
     "Finding",
-    "HeldSeries",
     "Missing",
     "Problem",
     "ReissuedFile",
@@ -40,16 +38,6 @@ def spans_as_list(spans: Iterable[Span]) -> list[dict[str, str]]:
     [{'start': '1970-01-01T00:00:00Z', 'end': '1970-01-01T01:00:00Z'}]
     """
     return [{"start": format_utc(span.start), "end": format_utc(span.end)} for span in spans]
-
-
-def _names(series: Series) -> dict[str, str]:
-    """Return the names of a series in plain types, for JSON."""
-    return {
-        "exchange": series.exchange,
-        "dataset": series.dataset.name,
-        "symbol": series.symbol,
-        "interval": series.interval.name,
-    }
 
 
 @attrs.frozen
@@ -210,57 +198,6 @@ class Report:
 
 
 @attrs.frozen
-class HeldSeries:
-    """A series in a store, and what its ledger says: no row is read.
-
-    `first` and `last` are open times of rows, in UTC milliseconds; of events, the ends of what is present.
-    They are None if no row is present. `rows` is None for events, which the ledger does not count. `gaps` are
-    the moments between the first and the last covered one that are missing.
-
-    >>> hour = Series.of("okx", "ohlcv", "BTC-USDT", "1h")
-    >>> held = HeldSeries(hour, Coverage(SpanSet.of(Span(0, 7_200_000), Span(10_800_000, 14_400_000))))
-    >>> held.first, held.last, held.rows, held.gaps.spans
-    (0, 10800000, 3, (Span(start=7200000, end=10800000),))
-    """
-
-    series: Series
-    coverage: Coverage
-
-    @property
-    def first(self) -> int | None:
-        """The open time of the first row."""
-        hull = self.coverage.present.hull
-        return None if hull is None else hull.start
-
-    @property
-    def last(self) -> int | None:
-        """The open time of the last row."""
-        hull = self.coverage.present.hull
-        return None if hull is None else self.series.interval.floor(hull.end - 1)
-
-    @property
-    def rows(self) -> int | None:
-        """The number of rows."""
-        interval = self.series.interval
-        return None if interval.is_event else interval.count_rows(self.coverage.present)
-
-    @property
-    def gaps(self) -> SpanSet:
-        """The missing moments between covered ones."""
-        return SpanSet.of(self.coverage.covered.hull) - self.coverage.covered
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the entry in plain types, times as ISO text, for JSON or a table."""
-        return {
-            **_names(self.series),
-            "first": None if self.first is None else format_utc(self.first),
-            "last": None if self.last is None else format_utc(self.last),
-            "rows": self.rows,
-            "gaps": spans_as_list(self.gaps),
-        }
-
-
-@attrs.frozen
 class ReissuedFile:
     """A file of an archive that was issued anew after its rows were stored.
 
@@ -285,7 +222,7 @@ class ReissuedFile:
     def as_dict(self) -> dict[str, Any]:
         """Return the entry in plain types, times as ISO text, for JSON."""
         return {
-            **_names(self.series),
+            **self.series.as_dict(),
             "file": self.key,
             "spans": spans_as_list(self.spans),
             "fields": dict(self.fields),
@@ -360,7 +297,7 @@ class Finding:
     def as_dict(self) -> dict[str, Any]:
         """Return the finding in plain types, times as ISO text, for JSON."""
         return {
-            **_names(self.series),
+            **self.series.as_dict(),
             "problem": self.problem.name.lower(),
             "meaning": str(self.problem),
             "harmful": self.problem.harmful,

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self, TypeVar, overload
 
 from marketfetch.api.inputs import store_of
-from marketfetch.api.reading import RequestedSpan, chosen_series, read_latest, read_tables
+from marketfetch.api.reading import HeldSeries, RequestedSpan, chosen_series, read_latest, read_tables
 from marketfetch.api.shortfalls import OnMissing, check_on_missing, tell_missing
 from marketfetch.api.store_calls import call_store, warn_of_wait
 from marketfetch.api.table import Table
@@ -20,7 +20,6 @@ from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Sink, Store
 from marketfetch.redaction import Secret, redact
-from marketfetch.reports import HeldSeries
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
