@@ -17,6 +17,7 @@ from .api.maintenance import forget as forget
 from .api.maintenance import verify as verify
 from .api.pipeline import Pipeline as Pipeline
 from .api.plugins import exchange_names as exchange_names
+from .api.reading import HeldSeries as HeldSeries
 from .api.source_maintenance import verify_sources as verify_sources
 from .api.store_reader import StoreReader as StoreReader
 from .api.store_reader import open as open  # noqa: A004  # as gzip.open and zarr.open

@@ -16,16 +16,15 @@ from marketfetch.findings import (
     spans_as_list,
 )
 from marketfetch.plans import PlanComparison
-from marketfetch.values.coverage import Coverage, MissingReason
+from marketfetch.values.coverage import MissingReason
 from marketfetch.values.series import Series
-from marketfetch.values.spans import Span, SpanSet, format_utc
+from marketfetch.values.spans import Span, SpanSet
 
 __all__ = [
     "NOTHING_CLOSED",
     "ArchiveReport",
     "EgressReport",
     "Finding",
-    "HeldSeries",
     "Missing",
     "Problem",
     "ReissuedFile",
@@ -202,55 +201,4 @@ class Report:
             "unknown_symbols": dict(self.unknown),
             "series": [line.as_dict() for line in self.series],
             "egresses": [attrs.asdict(egress) for egress in self.egresses],
-        }
-
-
-@attrs.frozen
-class HeldSeries:
-    """A series in a store, and what its ledger says: no row is read.
-
-    `first` and `last` are open times of rows, in UTC milliseconds; of events, the ends of what is present.
-    They are None if no row is present. `rows` is None for events, which the ledger does not count. `gaps` are
-    the moments between the first and the last covered one that are missing.
-
-    >>> hour = Series.of("okx", "ohlcv", "BTC-USDT", "1h")
-    >>> held = HeldSeries(hour, Coverage(SpanSet.of(Span(0, 7_200_000), Span(10_800_000, 14_400_000))))
-    >>> held.first, held.last, held.rows, held.gaps.spans
-    (0, 10800000, 3, (Span(start=7200000, end=10800000),))
-    """
-
-    series: Series
-    coverage: Coverage
-
-    @property
-    def first(self) -> int | None:
-        """The open time of the first row."""
-        hull = self.coverage.present.hull
-        return None if hull is None else hull.start
-
-    @property
-    def last(self) -> int | None:
-        """The open time of the last row."""
-        hull = self.coverage.present.hull
-        return None if hull is None else self.series.interval.floor(hull.end - 1)
-
-    @property
-    def rows(self) -> int | None:
-        """The number of rows."""
-        interval = self.series.interval
-        return None if interval.is_event else interval.count_rows(self.coverage.present)
-
-    @property
-    def gaps(self) -> SpanSet:
-        """The missing moments between covered ones."""
-        return SpanSet.of(self.coverage.covered.hull) - self.coverage.covered
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the entry in plain types, times as ISO text, for JSON or a table."""
-        return {
-            **self.series.as_dict(),
-            "first": None if self.first is None else format_utc(self.first),
-            "last": None if self.last is None else format_utc(self.last),
-            "rows": self.rows,
-            "gaps": spans_as_list(self.gaps),
         }
