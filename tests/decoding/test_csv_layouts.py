@@ -65,6 +65,19 @@ def line(time: object, *prices: object) -> bytes:
 
 decimals = st.decimals(-(10**12), 10**12, allow_nan=False, allow_infinity=False, places=8).map(str)
 shortest = st.floats(allow_nan=False, allow_infinity=False).map(repr)
+mantissas = st.integers(10**14, 10**19 - 1) | st.integers(0, 1000).map(lambda above: 2**53 + above)
+long = st.builds(
+    lambda digits, places: f"{digits:020}"[: 20 - places].lstrip("0") + "." + f"{digits:020}"[20 - places :],
+    mantissas,
+    st.integers(1, 19),
+).map(lambda text: f"0{text}" if text.startswith(".") else text)
+ties = st.builds(
+    "{}{}{}".format,
+    st.integers(2**52, 2**53 - 1),
+    st.sampled_from([".5", ".50", ".25", ".75"]),
+    st.sampled_from(["", "0", "1"]),
+)
+"""Numbers with 16 to 19 digits, many of them half way between two doubles."""
 odd = st.sampled_from(
     [
         "",
@@ -126,7 +139,9 @@ def test_the_compiled_decoder_gives_what_the_careful_one_gives(text: bytes) -> N
         same(decode(PLAIN, [text]), fast)
 
 
-@given(st.lists(st.lists(decimals | shortest, min_size=4, max_size=4), min_size=1, max_size=20))
+@given(st.lists(st.lists(decimals | shortest | long | ties, min_size=4, max_size=4), min_size=1, max_size=20))
+@example([["9007199254740993.0", "-9007199254740993.00", "9007199254740993.01", "9007199254740995.0"]])
+@example([["9999999999999999999", "0.9007199254740993", "9.007199254740993001", "4503599627370497.5"]])
 def test_each_number_is_rounded_as_float_rounds_it(rows: list[list[str]]) -> None:
     text = b"".join(line(START + 60_000 * at, *row) for at, row in enumerate(rows))
     found = decode(PLAIN, [text])
