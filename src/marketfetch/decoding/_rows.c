@@ -66,15 +66,15 @@ __attribute__((noinline)) static double long_quotient(uint64_t mantissa, ptrdiff
 {
     const uint64_t power = (uint64_t)POWERS[places];
     unsigned __int128 wide = (unsigned __int128)mantissa << 64, quotient = wide / power;
-    int shift = 0;
+    double scale = 0x1p-64;
 
     /* Of 57 bits or more the last one only says whether anything follows: it is never the one that is rounded. */
     quotient |= quotient * power != wide;
     while (quotient >> 64) {
         quotient = quotient >> 1 | (quotient & 1);
-        shift++;
+        scale *= 2;
     }
-    return ldexp((double)(uint64_t)quotient, shift - 64);
+    return (double)(uint64_t)quotient * scale;
 }
 #endif
 
