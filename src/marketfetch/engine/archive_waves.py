@@ -15,7 +15,7 @@ import anyio
 import attrs
 from anyio.lowlevel import checkpoint
 
-from marketfetch.archives.file_reader import PIECE_ROWS
+from marketfetch.archives.downloads import MAX_FILE, PART
 from marketfetch.archives.periods import CalendarPeriod, Grain
 from marketfetch.engine.archive_files import ArchiveFiles, FileTask, Seam
 from marketfetch.engine.missing import ask_files_for_unserved, give_up_unserved, unserved
@@ -40,10 +40,6 @@ _T = TypeVar("_T")
 GRAINS: tuple[Grain, ...] = ("month", "day")
 _WORTH_PAGES = 2
 """A file of which fewer pages are missing is not worth its requests."""
-_MAX_FILE = 16 * 2**20
-"""Bytes of a file, at most: it is in memory while it is decoded."""
-_MAX_ROWS = 2 * PIECE_ROWS
-"""Rows of a file, at most: a month of candles of 1s has more, and its days are read instead."""
 _NOT_READ = Reason(
     MissingReason.FILE_UNUSABLE,
     "a file or a listing of the archive could not be used; run again, it may be back",
@@ -134,8 +130,7 @@ class ArchiveWaves:
         periods = [
             period
             for period in needed_periods(missing, interval, grain, utc_offset=archive.utc_offset)
-            if (period.period.span.end <= now or state.delisted)
-            and interval.count(period.period.span) <= _MAX_ROWS
+            if period.period.span.end <= now or state.delisted
         ]
         return [self._only(_Need(state, archive, endpoint, size, periods), self._is_worth)]
 
@@ -168,6 +163,17 @@ class ArchiveWaves:
         read = {entry.span for entry in await self.read_provenance(need.state.series)}
         known = {period for period in short if period.span in read}
         return self._only(need, lambda _, period: period.period not in known)
+
+    def _is_worth_its_size(self, need: _Need, period: NeededPeriod, file: ArchiveFile) -> bool:
+        """Whether a file is read in spite of its size: days are better if little of a large month is missing.
+
+        Example: a month of candles of 1s has 110 MB, a day 3.7 MB. Days are read if ten of them are missing.
+        """
+        interval = need.state.series.interval
+        has_days = period.period.grain == "month" and "day" in need.archive.grains(interval)
+        if file.size <= PART or self.always or need.state.delisted or not has_days:
+            return file.size <= MAX_FILE
+        return file.size <= MAX_FILE and 2 * period.rows >= interval.count(period.period.span)
 
     def _is_in_files_alone(self, need: _Need, period: NeededPeriod) -> bool:
         """Whether the API lacks some of the missing moments: they are too old, or the symbol is delisted."""
@@ -227,7 +233,7 @@ class ArchiveWaves:
         chosen = [
             (period, listed[period.period])
             for period in need.periods
-            if period.period in listed and listed[period.period].size <= _MAX_FILE
+            if period.period in listed and self._is_worth_its_size(need, period, listed[period.period])
         ]
         seam, newest = Seam(), max((period.period for period, _ in chosen), default=None)
         return [
