@@ -11,9 +11,11 @@ __all__ = ["html_page", "html_table"]
 
 # Colours are inherited, and lines are half-transparent, so that no theme of a notebook has to be known.
 _STYLE = (
-    "<style>.marketfetch table{border-collapse:collapse;color:inherit;background:none;margin:.4em 0}"
+    "<style>.marketfetch{overflow-x:auto}"
+    ".marketfetch table{border-collapse:collapse;color:inherit;background:none;margin:.4em 0}"
     ".marketfetch th,.marketfetch td{padding:.15em .6em;text-align:left;color:inherit;background:none;"
-    "border:0;border-bottom:1px solid rgba(128,128,128,.35)}"
+    "border:0;border-bottom:1px solid rgba(128,128,128,.35);white-space:nowrap}"
+    ".marketfetch td:last-child{white-space:normal}"
     ".marketfetch .number{text-align:right;font-variant-numeric:tabular-nums}"
     ".marketfetch progress{width:16em;vertical-align:middle}</style>"
 )

@@ -10,7 +10,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.api.tables.resampling import check_divides, resampled, resampled_dataset
+from marketfetch.api.tables.resampling import check_divides, resampled
 from marketfetch.common.optional_packages import from_extra
 from marketfetch.common.type_checks import is_text
 from marketfetch.errors import ConfigurationError, unknown
@@ -48,8 +48,8 @@ class _Colours:
 
 
 _THEMES = {
-    "light": _Colours("#ffffff", "#222222", "#0072b2", "#d55e00", "#e6ab02", "#cc3399"),
-    "dark": _Colours("#161616", "#dddddd", "#56b4e9", "#e69f00", "#b8a13c", "#d873b5"),
+    "light": _Colours("#ffffff", "#222222", "#0072b2", "#d55e00", "#c4c4c4", "#cc3399"),
+    "dark": _Colours("#161616", "#dddddd", "#56b4e9", "#e69f00", "#5c5c5c", "#d873b5"),
 }
 
 
@@ -79,7 +79,10 @@ def plot_candles(dataset: Dataset, rows: Mapping[Series, Columns], theme: Theme)
     _draw_candles(axes, dict(zip(names, candles.values, strict=False)), candles.times, interval, colours)
     if "funding_rate" in dataset.names:
         rates = columns.values[dataset.index("funding_rate")]
-        changes = np.flatnonzero(np.append(True, rates[1:] != rates[:-1]))
+        # The last row, too: the line goes on to the end.
+        changes = np.flatnonzero(
+            np.append(True, rates[1:] != rates[:-1]) | (columns.times == columns.times[-1])
+        )
         axes[-1].step(_days(columns.times[changes]), rates[changes] * 100, where="post", color=colours.text)
         axes[-1].set_ylabel("funding, %", color=colours.text)
     axes[-1].set_xlabel("UTC", color=colours.text)
@@ -121,7 +124,6 @@ def _thinned(
             break
     if longest == interval:
         return rows, interval
-    resampled_dataset(kept)
     return resampled(kept, rows, interval, longest, None), longest
 
 

@@ -75,8 +75,10 @@ def resampled(
     A row is complete if each of its parts is a row or, by the report `line`, confirmed empty. Sums are
     rounded once, and NULL with any NULL among their parts: nobody knows them.
     """
+    if not len(rows):
+        return Columns.empty(resampled_dataset(dataset))
     bars = target.floors(rows.times)
-    starts = np.flatnonzero(np.append(True, bars[1:] != bars[:-1])[: len(bars)])
+    starts = np.flatnonzero(np.append(True, bars[1:] != bars[:-1]))
     opens = bars[starts]
     columns = dict(zip(dataset.names, rows.values, strict=True))
     found = {name: _combined(name, values, starts) for name, values in columns.items()}
@@ -85,13 +87,13 @@ def resampled(
             ratio = found["buy_volume"] / found["sell_volume"]
         found[_RATIO] = np.where(np.isfinite(ratio), ratio, np.nan)
     counts = np.diff(np.append(starts, len(rows)))
-    if line and len(opens):
+    if line:
         held = Span(int(opens[0]), target.shift(int(opens[-1]), 1))
         absent = target.floors(_whole_rows(line.empty & SpanSet.of(held), source))
         counts = counts + np.searchsorted(absent, opens, "right") - np.searchsorted(absent, opens)
     parts = found.pop(COMPLETE.name, np.ones(len(opens)))
     complete = (counts == _parts(opens, source, target)) & (parts == 1)
-    return Columns(opens, np.array([*found.values(), complete], np.float64).reshape(-1, len(opens)))
+    return Columns(opens, np.array([*found.values(), complete], np.float64))
 
 
 def _whole_rows(spans: SpanSet, interval: Interval) -> NDArray[np.int64]:
@@ -103,13 +105,12 @@ def _whole_rows(spans: SpanSet, interval: Interval) -> NDArray[np.int64]:
 
 def _combined(name: str, values: NDArray[np.float64], starts: NDArray[np.intp]) -> NDArray[np.float64]:
     """Return the value of each longer row: that of the first or last row, the extreme, or the sum."""
-    if not len(starts):
-        return np.empty(0)
     match name:
         case "open" | "buy_sell_ratio":
             return values[starts]
         case "close":
-            return values[np.append(starts[1:], len(values)) - 1]
+            last: NDArray[np.intp] = np.append(starts[1:], len(values)) - 1
+            return values[last]
         case "high":
             return np.asarray(np.maximum.reduceat(values, starts), np.float64)
         case "low" | "complete":
