@@ -7,10 +7,12 @@ from . import reports as reports
 from . import sinks as sinks
 from . import testing as testing
 from .api.fetch import fetch as fetch
+from .api.follow import follow as follow
 from .api.maintenance import forget as forget
 from .api.maintenance import verify as verify
 from .api.pipeline import Pipeline as Pipeline
 from .api.plugins import exchange_names as exchange_names
+from .api.session import Session as Session
 from .api.source_maintenance import verify_sources as verify_sources
 from .api.table import Table as Table
 from .errors import MarketfetchError as MarketfetchError

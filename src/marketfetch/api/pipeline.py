@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,15 @@ from anyio import create_memory_object_stream
 from marketfetch.api.budget_sharing import sharing_of
 from marketfetch.api.inputs import check_kinds, pool_of, sink_of
 from marketfetch.api.plugins import exchange_from
+from marketfetch.api.session import Session
 from marketfetch.common.event_loop import asyncio_loop
 from marketfetch.engine.run import Run, RunConfig
+from marketfetch.engine.session import SessionState
+from marketfetch.errors import ConfigurationError
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange
 from marketfetch.fetchers.curl import CurlFetcher
+from marketfetch.following.following import Following, open_following
 from marketfetch.listeners.dispatch import Listeners
 from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink, Writer
 from marketfetch.proxies.pool import RotatingProxies
@@ -47,7 +51,8 @@ class Pipeline:
     every event on the event loop; a listener that raises is logged and receives no further event. `board`
     says which other processes share the rate limits of the addresses: `auto` means all processes of this
     user on this machine, and all that write into the same store if it is PostgreSQL; None means no other
-    process; a Board, or its URL such as `file:/srv/board`, means all that use this board.
+    process; a Board, or its URL such as `file:/srv/board`, means all that use this board. `session` is a
+    Session that has proxies, fetcher and board for several pipelines.
 
     `await pipeline` runs it on asyncio and returns the Report. A pipeline may be run again: it requests only
     what is missing by then. Raises ConfigurationError at once for a combination that cannot work, and while
@@ -72,20 +77,27 @@ class Pipeline:
         base_url: str | None = None,
         archive_url: str | None = None,
         board: Board | str | Secret | None = "auto",
+        session: Session | None = None,
     ) -> None:
         check_kinds(query, fetcher, settings)
+        if session is not None:
+            _check_session(session, proxies, fetcher, board)
         self._listeners = Listeners(listeners)
         store = NullSink() if sink is None else sink_of("sink", sink)
         self._config = RunConfig(
             exchange=exchange_from(exchange, base_url, archive_url),
             query=query,
             sink=store,
-            pool=RotatingProxies(()) if proxies is None else pool_of(proxies),
-            fetcher=fetcher if fetcher is not None else CurlFetcher(),
+            session=SessionState(
+                RotatingProxies(()) if proxies is None else pool_of(proxies),
+                fetcher if fetcher is not None else CurlFetcher(),
+            )
+            if session is None
+            else session.state,
             settings=(settings if settings is not None else Settings()).for_one_run(),
             emit=self._listeners.emit,
             deliver=_ignore_batch,
-            sharing=sharing_of(board, store),
+            sharing=sharing_of(board, store) if session is None else session.sharing(store),
         )
         self._run = Run(self._config)
         self._config.check()
@@ -132,10 +144,39 @@ class Pipeline:
                 if not task.cancelled():
                     task.exception()  # marks it as retrieved: the caller has left the loop early
 
+    def follow(self) -> AbstractAsyncContextManager[Following]:
+        """Catch up, then store each new row as soon as it is there, until the block is left.
+
+            async with pipeline.follow() as following:
+                async for batch in following: ...
+
+        A candle is stored within about a second of its close, and requested once more when it is final, a
+        minute later at most exchanges: only then is it covered. Events, such as funding, come minutes after
+        the hour. Outages of the exchange, the network and the store are waited for, and whatever was missed
+        is fetched afterwards. The symbols are looked up again every hour, or when those of the session are
+        old. `following.health()` says how far each series is.
+
+        The block is cancelled by what cannot pass: ConfigurationError before the first run has caught up,
+        RestrictedLocation, and errors that are not of this library. Raises ConfigurationError for a query
+        with an `end`, and with `sources="archive"`.
+        """
+        return open_following(self._config)
+
     def __repr__(self) -> str:
         names = "+".join(dataset.name for dataset in self._config.query.datasets)
         sink = type(self._config.sink).__name__
         return f"<Pipeline {self._config.exchange.name} {names} {self._config.query.interval} into {sink}>"
+
+
+def _check_session(session: object, proxies: object, fetcher: object, board: object) -> None:
+    """Raise ConfigurationError for a session of another type, and for parts that a session has already."""
+    if not isinstance(session, Session):
+        raise ConfigurationError(
+            f"session: {type(session).__name__} is none; write `async with Session() as session:`"
+        )
+    for name, given in (("proxies", proxies), ("fetcher", fetcher), ("board", board)):
+        if given is not None and given != "auto":
+            raise ConfigurationError(f"{name}: belongs to the session; write Session({name}=...)")
 
 
 class NullSink:

@@ -11,7 +11,7 @@ from marketfetch.api.plugins import exchange_from
 from marketfetch.api.run_sync import run_sync
 from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.requester import RequestExecutor
-from marketfetch.engine.run import sharing_addresses
+from marketfetch.engine.session import sharing_addresses
 from marketfetch.engine.state import RunState
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import Listener

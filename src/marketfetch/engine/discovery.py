@@ -44,6 +44,7 @@ __all__ = [
     "SeriesResolver",
     "check_query",
     "fetch_instruments",
+    "lacks_name",
     "read_time",
     "set_server_clock",
 ]
@@ -185,16 +186,16 @@ async def fetch_instruments(executor: RequestExecutor, query: Query) -> Instrume
     """
     listing = InstrumentIndex.of(first := await _fetch_listing_once(executor))
     everything = isinstance(query.symbols, AllSymbols) or not listing.by_symbol
-    if not executor.exchange.listing_requests() or not (everything or _lacks_name(listing, query)):
+    if not executor.exchange.listing_requests() or not (everything or lacks_name(listing, query)):
         return listing
     listing = InstrumentIndex.of((*await _fetch_listing_once(executor), *first))
     wants_delisted = isinstance(query.symbols, AllSymbols) and query.symbols.delisted
-    if query.sources != "rest" and (wants_delisted or _lacks_name(listing, query)):
+    if query.sources != "rest" and (wants_delisted or lacks_name(listing, query)):
         return await _add_archived(executor, query, listing)
     return listing
 
 
-def _lacks_name(listing: InstrumentIndex, query: Query) -> bool:
+def lacks_name(listing: InstrumentIndex, query: Query) -> bool:
     """Whether a query names a symbol that a listing does not have."""
     named = () if isinstance(query.symbols, AllSymbols) else query.symbols
     members = chain.from_iterable(composite.members for composite in query.composites)

@@ -27,6 +27,7 @@ __all__ = [
     "doubt_absence_before_first_row",
     "give_up_unserved",
     "plan_tasks",
+    "publish_delay",
     "unserved",
     "update_wanted",
 ]
@@ -44,7 +45,9 @@ MAX_CLOCK_SKEW = 300_000
 """Milliseconds between the exchange's clock and the local one, above which one of them counts as wrong."""
 
 
-def update_wanted(state: SeriesState, endpoint: Endpoint, span: Span, now: int) -> None:
+def update_wanted(
+    state: SeriesState, endpoint: Endpoint, span: Span, now: int, *, fresh: bool = False
+) -> None:
     """Set what is wanted of a series: from the start of `span` to the end of the last published row.
 
     `span` ends at the local time at the latest; `now` is the earlier one of the exchange's time and the local
@@ -52,13 +55,17 @@ def update_wanted(state: SeriesState, endpoint: Endpoint, span: Span, now: int) 
     that reason. The end of an event series is set at the first call only: its "now" moves all the time, so
     each round would find something missing. So is that of a delisted symbol: nothing of it closes any more.
 
+    With `fresh`, rows on a grid are wanted as soon as they have closed, and each call moves the end of an
+    event series.
+
     Example: asked 00:00-12:00 in candles of 1h, now 11:20, publish delay 1 min: 00:00-11:00 is wanted.
     """
     interval = state.series.interval
-    if (interval.is_event or state.delisted) and state.wanted:
+    if ((interval.is_event and not fresh) or state.delisted) and state.wanted:
         return
     start = interval.ceil(span.start)
-    closed_until = min(interval.ceil(span.end), interval.floor(now - _publish_delay(endpoint)))
+    delay = 0 if fresh and not interval.is_event else publish_delay(endpoint)
+    closed_until = min(interval.ceil(span.end), interval.floor(now - delay))
     closed_until = max(start, closed_until)
     end = closed_until
     if span.end - now > MAX_CLOCK_SKEW:
@@ -70,7 +77,7 @@ def update_wanted(state: SeriesState, endpoint: Endpoint, span: Span, now: int) 
     _give_up_beyond_retention(state, endpoint, state.missing, now)
 
 
-def _publish_delay(endpoint: Endpoint) -> int:
+def publish_delay(endpoint: Endpoint) -> int:
     """Return how long after its close a row is not asked for, in milliseconds.
 
     A declared delay is kept as it is. An endpoint of events that declares none gets PUBLISH_GRACE: a page

@@ -15,7 +15,7 @@ says what is missing and why.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from functools import partial
 from time import monotonic
 
@@ -33,12 +33,12 @@ from marketfetch.engine.discovery import (
     ResolvedSeries,
     SeriesResolver,
     check_query,
-    fetch_instruments,
     set_server_clock,
 )
 from marketfetch.engine.history_bounds import HistoryBounds
 from marketfetch.engine.missing import plan_tasks, update_wanted
 from marketfetch.engine.requester import RequestExecutor
+from marketfetch.engine.session import SessionState
 from marketfetch.engine.state import RunState
 from marketfetch.engine.workers import FetchWorkers
 from marketfetch.engine.writers import OnDurable, WriterPool, open_writers
@@ -67,7 +67,6 @@ from marketfetch.protocols import (
     Store,
     SupportsBatchSize,
     SupportsPartitions,
-    SupportsServerClock,
     SupportsSession,
     SupportsWaiting,
 )
@@ -80,7 +79,7 @@ from marketfetch.values.series import Series
 from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span
 
-__all__ = ["Run", "RunConfig", "sharing_addresses"]
+__all__ = ["Run", "RunConfig"]
 
 
 @attrs.frozen(eq=False)
@@ -90,14 +89,24 @@ class RunConfig:
     exchange: Exchange
     query: Query
     sink: Sink
-    pool: ProxyPool
-    fetcher: Fetcher
+    session: SessionState
+    """The pool, the fetcher, and what is known from earlier runs."""
     settings: Settings
     emit: Listener
     deliver: OnDurable
     """Called with every durable batch; the writer thread waits until it returns."""
     sharing: Sharing = attrs.field(factory=Sharing)
     """The other processes with which the pool's addresses are shared."""
+
+    @property
+    def pool(self) -> ProxyPool:
+        """The proxy pool."""
+        return self.session.pool
+
+    @property
+    def fetcher(self) -> Fetcher:
+        """The transport."""
+        return self.session.fetcher
 
     def check(self) -> None:
         """Raise ConfigurationError for a query that is certain to fail, before any request is made."""
@@ -237,14 +246,14 @@ class Run:
     async def _fetch_missing(self) -> None:
         """Fetch what is missing, then what has closed meanwhile, until nothing that has closed is missing."""
         config, failure = self._config, None
-        async with sharing_addresses(config.pool, config.sharing), config.fetcher.session():
+        async with config.session.connected(config.sharing):
             executor = RequestExecutor(
                 config.exchange, config.fetcher, config.pool, config.settings, self._state, config.emit
             )
-            if isinstance(config.pool, SupportsServerClock):
-                self._server_clock = config.pool.server_clock(config.exchange.base_url)
+            self._server_clock = config.session.server_clock(config.exchange.base_url)
             self._clock_offset = await set_server_clock(executor, self._server_clock)
-            self._resolved = await self._resolver.resolve(await fetch_instruments(executor, config.query))
+            listing = await config.session.instruments(executor, config.query)
+            self._resolved = await self._resolver.resolve(listing)
             async with open_writers(
                 config.sink, self._retrier, self._on_durable, self._on_refused
             ) as writers:
@@ -356,11 +365,6 @@ class Run:
             egresses=state.egresses(pool.statistics()),
             waiting=pool.waiting() if isinstance(pool, SupportsWaiting) else "",
         )
-
-
-def sharing_addresses(pool: ProxyPool, sharing: Sharing) -> AbstractAsyncContextManager[object]:
-    """Share the pool's addresses with other processes while requests are made, if the pool supports that."""
-    return pool.session(sharing) if isinstance(pool, SupportsSession) else nullcontext()
 
 
 @asynccontextmanager
