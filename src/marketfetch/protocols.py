@@ -275,7 +275,8 @@ class Sink(Protocol):
         """Open a writer; it is opened, used and closed on one thread.
 
         Rows and coverage of a batch become durable in one transaction. Writing is idempotent and destroys
-        nothing: a NULL never overwrites a value, and an identical row changes nothing.
+        nothing: a NULL never overwrites a value, and an identical row changes nothing. A row may come
+        without coverage, before it is final.
         """
         ...
 

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
+import anyio
+import attrs
+
+from marketfetch.following.health import SeriesHealth
 from marketfetch.sinks.memory import MemorySink
+from marketfetch.testing import (
+    GeneratedMarket,
+    Market,
+    MarketInstrument,
+    MarketRows,
+    RevisingMarket,
+    Window,
+)
+from marketfetch.values.intervals import Interval
 from marketfetch.values.series import Series
-from marketfetch.values.spans import MINUTE, Span
-from tests.support.followed import NOON, FollowedWorld, followed_world, until
-from tests.support.worlds import HOUR, assert_same, truth
+from marketfetch.values.spans import MINUTE, SECOND, Span
+from marketfetch.values.times import Clock
+from tests.support.followed import NOON, followed_world, until
+from tests.support.worlds import HOUR, assert_holds
 
 BTC = Series.of("binance-usdm", "ohlcv", "BTCUSDT", "1m")
+KLINES = "/fapi/v1/klines"
 
 
 def covered_until(store: MemorySink, series: Series = BTC) -> int:
@@ -18,22 +34,130 @@ def covered_until(store: MemorySink, series: Series = BTC) -> int:
     return 0 if hull is None else hull.end
 
 
+def assert_true(store: MemorySink, market: Market, series: Series = BTC, start: int = NOON - HOUR) -> None:
+    """The store has the true rows, all of them, up to the end of its coverage."""
+    assert_holds(store, market, series, Span(series.interval.ceil(start), covered_until(store, series)))
+
+
+async def minutes_pass(store: MemorySink, count: int, series: Series = BTC) -> None:
+    """Wait until so many more minutes are covered."""
+    end = covered_until(store, series) + count * MINUTE
+    await until(lambda: covered_until(store, series) >= end)
+
+
 def test_each_candle_costs_one_request_and_no_connection() -> None:
-    store, minutes = MemorySink(), 30
+    store = MemorySink()
     with followed_world() as world:
 
         async def work() -> None:
             async with world.following(store, symbols=["BTCUSDT", "ETHUSDT"]):
                 await until(lambda: covered_until(store) > NOON)
-                connections = world.exchange.record.connections.total()
                 world.exchange.record.clear()
-                until_then = covered_until(store) + minutes * MINUTE
-                await until(lambda: covered_until(store) >= until_then)
-                print(connections, world.exchange.record.connections, world.exchange.record.kinds)
+                await minutes_pass(store, 20)
 
         world.run(work)
-        asked = Counter(
-            (seen.params["symbol"], seen.params["endTime"]) for seen in world.exchange.record.latest
+        record = world.exchange.record
+        asked = Counter((seen.params["symbol"], seen.params["endTime"]) for seen in record.latest)
+        assert {seen.path for seen in record.latest} == {KLINES}
+        assert set(asked.values()) == {1}, "each end is requested once of each symbol"
+        assert {seen.weight for seen in record.latest} == {1}
+        assert not record.connections
+        for symbol in ("BTCUSDT", "ETHUSDT"):
+            assert_true(store, world.exchange.market, attrs.evolve(BTC, symbol=symbol))
+
+
+def test_a_provisional_candle_is_stored_uncovered_and_revised_once_it_is_final() -> None:
+    final, store = GeneratedMarket(["BTCUSDT"], seed=4), MemorySink()
+    seen: list[tuple[int, int]] = []
+
+    def revising(clock: Clock) -> Market:
+        return RevisingMarket(final, clock, settling=45 * SECOND)
+
+    with followed_world(revising) as world:
+
+        async def work() -> tuple[SeriesHealth, ...]:
+            async with world.following(store) as following:
+                async for batch in following:
+                    covered = batch.coverage.covered.hull
+                    ahead = batch.columns.times[batch.columns.times >= (covered.end if covered else 0)]
+                    seen.extend((int(time), world.clock()) for time in ahead)
+                    if len(seen) > 10:
+                        break
+                return following.health()
+
+        (health,) = world.run(work)
+    assert all(now < time + 2 * MINUTE for time, now in seen), "stored before it is final"
+    assert health.provisional == 1
+    assert 5 <= health.revisions <= len(seen)
+    assert health.last_error is None
+    assert_true(store, final)
+    newest = store.read(BTC, Span(0, NOON + HOUR)).times[-1]
+    assert newest >= covered_until(store), "a provisional row is in the store, and not covered"
+
+
+def test_a_run_after_the_end_requests_the_provisional_candle_once_more() -> None:
+    final, store = GeneratedMarket(["BTCUSDT"], seed=4), MemorySink()
+
+    def revising(clock: Clock) -> Market:
+        return RevisingMarket(final, clock, settling=45 * SECOND)
+
+    with followed_world(revising) as world:
+
+        async def work() -> int:
+            async with world.following(store) as following:
+                await until(lambda: any(line.provisional for line in following.health()))
+            await anyio.sleep(120)
+            await world.pipeline(store)
+            return covered_until(store)
+
+        end = world.run(work)
+    assert end > NOON
+    assert_true(store, final)
+
+
+@attrs.frozen
+class LateMarket:
+    """Publishes each row five seconds after its close."""
+
+    market: Market
+    now: Clock
+
+    @property
+    def instruments(self) -> Mapping[str, MarketInstrument]:
+        return self.market.instruments
+
+    def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> MarketRows:
+        published = interval.floor(self.now() - 5 * SECOND)
+        return self.market.rows(
+            dataset, symbol, interval, attrs.evolve(window, end=min(window.end, published))
         )
-        print(asked)
-    assert 0
+
+
+def test_a_candle_that_is_published_late_is_requested_again_a_few_times() -> None:
+    store = MemorySink()
+    with followed_world(lambda clock: LateMarket(GeneratedMarket(["BTCUSDT"], seed=4), clock)) as world:
+
+        async def work() -> None:
+            async with world.following(store):
+                await until(lambda: covered_until(store) > NOON)
+                world.exchange.record.clear()
+                await minutes_pass(store, 10)
+
+        world.run(work)
+        assert 10 < world.exchange.record.total <= 11 * 5
+        assert_true(store, world.exchange.market)
+
+
+def test_an_interval_longer_than_the_delay_costs_two_requests() -> None:
+    store, series = MemorySink(), Series.of("binance-usdm", "ohlcv", "BTCUSDT", "5m")
+    with followed_world() as world:
+
+        async def work() -> None:
+            async with world.following(store, interval="5m"):
+                await until(lambda: covered_until(store, series) > NOON)
+                world.exchange.record.clear()
+                await minutes_pass(store, 30, series)
+
+        world.run(work)
+        assert_true(store, world.exchange.market, series)
+        assert world.exchange.record.total <= 2 * 6 + 1

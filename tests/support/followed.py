@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 from unittest.mock import patch
 
@@ -12,6 +12,8 @@ import attrs
 
 from chaos.harness.accelerated_time import SPEED, AcceleratedClock, AcceleratedFetcher, run_accelerated
 from marketfetch.api.pipeline import Pipeline
+from marketfetch.api.session import Session
+from marketfetch.errors import TransportError
 from marketfetch.events import Event
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.fetchers.curl import CurlFetcher
@@ -21,10 +23,11 @@ from marketfetch.protocols import Sink
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.proxies.registry import Registry
 from marketfetch.testing import GeneratedMarket, Market, SimulatedExchange, SimulatorOptions
+from marketfetch.values.http import Egress, Request, Response
 from marketfetch.values.query import Query
 from marketfetch.values.settings import Settings
 from marketfetch.values.spans import HOUR
-from marketfetch.values.times import parse_time
+from marketfetch.values.times import Clock, parse_time
 
 __all__ = ["NOON", "FollowedWorld", "followed_world", "until"]
 
@@ -44,10 +47,9 @@ class FollowedWorld:
     wall_error: int = 0
     """Milliseconds that the wall clock of this machine is ahead."""
     events: list[Event] = attrs.field(factory=list)
-    fetcher: AcceleratedFetcher = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.fetcher = AcceleratedFetcher(self.clock, CurlFetcher(timeout=20.0 * SPEED))
+    cut_off: bool = False
+    """Whether the network is away."""
+    session: Session | None = None
 
     def wall(self) -> int:
         """Return the time of the machine's wall clock."""
@@ -55,16 +57,25 @@ class FollowedWorld:
 
     def pipeline(self, sink: Sink, **query: Any) -> Pipeline:
         """Return a pipeline; by default of the 1m candles of one symbol in the last hour."""
-        asked = {"symbols": ["BTCUSDT"], "start": NOON - HOUR} | query
+        asked = {"symbols": ["BTCUSDT"], "start": self.clock.start - HOUR} | query
         return Pipeline(
             BinanceUsdm(self.exchange.base_url),
             Query(**asked),
             sink,
-            proxies=RotatingProxies((), registry=Registry(self.clock)),
-            fetcher=self.fetcher,
+            proxies=None if self.session else self.pool(),
+            fetcher=None if self.session else self.fetcher(),
+            session=self.session,
             settings=Settings(concurrency=8, heartbeat=10 * SPEED, deadline=60.0 * SPEED, clock=self.wall),
             listeners=[self.events.append],
         )
+
+    def pool(self) -> RotatingProxies:
+        """Return a pool with the direct connection; its clock is steady."""
+        return RotatingProxies((), registry=Registry(self.clock))
+
+    def fetcher(self) -> _Network:
+        """Return a fetcher that fails while the network is away."""
+        return _Network(self, AcceleratedFetcher(self.clock, CurlFetcher(timeout=20.0 * SPEED)))
 
     def run(self, work: Callable[[], Awaitable[_T]]) -> _T:
         """Run a coroutine function on an accelerated event loop, from the start of the clock."""
@@ -78,6 +89,20 @@ class FollowedWorld:
             yield following
 
 
+@attrs.frozen
+class _Network:
+    world: FollowedWorld
+    inner: AcceleratedFetcher
+
+    def session(self) -> AbstractAsyncContextManager[object]:
+        return self.inner.session()
+
+    async def fetch(self, request: Request, egress: Egress) -> Response:
+        if self.world.cut_off:
+            raise TransportError("the network is unreachable")
+        return await self.inner.fetch(request, egress)
+
+
 async def until(condition: Callable[[], object]) -> None:
     """Wait until a condition holds; TimeoutError after half a minute of real time."""
     with anyio.fail_after(_PATIENCE):
@@ -86,10 +111,12 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 @contextmanager
-def followed_world(market: Market | None = None, **options: Any) -> Iterator[FollowedWorld]:
-    """Start an exchange whose clock is accelerated."""
-    clock = AcceleratedClock(NOON)
-    market = market or GeneratedMarket(["BTCUSDT", "ETHUSDT"], seed=4)
+def followed_world(
+    make_market: Callable[[Clock], Market] | None = None, *, start: int = NOON, **options: Any
+) -> Iterator[FollowedWorld]:
+    """Start an exchange whose clock is accelerated; `make_market` gets the clock."""
+    clock = AcceleratedClock(start)
+    market = make_market(clock) if make_market else GeneratedMarket(["BTCUSDT", "ETHUSDT"], seed=4)
     # Input and output are not accelerated: 10 s would be 10 ms for an answer.
     patient = patch.object(following_run, "ROUND_DEADLINE", 60.0 * SPEED)
     with patient, SimulatedExchange(market, SimulatorOptions(now=clock, **options)) as exchange:
