@@ -57,7 +57,7 @@ class FollowedWorld:
 
     def pipeline(self, sink: Sink, **query: Any) -> Pipeline:
         """Return a pipeline; by default of the 1m candles of one symbol in the last hour."""
-        asked = {"symbols": ["BTCUSDT"], "start": self.clock.start - HOUR} | query
+        asked: dict[str, Any] = {"symbols": ["BTCUSDT"], "start": self.clock.start - HOUR} | query
         return Pipeline(
             BinanceUsdm(self.exchange.base_url),
             Query(**asked),
@@ -106,7 +106,7 @@ class _Network:
 async def until(condition: Callable[[], object]) -> None:
     """Wait until a condition holds; TimeoutError after half a minute of real time."""
     with anyio.fail_after(_PATIENCE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # conditions on stores and counters have no event
             await anyio.sleep(SPEED * 0.002)
 
 

@@ -174,8 +174,9 @@ def _check_session(session: object, proxies: object, fetcher: object, board: obj
         raise ConfigurationError(
             f"session: {type(session).__name__} is none; write `async with Session() as session:`"
         )
-    for name, given in (("proxies", proxies), ("fetcher", fetcher), ("board", board)):
-        if given is not None and given != "auto":
+    given = {"proxies": proxies is not None, "fetcher": fetcher is not None, "board": board != "auto"}
+    for name, is_given in given.items():
+        if is_given:
             raise ConfigurationError(f"{name}: belongs to the session; write Session({name}=...)")
 
 

@@ -10,7 +10,7 @@ from marketfetch.values.spans import HOUR
 __all__ = ["final_until", "late_wait", "next_due"]
 
 _AFTER_CLOSE = 250
-"""Milliseconds from the close of a candle to its request: exchanges need a moment to close it."""
+"""Milliseconds from the close of a candle to its request: exchanges need a moment to publish it."""
 _LATE_WAITS = (1_000, 2_000, 4_000, 8_000)
 """Milliseconds before each new request for a candle that has closed and is not published yet."""
 
@@ -34,9 +34,10 @@ def next_due(interval: Interval, endpoint: Endpoint, now: int) -> int:
     delay = publish_delay(endpoint)
     if interval.is_event:
         return (now - delay) // HOUR * HOUR + HOUR + delay
-    closes = interval.shift(interval.floor(now), 1)
-    final = interval.shift(interval.floor(now - delay), 1) + delay
-    return next(moment for moment in sorted((closes + _AFTER_CLOSE, final)) if moment > now)
+    asked = now - _AFTER_CLOSE
+    closes = interval.shift(interval.floor(asked), 1)
+    final = interval.shift(interval.floor(asked - delay), 1) + delay
+    return min(closes, final) + _AFTER_CLOSE
 
 
 def late_wait(requests: int) -> int | None:
