@@ -35,6 +35,7 @@ class FollowJob:
     symbols: Sequence[str]
     store: str
     minutes: int
+    concurrency: int
 
 
 async def _measure(job: FollowJob) -> dict[str, object]:
@@ -54,7 +55,7 @@ async def _measure(job: FollowJob) -> dict[str, object]:
         Query(symbols=job.symbols, start="5m"),
         job.store,
         proxies=pool,
-        settings=Settings(heartbeat=60),
+        settings=Settings(concurrency=job.concurrency, heartbeat=60),
         listeners=[heard],
         board=None,
     )
