@@ -15,9 +15,10 @@ import pytest
 import marketfetch as mf
 from marketfetch.api.session import Session
 from marketfetch.errors import ConfigurationError
-from marketfetch.events import BatchWritten, Event
+from marketfetch.events import BatchWritten, Event, RunFinished
 from marketfetch.following.health import SeriesHealth
 from marketfetch.protocols import Store
+from marketfetch.reports import Report
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.urls import sink_from
 from marketfetch.testing import GeneratedMarket, MarketInstrument, SimulatedExchange
@@ -26,7 +27,7 @@ from marketfetch.values.query import AllSymbols
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 from tests.following.test_following import BTC, assert_true, covered_until, minutes_pass
-from tests.support.followed import NOON, followed_world, until
+from tests.support.followed import NOON, FollowedWorld, followed_world, until
 from tests.support.worlds import HOUR, MINUTE, assert_holds, assert_same, truth
 
 
@@ -173,3 +174,19 @@ def test_ctrl_c_ends_follow_and_returns_the_health(tmp_path: Path) -> None:
     assert health.series == BTC
     assert health.covered_until is not None
     assert health.covered_until % Interval.parse("1m").typical == 0
+
+
+def test_the_report_of_each_hour_is_complete() -> None:
+    """What is provisional when the run of an hour ends is not wanted yet."""
+    with followed_world() as world:
+
+        async def work() -> list[Report]:
+            async with world.following(MemorySink()):
+                await until(lambda: len(finished(world)) == 2)
+            return finished(world)
+
+        assert [report.complete for report in world.run(work)] == [True, True]
+
+
+def finished(world: FollowedWorld) -> list[Report]:
+    return [event.report for event in world.events if isinstance(event, RunFinished)]

@@ -53,6 +53,8 @@ class FollowingRun(Run):
         self._border = 0
         """The end of the last row that was final when the round began."""
         self._round_number = 0
+        self._round_at = 0
+        """When the round began, UTC milliseconds."""
 
     @property
     def states(self) -> Sequence[SeriesState]:
@@ -115,6 +117,7 @@ class FollowingRun(Run):
         while True:
             await self._sleep_until(min(due, until))
             if self.now() >= until:
+                self._want(Span(since, self._round_at), self._round_at, fresh=False)  # for the report
                 return
             await self._round(since, workers, bounds)
             now = self.now()
@@ -125,7 +128,7 @@ class FollowingRun(Run):
 
     async def _round(self, since: int, workers: FetchWorkers, bounds: HistoryBounds) -> None:
         """Fetch what has closed or become final since the last round, and what that round did not get."""
-        now = self.now()
+        now = self._round_at = self.now()
         self._round_number += 1
         self._border = final_until(self._interval, self._endpoint, now)
         for state in self._state.series.values():
