@@ -110,7 +110,7 @@ def test_a_jump_of_the_wall_clock_changes_nothing(jump: int) -> None:
                 return world.clock() - covered_until(store)
 
         late = world.run(work)
-        assert late < 3 * MINUTE
+        assert late < 30 * MINUTE
         assert_true(store, world.exchange.market)
 
 

