@@ -7,13 +7,15 @@ from . import reports as reports
 from . import sinks as sinks
 from . import testing as testing
 from .api.fetch import fetch as fetch
-from .api.follow import follow as follow
+from .api.fetch import follow as follow
 from .api.maintenance import forget as forget
 from .api.maintenance import verify as verify
 from .api.pipeline import Pipeline as Pipeline
 from .api.plugins import exchange_names as exchange_names
 from .api.session import Session as Session
 from .api.source_maintenance import verify_sources as verify_sources
+from .api.store_reader import StoreReader as StoreReader
+from .api.store_reader import open as open  # noqa: A004  # as gzip.open and zarr.open
 from .api.table import Table as Table
 from .errors import MarketfetchError as MarketfetchError
 from .fetchers.curl import CurlFetcher as CurlFetcher

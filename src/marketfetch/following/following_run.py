@@ -141,7 +141,7 @@ class FollowingRun(Run):
             self._config.emit(RoundStarted(self._round_number, len(tasks), rows))
             await workers.run(tasks)
             await bounds.decide_unproven([state for state in self._resolved.fetched if not state.delisted])
-            await self._build_composites()
+            await self._derive()
 
     def _hold_back(self, part: Slice, page: Page, outcome: PageOutcome) -> PageOutcome:
         return self._provisional.hold_back(part, page, outcome, self._border)
