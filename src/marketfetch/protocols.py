@@ -61,8 +61,8 @@ _T = TypeVar("_T")
 class Fetcher(Protocol):
     """The transport, with its connection pool: sends a Request through an egress, returns the Response.
 
-    The engine enters `session` once on its event loop, calls `fetch` from many tasks at a time, and leaves
-    the session when the run ends. (OpenBB calls an adapter a fetcher.)
+    The engine enters `session` on its event loop, calls `fetch` from many tasks at a time, and leaves the
+    session when the run ends, or the Session of several pipelines is closed. (OpenBB calls an adapter a fetcher.)
     """
 
     def session(self) -> AbstractAsyncContextManager[object]:
@@ -148,7 +148,10 @@ class SupportsSession(Protocol):
     """A ProxyPool that shares its addresses with other processes."""
 
     def session(self, sharing: Sharing) -> AbstractAsyncContextManager[object]:
-        """Use these boards until the block is left; then give back the addresses that are held."""
+        """Use these boards until the block is left; then give back the addresses that are held.
+
+        Several blocks may be open at once: those of a Session and of its runs.
+        """
         ...
 
     def share(self) -> float:

@@ -190,3 +190,20 @@ def test_the_report_of_each_hour_is_complete() -> None:
 
 def finished(world: FollowedWorld) -> list[Report]:
     return [event.report for event in world.events if isinstance(event, RunFinished)]
+
+
+def test_composites_follow_their_members() -> None:
+    store, basket = MemorySink(), mf.Composite("MT", ("BTCUSDT", "ETHUSDT"))
+    series = attrs.evolve(BTC, symbol="MT")
+    with followed_world() as world:
+
+        async def work() -> None:
+            async with world.following(store, composites=[basket]):
+                await until(lambda: covered_until(store, series) > NOON + 5 * MINUTE)
+
+        world.run(work)
+        assert_true(store, world.exchange.market)
+        whole = Span(BTC.interval.ceil(NOON - HOUR), covered_until(store, series))
+        assert not store.coverage([series])[series].missing(whole)
+        closes = [store.read(attrs.evolve(BTC, symbol=symbol), whole).values[3] for symbol in basket.members]
+        assert store.read(series, whole).values[3].tolist() == (sum(closes) / 2).tolist()

@@ -24,7 +24,7 @@ from marketfetch.values.pages import Page
 from marketfetch.values.series import Series
 from marketfetch.values.settings import RetryPolicy, Settings
 from marketfetch.values.slices import Slice
-from marketfetch.values.spans import MINUTE, SECOND, Span
+from marketfetch.values.spans import MAX_TIMESTAMP, MINUTE, SECOND, Span
 
 __all__ = ["ROUND_DEADLINE", "FollowingRun"]
 
@@ -52,6 +52,8 @@ class FollowingRun(Run):
         self._interval = Series.of(config.exchange.name, dataset.name, "", config.query.interval).interval
         self._border = 0
         """The end of the last row that was final when the round began."""
+        self._first_start = MAX_TIMESTAMP
+        """Where the series begin that are wanted, UTC milliseconds."""
         self._round_number = 0
         self._round_at = 0
         """When the round began, UTC milliseconds."""
@@ -86,9 +88,13 @@ class FollowingRun(Run):
         self._want(Span(start, max(now, start + 1)), now, fresh=False)
 
     def _want(self, span: Span, now: int, *, fresh: bool) -> None:
+        """Set what is wanted of every series; of a derived one all that is final: it costs no request."""
         self._wanted_span = span
+        self._first_start = min(self._first_start, span.start)
         for state in self._state.series.values():
-            update_wanted(state, self._endpoint, span, now, fresh=fresh)
+            is_derived = state.derived is not None
+            wanted = Span(self._first_start, span.end) if is_derived else span
+            update_wanted(state, self._endpoint, wanted, now, fresh=fresh and not is_derived)
 
     async def _fetch_rounds(self, executor: RequestExecutor, writers: WriterPool) -> None:
         began = self.now()
@@ -141,7 +147,9 @@ class FollowingRun(Run):
             self._config.emit(RoundStarted(self._round_number, len(tasks), rows))
             await workers.run(tasks)
             await bounds.decide_unproven([state for state in self._resolved.fetched if not state.delisted])
-            await self._derive()
+            if self._resolved.derived:
+                await self._row_budget.drain()
+                await self._derive()
 
     def _hold_back(self, part: Slice, page: Page, outcome: PageOutcome) -> PageOutcome:
         return self._provisional.hold_back(part, page, outcome, self._border)
