@@ -62,7 +62,8 @@ class Fetcher(Protocol):
     """The transport, with its connection pool: sends a Request through an egress, returns the Response.
 
     The engine enters `session` on its event loop, calls `fetch` from many tasks at a time, and leaves the
-    session when the run ends, or the Session of several pipelines is closed. (OpenBB calls an adapter a fetcher.)
+    session when the run ends, or the Session of several pipelines is closed. (OpenBB calls an adapter a
+    fetcher.)
     """
 
     def session(self) -> AbstractAsyncContextManager[object]:

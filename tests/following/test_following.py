@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import anyio
 import attrs
 
+from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.following.health import SeriesHealth
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
@@ -145,6 +146,36 @@ def test_a_candle_that_is_published_late_is_requested_again_a_few_times() -> Non
 
         world.run(work)
         assert 15 <= world.exchange.record.total <= 11 * 5, "twice or more of each candle"
+        assert_true(store, world.exchange.market)
+
+
+class SlowOhlcv(Ohlcv):
+    """Candles that are final after three minutes."""
+
+    publish_delay = 3 * MINUTE
+
+
+class SlowUsdm(BinanceUsdm):
+    name = "binance-usdm"
+    sources = (SlowOhlcv,)
+
+
+def test_a_delay_of_several_candles_costs_one_request_for_each_all_the_same() -> None:
+    store = MemorySink()
+    with followed_world() as world:
+        world.adapter = SlowUsdm
+
+        async def work() -> int:
+            async with world.following(store) as following:
+                await until(lambda: covered_until(store) > NOON)
+                world.exchange.record.clear()
+                await minutes_pass(store, 20)
+                (health,) = following.health()
+                return health.provisional
+
+        assert world.run(work) >= 2
+        ends = Counter(seen.params["endTime"] for seen in world.exchange.record.latest)
+        assert set(ends.values()) == {1}
         assert_true(store, world.exchange.market)
 
 

@@ -78,24 +78,27 @@ def test_events_and_candles_are_followed_at_their_own_due_times() -> None:
 
 @pytest.mark.parametrize("url", ["sqlite:{}/m.sqlite", "duckdb:{}/m.duckdb", "parquet:{}/m"])
 def test_every_store_can_be_followed_into(url: str, tmp_path: Path) -> None:
-    store = sink_from(url.format(tmp_path))
+    store, end = sink_from(url.format(tmp_path)), NOON // MINUTE * MINUTE + 6 * MINUTE
     assert isinstance(store, Store)
-    ends: list[int] = []
     with followed_world() as world:
 
-        def heard(event: Event) -> None:
-            if isinstance(event, BatchWritten) and event.batch.coverage.covered.hull:
-                ends.append(event.batch.coverage.covered.hull.end)
-
         async def work() -> None:
-            async with world.following(store, symbols=["BTCUSDT", "ETHUSDT"]) as following:
+            asked = {"symbols": ["BTCUSDT", "ETHUSDT"], "datasets": ["ohlcv", "mark_price"]}
+            unfinished = {
+                f"{dataset} {symbol}" for dataset in asked["datasets"] for symbol in asked["symbols"]
+            }
+            async with world.following(store, **asked) as following:
                 async for batch in following:
-                    if batch.coverage.covered.hull and batch.coverage.covered.hull.end > NOON + 8 * MINUTE:
+                    covered = batch.coverage.covered.hull
+                    if covered is not None and covered.end >= end:
+                        unfinished.discard(f"{batch.series.dataset.name} {batch.series.symbol}")
+                    if not unfinished:
                         break
 
         world.run(work)
-        start = BTC.interval.ceil(NOON - HOUR)
-        assert_holds(store, world.exchange.market, BTC, Span(start, NOON // MINUTE * MINUTE + 6 * MINUTE))
+        for dataset in ("ohlcv", "mark_price"):
+            series = Series.of("binance-usdm", dataset, "ETHUSDT", "1m")
+            assert_holds(store, world.exchange.market, series, Span(BTC.interval.ceil(NOON - HOUR), end))
 
 
 def test_two_pipelines_of_a_session_follow_two_intervals() -> None:

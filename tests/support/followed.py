@@ -15,6 +15,7 @@ from marketfetch.api.pipeline import Pipeline
 from marketfetch.api.session import Session
 from marketfetch.errors import TransportError
 from marketfetch.events import Event
+from marketfetch.exchange import Exchange
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.following import following_run
@@ -50,6 +51,7 @@ class FollowedWorld:
     cut_off: bool = False
     """Whether the network is away."""
     session: Session | None = None
+    adapter: type[Exchange] = BinanceUsdm
 
     def wall(self) -> int:
         """Return the time of the machine's wall clock."""
@@ -59,7 +61,7 @@ class FollowedWorld:
         """Return a pipeline; by default of the 1m candles of one symbol in the last hour."""
         asked: dict[str, Any] = {"symbols": ["BTCUSDT"], "start": self.clock.start - HOUR} | query
         return Pipeline(
-            BinanceUsdm(self.exchange.base_url),
+            self.adapter(self.exchange.base_url),
             Query(**asked),
             sink,
             proxies=None if self.session else self.pool(),

@@ -24,7 +24,7 @@ from marketfetch.values.pages import Page
 from marketfetch.values.series import Series
 from marketfetch.values.settings import RetryPolicy, Settings
 from marketfetch.values.slices import Slice
-from marketfetch.values.spans import MAX_TIMESTAMP, MINUTE, SECOND, Span
+from marketfetch.values.spans import MAX_TIMESTAMP, MINUTE, SECOND, Span, SpanSet
 
 __all__ = ["ROUND_DEADLINE", "FollowingRun"]
 
@@ -139,8 +139,9 @@ class FollowingRun(Run):
         self._border = final_until(self._interval, self._endpoint, now)
         for state in self._state.series.values():
             state.given_up.clear()
-            state.give_up(self._provisional.held(state.series, self._border), PROVISIONAL)
         self._want(Span(since, now), now, fresh=True)
+        for state in self._resolved.fetched:
+            self._skip_provisional(state)
         if tasks := self._plan_tasks():
             rows = sum(task.rows for task in tasks)
             self._state.rows_planned += rows
@@ -150,6 +151,21 @@ class FollowingRun(Run):
             if self._resolved.derived:
                 await self._row_budget.drain()
                 await self._derive()
+
+    def _skip_provisional(self, state: SeriesState) -> None:
+        """Do not request rows that are held and not final, unless they lie between two others on one page.
+
+        Example: the delay is three minutes, and 12:03 has closed. 12:00 is final now; 12:01 and 12:02 are
+        requested once more along with 12:00 and 12:03, since two requests would cost more than one.
+        """
+        if not (held := self._provisional.held(state.series, self._border)):
+            return
+        state.give_up(held, PROVISIONAL)
+        missing = state.missing
+        if len(missing) > 1 and missing.hull is not None:
+            rows = self._interval.count(missing.hull)
+            if rows <= self._endpoint.page_sizes[0]:
+                state.ask_again_for(SpanSet.of(missing.hull), PROVISIONAL)
 
     def _hold_back(self, part: Slice, page: Page, outcome: PageOutcome) -> PageOutcome:
         return self._provisional.hold_back(part, page, outcome, self._border)
