@@ -91,7 +91,7 @@ def test_every_store_can_be_followed_into(url: str, tmp_path: Path) -> None:
                 async for batch in following:
                     covered = batch.coverage.covered.hull
                     if covered is not None and covered.end >= end:
-                        unfinished.discard(f"{batch.series.dataset.name} {batch.series.symbol}")
+                        unfinished.discard((batch.series.dataset.name, batch.series.symbol))
                     if not unfinished:
                         break
 
