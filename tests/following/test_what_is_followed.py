@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,7 @@ def test_every_store_can_be_followed_into(url: str, tmp_path: Path) -> None:
 
         async def work() -> None:
             asked = {"symbols": ["BTCUSDT", "ETHUSDT"], "datasets": ["ohlcv", "mark_price"]}
-            unfinished = {
-                f"{dataset} {symbol}" for dataset in asked["datasets"] for symbol in asked["symbols"]
-            }
+            unfinished = {*product(asked["datasets"], asked["symbols"])}
             async with world.following(store, **asked) as following:
                 async for batch in following:
                     covered = batch.coverage.covered.hull
@@ -208,5 +207,7 @@ def test_composites_follow_their_members() -> None:
         assert_true(store, world.exchange.market)
         whole = Span(BTC.interval.ceil(NOON - HOUR), covered_until(store, series))
         assert not store.coverage([series])[series].missing(whole)
-        closes = [store.read(attrs.evolve(BTC, symbol=symbol), whole).values[3] for symbol in basket.members]
-        assert store.read(series, whole).values[3].tolist() == (sum(closes) / 2).tolist()
+        first, second = (
+            store.read(attrs.evolve(BTC, symbol=symbol), whole).values[3] for symbol in basket.members
+        )
+        assert store.read(series, whole).values[3].tolist() == ((first + second) / 2).tolist()

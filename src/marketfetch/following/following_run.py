@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import anyio
 import attrs
@@ -18,6 +17,7 @@ from marketfetch.engine.writers import WriterPool
 from marketfetch.events import RoundStarted
 from marketfetch.following.provisional import PROVISIONAL, ProvisionalRows
 from marketfetch.following.schedule import final_until, late_wait, next_due
+from marketfetch.planning.running_union import RunningUnion
 from marketfetch.protocols import PageOutcome
 from marketfetch.sources import Endpoint
 from marketfetch.values.pages import Page
@@ -117,20 +117,28 @@ class FollowingRun(Run):
         if self._wanted_span is not None:
             since = max(since, self._wanted_span.start)
         until = began + max(MINUTE, self._config.session.max_age)
-        due = self.now()
-        requests = Counter[int]()
-        """How often the candle was requested that closed before a due time."""
+        left_over = {state.series: state.given_up for state in self.states}
+        for state in self.states:
+            state.given_up = {}
+        due, following, requests = self.now(), 0, 0
         while True:
             await self._sleep_until(min(due, until))
             if self.now() >= until:
-                self._want(Span(since, self._round_at), self._round_at, fresh=False)  # for the report
-                return
+                break
             await self._round(since, workers, bounds)
-            now = self.now()
+            now, before = self.now(), following
             following = next_due(self._interval, self._endpoint, now)
-            requests = Counter({following: requests[following] + 1})
-            wait = late_wait(requests[following]) if self._is_late(now) else None
+            requests = requests + 1 if following == before else 1  # for the candle that has closed last
+            wait = late_wait(requests) if self._is_late(now) else None
             due = following if wait is None else min(following, now + wait)
+        self._restore_for_report(left_over)
+
+    def _restore_for_report(self, left_over: Mapping[Series, Mapping[str, RunningUnion[SpanSet]]]) -> None:
+        """Want the whole span again, with the reasons for what the ordinary run could not fetch."""
+        self._want(Span(self._first_start, self._round_at), self._round_at, fresh=False)
+        for state in self.states:
+            for reason, spans in left_over[state.series].items():
+                state.give_up(spans.value, reason)
 
     async def _round(self, since: int, workers: FetchWorkers, bounds: HistoryBounds) -> None:
         """Fetch what has closed or become final since the last round, and what that round did not get."""

@@ -16,7 +16,7 @@ __all__ = ["SeriesHealth"]
 class SeriesHealth:
     """How far a series has been followed; times are UTC milliseconds.
 
-    - `covered_until`: up to here the store has the final rows; None if it has none.
+    - `covered_until`: the end of the newest row in the store that is final; None if there is none.
     - `lag`: seconds from the end of the newest stored row, final or not, to now on the exchange's clock; None
       if no row is stored. A healthy series of 1m candles has between 0 and 62.
     - `provisional`: the rows that are stored and may still change.
