@@ -23,6 +23,7 @@ from marketfetch.reports import Report
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.urls import sink_from
 from marketfetch.testing import GeneratedMarket, MarketInstrument, SimulatedExchange
+from marketfetch.testing.http.messages import ServerReply, ServerRequest
 from marketfetch.values.intervals import Interval
 from marketfetch.values.query import AllSymbols
 from marketfetch.values.series import Series
@@ -211,3 +212,26 @@ def test_composites_follow_their_members() -> None:
             store.read(attrs.evolve(BTC, symbol=symbol), whole).values[3] for symbol in basket.members
         )
         assert store.read(series, whole).values[3].tolist() == ((first + second) / 2).tolist()
+
+
+def test_what_the_ordinary_run_could_not_fetch_is_in_the_report_of_the_hour() -> None:
+    old = NOON - 30 * MINUTE
+
+    def broken(request: ServerRequest, reply: ServerReply) -> ServerReply:
+        is_old = int(request.params.get("startTime", NOON)) < old
+        return attrs.evolve(reply, body=b"[[") if is_old else reply
+
+    store = MemorySink()
+    with followed_world(edit=broken) as world:
+
+        async def work() -> Report:
+            async with world.following(store):
+                await until(lambda: finished(world))
+            return finished(world)[0]
+
+        (line,) = world.run(work).series
+    assert line.wanted.start == BTC.interval.ceil(NOON - HOUR)
+    (lacking,) = line.missing
+    assert lacking.reason.startswith("DecodeError")
+    assert line.covered.hull is not None
+    assert line.covered.hull.end > NOON + 50 * MINUTE
