@@ -92,7 +92,7 @@ def test_an_outage_of_the_store_is_waited_for_and_made_up() -> None:
 
         world.run(work)
         waits = [event for event in world.events if isinstance(event, WaitingForStore)]
-        assert 1 < len(waits) < 3600 / 5, "it does not spin"
+        assert 1 < len(waits) < 3600 / 8, "it does not spin"
         assert_true(store, world.exchange.market)
 
 
@@ -163,10 +163,12 @@ def test_leaving_the_block_leaves_nothing_behind() -> None:
 
         async def work() -> None:
             counts = []
-            for _ in range(4):
+            for _ in range(8):
                 async with world.following(store):
                     await minutes_pass(store, 2)
                 counts.append((len(asyncio.all_tasks()), descriptors(), threading.active_count()))
-            assert counts[-1] == counts[1], "tasks, descriptors, threads"
+            grown = [last - first for first, last in zip(counts[1], counts[-1], strict=True)]
+            # The exchange, in this process too, may still have to close the last connection.
+            assert max(grown) <= 3, "more tasks, descriptors, threads after six follows more"
 
         world.run(work)

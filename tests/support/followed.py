@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, TypeVar
@@ -47,7 +48,7 @@ class FollowedWorld:
     clock: AcceleratedClock
     wall_error: int = 0
     """Milliseconds that the wall clock of this machine is ahead."""
-    events: list[Event] = attrs.field(factory=list)
+    events: deque[Event] = attrs.field(factory=lambda: deque(maxlen=2_000))
     cut_off: bool = False
     """Whether the network is away."""
     session: Session | None = None

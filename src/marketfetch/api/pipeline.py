@@ -18,7 +18,6 @@ from marketfetch.api.plugins import exchange_from
 from marketfetch.api.session import Session
 from marketfetch.common.event_loop import asyncio_loop
 from marketfetch.engine.run import Run, RunConfig
-from marketfetch.engine.session import SessionState
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange
@@ -29,6 +28,7 @@ from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink, Writer
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.redaction import Secret
 from marketfetch.reports import Report
+from marketfetch.session import SessionState
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch
 from marketfetch.values.query import Query

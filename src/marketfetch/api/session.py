@@ -12,12 +12,12 @@ from marketfetch.api.budget_sharing import sharing_of
 from marketfetch.api.inputs import check_parts, pool_of
 from marketfetch.common.event_loop import asyncio_loop
 from marketfetch.common.type_checks import is_number
-from marketfetch.engine.session import SessionState
 from marketfetch.errors import ConfigurationError
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Board, Fetcher, ProxyPool, Sharing, Sink
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.redaction import Secret, redact
+from marketfetch.session import SessionState
 from marketfetch.sinks.memory import MemorySink
 
 __all__ = ["Session"]

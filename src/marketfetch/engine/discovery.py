@@ -32,6 +32,7 @@ from marketfetch.planning.instrument_index import InstrumentIndex
 from marketfetch.protocols import Sink, Store
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.redaction import redact
+from marketfetch.session import SessionState
 from marketfetch.sources import Archive, Derived
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.http import Response
@@ -45,7 +46,7 @@ __all__ = [
     "SeriesResolver",
     "check_query",
     "fetch_instruments",
-    "lacks_name",
+    "known_instruments",
     "read_time",
     "set_server_clock",
 ]
@@ -188,6 +189,17 @@ def read_time(exchange: Exchange, body: bytes) -> int:
     return moment
 
 
+async def known_instruments(
+    session: SessionState, executor: RequestExecutor, query: Query
+) -> InstrumentIndex:
+    """Return the instruments of the exchange; they are requested if unknown or old, or lack a name."""
+    now = executor.settings.clock()
+    async with session.listing(executor.exchange, query, now) as kept:
+        if kept.instruments is None or _lacks_name(kept.instruments, query):
+            kept.instruments, kept.requested = await fetch_instruments(executor, query), now
+        return kept.instruments
+
+
 async def fetch_instruments(executor: RequestExecutor, query: Query) -> InstrumentIndex:
     """Request the listing of symbols; it is empty where the exchange publishes none.
 
@@ -196,16 +208,16 @@ async def fetch_instruments(executor: RequestExecutor, query: Query) -> Instrume
     """
     listing = InstrumentIndex.of(first := await _fetch_listing_once(executor))
     everything = isinstance(query.symbols, AllSymbols) or not listing.by_symbol
-    if not executor.exchange.listing_requests() or not (everything or lacks_name(listing, query)):
+    if not executor.exchange.listing_requests() or not (everything or _lacks_name(listing, query)):
         return listing
     listing = InstrumentIndex.of((*await _fetch_listing_once(executor), *first))
     wants_delisted = isinstance(query.symbols, AllSymbols) and query.symbols.delisted
-    if query.sources != "rest" and (wants_delisted or lacks_name(listing, query)):
+    if query.sources != "rest" and (wants_delisted or _lacks_name(listing, query)):
         return await _add_archived(executor, query, listing)
     return listing
 
 
-def lacks_name(listing: InstrumentIndex, query: Query) -> bool:
+def _lacks_name(listing: InstrumentIndex, query: Query) -> bool:
     """Whether a query names a symbol that a listing does not have."""
     named = () if isinstance(query.symbols, AllSymbols) else query.symbols
     members = chain.from_iterable(composite.members for composite in query.composites)

@@ -12,6 +12,7 @@ from marketfetch.engine.run import RunConfig
 from marketfetch.engine.state import SeriesState
 from marketfetch.engine.writers import OnDurable
 from marketfetch.errors import ConfigurationError, MarketfetchError, RestrictedLocation
+from marketfetch.events import Event, Listener, WaitingForStore
 from marketfetch.following.following_run import FollowingRun
 from marketfetch.following.health import SeriesHealth
 from marketfetch.following.provisional import PROVISIONAL, ProvisionalRows
@@ -33,7 +34,9 @@ class Follower:
     """Its query has one dataset."""
     rng: random.Random = attrs.field(factory=random.Random)
     error: str | None = attrs.field(default=None, init=False)
-    """Why the last run failed; None while the present one is well."""
+    """Why the last run failed, or what the present one waits for; None since a batch became durable."""
+    _failures: int = attrs.field(default=0, init=False)
+    """How many runs in a row have failed since a batch became durable."""
     _provisional: ProvisionalRows = attrs.field(factory=ProvisionalRows, init=False)
     _newest: dict[Series, int] = attrs.field(factory=dict, init=False)
     """The end of the newest row of each series that was stored, UTC milliseconds."""
@@ -48,26 +51,29 @@ class Follower:
         first run has caught up. Any other MarketfetchError is kept in `error`, and the next run begins after
         a backoff.
         """
-        config = attrs.evolve(self.config, deliver=self._delivering(self.config.deliver))
-        failures, worked = 0, False
+        config = attrs.evolve(
+            self.config, deliver=self._delivering(self.config.deliver), emit=self._emitting(self.config.emit)
+        )
+        worked = False
         while True:
             run = self._run = FollowingRun(config, self._provisional)
             try:
                 await run.execute()
-                failures, self.error = 0, None
+                self.error, self._failures = None, 0
             except RestrictedLocation:
                 raise
             except MarketfetchError as error:
                 if isinstance(error, ConfigurationError) and not (worked or run.caught_up):
                     raise
                 self.error = f"{type(error).__name__}: {error}"
-                failures = 1 if run.caught_up else failures + 1
+                self._failures += 1
                 self._provisional.forget()  # some may not have reached the store
-                await anyio.sleep(_BACKOFF.wait(failures, self.rng.random()))
+                await anyio.sleep(_BACKOFF.wait(self._failures, self.rng.random()))
             worked, self._states = worked or run.caught_up, run.states or self._states
 
     def _delivering(self, deliver: OnDurable) -> OnDurable:
         async def delivered(batch: Batch) -> None:
+            self.error, self._failures = None, 0
             if batch.rows:
                 last = batch.series.interval.shift(int(batch.columns.times[-1]), 1)
                 self._newest[batch.series] = max(last, self._newest.get(batch.series, last))
@@ -75,15 +81,23 @@ class Follower:
 
         return delivered
 
+    def _emitting(self, emit: Listener) -> Listener:
+        def emitted(event: Event) -> None:
+            if isinstance(event, WaitingForStore):
+                self.error = event.message
+            emit(event)
+
+        return emitted
+
     def health(self) -> Sequence[SeriesHealth]:
         """Return the health of each series; none before the first run has named them."""
         run = self._run
         if run is None:
             return ()
         now, self._states = run.now(), run.states or self._states
-        return [self._health(state, now, None if run.caught_up else self.error) for state in self._states]
+        return [self._health(state, now) for state in self._states]
 
-    def _health(self, state: SeriesState, now: int, error: str | None) -> SeriesHealth:
+    def _health(self, state: SeriesState, now: int) -> SeriesHealth:
         series, covered = state.series, state.durable.covered.hull
         until = None if covered is None else covered.end
         newest = max((end for end in (until, self._newest.get(series)) if end is not None), default=None)
@@ -94,5 +108,5 @@ class Follower:
             lag=None if newest is None else (now - newest) / 1000,
             provisional=self._provisional.count(series, until or 0),
             revisions=self._provisional.revisions[series],
-            last_error=state.terminal_error or error or min(given_up - {PROVISIONAL}, default=None),
+            last_error=state.terminal_error or self.error or min(given_up - {PROVISIONAL}, default=None),
         )

@@ -9,9 +9,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 import anyio
 import attrs
 
-from marketfetch.engine.discovery import fetch_instruments, lacks_name
-from marketfetch.engine.requester import RequestExecutor
 from marketfetch.errors import ConfigurationError
+from marketfetch.exchange import Exchange
 from marketfetch.planning.instrument_index import InstrumentIndex
 from marketfetch.protocols import (
     Fetcher,
@@ -23,15 +22,15 @@ from marketfetch.protocols import (
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.values.query import AllSymbols, Query
 
-__all__ = ["SessionState", "sharing_addresses"]
+__all__ = ["KeptListing", "SessionState"]
 
 
-@attrs.frozen
-class _Listing:
-    """The instruments of an exchange, and when they were requested, UTC milliseconds."""
+@attrs.define
+class KeptListing:
+    """The instruments of an exchange, None if unknown or old, and when they were requested (UTC ms)."""
 
-    instruments: InstrumentIndex
-    requested: int
+    instruments: InstrumentIndex | None = None
+    requested: int = 0
 
 
 @attrs.define(eq=False)
@@ -50,7 +49,7 @@ class SessionState:
     kept: bool = attrs.field(default=False, kw_only=True)
     _loop: asyncio.AbstractEventLoop | None = attrs.field(default=None, init=False)
     """The event loop on which the session is open."""
-    _listings: dict[tuple[object, ...], _Listing] = attrs.field(factory=dict, init=False)
+    _listings: dict[tuple[object, ...], KeptListing] = attrs.field(factory=dict, init=False)
     _asking: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
     """Held while instruments are requested: other runs wait for the answer."""
     _clocks: dict[str, ServerClock] = attrs.field(factory=dict, init=False)
@@ -61,7 +60,7 @@ class SessionState:
         """Keep connections and claims on addresses until the block is left."""
         if self._loop is not None:
             raise ConfigurationError("session: it is open already; open it once, around all pipelines")
-        async with sharing_addresses(self.pool, sharing), self.fetcher.session():
+        async with _sharing_addresses(self.pool, sharing), self.fetcher.session():
             self._loop, self._asking = asyncio.get_running_loop(), anyio.Lock()
             try:
                 yield
@@ -79,7 +78,7 @@ class SessionState:
                 "session: it is not open on this event loop; run the pipeline inside `async with session:`"
             )
         connections = nullcontext() if self._loop is not None else self.fetcher.session()
-        async with sharing_addresses(self.pool, sharing), connections:
+        async with _sharing_addresses(self.pool, sharing), connections:
             yield
 
     def server_clock(self, base_url: str) -> ServerClock:
@@ -88,32 +87,21 @@ class SessionState:
             return self.pool.server_clock(base_url)
         return self._clocks.setdefault(base_url, ServerClock())
 
-    async def instruments(self, executor: RequestExecutor, query: Query) -> InstrumentIndex:
-        """Return the instruments of the exchange; they are requested if unknown or old, or lack a name.
-
-        A session that is not kept always requests them.
-        """
+    @asynccontextmanager
+    async def listing(self, exchange: Exchange, query: Query, now: int) -> AsyncIterator[KeptListing]:
+        """Yield what is known of the instruments; other runs wait until the block has asked for them."""
         if not self.kept:
-            return await fetch_instruments(executor, query)
-        async with self._asking:
-            return await self._known_instruments(executor, query)
-
-    async def _known_instruments(self, executor: RequestExecutor, query: Query) -> InstrumentIndex:
-        exchange, now = executor.exchange, executor.settings.clock()
+            yield KeptListing()
+            return
         everything = query.symbols if isinstance(query.symbols, AllSymbols) else None
         key = (type(exchange), exchange.base_url, everything)
-        known = self._listings.get(key)
-        if (
-            known is not None
-            and 0 <= now - known.requested < self.max_age
-            and not lacks_name(known.instruments, query)
-        ):
-            return known.instruments
-        found = await fetch_instruments(executor, query)
-        self._listings[key] = _Listing(found, now)
-        return found
+        async with self._asking:
+            kept = self._listings.setdefault(key, KeptListing())
+            if not 0 <= now - kept.requested < self.max_age:
+                kept.instruments = None
+            yield kept
 
 
-def sharing_addresses(pool: ProxyPool, sharing: Sharing) -> AbstractAsyncContextManager[object]:
+def _sharing_addresses(pool: ProxyPool, sharing: Sharing) -> AbstractAsyncContextManager[object]:
     """Share the pool's addresses with other processes while requests are made, if the pool supports that."""
     return pool.session(sharing) if isinstance(pool, SupportsSession) else nullcontext()
