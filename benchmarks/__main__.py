@@ -24,6 +24,7 @@ from benchmarks.sections import (
     gaps,
     loop_latency,
     memory,
+    plans,
     postgres,
     processes,
     rate,
@@ -50,6 +51,7 @@ SECTIONS: dict[str, tuple[str, Section]] = {
     "memory": ("Flat memory", memory.flat_memory),
     "connections": ("Connections", connections.connections),
     "follow": ("Follow mode", follow.follow),
+    "plans": ("Plans against what happened", plans.plans),
     "startup": ("Start-up", startup.startup),
 }
 

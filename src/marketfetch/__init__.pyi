@@ -2,17 +2,24 @@
 from . import adapter as adapter
 from . import errors as errors
 from . import events as events
+from . import listeners as listeners
+from . import plans as plans
 from . import protocols as protocols
 from . import reports as reports
 from . import sinks as sinks
 from . import testing as testing
+from .api.discovery import datasets as datasets
+from .api.discovery import instruments as instruments
+from .api.discovery import intervals as intervals
 from .api.fetch import fetch as fetch
 from .api.fetch import follow as follow
+from .api.fetch import plan as plan
 from .api.maintenance import forget as forget
 from .api.maintenance import verify as verify
 from .api.pipeline import Pipeline as Pipeline
+from .api.pipeline import Session as Session
 from .api.plugins import exchange_names as exchange_names
-from .api.session import Session as Session
+from .api.reading import HeldSeries as HeldSeries
 from .api.source_maintenance import verify_sources as verify_sources
 from .api.store_reader import StoreReader as StoreReader
 from .api.store_reader import open as open  # noqa: A004  # as gzip.open and zarr.open

@@ -82,10 +82,10 @@ class SessionState:
             yield
 
     def server_clock(self, base_url: str) -> ServerClock:
-        """Return the clock of the exchange at a base URL; it is always the same object."""
+        """Return the clock of the exchange at a base URL: the one that the pool or a kept session has."""
         if isinstance(self.pool, SupportsServerClock):
             return self.pool.server_clock(base_url)
-        return self._clocks.setdefault(base_url, ServerClock())
+        return self._clocks.setdefault(base_url, ServerClock()) if self.kept else ServerClock()
 
     @asynccontextmanager
     async def listing(self, exchange: Exchange, query: Query, now: int) -> AsyncIterator[KeptListing]:

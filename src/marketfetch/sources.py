@@ -96,6 +96,8 @@ class Endpoint(Source):
     """Milliseconds from the close of a row until it is published and no longer changes."""
     retention: ClassVar[int | None] = None
     """How far back the endpoint serves rows, in milliseconds; None for all of history."""
+    event_spacing: ClassVar[int | None] = None
+    """Milliseconds between two events, about; only plans use it. None where it cannot be told."""
 
     def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

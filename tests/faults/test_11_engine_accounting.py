@@ -29,7 +29,7 @@ from marketfetch.protocols import PageOutcome
 from marketfetch.reports import Report
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
-from marketfetch.values.coverage import Coverage
+from marketfetch.values.coverage import Coverage, MissingReason, Reason
 from marketfetch.values.pages import Batch, Columns, Page
 from marketfetch.values.query import Query
 from marketfetch.values.series import Series
@@ -124,7 +124,7 @@ def work_on(pages: int, *, shuffled: bool) -> int:
         for each in found:
             state.record_page(Page(nothing), each)
             state.record_written(Batch(SERIES, nothing, each.coverage))
-            state.give_up(each.present, "a reason")
+            state.give_up(each.present, Reason(MissingReason.TOO_OLD, "a reason"))
             guard.observe(each)
         known, durable = state.known, state.durable
     assert known == durable

@@ -100,7 +100,7 @@ def test_only_rows_that_have_changed_are_revisions() -> None:
     def see(minutes: list[int], close: float, border: int) -> None:
         page = page_of(minutes, close)
         outcome = TimeWindowPaginator().outcome(part, page)
-        assert rows.hold_back(part, page, outcome, border * MINUTE).reason in {"", PROVISIONAL}
+        assert rows.hold_back(part, page, outcome, border * MINUTE).reason in {"", PROVISIONAL.detail}
 
     see([0, 1], 1.0, border=1)
     assert rows.held(BTC, 0) == SpanSet.of(Span(MINUTE, 2 * MINUTE))

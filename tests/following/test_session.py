@@ -7,8 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from marketfetch.api.pipeline import Pipeline
-from marketfetch.api.session import Session
+from marketfetch.api.pipeline import Pipeline, Session
 from marketfetch.errors import ConfigurationError
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.fetchers.curl import CurlFetcher

@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 import marketfetch as mf
-from marketfetch.api.session import Session
+from marketfetch.api.pipeline import Session
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import BatchWritten, Event, RunFinished
 from marketfetch.following.health import SeriesHealth

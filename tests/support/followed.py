@@ -12,8 +12,7 @@ import anyio
 import attrs
 
 from chaos.harness.accelerated_time import SPEED, AcceleratedClock, AcceleratedFetcher, run_accelerated
-from marketfetch.api.pipeline import Pipeline
-from marketfetch.api.session import Session
+from marketfetch.api.pipeline import Pipeline, Session
 from marketfetch.errors import TransportError
 from marketfetch.events import Event
 from marketfetch.exchange import Exchange

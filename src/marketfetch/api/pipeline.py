@@ -1,22 +1,27 @@
-"""The pipeline for services: assemble the parts, await the report, or iterate over the durable batches."""
+"""The pipeline for services, and the Session that several of them share.
+
+Assemble the parts, await the report, iterate over the durable batches, or follow.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import anyio
 import attrs
 from anyio import create_memory_object_stream
 
 from marketfetch.api.budget_sharing import sharing_of
-from marketfetch.api.inputs import check_kinds, pool_of, sink_of
+from marketfetch.api.inputs import check_kinds, check_parts, pool_of, sink_of
 from marketfetch.api.plugins import exchange_from
-from marketfetch.api.session import Session
 from marketfetch.common.event_loop import asyncio_loop
+from marketfetch.common.type_checks import is_number
+from marketfetch.engine.preview import Preview, preview_of
 from marketfetch.engine.run import Run, RunConfig
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import Listener
@@ -24,21 +29,89 @@ from marketfetch.exchange import Exchange
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.following.following import Following, open_following
 from marketfetch.listeners.dispatch import Listeners
-from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink, Writer
+from marketfetch.plans import Plan
+from marketfetch.protocols import Board, Fetcher, ProxyPool, Sharing, Sink, Writer
 from marketfetch.proxies.pool import RotatingProxies
-from marketfetch.redaction import Secret
+from marketfetch.redaction import Secret, redact
 from marketfetch.reports import Report
 from marketfetch.session import SessionState
+from marketfetch.sinks.memory import MemorySink
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch
 from marketfetch.values.query import Query
 from marketfetch.values.settings import Settings
 
-__all__ = ["NullSink", "Pipeline"]
+__all__ = ["NullSink", "Pipeline", "Session"]
 
 
 async def _ignore_batch(batch: Batch) -> None:
     """A pipeline that is awaited delivers its batches to the sink only."""
+
+
+class Session:
+    """Connections, instruments, clocks and budgets that outlive runs; for many pipelines of one event loop.
+
+    Inside `async with session:` every pipeline that was made with `session=session` uses its connections. A
+    run asks for the exchange's clock and its listing of symbols only if they are unknown, or the listing is
+    older than `max_age` seconds or lacks a name of the query. Leaving the block closes the connections, so
+    runs have to end before; the session may be opened again.
+
+    `proxies`, `fetcher` and `board` are those of `Pipeline`, for all pipelines of the session. Raises
+    ConfigurationError for a part that cannot work.
+
+    >>> import asyncio
+    >>> async def main() -> None:
+    ...     async with Session() as session:
+    ...         print(session)
+    >>> asyncio.run(main())
+    <Session: open, <RotatingProxies: 1 egress, 1 ready>>
+    """
+
+    def __init__(
+        self,
+        *,
+        proxies: ProxyPool | Iterable[str | Secret] | str | Path | None = None,
+        fetcher: Fetcher | None = None,
+        board: Board | str | Secret | None = "auto",
+        max_age: float = 3600.0,
+    ) -> None:
+        check_parts(fetcher, None)
+        if not is_number(max_age) or max_age <= 0:
+            raise ConfigurationError(
+                f"max_age: must be above zero, a number of seconds, not {redact(repr(max_age))}"
+            )
+        self.state = SessionState(
+            RotatingProxies(()) if proxies is None else pool_of(proxies),
+            fetcher if fetcher is not None else CurlFetcher(),
+            round(max_age * 1000),
+            kept=True,
+        )
+        self._board = board
+        self._sharing = sharing_of(board, MemorySink())
+        self._closing: AsyncExitStack | None = None
+
+    def sharing(self, sink: Sink) -> Sharing:
+        """Return the boards of a pipeline into a sink: those of the session, and that of the sink."""
+        return sharing_of(self._board, sink)
+
+    async def __aenter__(self) -> Self:
+        """Open the session on the running event loop; ConfigurationError if it is open already."""
+        asyncio_loop("a Session")
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.state.open(self._sharing))
+            self._closing = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connections and give back the claims on addresses."""
+        closing, self._closing = self._closing, None
+        if closing is not None:
+            await closing.aclose()
+
+    def __repr__(self) -> str:
+        return f"<Session: {'closed' if self._closing is None else 'open'}, {self.state.pool!r}>"
 
 
 class Pipeline:
@@ -101,6 +174,7 @@ class Pipeline:
         )
         self._run = Run(self._config)
         self._config.check()
+        self._plan: Plan | None = None
 
     def __await__(self) -> Generator[Any, None, Report]:
         return self.run().__await__()
@@ -108,12 +182,27 @@ class Pipeline:
     async def run(self) -> Report:
         """Run and return the report; the class lists the errors."""
         asyncio_loop("a Pipeline")
-        self._run = Run(self._config)
+        self._run = Run(self._config, self._take_plan())
         return await self._run.execute()
+
+    async def plan(self) -> Plan:
+        """Return what a run would request now: rows, requests, weight, bytes and seconds.
+
+        Only the exchange's clock, its listing and listings of its archive are requested, and nothing is
+        written. The report of the next run compares the plan with what the run did. Raises what `run` raises.
+        """
+        asyncio_loop("a Pipeline")
+        self._plan = await Run(self._config).plan()
+        return self._plan
 
     def report(self) -> Report:
         """Return the report of the last run so far; also after it was cancelled."""
         return self._run.report()
+
+    async def preview(self) -> Preview:
+        """Say what a run would fetch, by the exchange's listing and the coverage; nothing is written."""
+        asyncio_loop("a Pipeline")
+        return await preview_of(attrs.evolve(self._config, settings=self._config.settings.for_one_run()))
 
     async def __aiter__(self) -> AsyncGenerator[Batch]:
         """Run, and yield every batch once it is durable; the run waits for a slow loop body (back-pressure).
@@ -123,7 +212,7 @@ class Pipeline:
         """
         asyncio_loop("a Pipeline")
         send, receive = create_memory_object_stream[Batch](1)
-        self._run = Run(attrs.evolve(self._config, deliver=send.send))
+        self._run = Run(attrs.evolve(self._config, deliver=send.send), self._take_plan())
 
         async def run() -> None:
             with send:
@@ -161,6 +250,11 @@ class Pipeline:
         with an `end`, and with `sources="archive"`.
         """
         return open_following(self._config)
+
+    def _take_plan(self) -> Plan | None:
+        """Return the plan of the next run; the run after that has none."""
+        plan, self._plan = self._plan, None
+        return plan
 
     def __repr__(self) -> str:
         names = "+".join(dataset.name for dataset in self._config.query.datasets)

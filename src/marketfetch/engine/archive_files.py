@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
-from io import BytesIO
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import anyio
 import attrs
-from anyio import CancelScope, CapacityLimiter
+from anyio import CancelScope, CapacityLimiter, to_thread
+from anyio.lowlevel import checkpoint
 
 from marketfetch.archives.checksums import Checksum, parse_checksum
-from marketfetch.archives.file_reader import PIECE_ROWS, FileContent, FileReader
+from marketfetch.archives.downloads import PART, Download, FilePart
+from marketfetch.archives.file_reader import PIECE_ROWS, FileContent, FileReader, FileSummary
 from marketfetch.archives.listing import ListingPage, ListingRequest, parse_listing
 from marketfetch.decoding.validation import validate_page
 from marketfetch.engine.batch_builder import RowBudget
@@ -43,14 +45,27 @@ from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["ArchiveFiles", "FileTask", "Seam", "SendListing", "list_pages", "send_to_archive"]
+__all__ = ["ArchiveFiles", "FileTask", "Seam", "SendToArchive", "download", "list_pages", "send_to_archive"]
 
 _T = TypeVar("_T")
 _Listed = tuple[ListingPage, ListingRequest | None]
 """A page of a listing, and the request for the page after it."""
-SendListing = Callable[[Archive, Request, Callable[[Response], _Listed]], Awaitable[tuple[_Listed, str]]]
 _MAX_DECODING = 4
 """Files that are decoded side by side, at most: each needs memory for a piece of 100,000 rows."""
+_MAX_LARGE = 2
+"""Large files that are fetched or decoded side by side, at most: each is in a temporary file meanwhile."""
+_HELD_ROWS = 2 * PIECE_ROWS
+"""Missing rows of a file that are held until its end is known, at most; a file with more is read twice."""
+
+
+class SendToArchive(Protocol):
+    """Sends requests to an archive, such as `send_to_archive` does."""
+
+    async def __call__(
+        self, archive: Archive, request: Request, read: Callable[[Response], _T], /
+    ) -> tuple[_T, str]:
+        """Return what `read` makes of a good response, and the egress; FetchError without one."""
+        ...
 
 
 @attrs.define(eq=False)
@@ -90,6 +105,17 @@ class FileTask:
     read: FilesRead | None = None
     """What the files of a delisted series had; None for a listed one."""
 
+    @property
+    def content(self) -> FileContent:
+        """What the file should hold."""
+        return FileContent(
+            self.state.series,
+            self.need.period,
+            self.archive.layout,
+            member=f"{self.file.name.removesuffix('.zip')}.csv",
+            published=self.file.modified,
+        )
+
 
 @attrs.frozen(eq=False)
 class ArchiveFiles:
@@ -104,6 +130,7 @@ class ArchiveFiles:
     _decoding: CapacityLimiter = attrs.field(
         factory=lambda: CapacityLimiter(min(_MAX_DECODING, os.cpu_count() or 1)), init=False
     )
+    _large: CapacityLimiter = attrs.field(factory=lambda: CapacityLimiter(_MAX_LARGE), init=False)
 
     @property
     def blocked(self) -> bool:
@@ -145,7 +172,11 @@ class ArchiveFiles:
         return list_pages(self._send, archive, listing)
 
     async def _send(
-        self, archive: Archive, request: Request, read: Callable[[Response], _T]
+        self,
+        archive: Archive,
+        request: Request,
+        read: Callable[[Response], _T],
+        series: Series | None = None,
     ) -> tuple[_T, str]:
         """Send a request to the archive; Banned as soon as another request finds it blocked.
 
@@ -154,7 +185,7 @@ class ArchiveFiles:
         with CancelScope() as scope:
             self._requests.add(scope)
             try:
-                return await send_to_archive(self.executor, archive, request, read)
+                return await send_to_archive(self.executor, archive, request, read, series)
             finally:
                 self._requests.discard(scope)
         raise Banned("the archive has refused another request")
@@ -175,40 +206,36 @@ class ArchiveFiles:
                 return
 
     async def _store(self, task: FileTask, *, fresh: bool) -> None:
-        archive, key = task.archive, task.file.key
         if not task.newest:  # before anything is in memory, and before a thread is taken
             await task.seam.newest_done.wait()
         if not task.seam.agrees():
             return
         checksum = await self._fetch_checksum(task, fresh=fresh)
-        request = archive.file_request(key, fresh=fresh)
-        body, egress = await self._send(archive, request, _body)
-        content = FileContent(
-            task.state.series,
-            task.need.period,
-            archive.layout,
-            member=f"{task.file.name.removesuffix('.zip')}.csv",
-            published=task.file.modified,
-        )
-        reader = FileReader(BytesIO(body), content, checksum)
-        try:
-            rows = await run_in_thread(partial(self._read, task, reader), limiter=self._decoding)
-        except DecodeError as error:
-            error.egress = egress
-            raise
+        is_large, send = task.file.size > PART, partial(self._send, series=task.state.series)
+        async with (
+            self._large if is_large else nullcontext(),
+            download(send, task.archive, task.file, fresh=fresh) as (file, egress),
+        ):
+            reader = FileReader(file.file, task.content, checksum, digest=file.digest)
+            try:
+                rows = await run_in_thread(partial(self._read, task, reader), limiter=self._decoding)
+            except DecodeError as error:
+                error.egress = egress
+                raise
         if rows is None:
             return
         self.state.rows_by_egress[egress] += rows
         self.state.record_file(reader.summary, rows)
         task.state.rejected.update(reader.summary.rejected)
         verified = reader.summary.verified
-        self.executor.emit(FileFetched(task.state.series, egress, key, rows, len(body), verified=verified))
+        event = FileFetched(task.state.series, egress, task.file.key, rows, file.size, verified=verified)
+        self.executor.emit(event)
 
     async def _fetch_checksum(self, task: FileTask, *, fresh: bool) -> Checksum | None:
         """Return the published checksum of a file; None for one of the few files that have none."""
         request = task.archive.checksum_request(task.file.key, fresh=fresh)
         try:
-            body, egress = await self._send(task.archive, request, _body)
+            body, egress = await self._send(task.archive, request, _body, task.state.series)
         except BadRequest:
             return None
         try:
@@ -218,31 +245,33 @@ class ArchiveFiles:
             raise
 
     def _read(self, task: FileTask, reader: FileReader) -> int | None:
-        """Submit the missing rows of a file, on a thread; None if the file differs from the API."""
-        pieces = list(reader)  # no row is certain before the last one has been read
-        summary = reader.summary
-        provenance = Provenance(
-            task.file.key,
-            task.need.period.span,
-            summary.size,
-            task.file.modified,
-            summary.digest,
-            verified=summary.verified,
-        )
+        """Submit the missing rows of a file, on a thread; None if the file differs from the API.
+
+        No row is certain before the last one has been read. The rows are held meanwhile, if they are few;
+        otherwise the file, which is sound then, is read a second time.
+        """
         interval, missing = task.state.series.interval, task.need.missing
-        needed = [columns for piece in pieces if len(columns := piece.within(missing))]
-        if needed and task.compared_rows:
-            call_on_loop(self._compare_with_api, task, needed[-1])
+        held, rows, last = list[Columns](), 0, None
+        there = list[Span]()
+        for piece in reader:
+            call_on_loop(checkpoint)  # a long file ends here if the run is cancelled
+            there += interval.cover(piece.times)
+            if columns := piece.within(missing):
+                held, rows, last = [*held, columns], rows + len(columns), columns
+            if rows > _HELD_ROWS:
+                held = []
+        if last is not None and task.compared_rows:
+            call_on_loop(self._compare_with_api, task, last)
             if not task.seam.agrees():
                 return None
-        for columns in needed:
-            coverage = Coverage(interval.cover(columns.times))
-            call_on_loop(
-                self._submit, task.state, Batch(task.state.series, columns, coverage, (), provenance)
-            )
-        there = SpanSet.of(*(span for piece in pieces for span in interval.cover(piece.times)))
-        call_on_loop(self._note_absence, task, reader, there)
-        return sum(map(len, needed))
+        provenance = _provenance(task, reader.summary)
+        for columns in held if rows <= _HELD_ROWS else (piece.within(missing) for piece in reader):
+            if columns:
+                coverage = Coverage(interval.cover(columns.times))
+                batch = Batch(task.state.series, columns, coverage, (), provenance)
+                call_on_loop(self._submit, task.state, batch)
+        call_on_loop(self._note_absence, task, reader, SpanSet.of(*there))
+        return rows
 
     async def _note_absence(self, task: FileTask, reader: FileReader, there: SpanSet) -> None:
         """Note what a file denies. An exact copy of a row hides nothing; any other rejected row might."""
@@ -283,7 +312,7 @@ class ArchiveFiles:
             return validate_page(exchange.decoded(response.body, part), part)
 
         try:
-            page, _ = await self.executor.send(endpoint.request(part), read)
+            page, _ = await self.executor.send(endpoint.request(part), read, series=series)
         except RestrictedLocation:
             raise
         except FetchError:
@@ -296,8 +325,28 @@ class ArchiveFiles:
         await self.writers.submit(batch)
 
 
+@asynccontextmanager
+async def download(
+    send: SendToArchive, archive: Archive, file: ArchiveFile, *, fresh: bool
+) -> AsyncGenerator[tuple[Download, str]]:
+    """Fetch a file, and give it with the egress of its last part; leaving the block deletes it.
+
+    `fresh` asks caches on the way to get it anew. Raises FetchError.
+    """
+    request, arrived, egress = archive.file_request(file.key, fresh=fresh), Download(), ""
+    try:
+        while not arrived.is_complete:
+            read = partial(FilePart.of, start=arrived.size)
+            part, egress = await send(archive, arrived.next_request(request, file.size), read)
+            await to_thread.run_sync(arrived.append, part)
+        yield arrived, egress
+    finally:
+        with CancelScope(shield=True):
+            await to_thread.run_sync(arrived.close)
+
+
 async def list_pages(
-    send: SendListing, archive: Archive, listing: ListingRequest
+    send: SendToArchive, archive: Archive, listing: ListingRequest
 ) -> AsyncGenerator[ListingPage]:
     """Yield the pages of a listing; FetchError or PaginationError if it cannot be read to its end."""
     following: ListingRequest | None = listing
@@ -308,11 +357,26 @@ async def list_pages(
 
 
 async def send_to_archive(
-    executor: RequestExecutor, archive: Archive, request: Request, read: Callable[[Response], _T]
+    executor: RequestExecutor,
+    archive: Archive,
+    request: Request,
+    read: Callable[[Response], _T],
+    series: Series | None = None,
 ) -> tuple[_T, str]:
     """Send a request to an archive; a ban ends it, since the API has the rows, too."""
     policy = ResponsePolicy(archive.raise_for_error, waits_for_bans=False)
-    return await executor.send(request, read, policy)
+    return await executor.send(request, read, policy, series)
+
+
+def _provenance(task: FileTask, summary: FileSummary) -> Provenance:
+    return Provenance(
+        task.file.key,
+        task.need.period.span,
+        summary.size,
+        task.file.modified,
+        summary.digest,
+        verified=summary.verified,
+    )
 
 
 def _body(response: Response) -> bytes:

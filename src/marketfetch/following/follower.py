@@ -101,12 +101,13 @@ class Follower:
         series, covered = state.series, state.durable.covered.hull
         until = None if covered is None else covered.end
         newest = max((end for end in (until, self._newest.get(series)) if end is not None), default=None)
-        given_up = {reason for reason, spans in state.given_up.items() if spans.value}
+        given_up = {reason.detail for reason, spans in state.given_up.items() if spans.value}
+        stopped = None if state.terminal_error is None else str(state.terminal_error)
         return SeriesHealth(
             series,
             covered_until=until,
             lag=None if newest is None else (now - newest) / 1000,
             provisional=self._provisional.count(series, until or 0),
             revisions=self._provisional.revisions[series],
-            last_error=state.terminal_error or self.error or min(given_up - {PROVISIONAL}, default=None),
+            last_error=stopped or self.error or min(given_up - {PROVISIONAL.detail}, default=None),
         )

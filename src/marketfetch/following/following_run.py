@@ -20,6 +20,7 @@ from marketfetch.following.schedule import final_until, late_wait, next_due
 from marketfetch.planning.running_union import RunningUnion
 from marketfetch.protocols import PageOutcome
 from marketfetch.sources import Endpoint
+from marketfetch.values.coverage import Reason
 from marketfetch.values.pages import Page
 from marketfetch.values.series import Series
 from marketfetch.values.settings import RetryPolicy, Settings
@@ -133,7 +134,7 @@ class FollowingRun(Run):
             due = following if wait is None else min(following, now + wait)
         self._restore_for_report(left_over)
 
-    def _restore_for_report(self, left_over: Mapping[Series, Mapping[str, RunningUnion[SpanSet]]]) -> None:
+    def _restore_for_report(self, left_over: Mapping[Series, Mapping[Reason, RunningUnion[SpanSet]]]) -> None:
         """Want the whole span again, with the reasons for what the ordinary run could not fetch."""
         self._want(Span(self._first_start, self._round_at), self._round_at, fresh=False)
         for state in self.states:

@@ -8,6 +8,7 @@ import attrs
 import numpy as np
 
 from marketfetch.protocols import PageOutcome
+from marketfetch.values.coverage import MissingReason, Reason
 from marketfetch.values.pages import Columns, Page
 from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
@@ -15,7 +16,7 @@ from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["PROVISIONAL", "ProvisionalRows"]
 
-PROVISIONAL = "closed, and not final yet: requested once more"
+PROVISIONAL = Reason(MissingReason.NOT_PUBLISHED, "closed, and not final yet: requested once more")
 """Reason for moments whose rows are stored or awaited, and may change for some seconds more."""
 
 
@@ -70,7 +71,8 @@ class ProvisionalRows:
             rejected=tuple(row for row in outcome.rejected if row.time not in fresh),
             remaining=remaining,
             given_up=outcome.given_up | (fresh - SpanSet.of(*(rest.span for rest in remaining))),
-            reason=outcome.reason or PROVISIONAL,
+            reason=outcome.reason or PROVISIONAL.detail,
+            kind=outcome.kind if outcome.reason else PROVISIONAL.kind,
         )
 
     def _compare(self, series: Series, rows: Columns, border: int) -> None:

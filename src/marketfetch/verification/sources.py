@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
-from io import BytesIO
 from threading import BoundedSemaphore
 
 import anyio
@@ -19,7 +19,7 @@ from marketfetch.archives.file_reader import FileContent, FileReader
 from marketfetch.archives.listing import parse_listing
 from marketfetch.archives.periods import CalendarPeriod
 from marketfetch.common.exception_groups import raising_one_error
-from marketfetch.engine.archive_files import send_to_archive
+from marketfetch.engine.archive_files import download, send_to_archive
 from marketfetch.engine.blocking import StoreRetrier, run_in_thread
 from marketfetch.engine.requester import RequestExecutor
 from marketfetch.errors import (
@@ -39,7 +39,7 @@ from marketfetch.values.coverage import Coverage
 from marketfetch.values.http import Request
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
-from marketfetch.values.spans import SpanSet
+from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["SourceVerifier"]
 
@@ -173,7 +173,6 @@ class SourceVerifier:
             checksum = None
         if checksum is not None and checksum.digest == issue.entry.digest:
             return None
-        body, _ = await self._send(archive, archive.file_request(file.key, fresh=True))
         content = FileContent(
             issue.series,
             issue.period,
@@ -181,27 +180,42 @@ class SourceVerifier:
             member=f"{file.name.removesuffix('.zip')}.csv",
             published=file.modified,
         )
-        reader = FileReader(BytesIO(body), content, checksum)
-        return await run_in_thread(partial(self._compare_rows, issue, reader), limiter=self._decoding)
+        send = partial(send_to_archive, self.executor)
+        async with download(send, archive, file, fresh=True) as (arrived, _):
+            reader = FileReader(arrived.file, content, checksum, digest=arrived.digest)
+            return await run_in_thread(partial(self._compare_rows, issue, reader), limiter=self._decoding)
 
     def _compare_rows(self, issue: _Issue, reader: FileReader) -> ReissuedFile | None:
+        """Compare a file piece by piece; all of it is read once before, because damage shows at the end."""
         series, entry, file = issue.series, issue.entry, issue.file
-        pieces = list(reader)
+        for _ in reader:
+            pass
         summary = reader.summary
         if summary.digest == entry.digest:
             return None
         # Moments that nobody asked for are not covered, and no difference.
         covered = self.retrier.call(partial(self.store.coverage, [series]))[series].covered
         compared = SpanSet.of(entry.span) & covered - issue.shorter
-        rows = (Columns.join(pieces) if pieces else Columns.empty(series.dataset)).within(compared)
-        stored = self.retrier.call(partial(self.store.read, series, entry.span)).within(compared)
-        differs = difference(stored, rows, series.dataset)
-        found = ReissuedFile(
-            series, file.key, series.interval.cover(differs.times), differs.fields, len(differs.new)
-        )
+        changes, wrong = [Columns.empty(series.dataset)], [SpanSet()]
+        fields, new, blank = Counter[str](), 0, 0
+        for rows in (piece.within(compared) for piece in reader):
+            if not rows:
+                continue
+            span = Span(int(rows.times[0]), int(rows.times[-1]) + 1)
+            stored = self.retrier.call(partial(self.store.read, series, span)).within(compared)
+            differs = difference(stored, rows, series.dataset)
+            changed = rows.take(np.isin(rows.times, np.concatenate([differs.times, differs.new])))
+            changes.append(changed)
+            wrong.append(series.interval.cover(differs.times))
+            fields.update(differs.fields)
+            new += len(differs.new)
+            # A blank never overwrites a value. Without the provenance the file is shown again next time.
+            blank += int(np.count_nonzero(np.isnan(changed.values) & ~np.isnan(_at(stored, changed.times))))
+        changed = Columns.join(changes)
+        spans = SpanSet.of(*(span for some in wrong for span in some))
+        found = ReissuedFile(series, file.key, spans, dict(fields), new)
         if not self.repair:
             return found
-        changed = rows.take(np.isin(rows.times, np.concatenate([differs.times, differs.new])))
         provenance = Provenance(
             file.key,
             entry.span,
@@ -211,8 +225,6 @@ class SourceVerifier:
             verified=summary.verified,
         )
         coverage = Coverage(series.interval.cover(changed.times))
-        # A blank never overwrites a value. Without the provenance the next verification shows the file again.
-        blank = int(np.count_nonzero(np.isnan(changed.values) & ~np.isnan(_at(stored, changed.times))))
         batch = Batch(series, changed, coverage, (), None if blank else provenance)
         try:
             self.retrier.call(partial(self._write, batch))
