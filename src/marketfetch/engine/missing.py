@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import attrs
@@ -204,28 +205,36 @@ def plan_tasks(states: Sequence[SeriesState], exchange: Exchange, capacity: Capa
 
     The page size is chosen for all missing rows of a limit pool together.
     """
-    incomplete = [(state, exchange.endpoint(state.series.dataset)) for state in states if state.missing]
-    rows: dict[str, int] = {}
-    for state, endpoint in incomplete:
-        pool = _pool(endpoint)
+    incomplete = [
+        (state.series, missing, exchange.endpoint(state.series.dataset))
+        for state in states
+        if (missing := state.missing)
+    ]
+    rows = Counter[str]()
+    for series, missing, endpoint in incomplete:
         # The number of missing events is not known: it counts as zero.
-        steps = 0 if endpoint.paginator.sequential else sum(map(state.series.interval.count, state.missing))
-        rows[pool] = rows.get(pool, 0) + steps
-    tasks = []
-    for state, endpoint in incomplete:
-        size = endpoint.page_sizes[-1]
-        if not endpoint.paginator.sequential:
-            size = choose_page_size(endpoint.page_sizes, endpoint.cost, rows[_pool(endpoint)], capacity)
-        tasks.append(FetchTask(state.series, _whole_steps(state), endpoint.paginator, size))
-    return tasks
+        rows[_pool(endpoint)] += (
+            0 if endpoint.paginator.sequential else sum(map(series.interval.count, missing))
+        )
+    sizes = dict[Endpoint, int]()
+    for _, _, endpoint in incomplete:
+        if endpoint.paginator.sequential:
+            sizes[endpoint] = endpoint.page_sizes[-1]
+        elif endpoint not in sizes:
+            among = rows[_pool(endpoint)]
+            sizes[endpoint] = choose_page_size(endpoint.page_sizes, endpoint.cost, among, capacity)
+    return [
+        FetchTask(series, _whole_steps(series, missing), endpoint.paginator, sizes[endpoint])
+        for series, missing, endpoint in incomplete
+    ]
 
 
-def _whole_steps(state: SeriesState) -> SpanSet:
+def _whole_steps(series: Series, missing: SpanSet) -> SpanSet:
     """Return what is missing in whole steps of the grid: a request for a part of a candle finds nothing.
 
     Example: a store of an earlier version calls 05:00-05:57 of a candle of 1h empty: 05:00-06:00 is fetched.
     """
-    interval, missing = state.series.interval, state.missing
+    interval = series.interval
     if interval.is_event:
         return missing
     return SpanSet.of(*(Span(interval.floor(span.start), interval.ceil(span.end)) for span in missing))
