@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine.batch_builder import BatchBuilder, RowBudget, WorkQueue
+from marketfetch.engine.pages.batch_builder import BatchBuilder, RowBudget, WorkQueue
 from marketfetch.errors import MarketfetchError, RowsRefused, SinkError
 from marketfetch.events import BatchWritten, Event
 from marketfetch.planning.batches import BatchPlan

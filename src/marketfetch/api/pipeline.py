@@ -22,7 +22,8 @@ from marketfetch.api.plugins import exchange_from
 from marketfetch.common.event_loop import asyncio_loop
 from marketfetch.common.type_checks import is_number
 from marketfetch.engine.preview import Preview, preview_of
-from marketfetch.engine.run import Run, RunConfig
+from marketfetch.engine.run import Run
+from marketfetch.engine.run_config import RunConfig
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange

@@ -11,7 +11,7 @@ import attrs
 
 from marketfetch.archives.listing import ListingRequest
 from marketfetch.composites import CompositeOhlcv
-from marketfetch.engine.archive_files import list_pages, send_to_archive
+from marketfetch.engine.archives.files import list_pages, send_to_archive
 from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.missing import MAX_CLOCK_SKEW
 from marketfetch.engine.requester import RequestExecutor

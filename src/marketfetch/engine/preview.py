@@ -10,7 +10,7 @@ from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.discovery import SeriesResolver, known_instruments, set_server_clock
 from marketfetch.engine.missing import update_wanted
 from marketfetch.engine.requester import RequestExecutor
-from marketfetch.engine.run import RunConfig
+from marketfetch.engine.run_config import RunConfig
 from marketfetch.engine.state import RunState
 from marketfetch.values.series import Series
 from marketfetch.values.spans import SpanSet

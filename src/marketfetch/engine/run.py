@@ -26,26 +26,26 @@ from anyio import sleep_forever
 from marketfetch.common.event_loop import repeating
 from marketfetch.common.exception_groups import raising_one_error
 from marketfetch.common.local_resources import naming_exhaustion
-from marketfetch.engine.archive_files import ArchiveFiles
-from marketfetch.engine.archive_waves import ArchiveWaves, want_from_files
-from marketfetch.engine.batch_builder import RowBudget
+from marketfetch.engine.archives.files import ArchiveFiles
+from marketfetch.engine.archives.waves import ArchiveWaves, want_from_files
 from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.derivation import Derivation
 from marketfetch.engine.discovery import (
     ResolvedSeries,
     SeriesResolver,
-    check_query,
     known_instruments,
     set_server_clock,
 )
-from marketfetch.engine.history_bounds import HistoryBounds
 from marketfetch.engine.missing import plan_tasks, update_wanted
+from marketfetch.engine.pages.batch_builder import RowBudget
+from marketfetch.engine.pages.history_bounds import HistoryBounds
+from marketfetch.engine.pages.workers import FetchWorkers
 from marketfetch.engine.planner import Planner
 from marketfetch.engine.requester import RequestExecutor
+from marketfetch.engine.run_config import RunConfig
 from marketfetch.engine.state import RunState, SeriesState
-from marketfetch.engine.workers import FetchWorkers
-from marketfetch.engine.writers import OnDurable, WriterPool, open_writers
-from marketfetch.errors import ConfigurationError, FetchError, MarketfetchError, RowsRefused
+from marketfetch.engine.writers import WriterPool, open_writers
+from marketfetch.errors import FetchError, MarketfetchError, RowsRefused
 from marketfetch.events import (
     BatchWritten,
     Heartbeat,
@@ -55,15 +55,11 @@ from marketfetch.events import (
     SeriesRefused,
     of_new_run,
 )
-from marketfetch.exchange import Exchange
 from marketfetch.planning.batches import DEFAULT_BATCH_ROWS, BatchSizing, Capacity, FetchTask
 from marketfetch.planning.instrument_index import InstrumentIndex
 from marketfetch.plans import Plan, PlanComparison
 from marketfetch.protocols import (
-    Fetcher,
     ProxyPool,
-    Sharing,
-    Sink,
     Store,
     SupportsBatchSize,
     SupportsPartitions,
@@ -75,58 +71,15 @@ from marketfetch.protocols import (
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.redaction import redact
 from marketfetch.reports import Report
-from marketfetch.session import SessionState
 from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import MissingReason, Reason
 from marketfetch.values.http import Cost
 from marketfetch.values.pages import Batch
-from marketfetch.values.query import AllSymbols, Query
+from marketfetch.values.query import AllSymbols
 from marketfetch.values.series import Series
-from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span
 
-__all__ = ["Run", "RunConfig", "sending_heartbeats"]
-
-
-@attrs.frozen(eq=False)
-class RunConfig:
-    """All parts and parameters of a run."""
-
-    exchange: Exchange
-    query: Query
-    sink: Sink
-    session: SessionState
-    """The pool, the fetcher, and what is known from earlier runs."""
-    settings: Settings
-    emit: Listener
-    deliver: OnDurable
-    """Called with every durable batch; the writer thread waits until it returns."""
-    sharing: Sharing = attrs.field(factory=Sharing)
-    """The other processes with which the pool's addresses are shared."""
-
-    @property
-    def pool(self) -> ProxyPool:
-        """The proxy pool."""
-        return self.session.pool
-
-    @property
-    def fetcher(self) -> Fetcher:
-        """The transport."""
-        return self.session.fetcher
-
-    def check(self) -> None:
-        """Raise ConfigurationError for a query that is certain to fail, before any request is made."""
-        check_query(self.query, self.exchange, self.settings.clock())
-        datasets = self.query.datasets
-        if self.query.sources == "archive" and not any(map(self.exchange.archive, datasets)):
-            raise ConfigurationError(
-                f"sources: {self.exchange.name} at {self.exchange.base_url} has no archive of "
-                f"{', '.join(map(str, datasets))}; write sources='auto', or give an archive_url"
-            )
-        if self.query.composites and not isinstance(self.sink, Store):
-            raise ConfigurationError(
-                "composites: need a sink that can be read back, such as DuckDB or PostgreSQL"
-            )
+__all__ = ["Run", "sending_heartbeats"]
 
 
 class Run:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import anyio
 import attrs
 
-from marketfetch.engine.run import RunConfig
+from marketfetch.engine.run_config import RunConfig
 from marketfetch.engine.state import SeriesState
 from marketfetch.engine.writers import OnDurable
 from marketfetch.errors import ConfigurationError, MarketfetchError, RestrictedLocation

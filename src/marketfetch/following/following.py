@@ -12,7 +12,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from marketfetch.common.event_loop import asyncio_loop
 from marketfetch.common.exception_groups import raising_one_error
-from marketfetch.engine.run import RunConfig
+from marketfetch.engine.run_config import RunConfig
 from marketfetch.errors import ConfigurationError
 from marketfetch.following.follower import Follower
 from marketfetch.following.health import SeriesHealth

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 import anyio
 import attrs
 
-from marketfetch.engine.history_bounds import HistoryBounds
 from marketfetch.engine.missing import MAX_CLOCK_SKEW, PUBLISH_GRACE, update_wanted
+from marketfetch.engine.pages.history_bounds import HistoryBounds
+from marketfetch.engine.pages.workers import FetchWorkers
 from marketfetch.engine.requester import RequestExecutor
-from marketfetch.engine.run import Run, RunConfig
+from marketfetch.engine.run import Run
+from marketfetch.engine.run_config import RunConfig
 from marketfetch.engine.state import SeriesState
-from marketfetch.engine.workers import FetchWorkers
 from marketfetch.engine.writers import WriterPool
 from marketfetch.events import RoundStarted
 from marketfetch.following.provisional import PROVISIONAL, ProvisionalRows

@@ -8,9 +8,9 @@ import anyio
 import attrs
 
 from marketfetch.decoding.validation import validate_page
-from marketfetch.engine.batch_builder import BatchBuilder, RowBudget, WorkQueue
-from marketfetch.engine.history_bounds import HistoryBounds
 from marketfetch.engine.missing import clip_to_retention, defer_recent_absence, doubt_absence_before_first_row
+from marketfetch.engine.pages.batch_builder import BatchBuilder, RowBudget, WorkQueue
+from marketfetch.engine.pages.history_bounds import HistoryBounds
 from marketfetch.engine.requester import RequestExecutor
 from marketfetch.engine.state import RunState
 from marketfetch.engine.writers import WriterPool
