@@ -73,18 +73,18 @@ class TestArrow:
         frame = pl.DataFrame(market)
         assert frame.equals(market.to_polars())
         assert pa.table(market).equals(market.to_arrow())
-        rows = duckdb.sql("SELECT symbol, count(*), sum(trades) FROM market GROUP BY ALL ORDER BY ALL")
+        rows: Any = duckdb.sql("SELECT symbol, count(*), sum(trades) FROM market GROUP BY ALL ORDER BY ALL")
         assert rows.fetchall() == [("BTCUSDT", 8, 24), ("ETHUSDT", 3, 9)]
 
     def test_a_batch_is_taken_too(self) -> None:
         frame = pl.DataFrame(batch(BTC, range(3), close=[1, 2, 3]))
         assert frame["close"].to_list() == [1, 2, 3]
         assert frame["trades"].to_list() == [None] * 3
-        assert pa.schema(batch(BTC, [])).equals(pa.schema(candles()))
+        assert pa.table(batch(BTC, [])).schema == pa.table(candles()).schema  # type: ignore[arg-type]
 
     def test_times_and_floats_are_not_copied(self) -> None:
         table = both(candles(), candles(ETH, 3))
-        arrow = pa.table(table)
+        arrow: Any = pa.table(table)
         for number, columns in enumerate(table.rows.values()):
             for name, numbers in (("open_time", columns.times), ("close", columns.values[3])):
                 data = arrow.column(name).chunk(number).buffers()[1]
@@ -231,7 +231,7 @@ class TestFrames:
         two = both(candles(), candles(ETH, 3))
         assert two.to_pandas().index.equals(pd.RangeIndex(11))
         assert two["ETHUSDT"].to_pandas(index="time").index[-1] == pd.Timestamp("2020-01-01 00:02", tz="UTC")
-        frame = two.to_pandas(index="symbol-time")
+        frame: Any = two.to_pandas(index="symbol-time")
         assert frame.index.names == ["symbol", "open_time"]
         assert frame.index.is_unique
         assert frame.loc["ETHUSDT", "close"].tolist() == [1, 2, 3]
@@ -252,7 +252,7 @@ class TestFrames:
 
     def test_wide(self) -> None:
         table = both(candles(), candles(ETH, 3, START + 7 * MINUTE))
-        frame = table.wide("close")
+        frame: Any = table.wide("close")
         assert frame.shape == (10, 2)
         assert list(frame.columns) == ["BTCUSDT", "ETHUSDT"]
         assert frame.ETHUSDT.dropna().tolist() == [1, 2, 3]
@@ -324,6 +324,13 @@ class TestResample:
         # The empty minute is no empty row of 5m.
         assert [row.complete for row in five.resample("15m")] == [False]
         assert [row.complete for row in five.resample("5m")] == [True, False]
+
+    def test_a_provisional_row_makes_no_candle_complete(self) -> None:
+        span = mf.Span(START, START + 10 * MINUTE)
+        gap = Missing(mf.SpanSet.of(mf.Span(START + 9 * MINUTE, START + 10 * MINUTE)), "not in the store")
+        line = SeriesReport(BTC, span, 0, mf.SpanSet(), mf.SpanSet(), (gap,))
+        table = mf.Table(BTC.dataset, candles(count=10).rows, report_of(line))
+        assert [row.complete for row in table.resample("5m")] == [True, False]
 
     @pytest.mark.parametrize(
         ("source", "target"),

@@ -72,8 +72,9 @@ def resampled(
 ) -> Columns:
     """Return the rows of one series in a longer interval, with the column `complete` at the end.
 
-    A row is complete if each of its parts is a row or, by the report `line`, confirmed empty. Sums are
-    rounded once, and NULL with any NULL among their parts: nobody knows them.
+    A row is complete if each of its parts is a row or, by the report `line`, confirmed empty. A row at a
+    missing moment is provisional: it does not count. Sums are rounded once, and NULL with any NULL among
+    their parts: nobody knows them.
     """
     if not len(rows):
         return Columns.empty(resampled_dataset(dataset))
@@ -89,11 +90,18 @@ def resampled(
     counts = np.diff(np.append(starts, len(rows)))
     if line:
         held = Span(int(opens[0]), target.shift(int(opens[-1]), 1))
-        absent = target.floors(_whole_rows(line.empty & SpanSet.of(held), source))
-        counts = counts + np.searchsorted(absent, opens, "right") - np.searchsorted(absent, opens)
+        empty = _whole_rows(line.empty & SpanSet.of(held), source)
+        missing = SpanSet(tuple(span for gap in line.missing for span in gap.spans))
+        provisional = rows.within(missing).times
+        counts += _per_bar(opens, target.floors(empty)) - _per_bar(opens, target.floors(provisional))
     parts = found.pop(COMPLETE.name, np.ones(len(opens)))
     complete = (counts == _parts(opens, source, target)) & (parts == 1)
     return Columns(opens, np.array([*found.values(), complete], np.float64))
+
+
+def _per_bar(opens: NDArray[np.int64], bars: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count how often each of `opens` is among the sorted `bars`."""
+    return np.searchsorted(bars, opens, "right") - np.searchsorted(bars, opens)
 
 
 def _whole_rows(spans: SpanSet, interval: Interval) -> NDArray[np.int64]:
