@@ -26,6 +26,7 @@ from marketfetch.errors import (
     Banned,
     DecodeError,
     FetchError,
+    NoSuchFile,
     PaginationError,
     ProxyError,
     RateLimitExceeded,
@@ -81,10 +82,12 @@ class FileTask:
     state: SeriesState
     archive: Archive
     need: NeededPeriod
-    file: ArchiveFile
+    key: str
     seam: Seam
     newest: bool
     """Whether it is the newest file of its series, for which the others wait."""
+    listed: ArchiveFile | None = None
+    """Its entry in the listing; None in an archive that has no listing."""
     compared_rows: int = 0
     """How many of the last rows may be compared with the API; 0 if the API does not have them."""
     read: FilesRead | None = None
@@ -116,13 +119,14 @@ class ArchiveFiles:
         for_writer = max(PIECE_ROWS, 2 * self.writers.transaction_rows)
         return round(self._decoding.total_tokens * PIECE_ROWS) + for_writer * len(self.writers)
 
-    async def fetch(self, task: FileTask) -> None:
+    async def fetch(self, task: FileTask) -> bool:
         """Store the missing rows of a file; after damage it is fetched once more, past caches.
 
-        Raises RestrictedLocation. Any other error of the file is reported.
+        Returns whether there is such a file, as far as is known. Raises RestrictedLocation. Any other error
+        of the file is reported; that a file which no listing has promised is not there, is none.
         """
         try:
-            await self._fetch_at_most_twice(task)
+            return await self._fetch_at_most_twice(task)
         finally:
             if task.newest:
                 task.seam.newest_done.set()
@@ -159,40 +163,44 @@ class ArchiveFiles:
                 self._requests.discard(scope)
         raise Banned("the archive has refused another request")
 
-    async def _fetch_at_most_twice(self, task: FileTask) -> None:
+    async def _fetch_at_most_twice(self, task: FileTask) -> bool:
         for fresh in (False, True):
             if self.blocked or not task.seam.agrees() or task.state.terminal_error is not None:
-                return
+                break
             try:
                 await self._store(task, fresh=fresh)
             except DecodeError as error:
                 if fresh:
-                    self.reject(task.state, task.file.key, error)
+                    self.reject(task.state, task.key, error)
             except FetchError as error:
-                self.reject(task.state, task.file.key, error)
-                return
+                if isinstance(error, NoSuchFile) and task.listed is None:
+                    return False
+                self.reject(task.state, task.key, error)
+                break
             else:
-                return
+                break
+        return True
 
     async def _store(self, task: FileTask, *, fresh: bool) -> None:
-        archive, key = task.archive, task.file.key
+        archive, key = task.archive, task.key
         if not task.newest:  # before anything is in memory, and before a thread is taken
             await task.seam.newest_done.wait()
         if not task.seam.agrees():
             return
         checksum = await self._fetch_checksum(task, fresh=fresh)
         request = archive.file_request(key, fresh=fresh)
-        body, egress = await self._send(archive, request, _body)
+        response, egress = await self._send(archive, request, lambda response: response)
+        body, file = response.body, task.listed or archive.entry(key, response)
         content = FileContent(
             task.state.series,
             task.need.period,
             archive.layout,
-            member=f"{task.file.name.removesuffix('.zip')}.csv",
-            published=task.file.modified,
+            member=f"{file.name.removesuffix('.zip')}.csv",
+            published=file.modified,
         )
         reader = FileReader(BytesIO(body), content, checksum)
         try:
-            rows = await run_in_thread(partial(self._read, task, reader), limiter=self._decoding)
+            rows = await run_in_thread(partial(self._read, task, file, reader), limiter=self._decoding)
         except DecodeError as error:
             error.egress = egress
             raise
@@ -205,27 +213,29 @@ class ArchiveFiles:
         self.executor.emit(FileFetched(task.state.series, egress, key, rows, len(body), verified=verified))
 
     async def _fetch_checksum(self, task: FileTask, *, fresh: bool) -> Checksum | None:
-        """Return the published checksum of a file; None for one of the few files that have none."""
-        request = task.archive.checksum_request(task.file.key, fresh=fresh)
+        """Return the published checksum of a file; None if there is none, or the archive has none at all."""
+        request = task.archive.checksum_request(task.key, fresh=fresh)
+        if request is None:
+            return None
         try:
-            body, egress = await self._send(task.archive, request, _body)
+            body, egress = await self._send(task.archive, request, lambda response: response.body)
         except BadRequest:
             return None
         try:
-            return parse_checksum(body, task.file.name)
+            return parse_checksum(body, task.key.rpartition("/")[2])
         except DecodeError as error:
             error.egress = egress
             raise
 
-    def _read(self, task: FileTask, reader: FileReader) -> int | None:
+    def _read(self, task: FileTask, file: ArchiveFile, reader: FileReader) -> int | None:
         """Submit the missing rows of a file, on a thread; None if the file differs from the API."""
         pieces = list(reader)  # no row is certain before the last one has been read
         summary = reader.summary
         provenance = Provenance(
-            task.file.key,
+            file.key,
             task.need.period.span,
             summary.size,
-            task.file.modified,
+            file.modified,
             summary.digest,
             verified=summary.verified,
         )
@@ -249,7 +259,7 @@ class ArchiveFiles:
         # Without a checksum the file may be cut.
         complete = reader.summary.verified and not reader.summary.rejected.keys() - {"duplicate"}
         if complete and (denied := task.need.missing - there):
-            task.state.denied_by_files[task.file.key] = denied
+            task.state.denied_by_files[task.key] = denied
         if task.read is not None:
             task.read.record(task.need.period, there.hull, complete=complete)
 
@@ -270,7 +280,7 @@ class ArchiveFiles:
             task.seam.differ()
             self.state.files_rejected += 1
             reason = f"{', '.join(fields)} differ from what the API says about {span}"
-            self.executor.emit(FileRejected(task.state.series, task.file.key, reason))
+            self.executor.emit(FileRejected(task.state.series, task.key, reason))
 
     async def _difference(self, series: Series, rows: Columns) -> tuple[Collection[str], Span]:
         """Return the columns in which rows differ from a page of the API, and the span of both."""
@@ -313,10 +323,6 @@ async def send_to_archive(
     """Send a request to an archive; a ban ends it, since the API has the rows, too."""
     policy = ResponsePolicy(archive.raise_for_error, waits_for_bans=False)
     return await executor.send(request, read, policy)
-
-
-def _body(response: Response) -> bytes:
-    return response.body
 
 
 def _listing_page(asked: ListingRequest, response: Response) -> _Listed:

@@ -29,6 +29,7 @@ __all__ = [
     "check_endpoint",
     "check_exchange",
     "check_instruments",
+    "check_key",
     "check_request",
     "check_requests",
 ]
@@ -123,12 +124,15 @@ def check_archive(cls: type[Any]) -> None:
     name = cls.__name__
     _check_dataset(cls)
     _check_layout(f"{name}.layout", cls.layout, Dataset.parse(cls.dataset))
-    for attribute in ("files_url", "listing_url"):
-        _check_url(f"{name}.{attribute}", getattr(cls, attribute))
+    _check_url(f"{name}.files_url", cls.files_url)
+    if cls.listing_url is not None:
+        _check_url(f"{name}.listing_url", cls.listing_url)
+    if not is_whole(cls.since):
+        raise _refuse(f"{name}.since", cls.since, "write UTC milliseconds, or leave it out")
     if not is_whole(cls.utc_offset) or abs(cls.utc_offset) > DAY or 0 < abs(cls.utc_offset) < MINUTE:
         remedy = "write milliseconds ahead of UTC, such as 8 * 3_600_000"
         raise _refuse(f"{name}.utc_offset", cls.utc_offset, remedy)
-    _check_methods(cls, ("cost", "folder", "stem", "grains", "symbols_listing", "symbol_of"))
+    _check_methods(cls, ("cost", "folder", "stem", "key", "grains", "symbols_listing", "symbol_of"))
 
 
 def _check_layout(place: str, layout: object, dataset: Dataset) -> None:
@@ -232,6 +236,13 @@ def check_cost(place: str, cost: object) -> Cost:
             f"{place}: {cost.pool.name}: its period is {period!r} ms; write milliseconds, 1000 for a second"
         )
     return cost
+
+
+def check_key(place: str, key: object) -> str:
+    """Return the key of a file; AdapterError for anything but the text of a path."""
+    if not isinstance(key, str) or not key or key.startswith("/") or key.endswith("/"):
+        raise _refuse(place, key, "return a path below the host, such as 'candles/BTC-2024-01.zip'")
+    return key
 
 
 def check_request(place: str, request: object) -> Request:

@@ -14,7 +14,7 @@ import numpy as np
 from anyio import CapacityLimiter
 from numpy.typing import NDArray
 
-from marketfetch.archives.checksums import parse_checksum
+from marketfetch.archives.checksums import Checksum, parse_checksum
 from marketfetch.archives.file_reader import FileContent, FileReader
 from marketfetch.archives.listing import parse_listing
 from marketfetch.archives.periods import CalendarPeriod
@@ -26,6 +26,7 @@ from marketfetch.errors import (
     BadRequest,
     ConfigurationError,
     FetchError,
+    NoSuchFile,
     PaginationError,
     RestrictedLocation,
     RowsRefused,
@@ -36,7 +37,7 @@ from marketfetch.reports import ReissuedFile, SourceVerification
 from marketfetch.sources import Archive
 from marketfetch.values.archives import ArchiveFile, Provenance
 from marketfetch.values.coverage import Coverage
-from marketfetch.values.http import Request
+from marketfetch.values.http import Request, Response
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import SpanSet
@@ -49,13 +50,13 @@ _MAX_DECODING = 4
 
 @attrs.frozen
 class _Issue:
-    """A file that was read before, and how it is listed now."""
+    """A file that was read before, and how it is listed now; None in an archive without a listing."""
 
     series: Series
     archive: Archive
     period: CalendarPeriod
     entry: Provenance
-    file: ArchiveFile
+    listed: ArchiveFile | None
     shorter: SpanSet
     """The spans of shorter files: their days are nearer to the truth than a month."""
 
@@ -64,7 +65,8 @@ class _Issue:
 class SourceVerifier:
     """Finds files that were issued anew, and compares them with the stored rows.
 
-    One listing for each series and grain shows which files changed; only those are fetched. With `repair`,
+    One listing for each series and grain shows which files changed; only those are fetched, or all files if
+    the archive has no listing. With `repair`,
     rows that differ are replaced by those of the file, and rows that the store lacks are added, in one
     transaction with the new provenance.
     """
@@ -128,11 +130,12 @@ class SourceVerifier:
             for entry in entries
             if (period := archive.period_of(series, entry.key.rpartition("/")[2])) is not None
         }
-        listed = await self._listed(archive, series, sorted(periods.values()))
+        listed = await self._listed(archive, series, sorted(periods.values())) if archive.is_listed else {}
         reissued = []
         for entry in entries:
             file = listed.get(entry.key)
-            if file is None or (file.size, file.modified) == (entry.size, entry.modified):
+            unchanged = file is None or (file.size, file.modified) == (entry.size, entry.modified)
+            if archive.is_listed and unchanged:
                 continue  # as it was; or no longer published, which says nothing about its rows
             try:
                 shorter = (one.span for one in entries if one.span.length < entry.span.length)
@@ -140,6 +143,8 @@ class SourceVerifier:
                 found = await self._compare(issue)
             except RestrictedLocation:
                 raise
+            except NoSuchFile:
+                continue  # no longer published
             except FetchError as error:
                 found = ReissuedFile(series, entry.key, error=f"{type(error).__name__}: {error}")
             if found is not None:
@@ -154,8 +159,8 @@ class SourceVerifier:
         for first in {period.grain: period for period in reversed(periods)}.values():
             listing = archive.listing(series, first)
             while True:
-                body, _ = await self._send(archive, archive.listing_request(listing))
-                page = parse_listing(body)
+                response = await self._send(archive, archive.listing_request(listing))
+                page = parse_listing(response.body)
                 listed |= {file.key: file for file in page.files}
                 following = listing.following(page)
                 if following is None:
@@ -165,15 +170,12 @@ class SourceVerifier:
 
     async def _compare(self, issue: _Issue) -> ReissuedFile | None:
         """Compare a file with the stored rows; None if its bytes are those that were read."""
-        archive, file = issue.archive, issue.file
-        try:
-            body, _ = await self._send(archive, archive.checksum_request(file.key, fresh=True))
-            checksum = parse_checksum(body, file.name)
-        except BadRequest:
-            checksum = None
+        archive, key = issue.archive, issue.entry.key
+        checksum = await self._checksum(archive, key)
         if checksum is not None and checksum.digest == issue.entry.digest:
             return None
-        body, _ = await self._send(archive, archive.file_request(file.key, fresh=True))
+        response = await self._send(archive, archive.file_request(key, fresh=True))
+        file = issue.listed or archive.entry(key, response)
         content = FileContent(
             issue.series,
             issue.period,
@@ -181,11 +183,22 @@ class SourceVerifier:
             member=f"{file.name.removesuffix('.zip')}.csv",
             published=file.modified,
         )
-        reader = FileReader(BytesIO(body), content, checksum)
-        return await run_in_thread(partial(self._compare_rows, issue, reader), limiter=self._decoding)
+        reader = FileReader(BytesIO(response.body), content, checksum)
+        return await run_in_thread(partial(self._compare_rows, issue, file, reader), limiter=self._decoding)
 
-    def _compare_rows(self, issue: _Issue, reader: FileReader) -> ReissuedFile | None:
-        series, entry, file = issue.series, issue.entry, issue.file
+    async def _checksum(self, archive: Archive, key: str) -> Checksum | None:
+        """Return the checksum that is published for a file now; None if there is none."""
+        request = archive.checksum_request(key, fresh=True)
+        if request is None:
+            return None
+        try:
+            response = await self._send(archive, request)
+        except BadRequest:
+            return None
+        return parse_checksum(response.body, key.rpartition("/")[2])
+
+    def _compare_rows(self, issue: _Issue, file: ArchiveFile, reader: FileReader) -> ReissuedFile | None:
+        series, entry = issue.series, issue.entry
         pieces = list(reader)
         summary = reader.summary
         if summary.digest == entry.digest:
@@ -227,8 +240,9 @@ class SourceVerifier:
         with self._writers, self.store.writer() as write:
             write(batch)
 
-    async def _send(self, archive: Archive, request: Request) -> tuple[bytes, str]:
-        return await send_to_archive(self.executor, archive, request, lambda response: response.body)
+    async def _send(self, archive: Archive, request: Request) -> Response:
+        response, _ = await send_to_archive(self.executor, archive, request, lambda response: response)
+        return response
 
 
 def _at(columns: Columns, times: NDArray[np.int64]) -> NDArray[np.float64]:
