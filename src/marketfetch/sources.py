@@ -11,6 +11,7 @@ An Archive is a tree of public files, one for each calendar month or day:
 | `Archive.folder(series, grain)` | with a listing | the folder with the files of a series |
 | `Archive.key(series, period)` | without a listing | the key of the file of a month or day |
 | `Archive.since` | no: 0 | when the oldest file begins, UTC ms |
+| `Archive.publish_delay` | no: 0 | how long after its end a month or day has a file, ms |
 | `Archive.stem(series)` | yes | how their names begin, before the month or day |
 | `Archive.grains(interval)` | no: both | whether there are files for each month, each day, or both |
 | `Archive.symbols_listing()`, `symbol_of(folder)` | no | which listing has a folder for each symbol |
@@ -151,6 +152,8 @@ class Archive(Source):
     utc_offset: ClassVar[int] = 0
     since: ClassVar[int] = 0
     """When the oldest file of all series begins, UTC milliseconds; nothing older is requested."""
+    publish_delay: ClassVar[int] = 0
+    """Milliseconds from the end of a month or day until its file is published; no sooner is it requested."""
 
     def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

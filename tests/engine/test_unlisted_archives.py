@@ -12,7 +12,7 @@ import pytest
 from marketfetch.adapter import Cost, LimitPool
 from marketfetch.api.source_maintenance import verify_sources
 from marketfetch.engine import archive_waves
-from marketfetch.events import FileFetched
+from marketfetch.events import FileFetched, FileRejected, RequestFailed
 from marketfetch.exchanges import okx
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
@@ -175,6 +175,7 @@ def test_a_symbol_without_any_file_costs_a_few_requests() -> None:
         assert asked(place) == {404: 10 + 10}
     assert not report.rows_written
     assert not report.archive.rejected  # nobody has promised these files
+    assert not any(isinstance(event, RequestFailed | FileRejected) for event in place.events)
 
 
 def test_a_month_that_is_left_out_is_read_by_its_days() -> None:
@@ -196,6 +197,16 @@ def test_files_of_a_year_before_the_archive_are_not_requested() -> None:
             MemorySink(), symbols=SPOT, interval="1m", start="2019-11-28", end="2019-11-30", sources="archive"
         )
         assert not place.archive.record.latest
+
+
+def test_files_that_are_not_published_yet_are_not_requested() -> None:
+    day = {"start": "2026-02-02T16:00Z", "end": "2026-02-03T16:00Z"}  # the 3rd in Hong Kong
+    with site(now="2026-02-05T15:50Z") as place:
+        place.fetch(MemorySink(), None, symbols=SPOT, interval="1m", **day)
+        assert not place.archive.record.latest
+        place.clock = moment("2026-02-05T16:10Z")
+        place.fetch(MemorySink(), None, symbols=SPOT, interval="1m", **day)
+        assert place.files() == 1
 
 
 def test_files_alone_confirm_no_absence() -> None:

@@ -150,7 +150,7 @@ class ArchiveWaves:
         periods = [
             period
             for period in needed_periods(missing, interval, grain, utc_offset=archive.utc_offset)
-            if (period.period.span.end <= now or state.delisted)
+            if (period.period.span.end + archive.publish_delay <= now or state.delisted)
             and interval.count(period.period.span) <= _MAX_ROWS
         ]
         return [self._only(_Need(state, archive, endpoint, size, periods), self._is_worth)]

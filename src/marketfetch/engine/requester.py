@@ -16,6 +16,7 @@ from marketfetch.engine.state import RunState
 from marketfetch.errors import (
     Banned,
     FetchError,
+    NoSuchFile,
     RateLimitExceeded,
     RequestTimeout,
     RestrictedLocation,
@@ -128,7 +129,8 @@ class RequestExecutor:
             except FetchError as error:
                 error.attempt, wait = next(waits)
                 final = wait is None or error.egress is None or not policy.retries(error)
-                self._report(error, final=final)
+                if not isinstance(error, NoSuchFile):  # that a file is not there is an answer, not a failure
+                    self._report(error, final=final)
                 if final:
                     raise
                 self.state.retries[type(error).__name__] += 1

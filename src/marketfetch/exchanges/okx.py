@@ -45,7 +45,7 @@ from marketfetch.adapter import (
     parse_json,
 )
 
-__all__ = ["FundingRate", "Ohlcv", "OhlcvFiles", "Okx"]
+__all__ = ["CandleFiles", "FundingRate", "Ohlcv", "Okx"]
 
 _SWAP = "-SWAP"
 _COLUMNS = {"open": 1, "high": 2, "low": 3, "close": 4, "volume": 5, "quote_volume": 7}
@@ -110,12 +110,11 @@ class _CandleLayout(CsvLayout):
 
     def decode(self, pieces: Iterable[bytes], series: Series, span: Span) -> Iterator[Decoded]:
         """Yield rows with their volume in base coin; DecodeError as CsvLayout."""
-        return super(_CandleLayout, attrs.evolve(self, columns=_columns(series.symbol))).decode(
-            pieces, series, span
-        )
+        layout = attrs.evolve(self, columns=_columns(series.symbol))
+        return CsvLayout.decode(layout, pieces, series, span)
 
 
-class OhlcvFiles(Archive):
+class CandleFiles(Archive):
     """Zips of 1m candles for each month and day in Hong Kong (UTC+8), without listing and checksums.
 
     Fields: instrument_name, o, h, l, c, volume and volume in base coin as in the API, volume in quote coin,
@@ -129,6 +128,7 @@ class OhlcvFiles(Archive):
     layout = _CandleLayout(_COLUMNS, width=10, time=8, symbol=0, confirm=9)
     utc_offset = 8 * HOUR
     since = 1_575_129_600_000  # 2019-12-01 in Hong Kong
+    publish_delay = 2 * DAY
 
     def cost(self) -> Cost:
         """Return one request to the file host."""
@@ -142,7 +142,7 @@ class OhlcvFiles(Archive):
         """Return the key of a file: the files of all symbols of one month or day are in one folder.
 
         >>> swap = Series.of("okx", "ohlcv", "BTC-USDT-SWAP", "1m")
-        >>> OhlcvFiles().key(swap, CalendarPeriod.parse("2024-01-31"))
+        >>> CandleFiles().key(swap, CalendarPeriod.parse("2024-01-31"))
         'cdn/okex/traderecords/candlesticks/daily/20240131/BTC-USDT-SWAP-candlesticks-2024-01-31.zip'
         """
         tree = "monthly" if period.grain == "month" else "daily"
@@ -192,7 +192,7 @@ class Okx(Exchange):
 
     name = "okx"
     default_url = "https://www.okx.com"
-    sources: ClassVar[Sequence[type[Source]]] = (Ohlcv, FundingRate, OhlcvFiles)
+    sources: ClassVar[Sequence[type[Source]]] = (Ohlcv, FundingRate, CandleFiles)
 
     def raise_for_error(self, response: Response) -> None:
         """Raise by the `code` of the envelope, which HTTP 200 may hide: www.okx.com/docs-v5, "Error Code"."""

@@ -127,8 +127,9 @@ def check_archive(cls: type[Any]) -> None:
     _check_url(f"{name}.files_url", cls.files_url)
     if cls.listing_url is not None:
         _check_url(f"{name}.listing_url", cls.listing_url)
-    if not is_whole(cls.since):
-        raise _refuse(f"{name}.since", cls.since, "write UTC milliseconds, or leave it out")
+    for attribute in ("since", "publish_delay"):
+        if not is_whole(value := getattr(cls, attribute)) or value < 0:
+            raise _refuse(f"{name}.{attribute}", value, "write milliseconds, or leave it out")
     if not is_whole(cls.utc_offset) or abs(cls.utc_offset) > DAY or 0 < abs(cls.utc_offset) < MINUTE:
         remedy = "write milliseconds ahead of UTC, such as 8 * 3_600_000"
         raise _refuse(f"{name}.utc_offset", cls.utc_offset, remedy)
