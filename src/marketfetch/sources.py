@@ -216,8 +216,11 @@ class Archive(Source):
 
     def listing_request(self, listing: ListingRequest) -> Request:
         """Return the request for one page of a listing."""
-        host = self._listing_url or ""
-        return Request("/", listing.parameters, cost=self.cost(), base_url=host, max_wait=_MAX_WAIT)
+        if self._listing_url is None:
+            raise AdapterError(f"{type(self).__name__}.listing_url is None: there is no listing to ask for")
+        return Request(
+            "/", listing.parameters, cost=self.cost(), base_url=self._listing_url, max_wait=_MAX_WAIT
+        )
 
     def file_request(self, key: str, *, fresh: bool = False) -> Request:
         """Return the request for a file; `fresh` asks caches on the way to get it anew."""

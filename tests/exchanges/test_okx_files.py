@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 
-from marketfetch.adapter import Archive, CalendarPeriod, Cost, CsvLayout, LimitPool, Series, Slice, Span
+from marketfetch.adapter import (
+    Archive,
+    CalendarPeriod,
+    Cost,
+    CsvLayout,
+    LimitPool,
+    ListingRequest,
+    Series,
+    Slice,
+    Span,
+)
 from marketfetch.errors import AdapterError, Banned, FetchError, NoSuchFile, RateLimitExceeded
 from marketfetch.exchanges.okx import CandleFiles, Okx
 from marketfetch.planning.adapter_checks import check_key
@@ -90,6 +100,11 @@ def test_headers_say_what_a_listing_would_say() -> None:
     assert (entry.key, entry.size, entry.modified, entry.etag) == ("a/b.zip", 4, 1_770_854_401_000, '"9F86"')
     # Without them: the file was there when it was received.
     assert CandleFiles().entry("a/b.zip", response(200)).modified == NOW
+
+
+def test_nothing_is_asked_for_a_listing() -> None:
+    with pytest.raises(AdapterError, match=r"CandleFiles.listing_url is None"):
+        CandleFiles("https://mirror.example.com").listing_request(ListingRequest("candles/"))
 
 
 class Plain(Archive, abstract=True):

@@ -143,9 +143,9 @@ class SourceVerifier:
                 found = await self._compare(issue)
             except RestrictedLocation:
                 raise
-            except NoSuchFile:
-                continue  # no longer published
             except FetchError as error:
+                if isinstance(error, NoSuchFile) and not archive.is_listed:
+                    continue  # no longer published
                 found = ReissuedFile(series, entry.key, error=f"{type(error).__name__}: {error}")
             if found is not None:
                 reissued.append(found)
