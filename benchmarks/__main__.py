@@ -26,6 +26,7 @@ from benchmarks.sections import (
     postgres,
     processes,
     rate,
+    readback,
     startup,
 )
 
@@ -43,6 +44,7 @@ SECTIONS: dict[str, tuple[str, Section]] = {
     "embedded": ("Bound by the database: DuckDB, SQLite, Parquet", lambda: embedded.embedded_bound(rounds=5)),
     "archive": ("Files of an archive", archive.archive),
     "gaps": ("Gaps", lambda: gaps.gaps(rounds=5)),
+    "readback": ("Reading back", lambda: readback.readback(rounds=20)),
     "lateness": ("The loop never stalls", lambda: loop_latency.loop_latency(rounds=3)),
     "memory": ("Flat memory", memory.flat_memory),
     "connections": ("Connections", connections.connections),

@@ -26,7 +26,7 @@ from psycopg import sql
 from pyarrow import parquet
 
 from chaos.harness.store_fixtures import files_of
-from marketfetch.planning.composites import combine
+from marketfetch.composites import CompositeOhlcv
 from marketfetch.protocols import SupportsProvenance
 from marketfetch.sinks import sink_from
 from marketfetch.testing import Market
@@ -81,8 +81,8 @@ class Oracle:
     def _made(self, series: Series) -> Columns:
         for composite in self.composites:
             if composite.symbol == series.symbol:
-                members = [attrs.evolve(series, symbol=symbol) for symbol in composite.members]
-                return combine([self.rows(member) for member in members], series.dataset)
+                members = tuple(attrs.evolve(series, symbol=symbol) for symbol in composite.members)
+                return CompositeOhlcv(members).combine([self.rows(member) for member in members])
         return truth(self.market, series, self.span)
 
 

@@ -12,6 +12,8 @@ from .api.maintenance import verify as verify
 from .api.pipeline import Pipeline as Pipeline
 from .api.plugins import exchange_names as exchange_names
 from .api.source_maintenance import verify_sources as verify_sources
+from .api.store_reader import StoreReader as StoreReader
+from .api.store_reader import open as open  # noqa: A004  # as gzip.open and zarr.open
 from .api.table import Table as Table
 from .errors import MarketfetchError as MarketfetchError
 from .fetchers.curl import CurlFetcher as CurlFetcher

@@ -44,6 +44,7 @@ __all__ = [
     "SupportsForget",
     "SupportsGroupCommit",
     "SupportsInterrupt",
+    "SupportsLatest",
     "SupportsPartitions",
     "SupportsProvenance",
     "SupportsRejected",
@@ -337,6 +338,22 @@ class Store(Sink, Protocol):
 
     def read(self, series: Series, span: Span) -> Columns:
         """Return the stored rows of a series whose open times lie inside a span, sorted by time."""
+        ...
+
+
+@runtime_checkable
+class SupportsLatest(Protocol):
+    """A Store that finds its series and their newest rows at a cost that does not grow with history."""
+
+    def series(self) -> Collection[Series]:
+        """Return every series in the store that has coverage, without reading the coverage.
+
+        Raises ConfigurationError if there is no store at its place.
+        """
+        ...
+
+    def latest(self, series: Collection[Series], limit: int) -> Mapping[Series, Columns]:
+        """Return the newest stored rows of each series, at most `limit` of each, sorted by time."""
         ...
 
 

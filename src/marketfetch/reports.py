@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet, format_utc
 
@@ -16,11 +17,13 @@ __all__ = [
     "ArchiveReport",
     "EgressReport",
     "Finding",
+    "HeldSeries",
     "Missing",
     "Problem",
     "ReissuedFile",
     "Report",
     "SeriesReport",
+    "SourceReport",
     "SourceVerification",
     "Verification",
     "spans_as_list",
@@ -130,6 +133,14 @@ class ArchiveReport:
 
 
 @attrs.frozen
+class SourceReport:
+    """What a run had from one kind of source: rows that it wrote, and seconds that it spent on the source."""
+
+    rows: int = 0
+    seconds: float = 0.0
+
+
+@attrs.frozen
 class Report:
     """What a run did.
 
@@ -148,6 +159,8 @@ class Report:
     duration: float
     unknown: Mapping[str, str] = attrs.field(factory=dict)
     archive: ArchiveReport = attrs.field(factory=ArchiveReport)
+    sources: Mapping[str, SourceReport] = attrs.field(factory=dict)
+    """By kind: `rest` is the API, `archive` its files, `derived` the store; those that were used."""
     rows_crossed: int = 0
     """Open times in long stretches without a row, each of which was decided in a few requests."""
     error: str | None = None
@@ -186,9 +199,64 @@ class Report:
             "duration_s": round(self.duration, 3),
             "retries": dict(self.retries),
             "archive": attrs.asdict(self.archive),
+            "sources": {
+                name: {"rows": source.rows, "seconds": round(source.seconds, 3)}
+                for name, source in self.sources.items()
+            },
             "unknown_symbols": dict(self.unknown),
             "series": [line.as_dict() for line in self.series],
             "egresses": [attrs.asdict(egress) for egress in self.egresses],
+        }
+
+
+@attrs.frozen
+class HeldSeries:
+    """A series in a store, and what its ledger says: no row is read.
+
+    `first` and `last` are open times of rows, in UTC milliseconds; of events, the ends of what is present.
+    They are None if no row is present. `rows` is None for events, which the ledger does not count. `gaps` are
+    the moments between the first and the last covered one that are missing.
+
+    >>> hour = Series.of("okx", "ohlcv", "BTC-USDT", "1h")
+    >>> held = HeldSeries(hour, Coverage(SpanSet.of(Span(0, 7_200_000), Span(10_800_000, 14_400_000))))
+    >>> held.first, held.last, held.rows, held.gaps.spans
+    (0, 10800000, 3, (Span(start=7200000, end=10800000),))
+    """
+
+    series: Series
+    coverage: Coverage
+
+    @property
+    def first(self) -> int | None:
+        """The open time of the first row."""
+        hull = self.coverage.present.hull
+        return None if hull is None else hull.start
+
+    @property
+    def last(self) -> int | None:
+        """The open time of the last row."""
+        hull = self.coverage.present.hull
+        return None if hull is None else self.series.interval.floor(hull.end - 1)
+
+    @property
+    def rows(self) -> int | None:
+        """The number of rows."""
+        interval = self.series.interval
+        return None if interval.is_event else interval.count_rows(self.coverage.present)
+
+    @property
+    def gaps(self) -> SpanSet:
+        """The missing moments between covered ones."""
+        return SpanSet.of(self.coverage.covered.hull) - self.coverage.covered
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry in plain types, times as ISO text, for JSON or a table."""
+        return {
+            **_names(self.series),
+            "first": None if self.first is None else format_utc(self.first),
+            "last": None if self.last is None else format_utc(self.last),
+            "rows": self.rows,
+            "gaps": spans_as_list(self.gaps),
         }
 
 

@@ -1,4 +1,4 @@
-"""The base classes of sources: where an exchange has a dataset. Declarations and pure functions, no I/O.
+"""The base classes of sources: where rows of a dataset can be had. Declarations and pure functions, no I/O.
 
 An Endpoint is a route of the API, read page by page; its members are in the table of `marketfetch.exchange`.
 An Archive is a tree of public files, one for each calendar month or day:
@@ -17,13 +17,18 @@ An Archive is a tree of public files, one for each calendar month or day:
 | `Archive.symbols_listing()`, `symbol_of(folder)` | no | which listing has a folder for each symbol |
 | `Archive.utc_offset` | no: UTC | how far the calendar of the files is ahead of UTC, ms |
 | `Archive.cost()` | yes | the cost of a file, in a limit pool |
+
+A Derived is no part of an exchange: its rows follow from those of other series, and its source is the store.
 """
 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
+
+import attrs
 
 from marketfetch.archives.listing import ListingRequest, error_code
 from marketfetch.archives.periods import CalendarPeriod, Grain
@@ -48,10 +53,11 @@ from marketfetch.values.archives import ArchiveFile
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.http import Cost, Request, Response
 from marketfetch.values.intervals import Interval
+from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
 
-__all__ = ["Archive", "Endpoint", "Source", "raise_for_status"]
+__all__ = ["Archive", "Derived", "Endpoint", "Source", "raise_for_status"]
 
 _REFUSES_LOCATION = re.compile(
     rb"restricted location|block access from your country|your (country|region)", re.IGNORECASE
@@ -65,7 +71,7 @@ _UNCHANGED = {"Accept-Encoding": "identity"}
 
 
 class Source:
-    """Where an exchange has a dataset: the common part of Endpoint and Archive."""
+    """Where rows of a dataset can be had: the common part of Endpoint, Archive and Derived."""
 
     dataset: ClassVar[str]
     intervals: ClassVar[Mapping[str, str]] = {}
@@ -278,6 +284,24 @@ class Archive(Source):
                 "give its archive_url"
             )
         raise_for_status(place, response)
+
+
+@attrs.frozen
+class Derived(Source, ABC):
+    """The rows of other series in the store, its inputs, from which the rows of a series are computed.
+
+    An open time is covered where all inputs are covered. Where one of them is empty, the series is empty;
+    else where one of them is unusable, the series is unusable.
+    """
+
+    inputs: tuple[Series, ...]
+
+    @abstractmethod
+    def combine(self, rows: Sequence[Columns]) -> Columns:
+        """Return the rows that follow from those of the inputs, which come in their order.
+
+        There is a row at each open time at which every input has one, and nowhere else.
+        """
 
 
 def raise_for_status(place: str, response: Response, elsewhere: str = "") -> None:

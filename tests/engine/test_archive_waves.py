@@ -76,6 +76,8 @@ def test_the_api_has_the_rest(files_are_sooner: None) -> None:
             assert_holds(store, place.market, series(symbol), span_of(START, "2026-02-20T07:00Z"))
     assert report.complete
     assert 0 < report.archive.rows < report.rows_written
+    by_source = {name: source.rows for name, source in report.sources.items()}
+    assert by_source == {"archive": report.archive.rows, "rest": report.rows_written - report.archive.rows}
 
 
 def test_small_needs_ask_the_archive_nothing() -> None:

@@ -217,7 +217,7 @@ async def test_a_composite_lacks_what_a_member_lacks(world: World) -> None:
     report = await world.pipeline(MemorySink(), composites=[composite])
     line = report.series[-1]
     assert [(gap.spans.hull, gap.reason) for gap in line.missing] == [
-        (line.wanted, "not known of every member (BTCUSDT, NONEUSDT)")
+        (line.wanted, "not known of every input (BTCUSDT, NONEUSDT)")
     ]
 
 

@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 
 from marketfetch.api.pipeline import Pipeline
+from marketfetch.composites import CompositeOhlcv
 from marketfetch.engine.blocking import StoreRetrier
-from marketfetch.engine.composites import CompositeBuilder, CompositeTask
+from marketfetch.engine.derivation import Derivation
 from marketfetch.engine.state import SeriesState
+from marketfetch.errors import RowsRefused
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.planning.paginators import ProgressGuard
 from marketfetch.planning.running_union import coverages, span_sets
@@ -182,22 +184,30 @@ class CountingStore(MemorySink):
 
 def test_a_composite_of_members_with_holes_is_computed_in_few_steps() -> None:
     """Nothing is known of every second minute: what can be computed are 720 spans of a minute each."""
-    composite, *sources = (Series.of("okx", "ohlcv", name, "1m") for name in ("MT", "A", "B"))
+    composite, *members = (Series.of("okx", "ohlcv", name, "1m") for name in ("MT", "A", "B"))
     times = START + np.arange(0, 1440, 2) * MINUTE
     store = CountingStore()
     with store.writer() as write:
-        for number, source in enumerate(sources):
+        for number, member in enumerate(members):
             rows = Columns(times, np.full((9, 720), float(number)))
-            write(Batch(source, rows, Coverage(source.interval.cover(times))))
+            write(Batch(member, rows, Coverage(member.interval.cover(times))))
     store.calls.clear()
     written: list[Batch] = []
     retrier = StoreRetrier(RetryPolicy(), lambda _: None)
     day = SpanSet.of(Span(START, START + DAY))
-    refused: list[Any] = []
-    deriving = CompositeBuilder(store, retrier, written.append, lambda *why: refused.append(why), 500)
-    deriving.build([CompositeTask(composite, tuple(sources), day)])
-    assert not refused
+    source = CompositeOhlcv(tuple(members))
+    state = SeriesState(composite, Coverage(), wanted=day)
+
+    async def on_durable(batch: Batch) -> None:
+        written.append(batch)
+        state.record_written(batch)
+
+    async def on_refused(_: Series, error: RowsRefused) -> None:
+        raise error
+
+    anyio.run(Derivation(store, retrier, on_durable, on_refused, 500).run, [(state, source)])
     assert store.calls == {"read": 6, "write": 3}
     assert store.coverage([composite])[composite] == Coverage(composite.interval.cover(times))
     assert store.read(composite, Span(START, START + DAY)).times.tolist() == times.tolist()
     assert sum(batch.rows for batch in written) == 720
+    assert [*state.given_up] == ["not known of every input (A, B)"]

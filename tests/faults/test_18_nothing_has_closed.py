@@ -9,6 +9,7 @@ import pytest
 
 from marketfetch.cli.documents import to_text
 from marketfetch.cli.report_view import report_page
+from marketfetch.errors import ConfigurationError
 from marketfetch.listeners.text import headline
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
@@ -25,7 +26,7 @@ NOTHING = "nothing has closed in this span yet"
 @pytest.fixture
 def world() -> Iterator[World]:
     options = SimulatorOptions(limits=None, now=lambda: FRIDAY)
-    with SimulatedExchange(GeneratedMarket(["BTCUSDT", "ETHUSDT"], seed=6), options) as exchange:
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT", "ETHUSDT", "XRPUSDT"], seed=6), options) as exchange:
         yield World(exchange, settings=Settings(clock=lambda: FRIDAY))
 
 
@@ -73,6 +74,16 @@ def test_a_known_series_costs_no_request(world: World) -> None:
     report = run(world.pipeline(store, interval="1w", start="4d", end="now"))
     assert (report.complete, report.requests) == (True, 0)
     assert report.series[0].nothing_closed
+
+
+def test_a_composite_with_the_name_of_a_symbol_is_refused_all_the_same(world: World) -> None:
+    store, members = MemorySink(), ["BTCUSDT", "ETHUSDT"]
+    assert run(
+        world.pipeline(store, symbols=members, interval="1w", start="2026-05-04", end="2026-05-18")
+    ).complete
+    basket = Composite("XRPUSDT", members)
+    with pytest.raises(ConfigurationError, match="XRPUSDT is a symbol of binance-usdm"):
+        run(world.pipeline(store, symbols=[], composites=[basket], interval="1w", start="4d", end="now"))
 
 
 def test_a_composite_and_a_second_dataset_are_listed_too(world: World) -> None:

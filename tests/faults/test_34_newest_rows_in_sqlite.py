@@ -16,7 +16,9 @@ PROJECT = Path(__file__).parents[2]
 def documented() -> str:
     """The query that docs/sinks.md shows."""
     text = (PROJECT / "docs" / "sinks.md").read_text("utf-8")
-    found = re.search(r'"""\s+(SELECT open_time, close FROM marketfetch_ohlcv.*?)\s+"""', text, re.DOTALL)
+    found = re.search(
+        r'"""\s+(SELECT open_time, close FROM ohlcv\s+WHERE exchange.*?)\s+"""', text, re.DOTALL
+    )
     assert found is not None
     return found[1]
 
@@ -30,6 +32,6 @@ def test_the_newest_rows_are_found_by_the_key(tmp_path: Path) -> None:
     with closing(sqlite3.connect(store.path)) as connection:
         assert len(connection.execute(documented()).fetchall()) == 24
         plan = [step for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {documented()}")]
-    assert any("marketfetch_ohlcv USING PRIMARY KEY (series_id=?)" in step for step in plan), plan
+    assert any("r USING PRIMARY KEY (series_id=?)" in step for step in plan), plan
     assert not any("TEMP B-TREE" in step for step in plan), "sorted: the whole series is read"
     assert not any(step.startswith("SCAN") for step in plan), plan

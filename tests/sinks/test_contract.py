@@ -10,7 +10,7 @@ import duckdb
 import psycopg
 import pytest
 
-from marketfetch.protocols import Store, SupportsForget, SupportsProvenance, SupportsRejected
+from marketfetch.protocols import Store, SupportsForget, SupportsLatest, SupportsProvenance, SupportsRejected
 from marketfetch.sinks.duckdb.sink import DuckDBSink
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.parquet.sink import ParquetSink
@@ -25,6 +25,7 @@ def test_built_in_stores_forget_and_keep_rejected_rows_and_provenance(kind: type
     assert issubclass(kind, SupportsForget)
     assert issubclass(kind, SupportsRejected)
     assert issubclass(kind, SupportsProvenance)
+    assert issubclass(kind, SupportsLatest)
 
 
 class TestMemory(SinkContract):

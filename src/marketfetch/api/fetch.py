@@ -4,41 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from random import Random
-from time import sleep
 from typing import Literal
-from warnings import warn
 
 from marketfetch.api.inputs import store_of
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.api.plugins import exchange_from
 from marketfetch.api.run_sync import run_sync
-from marketfetch.api.shortfalls import missing_summary
+from marketfetch.api.shortfalls import OnMissing, check_on_missing, tell_missing
+from marketfetch.api.store_calls import call_store, warn_of_wait
 from marketfetch.api.table import Table
 from marketfetch.common.name_lists import names_of
-from marketfetch.common.type_checks import is_text
-from marketfetch.errors import (
-    ConfigurationError,
-    IncompleteError,
-    IncompleteWarning,
-    SinkUnavailable,
-    unknown,
-)
-from marketfetch.events import Event, Listener, WaitingForStore
+from marketfetch.errors import ConfigurationError
+from marketfetch.events import Listener
 from marketfetch.exchange import Exchange
-from marketfetch.listeners.text import describe_event
-from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink, Store
-from marketfetch.ratelimit.backoff import retry_waits
+from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink
 from marketfetch.redaction import Secret
-from marketfetch.reports import SeriesReport
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.instruments import Composite
 from marketfetch.values.intervals import Interval
-from marketfetch.values.pages import Columns
 from marketfetch.values.query import AllSymbols, Query
-from marketfetch.values.settings import RetryPolicy, Settings
+from marketfetch.values.settings import Settings
 from marketfetch.values.times import TimeLike
 
 __all__ = ["fetch"]
@@ -61,7 +49,7 @@ def fetch(  # noqa: PLR0913  # the one call for notebooks: every part may be rep
     fetcher: Fetcher | None = None,
     settings: Settings | None = None,
     listeners: Sequence[Listener] = (),
-    on_missing: Literal["warn", "raise", "ignore"] = "warn",
+    on_missing: OnMissing = "warn",
     board: Board | str | None = "auto",
 ) -> Table:
     """Fetch what is missing and return the rows as a Table; works in scripts and in notebooks.
@@ -85,8 +73,7 @@ def fetch(  # noqa: PLR0913  # the one call for notebooks: every part may be rep
     Traceback (most recent call last):
     marketfetch.errors.ConfigurationError: start: 2026-06-02T00:00:00Z is not before end 2026-06-01T00:00:00Z
     """
-    if not is_text(on_missing) or on_missing not in {"warn", "raise", "ignore"}:
-        raise unknown("on_missing", on_missing, ("warn", "raise", "ignore"))
+    check_on_missing(on_missing)
     store = MemorySink() if to is None else store_of("to", to, "use Pipeline, or name")
     kind = _one(dataset)
     query = Query(
@@ -106,40 +93,17 @@ def fetch(  # noqa: PLR0913  # the one call for notebooks: every part may be rep
         proxies=proxies,
         fetcher=fetcher,
         settings=settings,
-        listeners=[*listeners, _warn_of_wait] if isinstance(listeners, list | tuple) else listeners,
+        listeners=[*listeners, warn_of_wait] if isinstance(listeners, list | tuple) else listeners,
         board=board,
     )
     report = run_sync(pipeline.run)
     retries = (settings or Settings()).retries
-    rows = {line.series: _read(store, line, retries) for line in report.series}
-    if on_missing != "ignore" and (lacks := missing_summary(report, rows)):
-        message = f"{venue.name} {kind.name}: {'; '.join(lacks)}"
-        if on_missing == "raise":
-            error = IncompleteError(message)
-            error.report = report
-            raise error
-        warn(message, IncompleteWarning, stacklevel=2)
+    rows = {
+        line.series: call_store(partial(store.read, line.series, line.wanted), retries)
+        for line in report.series
+    }
+    tell_missing(f"{venue.name} {kind.name}", report, rows, on_missing)
     return Table(kind, rows, report)
-
-
-def _warn_of_wait(event: Event) -> None:
-    """Warn that another program holds the store: else the call would seem to hang."""
-    if isinstance(event, WaitingForStore):
-        warn(describe_event(event), RuntimeWarning, stacklevel=2)
-
-
-def _read(store: Store, line: SeriesReport, retries: RetryPolicy) -> Columns:
-    """Read the rows of a series back, with retries: another program may hold the store."""
-    waits = retry_waits(retries, Random())  # noqa: S311  # jitter
-    while True:
-        try:
-            return store.read(line.series, line.wanted)
-        except SinkUnavailable as error:
-            attempt, seconds = next(waits)
-            if seconds is None:
-                raise
-            _warn_of_wait(WaitingForStore(str(error), attempt, seconds))
-            sleep(seconds)
 
 
 def _one(dataset: object) -> Dataset:

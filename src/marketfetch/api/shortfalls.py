@@ -1,15 +1,21 @@
-"""Describe what a table lacks, for the warning of `fetch` and for the display in a notebook."""
+"""Describe what a table lacks, for warnings and errors, and for the display in a notebook."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal, get_args
+from warnings import warn
 
+from marketfetch.common.type_checks import is_text
+from marketfetch.errors import IncompleteError, IncompleteWarning, unknown
 from marketfetch.listeners.text import join_limited, span_text
 from marketfetch.reports import NOTHING_CLOSED, Report, SeriesReport
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
 
-__all__ = ["missing_summary"]
+__all__ = ["OnMissing", "check_on_missing", "missing_summary", "tell_missing"]
+
+OnMissing = Literal["warn", "raise", "ignore"]
 
 _MAX_LINES = 5
 _MAX_SPANS = 2
@@ -32,6 +38,26 @@ def missing_summary(report: Report, rows: Mapping[Series, Columns]) -> list[str]
     if len(lines) > _MAX_LINES:
         lines[_MAX_LINES:] = [f"and {len(lines) - _MAX_LINES:,} more; .report has them all"]
     return lines
+
+
+def check_on_missing(value: object) -> None:
+    """Raise ConfigurationError for a value that is not one of OnMissing."""
+    if not is_text(value) or value not in get_args(OnMissing):
+        raise unknown("on_missing", value, get_args(OnMissing))
+
+
+def tell_missing(
+    source: str, report: Report, rows: Mapping[Series, Columns], on_missing: OnMissing, stacklevel: int = 3
+) -> None:
+    """Tell what the rows of a source lack: by an IncompleteWarning, by an IncompleteError, or not at all."""
+    if on_missing == "ignore" or not (lacks := missing_summary(report, rows)):
+        return
+    message = f"{source}: {'; '.join(lacks)}"
+    if on_missing == "raise":
+        error = IncompleteError(message)
+        error.report = report
+        raise error
+    warn(message, IncompleteWarning, stacklevel=stacklevel)
 
 
 def _lacks(line: SeriesReport, rows: Columns | None) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 
 import attrs
 
 from marketfetch.archives.listing import ListingRequest
+from marketfetch.composites import CompositeOhlcv
 from marketfetch.engine.archive_files import list_pages, send_to_archive
 from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.missing import MAX_CLOCK_SKEW
@@ -31,7 +32,7 @@ from marketfetch.planning.instrument_index import InstrumentIndex
 from marketfetch.protocols import Sink, Store
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.redaction import redact
-from marketfetch.sources import Archive
+from marketfetch.sources import Archive, Derived
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.http import Response
 from marketfetch.values.instruments import Instrument
@@ -121,12 +122,21 @@ def _check_composites(query: Query) -> None:
 
 @attrs.frozen(eq=False)
 class ResolvedSeries:
-    """The series of a run: those to fetch, and the composites to compute, each with its members."""
+    """The series of a run: a derived one comes after all its inputs."""
 
-    fetched: Sequence[SeriesState] = ()
-    composites: Sequence[tuple[SeriesState, tuple[Series, ...]]] = ()
+    states: Sequence[SeriesState] = ()
     instruments: dict[str, Instrument] = attrs.field(factory=dict)
     """By symbol."""
+
+    @property
+    def fetched(self) -> Sequence[SeriesState]:
+        """The series whose rows the exchange has."""
+        return [state for state in self.states if state.derived is None]
+
+    @property
+    def derived(self) -> Sequence[tuple[SeriesState, Derived]]:
+        """The series whose rows are computed from the store, each with its source."""
+        return [(state, state.derived) for state in self.states if state.derived is not None]
 
 
 async def set_server_clock(executor: RequestExecutor, clock: ServerClock) -> int:
@@ -270,29 +280,33 @@ class SeriesResolver:
 
         names = self._all(listing, query.symbols) if isinstance(query.symbols, AllSymbols) else query.symbols
         wanted = [self._series(dataset.name, symbol_of(name)) for dataset in query.datasets for name in names]
-        members = [
-            tuple(self._series("ohlcv", symbol_of(name)) for name in composite.members)
+        derived = {
+            self._series("ohlcv", composite.symbol): CompositeOhlcv(
+                tuple(self._series("ohlcv", symbol_of(name)) for name in composite.members)
+            )
             for composite in query.composites
-        ]
-        computed = [self._series("ohlcv", composite.symbol) for composite in query.composites]
-        self._check_composites(listing, members)
-        fetched = dict.fromkeys((*wanted, *chain.from_iterable(members)))
-        await self._read_coverage((*fetched, *computed))
+        }
+        self._check_composites(listing, derived)
+        fetched = dict.fromkeys((*wanted, *chain.from_iterable(source.inputs for source in derived.values())))
+        await self._read_coverage((*fetched, *derived))
 
         listed_at = {symbol: instrument.listed_at for symbol, instrument in instruments.items()}
         states = run_state.series = {
             series: SeriesState(
-                series, self._stored[series], self.retry_unusable, listed_at=listed_at.get(series.symbol)
+                series,
+                self._stored[series],
+                self.retry_unusable,
+                listed_at=listed_at.get(series.symbol),
+                derived=derived.get(series),
             )
-            for series in (*fetched, *computed)
+            for series in (*fetched, *derived)
         }
         for series in fetched:
             if series.symbol in run_state.unknown:
                 states[series].stop(run_state.unknown[series.symbol])
             elif series.symbol in listing.delisted:
                 self._take_from_files(states[series])
-        composites = [(states[series], of) for series, of in zip(computed, members, strict=True)]
-        return ResolvedSeries([states[series] for series in fetched], composites, instruments)
+        return ResolvedSeries([*states.values()], instruments)
 
     def _take_from_files(self, state: SeriesState) -> None:
         """Mark the series of a delisted symbol; stop it if the exchange has no files of its dataset."""
@@ -314,15 +328,13 @@ class SeriesResolver:
             f"symbols: {which} trades at {self.exchange.name} now; name some, or try again later"
         )
 
-    def _check_composites(self, listing: InstrumentIndex, members: Sequence[tuple[Series, ...]]) -> None:
+    def _check_composites(self, listing: InstrumentIndex, composites: Mapping[Series, Derived]) -> None:
         """Refuse a composite with the name of a symbol, and one that names a member in two spellings."""
-        for composite, series in zip(self.query.composites, members, strict=True):
-            if listing.by_symbol and listing.find(composite.symbol) is not None:
-                raise ConfigurationError(
-                    f"composites: {composite.symbol} is a symbol of {self.exchange.name}"
-                )
-            if len(set(series)) != len(series):
-                raise ConfigurationError(f"composites: {composite.symbol} has the same member twice")
+        for series, source in composites.items():
+            if listing.by_symbol and listing.find(series.symbol) is not None:
+                raise ConfigurationError(f"composites: {series.symbol} is a symbol of {self.exchange.name}")
+            if len(set(source.inputs)) != len(source.inputs):
+                raise ConfigurationError(f"composites: {series.symbol} has the same member twice")
 
     def _series(self, dataset: str, symbol: str) -> Series:
         return Series.of(self.exchange.name, dataset, symbol, self.query.interval)

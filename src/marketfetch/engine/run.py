@@ -6,7 +6,7 @@
 2. Request the exchange's clock and its listing of symbols.
 3. Fetch what is missing: from files of the archive where those are sooner, and from the API in rounds, until
    nothing that has closed is missing.
-4. Compute the composite series from the rows in the store.
+4. Compute the derived series from the rows in the store.
 
 An error or a cancellation may end the run at any moment: what was committed by then is valid, and the report
 says what is missing and why.
@@ -27,8 +27,8 @@ from marketfetch.common.local_resources import naming_exhaustion
 from marketfetch.engine.archive_files import ArchiveFiles
 from marketfetch.engine.archive_waves import ArchiveWaves, want_from_files
 from marketfetch.engine.batch_builder import RowBudget
-from marketfetch.engine.blocking import StoreRetrier, call_on_loop, run_in_thread
-from marketfetch.engine.composites import CompositeBuilder, CompositeTask
+from marketfetch.engine.blocking import StoreRetrier
+from marketfetch.engine.derivation import Derivation
 from marketfetch.engine.discovery import (
     ResolvedSeries,
     SeriesResolver,
@@ -190,7 +190,7 @@ class Run:
             except BaseException:
                 self._row_budget.clear()
                 raise
-        await self._build_composites()
+        await self._derive()
 
     # --- what is wanted, and what is missing ---
 
@@ -203,10 +203,12 @@ class Run:
         self._update_wanted()
         if self._config.query.sources != "rest":
             want_from_files(self._resolved.fetched, self._config.exchange)
-        if any(not state.wanted and not state.stored_before.covered for state in self._resolved.fetched):
-            return False  # nothing has closed and nothing is stored: only the listing knows the symbol
-        # A missing composite needs the listing, too: its name may be the name of a symbol.
-        return not self._plan_tasks() and not any(state.missing for state, _ in self._resolved.composites)
+        # Where nothing is stored, only the listing knows whether the name is one of a symbol: derived series
+        # may not have such a name, and all others must.
+        return all(
+            not state.missing and (state.wanted or state.stored_before.covered)
+            for state in self._resolved.states
+        )
 
     def _update_wanted(self) -> None:
         """Set what is wanted of every series, by the server's time."""
@@ -261,7 +263,8 @@ class Run:
         self._update_wanted()
         bounds = HistoryBounds(executor, writers, self._resolved.instruments, self._now)
         listed = [state for state in self._resolved.fetched if not state.delisted]
-        await bounds.detect(listed)
+        with self._state.timing("rest"):
+            await bounds.detect(listed)
         if self._config.query.sources != "rest":
             await self._fetch_files(executor, writers)
         if self._config.query.sources == "archive":
@@ -277,8 +280,9 @@ class Run:
             rows = sum(task.rows for task in tasks)
             self._state.rows_planned += rows
             self._config.emit(RoundStarted(number, len(tasks), rows))
-            await workers.run(tasks)
-            await bounds.decide_unproven(listed)
+            with self._state.timing("rest"):
+                await workers.run(tasks)
+                await bounds.decide_unproven(listed)
             if number < self._config.settings.max_rounds:
                 self._update_wanted()
 
@@ -286,7 +290,8 @@ class Run:
         always = self._config.query.sources == "archive"
         files = ArchiveFiles(executor, writers, self._state, self._row_budget)
         waves = ArchiveWaves(files, self._capacity(), self._now, always)
-        await waves.run(self._resolved.fetched)
+        with self._state.timing("archive"):
+            await waves.run(self._resolved.fetched)
 
     def _give_up_what_no_file_has(self) -> None:
         for state in self._resolved.fetched:
@@ -303,27 +308,14 @@ class Run:
         rows = sink.batch_rows if isinstance(sink, SupportsBatchSize) else DEFAULT_BATCH_ROWS
         return BatchSizing(rows, sink.partition if isinstance(sink, SupportsPartitions) else None)
 
-    # --- composite series ---
-
-    async def _build_composites(self) -> None:
-        """Compute the composite series, and give up what is not covered for every member."""
-        composites, store = self._resolved.composites, self._config.sink
-        if not composites or not isinstance(store, Store):
-            return
-        tasks = [CompositeTask(state.series, members, state.wanted) for state, members in composites]
-        builder = CompositeBuilder(
-            store,
-            self._retrier,
-            on_durable=lambda batch: call_on_loop(self._on_written, batch),
-            on_refused=lambda series, error: call_on_loop(self._refuse, series, error),
-            batch_rows=self._config.settings.batch_rows or DEFAULT_BATCH_ROWS,
-        )
-        await run_in_thread(partial(builder.build, tasks), interrupt=builder.current.interrupt)
-        for state, members in composites:
-            missing = state.wanted - state.covered
-            if missing and state.terminal_error is None:
-                names = ", ".join(member.symbol for member in members)
-                state.give_up(missing, f"not known of every member ({names})")
+    async def _derive(self) -> None:
+        """Compute the derived series; all others are durable."""
+        derived, store = self._resolved.derived, self._config.sink
+        if derived and isinstance(store, Store):
+            rows = self._config.settings.batch_rows or DEFAULT_BATCH_ROWS
+            derivation = Derivation(store, self._retrier, self._on_written, self._refuse, rows)
+            with self._state.timing("derived"):
+                await derivation.run(derived)
 
     # --- what the writers report ---
 
@@ -332,7 +324,7 @@ class Run:
         await self._on_written(batch)
 
     async def _on_written(self, batch: Batch) -> None:
-        self._state.series[batch.series].record_written(batch)
+        self._state.record_written(batch)
         self._config.emit(BatchWritten(batch))
         await self._config.deliver(batch)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from time import monotonic
 
 import attrs
 
 from marketfetch.archives.file_reader import FileSummary
 from marketfetch.planning.running_union import RunningUnion, coverages, span_sets
 from marketfetch.protocols import PageOutcome
-from marketfetch.reports import ArchiveReport, EgressReport, Missing, Report, SeriesReport
+from marketfetch.reports import ArchiveReport, EgressReport, Missing, Report, SeriesReport, SourceReport
+from marketfetch.sources import Derived
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Page
 from marketfetch.values.series import Series
@@ -33,6 +36,8 @@ class SeriesState:
     """When the exchange says that it listed the instrument: older files are of another one of that name."""
     delisted: bool = attrs.field(default=False, kw_only=True)
     """Whether the exchange does not list the symbol: its rows are in files alone."""
+    derived: Derived | None = attrs.field(default=None, kw_only=True)
+    """From what the rows are computed, after everything else is durable; None if they are fetched."""
     retry_unusable: bool = False
     """Whether unusable moments of the store are fetched again, and reported missing if still unusable."""
     wanted: SpanSet = attrs.field(factory=SpanSet)
@@ -215,6 +220,25 @@ class RunState:
     bytes_from_files: int = 0
     rows_crossed: int = 0
     """Open times in the stretches that were decided as a whole; they are not among the planned rows."""
+    rows_by_source: Counter[str] = attrs.field(factory=Counter)
+    """Rows of durable batches, by the kind of their source: `rest`, `archive` or `derived`."""
+    seconds_by_source: dict[str, float] = attrs.field(factory=dict)
+
+    def record_written(self, batch: Batch) -> None:
+        """Note that a batch is durable, and from which source its rows came."""
+        state = self.series[batch.series]
+        state.record_written(batch)
+        source = "derived" if state.derived else "archive" if batch.provenance else "rest"
+        self.rows_by_source[source] += batch.rows
+
+    @contextmanager
+    def timing(self, source: str) -> Iterator[None]:
+        """Add the seconds until the block is left to those of a source."""
+        before, started = self.seconds_by_source.setdefault(source, 0.0), monotonic()
+        try:
+            yield
+        finally:
+            self.seconds_by_source[source] = before + monotonic() - started
 
     def record_file(self, summary: FileSummary, rows: int) -> None:
         """Note that a file was read, and how many of its rows were missing."""
@@ -231,7 +255,7 @@ class RunState:
     @property
     def rows_written(self) -> int:
         """Rows of durable batches."""
-        return sum(state.rows for state in self.series.values())
+        return self.rows_by_source.total()
 
     def egresses(self, statistics: Sequence[EgressReport]) -> tuple[EgressReport, ...]:
         """Add the rows that came through each egress to the pool's statistics."""
@@ -262,4 +286,8 @@ class RunState:
                 rejected=self.files_rejected,
             ),
             unknown=dict(self.unknown),
+            sources={
+                source: SourceReport(self.rows_by_source[source], seconds)
+                for source, seconds in self.seconds_by_source.items()
+            },
         )

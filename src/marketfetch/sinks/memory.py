@@ -149,6 +149,17 @@ class MemorySink:
         first, last = np.searchsorted(held.times, (span.start, span.end))
         return _copied(held.take(slice(int(first), int(last))))
 
+    def series(self) -> Collection[Series]:
+        """Return every stored series that has coverage; see SupportsLatest."""
+        with self._lock:
+            return [line for line, stored in self._series.items() if stored.segments]
+
+    def latest(self, series: Collection[Series], limit: int) -> Mapping[Series, Columns]:
+        """Return a copy of the newest rows of each series; see SupportsLatest."""
+        with self._lock:
+            held = {line: self._series.get(line, _StoredSeries()).joined(line.dataset) for line in series}
+        return {line: _copied(rows.take(slice(-limit, None))) for line, rows in held.items()}
+
     def rejected(self, series: Series, span: Span) -> Sequence[RejectedRow]:
         """Return the rejected rows of a series whose times lie inside a span, sorted by time."""
         with self._lock:

@@ -21,12 +21,11 @@ from marketfetch.errors import ConfigurationError, RowsRefused, SinkError, SinkU
 from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT
 from marketfetch.sinks.files.fork_guard import OPEN_FILES
 from marketfetch.sinks.sql.file_store import SqlFileStore
-from marketfetch.sinks.sql.file_tables import FileTable, LabelledRows
+from marketfetch.sinks.sql.file_tables import FileTable, LabelledRows, RowQuery
 from marketfetch.sinks.sql.identifiers import quoted, schema_and_table
-from marketfetch.sinks.sql.statements import on_conflict
+from marketfetch.sinks.sql.statements import last, on_conflict
 from marketfetch.sinks.sql.text_times import TextTime
 from marketfetch.values.pages import Columns
-from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
 __all__ = ["SQLiteSink"]
@@ -177,6 +176,11 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
             "printf('.%03d', r.open_time % 1000)"
         )
 
+    @property
+    def _view_columns(self) -> dict[str, str]:
+        # What ORDER BY open_time DESC LIMIT needs: rows lie in the order of the number, not of the text.
+        return {"open_time_ms": "open_time"}
+
     def _check(self, connection: sqlite3.Connection, table: FileTable) -> None:
         self._text_time(connection, table)
         for name in table.labels:
@@ -216,21 +220,20 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
                 count = length // (len(table.key) + len(table.columns))
                 connection.executemany(_upsert(table, count), group)
 
-    def _rows(
-        self, connection: sqlite3.Connection, table: FileTable, series: Series, series_id: int, span: Span
-    ) -> Columns:
+    def _rows(self, connection: sqlite3.Connection, table: FileTable, query: RowQuery) -> Columns:
         time, form = quoted(table.time), self._text_time(connection, table)
         selected = [time if form is None else form.milliseconds(time), *map(quoted, table.columns)]
         where = table.with_values("?")
         found = connection.execute(
-            f"SELECT {', '.join(selected)} FROM {table.relation} WHERE {where} ORDER BY {time}",
-            [*table.values(series, series_id), *self._bounds(connection, table, span)],
+            f"SELECT {', '.join(selected)} FROM {table.relation} WHERE {where} "
+            f"ORDER BY {time}{last(query.newest)}",
+            [*table.values(query.series, query.series_id), *self._bounds(connection, table, query.span)],
         )
         row: Any = np.dtype((np.float64, 1 + len(table.columns)))  # no type can say this
-        rows = np.fromiter(found, row)
+        rows = np.fromiter(found, row)[:: 1 if query.newest is None else -1]
         if form is not None:
-            return attrs.evolve(table, mapping=None).from_db_rows(series.dataset, rows)
-        return table.from_db_rows(series.dataset, rows)
+            return attrs.evolve(table, mapping=None).from_db_rows(query.series.dataset, rows)
+        return table.from_db_rows(query.series.dataset, rows)
 
     def _text_time(self, connection: sqlite3.Connection, table: FileTable) -> TextTime | None:
         """Return the format of a time column with text; None for one with whole numbers.

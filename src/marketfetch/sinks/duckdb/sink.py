@@ -39,10 +39,9 @@ from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT
 from marketfetch.sinks.files.fork_guard import OPEN_FILES
 from marketfetch.sinks.files.paths import require
 from marketfetch.sinks.sql.file_store import SqlFileStore
-from marketfetch.sinks.sql.file_tables import FileTable, LabelledRows
+from marketfetch.sinks.sql.file_tables import FileTable, LabelledRows, RowQuery
 from marketfetch.sinks.sql.identifiers import schema_and_table
 from marketfetch.values.pages import Batch, Columns
-from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
 if TYPE_CHECKING:
@@ -301,7 +300,7 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         return found.fetchone() is not None
 
     def _is_made_by(self, connection: duckdb.DuckDBPyConnection, view: str, statement: str) -> bool:
-        return True  # there has only been one definition with these columns
+        return True  # an older definition with these columns returns the same rows
 
     def _create(self, table: FileTable, columns: str) -> str:
         return f"CREATE TABLE {table.title} ({columns})"
@@ -354,19 +353,11 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         with _registered(connection, table, parts):
             connection.execute(append(table), labels)
 
-    def _rows(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        table: FileTable,
-        series: Series,
-        series_id: int,
-        span: Span,
-    ) -> Columns:
-        parameters = [*table.values(series, series_id), *bounds(table, span)]
-        found = connection.execute(select(table), parameters).fetchnumpy()
-        return table.from_db_rows(
-            series.dataset, np.column_stack([np.ma.filled(line, np.nan) for line in found.values()])
-        )
+    def _rows(self, connection: duckdb.DuckDBPyConnection, table: FileTable, query: RowQuery) -> Columns:
+        parameters = [*table.values(query.series, query.series_id), *bounds(table, query.span)]
+        found = connection.execute(select(table, query.newest), parameters).fetchnumpy()
+        rows = np.column_stack([np.ma.filled(line, np.nan) for line in found.values()])
+        return table.from_db_rows(query.series.dataset, rows[:: 1 if query.newest is None else -1])
 
 
 def _times(table: FileTable, part: LabelledRows) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from marketfetch.errors import RowsRefused
 from marketfetch.sinks.sql.file_tables import FileTable
 from marketfetch.sinks.sql.identifiers import quoted
-from marketfetch.sinks.sql.statements import merge
+from marketfetch.sinks.sql.statements import last, merge
 from marketfetch.values.spans import Span
 
 __all__ = ["MOMENTS", "append", "bounds", "combine", "counted", "exact", "inside", "probe", "select"]
@@ -66,8 +66,11 @@ def bounds(table: FileTable, span: Span) -> tuple[int, int]:
     return table.bounds(span) if counted(table) else (_up(span.start, step), _up(span.end, step))
 
 
-def select(table: FileTable) -> str:
-    """Write the query for the rows of `inside`: time in milliseconds, then the columns, as DOUBLE."""
+def select(table: FileTable, newest: int | None = None) -> str:
+    """Write the query for the rows of `inside`: time in milliseconds, then the columns, as DOUBLE.
+
+    With `newest` it returns at most so many rows from the end, the last one first.
+    """
     time = quoted(table.time)
     columns = [
         f"{quoted(name)}{_by_text(table, name)}::DOUBLE AS c{place}"
@@ -78,7 +81,8 @@ def select(table: FileTable) -> str:
     zoned = table.types[table.time] == "TIMESTAMP WITH TIME ZONE"
     moment = time if counted(table) else f"epoch_ms({time}{'' if zoned else '::TIMESTAMP'})"
     return (
-        f"SELECT {moment}::DOUBLE AS t, {', '.join(columns)} FROM {table.relation} WHERE {where} ORDER BY t"
+        f"SELECT {moment}::DOUBLE AS t, {', '.join(columns)} FROM {table.relation} WHERE {where} "
+        f"ORDER BY t{last(newest)}"
     )
 
 

@@ -28,7 +28,7 @@ from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns, RejectedRow
 from marketfetch.values.series import Series
-from marketfetch.values.spans import Span, SpanSet
+from marketfetch.values.spans import MAX_TIMESTAMP, Span, SpanSet
 
 __all__ = ["SeriesFolder"]
 
@@ -90,6 +90,20 @@ class SeriesFolder:
         rows = merge([self._in_file(one, read) or Columns.empty(dataset) for one in wanted], dataset)
         first, last = np.searchsorted(rows.times, (span.start, span.end))
         return rows.take(slice(int(first), int(last)))
+
+    def latest(self, limit: int) -> Columns:
+        """Return the newest rows, at most `limit`; raises SinkError for a missing or damaged file of them."""
+        parts, reached = [Columns.empty(self.series.dataset)], 0
+        for period in reversed(self._periods(foreign=False)):
+            rows = self._in_file(period, partial(read_rows, dataset=self.series.dataset))
+            parts += [] if rows is None else [rows]
+            reached = period.span.start
+            if sum(map(len, parts)) >= limit:
+                break
+        else:
+            reached = 0
+        self._ledger_and_periods(SpanSet.of(Span(reached, MAX_TIMESTAMP)))
+        return merge(parts, self.series.dataset).take(slice(-limit, None))
 
     def rejected(self, span: Span) -> Sequence[RejectedRow]:
         """Return the rejected rows inside a span, sorted by time."""

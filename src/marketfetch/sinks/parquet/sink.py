@@ -135,13 +135,22 @@ class ParquetSink:
 
         Missing and damaged files are left out. Raises ConfigurationError if there is no such folder.
         """
-        if not os.path.isdir(self.folder):  # noqa: PTH112  # Path.is_dir may raise
-            raise ConfigurationError(
-                f"{self.folder}: no such folder; correct the path, or fetch into it first"
-            )
-        with self._checked():
+        with self._existing():
             held = self._folders()
             return {one.series: one.coverage(whole=False) for one in held if one.is_held}
+
+    def series(self) -> Collection[Series]:
+        """Return every stored series, by the names of folders; see SupportsLatest."""
+        with self._existing():
+            return [one.series for one in self._folders() if one.is_held]
+
+    def latest(self, series: Collection[Series], limit: int) -> Mapping[Series, Columns]:
+        """Return the newest rows of each series, from its last files; see SupportsLatest.
+
+        Raises SinkError where one of these files is missing or damaged.
+        """
+        with self._checked():
+            return {one: SeriesFolder(self.folder, one).latest(limit) for one in series}
 
     def read(self, series: Series, span: Span) -> Columns:
         """Return the stored rows of a series inside a span, sorted by time; see Store.
@@ -196,6 +205,16 @@ class ParquetSink:
             one.coverage(whole=False)
         for one in old:
             one.migrate()
+
+    @contextmanager
+    def _existing(self) -> Iterator[None]:
+        """Do as `_checked`; raises ConfigurationError if there is no such folder."""
+        if not os.path.isdir(self.folder):  # noqa: PTH112  # Path.is_dir may raise
+            raise ConfigurationError(
+                f"{self.folder}: no such folder; correct the path, or fetch into it first"
+            )
+        with self._checked():
+            yield
 
     @contextmanager
     def _checked(self) -> Iterator[None]:

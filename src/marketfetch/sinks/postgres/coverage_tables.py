@@ -105,6 +105,17 @@ class CoverageTables(Ledger[Connection]):
             for series in registered([found] if coverage.covered else []).values():
                 yield series, coverage
 
+    def series(self, connection: Connection, target: str) -> list[Series]:
+        """Return every series of a target that has coverage, without reading the coverage."""
+        rows = connection.execute(
+            self._sql(
+                "SELECT exchange, dataset, symbol, interval FROM {series} AS s WHERE {table_name} = %s "
+                "AND EXISTS (SELECT FROM {coverage} AS c WHERE c.series_id = s.id) ORDER BY id"
+            ),
+            [target],
+        )
+        return [*registered(rows).values()]
+
     def held(self, connection: Connection, target: str, kinds: Iterable[Dataset]) -> list[Series]:
         """Return every series of a target that has one of the datasets, without reading coverage."""
         wanted = {kind.name: kind for kind in kinds}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from marketfetch.sinks.postgres import statements
@@ -12,10 +14,14 @@ from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 from marketfetch.values.spans import Span
 
-__all__ = ["read", "read_page"]
+__all__ = ["read", "read_latest", "read_page"]
 
 _PAGE = 1_000_000
 """Rows of one query: the server packs them into one row, which can have 1 GB."""
+
+_FROM_AN_INDEX = "SELECT set_config('enable_sort', 'off', true)"
+"""For the newest rows, until the transaction ends. Without statistics of the table the server expects so few
+rows of a series that it would read and sort all of them, instead of the end of an index."""
 
 
 def read(
@@ -39,7 +45,20 @@ def read_page(
     """Return the oldest `limit` stored rows inside a span, with a line for each value column of the table."""
     first, last = (table.time_codec.bound(moment) for moment in (span.start, span.end))
     place = table.parameters(key_values, first=first, last=last)
-    row = connection.execute(statements.rows(table, limit), place, binary=True).fetchone()
+    return _rows(connection, table, statements.rows(table, limit), place)
+
+
+def read_latest(
+    connection: Connection, table: PostgresTable, key_values: tuple[Name, ...], dataset: Dataset, limit: int
+) -> Columns:
+    """Return the newest `limit` stored rows of a series, sorted by time; NaN where a column is not mapped."""
+    connection.execute(_FROM_AN_INDEX)
+    found = _rows(connection, table, statements.latest(table, limit), table.parameters(key_values))
+    return table.laid_out(dataset, found.times[::-1], found.values[:, ::-1])
+
+
+def _rows(connection: Connection, table: PostgresTable, query: bytes, place: Mapping[str, object]) -> Columns:
+    row = connection.execute(query, place, binary=True).fetchone()
     if row is None or row[0] is None:
         return Columns(np.empty(0, np.int64), np.empty((len(table.value_columns), 0)))
     times = table.time_codec.decode(np.frombuffer(row[0], ">i8").astype(np.int64))

@@ -17,7 +17,7 @@ from marketfetch.sinks.postgres import statements
 from marketfetch.sinks.postgres.board import PostgresBoard
 from marketfetch.sinks.postgres.connections import Connections, connections_of
 from marketfetch.sinks.postgres.coverage_tables import CoverageTables, lock
-from marketfetch.sinks.postgres.reader import read
+from marketfetch.sinks.postgres.reader import read, read_latest
 from marketfetch.sinks.postgres.schema import versions as formats
 from marketfetch.sinks.postgres.schema.layouts import Layout, lock_name
 from marketfetch.sinks.postgres.schema.mapped import MappedTable
@@ -169,6 +169,24 @@ class PostgresSink:
                 return Columns.empty(series.dataset)
             table = self._layout.table(connection, series.dataset)
             return read(connection, table, table.label_values(series, series_id), series.dataset, span)
+
+    def series(self) -> Collection[Series]:
+        """Return every series that has coverage and a dataset which marketfetch knows; see SupportsLatest."""
+        with self._reading("read which series there are") as (connection, ledger):
+            return [] if ledger is None else ledger.series(connection, self._layout.target(connection))
+
+    def latest(self, series: Collection[Series], limit: int) -> Mapping[Series, Columns]:
+        """Return the newest rows of each series, from the end of an index; see SupportsLatest."""
+        newest: dict[Series, Columns] = {}
+        with self._reading("read the newest rows") as (connection, ledger):
+            for one in series:
+                newest[one] = Columns.empty(one.dataset)
+                series_id = self._id(connection, ledger, one)
+                if series_id is not None:
+                    table = self._layout.table(connection, one.dataset)
+                    key_values = table.label_values(one, series_id)
+                    newest[one] = read_latest(connection, table, key_values, one.dataset, limit)
+        return newest
 
     def rejected(self, series: Series, span: Span) -> Sequence[RejectedRow]:
         """Return the rejected rows of a series whose times lie inside a span; see SupportsRejected."""

@@ -18,6 +18,7 @@ __all__ = [
     "clear",
     "copy_rows",
     "kept_out",
+    "latest",
     "merged",
     "newest",
     "remove",
@@ -113,18 +114,14 @@ def rows(table: PostgresTable, limit: int) -> bytes:
     The times are one byte string, and so is each column: the big-endian 64-bit values of all rows. The server
     needs no longer than for COPY, and the client a hundredth of the time. NULL is NaN.
     """
-    time, columns = _name(table.time), [*map(_name, table.columns)]
-    numbers = ", ".join(f"coalesce(t.{name}::double precision, 'NaN') AS {name}" for name in columns)
-    packed = ", ".join(f"string_agg(float8send({name}), '')" for name in columns)
-    # Datasets may share a row: it is a row of this dataset if one of its columns has a value.
-    filled = "true" if table.is_own else _filled(columns)
-    # The limit also keeps the aggregates out of parallel workers, which would mix up the order.
-    return (
-        f"SELECT string_agg({table.time_codec.send.format(time)}, ''), {packed} "
-        f"FROM (SELECT t.{time}, {numbers} FROM {_table(table)} AS t "
-        f"WHERE {_same_series(table)} AND t.{time} >= %(first)s AND t.{time} < %(last)s AND ({filled}) "
-        f"ORDER BY t.{time} LIMIT {limit}) AS sorted"
-    ).encode()
+    time = _name(table.time)
+    inside = f" AND t.{time} >= %(first)s AND t.{time} < %(last)s"
+    return _packed(table, inside, f"ORDER BY t.{time} LIMIT {limit}")
+
+
+def latest(table: PostgresTable, limit: int) -> bytes:
+    """Write the query for the newest stored rows, the last one first, in the form of `rows`."""
+    return _packed(table, "", f"ORDER BY t.{_name(table.time)} DESC LIMIT {limit}")
 
 
 def remove(table: PostgresTable) -> bytes:
@@ -138,6 +135,21 @@ def clear(table: PostgresTable) -> bytes:
     columns = [*map(_name, table.columns)]
     return (
         f"UPDATE {_table(table)} AS t SET {emptied(columns)} FROM {_in_spans(table)} AND ({_filled(columns)})"
+    ).encode()
+
+
+def _packed(table: PostgresTable, inside: str, order: str) -> bytes:
+    """Write the query for rows of a series in the form of `rows`."""
+    time, columns = _name(table.time), [*map(_name, table.columns)]
+    numbers = ", ".join(f"coalesce(t.{name}::double precision, 'NaN') AS {name}" for name in columns)
+    packed = ", ".join(f"string_agg(float8send({name}), '')" for name in columns)
+    # Datasets may share a row: it is a row of this dataset if one of its columns has a value.
+    filled = "true" if table.is_own else _filled(columns)
+    # The limit also keeps the aggregates out of parallel workers, which would mix up the order.
+    return (
+        f"SELECT string_agg({table.time_codec.send.format(time)}, ''), {packed} "
+        f"FROM (SELECT t.{time}, {numbers} FROM {_table(table)} AS t "
+        f"WHERE {_same_series(table)}{inside} AND ({filled}) {order}) AS sorted"
     ).encode()
 
 

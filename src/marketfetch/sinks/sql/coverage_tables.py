@@ -20,7 +20,7 @@ from marketfetch.values.pages import Batch, RejectedRow
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["FORMAT", "PREFIX", "CoverageTables", "DbConnection", "DbCursor"]
+__all__ = ["FORMAT", "PREFIX", "CoverageTables", "DbConnection", "DbCursor", "load_segment"]
 
 _T = TypeVar("_T")
 
@@ -62,7 +62,7 @@ class DbConnection(Protocol):
         ...
 
 
-def _coverage(series_id: int, texts: Sequence[str]) -> Coverage:
+def load_segment(series_id: int, texts: Sequence[str]) -> Coverage:
     """Read the three sets of a row; raises SinkError where one of them is damaged."""
     try:
         return Coverage(*map(load_spans, texts))
@@ -148,7 +148,7 @@ class CoverageTables(Ledger[DbConnection]):
                 [
                     (series_id, segment)
                     for series_id, *texts in rows.fetchall()
-                    for segment in split(_coverage(series_id, texts))
+                    for segment in split(load_segment(series_id, texts))
                 ],
             )
         connection.execute(f"DROP TABLE {PREFIX}old")
@@ -210,7 +210,7 @@ class CoverageTables(Ledger[DbConnection]):
                 some,
             )
             for series_id, *texts in rows.fetchall():
-                found.setdefault(series_id, []).append(_coverage(series_id, texts))
+                found.setdefault(series_id, []).append(load_segment(series_id, texts))
         return {one: joined(found.get(series_id, ())) for one, series_id in ids.items()}
 
     def all(self, connection: DbConnection, version: int) -> Iterator[tuple[Series, Coverage]]:
@@ -222,7 +222,7 @@ class CoverageTables(Ledger[DbConnection]):
         ).fetchall()
         for (_, *found), segments in groupby(rows, lambda row: row[:5]):
             for series in registered([tuple(found)]).values():
-                yield series, joined(_coverage(row[0], row[5:]) for row in segments)
+                yield series, joined(load_segment(row[0], row[5:]) for row in segments)
 
     def counts_on(self, connection: DbConnection, dataset: Dataset) -> bool:
         """Tell whether the ledger says that rows of a dataset are stored."""
@@ -331,7 +331,7 @@ class CoverageTables(Ledger[DbConnection]):
             f"SELECT start_time, {_SPANS} FROM {PREFIX}coverage WHERE series_id = ? AND {where}",
             [series_id, *values],
         )
-        return {start: _coverage(series_id, texts) for start, *texts in rows.fetchall()}
+        return {start: load_segment(series_id, texts) for start, *texts in rows.fetchall()}
 
     def _put(self, connection: DbConnection, series_id: int, change: SegmentChange) -> None:
         for some in _chunks(change.gone):

@@ -8,9 +8,8 @@ from contextlib import AbstractContextManager
 from typing import Generic, TypeVar
 
 from marketfetch.sinks.sql.coverage_tables import DbConnection
-from marketfetch.sinks.sql.file_tables import FileTable, LabelledRows
+from marketfetch.sinks.sql.file_tables import FileTable, LabelledRows, RowQuery
 from marketfetch.values.pages import Columns
-from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
 __all__ = ["FileDialect"]
@@ -87,6 +86,11 @@ class FileDialect(ABC, Generic[_C]):
     def _view_time(self) -> str:
         """Write the expression by which a view shows `r.open_time`."""
 
+    @property
+    def _view_columns(self) -> dict[str, str]:
+        """The columns that a view has beside those of the dataset, by name, and what they show."""
+        return {}
+
     @abstractmethod
     def _check(self, connection: _C, table: FileTable) -> None:
         """Raise ConfigurationError if rows cannot be merged into a table of the user's."""
@@ -104,5 +108,5 @@ class FileDialect(ABC, Generic[_C]):
         """Merge rows of several series into a table, in order: a later part overwrites an earlier one."""
 
     @abstractmethod
-    def _rows(self, connection: _C, table: FileTable, series: Series, series_id: int, span: Span) -> Columns:
-        """Read the rows of a series."""
+    def _rows(self, connection: _C, table: FileTable, query: RowQuery) -> Columns:
+        """Read the rows of a query, sorted by time."""

@@ -18,8 +18,9 @@ from marketfetch.sinks.files.paths import check_folder, file_path, path_from_uri
 from marketfetch.sinks.remedies import newer_format
 from marketfetch.sinks.sql.coverage_tables import FORMAT, PREFIX, CoverageTables, DbConnection
 from marketfetch.sinks.sql.file_dialect import FileDialect
-from marketfetch.sinks.sql.file_tables import FileTable, LabelledRows, mapped_table, stand_ins
+from marketfetch.sinks.sql.file_tables import FileTable, LabelledRows, RowQuery, mapped_table, stand_ins
 from marketfetch.sinks.sql.identifiers import quoted
+from marketfetch.sinks.sql.newest import covered_series, look_back, newest_present
 from marketfetch.sinks.sql.statements import SERIES_NAMES, emptied, view_query
 from marketfetch.sinks.sql.tables import OwnTypes
 from marketfetch.sinks.table_mapping import Name, TableMapping, mapping_or_none
@@ -28,7 +29,7 @@ from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns, RejectedRow
 from marketfetch.values.series import Series
-from marketfetch.values.spans import Span, SpanSet
+from marketfetch.values.spans import HOUR, Span, SpanSet
 
 __all__ = ["SqlFileStore"]
 
@@ -124,7 +125,24 @@ class SqlFileStore(FileDialect[_C]):
             if connection is None or series_id is None:
                 return Columns.empty(series.dataset)
             table = self._table(connection, series.dataset)
-            return self._rows(connection, table, series, series_id, span)
+            return self._rows(connection, table, RowQuery(series, series_id, span))
+
+    def series(self) -> Collection[Series]:
+        """Return every stored series that has coverage; see SupportsLatest.
+
+        Raises ConfigurationError if there is no file.
+        """
+        self._require_file()
+        with self._reading() as connection:
+            if connection is None:
+                return []
+            self._format(connection)
+            return covered_series(connection, self._ledger.target)
+
+    def latest(self, series: Collection[Series], limit: int) -> Mapping[Series, Columns]:
+        """Return the newest rows of each series; see SupportsLatest."""
+        with self._reading() as connection:
+            return {one: self._latest(connection, one, limit) for one in series}
 
     def rejected(self, series: Series, span: Span) -> Sequence[RejectedRow]:
         """Return the rejected rows of a series whose times lie inside a span; see SupportsRejected."""
@@ -197,6 +215,24 @@ class SqlFileStore(FileDialect[_C]):
         """Return the id of a series, to read its rows: they are the same in every known format."""
         self._format(connection)
         return self._ledger.find(connection, series)
+
+    def _latest(self, connection: _C | None, series: Series, limit: int) -> Columns:
+        """Return the newest rows of a series, from the shortest of some spans that has enough of them.
+
+        SQLite needs no spans, since it reads an index from its end. DuckDB has none: it skips the parts of
+        the table that are older than the span.
+        """
+        rows = Columns.empty(series.dataset)
+        series_id = None if connection is None else self._found(connection, series)
+        if connection is None or series_id is None:
+            return rows
+        table = self._table(connection, series.dataset)
+        step = HOUR if series.interval.is_event else series.interval.typical
+        for span in look_back(newest_present(connection, series_id, self._format(connection)), limit * step):
+            rows = self._rows(connection, table, RowQuery(series, series_id, span, newest=limit))
+            if len(rows) == limit:
+                break
+        return rows
 
     def _refuse_collisions(self, connection: _C, series: Collection[Series]) -> None:
         """Raise ConfigurationError if two series, given or held, would overwrite each other."""
@@ -310,15 +346,18 @@ class SqlFileStore(FileDialect[_C]):
 
     def _prepare_view(self, connection: _C, table: FileTable) -> None:
         view = table.title.removeprefix(PREFIX)
-        wanted = [*SERIES_NAMES, "open_time", *table.columns]
+        wanted = [*SERIES_NAMES, "open_time", *table.columns, *self._view_columns]
         found = set(self._types(connection, view))
         if found and not (found <= set(wanted) and self._is_view(connection, view)):
             raise SinkError(
                 f"{self.path} has a {view} that marketfetch did not make; rename it, map it with table=, "
                 "or choose another file"
             )
-        query = view_query(table.title, f"{PREFIX}series", self._view_time(), map(quoted, table.columns))
-        statement = f"CREATE VIEW {quoted(view)} AS {query}"
+        columns = [quoted(name) for name in table.columns]
+        columns += [f"{shown} AS {name}" for name, shown in self._view_columns.items()]
+        query = view_query(table.title, f"{PREFIX}series", self._view_time(), columns)
+        # With all five names a series is unique: SQLite then sorts nothing to find its newest rows.
+        statement = f"CREATE VIEW {quoted(view)} AS {query} WHERE s.target = '' AND s.dataset = '{view}'"
         if found == set(wanted) and self._is_made_by(connection, view, statement):
             return
         connection.execute(f"DROP VIEW IF EXISTS {quoted(view)}")

@@ -17,7 +17,7 @@ from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
-__all__ = ["FileTable", "LabelledRows", "mapped_table", "stand_ins"]
+__all__ = ["FileTable", "LabelledRows", "RowQuery", "mapped_table", "stand_ins"]
 
 
 @attrs.frozen(eq=False)
@@ -31,6 +31,16 @@ class LabelledRows:
         """Tell whether both may have a row with the same key."""
         mine, others = self.columns.times, other.columns.times
         return self.labels == other.labels and bool(mine[0] <= others[-1] and others[0] <= mine[-1])
+
+
+@attrs.frozen
+class RowQuery:
+    """Which rows of a table to read: those of a series inside a span, or the `newest` so many of these."""
+
+    series: Series
+    series_id: int
+    span: Span
+    newest: int | None = None
 
 
 @attrs.frozen(kw_only=True)

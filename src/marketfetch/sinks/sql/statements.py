@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-__all__ = ["SERIES_NAMES", "changes", "differs", "emptied", "merge", "on_conflict", "view_query"]
+__all__ = ["SERIES_NAMES", "changes", "differs", "emptied", "last", "merge", "on_conflict", "view_query"]
 
 SERIES_NAMES = ("exchange", "symbol", "interval")
 """The columns by which a view names a series."""
@@ -61,6 +61,15 @@ def emptied(columns: Iterable[str]) -> str:
     'open = NULL, close = NULL'
     """
     return ", ".join(f"{column} = NULL" for column in columns)
+
+
+def last(count: int | None) -> str:
+    """Write what follows ORDER BY to get the last rows instead of all, the last one first; see `newest`.
+
+    >>> f"ORDER BY open_time{last(100)}"
+    'ORDER BY open_time DESC LIMIT 100'
+    """
+    return "" if count is None else f" DESC LIMIT {count}"
 
 
 def view_query(table: str, series: str, time: str, columns: Iterable[str]) -> str:

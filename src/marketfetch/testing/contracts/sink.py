@@ -30,6 +30,7 @@ from marketfetch.testing.contracts.sink_cases import (
     values_of,
     write,
 )
+from marketfetch.testing.contracts.sink_latest import LatestContract
 from marketfetch.testing.contracts.sink_ledger import LedgerContract
 from marketfetch.testing.contracts.sink_provenance import ProvenanceContract
 from marketfetch.values.coverage import Coverage
@@ -42,7 +43,7 @@ __all__ = ["SinkContract"]
 _NASTY = (5e-324, 2.2250738585072014e-308, 1e308, 0.1 + 0.2, 1 / 3, -1e-7, 123456789.12345679, 2.0**53 + 2)
 
 
-class SinkContract(LedgerContract, ProvenanceContract):
+class SinkContract(LedgerContract, ProvenanceContract, LatestContract):
     """Subclass it as `TestMyStore` and override `make_store`; every test uses its own path.
 
     Set `lasting = False` for a store whose data ends with its instance, such as one in memory. Override

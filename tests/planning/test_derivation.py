@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfetch.planning.composites import combine, intersect_coverage
+from marketfetch.composites import CompositeOhlcv
+from marketfetch.planning.derivation import intersect_coverage
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
@@ -28,7 +29,7 @@ def members(draw: st.DrawFn) -> Columns:
 
 @given(st.lists(members(), min_size=2, max_size=4))
 def test_rows_are_where_every_member_has_one(found: list[Columns]) -> None:
-    made = combine(found, OHLCV)
+    made = CompositeOhlcv(()).combine(found)
     common = set.intersection(*(set(member.times.tolist()) for member in found))
     assert made.times.tolist() == sorted(common)
     for at, time in enumerate(made.times):

@@ -1,0 +1,124 @@
+"""Read tables out of a store: choose series, read their rows, and report what the store lacks.
+
+Blocking code, without retries. Nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import attrs
+
+from marketfetch.api.table import Table
+from marketfetch.errors import ConfigurationError, unknown
+from marketfetch.planning.held_symbols import series_meant
+from marketfetch.protocols import Store, SupportsLatest
+from marketfetch.reports import Missing, Report, SeriesReport
+from marketfetch.values.coverage import Coverage
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.pages import Columns
+from marketfetch.values.series import Series
+from marketfetch.values.spans import MAX_TIMESTAMP, Span, SpanSet
+from marketfetch.verification.selection import Selection
+
+__all__ = ["RequestedSpan", "chosen_series", "read_latest", "read_tables"]
+
+_ABSENT = "not in the store"
+
+
+@attrs.frozen
+class RequestedSpan:
+    """The span that a caller asked for: `start` and `end` are None for the ends of what is held.
+
+    `now` is the time of the call: nothing later is missing. All are UTC milliseconds.
+    """
+
+    start: int | None
+    end: int | None
+    now: int
+
+    def of(self, series: Series, known: Coverage) -> Span:
+        """Return the span to read of a series; where none of it is held, one step at its given end."""
+        hull = known.covered.hull or Span(0, MAX_TIMESTAMP)
+        start = hull.start if self.start is None else self.start
+        end = hull.end if self.end is None else self.end
+        if start < end:
+            return Span(start, end)
+        if self.end is None:
+            return Span(start, series.interval.ceil(start) + 1)
+        return Span(series.interval.floor(end - 1), end)
+
+
+def chosen_series(store: Store, chosen: Selection) -> dict[Dataset, list[Series]]:
+    """Return the series of a store that are chosen, by dataset.
+
+    Raises ConfigurationError for a store that does not exist or is empty, for names that it does not hold,
+    with near matches, and for ambiguous names.
+    """
+    held = store.series() if isinstance(store, SupportsLatest) else store.ledger().keys()
+    if not held:
+        raise ConfigurationError(f"store: {store!r} holds no series; fetch into it first")
+    kinds = {series.dataset.name: series.dataset for series in held}
+    for dataset in chosen.datasets:
+        if dataset.name not in kinds:
+            raise unknown("dataset", dataset.name, kinds, "is not held")
+    return {dataset: _of_dataset(dataset, held, chosen) for dataset in chosen.datasets or kinds.values()}
+
+
+def _of_dataset(dataset: Dataset, held: Collection[Series], chosen: Selection) -> list[Series]:
+    candidates = [series for series in held if series.dataset == dataset]
+    exchanges = {series.exchange for series in candidates}
+    if chosen.exchange is not None:
+        if chosen.exchange not in exchanges:
+            raise unknown("exchange", chosen.exchange, exchanges, "is not held")
+        candidates = [series for series in candidates if series.exchange == chosen.exchange]
+    return series_meant(chosen.symbols, candidates, chosen.interval)
+
+
+def read_tables(store: Store, chosen: Selection, window: RequestedSpan) -> dict[str, Table]:
+    """Return a table for each chosen dataset, with the rows inside the window."""
+    tables = {}
+    for dataset, series in chosen_series(store, chosen).items():
+        known = store.coverage(series)
+        spans = {one: window.of(one, known[one]) for one in series}
+        rows = {one: store.read(one, span) for one, span in spans.items()}
+        lines = [_line(one, known[one], span, window.now) for one, span in spans.items()]
+        tables[dataset.name] = Table(dataset, rows, _report(lines))
+    return tables
+
+
+def read_latest(store: Store, chosen: Selection, limit: int) -> Table:
+    """Return a table with the newest `limit` rows of each series of the one chosen dataset."""
+    ((dataset, series),) = chosen_series(store, chosen).items()
+    if isinstance(store, SupportsLatest):
+        rows = dict(store.latest(series, limit))
+    else:
+        ever = Span(0, MAX_TIMESTAMP)
+        rows = {one: store.read(one, ever).take(slice(-limit, None)) for one in series}
+    return Table(dataset, rows, _report([_latest_line(store, one, rows[one]) for one in series]))
+
+
+def _line(series: Series, known: Coverage, asked: Span, now: int) -> SeriesReport:
+    """Report on a span of a series: what the store knows of it, and what has closed and is not known."""
+    start = series.interval.ceil(asked.start)
+    end = min(series.interval.ceil(asked.end), max(series.interval.floor(now), start))
+    if start >= end:
+        return SeriesReport(series, asked, 0, SpanSet(), SpanSet(), nothing_closed=True)
+    wanted = Span(start, end)
+    inside, missing = known.within(wanted), known.missing(wanted)
+    gaps = (Missing(missing, _ABSENT),) if missing else ()
+    return SeriesReport(series, wanted, 0, inside.covered, inside.empty, gaps, unusable=inside.unusable)
+
+
+def _latest_line(store: Store, series: Series, rows: Columns) -> SeriesReport:
+    """Report on the span of the newest rows; the ledger is read only if they leave steps of the grid out."""
+    steps = SpanSet() if series.interval.is_event else series.interval.cells(rows.times)
+    if len(steps) == 1:
+        return SeriesReport(series, steps.spans[0], 0, steps, SpanSet())
+    known = store.coverage([series])[series]
+    start, end = (int(rows.times[0]), int(rows.times[-1]) + 1) if len(rows) else (None, None)
+    return _line(series, known, RequestedSpan(start, end, MAX_TIMESTAMP).of(series, known), MAX_TIMESTAMP)
+
+
+def _report(lines: Sequence[SeriesReport]) -> Report:
+    return attrs.evolve(Report.empty(), series=tuple(lines))

@@ -1,0 +1,45 @@
+"""Call a store from blocking code, and wait visibly while another program holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from time import sleep
+from typing import TypeVar
+from warnings import warn
+
+from marketfetch.errors import SinkUnavailable
+from marketfetch.events import Event, WaitingForStore
+from marketfetch.listeners.text import describe_event
+from marketfetch.ratelimit.backoff import retry_waits
+from marketfetch.values.settings import RetryPolicy
+
+__all__ = ["call_store", "warn_of_wait"]
+
+_T = TypeVar("_T")
+
+
+def warn_of_wait(event: Event) -> None:
+    """Warn that another program holds the store: else the call would seem to hang."""
+    if isinstance(event, WaitingForStore):
+        warn(describe_event(event), RuntimeWarning, stacklevel=2)
+
+
+def call_store(work: Callable[[], _T], retries: RetryPolicy) -> _T:
+    """Call `work`, and again while it raises SinkUnavailable; each wait gives a RuntimeWarning.
+
+    Raises the SinkUnavailable of the last attempt, and any other error at once.
+
+    >>> call_store(lambda: 42, RetryPolicy())
+    42
+    """
+    waits = retry_waits(retries, Random())  # noqa: S311  # jitter
+    while True:
+        try:
+            return work()
+        except SinkUnavailable as error:
+            attempt, seconds = next(waits)
+            if seconds is None:
+                raise
+            warn_of_wait(WaitingForStore(str(error), attempt, seconds))
+            sleep(seconds)

@@ -1,0 +1,115 @@
+"""Series that are computed from others: their source is the store, once their inputs are durable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from marketfetch.engine.blocking import CurrentWriter, StoreRetrier, call_on_loop, run_in_thread
+from marketfetch.engine.state import SeriesState
+from marketfetch.engine.writers import OnDurable
+from marketfetch.errors import ConfigurationError, RowsRefused
+from marketfetch.planning.derivation import derived_coverage, intersect_coverage, outdated, split_by_rows
+from marketfetch.protocols import Store, Writer
+from marketfetch.sources import Derived
+from marketfetch.values.coverage import Coverage
+from marketfetch.values.pages import Batch, Columns
+from marketfetch.values.series import Series
+from marketfetch.values.spans import Span
+
+__all__ = ["Derivation"]
+
+_ROUNDING = 1.0
+"""By how much two numbers may differ and be the same: a table that may round holds whole numbers at worst."""
+_RELATIVE_ROUNDING = 1e-6
+"""The same as a part of a large number: a column of 32 bits has seven digits."""
+
+
+@attrs.frozen(eq=False)
+class Derivation:
+    """Computes derived series on one thread; reports every durable batch and every refusal on the loop."""
+
+    store: Store
+    retrier: StoreRetrier
+    on_durable: OnDurable
+    on_refused: Callable[[Series, RowsRefused], Coroutine[Any, Any, None]]
+    batch_rows: int
+
+    async def run(self, derived: Sequence[tuple[SeriesState, Derived]]) -> None:
+        """Compute and write what is missing of derived series; give up what not all inputs cover.
+
+        A series whose rows the store refuses is left out. Raises ConfigurationError for a series whose
+        stored rows do not follow from its inputs.
+        """
+        current = CurrentWriter()
+        await run_in_thread(partial(self._derive, derived, current), interrupt=current.interrupt)
+        for state, source in derived:
+            missing = state.wanted - state.covered
+            if missing and state.terminal_error is None:
+                state.give_up(missing, f"not known of every input ({_names(source)})")
+
+    def _derive(self, derived: Sequence[tuple[SeriesState, Derived]], current: CurrentWriter) -> None:
+        with ExitStack() as stack:
+            write = self.retrier.call(lambda: stack.enter_context(self.store.writer()))
+            current.writer = write
+            for state, source in derived:
+                try:
+                    self._derive_one(state, source, write)
+                except RowsRefused as error:
+                    call_on_loop(self.on_refused, state.series, error)
+
+    def _derive_one(self, state: SeriesState, source: Derived, write: Writer) -> None:
+        """Compute and write one series: wanted − computed, read, combine, write."""
+        series = state.series
+        stored = self.retrier.call(partial(self.store.coverage, (series, *source.inputs)))
+        known = intersect_coverage([stored[each] for each in source.inputs])
+        self._check_stored(series, source, stored[series], known)
+        computed = stored[series].covered - outdated(stored[series], known)
+        missing = (state.wanted & known.covered) - computed
+        for step in split_by_rows(series.interval, missing, self.batch_rows):
+            hull = Span(step.spans[0].start, step.spans[-1].end)
+            columns = self._combined(source, hull).within(step)
+            batch = Batch(series, columns, derived_coverage(series.interval, columns, step, known))
+            self.retrier.call(partial(write, batch))
+            call_on_loop(self.on_durable, batch)
+
+    def _combined(self, source: Derived, span: Span) -> Columns:
+        """Return the rows that follow from the inputs as they are stored."""
+        return source.combine([self._read(each, span) for each in source.inputs])
+
+    def _read(self, series: Series, span: Span) -> Columns:
+        return self.retrier.call(partial(self.store.read, series, span))
+
+    def _check_stored(self, series: Series, source: Derived, stored: Coverage, known: Coverage) -> None:
+        """Raise ConfigurationError if a store has the series under this name, computed from other inputs.
+
+        The ledger keeps names alone, so the oldest row that can be computed anew is compared. The newest one
+        may differ for another reason: exchanges revise it.
+        """
+        both = (stored.present & known.present).hull
+        if both is None:
+            return
+        oldest = Span(both.start, series.interval.shift(series.interval.floor(both.start), 1))
+        found, computed = self._read(series, oldest), self._combined(source, oldest)
+        if np.array_equal(found.times, computed.times) and _contradict(found.values, computed.values):
+            raise ConfigurationError(
+                f"composites: {series.symbol} in the store does not follow from {_names(source)}: it has "
+                "other members there, or their rows have changed since; forget it with its rows, or choose "
+                "another name"
+            )
+
+
+def _contradict(found: NDArray[np.float64], computed: NDArray[np.float64]) -> bool:
+    """Whether numbers differ by more than a table may have rounded, where both are known."""
+    known = ~np.isnan(found) & ~np.isnan(computed)
+    return not np.allclose(found[known], computed[known], _RELATIVE_ROUNDING, _ROUNDING)
+
+
+def _names(source: Derived) -> str:
+    return ", ".join(each.symbol for each in source.inputs)
