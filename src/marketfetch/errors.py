@@ -32,11 +32,12 @@ No message, attribute or chained cause of these carries a credential.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from marketfetch.redaction import redact
+from marketfetch.redaction import printable, redact
 
 if TYPE_CHECKING:  # a higher layer, which is not needed at run time
     from marketfetch.reports import Report
@@ -68,6 +69,7 @@ __all__ = [
     "SinkUnavailable",
     "TransportError",
     "unknown",
+    "wrong_kind",
 ]
 
 
@@ -78,6 +80,10 @@ class MarketfetchError(Exception):
     """
 
     report: Report | None = None
+
+    def __str__(self) -> str:
+        """Return the message; control characters, which a server may have sent, are written as escapes."""
+        return printable(super().__str__(), keep="\n")
 
 
 class ConfigurationError(MarketfetchError, ValueError):
@@ -222,3 +228,12 @@ def unknown(
     else:
         remedy = f"choose one of {', '.join(names)}" if names else "none is available"
     return ConfigurationError(f"{argument}: {redact(repr(found))} {verdict}; {remedy}")
+
+
+def wrong_kind(place: str, found: object, remedy: str) -> AdapterError:
+    """Make the error for something of an adapter that is of another kind than it has to be.
+
+    >>> print(wrong_kind("Mine.page_sizes", 500, "write a tuple, such as (500,)"))
+    Mine.page_sizes: found 500 (int); write a tuple, such as (500,)
+    """
+    return AdapterError(f"{place}: found {reprlib.repr(found)} ({type(found).__name__}); {remedy}")

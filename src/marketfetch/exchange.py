@@ -25,20 +25,16 @@ from urllib.parse import urljoin, urlsplit
 
 import attrs
 
-from marketfetch.decoding.layouts import Decoded
+from marketfetch.decoding.layouts import Decoded, check_decoded
 from marketfetch.errors import AdapterError, ConfigurationError, unknown
-from marketfetch.planning.adapter_checks import check_cost, check_decoded, check_exchange, check_request
-from marketfetch.redaction import redact
+from marketfetch.planning.adapter_checks import check_cost, check_exchange, check_request
 from marketfetch.sources import Archive, Endpoint, Source, raise_for_status
 from marketfetch.values.datasets import Dataset
-from marketfetch.values.http import Request, Response, one_spelling
+from marketfetch.values.http import Request, Response, host_url
 from marketfetch.values.instruments import Instrument
 from marketfetch.values.slices import Slice
 
 __all__ = ["Exchange"]
-
-_PORTS = {"http": 80, "https": 443}
-"""The default ports, which a URL need not name."""
 
 
 class Exchange:
@@ -46,8 +42,8 @@ class Exchange:
 
     `base_url` replaces the public host of the API, for a mirror, a gateway or a simulated exchange, and
     `archive_url` the hosts of the archive. With `base_url` alone, no archive is used: the public files are
-    not those of a simulated exchange. Raises ConfigurationError if a URL is not http(s), or has credentials,
-    a query or a fragment.
+    not those of a simulated exchange. Raises ConfigurationError for a URL that is not http(s), has a space, a
+    control character, credentials, a query or a fragment, or a port that is none.
     """
 
     name: ClassVar[str]
@@ -60,10 +56,9 @@ class Exchange:
             _check_exchange(cls)
 
     def __init__(self, base_url: str | None = None, *, archive_url: str | None = None) -> None:
-        self.base_url = _checked_url("base_url", base_url, self.default_url)
-        mirror = None
-        if archive_url is not None:
-            mirror = _checked_url("archive_url", archive_url, "https://files.example.com")
+        given = self.default_url if base_url is None else base_url
+        self.base_url = host_url("base_url", given, like=self.default_url)
+        mirror = None if archive_url is None else host_url("archive_url", archive_url)
         self._endpoints: dict[str, Endpoint] = {}
         self._archives: dict[str, Archive] = {}
         for kind in self.sources:
@@ -153,34 +148,6 @@ class Exchange:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r})"
-
-
-def _checked_url(argument: str, given: object, like: str) -> str:
-    """Return the canonical form of a host's URL, which is the key of its budgets; None stands for `like`."""
-    if given is not None and not isinstance(given, str):
-        raise ConfigurationError(f"{argument}: {type(given).__name__} is no URL; write text such as {like}")
-    url = like if given is None else given
-    return _one_url(argument, url.strip().rstrip("/"), like)
-
-
-def _one_url(argument: str, url: str, like: str) -> str:
-    wrong = f"is not an http(s) URL; write {like!r} or like it"
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-        host = one_spelling(f"[{host}]" if ":" in host else host)
-    except ValueError:  # the text of the error may have a credential in it
-        raise ConfigurationError(f"{argument}: what was given {wrong}") from None
-    if parts.username or parts.password:
-        raise ConfigurationError(f"{argument}: credentials have no place in it; public endpoints need none")
-    if parts.query or parts.fragment:  # it may have a key in it: the message does not repeat the text
-        raise ConfigurationError(
-            f"{argument}: a query or fragment (? or #) has no place in it; write {like!r}"
-        )
-    if not host or parts.scheme not in _PORTS:
-        raise ConfigurationError(f"{argument}: {redact(repr(url))} {wrong}")
-    shown = "" if port in {None, _PORTS[parts.scheme]} else f":{port}"
-    return parts._replace(netloc=f"{host}{shown}").geturl()
 
 
 _PAIRS = (("time_request", "decode_time"), ("listing_requests", "decode_listing"))

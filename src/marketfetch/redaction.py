@@ -1,4 +1,4 @@
-"""Redaction of credentials in messages, logs and the representation of objects.
+"""Redaction of credentials, and of control characters, in whatever is shown: messages, logs, reports.
 
 If it is not certain which part of a text is a credential, too much is cut rather than too little.
 """
@@ -9,7 +9,7 @@ import re
 from typing import NoReturn, Self
 from urllib.parse import SplitResult, quote, urlsplit
 
-__all__ = ["Secret", "redact", "without"]
+__all__ = ["Secret", "printable", "redact", "without"]
 
 _HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
 _NAME = (
@@ -82,6 +82,20 @@ def redact(text: str) -> str:
     for pattern, rest in _CUTS:
         text = pattern.sub(rest, text)
     return text
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    r"""Write characters that would change a terminal or forge a line of a log as escapes; `keep` stay.
+
+    >>> print(printable("BTC\x1b[2JUSDT\nETH"))
+    BTC\x1b[2JUSDT\nETH
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each in keep else each.encode("unicode_escape").decode()
+        for each in text
+    )
 
 
 def without(text: str, secret: str) -> str:

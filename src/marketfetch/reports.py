@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from marketfetch.redaction import printable
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet, format_utc
@@ -108,7 +109,10 @@ class SeriesReport:
 
 @attrs.frozen
 class EgressReport:
-    """What one egress did: requests, limit weight, rows, failures, and its present state."""
+    """What one egress did: requests, limit weight, rows, failures, and its present state.
+
+    `weight` counts the units of limits that an exchange publishes. A request for a file has none.
+    """
 
     name: str
     requests: int = 0
@@ -372,7 +376,7 @@ class Finding:
 
     def __str__(self) -> str:
         detail = f": {self.detail}" if self.detail else ""
-        return f"{self.series} {self.spans}: {self.problem}{detail}"
+        return printable(f"{self.series} {self.spans}: {self.problem}{detail}")
 
 
 @attrs.frozen(repr=False)

@@ -25,7 +25,9 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from inspect import isfunction
 from typing import Any, ClassVar
 
 import attrs
@@ -45,13 +47,13 @@ from marketfetch.errors import (
     RateLimitExceeded,
     RestrictedLocation,
 )
-from marketfetch.planning.adapter_checks import check_archive, check_endpoint
+from marketfetch.planning.adapter_checks import ARCHIVE_RESULTS, check_archive, check_endpoint
 from marketfetch.planning.paginators import TimeWindowPaginator
 from marketfetch.protocols import Paginator
 from marketfetch.ratelimit.backoff import parse_http_date, retry_after
 from marketfetch.values.archives import ArchiveFile
 from marketfetch.values.datasets import Dataset
-from marketfetch.values.http import Cost, Request, Response
+from marketfetch.values.http import Cost, Request, Response, host_url
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
@@ -144,9 +146,11 @@ class Endpoint(Source):
 class Archive(Source):
     """Public files with the rows of one dataset: a zip with one CSV for each calendar month or day.
 
-    `url` replaces both hosts, for a mirror or a simulated archive. Declare the attributes and write `folder`,
-    `stem` and `cost`; the class is checked when it is created. The `listing_url` of an archive that publishes
-    no listing is None. Its files are requested by name, so `key` replaces `folder`.
+    `url` replaces both hosts, for a mirror or a simulated archive; ConfigurationError for what is no URL of a
+    host. Declare the attributes and write `folder`, `stem` and `cost`; the class is checked when it is
+    created, and what its methods return whenever they are called: AdapterError names the method. The
+    `listing_url` of an archive that publishes no listing is None. Its files are requested by name, so `key`
+    replaces `folder`.
 
     A key is folder, stem, label and `.zip`. Example: of the 1m candles of BTCUSDT, the folder is
     `data/spot/monthly/klines/BTCUSDT/1m/`, the stem `BTCUSDT-1m-` and a label `2024-01`.
@@ -165,10 +169,15 @@ class Archive(Source):
         super().__init_subclass__(**kwargs)
         if not abstract:
             _check_archive(cls)
+        for name, check in ARCHIVE_RESULTS.items():
+            method = cls.__dict__.get(name)
+            if isfunction(method):
+                setattr(cls, name, _checking(f"{cls.__name__}.{name}", method, check))
 
     def __init__(self, url: str | None = None) -> None:
-        self._files_url = self.files_url if url is None else url
-        self._listing_url = self.listing_url if url is None or self.listing_url is None else url
+        self._files_url = host_url("url", self.files_url if url is None else url)
+        listed = self.listing_url if url is None or self.listing_url is None else url
+        self._listing_url = None if listed is None else host_url("url", listed)
 
     @property
     def is_listed(self) -> bool:
@@ -209,15 +218,7 @@ class Archive(Source):
 
     def listing(self, series: Series, first: CalendarPeriod) -> ListingRequest:
         """Return what to list: the files of a series from a period on, those of its grain."""
-        folder: object = self.folder(series, first.grain)
-        stem: object = self.stem(series)
-        place = type(self).__name__
-        if not isinstance(folder, str) or not folder.endswith("/"):
-            raise AdapterError(f"{place}.folder: found {folder!r}; return text that ends with a slash")
-        if not isinstance(stem, str) or "/" in stem:
-            raise AdapterError(
-                f"{place}.stem: found {stem!r}; return text without a slash, such as 'BTC-1m-'"
-            )
+        folder, stem = self.folder(series, first.grain), self.stem(series)
         return ListingRequest(folder, delimiter="/", version=1, after=f"{folder}{stem}{first}")
 
     def listing_request(self, listing: ListingRequest) -> Request:
@@ -329,6 +330,18 @@ def raise_for_status(place: str, response: Response, elsewhere: str = "") -> Non
     if status == 408 or status >= 500:
         raise ExchangeNotAvailable(f"{place} is not available (HTTP {status}): {text}")
     raise BadRequest(f"{place} rejects the request (HTTP {status}): {text}")
+
+
+def _checking(
+    place: str, method: Callable[..., object], check: Callable[[str, object], object]
+) -> Callable[..., object]:
+    """Return a method of an adapter's author with a check of what it returns."""
+
+    @wraps(method)
+    def checked(*arguments: object, **named: object) -> object:
+        return check(place, method(*arguments, **named))
+
+    return checked
 
 
 def _check_endpoint(cls: type[Endpoint]) -> None:

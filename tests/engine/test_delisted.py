@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import aclosing
+from typing import ClassVar
 
 import anyio
 import numpy as np
@@ -11,15 +13,19 @@ import pytest
 import marketfetch as mf
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.engine import archive_waves
-from marketfetch.errors import ConfigurationError
+from marketfetch.errors import BadSymbol, ConfigurationError
+from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv, UsdmOhlcvFiles
 from marketfetch.exchanges.okx import Okx
 from marketfetch.sinks.memory import MemorySink
+from marketfetch.sources import Source
 from marketfetch.testing import ArchiveFaultKind, ArchiveFaults, GeneratedMarket
 from marketfetch.testing.markets.market import MarketInstrument
+from marketfetch.values.http import Request
 from marketfetch.values.series import Series
-from marketfetch.values.spans import SpanSet
+from marketfetch.values.slices import Slice
+from marketfetch.values.spans import Span, SpanSet
 from tests.support.sites import END, SYMBOLS, Site, moment, site
-from tests.support.worlds import assert_holds, span_of, truth
+from tests.support.worlds import assert_holds, run, span_of, truth
 
 START = "2025-10-05"
 NOW = "2026-02-20T00:05Z"
@@ -255,3 +261,43 @@ def test_delisted_symbols_need_an_archive() -> None:
         Pipeline("binance-usdm", query, MemorySink())
     with pytest.raises(ConfigurationError, match="delisted: 'yes' is neither True nor False"):
         mf.AllSymbols(delisted="yes")  # type: ignore[arg-type]
+
+
+class _Refusing(Ohlcv):
+    """Refuses the symbol, as Binance does with code -1122, although the listing has it."""
+
+    def request(self, part: Slice) -> Request:
+        if part.series.symbol == "LUNAUSDT":
+            raise BadSymbol("binance-usdm does not serve this symbol (code -1122)")
+        return super().request(part)
+
+    def first_row_request(self, series: Series, start: int) -> Request | None:
+        return self.request(Slice(series, Span(start, start + 1), 1))
+
+
+class _Venue(BinanceUsdm):
+    sources: ClassVar[Sequence[type[Source]]] = (_Refusing, UsdmOhlcvFiles)
+
+
+@pytest.mark.parametrize("sources", ["auto", "rest"])
+def test_a_listed_symbol_that_is_not_traded_and_that_the_api_refuses_is_read_from_files(sources: str) -> None:
+    store, market = MemorySink(), GeneratedMarket([*SYMBOLS, LUNA], seed=1)
+    with site(now=NOW, market=market) as place:
+        query = mf.Query(
+            symbols=("LUNAUSDT", "BTCUSDT"),
+            interval="1h",
+            start="2025-12-20",
+            end="2026-02-20",
+            sources=sources,
+        )
+        exchange = _Venue(place.exchange.base_url, archive_url=place.archive.base_url)
+        settings = mf.Settings(clock=lambda: place.clock, concurrency=4)
+        report = run(Pipeline(exchange, query, store, settings=settings))
+        lines = {line.series.symbol: line for line in report.series}
+        assert not lines["BTCUSDT"].missing
+        if sources == "rest":
+            (gap,) = lines["LUNAUSDT"].missing
+            assert "-1122" in gap.reason
+            return
+        assert report.complete
+        assert_holds(store, market, SERIES, span_of("2025-12-20", "2026-02-20"))

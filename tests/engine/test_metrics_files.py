@@ -203,6 +203,22 @@ def test_the_api_heals_what_a_file_lacks_within_its_30_days() -> None:
         assert_holds(store, place.market, place.series(), span_of("2026-07-20", "2026-07-23"))
 
 
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_a_short_gap_in_rows_of_the_api_is_found_in_files_when_the_api_has_it_no_more(dataset: str) -> None:
+    """A run missed 20 minutes; a month later only the file of that day has them."""
+    store = MemorySink()
+    day = span_of("2026-06-24", "2026-06-25")
+    with site(now="2026-06-26T12:00Z") as place:
+        for start, end in (("2026-06-24", "2026-06-24T10:00Z"), ("2026-06-24T10:20Z", "2026-06-25")):
+            assert place.fetch(store, dataset, start=start, end=end, sources="rest").complete
+    with site() as place:
+        report = place.fetch(store, dataset, start="2026-06-24", end="2026-06-25")
+        assert report.complete
+        assert (report.archive.files, report.archive.rows) == (1, 4)
+        assert not place.asked()
+        assert_holds(store, place.market, place.series(dataset), day)
+
+
 def test_a_few_missing_rows_are_not_looked_for_in_every_run() -> None:
     store = MemorySink()
     faults = ArchiveFaults(kinds=["text_value"], rate=1.0, keys="*-2026-06-*")

@@ -22,7 +22,6 @@ from marketfetch.adapter import (
 )
 from marketfetch.errors import AdapterError, Banned, FetchError, NoSuchFile, RateLimitExceeded
 from marketfetch.exchanges.okx import CandleFiles, Okx
-from marketfetch.planning.adapter_checks import check_key
 from marketfetch.testing import ArchiveOptions, GeneratedMarket, SimulatedArchive, simulate_binance
 from marketfetch.testing.contracts.exchange_cases import DecodeCase, check_same_rows
 from marketfetch.values.http import Response
@@ -141,5 +140,6 @@ def test_an_archive_without_a_listing_names_its_files(attributes: dict[str, Any]
 
 @pytest.mark.parametrize("key", [None, "", "/a.zip", "a/", CalendarPeriod.parse("2026-02")])
 def test_a_key_is_a_path(key: object) -> None:
-    with pytest.raises(AdapterError, match=r"Mine.key: found .* a path below the host"):
-        check_key("Mine.key", key)
+    mine = type("Mine", (Plain,), {"listing_url": None, "key": lambda *_: key})
+    with pytest.raises(AdapterError, match=r"Mine.<?.*: found .* a path below the host"):
+        mine().key(Series.of("okx", "mark_price", "BTC-USDT", "1m"), CalendarPeriod.parse("2026-02"))

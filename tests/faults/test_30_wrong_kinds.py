@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 import marketfetch as mf
+from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.exchanges.okx import Okx
 from marketfetch.sinks.sqlite import SQLiteSink
+from marketfetch.sources import Archive
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
 from tests.support.worlds import World, run
 
@@ -170,3 +172,53 @@ def test_a_filter_that_came_out_empty_does_not_choose_everything(filters: dict[s
 def test_whether_rows_are_deleted_is_said_by_true_or_false(wrong: dict[str, Any]) -> None:
     with pytest.raises(mf.errors.ConfigurationError, match=r"^(rows|dry_run): .*write True or False"):
         mf.forget(mf.MemorySink(), symbols=mf.AllSymbols(), **wrong)
+
+
+WRONG_URLS = {
+    "a space": ("https://api example.com", "a space, control character or backslash"),
+    "a space in the path": ("https://api.example.com/a b", "a space"),
+    "a line break": ("https://api.example.com\n", "a space, control character"),
+    "a line break inside": ("https://api.exa\nmple.com", "a space, control character"),
+    "a tab": ("https://api.exa\tmple.com", "a space, control character"),
+    "an escape": ("https://api.example.com/\x1b[2J", "a space, control character"),
+    "a NUL": ("https://api.example.com\x00", "a space, control character"),
+    "a zero-width space": ("https://api.example\u200b.com", "a space, control character"),
+    "a backslash": ("https://api.example.com\\@e.org", "a space, control character or backslash"),
+    "a port in words": ("https://api.example.com:https", "its port is none"),
+    "a port that is too large": ("https://api.example.com:65536", "its port is none"),
+    "a negative port": ("https://api.example.com:-1", "its port is none"),
+    "port zero": ("https://api.example.com:0", "its port is none"),
+    "an empty port": ("https://api.example.com:", "its port is none"),
+    "a user and a password": ("https://ann:hunter2@api.example.com", "credentials have no place"),
+    "a user": ("https://hunter2@api.example.com", "credentials have no place"),
+    "an empty user": ("https://@api.example.com", "credentials have no place"),
+    "a query": ("https://api.example.com?key=hunter2", "a query or fragment"),
+    "an empty query": ("https://api.example.com?", "a query or fragment"),
+    "a fragment": ("https://api.example.com/#hunter2", "a query or fragment"),
+    "another scheme": ("ftp://api.example.com", "is not an http"),
+    "no scheme": ("api.example.com", "is not an http"),
+    "no host": ("https://", "is not an http"),
+    "an encoded host": ("https://api%2eexample.com", "is not an http"),
+    "a host of dots": ("https://api..example.com", "is not an http"),
+}
+
+
+@pytest.mark.parametrize(("url", "told"), WRONG_URLS.values(), ids=WRONG_URLS)
+def test_what_is_no_url_of_a_host_is_refused_alike_wherever_it_is_written(url: str, told: str) -> None:
+    """By the constructor, by its class, for the API, for the archive; and no message shows a credential."""
+    archive = next(kind for kind in BinanceUsdm.sources if issubclass(kind, Archive))
+    calls: dict[str, Callable[[], object]] = {
+        "base_url": lambda: BinanceUsdm(url),
+        "archive_url": lambda: BinanceUsdm(archive_url=url),
+        "url": lambda: archive(url),
+        "Mine.default_url": lambda: type("Mine", (BinanceUsdm,), {"default_url": url}),
+        "Mine.files_url": lambda: type("Mine", (archive,), {"files_url": url}),
+        "Mine.listing_url": lambda: type("Mine", (archive,), {"listing_url": url}),
+    }
+    for name, call in calls.items():
+        with pytest.raises(mf.errors.ConfigurationError, match=f"^{name}: ") as caught:
+            call()
+        message = str(caught.value)
+        assert "hunter2" not in message
+        assert told in message or "with the scheme" in message
+        assert message.isprintable()

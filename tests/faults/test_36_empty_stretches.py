@@ -66,7 +66,8 @@ def filled(
     concurrency: int = 4,
 ) -> Filled:
     """Run a query against a market with gaps, check every row and every empty moment, and count requests."""
-    instrument = MarketInstrument.parse("ABUSDT", listed, delisted)
+    name = "ETHUSD_PERP" if venue == "binance-coinm" else "ABUSDT"
+    instrument = MarketInstrument.parse(name, listed, delisted)
     market = GeneratedMarket([instrument], seed=4, gaps=gaps)
     options = SimulatorOptions(
         now=lambda: NOW, limits=None, faults=faults, log_size=100_000, okx_history_limit=okx_page
@@ -76,7 +77,7 @@ def filled(
             exchange, venue, settings=Settings(clock=lambda: NOW, concurrency=concurrency, heartbeat=0.02)
         )
         store = MemorySink()
-        symbol = "AB-USDT" if venue == "okx" else "ABUSDT"
+        symbol = "AB-USDT" if venue == "okx" else name
         query: dict[str, Any] = {"symbols": symbol, "datasets": dataset, "interval": interval}
         report = run(world.pipeline(store, **query, start=span.start, end=span.end))
         side = ("/time", "/exchangeInfo", "/instruments")
@@ -114,11 +115,43 @@ def test_a_year_without_rows_amid_a_series(venue: str, dataset: str) -> None:
     assert not any(beats), "each open time is either planned or crossed"
 
 
-@pytest.mark.parametrize("venue", ["binance-spot", "binance-usdm", "okx"])
-def test_with_many_requests_in_flight_those_are_the_only_further_ones(venue: str) -> None:
-    span = Span(YEAR.start - 2 * DAY, YEAR.end + 2 * DAY)
-    found = filled(venue, "ohlcv", span, gaps=[YEAR], concurrency=20, okx_page=300)
-    assert found.beside <= HANDFUL + 20
+@pytest.mark.parametrize("concurrency", [1, 4, 20, 50])
+@pytest.mark.parametrize("venue", ["binance-spot", "binance-usdm", "binance-coinm", "okx"])
+def test_the_requests_in_flight_do_not_end_in_a_gap(venue: str, concurrency: int) -> None:
+    """One page goes ahead in a gap, wherever in a page and in a longer candle the gap begins and ends."""
+    for into in (0, 611 * MINUTE):
+        gap = Span(YEAR.start + into, YEAR.end + into)
+        span = Span(YEAR.start - 2 * DAY, YEAR.end + 2 * DAY)
+        begins = YEAR.start - 9 * DAY
+        found = filled(venue, "ohlcv", span, gaps=[gap], listed=begins, concurrency=concurrency, okx_page=300)
+        assert found.report.complete
+        assert found.beside <= HANDFUL
+
+
+@pytest.mark.parametrize("venue", ["binance-usdm", "okx"])
+def test_a_long_series_without_gaps_costs_one_more_request(venue: str) -> None:
+    """Its pages are in flight side by side, as ever: longer candles show no gap, and nothing waits."""
+    pages = 30 if venue == "okx" else 130
+    size = 300 if venue == "okx" else 499
+    span = Span(YEAR.start, YEAR.start + pages * size * MINUTE)
+    found = [
+        filled(venue, "ohlcv", span, listed=YEAR.start - 9 * DAY, concurrency=each, okx_page=300).beside
+        for each in (1, 20)
+    ]
+    assert found[1] - found[0] == 1
+
+
+def test_longer_candles_that_are_wrong_hide_no_row() -> None:
+    """The candles lack months that have rows: the first page there shows that, and the others go on."""
+    times = range(YEAR.start, YEAR.start + 12 * DAY, MINUTE)
+    with Forgetful(times, listed_at=YEAR.start).serving() as server:
+        report, line, asked = run_plain(
+            server, "mark_price", now=NOW, interval="1m", start=times.start, end=times.stop, concurrency=20
+        )
+    assert report.complete
+    assert line.rows == len(times)
+    assert not line.empty
+    assert asked <= -(-len(times) // 100) + 10
 
 
 @pytest.mark.parametrize("dataset", STATISTICS)
@@ -162,7 +195,8 @@ def test_an_hour_without_rows_costs_what_it_did() -> None:
     hole = Span(YEAR.start, YEAR.start + HOUR)
     for venue, dataset in KLINES:
         found = filled(venue, dataset, Span(hole.start - 5 * DAY, hole.end + 5 * DAY), gaps=[hole])
-        assert found.beside <= usual(venue, dataset) + 3  # the page that has the hole, and OKX cuts pages
+        # The page that has the hole, OKX cuts pages, and longer candles of ten days show no gap.
+        assert found.beside <= usual(venue, dataset) + 3 + 1
         assert not found.report.rows_crossed
 
 
@@ -218,6 +252,16 @@ class Aggregating(PlainServer):
         rows = candles.answer(path, asked)
         self.questions += candles.questions
         return rows
+
+
+class Forgetful(Aggregating):
+    """Its longer candles lack a week of rows."""
+
+    def answer(self, path: str, asked: dict[str, str]) -> Any:
+        lost = Span(YEAR.start + 3 * DAY, YEAR.start + 10 * DAY)
+        rows = super().answer(path, asked)
+        longer = asked.get("step", "1m") != "1m"
+        return [row for row in rows if row[0] not in lost] if longer else rows
 
 
 class OldestFirst(Events):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,16 +17,27 @@ from _pytest.outcomes import Failed
 
 import marketfetch.adapter as mf
 from marketfetch.api.pipeline import Pipeline
+from marketfetch.archives.file_reader import FileContent, FileReader
+from marketfetch.archives.listing import ListingRequest
+from marketfetch.archives.periods import CalendarPeriod
+from marketfetch.decoding.csv_layouts import CsvLayout
 from marketfetch.errors import AdapterError
+from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv, UsdmOhlcvFiles
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.testing.contracts.exchange import ExchangeContract
+from marketfetch.values.intervals import Interval
 from marketfetch.values.query import Query
+from marketfetch.values.series import Series
 from marketfetch.values.settings import Settings
 from tests.support.plain import Events, Forwards, PlainExchange, PlainServer
+from tests.support.sites import site
 from tests.support.worlds import DAY, MINUTE, run
 
 START = 1_780_272_000_000
+MINUTES = Interval.parse("1m")
+CANDLES = Series.of("binance-usdm", "ohlcv", "BTCUSDT", "1m")
+DAY_ONE = CalendarPeriod.parse("2026-06-01")
 COST = mf.Cost(mf.LimitPool("calls", 10, 1000))
 
 
@@ -374,3 +387,63 @@ def test_the_contract_takes_errors_that_the_author_knows() -> None:
     subject.answer = Bars().answer
     with pytest.raises(Failed, match="DID NOT RAISE"):
         subject.test_14_errors_inside_a_good_status_are_no_empty_page(Swallowing().endpoint("mark_price"))
+
+
+ARCHIVE_RESULTS: dict[str, tuple[str, object, tuple[Any, ...], str]] = {
+    "grains are text": ("grains", "month", (MINUTES,), "a tuple of 'month' and 'day'"),
+    "grains are a set": ("grains", {"day"}, (MINUTES,), "a tuple of 'month' and 'day'"),
+    "grains are years": ("grains", ("year",), (MINUTES,), "a tuple of 'month' and 'day'"),
+    "there are no grains": ("grains", None, (MINUTES,), "found None"),
+    "a folder without a slash": ("folder", "daily", (CANDLES, "day"), "text that ends with a slash"),
+    "a folder as in a file system": ("folder", "/daily/", (CANDLES, "day"), "text that ends with a slash"),
+    "a folder as a path": ("folder", Path("daily/"), (CANDLES, "day"), "text that ends with a slash"),
+    "a stem with a folder": ("stem", "a/BTC-", (CANDLES,), "text without a slash"),
+    "no stem": ("stem", None, (CANDLES,), "text without a slash"),
+    "a cost in numbers": ("cost", 1, (), "return a Cost"),
+    "a listing as text": ("listing", "daily/", (CANDLES, DAY_ONE), "return a ListingRequest"),
+    "a listing of symbols as text": ("symbols_listing", "daily/", (), "return a ListingRequest"),
+    "a symbol that is none": ("symbol_of", None, ("daily/BTCUSDT/",), "the symbol of the folder"),
+    "a request as text": ("file_request", "https://files.example.com/a.zip", ("a.zip",), "return a Request"),
+    "a request to the API": ("checksum_request", mf.Request("/a", cost=COST), ("a.zip",), "as its base_url"),
+    "a listing's request as text": ("listing_request", "/", (ListingRequest("a/"),), "return a Request"),
+    "a period as text": ("period_of", "2026-06", (CANDLES, "a-2026-06.zip"), "return a CalendarPeriod"),
+}
+
+
+@pytest.mark.parametrize(("method", "found", "given", "told"), ARCHIVE_RESULTS.values(), ids=ARCHIVE_RESULTS)
+def test_what_a_method_of_an_archive_returns_is_checked(
+    method: str, found: object, given: tuple[Any, ...], told: str
+) -> None:
+    archive = made(UsdmOhlcvFiles, **{method: lambda *_, **__: found})()
+    with pytest.raises(AdapterError, match=rf"^Mine\.{method}: found .*; ") as caught:
+        getattr(archive, method)(*given)
+    assert told in str(caught.value)
+    assert f"({type(found).__name__})" in str(caught.value)
+
+
+@pytest.mark.parametrize("result", [None, [None], [b"1,2"]], ids=repr)
+def test_what_the_layout_of_an_archive_returns_is_checked(result: object) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as container:
+        container.writestr("BTCUSDT-1m-2026-06-01.csv", "1,2\n")
+    layout = made(CsvLayout, decode=lambda *_: result)(UsdmOhlcvFiles.layout.columns, width=12)
+    with pytest.raises(AdapterError, match=r"^Mine\.decode: found .*Decoded"):
+        list(FileReader(file, FileContent(CANDLES, DAY_ONE, layout)))
+
+
+@pytest.mark.parametrize(
+    ("method", "result"), [("grains", "day"), ("folder", "daily"), ("period_of", "2026-06"), ("cost", 1)]
+)
+def test_a_run_ends_with_the_mistake_of_an_archive(method: str, result: object) -> None:
+    files = made(UsdmOhlcvFiles, **{method: lambda *_: result})
+    kind = made(BinanceUsdm, sources=(Ohlcv, files))
+    query = Query(symbols="BTCUSDT", interval="1h", start="2026-01-01", end="2026-02-01", sources="archive")
+    with site() as place:
+        urls = {"archive_url": place.archive.base_url}
+
+        def fetch() -> None:
+            settings = Settings(clock=lambda: place.clock)
+            run(Pipeline(kind(place.exchange.base_url, **urls), query, MemorySink(), settings=settings))
+
+        with pytest.raises(AdapterError, match=rf"^Mine\.{method}: found"):
+            fetch()

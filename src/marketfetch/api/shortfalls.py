@@ -9,6 +9,7 @@ from warnings import warn
 from marketfetch.common.type_checks import is_text
 from marketfetch.errors import IncompleteError, IncompleteWarning, unknown
 from marketfetch.listeners.text import join_limited, span_text
+from marketfetch.redaction import printable
 from marketfetch.reports import NOTHING_CLOSED, Report, SeriesReport
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
@@ -37,7 +38,7 @@ def missing_summary(report: Report, rows: Mapping[Series, Columns]) -> list[str]
             lines.append(f"{line.series.symbol}: {lacks}")
     if len(lines) > _MAX_LINES:
         lines[_MAX_LINES:] = [f"and {len(lines) - _MAX_LINES:,} more; .report has them all"]
-    return lines
+    return list(map(printable, lines))
 
 
 def check_on_missing(value: object) -> None:

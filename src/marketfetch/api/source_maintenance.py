@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from time import monotonic
 
 from marketfetch.api.budget_sharing import sharing_of
 from marketfetch.api.inputs import check_parts, pool_of, store_of
 from marketfetch.api.plugins import exchange_from
 from marketfetch.api.run_sync import run_sync
+from marketfetch.common.exception_groups import raising_one_error
 from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.requester import RequestExecutor
-from marketfetch.engine.run import sharing_addresses
+from marketfetch.engine.run import sending_heartbeats, sharing_addresses
 from marketfetch.engine.state import RunState
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.listeners.dispatch import Listeners
-from marketfetch.protocols import Fetcher, ProxyPool, Sink
+from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.redaction import Secret, redact
 from marketfetch.reports import SourceVerification
@@ -40,17 +42,22 @@ def verify_sources(  # noqa: PLR0913  # the filters of `verify`, and the parts o
     datasets: str | Dataset | Iterable[str | Dataset] | None = None,
     interval: str | Interval | None = None,
     repair: bool = False,
+    base_url: str | None = None,
+    archive_url: str | None = None,
     proxies: ProxyPool | Iterable[str | Secret] | str | Path | None = None,
     fetcher: Fetcher | None = None,
     settings: Settings | None = None,
     listeners: Sequence[Listener] = (),
+    board: Board | str | Secret | None = "auto",
 ) -> SourceVerification:
     """Find files of the exchange's archive that were issued anew, and compare them with the stored rows.
 
     An exchange replaces files without notice. One listing for each series shows which files have another
     size or time than when they were read; only those are fetched and compared, field by field. With `repair`
     the stored rows that differ are replaced by those of the file, and new rows are added. A filter that is
-    left out selects all series.
+    left out selects all series. `base_url`, `archive_url`, `proxies`, `fetcher`, `settings`, `listeners` and
+    `board` are those of `fetch`; listeners receive a Heartbeat now and then, and a RequestFailed for each
+    failure.
 
     A file or a listing that cannot be read is in the result with its error. Raises ConfigurationError for an
     exchange without an archive, a store that does not keep provenance and names that it does not hold,
@@ -62,7 +69,7 @@ def verify_sources(  # noqa: PLR0913  # the filters of `verify`, and the parts o
     check_parts(fetcher, settings)
     if not isinstance(repair, bool):
         raise ConfigurationError(f"repair: {redact(repr(repair))} is neither yes nor no; write True or False")
-    venue = exchange_from(exchange)
+    venue = exchange_from(exchange, base_url, archive_url)
     if not venue.has_archive:
         raise ConfigurationError(
             f"exchange: {venue.name} at {venue.base_url} has no archive to compare with; "
@@ -75,11 +82,16 @@ def verify_sources(  # noqa: PLR0913  # the filters of `verify`, and the parts o
     used = (settings if settings is not None else Settings()).for_one_run()
     pool = RotatingProxies(()) if proxies is None else pool_of(proxies)
     client = fetcher if fetcher is not None else CurlFetcher()
+    sharing, state, started = sharing_of(board, opened), RunState(), monotonic()
 
     async def verify() -> SourceVerification:
-        executor = RequestExecutor(venue, client, pool, used, RunState(), emit)
+        executor = RequestExecutor(venue, client, pool, used, state, emit)
         verifier = SourceVerifier(executor, opened, StoreRetrier(used.retries, emit), repair=repair)
-        async with sharing_addresses(pool, sharing_of("auto", opened)), client.session():
-            return await verifier.run(series)
+        heartbeats = sending_heartbeats(
+            lambda: state.heartbeat(pool, monotonic() - started), emit, pool, used.heartbeat
+        )
+        with raising_one_error():
+            async with heartbeats, sharing_addresses(pool, sharing), client.session():
+                return await verifier.run(series)
 
     return run_sync(verify)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from marketfetch.api.shortfalls import missing_summary
 from marketfetch.errors import ConfigurationError, unknown
+from marketfetch.redaction import printable
 from marketfetch.reports import Report
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
@@ -147,7 +148,7 @@ class Table:
             empty,
             gaps or "nothing",
         )
-        return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+        return "<tr>" + "".join(f"<td>{escape(printable(cell))}</td>" for cell in cells) + "</tr>"
 
 
 def _keys() -> dict[str, Callable[[Series], str]]:

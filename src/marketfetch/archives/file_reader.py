@@ -16,9 +16,9 @@ from marketfetch.archives.checksums import Checksum, digest_of
 from marketfetch.archives.containers import InflateLimits, open_member
 from marketfetch.archives.periods import CalendarPeriod
 from marketfetch.decoding.csv_layouts import CsvLayout
-from marketfetch.decoding.layouts import Decoded
+from marketfetch.decoding.layouts import Decoded, check_decoded
 from marketfetch.decoding.validation import check_rows
-from marketfetch.errors import ArchiveDamaged
+from marketfetch.errors import ArchiveDamaged, wrong_kind
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import format_utc
@@ -138,8 +138,12 @@ class FileReader:
         name = None if member.name is None else member.name.rpartition("/")[2]
         if name is not None and content.member not in {None, name}:
             raise ArchiveDamaged(f"expected {content.member} in the file, found {name[:100]!r}")
-        for decoded in content.layout.decode(member.pieces, content.series, content.period.span):
-            rows = self._with_closed(decoded)
+        place = f"{type(content.layout).__name__}.decode"
+        pieces: object = content.layout.decode(member.pieces, content.series, content.period.span)
+        if not isinstance(pieces, Iterable):
+            raise wrong_kind(place, pieces, "yield a Decoded for each block of lines")
+        for decoded in pieces:
+            rows = self._with_closed(check_decoded(place, decoded, content.series.dataset))
             checked = check_rows(rows, content.series, content.period.span)
             tally.received += rows.received
             tally.rejected.update(checked.rejected)

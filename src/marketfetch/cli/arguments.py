@@ -29,7 +29,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     Raises ConfigurationError for an unknown option, with near matches, for a word that belongs to no option,
     and for a word that is not text. The message does not repeat a stray or undecodable word: it may be part
     of a password. Of an unknown option it shows the part before `=`. `options` of the result lists the long
-    options of the command.
+    options of the command, and `given` those whose values are not the defaults.
     """
     words = sys.argv[1:] if argv is None else argv
     for place, word in enumerate(words, start=1):
@@ -52,7 +52,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
             f"arguments: number {places} belongs to no option; put the name of its option before it, and "
             "quotes around what has spaces"
         )
-    arguments.options = commands[arguments.command].options
+    command = commands[arguments.command]
+    arguments.given = command.given(arguments)
+    arguments.options = command.options
     return arguments
 
 
@@ -210,8 +212,7 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
         help="compare rows with the files that they came from, where the exchange issued these anew",
     )
     files.add_argument("--repair", action="store_true", help="with --sources: write the rows of new issues")
-    files.add_argument("--base-url", metavar="URL", action=Once, help="as of backfill")
-    files.add_argument("--archive-url", metavar="URL", action=Once, help="as of backfill")
+    _add_network(parser.add_argument_group("with --sources: how to get there"))
 
 
 def _add_forget(parser: argparse.ArgumentParser) -> None:
@@ -260,6 +261,27 @@ def _add_backfill(parser: argparse.ArgumentParser) -> None:
     _add_store(parser)
     how = parser.add_argument_group("how to get there")
     how.add_argument(
+        "--sources",
+        action=Once,
+        choices=("auto", "rest", "archive"),
+        default="auto",
+        help="rest asks the API, archive reads public files of the exchange, auto takes files where that is "
+        "sooner (default: %(default)s)",
+    )
+    how.add_argument(
+        "--unusable",
+        metavar="POLICY",
+        action=Once,
+        choices=("keep", "store", "retry"),
+        default=Settings().unusable,
+        help="wrong rows of the exchange: keep (note them beside the ledger, not in the table), store (write "
+        "them to the table) or retry (request them again; default: %(default)s)",
+    )
+    _add_network(how)
+
+
+def _add_network(how: argparse._ArgumentGroup) -> None:
+    how.add_argument(
         "--proxy", metavar="URL", type=Secret, action="append", default=[], help="may be repeated"
     )
     how.add_argument(
@@ -274,14 +296,6 @@ def _add_backfill(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         action=Once,
         help="read files from this host, not from the public one",
-    )
-    how.add_argument(
-        "--sources",
-        action=Once,
-        choices=("auto", "rest", "archive"),
-        default="auto",
-        help="rest asks the API, archive reads public files of the exchange, auto takes files where that is "
-        "sooner (default: %(default)s)",
     )
     how.add_argument(
         "--certificate", metavar="FILE", action=Once, type=Path, help="trust these authorities too (PEM)"
@@ -302,15 +316,6 @@ def _add_backfill(parser: argparse.ArgumentParser) -> None:
         type=_count,
         default=Settings().concurrency,
         help="requests in flight at most (default: %(default)s)",
-    )
-    how.add_argument(
-        "--unusable",
-        metavar="POLICY",
-        action=Once,
-        choices=("keep", "store", "retry"),
-        default=Settings().unusable,
-        help="wrong rows of the exchange: keep (note them beside the ledger, not in the table), store (write "
-        "them to the table) or retry (request them again; default: %(default)s)",
     )
     how.add_argument(
         "--heartbeat",

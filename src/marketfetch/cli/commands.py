@@ -36,7 +36,7 @@ from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.listeners.logs import LogListener, log_to_console
 from marketfetch.listeners.progress import Progress, progress_to
 from marketfetch.protocols import Store, SupportsRejected
-from marketfetch.redaction import redact
+from marketfetch.redaction import printable, redact
 from marketfetch.sinks.urls import sink_from
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.rejected_rows import RejectedRow
@@ -45,6 +45,9 @@ from marketfetch.values.settings import Settings
 from marketfetch.verification.selection import Selection
 
 __all__ = ["run_command"]
+
+_FOR_ALL_OF_VERIFY = frozenset({"--to", "--json", "--exchange", "--symbol", "--dataset", "--interval"})
+"""The options of `verify` that work without --sources."""
 
 
 def run_command(argv: Sequence[str] | None, signals: SignalHandler) -> int:
@@ -117,7 +120,7 @@ def _print_result(arguments: Namespace, result: RunResult) -> int:
         _print(arguments, result.report.as_dict(), report_page(result.report))
     finally:
         if result.defect is not None and arguments.verbose:
-            sys.stderr.write(redact("".join(format_exception(result.defect))))
+            sys.stderr.write(printable(redact("".join(format_exception(result.defect))), keep="\n"))
         if result.message:
             print_error(result.message)
     return 0 if result.report.complete and not result.message else 1
@@ -140,9 +143,8 @@ def _verify(arguments: Namespace, signals: SignalHandler) -> int:
     signals.interrupt()
     if arguments.sources:
         return _verify_sources(arguments, signals)
-    for option in ("repair", "base_url", "archive_url"):
-        if getattr(arguments, option):
-            raise ConfigurationError(f"{option}: works only with --sources; add --sources")
+    if stray := next((option for option in arguments.given if option not in _FOR_ALL_OF_VERIFY), None):
+        raise ConfigurationError(f"{stray}: works only with --sources; add --sources")
     verification = verify(arguments.to, **filters_from(arguments))
     if not verification.rows:
         raise ConfigurationError(
@@ -158,8 +160,19 @@ def _verify_sources(arguments: Namespace, signals: SignalHandler) -> int:
     name = filters.pop("exchange")
     if name is None:
         raise ConfigurationError("exchange: say whose files to compare with; add --exchange")
-    venue = exchange_from(name, arguments.base_url, arguments.archive_url)
-    verification = verify_sources(arguments.to, venue, repair=arguments.repair, **filters)
+    listener = _listener(arguments)
+    with listener, naming_exhaustion():
+        verification = verify_sources(
+            arguments.to,
+            exchange_from(name, arguments.base_url, arguments.archive_url),
+            repair=arguments.repair,
+            proxies=pool_from(arguments),
+            fetcher=CurlFetcher(certificate=arguments.certificate),
+            settings=Settings(concurrency=arguments.concurrency, heartbeat=_heartbeat(arguments)),
+            listeners=[listener],
+            board=arguments.board,
+            **filters,
+        )
     signals.finish()
     _print(arguments, verification.as_dict(), source_verification_page(verification))
     return 0 if verification.ok else 1

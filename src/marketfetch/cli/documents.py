@@ -6,19 +6,32 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
+from marketfetch.redaction import printable
+
 __all__ = ["MAX_ROWS", "Document", "TextTable", "to_text"]
 
 MAX_ROWS = 20
 """Rows of a table that may be long; `--json` prints all rows."""
 
 
+def _printable_rows(rows: Iterable[tuple[str, ...]]) -> Sequence[tuple[str, ...]]:
+    return [tuple(map(printable, row)) for row in rows]
+
+
+def _printable_notes(notes: Iterable[str]) -> Sequence[str]:
+    return [printable(note) for note in notes]
+
+
 @attrs.frozen
 class TextTable:
-    """A table of text; a column whose name ends in a space has numbers, aligned to the right."""
+    """A table of text; a column whose name ends in a space has numbers, aligned to the right.
+
+    Control characters in cells, which a server may have sent, are written as escapes.
+    """
 
     title: str
     header: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]] = attrs.field(converter=_printable_rows)
 
     @classmethod
     def limited(cls, title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> TextTable:
@@ -36,11 +49,14 @@ class TextTable:
 
 @attrs.frozen
 class Document:
-    """A headline, tables, and notes below the tables; an empty headline or title is left out."""
+    """A headline, tables, and notes below the tables; an empty headline or title is left out.
 
-    headline: str
+    Control characters are written as escapes.
+    """
+
+    headline: str = attrs.field(converter=printable)
     tables: Sequence[TextTable]
-    notes: Sequence[str] = ()
+    notes: Sequence[str] = attrs.field(default=(), converter=_printable_notes)
     good: bool = True
     """Whether there is no problem; this decides the colour of the headline."""
 

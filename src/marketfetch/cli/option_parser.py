@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from marketfetch.errors import ConfigurationError
-from marketfetch.redaction import redact
+from marketfetch.redaction import printable, redact
 
 __all__ = ["Once", "Parser", "check_options", "with_option_name"]
 
@@ -34,6 +34,14 @@ class Parser(argparse.ArgumentParser):
         """The long options of this parser, as they are typed."""
         return sorted(option for option in self._option_string_actions if option.startswith("--"))
 
+    def given(self, arguments: argparse.Namespace) -> list[str]:
+        """Return the long options whose values are not the defaults."""
+        return [
+            action.option_strings[-1]
+            for action in self._actions
+            if action.option_strings and getattr(arguments, action.dest, action.default) != action.default
+        ]
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         # The value is shown only if it resembles a choice: it may be a URL with a password.
         if action.choices is not None and value not in action.choices:
@@ -44,7 +52,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one line and end the process with exit code 2."""
-        self.exit(2, f"marketfetch: {redact(message)} (see {self.prog} --help)\n")
+        self.exit(2, f"marketfetch: {printable(redact(message))} (see {self.prog} --help)\n")
 
 
 class Once(argparse.Action):

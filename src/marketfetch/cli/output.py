@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from marketfetch.errors import MarketfetchError
-from marketfetch.redaction import redact
+from marketfetch.redaction import printable, redact
 
 if TYPE_CHECKING:
     from marketfetch.cli.documents import Document
@@ -51,9 +51,9 @@ def write_stdout(json: bytes) -> None:
 
 
 def print_error(message: str) -> None:
-    """Write an error message to standard error, in one line and without credentials."""
+    """Write an error message to standard error, in one line, without credentials or control characters."""
     with suppress(OSError):  # standard error is closed; the exit code tells the rest
-        sys.stderr.write(f"marketfetch: {redact(' '.join(message.split()))}\n")
+        sys.stderr.write(f"marketfetch: {printable(redact(' '.join(message.split())))}\n")
         sys.stderr.flush()
 
 

@@ -18,7 +18,7 @@ import orjson
 from numpy.typing import NDArray
 
 from marketfetch.decoding.native import read_rows
-from marketfetch.errors import AdapterError, DecodeError
+from marketfetch.errors import AdapterError, DecodeError, wrong_kind
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 from marketfetch.values.rejected_rows import RejectedRow, raw_text
@@ -27,6 +27,7 @@ __all__ = [
     "Decoded",
     "ObjectLayout",
     "RowLayout",
+    "check_decoded",
     "decode_errors_as",
     "excerpt",
     "parse_json",
@@ -313,3 +314,19 @@ class ObjectLayout:
             stamp = _milliseconds(item[self.time], self.unit)
             reading.add(row, stamp, [item.get(self.columns.get(column, "")) for column in dataset.names])
         return reading.decoded()
+
+
+def check_decoded(place: str, decoded: object, dataset: Dataset) -> Decoded:
+    """Return what a `decode` method returned; AdapterError if its columns are not those of the dataset."""
+    if not isinstance(decoded, Decoded) or not isinstance(decoded.columns, Columns):
+        remedy = "return Decoded(Columns(times, values)), or what a RowLayout or ObjectLayout returns"
+        raise wrong_kind(place, decoded, remedy)
+    times, values = decoded.columns.times, decoded.columns.values
+    if times.dtype != np.int64 or values.dtype != np.float64:
+        raise AdapterError(
+            f"{place}: times are {times.dtype} and values {values.dtype}; write int64 and float64"
+        )
+    if len(values) != len(dataset.columns):
+        names = ", ".join(dataset.names)
+        raise AdapterError(f"{place}: found {len(values)} columns of values; {dataset.name} has {names}")
+    return decoded

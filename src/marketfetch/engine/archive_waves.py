@@ -24,12 +24,11 @@ from marketfetch.engine.state import SeriesState
 from marketfetch.errors import FetchError, PaginationError
 from marketfetch.events import FileRejected
 from marketfetch.exchange import Exchange
-from marketfetch.planning.adapter_checks import check_key
 from marketfetch.planning.archive_absence import FilesRead
 from marketfetch.planning.archive_periods import NeededPeriod, needed_periods
 from marketfetch.planning.batches import Capacity, choose_page_size, files_end_sooner
 from marketfetch.sources import Archive, Endpoint
-from marketfetch.values.archives import ArchiveFile
+from marketfetch.values.archives import ArchiveFile, Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
@@ -78,6 +77,8 @@ class ArchiveWaves:
     capacity: Capacity
     now: Clock
     """The server's time, UTC milliseconds."""
+    read_provenance: Callable[[Series], Awaitable[Sequence[Provenance]]]
+    """Returns from which files the stored rows of a series came."""
     always: bool = False
     _read: dict[Series, FilesRead] = attrs.field(factory=dict, init=False)
     """What the files of each delisted series had."""
@@ -107,7 +108,7 @@ class ArchiveWaves:
         """List the files of one grain that are worth their requests."""
         needs: list[_Need] = []
         for state in states:
-            needs += self._needs(state, grain)
+            needs += [await self._without_known_gaps(need) for need in self._needs(state, grain)]
             await checkpoint()  # a series with years of gaps takes a while
         if not self._are_sooner(needs):
             needs = [self._only(need, self._is_in_files_alone) for need in needs]
@@ -163,9 +164,27 @@ class ArchiveWaves:
         """Whether a file is read: for pages of the API, or for rows that the API does not have."""
         if self.always or need.state.delisted:
             return True
-        if self._is_in_files_alone(need, period):
-            return not period.is_short_gap(need.state.wanted, need.state.series.interval)
-        return period.rows >= _WORTH_PAGES * need.page_size
+        return self._is_in_files_alone(need, period) or period.rows >= _WORTH_PAGES * need.page_size
+
+    async def _without_known_gaps(self, need: _Need) -> _Need:
+        """Leave out files that were read before, and of which few rows are missing: they lack these rows.
+
+        Else such files would be read in every run. A gap that an earlier run left in rows of the API is
+        looked for: no file has been read for it.
+        """
+        if self.always or need.state.delisted:
+            return need
+        wanted, interval = need.state.wanted, need.state.series.interval
+        short = {
+            period.period
+            for period in need.periods
+            if self._is_in_files_alone(need, period) and period.is_short_gap(wanted, interval)
+        }
+        if not short:
+            return need
+        read = {entry.span for entry in await self.read_provenance(need.state.series)}
+        known = {period for period in short if period.span in read}
+        return self._only(need, lambda _, period: period.period not in known)
 
     def _is_in_files_alone(self, need: _Need, period: NeededPeriod) -> bool:
         """Whether the API lacks some of the missing moments: they are too old, or the symbol is delisted."""
@@ -248,13 +267,12 @@ class ArchiveWaves:
     def _named(self, need: _Need) -> list[FileTask]:
         """Return the files that an archive without a listing may have for needed periods, newest first."""
         archive, series, seam = need.archive, need.state.series, Seam()
-        place = f"{type(archive).__name__}.key"
         return [
             FileTask(
                 need.state,
                 archive,
                 period,
-                check_key(place, archive.key(series, period.period)),
+                archive.key(series, period.period),
                 seam,
                 period is need.periods[-1],
                 compared_rows=self._compared_rows(need, period),

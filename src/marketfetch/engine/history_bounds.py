@@ -13,12 +13,14 @@ import anyio
 import attrs
 from anyio import CancelScope, CapacityLimiter, Lock
 
+from marketfetch.engine.gap_turns import GapTurns
 from marketfetch.engine.missing import PUBLISH_GRACE, UNPROVEN_ABSENCE
 from marketfetch.engine.requester import RequestExecutor, RowFinder, Undecided, UnusableAnswer
 from marketfetch.engine.state import SeriesState
 from marketfetch.engine.writers import WriterPool
 from marketfetch.errors import BadSymbol, RestrictedLocation
 from marketfetch.planning.absence import Evidence, listing_grace, reason
+from marketfetch.planning.batches import FetchTask
 from marketfetch.sources import Endpoint
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.instruments import Instrument
@@ -57,14 +59,25 @@ class HistoryBounds:
     _denied_rows: defaultdict[Series, list[int]] = attrs.field(factory=lambda: defaultdict(list), init=False)
     """Rows that an answer had, and the page before it had not."""
 
-    @property
-    def finder(self) -> RowFinder:
-        """Asks where rows are."""
-        return RowFinder(self.executor)
+    finder: RowFinder = attrs.field(
+        default=attrs.Factory(lambda self: RowFinder(self.executor), takes_self=True), init=False
+    )
+    """Asks where rows are."""
+    turns: GapTurns = attrs.field(
+        default=attrs.Factory(lambda self: GapTurns(self.finder), takes_self=True), init=False
+    )
 
     async def detect(self, states: Sequence[SeriesState]) -> None:
         """Find the empty spans before the first and after the last row of every incomplete series."""
         await self._for_each([state for state in states if state.missing], self._detect)
+
+    async def look_for_gaps(self, tasks: Sequence[FetchTask], states: Mapping[Series, SeriesState]) -> None:
+        """Ask longer candles of long series where these have gaps; `turns` lets one page go ahead there."""
+        long = {task.series: task for task in tasks if self.turns.is_worth(task)}
+        published = self.now() - PUBLISH_GRACE
+        await self._for_each(
+            [states[series] for series in long], lambda state: self.turns.look(long[state.series], published)
+        )
 
     async def decide_unproven(self, states: Sequence[SeriesState]) -> None:
         """Decide about moments that pages called empty before any row of the series was seen."""
@@ -341,6 +354,12 @@ class HistoryBounds:
             await self.writers.submit(Batch(state.series, Columns.empty(state.series.dataset), coverage))
 
     async def _find_first_row(self, state: SeriesState, span: Span) -> int | None:
+        near = self.turns.resumption(state.series, span)
+        # A request for the first row is evidence only if it is for the first one of the whole span.
+        if near is not None and self._endpoint(state).first_row_request(state.series, span.start) is None:
+            first = await self.finder.search(state.series, near, None)
+            if first is not None:
+                return first
         return await self.finder.search(state.series, span, self._instrument(state).listed_at)
 
     def _instrument(self, state: SeriesState) -> Instrument:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from time import perf_counter
 from typing import TypeVar
 
@@ -24,7 +24,8 @@ from marketfetch.errors import (
 )
 from marketfetch.events import Listener, RequestFailed
 from marketfetch.exchange import Exchange
-from marketfetch.planning.first_row_search import seek_first
+from marketfetch.planning.first_row_search import Question, seek_first
+from marketfetch.planning.gap_hints import ProbableGap, seek_gaps
 from marketfetch.protocols import Fetcher, ProxyPool
 from marketfetch.ratelimit.backoff import retry_waits
 from marketfetch.sources import Endpoint
@@ -198,21 +199,33 @@ class RowFinder:
             hint=None if hint is None else interval.floor(hint),
             coarser=_coarser(endpoint, interval),
         )
-        question = next(search)
+        return await self._answered(series, search)
+
+    async def gaps(self, series: Series, span: Span, page_size: int) -> Sequence[ProbableGap]:
+        """Return where a series probably has no rows, by its longer candles. Raises Undecided."""
+        endpoint, interval = self._endpoint(series), series.interval
+        coarser = _coarser(endpoint, interval)
+        return await self._answered(
+            series, seek_gaps(span, page_size, endpoint.page_sizes[-1], coarser, interval)
+        )
+
+    async def _answered(self, series: Series, search: Generator[Question, Sequence[int], _T]) -> _T:
+        """Answer the questions of a search, and return what it finds. Raises Undecided."""
+        times: Sequence[int] | None = None
         for _ in range(_MAX_SEARCH_REQUESTS):
+            try:
+                question = next(search) if times is None else search.send(times)
+            except StopIteration as found:
+                result: _T = found.value
+                return result
             try:
                 times = await self.times(
                     attrs.evolve(series, interval=question.interval), question.span, question.rows
                 )
             except UnusableAnswer:
-                if question.interval == interval:
+                if question.interval == series.interval:
                     raise
                 times = []  # coarser candles are only a hint
-            try:
-                question = search.send(times)
-            except StopIteration as found:
-                first: int | None = found.value
-                return first
         raise Undecided
 
     async def first_row(self, series: Series, request: Request, start: int) -> int | None:

@@ -14,7 +14,7 @@ says what is missing and why.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from time import monotonic
@@ -39,15 +39,10 @@ from marketfetch.engine.discovery import (
 from marketfetch.engine.history_bounds import HistoryBounds
 from marketfetch.engine.missing import plan_tasks, update_wanted
 from marketfetch.engine.requester import RequestExecutor
-from marketfetch.engine.state import RunState
+from marketfetch.engine.state import RunState, SeriesState
 from marketfetch.engine.workers import FetchWorkers
 from marketfetch.engine.writers import OnDurable, WriterPool, open_writers
-from marketfetch.errors import (
-    ConfigurationError,
-    FetchError,
-    MarketfetchError,
-    RowsRefused,
-)
+from marketfetch.errors import ConfigurationError, FetchError, MarketfetchError, RowsRefused
 from marketfetch.events import (
     BatchWritten,
     Heartbeat,
@@ -67,6 +62,7 @@ from marketfetch.protocols import (
     Store,
     SupportsBatchSize,
     SupportsPartitions,
+    SupportsProvenance,
     SupportsServerClock,
     SupportsSession,
     SupportsWaiting,
@@ -74,13 +70,14 @@ from marketfetch.protocols import (
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.redaction import redact
 from marketfetch.reports import Report
+from marketfetch.values.archives import Provenance
 from marketfetch.values.pages import Batch
 from marketfetch.values.query import AllSymbols, Query
 from marketfetch.values.series import Series
 from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span
 
-__all__ = ["Run", "RunConfig", "sharing_addresses"]
+__all__ = ["Run", "RunConfig", "sending_heartbeats", "sharing_addresses"]
 
 
 @attrs.frozen(eq=False)
@@ -147,7 +144,7 @@ class Run:
         self._started = monotonic()
         # A clock that was made with the settings long ago has not counted the time that the machine slept.
         self._config = config = attrs.evolve(self._config, settings=self._config.settings.for_one_run())
-        heartbeats = _sending_heartbeats(
+        heartbeats = sending_heartbeats(
             self._make_heartbeat, config.emit, config.pool, config.settings.heartbeat
         )
         try:
@@ -266,7 +263,7 @@ class Run:
         with self._state.timing("rest"):
             await bounds.detect(listed)
         if self._config.query.sources != "rest":
-            await self._fetch_files(executor, writers)
+            await self._fetch_files(executor, writers, self._resolved.fetched)
         if self._config.query.sources == "archive":
             self._give_up_what_no_file_has()
             return
@@ -281,17 +278,41 @@ class Run:
             self._state.rows_planned += rows
             self._config.emit(RoundStarted(number, len(tasks), rows))
             with self._state.timing("rest"):
+                await bounds.look_for_gaps(tasks, self._state.series)
                 await workers.run(tasks)
                 await bounds.decide_unproven(listed)
+            await self._fetch_files_of_refused(executor, writers)
             if number < self._config.settings.max_rounds:
                 self._update_wanted()
 
-    async def _fetch_files(self, executor: RequestExecutor, writers: WriterPool) -> None:
+    async def _fetch_files(
+        self, executor: RequestExecutor, writers: WriterPool, states: Sequence[SeriesState]
+    ) -> None:
         always = self._config.query.sources == "archive"
         files = ArchiveFiles(executor, writers, self._state, self._row_budget)
-        waves = ArchiveWaves(files, self._capacity(), self._now, always)
+        waves = ArchiveWaves(files, self._capacity(), self._now, self._read_provenance, always)
         with self._state.timing("archive"):
-            await waves.run(self._resolved.fetched)
+            await waves.run(states)
+
+    async def _fetch_files_of_refused(self, executor: RequestExecutor, writers: WriterPool) -> None:
+        """Read files of symbols that are listed, are not traded, and that the API refuses all the same."""
+        exchange, instruments = self._config.exchange, self._resolved.instruments
+        refused = [
+            state
+            for state in self._resolved.fetched
+            if state.is_refused and not state.delisted and not instruments[state.series.symbol].active
+        ]
+        filed = want_from_files(refused, exchange) if self._config.query.sources != "rest" else ()
+        for state in filed:
+            state.take_from_files()
+        if filed:
+            await self._fetch_files(executor, writers, filed)
+
+    async def _read_provenance(self, series: Series) -> Sequence[Provenance]:
+        store = self._config.sink
+        if not isinstance(store, SupportsProvenance):
+            return ()
+        return await self._retrier.call_in_thread(partial(store.provenance, series))
 
     def _give_up_what_no_file_has(self) -> None:
         for state in self._resolved.fetched:
@@ -338,17 +359,7 @@ class Run:
             self._config.emit(SeriesRefused(series, str(error)))
 
     def _make_heartbeat(self) -> Heartbeat:
-        state, pool = self._state, self._config.pool
-        return Heartbeat(
-            elapsed=monotonic() - self._started,
-            rows_fetched=state.rows_fetched,
-            rows_written=state.rows_written,
-            rows_planned=state.rows_planned,
-            rows_crossed=state.rows_crossed,
-            requests=state.requests,
-            egresses=state.egresses(pool.statistics()),
-            waiting=pool.waiting() if isinstance(pool, SupportsWaiting) else "",
-        )
+        return self._state.heartbeat(self._config.pool, monotonic() - self._started)
 
 
 def sharing_addresses(pool: ProxyPool, sharing: Sharing) -> AbstractAsyncContextManager[object]:
@@ -357,7 +368,7 @@ def sharing_addresses(pool: ProxyPool, sharing: Sharing) -> AbstractAsyncContext
 
 
 @asynccontextmanager
-async def _sending_heartbeats(
+async def sending_heartbeats(
     make: Callable[[], Heartbeat], emit: Listener, pool: ProxyPool, seconds: float
 ) -> AsyncIterator[None]:
     """Emit what `make` returns every so many seconds until the block is left.

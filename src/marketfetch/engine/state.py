@@ -10,8 +10,9 @@ from time import monotonic
 import attrs
 
 from marketfetch.archives.file_reader import FileSummary
+from marketfetch.events import Heartbeat
 from marketfetch.planning.running_union import RunningUnion, coverages, span_sets
-from marketfetch.protocols import PageOutcome
+from marketfetch.protocols import PageOutcome, ProxyPool, SupportsWaiting
 from marketfetch.reports import ArchiveReport, EgressReport, Missing, Report, SeriesReport, SourceReport
 from marketfetch.sources import Derived
 from marketfetch.values.coverage import Coverage
@@ -38,6 +39,8 @@ class SeriesState:
     """Whether the exchange does not list the symbol: its rows are in files alone."""
     derived: Derived | None = attrs.field(default=None, kw_only=True)
     """From what the rows are computed, after everything else is durable; None if they are fetched."""
+    is_refused: bool = attrs.field(default=False, init=False)
+    """Whether the exchange has refused the symbol."""
     retry_unusable: bool = False
     """Whether unusable moments of the store are fetched again, and reported missing if still unusable."""
     wanted: SpanSet = attrs.field(factory=SpanSet)
@@ -160,6 +163,15 @@ class SeriesState:
         before, self.terminal_error = self.terminal_error, reason
         return before != reason
 
+    def refuse_symbol(self, reason: str) -> None:
+        """Stop the series, because the exchange refuses its symbol."""
+        self.is_refused = True
+        self.stop(reason)
+
+    def take_from_files(self) -> None:
+        """Go on with a series whose symbol the exchange refuses: its rows are in files alone."""
+        self.delisted, self.terminal_error = True, None
+
     def record_written(self, batch: Batch) -> None:
         """Note that a batch is durable."""
         self.rows += batch.rows
@@ -256,6 +268,19 @@ class RunState:
     def rows_written(self) -> int:
         """Rows of durable batches."""
         return self.rows_by_source.total()
+
+    def heartbeat(self, pool: ProxyPool, elapsed: float) -> Heartbeat:
+        """Return how far the run is, after so many seconds."""
+        return Heartbeat(
+            elapsed=elapsed,
+            rows_fetched=self.rows_fetched,
+            rows_written=self.rows_written,
+            rows_planned=self.rows_planned,
+            rows_crossed=self.rows_crossed,
+            requests=self.requests,
+            egresses=self.egresses(pool.statistics()),
+            waiting=pool.waiting() if isinstance(pool, SupportsWaiting) else "",
+        )
 
     def egresses(self, statistics: Sequence[EgressReport]) -> tuple[EgressReport, ...]:
         """Add the rows that came through each egress to the pool's statistics."""

@@ -76,10 +76,11 @@ class FetchWorkers:
         """Take a slice, fetch it and all slices that its pages leave over, then take the next one."""
         while (part := await queue.get()) is not None:
             pending, guard = [part], ProgressGuard()
-            while pending:
-                batch, remaining = await self._process_slice(pending.pop(), guard, builder)
-                pending += remaining
-                await self._submit(batch)
+            async with self.bounds.turns.turn(part):
+                while pending:
+                    batch, remaining = await self._process_slice(pending.pop(), guard, builder)
+                    pending += remaining
+                    await self._submit(batch)
             await self._submit(builder.finish(part))
 
     async def _submit(self, batch: Batch | None) -> None:
@@ -116,7 +117,7 @@ class FetchWorkers:
         except RestrictedLocation:
             raise
         except BadSymbol as error:
-            state.stop(str(error))
+            state.refuse_symbol(str(error))
             return None, ()
         except BadRequest as error:
             state.record_rejection(SpanSet.of(part.span), f"{type(error).__name__}: {error}")

@@ -114,7 +114,7 @@ class Klines(Endpoint, abstract=True):
         return Request(self.path, params, cost=self.cost(rows))
 
 
-_FILES = LimitPool("binance files", 3000, MINUTE)
+_FILES = LimitPool("binance files", 3000, MINUTE, published=False)
 """No limit is published; public downloaders keep a hundred connections busy."""
 
 

@@ -19,6 +19,7 @@ from marketfetch.events import (
     SymbolUnknown,
     WaitingForStore,
 )
+from marketfetch.redaction import printable
 from marketfetch.reports import NOTHING_CLOSED, EgressReport, Report
 from marketfetch.values.spans import Span, format_utc
 
@@ -165,11 +166,15 @@ def headline(report: Report) -> str:
 
 
 def describe_event(event: Event) -> str:
-    """Describe an event in one line.
+    """Describe an event in one line, without control characters that a server may have sent.
 
     >>> describe_event(RoundStarted(round=1, series=2, rows=40_320))
     'round 1: 40,320 rows of 2 series are missing'
     """
+    return printable(_description(event))
+
+
+def _description(event: Event) -> str:
     match event:
         case RoundStarted():
             missing = f"{pluralize(event.rows, 'row')} of {pluralize(event.series, 'series')}"

@@ -29,7 +29,7 @@ class NeededPeriod:
     rows: int
 
     def is_short_gap(self, wanted: SpanSet, interval: Interval) -> bool:
-        """Whether few rows are missing, amid others: the file was read before and has no such rows.
+        """Whether few rows are missing, amid others: if the file was read before, it has no such rows.
 
         A gap is short up to a twenty-fourth of what is wanted of the period. If it reaches the first or the
         last wanted row of the period, the rows beside it may be of another source.

@@ -13,10 +13,9 @@ import attrs
 from marketfetch.values.intervals import Interval
 from marketfetch.values.spans import Span
 
-__all__ = ["Question", "seek_first"]
+__all__ = ["SHORTER", "Question", "seek_first"]
 
-
-_SHORTER = 3
+SHORTER = 3
 """A server may serve pages that are so many times shorter than the longest that it has served."""
 
 
@@ -63,9 +62,9 @@ def seek_first(  # noqa: PLR0913  # independent facts
     """
     if anchor == "start":
         return min((yield Question(span, 1, interval)), default=None)
-    part = yield from _narrowed(interval, span, max(1, rows // _SHORTER), coarser)
+    part = yield from _narrowed(interval, span, max(1, rows // SHORTER), coarser)
     times = (yield Question(part, rows, interval)) if part != span else ()
-    if times and interval.count(part) <= rows // _SHORTER:
+    if times and interval.count(part) <= rows // SHORTER:
         return min(times)
     if not times:
         part = span  # the coarser candles have shown nothing, or have misled

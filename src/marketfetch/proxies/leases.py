@@ -66,7 +66,8 @@ class RotatingLease:
         self._leased_at = self._registry.now()
         with self._registry.lock:
             self._state.requests += 1
-            self._state.weight += self._request.cost.weight
+            cost = self._request.cost
+            self._state.weight += cost.weight if cost.pool.published else 0
 
     @property
     def egress(self) -> Egress:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv6Address
 from math import inf
 from typing import Literal
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, urlsplit
 
 import attrs
 
 from marketfetch.common.type_checks import is_whole, plain_int
-from marketfetch.redaction import Secret
+from marketfetch.errors import ConfigurationError
+from marketfetch.redaction import Secret, redact
 
-__all__ = ["Cost", "Egress", "LimitPool", "Request", "Response", "one_spelling"]
+__all__ = ["Cost", "Egress", "LimitPool", "Request", "Response", "host_url", "one_spelling"]
 
 
 # A run quotes the same few names in every URL.
@@ -38,6 +40,59 @@ def one_spelling(host: str) -> str:
     return host.removesuffix(".") or host
 
 
+_PORTS = {"http": 80, "https": 443}
+"""The default ports, which a URL need not name."""
+_HOST = re.compile(r"[\w-]+(\.[\w-]+)*|\[[0-9a-f:.]+\]")
+
+
+def host_url(argument: str, given: object, *, like: str = "https://files.example.com") -> str:
+    """Return the canonical form of a host's http(s) URL, which is the key of its budgets; a path may follow.
+
+    Raises ConfigurationError, which names the `argument` and says what to write `like`, for another scheme,
+    no host, a space or control character, a port that is none, credentials, a query and a fragment. The
+    message shows the text only where it has no credential.
+
+    >>> host_url("base_url", "https://API.Binance.com.:443/")
+    'https://api.binance.com'
+    >>> host_url("base_url", "https://e.org:99999")
+    Traceback (most recent call last):
+    marketfetch.errors.ConfigurationError: base_url: its port is none; write a number from 1 to 65535, or ...
+    """
+    if not isinstance(given, str):
+        raise ConfigurationError(f"{argument}: {type(given).__name__} is no URL; write text such as {like}")
+    text = given.strip(" ").rstrip("/")
+    # Python drops line breaks and tabs silently, and a backslash ends a host for some programs only.
+    if not text.isprintable() or " " in text or "\\" in text:
+        raise ConfigurationError(
+            f"{argument}: a space, control character or backslash has no place in it; write {like!r}"
+        )
+    if "?" in text or "#" in text:  # it may have a key in it: the message does not repeat the text
+        raise ConfigurationError(
+            f"{argument}: a query or fragment (? or #) has no place in it; write {like!r}"
+        )
+    wrong = f"is not an http(s) URL; write {like!r} or like it"
+    try:
+        parts = urlsplit(text)
+        host = parts.hostname or ""
+        host = one_spelling(f"[{host}]" if ":" in host else host)
+    except ValueError:  # the text of the error may have a credential in it
+        raise ConfigurationError(f"{argument}: what was given {wrong}") from None
+    if "@" in parts.netloc:
+        raise ConfigurationError(f"{argument}: credentials have no place in it; public endpoints need none")
+    if not _HOST.fullmatch(host) or parts.scheme not in _PORTS:
+        raise ConfigurationError(f"{argument}: {redact(repr(text))} {wrong}")
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0 or parts.netloc.endswith(":"):
+        raise ConfigurationError(
+            f"{argument}: its port is none; write a number from 1 to 65535, or leave it out"
+        )
+    shown = "" if port in {None, _PORTS[parts.scheme]} else f":{port}"
+    return parts._replace(netloc=f"{host}{shown}").geturl()
+
+
 @attrs.frozen
 class LimitPool:
     """One published rate limit of an exchange, counted for each address.
@@ -52,6 +107,8 @@ class LimitPool:
     period: int = attrs.field(converter=plain_int)
     window: Literal["clock", "sliding"] = "sliding"
     used_header: str | None = None
+    published: bool = attrs.field(default=True, kw_only=True)
+    """Whether an exchange counts these units; reports leave out those of a limit that is only ours."""
 
 
 @attrs.frozen

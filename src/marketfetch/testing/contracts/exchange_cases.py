@@ -14,9 +14,9 @@ import pytest
 from marketfetch.archives.checksums import parse_checksum
 from marketfetch.archives.file_reader import FileContent, FileReader
 from marketfetch.archives.periods import CalendarPeriod, Grain
+from marketfetch.decoding.layouts import check_decoded
 from marketfetch.decoding.validation import plausible, validate_page
 from marketfetch.errors import DecodeError
-from marketfetch.planning.adapter_checks import check_decoded
 from marketfetch.planning.paginators import CursorPaginator
 from marketfetch.sources import Archive, Endpoint
 from marketfetch.testing.contracts.malformed import NOT_A_PAGE
