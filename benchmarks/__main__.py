@@ -23,6 +23,7 @@ from benchmarks.sections import (
     gaps,
     loop_latency,
     memory,
+    plans,
     postgres,
     processes,
     rate,
@@ -48,6 +49,7 @@ SECTIONS: dict[str, tuple[str, Section]] = {
     "lateness": ("The loop never stalls", lambda: loop_latency.loop_latency(rounds=3)),
     "memory": ("Flat memory", memory.flat_memory),
     "connections": ("Connections", connections.connections),
+    "plans": ("Plans against what happened", plans.plans),
     "startup": ("Start-up", startup.startup),
 }
 

@@ -141,9 +141,14 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy or a database of the developer's shell must not change what is tested."""
+    """A proxy, a database or a preset of the developer's shell must not change what is tested."""
     for name in os.environ:
-        if name.lower().endswith("_proxy") or name.startswith(("PG", "MARKETFETCH_")):
+        # CI and NO_COLOR change what a terminal is shown.
+        if (
+            name.lower().endswith("_proxy")
+            or name.startswith(("PG", "MARKETFETCH_"))
+            or name in {"CI", "NO_COLOR"}
+        ):
             monkeypatch.delenv(name)
 
 

@@ -10,6 +10,7 @@ import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
+from marketfetch.listeners.metrics import METRICS
 from tests.support.loopback import exchanges_on_loopback
 
 PROJECT = Path(__file__).parents[1]
@@ -23,9 +24,10 @@ IMPORT = re.compile(
     r"^ *(?:from marketfetch\.(?P<source>[\w.]+) import|import marketfetch\.(?P<whole>[\w.]+))", re.MULTILINE
 )
 MODULE = re.compile(r"`(?:src/marketfetch/)?(?P<path>[a-z_]+(?:/\w+)+\.(?:py|c))\b")
-PUBLIC = {"adapter", "errors", "events", "protocols", "reports", "sinks", "testing"}
-# Entry points and tables are named like attributes.
-ELSEWHERE = {"boards", "coverage", "exchanges", "series"}
+PUBLIC = {"adapter", "errors", "events", "listeners", "plans", "protocols", "reports", "sinks", "testing"}
+# Entry points, tables and metrics are named like attributes.
+METRIC_NAMES = {metric.name for metric in METRICS}
+ELSEWHERE = {"boards", "coverage", "exchanges", "fish", "series", "toml", *METRIC_NAMES}
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,11 @@ import io
 import json
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -32,7 +34,7 @@ from marketfetch.archives.periods import CalendarPeriod
 from marketfetch.exchanges.binance_usdm import UsdmOhlcvFiles
 from marketfetch.testing import ArchiveOptions, GeneratedMarket, SimulatedArchive
 from marketfetch.values.series import Series
-from tests.support import postgres
+from tests.support import large_files, postgres
 
 __all__ = ["archive"]
 
@@ -62,7 +64,19 @@ def archive() -> Iterator[Result]:
         yield at_most(
             "a month in PostgreSQL: rows that differ from the API's", _differing_postgres(source, running), 0
         )
+    yield from _gigabyte()
     yield at_least("from the bytes of a file to columns: rows for each CPU second", _decoded(), 3_000_000)
+
+
+def _gigabyte() -> Iterator[Result]:
+    """Compare the memory that a file of 1 GB of text needs with that of one of 0.1 GB, read into SQLite."""
+    with tempfile.TemporaryDirectory() as folder:
+        few, many = (
+            large_files.peak_of_run(Path(folder, str(rows)), rows, line=line) / 1000
+            for rows, line in ((500_000, 200), (2_500_000, 420))
+        )
+    yield at_most("a file of 1.05 GB of text: peak memory against 0.1 GB", many / few, 1.1, " ×")
+    yield without_bar("… with the interpreter and its libraries", many, " MB")
 
 
 def _two_years(name: str, source: Running, url: str) -> Iterator[Result]:

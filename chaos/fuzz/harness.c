@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-int64_t marketfetch_brackets(const char *text, size_t size);
+int64_t marketfetch_count(const char *text, size_t size, char wanted);
 int marketfetch_rows(const char *text, size_t size, int64_t rows, int width, const int *lines, int64_t *times,
                      double *values);
 int64_t marketfetch_csv(const char *text, size_t size, size_t *from, int width, const int *lines, int digits,
@@ -138,7 +138,7 @@ static int try_one(const struct input *input, int width)
 
     memcpy(text, input->text, input->size);
     text[input->size] = 0;
-    rows = marketfetch_brackets(text, input->size) - 1;
+    rows = marketfetch_count(text, input->size, ']') - 1;
     for (int at = 0; at < width; at++)
         lines[at] = chance(3) ? used++ : -1;
     lines[chance((uint32_t)width)] = -2; /* the line of the field that stood there stays unused */

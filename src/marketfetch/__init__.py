@@ -7,7 +7,7 @@
 
 The names at the root are listed in `__init__.pyi`. Each is loaded when it is first used, so that importing
 the package stays cheap. The other public names are in `marketfetch.adapter`, `.errors`, `.events`,
-`.protocols`, `.reports`, `.sinks` and `.testing`.
+`.listeners`, `.plans`, `.protocols`, `.reports`, `.sinks` and `.testing`.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from uuid import uuid4
 
 import attrs
 
@@ -19,17 +20,48 @@ __all__ = [
     "Heartbeat",
     "Listener",
     "PageFetched",
+    "RequestAnswered",
+    "RequestEvent",
     "RequestFailed",
     "RoundStarted",
+    "RunEvent",
     "RunFinished",
     "SeriesRefused",
     "SymbolUnknown",
     "WaitingForStore",
+    "of_new_run",
 ]
 
 
 @attrs.frozen
-class RoundStarted:
+class RunEvent:
+    """The base class of all events: `run_id` names the run, which is a new one each time a pipeline runs.
+
+    Two events are equal if the same happened, whoever it happened to: both fields are left out of `==`.
+    """
+
+    run_id: str = attrs.field(default="", kw_only=True, eq=False)
+    exchange: str = attrs.field(default="", kw_only=True, eq=False)
+
+
+@attrs.frozen
+class RequestEvent(RunEvent):
+    """The end of one request: each ends as one PageFetched, RequestAnswered or RequestFailed.
+
+    `limit` is the name of the limit pool from which `weight` was taken, `wait` the seconds until an egress
+    was free, `latency` the seconds from sending to the complete answer, and `size` the bytes of its body,
+    uncompressed. Without an answer, `latency` is the time until the failure and `size` is 0.
+    """
+
+    limit: str = attrs.field(default="", kw_only=True)
+    weight: int = attrs.field(default=0, kw_only=True)
+    wait: float = attrs.field(default=0.0, kw_only=True, eq=False)
+    latency: float = attrs.field(default=0.0, kw_only=True, eq=False)
+    size: int = attrs.field(default=0, kw_only=True)
+
+
+@attrs.frozen
+class RoundStarted(RunEvent):
     """A round begins: `series` series lack `rows` rows in total, an estimate for event datasets."""
 
     round: int
@@ -38,7 +70,7 @@ class RoundStarted:
 
 
 @attrs.frozen
-class SymbolUnknown:
+class SymbolUnknown(RunEvent):
     """The exchange does not know a symbol; the run goes on with the other symbols."""
 
     symbol: str
@@ -46,7 +78,7 @@ class SymbolUnknown:
 
 
 @attrs.frozen
-class ClockSkewDetected:
+class ClockSkewDetected(RunEvent):
     """The clocks of the exchange and this machine differ by more than five minutes.
 
     `ahead` are the milliseconds that the exchange is ahead, negative if it is behind. An
@@ -57,7 +89,7 @@ class ClockSkewDetected:
 
 
 @attrs.frozen
-class PageFetched:
+class PageFetched(RequestEvent):
     """A page arrived through an egress and was decoded."""
 
     series: Series
@@ -67,7 +99,19 @@ class PageFetched:
 
 
 @attrs.frozen
-class FileFetched:
+class RequestAnswered(RequestEvent):
+    """A request was answered that is not for a page: the clock, a listing, a file, a search for rows.
+
+    `series` is None for a request that belongs to no series.
+    """
+
+    path: str
+    egress: str
+    series: Series | None = None
+
+
+@attrs.frozen
+class FileFetched(RunEvent):
     """A file of an archive arrived through an egress and was decoded.
 
     `rows` is the number of rows that were missing and are stored now, `size` the number of bytes of the file.
@@ -83,7 +127,7 @@ class FileFetched:
 
 
 @attrs.frozen
-class FileRejected:
+class FileRejected(RunEvent):
     """A file or a listing of an archive cannot be used; the API is asked for the rows instead."""
 
     series: Series
@@ -92,18 +136,24 @@ class FileRejected:
 
 
 @attrs.frozen
-class RequestFailed:
-    """A request failed; `final` is True if the run will not repeat it."""
+class RequestFailed(RequestEvent):
+    """A request failed; `final` is True if the run will not repeat it.
+
+    `cause` is the name of the error's class, and `error` the error itself. `series` is None for a request
+    that belongs to no series, such as that of the clock.
+    """
 
     cause: str
     message: str
     egress: str
     attempt: int
     final: bool
+    series: Series | None = None
+    error: Exception | None = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen
-class WaitingForStore:
+class WaitingForStore(RunEvent):
     """The store is away, or another process holds it; the next attempt is after `wait` seconds."""
 
     message: str
@@ -112,7 +162,7 @@ class WaitingForStore:
 
 
 @attrs.frozen
-class SeriesRefused:
+class SeriesRefused(RunEvent):
     """The store refuses the rows of a series; the run goes on with the other series."""
 
     series: Series
@@ -120,14 +170,14 @@ class SeriesRefused:
 
 
 @attrs.frozen
-class BatchWritten:
+class BatchWritten(RunEvent):
     """A batch is in the store, and survives a crash."""
 
     batch: Batch
 
 
 @attrs.frozen
-class Heartbeat:
+class Heartbeat(RunEvent):
     """The progress of the run, every few seconds and at once when a longer wait begins or ends.
 
     `rows_planned` are the missing rows of all rounds, without `rows_crossed`: the open times in long
@@ -148,7 +198,7 @@ class Heartbeat:
 
 
 @attrs.frozen
-class RunFinished:
+class RunFinished(RunEvent):
     """The last event of every run that was not cancelled."""
 
     report: Report
@@ -161,6 +211,7 @@ Event = (
     | WaitingForStore
     | SeriesRefused
     | PageFetched
+    | RequestAnswered
     | FileFetched
     | FileRejected
     | RequestFailed
@@ -173,3 +224,15 @@ Listener = Callable[[Event], None]
 
 If it raises, the run logs the error and calls it no more.
 """
+
+
+def of_new_run(listener: Listener, exchange: str) -> Listener:
+    """Return a listener that writes a new run id and the exchange into each event before it passes it on.
+
+    >>> heard: list[Event] = []
+    >>> of_new_run(heard.append, "okx")(RoundStarted(1, series=2, rows=3))
+    >>> heard[0].exchange, len(heard[0].run_id)
+    ('okx', 32)
+    """
+    run_id = uuid4().hex
+    return lambda event: listener(attrs.evolve(event, run_id=run_id, exchange=exchange))

@@ -11,6 +11,7 @@
 | `Endpoint.paginator` | no: windows | `TimeWindowPaginator` or `CursorPaginator`, or your own |
 | `Endpoint.first_row_request(series, start)` | no | the Request for the oldest row at or after start |
 | `Endpoint.publish_delay`, `Endpoint.retention` | no | publication delay and depth of history, ms |
+| `Endpoint.event_spacing` | no | milliseconds between two events, about; for plans |
 | `Exchange.name`, `default_url`, `sources` | yes | its name, public host, and classes of sources |
 | `Exchange.raise_for_error(response)` | no: HTTP status | raises for responses that are errors |
 | `Exchange.time_request`, `decode_time` | no | the server's clock |

@@ -14,9 +14,9 @@ import attrs
 
 from marketfetch.reports import EgressReport
 from marketfetch.values.archives import Provenance
-from marketfetch.values.coverage import Coverage
+from marketfetch.values.coverage import Coverage, MissingReason
 from marketfetch.values.datasets import Dataset
-from marketfetch.values.http import Egress, Request, Response
+from marketfetch.values.http import Egress, LimitPool, Request, Response
 from marketfetch.values.pages import Batch, Columns, Page, RejectedRow
 from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
@@ -41,6 +41,7 @@ __all__ = [
     "Store",
     "SupportsBatchSize",
     "SupportsBoard",
+    "SupportsBudgets",
     "SupportsForget",
     "SupportsGroupCommit",
     "SupportsInterrupt",
@@ -53,7 +54,6 @@ __all__ = [
     "SupportsWaiting",
     "Writer",
 ]
-
 
 _T = TypeVar("_T")
 
@@ -101,8 +101,7 @@ class ProxyPool(Protocol):
     def lease(self, request: Request) -> AbstractAsyncContextManager[Lease]:
         """Wait for the egress that can serve soonest, and lease it for one request.
 
-        The budget of the leased egress has room for `request.cost`. Raises ProxyError, which names the last
-        cause, if no egress is left that could ever serve.
+        The budget of the egress has room for `request.cost`. Raises ProxyError if none could ever serve.
         """
         ...
 
@@ -135,8 +134,7 @@ class Board(Protocol):
 class Sharing:
     """The boards by which budgets are shared: with every process that uses one of the same boards.
 
-    If a board cannot be reached, the run goes on without it and the log has a line about it. With `required`
-    the run fails instead.
+    Without a board that cannot be reached the run goes on, and logs it; with `required` the run fails.
     """
 
     boards: tuple[Board, ...] = ()
@@ -178,6 +176,15 @@ class SupportsWaiting(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsBudgets(Protocol):
+    """A ProxyPool that says what is spent of a limit; a plan begins with it."""
+
+    def spent(self, pool: LimitPool, host: str) -> Mapping[str, int]:
+        """Return how much of a limit each egress has spent at a host, by the name of the egress."""
+        ...
+
+
 @attrs.frozen
 class PageOutcome:
     """What follows from a page for the moments of its slice.
@@ -185,7 +192,7 @@ class PageOutcome:
     - `present`: the page has rows for them.
     - `empty`: confirmed to have no row.
     - `unusable`: three answers had the same wrong rows, which are in `rejected`.
-    - `given_up`: no request asks for them in this run; `reason` says why.
+    - `given_up`: no request asks for them in this run; `reason` says why in words, and `kind` for programs.
     - `remaining`: the slices that are still to be requested.
     """
 
@@ -196,6 +203,7 @@ class PageOutcome:
     reason: str = ""
     unusable: SpanSet = attrs.field(factory=SpanSet)
     rejected: tuple[RejectedRow, ...] = ()
+    kind: MissingReason = MissingReason.BAD_ROWS
 
     @property
     def decided(self) -> SpanSet:

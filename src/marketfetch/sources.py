@@ -101,6 +101,8 @@ class Endpoint(Source):
     """Milliseconds from the close of a row until it is published and no longer changes."""
     retention: ClassVar[int | None] = None
     """How far back the endpoint serves rows, in milliseconds; None for all of history."""
+    event_spacing: ClassVar[int | None] = None
+    """Milliseconds between two events, about; only plans use it. None where it cannot be told."""
 
     def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -240,14 +242,14 @@ class Archive(Source):
         """Return the request for the checksum of a file; None if the archive publishes no checksums."""
         return self.file_request(f"{key}.CHECKSUM", fresh=fresh)
 
-    def entry(self, key: str, response: Response) -> ArchiveFile:
-        """Return what a listing would say of a file, from the headers of its response.
+    def entry(self, key: str, response: Response, size: int) -> ArchiveFile:
+        """Return what a listing would say of a file of a size, from the headers of its response.
 
         A response without `Last-Modified` shows that the file had been made when it was received.
         """
         modified = parse_http_date(response.headers.get("last-modified", ""))
         made = response.received_at if modified is None else modified
-        return ArchiveFile(key, len(response.body), made, response.headers.get("etag", ""))
+        return ArchiveFile(key, size, made, response.headers.get("etag", ""))
 
     def period_of(self, series: Series, name: str) -> CalendarPeriod | None:
         """Return the period of a file by its name; None for a name of another form.

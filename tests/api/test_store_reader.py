@@ -121,7 +121,9 @@ class Reading:
         table = mf.open(store).latest(3, "ohlcv", ["eth/usdt", "BTC-USDT"])
         assert table.to_pandas().close.tolist() == [8, 8, 8, 297, 298, 299]
         assert table.report.complete
-        assert len(mf.open(store).latest(1000, "funding_rate", "BTCUSDT")) == 2
+        counts: list[Any] = [2, 1000, 2**70, np.int64(7)]
+        for many in counts:
+            assert len(mf.open(store).latest(many, "funding_rate", "BTCUSDT")) == 2
 
     def test_a_gap_among_the_newest_rows_is_in_the_report(self, store: mf.Store) -> None:
         table = mf.open(store).latest(95, "ohlcv", "ETHUSDT")

@@ -108,7 +108,7 @@ def test_a_member_may_have_no_name() -> None:
 
 
 def test_the_name_of_a_member_is_only_reported() -> None:
-    assert open_member(io.BytesIO(zipped(name="../../etc/passwd"))).name == "../../etc/passwd"
+    assert open_member(io.BytesIO(zipped(name="..b.csv"))).name == "..b.csv"
     assert open_member(io.BytesIO(gzip.compress(TEXT))).name is None
 
 
@@ -117,7 +117,10 @@ BROKEN = {
     "empty": (b"", "empty"),
     "no member": (several(), "found 0"),
     "two members": (several("a.csv", "b.csv"), "found 2: 'a.csv', 'b.csv'"),
-    "a directory": (several("a/"), "found 1: 'a/'"),
+    "a directory": (several("a/"), "without a folder, found 'a/'"),
+    "a path": (several("../../etc/a.csv"), "without a folder, found '../../etc/a.csv'"),
+    "an absolute path": (several("/a.csv"), "without a folder, found '/a.csv'"),
+    "a path of Windows": (several("..\\a.csv"), "without a folder"),
     "a directory and a member": (several("a/", "a/b.csv"), "found 2"),
     "cut in the directory": (ZIP[:-30], "broken or cut"),
     "cut in the data": (ZIP[:5000], "broken or cut"),

@@ -35,7 +35,8 @@ KLINES = CsvLayout(
 HEADER = b"open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,"
 HEADER += b"taker_buy_quote_volume,ignore\n"
 SERIES = Series.of("binance-usdm", "ohlcv", "BTCUSDT", "1m")
-DAY_FILE = FileContent(SERIES, CalendarPeriod.parse("2024-01-01"), KLINES, "BTCUSDT-1m-2024-01-01.csv")
+ANY_FILE = FileContent(SERIES, CalendarPeriod.parse("2024-01-01"), KLINES)
+DAY_FILE = attrs.evolve(ANY_FILE, member="BTCUSDT-1m-2024-01-01.csv")
 
 
 def row(minute: float, price: object = 1, *, time: object = None) -> bytes:
@@ -83,7 +84,7 @@ def test_containers_headers_and_units_make_no_difference(pack: object, header: b
     assert callable(pack)
     times = [str(START + at * MINUTE) for at in range(3)]
     written = [time[:-3] if unit == "s" else time + unit for time in times]
-    columns, summary = read(pack(header + b"".join(row(0, time=time) for time in written)))
+    columns, summary = read(pack(header + b"".join(row(0, time=time) for time in written)), ANY_FILE)
     assert minutes(columns) == [0, 1, 2]
     assert summary.missing == 1437
 
@@ -125,8 +126,14 @@ def test_each_odd_row_is_handled_and_counted(
     ("content", "error", "message"),
     [
         (b"", ArchiveDamaged, "empty"),
-        (b"<html><body>Access denied</body></html>", DecodeError, "'<html>"),
-        (b"<!DOCTYPE html>\n<html>\n</html>", DecodeError, "DOCTYPE"),
+        (b"<!DOCTYPE html>\n<html>\n</html>", ArchiveDamaged, "no zip file"),
+        (rows(9), ArchiveDamaged, "with BTCUSDT-1m-2024-01-01.csv, found no zip file"),
+        (
+            gzip.compress(rows(9), mtime=0),
+            ArchiveDamaged,
+            "with BTCUSDT-1m-2024-01-01.csv, found no zip file",
+        ),
+        (zipped(rows(9), "../../x/BTCUSDT-1m-2024-01-01.csv"), ArchiveDamaged, "without a folder"),
         (zipped(rows(9))[:-40], ArchiveDamaged, "broken or cut"),
         (zipped(rows(9), "ETHUSDT-1m-2024-01-01.csv"), ArchiveDamaged, "found 'ETHUSDT"),
         (zipped(row(0).replace(b",0\n", b"\n")), DecodeError, "12 fields"),
@@ -202,7 +209,7 @@ def test_pieces_do_not_show_however_long_the_file_is(delays: Sequence[int], data
     order = sorted(range(100), key=lambda minute: minute + delays[minute])
     doubled = data.draw(st.sets(st.integers(0, 99), max_size=10))
     text = b"".join(row(minute) * (1 + (minute in doubled)) for minute in order)
-    reader = FileReader(io.BytesIO(text), DAY_FILE)
+    reader = FileReader(io.BytesIO(text), ANY_FILE)
     pieces = [*reader]
     assert np.concatenate([piece.times for piece in pieces]).tolist() == [
         START + minute * MINUTE for minute in range(100)
@@ -219,7 +226,7 @@ def test_a_long_file_in_no_order_is_refused() -> None:
         (row(0) * 60, "have one time"),
     ):
         with pytest.raises(ArchiveDamaged, match=message):
-            list(FileReader(io.BytesIO(text), DAY_FILE))
+            list(FileReader(io.BytesIO(text), ANY_FILE))
 
 
 @pytest.mark.usefixtures("small_pieces")
@@ -253,7 +260,7 @@ def test_memory_does_not_grow_with_the_file(monkeypatch: pytest.MonkeyPatch) -> 
 def test_any_bytes_are_rows_or_refused(text: bytes) -> None:
     for content in (text, zipped(text), gzip.compress(row(0) + text)):
         try:
-            columns, summary = read(content)
+            columns, summary = read(content, ANY_FILE)
         except DecodeError:
             continue
         assert summary.rows + summary.missing == 1440

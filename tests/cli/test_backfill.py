@@ -250,10 +250,9 @@ def test_wrong_call_is_refused_in_one_line_and_nothing_is_sent(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "the following arguments are required: command"),
         (["backfil"], "argument command: 'backfil' is unknown; did you mean 'backfill'?"),
         (["--token", "hunter2", "backfill"], "arguments: options come after the command"),
-        (["backfill"], "the following arguments are required: --exchange, --start, --to"),
+        (["backfill"], "the following arguments are required: --store, --exchange, --start"),
         (["backfill", "--to", "memory:", "--exchange", "okx", "--start", "1d"], "--symbol: name one or more"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from itertools import pairwise
 
 import numpy as np
@@ -65,6 +66,17 @@ def line(time: object, *prices: object) -> bytes:
 
 decimals = st.decimals(-(10**12), 10**12, allow_nan=False, allow_infinity=False, places=8).map(str)
 shortest = st.floats(allow_nan=False, allow_infinity=False).map(repr)
+digits = st.integers(10**14, 10**19 - 1) | st.integers(2**53, 2**53 + 1000)
+long = st.builds(
+    lambda whole, places: format(Decimal(whole).scaleb(-places), "f"), digits, st.integers(0, 19)
+)
+ties = st.builds(
+    lambda whole, half, tail: f"{whole}{half}{tail}",
+    st.integers(2**52, 2**53 - 1),
+    st.sampled_from([".5", ".25", ".75"]),
+    st.sampled_from(["", "0", "01"]),
+)
+"""Numbers with 16 to 19 digits, many of them half way between two doubles."""
 odd = st.sampled_from(
     [
         "",
@@ -126,7 +138,9 @@ def test_the_compiled_decoder_gives_what_the_careful_one_gives(text: bytes) -> N
         same(decode(PLAIN, [text]), fast)
 
 
-@given(st.lists(st.lists(decimals | shortest, min_size=4, max_size=4), min_size=1, max_size=20))
+@given(st.lists(st.lists(decimals | shortest | long | ties, min_size=4, max_size=4), min_size=1, max_size=20))
+@example([["9007199254740993.0", "-9007199254740993.00", "9007199254740993.01", "9007199254740995.0"]])
+@example([["9999999999999999999", "0.9007199254740993", "9.007199254740993001", "4503599627370497.5"]])
 def test_each_number_is_rounded_as_float_rounds_it(rows: list[list[str]]) -> None:
     text = b"".join(line(START + 60_000 * at, *row) for at, row in enumerate(rows))
     found = decode(PLAIN, [text])

@@ -6,13 +6,15 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import anyio
 import numpy as np
 import pytest
 
 from marketfetch.adapter import Cost, LimitPool
+from marketfetch.archives import downloads
 from marketfetch.api.source_maintenance import verify_sources
-from marketfetch.engine import archive_waves
-from marketfetch.events import FileFetched, FileRejected, RequestFailed
+from marketfetch.engine import archive_files, archive_waves
+from marketfetch.events import FileFetched, FileRejected, RequestEvent, RequestFailed
 from marketfetch.exchanges import okx
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
@@ -55,9 +57,10 @@ def site(
     market: GeneratedMarket | None = None,
     since: str = "2025-10-01",
     now: str = NOW,
+    ranges: bool = True,
 ) -> Iterator[Site]:
     market = market or GeneratedMarket(["BTCUSDT"])
-    files = ArchiveOptions(since=moment(since), faults=faults)
+    files = ArchiveOptions(since=moment(since), faults=faults, ranges=ranges)
     api = SimulatorOptions(limits=None)
     with simulate_binance(market, api, files, now=lambda: place.clock) as (exchange, archive):
         place = Site(exchange, archive, market, moment(now), venue=okx.Okx)
@@ -161,7 +164,7 @@ def test_files_that_do_not_exist_cost_a_few_requests() -> None:
     assert not report.complete
     (gap,) = report.series[0].missing
     assert gap.reason == "no file has it; with sources='auto' the API is asked"
-    assert found[200] == report.archive.files
+    assert found[206] == report.archive.files
     # Of 74 months and 2,250 days that the archive might have.
     assert found[404] <= 2 * 10 + 2 * 10
 
@@ -176,6 +179,9 @@ def test_a_symbol_without_any_file_costs_a_few_requests() -> None:
     assert not report.rows_written
     assert not report.archive.rejected  # nobody has promised these files
     assert not any(isinstance(event, RequestFailed | FileRejected) for event in place.events)
+    ended = [event for event in place.events if isinstance(event, RequestEvent)]
+    assert len(ended) == report.requests
+    assert sum(event.limit == "okx files" for event in ended) == 10 + 10
 
 
 def test_a_month_that_is_left_out_is_read_by_its_days() -> None:
@@ -186,7 +192,7 @@ def test_a_month_that_is_left_out_is_read_by_its_days() -> None:
             store, symbols=SPOT, interval="1m", start="2025-12-20", end="2026-02-03", sources="archive"
         )
         assert_true(store, place, SPOT, span_of("2025-12-20", "2026-02-03"))
-        assert asked(place) == {200: 1 + 31 + 3, 404: 1}
+        assert asked(place) == {206: 1 + 31 + 3, 404: 1}
     assert report.complete
 
 
@@ -248,3 +254,77 @@ def test_a_file_that_was_issued_anew_is_found_and_repaired() -> None:
         # A file that is gone says nothing about its rows.
         place.archive.faults = ArchiveFaults(kinds=[ArchiveFaultKind.ABSENT], rate=1.0)
         assert verify_sources(store, venue, settings=settings).ok
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_the_first_answer_tells_how_large_a_file_is(monkeypatch: pytest.MonkeyPatch, *, ranges: bool) -> None:
+    for module in (downloads, archive_files):
+        monkeypatch.setattr(module, "PART", 20_000)
+    store, day = MemorySink(), {"start": "2026-02-02T16:00Z", "end": "2026-02-03T16:00Z"}
+    with site(ranges=ranges) as place:
+        report = place.fetch(store, symbols=SPOT, interval="1m", sources="archive", **day)
+        assert_true(store, place, SPOT, span_of(*day.values()))
+        (key,) = {seen.path.lstrip("/") for seen in place.archive.record.latest}
+        size = len(place.archive.read(key))
+        assert size > 20_000
+        assert asked(place) == ({206: -(-size // 20_000)} if ranges else {200: 1})
+    assert report.complete
+    assert report.archive.size == size
+    (entry,) = store.provenance(series())
+    assert (entry.key, entry.size) == (key, size)
+
+
+def test_large_files_that_nothing_lists_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only their first part may be there while they wait, though no listing says that they are large."""
+    for module in (downloads, archive_files):
+        monkeypatch.setattr(module, "PART", 10_000)
+    monkeypatch.setattr(archive_files, "_MAX_LARGE", 1)
+    begun, together = set[downloads.Download](), list[int]()
+    append, close = downloads.Download.append, downloads.Download.close
+
+    def appending(arrived: downloads.Download, part: downloads.FilePart) -> None:
+        append(arrived, part)
+        if part.start:
+            begun.add(arrived)
+            together.append(len(begun))
+
+    def closing(arrived: downloads.Download) -> None:
+        begun.discard(arrived)
+        close(arrived)
+
+    monkeypatch.setattr(downloads.Download, "append", appending)
+    monkeypatch.setattr(downloads.Download, "close", closing)
+    with site() as place:
+        span = {"start": "2026-02-02T16:00Z", "end": "2026-02-09T16:00Z"}
+        assert place.fetch(MemorySink(), symbols=SPOT, interval="1m", sources="archive", **span).complete
+        assert place.files() == 7
+    assert {*together} == {1}
+
+
+@pytest.mark.parametrize("sources", ["auto", "archive"])
+def test_a_plan_has_the_files_by_name_and_requests_none(sources: str) -> None:
+    with site() as place:
+        span = {"start": "2025-12-10", "end": "2026-02-04"}
+        pipeline = place.pipeline(MemorySink(), symbols=SPOT, interval="1m", sources=sources, **span)
+        plan = anyio.run(pipeline.plan)
+        assert not place.archive.record.latest
+        report = anyio.run(pipeline.run)
+    assert report.complete
+    assert plan.series[0].unlisted_files == plan.archive.requests == report.archive.files == 2 + 4
+    assert plan.archive.rows == report.archive.rows
+    assert plan.archive.size == pytest.approx(report.archive.size, rel=0.5)
+    assert plan.total.requests == pytest.approx(report.requests, abs=2)
+    assert "6 files are in no listing; if none is there: at most " in str(plan)
+
+
+@pytest.mark.parametrize("sources", ["auto", "archive"])
+def test_the_bound_of_a_plan_holds_if_no_file_is_there(sources: str) -> None:
+    with site(since=NOW) as place:
+        span = {"start": "2025-12-10", "end": "2026-02-04"}
+        pipeline = place.pipeline(MemorySink(), symbols=SPOT, interval="1m", sources=sources, **span)
+        plan, report = anyio.run(pipeline.plan), anyio.run(pipeline.run)
+    assert report.complete == (sources == "auto")
+    assert not report.archive.files
+    assert plan.total.requests < report.requests <= plan.at_most.requests
+    assert plan.at_most.rows == plan.total.rows
+    assert not plan.is_upper_bound

@@ -95,10 +95,10 @@ def test_an_absent_file_is_told_from_a_refusal(status: int, body: bytes, error: 
 
 def test_headers_say_what_a_listing_would_say() -> None:
     headers = {"last-modified": "Thu, 12 Feb 2026 00:00:01 GMT", "etag": '"9F86"'}
-    entry = CandleFiles().entry("a/b.zip", response(200, b"PK..", headers))
-    assert (entry.key, entry.size, entry.modified, entry.etag) == ("a/b.zip", 4, 1_770_854_401_000, '"9F86"')
+    entry = CandleFiles().entry("a/b.zip", response(206, b"PK..", headers), 9)
+    assert (entry.key, entry.size, entry.modified, entry.etag) == ("a/b.zip", 9, 1_770_854_401_000, '"9F86"')
     # Without them: the file was there when it was received.
-    assert CandleFiles().entry("a/b.zip", response(200)).modified == NOW
+    assert CandleFiles().entry("a/b.zip", response(200), 4).modified == NOW
 
 
 def test_nothing_is_asked_for_a_listing() -> None:

@@ -29,7 +29,7 @@ from marketfetch.protocols import PageOutcome
 from marketfetch.reports import Report
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
-from marketfetch.values.coverage import Coverage
+from marketfetch.values.coverage import Coverage, MissingReason, Reason
 from marketfetch.values.pages import Batch, Columns, Page
 from marketfetch.values.query import Query
 from marketfetch.values.series import Series
@@ -124,7 +124,7 @@ def work_on(pages: int, *, shuffled: bool) -> int:
         for each in found:
             state.record_page(Page(nothing), each)
             state.record_written(Batch(SERIES, nothing, each.coverage))
-            state.give_up(each.present, "a reason")
+            state.give_up(each.present, Reason(MissingReason.TOO_OLD, "a reason"))
             guard.observe(each)
         known, durable = state.known, state.durable
     assert known == durable
@@ -210,4 +210,4 @@ def test_a_composite_of_members_with_holes_is_computed_in_few_steps() -> None:
     assert store.coverage([composite])[composite] == Coverage(composite.interval.cover(times))
     assert store.read(composite, Span(START, START + DAY)).times.tolist() == times.tolist()
     assert sum(batch.rows for batch in written) == 720
-    assert [*state.given_up] == ["not known of every input (A, B)"]
+    assert [reason.text for reason in state.given_up] == ["not known of every input (A, B)"]

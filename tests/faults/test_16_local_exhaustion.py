@@ -186,7 +186,7 @@ def test_a_run_that_the_machine_ends_has_a_report_and_a_last_event() -> None:
 def test_the_command_line_prints_the_report_of_a_run_that_the_machine_ends(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("marketfetch.cli.commands.sink_from", lambda _: RunningOutOfFiles())
+    monkeypatch.setattr("marketfetch.sinks.urls.sink_from", lambda _: RunningOutOfFiles())
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"])) as exchange:
         span = ["--start", "2026-06-01", "--end", "2026-06-20"]
         places = ["--base-url", exchange.base_url, "--to", "memory:", "--board", "none"]

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 import marketfetch as mf
-from marketfetch.cli.arguments import parse
+from marketfetch.cli.parsing.command_line import parse
 from marketfetch.sinks.duckdb.errors import Opened, explained
 from marketfetch.sinks.urls import sink_from
 from marketfetch.values.datasets import Dataset
@@ -57,4 +57,4 @@ def test_a_file_without_its_kind_is_told_how_to_write_it(written: str, said: str
 
 def test_a_name_that_the_locale_cannot_express_is_told_how_to_pass() -> None:
     with pytest.raises(mf.errors.ConfigurationError, match=r"number 3 .*set LC_ALL=C.UTF-8"):
-        parse(["coverage", "--symbol", "\udce5\udcb8"])
+        parse(["coverage", "--symbol", "\udce5\udcb8"], {})

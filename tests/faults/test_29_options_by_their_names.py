@@ -7,8 +7,9 @@ from itertools import product
 
 import pytest
 
-from marketfetch.cli.arguments import _parsers, parse
+from marketfetch.cli.commands.registry import COMMANDS
 from marketfetch.cli.main import main
+from marketfetch.cli.parsing.command_line import parse, parsers_of
 
 GOOD: dict[str, list[str]] = {
     "backfill": [
@@ -25,8 +26,13 @@ GOOD: dict[str, list[str]] = {
     "verify": ["--to", "memory:"],
     "forget": ["--to", "memory:"],
     "demo": [],
+    "status": ["--to", "memory:"],
+    "exchanges": [],
+    "symbols": ["--exchange", "okx"],
+    "datasets": ["--exchange", "okx"],
+    "completion": ["bash"],
 }
-OPTIONS = {command: parser.options for command, parser in _parsers()[1].items()}
+OPTIONS = {command: parser.options for command, parser in parsers_of(COMMANDS)[1].items()}
 
 
 def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:
@@ -50,7 +56,7 @@ def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:
         ("backfill", ["--strat", "5d"], "did you mean '--start'"),
         ("backfill", ["--all-symbol"], "did you mean '--all-symbols'"),
         ("backfill", ["--no-Direct"], "did you mean '--no-direct'?"),
-        ("backfill", ["--quiet"], "'--quiet' is no option of backfill; see marketfetch backfill --help"),
+        ("backfill", ["--hush"], "'--hush' is no option of backfill; see marketfetch backfill --help"),
         (
             "backfill",
             ["--keep", "x"],
@@ -60,16 +66,16 @@ def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:
         (
             "coverage",
             ["--start", "5d"],
-            "it belongs to backfill and forget, and coverage has --dataset, --exchange",
+            "it belongs to backfill and forget, and coverage has --config, --dataset, --exchange",
         ),
         (
             "coverage",
             ["--proxy=http://anna:hunter2@h:1"],
-            "'--proxy' is no option of coverage; it belongs to backfill",
+            "'--proxy' is no option of coverage; it belongs to backfill and symbols",
         ),
-        ("verify", ["--dry-run"], "it belongs to forget"),
+        ("verify", ["--dry-run"], "it belongs to backfill and forget"),
         ("demo", ["--day", "3"], "'--day' is no option of demo; did you mean '--days'?"),
-        ("coverage", ["--symbol"], "argument --symbol: expected one argument"),
+        ("coverage", ["--symbol"], "argument --symbol: expected at least one argument"),
         ("backfill", ["--end", "--verbose"], "argument --end: expected one argument"),
         (
             "coverage",
@@ -91,15 +97,14 @@ def test_option_that_is_none(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "the following arguments are required: command"),
         (
             ["--to", "memory:", "coverage"],
-            "options come after the command, which is one of backfill, coverage",
+            "options come after the command, which is one of backfill, status",
         ),
         (["-v", "backfill"], "options come after the command"),
         (["backfil"], "'backfil' is unknown; did you mean 'backfill'?"),
         (["verif", "--to", "memory:"], "'verif' is unknown; did you mean 'verify'?"),
-        (["coverage"], "the following arguments are required: --to"),
+        (["coverage"], "the following arguments are required: --store"),
         (["backfill", "--strt", "1d"], "'--strt' is no option of backfill; did you mean '--start'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -157,7 +162,7 @@ def test_refusals_of_the_library_name_the_option(
         ("--exchange", "okx", "binance-usdm"),
         ("--start", "1d", "2d"),
         ("--end", "2026-06-02", "2026-06-03"),
-        ("--to", "memory:", "sqlite:market.db"),
+        ("--store", "memory:", "sqlite:market.db"),
         ("--quote", "USDT", "USDC"),
         ("--concurrency", "3", "4"),
         ("--proxies-from", "a.txt", "b.txt"),
@@ -168,7 +173,7 @@ def test_second_value_of_an_option_that_has_one_is_refused(
 ) -> None:
     words = ["backfill", *_without(GOOD["backfill"], option), option, one, option]
     assert f"argument {option}: is given twice, and only one can count" in refused(capfd, *words, other)
-    assert parse([*words, one]).command == "backfill"
+    assert parse([*words, one], {command.name: command for command in COMMANDS}).command == "backfill"
 
 
 def _without(words: Sequence[str], option: str) -> list[str]:

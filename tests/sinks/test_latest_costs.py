@@ -15,9 +15,10 @@ import numpy as np
 import psycopg
 import pytest
 
+from marketfetch.errors import SinkError
 from marketfetch.protocols import Store
 from marketfetch.sinks import DuckDBSink, ParquetSink, PostgresSink, SQLiteSink, TableMapping
-from marketfetch.sinks.postgres.reader import read_latest
+from marketfetch.sinks.postgres import reader
 from marketfetch.sinks.postgres.schema.mapped import MappedTable
 from marketfetch.sinks.postgres.schema.own import OwnTables
 from marketfetch.sinks.sql.newest import look_back, newest_present
@@ -163,6 +164,18 @@ def test_parquet_opens_the_same_files(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(opened) <= 4
 
 
+def test_a_last_file_that_is_gone_is_said(tmp_path: Path) -> None:
+    store = ParquetSink(tmp_path / "market")
+    store.prepare([ASKED.dataset])
+    fill(store, 0, 3 * 31 * 1440)
+    first, *_, last = sorted((tmp_path / "market").rglob("symbol=ETHUSDT/**/2020-*.parquet"))
+    first.unlink()
+    newest(store, 100, 3 * 31 * 1440)  # rows of the other files are the newest all the same
+    last.unlink()
+    with pytest.raises(SinkError, match=f"{last.name} is missing, .* marketfetch forget"):
+        store.latest([ASKED], 100)
+
+
 # --- PostgreSQL: rows that a plan reads ---
 
 
@@ -202,9 +215,21 @@ def test_postgresql_reads_the_end_of_an_index(
             layout = OwnTables("marketfetch") if mapping is None else MappedTable(mapping)
             table = layout.table(connection, ASKED.dataset)
             explaining: Any = Explaining(connection)
-            read_latest(explaining, table, table.label_values(ASKED, 2), ASKED.dataset, 100)
+            reader.read_latest(explaining, table, table.label_values(ASKED, 2), ASKED.dataset, 100)
             assert explaining.scans == [("Index Scan", 100)]
             connection.commit()
+
+
+def test_more_rows_than_the_server_packs_at_once_are_read_in_pages(
+    postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = PostgresSink(postgres_dsn)
+    store.prepare([ASKED.dataset])
+    fill(store, 0, 1_000)
+    monkeypatch.setattr(reader, "_PAGE", 100)
+    for count in (99, 100, 101, 250, 1_000):
+        newest(store, count, 1_000)
+    assert len(store.latest([ASKED], 5_000)[ASKED]) == 1_000
 
 
 # --- where to look in a file ---

@@ -96,10 +96,11 @@ def site(
     now: str = NOW,
     market: GeneratedMarket | None = None,
     former: GeneratedMarket | None = None,
+    ranges: bool = True,
 ) -> Iterator[Site]:
     """Start an exchange and its archive; `former` are contracts that only the archive knows."""
     market = market or GeneratedMarket(SYMBOLS)
-    options = ArchiveOptions(since=moment("2025-10-01"), faults=faults, former=former)
+    options = ArchiveOptions(since=moment("2025-10-01"), faults=faults, former=former, ranges=ranges)
     with simulate_binance(market, archive=options, now=lambda: place.clock) as (exchange, archive):
         place = Site(exchange, archive, market, moment(now))
         yield place

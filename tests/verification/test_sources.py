@@ -109,6 +109,30 @@ def test_a_changed_value_is_found_and_repaired(site: Site, store: Store) -> None
     assert site.verify(store) == SourceVerification(series=2, files=6, reissued=())
 
 
+def test_a_long_file_is_compared_piece_by_piece(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.archive.reissue(JANUARY, ArchiveFaultKind.OTHER_VALUES)
+    store = MemorySink()
+    site.fill(store)
+    site.archive.reissue(JANUARY)
+    (whole,) = site.verify(store).reissued
+    monkeypatch.setattr("marketfetch.archives.file_reader.PIECE_ROWS", 30)
+    monkeypatch.setattr("marketfetch.archives.file_reader._DISORDER", 5)
+    monkeypatch.setattr("marketfetch.decoding.csv_layouts._BLOCK", 1_000)
+    monkeypatch.setattr("marketfetch.archives.containers._PIECE", 500)
+    reads = list[mf.Span]()
+    read = MemorySink.read
+
+    def counting(store: MemorySink, series: Series, span: mf.Span) -> Columns:
+        reads.append(span)
+        return read(store, series, span)
+
+    monkeypatch.setattr(MemorySink, "read", counting)
+    (file,) = site.verify(store, repair=True).reissued
+    assert len(reads) > 10
+    assert (file.spans, file.fields, file.repaired) == (whole.spans, whole.fields, True)
+    assert_holds(store, site.market, SERIES, span_of(START, END))
+
+
 def test_the_same_bytes_again_are_no_reissue(site: Site, store: Store) -> None:
     site.fill(store)
     site.archive.upload_again(JANUARY)

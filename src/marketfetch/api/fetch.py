@@ -1,4 +1,4 @@
-"""`fetch`: one blocking call from names to a table."""
+"""`fetch`: one blocking call from names to a table; `plan`: what that call would request."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from marketfetch.common.name_lists import names_of
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange
+from marketfetch.plans import Plan
 from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink
 from marketfetch.redaction import Secret
 from marketfetch.sinks.memory import MemorySink
@@ -29,7 +30,7 @@ from marketfetch.values.query import AllSymbols, Query
 from marketfetch.values.settings import Settings
 from marketfetch.values.times import TimeLike
 
-__all__ = ["fetch"]
+__all__ = ["fetch", "plan"]
 
 
 def fetch(  # noqa: PLR0913  # the one call for notebooks: every part may be replaced in it
@@ -104,6 +105,56 @@ def fetch(  # noqa: PLR0913  # the one call for notebooks: every part may be rep
     }
     tell_missing(f"{venue.name} {kind.name}", report, rows, on_missing)
     return Table(kind, rows, report)
+
+
+def plan(  # noqa: PLR0913  # the arguments of fetch
+    exchange: str | Exchange,
+    dataset: str | Dataset | Iterable[str | Dataset] = "ohlcv",
+    symbols: str | Iterable[str] | AllSymbols = (),
+    *,
+    start: TimeLike,
+    end: TimeLike = "now",
+    interval: str | timedelta | Interval = "1m",
+    to: str | Path | Sink | None = None,
+    proxies: ProxyPool | Iterable[str | Secret] | str | Path | None = None,
+    composites: Iterable[Composite] = (),
+    base_url: str | None = None,
+    archive_url: str | None = None,
+    sources: Literal["auto", "rest", "archive"] = "auto",
+    fetcher: Fetcher | None = None,
+    settings: Settings | None = None,
+    listeners: Sequence[Listener] = (),
+    board: Board | str | None = "auto",
+) -> Plan:
+    """Return what `fetch` with the same arguments would request, and how long it would take.
+
+    Only the exchange's clock, its listing and listings of its archive are requested, and nothing is written.
+    Several datasets may be given, as for a Pipeline. Raises the errors of `fetch`.
+
+    >>> plan("binance-usdm", "ohlcv", "BTCUSDT", start="2026-06-02", end="2026-06-01")
+    Traceback (most recent call last):
+    marketfetch.errors.ConfigurationError: start: 2026-06-02T00:00:00Z is not before end 2026-06-01T00:00:00Z
+    """
+    query = Query(
+        symbols=symbols,
+        datasets=dataset,
+        interval=interval,
+        start=start,
+        end=end,
+        composites=composites,
+        sources=sources,
+    )
+    pipeline = Pipeline(
+        exchange_from(exchange, base_url, archive_url),
+        query,
+        MemorySink() if to is None else to,
+        proxies=proxies,
+        fetcher=fetcher,
+        settings=settings,
+        listeners=listeners,
+        board=board,
+    )
+    return run_sync(pipeline.plan)
 
 
 def _one(dataset: object) -> Dataset:

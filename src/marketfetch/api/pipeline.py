@@ -16,11 +16,13 @@ from marketfetch.api.budget_sharing import sharing_of
 from marketfetch.api.inputs import check_kinds, pool_of, sink_of
 from marketfetch.api.plugins import exchange_from
 from marketfetch.common.event_loop import asyncio_loop
+from marketfetch.engine.preview import Preview, preview_of
 from marketfetch.engine.run import Run, RunConfig
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.listeners.dispatch import Listeners
+from marketfetch.plans import Plan
 from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink, Writer
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.redaction import Secret
@@ -89,6 +91,7 @@ class Pipeline:
         )
         self._run = Run(self._config)
         self._config.check()
+        self._plan: Plan | None = None
 
     def __await__(self) -> Generator[Any, None, Report]:
         return self.run().__await__()
@@ -96,12 +99,27 @@ class Pipeline:
     async def run(self) -> Report:
         """Run and return the report; the class lists the errors."""
         asyncio_loop("a Pipeline")
-        self._run = Run(self._config)
+        self._run = Run(self._config, self._take_plan())
         return await self._run.execute()
+
+    async def plan(self) -> Plan:
+        """Return what a run would request now: rows, requests, weight, bytes and seconds.
+
+        Only the exchange's clock, its listing and listings of its archive are requested, and nothing is
+        written. The report of the next run compares the plan with what the run did. Raises what `run` raises.
+        """
+        asyncio_loop("a Pipeline")
+        self._plan = await Run(self._config).plan()
+        return self._plan
 
     def report(self) -> Report:
         """Return the report of the last run so far; also after it was cancelled."""
         return self._run.report()
+
+    async def preview(self) -> Preview:
+        """Say what a run would fetch, by the exchange's listing and the coverage; nothing is written."""
+        asyncio_loop("a Pipeline")
+        return await preview_of(attrs.evolve(self._config, settings=self._config.settings.for_one_run()))
 
     async def __aiter__(self) -> AsyncGenerator[Batch]:
         """Run, and yield every batch once it is durable; the run waits for a slow loop body (back-pressure).
@@ -111,7 +129,7 @@ class Pipeline:
         """
         asyncio_loop("a Pipeline")
         send, receive = create_memory_object_stream[Batch](1)
-        self._run = Run(attrs.evolve(self._config, deliver=send.send))
+        self._run = Run(attrs.evolve(self._config, deliver=send.send), self._take_plan())
 
         async def run() -> None:
             with send:
@@ -131,6 +149,11 @@ class Pipeline:
                     await asyncio.wait([task])
                 if not task.cancelled():
                     task.exception()  # marks it as retrieved: the caller has left the loop early
+
+    def _take_plan(self) -> Plan | None:
+        """Return the plan of the next run; the run after that has none."""
+        plan, self._plan = self._plan, None
+        return plan
 
     def __repr__(self) -> str:
         names = "+".join(dataset.name for dataset in self._config.query.datasets)

@@ -6,6 +6,7 @@ Blocking code, without retries. Nothing is written.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import attrs
 
@@ -13,17 +14,69 @@ from marketfetch.api.table import Table
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.planning.held_symbols import series_meant
 from marketfetch.protocols import Store, SupportsLatest
-from marketfetch.reports import Missing, Report, SeriesReport
+from marketfetch.redaction import redact
+from marketfetch.reports import Missing, Report, SeriesReport, spans_as_list
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
-from marketfetch.values.spans import MAX_TIMESTAMP, Span, SpanSet
+from marketfetch.values.spans import MAX_TIMESTAMP, Span, SpanSet, format_utc
 from marketfetch.verification.selection import Selection
 
-__all__ = ["RequestedSpan", "chosen_series", "read_latest", "read_tables"]
+__all__ = ["HeldSeries", "RequestedSpan", "chosen_series", "read_latest", "read_tables"]
 
 _ABSENT = "not in the store"
+
+
+@attrs.frozen
+class HeldSeries:
+    """A series in a store, and what its ledger says: no row is read.
+
+    `first` and `last` are open times of rows, in UTC milliseconds; of events, the ends of what is present.
+    They are None if no row is present. `rows` is None for events, which the ledger does not count. `gaps` are
+    the moments between the first and the last covered one that are missing.
+
+    >>> hour = Series.of("okx", "ohlcv", "BTC-USDT", "1h")
+    >>> held = HeldSeries(hour, Coverage(SpanSet.of(Span(0, 7_200_000), Span(10_800_000, 14_400_000))))
+    >>> held.first, held.last, held.rows, held.gaps.spans
+    (0, 10800000, 3, (Span(start=7200000, end=10800000),))
+    """
+
+    series: Series
+    coverage: Coverage
+
+    @property
+    def first(self) -> int | None:
+        """The open time of the first row."""
+        hull = self.coverage.present.hull
+        return None if hull is None else hull.start
+
+    @property
+    def last(self) -> int | None:
+        """The open time of the last row."""
+        hull = self.coverage.present.hull
+        return None if hull is None else self.series.interval.floor(hull.end - 1)
+
+    @property
+    def rows(self) -> int | None:
+        """The number of rows."""
+        interval = self.series.interval
+        return None if interval.is_event else interval.count_rows(self.coverage.present)
+
+    @property
+    def gaps(self) -> SpanSet:
+        """The missing moments between covered ones."""
+        return SpanSet.of(self.coverage.covered.hull) - self.coverage.covered
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry in plain types, times as ISO text, for JSON or a table."""
+        return {
+            **self.series.as_dict(),
+            "first": None if self.first is None else format_utc(self.first),
+            "last": None if self.last is None else format_utc(self.last),
+            "rows": self.rows,
+            "gaps": spans_as_list(self.gaps),
+        }
 
 
 @attrs.frozen
@@ -57,7 +110,7 @@ def chosen_series(store: Store, chosen: Selection) -> dict[Dataset, list[Series]
     """
     held = store.series() if isinstance(store, SupportsLatest) else store.ledger().keys()
     if not held:
-        raise ConfigurationError(f"store: {store!r} holds no series; fetch into it first")
+        raise ConfigurationError(f"store: {redact(repr(store))} holds no series; fetch into it first")
     kinds = {series.dataset.name: series.dataset for series in held}
     for dataset in chosen.datasets:
         if dataset.name not in kinds:

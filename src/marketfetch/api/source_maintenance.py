@@ -13,8 +13,8 @@ from marketfetch.api.run_sync import run_sync
 from marketfetch.common.exception_groups import raising_one_error
 from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.requester import RequestExecutor
-from marketfetch.engine.run import sending_heartbeats, sharing_addresses
-from marketfetch.engine.state import RunState
+from marketfetch.engine.run import sharing_addresses
+from marketfetch.engine.state import RunState, sending_heartbeats
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar, overload
 
 from marketfetch.api.inputs import store_of
-from marketfetch.api.reading import RequestedSpan, chosen_series, read_latest, read_tables
+from marketfetch.api.reading import HeldSeries, RequestedSpan, chosen_series, read_latest, read_tables
 from marketfetch.api.shortfalls import OnMissing, check_on_missing, tell_missing
 from marketfetch.api.store_calls import call_store, warn_of_wait
 from marketfetch.api.table import Table
@@ -19,7 +20,6 @@ from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Sink, Store
 from marketfetch.redaction import Secret, redact
-from marketfetch.reports import HeldSeries
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
@@ -32,8 +32,11 @@ from marketfetch.verification.selection import Selection
 __all__ = ["StoreReader", "open"]
 
 _T = TypeVar("_T")
+_MOST_ROWS = 2**31 - 1
+"""No store has more rows of a series, and some take no larger number."""
 _Symbols = str | Iterable[str] | AllSymbols | None
 _Datasets = Iterable[str | Dataset]
+_Interval = str | timedelta | Interval | None
 
 
 def open(store: str | Path | Secret | Sink, *, retries: RetryPolicy | None = None) -> StoreReader:  # noqa: A001
@@ -90,7 +93,7 @@ class StoreReader:
         start: TimeLike | None = None,
         end: TimeLike | None = None,
         *,
-        interval: str | Interval | None = None,
+        interval: _Interval = None,
         exchange: str | None = None,
         on_missing: OnMissing = "warn",
     ) -> Table: ...
@@ -103,7 +106,7 @@ class StoreReader:
         start: TimeLike | None = None,
         end: TimeLike | None = None,
         *,
-        interval: str | Interval | None = None,
+        interval: _Interval = None,
         exchange: str | None = None,
         on_missing: OnMissing = "warn",
     ) -> dict[str, Table]: ...
@@ -115,7 +118,7 @@ class StoreReader:
         start: TimeLike | None = None,
         end: TimeLike | None = None,
         *,
-        interval: str | Interval | None = None,
+        interval: _Interval = None,
         exchange: str | None = None,
         on_missing: OnMissing = "warn",
     ) -> Table | dict[str, Table]:
@@ -140,7 +143,7 @@ class StoreReader:
         start: TimeLike | None = None,
         end: TimeLike | None = None,
         *,
-        interval: str | Interval | None = None,
+        interval: _Interval = None,
         exchange: str | None = None,
         on_missing: OnMissing = "warn",
     ) -> Table: ...
@@ -153,7 +156,7 @@ class StoreReader:
         start: TimeLike | None = None,
         end: TimeLike | None = None,
         *,
-        interval: str | Interval | None = None,
+        interval: _Interval = None,
         exchange: str | None = None,
         on_missing: OnMissing = "warn",
     ) -> dict[str, Table]: ...
@@ -165,7 +168,7 @@ class StoreReader:
         start: TimeLike | None = None,
         end: TimeLike | None = None,
         *,
-        interval: str | Interval | None = None,
+        interval: _Interval = None,
         exchange: str | None = None,
         on_missing: OnMissing = "warn",
     ) -> Table | dict[str, Table]:
@@ -181,7 +184,7 @@ class StoreReader:
         dataset: str | Dataset = "ohlcv",
         symbols: _Symbols = None,
         *,
-        interval: str | Interval | None = None,
+        interval: _Interval = None,
         exchange: str | None = None,
     ) -> Table:
         """Return the newest `n` rows of each symbol, or all if there are fewer, sorted by time.
@@ -199,7 +202,7 @@ class StoreReader:
         dataset: str | Dataset = "ohlcv",
         symbols: _Symbols = None,
         *,
-        interval: str | Interval | None = None,
+        interval: _Interval = None,
         exchange: str | None = None,
     ) -> Table:
         """Do as `latest` on a thread; the event loop is not blocked."""
@@ -210,7 +213,7 @@ class StoreReader:
         dataset: str | Dataset | _Datasets | None = None,
         symbols: _Symbols = None,
         *,
-        interval: str | Interval | None = None,
+        interval: _Interval = None,
         exchange: str | None = None,
     ) -> Mapping[Series, Coverage]:
         """Return what the store knows of the chosen series: present, confirmed empty, unusable, missing."""
@@ -252,7 +255,7 @@ class StoreReader:
             raise ConfigurationError(
                 f"dataset: a table holds one, not {len(chosen.datasets)}; call latest once for each"
             )
-        return partial(read_latest, self._opened(), chosen, n)
+        return partial(read_latest, self._opened(), chosen, min(int(n), _MOST_ROWS))
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         asyncio_loop("a StoreReader")
@@ -263,17 +266,19 @@ class StoreReader:
     ) -> Table | dict[str, Table]:
         """Tell what the tables lack; return one table where the caller asked for one."""
         for name, table in tables.items():
-            tell_missing(f"{self._store!r} {name}", table.report, table.rows, on_missing, stacklevel=4)
+            tell_missing(
+                f"{redact(repr(self._store))} {name}", table.report, table.rows, on_missing, stacklevel=4
+            )
         return next(iter(tables.values())) if isinstance(dataset, str | Dataset) else tables
 
     def __repr__(self) -> str:
-        return f"StoreReader({self._store!r})"
+        return f"StoreReader({redact(repr(self._store))})"
 
 
 def _selection(
     dataset: str | Dataset | _Datasets | None,
     symbols: _Symbols,
-    interval: str | Interval | None,
+    interval: _Interval,
     exchange: str | None,
 ) -> Selection:
     chosen = Selection.of(symbols=symbols, datasets=dataset, interval=interval, exchange=exchange)

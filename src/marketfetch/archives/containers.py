@@ -1,7 +1,8 @@
 """Containers of archives: the text in a zip or gzip file, inflated piece by piece.
 
 Nothing is written, and the name of a member is only reported. Every file that is not exactly one sound text
-raises ArchiveDamaged: cut, altered, encrypted, with several members, or inflating beyond the limits.
+raises ArchiveDamaged: cut, altered, encrypted, with several members, with a path in place of a name, or
+inflating beyond the limits.
 """
 
 from __future__ import annotations
@@ -105,10 +106,12 @@ def _open_zip(file: BinaryIO, size: int, limits: InflateLimits) -> Member:
             members = archive.infolist()
     except _BROKEN_DIRECTORY as error:
         raise ArchiveDamaged(f"the zip file is broken or cut: {error}") from None
-    if len(members) != 1 or members[0].filename.endswith("/"):
+    if len(members) != 1:
         names = ", ".join(repr(member.filename[:80]) for member in members[:3])
         raise ArchiveDamaged(f"expected a zip file with one member, found {len(members)}: {names or 'none'}")
     (member,) = members
+    if {*member.filename} & {*"/\\"}:
+        raise ArchiveDamaged(f"expected a member without a folder, found {member.filename[:80]!r}")
     if member.flag_bits & _ENCRYPTED:
         raise ArchiveDamaged(f"{member.filename[:80]!r} in the zip file is encrypted")
     if member.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:

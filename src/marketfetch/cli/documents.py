@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+import shutil
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from itertools import zip_longest
 
 import attrs
 
 from marketfetch.redaction import printable
 
-__all__ = ["MAX_ROWS", "Document", "TextTable", "to_text"]
+__all__ = ["MAX_ROWS", "Document", "TextTable", "to_text", "wrapped"]
 
 MAX_ROWS = 20
 """Rows of a table that may be long; `--json` prints all rows."""
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:)")
 
 
 def _printable_rows(rows: Iterable[tuple[str, ...]]) -> Sequence[tuple[str, ...]]:
@@ -57,12 +62,14 @@ class Document:
     headline: str = attrs.field(converter=printable)
     tables: Sequence[TextTable]
     notes: Sequence[str] = attrs.field(default=(), converter=_printable_notes)
-    good: bool = True
-    """Whether there is no problem; this decides the colour of the headline."""
 
 
-def to_text(page: Document) -> str:
+def to_text(page: Document, width: int | None = None, bold: Callable[[str], str] = str) -> str:
     """Return a page as plain text.
+
+    No word and no time is broken: in a table wider than `width` the widest column is wrapped, and if that is
+    not enough, each row becomes lines of a name and a value. Headline and titles are passed through `bold`. A
+    command among the notes is never broken: it is copied.
 
     >>> held = TextTable("Held", ("symbol", "rows "), [("BTC", "5"), ("ETH", "12")])
     >>> print(to_text(Document("Done.", [held])))
@@ -73,20 +80,71 @@ def to_text(page: Document) -> str:
       BTC        5
       ETH       12
     <BLANKLINE>
+    >>> print(to_text(Document("", [TextTable("", ("symbol", "rows "), [("BTC", "5")])]), width=10))
+      symbol  BTC
+      rows    5
+    <BLANKLINE>
     """
-    tables = [f"{table.title}\n{_text(table)}".lstrip("\n") for table in page.tables]
-    return "\n\n".join(filter(None, [page.headline, *tables, "\n".join(page.notes)])) + "\n"
+    tables = [
+        "\n".join(filter(None, [bold(table.title) if table.title else "", *_lines(table, width)]))
+        for table in page.tables
+    ]
+    headline = page.headline if width is None else wrapped(page.headline, width=width)
+    headline = bold(headline) if headline else ""
+    return "\n\n".join(filter(None, [headline, *tables, "\n".join(page.notes)])) + "\n"
 
 
-def _text(table: TextTable) -> str:
-    lines = [tuple(name.strip() for name in table.header), *table.rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+def wrapped(text: str, *, width: int | None = None, indent: str = "") -> str:
+    r"""Break text at spaces, but not inside a time, further lines indented; None: width of the terminal.
+
+    >>> wrapped("from 2026-06-01 12:30 to 2026-06-02", width=24, indent="  ")
+    'from 2026-06-01 12:30 to\n  2026-06-02'
+    """
+    columns = width or shutil.get_terminal_size((100, 24)).columns
+    lines = textwrap.fill(
+        _TIME.sub("\\1\N{NO-BREAK SPACE}\\2", text),
+        columns,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return lines.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def _lines(table: TextTable, width: int | None) -> list[str]:
+    rows = [tuple(name.strip() for name in table.header), *table.rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if width is not None and (excess := sum(widths) + 2 * len(widths) - width) > 0:
+        widest = widths.index(max(widths))
+        narrow = max(1, widths[widest] - excess)
+        cells = [wrapped(row[widest], width=narrow) for row in rows]
+        longest = max(len(line) for cell in cells for line in cell.splitlines())
+        if longest > narrow:
+            return _stacked(table, width)
+        rows = [(*row[:widest], cell, *row[widest + 1 :]) for row, cell in zip(rows, cells, strict=True)]
+        widths[widest] = longest
 
     def line(cells: Iterable[str]) -> str:
         placed = (
-            cell.rjust(width) if name.endswith(" ") else cell.ljust(width)
-            for name, cell, width in zip(table.header, cells, widths, strict=True)
+            cell.rjust(room) if name.endswith(" ") else cell.ljust(room)
+            for name, cell, room in zip(table.header, cells, widths, strict=True)
         )
         return "  " + "  ".join(placed).rstrip()
 
-    return "\n".join(map(line, lines))
+    parts = (zip_longest(*(cell.splitlines() or [""] for cell in row), fillvalue="") for row in rows)
+    return [line(cells) for row in parts for cells in row]
+
+
+def _stacked(table: TextTable, width: int) -> list[str]:
+    """Return a line for each cell, the rows separated by a blank line."""
+    names = [name.strip() for name in table.header]
+    room = max(map(len, names))
+    blocks = [
+        "\n".join(
+            wrapped(f"  {name.ljust(room)}  {cell}", width=width, indent=" " * (room + 4))
+            for name, cell in zip(names, row, strict=True)
+            if cell
+        )
+        for row in table.rows
+    ]
+    return ["\n\n".join(blocks)]

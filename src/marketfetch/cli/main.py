@@ -1,4 +1,4 @@
-"""The command line: `marketfetch backfill | coverage | verify | forget | demo`.
+"""The command line: `marketfetch COMMAND`.
 
     0  everything that was requested is covered
     1  something is missing or wrong, and the report says what; or a signal stopped the command
@@ -28,8 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Arrow's own allocator would keep tens of megabytes that it does not need.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     with SignalHandler(whole_process=argv is None) as signals:
-        # Imported inside SignalHandler: this takes half a second, and a signal must not cause a traceback.
-        from marketfetch.cli.commands import run_command
+        # Imported inside SignalHandler: this takes a while, and a signal must not cause a traceback.
+        from marketfetch.cli.dispatch import dispatch
 
-        signals.code = run_command(argv, signals)
+        signals.code = dispatch(argv, signals)
         return signals.code

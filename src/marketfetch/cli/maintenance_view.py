@@ -33,7 +33,7 @@ def verification_page(verification: Verification) -> Document:
     table = TextTable.limited("Found", header, [_row(finding) for finding in findings])
     remedies = [finding.remedy for finding in findings[:MAX_ROWS] if finding.problem.harmful]
     notes = ["To mend it:", *(f"  {remedy}" for remedy in remedies)] if remedies else []
-    return Document(headline, [table] if table.rows else [], notes, verification.ok)
+    return Document(headline, [table] if table.rows else [], notes)
 
 
 def source_verification_page(verification: SourceVerification) -> Document:
@@ -48,7 +48,7 @@ def source_verification_page(verification: SourceVerification) -> Document:
     mendable = any(file.differs and not file.error and not file.repaired for file in changed)
     notes = ["--repair writes the rows of the new issues"] if mendable else []
     headline = f"{files} of {series} compared with the archive: {verdict}"
-    return Document(headline, [table] if rows else [], notes, verification.ok)
+    return Document(headline, [table] if rows else [], notes)
 
 
 def _reissued(file: ReissuedFile) -> tuple[str, ...]:
@@ -74,10 +74,7 @@ def forgotten_as_list(forgotten: Mapping[Series, SpanSet]) -> list[dict[str, Any
     """Return what was forgotten in plain types, times as ISO text, for JSON."""
     return [
         {
-            "exchange": series.exchange,
-            "dataset": series.dataset.name,
-            "symbol": series.symbol,
-            "interval": series.interval.name,
+            **series.as_dict(),
             "forgotten": spans_as_list(spans),
         }
         for series, spans in sorted(forgotten.items(), key=lambda item: str(item[0]))

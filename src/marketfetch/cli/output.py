@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-from collections.abc import Iterator
+from argparse import Namespace
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from marketfetch.errors import MarketfetchError
+from marketfetch.listeners.terminals import has_styles
 from marketfetch.redaction import printable, redact
 
 if TYPE_CHECKING:
@@ -19,6 +22,7 @@ __all__ = [
     "ensure_std_streams",
     "print_document",
     "print_error",
+    "print_result",
     "stdout_errors",
     "write_stdout",
 ]
@@ -57,20 +61,32 @@ def print_error(message: str) -> None:
         sys.stderr.flush()
 
 
+def print_result(arguments: Namespace, plain: object, page: Callable[[], Document]) -> None:
+    """Print plain values as JSON with --json, else a page for people."""
+    if arguments.json:
+        import orjson
+
+        write_stdout(orjson.dumps(plain))
+    else:
+        with stdout_errors():
+            print_document(page(), sys.stdout)
+
+
 def print_document(page: Document, stream: TextIO) -> None:
-    """Write a document to a stream, in colour on a terminal if rich is installed, else as plain text."""
-    if stream.isatty():
-        try:
-            from marketfetch.cli.rich_view import draw_document
-        except ImportError:
-            pass  # rich is an extra
-        else:
-            draw_document(page, stream)
-            return
+    """Write a document to a stream; on a terminal as wide as it is, with titles in bold."""
     from marketfetch.cli.documents import to_text
 
-    stream.write(to_text(page))
+    if stream.isatty():
+        text = to_text(page, shutil.get_terminal_size().columns, _bold if has_styles(stream) else str)
+    else:
+        text = to_text(page)
+    stream.write(text)
     stream.flush()
+
+
+def _bold(text: str) -> str:
+    # No colour: yellow, cyan and green cannot be read on a light background.
+    return f"\x1b[1m{text}\x1b[0m"
 
 
 def ensure_std_streams() -> None:

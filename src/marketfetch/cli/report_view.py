@@ -16,7 +16,13 @@ from marketfetch.listeners.text import (
     span_text,
     spans_text,
 )
-from marketfetch.reports import NOTHING_CLOSED, EgressReport, Report, SeriesReport, spans_as_list
+from marketfetch.reports import (
+    NOTHING_CLOSED,
+    EgressReport,
+    Report,
+    SeriesReport,
+    spans_as_list,
+)
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.rejected_rows import RejectedRow
 from marketfetch.values.series import Series
@@ -62,7 +68,7 @@ def report_page(report: Report) -> Document:
     if report.retries:
         notes.append(f"Repeated requests: {format_counts(report.retries)}")
     tables = [_series(lines), _gaps(lines), _egresses(report.egresses)]
-    return Document(headline(report), [table for table in tables if table.rows], notes, report.complete)
+    return Document(headline(report), [table for table in tables if table.rows], notes)
 
 
 def coverage_page(
@@ -89,7 +95,7 @@ def coverage_page(
     header = ("exchange", "dataset", "symbol", "present (UTC)", "confirmed empty", "unusable", "missing")
     held = _without_blank(TextTable("Held", header, rows), "unusable")
     tables = [table for table in (held, _rejected(rejected or {})) if table.rows]
-    return Document(f"{pluralize(len(ledger), 'series')}, {verdict}", tables, good=not broken)
+    return Document(f"{pluralize(len(ledger), 'series')}, {verdict}", tables)
 
 
 def _without_blank(table: TextTable, name: str) -> TextTable:
@@ -117,10 +123,7 @@ def ledger_as_list(
     """Return a ledger in plain types, times as ISO text, for JSON."""
     return [
         {
-            "exchange": series.exchange,
-            "dataset": series.dataset.name,
-            "symbol": series.symbol,
-            "interval": series.interval.name,
+            **series.as_dict(),
             "present": spans_as_list(coverage.present),
             "empty": spans_as_list(coverage.empty),
             "unusable": spans_as_list(coverage.unusable),

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #ifdef _WIN32
 #define PUBLIC __declspec(dllexport)
@@ -26,6 +27,32 @@ static const double POWERS[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  
 
 static inline int is_digit(char c) { return (unsigned char)(c - '0') < 10; }
 
+/* Append digits to `*sum`, eight at once as long as there are so many; it wraps around after 19. Returns what follows. */
+static inline const char *append_digits(const char *at, const char *end, uint64_t *sum)
+{
+#if defined(__GNUC__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    while (end - at >= 8) {
+        uint64_t eight;
+
+        memcpy(&eight, at, 8);
+        eight ^= UINT64_C(0x3030303030303030); /* digits become 0 to 9 */
+        if ((eight | (eight + UINT64_C(0x7676767676767676))) & UINT64_C(0x8080808080808080))
+            break;
+        /* Neighbours are joined: to four numbers of two digits, two of four, one of eight. */
+        eight = (eight * 10 + (eight >> 8)) & UINT64_C(0x00ff00ff00ff00ff);
+        eight = (eight * 100 + (eight >> 16)) & UINT64_C(0x0000ffff0000ffff);
+        eight = (eight * 10000 + (eight >> 32)) & UINT64_C(0x00000000ffffffff);
+        *sum = *sum * 100000000 + eight;
+        at += 8;
+    }
+#else
+    (void)end;
+#endif
+    while (is_digit(*at))
+        *sum = *sum * 10 + (uint64_t)(*at++ - '0');
+    return at;
+}
+
 static inline const char *skip_space(const char *at)
 {
     while (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t')
@@ -33,8 +60,26 @@ static inline const char *skip_space(const char *at)
     return at;
 }
 
+/* A mantissa from 2^53 on, divided by 10^places and rounded once, half to even; places is at most 18. */
+#ifdef __SIZEOF_INT128__
+__attribute__((noinline)) static double long_quotient(uint64_t mantissa, ptrdiff_t places)
+{
+    const uint64_t power = (uint64_t)POWERS[places];
+    unsigned __int128 wide = (unsigned __int128)mantissa << 64, quotient = wide / power;
+    double scale = 0x1p-64;
+
+    /* Of 57 bits or more the last one only says whether anything follows: it is never the one that is rounded. */
+    quotient |= quotient * power != wide;
+    while (quotient >> 64) {
+        quotient = quotient >> 1 | (quotient & 1);
+        scale *= 2;
+    }
+    return (double)(uint64_t)quotient * scale;
+}
+#endif
+
 /* One number by JSON's grammar, whole if it has neither fraction nor exponent. Returns what follows, or NULL. */
-static inline const char *number(const char *at, double *value, int *whole)
+static inline const char *number(const char *at, const char *end, double *value, int *whole)
 {
     const char *start = at;
     int negative = *at == '-', has_exponent = 0;
@@ -50,8 +95,7 @@ static inline const char *number(const char *at, double *value, int *whole)
         return NULL;
     if (*at == '.') {
         const char *point = ++at;
-        while (is_digit(*at))
-            mantissa = mantissa * 10 + (uint64_t)(*at++ - '0');
+        at = append_digits(at, end, &mantissa);
         places = at - point;
         if (places == 0)
             return NULL;
@@ -73,6 +117,13 @@ static inline const char *number(const char *at, double *value, int *whole)
         *value = negative ? -quotient : quotient;
         return at;
     }
+#ifdef __SIZEOF_INT128__
+    if (FLT_EVAL_METHOD == 0 && !has_exponent && digits <= 19 && places <= 18) {
+        double quotient = long_quotient(mantissa, places);
+        *value = negative ? -quotient : quotient;
+        return at;
+    }
+#endif
     *value = strtod(start, NULL);
     return isfinite(*value) ? at : NULL;
 }
@@ -91,12 +142,20 @@ static inline const char *moment(const char *at, int64_t *value)
     return at;
 }
 
-/* How many closing brackets there are: one more than rows, if this is a page of rows. */
-PUBLIC int64_t marketfetch_brackets(const char *text, size_t size)
+/* How often a character occurs. A page of rows has one closing bracket more than rows, a CSV a line feed for each. */
+PUBLIC int64_t marketfetch_count(const char *text, size_t size, char wanted)
 {
     int64_t count = 0;
-    for (size_t at = 0; at < size; at++)
-        count += text[at] == ']';
+    size_t at = 0;
+
+    for (; size - at >= 128; at += 128) {
+        unsigned char part = 0; /* of one byte, so that many characters are compared at once */
+        for (int next = 0; next < 128; next++)
+            part += text[at + next] == wanted;
+        count += part;
+    }
+    for (; at < size; at++)
+        count += text[at] == wanted;
     return count;
 }
 
@@ -128,7 +187,7 @@ PUBLIC int marketfetch_rows(const char *text, size_t size, int64_t rows, int wid
             at = skip_space(at);
             quoted = *at == '"';
             at += quoted;
-            at = line == TIME ? moment(at, &times[row]) : number(at, &value, &whole);
+            at = line == TIME ? moment(at, &times[row]) : number(at, text + size, &value, &whole);
             if (at == NULL || (quoted && *at != '"'))
                 return -1;
             at = skip_space(at + quoted);
@@ -147,17 +206,13 @@ PUBLIC int marketfetch_rows(const char *text, size_t size, int64_t rows, int wid
 }
 
 /* A time of exactly so many digits, at most 19. Returns what follows, or NULL. */
-static inline const char *stamp(const char *at, int digits, int64_t *value)
+static inline const char *stamp(const char *at, const char *end, int digits, int64_t *value)
 {
     uint64_t sum = 0;
+    const char *next = append_digits(at, end, &sum);
 
-    for (int left = digits; left > 0; left--, at++) {
-        if (!is_digit(*at))
-            return NULL;
-        sum = sum * 10 + (uint64_t)(*at - '0');
-    }
     *value = (int64_t)sum;
-    return sum <= INT64_MAX ? at : NULL;
+    return next - at == digits && sum <= INT64_MAX ? next : NULL;
 }
 
 /* A field that is not read, of any text without quotes and control characters. Returns what follows. */
@@ -181,7 +236,7 @@ static inline const char *same_text(const char *at, const char *symbol)
 }
 
 /* One line. Returns the beginning of the next line, or NULL. */
-static inline const char *csv_line(const char *at, int width, const int *lines, int digits, const char *symbol,
+static inline const char *csv_line(const char *at, const char *end, int width, const int *lines, int digits, const char *symbol,
                                    int64_t stride, int64_t *time, double *values)
 {
     for (int field = 0; field < width; field++) {
@@ -189,9 +244,9 @@ static inline const char *csv_line(const char *at, int width, const int *lines, 
         int whole;
 
         if (line >= 0)
-            at = number(at, &values[line * stride], &whole);
+            at = number(at, end, &values[line * stride], &whole);
         else if (line == TIME)
-            at = stamp(at, digits, time);
+            at = stamp(at, end, digits, time);
         else
             at = line == SYMBOL ? same_text(at, symbol) : skip_field(at);
         if (at == NULL)
@@ -226,7 +281,7 @@ PUBLIC int64_t marketfetch_csv(const char *text, size_t size, size_t *from, int 
             at = next + 1;
             continue;
         }
-        next = csv_line(at, width, lines, digits, symbol, rows, &times[row], values + row);
+        next = csv_line(at, text + size, width, lines, digits, symbol, rows, &times[row], values + row);
         if (next == NULL)
             break;
         at = next;

@@ -32,12 +32,11 @@ def _library() -> ctypes.CDLL | None:
     """Load the library; None if there was no compiler when marketfetch was installed."""
     try:
         library = ctypes.CDLL(str(LIBRARY))
-        csv = library.marketfetch_csv
+        csv, count = library.marketfetch_csv, library.marketfetch_count
     except (AttributeError, OSError):  # absent, or compiled from an older source
         return None
     text = (ctypes.c_char_p, ctypes.c_size_t)
-    library.marketfetch_brackets.argtypes = text
-    library.marketfetch_brackets.restype = ctypes.c_int64
+    count.argtypes, count.restype = (*text, ctypes.c_char), ctypes.c_int64
     pointers = (ctypes.c_void_p,) * 3
     library.marketfetch_rows.argtypes = (*text, ctypes.c_int64, ctypes.c_int, *pointers)
     library.marketfetch_rows.restype = ctypes.c_int
@@ -65,7 +64,7 @@ def read_rows(text: bytes, *, width: int, time: int, fields: Sequence[int]) -> R
         return None
     if not all(0 <= position < width for position in positions):
         return None
-    count = library.marketfetch_brackets(text, len(text)) - 1
+    count = library.marketfetch_count(text, len(text), b"]") - 1
     # A row of n fields has at least 2n characters. A larger count of brackets cannot be rows: allocating for
     # it would let a short text ask for much memory.
     if not 0 < count <= len(text) // (2 * width):
@@ -136,7 +135,9 @@ class LineReader:
     def of(cls, text: bytes, form: LineFormat, *, columns: int, at: int = 0) -> LineReader:
         """Make the arrays for a text, whose last line ends with a line feed."""
         # A line of n fields has at least n characters: a text of blank lines does not ask for much memory.
-        room = min(text.count(b"\n", at), len(text) // form.width)
+        library = _library()
+        lines = text.count(b"\n") if library is None else library.marketfetch_count(text, len(text), b"\n")
+        room = min(lines, len(text) // form.width)
         return cls(text, form, np.empty(room, np.int64), np.empty((columns, room)), at)
 
     @property

@@ -17,7 +17,7 @@ from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["CheckedRows", "check_rows", "plausible", "validate_page"]
+__all__ = ["CheckedRows", "all_sound", "check_rows", "plausible", "validate_page"]
 
 _SIGNED = frozenset({"premium_index", "funding_rate"})
 """Datasets whose prices and rates may be negative."""
@@ -100,8 +100,6 @@ def check_rows(decoded: Decoded, series: Series, span: Span) -> CheckedRows:
     {'off the grid': 1}
     """
     times, values = decoded.columns.times, decoded.columns.values
-    if _all_sound(decoded, series, span):  # so it is nearly always, and this is a third of the work
-        return CheckedRows(np.ones(len(times), np.bool_), np.full(len(times), "", object), {})
     rejected: dict[str, int] = {}
     reasons = np.full(len(times), "", object)
     sound = np.ones(len(times), np.bool_)
@@ -128,14 +126,19 @@ def validate_page(decoded: Decoded, part: Slice) -> Page:
     for each time (the last of several). Rows off the grid, impossible rows and rows with text for a number
     are wrong for good; rows that are unfinished or without a value may become right.
     """
-    if decoded.columns.is_sorted and _all_sound(decoded, part.series, part.span):
+    if decoded.columns.is_sorted and all_sound(decoded, part.series, part.span):
         earliest = int(decoded.columns.times[0])
         return Page(decoded.columns, received=decoded.received, cursor=decoded.cursor, earliest=earliest)
     return _validate_each(decoded, part)
 
 
-def _all_sound(decoded: Decoded, series: Series, span: Span) -> bool:
-    """Tell whether there are rows and every one may be stored."""
+def all_sound(decoded: Decoded, series: Series, span: Span) -> bool:
+    """Tell whether there are rows and every one may be stored: a third of the work of `check_rows`.
+
+    >>> mark = Series.of("okx", "mark_price", "BTC-USDT-SWAP", "1m")
+    >>> all_sound(Decoded(Columns(np.array([0, 60_000]), np.ones((4, 2)))), mark, Span(0, 120_000))
+    True
+    """
     times, values, dataset = decoded.columns.times, decoded.columns.values, series.dataset
     if not len(times) or decoded.undecodable or (decoded.closed is not None and not decoded.closed.all()):
         return False

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from io import BytesIO
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import anyio
 import attrs
-from anyio import CancelScope, CapacityLimiter
+from anyio import CancelScope, CapacityLimiter, to_thread
+from anyio.lowlevel import checkpoint
 
 from marketfetch.archives.checksums import Checksum, parse_checksum
+from marketfetch.archives.downloads import PART, Download, FilePart
 from marketfetch.archives.file_reader import PIECE_ROWS, FileContent, FileReader
 from marketfetch.archives.listing import ListingPage, ListingRequest, parse_listing
 from marketfetch.decoding.validation import validate_page
@@ -36,7 +38,7 @@ from marketfetch.events import FileFetched, FileRejected
 from marketfetch.planning.archive_absence import FilesRead
 from marketfetch.planning.archive_periods import NeededPeriod, difference
 from marketfetch.sources import Archive
-from marketfetch.values.archives import ArchiveFile, Provenance
+from marketfetch.values.archives import ArchiveFile
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.http import Request, Response
 from marketfetch.values.pages import Batch, Columns, Page
@@ -44,14 +46,27 @@ from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["ArchiveFiles", "FileTask", "Seam", "SendListing", "list_pages", "send_to_archive"]
+__all__ = ["ArchiveFiles", "FileTask", "Seam", "SendToArchive", "download", "list_pages", "send_to_archive"]
 
 _T = TypeVar("_T")
 _Listed = tuple[ListingPage, ListingRequest | None]
 """A page of a listing, and the request for the page after it."""
-SendListing = Callable[[Archive, Request, Callable[[Response], _Listed]], Awaitable[tuple[_Listed, str]]]
 _MAX_DECODING = 4
 """Files that are decoded side by side, at most: each needs memory for a piece of 100,000 rows."""
+_MAX_LARGE = 2
+"""Large files that are fetched or decoded side by side, at most: each is in a temporary file meanwhile."""
+_HELD_ROWS = 2 * PIECE_ROWS
+"""Missing rows of a file that are held until its end is known, at most; a file with more is read twice."""
+
+
+class SendToArchive(Protocol):
+    """Sends requests to an archive, such as `send_to_archive` does."""
+
+    async def __call__(
+        self, archive: Archive, request: Request, read: Callable[[Response], _T], /
+    ) -> tuple[_T, str]:
+        """Return what `read` makes of a good response, and the egress; FetchError without one."""
+        ...
 
 
 @attrs.define(eq=False)
@@ -107,6 +122,7 @@ class ArchiveFiles:
     _decoding: CapacityLimiter = attrs.field(
         factory=lambda: CapacityLimiter(min(_MAX_DECODING, os.cpu_count() or 1)), init=False
     )
+    _large: CapacityLimiter = attrs.field(factory=lambda: CapacityLimiter(_MAX_LARGE), init=False)
 
     @property
     def blocked(self) -> bool:
@@ -149,7 +165,11 @@ class ArchiveFiles:
         return list_pages(self._send, archive, listing)
 
     async def _send(
-        self, archive: Archive, request: Request, read: Callable[[Response], _T]
+        self,
+        archive: Archive,
+        request: Request,
+        read: Callable[[Response], _T],
+        series: Series | None = None,
     ) -> tuple[_T, str]:
         """Send a request to the archive; Banned as soon as another request finds it blocked.
 
@@ -158,7 +178,7 @@ class ArchiveFiles:
         with CancelScope() as scope:
             self._requests.add(scope)
             try:
-                return await send_to_archive(self.executor, archive, request, read)
+                return await send_to_archive(self.executor, archive, request, read, series)
             finally:
                 self._requests.discard(scope)
         raise Banned("the archive has refused another request")
@@ -182,35 +202,30 @@ class ArchiveFiles:
         return True
 
     async def _store(self, task: FileTask, *, fresh: bool) -> None:
-        archive, key = task.archive, task.key
         if not task.newest:  # before anything is in memory, and before a thread is taken
             await task.seam.newest_done.wait()
         if not task.seam.agrees():
             return
         checksum = await self._fetch_checksum(task, fresh=fresh)
-        request = archive.file_request(key, fresh=fresh)
-        response, egress = await self._send(archive, request, lambda response: response)
-        body, file = response.body, task.listed or archive.entry(key, response)
-        content = FileContent(
-            task.state.series,
-            task.need.period,
-            archive.layout,
-            member=f"{file.name.removesuffix('.zip')}.csv",
-            published=file.modified,
-        )
-        reader = FileReader(BytesIO(body), content, checksum)
-        try:
-            rows = await run_in_thread(partial(self._read, task, file, reader), limiter=self._decoding)
-        except DecodeError as error:
-            error.egress = egress
-            raise
+        send = partial(self._send, series=task.state.series)
+        promised = task.listed or task.key
+        async with download(send, task.archive, promised, fresh=fresh, large=self._large) as got:
+            arrived, file, egress = got
+            content = FileContent.of(file, task.state.series, task.need.period, task.archive.layout)
+            reader = FileReader(arrived.file, content, checksum, digest=arrived.digest)
+            try:
+                rows = await run_in_thread(partial(self._read, task, file, reader), limiter=self._decoding)
+            except DecodeError as error:
+                error.egress = egress
+                raise
         if rows is None:
             return
         self.state.rows_by_egress[egress] += rows
         self.state.record_file(reader.summary, rows)
         task.state.rejected.update(reader.summary.rejected)
         verified = reader.summary.verified
-        self.executor.emit(FileFetched(task.state.series, egress, key, rows, len(body), verified=verified))
+        event = FileFetched(task.state.series, egress, task.key, rows, arrived.size, verified=verified)
+        self.executor.emit(event)
 
     async def _fetch_checksum(self, task: FileTask, *, fresh: bool) -> Checksum | None:
         """Return the published checksum of a file; None if there is none, or the archive has none at all."""
@@ -218,7 +233,9 @@ class ArchiveFiles:
         if request is None:
             return None
         try:
-            body, egress = await self._send(task.archive, request, lambda response: response.body)
+            body, egress = await self._send(
+                task.archive, request, lambda response: response.body, task.state.series
+            )
         except BadRequest:
             return None
         try:
@@ -228,31 +245,33 @@ class ArchiveFiles:
             raise
 
     def _read(self, task: FileTask, file: ArchiveFile, reader: FileReader) -> int | None:
-        """Submit the missing rows of a file, on a thread; None if the file differs from the API."""
-        pieces = list(reader)  # no row is certain before the last one has been read
-        summary = reader.summary
-        provenance = Provenance(
-            file.key,
-            task.need.period.span,
-            summary.size,
-            file.modified,
-            summary.digest,
-            verified=summary.verified,
-        )
+        """Submit the missing rows of a file, on a thread; None if the file differs from the API.
+
+        No row is certain before the last one has been read. The rows are held meanwhile, if they are few;
+        otherwise the file, which is sound then, is read a second time.
+        """
         interval, missing = task.state.series.interval, task.need.missing
-        needed = [columns for piece in pieces if len(columns := piece.within(missing))]
-        if needed and task.compared_rows:
-            call_on_loop(self._compare_with_api, task, needed[-1])
+        held, rows, last = list[Columns](), 0, None
+        there = list[Span]()
+        for piece in reader:
+            call_on_loop(checkpoint)  # a long file ends here if the run is cancelled
+            there += interval.cover(piece.times)
+            if columns := piece.within(missing):
+                held, rows, last = [*held, columns], rows + len(columns), columns
+            if rows > _HELD_ROWS:
+                held = []
+        if last is not None and task.compared_rows:
+            call_on_loop(self._compare_with_api, task, last)
             if not task.seam.agrees():
                 return None
-        for columns in needed:
-            coverage = Coverage(interval.cover(columns.times))
-            call_on_loop(
-                self._submit, task.state, Batch(task.state.series, columns, coverage, (), provenance)
-            )
-        there = SpanSet.of(*(span for piece in pieces for span in interval.cover(piece.times)))
-        call_on_loop(self._note_absence, task, reader, there)
-        return sum(map(len, needed))
+        provenance = reader.summary.provenance(file, task.need.period.span)
+        for columns in held if rows <= _HELD_ROWS else (piece.within(missing) for piece in reader):
+            if columns:
+                coverage = Coverage(interval.cover(columns.times))
+                batch = Batch(task.state.series, columns, coverage, (), provenance)
+                call_on_loop(self._submit, task.state, batch)
+        call_on_loop(self._note_absence, task, reader, SpanSet.of(*there))
+        return rows
 
     async def _note_absence(self, task: FileTask, reader: FileReader, there: SpanSet) -> None:
         """Note what a file denies. An exact copy of a row hides nothing; any other rejected row might."""
@@ -293,7 +312,7 @@ class ArchiveFiles:
             return validate_page(exchange.decoded(response.body, part), part)
 
         try:
-            page, _ = await self.executor.send(endpoint.request(part), read)
+            page, _ = await self.executor.send(endpoint.request(part), read, series=series)
         except RestrictedLocation:
             raise
         except FetchError:
@@ -306,8 +325,47 @@ class ArchiveFiles:
         await self.writers.submit(batch)
 
 
+@asynccontextmanager
+async def download(
+    send: SendToArchive,
+    archive: Archive,
+    file: ArchiveFile | str,
+    *,
+    fresh: bool,
+    large: CapacityLimiter | None = None,
+) -> AsyncGenerator[tuple[Download, ArchiveFile, str]]:
+    """Fetch a file, and give it with its entry and the egress of its last part; leaving the block deletes it.
+
+    `file` is the entry in the listing, or the key: then the answer to the request for the first part tells
+    the size, and its headers are the entry. `fresh` asks caches on the way to get it anew. A file of several
+    parts takes a place of `large`. Raises FetchError.
+    """
+    key, size = (file, None) if isinstance(file, str) else (file.key, file.size)
+    request, arrived = archive.file_request(key, fresh=fresh), Download()
+
+    def read(response: Response) -> tuple[FilePart, ArchiveFile]:
+        part = FilePart.of(response, start=arrived.size)
+        return part, archive.entry(key, response, part.size) if isinstance(file, str) else file
+
+    async with AsyncExitStack() as places:
+        try:
+            while True:
+                if large is not None and size is not None and size > PART:
+                    await places.enter_async_context(large)
+                    large = None
+                (part, entry), egress = await send(archive, arrived.next_request(request, size), read)
+                await to_thread.run_sync(arrived.append, part)
+                if arrived.is_complete:
+                    break
+                size = part.size
+            yield arrived, entry, egress
+        finally:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(arrived.close)
+
+
 async def list_pages(
-    send: SendListing, archive: Archive, listing: ListingRequest
+    send: SendToArchive, archive: Archive, listing: ListingRequest
 ) -> AsyncGenerator[ListingPage]:
     """Yield the pages of a listing; FetchError or PaginationError if it cannot be read to its end."""
     following: ListingRequest | None = listing
@@ -318,11 +376,15 @@ async def list_pages(
 
 
 async def send_to_archive(
-    executor: RequestExecutor, archive: Archive, request: Request, read: Callable[[Response], _T]
+    executor: RequestExecutor,
+    archive: Archive,
+    request: Request,
+    read: Callable[[Response], _T],
+    series: Series | None = None,
 ) -> tuple[_T, str]:
     """Send a request to an archive; a ban ends it, since the API has the rows, too."""
     policy = ResponsePolicy(archive.raise_for_error, waits_for_bans=False)
-    return await executor.send(request, read, policy)
+    return await executor.send(request, read, policy, series)
 
 
 def _listing_page(asked: ListingRequest, response: Response) -> _Listed:

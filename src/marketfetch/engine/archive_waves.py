@@ -16,7 +16,7 @@ import anyio
 import attrs
 from anyio.lowlevel import checkpoint
 
-from marketfetch.archives.file_reader import PIECE_ROWS
+from marketfetch.archives.downloads import MAX_FILE, PART
 from marketfetch.archives.periods import CalendarPeriod, Grain
 from marketfetch.engine.archive_files import ArchiveFiles, FileTask, Seam
 from marketfetch.engine.missing import ask_files_for_unserved, give_up_unserved, unserved
@@ -29,29 +29,31 @@ from marketfetch.planning.archive_periods import NeededPeriod, needed_periods
 from marketfetch.planning.batches import Capacity, choose_page_size, files_end_sooner
 from marketfetch.sources import Archive, Endpoint
 from marketfetch.values.archives import ArchiveFile, Provenance
-from marketfetch.values.coverage import Coverage
+from marketfetch.values.coverage import Coverage, MissingReason, Reason
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import MAX_TIMESTAMP, Span, SpanSet, format_utc
 from marketfetch.values.times import Clock
 
-__all__ = ["ArchiveWaves", "want_from_files"]
+__all__ = ["GRAINS", "ArchiveWaves", "want_from_files"]
 
 _T = TypeVar("_T")
-_GRAINS: tuple[Grain, ...] = ("month", "day")
+GRAINS: tuple[Grain, ...] = ("month", "day")
 _WORTH_PAGES = 2
 """A file of which fewer pages are missing is not worth its requests."""
-_MAX_FILE = 16 * 2**20
-"""Bytes of a file, at most: it is in memory while it is decoded."""
-_MAX_ROWS = 2 * PIECE_ROWS
-"""Rows of a file, at most: a month of candles of 1s has more, and its days are read instead."""
 _REQUESTED_AT_ONCE = 10
 """Files of a series that are requested by name at once. If none of them is there, no older one is requested.
 
 It is more than any hole that is known: archives stood still for eight days, and left out three months.
 """
-_NOT_READ = "a file or a listing of the archive could not be used; run again, it may be back"
-_IN_NO_FILE = "neither a monthly nor a daily file has it, and the exchange no longer lists the symbol"
+_NOT_READ = Reason(
+    MissingReason.FILE_UNUSABLE,
+    "a file or a listing of the archive could not be used; run again, it may be back",
+)
+_IN_NO_FILE = Reason(
+    MissingReason.DELISTED,
+    "neither a monthly nor a daily file has it, and the exchange no longer lists the symbol",
+)
 
 
 @attrs.frozen
@@ -92,8 +94,8 @@ class ArchiveWaves:
         """
         self.files.row_budget.limit = self.files.max_rows
         filed = want_from_files(states, self._exchange)
-        for grain in _GRAINS:
-            rest = await self._plan(filed, grain)
+        for grain in GRAINS:
+            rest = await self.choose(filed, grain)
             while rest:
                 tasks, older = _newest_of_each(rest)
                 there = await self._fetch(tasks)
@@ -104,8 +106,8 @@ class ArchiveWaves:
         for state in filed:
             give_up_unserved(state, self._endpoint(state), self.now())
 
-    async def _plan(self, states: Sequence[SeriesState], grain: Grain) -> list[FileTask]:
-        """List the files of one grain that are worth their requests."""
+    async def choose(self, states: Sequence[SeriesState], grain: Grain) -> list[FileTask]:
+        """Return the files of one grain that are worth their requests: those in the listings, or by name."""
         needs: list[_Need] = []
         for state in states:
             needs += [await self._without_known_gaps(need) for need in self._needs(state, grain)]
@@ -151,8 +153,7 @@ class ArchiveWaves:
         periods = [
             period
             for period in needed_periods(missing, interval, grain, utc_offset=archive.utc_offset)
-            if (period.period.span.end + archive.publish_delay <= now or state.delisted)
-            and interval.count(period.period.span) <= _MAX_ROWS
+            if period.period.span.end + archive.publish_delay <= now or state.delisted
         ]
         return [self._only(_Need(state, archive, endpoint, size, periods), self._is_worth)]
 
@@ -185,6 +186,17 @@ class ArchiveWaves:
         read = {entry.span for entry in await self.read_provenance(need.state.series)}
         known = {period for period in short if period.span in read}
         return self._only(need, lambda _, period: period.period not in known)
+
+    def _is_worth_its_size(self, need: _Need, period: NeededPeriod, file: ArchiveFile) -> bool:
+        """Whether a file is read in spite of its size: days are better if little of a large month is missing.
+
+        Example: a month of candles of 1s has 110 MB, a day 3.7 MB. Days are read if ten of them are missing.
+        """
+        interval = need.state.series.interval
+        has_days = period.period.grain == "month" and "day" in need.archive.grains(interval)
+        if file.size <= PART or self.always or need.state.delisted or not has_days:
+            return file.size <= MAX_FILE
+        return file.size <= MAX_FILE and 2 * period.rows >= interval.count(period.period.span)
 
     def _is_in_files_alone(self, need: _Need, period: NeededPeriod) -> bool:
         """Whether the API lacks some of the missing moments: they are too old, or the symbol is delisted."""
@@ -246,7 +258,7 @@ class ArchiveWaves:
         chosen = [
             (period, listed[period.period])
             for period in need.periods
-            if period.period in listed and listed[period.period].size <= _MAX_FILE
+            if period.period in listed and self._is_worth_its_size(need, period, listed[period.period])
         ]
         seam, newest = Seam(), max((period.period for period, _ in chosen), default=None)
         return [
@@ -316,7 +328,8 @@ class ArchiveWaves:
             await self.files.writers.submit(Batch(series, Columns.empty(series.dataset), coverage))
         if read.are_known and read.listed and not read.is_over(now):
             after = state.missing & SpanSet.of(Span(read.end, MAX_TIMESTAMP))
-            state.give_up(after, f"its files end at {format_utc(read.end)}, and another may follow")
+            text = f"its files end at {format_utc(read.end)}, and another may follow"
+            state.give_up(after, Reason(MissingReason.NOT_PUBLISHED, text))
         state.give_up(state.missing, _NOT_READ if state.files_rejected or self.files.blocked else _IN_NO_FILE)
 
     async def _for_each(self, items: Sequence[_T], work: Callable[[_T], Awaitable[None]]) -> None:

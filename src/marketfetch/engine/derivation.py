@@ -18,7 +18,7 @@ from marketfetch.errors import ConfigurationError, RowsRefused
 from marketfetch.planning.derivation import derived_coverage, intersect_coverage, outdated, split_by_rows
 from marketfetch.protocols import Store, Writer
 from marketfetch.sources import Derived
-from marketfetch.values.coverage import Coverage
+from marketfetch.values.coverage import Coverage, MissingReason, Reason
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
@@ -52,7 +52,8 @@ class Derivation:
         for state, source in derived:
             missing = state.wanted - state.covered
             if missing and state.terminal_error is None:
-                state.give_up(missing, f"not known of every input ({_names(source)})")
+                text = f"not known of every input ({_names(source)})"
+                state.give_up(missing, Reason(MissingReason.INPUT_MISSING, text))
 
     def _derive(self, derived: Sequence[tuple[SeriesState, Derived]], current: CurrentWriter) -> None:
         with ExitStack() as stack:

@@ -33,7 +33,7 @@ from marketfetch.protocols import Sink, Store
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.redaction import redact
 from marketfetch.sources import Archive, Derived
-from marketfetch.values.coverage import Coverage
+from marketfetch.values.coverage import Coverage, MissingReason, Reason
 from marketfetch.values.http import Response
 from marketfetch.values.instruments import Instrument
 from marketfetch.values.query import AllSymbols, Query
@@ -45,6 +45,7 @@ __all__ = [
     "SeriesResolver",
     "check_query",
     "fetch_instruments",
+    "fetch_listing",
     "read_time",
     "set_server_clock",
 ]
@@ -193,11 +194,11 @@ async def fetch_instruments(executor: RequestExecutor, query: Query) -> Instrume
     A listing that may lack symbols is requested twice, and the symbols of both responses are united. If a
     name is still unknown, or delisted symbols are wanted, the archive is asked which symbols it has.
     """
-    listing = InstrumentIndex.of(first := await _fetch_listing_once(executor))
+    listing = InstrumentIndex.of(first := await fetch_listing(executor))
     everything = isinstance(query.symbols, AllSymbols) or not listing.by_symbol
     if not executor.exchange.listing_requests() or not (everything or _lacks_name(listing, query)):
         return listing
-    listing = InstrumentIndex.of((*await _fetch_listing_once(executor), *first))
+    listing = InstrumentIndex.of((*await fetch_listing(executor), *first))
     wants_delisted = isinstance(query.symbols, AllSymbols) and query.symbols.delisted
     if query.sources != "rest" and (wants_delisted or _lacks_name(listing, query)):
         return await _add_archived(executor, query, listing)
@@ -233,7 +234,9 @@ async def _add_archived(executor: RequestExecutor, query: Query, listing: Instru
     return listing.with_archived(symbols, quote)
 
 
-async def _fetch_listing_once(executor: RequestExecutor) -> tuple[Instrument, ...]:
+async def fetch_listing(executor: RequestExecutor) -> tuple[Instrument, ...]:
+    """Request every part of the listing once."""
+
     def read(response: Response) -> tuple[Instrument, ...]:
         place = f"{type(executor.exchange).__name__}.decode_listing"
         return tuple(check_instruments(place, executor.exchange.decode_listing(response.body)))
@@ -303,7 +306,7 @@ class SeriesResolver:
         }
         for series in fetched:
             if series.symbol in run_state.unknown:
-                states[series].stop(run_state.unknown[series.symbol])
+                states[series].stop(Reason(MissingReason.SYMBOL_UNKNOWN, run_state.unknown[series.symbol]))
             elif series.symbol in listing.delisted:
                 self._take_from_files(states[series])
         return ResolvedSeries([*states.values()], instruments)
@@ -313,7 +316,8 @@ class SeriesResolver:
         state.delisted = True
         series, archive = state.series, self.exchange.archive(state.series.dataset)
         if archive is None or not archive.grains(series.interval):
-            state.stop(f"the exchange no longer lists {series.symbol}, and has no files of {series.dataset}")
+            text = f"the exchange no longer lists {series.symbol}, and has no files of {series.dataset}"
+            state.stop(Reason(MissingReason.DELISTED, text))
 
     def _all(self, listing: InstrumentIndex, wanted: AllSymbols) -> list[str]:
         names = listing.all(wanted)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Literal
 
 import anyio
 import attrs
@@ -15,14 +16,20 @@ from anyio import CancelScope, CapacityLimiter, Lock
 
 from marketfetch.engine.gap_turns import GapTurns
 from marketfetch.engine.missing import PUBLISH_GRACE, UNPROVEN_ABSENCE
-from marketfetch.engine.requester import RequestExecutor, RowFinder, Undecided, UnusableAnswer
+from marketfetch.engine.requester import (
+    RequestExecutor,
+    RowFinder,
+    Undecided,
+    UnusableAnswer,
+    fills_from_end,
+)
 from marketfetch.engine.state import SeriesState
 from marketfetch.engine.writers import WriterPool
 from marketfetch.errors import BadSymbol, RestrictedLocation
 from marketfetch.planning.absence import Evidence, listing_grace, reason
 from marketfetch.planning.batches import FetchTask
 from marketfetch.sources import Endpoint
-from marketfetch.values.coverage import Coverage
+from marketfetch.values.coverage import Coverage, MissingReason, Reason
 from marketfetch.values.instruments import Instrument
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
@@ -30,7 +37,10 @@ from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet, format_utc
 from marketfetch.values.times import Clock
 
-__all__ = ["HistoryBounds"]
+__all__ = ["Beginning", "HistoryBounds", "choose_beginning", "first_page", "span_after"]
+
+Beginning = Literal["pages", "first page", "search"]
+"""Where fetching a series begins: with its pages, with a question about the first page, or with a search."""
 
 _DAY = 86_400_000
 _PAGES = 4
@@ -39,8 +49,9 @@ _ATTEMPTS = 5
 """How often a decision is tried: it takes fewer requests, and each of them may get one bad response."""
 
 
-def _contradiction(row: int) -> str:
-    return f"the exchange denies rows here, and gives one at {format_utc(row)}; run again"
+def _contradiction(row: int) -> Reason:
+    text = f"the exchange denies rows here, and gives one at {format_utc(row)}; run again"
+    return Reason(MissingReason.CONTRADICTION, text)
 
 
 @attrs.frozen(eq=False)
@@ -143,7 +154,7 @@ class HistoryBounds:
         missing = state.missing_in(Span(page.start, published))
         if page.start not in missing or (stretch := missing.spans[0]).end <= far:
             return None
-        if self.finder.fills_from_end(endpoint) and not state.is_empty_at(page.start - 1):
+        if fills_from_end(endpoint) and not state.is_empty_at(page.start - 1):
             window = Span(self._half_a_page_before(state, page.start), page.end)
             if times := await self.finder.times(series, window, size):
                 if max(times) in page:
@@ -188,43 +199,21 @@ class HistoryBounds:
 
     async def _detect_end(self, state: SeriesState) -> None:
         """Skip the span from the announced delisting to the next row, or to the end of what is missing."""
-        missing, delisted, interval = (
-            state.missing.hull,
-            self._instrument(state).delisted_at,
-            state.series.interval,
-        )
-        if missing is None or delisted is None:
-            return
-        # A day of grace: the last rows may be later than announced.
-        end = max(missing.start, interval.ceil(delisted + _DAY))
-        if end < missing.end:
-            await self._skip_empty(state, Span(end, missing.end), last_row=min(end, delisted))
+        delisted = self._instrument(state).delisted_at
+        if delisted is not None and (after := span_after(state, delisted)) is not None:
+            await self._skip_empty(state, after, last_row=min(after.start, delisted))
 
     async def _detect_beginning(self, state: SeriesState) -> None:
-        """Skip the span from the start of what is missing to the first row of the series.
-
-        1. A search would cost as much as the pages: there are few of them, or they form a chain.
-        2. The series began earlier, by the store or by the listing: the first page most likely has rows.
-           Where the endpoint has a request for the first row, `decide_unproven` can make it later. Elsewhere
-           the first page is requested here: if it is empty, a search is cheaper than all empty pages, twice.
-        3. Else the first row is searched.
-        """
-        series, missing, listed = state.series, state.missing.hull, self._instrument(state).listed_at
+        """Skip the span from the start of what is missing to the first row of the series."""
+        missing, endpoint = state.missing.hull, self._endpoint(state)
         if missing is None:
             return
-        endpoint, interval = self._endpoint(state), series.interval
-        size = endpoint.page_sizes[-1]
-        must_search = endpoint.first_row_request(series, missing.start) is None
-        # The store's older rows do not show where rows begin now: the exchange may have dropped some since.
-        began_earlier = state.first_stored is not None and state.first_stored < missing.start
-        if (must_search or began_earlier) and (
-            endpoint.paginator.sequential or interval.count(missing) <= _PAGES * size
+        beginning = choose_beginning(state, endpoint, self._instrument(state).listed_at)
+        if beginning == "pages" or (
+            beginning == "first page"
+            and await self.finder.times(state.series, first_page(state.series, endpoint, missing), 1)
         ):
             return
-        if began_earlier or (listed is not None and listed <= missing.start):
-            page = Span(missing.start, interval.shift(interval.floor(missing.start), size))
-            if not must_search or await self.finder.times(state.series, page, 1):
-                return
         await self._skip_empty(state, missing, last_row=missing.start)
 
     async def _skip_empty(self, state: SeriesState, span: Span, *, last_row: int) -> None:
@@ -306,7 +295,7 @@ class HistoryBounds:
             await self._record_empty(state, spans)
         else:
             state.ask_again_for(spans, UNPROVEN_ABSENCE)
-            state.give_up(spans, reason(evidence.first))
+            state.give_up(spans, Reason(MissingReason.UNPROVEN_ABSENCE, reason(evidence.first)))
 
     # --- answers ---
 
@@ -367,3 +356,41 @@ class HistoryBounds:
 
     def _endpoint(self, state: SeriesState) -> Endpoint:
         return self.executor.exchange.endpoint(state.series.dataset)
+
+
+def choose_beginning(state: SeriesState, endpoint: Endpoint, listed: int | None) -> Beginning:
+    """Choose how the beginning of what is missing is found.
+
+    1. A search would cost as much as the pages: there are few of them, or they form a chain.
+    2. The series began earlier, by the store or by the listing: the first page most likely has rows. Where
+       the endpoint has a request for the first row, `decide_unproven` can make it later. Elsewhere the first
+       page is requested: if it is empty, a search is cheaper than all empty pages, twice.
+    3. Else the first row is searched.
+    """
+    series, missing = state.series, state.missing.hull
+    if missing is None:
+        return "pages"
+    must_search = endpoint.first_row_request(series, missing.start) is None
+    # The store's older rows do not show where rows begin now: the exchange may have dropped some since.
+    began_earlier = state.first_stored is not None and state.first_stored < missing.start
+    few = series.interval.count(missing) <= _PAGES * endpoint.page_sizes[-1]
+    if (must_search or began_earlier) and (endpoint.paginator.sequential or few):
+        return "pages"
+    if began_earlier or (listed is not None and listed <= missing.start):
+        return "first page" if must_search else "pages"
+    return "search"
+
+
+def first_page(series: Series, endpoint: Endpoint, missing: Span) -> Span:
+    """Return the span of the first page of what is missing."""
+    interval = series.interval
+    return Span(missing.start, interval.shift(interval.floor(missing.start), endpoint.page_sizes[-1]))
+
+
+def span_after(state: SeriesState, delisted: int) -> Span | None:
+    """Return what is missing after the announced end of a series; the last rows may be a day later."""
+    missing = state.missing.hull
+    if missing is None:
+        return None
+    end = max(missing.start, state.series.interval.ceil(delisted + _DAY))
+    return Span(end, missing.end) if end < missing.end else None

@@ -12,6 +12,7 @@ from marketfetch.exchange import Exchange
 from marketfetch.planning.batches import Capacity, FetchTask, choose_page_size
 from marketfetch.protocols import PageOutcome
 from marketfetch.sources import Endpoint
+from marketfetch.values.coverage import MissingReason, Reason
 from marketfetch.values.pages import Page
 from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
@@ -36,8 +37,9 @@ PUBLISH_GRACE = 300_000
 """Milliseconds after its close during which a row may still be published: its absence is not believed yet."""
 _ALWAYS_RETAINED = _DAY
 """Every exchange serves at least the events of the last day: a daily update needs no further proof."""
-UNPROVEN_ABSENCE = (
-    "said to have no row, before any row of the series was seen: another question has to confirm it"
+UNPROVEN_ABSENCE = Reason(
+    MissingReason.UNPROVEN_ABSENCE,
+    "said to have no row, before any row of the series was seen: another question has to confirm it",
 )
 """Reason for moments that two pages call empty, until `HistoryBounds.decide_unproven` decides about them."""
 MAX_CLOCK_SKEW = 300_000
@@ -65,7 +67,8 @@ def update_wanted(state: SeriesState, endpoint: Endpoint, span: Span, now: int) 
         end = interval.floor(span.end)
     if closed_until < end:
         disputed = SpanSet.of(Span(closed_until, end))
-        state.give_up(disputed, "by the exchange's clock this is not over yet; check this machine's")
+        text = "by the exchange's clock this is not over yet; check this machine's"
+        state.give_up(disputed, Reason(MissingReason.CLOCKS_DIFFER, text))
     state.wanted = SpanSet.of(Span(start, end)) if start < end else SpanSet()
     _give_up_beyond_retention(state, endpoint, state.missing, now)
 
@@ -112,7 +115,8 @@ def ask_files_for_unserved(state: SeriesState, endpoint: Endpoint) -> None:
 def give_up_unserved(state: SeriesState, endpoint: Endpoint, now: int) -> None:
     """Give up what is older than the endpoint serves, after the files of the archive were asked for it."""
     if beyond := unserved(state.missing, state.series, endpoint, now):
-        state.give_up(beyond, f"{_too_old(endpoint)}, and in no file of its archive that could be used")
+        text = f"{_too_old(endpoint)}, and in no file of its archive that could be used"
+        state.give_up(beyond, Reason(MissingReason.TOO_OLD, text))
 
 
 def _give_up_beyond_retention(state: SeriesState, endpoint: Endpoint, spans: SpanSet, now: int) -> SpanSet:
@@ -122,9 +126,10 @@ def _give_up_beyond_retention(state: SeriesState, endpoint: Endpoint, spans: Spa
     return beyond
 
 
-def _too_old(endpoint: Endpoint) -> str:
+def _too_old(endpoint: Endpoint) -> Reason:
     """Return the reason for moments that are older than the endpoint serves."""
-    return f"older than the exchange serves ({(endpoint.retention or 0) / _DAY:.0f} days)"
+    days = (endpoint.retention or 0) / _DAY
+    return Reason(MissingReason.TOO_OLD, f"older than the exchange serves ({days:.0f} days)")
 
 
 def defer_recent_absence(outcome: PageOutcome, series: Series, now: int) -> PageOutcome:
@@ -147,6 +152,7 @@ def defer_recent_absence(outcome: PageOutcome, series: Series, now: int) -> Page
         rejected=tuple(row for row in outcome.rejected if row.time in unusable),
         given_up=outcome.given_up | too_recent,
         reason=outcome.reason or "the exchange has not published it yet; run again in a few minutes",
+        kind=outcome.kind if outcome.reason else MissingReason.NOT_PUBLISHED,
     )
 
 

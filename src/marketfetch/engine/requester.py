@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import attrs
@@ -22,14 +22,14 @@ from marketfetch.errors import (
     RestrictedLocation,
     RetryableError,
 )
-from marketfetch.events import Listener, RequestFailed
+from marketfetch.events import Listener, RequestAnswered, RequestFailed
 from marketfetch.exchange import Exchange
 from marketfetch.planning.first_row_search import Question, seek_first
 from marketfetch.planning.gap_hints import ProbableGap, seek_gaps
 from marketfetch.protocols import Fetcher, ProxyPool
 from marketfetch.ratelimit.backoff import retry_waits
 from marketfetch.sources import Endpoint
-from marketfetch.values.http import Egress, Request, Response
+from marketfetch.values.http import Cost, Egress, Request, Response
 from marketfetch.values.intervals import Interval
 from marketfetch.values.series import Series
 from marketfetch.values.settings import Settings
@@ -39,10 +39,15 @@ from marketfetch.values.spans import Span
 __all__ = [
     "LoopYielder",
     "RequestExecutor",
+    "RequestMeasures",
     "ResponsePolicy",
     "RowFinder",
     "Undecided",
     "UnusableAnswer",
+    "fills_from_end",
+    "search_windows",
+    "seek_first_row",
+    "seek_probable_gaps",
 ]
 
 _T = TypeVar("_T")
@@ -95,6 +100,44 @@ class ResponsePolicy:
         return not asked_to_wait and not isinstance(error, Banned)
 
 
+@attrs.define(eq=False)
+class RequestMeasures:
+    """What one request took, for its event: seconds of waiting and of the answer, weight and bytes."""
+
+    cost: Cost
+    egress: str = ""
+    wait: float = 0.0
+    latency: float = 0.0
+    size: int = 0
+    _since: float = attrs.field(factory=perf_counter, init=False)
+    """When the request began to wait, or was sent."""
+
+    def leased(self, egress: str) -> None:
+        """Note that the wait for an egress is over."""
+        now = perf_counter()
+        self.egress, self.wait, self._since = egress, now - self._since, now
+
+    def answered(self, response: Response) -> None:
+        """Note the answer."""
+        self.size = len(response.body)
+        self.ended()
+
+    def ended(self) -> None:
+        """Note that the answer or the failure has come, unless it is known."""
+        self.latency = self.latency or perf_counter() - self._since
+
+    def event(self, kind: Callable[..., _T], **fields: Any) -> _T:
+        """Make an event of a kind with these measures."""
+        return kind(
+            **fields,
+            limit=self.cost.pool.name,
+            weight=self.cost.weight,
+            wait=self.wait,
+            latency=self.latency,
+            size=self.size,
+        )
+
+
 @attrs.frozen(eq=False)
 class RequestExecutor:
     """Sends requests through leased egresses, and retries those that failed with a RetryableError."""
@@ -113,10 +156,23 @@ class RequestExecutor:
         request: Request,
         read: Callable[[Response], _T],
         policy: ResponsePolicy | None = None,
+        series: Series | None = None,
     ) -> tuple[_T, str]:
-        """Return the result of `read(response)` for a good response, and the name of the egress.
+        """Send a request as `send_measured` does, emit RequestAnswered, and return the name of the egress."""
+        result, measures = await self.send_measured(request, read, policy, series)
+        self._report_answer(request, series, measures)
+        return result, measures.egress
 
-        `policy` tells a good response from an error; without it, the exchange does.
+    async def send_measured(
+        self,
+        request: Request,
+        read: Callable[[Response], _T],
+        policy: ResponsePolicy | None = None,
+        series: Series | None = None,
+    ) -> tuple[_T, RequestMeasures]:
+        """Return the result of `read(response)` for a good response, and what the request took.
+
+        `policy` tells a good response from an error; without it, the exchange does. `series` is for events.
 
         Raises a FatalFetchError at once, and a RetryableError after the last attempt or when no egress is
         left.
@@ -125,13 +181,16 @@ class RequestExecutor:
         policy = policy or ResponsePolicy(self.exchange.raise_for_error)
         waits = retry_waits(self.settings.retries, self.rng)
         while True:
+            measures = RequestMeasures(request.cost)
             try:
-                return await self._send_once(request, read, policy.raise_for_error)
+                return await self._send_once(request, read, policy.raise_for_error, measures), measures
             except FetchError as error:
                 error.attempt, wait = next(waits)
                 final = wait is None or error.egress is None or not policy.retries(error)
-                if not isinstance(error, NoSuchFile):  # that a file is not there is an answer, not a failure
-                    self._report(error, final=final)
+                if isinstance(error, NoSuchFile):  # that a file is not there is an answer, not a failure
+                    self._report_answer(request, series, measures)
+                else:
+                    self._report(error, series, measures, final=final)
                 if final:
                     raise
                 self.state.retries[type(error).__name__] += 1
@@ -144,17 +203,23 @@ class RequestExecutor:
         request: Request,
         read: Callable[[Response], _T],
         raise_for_error: Callable[[Response], None],
-    ) -> tuple[_T, str]:
+        measures: RequestMeasures,
+    ) -> _T:
         async with self.pool.lease(request) as lease:
+            measures.leased(lease.egress.name)
             self.state.requests += 1
+            self.state.spent[request.cost] += 1
             try:
                 response = await self._fetch(request, lease.egress)
                 lease.answered(response)
+                measures.answered(response)
+                self.state.bytes_received += measures.size
                 with decode_errors_as(f"an answer as {request.path} gives it"):
                     raise_for_error(response)
                     await self._yielder.maybe_yield()
-                    return read(response), lease.egress.name
+                    return read(response)
             except FetchError as error:
+                measures.ended()
                 error.egress = lease.egress.name
                 lease.failed(error)
                 raise
@@ -164,9 +229,24 @@ class RequestExecutor:
             return await self.fetcher.fetch(request, egress)
         raise RequestTimeout(f"no complete answer within {self.settings.deadline:g} s")
 
-    def _report(self, error: FetchError, *, final: bool) -> None:
-        cause = type(error).__name__
-        self.emit(RequestFailed(cause, str(error), error.egress or "no egress", error.attempt or 0, final))
+    def _report_answer(self, request: Request, series: Series | None, measures: RequestMeasures) -> None:
+        event = measures.event(RequestAnswered, path=request.path, egress=measures.egress, series=series)
+        self.emit(event)
+
+    def _report(
+        self, error: FetchError, series: Series | None, measures: RequestMeasures, *, final: bool
+    ) -> None:
+        event = measures.event(
+            RequestFailed,
+            cause=type(error).__name__,
+            message=str(error),
+            egress=error.egress or "no egress",
+            attempt=error.attempt or 0,
+            final=final,
+            series=series,
+            error=error,
+        )
+        self.emit(event)
 
 
 class Undecided(Exception):
@@ -188,26 +268,15 @@ class RowFinder:
 
         `hint` is a time near which the row may be. Raises Undecided.
         """
-        endpoint, interval = self._endpoint(series), series.interval
+        endpoint = self._endpoint(series)
         if (request := endpoint.first_row_request(series, span.start)) is not None:
             return await self.first_row(series, request, span.start)
-        search = seek_first(
-            interval,
-            span,
-            endpoint.page_sizes[-1],
-            anchor="end" if self.fills_from_end(endpoint) else "start",
-            hint=None if hint is None else interval.floor(hint),
-            coarser=_coarser(endpoint, interval),
-        )
-        return await self._answered(series, search)
+        return await self._answered(series, seek_first_row(endpoint, series, span, hint))
 
     async def gaps(self, series: Series, span: Span, page_size: int) -> Sequence[ProbableGap]:
         """Return where a series probably has no rows, by its longer candles. Raises Undecided."""
-        endpoint, interval = self._endpoint(series), series.interval
-        coarser = _coarser(endpoint, interval)
-        return await self._answered(
-            series, seek_gaps(span, page_size, endpoint.page_sizes[-1], coarser, interval)
-        )
+        search = seek_probable_gaps(self._endpoint(series), series, span, page_size)
+        return await self._answered(series, search)
 
     async def _answered(self, series: Series, search: Generator[Question, Sequence[int], _T]) -> _T:
         """Answer the questions of a search, and return what it finds. Raises Undecided."""
@@ -242,10 +311,8 @@ class RowFinder:
         Raises UnusableAnswer for rows outside of a window or off the grid.
         """
         endpoint, interval = self._endpoint(series), series.interval
-        whole, times = Slice(series, span, interval.count(span)), list[int]()
-        paginator = endpoint.paginator
-        for window in [whole] if paginator.sequential else paginator.split(whole):
-            part = attrs.evolve(window, rows=rows)
+        times = list[int]()
+        for part in search_windows(endpoint, series, span, rows):
             found = await self._times_in_answer(endpoint.request(part), part)
             if any(time not in part.span or time != interval.floor(time) for time in found):
                 raise UnusableAnswer
@@ -266,21 +333,51 @@ class RowFinder:
             return [*map(int, decoded.columns.times), *(row.time for row in decoded.broken)]
 
         try:
-            times, _ = await self.executor.send(request, read)
+            times, _ = await self.executor.send(request, read, series=part.series)
         except RestrictedLocation:
             raise
         except FetchError as error:
             raise Undecided from error
         return times
 
-    @staticmethod
-    def fills_from_end(endpoint: Endpoint) -> bool:
-        """Whether a window with more rows than fit on a page gives its newest ones."""
-        paginator = endpoint.paginator
-        return bool(getattr(paginator, "newest_first", getattr(paginator, "anchor", None) == "end"))
-
     def _endpoint(self, series: Series) -> Endpoint:
         return self.executor.exchange.endpoint(series.dataset)
+
+
+def fills_from_end(endpoint: Endpoint) -> bool:
+    """Whether a window with more rows than fit on a page gives its newest ones."""
+    paginator = endpoint.paginator
+    return bool(getattr(paginator, "newest_first", getattr(paginator, "anchor", None) == "end"))
+
+
+def seek_first_row(
+    endpoint: Endpoint, series: Series, span: Span, hint: int | None
+) -> Generator[Question, Sequence[int], int | None]:
+    """Begin the search for the first row of a span at an endpoint; see `seek_first`."""
+    interval = series.interval
+    return seek_first(
+        interval,
+        span,
+        endpoint.page_sizes[-1],
+        anchor="end" if fills_from_end(endpoint) else "start",
+        hint=None if hint is None else interval.floor(hint),
+        coarser=_coarser(endpoint, interval),
+    )
+
+
+def seek_probable_gaps(
+    endpoint: Endpoint, series: Series, span: Span, page_size: int
+) -> Generator[Question, Sequence[int], list[ProbableGap]]:
+    """Begin the search for the gaps of a span at an endpoint; see `seek_gaps`."""
+    interval = series.interval
+    return seek_gaps(span, page_size, endpoint.page_sizes[-1], _coarser(endpoint, interval), interval)
+
+
+def search_windows(endpoint: Endpoint, series: Series, span: Span, rows: int) -> Iterator[Slice]:
+    """Yield the windows that a question about a span is asked in, each for at most `rows` rows."""
+    whole, paginator = Slice(series, span, series.interval.count(span)), endpoint.paginator
+    for window in [whole] if paginator.sequential else paginator.split(whole):
+        yield attrs.evolve(window, rows=rows)
 
 
 def _coarser(endpoint: Endpoint, interval: Interval) -> list[Interval]:

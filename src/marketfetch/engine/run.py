@@ -14,12 +14,12 @@ says what is missing and why.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from time import monotonic
 
-import anyio
 import attrs
 
 from marketfetch.common.exception_groups import raising_one_error
@@ -38,22 +38,17 @@ from marketfetch.engine.discovery import (
 )
 from marketfetch.engine.history_bounds import HistoryBounds
 from marketfetch.engine.missing import plan_tasks, update_wanted
+from marketfetch.engine.planner import Planner
 from marketfetch.engine.requester import RequestExecutor
-from marketfetch.engine.state import RunState, SeriesState
+from marketfetch.engine.state import RunState, SeriesState, sending_heartbeats
 from marketfetch.engine.workers import FetchWorkers
 from marketfetch.engine.writers import OnDurable, WriterPool, open_writers
 from marketfetch.errors import ConfigurationError, FetchError, MarketfetchError, RowsRefused
-from marketfetch.events import (
-    BatchWritten,
-    Heartbeat,
-    Listener,
-    RoundStarted,
-    RunFinished,
-    SeriesRefused,
-)
+from marketfetch.events import BatchWritten, Listener, RoundStarted, RunFinished, SeriesRefused, of_new_run
 from marketfetch.exchange import Exchange
 from marketfetch.planning.batches import DEFAULT_BATCH_ROWS, BatchSizing, Capacity, FetchTask
 from marketfetch.planning.instrument_index import InstrumentIndex
+from marketfetch.plans import Plan, PlanComparison
 from marketfetch.protocols import (
     Fetcher,
     ProxyPool,
@@ -65,19 +60,20 @@ from marketfetch.protocols import (
     SupportsProvenance,
     SupportsServerClock,
     SupportsSession,
-    SupportsWaiting,
 )
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.redaction import redact
 from marketfetch.reports import Report
 from marketfetch.values.archives import Provenance
+from marketfetch.values.coverage import MissingReason, Reason
+from marketfetch.values.http import Cost
 from marketfetch.values.pages import Batch
 from marketfetch.values.query import AllSymbols, Query
 from marketfetch.values.series import Series
 from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span
 
-__all__ = ["Run", "RunConfig", "sending_heartbeats", "sharing_addresses"]
+__all__ = ["Run", "RunConfig", "sharing_addresses"]
 
 
 @attrs.frozen(eq=False)
@@ -115,8 +111,9 @@ class RunConfig:
 class Run:
     """One run of a query; execute it once."""
 
-    def __init__(self, config: RunConfig) -> None:
-        self._config = config
+    def __init__(self, config: RunConfig, plan: Plan | None = None) -> None:
+        config = self._config = attrs.evolve(config, emit=of_new_run(config.emit, config.exchange.name))
+        self._plan = plan
         self._state = RunState()
         self._retrier = StoreRetrier(config.settings.retries, config.emit)
         self._resolver = SeriesResolver(
@@ -132,6 +129,7 @@ class Run:
         self._row_budget = RowBudget()
         self._server_clock = ServerClock()
         self._clock_offset = 0
+        self._clock_cost = Counter[Cost]()
         self._wanted_span: Span | None = None
         self._started = monotonic()
 
@@ -145,7 +143,10 @@ class Run:
         # A clock that was made with the settings long ago has not counted the time that the machine slept.
         self._config = config = attrs.evolve(self._config, settings=self._config.settings.for_one_run())
         heartbeats = sending_heartbeats(
-            self._make_heartbeat, config.emit, config.pool, config.settings.heartbeat
+            lambda: self._state.heartbeat(config.pool, monotonic() - self._started),
+            config.emit,
+            config.pool,
+            config.settings.heartbeat,
         )
         try:
             with naming_exhaustion(), raising_one_error():
@@ -170,12 +171,35 @@ class Run:
         """Report what was done so far; `stopped` is the reason for what was not tried."""
         if not self._state.series and not self._state.requests:
             return attrs.evolve(Report.empty(), error="nothing was asked yet")
-        return self._state.report(
-            self._config.pool.statistics(),
-            asked=self._wanted_span,
-            duration=monotonic() - self._started,
-            stopped=stopped,
+        duration = monotonic() - self._started
+        report = self._state.report(
+            self._config.pool.statistics(), asked=self._wanted_span, duration=duration, stopped=stopped
         )
+        if self._plan is None:
+            return report
+        return attrs.evolve(report, plan=PlanComparison(self._plan, self._state.work, duration))
+
+    async def plan(self) -> Plan:
+        """Return what a run would request. The clock and listings are requested, and nothing is written."""
+        config = self._config = attrs.evolve(self._config, settings=self._config.settings.for_one_run())
+        config.check()
+        with naming_exhaustion(), raising_one_error():
+            if await self._store_is_complete():
+                return Plan()
+            async with self._open_exchange() as executor:
+                self._update_wanted()
+                asks_again = not isinstance(config.pool, SupportsServerClock)
+                overhead = self._state.spent if asks_again else self._state.spent - self._clock_cost
+                planner = Planner(
+                    executor,
+                    self._resolved,
+                    self._capacity(),
+                    self._batch_sizing(),
+                    self._now,
+                    self._read_provenance,
+                )
+                return await planner.plan(Counter(overhead), config.query.sources)
+        raise AssertionError  # neither context swallows an error
 
     async def _run(self) -> None:
         config = self._config
@@ -237,6 +261,22 @@ class Run:
     async def _fetch_missing(self) -> None:
         """Fetch what is missing, then what has closed meanwhile, until nothing that has closed is missing."""
         config, failure = self._config, None
+        async with (
+            self._open_exchange() as executor,
+            open_writers(config.sink, self._retrier, self._on_durable, self._on_refused) as writers,
+        ):
+            try:
+                with raising_one_error():
+                    await self._fetch_rounds(executor, writers)
+            except FetchError as error:
+                failure = error  # raised below: the writers first write every submitted batch
+        if failure is not None:
+            raise failure
+
+    @asynccontextmanager
+    async def _open_exchange(self) -> AsyncIterator[RequestExecutor]:
+        """Open the connections, ask for the clock and the listing, and resolve the series."""
+        config = self._config
         async with sharing_addresses(config.pool, config.sharing), config.fetcher.session():
             executor = RequestExecutor(
                 config.exchange, config.fetcher, config.pool, config.settings, self._state, config.emit
@@ -244,17 +284,9 @@ class Run:
             if isinstance(config.pool, SupportsServerClock):
                 self._server_clock = config.pool.server_clock(config.exchange.base_url)
             self._clock_offset = await set_server_clock(executor, self._server_clock)
+            self._clock_cost = Counter(self._state.spent)
             self._resolved = await self._resolver.resolve(await fetch_instruments(executor, config.query))
-            async with open_writers(
-                config.sink, self._retrier, self._on_durable, self._on_refused
-            ) as writers:
-                try:
-                    with raising_one_error():
-                        await self._fetch_rounds(executor, writers)
-                except FetchError as error:
-                    failure = error  # raised below: the writers first write every submitted batch
-        if failure is not None:
-            raise failure
+            yield executor
 
     async def _fetch_rounds(self, executor: RequestExecutor, writers: WriterPool) -> None:
         self._update_wanted()
@@ -318,8 +350,9 @@ class Run:
         for state in self._resolved.fetched:
             if missing := state.missing:
                 failed = state.files_rejected or self._state.archive_blocked
-                reason = "a file or a listing could not be used" if failed else "no file has it"
-                state.give_up(missing, f"{reason}; with sources='auto' the API is asked")
+                kind = MissingReason.FILE_UNUSABLE if failed else MissingReason.NOT_IN_FILES
+                text = "a file or a listing could not be used" if failed else "no file has it"
+                state.give_up(missing, Reason(kind, f"{text}; with sources='auto' the API is asked"))
 
     def _batch_sizing(self) -> BatchSizing:
         """The size of batches: the setting if there is one, else what the sink prefers."""
@@ -355,35 +388,10 @@ class Run:
 
     async def _refuse(self, series: Series, error: RowsRefused) -> None:
         """Stop a series whose rows the store refuses; the other series go on."""
-        if self._state.series[series].stop(str(error)):
+        if self._state.series[series].stop(Reason(MissingReason.STORE_REFUSED, str(error))):
             self._config.emit(SeriesRefused(series, str(error)))
-
-    def _make_heartbeat(self) -> Heartbeat:
-        return self._state.heartbeat(self._config.pool, monotonic() - self._started)
 
 
 def sharing_addresses(pool: ProxyPool, sharing: Sharing) -> AbstractAsyncContextManager[object]:
     """Share the pool's addresses with other processes while requests are made, if the pool supports that."""
     return pool.session(sharing) if isinstance(pool, SupportsSession) else nullcontext()
-
-
-@asynccontextmanager
-async def sending_heartbeats(
-    make: Callable[[], Heartbeat], emit: Listener, pool: ProxyPool, seconds: float
-) -> AsyncIterator[None]:
-    """Emit what `make` returns every so many seconds until the block is left.
-
-    A pool that reports its waits triggers a Heartbeat as soon as a longer wait begins or ends.
-    """
-    changed = pool.waiting_changed if isinstance(pool, SupportsWaiting) else anyio.sleep_forever
-
-    async def send() -> None:
-        while True:
-            with anyio.move_on_after(seconds):
-                await changed()
-            emit(make())
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(send)
-        yield
-        group.cancel_scope.cancel()

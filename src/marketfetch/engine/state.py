@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from time import monotonic
 
 import attrs
+from anyio import sleep_forever
 
 from marketfetch.archives.file_reader import FileSummary
-from marketfetch.events import Heartbeat
+from marketfetch.common.event_loop import repeating
+from marketfetch.events import Heartbeat, Listener
 from marketfetch.planning.running_union import RunningUnion, coverages, span_sets
+from marketfetch.plans import Workload
 from marketfetch.protocols import PageOutcome, ProxyPool, SupportsWaiting
 from marketfetch.reports import ArchiveReport, EgressReport, Missing, Report, SeriesReport, SourceReport
 from marketfetch.sources import Derived
-from marketfetch.values.coverage import Coverage
+from marketfetch.values.coverage import Coverage, MissingReason, Reason
+from marketfetch.values.http import Cost
 from marketfetch.values.pages import Batch, Page
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["RunState", "SeriesState"]
+__all__ = ["RunState", "SeriesState", "sending_heartbeats"]
 
 _MAX_REJECTIONS = 3
 """Rejected requests in a row after which a series is stopped: exchanges ban clients that go on."""
@@ -46,9 +50,9 @@ class SeriesState:
     wanted: SpanSet = attrs.field(factory=SpanSet)
     rows: int = 0
     rejected: Counter[str] = attrs.field(factory=Counter)
-    given_up: dict[str, RunningUnion[SpanSet]] = attrs.field(factory=dict)
+    given_up: dict[Reason, RunningUnion[SpanSet]] = attrs.field(factory=dict)
     """Moments that are not fetched any more in this run, by reason."""
-    terminal_error: str | None = None
+    terminal_error: Reason | None = None
     """Why the series was stopped: nothing more is fetched or computed for it. Set by `stop`."""
     consecutive_rejections: int = 0
     """How many requests in a row the exchange has rejected as wrong."""
@@ -140,25 +144,29 @@ class SeriesState:
         self.record_coverage(outcome.coverage)
         given_up = outcome.given_up | outcome.unusable if self.retry_unusable else outcome.given_up
         if given_up:
-            self.give_up(given_up, outcome.reason)
+            bad = outcome.kind is MissingReason.BAD_ROWS
+            kind = MissingReason.NOT_PUBLISHED if bad and page.may_become_right else outcome.kind
+            self.give_up(given_up, Reason(kind, outcome.reason))
 
-    def give_up(self, spans: SpanSet, reason: str) -> None:
+    def give_up(self, spans: SpanSet, reason: Reason) -> None:
         """Note that moments are not fetched any more in this run, and why."""
         self.given_up.setdefault(reason, span_sets()).add(spans)
 
-    def ask_again_for(self, spans: SpanSet, reason: str) -> None:
+    def ask_again_for(self, spans: SpanSet, reason: Reason) -> None:
         """Take back that moments were given up for a reason."""
         if reason in self.given_up:
             self.given_up[reason] = span_sets(self.given_up[reason].value - spans)
 
-    def record_rejection(self, spans: SpanSet, reason: str) -> None:
+    def record_rejection(self, spans: SpanSet, error: str) -> None:
         """Note that the exchange rejected a request as wrong; after some in a row the series is stopped."""
         self.consecutive_rejections += 1
-        self.give_up(spans, reason)
+        kind = MissingReason.REQUEST_REJECTED
+        self.give_up(spans, Reason(kind, error))
         if self.consecutive_rejections >= _MAX_REJECTIONS:
-            self.stop(f"{reason}; {_MAX_REJECTIONS} requests in a row were rejected, and no more were made")
+            text = f"{error}; {_MAX_REJECTIONS} requests in a row were rejected, and no more were made"
+            self.stop(Reason(kind, text))
 
-    def stop(self, reason: str) -> bool:
+    def stop(self, reason: Reason) -> bool:
         """Fetch and compute nothing more for this series; return whether the reason is a new one."""
         before, self.terminal_error = self.terminal_error, reason
         return before != reason
@@ -166,7 +174,7 @@ class SeriesState:
     def refuse_symbol(self, reason: str) -> None:
         """Stop the series, because the exchange refuses its symbol."""
         self.is_refused = True
-        self.stop(reason)
+        self.stop(Reason(MissingReason.SYMBOL_UNKNOWN, reason))
 
     def take_from_files(self) -> None:
         """Go on with a series whose symbol the exchange refuses: its rows are in files alone."""
@@ -188,14 +196,15 @@ class SeriesState:
         reported: list[Missing] = []
         for reason, spans in self.given_up.items():
             if given_up := missing & spans.value:
-                reported.append(Missing(given_up, reason))
+                reported.append(Missing(given_up, str(reason), reason.kind))
                 missing -= given_up
         if self.retry_unusable and (vanished := missing & self.known.covered & durable.unusable):
             text = "the exchange had an unusable row there, and has none any more"
-            reported.append(Missing(vanished, text))
+            reported.append(Missing(vanished, text, MissingReason.CONTRADICTION))
             missing -= vanished
         if missing:
-            reported.append(Missing(missing, self.terminal_error or stopped))
+            reason = self.terminal_error or Reason(MissingReason.NOT_ASKED, stopped)
+            reported.append(Missing(missing, str(reason), reason.kind))
         return SeriesReport(
             series=self.series,
             wanted=wanted,
@@ -217,6 +226,10 @@ class RunState:
     unknown: dict[str, str] = attrs.field(factory=dict)
     """Names that the listing does not have, with a hint for each."""
     requests: int = 0
+    spent: Counter[Cost] = attrs.field(factory=Counter)
+    """How many requests of each cost were sent."""
+    bytes_received: int = 0
+    """The sizes of all answers, uncompressed."""
     retries: Counter[str] = attrs.field(factory=Counter)
     rows_by_egress: Counter[str] = attrs.field(factory=Counter)
     rows_planned: int = 0
@@ -258,6 +271,12 @@ class RunState:
         self.files_unverified += not summary.verified
         self.rows_from_files += rows
         self.bytes_from_files += summary.size
+
+    @property
+    def work(self) -> Workload:
+        """Everything that was requested, and its answers."""
+        weight = sum(cost.weight * requests for cost, requests in self.spent.items())
+        return Workload(self.rows_fetched, self.requests, weight, self.bytes_received)
 
     @property
     def rows_fetched(self) -> int:
@@ -316,3 +335,14 @@ class RunState:
                 for source, seconds in self.seconds_by_source.items()
             },
         )
+
+
+def sending_heartbeats(
+    make: Callable[[], Heartbeat], emit: Listener, pool: ProxyPool, seconds: float
+) -> AbstractAsyncContextManager[None]:
+    """Emit what `make` returns every so many seconds until the block is left.
+
+    A pool that reports its waits triggers a Heartbeat as soon as a longer wait begins or ends.
+    """
+    changed = pool.waiting_changed if isinstance(pool, SupportsWaiting) else sleep_forever
+    return repeating(lambda: emit(make()), seconds, changed)

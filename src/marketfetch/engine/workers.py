@@ -19,6 +19,7 @@ from marketfetch.events import PageFetched
 from marketfetch.planning.batches import BatchSizing, FetchTask, plan_batches
 from marketfetch.planning.paginators import ProgressGuard
 from marketfetch.planning.unusable_rows import store_unusable
+from marketfetch.values.coverage import MissingReason, Reason
 from marketfetch.values.http import Response
 from marketfetch.values.pages import Batch, Page
 from marketfetch.values.slices import Slice
@@ -125,7 +126,8 @@ class FetchWorkers:
         except (FetchError, PaginationError) as error:
             if isinstance(error, FetchError) and error.egress is None:
                 raise  # no egress is left, for any slice
-            state.give_up(SpanSet.of(part.span), f"{type(error).__name__}: {error}")
+            reason = Reason(MissingReason.REQUEST_FAILED, f"{type(error).__name__}: {error}")
+            state.give_up(SpanSet.of(part.span), reason)
             return None, ()
         if self.executor.settings.unusable == "store":
             page, outcome = store_unusable(page, outcome, part.series.interval)
@@ -138,8 +140,12 @@ class FetchWorkers:
         def read(response: Response) -> Page:
             return validate_page(self.executor.exchange.decoded(response.body, part), part)
 
-        page, egress = await self.executor.send(endpoint.request(part), read)
-        rows = len(page.columns)
+        request = endpoint.request(part)
+        page, measures = await self.executor.send_measured(request, read, series=part.series)
+        egress, rows = measures.egress, len(page.columns)
         self.state.rows_by_egress[egress] += rows
-        self.executor.emit(PageFetched(part.series, egress, rows, page.rejected))
+        event = measures.event(
+            PageFetched, series=part.series, egress=egress, rows=rows, rejected=page.rejected
+        )
+        self.executor.emit(event)
         return page

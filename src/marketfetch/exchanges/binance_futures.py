@@ -58,6 +58,7 @@ class FundingEvents(Endpoint, abstract=True):
     pool: ClassVar[LimitPool]
     page_sizes = (1000,)
     publish_delay = 5 * MINUTE
+    event_spacing = 8 * HOUR
     paginator = CursorPaginator()
 
     def cost(self, rows: int) -> Cost:

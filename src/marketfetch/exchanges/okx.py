@@ -160,6 +160,7 @@ class FundingRate(Endpoint):
     page_sizes = (100,)
     paginator = CursorPaginator(newest_first=True)
     publish_delay = 5 * MINUTE
+    event_spacing = 8 * HOUR
     retention = 90 * DAY
 
     def cost(self, rows: int) -> Cost:

@@ -18,6 +18,7 @@ from marketfetch.events import (
     FileFetched,
     FileRejected,
     PageFetched,
+    RequestAnswered,
     RequestFailed,
     SeriesRefused,
     SymbolUnknown,
@@ -67,7 +68,7 @@ def _level(event: Event) -> int:
             return logging.WARNING
         case SeriesRefused() | FileRejected():
             return logging.WARNING
-        case PageFetched() | FileFetched() | BatchWritten():
+        case PageFetched() | RequestAnswered() | FileFetched() | BatchWritten():
             return logging.DEBUG
         case _:
             return logging.INFO

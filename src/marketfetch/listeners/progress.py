@@ -8,13 +8,13 @@ A slow stream delays the display, never the run.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from contextlib import suppress
 from importlib.util import find_spec
 from types import TracebackType
-from typing import Protocol, Self, TextIO
+from typing import Literal, Protocol, Self, TextIO
 
+from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.events import (
     ClockSkewDetected,
     Event,
@@ -26,9 +26,12 @@ from marketfetch.events import (
     WaitingForStore,
 )
 from marketfetch.listeners.background import BackgroundListener
+from marketfetch.listeners.terminals import can_be_redrawn
 from marketfetch.listeners.text import describe_event, format_counts
 
 __all__ = ["PlainProgress", "Progress", "progress_to"]
+
+_KINDS = ("auto", "bar", "log", "json")
 
 
 class Progress(Protocol):
@@ -85,9 +88,27 @@ class PlainProgress(BackgroundListener[str]):
             self._stream.flush()
 
 
-def progress_to(stream: TextIO) -> Progress:
-    """Return the progress for a stream: a live display on a terminal (with rich), else lines."""
-    if stream.isatty() and os.environ.get("TERM") != "dumb" and find_spec("rich"):
+def progress_to(stream: TextIO, kind: Literal["auto", "bar", "log", "json"] = "auto") -> Progress:
+    """Return the progress for a stream: a live display (`bar`), lines (`log`) or JSON objects (`json`).
+
+    `auto` is a bar on a terminal (with rich), else lines. Raises ConfigurationError, with near matches, for
+    another kind, and for a bar where rich is not installed or the stream is no terminal.
+
+    >>> import io
+    >>> type(progress_to(io.StringIO())).__name__, type(progress_to(io.StringIO(), "json")).__name__
+    ('PlainProgress', 'JsonProgress')
+    """
+    if kind not in _KINDS:
+        raise unknown("progress", kind, _KINDS)
+    if kind == "json":
+        from marketfetch.listeners.json_progress import JsonProgress
+
+        return JsonProgress(stream)
+    can_draw = can_be_redrawn(stream)
+    if kind == "bar" and not (can_draw and find_spec("rich")):
+        reason = "rich; pip install 'marketfetch[progress]'" if can_draw else "a terminal; write log"
+        raise ConfigurationError(f"progress: a bar needs {reason}")
+    if kind != "log" and can_draw and find_spec("rich"):
         from marketfetch.listeners.rich_progress import RichProgress
 
         return RichProgress(stream)

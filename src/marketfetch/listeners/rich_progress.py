@@ -138,27 +138,28 @@ class RichProgress:
         bar.update(bar.task_ids[0], completed=done, total=total, description=description, elapsed=elapsed)
         parts: list[RenderableType] = [bar]
         if self._request_wait:
-            parts.append(Text(f"  {self._request_wait}", style="yellow"))
+            parts.append(Text(f"  {self._request_wait}", style="bold"))
         if self._crossed:
             parts.append(Text(f"  {format_crossed(self._crossed)}"))
         if self._egresses:
             parts.append(_egress_lines(self._egresses, brief=self._console.width < _NARROW))
         if self._failures:
-            parts.append(Text(f"  failed: {format_counts(self._failures)}", style="yellow"))
+            parts.append(Text(f"  failed: {format_counts(self._failures)}", style="bold"))
         if self._store_wait:
-            parts.append(Text(f"  {self._store_wait}", style="yellow"))
-        parts += [Text(f"  {line}", style="yellow") for line in self._given_up[:3]]
+            parts.append(Text(f"  {self._store_wait}", style="bold"))
+        parts += [Text(f"  {line}", style="bold") for line in self._given_up[:3]]
         if len(self._given_up) > 3:
-            parts.append(Text(f"  and {len(self._given_up) - 3:,} more unknown symbols", style="yellow"))
+            parts.append(Text(f"  and {len(self._given_up) - 3:,} more unknown symbols", style="bold"))
         return Group(*parts)
 
 
 def _bar(console: Console) -> Progress:
     bar = Progress(
-        SpinnerColumn(),
+        # No colours: yellow, cyan and green cannot be read on a light background.
+        SpinnerColumn(style=""),
         TextColumn("{task.description}"),
-        BarColumn(bar_width=8 if console.width < _NARROW else None),
-        TextColumn("{task.percentage:>3.0f} %"),
+        BarColumn(8 if console.width < _NARROW else None, complete_style="bold", finished_style="bold"),
+        TextColumn("{task.percentage:>3.0f} %", style=""),
         _Rows(brief=console.width < _NARROW),
         _TimeLeft(),
         console=console,
@@ -182,8 +183,8 @@ class _Rows(ProgressColumn):
             return Text("")
         done, total = int(task.completed), int(task.total)
         if self._brief:
-            return Text(f"{done:,} / {total:,} rows", style="cyan", no_wrap=True)
-        return Text(f"{done:,} / {total:,} rows  {format_rate(done, task.fields['elapsed'])}", style="cyan")
+            return Text(f"{done:,} / {total:,} rows", no_wrap=True)
+        return Text(f"{done:,} / {total:,} rows  {format_rate(done, task.fields['elapsed'])}")
 
 
 class _TimeLeft(ProgressColumn):
@@ -194,7 +195,7 @@ class _TimeLeft(ProgressColumn):
         if not task.total:
             return Text("")
         left = time_left(int(task.completed), int(task.total), task.fields["elapsed"])
-        return Text(left, style="cyan", no_wrap=True)
+        return Text(left, no_wrap=True)
 
 
 def _egress_lines(egresses: tuple[EgressReport, ...], *, brief: bool) -> Table:
@@ -205,7 +206,7 @@ def _egress_lines(egresses: tuple[EgressReport, ...], *, brief: bool) -> Table:
     table.add_column()
     for egress in egresses[:_MAX_EGRESSES]:
         numbers = [f"{egress.rows:,} rows", f"{egress.requests:,} requests", f"weight {egress.weight:,}"]
-        state = Text(egress.state, style="green" if egress.state == "ready" else "yellow")
+        state = Text(egress.state, style="" if egress.state == "ready" else "bold")
         table.add_row(f"  {egress.name}", *(numbers[:1] if brief else numbers), state)
     if len(egresses) > _MAX_EGRESSES:
         table.add_row(f"  and {len(egresses) - _MAX_EGRESSES:,} more")

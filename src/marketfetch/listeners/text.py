@@ -12,6 +12,7 @@ from marketfetch.events import (
     FileRejected,
     Heartbeat,
     PageFetched,
+    RequestAnswered,
     RequestFailed,
     RoundStarted,
     RunFinished,
@@ -27,6 +28,7 @@ __all__ = [
     "describe_event",
     "format_counts",
     "format_crossed",
+    "format_duration",
     "format_rate",
     "headline",
     "join_limited",
@@ -51,15 +53,17 @@ def pluralize(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 or thing.endswith('s') else 's'}"
 
 
-def _format_duration(seconds: float) -> str:
-    """Write a duration in seconds, minutes or hours.
+def format_duration(seconds: float) -> str:
+    """Write a duration in seconds, minutes, hours or days.
 
-    >>> _format_duration(9.96), _format_duration(75), _format_duration(3720)
-    ('10.0 s', '1 min 15 s', '1 h 02 min')
+    >>> format_duration(9.96), format_duration(75), format_duration(3720), format_duration(360_000)
+    ('10.0 s', '1 min 15 s', '1 h 02 min', '4 d 04 h')
     """
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 48 * 60:
+        return f"{minutes // 1440} d {minutes // 60 % 24:02} h"
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
@@ -157,7 +161,7 @@ def headline(report: Report) -> str:
         share = "all" if report.archive.rows == report.rows_written else f"{report.archive.rows:,}"
         files = f", {share} of them from {pluralize(report.archive.files, 'file')}"
     speed = f" ({format_rate(report.rows_written, report.duration)})" if report.rows_written else ""
-    rows, duration = pluralize(report.rows_written, "row"), _format_duration(report.duration)
+    rows, duration = pluralize(report.rows_written, "row"), format_duration(report.duration)
     crossed = f" {format_crossed(report.rows_crossed)}," if report.rows_crossed else ""
     return (
         f"{verdict}: {rows} written in {duration}{speed}{files},{crossed}"
@@ -184,12 +188,15 @@ def _description(event: Event) -> str:
         case PageFetched():
             rejected = f", rejected: {format_counts(event.rejected)}" if event.rejected else ""
             return f"{event.series}: {pluralize(event.rows, 'row')} through {event.egress}{rejected}"
+        case RequestAnswered():
+            return f"{event.path}: answered through {event.egress} in {event.latency:.3f} s"
         case FileFetched():
             unverified = "" if event.verified else ", without a checksum"
             return f"{event.series}: {pluralize(event.rows, 'row')} of {event.key}{unverified}"
         case RequestFailed():
             last = ", given up" if event.final else ""
-            return f"{event.cause} through {event.egress}, attempt {event.attempt}{last}: {event.message}"
+            of = f"{event.series}: " if event.series else ""
+            return f"{of}{event.cause} through {event.egress}, attempt {event.attempt}{last}: {event.message}"
         case BatchWritten():
             kept = (
                 f", {pluralize(len(wrong), 'unusable row')} kept" if (wrong := event.batch.rejected) else ""
@@ -211,7 +218,7 @@ def _warning(
             return f"{event.symbol}: {event.hint}"
         case ClockSkewDetected():
             apart = (
-                f"{_format_duration(abs(event.ahead) / 1000)} {'ahead of' if event.ahead > 0 else 'behind'}"
+                f"{format_duration(abs(event.ahead) / 1000)} {'ahead of' if event.ahead > 0 else 'behind'}"
             )
             return f"the exchange's clock is {apart} this machine's: one of them is wrong"
         case WaitingForStore():

@@ -22,6 +22,7 @@ __all__ = [
     "choose_page_size",
     "files_end_sooner",
     "plan_batches",
+    "working_seconds",
 ]
 
 DEFAULT_BATCH_ROWS = 8_000
@@ -87,11 +88,15 @@ def files_end_sooner(files: int, rows: int, pages: int, page: Cost, capacity: Ca
 def _seconds(requests: int, each: Cost, capacity: Capacity) -> float:
     """Return how long requests take that cost the same."""
     pool, weight = each.pool, requests * each.weight
-    round_trips = -(-requests // capacity.concurrency)
-    working = round_trips * capacity.latency + requests * _PER_REQUEST
     # The budget of the first period may be spent at once; only what exceeds it has to wait.
     refills = max(0.0, weight / (capacity.egresses * pool.capacity) - 1.0)
-    return max(working, refills * pool.period / 1000)
+    return max(working_seconds(requests, capacity), refills * pool.period / 1000)
+
+
+def working_seconds(requests: int, capacity: Capacity, *, in_a_row: int = 1) -> float:
+    """Return how long requests take that no rate limit delays; `in_a_row` of them wait for each other."""
+    round_trips = max(-(-requests // capacity.concurrency), min(in_a_row, requests))
+    return round_trips * capacity.latency + requests * _PER_REQUEST
 
 
 @attrs.frozen

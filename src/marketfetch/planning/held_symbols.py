@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Self
 
 import attrs
@@ -45,6 +45,40 @@ class Spelling:
         pair, day = _DIVIDERS.sub("", found["pair"]).upper(), found["day"] or ""
         return cls(pair, day, contract=bool(found["settle"] or found["contract"] or day))
 
+    @property
+    def meaning(self) -> tuple[str, str]:
+        """What two spellings of one symbol have in common: pair and day."""
+        return self.pair, self.day
+
+
+@attrs.frozen(eq=False)
+class _SymbolIndex:
+    """The series of a store by symbol, and by the pair and the date that their symbols say."""
+
+    by_symbol: Mapping[str, list[Series]]
+    by_meaning: Mapping[tuple[str, str], list[Series]]
+
+    @classmethod
+    def of(cls, held: Iterable[Series]) -> Self:
+        by_symbol: dict[str, list[Series]] = {}
+        by_meaning: dict[tuple[str, str], list[Series]] = {}
+        for series in held:
+            by_symbol.setdefault(series.symbol, []).append(series)
+            by_meaning.setdefault(Spelling.of(series.symbol).meaning, []).append(series)
+        return cls(by_symbol, by_meaning)
+
+    def candidates(self, name: str) -> list[Series]:
+        """Return the series that a name may mean; raises ConfigurationError, with near matches, for none."""
+        if name in self.by_symbol:
+            return self.by_symbol[name]
+        asked = Spelling.of(name)
+        alike = self.by_meaning.get(asked.meaning, [])
+        if not alike:
+            raise unknown("symbols", name, self.by_symbol, "is not held")
+        if asked.contract:  # of BTC-USDT and BTC-USDT-SWAP, BTC/USDT:USDT means the latter
+            return [series for series in alike if Spelling.of(series.symbol).contract] or alike
+        return alike
+
 
 def series_meant(
     names: Sequence[str], held: Collection[Series], interval: Interval | None = None
@@ -61,8 +95,9 @@ def series_meant(
     Raises ConfigurationError for a name or interval that is not held, with near matches, and for one that is
     ambiguous, with the candidates.
     """
-    meant = [(name, _candidates(name, held)) for name in names] or [("", list(held))]
-    meant = [(name, _of_interval(name, candidates, interval)) for name, candidates in meant]
+    index = _SymbolIndex.of(held)
+    found = [(name, index.candidates(name)) for name in names] or [("", list(held))]
+    meant = [(name, _of_interval(name, candidates, interval)) for name, candidates in found]
     intervals = {series.interval.name for _, candidates in meant for series in candidates}
     if len(intervals) > 1:
         raise _ambiguous("interval", "several are held", intervals)
@@ -84,23 +119,6 @@ def _of_interval(name: str, candidates: list[Series], interval: Interval | None)
         verdict = f"of {name} is not held" if name else "is not held"
         raise unknown("interval", interval.name, {series.interval.name for series in candidates}, verdict)
     return chosen
-
-
-def _candidates(name: str, held: Collection[Series]) -> list[Series]:
-    exact = [series for series in held if series.symbol == name]
-    if exact:
-        return exact
-    asked = Spelling.of(name)
-    alike = [series for series in held if _means(asked, Spelling.of(series.symbol))]
-    if not alike:
-        raise unknown("symbols", name, {series.symbol for series in held}, "is not held")
-    if asked.contract:  # of BTC-USDT and BTC-USDT-SWAP, BTC/USDT:USDT means the latter
-        return [series for series in alike if Spelling.of(series.symbol).contract] or alike
-    return alike
-
-
-def _means(asked: Spelling, symbol: Spelling) -> bool:
-    return (asked.pair, asked.day) == (symbol.pair, symbol.day)
 
 
 def _ambiguous(argument: str, what: str, candidates: Collection[str]) -> ConfigurationError:

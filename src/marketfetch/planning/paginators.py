@@ -32,7 +32,6 @@ _SKIPPED_GAPS = 2
 """A page that begins more than two of its own widest gaps after the start may have skipped rows there."""
 _MAX_BAD_ANSWERS = 3
 """After so many bad answers about a moment no request asks for it any more: it is unusable or given up."""
-_NOT_YET = frozenset({"unfinished", "without a value"})
 _MAX_ANSWERS_WITHOUT_PROGRESS = 20
 """More than all bad answers and denials of one slice together: a server that gives so many is broken."""
 
@@ -61,7 +60,7 @@ def _ask_again(
 
 def _reason(page: Page) -> str:
     counted = ", ".join(f"{count} {reason}" for reason, count in page.rejected.items())
-    if page.rejected and _NOT_YET.issuperset(page.rejected):
+    if page.may_become_right:
         return f"the exchange has no value yet: {counted}"
     return f"the exchange's rows could not be used: {counted or 'no row in the window'}"
 

@@ -29,7 +29,7 @@ from marketfetch.ratelimit.claims import Reply, Wish, turn
 from marketfetch.ratelimit.egress_queue import Claim, EgressQueue
 from marketfetch.redaction import redact
 
-__all__ = ["Claims"]
+__all__ = ["Claims", "LimitQueue"]
 
 _MARGIN = 500
 """Milliseconds before its end at which a claim is not used any more."""
@@ -347,3 +347,21 @@ def _name_on_board(address: str, key: str) -> str:
     """Return the keyed hash of an address, which the board shows; each machine has its own direct address."""
     name = f"direct of {machine_id()}" if address == "direct" else address
     return blake2b(name.encode(), key=key.encode()[:64], digest_size=8).hexdigest()
+
+
+@attrs.frozen(eq=False)
+class LimitQueue:
+    """The egresses that serve the requests of one limit pool, and the claims on them, one for each board."""
+
+    limits: Limits
+    queue: EgressQueue
+    claims: tuple[Claims, ...]
+
+    def renew(self, now: int) -> None:
+        """Start the board turns that are due; raises the error of a board that is required."""
+        for claims in self.claims:
+            claims.start_if_due(now)
+
+    def hurry(self, weight: int, now: int) -> int:
+        """Take turns soon, because a request waits; return the time of the next look."""
+        return min((claims.hurry(weight, now) for claims in self.claims), default=UNKNOWN_UNTIL_RESPONSE)

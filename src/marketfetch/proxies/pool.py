@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import anyio
-import attrs
 from anyio import to_thread
 
 from marketfetch.common.type_checks import is_number
 from marketfetch.errors import ConfigurationError, ProxyError
 from marketfetch.protocols import Sharing
-from marketfetch.proxies.address_claims import Claims
-from marketfetch.proxies.address_limits import Limits, Waiter, address_of
+from marketfetch.proxies.address_claims import Claims, LimitQueue
+from marketfetch.proxies.address_limits import Waiter, address_of
 from marketfetch.proxies.leases import EgressState, RotatingLease
 from marketfetch.proxies.parsing import parse_proxy, read_proxies
 from marketfetch.proxies.registry import Registry, process_registry
@@ -37,24 +36,6 @@ _RELEASE_TIMEOUT = 2.0
 """Seconds at the end of a session in which claims are given back."""
 _STATES = ("ready", "on probation", "resting", "banned")
 """The beginnings of the states that a circuit breaker has."""
-
-
-@attrs.frozen(eq=False)
-class _LimitQueue:
-    """The egresses that serve the requests of one limit pool, and the claims on them, one for each board."""
-
-    limits: Limits
-    queue: EgressQueue
-    claims: tuple[Claims, ...]
-
-    def renew(self, now: int) -> None:
-        """Start the board turns that are due; raises the error of a board that is required."""
-        for claims in self.claims:
-            claims.start_if_due(now)
-
-    def hurry(self, weight: int, now: int) -> int:
-        """Take turns soon, because a request waits; return the time of the next look."""
-        return min((claims.hurry(weight, now) for claims in self.claims), default=UNKNOWN_UNTIL_RESPONSE)
 
 
 class RotatingProxies:
@@ -193,6 +174,12 @@ class RotatingProxies:
             now = registry.now()
             return [member.report(now, self._waiting_for(member, now)) for member in self._members]
 
+    def spent(self, pool: LimitPool, host: str) -> Mapping[str, int]:
+        registry = self._shared()
+        with registry.lock:
+            now, limits = registry.now(), registry.limits(pool, host)
+            return {member.egress.name: limits.budget(member.address).used(now) for member in self._members}
+
     def waiting(self) -> str:
         registry = self._shared()
         with registry.lock:
@@ -246,7 +233,7 @@ class RotatingProxies:
 
     def _bind(self, registry: Registry) -> None:
         self._registry = registry
-        self._limit_queues: dict[tuple[LimitPool, str], _LimitQueue] = {}
+        self._limit_queues: dict[tuple[LimitPool, str], LimitQueue] = {}
         self._waits: dict[object, Wait] = {}
         self._watchers: set[Waiter] = set()
         self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[LimitPool, str], anyio.Lock]] = (
@@ -281,7 +268,7 @@ class RotatingProxies:
             replaced = [claims for entry in before.values() for claims in reversed(entry.claims)]
         return [claims for claims in replaced if claims not in needed]
 
-    def _limit_queue(self, registry: Registry, pool: LimitPool, host: str) -> _LimitQueue:
+    def _limit_queue(self, registry: Registry, pool: LimitPool, host: str) -> LimitQueue:
         entry = self._limit_queues.get((pool, host))
         if entry is None:
             limits, sharing = registry.limits(pool, host), self._sharing(registry)
@@ -296,7 +283,7 @@ class RotatingProxies:
                 )
                 for member in self._members
             ]
-            entry = self._limit_queues[pool, host] = _LimitQueue(limits, EgressQueue(pool, slots), claims)
+            entry = self._limit_queues[pool, host] = LimitQueue(limits, EgressQueue(pool, slots), claims)
             limits.queues.add(entry.queue)
             for number, each in enumerate(claims):
                 each.join(entry.queue, number, required=sharing.required)

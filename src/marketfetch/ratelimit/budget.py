@@ -16,10 +16,19 @@ from marketfetch.errors import ConfigurationError
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.values.http import LimitPool
 
-__all__ = ["UNKNOWN_UNTIL_RESPONSE", "RateBudget"]
+__all__ = ["UNKNOWN_UNTIL_RESPONSE", "RateBudget", "usable"]
 
 UNKNOWN_UNTIL_RESPONSE: Final = sys.maxsize
 """Stands for a moment that no clock brings: only the response to a request in flight does."""
+
+
+def usable(pool: LimitPool) -> int:
+    """Return what is spent of a limit: other programs at the same address get a reserve of 0.5 %.
+
+    >>> usable(LimitPool("weight", capacity=2400, period=60_000))
+    2388
+    """
+    return pool.capacity - pool.capacity // 200
 
 
 @attrs.define
@@ -83,8 +92,7 @@ class RateBudget:
         if self.weight_in_flight and not self._confirmed:
             return UNKNOWN_UNTIL_RESPONSE
         moment = max(now, self._blocked_until)
-        # Other programs at the same address get a reserve of 0.5 %; a single request may use it, too.
-        room = max(capacity - capacity // 200, weight) - self.counted
+        room = max(usable(self.pool), weight) - self.counted  # a single request may use the reserve, too
         for received, spent in self._spent:
             if weight <= room:
                 break

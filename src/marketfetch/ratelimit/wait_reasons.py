@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE
+from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE, usable
 from marketfetch.ratelimit.egress_queue import EgressQueue, EgressSlot
 from marketfetch.values.http import LimitPool
 from marketfetch.values.spans import SECOND
@@ -72,9 +72,8 @@ class Wait:
         span = "" if moment == UNKNOWN_UNTIL_RESPONSE else f" {max(1, round((moment - now) / 1000))} s"
         if not fit:
             return f"waiting{span} for an egress: each of the {len(claimed)} rests or is banned"
-        usable = pool.capacity - pool.capacity // 200
         used = sum(slot.budget.used(now) for slot in fit)
-        return f"waiting{span} for {title(pool)} ({used:,} of {len(fit) * usable:,} used)"
+        return f"waiting{span} for {title(pool)} ({used:,} of {len(fit) * usable(pool):,} used)"
 
     def state(self, slot: EgressSlot, now: int) -> str:
         """Say what the request waits for at one egress; empty if it can serve, or its breaker is open."""

@@ -63,7 +63,7 @@ _SELECT = """\
   FROM ohlcv WHERE symbol IN ('AVAXUSDT', 'BTCUSDT', 'MT')
   GROUP BY symbol ORDER BY symbol"""
 _LIVE = """\
-  .venv/bin/marketfetch backfill --exchange binance-usdm \\
+  marketfetch backfill --exchange binance-usdm \\
       --symbol AVAXUSDT --symbol BTCUSDT \\
       --dataset ohlcv --dataset premium_index \\
       --interval 1m --start 150d --to duckdb:market.duckdb"""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import attrs
 
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["Coverage"]
+__all__ = ["Coverage", "MissingReason", "Reason"]
 
 
 @attrs.frozen
@@ -60,3 +62,54 @@ class Coverage:
         unusable = (self.unusable | other.unusable) - present
         empty = (self.empty | other.empty) - present - unusable
         return Coverage(covered, empty, unusable)
+
+
+class MissingReason(StrEnum):
+    """Why moments are missing after a run; the values are what JSON has."""
+
+    NOT_ASKED = "not_asked"
+    """The run ended before a request asked for them."""
+    NOT_PUBLISHED = "not_published"
+    """The exchange has no final value yet: run again in a few minutes."""
+    CLOCKS_DIFFER = "clocks_differ"
+    """They are over by one of the two clocks, the exchange's and this machine's."""
+    TOO_OLD = "too_old"
+    """The exchange no longer serves them."""
+    UNPROVEN_ABSENCE = "unproven_absence"
+    """Answers had no row, and nothing proves that there is none."""
+    CONTRADICTION = "contradiction"
+    """One answer of the exchange has a row there, and another one denies it."""
+    BAD_ROWS = "bad_rows"
+    """The exchange has rows there that cannot be used."""
+    REQUEST_FAILED = "request_failed"
+    """The last attempt of a request failed."""
+    REQUEST_REJECTED = "request_rejected"
+    """The exchange rejected a request as wrong."""
+    SYMBOL_UNKNOWN = "symbol_unknown"
+    """The exchange does not know the symbol, or does not serve it."""
+    DELISTED = "delisted"
+    """The exchange no longer lists the symbol, and no file has them."""
+    NOT_IN_FILES = "not_in_files"
+    """No file of the archive has them, and the API was not to be asked."""
+    FILE_UNUSABLE = "file_unusable"
+    """A file or a listing of the archive could not be used."""
+    STORE_REFUSED = "store_refused"
+    """The store refuses the rows of the series."""
+    INPUT_MISSING = "input_missing"
+    """They are missing of an input of a derived series, such as a member of a composite."""
+
+
+@attrs.frozen
+class Reason:
+    """Why moments are missing: the kind, for programs, and the detail in words.
+
+    >>> reason = Reason(MissingReason.TOO_OLD, "older than the exchange serves (30 days)")
+    >>> reason.kind.value, str(reason)
+    ('too_old', 'older than the exchange serves (30 days)')
+    """
+
+    kind: MissingReason
+    detail: str
+
+    def __str__(self) -> str:
+        return self.detail

@@ -10,7 +10,10 @@ import attrs
 from marketfetch.common.name_lists import names_of
 from marketfetch.values.spans import MAX_TIMESTAMP
 
-__all__ = ["Composite", "Instrument"]
+__all__ = ["KINDS", "Composite", "Instrument"]
+
+KINDS = ("spot", "perpetual", "future")
+"""The kinds of instruments."""
 
 
 @attrs.frozen
@@ -46,6 +49,17 @@ class Instrument:
         """
         pair = f"{self.base}/{self.quote}"
         return f"{pair}:{self.settle}" if self.settle else pair
+
+    @property
+    def kind(self) -> str:
+        """`spot`, `perpetual`, or `future`: a contract that has a last day.
+
+        >>> Instrument("BTCUSDT_260925", "BTC", "USDT", "USDT", delisted_at=1_790_323_200_000).kind
+        'future'
+        """
+        if self.settle is None:
+            return "spot"
+        return "perpetual" if self.delisted_at is None else "future"
 
 
 def _members(given: object) -> tuple[str, ...]:

@@ -120,6 +120,11 @@ class Page:
     earliest: int | None = None
     """The time of the earliest row inside the asked window, sound or not; None if there is none."""
 
+    @property
+    def may_become_right(self) -> bool:
+        """Whether rows were rejected, and all of them only because the exchange has no final value yet."""
+        return bool(self.rejected) and self.rejected.keys() <= {"unfinished", "without a value"}
+
 
 @attrs.frozen(eq=False)
 class Batch:

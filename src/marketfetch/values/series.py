@@ -29,5 +29,18 @@ class Series:
         kind = Dataset.parse(dataset)
         return cls(exchange, kind, symbol, EVENT if kind.event else Interval.parse(interval))
 
+    def as_dict(self) -> dict[str, str]:
+        """Return the four names in plain types, for JSON.
+
+        >>> Series.of("okx", "ohlcv", "BTC-USDT", "1h").as_dict()
+        {'exchange': 'okx', 'dataset': 'ohlcv', 'symbol': 'BTC-USDT', 'interval': '1h'}
+        """
+        return {
+            "exchange": self.exchange,
+            "dataset": self.dataset.name,
+            "symbol": self.symbol,
+            "interval": self.interval.name,
+        }
+
     def __str__(self) -> str:
         return f"{self.exchange} {self.dataset.name} {self.symbol} {self.interval.name}"

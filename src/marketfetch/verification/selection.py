@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 
 import attrs
 
@@ -44,7 +45,7 @@ class Selection:
         *,
         symbols: str | Iterable[str] | AllSymbols | None = None,
         datasets: str | Dataset | Iterable[str | Dataset] | None = None,
-        interval: str | Interval | None = None,
+        interval: str | timedelta | Interval | None = None,
         exchange: str | None = None,
     ) -> Selection:
         """Make a selection from a caller's arguments.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
-from io import BytesIO
 from threading import BoundedSemaphore
 
 import anyio
@@ -19,7 +19,7 @@ from marketfetch.archives.file_reader import FileContent, FileReader
 from marketfetch.archives.listing import parse_listing
 from marketfetch.archives.periods import CalendarPeriod
 from marketfetch.common.exception_groups import raising_one_error
-from marketfetch.engine.archive_files import send_to_archive
+from marketfetch.engine.archive_files import download, send_to_archive
 from marketfetch.engine.blocking import StoreRetrier, run_in_thread
 from marketfetch.engine.requester import RequestExecutor
 from marketfetch.errors import (
@@ -37,10 +37,10 @@ from marketfetch.reports import ReissuedFile, SourceVerification
 from marketfetch.sources import Archive
 from marketfetch.values.archives import ArchiveFile, Provenance
 from marketfetch.values.coverage import Coverage
-from marketfetch.values.http import Request, Response
+from marketfetch.values.http import Request
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
-from marketfetch.values.spans import SpanSet
+from marketfetch.values.spans import Span, SpanSet
 
 __all__ = ["SourceVerifier"]
 
@@ -66,9 +66,8 @@ class SourceVerifier:
     """Finds files that were issued anew, and compares them with the stored rows.
 
     One listing for each series and grain shows which files changed; only those are fetched, or all files if
-    the archive has no listing. With `repair`,
-    rows that differ are replaced by those of the file, and rows that the store lacks are added, in one
-    transaction with the new provenance.
+    the archive has no listing. With `repair`, rows that differ are replaced by those of the file, and rows
+    that the store lacks are added, in one transaction with the new provenance.
     """
 
     executor: RequestExecutor
@@ -159,8 +158,8 @@ class SourceVerifier:
         for first in {period.grain: period for period in reversed(periods)}.values():
             listing = archive.listing(series, first)
             while True:
-                response = await self._send(archive, archive.listing_request(listing))
-                page = parse_listing(response.body)
+                body = await self._send(archive, archive.listing_request(listing))
+                page = parse_listing(body)
                 listed |= {file.key: file for file in page.files}
                 following = listing.following(page)
                 if following is None:
@@ -174,17 +173,13 @@ class SourceVerifier:
         checksum = await self._checksum(archive, key)
         if checksum is not None and checksum.digest == issue.entry.digest:
             return None
-        response = await self._send(archive, archive.file_request(key, fresh=True))
-        file = issue.listed or archive.entry(key, response)
-        content = FileContent(
-            issue.series,
-            issue.period,
-            archive.layout,
-            member=f"{file.name.removesuffix('.zip')}.csv",
-            published=file.modified,
-        )
-        reader = FileReader(BytesIO(response.body), content, checksum)
-        return await run_in_thread(partial(self._compare_rows, issue, file, reader), limiter=self._decoding)
+        send, promised = partial(send_to_archive, self.executor), issue.listed or key
+        async with download(send, archive, promised, fresh=True) as (arrived, file, _):
+            content = FileContent.of(file, issue.series, issue.period, archive.layout)
+            reader = FileReader(arrived.file, content, checksum, digest=arrived.digest)
+            return await run_in_thread(
+                partial(self._compare_rows, issue, file, reader), limiter=self._decoding
+            )
 
     async def _checksum(self, archive: Archive, key: str) -> Checksum | None:
         """Return the checksum that is published for a file now; None if there is none."""
@@ -192,40 +187,44 @@ class SourceVerifier:
         if request is None:
             return None
         try:
-            response = await self._send(archive, request)
+            body = await self._send(archive, request)
         except BadRequest:
             return None
-        return parse_checksum(response.body, key.rpartition("/")[2])
+        return parse_checksum(body, key.rpartition("/")[2])
 
     def _compare_rows(self, issue: _Issue, file: ArchiveFile, reader: FileReader) -> ReissuedFile | None:
+        """Compare a file piece by piece; all of it is read once before, because damage shows at the end."""
         series, entry = issue.series, issue.entry
-        pieces = list(reader)
+        for _ in reader:
+            pass
         summary = reader.summary
         if summary.digest == entry.digest:
             return None
         # Moments that nobody asked for are not covered, and no difference.
         covered = self.retrier.call(partial(self.store.coverage, [series]))[series].covered
         compared = SpanSet.of(entry.span) & covered - issue.shorter
-        rows = (Columns.join(pieces) if pieces else Columns.empty(series.dataset)).within(compared)
-        stored = self.retrier.call(partial(self.store.read, series, entry.span)).within(compared)
-        differs = difference(stored, rows, series.dataset)
-        found = ReissuedFile(
-            series, file.key, series.interval.cover(differs.times), differs.fields, len(differs.new)
-        )
+        changes, wrong = [Columns.empty(series.dataset)], [SpanSet()]
+        fields, new, blank = Counter[str](), 0, 0
+        for rows in (piece.within(compared) for piece in reader):
+            if not rows:
+                continue
+            span = Span(int(rows.times[0]), int(rows.times[-1]) + 1)
+            stored = self.retrier.call(partial(self.store.read, series, span)).within(compared)
+            differs = difference(stored, rows, series.dataset)
+            changed = rows.take(np.isin(rows.times, np.concatenate([differs.times, differs.new])))
+            changes.append(changed)
+            wrong.append(series.interval.cover(differs.times))
+            fields.update(differs.fields)
+            new += len(differs.new)
+            # A blank never overwrites a value. Without the provenance the file is shown again next time.
+            blank += int(np.count_nonzero(np.isnan(changed.values) & ~np.isnan(_at(stored, changed.times))))
+        changed = Columns.join(changes)
+        spans = SpanSet.of(*(span for some in wrong for span in some))
+        found = ReissuedFile(series, file.key, spans, dict(fields), new)
         if not self.repair:
             return found
-        changed = rows.take(np.isin(rows.times, np.concatenate([differs.times, differs.new])))
-        provenance = Provenance(
-            file.key,
-            entry.span,
-            summary.size,
-            file.modified,
-            summary.digest,
-            verified=summary.verified,
-        )
+        provenance = summary.provenance(file, entry.span)
         coverage = Coverage(series.interval.cover(changed.times))
-        # A blank never overwrites a value. Without the provenance the next verification shows the file again.
-        blank = int(np.count_nonzero(np.isnan(changed.values) & ~np.isnan(_at(stored, changed.times))))
         batch = Batch(series, changed, coverage, (), None if blank else provenance)
         try:
             self.retrier.call(partial(self._write, batch))
@@ -240,9 +239,9 @@ class SourceVerifier:
         with self._writers, self.store.writer() as write:
             write(batch)
 
-    async def _send(self, archive: Archive, request: Request) -> Response:
-        response, _ = await send_to_archive(self.executor, archive, request, lambda response: response)
-        return response
+    async def _send(self, archive: Archive, request: Request) -> bytes:
+        body, _ = await send_to_archive(self.executor, archive, request, lambda response: response.body)
+        return body
 
 
 def _at(columns: Columns, times: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from marketfetch.sinks.postgres.session import Connection
 from marketfetch.sinks.table_mapping import Name
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
-from marketfetch.values.spans import Span
+from marketfetch.values.spans import MAX_TIMESTAMP, Span
 
 __all__ = ["read", "read_latest", "read_page"]
 
@@ -53,8 +53,16 @@ def read_latest(
 ) -> Columns:
     """Return the newest `limit` stored rows of a series, sorted by time; NaN where a column is not mapped."""
     connection.execute(_FROM_AN_INDEX)
-    found = _rows(connection, table, statements.latest(table, limit), table.parameters(key_values))
-    return table.laid_out(dataset, found.times[::-1], found.values[:, ::-1])
+    parts, end = [Columns.empty(dataset)], MAX_TIMESTAMP
+    while limit > 0:
+        count = min(limit, _PAGE)
+        place = table.parameters(key_values, last=table.time_codec.bound(end))
+        page = _rows(connection, table, statements.latest(table, count), place)
+        parts.append(table.laid_out(dataset, page.times, page.values))
+        if len(page) < count:
+            break
+        limit, end = limit - count, int(page.times[-1])
+    return Columns.join(parts)
 
 
 def _rows(connection: Connection, table: PostgresTable, query: bytes, place: Mapping[str, object]) -> Columns:

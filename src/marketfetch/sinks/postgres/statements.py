@@ -120,8 +120,9 @@ def rows(table: PostgresTable, limit: int) -> bytes:
 
 
 def latest(table: PostgresTable, limit: int) -> bytes:
-    """Write the query for the newest stored rows, the last one first, in the form of `rows`."""
-    return _packed(table, "", f"ORDER BY t.{_name(table.time)} DESC LIMIT {limit}")
+    """Write the query for the newest stored rows before `last`, the last one first, in the form of `rows`."""
+    time = _name(table.time)
+    return _packed(table, f" AND t.{time} < %(last)s", f"ORDER BY t.{time} DESC LIMIT {limit}")
 
 
 def remove(table: PostgresTable) -> bytes:

@@ -30,7 +30,7 @@ from marketfetch.testing.archives.tree import ArchiveTree
 from marketfetch.testing.faults.kinds import FaultKind
 from marketfetch.testing.faults.transport import broken_script
 from marketfetch.testing.http.loopback import LoopbackAddress, LoopbackServer
-from marketfetch.testing.http.messages import ServerReply, ServerRequest, format_http_date
+from marketfetch.testing.http.messages import ServerReply, ServerRequest, format_http_date, part_of
 from marketfetch.testing.http.script import ResponseScript, plain_script
 from marketfetch.testing.markets.market import Market
 from marketfetch.testing.request_log import LoggedRequest, RequestLog
@@ -53,7 +53,8 @@ class ArchiveOptions:
     renders all files that it names, so a late beginning makes tests fast. `former` is a market of contracts
     that the exchange no longer knows: the archive has their files, and a symbol in both markets is a ticker
     that is used twice. Several `faults` may hit the same file. `listable=False` is a bucket that lists
-    nothing and hides missing keys: both are 403 AccessDenied.
+    nothing and hides missing keys: both are 403 AccessDenied. `ranges=False` is a host that sends whole files
+    to whoever asks for a part.
     """
 
     host: str = "127.0.0.1"
@@ -66,6 +67,7 @@ class ArchiveOptions:
     since: int = 0
     former: Market | None = None
     listable: bool = True
+    ranges: bool = True
     page_size: int = attrs.field(default=LARGEST_PAGE, validator=attrs.validators.ge(1))
     cache: int = 256 * 2**20
     log_size: int = 10_000
@@ -151,6 +153,8 @@ class SimulatedArchive(LoopbackServer):
         except S3Error as error:
             reply = write_error(error, key)
         cause = fault or (self._fault_of_file(key) if reply.status == 200 else None)
+        if kind is ArchiveRequest.FILE and self.options.ranges:
+            reply = part_of(reply, request.headers.get("range", ""))
         seen = LoggedRequest(now, request.client, request.path, request.params, reply.status, 0, cause)
         self.record.add(attrs.evolve(seen, kind=kind.value, size=len(reply.body)))
         cut = FaultKind.CUT_BODY if fault is ArchiveFaultKind.CUT_BODY else None

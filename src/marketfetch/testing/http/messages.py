@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 from wsgiref.handlers import format_date_time
 
 import attrs
 
-__all__ = ["ServerReply", "ServerRequest", "format_http_date"]
+__all__ = ["ServerReply", "ServerRequest", "format_http_date", "part_of"]
 
 
 def format_http_date(ms: int) -> str:
@@ -51,3 +52,20 @@ class ServerReply:
     status: int
     body: bytes
     headers: Mapping[str, str] = attrs.field(factory=dict)
+
+
+def part_of(reply: ServerReply, asked: str) -> ServerReply:
+    """Return the part of a good reply that the header Range asks for; the whole reply without one.
+
+    >>> part_of(ServerReply(200, b"1234567"), "bytes=4-99").headers
+    {'Content-Range': 'bytes 4-6/7'}
+    """
+    found = re.fullmatch(r"bytes=(\d+)-(\d+)", asked)
+    if found is None or reply.status != 200:
+        return reply
+    first, size = int(found[1]), len(reply.body)
+    if first >= size:
+        return ServerReply(416, b"", {"Content-Range": f"bytes */{size}"})
+    body = reply.body[first : int(found[2]) + 1]
+    place = {"Content-Range": f"bytes {first}-{first + len(body) - 1}/{size}"}
+    return ServerReply(206, body, {**reply.headers, **place})

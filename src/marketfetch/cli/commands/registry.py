@@ -1,0 +1,32 @@
+"""All commands, in the order of the help: a new command is a module beside this one, and a line here."""
+
+from __future__ import annotations
+
+from marketfetch.cli.commands import (
+    backfill,
+    completion,
+    coverage,
+    datasets,
+    demo,
+    exchanges,
+    forget,
+    status,
+    symbols,
+    verify,
+)
+from marketfetch.cli.parsing.command import Command
+
+__all__ = ["COMMANDS"]
+
+COMMANDS: tuple[Command, ...] = (
+    backfill.COMMAND,
+    status.COMMAND,
+    coverage.COMMAND,
+    verify.COMMAND,
+    forget.COMMAND,
+    exchanges.COMMAND,
+    symbols.COMMAND,
+    datasets.COMMAND,
+    demo.COMMAND,
+    completion.COMMAND,
+)

@@ -1,0 +1,119 @@
+"""From the words of a command line to the command and its arguments."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
+
+from marketfetch.cli.parsing.command import Command
+from marketfetch.cli.parsing.options import add_output
+from marketfetch.cli.parsing.parser import Parser, check_options
+from marketfetch.cli.parsing.presets import apply_presets
+from marketfetch.errors import ConfigurationError
+from marketfetch.redaction import redact
+
+__all__ = ["parse", "parsers_of"]
+
+_EXIT_CODES = "Exit codes: 0 all is well, 1 something is missing or\nwrong, 2 the call was wrong."
+_START = """\
+Start with:
+  marketfetch demo
+  marketfetch exchanges
+  marketfetch backfill -e binance-usdm -s BTCUSDT \\
+      --start 20d -t sqlite:market.sqlite
+  marketfetch status -t sqlite:market.sqlite
+`marketfetch help COMMAND` has its options and examples."""
+
+
+def parse(words: Sequence[str], commands: Mapping[str, Command]) -> argparse.Namespace:
+    """Parse the words; an error of argparse ends the process with exit code 2.
+
+    The result has the `command`, the `parsers` of all commands, the `places` of presets by option, and `to`,
+    the option of the store as it was typed.
+
+    Raises ConfigurationError for an unknown option, with near matches, for a word that belongs to no option,
+    and for a word that is not text. The message does not repeat a stray or undecodable word: it may be part
+    of a password. Of an unknown option it shows the part before `=`.
+    """
+    _check_text(words)
+    parser, parsers = parsers_of(commands.values())
+    if not words:
+        # An empty variable in a script is a wrong call, not a success.
+        parser.exit(2, parser.format_help())
+    if words[0] == "help":
+        words = [*words[1:2], "--help", *words[2:]]
+    check_options(words, parsers)
+    name = words[0]
+    places: dict[str, str] = {}
+    if name in parsers and commands[name].preset != frozenset() and not {"-h", "--help"} & set(words):
+        places = apply_presets(name, parsers, words[1:], commands[name].preset)
+    arguments, rest = parser.parse_known_args(words)
+    if rest:
+        raise _stray(rest[0], words, arguments.command)
+    arguments.parsers, arguments.places = parsers, places
+    arguments.to = "--to" if any(word.partition("=")[0] == "--to" for word in words) else "--store"
+    return arguments
+
+
+def _check_text(words: Sequence[str]) -> None:
+    for place, word in enumerate(words, start=1):
+        try:
+            word.encode()
+        except UnicodeEncodeError:  # Python puts surrogates in place of bytes that it cannot decode
+            raise ConfigurationError(
+                f"arguments: number {place} is not text in the encoding of this system; "
+                "set LC_ALL=C.UTF-8, or PYTHONUTF8=1"
+            ) from None
+
+
+def _stray(stray: str, words: Sequence[str], command: str) -> ConfigurationError:
+    if stray.startswith("-"):
+        return ConfigurationError(
+            f"arguments: {redact(stray.partition('=')[0])!r} is no option; see marketfetch {command} --help"
+        )
+    places = " or ".join(str(place) for place, word in enumerate(words, start=1) if word == stray)
+    return ConfigurationError(
+        f"arguments: number {places} belongs to no option; put the name of its option before it, and "
+        "quotes around what has spaces"
+    )
+
+
+def parsers_of(commands: Iterable[Command]) -> tuple[Parser, dict[str, Parser]]:
+    """Return the parser of the command line, and the parser of each command."""
+    parser = Parser(
+        prog="marketfetch",
+        description="Say what your store should hold; what is missing is\nfetched, and nothing else.",
+        epilog=f"{_START}\n\n{_EXIT_CODES}",
+    )
+    parser.add_argument("-V", "--version", action=_Version)
+    adder = parser.add_subparsers(dest="command", required=True, metavar="command", title="commands")
+    parsers: dict[str, Parser] = {}
+    for command in commands:
+        examples = "\n".join(f"  marketfetch {each}" for each in command.examples)
+        each = adder.add_parser(
+            command.name,
+            help=command.summary,
+            description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+            epilog=f"Examples:\n{examples}" if examples else None,
+            more_help=command.more_help,
+        )
+        command.add_options(each)
+        if command.has_result:
+            add_output(each)
+        each.shorten_usage()
+        parsers[command.name] = each
+    return parser, parsers
+
+
+class _Version(argparse.Action):
+    """Prints the version; it is read when it is asked for, since reading takes long."""
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(**{"nargs": 0, "help": "print the version", **kwargs})  # type: ignore[arg-type]
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print the version and end the process."""
+        from importlib.metadata import version
+
+        print(f"marketfetch {version('marketfetch')}")  # noqa: T201
+        parser.exit()

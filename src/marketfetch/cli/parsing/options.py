@@ -1,0 +1,145 @@
+"""Options that several commands have, and the checks of their values."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from marketfetch.cli.parsing.parser import Once, Parser, Several
+from marketfetch.redaction import Secret, redact
+
+__all__ = [
+    "add_connection",
+    "add_exchange",
+    "add_filters",
+    "add_output",
+    "add_progress",
+    "add_proxies",
+    "add_requests",
+    "add_store",
+    "count",
+    "seconds",
+]
+
+_STORES = "the store: duckdb:FILE, sqlite:FILE, parquet:FOLDER or postgresql://… (--to means the same)"
+
+
+def add_output(parser: Parser) -> None:
+    """Add the options that every command with a result has."""
+    output = parser.add_argument_group("output and presets")
+    output.add_argument("--json", action="store_true", help="JSON, and nothing else, on standard output")
+    output.add_argument(
+        "--config",
+        metavar="FILE",
+        action=Once,
+        type=Path,
+        help="presets of options (default: marketfetch.toml in this folder or the nearest one above it)",
+    )
+    output.add_argument("-j", "--job", metavar="NAME", action=Once, help="the options of a job of that file")
+
+
+def add_store(parser: Parser) -> None:
+    """Add the option that names a store."""
+    parser.add_argument(
+        "-t", "--store", "--to", metavar="STORE", type=Secret, action=Once, required=True, help=_STORES
+    )
+
+
+def add_exchange(group: Parser | argparse._ArgumentGroup) -> None:
+    """Add the option that names an exchange."""
+    group.add_argument(
+        "-e", "--exchange", metavar="NAME", action=Once, required=True, help="such as binance-usdm or okx"
+    )
+
+
+def add_filters(parser: Parser, unnamed: str) -> argparse._ArgumentGroup:
+    """Add the options that choose series of a store; `unnamed` says what happens without them."""
+    which = parser.add_argument_group("which series", unnamed)
+    which.add_argument("-e", "--exchange", metavar="NAME", action=Once, help="only those of this exchange")
+    which.add_argument("-s", "--symbol", metavar="NAME", action=Several, help="one or more")
+    which.add_argument("-d", "--dataset", metavar="NAME", action=Several, default=None, help="one or more")
+    which.add_argument("-i", "--interval", metavar="NAME", action=Once, help="only those of this interval")
+    return which
+
+
+def add_proxies(group: argparse._ArgumentGroup) -> None:
+    """Add the options that choose the addresses from which requests are sent."""
+    group.add_argument("--proxy", metavar="URL", type=Secret, action=Several, split=False, help="one or more")
+    group.add_argument(
+        "--proxies-from", metavar="FILE", action=Once, type=Path, help="one proxy per line, hidden from `ps`"
+    )
+    group.add_argument("--no-direct", dest="direct", action="store_false", help="only through proxies")
+
+
+def add_connection(group: argparse._ArgumentGroup) -> None:
+    """Add the options about the host, its certificate and the rate limits."""
+    group.add_argument(
+        "--base-url", metavar="URL", action=Once, help="ask this host instead of the exchange's own"
+    )
+    group.add_argument(
+        "--certificate", metavar="FILE", action=Once, type=Path, help="trust these authorities too (PEM)"
+    )
+    group.add_argument(
+        "--board",
+        metavar="BOARD",
+        action=Once,
+        type=Secret,
+        default=Secret("auto"),
+        help="share rate limits with other processes: auto, none, file:FOLDER or postgresql://… (auto, the "
+        "default: with this user's processes and with those that write to the same PostgreSQL)",
+    )
+
+
+def add_requests(group: argparse._ArgumentGroup) -> None:
+    """Add the options of commands that make many requests."""
+    add_proxies(group)
+    add_connection(group)
+    group.add_argument(
+        "--archive-url", metavar="URL", action=Once, help="read files from this host, not the public one"
+    )
+    group.add_argument(
+        "--concurrency", metavar="N", action=Once, type=count, help="requests in flight at most (default: 20)"
+    )
+
+
+def add_progress(parser: Parser) -> None:
+    """Add the options about what is shown while a command works."""
+    shown = parser.add_argument_group("progress, on standard error")
+    shown.add_argument(
+        "--progress",
+        action=Once,
+        choices=("auto", "bar", "log", "json", "none"),
+        default="auto",
+        help="bar: a live display, log: lines, json: a JSON object per line, auto: a bar on a terminal, else "
+        "lines (default: %(default)s)",
+    )
+    shown.add_argument(
+        "-q", "--quiet", action="store_true", help="no progress, and no report unless something is missing"
+    )
+    shown.add_argument("-v", "--verbose", action="store_true", help="log every page; no progress")
+    shown.add_argument(
+        "--heartbeat",
+        metavar="SECONDS",
+        action=Once,
+        type=seconds,
+        help="time between signs of life (default: 10; on a terminal 1)",
+    )
+
+
+def count(text: str) -> int:
+    """Read a whole number above zero."""
+    if not text.isdecimal() or len(text) > 18 or not int(text):
+        # Redacted before it is cut: a part of a password could not be recognised.
+        raise argparse.ArgumentTypeError(f"{redact(repr(text))[:60]} is not a whole number above zero")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Read a number of seconds above zero."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{redact(repr(text))[:60]} is not a number of seconds above zero")
+    return number

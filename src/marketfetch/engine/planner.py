@@ -1,0 +1,301 @@
+"""Plans a run: the same choices that the run makes, about rows that are assumed to be there.
+
+The choices change the state of each series, as fetching would. So a planner has a RunState of its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Literal
+
+import attrs
+from anyio.lowlevel import checkpoint
+
+from marketfetch.engine.archive_files import ArchiveFiles, FileTask
+from marketfetch.engine.archive_waves import GRAINS, ArchiveWaves, want_from_files
+from marketfetch.engine.batch_builder import RowBudget
+from marketfetch.engine.discovery import ResolvedSeries
+from marketfetch.engine.gap_turns import GapTurns
+from marketfetch.engine.history_bounds import choose_beginning, first_page, span_after
+from marketfetch.engine.missing import PUBLISH_GRACE, give_up_unserved, plan_tasks
+from marketfetch.engine.requester import (
+    RequestExecutor,
+    RowFinder,
+    search_windows,
+    seek_first_row,
+    seek_probable_gaps,
+)
+from marketfetch.engine.state import SeriesState
+from marketfetch.engine.writers import WriterPool
+from marketfetch.planning.archive_periods import needed_periods
+from marketfetch.planning.batches import BatchSizing, Capacity, FetchTask
+from marketfetch.planning.estimates import LimitState, TaskEstimate, estimate_limit, estimate_task, workload
+from marketfetch.plans import LimitPlan, Plan, SeriesPlan, Workload
+from marketfetch.protocols import SupportsBudgets
+from marketfetch.sources import Endpoint
+from marketfetch.values.archives import Provenance
+from marketfetch.values.coverage import Coverage, MissingReason, Reason
+from marketfetch.values.http import Cost, LimitPool
+from marketfetch.values.series import Series
+from marketfetch.values.spans import Span, SpanSet
+from marketfetch.values.times import Clock
+
+__all__ = ["Planner"]
+
+_ASSUMED_EMPTY = Reason(MissingReason.UNPROVEN_ABSENCE, "by the listing the symbol was not traded")
+_CHECKSUM = 100
+"""Bytes of a published checksum, about."""
+_ROW_OF_A_FILE = 40
+"""Bytes of a row in a zip file, about: the size of a file that no listing shows is not known."""
+
+
+@attrs.define(eq=False)
+class _Draft:
+    """The plan of one series, as far as it is drawn up."""
+
+    state: SeriesState
+    missing: SpanSet
+    before: SpanSet = attrs.field(factory=SpanSet)
+    """The part of `missing` that is before the listing."""
+    known: bool = True
+    rest: Counter[Cost] = attrs.field(factory=Counter)
+    rest_rows: int = 0
+    archive: Counter[Cost] = attrs.field(factory=Counter)
+    archive_rows: int = 0
+    archive_size: int = 0
+    archive_host: str = ""
+    unlisted_files: int = 0
+    """How many files no listing shows; they are planned as if all of them were there."""
+    instead: Counter[Cost] = attrs.field(factory=Counter)
+    """The requests that come on top if none of these is there."""
+
+
+@attrs.frozen(eq=False)
+class Planner:
+    """Estimates the requests of a run whose series are resolved, and asks the archive for its listings."""
+
+    executor: RequestExecutor
+    resolved: ResolvedSeries
+    capacity: Capacity
+    sizing: BatchSizing
+    now: Clock
+    """The server's time, UTC milliseconds."""
+    read_provenance: Callable[[Series], Awaitable[Sequence[Provenance]]]
+    """Returns from which files the stored rows of a series came."""
+    _estimates: dict[FetchTask, TaskEstimate] = attrs.field(factory=dict, init=False)
+    """By task without its symbol: many symbols lack the same span."""
+
+    async def plan(self, overhead: Counter[Cost], sources: Literal["auto", "rest", "archive"]) -> Plan:
+        """Return the plan; `overhead` are the requests that the run makes before it knows the series."""
+        states = self.resolved.fetched
+        drafts = {state.series: _Draft(state, state.missing) for state in states if state.missing}
+        for draft in drafts.values():
+            if not draft.state.delisted:
+                self._find_bounds(draft)
+        listings = Counter[Cost]()
+        if sources != "rest":
+            listings = await self._plan_files(drafts, always=sources == "archive")
+        in_a_row = 1
+        if sources != "archive":
+            for task in plan_tasks(states, self.executor.exchange, self.capacity):
+                found = self._estimate(task)
+                draft = drafts[task.series]
+                draft.rest += found.requests + self._look_for_gaps(task)
+                draft.rest_rows += found.rows
+                in_a_row = max(in_a_row, found.in_a_row)
+                await checkpoint()  # years of minutes of many spans take a while
+        return self._finish(list(drafts.values()), overhead, listings, in_a_row)
+
+    # --- the first and the last row ---
+
+    def _find_bounds(self, draft: _Draft) -> None:
+        """Count the questions about the first and the last row, and give up what they will show as empty."""
+        state, endpoint = draft.state, self._endpoint(draft.state.series)
+        instrument = self.resolved.instruments.get(state.series.symbol)
+        listed = None if instrument is None else instrument.listed_at
+        if instrument is not None and instrument.delisted_at is not None:
+            after = span_after(state, instrument.delisted_at)
+            if after is not None:
+                draft.rest += self._search(state.series, endpoint, after, None)
+                state.give_up(SpanSet.of(after), _ASSUMED_EMPTY)
+        missing, beginning = state.missing.hull, choose_beginning(state, endpoint, listed)
+        if missing is None:
+            return
+        if beginning == "first page":
+            page = first_page(state.series, endpoint, missing)
+            draft.rest += self._windows(state.series, endpoint, page, 1)
+        elif beginning == "search":
+            draft.known = listed is not None
+            first = max(missing.start, state.series.interval.ceil(listed or 0))
+            draft.rest += self._search(state.series, endpoint, missing, min(first, missing.end))
+            if first > missing.start:
+                draft.before = state.missing & SpanSet.of(Span(missing.start, min(first, missing.end)))
+                state.give_up(draft.before, _ASSUMED_EMPTY)
+
+    def _search(self, series: Series, endpoint: Endpoint, span: Span, first: int | None) -> Counter[Cost]:
+        """Return the requests of a search that finds `first`, and of the proof that nothing is before it."""
+        asked, interval = Counter[Cost](), series.interval
+        request = endpoint.first_row_request(series, span.start)
+        row = span.end if first is None else first
+        if request is not None:
+            asked[request.cost] += 1
+        else:
+            search = seek_first_row(endpoint, series, span, first)
+            question = next(search)
+            while True:
+                asked += self._windows(
+                    attrs.evolve(series, interval=question.interval), endpoint, question.span, question.rows
+                )
+                at = max(question.interval.floor(row), question.interval.ceil(question.span.start))
+                try:
+                    question = search.send([at] if row < span.end and at < question.span.end else [])
+                except StopIteration:
+                    break
+        if row > span.start:
+            # Two answers have to deny what lies before the row; the second one may be of a wider window.
+            asked += self._windows(series, endpoint, Span(span.start, row), 1)
+            second = 1 if request is not None else endpoint.page_sizes[-1]
+            asked += self._windows(series, endpoint, Span(span.start, interval.shift(row, 1)), second)
+        return asked
+
+    def _look_for_gaps(self, task: FetchTask) -> Counter[Cost]:
+        """Return the one question of longer candles about the gaps of a long series that has none."""
+        published = SpanSet.of(Span(0, self.now() - PUBLISH_GRACE))
+        missing = (task.missing & published).hull
+        if missing is None or not GapTurns(RowFinder(self.executor)).is_worth(task):
+            return Counter()
+        endpoint, series = self._endpoint(task.series), task.series
+        question = next(seek_probable_gaps(endpoint, series, missing, task.page_size), None)
+        if question is None:
+            return Counter()
+        longer = attrs.evolve(series, interval=question.interval)
+        return self._windows(longer, endpoint, question.span, question.rows)
+
+    @staticmethod
+    def _windows(series: Series, endpoint: Endpoint, span: Span, rows: int) -> Counter[Cost]:
+        return Counter(endpoint.cost(part.rows) for part in search_windows(endpoint, series, span, rows))
+
+    # --- files ---
+
+    async def _plan_files(self, drafts: Mapping[Series, _Draft], *, always: bool) -> Counter[Cost]:
+        """Choose the files by the listings of the archive; return the requests for these listings."""
+        executor = self.executor
+        files = ArchiveFiles(executor, WriterPool([], 0), executor.state, RowBudget())
+        waves = ArchiveWaves(files, self.capacity, self.now, self.read_provenance, always)
+        filed, spent = (
+            want_from_files(self.resolved.fetched, executor.exchange),
+            Counter(executor.state.spent),
+        )
+        for grain in GRAINS:
+            tasks = await waves.choose(filed, grain)
+            for task in tasks:
+                draft = drafts[task.state.series]
+                self._add_file(draft, task)
+                if task.listed is None:
+                    draft.unlisted_files += 1
+                    draft.instead += self._instead(task, pages=not always)
+                if task.newest and task.compared_rows:
+                    self._add_comparison(drafts[task.state.series], task)
+        for state in filed:
+            give_up_unserved(state, self._endpoint(state.series), self.now())
+        return Counter(executor.state.spent) - spent
+
+    @staticmethod
+    def _add_file(draft: _Draft, task: FileTask) -> None:
+        """Count a file and its checksum, if there are any, and note that its rows will be known."""
+        has_checksum = task.archive.checksum_request(task.key) is not None
+        draft.archive[task.archive.cost()] += 1 + has_checksum
+        draft.archive_host = task.archive.file_request(task.key).base_url
+        draft.archive_rows += task.need.rows
+        size = _ROW_OF_A_FILE * task.need.rows if task.listed is None else task.listed.size
+        draft.archive_size += size + has_checksum * _CHECKSUM
+        draft.state.record_coverage(Coverage(task.need.missing))
+
+    def _instead(self, task: FileTask, *, pages: bool) -> Counter[Cost]:
+        """Return the requests in place of an absent file: for the days of a month, and for pages."""
+        series, archive, need = task.state.series, task.archive, task.need
+        requests = Counter(self._pages(series, need.missing).requests) if pages else Counter[Cost]()
+        if need.period.grain == "month" and "day" in archive.grains(series.interval):
+            days = needed_periods(need.missing, series.interval, "day", utc_offset=archive.utc_offset)
+            requests[archive.cost()] += len(list(days))
+        return requests
+
+    def _add_comparison(self, draft: _Draft, newest: FileTask) -> None:
+        """Count the page of the API with which the newest file of a series is compared."""
+        endpoint = self._endpoint(draft.state.series)
+        rows = min(newest.compared_rows, newest.need.rows, endpoint.page_sizes[-1])
+        draft.rest[endpoint.cost(rows)] += 1
+
+    # --- totals ---
+
+    def _finish(
+        self, drafts: Sequence[_Draft], overhead: Counter[Cost], listings: Counter[Cost], in_a_row: int
+    ) -> Plan:
+        rest = sum((draft.rest for draft in drafts), overhead)
+        archive = sum((draft.archive for draft in drafts), listings)
+        rest_rows, archive_rows = (
+            sum(draft.rest_rows for draft in drafts),
+            sum(draft.archive_rows for draft in drafts),
+        )
+        files_host = max((draft.archive_host for draft in drafts), default="")
+        rest_limits = self._limits(TaskEstimate(rest_rows, rest, in_a_row), self.executor.exchange.base_url)
+        archive_limits = self._limits(TaskEstimate(archive_rows, archive), files_host)
+        return Plan(
+            series=tuple(map(self._line, drafts)),
+            limits=(*rest_limits, *archive_limits),
+            overhead=workload(overhead + listings, 0),
+            rest_seconds=max((limit.seconds for limit in rest_limits), default=0.0),
+            archive_seconds=max((limit.seconds for limit in archive_limits), default=0.0),
+            unknown=tuple(self.executor.state.unknown),
+        )
+
+    def _line(self, draft: _Draft) -> SeriesPlan:
+        series = draft.state.series
+        rest = workload(draft.rest, draft.rest_rows, series.dataset)
+        archive = attrs.evolve(workload(draft.archive, draft.archive_rows), size=draft.archive_size)
+        earlier = Workload()
+        if draft.before:
+            found = self._pages(series, draft.before)
+            earlier = workload(found.requests, found.rows, series.dataset)
+        return SeriesPlan(
+            series,
+            draft.missing,
+            rest,
+            archive,
+            rest + archive + earlier + workload(draft.instead, 0),
+            "unknown" if not draft.known else "listed" if draft.before else "known",
+            draft.unlisted_files,
+        )
+
+    def _pages(self, series: Series, missing: SpanSet) -> TaskEstimate:
+        """Return what the largest pages with some moments take."""
+        endpoint = self._endpoint(series)
+        return self._estimate(FetchTask(series, missing, endpoint.paginator, endpoint.page_sizes[-1]))
+
+    def _estimate(self, task: FetchTask) -> TaskEstimate:
+        endpoint = self._endpoint(task.series)
+        of_any = attrs.evolve(task, series=attrs.evolve(task.series, symbol=""))
+        if of_any not in self._estimates:
+            self._estimates[of_any] = estimate_task(
+                of_any, self.sizing, endpoint.cost, endpoint.event_spacing
+            )
+        return self._estimates[of_any]
+
+    def _limits(self, estimate: TaskEstimate, host: str) -> list[LimitPlan]:
+        pools = dict.fromkeys(cost.pool for cost in estimate.requests)
+        return [
+            estimate_limit(pool, estimate, self._limit_state(pool, host), self.capacity) for pool in pools
+        ]
+
+    def _limit_state(self, pool: LimitPool, host: str) -> LimitState:
+        """Return what is spent of a limit now. A clock window ends with the exchange's minute."""
+        period, names = pool.period, [line.name for line in self.executor.pool.statistics()]
+        refill = period if pool.window == "sliding" else period - self.now() % period
+        spent = dict.fromkeys(names, 0)
+        if isinstance(self.executor.pool, SupportsBudgets):
+            spent = {**spent, **self.executor.pool.spent(pool, host)}
+        return LimitState(spent, refill / 1000)
+
+    def _endpoint(self, series: Series) -> Endpoint:
+        return self.executor.exchange.endpoint(series.dataset)

@@ -1,0 +1,178 @@
+"""What a verification of a store finds, for people and as JSON; `marketfetch.reports` offers the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+
+import attrs
+
+from marketfetch.redaction import printable
+from marketfetch.values.series import Series
+from marketfetch.values.spans import Span, SpanSet, format_utc
+
+__all__ = [
+    "Finding",
+    "Problem",
+    "ReissuedFile",
+    "SourceVerification",
+    "Verification",
+    "spans_as_list",
+]
+
+
+def spans_as_list(spans: Iterable[Span]) -> list[dict[str, str]]:
+    """Return spans in plain types, times as ISO text, for JSON.
+
+    >>> spans_as_list([Span(0, 3_600_000)])
+    [{'start': '1970-01-01T00:00:00Z', 'end': '1970-01-01T01:00:00Z'}]
+    """
+    return [{"start": format_utc(span.start), "end": format_utc(span.end)} for span in spans]
+
+
+@attrs.frozen
+class ReissuedFile:
+    """A file of an archive that was issued anew after its rows were stored.
+
+    `spans` are the moments at which the stored rows differ from those of the file; `fields` counts the
+    differing values by column. `new_rows` of the file are not stored. `error` says why a file could not be
+    compared, and is empty otherwise. `repaired` tells whether the rows of the file were written.
+    """
+
+    series: Series
+    key: str
+    spans: SpanSet = attrs.field(factory=SpanSet)
+    fields: Mapping[str, int] = attrs.field(factory=dict)
+    new_rows: int = 0
+    error: str = ""
+    repaired: bool = False
+
+    @property
+    def differs(self) -> bool:
+        """Whether the store has other rows than the file, or that could not be seen."""
+        return bool(self.fields or self.new_rows or self.error)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry in plain types, times as ISO text, for JSON."""
+        return {
+            **self.series.as_dict(),
+            "file": self.key,
+            "spans": spans_as_list(self.spans),
+            "fields": dict(self.fields),
+            "new_rows": self.new_rows,
+            "error": self.error,
+            "repaired": self.repaired,
+        }
+
+
+@attrs.frozen
+class SourceVerification:
+    """The result of `verify_sources`: how many files rows came from, and which were issued anew since.
+
+    A file that was uploaded again with the same bytes is no reissued file.
+
+    >>> SourceVerification(series=0, files=0, reissued=()).ok
+    True
+    """
+
+    series: int
+    files: int
+    reissued: tuple[ReissuedFile, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the store agrees with all files, after the repair if there was one."""
+        return all(file.repaired or not file.differs for file in self.reissued)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the verification in plain types, as `marketfetch verify --sources --json` prints it."""
+        return {
+            "ok": self.ok,
+            "series": self.series,
+            "files": self.files,
+            "reissued": [file.as_dict() for file in self.reissued],
+        }
+
+
+class Problem(StrEnum):
+    """How the ledger of a store and its rows can disagree."""
+
+    MISSING = "the ledger says present, and there is no row"
+    NOT_EMPTY = "the ledger says confirmed empty, and there is a row"
+    NOT_UNUSABLE = "the ledger says unusable, and there is a row"
+    REPEATED = "several rows have the same open time"
+    UNSORTED = "the rows are not sorted by time"
+    OFF_GRID = "rows lie off the grid of the interval"
+    IMPOSSIBLE = "rows have impossible values"
+    UNREADABLE = "the rows cannot be read"
+    NOT_COVERED = "rows that the ledger does not know"
+
+    @property
+    def harmful(self) -> bool:
+        """Whether it has to be mended. Rows that the ledger does not know are only requested once more."""
+        return self is not Problem.NOT_COVERED
+
+
+@attrs.frozen
+class Finding:
+    """One problem of one series: its spans, its number of rows, and how to mend it.
+
+    `detail` is the error of a store that could not be read, `remedy` the commands that mend the problem.
+    """
+
+    series: Series
+    problem: Problem
+    spans: SpanSet
+    rows: int
+    detail: str = ""
+    remedy: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the finding in plain types, times as ISO text, for JSON."""
+        return {
+            **self.series.as_dict(),
+            "problem": self.problem.name.lower(),
+            "meaning": str(self.problem),
+            "harmful": self.problem.harmful,
+            "spans": spans_as_list(self.spans),
+            "rows": self.rows,
+            "detail": self.detail,
+            "remedy": self.remedy,
+        }
+
+    def __str__(self) -> str:
+        detail = f": {self.detail}" if self.detail else ""
+        return printable(f"{self.series} {self.spans}: {self.problem}{detail}")
+
+
+@attrs.frozen(repr=False)
+class Verification:
+    """The result of `verify`: the number of rows of each series in the store, and the findings.
+
+    >>> Verification({}, ())
+    <Verification: 0 rows of 0 series, nothing wrong>
+    """
+
+    rows: Mapping[Series, int]
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the ledger and the rows agree, and all rows are sound."""
+        return not any(finding.problem.harmful for finding in self.findings)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the verification in plain types, as `marketfetch verify --json` prints it."""
+        return {
+            "ok": self.ok,
+            "series": len(self.rows),
+            "rows": sum(self.rows.values()),
+            "findings": [finding.as_dict() for finding in self.findings],
+        }
+
+    def __repr__(self) -> str:
+        harmful = sum(finding.problem.harmful for finding in self.findings)
+        found = f"{harmful} {'problem' if harmful == 1 else 'problems'}" if harmful else "nothing wrong"
+        lines = [f"<Verification: {sum(self.rows.values()):,} rows of {len(self.rows)} series, {found}>"]
+        return "\n  ".join([*lines, *map(str, self.findings)])

@@ -1,0 +1,108 @@
+"""Progress of a run as JSON, one object a line, for programs."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, TextIO
+
+import orjson
+
+from marketfetch.events import (
+    ClockSkewDetected,
+    Event,
+    FileRejected,
+    Heartbeat,
+    RequestFailed,
+    RoundStarted,
+    RunFinished,
+    SeriesRefused,
+    SymbolUnknown,
+    WaitingForStore,
+)
+from marketfetch.listeners.background import BackgroundListener
+from marketfetch.listeners.text import describe_event
+from marketfetch.redaction import redact
+
+__all__ = ["JsonProgress"]
+
+
+class JsonProgress(BackgroundListener[bytes]):
+    """Writes one JSON object a line for every event but pages, files and batches, which are too many.
+
+    Every object has `event` and `message`, the event in one line of text. The other keys:
+
+    | event | keys |
+    |---|---|
+    | `round_started` | `round`, `series`, `rows`: what is missing |
+    | `heartbeat` | `elapsed_s`, `rows_fetched`, `rows_written`, `rows_planned`, `rows_crossed`, `requests`, \
+`waiting`: what requests wait for and how long, or empty |
+    | `request_failed` | `cause`, `egress`, `attempt`, `final` |
+    | `waiting_for_store` | `attempt`, `wait_s` |
+    | `symbol_unknown` | `symbol` |
+    | `series_refused`, `file_rejected` | `exchange`, `dataset`, `symbol`, `interval` |
+    | `clock_skew_detected` | `ahead_ms` |
+    | `run_finished` | `complete`, `rows_written`, `requests` |
+
+    >>> import sys
+    >>> with JsonProgress(sys.stdout) as progress:
+    ...     progress(SymbolUnknown("BTCUSD", "unknown symbol; did you mean 'BTCUSDT'?"))
+    {"event":"symbol_unknown","message":"BTCUSD: unknown symbol; did you mean 'BTCUSDT'?","symbol":"BTCUSD"}
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(self._write)
+        self._stream = stream
+
+    def __call__(self, event: Event) -> None:
+        """Queue the line of an event, if it has one."""
+        if found := _plain(event):
+            name, keys = found
+            message = redact(describe_event(event))
+            self._queue.submit(orjson.dumps({"event": name, "message": message, **keys}))
+
+    def _write(self, line: bytes) -> None:
+        with suppress(OSError):  # the reader of the pipe has closed it; the run goes on
+            self._stream.write(f"{line.decode()}\n")
+            self._stream.flush()
+
+
+def _plain(event: Event) -> tuple[str, dict[str, Any]] | None:
+    """Return the name and the numbers of an event; None for events that are not shown."""
+    match event:
+        case RoundStarted():
+            return "round_started", {"round": event.round, "series": event.series, "rows": event.rows}
+        case Heartbeat():
+            return "heartbeat", {
+                "elapsed_s": round(event.elapsed, 3),
+                "rows_fetched": event.rows_fetched,
+                "rows_written": event.rows_written,
+                "rows_planned": event.rows_planned,
+                "rows_crossed": event.rows_crossed,
+                "requests": event.requests,
+                "waiting": event.waiting,
+            }
+        case RequestFailed():
+            return "request_failed", {
+                "cause": event.cause,
+                "egress": event.egress,
+                "attempt": event.attempt,
+                "final": event.final,
+            }
+        case WaitingForStore():
+            return "waiting_for_store", {"attempt": event.attempt, "wait_s": round(event.wait, 3)}
+        case SymbolUnknown():
+            return "symbol_unknown", {"symbol": event.symbol}
+        case SeriesRefused() | FileRejected():
+            name = "series_refused" if isinstance(event, SeriesRefused) else "file_rejected"
+            return name, event.series.as_dict()
+        case ClockSkewDetected():
+            return "clock_skew_detected", {"ahead_ms": event.ahead}
+        case RunFinished():
+            report = event.report
+            return "run_finished", {
+                "complete": report.complete,
+                "rows_written": report.rows_written,
+                "requests": report.requests,
+            }
+        case _:
+            return None

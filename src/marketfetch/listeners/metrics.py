@@ -1,0 +1,201 @@
+"""Events as measurements: which metrics there are, and what an event adds to them. Pure.
+
+The listeners for Prometheus and OpenTelemetry give the measurements to their libraries. The table of all
+metrics for users is `docs/metrics.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Literal
+
+import attrs
+
+from marketfetch.events import (
+    BatchWritten,
+    Event,
+    FileFetched,
+    FileRejected,
+    Heartbeat,
+    PageFetched,
+    RequestAnswered,
+    RequestFailed,
+    RunFinished,
+    WaitingForStore,
+)
+from marketfetch.values.pages import Batch
+from marketfetch.values.series import Series
+
+__all__ = ["METRICS", "Measurement", "Measurer", "Metric"]
+
+
+@attrs.frozen
+class Metric:
+    """A metric: its name without unit and suffix, its kind, its unit in OpenTelemetry's notation, its labels.
+
+    A counter is added to, a gauge is set, and a histogram observes.
+    """
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    unit: str
+    labels: tuple[str, ...]
+    description: str
+
+    @property
+    def prometheus_name(self) -> str:
+        """The name by the rules of Prometheus: the unit in full, and `_total` after a counter.
+
+        >>> Metric("response", "counter", "By", (), "").prometheus_name
+        'marketfetch_response_bytes_total'
+        """
+        unit = {"s": "_seconds", "By": "_bytes"}.get(self.unit, "")
+        return f"marketfetch_{self.name}{unit}{'_total' if self.kind == 'counter' else ''}"
+
+    @property
+    def opentelemetry_name(self) -> str:
+        """The name by the rules of OpenTelemetry: the unit is no part of it.
+
+        >>> Metric("response", "counter", "By", (), "").opentelemetry_name
+        'marketfetch.response'
+        """
+        return f"marketfetch.{self.name}"
+
+
+@attrs.frozen
+class Measurement:
+    """A number for a metric, with the values of its labels."""
+
+    metric: Metric
+    value: float
+    labels: Mapping[str, str]
+
+
+_Values = Iterator[tuple[Metric, float, Mapping[str, str]]]
+_SERIES = ("exchange", "dataset", "symbol", "interval")
+_WHERE = ("exchange", "limit", "egress")
+_REQUESTS = Metric("requests", "counter", "{request}", _WHERE, "Requests that were sent")
+_WEIGHT = Metric("request_weight", "counter", "{weight}", _WHERE, "Limit weight that was spent")
+_BYTES = Metric("response", "counter", "By", ("exchange",), "Bytes of answers, uncompressed")
+_LATENCY = Metric("request_duration", "histogram", "s", ("exchange",), "Time from sending to the answer")
+_WAIT = Metric(
+    "request_wait", "histogram", "s", ("exchange", "limit"), "Time that requests waited for an egress"
+)
+_FAILURES = Metric(
+    "request_failures", "counter", "{failure}", ("exchange", "kind"), "Failed requests by error"
+)
+_RETRIES = Metric("request_retries", "counter", "{retry}", ("exchange", "kind"), "Repeated requests by error")
+_FETCHED = Metric("rows_fetched", "counter", "{row}", ("exchange", "dataset"), "Valid rows that arrived")
+_REJECTED = Metric("rows_rejected", "counter", "{row}", ("exchange", "dataset", "reason"), "Rows not stored")
+_WRITTEN = Metric("rows_written", "counter", "{row}", ("exchange", "dataset"), "Rows in durable batches")
+_BATCHES = Metric("batches_written", "counter", "{batch}", ("exchange", "dataset"), "Durable batches")
+_COVERED = Metric(
+    "covered_until_timestamp",
+    "gauge",
+    "s",
+    _SERIES,
+    "End of the newest batch as a Unix time; now minus it is the lag",
+)
+_FILES = Metric(
+    "files_fetched", "counter", "{file}", ("exchange", "verified"), "Files of archives that were read"
+)
+_FILES_REJECTED = Metric("files_rejected", "counter", "{file}", ("exchange",), "Files that could not be used")
+_STORE_WAITS = Metric("store_waits", "counter", "{wait}", ("exchange",), "Waits for a store that is away")
+_EGRESSES = Metric(
+    "egresses", "gauge", "{egress}", ("exchange", "state"), "Egresses by state, at the last heartbeat"
+)
+_RUNS = Metric("runs", "counter", "{run}", ("exchange", "outcome"), "Finished runs by outcome")
+_MISSING = Metric(
+    "series_incomplete", "gauge", "{series}", ("exchange",), "Series with missing rows after the last run"
+)
+
+METRICS = (
+    *(_REQUESTS, _WEIGHT, _BYTES, _LATENCY, _WAIT, _FAILURES, _RETRIES),
+    *(_FETCHED, _REJECTED, _WRITTEN, _BATCHES, _COVERED, _FILES, _FILES_REJECTED),
+    *(_STORE_WAITS, _EGRESSES, _RUNS, _MISSING),
+)
+_STATES = ("ready", "waiting", "on probation", "resting", "banned")
+"""The beginnings of the states of an egress."""
+
+
+@attrs.define(eq=False)
+class Measurer:
+    """Turns events into measurements; it remembers how far each series was written.
+
+    >>> from marketfetch.events import WaitingForStore
+    >>> [found] = Measurer().measure(WaitingForStore("locked", 1, 0.5, exchange="okx"))
+    >>> found.metric.name, found.value, found.labels
+    ('store_waits', 1, {'exchange': 'okx'})
+    """
+
+    _covered_until: dict[Series, int] = attrs.field(factory=dict, init=False)
+
+    def measure(self, event: Event) -> Iterator[Measurement]:
+        """Yield what an event adds to the metrics."""
+        values = chain(_of_request(event), _of_rows(event), _of_run(event))
+        if isinstance(event, BatchWritten):
+            values = chain(values, self._of_batch(event.batch))
+        for metric, value, labels in values:
+            yield Measurement(metric, value, {"exchange": event.exchange, **labels})
+
+    def _of_batch(self, batch: Batch) -> _Values:
+        series, covered = batch.series, batch.coverage.covered.hull
+        dataset = {"dataset": series.dataset.name}
+        yield _BATCHES, 1, dataset
+        yield _WRITTEN, batch.rows, dataset
+        # A batch that fills an older gap does not move the end back.
+        if covered is not None and covered.end > self._covered_until.get(series, 0):
+            self._covered_until[series] = covered.end
+            names = {"symbol": series.symbol, "interval": series.interval.name}
+            yield _COVERED, covered.end / 1000, dataset | names
+
+
+def _of_request(event: Event) -> _Values:
+    if not isinstance(event, PageFetched | RequestAnswered | RequestFailed):
+        return
+    if isinstance(event, RequestFailed):
+        yield _FAILURES, 1, {"kind": event.cause}
+        if not event.final:
+            yield _RETRIES, 1, {"kind": event.cause}
+        if event.egress == "no egress":
+            return  # it was not sent
+    where = {"limit": event.limit, "egress": event.egress}
+    yield _REQUESTS, 1, where
+    yield _WEIGHT, event.weight, where
+    yield _BYTES, event.size, {}
+    yield _LATENCY, event.latency, {}
+    yield _WAIT, event.wait, {"limit": event.limit}
+
+
+def _of_rows(event: Event) -> _Values:
+    match event:
+        case PageFetched():
+            dataset = {"dataset": event.series.dataset.name}
+            yield _FETCHED, event.rows, dataset
+            for reason, count in event.rejected.items():
+                yield _REJECTED, count, dataset | {"reason": reason}
+        case FileFetched():
+            yield _FETCHED, event.rows, {"dataset": event.series.dataset.name}
+            yield _FILES, 1, {"verified": str(event.verified).lower()}
+        case FileRejected():
+            yield _FILES_REJECTED, 1, {}
+        case _:
+            pass
+
+
+def _of_run(event: Event) -> _Values:
+    match event:
+        case Heartbeat():
+            states = [egress.state for egress in event.egresses]
+            for state in _STATES:
+                yield _EGRESSES, sum(each.startswith(state) for each in states), {"state": state}
+        case WaitingForStore():
+            yield _STORE_WAITS, 1, {}
+        case RunFinished():
+            report = event.report
+            outcome = "error" if report.error else "complete" if report.complete else "incomplete"
+            yield _RUNS, 1, {"outcome": outcome}
+            yield _MISSING, sum(bool(line.missing) for line in report.series), {}
+        case _:
+            pass

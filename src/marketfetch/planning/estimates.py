@@ -1,0 +1,165 @@
+"""Estimates: which requests a task takes, and how long requests take within the budgets of egresses. Pure.
+
+They are made with the functions that fetch: `plan_batches` cuts the windows, and a paginator decides what
+follows from each page of a chain. Only the rows are made up: each open time has one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+import numpy as np
+
+from marketfetch.planning.batches import BatchSizing, Capacity, FetchTask, plan_batches, working_seconds
+from marketfetch.plans import EgressPlan, LimitPlan, Workload
+from marketfetch.ratelimit.budget import usable
+from marketfetch.values.datasets import Dataset
+from marketfetch.values.http import Cost, LimitPool
+from marketfetch.values.pages import Columns, Page
+from marketfetch.values.slices import Slice
+from marketfetch.values.spans import Span
+
+__all__ = ["LimitState", "TaskEstimate", "estimate_limit", "estimate_task", "workload"]
+
+_PER_ROW = 5e-7
+"""Seconds of this process's own work on a row of a page, which is decoded, checked and put into a batch."""
+_MAX_CHAIN = 2_000
+"""Pages of a chain that are followed one by one; a longer chain goes on as it began."""
+
+
+@attrs.frozen
+class TaskEstimate:
+    """The rows and the requests, by their cost, that a task takes; `in_a_row` of them wait for each other."""
+
+    rows: int
+    requests: Counter[Cost]
+    in_a_row: int = 1
+
+
+def estimate_task(
+    task: FetchTask, sizing: BatchSizing, cost: Callable[[int], Cost], event_spacing: int | None
+) -> TaskEstimate:
+    """Return what a task takes if every open time has a row, and events are `event_spacing` ms apart.
+
+    Without a spacing, each span of events counts as one page, and the two answers that end it.
+
+    >>> from marketfetch.planning.paginators import CursorPaginator, TimeWindowPaginator
+    >>> from marketfetch.values.series import Series
+    >>> from marketfetch.values.spans import DAY, SpanSet
+    >>> cost = lambda rows: Cost(LimitPool("calls", 100, 60_000))
+    >>> candles, funding = Series.of("e", "ohlcv", "A", "1m"), Series.of("e", "funding_rate", "A", "event")
+    >>> windows = FetchTask(candles, SpanSet.of(Span(0, DAY)), TimeWindowPaginator(), page_size=500)
+    >>> found = estimate_task(windows, BatchSizing(8000), cost, event_spacing=None)
+    >>> found.rows, found.requests.total()
+    (1440, 3)
+    >>> chain = FetchTask(funding, SpanSet.of(Span(0, 365 * DAY)), CursorPaginator(), page_size=1000)
+    >>> found = estimate_task(chain, BatchSizing(8000), cost, event_spacing=DAY // 3)
+    >>> found.rows, found.requests.total(), found.in_a_row
+    (1095, 4, 4)
+    """
+    if not task.paginator.sequential:
+        slices = (part for batch in plan_batches([task], sizing) for part in batch.slices)
+        return TaskEstimate(task.rows, Counter(cost(part.rows) for part in slices))
+    requests, rows, longest = Counter[Cost](), 0, 1
+    for span in task.missing:
+        chain, events = _chain(task, span, event_spacing or span.length)
+        requests[cost(task.page_size)] += chain
+        rows, longest = rows + events, max(longest, chain)
+    return TaskEstimate(rows, requests, longest)
+
+
+def _chain(task: FetchTask, span: Span, spacing: int) -> tuple[int, int]:
+    """Return the number of pages of a chain, and of the events on them."""
+    interval, newest_first = task.series.interval, bool(getattr(task.paginator, "newest_first", False))
+    step = spacing if interval.is_event else round(interval.typical)
+    events = -(-span.length // step)
+    # Every page repeats the last moment of the page before it.
+    skipped = max(0, events // max(1, task.page_size - 1) - _MAX_CHAIN)
+    cut = skipped * (task.page_size - 1) * step
+    span = Span(span.start, span.end - cut)
+    pending, pages = [Slice(task.series, span, task.page_size)], skipped
+    while pending and pages < skipped + 2 * _MAX_CHAIN:
+        part = pending.pop()
+        first = span.start + -(-(part.span.start - span.start) // step) * step
+        times = np.arange(first, part.span.end, step, dtype=np.int64)
+        times = times[-part.rows :] if newest_first else times[: part.rows]
+        values = np.zeros((len(task.series.dataset.columns), len(times)))
+        pending += task.paginator.outcome(part, Page(Columns(times, values), received=len(times))).remaining
+        pages += 1
+    return pages, events
+
+
+def workload(requests: Mapping[Cost, int], rows: int, dataset: Dataset | None = None) -> Workload:
+    """Return requests with their rows as one value; the size of an answer is a rough guess.
+
+    >>> workload({Cost(LimitPool("weight", 2400, 60_000), 10): 2}, 3000, Dataset.parse("ohlcv"))
+    Workload(rows=3000, requests=2, weight=20, size=477000)
+    """
+    row_size = 0 if dataset is None else 33 + 14 * len(dataset.columns)
+    count, weight = sum(requests.values()), sum(cost.weight * number for cost, number in requests.items())
+    return Workload(rows, count, weight, rows * row_size)
+
+
+@attrs.frozen
+class LimitState:
+    """What each egress has spent of a limit pool, and the seconds until the first of it expires."""
+
+    spent: Mapping[str, int]
+    refill: float
+
+
+def estimate_limit(
+    pool: LimitPool,
+    estimate: TaskEstimate,
+    state: LimitState,
+    capacity: Capacity,
+) -> LimitPlan:
+    """Return the share of each egress, and the seconds that requests of one limit pool take.
+
+    What the budgets have is spent at once; then nothing can be sent until the next window begins.
+
+    >>> pool = LimitPool("weight", capacity=1000, period=60_000)
+    >>> estimate = TaskEstimate(0, Counter({Cost(pool, 10): 150}))
+    >>> state = LimitState({"Direct": 490}, refill=20.0)
+    >>> plan = estimate_limit(pool, estimate, state, Capacity(1, 20, 0.1))
+    >>> plan.weight, round(plan.seconds, 2), plan.egresses
+    (1500, 20.55, (EgressPlan(name='Direct', requests=150, weight=1500, used=490),))
+    """
+    work = workload({cost: number for cost, number in estimate.requests.items() if cost.pool == pool}, 0)
+    room, used = usable(pool) * capacity.egresses, sum(state.spent.values())
+    refills = max(0, -(-(work.weight + used) // room) - 1)
+    own = estimate.rows * work.requests / estimate.requests.total() * _PER_ROW
+    seconds = working_seconds(work.requests, capacity, in_a_row=estimate.in_a_row) + own
+    if refills:
+        last = (work.weight + used - refills * room) / work.weight
+        waits = state.refill + (refills - 1) * pool.period / 1000
+        seconds = max(seconds, waits + last * own + working_seconds(round(last * work.requests), capacity))
+    return LimitPlan(
+        pool.name,
+        pool.capacity,
+        pool.period,
+        work.requests,
+        work.weight,
+        seconds,
+        tuple(
+            EgressPlan(name, requests, weight, state.spent[name])
+            for name, requests, weight in zip(
+                state.spent,
+                _shares(work.requests, len(state.spent)),
+                _shares(work.weight, len(state.spent)),
+                strict=True,
+            )
+        ),
+    )
+
+
+def _shares(total: int, parts: int) -> Sequence[int]:
+    """Divide evenly.
+
+    >>> _shares(7, 3)
+    [3, 2, 2]
+    """
+    each, rest = divmod(total, max(1, parts))
+    return [each + (number < rest) for number in range(parts)]

@@ -1,0 +1,204 @@
+"""What commands print: status, dry runs, progress, quiet, narrow and light terminals."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from marketfetch.cli.documents import Document, TextTable, to_text
+from marketfetch.cli.main import main
+from marketfetch.cli.output import print_document
+from marketfetch.errors import ConfigurationError
+from marketfetch.events import Heartbeat, RequestFailed, RoundStarted
+from marketfetch.listeners.progress import progress_to
+from marketfetch.reports import EgressReport
+from marketfetch.testing import GeneratedMarket, SimulatedExchange
+from tests.cli.conftest import Command
+
+ROWS = [("binance-usdm", "2026-06-01 12:30 to 2026-06-02, 2026-06-05 to 2026-06-09", "12,345")]
+TABLE = TextTable("Held", ("exchange", "where (UTC)", "rows "), ROWS)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def simulated() -> Iterator[SimulatedExchange]:
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT", "ETHUSDT"])) as simulated:
+        yield simulated
+
+
+def job(simulated: SimulatedExchange, store: Path, *more: str) -> list[str]:
+    place = ["--base-url", simulated.base_url, "--board", "none", "--store", f"sqlite:{store}"]
+    what = ["-e", "binance-usdm", "-s", "BTCUSDT,ETHUSDT", "-i", "1h", "--start", "2026-06-01"]
+    return ["backfill", *what, "--end", "2026-06-03", *place, *more]
+
+
+@pytest.mark.parametrize("width", [40, 60, 100, 140])
+def test_a_table_breaks_no_word_and_no_time(width: int) -> None:
+    shown = to_text(Document("One series, without holes", [TABLE]), width)
+    assert all(len(line) <= width for line in shown.splitlines())
+    for word in ("binance-usdm", "2026-06-01", "2026-06-09", "12,345", "exchange"):
+        assert word in shown
+    assert "2026-06-01 12:30" in shown
+
+
+def test_a_table_is_wrapped_and_if_that_is_not_enough_stacked() -> None:
+    assert to_text(Document("", [TABLE]), 60).splitlines() == [
+        "Held",
+        "  exchange      where (UTC)                        rows",
+        "  binance-usdm  2026-06-01 12:30 to 2026-06-02,  12,345",
+        "                2026-06-05 to 2026-06-09",
+    ]
+    assert to_text(Document("", [TABLE]), 36).splitlines() == [
+        "Held",
+        "  exchange     binance-usdm",
+        "  where (UTC)  2026-06-01 12:30 to",
+        "               2026-06-02,",
+        "               2026-06-05 to",
+        "               2026-06-09",
+        "  rows         12,345",
+    ]
+
+
+def test_a_terminal_gets_bold_titles_and_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    terminal = Terminal()
+    print_document(Document("Complete", [TABLE]), terminal)
+    assert set(re.findall(r"\x1b\[[\d;]*m", terminal.getvalue())) == {"\x1b[1m", "\x1b[0m"}
+    for name in ("NO_COLOR", "CI"):
+        monkeypatch.setenv(name, "1")
+        terminal = Terminal()
+        print_document(Document("Complete", [TABLE]), terminal)
+        assert "\x1b" not in terminal.getvalue()
+        monkeypatch.delenv(name)
+
+
+def test_the_bar_has_no_colour_in_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rich")
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from marketfetch.listeners.rich_progress import RichProgress, _bar
+
+    monkeypatch.setenv("TERM", "xterm-256color")
+    progress = RichProgress(Terminal())
+    egress = EgressReport("Direct", requests=3, weight=9, rows=500, failures=1, state="resting 7 s")
+    progress(RoundStarted(1, 2, 1000))
+    progress(RequestFailed("Banned", "no", "Direct", 1, final=False))
+    progress(Heartbeat(5.0, 500, 500, 1000, 3, [egress], "waiting 21 s for the weight limit of okx"))
+    for width in (60, 140):
+        console = Console(file=Terminal(), force_terminal=True, color_system="truecolor", width=width)
+        bar: Progress = _bar(console)
+        console.print(progress._render(bar))
+        shown = console.file.getvalue()  # type: ignore[attr-defined]
+        assert "waiting 21 s for the weight limit of okx" in shown
+        for codes, text in re.findall(r"\x1b\[([\d;]*)m([^\x1b]*)", shown):
+            coloured = {"3", "4", "9", "10"} & {code[:-1] for code in codes.split(";") if len(code) > 1}
+            assert not coloured or not re.search(r"\w", text), (codes, text)
+
+
+def test_progress_as_json_is_one_object_a_line(
+    marketfetch: Command, simulated: SimulatedExchange, tmp_path: Path
+) -> None:
+    words = job(simulated, tmp_path / "m.sqlite", "--progress", "json", "--heartbeat", "0.01")
+    said = marketfetch(*words)
+    assert said.returncode == 0, said.stderr
+    lines = [json.loads(line) for line in said.stderr.splitlines()]
+    assert lines[0]["event"] in {"heartbeat", "round_started"}
+    started = next(line for line in lines if line["event"] == "round_started")
+    assert started == {
+        "event": "round_started",
+        "message": "round 1: 96 rows of 2 series are missing",
+        "round": 1,
+        "series": 2,
+        "rows": 96,
+    }
+    assert lines[-1].pop("message").startswith("Complete: 96 rows written in ")
+    assert lines[-1].pop("requests") > 0
+    assert lines[-1] == {"event": "run_finished", "complete": True, "rows_written": 96}
+
+
+def test_quiet_prints_what_is_wrong_alone(
+    marketfetch: Command, simulated: SimulatedExchange, tmp_path: Path
+) -> None:
+    said = marketfetch(*job(simulated, tmp_path / "m.sqlite", "-q"))
+    assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
+    said = marketfetch(*job(simulated, tmp_path / "m.sqlite", "-q", "-s", "BTCUSD"))
+    assert said.returncode == 1
+    assert said.stdout.startswith("Incomplete: ")
+    assert said.stderr == ""
+
+
+def test_progress_that_cannot_be_shown_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["backfill", "-e", "okx", "-s", "A", "--start", "1d", "-t", "memory:"]
+    for more, reason in (
+        (["-q", "-v"], "--quiet: shows no progress; leave out --verbose and --progress"),
+        (["-q", "--progress", "log"], "--quiet: shows no progress"),
+        (["-v", "--progress", "json"], "--verbose: the log takes the place of the progress"),
+        (["--progress", "bar"], "--progress: a bar needs a terminal; write log"),
+    ):
+        assert main([*words, *more]) == 2
+        assert reason in capfd.readouterr().err
+    with pytest.raises(ConfigurationError, match="progress: 'jsn' is unknown; did you mean 'json'"):
+        progress_to(io.StringIO(), "jsn")  # type: ignore[arg-type]
+
+
+def test_a_dry_run_tells_what_is_missing_and_writes_nothing(
+    simulated: SimulatedExchange, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "m.sqlite"
+    assert main(job(simulated, store, "--dry-run", "--json")) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["rows"], told["unknown_symbols"]) == (96, {})
+    assert [line["rows"] for line in told["series"]] == [48, 48]
+    assert told["series"][0]["missing"] == [{"start": "2026-06-01T00:00:00Z", "end": "2026-06-03T00:00:00Z"}]
+    assert not store.exists()
+    assert {seen.path for seen in simulated.record.latest} == {"/fapi/v1/time", "/fapi/v1/exchangeInfo"}
+
+    assert main(job(simulated, store, "-q")) == 0
+    assert main(job(simulated, store, "-n", "-s", "BTCUSDT", "BTCUSD")) == 1
+    page = capsys.readouterr().out
+    assert page.startswith("Dry run: 0 rows of 0 series would be fetched, 2 series complete")
+    assert "BTCUSD: unknown symbol; did you mean 'BTCUSDT'" in page
+
+
+def test_status_tells_lag_and_gaps(
+    simulated: SimulatedExchange, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "m.sqlite"
+    assert main(job(simulated, store, "-q")) == 0
+    at = ["status", "-t", f"sqlite:{store}"]
+    assert main([*at, "--json"]) == 0
+    line = json.loads(capsys.readouterr().out)[0]
+    assert (line["symbol"], line["covered_until"], line["gaps"]) == ("BTCUSDT", "2026-06-03T00:00:00Z", 0)
+    assert (line["missing_rows"], line["stale"], line["ok"]) == (0, False, True)
+    assert line["lag_s"] > 0
+
+    assert main([*at, "--max-lag", "2h"]) == 1
+    assert "2 series, 2 not well" in capsys.readouterr().out
+    hole = ["--start", "2026-06-01T05:00Z", "--end", "2026-06-01T07:00Z"]
+    assert main(["forget", *at[1:], "-s", "ETHUSDT", *hole]) == 0
+    capsys.readouterr()
+    assert main(at) == 1
+    page = capsys.readouterr().out.splitlines()
+    assert page[0] == "2 series, 1 not well"
+    assert re.search(r"ETHUSDT +2026-06-03 00:00 .* 2  gaps$", page[3])
+    assert main([*at, "-s", "BTCUSDT"]) == 0
+    assert main([*at, "--max-lag", "soon"]) == 2
+    assert "--max-lag: 'soon' is not a time" in capsys.readouterr().err
+
+
+def test_rows_in_memory_are_said_to_be_gone(
+    simulated: SimulatedExchange, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["backfill", "--to", "memory:", *job(simulated, tmp_path, "-q")[1:-3], "-q"]) == 0
+    assert "memory: is empty again when this command ends" in capsys.readouterr().err

@@ -1,0 +1,203 @@
+"""Presets: `marketfetch.toml` and MARKETFETCH_… variables."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from marketfetch.cli.commands.registry import COMMANDS
+from marketfetch.cli.main import main
+from marketfetch.cli.parsing.command_line import parse
+from marketfetch.errors import ConfigurationError
+from marketfetch.redaction import Secret
+
+BY_NAME = {command.name: command for command in COMMANDS}
+FILE = """\
+[defaults]
+exchange = "okx"
+store = "sqlite:market.sqlite"
+
+[backfill]
+start = 2026-06-01
+concurrency = 7
+
+[jobs.majors]
+symbol = ["BTC-USDT", "ETH-USDT"]
+interval = "1h"
+quiet = true
+proxies-from = "proxies.txt"
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project folder, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def parsed(*words: str) -> argparse.Namespace:
+    return parse(words, BY_NAME)
+
+
+def refusal(capfd: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main(words) == 2
+    out, err = capfd.readouterr()
+    assert (out, len(err.splitlines())) == ("", 1), err
+    return err
+
+
+def test_a_file_of_the_project_gives_what_is_not_typed(folder: Path) -> None:
+    (folder / "marketfetch.toml").write_text(FILE)
+    arguments = parsed("backfill", "--job", "majors")
+    assert (arguments.exchange, arguments.start, arguments.concurrency) == ("okx", "2026-06-01", 7)
+    assert (arguments.symbol, arguments.interval, arguments.quiet) == (["BTC-USDT", "ETH-USDT"], "1h", True)
+    assert parsed("backfill", "-nj", "majors").interval == "1h"
+    assert parsed("backfill", "-s", "A").interval == "1m", "a job counts only if it is named"
+
+
+def test_an_option_beats_a_variable_and_that_a_job_and_that_a_section(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "marketfetch.toml").write_text(
+        "[defaults]\ninterval = '2h'\nstart = '1d'\nexchange = 'okx'\nstore = 'memory:'\n"
+        "[backfill]\ninterval = '4h'\n[jobs.a]\ninterval = '6h'\n"
+    )
+    seen = [parsed("backfill").interval, parsed("backfill", "-j", "a").interval]
+    monkeypatch.setenv("MARKETFETCH_INTERVAL", "8h")
+    seen.append(parsed("backfill", "-j", "a").interval)
+    seen.append(parsed("backfill", "-j", "a", "-i12h").interval)
+    assert seen == ["4h", "6h", "8h", "12h"]
+
+
+def test_paths_of_a_file_are_relative_to_it_and_those_of_a_variable_are_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "marketfetch.toml").write_text(FILE)
+    below = folder / "a" / "b"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    arguments = parsed("backfill", "--job", "majors")
+    assert arguments.store.reveal() == f"sqlite:{folder}/market.sqlite"
+    assert arguments.proxies_from == folder / "proxies.txt"
+    monkeypatch.setenv("MARKETFETCH_STORE", "sqlite:here.sqlite")
+    assert parsed("coverage").store == Secret("sqlite:here.sqlite")
+
+
+def test_a_postgresql_store_and_an_absolute_path_stay_as_they_are(folder: Path) -> None:
+    for store in ("postgresql:///market", "duckdb:/srv/m.duckdb", "memory:"):
+        (folder / "marketfetch.toml").write_text(f"[defaults]\nstore = '{store}'\n")
+        assert parsed("coverage").store.reveal() == store
+
+
+def test_symbols_that_are_typed_replace_those_of_a_file(folder: Path) -> None:
+    (folder / "marketfetch.toml").write_text(FILE + "[jobs.all]\nall-symbols = true\nquote = 'USDT'\n")
+    assert parsed("backfill", "-j", "majors", "-s", "A,B", "C", "-s", "D").symbol == ["A", "B", "C", "D"]
+    assert parsed("backfill", "-j", "majors", "--all-symbols").symbol == []
+    arguments = parsed("backfill", "-j", "all", "-s", "A")
+    assert (arguments.all_symbols, arguments.quote) == (False, None)
+    assert parsed("backfill", "-j", "all", "--quote", "USDC").all_symbols is True
+
+
+def test_what_is_forgotten_or_repaired_has_to_be_typed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "marketfetch.toml").write_text(
+        "[defaults]\nstore = 'memory:'\nrows = true\nrepair = true\nsymbol = 'A'\nsources = 'archive'\n"
+    )
+    monkeypatch.setenv("MARKETFETCH_ROWS", "1")
+    arguments = parsed("forget")
+    assert (arguments.rows, arguments.symbol, arguments.store.reveal()) == (False, [], "memory:")
+    arguments = parsed("verify")
+    assert (arguments.repair, arguments.symbol, arguments.sources) == (False, ["A"], False)
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "said"),
+    [
+        ("[default]\n", [], "line 1, default: 'default' is no section; did you mean 'defaults'"),
+        ("[backfil]\n", [], "line 1, backfil: 'backfil' is no section; did you mean 'backfill'"),
+        ("store = 'memory:'\n", [], "line 1, store: 'store' is no section"),
+        ("[defaults]\n\nstoree = 1\n", [], "line 3, storee: 'storee' is no option; did you mean 'store'"),
+        ("[coverage]\nstart = '1d'\n", [], "line 2, start: 'start' is no option"),
+        (
+            "[jobs.a]\nintervals = '1h'\n",
+            [],
+            "line 2, intervals: 'intervals' is no option; did you mean 'int",
+        ),
+        ("[jobs]\na = 1\n", [], "a is a value; begin a section with [jobs.NAME]"),
+        ("[jobs.daily]\n", ["--job", "dayly"], "'dayly' is unknown; did you mean 'daily'?"),
+        ("[defaults]\ninterval = '90m'\n", [], "line 2, interval: '90m' is unknown; did you mean"),
+        ("[defaults]\ninterval = ['1h', '1d']\n", [], "line 2, interval: what was found is several values"),
+        ("[defaults]\ndataset = 'premium'\n", [], "line 2, dataset: 'premium' is unknown; did you mean"),
+        ("[backfill]\nconcurrency = 0\n", [], "line 2, concurrency: '0' is not a whole number above zero"),
+        ("[backfill]\nconcurrency = true\n", [], "line 2, concurrency: what was found is of type bool"),
+        (
+            "[backfill]\nsources = 'archiv'\n",
+            [],
+            "line 2, sources: 'archiv' is unknown; did you mean",
+        ),
+        ("[backfill]\nall_symbols = 'often'\n", [], "line 2, all_symbols: is switched on or off; write true"),
+        ("[backfill]\nquiet = 2\n", [], "line 2, quiet: is switched on or off"),
+        ("[defaults\n", [], "(at line 1, column 10)"),
+        ("", ["--config", "nowhere.toml"], "--config: nowhere.toml cannot be read: No such file"),
+        ("", ["--job", "daily"], "--job of "),
+    ],
+)
+def test_a_wrong_file_is_refused_by_file_line_and_key(
+    folder: Path, capfd: pytest.CaptureFixture[str], text: str, words: Sequence[str], said: str
+) -> None:
+    (folder / "marketfetch.toml").write_text(text)
+    good = ["--exchange", "binance-usdm", "--symbol", "BTCUSDT", "--start", "2026-06-01", "--to", "memory:"]
+    good += ["--base-url", "http://127.0.0.1:9"]
+    assert said in refusal(capfd, "backfill", *good, *words)
+
+
+def test_a_variable_is_checked_as_its_option_is_and_named(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = ["backfill", "-e", "okx", "-s", "BTC-USDT", "--start", "1d", "--store", "memory:"]
+    monkeypatch.setenv("MARKETFETCH_INTERVAL", "90m")
+    assert "marketfetch: MARKETFETCH_INTERVAL: '90m' is unknown; did you mean" in refusal(capfd, *good)
+    monkeypatch.setenv("MARKETFETCH_INTERVAL", "")
+    monkeypatch.setenv("MARKETFETCH_ALL_SYMBOLS", "maybe")
+    assert "MARKETFETCH_ALL_SYMBOLS: is switched on or off" in refusal(capfd, *good[:3], *good[5:])
+    monkeypatch.delenv("MARKETFETCH_ALL_SYMBOLS")
+    monkeypatch.setenv("MARKETFETCH_STOER", "memory:")
+    said = refusal(capfd, *good)
+    assert "MARKETFETCH_STOER is no variable of marketfetch; did you mean MARKETFETCH_STORE" in said
+    monkeypatch.delenv("MARKETFETCH_STOER")
+    monkeypatch.setenv("MARKETFETCH_TOKEN", "of another program")
+    monkeypatch.setenv("MARKETFETCH_TEST_DSN", "of another program")
+    assert parsed(*good).exchange == "okx"
+
+
+def test_a_secret_in_a_preset_is_never_shown(
+    folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "marketfetch.toml").write_text(
+        "[defaults]\nstore = 'postgresql://anna:hunter2@127.0.0.1:port/market'\n"
+    )
+    assert "hunter2" not in refusal(capfd, "coverage")
+    monkeypatch.setenv("MARKETFETCH_STORE", "oracle://anna:hunter2@127.0.0.1/market")
+    assert "hunter2" not in refusal(capfd, "coverage")
+    (folder / "marketfetch.toml").write_text("[defaults]\nboard = { url = 'http://anna:hunter2@h' }\n")
+    assert "hunter2" not in refusal(capfd, "backfill", "-e", "okx", "-s", "A", "--start", "1d")
+
+
+def test_several_values_of_a_variable_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MARKETFETCH_SYMBOL", "BTC-USDT, ETH-USDT")
+    monkeypatch.setenv("MARKETFETCH_PROXY", "http://10.0.0.1:3128 http://10.0.0.2:3128")
+    monkeypatch.setenv("MARKETFETCH_NO_DIRECT", "yes")
+    arguments = parsed("backfill", "-e", "okx", "--start", "1d", "-t", "memory:")
+    assert arguments.symbol == ["BTC-USDT", "ETH-USDT"]
+    assert [proxy.reveal() for proxy in arguments.proxy] == ["http://10.0.0.1:3128", "http://10.0.0.2:3128"]
+    assert arguments.direct is False
+
+
+def test_completion_needs_no_file_that_is_right(folder: Path) -> None:
+    (folder / "marketfetch.toml").write_text("[wrong\n")
+    assert parsed("completion", "bash").shell == "bash"
+    with pytest.raises(ConfigurationError):
+        parsed("exchanges")

@@ -1,0 +1,174 @@
+"""Metrics of whole runs, as Prometheus and OpenTelemetry show them, and what every event carries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from marketfetch.events import (
+    BatchWritten,
+    Event,
+    Heartbeat,
+    PageFetched,
+    RequestAnswered,
+    RequestEvent,
+    RequestFailed,
+)
+from marketfetch.listeners.metrics import METRICS, Measurer
+from marketfetch.reports import EgressReport, Report
+from marketfetch.sinks.memory import MemorySink
+from marketfetch.testing import (
+    FaultKind,
+    Faults,
+    GeneratedMarket,
+    LocalProxies,
+    SimulatedExchange,
+    SimulatorOptions,
+)
+from marketfetch.values.settings import RetryPolicy, Settings
+from tests.support.batches import batch, candles
+from tests.support.worlds import World, run
+
+SYMBOLS = ["BTCUSDT", "ETHUSDT"]
+SETTINGS = Settings(concurrency=4, retries=RetryPolicy(attempts=8, initial=0.001, cap=0.002))
+
+
+@pytest.fixture(scope="module")
+def fetched() -> Iterator[tuple[World, Report]]:
+    """Fetch two days of two symbols from an exchange of which some requests fail."""
+    faults = Faults(kinds=[FaultKind.STATUS_500], rate=0.3, times=1, seed=1)
+    options = SimulatorOptions(limits=None, faults=faults)
+    with SimulatedExchange(GeneratedMarket(SYMBOLS), options) as exchange, LocalProxies(2) as proxies:
+        world = World(exchange, settings=SETTINGS)
+        report = run(
+            world.pipeline(
+                MemorySink(), proxies=proxies.urls, symbols=SYMBOLS, end="2026-06-11", interval="1m"
+            )
+        )
+        assert report.complete
+        yield world, report
+
+
+def test_every_request_ends_as_one_event(fetched: tuple[World, Report]) -> None:
+    world, report = fetched
+    ends = [event for event in world.events if isinstance(event, RequestEvent)]
+    assert len(ends) == report.requests
+    assert sum(event.weight for event in ends) == report.weight
+    assert {event.limit for event in ends} == {"binance-usdm weight"}
+    assert all(event.latency > 0 for event in ends)
+    assert all(event.wait >= 0 for event in ends)
+    assert {event.path for event in world.heard(RequestAnswered)} >= {"/fapi/v1/exchangeInfo"}
+
+
+def test_a_page_has_its_size_and_a_failure_its_series_and_error(fetched: tuple[World, Report]) -> None:
+    world, _ = fetched
+    assert all(event.size > 50 * event.rows for event in world.heard(PageFetched))
+    failures = world.heard(RequestFailed)
+    assert failures
+    assert {event.series.symbol for event in failures if event.series} <= {*SYMBOLS}
+    assert any(event.series for event in failures)
+    for event in failures:
+        assert type(event.error).__name__ == event.cause
+        assert str(event.error) == event.message
+
+
+def test_one_listener_tells_the_runs_of_two_pipelines_apart() -> None:
+    heard: list[Event] = []
+    with SimulatedExchange(GeneratedMarket(SYMBOLS), SimulatorOptions(limits=None)) as exchange:
+        for venue in ("binance-usdm", "binance-spot", "binance-spot"):
+            run(World(exchange, venue, listeners=[heard.append]).pipeline(MemorySink()))
+    runs = {event.run_id: event.exchange for event in heard}
+    assert sorted(runs.values()) == ["binance-spot", "binance-spot", "binance-usdm"]
+    assert "" not in runs
+
+
+def test_prometheus_counts_what_the_report_says(fetched: tuple[World, Report]) -> None:
+    client = pytest.importorskip("prometheus_client")
+    from marketfetch.listeners.prometheus import PrometheusListener
+
+    world, report = fetched
+    registry = client.CollectorRegistry()
+    listener = PrometheusListener(registry)
+    for event in world.events:
+        listener(event)
+
+    def total(name: str, **labels: str) -> Any:
+        samples = [sample for family in registry.collect() for sample in family.samples]
+        return sum(
+            sample.value
+            for sample in samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    assert total("marketfetch_requests_total", exchange="binance-usdm") == report.requests
+    assert total("marketfetch_request_weight_total") == report.weight
+    assert total("marketfetch_rows_written_total", dataset="ohlcv") == report.rows_written
+    assert total("marketfetch_rows_fetched_total") == report.rows_written
+    assert total("marketfetch_request_retries_total") == sum(report.retries.values())
+    assert total("marketfetch_request_duration_seconds_count") == report.requests
+    assert total("marketfetch_batches_written_total") == len(world.heard(BatchWritten))
+    assert total("marketfetch_covered_until_timestamp_seconds", symbol="BTCUSDT") == 1_781_136_000
+    assert total("marketfetch_runs_total", outcome="complete") == 1
+    families = {family.name for family in registry.collect()}
+    assert families == {metric.prometheus_name.removesuffix("_total") for metric in METRICS}
+
+
+def test_opentelemetry_counts_the_same(fetched: tuple[World, Report]) -> None:
+    pytest.importorskip("opentelemetry.sdk")
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    from marketfetch.listeners.opentelemetry import OpenTelemetryListener
+
+    world, report = fetched
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    listener = OpenTelemetryListener(provider)
+    for event in world.events:
+        listener(event)
+    data: Any = reader.get_metrics_data()
+    found = {metric.name: metric for metric in data.resource_metrics[0].scope_metrics[0].metrics}
+    provider.shutdown()
+
+    def total(name: str) -> Any:
+        return sum(point.value for point in found[name].data.data_points)
+
+    assert total("marketfetch.requests") == report.requests
+    assert total("marketfetch.request_weight") == report.weight
+    assert total("marketfetch.rows_written") == report.rows_written
+    assert (
+        sum(point.count for point in found["marketfetch.request_duration"].data.data_points)
+        == report.requests
+    )
+    assert found["marketfetch.request_duration"].unit == "s"
+    assert found["marketfetch.response"].unit == "By"
+
+
+def test_an_older_batch_does_not_move_the_end_of_a_series_back() -> None:
+    measurer, found = Measurer(), []
+    for minutes in (range(100, 200), range(50)):
+        event = BatchWritten(batch(candles(), minutes, open=1.0), exchange="binance-usdm")
+        found += [each for each in measurer.measure(event) if each.metric.kind == "gauge"]
+    assert len(found) == 1
+
+
+def test_egresses_are_counted_by_state() -> None:
+    states = ["ready", "ready", "resting 12 s", "banned until 2026-06-01T00:00:00Z", "on probation"]
+    beat = Heartbeat(1.0, 0, 0, 0, 0, [EgressReport(str(n), state=state) for n, state in enumerate(states)])
+    found = {each.labels["state"]: each.value for each in Measurer().measure(beat)}
+    assert found == {"ready": 2, "waiting": 0, "on probation": 1, "resting": 1, "banned": 1}
+
+
+def test_every_metric_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf-8")
+    rows = {tuple(re.findall(r"`([^`]+)`", line)) for line in text.splitlines() if line.startswith("| `")}
+    for metric in METRICS:
+        assert any(
+            row[:2] == (metric.prometheus_name, metric.opentelemetry_name) and {*metric.labels} <= {*row[2:]}
+            for row in rows
+        ), metric
+    assert len(rows) == len(METRICS)

@@ -1,0 +1,58 @@
+"""Estimates of time and shares: what must hold for any budgets, and waits that can be computed by hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marketfetch.planning.batches import BatchSizing, Capacity, FetchTask
+from marketfetch.planning.estimates import LimitState, TaskEstimate, estimate_limit, estimate_task
+from marketfetch.planning.paginators import CursorPaginator
+from marketfetch.plans import LimitPlan
+from marketfetch.values.http import Cost, LimitPool
+from marketfetch.values.series import Series
+from marketfetch.values.spans import DAY, Span, SpanSet
+
+POOL = LimitPool("weight", 2400, 60_000)
+FUNDING = Series.of("binance-usdm", "funding_rate", "BTCUSDT", "event")
+
+
+def limit(requests: int, *, egresses: int = 1, used: int = 0, refill: float = 60.0) -> LimitPlan:
+    spent = {f"Proxy {number}": used for number in range(egresses)}
+    estimate = TaskEstimate(0, Counter({Cost(POOL, 2): requests}))
+    return estimate_limit(POOL, estimate, LimitState(spent, refill), Capacity(egresses, 20, 0.1))
+
+
+@given(st.integers(1, 100_000), st.integers(1, 50), st.integers(0, 2388), st.floats(0.0, 60.0))
+def test_shares_add_up_and_what_is_spent_never_makes_a_plan_shorter(
+    requests: int, egresses: int, used: int, refill: float
+) -> None:
+    plan = limit(requests, egresses=egresses, used=used, refill=refill)
+    assert sum(egress.requests for egress in plan.egresses) == plan.requests == requests
+    assert sum(egress.weight for egress in plan.egresses) == plan.weight == 2 * requests
+    assert plan.seconds >= limit(requests, egresses=egresses, refill=refill).seconds
+    assert plan.seconds >= limit(requests, egresses=egresses + 1, refill=refill).seconds or used
+
+
+@pytest.mark.parametrize(
+    ("requests", "used", "waits"),
+    [(1194, 0, 0), (1195, 0, 1), (2388, 0, 1), (2389, 0, 2), (1, 2388, 1), (1194, 2388, 1)],
+)
+def test_each_window_that_is_full_is_waited_for(requests: int, used: int, waits: int) -> None:
+    seconds = limit(requests, used=used, refill=10.0).seconds
+    waited = 0 if not waits else 10 + 60 * (waits - 1)
+    assert waited <= seconds <= waited + 7  # 1194 requests take 6 s of round trips and 0.6 s of work
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 3), st.integers(2, 50))
+def test_a_long_chain_is_counted_as_one_that_is_followed(years: int, size: int) -> None:
+    span = Span(0, years * 365 * DAY)
+    task = FetchTask(FUNDING, SpanSet.of(span), CursorPaginator(), size)
+    found = estimate_task(task, BatchSizing(8000), lambda _: Cost(POOL), event_spacing=DAY // 3)
+    assert found.rows == years * 365 * 3
+    # Every page but the last repeats one event, and two answers without events end the chain.
+    assert found.requests.total() == pytest.approx((found.rows - 1) / (size - 1) + 2, abs=2)
