@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from marketfetch.adapter import Cost, LimitPool
-from marketfetch.archives import downloads
 from marketfetch.api.source_maintenance import verify_sources
+from marketfetch.archives import downloads
 from marketfetch.engine import archive_files, archive_waves
 from marketfetch.events import FileFetched, FileRejected, RequestEvent, RequestFailed
 from marketfetch.exchanges import okx
@@ -61,7 +61,7 @@ def site(
 ) -> Iterator[Site]:
     market = market or GeneratedMarket(["BTCUSDT"])
     files = ArchiveOptions(since=moment(since), faults=faults, ranges=ranges)
-    api = SimulatorOptions(limits=None)
+    api = SimulatorOptions(limits=None, okx_history_limit=300)
     with simulate_binance(market, api, files, now=lambda: place.clock) as (exchange, archive):
         place = Site(exchange, archive, market, moment(now), venue=okx.Okx)
         yield place
@@ -260,10 +260,10 @@ def test_a_file_that_was_issued_anew_is_found_and_repaired() -> None:
 def test_the_first_answer_tells_how_large_a_file_is(monkeypatch: pytest.MonkeyPatch, *, ranges: bool) -> None:
     for module in (downloads, archive_files):
         monkeypatch.setattr(module, "PART", 20_000)
-    store, day = MemorySink(), {"start": "2026-02-02T16:00Z", "end": "2026-02-03T16:00Z"}
+    store, start, end = MemorySink(), "2026-02-02T16:00Z", "2026-02-03T16:00Z"
     with site(ranges=ranges) as place:
-        report = place.fetch(store, symbols=SPOT, interval="1m", sources="archive", **day)
-        assert_true(store, place, SPOT, span_of(*day.values()))
+        report = place.fetch(store, symbols=SPOT, interval="1m", sources="archive", start=start, end=end)
+        assert_true(store, place, SPOT, span_of(start, end))
         (key,) = {seen.path.lstrip("/") for seen in place.archive.record.latest}
         size = len(place.archive.read(key))
         assert size > 20_000
@@ -295,8 +295,15 @@ def test_large_files_that_nothing_lists_take_turns(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(downloads.Download, "append", appending)
     monkeypatch.setattr(downloads.Download, "close", closing)
     with site() as place:
-        span = {"start": "2026-02-02T16:00Z", "end": "2026-02-09T16:00Z"}
-        assert place.fetch(MemorySink(), symbols=SPOT, interval="1m", sources="archive", **span).complete
+        report = place.fetch(
+            MemorySink(),
+            symbols=SPOT,
+            interval="1m",
+            sources="archive",
+            start="2026-02-02T16:00Z",
+            end="2026-02-09T16:00Z",
+        )
+        assert report.complete
         assert place.files() == 7
     assert {*together} == {1}
 
@@ -304,8 +311,9 @@ def test_large_files_that_nothing_lists_take_turns(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("sources", ["auto", "archive"])
 def test_a_plan_has_the_files_by_name_and_requests_none(sources: str) -> None:
     with site() as place:
-        span = {"start": "2025-12-10", "end": "2026-02-04"}
-        pipeline = place.pipeline(MemorySink(), symbols=SPOT, interval="1m", sources=sources, **span)
+        pipeline = place.pipeline(
+            MemorySink(), symbols=SPOT, interval="1m", sources=sources, start="2025-12-10", end="2026-02-04"
+        )
         plan = anyio.run(pipeline.plan)
         assert not place.archive.record.latest
         report = anyio.run(pipeline.run)
@@ -320,8 +328,9 @@ def test_a_plan_has_the_files_by_name_and_requests_none(sources: str) -> None:
 @pytest.mark.parametrize("sources", ["auto", "archive"])
 def test_the_bound_of_a_plan_holds_if_no_file_is_there(sources: str) -> None:
     with site(since=NOW) as place:
-        span = {"start": "2025-12-10", "end": "2026-02-04"}
-        pipeline = place.pipeline(MemorySink(), symbols=SPOT, interval="1m", sources=sources, **span)
+        pipeline = place.pipeline(
+            MemorySink(), symbols=SPOT, interval="1m", sources=sources, start="2025-12-10", end="2026-02-04"
+        )
         plan, report = anyio.run(pipeline.plan), anyio.run(pipeline.run)
     assert report.complete == (sources == "auto")
     assert not report.archive.files
