@@ -13,7 +13,7 @@ import pytest
 from marketfetch.adapter import Cost, LimitPool
 from marketfetch.api.source_maintenance import verify_sources
 from marketfetch.archives import downloads
-from marketfetch.engine import archive_files, archive_waves
+from marketfetch.engine.archives import files, waves
 from marketfetch.events import FileFetched, FileRejected, RequestEvent, RequestFailed
 from marketfetch.exchanges import okx
 from marketfetch.sinks.memory import MemorySink
@@ -45,8 +45,8 @@ SLOW = {ArchiveFaultKind.BOMB, ArchiveFaultKind.SLOW_DOWN, ArchiveFaultKind.CUT_
 @pytest.fixture(autouse=True)
 def files_are_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prefer files however little is missing, and let the API serve a test as fast as it can."""
-    monkeypatch.setattr(archive_waves, "files_end_sooner", lambda *_: True)
-    monkeypatch.setattr(archive_waves, "_WORTH_PAGES", 0)
+    monkeypatch.setattr(waves, "files_end_sooner", lambda *_: True)
+    monkeypatch.setattr(waves, "_WORTH_PAGES", 0)
     pool = LimitPool("okx history-candles", 100_000, 2_000)
     monkeypatch.setattr(okx.Ohlcv, "cost", lambda endpoint, rows: Cost(pool))
 
@@ -258,7 +258,7 @@ def test_a_file_that_was_issued_anew_is_found_and_repaired() -> None:
 
 @pytest.mark.parametrize("ranges", [True, False])
 def test_the_first_answer_tells_how_large_a_file_is(monkeypatch: pytest.MonkeyPatch, *, ranges: bool) -> None:
-    for module in (downloads, archive_files):
+    for module in (downloads, files):
         monkeypatch.setattr(module, "PART", 20_000)
     store, start, end = MemorySink(), "2026-02-02T16:00Z", "2026-02-03T16:00Z"
     with site(ranges=ranges) as place:
@@ -276,9 +276,9 @@ def test_the_first_answer_tells_how_large_a_file_is(monkeypatch: pytest.MonkeyPa
 
 def test_large_files_that_nothing_lists_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only their first part may be there while they wait, though no listing says that they are large."""
-    for module in (downloads, archive_files):
+    for module in (downloads, files):
         monkeypatch.setattr(module, "PART", 10_000)
-    monkeypatch.setattr(archive_files, "_MAX_LARGE", 1)
+    monkeypatch.setattr(files, "_MAX_LARGE", 1)
     begun, together = set[downloads.Download](), list[int]()
     append, close = downloads.Download.append, downloads.Download.close
 

@@ -12,20 +12,14 @@ from typing import Literal
 import attrs
 from anyio.lowlevel import checkpoint
 
-from marketfetch.engine.archive_files import ArchiveFiles, FileTask
-from marketfetch.engine.archive_waves import GRAINS, ArchiveWaves, want_from_files
-from marketfetch.engine.batch_builder import RowBudget
+from marketfetch.engine.archives.files import ArchiveFiles, FileTask
+from marketfetch.engine.archives.waves import GRAINS, ArchiveWaves, want_from_files
 from marketfetch.engine.discovery import ResolvedSeries
-from marketfetch.engine.gap_turns import GapTurns
-from marketfetch.engine.history_bounds import choose_beginning, first_page, span_after
 from marketfetch.engine.missing import PUBLISH_GRACE, give_up_unserved, plan_tasks
-from marketfetch.engine.requester import (
-    RequestExecutor,
-    RowFinder,
-    search_windows,
-    seek_first_row,
-    seek_probable_gaps,
-)
+from marketfetch.engine.pages.batch_builder import RowBudget
+from marketfetch.engine.pages.gap_turns import is_worth_looking
+from marketfetch.engine.pages.history_bounds import choose_beginning, first_page, span_after
+from marketfetch.engine.requester import RequestExecutor, search_windows, seek_first_row, seek_series_gaps
 from marketfetch.engine.state import SeriesState
 from marketfetch.engine.writers import WriterPool
 from marketfetch.planning.archive_periods import needed_periods
@@ -98,10 +92,13 @@ class Planner:
             listings = await self._plan_files(drafts, always=sources == "archive")
         in_a_row = 1
         if sources != "archive":
-            for task in plan_tasks(states, self.executor.exchange, self.capacity):
+            tasks = plan_tasks(states, self.executor.exchange, self.capacity)
+            for task in {task.series: task for task in tasks}.values():
+                drafts[task.series].rest += self._look_for_gaps(task)
+            for task in tasks:
                 found = self._estimate(task)
                 draft = drafts[task.series]
-                draft.rest += found.requests + self._look_for_gaps(task)
+                draft.rest += found.requests
                 draft.rest_rows += found.rows
                 in_a_row = max(in_a_row, found.in_a_row)
                 await checkpoint()  # years of minutes of many spans take a while
@@ -160,13 +157,12 @@ class Planner:
         return asked
 
     def _look_for_gaps(self, task: FetchTask) -> Counter[Cost]:
-        """Return the one question of longer candles about the gaps of a long series that has none."""
-        published = SpanSet.of(Span(0, self.now() - PUBLISH_GRACE))
-        missing = (task.missing & published).hull
-        if missing is None or not GapTurns(RowFinder(self.executor)).is_worth(task):
+        """Return the requests for longer candles that show gaps; there are more where a gap is found."""
+        series, endpoint = task.series, self._endpoint(task.series)
+        missing = (task.missing & SpanSet.of(Span(0, self.now() - PUBLISH_GRACE))).hull
+        if missing is None or not is_worth_looking(task, self.executor.settings.concurrency):
             return Counter()
-        endpoint, series = self._endpoint(task.series), task.series
-        question = next(seek_probable_gaps(endpoint, series, missing, task.page_size), None)
+        question = next(seek_series_gaps(endpoint, series, missing, task.page_size), None)
         if question is None:
             return Counter()
         longer = attrs.evolve(series, interval=question.interval)

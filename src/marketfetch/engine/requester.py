@@ -47,7 +47,6 @@ __all__ = [
     "fills_from_end",
     "search_windows",
     "seek_first_row",
-    "seek_probable_gaps",
 ]
 
 _T = TypeVar("_T")
@@ -275,8 +274,7 @@ class RowFinder:
 
     async def gaps(self, series: Series, span: Span, page_size: int) -> Sequence[ProbableGap]:
         """Return where a series probably has no rows, by its longer candles. Raises Undecided."""
-        search = seek_probable_gaps(self._endpoint(series), series, span, page_size)
-        return await self._answered(series, search)
+        return await self._answered(series, seek_series_gaps(self._endpoint(series), series, span, page_size))
 
     async def _answered(self, series: Series, search: Generator[Question, Sequence[int], _T]) -> _T:
         """Answer the questions of a search, and return what it finds. Raises Undecided."""
@@ -365,12 +363,12 @@ def seek_first_row(
     )
 
 
-def seek_probable_gaps(
+def seek_series_gaps(
     endpoint: Endpoint, series: Series, span: Span, page_size: int
 ) -> Generator[Question, Sequence[int], list[ProbableGap]]:
     """Begin the search for the gaps of a span at an endpoint; see `seek_gaps`."""
-    interval = series.interval
-    return seek_gaps(span, page_size, endpoint.page_sizes[-1], _coarser(endpoint, interval), interval)
+    coarser = _coarser(endpoint, series.interval)
+    return seek_gaps(span, page_size, endpoint.page_sizes[-1], coarser, series.interval)
 
 
 def search_windows(endpoint: Endpoint, series: Series, span: Span, rows: int) -> Iterator[Slice]:

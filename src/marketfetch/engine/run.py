@@ -15,51 +15,58 @@ says what is missing and why.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from time import monotonic
 
 import attrs
+from anyio import sleep_forever
 
+from marketfetch.common.event_loop import repeating
 from marketfetch.common.exception_groups import raising_one_error
 from marketfetch.common.local_resources import naming_exhaustion
-from marketfetch.engine.archive_files import ArchiveFiles
-from marketfetch.engine.archive_waves import ArchiveWaves, want_from_files
-from marketfetch.engine.batch_builder import RowBudget
+from marketfetch.engine.archives.files import ArchiveFiles
+from marketfetch.engine.archives.waves import ArchiveWaves, want_from_files
 from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.derivation import Derivation
 from marketfetch.engine.discovery import (
     ResolvedSeries,
     SeriesResolver,
-    check_query,
-    fetch_instruments,
+    known_instruments,
     set_server_clock,
 )
-from marketfetch.engine.history_bounds import HistoryBounds
 from marketfetch.engine.missing import plan_tasks, update_wanted
+from marketfetch.engine.pages.batch_builder import RowBudget
+from marketfetch.engine.pages.history_bounds import HistoryBounds
+from marketfetch.engine.pages.workers import FetchWorkers
 from marketfetch.engine.planner import Planner
 from marketfetch.engine.requester import RequestExecutor
-from marketfetch.engine.state import RunState, SeriesState, sending_heartbeats
-from marketfetch.engine.workers import FetchWorkers
-from marketfetch.engine.writers import OnDurable, WriterPool, open_writers
-from marketfetch.errors import ConfigurationError, FetchError, MarketfetchError, RowsRefused
-from marketfetch.events import BatchWritten, Listener, RoundStarted, RunFinished, SeriesRefused, of_new_run
-from marketfetch.exchange import Exchange
+from marketfetch.engine.run_config import RunConfig
+from marketfetch.engine.state import RunState, SeriesState
+from marketfetch.engine.writers import WriterPool, open_writers
+from marketfetch.errors import FetchError, MarketfetchError, RowsRefused
+from marketfetch.events import (
+    BatchWritten,
+    Heartbeat,
+    Listener,
+    RoundStarted,
+    RunFinished,
+    SeriesRefused,
+    of_new_run,
+)
 from marketfetch.planning.batches import DEFAULT_BATCH_ROWS, BatchSizing, Capacity, FetchTask
 from marketfetch.planning.instrument_index import InstrumentIndex
 from marketfetch.plans import Plan, PlanComparison
 from marketfetch.protocols import (
-    Fetcher,
     ProxyPool,
-    Sharing,
-    Sink,
     Store,
     SupportsBatchSize,
     SupportsPartitions,
     SupportsProvenance,
     SupportsServerClock,
     SupportsSession,
+    SupportsWaiting,
 )
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.redaction import redact
@@ -68,44 +75,11 @@ from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import MissingReason, Reason
 from marketfetch.values.http import Cost
 from marketfetch.values.pages import Batch
-from marketfetch.values.query import AllSymbols, Query
+from marketfetch.values.query import AllSymbols
 from marketfetch.values.series import Series
-from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span
 
-__all__ = ["Run", "RunConfig", "sharing_addresses"]
-
-
-@attrs.frozen(eq=False)
-class RunConfig:
-    """All parts and parameters of a run."""
-
-    exchange: Exchange
-    query: Query
-    sink: Sink
-    pool: ProxyPool
-    fetcher: Fetcher
-    settings: Settings
-    emit: Listener
-    deliver: OnDurable
-    """Called with every durable batch; the writer thread waits until it returns."""
-    sharing: Sharing = attrs.field(factory=Sharing)
-    """The other processes with which the pool's addresses are shared."""
-
-    def check(self) -> None:
-        """Raise ConfigurationError for a query that is certain to fail, before any request is made."""
-        check_query(self.query, self.exchange, self.settings.clock())
-        datasets = self.query.datasets
-        if self.query.sources == "archive" and not any(map(self.exchange.archive, datasets)):
-            raise ConfigurationError(
-                f"sources: {self.exchange.name} at {self.exchange.base_url} has no archive of "
-                f"{', '.join(map(str, datasets))}; write sources='auto'"
-                f"{self.exchange.where_files_are(datasets)}"
-            )
-        if self.query.composites and not isinstance(self.sink, Store):
-            raise ConfigurationError(
-                "composites: need a sink that can be read back, such as DuckDB or PostgreSQL"
-            )
+__all__ = ["Run", "sending_heartbeats"]
 
 
 class Run:
@@ -143,10 +117,7 @@ class Run:
         # A clock that was made with the settings long ago has not counted the time that the machine slept.
         self._config = config = attrs.evolve(self._config, settings=self._config.settings.for_one_run())
         heartbeats = sending_heartbeats(
-            lambda: self._state.heartbeat(config.pool, monotonic() - self._started),
-            config.emit,
-            config.pool,
-            config.settings.heartbeat,
+            self._make_heartbeat, config.emit, config.pool, config.settings.heartbeat
         )
         try:
             with naming_exhaustion(), raising_one_error():
@@ -190,6 +161,8 @@ class Run:
                 self._update_wanted()
                 asks_again = not isinstance(config.pool, SupportsServerClock)
                 overhead = self._state.spent if asks_again else self._state.spent - self._clock_cost
+                if config.session.kept:
+                    overhead = Counter()  # what was asked now is known when the run begins
                 planner = Planner(
                     executor,
                     self._resolved,
@@ -277,15 +250,15 @@ class Run:
     async def _open_exchange(self) -> AsyncIterator[RequestExecutor]:
         """Open the connections, ask for the clock and the listing, and resolve the series."""
         config = self._config
-        async with sharing_addresses(config.pool, config.sharing), config.fetcher.session():
+        async with config.session.connected(config.sharing):
             executor = RequestExecutor(
                 config.exchange, config.fetcher, config.pool, config.settings, self._state, config.emit
             )
-            if isinstance(config.pool, SupportsServerClock):
-                self._server_clock = config.pool.server_clock(config.exchange.base_url)
+            self._server_clock = config.session.server_clock(config.exchange.base_url)
             self._clock_offset = await set_server_clock(executor, self._server_clock)
             self._clock_cost = Counter(self._state.spent)
-            self._resolved = await self._resolver.resolve(await fetch_instruments(executor, config.query))
+            listing = await known_instruments(config.session, executor, config.query)
+            self._resolved = await self._resolver.resolve(listing)
             yield executor
 
     async def _fetch_rounds(self, executor: RequestExecutor, writers: WriterPool) -> None:
@@ -391,7 +364,16 @@ class Run:
         if self._state.series[series].stop(Reason(MissingReason.STORE_REFUSED, str(error))):
             self._config.emit(SeriesRefused(series, str(error)))
 
+    def _make_heartbeat(self) -> Heartbeat:
+        return self._state.heartbeat(self._config.pool, monotonic() - self._started)
 
-def sharing_addresses(pool: ProxyPool, sharing: Sharing) -> AbstractAsyncContextManager[object]:
-    """Share the pool's addresses with other processes while requests are made, if the pool supports that."""
-    return pool.session(sharing) if isinstance(pool, SupportsSession) else nullcontext()
+
+def sending_heartbeats(
+    make: Callable[[], Heartbeat], emit: Listener, pool: ProxyPool, seconds: float
+) -> AbstractAsyncContextManager[None]:
+    """Emit what `make` returns every so many seconds until the block is left.
+
+    A pool that reports its waits triggers a Heartbeat as soon as a longer wait begins or ends.
+    """
+    changed = pool.waiting_changed if isinstance(pool, SupportsWaiting) else sleep_forever
+    return repeating(lambda: emit(make()), seconds, changed)
