@@ -47,6 +47,7 @@ __all__ = [
     "fills_from_end",
     "search_windows",
     "seek_first_row",
+    "seek_series_gaps",
 ]
 
 _T = TypeVar("_T")
