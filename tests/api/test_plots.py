@@ -111,7 +111,7 @@ def test_coverage_is_a_heat_map_of_days() -> None:
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["BTCUSDT ohlcv 1m", "ETHUSDT ohlcv 1m"]
     (one,) = market.plot_coverage("ohlcv", "btcusdt", theme="dark").axes[0].images
-    assert np.shape(one.get_array()) == (1, 4, 3)
+    assert np.asarray(one.get_array()).shape == (1, 4, 3)
 
 
 def test_coverage_of_nothing_is_refused() -> None:

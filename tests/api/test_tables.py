@@ -80,7 +80,7 @@ class TestArrow:
         frame = pl.DataFrame(batch(BTC, range(3), close=[1, 2, 3]))
         assert frame["close"].to_list() == [1, 2, 3]
         assert frame["trades"].to_list() == [None] * 3
-        assert pa.table(batch(BTC, [])).schema == pa.table(candles()).schema  # type: ignore[arg-type]
+        assert pa.table(batch(BTC, [])).schema == pa.table(candles()).schema
 
     def test_times_and_floats_are_not_copied(self) -> None:
         table = both(candles(), candles(ETH, 3))
