@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import reduce
 from operator import add
 from typing import Any, Literal
@@ -120,7 +120,7 @@ class Plan:
     Everything is an estimate: an exchange may have fewer rows than there are open times, and a request may
     have to be repeated. `overhead` are the requests that belong to no series, such as the listing of symbols.
     `rest_seconds` and `archive_seconds` follow one another; `unknown` has the symbols that the exchange does
-    not know.
+    not know, each with a hint.
 
     >>> print(Plan())
     Nothing to fetch
@@ -131,7 +131,7 @@ class Plan:
     overhead: Workload = Workload()
     rest_seconds: float = 0.0
     archive_seconds: float = 0.0
-    unknown: tuple[str, ...] = ()
+    unknown: Mapping[str, str] = attrs.field(factory=dict)
 
     @property
     def rest(self) -> Workload:
@@ -174,7 +174,7 @@ class Plan:
             "archive": attrs.asdict(self.archive) | {"seconds": round(self.archive_seconds, 3)},
             "limits": [attrs.asdict(limit) | {"seconds": round(limit.seconds, 3)} for limit in self.limits],
             "series": [line.as_dict() for line in self.series],
-            "unknown_symbols": list(self.unknown),
+            "unknown_symbols": dict(self.unknown),
         }
 
     def __str__(self) -> str:
@@ -198,7 +198,7 @@ class Plan:
                 f"  {later:,} of {len(self.series):,} series begin later by the listing; if they do not:"
                 f" at most {self.at_most}"
             )
-        lines += [f"  unknown symbol: {name}" for name in self.unknown]
+        lines += [f"  {name}: {hint}" for name, hint in self.unknown.items()]
         return "\n".join(lines)
 
 

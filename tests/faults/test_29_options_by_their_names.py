@@ -22,6 +22,7 @@ GOOD: dict[str, list[str]] = {
         "--to",
         "memory:",
     ],
+    "plan": ["--exchange", "binance-usdm", "--symbol", "BTCUSDT", "--start", "2026-06-01"],
     "coverage": ["--to", "memory:"],
     "verify": ["--to", "memory:"],
     "forget": ["--to", "memory:"],

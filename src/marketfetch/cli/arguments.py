@@ -20,7 +20,15 @@ from marketfetch.values.query import AllSymbols, Query
 from marketfetch.values.series import Series
 from marketfetch.verification.selection import Selection
 
-__all__ = ["filters_from", "heartbeat_from", "ledger_from", "pool_from", "progress_from", "query_from"]
+__all__ = [
+    "composites_from",
+    "filters_from",
+    "heartbeat_from",
+    "ledger_from",
+    "pool_from",
+    "progress_from",
+    "query_from",
+]
 
 
 def query_from(arguments: argparse.Namespace) -> Query:
@@ -31,9 +39,14 @@ def query_from(arguments: argparse.Namespace) -> Query:
         interval=arguments.interval,
         start=arguments.start,
         end=arguments.end,
-        composites=[_composite(text) for text in arguments.composite],
+        composites=composites_from(arguments),
         sources=arguments.sources,
     )
+
+
+def composites_from(arguments: argparse.Namespace) -> list[Composite]:
+    """Return the composites that `--composite` defines."""
+    return [_composite(text) for text in arguments.composite]
 
 
 def filters_from(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from marketfetch.cli.commands import (
     demo,
     exchanges,
     forget,
+    plan,
     status,
     symbols,
     verify,
@@ -20,6 +21,7 @@ __all__ = ["COMMANDS"]
 
 COMMANDS: tuple[Command, ...] = (
     backfill.COMMAND,
+    plan.COMMAND,
     status.COMMAND,
     coverage.COMMAND,
     verify.COMMAND,

@@ -38,10 +38,10 @@ def add_output(parser: Parser) -> None:
     output.add_argument("-j", "--job", metavar="NAME", action=Once, help="the options of a job of that file")
 
 
-def add_store(parser: Parser) -> None:
+def add_store(parser: Parser, *, required: bool = True) -> None:
     """Add the option that names a store."""
     parser.add_argument(
-        "-t", "--store", "--to", metavar="STORE", type=Secret, action=Once, required=True, help=_STORES
+        *("-t", "--store", "--to"), metavar="STORE", type=Secret, action=Once, required=required, help=_STORES
     )
 
 

@@ -1,0 +1,41 @@
+"""From the parsed arguments to a Pipeline and its parts."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from marketfetch.api.pipeline import Pipeline
+from marketfetch.api.plugins import exchange_from
+from marketfetch.cli.arguments import heartbeat_from, pool_from, query_from
+from marketfetch.fetchers.curl import CurlFetcher
+from marketfetch.listeners.progress import Progress
+from marketfetch.protocols import Sink
+from marketfetch.values.settings import Settings
+
+__all__ = ["parts_from", "pipeline_from"]
+
+
+def parts_from(arguments: argparse.Namespace, listener: Progress | None = None) -> dict[str, Any]:
+    """Return the parts of a Pipeline beside the exchange, the query and the sink."""
+    unusable = {"unusable": arguments.unusable} if "unusable" in arguments else {}
+    heartbeat = {"heartbeat": heartbeat_from(arguments)} if "heartbeat" in arguments else {}
+    return {
+        "proxies": pool_from(arguments),
+        "fetcher": CurlFetcher(certificate=arguments.certificate),
+        "settings": Settings(
+            concurrency=arguments.concurrency or Settings().concurrency, **heartbeat, **unusable
+        ),
+        "listeners": [listener] if listener else [],
+        "board": arguments.board,
+    }
+
+
+def pipeline_from(arguments: argparse.Namespace, sink: Sink, listener: Progress | None = None) -> Pipeline:
+    """Make the pipeline of a command that has the options of a query."""
+    return Pipeline(
+        exchange_from(arguments.exchange, arguments.base_url, arguments.archive_url),
+        query_from(arguments),
+        sink,
+        **parts_from(arguments, listener),
+    )
