@@ -15,7 +15,7 @@ says what is missing and why.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from time import monotonic
@@ -102,6 +102,8 @@ class RunConfig:
     """Called with every durable batch; the writer thread waits until it returns."""
     sharing: Sharing = attrs.field(factory=Sharing)
     """The other processes with which the pool's addresses are shared."""
+    spans: Mapping[Series, Span] = attrs.field(factory=dict)
+    """The series of which only a part of the query's span is wanted."""
 
     def check(self) -> None:
         """Raise ConfigurationError for a query that is certain to fail, before any request is made."""
@@ -247,8 +249,11 @@ class Run:
             end = span.end if self._config.query.end == "now" else self._wanted_span.end
             span = Span(self._wanted_span.start, end)
         self._wanted_span = span
-        for state in self._state.series.values():
-            update_wanted(state, self._config.exchange.endpoint(state.series.dataset), span, now)
+        for series, state in self._state.series.items():
+            part = self._config.spans.get(series, span)
+            update_wanted(
+                state, self._config.exchange.endpoint(series.dataset), span.intersect(part) or part, now
+            )
 
     def _now(self) -> int:
         """Return the earlier one of the local and the server's time: no candle closes too early."""
