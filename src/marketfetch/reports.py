@@ -180,7 +180,11 @@ class Report:
         """
         egresses: dict[str, EgressReport] = {}
         retries, sources = Counter[str](), dict[str, SourceReport]()
+        lines: dict[Series, SeriesReport] = {}
         for report in reports:
+            for line in report.series:  # a member of a composite is in two runs
+                before = lines[line.series].rows if line.series in lines else 0
+                lines[line.series] = attrs.evolve(line, rows=before + line.rows)
             retries.update(report.retries)
             for egress in report.egresses:
                 rows = egresses[egress.name].rows if egress.name in egresses else 0
@@ -189,7 +193,7 @@ class Report:
             for kind, source in report.sources.items():
                 sources[kind] = _summed(sources.get(kind, SourceReport()), source)
         return cls(
-            tuple(line for report in reports for line in report.series),
+            tuple(lines.values()),
             tuple(egresses.values()),
             rows_written=sum(report.rows_written for report in reports),
             requests=sum(report.requests for report in reports),

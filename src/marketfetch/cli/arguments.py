@@ -21,6 +21,7 @@ from marketfetch.values.series import Series
 from marketfetch.verification.selection import Selection
 
 __all__ = [
+    "chosen_from",
     "composites_from",
     "filters_from",
     "heartbeat_from",
@@ -60,6 +61,17 @@ def filters_from(arguments: argparse.Namespace) -> dict[str, Any]:
         "interval": arguments.interval,
         "exchange": arguments.exchange,
     }
+
+
+def chosen_from(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the filters and the span of a command that changes series, which have to be named."""
+    filters = filters_from(arguments)
+    if not any(filters.values()):
+        raise ConfigurationError(
+            "symbols: nothing is chosen; name series by --symbol, --dataset, --interval or --exchange, or "
+            "say --all-symbols"
+        )
+    return {**filters, "start": arguments.start, "end": arguments.end}
 
 
 def ledger_from(arguments: argparse.Namespace) -> tuple[Store, dict[Series, Coverage]]:

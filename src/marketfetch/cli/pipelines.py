@@ -13,22 +13,29 @@ from marketfetch.listeners.progress import Progress
 from marketfetch.protocols import Sink
 from marketfetch.values.settings import Settings
 
-__all__ = ["parts_from", "pipeline_from"]
+__all__ = ["job_options", "parts_from", "pipeline_from"]
 
 
 def parts_from(arguments: argparse.Namespace, listener: Progress | None = None) -> dict[str, Any]:
     """Return the parts of a Pipeline beside the exchange, the query and the sink."""
-    unusable = {"unusable": arguments.unusable} if "unusable" in arguments else {}
-    heartbeat = {"heartbeat": heartbeat_from(arguments)} if "heartbeat" in arguments else {}
+    usual = Settings()
     return {
         "proxies": pool_from(arguments),
         "fetcher": CurlFetcher(certificate=arguments.certificate),
         "settings": Settings(
-            concurrency=arguments.concurrency or Settings().concurrency, **heartbeat, **unusable
+            concurrency=arguments.concurrency or usual.concurrency,
+            heartbeat=heartbeat_from(arguments) if "heartbeat" in arguments else usual.heartbeat,
+            unusable=arguments.unusable if "unusable" in arguments else usual.unusable,
         ),
         "listeners": [listener] if listener else [],
         "board": arguments.board,
     }
+
+
+def job_options(arguments: argparse.Namespace, listener: Progress | None = None) -> dict[str, Any]:
+    """Return the options of a job that works on what a store holds, whatever the exchange."""
+    hosts = {"base_url": arguments.base_url, "archive_url": arguments.archive_url}
+    return {**parts_from(arguments, listener), **hosts, "sources": arguments.sources}
 
 
 def pipeline_from(arguments: argparse.Namespace, sink: Sink, listener: Progress | None = None) -> Pipeline:

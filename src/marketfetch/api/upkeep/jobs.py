@@ -154,8 +154,11 @@ class StoreJobs:
             # The other exchanges and datasets go on.
             failed = error.report if error.report is not None else Report.empty()
             report = attrs.evolve(failed, error=f"{job}: {error}")
-        prefixed = {f"{job.exchange} {symbol}": hint for symbol, hint in report.unknown.items()}
-        self._done.append(attrs.evolve(report, unknown=prefixed))
+        unknown = {
+            f"{job.exchange} {symbol}": f"{hint}; the store keeps what it has (a composite has to be defined)"
+            for symbol, hint in report.unknown.items()
+        }
+        self._done.append(attrs.evolve(report, unknown=unknown))
         self._current = None
 
 
@@ -177,11 +180,11 @@ def _grouped(spans: Mapping[Series, Span], composites: Sequence[Composite], now:
     derived = {composite.symbol: composite for composite in composites}
     datasets: dict[tuple[bool, str, Interval, str], list[Dataset]] = {}
     for series in spans:
-        symbol = (series.symbol in derived, series.exchange, series.interval, series.symbol)
-        datasets.setdefault(symbol, []).append(series.dataset)
+        of_symbol = (series.symbol in derived, series.exchange, series.interval, series.symbol)
+        datasets.setdefault(of_symbol, []).append(series.dataset)
     groups: dict[tuple[bool, str, Interval, tuple[Dataset, ...]], list[str]] = {}
-    for (is_derived, exchange, interval, symbol), kinds in datasets.items():
-        ordered = tuple(sorted(kinds, key=lambda kind: kind.name))
+    for (is_derived, exchange, interval, symbol), several in datasets.items():
+        ordered = tuple(sorted(several, key=lambda kind: kind.name))
         groups.setdefault((is_derived, exchange, interval, ordered), []).append(symbol)
     jobs = []
     # False is sorted before True, and the members of a composite have to be there before it.

@@ -9,10 +9,13 @@ from marketfetch.cli.commands import (
     datasets,
     demo,
     exchanges,
+    export,
     forget,
     plan,
+    refetch,
     status,
     symbols,
+    update,
     verify,
 )
 from marketfetch.cli.parsing.command import Command
@@ -22,10 +25,13 @@ __all__ = ["COMMANDS"]
 COMMANDS: tuple[Command, ...] = (
     backfill.COMMAND,
     plan.COMMAND,
+    update.COMMAND,
     status.COMMAND,
     coverage.COMMAND,
     verify.COMMAND,
+    refetch.COMMAND,
     forget.COMMAND,
+    export.COMMAND,
     exchanges.COMMAND,
     symbols.COMMAND,
     datasets.COMMAND,
