@@ -12,12 +12,12 @@ from typing import Literal
 import attrs
 from anyio.lowlevel import checkpoint
 
-from marketfetch.engine.archive_files import ArchiveFiles, FileTask
-from marketfetch.engine.archive_waves import GRAINS, ArchiveWaves, want_from_files
-from marketfetch.engine.batch_builder import RowBudget
+from marketfetch.engine.archives.files import ArchiveFiles, FileTask
+from marketfetch.engine.archives.waves import GRAINS, ArchiveWaves, want_from_files
 from marketfetch.engine.discovery import ResolvedSeries
-from marketfetch.engine.history_bounds import choose_beginning, first_page, span_after
 from marketfetch.engine.missing import give_up_unserved, plan_tasks
+from marketfetch.engine.pages.batch_builder import RowBudget
+from marketfetch.engine.pages.history_bounds import choose_beginning, first_page, span_after
 from marketfetch.engine.requester import RequestExecutor, search_windows, seek_first_row
 from marketfetch.engine.state import SeriesState
 from marketfetch.engine.writers import WriterPool

@@ -13,7 +13,8 @@ from marketfetch.api.budget_sharing import sharing_of
 from marketfetch.api.inputs import check_parts, pool_of, store_of
 from marketfetch.api.plugins import exchange_from, exchange_names
 from marketfetch.engine.blocking import StoreRetrier
-from marketfetch.engine.run import Run, RunConfig
+from marketfetch.engine.run import Run
+from marketfetch.engine.run_config import RunConfig
 from marketfetch.errors import ConfigurationError, FetchError
 from marketfetch.events import Listener
 from marketfetch.fetchers.curl import CurlFetcher
@@ -22,6 +23,7 @@ from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink, Store
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.redaction import Secret, redact
 from marketfetch.reports import Report
+from marketfetch.session import SessionState
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.instruments import Composite
@@ -84,15 +86,16 @@ class StoreJobs:
         self._hosts = (base_url, archive_url)
         emit = Listeners(listeners).emit
         self._retrier = StoreRetrier(self.settings.retries, emit)
+        pool = RotatingProxies(()) if proxies is None else pool_of(proxies)
+        self._parts = (pool, fetcher if fetcher is not None else CurlFetcher())
+        self._sharing = sharing_of(board, self.store)
         self._config = partial(
             RunConfig,
             sink=self.store,
-            pool=RotatingProxies(()) if proxies is None else pool_of(proxies),
-            fetcher=fetcher if fetcher is not None else CurlFetcher(),
             settings=self.settings,
             emit=emit,
             deliver=_ignore_batch,
-            sharing=sharing_of(board, self.store),
+            sharing=self._sharing,
         )
         self._done: list[Report] = []
         self._current: Run | None = None
@@ -135,8 +138,11 @@ class StoreJobs:
             hint = f"its adapter is not installed; {count:,} series of the store stay as they are"
             self._done.append(attrs.evolve(Report.empty(), unknown={name: hint}))
         known = {series: span for series, span in spans.items() if series.exchange in installed}
-        for job in _grouped(known, composites, self.settings.clock()):
-            await self._run_one(job, known)
+        # One session, so that the listing of an exchange is requested once.
+        session = SessionState(*self._parts, kept=True)
+        async with session.open(self._sharing):
+            for job in _grouped(known, composites, self.settings.clock()):
+                await self._run_one(job, known, session)
         return self.report()
 
     def report(self) -> Report:
@@ -144,11 +150,11 @@ class StoreJobs:
         current = [] if self._current is None else [self._current.report()]
         return Report.merged([*self._done, *current])
 
-    async def _run_one(self, job: _Job, spans: Mapping[Series, Span]) -> None:
+    async def _run_one(self, job: _Job, spans: Mapping[Series, Span], session: SessionState) -> None:
         query = attrs.evolve(job.query, sources=self._sources)
         try:
             exchange = exchange_from(job.exchange, *self._hosts)
-            self._current = Run(self._config(exchange=exchange, query=query, spans=spans))
+            self._current = Run(self._config(exchange=exchange, query=query, session=session, spans=spans))
             report = await self._current.execute()
         except (ConfigurationError, FetchError) as error:
             # The other exchanges and datasets go on.

@@ -80,11 +80,8 @@ def open_table_file(
     import pyarrow.parquet as pq
 
     schema = empty.to_arrow().schema
-    opened = (
-        pq.ParquetWriter(handle, schema)
-        if kind == "parquet"
-        else pa.ipc.new_file(pa.PythonFile(handle), schema)
-    )
+    sink = pa.PythonFile(handle)  # type: ignore[arg-type]  # any binary file
+    opened = pq.ParquetWriter(sink, schema) if kind == "parquet" else pa.ipc.new_file(sink, schema)
     with opened as writer:
         yield lambda piece: writer.write_table(piece.to_arrow())
 

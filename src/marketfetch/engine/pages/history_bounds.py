@@ -14,8 +14,8 @@ import anyio
 import attrs
 from anyio import CancelScope, CapacityLimiter, Lock
 
-from marketfetch.engine.gap_turns import GapTurns
 from marketfetch.engine.missing import PUBLISH_GRACE, UNPROVEN_ABSENCE
+from marketfetch.engine.pages.gap_turns import GapTurns
 from marketfetch.engine.requester import (
     RequestExecutor,
     RowFinder,
