@@ -24,6 +24,10 @@ GOOD: dict[str, list[str]] = {
     ],
     "plan": ["--exchange", "binance-usdm", "--symbol", "BTCUSDT", "--start", "2026-06-01"],
     "update": ["--to", "memory:"],
+    "follow": [
+        *("--exchange", "binance-usdm", "--symbol", "BTCUSDT"),
+        *("--start", "2026-06-01", "--to", "memory:"),
+    ],
     "refetch": ["--to", "memory:"],
     "export": ["--to", "memory:", "--out", "rows.csv"],
     "coverage": ["--to", "memory:"],

@@ -39,7 +39,7 @@ def query_from(arguments: argparse.Namespace) -> Query:
         datasets=arguments.dataset,
         interval=arguments.interval,
         start=arguments.start,
-        end=arguments.end,
+        end=arguments.end if "end" in arguments else "now",
         composites=composites_from(arguments),
         sources=arguments.sources,
     )

@@ -1,13 +1,12 @@
-"""The output of `marketfetch verify`, `forget` and `refetch`."""
+"""The output of `marketfetch verify`, `forget`, `refetch` and `export`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from marketfetch.api.upkeep.refetch import Refetched, SeriesChange
 from marketfetch.cli.documents import MAX_ROWS, Document, TextTable
 from marketfetch.cli.report_view import report_page
 from marketfetch.listeners.text import pluralize, spans_text
@@ -21,7 +20,12 @@ from marketfetch.reports import (
 from marketfetch.values.series import Series
 from marketfetch.values.spans import SpanSet
 
+if TYPE_CHECKING:  # the engine takes long to import
+    from marketfetch.api.upkeep.export import Exported
+    from marketfetch.api.upkeep.refetch import Refetched, SeriesChange
+
 __all__ = [
+    "export_page",
     "forgotten_as_list",
     "forgotten_page",
     "refetched_page",
@@ -66,6 +70,20 @@ def _reissued(file: ReissuedFile) -> tuple[str, ...]:
     counts += [f"{file.new_rows:,} new rows"] if file.new_rows else []
     name = file.key.rpartition("/")[2]
     return name, spans_text(file.spans), file.error or ", ".join(counts), "repaired" if file.repaired else ""
+
+
+def export_page(exported: Exported, file: str) -> Document:
+    """Return the page of an export: how many rows went into the file, and what the store lacks."""
+    lacking = [(series, spans) for series, spans in exported.missing.items() if spans]
+    headline = (
+        f"{pluralize(exported.total, 'row')} of {pluralize(len(exported.rows), 'series')} written to {file}"
+    )
+    rows = [
+        (f"{series.dataset.name} {series.interval.name}", series.symbol, spans_text(spans))
+        for series, spans in lacking
+    ]
+    table = TextTable.limited("Missing in the store", ("dataset", "symbol", "where (UTC)"), rows)
+    return Document(headline, [table] if rows else [])
 
 
 def forgotten_page(verdict: str, forgotten: Mapping[Series, SpanSet]) -> Document:

@@ -45,7 +45,7 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
 
     from marketfetch.api.upkeep.export import export
     from marketfetch.cli.arguments import filters_from
-    from marketfetch.cli.export_view import export_page
+    from marketfetch.cli.maintenance_view import export_page
 
     filters = filters_from(arguments)
     datasets = filters.pop("datasets") or ["ohlcv"]

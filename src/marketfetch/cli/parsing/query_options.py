@@ -11,8 +11,8 @@ from marketfetch.cli.parsing.parser import Once, Parser, Several
 __all__ = ["add_composites", "add_query", "add_sources", "names_help"]
 
 
-def add_query(parser: Parser) -> None:
-    """Add the options that say what a store should hold."""
+def add_query(parser: Parser, *, ends: bool = True) -> None:
+    """Add the options that say what a store should hold; `ends` adds the end of the span."""
     what = parser.add_argument_group("what the store should hold")
     add_exchange(what)
     what.add_argument("-s", "--symbol", metavar="NAME", action=Several, help="one or more, also BTC,ETH")
@@ -40,9 +40,10 @@ def add_query(parser: Parser) -> None:
     what.add_argument(
         "--start", metavar="TIME", action=Once, required=True, help="2026-06-01, 2026-06-01T12:00Z or 20d"
     )
-    what.add_argument(
-        "--end", metavar="TIME", action=Once, default="now", help="likewise, exclusive (default: now)"
-    )
+    if ends:
+        what.add_argument(
+            "--end", metavar="TIME", action=Once, default="now", help="likewise, exclusive (default: now)"
+        )
     add_composites(what)
 
 
