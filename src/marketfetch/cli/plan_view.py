@@ -20,12 +20,12 @@ def plan_page(plan: Plan) -> Document:
         bound = "At most " if plan.is_upper_bound else "About "
         verdict = (
             f"{bound}{pluralize(total.rows, 'row')} of {pluralize(len(plan.series), 'series')} in"
-            f" {pluralize(total.requests, 'request')} of weight {total.weight:,}, {_megabytes(total)},"
+            f" {pluralize(total.requests, 'request')} of weight {total.weight:,}, {_size(total)},"
             f" {format_duration(plan.seconds)}"
         )
     sources = [("rest", plan.rest, plan.rest_seconds), ("archive", plan.archive, plan.archive_seconds)]
     work = [
-        (name, *_numbers(load), _megabytes(load), format_duration(seconds))
+        (name, *_numbers(load), _size(load), format_duration(seconds))
         for name, load, seconds in sources
         if load.requests
     ]
@@ -86,10 +86,10 @@ def _numbers(load: Workload) -> tuple[str, ...]:
     return f"{load.rows:,}", f"{load.requests:,}", f"{load.weight:,}"
 
 
-def _megabytes(load: Workload) -> str:
+def _size(load: Workload) -> str:
     """Write the size of the answers.
 
-    >>> _megabytes(Workload(size=1_234_567))
-    '1.2 MB'
+    >>> _size(Workload(size=1_234_567)), _size(Workload(size=12_345))
+    ('1.2 MB', '12 kB')
     """
-    return f"{load.size / 1e6:,.1f} MB"
+    return f"{load.size / 1e6:,.1f} MB" if load.size >= 1e6 else f"{load.size / 1e3:,.0f} kB"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypedDict, TypeVar
@@ -12,11 +12,12 @@ import attrs
 from marketfetch.api.budget_sharing import sharing_of
 from marketfetch.api.inputs import check_parts, pool_of, store_of
 from marketfetch.api.plugins import exchange_from, exchange_names
-from marketfetch.engine.blocking import StoreRetrier
+from marketfetch.engine.blocking import StoreRetrier, run_in_thread
 from marketfetch.engine.run import Run
 from marketfetch.engine.run_config import RunConfig
 from marketfetch.errors import ConfigurationError, FetchError
 from marketfetch.events import Listener
+from marketfetch.exchange import Exchange
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.listeners.dispatch import Listeners
 from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink, Store
@@ -124,16 +125,22 @@ class StoreJobs:
                 )
         return ledger
 
+    async def installed(self, names: Collection[str]) -> dict[str, Exchange]:
+        """Return those of the named exchanges whose adapters are installed."""
+
+        def find() -> dict[str, Exchange]:
+            return {name: exchange_from(name, *self._hosts) for name in exchange_names() if name in names}
+
+        return await run_in_thread(find)  # it reads the files of installed packages
+
     async def run(self, spans: Mapping[Series, Span], composites: Sequence[Composite] = ()) -> Report:
         """Fetch what is missing in a span of each series; a span that ends in the future ends now.
 
         A series whose symbol is that of a composite is computed after the others.
         """
         self._done = []
-        installed = exchange_names()
-        for name in sorted({series.exchange for series in spans}):
-            if name in installed:
-                continue
+        installed = await self.installed({series.exchange for series in spans})
+        for name in sorted({series.exchange for series in spans} - installed.keys()):
             count = sum(series.exchange == name for series in spans)
             hint = f"its adapter is not installed; {count:,} series of the store stay as they are"
             self._done.append(attrs.evolve(Report.empty(), unknown={name: hint}))
@@ -142,7 +149,7 @@ class StoreJobs:
         session = SessionState(*self._parts, kept=True)
         async with session.open(self._sharing):
             for job in _grouped(known, composites, self.settings.clock()):
-                await self._run_one(job, known, session)
+                await self._run_one(job, installed[job.exchange], session, known)
         return self.report()
 
     def report(self) -> Report:
@@ -150,10 +157,11 @@ class StoreJobs:
         current = [] if self._current is None else [self._current.report()]
         return Report.merged([*self._done, *current])
 
-    async def _run_one(self, job: _Job, spans: Mapping[Series, Span], session: SessionState) -> None:
+    async def _run_one(
+        self, job: _Job, exchange: Exchange, session: SessionState, spans: Mapping[Series, Span]
+    ) -> None:
         query = attrs.evolve(job.query, sources=self._sources)
         try:
-            exchange = exchange_from(job.exchange, *self._hosts)
             self._current = Run(self._config(exchange=exchange, query=query, session=session, spans=spans))
             report = await self._current.execute()
         except (ConfigurationError, FetchError) as error:

@@ -11,7 +11,6 @@ from typing import Any, Unpack
 import attrs
 
 from marketfetch.api.maintenance import forget
-from marketfetch.api.plugins import exchange_names
 from marketfetch.api.run_sync import run_sync
 from marketfetch.api.upkeep.jobs import JobOptions, StoreJobs
 from marketfetch.common.event_loop import asyncio_loop
@@ -129,7 +128,7 @@ class Refetch:
             raise ConfigurationError(
                 f"store: {redact(repr(self._jobs.store))} covers nothing of that; there is nothing to refetch"
             )
-        installed = exchange_names()
+        installed = await self._jobs.installed({series.exchange for series in spans})
         again = {series: each for series, each in spans.items() if series.exchange in installed}
         before = await self._jobs.call_store(partial(self._forget, again))
         hulls = {series: hull for series, each in spans.items() if (hull := each.hull) is not None}
