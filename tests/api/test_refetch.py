@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def filled(exchange: SimulatedExchange, store: Any) -> Any:
 
 
 def again(exchange: SimulatedExchange, store: Any, **more: Any) -> Refetched:
-    asked = {"symbols": "BTCUSDT", "start": START, "end": START + 2 * HOUR} | more
+    asked: dict[str, Any] = {"symbols": "BTCUSDT", "start": START, "end": START + 2 * HOUR} | more
     return mf.refetch(store, base_url=exchange.base_url, board=None, **asked)
 
 
@@ -63,7 +63,7 @@ def test_wrong_values_are_replaced_and_counted(
 ) -> None:
     if kind in {"duckdb", "parquet"}:
         pytest.importorskip("duckdb" if kind == "duckdb" else "pyarrow")
-    makers = {
+    makers: dict[str, Callable[[], Any]] = {
         "memory": mf.MemorySink,
         "sqlite": lambda: mf.SQLiteSink(tmp_path / "a.sqlite"),
         "duckdb": lambda: mf.DuckDBSink(tmp_path / "a.duckdb"),
@@ -106,7 +106,7 @@ def test_rows_stay_and_their_moments_are_missing_where_the_exchange_does_not_ans
     exchange: SimulatedExchange,
 ) -> None:
     store = filled(exchange, mf.MemorySink())
-    exchange.faults = Faults({FaultKind.STATUS_500: 1.0})
+    exchange.faults = Faults(rate=1.0, kinds=[FaultKind.STATUS_500], times=99)
     retries = mf.RetryPolicy(attempts=1, initial=0)
 
     done = again(exchange, store, settings=mf.Settings(retries=retries))

@@ -86,6 +86,6 @@ COMMAND = Command(
     _run,
     (
         "export -t duckdb:market.duckdb -s BTCUSDT -i 1h \\\n      --start 2026-01-01 -o btc.parquet",
-        "export -t sqlite:market.sqlite -d funding_rate -o - \\\n      | head",
+        "export -t sqlite:market.sqlite -d funding_rate -o -",
     ),
 )
