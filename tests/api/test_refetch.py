@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 
 import marketfetch as mf
 from marketfetch.api.upkeep import refetch as module
-from marketfetch.api.upkeep.refetch import Refetched
+from marketfetch.api.upkeep.refetch import Refetch, Refetched
 from marketfetch.errors import ConfigurationError
 from marketfetch.testing import FaultKind, Faults, GeneratedMarket, SimulatedExchange
 from marketfetch.values.pages import Batch, Columns
@@ -102,10 +103,11 @@ def test_rows_that_the_exchange_does_not_have_are_removed(exchange: SimulatedExc
     assert mf.verify(store).ok
 
 
-def test_rows_stay_and_their_moments_are_missing_where_the_exchange_does_not_answer(
+def test_all_is_as_before_where_the_exchange_does_not_answer(
     exchange: SimulatedExchange,
 ) -> None:
     store = filled(exchange, mf.MemorySink())
+    before = store.coverage([BTC])
     exchange.faults = Faults(rate=1.0, kinds=[FaultKind.STATUS_500], times=99)
     retries = mf.RetryPolicy(attempts=1, initial=0)
 
@@ -113,11 +115,26 @@ def test_rows_stay_and_their_moments_are_missing_where_the_exchange_does_not_ans
 
     assert not done.report.complete
     assert len(store.read(BTC, SPAN)) == 1440
-    exchange.faults = None
-    report = mf.update(
-        store, base_url=exchange.base_url, board=None, settings=mf.Settings(clock=lambda: SPAN.end)
-    )
-    assert report.rows_written == 120
+    assert store.coverage([BTC]) == before
+    assert done.changes[0].fields == {}
+
+
+def test_a_refetch_that_is_cancelled_gives_the_coverage_back(exchange: SimulatedExchange) -> None:
+    store = filled(exchange, mf.MemorySink())
+    before = store.coverage([BTC])
+
+    async def cancelled() -> None:
+        with anyio.CancelScope() as scope:
+
+            def cancel(event: object) -> None:
+                scope.cancel()
+
+            where = {"base_url": exchange.base_url, "board": None}
+            await Refetch(store, symbols="BTCUSDT", listeners=[cancel], **where)  # type: ignore[arg-type]
+        assert scope.cancelled_caught
+
+    anyio.run(cancelled)
+    assert store.coverage([BTC]) == before
 
 
 def test_a_symbol_that_nobody_serves_keeps_what_the_store_has(exchange: SimulatedExchange) -> None:

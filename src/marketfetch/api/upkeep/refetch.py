@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
+import anyio
 import attrs
 
 from marketfetch.api.maintenance import forget
@@ -132,9 +133,11 @@ class Refetch:
         again = {series: each for series, each in spans.items() if series.exchange in installed}
         before = await self._jobs.call_store(partial(self._forget, again))
         hulls = {series: hull for series, each in spans.items() if (hull := each.hull) is not None}
-        report = await self._jobs.run(hulls, self._composites)
-        self.changes = await self._jobs.call_store(partial(self._settle, report, again, before))
-        return report
+        try:
+            return await self._jobs.run(hulls, self._composites)
+        finally:
+            with anyio.CancelScope(shield=True):
+                self.changes = await self._jobs.call_store(partial(self._settle, again, before))
 
     def report(self) -> Report:
         """Return the report so far; also after the refetch was cancelled."""
@@ -151,18 +154,16 @@ class Refetch:
             store.forget(series, each)
         return _Before(known, rows)
 
-    def _settle(
-        self, report: Report, spans: Mapping[Series, SpanSet], before: _Before
-    ) -> tuple[SeriesChange, ...]:
-        """Give back what nobody could fetch, remove rows that the exchange no longer has, and compare."""
+    def _settle(self, spans: Mapping[Series, SpanSet], before: _Before) -> tuple[SeriesChange, ...]:
+        """Give back what could not be fetched, remove rows that the exchange no longer has, and compare."""
         store = self._jobs.store
         changes = []
         for series, each in spans.items():
-            if f"{series.exchange} {series.symbol}" in report.unknown:
-                # No exchange serves it: a composite, for example, whose members nobody has named.
-                known = before.coverage[series]
-                _write(store, Batch(series, Columns.empty(series.dataset), known.without(known.unusable)))
-                continue
+            known = before.coverage[series]
+            # The rejected rows of unusable moments are gone: those are asked for again.
+            kept = known.without(store.coverage([series])[series].covered | known.unusable)
+            if kept.covered:
+                _write(store, Batch(series, Columns.empty(series.dataset), kept))
             removed = _remove_empty(store, series, each)
             if before.rows is None:
                 changes.append(SeriesChange(series, each, None, None, removed))
@@ -199,8 +200,9 @@ def refetch(  # noqa: PLR0913  # which series, which span, and the parts of a pi
 
     The series and the half-open span are chosen as for `forget`; by default the span is all that is covered.
     First the coverage is removed, then the span is fetched, and each row stays until another one replaces it,
-    or the exchange has shown that it has none. A refetch that is stopped leaves moments that are missing: the
-    next `update` fetches them. `composites` and `options` are those of `update`.
+    or the exchange has shown that it has none. What could not be fetched is as before, and missing in the
+    report; only a process that is killed leaves moments without coverage, which the next `fetch` requests.
+    `composites` and `options` are those of `update`.
 
     Raises ConfigurationError if no series is chosen, if the store covers nothing of the span, and for a store
     that cannot forget; SinkError if the store cannot be used. What goes wrong at an exchange is in

@@ -16,7 +16,7 @@ __all__ = ["COMMAND"]
 
 def _add_options(parser: Parser) -> None:
     add_store(parser)
-    add_filters(parser, "all of the dataset that the store holds, unless some are named")
+    add_filters(parser, "all of the dataset, unless some are named")
     rows = parser.add_argument_group("which rows of them")
     add_span(rows)
     file = parser.add_argument_group("the file")
@@ -85,7 +85,7 @@ COMMAND = Command(
     _add_options,
     _run,
     (
-        "export -t duckdb:market.duckdb -s BTCUSDT -i 1h \\\n      --start 2026-01-01 -o btc.parquet",
-        "export -t sqlite:market.sqlite -d funding_rate -o -",
+        "export -t duckdb:market.duckdb -s BTCUSDT \\\n      -i 1h --start 2026-01-01 -o btc.parquet",
+        "export -t sqlite:market.sqlite -s ETHUSDT -o -",
     ),
 )

@@ -53,8 +53,8 @@ COMMAND = Command(
     _add_options,
     _run,
     (
-        "plan -e binance-usdm --all-symbols --quote USDT \\\n      --start 2026-01-01",
-        "plan -e okx -s BTC-USDT-SWAP -i 1h --start 1y \\\n      -t duckdb:market.duckdb",
+        "plan -e okx --all-symbols --quote USDT \\\n      --start 2026-01-01",
+        "plan -e binance-usdm -s BTCUSDT --start 1y \\\n      -i 1h -t duckdb:market.duckdb",
         "plan --job daily --json",
     ),
     more_help=names_help,

@@ -77,7 +77,7 @@ COMMAND = Command(
     _run,
     (
         "refetch -t sqlite:market.sqlite -s BTCUSDT \\\n      --start 2026-06-01 --end 2026-06-02 --dry-run",
-        "refetch -t duckdb:market.duckdb -e okx -d ohlcv \\\n      --start 2d",
+        "refetch -t duckdb:market.duckdb -e okx \\\n      -d ohlcv --start 2d",
     ),
     # What is fetched again has to be typed.
     preset=frozenset(

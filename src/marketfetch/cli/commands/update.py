@@ -50,6 +50,6 @@ COMMAND = Command(
     _run,
     (
         "update -t duckdb:market.duckdb --quiet",
-        "update -t sqlite:market.sqlite -e okx -i 1h --no-gaps",
+        "update -t sqlite:market.sqlite -i 1h --no-gaps",
     ),
 )
