@@ -29,8 +29,6 @@ from .api.upkeep.refetch import refetch as refetch
 from .api.upkeep.update import update as update
 from .errors import MarketfetchError as MarketfetchError
 from .fetchers.curl import CurlFetcher as CurlFetcher
-from .listeners.logs import log_to_console as log_to_console
-from .listeners.progress import progress_to as progress_to
 from .protocols import Fetcher as Fetcher
 from .protocols import Paginator as Paginator
 from .protocols import ProxyPool as ProxyPool

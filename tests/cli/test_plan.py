@@ -66,4 +66,4 @@ def test_a_page_fits_the_terminal_and_long_lists_are_cut(width: int) -> None:
     assert "2,400 in 60 s" in page
     # The last line is a note, which is never broken.
     assert all(len(line) <= width for line in page.splitlines()[:-1])
-    assert page.splitlines()[-1].startswith("30 of 30 series begin later, by the listing; if they do not")
+    assert page.splitlines()[-1].startswith("30 of 30 series begin later by the listing; if they do not")

@@ -44,7 +44,7 @@ def plan_page(plan: Plan) -> Document:
     return Document(
         f"{verdict}; nothing was fetched or written",
         [table for table in tables if table.rows],
-        list(_notes(plan)),
+        plan.remarks,
     )
 
 
@@ -70,16 +70,6 @@ def _series_line(line: SeriesPlan) -> tuple[str, ...]:
         spans_text(line.missing),
         *_numbers(line.total),
     )
-
-
-def _notes(plan: Plan) -> Iterator[str]:
-    if later := sum(line.first_row == "listed" for line in plan.series):
-        yield (
-            f"{later:,} of {pluralize(len(plan.series), 'series')} begin later, by the listing; if they do"
-            f" not: at most {plan.at_most}"
-        )
-    for name, hint in plan.unknown.items():
-        yield f"{name}: {hint}"
 
 
 def _numbers(load: Workload) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from marketfetch.engine.state import RunState
 from marketfetch.errors import (
     Banned,
     FetchError,
+    NoSuchFile,
     RateLimitExceeded,
     RequestTimeout,
     RestrictedLocation,
@@ -46,6 +47,7 @@ __all__ = [
     "fills_from_end",
     "search_windows",
     "seek_first_row",
+    "seek_series_gaps",
 ]
 
 _T = TypeVar("_T")
@@ -158,7 +160,7 @@ class RequestExecutor:
     ) -> tuple[_T, str]:
         """Send a request as `send_measured` does, emit RequestAnswered, and return the name of the egress."""
         result, measures = await self.send_measured(request, read, policy, series)
-        self.emit(measures.event(RequestAnswered, path=request.path, egress=measures.egress, series=series))
+        self._report_answer(request, series, measures)
         return result, measures.egress
 
     async def send_measured(
@@ -185,7 +187,10 @@ class RequestExecutor:
             except FetchError as error:
                 error.attempt, wait = next(waits)
                 final = wait is None or error.egress is None or not policy.retries(error)
-                self._report(error, series, measures, final=final)
+                if isinstance(error, NoSuchFile):  # that a file is not there is an answer, not a failure
+                    self._report_answer(request, series, measures)
+                else:
+                    self._report(error, series, measures, final=final)
                 if final:
                     raise
                 self.state.retries[type(error).__name__] += 1
@@ -223,6 +228,10 @@ class RequestExecutor:
         with anyio.move_on_after(self.settings.deadline):
             return await self.fetcher.fetch(request, egress)
         raise RequestTimeout(f"no complete answer within {self.settings.deadline:g} s")
+
+    def _report_answer(self, request: Request, series: Series | None, measures: RequestMeasures) -> None:
+        event = measures.event(RequestAnswered, path=request.path, egress=measures.egress, series=series)
+        self.emit(event)
 
     def _report(
         self, error: FetchError, series: Series | None, measures: RequestMeasures, *, final: bool
@@ -266,11 +275,7 @@ class RowFinder:
 
     async def gaps(self, series: Series, span: Span, page_size: int) -> Sequence[ProbableGap]:
         """Return where a series probably has no rows, by its longer candles. Raises Undecided."""
-        endpoint, interval = self._endpoint(series), series.interval
-        coarser = _coarser(endpoint, interval)
-        return await self._answered(
-            series, seek_gaps(span, page_size, endpoint.page_sizes[-1], coarser, interval)
-        )
+        return await self._answered(series, seek_series_gaps(self._endpoint(series), series, span, page_size))
 
     async def _answered(self, series: Series, search: Generator[Question, Sequence[int], _T]) -> _T:
         """Answer the questions of a search, and return what it finds. Raises Undecided."""
@@ -357,6 +362,14 @@ def seek_first_row(
         hint=None if hint is None else interval.floor(hint),
         coarser=_coarser(endpoint, interval),
     )
+
+
+def seek_series_gaps(
+    endpoint: Endpoint, series: Series, span: Span, page_size: int
+) -> Generator[Question, Sequence[int], list[ProbableGap]]:
+    """Begin the search for the gaps of a span at an endpoint; see `seek_gaps`."""
+    coarser = _coarser(endpoint, series.interval)
+    return seek_gaps(span, page_size, endpoint.page_sizes[-1], coarser, series.interval)
 
 
 def search_windows(endpoint: Endpoint, series: Series, span: Span, rows: int) -> Iterator[Slice]:
