@@ -138,7 +138,7 @@ class StoreJobs:
 
         A series whose symbol is that of a composite is computed after the others.
         """
-        self._done = []
+        self._done, self._current = [], None
         installed = await self.installed({series.exchange for series in spans})
         for name in sorted({series.exchange for series in spans} - installed.keys()):
             count = sum(series.exchange == name for series in spans)
