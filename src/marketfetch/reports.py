@@ -18,6 +18,7 @@ from marketfetch.findings import (
     spans_as_list,
 )
 from marketfetch.plans import PlanComparison
+from marketfetch.report_text import NOTHING_CLOSED, report_html, report_text
 from marketfetch.values.coverage import MissingReason
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
@@ -39,9 +40,6 @@ __all__ = [
 ]
 
 _Part = TypeVar("_Part", "ArchiveReport", "SourceReport")
-
-NOTHING_CLOSED = "nothing has closed in this span yet"
-"""What is said of a series without a final row: of 1d candles, for example, when today was requested."""
 
 
 @attrs.frozen
@@ -142,6 +140,10 @@ class Report:
     `retries` counts repeated requests by cause; `duration` is in seconds; `unknown` has the symbols that
     the exchange does not know, each with a hint.
 
+    `print(report)` writes it for people, and a notebook shows it as a table.
+
+    >>> print(Report.empty())
+    Complete: 0 rows written in 0.0 s, 0 requests of weight 0
     >>> Report.empty().complete, attrs.evolve(Report.empty(), error="stopped by SIGINT").complete
     (True, False)
     """
@@ -205,6 +207,12 @@ class Report:
             rows_crossed=sum(report.rows_crossed for report in reports),
             error="; ".join(report.error for report in reports if report.error is not None) or None,
         )
+
+    def __str__(self) -> str:
+        return report_text(self)
+
+    def _repr_html_(self) -> str:
+        return report_html(self)
 
     @property
     def complete(self) -> bool:

@@ -13,7 +13,7 @@ import attrs
 from marketfetch.api.inputs import store_of
 from marketfetch.api.reading import RequestedSpan, chosen_series, span_report
 from marketfetch.api.store_calls import call_store
-from marketfetch.api.table import Table
+from marketfetch.api.tables.table import Table
 from marketfetch.api.upkeep.jobs import check_flag
 from marketfetch.api.upkeep.table_files import FileFormat, Times, check_times, format_of, open_table_file
 from marketfetch.errors import ConfigurationError, SinkError

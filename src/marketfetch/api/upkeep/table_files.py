@@ -12,7 +12,7 @@ from typing import BinaryIO, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.api.table import Table
+from marketfetch.api.tables.table import Table
 from marketfetch.common.type_checks import is_text
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.reports import Report
