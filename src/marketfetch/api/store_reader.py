@@ -27,7 +27,7 @@ from marketfetch.values.intervals import Interval
 from marketfetch.values.query import AllSymbols
 from marketfetch.values.series import Series
 from marketfetch.values.settings import RetryPolicy
-from marketfetch.values.times import TimeLike, check_order, parse_time, steady_clock
+from marketfetch.values.times import TimeLike
 from marketfetch.verification.selection import Selection
 
 if TYPE_CHECKING:  # heavy and optional: imported where it is used
@@ -136,7 +136,7 @@ class StoreReader:
         """
         check_on_missing(on_missing)
         chosen = _selection(dataset, symbols, interval, exchange)
-        work = partial(read_tables, self._opened(), chosen, _window(start, end))
+        work = partial(read_tables, self._opened(), chosen, RequestedSpan.parse(start, end))
         return self._told(dataset, call_store(work, self._retries), on_missing)
 
     @overload
@@ -179,7 +179,7 @@ class StoreReader:
         """Do as `table` on a thread; the event loop is not blocked."""
         check_on_missing(on_missing)
         chosen = _selection(dataset, symbols, interval, exchange)
-        work = partial(read_tables, self._opened(), chosen, _window(start, end))
+        work = partial(read_tables, self._opened(), chosen, RequestedSpan.parse(start, end))
         return self._told(dataset, await self._in_thread(work), on_missing)
 
     def latest(
@@ -307,15 +307,6 @@ def _selection(
         names = [kind.name for kind in chosen.datasets]
         raise ConfigurationError(f"dataset: {dataset!r} names several; write a list: {names}")
     return chosen
-
-
-def _window(start: TimeLike | None, end: TimeLike | None) -> RequestedSpan:
-    now = steady_clock()()
-    first = None if start is None else parse_time("start", start, now)
-    last = None if end is None else parse_time("end", end, now)
-    if first is not None and last is not None:
-        check_order(first, last)
-    return RequestedSpan(first, last, now)
 
 
 def _name(item: tuple[Series, Coverage]) -> str:
