@@ -86,6 +86,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("postgres_server", found or [None], ids=names, indirect=True, scope="session")
 
 
+@pytest.hookimpl(trylast=True)  # after the shuffle
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that may take longest: at the end one worker would be left with them."""
+
+    def allowed(item: pytest.Item) -> float:
+        mark = item.get_closest_marker("timeout")
+        return float(mark.args[0]) if mark else 0.0
+
+    items.sort(key=allowed, reverse=True)
+
+
 @pytest.fixture(scope="session")
 def start_postgres() -> Iterator[Callable[[postgres.Source], postgres.Server]]:
     """Starts each server when it is first needed; PgBouncer stands before one that runs already."""
