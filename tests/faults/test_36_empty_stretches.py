@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, ClassVar
 
 import anyio
@@ -94,6 +95,7 @@ def filled(
 STATISTICS = ["open_interest", "long_short_ratio", "taker_volume"]
 
 
+@cache
 def usual(venue: str, dataset: str, interval: str = "1m") -> int:
     """Return the requests beside the pages of a run without an empty stretch."""
     span = Span(NOW - 30_000 - 4 * DAY, NOW - 30_000 - 3 * DAY)
