@@ -16,7 +16,9 @@ import hypothesis
 import pytest
 from blockbuster import blockbuster_ctx
 
+from marketfetch.exchanges import okx
 from marketfetch.testing import separate_registry
+from marketfetch.values.http import LimitPool
 from tests.support import pgbouncer, postgres
 
 PROJECT = Path(__file__).parents[1]
@@ -183,6 +185,12 @@ def unspent_budgets(
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
     with separate_registry():
         yield
+
+
+@pytest.fixture
+def unpaced_okx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Budgets of OKX that nobody waits for, where requests are counted: it serves ten in a second."""
+    monkeypatch.setattr(okx, "_pool", lambda route, calls: LimitPool(f"okx {route}", 100 * calls, 2_000))
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,8 @@ from tests.support.plain import Backwards, Events, Forwards, PlainExchange, Plai
 from tests.support.plain import filled as run_plain
 from tests.support.worlds import DAY, HOUR, MINUTE, World, run, span_of
 
+pytestmark = pytest.mark.usefixtures("unpaced_okx")
+
 NOW = parse_time("now", "2026-11-01T00:00:30Z", 0)
 YEAR = span_of("2025-06-03T07:21:00Z", "2026-06-03T09:33:00Z")
 HANDFUL = 12
@@ -211,7 +213,7 @@ def test_a_server_that_is_empty_once_hides_no_row(venue: str, rate: float, kinds
     """Each question may be answered wrongly once: pages, first rows and windows of a year alike."""
     hole = Span(YEAR.start, YEAR.start + 10 * DAY)
     span = Span(hole.start - DAY, hole.end + DAY)
-    for seed in range(1 if venue == "okx" else 3):  # OKX serves few requests in a second
+    for seed in range(3):
         faults = Faults(rate=rate, kinds=kinds, seed=seed)
         found = filled(venue, "ohlcv", span, gaps=[hole], faults=faults, okx_page=300)
         assert found.report.complete
