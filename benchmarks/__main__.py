@@ -20,6 +20,7 @@ from benchmarks.sections import (
     connections,
     embedded,
     fetching,
+    follow,
     gaps,
     loop_latency,
     memory,
@@ -49,6 +50,7 @@ SECTIONS: dict[str, tuple[str, Section]] = {
     "lateness": ("The loop never stalls", lambda: loop_latency.loop_latency(rounds=3)),
     "memory": ("Flat memory", memory.flat_memory),
     "connections": ("Connections", connections.connections),
+    "follow": ("Follow mode", follow.follow),
     "plans": ("Plans against what happened", plans.plans),
     "startup": ("Start-up", startup.startup),
 }

@@ -18,6 +18,7 @@ from chaos.harness.trials import Effort, Result
 from chaos.trials.archives import archives
 from chaos.trials.concurrent_runs import concurrent_runs
 from chaos.trials.crash_points import crash_points
+from chaos.trials.follow import follow
 from chaos.trials.fuzzing import fuzzing
 from chaos.trials.hostile_database import hostile_database
 from chaos.trials.hostile_exchange import hostile_exchange
@@ -40,6 +41,7 @@ SECTIONS: dict[str, tuple[str, Section]] = {
     "database": ("A hostile database", hostile_database),
     "stopping": ("Stopping", signals),
     "confidential": ("Secrets", secret_leaks),
+    "follow": ("Following through outages", follow),
     "soak": ("A long run", soak),
 }
 

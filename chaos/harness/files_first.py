@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 from marketfetch.cli.main import main
-from marketfetch.engine import archive_waves
+from marketfetch.engine.archives import waves
 
 __all__ = ["files_first"]
 
@@ -19,8 +19,8 @@ __all__ = ["files_first"]
 def files_first() -> Iterator[None]:
     """Let runs inside the block take files wherever the archive has some."""
     with (
-        patch.object(archive_waves, "files_end_sooner", return_value=True),
-        patch.object(archive_waves, "_WORTH_PAGES", 0),
+        patch.object(waves, "files_end_sooner", return_value=True),
+        patch.object(waves, "_WORTH_PAGES", 0),
     ):
         yield
 

@@ -12,10 +12,12 @@ from .api.discovery import datasets as datasets
 from .api.discovery import instruments as instruments
 from .api.discovery import intervals as intervals
 from .api.fetch import fetch as fetch
+from .api.fetch import follow as follow
 from .api.fetch import plan as plan
 from .api.maintenance import forget as forget
 from .api.maintenance import verify as verify
 from .api.pipeline import Pipeline as Pipeline
+from .api.pipeline import Session as Session
 from .api.plugins import exchange_names as exchange_names
 from .api.reading import HeldSeries as HeldSeries
 from .api.source_maintenance import verify_sources as verify_sources

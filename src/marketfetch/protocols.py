@@ -62,7 +62,7 @@ class Fetcher(Protocol):
     """The transport, with its connection pool: sends a Request through an egress, returns the Response.
 
     The engine enters `session` once on its event loop, calls `fetch` from many tasks at a time, and leaves
-    the session when the run ends. (OpenBB calls an adapter a fetcher.)
+    the session when the run or the Session ends. (OpenBB calls an adapter a fetcher.)
     """
 
     def session(self) -> AbstractAsyncContextManager[object]:
@@ -146,7 +146,7 @@ class SupportsSession(Protocol):
     """A ProxyPool that shares its addresses with other processes."""
 
     def session(self, sharing: Sharing) -> AbstractAsyncContextManager[object]:
-        """Use these boards until the block is left; then give back the addresses that are held."""
+        """Use these boards until the block is left, perhaps inside another one; then give back addresses."""
         ...
 
     def share(self) -> float:
@@ -284,7 +284,7 @@ class Sink(Protocol):
         """Open a writer; it is opened, used and closed on one thread.
 
         Rows and coverage of a batch become durable in one transaction. Writing is idempotent and destroys
-        nothing: a NULL never overwrites a value, and an identical row changes nothing.
+        nothing: a NULL overwrites no value, an identical row changes nothing. A row may have no coverage yet.
         """
         ...
 

@@ -8,7 +8,7 @@ import pytest
 
 import marketfetch as mf
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine import archive_waves
+from marketfetch.engine.archives import waves
 from marketfetch.errors import ConfigurationError, RateLimitExceeded
 from marketfetch.events import FileRejected
 from marketfetch.exchanges.binance import BinanceFiles
@@ -32,8 +32,8 @@ SEEN_BY_COMPARISON = [ArchiveFaultKind.OTHER_VALUES, ArchiveFaultKind.ZERO_VOLUM
 @pytest.fixture
 def files_are_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prefer files however little is missing: on loopback the API is sooner."""
-    monkeypatch.setattr(archive_waves, "files_end_sooner", lambda *_: True)
-    monkeypatch.setattr(archive_waves, "_WORTH_PAGES", 0)
+    monkeypatch.setattr(waves, "files_end_sooner", lambda *_: True)
+    monkeypatch.setattr(waves, "_WORTH_PAGES", 0)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 import marketfetch as mf
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine import archive_waves
+from marketfetch.engine.archives import waves
 from marketfetch.errors import BadSymbol, ConfigurationError
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv, UsdmOhlcvFiles
 from marketfetch.exchanges.okx import Okx
@@ -237,8 +237,8 @@ def test_rows_of_an_older_instrument_of_the_same_name_are_not_mixed_in(
     market = GeneratedMarket([*SYMBOLS, MarketInstrument.parse("LITUSDT", listed)])
     older = MarketInstrument.parse("LITUSDT", moment("2025-10-20"), moment("2025-11-30"))
     series, store = Series.of("binance-usdm", "ohlcv", "LITUSDT", "1h"), MemorySink()
-    monkeypatch.setattr(archive_waves, "files_end_sooner", lambda *_: True)
-    monkeypatch.setattr(archive_waves, "_WORTH_PAGES", 0)
+    monkeypatch.setattr(waves, "files_end_sooner", lambda *_: True)
+    monkeypatch.setattr(waves, "_WORTH_PAGES", 0)
     with site(market=market, former=GeneratedMarket([older], seed=1)) as place:
         for sources in ("auto", "archive"):
             place.events.clear()

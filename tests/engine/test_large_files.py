@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from marketfetch.archives import downloads, file_reader
-from marketfetch.engine import archive_files, archive_waves
-from marketfetch.engine.batch_builder import RowBudget
+from marketfetch.engine.archives import files, waves
+from marketfetch.engine.pages.batch_builder import RowBudget
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import ArchiveFaultKind, ArchiveFaults
 from marketfetch.values.series import Series
@@ -19,15 +19,15 @@ SERIES = [Series.of("binance-usdm", "ohlcv", symbol, "1h") for symbol in SYMBOLS
 @pytest.fixture(autouse=True)
 def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fetch every file in parts of 2,000 bytes, hold 40 rows, and prefer files however little is missing."""
-    for module in (downloads, archive_files, archive_waves):
+    for module in (downloads, files, waves):
         monkeypatch.setattr(module, "PART", 2_000)
-    monkeypatch.setattr(archive_files, "_HELD_ROWS", 40)
+    monkeypatch.setattr(files, "_HELD_ROWS", 40)
     monkeypatch.setattr(file_reader, "PIECE_ROWS", 30)
     monkeypatch.setattr(file_reader, "_DISORDER", 5)
     monkeypatch.setattr("marketfetch.decoding.csv_layouts._BLOCK", 1_000)
     monkeypatch.setattr("marketfetch.archives.containers._PIECE", 500)
-    monkeypatch.setattr(archive_waves, "files_end_sooner", lambda *_: True)
-    monkeypatch.setattr(archive_waves, "_WORTH_PAGES", 0)
+    monkeypatch.setattr(waves, "files_end_sooner", lambda *_: True)
+    monkeypatch.setattr(waves, "_WORTH_PAGES", 0)
 
 
 def statuses(place: Site, name: str) -> list[int]:
@@ -84,7 +84,7 @@ def test_of_a_large_month_that_is_mostly_there_the_days_are_read() -> None:
 
 
 def test_a_file_above_the_maximum_is_not_requested(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive_waves, "MAX_FILE", 2_500)
+    monkeypatch.setattr(waves, "MAX_FILE", 2_500)
     with site() as place:
         report = place.fetch(MemorySink())
         assert not statuses(place, "BTCUSDT-1h-2026-01.zip")
@@ -94,7 +94,7 @@ def test_a_file_above_the_maximum_is_not_requested(monkeypatch: pytest.MonkeyPat
 
 def test_the_memory_limit_holds_back_the_pieces_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rows that wait for the store never exceed the row budget, though a file has many times as many."""
-    monkeypatch.setattr(archive_files, "PIECE_ROWS", 40)
+    monkeypatch.setattr(files, "PIECE_ROWS", 40)
     waiting = list[int]()
     acquire = RowBudget.acquire
 

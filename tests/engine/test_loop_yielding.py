@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from anyio.lowlevel import checkpoint
 
-from marketfetch.engine.batch_builder import BatchBuilder, RowBudget, WorkQueue
+from marketfetch.engine.pages.batch_builder import BatchBuilder, RowBudget, WorkQueue
 from marketfetch.engine.requester import LoopYielder
 from marketfetch.events import BatchWritten
 from marketfetch.planning.batches import DEFAULT_BATCH_ROWS, BatchPlan

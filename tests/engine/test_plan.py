@@ -12,7 +12,7 @@ import pytest
 
 import marketfetch as mf
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine import archive_waves
+from marketfetch.engine.archives import waves
 from marketfetch.plans import Plan, PlanComparison
 from marketfetch.reports import Report
 from marketfetch.sinks.memory import MemorySink
@@ -92,8 +92,8 @@ def test_a_store_with_gaps() -> None:
 
 
 def test_files_and_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive_waves, "files_end_sooner", lambda *_: True)
-    monkeypatch.setattr(archive_waves, "_WORTH_PAGES", 0)
+    monkeypatch.setattr(waves, "files_end_sooner", lambda *_: True)
+    monkeypatch.setattr(waves, "_WORTH_PAGES", 0)
     with site() as place:
         plan, report = planned(place.pipeline(MemorySink(), end="2026-02-20"))
     assert_right(report)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine.batch_builder import BatchBuilder, RowBudget, WorkQueue
+from marketfetch.engine.pages.batch_builder import BatchBuilder, RowBudget, WorkQueue
 from marketfetch.errors import MarketfetchError, RowsRefused, SinkError
 from marketfetch.events import BatchWritten, Event
 from marketfetch.planning.batches import BatchPlan
@@ -173,3 +173,23 @@ def test_no_row_is_held_after_a_run(name: str) -> None:
     assert max(seen) > 0
     assert min(seen) >= 0
     assert pipeline._run._row_budget.in_use == 0
+
+
+def test_drain_waits_until_nothing_is_held() -> None:
+    async def work() -> list[str]:
+        budget, order = RowBudget(limit=10), list[str]()
+        budget.hold("a batch", 4)
+
+        async def drain() -> None:
+            await budget.drain()
+            order.append("drained")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(drain)
+            await anyio.wait_all_tasks_blocked()
+            order.append("durable")
+            budget.release("a batch")
+        assert budget.in_use == 0
+        return order
+
+    assert anyio.run(work) == ["durable", "drained"]

@@ -210,4 +210,4 @@ def test_a_composite_of_members_with_holes_is_computed_in_few_steps() -> None:
     assert store.coverage([composite])[composite] == Coverage(composite.interval.cover(times))
     assert store.read(composite, Span(START, START + DAY)).times.tolist() == times.tolist()
     assert sum(batch.rows for batch in written) == 720
-    assert [*state.given_up] == ["not known of every input (A, B)"]
+    assert [reason.detail for reason in state.given_up] == ["not known of every input (A, B)"]

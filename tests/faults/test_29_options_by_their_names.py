@@ -71,7 +71,7 @@ def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:
         (
             "coverage",
             ["--proxy=http://anna:hunter2@h:1"],
-            "'--proxy' is no option of coverage; it belongs to backfill and symbols",
+            "'--proxy' is no option of coverage; it belongs to backfill, ",
         ),
         ("verify", ["--dry-run"], "it belongs to backfill and forget"),
         ("demo", ["--day", "3"], "'--day' is no option of demo; did you mean '--days'?"),

@@ -13,7 +13,7 @@ import pytest
 
 import marketfetch as mf
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.engine import archive_waves
+from marketfetch.engine.archives import waves
 from marketfetch.events import Event as RunEvent
 from marketfetch.events import RequestFailed
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
@@ -100,8 +100,8 @@ def test_a_file_that_does_not_end_is_given_up_and_the_api_has_its_rows(
     deadline: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(archive_waves, "files_end_sooner", lambda *_: True)
-    monkeypatch.setattr(archive_waves, "_WORTH_PAGES", 0)
+    monkeypatch.setattr(waves, "files_end_sooner", lambda *_: True)
+    monkeypatch.setattr(waves, "_WORTH_PAGES", 0)
     store = MemorySink()
     with site() as place, trickling(place.archive.base_url, how) as archive:
         report, failed = fetched(place, archive, store, timeout=timeout, deadline=deadline)

@@ -30,6 +30,7 @@ from marketfetch.sinks.files import atomic_files
 from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT, locked_directory
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.sql.coverage_tables import CoverageTables
+from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.values.datasets import Dataset
 from tests.support.batches import EVER, batch, candles, premium
@@ -257,13 +258,14 @@ def test_your_table_may_have_a_schema_and_decimals(tmp_path: Path, time: str) ->
     data=st.data(),
 )
 @settings(max_examples=20, deadline=None)
+@pytest.mark.parametrize("kind", [DuckDBSink, SQLiteSink])
 def test_batches_that_are_committed_together_are_stored_as_one_by_one(
-    groups: list[list[tuple[str, int, int]]], data: st.DataObject
+    kind: type[DuckDBSink | SQLiteSink], groups: list[list[tuple[str, int, int]]], data: st.DataObject
 ) -> None:
     # Batches of one series overlap or not, within a group and with earlier groups; some values are NULL.
     expected = MemorySink()
     with TemporaryDirectory() as folder:
-        store = DuckDBSink(Path(folder, "market.duckdb"))
+        store = kind(Path(folder, "market.file"))
         store.prepare([OHLCV])
         expected.prepare([OHLCV])
         with store.group_writer() as take, expected.writer() as take_alone:

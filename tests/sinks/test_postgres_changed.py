@@ -17,7 +17,7 @@ from marketfetch.errors import SinkError
 from marketfetch.redaction import Secret
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.postgres.connections import DsnConnections
-from marketfetch.sinks.postgres.session import Session
+from marketfetch.sinks.postgres.session import PostgresSession
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import EVER, MINUTE, START, batch, candles
@@ -72,7 +72,7 @@ def test_a_server_that_is_gone_without_a_word_is_noticed(postgres_server: Server
         pytest.skip("the server was given; where its socket is, is not known")
     with commit_proxy(postgres_server.socket) as relay, ExitStack() as stack:
         dsn = make_conninfo(postgres_dsn, host="127.0.0.1", port=relay.port)
-        session = stack.enter_context(closing(Session(DsnConnections(Secret(dsn)))))
+        session = stack.enter_context(closing(PostgresSession(DsnConnections(Secret(dsn)))))
         with session.transaction("look") as connection:
             wire = stack.enter_context(socket.socket(fileno=os.dup(connection.fileno())))
             assert wire.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1

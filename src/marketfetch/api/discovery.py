@@ -16,7 +16,6 @@ from marketfetch.api.run_sync import run_sync
 from marketfetch.common.type_checks import is_text
 from marketfetch.engine.discovery import fetch_listing
 from marketfetch.engine.requester import RequestExecutor
-from marketfetch.engine.run import sharing_addresses
 from marketfetch.engine.state import RunState
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.events import Listener
@@ -26,6 +25,7 @@ from marketfetch.listeners.dispatch import Listeners
 from marketfetch.protocols import Board, Fetcher, ProxyPool
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.redaction import Secret, redact
+from marketfetch.session import SessionState
 from marketfetch.sources import Endpoint
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.instruments import KINDS, Instrument
@@ -184,7 +184,7 @@ def instruments(  # noqa: PLR0913  # the filters, and the parts of a pipeline th
     sharing = sharing_of(board, NullSink())
 
     async def ask() -> tuple[Instrument, ...]:
-        async with sharing_addresses(executor.pool, sharing), executor.fetcher.session():
+        async with SessionState(executor.pool, executor.fetcher).connected(sharing):
             return await fetch_listing(executor)
 
     found = run_sync(ask)

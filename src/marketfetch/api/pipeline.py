@@ -1,42 +1,118 @@
-"""The pipeline for services: assemble the parts, await the report, or iterate over the durable batches."""
+"""The pipeline for services, and the Session that several of them share.
+
+Assemble the parts, await the report, iterate over the durable batches, or follow.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import anyio
 import attrs
 from anyio import create_memory_object_stream
 
 from marketfetch.api.budget_sharing import sharing_of
-from marketfetch.api.inputs import check_kinds, pool_of, sink_of
+from marketfetch.api.inputs import check_kinds, check_parts, pool_of, sink_of
 from marketfetch.api.plugins import exchange_from
 from marketfetch.common.event_loop import asyncio_loop
+from marketfetch.common.type_checks import is_number
 from marketfetch.engine.preview import Preview, preview_of
-from marketfetch.engine.run import Run, RunConfig
+from marketfetch.engine.run import Run
+from marketfetch.engine.run_config import RunConfig
+from marketfetch.errors import ConfigurationError
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange
 from marketfetch.fetchers.curl import CurlFetcher
+from marketfetch.following.following import Following, open_following
 from marketfetch.listeners.dispatch import Listeners
 from marketfetch.plans import Plan
-from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink, Writer
+from marketfetch.protocols import Board, Fetcher, ProxyPool, Sharing, Sink, Writer
 from marketfetch.proxies.pool import RotatingProxies
-from marketfetch.redaction import Secret
+from marketfetch.redaction import Secret, redact
 from marketfetch.reports import Report
+from marketfetch.session import SessionState
+from marketfetch.sinks.memory import MemorySink
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch
 from marketfetch.values.query import Query
 from marketfetch.values.settings import Settings
 
-__all__ = ["NullSink", "Pipeline"]
+__all__ = ["NullSink", "Pipeline", "Session"]
 
 
 async def _ignore_batch(batch: Batch) -> None:
     """A pipeline that is awaited delivers its batches to the sink only."""
+
+
+class Session:
+    """Connections, instruments, clocks and budgets that outlive runs; for many pipelines of one event loop.
+
+    Inside `async with session:` every pipeline that was made with `session=session` uses its connections. A
+    run asks for the exchange's clock and its listing of symbols only if they are unknown, or the listing is
+    older than `max_age` seconds or lacks a name of the query. Leaving the block closes the connections, so
+    runs have to end before; the session may be opened again.
+
+    `proxies`, `fetcher` and `board` are those of `Pipeline`, for all pipelines of the session. Raises
+    ConfigurationError for a part that cannot work.
+
+    >>> import asyncio
+    >>> async def main() -> None:
+    ...     async with Session() as session:
+    ...         print(session)
+    >>> asyncio.run(main())
+    <Session: open, <RotatingProxies: 1 egress, 1 ready>>
+    """
+
+    def __init__(
+        self,
+        *,
+        proxies: ProxyPool | Iterable[str | Secret] | str | Path | None = None,
+        fetcher: Fetcher | None = None,
+        board: Board | str | Secret | None = "auto",
+        max_age: float = 3600.0,
+    ) -> None:
+        check_parts(fetcher, None)
+        if not is_number(max_age) or max_age <= 0:
+            raise ConfigurationError(
+                f"max_age: must be above zero, a number of seconds, not {redact(repr(max_age))}"
+            )
+        self.state = SessionState(
+            RotatingProxies(()) if proxies is None else pool_of(proxies),
+            fetcher if fetcher is not None else CurlFetcher(),
+            round(max_age * 1000),
+            kept=True,
+        )
+        self._board = board
+        self._sharing = sharing_of(board, MemorySink())
+        self._closing: AsyncExitStack | None = None
+
+    def sharing(self, sink: Sink) -> Sharing:
+        """Return the boards of a pipeline into a sink: those of the session, and that of the sink."""
+        return sharing_of(self._board, sink)
+
+    async def __aenter__(self) -> Self:
+        """Open the session on the running event loop; ConfigurationError if it is open already."""
+        asyncio_loop("a Session")
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.state.open(self._sharing))
+            self._closing = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connections and give back the claims on addresses."""
+        closing, self._closing = self._closing, None
+        if closing is not None:
+            await closing.aclose()
+
+    def __repr__(self) -> str:
+        return f"<Session: {'closed' if self._closing is None else 'open'}, {self.state.pool!r}>"
 
 
 class Pipeline:
@@ -49,7 +125,8 @@ class Pipeline:
     every event on the event loop; a listener that raises is logged and receives no further event. `board`
     says which other processes share the rate limits of the addresses: `auto` means all processes of this
     user on this machine, and all that write into the same store if it is PostgreSQL; None means no other
-    process; a Board, or its URL such as `file:/srv/board`, means all that use this board.
+    process; a Board, or its URL such as `file:/srv/board`, means all that use this board. `session` is a
+    Session that has proxies, fetcher and board for several pipelines.
 
     `await pipeline` runs it on asyncio and returns the Report. A pipeline may be run again: it requests only
     what is missing by then. Raises ConfigurationError at once for a combination that cannot work, and while
@@ -74,20 +151,27 @@ class Pipeline:
         base_url: str | None = None,
         archive_url: str | None = None,
         board: Board | str | Secret | None = "auto",
+        session: Session | None = None,
     ) -> None:
         check_kinds(query, fetcher, settings)
+        if session is not None:
+            _check_session(session, proxies, fetcher, board)
         self._listeners = Listeners(listeners)
         store = NullSink() if sink is None else sink_of("sink", sink)
         self._config = RunConfig(
             exchange=exchange_from(exchange, base_url, archive_url),
             query=query,
             sink=store,
-            pool=RotatingProxies(()) if proxies is None else pool_of(proxies),
-            fetcher=fetcher if fetcher is not None else CurlFetcher(),
+            session=SessionState(
+                RotatingProxies(()) if proxies is None else pool_of(proxies),
+                fetcher if fetcher is not None else CurlFetcher(),
+            )
+            if session is None
+            else session.state,
             settings=(settings if settings is not None else Settings()).for_one_run(),
             emit=self._listeners.emit,
             deliver=_ignore_batch,
-            sharing=sharing_of(board, store),
+            sharing=sharing_of(board, store) if session is None else session.sharing(store),
         )
         self._run = Run(self._config)
         self._config.check()
@@ -150,6 +234,24 @@ class Pipeline:
                 if not task.cancelled():
                     task.exception()  # marks it as retrieved: the caller has left the loop early
 
+    def follow(self) -> AbstractAsyncContextManager[Following]:
+        """Catch up, then store each new row as soon as it is there, until the block is left.
+
+            async with pipeline.follow() as following:
+                async for batch in following: ...
+
+        A candle is stored within about a second of its close, and requested once more when it is final, a
+        minute later at most exchanges: only then is it covered. Events, such as funding, come minutes after
+        the hour. Outages of the exchange, the network and the store are waited for, and whatever was missed
+        is fetched afterwards. The symbols are looked up again every hour, or when those of the session are
+        old. `following.health()` says how far each series is.
+
+        The block is cancelled by what cannot pass: ConfigurationError before the first run has caught up,
+        RestrictedLocation, and errors that are not of this library. Raises ConfigurationError for a query
+        with an `end`, and with `sources="archive"`.
+        """
+        return open_following(self._config)
+
     def _take_plan(self) -> Plan | None:
         """Return the plan of the next run; the run after that has none."""
         plan, self._plan = self._plan, None
@@ -159,6 +261,18 @@ class Pipeline:
         names = "+".join(dataset.name for dataset in self._config.query.datasets)
         sink = type(self._config.sink).__name__
         return f"<Pipeline {self._config.exchange.name} {names} {self._config.query.interval} into {sink}>"
+
+
+def _check_session(session: object, proxies: object, fetcher: object, board: object) -> None:
+    """Raise ConfigurationError for a session of another type, and for parts that a session has already."""
+    if not isinstance(session, Session):
+        raise ConfigurationError(
+            f"session: {type(session).__name__} is none; write `async with Session() as session:`"
+        )
+    given = {"proxies": proxies is not None, "fetcher": fetcher is not None, "board": board != "auto"}
+    for name, is_given in given.items():
+        if is_given:
+            raise ConfigurationError(f"{name}: belongs to the session; write Session({name}=...)")
 
 
 class NullSink:

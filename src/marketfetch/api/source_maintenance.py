@@ -13,7 +13,7 @@ from marketfetch.api.run_sync import run_sync
 from marketfetch.common.exception_groups import raising_one_error
 from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.requester import RequestExecutor
-from marketfetch.engine.run import sending_heartbeats, sharing_addresses
+from marketfetch.engine.run import sending_heartbeats
 from marketfetch.engine.state import RunState
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import Listener
@@ -24,6 +24,7 @@ from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.redaction import Secret, redact
 from marketfetch.reports import SourceVerification
+from marketfetch.session import SessionState
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
 from marketfetch.values.query import AllSymbols
@@ -91,7 +92,7 @@ def verify_sources(  # noqa: PLR0913  # the filters of `verify`, and the parts o
             lambda: state.heartbeat(pool, monotonic() - started), emit, pool, used.heartbeat
         )
         with raising_one_error():
-            async with heartbeats, sharing_addresses(pool, sharing), client.session():
+            async with heartbeats, SessionState(pool, client).connected(sharing):
                 return await verifier.run(series)
 
     return run_sync(verify)

@@ -11,7 +11,7 @@ import attrs
 
 from marketfetch.archives.listing import ListingRequest
 from marketfetch.composites import CompositeOhlcv
-from marketfetch.engine.archive_files import list_pages, send_to_archive
+from marketfetch.engine.archives.files import list_pages, send_to_archive
 from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.missing import MAX_CLOCK_SKEW
 from marketfetch.engine.requester import RequestExecutor
@@ -32,6 +32,7 @@ from marketfetch.planning.instrument_index import InstrumentIndex
 from marketfetch.protocols import Sink, Store
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.redaction import redact
+from marketfetch.session import SessionState
 from marketfetch.sources import Archive, Derived
 from marketfetch.values.coverage import Coverage, MissingReason, Reason
 from marketfetch.values.http import Response
@@ -46,6 +47,7 @@ __all__ = [
     "check_query",
     "fetch_instruments",
     "fetch_listing",
+    "known_instruments",
     "read_time",
     "set_server_clock",
 ]
@@ -186,6 +188,17 @@ def read_time(exchange: Exchange, body: bytes) -> int:
         shown = reprlib.repr(moment)
         raise DecodeError(f"{exchange.name} says that it is {shown}, which is no time in milliseconds")
     return moment
+
+
+async def known_instruments(
+    session: SessionState, executor: RequestExecutor, query: Query
+) -> InstrumentIndex:
+    """Return the instruments of the exchange; they are requested if unknown or old, or lack a name."""
+    now = executor.settings.clock()
+    async with session.listing(executor.exchange, query, now) as kept:
+        if kept.instruments is None or _lacks_name(kept.instruments, query):
+            kept.instruments, kept.requested = await fetch_instruments(executor, query), now
+        return kept.instruments
 
 
 async def fetch_instruments(executor: RequestExecutor, query: Query) -> InstrumentIndex:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import attrs
@@ -28,6 +29,7 @@ __all__ = [
     "doubt_absence_before_first_row",
     "give_up_unserved",
     "plan_tasks",
+    "publish_delay",
     "unserved",
     "update_wanted",
 ]
@@ -46,7 +48,9 @@ MAX_CLOCK_SKEW = 300_000
 """Milliseconds between the exchange's clock and the local one, above which one of them counts as wrong."""
 
 
-def update_wanted(state: SeriesState, endpoint: Endpoint, span: Span, now: int) -> None:
+def update_wanted(
+    state: SeriesState, endpoint: Endpoint, span: Span, now: int, *, fresh: bool = False
+) -> None:
     """Set what is wanted of a series: from the start of `span` to the end of the last published row.
 
     `span` ends at the local time at the latest; `now` is the earlier one of the exchange's time and the local
@@ -54,13 +58,17 @@ def update_wanted(state: SeriesState, endpoint: Endpoint, span: Span, now: int) 
     that reason. The end of an event series is set at the first call only: its "now" moves all the time, so
     each round would find something missing. So is that of a delisted symbol: nothing of it closes any more.
 
+    With `fresh`, rows on a grid are wanted as soon as they have closed, and each call moves the end of an
+    event series.
+
     Example: asked 00:00-12:00 in candles of 1h, now 11:20, publish delay 1 min: 00:00-11:00 is wanted.
     """
     interval = state.series.interval
-    if (interval.is_event or state.delisted) and state.wanted:
+    if ((interval.is_event and not fresh) or state.delisted) and state.wanted:
         return
     start = interval.ceil(span.start)
-    closed_until = min(interval.ceil(span.end), interval.floor(now - _publish_delay(endpoint)))
+    delay = 0 if fresh and not interval.is_event else publish_delay(endpoint)
+    closed_until = min(interval.ceil(span.end), interval.floor(now - delay))
     closed_until = max(start, closed_until)
     end = closed_until
     if span.end - now > MAX_CLOCK_SKEW:
@@ -73,7 +81,7 @@ def update_wanted(state: SeriesState, endpoint: Endpoint, span: Span, now: int) 
     _give_up_beyond_retention(state, endpoint, state.missing, now)
 
 
-def _publish_delay(endpoint: Endpoint) -> int:
+def publish_delay(endpoint: Endpoint) -> int:
     """Return how long after its close a row is not asked for, in milliseconds.
 
     A declared delay is kept as it is. An endpoint of events that declares none gets PUBLISH_GRACE: a page
@@ -197,28 +205,36 @@ def plan_tasks(states: Sequence[SeriesState], exchange: Exchange, capacity: Capa
 
     The page size is chosen for all missing rows of a limit pool together.
     """
-    incomplete = [(state, exchange.endpoint(state.series.dataset)) for state in states if state.missing]
-    rows: dict[str, int] = {}
-    for state, endpoint in incomplete:
-        pool = _pool(endpoint)
+    incomplete = [
+        (state.series, missing, exchange.endpoint(state.series.dataset))
+        for state in states
+        if (missing := state.missing)
+    ]
+    rows = Counter[str]()
+    for series, missing, endpoint in incomplete:
         # The number of missing events is not known: it counts as zero.
-        steps = 0 if endpoint.paginator.sequential else sum(map(state.series.interval.count, state.missing))
-        rows[pool] = rows.get(pool, 0) + steps
-    tasks = []
-    for state, endpoint in incomplete:
-        size = endpoint.page_sizes[-1]
-        if not endpoint.paginator.sequential:
-            size = choose_page_size(endpoint.page_sizes, endpoint.cost, rows[_pool(endpoint)], capacity)
-        tasks.append(FetchTask(state.series, _whole_steps(state), endpoint.paginator, size))
-    return tasks
+        rows[_pool(endpoint)] += (
+            0 if endpoint.paginator.sequential else sum(map(series.interval.count, missing))
+        )
+    sizes = dict[Endpoint, int]()
+    for _, _, endpoint in incomplete:
+        if endpoint.paginator.sequential:
+            sizes[endpoint] = endpoint.page_sizes[-1]
+        elif endpoint not in sizes:
+            among = rows[_pool(endpoint)]
+            sizes[endpoint] = choose_page_size(endpoint.page_sizes, endpoint.cost, among, capacity)
+    return [
+        FetchTask(series, _whole_steps(series, missing), endpoint.paginator, sizes[endpoint])
+        for series, missing, endpoint in incomplete
+    ]
 
 
-def _whole_steps(state: SeriesState) -> SpanSet:
+def _whole_steps(series: Series, missing: SpanSet) -> SpanSet:
     """Return what is missing in whole steps of the grid: a request for a part of a candle finds nothing.
 
     Example: a store of an earlier version calls 05:00-05:57 of a candle of 1h empty: 05:00-06:00 is fetched.
     """
-    interval, missing = state.series.interval, state.missing
+    interval = series.interval
     if interval.is_event:
         return missing
     return SpanSet.of(*(Span(interval.floor(span.start), interval.ceil(span.end)) for span in missing))

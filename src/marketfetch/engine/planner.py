@@ -12,13 +12,14 @@ from typing import Literal
 import attrs
 from anyio.lowlevel import checkpoint
 
-from marketfetch.engine.archive_files import ArchiveFiles, FileTask
-from marketfetch.engine.archive_waves import GRAINS, ArchiveWaves, want_from_files
-from marketfetch.engine.batch_builder import RowBudget
+from marketfetch.engine.archives.files import ArchiveFiles, FileTask
+from marketfetch.engine.archives.waves import GRAINS, ArchiveWaves, want_from_files
 from marketfetch.engine.discovery import ResolvedSeries
-from marketfetch.engine.history_bounds import choose_beginning, first_page, span_after
-from marketfetch.engine.missing import give_up_unserved, plan_tasks
-from marketfetch.engine.requester import RequestExecutor, search_windows, seek_first_row
+from marketfetch.engine.missing import PUBLISH_GRACE, give_up_unserved, plan_tasks
+from marketfetch.engine.pages.batch_builder import RowBudget
+from marketfetch.engine.pages.gap_turns import is_worth_looking
+from marketfetch.engine.pages.history_bounds import choose_beginning, first_page, span_after
+from marketfetch.engine.requester import RequestExecutor, search_windows, seek_first_row, seek_series_gaps
 from marketfetch.engine.state import SeriesState
 from marketfetch.engine.writers import WriterPool
 from marketfetch.planning.batches import BatchSizing, Capacity, FetchTask
@@ -84,7 +85,10 @@ class Planner:
             listings = await self._plan_files(drafts, always=sources == "archive")
         in_a_row = 1
         if sources != "archive":
-            for task in plan_tasks(states, self.executor.exchange, self.capacity):
+            tasks = plan_tasks(states, self.executor.exchange, self.capacity)
+            for task in {task.series: task for task in tasks}.values():
+                drafts[task.series].rest += self._look_for_gaps(task)
+            for task in tasks:
                 found = self._estimate(task)
                 draft = drafts[task.series]
                 draft.rest += found.requests
@@ -144,6 +148,18 @@ class Planner:
             second = 1 if request is not None else endpoint.page_sizes[-1]
             asked += self._windows(series, endpoint, Span(span.start, interval.shift(row, 1)), second)
         return asked
+
+    def _look_for_gaps(self, task: FetchTask) -> Counter[Cost]:
+        """Return the requests for longer candles that show gaps; there are more where a gap is found."""
+        series, endpoint = task.series, self._endpoint(task.series)
+        missing = (task.missing & SpanSet.of(Span(0, self.now() - PUBLISH_GRACE))).hull
+        if missing is None or not is_worth_looking(task, self.executor.settings.concurrency):
+            return Counter()
+        question = next(seek_series_gaps(endpoint, series, missing, task.page_size), None)
+        if question is None:
+            return Counter()
+        longer = attrs.evolve(series, interval=question.interval)
+        return self._windows(longer, endpoint, question.span, question.rows)
 
     @staticmethod
     def _windows(series: Series, endpoint: Endpoint, span: Span, rows: int) -> Counter[Cost]:

@@ -7,13 +7,11 @@ from collections.abc import Mapping
 import attrs
 
 from marketfetch.engine.blocking import StoreRetrier
-from marketfetch.engine.discovery import SeriesResolver, fetch_instruments, set_server_clock
+from marketfetch.engine.discovery import SeriesResolver, known_instruments, set_server_clock
 from marketfetch.engine.missing import update_wanted
 from marketfetch.engine.requester import RequestExecutor
-from marketfetch.engine.run import RunConfig, sharing_addresses
+from marketfetch.engine.run_config import RunConfig
 from marketfetch.engine.state import RunState
-from marketfetch.protocols import SupportsServerClock
-from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.values.series import Series
 from marketfetch.values.spans import SpanSet
 
@@ -54,15 +52,13 @@ async def preview_of(config: RunConfig) -> Preview:
         config.emit,
         retry_unusable=config.settings.unusable == "retry",
     )
-    async with sharing_addresses(config.pool, config.sharing), config.fetcher.session():
+    async with config.session.connected(config.sharing):
         executor = RequestExecutor(
             config.exchange, config.fetcher, config.pool, config.settings, state, config.emit
         )
-        clock = ServerClock()
-        if isinstance(config.pool, SupportsServerClock):
-            clock = config.pool.server_clock(config.exchange.base_url)
+        clock = config.session.server_clock(config.exchange.base_url)
         ahead = await set_server_clock(executor, clock)
-        await resolver.resolve(await fetch_instruments(executor, config.query))
+        await resolver.resolve(await known_instruments(config.session, executor, config.query))
     now = config.settings.clock()
     for each in state.series.values():
         endpoint = config.exchange.endpoint(each.series.dataset)

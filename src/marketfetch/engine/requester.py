@@ -266,11 +266,7 @@ class RowFinder:
 
     async def gaps(self, series: Series, span: Span, page_size: int) -> Sequence[ProbableGap]:
         """Return where a series probably has no rows, by its longer candles. Raises Undecided."""
-        endpoint, interval = self._endpoint(series), series.interval
-        coarser = _coarser(endpoint, interval)
-        return await self._answered(
-            series, seek_gaps(span, page_size, endpoint.page_sizes[-1], coarser, interval)
-        )
+        return await self._answered(series, seek_series_gaps(self._endpoint(series), series, span, page_size))
 
     async def _answered(self, series: Series, search: Generator[Question, Sequence[int], _T]) -> _T:
         """Answer the questions of a search, and return what it finds. Raises Undecided."""
@@ -357,6 +353,14 @@ def seek_first_row(
         hint=None if hint is None else interval.floor(hint),
         coarser=_coarser(endpoint, interval),
     )
+
+
+def seek_series_gaps(
+    endpoint: Endpoint, series: Series, span: Span, page_size: int
+) -> Generator[Question, Sequence[int], list[ProbableGap]]:
+    """Begin the search for the gaps of a span at an endpoint; see `seek_gaps`."""
+    coarser = _coarser(endpoint, series.interval)
+    return seek_gaps(span, page_size, endpoint.page_sizes[-1], coarser, series.interval)
 
 
 def search_windows(endpoint: Endpoint, series: Series, span: Span, rows: int) -> Iterator[Slice]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from time import monotonic
 
@@ -26,26 +26,26 @@ from anyio import sleep_forever
 from marketfetch.common.event_loop import repeating
 from marketfetch.common.exception_groups import raising_one_error
 from marketfetch.common.local_resources import naming_exhaustion
-from marketfetch.engine.archive_files import ArchiveFiles
-from marketfetch.engine.archive_waves import ArchiveWaves, want_from_files
-from marketfetch.engine.batch_builder import RowBudget
+from marketfetch.engine.archives.files import ArchiveFiles
+from marketfetch.engine.archives.waves import ArchiveWaves, want_from_files
 from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.derivation import Derivation
 from marketfetch.engine.discovery import (
     ResolvedSeries,
     SeriesResolver,
-    check_query,
-    fetch_instruments,
+    known_instruments,
     set_server_clock,
 )
-from marketfetch.engine.history_bounds import HistoryBounds
 from marketfetch.engine.missing import plan_tasks, update_wanted
+from marketfetch.engine.pages.batch_builder import RowBudget
+from marketfetch.engine.pages.history_bounds import HistoryBounds
+from marketfetch.engine.pages.workers import FetchWorkers
 from marketfetch.engine.planner import Planner
 from marketfetch.engine.requester import RequestExecutor
+from marketfetch.engine.run_config import RunConfig
 from marketfetch.engine.state import RunState, SeriesState
-from marketfetch.engine.workers import FetchWorkers
-from marketfetch.engine.writers import OnDurable, WriterPool, open_writers
-from marketfetch.errors import ConfigurationError, FetchError, MarketfetchError, RowsRefused
+from marketfetch.engine.writers import WriterPool, open_writers
+from marketfetch.errors import FetchError, MarketfetchError, RowsRefused
 from marketfetch.events import (
     BatchWritten,
     Heartbeat,
@@ -55,15 +55,11 @@ from marketfetch.events import (
     SeriesRefused,
     of_new_run,
 )
-from marketfetch.exchange import Exchange
 from marketfetch.planning.batches import DEFAULT_BATCH_ROWS, BatchSizing, Capacity, FetchTask
 from marketfetch.planning.instrument_index import InstrumentIndex
 from marketfetch.plans import Plan, PlanComparison
 from marketfetch.protocols import (
-    Fetcher,
     ProxyPool,
-    Sharing,
-    Sink,
     Store,
     SupportsBatchSize,
     SupportsPartitions,
@@ -79,43 +75,11 @@ from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import MissingReason, Reason
 from marketfetch.values.http import Cost
 from marketfetch.values.pages import Batch
-from marketfetch.values.query import AllSymbols, Query
+from marketfetch.values.query import AllSymbols
 from marketfetch.values.series import Series
-from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span
 
-__all__ = ["Run", "RunConfig", "sending_heartbeats", "sharing_addresses"]
-
-
-@attrs.frozen(eq=False)
-class RunConfig:
-    """All parts and parameters of a run."""
-
-    exchange: Exchange
-    query: Query
-    sink: Sink
-    pool: ProxyPool
-    fetcher: Fetcher
-    settings: Settings
-    emit: Listener
-    deliver: OnDurable
-    """Called with every durable batch; the writer thread waits until it returns."""
-    sharing: Sharing = attrs.field(factory=Sharing)
-    """The other processes with which the pool's addresses are shared."""
-
-    def check(self) -> None:
-        """Raise ConfigurationError for a query that is certain to fail, before any request is made."""
-        check_query(self.query, self.exchange, self.settings.clock())
-        datasets = self.query.datasets
-        if self.query.sources == "archive" and not any(map(self.exchange.archive, datasets)):
-            raise ConfigurationError(
-                f"sources: {self.exchange.name} at {self.exchange.base_url} has no archive of "
-                f"{', '.join(map(str, datasets))}; write sources='auto', or give an archive_url"
-            )
-        if self.query.composites and not isinstance(self.sink, Store):
-            raise ConfigurationError(
-                "composites: need a sink that can be read back, such as DuckDB or PostgreSQL"
-            )
+__all__ = ["Run", "sending_heartbeats"]
 
 
 class Run:
@@ -197,6 +161,8 @@ class Run:
                 self._update_wanted()
                 asks_again = not isinstance(config.pool, SupportsServerClock)
                 overhead = self._state.spent if asks_again else self._state.spent - self._clock_cost
+                if config.session.kept:
+                    overhead = Counter()  # what was asked now is known when the run begins
                 planner = Planner(
                     executor,
                     self._resolved,
@@ -284,15 +250,15 @@ class Run:
     async def _open_exchange(self) -> AsyncIterator[RequestExecutor]:
         """Open the connections, ask for the clock and the listing, and resolve the series."""
         config = self._config
-        async with sharing_addresses(config.pool, config.sharing), config.fetcher.session():
+        async with config.session.connected(config.sharing):
             executor = RequestExecutor(
                 config.exchange, config.fetcher, config.pool, config.settings, self._state, config.emit
             )
-            if isinstance(config.pool, SupportsServerClock):
-                self._server_clock = config.pool.server_clock(config.exchange.base_url)
+            self._server_clock = config.session.server_clock(config.exchange.base_url)
             self._clock_offset = await set_server_clock(executor, self._server_clock)
             self._clock_cost = Counter(self._state.spent)
-            self._resolved = await self._resolver.resolve(await fetch_instruments(executor, config.query))
+            listing = await known_instruments(config.session, executor, config.query)
+            self._resolved = await self._resolver.resolve(listing)
             yield executor
 
     async def _fetch_rounds(self, executor: RequestExecutor, writers: WriterPool) -> None:
@@ -400,11 +366,6 @@ class Run:
 
     def _make_heartbeat(self) -> Heartbeat:
         return self._state.heartbeat(self._config.pool, monotonic() - self._started)
-
-
-def sharing_addresses(pool: ProxyPool, sharing: Sharing) -> AbstractAsyncContextManager[object]:
-    """Share the pool's addresses with other processes while requests are made, if the pool supports that."""
-    return pool.session(sharing) if isinstance(pool, SupportsSession) else nullcontext()
 
 
 def sending_heartbeats(

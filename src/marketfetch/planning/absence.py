@@ -17,7 +17,7 @@ moment if it has rows from outside the asked window.
 Example: asked 00:00-00:05, rows 00:00, 00:01 and 00:03 came. 00:02 is absent once; 00:04 lies beyond the last
 row. Both are asked again. Where 00:02 is denied once more, it is empty.
 
-A long stretch is denied as a whole, by windows that hold all of it: see `engine/history_bounds.py`.
+A long stretch is denied as a whole, by windows that hold all of it: see `engine/pages/history_bounds.py`.
 
 Before the first row of a series two answers are not enough: an exchange that keeps only its newest rows
 denies everything older as often as it is asked. Such a stretch needs one more piece of evidence:

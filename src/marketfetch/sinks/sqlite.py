@@ -56,8 +56,13 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
 
     @property
     def batch_rows(self) -> int:
-        """Rows of one transaction: more are hardly faster, and take more memory."""
+        """Rows of one batch: more are hardly faster, and take more memory."""
         return 12_000
+
+    @property
+    def transaction_rows(self) -> int:
+        """Rows of one transaction: small batches of many series wait for the disk once, not one by one."""
+        return self.batch_rows
 
     @property
     def _scheme(self) -> str:

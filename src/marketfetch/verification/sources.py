@@ -19,7 +19,7 @@ from marketfetch.archives.file_reader import FileContent, FileReader
 from marketfetch.archives.listing import parse_listing
 from marketfetch.archives.periods import CalendarPeriod
 from marketfetch.common.exception_groups import raising_one_error
-from marketfetch.engine.archive_files import download, send_to_archive
+from marketfetch.engine.archives.files import download, send_to_archive
 from marketfetch.engine.blocking import StoreRetrier, run_in_thread
 from marketfetch.engine.requester import RequestExecutor
 from marketfetch.errors import (

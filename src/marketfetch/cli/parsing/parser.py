@@ -182,7 +182,8 @@ def _unknown_option(command: str, option: str, commands: Mapping[str, Parser]) -
     others = [name for name, parser in commands.items() if option in parser.options]
     if others:
         has = ", ".join(name for name in known if name != "--help")
-        remedy = f"it belongs to {' and '.join(others)}, and {command} has {has}"
+        owners = " and ".join(filter(None, [", ".join(others[:-1]), others[-1]]))
+        remedy = f"it belongs to {owners}, and {command} has {has}"
     elif near:
         remedy = f"did you mean {' or '.join(map(repr, near))}?"
     else:

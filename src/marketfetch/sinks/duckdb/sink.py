@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from marketfetch.common.local_resources import exhausted
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
-from marketfetch.protocols import GroupWriter, Writer
+from marketfetch.protocols import GroupWriter
 from marketfetch.sinks.duckdb.connect import has_waiters, open_file, open_to_read
 from marketfetch.sinks.duckdb.errors import Opened, OutOfMemory, explained
 from marketfetch.sinks.duckdb.memory_limit import MemoryLimit
@@ -154,18 +154,11 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         return True
 
     @contextmanager
-    def writer(self) -> Iterator[Writer]:
-        """Open a writer; see Sink.
-
-        After a SinkUnavailable the same batch may be written again. Between two batches another process may
-        open the file.
-        """
-        with self.group_writer() as write:
-            yield lambda batch: write([batch])
-
-    @contextmanager
     def group_writer(self) -> Iterator[GroupWriter]:
-        """Open a writer that commits several batches in one transaction; see SupportsGroupCommit."""
+        """Open a writer that commits several batches in one transaction; see SupportsGroupCommit.
+
+        Between two transactions another process may open the file.
+        """
         shared = self._shared()
         with closing(shared.connections) as connections:
 

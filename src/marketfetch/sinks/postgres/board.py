@@ -15,7 +15,7 @@ from marketfetch.sinks.postgres.connections import Connections, connections_of
 from marketfetch.sinks.postgres.coverage_tables import lock
 from marketfetch.sinks.postgres.schema.identifiers import escaped
 from marketfetch.sinks.postgres.schema.introspection import lookup_table
-from marketfetch.sinks.postgres.session import Connection, Session
+from marketfetch.sinks.postgres.session import Connection, PostgresSession
 from marketfetch.sinks.sql.identifiers import quoted
 
 __all__ = ["PostgresBoard"]
@@ -73,7 +73,7 @@ class PostgresBoard:
 
     def change(self, name: str, step: Callable[[str | None, float], tuple[str, _T]]) -> _T:
         table = escaped(quoted(self.schema, "board"))
-        session = Session(self._connections)
+        session = PostgresSession(self._connections)
         with closing(session), session.transaction("change the board") as connection:
             connection.execute("SELECT set_config('lock_timeout', '2s', true)")
             self._make_if_missing(connection)

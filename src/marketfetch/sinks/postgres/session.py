@@ -17,14 +17,14 @@ from marketfetch.sinks.postgres.connections import Connections
 from marketfetch.sinks.postgres.errors import of_statement
 from marketfetch.sinks.sql.identifiers import quoted
 
-__all__ = ["Connection", "Session"]
+__all__ = ["Connection", "PostgresSession"]
 
 _OLDEST = 140_000
 _IS_CONSTRAINT = "SELECT FROM pg_constraint WHERE conname = %s AND conrelid = to_regclass(%s)"
 
 
 @attrs.define
-class Session:
+class PostgresSession:
     """Runs transactions, one at a time, on a connection that it borrows.
 
     It keeps no state on the server from one transaction to the next, so that each may get another connection

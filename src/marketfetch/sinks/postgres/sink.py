@@ -24,7 +24,7 @@ from marketfetch.sinks.postgres.schema.mapped import MappedTable
 from marketfetch.sinks.postgres.schema.own import OwnTables
 from marketfetch.sinks.postgres.schema.privileges import check_schema, check_session
 from marketfetch.sinks.postgres.schema.tables import PostgresTable
-from marketfetch.sinks.postgres.session import Connection, Session
+from marketfetch.sinks.postgres.session import Connection, PostgresSession
 from marketfetch.sinks.postgres.writer import BatchWriter
 from marketfetch.sinks.table_mapping import Name, TableMapping, mapping_or_none
 from marketfetch.values.archives import Provenance
@@ -130,7 +130,7 @@ class PostgresSink:
 
         After a SinkUnavailable it connects anew, and the same batch may be written again.
         """
-        with closing(Session(self._connections)) as session:
+        with closing(PostgresSession(self._connections)) as session:
             yield BatchWriter(session, self._layout, CoverageTables(self.schema))
 
     def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
@@ -233,7 +233,10 @@ class PostgresSink:
 
     @contextmanager
     def _transaction(self, purpose: str, settings: LiteralString = _BRIEFLY) -> Iterator[Connection]:
-        with closing(Session(self._connections)) as session, session.transaction(purpose) as connection:
+        with (
+            closing(PostgresSession(self._connections)) as session,
+            session.transaction(purpose) as connection,
+        ):
             connection.execute(settings)
             yield connection
 

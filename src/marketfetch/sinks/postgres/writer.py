@@ -17,7 +17,7 @@ from marketfetch.sinks.postgres.errors import missing_partition
 from marketfetch.sinks.postgres.reader import read_page
 from marketfetch.sinks.postgres.schema.layouts import Layout, lock_name
 from marketfetch.sinks.postgres.schema.tables import PostgresTable
-from marketfetch.sinks.postgres.session import Connection, Session
+from marketfetch.sinks.postgres.session import Connection, PostgresSession
 from marketfetch.sinks.table_mapping import Name
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch, Columns
@@ -42,7 +42,7 @@ class BatchWriter:
     and takes one such lock, so writers cannot deadlock. A batch that was committed may be written again.
     """
 
-    _session: Session
+    _session: PostgresSession
     _layout: Layout
     _ledger: CoverageTables
     _tables: dict[Dataset, PostgresTable] = attrs.field(factory=dict, init=False)

@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 import attrs
 
 from marketfetch.errors import ConfigurationError, RowsRefused, SinkError
-from marketfetch.protocols import Writer
+from marketfetch.protocols import GroupWriter, Writer
 from marketfetch.redaction import Secret
 from marketfetch.sinks.files.fork_guard import OPEN_FILES
 from marketfetch.sinks.files.paths import check_folder, file_path, path_from_uri
@@ -83,11 +83,17 @@ class SqlFileStore(FileDialect[_C]):
 
         After a SinkUnavailable the same batch may be written again.
         """
+        with self.group_writer() as write:
+            yield lambda batch: write([batch])
+
+    @contextmanager
+    def group_writer(self) -> Iterator[GroupWriter]:
+        """Open a writer that commits several batches in one transaction; see SupportsGroupCommit."""
         with self._connected() as connection:
 
-            def write(batch: Batch) -> None:
+            def write(batches: Sequence[Batch]) -> None:
                 OPEN_FILES.refuse_inherited(self.path)
-                self._write(connection, [batch])
+                self._write(connection, batches)
 
             yield write
 

@@ -21,6 +21,7 @@ from marketfetch.testing.contracts.sink_cases import (
     START,
     batch_of,
     batch_without_rows,
+    column_of,
     coverages,
     minutes,
     same,
@@ -38,7 +39,7 @@ _EMPTY, _UNUSABLE, _PRESENT = range(3)
 
 
 class LedgerContract:
-    """Tests 22 to 31 of `SinkContract`; tests of an optional protocol are skipped for stores without it."""
+    """Tests 22 to 32 of `SinkContract`; tests of an optional protocol are skipped for stores without it."""
 
     lasting: ClassVar[bool]
 
@@ -233,6 +234,23 @@ class LedgerContract:
         assert self.write_format(place, version) == 99
         same(store.read(series, EVER), batch_of(series, range(5)).columns)
         assert store.coverage([series])[series] == batch_of(series, range(5)).coverage
+
+    # --- provisional rows ---
+
+    @pytest.mark.parametrize("final", [range(0), range(3)])
+    def test_32_a_row_may_come_before_its_coverage(self, store: Store, place: Path, final: range) -> None:
+        """A provisional row is read like any other; a later row replaces it, and is covered."""
+        series, last = series_of(), [3, 44_639, 44_640]  # also at both sides of the end of a month
+        provisional = batch_of(series, [*final, *last], close=1.0)
+        known = Coverage(series.interval.cover(provisional.columns.times[: len(final)]))
+        write(store, Batch(series, provisional.columns, known))
+        held = [store, self.make_store(place)] if self.lasting else [store]
+        for each in held:
+            same(each.read(series, EVER), provisional.columns)
+            assert each.coverage([series])[series] == known
+        write(store, batch_of(series, last, close=2.0))
+        assert column_of(store, series, "close") == [*(1.0 for _ in final), 2.0, 2.0, 2.0]
+        assert store.coverage([series])[series] == known | batch_of(series, last).coverage
 
 
 def _rejected(minute: int, reason: str, raw: str) -> RejectedRow:

@@ -14,8 +14,8 @@ import anyio
 import attrs
 from anyio import CancelScope, CapacityLimiter, Lock
 
-from marketfetch.engine.gap_turns import GapTurns
 from marketfetch.engine.missing import PUBLISH_GRACE, UNPROVEN_ABSENCE
+from marketfetch.engine.pages.gap_turns import GapTurns, is_worth_looking
 from marketfetch.engine.requester import (
     RequestExecutor,
     RowFinder,
@@ -84,7 +84,8 @@ class HistoryBounds:
 
     async def look_for_gaps(self, tasks: Sequence[FetchTask], states: Mapping[Series, SeriesState]) -> None:
         """Ask longer candles of long series where these have gaps; `turns` lets one page go ahead there."""
-        long = {task.series: task for task in tasks if self.turns.is_worth(task)}
+        concurrency = self.executor.settings.concurrency
+        long = {task.series: task for task in tasks if is_worth_looking(task, concurrency)}
         published = self.now() - PUBLISH_GRACE
         await self._for_each(
             [states[series] for series in long], lambda state: self.turns.look(long[state.series], published)

@@ -18,8 +18,8 @@ from marketfetch.archives.downloads import PART, Download, FilePart
 from marketfetch.archives.file_reader import PIECE_ROWS, FileContent, FileReader, FileSummary
 from marketfetch.archives.listing import ListingPage, ListingRequest, parse_listing
 from marketfetch.decoding.validation import validate_page
-from marketfetch.engine.batch_builder import RowBudget
 from marketfetch.engine.blocking import call_on_loop, run_in_thread
+from marketfetch.engine.pages.batch_builder import RowBudget
 from marketfetch.engine.requester import RequestExecutor, ResponsePolicy
 from marketfetch.engine.state import RunState, SeriesState
 from marketfetch.engine.writers import WriterPool

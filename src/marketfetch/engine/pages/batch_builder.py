@@ -46,6 +46,11 @@ class RowBudget:
             await self._freed.wait()
         self.hold(holder, rows)
 
+    async def drain(self) -> None:
+        """Wait until nothing is held: every batch with rows is durable or dropped."""
+        await self.acquire(self, self.limit + 1)
+        self.release(self)
+
     def hold(self, holder: object, rows: int) -> None:
         """Hold rows without waiting: they are in memory already."""
         self._rows_of[holder] = rows

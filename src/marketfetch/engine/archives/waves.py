@@ -17,7 +17,7 @@ from anyio.lowlevel import checkpoint
 
 from marketfetch.archives.downloads import MAX_FILE, PART
 from marketfetch.archives.periods import CalendarPeriod, Grain
-from marketfetch.engine.archive_files import ArchiveFiles, FileTask, Seam
+from marketfetch.engine.archives.files import ArchiveFiles, FileTask, Seam
 from marketfetch.engine.missing import ask_files_for_unserved, give_up_unserved, unserved
 from marketfetch.engine.state import SeriesState
 from marketfetch.errors import FetchError, PaginationError

@@ -16,10 +16,15 @@ from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["GapTurns"]
+__all__ = ["GapTurns", "is_worth_looking"]
 
 _MANY_PAGES = 25
 """Of a series with more pages, longer candles are asked where it has gaps: that costs a twenty-fifth."""
+
+
+def is_worth_looking(task: FetchTask, concurrency: int) -> bool:
+    """Whether looking for gaps costs little beside the pages, and several of them are in flight."""
+    return concurrency > 1 and not task.paginator.sequential and task.rows > _MANY_PAGES * task.page_size
 
 
 @attrs.frozen(eq=False)
@@ -34,11 +39,6 @@ class GapTurns:
         factory=lambda: defaultdict(dict), init=False
     )
     """For each gap the end of its first page; None if no page of it has been requested."""
-
-    def is_worth(self, task: FetchTask) -> bool:
-        """Whether looking for gaps costs little beside the pages, and several of them are in flight."""
-        long = not task.paginator.sequential and task.rows > _MANY_PAGES * task.page_size
-        return long and self.finder.executor.settings.concurrency > 1
 
     async def look(self, task: FetchTask, published: int) -> None:
         """Ask longer candles where a series has gaps before the last published row. Raises Undecided."""

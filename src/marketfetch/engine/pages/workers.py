@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
 import attrs
 
 from marketfetch.decoding.validation import validate_page
-from marketfetch.engine.batch_builder import BatchBuilder, RowBudget, WorkQueue
-from marketfetch.engine.history_bounds import HistoryBounds
 from marketfetch.engine.missing import clip_to_retention, defer_recent_absence, doubt_absence_before_first_row
+from marketfetch.engine.pages.batch_builder import BatchBuilder, RowBudget, WorkQueue
+from marketfetch.engine.pages.history_bounds import HistoryBounds
 from marketfetch.engine.requester import RequestExecutor
 from marketfetch.engine.state import RunState
 from marketfetch.engine.writers import WriterPool
@@ -19,6 +19,7 @@ from marketfetch.events import PageFetched
 from marketfetch.planning.batches import BatchSizing, FetchTask, plan_batches
 from marketfetch.planning.paginators import ProgressGuard
 from marketfetch.planning.unusable_rows import store_unusable
+from marketfetch.protocols import PageOutcome
 from marketfetch.values.coverage import MissingReason, Reason
 from marketfetch.values.http import Response
 from marketfetch.values.pages import Batch, Page
@@ -41,6 +42,8 @@ class FetchWorkers:
     now: Clock
     """The server's time, UTC milliseconds."""
     bounds: HistoryBounds
+    adjust: Callable[[Slice, Page, PageOutcome], PageOutcome] | None = None
+    """Changes the outcome of a page before it is recorded: follow mode holds coverage back."""
 
     async def run(self, tasks: Sequence[FetchTask]) -> None:
         """Fetch the tasks of one round and submit all their batches to the writers.
@@ -131,6 +134,8 @@ class FetchWorkers:
             return None, ()
         if self.executor.settings.unusable == "store":
             page, outcome = store_unusable(page, outcome, part.series.interval)
+        if self.adjust is not None:
+            outcome = self.adjust(part, page, outcome)
         state.record_page(page, outcome)
         return builder.add(part, page, outcome), outcome.remaining
 

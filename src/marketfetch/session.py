@@ -1,0 +1,107 @@
+"""What outlives a run: connections, the clock of each exchange, instruments, budgets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+
+import anyio
+import attrs
+
+from marketfetch.errors import ConfigurationError
+from marketfetch.exchange import Exchange
+from marketfetch.planning.instrument_index import InstrumentIndex
+from marketfetch.protocols import (
+    Fetcher,
+    ProxyPool,
+    Sharing,
+    SupportsServerClock,
+    SupportsSession,
+)
+from marketfetch.ratelimit.server_clock import ServerClock
+from marketfetch.values.query import AllSymbols, Query
+
+__all__ = ["KeptListing", "SessionState"]
+
+
+@attrs.define
+class KeptListing:
+    """The instruments of an exchange, None if unknown or old, and when they were requested (UTC ms)."""
+
+    instruments: InstrumentIndex | None = None
+    requested: int = 0
+
+
+@attrs.define(eq=False)
+class SessionState:
+    """The parts that several runs share.
+
+    A session that is `kept` is opened before the first run and closed after the last one, and runs reuse what
+    it knows. Any other session serves one run at a time, which opens its own connections and asks for the
+    instruments anew.
+    """
+
+    pool: ProxyPool
+    fetcher: Fetcher
+    max_age: int = 3_600_000
+    """Milliseconds after which the instruments are requested again."""
+    kept: bool = attrs.field(default=False, kw_only=True)
+    _loop: asyncio.AbstractEventLoop | None = attrs.field(default=None, init=False)
+    """The event loop on which the session is open."""
+    _listings: dict[tuple[object, ...], KeptListing] = attrs.field(factory=dict, init=False)
+    _asking: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
+    """Held while instruments are requested: other runs wait for the answer."""
+    _clocks: dict[str, ServerClock] = attrs.field(factory=dict, init=False)
+    """The clocks of exchanges, where the pool keeps none."""
+
+    @asynccontextmanager
+    async def open(self, sharing: Sharing) -> AsyncIterator[None]:
+        """Keep connections and claims on addresses until the block is left."""
+        if self._loop is not None:
+            raise ConfigurationError("session: it is open already; open it once, around all pipelines")
+        async with _sharing_addresses(self.pool, sharing), self.fetcher.session():
+            self._loop, self._asking = asyncio.get_running_loop(), anyio.Lock()
+            try:
+                yield
+            finally:
+                self._loop = None
+
+    @asynccontextmanager
+    async def connected(self, sharing: Sharing) -> AsyncIterator[None]:
+        """Connect one run: through the connections of the session, or through its own.
+
+        Raises ConfigurationError if the session is not open on this event loop.
+        """
+        if self.kept and self._loop is not asyncio.get_running_loop():
+            raise ConfigurationError(
+                "session: it is not open on this event loop; run the pipeline inside `async with session:`"
+            )
+        connections = nullcontext() if self._loop is not None else self.fetcher.session()
+        async with _sharing_addresses(self.pool, sharing), connections:
+            yield
+
+    def server_clock(self, base_url: str) -> ServerClock:
+        """Return the clock of the exchange at a base URL: the one that the pool or a kept session has."""
+        if isinstance(self.pool, SupportsServerClock):
+            return self.pool.server_clock(base_url)
+        return self._clocks.setdefault(base_url, ServerClock()) if self.kept else ServerClock()
+
+    @asynccontextmanager
+    async def listing(self, exchange: Exchange, query: Query, now: int) -> AsyncIterator[KeptListing]:
+        """Yield what is known of the instruments; other runs wait until the block has asked for them."""
+        if not self.kept:
+            yield KeptListing()
+            return
+        everything = query.symbols if isinstance(query.symbols, AllSymbols) else None
+        key = (type(exchange), exchange.base_url, everything)
+        async with self._asking:
+            kept = self._listings.setdefault(key, KeptListing())
+            if not 0 <= now - kept.requested < self.max_age:
+                kept.instruments = None
+            yield kept
+
+
+def _sharing_addresses(pool: ProxyPool, sharing: Sharing) -> AbstractAsyncContextManager[object]:
+    """Share the pool's addresses with other processes while requests are made, if the pool supports that."""
+    return pool.session(sharing) if isinstance(pool, SupportsSession) else nullcontext()

@@ -1,0 +1,195 @@
+"""Following: each candle is stored once it has closed, and covered once it is final, with one request."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import anyio
+import attrs
+
+from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
+from marketfetch.following.health import SeriesHealth
+from marketfetch.sinks.memory import MemorySink
+from marketfetch.testing import (
+    GeneratedMarket,
+    Market,
+    MarketInstrument,
+    MarketRows,
+    RevisingMarket,
+    Window,
+)
+from marketfetch.values.intervals import Interval
+from marketfetch.values.series import Series
+from marketfetch.values.spans import MINUTE, SECOND, Span
+from marketfetch.values.times import Clock
+from tests.support.followed import NOON, followed_world, until
+from tests.support.worlds import HOUR, assert_holds
+
+BTC = Series.of("binance-usdm", "ohlcv", "BTCUSDT", "1m")
+KLINES = "/fapi/v1/klines"
+
+
+def covered_until(store: MemorySink, series: Series = BTC) -> int:
+    hull = store.coverage([series])[series].covered.hull
+    return 0 if hull is None else hull.end
+
+
+def assert_true(store: MemorySink, market: Market, series: Series = BTC, start: int = NOON - HOUR) -> None:
+    """The store has the true rows, all of them, up to the end of its coverage."""
+    assert_holds(store, market, series, Span(series.interval.ceil(start), covered_until(store, series)))
+
+
+async def minutes_pass(store: MemorySink, count: int, series: Series = BTC) -> None:
+    """Wait until so many more minutes are covered."""
+    end = covered_until(store, series) + count * MINUTE
+    await until(lambda: covered_until(store, series) >= end)
+
+
+def test_each_candle_costs_one_request_and_no_connection() -> None:
+    store = MemorySink()
+    with followed_world() as world:
+
+        async def work() -> None:
+            async with world.following(store, symbols=["BTCUSDT", "ETHUSDT"]):
+                await until(lambda: covered_until(store) > NOON)
+                world.exchange.record.clear()
+                await minutes_pass(store, 20)
+
+        world.run(work)
+        record = world.exchange.record
+        asked = Counter((seen.params["symbol"], seen.params["endTime"]) for seen in record.latest)
+        assert {seen.path for seen in record.latest} == {KLINES}
+        assert set(asked.values()) == {1}, "each end is requested once of each symbol"
+        assert {seen.weight for seen in record.latest} == {1}
+        assert not record.connections
+        for symbol in ("BTCUSDT", "ETHUSDT"):
+            assert_true(store, world.exchange.market, attrs.evolve(BTC, symbol=symbol))
+
+
+def test_a_provisional_candle_is_stored_uncovered_and_revised_once_it_is_final() -> None:
+    final, store = GeneratedMarket(["BTCUSDT"], seed=4), MemorySink()
+    seen: list[tuple[int, int]] = []
+
+    def revising(clock: Clock) -> Market:
+        return RevisingMarket(final, clock, settling=45 * SECOND)
+
+    with followed_world(revising) as world:
+
+        async def work() -> tuple[SeriesHealth, ...]:
+            async with world.following(store) as following:
+                async for batch in following:
+                    covered = batch.coverage.covered.hull
+                    ahead = batch.columns.times[batch.columns.times >= (covered.end if covered else 0)]
+                    seen.extend((int(time), world.clock()) for time in ahead)
+                    if len(seen) > 10:
+                        break
+                return following.health()
+
+        (health,) = world.run(work)
+    assert all(now >= time + MINUTE for time, now in seen), "no candle that is still forming"
+    assert health.provisional >= 1
+    assert 1 <= health.revisions <= len(seen)
+    assert health.last_error is None
+    assert_true(store, final)
+    newest = store.read(BTC, Span(0, NOON + HOUR)).times[-1]
+    assert newest >= covered_until(store), "a provisional row is in the store, and not covered"
+
+
+def test_a_run_after_the_end_requests_the_provisional_candle_once_more() -> None:
+    final, store = GeneratedMarket(["BTCUSDT"], seed=4), MemorySink()
+
+    def revising(clock: Clock) -> Market:
+        return RevisingMarket(final, clock, settling=45 * SECOND)
+
+    with followed_world(revising) as world:
+
+        async def work() -> int:
+            async with world.following(store) as following:
+                await until(lambda: any(line.provisional for line in following.health()))
+            await anyio.sleep(120)
+            await world.pipeline(store)
+            return covered_until(store)
+
+        end = world.run(work)
+    assert end > NOON
+    assert_true(store, final)
+
+
+@attrs.frozen
+class LateMarket:
+    """Publishes each row half a minute after its close."""
+
+    market: Market
+    now: Clock
+
+    @property
+    def instruments(self) -> Mapping[str, MarketInstrument]:
+        return self.market.instruments
+
+    def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> MarketRows:
+        published = interval.floor(self.now() - 30 * SECOND)
+        return self.market.rows(
+            dataset, symbol, interval, attrs.evolve(window, end=min(window.end, published))
+        )
+
+
+def test_a_candle_that_is_published_late_is_requested_again_a_few_times() -> None:
+    store = MemorySink()
+    with followed_world(lambda clock: LateMarket(GeneratedMarket(["BTCUSDT"], seed=4), clock)) as world:
+
+        async def work() -> None:
+            async with world.following(store):
+                await until(lambda: covered_until(store) > NOON)
+                world.exchange.record.clear()
+                await minutes_pass(store, 10)
+
+        world.run(work)
+        # On a slow machine a candle has come by the time it is requested first.
+        assert 10 <= world.exchange.record.total <= 11 * 5
+        assert_true(store, world.exchange.market)
+
+
+class SlowOhlcv(Ohlcv):
+    """Candles that are final after three minutes."""
+
+    publish_delay = 3 * MINUTE
+
+
+class SlowUsdm(BinanceUsdm):
+    name = "binance-usdm"
+    sources = (SlowOhlcv,)
+
+
+def test_a_delay_of_several_candles_costs_one_request_for_each_all_the_same() -> None:
+    store = MemorySink()
+    with followed_world() as world:
+        world.adapter = SlowUsdm
+
+        async def work() -> int:
+            async with world.following(store) as following:
+                await until(lambda: covered_until(store) > NOON)
+                world.exchange.record.clear()
+                await minutes_pass(store, 20)
+                (health,) = following.health()
+                return health.provisional
+
+        assert world.run(work) >= 2
+        ends = Counter(seen.params["endTime"] for seen in world.exchange.record.latest)
+        assert set(ends.values()) == {1}
+        assert_true(store, world.exchange.market)
+
+
+def test_an_interval_longer_than_the_delay_costs_two_requests() -> None:
+    store, series = MemorySink(), Series.of("binance-usdm", "ohlcv", "BTCUSDT", "5m")
+    with followed_world() as world:
+
+        async def work() -> None:
+            async with world.following(store, interval="5m"):
+                await until(lambda: covered_until(store, series) > NOON)
+                world.exchange.record.clear()
+                await minutes_pass(store, 30, series)
+
+        world.run(work)
+        assert_true(store, world.exchange.market, series)
+        assert world.exchange.record.total <= 2 * 6 + 1

@@ -1,0 +1,125 @@
+"""Session: pipelines share connections, instruments and the clock, and ask only for what is unknown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from marketfetch.api.pipeline import Pipeline, Session
+from marketfetch.errors import ConfigurationError
+from marketfetch.exchanges.binance_usdm import BinanceUsdm
+from marketfetch.fetchers.curl import CurlFetcher
+from marketfetch.protocols import Sink
+from marketfetch.sinks.memory import MemorySink
+from marketfetch.testing import GeneratedMarket, SimulatedExchange
+from marketfetch.values.query import Query
+
+LISTING, TIME = "/fapi/v1/exchangeInfo", "/fapi/v1/time"
+DAY: dict[str, Any] = {"start": "2026-06-01", "end": "2026-06-02"}
+
+
+@pytest.fixture
+def exchange() -> Any:
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT", "ETHUSDT"], seed=4)) as simulated:
+        yield simulated
+
+
+def pipeline(exchange: SimulatedExchange, session: Session, sink: Sink, **query: Any) -> Pipeline:
+    asked = {"symbols": "BTCUSDT", **DAY} | query
+    return Pipeline(BinanceUsdm(exchange.base_url), Query(**asked), sink, session=session)
+
+
+def asked(exchange: SimulatedExchange, path: str) -> int:
+    return sum(seen.path == path for seen in exchange.record.latest)
+
+
+def test_runs_of_a_session_ask_once_for_clock_and_listing(exchange: SimulatedExchange) -> None:
+    async def work() -> None:
+        async with Session() as session:
+            for symbol in ("BTCUSDT", "ETHUSDT"):
+                report = await pipeline(exchange, session, MemorySink(), symbols=symbol)
+                assert report.complete
+
+    anyio.run(work)
+    assert (asked(exchange, TIME), asked(exchange, LISTING)) == (1, 1)
+
+
+def test_one_more_candle_costs_one_request_and_no_connection(exchange: SimulatedExchange) -> None:
+    store = MemorySink()
+
+    async def work() -> None:
+        async with Session() as session:
+            await pipeline(exchange, session, store)
+            exchange.record.clear()
+            report = await pipeline(exchange, session, store, end="2026-06-02T00:01Z")
+            assert report.rows_written == 1
+
+    anyio.run(work)
+    assert exchange.record.total == 1
+    assert not exchange.record.connections
+
+
+def test_pipelines_of_a_session_run_side_by_side_and_share_the_listing(exchange: SimulatedExchange) -> None:
+    reports = []
+
+    async def work() -> None:
+        async def run(dataset: str) -> None:
+            reports.append(await pipeline(exchange, session, MemorySink(), datasets=dataset))
+
+        async with Session() as session, anyio.create_task_group() as group:
+            for dataset in ("ohlcv", "mark_price", "funding_rate"):
+                group.start_soon(run, dataset)
+
+    anyio.run(work)
+    assert [report.complete for report in reports] == [True] * 3
+    assert asked(exchange, LISTING) == 1
+
+
+def test_an_old_listing_and_an_unknown_name_are_requested_again(exchange: SimulatedExchange) -> None:
+    async def work() -> None:
+        async with Session(max_age=0.05) as session:
+            await pipeline(exchange, session, MemorySink())
+            await anyio.sleep(0.1)
+            await pipeline(exchange, session, MemorySink())
+            assert asked(exchange, LISTING) == 2
+        async with Session() as session:
+            await pipeline(exchange, session, MemorySink())
+            report = await pipeline(exchange, session, MemorySink(), symbols=["BTCUSDT", "NONEUSDT"])
+            assert "NONEUSDT" in report.unknown
+            assert asked(exchange, LISTING) == 2 + 1 + 2  # a listing that lacks a name is requested twice
+
+    anyio.run(work)
+
+
+def test_a_session_may_be_opened_again_and_not_twice_at_once(exchange: SimulatedExchange) -> None:
+    async def work() -> None:
+        session = Session()
+        for _ in range(2):
+            async with session:
+                assert (await pipeline(exchange, session, MemorySink())).complete
+                with pytest.raises(ConfigurationError, match=r"^session: it is open already;"):
+                    await session.__aenter__()
+        with pytest.raises(ConfigurationError, match=r"^session: it is not open on this event loop"):
+            await pipeline(exchange, session, MemorySink())
+
+    anyio.run(work)
+
+
+@pytest.mark.parametrize(
+    "part", [{"proxies": ["10.0.0.1:3128"]}, {"fetcher": CurlFetcher()}, {"board": None}]
+)
+def test_parts_of_a_session_are_given_to_the_session(part: dict[str, Any]) -> None:
+    (name,) = part
+    query = Query(symbols="BTCUSDT", **DAY)
+    with pytest.raises(ConfigurationError, match=rf"^{name}: belongs to the session; write Session"):
+        Pipeline("binance-usdm", query, MemorySink(), session=Session(), **part)
+
+
+def test_wrong_sessions_are_refused() -> None:
+    wrong: Any = Session
+    with pytest.raises(ConfigurationError, match=r"^session: type is none; write `async with Session"):
+        Pipeline("binance-usdm", Query(symbols="BTCUSDT", **DAY), MemorySink(), session=wrong)
+    with pytest.raises(ConfigurationError, match=r"^max_age: must be above zero"):
+        Session(max_age=0)
