@@ -16,6 +16,7 @@ from marketfetch.findings import (
     spans_as_list,
 )
 from marketfetch.plans import PlanComparison
+from marketfetch.report_text import NOTHING_CLOSED, report_html, report_text
 from marketfetch.values.coverage import MissingReason
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
@@ -35,9 +36,6 @@ __all__ = [
     "Verification",
     "spans_as_list",
 ]
-
-NOTHING_CLOSED = "nothing has closed in this span yet"
-"""What is said of a series without a final row: of 1d candles, for example, when today was requested."""
 
 
 @attrs.frozen
@@ -138,6 +136,10 @@ class Report:
     `retries` counts repeated requests by cause; `duration` is in seconds; `unknown` has the symbols that
     the exchange does not know, each with a hint.
 
+    `print(report)` writes it for people, and a notebook shows it as a table.
+
+    >>> print(Report.empty())
+    Complete: 0 rows written in 0.0 s, 0 requests of weight 0
     >>> Report.empty().complete, attrs.evolve(Report.empty(), error="stopped by SIGINT").complete
     (True, False)
     """
@@ -164,6 +166,12 @@ class Report:
     def empty(cls) -> Report:
         """Return the report of a run that had nothing to do."""
         return cls((), (), rows_written=0, requests=0, retries={}, duration=0.0)
+
+    def __str__(self) -> str:
+        return report_text(self)
+
+    def _repr_html_(self) -> str:
+        return report_html(self)
 
     @property
     def complete(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from marketfetch.api.table import Table
+from marketfetch.api.tables.table import Table
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.planning.held_symbols import series_meant
 from marketfetch.protocols import Store, SupportsLatest

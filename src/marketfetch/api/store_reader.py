@@ -7,13 +7,14 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar, overload
+from typing import TYPE_CHECKING, Self, TypeVar, overload
 
 from marketfetch.api.inputs import store_of
 from marketfetch.api.reading import HeldSeries, RequestedSpan, chosen_series, read_latest, read_tables
 from marketfetch.api.shortfalls import OnMissing, check_on_missing, tell_missing
 from marketfetch.api.store_calls import call_store, warn_of_wait
-from marketfetch.api.table import Table
+from marketfetch.api.tables.plots import Theme, plot_coverage
+from marketfetch.api.tables.table import Table
 from marketfetch.common.event_loop import asyncio_loop
 from marketfetch.common.type_checks import is_whole
 from marketfetch.engine.blocking import StoreRetrier
@@ -28,6 +29,9 @@ from marketfetch.values.series import Series
 from marketfetch.values.settings import RetryPolicy
 from marketfetch.values.times import TimeLike, check_order, parse_time, steady_clock
 from marketfetch.verification.selection import Selection
+
+if TYPE_CHECKING:  # heavy and optional: imported where it is used
+    from matplotlib.figure import Figure
 
 __all__ = ["StoreReader", "open"]
 
@@ -224,6 +228,23 @@ class StoreReader:
             return store.coverage([series for some in found for series in some])
 
         return call_store(partial(work, self._opened()), self._retries)
+
+    def plot_coverage(
+        self,
+        dataset: str | Dataset | _Datasets | None = None,
+        symbols: _Symbols = None,
+        *,
+        interval: _Interval = None,
+        exchange: str | None = None,
+        theme: Theme = "light",
+    ) -> Figure:
+        """Return a heat map, series × days: the shares that are held, missing, confirmed empty or unusable.
+
+        It is a matplotlib figure, for which the extra `plot` is needed. Raises ConfigurationError also where
+        nothing is held of the chosen series.
+        """
+        chosen = self.coverage(dataset, symbols, interval=interval, exchange=exchange)
+        return plot_coverage(chosen, theme)
 
     def series(self) -> list[HeldSeries]:
         """Return what the store holds: an entry for each series, with its first and last row and its gaps."""
