@@ -96,3 +96,9 @@ def test_a_plug_in_that_is_no_sink_is_named(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigurationError, match=says):
         sink_from("plain:x")
+
+
+@pytest.mark.parametrize("text", ["market.duckdb", "duckbd:market.duckdb"])
+def test_an_error_names_the_argument_that_the_caller_wrote(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^store: "):
+        sink_from(text, "store")

@@ -25,7 +25,7 @@ def sink_of(argument: str, given: object) -> Sink:
     SQLiteSink('market.sqlite')
     """
     if isinstance(given, str | Secret):
-        return sink_from(given)
+        return sink_from(given, argument)
     if isinstance(given, Path):
         return _sink_in(argument, given)
     if isinstance(given, type):

@@ -111,7 +111,7 @@ delisted_at=None, active=False)
             return f"ambiguous symbol; write {choices}"
         near = get_close_matches(name.upper(), self.by_symbol, n=3, cutoff=0.6)
         choices = " or ".join(map(repr, near))
-        advice = f"did you mean {choices}?" if near else "see the exchange's listing"
+        advice = f"did you mean {choices}?" if near else "mf.instruments and `marketfetch symbols` list all"
         return f"unknown symbol; {advice}{self.remark}"
 
     @property

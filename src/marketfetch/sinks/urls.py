@@ -14,12 +14,12 @@ __all__ = ["sink_from"]
 _GROUP = "marketfetch.sinks"
 
 
-def sink_from(text: str | Secret) -> Sink:
+def sink_from(text: str | Secret, argument: str = "to") -> Sink:
     """Make the sink that a text names by its scheme; nothing is opened.
 
     A scheme is the name of an entry point in the group `marketfetch.sinks`, which leads to a class with
     `from_url(text)`. Raises ConfigurationError for a text without a scheme or a place, and, with near
-    matches, for an unknown scheme.
+    matches, for an unknown scheme; the error names the `argument`.
 
     >>> sink_from("sqlite:market.db")
     SQLiteSink('market.db')
@@ -28,22 +28,23 @@ def sink_from(text: str | Secret) -> Sink:
     scheme = _scheme(text)
     if not scheme:
         raise ConfigurationError(
-            f"to: name a kind of store and its place, such as {_meant(text) or 'duckdb:market.duckdb'}"
+            f"{argument}: name a kind of store and its place, such as "
+            f"{_meant(text) or 'duckdb:market.duckdb'}"
         )
     if scheme == "postgres":  # libpq takes both spellings
         scheme = "postgresql"
     found = list(entry_points(group=_GROUP, name=scheme))
     if not found:
-        raise unknown("to", scheme, entry_points(group=_GROUP).names)
+        raise unknown(argument, scheme, entry_points(group=_GROUP).names)
     entry = found[0]
     try:
         kind: Any = entry.load()
     except (ImportError, AttributeError) as error:
         raise ConfigurationError(
-            f"to: the plug-in {scheme} ({entry.value}) cannot be loaded: {error}; install it anew"
+            f"{argument}: the plug-in {scheme} ({entry.value}) cannot be loaded: {error}; install it anew"
         ) from error
     if not callable(getattr(kind, "from_url", None)):
-        raise ConfigurationError(f"to: the plug-in {scheme} ({entry.value}) has no from_url(text)")
+        raise ConfigurationError(f"{argument}: the plug-in {scheme} ({entry.value}) has no from_url(text)")
     sink: Sink = kind.from_url(text.reveal())
     return sink
 

@@ -39,7 +39,7 @@ class Dataset:
     """
 
     name: str
-    columns: tuple[Column, ...]
+    columns: tuple[Column, ...] = attrs.field(repr=False)
     event: bool = False
     """Whether its rows come when something happens (funding) and not on a grid of open times."""
     names: tuple[str, ...] = attrs.field(

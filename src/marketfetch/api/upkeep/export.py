@@ -125,7 +125,9 @@ def _check_place(path: Path, *, overwrite: bool) -> None:
     if not path.parent.is_dir():
         raise ConfigurationError(f"file: the folder {path.parent} does not exist; make it first")
     if path.exists() and not overwrite:
-        raise ConfigurationError(f"file: {path} exists; name another one, or allow it to be overwritten")
+        raise ConfigurationError(
+            f"file: {path} exists; name another one, or replace it (overwrite=True, --force)"
+        )
 
 
 @attrs.frozen

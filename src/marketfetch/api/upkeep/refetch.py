@@ -127,7 +127,8 @@ class Refetch:
         spans = await self._jobs.call_store(self._find)
         if not spans:
             raise ConfigurationError(
-                f"store: {redact(repr(self._jobs.store))} covers nothing of that; there is nothing to refetch"
+                f"store: {redact(repr(self._jobs.store))} covers nothing of that; there is nothing to "
+                "refetch: an ordinary run fetches what is missing"
             )
         installed = await self._jobs.installed({series.exchange for series in spans})
         again = {series: each for series, each in spans.items() if series.exchange in installed}

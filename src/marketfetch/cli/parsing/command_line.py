@@ -74,7 +74,7 @@ def _stray(stray: str, words: Sequence[str], command: str) -> ConfigurationError
     places = " or ".join(str(place) for place, word in enumerate(words, start=1) if word == stray)
     return ConfigurationError(
         f"arguments: number {places} belongs to no option; put the name of its option before it, and "
-        "quotes around what has spaces"
+        "quotes around what has spaces; an option takes one value unless its help says 'one or more'"
     )
 
 
