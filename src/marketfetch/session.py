@@ -31,6 +31,8 @@ class KeptListing:
 
     instruments: InstrumentIndex | None = None
     requested: int = 0
+    asking: anyio.Lock = attrs.field(factory=anyio.Lock, repr=False)
+    """Held while they are requested: other runs of this exchange wait for the answer."""
 
 
 @attrs.define(eq=False)
@@ -50,8 +52,6 @@ class SessionState:
     _loop: asyncio.AbstractEventLoop | None = attrs.field(default=None, init=False)
     """The event loop on which the session is open."""
     _listings: dict[tuple[object, ...], KeptListing] = attrs.field(factory=dict, init=False)
-    _asking: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
-    """Held while instruments are requested: other runs wait for the answer."""
     _clocks: dict[str, ServerClock] = attrs.field(factory=dict, init=False)
     """The clocks of exchanges, where the pool keeps none."""
 
@@ -61,7 +61,7 @@ class SessionState:
         if self._loop is not None:
             raise ConfigurationError("session: it is open already; open it once, around all pipelines")
         async with _sharing_addresses(self.pool, sharing), self.fetcher.session():
-            self._loop, self._asking = asyncio.get_running_loop(), anyio.Lock()
+            self._loop = asyncio.get_running_loop()
             try:
                 yield
             finally:
@@ -95,8 +95,8 @@ class SessionState:
             return
         everything = query.symbols if isinstance(query.symbols, AllSymbols) else None
         key = (type(exchange), exchange.base_url, everything)
-        async with self._asking:
-            kept = self._listings.setdefault(key, KeptListing())
+        kept = self._listings.setdefault(key, KeptListing())
+        async with kept.asking:
             if not 0 <= now - kept.requested < self.max_age:
                 kept.instruments = None
             yield kept

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 
 from marketfetch.api.pipeline import Pipeline, Session
@@ -14,6 +16,7 @@ from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Sink
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
+from marketfetch.values.http import Egress, Request, Response
 from marketfetch.values.query import Query
 
 LISTING, TIME = "/fapi/v1/exchangeInfo", "/fapi/v1/time"
@@ -93,6 +96,38 @@ def test_an_old_listing_and_an_unknown_name_are_requested_again(exchange: Simula
     anyio.run(work)
 
 
+@attrs.frozen
+class Silent:
+    """A transport that gets no listing from one host, like one that waits for the end of a ban."""
+
+    host: str
+    asked: anyio.Event = attrs.field(factory=anyio.Event)
+    inner: CurlFetcher = attrs.field(factory=CurlFetcher)
+
+    def session(self) -> AbstractAsyncContextManager[object]:
+        return self.inner.session()
+
+    async def fetch(self, request: Request, egress: Egress) -> Response:
+        if (request.base_url, request.path) == (self.host, LISTING):
+            self.asked.set()
+            await anyio.sleep_forever()
+        return await self.inner.fetch(request, egress)
+
+
+def test_an_exchange_that_does_not_answer_delays_no_other_one(exchange: SimulatedExchange) -> None:
+    async def work() -> None:
+        fetcher = Silent(silent.base_url)
+        async with Session(fetcher=fetcher) as session, anyio.create_task_group() as group:
+            group.start_soon(pipeline(silent, session, MemorySink()).run)
+            with anyio.fail_after(20):
+                await fetcher.asked.wait()
+                assert (await pipeline(exchange, session, MemorySink())).complete
+            group.cancel_scope.cancel()
+
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=4)) as silent:
+        anyio.run(work)
+
+
 def test_a_session_may_be_opened_again_and_not_twice_at_once(exchange: SimulatedExchange) -> None:
     async def work() -> None:
         session = Session()
@@ -123,3 +158,5 @@ def test_wrong_sessions_are_refused() -> None:
         Pipeline("binance-usdm", Query(symbols="BTCUSDT", **DAY), MemorySink(), session=wrong)
     with pytest.raises(ConfigurationError, match=r"^max_age: must be above zero"):
         Session(max_age=0)
+    with pytest.raises(ConfigurationError, match=r"^max_age: must be above zero"):
+        Session(max_age=float("inf"))
