@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 import marketfetch as mf
-from marketfetch.api.pipeline import Session
+from marketfetch.api.pipeline import NullSink, Session
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import BatchWritten, Event, RunFinished
 from marketfetch.following.health import SeriesHealth
@@ -212,6 +212,50 @@ def test_composites_follow_their_members() -> None:
             store.read(attrs.evolve(BTC, symbol=symbol), whole).values[3] for symbol in basket.members
         )
         assert store.read(series, whole).values[3].tolist() == ((first + second) / 2).tolist()
+
+
+def test_a_composite_is_computed_where_its_members_are_already_stored() -> None:
+    """Nothing is requested before the next candle of 1d closes, and that may take a day."""
+    store, basket = MemorySink(), mf.Composite("MT", ("BTCUSDT", "ETHUSDT"))
+    asked: dict[str, Any] = {"interval": "1d", "start": NOON - 240 * HOUR}
+    series = Series.of("binance-usdm", "ohlcv", "MT", "1d")
+    with followed_world() as world:
+
+        async def work() -> None:
+            await world.pipeline(store, symbols=basket.members, **asked)
+            async with world.following(store, symbols=basket.members, composites=[basket], **asked):
+                await until(lambda: covered_until(store, series))
+            assert world.clock() < NOON + HOUR, "at the beginning, not with the next candle or listing"
+
+        world.run(work)
+
+
+def test_a_composite_of_other_members_in_the_store_ends_the_follow() -> None:
+    store, other = MemorySink(), mf.Composite("MT", ("BTCUSDT", "SOLUSDT"))
+    with followed_world(lambda _: GeneratedMarket(["BTCUSDT", "ETHUSDT", "SOLUSDT"], seed=4)) as world:
+
+        async def work() -> None:
+            await world.pipeline(store, composites=[mf.Composite("MT", ("BTCUSDT", "ETHUSDT"))])
+            async with world.following(store, composites=[other]):
+                await until(lambda: covered_until(store) > NOON + 30 * MINUTE)
+
+        with pytest.raises(ConfigurationError, match="MT in the store does not follow from BTCUSDT, SOLUSDT"):
+            world.run(work)
+
+
+def test_without_a_store_nothing_is_requested_twice() -> None:
+    """The history is not requested anew with the listing of each hour."""
+    with followed_world() as world:
+
+        async def work() -> None:
+            async with world.following(NullSink()):
+                await until(lambda: len(finished(world)) == 1)
+                world.exchange.record.clear()
+                await until(lambda: len(finished(world)) == 2)
+
+        world.run(work)
+        starts = [seen.params.get("startTime") for seen in world.exchange.record.latest]
+    assert min(int(start) for start in starts if start) > NOON
 
 
 def test_what_the_ordinary_run_could_not_fetch_is_in_the_report_of_the_hour() -> None:

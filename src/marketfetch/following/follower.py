@@ -16,6 +16,8 @@ from marketfetch.events import Event, Listener, WaitingForStore
 from marketfetch.following.following_run import FollowingRun
 from marketfetch.following.health import SeriesHealth
 from marketfetch.following.provisional import PROVISIONAL, ProvisionalRows
+from marketfetch.protocols import Store
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Series
 from marketfetch.values.settings import RetryPolicy
@@ -40,6 +42,8 @@ class Follower:
     _provisional: ProvisionalRows = attrs.field(factory=ProvisionalRows, init=False)
     _newest: dict[Series, int] = attrs.field(factory=dict, init=False)
     """The end of the newest row of each series that was stored, UTC milliseconds."""
+    _delivered: dict[Series, Coverage] = attrs.field(factory=dict, init=False)
+    """What a sink that cannot be read back has got: else each run would request the whole history anew."""
     _run: FollowingRun | None = attrs.field(default=None, init=False)
     _states: Sequence[SeriesState] = attrs.field(default=(), init=False)
     """The states of the run that has named its series last."""
@@ -56,7 +60,7 @@ class Follower:
         )
         worked = False
         while True:
-            run = self._run = FollowingRun(config, self._provisional)
+            run = self._run = FollowingRun(config, self._provisional, self._delivered)
             try:
                 await run.execute()
                 self.error, self._failures = None, 0
@@ -77,6 +81,8 @@ class Follower:
             if batch.rows:
                 last = batch.series.interval.shift(int(batch.columns.times[-1]), 1)
                 self._newest[batch.series] = max(last, self._newest.get(batch.series, last))
+            if not isinstance(self.config.sink, Store):
+                self._delivered[batch.series] = self._delivered.get(batch.series, Coverage()) | batch.coverage
             await deliver(batch)
 
         return delivered

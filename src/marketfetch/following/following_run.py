@@ -21,7 +21,7 @@ from marketfetch.following.schedule import final_until, late_wait, next_due
 from marketfetch.planning.running_union import RunningUnion
 from marketfetch.protocols import PageOutcome
 from marketfetch.sources import Endpoint
-from marketfetch.values.coverage import Reason
+from marketfetch.values.coverage import Coverage, Reason
 from marketfetch.values.pages import Page
 from marketfetch.values.series import Series
 from marketfetch.values.settings import RetryPolicy, Settings
@@ -38,14 +38,17 @@ ROUND_DEADLINE = 10.0
 
 
 class FollowingRun(Run):
-    """Follows the series of one dataset until `until` on the exchange's clock; execute it once.
+    """Follows the series of one dataset until the listing is old, an hour as a rule; execute it once.
 
     An ordinary run fetches what is missing. Then each round fetches what has closed since, and what was
-    missing in the round before. The run ends where the instruments are due to be requested again.
+    missing in the round before. `delivered` is what a sink that cannot be read back has already got.
     """
 
-    def __init__(self, config: RunConfig, provisional: ProvisionalRows) -> None:
+    def __init__(
+        self, config: RunConfig, provisional: ProvisionalRows, delivered: Mapping[Series, Coverage]
+    ) -> None:
         super().__init__(config)
+        self._resolver.stored.update(delivered)
         self._provisional = provisional
         self.caught_up = False
         """Whether the ordinary run at the beginning has ended."""
@@ -101,6 +104,7 @@ class FollowingRun(Run):
     async def _fetch_rounds(self, executor: RequestExecutor, writers: WriterPool) -> None:
         began = self.now()
         await super()._fetch_rounds(executor, writers)
+        await self._derive_from_durable()
         self.caught_up = True
         executor = attrs.evolve(executor, settings=self._round_settings())
         bounds = HistoryBounds(executor, writers, self._resolved.instruments, self.now)
@@ -158,9 +162,12 @@ class FollowingRun(Run):
             self._config.emit(RoundStarted(self._round_number, len(tasks), rows))
             await workers.run(tasks)
             await bounds.decide_unproven([state for state in self._resolved.fetched if not state.delisted])
-            if self._resolved.derived:
-                await self._row_budget.drain()
-                await self._derive()
+            await self._derive_from_durable()
+
+    async def _derive_from_durable(self) -> None:
+        if self._resolved.derived:
+            await self._row_budget.drain()
+            await self._derive()
 
     def _skip_provisional(self, state: SeriesState) -> None:
         """Do not request rows that are held and not final, unless they lie between two others on one page.
