@@ -76,7 +76,7 @@ class Planner:
     async def plan(self, overhead: Counter[Cost], sources: Literal["auto", "rest", "archive"]) -> Plan:
         """Return the plan; `overhead` are the requests that the run makes before it knows the series."""
         states = self.resolved.fetched
-        drafts = {state.series: _Draft(state, state.missing) for state in states if state.missing}
+        drafts = {state.series: _Draft(state, state.missing) for state in states}
         for draft in drafts.values():
             if not draft.state.delisted:
                 self._find_bounds(draft)
@@ -95,7 +95,8 @@ class Planner:
                 draft.rest_rows += found.rows
                 in_a_row = max(in_a_row, found.in_a_row)
                 await checkpoint()  # years of minutes of many spans take a while
-        return self._finish(list(drafts.values()), overhead, listings, in_a_row)
+        incomplete = [draft for draft in drafts.values() if draft.missing]
+        return self._finish(incomplete, overhead, listings, in_a_row)
 
     # --- the first and the last row ---
 
@@ -172,10 +173,10 @@ class Planner:
         executor = self.executor
         files = ArchiveFiles(executor, WriterPool([], 0), executor.state, RowBudget())
         waves = ArchiveWaves(files, self.capacity, self.now, self.read_provenance, always)
-        filed, spent = (
-            want_from_files(self.resolved.fetched, executor.exchange),
-            Counter(executor.state.spent),
-        )
+        filed = want_from_files(self.resolved.fetched, executor.exchange)
+        for state in filed:
+            drafts[state.series].missing |= state.missing
+        spent = Counter(executor.state.spent)
         for grain in GRAINS:
             tasks = await waves.choose(filed, grain)
             for task in tasks:
@@ -184,7 +185,9 @@ class Planner:
                 if last.compared_rows:
                     self._add_comparison(drafts[series], last)
         for state in filed:
+            left = state.missing
             give_up_unserved(state, self._endpoint(state.series), self.now())
+            drafts[state.series].missing -= left - state.missing
         return Counter(executor.state.spent) - spent
 
     @staticmethod
