@@ -90,6 +90,15 @@ def test_a_window_within_its_life_is_read_from_few_files() -> None:
     assert report.archive.files == 1
 
 
+def test_a_plan_of_a_delisted_symbol_has_files_alone() -> None:
+    """Where no file has a row, nothing is left to ask."""
+    with site(now=NOW, former=FORMER) as place:
+        plan = anyio.run(place.pipeline(MemorySink(), symbols="LUNAUSDT", start=START, end="now").plan)
+    (line,) = plan.series
+    assert line.rest.requests == 0
+    assert line.archive.requests > 0
+
+
 def test_all_symbols_may_have_the_delisted_ones_among_them() -> None:
     store = MemorySink()
     with site(now=NOW, former=FORMER) as place:

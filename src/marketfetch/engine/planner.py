@@ -85,7 +85,8 @@ class Planner:
             listings = await self._plan_files(drafts, always=sources == "archive")
         in_a_row = 1
         if sources != "archive":
-            tasks = plan_tasks(states, self.executor.exchange, self.capacity)
+            listed = [state for state in states if not state.delisted]
+            tasks = plan_tasks(listed, self.executor.exchange, self.capacity)
             for task in {task.series: task for task in tasks}.values():
                 drafts[task.series].rest += self._look_for_gaps(task)
             for task in tasks:

@@ -37,10 +37,7 @@ class SeriesHealth:
     def as_dict(self) -> dict[str, Any]:
         """Return the health in plain types, times as ISO text, for JSON."""
         return {
-            "exchange": self.series.exchange,
-            "dataset": self.series.dataset.name,
-            "symbol": self.series.symbol,
-            "interval": self.series.interval.name,
+            **self.series.as_dict(),
             "covered_until": None if self.covered_until is None else format_utc(self.covered_until),
             "lag": self.lag,
             "provisional": self.provisional,
