@@ -94,7 +94,8 @@ class SessionState:
             yield KeptListing()
             return
         everything = query.symbols if isinstance(query.symbols, AllSymbols) else None
-        key = (type(exchange), exchange.base_url, everything)
+        # An archive adds delisted symbols to a listing, and a run without files must not request them.
+        key = (type(exchange), exchange.base_url, everything, query.sources == "rest")
         kept = self._listings.setdefault(key, KeptListing())
         async with kept.asking:
             if not 0 <= now - kept.requested < self.max_age:

@@ -122,6 +122,25 @@ def test_a_name_that_nobody_knows_gets_the_usual_hint() -> None:
         assert not place.archive.record.latest
 
 
+def test_what_one_run_of_a_session_learns_from_an_archive_is_not_told_to_one_without() -> None:
+    with site(now=NOW, former=FORMER) as place:
+        exchange = BinanceUsdm(place.exchange.base_url, archive_url=place.archive.base_url)
+        span = {"interval": "1h", "start": "2026-01-01", "end": "2026-01-10"}
+        settings = mf.Settings(clock=lambda: place.clock)
+
+        async def work() -> mf.Report:
+            async with mf.Session() as session:
+                for sources in ("auto", "rest"):
+                    query = mf.Query(symbols="LUNAUSDT", sources=sources, **span)
+                    run_of = Pipeline(exchange, query, MemorySink(), session=session, settings=settings)
+                    report = await run_of.run()
+            return report
+
+        report = anyio.run(work)
+        assert report.unknown == {"LUNAUSDT": "unknown symbol; see the exchange's listing"}
+        assert not place.pages()
+
+
 def test_a_name_stays_unknown_if_the_archive_does_not_answer() -> None:
     blocked = ArchiveFaults(kinds=[ArchiveFaultKind.BLOCKED], rate=1.0)
     with site(blocked, former=FORMER) as place:
