@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,16 +17,17 @@ import pytest
 
 import marketfetch as mf
 from marketfetch.api.pipeline import NullSink, Session
-from marketfetch.errors import ConfigurationError
+from marketfetch.errors import ConfigurationError, RowsRefused
 from marketfetch.events import BatchWritten, Event, RunFinished
 from marketfetch.following.health import SeriesHealth
-from marketfetch.protocols import Store
+from marketfetch.protocols import Store, Writer
 from marketfetch.reports import Report
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.urls import sink_from
 from marketfetch.testing import GeneratedMarket, MarketInstrument, SimulatedExchange
 from marketfetch.testing.http.messages import ServerReply, ServerRequest
 from marketfetch.values.intervals import Interval
+from marketfetch.values.pages import Batch
 from marketfetch.values.query import AllSymbols
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
@@ -228,6 +231,36 @@ def test_a_composite_is_computed_where_its_members_are_already_stored() -> None:
             assert world.clock() < NOON + HOUR, "at the beginning, not with the next candle or listing"
 
         world.run(work)
+
+
+class RefusesComposites(MemorySink):
+    """Refuses the rows of composites, and counts how often it was given some."""
+
+    refused = 0
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        with super().writer() as write:
+
+            def write_members(batch: Batch) -> None:
+                if batch.series.symbol == "MT":
+                    self.refused += 1
+                    raise RowsRefused("no composites here")
+                write(batch)
+
+            yield write_members
+
+
+def test_a_composite_that_the_store_refuses_is_offered_once_by_each_run() -> None:
+    store, basket = RefusesComposites(), mf.Composite("MT", ("BTCUSDT", "ETHUSDT"))
+    with followed_world() as world:
+
+        async def work() -> None:
+            async with world.following(store, composites=[basket]):
+                await until(lambda: covered_until(store) > NOON + 20 * MINUTE)
+
+        world.run(work)
+    assert store.refused == 1
 
 
 def test_a_composite_of_other_members_in_the_store_ends_the_follow() -> None:
