@@ -16,9 +16,10 @@ __all__ = ["SeriesHealth"]
 class SeriesHealth:
     """How far a series has been followed; times are UTC milliseconds.
 
-    - `covered_until`: the end of the newest row in the store that is final; None if there is none.
-    - `lag`: seconds from the end of the newest stored row, final or not, to now on the exchange's clock; None
-      if no row is stored. A healthy series of 1m candles has between 0 and 62.
+    - `covered_until`: the end of what is covered: of the newest final row, or of the newest moment that is
+      confirmed empty; None if nothing is covered.
+    - `lag`: seconds from `covered_until`, or from the end of a newer provisional row, to now on the
+      exchange's clock; None if there is neither. A healthy series of 1m candles has between 0 and 62.
     - `provisional`: the rows that are stored and may still change.
     - `revisions`: the rows that had changed when they were requested for the last time.
     - `last_error`: why rows are missing now, or why nothing is fetched; None if all is well.
