@@ -291,6 +291,26 @@ def test_without_a_store_nothing_is_requested_twice() -> None:
     assert min(int(start) for start in starts if start) > NOON
 
 
+def test_catching_up_may_take_longer_than_the_listing_is_kept() -> None:
+    """Such as with the history of all symbols: two hours pass with the first page."""
+    store, hours = MemorySink(), [2 * HOUR]
+
+    def slow(request: ServerRequest, reply: ServerReply) -> ServerReply:
+        if request.path == "/fapi/v1/klines" and hours:
+            world.clock.start += hours.pop()
+        return reply
+
+    with followed_world(edit=slow) as world:
+
+        async def work() -> None:
+            async with world.following(store):
+                await until(lambda: covered_until(store) > NOON + 2 * HOUR + 10 * MINUTE)
+
+        world.run(work)
+    assert_true(store, world.exchange.market)
+    assert all(report.complete for report in finished(world))
+
+
 def test_what_the_ordinary_run_could_not_fetch_is_in_the_report_of_the_hour() -> None:
     old = NOON - 30 * MINUTE
 

@@ -61,7 +61,7 @@ class FollowingRun(Run):
         """Where the series begin that are wanted, UTC milliseconds."""
         self._round_number = 0
         self._round_at = 0
-        """When the round began, UTC milliseconds."""
+        """When the last round began, or before any the ordinary run; UTC milliseconds."""
 
     @property
     def states(self) -> Sequence[SeriesState]:
@@ -90,11 +90,14 @@ class FollowingRun(Run):
     def _update_wanted(self) -> None:
         now = self.now()
         start = self._config.query.span(now).start if self._wanted_span is None else self._wanted_span.start
-        self._want(Span(start, max(now, start + 1)), now, fresh=False)
+        self._want(start, now, fresh=False)
 
-    def _want(self, span: Span, now: int, *, fresh: bool) -> None:
-        """Set what is wanted of every series; of a derived one all that is final: it costs no request."""
-        self._wanted_span = span
+    def _want(self, start: int, now: int, *, fresh: bool) -> None:
+        """Set what is wanted of every series; of a derived one all that is final: it costs no request.
+
+        By the exchange's clock the start may not have come yet: then nothing has closed.
+        """
+        span = self._wanted_span = Span(start, max(now, start + 1))
         self._first_start = min(self._first_start, span.start)
         for state in self._state.series.values():
             is_derived = state.derived is not None
@@ -102,7 +105,7 @@ class FollowingRun(Run):
             update_wanted(state, self._endpoint, wanted, now, fresh=fresh and not is_derived)
 
     async def _fetch_rounds(self, executor: RequestExecutor, writers: WriterPool) -> None:
-        began = self.now()
+        began = self._round_at = self.now()
         await super()._fetch_rounds(executor, writers)
         await self._derive_from_durable()
         self.caught_up = True
@@ -141,7 +144,7 @@ class FollowingRun(Run):
 
     def _restore_for_report(self, left_over: Mapping[Series, Mapping[Reason, RunningUnion[SpanSet]]]) -> None:
         """Want the whole span again, with the reasons for what the ordinary run could not fetch."""
-        self._want(Span(self._first_start, self._round_at), self._round_at, fresh=False)
+        self._want(self._first_start, self._round_at, fresh=False)
         for state in self.states:
             for reason, spans in left_over[state.series].items():
                 state.give_up(spans.value, reason)
@@ -153,7 +156,7 @@ class FollowingRun(Run):
         self._border = final_until(self._interval, self._endpoint, now)
         for state in self._state.series.values():
             state.given_up.clear()
-        self._want(Span(since, now), now, fresh=True)
+        self._want(since, now, fresh=True)
         for state in self._resolved.fetched:
             self._skip_provisional(state)
         if tasks := self._plan_tasks():
