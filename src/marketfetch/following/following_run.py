@@ -95,7 +95,7 @@ class FollowingRun(Run):
     def _want(self, start: int, now: int, *, fresh: bool) -> None:
         """Set what is wanted of every series; of a derived one all that is final: it costs no request.
 
-        By the exchange's clock the start may not have come yet: then nothing has closed.
+        The clock may be set back behind the start: then nothing has closed.
         """
         span = self._wanted_span = Span(start, max(now, start + 1))
         self._first_start = min(self._first_start, span.start)
