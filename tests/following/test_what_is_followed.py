@@ -19,6 +19,7 @@ import marketfetch as mf
 from marketfetch.api.pipeline import NullSink, Session
 from marketfetch.errors import ConfigurationError, RowsRefused
 from marketfetch.events import BatchWritten, Event, RunFinished
+from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.following.health import SeriesHealth
 from marketfetch.protocols import Store, Writer
 from marketfetch.reports import Report
@@ -26,6 +27,7 @@ from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.urls import sink_from
 from marketfetch.testing import GeneratedMarket, MarketInstrument, SimulatedExchange
 from marketfetch.testing.http.messages import ServerReply, ServerRequest
+from marketfetch.values.coverage import MissingReason
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Batch
 from marketfetch.values.query import AllSymbols
@@ -309,6 +311,40 @@ def test_catching_up_may_take_longer_than_the_listing_is_kept() -> None:
         world.run(work)
     assert_true(store, world.exchange.market)
     assert all(report.complete for report in finished(world))
+
+
+class ForgetfulOhlcv(Ohlcv):
+    """Candles of the last day."""
+
+    retention = 24 * HOUR
+
+
+class ForgetfulUsdm(BinanceUsdm):
+    """An exchange that serves no older candles."""
+
+    name = "binance-usdm"
+    sources = (ForgetfulOhlcv,)
+
+
+def test_what_is_older_than_the_exchange_serves_is_no_error_of_a_follow() -> None:
+    """No alarm each time that the listing is requested anew, for rows that cannot come."""
+    store, errors = MemorySink(), set[str | None]()
+    with followed_world() as world:
+        world.adapter = ForgetfulUsdm
+
+        async def work() -> None:
+            async with world.following(store, start=NOON - 48 * HOUR) as following:
+
+                def look() -> int:
+                    errors.update(line.last_error for line in following.health())
+                    return len(finished(world))
+
+                await until(look)
+
+        world.run(work)
+    assert errors == {None}
+    (line,) = finished(world)[0].series
+    assert [gap.kind for gap in line.missing] == [MissingReason.TOO_OLD]
 
 
 def test_what_the_ordinary_run_could_not_fetch_is_in_the_report_of_the_hour() -> None:

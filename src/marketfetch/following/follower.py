@@ -17,7 +17,7 @@ from marketfetch.following.following_run import FollowingRun
 from marketfetch.following.health import SeriesHealth
 from marketfetch.following.provisional import PROVISIONAL, ProvisionalRows
 from marketfetch.protocols import Store
-from marketfetch.values.coverage import Coverage
+from marketfetch.values.coverage import Coverage, MissingReason
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Series
 from marketfetch.values.settings import RetryPolicy
@@ -107,7 +107,11 @@ class Follower:
         series, covered = state.series, state.durable.covered.hull
         until = None if covered is None else covered.end
         newest = max((end for end in (until, self._newest.get(series)) if end is not None), default=None)
-        given_up = {reason.detail for reason, spans in state.given_up.items() if spans.value}
+        errors = [
+            reason.detail
+            for reason, spans in state.given_up.items()
+            if spans.value and reason != PROVISIONAL and reason.kind is not MissingReason.TOO_OLD
+        ]
         stopped = None if state.terminal_error is None else str(state.terminal_error)
         return SeriesHealth(
             series,
@@ -115,5 +119,5 @@ class Follower:
             lag=None if newest is None else (now - newest) / 1000,
             provisional=self._provisional.count(series, until or 0),
             revisions=self._provisional.revisions[series],
-            last_error=stopped or self.error or min(given_up - {PROVISIONAL.detail}, default=None),
+            last_error=stopped or self.error or min(errors, default=None),
         )

@@ -22,7 +22,8 @@ class SeriesHealth:
       exchange's clock; None if there is neither. A healthy series of 1m candles has between 0 and 62.
     - `provisional`: the rows that are stored and may still change.
     - `revisions`: the rows that had changed when they were requested for the last time.
-    - `last_error`: why rows are missing now, or why nothing is fetched; None if all is well.
+    - `last_error`: why rows are missing now, or why nothing is fetched; None if all is well. That rows are
+      older than the exchange serves is no error.
 
     >>> SeriesHealth(Series.of("okx", "ohlcv", "BTC-USDT", "1m"), 1_780_272_000_000, 3.5).as_dict()["lag"]
     3.5
