@@ -20,10 +20,10 @@ from marketfetch.common.name_lists import names_of
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange
-from marketfetch.following.health import SeriesHealth
 from marketfetch.plans import Plan
 from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink
 from marketfetch.redaction import Secret
+from marketfetch.reports import SeriesHealth
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.instruments import Composite
