@@ -26,8 +26,6 @@ from .api.store_reader import open as open  # noqa: A004  # as gzip.open and zar
 from .api.table import Table as Table
 from .errors import MarketfetchError as MarketfetchError
 from .fetchers.curl import CurlFetcher as CurlFetcher
-from .listeners.logs import log_to_console as log_to_console
-from .listeners.progress import progress_to as progress_to
 from .protocols import Fetcher as Fetcher
 from .protocols import Paginator as Paginator
 from .protocols import ProxyPool as ProxyPool

@@ -56,6 +56,9 @@ class SeriesPlan:
     earlier time), `listed` (the listing says that the symbol began within the span: `rest` and `archive` are
     of the time since, `at_most` of the whole span) or `unknown` (the whole span is planned). The number of
     rows is the most there can be, and for `events` a guess.
+
+    `unlisted_files` of `archive` are in no listing, so they are requested by name: `at_most` also has the
+    days of absent months, and the pages of the API in their place.
     """
 
     series: Series
@@ -64,6 +67,7 @@ class SeriesPlan:
     archive: Workload
     at_most: Workload
     first_row: Literal["known", "listed", "unknown"] = "known"
+    unlisted_files: int = 0
 
     @property
     def total(self) -> Workload:
@@ -81,6 +85,7 @@ class SeriesPlan:
                 {"start": format_utc(span.start), "end": format_utc(span.end)} for span in self.missing
             ],
             "first_row": self.first_row,
+            "unlisted_files": self.unlisted_files,
             "rest": attrs.asdict(self.rest),
             "archive": attrs.asdict(self.archive),
             "at_most": attrs.asdict(self.at_most),
@@ -150,13 +155,17 @@ class Plan:
 
     @property
     def at_most(self) -> Workload:
-        """The work if every series has rows since the start of the query."""
+        """The work if every series has rows since the start of the query, and no file is there unlisted."""
         return Workload.total([self.overhead, *(line.at_most for line in self.series)])
 
     @property
     def is_upper_bound(self) -> bool:
-        """Whether the first row of a series is unknown, so that its whole span is planned."""
-        return any(line.first_row == "unknown" for line in self.series)
+        """Whether the first row of a series is unknown, so that its whole span is planned.
+
+        With files that may not be there, only `at_most` is an upper bound.
+        """
+        unsure = any(line.first_row == "unknown" for line in self.series)
+        return unsure and not any(line.unlisted_files for line in self.series)
 
     @property
     def seconds(self) -> float:
@@ -198,6 +207,9 @@ class Plan:
                 f"  {later:,} of {len(self.series):,} series begin later by the listing; if they do not:"
                 f" at most {self.at_most}"
             )
+        unlisted = sum(line.unlisted_files for line in self.series)
+        if unlisted:
+            lines.append(f"  {unlisted:,} files are in no listing; if none is there: at most {self.at_most}")
         lines += [f"  unknown symbol: {name}" for name in self.unknown]
         return "\n".join(lines)
 

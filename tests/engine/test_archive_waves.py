@@ -240,10 +240,15 @@ def test_a_file_host_that_asks_to_wait_for_an_hour_is_not_waited_for(
 
 def test_an_archive_alone_needs_one() -> None:
     query = mf.Query(symbols="BTC-USDT", start=START, end=END, sources="archive")
-    with pytest.raises(ConfigurationError, match=r"sources: okx .* has no archive of ohlcv"):
-        Pipeline(Okx(), query, MemorySink())
-    with pytest.raises(ConfigurationError, match="archive_url: okx has no archive"):
-        Okx(archive_url="http://127.0.0.1:1")
+    elsewhere = "http://127.0.0.1:1"
+    with pytest.raises(ConfigurationError, match=r"has no archive of ohlcv; .* or give an archive_url"):
+        Pipeline(Okx(elsewhere), query, MemorySink())
+    Pipeline(Okx(elsewhere, archive_url=elsewhere), query, MemorySink())
+    funding = mf.Query(
+        symbols="BTC-USDT-SWAP", datasets="funding_rate", start=START, end=END, sources="archive"
+    )
+    with pytest.raises(ConfigurationError, match=r"has no archive of funding_rate; write sources='auto'$"):
+        Pipeline(Okx(elsewhere), funding, MemorySink())
     with pytest.raises(ConfigurationError, match="sources: 'files' is unknown"):
         mf.Query(symbols="BTCUSDT", start=START, sources="files")
 

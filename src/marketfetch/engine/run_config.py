@@ -50,7 +50,8 @@ class RunConfig:
         if self.query.sources == "archive" and not any(map(self.exchange.archive, datasets)):
             raise ConfigurationError(
                 f"sources: {self.exchange.name} at {self.exchange.base_url} has no archive of "
-                f"{', '.join(map(str, datasets))}; write sources='auto', or give an archive_url"
+                f"{', '.join(map(str, datasets))}; write sources='auto'"
+                f"{self.exchange.where_files_are(datasets)}"
             )
         if self.query.composites and not isinstance(self.sink, Store):
             raise ConfigurationError(
