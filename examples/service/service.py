@@ -109,8 +109,14 @@ async def serve(options: argparse.Namespace, log: mf.listeners.LogListener) -> N
         )
         async with pipeline.follow() as following:
             app = make_app(market, following.health)
-            quiet: dict[str, Any] = {"log_config": None, "access_log": False}
-            config = uvicorn.Config(app, options.host, options.port, timeout_graceful_shutdown=5, **quiet)
+            config = uvicorn.Config(
+                app,
+                options.host,
+                options.port,
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=5,
+            )
             # uvicorn stops at a signal, and then raises it again: without a handler that kills the process.
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, following.stop)

@@ -23,7 +23,10 @@ from .api.reading import HeldSeries as HeldSeries
 from .api.source_maintenance import verify_sources as verify_sources
 from .api.store_reader import StoreReader as StoreReader
 from .api.store_reader import open as open  # noqa: A004  # as gzip.open and zarr.open
-from .api.table import Table as Table
+from .api.tables.table import Table as Table
+from .api.upkeep.export import export as export
+from .api.upkeep.refetch import refetch as refetch
+from .api.upkeep.update import update as update
 from .errors import MarketfetchError as MarketfetchError
 from .fetchers.curl import CurlFetcher as CurlFetcher
 from .protocols import Fetcher as Fetcher

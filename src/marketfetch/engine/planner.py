@@ -243,7 +243,7 @@ class Planner:
             overhead=workload(overhead + listings, 0),
             rest_seconds=max((limit.seconds for limit in rest_limits), default=0.0),
             archive_seconds=max((limit.seconds for limit in archive_limits), default=0.0),
-            unknown=tuple(self.executor.state.unknown),
+            unknown=dict(self.executor.state.unknown),
         )
 
     def _line(self, draft: _Draft) -> SeriesPlan:
