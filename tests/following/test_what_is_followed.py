@@ -20,9 +20,8 @@ from marketfetch.api.pipeline import NullSink, Session
 from marketfetch.errors import ConfigurationError, RowsRefused
 from marketfetch.events import BatchWritten, Event, RunFinished
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
-from marketfetch.following.health import SeriesHealth
 from marketfetch.protocols import Store, Writer
-from marketfetch.reports import Report
+from marketfetch.reports import Report, SeriesHealth
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.urls import sink_from
 from marketfetch.testing import GeneratedMarket, MarketInstrument, SimulatedExchange
@@ -139,6 +138,7 @@ def test_health_is_json_and_stop_ends_the_wait_and_the_iteration() -> None:
     assert found["BTCUSDT"]["covered_until"].startswith("2026-11-01T1")
     assert "unknown symbol" in found["NONEUSDT"]["last_error"]
     assert found["NONEUSDT"]["covered_until"] is None
+    assert {symbol: line["stopped"] for symbol, line in found.items()} == {"BTCUSDT": False, "NONEUSDT": True}
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from marketfetch.engine.writers import OnDurable
 from marketfetch.errors import ConfigurationError, MarketfetchError, RestrictedLocation
 from marketfetch.events import Event, Listener, WaitingForStore
 from marketfetch.following.following_run import FollowingRun
-from marketfetch.following.health import SeriesHealth
 from marketfetch.following.provisional import PROVISIONAL, ProvisionalRows
 from marketfetch.protocols import Store
+from marketfetch.reports import SeriesHealth
 from marketfetch.values.coverage import Coverage, MissingReason
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Series
@@ -120,4 +120,5 @@ class Follower:
             provisional=self._provisional.count(series, until or 0),
             revisions=self._provisional.revisions[series],
             last_error=stopped or self.error or min(errors, default=None),
+            stopped=stopped is not None or state.delisted,
         )

@@ -200,7 +200,8 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
 
     @contextmanager
     def _connected_by(self, give_up: float) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self._limited(partial(open_file, self.path, give_up)) as connection:
+        shared = self._shared()
+        with self._limited(partial(open_file, self.path, give_up, lambda: shared.readers > 0)) as connection:
             yield connection
 
     @contextmanager
