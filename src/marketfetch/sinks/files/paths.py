@@ -38,15 +38,25 @@ def _path(text: Secret) -> str:
 
 
 def file_path(path: str | os.PathLike[str]) -> Path:
-    """Make the path of a database file, with `~` expanded.
+    r"""Make the path of a database file, with `~` expanded.
 
-    Raises ConfigurationError for anything but a path, and for `:memory:` and an empty text, with which each
-    connection would have a database of its own.
+    Raises ConfigurationError for anything but a path, for characters that no path has, and for `:memory:` and
+    an empty text, with which each connection would have a database of its own.
+
+    >>> file_path("a\0b")
+    Traceback (most recent call last):
+    marketfetch.errors.ConfigurationError: path: 'a\x00b' has a character that no path has; remove it
     """
     if not isinstance(path, str | os.PathLike):
         raise ConfigurationError(f"path: {path!r} is no path; write text such as 'market.sqlite'")
     if str(path) in {"", ":memory:"}:
         raise ConfigurationError(f"path: {str(path)!r} is no file; name one, or take MemorySink()")
+    try:
+        is_possible = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:  # half of a character
+        is_possible = False
+    if not is_possible:
+        raise ConfigurationError(f"path: {str(path)!r} has a character that no path has; remove it")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
