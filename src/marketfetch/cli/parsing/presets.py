@@ -25,6 +25,8 @@ __all__ = ["FILE_NAME", "PREFIX", "apply_presets", "variable_of"]
 FILE_NAME = "marketfetch.toml"
 PREFIX = "MARKETFETCH_"
 
+_MOST_BYTES = 1_000_000
+"""Longer than any file of presets; /dev/zero has no end."""
 _NOT_PRESET = {"help", "config", "job"}
 _REPLACED = {
     "symbol": {"symbols_from", "all_symbols", "quote", "delisted"},
@@ -181,14 +183,23 @@ class _File(NamedTuple):
         import tomllib
 
         try:
-            text = path.read_text("utf-8-sig")
+            with path.open("rb") as file:
+                content = file.read(_MOST_BYTES + 1)
+            text = content.decode("utf-8-sig")
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise ConfigurationError(f"--config: {path} cannot be read: {reason}") from None
+        if len(content) > _MOST_BYTES:
+            raise ConfigurationError(f"--config: {path} is longer than a megabyte; name a file of presets")
+        try:
             return cls(path, text, tomllib.loads(text))
         except tomllib.TOMLDecodeError as error:
             # It has the line and no part of the text, but for single characters.
             raise ConfigurationError(f"{path}: {error}") from None
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise ConfigurationError(f"--config: {path} cannot be read: {reason}") from None
+        except (ValueError, RecursionError):
+            raise ConfigurationError(
+                f"{path}: a number has too many digits, or lists are nested too deeply; no option takes that"
+            ) from None
 
     def check_sections(self, commands: Mapping[str, Parser]) -> None:
         """Raise ConfigurationError for a section that is none, also of a job that is not used."""
