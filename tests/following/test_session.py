@@ -130,7 +130,7 @@ def test_of_two_tasks_that_open_a_session_at_once_the_second_is_refused(exchange
         async with session:
             return (await pipeline(exchange, session, MemorySink())).complete
 
-    async def work() -> list[bool | BaseException]:
+    async def work() -> tuple[bool | BaseException, bool | BaseException]:
         return await asyncio.gather(use(), use(), return_exceptions=True)
 
     first, second = asyncio.run(work())
