@@ -9,15 +9,17 @@ candles = mf.fetch(
 print(candles)
 
 # %% Is anything missing, and why?
-print(candles.report.complete, [line.missing for line in candles.report.series])
+print(candles.report)
 
-# %% A plain frame, with one row for each symbol and hour
-closes = candles.to_pandas().pivot_table(index="open_time", columns="symbol", values="close")
-print(closes.pct_change().corr())
+# %% One column, times × symbols
+print(candles.wide("close").pct_change().corr())
+
+# %% Longer candles of one symbol
+print(candles.resample("1d")["BTC/USDT"].to_pandas(index="time")[["close", "volume", "complete"]])
 
 # %% Funding rates are events and need no interval
 funding = mf.fetch("binance-usdm", "funding_rate", "BTCUSDT", start="2026-06-01", end="2026-06-08")
-print(funding.to_pandas()[["open_time", "funding_rate"]])
+print(candles["BTCUSDT"].join(funding, grid="1h").wide("funding_rate"))
 
 # %% With a store, a second run fetches nothing
 for _ in range(2):

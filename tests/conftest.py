@@ -16,7 +16,9 @@ import hypothesis
 import pytest
 from blockbuster import blockbuster_ctx
 
+from marketfetch.exchanges import okx
 from marketfetch.testing import separate_registry
+from marketfetch.values.http import LimitPool
 from tests.support import pgbouncer, postgres
 
 PROJECT = Path(__file__).parents[1]
@@ -84,6 +86,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             found = found[:1]
         names = [way.id if way else "pg" for way in found or [None]]
         metafunc.parametrize("postgres_server", found or [None], ids=names, indirect=True, scope="session")
+
+
+@pytest.hookimpl(trylast=True)  # after the shuffle
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that may take longest: at the end one worker would be left with them."""
+
+    def allowed(item: pytest.Item) -> float:
+        mark = item.get_closest_marker("timeout")
+        return float(mark.args[0]) if mark else 0.0
+
+    items.sort(key=allowed, reverse=True)
 
 
 @pytest.fixture(scope="session")
@@ -172,6 +185,12 @@ def unspent_budgets(
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
     with separate_registry():
         yield
+
+
+@pytest.fixture
+def unpaced_okx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Budgets of OKX that nobody waits for, where requests are counted: it serves ten in a second."""
+    monkeypatch.setattr(okx, "_pool", lambda route, calls: LimitPool(f"okx {route}", 100 * calls, 2_000))
 
 
 @pytest.fixture(autouse=True)

@@ -104,7 +104,7 @@ def concurrent_runs_in(fixture: StoreFixture, effort: Effort) -> Iterator[Result
     """Start several runs at once into one kind of store: as processes, and as pipelines of one process."""
     commands = Trial(f"several runs at once, {fixture.kind}: the union, each row once", "scenarios")
     pipelines = Trial(f"several pipelines in one process, {fixture.kind}: the union, once", "scenarios")
-    scenarios = _scenarios(effort.choose(6, 20))[: effort.choose(2, 5)]
+    scenarios = _scenarios(effort.choose(4, 20))[: effort.choose(2, 5)]
     with _exchange() as exchange:
         for number in range(effort.choose(1, 1, 20)):
             for scenario in scenarios:

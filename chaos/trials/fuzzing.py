@@ -70,7 +70,7 @@ def large(effort: Effort) -> Result:
 
 def mutated(effort: Effort) -> Result:
     """Try random mutations of the corpus, without coverage guidance; the same seed gives the same inputs."""
-    each = effort.choose(2_000, _INPUTS // len(targets()) + 1)
+    each = effort.choose(1_000, _INPUTS // len(targets()) + 1)
     trial = Trial("a mutated input is read soundly or refused", unit="inputs", bar="all")
     with warnings.catch_warnings(action="error"):
         for target in targets().values():
@@ -148,7 +148,7 @@ def _guide(target: Target, runs: int, seed: int) -> _Fuzzed:
 
 def memory(effort: Effort) -> Result:
     """Run the compiled decoder under the compiler's sanitizers, on buffers without any spare bytes."""
-    inputs = effort.choose(200_000, 10_000_000, 1_000_000_000)
+    inputs = effort.choose(50_000, 10_000_000, 1_000_000_000)
     promise = "the compiled decoder accesses no memory outside its buffers"
     with tempfile.TemporaryDirectory(prefix="marketfetch-fuzz-") as name:
         program = sanitized.build(Path(name))

@@ -122,7 +122,7 @@ def ridden_out(bed: DatabaseTestBed) -> Result:
     """Inject each transient fault at random moments."""
     trial = Trial("a transient database fault: the run completes, with the same content", unit="faults")
     for repeat in range(bed.effort.choose(1, 3, 100)):
-        for kind in bed.some(TRANSIENT_FAULTS, 4):
+        for kind in bed.some(TRANSIENT_FAULTS, 3):
             with trial.attempt(bed.named(kind.name, repeat)), bed.database() as database:
                 _disturb(bed, trial, database, kind, repeat)
     return trial.result()
@@ -135,7 +135,7 @@ def ridden_out_behind_pgbouncer(bed: DatabaseTestBed) -> Result:
     kinds = [kind for kind in TRANSIENT_FAULTS if kind.seen_behind_poolers]
     with pgbouncer.before(bed.server) as pool:
         for repeat in range(bed.effort.choose(1, 1, 50)):
-            for kind in bed.some(kinds, 3):
+            for kind in bed.some(kinds, 2):
                 with trial.attempt(bed.named(kind.name, repeat)), bed.database(pool) as database:
                     _disturb(bed, trial, database, kind, repeat)
     return trial.result()
@@ -225,7 +225,7 @@ def stopped_clearly(bed: DatabaseTestBed) -> Result:
         "a permanent database fault gives one clear error; repaired, a run completes", unit="faults"
     )
     for repeat in range(bed.effort.choose(1, 2, 30)):
-        for kind in bed.some((*PERMANENT_FAULTS, QUOTA), 5):
+        for kind in bed.some((*PERMANENT_FAULTS, QUOTA), 3):
             with trial.attempt(bed.named(kind.name, repeat)), bed.database() as database:
                 _stop(bed, database, kind, repeat)
     return trial.result()

@@ -135,7 +135,7 @@ def one_proxy_fails(effort: Effort) -> Result:
 def flapping_proxies(effort: Effort) -> Result:
     """All proxies change between working and failing at random; sometimes none works."""
     trial = Trial("proxies that fail and recover at random: no row is lost", "runs")
-    for number in range(effort.choose(2, 6, 200)):
+    for number in range(effort.choose(1, 6, 200)):
         name = f"flapping {number}"
         with trial.attempt(f"seed {effort.seed}, {name}"), _jobs(4) as (job, proxies):
             with flapping(proxies, effort.rng(name)):
@@ -283,7 +283,7 @@ def _get_banned(exchange: SimulatedExchange, source: str) -> None:
 def legal_refusals(effort: Effort) -> Result:
     """The exchange refuses the location at a random request."""
     trial = Trial("a refusal for the location ends the run without a retry", "runs")
-    for number in range(effort.choose(3, 12, 200)):
+    for number in range(effort.choose(2, 12, 200)):
         with trial.attempt(f"seed {effort.seed + number}"), _jobs(3) as (job, _):
             job.exchange.faults = Faults(
                 rate=0.03, kinds=[FaultKind.STATUS_451], seed=effort.seed + number, paths=[_KLINES], times=9

@@ -118,7 +118,7 @@ def kill9(effort: Effort) -> Iterator[Result]:
 
 def kill9_in(fixture: StoreFixture, effort: Effort) -> Iterator[Result]:
     """Kill runs into one kind of store at random moments; the last run of each job is not killed."""
-    wanted, kills, worst = effort.choose(6, 10, 100), 0, 0
+    wanted, kills, worst = effort.choose(3, 10, 100), 0, 0
     most = effort.choose(3, 7)  # kills of one job: there are several jobs of both kinds
     rng, bound = (
         effort.rng(f"killing {fixture.kind}"),
@@ -127,9 +127,9 @@ def kill9_in(fixture: StoreFixture, effort: Effort) -> Iterator[Result]:
     same = Trial(f"killed at any moment, {fixture.kind}: the same final store", "jobs")
     again = Trial(f"refetched after a kill, {fixture.kind}: only pages in flight", "runs")
     undisturbed: dict[tuple[bool, int], str] = {}
-    with _world(effort.choose(8, 20)) as scenario:
+    with _world(effort.choose(6, 20)) as scenario:
         oracles = {job.fixed: scenario.oracle(job) for job in (scenario.store_history, scenario.up_to_now)}
-        for number in range(wanted):  # one kill per job at least
+        for number in range(2 * wanted):  # some runs end before they are killed
             if kills >= wanted:
                 break
             job = scenario.up_to_now if number % 2 else scenario.store_history

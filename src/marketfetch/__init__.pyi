@@ -23,11 +23,12 @@ from .api.reading import HeldSeries as HeldSeries
 from .api.source_maintenance import verify_sources as verify_sources
 from .api.store_reader import StoreReader as StoreReader
 from .api.store_reader import open as open  # noqa: A004  # as gzip.open and zarr.open
-from .api.table import Table as Table
+from .api.tables.table import Table as Table
+from .api.upkeep.export import export as export
+from .api.upkeep.refetch import refetch as refetch
+from .api.upkeep.update import update as update
 from .errors import MarketfetchError as MarketfetchError
 from .fetchers.curl import CurlFetcher as CurlFetcher
-from .listeners.logs import log_to_console as log_to_console
-from .listeners.progress import progress_to as progress_to
 from .protocols import Fetcher as Fetcher
 from .protocols import Paginator as Paginator
 from .protocols import ProxyPool as ProxyPool

@@ -7,7 +7,7 @@ written outside the package.
 from __future__ import annotations
 
 from marketfetch.archives.listing import ListingRequest
-from marketfetch.archives.periods import Grain
+from marketfetch.archives.periods import CalendarPeriod, Grain
 from marketfetch.decoding.csv_layouts import CsvLayout
 from marketfetch.decoding.layouts import (
     Decoded,
@@ -24,6 +24,7 @@ from marketfetch.errors import (
     Banned,
     DecodeError,
     ExchangeNotAvailable,
+    NoSuchFile,
     RateLimitExceeded,
     RestrictedLocation,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "BadRequest",
     "BadSymbol",
     "Banned",
+    "CalendarPeriod",
     "Column",
     "Columns",
     "Cost",
@@ -68,6 +70,7 @@ __all__ = [
     "Interval",
     "LimitPool",
     "ListingRequest",
+    "NoSuchFile",
     "ObjectLayout",
     "Page",
     "PageOutcome",

@@ -17,6 +17,7 @@
     │   └── FatalFetchError       asking again cannot help
     │       ├── BadSymbol         the exchange does not know the symbol
     │       ├── BadRequest        the exchange rejects a parameter
+    │       │   └── NoSuchFile    the archive has no file of that name
     │       └── RestrictedLocation     a legal or regional refusal: surfaced, never worked around
     ├── PaginationError           an exchange made no progress; going on would loop for ever
     ├── SinkError                 a store cannot be used or a batch could not be made durable
@@ -56,6 +57,7 @@ __all__ = [
     "IncompleteWarning",
     "LocalResourceError",
     "MarketfetchError",
+    "NoSuchFile",
     "PaginationError",
     "ProxyError",
     "RateLimitExceeded",
@@ -170,6 +172,10 @@ class BadSymbol(FatalFetchError):
 
 class BadRequest(FatalFetchError):
     """The exchange rejects a parameter: a fault of the adapter or of the query."""
+
+
+class NoSuchFile(BadRequest):
+    """The archive has no file of that name: it never had, has not yet, or has no longer."""
 
 
 class RestrictedLocation(FatalFetchError):

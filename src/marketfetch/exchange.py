@@ -87,6 +87,15 @@ class Exchange:
         """Whether an archive of any dataset is used."""
         return bool(self._archives)
 
+    def where_files_are(self, datasets: Iterable[Dataset]) -> str:
+        """Say for a message that files can be used with an archive_url, if this exchange has some.
+
+        With a base_url alone no archive is used.
+        """
+        filed = {kind.dataset for kind in self.sources if issubclass(kind, Archive)}
+        unused = filed & {dataset.name for dataset in datasets} - self._archives.keys()
+        return ", or give an archive_url" if unused else ""
+
     def archive(self, dataset: Dataset) -> Archive | None:
         """Return the archive of a dataset; None if there is none, or none is used."""
         return self._archives.get(dataset.name)

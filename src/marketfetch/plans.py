@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import reduce
 from operator import add
 from typing import Any, Literal
@@ -56,6 +56,9 @@ class SeriesPlan:
     earlier time), `listed` (the listing says that the symbol began within the span: `rest` and `archive` are
     of the time since, `at_most` of the whole span) or `unknown` (the whole span is planned). The number of
     rows is the most there can be, and for `events` a guess.
+
+    `unlisted_files` of `archive` are in no listing, so they are requested by name: `at_most` also has the
+    days of absent months, and the pages of the API in their place.
     """
 
     series: Series
@@ -64,6 +67,7 @@ class SeriesPlan:
     archive: Workload
     at_most: Workload
     first_row: Literal["known", "listed", "unknown"] = "known"
+    unlisted_files: int = 0
 
     @property
     def total(self) -> Workload:
@@ -81,6 +85,7 @@ class SeriesPlan:
                 {"start": format_utc(span.start), "end": format_utc(span.end)} for span in self.missing
             ],
             "first_row": self.first_row,
+            "unlisted_files": self.unlisted_files,
             "rest": attrs.asdict(self.rest),
             "archive": attrs.asdict(self.archive),
             "at_most": attrs.asdict(self.at_most),
@@ -120,7 +125,7 @@ class Plan:
     Everything is an estimate: an exchange may have fewer rows than there are open times, and a request may
     have to be repeated. `overhead` are the requests that belong to no series, such as the listing of symbols.
     `rest_seconds` and `archive_seconds` follow one another; `unknown` has the symbols that the exchange does
-    not know.
+    not know, each with a hint.
 
     >>> print(Plan())
     Nothing to fetch
@@ -131,7 +136,7 @@ class Plan:
     overhead: Workload = Workload()
     rest_seconds: float = 0.0
     archive_seconds: float = 0.0
-    unknown: tuple[str, ...] = ()
+    unknown: Mapping[str, str] = attrs.field(factory=dict)
 
     @property
     def rest(self) -> Workload:
@@ -150,18 +155,35 @@ class Plan:
 
     @property
     def at_most(self) -> Workload:
-        """The work if every series has rows since the start of the query."""
+        """The work if every series has rows since the start of the query, and no file is there unlisted."""
         return Workload.total([self.overhead, *(line.at_most for line in self.series)])
 
     @property
     def is_upper_bound(self) -> bool:
-        """Whether the first row of a series is unknown, so that its whole span is planned."""
-        return any(line.first_row == "unknown" for line in self.series)
+        """Whether the first row of a series is unknown, so that its whole span is planned.
+
+        With files that may not be there, only `at_most` is an upper bound.
+        """
+        unsure = any(line.first_row == "unknown" for line in self.series)
+        return unsure and not any(line.unlisted_files for line in self.series)
 
     @property
     def seconds(self) -> float:
         """How long the run takes."""
         return self.rest_seconds + self.archive_seconds
+
+    @property
+    def remarks(self) -> list[str]:
+        """What the numbers leave open, in words: later first rows, files in no listing, unknown symbols."""
+        remarks = []
+        if later := sum(line.first_row == "listed" for line in self.series):
+            remarks.append(
+                f"{later:,} of {len(self.series):,} series begin later by the listing; if they do not:"
+                f" at most {self.at_most}"
+            )
+        if unlisted := sum(line.unlisted_files for line in self.series):
+            remarks.append(f"{unlisted:,} files are in no listing; if none is there: at most {self.at_most}")
+        return [*remarks, *(f"{name}: {hint}" for name, hint in self.unknown.items())]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan in plain types, for JSON."""
@@ -174,7 +196,7 @@ class Plan:
             "archive": attrs.asdict(self.archive) | {"seconds": round(self.archive_seconds, 3)},
             "limits": [attrs.asdict(limit) | {"seconds": round(limit.seconds, 3)} for limit in self.limits],
             "series": [line.as_dict() for line in self.series],
-            "unknown_symbols": list(self.unknown),
+            "unknown_symbols": dict(self.unknown),
         }
 
     def __str__(self) -> str:
@@ -192,13 +214,7 @@ class Plan:
                 f"  {limit.name}: weight {limit.weight:,} of {limit.capacity:,} in each"
                 f" {limit.period / 1000:g} s and egress ({shares}{f' and {more:,} more' if more > 0 else ''})"
             )
-        later = sum(line.first_row == "listed" for line in self.series)
-        if later:
-            lines.append(
-                f"  {later:,} of {len(self.series):,} series begin later by the listing; if they do not:"
-                f" at most {self.at_most}"
-            )
-        lines += [f"  unknown symbol: {name}" for name in self.unknown]
+        lines += [f"  {remark}" for remark in self.remarks]
         return "\n".join(lines)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from typing import Any, TypeVar
 
 import attrs
 
@@ -16,6 +18,7 @@ from marketfetch.findings import (
     spans_as_list,
 )
 from marketfetch.plans import PlanComparison
+from marketfetch.report_text import NOTHING_CLOSED, report_html, report_text
 from marketfetch.values.coverage import MissingReason
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
@@ -36,8 +39,7 @@ __all__ = [
     "spans_as_list",
 ]
 
-NOTHING_CLOSED = "nothing has closed in this span yet"
-"""What is said of a series without a final row: of 1d candles, for example, when today was requested."""
+_Part = TypeVar("_Part", "ArchiveReport", "SourceReport")
 
 
 @attrs.frozen
@@ -138,6 +140,10 @@ class Report:
     `retries` counts repeated requests by cause; `duration` is in seconds; `unknown` has the symbols that
     the exchange does not know, each with a hint.
 
+    `print(report)` writes it for people, and a notebook shows it as a table.
+
+    >>> print(Report.empty())
+    Complete: 0 rows written in 0.0 s, 0 requests of weight 0
     >>> Report.empty().complete, attrs.evolve(Report.empty(), error="stopped by SIGINT").complete
     (True, False)
     """
@@ -164,6 +170,49 @@ class Report:
     def empty(cls) -> Report:
         """Return the report of a run that had nothing to do."""
         return cls((), (), rows_written=0, requests=0, retries={}, duration=0.0)
+
+    @classmethod
+    def merged(cls, reports: Sequence[Report]) -> Report:
+        """Return one report of several runs that used one pool, one after the other.
+
+        >>> late = attrs.evolve(Report.empty(), requests=3, duration=2.0, error="stopped")
+        >>> both = Report.merged([late, late])
+        >>> both.requests, both.duration, both.error
+        (6, 4.0, 'stopped; stopped')
+        """
+        egresses: dict[str, EgressReport] = {}
+        retries, sources = Counter[str](), dict[str, SourceReport]()
+        lines: dict[Series, SeriesReport] = {}
+        for report in reports:
+            for line in report.series:  # a member of a composite is in two runs
+                before = lines[line.series].rows if line.series in lines else 0
+                lines[line.series] = attrs.evolve(line, rows=before + line.rows)
+            retries.update(report.retries)
+            for egress in report.egresses:
+                rows = egresses[egress.name].rows if egress.name in egresses else 0
+                # The other numbers are those of the pool, since it was made.
+                egresses[egress.name] = attrs.evolve(egress, rows=rows + egress.rows)
+            for kind, source in report.sources.items():
+                sources[kind] = _summed(sources.get(kind, SourceReport()), source)
+        return cls(
+            tuple(lines.values()),
+            tuple(egresses.values()),
+            rows_written=sum(report.rows_written for report in reports),
+            requests=sum(report.requests for report in reports),
+            retries=dict(retries),
+            duration=sum(report.duration for report in reports),
+            unknown={name: hint for report in reports for name, hint in report.unknown.items()},
+            archive=reduce(_summed, (report.archive for report in reports), ArchiveReport()),
+            sources=sources,
+            rows_crossed=sum(report.rows_crossed for report in reports),
+            error="; ".join(report.error for report in reports if report.error is not None) or None,
+        )
+
+    def __str__(self) -> str:
+        return report_text(self)
+
+    def _repr_html_(self) -> str:
+        return report_html(self)
 
     @property
     def complete(self) -> bool:
@@ -202,3 +251,8 @@ class Report:
             "series": [line.as_dict() for line in self.series],
             "egresses": [attrs.asdict(egress) for egress in self.egresses],
         }
+
+
+def _summed(one: _Part, other: _Part) -> _Part:
+    added = attrs.asdict(one)
+    return type(one)(**{name: number + added[name] for name, number in attrs.asdict(other).items()})

@@ -7,8 +7,11 @@ An Archive is a tree of public files, one for each calendar month or day:
 |---|---|---|
 | `Archive.dataset`, `intervals` | yes | which dataset it has; our interval names → those of the files |
 | `Archive.layout` | yes | the CsvLayout of the files: which field holds which column |
-| `Archive.files_url`, `listing_url` | yes | the host of the files, and the bucket that lists them |
-| `Archive.folder(series, grain)` | yes | the folder with the files of a series |
+| `Archive.files_url`, `listing_url` | yes | the host of the files, and the bucket that lists them, or None |
+| `Archive.folder(series, grain)` | with a listing | the folder with the files of a series |
+| `Archive.key(series, period)` | without a listing | the key of the file of a month or day |
+| `Archive.since` | no: 0 | when the oldest file begins, UTC ms |
+| `Archive.publish_delay` | no: 0 | how long after its end a month or day has a file, ms |
 | `Archive.stem(series)` | yes | how their names begin, before the month or day |
 | `Archive.grains(interval)` | no: both | whether there are files for each month, each day, or both |
 | `Archive.symbols_listing()`, `symbol_of(folder)` | no | which listing has a folder for each symbol |
@@ -40,13 +43,15 @@ from marketfetch.errors import (
     Banned,
     ConfigurationError,
     ExchangeNotAvailable,
+    NoSuchFile,
     RateLimitExceeded,
     RestrictedLocation,
 )
 from marketfetch.planning.adapter_checks import ARCHIVE_RESULTS, check_archive, check_endpoint
 from marketfetch.planning.paginators import TimeWindowPaginator
 from marketfetch.protocols import Paginator
-from marketfetch.ratelimit.backoff import retry_after
+from marketfetch.ratelimit.backoff import parse_http_date, retry_after
+from marketfetch.values.archives import ArchiveFile
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.http import Cost, Request, Response, host_url
 from marketfetch.values.intervals import Interval
@@ -145,16 +150,22 @@ class Archive(Source):
 
     `url` replaces both hosts, for a mirror or a simulated archive; ConfigurationError for what is no URL of a
     host. Declare the attributes and write `folder`, `stem` and `cost`; the class is checked when it is
-    created, and what its methods return whenever they are called: AdapterError names the method.
+    created, and what its methods return whenever they are called: AdapterError names the method. The
+    `listing_url` of an archive that publishes no listing is None. Its files are requested by name, so `key`
+    replaces `folder`.
 
     A key is folder, stem, label and `.zip`. Example: of the 1m candles of BTCUSDT, the folder is
     `data/spot/monthly/klines/BTCUSDT/1m/`, the stem `BTCUSDT-1m-` and a label `2024-01`.
     """
 
     files_url: ClassVar[str]
-    listing_url: ClassVar[str]
+    listing_url: ClassVar[str | None]
     layout: ClassVar[CsvLayout]
     utc_offset: ClassVar[int] = 0
+    since: ClassVar[int] = 0
+    """When the oldest file of all series begins, UTC milliseconds; nothing older is requested."""
+    publish_delay: ClassVar[int] = 0
+    """Milliseconds from the end of a month or day until its file is published; no sooner is it requested."""
 
     def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -167,7 +178,13 @@ class Archive(Source):
 
     def __init__(self, url: str | None = None) -> None:
         self._files_url = host_url("url", self.files_url if url is None else url)
-        self._listing_url = host_url("url", self.listing_url if url is None else url)
+        listed = self.listing_url if url is None or self.listing_url is None else url
+        self._listing_url = None if listed is None else host_url("url", listed)
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether the archive says which files it has; otherwise one learns it by requesting them."""
+        return self._listing_url is not None
 
     def grains(self, interval: Interval) -> Sequence[Grain]:
         """Return what the files of an interval cover: months, days, or both."""
@@ -180,6 +197,10 @@ class Archive(Source):
     def stem(self, series: Series) -> str:
         """Return how the names of the files of a series begin: everything before the label."""
         raise AdapterError(f"{type(self).__name__}: write stem(series)")
+
+    def key(self, series: Series, period: CalendarPeriod) -> str:
+        """Return the key of the file of a month or day: its path below the host."""
+        return f"{self.folder(series, period.grain)}{self.stem(series)}{period}.zip"
 
     def cost(self) -> Cost:
         """Return the cost of one request to the archive, and the limit pool that counts it."""
@@ -204,6 +225,8 @@ class Archive(Source):
 
     def listing_request(self, listing: ListingRequest) -> Request:
         """Return the request for one page of a listing."""
+        if self._listing_url is None:
+            raise AdapterError(f"{type(self).__name__}.listing_url is None: there is no listing to ask for")
         return Request(
             "/", listing.parameters, cost=self.cost(), base_url=self._listing_url, max_wait=_MAX_WAIT
         )
@@ -215,9 +238,18 @@ class Archive(Source):
             f"/{key}", cost=self.cost(), base_url=self._files_url, headers=headers, max_wait=_MAX_WAIT
         )
 
-    def checksum_request(self, key: str, *, fresh: bool = False) -> Request:
-        """Return the request for the checksum of a file."""
+    def checksum_request(self, key: str, *, fresh: bool = False) -> Request | None:
+        """Return the request for the checksum of a file; None if the archive publishes no checksums."""
         return self.file_request(f"{key}.CHECKSUM", fresh=fresh)
+
+    def entry(self, key: str, response: Response, size: int) -> ArchiveFile:
+        """Return what a listing would say of a file of a size, from the headers of its response.
+
+        A response without `Last-Modified` shows that the file had been made when it was received.
+        """
+        modified = parse_http_date(response.headers.get("last-modified", ""))
+        made = response.received_at if modified is None else modified
+        return ArchiveFile(key, size, made, response.headers.get("etag", ""))
 
     def period_of(self, series: Series, name: str) -> CalendarPeriod | None:
         """Return the period of a file by its name; None for a name of another form.
@@ -236,17 +268,19 @@ class Archive(Source):
     def raise_for_error(self, response: Response) -> None:
         """Raise the error that a response of a file host stands for; return if the response is good.
 
-        A body in XML with a code is an answer of the bucket: NoSuchKey and AccessDenied are BadRequest, since
-        the file is not there, and SlowDown is RateLimitExceeded. Any other 403 shuts the address out.
+        404 is NoSuchFile, and so is a body in XML with the code NoSuchKey or AccessDenied, the answer of a
+        bucket. The code SlowDown is RateLimitExceeded. Any other 403 shuts the address out.
         """
         place = f"the archive of {self.dataset}"
         if response.status in {403, 404, 503}:
             code = error_code(response.body)
             if code in {"NoSuchKey", "AccessDenied"}:
-                raise BadRequest(f"{place} has no such file ({code})")
+                raise NoSuchFile(f"{place} has no such file ({code})")
             if code == "SlowDown":
                 wait = retry_after(response.headers, response.received_at)
                 raise RateLimitExceeded(f"{place} asks to slow down", retry_after=wait or _SLOW_DOWN)
+        if response.status == 404:
+            raise NoSuchFile(f"{place} has no such file (HTTP 404)")
         if 300 <= response.status < 400:
             raise BadRequest(
                 f"{place} redirects (HTTP {response.status}), which is not followed; if it has moved, "
@@ -319,7 +353,8 @@ def _check_endpoint(cls: type[Endpoint]) -> None:
 
 def _check_archive(cls: type[Archive]) -> None:
     attributes = ("dataset", "layout", "files_url", "listing_url")
-    _require(cls, Archive, attributes, ("cost", "folder", "stem"), "sources")
+    place = "folder" if getattr(cls, "listing_url", "") is not None else "key"
+    _require(cls, Archive, attributes, ("cost", "stem", place), "sources")
     check_archive(cls)
 
 

@@ -128,7 +128,11 @@ def test_each_odd_row_is_handled_and_counted(
         (b"", ArchiveDamaged, "empty"),
         (b"<!DOCTYPE html>\n<html>\n</html>", ArchiveDamaged, "no zip file"),
         (rows(9), ArchiveDamaged, "with BTCUSDT-1m-2024-01-01.csv, found no zip file"),
-        (gzip.compress(rows(9)), ArchiveDamaged, "with BTCUSDT-1m-2024-01-01.csv, found no zip file"),
+        (
+            gzip.compress(rows(9), mtime=0),
+            ArchiveDamaged,
+            "with BTCUSDT-1m-2024-01-01.csv, found no zip file",
+        ),
         (zipped(rows(9), "../../x/BTCUSDT-1m-2024-01-01.csv"), ArchiveDamaged, "without a folder"),
         (zipped(rows(9))[:-40], ArchiveDamaged, "broken or cut"),
         (zipped(rows(9), "ETHUSDT-1m-2024-01-01.csv"), ArchiveDamaged, "found 'ETHUSDT"),

@@ -159,7 +159,7 @@ def test_a_dry_run_tells_what_is_missing_and_writes_nothing(
     assert main(job(simulated, store, "--dry-run", "--json")) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["rows"], told["unknown_symbols"]) == (96, {})
-    assert [line["rows"] for line in told["series"]] == [48, 48]
+    assert [line["rest"]["rows"] for line in told["series"]] == [48, 48]
     assert told["series"][0]["missing"] == [{"start": "2026-06-01T00:00:00Z", "end": "2026-06-03T00:00:00Z"}]
     assert not store.exists()
     assert {seen.path for seen in simulated.record.latest} == {"/fapi/v1/time", "/fapi/v1/exchangeInfo"}
@@ -167,7 +167,7 @@ def test_a_dry_run_tells_what_is_missing_and_writes_nothing(
     assert main(job(simulated, store, "-q")) == 0
     assert main(job(simulated, store, "-n", "-s", "BTCUSDT", "BTCUSD")) == 1
     page = capsys.readouterr().out
-    assert page.startswith("Dry run: 0 rows of 0 series would be fetched, 2 series complete")
+    assert page.startswith("Nothing to fetch; nothing was fetched or written")
     assert "BTCUSD: unknown symbol; did you mean 'BTCUSDT'" in page
 
 

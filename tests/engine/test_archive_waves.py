@@ -36,6 +36,12 @@ def files_are_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waves, "_WORTH_PAGES", 0)
 
 
+@pytest.fixture
+def short_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an egress whose connections are cut rest for milliseconds, instead of a second and more."""
+    monkeypatch.setattr(circuit_breaker, "_FIRST_REST", 64)
+
+
 def series(symbol: str = "BTCUSDT", dataset: str = "ohlcv", interval: str = "1h") -> Series:
     return Series.of("binance-usdm", dataset, symbol, interval)
 
@@ -113,16 +119,16 @@ def test_a_covered_moment_is_not_written_again(files_are_sooner: None) -> None:
 @pytest.mark.parametrize("kind", sorted(set(ArchiveFaultKind) - {*SEEN_BY_COMPARISON}))
 @pytest.mark.parametrize("heals", [False, True])
 def test_whatever_is_wrong_with_an_archive_the_truth_is_stored(
-    files_are_sooner: None, kind: ArchiveFaultKind, heals: bool
+    files_are_sooner: None, short_rests: None, kind: ArchiveFaultKind, heals: bool
 ) -> None:
     # Every file, digest or listing that can have the fault has it; some once, some for ever.
-    store = MemorySink()
+    store, start = MemorySink(), "2026-01-01"
     slow = {ArchiveFaultKind.SLOW_DOWN, ArchiveFaultKind.BOMB}  # each is a wait, or 100 MB of text
     rate = 0.1 if kind in slow else 1.0
     with site(ArchiveFaults(kinds=[kind], rate=rate, times=1 if heals else None)) as place:
-        report = place.fetch(store)
+        report = place.fetch(store, start=start)
         for symbol in SYMBOLS:
-            assert_holds(store, place.market, series(symbol), span_of(START, END))
+            assert_holds(store, place.market, series(symbol), span_of(start, END))
     assert report.complete, report
 
 
@@ -183,9 +189,8 @@ def test_a_blocked_file_host_stops_no_run(files_are_sooner: None) -> None:
 
 
 def test_a_file_host_that_cuts_connections_delays_no_request_to_the_api(
-    files_are_sooner: None, monkeypatch: pytest.MonkeyPatch
+    files_are_sooner: None, short_rests: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(circuit_breaker, "_FIRST_REST", 64)  # ms; several of them make up most of this test
     delayed: Counter[str] = Counter()
     ready_at = CircuitBreaker.ready_at
 
@@ -240,10 +245,15 @@ def test_a_file_host_that_asks_to_wait_for_an_hour_is_not_waited_for(
 
 def test_an_archive_alone_needs_one() -> None:
     query = mf.Query(symbols="BTC-USDT", start=START, end=END, sources="archive")
-    with pytest.raises(ConfigurationError, match=r"sources: okx .* has no archive of ohlcv"):
-        Pipeline(Okx(), query, MemorySink())
-    with pytest.raises(ConfigurationError, match="archive_url: okx has no archive"):
-        Okx(archive_url="http://127.0.0.1:1")
+    elsewhere = "http://127.0.0.1:1"
+    with pytest.raises(ConfigurationError, match=r"has no archive of ohlcv; .* or give an archive_url"):
+        Pipeline(Okx(elsewhere), query, MemorySink())
+    Pipeline(Okx(elsewhere, archive_url=elsewhere), query, MemorySink())
+    funding = mf.Query(
+        symbols="BTC-USDT-SWAP", datasets="funding_rate", start=START, end=END, sources="archive"
+    )
+    with pytest.raises(ConfigurationError, match=r"has no archive of funding_rate; write sources='auto'$"):
+        Pipeline(Okx(elsewhere), funding, MemorySink())
     with pytest.raises(ConfigurationError, match="sources: 'files' is unknown"):
         mf.Query(symbols="BTCUSDT", start=START, sources="files")
 

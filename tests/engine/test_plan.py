@@ -158,7 +158,7 @@ def test_a_plan_asks_for_the_clock_and_the_listing_alone_and_makes_no_file(tmp_p
         paths = {seen.path for seen in place.exchange.record.latest}
     assert paths == {"/fapi/v1/time", "/fapi/v1/exchangeInfo"}
     assert not [*tmp_path.iterdir()]
-    assert plan.unknown == ("ABSENTUSDT",)
+    assert plan.unknown == {"ABSENTUSDT": "unknown symbol; see the exchange's listing"}
     assert plan.total.rows == 6 * 1440
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 import pytest
 
-from marketfetch.api.table import Table
+from marketfetch.api.tables.table import Table
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import BatchWritten
 from marketfetch.protocols import Store

@@ -22,6 +22,14 @@ GOOD: dict[str, list[str]] = {
         "--to",
         "memory:",
     ],
+    "plan": ["--exchange", "binance-usdm", "--symbol", "BTCUSDT", "--start", "2026-06-01"],
+    "update": ["--to", "memory:"],
+    "follow": [
+        *("--exchange", "binance-usdm", "--symbol", "BTCUSDT"),
+        *("--start", "2026-06-01", "--to", "memory:"),
+    ],
+    "refetch": ["--to", "memory:"],
+    "export": ["--to", "memory:", "--out", "rows.csv"],
     "coverage": ["--to", "memory:"],
     "verify": ["--to", "memory:"],
     "forget": ["--to", "memory:"],
@@ -66,14 +74,14 @@ def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:
         (
             "coverage",
             ["--start", "5d"],
-            "it belongs to backfill and forget, and coverage has --config, --dataset, --exchange",
+            "it belongs to backfill, plan, follow, refetch, forget and export, and coverage has",
         ),
         (
             "coverage",
             ["--proxy=http://anna:hunter2@h:1"],
             "'--proxy' is no option of coverage; it belongs to backfill, ",
         ),
-        ("verify", ["--dry-run"], "it belongs to backfill and forget"),
+        ("verify", ["--dry-run"], "it belongs to backfill, refetch and forget"),
         ("demo", ["--day", "3"], "'--day' is no option of demo; did you mean '--days'?"),
         ("coverage", ["--symbol"], "argument --symbol: expected at least one argument"),
         ("backfill", ["--end", "--verbose"], "argument --end: expected one argument"),
@@ -99,7 +107,7 @@ def test_option_that_is_none(
     [
         (
             ["--to", "memory:", "coverage"],
-            "options come after the command, which is one of backfill, status",
+            "options come after the command, which is one of backfill, plan, update",
         ),
         (["-v", "backfill"], "options come after the command"),
         (["backfil"], "'backfil' is unknown; did you mean 'backfill'?"),

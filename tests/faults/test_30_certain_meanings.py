@@ -292,16 +292,12 @@ def test_fetch_takes_a_path_a_text_of_names_and_one_dataset_in_a_list(
         "start": datetime(2026, 6, 1),  # noqa: DTZ001
         "end": np.datetime64("2026-06-02"),
     }
-    one: Any = ["ohlcv"]
-    several: Any = ["ohlcv", "funding_rate"]
-    table = mf.fetch("binance-usdm", one, "BTCUSDT, ETHUSDT", to=tmp_path / "market.sqlite", **more)
-    assert len(table) == 48
-    with pytest.raises(
-        ConfigurationError, match="dataset: a table holds one, not 2; call fetch once for each"
-    ):
-        mf.fetch("binance-usdm", several, "BTCUSDT", **more)
+    tables = mf.fetch("binance-usdm", ["ohlcv"], "BTCUSDT, ETHUSDT", to=tmp_path / "market.sqlite", **more)
+    assert len(tables["ohlcv"]) == 48
+    with pytest.raises(ConfigurationError, match=r"dataset: 'ohlcv,funding_rate' names 2, .* write a list"):
+        mf.fetch("binance-usdm", "ohlcv,funding_rate", "BTCUSDT", **more)
     with pytest.raises(ConfigurationError, match="to: MemorySink is a class"):
-        mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", to=mf.MemorySink, **more)  # type: ignore[arg-type]
+        mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", to=mf.MemorySink, **more)  # type: ignore[call-overload]
 
 
 def test_one_fetcher_serves_two_pipelines_at_once(exchange: SimulatedExchange) -> None:

@@ -86,7 +86,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "a certificate by number": (lambda: mf.CurlFetcher(certificate=5), "^certificate: int is no path"),
     "an HTTP version in a list": (lambda: mf.CurlFetcher(http_version=["2"]), "^http_version: "),  # type: ignore[arg-type]
     "another host by number": (
-        lambda: mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", **HOURS, base_url=5),  # type: ignore[arg-type]
+        lambda: mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", **HOURS, base_url=5),  # type: ignore[call-overload]
         "^base_url: int is no URL",
     ),
     "another host that is empty": (

@@ -89,7 +89,7 @@ GIVEN: dict[str, Callable[[], object]] = {
     "deadline": lambda: mf.Settings(deadline=ADDRESS),  # type: ignore[arg-type]
     "retries": lambda: mf.Settings(retries=ADDRESS),  # type: ignore[arg-type]
     "timeout": lambda: mf.CurlFetcher(timeout=ADDRESS),  # type: ignore[arg-type]
-    "on_missing": lambda: mf.fetch("okx", "ohlcv", "X", start="2026-06-01", on_missing=ADDRESS),  # type: ignore[arg-type]
+    "on_missing": lambda: mf.fetch("okx", "ohlcv", "X", start="2026-06-01", on_missing=ADDRESS),  # type: ignore[call-overload]
     "path": lambda: mf.RotatingProxies.from_file(ADDRESS),
     "exchange of a filter": lambda: mf.verify(mf.MemorySink(), exchange=[ADDRESS]),  # type: ignore[arg-type]
     "table": lambda: mf.SQLiteSink("market.sqlite", table=ADDRESS),  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, ClassVar
 
 import anyio
@@ -28,6 +29,8 @@ from marketfetch.values.times import parse_time
 from tests.support.plain import Backwards, Events, Forwards, PlainExchange, PlainServer
 from tests.support.plain import filled as run_plain
 from tests.support.worlds import DAY, HOUR, MINUTE, World, run, span_of
+
+pytestmark = pytest.mark.usefixtures("unpaced_okx")
 
 NOW = parse_time("now", "2026-11-01T00:00:30Z", 0)
 YEAR = span_of("2025-06-03T07:21:00Z", "2026-06-03T09:33:00Z")
@@ -94,6 +97,7 @@ def filled(
 STATISTICS = ["open_interest", "long_short_ratio", "taker_volume"]
 
 
+@cache
 def usual(venue: str, dataset: str, interval: str = "1m") -> int:
     """Return the requests beside the pages of a run without an empty stretch."""
     span = Span(NOW - 30_000 - 4 * DAY, NOW - 30_000 - 3 * DAY)
@@ -209,7 +213,7 @@ def test_a_server_that_is_empty_once_hides_no_row(venue: str, rate: float, kinds
     """Each question may be answered wrongly once: pages, first rows and windows of a year alike."""
     hole = Span(YEAR.start, YEAR.start + 10 * DAY)
     span = Span(hole.start - DAY, hole.end + DAY)
-    for seed in range(1 if venue == "okx" else 3):  # OKX serves few requests in a second
+    for seed in range(3):
         faults = Faults(rate=rate, kinds=kinds, seed=seed)
         found = filled(venue, "ohlcv", span, gaps=[hole], faults=faults, okx_page=300)
         assert found.report.complete

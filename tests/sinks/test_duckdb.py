@@ -257,7 +257,7 @@ def test_your_table_may_have_a_schema_and_decimals(tmp_path: Path, time: str) ->
     ),
     data=st.data(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @pytest.mark.parametrize("kind", [DuckDBSink, SQLiteSink])
 def test_batches_that_are_committed_together_are_stored_as_one_by_one(
     kind: type[DuckDBSink | SQLiteSink], groups: list[list[tuple[str, int, int]]], data: st.DataObject

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import attrs
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.errors import SinkError
 from marketfetch.protocols import Store
 from marketfetch.sinks.postgres import PostgresSink, reader, writer
@@ -17,6 +19,7 @@ from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Column, Dataset, datasets
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
+from marketfetch.values.settings import RetryPolicy
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import EVER, MINUTE, START, batch, candles
 
@@ -69,8 +72,10 @@ def test_the_view_shows_names_and_types(sink: PostgresSink, database: psycopg.Co
 
 
 def test_all_datasets_can_be_prepared_again_and_at_the_same_time(postgres_dsn: str) -> None:
+    retrier = StoreRetrier(RetryPolicy(), lambda _: None)  # on a busy machine one waits long for another
+
     def prepare(_: int) -> None:
-        PostgresSink(postgres_dsn).prepare(list(datasets().values()))
+        retrier.call(partial(PostgresSink(postgres_dsn).prepare, list(datasets().values())))
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(prepare, range(8)))

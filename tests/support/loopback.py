@@ -29,5 +29,6 @@ def exchanges_on_loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated
             for source in kind.sources:
                 if issubclass(source, Archive):
                     patch.setattr(source, "files_url", archive.base_url)
-                    patch.setattr(source, "listing_url", archive.base_url)
+                    if source.listing_url is not None:
+                        patch.setattr(source, "listing_url", archive.base_url)
         yield exchange

@@ -10,6 +10,7 @@ import attrs
 import marketfetch as mf
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.events import Event, FileFetched, FileRejected
+from marketfetch.exchange import Exchange
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.proxies.pool import RotatingProxies
@@ -48,6 +49,7 @@ class Site:
     clock: int
     """What time it is for the exchange, its archive and the runs (UTC ms)."""
     events: list[Event] = attrs.field(factory=list)
+    venue: type[Exchange] = BinanceUsdm
 
     def pipeline(
         self, store: MemorySink, proxies: RotatingProxies | None = None, **query: object
@@ -55,7 +57,7 @@ class Site:
         """Return a pipeline from this site; by default it fetches three months of candles of 1h."""
         asked = {"symbols": SYMBOLS, "interval": "1h", "start": START, "end": END} | query
         return Pipeline(
-            BinanceUsdm(self.exchange.base_url, archive_url=self.archive.base_url),
+            self.venue(self.exchange.base_url, archive_url=self.archive.base_url),
             mf.Query(**asked),  # type: ignore[arg-type]  # its converters check every argument
             store,
             proxies=proxies,
@@ -70,7 +72,10 @@ class Site:
 
     def pages(self) -> int:
         """Return how many pages the API was asked for."""
-        return sum(seen.path.endswith(("klines", "Klines")) for seen in self.exchange.record.latest)
+        return sum(
+            seen.path.endswith(("klines", "Klines", "history-candles"))
+            for seen in self.exchange.record.latest
+        )
 
     def files(self) -> int:
         """Return how many files the runs have read."""

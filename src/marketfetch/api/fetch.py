@@ -1,33 +1,35 @@
-"""Blocking calls from names: `fetch` to a table, `plan` what that would request, `follow` until Ctrl-C."""
+"""Blocking calls from names: `fetch` to tables, `plan` what that would request, `follow` until Ctrl-C."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, overload
 
-from marketfetch.api.inputs import store_of
+import attrs
+
+from marketfetch.api.inputs import pool_of, store_of
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.api.plugins import exchange_from
 from marketfetch.api.run_sync import run_sync
 from marketfetch.api.shortfalls import OnMissing, check_on_missing, tell_missing
 from marketfetch.api.store_calls import call_store, warn_of_wait
-from marketfetch.api.table import Table
-from marketfetch.common.name_lists import names_of
-from marketfetch.errors import ConfigurationError
+from marketfetch.api.table_keys import TableKeys, Tables
+from marketfetch.api.tables.table import Table
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange
 from marketfetch.following.health import SeriesHealth
+from marketfetch.listeners.progress import progress_here
 from marketfetch.plans import Plan
 from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink
 from marketfetch.redaction import Secret
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.instruments import Composite
-from marketfetch.values.intervals import Interval
+from marketfetch.values.intervals import EVENT, Interval
 from marketfetch.values.query import AllSymbols, Query
 from marketfetch.values.settings import Settings
 from marketfetch.values.times import TimeLike
@@ -35,7 +37,8 @@ from marketfetch.values.times import TimeLike
 __all__ = ["fetch", "follow", "plan"]
 
 
-def fetch(  # noqa: PLR0913  # the one call for notebooks: every part may be replaced in it
+@overload
+def fetch(  # type: ignore[overload-overlap]  # a text is an iterable of texts
     exchange: str | Exchange,
     dataset: str | Dataset = "ohlcv",
     symbols: str | Iterable[str] | AllSymbols = (),
@@ -54,17 +57,117 @@ def fetch(  # noqa: PLR0913  # the one call for notebooks: every part may be rep
     listeners: Sequence[Listener] = (),
     on_missing: OnMissing = "warn",
     board: Board | str | None = "auto",
-) -> Table:
+    progress: bool | None = None,
+) -> Table: ...
+
+
+@overload
+def fetch(  # type: ignore[overload-overlap]  # as above
+    exchange: str | Exchange,
+    dataset: Iterable[str | Dataset],
+    symbols: str | Iterable[str] | AllSymbols = (),
+    *,
+    start: TimeLike,
+    end: TimeLike = "now",
+    interval: str | timedelta | Interval = "1m",
+    to: str | Path | Sink | None = None,
+    proxies: ProxyPool | Iterable[str | Secret] | str | Path | None = None,
+    composites: Iterable[Composite] = (),
+    base_url: str | None = None,
+    archive_url: str | None = None,
+    sources: Literal["auto", "rest", "archive"] = "auto",
+    fetcher: Fetcher | None = None,
+    settings: Settings | None = None,
+    listeners: Sequence[Listener] = (),
+    on_missing: OnMissing = "warn",
+    board: Board | str | None = "auto",
+    progress: bool | None = None,
+) -> dict[str, Table]: ...
+
+
+@overload
+def fetch(  # type: ignore[overload-overlap]  # as above
+    exchange: str | Exchange,
+    dataset: str | Dataset = "ohlcv",
+    symbols: str | Iterable[str] | AllSymbols = (),
+    *,
+    start: TimeLike,
+    end: TimeLike = "now",
+    interval: Iterable[str | timedelta | Interval],
+    to: str | Path | Sink | None = None,
+    proxies: ProxyPool | Iterable[str | Secret] | str | Path | None = None,
+    composites: Iterable[Composite] = (),
+    base_url: str | None = None,
+    archive_url: str | None = None,
+    sources: Literal["auto", "rest", "archive"] = "auto",
+    fetcher: Fetcher | None = None,
+    settings: Settings | None = None,
+    listeners: Sequence[Listener] = (),
+    on_missing: OnMissing = "warn",
+    board: Board | str | None = "auto",
+    progress: bool | None = None,
+) -> dict[str, Table]: ...
+
+
+@overload
+def fetch(
+    exchange: str | Exchange,
+    dataset: Iterable[str | Dataset],
+    symbols: str | Iterable[str] | AllSymbols = (),
+    *,
+    start: TimeLike,
+    end: TimeLike = "now",
+    interval: Iterable[str | timedelta | Interval],
+    to: str | Path | Sink | None = None,
+    proxies: ProxyPool | Iterable[str | Secret] | str | Path | None = None,
+    composites: Iterable[Composite] = (),
+    base_url: str | None = None,
+    archive_url: str | None = None,
+    sources: Literal["auto", "rest", "archive"] = "auto",
+    fetcher: Fetcher | None = None,
+    settings: Settings | None = None,
+    listeners: Sequence[Listener] = (),
+    on_missing: OnMissing = "warn",
+    board: Board | str | None = "auto",
+    progress: bool | None = None,
+) -> dict[tuple[str, str], Table]: ...
+
+
+def fetch(  # noqa: PLR0913  # the one call for notebooks: every part may be replaced in it
+    exchange: str | Exchange,
+    dataset: str | Dataset | Iterable[str | Dataset] = "ohlcv",
+    symbols: str | Iterable[str] | AllSymbols = (),
+    *,
+    start: TimeLike,
+    end: TimeLike = "now",
+    interval: str | timedelta | Interval | Iterable[str | timedelta | Interval] = "1m",
+    to: str | Path | Sink | None = None,
+    proxies: ProxyPool | Iterable[str | Secret] | str | Path | None = None,
+    composites: Iterable[Composite] = (),
+    base_url: str | None = None,
+    archive_url: str | None = None,
+    sources: Literal["auto", "rest", "archive"] = "auto",
+    fetcher: Fetcher | None = None,
+    settings: Settings | None = None,
+    listeners: Sequence[Listener] = (),
+    on_missing: OnMissing = "warn",
+    board: Board | str | None = "auto",
+    progress: bool | None = None,
+) -> Tables:
     """Fetch what is missing and return the rows as a Table; works in scripts and in notebooks.
 
     `symbols` are exchange symbols or unified names; the span from `start` to `end` is half-open, see `Query`,
-    which also explains `sources`.
+    which also explains `sources`. Of a list of datasets `fetch` returns a dictionary of tables by the name of
+    the dataset, of a list of intervals by the name of the interval, and of two lists by both names, such as
+    `("ohlcv", "1h")`. The interval of an event dataset is `event`.
+
     `to` is a store (`"duckdb:market.duckdb"` or a Store object) that keeps the rows: what it holds already
     is not fetched again. Without it the rows stay in memory. `proxies` is a pool or a list of URLs, used in
     addition to the direct connection. `board` shares the rate limits with earlier calls and with other
-    processes, see `Pipeline`.
+    processes, see `Pipeline`. `progress` is shown in notebooks and on terminals (None), also in a log (True),
+    or nowhere (False).
 
-    An IncompleteWarning tells what the table lacks: symbols that do not exist, rows that could not be
+    An IncompleteWarning tells what a table lacks: symbols that do not exist, rows that could not be
     fetched, or rows of a span in which nothing has closed yet. With `on_missing="raise"` an IncompleteError
     is raised instead; with "ignore" only `table.report` tells it. While another program holds the store, a
     RuntimeWarning tells that the call waits.
@@ -77,36 +180,51 @@ def fetch(  # noqa: PLR0913  # the one call for notebooks: every part may be rep
     marketfetch.errors.ConfigurationError: start: 2026-06-02T00:00:00Z is not before end 2026-06-01T00:00:00Z
     """
     check_on_missing(on_missing)
+    display = progress_here(progress)
     store = MemorySink() if to is None else store_of("to", to, "use Pipeline, or name")
-    kind = _one(dataset)
+    keys = TableKeys.of(dataset, interval)
     query = Query(
         symbols=symbols,
-        datasets=kind,
-        interval=interval,
+        datasets=keys.datasets,
+        interval=keys.intervals[0],
         start=start,
         end=end,
         composites=composites,
         sources=sources,
     )
     venue = exchange_from(exchange, base_url, archive_url)
-    pipeline = Pipeline(
-        venue,
-        query,
-        store,
-        proxies=proxies,
-        fetcher=fetcher,
-        settings=settings,
-        listeners=[*listeners, warn_of_wait] if isinstance(listeners, list | tuple) else listeners,
-        board=board,
-    )
-    report = run_sync(pipeline.run)
+    if isinstance(listeners, list | tuple):
+        listeners = [*listeners, warn_of_wait, *([display] if display else [])]
+    pool = None if proxies is None else pool_of(proxies)
+    queries = keys.queries(query)
+    pipelines = [
+        Pipeline(
+            venue,
+            each,
+            store,
+            proxies=pool,
+            fetcher=fetcher,
+            settings=settings,
+            listeners=listeners,
+            board=board,
+        )
+        for each in queries
+    ]
+    with display or nullcontext():
+        reports = [run_sync(pipeline.run) for pipeline in pipelines]
     retries = (settings or Settings()).retries
-    rows = {
-        line.series: call_store(partial(store.read, line.series, line.wanted), retries)
-        for line in report.series
-    }
-    tell_missing(f"{venue.name} {kind.name}", report, rows, on_missing)
-    return Table(kind, rows, report)
+    tables = {}
+    for each, whole in zip(queries, reports, strict=True):
+        for kind in each.datasets:
+            lines = tuple(line for line in whole.series if line.series.dataset == kind)
+            report = attrs.evolve(whole, series=lines)
+            rows = {
+                line.series: call_store(partial(store.read, line.series, line.wanted), retries)
+                for line in lines
+            }
+            tell_missing(f"{venue.name} {kind.name}", report, rows, on_missing)
+            tables[kind, EVENT if kind.event else each.interval] = Table(kind, rows, report)
+    return keys.arrange(tables)
 
 
 def plan(  # noqa: PLR0913  # the arguments of fetch
@@ -218,18 +336,3 @@ def follow(  # noqa: PLR0913  # the one call for scripts: every part may be repl
     with suppress(KeyboardInterrupt):
         run_sync(run)
     return last
-
-
-def _one(dataset: object) -> Dataset:
-    """Return the dataset; ConfigurationError for several datasets, which do not fit into one table."""
-    if not isinstance(dataset, str | Dataset) and isinstance(dataset, Iterable):
-        several = list(dataset)
-        if len(several) != 1:
-            raise ConfigurationError(
-                f"dataset: a table holds one, not {len(several)}; call fetch once for each, or make a "
-                "Pipeline with Query(datasets=[...])"
-            )
-        dataset = several[0]
-    if isinstance(dataset, str) and len(names := names_of("dataset", dataset)) > 1:
-        return _one(names)
-    return Dataset.parse(dataset)

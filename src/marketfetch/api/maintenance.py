@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from shlex import join
 
@@ -68,7 +69,7 @@ def forget(  # noqa: PLR0913  # which series, which span, and whether their rows
     *,
     symbols: str | Iterable[str] | AllSymbols | None = None,
     datasets: str | Dataset | Iterable[str | Dataset] | None = None,
-    interval: str | Interval | None = None,
+    interval: str | timedelta | Interval | None = None,
     exchange: str | None = None,
     start: TimeLike | None = None,
     end: TimeLike | None = None,

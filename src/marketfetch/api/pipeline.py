@@ -21,7 +21,6 @@ from marketfetch.api.inputs import check_kinds, check_parts, pool_of, sink_of
 from marketfetch.api.plugins import exchange_from
 from marketfetch.common.event_loop import asyncio_loop
 from marketfetch.common.type_checks import is_number
-from marketfetch.engine.preview import Preview, preview_of
 from marketfetch.engine.run import Run
 from marketfetch.engine.run_config import RunConfig
 from marketfetch.errors import ConfigurationError
@@ -199,11 +198,6 @@ class Pipeline:
     def report(self) -> Report:
         """Return the report of the last run so far; also after it was cancelled."""
         return self._run.report()
-
-    async def preview(self) -> Preview:
-        """Say what a run would fetch, by the exchange's listing and the coverage; nothing is written."""
-        asyncio_loop("a Pipeline")
-        return await preview_of(attrs.evolve(self._config, settings=self._config.settings.for_one_run()))
 
     async def __aiter__(self) -> AsyncGenerator[Batch]:
         """Run, and yield every batch once it is durable; the run waits for a slow loop body (back-pressure).

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from marketfetch.api.table import Table
+from marketfetch.api.tables.table import Table
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.planning.held_symbols import series_meant
 from marketfetch.protocols import Store, SupportsLatest
@@ -21,9 +21,10 @@ from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import MAX_TIMESTAMP, Span, SpanSet, format_utc
+from marketfetch.values.times import TimeLike, check_order, parse_time, steady_clock
 from marketfetch.verification.selection import Selection
 
-__all__ = ["HeldSeries", "RequestedSpan", "chosen_series", "read_latest", "read_tables"]
+__all__ = ["HeldSeries", "RequestedSpan", "chosen_series", "read_latest", "read_tables", "span_report"]
 
 _ABSENT = "not in the store"
 
@@ -90,6 +91,16 @@ class RequestedSpan:
     end: int | None
     now: int
 
+    @classmethod
+    def parse(cls, start: TimeLike | None, end: TimeLike | None) -> RequestedSpan:
+        """Read a caller's times; ConfigurationError for what is no time, and a start not before the end."""
+        now = steady_clock()()
+        first = None if start is None else parse_time("start", start, now)
+        last = None if end is None else parse_time("end", end, now)
+        if first is not None and last is not None:
+            check_order(first, last)
+        return cls(first, last, now)
+
     def of(self, series: Series, known: Coverage) -> Span:
         """Return the span to read of a series; where none of it is held, one step at its given end."""
         hull = known.covered.hull or Span(0, MAX_TIMESTAMP)
@@ -135,7 +146,7 @@ def read_tables(store: Store, chosen: Selection, window: RequestedSpan) -> dict[
         known = store.coverage(series)
         spans = {one: window.of(one, known[one]) for one in series}
         rows = {one: store.read(one, span) for one, span in spans.items()}
-        lines = [_line(one, known[one], span, window.now) for one, span in spans.items()]
+        lines = [span_report(one, known[one], span, window.now) for one, span in spans.items()]
         tables[dataset.name] = Table(dataset, rows, _report(lines))
     return tables
 
@@ -151,7 +162,7 @@ def read_latest(store: Store, chosen: Selection, limit: int) -> Table:
     return Table(dataset, rows, _report([_latest_line(store, one, rows[one]) for one in series]))
 
 
-def _line(series: Series, known: Coverage, asked: Span, now: int) -> SeriesReport:
+def span_report(series: Series, known: Coverage, asked: Span, now: int) -> SeriesReport:
     """Report on a span of a series: what the store knows of it, and what has closed and is not known."""
     start = series.interval.ceil(asked.start)
     end = min(series.interval.ceil(asked.end), max(series.interval.floor(now), start))
@@ -170,7 +181,9 @@ def _latest_line(store: Store, series: Series, rows: Columns) -> SeriesReport:
         return SeriesReport(series, steps.spans[0], 0, steps, SpanSet())
     known = store.coverage([series])[series]
     start, end = (int(rows.times[0]), int(rows.times[-1]) + 1) if len(rows) else (None, None)
-    return _line(series, known, RequestedSpan(start, end, MAX_TIMESTAMP).of(series, known), MAX_TIMESTAMP)
+    return span_report(
+        series, known, RequestedSpan(start, end, MAX_TIMESTAMP).of(series, known), MAX_TIMESTAMP
+    )
 
 
 def _report(lines: Sequence[SeriesReport]) -> Report:

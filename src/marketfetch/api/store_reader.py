@@ -7,13 +7,14 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar, overload
+from typing import TYPE_CHECKING, Self, TypeVar, overload
 
 from marketfetch.api.inputs import store_of
 from marketfetch.api.reading import HeldSeries, RequestedSpan, chosen_series, read_latest, read_tables
 from marketfetch.api.shortfalls import OnMissing, check_on_missing, tell_missing
 from marketfetch.api.store_calls import call_store, warn_of_wait
-from marketfetch.api.table import Table
+from marketfetch.api.tables.plots import Theme, plot_coverage
+from marketfetch.api.tables.table import Table
 from marketfetch.common.event_loop import asyncio_loop
 from marketfetch.common.type_checks import is_whole
 from marketfetch.engine.blocking import StoreRetrier
@@ -26,8 +27,11 @@ from marketfetch.values.intervals import Interval
 from marketfetch.values.query import AllSymbols
 from marketfetch.values.series import Series
 from marketfetch.values.settings import RetryPolicy
-from marketfetch.values.times import TimeLike, check_order, parse_time, steady_clock
+from marketfetch.values.times import TimeLike
 from marketfetch.verification.selection import Selection
+
+if TYPE_CHECKING:  # heavy and optional: imported where it is used
+    from matplotlib.figure import Figure
 
 __all__ = ["StoreReader", "open"]
 
@@ -132,7 +136,7 @@ class StoreReader:
         """
         check_on_missing(on_missing)
         chosen = _selection(dataset, symbols, interval, exchange)
-        work = partial(read_tables, self._opened(), chosen, _window(start, end))
+        work = partial(read_tables, self._opened(), chosen, RequestedSpan.parse(start, end))
         return self._told(dataset, call_store(work, self._retries), on_missing)
 
     @overload
@@ -175,7 +179,7 @@ class StoreReader:
         """Do as `table` on a thread; the event loop is not blocked."""
         check_on_missing(on_missing)
         chosen = _selection(dataset, symbols, interval, exchange)
-        work = partial(read_tables, self._opened(), chosen, _window(start, end))
+        work = partial(read_tables, self._opened(), chosen, RequestedSpan.parse(start, end))
         return self._told(dataset, await self._in_thread(work), on_missing)
 
     def latest(
@@ -224,6 +228,23 @@ class StoreReader:
             return store.coverage([series for some in found for series in some])
 
         return call_store(partial(work, self._opened()), self._retries)
+
+    def plot_coverage(
+        self,
+        dataset: str | Dataset | _Datasets | None = None,
+        symbols: _Symbols = None,
+        *,
+        interval: _Interval = None,
+        exchange: str | None = None,
+        theme: Theme = "light",
+    ) -> Figure:
+        """Return a heat map, series × days: the shares that are held, missing, confirmed empty or unusable.
+
+        It is a matplotlib figure, for which the extra `plot` is needed. Raises ConfigurationError also where
+        nothing is held of the chosen series.
+        """
+        chosen = self.coverage(dataset, symbols, interval=interval, exchange=exchange)
+        return plot_coverage(chosen, theme)
 
     def series(self) -> list[HeldSeries]:
         """Return what the store holds: an entry for each series, with its first and last row and its gaps."""
@@ -286,15 +307,6 @@ def _selection(
         names = [kind.name for kind in chosen.datasets]
         raise ConfigurationError(f"dataset: {dataset!r} names several; write a list: {names}")
     return chosen
-
-
-def _window(start: TimeLike | None, end: TimeLike | None) -> RequestedSpan:
-    now = steady_clock()()
-    first = None if start is None else parse_time("start", start, now)
-    last = None if end is None else parse_time("end", end, now)
-    if first is not None and last is not None:
-        check_order(first, last)
-    return RequestedSpan(first, last, now)
 
 
 def _name(item: tuple[Series, Coverage]) -> str:

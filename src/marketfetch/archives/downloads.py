@@ -94,9 +94,12 @@ class Download:
         self._file.seek(0)
         return cast("BinaryIO", self._file)
 
-    def next_request(self, file: Request, listed: int) -> Request:
-        """Return the request for the next part of a file of a listed size; the whole file if it is small."""
-        if listed <= PART:
+    def next_request(self, file: Request, size: int | None) -> Request:
+        """Return the request for the next part of a file; for all of it if it is small.
+
+        `size` is that of the whole file; None if nothing has told it yet.
+        """
+        if size is not None and size <= PART:
             return file
         headers = {**file.headers, "Range": f"bytes={self.size}-{self.size + PART - 1}"}
         return attrs.evolve(file, headers=headers)

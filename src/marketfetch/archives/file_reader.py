@@ -19,9 +19,10 @@ from marketfetch.decoding.csv_layouts import CsvLayout
 from marketfetch.decoding.layouts import Decoded, check_decoded
 from marketfetch.decoding.validation import all_sound, check_rows
 from marketfetch.errors import ArchiveDamaged, wrong_kind
+from marketfetch.values.archives import ArchiveFile, Provenance
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
-from marketfetch.values.spans import format_utc
+from marketfetch.values.spans import Span, format_utc
 
 __all__ = ["PIECE_ROWS", "FileContent", "FileReader", "FileSummary"]
 
@@ -48,6 +49,11 @@ class FileContent:
     member: str | None = None
     published: int | None = None
 
+    @classmethod
+    def of(cls, file: ArchiveFile, series: Series, period: CalendarPeriod, layout: CsvLayout) -> FileContent:
+        """Return what a zip file should hold: one text with its name."""
+        return cls(series, period, layout, f"{file.name.removesuffix('.zip')}.csv", file.modified)
+
 
 @attrs.frozen
 class FileSummary:
@@ -67,6 +73,10 @@ class FileSummary:
     late: int
     rejected: Mapping[str, int]
     missing: int
+
+    def provenance(self, file: ArchiveFile, span: Span) -> Provenance:
+        """Return the provenance of rows from this file, whose calendar span is given."""
+        return Provenance(file.key, span, self.size, file.modified, self.digest, verified=self.verified)
 
 
 @attrs.define(eq=False)

@@ -20,7 +20,16 @@ from marketfetch.values.query import AllSymbols, Query
 from marketfetch.values.series import Series
 from marketfetch.verification.selection import Selection
 
-__all__ = ["filters_from", "heartbeat_from", "ledger_from", "pool_from", "progress_from", "query_from"]
+__all__ = [
+    "chosen_from",
+    "composites_from",
+    "filters_from",
+    "heartbeat_from",
+    "ledger_from",
+    "pool_from",
+    "progress_from",
+    "query_from",
+]
 
 
 def query_from(arguments: argparse.Namespace) -> Query:
@@ -30,10 +39,15 @@ def query_from(arguments: argparse.Namespace) -> Query:
         datasets=arguments.dataset,
         interval=arguments.interval,
         start=arguments.start,
-        end=arguments.end,
-        composites=[_composite(text) for text in arguments.composite],
+        end=arguments.end if "end" in arguments else "now",
+        composites=composites_from(arguments),
         sources=arguments.sources,
     )
+
+
+def composites_from(arguments: argparse.Namespace) -> list[Composite]:
+    """Return the composites that `--composite` defines."""
+    return [_composite(text) for text in arguments.composite]
 
 
 def filters_from(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -47,6 +61,17 @@ def filters_from(arguments: argparse.Namespace) -> dict[str, Any]:
         "interval": arguments.interval,
         "exchange": arguments.exchange,
     }
+
+
+def chosen_from(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the filters and the span of a command that changes series, which have to be named."""
+    filters = filters_from(arguments)
+    if not any(filters.values()):
+        raise ConfigurationError(
+            "symbols: nothing is chosen; name series by --symbol, --dataset, --interval or --exchange, or "
+            "say --all-symbols"
+        )
+    return {**filters, "start": arguments.start, "end": arguments.end}
 
 
 def ledger_from(arguments: argparse.Namespace) -> tuple[Store, dict[Series, Coverage]]:

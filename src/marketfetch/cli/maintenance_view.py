@@ -1,11 +1,14 @@
-"""The output of `marketfetch verify` and `marketfetch forget`."""
+"""The output of `marketfetch verify`, `forget`, `refetch` and `export`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import attrs
 
 from marketfetch.cli.documents import MAX_ROWS, Document, TextTable
+from marketfetch.cli.report_view import report_page
 from marketfetch.listeners.text import pluralize, spans_text
 from marketfetch.reports import (
     Finding,
@@ -17,7 +20,18 @@ from marketfetch.reports import (
 from marketfetch.values.series import Series
 from marketfetch.values.spans import SpanSet
 
-__all__ = ["forgotten_as_list", "forgotten_page", "source_verification_page", "verification_page"]
+if TYPE_CHECKING:  # the engine takes long to import
+    from marketfetch.api.upkeep.export import Exported
+    from marketfetch.api.upkeep.refetch import Refetched, SeriesChange
+
+__all__ = [
+    "export_page",
+    "forgotten_as_list",
+    "forgotten_page",
+    "refetched_page",
+    "source_verification_page",
+    "verification_page",
+]
 
 
 def verification_page(verification: Verification) -> Document:
@@ -58,16 +72,29 @@ def _reissued(file: ReissuedFile) -> tuple[str, ...]:
     return name, spans_text(file.spans), file.error or ", ".join(counts), "repaired" if file.repaired else ""
 
 
-def forgotten_page(forgotten: Mapping[Series, SpanSet], *, rows: bool, dry_run: bool) -> Document:
-    """Return the page of what was forgotten or, with `dry_run`, would be."""
-    what = "coverage and rows" if rows else "coverage"
-    verdict = f"{'Would forget' if dry_run else 'Forgot'} {what} of {pluralize(len(forgotten), 'series')}"
+def export_page(exported: Exported, file: str) -> Document:
+    """Return the page of an export: how many rows went into the file, and what the store lacks."""
+    lacking = [(series, spans) for series, spans in exported.missing.items() if spans]
+    headline = (
+        f"{pluralize(exported.total, 'row')} of {pluralize(len(exported.rows), 'series')} written to {file}"
+    )
+    rows = [
+        (f"{series.dataset.name} {series.interval.name}", series.symbol, spans_text(spans))
+        for series, spans in lacking
+    ]
+    table = TextTable.limited("Missing in the store", ("dataset", "symbol", "where (UTC)"), rows)
+    return Document(headline, [table] if rows else [])
+
+
+def forgotten_page(verdict: str, forgotten: Mapping[Series, SpanSet]) -> Document:
+    """Return the page of what was or would be forgotten; the headline begins with the verdict."""
     rows_of_table = [
         (series.exchange, f"{series.dataset.name} {series.interval.name}", series.symbol, spans_text(spans))
         for series, spans in sorted(forgotten.items(), key=lambda item: str(item[0]))
     ]
-    table = TextTable.limited("", ("exchange", "dataset", "symbol", "forgotten (UTC)"), rows_of_table)
-    return Document(verdict, [table] if table.rows else [])
+    table = TextTable.limited("", ("exchange", "dataset", "symbol", "where (UTC)"), rows_of_table)
+    headline = f"{verdict} of {pluralize(len(forgotten), 'series')}"
+    return Document(headline, [table] if table.rows else [])
 
 
 def forgotten_as_list(forgotten: Mapping[Series, SpanSet]) -> list[dict[str, Any]]:
@@ -79,6 +106,35 @@ def forgotten_as_list(forgotten: Mapping[Series, SpanSet]) -> list[dict[str, Any
         }
         for series, spans in sorted(forgotten.items(), key=lambda item: str(item[0]))
     ]
+
+
+def refetched_page(refetched: Refetched) -> Document:
+    """Return the page of a refetch: its report, and a line for each series whose rows have changed."""
+    page = report_page(refetched.report)
+    changed = [change for change in refetched.changes if _changes(change)]
+    rows = [
+        (
+            f"{change.series.dataset.name} {change.series.interval.name}",
+            change.series.symbol,
+            spans_text(change.spans),
+            _changes(change),
+        )
+        for change in changed
+    ]
+    same = len(refetched.changes) - len(changed)
+    notes = [f"{pluralize(same, 'series')} with the same rows as before"] if same else []
+    if any(change.fields is None for change in refetched.changes):
+        notes.append("These are too many rows to compare: name fewer series, or a shorter span")
+    table = TextTable.limited("Changed", ("dataset", "symbol", "fetched again (UTC)", "changes"), rows)
+    return attrs.evolve(page, tables=[*page.tables, *([table] if rows else [])], notes=[*page.notes, *notes])
+
+
+def _changes(change: SeriesChange) -> str:
+    """Say what has changed; an empty text for nothing, and for what was not compared."""
+    counts = [f"{count:,} {field}" for field, count in (change.fields or {}).items()]
+    counts += [f"{change.new_rows:,} new rows"] if change.new_rows else []
+    counts += [f"{change.removed_rows:,} removed rows"] if change.removed_rows else []
+    return ", ".join(counts)
 
 
 def _row(finding: Finding) -> tuple[str, ...]:

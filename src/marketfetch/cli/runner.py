@@ -1,22 +1,22 @@
-"""Running of a pipeline until it ends, fails, or is stopped by a signal."""
+"""Running of a job until it ends, fails, or is stopped by a signal."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from pathlib import Path
 from traceback import extract_tb
+from typing import Any, Protocol
 
 import anyio
 import attrs
 
-from marketfetch.api.pipeline import Pipeline
 from marketfetch.cli.signals import SignalHandler
 from marketfetch.errors import MarketfetchError
 from marketfetch.reports import Report
 
-__all__ = ["RunResult", "describe_crash", "run_with_signals"]
+__all__ = ["Job", "RunResult", "describe_crash", "run_with_signals"]
 
 
 @attrs.frozen
@@ -28,17 +28,27 @@ class RunResult:
     defect: Exception | None = None
 
 
+class Job(Protocol):
+    """What a command runs: a Pipeline, or whatever is awaited like one and can report what was done."""
+
+    def __await__(self) -> Generator[Any, None, Report]: ...
+
+    def report(self) -> Report:
+        """Return the report so far; also after the run was cancelled."""
+        ...
+
+
 async def run_with_signals(
-    pipeline: Pipeline, signals: SignalHandler, give_up: Callable[[RunResult], object]
+    job: Job, signals: SignalHandler, give_up: Callable[[RunResult], object]
 ) -> RunResult:
-    """Run a pipeline. A signal cancels the run; everything that was committed stays.
+    """Run a job. A signal cancels the run; everything that was committed stays.
 
     If the cancelled run does not end, because a store hangs, `give_up` is called on another thread with the
     result so far, before the process is ended. Raises the MarketfetchError of a run that sent no request.
     """
 
     def stopped() -> RunResult:
-        return _ended_early(pipeline, f"stopped by {signals.received}; what was committed stays")
+        return _ended_early(job, f"stopped by {signals.received}; what was committed stays")
 
     def cancel() -> None:
         with suppress(RuntimeError):  # the loop is closed: the run has already ended
@@ -47,23 +57,23 @@ async def run_with_signals(
     loop, scope = asyncio.get_running_loop(), anyio.CancelScope()
     signals.cancel(cancel, lambda: give_up(stopped()))
     with scope:
-        return await _run(pipeline)
+        return await _run(job)
     return stopped()
 
 
-async def _run(pipeline: Pipeline) -> RunResult:
+async def _run(job: Job) -> RunResult:
     try:
-        return RunResult(await pipeline)
+        return RunResult(await job)
     except MarketfetchError as error:
         if error.report is None or not error.report.requests:
             raise
         return RunResult(error.report, str(error))
     except Exception as error:  # noqa: BLE001  # after any error the report says what was done
-        return _ended_early(pipeline, describe_crash(error), error)
+        return _ended_early(job, describe_crash(error), error)
 
 
-def _ended_early(pipeline: Pipeline, message: str, defect: Exception | None = None) -> RunResult:
-    return RunResult(attrs.evolve(pipeline.report(), error=message), message, defect)
+def _ended_early(job: Job, message: str, defect: Exception | None = None) -> RunResult:
+    return RunResult(attrs.evolve(job.report(), error=message), message, defect)
 
 
 def describe_crash(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The output of `marketfetch status`."""
+"""The output of `marketfetch status` and `marketfetch follow`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import attrs
 
 from marketfetch.cli.documents import Document, TextTable
 from marketfetch.cli.report_view import internal_gaps
+from marketfetch.following.health import SeriesHealth
 from marketfetch.listeners.text import format_duration, pluralize
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.series import Series
 from marketfetch.values.spans import format_utc
 
-__all__ = ["SeriesStatus", "status_as_list", "status_page"]
+__all__ = ["SeriesStatus", "health_page", "status_as_list", "status_page"]
 
 
 @attrs.frozen
@@ -95,3 +96,23 @@ def status_as_list(states: Sequence[SeriesStatus]) -> list[dict[str, Any]]:
         }
         for state in states
     ]
+
+
+def health_page(health: Sequence[SeriesHealth]) -> Document:
+    """Return the page of a follow that has ended: a line for each series, those with an error first."""
+    errors = sum(line.last_error is not None for line in health)
+    rows = [
+        (
+            f"{line.series.dataset.name} {line.series.interval.name}",
+            line.series.symbol,
+            "–" if line.covered_until is None else format_utc(line.covered_until)[:16].replace("T", " "),
+            "–" if line.lag is None else format_duration(line.lag),
+            f"{line.revisions:,}",
+            line.last_error or "",
+        )
+        for line in sorted(health, key=lambda line: line.last_error is None)
+    ]
+    header = ("dataset", "symbol", "final until (UTC)", "lag ", "revisions ", "error")
+    verdict = f"{errors:,} with an error" if errors else "all well"
+    headline = f"Followed {pluralize(len(health), 'series')}, {verdict}"
+    return Document(headline, [TextTable.limited("", header, rows)] if rows else [])

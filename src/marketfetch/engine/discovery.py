@@ -87,7 +87,7 @@ def _check_delisted(query: Query, exchange: Exchange) -> None:
         datasets = ", ".join(map(str, query.datasets))
         raise ConfigurationError(
             f"delisted: {exchange.name} at {exchange.base_url} has no archive that lists the symbols of"
-            f" {datasets}; leave it out, or give an archive_url"
+            f" {datasets}; leave it out{exchange.where_files_are(query.datasets)}"
         )
 
 

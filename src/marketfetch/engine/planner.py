@@ -22,6 +22,7 @@ from marketfetch.engine.pages.history_bounds import choose_beginning, first_page
 from marketfetch.engine.requester import RequestExecutor, search_windows, seek_first_row, seek_series_gaps
 from marketfetch.engine.state import SeriesState
 from marketfetch.engine.writers import WriterPool
+from marketfetch.planning.archive_periods import needed_periods
 from marketfetch.planning.batches import BatchSizing, Capacity, FetchTask
 from marketfetch.planning.estimates import LimitState, TaskEstimate, estimate_limit, estimate_task, workload
 from marketfetch.plans import LimitPlan, Plan, SeriesPlan, Workload
@@ -39,6 +40,8 @@ __all__ = ["Planner"]
 _ASSUMED_EMPTY = Reason(MissingReason.UNPROVEN_ABSENCE, "by the listing the symbol was not traded")
 _CHECKSUM = 100
 """Bytes of a published checksum, about."""
+_ROW_OF_A_FILE = 40
+"""Bytes of a row in a zip file, about: the size of a file that no listing shows is not known."""
 
 
 @attrs.define(eq=False)
@@ -56,6 +59,10 @@ class _Draft:
     archive_rows: int = 0
     archive_size: int = 0
     archive_host: str = ""
+    unlisted_files: int = 0
+    """How many files no listing shows; they are planned as if all of them were there."""
+    instead: Counter[Cost] = attrs.field(factory=Counter)
+    """The requests that come on top if none of these is there."""
 
 
 @attrs.frozen(eq=False)
@@ -179,22 +186,36 @@ class Planner:
         for grain in GRAINS:
             tasks = await waves.choose(filed, grain)
             for task in tasks:
-                self._add_file(drafts[task.state.series], task)
-            for series, last in {task.state.series: task for task in reversed(tasks)}.items():
-                if last.compared_rows:
-                    self._add_comparison(drafts[series], last)
+                draft = drafts[task.state.series]
+                self._add_file(draft, task)
+                if task.listed is None:
+                    draft.unlisted_files += 1
+                    draft.instead += self._instead(task, pages=not always)
+                if task.newest and task.compared_rows:
+                    self._add_comparison(drafts[task.state.series], task)
         for state in filed:
             give_up_unserved(state, self._endpoint(state.series), self.now())
         return Counter(executor.state.spent) - spent
 
     @staticmethod
     def _add_file(draft: _Draft, task: FileTask) -> None:
-        """Count a file and its checksum, and note that its rows will be known."""
-        draft.archive[task.archive.cost()] += 2
-        draft.archive_host = task.archive.file_request(task.file.key).base_url
+        """Count a file and its checksum, if there are any, and note that its rows will be known."""
+        has_checksum = task.archive.checksum_request(task.key) is not None
+        draft.archive[task.archive.cost()] += 1 + has_checksum
+        draft.archive_host = task.archive.file_request(task.key).base_url
         draft.archive_rows += task.need.rows
-        draft.archive_size += task.file.size + _CHECKSUM
+        size = _ROW_OF_A_FILE * task.need.rows if task.listed is None else task.listed.size
+        draft.archive_size += size + has_checksum * _CHECKSUM
         draft.state.record_coverage(Coverage(task.need.missing))
+
+    def _instead(self, task: FileTask, *, pages: bool) -> Counter[Cost]:
+        """Return the requests in place of an absent file: for the days of a month, and for pages."""
+        series, archive, need = task.state.series, task.archive, task.need
+        requests = Counter(self._pages(series, need.missing).requests) if pages else Counter[Cost]()
+        if need.period.grain == "month" and "day" in archive.grains(series.interval):
+            days = needed_periods(need.missing, series.interval, "day", utc_offset=archive.utc_offset)
+            requests[archive.cost()] += len(list(days))
+        return requests
 
     def _add_comparison(self, draft: _Draft, newest: FileTask) -> None:
         """Count the page of the API with which the newest file of a series is compared."""
@@ -222,7 +243,7 @@ class Planner:
             overhead=workload(overhead + listings, 0),
             rest_seconds=max((limit.seconds for limit in rest_limits), default=0.0),
             archive_seconds=max((limit.seconds for limit in archive_limits), default=0.0),
-            unknown=tuple(self.executor.state.unknown),
+            unknown=dict(self.executor.state.unknown),
         )
 
     def _line(self, draft: _Draft) -> SeriesPlan:
@@ -231,18 +252,22 @@ class Planner:
         archive = attrs.evolve(workload(draft.archive, draft.archive_rows), size=draft.archive_size)
         earlier = Workload()
         if draft.before:
-            endpoint = self._endpoint(series)
-            task = FetchTask(series, draft.before, endpoint.paginator, endpoint.page_sizes[-1])
-            found = self._estimate(task)
+            found = self._pages(series, draft.before)
             earlier = workload(found.requests, found.rows, series.dataset)
         return SeriesPlan(
             series,
             draft.missing,
             rest,
             archive,
-            rest + archive + earlier,
+            rest + archive + earlier + workload(draft.instead, 0),
             "unknown" if not draft.known else "listed" if draft.before else "known",
+            draft.unlisted_files,
         )
+
+    def _pages(self, series: Series, missing: SpanSet) -> TaskEstimate:
+        """Return what the largest pages with some moments take."""
+        endpoint = self._endpoint(series)
+        return self._estimate(FetchTask(series, missing, endpoint.paginator, endpoint.page_sizes[-1]))
 
     def _estimate(self, task: FetchTask) -> TaskEstimate:
         endpoint = self._endpoint(task.series)

@@ -16,6 +16,7 @@ from marketfetch.engine.state import RunState
 from marketfetch.errors import (
     Banned,
     FetchError,
+    NoSuchFile,
     RateLimitExceeded,
     RequestTimeout,
     RestrictedLocation,
@@ -46,6 +47,7 @@ __all__ = [
     "fills_from_end",
     "search_windows",
     "seek_first_row",
+    "seek_series_gaps",
 ]
 
 _T = TypeVar("_T")
@@ -158,7 +160,7 @@ class RequestExecutor:
     ) -> tuple[_T, str]:
         """Send a request as `send_measured` does, emit RequestAnswered, and return the name of the egress."""
         result, measures = await self.send_measured(request, read, policy, series)
-        self.emit(measures.event(RequestAnswered, path=request.path, egress=measures.egress, series=series))
+        self._report_answer(request, series, measures)
         return result, measures.egress
 
     async def send_measured(
@@ -185,7 +187,10 @@ class RequestExecutor:
             except FetchError as error:
                 error.attempt, wait = next(waits)
                 final = wait is None or error.egress is None or not policy.retries(error)
-                self._report(error, series, measures, final=final)
+                if isinstance(error, NoSuchFile):  # that a file is not there is an answer, not a failure
+                    self._report_answer(request, series, measures)
+                else:
+                    self._report(error, series, measures, final=final)
                 if final:
                     raise
                 self.state.retries[type(error).__name__] += 1
@@ -223,6 +228,10 @@ class RequestExecutor:
         with anyio.move_on_after(self.settings.deadline):
             return await self.fetcher.fetch(request, egress)
         raise RequestTimeout(f"no complete answer within {self.settings.deadline:g} s")
+
+    def _report_answer(self, request: Request, series: Series | None, measures: RequestMeasures) -> None:
+        event = measures.event(RequestAnswered, path=request.path, egress=measures.egress, series=series)
+        self.emit(event)
 
     def _report(
         self, error: FetchError, series: Series | None, measures: RequestMeasures, *, final: bool

@@ -213,8 +213,10 @@ class Run:
             end = span.end if self._config.query.end == "now" else self._wanted_span.end
             span = Span(self._wanted_span.start, end)
         self._wanted_span = span
-        for state in self._state.series.values():
-            update_wanted(state, self._config.exchange.endpoint(state.series.dataset), span, now)
+        for series, state in self._state.series.items():
+            part = span.intersect(self._config.spans.get(series, span))
+            if part is not None:
+                update_wanted(state, self._config.exchange.endpoint(series.dataset), part, now)
 
     def _now(self) -> int:
         """Return the earlier one of the local and the server's time: no candle closes too early."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 
 from marketfetch.engine.discovery import check_query
@@ -12,7 +14,9 @@ from marketfetch.exchange import Exchange
 from marketfetch.protocols import Fetcher, ProxyPool, Sharing, Sink, Store
 from marketfetch.session import SessionState
 from marketfetch.values.query import Query
+from marketfetch.values.series import Series
 from marketfetch.values.settings import Settings
+from marketfetch.values.spans import Span
 
 __all__ = ["RunConfig"]
 
@@ -32,6 +36,8 @@ class RunConfig:
     """Called with every durable batch; the writer thread waits until it returns."""
     sharing: Sharing = attrs.field(factory=Sharing)
     """The other processes with which the pool's addresses are shared."""
+    spans: Mapping[Series, Span] = attrs.field(factory=dict)
+    """The series of which only a part of the query's span is wanted."""
 
     @property
     def pool(self) -> ProxyPool:
@@ -50,7 +56,8 @@ class RunConfig:
         if self.query.sources == "archive" and not any(map(self.exchange.archive, datasets)):
             raise ConfigurationError(
                 f"sources: {self.exchange.name} at {self.exchange.base_url} has no archive of "
-                f"{', '.join(map(str, datasets))}; write sources='auto', or give an archive_url"
+                f"{', '.join(map(str, datasets))}; write sources='auto'"
+                f"{self.exchange.where_files_are(datasets)}"
             )
         if self.query.composites and not isinstance(self.sink, Store):
             raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""OKX, https://www.okx.com: candles and funding of spot pairs and perpetual swaps.
+"""OKX, https://www.okx.com: candles and funding of spot pairs and perpetual swaps; 1m candles in files, too.
 
 Rows come newest first, `after` and `before` are exclusive, and errors come with HTTP 200. Bars of six hours
 and more are aligned to UTC+8 unless their name ends in `utc`; this adapter uses the `utc` names.
@@ -6,17 +6,22 @@ and more are aligned to UTC+8 unless their name ends in `utc`; this adapter uses
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
+
+import attrs
 
 from marketfetch.adapter import (
     DAY,
     HOUR,
     MINUTE,
     SECOND,
+    Archive,
     BadRequest,
     BadSymbol,
+    CalendarPeriod,
     Cost,
+    CsvLayout,
     CursorPaginator,
     Decoded,
     DecodeError,
@@ -30,17 +35,27 @@ from marketfetch.adapter import (
     Request,
     Response,
     RowLayout,
+    Series,
     Slice,
     Source,
+    Span,
     TimeWindowPaginator,
     decode_errors_as,
     excerpt,
     parse_json,
 )
 
-__all__ = ["FundingRate", "Ohlcv", "Okx"]
+__all__ = ["CandleFiles", "FundingRate", "Ohlcv", "Okx"]
 
 _SWAP = "-SWAP"
+_COLUMNS = {"open": 1, "high": 2, "low": 3, "close": 4, "volume": 5, "quote_volume": 7}
+_FILES = LimitPool("okx files", 1200, MINUTE)
+"""No limit is published; a client that is too fast is shut out with 403."""
+
+
+def _columns(symbol: str) -> dict[str, int]:
+    """Return where the columns of candles are: field 5 has contracts of a swap, field 6 has its base coin."""
+    return _COLUMNS | {"volume": 6} if symbol.endswith(_SWAP) else _COLUMNS
 
 
 def _pool(route: str, calls: int) -> LimitPool:
@@ -85,9 +100,57 @@ class Ohlcv(Endpoint):
 
     def decode(self, body: bytes, part: Slice) -> Decoded:
         """Decode candles; volume is in base coin for spot and swaps alike."""
-        volume = 6 if part.series.symbol.endswith(_SWAP) else 5
-        columns = {"open": 1, "high": 2, "low": 3, "close": 4, "volume": volume, "quote_volume": 7}
-        return RowLayout(columns, width=9, path=("data",), confirm=8).decode(body, part.series.dataset)
+        layout = RowLayout(_columns(part.series.symbol), width=9, path=("data",), confirm=8)
+        return layout.decode(body, part.series.dataset)
+
+
+@attrs.frozen
+class _CandleLayout(CsvLayout):
+    """Where the columns are in candle files of spot pairs and swaps."""
+
+    def decode(self, pieces: Iterable[bytes], series: Series, span: Span) -> Iterator[Decoded]:
+        """Yield rows with their volume in base coin; DecodeError as CsvLayout."""
+        layout = attrs.evolve(self, columns=_columns(series.symbol))
+        return CsvLayout.decode(layout, pieces, series, span)
+
+
+class CandleFiles(Archive):
+    """Zips of 1m candles for each month and day in Hong Kong (UTC+8), without listing and checksums.
+
+    Fields: instrument_name, o, h, l, c, volume and volume in base coin as in the API, volume in quote coin,
+    open_time, confirm. The portal says since 2023-07; the files begin in 2019-12, for most pairs in 2020-01.
+    """
+
+    dataset = "ohlcv"
+    intervals = {"1m": "1m"}  # noqa: RUF012  # a declaration, never changed
+    files_url = "https://static.okx.com"
+    listing_url = None
+    layout = _CandleLayout(_COLUMNS, width=10, time=8, symbol=0, confirm=9)
+    utc_offset = 8 * HOUR
+    since = 1_575_129_600_000  # 2019-12-01 in Hong Kong
+    publish_delay = 2 * DAY
+
+    def cost(self) -> Cost:
+        """Return one request to the file host."""
+        return Cost(_FILES)
+
+    def stem(self, series: Series) -> str:
+        """Return the beginning of the names, such as `BTC-USDT-SWAP-candlesticks-`."""
+        return f"{series.symbol}-candlesticks-"
+
+    def key(self, series: Series, period: CalendarPeriod) -> str:
+        """Return the key of a file: the files of all symbols of one month or day are in one folder.
+
+        >>> swap = Series.of("okx", "ohlcv", "BTC-USDT-SWAP", "1m")
+        >>> CandleFiles().key(swap, CalendarPeriod.parse("2024-01-31"))
+        'cdn/okex/traderecords/candlesticks/daily/20240131/BTC-USDT-SWAP-candlesticks-2024-01-31.zip'
+        """
+        tree = "monthly" if period.grain == "month" else "daily"
+        folder = f"cdn/okex/traderecords/candlesticks/{tree}/{str(period).replace('-', '')}"
+        return f"{folder}/{self.stem(series)}{period}.zip"
+
+    def checksum_request(self, key: str, *, fresh: bool = False) -> None:
+        """Return None: OKX publishes no checksums."""
 
 
 class FundingRate(Endpoint):
@@ -130,7 +193,7 @@ class Okx(Exchange):
 
     name = "okx"
     default_url = "https://www.okx.com"
-    sources: ClassVar[Sequence[type[Source]]] = (Ohlcv, FundingRate)
+    sources: ClassVar[Sequence[type[Source]]] = (Ohlcv, FundingRate, CandleFiles)
 
     def raise_for_error(self, response: Response) -> None:
         """Raise by the `code` of the envelope, which HTTP 200 may hide: www.okx.com/docs-v5, "Error Code"."""

@@ -8,6 +8,7 @@ A slow stream delays the display, never the run.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from contextlib import suppress
 from importlib.util import find_spec
@@ -26,10 +27,12 @@ from marketfetch.events import (
     WaitingForStore,
 )
 from marketfetch.listeners.background import BackgroundListener
+from marketfetch.listeners.notebook import NotebookProgress, in_notebook
 from marketfetch.listeners.terminals import can_be_redrawn
 from marketfetch.listeners.text import describe_event, format_counts
+from marketfetch.redaction import redact
 
-__all__ = ["PlainProgress", "Progress", "progress_to"]
+__all__ = ["PlainProgress", "Progress", "progress_here", "progress_to"]
 
 _KINDS = ("auto", "bar", "log", "json")
 
@@ -113,3 +116,24 @@ def progress_to(stream: TextIO, kind: Literal["auto", "bar", "log", "json"] = "a
 
         return RichProgress(stream)
     return PlainProgress(stream)
+
+
+def progress_here(wanted: bool | None) -> Progress | None:  # noqa: FBT001  # the argument of `fetch`
+    """Return the progress for the place where the code runs; None for no progress.
+
+    In a notebook it is a display of HTML, on a terminal a bar. Elsewhere, and on a terminal without rich,
+    it is lines on stderr if `wanted` is True, and nothing if it is None. Raises ConfigurationError for
+    anything but True, False and None.
+
+    >>> progress_here(False) is None
+    True
+    """
+    if wanted is not None and not isinstance(wanted, bool):
+        raise ConfigurationError(f"progress: {redact(repr(wanted))} is neither True, False nor None")
+    if wanted is False:
+        return None
+    if in_notebook():
+        return NotebookProgress()
+    if wanted or (can_be_redrawn(sys.stderr) and find_spec("rich")):
+        return progress_to(sys.stderr)
+    return None

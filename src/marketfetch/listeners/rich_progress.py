@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from threading import Event as Flag
 from threading import Thread
 from time import monotonic
@@ -22,24 +21,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from marketfetch.events import (
-    BatchWritten,
-    Event,
-    Heartbeat,
-    RequestFailed,
-    RoundStarted,
-    RunFinished,
-    SeriesRefused,
-    SymbolUnknown,
-    WaitingForStore,
-)
-from marketfetch.listeners.text import (
-    describe_event,
-    format_counts,
-    format_crossed,
-    format_rate,
-    time_left,
-)
+from marketfetch.events import Event
+from marketfetch.listeners.run_numbers import RunNumbers
+from marketfetch.listeners.text import format_counts, format_crossed, format_rate, time_left
 from marketfetch.reports import EgressReport
 
 __all__ = ["RichProgress"]
@@ -59,49 +43,14 @@ class RichProgress:
 
     def __init__(self, stream: TextIO) -> None:
         self._console = Console(file=stream, highlight=False)
-        self._planned = 0
-        self._planned_of_run = 0
-        self._crossed = 0
-        self._written = 0
-        self._egresses: tuple[EgressReport, ...] = ()
-        self._failures: Counter[str] = Counter()
-        self._given_up: tuple[str, ...] = ()
-        self._store_wait = ""
-        self._request_wait = ""
+        self._numbers = RunNumbers()
         self._started = monotonic()
         self._stopped = Flag()
         self._thread: Thread | None = None
 
     def __call__(self, event: Event) -> None:
         """Note the numbers of an event."""
-        match event:
-            case RoundStarted():
-                self._plan(self._planned_of_run + event.rows)
-                self._store_wait = ""
-            case BatchWritten():
-                self._written += event.batch.rows
-                self._store_wait = ""
-            case WaitingForStore():
-                self._store_wait = describe_event(event)
-            case Heartbeat():
-                self._egresses = tuple(event.egresses)
-                self._request_wait = event.waiting
-                self._crossed = event.rows_crossed
-                self._plan(event.rows_planned)
-            case RunFinished():
-                self._planned_of_run = 0
-            case RequestFailed():
-                # A new object: the thread may be reading the old one.
-                self._failures = self._failures + Counter([event.cause])
-            case SymbolUnknown() | SeriesRefused():
-                self._given_up = (*self._given_up, describe_event(event))
-            case _:
-                pass
-
-    def _plan(self, rows: int) -> None:
-        """Note how many rows the present run has planned; it may be fewer than before."""
-        self._planned += rows - self._planned_of_run
-        self._planned_of_run = rows
+        self._numbers.note(event)
 
     def __enter__(self) -> Self:
         self._started = monotonic()
@@ -130,26 +79,27 @@ class RichProgress:
                 live.update(self._render(bar), refresh=True)
 
     def _render(self, bar: Progress) -> RenderableType:
-        total = self._planned or None
+        numbers = self._numbers
+        total = numbers.planned or None
         description = "writing" if total else "asking what there is"
-        # It may be more than planned: composites are not in the plan, and the plan of events is an estimate.
-        done = min(self._written, self._planned)
         elapsed = monotonic() - self._started
-        bar.update(bar.task_ids[0], completed=done, total=total, description=description, elapsed=elapsed)
+        bar.update(
+            bar.task_ids[0], completed=numbers.done, total=total, description=description, elapsed=elapsed
+        )
         parts: list[RenderableType] = [bar]
-        if self._request_wait:
-            parts.append(Text(f"  {self._request_wait}", style="bold"))
-        if self._crossed:
-            parts.append(Text(f"  {format_crossed(self._crossed)}"))
-        if self._egresses:
-            parts.append(_egress_lines(self._egresses, brief=self._console.width < _NARROW))
-        if self._failures:
-            parts.append(Text(f"  failed: {format_counts(self._failures)}", style="bold"))
-        if self._store_wait:
-            parts.append(Text(f"  {self._store_wait}", style="bold"))
-        parts += [Text(f"  {line}", style="bold") for line in self._given_up[:3]]
-        if len(self._given_up) > 3:
-            parts.append(Text(f"  and {len(self._given_up) - 3:,} more unknown symbols", style="bold"))
+        if numbers.request_wait:
+            parts.append(Text(f"  {numbers.request_wait}", style="bold"))
+        if numbers.crossed:
+            parts.append(Text(f"  {format_crossed(numbers.crossed)}"))
+        if numbers.egresses:
+            parts.append(_egress_lines(numbers.egresses, brief=self._console.width < _NARROW))
+        if numbers.failures:
+            parts.append(Text(f"  failed: {format_counts(numbers.failures)}", style="bold"))
+        if numbers.store_wait:
+            parts.append(Text(f"  {numbers.store_wait}", style="bold"))
+        parts += [Text(f"  {line}", style="bold") for line in numbers.given_up[:3]]
+        if len(numbers.given_up) > 3:
+            parts.append(Text(f"  and {len(numbers.given_up) - 3:,} more unknown symbols", style="bold"))
         return Group(*parts)
 
 

@@ -111,12 +111,16 @@ def check_archive(cls: type[Any]) -> None:
     name = cls.__name__
     _check_dataset(cls)
     _check_layout(f"{name}.layout", cls.layout, Dataset.parse(cls.dataset))
-    for attribute in ("files_url", "listing_url"):
-        _check_url(f"{name}.{attribute}", getattr(cls, attribute))
+    _check_url(f"{name}.files_url", cls.files_url)
+    if cls.listing_url is not None:
+        _check_url(f"{name}.listing_url", cls.listing_url)
+    for attribute in ("since", "publish_delay"):
+        if not is_whole(value := getattr(cls, attribute)) or value < 0:
+            raise wrong_kind(f"{name}.{attribute}", value, "write milliseconds, or leave it out")
     if not is_whole(cls.utc_offset) or abs(cls.utc_offset) > DAY or 0 < abs(cls.utc_offset) < MINUTE:
         remedy = "write milliseconds ahead of UTC, such as 8 * 3_600_000"
         raise wrong_kind(f"{name}.utc_offset", cls.utc_offset, remedy)
-    _check_methods(cls, ("cost", "folder", "stem", "grains", "symbols_listing", "symbol_of"))
+    _check_methods(cls, ("cost", "folder", "stem", "key", "grains", "symbols_listing", "symbol_of"))
 
 
 def _check_layout(place: str, layout: object, dataset: Dataset) -> None:
@@ -294,17 +298,28 @@ def _check_period(place: str, period: object) -> object:
     return period
 
 
+def _check_key(place: str, key: object) -> object:
+    if not isinstance(key, str) or not key or key.startswith("/") or key.endswith("/"):
+        raise wrong_kind(place, key, "return a path below the host, such as 'candles/BTC-2024-01.zip'")
+    return key
+
+
+def _check_checksum_request(place: str, request: object) -> object:
+    return None if request is None else _check_file_request(place, request)
+
+
 ARCHIVE_RESULTS: Mapping[str, Callable[[str, object], object]] = {
     "grains": _check_grains,
     "folder": _check_folder,
     "stem": _check_stem,
+    "key": _check_key,
     "cost": check_cost,
     "symbols_listing": _check_symbols_listing,
     "symbol_of": _check_symbol,
     "listing": _check_listing,
     "listing_request": _check_file_request,
     "file_request": _check_file_request,
-    "checksum_request": _check_file_request,
+    "checksum_request": _check_checksum_request,
     "period_of": _check_period,
 }
 """The methods of an Archive, each with the check of what it returns."""

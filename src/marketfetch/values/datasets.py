@@ -13,12 +13,21 @@ __all__ = ["Column", "Dataset", "datasets"]
 class Column:
     """One value of a row, held in memory as float64 with NaN for NULL.
 
-    `integer` columns are stored as 64-bit integers; only `optional` columns may be NULL.
+    `integer` columns are stored as 64-bit integers; only `optional` columns may be NULL. `flag` columns,
+    which tables have and stores have not, hold 1 for True and 0 for False.
     """
 
     name: str
     integer: bool = False
     optional: bool = False
+    flag: bool = False
+
+    @property
+    def kind(self) -> type[bool | int | float]:
+        """The Python type of its values."""
+        if self.flag:
+            return bool
+        return int if self.integer else float
 
 
 @attrs.frozen(cache_hash=True)
@@ -40,6 +49,11 @@ class Dataset:
         repr=False,
     )
     """Names of the columns, in order."""
+
+    @property
+    def kinds(self) -> dict[str, type]:
+        """The Python type of each column, by name."""
+        return {column.name: column.kind for column in self.columns}
 
     @classmethod
     def parse(cls, text: object) -> Dataset:

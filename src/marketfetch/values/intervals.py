@@ -91,6 +91,16 @@ class Interval:
             return int(_month_opens(_months(ms)))
         return ms - (ms - self.anchor) % self.length
 
+    def floors(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the open time at or before each moment.
+
+        >>> Interval.parse("1m").floors(np.array([61_000, 5_000]))
+        array([60000,     0])
+        """
+        if self.length is None:
+            return _month_opens(times.astype("datetime64[ms]").astype("datetime64[M]").astype(np.int64))
+        return times - (times - self.anchor) % self.length
+
     def ceil(self, ms: int) -> int:
         """Return the open time at or after a moment."""
         floor = self.floor(ms)
@@ -136,11 +146,7 @@ class Interval:
         >>> Interval.parse("1m").cells(np.array([61_000, 5_000])).spans
         (Span(start=0, end=120000),)
         """
-        if self.length is None:
-            opens = _month_opens(times.astype("datetime64[ms]").astype("datetime64[M]").astype(np.int64))
-        else:
-            opens = times - (times - self.anchor) % self.length
-        return self.cover(np.unique(opens))
+        return self.cover(np.unique(self.floors(times)))
 
     def cover(self, times: NDArray[np.int64]) -> SpanSet:
         """Return the spans of the rows that open at these times, which are sorted and on the grid.

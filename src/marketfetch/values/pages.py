@@ -8,6 +8,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from marketfetch.common.arrow import arrow_schema, arrow_stream, record_batch
 from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
@@ -144,3 +145,18 @@ class Batch:
     def rows(self) -> int:
         """Number of rows."""
         return len(self.columns)
+
+    def __arrow_c_schema__(self) -> object:
+        """Return the schema as an Arrow PyCapsule; needs the extra `parquet`."""
+        return arrow_schema(self.series.dataset.kinds).__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Return the rows as an Arrow PyCapsule, so that `polars.DataFrame(batch)` works.
+
+        They have the columns of a Table. Needs the extra `parquet`.
+        """
+        schema, series = arrow_schema(self.series.dataset.kinds), self.series
+        keys = (series.exchange, series.symbol, series.interval.name)
+        return arrow_stream(
+            [record_batch(schema, keys, self.columns.times, self.columns.values)], schema, requested_schema
+        )

@@ -14,7 +14,7 @@ import numpy as np
 from anyio import CapacityLimiter
 from numpy.typing import NDArray
 
-from marketfetch.archives.checksums import parse_checksum
+from marketfetch.archives.checksums import Checksum, parse_checksum
 from marketfetch.archives.file_reader import FileContent, FileReader
 from marketfetch.archives.listing import parse_listing
 from marketfetch.archives.periods import CalendarPeriod
@@ -26,6 +26,7 @@ from marketfetch.errors import (
     BadRequest,
     ConfigurationError,
     FetchError,
+    NoSuchFile,
     PaginationError,
     RestrictedLocation,
     RowsRefused,
@@ -49,13 +50,13 @@ _MAX_DECODING = 4
 
 @attrs.frozen
 class _Issue:
-    """A file that was read before, and how it is listed now."""
+    """A file that was read before, and how it is listed now; None in an archive without a listing."""
 
     series: Series
     archive: Archive
     period: CalendarPeriod
     entry: Provenance
-    file: ArchiveFile
+    listed: ArchiveFile | None
     shorter: SpanSet
     """The spans of shorter files: their days are nearer to the truth than a month."""
 
@@ -64,9 +65,9 @@ class _Issue:
 class SourceVerifier:
     """Finds files that were issued anew, and compares them with the stored rows.
 
-    One listing for each series and grain shows which files changed; only those are fetched. With `repair`,
-    rows that differ are replaced by those of the file, and rows that the store lacks are added, in one
-    transaction with the new provenance.
+    One listing for each series and grain shows which files changed; only those are fetched, or all files if
+    the archive has no listing. With `repair`, rows that differ are replaced by those of the file, and rows
+    that the store lacks are added, in one transaction with the new provenance.
     """
 
     executor: RequestExecutor
@@ -128,11 +129,12 @@ class SourceVerifier:
             for entry in entries
             if (period := archive.period_of(series, entry.key.rpartition("/")[2])) is not None
         }
-        listed = await self._listed(archive, series, sorted(periods.values()))
+        listed = await self._listed(archive, series, sorted(periods.values())) if archive.is_listed else {}
         reissued = []
         for entry in entries:
             file = listed.get(entry.key)
-            if file is None or (file.size, file.modified) == (entry.size, entry.modified):
+            unchanged = file is None or (file.size, file.modified) == (entry.size, entry.modified)
+            if archive.is_listed and unchanged:
                 continue  # as it was; or no longer published, which says nothing about its rows
             try:
                 shorter = (one.span for one in entries if one.span.length < entry.span.length)
@@ -141,6 +143,8 @@ class SourceVerifier:
             except RestrictedLocation:
                 raise
             except FetchError as error:
+                if isinstance(error, NoSuchFile) and not archive.is_listed:
+                    continue  # no longer published
                 found = ReissuedFile(series, entry.key, error=f"{type(error).__name__}: {error}")
             if found is not None:
                 reissued.append(found)
@@ -154,7 +158,7 @@ class SourceVerifier:
         for first in {period.grain: period for period in reversed(periods)}.values():
             listing = archive.listing(series, first)
             while True:
-                body, _ = await self._send(archive, archive.listing_request(listing))
+                body = await self._send(archive, archive.listing_request(listing))
                 page = parse_listing(body)
                 listed |= {file.key: file for file in page.files}
                 following = listing.following(page)
@@ -165,29 +169,32 @@ class SourceVerifier:
 
     async def _compare(self, issue: _Issue) -> ReissuedFile | None:
         """Compare a file with the stored rows; None if its bytes are those that were read."""
-        archive, file = issue.archive, issue.file
-        try:
-            body, _ = await self._send(archive, archive.checksum_request(file.key, fresh=True))
-            checksum = parse_checksum(body, file.name)
-        except BadRequest:
-            checksum = None
+        archive, key = issue.archive, issue.entry.key
+        checksum = await self._checksum(archive, key)
         if checksum is not None and checksum.digest == issue.entry.digest:
             return None
-        content = FileContent(
-            issue.series,
-            issue.period,
-            archive.layout,
-            member=f"{file.name.removesuffix('.zip')}.csv",
-            published=file.modified,
-        )
-        send = partial(send_to_archive, self.executor)
-        async with download(send, archive, file, fresh=True) as (arrived, _):
+        send, promised = partial(send_to_archive, self.executor), issue.listed or key
+        async with download(send, archive, promised, fresh=True) as (arrived, file, _):
+            content = FileContent.of(file, issue.series, issue.period, archive.layout)
             reader = FileReader(arrived.file, content, checksum, digest=arrived.digest)
-            return await run_in_thread(partial(self._compare_rows, issue, reader), limiter=self._decoding)
+            return await run_in_thread(
+                partial(self._compare_rows, issue, file, reader), limiter=self._decoding
+            )
 
-    def _compare_rows(self, issue: _Issue, reader: FileReader) -> ReissuedFile | None:
+    async def _checksum(self, archive: Archive, key: str) -> Checksum | None:
+        """Return the checksum that is published for a file now; None if there is none."""
+        request = archive.checksum_request(key, fresh=True)
+        if request is None:
+            return None
+        try:
+            body = await self._send(archive, request)
+        except BadRequest:
+            return None
+        return parse_checksum(body, key.rpartition("/")[2])
+
+    def _compare_rows(self, issue: _Issue, file: ArchiveFile, reader: FileReader) -> ReissuedFile | None:
         """Compare a file piece by piece; all of it is read once before, because damage shows at the end."""
-        series, entry, file = issue.series, issue.entry, issue.file
+        series, entry = issue.series, issue.entry
         for _ in reader:
             pass
         summary = reader.summary
@@ -216,14 +223,7 @@ class SourceVerifier:
         found = ReissuedFile(series, file.key, spans, dict(fields), new)
         if not self.repair:
             return found
-        provenance = Provenance(
-            file.key,
-            entry.span,
-            summary.size,
-            file.modified,
-            summary.digest,
-            verified=summary.verified,
-        )
+        provenance = summary.provenance(file, entry.span)
         coverage = Coverage(series.interval.cover(changed.times))
         batch = Batch(series, changed, coverage, (), None if blank else provenance)
         try:
@@ -239,8 +239,9 @@ class SourceVerifier:
         with self._writers, self.store.writer() as write:
             write(batch)
 
-    async def _send(self, archive: Archive, request: Request) -> tuple[bytes, str]:
-        return await send_to_archive(self.executor, archive, request, lambda response: response.body)
+    async def _send(self, archive: Archive, request: Request) -> bytes:
+        body, _ = await send_to_archive(self.executor, archive, request, lambda response: response.body)
+        return body
 
 
 def _at(columns: Columns, times: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -65,11 +65,10 @@ def _verify_sources(arguments: Namespace, signals: SignalHandler) -> int:
 
     from marketfetch.api.plugins import exchange_from
     from marketfetch.api.source_maintenance import verify_sources
-    from marketfetch.cli.arguments import filters_from, heartbeat_from, pool_from, progress_from
+    from marketfetch.cli.arguments import filters_from, progress_from
     from marketfetch.cli.maintenance_view import source_verification_page
+    from marketfetch.cli.pipelines import parts_from
     from marketfetch.common.local_resources import naming_exhaustion
-    from marketfetch.fetchers.curl import CurlFetcher
-    from marketfetch.values.settings import Settings
 
     filters = filters_from(arguments)
     name = filters.pop("exchange")
@@ -81,14 +80,7 @@ def _verify_sources(arguments: Namespace, signals: SignalHandler) -> int:
             arguments.store,
             exchange_from(name, arguments.base_url, arguments.archive_url),
             repair=arguments.repair,
-            proxies=pool_from(arguments),
-            fetcher=CurlFetcher(certificate=arguments.certificate),
-            settings=Settings(
-                concurrency=arguments.concurrency or Settings().concurrency,
-                heartbeat=heartbeat_from(arguments),
-            ),
-            listeners=[listener] if listener else [],
-            board=arguments.board,
+            **parts_from(arguments, listener),
             **filters,
         )
     signals.finish()

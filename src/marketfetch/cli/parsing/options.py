@@ -9,6 +9,7 @@ from marketfetch.cli.parsing.parser import Once, Parser, Several
 from marketfetch.redaction import Secret, redact
 
 __all__ = [
+    "add_chosen_span",
     "add_connection",
     "add_exchange",
     "add_filters",
@@ -16,6 +17,7 @@ __all__ = [
     "add_progress",
     "add_proxies",
     "add_requests",
+    "add_span",
     "add_store",
     "count",
     "seconds",
@@ -38,10 +40,10 @@ def add_output(parser: Parser) -> None:
     output.add_argument("-j", "--job", metavar="NAME", action=Once, help="the options of a job of that file")
 
 
-def add_store(parser: Parser) -> None:
+def add_store(parser: Parser, *, required: bool = True) -> None:
     """Add the option that names a store."""
     parser.add_argument(
-        "-t", "--store", "--to", metavar="STORE", type=Secret, action=Once, required=True, help=_STORES
+        *("-t", "--store", "--to"), metavar="STORE", type=Secret, action=Once, required=required, help=_STORES
     )
 
 
@@ -60,6 +62,21 @@ def add_filters(parser: Parser, unnamed: str) -> argparse._ArgumentGroup:
     which.add_argument("-d", "--dataset", metavar="NAME", action=Several, default=None, help="one or more")
     which.add_argument("-i", "--interval", metavar="NAME", action=Once, help="only those of this interval")
     return which
+
+
+def add_chosen_span(parser: Parser, title: str) -> argparse._ArgumentGroup:
+    """Add the options that choose series of a store, which have to be named, and a span of them."""
+    which = add_filters(parser, "name some, or say --all-symbols")
+    which.add_argument("--all-symbols", action="store_true", help="all series of the store")
+    what = parser.add_argument_group(title)
+    add_span(what)
+    return what
+
+
+def add_span(group: argparse._ArgumentGroup) -> None:
+    """Add the options that choose a span of what a store holds."""
+    group.add_argument("--start", metavar="TIME", action=Once, help="2026-06-01 (default: all before --end)")
+    group.add_argument("--end", metavar="TIME", action=Once, help="exclusive (default: all from --start on)")
 
 
 def add_proxies(group: argparse._ArgumentGroup) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Callable, Collection
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -15,7 +15,7 @@ from anyio.lowlevel import checkpoint
 
 from marketfetch.archives.checksums import Checksum, parse_checksum
 from marketfetch.archives.downloads import PART, Download, FilePart
-from marketfetch.archives.file_reader import PIECE_ROWS, FileContent, FileReader, FileSummary
+from marketfetch.archives.file_reader import PIECE_ROWS, FileContent, FileReader
 from marketfetch.archives.listing import ListingPage, ListingRequest, parse_listing
 from marketfetch.decoding.validation import validate_page
 from marketfetch.engine.blocking import call_on_loop, run_in_thread
@@ -28,6 +28,7 @@ from marketfetch.errors import (
     Banned,
     DecodeError,
     FetchError,
+    NoSuchFile,
     PaginationError,
     ProxyError,
     RateLimitExceeded,
@@ -37,7 +38,7 @@ from marketfetch.events import FileFetched, FileRejected
 from marketfetch.planning.archive_absence import FilesRead
 from marketfetch.planning.archive_periods import NeededPeriod, difference
 from marketfetch.sources import Archive
-from marketfetch.values.archives import ArchiveFile, Provenance
+from marketfetch.values.archives import ArchiveFile
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.http import Request, Response
 from marketfetch.values.pages import Batch, Columns, Page
@@ -96,25 +97,16 @@ class FileTask:
     state: SeriesState
     archive: Archive
     need: NeededPeriod
-    file: ArchiveFile
+    key: str
     seam: Seam
     newest: bool
     """Whether it is the newest file of its series, for which the others wait."""
+    listed: ArchiveFile | None = None
+    """Its entry in the listing; None in an archive that has no listing."""
     compared_rows: int = 0
     """How many of the last rows may be compared with the API; 0 if the API does not have them."""
     read: FilesRead | None = None
     """What the files of a delisted series had; None for a listed one."""
-
-    @property
-    def content(self) -> FileContent:
-        """What the file should hold."""
-        return FileContent(
-            self.state.series,
-            self.need.period,
-            self.archive.layout,
-            member=f"{self.file.name.removesuffix('.zip')}.csv",
-            published=self.file.modified,
-        )
 
 
 @attrs.frozen(eq=False)
@@ -143,13 +135,14 @@ class ArchiveFiles:
         for_writer = max(PIECE_ROWS, 2 * self.writers.transaction_rows)
         return round(self._decoding.total_tokens * PIECE_ROWS) + for_writer * len(self.writers)
 
-    async def fetch(self, task: FileTask) -> None:
+    async def fetch(self, task: FileTask) -> bool:
         """Store the missing rows of a file; after damage it is fetched once more, past caches.
 
-        Raises RestrictedLocation. Any other error of the file is reported.
+        Returns whether there is such a file, as far as is known. Raises RestrictedLocation. Any other error
+        of the file is reported; that a file which no listing has promised is not there, is none.
         """
         try:
-            await self._fetch_at_most_twice(task)
+            return await self._fetch_at_most_twice(task)
         finally:
             if task.newest:
                 task.seam.newest_done.set()
@@ -190,20 +183,23 @@ class ArchiveFiles:
                 self._requests.discard(scope)
         raise Banned("the archive has refused another request")
 
-    async def _fetch_at_most_twice(self, task: FileTask) -> None:
+    async def _fetch_at_most_twice(self, task: FileTask) -> bool:
         for fresh in (False, True):
             if self.blocked or not task.seam.agrees() or task.state.terminal_error is not None:
-                return
+                break
             try:
                 await self._store(task, fresh=fresh)
             except DecodeError as error:
                 if fresh:
-                    self.reject(task.state, task.file.key, error)
+                    self.reject(task.state, task.key, error)
             except FetchError as error:
-                self.reject(task.state, task.file.key, error)
-                return
+                if isinstance(error, NoSuchFile) and task.listed is None:
+                    return False
+                self.reject(task.state, task.key, error)
+                break
             else:
-                return
+                break
+        return True
 
     async def _store(self, task: FileTask, *, fresh: bool) -> None:
         if not task.newest:  # before anything is in memory, and before a thread is taken
@@ -211,14 +207,14 @@ class ArchiveFiles:
         if not task.seam.agrees():
             return
         checksum = await self._fetch_checksum(task, fresh=fresh)
-        is_large, send = task.file.size > PART, partial(self._send, series=task.state.series)
-        async with (
-            self._large if is_large else nullcontext(),
-            download(send, task.archive, task.file, fresh=fresh) as (file, egress),
-        ):
-            reader = FileReader(file.file, task.content, checksum, digest=file.digest)
+        send = partial(self._send, series=task.state.series)
+        promised = task.listed or task.key
+        async with download(send, task.archive, promised, fresh=fresh, large=self._large) as got:
+            arrived, file, egress = got
+            content = FileContent.of(file, task.state.series, task.need.period, task.archive.layout)
+            reader = FileReader(arrived.file, content, checksum, digest=arrived.digest)
             try:
-                rows = await run_in_thread(partial(self._read, task, reader), limiter=self._decoding)
+                rows = await run_in_thread(partial(self._read, task, file, reader), limiter=self._decoding)
             except DecodeError as error:
                 error.egress = egress
                 raise
@@ -228,23 +224,27 @@ class ArchiveFiles:
         self.state.record_file(reader.summary, rows)
         task.state.rejected.update(reader.summary.rejected)
         verified = reader.summary.verified
-        event = FileFetched(task.state.series, egress, task.file.key, rows, file.size, verified=verified)
+        event = FileFetched(task.state.series, egress, task.key, rows, arrived.size, verified=verified)
         self.executor.emit(event)
 
     async def _fetch_checksum(self, task: FileTask, *, fresh: bool) -> Checksum | None:
-        """Return the published checksum of a file; None for one of the few files that have none."""
-        request = task.archive.checksum_request(task.file.key, fresh=fresh)
+        """Return the published checksum of a file; None if there is none, or the archive has none at all."""
+        request = task.archive.checksum_request(task.key, fresh=fresh)
+        if request is None:
+            return None
         try:
-            body, egress = await self._send(task.archive, request, _body, task.state.series)
+            body, egress = await self._send(
+                task.archive, request, lambda response: response.body, task.state.series
+            )
         except BadRequest:
             return None
         try:
-            return parse_checksum(body, task.file.name)
+            return parse_checksum(body, task.key.rpartition("/")[2])
         except DecodeError as error:
             error.egress = egress
             raise
 
-    def _read(self, task: FileTask, reader: FileReader) -> int | None:
+    def _read(self, task: FileTask, file: ArchiveFile, reader: FileReader) -> int | None:
         """Submit the missing rows of a file, on a thread; None if the file differs from the API.
 
         No row is certain before the last one has been read. The rows are held meanwhile, if they are few;
@@ -264,7 +264,7 @@ class ArchiveFiles:
             call_on_loop(self._compare_with_api, task, last)
             if not task.seam.agrees():
                 return None
-        provenance = _provenance(task, reader.summary)
+        provenance = reader.summary.provenance(file, task.need.period.span)
         for columns in held if rows <= _HELD_ROWS else (piece.within(missing) for piece in reader):
             if columns:
                 coverage = Coverage(interval.cover(columns.times))
@@ -278,7 +278,7 @@ class ArchiveFiles:
         # Without a checksum the file may be cut.
         complete = reader.summary.verified and not reader.summary.rejected.keys() - {"duplicate"}
         if complete and (denied := task.need.missing - there):
-            task.state.denied_by_files[task.file.key] = denied
+            task.state.denied_by_files[task.key] = denied
         if task.read is not None:
             task.read.record(task.need.period, there.hull, complete=complete)
 
@@ -299,7 +299,7 @@ class ArchiveFiles:
             task.seam.differ()
             self.state.files_rejected += 1
             reason = f"{', '.join(fields)} differ from what the API says about {span}"
-            self.executor.emit(FileRejected(task.state.series, task.file.key, reason))
+            self.executor.emit(FileRejected(task.state.series, task.key, reason))
 
     async def _difference(self, series: Series, rows: Columns) -> tuple[Collection[str], Span]:
         """Return the columns in which rows differ from a page of the API, and the span of both."""
@@ -327,22 +327,41 @@ class ArchiveFiles:
 
 @asynccontextmanager
 async def download(
-    send: SendToArchive, archive: Archive, file: ArchiveFile, *, fresh: bool
-) -> AsyncGenerator[tuple[Download, str]]:
-    """Fetch a file, and give it with the egress of its last part; leaving the block deletes it.
+    send: SendToArchive,
+    archive: Archive,
+    file: ArchiveFile | str,
+    *,
+    fresh: bool,
+    large: CapacityLimiter | None = None,
+) -> AsyncGenerator[tuple[Download, ArchiveFile, str]]:
+    """Fetch a file, and give it with its entry and the egress of its last part; leaving the block deletes it.
 
-    `fresh` asks caches on the way to get it anew. Raises FetchError.
+    `file` is the entry in the listing, or the key: then the answer to the request for the first part tells
+    the size, and its headers are the entry. `fresh` asks caches on the way to get it anew. A file of several
+    parts takes a place of `large`. Raises FetchError.
     """
-    request, arrived, egress = archive.file_request(file.key, fresh=fresh), Download(), ""
-    try:
-        while not arrived.is_complete:
-            read = partial(FilePart.of, start=arrived.size)
-            part, egress = await send(archive, arrived.next_request(request, file.size), read)
-            await to_thread.run_sync(arrived.append, part)
-        yield arrived, egress
-    finally:
-        with CancelScope(shield=True):
-            await to_thread.run_sync(arrived.close)
+    key, size = (file, None) if isinstance(file, str) else (file.key, file.size)
+    request, arrived = archive.file_request(key, fresh=fresh), Download()
+
+    def read(response: Response) -> tuple[FilePart, ArchiveFile]:
+        part = FilePart.of(response, start=arrived.size)
+        return part, archive.entry(key, response, part.size) if isinstance(file, str) else file
+
+    async with AsyncExitStack() as places:
+        try:
+            while True:
+                if large is not None and size is not None and size > PART:
+                    await places.enter_async_context(large)
+                    large = None
+                (part, entry), egress = await send(archive, arrived.next_request(request, size), read)
+                await to_thread.run_sync(arrived.append, part)
+                if arrived.is_complete:
+                    break
+                size = part.size
+            yield arrived, entry, egress
+        finally:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(arrived.close)
 
 
 async def list_pages(
@@ -366,21 +385,6 @@ async def send_to_archive(
     """Send a request to an archive; a ban ends it, since the API has the rows, too."""
     policy = ResponsePolicy(archive.raise_for_error, waits_for_bans=False)
     return await executor.send(request, read, policy, series)
-
-
-def _provenance(task: FileTask, summary: FileSummary) -> Provenance:
-    return Provenance(
-        task.file.key,
-        task.need.period.span,
-        summary.size,
-        task.file.modified,
-        summary.digest,
-        verified=summary.verified,
-    )
-
-
-def _body(response: Response) -> bytes:
-    return response.body
 
 
 def _listing_page(asked: ListingRequest, response: Response) -> _Listed:

@@ -2,11 +2,12 @@
 
 What the files lack is left to the API, if it still serves such old rows. A file proves that moments are
 present, never that they are empty. Of a delisted symbol there are files alone: see
-`planning/archive_absence.py`.
+`planning/archive_absence.py`. Files of an archive without a listing are requested by name, the newest first.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import TypeVar
@@ -40,6 +41,11 @@ _T = TypeVar("_T")
 GRAINS: tuple[Grain, ...] = ("month", "day")
 _WORTH_PAGES = 2
 """A file of which fewer pages are missing is not worth its requests."""
+_REQUESTED_AT_ONCE = 10
+"""Files of a series that are requested by name at once. If none of them is there, no older one is requested.
+
+It is more than any hole that is known: archives stood still for eight days, and left out three months.
+"""
 _NOT_READ = Reason(
     MissingReason.FILE_UNUSABLE,
     "a file or a listing of the archive could not be used; run again, it may be back",
@@ -86,13 +92,14 @@ class ArchiveWaves:
         files prove it, and given up elsewhere. Raises RestrictedLocation. Any other error of a listing or a
         file is reported, and the API is asked for the rows.
         """
-        run_state = self.files.state
         self.files.row_budget.limit = self.files.max_rows
         filed = want_from_files(states, self._exchange)
         for grain in GRAINS:
-            tasks = await self.choose(filed, grain)
-            run_state.rows_planned += sum(task.need.rows for task in tasks)
-            await self._for_each(tasks, self.files.fetch)
+            rest = await self.choose(filed, grain)
+            while rest:
+                tasks, older = _newest_of_each(rest)
+                there = await self._fetch(tasks)
+                rest = [task for task in older if task.state.series in there]
         for state in states:
             if state.delisted and state.missing:
                 await self._conclude(state)
@@ -100,7 +107,7 @@ class ArchiveWaves:
             give_up_unserved(state, self._endpoint(state), self.now())
 
     async def choose(self, states: Sequence[SeriesState], grain: Grain) -> list[FileTask]:
-        """List the files of one grain that are worth their requests."""
+        """Return the files of one grain that are worth their requests: those in the listings, or by name."""
         needs: list[_Need] = []
         for state in states:
             needs += [await self._without_known_gaps(need) for need in self._needs(state, grain)]
@@ -113,8 +120,23 @@ class ArchiveWaves:
             tasks.extend(await self._list(need))
 
         await self._for_each([need for need in needs if need.periods], list_files)
+        return tasks
+
+    async def _fetch(self, tasks: Sequence[FileTask]) -> set[Series]:
+        """Fetch files, and return the series of which some are there."""
+        run_state, there = self.files.state, set[Series]()
+
+        async def fetch_one(task: FileTask) -> None:
+            if await self.files.fetch(task):
+                there.add(task.state.series)
+            else:
+                run_state.rows_planned -= task.need.rows
+
+        run_state.rows_planned += sum(task.need.rows for task in tasks)
         # The newest file of each series comes first: the others wait for it.
-        return sorted(tasks, key=lambda task: (not task.newest, task.need.period.start))
+        ordered = sorted(tasks, key=lambda task: (not task.newest, task.need.period.start))
+        await self._for_each(ordered, fetch_one)
+        return there
 
     def _needs(self, state: SeriesState, grain: Grain) -> list[_Need]:
         """Return the periods of a series that are over, and of which more than a few pages are missing."""
@@ -126,11 +148,12 @@ class ArchiveWaves:
         rows = interval.count_rows(missing)
         size = choose_page_size(endpoint.page_sizes, endpoint.cost, rows, self.capacity)
         # The API alone knows what the listed instrument had earlier.
-        missing &= SpanSet.of(Span(_begins(state, archive), MAX_TIMESTAMP))
+        begins = max(_begins(state, archive), archive.since)
+        missing &= SpanSet.of(Span(begins, MAX_TIMESTAMP))
         periods = [
             period
             for period in needed_periods(missing, interval, grain, utc_offset=archive.utc_offset)
-            if period.period.span.end <= now or state.delisted
+            if period.period.span.end + archive.publish_delay <= now or state.delisted
         ]
         return [self._only(_Need(state, archive, endpoint, size, periods), self._is_worth)]
 
@@ -204,7 +227,11 @@ class ArchiveWaves:
         return files_end_sooner(len(served), rows, pages, page, self.capacity)
 
     async def _list(self, need: _Need) -> list[FileTask]:
-        """List the files of a series for the needed periods; none if a listing fails."""
+        """Return the files of a series for the needed periods; none if a listing fails."""
+        if self.files.blocked:
+            return []
+        if not need.archive.is_listed:
+            return self._named(need)
         state, archive = need.state, need.archive
         first, read = need.periods[0].period, None
         if state.delisted:
@@ -213,8 +240,6 @@ class ArchiveWaves:
             first = read.list_from(first)
         elif first.grain == "month":
             first = _month_of_start(state, first)
-        if self.files.blocked:
-            return []
         listed: dict[CalendarPeriod, ArchiveFile] = {}
         for _ in range(1 if read is None else read.listings_needed):
             try:
@@ -241,14 +266,35 @@ class ArchiveWaves:
                 state,
                 archive,
                 period,
-                file,
+                file.key,
                 seam,
                 period.period == newest,
-                0 if self.always or self._is_in_files_alone(need, period) else need.page_size,
+                file,
+                self._compared_rows(need, period),
                 read,
             )
             for period, file in chosen
         ]
+
+    def _named(self, need: _Need) -> list[FileTask]:
+        """Return the files that an archive without a listing may have for needed periods, newest first."""
+        archive, series, seam = need.archive, need.state.series, Seam()
+        return [
+            FileTask(
+                need.state,
+                archive,
+                period,
+                archive.key(series, period.period),
+                seam,
+                period is need.periods[-1],
+                compared_rows=self._compared_rows(need, period),
+            )
+            for period in reversed(need.periods)
+        ]
+
+    def _compared_rows(self, need: _Need, period: NeededPeriod) -> int:
+        """Return how many rows of a file may be compared with the API; 0 if the API does not have them."""
+        return 0 if self.always or self._is_in_files_alone(need, period) else need.page_size
 
     async def _list_once(self, need: _Need, first: CalendarPeriod) -> dict[CalendarPeriod, ArchiveFile]:
         """Return the files of a series from a period on; those of a listed symbol to the last needed one."""
@@ -308,6 +354,16 @@ def want_from_files(states: Sequence[SeriesState], exchange: Exchange) -> list[S
             ask_files_for_unserved(state, exchange.endpoint(state.series.dataset))
             filed.append(state)
     return filed
+
+
+def _newest_of_each(tasks: Sequence[FileTask]) -> tuple[list[FileTask], list[FileTask]]:
+    """Split files: first all that are listed and the newest few of each other series, then the older ones."""
+    named = Counter[Series]()
+    newest, older = list[FileTask](), list[FileTask]()
+    for task in tasks:
+        named[task.state.series] += task.listed is None
+        (older if named[task.state.series] > _REQUESTED_AT_ONCE else newest).append(task)
+    return newest, older
 
 
 def _begins(state: SeriesState, archive: Archive) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 
 from marketfetch.testing.archives.csv_text import CsvText, read_csv
 from marketfetch.testing.archives.faults import ArchiveFaultKind, ArchiveFaultSchedule
+from marketfetch.testing.archives.okx import OkxPath, parse_path, read_okx_csv
 from marketfetch.testing.archives.paths import CHECKSUM, ArchivePath
 from marketfetch.testing.archives.publication import Publication
 from marketfetch.testing.archives.row_faults import break_rows
@@ -154,11 +155,11 @@ class ArchiveBucket:
 
     def _path(self, key: str, now: int) -> ArchivePath | None:
         """Return the path of an object that exists now."""
-        path = ArchivePath.parse(key.removesuffix(CHECKSUM))
+        path = parse_path(key.removesuffix(CHECKSUM))
         if path is None or not self._published(path, now):
             return None
-        hidden = key.endswith(CHECKSUM) and ArchiveFaultKind.NO_CHECKSUM in self._issue(path).faults
-        return None if hidden else path
+        has_digest = path.has_digest and ArchiveFaultKind.NO_CHECKSUM not in self._issue(path).faults
+        return path if has_digest or not key.endswith(CHECKSUM) else None
 
     def _issue(self, path: ArchivePath) -> _Issue:
         if path.key in self._issues:
@@ -194,8 +195,11 @@ class ArchiveBucket:
         return write_zip(ZipMember(source.member, text.text, issue.written), issue.faults)
 
     def _text(self, path: ArchivePath) -> CsvText:
-        sources = self._tree.sources(path)
-        parts = [read_csv(source.market, source.instrument.symbol, path) for source in sources]
+        sources = [(source.market, source.instrument.symbol) for source in self._tree.sources(path)]
+        parts = [
+            read_okx_csv(*source, path) if isinstance(path, OkxPath) else read_csv(*source, path)
+            for source in sources
+        ]
         times = np.concatenate([part.times for part in parts])
         return CsvText(parts[0].header, times, b"".join([part.rows for part in parts]))
 

@@ -32,6 +32,7 @@ _MICROSECONDS_SINCE = 1_735_689_600_000
 """2025-01-01: times in spot files are microseconds from here on."""
 _STARTS_SINCE = 1_782_345_600_000
 """2026-06-25: `create_time` of USD-M metrics is the start of a period from here on, before that its end."""
+_DATASETS = {**CANDLES, "candlesticks": "ohlcv"}
 _METRICS = Interval.parse("5m")
 _STATISTICS = ("open_interest", "top_account_ratio", "top_position_ratio", "long_short_ratio")
 
@@ -81,7 +82,7 @@ def has_rows(market: Market, symbol: str, path: ArchivePath) -> bool:
 
 
 def _dataset(path: ArchivePath) -> str:
-    return CANDLES.get(path.type, "funding_rate")
+    return _DATASETS.get(path.type, "funding_rate")
 
 
 def _header(path: ArchivePath) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import ClassVar
 
 import attrs
 import numpy as np
@@ -93,6 +94,8 @@ class ArchivePath:
     interval: Interval
     start: int
 
+    has_digest: ClassVar[bool] = True
+
     @classmethod
     def parse(cls, key: str) -> ArchivePath | None:
         """Return the path that a key names; None if no file can have this key."""
@@ -142,8 +145,11 @@ class ArchivePath:
 
     @property
     def _stem(self) -> str:
-        date = str(np.datetime64(self.start, "ms"))[: _DIGITS[self.grain]]
-        return f"{self.symbol}-{self._middle}-{date}"
+        return f"{self.symbol}-{self._middle}-{self._label(self.start)}"
+
+    def _label(self, midnight: int) -> str:
+        """Return the month or day that begins at a midnight, as it is in names."""
+        return str(np.datetime64(midnight, "ms"))[: _DIGITS[self.grain]]
 
 
 def _interval_name(interval: Interval) -> str:

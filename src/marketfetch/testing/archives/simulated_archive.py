@@ -1,4 +1,4 @@
-"""The simulated archive: Binance's public files and their S3 listing at one address on loopback."""
+"""The simulated archive: public files of Binance, their S3 listing, and files of OKX, at one address."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from marketfetch.testing.archives.listing import (
     write_error,
     write_listing,
 )
-from marketfetch.testing.archives.paths import CHECKSUM, ArchivePath
+from marketfetch.testing.archives.okx import parse_path
+from marketfetch.testing.archives.paths import CHECKSUM
 from marketfetch.testing.archives.publication import Publication
 from marketfetch.testing.archives.reply_faults import break_page, break_reply, refuse
 from marketfetch.testing.archives.tree import ArchiveTree
@@ -73,11 +74,12 @@ class ArchiveOptions:
 
 
 class SimulatedArchive(LoopbackServer):
-    """Binance's archive on loopback, with the rows that a simulated exchange of the same market sends.
+    """Binance's and OKX's archives on loopback, with the rows that simulated exchanges of the market send.
 
     Inside its `with` block a background thread serves files and digests at `<base_url>/data/…`, and listings
     at `<base_url>/?prefix=…`; a path may also begin with the name of the bucket, `/data.binance.vision`.
-    `latency`, `faults` and `now` may be changed at any time from any thread.
+    Candle files of OKX are at `<base_url>/cdn/okex/traderecords/candlesticks/…`, without digests and in no
+    listing. `latency`, `faults` and `now` may be changed at any time from any thread.
 
     >>> from marketfetch.testing import GeneratedMarket
     >>> key = "data/spot/monthly/klines/BTCUSDT/1d/BTCUSDT-1d-2024-01.zip"
@@ -198,7 +200,7 @@ class SimulatedArchive(LoopbackServer):
         )
 
     def _fault_of_file(self, key: str) -> ArchiveFaultKind | None:
-        path = ArchivePath.parse(key)
+        path = parse_path(key)
         return next(iter(self._bucket.faults(path)), None) if path is not None else None
 
 

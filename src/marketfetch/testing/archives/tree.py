@@ -48,7 +48,7 @@ class ArchiveTree:
     """All files that markets fill, published or not.
 
     The coin-margined section has the instruments that settle in their base, and its candles count contracts;
-    the other sections have the rest.
+    the other sections have the rest. OKX's tree has a spot pair and a swap of each of the rest.
     If several markets have a symbol, its files have the rows of all of them, in the order of the markets. No
     file is older than `since` (UTC ms).
 
@@ -128,7 +128,20 @@ class ArchiveTree:
     @cached_property
     def _sources(self) -> Mapping[tuple[str, str], Mapping[str, tuple[ArchiveSource, ...]]]:
         """The sources of each symbol, by section and type."""
-        return {(section, kind): self._symbols(section, kind) for section in SECTIONS for kind in DATA_TYPES}
+        binance = {
+            (section, kind): self._symbols(section, kind) for section in SECTIONS for kind in DATA_TYPES
+        }
+        return {**binance, ("okx", "candlesticks"): self._okx_symbols()}
+
+    def _okx_symbols(self) -> Mapping[str, tuple[ArchiveSource, ...]]:
+        found: defaultdict[str, tuple[ArchiveSource, ...]] = defaultdict(tuple)
+        for market in self._markets:
+            for instrument in market.instruments.values():
+                if not instrument.coin_margined:
+                    for kind in ("", "-SWAP"):
+                        name = f"{instrument.base}-{instrument.quote}{kind}"
+                        found[name] += (ArchiveSource(market, instrument),)
+        return found
 
     def _symbols(self, section: str, kind: str) -> Mapping[str, tuple[ArchiveSource, ...]]:
         found: defaultdict[str, tuple[ArchiveSource, ...]] = defaultdict(tuple)

@@ -131,11 +131,12 @@ def check_same_rows(archive: Archive, case: DecodeCase, file: Callable[[str], by
         return 0
     grain: Grain = "day" if "day" in grains else "month"
     period = CalendarPeriod.containing(part.span.start, grain, utc_offset=archive.utc_offset)
-    key = f"{archive.folder(part.series, grain)}{archive.stem(part.series)}{period}.zip"
+    key = archive.key(part.series, period)
     body = file(key)
     if body is None:
         return 0
-    ours = _rows_of_file(archive, part, period, (key, body, file(f"{key}.CHECKSUM")))
+    digest = None if archive.checksum_request(key) is None else file(f"{key}.CHECKSUM")
+    ours = _rows_of_file(archive, part, period, (key, body, digest))
     ours = ours.within(SpanSet.of(part.span))
     page = validate_page(case.endpoint.decode(case.body, part), part)
     theirs = page.columns.within(SpanSet.of(period.span))

@@ -16,7 +16,7 @@ from marketfetch.testing.venues.rate_limiter import Decision, LimitRules, Reques
 from marketfetch.testing.venues.venue import ApiError, integer
 from marketfetch.values.intervals import EVENT, Interval
 
-__all__ = ["Answer", "OkxVenue"]
+__all__ = ["Answer", "OkxVenue", "candle_values"]
 
 _HOUR = 3_600_000
 _DAY = 24 * _HOUR
@@ -164,19 +164,23 @@ def _candles(most: int, reach: int | None, market: Market, request: ServerReques
     return _rows(_candle_rows(table.unfinished() if forming else table, swap=swap, forming=forming))
 
 
+def candle_values(table: MarketRows, *, swap: bool) -> list[Column]:
+    """Return open, high, low, close and the three volumes; the first one of a swap is in contracts."""
+    column = table.columns
+    volume, turnover = column["volume"], column["quote_volume"]
+    flow = [volume, turnover, turnover]
+    if swap:
+        contracts = FixedPointColumn(np.rint(volume.floats() / _CONTRACT * 10).astype(np.int64), 1)
+        flow = [contracts, volume, turnover]
+    return [*(column[name] for name in ("open", "high", "low", "close")), *flow]
+
+
 def _candle_rows(table: MarketRows, *, swap: bool, forming: bool) -> bytes:
     confirm = np.ones(len(table), np.int64)
     confirm[-1] -= forming
     table = MarketRows(table.times, {**table.columns, "confirm": FixedPointColumn(confirm)}).newest_first()
-    column = table.columns
-    volume, turnover = column["volume"], column["quote_volume"]
-    flow: tuple[Column, Column, Column] = (volume, turnover, turnover)
-    if swap:
-        contracts = FixedPointColumn(np.rint(volume.floats() / _CONTRACT * 10).astype(np.int64), 1)
-        flow = (contracts, volume, turnover)
-    values = [column[name] for name in ("open", "high", "low", "close")]
     parts: list[str | Column] = ['["', FixedPointColumn(table.times)]
-    for value in (*values, *flow, column["confirm"]):
+    for value in (*candle_values(table, swap=swap), table.columns["confirm"]):
         parts += ['","', value]
     return write_rows(len(table), *parts, '"],')
 

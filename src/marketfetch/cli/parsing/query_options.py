@@ -1,0 +1,91 @@
+"""The options of a query: those of commands that fetch what a store should hold."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from marketfetch.cli.parsing.options import add_exchange
+from marketfetch.cli.parsing.parser import Once, Parser, Several
+
+__all__ = ["add_composites", "add_query", "add_sources", "names_help"]
+
+
+def add_query(parser: Parser, *, ends: bool = True) -> None:
+    """Add the options that say what a store should hold; `ends` adds the end of the span."""
+    what = parser.add_argument_group("what the store should hold")
+    add_exchange(what)
+    what.add_argument("-s", "--symbol", metavar="NAME", action=Several, help="one or more, also BTC,ETH")
+    what.add_argument(
+        "--symbols-from", metavar="FILE", action=Once, type=Path, help="a file with one symbol per line"
+    )
+    what.add_argument("--all-symbols", action="store_true", help="all that are traded now")
+    what.add_argument(
+        "--quote", metavar="NAME", action=Once, help="with --all-symbols: only those of this quote currency"
+    )
+    what.add_argument(
+        "--delisted", action="store_true", help="with --all-symbols: also those that only the archive has"
+    )
+    what.add_argument(
+        "-d",
+        "--dataset",
+        metavar="NAME",
+        action=Several,
+        default=["ohlcv"],
+        help="one or more (default: ohlcv)",
+    )
+    what.add_argument(
+        "-i", "--interval", metavar="NAME", action=Once, default="1m", help="such as 1h (default: 1m)"
+    )
+    what.add_argument(
+        "--start", metavar="TIME", action=Once, required=True, help="2026-06-01, 2026-06-01T12:00Z or 20d"
+    )
+    if ends:
+        what.add_argument(
+            "--end", metavar="TIME", action=Once, default="now", help="likewise, exclusive (default: now)"
+        )
+    add_composites(what)
+
+
+def add_composites(group: argparse._ArgumentGroup) -> None:
+    """Add the option that defines composites."""
+    group.add_argument(
+        "--composite",
+        metavar="NAME=A,B,…",
+        action=Several,
+        split=False,
+        help="a symbol derived from others: mean of their prices, sum of their volumes; one or more",
+    )
+
+
+def add_sources(group: argparse._ArgumentGroup) -> None:
+    """Add the options about the source of rows, and about wrong rows."""
+    group.add_argument(
+        "--sources",
+        action=Once,
+        choices=("auto", "rest", "archive"),
+        default="auto",
+        help="rest asks the API, archive reads public files of the exchange, auto takes files where that is "
+        "sooner (default: %(default)s)",
+    )
+    group.add_argument(
+        "--unusable",
+        metavar="POLICY",
+        action=Once,
+        choices=("keep", "store", "retry"),
+        default="keep",
+        help="wrong rows of the exchange: keep (note them beside the ledger, not in the table), store (write "
+        "them to the table) or retry (request them again; default: %(default)s)",
+    )
+
+
+def names_help() -> str:
+    """Return the names that options take; they are looked up when the help is shown."""
+    from marketfetch.cli.documents import wrapped
+    from marketfetch.cli.parsing.names import served_names
+
+    names = served_names()
+    return "\n".join(
+        wrapped(f"{title}: {', '.join(names[dest])}", indent="  ")
+        for title, dest in (("Exchanges", "exchange"), ("Datasets", "dataset"), ("Intervals", "interval"))
+    )

@@ -1,0 +1,57 @@
+"""Small pages of HTML for notebooks: escaped, and in the colours of the notebook, light or dark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from marketfetch.redaction import printable
+
+__all__ = ["html_page", "html_table"]
+
+# Colours are inherited, and lines are half-transparent, so that no theme of a notebook has to be known.
+_STYLE = (
+    "<style>.marketfetch{overflow-x:auto}"
+    ".marketfetch table{border-collapse:collapse;color:inherit;background:none;margin:.4em 0}"
+    ".marketfetch th,.marketfetch td{padding:.15em .6em;text-align:left;color:inherit;background:none;"
+    "border:0;border-bottom:1px solid rgba(128,128,128,.35);white-space:nowrap}"
+    ".marketfetch td:last-child{white-space:normal}"
+    ".marketfetch .number{text-align:right;font-variant-numeric:tabular-nums}"
+    ".marketfetch progress{width:16em;vertical-align:middle}</style>"
+)
+
+
+def html_page(headline: str, *parts: str) -> str:
+    """Return a headline, which is escaped, and parts that are HTML already.
+
+    >>> html_page("1 < 2").endswith("<p>1 &lt; 2</p></div>")
+    True
+    """
+    return f'<div class="marketfetch">{_STYLE}<p>{_text(headline)}</p>{"".join(parts)}</div>'
+
+
+def html_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of text; a column whose name ends in a space has numbers, aligned to the right.
+
+    Control characters, which a server may have sent, are written as escapes. Without rows it is empty text.
+
+    >>> html_table(("symbol",), [("<b>",)])
+    '<table><thead><tr><th>symbol</th></tr></thead><tbody><tr><td>&lt;b&gt;</td></tr></tbody></table>'
+    """
+    numbers = [name.endswith(" ") for name in header]
+    head = _row("th", header, numbers)
+    body = "".join(_row("td", row, numbers) for row in rows)
+    if not body:
+        return ""
+    return f"<table>{f'<thead>{head}</thead>' if header else ''}<tbody>{body}</tbody></table>"
+
+
+def _row(tag: str, cells: Sequence[str], numbers: Sequence[bool]) -> str:
+    kinds = [*numbers, *[False] * (len(cells) - len(numbers))]
+    marks = (' class="number"' if number else "" for number in kinds)
+    line = (f"<{tag}{mark}>{_text(cell)}</{tag}>" for cell, mark in zip(cells, marks, strict=True))
+    return f"<tr>{''.join(line)}</tr>"
+
+
+def _text(text: str) -> str:
+    return escape(printable(text).strip())

@@ -1,0 +1,82 @@
+"""The numbers of a run, noted from its events, for displays that are drawn again and again."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from marketfetch.events import (
+    BatchWritten,
+    Event,
+    Heartbeat,
+    RequestFailed,
+    RoundStarted,
+    RunFinished,
+    SeriesRefused,
+    SymbolUnknown,
+    WaitingForStore,
+)
+from marketfetch.listeners.text import describe_event
+from marketfetch.reports import EgressReport
+
+__all__ = ["RunNumbers"]
+
+
+class RunNumbers:
+    """What a display shows of a run, or of several runs after another.
+
+    Events are noted on the event loop, while a thread may be reading: containers are replaced, not changed.
+
+    >>> numbers = RunNumbers()
+    >>> numbers.note(RoundStarted(round=1, series=2, rows=40_320))
+    >>> numbers.planned, numbers.written
+    (40320, 0)
+    """
+
+    def __init__(self) -> None:
+        self.planned = 0
+        self.crossed = 0
+        self.written = 0
+        self.egresses: tuple[EgressReport, ...] = ()
+        self.failures: Counter[str] = Counter()
+        self.given_up: tuple[str, ...] = ()
+        self.store_wait = ""
+        self.request_wait = ""
+        self._planned_of_run = 0
+
+    @property
+    def done(self) -> int:
+        """Rows written, at most those planned.
+
+        It may be more: composites are not in the plan, and the plan of events is an estimate.
+        """
+        return min(self.written, self.planned)
+
+    def note(self, event: Event) -> None:
+        """Note the numbers of an event."""
+        match event:
+            case RoundStarted():
+                self._plan(self._planned_of_run + event.rows)
+                self.store_wait = ""
+            case BatchWritten():
+                self.written += event.batch.rows
+                self.store_wait = ""
+            case WaitingForStore():
+                self.store_wait = describe_event(event)
+            case Heartbeat():
+                self.egresses = tuple(event.egresses)
+                self.request_wait = event.waiting
+                self.crossed = event.rows_crossed
+                self._plan(event.rows_planned)
+            case RunFinished():
+                self._planned_of_run = 0
+            case RequestFailed():
+                self.failures = self.failures + Counter([event.cause])
+            case SymbolUnknown() | SeriesRefused():
+                self.given_up = (*self.given_up, describe_event(event))
+            case _:
+                pass
+
+    def _plan(self, rows: int) -> None:
+        """Note how many rows the present run has planned; it may be fewer than before."""
+        self.planned += rows - self._planned_of_run
+        self._planned_of_run = rows

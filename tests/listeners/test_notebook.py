@@ -1,0 +1,58 @@
+"""What progress shows in a notebook."""
+
+from __future__ import annotations
+
+from marketfetch.events import (
+    BatchWritten,
+    Event,
+    Heartbeat,
+    RequestFailed,
+    RoundStarted,
+    SymbolUnknown,
+    WaitingForStore,
+)
+from marketfetch.listeners.notebook import NotebookProgress, in_notebook
+from tests.support.batches import batch, candles
+
+STORY: list[Event] = [
+    SymbolUnknown("<b>FOO", "unknown symbol"),
+    RoundStarted(round=1, series=2, rows=100),
+    BatchWritten(batch(candles(), range(50))),
+    RequestFailed("ProxyError", "refused", "Proxy 1", attempt=1, final=False),
+]
+
+
+def html_of(*events: Event) -> str:
+    progress = NotebookProgress()
+    for event in events:
+        progress(event)
+    return progress._repr_html_()
+
+
+def test_pytest_is_no_notebook() -> None:
+    assert not in_notebook()
+
+
+def test_before_the_plan_the_bar_has_no_end() -> None:
+    assert "asking what there is" in html_of()
+    assert "<progress></progress>" in html_of()
+
+
+def test_rows_failures_and_unknown_symbols() -> None:
+    html = html_of(*STORY)
+    assert "50 of 100 rows written" in html
+    assert '<progress value="50" max="100"></progress>' in html
+    assert "failed: 1 ProxyError" in html
+    assert "&lt;b&gt;FOO: unknown symbol" in html
+
+
+def test_waits_are_shown_until_they_are_over() -> None:
+    waiting = WaitingForStore(attempt=1, message="another program holds it", wait=2.0)
+    assert "waiting for the store, 2.0 s more" in html_of(*STORY, waiting)
+    assert "waiting for the store" not in html_of(*STORY, waiting, BatchWritten(batch(candles(), [60])))
+
+
+def test_more_rows_than_planned_are_not_more_than_everything() -> None:
+    html = html_of(*STORY, Heartbeat(1.0, 60, 50, 40, 4, [], rows_crossed=60))
+    assert '<progress value="40" max="40"></progress>' in html
+    assert "60 rows crossed as empty" in html
