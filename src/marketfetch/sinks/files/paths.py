@@ -9,7 +9,7 @@ from pathlib import Path
 from marketfetch.errors import ConfigurationError
 from marketfetch.redaction import Secret, redact
 
-__all__ = ["check_folder", "file_path", "path_from_uri", "require"]
+__all__ = ["check_folder", "file_identity", "file_path", "path_from_uri", "require"]
 
 
 def path_from_uri(text: str | Secret) -> str:
@@ -64,6 +64,15 @@ def file_path(path: str | os.PathLike[str]) -> Path:
             f"path: {str(path)!r} begins with a home folder that this system does not know; set HOME, or "
             "write the whole path"
         ) from error
+
+
+def file_identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another one that takes its place; None if there is none to be seen."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def check_folder(path: Path, other: str = "file") -> None:
