@@ -27,7 +27,8 @@ def exchange() -> Iterator[SimulatedExchange]:
 
 def fetch(exchange: SimulatedExchange, symbols: Any, **more: Any) -> mf.Table:
     given = {"interval": "1h", "base_url": exchange.base_url, **DAY, **more}
-    return mf.fetch("binance-usdm", given.pop("dataset", "ohlcv"), symbols, **given)
+    table: mf.Table = mf.fetch("binance-usdm", given.pop("dataset", "ohlcv"), symbols, **given)
+    return table
 
 
 def test_complete_table_is_silent(exchange: SimulatedExchange) -> None:
