@@ -1,7 +1,8 @@
-"""Row 10: a database file that is deleted or replaced under a run is told; no row is lost without a word."""
+"""Row 10: a store that is deleted or replaced under a run is told; no row is lost without a word."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from marketfetch.errors import SinkError
 from marketfetch.sinks.duckdb.sink import DuckDBSink
+from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.sinks.sqlite import SQLiteSink
 from tests.support.batches import batch, candles
 
@@ -58,3 +60,16 @@ def test_a_new_file_takes_the_rows_of_the_next_run(
         assert set(store.ledger()) == {SERIES}
         for each in tmp_path.iterdir():
             each.unlink()
+
+
+@pytest.mark.parametrize("take", [shutil.rmtree, moved_away])
+def test_a_parquet_folder_that_is_gone_is_told(tmp_path: Path, take: Callable[[Path], None]) -> None:
+    store = ParquetSink(tmp_path / "market")
+    store.prepare([SERIES.dataset])
+    with store.writer() as write:
+        write(batch(SERIES, [0, 1]))
+        take(store.folder)
+        with pytest.raises(
+            SinkError, match="market was deleted, moved or replaced under a run; leave it there"
+        ):
+            write(batch(SERIES, [2]))
