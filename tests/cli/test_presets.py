@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -222,3 +223,18 @@ def test_completion_needs_no_file_that_is_right(folder: Path) -> None:
     assert parsed("completion", "bash").shell == "bash"
     with pytest.raises(ConfigurationError):
         parsed("exchanges")
+
+
+def test_a_folder_that_was_removed_has_no_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "gone").mkdir()
+    monkeypatch.chdir(folder / "gone")
+    (folder / "gone").rmdir()
+    assert parsed("coverage", "--store", "memory:").store.reveal() == "memory:"
+
+
+def test_a_variable_that_is_not_text_is_named(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(os.environ, "MARKETFETCH_SYMBOL", "BTC\udcff")
+    said = refusal(capfd, "coverage", "--store", "memory:")
+    assert "MARKETFETCH_SYMBOL: is not text in the encoding of this system" in said

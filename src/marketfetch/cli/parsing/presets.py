@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from marketfetch.cli.parsing.parser import Parser, Several
+from marketfetch.common.type_checks import is_encodable
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.redaction import Secret, redact
 
@@ -130,7 +131,7 @@ def _layers(
     typed = vars(commands[command].parse_typed(words))
     config = typed.get("config") or os.environ.get(PREFIX + "CONFIG")
     job = typed.get("job") or os.environ.get(PREFIX + "JOB")
-    path = Path(config) if config else _found(Path.cwd())
+    path = Path(config) if config else _found()
     if path is None:
         if job:
             raise ConfigurationError(f"--job: there is no {FILE_NAME} in this folder or above it")
@@ -152,17 +153,25 @@ def _keys(commands: Mapping[str, Parser]) -> set[str]:
     return names - _NOT_PRESET
 
 
-def _found(folder: Path) -> Path | None:
-    """Return the file in a folder or the nearest one above it."""
+def _found() -> Path | None:
+    """Return the file in the current folder or the nearest one above it; none if that folder was removed."""
+    try:
+        folder = Path.cwd()
+    except FileNotFoundError:
+        return None
     candidates = (each / FILE_NAME for each in (folder, *folder.parents))
     return next((path for path in candidates if path.is_file()), None)
 
 
 def _check_variables(commands: Mapping[str, Parser]) -> None:
-    """Refuse a variable that looks like a misspelt one; others may belong to another program."""
+    """Refuse a variable that is not text, or looks like a misspelt one; others are another program's."""
     known = {variable_of(key).removeprefix(PREFIX) for key in _keys(commands)} | {"CONFIG", "JOB"}
     for name in sorted(os.environ):
         rest = name.removeprefix(PREFIX)
+        if rest != name and rest in known and not is_encodable(os.environ[name]):
+            raise ConfigurationError(
+                f"{name}: is not text in the encoding of this system; set LC_ALL=C.UTF-8, or PYTHONUTF8=1"
+            )
         if rest != name and rest not in known and (near := get_close_matches(rest, known, n=2, cutoff=0.75)):
             meant = " or ".join(f"{PREFIX}{each}" for each in near)
             raise ConfigurationError(
