@@ -51,6 +51,8 @@ class SessionState:
     kept: bool = attrs.field(default=False, kw_only=True)
     _loop: asyncio.AbstractEventLoop | None = attrs.field(default=None, init=False)
     """The event loop on which the session is open."""
+    _opened_on: asyncio.AbstractEventLoop | None = attrs.field(default=None, init=False)
+    """The event loop on which the session is being opened, is open, or is being closed."""
     _listings: dict[tuple[object, ...], KeptListing] = attrs.field(factory=dict, init=False)
     _clocks: dict[str, ServerClock] = attrs.field(factory=dict, init=False)
     """The clocks of exchanges, where the pool keeps none."""
@@ -58,14 +60,19 @@ class SessionState:
     @asynccontextmanager
     async def open(self, sharing: Sharing) -> AsyncIterator[None]:
         """Keep connections and claims on addresses until the block is left."""
-        if self._loop is not None:
+        if self._opened_on is not None and not self._opened_on.is_closed():
             raise ConfigurationError("session: it is open already; open it once, around all pipelines")
-        async with _sharing_addresses(self.pool, sharing), self.fetcher.session():
-            self._loop = asyncio.get_running_loop()
-            try:
-                yield
-            finally:
-                self._loop = None
+        # Before the connections: meanwhile others may try to open it, too.
+        self._opened_on = loop = asyncio.get_running_loop()
+        try:
+            async with _sharing_addresses(self.pool, sharing), self.fetcher.session():
+                self._loop = loop
+                try:
+                    yield
+                finally:
+                    self._loop = None
+        finally:
+            self._opened_on = None
 
     @asynccontextmanager
     async def connected(self, sharing: Sharing) -> AsyncIterator[None]:

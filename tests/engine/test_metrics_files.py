@@ -16,6 +16,7 @@ from marketfetch.events import FileFetched, FileRejected
 from marketfetch.exchanges.binance_coinm import BinanceCoinm
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.fetchers.curl import CurlFetcher
+from marketfetch.plans import Plan
 from marketfetch.reports import Report, SeriesReport
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
@@ -115,7 +116,7 @@ def test_a_plan_has_what_the_api_no_longer_serves(end: str) -> None:
     with site() as place:
         pipeline = place.pipeline(MemorySink(), end=end)
 
-        async def both() -> tuple[mf.Plan, Report]:
+        async def both() -> tuple[Plan, Report]:
             return await pipeline.plan(), await pipeline.run()
 
         plan, report = anyio.run(both)

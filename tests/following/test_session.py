@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import attrs
 import pytest
 
@@ -140,6 +143,64 @@ def test_a_session_may_be_opened_again_and_not_twice_at_once(exchange: Simulated
             await pipeline(exchange, session, MemorySink())
 
     anyio.run(work)
+
+
+class _SlowToConnect(CurlFetcher):
+    """A fetcher whose session takes a few turns of the event loop to open."""
+
+    @asynccontextmanager
+    async def session(self) -> AsyncGenerator[None]:
+        async with super().session():
+            for _ in range(3):
+                await anyio.lowlevel.checkpoint()
+            yield
+
+
+def test_of_two_tasks_that_open_a_session_at_once_the_second_is_refused(exchange: SimulatedExchange) -> None:
+    """Else the one that ends first would close the connections of the other."""
+    session = Session(fetcher=_SlowToConnect())
+
+    async def use() -> bool:
+        async with session:
+            return (await pipeline(exchange, session, MemorySink())).complete
+
+    async def work() -> tuple[bool | BaseException, bool | BaseException]:
+        return await asyncio.gather(use(), use(), return_exceptions=True)
+
+    first, second = asyncio.run(work())
+    assert first is True
+    assert isinstance(second, ConfigurationError)
+    assert str(second).startswith("session: it is open already;")
+
+
+def test_a_session_whose_event_loop_was_closed_can_be_opened_again(exchange: SimulatedExchange) -> None:
+    session = Session()
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(session.__aenter__())
+    loop.close()
+
+    async def work() -> None:
+        async with session:
+            assert (await pipeline(exchange, session, MemorySink())).complete
+
+    asyncio.run(work())
+
+
+def test_a_session_that_was_cancelled_while_it_opened_can_be_opened_again(
+    exchange: SimulatedExchange,
+) -> None:
+    session = Session(fetcher=_SlowToConnect())
+
+    async def work() -> None:
+        opening = asyncio.create_task(session.__aenter__())
+        await anyio.lowlevel.checkpoint()
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        async with session:
+            assert (await pipeline(exchange, session, MemorySink())).complete
+
+    asyncio.run(work())
 
 
 @pytest.mark.parametrize(
