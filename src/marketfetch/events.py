@@ -48,6 +48,8 @@ class RunEvent:
 class RequestEvent(RunEvent):
     """The end of one request: each ends as one PageFetched, RequestAnswered or RequestFailed.
 
+    A request that is cancelled, since its run ends or its host refuses everything, has no event.
+
     `limit` is the name of the limit pool from which `weight` was taken, `wait` the seconds until an egress
     was free, `latency` the seconds from sending to the complete answer, and `size` the bytes of its body,
     uncompressed. Without an answer, `latency` is the time until the failure and `size` is 0.

@@ -77,10 +77,7 @@ class SeriesPlan:
     def as_dict(self) -> dict[str, Any]:
         """Return the plan of the series in plain types, times as ISO text, for JSON."""
         return {
-            "exchange": self.series.exchange,
-            "symbol": self.series.symbol,
-            "dataset": self.series.dataset.name,
-            "interval": self.series.interval.name,
+            **self.series.as_dict(),
             "missing": [
                 {"start": format_utc(span.start), "end": format_utc(span.end)} for span in self.missing
             ],

@@ -31,6 +31,8 @@ class KeptListing:
 
     instruments: InstrumentIndex | None = None
     requested: int = 0
+    asking: anyio.Lock = attrs.field(factory=anyio.Lock, repr=False)
+    """Held while they are requested: other runs of this exchange wait for the answer."""
 
 
 @attrs.define(eq=False)
@@ -49,23 +51,28 @@ class SessionState:
     kept: bool = attrs.field(default=False, kw_only=True)
     _loop: asyncio.AbstractEventLoop | None = attrs.field(default=None, init=False)
     """The event loop on which the session is open."""
+    _opened_on: asyncio.AbstractEventLoop | None = attrs.field(default=None, init=False)
+    """The event loop on which the session is being opened, is open, or is being closed."""
     _listings: dict[tuple[object, ...], KeptListing] = attrs.field(factory=dict, init=False)
-    _asking: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
-    """Held while instruments are requested: other runs wait for the answer."""
     _clocks: dict[str, ServerClock] = attrs.field(factory=dict, init=False)
     """The clocks of exchanges, where the pool keeps none."""
 
     @asynccontextmanager
     async def open(self, sharing: Sharing) -> AsyncIterator[None]:
         """Keep connections and claims on addresses until the block is left."""
-        if self._loop is not None:
+        if self._opened_on is not None and not self._opened_on.is_closed():
             raise ConfigurationError("session: it is open already; open it once, around all pipelines")
-        async with _sharing_addresses(self.pool, sharing), self.fetcher.session():
-            self._loop, self._asking = asyncio.get_running_loop(), anyio.Lock()
-            try:
-                yield
-            finally:
-                self._loop = None
+        # Before the connections: meanwhile others may try to open it, too.
+        self._opened_on = loop = asyncio.get_running_loop()
+        try:
+            async with _sharing_addresses(self.pool, sharing), self.fetcher.session():
+                self._loop = loop
+                try:
+                    yield
+                finally:
+                    self._loop = None
+        finally:
+            self._opened_on = None
 
     @asynccontextmanager
     async def connected(self, sharing: Sharing) -> AsyncIterator[None]:
@@ -94,9 +101,10 @@ class SessionState:
             yield KeptListing()
             return
         everything = query.symbols if isinstance(query.symbols, AllSymbols) else None
-        key = (type(exchange), exchange.base_url, everything)
-        async with self._asking:
-            kept = self._listings.setdefault(key, KeptListing())
+        # An archive adds delisted symbols to a listing, and a run without files must not request them.
+        key = (type(exchange), exchange.base_url, everything, query.sources == "rest")
+        kept = self._listings.setdefault(key, KeptListing())
+        async with kept.asking:
             if not 0 <= now - kept.requested < self.max_age:
                 kept.instruments = None
             yield kept

@@ -14,7 +14,7 @@ import pytest
 from marketfetch.cli.documents import to_text
 from marketfetch.cli.main import main
 from marketfetch.cli.status_view import health_page
-from marketfetch.following.health import SeriesHealth
+from marketfetch.reports import SeriesHealth
 from marketfetch.sinks import SQLiteSink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
 from marketfetch.values.series import Series

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -154,6 +155,27 @@ def test_a_wrong_file_is_refused_by_file_line_and_key(
     assert said in refusal(capfd, "backfill", *good, *words)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"[defaults]\nconcurrency = {'9' * 5_000}\n", "a number has too many digits"),
+        (f"[defaults]\nsymbol = {'[' * 5_000}{']' * 5_000}\n", "lists are nested too deeply"),
+        (f"#{'x' * 1_000_000}\n", "is longer than a megabyte; name a file of presets"),
+        (b"[defaults]\nsymbol = '\xff'\n", "cannot be read: it is not UTF-8 text"),
+    ],
+)
+def test_a_file_that_no_one_writes_by_hand_is_refused_for_what_it_is(
+    folder: Path, capfd: pytest.CaptureFixture[str], text: str | bytes, said: str
+) -> None:
+    (folder / "marketfetch.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert said in refusal(capfd, "coverage", "--store", "memory:")
+
+
+def test_a_file_without_an_end_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    said = refusal(capfd, "coverage", "--store", "memory:", "--config", "/dev/zero")
+    assert "--config: /dev/zero is longer than a megabyte" in said
+
+
 def test_a_variable_is_checked_as_its_option_is_and_named(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,3 +223,18 @@ def test_completion_needs_no_file_that_is_right(folder: Path) -> None:
     assert parsed("completion", "bash").shell == "bash"
     with pytest.raises(ConfigurationError):
         parsed("exchanges")
+
+
+def test_a_folder_that_was_removed_has_no_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "gone").mkdir()
+    monkeypatch.chdir(folder / "gone")
+    (folder / "gone").rmdir()
+    assert parsed("coverage", "--store", "memory:").store.reveal() == "memory:"
+
+
+def test_a_variable_that_is_not_text_is_named(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(os.environ, "MARKETFETCH_SYMBOL", "BTC\udcff")
+    said = refusal(capfd, "coverage", "--store", "memory:")
+    assert "MARKETFETCH_SYMBOL: is not text in the encoding of this system" in said

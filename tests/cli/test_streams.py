@@ -77,7 +77,7 @@ def test_output_that_cannot_be_written_is_told(exchange: SimulatedExchange, tmp_
 FAULTY = """
 import sys
 from marketfetch.cli.main import main
-from marketfetch.engine import workers
+from marketfetch.engine.pages import workers
 
 def fail(*_):
     return 1 / 0

@@ -90,6 +90,15 @@ def test_a_window_within_its_life_is_read_from_few_files() -> None:
     assert report.archive.files == 1
 
 
+def test_a_plan_of_a_delisted_symbol_has_files_alone() -> None:
+    """Where no file has a row, nothing is left to ask."""
+    with site(now=NOW, former=FORMER) as place:
+        plan = anyio.run(place.pipeline(MemorySink(), symbols="LUNAUSDT", start=START, end="now").plan)
+    (line,) = plan.series
+    assert line.rest.requests == 0
+    assert line.archive.requests > 0
+
+
 def test_all_symbols_may_have_the_delisted_ones_among_them() -> None:
     store = MemorySink()
     with site(now=NOW, former=FORMER) as place:
@@ -111,6 +120,25 @@ def test_a_name_that_nobody_knows_gets_the_usual_hint() -> None:
         for sources, name in (("rest", "LUNAUSDT"), ("auto", "BTCUSDT")):
             place.fetch(MemorySink(), symbols=name, start="2026-02-10", sources=sources)
         assert not place.archive.record.latest
+
+
+def test_what_one_run_of_a_session_learns_from_an_archive_is_not_told_to_one_without() -> None:
+    with site(now=NOW, former=FORMER) as place:
+        exchange = BinanceUsdm(place.exchange.base_url, archive_url=place.archive.base_url)
+        span = {"interval": "1h", "start": "2026-01-01", "end": "2026-01-10"}
+        settings = mf.Settings(clock=lambda: place.clock)
+
+        async def work() -> mf.Report:
+            async with mf.Session() as session:
+                for sources in ("auto", "rest"):
+                    query = mf.Query(symbols="LUNAUSDT", sources=sources, **span)
+                    run_of = Pipeline(exchange, query, MemorySink(), session=session, settings=settings)
+                    report = await run_of.run()
+            return report
+
+        report = anyio.run(work)
+        assert report.unknown == {"LUNAUSDT": "unknown symbol; see the exchange's listing"}
+        assert not place.pages()
 
 
 def test_a_name_stays_unknown_if_the_archive_does_not_answer() -> None:

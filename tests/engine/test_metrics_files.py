@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import anyio
 import attrs
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from marketfetch.events import FileFetched, FileRejected
 from marketfetch.exchanges.binance_coinm import BinanceCoinm
 from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.fetchers.curl import CurlFetcher
+from marketfetch.plans import Plan
 from marketfetch.reports import Report, SeriesReport
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
@@ -28,7 +30,7 @@ from marketfetch.testing import (
 )
 from marketfetch.values.series import Series
 from marketfetch.values.settings import RetryPolicy, Settings
-from marketfetch.values.spans import Span
+from marketfetch.values.spans import Span, SpanSet
 from tests.support.worlds import DAY, MINUTE, assert_holds, assert_same, at, run, span_of, truth
 
 DATASETS = ("open_interest", "long_short_ratio")
@@ -50,9 +52,12 @@ class Site:
     events: list[object] = attrs.field(factory=list)
 
     def fetch(self, store: MemorySink, dataset: str = "open_interest", **query: object) -> Report:
+        return run(self.pipeline(store, dataset, **query))
+
+    def pipeline(self, store: MemorySink, dataset: str = "open_interest", **query: object) -> Pipeline:
         kind, symbol = VENUES[self.venue]
         asked = {"symbols": symbol, "datasets": dataset, "interval": "5m", "start": START, "end": END}
-        pipeline = Pipeline(
+        return Pipeline(
             kind(self.exchange.base_url, archive_url=self.archive.base_url),
             mf.Query(**asked | query),  # type: ignore[arg-type]  # its converters check every argument
             store,
@@ -64,7 +69,6 @@ class Site:
             ),
             listeners=[self.events.append],
         )
-        return run(pipeline)
 
     def series(self, dataset: str = "open_interest") -> Series:
         return Series.of(self.venue, dataset, VENUES[self.venue][1], "5m")
@@ -105,6 +109,20 @@ def test_files_have_what_the_api_no_longer_serves(venue: str, dataset: str) -> N
     assert report.archive.rows == 1 + 20 * STEPS_A_DAY
     assert again.complete
     assert again.requests == 0
+
+
+@pytest.mark.parametrize("end", ["2026-07-01", END], ids=["all of it", "some of it"])
+def test_a_plan_has_what_the_api_no_longer_serves(end: str) -> None:
+    with site() as place:
+        pipeline = place.pipeline(MemorySink(), end=end)
+
+        async def both() -> tuple[Plan, Report]:
+            return await pipeline.plan(), await pipeline.run()
+
+        plan, report = anyio.run(both)
+    assert report.complete
+    assert plan.archive.requests == 2 * report.archive.files > 0
+    assert [line.missing for line in plan.series] == [SpanSet.of(span_of(START, end))]
 
 
 @pytest.mark.parametrize("dataset", DATASETS)

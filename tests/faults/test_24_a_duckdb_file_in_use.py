@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import marketfetch as mf
 from marketfetch.errors import SinkError, SinkUnavailable
 from marketfetch.events import Event, WaitingForStore
 from marketfetch.sinks import DuckDBSink
+from marketfetch.sinks.duckdb.connect import has_waiters
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
 from tests.support.batches import EVER, batch, candles
 
@@ -137,6 +140,25 @@ def test_a_reader_of_this_process_is_waited_for_and_not_blamed(store: DuckDBSink
         thread.join()
     with store.writer() as write:
         write(batch(SERIES, range(5, 6), close=2.0))
+
+
+def test_a_writer_is_before_the_readers_that_come_after_it(store: DuckDBSink) -> None:
+    """A service serves reading after reading from its file, and follows into it all the same."""
+
+    def append() -> None:
+        with store.writer() as write:
+            write(batch(SERIES, range(5, 6), close=2.0))
+
+    with ThreadPoolExecutor() as pool:
+        with store._reading():
+            written = pool.submit(append)
+            while not has_waiters(store.path) and not written.done():
+                time.sleep(0.01)
+            later = pool.submit(store.read, SERIES, EVER)
+            assert not later.done()
+        written.result()
+        assert len(later.result()) in {5, 6}, "before the commit, or after it"
+    assert len(store.read(SERIES, EVER)) == 6
 
 
 def test_the_file_is_free_while_there_is_nothing_to_write(store: DuckDBSink) -> None:

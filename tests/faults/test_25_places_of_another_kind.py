@@ -58,3 +58,10 @@ def test_a_file_without_its_kind_is_told_how_to_write_it(written: str, said: str
 def test_a_name_that_the_locale_cannot_express_is_told_how_to_pass() -> None:
     with pytest.raises(mf.errors.ConfigurationError, match=r"number 3 .*set LC_ALL=C.UTF-8"):
         parse(["coverage", "--symbol", "\udce5\udcb8"], {})
+
+
+@pytest.mark.parametrize("name", ["market\0.db", "market\ud800.db"])
+@pytest.mark.parametrize("kind", ["sqlite", "duckdb", "parquet"])
+def test_characters_that_no_path_has_are_refused_before_anything_is_opened(kind: str, name: str) -> None:
+    with pytest.raises(mf.errors.ConfigurationError, match="has a character that no path has; remove it"):
+        mf.open(f"{kind}:{name}")

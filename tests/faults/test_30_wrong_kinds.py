@@ -222,3 +222,10 @@ def test_what_is_no_url_of_a_host_is_refused_alike_wherever_it_is_written(url: s
         assert "hunter2" not in message
         assert told in message or "with the scheme" in message
         assert message.isprintable()
+
+
+def test_a_name_that_could_not_be_decoded_is_refused() -> None:
+    with pytest.raises(
+        mf.errors.ConfigurationError, match=r"^symbols: .* is not a name: bytes of it could not"
+    ):
+        mf.Query(symbols="BTC\udcff", start="2026-06-01")

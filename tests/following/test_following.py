@@ -9,7 +9,7 @@ import anyio
 import attrs
 
 from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
-from marketfetch.following.health import SeriesHealth
+from marketfetch.reports import SeriesHealth
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
     GeneratedMarket,

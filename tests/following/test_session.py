@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
+import attrs
 import pytest
 
 from marketfetch.api.pipeline import Pipeline, Session
@@ -14,6 +19,7 @@ from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Sink
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
+from marketfetch.values.http import Egress, Request, Response
 from marketfetch.values.query import Query
 
 LISTING, TIME = "/fapi/v1/exchangeInfo", "/fapi/v1/time"
@@ -93,6 +99,38 @@ def test_an_old_listing_and_an_unknown_name_are_requested_again(exchange: Simula
     anyio.run(work)
 
 
+@attrs.frozen
+class Silent:
+    """A transport that gets no listing from one host, like one that waits for the end of a ban."""
+
+    host: str
+    asked: anyio.Event = attrs.field(factory=anyio.Event)
+    inner: CurlFetcher = attrs.field(factory=CurlFetcher)
+
+    def session(self) -> AbstractAsyncContextManager[object]:
+        return self.inner.session()
+
+    async def fetch(self, request: Request, egress: Egress) -> Response:
+        if (request.base_url, request.path) == (self.host, LISTING):
+            self.asked.set()
+            await anyio.sleep_forever()
+        return await self.inner.fetch(request, egress)
+
+
+def test_an_exchange_that_does_not_answer_delays_no_other_one(exchange: SimulatedExchange) -> None:
+    async def work() -> None:
+        fetcher = Silent(silent.base_url)
+        async with Session(fetcher=fetcher) as session, anyio.create_task_group() as group:
+            group.start_soon(pipeline(silent, session, MemorySink()).run)
+            with anyio.fail_after(20):
+                await fetcher.asked.wait()
+                assert (await pipeline(exchange, session, MemorySink())).complete
+            group.cancel_scope.cancel()
+
+    with SimulatedExchange(GeneratedMarket(["BTCUSDT"], seed=4)) as silent:
+        anyio.run(work)
+
+
 def test_a_session_may_be_opened_again_and_not_twice_at_once(exchange: SimulatedExchange) -> None:
     async def work() -> None:
         session = Session()
@@ -105,6 +143,64 @@ def test_a_session_may_be_opened_again_and_not_twice_at_once(exchange: Simulated
             await pipeline(exchange, session, MemorySink())
 
     anyio.run(work)
+
+
+class _SlowToConnect(CurlFetcher):
+    """A fetcher whose session takes a few turns of the event loop to open."""
+
+    @asynccontextmanager
+    async def session(self) -> AsyncGenerator[None]:
+        async with super().session():
+            for _ in range(3):
+                await anyio.lowlevel.checkpoint()
+            yield
+
+
+def test_of_two_tasks_that_open_a_session_at_once_the_second_is_refused(exchange: SimulatedExchange) -> None:
+    """Else the one that ends first would close the connections of the other."""
+    session = Session(fetcher=_SlowToConnect())
+
+    async def use() -> bool:
+        async with session:
+            return (await pipeline(exchange, session, MemorySink())).complete
+
+    async def work() -> tuple[bool | BaseException, bool | BaseException]:
+        return await asyncio.gather(use(), use(), return_exceptions=True)
+
+    first, second = asyncio.run(work())
+    assert first is True
+    assert isinstance(second, ConfigurationError)
+    assert str(second).startswith("session: it is open already;")
+
+
+def test_a_session_whose_event_loop_was_closed_can_be_opened_again(exchange: SimulatedExchange) -> None:
+    session = Session()
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(session.__aenter__())
+    loop.close()
+
+    async def work() -> None:
+        async with session:
+            assert (await pipeline(exchange, session, MemorySink())).complete
+
+    asyncio.run(work())
+
+
+def test_a_session_that_was_cancelled_while_it_opened_can_be_opened_again(
+    exchange: SimulatedExchange,
+) -> None:
+    session = Session(fetcher=_SlowToConnect())
+
+    async def work() -> None:
+        opening = asyncio.create_task(session.__aenter__())
+        await anyio.lowlevel.checkpoint()
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        async with session:
+            assert (await pipeline(exchange, session, MemorySink())).complete
+
+    asyncio.run(work())
 
 
 @pytest.mark.parametrize(
@@ -123,3 +219,5 @@ def test_wrong_sessions_are_refused() -> None:
         Pipeline("binance-usdm", Query(symbols="BTCUSDT", **DAY), MemorySink(), session=wrong)
     with pytest.raises(ConfigurationError, match=r"^max_age: must be above zero"):
         Session(max_age=0)
+    with pytest.raises(ConfigurationError, match=r"^max_age: must be above zero"):
+        Session(max_age=float("inf"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,17 +16,19 @@ import attrs
 import pytest
 
 import marketfetch as mf
-from marketfetch.api.pipeline import Session
-from marketfetch.errors import ConfigurationError
+from marketfetch.api.pipeline import NullSink, Session
+from marketfetch.errors import ConfigurationError, RowsRefused
 from marketfetch.events import BatchWritten, Event, RunFinished
-from marketfetch.following.health import SeriesHealth
-from marketfetch.protocols import Store
-from marketfetch.reports import Report
+from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
+from marketfetch.protocols import Store, Writer
+from marketfetch.reports import Report, SeriesHealth
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.urls import sink_from
 from marketfetch.testing import GeneratedMarket, MarketInstrument, SimulatedExchange
 from marketfetch.testing.http.messages import ServerReply, ServerRequest
+from marketfetch.values.coverage import MissingReason
 from marketfetch.values.intervals import Interval
+from marketfetch.values.pages import Batch
 from marketfetch.values.query import AllSymbols
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
@@ -134,6 +138,7 @@ def test_health_is_json_and_stop_ends_the_wait_and_the_iteration() -> None:
     assert found["BTCUSDT"]["covered_until"].startswith("2026-11-01T1")
     assert "unknown symbol" in found["NONEUSDT"]["last_error"]
     assert found["NONEUSDT"]["covered_until"] is None
+    assert {symbol: line["stopped"] for symbol, line in found.items()} == {"BTCUSDT": False, "NONEUSDT": True}
 
 
 @pytest.mark.parametrize(
@@ -212,6 +217,134 @@ def test_composites_follow_their_members() -> None:
             store.read(attrs.evolve(BTC, symbol=symbol), whole).values[3] for symbol in basket.members
         )
         assert store.read(series, whole).values[3].tolist() == ((first + second) / 2).tolist()
+
+
+def test_a_composite_is_computed_where_its_members_are_already_stored() -> None:
+    """Nothing is requested before the next candle of 1d closes, and that may take a day."""
+    store, basket = MemorySink(), mf.Composite("MT", ("BTCUSDT", "ETHUSDT"))
+    asked: dict[str, Any] = {"interval": "1d", "start": NOON - 240 * HOUR}
+    series = Series.of("binance-usdm", "ohlcv", "MT", "1d")
+    with followed_world() as world:
+
+        async def work() -> None:
+            await world.pipeline(store, symbols=basket.members, **asked)
+            async with world.following(store, symbols=basket.members, composites=[basket], **asked):
+                await until(lambda: covered_until(store, series))
+            assert world.clock() < NOON + HOUR, "at the beginning, not with the next candle or listing"
+
+        world.run(work)
+
+
+class RefusesComposites(MemorySink):
+    """Refuses the rows of composites, and counts how often it was given some."""
+
+    refused = 0
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        with super().writer() as write:
+
+            def write_members(batch: Batch) -> None:
+                if batch.series.symbol == "MT":
+                    self.refused += 1
+                    raise RowsRefused("no composites here")
+                write(batch)
+
+            yield write_members
+
+
+def test_a_composite_that_the_store_refuses_is_offered_once_by_each_run() -> None:
+    store, basket = RefusesComposites(), mf.Composite("MT", ("BTCUSDT", "ETHUSDT"))
+    with followed_world() as world:
+
+        async def work() -> None:
+            async with world.following(store, composites=[basket]):
+                await until(lambda: covered_until(store) > NOON + 20 * MINUTE)
+
+        world.run(work)
+    assert store.refused == 1
+
+
+def test_a_composite_of_other_members_in_the_store_ends_the_follow() -> None:
+    store, other = MemorySink(), mf.Composite("MT", ("BTCUSDT", "SOLUSDT"))
+    with followed_world(lambda _: GeneratedMarket(["BTCUSDT", "ETHUSDT", "SOLUSDT"], seed=4)) as world:
+
+        async def work() -> None:
+            await world.pipeline(store, composites=[mf.Composite("MT", ("BTCUSDT", "ETHUSDT"))])
+            async with world.following(store, composites=[other]):
+                await until(lambda: covered_until(store) > NOON + 30 * MINUTE)
+
+        with pytest.raises(ConfigurationError, match="MT in the store does not follow from BTCUSDT, SOLUSDT"):
+            world.run(work)
+
+
+def test_without_a_store_nothing_is_requested_twice() -> None:
+    """The history is not requested anew with the listing of each hour."""
+    with followed_world() as world:
+
+        async def work() -> None:
+            async with world.following(NullSink()):
+                await until(lambda: len(finished(world)) == 1)
+                world.exchange.record.clear()
+                await until(lambda: len(finished(world)) == 2)
+
+        world.run(work)
+        starts = [seen.params.get("startTime") for seen in world.exchange.record.latest]
+    assert min(int(start) for start in starts if start) > NOON
+
+
+def test_catching_up_may_take_longer_than_the_listing_is_kept() -> None:
+    """Such as with the history of all symbols: two hours pass with the first page."""
+    store, hours = MemorySink(), [2 * HOUR]
+
+    def slow(request: ServerRequest, reply: ServerReply) -> ServerReply:
+        if request.path == "/fapi/v1/klines" and hours:
+            world.clock.start += hours.pop()
+        return reply
+
+    with followed_world(edit=slow) as world:
+
+        async def work() -> None:
+            async with world.following(store):
+                await until(lambda: covered_until(store) > NOON + 2 * HOUR + 10 * MINUTE)
+
+        world.run(work)
+    assert_true(store, world.exchange.market)
+    assert all(report.complete for report in finished(world))
+
+
+class ForgetfulOhlcv(Ohlcv):
+    """Candles of the last day."""
+
+    retention = 24 * HOUR
+
+
+class ForgetfulUsdm(BinanceUsdm):
+    """An exchange that serves no older candles."""
+
+    name = "binance-usdm"
+    sources = (ForgetfulOhlcv,)
+
+
+def test_what_is_older_than_the_exchange_serves_is_no_error_of_a_follow() -> None:
+    """No alarm each time that the listing is requested anew, for rows that cannot come."""
+    store, errors = MemorySink(), set[str | None]()
+    with followed_world() as world:
+        world.adapter = ForgetfulUsdm
+
+        async def work() -> None:
+            async with world.following(store, start=NOON - 48 * HOUR) as following:
+
+                def look() -> int:
+                    errors.update(line.last_error for line in following.health())
+                    return len(finished(world))
+
+                await until(look)
+
+        world.run(work)
+    assert errors == {None}
+    (line,) = finished(world)[0].series
+    assert [gap.kind for gap in line.missing] == [MissingReason.TOO_OLD]
 
 
 def test_what_the_ordinary_run_could_not_fetch_is_in_the_report_of_the_hour() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from marketfetch.errors import ConfigurationError
 from marketfetch.events import (
     BatchWritten,
     Event,
@@ -19,6 +20,8 @@ from marketfetch.events import (
     RequestFailed,
 )
 from marketfetch.listeners.metrics import METRICS, Measurer
+from marketfetch.listeners.opentelemetry import OpenTelemetryListener
+from marketfetch.listeners.prometheus import PrometheusListener
 from marketfetch.reports import EgressReport, Report
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
@@ -88,7 +91,6 @@ def test_one_listener_tells_the_runs_of_two_pipelines_apart() -> None:
 
 def test_prometheus_counts_what_the_report_says(fetched: tuple[World, Report]) -> None:
     client = pytest.importorskip("prometheus_client")
-    from marketfetch.listeners.prometheus import PrometheusListener
 
     world, report = fetched
     registry = client.CollectorRegistry()
@@ -121,8 +123,6 @@ def test_opentelemetry_counts_the_same(fetched: tuple[World, Report]) -> None:
     pytest.importorskip("opentelemetry.sdk")
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-
-    from marketfetch.listeners.opentelemetry import OpenTelemetryListener
 
     world, report = fetched
     reader = InMemoryMetricReader()
@@ -172,3 +172,34 @@ def test_every_metric_is_documented() -> None:
             for row in rows
         ), metric
     assert len(rows) == len(METRICS)
+
+
+def test_a_registry_that_has_a_metric_already_stays_as_it_was() -> None:
+    client = pytest.importorskip("prometheus_client")
+    registry = client.CollectorRegistry()
+    PrometheusListener(registry)
+    with pytest.raises(
+        ConfigurationError, match=r"^registry: it has marketfetch_\w+ already; give one listener"
+    ):
+        PrometheusListener(registry)
+    taken = METRICS[3].prometheus_name
+    registry = client.CollectorRegistry()
+    client.Gauge(taken, "of the service itself", registry=registry)
+    before = list(registry.collect())
+    with pytest.raises(ConfigurationError, match=rf"^registry: it has {taken} already"):
+        PrometheusListener(registry)
+    assert list(registry.collect()) == before
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (PrometheusListener, r"^registry: 'main' is none; write CollectorRegistry\(\)"),
+        (OpenTelemetryListener, "^provider: 'main' is none; give a MeterProvider"),
+    ],
+)
+def test_what_keeps_no_metrics_is_refused(make: Callable[[Any], object], said: str) -> None:
+    pytest.importorskip("prometheus_client")
+    pytest.importorskip("opentelemetry.metrics")
+    with pytest.raises(ConfigurationError, match=said):
+        make("main")

@@ -21,11 +21,11 @@ from marketfetch.api.table_keys import TableKeys, Tables
 from marketfetch.api.tables.table import Table
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange
-from marketfetch.following.health import SeriesHealth
 from marketfetch.listeners.progress import progress_here
 from marketfetch.plans import Plan
 from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink
 from marketfetch.redaction import Secret
+from marketfetch.reports import SeriesHealth
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.instruments import Composite

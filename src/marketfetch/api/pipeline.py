@@ -6,6 +6,7 @@ Assemble the parts, await the report, iterate over the durable batches, or follo
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
@@ -76,7 +77,7 @@ class Session:
         max_age: float = 3600.0,
     ) -> None:
         check_parts(fetcher, None)
-        if not is_number(max_age) or max_age <= 0:
+        if not is_number(max_age) or not 0 < max_age < math.inf:
             raise ConfigurationError(
                 f"max_age: must be above zero, a number of seconds, not {redact(repr(max_age))}"
             )

@@ -194,7 +194,8 @@ class StoreReader:
         """Return the newest `n` rows of each symbol, or all if there are fewer, sorted by time.
 
         The built-in stores find them without reading the history before them. `report` is about the span
-        from the first to the last of these rows.
+        from the first to the last of these rows. The newest row of a series that is being followed may be
+        provisional: it counts as present here, and may still change.
 
         Raises ConfigurationError for an `n` that is no positive whole number.
         """

@@ -9,8 +9,8 @@ import attrs
 
 from marketfetch.cli.documents import Document, TextTable
 from marketfetch.cli.report_view import internal_gaps
-from marketfetch.following.health import SeriesHealth
 from marketfetch.listeners.text import format_duration, pluralize
+from marketfetch.reports import SeriesHealth
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.series import Series
 from marketfetch.values.spans import format_utc

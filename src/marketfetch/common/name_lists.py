@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from marketfetch.common.type_checks import is_encodable
 from marketfetch.errors import ConfigurationError
 from marketfetch.redaction import redact
 
@@ -18,7 +19,7 @@ def names_of(argument: str, value: object) -> tuple[str, ...]:
 
     A text is split at commas and white space; no exchange has a symbol with these. A text with a credential
     is not split, so that the caller can refuse it as a whole. Raises ConfigurationError, with the name of the
-    `argument`, for a value that is not text.
+    `argument`, for a value that is not text, and for text with half of a character.
 
     >>> names_of("symbols", "BTCUSDT, ETHUSDT"), names_of("symbols", ["BTCUSDT", "BTCUSDT"])
     (('BTCUSDT', 'ETHUSDT'), ('BTCUSDT',))
@@ -34,6 +35,10 @@ def names_of(argument: str, value: object) -> tuple[str, ...]:
             kind = f"the class {name.__name__}" if isinstance(name, type) else redact(repr(name))
             raise ConfigurationError(
                 f"{argument}: {kind} is not a name; write text such as 'BTCUSDT', or a list of texts"
+            )
+        if not is_encodable(name):
+            raise ConfigurationError(
+                f"{argument}: {redact(repr(name))} is not a name: bytes of it could not be decoded"
             )
         names.update(dict.fromkeys(_split(name)))
     return tuple(names)

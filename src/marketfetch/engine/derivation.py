@@ -60,6 +60,8 @@ class Derivation:
             write = self.retrier.call(lambda: stack.enter_context(self.store.writer()))
             current.writer = write
             for state, source in derived:
+                if state.terminal_error is not None:
+                    continue
                 try:
                     self._derive_one(state, source, write)
                 except RowsRefused as error:

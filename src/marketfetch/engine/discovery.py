@@ -274,7 +274,7 @@ class SeriesResolver:
     emit: Listener
     retry_unusable: bool = False
     """Whether moments that the sink calls unusable are fetched again."""
-    _stored: dict[Series, Coverage] = attrs.field(factory=dict, init=False)
+    stored: dict[Series, Coverage] = attrs.field(factory=dict)
     """What the sink knew of each series when it was first named."""
 
     async def resolve(self, listing: InstrumentIndex) -> ResolvedSeries:
@@ -310,7 +310,7 @@ class SeriesResolver:
         states = run_state.series = {
             series: SeriesState(
                 series,
-                self._stored[series],
+                self.stored[series],
                 self.retry_unusable,
                 listed_at=listed_at.get(series.symbol),
                 derived=derived.get(series),
@@ -362,8 +362,8 @@ class SeriesResolver:
             self.emit(SymbolUnknown(name, hint))
 
     async def _read_coverage(self, named: Sequence[Series]) -> None:
-        unread = [series for series in named if series not in self._stored]
+        unread = [series for series in named if series not in self.stored]
         if not isinstance(self.sink, Store):
-            self._stored.update((series, Coverage()) for series in unread)
+            self.stored.update((series, Coverage()) for series in unread)
         elif unread:
-            self._stored.update(await self.retrier.call_in_thread(partial(self.sink.coverage, unread)))
+            self.stored.update(await self.retrier.call_in_thread(partial(self.sink.coverage, unread)))

@@ -83,7 +83,7 @@ class Planner:
     async def plan(self, overhead: Counter[Cost], sources: Literal["auto", "rest", "archive"]) -> Plan:
         """Return the plan; `overhead` are the requests that the run makes before it knows the series."""
         states = self.resolved.fetched
-        drafts = {state.series: _Draft(state, state.missing) for state in states if state.missing}
+        drafts = {state.series: _Draft(state, state.missing) for state in states}
         for draft in drafts.values():
             if not draft.state.delisted:
                 self._find_bounds(draft)
@@ -92,7 +92,8 @@ class Planner:
             listings = await self._plan_files(drafts, always=sources == "archive")
         in_a_row = 1
         if sources != "archive":
-            tasks = plan_tasks(states, self.executor.exchange, self.capacity)
+            listed = [state for state in states if not state.delisted]
+            tasks = plan_tasks(listed, self.executor.exchange, self.capacity)
             for task in {task.series: task for task in tasks}.values():
                 drafts[task.series].rest += self._look_for_gaps(task)
             for task in tasks:
@@ -102,7 +103,8 @@ class Planner:
                 draft.rest_rows += found.rows
                 in_a_row = max(in_a_row, found.in_a_row)
                 await checkpoint()  # years of minutes of many spans take a while
-        return self._finish(list(drafts.values()), overhead, listings, in_a_row)
+        incomplete = [draft for draft in drafts.values() if draft.missing]
+        return self._finish(incomplete, overhead, listings, in_a_row)
 
     # --- the first and the last row ---
 
@@ -179,10 +181,10 @@ class Planner:
         executor = self.executor
         files = ArchiveFiles(executor, WriterPool([], 0), executor.state, RowBudget())
         waves = ArchiveWaves(files, self.capacity, self.now, self.read_provenance, always)
-        filed, spent = (
-            want_from_files(self.resolved.fetched, executor.exchange),
-            Counter(executor.state.spent),
-        )
+        filed = want_from_files(self.resolved.fetched, executor.exchange)
+        for state in filed:
+            drafts[state.series].missing |= state.missing
+        spent = Counter(executor.state.spent)
         for grain in GRAINS:
             tasks = await waves.choose(filed, grain)
             for task in tasks:
@@ -194,7 +196,9 @@ class Planner:
                 if task.newest and task.compared_rows:
                     self._add_comparison(drafts[task.state.series], task)
         for state in filed:
+            left = state.missing
             give_up_unserved(state, self._endpoint(state.series), self.now())
+            drafts[state.series].missing -= left - state.missing
         return Counter(executor.state.spent) - spent
 
     @staticmethod

@@ -14,8 +14,10 @@ from marketfetch.engine.writers import OnDurable
 from marketfetch.errors import ConfigurationError, MarketfetchError, RestrictedLocation
 from marketfetch.events import Event, Listener, WaitingForStore
 from marketfetch.following.following_run import FollowingRun
-from marketfetch.following.health import SeriesHealth
 from marketfetch.following.provisional import PROVISIONAL, ProvisionalRows
+from marketfetch.protocols import Store
+from marketfetch.reports import SeriesHealth
+from marketfetch.values.coverage import Coverage, MissingReason
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Series
 from marketfetch.values.settings import RetryPolicy
@@ -40,6 +42,8 @@ class Follower:
     _provisional: ProvisionalRows = attrs.field(factory=ProvisionalRows, init=False)
     _newest: dict[Series, int] = attrs.field(factory=dict, init=False)
     """The end of the newest row of each series that was stored, UTC milliseconds."""
+    _delivered: dict[Series, Coverage] = attrs.field(factory=dict, init=False)
+    """What a sink that cannot be read back has got: else each run would request the whole history anew."""
     _run: FollowingRun | None = attrs.field(default=None, init=False)
     _states: Sequence[SeriesState] = attrs.field(default=(), init=False)
     """The states of the run that has named its series last."""
@@ -56,7 +60,7 @@ class Follower:
         )
         worked = False
         while True:
-            run = self._run = FollowingRun(config, self._provisional)
+            run = self._run = FollowingRun(config, self._provisional, self._delivered)
             try:
                 await run.execute()
                 self.error, self._failures = None, 0
@@ -77,6 +81,8 @@ class Follower:
             if batch.rows:
                 last = batch.series.interval.shift(int(batch.columns.times[-1]), 1)
                 self._newest[batch.series] = max(last, self._newest.get(batch.series, last))
+            if not isinstance(self.config.sink, Store):
+                self._delivered[batch.series] = self._delivered.get(batch.series, Coverage()) | batch.coverage
             await deliver(batch)
 
         return delivered
@@ -101,7 +107,11 @@ class Follower:
         series, covered = state.series, state.durable.covered.hull
         until = None if covered is None else covered.end
         newest = max((end for end in (until, self._newest.get(series)) if end is not None), default=None)
-        given_up = {reason.detail for reason, spans in state.given_up.items() if spans.value}
+        errors = [
+            reason.detail
+            for reason, spans in state.given_up.items()
+            if spans.value and reason != PROVISIONAL and reason.kind is not MissingReason.TOO_OLD
+        ]
         stopped = None if state.terminal_error is None else str(state.terminal_error)
         return SeriesHealth(
             series,
@@ -109,5 +119,6 @@ class Follower:
             lag=None if newest is None else (now - newest) / 1000,
             provisional=self._provisional.count(series, until or 0),
             revisions=self._provisional.revisions[series],
-            last_error=stopped or self.error or min(given_up - {PROVISIONAL.detail}, default=None),
+            last_error=stopped or self.error or min(errors, default=None),
+            stopped=stopped is not None or state.delisted,
         )

@@ -15,7 +15,7 @@ from marketfetch.common.exception_groups import raising_one_error
 from marketfetch.engine.run_config import RunConfig
 from marketfetch.errors import ConfigurationError
 from marketfetch.following.follower import Follower
-from marketfetch.following.health import SeriesHealth
+from marketfetch.reports import SeriesHealth
 from marketfetch.session import SessionState
 from marketfetch.values.pages import Batch
 from marketfetch.values.query import Query

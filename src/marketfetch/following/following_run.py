@@ -21,7 +21,7 @@ from marketfetch.following.schedule import final_until, late_wait, next_due
 from marketfetch.planning.running_union import RunningUnion
 from marketfetch.protocols import PageOutcome
 from marketfetch.sources import Endpoint
-from marketfetch.values.coverage import Reason
+from marketfetch.values.coverage import Coverage, Reason
 from marketfetch.values.pages import Page
 from marketfetch.values.series import Series
 from marketfetch.values.settings import RetryPolicy, Settings
@@ -38,14 +38,17 @@ ROUND_DEADLINE = 10.0
 
 
 class FollowingRun(Run):
-    """Follows the series of one dataset until `until` on the exchange's clock; execute it once.
+    """Follows the series of one dataset until the listing is old, an hour as a rule; execute it once.
 
     An ordinary run fetches what is missing. Then each round fetches what has closed since, and what was
-    missing in the round before. The run ends where the instruments are due to be requested again.
+    missing in the round before. `delivered` is what a sink that cannot be read back has already got.
     """
 
-    def __init__(self, config: RunConfig, provisional: ProvisionalRows) -> None:
+    def __init__(
+        self, config: RunConfig, provisional: ProvisionalRows, delivered: Mapping[Series, Coverage]
+    ) -> None:
         super().__init__(config)
+        self._resolver.stored.update(delivered)
         self._provisional = provisional
         self.caught_up = False
         """Whether the ordinary run at the beginning has ended."""
@@ -58,7 +61,7 @@ class FollowingRun(Run):
         """Where the series begin that are wanted, UTC milliseconds."""
         self._round_number = 0
         self._round_at = 0
-        """When the round began, UTC milliseconds."""
+        """When the last round began, or before any the ordinary run; UTC milliseconds."""
 
     @property
     def states(self) -> Sequence[SeriesState]:
@@ -87,11 +90,14 @@ class FollowingRun(Run):
     def _update_wanted(self) -> None:
         now = self.now()
         start = self._config.query.span(now).start if self._wanted_span is None else self._wanted_span.start
-        self._want(Span(start, max(now, start + 1)), now, fresh=False)
+        self._want(start, now, fresh=False)
 
-    def _want(self, span: Span, now: int, *, fresh: bool) -> None:
-        """Set what is wanted of every series; of a derived one all that is final: it costs no request."""
-        self._wanted_span = span
+    def _want(self, start: int, now: int, *, fresh: bool) -> None:
+        """Set what is wanted of every series; of a derived one all that is final: it costs no request.
+
+        The clock may be set back behind the start: then nothing has closed.
+        """
+        span = self._wanted_span = Span(start, max(now, start + 1))
         self._first_start = min(self._first_start, span.start)
         for state in self._state.series.values():
             is_derived = state.derived is not None
@@ -99,8 +105,9 @@ class FollowingRun(Run):
             update_wanted(state, self._endpoint, wanted, now, fresh=fresh and not is_derived)
 
     async def _fetch_rounds(self, executor: RequestExecutor, writers: WriterPool) -> None:
-        began = self.now()
+        began = self._round_at = self.now()
         await super()._fetch_rounds(executor, writers)
+        await self._derive_from_durable()
         self.caught_up = True
         executor = attrs.evolve(executor, settings=self._round_settings())
         bounds = HistoryBounds(executor, writers, self._resolved.instruments, self.now)
@@ -137,7 +144,7 @@ class FollowingRun(Run):
 
     def _restore_for_report(self, left_over: Mapping[Series, Mapping[Reason, RunningUnion[SpanSet]]]) -> None:
         """Want the whole span again, with the reasons for what the ordinary run could not fetch."""
-        self._want(Span(self._first_start, self._round_at), self._round_at, fresh=False)
+        self._want(self._first_start, self._round_at, fresh=False)
         for state in self.states:
             for reason, spans in left_over[state.series].items():
                 state.give_up(spans.value, reason)
@@ -149,7 +156,7 @@ class FollowingRun(Run):
         self._border = final_until(self._interval, self._endpoint, now)
         for state in self._state.series.values():
             state.given_up.clear()
-        self._want(Span(since, now), now, fresh=True)
+        self._want(since, now, fresh=True)
         for state in self._resolved.fetched:
             self._skip_provisional(state)
         if tasks := self._plan_tasks():
@@ -158,9 +165,12 @@ class FollowingRun(Run):
             self._config.emit(RoundStarted(self._round_number, len(tasks), rows))
             await workers.run(tasks)
             await bounds.decide_unproven([state for state in self._resolved.fetched if not state.delisted])
-            if self._resolved.derived:
-                await self._row_budget.drain()
-                await self._derive()
+            await self._derive_from_durable()
+
+    async def _derive_from_durable(self) -> None:
+        if self._resolved.derived:
+            await self._row_budget.drain()
+            await self._derive()
 
     def _skip_provisional(self, state: SeriesState) -> None:
         """Do not request rows that are held and not final, unless they lie between two others on one page.

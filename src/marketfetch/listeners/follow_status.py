@@ -18,10 +18,10 @@ from marketfetch.events import (
     SymbolUnknown,
     WaitingForStore,
 )
-from marketfetch.following.health import SeriesHealth
 from marketfetch.listeners.background import BackgroundListener
 from marketfetch.listeners.text import describe_event, format_duration, pluralize
 from marketfetch.redaction import printable, redact
+from marketfetch.reports import SeriesHealth
 from marketfetch.values.spans import format_utc
 
 __all__ = ["FollowStatus"]

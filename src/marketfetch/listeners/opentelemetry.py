@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import Event
 from marketfetch.listeners.metrics import METRICS, Measurer, Metric
+from marketfetch.redaction import redact
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -19,7 +20,7 @@ class OpenTelemetryListener:
 
     `provider` is a MeterProvider; by default the global one of the program. One listener serves any number
     of pipelines: the attribute `exchange` tells them apart. `docs/metrics.md` lists the metrics. Raises
-    ConfigurationError if opentelemetry-api is not installed.
+    ConfigurationError if opentelemetry-api is not installed, and for what is no MeterProvider.
 
     >>> from opentelemetry.metrics import NoOpMeterProvider
     >>> from marketfetch.events import WaitingForStore
@@ -28,11 +29,15 @@ class OpenTelemetryListener:
 
     def __init__(self, provider: MeterProvider | None = None) -> None:
         try:
-            from opentelemetry.metrics import get_meter
+            from opentelemetry.metrics import MeterProvider, get_meter
         except ImportError:
             raise ConfigurationError(
                 "opentelemetry-api: is not installed; run pip install 'marketfetch[opentelemetry]'"
             ) from None
+        if provider is not None and not isinstance(provider, MeterProvider):
+            raise ConfigurationError(
+                f"provider: {redact(repr(provider))} is none; give a MeterProvider, or leave it out"
+            )
         meter = get_meter("marketfetch", meter_provider=provider)
         self._measurer = Measurer()
         self._instruments: dict[Metric, Any] = {}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import Event
 from marketfetch.listeners.metrics import METRICS, Measurer, Metric
+from marketfetch.redaction import redact
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -22,7 +23,8 @@ class PrometheusListener:
 
     One listener serves any number of pipelines: the label `exchange` tells them apart. A second listener
     needs a registry of its own. `docs/metrics.md` lists the metrics. Raises ConfigurationError if
-    prometheus_client is not installed, and ValueError if the registry has these metrics already.
+    prometheus_client is not installed, for what is no registry, and if the registry has one of these metrics
+    already; then it stays as it was.
 
     >>> from prometheus_client import CollectorRegistry
     >>> from marketfetch.events import WaitingForStore
@@ -39,6 +41,12 @@ class PrometheusListener:
             raise ConfigurationError(
                 "prometheus_client: is not installed; run pip install 'marketfetch[prometheus]'"
             ) from None
+        if registry is None:
+            registry = prometheus_client.REGISTRY
+        if not isinstance(registry, prometheus_client.CollectorRegistry):
+            raise ConfigurationError(
+                f"registry: {redact(repr(registry))} is none; write CollectorRegistry(), or leave it out"
+            )
         self._measurer = Measurer()
         self._instruments: dict[Metric, Any] = {}
         for metric in METRICS:
@@ -48,13 +56,17 @@ class PrometheusListener:
                 "histogram": prometheus_client.Histogram,
             }[metric.kind]
             more: dict[str, Any] = {"buckets": _SECONDS} if metric.kind == "histogram" else {}
-            self._instruments[metric] = kind(
-                metric.prometheus_name,
-                metric.description,
-                metric.labels,
-                registry=registry if registry is not None else prometheus_client.REGISTRY,
-                **more,
-            )
+            try:
+                self._instruments[metric] = kind(
+                    metric.prometheus_name, metric.description, metric.labels, registry=registry, **more
+                )
+            except ValueError:
+                for instrument in self._instruments.values():
+                    registry.unregister(instrument)
+                raise ConfigurationError(
+                    f"registry: it has {metric.prometheus_name} already; give one listener to all pipelines, "
+                    "or write PrometheusListener(CollectorRegistry())"
+                ) from None
 
     def __call__(self, event: Event) -> None:
         """Count an event; this takes microseconds."""

@@ -15,8 +15,8 @@ from marketfetch.cli.signals import SignalHandler
 if TYPE_CHECKING:  # the engine takes long to import
     from marketfetch.api.pipeline import Pipeline
     from marketfetch.events import Listener
-    from marketfetch.following.health import SeriesHealth
     from marketfetch.listeners.follow_status import FollowStatus
+    from marketfetch.reports import SeriesHealth
 
 __all__ = ["COMMAND"]
 

@@ -9,6 +9,7 @@ from marketfetch.cli.parsing.command import Command
 from marketfetch.cli.parsing.options import add_output
 from marketfetch.cli.parsing.parser import Parser, check_options
 from marketfetch.cli.parsing.presets import apply_presets
+from marketfetch.common.type_checks import is_encodable
 from marketfetch.errors import ConfigurationError
 from marketfetch.redaction import redact
 
@@ -57,13 +58,11 @@ def parse(words: Sequence[str], commands: Mapping[str, Command]) -> argparse.Nam
 
 def _check_text(words: Sequence[str]) -> None:
     for place, word in enumerate(words, start=1):
-        try:
-            word.encode()
-        except UnicodeEncodeError:  # Python puts surrogates in place of bytes that it cannot decode
+        if not is_encodable(word):
             raise ConfigurationError(
                 f"arguments: number {place} is not text in the encoding of this system; "
                 "set LC_ALL=C.UTF-8, or PYTHONUTF8=1"
-            ) from None
+            )
 
 
 def _stray(stray: str, words: Sequence[str], command: str) -> ConfigurationError:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from marketfetch.cli.parsing.parser import Parser, Several
+from marketfetch.common.type_checks import is_encodable
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.redaction import Secret, redact
 
@@ -25,6 +26,8 @@ __all__ = ["FILE_NAME", "PREFIX", "apply_presets", "variable_of"]
 FILE_NAME = "marketfetch.toml"
 PREFIX = "MARKETFETCH_"
 
+_MOST_BYTES = 1_000_000
+"""Longer than any file of presets; /dev/zero has no end."""
 _NOT_PRESET = {"help", "config", "job"}
 _REPLACED = {
     "symbol": {"symbols_from", "all_symbols", "quote", "delisted"},
@@ -128,7 +131,7 @@ def _layers(
     typed = vars(commands[command].parse_typed(words))
     config = typed.get("config") or os.environ.get(PREFIX + "CONFIG")
     job = typed.get("job") or os.environ.get(PREFIX + "JOB")
-    path = Path(config) if config else _found(Path.cwd())
+    path = Path(config) if config else _found()
     if path is None:
         if job:
             raise ConfigurationError(f"--job: there is no {FILE_NAME} in this folder or above it")
@@ -150,17 +153,25 @@ def _keys(commands: Mapping[str, Parser]) -> set[str]:
     return names - _NOT_PRESET
 
 
-def _found(folder: Path) -> Path | None:
-    """Return the file in a folder or the nearest one above it."""
+def _found() -> Path | None:
+    """Return the file in the current folder or the nearest one above it; none if that folder was removed."""
+    try:
+        folder = Path.cwd()
+    except FileNotFoundError:
+        return None
     candidates = (each / FILE_NAME for each in (folder, *folder.parents))
     return next((path for path in candidates if path.is_file()), None)
 
 
 def _check_variables(commands: Mapping[str, Parser]) -> None:
-    """Refuse a variable that looks like a misspelt one; others may belong to another program."""
+    """Refuse a variable that is not text, or looks like a misspelt one; others are another program's."""
     known = {variable_of(key).removeprefix(PREFIX) for key in _keys(commands)} | {"CONFIG", "JOB"}
     for name in sorted(os.environ):
         rest = name.removeprefix(PREFIX)
+        if rest != name and rest in known and not is_encodable(os.environ[name]):
+            raise ConfigurationError(
+                f"{name}: is not text in the encoding of this system; set LC_ALL=C.UTF-8, or PYTHONUTF8=1"
+            )
         if rest != name and rest not in known and (near := get_close_matches(rest, known, n=2, cutoff=0.75)):
             meant = " or ".join(f"{PREFIX}{each}" for each in near)
             raise ConfigurationError(
@@ -181,14 +192,23 @@ class _File(NamedTuple):
         import tomllib
 
         try:
-            text = path.read_text("utf-8-sig")
+            with path.open("rb") as file:
+                content = file.read(_MOST_BYTES + 1)
+            text = content.decode("utf-8-sig")
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise ConfigurationError(f"--config: {path} cannot be read: {reason}") from None
+        if len(content) > _MOST_BYTES:
+            raise ConfigurationError(f"--config: {path} is longer than a megabyte; name a file of presets")
+        try:
             return cls(path, text, tomllib.loads(text))
         except tomllib.TOMLDecodeError as error:
             # It has the line and no part of the text, but for single characters.
             raise ConfigurationError(f"{path}: {error}") from None
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise ConfigurationError(f"--config: {path} cannot be read: {reason}") from None
+        except (ValueError, RecursionError):
+            raise ConfigurationError(
+                f"{path}: a number has too many digits, or lists are nested too deeply; no option takes that"
+            ) from None
 
     def check_sections(self, commands: Mapping[str, Parser]) -> None:
         """Raise ConfigurationError for a section that is none, also of a job that is not used."""

@@ -19,11 +19,15 @@ __all__ = ["has_waiters", "locked_by_other_process", "open_file", "open_otherwis
 _POLL = 0.01
 
 
-def open_file(path: Path, give_up: float) -> duckdb.DuckDBPyConnection:
-    """Open a file, and make it where there is none; waits for other processes until `give_up`.
+def open_file(
+    path: Path, give_up: float, is_read_here: Callable[[], bool] = lambda: False
+) -> duckdb.DuckDBPyConnection:
+    """Open a file, and make it where there is none; waits for others that have it open until `give_up`.
 
-    `give_up` is a moment of `monotonic`, for the waiting queue and the file together. Raises duckdb.Error,
-    OSError where the file cannot be made, and BlockingIOError where the queue is too long.
+    The others are processes, and readers of this process, of which `is_read_here` tells. They close the file
+    soon, and cannot open it again: this call is before them in the queue. `give_up` is a moment of
+    `monotonic`, for the waiting queue and the file together. Raises duckdb.Error, OSError where the file
+    cannot be made, and BlockingIOError where the queue is too long.
     """
     import duckdb
 
@@ -31,7 +35,7 @@ def open_file(path: Path, give_up: float) -> duckdb.DuckDBPyConnection:
         _make(path)
         return duckdb.connect(path)
 
-    connection = _retried(path, connect, give_up)
+    connection = _retried(path, connect, give_up, is_read_here)
     _sweep(path)
     return connection
 
@@ -52,21 +56,26 @@ def open_to_read(path: Path, give_up: float) -> duckdb.DuckDBPyConnection:
                 raise
             return duckdb.connect(path)
 
-    return _retried(path, connect, give_up)
+    return _retried(path, connect, give_up, lambda: False)
 
 
 def _retried(
-    path: Path, connect: Callable[[], duckdb.DuckDBPyConnection], give_up: float
+    path: Path,
+    connect: Callable[[], duckdb.DuckDBPyConnection],
+    give_up: float,
+    is_read_here: Callable[[], bool],
 ) -> duckdb.DuckDBPyConnection:
-    """Wait in the queue for a file, and connect as soon as no other process has it open."""
+    """Wait in the queue for a file, and connect as soon as nobody else has it open."""
     import duckdb
 
     with _file_lock(path.parent, give_up):
         while True:
+            read_here = is_read_here()
             try:
                 return connect()
-            except duckdb.IOException as error:
-                if not locked_by_other_process(error) or monotonic() > give_up:
+            except duckdb.Error as error:
+                passes = locked_by_other_process(error) or (read_here and open_otherwise(error))
+                if not passes or monotonic() > give_up:
                     raise
             sleep(_POLL)
 

@@ -37,7 +37,7 @@ from marketfetch.sinks.duckdb.statements import (
 )
 from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT
 from marketfetch.sinks.files.fork_guard import OPEN_FILES
-from marketfetch.sinks.files.paths import require
+from marketfetch.sinks.files.paths import file_identity, require
 from marketfetch.sinks.sql.file_store import SqlFileStore
 from marketfetch.sinks.sql.file_tables import FileTable, LabelledRows, RowQuery
 from marketfetch.sinks.sql.identifiers import schema_and_table
@@ -157,12 +157,14 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
     def group_writer(self) -> Iterator[GroupWriter]:
         """Open a writer that commits several batches in one transaction; see SupportsGroupCommit.
 
-        Between two transactions another process may open the file.
+        Between two transactions another process may open the file. The writer raises SinkError if the file
+        was deleted or replaced meanwhile.
         """
         shared = self._shared()
         with closing(shared.connections) as connections:
 
             def write(batches: Sequence[Batch]) -> None:
+                self._require_same(opened)  # else a connection that is opened now would make a new file
                 try:
                     with connections.connection() as connection:
                         shared.memory.shrink(connection)
@@ -170,9 +172,10 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
                 except OutOfMemory:
                     with connections.connection() as connection:  # a new one with the full limit
                         self._write(connection, batches)
+                self._require_same(opened)
 
-            with connections.connection():
-                pass  # a file that cannot be used is noticed before anything is fetched
+            with connections.connection():  # a file that cannot be used is noticed before anything is fetched
+                opened = file_identity(self.path)
             yield write
 
     @contextmanager
@@ -200,7 +203,8 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
 
     @contextmanager
     def _connected_by(self, give_up: float) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self._limited(partial(open_file, self.path, give_up)) as connection:
+        shared = self._shared()
+        with self._limited(partial(open_file, self.path, give_up, lambda: shared.readers > 0)) as connection:
             yield connection
 
     @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from marketfetch.errors import ConfigurationError
 from marketfetch.redaction import Secret, redact
 
-__all__ = ["check_folder", "file_path", "path_from_uri", "require"]
+__all__ = ["check_folder", "file_identity", "file_path", "path_from_uri", "require"]
 
 
 def path_from_uri(text: str | Secret) -> str:
@@ -38,15 +38,25 @@ def _path(text: Secret) -> str:
 
 
 def file_path(path: str | os.PathLike[str]) -> Path:
-    """Make the path of a database file, with `~` expanded.
+    r"""Make the path of a database file, with `~` expanded.
 
-    Raises ConfigurationError for anything but a path, and for `:memory:` and an empty text, with which each
-    connection would have a database of its own.
+    Raises ConfigurationError for anything but a path, for characters that no path has, and for `:memory:` and
+    an empty text, with which each connection would have a database of its own.
+
+    >>> file_path("a\0b")
+    Traceback (most recent call last):
+    marketfetch.errors.ConfigurationError: path: 'a\x00b' has a character that no path has; remove it
     """
     if not isinstance(path, str | os.PathLike):
         raise ConfigurationError(f"path: {path!r} is no path; write text such as 'market.sqlite'")
     if str(path) in {"", ":memory:"}:
         raise ConfigurationError(f"path: {str(path)!r} is no file; name one, or take MemorySink()")
+    try:
+        is_possible = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:  # half of a character
+        is_possible = False
+    if not is_possible:
+        raise ConfigurationError(f"path: {str(path)!r} has a character that no path has; remove it")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -54,6 +64,15 @@ def file_path(path: str | os.PathLike[str]) -> Path:
             f"path: {str(path)!r} begins with a home folder that this system does not know; set HOME, or "
             "write the whole path"
         ) from error
+
+
+def file_identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another one that takes its place; None if there is none to be seen."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def check_folder(path: Path, other: str = "file") -> None:

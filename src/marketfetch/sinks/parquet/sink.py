@@ -18,7 +18,7 @@ from marketfetch.protocols import Writer
 from marketfetch.redaction import Secret
 from marketfetch.sinks.files.atomic_files import make_folder
 from marketfetch.sinks.files.lock_files import break_lock, is_abandoned, sweep
-from marketfetch.sinks.files.paths import check_folder, file_path, path_from_uri, require
+from marketfetch.sinks.files.paths import check_folder, file_identity, file_path, path_from_uri, require
 from marketfetch.sinks.parquet.footers import FORMAT
 from marketfetch.sinks.parquet.format1 import FIRST_LEDGER
 from marketfetch.sinks.parquet.periods import Period, unit_of
@@ -101,10 +101,9 @@ class ParquetSink:
             make_folder(self.folder)
             with TemporaryFile(dir=self.folder):
                 pass  # files can be made here
-            mark = self.folder / WORK / f"{_MARK}{FORMAT}"
-            if not mark.is_dir():
+            if not self._mark.is_dir():
                 self._migrate()
-                make_folder(mark)
+                make_folder(self._mark)
             abandoned = {lock for lock in locks_of(self.folder).glob("*.lock") if is_abandoned(lock)}
             for one in self._folders() if abandoned else ():
                 if one.lock in abandoned:
@@ -117,10 +116,22 @@ class ParquetSink:
 
     @contextmanager
     def writer(self) -> Iterator[Writer]:
-        """Open a writer; see Sink."""
+        """Open a writer; see Sink.
+
+        It raises SinkError if the folder was deleted or replaced meanwhile: then earlier rows are in no file.
+        """
         with self._checked():
             pass
-        yield self._write
+        opened = file_identity(self._mark)
+
+        def write(batch: Batch) -> None:
+            self._write(batch)
+            if file_identity(self._mark) != opened:
+                raise SinkError(
+                    f"{self.folder} was deleted, moved or replaced under a run; leave it there, and run again"
+                )
+
+        yield write
 
     def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
         """Return the coverage of each of the given series; see Store.
@@ -197,6 +208,11 @@ class ParquetSink:
 
     def _folders(self) -> Iterator[SeriesFolder]:
         return (SeriesFolder(self.folder, series) for series in self._series())
+
+    @property
+    def _mark(self) -> Path:
+        """The folder whose name says the format of the store."""
+        return self.folder / WORK / f"{_MARK}{FORMAT}"
 
     def _migrate(self) -> None:
         """Migrate every series of format 1; all are read before one is changed."""

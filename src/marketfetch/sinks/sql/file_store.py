@@ -14,7 +14,7 @@ from marketfetch.errors import ConfigurationError, RowsRefused, SinkError
 from marketfetch.protocols import GroupWriter, Writer
 from marketfetch.redaction import Secret
 from marketfetch.sinks.files.fork_guard import OPEN_FILES
-from marketfetch.sinks.files.paths import check_folder, file_path, path_from_uri
+from marketfetch.sinks.files.paths import check_folder, file_identity, file_path, path_from_uri
 from marketfetch.sinks.remedies import newer_format
 from marketfetch.sinks.sql.coverage_tables import FORMAT, PREFIX, CoverageTables, DbConnection
 from marketfetch.sinks.sql.file_dialect import FileDialect
@@ -88,12 +88,17 @@ class SqlFileStore(FileDialect[_C]):
 
     @contextmanager
     def group_writer(self) -> Iterator[GroupWriter]:
-        """Open a writer that commits several batches in one transaction; see SupportsGroupCommit."""
+        """Open a writer that commits several batches in one transaction; see SupportsGroupCommit.
+
+        It raises SinkError if the file was deleted or replaced meanwhile: then the rows are in no file.
+        """
         with self._connected() as connection:
+            opened = file_identity(self.path)
 
             def write(batches: Sequence[Batch]) -> None:
                 OPEN_FILES.refuse_inherited(self.path)
                 self._write(connection, batches)
+                self._require_same(opened)
 
             yield write
 
@@ -203,6 +208,13 @@ class SqlFileStore(FileDialect[_C]):
     def _require_file(self) -> None:
         if not self._is_there():
             raise ConfigurationError(f"{self.path} does not exist; correct the path, or fetch into it first")
+
+    def _require_same(self, opened: tuple[int, int] | None) -> None:
+        """Raise SinkError if the file is no longer the one that was opened: the rows are in no file then."""
+        if file_identity(self.path) != opened:
+            raise SinkError(
+                f"{self.path} was deleted, moved or replaced while it was open; leave it there, and run again"
+            )
 
     def _format(self, connection: _C) -> int:
         """Return the format of a ledger; raises SinkError for one of a newer version."""

@@ -1,4 +1,4 @@
-"""A service: fill an SQLite file, and act on every batch after it was committed.
+"""Fill an SQLite file, and act on every batch after it was committed.
 
 Run it as often as you like, such as from a timer: every run fetches what is missing by then.
 """
