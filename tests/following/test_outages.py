@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from marketfetch.errors import ConfigurationError, RestrictedLocation, SinkUnavailable
+from marketfetch.errors import ConfigurationError, RestrictedLocation, SinkError, SinkUnavailable
 from marketfetch.events import WaitingForStore
 from marketfetch.protocols import Writer
 from marketfetch.sinks.memory import MemorySink
@@ -140,15 +141,16 @@ def test_a_refusal_for_the_location_ends_it() -> None:
             world.run(work)
 
 
-def test_a_store_that_cannot_work_ends_it_at_the_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["none/market.sqlite", "."], ids=["no folder", "a folder"])
+def test_a_store_that_cannot_work_ends_it_at_the_start(tmp_path: Path, place: str) -> None:
     with followed_world() as world:
-        pipeline = world.pipeline(SQLiteSink(tmp_path / "none" / "market.sqlite"))
+        pipeline = world.pipeline(SQLiteSink(tmp_path / place))
 
         async def work() -> None:
             async with pipeline.follow() as following:
                 await following.wait()
 
-        with pytest.raises(ConfigurationError, match="none"):
+        with pytest.raises((ConfigurationError, SinkError), match=re.escape(str(tmp_path))):
             world.run(work)
 
 

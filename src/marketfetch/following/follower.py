@@ -11,7 +11,13 @@ import attrs
 from marketfetch.engine.run_config import RunConfig
 from marketfetch.engine.state import SeriesState
 from marketfetch.engine.writers import OnDurable
-from marketfetch.errors import ConfigurationError, MarketfetchError, RestrictedLocation
+from marketfetch.errors import (
+    ConfigurationError,
+    MarketfetchError,
+    RestrictedLocation,
+    SinkError,
+    SinkUnavailable,
+)
 from marketfetch.events import Event, Listener, WaitingForStore
 from marketfetch.following.following_run import FollowingRun
 from marketfetch.following.provisional import PROVISIONAL, ProvisionalRows
@@ -51,9 +57,9 @@ class Follower:
     async def run(self) -> None:
         """Run again and again; the first run catches up, and so does every run after an outage.
 
-        Raises RestrictedLocation, an error that is not of this library, and a ConfigurationError before the
-        first run has caught up. Any other MarketfetchError is kept in `error`, and the next run begins after
-        a backoff.
+        Raises RestrictedLocation, an error that is not of this library, and, before the first run has caught
+        up, a ConfigurationError or the SinkError of a store that took no row. Any other MarketfetchError is
+        kept in `error`, and the next run begins after a backoff.
         """
         config = attrs.evolve(
             self.config, deliver=self._delivering(self.config.deliver), emit=self._emitting(self.config.emit)
@@ -67,13 +73,19 @@ class Follower:
             except RestrictedLocation:
                 raise
             except MarketfetchError as error:
-                if isinstance(error, ConfigurationError) and not (worked or run.caught_up):
+                if not (worked or run.caught_up) and self._is_permanent(error):
                     raise
                 self.error = f"{type(error).__name__}: {error}"
                 self._failures += 1
                 self._provisional.forget()  # some may not have reached the store
                 await anyio.sleep(_BACKOFF.wait(self._failures, self.rng.random()))
             worked, self._states = worked or run.caught_up, run.states or self._states
+
+    def _is_permanent(self, error: MarketfetchError) -> bool:
+        """Whether a follow that has never caught up cannot succeed; a store that took rows may be back."""
+        if isinstance(error, SinkError) and not isinstance(error, SinkUnavailable):
+            return not self._newest
+        return isinstance(error, ConfigurationError)
 
     def _delivering(self, deliver: OnDurable) -> OnDurable:
         async def delivered(batch: Batch) -> None:
