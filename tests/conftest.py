@@ -16,7 +16,7 @@ import hypothesis
 import pytest
 from blockbuster import blockbuster_ctx
 
-from marketfetch.exchanges import okx
+from marketfetch.adapters import okx
 from marketfetch.testing import separate_registry
 from marketfetch.values.http import LimitPool
 from tests.support import pgbouncer, postgres

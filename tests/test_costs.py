@@ -19,9 +19,9 @@ import numpy as np
 import psycopg
 import pytest
 
+from marketfetch.adapters.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.decoding.native import LIBRARY, read_rows
-from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.reports import Report
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.postgres import PostgresSink

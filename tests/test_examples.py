@@ -21,7 +21,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 import marketfetch as mf
-from marketfetch.api.plugins import exchange_names
+from marketfetch.api.plugins import exchanges
 from tests.support.loopback import exchanges_on_loopback
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -108,7 +108,7 @@ def tidebit(httpserver: HTTPServer) -> HTTPServer:
 
 
 def test_an_exchange_from_outside_is_found_by_its_name(installed: Path, tidebit: HTTPServer) -> None:
-    assert "tidebit" in exchange_names()
+    assert "tidebit" in exchanges()
     url = tidebit.url_for("")
     candles = mf.fetch("tidebit", "ohlcv", "BTC/USD", start="2026-06-01", end="2026-06-02", base_url=url)
     assert candles.report.complete

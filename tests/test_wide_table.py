@@ -9,8 +9,8 @@ import anyio
 import psycopg
 import pytest
 
+from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.reports import Report
 from marketfetch.sinks import PostgresSink, TableMapping, without_quote

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 import anyio
 import attrs
 
+from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.events import BatchWritten, Event
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.values.query import Query
 from marketfetch.values.settings import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from benchmarks.competitors.job import Job
-from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
+from marketfetch.adapters.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.values.http import Cost, LimitPool
 
 __all__ = ["scaled", "unlimited", "venue_of"]

@@ -28,10 +28,10 @@ from benchmarks.harness.exchange import Options, Running, exchange, symbols
 from benchmarks.harness.results import Result, at_least, at_most, without_bar
 from benchmarks.sections.memory import on_disk
 from benchmarks.sections.postgres import server
+from marketfetch.adapters.binance_usdm import UsdmOhlcvFiles
 from marketfetch.archives.checksums import parse_checksum
 from marketfetch.archives.file_reader import FileContent, FileReader
 from marketfetch.archives.periods import CalendarPeriod
-from marketfetch.exchanges.binance_usdm import UsdmOhlcvFiles
 from marketfetch.testing import ArchiveOptions, GeneratedMarket, SimulatedArchive
 from marketfetch.values.series import Series
 from tests.support import large_files, postgres

@@ -13,9 +13,9 @@ from benchmarks.harness.comparison import child
 from benchmarks.harness.exchange import Options, exchange, symbols
 from benchmarks.harness.results import Result, at_most, without_bar
 from benchmarks.harness.venue import scaled, unlimited
+from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.errors import FetchError
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.fetchers.curl import CurlFetcher, _Session
 from marketfetch.fetchers.easy_handle import EasyHandle
 from marketfetch.proxies.pool import RotatingProxies

@@ -14,15 +14,15 @@ import attrs
 
 from chaos.fuzz import answers, archives, differing
 from chaos.fuzz.sound import sound_instrument, sound_moment, sound_page
+from marketfetch.adapters.binance_coinm import BinanceCoinm
+from marketfetch.adapters.binance_spot import BinanceSpot
+from marketfetch.adapters.binance_usdm import BinanceUsdm
+from marketfetch.adapters.okx import Okx
 from marketfetch.decoding.layouts import decode_errors_as
 from marketfetch.decoding.validation import validate_page
 from marketfetch.engine.discovery import read_time
 from marketfetch.errors import DecodeError
 from marketfetch.exchange import Exchange
-from marketfetch.exchanges.binance_coinm import BinanceCoinm
-from marketfetch.exchanges.binance_spot import BinanceSpot
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
-from marketfetch.exchanges.okx import Okx
 from marketfetch.sources import Endpoint
 from marketfetch.values.intervals import Interval
 from marketfetch.values.series import Series

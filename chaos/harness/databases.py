@@ -15,10 +15,10 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from chaos.harness.store_contents import Oracle, check_contents, fingerprint
+from marketfetch.adapters.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.errors import SinkUnavailable
 from marketfetch.events import BatchWritten, Event
-from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.protocols import Writer
 from marketfetch.reports import Report
 from marketfetch.sinks.postgres import PostgresSink

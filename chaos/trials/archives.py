@@ -23,9 +23,9 @@ from chaos.harness.store_contents import Contents, Oracle, check_contents, finge
 from chaos.harness.store_fixtures import KINDS, StoreFixture, store_fixture
 from chaos.harness.trials import Effort, Result, Trial
 from chaos.trials.hostile_network import flapping
+from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.archives.periods import CalendarPeriod
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Sink
 from marketfetch.proxies.pool import RotatingProxies

@@ -21,8 +21,8 @@ from chaos.faults.lock_holders import writing_blocked
 from chaos.harness.store_contents import Oracle, check_contents
 from chaos.harness.store_fixtures import KINDS, StoreFixture, store_fixture
 from chaos.harness.trials import Effort, Result, Trial
+from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions

@@ -13,8 +13,8 @@ from chaos.harness.request_audit import requested_pages
 from chaos.harness.store_contents import Oracle, check_contents, contents, fingerprint
 from chaos.harness.store_fixtures import KINDS, StoreFixture, left_over, store_fixture
 from chaos.harness.trials import Effort, Result, Trial
+from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.testing import GeneratedMarket, MarketInstrument, SimulatedExchange, SimulatorOptions
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.query import Query

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import attrs
 
 from chaos.harness.trials import Effort, Result, Trial
+from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.errors import MarketfetchError, ProxyError, RestrictedLocation
 from marketfetch.events import BatchWritten, Event, Listener
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.listeners.background import BackgroundQueue
 from marketfetch.protocols import Fetcher

@@ -17,9 +17,9 @@ from urllib.parse import quote
 import attrs
 
 from chaos.harness.trials import Effort, Result, Trial
+from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.errors import MarketfetchError
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.proxies.parsing import parse_proxy
 from marketfetch.proxies.pool import RotatingProxies

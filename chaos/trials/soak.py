@@ -21,9 +21,9 @@ from tempfile import TemporaryDirectory
 import attrs
 
 from chaos.harness.trials import Effort, Result, Trial
+from marketfetch.adapters.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.events import Event, Heartbeat
-from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Store
 from marketfetch.proxies.pool import RotatingProxies

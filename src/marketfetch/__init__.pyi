@@ -18,7 +18,7 @@ from .api.maintenance import forget as forget
 from .api.maintenance import verify as verify
 from .api.pipeline import Pipeline as Pipeline
 from .api.pipeline import Session as Session
-from .api.plugins import exchange_names as exchange_names
+from .api.plugins import exchanges as exchanges
 from .api.reading import HeldSeries as HeldSeries
 from .api.source_maintenance import verify_sources as verify_sources
 from .api.store_reader import StoreReader as StoreReader

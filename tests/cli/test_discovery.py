@@ -76,7 +76,7 @@ def test_a_filter_that_means_nothing_is_refused(
 
 
 def test_datasets_and_intervals_are_those_that_are_served() -> None:
-    for exchange in mf.exchange_names():
+    for exchange in mf.exchanges():
         for dataset in mf.datasets(exchange):
             grids = mf.intervals(exchange, dataset)
             lengths = [mf.Interval.parse(name).typical for name in grids]
@@ -109,7 +109,7 @@ def test_commands_list_what_there_is(
         assert main(words) == 0
         return capsys.readouterr().out
 
-    assert [line["exchange"] for line in json.loads(said("exchanges", "--json"))] == mf.exchange_names()
+    assert [line["exchange"] for line in json.loads(said("exchanges", "--json"))] == mf.exchanges()
     assert "  okx " in said("exchanges")
     served = json.loads(said("datasets", "-e", "okx", "--json"))
     assert [line["dataset"] for line in served] == mf.datasets("okx")

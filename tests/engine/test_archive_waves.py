@@ -7,13 +7,13 @@ from collections import Counter
 import pytest
 
 import marketfetch as mf
+from marketfetch.adapters.binance import BinanceFiles
+from marketfetch.adapters.binance_usdm import BinanceUsdm
+from marketfetch.adapters.okx import Okx
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.engine.archives import waves
 from marketfetch.errors import ConfigurationError, RateLimitExceeded
 from marketfetch.events import FileRejected
-from marketfetch.exchanges.binance import BinanceFiles
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
-from marketfetch.exchanges.okx import Okx
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.ratelimit import circuit_breaker
 from marketfetch.ratelimit.circuit_breaker import CircuitBreaker

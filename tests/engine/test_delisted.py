@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import marketfetch as mf
+from marketfetch.adapters.binance_usdm import BinanceUsdm, Ohlcv, UsdmOhlcvFiles
+from marketfetch.adapters.okx import Okx
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.engine.archives import waves
 from marketfetch.errors import BadSymbol, ConfigurationError
-from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv, UsdmOhlcvFiles
-from marketfetch.exchanges.okx import Okx
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sources import Source
 from marketfetch.testing import ArchiveFaultKind, ArchiveFaults, GeneratedMarket

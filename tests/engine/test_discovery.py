@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from marketfetch.adapters.binance_usdm import BinanceUsdm
+from marketfetch.adapters.okx import Okx
 from marketfetch.decoding.layouts import decode_errors_as
 from marketfetch.engine.discovery import read_time
 from marketfetch.errors import DecodeError
 from marketfetch.exchange import Exchange
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
-from marketfetch.exchanges.okx import Okx
 from marketfetch.values.instruments import Instrument
 
 BINANCE, OKX = BinanceUsdm(), Okx()

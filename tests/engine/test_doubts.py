@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import attrs
 import pytest
 
+from marketfetch.adapters.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import ClockSkewDetected
-from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.protocols import Lease, PageOutcome
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.reports import EgressReport, Report

@@ -8,9 +8,9 @@ import attrs
 import numpy as np
 import pytest
 
+from marketfetch.adapters.binance_usdm import BinanceUsdm, FundingRate
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.errors import ConfigurationError, RestrictedLocation
-from marketfetch.exchanges.binance_usdm import BinanceUsdm, FundingRate
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
     FaultKind,

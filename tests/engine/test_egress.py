@@ -6,8 +6,8 @@ from typing import Literal
 
 import pytest
 
+from marketfetch.adapters.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (

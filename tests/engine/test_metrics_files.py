@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import marketfetch as mf
+from marketfetch.adapters.binance_coinm import BinanceCoinm
+from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.events import FileFetched, FileRejected
-from marketfetch.exchanges.binance_coinm import BinanceCoinm
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.plans import Plan
 from marketfetch.reports import Report, SeriesReport

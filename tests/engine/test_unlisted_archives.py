@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from marketfetch.adapter import Cost, LimitPool
+from marketfetch.adapters import okx
 from marketfetch.api.source_maintenance import verify_sources
 from marketfetch.archives import downloads
 from marketfetch.engine.archives import files, waves
 from marketfetch.events import FileFetched, FileRejected, RequestEvent, RequestFailed
-from marketfetch.exchanges import okx
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
     ArchiveFaultKind,

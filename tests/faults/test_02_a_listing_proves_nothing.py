@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import attrs
 import pytest
 
+from marketfetch.adapters.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
     FaultKind,

@@ -17,10 +17,10 @@ import pytest
 from anyio import to_thread
 
 import marketfetch as mf
+from marketfetch.adapters import okx
+from marketfetch.adapters.binance_spot import BinanceSpot
+from marketfetch.adapters.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.exchange import Exchange
-from marketfetch.exchanges import okx
-from marketfetch.exchanges.binance_spot import BinanceSpot
-from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.proxies.address_limits import address_of
 from marketfetch.proxies.pool import Direct
 from marketfetch.proxies.registry import Registry, process_registry

@@ -16,13 +16,13 @@ import anyio
 import numpy as np
 import pytest
 
+from marketfetch.adapters.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.composites import CompositeOhlcv
 from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.derivation import Derivation
 from marketfetch.engine.state import SeriesState
 from marketfetch.errors import RowsRefused
-from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.planning.paginators import ProgressGuard
 from marketfetch.planning.running_union import coverages, span_sets
 from marketfetch.protocols import PageOutcome

@@ -12,9 +12,9 @@ import pytest
 
 import marketfetch as mf
 from marketfetch.adapter import Cost, LimitPool
+from marketfetch.adapters.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.errors import Banned, RateLimitExceeded
 from marketfetch.events import Event, Heartbeat
-from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.protocols import Lease, Request, Response
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.testing import GeneratedMarket, LimitRules, SimulatedExchange, SimulatorOptions

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import marketfetch as mf
+from marketfetch.adapters.okx import Okx
 from marketfetch.errors import ConfigurationError
-from marketfetch.exchanges.okx import Okx
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
 from marketfetch.values.times import parse_time
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import marketfetch as mf
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
-from marketfetch.exchanges.okx import Okx
+from marketfetch.adapters.binance_usdm import BinanceUsdm
+from marketfetch.adapters.okx import Okx
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.sources import Archive
 from marketfetch.testing import GeneratedMarket, SimulatedExchange

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import marketfetch as mf
+from marketfetch.adapters.okx import Okx
 from marketfetch.api.budget_sharing import sharing_of
-from marketfetch.exchanges.okx import Okx
 from marketfetch.fetchers.easy_handle import EasyHandle
 from marketfetch.redaction import Secret, redact, without
 from marketfetch.values.http import Cost, Egress, LimitPool, Request

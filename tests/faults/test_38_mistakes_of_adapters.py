@@ -16,13 +16,13 @@ import pytest
 from _pytest.outcomes import Failed
 
 import marketfetch.adapter as mf
+from marketfetch.adapters.binance_usdm import BinanceUsdm, Ohlcv, UsdmOhlcvFiles
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.archives.file_reader import FileContent, FileReader
 from marketfetch.archives.listing import ListingRequest
 from marketfetch.archives.periods import CalendarPeriod
 from marketfetch.decoding.csv_layouts import CsvLayout
 from marketfetch.errors import AdapterError
-from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv, UsdmOhlcvFiles
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.testing.contracts.exchange import ExchangeContract

@@ -12,11 +12,11 @@ from urllib.request import urlopen
 import pytest
 
 import marketfetch as mf
+from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.engine.archives import waves
 from marketfetch.events import Event as RunEvent
 from marketfetch.events import RequestFailed
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.values.series import Series

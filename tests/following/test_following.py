@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import anyio
 import attrs
 
-from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
+from marketfetch.adapters.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.reports import SeriesHealth
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfetch.exchanges.binance_usdm import FundingRate, Ohlcv
+from marketfetch.adapters.binance_usdm import FundingRate, Ohlcv
 from marketfetch.following.provisional import PROVISIONAL, ProvisionalRows
 from marketfetch.following.schedule import final_until, next_due
 from marketfetch.planning.paginators import TimeWindowPaginator

@@ -12,9 +12,9 @@ import anyio.lowlevel
 import attrs
 import pytest
 
+from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.api.pipeline import Pipeline, Session
 from marketfetch.errors import ConfigurationError
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Sink
 from marketfetch.sinks.memory import MemorySink

@@ -16,10 +16,10 @@ import attrs
 import pytest
 
 import marketfetch as mf
+from marketfetch.adapters.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.api.pipeline import NullSink, Session
 from marketfetch.errors import ConfigurationError, RowsRefused
 from marketfetch.events import BatchWritten, Event, RunFinished
-from marketfetch.exchanges.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.protocols import Store, Writer
 from marketfetch.reports import Report, SeriesHealth
 from marketfetch.sinks.memory import MemorySink

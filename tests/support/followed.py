@@ -12,11 +12,11 @@ import anyio
 import attrs
 
 from chaos.harness.accelerated_time import SPEED, AcceleratedClock, AcceleratedFetcher, run_accelerated
+from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.api.pipeline import Pipeline, Session
 from marketfetch.errors import TransportError
 from marketfetch.events import Event
 from marketfetch.exchange import Exchange
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.following import following_run
 from marketfetch.following.following import Following

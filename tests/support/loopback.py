@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from marketfetch.exchanges.binance_coinm import BinanceCoinm
-from marketfetch.exchanges.binance_spot import BinanceSpot
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
-from marketfetch.exchanges.okx import Okx
+from marketfetch.adapters.binance_coinm import BinanceCoinm
+from marketfetch.adapters.binance_spot import BinanceSpot
+from marketfetch.adapters.binance_usdm import BinanceUsdm
+from marketfetch.adapters.okx import Okx
 from marketfetch.sources import Archive
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, simulate_binance
 

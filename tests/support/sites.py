@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import attrs
 
 import marketfetch as mf
+from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.events import Event, FileFetched, FileRejected
 from marketfetch.exchange import Exchange
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.reports import Report

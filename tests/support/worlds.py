@@ -9,13 +9,13 @@ import anyio
 import attrs
 import numpy as np
 
+from marketfetch.adapters.binance_coinm import BinanceCoinm
+from marketfetch.adapters.binance_spot import BinanceSpot
+from marketfetch.adapters.binance_usdm import BinanceUsdm
+from marketfetch.adapters.okx import Okx
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.events import Event, Listener
 from marketfetch.exchange import Exchange
-from marketfetch.exchanges.binance_coinm import BinanceCoinm
-from marketfetch.exchanges.binance_spot import BinanceSpot
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
-from marketfetch.exchanges.okx import Okx
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Sink, Store
 from marketfetch.proxies.pool import RotatingProxies

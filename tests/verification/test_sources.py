@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import marketfetch as mf
+from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.api.source_maintenance import verify_sources
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Store
 from marketfetch.reports import SourceVerification

@@ -7,15 +7,15 @@ from importlib.metadata import entry_points
 from marketfetch.errors import AdapterError, unknown
 from marketfetch.exchange import Exchange
 
-__all__ = ["exchange_from", "exchange_names"]
+__all__ = ["exchange_from", "exchanges"]
 
 _GROUP = "marketfetch.exchanges"
 
 
-def exchange_names() -> list[str]:
+def exchanges() -> list[str]:
     """Return the names of all installed exchanges, sorted.
 
-    >>> "binance-usdm" in exchange_names()
+    >>> "binance-usdm" in exchanges()
     True
     """
     return sorted(entry_points(group=_GROUP).names)
@@ -35,7 +35,7 @@ def exchange_from(exchange: object, base_url: str | None = None, archive_url: st
         return exchange if given else _made(type(exchange), base_url, archive_url)
     found = list(entry_points(group=_GROUP, name=exchange)) if isinstance(exchange, str) else []
     if not found:
-        raise unknown("exchange", exchange, exchange_names())
+        raise unknown("exchange", exchange, exchanges())
     kind = found[0].load()
     if not (isinstance(kind, type) and issubclass(kind, Exchange)):
         raise AdapterError(

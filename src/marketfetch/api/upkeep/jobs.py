@@ -11,7 +11,7 @@ import attrs
 
 from marketfetch.api.budget_sharing import sharing_of
 from marketfetch.api.inputs import check_parts, pool_of, store_of
-from marketfetch.api.plugins import exchange_from, exchange_names
+from marketfetch.api.plugins import exchange_from, exchanges
 from marketfetch.engine.blocking import StoreRetrier, run_in_thread
 from marketfetch.engine.run import Run
 from marketfetch.engine.run_config import RunConfig
@@ -129,7 +129,7 @@ class StoreJobs:
         """Return those of the named exchanges whose adapters are installed."""
 
         def find() -> dict[str, Exchange]:
-            return {name: exchange_from(name, *self._hosts) for name in exchange_names() if name in names}
+            return {name: exchange_from(name, *self._hosts) for name in exchanges() if name in names}
 
         return await run_in_thread(find)  # it reads the files of installed packages
 

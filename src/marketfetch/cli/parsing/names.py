@@ -17,11 +17,11 @@ def served_names() -> Mapping[str, Sequence[str]]:
     """
     # Adapters take long to import: this is for the help and for completion scripts.
     from marketfetch.api.discovery import datasets, intervals
-    from marketfetch.api.plugins import exchange_names
+    from marketfetch.api.plugins import exchanges
     from marketfetch.values.instruments import KINDS
     from marketfetch.values.intervals import Interval
 
-    venues = exchange_names()
+    venues = exchanges()
     served = {name for venue in venues for kind in datasets(venue) for name in intervals(venue, kind)}
     return {
         "exchange": venues,

@@ -18,11 +18,11 @@ def _add_options(parser: Parser) -> None:
 
 def _run(arguments: Namespace, signals: SignalHandler) -> int:
     from marketfetch.api.discovery import datasets
-    from marketfetch.api.plugins import exchange_names
+    from marketfetch.api.plugins import exchanges
     from marketfetch.cli.documents import Document, TextTable
 
     signals.interrupt()
-    found = {name: datasets(name) for name in exchange_names()}
+    found = {name: datasets(name) for name in exchanges()}
     plain = [{"exchange": name, "datasets": served} for name, served in found.items()]
     rows = [(name, ", ".join(served)) for name, served in found.items()]
     table = TextTable("", ("exchange", "datasets"), rows)

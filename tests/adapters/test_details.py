@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from marketfetch.adapter import DecodeError, Interval, Response, Slice, Span
+from marketfetch.adapters.binance_usdm import BinanceUsdm
+from marketfetch.adapters.okx import Okx
 from marketfetch.decoding.validation import validate_page
 from marketfetch.errors import BadSymbol, Banned, ExchangeNotAvailable, RateLimitExceeded
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
-from marketfetch.exchanges.okx import Okx
 from marketfetch.values.series import Series
 
 START = 1_780_272_000_000

@@ -9,10 +9,10 @@ from urllib.request import urlopen
 import pytest
 
 from marketfetch.adapter import DAY, Request
-from marketfetch.exchanges.binance_coinm import BinanceCoinm
-from marketfetch.exchanges.binance_spot import BinanceSpot
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
-from marketfetch.exchanges.okx import Okx
+from marketfetch.adapters.binance_coinm import BinanceCoinm
+from marketfetch.adapters.binance_spot import BinanceSpot
+from marketfetch.adapters.binance_usdm import BinanceUsdm
+from marketfetch.adapters.okx import Okx
 from marketfetch.testing import (
     ArchiveOptions,
     GeneratedMarket,

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marketfetch.adapters.binance_coinm import CoinmOpenInterestFiles
+from marketfetch.adapters.binance_usdm import LongShortRatioFiles, OpenInterestFiles
 from marketfetch.decoding.layouts import Decoded
 from marketfetch.errors import DecodeError
-from marketfetch.exchanges.binance_coinm import CoinmOpenInterestFiles
-from marketfetch.exchanges.binance_usdm import LongShortRatioFiles, OpenInterestFiles
 from marketfetch.sources import Archive
 from marketfetch.values.series import Series
 from tests.support.worlds import MINUTE, span_of

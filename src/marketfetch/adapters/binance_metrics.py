@@ -23,7 +23,7 @@ from marketfetch.adapter import (
     Series,
     Span,
 )
-from marketfetch.exchanges.binance import BinanceFiles, same_names
+from marketfetch.adapters.binance import BinanceFiles, same_names
 
 __all__ = ["AccountRatioLayout", "MetricsFiles", "MetricsLayout"]
 

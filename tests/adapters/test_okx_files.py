@@ -20,8 +20,8 @@ from marketfetch.adapter import (
     Slice,
     Span,
 )
+from marketfetch.adapters.okx import CandleFiles, Okx
 from marketfetch.errors import AdapterError, Banned, FetchError, NoSuchFile, RateLimitExceeded
-from marketfetch.exchanges.okx import CandleFiles, Okx
 from marketfetch.testing import ArchiveOptions, GeneratedMarket, SimulatedArchive, simulate_binance
 from marketfetch.testing.contracts.exchange_cases import DecodeCase, check_same_rows
 from marketfetch.values.http import Response

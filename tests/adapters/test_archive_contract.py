@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 
 from marketfetch.adapter import HOUR, CsvLayout, Slice
+from marketfetch.adapters.binance_usdm import BinanceUsdm, UsdmOhlcvFiles
 from marketfetch.errors import AdapterError, FetchError
-from marketfetch.exchanges.binance_usdm import BinanceUsdm, UsdmOhlcvFiles
 from marketfetch.testing import ArchiveFaultKind, ArchiveOptions, GeneratedMarket, SimulatedArchive
 from marketfetch.testing.contracts.exchange_cases import DecodeCase, check_same_rows
 from marketfetch.testing.markets.market import Window

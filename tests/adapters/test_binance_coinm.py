@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from marketfetch.adapter import BadSymbol, Series, Slice, Span
-from marketfetch.exchanges.binance_coinm import BinanceCoinm
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
+from marketfetch.adapters.binance_coinm import BinanceCoinm
+from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.sinks.duckdb.sink import DuckDBSink
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (

@@ -27,7 +27,7 @@ from marketfetch.adapter import (
     decode_errors_as,
     parse_json,
 )
-from marketfetch.exchanges.binance import BinanceExchange, Klines, same_names
+from marketfetch.adapters.binance import BinanceExchange, Klines, same_names
 
 __all__ = ["AccountRatios", "BinanceFutures", "FundingEvents", "FuturesKlines", "PeriodStatistics"]
 

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from marketfetch.adapter import MINUTE, LimitPool, Source
-from marketfetch.exchanges.binance import KlineFiles, OhlcvFiles
-from marketfetch.exchanges.binance_futures import (
+from marketfetch.adapters.binance import KlineFiles, OhlcvFiles
+from marketfetch.adapters.binance_futures import (
     AccountRatios,
     BinanceFutures,
     FundingEvents,
     FuturesKlines,
     PeriodStatistics,
 )
-from marketfetch.exchanges.binance_metrics import AccountRatioLayout, MetricsFiles, MetricsLayout
+from marketfetch.adapters.binance_metrics import AccountRatioLayout, MetricsFiles, MetricsLayout
 
 __all__ = [
     "BinanceUsdm",

@@ -28,15 +28,15 @@ from marketfetch.adapter import (
     Source,
     TimeWindowPaginator,
 )
-from marketfetch.exchanges.binance import KlineFiles, pair_of
-from marketfetch.exchanges.binance_futures import (
+from marketfetch.adapters.binance import KlineFiles, pair_of
+from marketfetch.adapters.binance_futures import (
     AccountRatios,
     BinanceFutures,
     FundingEvents,
     FuturesKlines,
     PeriodStatistics,
 )
-from marketfetch.exchanges.binance_metrics import AccountRatioLayout, MetricsFiles, MetricsLayout
+from marketfetch.adapters.binance_metrics import AccountRatioLayout, MetricsFiles, MetricsLayout
 
 __all__ = [
     "BinanceCoinm",

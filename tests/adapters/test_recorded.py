@@ -12,6 +12,10 @@ import numpy as np
 import pytest
 
 from marketfetch.adapter import Exchange, Response, Slice, Span
+from marketfetch.adapters.binance_coinm import BinanceCoinm
+from marketfetch.adapters.binance_spot import BinanceSpot
+from marketfetch.adapters.binance_usdm import BinanceUsdm
+from marketfetch.adapters.okx import Okx
 from marketfetch.decoding.validation import validate_page
 from marketfetch.errors import (
     BadRequest,
@@ -22,10 +26,6 @@ from marketfetch.errors import (
     RateLimitExceeded,
     RestrictedLocation,
 )
-from marketfetch.exchanges.binance_coinm import BinanceCoinm
-from marketfetch.exchanges.binance_spot import BinanceSpot
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
-from marketfetch.exchanges.okx import Okx
 from marketfetch.planning.instrument_index import InstrumentIndex
 from marketfetch.values.series import Series
 

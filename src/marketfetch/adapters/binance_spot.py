@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from marketfetch.adapter import MINUTE, Cost, Instrument, LimitPool, Source, decode_errors_as
-from marketfetch.exchanges.binance import BinanceExchange, Klines, OhlcvFiles, same_names
+from marketfetch.adapters.binance import BinanceExchange, Klines, OhlcvFiles, same_names
 
 __all__ = ["BinanceSpot", "Ohlcv", "SpotOhlcvFiles"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from marketfetch.adapters.binance_coinm import BinanceCoinm
+from marketfetch.adapters.binance_spot import BinanceSpot
+from marketfetch.adapters.binance_usdm import BinanceUsdm
+from marketfetch.adapters.okx import Okx
 from marketfetch.errors import Banned, ExchangeNotAvailable, FetchError, RateLimitExceeded, RestrictedLocation
 from marketfetch.exchange import Exchange
-from marketfetch.exchanges.binance_coinm import BinanceCoinm
-from marketfetch.exchanges.binance_spot import BinanceSpot
-from marketfetch.exchanges.binance_usdm import BinanceUsdm
-from marketfetch.exchanges.okx import Okx
 from marketfetch.ratelimit.backoff import parse_http_date, retry_after
 from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
 from marketfetch.values.http import Response
