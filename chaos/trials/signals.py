@@ -305,7 +305,7 @@ def interrupted_in_a_notebook(effort: Effort) -> Result:
     rng = effort.rng("notebook")
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"]), SimulatorOptions(limits=None)) as exchange:
         for number in range(effort.choose(2, 6, 300)):
-            exchange.latency = 0.05
+            exchange.latency = 0.5  # the fetch lasts longer than the wait before its interruption
             fixture = rng.choice(["script", "notebook"])
             with trial.attempt(f"{fixture}, number {number}, seed {effort.seed}"):
                 _interrupt(exchange, fixture, rng)
