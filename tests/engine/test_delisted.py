@@ -137,7 +137,9 @@ def test_what_one_run_of_a_session_learns_from_an_archive_is_not_told_to_one_wit
             return report
 
         report = anyio.run(work)
-        assert report.unknown == {"LUNAUSDT": "unknown symbol; see the exchange's listing"}
+        assert report.unknown == {
+            "LUNAUSDT": "unknown symbol; mf.instruments and `marketfetch symbols` list all"
+        }
         assert not place.pages()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from marketfetch.common.type_checks import is_encodable
+from marketfetch.common.text import is_encodable
 from marketfetch.errors import ConfigurationError
 from marketfetch.redaction import redact
 

@@ -1,4 +1,4 @@
-"""Numbers and names as text for people."""
+"""Numbers and names as text for people, and whether text has an encoding."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ __all__ = [
     "format_crossed",
     "format_duration",
     "format_rate",
+    "is_encodable",
     "join_limited",
     "pluralize",
     "time_left",
@@ -90,3 +91,16 @@ def format_crossed(rows: int) -> str:
     '525,600 rows crossed as empty'
     """
     return f"{pluralize(rows, 'row')} crossed as empty"
+
+
+def is_encodable(text: str) -> bool:
+    r"""Return whether a text has an encoding: Python puts surrogates in place of bytes that it cannot decode.
+
+    >>> is_encodable("ü"), is_encodable("\udcff")
+    (True, False)
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

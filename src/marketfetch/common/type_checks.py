@@ -4,20 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["is_encodable", "is_number", "is_text", "is_whole", "plain_int", "plain_number"]
-
-
-def is_encodable(text: str) -> bool:
-    r"""Return whether a text has an encoding: Python puts surrogates in place of bytes that it cannot decode.
-
-    >>> is_encodable("ü"), is_encodable("\udcff")
-    (True, False)
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+__all__ = ["is_number", "is_text", "is_whole", "plain_int", "plain_number"]
 
 
 def is_text(value: object) -> bool:

@@ -9,7 +9,7 @@ from marketfetch.cli.parsing.command import Command
 from marketfetch.cli.parsing.options import add_output
 from marketfetch.cli.parsing.parser import Parser, check_options
 from marketfetch.cli.parsing.presets import apply_presets
-from marketfetch.common.type_checks import is_encodable
+from marketfetch.common.text import is_encodable
 from marketfetch.errors import ConfigurationError
 from marketfetch.redaction import redact
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from marketfetch.cli.parsing.parser import Parser, Several
-from marketfetch.common.type_checks import is_encodable
+from marketfetch.common.text import is_encodable
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.redaction import Secret, redact
 
