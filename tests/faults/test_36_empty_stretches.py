@@ -162,9 +162,11 @@ def test_longer_candles_that_are_wrong_hide_no_row() -> None:
 def test_weeks_without_statistics(dataset: str) -> None:
     hole = Span(NOW - 30_000 - 27 * DAY - 35 * MINUTE, NOW - 30_000 - 3 * DAY)
     span = Span(hole.start - DAY, hole.end + DAY)
-    found = filled("binance-usdm", dataset, span, gaps=[hole], interval="5m")
+    found = filled("binance-usdm", dataset, span, gaps=[hole], interval="5m", concurrency=4)
     assert found.report.complete
-    assert found.beside <= HANDFUL + usual("binance-usdm", dataset, "5m")
+    # Of fourteen pages no longer candles are asked beforehand: if the last of four pages in flight is denied
+    # first, the three before it are each requested a second time.
+    assert found.beside <= HANDFUL + 3 + usual("binance-usdm", dataset, "5m")
 
 
 @pytest.mark.parametrize(("venue", "dataset"), KLINES)
