@@ -116,8 +116,9 @@ class Problem(StrEnum):
 
 @attrs.frozen
 class Finding:
-    """One problem of one series: its spans, its number of rows, and how to mend it.
+    """One problem of one series.
 
+    `spans` are the moments that have the problem, and `rows` is the number of rows there.
     `detail` is the error of a store that could not be read, `remedy` the commands that mend the problem.
     """
 

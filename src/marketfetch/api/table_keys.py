@@ -1,4 +1,4 @@
-"""Which tables a call of `fetch` returns: one, or one for each of its datasets and intervals."""
+"""Decides whether `fetch` returns one table, or a table for each of several datasets and intervals."""
 
 from __future__ import annotations
 

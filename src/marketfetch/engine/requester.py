@@ -102,7 +102,7 @@ class ResponsePolicy:
 
 @attrs.define(eq=False)
 class RequestMeasures:
-    """What one request took, for its event: seconds of waiting and of the answer, weight and bytes."""
+    """Measures how long one request waits and is answered, its weight and its bytes; its event has them."""
 
     cost: Cost
     egress: str = ""

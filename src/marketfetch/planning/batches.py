@@ -110,7 +110,7 @@ class FetchTask:
 
     @property
     def rows(self) -> int:
-        """Open times that are missing; for events, whose number nobody knows, one page for each span."""
+        """Return the number of missing open times; events are counted as one page for each missing span."""
         interval = self.series.interval
         return self.page_size * len(self.missing) if interval.is_event else interval.count_rows(self.missing)
 

@@ -1,1 +1,1 @@
-"""Work on what a store holds: bring it up to now, fetch it again, export it."""
+"""Functions that bring the series of a store up to now, fetch them again, or export them."""

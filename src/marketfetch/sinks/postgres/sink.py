@@ -50,8 +50,8 @@ class PostgresSink:
     """Stores rows and coverage in PostgreSQL 14 or newer.
 
     `dsn` is a URL or `key=value` text as libpq reads it. A service may pass its connection pool instead, a
-    `psycopg_pool.ConnectionPool`, as `pool`, and opens and closes it itself: each transaction borrows one
-    connection and returns it as it was.
+    `psycopg_pool.ConnectionPool`, as `pool`, and the service opens and closes the pool. Each transaction
+    borrows one connection from the pool and returns the connection as it was.
 
     Without `table`, each dataset has a table in `schema`, and a view in the first schema of the search path:
     `SELECT exchange, symbol, interval, open_time, ... FROM ohlcv`. `views=False` makes no views. With

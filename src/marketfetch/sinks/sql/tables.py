@@ -123,7 +123,7 @@ class SqlTable:
 
     @property
     def relation(self) -> str:
-        """The name as SQL, with its schema if it has one."""
+        """Return the quoted name of the table for SQL, after its schema if the table has one."""
         return quoted(*filter(None, (self.schema, self.name)))
 
     @property
