@@ -16,11 +16,12 @@
 | `Exchange.raise_for_error(response)` | no: HTTP status | raises for responses that are errors |
 | `Exchange.time_request`, `decode_time` | no | the server's clock |
 | `Exchange.listing_requests`, `decode_listing` | no | the symbols there are |
+| `Exchange.symbol_examples`, `quirks` | no | for the page about the exchange: spellings, and what to know |
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import urljoin, urlsplit
 
@@ -50,6 +51,10 @@ class Exchange:
     name: ClassVar[str]
     default_url: ClassVar[str]
     sources: ClassVar[Sequence[type[Source]]]
+    symbol_examples: ClassVar[Mapping[str, str]] = {}
+    """Unified names of a few instruments → how the exchange spells them."""
+    quirks: ClassVar[str] = ""
+    """What its users should know, as a list in Markdown; the page has the lists of its base classes, too."""
 
     def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

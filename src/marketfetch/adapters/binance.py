@@ -184,6 +184,13 @@ class BinanceExchange(Exchange, abstract=True):
     prefix: ClassVar[str]
     weight: ClassVar[LimitPool]
     listing_weight: ClassVar[int]
+    quirks = """
+    - The exchange refuses some countries with HTTP 451. The run ends with `RestrictedLocation`.
+    - A day has its file on the next day, as a rule before 10:00 UTC, and a month in the first week of the
+      next month. Binance replaces files without notice: `verify --sources` finds the rows that changed.
+    - A file of a month may lack days that the files of days have, and a file of a day may end early, both
+      with the right digest. What a file lacks is requested from the API.
+    """
 
     def raise_for_error(self, response: Response) -> None:
         """Raise by Binance's codes: https://developers.binance.com, "Error Codes"."""

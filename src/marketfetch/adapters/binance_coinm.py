@@ -224,6 +224,17 @@ class BinanceCoinm(BinanceFutures):
     prefix = "/dapi/v1"
     weight = _WEIGHT
     status_field = "contractStatus"
+    symbol_examples: ClassVar = {"BTC/USD:BTC": "BTCUSD_PERP", "BTC/USD:BTC-260626": "BTCUSD_260626"}
+    quirks = """
+    - The exchange counts contracts. `volume` and the other amounts in the store are in base coin, and the
+      turnover in US dollars is NULL.
+    - A request for candles spans 200 days at most, and its page is filled from the end.
+    - `open_interest` and `taker_volume` exist for perpetual contracts alone. Dated contracts have no
+      funding events.
+    - All contracts of a pair have the same `long_short_ratio`.
+    - Since 30 June 2026 Binance counts the weight of COIN-M and USDⓈ-M together. Two runs at once, one
+      for each, learn of each other from the header of the answers alone.
+    """
     sources: ClassVar[Sequence[type[Source]]] = (
         Ohlcv,
         CoinmOhlcvFiles,

@@ -169,6 +169,18 @@ class BinanceFutures(BinanceExchange, abstract=True):
     status_field: ClassVar[str]
     """Where the listing says whether a contract is traded."""
     listing_weight = 1
+    quirks = """
+    - Index prices are those of the pair, so all contracts of a pair have the same.
+    - The API serves statistics (`open_interest`, `long_short_ratio`, `taker_volume`) of the last 30 days.
+      Older ones of open interest and the long/short ratio come from files, at 5m.
+    - A row of open interest or of the long/short ratio has the time at which its period ends, a row of
+      taker volume the time at which it starts, as the exchange gives them.
+    - Funding is paid at times that the exchange may change, and an event may come some milliseconds after
+      the full hour. Its time is stored as it is.
+    - A special funding event, such as a dividend adjustment, may have the time of a regular one. Its rate
+      is in the column `special_funding_rate` of the same row.
+    - Old funding events have no `mark_price`; it is NULL.
+    """
 
     def decode_listing(self, body: bytes) -> Iterable[Instrument]:
         """Read the contracts with the time of their listing and, once announced, of their delivery."""

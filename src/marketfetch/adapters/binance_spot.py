@@ -49,6 +49,12 @@ class BinanceSpot(BinanceExchange):
     prefix = "/api/v3"
     weight = _WEIGHT
     listing_weight = 20
+    symbol_examples: ClassVar = {"BTC/USDT": "BTCUSDT", "ETH/BTC": "ETHBTC"}
+    quirks = """
+    - A page of candles costs the same whatever its size, so pages are as long as they may be.
+    - The listing does not say since when a pair is traded. One request finds its first candle.
+    - The times in files are milliseconds, and microseconds since 2025; the number of digits tells which.
+    """
     sources: ClassVar[Sequence[type[Source]]] = (Ohlcv, SpotOhlcvFiles)
 
     def decode_listing(self, body: bytes) -> Iterable[Instrument]:

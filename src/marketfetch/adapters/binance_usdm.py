@@ -169,6 +169,13 @@ class BinanceUsdm(BinanceFutures):
     prefix = "/fapi/v1"
     weight = _WEIGHT
     status_field = "status"
+    symbol_examples: ClassVar = {"BTC/USDT:USDT": "BTCUSDT", "BTC/USDT:USDT-260925": "BTCUSDT_260925"}
+    quirks = """
+    - Funding and statistics have limits of their own, and their answers do not say how much is used: the
+      requests are counted here.
+    - The times in the files of statistics are the ends of periods up to 24 June 2026, and the starts
+      since then. The store has ends, as the API does.
+    """
     sources: ClassVar[Sequence[type[Source]]] = (
         Ohlcv,
         UsdmOhlcvFiles,

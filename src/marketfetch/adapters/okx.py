@@ -49,7 +49,7 @@ __all__ = ["CandleFiles", "FundingRate", "Ohlcv", "Okx"]
 
 _SWAP = "-SWAP"
 _COLUMNS = {"open": 1, "high": 2, "low": 3, "close": 4, "volume": 5, "quote_volume": 7}
-_FILES = LimitPool("okx files", 1200, MINUTE)
+_FILES = LimitPool("okx files", 1200, MINUTE, published=False)
 """No limit is published; a client that is too fast is shut out with 403."""
 
 
@@ -194,6 +194,20 @@ class Okx(Exchange):
     name = "okx"
     default_url = "https://www.okx.com"
     sources: ClassVar[Sequence[type[Source]]] = (Ohlcv, FundingRate, CandleFiles)
+    symbol_examples: ClassVar = {"BTC/USDT": "BTC-USDT", "BTC/USDT:USDT": "BTC-USDT-SWAP"}
+    quirks = """
+    - OKX aligns bars of six hours and more to midnight in Hong Kong (UTC+8) unless their name ends in
+      `utc`. The adapter asks for the `utc` names, so a day is a day in UTC.
+    - The exchange counts the volume of swaps in contracts. `volume` in the store is in base coin, for
+      swaps as for spot pairs.
+    - The documented page has 100 candles, and 300 are served at times. 300 are requested, and after a
+      shorter page the rest.
+    - Errors come with HTTP 200; the code in the answer decides.
+    - `funding_rate` is the rate that was paid (`realizedRate`), not the forecast before it. The API
+      serves about three months.
+    - Files have the days and months of Hong Kong: the candles of 1 June in UTC are in the files of 1 and
+      of 2 June. OKX publishes neither a list of them nor digests, so they are requested by name.
+    """
 
     def raise_for_error(self, response: Response) -> None:
         """Raise by the `code` of the envelope, which HTTP 200 may hide: www.okx.com/docs-v5, "Error Code"."""

@@ -44,6 +44,11 @@ class Parser(argparse.ArgumentParser):
         """The actions by each of their options, short and long, as they are typed."""
         return self._option_string_actions
 
+    @property
+    def actions_by_group(self) -> Mapping[str, Sequence[argparse.Action]]:
+        """The actions by the title of their group, in the order of the help."""
+        return {group.title or "": tuple(group._group_actions) for group in self._action_groups}
+
     def shorten_usage(self) -> None:
         """Show what has to be given in the usage, and leave the other options to the list below it."""
         needed = [action for action in self._actions if action.required]
