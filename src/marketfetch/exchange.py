@@ -116,8 +116,9 @@ class Exchange:
     def raise_for_error(self, response: Response) -> None:
         """Raise the error that a response stands for; return if the response is good.
 
-        By HTTP status, as `raise_for_status` of `marketfetch.sources` says. An exchange with error codes of
-        its own overrides this method, and calls
+        By HTTP status: 451 and country blocks are RestrictedLocation, 418 and other 403 Banned, 429
+        RateLimitExceeded, 408, 5xx and redirects ExchangeNotAvailable, everything else but 2xx BadRequest. An
+        exchange with error codes of its own overrides this method, and calls
         `super().raise_for_error(response)` at the end.
         """
         raise_for_status(self.name, response, self._elsewhere(response))

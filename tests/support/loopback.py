@@ -16,7 +16,7 @@ from marketfetch.testing import GeneratedMarket, SimulatedExchange, simulate_bin
 
 __all__ = ["exchanges_on_loopback"]
 
-SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BTCUSD_PERP")
 
 
 @contextmanager

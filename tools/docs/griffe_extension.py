@@ -102,11 +102,10 @@ def _parameter(cls: griffe.Class, field: attrs.Attribute[Any]) -> griffe.Paramet
     declared = cls.members.get(field.name)
     written_type = declared.annotation if isinstance(declared, griffe.Attribute) else None
     annotation = _without_aliases(written_type, cls.module)
-    default = field.default
-    if default is attrs.NOTHING:
-        written = None
-    else:
-        written = repr(default) if default == () or isinstance(default, _PLAIN) else "..."
+    default: object = field.default
+    written = None if default is attrs.NOTHING else "..."
+    if isinstance(default, _PLAIN) or (isinstance(default, tuple) and not default):
+        written = repr(default)
     return griffe.Parameter(field.alias or field.name, annotation=annotation, kind=place, default=written)
 
 

@@ -132,7 +132,7 @@ class Pipeline:
     what is missing by then. Raises ConfigurationError at once for a combination that cannot work, and while
     running the MarketfetchError that ended the run early; its `.report` tells what was done.
 
-    >>> from marketfetch.sinks.memory import MemorySink
+    >>> from marketfetch.sinks import MemorySink
     >>> query = Query(symbols="BTCUSDT", datasets="ohlcv", interval="1m", start="2026-06-01")
     >>> Pipeline("binance-usdm", query, MemorySink())
     <Pipeline binance-usdm ohlcv 1m into MemorySink>

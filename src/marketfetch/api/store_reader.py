@@ -73,8 +73,9 @@ class StoreReader:
     calls nothing is open, so that other processes may write. One reader may be used by several threads.
 
     >>> import numpy as np
-    >>> from marketfetch.sinks.memory import MemorySink
-    >>> from marketfetch.values.pages import Batch, Columns
+    >>> from marketfetch.sinks import MemorySink
+    >>> from marketfetch import Batch
+    >>> from marketfetch.adapter import Columns
     >>> store, series = MemorySink(), Series.of("binance-usdm", "mark_price", "BTCUSDT", "1m")
     >>> rows = Columns(np.array([0, 60_000]), np.array([[1.0, 2.0]] * 4))
     >>> with store.writer() as write:

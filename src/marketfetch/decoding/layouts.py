@@ -220,7 +220,7 @@ class RowLayout:
     has the keys that lead to the list inside an envelope. `confirm` is the position of a flag that is 1 once
     the row is final.
 
-    >>> from marketfetch.values.datasets import Dataset
+    >>> from marketfetch.adapter import Dataset
     >>> layout = RowLayout({"open": 1, "high": 2, "low": 3, "close": 4}, width=5)
     >>> layout.decode(b'[[60000,"1.5","2","1","1.7"]]', Dataset.parse("mark_price")).columns.values[:, 0]
     array([1.5, 2. , 1. , 1.7])
@@ -288,7 +288,7 @@ class RowLayout:
 class ObjectLayout:
     """Where the columns are in responses made of objects: `columns` maps column names to keys.
 
-    >>> from marketfetch.values.datasets import Dataset
+    >>> from marketfetch.adapter import Dataset
     >>> layout = ObjectLayout({"open_interest": "oi"}, time="ts")
     >>> layout.decode(b'[{"ts":"60000","oi":"7.5"}]', Dataset.parse("open_interest")).columns.times
     array([60000])

@@ -153,8 +153,7 @@ class TimeWindowPaginator:
     | 00:04-00:05 | 00:04 | present |
     | 00:02-00:03 | none | absent for the second time: empty |
 
-    >>> from marketfetch.values.pages import Columns
-    >>> from marketfetch.values.series import Series
+    >>> from marketfetch.adapter import Columns, Series
     >>> minutes = Series.of("binance-usdm", "mark_price", "BTCUSDT", "1m")
     >>> windows = list(TimeWindowPaginator().split(Slice(minutes, Span(0, 600_000), rows=5)))
     >>> [str(part.span) for part in windows][0]
@@ -240,8 +239,7 @@ class CursorPaginator:
     | 2 June 16:00:00.001 to 3 June | none | absent once: ask again |
     | the same | none | absent for the second time: empty |
 
-    >>> from marketfetch.values.pages import Columns
-    >>> from marketfetch.values.series import Series
+    >>> from marketfetch.adapter import Columns, Series
     >>> events = Series.of("binance-usdm", "funding_rate", "BTCUSDT", "event")
     >>> hour = 3_600_000
     >>> page = Page(Columns(np.array([0, 8, 16]) * hour, np.ones((3, 3))), received=3)

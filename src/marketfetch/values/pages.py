@@ -78,7 +78,7 @@ class Columns:
     def within(self, spans: SpanSet) -> Columns:
         """Return the rows whose times lie in a set of spans.
 
-        >>> from marketfetch.values.spans import Span
+        >>> from marketfetch.adapter import Span
         >>> columns = Columns(np.array([1, 5, 9]), np.zeros((1, 3)))
         >>> columns.within(SpanSet.of(Span(4, 9))).times
         array([5])

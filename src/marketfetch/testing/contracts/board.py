@@ -37,10 +37,9 @@ def _read(text: str | None, _now: float) -> tuple[str, str | None]:
 class BoardContract:
     """Subclass it as `TestMyBoard` and override `make_board`; every test uses its own path.
 
-    >>> from marketfetch.proxies.file_board import FileBoard
-    >>> class TestFile(BoardContract):
+    >>> class TestMyBoard(BoardContract):
     ...     def make_board(self, place: Path) -> Board:
-    ...         return FileBoard(place)
+    ...         return MyBoard(place)
     """
 
     def make_board(self, place: Path) -> Board:

@@ -49,7 +49,7 @@ class SinkContract(LedgerContract, ProvenanceContract, LatestContract):
     Set `lasting = False` for a store whose data ends with its instance, such as one in memory. Override
     `write_format` for a store whose files contain the version of their format.
 
-    >>> from marketfetch.sinks.memory import MemorySink
+    >>> from marketfetch.sinks import MemorySink
     >>> class TestMemory(SinkContract):
     ...     lasting = False
     ...

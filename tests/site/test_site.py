@@ -1,0 +1,148 @@
+"""Every page of the site loads from the site alone, fits its window, and links to what exists; search works."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+from urllib.parse import unquote, urldefrag
+
+import attrs
+import pytest
+
+from tests.site.conftest import Site
+
+pytestmark = pytest.mark.timeout(240)  # the first test visits all pages
+
+WIDTHS = (400, 800, 1300)
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+
+# What sticks out of the window or is cut, but for what a scroll bar of its own can show.
+MISFITS = """() => {
+    const width = document.documentElement.clientWidth, found = [];
+    const name = (element) => `${element.tagName.toLowerCase()}: ${element.textContent.trim().slice(0, 60)}`;
+    const scrolls = (element) => ["auto", "scroll"].includes(getComputedStyle(element).overflowX);
+    const inScroller = (element) => {
+        for (let each = element.parentElement; each; each = each.parentElement) if (scrolls(each)) return true;
+        return false;
+    };
+    if (document.documentElement.scrollWidth > width) found.push("the page");
+    for (const element of document.querySelectorAll(".md-content *, .md-header *, .md-tabs *")) {
+        const box = element.getBoundingClientRect();
+        if (!box.width || !box.height || getComputedStyle(element).visibility === "hidden") continue;
+        if (element.closest("svg, .md-search, .headerlink, .md-header__title")) continue;
+        const cut = element.scrollWidth > element.clientWidth + 1 && element.clientWidth > 0
+            && ["hidden", "clip"].includes(getComputedStyle(element).overflowX);
+        if (cut || (box.right > width + 1 && !inScroller(element))) found.push(name(element));
+    }
+    for (const button of document.querySelectorAll("pre .md-code__nav, pre .md-clipboard")) {
+        const box = button.getBoundingClientRect(), code = button.closest("pre").querySelector("code");
+        if (!box.width) continue;
+        const frame = code.getBoundingClientRect(), range = document.createRange();
+        range.selectNodeContents(code);
+        for (const line of range.getClientRects()) {
+            const right = Math.min(line.right, frame.right);
+            if (right > box.left + 1 && line.top < box.bottom && line.bottom > box.top) {
+                found.push(`a button over ${name(code)}`);
+                break;
+            }
+        }
+    }
+    return found;
+}"""
+LINKS = "() => [...document.querySelectorAll('a[href]')].map((link) => link.href)"
+ANCHORS = "() => [...document.querySelectorAll('[id]')].map((element) => element.id)"
+
+
+@attrs.frozen
+class Visit:
+    """What was seen of a page."""
+
+    errors: list[str] = attrs.field(factory=list)
+    elsewhere: list[str] = attrs.field(factory=list)
+    misfits: dict[str, list[str]] = attrs.field(factory=dict)
+    links: list[str] = attrs.field(factory=list)
+    anchors: set[str] = attrs.field(factory=set)
+
+
+@pytest.fixture(scope="module")
+def visits(site: Site) -> Iterator[dict[str, Visit]]:
+    """Every page, visited once, at each width and in each scheme."""
+    page, seen = site.page, dict[str, Visit]()
+    now = Visit()
+    page.on("console", lambda said: said.type == "error" and now.errors.append(said.text))
+    page.on("pageerror", lambda error: now.errors.append(str(error)))
+    page.on("requestfailed", lambda request: now.errors.append(f"{request.url}: {request.failure}"))
+    page.on("request", lambda made: made.url.startswith(site.url) or now.elsewhere.append(made.url))
+    for path in site.paths:
+        now = Visit()
+        answer = page.goto(site.url + path, wait_until="load")
+        assert answer is not None
+        assert answer.ok, path
+        misfits = dict[str, Any]()
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme)
+            for width in WIDTHS:
+                page.set_viewport_size({"width": width, "height": 900})
+                misfits[f"{scheme}, {width} px"] = page.evaluate(MISFITS)
+        now.misfits.update({place: found for place, found in misfits.items() if found})
+        now.links.extend(page.evaluate(LINKS))
+        now.anchors.update(page.evaluate(ANCHORS))
+        seen[path] = now
+    return seen
+
+
+def test_pages_load_without_an_error(visits: dict[str, Visit]) -> None:
+    assert len(visits) > 50
+    assert not {path: visit.errors for path, visit in visits.items() if visit.errors}
+
+
+def test_pages_request_nothing_from_other_hosts(visits: dict[str, Visit]) -> None:
+    assert not {path: visit.elsewhere for path, visit in visits.items() if visit.elsewhere}
+
+
+def test_nothing_sticks_out_or_is_cut(visits: dict[str, Visit]) -> None:
+    assert not {path: visit.misfits for path, visit in visits.items() if visit.misfits}
+
+
+def test_links_inside_the_site_lead_somewhere(site: Site, visits: dict[str, Visit]) -> None:
+    broken, followed = [], 0
+    for path, visit in visits.items():
+        for link in visit.links:
+            if not link.startswith(site.url):
+                continue
+            address, anchor = urldefrag(link.removeprefix(site.url))
+            target = visits.get(address or "./")
+            followed += 1
+            if target is None and not (site.folder / unquote(address)).is_file():
+                broken.append((path, link))
+            elif target is not None and anchor and unquote(anchor) not in target.anchors:
+                broken.append((path, link))
+    assert followed > 1000
+    assert not broken
+
+
+@pytest.mark.parametrize(
+    ("words", "pages"),
+    [
+        ("jupyter", {"notebook/"}),
+        ("cron", {"howto-cron/"}),
+        ("metrics", {"metrics/"}),
+        ("logging", {"howto-service/"}),
+        ("export", {"reference/cli/"}),
+        ("rate limit", {"proxies/"}),
+        ("timezone", {"queries/"}),
+        ("delisted", {"queries/"}),
+        ("gaps", {"reports/"}),
+        ("resume", {"quickstart/"}),
+    ],
+)
+def test_search_finds_a_guide(site: Site, words: str, pages: set[str]) -> None:
+    page = site.page
+    page.set_viewport_size({"width": 1300, "height": 900})
+    page.goto(site.url)
+    page.click(".md-search__input")
+    page.fill(".md-search__input", words)
+    page.wait_for_selector(".md-search-result__link")
+    found = page.eval_on_selector_all(".md-search-result__link", "links => links.map((link) => link.href)")
+    first = [urldefrag(link)[0].partition("?")[0].removeprefix(site.url) for link in found]
+    assert pages & {*first[:8]}, first
