@@ -50,8 +50,9 @@ types: $(VENV)/.ready-dev ## check types: mypy (strict) and pyright
 contracts: $(VENV)/.ready-dev ## check that layers import only lower layers
 	@$(BIN)/lint-imports --no-logo
 
-docs: $(VENV)/.ready-dev ## build the documentation into site/; a broken link fails
+docs: $(VENV)/.ready-dev ## build the documentation into site/, and test it in Chromium if there is one
 	@$(BIN)/mkdocs build --strict --quiet
+	@$(BIN)/python -m pytest -n 0 --quiet --no-header tests/site --site site
 
 clean: ## remove everything that the other targets made
 	rm -rf $(VENV) site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -86,7 +86,7 @@ class PublicApi(griffe.Extension):
 
     def on_class_members(self, *, cls: griffe.Class, **kwargs: Any) -> None:
         """Give a class of attrs the arguments with which it is made."""
-        kind = getattr(sys.modules.get(cls.module.path), cls.name, None)
+        kind: Any = getattr(sys.modules.get(cls.module.path), cls.name, None)
         if not attrs.has(kind) or "__init__" in cls.members:
             return
         arguments = [griffe.Parameter("self", kind=griffe.ParameterKind.positional_or_keyword)]
@@ -115,8 +115,9 @@ def _without_aliases(value: Any, module: griffe.Module) -> Any:
         return [_without_aliases(each, module) for each in value]
     if isinstance(value, griffe.ExprName):
         alias = module.members.get(value.name)
-        private = value.name.startswith("_") and isinstance(alias, griffe.Attribute)
-        return alias.value if private and not isinstance(alias.value, griffe.ExprCall) else value
+        if not value.name.startswith("_") or not isinstance(alias, griffe.Attribute):
+            return value
+        return value if isinstance(alias.value, griffe.ExprCall) else alias.value  # a call makes a TypeVar
     if isinstance(value, griffe.Expr):
         for name, part in vars(value).items():
             if isinstance(part, griffe.Expr | list):

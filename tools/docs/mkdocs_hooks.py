@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,27 @@ sys.path.insert(0, str(PROJECT))  # mkdocs loads this file by its path
 from tools.docs import command_reference, exchange_pages  # noqa: E402
 
 _EXCHANGES = "<!-- the table of exchanges -->"
+_BOOSTS = {
+    "decisions/": 0.2,
+    "changelog": 0.3,
+    "reference/": 0.5,
+    "exchanges/": 0.5,
+    "howto-": 2,
+    "tutorials/": 2,
+}
+"""How much the words of a page count in the search, by the beginning of its path."""
 _PRIVATE_PATH = re.compile(r'<span title="[\w.]*">([^<]*)</span>')
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put all decision records into the navigation, and the pages of exchanges."""
-    records = sorted(Path(config.docs_dir, "decisions").glob("0*.md"))
-    _fill(config.nav, "decisions/index.md", [f"decisions/{each.name}" for each in records])
-    pages = [{name: f"exchanges/{name}.md"} for name in exchange_pages.built_in()]
-    _fill(config.nav, "exchanges/index.md", pages)
+    """Put the pages into the navigation that `mkdocs.yml` does not list one by one."""
+    docs, listed = Path(config.docs_dir), str(config.nav)
+    sections: dict[str, list[Any]] = {
+        "Decisions": [f"decisions/{each.name}" for each in sorted(docs.glob("decisions/0*.md"))],
+        "Exchanges": [{name: f"exchanges/{name}.md"} for name in exchange_pages.built_in()],
+        "How-to": [each.name for each in sorted(docs.glob("howto-*.md")) if each.name not in listed],
+    }
+    _fill(config.nav, sections)
     return config
 
 
@@ -38,7 +51,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Put the table of exchanges where a page has its mark."""
+    """Put the table of exchanges where a page has its mark, and guides before references in the search."""
+    boost = next((boost for start, boost in _BOOSTS.items() if page.file.src_uri.startswith(start)), 1)
+    page.meta.setdefault("search", {"boost": boost})
     below = "" if page.file.src_uri.startswith("exchanges/") else "exchanges/"
     return markdown.replace(_EXCHANGES, exchange_pages.table_of_exchanges(lambda name: f"{below}{name}.md"))
 
@@ -48,12 +63,9 @@ def on_post_page(output: str, **_: Any) -> str:
     return _PRIVATE_PATH.sub(r"\1", output)
 
 
-def _fill(nav: Any, index: str, pages: list[Any]) -> None:
-    """Add pages to the section of the navigation that has an index."""
-    for entry in nav:
-        if isinstance(entry, dict):
-            for section in entry.values():
-                if isinstance(section, list):
-                    if index in section:
-                        section.extend(pages)
-                    _fill(section, index, pages)
+def _fill(nav: Any, sections: Mapping[str, list[Any]]) -> None:
+    """Add pages to the sections of a navigation, by their titles."""
+    for title, section in [each for entry in nav if isinstance(entry, dict) for each in entry.items()]:
+        if isinstance(section, list):
+            section.extend(sections.get(title, ()))
+            _fill(section, sections)
