@@ -49,7 +49,8 @@ class _Handler(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def _served(folder: Path) -> Iterator[str]:
+def served(folder: Path) -> Iterator[str]:
+    """Serve a folder on loopback until the block is left."""
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(folder))) as server:
         server.daemon_threads = True
         thread = Thread(target=server.serve_forever, daemon=True)
@@ -70,7 +71,7 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
         absent("No Chromium: install the package chromium of your distribution to test the site")
     from playwright.sync_api import sync_playwright
 
-    with _served(folder.resolve()) as url, sync_playwright() as playwright:
+    with served(folder.resolve()) as url, sync_playwright() as playwright:
         # Root cannot have the sandbox, and the pages are our own.
         browser = playwright.chromium.launch(executable_path=program, chromium_sandbox=False)
         page = browser.new_page()

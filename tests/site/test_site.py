@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urldefrag
 
 import attrs
 import pytest
 
-from tests.site.conftest import Site
+from tests.site.conftest import Site, served
 
 if TYPE_CHECKING:  # a machine without the group `docs` has none
     from playwright.sync_api import ConsoleMessage, Request
@@ -68,8 +70,20 @@ class Visit:
 
 
 @pytest.fixture(scope="module")
-def visits(site: Site) -> dict[str, Visit]:
+def quick_site(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The site without the words of its search, of which each page that is opened makes an index."""
+    folder = tmp_path_factory.mktemp("quick") / "site"
+    shutil.copytree(site.folder, folder)
+    index = folder / "search" / "search_index.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), "docs": []}))
+    with served(folder) as url:
+        yield attrs.evolve(site, folder=folder, url=url)
+
+
+@pytest.fixture(scope="module")
+def visits(quick_site: Site) -> dict[str, Visit]:
     """Every page, visited once, at each width."""
+    site = quick_site
     page, seen = site.page, dict[str, Visit]()
     now = Visit()
 
@@ -85,9 +99,6 @@ def visits(site: Site) -> dict[str, Visit]:
     page.on("console", note_error)
     page.on("pageerror", lambda error: now.errors.append(str(error)))
     page.on("requestfailed", lambda request: now.errors.append(f"{request.url}: {request.failure}"))
-    # Each page would make an index of all words; the tests of the search below have the true one.
-    no_words = {**json.loads((site.folder / "search" / "search_index.json").read_text()), "docs": []}
-    page.route("**/search_index.json", lambda route: route.fulfill(json=no_words))
     for number, path in enumerate(site.paths):
         now = Visit()
         answer = page.goto(site.url + path, wait_until="load")
@@ -104,7 +115,6 @@ def visits(site: Site) -> dict[str, Visit]:
         now.links.extend(page.evaluate(LINKS))
         now.anchors.update(page.evaluate(ANCHORS))
         seen[path] = now
-    page.unroute_all()
     return seen
 
 
@@ -121,8 +131,8 @@ def test_nothing_sticks_out_or_is_cut(visits: dict[str, Visit]) -> None:
     assert not {path: visit.misfits for path, visit in visits.items() if visit.misfits}
 
 
-def test_links_inside_the_site_lead_somewhere(site: Site, visits: dict[str, Visit]) -> None:
-    broken, followed = [], 0
+def test_links_inside_the_site_lead_somewhere(quick_site: Site, visits: dict[str, Visit]) -> None:
+    site, broken, followed = quick_site, [], 0
     for path, visit in visits.items():
         for link in visit.links:
             if not link.startswith(site.url):
