@@ -27,7 +27,7 @@ MODULE = re.compile(r"`(?:src/marketfetch/)?(?P<path>[a-z_]+(?:/\w+)+\.(?:py|c))
 PUBLIC = {"adapter", "errors", "events", "listeners", "plans", "protocols", "reports", "sinks", "testing"}
 # Entry points, tables and metrics are named like attributes.
 METRIC_NAMES = {metric.name for metric in METRICS}
-ELSEWHERE = {"boards", "coverage", "exchanges", "fish", "series", "toml", *METRIC_NAMES}
+ELSEWHERE = {"boards", "coverage", "exchanges", "fish", "readthedocs.io", "series", "toml", *METRIC_NAMES}
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,236 @@
+"""What a reader copies from the how-to pages works: commands, units, images, tasks, links and tables."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+
+import marketfetch as mf
+from marketfetch.cli.commands.registry import COMMANDS
+from marketfetch.cli.parsing.command_line import parse
+from tests.conftest import absent
+from tests.support.loopback import exchanges_on_loopback
+
+PROJECT = Path(__file__).parents[1]
+DOCS, EXAMPLES = PROJECT / "docs", PROJECT / "examples"
+PAGES = sorted([*DOCS.glob("*.md"), PROJECT / "README.md"])
+DEPLOY = EXAMPLES / "deploy"
+TASKS = sorted((EXAMPLES / "orchestrators").glob("*.py"))
+BY_NAME = {command.name: command for command in COMMANDS}
+SITE = "https://marketfetch.readthedocs.io/"
+HOME = "https://github.com/marketfetch/marketfetch/"
+WORDS = (
+    "cron", "systemd", "docker", "fastapi", "airflow", "jupyter", "proxies", "logging", "metrics", "export",
+    "rate limit", "timezone", "delisted", "gaps", "resume", "offline", "timescaledb", "ccxt", "freqtrade",
+    "yfinance", "windows", "macos", "upgrade",
+)  # fmt: skip
+"""What people type into the search box of the site."""
+
+
+@pytest.fixture(autouse=True)
+def unblocked_loop() -> None:
+    """Disabled: example code may import modules inside its event loop."""
+
+
+def fences(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield language and text of each block of code."""
+    for found in re.finditer(
+        r"^``` ?([^\n]*)\n(.*?)\n```$", path.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    ):
+        yield found[1], found[2]
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """Yield the words of every call of marketfetch in a block that shows a terminal, a crontab or a unit."""
+    for line in re.sub(r"\\\n\s*", "", text).splitlines():
+        found = re.search(
+            r"(?:^\$ |^[\d* ]+ {2}|^ExecStart=.*/|^\$ docker .* exec market )marketfetch (.*)", line
+        )
+        if found and "…" not in line:
+            words = shlex.split(found[1], comments=True)
+            ends = [place for place, word in enumerate(words) if word in {"|", ">", "2>", ">>"}]
+            yield words[: min(ends, default=len(words))]
+
+
+@pytest.mark.parametrize("path", [*PAGES, *DEPLOY.glob("*.service")], ids=lambda path: path.name)
+def test_commands_are_right(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    presets = '[jobs.{}]\nsymbol = ["BTCUSDT"]\nexchange = "okx"\nstart = "1d"\nstore = "memory:"\n'
+    Path("marketfetch.toml").write_text(
+        "".join(presets.format(name) for name in ("majors", "daily")), "utf-8"
+    )
+    texts = [text for _, text in fences(path)] if path.suffix == ".md" else [path.read_text("utf-8")]
+    for words in (words for text in texts for words in commands(text)):
+        if words[0] not in {"help", "--version"}:
+            assert parse(words, BY_NAME).command == words[0]
+
+
+def test_commands_are_found_where_they_are_shown() -> None:
+    """Else the test above would pass without a single command."""
+    shown = {path.name: [words[0] for _, text in fences(path) for words in commands(text)] for path in PAGES}
+    assert shown["howto-cron.md"] == ["plan", "backfill", "update", "status"]
+    assert sum(map(len, shown.values())) > 50
+
+
+def test_units_are_accepted_by_systemd(tmp_path: Path) -> None:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        absent("No systemd-analyze: install the package systemd of your distribution")
+    assert program is not None
+    for unit in DEPLOY.glob("*.[st]*e*"):
+        text = unit.read_text("utf-8")
+        (tmp_path / unit.name).write_text(
+            text.replace("/opt/market/bin/marketfetch", sys.executable), "utf-8"
+        )
+    units = sorted(map(str, tmp_path.iterdir()))
+    assert len(units) == 3
+    said = subprocess.run([program, "verify", *units], capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stdout + said.stderr) == (0, "")
+
+
+def test_image_runs_without_rights_on_a_file_system_that_is_read_only() -> None:
+    said = subprocess.run(
+        [Path(sys.executable).with_name("hadolint"), DEPLOY / "Dockerfile"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (said.returncode, said.stdout) == (0, "")
+    lines = (DEPLOY / "Dockerfile").read_text("utf-8").splitlines()
+    assert "USER 10001" in lines
+    assert [line for line in lines if line.startswith("VOLUME")] == ["VOLUME /data"]
+    (service,) = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))["services"].values()
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["volumes"] == ["market:/data"]
+    assert parse(service["command"], BY_NAME).store.reveal() == "duckdb:/data/market.duckdb"
+
+
+class WithoutDecorators(ast.NodeTransformer):
+    """Turns a task of an orchestrator into the plain function that it wraps."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        node.decorator_list, node.returns = [], None
+        for argument in node.args.args:
+            argument.annotation = None
+        return node
+
+
+def task_of(path: Path, **names: object) -> Any:
+    """Return the function of a file that calls marketfetch, without the orchestrator."""
+    functions = [
+        node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.FunctionDef)
+    ]
+    (found,) = [node for node in functions if "mf.update" in ast.unparse(node)]
+    module = ast.Module([WithoutDecorators().visit(found)], [])
+    space: dict[str, Any] = dict(names)
+    exec(compile(ast.fix_missing_locations(module), path.name, "exec"), space)
+    return space[found.name]
+
+
+@pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)
+def test_task_updates_a_store_and_fails_if_something_is_missing(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = f"sqlite:{tmp_path / 'market.sqlite'}"
+    with exchanges_on_loopback(monkeypatch) as exchange:
+        mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", interval="1d", start="9d", end="5d", to=store)
+        environment = type("os", (), {"environ": {"MARKET_STORE": store}})
+        task = task_of(path, os=environment, MaterializeResult=lambda metadata: metadata)
+        arguments = () if "dagster" in path.stem else (store,)
+        assert task(*arguments)["rows"] >= 4
+        mf.forget(store, symbols="BTCUSDT", start="4d", end="2d", rows=True)
+        exchange.edit = lambda _, reply: type(reply)(status=400, headers={}, body=b'{"code":-1121}')
+        with pytest.raises(RuntimeError, match="BTCUSDT"):
+            task(*arguments)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_code_that_is_not_run_is_at_least_python(path: Path) -> None:
+    for language, text in fences(path):
+        if language == "{ .python }" and "--8<--" not in text:
+            compile(text, path.name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_code_fits_the_column_of_the_page(path: Path) -> None:
+    wide = [line for _, text in fences(path) for line in text.splitlines() if len(line) > 80]
+    assert not wide
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/index.md"])
+def test_table_of_exchanges_is_true(name: str) -> None:
+    rows = re.findall(
+        r"^\| `([\w-]+)` \| ((?:`\w+` ?)+)\|$", (PROJECT / name).read_text("utf-8"), re.MULTILINE
+    )
+    shown = {exchange: set(re.findall(r"`(\w+)`", cell)) for exchange, cell in rows}
+    built_in = {
+        name: set(mf.datasets(name)) for name in mf.exchanges() if name.split("-")[0] in {"binance", "okx"}
+    }
+    assert shown == built_in
+
+
+def test_links_of_the_readme_work_on_a_package_index() -> None:
+    text = (PROJECT / "README.md").read_text("utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(links) > 10
+    for link in links:
+        address, _, anchor = link.partition("#")
+        assert not anchor
+        if address.startswith(SITE):
+            page = address.removeprefix(SITE).strip("/") or "index"
+            assert (DOCS / f"{page}.md").is_file(), link
+        else:
+            place = re.sub(
+                r"^https://raw\.githubusercontent\.com/marketfetch/marketfetch/", f"{HOME}raw/", address
+            )
+            assert place.startswith(HOME), link
+            assert (PROJECT / place.removeprefix(HOME).split("/", 2)[2]).exists(), link
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_word_that_people_search_for_is_in_a_heading(word: str) -> None:
+    headings = [
+        line for path in PAGES for line in re.findall("^#+ .*", path.read_text("utf-8"), re.MULTILINE)
+    ]
+    assert any(word in line.lower() for line in headings)
+
+
+def test_every_page_is_reached_from_the_navigation() -> None:
+    navigation = (PROJECT / "mkdocs.yml").read_text("utf-8")
+    assert not [path.name for path in DOCS.glob("*.md") if path.name not in navigation]
+
+
+def test_table_of_the_page_about_timescaledb_is_filled(
+    postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = list(fences(DOCS / "howto-timescaledb.md"))
+    (statements,) = [text for language, text in blocks if language == "sql"]
+    (code,) = [text for language, text in blocks if language == "python"]
+    table, hypertable = statements.split("SELECT create_hypertable")
+    assert "'candles', 'ts'" in hypertable
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        connection.execute(table.encode())
+    space: dict[str, Any] = {}
+    exec(code, space)
+    store = mf.PostgresSink(postgres_dsn, table=space["mapping"])
+    with exchanges_on_loopback(monkeypatch), warnings.catch_warnings():
+        filled = mf.fetch(
+            "binance-usdm", "ohlcv", "BTCUSDT", interval="1h", start="2026-06-01", end="2026-06-02", to=store
+        )
+    assert filled.report.rows_written == 24
+    with psycopg.connect(postgres_dsn) as connection:
+        row = connection.execute("SELECT count(*), count(close), min(interval) FROM candles").fetchone()
+    assert row == (24, 24, "1h")
