@@ -21,6 +21,7 @@ from marketfetch.api.tables.joining import jitter_grid, joined, joined_dataset
 from marketfetch.api.tables.plots import Theme, plot_candles
 from marketfetch.api.tables.resampling import check_divides, resampled, resampled_dataset
 from marketfetch.common.arrow import arrow_schema, arrow_stream
+from marketfetch.common.text import pluralize
 from marketfetch.common.type_checks import is_text, is_whole
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.planning.held_symbols import Spelling
@@ -30,6 +31,7 @@ from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
+from marketfetch.values.spans import Span
 
 if TYPE_CHECKING:  # heavy and optional: imported where they are used
     import pandas as pd
@@ -103,11 +105,17 @@ class Table:
         return self.rows[chosen[0]]
 
     def head(self, n: int = 5) -> Table:
-        """Return a table of the first `n` rows, or all if there are fewer."""
+        """Return a table of the first `n` rows, or all if there are fewer; its report is about these rows.
+
+        Raises ConfigurationError for an `n` that is no whole number of 0 or more.
+        """
         return self._part(n, last=False)
 
     def tail(self, n: int = 5) -> Table:
-        """Return a table of the last `n` rows, or all if there are fewer."""
+        """Return a table of the last `n` rows, or all if there are fewer; its report is about these rows.
+
+        Raises ConfigurationError for an `n` that is no whole number of 0 or more.
+        """
         return self._part(n, last=True)
 
     def to_pandas(self, index: Index | None = None) -> pd.DataFrame:
@@ -257,17 +265,32 @@ class Table:
     def _part(self, n: int, *, last: bool) -> Table:
         if not is_whole(n) or n < 0:
             raise ConfigurationError(f"n: {redact(repr(n))} is no number of rows; write 0 or more")
-        left, rows = int(n), dict(self.rows)
-        for series in list(reversed(rows)) if last else list(rows):
-            size = len(rows[series])
-            rows[series] = rows[series].take(slice(max(size - left, 0), None) if last else slice(left))
-            left -= len(rows[series])
-        return Table(self.dataset, rows, self.report)
+        left, parts = int(n), dict[Series, Columns]()
+        for series, columns in reversed(self.rows.items()) if last else self.rows.items():
+            size = len(columns)
+            part = columns.take(slice(max(size - left, 0), None) if last else slice(left))
+            left -= len(part)
+            if len(part) or not size:
+                parts[series] = part
+        rows = {series: parts[series] for series in self.rows if series in parts}
+        lines = [line for line in self.report.series if line.series not in self.rows or line.series in rows]
+        shorter = {series: part for series, part in rows.items() if len(part) < len(self.rows[series])}
+        narrowed = (
+            line.within(_span_of(line.series, shorter[line.series])) if line.series in shorter else line
+            for line in lines
+        )
+        return Table(self.dataset, rows, attrs.evolve(self.report, series=tuple(narrowed)))
 
     def __repr__(self) -> str:
         state = "complete" if self.report.complete else "incomplete: see .report"
-        return f"<Table {self.dataset.name}: {len(self):,} rows of {len(self.rows)} series, {state}>"
+        return f"<Table {self.dataset.name}: {pluralize(len(self), 'row')} of {len(self.rows)} series, {state}>"
 
     def _repr_html_(self) -> str:
         """Return HTML with the first and last rows, and what the table holds and lacks of each series."""
         return table_html(repr(self), self.dataset, self.rows, self.report)
+
+
+def _span_of(series: Series, rows: Columns) -> Span:
+    """Return the span from the first row to the end of the last one."""
+    first, last = int(rows.times[0]), int(rows.times[-1])
+    return Span(first, last + 1 if series.interval.is_event else series.interval.shift(last, 1))
