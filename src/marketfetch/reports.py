@@ -79,7 +79,7 @@ class SeriesReport:
         return sum(map(self.series.interval.count, self.unusable))
 
     def within(self, span: Span) -> SeriesReport:
-        """Return what the report says about a span inside `wanted`; `rows` and `rejected` stay those of the run."""
+        """Return what is said about a span inside `wanted`; `rows` and `rejected` stay those of the run."""
         inside = SpanSet.of(span)
         gaps = (attrs.evolve(gap, spans=gap.spans & inside) for gap in self.missing)
         return attrs.evolve(

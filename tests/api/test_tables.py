@@ -221,10 +221,8 @@ class TestRows:
         assert not line.missing
         assert not line.empty
         assert head.report.complete
-        assert "not there" not in head._repr_html_()
-        assert [line.wanted for line in tail.report.series] == [
-            mf.Span(START + MINUTE, START + 3 * MINUTE)
-        ]
+        assert "Not there" not in head._repr_html_()
+        assert [line.wanted for line in tail.report.series] == [mf.Span(START + MINUTE, START + 3 * MINUTE)]
         assert whole.head(100).report == whole.report
         assert not whole.head(0).report.series
 
@@ -515,7 +513,7 @@ class TestHtml:
         assert ("⋮" in html) == (count > shown)
 
     def test_columns_with_nothing_to_say_are_left_out(self) -> None:
-        assert "not there" not in candles()._repr_html_()
+        assert "Not there" not in candles()._repr_html_()
         assert "unusable" not in candles()._repr_html_()
 
     def test_series_without_rows_say_why(self) -> None:

@@ -14,7 +14,7 @@ from marketfetch.reports import NOTHING_CLOSED, Report, SeriesReport
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
 
-__all__ = ["OnMissing", "check_on_missing", "missing_summary", "series_lacks", "tell_missing"]
+__all__ = ["OnMissing", "check_on_missing", "missing_summary", "tell_missing"]
 
 OnMissing = Literal["warn", "raise", "ignore"]
 
@@ -33,7 +33,7 @@ def missing_summary(report: Report, rows: Mapping[Series, Columns]) -> list[str]
     if not known and not lines:
         lines.append(f"{NOTHING_CLOSED}: not one interval of it is over")
     for line in known:
-        lacks = series_lacks(line, rows.get(line.series))
+        lacks = _lacks(line, rows.get(line.series))
         if lacks:
             lines.append(f"{line.series.symbol}: {lacks}")
     if len(lines) > _MAX_LINES:
@@ -61,8 +61,7 @@ def tell_missing(
     warn(message, IncompleteWarning, stacklevel=stacklevel)
 
 
-def series_lacks(line: SeriesReport, rows: Columns | None) -> str:
-    """Describe which moments of a series are missing, or why it has no rows; empty text if all is there."""
+def _lacks(line: SeriesReport, rows: Columns | None) -> str:
     if line.missing:
         return "; ".join(
             f"missing {join_limited([span_text(span) for span in gap.spans], _MAX_SPANS)} ({gap.reason})"

@@ -14,12 +14,12 @@ __all__ = ["html_page", "html_table"]
 _STYLE = (
     "<style>.marketfetch{overflow-x:auto;max-width:100%}"
     "div.marketfetch p{margin:.4em 0}"
-    "div.marketfetch.marketfetch table{border-collapse:collapse;color:inherit;background:none;margin:.4em 0;border:0;"
-    "display:table;font-size:.9em}"
-    "div.marketfetch.marketfetch table th,div.marketfetch.marketfetch table td{padding:.15em .6em;text-align:left;color:inherit;"
-    "background:none;border:0;border-bottom:1px solid rgba(128,128,128,.35);white-space:nowrap;min-width:0}"
-    "div.marketfetch.marketfetch table td:last-child{white-space:normal}"
-    "div.marketfetch.marketfetch table .number{text-align:right;font-variant-numeric:tabular-nums}"
+    "div.marketfetch.marketfetch table{border-collapse:collapse;color:inherit;background:none;"
+    "margin:.4em 0;border:0;display:table;font-size:.9em}"
+    "div.marketfetch.marketfetch :is(td,th){padding:.15em .6em;text-align:left;color:inherit;background:none;"
+    "border:0;border-bottom:1px solid rgba(128,128,128,.35);white-space:nowrap;min-width:0}"
+    "div.marketfetch.marketfetch td:last-child:not(.number){white-space:normal;min-width:10em}"
+    "div.marketfetch.marketfetch .number:is(td,th){text-align:right;font-variant-numeric:tabular-nums}"
     "div.marketfetch progress{width:16em;vertical-align:middle}</style>"
 )
 

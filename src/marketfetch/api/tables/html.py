@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from html import escape
 
-from marketfetch.api.shortfalls import series_lacks
+from marketfetch.api.shortfalls import missing_summary
 from marketfetch.common.html import html_page, html_table
 from marketfetch.report_text import spans_text
 from marketfetch.reports import Report, SeriesReport
@@ -30,14 +31,19 @@ def table_html(title: str, dataset: Dataset, rows: Mapping[Series, Columns], rep
     preview = html_table(("symbol", "interval", "open_time (UTC)", *names), _preview(dataset, rows))
     lines = {line.series: line for line in report.series}
     shown = [_series_cells(each, columns, lines.get(each)) for each, columns in list(rows.items())[:_SERIES]]
-    header = ("symbol", "interval", "rows ", "from (UTC)", "to", "confirmed empty", "unusable", "not there")
+    header = ("symbol", "interval", "rows ", "from (UTC)", "to", "confirmed empty", "unusable")
     # Most tables have nothing to say in some columns, and are narrower without them.
-    told = [place for place in range(len(header)) if place < _ALWAYS or {line[place] for line in shown} != {"–"}]
-    series = html_table([header[place] for place in told], [[line[place] for place in told] for line in shown])
+    told = [
+        place for place in range(len(header)) if place < _ALWAYS or {line[place] for line in shown} != {"–"}
+    ]
+    series = html_table(
+        [header[place] for place in told], [[line[place] for place in told] for line in shown]
+    )
     more = f"<p>and {len(rows) - _SERIES:,} more series</p>" if len(rows) > _SERIES else ""
-    symbols = {series.symbol for series in rows}
-    unknown = [(f"{symbol}: {hint}",) for symbol, hint in report.unknown.items() if symbol not in symbols]
-    return html_page(title, preview, series, more, html_table((), unknown))
+    # Below the table: in a column it would be cut off where the page is narrow.
+    lacks = missing_summary(report, rows) if report.series or report.unknown else ()
+    told_below = "".join(f"<li>{escape(each)}</li>" for each in lacks)
+    return html_page(title, preview, series, more, f"<p>Not there:</p><ul>{told_below}</ul>" if lacks else "")
 
 
 def _preview(dataset: Dataset, rows: Mapping[Series, Columns]) -> Iterator[Sequence[str]]:
@@ -89,5 +95,4 @@ def _series_cells(series: Series, columns: Columns, line: SeriesReport | None) -
         last,
         spans_text(empty),
         spans_text(line.unusable if line else SpanSet()),
-        (line and series_lacks(line, columns)) or "–",
     )

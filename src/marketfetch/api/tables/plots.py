@@ -214,7 +214,8 @@ def plot_coverage(ledger: Mapping[Series, Coverage], theme: Theme) -> Figure:
 def _shares(known: Coverage, edges: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the shares between two edges each, shape (edges - 1, 4): held, empty, unusable, missing."""
     held, empty, unusable = (
-        np.diff(_length_before(spans, edges)) / np.diff(edges) for spans in (known.present, known.empty, known.unusable)
+        np.diff(_length_before(spans, edges)) / np.diff(edges)
+        for spans in (known.present, known.empty, known.unusable)
     )
     return np.stack((held, empty, unusable, 1 - held - empty - unusable), axis=1)
 

@@ -283,7 +283,9 @@ class Table:
 
     def __repr__(self) -> str:
         state = "complete" if self.report.complete else "incomplete: see .report"
-        return f"<Table {self.dataset.name}: {pluralize(len(self), 'row')} of {len(self.rows)} series, {state}>"
+        return (
+            f"<Table {self.dataset.name}: {pluralize(len(self), 'row')} of {len(self.rows)} series, {state}>"
+        )
 
     def _repr_html_(self) -> str:
         """Return HTML with the first and last rows, and what the table holds and lacks of each series."""
