@@ -15,6 +15,7 @@ from typing import Any
 import nbformat
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
 from nbformat import NotebookNode
@@ -23,6 +24,7 @@ _TIMEOUT = 120
 """Seconds for one cell, on a busy machine."""
 _CELL_FILE = re.compile(r"\S*ipykernel_\d+\S*\.py:(\d+)")
 """Where a warning says that it comes from: a file that only the kernel knows."""
+_LINK = re.compile(r"(\]\([\w./-]+)\.ipynb\)")
 _FRAME_STYLE = re.compile(r"<style scoped>.*?</style>\n", re.DOTALL)
 """What pandas writes before each frame; without it a frame looks like the other tables of the site."""
 
@@ -52,8 +54,7 @@ def page_of(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes]]:
     text = _FRAME_STYLE.sub("", _CELL_FILE.sub(r"line \1", text))
     for written, wanted in (('<table border="1" class="dataframe">', "<table>"), ("![png](./", "![figure](")):
         text = text.replace(written, wanted)
-    linked = re.sub(r"(\]\([\w./-]+)\.ipynb\)", r"\1.md)", text)
-    return linked, {Path(file).name: content for file, content in resources["outputs"].items()}
+    return _to_pages(text), {Path(file).name: content for file, content in resources["outputs"].items()}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -71,3 +72,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for name, content in pictures.items():
             files.append(File.generated(config, (place.parent / name).as_posix(), content=content))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Let links to notebooks lead to their pages; on a page of a notebook the last one is a download."""
+    return markdown if page.file.src_uri.startswith("tutorials/") else _to_pages(markdown)
+
+
+def _to_pages(markdown: str) -> str:
+    return _LINK.sub(r"\1.md)", markdown)
