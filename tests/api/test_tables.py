@@ -242,7 +242,10 @@ class TestRows:
         marks = table_of(mf.Series.of("okx", "mark_price", "X", "1m"), [0], open=1, high=1, low=1, close=1)
         assert marks.to_ccxt() == [[0, 1.0, 1.0, 1.0, 1.0, None]]
         assert empty().to_ccxt() == []
-        with pytest.raises(ConfigurationError, match=r"choose one, such as table\['BTCUSDT'\]"):
+        with pytest.raises(
+            ConfigurationError,
+            match=r"the lists of ccxt are of one series.*choose a symbol, such as table\['BTCUSDT'\]",
+        ):
             both(candles(), candles(ETH)).to_ccxt()
         with pytest.raises(ConfigurationError, match="column of funding_rate: 'open' is unknown"):
             empty("funding_rate").to_ccxt()
@@ -265,7 +268,10 @@ class TestFrames:
 
     def test_index_that_cannot_tell_rows_apart_is_refused(self) -> None:
         hourly = attrs.evolve(BTC, interval=mf.Interval.parse("1h"))
-        with pytest.raises(ConfigurationError, match=r"index: the table has 2 series.*index='symbol-time'"):
+        with pytest.raises(
+            ConfigurationError,
+            match=r"index: 'time' tells .*, and the table has 2; choose a symbol, such as table\['BTCUSDT'\]",
+        ):
             both(candles(), candles(ETH)).to_pandas(index="time")
         with pytest.raises(ConfigurationError, match="index: the table has 2 series of BTCUSDT"):
             both(candles(), candles(hourly)).to_pandas(index="symbol-time")

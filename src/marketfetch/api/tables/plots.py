@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from marketfetch.api.tables.frames import check_one_series
 from marketfetch.api.tables.resampling import check_divides, resampled
 from marketfetch.common.optional_packages import from_extra
 from marketfetch.common.type_checks import is_text
@@ -62,18 +63,14 @@ _THEMES = {
 def plot_candles(dataset: Dataset, rows: Mapping[Series, Columns], theme: Theme) -> Figure:
     """Return a figure with the candles of one series, its volumes, and its funding rates if it has them."""
     colours = _colours(theme)
-    if len(rows) != 1:
-        raise ConfigurationError(
-            f"plot: a figure shows one series, and the table has {len(rows)}; "
-            "choose one, such as table['BTCUSDT']"
-        )
-    ((series, columns),) = rows.items()
     if not {*_PRICES} <= {*dataset.names}:
         raise ConfigurationError(
             f"plot: {dataset.name} has no candles; join it to candles: candles.join(table)"
         )
-    if not len(columns):
-        raise ConfigurationError(f"plot: the table has no row of {series.symbol}")
+    check_one_series("plot: a figure shows one series", rows)
+    if not any(map(len, rows.values())):
+        raise ConfigurationError("plot: the table has no rows; table.report says why")
+    ((series, columns),) = rows.items()
     names = [name for name in (*_PRICES, "volume") if name in dataset.names]
     candles, interval = _thinned(dataset, names, columns, series.interval)
     panels = [3.0, *([1.0] if "volume" in names else []), *([1.0] if "funding_rate" in dataset.names else [])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import attrs
 from marketfetch.api.tables.frames import (
     Index,
     arrow_table,
+    check_one_series,
     pandas_frame,
     polars_frame,
     python_rows,
@@ -40,6 +42,8 @@ if TYPE_CHECKING:  # heavy and optional: imported where they are used
     from matplotlib.figure import Figure
 
 __all__ = ["Table"]
+
+_PRICES = ("open", "high", "low", "close")
 
 
 class Table:
@@ -147,20 +151,18 @@ class Table:
     def to_ccxt(self) -> list[list[Any]]:
         """Return candles of one symbol as ccxt does: lists of milliseconds, open, high, low, close, volume.
 
-        The volume is None in datasets without volumes. Raises ConfigurationError for several symbols, and
+        NULL is None, and so is the volume in datasets without volumes. Raises ConfigurationError for several
+        series, and
         for a dataset without candles.
         """
-        if len(self.rows) > 1:
-            raise ConfigurationError(
-                f"to_ccxt: the table has {len(self.rows)} series, and ccxt's lists name none; choose one, "
-                f"such as table[{self.symbols[0]!r}].to_ccxt()"
-            )
-        prices = [self.dataset.index(name) for name in ("open", "high", "low", "close")]
-        volume = self.dataset.index("volume") if "volume" in self.dataset.names else None
+        check_one_series("to_ccxt: the lists of ccxt are of one series", self.rows)
+        names = [*_PRICES, *(["volume"] if "volume" in self.dataset.names else [])]
+        places = [self.dataset.index(name) for name in names]
+        none = [None] * (1 + len(_PRICES) - len(names))
         return [
-            [time, *values[prices].tolist(), None if volume is None else float(values[volume])]
+            [time, *(None if math.isnan(value) else value for value in values), *none]
             for columns in self.rows.values()
-            for time, values in zip(columns.times.tolist(), columns.values.T, strict=True)
+            for time, values in zip(columns.times.tolist(), columns.values[places].T.tolist(), strict=True)
         ]
 
     def wide(self, column: str) -> pd.DataFrame:
