@@ -227,7 +227,9 @@ def unknown(
         remedy = f"there are {len(names)} to choose from, such as {', '.join(names[:5])}"
     else:
         remedy = f"choose one of {', '.join(names)}" if names else "none is available"
-    return ConfigurationError(f"{argument}: {redact(repr(found))} {verdict}; {remedy}")
+    shown = redact(repr(found))
+    shown = shown if len(shown) <= 200 else f"{shown[:200]}…"  # a table, an array, a file read by mistake
+    return ConfigurationError(f"{argument}: {shown} {verdict}; {remedy}")
 
 
 def wrong_kind(place: str, found: object, remedy: str) -> AdapterError:

@@ -78,6 +78,19 @@ class SeriesReport:
         """The number of open times that are unusable."""
         return sum(map(self.series.interval.count, self.unusable))
 
+    def within(self, span: Span) -> SeriesReport:
+        """Return what is said about a span inside `wanted`; `rows` and `rejected` stay those of the run."""
+        inside = SpanSet.of(span)
+        gaps = (attrs.evolve(gap, spans=gap.spans & inside) for gap in self.missing)
+        return attrs.evolve(
+            self,
+            wanted=span,
+            covered=self.covered & inside,
+            empty=self.empty & inside,
+            unusable=self.unusable & inside,
+            missing=tuple(gap for gap in gaps if gap.spans),
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Return the report in plain types, times as ISO text, for JSON."""
         return {

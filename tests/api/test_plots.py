@@ -31,6 +31,11 @@ def table_of(count: int, series: mf.Series = BTC) -> mf.Table:
     return mf.Table(series.dataset, {series: Columns(times, values)}, Report.empty())
 
 
+def bars(axes: Any) -> int:
+    """Return how many bars are drawn: all of them are one collection."""
+    return len(axes.collections[-1].get_paths())
+
+
 def funded(count: int) -> mf.Table:
     rows = Columns(np.array([START]), np.array([[1e-4], [5.0], [np.nan]]))
     return table_of(count).join(mf.Table(FUNDING.dataset, {FUNDING: rows}, Report.empty()))
@@ -42,7 +47,7 @@ def test_candles_volumes_and_funding(theme: Any, lightness: float, tmp_path: Pat
     prices, volumes, funding = figure.axes
     assert prices.get_title(loc="left") == "binance-usdm BTCUSDT 1m"
     assert (volumes.get_ylabel(), funding.get_ylabel()) == ("volume", "funding, %")
-    assert len(prices.patches) == len(volumes.patches) == 50
+    assert bars(prices) == bars(volumes) == 50
     assert figure.get_facecolor()[0] == pytest.approx(lightness, abs=0.05)
     assert np.asarray(funding.lines[0].get_ydata()).tolist() == pytest.approx([0.01, 0.01])
     figure.savefig(tmp_path / "candles.png")
@@ -50,19 +55,19 @@ def test_candles_volumes_and_funding(theme: Any, lightness: float, tmp_path: Pat
 
 @pytest.mark.parametrize("count", [1, 2, 400])
 def test_few_rows_are_shown_as_they_are(count: int) -> None:
-    assert len(table_of(count).plot().axes[0].patches) == count
+    assert bars(table_of(count).plot().axes[0]) == count
 
 
 @pytest.mark.parametrize(("count", "interval"), [(401, "5m"), (200_000, "12h"), (1_000_000, "3d")])
 def test_many_rows_are_shown_as_longer_candles(count: int, interval: str) -> None:
     prices = table_of(count).plot().axes[0]
     assert prices.get_title(loc="left").endswith(f" {interval}")
-    assert len(prices.patches) <= 400
+    assert 0 < bars(prices) <= 400
 
 
 def test_a_table_of_months_is_not_resampled() -> None:
     months = attrs.evolve(BTC, interval=mf.Interval.parse("1M"))
-    assert len(table_of(500, months).plot().axes[0].patches) == 500
+    assert bars(table_of(500, months).plot().axes[0]) == 500
 
 
 def test_a_notebook_shows_the_figure_by_itself() -> None:
@@ -71,9 +76,11 @@ def test_a_notebook_shows_the_figure_by_itself() -> None:
 
 def test_what_cannot_be_shown_is_refused() -> None:
     rows = {**table_of(5).rows, **table_of(5, ETH).rows}
-    with pytest.raises(ConfigurationError, match="plot: a figure shows one series, and the table has 2"):
+    with pytest.raises(
+        ConfigurationError, match="plot: a figure shows one series, and the table has 2; choose a symbol"
+    ):
         mf.Table(BTC.dataset, rows, Report.empty()).plot()
-    with pytest.raises(ConfigurationError, match="plot: the table has no row of BTCUSDT"):
+    with pytest.raises(ConfigurationError, match="plot: the table has no rows"):
         table_of(0).plot()
     with pytest.raises(ConfigurationError, match="plot: funding_rate has no candles; join it"):
         mf.Table(FUNDING.dataset, {FUNDING: Columns.empty(FUNDING.dataset)}, Report.empty()).plot()
@@ -112,6 +119,21 @@ def test_coverage_is_a_heat_map_of_days() -> None:
     assert labels == ["BTCUSDT ohlcv 1m", "ETHUSDT ohlcv 1m"]
     (one,) = market.plot_coverage("ohlcv", "btcusdt", theme="dark").axes[0].images
     assert np.asarray(one.get_array()).shape == (1, 4, 3)
+
+
+@pytest.mark.parametrize(("series", "days"), [(1, 1), (51, 3), (601, 3000), (1700, 2)])
+def test_no_day_and_no_series_is_left_out(series: int, days: int) -> None:
+    whole = mf.SpanSet.of(mf.Span(START, START + days * DAY))
+    ledger = {candles(f"S{number}"): Coverage(whole) for number in range(series)}
+    clean = np.asarray(plot_coverage(ledger, "light").axes[0].images[0].get_array())
+    assert clean.shape[0] <= 800
+    assert clean.shape[1] <= 800
+    gap = mf.SpanSet.of(mf.Span(START + (days - 1) * DAY, START + days * DAY))
+    ledger[candles(f"S{series // 2}")] = Coverage(whole - gap if days > 1 else whole, empty=gap)
+    figure = plot_coverage(ledger, "light")
+    assert np.count_nonzero(np.any(np.asarray(figure.axes[0].images[0].get_array()) != clean, axis=2)) == 1
+    assert len(figure.axes[0].get_yticks()) <= 50
+    assert figure.get_figheight() <= 14
 
 
 def test_coverage_of_nothing_is_refused() -> None:

@@ -48,7 +48,9 @@ def both(*tables: mf.Table) -> mf.Table:
     return mf.Table(tables[0].dataset, rows, report_of(*lines))
 
 
-def candles(series: mf.Series = BTC, count: int = 8, start: int = START) -> mf.Table:
+def candles(
+    series: mf.Series = BTC, count: int = 8, start: int = START, report: Report | None = None
+) -> mf.Table:
     step = series.interval.typical
     close = np.arange(1.0, count + 1)
     return table_of(
@@ -60,6 +62,7 @@ def candles(series: mf.Series = BTC, count: int = 8, start: int = START) -> mf.T
         close=close,
         volume=0.1,
         trades=3,
+        report=report,
     )
 
 
@@ -204,6 +207,25 @@ class TestRows:
         assert list(table.head(n)) == rows[:n]
         assert list(table.tail(n)) == rows[max(len(rows) - n, 0) :]
 
+    def test_the_report_of_a_part_is_about_its_rows(self) -> None:
+        span, hole = mf.Span(START, START + HOUR), mf.SpanSet.of(mf.Span(START + 8 * MINUTE, START + HOUR))
+        gaps = (Missing(hole, "too old"),)
+        whole = both(
+            candles(report=report_of(SeriesReport(BTC, span, 8, mf.SpanSet.of(span) - hole, hole, gaps))),
+            candles(ETH, 3, report=report_of(SeriesReport(ETH, span, 3, mf.SpanSet.of(span), mf.SpanSet()))),
+        )
+        head, tail = whole.head(2), whole.tail(2)
+        (line,) = head.report.series
+        assert head.symbols == ("BTCUSDT",)
+        assert line.wanted == mf.Span(START, START + 2 * MINUTE)
+        assert not line.missing
+        assert not line.empty
+        assert head.report.complete
+        assert "Not there" not in head._repr_html_()
+        assert [line.wanted for line in tail.report.series] == [mf.Span(START + MINUTE, START + 3 * MINUTE)]
+        assert whole.head(100).report == whole.report
+        assert not whole.head(0).report.series
+
     @pytest.mark.parametrize("n", [-1, 1.5, True, "3", None])
     def test_number_of_rows_is_checked(self, n: Any) -> None:
         for take in (candles().head, candles().tail):
@@ -220,7 +242,10 @@ class TestRows:
         marks = table_of(mf.Series.of("okx", "mark_price", "X", "1m"), [0], open=1, high=1, low=1, close=1)
         assert marks.to_ccxt() == [[0, 1.0, 1.0, 1.0, 1.0, None]]
         assert empty().to_ccxt() == []
-        with pytest.raises(ConfigurationError, match=r"choose one, such as table\['BTCUSDT'\]"):
+        with pytest.raises(
+            ConfigurationError,
+            match=r"the lists of ccxt are of one series.*choose a symbol, such as table\['BTCUSDT'\]",
+        ):
             both(candles(), candles(ETH)).to_ccxt()
         with pytest.raises(ConfigurationError, match="column of funding_rate: 'open' is unknown"):
             empty("funding_rate").to_ccxt()
@@ -243,7 +268,10 @@ class TestFrames:
 
     def test_index_that_cannot_tell_rows_apart_is_refused(self) -> None:
         hourly = attrs.evolve(BTC, interval=mf.Interval.parse("1h"))
-        with pytest.raises(ConfigurationError, match=r"index: the table has 2 series.*index='symbol-time'"):
+        with pytest.raises(
+            ConfigurationError,
+            match=r"index: 'time' tells .*, and the table has 2; choose a symbol, such as table\['BTCUSDT'\]",
+        ):
             both(candles(), candles(ETH)).to_pandas(index="time")
         with pytest.raises(ConfigurationError, match="index: the table has 2 series of BTCUSDT"):
             both(candles(), candles(hourly)).to_pandas(index="symbol-time")
@@ -477,9 +505,9 @@ class TestHtml:
         table = mf.Table(BTC.dataset, candles(count=50).rows, report_of(line))
         html = table._repr_html_()
         assert html.count("⋮") == len(table.columns) - 1
-        assert "2020-01-01T00:04:00Z" in html
-        assert "2020-01-01T00:05:00Z" not in html
-        assert "2020-01-01T00:45:00Z" in html
+        assert "<td>2020-01-01 00:04</td>" in html
+        assert "<td>2020-01-01 00:05</td>" not in html
+        assert "<td>2020-01-01 00:45</td>" in html
         assert html.count("2020-01-01 00:50 to 2020-01-01 00:51") >= 2  # confirmed empty, and missing
         assert "&lt;too old&gt;" in html
         assert "<too old>" not in html
@@ -489,6 +517,29 @@ class TestHtml:
         html = candles(count=count)._repr_html_() if count else empty()._repr_html_()
         assert html.count("<td>BTCUSDT</td>") == shown + bool(count)
         assert ("⋮" in html) == (count > shown)
+
+    def test_columns_with_nothing_to_say_are_left_out(self) -> None:
+        assert "Not there" not in candles()._repr_html_()
+        assert "unusable" not in candles()._repr_html_()
+
+    def test_series_without_rows_say_why(self) -> None:
+        span = mf.SpanSet.of(mf.Span(START, START + HOUR))
+        line = SeriesReport(BTC, span.spans[0], 0, span, span)
+        none = mf.Table(BTC.dataset, {BTC: Columns.empty(BTC.dataset)}, report_of(line))
+        assert "the exchange has no rows in this span" in none._repr_html_()
+
+    def test_a_symbol_that_has_no_series_is_named(self) -> None:
+        report = attrs.evolve(Report.empty(), unknown={"BTCUSD": "unknown symbol; did you mean 'BTCUSDT'?"})
+        html = mf.Table(BTC.dataset, candles().rows, report)._repr_html_()
+        assert html.count("BTCUSD: unknown symbol; did you mean") == 1
+
+    def test_time_after_the_last_event_is_not_called_empty(self) -> None:
+        funding = mf.Series.of("binance-usdm", "funding_rate", "BTCUSDT", "event")
+        span = mf.SpanSet.of(mf.Span(START, START + HOUR))
+        line = SeriesReport(funding, span.spans[0], 1, span, mf.SpanSet.of(mf.Span(START + 1, START + HOUR)))
+        html = table_of(funding, [START + 15], report=report_of(line), funding_rate=1)._repr_html_()
+        assert "2020-01-01 00:00:00.015" in html
+        assert "confirmed empty" not in html
 
     def test_names_are_escaped(self) -> None:
         series = attrs.evolve(BTC, symbol="<script>\x1b")

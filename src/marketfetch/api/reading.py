@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from marketfetch.api.tables.table import Table
+from marketfetch.common.text import pluralize
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.planning.held_symbols import series_meant
 from marketfetch.protocols import Store, SupportsLatest
@@ -29,7 +30,7 @@ __all__ = ["HeldSeries", "RequestedSpan", "chosen_series", "read_latest", "read_
 _ABSENT = "not in the store"
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class HeldSeries:
     """A series in a store, and what its ledger says: no row is read.
 
@@ -41,6 +42,8 @@ class HeldSeries:
     >>> held = HeldSeries(hour, Coverage(SpanSet.of(Span(0, 7_200_000), Span(10_800_000, 14_400_000))))
     >>> held.first, held.last, held.rows, held.gaps.spans
     (0, 10800000, 3, (Span(start=7200000, end=10800000),))
+    >>> held
+    <HeldSeries okx ohlcv BTC-USDT 1h: 3 rows, 1970-01-01T00:00:00Z to 1970-01-01T03:00:00Z, 1 gap>
     """
 
     series: Series
@@ -78,6 +81,13 @@ class HeldSeries:
             "rows": self.rows,
             "gaps": spans_as_list(self.gaps),
         }
+
+    def __repr__(self) -> str:
+        rows = "events" if self.rows is None else pluralize(self.rows, "row")
+        if self.first is None or self.last is None:
+            return f"<HeldSeries {self.series}: no rows>"
+        held = f"{format_utc(self.first)} to {format_utc(self.last)}"
+        return f"<HeldSeries {self.series}: {rows}, {held}, {pluralize(len(self.gaps), 'gap')}>"
 
 
 @attrs.frozen

@@ -10,7 +10,9 @@ from typing import Generic, TypeVar
 
 import anyio
 
+from marketfetch.common.ipython_tracebacks import short_in_ipython
 from marketfetch.common.local_resources import naming_exhaustion
+from marketfetch.errors import MarketfetchError
 
 __all__ = ["run_sync"]
 
@@ -30,15 +32,16 @@ def run_sync(function: Callable[[], Awaitable[_T]]) -> _T:
     """
     call = _Call(function)
     thread = Thread(target=call.run, name="marketfetch-fetch", daemon=True)
-    try:
-        thread.start()
-        result = call.result.result()
-    except BaseException:
-        # KeyboardInterrupt is raised in this thread, not in the task, and at any line.
-        call.cancel()
-        if thread.is_alive():
-            thread.join()
-        raise
+    with short_in_ipython(KeyboardInterrupt, MarketfetchError):
+        try:
+            thread.start()
+            result = call.result.result()
+        except BaseException:
+            # KeyboardInterrupt is raised in this thread, not in the task, and at any line.
+            call.cancel()
+            if thread.is_alive():
+                thread.join()
+            raise
     thread.join()
     return result
 

@@ -8,7 +8,8 @@ from time import sleep
 from typing import TypeVar
 from warnings import warn
 
-from marketfetch.errors import SinkUnavailable
+from marketfetch.common.ipython_tracebacks import short_in_ipython
+from marketfetch.errors import MarketfetchError, SinkUnavailable
 from marketfetch.events import Event, WaitingForStore
 from marketfetch.listeners.text import describe_event
 from marketfetch.ratelimit.backoff import retry_waits
@@ -34,12 +35,13 @@ def call_store(work: Callable[[], _T], retries: RetryPolicy) -> _T:
     42
     """
     waits = retry_waits(retries, Random())  # noqa: S311  # jitter
-    while True:
-        try:
-            return work()
-        except SinkUnavailable as error:
-            attempt, seconds = next(waits)
-            if seconds is None:
-                raise
-            warn_of_wait(WaitingForStore(str(error), attempt, seconds))
-            sleep(seconds)
+    with short_in_ipython(KeyboardInterrupt, MarketfetchError):
+        while True:
+            try:
+                return work()
+            except SinkUnavailable as error:
+                attempt, seconds = next(waits)
+                if seconds is None:
+                    raise
+                warn_of_wait(WaitingForStore(str(error), attempt, seconds))
+                sleep(seconds)

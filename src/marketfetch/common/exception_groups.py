@@ -31,7 +31,11 @@ def raising_one_error() -> Iterator[None]:
         for error in errors:
             if error is not chosen:
                 chosen.add_note(f"at the same time: {type(error).__name__}: {error}")
-        raise chosen from chosen.__cause__
+        try:
+            raise chosen from chosen.__cause__
+        finally:
+            # Its notes say what the group has; IPython cannot format an error with a group as its context.
+            chosen.__context__ = None
 
 
 def _errors_in(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

@@ -9,15 +9,18 @@ from marketfetch.redaction import printable
 
 __all__ = ["html_page", "html_table"]
 
-# Colours are inherited, and lines are half-transparent, so that no theme of a notebook has to be known.
+# The class is written twice to outweigh the rules of JupyterLab. Colours are inherited, and lines are
+# half-transparent, so that no theme of a notebook has to be known.
 _STYLE = (
-    "<style>.marketfetch{overflow-x:auto}"
-    ".marketfetch table{border-collapse:collapse;color:inherit;background:none;margin:.4em 0}"
-    ".marketfetch th,.marketfetch td{padding:.15em .6em;text-align:left;color:inherit;background:none;"
-    "border:0;border-bottom:1px solid rgba(128,128,128,.35);white-space:nowrap}"
-    ".marketfetch td:last-child{white-space:normal}"
-    ".marketfetch .number{text-align:right;font-variant-numeric:tabular-nums}"
-    ".marketfetch progress{width:16em;vertical-align:middle}</style>"
+    "<style>.marketfetch{overflow-x:auto;max-width:100%}"
+    "div.marketfetch p{margin:.4em 0}"
+    "div.marketfetch.marketfetch table{border-collapse:collapse;color:inherit;background:none;"
+    "margin:.4em 0;border:0;display:table;font-size:.9em}"
+    "div.marketfetch.marketfetch :is(td,th){padding:.15em .6em;text-align:left;color:inherit;background:none;"
+    "border:0;border-bottom:1px solid rgba(128,128,128,.35);white-space:nowrap;min-width:0}"
+    "div.marketfetch.marketfetch td:last-child:not(.number){white-space:normal;min-width:10em}"
+    "div.marketfetch.marketfetch .number:is(td,th){text-align:right;font-variant-numeric:tabular-nums}"
+    "div.marketfetch progress{width:16em;vertical-align:middle}</style>"
 )
 
 

@@ -134,7 +134,8 @@ class _Rows(ProgressColumn):
         done, total = int(task.completed), int(task.total)
         if self._brief:
             return Text(f"{done:,} / {total:,} rows", no_wrap=True)
-        return Text(f"{done:,} / {total:,} rows  {format_rate(done, task.fields['elapsed'])}")
+        rate = format_rate(done, task.fields["elapsed"])
+        return Text(f"{done:,} / {total:,} rows  {rate}", no_wrap=True)
 
 
 class _TimeLeft(ProgressColumn):

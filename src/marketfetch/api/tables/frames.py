@@ -24,7 +24,15 @@ if TYPE_CHECKING:  # heavy and optional: imported where they are used
     import polars as pl
     import pyarrow as pa
 
-__all__ = ["Index", "arrow_table", "pandas_frame", "polars_frame", "python_rows", "wide_frame"]
+__all__ = [
+    "Index",
+    "arrow_table",
+    "check_one_series",
+    "pandas_frame",
+    "polars_frame",
+    "python_rows",
+    "wide_frame",
+]
 
 Index = Literal["time", "symbol-time"]
 _Rows = Mapping[Series, Columns]
@@ -106,14 +114,22 @@ def _index_names(rows: _Rows, index: Index | None) -> list[str]:
     if not is_text(index) or index not in get_args(Index):
         raise unknown("index", index, get_args(Index))
     if index == "time":
-        if len(rows) > 1:
-            raise ConfigurationError(
-                f"index: the table has {len(rows)} series, and 'time' tells the rows of one apart; "
-                "write index='symbol-time', or choose a symbol, such as table['BTCUSDT']"
-            )
+        check_one_series("index: 'time' tells the rows of one series apart", rows)
         return ["open_time"]
     _check_unique_symbols("index", rows)
     return ["symbol", "open_time"]
+
+
+def check_one_series(purpose: str, rows: _Rows) -> None:
+    """Raise ConfigurationError, which says how to choose one, for rows of several series."""
+    symbols = list(dict.fromkeys(series.symbol for series in rows))
+    if len(rows) > 1:
+        of, choice = (
+            (f" of {symbols[0]}", "take one interval and exchange")
+            if len(symbols) == 1
+            else ("", f"choose a symbol, such as table[{symbols[0]!r}]")
+        )
+        raise ConfigurationError(f"{purpose}, and the table has {len(rows)}{of}; {choice}")
 
 
 def _check_unique_symbols(argument: str, rows: _Rows) -> None:

@@ -21,21 +21,29 @@ _ROWS = 5
 """Rows that are shown from each end."""
 _SERIES = 20
 """Series that are shown; the report has all."""
+_ALWAYS = 5
+"""Columns of the series that are shown even if they say nothing."""
 
 
 def table_html(title: str, dataset: Dataset, rows: Mapping[Series, Columns], report: Report) -> str:
     """Return HTML with the first and last rows, a line for each series, and what is not there."""
     names = [f"{column.name} " for column in dataset.columns]
-    preview = html_table(("symbol", "interval", "open_time", *names), _preview(dataset, rows))
+    preview = html_table(("symbol", "interval", "open_time (UTC)", *names), _preview(dataset, rows))
     lines = {line.series: line for line in report.series}
-    shown = list(rows)[:_SERIES]
+    shown = [_series_cells(each, columns, lines.get(each)) for each, columns in list(rows.items())[:_SERIES]]
+    header = ("symbol", "interval", "rows ", "from (UTC)", "to", "confirmed empty", "unusable")
+    # Most tables have nothing to say in some columns, and are narrower without them.
+    told = [
+        place for place in range(len(header)) if place < _ALWAYS or {line[place] for line in shown} != {"–"}
+    ]
     series = html_table(
-        ("symbol", "interval", "rows ", "from", "to", "confirmed empty", "unusable", "missing"),
-        [_series_cells(each, rows[each], lines.get(each)) for each in shown],
+        [header[place] for place in told], [[line[place] for place in told] for line in shown]
     )
     more = f"<p>and {len(rows) - _SERIES:,} more series</p>" if len(rows) > _SERIES else ""
-    lacks = "".join(f"<li>{escape(each)}</li>" for each in missing_summary(report, rows))
-    return html_page(title, preview, series, more, f"<p>Not there:</p><ul>{lacks}</ul>" if lacks else "")
+    # Below the table: in a column it would be cut off where the page is narrow.
+    lacks = missing_summary(report, rows) if report.series or report.unknown else ()
+    told_below = "".join(f"<li>{escape(each)}</li>" for each in lacks)
+    return html_page(title, preview, series, more, f"<p>Not there:</p><ul>{told_below}</ul>" if lacks else "")
 
 
 def _preview(dataset: Dataset, rows: Mapping[Series, Columns]) -> Iterator[Sequence[str]]:
@@ -52,7 +60,7 @@ def _preview(dataset: Dataset, rows: Mapping[Series, Columns]) -> Iterator[Seque
             yield (
                 series.symbol,
                 series.interval.name,
-                format_utc(int(columns.times[number])),
+                _time(int(columns.times[number])),
                 *(_cell(column, value) for column, value in zip(dataset.columns, numbers, strict=True)),
             )
 
@@ -65,16 +73,26 @@ def _cell(column: Column, value: float) -> str:
     return f"{int(value):,}" if column.integer else f"{value:.10g}"
 
 
+def _time(ms: int) -> str:
+    """Write UTC milliseconds, without seconds if they are zero.
+
+    >>> _time(1_780_272_000_000), _time(1_780_272_000_015)
+    ('2026-06-01 00:00', '2026-06-01 00:00:00.015')
+    """
+    text = format_utc(ms).removesuffix("Z").replace("T", " ")
+    return text if "." in text else text.removesuffix(":00")
+
+
 def _series_cells(series: Series, columns: Columns, line: SeriesReport | None) -> Sequence[str]:
-    first, last = (format_utc(int(columns.times[at])) for at in (0, -1)) if len(columns) else ("–", "–")
-    gaps = "; ".join(f"{spans_text(gap.spans)} ({gap.reason})" for gap in line.missing) if line else ""
+    first, last = (_time(int(columns.times[at])) for at in (0, -1)) if len(columns) else ("–", "–")
+    # Between two events there is nothing that could be there.
+    empty = line.empty if line and not (series.interval.is_event and len(columns)) else SpanSet()
     return (
         series.symbol,
         series.interval.name,
         f"{len(columns):,}",
         first,
         last,
-        spans_text(line.empty if line else SpanSet()),
+        spans_text(empty),
         spans_text(line.unusable if line else SpanSet()),
-        gaps or "nothing",
     )

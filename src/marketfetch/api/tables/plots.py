@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from marketfetch.api.tables.frames import check_one_series
 from marketfetch.api.tables.resampling import check_divides, resampled
 from marketfetch.common.optional_packages import from_extra
 from marketfetch.common.type_checks import is_text
@@ -31,6 +32,12 @@ Theme = Literal["light", "dark"]
 
 _MAX_CANDLES = 400
 """More candles than this cannot be told apart in a figure; longer ones are shown."""
+_FEW_CANDLES = 20
+"""Fewer candles than this are drawn as wide as if there were so many."""
+_MAX_CELLS = 800
+"""More days or series than this have less than a pixel each: some share a cell, so that none is left out."""
+_MAX_LABELS = 50
+"""More names than this do not fit beside a heat map."""
 _LONGER = ("1m", "5m", "15m", "30m", "1h", "2h", "4h", "8h", "12h", "1d", "3d", "1w", "1M")
 _PRICES = ("open", "high", "low", "close")
 
@@ -56,18 +63,14 @@ _THEMES = {
 def plot_candles(dataset: Dataset, rows: Mapping[Series, Columns], theme: Theme) -> Figure:
     """Return a figure with the candles of one series, its volumes, and its funding rates if it has them."""
     colours = _colours(theme)
-    if len(rows) != 1:
-        raise ConfigurationError(
-            f"plot: a figure shows one series, and the table has {len(rows)}; "
-            "choose one, such as table['BTCUSDT']"
-        )
-    ((series, columns),) = rows.items()
     if not {*_PRICES} <= {*dataset.names}:
         raise ConfigurationError(
             f"plot: {dataset.name} has no candles; join it to candles: candles.join(table)"
         )
-    if not len(columns):
-        raise ConfigurationError(f"plot: the table has no row of {series.symbol}")
+    check_one_series("plot: a figure shows one series", rows)
+    if not any(map(len, rows.values())):
+        raise ConfigurationError("plot: the table has no rows; table.report says why")
+    ((series, columns),) = rows.items()
     names = [name for name in (*_PRICES, "volume") if name in dataset.names]
     candles, interval = _thinned(dataset, names, columns, series.interval)
     panels = [3.0, *([1.0] if "volume" in names else []), *([1.0] if "funding_rate" in dataset.names else [])]
@@ -75,15 +78,15 @@ def plot_candles(dataset: Dataset, rows: Mapping[Series, Columns], theme: Theme)
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=panels)[:, 0]
     for each in axes:
         _dress(each, colours)
+    _show_dates(axes[-1], colours)
     axes[0].set_title(f"{series.exchange} {series.symbol} {interval.name}", color=colours.text, loc="left")
     _draw_candles(axes, dict(zip(names, candles.values, strict=False)), candles.times, interval, colours)
     if "funding_rate" in dataset.names:
         rates = columns.values[dataset.index("funding_rate")]
-        # The last row, too: the line goes on to the end.
-        changes = np.flatnonzero(
-            np.append(True, rates[1:] != rates[:-1]) | (columns.times == columns.times[-1])
-        )
-        axes[-1].step(_days(columns.times[changes]), rates[changes] * 100, where="post", color=colours.text)
+        changes = np.flatnonzero(np.append(True, rates[1:] != rates[:-1]))
+        times = np.append(columns.times[changes], columns.times[-1] + series.interval.typical)
+        heights = np.append(rates[changes], rates[-1]) * 100
+        axes[-1].step(_days(times), heights, where="post", color=colours.text)
         axes[-1].set_ylabel("funding, %", color=colours.text)
     axes[-1].set_xlabel("UTC", color=colours.text)
     return figure
@@ -96,16 +99,37 @@ def _draw_candles(
     interval: Interval,
     colours: _Colours,
 ) -> None:
-    width = np.timedelta64(int(interval.typical * 0.7), "ms")
-    middle = _days(times) + np.timedelta64(interval.typical // 2, "ms")
-    rising = values["close"] >= values["open"]
-    shades = np.where(rising, colours.rising, colours.falling)
+    from matplotlib.dates import date2num
+
+    step = interval.typical / DAY
+    middle = date2num(_days(times)) + step / 2
+    shades = np.where(values["close"] >= values["open"], colours.rising, colours.falling)
     axes[0].vlines(middle, values["low"], values["high"], color=shades, linewidth=0.8)
-    axes[0].bar(middle, values["close"] - values["open"], width, values["open"], color=shades)
-    axes[0].hlines(values["close"], middle - width / 2, middle + width / 2, color=shades, linewidth=0.8)
+    _draw_bars(axes[0], middle, 0.7 * step, values["open"], values["close"], shades)
     if "volume" in values:
-        axes[1].bar(middle, values["volume"], width, color=shades)
+        _draw_bars(axes[1], middle, 0.7 * step, np.zeros(len(middle)), values["volume"], shades)
         axes[1].set_ylabel("volume", color=colours.text)
+        axes[1].set_ylim(bottom=0)
+    beside = step * max(1.0, (_FEW_CANDLES - len(middle)) / 2)
+    axes[0].set_xlim(middle[0] - beside, middle[-1] + beside)
+
+
+def _draw_bars(  # noqa: PLR0913, PLR0917  # the corners of rectangles
+    axes: Axes,
+    middle: NDArray[np.float64],
+    width: float,
+    one_end: NDArray[np.float64],
+    other_end: NDArray[np.float64],
+    shades: NDArray[np.str_],
+) -> None:
+    """Draw all bars as one collection: patches of their own take ten times as long."""
+    from matplotlib.collections import PolyCollection
+
+    left, right = middle - width / 2, middle + width / 2
+    corners = np.array([(left, one_end), (left, other_end), (right, other_end), (right, one_end)])
+    bars = PolyCollection(corners.transpose(2, 0, 1), facecolors=shades, edgecolors=shades, linewidths=0.8)
+    axes.add_collection(bars)
+    axes.autoscale_view()
 
 
 def _thinned(
@@ -120,7 +144,7 @@ def _thinned(
         if target.typical <= interval.typical or not _divides(interval, target):
             continue
         longest = target
-        if len(np.unique(target.floors(rows.times))) <= _MAX_CANDLES:
+        if np.count_nonzero(np.diff(target.floors(rows.times))) < _MAX_CANDLES:
             break
     if longest == interval:
         return rows, interval
@@ -141,19 +165,23 @@ def plot_coverage(ledger: Mapping[Series, Coverage], theme: Theme) -> Figure:
     hull = SpanSet.of(*(known.covered.hull for known in ledger.values())).hull
     if hull is None:
         raise ConfigurationError("plot_coverage: nothing is held of the chosen series")
-    edges = np.arange(hull.start // DAY, -(-hull.end // DAY) + 1) * DAY
+    start, end = hull.start // DAY, -(-hull.end // DAY)
+    edges = np.append(np.arange(start, end, -(-(end - start) // _MAX_CELLS)), end) * DAY
     shades = {
         "held": colours.rising,
         "confirmed empty": colours.empty,
         "unusable": colours.unusable,
         "missing": colours.falling,
     }
-    figure = _figure(colours, (10, min(1.5 + 0.25 * len(ledger), 40)))
+    figure = _figure(colours, (10, 1.5 + 0.25 * min(len(ledger), _MAX_LABELS)))
     from matplotlib.colors import to_rgb
     from matplotlib.patches import Patch
 
     palette = np.array([to_rgb(shade) for shade in shades.values()])
     picture = np.array([_shares(known, edges) @ palette for known in ledger.values()])
+    together = np.arange(0, len(ledger), -(-len(ledger) // _MAX_CELLS))
+    counts = np.diff(np.append(together, len(ledger)))
+    picture = np.add.reduceat(picture, together) / counts[:, None, None]
     axes = figure.subplots()
     _dress(axes, colours)
     first, last = (edges[at] / DAY for at in (0, -1))
@@ -163,8 +191,12 @@ def plot_coverage(ledger: Mapping[Series, Coverage], theme: Theme) -> Figure:
         interpolation="nearest",
         extent=(first, last, len(ledger) - 0.5, -0.5),
     )
-    axes.set_yticks(range(len(ledger)), [_label(series) for series in ledger])
+    named = -(-len(ledger) // _MAX_LABELS)
+    axes.set_yticks(range(0, len(ledger), named), [_label(series) for series in list(ledger)[::named]])
+    if named > 1:
+        axes.set_title(f"{len(ledger):,} series; one of {named} is named", color=colours.text, loc="left")
     axes.xaxis_date()
+    _show_dates(axes, colours)
     axes.set_xlabel("UTC", color=colours.text)
     figure.legend(
         handles=[Patch(color=shade, label=name) for name, shade in shades.items()],
@@ -177,9 +209,10 @@ def plot_coverage(ledger: Mapping[Series, Coverage], theme: Theme) -> Figure:
 
 
 def _shares(known: Coverage, edges: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the shares of each day between edges, shape (days, 4): held, empty, unusable, missing."""
+    """Return the shares between two edges each, shape (edges - 1, 4): held, empty, unusable, missing."""
     held, empty, unusable = (
-        np.diff(_length_before(spans, edges)) / DAY for spans in (known.present, known.empty, known.unusable)
+        np.diff(_length_before(spans, edges)) / np.diff(edges)
+        for spans in (known.present, known.empty, known.unusable)
     )
     return np.stack((held, empty, unusable, 1 - held - empty - unusable), axis=1)
 
@@ -224,6 +257,16 @@ def _dress(axes: Axes, colours: _Colours) -> None:
     axes.tick_params(colors=colours.text)
     for spine in axes.spines.values():
         spine.set_color(colours.text)
+
+
+def _show_dates(axes: Axes, colours: _Colours) -> None:
+    """Write days and hours in full only where they change."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator()
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.xaxis.get_offset_text().set_color(colours.text)
 
 
 def _days(times: NDArray[np.int64]) -> NDArray[np.datetime64]:

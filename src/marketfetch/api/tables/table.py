@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import attrs
 from marketfetch.api.tables.frames import (
     Index,
     arrow_table,
+    check_one_series,
     pandas_frame,
     polars_frame,
     python_rows,
@@ -21,6 +23,7 @@ from marketfetch.api.tables.joining import jitter_grid, joined, joined_dataset
 from marketfetch.api.tables.plots import Theme, plot_candles
 from marketfetch.api.tables.resampling import check_divides, resampled, resampled_dataset
 from marketfetch.common.arrow import arrow_schema, arrow_stream
+from marketfetch.common.text import pluralize
 from marketfetch.common.type_checks import is_text, is_whole
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.planning.held_symbols import Spelling
@@ -30,6 +33,7 @@ from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Columns
 from marketfetch.values.series import Series
+from marketfetch.values.spans import Span
 
 if TYPE_CHECKING:  # heavy and optional: imported where they are used
     import pandas as pd
@@ -38,6 +42,8 @@ if TYPE_CHECKING:  # heavy and optional: imported where they are used
     from matplotlib.figure import Figure
 
 __all__ = ["Table"]
+
+_PRICES = ("open", "high", "low", "close")
 
 
 class Table:
@@ -103,11 +109,17 @@ class Table:
         return self.rows[chosen[0]]
 
     def head(self, n: int = 5) -> Table:
-        """Return a table of the first `n` rows, or all if there are fewer."""
+        """Return a table of the first `n` rows, or all if there are fewer; its report is about these rows.
+
+        Raises ConfigurationError for an `n` that is no whole number of 0 or more.
+        """
         return self._part(n, last=False)
 
     def tail(self, n: int = 5) -> Table:
-        """Return a table of the last `n` rows, or all if there are fewer."""
+        """Return a table of the last `n` rows, or all if there are fewer; its report is about these rows.
+
+        Raises ConfigurationError for an `n` that is no whole number of 0 or more.
+        """
         return self._part(n, last=True)
 
     def to_pandas(self, index: Index | None = None) -> pd.DataFrame:
@@ -139,20 +151,18 @@ class Table:
     def to_ccxt(self) -> list[list[Any]]:
         """Return candles of one symbol as ccxt does: lists of milliseconds, open, high, low, close, volume.
 
-        The volume is None in datasets without volumes. Raises ConfigurationError for several symbols, and
+        NULL is None, and so is the volume in datasets without volumes. Raises ConfigurationError for several
+        series, and
         for a dataset without candles.
         """
-        if len(self.rows) > 1:
-            raise ConfigurationError(
-                f"to_ccxt: the table has {len(self.rows)} series, and ccxt's lists name none; choose one, "
-                f"such as table[{self.symbols[0]!r}].to_ccxt()"
-            )
-        prices = [self.dataset.index(name) for name in ("open", "high", "low", "close")]
-        volume = self.dataset.index("volume") if "volume" in self.dataset.names else None
+        check_one_series("to_ccxt: the lists of ccxt are of one series", self.rows)
+        names = [*_PRICES, *(["volume"] if "volume" in self.dataset.names else [])]
+        places = [self.dataset.index(name) for name in names]
+        none = [None] * (1 + len(_PRICES) - len(names))
         return [
-            [time, *values[prices].tolist(), None if volume is None else float(values[volume])]
+            [time, *(None if math.isnan(value) else value for value in values), *none]
             for columns in self.rows.values()
-            for time, values in zip(columns.times.tolist(), columns.values.T, strict=True)
+            for time, values in zip(columns.times.tolist(), columns.values[places].T.tolist(), strict=True)
         ]
 
     def wide(self, column: str) -> pd.DataFrame:
@@ -257,17 +267,34 @@ class Table:
     def _part(self, n: int, *, last: bool) -> Table:
         if not is_whole(n) or n < 0:
             raise ConfigurationError(f"n: {redact(repr(n))} is no number of rows; write 0 or more")
-        left, rows = int(n), dict(self.rows)
-        for series in list(reversed(rows)) if last else list(rows):
-            size = len(rows[series])
-            rows[series] = rows[series].take(slice(max(size - left, 0), None) if last else slice(left))
-            left -= len(rows[series])
-        return Table(self.dataset, rows, self.report)
+        left, parts = int(n), dict[Series, Columns]()
+        for series, columns in reversed(self.rows.items()) if last else self.rows.items():
+            size = len(columns)
+            part = columns.take(slice(max(size - left, 0), None) if last else slice(left))
+            left -= len(part)
+            if len(part) or not size:
+                parts[series] = part
+        rows = {series: parts[series] for series in self.rows if series in parts}
+        lines = [line for line in self.report.series if line.series not in self.rows or line.series in rows]
+        shorter = {series: part for series, part in rows.items() if len(part) < len(self.rows[series])}
+        narrowed = (
+            line.within(_span_of(line.series, shorter[line.series])) if line.series in shorter else line
+            for line in lines
+        )
+        return Table(self.dataset, rows, attrs.evolve(self.report, series=tuple(narrowed)))
 
     def __repr__(self) -> str:
         state = "complete" if self.report.complete else "incomplete: see .report"
-        return f"<Table {self.dataset.name}: {len(self):,} rows of {len(self.rows)} series, {state}>"
+        return (
+            f"<Table {self.dataset.name}: {pluralize(len(self), 'row')} of {len(self.rows)} series, {state}>"
+        )
 
     def _repr_html_(self) -> str:
         """Return HTML with the first and last rows, and what the table holds and lacks of each series."""
         return table_html(repr(self), self.dataset, self.rows, self.report)
+
+
+def _span_of(series: Series, rows: Columns) -> Span:
+    """Return the span from the first row to the end of the last one."""
+    first, last = int(rows.times[0]), int(rows.times[-1])
+    return Span(first, last + 1 if series.interval.is_event else series.interval.shift(last, 1))

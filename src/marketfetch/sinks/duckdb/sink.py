@@ -228,8 +228,7 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         with OPEN_FILES.opened(self.path), ExitStack() as stack:
             with self._translated():
                 connection = stack.enter_context(closing(self._opened(connect)))
-                # On a terminal DuckDB draws a bar of its own for each long statement.
-                connection.execute("SET enable_progress_bar = false")
+                _draw_no_bar(connection)
                 stack.enter_context(shared.memory.applied(connection, self.memory_limit))
             yield connection
 
@@ -355,6 +354,15 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
         found = connection.execute(select(table, query.newest), parameters).fetchnumpy()
         rows = np.column_stack([np.ma.filled(line, np.nan) for line in found.values()])
         return table.from_db_rows(query.series.dataset, rows[:: 1 if query.newest is None else -1])
+
+
+def _draw_no_bar(connection: duckdb.DuckDBPyConnection) -> None:
+    """Keep DuckDB from drawing a bar of its own for each long statement on a terminal.
+
+    In a notebook without ipywidgets the bar is off, and setting it at all is an error.
+    """
+    if connection.execute("SELECT current_setting('enable_progress_bar')").fetchone() != (False,):
+        connection.execute("SET enable_progress_bar = false")
 
 
 def _times(table: FileTable, part: LabelledRows) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""A server on loopback in a background thread, between the two ends of a `with` block."""
+"""A server on loopback in a background thread, in a `with` block or from `start` to `stop`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ class LoopbackAddress:
 
 
 class LoopbackServer:
-    """Inside its `with` block a background thread serves `base_url`; the block may be entered again.
+    """Inside its `with` block, or from `start` to `stop`, a background thread serves `base_url`.
+
+    It may be started again. A notebook, whose cells no block can enclose, calls `start`; a server that is not
+    stopped ends with its process.
 
     `name` is the name of the thread, such as `simulated-exchange`.
     """
@@ -44,15 +47,15 @@ class LoopbackServer:
 
     @property
     def address(self) -> tuple[str, int]:
-        """The host and port of the server. Raises RuntimeError outside the `with` block."""
+        """The host and port of the server. Raises RuntimeError if it is not running."""
         if self._address is None:
             name = self._name.replace("-", " ")
-            raise RuntimeError(f"the {name} is not running: enter its context manager first")
+            raise RuntimeError(f"the {name} is not running: enter its context manager, or start it, first")
         return self._address
 
     @property
     def base_url(self) -> str:
-        """The URL that replaces the real hosts. Raises RuntimeError outside the `with` block."""
+        """The URL that replaces the real hosts. Raises RuntimeError if it is not running."""
         host, port = self.address
         return f"{'https' if self._place.tls else 'http'}://{host}:{port}"
 
@@ -61,7 +64,8 @@ class LoopbackServer:
         """The file of the certificate authority that a client must trust; None without TLS."""
         return self._certificate
 
-    def __enter__(self) -> Self:
+    def start(self) -> Self:
+        """Start to serve, and return the server. Raises RuntimeError if it is running already."""
         context: ssl.SSLContext | None = None
         if self._place.tls:
             context, self._certificate = server_context()
@@ -74,11 +78,18 @@ class LoopbackServer:
             raise
         return self
 
+    def stop(self) -> None:
+        """Close all connections and end the thread. Raises RuntimeError if the server is not running."""
+        self._background.run(self._server.close())
+        self._stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._background.run(self._server.close())
-        self._stop()
+        self.stop()
 
     def _stop(self) -> None:
         self._background.stop()

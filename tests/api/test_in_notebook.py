@@ -1,0 +1,64 @@
+"""Calls in a Jupyter kernel: a notebook of a few cells is executed in a process of its own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_notebook
+
+COLOUR = re.compile(r"\x1b\[[\d;]*m")
+CELLS = (
+    """
+import os, signal
+import marketfetch as mf
+from marketfetch.events import BatchWritten
+from marketfetch.testing import GeneratedMarket, SimulatedExchange
+
+simulated = SimulatedExchange(GeneratedMarket(["BTCUSDT"])).start()
+query = {"interval": "1m", "start": "2026-06-01", "end": "2026-06-15", "base_url": simulated.base_url}
+
+def interrupt(event):
+    if isinstance(event, BatchWritten):
+        os.kill(os.getpid(), signal.SIGINT)
+""",
+    'mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", to="duckdb:market.duckdb", listeners=[interrupt], **query)',
+    'mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", to="duckdb:market.duckdb", **query)',
+    'mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", to="sqlite:no-folder/market.sqlite", **query)',
+    'mf.open("sqlite:absent.sqlite").table()',
+)
+
+
+@pytest.fixture(autouse=True)
+def unblocked_loop() -> None:
+    """The code runs in a process of its own; here Jupyter's client is on the loop."""
+
+
+def traceback_of(cell: NotebookNode) -> str:
+    (error,) = [output for output in cell.outputs if output.output_type == "error"]
+    return COLOUR.sub("", "\n".join(error.traceback))
+
+
+@pytest.mark.timeout(180)
+async def test_stores_and_short_tracebacks(tmp_path: Path) -> None:
+    notebook = new_notebook(cells=[new_code_cell(cell.strip()) for cell in CELLS])
+    place = {"metadata": {"path": str(tmp_path)}}
+    await NotebookClient(
+        notebook, timeout=120, kernel_name="python3", allow_errors=True, resources=place
+    ).async_execute()
+    _, interrupted, whole, folder, absent = notebook.cells
+    for cell, kind in ((interrupted, "KeyboardInterrupt"), (folder, "ConfigurationError")):
+        told = traceback_of(cell)
+        assert told.splitlines()[1].startswith(kind)
+        assert "----> 1 mf.fetch(" in told
+        assert "site-packages" not in told
+        assert "fetch.py" not in told
+    assert traceback_of(folder).endswith("no-folder; create it, or name another file")
+    assert "absent.sqlite does not exist" in traceback_of(absent)
+    # The display of the progress is wiped, and the table has all rows: those of the interrupted call, too.
+    wiped, table = whole.outputs
+    assert set(wiped.data.values()) == {""}
+    assert "20,160 rows of 1 series, complete" in table.data["text/plain"]
