@@ -16,6 +16,7 @@
 | `Exchange.raise_for_error(response)` | no: HTTP status | raises for responses that are errors |
 | `Exchange.time_request`, `decode_time` | no | the server's clock |
 | `Exchange.listing_requests`, `decode_listing` | no | the symbols there are |
+| `Exchange.next_listing_request(request, body)` | no | the request for the next page of the listing |
 """
 
 from __future__ import annotations
@@ -137,6 +138,13 @@ class Exchange:
         """Return the requests for the listing of symbols; none if the exchange publishes no listing."""
         return ()
 
+    def next_listing_request(self, request: Request, body: bytes) -> Request | None:
+        """Return the request for the page of the listing that follows `body`, the response to `request`.
+
+        For a listing by cursor, whose next request is known only after a response. None after the last page.
+        """
+        return None
+
     def decode_listing(self, body: bytes) -> Iterable[Instrument]:
         """Read one part of the listing."""
         raise AdapterError(f"{type(self).__name__}: write decode_listing(body) to go with listing_requests")
@@ -164,3 +172,8 @@ def _check_exchange(cls: type[Exchange]) -> None:
         if len(lacking) == 1:
             (written,) = {*pair} - {*lacking}
             raise AdapterError(f"{cls.__name__} has {written} and lacks {lacking[0]}; write both, or neither")
+    follows = cls.next_listing_request is not Exchange.next_listing_request
+    if follows and cls.listing_requests is Exchange.listing_requests:
+        raise AdapterError(
+            f"{cls.__name__} has next_listing_request and lacks listing_requests; write the first request there"
+        )

@@ -25,6 +25,7 @@ __all__ = [
     "check_endpoint",
     "check_exchange",
     "check_instruments",
+    "check_next_request",
     "check_request",
     "check_requests",
 ]
@@ -165,6 +166,7 @@ def check_exchange(cls: type[Any], endpoint: type[Any], archive: type[Any]) -> N
             "decode_time",
             "listing_requests",
             "decode_listing",
+            "next_listing_request",
             "endpoint",
             "with_base_url",
         ),
@@ -230,6 +232,13 @@ def check_request(place: str, request: object) -> Request:
     """Return a Request; AdapterError for anything else."""
     if not isinstance(request, Request):
         raise wrong_kind(place, request, "return a Request, such as Request('/path', {'symbol': …}, cost=…)")
+    return request
+
+
+def check_next_request(place: str, request: object) -> Request | None:
+    """Return a Request or None; AdapterError for anything else, such as a cursor alone."""
+    if request is not None and not isinstance(request, Request):
+        raise wrong_kind(place, request, "return the Request for the next page, or None after the last one")
     return request
 
 
