@@ -13,7 +13,7 @@ from marketfetch.decoding.csv_layouts import CsvLayout
 from marketfetch.errors import AdapterError, ConfigurationError, unknown, wrong_kind
 from marketfetch.planning.paginators import CursorPaginator, TimeWindowPaginator
 from marketfetch.values.datasets import Dataset
-from marketfetch.values.http import Cost, Request, host_url
+from marketfetch.values.http import Burst, Cost, Request, host_url
 from marketfetch.values.instruments import Instrument
 from marketfetch.values.intervals import Interval
 from marketfetch.values.spans import DAY, HOUR, MINUTE
@@ -225,7 +225,26 @@ def check_cost(place: str, cost: object) -> Cost:
         raise AdapterError(
             f"{place}: {cost.pool.name}: its period is {period!r} ms; write milliseconds, 1000 for a second"
         )
+    if cost.pool.burst is not None:
+        _check_burst(f"{place}: {cost.pool.name}", cost)
     return cost
+
+
+def _check_burst(place: str, cost: Cost) -> None:
+    """Refuse a second limit that is no Burst, or of which one of the two limits has no effect."""
+    pool, burst = cost.pool, cost.pool.burst
+    if not isinstance(burst, Burst) or not is_whole(burst.capacity) or not is_whole(burst.period):
+        raise wrong_kind(f"{place}: burst", burst, "write Burst(10, 1000) for 10 in each second")
+    if not _SHORTEST <= burst.period < pool.period:
+        raise AdapterError(
+            f"{place}: burst: its period is {burst.period} ms; write milliseconds, fewer than {pool.period}"
+        )
+    if not cost.weight <= burst.capacity < pool.capacity <= burst.capacity * pool.period // burst.period:
+        raise AdapterError(
+            f"{place}: burst: {burst.capacity} in {burst.period} ms and {pool.capacity} in {pool.period} ms; "
+            f"write a capacity from {max(cost.weight, -(-pool.capacity * burst.period // pool.period))} to "
+            f"{pool.capacity - 1}, or only the limit that is reached first"
+        )
 
 
 def check_request(place: str, request: object) -> Request:
