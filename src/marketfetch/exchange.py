@@ -27,9 +27,10 @@ from urllib.parse import urljoin, urlsplit
 
 import attrs
 
+from marketfetch.adapter_checks.declarations import check_exchange
+from marketfetch.adapter_checks.results import check_cost, check_request
 from marketfetch.decoding.layouts import Decoded, check_decoded
 from marketfetch.errors import AdapterError, ConfigurationError, unknown
-from marketfetch.planning.adapter_checks import check_cost, check_exchange, check_request
 from marketfetch.sources import Archive, Endpoint, Source, raise_for_status
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.http import Request, Response, host_url
@@ -166,7 +167,7 @@ def _check_exchange(cls: type[Exchange]) -> None:
     absent = [name for name in ("name", "default_url", "sources") if not hasattr(cls, name)]
     if absent:
         raise AdapterError(f"{cls.__name__} lacks {', '.join(absent)}; see the table in marketfetch.exchange")
-    check_exchange(cls, Endpoint, Archive)
+    check_exchange(cls, Exchange, Endpoint, Archive)
     for pair in _PAIRS:
         lacking = [name for name in pair if getattr(cls, name) is getattr(Exchange, name)]
         if len(lacking) == 1:
@@ -175,5 +176,6 @@ def _check_exchange(cls: type[Exchange]) -> None:
     follows = cls.next_listing_request is not Exchange.next_listing_request
     if follows and cls.listing_requests is Exchange.listing_requests:
         raise AdapterError(
-            f"{cls.__name__} has next_listing_request and lacks listing_requests; write the first request there"
+            f"{cls.__name__} has next_listing_request and lacks listing_requests; "
+            "write the request for the first page there"
         )

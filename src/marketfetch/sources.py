@@ -32,6 +32,8 @@ from typing import Any, ClassVar
 
 import attrs
 
+from marketfetch.adapter_checks.declarations import check_archive, check_endpoint
+from marketfetch.adapter_checks.results import ARCHIVE_RESULTS
 from marketfetch.archives.listing import ListingRequest, error_code
 from marketfetch.archives.periods import CalendarPeriod, Grain
 from marketfetch.common.type_checks import plain_int
@@ -47,7 +49,6 @@ from marketfetch.errors import (
     RateLimitExceeded,
     RestrictedLocation,
 )
-from marketfetch.planning.adapter_checks import ARCHIVE_RESULTS, check_archive, check_endpoint
 from marketfetch.planning.paginators import TimeWindowPaginator
 from marketfetch.protocols import Paginator
 from marketfetch.ratelimit.backoff import parse_http_date, retry_after
@@ -348,14 +349,14 @@ def _checking(
 
 def _check_endpoint(cls: type[Endpoint]) -> None:
     _require(cls, Endpoint, ("dataset", "page_sizes"), ("cost", "request", "decode"), "exchange")
-    check_endpoint(cls)
+    check_endpoint(cls, Endpoint)
 
 
 def _check_archive(cls: type[Archive]) -> None:
     attributes = ("dataset", "layout", "files_url", "listing_url")
     place = "folder" if getattr(cls, "listing_url", "") is not None else "key"
     _require(cls, Archive, attributes, ("cost", "stem", place), "sources")
-    check_archive(cls)
+    check_archive(cls, Archive)
 
 
 def _require(

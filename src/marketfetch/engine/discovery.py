@@ -9,6 +9,7 @@ from itertools import chain
 
 import attrs
 
+from marketfetch.adapter_checks.results import check_instruments, check_next_request, check_requests
 from marketfetch.archives.listing import ListingRequest
 from marketfetch.composites import CompositeOhlcv
 from marketfetch.engine.archives.files import list_pages, send_to_archive
@@ -27,7 +28,6 @@ from marketfetch.errors import (
 )
 from marketfetch.events import ClockSkewDetected, Listener, SymbolUnknown
 from marketfetch.exchange import Exchange
-from marketfetch.planning.adapter_checks import check_instruments, check_next_request, check_requests
 from marketfetch.planning.instrument_index import InstrumentIndex
 from marketfetch.protocols import Sink, Store
 from marketfetch.ratelimit.server_clock import ServerClock

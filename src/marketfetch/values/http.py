@@ -138,6 +138,9 @@ class Cost:
 class Request:
     """An HTTP request of an endpoint; its Exchange fills in `base_url`.
 
+    `params` are the query of the URL, which percent-encodes them; write a symbol in a `path` with
+    `quote(symbol, safe="")`. A `body` needs `method="POST"` and, mostly, a header `content-type`.
+
     >>> Request("/api/v3/time", cost=Cost(LimitPool("spot", 6000, 60_000)), base_url="https://e.org").url
     'https://e.org/api/v3/time'
     """

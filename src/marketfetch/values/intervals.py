@@ -230,10 +230,12 @@ def _zoned(text: object) -> Interval | None:
     base = _intervals().get(found["name"]) or _of_length(_length(found["name"]))
     if base is None or base.length is None or base.is_event:
         return None
-    offset = (int(found["hours"]) * HOUR + int(found["minutes"]) * MINUTE) * (-1 if found["sign"] == "-" else 1)
+    offset = (int(found["hours"]) * HOUR + int(found["minutes"]) * MINUTE) * (
+        -1 if found["sign"] == "-" else 1
+    )
     if offset % base.length == 0:
         return base
-    return Interval(f"{base.name}{found.group()[len(found['name']):]}", base.length, base.anchor - offset)
+    return Interval(f"{base.name}{found.group()[len(found['name']) :]}", base.length, base.anchor - offset)
 
 
 def _no_interval(text: object) -> ConfigurationError:

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from marketfetch.adapter_checks.results import check_cost, check_instruments, check_request, check_requests
 from marketfetch.decoding.validation import validate_page
 from marketfetch.errors import (
     Banned,
@@ -28,7 +29,6 @@ from marketfetch.errors import (
     RestrictedLocation,
 )
 from marketfetch.exchange import Exchange
-from marketfetch.planning.adapter_checks import check_cost, check_instruments, check_request, check_requests
 from marketfetch.planning.paginators import CursorPaginator
 from marketfetch.sources import Archive, Endpoint
 from marketfetch.testing.contracts.adversarial_server import AdversarialServer, fetch_all

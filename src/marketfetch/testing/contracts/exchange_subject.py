@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import pytest
 
+from marketfetch.adapter_checks.results import check_request
 from marketfetch.decoding.layouts import Decoded, check_decoded
 from marketfetch.errors import FetchError
 from marketfetch.exchange import Exchange
-from marketfetch.planning.adapter_checks import check_request
 from marketfetch.sources import Archive, Endpoint
 from marketfetch.testing.contracts.exchange_cases import FIXED_NOW, DecodeCase, Recording, usual_intervals
 from marketfetch.values.http import Request
