@@ -110,10 +110,12 @@ class Endpoint(Source):
         if abstract:
             return
         _check_endpoint(cls)
-        # Python's own numbers: a store refuses those of numpy.
+        # Python's own numbers: a store refuses those of numpy. What is inherited was read already.
         cls.page_sizes = tuple(map(plain_int, cls.page_sizes))
-        cls.publish_delay = plain_int(cls.publish_delay)
-        cls.retention = None if cls.retention is None else plain_int(cls.retention)
+        if "publish_delay" in vars(cls):
+            cls.publish_delay = plain_int(cls.publish_delay)
+        if "retention" in vars(cls) and cls.retention is not None:
+            cls.retention = plain_int(cls.retention)
 
     def cost(self, rows: int) -> Cost:
         """Return the cost of a page of at most so many rows, and the limit pool that counts it."""

@@ -98,8 +98,10 @@ def decode_errors_as(content: str) -> Iterator[None]:
 
 def _dig(payload: Any, path: Sequence[str]) -> list[Any]:
     for key in path:
-        if not isinstance(payload, dict) or key not in payload:
+        if not isinstance(payload, dict):
             raise DecodeError(f"expected an object with {key!r}, found {type(payload).__name__}")
+        if key not in payload:
+            raise DecodeError(f"expected an object with {key!r}, found one with {reprlib.repr([*payload])}")
         payload = payload[key]
     if not isinstance(payload, list):
         raise DecodeError(f"expected a list of rows, found {type(payload).__name__}")
