@@ -63,7 +63,7 @@ class Lunaris(mf.Exchange):
         if response.status == 200 and len(response.body) < 200:  # a page is not parsed twice
             answer = mf.parse_json(response.body)
             if isinstance(answer, dict) and answer.get("ok") is False:
-                code = answer.get("code")
+                code = answer.get("code", 0)
                 raise ERRORS.get(code, mf.BadRequest)(f"lunaris answers with code {code}")
         super().raise_for_error(response)
 

@@ -50,8 +50,11 @@ class Exchange:
     """
 
     name: ClassVar[str]
+    """Its name in lower case, such as `binance-usdm`; required."""
     default_url: ClassVar[str]
+    """Its public host with the scheme; required."""
     sources: ClassVar[Sequence[type[Source]]]
+    """The classes of its endpoints and archives, as a tuple; required."""
 
     def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -77,7 +77,9 @@ class Source:
     """Where rows of a dataset can be had: the common part of Endpoint, Archive and Derived."""
 
     dataset: ClassVar[str]
+    """The name of the dataset, such as `ohlcv`; required."""
     intervals: ClassVar[Mapping[str, str]] = {}
+    """Our interval names → those of the exchange; required, except for datasets of events."""
 
     @property
     def dataset_type(self) -> Dataset:
@@ -97,7 +99,9 @@ class Endpoint(Source):
     """
 
     page_sizes: ClassVar[Sequence[int]]
+    """Useful page sizes, ascending; the last is the largest that the exchange serves; required."""
     paginator: ClassVar[Paginator] = TimeWindowPaginator()
+    """TimeWindowPaginator, CursorPaginator, or your own."""
     publish_delay: ClassVar[int] = 0
     """Milliseconds from the close of a row until it is published and no longer changes."""
     retention: ClassVar[int | None] = None

@@ -1,4 +1,4 @@
-"""Mistakes that authors made, each in an otherwise right adapter: the class or the contract names it in words.
+"""Each mistake of an author, in an otherwise right adapter, is named in words by the class or the contract.
 
 The adapter is that of examples/lunaris. The first 25 mistakes are those of authors who tried.
 """
@@ -49,8 +49,8 @@ def asks(**changes: Any) -> dict[str, Any]:
     """Return a `request` that asks for something else: values, or functions of the slice."""
 
     def request(self: Any, part: mf.Slice) -> mf.Request:
-        right = CANDLES.request(self, part)
-        question = json.loads(right.body)
+        right: mf.Request = CANDLES.request(self, part)
+        question = json.loads(right.body or b"")
         question |= {name: value(part) if callable(value) else value for name, value in changes.items()}
         return attrs.evolve(right, body=json.dumps(question).encode())
 
@@ -67,7 +67,8 @@ def costs(pool: Any, weight: Any = 1) -> dict[str, Any]:
 
 
 async def asynchronous(self: Any, body: bytes, part: mf.Slice) -> mf.Decoded:
-    return CANDLES.decode(self, body, part)
+    decoded: mf.Decoded = CANDLES.decode(self, body, part)
+    return decoded
 
 
 def no_error(self: Any, response: mf.Response) -> None:
