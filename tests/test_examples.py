@@ -26,7 +26,7 @@ from tests.support.loopback import exchanges_on_loopback
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
-TIDEBIT, KELPDAX = EXAMPLES / "tidebit", EXAMPLES / "kelpdax"
+TIDEBIT, KELPDAX, LUNARIS = (EXAMPLES / name for name in ("tidebit", "kelpdax", "lunaris"))
 START = 1_780_272_000  # 2026-06-01, in Tidebit's seconds
 FUNDING_STEP = 8 * 3600
 
@@ -143,7 +143,7 @@ def test_an_unknown_symbol_of_it_is_named(installed: Path, tidebit: HTTPServer) 
 
 
 @pytest.mark.timeout(240)  # a process of its own, on a machine that may be busy
-@pytest.mark.parametrize("example", [TIDEBIT, KELPDAX], ids=["tidebit", "kelpdax"])
+@pytest.mark.parametrize("example", [TIDEBIT, KELPDAX, LUNARIS], ids=lambda each: each.name)
 def test_the_example_is_tested_as_its_author_would(example: Path, tmp_path: Path) -> None:
     arguments = ["-m", "pytest", "-q", "-c", "/dev/null", "-p", "no:cacheprovider", "--rootdir", str(example)]
     said = subprocess.run(

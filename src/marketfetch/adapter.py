@@ -34,7 +34,7 @@ from marketfetch.protocols import PageOutcome, Paginator
 from marketfetch.ratelimit.backoff import retry_after, to_local_time
 from marketfetch.sources import Archive, Endpoint, Source
 from marketfetch.values.datasets import Column, Dataset
-from marketfetch.values.http import Cost, LimitPool, Request, Response
+from marketfetch.values.http import Burst, Cost, LimitPool, Request, Response
 from marketfetch.values.instruments import Instrument
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Columns, Page
@@ -53,6 +53,7 @@ __all__ = [
     "BadRequest",
     "BadSymbol",
     "Banned",
+    "Burst",
     "CalendarPeriod",
     "Column",
     "Columns",

@@ -17,6 +17,7 @@
 | `Exchange.time_request`, `decode_time` | no | the server's clock |
 | `Exchange.listing_requests`, `decode_listing` | no | the symbols there are |
 | `Exchange.symbol_examples`, `quirks` | no | for the page about the exchange: spellings, and what to know |
+| `Exchange.next_listing_request(request, body)` | no | the request for the next page of the listing |
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from urllib.parse import urljoin, urlsplit
 
 import attrs
 
+from marketfetch.adapter_checks.declarations import check_exchange
+from marketfetch.adapter_checks.results import check_cost, check_request
 from marketfetch.decoding.layouts import Decoded, check_decoded
 from marketfetch.errors import AdapterError, ConfigurationError, unknown
-from marketfetch.planning.adapter_checks import check_cost, check_exchange, check_request
 from marketfetch.sources import Archive, Endpoint, Source, raise_for_status
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.http import Request, Response, host_url
@@ -49,8 +51,11 @@ class Exchange:
     """
 
     name: ClassVar[str]
+    """Its name in lower case, such as `binance-usdm`; required."""
     default_url: ClassVar[str]
+    """Its public host with the scheme; required."""
     sources: ClassVar[Sequence[type[Source]]]
+    """The classes of its endpoints and archives, as a tuple; required."""
     symbol_examples: ClassVar[Mapping[str, str]] = {}
     """Unified names of a few instruments → how the exchange spells them."""
     quirks: ClassVar[str] = ""
@@ -143,6 +148,13 @@ class Exchange:
         """Return the requests for the listing of symbols; none if the exchange publishes no listing."""
         return ()
 
+    def next_listing_request(self, request: Request, body: bytes) -> Request | None:
+        """Return the request for the page of the listing that follows `body`, the response to `request`.
+
+        For a listing by cursor, whose next request is known only after a response. None after the last page.
+        """
+        return None
+
     def decode_listing(self, body: bytes) -> Iterable[Instrument]:
         """Read one part of the listing."""
         raise AdapterError(f"{type(self).__name__}: write decode_listing(body) to go with listing_requests")
@@ -164,9 +176,15 @@ def _check_exchange(cls: type[Exchange]) -> None:
     absent = [name for name in ("name", "default_url", "sources") if not hasattr(cls, name)]
     if absent:
         raise AdapterError(f"{cls.__name__} lacks {', '.join(absent)}; see the table in marketfetch.exchange")
-    check_exchange(cls, Endpoint, Archive)
+    check_exchange(cls, Exchange, Endpoint, Archive)
     for pair in _PAIRS:
         lacking = [name for name in pair if getattr(cls, name) is getattr(Exchange, name)]
         if len(lacking) == 1:
             (written,) = {*pair} - {*lacking}
             raise AdapterError(f"{cls.__name__} has {written} and lacks {lacking[0]}; write both, or neither")
+    follows = cls.next_listing_request is not Exchange.next_listing_request
+    if follows and cls.listing_requests is Exchange.listing_requests:
+        raise AdapterError(
+            f"{cls.__name__} has next_listing_request and lacks listing_requests; "
+            "write the request for the first page there"
+        )

@@ -32,6 +32,8 @@ from typing import Any, ClassVar
 
 import attrs
 
+from marketfetch.adapter_checks.declarations import check_archive, check_endpoint
+from marketfetch.adapter_checks.results import ARCHIVE_RESULTS
 from marketfetch.archives.listing import ListingRequest, error_code
 from marketfetch.archives.periods import CalendarPeriod, Grain
 from marketfetch.common.type_checks import plain_int
@@ -47,7 +49,6 @@ from marketfetch.errors import (
     RateLimitExceeded,
     RestrictedLocation,
 )
-from marketfetch.planning.adapter_checks import ARCHIVE_RESULTS, check_archive, check_endpoint
 from marketfetch.planning.paginators import TimeWindowPaginator
 from marketfetch.protocols import Paginator
 from marketfetch.ratelimit.backoff import parse_http_date, retry_after
@@ -76,7 +77,9 @@ class Source:
     """Where rows of a dataset can be had: the common part of Endpoint, Archive and Derived."""
 
     dataset: ClassVar[str]
+    """The name of the dataset, such as `ohlcv`; required."""
     intervals: ClassVar[Mapping[str, str]] = {}
+    """Our interval names → those of the exchange; required, except for datasets of events."""
 
     @property
     def dataset_type(self) -> Dataset:
@@ -96,7 +99,9 @@ class Endpoint(Source):
     """
 
     page_sizes: ClassVar[Sequence[int]]
+    """Useful page sizes, ascending; the last is the largest that the exchange serves; required."""
     paginator: ClassVar[Paginator] = TimeWindowPaginator()
+    """TimeWindowPaginator, CursorPaginator, or your own."""
     publish_delay: ClassVar[int] = 0
     """Milliseconds from the close of a row until it is published and no longer changes."""
     retention: ClassVar[int | None] = None
@@ -109,10 +114,12 @@ class Endpoint(Source):
         if abstract:
             return
         _check_endpoint(cls)
-        # Python's own numbers: a store refuses those of numpy.
+        # Python's own numbers: a store refuses those of numpy. What is inherited was read already.
         cls.page_sizes = tuple(map(plain_int, cls.page_sizes))
-        cls.publish_delay = plain_int(cls.publish_delay)
-        cls.retention = None if cls.retention is None else plain_int(cls.retention)
+        if "publish_delay" in vars(cls):
+            cls.publish_delay = plain_int(cls.publish_delay)
+        if "retention" in vars(cls) and cls.retention is not None:
+            cls.retention = plain_int(cls.retention)
 
     def cost(self, rows: int) -> Cost:
         """Return the cost of a page of at most so many rows, and the limit pool that counts it."""
@@ -348,14 +355,14 @@ def _checking(
 
 def _check_endpoint(cls: type[Endpoint]) -> None:
     _require(cls, Endpoint, ("dataset", "page_sizes"), ("cost", "request", "decode"), "exchange")
-    check_endpoint(cls)
+    check_endpoint(cls, Endpoint)
 
 
 def _check_archive(cls: type[Archive]) -> None:
     attributes = ("dataset", "layout", "files_url", "listing_url")
     place = "folder" if getattr(cls, "listing_url", "") is not None else "key"
     _require(cls, Archive, attributes, ("cost", "stem", place), "sources")
-    check_archive(cls)
+    check_archive(cls, Archive)
 
 
 def _require(

@@ -385,7 +385,7 @@ def test_the_contract_takes_errors_that_the_author_knows() -> None:
         {"exchange": Swallowing, "symbol": "AB", "error_bodies": {b'{"code": "9"}': mf.ExchangeNotAvailable}},
     )()
     subject.answer = Bars().answer
-    with pytest.raises(Failed, match="DID NOT RAISE"):
+    with pytest.raises(Failed, match="a good answer, which is ExchangeNotAvailable: raise the error"):
         subject.test_14_errors_inside_a_good_status_are_no_empty_page(Swallowing().endpoint("mark_price"))
 
 

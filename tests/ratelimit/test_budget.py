@@ -11,9 +11,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from marketfetch.errors import ConfigurationError
-from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE, RateBudget
+from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE, RateBudget, usable
 from marketfetch.ratelimit.server_clock import ServerClock
-from marketfetch.values.http import LimitPool
+from marketfetch.values.http import Burst, LimitPool
 
 START = 1_780_272_030_500  # half past a minute
 
@@ -41,6 +41,23 @@ class ModelExchange:
             used = sum(weight for _, weight in self.recent)
         self.most = max(self.most, used)
         return used, now // 1000 * 1000
+
+
+@attrs.define
+class TwoLimits(ModelExchange):
+    """Counts each request against the limit of the shorter period, too."""
+
+    shorter: ModelExchange = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        burst = self.pool.burst
+        assert burst is not None
+        pool = LimitPool("shorter", burst.capacity, burst.period, self.pool.window)
+        self.shorter = ModelExchange(pool, self.skew)
+
+    def count(self, weight: int, local: int) -> tuple[int, int]:
+        self.shorter.count(weight, local)
+        return super().count(weight, local)
 
 
 @attrs.define
@@ -126,6 +143,28 @@ def test_is_never_over_the_limit(client: Client) -> None:
     pool = client.exchange.pool
     client.run(client.now + 4 * pool.period)
     assert 0 < client.exchange.most <= pool.capacity
+
+
+@settings(max_examples=100)
+@given(situations(), st.integers(20, 60), st.integers(2, 8))
+def test_neither_of_two_limits_is_exceeded(client: Client, capacity: int, bursts: int) -> None:
+    pool = attrs.evolve(client.exchange.pool, capacity=capacity * bursts, burst=Burst(capacity, 5_000))
+    exchange = TwoLimits(pool, client.exchange.skew)
+    attrs.evolve(client, exchange=exchange, sent=0).run(client.now + 3 * pool.period)
+    assert 0 < exchange.most <= pool.capacity
+    assert 0 < exchange.shorter.most <= capacity
+
+
+def test_the_limit_of_the_shorter_period_is_waited_for() -> None:
+    pool = LimitPool("calls", 300, 60_000, burst=Burst(10, 1000))
+    exchange = TwoLimits(pool, 0)
+    client = Client(exchange, 1, 20, [(5, 5)])
+    client.run(START + 5_000)
+    assert exchange.shorter.most == 10
+    assert 40 <= client.sent <= 50  # ten in each second
+    client.run(START + 10 * pool.period)
+    assert exchange.most == usable(pool)
+    assert client.sent >= 0.97 * 10 * pool.capacity
 
 
 @given(situations(), st.data())

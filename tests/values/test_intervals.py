@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from marketfetch.values.spans import Span, SpanSet
 NAMES = [
     *("1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h"),
     *("1d", "2d", "3d", "1w", "1M", "event"),
+    *("10m", "3h", "1d+08:00", "1w-05:00", "12h+05:30"),
 ]
 intervals = st.sampled_from(NAMES).map(Interval.parse)
 moments = st.integers(0, 4_102_444_800_000)
@@ -71,3 +72,12 @@ def test_case_matters() -> None:
     assert Interval.parse("1H") == Interval.parse("1h")  # which cannot mean anything else
     with pytest.raises(ConfigurationError, match="interval: '5M' is unknown"):
         Interval.parse("5M")
+
+
+def test_a_day_may_open_at_midnight_of_another_zone() -> None:
+    day, week = Interval.parse("1d+08:00"), Interval.parse("1w+08:00")
+    east = timezone(timedelta(hours=8))
+    for interval, weekday in ((day, 4), (week, 0)):
+        opens = datetime.fromtimestamp(interval.floor(1_780_600_000_000) / 1000, east)  # a Friday there
+        assert (opens.weekday(), opens.hour, opens.minute) == (weekday, 0, 0)
+    assert Interval.parse("24h+08:00") == day

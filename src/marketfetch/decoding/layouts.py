@@ -17,8 +17,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from marketfetch.common.type_checks import is_whole
 from marketfetch.decoding.native import read_rows
-from marketfetch.errors import AdapterError, DecodeError, wrong_kind
+from marketfetch.errors import AdapterError, DecodeError, unknown, wrong_kind
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
 from marketfetch.values.rejected_rows import RejectedRow, raw_text
@@ -97,8 +98,10 @@ def decode_errors_as(content: str) -> Iterator[None]:
 
 def _dig(payload: Any, path: Sequence[str]) -> list[Any]:
     for key in path:
-        if not isinstance(payload, dict) or key not in payload:
+        if not isinstance(payload, dict):
             raise DecodeError(f"expected an object with {key!r}, found {type(payload).__name__}")
+        if key not in payload:
+            raise DecodeError(f"expected an object with {key!r}, found one with {reprlib.repr([*payload])}")
         payload = payload[key]
     if not isinstance(payload, list):
         raise DecodeError(f"expected a list of rows, found {type(payload).__name__}")
@@ -211,6 +214,28 @@ class _RawRows:
         return raw_text(self.rows[at])
 
 
+def _check_layout(layout: RowLayout | ObjectLayout) -> None:
+    """Refuse a layout whose arguments are of another kind, such as text for a tuple."""
+    place, path, unit = type(layout).__name__, layout.path, layout.unit
+    if not isinstance(layout.columns, Mapping):
+        raise wrong_kind(f"{place}: columns", layout.columns, "map column names to places: {'open': …}")
+    keys: object = path
+    if not isinstance(keys, tuple | list) or not all(isinstance(key, str) for key in keys):
+        remedy = "write a tuple of the keys that lead to the rows, such as ('data',)"
+        raise wrong_kind(f"{place}: path", path, remedy)
+    if not is_whole(unit) or unit < 1:
+        remedy = "write how many milliseconds one unit of time has: 1000 for seconds, 1 for milliseconds"
+        raise wrong_kind(f"{place}: unit", unit, remedy)
+
+
+def _check_columns(layout: RowLayout | ObjectLayout, dataset: Dataset) -> None:
+    """Refuse columns that the dataset does not have."""
+    if not layout.columns.keys() <= set(dataset.names):
+        strange = next(name for name in layout.columns if name not in dataset.names)
+        error = unknown(f"column of {dataset.name}", strange, dataset.names)
+        raise AdapterError(f"{type(layout).__name__}: {error}")
+
+
 @attrs.frozen
 class RowLayout:
     """Where the columns are in responses made of rows.
@@ -233,8 +258,21 @@ class RowLayout:
     confirm: int | None = None
     unit: int = 1
 
+    def __attrs_post_init__(self) -> None:
+        _check_layout(self)
+        places = [self.time, *self.columns.values(), *([] if self.confirm is None else [self.confirm])]
+        if not is_whole(self.width) or not all(is_whole(at) and 0 <= at < self.width for at in places):
+            raise AdapterError(
+                f"RowLayout: positions {places} in rows of {self.width!r} fields; "
+                "write whole numbers from 0 to width - 1"
+            )
+
     def decode(self, body: bytes, dataset: Dataset) -> Decoded:
-        """Decode one response; DecodeError if it is not made of such rows."""
+        """Decode one response; DecodeError if it is not made of such rows.
+
+        Raises AdapterError for columns that the dataset does not have.
+        """
+        _check_columns(self, dataset)
         fast = self._fast(body, dataset)
         return fast if fast is not None else self._careful(body, dataset)
 
@@ -288,6 +326,8 @@ class RowLayout:
 class ObjectLayout:
     """Where the columns are in responses made of objects: `columns` maps column names to keys.
 
+    `time` is the key of the open time. `path` and `unit` are those of RowLayout.
+
     >>> from marketfetch.adapter import Dataset
     >>> layout = ObjectLayout({"open_interest": "oi"}, time="ts")
     >>> layout.decode(b'[{"ts":"60000","oi":"7.5"}]', Dataset.parse("open_interest")).columns.times
@@ -299,6 +339,9 @@ class ObjectLayout:
     path: tuple[str, ...] = ()
     unit: int = 1
 
+    def __attrs_post_init__(self) -> None:
+        _check_layout(self)
+
     def decode(self, body: bytes, dataset: Dataset) -> Decoded:
         """Decode one response; DecodeError if it is not made of such objects."""
         return self.gather(_dig(parse_json(body), self.path), dataset)
@@ -306,7 +349,11 @@ class ObjectLayout:
     def gather(
         self, items: Sequence[Any], dataset: Dataset, *, came_as: Sequence[Any] | None = None
     ) -> Decoded:
-        """Turn parsed objects into columns; `came_as` has each object as the response had it, if changed."""
+        """Turn parsed objects into columns; `came_as` has each object as the response had it, if changed.
+
+        Raises DecodeError for an object without a time, AdapterError for columns that the dataset has not.
+        """
+        _check_columns(self, dataset)
         reading = _Reading(dataset)
         for item, row in zip(items, came_as or items, strict=True):
             if not isinstance(item, dict) or self.time not in item:

@@ -9,6 +9,7 @@ from itertools import chain
 
 import attrs
 
+from marketfetch.adapter_checks.results import check_instruments, check_next_request, check_requests
 from marketfetch.archives.listing import ListingRequest
 from marketfetch.composites import CompositeOhlcv
 from marketfetch.engine.archives.files import list_pages, send_to_archive
@@ -27,7 +28,6 @@ from marketfetch.errors import (
 )
 from marketfetch.events import ClockSkewDetected, Listener, SymbolUnknown
 from marketfetch.exchange import Exchange
-from marketfetch.planning.adapter_checks import check_instruments, check_requests
 from marketfetch.planning.instrument_index import InstrumentIndex
 from marketfetch.protocols import Sink, Store
 from marketfetch.ratelimit.server_clock import ServerClock
@@ -35,7 +35,7 @@ from marketfetch.redaction import redact
 from marketfetch.session import SessionState
 from marketfetch.sources import Archive, Derived
 from marketfetch.values.coverage import Coverage, MissingReason, Reason
-from marketfetch.values.http import Response
+from marketfetch.values.http import Request, Response
 from marketfetch.values.instruments import Instrument
 from marketfetch.values.query import AllSymbols, Query
 from marketfetch.values.series import Series
@@ -53,6 +53,8 @@ __all__ = [
 ]
 
 
+_MAX_LISTING_PAGES = 1_000
+"""No exchange has a listing of more pages; a cursor that always changes would never end."""
 _SAME_TIME = 5_000
 """Milliseconds by which two clocks may differ and confirm each other all the same."""
 
@@ -248,18 +250,36 @@ async def _add_archived(executor: RequestExecutor, query: Query, listing: Instru
 
 
 async def fetch_listing(executor: RequestExecutor) -> tuple[Instrument, ...]:
-    """Request every part of the listing once."""
+    """Request every part of the listing once, and each page that follows it.
 
-    def read(response: Response) -> tuple[Instrument, ...]:
-        place = f"{type(executor.exchange).__name__}.decode_listing"
-        return tuple(check_instruments(place, executor.exchange.decode_listing(response.body)))
-
+    Raises PaginationError for a listing that does not end.
+    """
+    exchange, kind = executor.exchange, type(executor.exchange).__name__
     instruments: list[Instrument] = []
-    place = f"{type(executor.exchange).__name__}.listing_requests"
-    for request in check_requests(place, executor.exchange.listing_requests()):
-        part, _ = await executor.send(request, read)
-        instruments += part
+    for first in check_requests(f"{kind}.listing_requests", exchange.listing_requests()):
+        request: Request | None = first
+        requested: list[Request] = []
+        while request is not None:
+            if request in requested or len(requested) == _MAX_LISTING_PAGES:
+                raise PaginationError(
+                    f"{exchange.name}: its listing does not end: after {len(requested)} pages "
+                    f"{kind}.next_listing_request asks for {redact(request.url)}"
+                )
+            requested.append(request)
+            read = partial(_read_listing, exchange, request)
+            (part, request), _ = await executor.send(request, read)
+            instruments += part
     return tuple(instruments)
+
+
+def _read_listing(
+    exchange: Exchange, request: Request, response: Response
+) -> tuple[tuple[Instrument, ...], Request | None]:
+    """Return the instruments of a page of the listing, and the request for the next page."""
+    kind, body = type(exchange).__name__, response.body
+    part = tuple(check_instruments(f"{kind}.decode_listing", exchange.decode_listing(body)))
+    following = exchange.next_listing_request(request, body)
+    return part, check_next_request(f"{kind}.next_listing_request", following)
 
 
 @attrs.frozen(eq=False)

@@ -65,6 +65,15 @@ class RateBudget:
     _blocked_until: int = attrs.field(default=0, init=False)
     _confirmed: bool = attrs.field(default=False, init=False)
     """Whether a response has told how much of the limit is used, or will never tell."""
+    _burst: RateBudget | None = attrs.field(init=False)
+    """Counts the same weight against the limit of the shorter period."""
+
+    @_burst.default
+    def _burst_of_pool(self) -> RateBudget | None:
+        pool, burst = self.pool, self.pool.burst
+        if burst is None:
+            return None
+        return RateBudget(LimitPool(pool.name, burst.capacity, burst.period, pool.window), self.clock)
 
     @property
     def counted(self) -> int:
@@ -81,7 +90,10 @@ class RateBudget:
         5. It fits once enough of what is spent has expired: the moment of that, oldest request first.
         6. It does not fit beside what is in flight, even if everything spent has expired: unknown until a
            response comes.
+
+        With a burst limit, the moment is the later one of both limits.
         """
+        soonest = now if self._burst is None else self._burst.available_at(weight, now)
         capacity = self.pool.capacity
         if weight > capacity:
             raise ConfigurationError(
@@ -91,7 +103,7 @@ class RateBudget:
         self._expire(now)
         if self.weight_in_flight and not self._confirmed:
             return UNKNOWN_UNTIL_RESPONSE
-        moment = max(now, self._blocked_until)
+        moment = max(soonest, self._blocked_until)
         room = max(usable(self.pool), weight) - self.counted  # a single request may use the reserve, too
         for received, spent in self._spent:
             if weight <= room:
@@ -103,16 +115,22 @@ class RateBudget:
     def spend(self, weight: int) -> None:
         """Take the weight of a request that is about to be sent."""
         self.weight_in_flight += weight
+        if self._burst is not None:
+            self._burst.spend(weight)
 
     def release(self, weight: int, received: int) -> None:
         """Note that a request is no longer in flight: the exchange counted it at `received` or before."""
         self.weight_in_flight -= weight
+        if self._burst is not None:
+            self._burst.weight_in_flight -= weight
         self.charge(weight, received)
 
     def charge(self, weight: int, received: int) -> None:
         """Count weight that was not spent through this object: the exchange counted it by `received`."""
         self._spent.append((received, weight))
         self._spent_weight += weight
+        if self._burst is not None:
+            self._burst.charge(weight, received)
 
     def doubt(self) -> None:
         """Send the next request alone, if its response tells how much of the limit is used."""

@@ -16,7 +16,7 @@ from marketfetch.common.type_checks import is_whole, plain_int
 from marketfetch.errors import ConfigurationError
 from marketfetch.redaction import Secret, redact
 
-__all__ = ["Cost", "Egress", "LimitPool", "Request", "Response", "host_url", "one_spelling"]
+__all__ = ["Burst", "Cost", "Egress", "LimitPool", "Request", "Response", "host_url", "one_spelling"]
 
 
 # A run quotes the same few names in every URL.
@@ -94,12 +94,26 @@ def host_url(argument: str, given: object, *, like: str = "https://files.example
 
 
 @attrs.frozen
+class Burst:
+    """The second limit of a LimitPool: at most `capacity` of its units in each `period` milliseconds."""
+
+    capacity: int = attrs.field(converter=plain_int)
+    period: int = attrs.field(converter=plain_int)
+
+
+@attrs.frozen
 class LimitPool:
     """One published rate limit of an exchange, counted for each address.
 
     `capacity` units may be spent in each `period` milliseconds. A `clock` window begins at multiples of the
     period on the server's clock; a `sliding` window is the last `period` before any moment. `used_header`
-    names the response header with the used part of the window, if the exchange sends one.
+    names the response header with the used part of the window, if the exchange sends one. `burst` is for an
+    exchange that limits the same requests in a shorter period, too.
+
+    Example: 300 requests in each minute, and never more than 10 in one second:
+
+    >>> LimitPool("calls", 300, 60_000, burst=Burst(10, 1000)).burst
+    Burst(capacity=10, period=1000)
     """
 
     name: str
@@ -107,6 +121,7 @@ class LimitPool:
     period: int = attrs.field(converter=plain_int)
     window: Literal["clock", "sliding"] = "sliding"
     used_header: str | None = None
+    burst: Burst | None = attrs.field(default=None, kw_only=True)
     published: bool = attrs.field(default=True, kw_only=True)
     """Whether an exchange counts these units; reports leave out those of a limit that is only ours."""
 
@@ -122,6 +137,9 @@ class Cost:
 @attrs.frozen
 class Request:
     """An HTTP request of an endpoint; its Exchange fills in `base_url`.
+
+    `params` are the query of the URL, which percent-encodes them; write a symbol in a `path` with
+    `quote(symbol, safe="")`. A `body` needs `method="POST"` and, mostly, a header `content-type`.
 
     >>> Request("/api/v3/time", cost=Cost(LimitPool("spot", 6000, 60_000)), base_url="https://e.org").url
     'https://e.org/api/v3/time'

@@ -22,6 +22,8 @@ _FIRST_MONDAY = 4 * DAY
 
 _WRITTEN = re.compile(r"(?P<count>[1-9]\d{0,5})(?P<unit>[smhdSHD])")
 """Without M: a capital M is a month, not a minute."""
+_ZONED = re.compile(r"(?P<name>[^+-]+)(?P<sign>[+-])(?P<hours>0\d|1[0-4]):(?P<minutes>00|15|30|45)")
+"""An interval whose candles open by the clock of another zone than UTC: 1d+08:00."""
 _UNITS = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), "s"),
     **dict.fromkeys(("min", "mins", "minute", "minutes", "t"), "m"),
@@ -61,16 +63,21 @@ class Interval:
     def parse(cls, text: str | timedelta | Interval) -> Interval:
         """Return the interval with a name; case matters (`1m` minute, `1M` month).
 
-        Other spellings with one certain meaning are accepted: `60m` for `1h`, `1D` for `1d`, a timedelta of
-        that length. Raises ConfigurationError, with near matches, for anything else.
+        Every length of whole seconds that divides a day is an interval, such as `10m`: it opens at 00:00 UTC
+        and then each 10 minutes. `1d+08:00` is a day that opens at midnight of the zone UTC+08:00; `1w` and
+        intervals of hours may have such an offset, too. Other spellings with one certain meaning are
+        accepted: `60m` for `1h`, `1D` for `1d`, a timedelta of that length. Raises ConfigurationError, with
+        near matches, for anything else.
 
-        >>> Interval.parse("60m"), Interval.parse("1D")
-        (Interval(name='1h'), Interval(name='1d'))
+        >>> Interval.parse("60m"), Interval.parse("1D"), Interval.parse("10m"), Interval.parse("1d+08:00")
+        (Interval(name='1h'), Interval(name='1d'), Interval(name='10m'), Interval(name='1d+08:00'))
+        >>> Interval.parse("1d+08:00").floor(0) / 3_600_000
+        -8.0
         """
         if isinstance(text, Interval):
             return text
         found = _intervals().get(text) if isinstance(text, str) else None
-        found = found or _of_length(_length(text))
+        found = found or _of_length(_length(text)) or _zoned(text)
         if found is None:
             raise _no_interval(text)
         return found
@@ -200,17 +207,35 @@ def _length(text: object) -> int | None:
 
 
 def _of_length(length: float | None) -> Interval | None:
-    """Return the interval of a length; None for seven days, which may be counted from any weekday."""
+    """Return the interval of a length, which opens at 00:00 UTC; None for one that does not.
+
+    Seven days may be counted from any weekday, and candles of 7m would open at other times on each day.
+    """
     if length is None:
         return None
-    return next(
-        (
-            each
-            for each in _intervals().values()
-            if each.length == length and not (each.is_event or each.anchor)
-        ),
-        None,
+    for each in _intervals().values():
+        if each.length == length and not (each.is_event or each.anchor):
+            return each
+    if length < SECOND or length % SECOND or DAY % length:
+        return None
+    unit, ms = next((unit, ms) for unit, ms in (("h", HOUR), ("m", MINUTE), ("s", SECOND)) if not length % ms)
+    return Interval(f"{int(length // ms)}{unit}", int(length))
+
+
+def _zoned(text: object) -> Interval | None:
+    """Return the interval of text such as 1d+08:00; None for text of another form, and for months."""
+    found = _ZONED.fullmatch(text.strip()) if isinstance(text, str) else None
+    if found is None:
+        return None
+    base = _intervals().get(found["name"]) or _of_length(_length(found["name"]))
+    if base is None or base.length is None or base.is_event:
+        return None
+    offset = (int(found["hours"]) * HOUR + int(found["minutes"]) * MINUTE) * (
+        -1 if found["sign"] == "-" else 1
     )
+    if offset % base.length == 0:
+        return base
+    return Interval(f"{base.name}{found.group()[len(found['name']) :]}", base.length, base.anchor - offset)
 
 
 def _no_interval(text: object) -> ConfigurationError:

@@ -9,6 +9,7 @@ import inspect as introspection
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 
 import attrs
 import numpy as np
@@ -16,19 +17,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from marketfetch.adapter_checks.results import check_cost, check_instruments, check_request
 from marketfetch.decoding.validation import validate_page
-from marketfetch.errors import (
-    Banned,
-    ConfigurationError,
-    DecodeError,
-    ExchangeNotAvailable,
-    FatalFetchError,
-    FetchError,
-    RateLimitExceeded,
-    RestrictedLocation,
-)
+from marketfetch.errors import ConfigurationError, DecodeError
 from marketfetch.exchange import Exchange
-from marketfetch.planning.adapter_checks import check_cost, check_instruments, check_request, check_requests
 from marketfetch.planning.paginators import CursorPaginator
 from marketfetch.sources import Archive, Endpoint
 from marketfetch.testing.contracts.adversarial_server import AdversarialServer, fetch_all
@@ -38,15 +30,21 @@ from marketfetch.testing.contracts.exchange_cases import (
     assert_decodes_or_rejects,
     check_same_rows,
     check_side_request,
-    errors_inside,
     only_decode_errors,
     refuses_garbage,
-    response,
+)
+from marketfetch.testing.contracts.exchange_messages import (
+    cursor_in_listing,
+    few_rows_message,
+    naming_raw_errors,
+    rejected_message,
     rows_outside_message,
+    same_values_message,
     wrong_end_message,
 )
-from marketfetch.testing.contracts.exchange_subject import ExchangeUnderTest
+from marketfetch.testing.contracts.exchange_refusals import RefusalContract
 from marketfetch.testing.contracts.malformed import NOT_A_PAGE, corrupt_one_value, malformed_bodies
+from marketfetch.values.instruments import Instrument
 from marketfetch.values.intervals import Interval
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
@@ -55,17 +53,22 @@ from marketfetch.values.times import parse_time
 __all__ = ["ExchangeContract", "Recording"]
 
 _STAMP = re.compile(r"(?<![\d.])(\d{10}|\d{13})(?:000|000000)?(?![\d.])")
-_PAGE = b"<html><head><title>%d</title></head><body><center>nginx</center></body></html>"
+_NEEDS_ANSWERS = (
+    "set `answers`, or override `answer`: a recording answers one window, and this asks for others"
+)
 
 
-class ExchangeContract(ExchangeUnderTest):
+class ExchangeContract(RefusalContract):
     """Subclass it as `TestMyExchange`, set `exchange` and `symbol`, and provide real answers.
 
-    Set `recordings`, one for each dataset, or override `answer`, which returns the body for any Request (from
-    a simulated exchange, a folder of files). The exchange must list `symbol`, which must have traded at
-    `start`. `time_body` and `listing_body` are recorded answers to the requests for the server time and the
-    listing; they are needed if the adapter has these requests and `answer` is not overridden. `error_bodies`
-    are errors with HTTP 200, each with the exception that `raise_for_error` must raise.
+    Real answers are most of the test. Set `answers`, the folder in which they are kept: run the test once
+    with MARKETFETCH_RECORD=1 in the environment, and it fetches those that are not there. Or override
+    `answer`, which returns the body for any Request. With `recordings` alone, one for each dataset, the tests
+    that need answers to several windows are skipped. The exchange must list `symbol`, which must have traded
+    at `start` (UTC) and for a page after it. `time_body` and `listing_body` are answers to the requests for
+    the server time and the listing; they are needed if the adapter has these requests and there is no other
+    answer. `error_bodies` are errors with HTTP 200, each with the class of the exception that
+    `raise_for_error` must raise.
 
     Override `file` if the exchange has archives: it returns the bytes for a key, also for that of a checksum.
     """
@@ -146,17 +149,21 @@ class ExchangeContract(ExchangeUnderTest):
 
     def test_08_a_recording_is_decoded(self, endpoint: Endpoint) -> None:
         for case in self.cases(endpoint):
-            decoded = self.decode(endpoint, case.body, case.part)
+            try:
+                decoded = self.decode(endpoint, case.body, case.part)
+            except DecodeError as error:
+                pytest.fail(
+                    f"{type(endpoint).__name__}.decode refuses a good answer for {case.part}: {error}"
+                )
             columns, kind = decoded.columns, endpoint.dataset_type
-            seconds = len(columns) and 0 < columns.times.max() < 100_000_000_000
-            assert not seconds, f"times such as {columns.times[0]} are seconds: say unit=1000"
             shape = columns.values.shape
             assert columns.times.dtype == np.int64, f"times are {columns.times.dtype}, not int64"
             assert columns.values.dtype == np.float64, f"values are {columns.values.dtype}, not float64"
             assert shape == (len(kind.columns), len(columns.times)), f"values of shape {shape}"
             assert len(columns), f"no rows in the recording of {endpoint.dataset}"
+            for fault in (rejected_message(decoded, case.part), same_values_message(decoded, case.part)):
+                assert fault is None, fault
             page = validate_page(decoded, case.part)
-            assert not page.rejected, f"good rows were rejected: {dict(page.rejected)} for {case.part}"
             assert page.columns.is_sorted
             raw = decoded.raw(0) if decoded.raw is not None else "{}"
             assert isinstance(raw, str), f"raw() returned {raw!r}: it is the text of a row, see raw_text"
@@ -176,7 +183,7 @@ class ExchangeContract(ExchangeUnderTest):
         parts += [attrs.evolve(part, rows=min(40, most)) for part in parts if part.rows < most]
         bodies = [self.answer(self.exchange().with_base_url(self.request(endpoint, part))) for part in parts]
         if None in bodies:
-            pytest.skip("needs `answer`: recordings cannot be asked for other windows")
+            pytest.skip(_NEEDS_ANSWERS)
         for part, body in zip(parts, bodies, strict=True):
             decoded = self.decode(endpoint, body or b"", part)
             page = validate_page(decoded, part)
@@ -217,53 +224,6 @@ class ExchangeContract(ExchangeUnderTest):
 
         check()
 
-    # --- refusals ---
-
-    def test_14_good_answers_pass(self, endpoint: Endpoint) -> None:
-        for case in self.cases(endpoint):
-            self.exchange().raise_for_error(response(200, case.body))
-
-    def test_14_errors_inside_a_good_status_are_no_empty_page(self, endpoint: Endpoint) -> None:
-        exchange = self.exchange()
-        for body, error in self.error_bodies.items():
-            with pytest.raises(error):
-                exchange.raise_for_error(response(200, body))
-        for case in self.cases(endpoint):
-            for body in errors_inside(case.body):
-                try:
-                    exchange.raise_for_error(response(200, body))
-                    decoded = self.decode(endpoint, body, case.part)
-                except FetchError:
-                    continue
-                pytest.fail(
-                    f"{body.decode()} with HTTP 200 became a page of {len(decoded.columns)} rows:"
-                    " raise the error it stands for in raise_for_error(response)"
-                )
-
-    @pytest.mark.parametrize(
-        ("status", "error"),
-        [
-            (429, RateLimitExceeded),
-            (418, Banned),
-            (403, Banned),
-            (451, RestrictedLocation),
-            *((status, ExchangeNotAvailable) for status in (408, 500, 502, 503, 504)),
-            *((status, FatalFetchError) for status in (400, 404)),
-        ],
-    )
-    def test_15_every_refusal_has_its_error(self, status: int, error: type[FetchError]) -> None:
-        for body in (_PAGE % status, b"", b"null", b"{}"):
-            with pytest.raises(error):
-                self.exchange().raise_for_error(response(status, body))
-
-    def test_16_retry_after_is_read(self) -> None:
-        with pytest.raises(RateLimitExceeded) as slow:
-            self.exchange().raise_for_error(response(429, b"", {"retry-after": "7"}))
-        assert slow.value.retry_after == 7, f"Retry-After: 7 became {slow.value.retry_after}"
-        with pytest.raises(Banned) as banned:
-            self.exchange().raise_for_error(response(418, b"", {"retry-after": "7"}))
-        assert banned.value.until == FIXED_NOW + 7000, f"Retry-After: 7 became until={banned.value.until}"
-
     # --- server time, listing, first row ---
 
     def test_17_the_clock_is_read(self) -> None:
@@ -275,39 +235,45 @@ class ExchangeContract(ExchangeUnderTest):
             pytest.skip("the exchange has no clock: the local one decides what is closed")
         check_side_request(check_request("time_request", request))
         for body in self.bodies("time", [request]):
-            stamp = exchange.decode_time(body)
+            with naming_raw_errors("decode_time", body, "read the body with decode_errors_as"):
+                stamp = exchange.decode_time(body)
             assert isinstance(stamp, int), f"decode_time returned {stamp!r}; return UTC milliseconds as int"
             assert 1_000_000_000_000 < stamp < 10_000_000_000_000, f"{stamp} is no time in milliseconds"
-        refuses_garbage(exchange.decode_time)
+        refuses_garbage("decode_time", exchange.decode_time)
 
     def test_18_the_listing_is_read(self) -> None:
         exchange = self.exchange()
-        requests = check_requests("listing_requests", exchange.listing_requests())
-        if not requests:
+        if not exchange.listing_requests():
             pytest.skip("the exchange has no listing: every symbol is believed")
-        for request in requests:
-            check_side_request(request)
-        bodies = self.bodies("listing", requests)
-        entries = [
-            each
-            for body in bodies
-            for each in check_instruments("decode_listing", exchange.decode_listing(body))
-        ]
+        pages = self.listing()
+        if type(exchange).next_listing_request is Exchange.next_listing_request:
+            for request, body in pages:
+                cursor = cursor_in_listing(body)
+                assert cursor is None, (
+                    f"{request.path} has a next page ({cursor}): write next_listing_request"
+                )
+        entries = [each for _, body in pages for each in self._instruments(body)]
         listed = {each.symbol: each for each in entries}
         assert self.symbol in listed, f"{self.symbol} is not among {sorted(listed)[:5]}…"
         found = listed[self.symbol]
         assert found.base, "an Instrument has a base currency"
         assert found.quote, "an Instrument has a quote currency"
-        refuses_garbage(lambda body: list(exchange.decode_listing(body)))
+        refuses_garbage("decode_listing", self._instruments)
+        first, content = pages[0][0], json.loads(pages[0][1])
 
         @settings(max_examples=40, deadline=None)
         @given(st.data())
         def check(data: st.DataObject) -> None:
-            only_decode_errors(
-                lambda: list(exchange.decode_listing(corrupt_one_value(json.loads(bodies[0]), data.draw)))
-            )
+            body = corrupt_one_value(content, data.draw)
+            only_decode_errors("decode_listing", self._instruments, body)
+            following = partial(exchange.next_listing_request, first)
+            only_decode_errors("next_listing_request", following, body)
 
         check()
+
+    def _instruments(self, body: bytes) -> list[Instrument]:
+        with naming_raw_errors("decode_listing", body, "read the body with decode_errors_as"):
+            return list(check_instruments("decode_listing", self.exchange().decode_listing(body)))
 
     def test_19_the_first_row_is_found(self, endpoint: Endpoint) -> None:
         series = self.series(endpoint)
@@ -318,7 +284,7 @@ class ExchangeContract(ExchangeUnderTest):
         assert request == endpoint.first_row_request(series, start)
         body = self.answer(self.exchange().with_base_url(request))
         if body is None:
-            pytest.skip("needs `answer`")
+            pytest.skip(_NEEDS_ANSWERS)
         times = self.decode(endpoint, body, Slice(series, Span(0, 1), rows=1)).columns.times
         assert len(times) == 1, f"{len(times)} rows instead of the oldest one"
         # The time of the next event is unknown; a month without an event would be strange.
@@ -332,18 +298,22 @@ class ExchangeContract(ExchangeUnderTest):
         """The paginator's anchor tells which rows of a window with more rows than the limit come."""
         whole = self.slice(endpoint, min(20, endpoint.page_sizes[-1]))
         few = attrs.evolve(whole, rows=max(1, whole.rows // 4))
-        bodies = [
-            self.answer(self.exchange().with_base_url(self.request(endpoint, part))) for part in (whole, few)
-        ]
-        if None in bodies or whole.rows == 1:
-            pytest.skip("needs `answer`: recordings cannot be asked for other windows")
-        pages = [
-            validate_page(self.decode(endpoint, body or b"", part), part)
-            for body, part in zip(bodies, (whole, few), strict=True)
-        ]
-        there, given = (page.columns.times.tolist() for page in pages)
+        pages = [self.page_of(endpoint, part) for part in (whole, few)]
+        if None in pages or whole.rows == 1:
+            pytest.skip(_NEEDS_ANSWERS)
+        there, given = (page.columns.times.tolist() for page in pages if page is not None)
         fault = wrong_end_message(endpoint, given, there)
         assert fault is None, fault
+
+    def test_20_pages_hold_as_many_rows_as_declared(self, endpoint: Endpoint) -> None:
+        """A page size that the exchange does not serve costs a second request for each window."""
+        if endpoint.dataset_type.event or getattr(endpoint.paginator, "skips_empty_candles", False):
+            pytest.skip("nobody knows how many rows the window has")
+        part = next(iter(endpoint.paginator.split(self.slice(endpoint, endpoint.page_sizes[-1]))))
+        page, asked = self.page_of(endpoint, part), part.series.interval.count(part.span)
+        if page is None:
+            pytest.skip(_NEEDS_ANSWERS)
+        assert len(page.columns) >= asked, few_rows_message(endpoint, asked, len(page.columns))
 
     def test_20_windows_cover_a_span_once(self, endpoint: Endpoint) -> None:
         @settings(max_examples=50, deadline=None)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
@@ -11,14 +12,16 @@ import attrs
 import numpy as np
 import pytest
 
+from marketfetch.adapter_checks.results import check_cost
 from marketfetch.archives.checksums import parse_checksum
 from marketfetch.archives.file_reader import FileContent, FileReader
 from marketfetch.archives.periods import CalendarPeriod, Grain
-from marketfetch.decoding.layouts import check_decoded
+from marketfetch.decoding.layouts import Decoded, check_decoded, excerpt
 from marketfetch.decoding.validation import plausible, validate_page
-from marketfetch.errors import DecodeError
-from marketfetch.planning.paginators import CursorPaginator
+from marketfetch.errors import DecodeError, FetchError
+from marketfetch.exchange import Exchange
 from marketfetch.sources import Archive, Endpoint
+from marketfetch.testing.contracts.exchange_messages import naming_raw_errors
 from marketfetch.testing.contracts.malformed import NOT_A_PAGE
 from marketfetch.values.http import Request, Response
 from marketfetch.values.intervals import EVENT
@@ -32,17 +35,19 @@ __all__ = [
     "DecodeCase",
     "Recording",
     "assert_decodes_or_rejects",
+    "check_refusal",
     "check_same_rows",
     "check_side_request",
+    "decode_with",
     "errors_inside",
+    "judged",
     "only_decode_errors",
     "refuses_garbage",
     "response",
-    "rows_outside_message",
     "usual_intervals",
-    "wrong_end_message",
 ]
 
+_RAISE_DECODE_ERROR = "raise DecodeError for what is no such answer, as `with decode_errors_as(…)` does"
 FIXED_NOW = 1_790_000_000_000
 """The current time of all contract tests, in UTC milliseconds."""
 
@@ -81,43 +86,70 @@ def response(status: int, body: bytes, headers: Mapping[str, str] | None = None)
 
 
 def check_side_request(request: Request) -> None:
-    """Assert that a request for the server time or the listing has a path and a cost within its pool."""
-    assert request.path.startswith("/"), f"path {request.path!r}: the host is added by the exchange"
-    cost = request.cost
-    assert 1 <= cost.weight <= cost.pool.capacity, f"costs {cost.weight} of {cost.pool.capacity}"
+    """Assert that a request for the server time or the listing has a cost within its pool."""
+    check_cost(f"the cost of {request.path}", request.cost)
 
 
-def refuses_garbage(decode: Callable[[bytes], object]) -> None:
+def refuses_garbage(place: str, decode: Callable[[bytes], object]) -> None:
     """Assert that `decode` raises DecodeError for every body of NOT_A_PAGE."""
     for body in NOT_A_PAGE:
-        with pytest.raises(DecodeError):
-            pytest.fail(f"{body[:60]!r}… was taken for {decode(body)!r}")
+        with pytest.raises(DecodeError), naming_raw_errors(place, body, _RAISE_DECODE_ERROR):
+            pytest.fail(f"{place}: {body[:60]!r}… was taken for {decode(body)!r}: {_RAISE_DECODE_ERROR}")
 
 
-def only_decode_errors(read: Callable[[], object]) -> None:
-    """Call `read`, which may raise DecodeError and no other error."""
+def only_decode_errors(place: str, read: Callable[[bytes], object], body: bytes) -> None:
+    """Read a body; DecodeError may come of it, and no other error."""
+    with suppress(DecodeError), naming_raw_errors(place, body, _RAISE_DECODE_ERROR):
+        read(body)
+
+
+def decode_with(endpoint: Endpoint, body: bytes, part: Slice) -> Decoded:
+    """Return a decoded answer; AdapterError if its columns are not those of the dataset.
+
+    Fails with the remedy if `decode` raises an error of Python.
+    """
+    place = f"{type(endpoint).__name__}.decode"
+    with naming_raw_errors(place, body, _RAISE_DECODE_ERROR):
+        return check_decoded(place, endpoint.decode(body, part), endpoint.dataset_type)
+
+
+def judged(exchange: Exchange, answer: Response) -> object:
+    """Return what `raise_for_error` returns: None, unless an error was returned that should be raised."""
+    judge: Callable[[Response], object] = exchange.raise_for_error
+    return judge(answer)
+
+
+def check_refusal(exchange: Exchange, answer: Response, expected: type[FetchError]) -> FetchError:
+    """Assert that `raise_for_error` raises an error for a response, and return the error."""
+    place = f"{type(exchange).__name__}.raise_for_error"
+    said = f"HTTP {answer.status} with {excerpt(answer.body)}"
     try:
-        read()
-    except DecodeError:
-        return
+        with naming_raw_errors(place, said, "read the body with decode_errors_as, and only what has one"):
+            returned = judged(exchange, answer)
+    except expected as error:
+        return error
+    except FetchError as error:
+        pytest.fail(f"{place} raised {type(error).__name__} for {said}: raise {expected.__name__}")
+    if returned is not None:
+        pytest.fail(f"{place} returned {returned!r} for {said}: raise it")
+    remedy = "raise the error it stands for" if answer.status == 200 else "end with"
+    remedy += " in raise_for_error" if answer.status == 200 else " super().raise_for_error(response)"
+    pytest.fail(f"{place} took {said} for a good answer, which is {expected.__name__}: {remedy}")
 
 
 def assert_decodes_or_rejects(endpoint: Endpoint, body: bytes, part: Slice) -> None:
     """Assert that a body raises DecodeError, or decodes to a page with possible rows alone."""
-
-    def read() -> None:
-        decoded = check_decoded(
-            f"{type(endpoint).__name__}.decode", endpoint.decode(body, part), endpoint.dataset_type
-        )
-        page = validate_page(decoded, part)
-        assert plausible(endpoint.dataset_type, page.columns.values).all(), (
-            f"{body[:200]!r} left an impossible row"
-        )
-        for row in page.invalid:
-            assert row.raw.isascii(), f"{row.raw[:200]!r} is more than ASCII: make it with raw_text"
-            assert row.raw.isprintable(), f"{row.raw[:200]!r} is no line of text: make it with raw_text"
-
-    only_decode_errors(read)
+    try:
+        decoded = decode_with(endpoint, body, part)
+    except DecodeError:
+        return
+    page = validate_page(decoded, part)
+    assert plausible(endpoint.dataset_type, page.columns.values).all(), (
+        f"{body[:200]!r} left an impossible row"
+    )
+    for row in page.invalid:
+        assert row.raw.isascii(), f"{row.raw[:200]!r} is more than ASCII: make it with raw_text"
+        assert row.raw.isprintable(), f"{row.raw[:200]!r} is no line of text: make it with raw_text"
 
 
 def check_same_rows(archive: Archive, case: DecodeCase, file: Callable[[str], bytes | None]) -> int:
@@ -177,6 +209,10 @@ _SAYS_NO: Mapping[str, tuple[object, object]] = {
     "ret_code": (10006, "10006"),
     "err_code": (429, "429"),
     "errno": (429, "429"),
+    "errorCode": (429, "429"),
+    "error_code": (429, "429"),
+    "s": (429, "error"),
+    "state": (429, "error"),
     "status": (429, "error"),
     "result": (0, "error"),
     "error": (429, "too many requests"),
@@ -218,36 +254,3 @@ def _emptied(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _emptied(inner) for name, inner in value.items()}
     return [] if isinstance(value, list) else value
-
-
-def rows_outside_message(part: Slice, times: Sequence[int]) -> str:
-    """Return a message that names the wrong end of the window and the remedy."""
-    said = []
-    if any(time >= part.span.end for time in times):
-        said.append("the exchange's end is inclusive: send part.span.end - 1")
-    if any(time < part.span.start for time in times):
-        said.append(
-            "rows come from before the start: send part.span.start, or one less where it is exclusive"
-        )
-    return f"rows from outside of {part.span}: {'; '.join(said)}"
-
-
-def wrong_end_message(endpoint: Endpoint, given: Sequence[int], there: Sequence[int]) -> str | None:
-    """Return the remedy if a page holds the other end of its window than the paginator declares, else None.
-
-    `there` are the times of all rows in the window, `given` those of the page, both sorted.
-    """
-    if not given or len(given) >= len(there):
-        return None  # the exchange does not limit its pages
-    oldest, newest = list(there[: len(given)]), list(there[-len(given) :])
-    chained = isinstance(endpoint.paginator, CursorPaginator)
-    last = getattr(endpoint.paginator, "newest_first" if chained else "anchor", None) in {True, "end"}
-    if list(given) == (newest if last else oldest):
-        return None
-    remedy = "CursorPaginator" if chained else "TimeWindowPaginator"
-    if list(given) == newest:
-        remedy += "(newest_first=True)" if chained else "(anchor='end')"
-        return f"a page holds the newest rows of its window: write paginator = {remedy}"
-    if list(given) == oldest:
-        return f"a page holds the oldest rows of its window: write paginator = {remedy}()"
-    return f"{len(given)} rows were given of {len(there)}, neither the oldest nor the newest ones"

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
-from marketfetch.decoding.layouts import Decoded, check_decoded
-from marketfetch.errors import FetchError
+from marketfetch.adapter_checks.results import check_next_request, check_request, check_requests
+from marketfetch.decoding.layouts import Decoded
+from marketfetch.decoding.validation import validate_page
+from marketfetch.errors import AdapterError, FetchError, wrong_kind
 from marketfetch.exchange import Exchange
-from marketfetch.planning.adapter_checks import check_request
 from marketfetch.sources import Archive, Endpoint
-from marketfetch.testing.contracts.exchange_cases import FIXED_NOW, DecodeCase, Recording, usual_intervals
+from marketfetch.testing.contracts.exchange_answers import recorded_answer
+from marketfetch.testing.contracts.exchange_cases import (
+    FIXED_NOW,
+    DecodeCase,
+    Recording,
+    check_side_request,
+    decode_with,
+    usual_intervals,
+)
+from marketfetch.testing.contracts.exchange_messages import naming_raw_errors
 from marketfetch.values.http import Request
 from marketfetch.values.intervals import EVENT, Interval
+from marketfetch.values.pages import Page
 from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span
 from marketfetch.values.times import TimeLike, parse_time
 
 __all__ = ["ExchangeUnderTest"]
+
+
+_READ_THE_CURSOR = "read the cursor of the body, and return None after the last page"
 
 
 class ExchangeUnderTest:
@@ -33,10 +48,18 @@ class ExchangeUnderTest:
     time_body: ClassVar[bytes | None] = None
     listing_body: ClassVar[bytes | None] = None
     error_bodies: ClassVar[Mapping[bytes, type[FetchError]]] = {}
+    answers: ClassVar[str | Path | None] = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _check_subject(cls)
 
     def answer(self, request: Request) -> bytes | None:
-        """Return the response body of a request; None if only recordings are available."""
-        return None
+        """Return the response body of a request; None if only recordings are available.
+
+        Reads the folder `answers`, if there is one.
+        """
+        return None if self.answers is None else recorded_answer(self.exchange, Path(self.answers), request)
 
     def file(self, key: str) -> bytes | None:
         """Return the bytes that the archive has under a key; None if there is no such file at hand."""
@@ -44,6 +67,9 @@ class ExchangeUnderTest:
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run each test with an `endpoint` or `archive` argument once for each of them."""
+        for name, example in (("exchange", "Tidebit"), ("symbol", "'BTC_USD'")):
+            if not hasattr(self, name):
+                raise AdapterError(f"{type(self).__name__} lacks {name}; write {name} = {example}")
         if "archive" in metafunc.fixturenames:
             archives = [kind() for kind in self.exchange.sources if issubclass(kind, Archive)]
             metafunc.parametrize("archive", archives, ids=[archive.dataset for archive in archives])
@@ -103,9 +129,59 @@ class ExchangeUnderTest:
 
     def request(self, endpoint: Endpoint, part: Slice) -> Request:
         """Return the endpoint's request; AdapterError if it is no Request."""
-        return check_request(f"{type(endpoint).__name__}.request", endpoint.request(part))
+        place = f"{type(endpoint).__name__}.request"
+        with naming_raw_errors(place, part, "it has part.series, part.span and part.rows; see help(Slice)"):
+            return check_request(place, endpoint.request(part))
 
     def decode(self, endpoint: Endpoint, body: bytes, part: Slice) -> Decoded:
         """Return the decoded answer; AdapterError if its columns are not those of the dataset."""
-        place = f"{type(endpoint).__name__}.decode"
-        return check_decoded(place, endpoint.decode(body, part), endpoint.dataset_type)
+        return decode_with(endpoint, body, part)
+
+    def page_of(self, endpoint: Endpoint, part: Slice) -> Page | None:
+        """Return the validated page that answers a slice; None if only recordings are available."""
+        body = self.answer(self.exchange().with_base_url(self.request(endpoint, part)))
+        return None if body is None else validate_page(self.decode(endpoint, body, part), part)
+
+    def listing(self) -> list[tuple[Request, bytes]]:
+        """Return the requests for the listing with their answers, and the pages that follow each."""
+        exchange = self.exchange()
+        place = f"{type(exchange).__name__}.next_listing_request"
+        found: list[tuple[Request, bytes]] = []
+        for first in check_requests("listing_requests", exchange.listing_requests()):
+            request: Request | None = first
+            while request is not None:
+                check_side_request(request)
+                body = self.answer(exchange.with_base_url(request)) or self.listing_body
+                assert body is not None, "no answer for the listing: set `listing_body`, or override `answer`"
+                found.append((request, body))
+                with naming_raw_errors(place, body, _READ_THE_CURSOR):
+                    request = check_next_request(place, exchange.next_listing_request(request, body))
+                asked = [earlier for earlier, _ in found]
+                assert request not in asked, f"{place} asks for the same page again: {_READ_THE_CURSOR}"
+                if self.listing_body is not None and body == self.listing_body:
+                    break  # there is an answer for the first page alone
+        return found
+
+
+def _check_subject(cls: type[ExchangeUnderTest]) -> None:
+    """Refuse a test class with an attribute of another kind, such as one Recording for a tuple of them."""
+    name = cls.__name__
+    given: dict[str, Any] = {each: getattr(cls, each, None) for each in ExchangeUnderTest.__annotations__}
+    exchange, recordings, errors = given["exchange"], given["recordings"], given["error_bodies"]
+    if exchange is not None and not (isinstance(exchange, type) and issubclass(exchange, Exchange)):
+        raise wrong_kind(f"{name}.exchange", exchange, "write the class of the exchange, such as Tidebit")
+    if isinstance(recordings, Recording):
+        raise wrong_kind(f"{name}.recordings", recordings, "write a tuple of them: (Recording(…),)")
+    if not isinstance(recordings, Sequence) or not all(isinstance(each, Recording) for each in recordings):
+        raise wrong_kind(f"{name}.recordings", recordings, "write a tuple of Recording(…)")
+    if not isinstance(errors, Mapping) or not all(isinstance(body, bytes) for body in errors):
+        remedy = "map each body to the error it stands for: {b'{\"code\":5}': BadSymbol}"
+        raise wrong_kind(f"{name}.error_bodies", errors, remedy)
+    for error in errors.values():
+        if not (isinstance(error, type) and issubclass(error, FetchError)):
+            raise wrong_kind(f"{name}.error_bodies", error, "write the class of an error, such as BadSymbol")
+    for body in ("time_body", "listing_body"):
+        if given[body] is not None and not isinstance(given[body], bytes):
+            raise wrong_kind(f"{name}.{body}", given[body], "write the bytes of the answer")
+    if given["answers"] is not None and not isinstance(given["answers"], str | Path):
+        raise wrong_kind(f"{name}.answers", given["answers"], "write the path of a folder")

@@ -1,48 +1,39 @@
-"""Checks of what an adapter declares and returns: each message says what to write instead."""
+"""Checks of what an adapter declares, when its class is made: each message says what to write instead."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
-from marketfetch.archives.listing import ListingRequest
-from marketfetch.archives.periods import CalendarPeriod
 from marketfetch.common.type_checks import is_whole
 from marketfetch.decoding.csv_layouts import CsvLayout
 from marketfetch.errors import AdapterError, ConfigurationError, unknown, wrong_kind
 from marketfetch.planning.paginators import CursorPaginator, TimeWindowPaginator
 from marketfetch.values.datasets import Dataset
-from marketfetch.values.http import Cost, Request, host_url
-from marketfetch.values.instruments import Instrument
+from marketfetch.values.http import host_url
 from marketfetch.values.intervals import Interval
 from marketfetch.values.spans import DAY, HOUR, MINUTE
 
-__all__ = [
-    "ARCHIVE_RESULTS",
-    "check_archive",
-    "check_cost",
-    "check_endpoint",
-    "check_exchange",
-    "check_instruments",
-    "check_request",
-    "check_requests",
-]
+__all__ = ["check_archive", "check_endpoint", "check_exchange"]
 
-_SHORTEST = 100
-"""No exchange counts in shorter periods (ms): a shorter one was meant to be seconds."""
+_NAME = re.compile(r"[a-z0-9]+([-_.][a-z0-9]+)*")
 
 
 def _is_several(value: object) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
-def check_endpoint(cls: type[Any]) -> None:
-    """Refuse an Endpoint class that has an attribute of the wrong kind, such as seconds for milliseconds."""
+def check_endpoint(cls: type[Any], base: type[Any]) -> None:
+    """Refuse a class made from Endpoint, its `base`, that has an attribute of the wrong kind."""
     _check_dataset(cls)
     _check_numbers(cls)
+    _check_native_names(cls)
     _check_paginator(cls, event=Dataset.parse(cls.dataset).event)
-    _check_methods(cls, ("cost", "request", "decode", "first_row_request", "native_interval"))
+    _check_methods(cls, base, ("cost", "request", "decode", "first_row_request", "native_interval"))
+    _check_spelling(cls, base)
 
 
 def _check_dataset(cls: type[Any]) -> None:
@@ -64,6 +55,21 @@ def _check_dataset(cls: type[Any]) -> None:
             raise wrong_kind(f"{name}.intervals[{interval!r}]", theirs, remedy)
     if not kind.event and not cls.intervals:
         raise AdapterError(f"{name} lacks intervals; map our names to the exchange's, such as {{'1m': '1m'}}")
+
+
+def _check_native_names(cls: type[Any]) -> None:
+    """Refuse an interval in another spelling than ours, and two intervals that are one at the exchange."""
+    for name in cls.intervals:
+        if (ours := Interval.parse(name).name) != name:
+            raise AdapterError(f"{cls.__name__}.intervals: {name!r} is another spelling; write {ours!r}")
+    names: dict[str, str] = {}
+    for ours, theirs in cls.intervals.items():
+        if theirs in names:
+            raise AdapterError(
+                f"{cls.__name__}.intervals: {names[theirs]!r} and {ours!r} are both {theirs!r}; "
+                "write the exchange's own name of each"
+            )
+        names[theirs] = ours
 
 
 def _check_numbers(cls: type[Any]) -> None:
@@ -97,17 +103,43 @@ def _check_paginator(cls: type[Any], *, event: bool) -> None:
         )
 
 
-def _check_methods(cls: type[Any], names: Iterable[str]) -> None:
+def _check_methods(cls: type[Any], base: type[Any], names: Iterable[str]) -> None:
     for name in names:
         method = getattr(cls, name)
         if not callable(method):
             raise wrong_kind(f"{cls.__name__}.{name}", method, f"write it as a method: def {name}(self, …)")
         if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
             raise AdapterError(f"{cls.__name__}.{name} is async: adapters do no I/O; write a plain def")
+        _check_parameters(cls, name, [*inspect.signature(getattr(base, name)).parameters])
 
 
-def check_archive(cls: type[Any]) -> None:
-    """Refuse an Archive class that has an attribute of the wrong kind."""
+def _check_parameters(cls: type[Any], name: str, wanted: list[str]) -> None:
+    """Refuse a method that cannot be called with as many arguments as that of the base class."""
+    bound = isinstance(inspect.getattr_static(cls, name), staticmethod | classmethod)
+    signature = inspect.signature(getattr(cls, name))
+    try:
+        signature.bind(*wanted[1:] if bound else wanted)
+    except TypeError:
+        raise AdapterError(
+            f"{cls.__name__}.{name}{signature} has other parameters; write def {name}({', '.join(wanted)})"
+        ) from None
+
+
+def _check_spelling(cls: type[Any], base: type[Any]) -> None:
+    """Refuse a name that is nearly that of an optional member: nothing would ever read or call it."""
+    written = {
+        name for each in cls.__mro__ if issubclass(each, base) and each is not base for name in vars(each)
+    }
+    unused = [name for name in dir(base) if not name.startswith("_") and name not in written]
+    for name in vars(cls):
+        near = get_close_matches(name, unused, n=1, cutoff=0.85)
+        if near and not name.startswith("_") and not hasattr(base, name):
+            remedy = f"write {near[0]!r}, or a name that is less like it"
+            raise AdapterError(f"{cls.__name__}.{name} is no member of {base.__name__}; {remedy}")
+
+
+def check_archive(cls: type[Any], base: type[Any]) -> None:
+    """Refuse a class made from Archive, its `base`, that has an attribute of the wrong kind."""
     name = cls.__name__
     _check_dataset(cls)
     _check_layout(f"{name}.layout", cls.layout, Dataset.parse(cls.dataset))
@@ -120,7 +152,8 @@ def check_archive(cls: type[Any]) -> None:
     if not is_whole(cls.utc_offset) or abs(cls.utc_offset) > DAY or 0 < abs(cls.utc_offset) < MINUTE:
         remedy = "write milliseconds ahead of UTC, such as 8 * 3_600_000"
         raise wrong_kind(f"{name}.utc_offset", cls.utc_offset, remedy)
-    _check_methods(cls, ("cost", "folder", "stem", "key", "grains", "symbols_listing", "symbol_of"))
+    _check_methods(cls, base, ("cost", "folder", "stem", "key", "grains", "symbols_listing", "symbol_of"))
+    _check_spelling(cls, base)
 
 
 def _check_layout(place: str, layout: object, dataset: Dataset) -> None:
@@ -150,25 +183,31 @@ def _declared(layout: CsvLayout) -> tuple[Any, Any, Any]:
     return layout.columns, layout.width, layout.time
 
 
-def check_exchange(cls: type[Any], endpoint: type[Any], archive: type[Any]) -> None:
-    """Refuse an Exchange class with a wrong or missing part; the others are the base classes of sources."""
+def check_exchange(cls: type[Any], base: type[Any], endpoint: type[Any], archive: type[Any]) -> None:
+    """Refuse a class made from Exchange, its `base`; the others are the base classes of its sources."""
     place = cls.__name__
     if not isinstance(cls.name, str) or not cls.name.strip():
         raise wrong_kind(f"{place}.name", cls.name, "write the exchange's name, such as 'my-exchange'")
+    if not _NAME.fullmatch(cls.name):
+        remedy = "write lower case letters and digits, joined by - _ or ., such as 'my-exchange'"
+        raise wrong_kind(f"{place}.name", cls.name, remedy)
     _check_url(f"{place}.default_url", cls.default_url)
     _check_sources(cls, endpoint, archive)
     _check_methods(
         cls,
+        base,
         (
             "raise_for_error",
             "time_request",
             "decode_time",
             "listing_requests",
             "decode_listing",
+            "next_listing_request",
             "endpoint",
             "with_base_url",
         ),
     )
+    _check_spelling(cls, base)
 
 
 def _check_url(place: str, url: object) -> None:
@@ -206,120 +245,3 @@ def _check_sources(cls: type[Any], endpoint: type[Any], archive: type[Any]) -> N
         raise AdapterError(
             f"{place} may have one archive for each dataset that has an endpoint, found {filed}"
         )
-
-
-# --- what methods return ---
-
-
-def check_cost(place: str, cost: object) -> Cost:
-    """Return what a `cost` method returned; AdapterError if it is no Cost that fits into its limit pool."""
-    if not isinstance(cost, Cost):
-        raise wrong_kind(place, cost, "return a Cost, such as Cost(LimitPool('calls', 10, 1000), 1)")
-    capacity, weight = cost.pool.capacity, cost.weight
-    if not is_whole(weight) or not is_whole(capacity) or not 0 < weight <= capacity:
-        raise AdapterError(f"{place}: a page costs {weight!r} of {capacity!r}; write whole numbers that fit")
-    if not is_whole(cost.pool.period) or cost.pool.period < _SHORTEST:
-        period = cost.pool.period
-        raise AdapterError(
-            f"{place}: {cost.pool.name}: its period is {period!r} ms; write milliseconds, 1000 for a second"
-        )
-    return cost
-
-
-def check_request(place: str, request: object) -> Request:
-    """Return a Request; AdapterError for anything else."""
-    if not isinstance(request, Request):
-        raise wrong_kind(place, request, "return a Request, such as Request('/path', {'symbol': …}, cost=…)")
-    return request
-
-
-def check_requests(place: str, requests: object) -> Sequence[Request]:
-    """Return a sequence of Requests; AdapterError for anything else."""
-    if not isinstance(requests, Sequence) or isinstance(requests, str):
-        raise wrong_kind(place, requests, "return a tuple of Requests, also for a single one: (Request(…),)")
-    return [check_request(place, request) for request in requests]
-
-
-def check_instruments(place: str, entries: object) -> Iterator[Instrument]:
-    """Yield the entries of a listing; AdapterError for one that is no Instrument."""
-    if not isinstance(entries, Iterable):
-        raise wrong_kind(place, entries, "yield an Instrument for each entry")
-    for entry in entries:
-        if not isinstance(entry, Instrument):
-            raise wrong_kind(
-                place, entry, "yield an Instrument for each entry: Instrument(symbol, base, quote)"
-            )
-        yield entry
-
-
-def _check_grains(place: str, grains: object) -> object:
-    if not isinstance(grains, tuple | list) or not all(grain in ("month", "day") for grain in grains):
-        raise wrong_kind(place, grains, "return a tuple of 'month' and 'day', such as ('month', 'day') or ()")
-    return grains
-
-
-def _check_folder(place: str, folder: object) -> object:
-    if not isinstance(folder, str) or not folder.endswith("/") or folder.startswith("/"):
-        raise wrong_kind(place, folder, "return text that ends with a slash, such as 'daily/BTCUSDT/'")
-    return folder
-
-
-def _check_stem(place: str, stem: object) -> object:
-    if not isinstance(stem, str) or "/" in stem:
-        raise wrong_kind(place, stem, "return text without a slash, such as 'BTC-1m-'")
-    return stem
-
-
-def _check_symbol(place: str, symbol: object) -> object:
-    if not isinstance(symbol, str) or not symbol:
-        raise wrong_kind(place, symbol, "return the symbol of the folder as text, such as 'BTCUSDT'")
-    return symbol
-
-
-def _check_listing(place: str, listing: object) -> object:
-    if not isinstance(listing, ListingRequest):
-        raise wrong_kind(place, listing, "return a ListingRequest, such as ListingRequest('daily/BTCUSDT/')")
-    return listing
-
-
-def _check_symbols_listing(place: str, listing: object) -> object:
-    return None if listing is None else _check_listing(place, listing)
-
-
-def _check_file_request(place: str, request: object) -> object:
-    if not check_request(place, request).base_url:
-        raise wrong_kind(place, request, "name the host of the files as its base_url")
-    return request
-
-
-def _check_period(place: str, period: object) -> object:
-    if period is not None and not isinstance(period, CalendarPeriod):
-        raise wrong_kind(place, period, "return a CalendarPeriod, or None for a name of another form")
-    return period
-
-
-def _check_key(place: str, key: object) -> object:
-    if not isinstance(key, str) or not key or key.startswith("/") or key.endswith("/"):
-        raise wrong_kind(place, key, "return a path below the host, such as 'candles/BTC-2024-01.zip'")
-    return key
-
-
-def _check_checksum_request(place: str, request: object) -> object:
-    return None if request is None else _check_file_request(place, request)
-
-
-ARCHIVE_RESULTS: Mapping[str, Callable[[str, object], object]] = {
-    "grains": _check_grains,
-    "folder": _check_folder,
-    "stem": _check_stem,
-    "key": _check_key,
-    "cost": check_cost,
-    "symbols_listing": _check_symbols_listing,
-    "symbol_of": _check_symbol,
-    "listing": _check_listing,
-    "listing_request": _check_file_request,
-    "file_request": _check_file_request,
-    "checksum_request": _check_checksum_request,
-    "period_of": _check_period,
-}
-"""The methods of an Archive, each with the check of what it returns."""
