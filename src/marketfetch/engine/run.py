@@ -169,6 +169,7 @@ class Run:
                     self._capacity(),
                     self._batch_sizing(),
                     self._now,
+                    self._server_clock,
                     self._read_provenance,
                 )
                 return await planner.plan(Counter(overhead), config.query.sources)
