@@ -16,6 +16,7 @@ from marketfetch.api.store_calls import call_store
 from marketfetch.api.tables.table import Table
 from marketfetch.api.upkeep.jobs import check_flag
 from marketfetch.api.upkeep.table_files import FileFormat, Times, check_times, format_of, open_table_file
+from marketfetch.common.keywords import checks_keywords
 from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.planning.derivation import split_by_rows
 from marketfetch.protocols import Sink, Store
@@ -71,6 +72,7 @@ class Exported:
         }
 
 
+@checks_keywords
 def export(  # noqa: PLR0913  # which rows, where to, and in which form
     store: str | Path | Secret | Sink,
     file: str | Path | BinaryIO,

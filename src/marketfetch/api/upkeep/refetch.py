@@ -15,6 +15,7 @@ from marketfetch.api.maintenance import forget
 from marketfetch.api.run_sync import run_sync
 from marketfetch.api.upkeep.jobs import JobOptions, StoreJobs
 from marketfetch.common.event_loop import asyncio_loop
+from marketfetch.common.keywords import checks_keywords
 from marketfetch.errors import ConfigurationError
 from marketfetch.planning.archive_periods import difference
 from marketfetch.planning.derivation import split_by_rows
@@ -185,6 +186,7 @@ class _Before:
     rows: Mapping[Series, Columns] | None
 
 
+@partial(checks_keywords, more=JobOptions.__annotations__)
 def refetch(  # noqa: PLR0913  # which series, which span, and the parts of a pipeline
     store: str | Path | Secret | Sink,
     *,

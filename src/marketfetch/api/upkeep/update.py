@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
 from marketfetch.api.run_sync import run_sync
 from marketfetch.api.upkeep.jobs import JobOptions, StoreJobs, check_flag
 from marketfetch.common.event_loop import asyncio_loop
+from marketfetch.common.keywords import checks_keywords
 from marketfetch.engine.missing import PUBLISH_GRACE
 from marketfetch.errors import unknown
 from marketfetch.protocols import Sink
@@ -81,6 +83,7 @@ class Update:
         return f"<Update {self._jobs.store!r}>"
 
 
+@partial(checks_keywords, more=JobOptions.__annotations__)
 def update(  # noqa: PLR0913  # which series, and the parts of a pipeline
     store: str | Path | Secret | Sink,
     *,
