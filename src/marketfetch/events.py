@@ -142,7 +142,8 @@ class RequestFailed(RequestEvent):
     """A request failed; `final` is True if the run will not repeat it.
 
     `cause` is the name of the error's class, and `error` the error itself. `series` is None for a request
-    that belongs to no series, such as that of the clock.
+    that belongs to no series, such as that of the clock. `give_up_in` is about how many seconds the request
+    is repeated for, if it goes on failing as it did now; 0.0 for the last attempt.
     """
 
     cause: str
@@ -152,6 +153,7 @@ class RequestFailed(RequestEvent):
     final: bool
     series: Series | None = None
     error: Exception | None = attrs.field(default=None, eq=False, repr=False)
+    give_up_in: float = 0.0
 
 
 @attrs.frozen

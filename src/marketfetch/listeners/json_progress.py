@@ -36,7 +36,7 @@ class JsonProgress(BackgroundListener[bytes]):
     | `round_started` | `round`, `series`, `rows`: what is missing |
     | `heartbeat` | `elapsed_s`, `rows_fetched`, `rows_written`, `rows_planned`, `rows_crossed`, `requests`, \
 `waiting`: what requests wait for and how long, or empty |
-    | `request_failed` | `cause`, `egress`, `attempt`, `final` |
+    | `request_failed` | `cause`, `egress`, `attempt`, `final`, `give_up_in_s` |
     | `waiting_for_store` | `attempt`, `wait_s` |
     | `symbol_unknown` | `symbol` |
     | `series_refused`, `file_rejected` | `exchange`, `dataset`, `symbol`, `interval` |
@@ -87,6 +87,7 @@ def _plain(event: Event) -> tuple[str, dict[str, Any]] | None:
                 "egress": event.egress,
                 "attempt": event.attempt,
                 "final": event.final,
+                "give_up_in_s": round(event.give_up_in, 3),
             }
         case WaitingForStore():
             return "waiting_for_store", {"attempt": event.attempt, "wait_s": round(event.wait, 3)}

@@ -87,6 +87,8 @@ class RichProgress:
             bar.task_ids[0], completed=numbers.done, total=total, description=description, elapsed=elapsed
         )
         parts: list[RenderableType] = [bar]
+        if numbers.outage.text:
+            parts.append(Text(f"  {numbers.outage.text}", style="bold"))
         if numbers.request_wait:
             parts.append(Text(f"  {numbers.request_wait}", style="bold"))
         if numbers.crossed:
