@@ -111,7 +111,7 @@ def _bar(console: Console) -> Progress:
         SpinnerColumn(style=""),
         TextColumn("{task.description}"),
         BarColumn(8 if console.width < _NARROW else None, complete_style="bold", finished_style="bold"),
-        TextColumn("{task.percentage:>3.0f} %", style=""),
+        _Percent(),
         _Rows(brief=console.width < _NARROW),
         _TimeLeft(),
         console=console,
@@ -120,6 +120,14 @@ def _bar(console: Console) -> Progress:
     )
     bar.add_task("", total=None, elapsed=0.0)
     return bar
+
+
+class _Percent(ProgressColumn):
+    """The column with the share of the rows that are written; empty before they are planned."""
+
+    def render(self, task: Task) -> Text:
+        """Return the text of the column."""
+        return Text(f"{task.percentage:>3.0f} %" if task.total else "")
 
 
 class _Rows(ProgressColumn):
