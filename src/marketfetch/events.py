@@ -64,11 +64,15 @@ class RequestEvent(RunEvent):
 
 @attrs.frozen
 class RoundStarted(RunEvent):
-    """A round begins: `series` series lack `rows` rows in total, an estimate for event datasets."""
+    """A round begins: `series` series lack `rows` rows in total.
+
+    `events` of these rows are of event datasets: their number is a guess.
+    """
 
     round: int
     series: int
     rows: int
+    events: int = 0
 
 
 @attrs.frozen

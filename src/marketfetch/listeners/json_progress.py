@@ -33,7 +33,7 @@ class JsonProgress(BackgroundListener[bytes]):
 
     | event | keys |
     |---|---|
-    | `round_started` | `round`, `series`, `rows`: what is missing |
+    | `round_started` | `round`, `series`, `rows`: what is missing, `events` of it a guess |
     | `heartbeat` | `elapsed_s`, `rows_fetched`, `rows_written`, `rows_planned`, `rows_crossed`, `requests`, \
 `waiting`: what requests wait for and how long, or empty |
     | `request_failed` | `cause`, `egress`, `attempt`, `final`, `give_up_in_s` |
@@ -70,7 +70,12 @@ def _plain(event: Event) -> tuple[str, dict[str, Any]] | None:
     """Return the name and the numbers of an event; None for events that are not shown."""
     match event:
         case RoundStarted():
-            return "round_started", {"round": event.round, "series": event.series, "rows": event.rows}
+            return "round_started", {
+                "round": event.round,
+                "series": event.series,
+                "rows": event.rows,
+                "events": event.events,
+            }
         case Heartbeat():
             return "heartbeat", {
                 "elapsed_s": round(event.elapsed, 3),
