@@ -64,11 +64,15 @@ class RequestEvent(RunEvent):
 
 @attrs.frozen
 class RoundStarted(RunEvent):
-    """A round begins: `series` series lack `rows` rows in total, an estimate for event datasets."""
+    """A round begins: `series` series lack `rows` rows in total.
+
+    `events` of these rows are of event datasets: their number is a guess.
+    """
 
     round: int
     series: int
     rows: int
+    events: int = 0
 
 
 @attrs.frozen
@@ -142,7 +146,8 @@ class RequestFailed(RequestEvent):
     """A request failed; `final` is True if the run will not repeat it.
 
     `cause` is the name of the error's class, and `error` the error itself. `series` is None for a request
-    that belongs to no series, such as that of the clock.
+    that belongs to no series, such as that of the clock. `give_up_in` is about how many seconds the request
+    is repeated for, if it goes on failing as it did now; 0.0 for the last attempt.
     """
 
     cause: str
@@ -152,6 +157,7 @@ class RequestFailed(RequestEvent):
     final: bool
     series: Series | None = None
     error: Exception | None = attrs.field(default=None, eq=False, repr=False)
+    give_up_in: float = 0.0
 
 
 @attrs.frozen

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from marketfetch.common.text import pluralize
 from marketfetch.redaction import printable
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet, format_utc
@@ -53,6 +54,12 @@ class ReissuedFile:
         """Whether the store has other rows than the file, or that could not be seen."""
         return bool(self.fields or self.new_rows or self.error)
 
+    def __str__(self) -> str:
+        counts = [f"{count:,} {field}" for field, count in self.fields.items()]
+        counts += [f"{self.new_rows:,} new rows"] if self.new_rows else []
+        what = self.error or ", ".join(counts) or "the same rows"
+        return printable(f"{self.series} {self.key}: {what}{', repaired' if self.repaired else ''}")
+
     def as_dict(self) -> dict[str, Any]:
         """Return the entry in plain types, times as ISO text, for JSON."""
         return {
@@ -72,13 +79,22 @@ class SourceVerification:
 
     A file that was uploaded again with the same bytes is no reissued file.
 
-    >>> SourceVerification(series=0, files=0, reissued=()).ok
+    >>> verified = SourceVerification(series=2, files=24, reissued=())
+    >>> print(verified)
+    24 files of 2 series compared with the archive: nothing differs
+    >>> verified.ok
     True
     """
 
     series: int
     files: int
     reissued: tuple[ReissuedFile, ...]
+
+    def __str__(self) -> str:
+        changed = [file for file in self.reissued if file.differs]
+        found = f"{len(changed):,} differ" if changed else "nothing differs"
+        of = f"{pluralize(self.files, 'file')} of {pluralize(self.series, 'series')}"
+        return "\n  ".join([f"{of} compared with the archive: {found}", *map(str, changed)])
 
     @property
     def ok(self) -> bool:

@@ -23,6 +23,7 @@ from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
 
 if TYPE_CHECKING:
+    from marketfetch.ratelimit.budget import RateBudget
     from marketfetch.ratelimit.server_clock import ServerClock
 
 __all__ = [
@@ -178,10 +179,10 @@ class SupportsWaiting(Protocol):
 
 @runtime_checkable
 class SupportsBudgets(Protocol):
-    """A ProxyPool that says what is spent of a limit; a plan begins with it."""
+    """A ProxyPool that says what is left of a limit; a plan begins with it."""
 
-    def spent(self, pool: LimitPool, host: str) -> Mapping[str, int]:
-        """Return how much of a limit each egress has spent at a host, by the name of the egress."""
+    def budgets(self, pool: LimitPool, host: str) -> Mapping[str, RateBudget]:
+        """Return a copy of the budget of each egress at a host, by the name of the egress."""
         ...
 
 
@@ -234,7 +235,6 @@ class Paginator(Protocol):
 
         Raises PaginationError if more requests would make no progress.
         """
-        ...
 
 
 @runtime_checkable

@@ -119,7 +119,7 @@ def _series_cells(report: Report) -> list[tuple[str, str, str, list[str]]]:
 
 
 def _notes(report: Report) -> list[str]:
-    notes = [f"{symbol}: {hint}" for symbol, hint in report.unknown.items()]
+    notes = [f"{symbol}: {hint}" for symbol, hint in {**report.unknown, **report.unlisted}.items()]
     if (left := len(report.series) - _MAX_SERIES) > 0:
         notes.insert(0, f"and {left:,} more series; .series has all of them")
     if report.error is not None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import attrs
 
+from marketfetch.common.text import format_duration, pluralize
 from marketfetch.findings import (
     Finding,
     Problem,
@@ -18,7 +19,15 @@ from marketfetch.findings import (
     spans_as_list,
 )
 from marketfetch.plans import PlanComparison
-from marketfetch.report_text import NOTHING_CLOSED, report_html, report_text
+from marketfetch.redaction import printable
+from marketfetch.report_text import (
+    NOTHING_CLOSED,
+    gap_lines,
+    report_html,
+    report_text,
+    span_text,
+    spans_text,
+)
 from marketfetch.values.coverage import MissingReason
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet, format_utc
@@ -51,6 +60,9 @@ class Missing:
     reason: str
     kind: MissingReason = MissingReason.NOT_ASKED
 
+    def __str__(self) -> str:
+        return printable(f"missing {spans_text(self.spans)}: {self.reason}")
+
 
 @attrs.frozen
 class SeriesReport:
@@ -72,6 +84,10 @@ class SeriesReport:
     rejected: Mapping[str, int] = attrs.field(factory=dict)
     unusable: SpanSet = attrs.field(factory=SpanSet)
     nothing_closed: bool = False
+
+    def __str__(self) -> str:
+        parts = [pluralize(self.rows, "row"), *gap_lines(self)]
+        return printable(f"{self.series}  {span_text(self.wanted)}  {'; '.join(parts)}")
 
     @property
     def unusable_moments(self) -> int:
@@ -125,8 +141,8 @@ class SeriesHealth:
     - `stopped`: whether no new row is expected, because the exchange does not list the symbol, or the store
       refuses its rows. The lag then only tells how long ago that was.
 
-    >>> SeriesHealth(Series.of("okx", "ohlcv", "BTC-USDT", "1m"), 1_780_272_000_000, 3.5).as_dict()["lag"]
-    3.5
+    >>> print(SeriesHealth(Series.of("okx", "ohlcv", "BTC-USDT", "1m"), 1_780_272_000_000, 3.5))
+    okx ohlcv BTC-USDT 1m  covered until 2026-06-01T00:00:00Z, lag 3.5 s
     """
 
     series: Series
@@ -136,6 +152,14 @@ class SeriesHealth:
     revisions: int = 0
     last_error: str | None = None
     stopped: bool = attrs.field(default=False, kw_only=True)
+
+    def __str__(self) -> str:
+        until = "nothing" if self.covered_until is None else f"until {format_utc(self.covered_until)}"
+        parts = [f"covered {until}"]
+        parts += [] if self.lag is None else [f"lag {format_duration(self.lag)}"]
+        parts += ["stopped"] if self.stopped else []
+        parts += [self.last_error] if self.last_error else []
+        return printable(f"{self.series}  {', '.join(parts)}")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the health in plain types, times as ISO text, for JSON."""
@@ -192,7 +216,8 @@ class Report:
     """What a run did.
 
     `retries` counts repeated requests by cause; `duration` is in seconds; `unknown` has the symbols that
-    the exchange does not know, each with a hint.
+    the exchange does not know, each with a hint. `unlisted` has those that an update has left alone, because
+    the exchange has not listed them for more than a week: they do not make a report incomplete.
 
     `print(report)` writes it for people, and a notebook shows it as a table.
 
@@ -217,6 +242,7 @@ class Report:
     error: str | None = None
     """The message of the error or signal that ended the run early; None for a run that ended by itself."""
 
+    unlisted: Mapping[str, str] = attrs.field(factory=dict)
     plan: PlanComparison | None = None
     """The plan that was made before the run, beside what the run did; None for a run without a plan."""
 
@@ -256,6 +282,7 @@ class Report:
             retries=dict(retries),
             duration=sum(report.duration for report in reports),
             unknown={name: hint for report in reports for name, hint in report.unknown.items()},
+            unlisted={name: hint for report in reports for name, hint in report.unlisted.items()},
             archive=reduce(_summed, (report.archive for report in reports), ArchiveReport()),
             sources=sources,
             rows_crossed=sum(report.rows_crossed for report in reports),
@@ -302,6 +329,7 @@ class Report:
                 for name, source in self.sources.items()
             },
             "unknown_symbols": dict(self.unknown),
+            "unlisted_symbols": dict(self.unlisted),
             "series": [line.as_dict() for line in self.series],
             "egresses": [attrs.asdict(egress) for egress in self.egresses],
         }

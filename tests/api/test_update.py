@@ -200,3 +200,22 @@ def test_what_cannot_be_meant_is_refused(place: Place) -> None:
     with pytest.raises(ConfigurationError, match="sources: 'files' is unknown"):
         place.update(sources="files")
     assert place.asked() == 0
+
+
+@pytest.mark.parametrize(("age", "complete"), [(6 * DAY, False), (8 * DAY, True)])
+def test_a_symbol_that_is_not_listed_is_missed_for_a_week(place: Place, age: int, complete: bool) -> None:
+    place.fill("ohlcv", "BTCUSDT", "1m", NOON - HOUR, NOON - MINUTE)
+    gone = mf.Series.of("binance-usdm", "ohlcv", "GONEUSDT", "1m")
+    span = mf.SpanSet.of(mf.Span(NOON - age - HOUR, NOON - age))
+    with place.store.writer() as write:
+        write(Batch(gone, Columns.empty(gone.dataset), mf.Coverage(span, span)))
+
+    report = place.update()
+
+    told = report.unlisted if complete else report.unknown
+    assert list(told) == ["binance-usdm GONEUSDT"]
+    assert not {**report.unknown, **report.unlisted}.keys() - told.keys()
+    assert report.complete is complete
+    assert "binance-usdm GONEUSDT: unknown symbol" in str(report)
+    assert report.as_dict()["unlisted_symbols"] == dict(report.unlisted)
+    assert place.covered("ohlcv", "BTCUSDT", "1m").end == NOON - MINUTE

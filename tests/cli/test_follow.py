@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from marketfetch.cli.documents import to_text
 from marketfetch.cli.main import main
 from marketfetch.cli.status_view import health_page
+from marketfetch.listeners.follow_status import FollowStatus
 from marketfetch.reports import SeriesHealth
 from marketfetch.sinks import SQLiteSink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
@@ -84,3 +86,19 @@ def test_a_wrong_call_is_refused(more: list[str], said: str, capfd: pytest.Captu
     out, err = capfd.readouterr()
     assert (code, out) == (2, ""), err
     assert said in err
+
+
+def test_a_status_line_that_is_drawn_again_fits_and_an_error_has_its_own_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    stream, sick = (
+        io.StringIO(),
+        SeriesHealth(BTC, 1_780_272_000_000, 3.5, last_error="RateLimited: " + 30 * "wait "),
+    )
+    with FollowStatus(stream, live=True) as status:
+        for _ in range(3):
+            status.show([sick])
+    drawn = stream.getvalue().split("\r\x1b[2K")
+    assert drawn.count(f"{BTC}: {sick.last_error}\n") == 1
+    assert drawn.count("1 series, 1 error, lag 3.5 s, 0 rows") == 3

@@ -50,7 +50,7 @@ def test_a_table_breaks_no_word_and_no_time(width: int) -> None:
     assert "2026-06-01 12:30" in shown
 
 
-def test_a_table_is_wrapped_and_if_that_is_not_enough_stacked() -> None:
+def test_a_table_is_wrapped_and_if_that_is_not_enough_packed() -> None:
     assert to_text(Document("", [TABLE]), 60).splitlines() == [
         "Held",
         "  exchange      where (UTC)                        rows",
@@ -59,12 +59,28 @@ def test_a_table_is_wrapped_and_if_that_is_not_enough_stacked() -> None:
     ]
     assert to_text(Document("", [TABLE]), 36).splitlines() == [
         "Held",
-        "  exchange     binance-usdm",
-        "  where (UTC)  2026-06-01 12:30 to",
-        "               2026-06-02,",
-        "               2026-06-05 to",
-        "               2026-06-09",
-        "  rows         12,345",
+        "  exchange binance-usdm",
+        "    where (UTC) 2026-06-01 12:30 to",
+        "      2026-06-02, 2026-06-05 to",
+        "      2026-06-09",
+        "    rows 12,345",
+    ]
+
+
+def test_several_wide_columns_are_wrapped_side_by_side_and_many_rows_are_packed() -> None:
+    span = "2026-05-31 16:00:00.005 to 2026-06-01"
+    wide = TextTable("", ("symbol", "present (UTC)", "empty (UTC)"), [("BTCUSDT", span, span)])
+    assert to_text(Document("", [wide]), 70).splitlines() == [
+        "  symbol   present (UTC)               empty (UTC)",
+        "  BTCUSDT  2026-05-31 16:00:00.005 to  2026-05-31 16:00:00.005 to",
+        "           2026-06-01                  2026-06-01",
+    ]
+    listed = ("1000SHIBUSDT", "1000SHIB/USDT:USDT", "perpetual", "yes", "2020-01-01", "–")
+    header = ("symbol", "unified", "kind", "active", "listed", "last day")
+    assert to_text(Document("", [TextTable("", header, [listed, listed])]), 60).splitlines() == 2 * [
+        "  symbol 1000SHIBUSDT · unified 1000SHIB/USDT:USDT",
+        "    kind perpetual · active yes · listed 2020-01-01",
+        "    last day –",
     ]
 
 

@@ -6,6 +6,7 @@ from marketfetch.events import (
     BatchWritten,
     Event,
     Heartbeat,
+    RequestAnswered,
     RequestFailed,
     RoundStarted,
     SymbolUnknown,
@@ -56,3 +57,14 @@ def test_more_rows_than_planned_are_not_more_than_everything() -> None:
     html = html_of(*STORY, Heartbeat(1.0, 60, 50, 40, 4, [], rows_crossed=60))
     assert '<progress value="40" max="40"></progress>' in html
     assert "60 rows crossed as empty" in html
+
+
+def test_a_network_that_is_dead_before_the_plan_is_told_with_its_end() -> None:
+    failed = [
+        RequestFailed("TransportError", "no <route>", "Direct", number, final=False, give_up_in=23.0)
+        for number in range(1, 5)
+    ]
+    assert "given up" not in html_of(*failed[:3])
+    told = "no answer through Direct: no &lt;route&gt;; attempt 4, given up in about 23.0 s"
+    assert told in html_of(*failed)
+    assert told not in html_of(*failed, RequestAnswered("/time", "Direct"))

@@ -9,21 +9,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketfetch.planning.batches import BatchSizing, Capacity, FetchTask
-from marketfetch.planning.estimates import LimitState, TaskEstimate, estimate_limit, estimate_task
+from marketfetch.planning.estimates import TaskEstimate, estimate_limit, estimate_task
 from marketfetch.planning.paginators import CursorPaginator
 from marketfetch.plans import LimitPlan
+from marketfetch.ratelimit.budget import RateBudget
+from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.values.http import Cost, LimitPool
 from marketfetch.values.series import Series
 from marketfetch.values.spans import DAY, Span, SpanSet
 
-POOL = LimitPool("weight", 2400, 60_000)
+POOL = LimitPool("weight", 2400, 60_000, "clock")
 FUNDING = Series.of("binance-usdm", "funding_rate", "BTCUSDT", "event")
 
 
 def limit(requests: int, *, egresses: int = 1, used: int = 0, refill: float = 60.0) -> LimitPlan:
-    spent = {f"Proxy {number}": used for number in range(egresses)}
+    """Plan requests of weight 2 that begin `refill` seconds before a minute of the exchange ends."""
+    clock, now = ServerClock(), 60_000 - round(1000 * refill)
+    clock.observe(now, now, now, exact=True)
+    budgets = {f"Proxy {number}": RateBudget(POOL, clock) for number in range(egresses)}
+    for budget in budgets.values():
+        budget.charge(used, now)
     estimate = TaskEstimate(0, Counter({Cost(POOL, 2): requests}))
-    return estimate_limit(POOL, estimate, LimitState(spent, refill), Capacity(egresses, 20, 0.1))
+    return estimate_limit(POOL, estimate, budgets, Capacity(egresses, 20, 0.1), now)
 
 
 @given(st.integers(1, 100_000), st.integers(1, 50), st.integers(0, 2388), st.floats(0.0, 60.0))

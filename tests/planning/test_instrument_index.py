@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from marketfetch.errors import ConfigurationError
 from marketfetch.planning.instrument_index import InstrumentIndex
 from marketfetch.values.instruments import Instrument
 from marketfetch.values.query import AllSymbols
@@ -89,3 +90,15 @@ def test_delisted_symbols_are_among_all_only_if_they_are_wanted() -> None:
     assert listing.all(AllSymbols()) == ["BTCUSDT"]
     assert listing.all(AllSymbols("USDT", delisted=True)) == ["BTCUSDT", "ETHUSDT", "LUNAUSDT"]
     assert InstrumentIndex.of(()).with_archived(["LUNAUSDT"]).by_symbol == {}
+
+
+def test_all_of_one_kind() -> None:
+    quarter = Instrument("BTCUSDT_260925", "BTC", "USDT", "USDT", delisted_at=1_790_323_200_000)
+    listing = InstrumentIndex.of([Instrument("BTCUSDT", "BTC", "USDT", "USDT"), quarter])
+    listing = listing.with_archived(["LUNAUSDT", "ADAUSDT_240628"])
+    assert listing.all(AllSymbols(kind="perpetual")) == ["BTCUSDT"]
+    assert listing.all(AllSymbols("USDT", kind="perpetual", delisted=True)) == ["BTCUSDT", "LUNAUSDT"]
+    assert listing.all(AllSymbols(kind="future", delisted=True)) == ["BTCUSDT_260925", "ADAUSDT_240628"]
+    assert listing.all(AllSymbols(kind="spot")) == []
+    with pytest.raises(ConfigurationError, match="kind: 'swap' is unknown; choose one of future, perpetual"):
+        AllSymbols(kind="swap")  # type: ignore[arg-type]

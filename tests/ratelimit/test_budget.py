@@ -298,3 +298,17 @@ def test_a_cost_above_the_capacity_names_both() -> None:
 def test_a_cost_as_large_as_the_capacity_fits() -> None:
     budget = RateBudget(LimitPool("funding", 1000, 60_000), ServerClock())
     assert budget.available_at(1000, 7) == 7
+
+
+def test_a_copy_to_plan_with_goes_on_alike_and_apart() -> None:
+    budget = RateBudget(LimitPool("calls", capacity=10, period=60_000, used_header="used"), ServerClock())
+    budget.spend(4)
+    budget.release(4, received=250)
+    budget.sync_with_header(6, sent=0, received=250)
+    budget.spend(1)
+    copied = budget.copy(300)
+    assert [copied.available_at(weight, 300) for weight in (3, 4, 10)] == [300, 60_251, 60_301]
+    copied.block_until(90_000)
+    copied.spend(3)
+    assert budget.available_at(3, 300) == 300
+    assert budget.copy(301).used(301) == 7

@@ -13,6 +13,7 @@ from marketfetch.api.inputs import check_parts, pool_of
 from marketfetch.api.pipeline import NullSink
 from marketfetch.api.plugins import exchange_from
 from marketfetch.api.run_sync import run_sync
+from marketfetch.common.keywords import checks_keywords
 from marketfetch.common.type_checks import is_text
 from marketfetch.engine.discovery import fetch_listing
 from marketfetch.engine.requester import RequestExecutor
@@ -138,6 +139,7 @@ def intervals(exchange: str | Exchange | type[Exchange], dataset: str | Dataset 
     return sorted(served[name].intervals, key=lambda each: Interval.parse(each).typical)
 
 
+@checks_keywords
 def instruments(  # noqa: PLR0913  # the filters, and the parts of a pipeline that send a request
     exchange: str | Exchange | type[Exchange],
     *,

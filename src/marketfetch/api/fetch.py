@@ -19,6 +19,7 @@ from marketfetch.api.shortfalls import OnMissing, check_on_missing, tell_missing
 from marketfetch.api.store_calls import call_store, warn_of_wait
 from marketfetch.api.table_keys import TableKeys, Tables
 from marketfetch.api.tables.table import Table
+from marketfetch.common.keywords import checks_keywords
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange
 from marketfetch.listeners.progress import progress_here
@@ -35,6 +36,9 @@ from marketfetch.values.settings import Settings
 from marketfetch.values.times import TimeLike
 
 __all__ = ["fetch", "follow", "plan"]
+
+_PURPOSE = "use Pipeline, or name"
+"""What to do with a sink that `fetch` cannot read back."""
 
 
 @overload
@@ -133,6 +137,7 @@ def fetch(
 ) -> dict[tuple[str, str], Table]: ...
 
 
+@checks_keywords
 def fetch(  # noqa: PLR0913  # the one call for notebooks: every part may be replaced in it
     exchange: str | Exchange,
     dataset: str | Dataset | Iterable[str | Dataset] = "ohlcv",
@@ -181,7 +186,7 @@ def fetch(  # noqa: PLR0913  # the one call for notebooks: every part may be rep
     """
     check_on_missing(on_missing)
     display = progress_here(progress)
-    store = MemorySink() if to is None else store_of("to", to, "use Pipeline, or name")
+    store = MemorySink() if to is None else store_of("to", to, _PURPOSE)
     keys = TableKeys.of(dataset, interval)
     query = Query(
         symbols=symbols,
@@ -227,6 +232,7 @@ def fetch(  # noqa: PLR0913  # the one call for notebooks: every part may be rep
     return keys.arrange(tables)
 
 
+@checks_keywords
 def plan(  # noqa: PLR0913  # the arguments of fetch
     exchange: str | Exchange,
     dataset: str | Dataset | Iterable[str | Dataset] = "ohlcv",
@@ -267,7 +273,7 @@ def plan(  # noqa: PLR0913  # the arguments of fetch
     pipeline = Pipeline(
         exchange_from(exchange, base_url, archive_url),
         query,
-        MemorySink() if to is None else to,
+        MemorySink() if to is None else store_of("to", to, _PURPOSE),
         proxies=proxies,
         fetcher=fetcher,
         settings=settings,
@@ -277,6 +283,7 @@ def plan(  # noqa: PLR0913  # the arguments of fetch
     return run_sync(pipeline.plan)
 
 
+@checks_keywords
 def follow(  # noqa: PLR0913  # the one call for scripts: every part may be replaced in it
     exchange: str | Exchange,
     datasets: str | Dataset | Iterable[str | Dataset] = "ohlcv",

@@ -10,6 +10,7 @@ from shlex import join
 import attrs
 
 from marketfetch.api.inputs import store_of
+from marketfetch.common.keywords import checks_keywords
 from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Sink, Store, SupportsForget, SupportsPartitions
 from marketfetch.redaction import Secret, redact
@@ -34,6 +35,7 @@ _ROWS_TO_DELETE = frozenset(
 """Problems that fetching again does not mend: the wrong rows must be deleted first."""
 
 
+@checks_keywords
 def verify(
     store: str | Path | Secret | Sink,
     *,
@@ -64,6 +66,7 @@ def verify(
     return attrs.evolve(verification, findings=tuple(findings))
 
 
+@checks_keywords
 def forget(  # noqa: PLR0913  # which series, which span, and whether their rows
     store: str | Path | Secret | Sink,
     *,

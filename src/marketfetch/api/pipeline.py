@@ -21,6 +21,7 @@ from marketfetch.api.budget_sharing import sharing_of
 from marketfetch.api.inputs import check_kinds, check_parts, pool_of, sink_of
 from marketfetch.api.plugins import exchange_from
 from marketfetch.common.event_loop import asyncio_loop
+from marketfetch.common.keywords import checks_keywords
 from marketfetch.common.type_checks import is_number
 from marketfetch.engine.run import Run
 from marketfetch.engine.run_config import RunConfig
@@ -138,6 +139,7 @@ class Pipeline:
     <Pipeline binance-usdm ohlcv 1m into MemorySink>
     """
 
+    @checks_keywords
     def __init__(  # noqa: PLR0913  # the four replaceable parts, the query and the settings
         self,
         exchange: str | Exchange,

@@ -11,6 +11,7 @@ from marketfetch.api.inputs import check_parts, pool_of, store_of
 from marketfetch.api.plugins import exchange_from
 from marketfetch.api.run_sync import run_sync
 from marketfetch.common.exception_groups import raising_one_error
+from marketfetch.common.keywords import checks_keywords
 from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.requester import RequestExecutor
 from marketfetch.engine.run import sending_heartbeats
@@ -35,6 +36,7 @@ from marketfetch.verification.sources import SourceVerifier
 __all__ = ["verify_sources"]
 
 
+@checks_keywords
 def verify_sources(  # noqa: PLR0913  # the filters of `verify`, and the parts of a pipeline
     store: str | Path | Secret | Sink,
     exchange: str | Exchange,

@@ -16,6 +16,7 @@ from marketfetch.api.store_calls import call_store, warn_of_wait
 from marketfetch.api.tables.plots import Theme, plot_coverage
 from marketfetch.api.tables.table import Table
 from marketfetch.common.event_loop import asyncio_loop
+from marketfetch.common.keywords import checks_keywords
 from marketfetch.common.type_checks import is_whole
 from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.errors import ConfigurationError
@@ -116,6 +117,7 @@ class StoreReader:
         on_missing: OnMissing = "warn",
     ) -> dict[str, Table]: ...
 
+    @checks_keywords
     def table(  # noqa: PLR0913  # which series, which span, and what to do if it is not whole
         self,
         dataset: str | Dataset | _Datasets = "ohlcv",
@@ -183,6 +185,7 @@ class StoreReader:
         work = partial(read_tables, self._opened(), chosen, RequestedSpan.parse(start, end))
         return self._told(dataset, await self._in_thread(work), on_missing)
 
+    @checks_keywords
     def latest(
         self,
         n: int,
@@ -214,6 +217,7 @@ class StoreReader:
         """Do as `latest` on a thread; the event loop is not blocked."""
         return await self._in_thread(self._latest(n, _selection(dataset, symbols, interval, exchange)))
 
+    @checks_keywords
     def coverage(
         self,
         dataset: str | Dataset | _Datasets | None = None,

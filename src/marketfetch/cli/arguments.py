@@ -123,16 +123,15 @@ def pool_from(arguments: argparse.Namespace) -> RotatingProxies:
 def _symbols(arguments: argparse.Namespace) -> AllSymbols | list[str]:
     names = [*arguments.symbol, *_lines(arguments.symbols_from)]
     if not arguments.all_symbols:
-        if arguments.quote:
-            raise ConfigurationError("quote: works only with --all-symbols; add --all-symbols")
-        if arguments.delisted:
-            raise ConfigurationError("delisted: works only with --all-symbols; add --all-symbols")
+        for name in ("quote", "kind", "delisted"):
+            if getattr(arguments, name):
+                raise ConfigurationError(f"{name}: works only with --all-symbols; add --all-symbols")
         if not names and not arguments.composite:
             raise ConfigurationError("symbols: name one or more, or add --all-symbols")
         return names
     if names:
         raise ConfigurationError("symbols: name some or say --all-symbols, not both")
-    return AllSymbols(arguments.quote, delisted=arguments.delisted)
+    return AllSymbols(arguments.quote, delisted=arguments.delisted, kind=arguments.kind)
 
 
 def _lines(path: Path | None) -> list[str]:

@@ -16,6 +16,8 @@ __all__ = ["MAX_ROWS", "Document", "TextTable", "to_text", "wrapped"]
 
 MAX_ROWS = 20
 """Rows of a table that may be long; `--json` prints all rows."""
+_SHORT = 14
+"""Characters of a column that is not worth wrapping, such as `2,400 in 60 s`."""
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:)")
 
 
@@ -67,9 +69,9 @@ class Document:
 def to_text(page: Document, width: int | None = None, bold: Callable[[str], str] = str) -> str:
     """Return a page as plain text.
 
-    No word and no time is broken: in a table wider than `width` the widest column is wrapped, and if that is
-    not enough, each row becomes lines of a name and a value. Headline and titles are passed through `bold`. A
-    command among the notes is never broken: it is copied.
+    No word and no time is broken: in a table wider than `width` the widest columns are wrapped, and if that
+    is not enough, each row becomes names and values, on as few lines as they take. Headline and titles are
+    passed through `bold`. A command among the notes is never broken: it is copied.
 
     >>> held = TextTable("Held", ("symbol", "rows "), [("BTC", "5"), ("ETH", "12")])
     >>> print(to_text(Document("Done.", [held])))
@@ -80,9 +82,9 @@ def to_text(page: Document, width: int | None = None, bold: Callable[[str], str]
       BTC        5
       ETH       12
     <BLANKLINE>
-    >>> print(to_text(Document("", [TextTable("", ("symbol", "rows "), [("BTC", "5")])]), width=10))
-      symbol  BTC
-      rows    5
+    >>> print(to_text(Document("", [TextTable("", ("symbol", "rows "), [("BTC", "5")])]), width=12))
+      symbol BTC
+        rows 5
     <BLANKLINE>
     """
     tables = [
@@ -114,15 +116,21 @@ def wrapped(text: str, *, width: int | None = None, indent: str = "") -> str:
 def _lines(table: TextTable, width: int | None) -> list[str]:
     rows = [tuple(name.strip() for name in table.header), *table.rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    if width is not None and (excess := sum(widths) + 2 * len(widths) - width) > 0:
-        widest = widths.index(max(widths))
-        narrow = max(1, widths[widest] - excess)
-        cells = [wrapped(row[widest], width=narrow) for row in rows]
-        longest = max(len(line) for cell in cells for line in cell.splitlines())
-        if longest > narrow:
-            return _stacked(table, width)
-        rows = [(*row[:widest], cell, *row[widest + 1 :]) for row, cell in zip(rows, cells, strict=True)]
-        widths[widest] = longest
+    if width is not None and sum(widths) + 2 * len(widths) > width:
+        least = [
+            room if room <= _SHORT else max(map(_longest_word, column))
+            for room, column in zip(widths, zip(*rows, strict=True), strict=True)
+        ]
+        if sum(least) + 2 * len(least) > width:
+            return _packed(table, width)
+        while sum(widths) + 2 * len(widths) > width:
+            widest = max(range(len(widths)), key=lambda at: (widths[at] > least[at], widths[at]))
+            widths[widest] -= 1
+        rows = [tuple(map(_wrapped_cell, row, widths)) for row in rows]
+        widths = [
+            max(len(line) for cell in column for line in [*cell.splitlines(), ""])
+            for column in zip(*rows, strict=True)
+        ]
 
     def line(cells: Iterable[str]) -> str:
         placed = (
@@ -135,16 +143,25 @@ def _lines(table: TextTable, width: int | None) -> list[str]:
     return [line(cells) for row in parts for cells in row]
 
 
-def _stacked(table: TextTable, width: int) -> list[str]:
-    """Return a line for each cell, the rows separated by a blank line."""
-    names = [name.strip() for name in table.header]
-    room = max(map(len, names))
-    blocks = [
-        "\n".join(
-            wrapped(f"  {name.ljust(room)}  {cell}", width=width, indent=" " * (room + 4))
-            for name, cell in zip(names, row, strict=True)
-            if cell
-        )
-        for row in table.rows
-    ]
-    return ["\n\n".join(blocks)]
+def _wrapped_cell(cell: str, width: int) -> str:
+    return wrapped(cell, width=max(1, width))
+
+
+def _longest_word(cell: str) -> int:
+    return max(map(len, _wrapped_cell(cell, 1).splitlines()), default=0)
+
+
+def _packed(table: TextTable, width: int) -> list[str]:
+    """Return each row as names and values, one after the other, on as few lines as they take."""
+    lines = []
+    for row in table.rows:
+        line = " "
+        for name, cell in zip(table.header, row, strict=True):
+            item = f"{name.strip()} {cell}" if cell else ""
+            if item and line.strip() and len(line) + len(item) + 3 > width:
+                lines += [line, f"    {item}"]
+                line = lines.pop()
+            elif item:
+                line += f" · {item}" if line.strip() else f" {item}"
+        lines.append(line)
+    return [part for line in lines for part in wrapped(line, width=width, indent="      ").splitlines()]

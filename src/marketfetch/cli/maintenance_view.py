@@ -22,7 +22,7 @@ from marketfetch.values.spans import SpanSet
 
 if TYPE_CHECKING:  # the engine takes long to import
     from marketfetch.api.upkeep.export import Exported
-    from marketfetch.api.upkeep.refetch import Refetched, SeriesChange
+    from marketfetch.api.upkeep.refetch import Refetched
 
 __all__ = [
     "export_page",
@@ -111,13 +111,13 @@ def forgotten_as_list(forgotten: Mapping[Series, SpanSet]) -> list[dict[str, Any
 def refetched_page(refetched: Refetched) -> Document:
     """Return the page of a refetch: its report, and a line for each series whose rows have changed."""
     page = report_page(refetched.report)
-    changed = [change for change in refetched.changes if _changes(change)]
+    changed = [change for change in refetched.changes if change.summary]
     rows = [
         (
             f"{change.series.dataset.name} {change.series.interval.name}",
             change.series.symbol,
             spans_text(change.spans),
-            _changes(change),
+            change.summary,
         )
         for change in changed
     ]
@@ -127,14 +127,6 @@ def refetched_page(refetched: Refetched) -> Document:
         notes.append("These are too many rows to compare: name fewer series, or a shorter span")
     table = TextTable.limited("Changed", ("dataset", "symbol", "fetched again (UTC)", "changes"), rows)
     return attrs.evolve(page, tables=[*page.tables, *([table] if rows else [])], notes=[*page.notes, *notes])
-
-
-def _changes(change: SeriesChange) -> str:
-    """Say what has changed; an empty text for nothing, and for what was not compared."""
-    counts = [f"{count:,} {field}" for field, count in (change.fields or {}).items()]
-    counts += [f"{change.new_rows:,} new rows"] if change.new_rows else []
-    counts += [f"{change.removed_rows:,} removed rows"] if change.removed_rows else []
-    return ", ".join(counts)
 
 
 def _row(finding: Finding) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ _MAX_RAW = 60
 def report_page(report: Report) -> Document:
     """Return the page of a report; many complete series share one line."""
     lines = [line for line in report.series if line.series.symbol not in report.unknown]
-    notes = [f"{symbol}: {hint}" for symbol, hint in report.unknown.items()]
+    notes = [f"{symbol}: {hint}" for symbol, hint in {**report.unknown, **report.unlisted}.items()]
     rejected: dict[str, int] = {}
     for line in lines:
         for reason, count in line.rejected.items():

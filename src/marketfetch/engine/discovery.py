@@ -360,7 +360,7 @@ class SeriesResolver:
             raise ConfigurationError(f"symbols: {self.exchange.name} publishes no listing; name some symbols")
         if wanted.quote is not None and wanted.quote not in listing.quotes:
             raise unknown("quote", wanted.quote, listing.quotes)
-        which = f"no symbol quoted in {wanted.quote}" if wanted.quote else "no symbol"
+        which = f"no {wanted.kind or 'symbol'}" + (f" quoted in {wanted.quote}" if wanted.quote else "")
         raise ConfigurationError(
             f"symbols: {which} trades at {self.exchange.name} now; name some, or try again later"
         )

@@ -24,9 +24,11 @@ from marketfetch.engine.state import SeriesState
 from marketfetch.engine.writers import WriterPool
 from marketfetch.planning.archive_periods import needed_periods
 from marketfetch.planning.batches import BatchSizing, Capacity, FetchTask
-from marketfetch.planning.estimates import LimitState, TaskEstimate, estimate_limit, estimate_task, workload
+from marketfetch.planning.estimates import TaskEstimate, estimate_limit, estimate_task, workload
 from marketfetch.plans import LimitPlan, Plan, SeriesPlan, Workload
 from marketfetch.protocols import SupportsBudgets
+from marketfetch.ratelimit.budget import RateBudget
+from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.sources import Endpoint
 from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage, MissingReason, Reason
@@ -75,6 +77,8 @@ class Planner:
     sizing: BatchSizing
     now: Clock
     """The server's time, UTC milliseconds."""
+    clock: ServerClock
+    """The server's clock, as far as the local clock knows it."""
     read_provenance: Callable[[Series], Awaitable[Sequence[Provenance]]]
     """Returns from which files the stored rows of a series came."""
     _estimates: dict[FetchTask, TaskEstimate] = attrs.field(factory=dict, init=False)
@@ -284,18 +288,16 @@ class Planner:
 
     def _limits(self, estimate: TaskEstimate, host: str) -> list[LimitPlan]:
         pools = dict.fromkeys(cost.pool for cost in estimate.requests)
+        now = self.clock.local()
         return [
-            estimate_limit(pool, estimate, self._limit_state(pool, host), self.capacity) for pool in pools
+            estimate_limit(pool, estimate, self._budgets(pool, host), self.capacity, now) for pool in pools
         ]
 
-    def _limit_state(self, pool: LimitPool, host: str) -> LimitState:
-        """Return what is spent of a limit now. A clock window ends with the exchange's minute."""
-        period, names = pool.period, [line.name for line in self.executor.pool.statistics()]
-        refill = period if pool.window == "sliding" else period - self.now() % period
-        spent = dict.fromkeys(names, 0)
+    def _budgets(self, pool: LimitPool, host: str) -> Mapping[str, RateBudget]:
+        """Return what is left of a limit, as far as the pool tells."""
         if isinstance(self.executor.pool, SupportsBudgets):
-            spent = {**spent, **self.executor.pool.spent(pool, host)}
-        return LimitState(spent, refill / 1000)
+            return self.executor.pool.budgets(pool, host)
+        return {line.name: RateBudget(pool, self.clock) for line in self.executor.pool.statistics()}
 
     def _endpoint(self, series: Series) -> Endpoint:
         return self.executor.exchange.endpoint(series.dataset)

@@ -245,8 +245,14 @@ class RequestExecutor:
             final=final,
             series=series,
             error=error,
+            give_up_in=0.0 if final else self._give_up_in(error.attempt or 1, measures.latency),
         )
         self.emit(event)
+
+    def _give_up_in(self, attempt: int, latency: float) -> float:
+        """Return about how long the remaining attempts take, each as long as the last one."""
+        policy = self.settings.retries
+        return sum(policy.wait(each, 0.5) + latency for each in range(attempt, policy.attempts))
 
 
 class Undecided(Exception):

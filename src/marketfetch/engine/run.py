@@ -169,6 +169,7 @@ class Run:
                     self._capacity(),
                     self._batch_sizing(),
                     self._now,
+                    self._server_clock,
                     self._read_provenance,
                 )
                 return await planner.plan(Counter(overhead), config.query.sources)
@@ -224,6 +225,13 @@ class Run:
 
     def _plan_tasks(self) -> list[FetchTask]:
         return plan_tasks(self._resolved.fetched, self._config.exchange, self._capacity())
+
+    def _rows(self, task: FetchTask) -> int:
+        """Return the number of missing rows; events are counted by their usual distance, if it is known."""
+        spacing = self._config.exchange.endpoint(task.series.dataset).event_spacing
+        if not task.series.interval.is_event or not spacing:
+            return task.rows
+        return sum(-(-span.length // spacing) for span in task.missing)
 
     def _capacity(self) -> Capacity:
         pool = self._config.pool
@@ -281,9 +289,10 @@ class Run:
             tasks = self._plan_tasks()
             if not tasks:
                 return
-            rows = sum(task.rows for task in tasks)
+            counts = [(task.series.interval.is_event, self._rows(task)) for task in tasks]
+            rows, events = sum(count for _, count in counts), sum(count for event, count in counts if event)
             self._state.rows_planned += rows
-            self._config.emit(RoundStarted(number, len(tasks), rows))
+            self._config.emit(RoundStarted(number, len(tasks), rows, events))
             with self._state.timing("rest"):
                 await bounds.look_for_gaps(tasks, self._state.series)
                 await workers.run(tasks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, TextIO
@@ -22,6 +22,7 @@ from marketfetch.listeners.background import BackgroundListener
 from marketfetch.listeners.text import describe_event, format_duration, pluralize
 from marketfetch.redaction import printable, redact
 from marketfetch.reports import SeriesHealth
+from marketfetch.values.series import Series
 from marketfetch.values.spans import format_utc
 
 __all__ = ["FollowStatus"]
@@ -30,7 +31,8 @@ __all__ = ["FollowStatus"]
 class FollowStatus(BackgroundListener[str]):
     """Writes the status of a follow: a line that is drawn again (`live`), lines, or JSON objects (`json`).
 
-    As a listener it counts rows and writes warnings; `show` writes the status. No call waits for the stream.
+    As a listener it counts rows and writes warnings; `show` writes the status. A line that is drawn again is
+    never wider than the terminal: on a narrow one it says less. No call waits for the stream.
 
     >>> import sys
     >>> from marketfetch.values.series import Series
@@ -46,6 +48,8 @@ class FollowStatus(BackgroundListener[str]):
         self._live = live
         self._json = json
         self._rows = 0
+        self._told: dict[Series, str] = {}
+        """The errors that have a line of their own above the status."""
 
     def __call__(self, event: Event) -> None:
         """Count the rows of a batch; write an event that is a warning, unless JSON has it already."""
@@ -63,13 +67,19 @@ class FollowStatus(BackgroundListener[str]):
         status = _summary(health, self._rows)
         if self._json:
             self._queue.submit(f"{orjson.dumps({'event': 'follow_status', **status}).decode()}\n")
+        elif not self._live:
+            self._queue.submit(f"{status['message']}\n")
         else:
-            self._queue.submit(str(status["message"]) + ("" if self._live else "\n"))
+            errors = {line.series: f"{line.series}: {line.last_error}" for line in health if line.last_error}
+            for series, error in errors.items():
+                if self._told.get(series) != error:
+                    self._queue.submit(f"{printable(redact(error))}\n")
+            self._told = errors
+            self._queue.submit(_fitting(status, shutil.get_terminal_size().columns - 1))
 
     def _write(self, text: str) -> None:
         if self._live:
-            whole = text.endswith("\n")
-            text = f"\r\x1b[2K{text if whole else text[: shutil.get_terminal_size().columns - 1]}"
+            text = f"\r\x1b[2K{text}"
         with suppress(OSError):  # the reader of the pipe has closed it; the follow goes on
             self._stream.write(text)
             self._stream.flush()
@@ -80,6 +90,26 @@ class FollowStatus(BackgroundListener[str]):
         if self._live:
             self._queue.submit("")  # wipes the line
         super().__exit__(kind, error, trace)
+
+
+def _fitting(status: Mapping[str, Any], columns: int) -> str:
+    """Return the status in one line: with fewer words, and then fewer numbers, where it would be too wide.
+
+    >>> status = {"series": 2, "lag_s": 4.7, "covered_until": "2026-11-29T04:51:00Z", "errors": 1}
+    >>> for columns in (80, 45, 30):
+    ...     _fitting({**status, "rows_written": 118}, columns)
+    '2 series, 1 error, lag 4.7 s, final until 2026-11-29T04:51:00Z, 118 rows written'
+    '2 series, 1 error, lag 4.7 s, 118 rows'
+    '2 series, 1 error, lag 4.7 s'
+    """
+    lag, until, rows = status["lag_s"], status["covered_until"], pluralize(status["rows_written"], "row")
+    first = [pluralize(status["series"], "series") if status["series"] else "asking what there is"]
+    first += [pluralize(status["errors"], "error")] if status["errors"] else []
+    first += [f"lag {format_duration(lag)}"] if lag is not None else []
+    forms = [[*first, f"final until {until}", f"{rows} written"]] if until else []
+    forms += [[*first, f"{rows} written"], [*first, rows], first]
+    lines = [", ".join(form) for form in forms]
+    return next((line for line in lines if len(line) <= columns), lines[-1][:columns])
 
 
 def _summary(health: Sequence[SeriesHealth], rows: int) -> dict[str, Any]:

@@ -33,10 +33,10 @@ class JsonProgress(BackgroundListener[bytes]):
 
     | event | keys |
     |---|---|
-    | `round_started` | `round`, `series`, `rows`: what is missing |
+    | `round_started` | `round`, `series`, `rows`: what is missing, `events` of it a guess |
     | `heartbeat` | `elapsed_s`, `rows_fetched`, `rows_written`, `rows_planned`, `rows_crossed`, `requests`, \
 `waiting`: what requests wait for and how long, or empty |
-    | `request_failed` | `cause`, `egress`, `attempt`, `final` |
+    | `request_failed` | `cause`, `egress`, `attempt`, `final`, `give_up_in_s` |
     | `waiting_for_store` | `attempt`, `wait_s` |
     | `symbol_unknown` | `symbol` |
     | `series_refused`, `file_rejected` | `exchange`, `dataset`, `symbol`, `interval` |
@@ -70,7 +70,12 @@ def _plain(event: Event) -> tuple[str, dict[str, Any]] | None:
     """Return the name and the numbers of an event; None for events that are not shown."""
     match event:
         case RoundStarted():
-            return "round_started", {"round": event.round, "series": event.series, "rows": event.rows}
+            return "round_started", {
+                "round": event.round,
+                "series": event.series,
+                "rows": event.rows,
+                "events": event.events,
+            }
         case Heartbeat():
             return "heartbeat", {
                 "elapsed_s": round(event.elapsed, 3),
@@ -87,6 +92,7 @@ def _plain(event: Event) -> tuple[str, dict[str, Any]] | None:
                 "egress": event.egress,
                 "attempt": event.attempt,
                 "final": event.final,
+                "give_up_in_s": round(event.give_up_in, 3),
             }
         case WaitingForStore():
             return "waiting_for_store", {"attempt": event.attempt, "wait_s": round(event.wait, 3)}

@@ -74,17 +74,18 @@ class NotebookProgress:
 
     def _repr_html_(self) -> str:
         numbers, elapsed = self._numbers, monotonic() - self._started
-        if not numbers.planned:
-            return html_page("asking what there is", "<progress></progress>")
-        notes = [numbers.request_wait, numbers.store_wait, *numbers.given_up[:3]]
+        notes = [numbers.outage.text, numbers.request_wait, numbers.store_wait, *numbers.given_up[:3]]
         if numbers.crossed:
             notes.append(format_crossed(numbers.crossed))
         if numbers.failures:
             notes.append(f"failed: {format_counts(numbers.failures)}")
+        lines = html_table((), [(note,) for note in notes if note])
+        if not numbers.planned:
+            return html_page("asking what there is", "<progress></progress>", lines)
         left = time_left(numbers.done, numbers.planned, elapsed)
         return html_page(
             f"{numbers.done:,} of {pluralize(numbers.planned, 'row')} written, "
             f"{format_rate(numbers.done, elapsed)}, {left} left",
             f'<progress value="{numbers.done}" max="{numbers.planned}"></progress>',
-            html_table((), [(note,) for note in notes if note]),
+            lines,
         )

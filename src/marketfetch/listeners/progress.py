@@ -28,6 +28,7 @@ from marketfetch.events import (
 )
 from marketfetch.listeners.background import BackgroundListener
 from marketfetch.listeners.notebook import NotebookProgress, in_notebook
+from marketfetch.listeners.run_numbers import Outage
 from marketfetch.listeners.terminals import can_be_redrawn
 from marketfetch.listeners.text import describe_event, format_counts
 from marketfetch.redaction import redact
@@ -58,7 +59,8 @@ class Progress(Protocol):
 class PlainProgress(BackgroundListener[str]):
     """Progress for logs and pipes: a line for every heartbeat and every round.
 
-    Failures are counted from heartbeat to heartbeat: a thousand failures make one line.
+    Failures are counted from heartbeat to heartbeat: a thousand failures make one line. A request that fails
+    four times in a row makes a line at once, which says how long it goes on.
 
     >>> import sys
     >>> with PlainProgress(sys.stdout) as progress:
@@ -70,9 +72,12 @@ class PlainProgress(BackgroundListener[str]):
         super().__init__(self._write)
         self._stream = stream
         self._failures: Counter[str] = Counter()
+        self._outage = Outage()
 
     def __call__(self, event: Event) -> None:
         """Queue the line of an event, if it has one."""
+        if self._outage.note(event):
+            self._queue.submit(self._outage.text)
         match event:
             case RequestFailed():
                 self._failures[event.cause] += 1

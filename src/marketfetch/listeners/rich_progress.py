@@ -87,6 +87,8 @@ class RichProgress:
             bar.task_ids[0], completed=numbers.done, total=total, description=description, elapsed=elapsed
         )
         parts: list[RenderableType] = [bar]
+        if numbers.outage.text:
+            parts.append(Text(f"  {numbers.outage.text}", style="bold"))
         if numbers.request_wait:
             parts.append(Text(f"  {numbers.request_wait}", style="bold"))
         if numbers.crossed:
@@ -109,7 +111,7 @@ def _bar(console: Console) -> Progress:
         SpinnerColumn(style=""),
         TextColumn("{task.description}"),
         BarColumn(8 if console.width < _NARROW else None, complete_style="bold", finished_style="bold"),
-        TextColumn("{task.percentage:>3.0f} %", style=""),
+        _Percent(),
         _Rows(brief=console.width < _NARROW),
         _TimeLeft(),
         console=console,
@@ -118,6 +120,14 @@ def _bar(console: Console) -> Progress:
     )
     bar.add_task("", total=None, elapsed=0.0)
     return bar
+
+
+class _Percent(ProgressColumn):
+    """The column with the share of the rows that are written; empty before they are planned."""
+
+    def render(self, task: Task) -> Text:
+        """Return the text of the column."""
+        return Text(f"{task.percentage:>3.0f} %" if task.total else "")
 
 
 class _Rows(ProgressColumn):

@@ -7,7 +7,10 @@ from collections import Counter
 from marketfetch.events import (
     BatchWritten,
     Event,
+    FileFetched,
     Heartbeat,
+    PageFetched,
+    RequestAnswered,
     RequestFailed,
     RoundStarted,
     RunFinished,
@@ -15,10 +18,50 @@ from marketfetch.events import (
     SymbolUnknown,
     WaitingForStore,
 )
-from marketfetch.listeners.text import describe_event
+from marketfetch.listeners.text import describe_event, format_duration
+from marketfetch.redaction import printable
 from marketfetch.reports import EgressReport
 
-__all__ = ["RunNumbers"]
+__all__ = ["Outage", "RunNumbers"]
+
+_ATTEMPTS = 4
+"""A request that failed so often, after a few seconds, is told; most failures are over before."""
+_OF_A_LIMIT = ("RateLimitExceeded", "Banned")
+"""What is shown as a wait for a limit or an egress."""
+
+
+class Outage:
+    """Whether requests fail again and again without an answer to any of them; `text` says what and how long.
+
+    >>> from marketfetch.events import RequestFailed
+    >>> outage = Outage()
+    >>> failed = RequestFailed("TransportError", "no route", "Direct", 4, final=False, give_up_in=23.0)
+    >>> outage.note(failed), outage.text
+    (True, 'no answer through Direct: no route; attempt 4, given up in about 23.0 s')
+    >>> outage.note(failed)
+    False
+    """
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def note(self, event: Event) -> bool:
+        """Note an event; return whether an outage begins with it."""
+        match event:
+            case RequestAnswered() | PageFetched() | FileFetched() | RunFinished():
+                self.text = ""
+            case RequestFailed(final=True):
+                self.text = ""
+            case RequestFailed() if event.attempt >= _ATTEMPTS and event.cause not in _OF_A_LIMIT:
+                begins = not self.text
+                self.text = printable(
+                    f"no answer through {event.egress}: {event.message}; attempt {event.attempt}, "
+                    f"given up in about {format_duration(event.give_up_in)}"
+                )
+                return begins
+            case _:
+                pass
+        return False
 
 
 class RunNumbers:
@@ -41,6 +84,7 @@ class RunNumbers:
         self.given_up: tuple[str, ...] = ()
         self.store_wait = ""
         self.request_wait = ""
+        self.outage = Outage()
         self._planned_of_run = 0
 
     @property
@@ -53,6 +97,7 @@ class RunNumbers:
 
     def note(self, event: Event) -> None:
         """Note the numbers of an event."""
+        self.outage.note(event)
         match event:
             case RoundStarted():
                 self._plan(self._planned_of_run + event.rows)

@@ -54,6 +54,10 @@ def describe_event(event: Event) -> str:
 
     >>> describe_event(RoundStarted(round=1, series=2, rows=40_320))
     'round 1: 40,320 rows of 2 series are missing'
+    >>> describe_event(RoundStarted(round=1, series=3, rows=40_415, events=95))
+    'round 1: about 40,415 rows of 3 series are missing'
+    >>> describe_event(RoundStarted(round=1, series=1, rows=95, events=95))
+    'round 1: events of 1 series are missing'
     """
     return printable(_description(event))
 
@@ -61,8 +65,7 @@ def describe_event(event: Event) -> str:
 def _description(event: Event) -> str:
     match event:
         case RoundStarted():
-            missing = f"{pluralize(event.rows, 'row')} of {pluralize(event.series, 'series')}"
-            return f"round {event.round}: {missing} {'is' if event.rows == 1 else 'are'} missing"
+            return f"round {event.round}: {_missing(event)} missing"
         case SymbolUnknown() | ClockSkewDetected() | WaitingForStore() | SeriesRefused() | FileRejected():
             return _warning(event)
         case PageFetched():
@@ -86,6 +89,15 @@ def _description(event: Event) -> str:
             return _heartbeat(event)
         case RunFinished():
             return headline(event.report)
+
+
+def _missing(event: RoundStarted) -> str:
+    """Say what is missing; the number of events is a guess, so it is not given alone."""
+    of = pluralize(event.series, "series")
+    if event.events == event.rows > 0:
+        return f"events of {of} are"
+    about = "about " if event.events else ""
+    return f"{about}{pluralize(event.rows, 'row')} of {of} {'is' if event.rows == 1 else 'are'}"
 
 
 def _warning(

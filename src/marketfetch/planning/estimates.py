@@ -14,14 +14,15 @@ import numpy as np
 
 from marketfetch.planning.batches import BatchSizing, Capacity, FetchTask, plan_batches, working_seconds
 from marketfetch.plans import EgressPlan, LimitPlan, Workload
-from marketfetch.ratelimit.budget import usable
+from marketfetch.ratelimit.budget import RateBudget
+from marketfetch.ratelimit.forecast import Load, forecast
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.http import Cost, LimitPool
 from marketfetch.values.pages import Columns, Page
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span
 
-__all__ = ["LimitState", "TaskEstimate", "estimate_limit", "estimate_task", "workload"]
+__all__ = ["TaskEstimate", "estimate_limit", "estimate_task", "workload"]
 
 _PER_ROW = 5e-7
 """Seconds of this process's own work on a row of a page, which is decoded, checked and put into a batch."""
@@ -102,53 +103,53 @@ def workload(requests: Mapping[Cost, int], rows: int, dataset: Dataset | None = 
     return Workload(rows, count, weight, rows * row_size)
 
 
-@attrs.frozen
-class LimitState:
-    """What each egress has spent of a limit pool, and the seconds until the first of it expires."""
-
-    spent: Mapping[str, int]
-    refill: float
-
-
 def estimate_limit(
     pool: LimitPool,
     estimate: TaskEstimate,
-    state: LimitState,
+    budgets: Mapping[str, RateBudget],
     capacity: Capacity,
+    now: int,
 ) -> LimitPlan:
-    """Return the share of each egress, and the seconds that requests of one limit pool take.
+    """Return the share of each egress, and the seconds that requests of one limit pool take from `now`.
 
-    What the budgets have is spent at once; then nothing can be sent until the next window begins.
+    `budgets` has a copy of the budget of each egress; the times are by the local clock.
 
-    >>> pool = LimitPool("weight", capacity=1000, period=60_000)
-    >>> estimate = TaskEstimate(0, Counter({Cost(pool, 10): 150}))
-    >>> state = LimitState({"Direct": 490}, refill=20.0)
-    >>> plan = estimate_limit(pool, estimate, state, Capacity(1, 20, 0.1))
+    >>> from marketfetch.ratelimit.server_clock import ServerClock
+    >>> pool, clock = LimitPool("weight", capacity=1000, period=60_000, window="clock"), ServerClock()
+    >>> clock.observe(0, 0, 40_000, exact=True)
+    >>> budget = RateBudget(pool, clock)
+    >>> budget.charge(490, received=0)
+    >>> estimate = TaskEstimate(0, Counter({Cost(pool, 10): 140}))
+    >>> plan = estimate_limit(pool, estimate, {"Direct": budget}, Capacity(1, 20, 0.1), now=0)
     >>> plan.weight, round(plan.seconds, 2), plan.egresses
-    (1500, 20.55, (EgressPlan(name='Direct', requests=150, weight=1500, used=490),))
+    (1400, 20.55, (EgressPlan(name='Direct', requests=140, weight=1400, used=490),))
     """
     work = workload({cost: number for cost, number in estimate.requests.items() if cost.pool == pool}, 0)
-    room, used = usable(pool) * capacity.egresses, sum(state.spent.values())
-    refills = max(0, -(-(work.weight + used) // room) - 1)
     own = estimate.rows * work.requests / estimate.requests.total() * _PER_ROW
-    seconds = working_seconds(work.requests, capacity, in_a_row=estimate.in_a_row) + own
-    if refills:
-        last = (work.weight + used - refills * room) / work.weight
-        waits = state.refill + (refills - 1) * pool.period / 1000
-        seconds = max(seconds, waits + last * own + working_seconds(round(last * work.requests), capacity))
+    used = {name: budget.used(now) for name, budget in budgets.items()}
+    part = min(1.0, capacity.egresses / max(1, len(budgets)))
+    for budget in budgets.values():  # of an address that processes share, this one counts on its part
+        budget.pool = attrs.evolve(pool, capacity=max(1, round(pool.capacity * part)))
+    load = Load(
+        work.requests,
+        work.weight,
+        working_seconds(work.requests, capacity, in_a_row=estimate.in_a_row) + own,
+        capacity.latency,
+        min(capacity.concurrency, -(-work.requests // estimate.in_a_row)),
+    )
     return LimitPlan(
         pool.name,
         pool.capacity,
         pool.period,
         work.requests,
         work.weight,
-        seconds,
+        forecast(tuple(budgets.values()), load, now),
         tuple(
-            EgressPlan(name, requests, weight, state.spent[name])
+            EgressPlan(name, requests, weight, used[name])
             for name, requests, weight in zip(
-                state.spent,
-                _shares(work.requests, len(state.spent)),
-                _shares(work.weight, len(state.spent)),
+                budgets,
+                _shares(work.requests, len(budgets)),
+                _shares(work.weight, len(budgets)),
                 strict=True,
             )
         ),

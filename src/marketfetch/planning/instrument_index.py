@@ -120,12 +120,14 @@ delisted_at=None, active=False)
         return {instrument.quote for instrument in self.by_symbol.values()}
 
     def all(self, wanted: AllSymbols) -> list[str]:
-        """Return every symbol that is traded now or, if wanted, has files; of one quote currency or all."""
+        """Return every symbol that is traded now or, if wanted, has files; of one quote and kind or all."""
         former = self.archived if wanted.delisted else frozenset()
         return [
             instrument.symbol
             for instrument in self.by_symbol.values()
-            if (instrument.active or instrument.symbol in former) and wanted.quote in {None, instrument.quote}
+            if (instrument.active or instrument.symbol in former)
+            and wanted.quote in {None, instrument.quote}
+            and wanted.kind in {None, _kind(instrument)}
         ]
 
 
@@ -140,6 +142,15 @@ def _delisted_instrument(symbol: str, quotes: Iterable[str], like: Instrument) -
     base, quote = found.groups()
     contract = base if like.settle == like.base else quote
     return Instrument(symbol, base, quote, contract if like.settle else None, active=False)
+
+
+def _kind(instrument: Instrument) -> str:
+    """Return the kind; of a contract that is only in the archive, the last day is at the end of its name.
+
+    >>> _kind(Instrument("LUNAUSDT_220624", "LUNA", "USDT", "USDT", active=False))
+    'future'
+    """
+    return "future" if re.search(r"[-_]\d{6}$", instrument.symbol) else instrument.kind
 
 
 def _spellings(instrument: Instrument) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 from hashlib import blake2b
-from math import floor
+from math import ceil, floor, inf
 from random import uniform
 from secrets import token_hex
 from threading import Lock, Thread
@@ -36,6 +36,8 @@ _MARGIN = 500
 _ARRIVAL_TIME = 2_000
 """Milliseconds after which the last requests of a process that died have reached the exchange."""
 _STARVED_TIMEOUT = 5_000
+_PATIENCE = 30_000
+"""Milliseconds for which a required board that has never worked is waited for."""
 """Milliseconds to wait for a first turn while this machine has no file descriptor or memory for it."""
 _MIN_PAUSE, _MAX_PAUSE = 150, 1_000
 """Milliseconds between two turns of a process that waits for an address."""
@@ -69,6 +71,7 @@ class Claims:
         self._pause = float(_MIN_PAUSE)
         self._worked = self._without = self._running = False
         self._starved_since: int | None = None
+        self._failing_since: int | None = None
         self._turn_lock = Lock()  # held on background threads only
 
     @property
@@ -82,7 +85,8 @@ class Claims:
         A board that has failed is tried again: it may work by now.
         """
         self.queues[queue] = number
-        self.required, self.failure, self._starved_since = required, None, None
+        self.required, self.failure = required, None
+        self._starved_since = self._failing_since = None
         if required and self._without:
             self._without = False
             for claim in self._claims.values():
@@ -293,7 +297,8 @@ class Claims:
     def _failed(self, error: Exception) -> None:
         """Handle a failed turn.
 
-        1. The board may come back, or has worked before: wait for it, with backoff.
+        1. The board may come back, or has worked before: wait for it, with backoff. A board that is required
+           and has never worked is waited for 30 s, then this is case 2.
         2. It is required, or the call is wrong: `start_if_due` raises the error.
         3. Otherwise go on without the board; the budgets are those of this process alone.
 
@@ -303,11 +308,12 @@ class Claims:
         message = redact(str(error))
         if not isinstance(error, MarketfetchError):
             message = f"board: {type(error).__name__}: {message}"
-        can_pass = isinstance(error, SinkUnavailable) and not self._starved_for_long(message)
+        left = self._patience_left()
+        can_pass = isinstance(error, SinkUnavailable) and not self._starved_for_long(message) and left > 0
         if can_pass or (self._worked and not isinstance(error, ConfigurationError)):
             if not self.away:
                 _log.warning("budgets that are claimed are spent, then the board is waited for: %s", message)
-            self.away = message
+            self.away = message if left == inf else f"{message}; given up in {ceil(left / 1000)} s"
             self._pause = min(5 * _MAX_PAUSE, max(_MAX_PAUSE, self._pause * 1.5))
             self.due = self._registry.now() + round(self._pause)
         elif self.required or isinstance(error, ConfigurationError):
@@ -332,10 +338,19 @@ class Claims:
             self._starved_since = now
         return now - self._starved_since >= _STARVED_TIMEOUT
 
+    def _patience_left(self) -> float:
+        """Return for how many milliseconds the board is waited for."""
+        now = self._registry.now()
+        if self._failing_since is None:
+            self._failing_since = now
+        if self._worked or not self.required:
+            return inf
+        return self._failing_since + _PATIENCE - now
+
     def _recovered(self) -> None:
         if self.away:
             _log.info("the board is back")
-        self.away = ""
+        self.away, self._failing_since = "", None
 
 
 def _keep(text: str | None, _now: float, *, candidate: str) -> tuple[str, str]:

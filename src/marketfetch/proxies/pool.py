@@ -20,7 +20,7 @@ from marketfetch.proxies.address_limits import Waiter, address_of
 from marketfetch.proxies.leases import EgressState, RotatingLease
 from marketfetch.proxies.parsing import parse_proxy, read_proxies
 from marketfetch.proxies.registry import Registry, process_registry
-from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE
+from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE, RateBudget
 from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
 from marketfetch.ratelimit.egress_queue import EgressQueue, EgressSlot
 from marketfetch.ratelimit.server_clock import ServerClock
@@ -174,11 +174,11 @@ class RotatingProxies:
             now = registry.now()
             return [member.report(now, self._waiting_for(member, now)) for member in self._members]
 
-    def spent(self, pool: LimitPool, host: str) -> Mapping[str, int]:
+    def budgets(self, pool: LimitPool, host: str) -> Mapping[str, RateBudget]:
         registry = self._shared()
         with registry.lock:
             now, limits = registry.now(), registry.limits(pool, host)
-            return {member.egress.name: limits.budget(member.address).used(now) for member in self._members}
+            return {member.egress.name: limits.budget(member.address).copy(now) for member in self._members}
 
     def waiting(self) -> str:
         registry = self._shared()

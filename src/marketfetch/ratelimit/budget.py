@@ -132,6 +132,18 @@ class RateBudget:
         if self._burst is not None:
             self._burst.charge(weight, received)
 
+    def copy(self, now: int) -> RateBudget:
+        """Return a copy to plan with: what is in flight counts in it as answered at `now`."""
+        copied = attrs.evolve(self)
+        copied.block_until(self._blocked_until)
+        for received, weight in self._spent:
+            copied.charge(weight, received)
+        if self.weight_in_flight:
+            copied.charge(self.weight_in_flight, now)
+        if self._confirmed:
+            copied.sync_with_header(None, sent=now, received=now)
+        return copied
+
     def doubt(self) -> None:
         """Send the next request alone, if its response tells how much of the limit is used."""
         self._confirmed = self.pool.used_header is None

@@ -9,12 +9,13 @@ from typing import Literal, get_args
 
 import attrs
 
+from marketfetch.common.keywords import checks_keywords
 from marketfetch.common.name_lists import names_of
 from marketfetch.common.type_checks import is_text
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.redaction import redact
 from marketfetch.values.datasets import Dataset
-from marketfetch.values.instruments import Composite
+from marketfetch.values.instruments import KINDS, Composite
 from marketfetch.values.intervals import Interval
 from marketfetch.values.spans import Span
 from marketfetch.values.times import (
@@ -31,13 +32,16 @@ _Sources = Literal["auto", "rest", "archive"]
 
 @attrs.frozen
 class AllSymbols:
-    """All symbols that an exchange trades now, optionally of one quote currency.
+    """All symbols that an exchange trades now, optionally of one quote currency and of one kind.
+
+    The kinds are `spot`, `perpetual` and `future`.
 
     With `delisted`, also all symbols of which its archive has files: their rows come from files alone.
     """
 
     quote: str | None = None
     delisted: bool = attrs.field(default=False, kw_only=True)
+    kind: Literal["spot", "perpetual", "future"] | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.delisted, bool):
@@ -46,6 +50,8 @@ class AllSymbols:
             raise ConfigurationError(
                 f"quote: {redact(repr(self.quote))} is no name; write one as text, such as 'USDT'"
             )
+        if self.kind is not None and self.kind not in KINDS:
+            raise unknown("kind", self.kind, KINDS)
 
 
 def _symbols(symbols: object) -> tuple[str, ...] | AllSymbols:
@@ -98,6 +104,7 @@ def _sources(value: str) -> _Sources:
     raise unknown("sources", value, get_args(_Sources))
 
 
+@checks_keywords
 @attrs.frozen
 class Query:
     """Which series and which span the store should hold after a run.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from calendar import monthrange
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
@@ -85,13 +86,23 @@ def anchored(clock: Clock) -> Clock:
     return type(clock)() if isinstance(clock, SteadyClock) else clock
 
 
-_AGO = re.compile(r"(?P<count>\d+)\s*(?P<unit>[smhdwyDHWY])")
+_AGO = re.compile(r"(?P<count>\d+)\s*(?P<unit>[a-zA-Z]+)(\s+ago)?(\s+utc)?", re.IGNORECASE)
 _MONTH = re.compile(r"(?P<year>[12]\d{3})(?:-(?P<month>0[1-9]|1[0-2]))?")
+_UNITS = {
+    "s": "s sec secs second seconds",
+    "m": "m min mins minute minutes",
+    "h": "h hr hrs hour hours",
+    "d": "d day days",
+    "w": "w wk wks week weeks",
+    "mo": "mo mos mon mth month months",
+    "y": "y yr yrs year years",
+}
+"""By unit, its spellings, in any case; but for `M`, which is a month to some and a minute to others."""
 _MS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
 _EARLIEST = 1_000_000_000_000
 """September 2001 in milliseconds: smaller numbers are seconds, and those above _LATEST are microseconds."""
 _LATEST = 10_000_000_000_000
-_FORMS = "write 2026-06-01, 2026-06-01T12:00:00Z, 20d or 1y (before now) or now"
+_FORMS = "write 2026-06-01, 2026-06-01T12:00:00Z, 20d, 3mo or 1y (before now) or now"
 
 
 def plain_time(argument: str, value: object) -> TimeLike:
@@ -175,22 +186,38 @@ def _before(argument: str, text: str, now: int, ago: timedelta) -> int:
     return then
 
 
-def _years_before(argument: str, text: str, now: int, years: int) -> int:
-    """Return the same day and time, so many years before; 28 February for the 29th."""
+def _months_before(argument: str, text: str, now: int, months: int) -> int:
+    """Return the same day and time, so many months before; the last day of a month that is shorter."""
     today = datetime.fromtimestamp(now // 1000, UTC)
-    if years > today.year - 1970:
+    year, month = divmod(12 * today.year + today.month - 1 - months, 12)
+    if year < 1970:
         raise ConfigurationError(f"{argument}: {text} ago is before 1970; write a date such as 2026-06-01")
-    day = 28 if (today.month, today.day) == (2, 29) else today.day
-    return round(today.replace(year=today.year - years, day=day).timestamp() * 1000) + now % 1000
+    day = min(today.day, monthrange(year, month + 1)[1])
+    return round(today.replace(year=year, month=month + 1, day=day).timestamp() * 1000) + now % 1000
+
+
+def _unit(argument: str, text: str, spelling: str) -> str:
+    """Return the unit of a spelling; ConfigurationError if there is none, or two."""
+    if spelling == "M":
+        count = text.partition("M")[0].strip()
+        raise ConfigurationError(
+            f"{argument}: {text!r} may be minutes or months; write '{count}min' or '{count}mo'"
+        )
+    for unit, spellings in _UNITS.items():
+        if spelling.lower() in spellings.split():
+            return unit
+    raise ConfigurationError(
+        f"{argument}: {redact(repr(text))} has no unit of time; write s, min, h, d, w, mo or y, as in 20d"
+    )
 
 
 def _text(argument: str, text: str, now: int) -> int:
     if text.lower() == "now":
         return now
     if ago := _AGO.fullmatch(text):
-        count, unit = int(ago["count"]), ago["unit"].lower()
-        if unit == "y":
-            return _years_before(argument, text, now, count)
+        count, unit = int(ago["count"]), _unit(argument, text, ago["unit"])
+        if unit in {"mo", "y"}:
+            return _months_before(argument, text, now, count * (12 if unit == "y" else 1))
         return _before(argument, text, now, timedelta(milliseconds=min(count * _MS[unit], now + 1)))
     if text.isdecimal() and len(text) > len("20260601"):
         return _milliseconds(argument, int(text))

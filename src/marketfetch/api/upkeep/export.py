@@ -16,10 +16,13 @@ from marketfetch.api.store_calls import call_store
 from marketfetch.api.tables.table import Table
 from marketfetch.api.upkeep.jobs import check_flag
 from marketfetch.api.upkeep.table_files import FileFormat, Times, check_times, format_of, open_table_file
+from marketfetch.common.keywords import checks_keywords
+from marketfetch.common.text import pluralize
 from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.planning.derivation import split_by_rows
 from marketfetch.protocols import Sink, Store
 from marketfetch.redaction import Secret
+from marketfetch.report_text import spans_text
 from marketfetch.reports import Report, SeriesReport, spans_as_list
 from marketfetch.sinks.files.atomic_files import replace_file
 from marketfetch.values.datasets import Dataset
@@ -42,12 +45,21 @@ class Exported:
     """What was exported: rows and `missing` moments of the span, by series.
 
     >>> hour = Series.of("okx", "ohlcv", "BTC-USDT", "1h")
-    >>> Exported({hour: 24}, {hour: SpanSet()}).total
-    24
+    >>> print(Exported({hour: 24}, {hour: SpanSet()}))
+    24 rows of 1 series
     """
 
     rows: Mapping[Series, int]
     missing: Mapping[Series, SpanSet]
+
+    def __str__(self) -> str:
+        lacking = [
+            f"{series}: missing in the store {spans_text(spans)}"
+            for series, spans in self.missing.items()
+            if spans
+        ]
+        head = f"{pluralize(self.total, 'row')} of {pluralize(len(self.rows), 'series')}"
+        return "\n  ".join([head, *lacking])
 
     @property
     def total(self) -> int:
@@ -71,6 +83,7 @@ class Exported:
         }
 
 
+@checks_keywords
 def export(  # noqa: PLR0913  # which rows, where to, and in which form
     store: str | Path | Secret | Sink,
     file: str | Path | BinaryIO,

@@ -133,10 +133,16 @@ class StoreJobs:
 
         return await run_in_thread(find)  # it reads the files of installed packages
 
-    async def run(self, spans: Mapping[Series, Span], composites: Sequence[Composite] = ()) -> Report:
+    async def run(
+        self,
+        spans: Mapping[Series, Span],
+        composites: Sequence[Composite] = (),
+        retired: Collection[str] = (),
+    ) -> Report:
         """Fetch what is missing in a span of each series; a span that ends in the future ends now.
 
-        A series whose symbol is that of a composite is computed after the others.
+        A series whose symbol is that of a composite is computed after the others. `retired` symbols, such as
+        `okx LUNA-USDT`, are not missed if their exchange does not list them.
         """
         self._done, self._current = [], None
         installed = await self.installed({series.exchange for series in spans})
@@ -149,7 +155,7 @@ class StoreJobs:
         session = SessionState(*self._parts, kept=True)
         async with session.open(self._sharing):
             for job in _grouped(known, composites, self.settings.clock()):
-                await self._run_one(job, installed[job.exchange], session, known)
+                await self._run_one(job, installed[job.exchange], session, known, retired)
         return self.report()
 
     def report(self) -> Report:
@@ -158,7 +164,12 @@ class StoreJobs:
         return Report.merged([*self._done, *current])
 
     async def _run_one(
-        self, job: _Job, exchange: Exchange, session: SessionState, spans: Mapping[Series, Span]
+        self,
+        job: _Job,
+        exchange: Exchange,
+        session: SessionState,
+        spans: Mapping[Series, Span],
+        retired: Collection[str],
     ) -> None:
         query = attrs.evolve(job.query, sources=self._sources)
         try:
@@ -172,7 +183,9 @@ class StoreJobs:
             f"{job.exchange} {symbol}": f"{hint}; the store keeps what it has (a composite has to be defined)"
             for symbol, hint in report.unknown.items()
         }
-        self._done.append(attrs.evolve(report, unknown=unknown))
+        unlisted = {name: unknown.pop(name) for name in retired if name in unknown}
+        lines = [line for line in report.series if f"{job.exchange} {line.series.symbol}" not in unlisted]
+        self._done.append(attrs.evolve(report, series=tuple(lines), unknown=unknown, unlisted=unlisted))
         self._current = None
 
 

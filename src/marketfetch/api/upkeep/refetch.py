@@ -15,11 +15,14 @@ from marketfetch.api.maintenance import forget
 from marketfetch.api.run_sync import run_sync
 from marketfetch.api.upkeep.jobs import JobOptions, StoreJobs
 from marketfetch.common.event_loop import asyncio_loop
+from marketfetch.common.keywords import checks_keywords
+from marketfetch.common.text import pluralize
 from marketfetch.errors import ConfigurationError
 from marketfetch.planning.archive_periods import difference
 from marketfetch.planning.derivation import split_by_rows
 from marketfetch.protocols import Sink, Store, SupportsForget
 from marketfetch.redaction import Secret, redact
+from marketfetch.report_text import spans_text
 from marketfetch.reports import Report, spans_as_list
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
@@ -54,6 +57,18 @@ class SeriesChange:
     new_rows: int | None
     removed_rows: int
 
+    @property
+    def summary(self) -> str:
+        """What has changed in words, such as `2 close, 1 new row`; empty if nothing has, or is not known."""
+        counts = [f"{count:,} {field}" for field, count in (self.fields or {}).items()]
+        counts += [pluralize(self.new_rows, "new row")] if self.new_rows else []
+        counts += [pluralize(self.removed_rows, "removed row")] if self.removed_rows else []
+        return ", ".join(counts)
+
+    def __str__(self) -> str:
+        same = "too many rows to compare" if self.fields is None else "the same rows as before"
+        return f"{self.series}  {spans_text(self.spans)}  {self.summary or same}"
+
     def as_dict(self) -> dict[str, Any]:
         """Return the entry in plain types, times as ISO text, for JSON."""
         return {
@@ -69,12 +84,18 @@ class SeriesChange:
 class Refetched:
     """The report of a refetch, and what it changed, series by series.
 
-    >>> Refetched(Report.empty(), ()).as_dict()["changes"]
-    []
+    >>> from marketfetch.values.spans import Span
+    >>> hour, day = Series.of("okx", "ohlcv", "BTC-USDT", "1h"), SpanSet.of(Span(0, 86_400_000))
+    >>> print(Refetched(Report.empty(), (SeriesChange(hour, day, {"close": 2}, 1, 0),)))
+    Complete: 0 rows written in 0.0 s, 0 requests of weight 0
+      okx ohlcv BTC-USDT 1h  1970-01-01 to 1970-01-02  2 close, 1 new row
     """
 
     report: Report
     changes: tuple[SeriesChange, ...]
+
+    def __str__(self) -> str:
+        return "\n  ".join([str(self.report), *map(str, self.changes)])
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report in plain types, as `--json` prints it, with the `changes`."""
@@ -185,6 +206,7 @@ class _Before:
     rows: Mapping[Series, Columns] | None
 
 
+@partial(checks_keywords, more=JobOptions.__annotations__)
 def refetch(  # noqa: PLR0913  # which series, which span, and the parts of a pipeline
     store: str | Path | Secret | Sink,
     *,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
 from marketfetch.api.run_sync import run_sync
 from marketfetch.api.upkeep.jobs import JobOptions, StoreJobs, check_flag
 from marketfetch.common.event_loop import asyncio_loop
+from marketfetch.common.keywords import checks_keywords
 from marketfetch.engine.missing import PUBLISH_GRACE
 from marketfetch.errors import unknown
 from marketfetch.protocols import Sink
@@ -21,7 +23,7 @@ from marketfetch.values.instruments import Composite
 from marketfetch.values.intervals import Interval
 from marketfetch.values.query import AllSymbols, Query
 from marketfetch.values.series import Series
-from marketfetch.values.spans import MAX_TIMESTAMP, Span
+from marketfetch.values.spans import DAY, MAX_TIMESTAMP, Span
 from marketfetch.verification.selection import Selection
 
 __all__ = ["Update", "update"]
@@ -71,7 +73,7 @@ class Update:
                 raise unknown("composites", composite.symbol, symbols, "is not held")
         now = self._jobs.settings.clock()
         spans = {series: _span(series, known, now, gaps=self._gaps) for series, known in ledger.items()}
-        return await self._jobs.run(spans, self._composites)
+        return await self._jobs.run(spans, self._composites, _retired(ledger, now))
 
     def report(self) -> Report:
         """Return the report of the last run so far; also after it was cancelled."""
@@ -81,6 +83,7 @@ class Update:
         return f"<Update {self._jobs.store!r}>"
 
 
+@partial(checks_keywords, more=JobOptions.__annotations__)
 def update(  # noqa: PLR0913  # which series, and the parts of a pipeline
     store: str | Path | Secret | Sink,
     *,
@@ -98,7 +101,8 @@ def update(  # noqa: PLR0913  # which series, and the parts of a pipeline
     that is left out selects all series. `options` are `proxies`, `fetcher`, `settings`, `listeners`,
     `base_url`, `archive_url`, `sources` and `board`, as of a Pipeline. `composites` defines composites that
     the store holds: they are recomputed. A held symbol that is neither defined nor listed is reported in
-    `unknown`, as is an exchange whose adapter is not installed; the others are updated. A run that has
+    `unknown`, as is an exchange whose adapter is not installed; the others are updated. Once its newest row
+    is more than a week old, such a symbol is in `unlisted`, and the report may be complete. A run that has
     nothing to fetch sends no request. Events are asked for when ten minutes have passed.
 
     Raises ConfigurationError if the store holds nothing, and for names that it does not hold, with near
@@ -119,6 +123,13 @@ def update(  # noqa: PLR0913  # which series, and the parts of a pipeline
         **options,
     )
     return run_sync(job.run)
+
+
+def _retired(ledger: Mapping[Series, Coverage], now: int) -> set[str]:
+    """Return the symbols of which nothing newer than a week is known, each with its exchange."""
+    ends = [(series, hull.end) for series, known in ledger.items() if (hull := known.covered.hull)]
+    fresh = {(series.exchange, series.symbol) for series, end in ends if end > now - 7 * DAY}
+    return {f"{each.exchange} {each.symbol}" for each, _ in ends if (each.exchange, each.symbol) not in fresh}
 
 
 def _span(series: Series, known: Coverage, now: int, *, gaps: bool) -> Span:

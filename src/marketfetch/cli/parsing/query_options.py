@@ -24,6 +24,12 @@ def add_query(parser: Parser, *, ends: bool = True) -> None:
         "--quote", metavar="NAME", action=Once, help="with --all-symbols: only those of this quote currency"
     )
     what.add_argument(
+        "--kind",
+        metavar="KIND",
+        action=Once,
+        help="with --all-symbols: only spot, perpetual or future",
+    )
+    what.add_argument(
         "--delisted", action="store_true", help="with --all-symbols: also those that only the archive has"
     )
     what.add_argument(
@@ -38,7 +44,11 @@ def add_query(parser: Parser, *, ends: bool = True) -> None:
         "-i", "--interval", metavar="NAME", action=Once, default="1m", help="such as 1h (default: 1m)"
     )
     what.add_argument(
-        "--start", metavar="TIME", action=Once, required=True, help="2026-06-01, 2026-06-01T12:00Z or 20d"
+        "--start",
+        metavar="TIME",
+        action=Once,
+        required=True,
+        help="2026-06-01, 2026-06-01T12:00Z, 20d or 3mo",
     )
     if ends:
         what.add_argument(
