@@ -17,7 +17,7 @@ int marketfetch_rows(const char *text, size_t size, int64_t rows, int width, con
 int64_t marketfetch_csv(const char *text, size_t size, size_t *from, int width, const int *lines, int digits,
                         const char *symbol, int64_t rows, int64_t row, int64_t *times, double *values);
 
-enum { LONGEST = 400, FAMILY = 4096, PLACES = 1 << 12 };
+enum { LONGEST = 600, FAMILY = 4096, PLACES = 1 << 12 };
 
 static uint64_t state;
 static unsigned char reached[PLACES];

@@ -82,9 +82,11 @@ def test_the_guided_fuzzer_counts_what_it_tries() -> None:
         ("values[line * rows + row] =", "values[line * rows + row + 1] ="),
         ("&times[row]", "&times[row - 1]"),
         ("while (is_digit(*at))\n            at++;", "while (*at)\n            at++;\n        at++;"),
-        ("if (c <= ',' && (c < ' ' || c == ',' || c == '\"'))", "if (c == ',')"),
+        ("return c <= ',' && (c < ' ' || c == ',' || c == '\"');", "return c == ',';"),
+        ("< 2 * WINDOW + LOOK_AHEAD", "< WINDOW"),
+        ("enum { WINDOW = 64, LOOK_AHEAD = 24 };", "enum { WINDOW = 64, LOOK_AHEAD = -8 };"),
     ],
-    ids=["beyond values", "before times", "beyond the text", "beyond a line"],
+    ids=["beyond values", "before times", "beyond the text", "beyond a line", "beyond a window", "far ahead"],
 )
 def test_a_decoder_that_leaves_its_memory_is_noticed(right: str, wrong: str, tmp_path: Path) -> None:
     text = sanitized.SOURCE.read_text("utf-8")

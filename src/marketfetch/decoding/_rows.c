@@ -12,6 +12,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #ifdef _WIN32
 #define PUBLIC __declspec(dllexport)
@@ -27,22 +30,49 @@ static const double POWERS[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  
 
 static inline int is_digit(char c) { return (unsigned char)(c - '0') < 10; }
 
+#if defined(__GNUC__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define READS_EIGHT
+#define EACH_BYTE(value) (UINT64_C(0x0101010101010101) * (value))
+
+static const uint64_t WHOLE_POWERS[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000};
+
+static inline uint64_t load_eight(const char *at)
+{
+    uint64_t eight;
+
+    memcpy(&eight, at, 8);
+    return eight;
+}
+
+/* The number that eight digits are. A NUL counts as the digit 0. */
+static inline uint64_t joined(uint64_t eight)
+{
+    /* Neighbours are joined: to four numbers of two digits, two of four, one of eight. */
+    eight = (eight & EACH_BYTE(0x0f)) * (1 + (10 << 8)) >> 8;
+    eight = (eight & UINT64_C(0x00ff00ff00ff00ff)) * (1 + (100 << 16)) >> 16;
+    return (eight & UINT64_C(0x0000ffff0000ffff)) * (1 + (UINT64_C(10000) << 32)) >> 32;
+}
+
+/* Append `count` digits, at least one, to a number; it wraps around after 19. Reads eight bytes for one to eight digits. */
+static inline uint64_t append_known(uint64_t sum, const char *at, ptrdiff_t count)
+{
+    for (; count > 8; count -= 8, at += 8)
+        sum = sum * 100000000 + joined(load_eight(at));
+    /* What follows the digits is shifted out; NULs come before them. */
+    return sum * WHOLE_POWERS[count] + joined(load_eight(at) << (-8 * count & 63));
+}
+#endif
+
 /* Append digits to `*sum`, eight at once as long as there are so many; it wraps around after 19. Returns what follows. */
 static inline const char *append_digits(const char *at, const char *end, uint64_t *sum)
 {
-#if defined(__GNUC__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#ifdef READS_EIGHT
     while (end - at >= 8) {
-        uint64_t eight;
+        const uint64_t eight = load_eight(at), value = eight ^ EACH_BYTE('0'); /* digits become 0 to 9 */
 
-        memcpy(&eight, at, 8);
-        eight ^= UINT64_C(0x3030303030303030); /* digits become 0 to 9 */
-        if ((eight | (eight + UINT64_C(0x7676767676767676))) & UINT64_C(0x8080808080808080))
+        if ((value | (value + EACH_BYTE(0x76))) & EACH_BYTE(0x80))
             break;
-        /* Neighbours are joined: to four numbers of two digits, two of four, one of eight. */
-        eight = (eight * 10 + (eight >> 8)) & UINT64_C(0x00ff00ff00ff00ff);
-        eight = (eight * 100 + (eight >> 16)) & UINT64_C(0x0000ffff0000ffff);
-        eight = (eight * 10000 + (eight >> 32)) & UINT64_C(0x00000000ffffffff);
-        *sum = *sum * 100000000 + eight;
+        *sum = *sum * 100000000 + joined(eight);
         at += 8;
     }
 #else
@@ -78,6 +108,25 @@ __attribute__((noinline)) static double long_quotient(uint64_t mantissa, ptrdiff
 }
 #endif
 
+/* A mantissa of so many digits, divided by 10^places and rounded once. Returns 0 if it can be computed only by `strtod`. */
+static inline int divided(uint64_t mantissa, ptrdiff_t digits, ptrdiff_t places, double *quotient)
+{
+    /* Where doubles are computed with more bits than they have (32-bit x86), a quotient is rounded twice. */
+    if (FLT_EVAL_METHOD != 0 || digits > 19)
+        return 0;
+    if (mantissa < (UINT64_C(1) << 53)) {
+        *quotient = (double)(int64_t)mantissa / POWERS[places];
+        return 1;
+    }
+#ifdef __SIZEOF_INT128__
+    if (places <= 18) {
+        *quotient = long_quotient(mantissa, places);
+        return 1;
+    }
+#endif
+    return 0;
+}
+
 /* One number by JSON's grammar, whole if it has neither fraction nor exponent. Returns what follows, or NULL. */
 static inline const char *number(const char *at, const char *end, double *value, int *whole)
 {
@@ -111,19 +160,10 @@ static inline const char *number(const char *at, const char *end, double *value,
             at++;
     }
     *whole = places == 0 && !has_exponent;
-    /* Where doubles are computed with more bits than they have (32-bit x86), a quotient is rounded twice. */
-    if (FLT_EVAL_METHOD == 0 && !has_exponent && digits <= 19 && mantissa < (UINT64_C(1) << 53)) {
-        double quotient = (double)mantissa / POWERS[places];
-        *value = negative ? -quotient : quotient;
+    if (!has_exponent && divided(mantissa, digits, places, value)) {
+        *value = negative ? -*value : *value;
         return at;
     }
-#ifdef __SIZEOF_INT128__
-    if (FLT_EVAL_METHOD == 0 && !has_exponent && digits <= 19 && places <= 18) {
-        double quotient = long_quotient(mantissa, places);
-        *value = negative ? -quotient : quotient;
-        return at;
-    }
-#endif
     *value = strtod(start, NULL);
     return isfinite(*value) ? at : NULL;
 }
@@ -215,14 +255,19 @@ static inline const char *stamp(const char *at, const char *end, int digits, int
     return next - at == digits && sum <= INT64_MAX ? next : NULL;
 }
 
-/* A field that is not read, of any text without quotes and control characters. Returns what follows. */
+/* A field that is not read has any text without commas, quotes and control characters. */
+static inline int ends_field(char at)
+{
+    const unsigned char c = (unsigned char)at;
+
+    return c <= ',' && (c < ' ' || c == ',' || c == '"');
+}
+
 static inline const char *skip_field(const char *at)
 {
-    for (;; at++) {
-        const unsigned char c = (unsigned char)*at;
-        if (c <= ',' && (c < ' ' || c == ',' || c == '"'))
-            return at;
-    }
+    while (!ends_field(*at))
+        at++;
+    return at;
 }
 
 /* A field that is the symbol. Returns what follows, or NULL. */
@@ -260,6 +305,137 @@ static inline const char *csv_line(const char *at, const char *end, int width, c
     return *at == '\n' ? at + 1 : NULL;
 }
 
+#ifdef READS_EIGHT
+/* A mark is a character that is no digit. `bits` has a bit for each of the marks in WINDOW bytes from `base` on. */
+struct marks {
+    const char *base, *end;
+    uint64_t bits;
+};
+
+/* LOOK_AHEAD is how far the digits before a mark, and after it, may be read together with bytes that are none. */
+enum { WINDOW = 64, LOOK_AHEAD = 24 };
+
+static inline uint64_t marks_in(const char *window)
+{
+    uint64_t marks = 0;
+
+#ifdef __SSE2__
+    for (int at = 0; at < WINDOW; at += 16) {
+        const __m128i bytes = _mm_loadu_si128((const __m128i *)(window + at));
+        const __m128i moved = _mm_add_epi8(bytes, _mm_set1_epi8(80)); /* digits become -128 to -119 */
+        const int found = _mm_movemask_epi8(_mm_cmpgt_epi8(moved, _mm_set1_epi8(-119)));
+        marks |= (uint64_t)(unsigned)found << at;
+    }
+#else
+    for (int at = 0; at < WINDOW; at += 8) {
+        const uint64_t value = load_eight(window + at) ^ EACH_BYTE('0'); /* digits become 0 to 9 */
+        const uint64_t found = (value | ((value & EACH_BYTE(0x7f)) + EACH_BYTE(0x76))) & EACH_BYTE(0x80);
+        marks |= found * UINT64_C(0x0002040810204081) >> 56 << at; /* the highest bits of the bytes, side by side */
+    }
+#endif
+    return marks;
+}
+
+/* Pass over the next mark. Returns it, or NULL near the end of the text. */
+static inline const char *next_mark(struct marks *marks)
+{
+    while (marks->bits == 0) {
+        if (marks->end - marks->base < 2 * WINDOW + LOOK_AHEAD)
+            return NULL;
+        marks->base += WINDOW;
+        marks->bits = marks_in(marks->base);
+    }
+    const char *mark = marks->base + __builtin_ctzll(marks->bits);
+    marks->bits &= marks->bits - 1;
+    return mark;
+}
+
+/* A number without an exponent. Returns the mark that follows, or NULL. */
+static inline const char *marked_number(struct marks *marks, const char *at, double *value)
+{
+    const char *mark = next_mark(marks);
+    const int negative = *at == '-';
+
+    if (negative && mark != NULL) {
+        at++;
+        mark = next_mark(marks);
+    }
+    if (mark == NULL)
+        return NULL;
+    const ptrdiff_t whole = mark - at;
+    if (whole < 1 || whole > 16 || (whole > 1 && *at == '0'))
+        return NULL;
+    uint64_t mantissa = append_known(0, at, whole);
+    ptrdiff_t places = 0;
+    if (*mark == '.') {
+        const char *point = mark + 1;
+        mark = next_mark(marks);
+        if (mark == NULL)
+            return NULL;
+        places = mark - point;
+        if (places < 1 || places > 16)
+            return NULL;
+        mantissa = append_known(mantissa, point, places);
+    }
+    double quotient;
+    if (!divided(mantissa, whole + places, places, &quotient))
+        return NULL;
+    *value = negative ? -quotient : quotient;
+    return mark;
+}
+#endif
+
+/* One line as by `csv_line`, in less time: first the marks are found, so that no field waits for the one before it.
+ *
+ * Returns the beginning of the next line, or NULL for lines that `csv_line` has to read: near the end of the text,
+ * with an exponent, with more than 16 digits on one side of the point, or broken.
+ */
+static inline const char *plain_line(const char *at, const char *end, int width, const int *lines, int digits, const char *symbol,
+                                     int64_t stride, int64_t *time, double *values)
+{
+#ifdef READS_EIGHT
+    if (end - at < WINDOW + LOOK_AHEAD)
+        return NULL;
+    struct marks marks = {at, end, marks_in(at)};
+    for (int field = 0;; field++) {
+        const int line = lines[field];
+        const char *mark;
+
+        if (line >= 0) {
+            mark = marked_number(&marks, at, &values[line * stride]);
+        } else if (line == TIME) {
+            mark = next_mark(&marks);
+            if (mark == NULL || mark - at != digits)
+                return NULL;
+            const uint64_t sum = append_known(0, at, digits);
+            if (sum > INT64_MAX)
+                return NULL;
+            *time = (int64_t)sum;
+        } else {
+            const char *next = line == SYMBOL ? same_text(at, symbol) : at;
+            do
+                mark = next_mark(&marks);
+            while (mark != NULL && (mark < next || !ends_field(*mark)));
+            if (next == NULL || (line == SYMBOL && mark != next))
+                return NULL;
+        }
+        if (mark == NULL)
+            return NULL;
+        at = mark + 1;
+        if (field + 1 == width) {
+            if (*mark == '\r')
+                mark = at++;
+            return *mark == '\n' ? at : NULL;
+        }
+        if (*mark != ',')
+            return NULL;
+    }
+#else
+    (void)at, (void)end, (void)width, (void)lines, (void)digits, (void)symbol, (void)stride, (void)time, (void)values;
+    return NULL;
+#endif
+}
+
 /* Read lines of CSV from `*from` on, each of which ends with a line feed, as does the text.
  *
  * `times` and the lines of `values` have room for `rows` rows and hold `row` already. Blank lines are passed
@@ -281,7 +457,9 @@ PUBLIC int64_t marketfetch_csv(const char *text, size_t size, size_t *from, int 
             at = next + 1;
             continue;
         }
-        next = csv_line(at, text + size, width, lines, digits, symbol, rows, &times[row], values + row);
+        next = plain_line(at, text + size, width, lines, digits, symbol, rows, &times[row], values + row);
+        if (next == NULL)
+            next = csv_line(at, text + size, width, lines, digits, symbol, rows, &times[row], values + row);
         if (next == NULL)
             break;
         at = next;
