@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,16 @@ from marketfetch.values.times import parse_time
 from tests.support.worlds import assert_holds
 
 SERVICE = Path(__file__).parents[1] / "examples" / "service" / "service.py"
-SYMBOLS: list[str] = runpy.run_path(str(SERVICE))["SYMBOLS"]
 KLINES = "/fapi/v1/klines"
 
 pytestmark = pytest.mark.timeout(240)  # a minute of the exchange has to pass, on a machine that may be busy
+
+
+@cache
+def symbols() -> list[str]:
+    """Return the symbols of the service; only a worker that runs these tests imports FastAPI."""
+    found: list[str] = runpy.run_path(str(SERVICE))["SYMBOLS"]
+    return found
 
 
 @attrs.frozen
@@ -112,7 +119,7 @@ def exchange() -> Iterator[SimulatedExchange]:
     """An exchange whose clock, less than a minute wrong, is ten seconds before a full minute now."""
     ahead = 50_000 - time.time_ns() // 1_000_000 % MINUTE
     options = SimulatorOptions(now=lambda: time.time_ns() // 1_000_000 + ahead)
-    with SimulatedExchange(GeneratedMarket(SYMBOLS, seed=4), options) as simulated:
+    with SimulatedExchange(GeneratedMarket(symbols(), seed=4), options) as simulated:
         yield simulated
 
 
@@ -124,7 +131,7 @@ def assert_complete(folder: Path, exchange: SimulatedExchange) -> None:
     """The store has the true rows of all symbols, up to the end of their coverage, and each row once."""
     store = mf.SQLiteSink(folder / "market.sqlite")
     ledger = store.ledger()
-    assert sorted(series.symbol for series in ledger) == sorted(SYMBOLS)
+    assert sorted(series.symbol for series in ledger) == sorted(symbols())
     for series, known in ledger.items():
         assert known.covered.hull is not None
         assert known.covered.hull.end - known.covered.hull.start >= 5 * 60 * MINUTE
@@ -162,7 +169,7 @@ def durable(folder: Path) -> dict[Series, Coverage]:
 
 
 def test_after_sigkill_it_requests_what_is_not_durable(tmp_path: Path, exchange: SimulatedExchange) -> None:
-    half = SYMBOLS[:25]
+    half = symbols()[:25]
 
     def no_other_half(request: ServerRequest, reply: ServerReply) -> ServerReply:
         answered = request.path != KLINES or request.params["symbol"] in half

@@ -112,8 +112,10 @@ def test_the_name_of_a_member_is_only_reported() -> None:
     assert open_member(io.BytesIO(gzip.compress(TEXT))).name is None
 
 
-ZIP, FLAT = zipped(), zipped(b"0" * (32 << 20))
-BROKEN = {
+ZIP = zipped()
+ZEROS = b"0" * (32 << 20)
+# What takes long to make is made by the test: every process of a test run imports this module.
+BROKEN: dict[str, tuple[bytes | Callable[[], bytes], str]] = {
     "empty": (b"", "empty"),
     "no member": (several(), "found 0"),
     "two members": (several("a.csv", "b.csv"), "found 2: 'a.csv', 'b.csv'"),
@@ -125,7 +127,7 @@ BROKEN = {
     "cut in the directory": (ZIP[:-30], "broken or cut"),
     "cut in the data": (ZIP[:5000], "broken or cut"),
     "only the magic": (b"PK", "broken or cut"),
-    "a directory of many": (several(*map(str, range(30_000))), "directory has 1,"),
+    "a directory of many": (several(*(f"{at:01000}" for at in range(1_500))), "directory has 1,"),
     "encrypted": (changed(ZIP, directory(ZIP) + 8, b"\1"), "encrypted"),
     "another method": (changed(ZIP, directory(ZIP) + 10, b"\x0c"), "method 12"),
     "wrong CRC": (changed(ZIP, directory(ZIP) + 16, b"\0\0\0\0"), "CRC-32"),
@@ -136,8 +138,8 @@ BROKEN = {
     "data elsewhere": (changed(ZIP, directory(ZIP) + 42, struct.pack("<I", 5)), "byte 5"),
     "data altered": (changed(ZIP, 60, b"\xff" * 40), "broken|CRC-32|cut|follow"),
     "stored and altered": (changed(zipped(method=zipfile.ZIP_STORED), 60, b"X"), "CRC-32"),
-    "bomb": (FLAT, "inflate to more than"),
-    "gzip bomb": (gzip.compress(b"0" * (32 << 20)), "inflate to more than"),
+    "bomb": (lambda: zipped(ZEROS), "inflate to more than"),
+    "gzip bomb": (lambda: gzip.compress(ZEROS), "inflate to more than"),
     "gzip cut": (gzip.compress(TEXT)[:-9], "cut"),
     "gzip without its length": (gzip.compress(TEXT)[:-2], "cut"),
     "gzip with a wrong CRC": (changed(gzip.compress(TEXT), -8, b"\0\0\0\0"), "broken"),
@@ -151,11 +153,11 @@ BROKEN = {
 def test_what_is_not_one_sound_text_is_refused(kind: str) -> None:
     content, message = BROKEN[kind]
     with pytest.raises(ArchiveDamaged, match=message):
-        text_of(content)
+        text_of(content() if callable(content) else content)
 
 
 def test_no_more_than_the_limits_is_inflated() -> None:
-    for content in (FLAT, gzip.compress(b"0" * (32 << 20)), zipped(), TEXT):
+    for content in (zipped(ZEROS), gzip.compress(ZEROS), zipped(), TEXT):
         inflated: list[bytes] = []
         with pytest.raises(ArchiveDamaged, match="300,000"):
             inflated.extend(open_member(io.BytesIO(content), InflateLimits(size=300_000)).pieces)

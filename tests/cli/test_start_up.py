@@ -24,8 +24,8 @@ def test_help_imports_nothing_that_takes_long(words: list[str]) -> None:
     assert not HEAVY & set(said.stdout.rpartition("|")[2].split())
 
 
-def test_the_command_alone_shows_its_help_and_is_a_wrong_call(marketfetch: Command) -> None:
-    alone, asked, helped = marketfetch(), marketfetch("--help"), marketfetch("help")
+def test_the_command_alone_shows_its_help_and_is_a_wrong_call(marketfetch_process: Command) -> None:
+    alone, asked, helped = marketfetch_process(), marketfetch_process("--help"), marketfetch_process("help")
     assert (alone.returncode, alone.stdout) == (2, "")
     assert (asked.returncode, asked.stderr) == (0, "")
     assert alone.stderr == asked.stdout == helped.stdout

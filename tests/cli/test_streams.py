@@ -29,8 +29,8 @@ def _job(exchange: SimulatedExchange, folder: Path, *words: str) -> list[str]:
     return [sys.executable, "-m", "marketfetch", "backfill", *HOUR, *store, *words]
 
 
-def test_version_is_told(marketfetch: Command) -> None:
-    said = marketfetch("--version")
+def test_version_is_told(marketfetch_process: Command) -> None:
+    said = marketfetch_process("--version")
     assert (said.returncode, said.stdout) == (0, f"marketfetch {version('marketfetch')}\n")
 
 
@@ -56,12 +56,12 @@ def test_a_terminal_of_few_letters_gets_the_report_all_the_same(
 
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
 def test_closed_streams_are_no_harm_to_the_store(
-    exchange: SimulatedExchange, tmp_path: Path, marketfetch: Command, closed: str
+    exchange: SimulatedExchange, tmp_path: Path, marketfetch_process: Command, closed: str
 ) -> None:
     job = _job(exchange, tmp_path, "--verbose")
     shell = ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *job]
     assert subprocess.run(shell, check=False, timeout=50, capture_output=True).returncode == 0
-    assert marketfetch("coverage", "--to", f"sqlite:{tmp_path}/market.db").returncode == 0
+    assert marketfetch_process("coverage", "--to", f"sqlite:{tmp_path}/market.db").returncode == 0
 
 
 def test_output_that_cannot_be_written_is_told(exchange: SimulatedExchange, tmp_path: Path) -> None:

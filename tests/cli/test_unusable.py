@@ -66,9 +66,9 @@ def test_rows_may_be_stored_as_they_are(
 
 
 def test_a_policy_that_there_is_not_is_named(
-    marketfetch: Command, exchange: SimulatedExchange, tmp_path: Path
+    marketfetch_process: Command, exchange: SimulatedExchange, tmp_path: Path
 ) -> None:
-    said = marketfetch(*words(exchange, f"sqlite:{tmp_path}/market.sqlite"), "--unusable", "kep")
+    said = marketfetch_process(*words(exchange, f"sqlite:{tmp_path}/market.sqlite"), "--unusable", "kep")
     assert said.returncode == 2
     assert "--unusable: 'kep' is unknown; did you mean 'keep'?" in said.stderr
 
