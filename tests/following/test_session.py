@@ -221,3 +221,27 @@ def test_wrong_sessions_are_refused() -> None:
         Session(max_age=0)
     with pytest.raises(ConfigurationError, match=r"^max_age: must be above zero"):
         Session(max_age=float("inf"))
+
+
+async def _end_of(task: asyncio.Task[object]) -> BaseException | None:
+    with anyio.fail_after(20):
+        await asyncio.wait([task])
+    return task.exception()
+
+
+CLOSED = r"session: it was closed before this run had ended; leave `async with session:` after its runs"
+
+
+def test_a_run_that_outlives_its_session_says_so(exchange: SimulatedExchange) -> None:
+    async def work() -> None:
+        fetcher = Silent(exchange.base_url)
+        async with Session(fetcher=fetcher) as session:
+            task = asyncio.create_task(pipeline(exchange, session, MemorySink()).run())
+            await fetcher.asked.wait()
+        error = await _end_of(task)
+        assert isinstance(error, ConfigurationError)
+        assert str(error) == CLOSED
+        assert error.report is not None
+        assert not error.report.complete
+
+    anyio.run(work)

@@ -55,7 +55,8 @@ class Session:
     Inside `async with session:` every pipeline that was made with `session=session` uses its connections. A
     run asks for the exchange's clock and its listing of symbols only if they are unknown, or the listing is
     older than `max_age` seconds or lacks a name of the query. Leaving the block closes the connections, so
-    runs have to end before; the session may be opened again.
+    runs have to end before: a run or a follow that has not ended raises ConfigurationError. The session may
+    be opened again.
 
     `proxies`, `fetcher` and `board` are those of `Pipeline`, for all pipelines of the session. Raises
     ConfigurationError for a part that cannot work.

@@ -10,7 +10,7 @@ import attrs
 
 from marketfetch.engine.run_config import RunConfig
 from marketfetch.engine.state import SeriesState
-from marketfetch.engine.writers import OnDurable
+from marketfetch.engine.writers import Deliver
 from marketfetch.errors import (
     ConfigurationError,
     MarketfetchError,
@@ -18,7 +18,7 @@ from marketfetch.errors import (
     SinkError,
     SinkUnavailable,
 )
-from marketfetch.events import Event, Listener, WaitingForStore
+from marketfetch.events import Event, Listener, StoreRecovered, WaitingForStore
 from marketfetch.following.following_run import FollowingRun
 from marketfetch.following.provisional import PROVISIONAL, ProvisionalRows
 from marketfetch.protocols import Store
@@ -58,7 +58,8 @@ class Follower:
         """Run again and again; the first run catches up, and so does every run after an outage.
 
         Raises RestrictedLocation, an error that is not of this library, and, before the first run has caught
-        up, a ConfigurationError or the SinkError of a store that took no row. Any other MarketfetchError is
+        up, a ConfigurationError or the SinkError of a store that took no row; a ConfigurationError as well
+        if the session was closed meanwhile. Any other MarketfetchError is
         kept in `error`, and the next run begins after a backoff.
         """
         config = attrs.evolve(
@@ -73,7 +74,8 @@ class Follower:
             except RestrictedLocation:
                 raise
             except MarketfetchError as error:
-                if not (worked or run.caught_up) and self._is_permanent(error):
+                started = worked or run.caught_up
+                if self.config.session.is_closed or (not started and self._is_permanent(error)):
                     raise
                 self.error = f"{type(error).__name__}: {error}"
                 self._failures += 1
@@ -87,7 +89,7 @@ class Follower:
             return not self._newest
         return isinstance(error, ConfigurationError)
 
-    def _delivering(self, deliver: OnDurable) -> OnDurable:
+    def _delivering(self, deliver: Deliver) -> Deliver:
         async def delivered(batch: Batch) -> None:
             self.error, self._failures = None, 0
             if batch.rows:
@@ -103,6 +105,8 @@ class Follower:
         def emitted(event: Event) -> None:
             if isinstance(event, WaitingForStore):
                 self.error = event.message
+            elif isinstance(event, StoreRecovered):
+                self.error = None
             emit(event)
 
         return emitted

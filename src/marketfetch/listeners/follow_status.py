@@ -15,6 +15,7 @@ from marketfetch.events import (
     ClockSkewDetected,
     Event,
     SeriesRefused,
+    StoreRecovered,
     SymbolUnknown,
     WaitingForStore,
 )
@@ -48,11 +49,13 @@ class FollowStatus(BackgroundListener[str]):
         self._rows = 0
 
     def __call__(self, event: Event) -> None:
-        """Count the rows of a batch; write an event that is a warning, unless JSON has it already."""
+        """Count the rows of a batch; write a warning or its end, unless JSON has it already."""
         match event:
             case BatchWritten():
                 self._rows += event.batch.rows
-            case SymbolUnknown() | ClockSkewDetected() | WaitingForStore() | SeriesRefused():
+            case (
+                SymbolUnknown() | ClockSkewDetected() | WaitingForStore() | StoreRecovered() | SeriesRefused()
+            ):
                 if not self._json:
                     self._queue.submit(f"{describe_event(event)}\n")
             case _:

@@ -12,6 +12,7 @@ from marketfetch.events import (
     RoundStarted,
     RunFinished,
     SeriesRefused,
+    StoreRecovered,
     SymbolUnknown,
     WaitingForStore,
 )
@@ -56,12 +57,12 @@ class RunNumbers:
         match event:
             case RoundStarted():
                 self._plan(self._planned_of_run + event.rows)
-                self.store_wait = ""
             case BatchWritten():
                 self.written += event.batch.rows
-                self.store_wait = ""
             case WaitingForStore():
                 self.store_wait = describe_event(event)
+            case StoreRecovered():
+                self.store_wait = ""
             case Heartbeat():
                 self.egresses = tuple(event.egresses)
                 self.request_wait = event.waiting

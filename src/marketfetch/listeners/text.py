@@ -24,6 +24,7 @@ from marketfetch.events import (
     RoundStarted,
     RunFinished,
     SeriesRefused,
+    StoreRecovered,
     SymbolUnknown,
     WaitingForStore,
 )
@@ -63,8 +64,6 @@ def _description(event: Event) -> str:
         case RoundStarted():
             missing = f"{pluralize(event.rows, 'row')} of {pluralize(event.series, 'series')}"
             return f"round {event.round}: {missing} {'is' if event.rows == 1 else 'are'} missing"
-        case SymbolUnknown() | ClockSkewDetected() | WaitingForStore() | SeriesRefused() | FileRejected():
-            return _warning(event)
         case PageFetched():
             rejected = f", rejected: {format_counts(event.rejected)}" if event.rejected else ""
             return f"{event.series}: {pluralize(event.rows, 'row')} through {event.egress}{rejected}"
@@ -86,10 +85,17 @@ def _description(event: Event) -> str:
             return _heartbeat(event)
         case RunFinished():
             return headline(event.report)
+        case _:
+            return _notice(event)
 
 
-def _warning(
-    event: SymbolUnknown | ClockSkewDetected | WaitingForStore | SeriesRefused | FileRejected,
+def _notice(
+    event: SymbolUnknown
+    | ClockSkewDetected
+    | WaitingForStore
+    | StoreRecovered
+    | SeriesRefused
+    | FileRejected,
 ) -> str:
     match event:
         case FileRejected():
@@ -103,6 +109,8 @@ def _warning(
             return f"the exchange's clock is {apart} this machine's: one of them is wrong"
         case WaitingForStore():
             return f"waiting for the store, {event.wait:.1f} s more: {event.message}"
+        case StoreRecovered():
+            return "the store answers again"
         case SeriesRefused():
             return f"{event.series} is given up, the others go on: {event.reason}"
 
