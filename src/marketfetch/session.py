@@ -63,7 +63,7 @@ class SessionState:
 
     @asynccontextmanager
     async def open(self, sharing: Sharing) -> AsyncIterator[None]:
-        """Keep connections and claims on addresses until the block is left, which ends the runs that remain."""
+        """Keep connections and claims on addresses until the block is left; leaving it ends all runs."""
         if self._opened_on is not None and not self._opened_on.is_closed():
             raise ConfigurationError("session: it is open already; open it once, around all pipelines")
         # Before the connections: meanwhile others may try to open it, too.

@@ -79,7 +79,10 @@ from marketfetch.values.query import AllSymbols
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
-__all__ = ["Run", "sending_heartbeats"]
+__all__ = ["STOPPED", "Run", "sending_heartbeats"]
+
+STOPPED = "the run was stopped before this was asked"
+"""The reason for what was not tried."""
 
 
 class Run:
@@ -138,7 +141,7 @@ class Run:
         self._config.emit(RunFinished(report))
         return report
 
-    def report(self, stopped: str = "the run was stopped before this was asked") -> Report:
+    def report(self, stopped: str = STOPPED) -> Report:
         """Report what was done so far; `stopped` is the reason for what was not tried."""
         if not self._state.series and not self._state.requests:
             return attrs.evolve(Report.empty(), error="nothing was asked yet")

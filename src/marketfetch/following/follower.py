@@ -22,7 +22,7 @@ from marketfetch.events import Event, Listener, StoreRecovered, WaitingForStore
 from marketfetch.following.following_run import FollowingRun
 from marketfetch.following.provisional import PROVISIONAL, ProvisionalRows
 from marketfetch.protocols import Store
-from marketfetch.reports import SeriesHealth
+from marketfetch.reports import Report, SeriesHealth
 from marketfetch.values.coverage import Coverage, MissingReason
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Series
@@ -51,6 +51,8 @@ class Follower:
     _delivered: dict[Series, Coverage] = attrs.field(factory=dict, init=False)
     """What a sink that cannot be read back has got: else each run would request the whole history anew."""
     _run: FollowingRun | None = attrs.field(default=None, init=False)
+    _earlier: Report = attrs.field(factory=Report.empty, init=False)
+    """What the runs before the present one did."""
     _states: Sequence[SeriesState] = attrs.field(default=(), init=False)
     """The states of the run that has named its series last."""
 
@@ -67,6 +69,7 @@ class Follower:
         )
         worked = False
         while True:
+            self._earlier = self._reported()
             run = self._run = FollowingRun(config, self._provisional, self._delivered)
             try:
                 await run.execute()
@@ -110,6 +113,16 @@ class Follower:
             emit(event)
 
         return emitted
+
+    def report(self) -> Report:
+        """Report what all runs did, and what the last one lacks; `error` is that of `health`."""
+        report = self._reported()
+        nothing = None if report.series or report.requests else "nothing was asked yet"
+        return attrs.evolve(report, error=self.error or nothing)
+
+    def _reported(self) -> Report:
+        reports = [self._earlier] if self._run is None else [self._earlier, self._run.report()]
+        return attrs.evolve(Report.merged(reports), error=None)
 
     def health(self) -> Sequence[SeriesHealth]:
         """Return the health of each series; none before the first run has named them."""
