@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from marketfetch.errors import ConfigurationError
@@ -18,11 +19,12 @@ from marketfetch.events import (
     RequestAnswered,
     RequestEvent,
     RequestFailed,
+    RunFinished,
 )
 from marketfetch.listeners.metrics import METRICS, Measurer
 from marketfetch.listeners.opentelemetry import OpenTelemetryListener
 from marketfetch.listeners.prometheus import PrometheusListener
-from marketfetch.reports import EgressReport, Report
+from marketfetch.reports import EgressReport, Missing, Report, SeriesReport
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
     FaultKind,
@@ -32,7 +34,9 @@ from marketfetch.testing import (
     SimulatedExchange,
     SimulatorOptions,
 )
+from marketfetch.values.series import Series
 from marketfetch.values.settings import RetryPolicy, Settings
+from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import batch, candles
 from tests.support.worlds import World, run
 
@@ -161,6 +165,36 @@ def test_egresses_are_counted_by_state() -> None:
     beat = Heartbeat(1.0, 0, 0, 0, 0, [EgressReport(str(n), state=state) for n, state in enumerate(states)])
     found = {each.labels["state"]: each.value for each in Measurer().measure(beat)}
     assert found == {"ready": 2, "waiting": 0, "on probation": 1, "resting": 1, "banned": 1}
+
+
+def _gauges(measurer: Measurer, event: Event) -> dict[str, float]:
+    found = [each for each in measurer.measure(event) if each.metric.kind == "gauge"]
+    return {each.labels.get("state", each.metric.name): each.value for each in found}
+
+
+def test_egresses_of_several_pools_are_counted_together() -> None:
+    measurer, both = Measurer(), (EgressReport("direct"), EgressReport("Proxy 1", state="resting 12 s"))
+    _gauges(measurer, Heartbeat(1.0, 0, 0, 0, 0, both, exchange="okx"))
+    _gauges(measurer, Heartbeat(1.0, 0, 0, 0, 0, both, exchange="binance-usdm"))
+    found = _gauges(measurer, Heartbeat(2.0, 0, 0, 0, 0, both[:1], exchange="okx"))
+    assert (found["ready"], found["resting"]) == (1, 1)
+
+
+def test_incomplete_series_of_several_pipelines_are_counted_together() -> None:
+    measurer, span = Measurer(), Span(0, 60_000)
+
+    def finished(exchange: str, symbol: str, missing: tuple[Missing, ...]) -> float:
+        covered = SpanSet() if missing else SpanSet.of(span)
+        series = Series.of(exchange, "ohlcv", symbol, "1m")
+        line = SeriesReport(series, span, 0, covered, SpanSet(), missing)
+        report = attrs.evolve(Report.empty(), series=(line,))
+        return _gauges(measurer, RunFinished(report, exchange=exchange))["series_incomplete"]
+
+    gap = (Missing(SpanSet.of(span), "no answer"),)
+    assert finished("okx", "A", gap) == 1
+    assert finished("okx", "B", gap) == 2
+    assert finished("binance-usdm", "A", ()) == 0
+    assert finished("okx", "A", ()) == 1
 
 
 def test_every_metric_is_documented() -> None:
