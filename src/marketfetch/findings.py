@@ -70,7 +70,7 @@ class ReissuedFile:
 class SourceVerification:
     """The result of `verify_sources`: how many files rows came from, and which were issued anew since.
 
-    A file that was uploaded again with the same bytes is no reissued file.
+    A file that was uploaded again with the same bytes is not a reissued file.
 
     >>> SourceVerification(series=0, files=0, reissued=()).ok
     True

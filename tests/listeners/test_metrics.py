@@ -228,8 +228,8 @@ def test_a_registry_that_has_a_metric_already_stays_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (PrometheusListener, r"^registry: 'main' is none; write CollectorRegistry\(\)"),
-        (OpenTelemetryListener, "^provider: 'main' is none; give a MeterProvider"),
+        (PrometheusListener, r"^registry: 'main' is not a registry; give CollectorRegistry\(\)"),
+        (OpenTelemetryListener, "^provider: 'main' is not a MeterProvider; give one"),
     ],
 )
 def test_what_keeps_no_metrics_is_refused(make: Callable[[Any], object], said: str) -> None:

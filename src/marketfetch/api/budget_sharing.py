@@ -17,7 +17,7 @@ def sharing_of(board: Board | str | Secret | None, sink: Sink) -> Sharing:
     `auto` gives the board of this user on this machine and, after it, the board of the sink, if the sink has
     one: an address that the first board grants is requested from the second. `none` or None gives no board.
     Any other board or URL is used alone, and the run fails if it cannot be used. Raises ConfigurationError
-    for a value that is no board.
+    for a value that is not a board.
 
     >>> from marketfetch.sinks.memory import MemorySink
     >>> sharing_of("none", MemorySink()), len(sharing_of("auto", MemorySink()).boards)

@@ -266,7 +266,7 @@ def _check_session(session: object, proxies: object, fetcher: object, board: obj
     """Raise ConfigurationError for a session of another type, and for parts that a session has already."""
     if not isinstance(session, Session):
         raise ConfigurationError(
-            f"session: {type(session).__name__} is none; write `async with Session() as session:`"
+            f"session: {type(session).__name__} is not a Session; write `async with Session() as session:`"
         )
     given = {"proxies": proxies is not None, "fetcher": fetcher is not None, "board": board != "auto"}
     for name, is_given in given.items():

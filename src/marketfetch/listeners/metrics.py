@@ -55,7 +55,7 @@ class Metric:
 
     @property
     def opentelemetry_name(self) -> str:
-        """The name by the rules of OpenTelemetry: the unit is no part of it.
+        """The name by the rules of OpenTelemetry: the unit is not a part of it.
 
         >>> Metric("response", "counter", "By", (), "").opentelemetry_name
         'marketfetch.response'
