@@ -56,7 +56,7 @@ def sound_page(page: Page, decoded: Decoded, part: Slice) -> None:
 def sound_moment(moment: int) -> None:
     """Assert that a server time is an integer that `datetime` can represent."""
     assert type(moment) is int
-    assert 0 <= moment < _YEAR_10000, f"{moment} is no time of this era"
+    assert 0 <= moment < _YEAR_10000, f"{moment} is not a time of this era"
 
 
 def sound_instrument(instrument: Instrument) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "RunEvent",
     "RunFinished",
     "SeriesRefused",
+    "StoreRecovered",
     "SymbolUnknown",
     "WaitingForStore",
     "of_new_run",
@@ -170,6 +171,11 @@ class WaitingForStore(RunEvent):
 
 
 @attrs.frozen
+class StoreRecovered(RunEvent):
+    """A call of the store has succeeded after WaitingForStore."""
+
+
+@attrs.frozen
 class SeriesRefused(RunEvent):
     """The store refuses the rows of a series; the run goes on with the other series."""
 
@@ -217,6 +223,7 @@ Event = (
     | SymbolUnknown
     | ClockSkewDetected
     | WaitingForStore
+    | StoreRecovered
     | SeriesRefused
     | PageFetched
     | RequestAnswered

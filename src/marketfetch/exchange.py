@@ -47,7 +47,7 @@ class Exchange:
     `base_url` replaces the public host of the API, for a mirror, a gateway or a simulated exchange, and
     `archive_url` the hosts of the archive. With `base_url` alone, no archive is used: the public files are
     not those of a simulated exchange. Raises ConfigurationError for a URL that is not http(s), has a space, a
-    control character, credentials, a query or a fragment, or a port that is none.
+    control character, credentials, a query or a fragment, or a port that is not a number from 1 to 65535.
     """
 
     name: ClassVar[str]

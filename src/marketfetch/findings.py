@@ -77,7 +77,7 @@ class ReissuedFile:
 class SourceVerification:
     """The result of `verify_sources`: how many files rows came from, and which were issued anew since.
 
-    A file that was uploaded again with the same bytes is no reissued file.
+    A file that was uploaded again with the same bytes is not a reissued file.
 
     >>> verified = SourceVerification(series=2, files=24, reissued=())
     >>> print(verified)

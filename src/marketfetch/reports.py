@@ -258,7 +258,7 @@ class Report:
         >>> late = attrs.evolve(Report.empty(), requests=3, duration=2.0, error="stopped")
         >>> both = Report.merged([late, late])
         >>> both.requests, both.duration, both.error
-        (6, 4.0, 'stopped; stopped')
+        (6, 4.0, 'stopped')
         """
         egresses: dict[str, EgressReport] = {}
         retries, sources = Counter[str](), dict[str, SourceReport]()
@@ -286,7 +286,7 @@ class Report:
             archive=reduce(_summed, (report.archive for report in reports), ArchiveReport()),
             sources=sources,
             rows_crossed=sum(report.rows_crossed for report in reports),
-            error="; ".join(report.error for report in reports if report.error is not None) or None,
+            error="; ".join(dict.fromkeys(report.error for report in reports if report.error)) or None,
         )
 
     def __str__(self) -> str:

@@ -53,13 +53,17 @@ class SessionState:
     """The event loop on which the session is open."""
     _opened_on: asyncio.AbstractEventLoop | None = attrs.field(default=None, init=False)
     """The event loop on which the session is being opened, is open, or is being closed."""
+    _runs: set[anyio.CancelScope] = attrs.field(factory=set, init=False)
+    """The scopes of the runs that are connected."""
+    _runs_ended: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+    """Set when a session that is being closed has no run any more."""
     _listings: dict[tuple[object, ...], KeptListing] = attrs.field(factory=dict, init=False)
     _clocks: dict[str, ServerClock] = attrs.field(factory=dict, init=False)
     """The clocks of exchanges, where the pool keeps none."""
 
     @asynccontextmanager
     async def open(self, sharing: Sharing) -> AsyncIterator[None]:
-        """Keep connections and claims on addresses until the block is left."""
+        """Keep connections and claims on addresses until the block is left; leaving it ends all runs."""
         if self._opened_on is not None and not self._opened_on.is_closed():
             raise ConfigurationError("session: it is open already; open it once, around all pipelines")
         # Before the connections: meanwhile others may try to open it, too.
@@ -71,22 +75,49 @@ class SessionState:
                     yield
                 finally:
                     self._loop = None
+                    await self._end_runs()
         finally:
             self._opened_on = None
+
+    async def _end_runs(self) -> None:
+        self._runs_ended = anyio.Event()
+        for scope in self._runs:
+            scope.cancel()
+        if self._runs:
+            with anyio.CancelScope(shield=True):
+                await self._runs_ended.wait()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether a kept session is closed, or is not open yet."""
+        return self.kept and self._loop is None
 
     @asynccontextmanager
     async def connected(self, sharing: Sharing) -> AsyncIterator[None]:
         """Connect one run: through the connections of the session, or through its own.
 
-        Raises ConfigurationError if the session is not open on this event loop.
+        Raises ConfigurationError if the session is not open on this event loop, and if it is closed before
+        the run has ended.
         """
         if self.kept and self._loop is not asyncio.get_running_loop():
             raise ConfigurationError(
                 "session: it is not open on this event loop; run the pipeline inside `async with session:`"
             )
         connections = nullcontext() if self._loop is not None else self.fetcher.session()
-        async with _sharing_addresses(self.pool, sharing), connections:
-            yield
+        scope = anyio.CancelScope()
+        self._runs.add(scope)
+        try:
+            with scope:
+                async with _sharing_addresses(self.pool, sharing), connections:
+                    yield
+        finally:
+            self._runs.discard(scope)
+            if not self._runs:
+                self._runs_ended.set()
+        if scope.cancelled_caught:
+            raise ConfigurationError(
+                "session: it was closed before this run had ended; leave `async with session:` after its runs"
+            )
 
     def server_clock(self, base_url: str) -> ServerClock:
         """Return the clock of the exchange at a base URL: the one that the pool or a kept session has."""

@@ -18,7 +18,7 @@ An Archive is a tree of public files, one for each calendar month or day:
 | `Archive.utc_offset` | no: UTC | how far the calendar of the files is ahead of UTC, ms |
 | `Archive.cost()` | yes | the cost of a file, in a limit pool |
 
-A Derived is no part of an exchange: its rows follow from those of other series, and its source is the store.
+A Derived is not a part of an exchange: its rows follow from those of other series in the store.
 """
 
 from __future__ import annotations
@@ -262,7 +262,7 @@ class Archive(Source):
         """Return the period of a file by its name; None for a name of another form.
 
         Example: of the stem `BTCUSDT-1m-`, the file `BTCUSDT-1m-2024-01.zip` is of January 2024, and
-        `BTCUSDT-1m-2024-01.zip.CHECKSUM` is none.
+        `BTCUSDT-1m-2024-01.zip.CHECKSUM` is not one.
         """
         stem = self.stem(series)
         if not name.startswith(stem) or not name.endswith(".zip"):

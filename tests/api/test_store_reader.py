@@ -217,7 +217,7 @@ def test_a_store_of_somebodys_own_is_read_too() -> None:
         ({"interval": "1h"}, "interval: '1h' of BTCUSDT is not held; choose one of 1m"),
         ({"interval": "1x"}, "interval: '1x' is unknown"),
         ({"exchange": "okx"}, "exchange: 'okx' is not held; choose one of binance-usdm"),
-        ({"exchange": 7}, "exchange: 7 is no name"),
+        ({"exchange": 7}, "exchange: 7 is not a name"),
         ({"start": "2020-01-02", "end": "2020-01-01"}, "start: 2020-01-02T00:00:00Z is not before end"),
         ({"start": datetime(2020, 1, 1, 12)}, "start: 2020-01-01T12:00:00 has no time zone"),  # noqa: DTZ001
         ({"on_missing": "warm"}, "on_missing: 'warm' is unknown; did you mean 'warn'"),
@@ -235,7 +235,7 @@ def test_a_wrong_call_is_refused_once(asked: dict[str, Any], said: str) -> None:
 
 @pytest.mark.parametrize("n", [0, -1, True, 1.5, "3", None])
 def test_a_wrong_number_of_rows_is_refused(n: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"n: .* is no number of rows; write 1 or more"):
+    with pytest.raises(ConfigurationError, match=r"n: .* is not a number of rows; write 1 or more"):
         mf.open("memory:").latest(n, "ohlcv")
 
 
@@ -250,7 +250,7 @@ def test_what_is_no_store_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="store: object lacks"):
         mf.open(csv_like)
     retries: Any = 3
-    with pytest.raises(ConfigurationError, match="retries: int is none"):
+    with pytest.raises(ConfigurationError, match="retries: int is not a RetryPolicy"):
         mf.open("memory:", retries=retries)
 
 

@@ -164,9 +164,9 @@ class TestSymbols:
         ("symbol", "said"),
         [
             ("BTCUSD", "'BTCUSD' is not in this table; did you mean 'BTCUSDT'"),
-            ("", "is no name"),
-            (0, "0 is no name; write table"),
-            (slice(3), "is no name"),
+            ("", "is not a name"),
+            (0, "0 is not a name; write table"),
+            (slice(3), "is not a name"),
             ("close", "'close' is not in this table; choose one of BTCUSDT, ETHUSDT"),
         ],
     )
@@ -229,7 +229,7 @@ class TestRows:
     @pytest.mark.parametrize("n", [-1, 1.5, True, "3", None])
     def test_number_of_rows_is_checked(self, n: Any) -> None:
         for take in (candles().head, candles().tail):
-            with pytest.raises(ConfigurationError, match=r"n: .* is no number of rows"):
+            with pytest.raises(ConfigurationError, match=r"n: .* is not a number of rows"):
                 take(n)
 
     def test_ccxt(self) -> None:
@@ -293,7 +293,7 @@ class TestFrames:
             ConfigurationError, match="column of ohlcv: 'closes' is unknown; did you mean 'close'"
         ):
             candles().wide("closes")
-        with pytest.raises(ConfigurationError, match=r"column: .* is no name"):
+        with pytest.raises(ConfigurationError, match=r"column: .* is not a name"):
             candles().wide(["close"])  # type: ignore[arg-type]
         with pytest.raises(ConfigurationError, match="wide: the table has 2 series of BTCUSDT"):
             both(candles(), candles(attrs.evolve(BTC, exchange="okx"))).wide("close")
@@ -373,7 +373,7 @@ class TestResample:
         ("dataset", "said"),
         [
             ("funding_rate", r"resample: funding_rate has events.*candles.resample\('4h'\).join\(funding\)"),
-            ("open_interest", "open_interest is no price and no volume.*then join"),
+            ("open_interest", "open_interest is neither a price nor a volume.*then join"),
         ],
     )
     def test_other_rows_are_refused_with_what_to_do(self, dataset: str, said: str) -> None:

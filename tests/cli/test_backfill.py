@@ -208,7 +208,7 @@ def _job_with(words: Sequence[str], base_url: str) -> list[str]:
         (["--all-symbols"], "--symbol: name some or say --all-symbols, not both"),
         (["--quote", "USDT"], "--quote: works only with --all-symbols"),
         (["--delisted"], "--delisted: works only with --all-symbols"),
-        (["--composite", "MT"], "--composite: 'MT' is none; write it like MT=ETHUSDT,BTCUSDT"),
+        (["--composite", "MT"], "--composite: 'MT' is not a composite; write it like MT=ETHUSDT,BTCUSDT"),
         (["--composite", "MT=BTCUSDT"], "--composite: MT needs two or more different members"),
         (["--certificate", "nowhere.pem"], "--certificate: nowhere.pem cannot be read"),
         (["--base-url", "nowhere"], "nowhere"),
@@ -226,11 +226,11 @@ def _job_with(words: Sequence[str], base_url: str) -> list[str]:
         (["--heartbeat", "soon"], "argument --heartbeat: 'soon' is not a number of seconds above zero"),
         (
             ["--symbols", "BTCUSDT"],
-            "arguments: '--symbols' is no option of backfill; did you mean '--symbol'",
+            "arguments: '--symbols' is not an option of backfill; did you mean '--symbol'",
         ),
         (
             ["--proxies", "http://anna:hunter2@10.0.0.1:3128"],
-            "arguments: '--proxies' is no option of backfill; did you mean",
+            "arguments: '--proxies' is not an option of backfill; did you mean",
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -72,7 +72,7 @@ def test_the_report_names_what_is_wrong_first(width: int) -> None:
     ("more", "said"),
     [
         (["--sources", "archive"], "--sources: files come days late"),
-        (["--end", "now"], "'--end' is no option of follow"),
+        (["--end", "now"], "'--end' is not an option of follow"),
         (["--progress", "jsn"], "--progress: 'jsn' is unknown; did you mean 'json'?"),
         (["-q", "-v"], "--quiet: shows no progress"),
     ],

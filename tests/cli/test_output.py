@@ -200,13 +200,13 @@ def test_status_tells_lag_and_gaps(
     assert line["lag_s"] > 0
 
     assert main([*at, "--max-lag", "2h"]) == 1
-    assert "2 series, 2 not well" in capsys.readouterr().out
+    assert "2 series, 2 with gaps or stale" in capsys.readouterr().out
     hole = ["--start", "2026-06-01T05:00Z", "--end", "2026-06-01T07:00Z"]
     assert main(["forget", *at[1:], "-s", "ETHUSDT", *hole]) == 0
     capsys.readouterr()
     assert main(at) == 1
     page = capsys.readouterr().out.splitlines()
-    assert page[0] == "2 series, 1 not well"
+    assert page[0] == "2 series, 1 with gaps or stale"
     assert re.search(r"ETHUSDT +2026-06-03 00:00 .* 2  gaps$", page[3])
     assert main([*at, "-s", "BTCUSDT"]) == 0
     assert main([*at, "--max-lag", "soon"]) == 2

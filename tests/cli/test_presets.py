@@ -117,15 +117,15 @@ def test_what_is_forgotten_or_repaired_has_to_be_typed(folder: Path, monkeypatch
 @pytest.mark.parametrize(
     ("text", "words", "said"),
     [
-        ("[default]\n", [], "line 1, default: 'default' is no section; did you mean 'defaults'"),
-        ("[backfil]\n", [], "line 1, backfil: 'backfil' is no section; did you mean 'backfill'"),
-        ("store = 'memory:'\n", [], "line 1, store: 'store' is no section"),
-        ("[defaults]\n\nstoree = 1\n", [], "line 3, storee: 'storee' is no option; did you mean 'store'"),
-        ("[coverage]\nstart = '1d'\n", [], "line 2, start: 'start' is no option"),
+        ("[default]\n", [], "line 1, default: 'default' is not a section; did you mean 'defaults'"),
+        ("[backfil]\n", [], "line 1, backfil: 'backfil' is not a section; did you mean 'backfill'"),
+        ("store = 'memory:'\n", [], "line 1, store: 'store' is not a section"),
+        ("[defaults]\n\nstoree = 1\n", [], "line 3, storee: 'storee' is not an option; did you mean 'store'"),
+        ("[coverage]\nstart = '1d'\n", [], "line 2, start: 'start' is not an option"),
         (
             "[jobs.a]\nintervals = '1h'\n",
             [],
-            "line 2, intervals: 'intervals' is no option; did you mean 'int",
+            "line 2, intervals: 'intervals' is not an option; did you mean 'int",
         ),
         ("[jobs]\na = 1\n", [], "a is a value; begin a section with [jobs.NAME]"),
         ("[jobs.daily]\n", ["--job", "dayly"], "'dayly' is unknown; did you mean 'daily'?"),

@@ -123,7 +123,7 @@ def test_export_to_standard_output_is_csv_and_nothing_else(
         (["export", "-o", "nowhere/a.csv"], "--out: the folder nowhere does not exist"),
         (["export"], "the following arguments are required: --out"),
         (["update", "-s", "BTCUSD"], "--symbol: 'BTCUSD' is not held; did you mean 'BTCUSDT'"),
-        (["update", "--composite", "MT"], "--composite: 'MT' is none"),
+        (["update", "--composite", "MT"], "--composite: 'MT' is not a composite"),
         (["update", "--composite", "NT=A,B"], "--composite: 'NT' is not held"),
         (["update", "--no-direct"], "--no-direct: there are no proxies"),
         (["refetch"], "--symbol: nothing is chosen"),

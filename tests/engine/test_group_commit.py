@@ -9,7 +9,7 @@ from threading import Event
 import anyio
 
 from marketfetch.engine.blocking import StoreRetrier
-from marketfetch.engine.writers import open_writers
+from marketfetch.engine.writers import OnWritten, open_writers
 from marketfetch.errors import RowsRefused, SinkUnavailable
 from marketfetch.protocols import GroupWriter, Store
 from marketfetch.sinks.memory import MemorySink
@@ -52,15 +52,18 @@ def write_all(store: Grouping, batches: Sequence[Batch]) -> tuple[list[Series], 
     durable: list[Series] = []
     refused: list[Series] = []
 
-    async def on_durable(one: Batch) -> None:
+    def on_durable(one: Batch) -> None:
         durable.append(one.series)
 
-    async def on_refused(one: Batch, _error: RowsRefused) -> None:
+    def on_refused(one: Batch, _error: RowsRefused) -> None:
         refused.append(one.series)
+
+    async def deliver(one: Batch) -> None:
+        assert one.series in durable
 
     async def main() -> None:
         retrier = StoreRetrier(RetryPolicy(attempts=3, initial=0.001, cap=0.001), lambda _: None)
-        async with open_writers(store, retrier, on_durable, on_refused) as writers:
+        async with open_writers(store, retrier, OnWritten(on_durable, on_refused, deliver)) as writers:
             for one in batches:
                 await writers.submit(one)
             store.ready.set()

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.engine.pages.batch_builder import BatchBuilder, RowBudget, WorkQueue
+from marketfetch.engine.run import Run
 from marketfetch.errors import MarketfetchError, RowsRefused, SinkError
 from marketfetch.events import BatchWritten, Event
 from marketfetch.planning.batches import BatchPlan
@@ -139,6 +140,12 @@ ENDINGS = {
 }
 
 
+def _in_use(pipeline: Pipeline) -> int:
+    run = pipeline._last
+    assert isinstance(run, Run)
+    return run._row_budget.in_use
+
+
 @pytest.mark.parametrize("name", ENDINGS)
 def test_no_row_is_held_after_a_run(name: str) -> None:
     ending, scopes = ENDINGS[name](), list[anyio.CancelScope]()
@@ -148,7 +155,7 @@ def test_no_row_is_held_after_a_run(name: str) -> None:
     seen: list[int] = []
 
     def listen(event: Event) -> None:
-        seen.append(pipeline._run._row_budget.in_use)
+        seen.append(_in_use(pipeline))
         if ending.cancelled and isinstance(event, BatchWritten):
             scopes[0].cancel()
 
@@ -172,7 +179,7 @@ def test_no_row_is_held_after_a_run(name: str) -> None:
     assert scopes[0].cancelled_caught == ending.cancelled
     assert max(seen) > 0
     assert min(seen) >= 0
-    assert pipeline._run._row_budget.in_use == 0
+    assert _in_use(pipeline) == 0
 
 
 def test_drain_waits_until_nothing_is_held() -> None:

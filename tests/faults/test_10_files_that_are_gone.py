@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from shutil import rmtree
 
 import numpy as np
 import pytest
 from pyarrow import parquet
 
 from marketfetch.errors import SinkError
+from marketfetch.protocols import Writer
 from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
 from marketfetch.values.coverage import Coverage
@@ -102,6 +106,48 @@ def test_a_month_that_is_gone_ends_the_run_and_comes_back_when_it_is_forgotten(
     store.forget(SERIES, SpanSet.of(MAY), rows=True)
     fetch(world, store)
     assert_holds(store, market, SERIES, span_of(*SPAN))
+
+
+class Raided(ParquetSink):
+    """A store whose first file is deleted as soon as it is there."""
+
+    def raid(self, file: Path) -> None:
+        file.unlink()
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        with super().writer() as write:
+            batches = count()
+
+            def write_and_delete(one: Batch) -> None:
+                write(one)
+                if next(batches) == 0:
+                    (file,) = self.folder.rglob("2026-*.parquet")
+                    self.raid(file)
+
+            yield write_and_delete
+
+
+class RaidedFolder(Raided):
+    """The same of the whole folder of the series."""
+
+    def raid(self, file: Path) -> None:
+        rmtree(file.parent)
+
+
+@pytest.mark.parametrize("kind", [Raided, RaidedFolder])
+def test_files_that_are_deleted_under_a_run_are_not_called_complete(
+    tmp_path: Path, world: World, market: GeneratedMarket, kind: type[Raided]
+) -> None:
+    store = kind(tmp_path / "market")
+    with pytest.raises(SinkError, match=r"2026-0\d.parquet was deleted under the run") as caught:
+        fetch(world, store)
+    assert caught.value.report is not None
+    assert not caught.value.report.complete
+    if kind is RaidedFolder:  # else the ledger misses the file, and says so
+        intact = ParquetSink(store.folder)
+        fetch(world, intact)
+        assert_holds(intact, market, SERIES, span_of(*SPAN))
 
 
 def test_a_file_that_is_put_back_counts_again(tmp_path: Path, world: World, market: GeneratedMarket) -> None:

@@ -22,6 +22,7 @@ from marketfetch.composites import CompositeOhlcv
 from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.derivation import Derivation
 from marketfetch.engine.state import SeriesState
+from marketfetch.engine.writers import OnWritten
 from marketfetch.errors import RowsRefused
 from marketfetch.planning.paginators import ProgressGuard
 from marketfetch.planning.running_union import coverages, span_sets
@@ -198,14 +199,18 @@ def test_a_composite_of_members_with_holes_is_computed_in_few_steps() -> None:
     source = CompositeOhlcv(tuple(members))
     state = SeriesState(composite, Coverage(), wanted=day)
 
-    async def on_durable(batch: Batch) -> None:
+    def on_durable(batch: Batch) -> None:
         written.append(batch)
         state.record_written(batch)
 
-    async def on_refused(_: Series, error: RowsRefused) -> None:
+    def on_refused(_: Batch, error: RowsRefused) -> None:
         raise error
 
-    anyio.run(Derivation(store, retrier, on_durable, on_refused, 500).run, [(state, source)])
+    async def deliver(batch: Batch) -> None:
+        assert written[-1] == batch
+
+    on_written = OnWritten(on_durable, on_refused, deliver)
+    anyio.run(Derivation(store, retrier, on_written, 500).run, [(state, source)])
     assert store.calls == {"read": 6, "write": 3}
     assert store.coverage([composite])[composite] == Coverage(composite.interval.cover(times))
     assert store.read(composite, Span(START, START + DAY)).times.tolist() == times.tolist()

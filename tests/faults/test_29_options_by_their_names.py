@@ -58,17 +58,17 @@ def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:
 @pytest.mark.parametrize(
     ("command", "words", "said"),
     [
-        ("backfill", ["--direct"], "'--direct' is no option of backfill; did you mean '--no-direct'?"),
+        ("backfill", ["--direct"], "'--direct' is not an option of backfill; did you mean '--no-direct'?"),
         ("backfill", ["--symbols", "BTCUSDT"], "did you mean '--symbol'"),
         ("backfill", ["--datasets", "ohlcv"], "did you mean '--dataset'?"),
         ("backfill", ["--strat", "5d"], "did you mean '--start'"),
         ("backfill", ["--all-symbol"], "did you mean '--all-symbols'"),
         ("backfill", ["--no-Direct"], "did you mean '--no-direct'?"),
-        ("backfill", ["--hush"], "'--hush' is no option of backfill; see marketfetch backfill --help"),
+        ("backfill", ["--hush"], "'--hush' is not an option of backfill; see marketfetch backfill --help"),
         (
             "backfill",
             ["--keep", "x"],
-            "'--keep' is no option of backfill; it belongs to demo, and backfill has --all",
+            "'--keep' is not an option of backfill; it belongs to demo, and backfill has --all",
         ),
         ("backfill", ["--rows"], "it belongs to forget, and backfill has"),
         (
@@ -79,10 +79,10 @@ def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:
         (
             "coverage",
             ["--proxy=http://anna:hunter2@h:1"],
-            "'--proxy' is no option of coverage; it belongs to backfill, ",
+            "'--proxy' is not an option of coverage; it belongs to backfill, ",
         ),
         ("verify", ["--dry-run"], "it belongs to backfill, refetch and forget"),
-        ("demo", ["--day", "3"], "'--day' is no option of demo; did you mean '--days'?"),
+        ("demo", ["--day", "3"], "'--day' is not an option of demo; did you mean '--days'?"),
         ("coverage", ["--symbol"], "argument --symbol: expected at least one argument"),
         ("backfill", ["--end", "--verbose"], "argument --end: expected one argument"),
         (
@@ -90,7 +90,7 @@ def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:
             ["BTCUSDT"],
             "arguments: number 4 belongs to no option; put the name of its option before",
         ),
-        ("coverage", ["-x"], "'-x' is no option; see marketfetch coverage --help"),
+        ("coverage", ["-x"], "'-x' is not an option; see marketfetch coverage --help"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -113,7 +113,7 @@ def test_option_that_is_none(
         (["backfil"], "'backfil' is unknown; did you mean 'backfill'?"),
         (["verif", "--to", "memory:"], "'verif' is unknown; did you mean 'verify'?"),
         (["coverage"], "the following arguments are required: --store"),
-        (["backfill", "--strt", "1d"], "'--strt' is no option of backfill; did you mean '--start'"),
+        (["backfill", "--strt", "1d"], "'--strt' is not an option of backfill; did you mean '--start'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -127,7 +127,7 @@ def test_every_option_of_another_command_is_named_as_such(
 ) -> None:
     for option in sorted(set(OPTIONS[other]) - set(OPTIONS[command])):
         message = refused(capfd, command, *GOOD[command], option)
-        assert f"{option!r} is no option of {command}; it belongs to " in message
+        assert f"{option!r} is not an option of {command}; it belongs to " in message
         assert other in message
 
 
@@ -146,13 +146,13 @@ def test_misspelt_option_is_given_back_as_it_is_typed(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--symbol", ""], "--symbol: an empty name is none"),
+        (["--symbol", ""], "--symbol: a name is empty"),
         (["--dataset", "premium"], "--dataset: 'premium' is unknown"),
         (["--interval", "7m"], "--interval: '7m' is unknown"),
         (["--end", "2026-05-01"], "--start: 2026-06-01T00:00:00Z is not before end"),
         (["--no-direct"], "--no-direct: there are no proxies; add --proxy or --proxies-from"),
         (["--all-symbols"], "--symbol: name some or say --all-symbols, not both"),
-        (["--composite", "MT"], "--composite: 'MT' is none"),
+        (["--composite", "MT"], "--composite: 'MT' is not a composite"),
         (["--certificate", "nowhere.pem"], "--certificate: nowhere.pem cannot be read"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -197,4 +197,4 @@ def test_a_policy_given_twice_is_refused(capfd: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize("command", ["coverage", "verify", "forget"])
 def test_an_empty_name_does_not_choose_everything(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     said = refused(capfd, command, *GOOD[command], "--symbol", "BTCUSDT", "--exchange", "")
-    assert "--exchange: '' is no name" in said
+    assert "--exchange: '' is not a name" in said

@@ -198,20 +198,20 @@ def test_class_of_all_symbols_is_all_symbols() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"symbols": None}, "symbols: None is no name; name some, or ask for AllSymbols"),
+        ({"symbols": None}, "symbols: None is not a name; name some, or ask for AllSymbols"),
         ({"symbols": [1]}, "symbols: 1 is not a name; write text"),
         ({"symbols": 7}, "symbols: 7 is not a name; write text"),
         ({"symbols": [None]}, "symbols: None is not a name"),
         ({"symbols": mf.Series}, "symbols: the class Series is not a name"),
-        ({"datasets": None}, "datasets: None is no name"),
+        ({"datasets": None}, "datasets: None is not a name"),
         ({"datasets": 1}, "dataset: 1 is unknown; choose one of"),
         (
             {"datasets": "ohlcv,founding_rate"},
             "dataset: 'founding_rate' is unknown; did you mean 'funding_rate'",
         ),
-        ({"composites": "MT=A,B"}, "composites: 'MT=A,B' is none; write Composite"),
-        ({"composites": None}, "composites: None is none; write Composite"),
-        ({"composites": [("MT", "A")]}, "composites: ('MT', 'A') is none; write Composite"),
+        ({"composites": "MT=A,B"}, "composites: 'MT=A,B' is not a Composite; write Composite"),
+        ({"composites": None}, "composites: None is not a Composite; write Composite"),
+        ({"composites": [("MT", "A")]}, "composites: ('MT', 'A') is not a Composite; write Composite"),
     ],
     ids=str,
 )
@@ -234,15 +234,18 @@ QUERY = mf.Query(symbols="BTCUSDT", start="2026-06-01", end="2026-06-02")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"query": {"symbols": "BTCUSDT"}}, "query: dict is none; write Query("),
+        ({"query": {"symbols": "BTCUSDT"}}, "query: dict is not a Query; write Query("),
         ({"sink": 7}, "sink: int lacks max_writers, prepare, writer"),
         ({"sink": mf.MemorySink}, "sink: MemorySink is a class; write MemorySink(...)"),
         ({"sink": Path("market.db")}, "sink: the path 'market.db' does not say what kind"),
-        ({"settings": {"concurrency": 3}}, "settings: dict is none; write Settings(concurrency=20)"),
+        (
+            {"settings": {"concurrency": 3}},
+            "settings: dict is not a Settings; write Settings(concurrency=20)",
+        ),
         ({"fetcher": mf.CurlFetcher}, "fetcher: CurlFetcher is a class; write CurlFetcher()"),
         ({"fetcher": "curl"}, "fetcher: str has no session and fetch"),
         ({"proxies": [1]}, "proxies: entry 1 is of type int"),
-        ({"proxies": 3128}, "proxies: int is no pool"),
+        ({"proxies": 3128}, "proxies: int is not a pool"),
         ({"proxies": mf.RotatingProxies}, "proxies: RotatingProxies is a class"),
         ({"proxies": ["anna:hunter2@nowhere"]}, "proxies: entry 1 is malformed"),
         ({"proxies": Path("nowhere.txt")}, "proxies: nowhere.txt cannot be read"),

@@ -37,53 +37,53 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "attempts as text": (lambda: mf.RetryPolicy(attempts="5"), "^attempts: .*whole number"),  # type: ignore[arg-type]
     "a wait below zero": (lambda: mf.RetryPolicy(initial=-1), "^initial: .*number of seconds"),
     "more requests than memory": (lambda: mf.Settings(concurrency=10**9), "^concurrency: .*from 1 to 10,000"),
-    "a clock that shows": (lambda: mf.Settings(clock=5), "^clock: 5 is none"),  # type: ignore[arg-type]
+    "a clock that shows": (lambda: mf.Settings(clock=5), "^clock: 5 is not a function"),  # type: ignore[arg-type]
     "unusable as a list": (lambda: mf.Settings(unusable=["keep"]), "^unusable: "),  # type: ignore[arg-type]
     "a table by its name, SQLite": (
         lambda: mf.SQLiteSink("market.sqlite", table="candles"),  # type: ignore[arg-type]
-        "^table: 'candles' is no mapping; write TableMapping",
+        "^table: 'candles' is not a mapping; write TableMapping",
     ),
     "a table by its name, DuckDB": (
         lambda: mf.DuckDBSink("market.duckdb", table="candles"),  # type: ignore[arg-type]
-        "^table: 'candles' is no mapping",
+        "^table: 'candles' is not a mapping",
     ),
     "a table by its name, PostgreSQL": (
         lambda: mf.PostgresSink("host=db", table="candles"),  # type: ignore[arg-type]
-        "^table: 'candles' is no mapping",
+        "^table: 'candles' is not a mapping",
     ),
     "a path for a server": (lambda: mf.PostgresSink(Path("market")), "^dsn: .*write text such as"),  # type: ignore[arg-type]
     "max_writers as text": (lambda: mf.PostgresSink("host=db", max_writers="2"), "^max_writers: '2'"),  # type: ignore[arg-type]
     "no schema": (lambda: mf.PostgresSink("host=db", schema=""), "^schema: ''"),
     "columns as a list": (
         lambda: _mapping(columns=["ohlcv"]),
-        "^columns: list is no mapping; write {'ohlcv'",
+        "^columns: list is not a mapping; write {'ohlcv'",
     ),
     "columns of a dataset as a list": (
         lambda: _mapping(columns={"ohlcv": ["close"]}),
-        "^columns: list of ohlcv is no mapping; write {'ohlcv': {'open'",
+        "^columns: list of ohlcv is not a mapping; write {'ohlcv': {'open'",
     ),
     "a column that is None": (
         lambda: _mapping(columns={"ohlcv": {"close": None}}),
-        r"^columns\['ohlcv'\]\['close'\]: None is no name",
+        r"^columns\['ohlcv'\]\['close'\]: None is not a name",
     ),
-    "no time": (lambda: _mapping(time=None), "^time: None is no name"),
-    "a table by its number": (lambda: _mapping(table=5), "^table: 5 is no name"),
+    "no time": (lambda: _mapping(time=None), "^time: None is not a name"),
+    "a table by its number": (lambda: _mapping(table=5), "^table: 5 is not a name"),
     "a renaming as a dict": (
         lambda: _mapping(rename_symbol={"BTCUSDT": "BTC"}),
-        "^rename_symbol: dict is no function; write .*__getitem__",
+        "^rename_symbol: dict is not a function; write .*__getitem__",
     ),
     "no quote to cut off": (lambda: mf.sinks.without_quote(None), "^quote: None"),  # type: ignore[arg-type]
-    "a quote by its number": (lambda: mf.AllSymbols(quote=5), "^quote: 5 is no name"),  # type: ignore[arg-type]
+    "a quote by its number": (lambda: mf.AllSymbols(quote=5), "^quote: 5 is not a name"),  # type: ignore[arg-type]
     "members by number": (lambda: mf.Composite("MT", (1, 2)), "^members: 1 is not a name"),
     "a composite without a name": (lambda: mf.Composite(None, ("A", "B")), "^symbol: None is not a name"),  # type: ignore[arg-type]
     "bytes": (lambda: mf.Query(symbols=b"BTCUSDT", **HOURS), "^symbols: b'BTCUSDT' is not a name"),
     "names of proxies as text": (
         lambda: mf.RotatingProxies(["10.0.0.1:1"], names="a"),
-        "^names: str is no list",
+        "^names: str is not a list",
     ),
     "max_wait as text": (lambda: mf.RotatingProxies([], max_wait="1h"), "^max_wait: "),  # type: ignore[arg-type]
-    "a file that is none": (lambda: mf.RotatingProxies.from_file(None), "^path: NoneType is none"),  # type: ignore[arg-type]
-    "a certificate by number": (lambda: mf.CurlFetcher(certificate=5), "^certificate: int is no path"),
+    "a file that is none": (lambda: mf.RotatingProxies.from_file(None), "^path: NoneType is not a path"),  # type: ignore[arg-type]
+    "a certificate by number": (lambda: mf.CurlFetcher(certificate=5), "^certificate: int is not a path"),
     "an HTTP version in a list": (lambda: mf.CurlFetcher(http_version=["2"]), "^http_version: "),  # type: ignore[arg-type]
     "another host by number": (
         lambda: mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", **HOURS, base_url=5),  # type: ignore[call-overload]
@@ -164,7 +164,9 @@ def test_members_in_one_text_are_names_not_letters() -> None:
 )
 def test_a_filter_that_came_out_empty_does_not_choose_everything(filters: dict[str, Any]) -> None:
     for act in (mf.verify, mf.forget):
-        with pytest.raises(mf.errors.ConfigurationError, match=r"none given|is no name|is unknown; choose"):
+        with pytest.raises(
+            mf.errors.ConfigurationError, match=r"none given|is not a name|is unknown; choose"
+        ):
             act(mf.MemorySink(), **filters)
 
 
@@ -184,11 +186,11 @@ WRONG_URLS = {
     "a NUL": ("https://api.example.com\x00", "a space, control character"),
     "a zero-width space": ("https://api.example\u200b.com", "a space, control character"),
     "a backslash": ("https://api.example.com\\@e.org", "a space, control character or backslash"),
-    "a port in words": ("https://api.example.com:https", "its port is none"),
-    "a port that is too large": ("https://api.example.com:65536", "its port is none"),
-    "a negative port": ("https://api.example.com:-1", "its port is none"),
-    "port zero": ("https://api.example.com:0", "its port is none"),
-    "an empty port": ("https://api.example.com:", "its port is none"),
+    "a port in words": ("https://api.example.com:https", "its port is not a number"),
+    "a port that is too large": ("https://api.example.com:65536", "its port is not a number"),
+    "a negative port": ("https://api.example.com:-1", "its port is not a number"),
+    "port zero": ("https://api.example.com:0", "its port is not a number"),
+    "an empty port": ("https://api.example.com:", "its port is not a number"),
     "a user and a password": ("https://ann:hunter2@api.example.com", "credentials have no place"),
     "a user": ("https://hunter2@api.example.com", "credentials have no place"),
     "an empty user": ("https://@api.example.com", "credentials have no place"),

@@ -51,7 +51,7 @@ async def asynchronous(*_: object) -> None:
 
 
 ENDPOINTS: dict[str, tuple[dict[str, Any], str]] = {
-    "dataset is no text": ({"dataset": 5}, r"Mine.dataset: found 5 \(int\); write the name of a dataset"),
+    "dataset is not a text": ({"dataset": 5}, r"Mine.dataset: found 5 \(int\); write the name of a dataset"),
     "dataset is a class": ({"dataset": mf.Dataset}, r"Mine.dataset: found .*; write the name"),
     "intervals are a list": (
         {"intervals": ["1m"]},
@@ -73,7 +73,7 @@ ENDPOINTS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "publish_delay is negative": ({"publish_delay": -1}, "Mine.publish_delay: found -1"),
     "publish_delay is a fraction": ({"publish_delay": 0.5}, "Mine.publish_delay: found 0.5"),
-    "retention is no number": (
+    "retention is not a number": (
         {"retention": "30d"},
         "Mine.retention: found '30d' .* 30 days, or None for everything",
     ),
@@ -131,13 +131,13 @@ EXCHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "sources is a set": ({"sources": {Forwards}}, "Mine.sources: found .* write a tuple"),
     "sources is empty": ({"sources": ()}, "must have one endpoint for each dataset"),
     "name is empty": ({"name": " "}, "Mine.name: found ' ' .* write the exchange's name"),
-    "name is no text": ({"name": None}, "Mine.name: found None"),
+    "name is not a text": ({"name": None}, "Mine.name: found None"),
     "default_url has no scheme": (
         {"default_url": "api.example.com"},
         "Mine.default_url: found 'api.example.com' .* with the scheme",
     ),
     "default_url has no host": ({"default_url": "https://"}, "Mine.default_url"),
-    "default_url is no text": ({"default_url": 5}, r"Mine.default_url: found 5 \(int\)"),
+    "default_url is not a text": ({"default_url": 5}, r"Mine.default_url: found 5 \(int\)"),
     "a clock that is not asked for": (
         {"decode_time": lambda _, body: 5},
         "has decode_time and lacks time_request",

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 import anyio
 import attrs
+import numpy as np
+import pytest
+from anyio import to_thread
 
 from marketfetch.adapters.binance_usdm import BinanceUsdm, Ohlcv
+from marketfetch.protocols import Store
 from marketfetch.reports import SeriesHealth
 from marketfetch.sinks.memory import MemorySink
+from marketfetch.sinks.urls import sink_from
 from marketfetch.testing import (
     GeneratedMarket,
     Market,
@@ -193,3 +199,46 @@ def test_an_interval_longer_than_the_delay_costs_two_requests() -> None:
         world.run(work)
         assert_true(store, world.exchange.market, series)
         assert world.exchange.record.total <= 2 * 6 + 1
+
+
+@attrs.frozen
+class WithdrawingMarket:
+    """Publishes every fifth candle, and withdraws it before it is final."""
+
+    market: Market
+    now: Clock
+
+    @property
+    def instruments(self) -> Mapping[str, MarketInstrument]:
+        return self.market.instruments
+
+    def rows(self, dataset: str, symbol: str, interval: Interval, window: Window) -> MarketRows:
+        rows = self.market.rows(dataset, symbol, interval, window)
+        kept = (rows.times % (5 * MINUTE) != 0) | (rows.times + MINUTE + 30 * SECOND > self.now())
+        return rows.take(np.flatnonzero(kept))
+
+
+@pytest.mark.parametrize("kind", ["memory:", "sqlite:{}", "duckdb:{}", "parquet:{}"])
+def test_a_provisional_candle_that_the_exchange_withdraws_is_removed(tmp_path: Path, kind: str) -> None:
+    store = sink_from(kind.format(tmp_path / "market"))
+    assert isinstance(store, Store)
+    withdrawn: set[int] = set()
+
+    def removed() -> list[int]:
+        empty, rows = store.coverage([BTC])[BTC].empty, store.read(BTC, Span(0, NOON + 24 * HOUR))
+        return [time for time in withdrawn if time in empty and time not in rows.times]
+
+    with followed_world(
+        lambda clock: WithdrawingMarket(GeneratedMarket(["BTCUSDT"], seed=4), clock)
+    ) as world:
+
+        async def work() -> None:
+            async with world.following(store) as following:
+                async for batch in following:
+                    known = batch.coverage.covered.hull
+                    ahead = batch.columns.times[batch.columns.times >= (known.end if known else 0)]
+                    withdrawn.update(int(time) for time in ahead if time % (5 * MINUTE) == 0)
+                    if len(await to_thread.run_sync(removed)) >= 2:
+                        break
+
+        world.run(work)

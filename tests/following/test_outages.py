@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
 import pytest
 
+from marketfetch.api.pipeline import Session
 from marketfetch.errors import ConfigurationError, RestrictedLocation, SinkError, SinkUnavailable
-from marketfetch.events import WaitingForStore
+from marketfetch.events import StoreRecovered, WaitingForStore
 from marketfetch.protocols import Writer
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.testing import FaultKind, Faults
+from marketfetch.values.coverage import Coverage
+from marketfetch.values.series import Series
 from marketfetch.values.spans import MINUTE
 from tests.following.test_following import assert_true, covered_until, minutes_pass
 from tests.support.followed import NOON, followed_world, until
@@ -172,5 +176,57 @@ def test_leaving_the_block_leaves_nothing_behind() -> None:
             grown = [last - first for first, last in zip(counts[1], counts[-1], strict=True)]
             # The exchange, in this process too, may still have to close the last connection.
             assert max(grown) <= 3, "more tasks, descriptors, threads after six follows more"
+
+        world.run(work)
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["between two candles", "while the exchange is away"])
+def test_a_follow_that_outlives_its_session_ends(*, away: bool) -> None:
+    store = MemorySink()
+    with followed_world() as world:
+        world.session = Session(proxies=world.pool(), fetcher=world.fetcher())
+
+        async def work() -> None:
+            assert world.session is not None
+            async with world.session:
+                follow = world.following(store)
+                following = await follow.__aenter__()
+                await until(lambda: covered_until(store) > NOON)
+                world.cut_off = away
+                await until(lambda: any(line.last_error for line in following.health()) is away)
+            try:
+                with anyio.fail_after(3600):
+                    await following.wait()
+            finally:
+                await follow.__aexit__(*sys.exc_info())
+
+        with pytest.raises(ConfigurationError, match=r"^session: it (was closed|is not open)"):
+            world.run(work)
+        assert_true(store, world.exchange.market)
+
+
+class SlowToRead(AwayStore):
+    """A store that is away once more when a run reads its coverage."""
+
+    def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
+        self._check()
+        return super().coverage(series)
+
+
+def test_the_error_of_a_store_is_gone_once_the_store_answers() -> None:
+    """Although nothing is missing: nothing is written, and the next row comes an hour later."""
+    store = SlowToRead()
+    with followed_world() as world:
+
+        async def work() -> None:
+            async with world.following(store, interval="1d", start=NOON - 48 * HOUR) as following:
+                await until(lambda: following.health() and following.health()[0].covered_until)
+            store.away = True
+            async with world.following(store, interval="1d", start=NOON - 48 * HOUR) as following:
+                await until(lambda: any(isinstance(event, WaitingForStore) for event in world.events))
+                store.away = False
+                await until(lambda: any(isinstance(event, StoreRecovered) for event in world.events))
+                await until(following.health)
+                assert following.health()[0].last_error is None
 
         world.run(work)

@@ -215,9 +215,35 @@ def test_parts_of_a_session_are_given_to_the_session(part: dict[str, Any]) -> No
 
 def test_wrong_sessions_are_refused() -> None:
     wrong: Any = Session
-    with pytest.raises(ConfigurationError, match=r"^session: type is none; write `async with Session"):
+    with pytest.raises(
+        ConfigurationError, match=r"^session: type is not a Session; write `async with Session"
+    ):
         Pipeline("binance-usdm", Query(symbols="BTCUSDT", **DAY), MemorySink(), session=wrong)
     with pytest.raises(ConfigurationError, match=r"^max_age: must be above zero"):
         Session(max_age=0)
     with pytest.raises(ConfigurationError, match=r"^max_age: must be above zero"):
         Session(max_age=float("inf"))
+
+
+async def _end_of(task: asyncio.Task[object]) -> BaseException | None:
+    with anyio.fail_after(20):
+        await asyncio.wait([task])
+    return task.exception()
+
+
+CLOSED = r"session: it was closed before this run had ended; leave `async with session:` after its runs"
+
+
+def test_a_run_that_outlives_its_session_says_so(exchange: SimulatedExchange) -> None:
+    async def work() -> None:
+        fetcher = Silent(exchange.base_url)
+        async with Session(fetcher=fetcher) as session:
+            task = asyncio.create_task(pipeline(exchange, session, MemorySink()).run())
+            await fetcher.asked.wait()
+        error = await _end_of(task)
+        assert isinstance(error, ConfigurationError)
+        assert str(error) == CLOSED
+        assert error.report is not None
+        assert not error.report.complete
+
+    anyio.run(work)

@@ -33,6 +33,7 @@ from marketfetch.values.query import AllSymbols
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 from tests.following.test_following import BTC, assert_true, covered_until, minutes_pass
+from tests.support.batches import EVER
 from tests.support.followed import NOON, FollowedWorld, followed_world, until
 from tests.support.worlds import HOUR, MINUTE, assert_holds, assert_same, truth
 
@@ -368,3 +369,46 @@ def test_what_the_ordinary_run_could_not_fetch_is_in_the_report_of_the_hour() ->
     assert lacking.reason.startswith("DecodeError")
     assert line.covered.hull is not None
     assert line.covered.hull.end > NOON + 50 * MINUTE
+
+
+def test_the_report_of_a_follow_has_everything_from_the_start_to_the_last_round() -> None:
+    store = MemorySink()
+    with followed_world() as world:
+        pipeline = world.pipeline(store, datasets=["ohlcv", "funding_rate"], start=NOON - 24 * HOUR)
+
+        async def work() -> Report:
+            async with pipeline.follow() as following:
+                assert pipeline.report().error == "nothing was asked yet"
+                await until(lambda: covered_until(store) > NOON)
+                await minutes_pass(store, 70)  # the second run of the follow has begun
+                assert following.report().complete
+                return pipeline.report()
+
+        during = world.run(work)
+        after = pipeline.report()
+    assert during.complete, during
+    assert after.complete, after
+    assert during.rows_written <= after.rows_written
+    assert after.rows_written >= sum(len(store.read(series, EVER)) for series in store.ledger())
+    assert {line.series for line in after.series} == set(store.ledger())
+    for line in after.series:
+        assert line.wanted.start <= NOON - 23 * HOUR
+        assert line.wanted.end >= NOON + HOUR // 2
+        assert line.rows
+
+
+def test_the_report_of_a_follow_says_why_it_is_behind() -> None:
+    store = MemorySink()
+    with followed_world() as world:
+        pipeline = world.pipeline(store)
+
+        async def work() -> None:
+            async with pipeline.follow() as following:
+                await until(lambda: covered_until(store) > NOON)
+                world.cut_off = True
+                await until(lambda: following.health()[0].last_error)
+
+        world.run(work)
+    report = pipeline.report()
+    assert not report.complete
+    assert "the network is unreachable" in f"{report.error} {report.series[0].missing}"

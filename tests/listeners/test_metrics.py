@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from marketfetch.errors import ConfigurationError
@@ -18,11 +19,12 @@ from marketfetch.events import (
     RequestAnswered,
     RequestEvent,
     RequestFailed,
+    RunFinished,
 )
 from marketfetch.listeners.metrics import METRICS, Measurer
 from marketfetch.listeners.opentelemetry import OpenTelemetryListener
 from marketfetch.listeners.prometheus import PrometheusListener
-from marketfetch.reports import EgressReport, Report
+from marketfetch.reports import EgressReport, Missing, Report, SeriesReport
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import (
     FaultKind,
@@ -32,7 +34,9 @@ from marketfetch.testing import (
     SimulatedExchange,
     SimulatorOptions,
 )
+from marketfetch.values.series import Series
 from marketfetch.values.settings import RetryPolicy, Settings
+from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import batch, candles
 from tests.support.worlds import World, run
 
@@ -163,6 +167,36 @@ def test_egresses_are_counted_by_state() -> None:
     assert found == {"ready": 2, "waiting": 0, "on probation": 1, "resting": 1, "banned": 1}
 
 
+def _gauges(measurer: Measurer, event: Event) -> dict[str, float]:
+    found = [each for each in measurer.measure(event) if each.metric.kind == "gauge"]
+    return {each.labels.get("state", each.metric.name): each.value for each in found}
+
+
+def test_egresses_of_several_pools_are_counted_together() -> None:
+    measurer, both = Measurer(), (EgressReport("direct"), EgressReport("Proxy 1", state="resting 12 s"))
+    _gauges(measurer, Heartbeat(1.0, 0, 0, 0, 0, both, exchange="okx"))
+    _gauges(measurer, Heartbeat(1.0, 0, 0, 0, 0, both, exchange="binance-usdm"))
+    found = _gauges(measurer, Heartbeat(2.0, 0, 0, 0, 0, both[:1], exchange="okx"))
+    assert (found["ready"], found["resting"]) == (1, 1)
+
+
+def test_incomplete_series_of_several_pipelines_are_counted_together() -> None:
+    measurer, span = Measurer(), Span(0, 60_000)
+
+    def finished(exchange: str, symbol: str, missing: tuple[Missing, ...]) -> float:
+        covered = SpanSet() if missing else SpanSet.of(span)
+        series = Series.of(exchange, "ohlcv", symbol, "1m")
+        line = SeriesReport(series, span, 0, covered, SpanSet(), missing)
+        report = attrs.evolve(Report.empty(), series=(line,))
+        return _gauges(measurer, RunFinished(report, exchange=exchange))["series_incomplete"]
+
+    gap = (Missing(SpanSet.of(span), "no answer"),)
+    assert finished("okx", "A", gap) == 1
+    assert finished("okx", "B", gap) == 2
+    assert finished("binance-usdm", "A", ()) == 0
+    assert finished("okx", "A", ()) == 1
+
+
 def test_every_metric_is_documented() -> None:
     text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf-8")
     rows = {tuple(re.findall(r"`([^`]+)`", line)) for line in text.splitlines() if line.startswith("| `")}
@@ -194,8 +228,8 @@ def test_a_registry_that_has_a_metric_already_stays_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (PrometheusListener, r"^registry: 'main' is none; write CollectorRegistry\(\)"),
-        (OpenTelemetryListener, "^provider: 'main' is none; give a MeterProvider"),
+        (PrometheusListener, r"^registry: 'main' is not a registry; give CollectorRegistry\(\)"),
+        (OpenTelemetryListener, "^provider: 'main' is not a MeterProvider; give one"),
     ],
 )
 def test_what_keeps_no_metrics_is_refused(make: Callable[[Any], object], said: str) -> None:

@@ -103,12 +103,12 @@ def test_boards_of_one_folder_are_equal_however_it_is_written(
 
 
 def test_a_folder_that_can_be_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigurationError, match=r"board: 'a\\x00b' is no folder here"):
+    with pytest.raises(ConfigurationError, match=r"board: 'a\\x00b' is not a folder here"):
         FileBoard("a\0b")
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    with pytest.raises(ConfigurationError, match=r"board: 'b' is no folder here .*absolute"):
+    with pytest.raises(ConfigurationError, match=r"board: 'b' is not a folder here .*absolute"):
         FileBoard("b")
 
 

@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from marketfetch.engine.blocking import StoreRetrier
-from marketfetch.engine.writers import open_writers
+from marketfetch.engine.writers import OnWritten, open_writers
 from marketfetch.errors import ConfigurationError, RowsRefused, SinkError, SinkUnavailable
 from marketfetch.protocols import Writer
 from marketfetch.redaction import Secret
@@ -312,10 +312,10 @@ async def test_a_write_that_waits_for_a_lock_ends_when_the_run_is_stopped(
 ) -> None:
     written: list[Batch] = []
 
-    async def done(batch: Batch) -> None:
-        written.append(batch)
+    async def deliver(batch: Batch) -> None:
+        assert batch in written
 
-    async def refused(batch: Batch, error: RowsRefused) -> None:
+    def refused(batch: Batch, error: RowsRefused) -> None:
         raise AssertionError(f"{batch.series} was refused: {error}")
 
     def waiting() -> int:
@@ -326,7 +326,9 @@ async def test_a_write_that_waits_for_a_lock_ends_when_the_run_is_stopped(
         other.execute("LOCK TABLE marketfetch.ohlcv")
         with anyio.CancelScope() as scope:
             async with open_writers(
-                sink, StoreRetrier(RetryPolicy(), lambda _: None), done, refused
+                sink,
+                StoreRetrier(RetryPolicy(), lambda _: None),
+                OnWritten(written.append, refused, deliver),
             ) as writers:
                 await writers.submit(batch(candles(), [0], open=1))
                 with anyio.fail_after(20):

@@ -256,9 +256,11 @@ def test_a_dsn_or_a_pool_is_needed_and_not_both(kind: type[PostgresSink | Postgr
         kind()
     with pytest.raises(ConfigurationError, match="pool: there is a dsn as well"):
         kind("host=db", pool=pool)
-    with pytest.raises(ConfigurationError, match="pool: AsyncConnectionPool is none; pass a psycopg_pool"):
+    with pytest.raises(
+        ConfigurationError, match="pool: AsyncConnectionPool is not a pool; pass a psycopg_pool"
+    ):
         kind(pool=AsyncConnectionPool(min_size=0, max_size=1, open=False))  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="pool: str is none"):
+    with pytest.raises(ConfigurationError, match="pool: str is not a pool"):
         kind(pool="host=db")  # type: ignore[arg-type]
 
 

@@ -18,7 +18,7 @@ def sharing_of(board: Board | str | Secret | None, sink: Sink) -> Sharing:
     one: an address that the first board grants is requested from the second. `none` or None gives no board.
     Any other board or URL is used alone. The run fails if it cannot be used; one that cannot be reached is
     waited for, 30 s if it has never worked, and until it is back if it has. Raises ConfigurationError for a
-    value that is no board.
+    value that is not a board.
 
     >>> from marketfetch.sinks.memory import MemorySink
     >>> sharing_of("none", MemorySink()), len(sharing_of("auto", MemorySink()).boards)

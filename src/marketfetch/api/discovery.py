@@ -212,8 +212,8 @@ def _endpoints(exchange: str | Exchange | type[Exchange]) -> dict[str, type[Endp
 def _check_filters(quote: object, kind: object, active: object, pattern: object) -> None:
     for name, value, like in (("quote", quote, "'USDT'"), ("pattern", pattern, "'BTC*'")):
         if value is not None and not (is_text(value) and value):
-            raise ConfigurationError(f"{name}: {redact(repr(value))} is none; write text such as {like}")
+            raise ConfigurationError(f"{name}: must be text such as {like}, not {redact(repr(value))}")
     if kind is not None and kind not in KINDS:
         raise unknown("kind", kind, KINDS)
     if active is not None and not isinstance(active, bool):
-        raise ConfigurationError(f"active: {redact(repr(active))} is none of True, False and None")
+        raise ConfigurationError(f"active: {redact(repr(active))} is neither True, False nor None")

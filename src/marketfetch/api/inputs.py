@@ -68,7 +68,7 @@ def pool_of(given: ProxyPool | Iterable[str | Secret] | str | Path) -> ProxyPool
         return given  # type: ignore[return-value]
     if not isinstance(given, Iterable):
         raise ConfigurationError(
-            f"proxies: {type(given).__name__} is no pool; give RotatingProxies([...]), or a list of addresses"
+            f"proxies: {type(given).__name__} is not a pool; give RotatingProxies([...]) or a list of URLs"
         )
     addresses = list(given)
     for number, address in enumerate(addresses, start=1):
@@ -95,7 +95,8 @@ def check_kinds(query: object, fetcher: object, settings: object) -> None:
     """Raise ConfigurationError for parts of a pipeline that have the wrong type."""
     if not isinstance(query, Query):
         raise ConfigurationError(
-            f"query: {type(query).__name__} is none; write Query(symbols='BTCUSDT', start='2026-06-01')"
+            f"query: {type(query).__name__} is not a Query; write "
+            "Query(symbols='BTCUSDT', start='2026-06-01')"
         )
     check_parts(fetcher, settings)
 
@@ -104,7 +105,7 @@ def check_parts(fetcher: object, settings: object) -> None:
     """Raise ConfigurationError for a fetcher or settings of the wrong type."""
     if settings is not None and not isinstance(settings, Settings):
         raise ConfigurationError(
-            f"settings: {type(settings).__name__} is none; write Settings(concurrency=20)"
+            f"settings: {type(settings).__name__} is not a Settings; write Settings(concurrency=20)"
         )
     if isinstance(fetcher, type):
         raise ConfigurationError(f"fetcher: {fetcher.__name__} is a class; write {fetcher.__name__}()")

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -56,7 +56,8 @@ class Session:
     Inside `async with session:` every pipeline that was made with `session=session` uses its connections. A
     run asks for the exchange's clock and its listing of symbols only if they are unknown, or the listing is
     older than `max_age` seconds or lacks a name of the query. Leaving the block closes the connections, so
-    runs have to end before; the session may be opened again.
+    runs have to end before: a run or a follow that has not ended raises ConfigurationError. The session may
+    be opened again.
 
     `proxies`, `fetcher` and `board` are those of `Pipeline`, for all pipelines of the session. Raises
     ConfigurationError for a part that cannot work.
@@ -175,7 +176,7 @@ class Pipeline:
             deliver=_ignore_batch,
             sharing=sharing_of(board, store) if session is None else session.sharing(store),
         )
-        self._run = Run(self._config)
+        self._last: Run | Following = Run(self._config)
         self._config.check()
         self._plan: Plan | None = None
 
@@ -185,8 +186,8 @@ class Pipeline:
     async def run(self) -> Report:
         """Run and return the report; the class lists the errors."""
         asyncio_loop("a Pipeline")
-        self._run = Run(self._config, self._take_plan())
-        return await self._run.execute()
+        self._last = run = Run(self._config, self._take_plan())
+        return await run.execute()
 
     async def plan(self) -> Plan:
         """Return what a run would request now: rows, requests, weight, bytes and seconds.
@@ -199,8 +200,8 @@ class Pipeline:
         return self._plan
 
     def report(self) -> Report:
-        """Return the report of the last run so far; also after it was cancelled."""
-        return self._run.report()
+        """Return the report of the last run or follow so far; also after it was cancelled."""
+        return self._last.report()
 
     async def __aiter__(self) -> AsyncGenerator[Batch]:
         """Run, and yield every batch once it is durable; the run waits for a slow loop body (back-pressure).
@@ -210,14 +211,14 @@ class Pipeline:
         """
         asyncio_loop("a Pipeline")
         send, receive = create_memory_object_stream[Batch](1)
-        self._run = Run(attrs.evolve(self._config, deliver=send.send), self._take_plan())
+        self._last = run = Run(attrs.evolve(self._config, deliver=send.send), self._take_plan())
 
-        async def run() -> None:
+        async def execute() -> None:
             with send:
-                await self._run.execute()
+                await run.execute()
 
         # A task, not a task group: a generator may be closed by another task than the one that started it.
-        task = asyncio.create_task(run())
+        task = asyncio.create_task(execute())
         with receive:
             try:
                 async for batch in receive:
@@ -231,7 +232,8 @@ class Pipeline:
                 if not task.cancelled():
                     task.exception()  # marks it as retrieved: the caller has left the loop early
 
-    def follow(self) -> AbstractAsyncContextManager[Following]:
+    @asynccontextmanager
+    async def follow(self) -> AsyncIterator[Following]:
         """Catch up, then store each new row as soon as it is there, until the block is left.
 
             async with pipeline.follow() as following:
@@ -247,7 +249,9 @@ class Pipeline:
         RestrictedLocation, and errors that are not of this library. Raises ConfigurationError for a query
         with an `end`, and with `sources="archive"`.
         """
-        return open_following(self._config)
+        async with open_following(self._config) as following:
+            self._last = following
+            yield following
 
     def _take_plan(self) -> Plan | None:
         """Return the plan of the next run; the run after that has none."""
@@ -264,7 +268,7 @@ def _check_session(session: object, proxies: object, fetcher: object, board: obj
     """Raise ConfigurationError for a session of another type, and for parts that a session has already."""
     if not isinstance(session, Session):
         raise ConfigurationError(
-            f"session: {type(session).__name__} is none; write `async with Session() as session:`"
+            f"session: {type(session).__name__} is not a Session; write `async with Session() as session:`"
         )
     given = {"proxies": proxies is not None, "fetcher": fetcher is not None, "board": board != "auto"}
     for name, is_given in given.items():

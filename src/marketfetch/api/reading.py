@@ -113,7 +113,7 @@ class RequestedSpan:
 
     @classmethod
     def parse(cls, start: TimeLike | None, end: TimeLike | None) -> RequestedSpan:
-        """Read a caller's times; ConfigurationError for what is no time, and a start not before the end."""
+        """Read a caller's times; ConfigurationError for what is not a time, and an end before the start."""
         now = steady_clock()()
         first = None if start is None else parse_time("start", start, now)
         last = None if end is None else parse_time("end", end, now)

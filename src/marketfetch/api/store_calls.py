@@ -9,7 +9,8 @@ from typing import TypeVar
 from warnings import warn
 
 from marketfetch.common.ipython_tracebacks import short_in_ipython
-from marketfetch.errors import MarketfetchError, SinkUnavailable
+from marketfetch.engine.blocking import retry_while_unavailable
+from marketfetch.errors import MarketfetchError
 from marketfetch.events import Event, WaitingForStore
 from marketfetch.listeners.text import describe_event
 from marketfetch.ratelimit.backoff import retry_waits
@@ -34,14 +35,10 @@ def call_store(work: Callable[[], _T], retries: RetryPolicy) -> _T:
     >>> call_store(lambda: 42, RetryPolicy())
     42
     """
-    waits = retry_waits(retries, Random())  # noqa: S311  # jitter
+
+    def wait(event: WaitingForStore) -> None:
+        warn_of_wait(event)
+        sleep(event.wait)
+
     with short_in_ipython(KeyboardInterrupt, MarketfetchError):
-        while True:
-            try:
-                return work()
-            except SinkUnavailable as error:
-                attempt, seconds = next(waits)
-                if seconds is None:
-                    raise
-                warn_of_wait(WaitingForStore(str(error), attempt, seconds))
-                sleep(seconds)
+        return retry_while_unavailable(work, retry_waits(retries, Random()), wait)  # noqa: S311  # jitter

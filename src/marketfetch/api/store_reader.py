@@ -50,14 +50,16 @@ def open(store: str | Path | Secret | Sink, *, retries: RetryPolicy | None = Non
     Nothing is requested from an exchange, and nothing is written. While another program holds the store,
     calls are repeated as `retries` says, each time with a RuntimeWarning.
 
-    Raises ConfigurationError for what is no store. Nothing is looked at before the first call: a store that
+    Raises ConfigurationError for what is not a store. Nothing is opened before the first call: a store that
     does not exist is refused then, and not made.
 
     >>> open("sqlite:market.sqlite")
     StoreReader(SQLiteSink('market.sqlite'))
     """
     if retries is not None and not isinstance(retries, RetryPolicy):
-        raise ConfigurationError(f"retries: {type(retries).__name__} is none; write RetryPolicy(attempts=5)")
+        raise ConfigurationError(
+            f"retries: {type(retries).__name__} is not a RetryPolicy; write RetryPolicy(attempts=5)"
+        )
     return StoreReader(store_of("store", store, "open needs"), retries or RetryPolicy())
 
 
@@ -201,7 +203,7 @@ class StoreReader:
         from the first to the last of these rows. The newest row of a series that is being followed may be
         provisional: it counts as present here, and may still change.
 
-        Raises ConfigurationError for an `n` that is no positive whole number.
+        Raises ConfigurationError for an `n` that is not a positive whole number.
         """
         return call_store(self._latest(n, _selection(dataset, symbols, interval, exchange)), self._retries)
 
@@ -277,7 +279,7 @@ class StoreReader:
 
     def _latest(self, n: int, chosen: Selection) -> Callable[[], Table]:
         if not is_whole(n) or n < 1:
-            raise ConfigurationError(f"n: {redact(repr(n))} is no number of rows; write 1 or more")
+            raise ConfigurationError(f"n: {redact(repr(n))} is not a number of rows; write 1 or more")
         if len(chosen.datasets) != 1:
             raise ConfigurationError(
                 f"dataset: a table holds one, not {len(chosen.datasets)}; call latest once for each"

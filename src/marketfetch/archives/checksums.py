@@ -36,7 +36,7 @@ class Checksum:
 
 
 def parse_checksum(body: bytes, name: str) -> Checksum:
-    r"""Read a checksum file about one file; DecodeError if it is none, or is about another file.
+    r"""Read a checksum file about one file; DecodeError if the text is not one, or is about another file.
 
     A digest of 32 digits is MD5, one of 64 is SHA-256.
 
@@ -48,7 +48,7 @@ def parse_checksum(body: bytes, name: str) -> Checksum:
         raise DecodeError(f"expected a digest and the name {name}, found {excerpt(body)}")
     digest, named = (part.decode("utf-8", "replace") for part in found.groups())
     if named != name:
-        raise DecodeError(f"expected the digest of {name}, found that of {named[:100]!r}")
+        raise DecodeError(f"expected the digest of {name}, found the digest of {named[:100]!r}")
     return Checksum("md5" if len(digest) == 32 else "sha256", digest.lower())
 
 

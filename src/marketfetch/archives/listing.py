@@ -91,7 +91,7 @@ class ListingRequest:
 
 
 def parse_listing(body: bytes) -> ListingPage:
-    """Read a page of a listing, of version 1 or 2; DecodeError if the body is none, or an error in XML.
+    """Read a page of a listing, of version 1 or 2; DecodeError if the body is not one, or is an error in XML.
 
     >>> body = (
     ...     b"<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a/b.zip</Key><Size>7</Size>"
@@ -107,7 +107,7 @@ def parse_listing(body: bytes) -> ListingPage:
         raise DecodeError(f"expected a listing, found {excerpt(body)}")
     with decode_errors_as("a listing with keys, sizes and times"):
         files = tuple(_file(entry) for entry in root.iterfind("{*}Contents"))
-        # The Prefix of the listing itself repeats the request: it is no directory.
+        # The Prefix of the listing itself repeats the request: it is not a directory.
         prefixes = tuple(_required(group, "Prefix") for group in root.iterfind("{*}CommonPrefixes"))
         return ListingPage(
             # An empty object whose key ends with / only makes a directory visible in file managers.

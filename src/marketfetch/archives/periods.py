@@ -50,7 +50,7 @@ class CalendarPeriod:
         """
         found = _LABEL.fullmatch(label)
         if found is None:
-            raise ValueError(f"label: {label[:40]!r} is no period; write 2024-01 or 2024-01-31")
+            raise ValueError(f"label: {label[:40]!r} is not a period; write 2024-01 or 2024-01-31")
         year, month, day = found.groups()
         try:
             start = date(int(year), int(month), int(day or 1))

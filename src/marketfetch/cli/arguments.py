@@ -163,5 +163,5 @@ def _composite(text: str) -> Composite:
     symbol, _, members = text.partition("=")
     names = tuple(name.strip() for name in members.split(","))
     if not symbol.strip() or not all(names):
-        raise ConfigurationError(f"composite: {text!r} is none; write it like MT=ETHUSDT,BTCUSDT")
+        raise ConfigurationError(f"composite: {text!r} is not a composite; write it like MT=ETHUSDT,BTCUSDT")
     return Composite(symbol.strip(), names)

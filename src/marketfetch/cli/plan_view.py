@@ -49,7 +49,7 @@ def plan_page(plan: Plan) -> Document:
 
 
 def _limit_lines(limit: LimitPlan) -> Iterator[tuple[str, ...]]:
-    """Yield a line for each egress; an egress may spend what the limit allows."""
+    """Yield a line for each egress: the limit counts for each of them alone."""
     allows = f"{limit.capacity:,} in {limit.period / 1000:g} s"
     for egress in limit.egresses:
         yield (

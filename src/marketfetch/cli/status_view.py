@@ -62,9 +62,9 @@ class SeriesStatus:
 
 
 def status_page(states: Sequence[SeriesStatus]) -> Document:
-    """Return the page of a status: a line for each series, those that are not well first."""
-    unwell = sum(not state.ok for state in states)
-    verdict = f"{unwell:,} not well" if unwell else "all well"
+    """Return the page of a status: a line for each series, those with gaps and stale ones first."""
+    behind = sum(not state.ok for state in states)
+    verdict = f"{behind:,} with gaps or stale" if behind else "all ok"
     rows = [
         (
             state.series.exchange,
@@ -113,6 +113,6 @@ def health_page(health: Sequence[SeriesHealth]) -> Document:
         for line in sorted(health, key=lambda line: line.last_error is None)
     ]
     header = ("dataset", "symbol", "final until (UTC)", "lag ", "revisions ", "error")
-    verdict = f"{errors:,} with an error" if errors else "all well"
+    verdict = f"{errors:,} with an error" if errors else "none with an error"
     headline = f"Followed {pluralize(len(health), 'series')}, {verdict}"
     return Document(headline, [TextTable.limited("", header, rows)] if rows else [])

@@ -40,7 +40,7 @@ class _TimeFormat:
     divisor: int = 1
 
     def milliseconds(self, text: str) -> int:
-        """Read a time; ValueError if the text is none."""
+        """Read a time; ValueError if the text is not a time."""
         if self.notation is not None:
             moment = datetime.strptime(text, self.notation).replace(tzinfo=UTC)
             return round(moment.timestamp() * 1000)
@@ -60,9 +60,9 @@ class CsvLayout:
     fields of a line, `time` the position of the open time. A time is a number of seconds, milliseconds,
     microseconds or nanoseconds, which the number of digits of the first time of a file tells; or, with
     `time_format`, a text in UTC in the notation of `strptime`. `symbol` is the position of a field that must
-    be the symbol of the series, `confirm` that of a flag that is 1 once the row is final. A first line whose
-    time is no time is a header, and is passed over. Where the rows of files have another meaning than those
-    of the dataset, a subclass translates them in `decode`.
+    be the symbol of the series, `confirm` that of a flag that is 1 once the row is final. A first line
+    without a time is a header, and is passed over. Where the rows of files have another meaning than those of
+    the dataset, a subclass translates them in `decode`.
 
     >>> layout = CsvLayout({"open": 1, "high": 2, "low": 3, "close": 4}, width=5)
     >>> series = Series.of("binance-spot", "mark_price", "BTCUSDT", "1m")
@@ -86,7 +86,7 @@ class CsvLayout:
                 raise AdapterError(f"columns: a line of {self.width} fields has none at {at}; count from 0")
 
     def decode(self, pieces: Iterable[bytes], series: Series, span: Span) -> Iterator[Decoded]:
-        """Yield the rows of a text in its order; a value that is no number costs its own row only.
+        """Yield the rows of a text in its order; a value that is not a number costs its own row only.
 
         `pieces` is the text, cut anywhere; `span` the time that the file should be about. Raises DecodeError
         if the first row does not have `width` fields, has another symbol, or a time more than a day outside

@@ -48,7 +48,7 @@ class Decoded:
     closed: NDArray[np.bool_] | None = None
     """Whether each row is finished; None if the exchange does not say."""
     undecodable: int = 0
-    """The number of rows with a value that is no number; they are not in `columns`."""
+    """The number of rows with a value that is not a number; they are not in `columns`."""
     cursor: str | None = None
     """The token of the next page, if the endpoint pages by token."""
     received: int = attrs.field(
@@ -309,7 +309,7 @@ class RowLayout:
         return Decoded(Columns(found.times * self.unit, values), closed, raw=raw.text)
 
     def _careful(self, body: bytes, dataset: Dataset) -> Decoded:
-        """Decode row by row: a value that is no number costs its own row only."""
+        """Decode row by row: a value that is not a number costs its own row only."""
         reading = _Reading(dataset, confirms=self.confirm is not None)
         positions = [self.columns.get(column) for column in dataset.names]
         for row in _dig(parse_json(body), self.path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from threading import Lock
@@ -16,12 +16,12 @@ import attrs
 from anyio import CapacityLimiter, from_thread, to_thread
 
 from marketfetch.errors import SinkUnavailable
-from marketfetch.events import Listener, WaitingForStore
+from marketfetch.events import Listener, StoreRecovered, WaitingForStore
 from marketfetch.protocols import SupportsInterrupt
 from marketfetch.ratelimit.backoff import retry_waits
 from marketfetch.values.settings import RetryPolicy
 
-__all__ = ["CurrentWriter", "StoreRetrier", "call_on_loop", "run_in_thread"]
+__all__ = ["CurrentWriter", "StoreRetrier", "call_on_loop", "retry_while_unavailable", "run_in_thread"]
 
 _T = TypeVar("_T")
 
@@ -127,9 +127,31 @@ def call_on_loop(function: Callable[..., Awaitable[_T]], *args: object) -> _T:
     return from_thread.run(call)
 
 
+def retry_while_unavailable(
+    work: Callable[[], _T],
+    waits: Iterator[tuple[int, float | None]],
+    wait: Callable[[WaitingForStore], object],
+) -> _T:
+    """Call `work`, and again after a wait while it raises SinkUnavailable; `retry_waits` makes `waits`.
+
+    Raises the SinkUnavailable of the last attempt, and any other error at once.
+    """
+    while True:
+        try:
+            return work()
+        except SinkUnavailable as error:
+            attempt, seconds = next(waits)
+            if seconds is None:
+                raise
+            wait(WaitingForStore(str(error), attempt, seconds))
+
+
 @attrs.frozen(eq=False)
 class StoreRetrier:
-    """Retries calls to a store while it is unavailable; emits WaitingForStore before each wait."""
+    """Retries calls to a store while it is unavailable.
+
+    It emits WaitingForStore before each wait, and StoreRecovered once a call has succeeded after waits.
+    """
 
     retries: RetryPolicy
     emit: Listener
@@ -145,16 +167,19 @@ class StoreRetrier:
         Repeating `work` must be safe; writing a batch is, because writers merge. Raises the SinkUnavailable
         of the last attempt, and any other error at once. A cancelled run ends between two attempts.
         """
-        waits = retry_waits(self.retries, self.rng)
-        while True:
-            try:
-                return work()
-            except SinkUnavailable as error:
-                attempt, seconds = next(waits)
-                if seconds is None:
-                    raise
-                call_on_loop(self._wait, WaitingForStore(str(error), attempt, seconds))
+        loops: list[asyncio.AbstractEventLoop] = []
 
-    async def _wait(self, event: WaitingForStore) -> None:
+        def wait(event: WaitingForStore) -> None:
+            loops.append(call_on_loop(self._wait, event))
+
+        result = retry_while_unavailable(work, retry_waits(self.retries, self.rng), wait)
+        if loops:
+            # Not `call_on_loop`, which raises in a cancelled run: this work has succeeded.
+            with suppress(RuntimeError):  # the loop is closed
+                loops[0].call_soon_threadsafe(self.emit, StoreRecovered())
+        return result
+
+    async def _wait(self, event: WaitingForStore) -> asyncio.AbstractEventLoop:
         self.emit(event)
         await anyio.sleep(event.wait)
+        return asyncio.get_running_loop()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
 
 import attrs
 import numpy as np
@@ -13,10 +12,10 @@ from numpy.typing import NDArray
 
 from marketfetch.engine.blocking import CurrentWriter, StoreRetrier, call_on_loop, run_in_thread
 from marketfetch.engine.state import SeriesState
-from marketfetch.engine.writers import OnDurable
+from marketfetch.engine.writers import OnWritten, WrittenBatches
 from marketfetch.errors import ConfigurationError, RowsRefused
 from marketfetch.planning.derivation import derived_coverage, intersect_coverage, outdated, split_by_rows
-from marketfetch.protocols import Store, Writer
+from marketfetch.protocols import Store
 from marketfetch.sources import Derived
 from marketfetch.values.coverage import Coverage, MissingReason, Reason
 from marketfetch.values.pages import Batch, Columns
@@ -33,12 +32,11 @@ _RELATIVE_ROUNDING = 1e-6
 
 @attrs.frozen(eq=False)
 class Derivation:
-    """Computes derived series on one thread; reports every durable batch and every refusal on the loop."""
+    """Computes derived series on one thread; records every durable batch and every refusal on the loop."""
 
     store: Store
     retrier: StoreRetrier
-    on_durable: OnDurable
-    on_refused: Callable[[Series, RowsRefused], Coroutine[Any, Any, None]]
+    on_written: OnWritten
     batch_rows: int
 
     async def run(self, derived: Sequence[tuple[SeriesState, Derived]]) -> None:
@@ -47,28 +45,43 @@ class Derivation:
         A series whose rows the store refuses is left out. Raises ConfigurationError for a series whose
         stored rows do not follow from its inputs.
         """
-        current = CurrentWriter()
-        await run_in_thread(partial(self._derive, derived, current), interrupt=current.interrupt)
+        current, written = CurrentWriter(), WrittenBatches(self.on_written)
+        try:
+            work = partial(self._derive, derived, current, written)
+            await run_in_thread(work, interrupt=current.interrupt)
+        finally:
+            written.record()
         for state, source in derived:
             missing = state.wanted - state.covered
             if missing and state.terminal_error is None:
                 text = f"not known of every input ({_names(source)})"
                 state.give_up(missing, Reason(MissingReason.INPUT_MISSING, text))
 
-    def _derive(self, derived: Sequence[tuple[SeriesState, Derived]], current: CurrentWriter) -> None:
+    def _derive(
+        self,
+        derived: Sequence[tuple[SeriesState, Derived]],
+        current: CurrentWriter,
+        written: WrittenBatches,
+    ) -> None:
         with ExitStack() as stack:
             write = self.retrier.call(lambda: stack.enter_context(self.store.writer()))
             current.writer = write
             for state, source in derived:
                 if state.terminal_error is not None:
                     continue
-                try:
-                    self._derive_one(state, source, write)
-                except RowsRefused as error:
-                    call_on_loop(self.on_refused, state.series, error)
+                for batch in self._batches(state, source):
+                    refusal = None
+                    try:
+                        self.retrier.call(partial(write, batch))
+                    except RowsRefused as error:
+                        refusal = error
+                    written.add(batch, refusal)
+                    call_on_loop(written.record_and_deliver)
+                    if refusal is not None:
+                        break
 
-    def _derive_one(self, state: SeriesState, source: Derived, write: Writer) -> None:
-        """Compute and write one series: wanted − computed, read, combine, write."""
+    def _batches(self, state: SeriesState, source: Derived) -> Iterator[Batch]:
+        """Compute one series, batch by batch: wanted − computed, read, combine."""
         series = state.series
         stored = self.retrier.call(partial(self.store.coverage, (series, *source.inputs)))
         known = intersect_coverage([stored[each] for each in source.inputs])
@@ -78,9 +91,7 @@ class Derivation:
         for step in split_by_rows(series.interval, missing, self.batch_rows):
             hull = Span(step.spans[0].start, step.spans[-1].end)
             columns = self._combined(source, hull).within(step)
-            batch = Batch(series, columns, derived_coverage(series.interval, columns, step, known))
-            self.retrier.call(partial(write, batch))
-            call_on_loop(self.on_durable, batch)
+            yield Batch(series, columns, derived_coverage(series.interval, columns, step, known))
 
     def _combined(self, source: Derived, span: Span) -> Columns:
         """Return the rows that follow from the inputs as they are stored."""

@@ -64,7 +64,7 @@ def check_query(query: Query, exchange: Exchange, now: int) -> None:
     if query.span(now).end > now + 1000:
         raise ConfigurationError(f"end: {query.end} is in the future; leave it out or write now")
     if isinstance(query.symbols, tuple) and not all(query.symbols):
-        raise ConfigurationError("symbols: an empty name is none; leave it out")
+        raise ConfigurationError("symbols: a name is empty; leave it out")
     if any(redact(name) != name for name in _names_in(query)):
         raise ConfigurationError("symbols: one of the names is an address with credentials; name symbols")
     if not query.symbols and not query.composites:
@@ -179,7 +179,7 @@ async def set_server_clock(executor: RequestExecutor, clock: ServerClock) -> int
 
 
 def read_time(exchange: Exchange, body: bytes) -> int:
-    """Decode the server's time, UTC milliseconds; DecodeError for a number that is no time."""
+    """Decode the server's time, UTC milliseconds; DecodeError for a number that is not a time."""
     moment: object = exchange.decode_time(body)
     if not isinstance(moment, int):
         raise AdapterError(
@@ -188,7 +188,7 @@ def read_time(exchange: Exchange, body: bytes) -> int:
         )
     if not 0 <= moment < MAX_TIMESTAMP:
         shown = reprlib.repr(moment)
-        raise DecodeError(f"{exchange.name} says that it is {shown}, which is no time in milliseconds")
+        raise DecodeError(f"{exchange.name} says that it is {shown}, which is not a time in milliseconds")
     return moment
 
 

@@ -44,7 +44,7 @@ from marketfetch.engine.planner import Planner
 from marketfetch.engine.requester import RequestExecutor
 from marketfetch.engine.run_config import RunConfig
 from marketfetch.engine.state import RunState, SeriesState
-from marketfetch.engine.writers import WriterPool, open_writers
+from marketfetch.engine.writers import OnWritten, WriterPool, open_writers
 from marketfetch.errors import FetchError, MarketfetchError, RowsRefused
 from marketfetch.events import (
     BatchWritten,
@@ -79,7 +79,10 @@ from marketfetch.values.query import AllSymbols
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
-__all__ = ["Run", "sending_heartbeats"]
+__all__ = ["STOPPED", "Run", "sending_heartbeats"]
+
+STOPPED = "the run was stopped before this was asked"
+"""The reason for what was not tried."""
 
 
 class Run:
@@ -138,7 +141,7 @@ class Run:
         self._config.emit(RunFinished(report))
         return report
 
-    def report(self, stopped: str = "the run was stopped before this was asked") -> Report:
+    def report(self, stopped: str = STOPPED) -> Report:
         """Report what was done so far; `stopped` is the reason for what was not tried."""
         if not self._state.series and not self._state.requests:
             return attrs.evolve(Report.empty(), error="nothing was asked yet")
@@ -246,7 +249,7 @@ class Run:
         config, failure = self._config, None
         async with (
             self._open_exchange() as executor,
-            open_writers(config.sink, self._retrier, self._on_durable, self._on_refused) as writers,
+            open_writers(config.sink, self._retrier, self._on_written) as writers,
         ):
             try:
                 with raising_one_error():
@@ -351,29 +354,29 @@ class Run:
         derived, store = self._resolved.derived, self._config.sink
         if derived and isinstance(store, Store):
             rows = self._config.settings.batch_rows or DEFAULT_BATCH_ROWS
-            derivation = Derivation(store, self._retrier, self._on_written, self._refuse, rows)
+            derivation = Derivation(store, self._retrier, self._on_written, rows)
             with self._state.timing("derived"):
                 await derivation.run(derived)
 
     # --- what the writers report ---
 
-    async def _on_durable(self, batch: Batch) -> None:
-        self._row_budget.release(batch)
-        await self._on_written(batch)
+    @property
+    def _on_written(self) -> OnWritten:
+        return OnWritten(self._record_durable, self._record_refused, self._deliver)
 
-    async def _on_written(self, batch: Batch) -> None:
+    def _record_durable(self, batch: Batch) -> None:
         self._state.record_written(batch)
         self._config.emit(BatchWritten(batch))
+
+    async def _deliver(self, batch: Batch) -> None:
+        self._row_budget.release(batch)
         await self._config.deliver(batch)
 
-    async def _on_refused(self, batch: Batch, error: RowsRefused) -> None:
-        self._row_budget.release(batch)
-        await self._refuse(batch.series, error)
-
-    async def _refuse(self, series: Series, error: RowsRefused) -> None:
+    def _record_refused(self, batch: Batch, error: RowsRefused) -> None:
         """Stop a series whose rows the store refuses; the other series go on."""
-        if self._state.series[series].stop(Reason(MissingReason.STORE_REFUSED, str(error))):
-            self._config.emit(SeriesRefused(series, str(error)))
+        self._row_budget.release(batch)
+        if self._state.series[batch.series].stop(Reason(MissingReason.STORE_REFUSED, str(error))):
+            self._config.emit(SeriesRefused(batch.series, str(error)))
 
     def _make_heartbeat(self) -> Heartbeat:
         return self._state.heartbeat(self._config.pool, monotonic() - self._started)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import attrs
 
 from marketfetch.engine.discovery import check_query
-from marketfetch.engine.writers import OnDurable
+from marketfetch.engine.writers import Deliver
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange
@@ -32,7 +32,7 @@ class RunConfig:
     """The pool, the fetcher, and what is known from earlier runs."""
     settings: Settings
     emit: Listener
-    deliver: OnDurable
+    deliver: Deliver
     """Called with every durable batch; the writer thread waits until it returns."""
     sharing: Sharing = attrs.field(factory=Sharing)
     """The other processes with which the pool's addresses are shared."""

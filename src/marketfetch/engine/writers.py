@@ -9,7 +9,8 @@ Group commit: a store that supports it gets all batches that are queued, up to t
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -31,13 +32,57 @@ from marketfetch.protocols import GroupWriter, Sink, SupportsGroupCommit
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Series
 
-__all__ = ["OnDurable", "OnRefused", "WriterPool", "open_writers"]
+__all__ = ["Deliver", "OnWritten", "WriterPool", "WrittenBatches", "open_writers"]
 
-OnDurable = Callable[[Batch], Coroutine[Any, Any, None]]
+Deliver = Callable[[Batch], Coroutine[Any, Any, None]]
 """Called on the event loop for every durable batch; the writer thread waits until it returns."""
 
-OnRefused = Callable[[Batch, RowsRefused], Coroutine[Any, Any, None]]
-"""Called on the event loop for every batch that is dropped because the store refuses rows of its series."""
+
+@attrs.frozen
+class OnWritten:
+    """What is called on the event loop about the batches that a writer thread is done with.
+
+    `durable` and `refused` record a batch, once, also if the run is cancelled meanwhile. `deliver` may wait,
+    and is cancelled with the run.
+    """
+
+    durable: Callable[[Batch], None]
+    refused: Callable[[Batch, RowsRefused], None]
+    """For a batch that is dropped because the store refuses rows of its series."""
+    deliver: Deliver
+
+
+@attrs.frozen(eq=False)
+class WrittenBatches:
+    """The batches that a writer thread is done with, until the event loop has recorded them.
+
+    A run may be cancelled after a commit and before its thread can say so. Therefore `record` is called once
+    more when the thread has ended: the report counts everything that was committed.
+    """
+
+    _on_written: OnWritten
+    _unrecorded: deque[tuple[Batch, RowsRefused | None]] = attrs.field(factory=deque, init=False)
+
+    def add(self, batch: Batch, refusal: RowsRefused | None = None) -> None:
+        """Note that a batch is durable or, with the error, that it was dropped; on the thread."""
+        self._unrecorded.append((batch, refusal))
+
+    def record(self) -> list[Batch]:
+        """Record the batches that were added since the last call; return the durable ones."""
+        durable = []
+        while self._unrecorded:
+            batch, refusal = self._unrecorded.popleft()
+            if refusal is None:
+                self._on_written.durable(batch)
+                durable.append(batch)
+            else:
+                self._on_written.refused(batch, refusal)
+        return durable
+
+    async def record_and_deliver(self) -> None:
+        """Record the batches that were added since the last call, and deliver the durable ones."""
+        for batch in self.record():
+            await self._on_written.deliver(batch)
 
 
 @attrs.define(eq=False)
@@ -63,9 +108,7 @@ class WriterPool:
 
 
 @asynccontextmanager
-async def open_writers(
-    sink: Sink, retrier: StoreRetrier, on_durable: OnDurable, on_refused: OnRefused
-) -> AsyncIterator[WriterPool]:
+async def open_writers(sink: Sink, retrier: StoreRetrier, on_written: OnWritten) -> AsyncIterator[WriterPool]:
     """Start the writer threads; leaving the block waits until every submitted batch is durable.
 
     A SinkError of a writer cancels the block and is raised from it. RowsRefused concerns one series: its
@@ -80,20 +123,13 @@ async def open_writers(
             # The row budget limits the rows in a queue, and so the batches that wait for a transaction.
             send, receive = create_memory_object_stream[Batch](math.inf if transaction_rows else 1)
             queues.append(send)
-            thread = _WriterThread(sink, receive, retrier, on_durable, on_refused, transaction_rows)
-            work = partial(run_in_thread, thread.run, limiter=limiter, interrupt=thread.current.interrupt)
-            group.start_soon(_run_writer, receive, work)
+            written = WrittenBatches(on_written)
+            group.start_soon(_WriterThread(sink, receive, retrier, written, transaction_rows).start, limiter)
         try:
             yield WriterPool(queues, transaction_rows)
         finally:
             for queue in queues:
                 queue.close()
-
-
-async def _run_writer(receive: MemoryObjectReceiveStream[Batch], work: Callable[[], Awaitable[None]]) -> None:
-    """Run a writer thread, then close the receiving end of its queue, so that `submit` notices the end."""
-    with receive:
-        await work()
 
 
 @attrs.define(eq=False)
@@ -103,21 +139,27 @@ class _WriterThread:
     _sink: Sink
     _queue: MemoryObjectReceiveStream[Batch]
     _retrier: StoreRetrier
-    _on_durable: OnDurable
-    _on_refused: OnRefused
+    _written: WrittenBatches
     _transaction_rows: int
     _refusals: dict[Series, RowsRefused] = attrs.field(factory=dict, init=False)
     _held_over: Batch | None = attrs.field(default=None, init=False)
     """A batch that would have made the last transaction too large; it begins the next one."""
-    current: CurrentWriter = attrs.field(factory=CurrentWriter, init=False)
+    _current: CurrentWriter = attrs.field(factory=CurrentWriter, init=False)
 
-    def run(self) -> None:
+    async def start(self, limiter: CapacityLimiter) -> None:
+        """Write batches until the queue is closed; then `submit` notices that the queue has no reader."""
+        try:
+            with self._queue:
+                await run_in_thread(self._run, limiter=limiter, interrupt=self._current.interrupt)
+        finally:
+            self._written.record()
+
+    def _run(self) -> None:
         """Write batches until the queue is closed; on the thread."""
-        batches: Sequence[Batch] = ()
         with ExitStack() as stack:
             write = self._retrier.call(lambda: stack.enter_context(self._opened()))
-            # One call to the event loop for each transaction: it reports the last one and fetches the next.
-            while batches := call_on_loop(self._report_and_receive, batches):
+            # One call to the event loop for each transaction: it records the last one and receives the next.
+            while batches := call_on_loop(self._record_and_receive):
                 self._write(write, batches)
 
     def _opened(self) -> AbstractContextManager[GroupWriter]:
@@ -128,7 +170,7 @@ class _WriterThread:
     @contextmanager
     def _opened_for_one_batch(self) -> Iterator[GroupWriter]:
         with self._sink.writer() as write:
-            self.current.writer = write
+            self._current.writer = write
 
             def write_one(batches: Sequence[Batch]) -> None:
                 (batch,) = batches
@@ -138,7 +180,12 @@ class _WriterThread:
 
     def _write(self, write: GroupWriter, batches: Sequence[Batch]) -> None:
         """Make batches durable, but those of series whose rows the store refuses; on the thread."""
-        accepted = [batch for batch in batches if batch.series not in self._refusals]
+        accepted = []
+        for batch in batches:
+            if refusal := self._refusals.get(batch.series):
+                self._written.add(batch, refusal)
+            else:
+                accepted.append(batch)
         if not accepted:
             return
         try:
@@ -150,15 +197,14 @@ class _WriterThread:
                 return
             # Kept until the writers are closed, without the traceback: its frames would keep the batch.
             self._refusals[accepted[0].series] = error.with_traceback(None)
+            self._written.add(accepted[0], error)
+        else:
+            for batch in accepted:
+                self._written.add(batch)
 
-    async def _report_and_receive(self, last: Sequence[Batch]) -> Sequence[Batch]:
-        """Report the last batches and return those of the next transaction; on the event loop."""
-        for batch in last:
-            error = self._refusals.get(batch.series)
-            if error is None:
-                await self._on_durable(batch)
-            else:
-                await self._on_refused(batch, error)
+    async def _record_and_receive(self) -> Sequence[Batch]:
+        """Record the last batches and return those of the next transaction; on the event loop."""
+        await self._written.record_and_deliver()
         try:
             batches = [self._held_over or await self._queue.receive()]
         except EndOfStream:

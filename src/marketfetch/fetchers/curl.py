@@ -53,7 +53,7 @@ def _certificate(path: object) -> Path | None:
         return None
     if not isinstance(path, str | os.PathLike):
         raise ConfigurationError(
-            f"certificate: {type(path).__name__} is no path; write text such as 'ca.pem'"
+            f"certificate: {type(path).__name__} is not a path; write text such as 'ca.pem'"
         )
     return Path(path)
 

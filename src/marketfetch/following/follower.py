@@ -10,7 +10,7 @@ import attrs
 
 from marketfetch.engine.run_config import RunConfig
 from marketfetch.engine.state import SeriesState
-from marketfetch.engine.writers import OnDurable
+from marketfetch.engine.writers import Deliver
 from marketfetch.errors import (
     ConfigurationError,
     MarketfetchError,
@@ -18,11 +18,11 @@ from marketfetch.errors import (
     SinkError,
     SinkUnavailable,
 )
-from marketfetch.events import Event, Listener, WaitingForStore
+from marketfetch.events import Event, Listener, StoreRecovered, WaitingForStore
 from marketfetch.following.following_run import FollowingRun
 from marketfetch.following.provisional import PROVISIONAL, ProvisionalRows
 from marketfetch.protocols import Store
-from marketfetch.reports import SeriesHealth
+from marketfetch.reports import Report, SeriesHealth
 from marketfetch.values.coverage import Coverage, MissingReason
 from marketfetch.values.pages import Batch
 from marketfetch.values.series import Series
@@ -51,6 +51,8 @@ class Follower:
     _delivered: dict[Series, Coverage] = attrs.field(factory=dict, init=False)
     """What a sink that cannot be read back has got: else each run would request the whole history anew."""
     _run: FollowingRun | None = attrs.field(default=None, init=False)
+    _earlier: Report = attrs.field(factory=Report.empty, init=False)
+    """What the runs before the present one did."""
     _states: Sequence[SeriesState] = attrs.field(default=(), init=False)
     """The states of the run that has named its series last."""
 
@@ -58,7 +60,8 @@ class Follower:
         """Run again and again; the first run catches up, and so does every run after an outage.
 
         Raises RestrictedLocation, an error that is not of this library, and, before the first run has caught
-        up, a ConfigurationError or the SinkError of a store that took no row. Any other MarketfetchError is
+        up, a ConfigurationError or the SinkError of a store that took no row; a ConfigurationError as well
+        if the session was closed meanwhile. Any other MarketfetchError is
         kept in `error`, and the next run begins after a backoff.
         """
         config = attrs.evolve(
@@ -66,6 +69,7 @@ class Follower:
         )
         worked = False
         while True:
+            self._earlier = self._reported()
             run = self._run = FollowingRun(config, self._provisional, self._delivered)
             try:
                 await run.execute()
@@ -73,7 +77,8 @@ class Follower:
             except RestrictedLocation:
                 raise
             except MarketfetchError as error:
-                if not (worked or run.caught_up) and self._is_permanent(error):
+                started = worked or run.caught_up
+                if self.config.session.is_closed or (not started and self._is_permanent(error)):
                     raise
                 self.error = f"{type(error).__name__}: {error}"
                 self._failures += 1
@@ -87,7 +92,7 @@ class Follower:
             return not self._newest
         return isinstance(error, ConfigurationError)
 
-    def _delivering(self, deliver: OnDurable) -> OnDurable:
+    def _delivering(self, deliver: Deliver) -> Deliver:
         async def delivered(batch: Batch) -> None:
             self.error, self._failures = None, 0
             if batch.rows:
@@ -103,9 +108,21 @@ class Follower:
         def emitted(event: Event) -> None:
             if isinstance(event, WaitingForStore):
                 self.error = event.message
+            elif isinstance(event, StoreRecovered):
+                self.error = None
             emit(event)
 
         return emitted
+
+    def report(self) -> Report:
+        """Report what all runs did, and what the last one lacks; `error` is that of `health`."""
+        report = self._reported()
+        nothing = None if report.series or report.requests else "nothing was asked yet"
+        return attrs.evolve(report, error=self.error or nothing)
+
+    def _reported(self) -> Report:
+        reports = [self._earlier] if self._run is None else [self._earlier, self._run.report()]
+        return attrs.evolve(Report.merged(reports), error=None)
 
     def health(self) -> Sequence[SeriesHealth]:
         """Return the health of each series; none before the first run has named them."""

@@ -15,7 +15,7 @@ from marketfetch.common.exception_groups import raising_one_error
 from marketfetch.engine.run_config import RunConfig
 from marketfetch.errors import ConfigurationError
 from marketfetch.following.follower import Follower
-from marketfetch.reports import SeriesHealth
+from marketfetch.reports import Report, SeriesHealth
 from marketfetch.session import SessionState
 from marketfetch.values.pages import Batch
 from marketfetch.values.query import Query
@@ -40,6 +40,15 @@ class Following:
     def health(self) -> tuple[SeriesHealth, ...]:
         """Return the health of every series; none before the exchange has named them."""
         return tuple(line for follower in self.followers for line in follower.health())
+
+    def report(self) -> Report:
+        """Return one report of all runs so far, also after the follow was stopped.
+
+        It has what was wanted and is missing up to the last round.
+        """
+        reports = [follower.report() for follower in self.followers]
+        # The datasets are followed side by side.
+        return attrs.evolve(Report.merged(reports), duration=max(report.duration for report in reports))
 
     def stop(self) -> None:
         """End `wait` and every iteration; call it on the event loop, such as from a signal handler."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
+from functools import partial
 
 import anyio
 import attrs
@@ -11,7 +13,7 @@ from marketfetch.engine.missing import MAX_CLOCK_SKEW, PUBLISH_GRACE, update_wan
 from marketfetch.engine.pages.history_bounds import HistoryBounds
 from marketfetch.engine.pages.workers import FetchWorkers
 from marketfetch.engine.requester import RequestExecutor
-from marketfetch.engine.run import Run
+from marketfetch.engine.run import STOPPED, Run
 from marketfetch.engine.run_config import RunConfig
 from marketfetch.engine.state import SeriesState
 from marketfetch.engine.writers import WriterPool
@@ -19,10 +21,11 @@ from marketfetch.events import RoundStarted
 from marketfetch.following.provisional import PROVISIONAL, ProvisionalRows
 from marketfetch.following.schedule import final_until, late_wait, next_due
 from marketfetch.planning.running_union import RunningUnion
-from marketfetch.protocols import PageOutcome
+from marketfetch.protocols import PageOutcome, SupportsForget
+from marketfetch.reports import Report
 from marketfetch.sources import Endpoint
 from marketfetch.values.coverage import Coverage, Reason
-from marketfetch.values.pages import Page
+from marketfetch.values.pages import Batch, Columns, Page
 from marketfetch.values.series import Series
 from marketfetch.values.settings import RetryPolicy, Settings
 from marketfetch.values.slices import Slice
@@ -59,9 +62,11 @@ class FollowingRun(Run):
         """The end of the last row that was final when the round began."""
         self._first_start = MAX_TIMESTAMP
         """Where the series begin that are wanted, UTC milliseconds."""
+        self._left_over: dict[Series, dict[Reason, RunningUnion[SpanSet]]] = {}
+        """What the ordinary run has given up, of each series, once it has ended."""
         self._round_number = 0
         self._round_at = 0
-        """When the last round began, or before any the ordinary run; UTC milliseconds."""
+        """When the last round that has ended began, or before any the ordinary run; UTC milliseconds."""
 
     @property
     def states(self) -> Sequence[SeriesState]:
@@ -107,6 +112,7 @@ class FollowingRun(Run):
     async def _fetch_rounds(self, executor: RequestExecutor, writers: WriterPool) -> None:
         began = self._round_at = self.now()
         await super()._fetch_rounds(executor, writers)
+        await self._remove_withdrawn(writers)
         await self._derive_from_durable()
         self.caught_up = True
         executor = attrs.evolve(executor, settings=self._round_settings())
@@ -126,7 +132,7 @@ class FollowingRun(Run):
         if self._wanted_span is not None:
             since = max(since, self._wanted_span.start)
         until = began + max(MINUTE, self._config.session.max_age)
-        left_over = {state.series: state.given_up for state in self.states}
+        self._left_over = {state.series: state.given_up for state in self.states}
         for state in self.states:
             state.given_up = {}
         due, following, requests = self.now(), 0, 0
@@ -134,24 +140,43 @@ class FollowingRun(Run):
             await self._sleep_until(min(due, until))
             if self.now() >= until:
                 break
-            await self._round(since, workers, bounds)
+            await self._round(since, workers, bounds, writers)
             now, before = self.now(), following
             following = next_due(self._interval, self._endpoint, now)
             requests = requests + 1 if following == before else 1  # for the candle that has closed last
             wait = late_wait(requests) if self._is_late(now) else None
             due = following if wait is None else min(following, now + wait)
-        self._restore_for_report(left_over)
 
-    def _restore_for_report(self, left_over: Mapping[Series, Mapping[Reason, RunningUnion[SpanSet]]]) -> None:
-        """Want the whole span again, with the reasons for what the ordinary run could not fetch."""
-        self._want(self._first_start, self._round_at, fresh=False)
-        for state in self.states:
-            for reason, spans in left_over[state.series].items():
-                state.give_up(spans.value, reason)
+    def report(self, stopped: str = STOPPED) -> Report:
+        """Report the whole span that was wanted, up to the last round: each round wants its end alone."""
+        rounds = self._state.series
+        self._state.series = {series: self._whole(state) for series, state in rounds.items()}
+        try:
+            return super().report(stopped)
+        finally:
+            self._state.series = rounds
 
-    async def _round(self, since: int, workers: FetchWorkers, bounds: HistoryBounds) -> None:
+    def _whole(self, state: SeriesState) -> SeriesState:
+        """Return a copy that wants the whole span, with the reasons for what the ordinary run did not get."""
+        left_over = self._left_over.get(state.series)
+        if left_over is None:
+            return state
+        whole = copy(state)
+        whole.given_up = {}
+        for given_up in (state.given_up, left_over):
+            for reason, spans in given_up.items():
+                whole.give_up(spans.value, reason)
+        if not state.delisted:
+            whole.wanted = SpanSet()  # of events, too: their end moves with the rounds
+        span = Span(self._first_start, max(self._round_at, self._first_start + 1))
+        update_wanted(whole, self._endpoint, span, self._round_at)
+        return whole
+
+    async def _round(
+        self, since: int, workers: FetchWorkers, bounds: HistoryBounds, writers: WriterPool
+    ) -> None:
         """Fetch what has closed or become final since the last round, and what that round did not get."""
-        now = self._round_at = self.now()
+        now = self.now()
         self._round_number += 1
         self._border = final_until(self._interval, self._endpoint, now)
         for state in self._state.series.values():
@@ -165,7 +190,25 @@ class FollowingRun(Run):
             self._config.emit(RoundStarted(self._round_number, len(tasks), rows))
             await workers.run(tasks)
             await bounds.decide_unproven([state for state in self._resolved.fetched if not state.delisted])
+            await self._remove_withdrawn(writers)
             await self._derive_from_durable()
+        self._round_at = now
+
+    async def _remove_withdrawn(self, writers: WriterPool) -> None:
+        """Remove stored provisional rows that the exchange has withdrawn, where the store can do that.
+
+        With a row, its coverage is removed as well. "Confirmed empty" is written anew; the moment of a wrong
+        row is left to the next run, which stores the text of the row, too.
+        """
+        store = self._config.sink
+        for state in self._resolved.fetched:
+            series, known = state.series, state.known
+            gone = self._provisional.withdrawn(series, known)
+            if gone and isinstance(store, SupportsForget):
+                await self._row_budget.drain()  # the rows are in the store
+                await self._retrier.call_in_thread(partial(store.forget, series, gone, rows=True))
+                if empty := gone & known.empty:
+                    await writers.submit(Batch(series, Columns.empty(series.dataset), Coverage(empty, empty)))
 
     async def _derive_from_durable(self) -> None:
         if self._resolved.derived:

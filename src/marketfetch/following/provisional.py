@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 
 from marketfetch.protocols import PageOutcome
-from marketfetch.values.coverage import MissingReason, Reason
+from marketfetch.values.coverage import Coverage, MissingReason, Reason
 from marketfetch.values.pages import Columns, Page
 from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
@@ -31,6 +31,8 @@ class ProvisionalRows:
     revisions: Counter[Series] = attrs.field(factory=Counter, init=False)
     """Rows that came again with other values."""
     _rows: dict[Series, Columns] = attrs.field(factory=dict, init=False)
+    _unconfirmed: dict[Series, SpanSet] = attrs.field(factory=dict, init=False)
+    """The moments of all rows that were provisional, until a final answer decides about each."""
 
     def held(self, series: Series, border: int) -> SpanSet:
         """Return the moments of a series from `border` on that have a row: nothing is requested there yet."""
@@ -47,6 +49,16 @@ class ProvisionalRows:
     def forget(self) -> None:
         """Forget all rows: they may not have reached the store."""
         self._rows.clear()
+
+    def withdrawn(self, series: Series, known: Coverage) -> SpanSet:
+        """Return, once, the moments of stored rows that final answers no longer have, or have wrong.
+
+        `known` is the coverage of the series by now.
+        """
+        unconfirmed = self._unconfirmed.pop(series, SpanSet())
+        if undecided := unconfirmed - known.covered:
+            self._unconfirmed[series] = undecided
+        return unconfirmed & (known.empty | known.unusable)
 
     def hold_back(self, part: Slice, page: Page, outcome: PageOutcome, border: int) -> PageOutcome:
         """Return the outcome without a verdict about moments that were not final when they were requested.
@@ -83,6 +95,8 @@ class ProvisionalRows:
             old, new = held.values[:, before], rows.values[:, now]
             same = (old == new) | (np.isnan(old) & np.isnan(new))
             self.revisions[series] += int(np.count_nonzero(~same.all(axis=0)))
+        if fresh := series.interval.cover(rows.times[rows.times >= border]):
+            self._unconfirmed[series] = self._unconfirmed.get(series, SpanSet()) | fresh
         parts = [part.take(part.times >= border) for part in (held, rows) if part is not None]
         if joined := [part for part in parts if len(part)]:
             self._rows[series] = Columns.join(joined)

@@ -15,6 +15,7 @@ from marketfetch.events import (
     ClockSkewDetected,
     Event,
     SeriesRefused,
+    StoreRecovered,
     SymbolUnknown,
     WaitingForStore,
 )
@@ -52,11 +53,13 @@ class FollowStatus(BackgroundListener[str]):
         """The errors that have a line of their own above the status."""
 
     def __call__(self, event: Event) -> None:
-        """Count the rows of a batch; write an event that is a warning, unless JSON has it already."""
+        """Count the rows of a batch; write a warning or its end, unless JSON has it already."""
         match event:
             case BatchWritten():
                 self._rows += event.batch.rows
-            case SymbolUnknown() | ClockSkewDetected() | WaitingForStore() | SeriesRefused():
+            case (
+                SymbolUnknown() | ClockSkewDetected() | WaitingForStore() | StoreRecovered() | SeriesRefused()
+            ):
                 if not self._json:
                     self._queue.submit(f"{describe_event(event)}\n")
             case _:

@@ -16,6 +16,7 @@ from marketfetch.events import (
     RoundStarted,
     RunFinished,
     SeriesRefused,
+    StoreRecovered,
     SymbolUnknown,
     WaitingForStore,
 )
@@ -38,6 +39,7 @@ class JsonProgress(BackgroundListener[bytes]):
 `waiting`: what requests wait for and how long, or empty |
     | `request_failed` | `cause`, `egress`, `attempt`, `final`, `give_up_in_s` |
     | `waiting_for_store` | `attempt`, `wait_s` |
+    | `store_recovered` | none |
     | `symbol_unknown` | `symbol` |
     | `series_refused`, `file_rejected` | `exchange`, `dataset`, `symbol`, `interval` |
     | `clock_skew_detected` | `ahead_ms` |
@@ -96,6 +98,8 @@ def _plain(event: Event) -> tuple[str, dict[str, Any]] | None:
             }
         case WaitingForStore():
             return "waiting_for_store", {"attempt": event.attempt, "wait_s": round(event.wait, 3)}
+        case StoreRecovered():
+            return "store_recovered", {}
         case SymbolUnknown():
             return "symbol_unknown", {"symbol": event.symbol}
         case SeriesRefused() | FileRejected():

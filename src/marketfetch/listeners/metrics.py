@@ -55,7 +55,7 @@ class Metric:
 
     @property
     def opentelemetry_name(self) -> str:
-        """The name by the rules of OpenTelemetry: the unit is no part of it.
+        """The name by the rules of OpenTelemetry: the unit is not a part of it.
 
         >>> Metric("response", "counter", "By", (), "").opentelemetry_name
         'marketfetch.response'
@@ -103,11 +103,15 @@ _FILES = Metric(
 _FILES_REJECTED = Metric("files_rejected", "counter", "{file}", ("exchange",), "Files that could not be used")
 _STORE_WAITS = Metric("store_waits", "counter", "{wait}", ("exchange",), "Waits for a store that is away")
 _EGRESSES = Metric(
-    "egresses", "gauge", "{egress}", ("exchange", "state"), "Egresses by state, at the last heartbeat"
+    "egresses",
+    "gauge",
+    "{egress}",
+    ("exchange", "state"),
+    "Egresses by state, each as the last heartbeat that names it says",
 )
 _RUNS = Metric("runs", "counter", "{run}", ("exchange", "outcome"), "Finished runs by outcome")
 _MISSING = Metric(
-    "series_incomplete", "gauge", "{series}", ("exchange",), "Series with missing rows after the last run"
+    "series_incomplete", "gauge", "{series}", ("exchange",), "Series with missing rows after their last run"
 )
 
 METRICS = (
@@ -121,7 +125,9 @@ _STATES = ("ready", "waiting", "on probation", "resting", "banned")
 
 @attrs.define(eq=False)
 class Measurer:
-    """Turns events into measurements; it remembers how far each series was written.
+    """Turns events into measurements; gauges are about all pipelines of an exchange together.
+
+    It remembers how far each series was written, which series are incomplete, and the state of each egress.
 
     >>> from marketfetch.events import WaitingForStore
     >>> [found] = Measurer().measure(WaitingForStore("locked", 1, 0.5, exchange="okx"))
@@ -130,12 +136,24 @@ class Measurer:
     """
 
     _covered_until: dict[Series, int] = attrs.field(factory=dict, init=False)
+    _incomplete: set[Series] = attrs.field(factory=set, init=False)
+    _states: dict[tuple[str, str], str] = attrs.field(factory=dict, init=False)
+    """The state of each egress, by exchange and name; the direct connection of all pools is one egress."""
 
     def measure(self, event: Event) -> Iterator[Measurement]:
         """Yield what an event adds to the metrics."""
-        values = chain(_of_request(event), _of_rows(event), _of_run(event))
-        if isinstance(event, BatchWritten):
-            values = chain(values, self._of_batch(event.batch))
+        values = chain(_of_request(event), _of_rows(event))
+        match event:
+            case BatchWritten():
+                values = chain(values, self._of_batch(event.batch))
+            case Heartbeat():
+                values = chain(values, self._of_egresses(event))
+            case RunFinished():
+                values = chain(values, self._of_run(event))
+            case WaitingForStore():
+                values = chain(values, [(_STORE_WAITS, 1, {})])
+            case _:
+                pass
         for metric, value, labels in values:
             yield Measurement(metric, value, {"exchange": event.exchange, **labels})
 
@@ -149,6 +167,22 @@ class Measurer:
             self._covered_until[series] = covered.end
             names = {"symbol": series.symbol, "interval": series.interval.name}
             yield _COVERED, covered.end / 1000, dataset | names
+
+    def _of_egresses(self, beat: Heartbeat) -> _Values:
+        self._states |= {(beat.exchange, egress.name): egress.state for egress in beat.egresses}
+        known = [*self._states.items()]  # a pipeline on another thread may add some meanwhile
+        states = [state for (exchange, _), state in known if exchange == beat.exchange]
+        for beginning in _STATES:
+            yield _EGRESSES, sum(state.startswith(beginning) for state in states), {"state": beginning}
+
+    def _of_run(self, event: RunFinished) -> _Values:
+        report = event.report
+        outcome = "error" if report.error else "complete" if report.complete else "incomplete"
+        yield _RUNS, 1, {"outcome": outcome}
+        reported = {line.series for line in report.series}
+        incomplete = {line.series for line in report.series if line.missing}
+        self._incomplete = self._incomplete - reported | incomplete
+        yield _MISSING, sum(series.exchange == event.exchange for series in self._incomplete), {}
 
 
 def _of_request(event: Event) -> _Values:
@@ -180,22 +214,5 @@ def _of_rows(event: Event) -> _Values:
             yield _FILES, 1, {"verified": str(event.verified).lower()}
         case FileRejected():
             yield _FILES_REJECTED, 1, {}
-        case _:
-            pass
-
-
-def _of_run(event: Event) -> _Values:
-    match event:
-        case Heartbeat():
-            states = [egress.state for egress in event.egresses]
-            for state in _STATES:
-                yield _EGRESSES, sum(each.startswith(state) for each in states), {"state": state}
-        case WaitingForStore():
-            yield _STORE_WAITS, 1, {}
-        case RunFinished():
-            report = event.report
-            outcome = "error" if report.error else "complete" if report.complete else "incomplete"
-            yield _RUNS, 1, {"outcome": outcome}
-            yield _MISSING, sum(bool(line.missing) for line in report.series), {}
         case _:
             pass

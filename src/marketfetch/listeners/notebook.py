@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from threading import Event as Flag
-from threading import Thread
-from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
 from marketfetch.common.html import html_page, html_table
 from marketfetch.common.text import format_counts, format_crossed, format_rate, pluralize, time_left
-from marketfetch.events import Event
-from marketfetch.listeners.run_numbers import RunNumbers
+from marketfetch.listeners.run_numbers import LiveDisplay
 
 __all__ = ["NotebookProgress", "in_notebook"]
 
@@ -31,38 +27,24 @@ def in_notebook() -> bool:
     return hasattr(shell, "kernel")
 
 
-class NotebookProgress:
+class NotebookProgress(LiveDisplay):
     """Progress for a notebook: a bar of rows written, waits, failures by cause. Notebooks have IPython.
 
-    The event loop only notes numbers; a thread updates the display. Leaving it, also by an interrupt, wipes
-    the display.
+    Leaving it, also by an interrupt, wipes the display.
     """
 
     def __init__(self) -> None:
-        self._numbers = RunNumbers()
-        self._started = monotonic()
-        self._stopped = Flag()
+        super().__init__()
         self._display: Any = None
-        self._thread: Thread | None = None
-
-    def __call__(self, event: Event) -> None:
-        """Note the numbers of an event."""
-        self._numbers.note(event)
 
     def __enter__(self) -> Self:
-        self._started = monotonic()
-        self._stopped.clear()
         self._display = import_module("IPython.display").display(self, display_id=True)
-        self._thread = Thread(target=self._refresh, name="marketfetch-progress", daemon=True)
-        self._thread.start()
-        return self
+        return super().__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stopped.set()
-        if self._thread is not None:
-            self._thread.join(2.0)
+        super().__exit__(kind, error, trace)
         self._display.update({"text/html": "", "text/plain": ""}, raw=True)
 
     def _refresh(self) -> None:
@@ -73,7 +55,7 @@ class NotebookProgress:
         return f"<NotebookProgress: {self._numbers.written:,} of {pluralize(self._numbers.planned, 'row')}>"
 
     def _repr_html_(self) -> str:
-        numbers, elapsed = self._numbers, monotonic() - self._started
+        numbers, elapsed = self._numbers, self._elapsed
         notes = [numbers.outage.text, numbers.request_wait, numbers.store_wait, *numbers.given_up[:3]]
         if numbers.crossed:
             notes.append(format_crossed(numbers.crossed))

@@ -36,7 +36,7 @@ class OpenTelemetryListener:
             ) from None
         if provider is not None and not isinstance(provider, MeterProvider):
             raise ConfigurationError(
-                f"provider: {redact(repr(provider))} is none; give a MeterProvider, or leave it out"
+                f"provider: {redact(repr(provider))} is not a MeterProvider; give one, or leave it out"
             )
         meter = get_meter("marketfetch", meter_provider=provider)
         self._measurer = Measurer()

@@ -23,6 +23,7 @@ from marketfetch.events import (
     RequestFailed,
     RoundStarted,
     SeriesRefused,
+    StoreRecovered,
     SymbolUnknown,
     WaitingForStore,
 )
@@ -85,7 +86,9 @@ class PlainProgress(BackgroundListener[str]):
                 failures, self._failures = self._failures, Counter()
                 since = f"; failed: {format_counts(failures)}" if failures else ""
                 self._queue.submit(describe_event(event) + since)
-            case RoundStarted() | SymbolUnknown() | ClockSkewDetected() | WaitingForStore() | SeriesRefused():
+            case RoundStarted() | SymbolUnknown() | ClockSkewDetected() | SeriesRefused():
+                self._queue.submit(describe_event(event))
+            case WaitingForStore() | StoreRecovered():
                 self._queue.submit(describe_event(event))
             case _:
                 pass

@@ -45,7 +45,7 @@ class PrometheusListener:
             registry = prometheus_client.REGISTRY
         if not isinstance(registry, prometheus_client.CollectorRegistry):
             raise ConfigurationError(
-                f"registry: {redact(repr(registry))} is none; write CollectorRegistry(), or leave it out"
+                f"registry: {redact(repr(registry))} is not a registry; give CollectorRegistry() or none"
             )
         self._measurer = Measurer()
         self._instruments: dict[Metric, Any] = {}

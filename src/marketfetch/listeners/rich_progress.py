@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from threading import Event as Flag
-from threading import Thread
-from time import monotonic
-from types import TracebackType
-from typing import Self, TextIO
+from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -21,8 +17,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from marketfetch.events import Event
-from marketfetch.listeners.run_numbers import RunNumbers
+from marketfetch.listeners.run_numbers import LiveDisplay
 from marketfetch.listeners.text import format_counts, format_crossed, format_rate, time_left
 from marketfetch.reports import EgressReport
 
@@ -34,37 +29,15 @@ _NARROW = 80
 """On a terminal with fewer columns only the most important numbers are shown."""
 
 
-class RichProgress:
+class RichProgress(LiveDisplay):
     """Progress for a terminal: a bar of rows written, a line for each egress, failures by cause.
 
-    The event loop only notes numbers. A thread draws the numbers ten times a second, so a terminal that is
-    slow or stopped (Ctrl-S) delays only the display.
+    It is drawn ten times a second.
     """
 
     def __init__(self, stream: TextIO) -> None:
+        super().__init__()
         self._console = Console(file=stream, highlight=False)
-        self._numbers = RunNumbers()
-        self._started = monotonic()
-        self._stopped = Flag()
-        self._thread: Thread | None = None
-
-    def __call__(self, event: Event) -> None:
-        """Note the numbers of an event."""
-        self._numbers.note(event)
-
-    def __enter__(self) -> Self:
-        self._started = monotonic()
-        self._stopped.clear()
-        self._thread = Thread(target=self._refresh, name="marketfetch-progress", daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopped.set()
-        if self._thread is not None:
-            self._thread.join(2.0)
 
     def _refresh(self) -> None:
         bar = _bar(self._console)
@@ -82,9 +55,12 @@ class RichProgress:
         numbers = self._numbers
         total = numbers.planned or None
         description = "writing" if total else "asking what there is"
-        elapsed = monotonic() - self._started
         bar.update(
-            bar.task_ids[0], completed=numbers.done, total=total, description=description, elapsed=elapsed
+            bar.task_ids[0],
+            completed=numbers.done,
+            total=total,
+            description=description,
+            elapsed=self._elapsed,
         )
         parts: list[RenderableType] = [bar]
         if numbers.outage.text:

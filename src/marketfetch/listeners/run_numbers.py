@@ -1,8 +1,13 @@
-"""The numbers of a run, noted from its events, for displays that are drawn again and again."""
+"""Displays that are drawn again and again, and the numbers that they show, noted from events."""
 
 from __future__ import annotations
 
 from collections import Counter
+from threading import Event as Flag
+from threading import Thread
+from time import monotonic
+from types import TracebackType
+from typing import Self
 
 from marketfetch.events import (
     BatchWritten,
@@ -15,6 +20,7 @@ from marketfetch.events import (
     RoundStarted,
     RunFinished,
     SeriesRefused,
+    StoreRecovered,
     SymbolUnknown,
     WaitingForStore,
 )
@@ -22,7 +28,7 @@ from marketfetch.listeners.text import describe_event, format_duration
 from marketfetch.redaction import printable
 from marketfetch.reports import EgressReport
 
-__all__ = ["Outage", "RunNumbers"]
+__all__ = ["LiveDisplay", "Outage", "RunNumbers"]
 
 _ATTEMPTS = 4
 """A request that failed so often, after a few seconds, is told; most failures are over before."""
@@ -101,12 +107,12 @@ class RunNumbers:
         match event:
             case RoundStarted():
                 self._plan(self._planned_of_run + event.rows)
-                self.store_wait = ""
             case BatchWritten():
                 self.written += event.batch.rows
-                self.store_wait = ""
             case WaitingForStore():
                 self.store_wait = describe_event(event)
+            case StoreRecovered():
+                self.store_wait = ""
             case Heartbeat():
                 self.egresses = tuple(event.egresses)
                 self.request_wait = event.waiting
@@ -125,3 +131,44 @@ class RunNumbers:
         """Note how many rows the present run has planned; it may be fewer than before."""
         self.planned += rows - self._planned_of_run
         self._planned_of_run = rows
+
+
+class LiveDisplay:
+    """The base class of listeners that draw the numbers of a run again and again while they are entered.
+
+    The event loop only notes numbers. A thread draws, so that a display that is slow or stopped (Ctrl-S)
+    delays nothing else.
+    """
+
+    def __init__(self) -> None:
+        self._numbers = RunNumbers()
+        self._started = monotonic()
+        self._stopped = Flag()
+        self._thread: Thread | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Note the numbers of an event."""
+        self._numbers.note(event)
+
+    @property
+    def _elapsed(self) -> float:
+        """The seconds since the display was entered."""
+        return monotonic() - self._started
+
+    def _refresh(self) -> None:
+        """Draw until `_stopped` is set; on the thread."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        self._started = monotonic()
+        self._stopped.clear()
+        self._thread = Thread(target=self._refresh, name="marketfetch-progress", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join(2.0)

@@ -24,6 +24,7 @@ from marketfetch.events import (
     RoundStarted,
     RunFinished,
     SeriesRefused,
+    StoreRecovered,
     SymbolUnknown,
     WaitingForStore,
 )
@@ -66,8 +67,6 @@ def _description(event: Event) -> str:
     match event:
         case RoundStarted():
             return f"round {event.round}: {_missing(event)} missing"
-        case SymbolUnknown() | ClockSkewDetected() | WaitingForStore() | SeriesRefused() | FileRejected():
-            return _warning(event)
         case PageFetched():
             rejected = f", rejected: {format_counts(event.rejected)}" if event.rejected else ""
             return f"{event.series}: {pluralize(event.rows, 'row')} through {event.egress}{rejected}"
@@ -89,6 +88,8 @@ def _description(event: Event) -> str:
             return _heartbeat(event)
         case RunFinished():
             return headline(event.report)
+        case _:
+            return _notice(event)
 
 
 def _missing(event: RoundStarted) -> str:
@@ -100,8 +101,13 @@ def _missing(event: RoundStarted) -> str:
     return f"{about}{pluralize(event.rows, 'row')} of {of} {'is' if event.rows == 1 else 'are'}"
 
 
-def _warning(
-    event: SymbolUnknown | ClockSkewDetected | WaitingForStore | SeriesRefused | FileRejected,
+def _notice(
+    event: SymbolUnknown
+    | ClockSkewDetected
+    | WaitingForStore
+    | StoreRecovered
+    | SeriesRefused
+    | FileRejected,
 ) -> str:
     match event:
         case FileRejected():
@@ -115,6 +121,8 @@ def _warning(
             return f"the exchange's clock is {apart} this machine's: one of them is wrong"
         case WaitingForStore():
             return f"waiting for the store, {event.wait:.1f} s more: {event.message}"
+        case StoreRecovered():
+            return "the store answers again"
         case SeriesRefused():
             return f"{event.series} is given up, the others go on: {event.reason}"
 

@@ -1,21 +1,23 @@
 """What the files of a delisted symbol prove: when its rows begin and end. Pure functions.
 
-The exchange no longer answers for a delisted symbol, so that no API can be the second answer. A moment before
-the first row or after the last one is empty if two parts of the archive agree:
+The API does not answer for a delisted symbol, so it cannot give the second answer that makes a moment empty.
+Instead, the listings of the archive and its files have to agree about a moment before the first row or after
+the last one:
 
-| the listings of months and of days | the files that cover the moment | verdict |
+| files in the listings of months and days | files whose period has the moment | verdict |
 |---|---|---|
-| no file begins before it, or none ends after it | there are none | empty |
-| no file ends before it, and a row came later | read to the end, and lack it | empty |
-| no file begins after it, and a row came before | read to the end, and lack it | empty |
-| one of the above | one could not be read, or has a row that cannot be stored | missing |
-| files before and after it | whatever they are | missing |
+| none begins before the moment, or none ends after it | there is none | empty |
+| none ends before it, and a later row was read | read to the end, without a row there | empty |
+| none begins after it, and an earlier row was read | read to the end, without a row there | empty |
+| one of the three cases above | one is unreadable, or has a row that cannot be stored | missing |
+| some end before it, and some begin after it | any | missing |
 
-Nothing is empty before every part of the archive, months and days, has been listed to its end. Where there is
-one part alone, such as months of candles of 1w, two listings of it have to agree.
+No moment is empty before the listings of months and of days were read to their ends. An archive that has only
+one of them, such as only months for candles of 1w, is listed twice, and both listings have to agree.
 
-The end needs one more fact: the files have been silent for two weeks. A younger end may be an archive that
-stands still, as it has for up to eight days, or a listing of the exchange that lacks a symbol by mistake.
+A moment after the last row is empty only if no file has followed for two weeks. Before that, the archive may
+be late (it was late by up to eight days), or the exchange may have left the symbol out of its listing by
+mistake.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from marketfetch.values.spans import DAY, MAX_TIMESTAMP, Span, SpanSet
 
 __all__ = ["FilesRead"]
 
-_SILENCE = 14 * DAY
+_NO_FILE_FOR = 14 * DAY
 
 
 @attrs.define(eq=False)
@@ -58,7 +60,7 @@ class FilesRead:
     _complete: set[CalendarPeriod] = attrs.field(factory=set, init=False)
     """The files that were read to the end, all rows of which could be stored."""
     _rows: Span | None = attrs.field(default=None, init=False)
-    """From the first row that was read to the end of the last one."""
+    """The span from the start of the first row that was read to the end of the last one."""
 
     @property
     def listings_needed(self) -> int:
@@ -71,10 +73,11 @@ class FilesRead:
         return self.listings >= self.parts * self.listings_needed
 
     def list_from(self, needed: CalendarPeriod) -> CalendarPeriod:
-        """Return where a listing begins, if the files of a period are needed, to know where all files end.
+        """Return the first period to list, if the files of a period are needed.
 
-        Example: months are listed from the first one on. If the last one is July, days are listed from
-        1 August on, and earlier if an earlier day is needed.
+        The listing has to show that period, and also where the files of the series end. Example: months are
+        listed from the first one on. If the last one is July, days are listed from 1 August on, and earlier
+        if an earlier day is needed.
         """
         end = max((period.span.end for period in self.listed), default=0)
         return min(needed, CalendarPeriod.containing(end, needed.grain, utc_offset=needed.utc_offset))
@@ -95,9 +98,9 @@ class FilesRead:
         """Return the missing moments that are empty, by the table of this module."""
         if not self.are_known or not self.listed:
             return SpanSet()
-        files = [self._cells(period) for period in self.listed]
+        files = [self._candles(period) for period in self.listed]
         begin, end = min(file.start for file in files), self.end
-        if self._rows is not None:
+        if self._rows is not None:  # the first file is known to the first row, or to its end
             begin = max(begin, min(self._rows.start, *(file.end for file in files)))
         around = [Span(0, begin)] if begin > 0 else []
         if self.is_over(now):
@@ -107,28 +110,28 @@ class FilesRead:
     @property
     def end(self) -> int:
         """Where the rows end: behind the last one in the last file, or at the end of a file without any."""
-        files = [self._cells(period) for period in self.listed]
+        files = [self._candles(period) for period in self.listed]
         last, end = max(file.start for file in files), max(file.end for file in files)
         return end if self._rows is None else min(end, max(last, self._rows.end))
 
     def is_over(self, now: int) -> bool:
         """Whether no file has followed for so long that none will.
 
-        A file that was not read may have rows to its end: the silence begins there.
+        The time counts from the last row, or from the end of a file that was not read completely.
         """
-        unread = [self._cells(period).end for period in self.listed - self._complete]
-        return max(self.end, *unread, 0) + _SILENCE <= now
+        unread = [self._candles(period).end for period in self.listed - self._complete]
+        return max(self.end, *unread, 0) + _NO_FILE_FOR <= now
 
     def _unread(self) -> SpanSet:
-        """Return the moments of files that do not show what they lack; a day tells more than its month."""
+        """Return the moments of files that were not read completely, without the days that were."""
         unread = self.listed - self._complete
-        days = self._all_cells(period for period in self._complete if period.grain == "day")
-        months = self._all_cells(period for period in unread if period.grain == "month")
-        return months - days | self._all_cells(period for period in unread if period.grain == "day")
+        days = self._all_candles(period for period in self._complete if period.grain == "day")
+        months = self._all_candles(period for period in unread if period.grain == "month")
+        return months - days | self._all_candles(period for period in unread if period.grain == "day")
 
-    def _all_cells(self, periods: Iterable[CalendarPeriod]) -> SpanSet:
-        return SpanSet.of(*map(self._cells, periods))
+    def _all_candles(self, periods: Iterable[CalendarPeriod]) -> SpanSet:
+        return SpanSet.of(*map(self._candles, periods))
 
-    def _cells(self, period: CalendarPeriod) -> Span:
-        """Return the candles that open in a period."""
+    def _candles(self, period: CalendarPeriod) -> Span:
+        """Return the span of the candles that open in a period."""
         return Span(self.interval.ceil(period.span.start), self.interval.ceil(period.span.end))

@@ -37,8 +37,8 @@ def outdated(stored: Coverage, known: Coverage) -> SpanSet:
 def derived_coverage(interval: Interval, columns: Columns, step: SpanSet, known: Coverage) -> Coverage:
     """Return what computed rows prove about a step in which all inputs are covered.
 
-    Where every input is present and no row was computed, an input has a row off the grid, stored as the
-    exchange sent it: the derived series is unusable there.
+    A moment is unusable if all inputs are present there and no row was computed: then an input has a row off
+    the grid, which was stored as the exchange sent it.
     """
     empty = known.empty & step
     return Coverage(step, empty, step - empty - interval.cells(columns.times))

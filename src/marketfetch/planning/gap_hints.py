@@ -17,7 +17,7 @@ from marketfetch.values.spans import Span
 __all__ = ["ProbableGap", "seek_gaps"]
 
 _PAGES = 4
-"""A gap of so many pages is no hint: the pages cost as little as crossing it."""
+"""A gap of so many pages is not a hint: the pages cost as little as crossing it."""
 
 
 @attrs.frozen
@@ -43,7 +43,7 @@ def seek_gaps(
     2. Rows may end anywhere in the candle before a gap. Where that candle is longer than a page, shorter
        candles of it are requested: a gap begins less than a page behind its last row.
 
-    The time before the first candle is no gap: the answer may have been cut there.
+    The time before the first candle is not a gap: the answer may have been cut there.
 
     Example: a year of minutes in pages of 500. Of the 1d candles, those from 4 March to 1 August are lacking.
     The last 3m candle of 3 March is that of 06:57: the gap begins at 07:00.

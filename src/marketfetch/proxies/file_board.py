@@ -33,7 +33,7 @@ def _resolved(folder: str | os.PathLike[str]) -> Path:
         return Path(expanded if expanded.startswith("~") else os.path.realpath(expanded))
     except (OSError, ValueError) as error:  # the working directory was removed; a NUL character
         raise ConfigurationError(
-            f"board: {str(folder)!r} is no folder here ({error}); write an absolute path"
+            f"board: {str(folder)!r} is not a folder here ({error}); write an absolute path"
         ) from error
 
 

@@ -78,7 +78,7 @@ class RotatingProxies:
             proxies = [proxies]
         if not isinstance(proxies, Iterable):
             raise ConfigurationError(
-                f"proxies: {type(proxies).__name__} is no list of addresses; write [...]"
+                f"proxies: {type(proxies).__name__} is not a list of addresses; write [...]"
             )
         # Replaces the plain texts: debuggers show the local variables of an error.
         proxies = [Secret.of(text) for text in proxies]
@@ -87,7 +87,7 @@ class RotatingProxies:
         if names is None:
             names = [f"Proxy {number}" for number in range(1, len(secrets) + 1)]
         if isinstance(names, str) or not isinstance(names, Sequence):
-            raise ConfigurationError(f"names: {type(names).__name__} is no list; write ['one', 'another']")
+            raise ConfigurationError(f"names: {type(names).__name__} is not a list; write ['one', 'another']")
         if len(names) != len(secrets):
             raise ConfigurationError(f"names: there are {len(names)} for {len(secrets)} different proxies")
         egresses = [Egress(name, secret) for name, secret in zip(names, secrets, strict=True)]
@@ -115,7 +115,9 @@ class RotatingProxies:
         Raises ConfigurationError if the file cannot be read, or with its number if a line is malformed.
         """
         if not isinstance(path, str | Path):
-            raise ConfigurationError(f"path: {type(path).__name__} is none; write text such as 'proxies.txt'")
+            raise ConfigurationError(
+                f"path: {type(path).__name__} is not a path; write text such as 'proxies.txt'"
+            )
         addresses = [parse_proxy(text, place) for text, place in read_proxies(Path(path))]
         return cls(addresses, direct=direct, max_wait=max_wait)
 

@@ -36,7 +36,7 @@ class StripQuote:
     def __attrs_post_init__(self) -> None:
         if not is_text(self.quote):
             raise ConfigurationError(
-                f"quote: {self.quote!r} is no currency; write one as text, such as 'USDT'"
+                f"quote: {self.quote!r} is not a currency; write one as text, such as 'USDT'"
             )
 
     def __call__(self, symbol: str) -> str:
@@ -56,7 +56,7 @@ def without_quote(quote: str) -> StripQuote:
 
 def _check_name(argument: str, name: object) -> None:
     if not is_text(name):
-        found = "the name is empty" if isinstance(name, str) else f"{redact(repr(name))} is no name"
+        found = "the name is empty" if isinstance(name, str) else f"{redact(repr(name))} is not a name"
         raise ConfigurationError(f"{argument}: {found}; write that of a table or column, as text")
 
 
@@ -64,7 +64,7 @@ def mapping_or_none(_sink: object, _argument: attrs.Attribute[TableMapping | Non
     """Validate the argument `table` of a sink: ConfigurationError for anything but a mapping or None."""
     if value is not None and not isinstance(value, TableMapping):
         raise ConfigurationError(
-            f"table: {redact(repr(value))} is no mapping; "
+            f"table: {redact(repr(value))} is not a mapping; "
             "write TableMapping('candles', time=..., symbol=..., columns=...)"
         )
 
@@ -119,7 +119,7 @@ class TableMapping:
             dataset = Dataset.parse(name)
             if not isinstance(columns, Mapping):
                 raise ConfigurationError(
-                    f"columns: {type(columns).__name__} of {name} is no mapping; "
+                    f"columns: {type(columns).__name__} of {name} is not a mapping; "
                     f"write {{'{name}': {{'{dataset.names[0]}': 'a column'}}}}"
                 )
             if not columns:
@@ -151,12 +151,12 @@ class TableMapping:
                 raise ConfigurationError(f"{argument}: {redact(repr(word))} is unknown; choose {choose}")
         if not callable(self.rename_symbol):
             raise ConfigurationError(
-                f"rename_symbol: {type(self.rename_symbol).__name__} is no function; write one that returns "
-                "the table's name of a symbol, such as {'BTCUSDT': 'BTC'}.__getitem__"
+                f"rename_symbol: {type(self.rename_symbol).__name__} is not a function; write one that "
+                "returns the table's name of a symbol, such as {'BTCUSDT': 'BTC'}.__getitem__"
             )
         if not isinstance(self.columns, Mapping):
             raise ConfigurationError(
-                f"columns: {type(self.columns).__name__} is no mapping; "
+                f"columns: {type(self.columns).__name__} is not a mapping; "
                 "write {'ohlcv': {'close': 'a column'}}"
             )
 

@@ -49,14 +49,14 @@ def host_url(argument: str, given: object, *, like: str = "https://files.example
     """Return the canonical form of a host's http(s) URL, which is the key of its budgets; a path may follow.
 
     Raises ConfigurationError, which names the `argument` and says what to write `like`, for another scheme,
-    no host, a space or control character, a port that is none, credentials, a query and a fragment. The
+    no host, a space or control character, a wrong port, credentials, a query and a fragment. The
     message shows the text only where it has no credential.
 
     >>> host_url("base_url", "https://API.Binance.com.:443/")
     'https://api.binance.com'
     >>> host_url("base_url", "https://e.org:99999")
     Traceback (most recent call last):
-    marketfetch.errors.ConfigurationError: base_url: its port is none; write a number from 1 to 65535, or ...
+    marketfetch.errors.ConfigurationError: base_url: its port is not a number from 1 to 65535; write one...
     """
     if not isinstance(given, str):
         raise ConfigurationError(f"{argument}: {type(given).__name__} is no URL; write text such as {like}")
@@ -87,7 +87,7 @@ def host_url(argument: str, given: object, *, like: str = "https://files.example
         port = 0
     if port == 0 or parts.netloc.endswith(":"):
         raise ConfigurationError(
-            f"{argument}: its port is none; write a number from 1 to 65535, or leave it out"
+            f"{argument}: its port is not a number from 1 to 65535; write one, or leave it out"
         )
     shown = "" if port in {None, _PORTS[parts.scheme]} else f":{port}"
     return parts._replace(netloc=f"{host}{shown}").geturl()

@@ -38,7 +38,7 @@ class Instrument:
             raise ValueError("an instrument has a symbol")
         for moment in (self.listed_at, self.delisted_at):
             if moment is not None and abs(moment) >= MAX_TIMESTAMP:
-                raise ValueError(f"{self.symbol} begins or ends at {moment}, which is no time")
+                raise ValueError(f"{self.symbol} begins or ends at {moment}, which is not a time")
 
     @property
     def unified(self) -> str:

@@ -239,7 +239,7 @@ def _zoned(text: object) -> Interval | None:
 
 
 def _no_interval(text: object) -> ConfigurationError:
-    """Make the error for a value that is no interval; names of units of other libraries get a hint."""
+    """Make the error for a value that is not an interval; names of units of other libraries get a hint."""
     names = [name for name in _intervals() if name != "event"]
     if isinstance(text, int | float) and not isinstance(text, bool):
         meant = ((unit, _of_length(text * ms)) for unit, ms in (("seconds", SECOND), ("minutes", MINUTE)))

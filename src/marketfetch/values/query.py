@@ -48,7 +48,7 @@ class AllSymbols:
             raise ConfigurationError(f"delisted: {redact(repr(self.delisted))} is neither True nor False")
         if self.quote is not None and not isinstance(self.quote, str):
             raise ConfigurationError(
-                f"quote: {redact(repr(self.quote))} is no name; write one as text, such as 'USDT'"
+                f"quote: {redact(repr(self.quote))} is not a name; write one as text, such as 'USDT'"
             )
         if self.kind is not None and self.kind not in KINDS:
             raise unknown("kind", self.kind, KINDS)
@@ -58,14 +58,16 @@ def _symbols(symbols: object) -> tuple[str, ...] | AllSymbols:
     if symbols is AllSymbols:
         return AllSymbols()
     if symbols is None:
-        raise ConfigurationError("symbols: None is no name; name some, or ask for AllSymbols(quote='USDT')")
+        raise ConfigurationError(
+            "symbols: None is not a name; name some, or ask for AllSymbols(quote='USDT')"
+        )
     return symbols if isinstance(symbols, AllSymbols) else names_of("symbols", symbols)
 
 
 def datasets_of(names: object) -> tuple[Dataset, ...]:
     """Return the datasets with these names, each once; ConfigurationError for an unknown name or None."""
     if names is None:
-        raise ConfigurationError("datasets: None is no name; name some, such as ohlcv, or leave them out")
+        raise ConfigurationError("datasets: None is not a name; name some, such as ohlcv, or leave them out")
     several = [names] if isinstance(names, str | Dataset) or not isinstance(names, Iterable) else names
     parted = (names_of("datasets", name) if isinstance(name, str) else (name,) for name in several)
     return tuple(dict.fromkeys(map(Dataset.parse, chain.from_iterable(parted))))
@@ -77,7 +79,7 @@ def _composites(composites: object) -> tuple[Composite, ...]:
     for composite in several if isinstance(several, Iterable) else (several,):
         if not isinstance(composite, Composite):
             raise ConfigurationError(
-                f"composites: {redact(repr(composite))} is none; "
+                f"composites: {redact(repr(composite))} is not a Composite; "
                 "write Composite('MT', ('ETHUSDT', 'BTCUSDT'))"
             )
         given.append(composite)

@@ -86,14 +86,14 @@ def _retries(_settings: object, _argument: attrs.Attribute[RetryPolicy], value: 
     if not isinstance(value, RetryPolicy):
         count = value if isinstance(value, int) and value > 0 else 8
         raise ConfigurationError(
-            f"retries: {redact(repr(value))} is none; write RetryPolicy(attempts={count:d})"
+            f"retries: {redact(repr(value))} is not a RetryPolicy; write RetryPolicy(attempts={count:d})"
         )
 
 
 def _clock(_settings: object, _argument: attrs.Attribute[Clock], value: object) -> None:
     if not callable(value):
         raise ConfigurationError(
-            f"clock: {redact(repr(value))} is none; give a function that returns UTC milliseconds"
+            f"clock: {redact(repr(value))} is not a function; give a function that returns UTC milliseconds"
         )
 
 

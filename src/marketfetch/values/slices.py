@@ -15,9 +15,9 @@ __all__ = ["Slice"]
 class Slice:
     """A part of a series that is still to be fetched, of the size of one request.
 
-    - `absent_once`: moments that one answer denied; a second denial makes them empty.
-    - `bad_answers`: the number of answers about these moments without a sound row.
-    - `invalid_rows`: the wrong rows that all of those answers had.
+    - `absent_once`: moments for which one answer had no row; a second such answer makes them empty.
+    - `bad_answers`: the number of answers in which no row of these moments could be stored.
+    - `invalid_rows`: the wrong rows that were in all of these answers.
     - `batch_plan`: the number of the BatchPlan that collects the rows.
     """
 

@@ -143,7 +143,7 @@ def parse_time(argument: str, value: TimeLike, now: int) -> int:
     """Turn a time that a caller wrote into UTC milliseconds.
 
     Errors name the `argument`; `now` is UTC milliseconds. A datetime at midnight without a zone is read as a
-    date, and dates are UTC. Raises ConfigurationError for text that is no time, for any other time of day
+    date, and dates are UTC. Raises ConfigurationError for text that is not a time, for any other time of day
     without a zone, and for numbers that are not milliseconds.
 
     >>> parse_time("start", "2026-06-01", now=0)

@@ -50,8 +50,8 @@ class Selection:
     ) -> Selection:
         """Make a selection from a caller's arguments.
 
-        Raises ConfigurationError for a value that is no name, and for an empty list: a computed list that is
-        empty must not select all series.
+        Raises ConfigurationError for a value that is not a name, and for an empty list: a list that a program
+        computes, and that is empty, must not select all series.
         """
         if isinstance(symbols, AllSymbols) and symbols.quote is not None:
             raise ConfigurationError(
@@ -66,7 +66,7 @@ class Selection:
             raise ConfigurationError("datasets: none given; name some, or leave datasets out")
         if exchange is not None and not is_text(exchange):
             raise ConfigurationError(
-                f"exchange: {redact(repr(exchange))} is no name; write one such as 'binance-usdm', "
+                f"exchange: {redact(repr(exchange))} is not a name; write one such as 'binance-usdm', "
                 "or leave it out"
             )
         return cls(

@@ -58,7 +58,7 @@ class _Issue:
     entry: Provenance
     listed: ArchiveFile | None
     shorter: SpanSet
-    """The spans of shorter files: their days are nearer to the truth than a month."""
+    """The spans of shorter files that were read: their rows count, and not those of the longer file."""
 
 
 @attrs.define(eq=False)
@@ -135,7 +135,7 @@ class SourceVerifier:
             file = listed.get(entry.key)
             unchanged = file is None or (file.size, file.modified) == (entry.size, entry.modified)
             if archive.is_listed and unchanged:
-                continue  # as it was; or no longer published, which says nothing about its rows
+                continue  # unchanged, or no longer published: then there is nothing to compare
             try:
                 shorter = (one.span for one in entries if one.span.length < entry.span.length)
                 issue = _Issue(series, archive, periods[entry.key], entry, file, SpanSet(tuple(shorter)))
@@ -200,7 +200,7 @@ class SourceVerifier:
         summary = reader.summary
         if summary.digest == entry.digest:
             return None
-        # Moments that nobody asked for are not covered, and no difference.
+        # Rows at moments that are not covered were never wanted: the store need not have them.
         covered = self.retrier.call(partial(self.store.coverage, [series]))[series].covered
         compared = SpanSet.of(entry.span) & covered - issue.shorter
         changes, wrong = [Columns.empty(series.dataset)], [SpanSet()]
@@ -216,7 +216,8 @@ class SourceVerifier:
             wrong.append(series.interval.cover(differs.times))
             fields.update(differs.fields)
             new += len(differs.new)
-            # A blank never overwrites a value. Without the provenance the file is shown again next time.
+            # Writing cannot replace a value by NULL. Such a file gets no new provenance, so that the next
+            # verification finds it again.
             blank += int(np.count_nonzero(np.isnan(changed.values) & ~np.isnan(_at(stored, changed.times))))
         changed = Columns.join(changes)
         spans = SpanSet.of(*(span for some in wrong for span in some))

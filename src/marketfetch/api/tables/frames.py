@@ -146,7 +146,7 @@ def _check_unique_symbols(argument: str, rows: _Rows) -> None:
 def wide_frame(dataset: Dataset, rows: _Rows, column: str) -> pd.DataFrame:
     """Return one column as a pandas DataFrame, times × symbols; NaN or NA where a symbol has no row."""
     if not is_text(column):
-        raise ConfigurationError(f"column: {column!r} is no name; write one, such as 'close'")
+        raise ConfigurationError(f"column: {column!r} is not a name; write one, such as 'close'")
     place = dataset.index(column)
     _check_unique_symbols("wide", rows)
     with from_extra("pandas", "wide"):

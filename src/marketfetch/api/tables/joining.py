@@ -19,7 +19,7 @@ from marketfetch.values.spans import SECOND
 __all__ = ["jitter_grid", "joined", "joined_dataset", "on_grid"]
 
 _STATES = ("open_interest", "long_short_ratio")
-"""Datasets beside events whose values hold at a time, and not over the interval that begins there."""
+"""Datasets whose values describe one time, and not the interval that begins there; so do events."""
 
 
 def joined_dataset(left: Dataset, right: Dataset) -> Dataset:
@@ -47,7 +47,7 @@ def jitter_grid(grid: str | timedelta | Interval | None) -> Interval | None:
     interval = Interval.parse(grid)
     if interval.length is None or interval.is_event:
         raise ConfigurationError(
-            f"grid: {interval.name} has no steps of one length; write '1m', '1h' or None"
+            f"grid: the steps of {interval.name} differ in length; write '1m', '1h' or None"
         )
     return interval
 
@@ -69,8 +69,9 @@ def joined(
 ) -> dict[Series, Columns]:
     """Return the rows with the columns of `other` of the same exchange and symbol; NULL where there are none.
 
-    Of events and states it is the last value at or before the open time; of candles and flows the row of the
-    same open time, and the intervals must be equal: a longer candle is not known before its end.
+    An event, or a state such as open interest, holds until the next one: each row gets the last one at or
+    before its open time. A candle or a volume belongs to its own interval: each row gets the one of the same
+    open time, and both tables must have the same interval, since a longer candle is known only at its end.
     """
     partners: dict[tuple[str, str], list[Series]] = {}
     for series in other:

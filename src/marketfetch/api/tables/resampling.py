@@ -37,8 +37,8 @@ def resampled_dataset(dataset: Dataset) -> Dataset:
     strange = [name for name in dataset.names if name not in _KNOWN]
     if strange:
         raise ConfigurationError(
-            f"resample: {', '.join(strange)} of {dataset.name} is no price and no volume; resample candles, "
-            "then join the table: candles.resample('4h').join(other)"
+            f"resample: {', '.join(strange)} of {dataset.name} is neither a price nor a volume; resample "
+            "candles, then join the table: candles.resample('4h').join(other)"
         )
     columns = tuple(column for column in dataset.columns if column != COMPLETE)
     return attrs.evolve(dataset, columns=(*columns, COMPLETE))

@@ -239,7 +239,8 @@ class Table:
     def _chosen(self, symbol: str) -> list[Series]:
         if not is_text(symbol):
             raise ConfigurationError(
-                f"symbol: {redact(repr(symbol))} is no name; write table['BTCUSDT'], or table.head() for rows"
+                f"symbol: {redact(repr(symbol))} is not a name; write table['BTCUSDT'], "
+                "or table.head() for rows"
             )
         if symbol in self.report.unknown:
             raise ConfigurationError(f"symbol: {symbol!r} has no rows: {self.report.unknown[symbol]}")
@@ -266,7 +267,7 @@ class Table:
 
     def _part(self, n: int, *, last: bool) -> Table:
         if not is_whole(n) or n < 0:
-            raise ConfigurationError(f"n: {redact(repr(n))} is no number of rows; write 0 or more")
+            raise ConfigurationError(f"n: {redact(repr(n))} is not a number of rows; write 0 or more")
         left, parts = int(n), dict[Series, Columns]()
         for series, columns in reversed(self.rows.items()) if last else self.rows.items():
             size = len(columns)

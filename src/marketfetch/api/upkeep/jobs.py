@@ -82,7 +82,7 @@ class StoreJobs:
         check_parts(fetcher, settings)
         self.store: Store = store_of("store", store, purpose)
         self.settings = (settings if settings is not None else Settings()).for_one_run()
-        # A name that is no source is refused before the store is read.
+        # A name that is not a source is refused before the store is read.
         self._sources = Query(symbols="ANY", start=0, sources=sources).sources
         self._hosts = (base_url, archive_url)
         emit = Listeners(listeners).emit

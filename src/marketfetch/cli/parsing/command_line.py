@@ -68,7 +68,8 @@ def _check_text(words: Sequence[str]) -> None:
 def _stray(stray: str, words: Sequence[str], command: str) -> ConfigurationError:
     if stray.startswith("-"):
         return ConfigurationError(
-            f"arguments: {redact(stray.partition('=')[0])!r} is no option; see marketfetch {command} --help"
+            f"arguments: {redact(stray.partition('=')[0])!r} is not an option; "
+            f"see marketfetch {command} --help"
         )
     places = " or ".join(str(place) for place, word in enumerate(words, start=1) if word == stray)
     return ConfigurationError(

@@ -72,7 +72,7 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, message if near else message + ", ".join(known))
 
     def value_of(self, action: argparse.Action, text: str) -> Any:
-        """Return the value that a text has for an option; ArgumentError if it is none."""
+        """Return the value that a text has for an option; ArgumentError if the text does not have one."""
         value = self._get_value(action, text)
         self._check_value(action, value)
         return value
@@ -193,7 +193,7 @@ def _unknown_option(command: str, option: str, commands: Mapping[str, Parser]) -
         remedy = f"did you mean {' or '.join(map(repr, near))}?"
     else:
         remedy = f"see marketfetch {command} --help"
-    return ConfigurationError(f"arguments: {option!r} is no option of {command}; {remedy}")
+    return ConfigurationError(f"arguments: {option!r} is not an option of {command}; {remedy}")
 
 
 def with_option_name(message: str, options: Iterable[str], places: Mapping[str, str], to: str) -> str:
@@ -202,8 +202,8 @@ def with_option_name(message: str, options: Iterable[str], places: Mapping[str, 
     `places` says where the value of an option is from, if it was not typed; `to` is how the option of the
     store was typed.
 
-    >>> with_option_name("symbols: an empty name is none; leave it out", ["--symbol"], {}, "--store")
-    '--symbol: an empty name is none; leave it out'
+    >>> with_option_name("symbols: a name is empty; leave it out", ["--symbol"], {}, "--store")
+    '--symbol: a name is empty; leave it out'
     >>> with_option_name("interval: ...", ["--interval"], {"--interval": "MARKETFETCH_INTERVAL"}, "--store")
     'MARKETFETCH_INTERVAL: ...'
     """

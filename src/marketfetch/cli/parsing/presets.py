@@ -211,11 +211,11 @@ class _File(NamedTuple):
             ) from None
 
     def check_sections(self, commands: Mapping[str, Parser]) -> None:
-        """Raise ConfigurationError for a section that is none, also of a job that is not used."""
+        """Raise ConfigurationError for a section that is not a table, also of a job that is not used."""
         sections = ("defaults", "jobs", *commands)
         for name, section in self.content.items():
             if name not in sections:
-                raise unknown(self.place((), name), name, sections, "is no section")
+                raise unknown(self.place((), name), name, sections, "is not a section")
             tables = section.items() if name == "jobs" and isinstance(section, dict) else [(name, section)]
             for title, table in tables:
                 if not isinstance(table, dict):
@@ -227,7 +227,7 @@ class _File(NamedTuple):
                 self.presets(("jobs", title) if name == "jobs" else (title,), of)
 
     def presets(self, section: tuple[str, ...], keys: set[str]) -> Sequence[_Preset]:
-        """Return the presets of a section; ConfigurationError for a key that is no option."""
+        """Return the presets of a section; ConfigurationError for a key that is not an option."""
         table: Any = self.content
         for name in section:
             table = table.get(name, {})
@@ -235,7 +235,7 @@ class _File(NamedTuple):
         for written, value in table.items():
             key, place = written.replace("_", "-"), self.place(section, written)
             if key not in keys:
-                raise unknown(place, written, keys, "is no option")
+                raise unknown(place, written, keys, "is not an option")
             presets.append(_Preset(key, value, place, self.path.parent))
         return presets
 

@@ -19,8 +19,8 @@ from marketfetch.errors import SinkError
 __all__ = ["INHERITED", "OPEN_FILES", "OpenFiles"]
 
 INHERITED = (
-    "this process was forked while its parent had the file open, which the database does not survive; start "
-    "processes with multiprocessing.get_context('spawn'), or before the parent begins to fetch"
+    "this process was forked while its parent had the file open, and the database cannot be used in both; "
+    "start processes with multiprocessing.get_context('spawn'), or fork before the parent opens the file"
 )
 
 

@@ -48,9 +48,9 @@ def file_path(path: str | os.PathLike[str]) -> Path:
     marketfetch.errors.ConfigurationError: path: 'a\x00b' has a character that no path has; remove it
     """
     if not isinstance(path, str | os.PathLike):
-        raise ConfigurationError(f"path: {path!r} is no path; write text such as 'market.sqlite'")
+        raise ConfigurationError(f"path: {path!r} is not a path; write text such as 'market.sqlite'")
     if str(path) in {"", ":memory:"}:
-        raise ConfigurationError(f"path: {str(path)!r} is no file; name one, or take MemorySink()")
+        raise ConfigurationError(f"path: {str(path)!r} is not a file; name one, or take MemorySink()")
     try:
         is_possible = b"\0" not in os.fsencode(path)
     except UnicodeEncodeError:  # half of a character

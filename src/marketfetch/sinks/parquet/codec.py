@@ -32,7 +32,7 @@ class UnreadableFile(Exception):
 
 
 def check_whole(series: Series, rows: Columns) -> None:
-    """Raise RowsRefused where a column of whole numbers has a value that is none, or that no int64 holds."""
+    """Raise RowsRefused where a column of whole numbers has a fraction, or a number that no int64 holds."""
     for column, values in zip(series.dataset.columns, rows.values, strict=True):
         if column.integer:
             whole = (np.floor(values) == values) & (np.abs(values) < _INT64)

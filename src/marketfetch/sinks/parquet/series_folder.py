@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -117,7 +118,7 @@ class SeriesFolder:
         """
         ledger, notes = self._notes(None)
         entries = [*ledger.provenance, *(entry for note in notes for entry in note.provenance)]
-        return by_span({one.key: one for one in sorted(entries, key=_modified)}.values())
+        return by_span({one.key: one for one in sorted(entries, key=attrgetter("modified"))}.values())
 
     @property
     def is_held(self) -> bool:
@@ -129,8 +130,8 @@ class SeriesFolder:
 
     # --- writing: one process at a time ---
 
-    def write(self, batch: Batch) -> None:
-        """Merge a batch into the files of its periods; raises RowsRefused before anything changes."""
+    def write(self, batch: Batch) -> set[str]:
+        """Merge a batch into the files, and return the periods of its rows; RowsRefused changes nothing."""
         check_whole(self.series, batch.columns)
         interval = self.series.interval
         rows_of = dict(split(Columns.join([batch.columns]), unit_of(interval)))
@@ -162,6 +163,12 @@ class SeriesFolder:
             known = ledger.provenance if filed else replaced(ledger.provenance, batch.provenance)
             # Last: after a crash before this line, the new files still count, by `_list_files`.
             self._put_ledger(ledger, LedgerNote(files, empty, known))
+        return set(map(str, rows_of))
+
+    def lost(self, names: set[str]) -> list[Path]:
+        """Return the files of periods that are not there any more, or not in the ledger."""
+        there = self._ledger().files.keys() & set(map(str, self._periods(foreign=True)))
+        return [self.home / f"{name}.parquet" for name in sorted(names - there)]
 
     def forget(self, spans: SpanSet, *, rows: bool) -> None:
         """Remove the coverage of the spans, and with `rows` the rows; see SupportsForget.
@@ -391,7 +398,3 @@ class SeriesFolder:
         make_folder(file.parent)
         write = partial(write_rows, rows, self.series.dataset, note)
         replace_file(file, write, temporary_folder(self.root))
-
-
-def _modified(entry: Provenance) -> int:
-    return entry.modified

@@ -119,19 +119,29 @@ class ParquetSink:
         """Open a writer; see Sink.
 
         It raises SinkError if the folder was deleted or replaced meanwhile: then earlier rows are in no file.
+        So does leaving the block if files were deleted that this writer has written.
         """
         with self._checked():
             pass
-        opened = file_identity(self._mark)
+        opened, written = file_identity(self._mark), dict[Series, set[str]]()
 
         def write(batch: Batch) -> None:
-            self._write(batch)
+            with self._translated():
+                names = SeriesFolder(self.folder, batch.series).write(batch)
+            written.setdefault(batch.series, set()).update(names)
             if file_identity(self._mark) != opened:
                 raise SinkError(
                     f"{self.folder} was deleted, moved or replaced under a run; leave it there, and run again"
                 )
 
         yield write
+        for series, names in written.items():
+            with self._translated():
+                lost = SeriesFolder(self.folder, series).lost(names)
+            if lost:
+                raise SinkError(
+                    f"{lost[0]} was deleted under the run that wrote it; leave it there, and run again"
+                )
 
     def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
         """Return the coverage of each of the given series; see Store.
@@ -189,10 +199,6 @@ class ParquetSink:
         """
         with self._checked():
             SeriesFolder(self.folder, series).forget(spans, rows=rows)
-
-    def _write(self, batch: Batch) -> None:
-        with self._translated():
-            SeriesFolder(self.folder, batch.series).write(batch)
 
     def _series(self) -> Iterator[Series]:
         """Yield each series that has a folder."""

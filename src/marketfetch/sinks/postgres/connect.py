@@ -45,20 +45,21 @@ _DEFAULTS = {
 
 _ERROR_RESPONSE = re.compile(rb'\tErrorResponse\t[^\n]*? C "([0-9A-Z]{5})"')
 _TRACED = 65_536
+"""Bytes of the trace that are read: an error response is in the first few."""
 _TIMEOUT = 10.0
-"""Seconds that a second attempt to connect may take."""
+"""Seconds in which libpq has to connect, where this module waits for it and not psycopg."""
 
 
 def open_connection(dsn: Secret) -> Connection:
     """Open a connection to the first host of a DSN that accepts one.
 
-    Abstract sockets are connected to as well. Raises psycopg.Error, OSError, or UnicodeError if no host has
-    a name that can exist.
+    A host may be an abstract socket, such as `@postgres`. Raises psycopg.Error, OSError, or UnicodeError if
+    no host has a name that can exist.
     """
     parts = parameters_of(dsn)
     if not any(host.startswith("@") for host in str(parts.get("host", "")).split(",")):
         return psycopg.connect(make_conninfo(**parts), autocommit=True, prepare_threshold=None)
-    # psycopg looks an abstract socket up in the DNS; libpq knows what it is.
+    # psycopg would look up the name of an abstract socket in the DNS; libpq does not.
     message = ""
     for host in each_host(parts):
         started = _started(host)
@@ -75,7 +76,7 @@ def open_connection(dsn: Secret) -> Connection:
 
 def parameters_of(dsn: Secret) -> dict[str, Any]:
     """Return the connection parameters of a DSN, with the defaults above and without impossible hosts."""
-    # Statements are kept as they are sent, in UTF-8.
+    # Statements are sent as bytes in UTF-8, and the server has to read them as UTF-8.
     return {**_DEFAULTS, **without_impossible_hosts(parse_dsn(dsn)), "client_encoding": "UTF8"}
 
 
@@ -114,7 +115,9 @@ def verdict_of(error: Exception, parts: dict[str, Any]) -> Verdict:
 def _verdict_of_host(parts: dict[str, Any]) -> Verdict:
     state, text = _second_attempt(parts)
     known = final_in_words(text)
-    if state is None or (state == "08P01" and known is not None):  # PgBouncer says so of all its errors
+    if state is None or (
+        state == "08P01" and known is not None
+    ):  # the SQLSTATE that PgBouncer sends with every error
         return known or _AWAY
     return of_state(state)
 
@@ -136,7 +139,8 @@ def _started(parts: dict[str, Any]) -> pq.abc.PGconn:
 def _second_attempt(parts: dict[str, Any]) -> tuple[str | None, str]:
     """Connect once more to one host, and return the SQLSTATE that the server answers and libpq's message.
 
-    The SQLSTATE is None where the server gives none, or where libpq cannot tell (it can on Linux).
+    The SQLSTATE is None where the server sends none, and on other systems than Linux, where psycopg
+    cannot trace.
     """
     connection = _started(parts)
     try:

@@ -232,8 +232,8 @@ def connections_of(dsn: object, pool: object) -> Connections | ConfigurationErro
             return ConfigurationError("pool: there is a dsn as well; pass one of the two")
         if not isinstance(pool, ConnectionPool):
             return ConfigurationError(
-                f"pool: {type(pool).__name__} is none; pass a psycopg_pool.ConnectionPool, which is not "
-                "asynchronous"
+                f"pool: {type(pool).__name__} is not a pool; pass a psycopg_pool.ConnectionPool, "
+                "which is not asynchronous"
             )
         return ServicePool(pool)
     if dsn is None:

@@ -35,14 +35,14 @@ def secret_dsn(dsn: object) -> Secret | ConfigurationError:
     local variables of every frame that an error passes, and the text may contain a password.
 
     >>> secret_dsn(b"host=db")
-    ConfigurationError("dsn: bytes is none; write text such as 'postgresql://user@host/database'")
+    ConfigurationError("dsn: bytes is not a DSN; write text such as 'postgresql://user@host/database'")
     """
     if isinstance(dsn, Secret):
         return dsn
     if isinstance(dsn, str):
         return Secret(dsn)
     return ConfigurationError(
-        f"dsn: {type(dsn).__name__} is none; write text such as 'postgresql://user@host/database'"
+        f"dsn: {type(dsn).__name__} is not a DSN; write text such as 'postgresql://user@host/database'"
     )
 
 

@@ -98,7 +98,7 @@ class PostgresSink:
                 f"max_writers: {redact(repr(self.max_writers))} writers write nothing; take at least 1"
             )
         if not is_text(self.schema):
-            raise ConfigurationError(f"schema: {self.schema!r} is no name; write one as text")
+            raise ConfigurationError(f"schema: {self.schema!r} is not a name; write one as text")
 
     @property
     def batch_rows(self) -> int:

@@ -238,7 +238,7 @@ class ExchangeContract(RefusalContract):
             with naming_raw_errors("decode_time", body, "read the body with decode_errors_as"):
                 stamp = exchange.decode_time(body)
             assert isinstance(stamp, int), f"decode_time returned {stamp!r}; return UTC milliseconds as int"
-            assert 1_000_000_000_000 < stamp < 10_000_000_000_000, f"{stamp} is no time in milliseconds"
+            assert 1_000_000_000_000 < stamp < 10_000_000_000_000, f"{stamp} is not a time in milliseconds"
         refuses_garbage("decode_time", exchange.decode_time)
 
     def test_18_the_listing_is_read(self) -> None:

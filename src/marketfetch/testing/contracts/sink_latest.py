@@ -47,7 +47,7 @@ class LatestContract:
             same(rows, Columns.empty(series.dataset))
 
     def test_39_the_series_are_those_of_the_ledger(self, store: Store) -> None:
-        """An empty store has none; a series whose coverage was forgotten is none."""
+        """An empty store has none; a series whose coverage was forgotten is not one of them."""
         finder, series = _finding(store), series_of(symbol="币安/人生 'x'")
         assert list(finder.series()) == []
         write(store, batch_of(series, range(3)), batch_of(series_of(interval="1h"), [0]))

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-import attrs
 import orjson
 
 from marketfetch.testing.http.messages import ServerReply, ServerRequest
 from marketfetch.testing.markets.market import Market, MarketInstrument, Window
 from marketfetch.testing.venues.rate_limiter import Decision, Pool, RequestCost
-from marketfetch.testing.venues.venue import ApiError, integer
+from marketfetch.testing.venues.venue import ApiError, Route, RoutedVenue, integer
 from marketfetch.values.intervals import Interval
 
 __all__ = [
     "INTERVALS",
-    "Answer",
     "BinanceVenue",
-    "Route",
     "SymbolInfo",
     "illegal",
     "instrument_of",
@@ -34,37 +31,15 @@ __all__ = [
 ]
 
 INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M")
-Answer = Callable[[Market, ServerRequest, int], ServerReply]
 SymbolInfo = Callable[[MarketInstrument, int], Mapping[str, object] | None]
 """Makes the entry of an instrument in the listing; None if the venue does not trade it."""
 
 
-@attrs.frozen
-class Route:
-    """The handler and the cost function of one path."""
-
-    answer: Answer
-    charge: Callable[[ServerRequest], RequestCost]
-
-
-class BinanceVenue:
+class BinanceVenue(RoutedVenue):
     """A `Venue` made of routes. An ApiError becomes Binance's `{"code": …, "msg": …}`."""
 
-    def __init__(self, market: Market, routes: Mapping[str, Route]) -> None:
-        self._market = market
-        self._routes = routes
-
-    def serves(self, request: ServerRequest) -> bool:
-        return request.path in self._routes
-
-    def charge(self, request: ServerRequest) -> RequestCost:
-        return self._routes[request.path].charge(request)
-
-    def answer(self, request: ServerRequest, now: int) -> ServerReply:
-        try:
-            return self._routes[request.path].answer(self._market, request, now)
-        except ApiError as refused:
-            return json_reply({"code": refused.code, "msg": refused.message}, refused.status)
+    def error(self, refused: ApiError) -> ServerReply:
+        return json_reply({"code": refused.code, "msg": refused.message}, refused.status)
 
     def refuse(self, request: ServerRequest, verdict: Decision, now: int) -> ServerReply:
         """Return 429 if a budget is exceeded, and 418 if the address is banned."""

@@ -12,7 +12,6 @@ from marketfetch.testing.http.messages import ServerReply, ServerRequest
 from marketfetch.testing.markets.decimal_text import FixedPointColumn, TextColumn, write_rows
 from marketfetch.testing.markets.market import Market, MarketInstrument, MarketRows, Window
 from marketfetch.testing.venues.binance_common import (
-    Route,
     interval_of,
     invalid,
     moment,
@@ -22,7 +21,7 @@ from marketfetch.testing.venues.binance_common import (
 )
 from marketfetch.testing.venues.klines import KlineSeries, KlineSource
 from marketfetch.testing.venues.rate_limiter import LimitRules, Pool, RequestCost, kline_weight
-from marketfetch.testing.venues.venue import ApiError, integer
+from marketfetch.testing.venues.venue import ApiError, Route, integer
 from marketfetch.values.intervals import Interval
 
 __all__ = [
@@ -48,10 +47,10 @@ _STATISTICS_REACH = 30 * 86_400_000
 
 @attrs.frozen
 class KlineRules:
-    """How a venue answers for candles: the source of rows, and what a request means.
+    """How a venue answers for candles: the source of rows, and how the parameters of a request are read.
 
-    `window` returns the window of a request by the time of the exchange (UTC ms) and the limit of the page;
-    `symbol` returns the instrument that a request names by its `symbol` or its `pair`.
+    `window` takes the request, the time of the exchange (UTC ms) and the largest number of rows, and returns
+    the window. `symbol` takes the name of the parameter, `symbol` or `pair`, and returns the instrument.
     """
 
     source: KlineSource

@@ -9,7 +9,6 @@ from marketfetch.testing.http.messages import ServerReply, ServerRequest
 from marketfetch.testing.markets.market import Market, MarketInstrument
 from marketfetch.testing.venues.binance_common import (
     BinanceVenue,
-    Route,
     instrument_of,
     interval_of,
     kline_window,
@@ -19,6 +18,7 @@ from marketfetch.testing.venues.binance_common import (
 )
 from marketfetch.testing.venues.klines import KlineSeries, KlineSource
 from marketfetch.testing.venues.rate_limiter import LimitRules, RequestCost
+from marketfetch.testing.venues.venue import Route
 
 __all__ = ["BinanceSpotVenue"]
 

@@ -12,7 +12,6 @@ from marketfetch.testing.markets.decimal_text import Column, FixedPointColumn, w
 from marketfetch.testing.markets.market import Market, MarketInstrument, MarketRows
 from marketfetch.testing.venues.binance_common import (
     BinanceVenue,
-    Route,
     instrument_of,
     kline_window,
     required,
@@ -29,6 +28,7 @@ from marketfetch.testing.venues.binance_futures import (
 )
 from marketfetch.testing.venues.klines import KlineSource
 from marketfetch.testing.venues.rate_limiter import LimitRules, RequestCost
+from marketfetch.testing.venues.venue import Route
 from marketfetch.values.intervals import EVENT
 
 __all__ = ["BinanceUsdmVenue"]

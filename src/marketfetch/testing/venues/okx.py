@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import attrs
@@ -13,10 +13,10 @@ from marketfetch.testing.http.messages import ServerReply, ServerRequest
 from marketfetch.testing.markets.decimal_text import Column, FixedPointColumn, write_rows
 from marketfetch.testing.markets.market import Market, MarketInstrument, MarketRows, Window
 from marketfetch.testing.venues.rate_limiter import Decision, LimitRules, RequestCost
-from marketfetch.testing.venues.venue import ApiError, integer
+from marketfetch.testing.venues.venue import Answer, ApiError, Route, RoutedVenue, integer
 from marketfetch.values.intervals import EVENT, Interval
 
-__all__ = ["Answer", "OkxVenue", "candle_values"]
+__all__ = ["OkxVenue", "candle_values"]
 
 _HOUR = 3_600_000
 _DAY = 24 * _HOUR
@@ -45,8 +45,6 @@ _UTC = {
     "1Mutc": "1M",
 }
 
-Answer = Callable[[Market, ServerRequest, int], ServerReply]
-
 
 def _bar(request: ServerRequest) -> Interval:
     name = request.params.get("bar", "1m")
@@ -59,15 +57,7 @@ def _bar(request: ServerRequest) -> Interval:
     raise ApiError(200, 51000, "Parameter bar error")
 
 
-@attrs.frozen
-class _Route:
-    answer: Answer
-    calls: int
-    """Requests allowed per two seconds."""
-    per_instrument: bool = False
-
-
-class OkxVenue:
+class OkxVenue(RoutedVenue):
     """The routes under `/api/v5`, as a `Venue`.
 
     `BTC-USDT` (spot) and `BTC-USDT-SWAP` are two names for the market's BTCUSDT. A page of
@@ -75,29 +65,25 @@ class OkxVenue:
     """
 
     def __init__(self, market: Market, rules: LimitRules, history_limit: int = 100) -> None:
-        self._market = market
-        self._rules = rules
-        self._routes: Mapping[str, _Route] = {
-            "/api/v5/market/candles": _Route(partial(_candles, 300, _CANDLES_REACH), 40),
-            "/api/v5/market/history-candles": _Route(partial(_candles, history_limit, None), 20),
-            "/api/v5/public/funding-rate-history": _Route(_funding, 10, per_instrument=True),
-            "/api/v5/public/instruments": _Route(_instruments, 20),
-            "/api/v5/public/time": _Route(lambda _m, _r, now: _envelope([{"ts": str(now)}]), 10),
+        def route(answer: Answer, calls: int, *, scope: str = "") -> Route:
+            """Allow so many calls in two seconds, for each value of the parameter `scope` if there is one."""
+
+            def charge(request: ServerRequest) -> RequestCost:
+                return RequestCost(rules.okx(request.path, calls), 1, request.params.get(scope, ""))
+
+            return Route(answer, charge)
+
+        routes = {
+            "/api/v5/market/candles": route(partial(_candles, 300, _CANDLES_REACH), 40),
+            "/api/v5/market/history-candles": route(partial(_candles, history_limit, None), 20),
+            "/api/v5/public/funding-rate-history": route(_funding, 10, scope="instId"),
+            "/api/v5/public/instruments": route(_instruments, 20),
+            "/api/v5/public/time": route(lambda _m, _r, now: _envelope([{"ts": str(now)}]), 10),
         }
+        super().__init__(market, routes)
 
-    def serves(self, request: ServerRequest) -> bool:
-        return request.path in self._routes
-
-    def charge(self, request: ServerRequest) -> RequestCost:
-        route = self._routes[request.path]
-        scope = request.params.get("instId", "") if route.per_instrument else ""
-        return RequestCost(self._rules.okx(request.path, route.calls), 1, scope)
-
-    def answer(self, request: ServerRequest, now: int) -> ServerReply:
-        try:
-            return self._routes[request.path].answer(self._market, request, now)
-        except ApiError as refused:
-            return _error(refused.status, refused.code, refused.message)
+    def error(self, refused: ApiError) -> ServerReply:
+        return _error(refused.status, refused.code, refused.message)
 
     def refuse(self, request: ServerRequest, verdict: Decision, now: int) -> ServerReply:
         return _error(429, 50011, "Too Many Requests")

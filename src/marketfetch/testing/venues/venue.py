@@ -1,16 +1,19 @@
-"""The interface of a simulated venue, and the errors and parameters that venues share."""
+"""The interface of a simulated venue, its routes, and the errors and parameters that venues share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import attrs
 
 from marketfetch.testing.http.messages import ServerReply, ServerRequest
+from marketfetch.testing.markets.market import Market
 from marketfetch.testing.venues.rate_limiter import Decision, RequestCost
 
-__all__ = ["ApiError", "Venue", "integer"]
+__all__ = ["Answer", "ApiError", "Route", "RoutedVenue", "Venue", "integer"]
+
+Answer = Callable[[Market, ServerRequest, int], ServerReply]
 
 
 class Venue(Protocol):
@@ -44,6 +47,38 @@ class ApiError(Exception):
     status: int
     code: int
     message: str
+
+
+@attrs.frozen
+class Route:
+    """The handler and the cost function of one path."""
+
+    answer: Answer
+    charge: Callable[[ServerRequest], RequestCost]
+
+
+class RoutedVenue:
+    """The part of a `Venue` that follows from its routes, by path."""
+
+    def __init__(self, market: Market, routes: Mapping[str, Route]) -> None:
+        self._market = market
+        self._routes = routes
+
+    def serves(self, request: ServerRequest) -> bool:
+        return request.path in self._routes
+
+    def charge(self, request: ServerRequest) -> RequestCost:
+        return self._routes[request.path].charge(request)
+
+    def answer(self, request: ServerRequest, now: int) -> ServerReply:
+        try:
+            return self._routes[request.path].answer(self._market, request, now)
+        except ApiError as refused:
+            return self.error(refused)
+
+    def error(self, refused: ApiError) -> ServerReply:
+        """Return the reply in which the exchange names an error."""
+        raise NotImplementedError
 
 
 def integer(text: str | None) -> int | None:

@@ -160,7 +160,7 @@ class PostgresTable(SqlTable):
             return
         value, left = changed
         becomes = f"and {value!r} does not fit" if np.isnan(left) else f"which makes {left!r} of {value!r}"
-        remedy = "the exchange's value is no whole number of 64 bits"
+        remedy = "the exchange's value is not a whole number of 64 bits"
         if not self.is_own:
             remedy = self.widened(column, DOUBLE if column.numbers.single else "numeric")
         raise RowsRefused(f"{self.title}.{column.name} is {column.type}, {becomes}; {remedy}")
