@@ -88,6 +88,7 @@ def test_commands_are_found_where_they_are_shown() -> None:
     assert sum(map(len, shown.values())) > 50
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="systemd is a part of Linux")
 def test_units_are_accepted_by_systemd(tmp_path: Path) -> None:
     program = shutil.which("systemd-analyze")
     if program is None:
