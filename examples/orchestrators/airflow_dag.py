@@ -1,13 +1,17 @@
-"""Airflow 3: bring a store up to now every hour. Copy this file into the folder of DAGs."""
+"""Airflow 3: bring a store up to now every hour. Put it into the DAG folder."""
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import dag, task
 
 
-@task(retries=3, retry_delay=timedelta(minutes=5), execution_timeout=timedelta(hours=2))
+@task(
+    retries=3,
+    retry_delay=timedelta(minutes=5),
+    execution_timeout=timedelta(hours=2),
+)
 def update_market(store: str) -> dict:
-    """Fetch what the store lacks; fail if something is still missing, so that Airflow retries."""
+    """Fetch what the store lacks; fail, and be retried, if it lacks more."""
     import marketfetch as mf  # on the worker, not in the scheduler
 
     report = mf.update(store)
@@ -18,11 +22,11 @@ def update_market(store: str) -> dict:
 
 @dag(
     schedule="5 * * * *",
-    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,  # one run fetches everything that is missing
     max_active_runs=1,
 )
-def market_data():
+def market_data() -> None:
     # A template: the password stays in the connection of Airflow.
     update_market("{{ conn.market.get_uri() }}")
 

@@ -1,4 +1,7 @@
-"""Prefect 3: bring a store up to now every hour. `python prefect_flow.py` serves the flow."""
+"""Prefect 3: bring a store up to now every hour.
+
+`python prefect_flow.py` serves the flow.
+"""
 
 import os
 
@@ -7,7 +10,7 @@ from prefect import flow, task
 
 @task(retries=3, retry_delay_seconds=300, timeout_seconds=7200)
 def update_market(store: str) -> dict:
-    """Fetch what the store lacks; fail if something is still missing, so that Prefect retries."""
+    """Fetch what the store lacks; fail, and be retried, if it lacks more."""
     import marketfetch as mf
 
     report = mf.update(store)
@@ -18,7 +21,7 @@ def update_market(store: str) -> dict:
 
 @flow(log_prints=True)
 def market_data() -> None:
-    # The store comes from the environment: parameters of a run are shown to everybody.
+    # From the environment: the parameters of a run are shown to everybody.
     print(update_market(os.environ["MARKET_STORE"]))
 
 
