@@ -140,7 +140,10 @@ class ExchangeContract(RefusalContract):
             for found in _STAMP.findall(text):
                 stamp = int(found) * (1000 if len(found) == 10 else 1)
                 near = part.span.start - step <= stamp <= part.span.end + 999  # whole seconds, rounded up
-                assert near, f"{found} is outside of {part.span}, which was asked for: {text}"
+                assert near, (
+                    f"{type(endpoint).__name__}.request: {found} is outside of {part.span}, which was asked "
+                    f"for: send the ends of part.span, and read no clock: {text}"
+                )
         requests = [self.request(endpoint, self.slice(endpoint, 10, pages=pages)) for pages in range(3)]
         different = {request.url + str(request.body) for request in requests}
         assert len(different) == 3, "windows differ, requests do not"
@@ -238,7 +241,9 @@ class ExchangeContract(RefusalContract):
             with naming_raw_errors("decode_time", body, "read the body with decode_errors_as"):
                 stamp = exchange.decode_time(body)
             assert isinstance(stamp, int), f"decode_time returned {stamp!r}; return UTC milliseconds as int"
-            assert 1_000_000_000_000 < stamp < 10_000_000_000_000, f"{stamp} is no time in milliseconds"
+            assert 1_000_000_000_000 < stamp < 10_000_000_000_000, (
+                f"decode_time returned {stamp}, which is no time in milliseconds: multiply seconds by 1000"
+            )
         refuses_garbage("decode_time", exchange.decode_time)
 
     def test_18_the_listing_is_read(self) -> None:
