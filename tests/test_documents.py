@@ -39,7 +39,8 @@ def unblocked_loop() -> None:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
 def test_code_of_document_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(PROJECT / "examples" / "tidebit")  # "your adapter"
+    for example in ("tidebit", "lunaris"):
+        monkeypatch.syspath_prepend(PROJECT / "examples" / example)  # "your adapter"
     document = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()]).parse(path)
     with exchanges_on_loopback(monkeypatch):
         for example in document.examples():

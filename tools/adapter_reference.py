@@ -94,9 +94,8 @@ def _default(callable_: Any, parameter: inspect.Parameter) -> str:
     """Return the default value of a parameter, also that which a factory makes."""
     if parameter.default is not attrs.NOTHING:
         return repr(parameter.default)
-    factory = getattr(attrs.fields_dict(callable_)[parameter.name].default, "factory", None)
-    made = factory() if factory in {dict, mf.SpanSet} else "…"
-    return str(made) if isinstance(made, str) else repr(made)
+    factory: Any = getattr(attrs.fields_dict(callable_)[parameter.name].default, "factory", None)
+    return repr(factory()) if factory in {dict, mf.SpanSet} else "…"
 
 
 def _type(annotation: object) -> str:

@@ -13,7 +13,7 @@ class TestLunaris(ExchangeContract):
     exchange = Lunaris
     symbol = "BTC-USD"
     start = "2026-06-01T16:00Z"
-    answers = Path(__file__).parent / "answers"
+    answers_folder = Path(__file__).parent / "answers"
     error_bodies: ClassVar = {
         b'{"ok":false,"code":1001}': mf.BadSymbol,
         b'{"ok":false,"code":1002}': mf.RateLimitExceeded,

@@ -35,7 +35,8 @@ class Simulated(ExchangeContract):
     @pytest.fixture(scope="class", autouse=True)
     @classmethod
     def run_exchange(cls) -> Iterator[None]:
-        options, files = SimulatorOptions(limits=None), ArchiveOptions(since=NOW - 30 * DAY)
+        options = SimulatorOptions(limits=None, okx_history_limit=300)  # OKX sends 100 or 300 rows
+        files = ArchiveOptions(since=NOW - 30 * DAY)
         market = GeneratedMarket(["BTCUSDT", "ETHUSDT", "BTCUSD_PERP"], seed=3)
         with simulate_binance(market, options, files, now=lambda: NOW) as (cls.simulated, cls.archive):
             yield

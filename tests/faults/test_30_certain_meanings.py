@@ -159,7 +159,7 @@ def test_intervals_of_certain_meaning(written: Any, name: str) -> None:
         (60, "write '1m' for 60 seconds or '1h' for 60 minutes"),
         (3600, "write '1h' for 3600 seconds"),
         (1.5, "write '90s' for 1.5 minutes"),
-        (0.1, "write text like 1h"),
+        (0.0001, "write text like 1h"),
         (None, "None is unknown"),
         (["1h", "1d"], "a run has one"),
         ("", "is unknown"),

@@ -128,12 +128,15 @@ MISTAKES: dict[str, Mistake] = {
         said="Candles.intervals: '60m' is another spelling; write '1h'",
     ),
     "04 the window is ignored": Mistake(
-        endpoint=asks(**{"from": 0, "to": 9_999_999_999}), said="9999999999 is outside of"
+        endpoint=asks(**{"from": 0, "to": 9_999_999_999}),
+        said="Candles.request: 9999999999 is outside of .*: send the ends of part.span",
     ),
     "05 the clock is read in request": Mistake(
         endpoint=asks(to=lambda _: int(time.time())), said=r"\d{10} is outside of .*, which was asked for"
     ),
-    "06 the clock in seconds": Mistake(exchange=clock(int), said="1780272000 is no time in milliseconds"),
+    "06 the clock in seconds": Mistake(
+        exchange=clock(int), said="decode_time returned 1780272000, which is no time in milli"
+    ),
     "07 two intervals are one of theirs": Mistake(
         where="class",
         endpoint={"intervals": {"1m": "M1", "1h": "M1"}},

@@ -16,7 +16,7 @@ from marketfetch.errors import ConfigurationError, DecodeError, FetchError
 from marketfetch.planning.paginators import CursorPaginator
 from marketfetch.sources import Endpoint
 from marketfetch.values.slices import Slice
-from marketfetch.values.spans import DAY, HOUR, MINUTE, format_utc
+from marketfetch.values.spans import DAY, HOUR, MINUTE, Span, format_utc
 
 __all__ = [
     "cursor_in_listing",
@@ -29,6 +29,8 @@ __all__ = [
 ]
 
 _SECONDS_UNTIL, _MICROSECONDS_FROM = 100_000_000_000, 100_000_000_000_000
+_TENTH = 10
+"""Candles may be lacking at an end of a window, but not as many as this part of it."""
 _MIN_ROWS_TO_COMPARE = 5
 """Two columns may be equal in a few rows by chance."""
 _CURSORS = frozenset(
@@ -144,11 +146,18 @@ def same_values_message(decoded: Decoded, part: Slice) -> str | None:
     return None
 
 
-def few_rows_message(endpoint: Endpoint, asked: int, came: int) -> str:
-    """Return the remedy for a page with fewer rows than it was asked for."""
+def few_rows_message(endpoint: Endpoint, part: Slice, times: NDArray[np.int64]) -> str | None:
+    """Return the remedy for a page that ends long before its window does; None for one that does not.
+
+    `times` are those of the page, sorted. Candles may be lacking amid the rows.
+    """
+    interval, opens = part.series.interval, part.series.interval.count(part.span)
+    reached = Span(int(times[0]), interval.shift(int(times[-1]), 1)) if len(times) else None
+    if reached is not None and opens - interval.count(reached) <= opens // _TENTH:
+        return None
     return (
-        f"page_sizes: {asked} rows were asked for, and {came} came: write page_sizes = ({came},) in "
-        f"{type(endpoint).__name__}, or a `start` after which the symbol traded in each candle"
+        f"{type(endpoint).__name__}.page_sizes: {opens} rows were asked for, and {len(times)} came: "
+        f"write page_sizes = ({len(times)},), or a `start` after which the symbol traded in each candle"
     )
 
 

@@ -48,7 +48,7 @@ class ExchangeUnderTest:
     time_body: ClassVar[bytes | None] = None
     listing_body: ClassVar[bytes | None] = None
     error_bodies: ClassVar[Mapping[bytes, type[FetchError]]] = {}
-    answers: ClassVar[str | Path | None] = None
+    answers_folder: ClassVar[str | Path | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -57,9 +57,13 @@ class ExchangeUnderTest:
     def answer(self, request: Request) -> bytes | None:
         """Return the response body of a request; None if only recordings are available.
 
-        Reads the folder `answers`, if there is one.
+        Reads `answers_folder`, if there is one.
         """
-        return None if self.answers is None else recorded_answer(self.exchange, Path(self.answers), request)
+        return (
+            None
+            if self.answers_folder is None
+            else recorded_answer(self.exchange, Path(self.answers_folder), request)
+        )
 
     def file(self, key: str) -> bytes | None:
         """Return the bytes that the archive has under a key; None if there is no such file at hand."""
@@ -183,5 +187,5 @@ def _check_subject(cls: type[ExchangeUnderTest]) -> None:
     for body in ("time_body", "listing_body"):
         if given[body] is not None and not isinstance(given[body], bytes):
             raise wrong_kind(f"{name}.{body}", given[body], "write the bytes of the answer")
-    if given["answers"] is not None and not isinstance(given["answers"], str | Path):
-        raise wrong_kind(f"{name}.answers", given["answers"], "write the path of a folder")
+    if given["answers_folder"] is not None and not isinstance(given["answers_folder"], str | Path):
+        raise wrong_kind(f"{name}.answers_folder", given["answers_folder"], "write the path of a folder")
