@@ -27,6 +27,8 @@ _BOOSTS = {
     "tutorials/": 2,
 }
 """How much the words of a page count in the search, by the beginning of its path."""
+_CODE_IN_TABLE = re.compile(r"(?<=<code>)[^<]{16,}(?=</code>)")
+_JOINT = re.compile(r"::|[_/.](?=\w)")
 _PRIVATE_PATH = re.compile(r'<span title="[\w.]*">([^<]*)</span>')
 
 
@@ -59,8 +61,12 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
 
 def on_post_page(output: str, **_: Any) -> str:
-    """Remove the tooltips with the paths of private modules, which are no import paths."""
-    return _PRIVATE_PATH.sub(r"\1", output)
+    """Remove the tooltips with the paths of private modules, and let long names break at their joints."""
+    return _CODE_IN_TABLE.sub(_with_joints, _PRIVATE_PATH.sub(r"\1", output))
+
+
+def _with_joints(cell: re.Match[str]) -> str:
+    return _JOINT.sub(r"\g<0><wbr>", cell[0])
 
 
 def _fill(nav: Any, sections: Mapping[str, list[Any]]) -> None:
