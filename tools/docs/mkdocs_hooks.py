@@ -17,7 +17,6 @@ sys.path.insert(0, str(PROJECT))  # mkdocs loads this file by its path
 
 from tools.docs import command_reference, exchange_pages  # noqa: E402
 
-_EXCHANGES = "<!-- the table of exchanges -->"
 _BOOSTS = {
     "decisions/": 0.2,
     "changelog": 0.3,
@@ -57,7 +56,9 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     boost = next((boost for start, boost in _BOOSTS.items() if page.file.src_uri.startswith(start)), 1)
     page.meta.setdefault("search", {"boost": boost})
     below = "" if page.file.src_uri.startswith("exchanges/") else "exchanges/"
-    return markdown.replace(_EXCHANGES, exchange_pages.table_of_exchanges(lambda name: f"{below}{name}.md"))
+    return markdown.replace(
+        exchange_pages.MARK, exchange_pages.table_of_exchanges(lambda name: f"{below}{name}.md")
+    )
 
 
 def on_post_page(output: str, **_: Any) -> str:
