@@ -18,12 +18,11 @@ sys.path.insert(0, str(PROJECT))  # mkdocs loads this file by its path
 from tools.docs import command_reference, exchange_pages  # noqa: E402
 
 _BOOSTS = {
-    "decisions/": 0.2,
-    "changelog": 0.3,
-    "reference/": 0.5,
-    "exchanges/": 0.5,
     "howto-": 2,
     "tutorials/": 2,
+    **dict.fromkeys(("adapters", "architecture", "benchmarks", "exchanges/", "glossary", "reference/"), 0.5),
+    "changelog": 0.2,
+    "decisions/": 0.2,
 }
 """How much the words of a page count in the search, by the beginning of its path."""
 _CODE_IN_TABLE = re.compile(r"(?<=<code>)[^<]{16,}(?=</code>)")
