@@ -175,18 +175,6 @@ def test_code_fits_the_column_of_the_page(path: Path) -> None:
     assert not wide
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/index.md"])
-def test_table_of_exchanges_is_true(name: str) -> None:
-    rows = re.findall(
-        r"^\| `([\w-]+)` \| ((?:`\w+` ?)+)\|$", (PROJECT / name).read_text("utf-8"), re.MULTILINE
-    )
-    shown = {exchange: set(re.findall(r"`(\w+)`", cell)) for exchange, cell in rows}
-    built_in = {
-        name: set(mf.datasets(name)) for name in mf.exchanges() if name.split("-")[0] in {"binance", "okx"}
-    }
-    assert shown == built_in
-
-
 def test_links_of_the_readme_work_on_a_package_index() -> None:
     text = (PROJECT / "README.md").read_text("utf-8")
     links = re.findall(r"\]\(([^)]+)\)", text)

@@ -135,6 +135,8 @@ def test_page_of_somebody_elses_exchange_can_be_written(monkeypatch: pytest.Monk
     assert "## Limits" in text
 
 
-def test_readme_has_the_table_of_exchanges() -> None:
-    readme = (PROJECT / "README.md").read_text("utf-8")
-    assert all(line in readme for line in exchange_pages.table_of_exchanges().splitlines())
+@pytest.mark.parametrize("path", ["README.md", "docs/index.md"])
+def test_front_page_has_the_table_of_exchanges(path: str) -> None:
+    text = (PROJECT / path).read_text("utf-8")
+    is_filled_in = exchange_pages.MARK in text and path.startswith("docs/")
+    assert is_filled_in or all(line in text for line in exchange_pages.table_of_exchanges().splitlines())

@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import absent
 
 if TYPE_CHECKING:  # a machine without the group `docs` has none
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -28,11 +28,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @attrs.frozen
 class Site:
-    """The site, served on loopback, and a page of a browser."""
+    """The site, served on loopback, and a browser."""
 
     folder: Path
     url: str
-    page: Page
+    browser: Browser
 
     @property
     def paths(self) -> list[str]:
@@ -62,7 +62,7 @@ def served(folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
-    """The site in one browser, in which all tests open their pages."""
+    """The site, and one browser in which all tests open their pages."""
     folder: Path | None = request.config.getoption("--site", default=None)
     if folder is None:
         pytest.skip("make docs builds the site and tests it")
@@ -74,7 +74,5 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     with served(folder.resolve()) as url, sync_playwright() as playwright:
         # Root cannot have the sandbox, and the pages are our own.
         browser = playwright.chromium.launch(executable_path=program, chromium_sandbox=False)
-        page = browser.new_page()
-        page.set_default_timeout(20_000)
-        yield Site(folder, url, page)
+        yield Site(folder, url, browser)
         browser.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urldefrag
 
 import attrs
@@ -19,10 +19,11 @@ if TYPE_CHECKING:  # a machine without the group `docs` has none
 pytestmark = pytest.mark.timeout(900)  # the first test visits all pages: a minute on two idle cores
 
 WIDTHS = (400, 800, 1300)
-SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+SCHEMES: dict[Literal["light", "dark"], str] = {"light": "default", "dark": "slate"}
 
 # What sticks out of the window or is cut, but for what a scroll bar of its own can show.
-MISFITS = """() => {
+MISFITS = """(scheme) => {
+    document.body.dataset.mdColorScheme = scheme;
     const width = document.documentElement.clientWidth, found = [];
     const name = (element) => `${element.tagName.toLowerCase()}: ${element.textContent.trim().slice(0, 60)}`;
     const scrolls = (element) => ["auto", "scroll"].includes(getComputedStyle(element).overflowX);
@@ -82,9 +83,9 @@ def quick_site(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(scope="module")
 def visits(quick_site: Site) -> dict[str, Visit]:
-    """Every page, visited once, at each width."""
+    """Every page, visited once, at each width and in each scheme."""
     site = quick_site
-    page, seen = site.page, dict[str, Visit]()
+    page, seen = site.browser.new_page(), dict[str, Visit]()
     now = Visit()
 
     def note(request: Request) -> None:
@@ -99,19 +100,16 @@ def visits(quick_site: Site) -> dict[str, Visit]:
     page.on("console", note_error)
     page.on("pageerror", lambda error: now.errors.append(str(error)))
     page.on("requestfailed", lambda request: now.errors.append(f"{request.url}: {request.failure}"))
-    for number, path in enumerate(site.paths):
+    for path in site.paths:
         now = Visit()
         answer = page.goto(site.url + path, wait_until="load")
         assert answer is not None
         assert answer.ok, path
-        misfits = dict[str, Any]()
-        for step, width in enumerate(WIDTHS):
-            # The scheme changes little but colours: every second page has the other one.
-            scheme = SCHEMES[(number + step) % 2]
-            page.emulate_media(color_scheme=scheme)
+        for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
-            misfits[f"{scheme}, {width} px"] = page.evaluate(MISFITS)
-        now.misfits.update({place: found for place, found in misfits.items() if found})
+            for scheme in SCHEMES.values():
+                if found := page.evaluate(MISFITS, scheme):
+                    now.misfits[f"{width} px, {scheme}"] = found
         now.links.extend(page.evaluate(LINKS))
         now.anchors.update(page.evaluate(ANCHORS))
         seen[path] = now
@@ -129,6 +127,14 @@ def test_pages_request_nothing_from_other_hosts(visits: dict[str, Visit]) -> Non
 
 def test_nothing_sticks_out_or_is_cut(visits: dict[str, Visit]) -> None:
     assert not {path: visit.misfits for path, visit in visits.items() if visit.misfits}
+
+
+@pytest.mark.parametrize("wanted", SCHEMES)
+def test_site_has_the_scheme_that_the_system_has(site: Site, wanted: Literal["light", "dark"]) -> None:
+    page = site.browser.new_page(color_scheme=wanted)
+    page.goto(site.url)
+    assert page.evaluate("document.body.dataset.mdColorScheme") == SCHEMES[wanted]
+    page.context.close()
 
 
 def test_links_inside_the_site_lead_somewhere(quick_site: Site, visits: dict[str, Visit]) -> None:
@@ -164,8 +170,7 @@ def test_links_inside_the_site_lead_somewhere(quick_site: Site, visits: dict[str
     ],
 )
 def test_search_finds_a_guide(site: Site, words: str, pages: set[str]) -> None:
-    page = site.page
-    page.set_viewport_size({"width": 1300, "height": 900})
+    page = site.browser.new_page(viewport={"width": 1300, "height": 900})
     page.goto(site.url)
     page.click(".md-search__input")
     page.fill(".md-search__input", words)
@@ -174,3 +179,4 @@ def test_search_finds_a_guide(site: Site, words: str, pages: set[str]) -> None:
     pages_found = dict.fromkeys(urldefrag(link)[0].partition("?")[0].removeprefix(site.url) for link in found)
     first = [*pages_found][:5]
     assert pages & {*first}, first
+    page.context.close()

@@ -30,8 +30,10 @@ from marketfetch.adapter import (
 from marketfetch.api.discovery import intervals
 from marketfetch.api.plugins import exchange_from, exchanges
 
-__all__ = ["built_in", "page", "pages", "table_of_exchanges"]
+__all__ = ["MARK", "built_in", "page", "pages", "table_of_exchanges"]
 
+MARK = "<!-- the table of exchanges -->"
+"""What stands in a page where the site has the table of exchanges."""
 Row = tuple[str, ...]
 
 _UNITS = ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute"), (SECOND, "second"))

@@ -110,14 +110,15 @@ def _parameter(cls: griffe.Class, field: attrs.Attribute[Any]) -> griffe.Paramet
 
 
 def _without_aliases(value: Any, module: griffe.Module) -> Any:
-    """Return an annotation in which the private aliases of a module are written out."""
+    """Return an annotation in which the aliases of a module that nobody can import are written out."""
     if isinstance(value, list):
         return [_without_aliases(each, module) for each in value]
     if isinstance(value, griffe.ExprName):
         alias = module.members.get(value.name)
-        if not value.name.startswith("_") or not isinstance(alias, griffe.Attribute):
+        if not isinstance(alias, griffe.Attribute) or f"{module.path}.{value.name}" in import_paths():
             return value
-        return value if isinstance(alias.value, griffe.ExprCall) else alias.value  # a call makes a TypeVar
+        is_alias = isinstance(alias.value, griffe.Expr) and not isinstance(alias.value, griffe.ExprCall)
+        return alias.value if is_alias else value  # a call makes a TypeVar
     if isinstance(value, griffe.Expr):
         for name, part in vars(value).items():
             if isinstance(part, griffe.Expr | list):

@@ -17,16 +17,16 @@ sys.path.insert(0, str(PROJECT))  # mkdocs loads this file by its path
 
 from tools.docs import command_reference, exchange_pages  # noqa: E402
 
-_EXCHANGES = "<!-- the table of exchanges -->"
 _BOOSTS = {
-    "decisions/": 0.2,
-    "changelog": 0.3,
-    "reference/": 0.5,
-    "exchanges/": 0.5,
     "howto-": 2,
     "tutorials/": 2,
+    **dict.fromkeys(("adapters", "architecture", "benchmarks", "exchanges/", "glossary", "reference/"), 0.5),
+    "changelog": 0.2,
+    "decisions/": 0.2,
 }
 """How much the words of a page count in the search, by the beginning of its path."""
+_CODE_IN_TABLE = re.compile(r"(?<=<code>)[^<]{16,}(?=</code>)")
+_JOINT = re.compile(r"::|[_/.](?=\w)")
 _PRIVATE_PATH = re.compile(r'<span title="[\w.]*">([^<]*)</span>')
 
 
@@ -55,12 +55,18 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     boost = next((boost for start, boost in _BOOSTS.items() if page.file.src_uri.startswith(start)), 1)
     page.meta.setdefault("search", {"boost": boost})
     below = "" if page.file.src_uri.startswith("exchanges/") else "exchanges/"
-    return markdown.replace(_EXCHANGES, exchange_pages.table_of_exchanges(lambda name: f"{below}{name}.md"))
+    return markdown.replace(
+        exchange_pages.MARK, exchange_pages.table_of_exchanges(lambda name: f"{below}{name}.md")
+    )
 
 
 def on_post_page(output: str, **_: Any) -> str:
-    """Remove the tooltips with the paths of private modules, which are no import paths."""
-    return _PRIVATE_PATH.sub(r"\1", output)
+    """Remove the tooltips with the paths of private modules, and let long names break at their joints."""
+    return _CODE_IN_TABLE.sub(_with_joints, _PRIVATE_PATH.sub(r"\1", output))
+
+
+def _with_joints(cell: re.Match[str]) -> str:
+    return _JOINT.sub(r"\g<0><wbr>", cell[0])
 
 
 def _fill(nav: Any, sections: Mapping[str, list[Any]]) -> None:

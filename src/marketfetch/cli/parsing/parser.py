@@ -47,7 +47,8 @@ class Parser(argparse.ArgumentParser):
     @property
     def actions_by_group(self) -> Mapping[str, Sequence[argparse.Action]]:
         """The actions by the title of their group, in the order of the help."""
-        return {group.title or "": tuple(group._group_actions) for group in self._action_groups}
+        groups = self._action_groups  # argparse has no public name for what is in them
+        return {group.title or "": tuple(group._group_actions) for group in groups}  # noqa: SLF001
 
     def shorten_usage(self) -> None:
         """Show what has to be given in the usage, and leave the other options to the list below it."""
