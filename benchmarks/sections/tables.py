@@ -82,7 +82,8 @@ def _plain_frame(table: mf.Table) -> pd.DataFrame:
 
 
 def _sum_of(candles: mf.Table) -> Any:
-    return duckdb.sql("SELECT sum(close) FROM candles").fetchall()
+    found: Any = duckdb.sql("SELECT sum(close) FROM candles")
+    return found.fetchall()
 
 
 def _timed(convert: Callable[[], Any]) -> Callable[[], float]:

@@ -98,14 +98,14 @@ class TestArrow:
         table = both(candles(), candles(ETH, 3))
         frame = pl.DataFrame(table)
         for name, place in (("open_time", None), ("close", 3)):
-            chunks = frame[name].get_chunks()
+            chunks: Any = [chunk.to_arrow() for chunk in frame[name].get_chunks()]
             arrays = [rows.times if place is None else rows.values[place] for rows in table.rows.values()]
-            assert [chunk.to_arrow().buffers()[1].address for chunk in chunks] == [
+            assert [chunk.buffers()[1].address for chunk in chunks] == [
                 array.__array_interface__["data"][0] for array in arrays
             ]
         reader = pa.RecordBatchReader.from_stream(table)  # what DuckDB reads
         for batch_, rows in zip(reader, table.rows.values(), strict=True):
-            found = batch_.column("close").buffers()[1]
+            found: Any = batch_.column("close").buffers()[1]
             assert found.address == rows.values[3].__array_interface__["data"][0]
 
     def test_only_keys_bitmaps_and_integers_are_allocated(self) -> None:

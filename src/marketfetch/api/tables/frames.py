@@ -99,7 +99,7 @@ def pandas_frame(dataset: Dataset, rows: _Rows, index: Index | None) -> pd.DataF
     with from_extra("pandas", "to_pandas"):
         import pandas as pd
 
-    text = pd.Series(["text"]).dtype  # object; from pandas 3 on a type for strings
+    text: Any = pd.Series(["text"]).dtype  # object; from pandas 3 on a type for strings
     frame: dict[str, Any] = {}
     for name, of in _keys().items():
         texts = pd.array([of(series) for series in rows], dtype=text)
