@@ -30,6 +30,7 @@ from benchmarks.sections import (
     rate,
     readback,
     startup,
+    tables,
 )
 
 Section = Callable[[], Iterator[Result]]
@@ -47,6 +48,7 @@ SECTIONS: dict[str, tuple[str, Section]] = {
     "archive": ("Files of an archive", archive.archive),
     "gaps": ("Gaps", lambda: gaps.gaps(rounds=5)),
     "readback": ("Reading back", lambda: readback.readback(rounds=20)),
+    "tables": ("Conversion of tables", lambda: tables.conversion(rounds=10)),
     "lateness": ("The loop never stalls", lambda: loop_latency.loop_latency(rounds=3)),
     "memory": ("Flat memory", memory.flat_memory),
     "connections": ("Connections", connections.connections),

@@ -21,6 +21,11 @@ def unblocked_loop() -> None:
     """The code of a notebook runs in a process of its own; here Jupyter's client is on the loop."""
 
 
+def read(path: Path) -> NotebookNode:
+    found: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    return found
+
+
 def code_of(notebook: NotebookNode) -> list[str]:
     return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
 
@@ -44,7 +49,7 @@ async def test_notebook_runs_and_makes_a_page(path: Path) -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_is_kept_without_outputs(path: Path) -> None:
-    notebook = nbformat.read(path, as_version=4)
+    notebook = read(path)
     for cell in notebook.cells:
         assert not cell.get("outputs")
         assert cell.get("execution_count") is None
@@ -53,7 +58,7 @@ def test_notebook_is_kept_without_outputs(path: Path) -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_one_cell_switches_to_the_real_exchange(path: Path) -> None:
-    first, *others = code_of(nbformat.read(path, as_version=4))
+    first, *others = code_of(read(path))
     assert 'where = {"base_url": simulated.base_url}' in first
     calls = [code for code in others if CALL.search(code)]
     assert calls

@@ -44,7 +44,8 @@ def traceback_of(cell: NotebookNode) -> str:
 
 @pytest.mark.timeout(180)
 async def test_stores_and_short_tracebacks(tmp_path: Path) -> None:
-    notebook = new_notebook(cells=[new_code_cell(cell.strip()) for cell in CELLS])
+    cells = [new_code_cell(cell.strip()) for cell in CELLS]  # type: ignore[no-untyped-call]
+    notebook: NotebookNode = new_notebook(cells=cells)  # type: ignore[no-untyped-call]
     place = {"metadata": {"path": str(tmp_path)}}
     await NotebookClient(
         notebook, timeout=120, kernel_name="python3", allow_errors=True, resources=place

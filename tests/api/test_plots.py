@@ -32,8 +32,8 @@ def table_of(count: int, series: mf.Series = BTC) -> mf.Table:
 
 
 def bars(axes: Any) -> int:
-    """Return how many bars are drawn: all of them are one collection."""
-    return len(axes.collections[-1].get_paths())
+    """Return how many bars are drawn."""
+    return len(axes.patches)
 
 
 def funded(count: int) -> mf.Table:

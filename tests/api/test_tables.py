@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -92,6 +93,36 @@ class TestArrow:
             for name, numbers in (("open_time", columns.times), ("close", columns.values[3])):
                 data = arrow.column(name).chunk(number).buffers()[1]
                 assert data.address == numbers.__array_interface__["data"][0]
+
+    def test_polars_and_duckdb_get_the_memory_of_the_table(self) -> None:
+        table = both(candles(), candles(ETH, 3))
+        frame = pl.DataFrame(table)
+        for name, place in (("open_time", None), ("close", 3)):
+            chunks: Any = [chunk.to_arrow() for chunk in frame[name].get_chunks()]
+            arrays = [rows.times if place is None else rows.values[place] for rows in table.rows.values()]
+            assert [chunk.buffers()[1].address for chunk in chunks] == [
+                array.__array_interface__["data"][0] for array in arrays
+            ]
+        reader = pa.RecordBatchReader.from_stream(table)  # what DuckDB reads
+        for batch_, rows in zip(reader, table.rows.values(), strict=True):
+            found: Any = batch_.column("close").buffers()[1]
+            assert found.address == rows.values[3].__array_interface__["data"][0]
+
+    def test_only_keys_bitmaps_and_integers_are_allocated(self) -> None:
+        count = 100_000
+        table = candles(count=count)
+        before, peak = pa.total_allocated_bytes(), []
+        tracemalloc.start()
+        try:
+            stream = table.__arrow_c_stream__()
+            peak.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+        allocated = pa.total_allocated_bytes() - before
+        assert allocated < count * (len("binance-usdmBTCUSDT1m") + 3 * 4 + 8) * 1.05  # texts, offsets, trades
+        assert peak[0] < count * 8  # less than one column: places of NaN, and bitmaps
+        del stream
+        assert pa.total_allocated_bytes() == before
 
     def test_memory_outlives_the_table(self) -> None:
         arrow = candles().to_arrow()

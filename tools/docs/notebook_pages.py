@@ -34,7 +34,7 @@ async def executed(path: Path) -> NotebookNode:
 
     It runs in an empty folder, in a process of its own.
     """
-    notebook = nbformat.read(path, as_version=4)
+    notebook: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     with TemporaryDirectory() as folder:
         await NotebookClient(
             notebook,
@@ -48,9 +48,8 @@ async def executed(path: Path) -> NotebookNode:
 
 def page_of(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes]]:
     """Return the page of an executed notebook as Markdown, and its pictures by their file names."""
-    text, resources = MarkdownExporter().from_notebook_node(
-        notebook, {"unique_key": name, "output_files_dir": "."}
-    )
+    exporter: Any = MarkdownExporter()  # type: ignore[no-untyped-call]
+    text, resources = exporter.from_notebook_node(notebook, {"unique_key": name, "output_files_dir": "."})
     text = _FRAME_STYLE.sub("", _CELL_FILE.sub(r"line \1", text))
     for written, wanted in (('<table border="1" class="dataframe">', "<table>"), ("![png](./", "![figure](")):
         text = text.replace(written, wanted)

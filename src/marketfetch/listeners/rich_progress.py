@@ -14,7 +14,7 @@ from rich.progress import (
     Task,
     TextColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from marketfetch.listeners.run_numbers import LiveDisplay
@@ -110,7 +110,7 @@ class _Rows(ProgressColumn):
     """The column "written / planned rows", with the rate unless the terminal is narrow."""
 
     def __init__(self, *, brief: bool) -> None:
-        super().__init__()
+        super().__init__(table_column=Column(no_wrap=True))  # the bar gives way
         self._brief = brief
 
     def render(self, task: Task) -> Text:
@@ -121,7 +121,7 @@ class _Rows(ProgressColumn):
         if self._brief:
             return Text(f"{done:,} / {total:,} rows", no_wrap=True)
         rate = format_rate(done, task.fields["elapsed"])
-        return Text(f"{done:,} / {total:,} rows  {rate}", no_wrap=True)
+        return Text(f"{done:,} / {total:,} rows  {rate}")
 
 
 class _TimeLeft(ProgressColumn):

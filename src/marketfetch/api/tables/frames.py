@@ -47,9 +47,9 @@ def _keys() -> dict[str, Callable[[Series], str]]:
     }
 
 
-def _labels(rows: _Rows, of: Callable[[Series], str]) -> NDArray[np.object_]:
-    names = np.array([of(series) for series in rows], np.object_)
-    return np.repeat(names, [len(columns) for columns in rows.values()])
+def _numbers(rows: _Rows) -> NDArray[np.intp]:
+    """Return for each row the number of its series; by it, texts are taken instead of converted."""
+    return np.repeat(np.arange(len(rows)), np.array([len(columns) for columns in rows.values()], np.intp))
 
 
 def _times(rows: _Rows) -> NDArray[np.int64]:
@@ -80,7 +80,8 @@ def polars_frame(dataset: Dataset, rows: _Rows) -> pl.DataFrame:
         import polars as pl
 
     frame: dict[str, Any] = {
-        name: pl.Series(_labels(rows, of), dtype=pl.String) for name, of in _keys().items()
+        name: pl.Series([of(series) for series in rows], dtype=pl.String).gather(_numbers(rows))
+        for name, of in _keys().items()
     }
     frame["open_time"] = pl.Series(_times(rows)).cast(pl.Datetime("ms", "UTC"))
     types = {float: pl.Float64, int: pl.Int64, bool: pl.Boolean}
@@ -98,8 +99,11 @@ def pandas_frame(dataset: Dataset, rows: _Rows, index: Index | None) -> pd.DataF
     with from_extra("pandas", "to_pandas"):
         import pandas as pd
 
-    text = pd.Series(["text"]).dtype  # object; from pandas 3 on a type for strings
-    frame: dict[str, Any] = {name: pd.Series(_labels(rows, of), dtype=text) for name, of in _keys().items()}
+    text: Any = pd.Series(["text"]).dtype  # object; from pandas 3 on a type for strings
+    frame: dict[str, Any] = {}
+    for name, of in _keys().items():
+        texts = pd.array([of(series) for series in rows], dtype=text)
+        frame[name] = pd.Series(texts.take(_numbers(rows)), dtype=text)
     frame["open_time"] = pd.to_datetime(_times(rows), unit="ms", utc=True)
     types: dict[type, Any] = {int: "Int64", bool: "bool", float: "float64"}
     for column, values in _values(dataset, rows):
