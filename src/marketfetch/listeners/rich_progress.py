@@ -23,7 +23,7 @@ from rich.text import Text
 
 from marketfetch.events import Event
 from marketfetch.listeners.run_numbers import RunNumbers
-from marketfetch.listeners.text import format_counts, format_crossed, format_rate, time_left
+from marketfetch.listeners.text import format_counts, format_crossed, format_rate
 from marketfetch.reports import EgressReport
 
 __all__ = ["RichProgress"]
@@ -84,7 +84,12 @@ class RichProgress:
         description = "writing" if total else "asking what there is"
         elapsed = monotonic() - self._started
         bar.update(
-            bar.task_ids[0], completed=numbers.done, total=total, description=description, elapsed=elapsed
+            bar.task_ids[0],
+            completed=numbers.done,
+            total=total,
+            description=description,
+            elapsed=elapsed,
+            left=numbers.time_left(elapsed),
         )
         parts: list[RenderableType] = [bar]
         if numbers.outage.text:
@@ -118,7 +123,7 @@ def _bar(console: Console) -> Progress:
         auto_refresh=False,
         expand=True,
     )
-    bar.add_task("", total=None, elapsed=0.0)
+    bar.add_task("", total=None, elapsed=0.0, left="")
     return bar
 
 
@@ -154,8 +159,7 @@ class _TimeLeft(ProgressColumn):
         """Return the text of the column."""
         if not task.total:
             return Text("")
-        left = time_left(int(task.completed), int(task.total), task.fields["elapsed"])
-        return Text(left, no_wrap=True)
+        return Text(task.fields["left"], no_wrap=True)
 
 
 def _egress_lines(egresses: tuple[EgressReport, ...], *, brief: bool) -> Table:

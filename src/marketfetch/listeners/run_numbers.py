@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from time import monotonic
 
 from marketfetch.events import (
     BatchWritten,
@@ -18,7 +19,7 @@ from marketfetch.events import (
     SymbolUnknown,
     WaitingForStore,
 )
-from marketfetch.listeners.text import describe_event, format_duration
+from marketfetch.listeners.text import clock_text, describe_event, format_duration, time_left
 from marketfetch.redaction import printable
 from marketfetch.reports import EgressReport
 
@@ -86,6 +87,7 @@ class RunNumbers:
         self.request_wait = ""
         self.outage = Outage()
         self._planned_of_run = 0
+        self._ends_at: float | None = None
 
     @property
     def done(self) -> int:
@@ -94,6 +96,12 @@ class RunNumbers:
         It may be more: composites are not in the plan, and the plan of events is an estimate.
         """
         return min(self.written, self.planned)
+
+    def time_left(self, elapsed: float) -> str:
+        """Write how long the rest takes: with the waits for limits, or else at the rate so far."""
+        if self._ends_at is not None:
+            return clock_text(max(0.0, self._ends_at - monotonic()))
+        return time_left(self.done, self.planned, elapsed)
 
     def note(self, event: Event) -> None:
         """Note the numbers of an event."""
@@ -110,6 +118,7 @@ class RunNumbers:
             case Heartbeat():
                 self.egresses = tuple(event.egresses)
                 self.request_wait = event.waiting
+                self._ends_at = None if event.seconds_left is None else monotonic() + event.seconds_left
                 self.crossed = event.rows_crossed
                 self._plan(event.rows_planned)
             case RunFinished():
