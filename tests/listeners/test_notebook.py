@@ -65,7 +65,7 @@ def test_a_network_that_is_dead_before_the_plan_is_told_with_its_end() -> None:
         for number in range(1, 5)
     ]
     assert "given up" not in html_of(*failed[:3])
-    told = "no answer through Direct: no &lt;route&gt;; attempt 4, given up in about 23.0 s"
+    told = "no answer: no &lt;route&gt;; attempt 4, given up in about 23.0 s"
     assert told in html_of(*failed)
     assert told not in html_of(*failed, RequestAnswered("/time", "Direct"))
 

@@ -87,7 +87,7 @@ def test_a_network_that_is_dead_is_told_once_until_there_is_an_answer() -> None:
         story: list[Event] = [*failed, PageFetched(SERIES, "Direct", 40, {}), *failed[:3]]
         for event in story:
             progress(event)
-    assert stream.getvalue() == "no answer through Direct: no route; attempt 4, given up in about 23.0 s\n"
+    assert stream.getvalue() == "no answer: no route; attempt 4, given up in about 23.0 s\n"
 
 
 class Stuck(io.StringIO):

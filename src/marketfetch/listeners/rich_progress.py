@@ -30,6 +30,8 @@ __all__ = ["RichProgress"]
 
 _MAX_EGRESSES = 12
 """Egresses with a line of their own; more lines would push the bar off the screen."""
+_NUMBERS = 78
+"""Columns that the numbers beside the bar take, with millions of rows."""
 _NARROW = 80
 """On a terminal with fewer columns only the most important numbers are shown."""
 
@@ -115,13 +117,12 @@ def _bar(console: Console) -> Progress:
         # No colours: yellow, cyan and green cannot be read on a light background.
         SpinnerColumn(style=""),
         TextColumn("{task.description}"),
-        BarColumn(8 if console.width < _NARROW else None, complete_style="bold", finished_style="bold"),
+        BarColumn(max(8, console.width - _NUMBERS), complete_style="bold", finished_style="bold"),
         _Percent(),
         _Rows(brief=console.width < _NARROW),
         _TimeLeft(),
         console=console,
         auto_refresh=False,
-        expand=True,
     )
     bar.add_task("", total=None, elapsed=0.0, left="")
     return bar
@@ -149,7 +150,7 @@ class _Rows(ProgressColumn):
         done, total = int(task.completed), int(task.total)
         if self._brief:
             return Text(f"{done:,} / {total:,} rows", no_wrap=True)
-        return Text(f"{done:,} / {total:,} rows  {format_rate(done, task.fields['elapsed'])}")
+        return Text(f"{done:,} / {total:,} rows  {format_rate(done, task.fields['elapsed'])}", no_wrap=True)
 
 
 class _TimeLeft(ProgressColumn):

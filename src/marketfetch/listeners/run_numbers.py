@@ -38,7 +38,7 @@ class Outage:
     >>> outage = Outage()
     >>> failed = RequestFailed("TransportError", "no route", "Direct", 4, final=False, give_up_in=23.0)
     >>> outage.note(failed), outage.text
-    (True, 'no answer through Direct: no route; attempt 4, given up in about 23.0 s')
+    (True, 'no answer: no route; attempt 4, given up in about 23.0 s')
     >>> outage.note(failed)
     False
     """
@@ -56,7 +56,7 @@ class Outage:
             case RequestFailed() if event.attempt >= _ATTEMPTS and event.cause not in _OF_A_LIMIT:
                 begins = not self.text
                 self.text = printable(
-                    f"no answer through {event.egress}: {event.message}; attempt {event.attempt}, "
+                    f"no answer: {event.message}; attempt {event.attempt}, "
                     f"given up in about {format_duration(event.give_up_in)}"
                 )
                 return begins
