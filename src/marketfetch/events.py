@@ -198,7 +198,8 @@ class Heartbeat(RunEvent):
     stretches without a row, each of which was decided in a few requests.
 
     `waiting` is what requests wait for, such as "waiting 21 s for the weight limit of binance-usdm (2,388 of
-    2,388 used)"; it is empty while requests are served.
+    2,388 used)"; it is empty while requests are served. `seconds_left` is how long the rest takes where the
+    limits delay it, with the waits; None where they do not, and the rate so far tells it.
     """
 
     elapsed: float
@@ -209,6 +210,7 @@ class Heartbeat(RunEvent):
     egresses: Sequence[EgressReport]
     waiting: str = ""
     rows_crossed: int = 0
+    seconds_left: float | None = None
 
 
 @attrs.frozen

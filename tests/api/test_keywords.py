@@ -10,8 +10,6 @@ import pytest
 
 import marketfetch as mf
 
-FETCHING = {"symbols": "BTCUSDT", "start": "2026-06-01"}
-
 
 @pytest.mark.parametrize("function", [mf.fetch, mf.plan, mf.follow])
 @pytest.mark.parametrize(
@@ -32,42 +30,36 @@ def test_the_argument_of_another_library(function: Callable[..., Any], wrong: st
     assert str(caught.value) == (f"{function.__name__}: there is no argument {wrong!r}; write {right}=...")
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: mf.fetch("okx", until="2026-06-01"), "fetch: there is no argument 'until'; write end=..."),
-        (lambda: mf.fetch("okx", limit=100), "fetch: there is no argument 'limit'; rows are counted from"),
-        (lambda: mf.fetch("okx", timeout=5), "write settings=Settings(timeout=...)"),
-        (
-            lambda: mf.fetch("okx", symbls="BTC"),
-            "fetch: 'symbls' is not an argument; did you mean 'symbols'?",
-        ),
-        (
-            lambda: mf.Query(symbol="BTC", start="1d"),
-            "Query: there is no argument 'symbol'; write symbols=...",
-        ),
-        (lambda: mf.Query(symbols="BTC", start="1d", tf="1h"), "Query: there is no argument 'tf'; write int"),
-        (lambda: mf.Pipeline("okx", mf.Query(**FETCHING), proxy="http://a:1"), "write proxies=..."),
-        (
-            lambda: mf.verify("memory:", symbol="BTC"),
-            "verify: there is no argument 'symbol'; write symbols=...",
-        ),
-        (lambda: mf.forget("memory:", until="2026"), "forget: there is no argument 'until'; write end=..."),
-        (
-            lambda: mf.update("memory:", proxy="http://a:1"),
-            "update: there is no argument 'proxy'; write prox",
-        ),
-        (lambda: mf.refetch("memory:", since="1d"), "refetch: there is no argument 'since'; write start=..."),
-        (lambda: mf.export("memory:", "x.csv", since="1d"), "export: there is no argument 'since'; write st"),
-        (lambda: mf.instruments("okx", type="swap"), "instruments: "),
-        (lambda: mf.open("memory:").table("ohlcv", tf="1h"), "there is no argument 'tf'; write interval=..."),
-        (lambda: mf.open("memory:").latest(limit=5), "there is no argument 'limit'; write n=..."),
-    ],
-)
-def test_other_functions(call: Callable[[], object], message: str) -> None:
+WRONG: list[tuple[Callable[..., Any], dict[str, object], str]] = [
+    (mf.fetch, {"until": "2026"}, "fetch: there is no argument 'until'; write end=..."),
+    (mf.fetch, {"limit": 100}, "fetch: there is no argument 'limit'; rows are counted from start to end"),
+    (mf.fetch, {"timeout": 5}, "fetch: there is no argument 'timeout'; write settings=Settings(timeout=...)"),
+    (mf.fetch, {"symbls": "BTC"}, "fetch: 'symbls' is not an argument; did you mean 'symbols'?"),
+    (mf.Query, {"symbol": "BTC"}, "Query: there is no argument 'symbol'; write symbols=..."),
+    (mf.Query, {"tf": "1h"}, "Query: there is no argument 'tf'; write interval=..."),
+    (mf.Pipeline, {"proxy": "http://a:1"}, "Pipeline: there is no argument 'proxy'; write proxies=..."),
+    (mf.verify, {"symbol": "BTC"}, "verify: there is no argument 'symbol'; write symbols=..."),
+    (mf.verify_sources, {"tf": "1h"}, "verify_sources: there is no argument 'tf'; write interval=..."),
+    (mf.forget, {"until": "2026"}, "forget: there is no argument 'until'; write end=..."),
+    (mf.update, {"proxy": "http://a:1"}, "update: there is no argument 'proxy'; write proxies=..."),
+    (mf.refetch, {"since": "1d"}, "refetch: there is no argument 'since'; write start=..."),
+    (mf.export, {"since": "1d"}, "export: there is no argument 'since'; write start=..."),
+    (mf.instruments, {"knd": "spot"}, "instruments: 'knd' is not an argument; did you mean 'kind'?"),
+    (mf.StoreReader.table, {"tf": "1h"}, "StoreReader.table: there is no argument 'tf'; write interval=..."),
+    (mf.StoreReader.latest, {"limit": 5}, "StoreReader.latest: there is no argument 'limit'; write n=..."),
+]
+
+
+@pytest.mark.parametrize(("function", "given", "message"), WRONG)
+def test_other_functions(function: Callable[..., Any], given: dict[str, object], message: str) -> None:
     with pytest.raises(mf.errors.ConfigurationError) as caught:
-        call()
+        function(**given)
     assert message in str(caught.value)
+
+
+def test_the_options_of_an_update_are_arguments() -> None:
+    with pytest.raises(mf.errors.ConfigurationError, match="holds nothing of that kind yet"):
+        mf.update("memory:", proxies=[], board=None)
 
 
 def test_plan_refuses_a_sink_that_fetch_refuses(tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ def test_progress_as_json_is_one_object_a_line(
         "round": 1,
         "series": 2,
         "rows": 96,
+        "events": 0,
     }
     assert lines[-1].pop("message").startswith("Complete: 96 rows written in ")
     assert lines[-1].pop("requests") > 0

@@ -68,6 +68,14 @@ def test_a_network_that_is_dead_before_the_plan_is_told_with_its_end() -> None:
         for number in range(1, 5)
     ]
     assert "given up" not in html_of(*failed[:3])
-    told = "no answer through Direct: no &lt;route&gt;; attempt 4, given up in about 23.0 s"
+    told = "no answer: no &lt;route&gt;; attempt 4, given up in about 23.0 s"
     assert told in html_of(*failed)
     assert told not in html_of(*failed, RequestAnswered("/time", "Direct"))
+
+
+def test_the_time_left_has_the_waits_for_a_limit() -> None:
+    beat = Heartbeat(5.0, 60, 50, 100, 4, [], waiting="waiting 55 s for the weight limit", seconds_left=600.4)
+    html = html_of(*STORY, beat)
+    assert "10:00 left" in html
+    assert "waiting 55 s for the weight limit" in html
+    assert "10:00 left" not in html_of(*STORY, beat, Heartbeat(6.0, 60, 50, 100, 4, []))

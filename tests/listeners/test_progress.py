@@ -79,14 +79,15 @@ def test_more_rows_than_planned_are_not_more_than_everything() -> None:
 
 def test_a_network_that_is_dead_is_told_once_until_there_is_an_answer() -> None:
     stream = io.StringIO()
-    failed = [
+    failed: list[Event] = [
         RequestFailed("TransportError", "no route", "Direct", number, final=False, give_up_in=23.0)
         for number in range(1, 7)
     ]
     with PlainProgress(stream) as progress:
-        for event in [*failed, PageFetched(SERIES, "Direct", 40, {}), *failed[:3]]:
+        story: list[Event] = [*failed, PageFetched(SERIES, "Direct", 40, {}), *failed[:3]]
+        for event in story:
             progress(event)
-    assert stream.getvalue() == "no answer through Direct: no route; attempt 4, given up in about 23.0 s\n"
+    assert stream.getvalue() == "no answer: no route; attempt 4, given up in about 23.0 s\n"
 
 
 class Stuck(io.StringIO):

@@ -192,6 +192,25 @@ async def test_a_machine_that_stays_without_free_files_does_not_wait_for_ever(
     assert not board.texts
 
 
+async def test_a_required_board_that_never_works_is_waited_for_visibly_and_then_fails_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    board = MemoryBoard(failure=SinkUnavailable("board: the server is away"))
+    mine = pool(board, required=True)
+    async with anyio.create_task_group() as group:
+        group.start_soon(spend, mine, 1, 60.0)
+        with anyio.fail_after(20):
+            await mine.waiting_changed()
+        told = mine.waiting()
+        group.cancel_scope.cancel()
+    assert told.startswith("waiting for the board of the limit calls: the server is away; given up in ")
+
+    monkeypatch.setattr(address_claims, "_PATIENCE", 0)
+    with pytest.raises(SinkUnavailable, match="the server is away"):
+        await spend(pool(board, required=True), seconds=20.0)
+    assert not board.texts
+
+
 async def test_what_is_claimed_is_spent_while_the_board_is_away_and_then_it_is_waited_for(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

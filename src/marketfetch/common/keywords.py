@@ -46,7 +46,8 @@ def checks_keywords(function: _F, more: Iterable[str] = ()) -> _F:
     marketfetch.errors.ConfigurationError: fetch: there is no argument 'limit'; rows are counted from ...
     """
     if isinstance(function, type):
-        function.__init__ = checks_keywords(function.__init__)
+        made: Any = function
+        made.__init__ = checks_keywords(made.__init__)
         return function
     code = function.__code__
     accepted = (*code.co_varnames[: code.co_argcount + code.co_kwonlyargcount], *more)

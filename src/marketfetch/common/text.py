@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 __all__ = [
+    "clock_text",
     "format_counts",
     "format_crossed",
     "format_duration",
@@ -59,7 +60,16 @@ def time_left(done: int, total: int, elapsed: float) -> str:
     """
     if not done:
         return "--:--"
-    minutes, seconds = divmod(round(elapsed * max(0, total - done) / done), 60)
+    return clock_text(elapsed * max(0, total - done) / done)
+
+
+def clock_text(duration: float) -> str:
+    """Write seconds as a clock does.
+
+    >>> clock_text(75), clock_text(5940)
+    ('01:15', '1:39:00')
+    """
+    minutes, seconds = divmod(round(duration), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes:02}:{seconds:02}"
 

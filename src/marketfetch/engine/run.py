@@ -56,12 +56,14 @@ from marketfetch.events import (
     of_new_run,
 )
 from marketfetch.planning.batches import DEFAULT_BATCH_ROWS, BatchSizing, Capacity, FetchTask
+from marketfetch.planning.estimates import TaskEstimate, estimate_rest
 from marketfetch.planning.instrument_index import InstrumentIndex
 from marketfetch.plans import Plan, PlanComparison
 from marketfetch.protocols import (
     ProxyPool,
     Store,
     SupportsBatchSize,
+    SupportsBudgets,
     SupportsPartitions,
     SupportsProvenance,
     SupportsServerClock,
@@ -379,7 +381,14 @@ class Run:
             self._config.emit(SeriesRefused(batch.series, str(error)))
 
     def _make_heartbeat(self) -> Heartbeat:
-        return self._state.heartbeat(self._config.pool, monotonic() - self._started)
+        beat = self._state.heartbeat(self._config.pool, monotonic() - self._started)
+        pool, host = self._config.pool, self._config.exchange.base_url
+        if not isinstance(pool, SupportsBudgets):
+            return beat
+        done = TaskEstimate(beat.rows_fetched, self._state.spent)
+        rest, now = beat.rows_planned - beat.rows_fetched, self._server_clock.local()
+        left = estimate_rest(done, rest, lambda each: pool.budgets(each, host), self._capacity(), now)
+        return attrs.evolve(beat, seconds_left=left)
 
 
 def sending_heartbeats(

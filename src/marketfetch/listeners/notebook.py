@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from marketfetch.common.html import html_page, html_table
-from marketfetch.common.text import format_counts, format_crossed, format_rate, pluralize, time_left
+from marketfetch.common.text import format_counts, format_crossed, format_rate, pluralize
 from marketfetch.listeners.run_numbers import LiveDisplay
 
 __all__ = ["NotebookProgress", "in_notebook"]
@@ -64,7 +64,7 @@ class NotebookProgress(LiveDisplay):
         lines = html_table((), [(note,) for note in notes if note])
         if not numbers.planned:
             return html_page("asking what there is", "<progress></progress>", lines)
-        left = time_left(numbers.done, numbers.planned, elapsed)
+        left = numbers.time_left(elapsed)
         return html_page(
             f"{numbers.done:,} of {pluralize(numbers.planned, 'row')} written, "
             f"{format_rate(numbers.done, elapsed)}, {left} left",

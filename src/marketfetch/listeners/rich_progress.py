@@ -18,13 +18,15 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from marketfetch.listeners.run_numbers import LiveDisplay
-from marketfetch.listeners.text import format_counts, format_crossed, format_rate, time_left
+from marketfetch.listeners.text import format_counts, format_crossed, format_rate
 from marketfetch.reports import EgressReport
 
 __all__ = ["RichProgress"]
 
 _MAX_EGRESSES = 12
 """Egresses with a line of their own; more lines would push the bar off the screen."""
+_NUMBERS = 78
+"""Columns that the numbers beside the bar take, with millions of rows."""
 _NARROW = 80
 """On a terminal with fewer columns only the most important numbers are shown."""
 
@@ -61,6 +63,7 @@ class RichProgress(LiveDisplay):
             total=total,
             description=description,
             elapsed=self._elapsed,
+            left=numbers.time_left(self._elapsed),
         )
         parts: list[RenderableType] = [bar]
         if numbers.outage.text:
@@ -86,15 +89,14 @@ def _bar(console: Console) -> Progress:
         # No colours: yellow, cyan and green cannot be read on a light background.
         SpinnerColumn(style=""),
         TextColumn("{task.description}"),
-        BarColumn(8 if console.width < _NARROW else None, complete_style="bold", finished_style="bold"),
+        BarColumn(max(8, console.width - _NUMBERS), complete_style="bold", finished_style="bold"),
         _Percent(),
         _Rows(brief=console.width < _NARROW),
         _TimeLeft(),
         console=console,
         auto_refresh=False,
-        expand=True,
     )
-    bar.add_task("", total=None, elapsed=0.0)
+    bar.add_task("", total=None, elapsed=0.0, left="")
     return bar
 
 
@@ -120,8 +122,7 @@ class _Rows(ProgressColumn):
         done, total = int(task.completed), int(task.total)
         if self._brief:
             return Text(f"{done:,} / {total:,} rows", no_wrap=True)
-        rate = format_rate(done, task.fields["elapsed"])
-        return Text(f"{done:,} / {total:,} rows  {rate}")
+        return Text(f"{done:,} / {total:,} rows  {format_rate(done, task.fields['elapsed'])}", no_wrap=True)
 
 
 class _TimeLeft(ProgressColumn):
@@ -131,8 +132,7 @@ class _TimeLeft(ProgressColumn):
         """Return the text of the column."""
         if not task.total:
             return Text("")
-        left = time_left(int(task.completed), int(task.total), task.fields["elapsed"])
-        return Text(left, no_wrap=True)
+        return Text(task.fields["left"], no_wrap=True)
 
 
 def _egress_lines(egresses: tuple[EgressReport, ...], *, brief: bool) -> Table:

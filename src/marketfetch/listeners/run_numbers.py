@@ -24,7 +24,7 @@ from marketfetch.events import (
     SymbolUnknown,
     WaitingForStore,
 )
-from marketfetch.listeners.text import describe_event, format_duration
+from marketfetch.listeners.text import clock_text, describe_event, format_duration, time_left
 from marketfetch.redaction import printable
 from marketfetch.reports import EgressReport
 
@@ -43,7 +43,7 @@ class Outage:
     >>> outage = Outage()
     >>> failed = RequestFailed("TransportError", "no route", "Direct", 4, final=False, give_up_in=23.0)
     >>> outage.note(failed), outage.text
-    (True, 'no answer through Direct: no route; attempt 4, given up in about 23.0 s')
+    (True, 'no answer: no route; attempt 4, given up in about 23.0 s')
     >>> outage.note(failed)
     False
     """
@@ -61,7 +61,7 @@ class Outage:
             case RequestFailed() if event.attempt >= _ATTEMPTS and event.cause not in _OF_A_LIMIT:
                 begins = not self.text
                 self.text = printable(
-                    f"no answer through {event.egress}: {event.message}; attempt {event.attempt}, "
+                    f"no answer: {event.message}; attempt {event.attempt}, "
                     f"given up in about {format_duration(event.give_up_in)}"
                 )
                 return begins
@@ -92,6 +92,7 @@ class RunNumbers:
         self.request_wait = ""
         self.outage = Outage()
         self._planned_of_run = 0
+        self._ends_at: float | None = None
 
     @property
     def done(self) -> int:
@@ -100,6 +101,12 @@ class RunNumbers:
         It may be more: composites are not in the plan, and the plan of events is an estimate.
         """
         return min(self.written, self.planned)
+
+    def time_left(self, elapsed: float) -> str:
+        """Write how long the rest takes: with the waits for limits, or else at the rate so far."""
+        if self._ends_at is not None:
+            return clock_text(max(0.0, self._ends_at - monotonic()))
+        return time_left(self.done, self.planned, elapsed)
 
     def note(self, event: Event) -> None:
         """Note the numbers of an event."""
@@ -116,6 +123,7 @@ class RunNumbers:
             case Heartbeat():
                 self.egresses = tuple(event.egresses)
                 self.request_wait = event.waiting
+                self._ends_at = None if event.seconds_left is None else monotonic() + event.seconds_left
                 self.crossed = event.rows_crossed
                 self._plan(event.rows_planned)
             case RunFinished():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from marketfetch.common.text import (
+    clock_text,
     format_counts,
     format_crossed,
     format_duration,
@@ -33,6 +34,7 @@ from marketfetch.report_text import headline, span_text, spans_text
 from marketfetch.reports import EgressReport
 
 __all__ = [
+    "clock_text",
     "describe_event",
     "format_counts",
     "format_crossed",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from math import ceil
 
 import attrs
 import numpy as np
@@ -22,10 +23,12 @@ from marketfetch.values.pages import Columns, Page
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span
 
-__all__ = ["TaskEstimate", "estimate_limit", "estimate_task", "workload"]
+__all__ = ["TaskEstimate", "estimate_limit", "estimate_rest", "estimate_task", "workload"]
 
 _PER_ROW = 5e-7
 """Seconds of this process's own work on a row of a page, which is decoded, checked and put into a batch."""
+_STEPS_OF_REST = 300
+"""Bursts that are followed for the rest of a run, which is looked at every second."""
 _MAX_CHAIN = 2_000
 """Pages of a chain that are followed one by one; a longer chain goes on as it began."""
 
@@ -124,36 +127,75 @@ def estimate_limit(
     >>> plan.weight, round(plan.seconds, 2), plan.egresses
     (1400, 20.55, (EgressPlan(name='Direct', requests=140, weight=1400, used=490),))
     """
-    work = workload({cost: number for cost, number in estimate.requests.items() if cost.pool == pool}, 0)
-    own = estimate.rows * work.requests / estimate.requests.total() * _PER_ROW
     used = {name: budget.used(now) for name, budget in budgets.items()}
     part = min(1.0, capacity.egresses / max(1, len(budgets)))
     for budget in budgets.values():  # of an address that processes share, this one counts on its part
         budget.pool = attrs.evolve(pool, capacity=max(1, round(pool.capacity * part)))
-    load = Load(
+    load = _load(pool, estimate, capacity)
+    return LimitPlan(
+        pool.name,
+        pool.capacity,
+        pool.period,
+        load.requests,
+        load.weight,
+        forecast(tuple(budgets.values()), load, now),
+        tuple(
+            EgressPlan(name, requests, weight, used[name])
+            for name, requests, weight in zip(
+                budgets,
+                _shares(load.requests, len(budgets)),
+                _shares(load.weight, len(budgets)),
+                strict=True,
+            )
+        ),
+    )
+
+
+def _load(pool: LimitPool, estimate: TaskEstimate, capacity: Capacity) -> Load:
+    work = workload({cost: number for cost, number in estimate.requests.items() if cost.pool == pool}, 0)
+    own = estimate.rows * work.requests / estimate.requests.total() * _PER_ROW
+    return Load(
         work.requests,
         work.weight,
         working_seconds(work.requests, capacity, in_a_row=estimate.in_a_row) + own,
         capacity.latency,
         min(capacity.concurrency, -(-work.requests // estimate.in_a_row)),
     )
-    return LimitPlan(
-        pool.name,
-        pool.capacity,
-        pool.period,
-        work.requests,
-        work.weight,
-        forecast(tuple(budgets.values()), load, now),
-        tuple(
-            EgressPlan(name, requests, weight, used[name])
-            for name, requests, weight in zip(
-                budgets,
-                _shares(work.requests, len(budgets)),
-                _shares(work.weight, len(budgets)),
-                strict=True,
-            )
-        ),
-    )
+
+
+def estimate_rest(
+    done: TaskEstimate,
+    rest: int,
+    budgets: Callable[[LimitPool], Mapping[str, RateBudget]],
+    capacity: Capacity,
+    now: int,
+) -> float | None:
+    """Return the seconds that `rest` rows take within the limits, if they take requests as `done` rows did.
+
+    None where nothing is done yet, and where no limit delays the rest. `budgets` returns copies.
+
+    >>> from marketfetch.ratelimit.server_clock import ServerClock
+    >>> pool = LimitPool("weight", capacity=1000, period=60_000)
+    >>> done = TaskEstimate(50_000, Counter({Cost(pool, 10): 99}))
+    >>> def budgets(pool: LimitPool) -> Mapping[str, RateBudget]:
+    ...     spent = RateBudget(pool, ServerClock())
+    ...     spent.charge(990, received=0)
+    ...     return {"Direct": spent}
+    >>> round(estimate_rest(done, 100_000, budgets, Capacity(1, 20, 0.1), now=5_000))
+    116
+    >>> estimate_rest(done, 100_000, lambda pool: {}, Capacity(1, 20, 0.1), now=5_000) is None
+    True
+    """
+    if not done.rows or rest <= 0:
+        return None
+    requests = Counter({cost: ceil(each * rest / done.rows) for cost, each in done.requests.items()})
+    estimate, longest = TaskEstimate(rest, requests), None
+    for pool in dict.fromkeys(cost.pool for cost in requests if cost.pool.published):
+        held, load = tuple(budgets(pool).values()), _load(pool, estimate, capacity)
+        seconds = forecast(held, load, now, _STEPS_OF_REST) if held else 0.0
+        if seconds > load.seconds * 1.2:
+            longest = max(seconds, longest or 0.0)
+    return longest
 
 
 def _shares(total: int, parts: int) -> Sequence[int]:

@@ -189,11 +189,8 @@ class RotatingProxies:
             waits = [wait for wait in self._waits.values() if wait.is_long(now)]
             if not waits:
                 return ""
-            away = [
-                claims.away for entry in self._limit_queues.values() for claims in entry.claims if claims.away
-            ]
             first = min(waits, key=lambda wait: wait.since)
-            return first.reason(now, away[0].removeprefix("board: ") if away else "")
+            return first.reason(now, self._board_away().removeprefix("board: "))
 
     async def waiting_changed(self) -> None:
         registry = self._shared()
@@ -209,8 +206,14 @@ class RotatingProxies:
     def _waiting_for(self, member: EgressState, now: int) -> str:
         """Return what requests wait for at one egress; empty if no request waits."""
         waits = [wait for wait in self._waits.values() if wait.is_long(now)]
-        states = [wait.state(wait.queue.slots[member.number], now) for wait in waits]
+        away = bool(self._board_away())
+        states = [wait.state(wait.queue.slots[member.number], now, away=away) for wait in waits]
         return next(filter(None, states), "")
+
+    def _board_away(self) -> str:
+        """Return why a board cannot be reached; empty if each of them can."""
+        claims = (each for entry in self._limit_queues.values() for each in entry.claims)
+        return next((each.away for each in claims if each.away), "")
 
     def __repr__(self) -> str:
         if not hasattr(self, "_registry"):  # a debugger shows the pool whose construction has failed

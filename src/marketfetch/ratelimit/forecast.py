@@ -18,7 +18,6 @@ from marketfetch.ratelimit.egress_queue import EgressQueue, EgressSlot
 __all__ = ["Load", "forecast"]
 
 _MAX_STEPS = 5_000
-"""Bursts that are followed one by one; a longer load goes on as it began."""
 
 
 @attrs.frozen
@@ -57,8 +56,10 @@ class _Burst:
     sent: int
 
 
-def forecast(budgets: Sequence[RateBudget], load: Load, now: int) -> float:
+def forecast(budgets: Sequence[RateBudget], load: Load, now: int, steps: int = _MAX_STEPS) -> float:
     """Return the seconds from now to the last answer, if each budget is that of one egress.
+
+    After so many `steps`, each a burst, the load goes on as it began.
 
     The budgets are spent by it, so pass copies. Requests are sent in bursts of as many as may be in flight.
     They are acquired, answered and counted in an `EgressQueue` as in a run. So a full window is waited for, a
@@ -83,7 +84,7 @@ def forecast(budgets: Sequence[RateBudget], load: Load, now: int) -> float:
     pace, latency = 1000 * load.seconds / load.requests, 1000 * load.latency
     in_flight: list[_Burst] = []
     sent, at, end = 0, float(now), float(now)
-    for number in range(_MAX_STEPS):
+    for number in range(steps):
         if sent == load.requests:
             return (end - now) / 1000
         while in_flight and in_flight[0].received <= at:

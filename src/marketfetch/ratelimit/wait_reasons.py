@@ -75,10 +75,15 @@ class Wait:
         used = sum(slot.budget.used(now) for slot in fit)
         return f"waiting{span} for {title(pool)} ({used:,} of {len(fit) * usable(pool):,} used)"
 
-    def state(self, slot: EgressSlot, now: int) -> str:
-        """Say what the request waits for at one egress; empty if it can serve, or its breaker is open."""
+    def state(self, slot: EgressSlot, now: int, *, away: bool = False) -> str:
+        """Say what the request waits for at one egress; empty if it can serve, or its breaker is open.
+
+        `away` tells whether a board cannot be reached.
+        """
         if slot.breaker.ready_at(self.host, now) > now:
             return ""
+        if not slot.claimed(now) and away:
+            return "waiting for the board"
         if not slot.claimed(now):
             return f"waiting for another process's share of {title(self.queue.pool)}"
         moment = slot.budget.available_at(self.weight, now)
