@@ -27,6 +27,9 @@ static int last(void) {
 
 static void end(void) { for (;;) { kill(getpid(), SIGKILL); pause(); } }
 
+/* A step that makes no such call; it is counted with them. */
+void step(void) { if (last()) end(); }
+
 /* Writes to pipes and terminals are not counted. */
 static int on_disk(int file) {
     struct stat found;
@@ -47,7 +50,8 @@ TORN(pwrite64, (int file, const void *data, size_t size, off64_t at),
 
 ssize_t send(int socket, const void *data, size_t size, int flags) {
     REAL(send);
-    if (last()) { if (size > 1) real(socket, data, size / 2, flags); end(); }
+    /* One byte is no message: it wakes the event loop of the same process. */
+    if (size > 1 && last()) { real(socket, data, size / 2, flags); end(); }
     return real(socket, data, size, flags);
 }
 

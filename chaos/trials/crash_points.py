@@ -38,7 +38,7 @@ from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.worlds import MINUTE, span_of
 
-__all__ = ["crash_points", "crash_points_in"]
+__all__ = ["counting_environment", "crash_points", "crash_points_in"]
 
 _BEFORE = 60 * MINUTE
 """Length of the part of the span that lies before the listing of the instruments."""
@@ -71,17 +71,10 @@ def crash_points_in(place: StoreFixture, effort: Effort) -> Iterator[Result]:
 
 def _steps(place: StoreFixture, first: int, stride: int) -> Iterator[dict[str, str]]:
     """Run this module with the library preloaded, and yield its lines."""
-    compiler, library = shutil.which("cc"), place.folder / "crash_points.so"
-    if compiler is None:
-        raise RuntimeError("there is no C compiler: install one, such as gcc")
-    source = Path(__file__).with_suffix(".c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
     command = [sys.executable, *_MODULE, place.fresh(), str(first), str(stride)]
-    # No writes of .pyc files among the counted calls, and no threads in a process that forks.
-    quiet = {"PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1", "LD_PRELOAD": str(library)}
     with subprocess.Popen(
         command,
-        env=os.environ | quiet,
+        env=counting_environment(place.folder),
         cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         text=True,
@@ -90,6 +83,21 @@ def _steps(place: StoreFixture, first: int, stride: int) -> Iterator[dict[str, s
         yield from map(json.loads, process.stdout)
     if process.returncode:
         yield {"step": "the end", "problem": f"exit code {process.returncode}"}
+
+
+def counting_environment(folder: Path) -> dict[str, str]:
+    """Compile `crash_points.c` into a folder, and return the environment of a process that it counts in.
+
+    Raises RuntimeError where there is no C compiler.
+    """
+    compiler, library = shutil.which("cc"), folder / "crash_points.so"
+    if compiler is None:
+        raise RuntimeError("there is no C compiler: install one, such as gcc")
+    source = Path(__file__).with_suffix(".c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+    # No writes of .pyc files among the counted calls, and no threads in a process that forks.
+    quiet = {"PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1", "LD_PRELOAD": str(library)}
+    return os.environ | quiet
 
 
 def batches(oracle: Oracle) -> Iterator[Batch]:

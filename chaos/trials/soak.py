@@ -63,7 +63,7 @@ class Job:
 
 @attrs.frozen
 class Measurements:
-    """The report and the samples of a run; `late_...` in milliseconds."""
+    """The report and the samples of a run; `late_...` and `busy_...` in milliseconds."""
 
     requests: int
     retries: int
@@ -74,6 +74,8 @@ class Measurements:
     descriptors: Sequence[int]
     late_p99: float
     late_worst: float
+    busy_worst: float
+    """The most CPU time of the loop's thread between two ticks: how late a tick is on an idle machine."""
     seconds: float
 
 
@@ -117,6 +119,7 @@ def _steady(measured: Measurements, memory: float) -> Iterator[Result]:
 def _punctual(measured: Measurements) -> Iterator[Result]:
     yield _figure("… a 10 ms tick of the loop is late, 99th percentile", measured.late_p99, 10, " ms")
     yield _figure("… at worst", measured.late_worst, 50, " ms")
+    yield _figure("… the loop itself computes between two ticks, at worst", measured.busy_worst, 50, " ms")
 
 
 def _second(samples: Sequence[int]) -> Sequence[int]:
@@ -197,14 +200,16 @@ def _query(requests: int) -> Query:
 
 async def _run(job: Job) -> Measurements:
     latencies: list[float] = []
+    computed: list[float] = []
     memory: list[int] = []
     descriptors: list[int] = []
 
     async def tick() -> None:
         while True:
-            planned = time.perf_counter() + _TICK
+            planned, used = time.perf_counter() + _TICK, time.thread_time()
             await asyncio.sleep(_TICK)
             latencies.append(time.perf_counter() - planned)
+            computed.append(time.thread_time() - used)
 
     def heard(event: Event) -> None:
         if not isinstance(event, Heartbeat):
@@ -235,6 +240,7 @@ async def _run(job: Job) -> Measurements:
         descriptors,
         statistics.quantiles(latencies, n=100, method="inclusive")[98] * 1000,
         max(latencies) * 1000,
+        max(computed) * 1000,
         seconds,
     )
 

@@ -112,7 +112,9 @@ def texts(draw: st.DrawFn) -> bytes:
     header = draw(st.sampled_from([[], [], ["open_time,open,high,low,close"]]))
     # The compiled decoder reads lines near the end of a text in another way: often others come between.
     far = end + end.join([",".join((str(START), *["2904.05"] * 4))] * 3)
-    return (end.join([*header, *lines]) + draw(st.sampled_from(["", end, end + end, far, far + end]))).encode()
+    return (
+        end.join([*header, *lines]) + draw(st.sampled_from(["", end, end + end, far, far + end]))
+    ).encode()
 
 
 def cut(text: bytes, places: Sequence[int]) -> list[bytes]:
