@@ -10,6 +10,7 @@ from functools import cache
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import attrs
 import hypothesis
@@ -17,9 +18,11 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from marketfetch.adapters import okx
+from marketfetch.cli.main import main
 from marketfetch.testing import separate_registry
 from marketfetch.values.http import LimitPool
 from tests.support import pgbouncer, postgres
+from tests.support.commands import Command
 
 PROJECT = Path(__file__).parents[1]
 IN_CI = bool(os.environ.get("CI"))
@@ -138,6 +141,19 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"No recorded market data: {folder} is absent")
     return folder
+
+
+@pytest.fixture
+def marketfetch(capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command in the process of the test, which saves the second that Python and the imports take."""
+
+    def run(*arguments: object) -> CompletedProcess[str]:
+        command = [*map(str, arguments)]
+        capsys.readouterr()
+        code = main(command)
+        return CompletedProcess(command, code, *capsys.readouterr())
+
+    return run
 
 
 def absent(message: str) -> None:

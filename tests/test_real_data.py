@@ -9,8 +9,6 @@ import csv
 import gzip
 import io
 import json
-import subprocess
-import sys
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -31,6 +29,7 @@ from marketfetch.testing import (
 )
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
+from tests.support.commands import Command
 
 Rows = dict[str, list[list[str]]]
 
@@ -51,28 +50,24 @@ def exchange(shared_data: Path) -> Iterator[SimulatedExchange]:
         yield exchange
 
 
-def backfill(exchange: SimulatedExchange, proxies: LocalProxies, *arguments: str) -> dict[str, Any]:
+def backfill(
+    marketfetch: Command, exchange: SimulatedExchange, proxies: LocalProxies, *arguments: str
+) -> dict[str, Any]:
     """Run the command line as a script would and return its report."""
+    words = ["backfill", "--exchange", "binance-usdm", "--interval", "1m", "--base-url", exchange.base_url]
     options = [option for url in proxies.urls for option in ("--proxy", url)]
-    command = [
-        sys.executable,
-        "-m",
-        "marketfetch",
-        "backfill",
-        "--exchange",
-        "binance-usdm",
-        "--interval",
-        "1m",
-    ]
-    command += ["--base-url", exchange.base_url, "--no-direct", "--json", *options, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    done = marketfetch(*words, "--no-direct", "--json", *options, *arguments)
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     return report
 
 
 def check_every_candle(
-    to: str, exchange: SimulatedExchange, recorded: Rows, archive: SimulatedArchive | None = None
+    to: str,
+    marketfetch: Command,
+    exchange: SimulatedExchange,
+    recorded: Rows,
+    archive: SimulatedArchive | None = None,
 ) -> None:
     """Fetch all candles, through the API or from files, and compare them with the recorded text."""
     sources = [] if archive is None else ["--sources", "archive", "--archive-url", archive.base_url]
@@ -80,7 +75,7 @@ def check_every_candle(
         for symbol, rows in recorded.items():
             start, end = int(rows[0][0]), int(rows[-1][0]) + 60_000
             options = ["--symbol", symbol, "--dataset", "ohlcv", "--start", str(start), "--end", str(end)]
-            report = backfill(exchange, proxies, *options, *sources, "--to", to)
+            report = backfill(marketfetch, exchange, proxies, *options, *sources, "--to", to)
             assert report["rows_written"] == len(rows)
             assert report["archive"]["rows"] == (len(rows) if archive is not None else 0)
             assert {egress["name"] for egress in report["egresses"]} == {"Proxy 1", "Proxy 2", "Proxy 3"}
@@ -101,16 +96,16 @@ def check_every_candle(
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["duckdb", "sqlite", "parquet"])
 def test_every_candle_of_every_file_is_stored_bit_for_bit(
-    kind: str, tmp_path: Path, exchange: SimulatedExchange, recorded: Rows
+    kind: str, tmp_path: Path, marketfetch: Command, exchange: SimulatedExchange, recorded: Rows
 ) -> None:
-    check_every_candle(f"{kind}:{tmp_path / 'market'}", exchange, recorded)
+    check_every_candle(f"{kind}:{tmp_path / 'market'}", marketfetch, exchange, recorded)
 
 
 @pytest.mark.timeout(600)
 def test_every_candle_of_every_file_is_stored_in_postgresql(
-    postgres_dsn: str, exchange: SimulatedExchange, recorded: Rows
+    postgres_dsn: str, marketfetch: Command, exchange: SimulatedExchange, recorded: Rows
 ) -> None:
-    check_every_candle(postgres_dsn, exchange, recorded)
+    check_every_candle(postgres_dsn, marketfetch, exchange, recorded)
 
 
 @pytest.fixture(scope="session")
@@ -123,16 +118,26 @@ def archive(shared_data: Path) -> Iterator[SimulatedArchive]:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["duckdb", "sqlite", "parquet"])
 def test_every_candle_of_every_file_of_the_archive_is_stored_bit_for_bit(
-    kind: str, tmp_path: Path, exchange: SimulatedExchange, archive: SimulatedArchive, recorded: Rows
+    kind: str,
+    tmp_path: Path,
+    exchange: SimulatedExchange,
+    archive: SimulatedArchive,
+    recorded: Rows,
+    *,
+    marketfetch: Command,
 ) -> None:
-    check_every_candle(f"{kind}:{tmp_path / 'market'}", exchange, recorded, archive)
+    check_every_candle(f"{kind}:{tmp_path / 'market'}", marketfetch, exchange, recorded, archive)
 
 
 @pytest.mark.timeout(600)
 def test_every_candle_of_every_file_of_the_archive_is_stored_in_postgresql(
-    postgres_dsn: str, exchange: SimulatedExchange, archive: SimulatedArchive, recorded: Rows
+    postgres_dsn: str,
+    marketfetch: Command,
+    exchange: SimulatedExchange,
+    archive: SimulatedArchive,
+    recorded: Rows,
 ) -> None:
-    check_every_candle(postgres_dsn, exchange, recorded, archive)
+    check_every_candle(postgres_dsn, marketfetch, exchange, recorded, archive)
 
 
 def test_archive_serves_every_recorded_month_byte_for_byte(shared_data: Path) -> None:

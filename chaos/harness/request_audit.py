@@ -18,6 +18,7 @@ __all__ = [
     "RequestedPage",
     "lost_pages",
     "lost_rows",
+    "page_requests",
     "refetched_pages",
     "requested_pages",
     "setup_requests",
@@ -53,13 +54,22 @@ def requested_pages(seen: Iterable[LoggedRequest[FaultKind]], interval: str) -> 
             Span(int(one.params["startTime"]), int(one.params["endTime"]) + 1),
         )
         for one in seen
-        if one.path in _DATASETS and "endTime" in one.params
+        if _is_page(one)
     ]
+
+
+def page_requests(seen: Iterable[LoggedRequest[FaultKind]]) -> int:
+    """Count the page requests: cheaply, since a caller may wait for the next one."""
+    return sum(map(_is_page, seen))
 
 
 def setup_requests(seen: Iterable[LoggedRequest[FaultKind]]) -> int:
     """Count the requests that are no pages: the clock, the listing, the start of each series."""
-    return sum(one.path not in _DATASETS or "endTime" not in one.params for one in seen)
+    return sum(not _is_page(one) for one in seen)
+
+
+def _is_page(one: LoggedRequest[FaultKind]) -> bool:
+    return one.path in _DATASETS and "endTime" in one.params
 
 
 def lost_pages(asked: Sequence[RequestedPage], durable: Contents) -> list[RequestedPage]:

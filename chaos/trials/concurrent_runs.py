@@ -9,7 +9,7 @@ import anyio
 import attrs
 
 from chaos.harness.command import backfill
-from chaos.harness.request_audit import requested_pages
+from chaos.harness.request_audit import page_requests
 from chaos.harness.store_contents import Oracle, check_contents, contents, fingerprint
 from chaos.harness.store_fixtures import KINDS, StoreFixture, left_over, store_fixture
 from chaos.harness.trials import Effort, Result, Trial
@@ -108,10 +108,9 @@ def concurrent_runs_in(fixture: StoreFixture, effort: Effort) -> Iterator[Result
     with _exchange() as exchange:
         for number in range(effort.choose(1, 1, 20)):
             for scenario in scenarios:
-                oracle, alone = Oracle(exchange.market, scenario.union.span), fixture.fresh()
+                oracle = Oracle(exchange.market, scenario.union.span)
                 exchange.record.clear()
-                with backfill(exchange, alone, scenario.union.words()) as command:
-                    command.finish()
+                alone = _pipelines(exchange, fixture.fresh(), [scenario.union])
                 pages = _pages(exchange)
                 name = f"{fixture.kind}, seed {effort.seed}, {number}: {scenario.name}"
                 with commands.attempt(name):
@@ -124,14 +123,14 @@ def concurrent_runs_in(fixture: StoreFixture, effort: Effort) -> Iterator[Result
                     _compare(url, alone, oracle)
                 if not scenario.killed:
                     with pipelines.attempt(name):
-                        _compare(_pipelines(exchange, fixture.fresh(), scenario), alone, oracle)
+                        _compare(_pipelines(exchange, fixture.fresh(), scenario.specs), alone, oracle)
     yield commands.result()
     yield pipelines.result()
 
 
 def _pages(exchange: SimulatedExchange) -> int:
     """Count the page requests."""
-    return len(requested_pages(exchange.record.latest, "1m"))
+    return page_requests(exchange.record.latest)
 
 
 def _commands(exchange: SimulatedExchange, url: str, specs: Sequence[RunSpec]) -> None:
@@ -162,9 +161,9 @@ def _one_killed(exchange: SimulatedExchange, url: str, scenario: Scenario, last:
             command.finish()
 
 
-def _pipelines(exchange: SimulatedExchange, url: str, scenario: Scenario) -> str:
+def _pipelines(exchange: SimulatedExchange, url: str, specs: Sequence[RunSpec]) -> str:
     venue, settings = BinanceUsdm(exchange.base_url), Settings(concurrency=4)
-    pipelines = [Pipeline(venue, spec.query(), url, settings=settings) for spec in scenario.specs]
+    pipelines = [Pipeline(venue, spec.query(), url, settings=settings) for spec in specs]
 
     async def run(pipeline: Pipeline) -> None:
         report = await pipeline

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from marketfetch.cli.main import main
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
-
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
+from tests.support.commands import Command
 
 
 @pytest.fixture
@@ -20,19 +18,6 @@ def exchange() -> Iterator[SimulatedExchange]:
     symbols = [f"{name}USDT" for name in ("AVAX", "ETH", "BTC", "XRP", "SOL")]
     with SimulatedExchange(GeneratedMarket([*symbols, "BTCUSDC"]), SimulatorOptions()) as exchange:
         yield exchange
-
-
-@pytest.fixture
-def marketfetch(capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command in the process of the test, which saves the second that Python and the imports take."""
-
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [*map(str, arguments)]
-        capsys.readouterr()
-        code = main(command)
-        return subprocess.CompletedProcess(command, code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture

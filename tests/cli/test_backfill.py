@@ -19,7 +19,7 @@ from marketfetch.testing import (
     SimulatedExchange,
     SimulatorOptions,
 )
-from tests.cli.conftest import Command
+from tests.support.commands import Command
 
 DAY = ("--start", "2026-06-01", "--end", "2026-06-02")
 

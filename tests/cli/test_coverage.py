@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from marketfetch.testing import SimulatedExchange
-from tests.cli.conftest import Command
+from tests.support.commands import Command
 
 
 def _fill(marketfetch: Command, exchange: SimulatedExchange, store: str, start: str, end: str) -> None:

@@ -10,20 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Command
+from tests.support.commands import Command
 
 duckdb = pytest.importorskip("duckdb")
 
 
-DAYS = 62
-"""So many days have a whole month among them, whatever the date is."""
-
-
-@pytest.mark.timeout(240)  # it fetches two months of history, on a machine that may be busy
+@pytest.mark.timeout(240)  # it fetches months of history, on a machine that may be busy
 def test_demonstration_tells_what_it_does_and_succeeds(marketfetch: Command, tmp_path: Path) -> None:
     path = tmp_path / "kept.duckdb"
     said = subprocess.run(
-        [sys.executable, "-m", "marketfetch", "demo", "--days", str(DAYS), "--keep", str(path)],
+        [sys.executable, "-m", "marketfetch", "demo", "--keep", str(path)],
         capture_output=True,
         text=True,
         check=False,

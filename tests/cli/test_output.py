@@ -18,7 +18,7 @@ from marketfetch.events import Heartbeat, RequestFailed, RoundStarted
 from marketfetch.listeners.progress import progress_to
 from marketfetch.reports import EgressReport
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
-from tests.cli.conftest import Command
+from tests.support.commands import Command
 
 ROWS = [("binance-usdm", "2026-06-01 12:30 to 2026-06-02, 2026-06-05 to 2026-06-09", "12,345")]
 TABLE = TextTable("Held", ("exchange", "where (UTC)", "rows "), ROWS)

@@ -9,7 +9,7 @@ import pytest
 
 from marketfetch.cli.commands.registry import COMMANDS
 from marketfetch.cli.main import main
-from tests.cli.conftest import Command
+from tests.support.commands import Command
 
 HEAVY = {"anyio", "asyncio", "attrs", "curl_cffi", "importlib.metadata", "numpy", "orjson", "psycopg", "rich"}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from marketfetch.testing import SimulatedExchange
-from tests.cli.conftest import Command
+from tests.support.commands import Command
 
 
 def _job(exchange: SimulatedExchange, path: Path, start: str) -> list[str]:

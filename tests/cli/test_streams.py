@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from marketfetch.testing import SimulatedExchange
-from tests.cli.conftest import Command
+from tests.support.commands import Command
 
 HOUR = (
     "--exchange",

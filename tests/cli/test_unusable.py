@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
-from tests.cli.conftest import Command
+from tests.support.commands import Command
 from tests.support.worlds import MINUTE, span_of
 from tests.support.wrong_rows import at_times, changing, with_field
 

@@ -15,7 +15,7 @@ from marketfetch.sinks import SQLiteSink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
-from tests.cli.conftest import Command
+from tests.support.commands import Command
 from tests.support.worlds import HOUR, span_of
 
 BTC = Series.of("binance-usdm", "ohlcv", "BTCUSDT", "1h")

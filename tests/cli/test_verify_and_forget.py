@@ -24,8 +24,8 @@ from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 from marketfetch.verification.ledger import LedgerEntry, compare
-from tests.cli.conftest import Command
 from tests.support.batches import MINUTE, START, batch, candles
+from tests.support.commands import Command
 
 SOUND = {"open": 1.0, "high": 2.0, "low": 0.5, "close": 1.5, "volume": 3.0}
 

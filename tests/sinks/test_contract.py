@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,7 @@ from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.testing.contracts.sink import SinkContract
+from marketfetch.values.datasets import datasets
 
 
 @pytest.mark.parametrize("kind", [MemorySink, DuckDBSink, SQLiteSink, ParquetSink, PostgresSink])
@@ -47,6 +49,19 @@ class TestParquet(SinkContract):
 
 
 class TestDuckDB(SinkContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def prepared(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """A file that is prepared once: making tables and views takes longer than most tests."""
+        file = tmp_path_factory.mktemp("prepared") / "store"
+        DuckDBSink(file).prepare([*datasets().values()])
+        return file
+
+    @pytest.fixture
+    def store(self, place: Path, prepared: Path) -> DuckDBSink:
+        shutil.copy(prepared, place)
+        return self.make_store(place)
+
     def make_store(self, place: Path) -> DuckDBSink:
         return DuckDBSink(place)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 from contextlib import ExitStack, closing
 
 import psycopg
@@ -21,6 +19,7 @@ from marketfetch.sinks.postgres.session import PostgresSession
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.batches import EVER, MINUTE, START, batch, candles
+from tests.support.commands import Command
 from tests.support.postgres import Server
 
 
@@ -81,7 +80,7 @@ def test_a_server_that_is_gone_without_a_word_is_noticed(postgres_server: Server
 
 
 def test_the_command_line_tells_in_one_line_what_stays_and_ends_with_exit_code_1(
-    sink: PostgresSink, postgres_dsn: str
+    sink: PostgresSink, postgres_dsn: str, marketfetch: Command
 ) -> None:
     words = "--exchange binance-usdm --symbol BTCUSDT --interval 1m --start 2026-06-01 --end 2026-06-02 --to"
     with (
@@ -89,15 +88,14 @@ def test_the_command_line_tells_in_one_line_what_stays_and_ends_with_exit_code_1
         psycopg.connect(postgres_dsn, autocommit=True) as database,
     ):
         database.execute("ALTER TABLE marketfetch.ohlcv ADD CONSTRAINT lower CHECK (open < 0)")
-        command = [sys.executable, "-m", "marketfetch", "backfill", *words.split(), postgres_dsn]
-        command += ["--base-url", exchange.base_url]
-        said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+        command = ["backfill", *words.split(), postgres_dsn, "--base-url", exchange.base_url]
+        said = marketfetch(*command)
         assert said.returncode == 1, said.stderr
         assert [
             line for line in said.stderr.splitlines() if "a CHECK of the table refuses a row" in line
         ] == [said.stderr.splitlines()[-1]]
         assert "Traceback" not in said.stderr
         database.execute("ALTER TABLE marketfetch.ohlcv DROP CONSTRAINT lower")
-        said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+        said = marketfetch(*command)
         assert said.returncode == 0, said.stderr
         assert database.execute("SELECT count(*) FROM ohlcv").fetchone() == (1440,)

@@ -267,7 +267,8 @@ class CoverageTables(Ledger[DbConnection]):
         found = connection.execute(f"SELECT {_FILE} {where}", [series_id, entry.key]).fetchone()
         if found == dump_file(entry):
             return
-        connection.execute(f"DELETE {where}", [series_id, entry.key])
+        if found is not None:
+            connection.execute(f"DELETE {where}", [series_id, entry.key])
         row = [series_id, *dump_file(entry)]
         connection.execute(f"INSERT INTO {PREFIX}files (series_id, {_FILE}) VALUES ({_marks(row)})", row)
 
