@@ -22,7 +22,7 @@ BINANCE, OKX = BinanceUsdm(), Okx()
     ids=["binance", "okx"],
 )
 def test_a_clock_beyond_the_calendar_is_refused(exchange: Exchange, body: str, moment: str) -> None:
-    with pytest.raises(DecodeError, match="no time in milliseconds"):
+    with pytest.raises(DecodeError, match="not a time in milliseconds"):
         read_time(exchange, (body % moment).encode())
 
 

@@ -230,7 +230,7 @@ class RotatingProxies:
     def _shared(self) -> Registry:
         """Return the registry to use; a forked child gets a new one."""
         if self._own is not None:
-            self._own = self._own.heir()
+            self._own = self._own.in_this_process()
         registry = self._own or process_registry()
         if registry is not self._registry:
             self._bind(registry)

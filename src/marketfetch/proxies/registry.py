@@ -58,7 +58,7 @@ class Registry(Shared):
             found = self._claims[limits, board] = Claims(self, limits, board)
         return found
 
-    def heir(self) -> Registry:
+    def in_this_process(self) -> Registry:
         """Return this registry, or in a forked child a new one with the same options."""
         return self if self.owner == os.getpid() else Registry(self.now, sharing=self.sharing, term=self.term)
 
