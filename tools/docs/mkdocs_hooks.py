@@ -32,11 +32,10 @@ _PRIVATE_PATH = re.compile(r'<span title="[\w.]*">([^<]*)</span>')
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put the pages into the navigation that `mkdocs.yml` does not list one by one."""
-    docs, listed = Path(config.docs_dir), str(config.nav)
+    docs = Path(config.docs_dir)
     sections: dict[str, list[Any]] = {
         "Decisions": [f"decisions/{each.name}" for each in sorted(docs.glob("decisions/0*.md"))],
         "Exchanges": [{name: f"exchanges/{name}.md"} for name in exchange_pages.built_in()],
-        "How-to": [each.name for each in sorted(docs.glob("howto-*.md")) if each.name not in listed],
     }
     _fill(config.nav, sections)
     return config
