@@ -34,7 +34,7 @@ WRONG: list[tuple[Callable[..., Any], dict[str, object], str]] = [
     (mf.fetch, {"until": "2026"}, "fetch: there is no argument 'until'; write end=..."),
     (mf.fetch, {"limit": 100}, "fetch: there is no argument 'limit'; rows are counted from start to end"),
     (mf.fetch, {"timeout": 5}, "fetch: there is no argument 'timeout'; write settings=Settings(timeout=...)"),
-    (mf.fetch, {"symbls": "BTC"}, "fetch: 'symbls' is not an argument; did you mean 'symbols'?"),
+    (mf.fetch, {"symbolss": "BTC"}, "fetch: 'symbolss' is not an argument; did you mean 'symbols'?"),
     (mf.Query, {"symbol": "BTC"}, "Query: there is no argument 'symbol'; write symbols=..."),
     (mf.Query, {"tf": "1h"}, "Query: there is no argument 'tf'; write interval=..."),
     (mf.Pipeline, {"proxy": "http://a:1"}, "Pipeline: there is no argument 'proxy'; write proxies=..."),
