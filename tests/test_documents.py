@@ -43,8 +43,8 @@ def test_code_of_document_runs(path: Path, tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.syspath_prepend(PROJECT / "examples" / example)  # "your adapter"
     document = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()]).parse(path)
     with exchanges_on_loopback(monkeypatch):
-        for example in document.examples():
-            example.evaluate()
+        for block in document.examples():
+            block.evaluate()
 
 
 def exists(name: str) -> bool:

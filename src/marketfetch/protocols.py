@@ -1,7 +1,6 @@
 """The protocols of the parts that a caller may replace; each names its promises and its errors.
 
-Replaceable are Fetcher, ProxyPool, Paginator, Sink and Board. Any object with the methods will do; no class
-has to be inherited. A `Supports...` protocol is optional: the run uses its methods where an object has them.
+Any object with the methods will do; no class has to be inherited. A `Supports...` protocol is optional.
 """
 
 from __future__ import annotations
@@ -235,6 +234,7 @@ class Paginator(Protocol):
 
         Raises PaginationError if more requests would make no progress.
         """
+        ...
 
 
 @runtime_checkable

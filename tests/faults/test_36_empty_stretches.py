@@ -275,7 +275,7 @@ class OldestFirst(Events):
 
 
 class OldestFirstVenue(PlainExchange):
-    sources: ClassVar[Sequence[type[mf.Source]]] = (Forwards, Backwards, OldestFirst)
+    sources: ClassVar[Sequence[type[mf.Endpoint]]] = (Forwards, Backwards, OldestFirst)
 
 
 @pytest.mark.parametrize("kind", [PlainExchange, OldestFirstVenue])

@@ -48,7 +48,7 @@ def checks_keywords(function: _F, more: Iterable[str] = ()) -> _F:
     if isinstance(function, type):
         made: Any = function
         made.__init__ = checks_keywords(made.__init__)
-        return function
+        return made  # type: ignore[no-any-return]
     code = function.__code__
     accepted = (*code.co_varnames[: code.co_argcount + code.co_kwonlyargcount], *more)
     owner = function.__qualname__.removesuffix(".__init__").rpartition("<locals>.")[2]

@@ -65,11 +65,12 @@ class RateBudget:
     _blocked_until: int = attrs.field(default=0, init=False)
     _confirmed: bool = attrs.field(default=False, init=False)
     """Whether a response has told how much of the limit is used, or will never tell."""
-    _burst: RateBudget | None = attrs.field(init=False)
+    _burst: RateBudget | None = attrs.field(
+        default=attrs.Factory(lambda self: self._of_burst(), takes_self=True), init=False
+    )
     """Counts the same weight against the limit of the shorter period."""
 
-    @_burst.default
-    def _burst_of_pool(self) -> RateBudget | None:
+    def _of_burst(self) -> RateBudget | None:
         pool, burst = self.pool, self.pool.burst
         if burst is None:
             return None
