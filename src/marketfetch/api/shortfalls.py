@@ -48,9 +48,12 @@ def check_on_missing(value: object) -> None:
 
 
 def tell_missing(
-    source: str, report: Report, rows: Mapping[Series, Columns], on_missing: OnMissing, stacklevel: int = 3
+    source: str, report: Report, rows: Mapping[Series, Columns], on_missing: OnMissing, stacklevel: int = 4
 ) -> None:
-    """Tell what the rows of a source lack: by an IncompleteWarning, by an IncompleteError, or not at all."""
+    """Tell what the rows of a source lack: by an IncompleteWarning, by an IncompleteError, or not at all.
+
+    A warning names the caller's line: it is `stacklevel` frames up, with that of `checks_keywords`.
+    """
     if on_missing == "ignore" or not (lacks := missing_summary(report, rows)):
         return
     message = f"{source}: {'; '.join(lacks)}"

@@ -296,7 +296,7 @@ class StoreReader:
         """Tell what the tables lack; return one table where the caller asked for one."""
         for name, table in tables.items():
             tell_missing(
-                f"{redact(repr(self._store))} {name}", table.report, table.rows, on_missing, stacklevel=4
+                f"{redact(repr(self._store))} {name}", table.report, table.rows, on_missing, stacklevel=5
             )
         return next(iter(tables.values())) if isinstance(dataset, str | Dataset) else tables
 
