@@ -170,13 +170,16 @@ def test_links_inside_the_site_lead_somewhere(quick_site: Site, visits: dict[str
     ],
 )
 def test_search_finds_a_guide(site: Site, words: str, pages: set[str]) -> None:
-    page = site.browser.new_page(viewport={"width": 1300, "height": 900})
-    page.goto(site.url)
-    page.click(".md-search__input")
-    page.fill(".md-search__input", words)
-    page.wait_for_selector(".md-search-result__link")
-    found = page.eval_on_selector_all(".md-search-result__link", "links => links.map((link) => link.href)")
-    pages_found = dict.fromkeys(urldefrag(link)[0].partition("?")[0].removeprefix(site.url) for link in found)
-    first = [*pages_found][:5]
+    with site.browser.new_context(viewport={"width": 1300, "height": 900}) as context:
+        page = context.new_page()
+        page.set_default_timeout(240_000)  # the page makes an index of all words first
+        page.goto(site.url)
+        page.click(".md-search__input")
+        page.locator(".md-search__input").press_sequentially(words)  # it listens for keys
+        page.wait_for_selector(".md-search-result__link")
+        found = page.eval_on_selector_all(
+            ".md-search-result__link", "links => links.map((link) => link.href)"
+        )
+    paths = (urldefrag(link)[0].partition("?")[0].removeprefix(site.url) for link in found)
+    first = [*dict.fromkeys(paths)][:5]
     assert pages & {*first}, first
-    page.context.close()

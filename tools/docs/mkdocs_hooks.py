@@ -21,10 +21,10 @@ _BOOSTS = {
     "howto-": 2,
     "tutorials/": 2,
     **dict.fromkeys(("adapters", "architecture", "benchmarks", "exchanges/", "glossary", "reference/"), 0.5),
-    "changelog": 0.2,
-    "decisions/": 0.2,
 }
 """How much the words of a page count in the search, by the beginning of its path."""
+_NOT_SEARCHED = ("changelog", "decisions/")
+"""Pages about how marketfetch came to be: they would hide the guides, and double the index."""
 _CODE_IN_TABLE = re.compile(r"(?<=<code>)[^<]{16,}(?=</code>)")
 _JOINT = re.compile(r"::|[_/.](?=\w)")
 _PRIVATE_PATH = re.compile(r'<span title="[\w.]*">([^<]*)</span>')
@@ -51,8 +51,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Put the table of exchanges where a page has its mark, and guides before references in the search."""
-    boost = next((boost for start, boost in _BOOSTS.items() if page.file.src_uri.startswith(start)), 1)
-    page.meta.setdefault("search", {"boost": boost})
+    path = page.file.src_uri
+    boost = next((boost for start, boost in _BOOSTS.items() if path.startswith(start)), 1)
+    page.meta.setdefault("search", {"exclude": True} if path.startswith(_NOT_SEARCHED) else {"boost": boost})
     below = "" if page.file.src_uri.startswith("exchanges/") else "exchanges/"
     return markdown.replace(
         exchange_pages.MARK, exchange_pages.table_of_exchanges(lambda name: f"{below}{name}.md")
