@@ -54,6 +54,15 @@ def test_each_window_that_is_full_is_waited_for(requests: int, used: int, waits:
     assert waited <= seconds <= waited + 7  # 1194 requests take 6 s of round trips and 0.6 s of work
 
 
+def test_a_request_fits_into_the_share_of_an_address_that_many_processes_have() -> None:
+    pool = LimitPool("weight", 100, 60_000)
+    budgets = {"Direct": RateBudget(pool, ServerClock())}
+    estimate = TaskEstimate(0, Counter({Cost(pool, 40): 2}))
+    plan = estimate_limit(pool, estimate, budgets, Capacity(0.05, 20, 0.1), now=0)
+    assert plan.weight == 80
+    assert plan.seconds >= 60  # of each period there is one share, which is one request
+
+
 @settings(max_examples=20)
 @given(st.integers(1, 3), st.integers(2, 50))
 def test_a_long_chain_is_counted_as_one_that_is_followed(years: int, size: int) -> None:
