@@ -209,6 +209,7 @@ class FollowingRun(Run):
                 await self._retrier.call_in_thread(partial(store.forget, series, gone, rows=True))
                 if empty := gone & known.empty:
                     await writers.submit(Batch(series, Columns.empty(series.dataset), Coverage(empty, empty)))
+            self._provisional.decide(series, known)  # not sooner: the store may be away
 
     async def _derive_from_durable(self) -> None:
         if self._resolved.derived:
