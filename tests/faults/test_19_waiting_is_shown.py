@@ -136,7 +136,7 @@ def test_time_left_counts_the_waits(bursts: list[tuple[int, int]], left: int) ->
 
 def test_time_left_of_a_picture_grows_while_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("marketfetch.listeners.rich_progress.monotonic", lambda: clock[0])
+    monkeypatch.setattr("marketfetch.listeners.run_numbers.monotonic", lambda: clock[0])
     progress = RichProgress(io.StringIO())
     progress(RoundStarted(1, 20, 1_000_000))
     progress(written(100_000))

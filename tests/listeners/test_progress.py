@@ -17,12 +17,14 @@ from marketfetch.events import (
     PageFetched,
     RequestFailed,
     RoundStarted,
+    RunFinished,
     SymbolUnknown,
+    WaitingForStore,
 )
 from marketfetch.listeners.progress import PlainProgress, progress_to
 from marketfetch.listeners.rich_progress import RichProgress
-from marketfetch.listeners.run_numbers import Outage
-from marketfetch.reports import EgressReport
+from marketfetch.listeners.run_numbers import Outage, RunNumbers
+from marketfetch.reports import EgressReport, Report
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
@@ -105,6 +107,17 @@ def test_an_outage_goes_on_when_one_of_its_requests_is_given_up() -> None:
     assert outage.text == "no answer: no route; attempt 8, given up"
     outage.note(failed(1, BadRequest("no such interval"), final=True))
     assert not outage.text
+
+
+def test_the_waits_of_a_run_end_with_it() -> None:
+    """Another run may follow in the same display, such as the next job of an update."""
+    numbers = RunNumbers()
+    waiting = Heartbeat(1.0, 0, 0, 100, 4, [], waiting="waiting 21 s for a limit", seconds_left=60.0)
+    for event in (RoundStarted(1, 1, 100), waiting, WaitingForStore("locked", 1, 0.5)):
+        numbers.note(event)
+    assert numbers.time_left(1.0) != "--:--"
+    numbers.note(RunFinished(Report.empty()))
+    assert (numbers.request_wait, numbers.store_wait, numbers.time_left(1.0)) == ("", "", "--:--")
 
 
 class Stuck(io.StringIO):

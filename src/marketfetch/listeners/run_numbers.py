@@ -126,7 +126,9 @@ class RunNumbers:
                 self.crossed = event.rows_crossed
                 self._plan(event.rows_planned)
             case RunFinished():
-                self._planned_of_run = 0
+                # Another run may follow, such as the next job of an update: it has its own waits.
+                self._planned_of_run, self._ends_at = 0, None
+                self.store_wait = self.request_wait = ""
             case RequestFailed():
                 self.failures = self.failures + Counter([event.cause])
             case SymbolUnknown() | SeriesRefused():
