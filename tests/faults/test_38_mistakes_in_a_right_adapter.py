@@ -454,7 +454,7 @@ def test_each_mistake_is_named(name: str) -> None:
         )
 
 
-LISTED = {
+LISTED: dict[str, Any] = {
     "name": "mine",
     **{
         name: vars(EXCHANGE)[name]

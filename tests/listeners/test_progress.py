@@ -113,7 +113,8 @@ def test_the_waits_of_a_run_end_with_it() -> None:
     """Another run may follow in the same display, such as the next job of an update."""
     numbers = RunNumbers()
     waiting = Heartbeat(1.0, 0, 0, 100, 4, [], waiting="waiting 21 s for a limit", seconds_left=60.0)
-    for event in (RoundStarted(1, 1, 100), waiting, WaitingForStore("locked", 1, 0.5)):
+    story: list[Event] = [RoundStarted(1, 1, 100), waiting, WaitingForStore("locked", 1, 0.5)]
+    for event in story:
         numbers.note(event)
     assert numbers.time_left(1.0) != "--:--"
     numbers.note(RunFinished(Report.empty()))
