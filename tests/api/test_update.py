@@ -204,12 +204,12 @@ def test_what_cannot_be_meant_is_refused(place: Place) -> None:
 
 @pytest.mark.parametrize(
     ("interval", "age", "complete"),
-    [("1m", 6 * DAY, False), ("1m", 8 * DAY, True), ("1M", 0, False), ("1M", 40 * DAY, True)],
+    [("1m", 6 * DAY, False), ("1m", 8 * DAY, True), ("1w", 8 * DAY, False), ("1w", 16 * DAY, True)],
 )
 def test_a_symbol_that_is_not_listed_is_missed_for_a_week(
     place: Place, interval: str, age: int, complete: bool
 ) -> None:
-    """Its newest row is that of the last interval; on 10 June the month of May is not old."""
+    """The week that is lacking has closed on Monday, two days ago."""
     place.fill("ohlcv", "BTCUSDT", "1m", NOON - HOUR, NOON - MINUTE)
     gone = mf.Series.of("binance-usdm", "ohlcv", "GONEUSDT", interval)
     end = gone.interval.floor(NOON - age)
