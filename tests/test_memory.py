@@ -1,11 +1,10 @@
-"""Memory is bounded by concurrency, not by history: three times the days need no more."""
+"""Memory is bounded by concurrency, not by history: sixty days need no more than twenty."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import date, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from tests.support.peak_memory import backfill
 from tests.support.postgres import Server
 
 SYMBOLS = [f"C{number:02}USDT" for number in range(20)]
-START = date(2026, 4, 1)
+END = {20: "2026-04-21", 60: "2026-05-31"}
 GROWTH, ROUNDS = 1.1, 3
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
 
@@ -25,7 +24,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the peak of a p
 def peak_of(exchange: SimulatedExchange, proxies: LocalProxies, days: int, to: str) -> int:
     """Back-fill an empty store in a child process; return its peak resident memory in kB."""
     words = ["--exchange", "binance-spot", "--base-url", exchange.base_url, "--to", to]
-    words += ["--start", str(START), "--end", str(START + timedelta(days=days))]
+    words += ["--start", "2026-04-01", "--end", END[days]]
     words += [option for symbol in SYMBOLS for option in ("--symbol", symbol)]
     words += [option for url in proxies.urls for option in ("--proxy", url)]
     report, peak = backfill(words)
@@ -33,44 +32,40 @@ def peak_of(exchange: SimulatedExchange, proxies: LocalProxies, days: int, to: s
     return peak
 
 
-def check_flatness(store: Callable[[], AbstractContextManager[str]], few: int = 20) -> None:
-    """Fail if three times `few` days need more memory; compares the smallest peaks of up to three rounds.
+def check_flatness(store: Callable[[], AbstractContextManager[str]]) -> None:
+    """Fail if sixty days need more memory than twenty; compares the smallest peaks of up to three rounds.
 
     Example (DuckDB, kB): six runs of sixty days had 144,948, 144,796, 144,700, 144,820, 189,364 and 146,216:
     now and then one needs 40 MB more, with any history. Memory that grows with history raises every peak.
     """
     market = GeneratedMarket(SYMBOLS, seed=1)
-    many = 3 * few
-    peaks: dict[int, list[int]] = {few: [], many: []}
+    peaks: dict[int, list[int]] = {20: [], 60: []}
     with SimulatedExchange(market, SimulatorOptions(limits=None)) as exchange, LocalProxies(3) as proxies:
         for _ in range(ROUNDS):
             for days, found in peaks.items():
                 with store() as url:
                     found.append(peak_of(exchange, proxies, days, url))
-            if min(peaks[many]) <= GROWTH * min(peaks[few]):
+            if min(peaks[60]) <= GROWTH * min(peaks[20]):
                 break
-    assert min(peaks[many]) <= GROWTH * min(peaks[few]), peaks
-    assert min(peaks[many]) <= 300_000, "kB, of which Python, NumPy and the driver take about 100,000"
+    assert min(peaks[60]) <= GROWTH * min(peaks[20]), peaks
+    assert min(peaks[60]) <= 300_000, "kB, of which Python, NumPy and the driver take about 100,000"
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    ("kind", "few"),
-    [("duckdb", 40), ("parquet", 20), ("sqlite", 20)],  # fewer would not fill the two transactions of DuckDB
-)
-def test_three_times_the_days_need_no_more_memory(kind: str, few: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["duckdb", "parquet", "sqlite"])
+def test_sixty_days_need_no_more_memory_than_twenty(kind: str, tmp_path: Path) -> None:
     numbers = count()
 
     @contextmanager
     def store() -> Iterator[str]:
         yield f"{kind}:{tmp_path / str(next(numbers))}"
 
-    check_flatness(store, few)
+    check_flatness(store)
 
 
 @pytest.mark.heavy
 @pytest.mark.timeout(600)
-def test_three_times_the_days_need_no_more_memory_with_postgresql(postgres_server: Server) -> None:
+def test_sixty_days_need_no_more_memory_than_twenty_with_postgresql(postgres_server: Server) -> None:
     check_flatness(postgres_server.database)
 
 

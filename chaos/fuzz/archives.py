@@ -55,17 +55,19 @@ def _lines(text: bytes) -> str:
 
 
 def _outcome(layout: CsvLayout, *pieces: bytes) -> list[object] | None:
-    """Return everything that was decoded, to the bit; None for a refusal."""
+    """Return everything that was decoded, to the bit, however it was cut into blocks; None for a refusal."""
     try:
         found = list(layout.decode(pieces, _SERIES, _MONTH.span))
     except DecodeError:
         return None
+    if not found:
+        return []
     return [
-        (
-            *(each.columns.times.tobytes(), each.columns.values.shape, each.columns.values.tobytes()),
-            *(each.undecodable, each.broken, None if each.closed is None else each.closed.tolist()),
-        )
-        for each in found
+        b"".join(each.columns.times.tobytes() for each in found),
+        np.concatenate([each.columns.values for each in found], axis=1).tobytes(),
+        sum(each.undecodable for each in found),
+        [row for each in found for row in each.broken],
+        [closed for each in found if each.closed is not None for closed in each.closed.tolist()],
     ]
 
 

@@ -163,8 +163,10 @@ def test_private_mirror_is_trusted_by_its_certificate(marketfetch: Command, tmp_
         assert said.returncode == 0, said.stderr
 
 
-def test_verbose_logs_every_page(marketfetch: Command, exchange: SimulatedExchange, tmp_path: Path) -> None:
-    said = marketfetch(*_job(exchange, f"sqlite:{tmp_path}/market.db", "BTCUSDT"), "--verbose")
+def test_verbose_logs_every_page(
+    marketfetch_process: Command, exchange: SimulatedExchange, tmp_path: Path
+) -> None:
+    said = marketfetch_process(*_job(exchange, f"sqlite:{tmp_path}/market.db", "BTCUSDT"), "--verbose")
     assert said.returncode == 0
     assert "DEBUG   binance-usdm ohlcv BTCUSDT 1m: " in said.stderr
     assert "DEBUG" not in said.stdout
@@ -191,7 +193,7 @@ def _job_with(words: Sequence[str], base_url: str) -> list[str]:
     [
         (["--exchange", "binance-usd"], "--exchange: 'binance-usd' is unknown; did you mean 'binance-usdm'"),
         (["--dataset", "premium"], "--dataset: 'premium' is unknown; did you mean 'premium_index'?"),
-        (["--interval", "90m"], "--interval: '90m' is unknown; did you mean"),
+        (["--interval", "25m"], "--interval: '25m' is unknown; did you mean"),
         (["--interval", "1s"], "1s"),
         (["--start", "2026-06-03"], "--start: 2026-06-03T00:00:00Z is not before end 2026-06-02T00:00:00Z"),
         (["--end", "2026-06-01"], "--start: 2026-06-01T00:00:00Z is not before end 2026-06-01T00:00:00Z"),

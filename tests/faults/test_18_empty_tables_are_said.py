@@ -132,7 +132,7 @@ def test_symbol_that_the_exchange_does_not_have_has_no_rows_to_return(exchange: 
 def test_notebook_shows_what_is_not_there(exchange: SimulatedExchange) -> None:
     table = fetch(exchange, ["BTCUSDT", "BTCUSDX"], on_missing="ignore")
     assert "BTCUSDX: unknown symbol; did you mean" in table._repr_html_()
-    nothing = mf.Table(table.dataset, {}, Report.empty())
+    nothing = fetch(exchange, "BTCUSDT", interval="1M", start="5d", end="now", on_missing="ignore")
     assert "nothing has closed in this span yet" in nothing._repr_html_()
     assert "Not there" not in fetch(exchange, "BTCUSDT")._repr_html_()
 

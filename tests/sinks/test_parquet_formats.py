@@ -174,15 +174,15 @@ def test_a_file_of_a_newer_version_is_refused_untouched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     store = ParquetSink(tmp_path)
-    with store.writer() as take:
+    refusal = pytest.raises(SinkError, match=rf"{name} was written by a newer marketfetch \(format 4")
+    with refusal, store.writer() as take:
         take(batch(candles(), [0], open=1))
         file = next(tmp_path.rglob(name))
         old = file.read_bytes()
         file.write_bytes(old.replace(b'{"format":3', b'{"format":4'))
         assert file.read_bytes() != old
         before = contents(tmp_path)
-        with pytest.raises(SinkError, match=rf"{name} was written by a newer marketfetch \(format 4"):
-            take(batch(candles(), [1], open=1))
+        take(batch(candles(), [1], open=1))
     assert contents(tmp_path) == before
 
 

@@ -4,8 +4,7 @@
 
 1. Prepare the sink. If the store covers everything that is wanted, skip to step 4: no request is made.
 2. Request the exchange's clock and its listing of symbols.
-3. Fetch what is missing: from files of the archive where those are sooner, and from the API in rounds, until
-   nothing that has closed is missing.
+3. Fetch what is missing and has closed: from files of the archive where those are sooner, else from the API.
 4. Compute the derived series from the rows in the store.
 
 An error or a cancellation may end the run at any moment: what was committed by then is valid, and the report
@@ -116,12 +115,10 @@ class Run:
         self._started = monotonic()
         # A clock that was made with the settings long ago has not counted the time that the machine slept.
         self._config = config = attrs.evolve(self._config, settings=self._config.settings.for_one_run())
-        heartbeats = sending_heartbeats(
-            self._make_heartbeat, config.emit, config.pool, config.settings.heartbeat
-        )
+        beats = sending_heartbeats(self._make_heartbeat, config.emit, config.pool, config.settings.heartbeat)
         try:
             with naming_exhaustion(), raising_one_error():
-                async with heartbeats:
+                async with beats:
                     await self._run()
         except MarketfetchError as error:
             error.report = self._finish_with(str(error))
@@ -341,8 +338,8 @@ class Run:
 
     def _batch_sizing(self) -> BatchSizing:
         """The size of batches: the setting if there is one, else what the sink prefers."""
-        rows, sink = self._config.settings.batch_rows, self._config.sink
-        if rows is not None:
+        sink = self._config.sink
+        if (rows := self._config.settings.batch_rows) is not None:
             return BatchSizing(rows)
         rows = sink.batch_rows if isinstance(sink, SupportsBatchSize) else DEFAULT_BATCH_ROWS
         return BatchSizing(rows, sink.partition if isinstance(sink, SupportsPartitions) else None)

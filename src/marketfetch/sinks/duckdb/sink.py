@@ -135,8 +135,8 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
 
     @property
     def transaction_rows(self) -> int:
-        """Rows of one transaction: two groups of 122,880, each of which DuckDB compresses in one thread."""
-        return 2 * 122_880
+        """Rows of one transaction: DuckDB compresses rows by so many, and writes them to the file at once."""
+        return 122_880
 
     @property
     def _scheme(self) -> str:
