@@ -135,6 +135,12 @@ def test_page_of_somebody_elses_exchange_can_be_written(monkeypatch: pytest.Monk
     assert "## Limits" in text
 
 
+def test_page_has_both_limits_of_an_exchange_with_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(PROJECT / "examples" / "lunaris")
+    text = exchange_pages.page(importlib.import_module("lunaris").Lunaris())
+    assert "| requests | 200 | in any minute | none |\n| requests | 20 | in any second | none |" in text
+
+
 @pytest.mark.parametrize("path", ["README.md", "docs/index.md"])
 def test_front_page_has_the_table_of_exchanges(path: str) -> None:
     text = (PROJECT / path).read_text("utf-8")

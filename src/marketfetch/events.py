@@ -172,7 +172,7 @@ class WaitingForStore(RunEvent):
 
 @attrs.frozen
 class StoreRecovered(RunEvent):
-    """A call of the store has succeeded after WaitingForStore."""
+    """The store has answered a call after WaitingForStore."""
 
 
 @attrs.frozen

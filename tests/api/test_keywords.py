@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import marketfetch as mf
+from marketfetch.common.keywords import _MADE_WITH, _SYNONYMS
 
 
 @pytest.mark.parametrize("function", [mf.fetch, mf.plan, mf.follow])
@@ -33,7 +35,8 @@ def test_the_argument_of_another_library(function: Callable[..., Any], wrong: st
 WRONG: list[tuple[Callable[..., Any], dict[str, object], str]] = [
     (mf.fetch, {"until": "2026"}, "fetch: there is no argument 'until'; write end=..."),
     (mf.fetch, {"limit": 100}, "fetch: there is no argument 'limit'; rows are counted from start to end"),
-    (mf.fetch, {"timeout": 5}, "fetch: there is no argument 'timeout'; write settings=Settings(timeout=...)"),
+    (mf.fetch, {"timeout": 5}, "there is no argument 'timeout'; write fetcher=CurlFetcher(timeout=...)"),
+    (mf.update, {"heartbeat": 5}, "there is no argument 'heartbeat'; write settings=Settings(heartbeat=...)"),
     (mf.fetch, {"symbolss": "BTC"}, "fetch: 'symbolss' is not an argument; did you mean 'symbols'?"),
     (mf.Query, {"symbol": "BTC"}, "Query: there is no argument 'symbol'; write symbols=..."),
     (mf.Query, {"tf": "1h"}, "Query: there is no argument 'tf'; write interval=..."),
@@ -55,6 +58,12 @@ def test_other_functions(function: Callable[..., Any], given: dict[str, object],
     with pytest.raises(mf.errors.ConfigurationError) as caught:
         function(**given)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("argument", "kind"), [("settings", mf.Settings), ("fetcher", mf.CurlFetcher)])
+def test_the_remedy_is_an_argument_of_the_class_that_it_names(argument: str, kind: type[object]) -> None:
+    assert _MADE_WITH[argument] == kind.__name__
+    assert {*_SYNONYMS[argument].split()} <= signature(kind).parameters.keys()
 
 
 def test_the_options_of_an_update_are_arguments() -> None:

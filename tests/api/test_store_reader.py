@@ -21,6 +21,9 @@ import psycopg
 import pytest
 
 import marketfetch as mf
+from marketfetch.api.reading import HeldSeries
+from marketfetch.api.upkeep.export import Exported
+from marketfetch.api.upkeep.refetch import SeriesChange
 from marketfetch.errors import ConfigurationError, IncompleteError, IncompleteWarning, SinkUnavailable
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns
@@ -359,7 +362,7 @@ PATIENT = mf.RetryPolicy(attempts=3, initial=0.001)
 def test_a_store_in_use_is_waited_for_visibly(held: Held) -> None:
     with pytest.warns(RuntimeWarning, match="another process has it open") as caught:
         assert len(mf.open(held, retries=PATIENT).latest(5, "ohlcv", "BTCUSDT")) == 5
-    assert len(caught) == 2
+    assert [warning.filename for warning in caught] == [__file__] * 2
     held.times = 9
     with pytest.warns(RuntimeWarning), pytest.raises(SinkUnavailable):
         mf.open(held, retries=PATIENT).latest(5, "ohlcv", "BTCUSDT")
@@ -409,3 +412,17 @@ def test_beside_a_reader_another_program_may_read(on_disk: mf.Store) -> None:
     fill(on_disk)
     with closing(duckdb.connect(on_disk.path, read_only=True)):
         assert len(mf.open(on_disk).latest(3, "ohlcv", "BTCUSDT")) == 3
+
+
+def test_what_is_held_is_printed_in_a_line() -> None:
+    one = mf.SpanSet.of(mf.Span(START, START + MINUTE))
+    shown = str(HeldSeries(BTC, Coverage(one)))
+    assert shown.startswith(f"{BTC}  ")
+    assert shown.endswith(", 1 row")
+    hostile = candles("BTC\x1b[2J\nUSDT")
+    changed = SeriesChange(hostile, one, {"close": 1}, 0, 0)
+    for text in (HeldSeries(hostile, Coverage(one)), HeldSeries(hostile, Coverage()), changed):
+        assert str(text).isprintable()
+    exported = str(Exported({hostile: 1}, {hostile: one}))
+    assert all(line.isprintable() for line in exported.splitlines())
+    assert len(exported.splitlines()) == 2

@@ -202,11 +202,18 @@ def test_what_cannot_be_meant_is_refused(place: Place) -> None:
     assert place.asked() == 0
 
 
-@pytest.mark.parametrize(("age", "complete"), [(6 * DAY, False), (8 * DAY, True)])
-def test_a_symbol_that_is_not_listed_is_missed_for_a_week(place: Place, age: int, complete: bool) -> None:
+@pytest.mark.parametrize(
+    ("interval", "age", "complete"),
+    [("1m", 6 * DAY, False), ("1m", 8 * DAY, True), ("1w", 8 * DAY, False), ("1w", 16 * DAY, True)],
+)
+def test_a_symbol_that_is_not_listed_is_missed_for_a_week(
+    place: Place, interval: str, age: int, complete: bool
+) -> None:
+    """The week that is lacking has closed on Monday, two days ago."""
     place.fill("ohlcv", "BTCUSDT", "1m", NOON - HOUR, NOON - MINUTE)
-    gone = mf.Series.of("binance-usdm", "ohlcv", "GONEUSDT", "1m")
-    span = mf.SpanSet.of(mf.Span(NOON - age - HOUR, NOON - age))
+    gone = mf.Series.of("binance-usdm", "ohlcv", "GONEUSDT", interval)
+    end = gone.interval.floor(NOON - age)
+    span = mf.SpanSet.of(mf.Span(gone.interval.shift(end, -1), end))
     with place.store.writer() as write:
         write(Batch(gone, Columns.empty(gone.dataset), mf.Coverage(span, span)))
 

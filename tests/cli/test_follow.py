@@ -102,3 +102,14 @@ def test_a_status_line_that_is_drawn_again_fits_and_an_error_has_its_own_line(
     drawn = stream.getvalue().split("\r\x1b[2K")
     assert drawn.count(f"{BTC}: {sick.last_error}\n") == 1
     assert drawn.count("1 series, 1 error, lag 3.5 s, 0 rows") == 3
+
+
+def test_an_error_of_all_series_has_one_line() -> None:
+    stream, names = io.StringIO(), [f"A{number}USDT" for number in range(600)]
+    series = [Series.of("binance-usdm", "ohlcv", name, "1m") for name in names]
+    with FollowStatus(stream, live=True) as status:
+        for error in ("no route", "no route", "no answer"):
+            status.show([SeriesHealth(each, None, None, last_error=error) for each in series])
+    told = [line for line in stream.getvalue().split("\r\x1b[2K") if line.endswith("\n")]
+    first = f"{series[0]} and 599 more"
+    assert told == [f"{first}: no route\n", f"{first}: no answer\n"]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import anyio
 import pytest
 from anyio import to_thread
 
 from marketfetch.engine.blocking import StoreRetrier, run_in_thread
-from marketfetch.errors import SinkError, SinkUnavailable
-from marketfetch.events import Event, WaitingForStore
+from marketfetch.errors import RowsRefused, SinkError, SinkUnavailable
+from marketfetch.events import Event, StoreRecovered, WaitingForStore
 from marketfetch.protocols import Writer
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
@@ -103,6 +103,24 @@ def test_a_permanent_error_is_raised_at_once() -> None:
     with pytest.raises(SinkError, match="no"):
         _call(StoreRetrier(QUICK, heard.append), refuse)
     assert not heard
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_that_the_store_answers_again_is_told(*, refused: bool) -> None:
+    """Also if it refuses the rows: the run goes on with the other series, and waits no more."""
+    heard: list[Event] = []
+    errors: list[SinkError | None] = [SinkUnavailable("away"), RowsRefused("no") if refused else None]
+
+    def work() -> None:
+        if error := errors.pop(0):
+            raise error
+
+    async def main() -> None:
+        with suppress(RowsRefused):
+            await StoreRetrier(QUICK, heard.append).call_in_thread(work)
+
+    anyio.run(main)
+    assert [type(event) for event in heard] == [WaitingForStore, StoreRecovered]
 
 
 def test_a_wait_for_a_store_can_be_cancelled() -> None:

@@ -9,6 +9,7 @@ import json
 import runpy
 import time
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -451,3 +452,35 @@ def test_each_mistake_is_named(name: str) -> None:
         raise AssertionError(
             "\n".join(text for where, text in words if where == mistake.where) or f"only {words}"
         )
+
+
+LISTED: dict[str, Any] = {
+    "name": "mine",
+    **{
+        name: vars(EXCHANGE)[name]
+        for name in ("default_url", "sources", "listing_requests", "decode_listing")
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("base", "members"),
+    [
+        (CANDLES, {"decode": CANDLES().decode}),  # of another object, which Python does not bind again
+        (CANDLES, {"cost": staticmethod(lambda rows: CALL)}),
+        (CANDLES, {"cost": classmethod(lambda cls, rows: CALL)}),
+        (CANDLES, {"cost": lru_cache(lambda self, rows: CALL)}),
+        (CANDLES, {"costs": {100: 1}, "requests": 3}),
+        (EXCHANGE, {"endpoints": {"ohlcv": CANDLES}, "archives": ()}),
+        (mf.Exchange, {**LISTED, "listing_request": lambda self, cursor: None}),  # a helper
+    ],
+)
+def test_what_is_right_in_another_form_is_not_refused(base: type[Any], members: dict[str, Any]) -> None:
+    type("Mine", (base,), members)
+
+
+def test_a_method_that_does_not_take_its_object_is_refused() -> None:
+    with pytest.raises(
+        AdapterError, match=r"Mine.cost\(\) has other parameters; write def cost\(self, rows\)"
+    ):
+        type("Mine", (CANDLES,), {"cost": lambda: CALL})

@@ -13,6 +13,7 @@ import pytest
 from anyio import to_thread
 
 from marketfetch.adapters.binance_usdm import BinanceUsdm, Ohlcv
+from marketfetch.errors import SinkUnavailable
 from marketfetch.protocols import Store
 from marketfetch.reports import SeriesHealth
 from marketfetch.sinks.memory import MemorySink
@@ -27,7 +28,7 @@ from marketfetch.testing import (
 )
 from marketfetch.values.intervals import Interval
 from marketfetch.values.series import Series
-from marketfetch.values.spans import MINUTE, SECOND, Span
+from marketfetch.values.spans import MINUTE, SECOND, Span, SpanSet
 from marketfetch.values.times import Clock
 from tests.support.followed import NOON, followed_world, until
 from tests.support.worlds import HOUR, assert_holds
@@ -218,9 +219,21 @@ class WithdrawingMarket:
         return rows.take(np.flatnonzero(kept))
 
 
-@pytest.mark.parametrize("kind", ["memory:", "sqlite:{}", "duckdb:{}", "parquet:{}"])
+class SlowToForget(MemorySink):
+    """A store that is away when it should forget for the first time, for longer than a call is repeated."""
+
+    refusals = 10
+
+    def forget(self, series: Series, spans: SpanSet, *, rows: bool = False) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise SinkUnavailable("the store is away")
+        super().forget(series, spans, rows=rows)
+
+
+@pytest.mark.parametrize("kind", ["memory:", "sqlite:{}", "duckdb:{}", "parquet:{}", "away"])
 def test_a_provisional_candle_that_the_exchange_withdraws_is_removed(tmp_path: Path, kind: str) -> None:
-    store = sink_from(kind.format(tmp_path / "market"))
+    store = SlowToForget() if kind == "away" else sink_from(kind.format(tmp_path / "market"))
     assert isinstance(store, Store)
     withdrawn: set[int] = set()
 
@@ -242,3 +255,4 @@ def test_a_provisional_candle_that_the_exchange_withdraws_is_removed(tmp_path: P
                         break
 
         world.run(work)
+    assert min(withdrawn) in removed()

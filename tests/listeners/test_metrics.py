@@ -228,7 +228,7 @@ def test_a_registry_that_has_a_metric_already_stays_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (PrometheusListener, r"^registry: 'main' is not a registry; give CollectorRegistry\(\)"),
+        (PrometheusListener, r"^registry: 'main' is not a CollectorRegistry; give one, or leave it out"),
         (OpenTelemetryListener, "^provider: 'main' is not a MeterProvider; give one"),
     ],
 )

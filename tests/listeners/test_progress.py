@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from marketfetch.errors import BadRequest, TransportError
 from marketfetch.events import (
     BatchWritten,
     Event,
@@ -16,11 +17,14 @@ from marketfetch.events import (
     PageFetched,
     RequestFailed,
     RoundStarted,
+    RunFinished,
     SymbolUnknown,
+    WaitingForStore,
 )
 from marketfetch.listeners.progress import PlainProgress, progress_to
 from marketfetch.listeners.rich_progress import RichProgress
-from marketfetch.reports import EgressReport
+from marketfetch.listeners.run_numbers import Outage, RunNumbers
+from marketfetch.reports import EgressReport, Report
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns
 from marketfetch.values.series import Series
@@ -88,6 +92,33 @@ def test_a_network_that_is_dead_is_told_once_until_there_is_an_answer() -> None:
         for event in story:
             progress(event)
     assert stream.getvalue() == "no answer: no route; attempt 4, given up in about 23.0 s\n"
+
+
+def test_an_outage_goes_on_when_one_of_its_requests_is_given_up() -> None:
+    """Each of a thousand requests that are given up would make a line of its own."""
+    outage, lost = Outage(), TransportError("no route")
+
+    def failed(attempt: int, error: Exception, *, final: bool = False) -> RequestFailed:
+        cause = type(error).__name__
+        return RequestFailed(cause, str(error), "Direct", attempt, final=final, error=error)
+
+    story = [failed(4, lost), failed(8, lost, final=True), failed(5, lost), failed(8, lost, final=True)]
+    assert [outage.note(event) for event in story] == [True, False, False, False]
+    assert outage.text == "no answer: no route; attempt 8, given up"
+    outage.note(failed(1, BadRequest("no such interval"), final=True))
+    assert not outage.text
+
+
+def test_the_waits_of_a_run_end_with_it() -> None:
+    """Another run may follow in the same display, such as the next job of an update."""
+    numbers = RunNumbers()
+    waiting = Heartbeat(1.0, 0, 0, 100, 4, [], waiting="waiting 21 s for a limit", seconds_left=60.0)
+    story: list[Event] = [RoundStarted(1, 1, 100), waiting, WaitingForStore("locked", 1, 0.5)]
+    for event in story:
+        numbers.note(event)
+    assert numbers.time_left(1.0) != "--:--"
+    numbers.note(RunFinished(Report.empty()))
+    assert (numbers.request_wait, numbers.store_wait, numbers.time_left(1.0)) == ("", "", "--:--")
 
 
 class Stuck(io.StringIO):

@@ -36,7 +36,7 @@ def limit(requests: int, *, egresses: int = 1, used: int = 0, refill: float = 60
     return estimate_limit(POOL, estimate, budgets, Capacity(egresses, 20, LATENCY), now)
 
 
-@settings(max_examples=25)  # each walks through thousands of bursts, three times
+@settings(max_examples=25)  # each walks through thousands of groups, three times
 @given(st.integers(1, 100_000), st.integers(1, 50), st.integers(0, 2388), st.floats(0.0, 60.0))
 def test_shares_add_up_and_what_is_spent_never_makes_a_plan_shorter(
     requests: int, egresses: int, used: int, refill: float
@@ -44,7 +44,7 @@ def test_shares_add_up_and_what_is_spent_never_makes_a_plan_shorter(
     plan = limit(requests, egresses=egresses, used=used, refill=refill)
     assert sum(egress.requests for egress in plan.egresses) == plan.requests == requests
     assert sum(egress.weight for egress in plan.egresses) == plan.weight == 2 * requests
-    # Requests are sent in bursts, so the last one may end a round trip sooner or later.
+    # Requests are sent in groups, so the last one may end a round trip sooner or later.
     assert plan.seconds + LATENCY >= limit(requests, egresses=egresses, refill=refill).seconds
     assert plan.seconds + LATENCY >= limit(requests, egresses=egresses + 1, refill=refill).seconds or used
 
@@ -57,6 +57,15 @@ def test_each_window_that_is_full_is_waited_for(requests: int, used: int, waits:
     seconds = limit(requests, used=used, refill=10.0).seconds
     waited = 0 if not waits else 10 + 60 * (waits - 1)
     assert waited <= seconds <= waited + 7  # 1194 requests take 6 s of round trips and 0.6 s of work
+
+
+def test_a_request_fits_into_the_share_of_an_address_that_many_processes_have() -> None:
+    pool = LimitPool("weight", 100, 60_000)
+    budgets = {"Direct": RateBudget(pool, ServerClock())}
+    estimate = TaskEstimate(0, Counter({Cost(pool, 40): 2}))
+    plan = estimate_limit(pool, estimate, budgets, Capacity(0.05, 20, 0.1), now=0)
+    assert plan.weight == 80
+    assert plan.seconds >= 60  # of each period there is one share, which is one request
 
 
 @settings(max_examples=20)

@@ -205,7 +205,7 @@ async def test_a_required_board_that_never_works_is_waited_for_visibly_and_then_
         group.cancel_scope.cancel()
     assert told.startswith("waiting for the board of the limit calls: the server is away; given up in ")
 
-    monkeypatch.setattr(address_claims, "_PATIENCE", 0)
+    monkeypatch.setattr(address_claims, "_MAX_WAIT", 0)
     with pytest.raises(SinkUnavailable, match="the server is away"):
         await spend(pool(board, required=True), seconds=20.0)
     assert not board.texts

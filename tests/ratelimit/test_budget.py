@@ -167,6 +167,18 @@ def test_the_limit_of_the_shorter_period_is_waited_for() -> None:
     assert client.sent >= 0.97 * 10 * pool.capacity
 
 
+@pytest.mark.parametrize("burst", [None, Burst(10, 1000)])
+def test_without_a_header_no_request_goes_alone_after_what_another_process_has_spent(
+    burst: Burst | None,
+) -> None:
+    budget = RateBudget(LimitPool("calls", 300, 60_000, burst=burst), ServerClock())
+    budget.charge(2, START)  # from the note of that process
+    for now in (START + 10, START + 20):
+        assert budget.available_at(1, now) == now
+        budget.spend(1)
+    assert budget.room == (295 if burst is None else 6)
+
+
 @given(situations(), st.data())
 def test_weight_used_by_others_before_is_respected(client: Client, data: st.DataObject) -> None:
     pool = client.exchange.pool

@@ -17,7 +17,7 @@ from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
 from marketfetch.ratelimit.egress_queue import EgressQueue, EgressSlot
 from marketfetch.ratelimit.forecast import Load, forecast
 from marketfetch.ratelimit.server_clock import ServerClock
-from marketfetch.values.http import LimitPool
+from marketfetch.values.http import Burst, LimitPool
 
 START = 1_780_272_000_000  # a full minute
 
@@ -166,10 +166,10 @@ def test_a_forecast_is_near_what_happens(job: Job) -> None:
 
 @pytest.mark.parametrize("into_window", range(0, 5_000, 500))
 @pytest.mark.parametrize("egresses", [1, 3])
-def test_a_window_that_begins_during_the_first_burst_is_filled_as_well(
+def test_a_window_that_begins_during_the_first_group_is_filled_as_well(
     into_window: int, egresses: int
 ) -> None:
-    """2.5 windows of requests: where the first burst goes on into the next window, it leaves less room."""
+    """2.5 windows of requests: where the first group goes on into the next window, it leaves less room."""
     pool = limit(600, 5_000, "clock", header=True)
     assert_near(Job(pool, [2] * (746 * egresses), egresses, latency=1, work=3.0, into_window=into_window))
 
@@ -179,3 +179,17 @@ def test_a_long_load_goes_on_as_it_began() -> None:
     load = Load(requests=1_000_000, weight=2_000_000, seconds=5_000.0, latency=0.1, concurrency=20)
     budgets = Job(pool, [2]).budgets()
     assert forecast(budgets, load, START) == pytest.approx(60 * 2_000_000 / 2388, rel=0.02)
+
+
+@pytest.mark.parametrize("spent", [0, 100])
+@pytest.mark.parametrize("weight", [1, 3])
+def test_the_limit_of_the_shorter_period_is_waited_for(weight: int, spent: int) -> None:
+    """More requests in flight than the shorter period allows, also in a budget that was copied amid a run."""
+    pool = LimitPool("calls", 300, 60_000, burst=Burst(10, 1000))
+    job = Job(pool, [weight] * 60, spent=spent)
+    budgets = [budget.copy(job.start) for budget in job.budgets()]
+    assert forecast(budgets, job.load, job.start) == pytest.approx(simulated(job), rel=0.2, abs=1.0)
+
+
+def test_without_a_budget_no_limit_delays_a_load() -> None:
+    assert forecast([], Load(requests=10, weight=10, seconds=1.5, latency=0.1, concurrency=2), START) == 1.5

@@ -164,12 +164,11 @@ def _limits(exchange: Exchange) -> Iterator[Row]:
     costs += [request.cost for request in _other_requests(exchange).values()]
     for pool in dict.fromkeys(cost.pool for cost in costs):
         counted = "in each" if pool.window == "clock" else "in any"
-        yield (
-            _short_name(exchange, pool),
-            f"{pool.capacity:,}",
-            f"{counted} {_duration(pool.period).removeprefix('1 ')}",
-            f"`{pool.used_header}`" if pool.used_header else "none",
-        )
+        header = f"`{pool.used_header}`" if pool.used_header else "none"
+        shorter = [] if pool.burst is None else [(pool.burst.capacity, pool.burst.period, "none")]
+        for capacity, period, told in ((pool.capacity, pool.period, header), *shorter):
+            span = f"{counted} {_duration(period).removeprefix('1 ')}"
+            yield _short_name(exchange, pool), f"{capacity:,}", span, told
 
 
 def _costs(exchange: Exchange, endpoints: Iterable[Endpoint]) -> Iterator[Row]:

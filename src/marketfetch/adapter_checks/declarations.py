@@ -19,6 +19,8 @@ from marketfetch.values.spans import DAY, HOUR, MINUTE
 
 __all__ = ["check_archive", "check_endpoint", "check_exchange"]
 
+_MISSPELT = 0.87
+"""From here on two names are alike; `listing_request`, a helper, and `next_listing_request` are not."""
 _NAME = re.compile(r"[a-z0-9]+([-_.][a-z0-9]+)*")
 
 
@@ -115,25 +117,36 @@ def _check_methods(cls: type[Any], base: type[Any], names: Iterable[str]) -> Non
 
 def _check_parameters(cls: type[Any], name: str, wanted: list[str]) -> None:
     """Refuse a method that cannot be called with as many arguments as that of the base class."""
-    bound = isinstance(inspect.getattr_static(cls, name), staticmethod | classmethod)
-    signature = inspect.signature(getattr(cls, name))
     try:
-        signature.bind(*wanted[1:] if bound else wanted)
-    except TypeError:
+        signature = inspect.signature(getattr(cls, name))
+    except ValueError:
+        return  # a function of C need not say what it takes
+    written = inspect.getattr_static(cls, name)
+    # As an object of the class has it: a function gets the object, a method of another object does not.
+    called = written.__get__(object(), cls) if hasattr(written, "__get__") else written
+    try:
+        inspect.signature(called).bind(*wanted[1:])
+    except (TypeError, ValueError):  # ValueError: it does not even take the object
         raise AdapterError(
             f"{cls.__name__}.{name}{signature} has other parameters; write def {name}({', '.join(wanted)})"
         ) from None
 
 
 def _check_spelling(cls: type[Any], base: type[Any]) -> None:
-    """Refuse a name that is nearly that of an optional member: nothing would ever read or call it."""
+    """Refuse a name that is nearly that of an optional member: nothing would ever read or call it.
+
+    A value is not taken for a misspelt method, nor a method for a misspelt value: `endpoints`, a table of an
+    adapter, is like the method `endpoint`.
+    """
     written = {
         name for each in cls.__mro__ if issubclass(each, base) and each is not base for name in vars(each)
     }
     unused = [name for name in dir(base) if not name.startswith("_") and name not in written]
     for name in vars(cls):
-        near = get_close_matches(name, unused, n=1, cutoff=0.85)
-        if near and not name.startswith("_") and not hasattr(base, name):
+        if name.startswith("_") or hasattr(base, name):
+            continue
+        alike = [each for each in unused if callable(getattr(base, each)) == callable(getattr(cls, name))]
+        if near := get_close_matches(name, alike, n=1, cutoff=_MISSPELT):
             remedy = f"write {near[0]!r}, or a name that is less like it"
             raise AdapterError(f"{cls.__name__}.{name} is no member of {base.__name__}; {remedy}")
 

@@ -15,7 +15,7 @@ from marketfetch.common.text import pluralize
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.planning.held_symbols import series_meant
 from marketfetch.protocols import Store, SupportsLatest
-from marketfetch.redaction import redact
+from marketfetch.redaction import printable, redact
 from marketfetch.report_text import span_text, spans_text
 from marketfetch.reports import Missing, Report, SeriesReport, spans_as_list
 from marketfetch.values.coverage import Coverage
@@ -46,18 +46,19 @@ class HeldSeries:
     >>> held
     <HeldSeries okx ohlcv BTC-USDT 1h: 3 rows, 1970-01-01T00:00:00Z to 1970-01-01T03:00:00Z, 1 gap>
     >>> print(held)
-    okx ohlcv BTC-USDT 1h  1970-01-01 to 1970-01-01 03:00, 3 rows, gaps 1970-01-01 02:00 to 1970-01-01 03:00
+    okx ohlcv BTC-USDT 1h  1970-01-01 to 1970-01-01 04:00, 3 rows, gaps 1970-01-01 02:00 to 1970-01-01 03:00
     """
 
     series: Series
     coverage: Coverage
 
     def __str__(self) -> str:
-        if self.first is None or self.last is None:
-            return f"{self.series}  no rows"
+        present = self.coverage.present.hull
+        if present is None:
+            return printable(f"{self.series}  no rows")
         rows = "" if self.rows is None else f", {pluralize(self.rows, 'row')}"
         gaps = f", gaps {spans_text(self.gaps)}" if self.gaps else ""
-        return f"{self.series}  {span_text(Span(self.first, self.last))}{rows}{gaps}"
+        return printable(f"{self.series}  {span_text(present)}{rows}{gaps}")
 
     @property
     def first(self) -> int | None:

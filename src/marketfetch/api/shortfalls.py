@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal, get_args
 from warnings import warn
 
+from marketfetch.common.callers import caller_stacklevel
 from marketfetch.common.type_checks import is_text
 from marketfetch.errors import IncompleteError, IncompleteWarning, unknown
 from marketfetch.listeners.text import join_limited, span_text
@@ -47,13 +48,8 @@ def check_on_missing(value: object) -> None:
         raise unknown("on_missing", value, get_args(OnMissing))
 
 
-def tell_missing(
-    source: str, report: Report, rows: Mapping[Series, Columns], on_missing: OnMissing, stacklevel: int = 4
-) -> None:
-    """Tell what the rows of a source lack: by an IncompleteWarning, by an IncompleteError, or not at all.
-
-    A warning names the caller's line: it is `stacklevel` frames up, with that of `checks_keywords`.
-    """
+def tell_missing(source: str, report: Report, rows: Mapping[Series, Columns], on_missing: OnMissing) -> None:
+    """Tell what the rows of a source lack: by an IncompleteWarning, by an IncompleteError, or not at all."""
     if on_missing == "ignore" or not (lacks := missing_summary(report, rows)):
         return
     message = f"{source}: {'; '.join(lacks)}"
@@ -61,7 +57,7 @@ def tell_missing(
         error = IncompleteError(message)
         error.report = report
         raise error
-    warn(message, IncompleteWarning, stacklevel=stacklevel)
+    warn(message, IncompleteWarning, stacklevel=caller_stacklevel())
 
 
 def _lacks(line: SeriesReport, rows: Columns | None) -> str:

@@ -14,8 +14,7 @@ from marketfetch.common.exception_groups import raising_one_error
 from marketfetch.common.keywords import checks_keywords
 from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.requester import RequestExecutor
-from marketfetch.engine.run import sending_heartbeats
-from marketfetch.engine.state import RunState
+from marketfetch.engine.state import RunState, sending_heartbeats
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange

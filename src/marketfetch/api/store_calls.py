@@ -8,6 +8,7 @@ from time import sleep
 from typing import TypeVar
 from warnings import warn
 
+from marketfetch.common.callers import caller_stacklevel
 from marketfetch.common.ipython_tracebacks import short_in_ipython
 from marketfetch.engine.blocking import retry_while_unavailable
 from marketfetch.errors import MarketfetchError
@@ -24,7 +25,7 @@ _T = TypeVar("_T")
 def warn_of_wait(event: Event) -> None:
     """Warn that another program holds the store: else the call would seem to hang."""
     if isinstance(event, WaitingForStore):
-        warn(describe_event(event), RuntimeWarning, stacklevel=2)
+        warn(describe_event(event), RuntimeWarning, stacklevel=caller_stacklevel())
 
 
 def call_store(work: Callable[[], _T], retries: RetryPolicy) -> _T:

@@ -295,9 +295,7 @@ class StoreReader:
     ) -> Table | dict[str, Table]:
         """Tell what the tables lack; return one table where the caller asked for one."""
         for name, table in tables.items():
-            tell_missing(
-                f"{redact(repr(self._store))} {name}", table.report, table.rows, on_missing, stacklevel=5
-            )
+            tell_missing(f"{redact(repr(self._store))} {name}", table.report, table.rows, on_missing)
         return next(iter(tables.values())) if isinstance(dataset, str | Dataset) else tables
 
     def __repr__(self) -> str:

@@ -9,6 +9,8 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
+from marketfetch.common.callers import is_own_frame
+
 __all__ = ["short_in_ipython"]
 
 
@@ -49,7 +51,7 @@ def _rendered(error: BaseException) -> list[str]:
 
 def _frames_of_caller(trace: TracebackType | None) -> Iterator[TracebackType]:
     while trace is not None:
-        if str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] == "marketfetch":
+        if is_own_frame(trace.tb_frame):
             return
         yield trace
         trace = trace.tb_next

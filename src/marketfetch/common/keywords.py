@@ -25,10 +25,13 @@ _SYNONYMS = {
     "store": "to sink db database",
     "exchange": "venue exchange_id exchange_name",
     "exchanges": "exchange venue",
-    "settings": "concurrency retries timeout timeouts heartbeat batch_rows",
+    "settings": "concurrency retries deadline heartbeat batch_rows max_rounds unusable",
+    "fetcher": "timeout connect_timeout certificate impersonate",
     "n": "limit count rows",
 }
 """By argument of ours, the names of the same thing in other libraries and in other functions."""
+_MADE_WITH = {"settings": "Settings", "fetcher": "CurlFetcher"}
+"""The classes of which a name is an argument, by the argument that takes an object of the class."""
 
 
 def checks_keywords(function: _F, more: Iterable[str] = ()) -> _F:
@@ -66,7 +69,7 @@ def checks_keywords(function: _F, more: Iterable[str] = ()) -> _F:
 def _no_such(owner: str, name: str, accepted: tuple[str, ...]) -> ConfigurationError:
     right = [ours for ours in accepted if name in _SYNONYMS.get(ours, "").split()]
     if right:
-        given = f"Settings({name}=...)" if right == ["settings"] else "..."
+        given = f"{_MADE_WITH[right[0]]}({name}=...)" if right[0] in _MADE_WITH else "..."
         return ConfigurationError(f"{owner}: there is no argument {name!r}; write {right[0]}={given}")
     if name == "limit" and "start" in accepted:
         remedy = "rows are counted from start to end; give both, such as start='1d'"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from threading import Lock
@@ -15,7 +15,7 @@ import anyio
 import attrs
 from anyio import CapacityLimiter, from_thread, to_thread
 
-from marketfetch.errors import SinkUnavailable
+from marketfetch.errors import RowsRefused, SinkUnavailable
 from marketfetch.events import Listener, StoreRecovered, WaitingForStore
 from marketfetch.protocols import SupportsInterrupt
 from marketfetch.ratelimit.backoff import retry_waits
@@ -150,7 +150,8 @@ def retry_while_unavailable(
 class StoreRetrier:
     """Retries calls to a store while it is unavailable.
 
-    It emits WaitingForStore before each wait, and StoreRecovered once a call has succeeded after waits.
+    It emits WaitingForStore before each wait, and StoreRecovered once the store has answered after waits: the
+    call has succeeded, or the store refuses the rows of a series.
     """
 
     retries: RetryPolicy
@@ -172,12 +173,20 @@ class StoreRetrier:
         def wait(event: WaitingForStore) -> None:
             loops.append(call_on_loop(self._wait, event))
 
-        result = retry_while_unavailable(work, retry_waits(self.retries, self.rng), wait)
+        try:
+            result = retry_while_unavailable(work, retry_waits(self.retries, self.rng), wait)
+        except RowsRefused:
+            self._tell_recovered(loops)
+            raise
+        self._tell_recovered(loops)
+        return result
+
+    def _tell_recovered(self, loops: Sequence[asyncio.AbstractEventLoop]) -> None:
+        """Emit StoreRecovered if the call has waited, on the loop on which it has."""
         if loops:
-            # Not `call_on_loop`, which raises in a cancelled run: this work has succeeded.
+            # Not `call_on_loop`, which raises in a cancelled run: the store has done its work.
             with suppress(RuntimeError):  # the loop is closed
                 loops[0].call_soon_threadsafe(self.emit, StoreRecovered())
-        return result
 
     async def _wait(self, event: WaitingForStore) -> asyncio.AbstractEventLoop:
         self.emit(event)

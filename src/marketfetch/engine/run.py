@@ -14,15 +14,13 @@ says what is missing and why.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from time import monotonic
 
 import attrs
-from anyio import sleep_forever
 
-from marketfetch.common.event_loop import repeating
 from marketfetch.common.exception_groups import raising_one_error
 from marketfetch.common.local_resources import naming_exhaustion
 from marketfetch.engine.archives.files import ArchiveFiles
@@ -42,13 +40,12 @@ from marketfetch.engine.pages.workers import FetchWorkers
 from marketfetch.engine.planner import Planner
 from marketfetch.engine.requester import RequestExecutor
 from marketfetch.engine.run_config import RunConfig
-from marketfetch.engine.state import RunState, SeriesState
+from marketfetch.engine.state import RunState, SeriesState, sending_heartbeats
 from marketfetch.engine.writers import OnWritten, WriterPool, open_writers
 from marketfetch.errors import FetchError, MarketfetchError, RowsRefused
 from marketfetch.events import (
     BatchWritten,
     Heartbeat,
-    Listener,
     RoundStarted,
     RunFinished,
     SeriesRefused,
@@ -59,7 +56,6 @@ from marketfetch.planning.estimates import TaskEstimate, estimate_rest
 from marketfetch.planning.instrument_index import InstrumentIndex
 from marketfetch.plans import Plan, PlanComparison
 from marketfetch.protocols import (
-    ProxyPool,
     Store,
     SupportsBatchSize,
     SupportsBudgets,
@@ -67,7 +63,6 @@ from marketfetch.protocols import (
     SupportsProvenance,
     SupportsServerClock,
     SupportsSession,
-    SupportsWaiting,
 )
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.redaction import redact
@@ -80,7 +75,7 @@ from marketfetch.values.query import AllSymbols
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span
 
-__all__ = ["STOPPED", "Run", "sending_heartbeats"]
+__all__ = ["STOPPED", "Run"]
 
 STOPPED = "the run was stopped before this was asked"
 """The reason for what was not tried."""
@@ -228,12 +223,16 @@ class Run:
     def _plan_tasks(self) -> list[FetchTask]:
         return plan_tasks(self._resolved.fetched, self._config.exchange, self._capacity())
 
-    def _rows(self, task: FetchTask) -> int:
-        """Return the number of missing rows; events are counted by their usual distance, if it is known."""
-        spacing = self._config.exchange.endpoint(task.series.dataset).event_spacing
-        if not task.series.interval.is_event or not spacing:
-            return task.rows
-        return sum(-(-span.length // spacing) for span in task.missing)
+    def _start_round(self, number: int, tasks: Sequence[FetchTask]) -> None:
+        """Count and tell what is missing; events are counted by their usual distance, if it is known."""
+        counts = Counter[bool]()
+        for task in tasks:
+            spacing = self._config.exchange.endpoint(task.series.dataset).event_spacing
+            is_event = task.series.interval.is_event
+            guess = sum(-(-span.length // spacing) for span in task.missing) if spacing else task.rows
+            counts[is_event] += guess if is_event else task.rows
+        self._state.rows_planned += counts.total()
+        self._config.emit(RoundStarted(number, len(tasks), counts.total(), counts[True]))
 
     def _capacity(self) -> Capacity:
         pool = self._config.pool
@@ -291,10 +290,7 @@ class Run:
             tasks = self._plan_tasks()
             if not tasks:
                 return
-            counts = [(task.series.interval.is_event, self._rows(task)) for task in tasks]
-            rows, events = sum(count for _, count in counts), sum(count for event, count in counts if event)
-            self._state.rows_planned += rows
-            self._config.emit(RoundStarted(number, len(tasks), rows, events))
+            self._start_round(number, tasks)
             with self._state.timing("rest"):
                 await bounds.look_for_gaps(tasks, self._state.series)
                 await workers.run(tasks)
@@ -386,14 +382,3 @@ class Run:
         rest, now = beat.rows_planned - beat.rows_fetched, self._server_clock.local()
         left = estimate_rest(done, rest, lambda each: pool.budgets(each, host), self._capacity(), now)
         return attrs.evolve(beat, seconds_left=left)
-
-
-def sending_heartbeats(
-    make: Callable[[], Heartbeat], emit: Listener, pool: ProxyPool, seconds: float
-) -> AbstractAsyncContextManager[None]:
-    """Emit what `make` returns every so many seconds until the block is left.
-
-    A pool that reports its waits triggers a Heartbeat as soon as a longer wait begins or ends.
-    """
-    changed = pool.waiting_changed if isinstance(pool, SupportsWaiting) else sleep_forever
-    return repeating(lambda: emit(make()), seconds, changed)

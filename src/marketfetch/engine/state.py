@@ -1,16 +1,18 @@
-"""The state of one run: what is known of every series, and how many requests and rows there were."""
+"""The state of one run: what is known of every series, its counters, and the heartbeats that tell them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from time import monotonic
 
 import attrs
+from anyio import sleep_forever
 
 from marketfetch.archives.file_reader import FileSummary
-from marketfetch.events import Heartbeat
+from marketfetch.common.event_loop import repeating
+from marketfetch.events import Heartbeat, Listener
 from marketfetch.planning.running_union import RunningUnion, coverages, span_sets
 from marketfetch.plans import Workload
 from marketfetch.protocols import PageOutcome, ProxyPool, SupportsWaiting
@@ -22,7 +24,7 @@ from marketfetch.values.pages import Batch, Page
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["RunState", "SeriesState"]
+__all__ = ["RunState", "SeriesState", "sending_heartbeats"]
 
 _MAX_REJECTIONS = 3
 """Rejected requests in a row after which a series is stopped: exchanges ban clients that go on."""
@@ -333,3 +335,14 @@ class RunState:
                 for source, seconds in self.seconds_by_source.items()
             },
         )
+
+
+def sending_heartbeats(
+    make: Callable[[], Heartbeat], emit: Listener, pool: ProxyPool, seconds: float
+) -> AbstractAsyncContextManager[None]:
+    """Emit what `make` returns every so many seconds until the block is left.
+
+    A pool that reports its waits triggers a Heartbeat as soon as a longer wait begins or ends.
+    """
+    changed = pool.waiting_changed if isinstance(pool, SupportsWaiting) else sleep_forever
+    return repeating(lambda: emit(make()), seconds, changed)

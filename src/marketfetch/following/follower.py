@@ -61,8 +61,8 @@ class Follower:
 
         Raises RestrictedLocation, an error that is not of this library, and, before the first run has caught
         up, a ConfigurationError or the SinkError of a store that took no row; a ConfigurationError as well
-        if the session was closed meanwhile. Any other MarketfetchError is
-        kept in `error`, and the next run begins after a backoff.
+        if the session was closed meanwhile. Any other MarketfetchError is kept in `error`, and the next run
+        begins after a backoff.
         """
         config = attrs.evolve(
             self.config, deliver=self._delivering(self.config.deliver), emit=self._emitting(self.config.emit)

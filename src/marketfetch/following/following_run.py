@@ -17,7 +17,6 @@ from marketfetch.engine.run import STOPPED, Run
 from marketfetch.engine.run_config import RunConfig
 from marketfetch.engine.state import SeriesState
 from marketfetch.engine.writers import WriterPool
-from marketfetch.events import RoundStarted
 from marketfetch.following.provisional import PROVISIONAL, ProvisionalRows
 from marketfetch.following.schedule import final_until, late_wait, next_due
 from marketfetch.planning.running_union import RunningUnion
@@ -185,9 +184,7 @@ class FollowingRun(Run):
         for state in self._resolved.fetched:
             self._skip_provisional(state)
         if tasks := self._plan_tasks():
-            rows = sum(task.rows for task in tasks)
-            self._state.rows_planned += rows
-            self._config.emit(RoundStarted(self._round_number, len(tasks), rows))
+            self._start_round(self._round_number, tasks)
             await workers.run(tasks)
             await bounds.decide_unproven([state for state in self._resolved.fetched if not state.delisted])
             await self._remove_withdrawn(writers)
@@ -209,6 +206,7 @@ class FollowingRun(Run):
                 await self._retrier.call_in_thread(partial(store.forget, series, gone, rows=True))
                 if empty := gone & known.empty:
                     await writers.submit(Batch(series, Columns.empty(series.dataset), Coverage(empty, empty)))
+            self._provisional.decide(series, known)  # not sooner: the store may be away
 
     async def _derive_from_durable(self) -> None:
         if self._resolved.derived:

@@ -51,14 +51,17 @@ class ProvisionalRows:
         self._rows.clear()
 
     def withdrawn(self, series: Series, known: Coverage) -> SpanSet:
-        """Return, once, the moments of stored rows that final answers no longer have, or have wrong.
+        """Return the moments of stored rows that final answers no longer have, or have wrong.
 
-        `known` is the coverage of the series by now.
+        `known` is the coverage of the series by now. They are returned until `decide` is called.
         """
-        unconfirmed = self._unconfirmed.pop(series, SpanSet())
-        if undecided := unconfirmed - known.covered:
+        return self._unconfirmed.get(series, SpanSet()) & (known.empty | known.unusable)
+
+    def decide(self, series: Series, known: Coverage) -> None:
+        """Note that the store has followed: there is nothing to do any more about what is known."""
+        undecided = self._unconfirmed.pop(series, SpanSet()) - known.covered
+        if undecided:
             self._unconfirmed[series] = undecided
-        return unconfirmed & (known.empty | known.unusable)
 
     def hold_back(self, part: Slice, page: Page, outcome: PageOutcome, border: int) -> PageOutcome:
         """Return the outcome without a verdict about moments that were not final when they were requested.

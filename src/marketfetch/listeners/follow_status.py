@@ -20,10 +20,9 @@ from marketfetch.events import (
     WaitingForStore,
 )
 from marketfetch.listeners.background import BackgroundListener
-from marketfetch.listeners.text import describe_event, format_duration, pluralize
+from marketfetch.listeners.text import describe_event, format_duration, join_limited, pluralize
 from marketfetch.redaction import printable, redact
 from marketfetch.reports import SeriesHealth
-from marketfetch.values.series import Series
 from marketfetch.values.spans import format_utc
 
 __all__ = ["FollowStatus"]
@@ -49,7 +48,7 @@ class FollowStatus(BackgroundListener[str]):
         self._live = live
         self._json = json
         self._rows = 0
-        self._told: dict[Series, str] = {}
+        self._told: set[str] = set()
         """The errors that have a line of their own above the status."""
 
     def __call__(self, event: Event) -> None:
@@ -73,11 +72,15 @@ class FollowStatus(BackgroundListener[str]):
         elif not self._live:
             self._queue.submit(f"{status['message']}\n")
         else:
-            errors = {line.series: f"{line.series}: {line.last_error}" for line in health if line.last_error}
-            for series, error in errors.items():
-                if self._told.get(series) != error:
-                    self._queue.submit(f"{printable(redact(error))}\n")
-            self._told = errors
+            errors: dict[str, list[str]] = {}
+            for line in health:
+                if line.last_error:
+                    errors.setdefault(line.last_error, []).append(str(line.series))
+            for error, names in errors.items():  # an outage is the error of all series
+                if error not in self._told:
+                    text = f"{join_limited(names, 1)}: {error}"
+                    self._queue.submit(f"{printable(redact(text))}\n")
+            self._told = {*errors}
             self._queue.submit(_fitting(status, shutil.get_terminal_size().columns - 1))
 
     def _write(self, text: str) -> None:

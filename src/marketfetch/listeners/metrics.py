@@ -181,8 +181,10 @@ class Measurer:
         yield _RUNS, 1, {"outcome": outcome}
         reported = {line.series for line in report.series}
         incomplete = {line.series for line in report.series if line.missing}
-        self._incomplete = self._incomplete - reported | incomplete
-        yield _MISSING, sum(series.exchange == event.exchange for series in self._incomplete), {}
+        # In place, and read as a copy: a pipeline on another thread may do the same meanwhile.
+        self._incomplete -= reported - incomplete
+        self._incomplete |= incomplete
+        yield _MISSING, sum(series.exchange == event.exchange for series in [*self._incomplete]), {}
 
 
 def _of_request(event: Event) -> _Values:

@@ -45,7 +45,7 @@ class PrometheusListener:
             registry = prometheus_client.REGISTRY
         if not isinstance(registry, prometheus_client.CollectorRegistry):
             raise ConfigurationError(
-                f"registry: {redact(repr(registry))} is not a registry; give CollectorRegistry() or none"
+                f"registry: {redact(repr(registry))} is not a CollectorRegistry; give one, or leave it out"
             )
         self._measurer = Measurer()
         self._instruments: dict[Metric, Any] = {}

@@ -9,6 +9,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
+from marketfetch.errors import RetryableError
 from marketfetch.events import (
     BatchWritten,
     Event,
@@ -56,14 +57,12 @@ class Outage:
         match event:
             case RequestAnswered() | PageFetched() | FileFetched() | RunFinished():
                 self.text = ""
-            case RequestFailed(final=True):
-                self.text = ""
+            case RequestFailed(final=True) if not isinstance(event.error, RetryableError):
+                self.text = ""  # the exchange has refused the request, so it answers
             case RequestFailed() if event.attempt >= _ATTEMPTS and event.cause not in _OF_A_LIMIT:
-                begins = not self.text
-                self.text = printable(
-                    f"no answer: {event.message}; attempt {event.attempt}, "
-                    f"given up in about {format_duration(event.give_up_in)}"
-                )
+                begins, left = not self.text, format_duration(event.give_up_in)
+                end = "given up" if event.final else f"given up in about {left}"
+                self.text = printable(f"no answer: {event.message}; attempt {event.attempt}, {end}")
                 return begins
             case _:
                 pass
@@ -127,7 +126,9 @@ class RunNumbers:
                 self.crossed = event.rows_crossed
                 self._plan(event.rows_planned)
             case RunFinished():
-                self._planned_of_run = 0
+                # Another run may follow, such as the next job of an update: it has its own waits.
+                self._planned_of_run, self._ends_at = 0, None
+                self.store_wait = self.request_wait = ""
             case RequestFailed():
                 self.failures = self.failures + Counter([event.cause])
             case SymbolUnknown() | SeriesRefused():

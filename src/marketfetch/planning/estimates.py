@@ -28,7 +28,7 @@ __all__ = ["TaskEstimate", "estimate_limit", "estimate_rest", "estimate_task", "
 _PER_ROW = 5e-7
 """Seconds of this process's own work on a row of a page, which is decoded, checked and put into a batch."""
 _STEPS_OF_REST = 300
-"""Bursts that are followed for the rest of a run, which is looked at every second."""
+"""Groups of requests that are followed for the rest of a run, which is looked at at every heartbeat."""
 _MAX_CHAIN = 2_000
 """Pages of a chain that are followed one by one; a longer chain goes on as it began."""
 
@@ -128,9 +128,10 @@ def estimate_limit(
     (1400, 20.55, (EgressPlan(name='Direct', requests=140, weight=1400, used=490),))
     """
     used = {name: budget.used(now) for name, budget in budgets.items()}
+    heaviest = max(cost.weight for cost in estimate.requests if cost.pool == pool)
     part = min(1.0, capacity.egresses / max(1, len(budgets)))
     for budget in budgets.values():  # of an address that processes share, this one counts on its part
-        budget.pool = attrs.evolve(pool, capacity=max(1, round(pool.capacity * part)))
+        budget.pool = attrs.evolve(pool, capacity=max(heaviest, round(pool.capacity * part)))
     load = _load(pool, estimate, capacity)
     return LimitPlan(
         pool.name,
@@ -191,8 +192,8 @@ def estimate_rest(
     requests = Counter({cost: ceil(each * rest / done.rows) for cost, each in done.requests.items()})
     estimate, longest = TaskEstimate(rest, requests), None
     for pool in dict.fromkeys(cost.pool for cost in requests if cost.pool.published):
-        held, load = tuple(budgets(pool).values()), _load(pool, estimate, capacity)
-        seconds = forecast(held, load, now, _STEPS_OF_REST) if held else 0.0
+        load = _load(pool, estimate, capacity)
+        seconds = forecast(tuple(budgets(pool).values()), load, now, _STEPS_OF_REST)
         if seconds > load.seconds * 1.2:
             longest = max(seconds, longest or 0.0)
     return longest

@@ -36,9 +36,9 @@ _MARGIN = 500
 _ARRIVAL_TIME = 2_000
 """Milliseconds after which the last requests of a process that died have reached the exchange."""
 _STARVED_TIMEOUT = 5_000
-_PATIENCE = 30_000
-"""Milliseconds for which a required board that has never worked is waited for."""
 """Milliseconds to wait for a first turn while this machine has no file descriptor or memory for it."""
+_MAX_WAIT = 30_000
+"""Milliseconds for which a required board that has never worked is waited for."""
 _MIN_PAUSE, _MAX_PAUSE = 150, 1_000
 """Milliseconds between two turns of a process that waits for an address."""
 
@@ -308,7 +308,7 @@ class Claims:
         message = redact(str(error))
         if not isinstance(error, MarketfetchError):
             message = f"board: {type(error).__name__}: {message}"
-        left = self._patience_left()
+        left = self._wait_left()
         can_pass = isinstance(error, SinkUnavailable) and not self._starved_for_long(message) and left > 0
         if can_pass or (self._worked and not isinstance(error, ConfigurationError)):
             if not self.away:
@@ -338,14 +338,14 @@ class Claims:
             self._starved_since = now
         return now - self._starved_since >= _STARVED_TIMEOUT
 
-    def _patience_left(self) -> float:
+    def _wait_left(self) -> float:
         """Return for how many milliseconds the board is waited for."""
         now = self._registry.now()
         if self._failing_since is None:
             self._failing_since = now
         if self._worked or not self.required:
             return inf
-        return self._failing_since + _PATIENCE - now
+        return self._failing_since + _MAX_WAIT - now
 
     def _recovered(self) -> None:
         if self.away:

@@ -63,7 +63,9 @@ class RateBudget:
     _spent_weight: int = attrs.field(default=0, init=False)
     """The sum of the weights in `_spent`."""
     _blocked_until: int = attrs.field(default=0, init=False)
-    _confirmed: bool = attrs.field(default=False, init=False)
+    _confirmed: bool = attrs.field(
+        default=attrs.Factory(lambda self: self.pool.used_header is None, takes_self=True), init=False
+    )
     """Whether a response has told how much of the limit is used, or will never tell."""
     _burst: RateBudget | None = attrs.field(
         default=attrs.Factory(lambda self: self._of_burst(), takes_self=True), init=False
@@ -80,6 +82,12 @@ class RateBudget:
     def counted(self) -> int:
         """The weight in flight and the weight spent, as of the last look at the clock."""
         return self.weight_in_flight + self._spent_weight
+
+    @property
+    def room(self) -> int:
+        """What may be spent at once, as of the last look at the clock; 0 or less for nothing."""
+        room = usable(self.pool) - self.counted
+        return room if self._burst is None else min(room, self._burst.room)
 
     def available_at(self, weight: int, now: int) -> int:
         """Return the earliest moment at which a request of this weight may be sent.

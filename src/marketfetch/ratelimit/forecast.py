@@ -11,7 +11,7 @@ from math import ceil, floor
 
 import attrs
 
-from marketfetch.ratelimit.budget import RateBudget, usable
+from marketfetch.ratelimit.budget import RateBudget
 from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
 from marketfetch.ratelimit.egress_queue import EgressQueue, EgressSlot
 
@@ -46,8 +46,8 @@ class Load:
 
 
 @attrs.define(order=True)
-class _Burst:
-    """Requests that one egress answers by `received`."""
+class _Group:
+    """Requests that are sent at once through one egress, and answered by `received`."""
 
     received: float
     number: int
@@ -59,11 +59,12 @@ class _Burst:
 def forecast(budgets: Sequence[RateBudget], load: Load, now: int, steps: int = _MAX_STEPS) -> float:
     """Return the seconds from now to the last answer, if each budget is that of one egress.
 
-    After so many `steps`, each a burst, the load goes on as it began.
+    Without budgets no limit is known, and the load takes its own seconds. After so many `steps`, each a
+    group of requests, the load goes on as it began.
 
-    The budgets are spent by it, so pass copies. Requests are sent in bursts of as many as may be in flight.
+    The budgets are spent by it, so pass copies. Requests are sent in groups of as many as may be in flight.
     They are acquired, answered and counted in an `EgressQueue` as in a run. So a full window is waited for, a
-    burst that a boundary of the window divides counts in both windows, and an address that has been silent
+    group that a boundary of the window divides counts in both windows, and an address that has been silent
     first sends one request alone.
 
     Example: what is left of a minute, 30 s, is enough for 300 of 450 requests at 10 per second.
@@ -78,11 +79,13 @@ def forecast(budgets: Sequence[RateBudget], load: Load, now: int, steps: int = _
     >>> [round(forecast([limited_to(capacity)], load, now=30_000)) for capacity in (1000, 300, 200)]
     [45, 45, 95]
     """
+    if not budgets:
+        return load.seconds
     slots = [EgressSlot(number, CircuitBreaker(), budget) for number, budget in enumerate(budgets)]
     queue = EgressQueue(budgets[0].pool, slots)
     heaviest, most = max(1, -(-load.weight // load.requests)), min(load.concurrency, load.requests)
     pace, latency = 1000 * load.seconds / load.requests, 1000 * load.latency
-    in_flight: list[_Burst] = []
+    in_flight: list[_Group] = []
     sent, at, end = 0, float(now), float(now)
     for number in range(steps):
         if sent == load.requests:
@@ -93,9 +96,9 @@ def forecast(budgets: Sequence[RateBudget], load: Load, now: int, steps: int = _
         slot = queue.acquire(weight, "", moment)
         if slot is None:
             soonest = queue.soonest(weight, "", moment)
-            at = max(at, min([soonest, *(burst.received for burst in in_flight[:1])]))
+            at = max(at, min([soonest, *(group.received for group in in_flight[:1])]))
             continue
-        more = min(most, load.requests - sent, 1 + (usable(queue.pool) - slot.budget.counted) // heaviest) - 1
+        more = min(most - 1, load.requests - sent - 1, slot.budget.room // heaviest)
         rest = load.weight_of(sent + 1, max(0, more))
         if more > 0 and slot.budget.available_at(rest, moment) <= moment:
             slot.budget.spend(rest)
@@ -104,15 +107,15 @@ def forecast(budgets: Sequence[RateBudget], load: Load, now: int, steps: int = _
             queue.queue(slot.number)
         else:
             more = 0
-        burst = _Burst(at + max(latency, (1 + more) * pace), number, slot, weight, moment)
-        heappush(in_flight, burst)
-        sent, at, end = sent + 1 + more, at + (1 + more) * pace, max(end, burst.received)
+        group = _Group(at + max(latency, (1 + more) * pace), number, slot, weight, moment)
+        heappush(in_flight, group)
+        sent, at, end = sent + 1 + more, at + (1 + more) * pace, max(end, group.received)
     return (end - now) / 1000 * load.requests / max(1, sent)
 
 
-def _receive(burst: _Burst, queue: EgressQueue) -> None:
-    """Count a burst as answered; a header tells that nothing else uses the address."""
-    received, slot = ceil(burst.received), burst.slot
-    slot.release(burst.weight, "", received, connection_kept=True)
-    slot.budget.sync_with_header(slot.budget.used(received), burst.sent, received)
+def _receive(group: _Group, queue: EgressQueue) -> None:
+    """Count a group as answered; a header tells that nothing else uses the address."""
+    received, slot = ceil(group.received), group.slot
+    slot.release(group.weight, "", received, connection_kept=True)
+    slot.budget.sync_with_header(slot.budget.used(received), group.sent, received)
     queue.queue(slot.number)

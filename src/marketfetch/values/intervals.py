@@ -24,6 +24,8 @@ _WRITTEN = re.compile(r"(?P<count>[1-9]\d{0,5})(?P<unit>[smhdSHD])")
 """Without M: a capital M is a month, not a minute."""
 _ZONED = re.compile(r"(?P<name>[^+-]+)(?P<sign>[+-])(?P<hours>0\d|1[0-4]):(?P<minutes>00|15|30|45)")
 """An interval whose candles open by the clock of another zone than UTC: 1d+08:00."""
+_EASTERNMOST = 14 * HOUR + 45 * MINUTE
+"""No zone is further ahead of UTC, and no name of an interval says so."""
 _UNITS = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), "s"),
     **dict.fromkeys(("min", "mins", "minute", "minutes", "t"), "m"),
@@ -230,12 +232,16 @@ def _zoned(text: object) -> Interval | None:
     base = _intervals().get(found["name"]) or _of_length(_length(found["name"]))
     if base is None or base.length is None or base.is_event:
         return None
-    offset = (int(found["hours"]) * HOUR + int(found["minutes"]) * MINUTE) * (
-        -1 if found["sign"] == "-" else 1
-    )
-    if offset % base.length == 0:
+    offset = int(found["hours"]) * HOUR + int(found["minutes"]) * MINUTE
+    # Each grid has one name: that of 1h+05:30 and 1h-00:30 is 1h+00:30.
+    offset = (-offset if found["sign"] == "-" else offset) % base.length
+    if offset > _EASTERNMOST:
+        offset -= base.length
+    if not offset:
         return base
-    return Interval(f"{base.name}{found.group()[len(found['name']) :]}", base.length, base.anchor - offset)
+    hours, minutes = divmod(abs(offset) // MINUTE, 60)
+    name = f"{base.name}{'-' if offset < 0 else '+'}{hours:02}:{minutes:02}"
+    return Interval(name, base.length, base.anchor - offset)
 
 
 def _no_interval(text: object) -> ConfigurationError:

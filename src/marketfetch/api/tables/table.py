@@ -152,8 +152,7 @@ class Table:
         """Return candles of one symbol as ccxt does: lists of milliseconds, open, high, low, close, volume.
 
         NULL is None, and so is the volume in datasets without volumes. Raises ConfigurationError for several
-        series, and
-        for a dataset without candles.
+        series, and for a dataset without candles.
         """
         check_one_series("to_ccxt: the lists of ccxt are of one series", self.rows)
         names = [*_PRICES, *(["volume"] if "volume" in self.dataset.names else [])]

@@ -21,7 +21,7 @@ from marketfetch.common.text import pluralize
 from marketfetch.errors import ConfigurationError, SinkError
 from marketfetch.planning.derivation import split_by_rows
 from marketfetch.protocols import Sink, Store
-from marketfetch.redaction import Secret
+from marketfetch.redaction import Secret, printable
 from marketfetch.report_text import spans_text
 from marketfetch.reports import Report, SeriesReport, spans_as_list
 from marketfetch.sinks.files.atomic_files import replace_file
@@ -59,7 +59,7 @@ class Exported:
             if spans
         ]
         head = f"{pluralize(self.total, 'row')} of {pluralize(len(self.rows), 'series')}"
-        return "\n  ".join([head, *lacking])
+        return "\n  ".join(map(printable, [head, *lacking]))
 
     @property
     def total(self) -> int:

@@ -21,7 +21,7 @@ from marketfetch.errors import ConfigurationError
 from marketfetch.planning.archive_periods import difference
 from marketfetch.planning.derivation import split_by_rows
 from marketfetch.protocols import Sink, Store, SupportsForget
-from marketfetch.redaction import Secret, redact
+from marketfetch.redaction import Secret, printable, redact
 from marketfetch.report_text import spans_text
 from marketfetch.reports import Report, spans_as_list
 from marketfetch.values.coverage import Coverage
@@ -67,7 +67,7 @@ class SeriesChange:
 
     def __str__(self) -> str:
         same = "too many rows to compare" if self.fields is None else "the same rows as before"
-        return f"{self.series}  {spans_text(self.spans)}  {self.summary or same}"
+        return printable(f"{self.series}  {spans_text(self.spans)}  {self.summary or same}")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry in plain types, times as ISO text, for JSON."""

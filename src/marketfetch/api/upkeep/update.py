@@ -126,10 +126,17 @@ def update(  # noqa: PLR0913  # which series, and the parts of a pipeline
 
 
 def _retired(ledger: Mapping[Series, Coverage], now: int) -> set[str]:
-    """Return the symbols of which nothing newer than a week is known, each with its exchange."""
-    ends = [(series, hull.end) for series, known in ledger.items() if (hull := known.covered.hull)]
-    fresh = {(series.exchange, series.symbol) for series, end in ends if end > now - 7 * DAY}
-    return {f"{each.exchange} {each.symbol}" for each, _ in ends if (each.exchange, each.symbol) not in fresh}
+    """Return the symbols that lack the rows of a week and more, each with its exchange.
+
+    A row of a long interval counts until the next one would close: a month is not retired on its 8th day.
+    """
+    due = {
+        series: hull.end + series.interval.typical
+        for series, known in ledger.items()
+        if (hull := known.covered.hull)
+    }
+    fresh = {(each.exchange, each.symbol) for each, end in due.items() if end > now - 7 * DAY}
+    return {f"{each.exchange} {each.symbol}" for each in due if (each.exchange, each.symbol) not in fresh}
 
 
 def _span(series: Series, known: Coverage, now: int, *, gaps: bool) -> Span:

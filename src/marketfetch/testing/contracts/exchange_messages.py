@@ -155,9 +155,10 @@ def few_rows_message(endpoint: Endpoint, part: Slice, times: NDArray[np.int64]) 
     reached = Span(int(times[0]), interval.shift(int(times[-1]), 1)) if len(times) else None
     if reached is not None and opens - interval.count(reached) <= opens // _TENTH:
         return None
+    smaller = f"page_sizes = ({len(times)},), or " if len(times) else ""
     return (
         f"{type(endpoint).__name__}.page_sizes: {opens} rows were asked for, and {len(times)} came: "
-        f"write page_sizes = ({len(times)},), or a `start` after which the symbol traded in each candle"
+        f"write {smaller}a `start` after which the symbol traded in each candle"
     )
 
 
