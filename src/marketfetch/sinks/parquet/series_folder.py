@@ -165,10 +165,10 @@ class SeriesFolder:
             self._put_ledger(ledger, LedgerNote(files, empty, known))
         return set(map(str, rows_of))
 
-    def lost(self, names: set[str]) -> list[Path]:
-        """Return the files of periods that are not there any more, or not in the ledger."""
-        there = self._ledger().files.keys() & set(map(str, self._periods(foreign=True)))
-        return [self.home / f"{name}.parquet" for name in sorted(names - there)]
+    def lost(self, names: set[str], *, is_same: bool) -> set[str]:
+        """Return the periods whose files are gone and not forgotten; a folder made anew forgets nothing."""
+        known = self._ledger().files.keys() if is_same else names
+        return names & (known - set(map(str, self._periods(foreign=True))))
 
     def forget(self, spans: SpanSet, *, rows: bool) -> None:
         """Remove the coverage of the spans, and with `rows` the rows; see SupportsForget.

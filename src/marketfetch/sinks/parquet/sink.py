@@ -123,24 +123,27 @@ class ParquetSink:
         """
         with self._checked():
             pass
-        opened, written = file_identity(self._mark), dict[Series, set[str]]()
+        opened, written = file_identity(self._mark), dict[Series, tuple[set[str], object]]()
 
         def write(batch: Batch) -> None:
+            folder = SeriesFolder(self.folder, batch.series)
             with self._translated():
-                names = SeriesFolder(self.folder, batch.series).write(batch)
-            written.setdefault(batch.series, set()).update(names)
+                names = folder.write(batch)
+            written.setdefault(batch.series, (set(), file_identity(folder.home)))[0].update(names)
             if file_identity(self._mark) != opened:
                 raise SinkError(
                     f"{self.folder} was deleted, moved or replaced under a run; leave it there, and run again"
                 )
 
         yield write
-        for series, names in written.items():
+        for series, (names, home) in written.items():
+            folder = SeriesFolder(self.folder, series)
             with self._translated():
-                lost = SeriesFolder(self.folder, series).lost(names)
+                lost = folder.lost(names, is_same=file_identity(folder.home) == home)
             if lost:
                 raise SinkError(
-                    f"{lost[0]} was deleted under the run that wrote it; leave it there, and run again"
+                    f"{folder.home / min(lost)}.parquet was deleted under the run that wrote it; "
+                    "leave it there, and run again"
                 )
 
     def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
