@@ -471,6 +471,7 @@ LISTED: dict[str, Any] = {
         (CANDLES, {"cost": classmethod(lambda cls, rows: CALL)}),
         (CANDLES, {"cost": lru_cache(lambda self, rows: CALL)}),
         (CANDLES, {"costs": {100: 1}, "requests": 3}),
+        (CANDLES, {"intervals": {"1d": "D1", "1d+08:00": "D1"}}),  # the zone is a parameter of its own
         (EXCHANGE, {"endpoints": {"ohlcv": CANDLES}, "archives": ()}),
         (mf.Exchange, {**LISTED, "listing_request": lambda self, cursor: None}),  # a helper
     ],

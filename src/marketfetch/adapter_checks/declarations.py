@@ -60,13 +60,17 @@ def _check_dataset(cls: type[Any]) -> None:
 
 
 def _check_native_names(cls: type[Any]) -> None:
-    """Refuse an interval in another spelling than ours, and two intervals that are one at the exchange."""
+    """Refuse an interval in another spelling than ours, and two intervals that are one at the exchange.
+
+    Days of several zones may have one name: an exchange may take the zone as a parameter of its own, such as
+    `interval=1d&timeZone=8`.
+    """
     for name in cls.intervals:
         if (ours := Interval.parse(name).name) != name:
             raise AdapterError(f"{cls.__name__}.intervals: {name!r} is another spelling; write {ours!r}")
     names: dict[str, str] = {}
     for ours, theirs in cls.intervals.items():
-        if theirs in names:
+        if theirs in names and Interval.parse(ours).length != Interval.parse(names[theirs]).length:
             raise AdapterError(
                 f"{cls.__name__}.intervals: {names[theirs]!r} and {ours!r} are both {theirs!r}; "
                 "write the exchange's own name of each"

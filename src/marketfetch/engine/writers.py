@@ -57,7 +57,8 @@ class WrittenBatches:
     """The batches that a writer thread is done with, until the event loop has recorded them.
 
     A run may be cancelled after a commit and before its thread can say so. Therefore `record` is called once
-    more when the thread has ended: the report counts everything that was committed.
+    more when the thread has ended: the report counts everything that was committed until then. A thread that
+    is left behind, since its store does not answer, may still commit one transaction.
     """
 
     _on_written: OnWritten

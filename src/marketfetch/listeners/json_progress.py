@@ -36,7 +36,7 @@ class JsonProgress(BackgroundListener[bytes]):
     |---|---|
     | `round_started` | `round`, `series`, `rows`: what is missing, `events` of it a guess |
     | `heartbeat` | `elapsed_s`, `rows_fetched`, `rows_written`, `rows_planned`, `rows_crossed`, `requests`, \
-`waiting`: what requests wait for and how long, or empty |
+`seconds_left` or null, `waiting`: what requests wait for and how long, or empty |
     | `request_failed` | `cause`, `egress`, `attempt`, `final`, `give_up_in_s` |
     | `waiting_for_store` | `attempt`, `wait_s` |
     | `store_recovered` | none |
@@ -86,6 +86,7 @@ def _plain(event: Event) -> tuple[str, dict[str, Any]] | None:
                 "rows_planned": event.rows_planned,
                 "rows_crossed": event.rows_crossed,
                 "requests": event.requests,
+                "seconds_left": event.seconds_left,
                 "waiting": event.waiting,
             }
         case RequestFailed():
