@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -31,14 +30,9 @@ SERIES = Series.of("binance-usdm", "mark_price", "BTCUSDT", "1m")
 ROUND = RoundStarted(round=1, series=1, rows=5)
 
 
-@pytest.fixture(autouse=True)
-def logger() -> Iterator[logging.Logger]:
-    """The library's logger, afterwards as it was."""
-    logger = logging.getLogger("marketfetch")
-    level, handlers = logger.level, logger.handlers[:]
-    yield logger
-    logger.setLevel(level)
-    logger.handlers[:] = handlers
+@pytest.fixture
+def logger() -> logging.Logger:
+    return logging.getLogger("marketfetch")
 
 
 class Stuck(logging.Handler):
