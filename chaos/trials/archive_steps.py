@@ -72,19 +72,16 @@ _EVERY_STORE = {
     "absence is noted": (files.ArchiveFiles, "_note_absence"),
     "a file is noted as done": (state.RunState, "record_file"),
 }
+
+
+def _of_tables(tables: type[Any]) -> dict[str, tuple[Any, str]]:
+    return {"coverage is written": (tables, "_put"), "provenance is written": (tables, "_put_file")}
+
+
 _PLACES: dict[str, dict[str, tuple[Any, str]]] = {
-    "sqlite": {
-        "coverage is written": (of_files.CoverageTables, "_put"),
-        "provenance is written": (of_files.CoverageTables, "_put_file"),
-    },
-    "duckdb": {
-        "coverage is written": (of_files.CoverageTables, "_put"),
-        "provenance is written": (of_files.CoverageTables, "_put_file"),
-    },
-    "postgresql": {
-        "coverage is written": (of_postgres.CoverageTables, "_put"),
-        "provenance is written": (of_postgres.CoverageTables, "_put_file"),
-    },
+    "sqlite": _of_tables(of_files.CoverageTables),
+    "duckdb": _of_tables(of_files.CoverageTables),
+    "postgresql": _of_tables(of_postgres.CoverageTables),
     "parquet": {
         "rows, coverage and provenance are written": (series_folder.SeriesFolder, "_put"),
         "the ledger is written": (series_folder.SeriesFolder, "_put_ledger"),

@@ -47,7 +47,7 @@ def run_sync(function: Callable[[], Awaitable[_T]]) -> _T:
 
 
 class _Call(Generic[_T]):
-    """One call: it runs on its own thread, and another thread may cancel it, even before it begins."""
+    """One call, which runs on its own thread. Another thread may cancel the call, even before it begins."""
 
     def __init__(self, function: Callable[[], Awaitable[_T]]) -> None:
         self.result: Future[_T] = Future()

@@ -1,4 +1,4 @@
-"""Blocking work on threads beside the event loop: run it, call back to the loop, cancel it, retry it."""
+"""Functions that run blocking work on threads, cancel and retry it, and call the event loop from there."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class Follower:
         return emitted
 
     def report(self) -> Report:
-        """Report what all runs did, and what the last one lacks; `error` is that of `health`."""
+        """Return the work of all runs and the gaps of the last one; `error` is that of `health`."""
         report = self._reported()
         nothing = None if report.series or report.requests else "nothing was asked yet"
         return attrs.evolve(report, error=self.error or nothing)

@@ -32,7 +32,7 @@ __all__ = ["METRICS", "Measurement", "Measurer", "Metric"]
 
 @attrs.frozen
 class Metric:
-    """A metric: its name without unit and suffix, its kind, its unit in OpenTelemetry's notation, its labels.
+    """The definition of a metric; the name has no unit and suffix, the unit is in OpenTelemetry's notation.
 
     A counter is added to, a gauge is set, and a histogram observes.
     """

@@ -1,4 +1,4 @@
-"""A table as HTML for notebooks: its first and last rows, and what it holds and lacks."""
+"""HTML of a table for notebooks: the first and last rows, the series, and the missing moments."""
 
 from __future__ import annotations
 

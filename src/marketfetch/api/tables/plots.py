@@ -220,7 +220,7 @@ def _colours(theme: Theme) -> _Colours:
 
 
 def _figure(colours: _Colours, size: tuple[float, float]) -> Figure:
-    """Return a figure that a notebook shows; it is outside pyplot, which would keep it until it is closed."""
+    """Return a figure that a notebook shows; pyplot does not know the figure, so it need not be closed."""
     with from_extra("plot", "plot"):
         from matplotlib.figure import Figure
 

@@ -67,7 +67,7 @@ def file_path(path: str | os.PathLike[str]) -> Path:
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from another one that takes its place; None if there is none to be seen."""
+    """Return device and inode, which differ for a file that replaces another; None if no file is found."""
     try:
         found = path.stat()
     except OSError:
