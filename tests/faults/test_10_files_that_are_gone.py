@@ -135,7 +135,15 @@ class RaidedFolder(Raided):
         rmtree(file.parent)
 
 
-@pytest.mark.parametrize("kind", [Raided, RaidedFolder])
+class ReplacedFolder(Raided):
+    """The same, and an empty folder takes its place: most file systems give it the same inode number."""
+
+    def raid(self, file: Path) -> None:
+        rmtree(file.parent)
+        file.parent.mkdir()
+
+
+@pytest.mark.parametrize("kind", [Raided, RaidedFolder, ReplacedFolder])
 def test_files_that_are_deleted_under_a_run_are_not_called_complete(
     tmp_path: Path, world: World, market: GeneratedMarket, kind: type[Raided]
 ) -> None:
@@ -144,10 +152,44 @@ def test_files_that_are_deleted_under_a_run_are_not_called_complete(
         fetch(world, store)
     assert caught.value.report is not None
     assert not caught.value.report.complete
-    if kind is RaidedFolder:  # else the ledger misses the file, and says so
+    if kind is not Raided:  # else the ledger misses the file, and says so
         intact = ParquetSink(store.folder)
         fetch(world, intact)
         assert_holds(intact, market, SERIES, span_of(*SPAN))
+
+
+def test_a_file_that_is_written_again_has_not_lost_its_first_rows(tmp_path: Path) -> None:
+    store, again = ParquetSink(tmp_path / "market"), ParquetSink(tmp_path / "market")
+    store.prepare([SERIES.dataset])
+    told = pytest.raises(SinkError, match=r"2020-01.parquet was deleted under the run")
+    with told, store.writer() as write:
+        write(batch(SERIES, [0, 1]))
+        (home,) = {file.parent for file in store.folder.rglob("2020-01.parquet")}
+        rmtree(home)
+        home.mkdir()
+        write(batch(SERIES, [2, 3]))
+    again.prepare([SERIES.dataset])
+    with again.writer() as write:
+        write(batch(SERIES, [0, 1]))
+    (home / "2020-01.parquet").unlink()
+    with (
+        pytest.raises(SinkError, match=r"is missing, and the ledger counts on its rows"),
+        store.writer() as write,
+    ):
+        write(batch(SERIES, [2, 3]))
+
+
+def test_what_is_forgotten_under_a_run_was_not_deleted(tmp_path: Path) -> None:
+    store = ParquetSink(tmp_path / "market")
+    store.prepare([SERIES.dataset])
+    with store.writer() as write:
+        write(batch(SERIES, [0, 1]))
+        store.forget(SERIES, SpanSet.of(EVER), rows=True)
+    with store.writer() as write:
+        write(batch(SERIES, [0, 1]))
+        store.forget(SERIES, SpanSet.of(EVER), rows=True)
+        write(batch(SERIES, [2, 3]))
+    assert len(store.read(SERIES, EVER)) == 2
 
 
 def test_a_file_that_is_put_back_counts_again(tmp_path: Path, world: World, market: GeneratedMarket) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -19,7 +20,7 @@ import marketfetch as mf
 from marketfetch.adapters.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.api.pipeline import NullSink, Session
 from marketfetch.errors import ConfigurationError, RowsRefused
-from marketfetch.events import BatchWritten, Event, RunFinished
+from marketfetch.events import BatchWritten, Event, RoundStarted, RunFinished
 from marketfetch.protocols import Store, Writer
 from marketfetch.reports import Report, SeriesHealth
 from marketfetch.sinks.memory import MemorySink
@@ -398,17 +399,29 @@ def test_the_report_of_a_follow_has_everything_from_the_start_to_the_last_round(
 
 
 def test_the_report_of_a_follow_says_why_it_is_behind() -> None:
-    store = MemorySink()
+    """Also while the next round has begun and has tried nothing yet, or is stopped then."""
+    store, in_rounds = MemorySink(), list[tuple[str, str | None]]()
     with followed_world() as world:
         pipeline = world.pipeline(store)
 
         async def work() -> None:
             async with pipeline.follow() as following:
+
+                class AtRounds(deque[Event]):
+                    def append(self, event: Event) -> None:
+                        if isinstance(event, RoundStarted) and world.cut_off:
+                            (line,) = following.health()
+                            in_rounds.append((str(following.report()), line.last_error))
+
                 await until(lambda: covered_until(store) > NOON)
+                world.events = AtRounds()
                 world.cut_off = True
-                await until(lambda: "the network is unreachable" in str(following.report()))
+                await until(lambda: len(in_rounds) > 4)
 
         world.run(work)
     report = pipeline.report()
     assert not report.complete
     assert "the network is unreachable" in str(report)
+    for text, last_error in in_rounds[1:]:
+        assert "the network is unreachable" in text
+        assert "the network is unreachable" in str(last_error)

@@ -51,7 +51,9 @@ class SeriesState:
     rows: int = 0
     rejected: Counter[str] = attrs.field(factory=Counter)
     given_up: dict[Reason, RunningUnion[SpanSet]] = attrs.field(factory=dict)
-    """Moments that are not fetched any more in this run, by reason."""
+    """Moments that are not fetched any more in this run, or in this round of a follow, by reason."""
+    given_up_before: dict[Reason, RunningUnion[SpanSet]] = attrs.field(factory=dict, init=False)
+    """The same of the round before: the reasons for what this round has not tried yet."""
     terminal_error: Reason | None = None
     """Why the series was stopped: nothing more is fetched or computed for it. Set by `stop`."""
     consecutive_rejections: int = 0
@@ -152,6 +154,16 @@ class SeriesState:
         """Note that moments are not fetched any more in this run, and why."""
         self.given_up.setdefault(reason, span_sets()).add(spans)
 
+    def try_again(self) -> None:
+        """Begin a round of a follow, which tries again what the round before has given up."""
+        self.given_up, self.given_up_before = {}, self.given_up
+
+    @property
+    def reasons(self) -> Iterator[tuple[Reason, SpanSet]]:
+        """Yield why moments were given up; of the reasons for a moment, the first counts."""
+        for reason, spans in (*self.given_up.items(), *self.given_up_before.items()):
+            yield reason, spans.value
+
     def ask_again_for(self, spans: SpanSet, reason: Reason) -> None:
         """Take back that moments were given up for a reason."""
         if reason in self.given_up:
@@ -194,8 +206,8 @@ class SeriesState:
         durable = self.durable
         missing = SpanSet.of(wanted) & self.wanted - self.covered
         reported: list[Missing] = []
-        for reason, spans in self.given_up.items():
-            if given_up := missing & spans.value:
+        for reason, spans in self.reasons:
+            if given_up := missing & spans:
                 reported.append(Missing(given_up, str(reason), reason.kind))
                 missing -= given_up
         if self.retry_unusable and (vanished := missing & self.known.covered & durable.unusable):

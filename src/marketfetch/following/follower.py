@@ -136,10 +136,11 @@ class Follower:
         series, covered = state.series, state.durable.covered.hull
         until = None if covered is None else covered.end
         newest = max((end for end in (until, self._newest.get(series)) if end is not None), default=None)
+        missing = state.wanted - state.covered
         errors = [
             reason.detail
-            for reason, spans in state.given_up.items()
-            if spans.value and reason != PROVISIONAL and reason.kind is not MissingReason.TOO_OLD
+            for reason, spans in state.reasons
+            if spans & missing and reason != PROVISIONAL and reason.kind is not MissingReason.TOO_OLD
         ]
         stopped = None if state.terminal_error is None else str(state.terminal_error)
         return SeriesHealth(

@@ -162,9 +162,10 @@ class FollowingRun(Run):
             return state
         whole = copy(state)
         whole.given_up = {}
-        for given_up in (state.given_up, left_over):
-            for reason, spans in given_up.items():
-                whole.give_up(spans.value, reason)
+        for reason, spans in state.reasons:
+            whole.give_up(spans, reason)
+        for reason, union in left_over.items():
+            whole.give_up(union.value, reason)
         if not state.delisted:
             whole.wanted = SpanSet()  # of events, too: their end moves with the rounds
         span = Span(self._first_start, max(self._round_at, self._first_start + 1))
@@ -179,7 +180,7 @@ class FollowingRun(Run):
         self._round_number += 1
         self._border = final_until(self._interval, self._endpoint, now)
         for state in self._state.series.values():
-            state.given_up.clear()
+            state.try_again()
         self._want(since, now, fresh=True)
         for state in self._resolved.fetched:
             self._skip_provisional(state)

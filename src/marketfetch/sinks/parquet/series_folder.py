@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
@@ -130,8 +131,12 @@ class SeriesFolder:
 
     # --- writing: one process at a time ---
 
-    def write(self, batch: Batch) -> set[str]:
-        """Merge a batch into the files, and return the periods of its rows; RowsRefused changes nothing."""
+    def write(self, batch: Batch, written: AbstractSet[str]) -> set[str]:
+        """Merge a batch into the files, and return the periods of its rows; RowsRefused changes nothing.
+
+        SinkError for a missing file that the ledger counts on, or that this run has `written`: a new file
+        would have the rows of this batch alone.
+        """
         check_whole(self.series, batch.columns)
         interval = self.series.interval
         rows_of = dict(split(Columns.join([batch.columns]), unit_of(interval)))
@@ -146,6 +151,10 @@ class SeriesFolder:
             touched = periods_of(batch.coverage.covered - absent, interval)
             for period in sorted({*rows_of, *rejected, *touched}):
                 held = self._held(period)
+                if held is None and str(period) in written:
+                    raise self._lost(str(period))
+                if held is None and str(period) in ledger.files:
+                    raise self._missing(period)
                 before = self._before(period, held, ledger)
                 part = new.within(period.covers(interval))
                 after = before.united_with(part, rejected.get(period, ()), batch.provenance)
@@ -165,19 +174,19 @@ class SeriesFolder:
             self._put_ledger(ledger, LedgerNote(files, empty, known))
         return set(map(str, rows_of))
 
-    def lost(self, names: set[str], *, is_same: bool) -> set[str]:
-        """Return the periods whose files are gone and not forgotten; a folder made anew forgets nothing."""
-        known = self._ledger().files.keys() if is_same else names
-        return names & (known - set(map(str, self._periods(foreign=True))))
+    def check_there(self, written: AbstractSet[str]) -> None:
+        """Raise SinkError if a file of these periods is gone."""
+        if lost := written - set(map(str, self._periods(foreign=True))):
+            raise self._lost(min(lost))
 
-    def forget(self, spans: SpanSet, *, rows: bool) -> None:
-        """Remove the coverage of the spans, and with `rows` the rows; see SupportsForget.
+    def forget(self, spans: SpanSet, *, rows: bool) -> set[str]:
+        """Remove the coverage of the spans, and with `rows` the rows; return the periods without a file now.
 
         1. A missing file whose period the spans touch is removed from the ledger.
         2. A damaged file is deleted where the spans contain its whole period, with `rows`.
         """
         if not self.is_held:
-            return
+            return set()
         with self._locked():
             ledger = self._migrated()
             files, doomed = dict(ledger.files), list[Path]()
@@ -209,6 +218,7 @@ class SeriesFolder:
             self._put_ledger(ledger, LedgerNote(files, ledger.fileless.without(spans), known))
             for file in doomed:  # after the ledger, which would count them as missing
                 file.unlink(missing_ok=True)
+            return names - files.keys()
 
     def migrate(self) -> None:
         """Migrate the ledger of format 1; no file of rows is touched. See also `_locked`."""
@@ -275,12 +285,20 @@ class SeriesFolder:
             if not missing:
                 break
             if last:
-                remedy = self._forget_command(missing[0])
-                raise SinkError(
-                    f"{self._file(missing[0])} is missing, and the ledger counts on its rows; put it back, "
-                    f"or have them fetched anew: {remedy}"
-                )
+                raise self._missing(missing[0])
         return ledger, periods
+
+    def _missing(self, period: Period) -> SinkError:
+        return SinkError(
+            f"{self._file(period)} is missing, and the ledger counts on its rows; put it back, or have them "
+            f"fetched anew: {self._forget_command(period)}"
+        )
+
+    def _lost(self, name: str) -> SinkError:
+        return SinkError(
+            f"{self.home / name}.parquet was deleted under the run that wrote it; leave it there, and run "
+            "again"
+        )
 
     def _named(self, name: str) -> Period:
         period = Period.parse(name, unit_of(self.series.interval))

@@ -65,6 +65,10 @@ class ParquetSink:
     """
 
     folder: Path = attrs.field(converter=file_path)
+    _written: dict[Writer, dict[SeriesFolder, set[str]]] = attrs.field(
+        factory=dict, init=False, eq=False, repr=False
+    )
+    """The periods that each open writer has written and nobody has forgotten since."""
 
     def __attrs_post_init__(self) -> None:
         require("pyarrow", extra="parquet", user="ParquetSink")
@@ -123,28 +127,30 @@ class ParquetSink:
         """
         with self._checked():
             pass
-        opened, written = file_identity(self._mark), dict[Series, tuple[set[str], object]]()
+        opened, written = file_identity(self._mark), dict[SeriesFolder, set[str]]()
 
-        def write(batch: Batch) -> None:
-            folder = SeriesFolder(self.folder, batch.series)
-            with self._translated():
-                names = folder.write(batch)
-            written.setdefault(batch.series, (set(), file_identity(folder.home)))[0].update(names)
+        def check_same() -> None:
             if file_identity(self._mark) != opened:
                 raise SinkError(
                     f"{self.folder} was deleted, moved or replaced under a run; leave it there, and run again"
                 )
 
-        yield write
-        for series, (names, home) in written.items():
-            folder = SeriesFolder(self.folder, series)
+        def write(batch: Batch) -> None:
+            check_same()
+            folder = SeriesFolder(self.folder, batch.series)
+            names = written.setdefault(folder, set())
             with self._translated():
-                lost = folder.lost(names, is_same=file_identity(folder.home) == home)
-            if lost:
-                raise SinkError(
-                    f"{folder.home / min(lost)}.parquet was deleted under the run that wrote it; "
-                    "leave it there, and run again"
-                )
+                names |= folder.write(batch, names)
+            check_same()
+
+        self._written[write] = written
+        try:
+            yield write
+        finally:
+            del self._written[write]
+        for folder, names in written.items():
+            with self._translated():
+                folder.check_there(names)
 
     def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
         """Return the coverage of each of the given series; see Store.
@@ -201,7 +207,10 @@ class ParquetSink:
         where the spans contain its whole period, with `rows`.
         """
         with self._checked():
-            SeriesFolder(self.folder, series).forget(spans, rows=rows)
+            folder = SeriesFolder(self.folder, series)
+            forgotten = folder.forget(spans, rows=rows)
+            for written in [*self._written.values()]:
+                written.get(folder, set()).difference_update(forgotten)
 
     def _series(self) -> Iterator[Series]:
         """Yield each series that has a folder."""
