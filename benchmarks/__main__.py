@@ -1,7 +1,7 @@
 """Run all benchmarks: `python -m benchmarks [--only NAME] [--write]`, or `make bench`.
 
 Prints every result with its bar and whether it holds; exits with code 1 if one does not. `--write` also
-writes docs/benchmarks.md.
+writes these sections of docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def main() -> int:
         prog="python -m benchmarks", description="All benchmarks with their bars."
     )
     parser.add_argument("--only", action="append", choices=SECTIONS, help="one section; may be repeated")
-    parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write these sections of docs/benchmarks.md")
     arguments = parser.parse_args()
     # Keep away from this user's own proxy board: it holds the claims of runs against real exchanges.
     with tempfile.TemporaryDirectory() as folder:
@@ -90,7 +90,7 @@ def _run(arguments: argparse.Namespace) -> int:
     for result in short:
         print(report.line(result))
     if arguments.write:
-        report.write(found, minutes)
+        report.write(found)
     return bool(short)
 
 

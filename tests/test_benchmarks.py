@@ -12,7 +12,7 @@ from benchmarks.competitors.digest import digest
 from benchmarks.competitors.job import Job
 from benchmarks.harness import comparison
 from benchmarks.harness.page_cache import BLOCK_ROWS, CachedKlines
-from benchmarks.harness.report import line
+from benchmarks.harness.report import line, write
 from benchmarks.harness.results import at_least, at_most, interleaved, without_bar
 from marketfetch.testing import GeneratedMarket, MarketRows, Window
 from marketfetch.testing.venues.klines import KlineRenderer, KlineSeries
@@ -112,3 +112,16 @@ def test_the_cache_forgets_the_block_that_was_used_longest_ago() -> None:
     assert market.calls == 3
     cached.rows(series, Window(first + BLOCK_ROWS * 60_000, first * 2, 100), first * 2)
     assert market.calls == 4
+
+
+def test_sections_that_were_not_measured_stay_on_the_page(tmp_path: Path) -> None:
+    page = tmp_path / "benchmarks.md"
+    page.write_text("", "utf-8")
+    write({"One": [at_least("slow", 1.0, 2.0)], "Other": [at_most("small", 3, 4), without_bar("n", 5)]}, page)
+    first = page.read_text("utf-8")
+    assert "- slow: 1, where the bar is ≥ 2\n" in first
+    write({"One": [at_least("slow", 3.0, 2.0)]}, page)
+    second = page.read_text("utf-8")
+    assert "What falls short" not in second
+    assert "| slow | 3 | ≥ 2 | holds |" in second
+    assert first.partition("## Other")[2] == second.partition("## Other")[2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -11,9 +12,11 @@ from pathlib import Path
 
 from benchmarks.harness.results import Result
 
-__all__ = ["line", "write"]
+__all__ = ["PAGE", "line", "write"]
 
-_PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+_SHORT = "What falls short"
+_MISSED = re.compile(r"^\| (.*?) \| (.*?) \| (.*?) \| DOES NOT HOLD \|$", re.MULTILINE)
 _MARKS = {True: "holds", False: "DOES NOT HOLD", None: ""}
 _PACKAGES = ("curl-cffi", "psycopg", "numpy", "orjson", "anyio", "duckdb", "pyarrow")
 _INTRODUCTION = """\
@@ -46,22 +49,32 @@ def line(result: Result) -> str:
     return f"  {result.what:<72} {result.found:>14}  {result.bar:<14} {_MARKS[result.holds]}".rstrip()
 
 
-def write(found: Mapping[str, Sequence[Result]], minutes: float) -> None:
-    """Write the page; results below their bar come first."""
-    text = [
-        _INTRODUCTION,
-        f"Measured on {datetime.now(UTC):%Y-%m-%d} in {minutes:.0f} minutes on {_machine()}.\n",
-    ]
-    short = [result for figures in found.values() for result in figures if result.holds is False]
-    if short:
-        text.append("## What falls short\n")
-        text += [f"- {result.what}: {result.found}, where the bar is {result.bar}" for result in short]
-        text.append("")
+def write(found: Mapping[str, Sequence[Result]], page: Path = PAGE) -> None:
+    """Write the page: what falls short, then each section.
+
+    A section that was not measured now stays as it is, with the day of its measurement.
+    """
+    sections = _sections(page.read_text("utf-8"))
     for title, figures in found.items():
-        text += [f"## {title}\n", "| what | found | bar | |", "|---|---:|---|---|"]
-        text += [f"| {each.what} | {each.found} | {each.bar} | {_MARKS[each.holds]} |" for each in figures]
-        text.append("")
-    _PAGE.write_text("\n".join(text), "utf-8")
+        rows = [f"| {each.what} | {each.found} | {each.bar} | {_MARKS[each.holds]} |" for each in figures]
+        table = ["| what | found | bar | |", "|---|---:|---|---|", *rows]
+        measured = f"Measured on {datetime.now(UTC):%Y-%m-%d} on {_machine()}."
+        sections[title] = "\n".join([*table, "", measured])
+    missed = [
+        f"- {what}: {figure}, where the bar is {bar}"
+        for what, figure, bar in _MISSED.findall("\n".join(sections.values()))
+    ]
+    if missed:
+        sections = {_SHORT: "\n".join(missed)} | sections
+    parts = [_INTRODUCTION, *(f"## {title}\n\n{text}\n" for title, text in sections.items())]
+    page.write_text("\n".join(parts), "utf-8")
+
+
+def _sections(page: str) -> dict[str, str]:
+    """Return the text of each section of a page, by its title, without what is computed from the others."""
+    _, *parts = re.split(r"^## ", page, flags=re.MULTILINE)
+    titled = (part.partition("\n") for part in parts)
+    return {title: text.strip() for title, _, text in titled if title != _SHORT}
 
 
 def _machine() -> str:
