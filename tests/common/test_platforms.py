@@ -136,7 +136,7 @@ def test_a_lock_of_this_process_is_known_where_nobody_tells_which_processes_live
     assert first is not None
     assert claim(lock) is None
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", partial(throw, PermissionError(13, "no")))
+        patch.setattr(Path, "unlink", lambda _: throw(PermissionError(13, "no")))
         first.release()
     assert lock.exists()
     second = claim(lock)

@@ -61,9 +61,8 @@ class Claim:
             return
         try:
             with suppress(OSError):
-                if (
-                    self.lock.read_text("ascii") == self.text
-                ):  # else the lease was over, and another process has it
+                # Another text: the lease was over, and another process has the lock.
+                if self.lock.read_text("ascii") == self.text:
                     patiently(self.lock.unlink)
         finally:
             # After the unlink: before it, a thread that takes the lock for abandoned would take it over, and
