@@ -74,6 +74,25 @@ def test_output_that_cannot_be_written_is_told(exchange: SimulatedExchange, tmp_
     assert last == "marketfetch: standard output cannot be written: No space left on device"
 
 
+CLOSED = """
+import errno, sys
+from marketfetch.cli.output import StdoutClosed, stdout_errors
+
+for number in errno.EPIPE, errno.EINVAL:
+    try:
+        with stdout_errors():
+            raise OSError(number, "Invalid argument")
+    except StdoutClosed as error:
+        sys.stderr.write(f"{str(error)!r} ")
+"""
+
+
+def test_a_pipe_whose_reader_has_closed_it_is_no_message() -> None:
+    """Windows says EINVAL of it."""
+    said = subprocess.run([sys.executable, "-c", CLOSED], capture_output=True, text=True, check=True)
+    assert said.stderr == "'' '' "
+
+
 FAULTY = """
 import sys
 from marketfetch.cli.main import main

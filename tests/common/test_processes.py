@@ -12,9 +12,12 @@ from marketfetch.common import processes
 from marketfetch.common.processes import ProcessIdentity, has_ended, machine_id
 
 
-def test_a_process_whose_start_is_unknown_counts_as_alive() -> None:
-    """Its identity was written where the start could not be read: nothing says that it has ended."""
-    assert not has_ended(str(attrs.evolve(ProcessIdentity.current(), started="")))
+def test_a_process_whose_start_is_unknown_may_be_another_one() -> None:
+    """As on macOS: nothing says that it has ended, nor that it is the one which wrote the identity."""
+    unknown = attrs.evolve(ProcessIdentity.current(), started="")
+    assert unknown.is_alive is None
+    assert not has_ended(str(unknown))
+    assert attrs.evolve(unknown, pid=99**5).is_alive is False
 
 
 def test_another_process_with_the_same_number_has_ended() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ntpath
 import os
 import stat
 from pathlib import Path
@@ -74,6 +75,14 @@ def test_an_error_that_passes_is_no_final_one(
         with pytest.raises(SinkUnavailable, match=os.strerror(number)):
             board.change("x", read)
     assert board.change("x", read) is None
+
+
+def test_a_drive_is_found_in_a_url_where_there_are_drives(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert FileBoard.from_url("file:///C:/board") == FileBoard("/C:/board")
+    monkeypatch.setattr(os.path, "splitdrive", ntpath.splitdrive)
+    assert FileBoard.from_url("file:///C:/board") == FileBoard("C:/board")
+    for folder in ("C:/board", r"C:\board", r"\\server\share\board", "/srv/board", "board"):
+        assert FileBoard.from_url(f"file:{folder}") == FileBoard(folder)
 
 
 def test_a_user_without_a_home_has_no_board() -> None:
@@ -190,6 +199,7 @@ def test_which_boards_a_pipeline_has(tmp_path: Path) -> None:
         ("nobody", "board: write auto, none, or a kind of board and its place"),
         ("file:", "board: name a folder"),
         ("ann:hunter2@db", "board: 'ann' is unknown"),
+        (r"C:\board", "board: write auto, none, or a kind of board and its place, such as file:"),
     ],
 )
 def test_a_wrong_board_is_refused_without_its_password(text: str, message: str) -> None:

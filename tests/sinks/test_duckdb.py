@@ -386,3 +386,13 @@ def test_without_duckdb_the_remedy_is_its_extra(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("marketfetch.sinks.files.paths.find_spec", lambda _: None)
     with pytest.raises(ConfigurationError, match=r"pip install 'marketfetch\[duckdb\]'"):
         DuckDBSink("x.duckdb")
+
+
+def test_a_file_of_another_process_is_known_on_windows_in_any_language() -> None:
+    said = (
+        'IO Error: Cannot open file "C:\\\\market.duckdb": 另一个程序正在使用此文件。\n\n\n'
+        "File is already open in \nC:\\\\Python\\\\python.exe (PID 8252)"
+    )
+    error = explained(duckdb.IOException(said), Opened(Path("market.duckdb"), "256MB"))
+    assert isinstance(error, SinkUnavailable)
+    assert "one process at a time has the file" in str(error)

@@ -1,4 +1,4 @@
-"""Names of tables, columns and symbols that would be SQL, if they were not quoted."""
+"""Names of tables, columns and symbols that would be SQL, or no names of files, if they were not quoted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import example, given, settings
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from marketfetch.protocols import Store
 from marketfetch.sinks import DuckDBSink, SQLiteSink
+from marketfetch.sinks.parquet.places import home_of, lock_of
 from marketfetch.sinks.table_mapping import TableMapping
 from tests.support.batches import EVER, batch, candles
 
@@ -64,3 +66,32 @@ def test_any_name_is_only_a_name(kind: type[Any], names: list[str], symbol: str)
                 f"SELECT DISTINCT {_quoted(label)} FROM {_quoted(table)}"
             ).fetchall()
         assert found == symbol
+
+
+RESERVED = {
+    "CON",
+    "PRN",
+    "AUX",
+    "NUL",
+    *(f"{port}{number}" for port in ("COM", "LPT") for number in range(10)),
+}
+
+
+@example("CON")
+@example("aux.txt")
+@example("COM1")
+@example("BTC.")
+@example("..")
+@example(" a ")
+@example('<>:"/\\|?*')
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20))
+def test_any_symbol_is_a_folder_and_a_lock_file_on_every_system(symbol: str) -> None:
+    root, series = Path("market"), candles(symbol)
+    home = home_of(root, series)
+    for part in (*home.relative_to(root).parts, *lock_of(root, series).relative_to(root).parts):
+        assert part.isascii()
+        assert part.isprintable()
+        assert not set(part) & set('<>:"/\\|?*')
+        assert part[-1] not in ". "
+        assert part.partition(".")[0].upper() not in RESERVED
+    assert unquote(home.parent.name) == f"symbol={symbol}"

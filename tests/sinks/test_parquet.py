@@ -20,6 +20,7 @@ from pyarrow import parquet
 from marketfetch.errors import ConfigurationError, RowsRefused, SinkError
 from marketfetch.protocols import SupportsPartitions
 from marketfetch.sinks.parquet.codec import write_rows
+from marketfetch.sinks.parquet.places import home_of
 from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.pages import Batch, Columns
@@ -324,6 +325,27 @@ def test_a_file_system_that_confuses_minutes_and_months_is_noticed(tmp_path: Pat
     home.rename(home.with_name("interval=1M"))
     with pytest.raises(SinkError, match="capital and small"):
         store.coverage([candles(interval="1M")])
+
+
+@pytest.mark.parametrize(
+    ("held", "other"),
+    [(candles("kPEPEUSDT"), candles("KPEPEUSDT")), (candles(), candles(interval="1M"))],
+    ids=["symbols", "intervals"],
+)
+def test_two_series_that_meet_in_one_folder_are_kept_apart(
+    tmp_path: Path, held: Series, other: Series
+) -> None:
+    """A link stands for a file system that does not tell capital from small letters."""
+    store = ParquetSink(tmp_path)
+    write(store, batch(held, range(3), open=1))
+    home, meets = home_of(tmp_path, held), home_of(tmp_path, other)
+    if home.parent != meets.parent:
+        home, meets = home.parent, meets.parent
+    meets.symlink_to(home, target_is_directory=True)
+    with pytest.raises(SinkError, match="capital and small letters for the same; keep the two in different"):
+        write(store, batch(other, [0], open=2))
+    assert store.read(held, EVER).values[0].tolist() == [1, 1, 1]
+    assert store.coverage([held])[held].present
 
 
 def test_a_count_that_is_not_whole_is_refused(tmp_path: Path) -> None:

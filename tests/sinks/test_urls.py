@@ -8,6 +8,7 @@ import pytest
 
 from marketfetch.errors import ConfigurationError
 from marketfetch.redaction import Secret
+from marketfetch.sinks.files.paths import path_from_uri
 from marketfetch.sinks.urls import sink_from
 
 
@@ -27,6 +28,27 @@ def test_a_scheme_leads_to_its_sink(text: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "path",
+    [
+        r"C:\data\market",
+        "C:/data/market",
+        "D:market",
+        r"\\server\share\market",
+        r"\\?\C:\data\market",
+        "//srv/x",
+    ],
+)
+def test_a_path_of_windows_is_a_place(path: str) -> None:
+    if path.startswith("//"):
+        with pytest.raises(ConfigurationError, match="is not a path; write sqlite:srv/x, or one slash"):
+            sink_from(f"sqlite:{path}")
+        return
+    for scheme in ("sqlite", "duckdb", "parquet"):
+        assert path_from_uri(f"{scheme}:{path}") == path
+        assert repr(sink_from(f"{scheme}:{path}")).endswith(f"Sink({path!r})")
+
+
+@pytest.mark.parametrize(
     ("text", "remedy"),
     [
         ("market.duckdb", "such as duckdb:market.duckdb"),
@@ -35,6 +57,12 @@ def test_a_scheme_leads_to_its_sink(text: str, shown: str) -> None:
         ("sqlite:///market.db", "write sqlite:market.db"),
         ("memory:here", "write memory:"),
         ("sqlite::memory:", "MemorySink"),
+        (r"C:\data\market.duckdb", r"such as duckdb:C:\\data\\market\.duckdb$"),
+        ("C:/data/market.sqlite", "such as sqlite:C:/data/market.sqlite$"),
+        (r"\\server\share\market.duckdb", r"such as duckdb:\\\\server\\share\\market\.duckdb$"),
+        (r"C:\data\market", "such as duckdb:market.duckdb$"),
+        ("sqlite:///C:/data/market.sqlite", "write sqlite:C:/data/market.sqlite, or"),
+        (r"C:\ann:hunter2@db.duckdb", "such as duckdb:market.duckdb$"),
     ],
 )
 def test_what_is_no_place_is_refused_with_a_remedy(text: str, remedy: str) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from shlex import join
 
 import attrs
 
 from marketfetch.api.inputs import store_of
 from marketfetch.common.keywords import checks_keywords
+from marketfetch.common.platforms import command_text
 from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Sink, Store, SupportsForget, SupportsPartitions
 from marketfetch.redaction import Secret, redact
@@ -168,7 +168,9 @@ def _remedy(finding: Finding, to: str, store: Store) -> str:
             first, last = (store.partition(finding.series, at) for at in (span.start, span.end - 1))
             whole = Span(first.start, last.end)
         forgotten, wanted = (["--to", to, *arguments_for(finding.series, each)] for each in (whole, span))
-        commands.append(join(["marketfetch", "forget", *forgotten, *words]))
+        commands.append(command_text(["marketfetch", "forget", *forgotten, *words]))
         # A partition may end in the future, and `backfill` refuses such an end.
-        commands.append(join(["marketfetch", "backfill", *(wanted[:-2] if span.end > now else wanted)]))
+        commands.append(
+            command_text(["marketfetch", "backfill", *(wanted[:-2] if span.end > now else wanted)])
+        )
     return " && ".join(commands)

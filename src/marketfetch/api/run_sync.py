@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, wait
 from threading import Lock, Thread
 from typing import Generic, TypeVar
 
 import anyio
 
+from marketfetch.common.event_loop import run
 from marketfetch.common.ipython_tracebacks import short_in_ipython
 from marketfetch.common.local_resources import naming_exhaustion
 from marketfetch.errors import MarketfetchError
@@ -17,6 +18,8 @@ from marketfetch.errors import MarketfetchError
 __all__ = ["run_sync"]
 
 _T = TypeVar("_T")
+_TICK = 0.5
+"""Seconds of one wait: Windows lets Ctrl-C through between two waits, and never during one."""
 
 
 def run_sync(function: Callable[[], Awaitable[_T]]) -> _T:
@@ -35,12 +38,14 @@ def run_sync(function: Callable[[], Awaitable[_T]]) -> _T:
     with short_in_ipython(KeyboardInterrupt, MarketfetchError):
         try:
             thread.start()
+            while not wait([call.result], _TICK).done:
+                pass
             result = call.result.result()
         except BaseException:
             # KeyboardInterrupt is raised in this thread, not in the task, and at any line.
             call.cancel()
-            if thread.is_alive():
-                thread.join()
+            while thread.is_alive():
+                thread.join(_TICK)
             raise
     thread.join()
     return result
@@ -60,7 +65,7 @@ class _Call(Generic[_T]):
         """Run on a new event loop; the result or the error goes into `result`."""
         try:
             with naming_exhaustion():  # an event loop opens files
-                self.result.set_result(anyio.run(self._work))
+                self.result.set_result(run(self._work))
         except BaseException as error:  # noqa: BLE001  # raised in the waiting thread
             self.result.set_exception(error)
 

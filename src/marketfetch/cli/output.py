@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -41,7 +42,8 @@ def stdout_errors() -> Iterator[None]:
     except OSError as error:
         # Otherwise Python would print another error when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        closed = isinstance(error, BrokenPipeError)
+        # Windows says EINVAL of a pipe that its reader has closed.
+        closed = error.errno in {errno.EPIPE, errno.EINVAL}
         raise StdoutClosed(
             "" if closed else f"standard output cannot be written: {error.strerror}"
         ) from error

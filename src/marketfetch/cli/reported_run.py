@@ -8,13 +8,12 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 
-import anyio
-
 from marketfetch.cli.documents import Document
 from marketfetch.cli.output import print_error, print_result
 from marketfetch.cli.report_view import report_page
 from marketfetch.cli.runner import Job, RunResult, run_with_signals
 from marketfetch.cli.signals import SignalHandler
+from marketfetch.common.event_loop import run
 from marketfetch.common.local_resources import naming_exhaustion
 from marketfetch.listeners.progress import Progress
 from marketfetch.reports import Report
@@ -41,7 +40,7 @@ def run_and_report(
     """
     tell = partial(_print_report, arguments, shown)
     with listener or nullcontext(), naming_exhaustion():
-        result = anyio.run(run_with_signals, job, signals, tell)
+        result = run(run_with_signals, job, signals, tell)
     signals.finish()
     return tell(result)
 

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, Self
 
 __all__ = ["SignalHandler"]
 
-_KINDS = (signal.SIGINT, signal.SIGTERM)
+_KINDS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+"""Ctrl-C, the request of a service manager to end, and Ctrl-Break, which only Windows has."""
 
 _EXIT_TIMEOUT = 3.0
 """Seconds from the first signal until the process is ended: a store may be in a transaction."""
@@ -131,7 +132,8 @@ class SignalHandler:
     def __enter__(self) -> Self:
         if current_thread() is main_thread():  # on other threads signals are left to the program
             self._wakeup_read, self._wakeup_write = os.pipe()
-            os.set_blocking(self._wakeup_write, False)
+            if hasattr(os, "set_blocking"):  # Windows has it from Python 3.12 on, and does not insist
+                os.set_blocking(self._wakeup_write, False)
             self._listener = Thread(target=self._listen, name="marketfetch-signals", daemon=True)
             self._listener.start()
             self._previous_wakeup = signal.set_wakeup_fd(self._wakeup_write, warn_on_full_buffer=False)

@@ -1,16 +1,33 @@
-"""Helpers for the event loop: check that it is one of asyncio, and repeat an action on it."""
+"""Helpers for the event loop: run one, check that it is one of asyncio, and repeat an action on it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import anyio
 
 from marketfetch.errors import ConfigurationError
 
-__all__ = ["asyncio_loop", "repeating"]
+__all__ = ["asyncio_loop", "repeating", "run"]
+
+_T = TypeVar("_T")
+
+
+def run(function: Callable[..., Awaitable[_T]], *arguments: object) -> _T:
+    """Run an asynchronous function on an event loop of its own and return its result.
+
+    The loop watches sockets, as libcurl needs it. The default loop of Windows does not, and would also take
+    the signals from the command line.
+
+    >>> async def sum_of(one: int, other: int) -> int:
+    ...     return one + other
+    >>> run(sum_of, 40, 2)
+    42
+    """
+    return anyio.run(function, *arguments, backend_options={"loop_factory": asyncio.SelectorEventLoop})
 
 
 def asyncio_loop(what: str) -> asyncio.AbstractEventLoop:

@@ -48,14 +48,20 @@ def exhausted(number: int | None, text: str = "") -> str | None:
     True
     """
     for known, remedy in _REMEDIES.items():
-        if number == known or os.strerror(known).lower() in text.lower():
+        if number == known or _says(text, known):
             return remedy.format(limit=descriptor_limit() or "without limit")
     return None
 
 
 def unrouted(number: int | None, text: str = "") -> bool:
     """Return whether this machine has no route into the network at all."""
-    return any(number == known or os.strerror(known).lower() in text.lower() for known in _UNROUTED)
+    return any(number == known or _says(text, known) for known in _UNROUTED)
+
+
+def _says(text: str, number: int) -> bool:
+    """Tell whether a text quotes the system's text of an errno; Windows has none for errors of networks."""
+    said = os.strerror(number).lower()
+    return said in text.lower() and not said.startswith("unknown error")
 
 
 def descriptor_limit() -> int | None:

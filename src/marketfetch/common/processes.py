@@ -56,7 +56,11 @@ class ProcessIdentity:
 
     @property
     def is_alive(self) -> bool | None:
-        """Whether the process still runs; None for a process of another machine or container."""
+        """Whether the process still runs; None where that cannot be told.
+
+        It cannot be told of a process of another machine or container, on Windows, and on macOS of an id that
+        is in use, perhaps by another process.
+        """
         here = (_host(), machine_id(), _pid_namespace())
         if os.name != "posix" or (self.host, self.machine, self.namespace) != here:
             return None
@@ -69,7 +73,7 @@ class ProcessIdentity:
         started = _started(self.pid)
         if started == "ended":
             return False
-        return not started or not self.started or started == self.started
+        return started == self.started if started and self.started else None
 
     def __str__(self) -> str:
         return f"{self.host}.{self.machine}.{self.namespace}.{self.pid}.{self.started}"
@@ -124,7 +128,7 @@ def _read(path: str) -> str:
     would be a false one.
     """
     try:
-        return Path(path).read_text(errors="replace").strip()
+        return Path(path).read_text("utf-8", "replace").strip()
     except OSError as error:
         if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
             raise

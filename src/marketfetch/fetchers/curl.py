@@ -19,6 +19,7 @@ import anyio
 import attrs
 from curl_cffi import AsyncCurl, CurlError, CurlHttpVersion, CurlMOpt, CurlOpt, ffi, lib
 from curl_cffi.requests.impersonate import resolve_latest_browser_type
+from curl_cffi.utils import CurlCffiWarning
 
 from marketfetch.common.event_loop import asyncio_loop
 from marketfetch.common.local_resources import descriptor_limit, descriptors_used_up, exhausted
@@ -199,7 +200,13 @@ class _Session:
         self._authorities, self._max_body = authorities, fetcher.max_body
         self._idle: list[EasyHandle] = []
         self._open = True
-        self.multi = AsyncCurl(cacert=authorities)
+        try:
+            self.multi = AsyncCurl(cacert=authorities)
+        except CurlCffiWarning as error:  # where warnings are errors
+            raise ConfigurationError(
+                "the event loop: libcurl needs one that watches sockets, and Proactor does not; call "
+                "marketfetch.fetch(...), or use asyncio.Runner(loop_factory=asyncio.SelectorEventLoop)"
+            ) from error
         if self.multi._curlm == ffi.NULL:  # noqa: SLF001  # curl-cffi does not check it
             lacking = exhausted(errno.EMFILE) if descriptors_used_up() else exhausted(errno.ENOMEM)
             raise LocalResourceError(f"libcurl cannot begin: {lacking}")

@@ -38,8 +38,8 @@ def board_from(text: str | Secret) -> Board:
 
 
 def _scheme(url: Secret) -> str | None:
-    """Return what stands before the first colon; None if that cannot be a scheme and may be a password."""
+    """Return what stands before the first colon; None if that may be a password, or is a drive of Windows."""
     scheme, colon, _ = url.reveal().partition(":")
-    if not colon or not scheme.replace("-", "").isalnum():
+    if not colon or len(scheme) < 2 or not scheme.replace("-", "").isalnum():
         return None
     return "postgresql" if scheme == "postgres" else scheme  # libpq takes both spellings

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TypeVar
 import attrs
 
 from marketfetch.common.local_resources import PASSING_ERRNOS, exhausted
+from marketfetch.common.platforms import patiently
 from marketfetch.common.processes import machine_id
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.values.times import uptime
@@ -57,6 +59,8 @@ class FileBoard:
     def from_url(cls, url: str) -> FileBoard:
         """Make the board that `file:FOLDER` names."""
         folder = url.partition(":")[2].removeprefix("//")
+        if os.path.splitdrive(folder[1:])[0]:  # file:///C:/folder
+            folder = folder[1:]
         if not folder:
             raise ConfigurationError("board: name a folder, such as file:/var/lib/marketfetch")
         return cls(folder)
@@ -66,7 +70,10 @@ class FileBoard:
         """Return the board that all processes of this user share; nothing is opened."""
         from platformdirs import user_state_path  # not at the top: most commands make no board
 
-        return cls(user_state_path("marketfetch", appauthor=False) / "board")
+        try:
+            return cls(user_state_path("marketfetch", appauthor=False) / "board")
+        except RuntimeError:  # this user has no home, of which `change` tells
+            return cls("~/board")
 
     def __attrs_post_init__(self) -> None:
         # Not at the top: the import takes 9 ms, and most commands make no board. Not in `change`: a process
@@ -74,8 +81,10 @@ class FileBoard:
         import filelock  # noqa: F401
 
     def change(self, name: str, step: Callable[[str | None, float], tuple[str, _T]]) -> _T:
-        from filelock import FileLock, Timeout
+        from filelock import FileLock, Timeout, UnixFileLock, WindowsFileLock
 
+        if not issubclass(FileLock, UnixFileLock | WindowsFileLock):  # others may outlive their process
+            raise SinkError("board: this Python has no file locks: write board=None, or another board")
         if not self.folder.is_absolute():
             raise SinkError(f"board: this user has no home for {self.folder}; write board='file:FOLDER'")
         file = self.folder / f"{machine_id()}-{sha256(name.encode()).hexdigest()[:16]}.json"
@@ -89,7 +98,7 @@ class FileBoard:
                 text, result = step(text, uptime() / 1e9)
                 temporary = file.with_suffix(".tmp")
                 temporary.write_text(text, "utf-8")
-                temporary.replace(file)
+                patiently(partial(temporary.replace, file))
                 return result
         except Timeout as error:
             raise SinkUnavailable(f"board: another process keeps {self.folder} locked for long") from error

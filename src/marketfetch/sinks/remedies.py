@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
+from marketfetch.common.platforms import command_text
 from marketfetch.errors import SinkError
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, format_utc
@@ -24,7 +24,7 @@ def forget_command(root: Path, series: Series, span: Span) -> str:
     words += ["--exchange", series.exchange, "--dataset", series.dataset.name, "--symbol", series.symbol]
     words += [] if series.interval.is_event else ["--interval", series.interval.name]
     words += ["--start", format_utc(span.start), "--end", format_utc(span.end), "--rows"]
-    return shlex.join(words)
+    return command_text(words)
 
 
 def newer_format(place: object, found: object, known: int, otherwise: str = "") -> SinkError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import entry_points
+from pathlib import PureWindowsPath
 from typing import Any
 
 from marketfetch.errors import ConfigurationError, unknown
@@ -53,10 +54,14 @@ def _meant(text: Secret) -> str:
     """Return the URL of a file name; empty for a text that may hold a credential."""
     name = text.reveal()
     kind = name.rpartition(".")[2]
-    return f"{kind}:{name}" if kind in {"duckdb", "sqlite"} and not set(name) & set(":@= ") else ""
+    rest = name.removeprefix(PureWindowsPath(name).drive)
+    return f"{kind}:{name}" if kind in {"duckdb", "sqlite"} and not set(rest) & set(":@= ") else ""
 
 
 def _scheme(text: Secret) -> str:
-    """Return the text before the first colon if it can be a scheme; else it may be part of a credential."""
+    """Return the text before the first colon if it can be a scheme.
+
+    Else it may be part of a credential, or, if it is one letter, a drive of Windows.
+    """
     scheme, colon, _ = text.reveal().partition(":")
-    return scheme if colon and scheme.replace("-", "").isalnum() else ""
+    return scheme if colon and len(scheme) > 1 and scheme.replace("-", "").isalnum() else ""

@@ -98,7 +98,8 @@ def main() -> None:
         }
         sys.stdout.write(orjson.dumps(ready).decode() + "\n")
         sys.stdout.flush()
-        stop.wait()
+        while not stop.wait(0.5):  # Windows does not handle a signal during a wait
+            pass
 
 
 if __name__ == "__main__":

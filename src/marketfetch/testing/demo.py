@@ -7,10 +7,10 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-import anyio
 import attrs
 import duckdb
 
@@ -19,11 +19,13 @@ from marketfetch.api.plugins import exchange_from
 from marketfetch.cli.documents import Document, TextTable
 from marketfetch.cli.output import print_document
 from marketfetch.cli.report_view import report_page
+from marketfetch.common import event_loop
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import BatchWritten, Event, Listener, RoundStarted
 from marketfetch.exchange import Exchange
 from marketfetch.listeners.background import BackgroundListener
 from marketfetch.listeners.progress import progress_to
+from marketfetch.listeners.terminals import has_styles
 from marketfetch.listeners.text import headline, pluralize
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.reports import Report
@@ -80,7 +82,7 @@ def run(*, days: int = 150, keep: Path | None = None) -> int:
     start = datetime.now(UTC).date() - timedelta(days=days)
     month = datetime(start.year, start.month, 1, tzinfo=UTC)
     with (
-        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory() if keep is None else nullcontext(keep.parent) as folder,
         simulate_binance(
             GeneratedMarket(_SYMBOLS),
             SimulatorOptions(latency=0.02),
@@ -126,7 +128,7 @@ class _Job:
                 listeners=[progress, *listeners],
                 board=None,
             )
-            return anyio.run(pipeline.run)
+            return event_loop.run(pipeline.run)
 
 
 def _introduce(job: _Job, exchange: SimulatedExchange, archive: SimulatedArchive) -> None:
@@ -220,7 +222,7 @@ class _ProxyFailure(BackgroundListener[ProxyMode]):
 
 
 def _say(text: str) -> None:
-    mark = "\x1b[1;36m>\x1b[0m" if sys.stdout.isatty() else ">"
+    mark = "\x1b[1;36m>\x1b[0m" if has_styles(sys.stdout) else ">"
     _write(f"\n{mark} {_wrapped(text, '  ').lstrip()}")
 
 

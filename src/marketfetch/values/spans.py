@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from operator import attrgetter, lt
 
@@ -19,6 +19,7 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 MAX_TIMESTAMP = 253_402_300_800_000
 """The year 10000, which no calendar function can write. No exchange has a time so late."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def format_utc(ms: int) -> str:
@@ -28,8 +29,8 @@ def format_utc(ms: int) -> str:
     '2026-06-01T00:00:00Z'
     """
     try:
-        text = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
-    except (OverflowError, ValueError, OSError):
+        text = (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds")
+    except OverflowError:
         return f"{ms}ms"
     return text.replace("+00:00", "Z").replace(".000Z", "Z")
 

@@ -33,10 +33,9 @@ def _add_options(parser: Parser) -> None:
 def _run(arguments: Namespace, signals: SignalHandler) -> int:
     from contextlib import ExitStack
 
-    import anyio
-
     from marketfetch.cli.arguments import heartbeat_from, progress_from
     from marketfetch.cli.pipelines import pipeline_from
+    from marketfetch.common.event_loop import run
     from marketfetch.common.local_resources import naming_exhaustion
     from marketfetch.errors import MarketfetchError
     from marketfetch.sinks.urls import sink_from
@@ -54,7 +53,7 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
             if each is not None:
                 entered.enter_context(each)
         try:
-            anyio.run(following.run, heartbeat_from(arguments))
+            run(following.run, heartbeat_from(arguments))
         except MarketfetchError as failure:
             if not following.health:
                 raise
@@ -71,11 +70,11 @@ def _status_from(arguments: Namespace) -> FollowStatus | None:
     import sys
 
     from marketfetch.listeners.follow_status import FollowStatus
-    from marketfetch.listeners.terminals import can_be_redrawn
+    from marketfetch.listeners.terminals import takes_escapes
 
     if arguments.quiet or arguments.verbose or arguments.progress == "none":
         return None
-    live = arguments.progress in {"auto", "bar"} and can_be_redrawn(sys.stderr)
+    live = arguments.progress in {"auto", "bar"} and takes_escapes(sys.stderr)
     return FollowStatus(sys.stderr, live=live, json=arguments.progress == "json")
 
 

@@ -90,7 +90,8 @@ def has_waiters(path: Path) -> bool:
 
 def locked_by_other_process(error: duckdb.Error) -> bool:
     """Tell whether another process has the file open."""
-    return "lock on file" in str(error)
+    # On Windows the system refuses the file, in the language of the user; DuckDB adds in English by whom.
+    return any(phrase in str(error) for phrase in ("lock on file", "File is already open in"))
 
 
 def open_otherwise(error: duckdb.Error) -> bool:

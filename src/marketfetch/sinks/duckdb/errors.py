@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Opened", "OutOfMemory", "explained"]
 
 # DuckDB has one class of error for many causes: a commit on a full disk raises TransactionException.
-_FULL = ("No space left on device", "File too large", "Disk quota exceeded")
+_FULL = ("No space left on device", "File too large", "Disk quota exceeded", "not enough space on the disk")
 _DAMAGED = ("not a valid DuckDB database file", "Could not read enough bytes", "Corrupt database file")
 
 

@@ -7,10 +7,12 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 from typing import BinaryIO
 
+from marketfetch.common.platforms import is_open_elsewhere, patiently
 from marketfetch.sinks.files.lock_files import Claim, claim, holder_of, is_abandoned, sweep, unique_name
 
 __all__ = [
@@ -99,7 +101,12 @@ def locked(lock: Path, give_up: float | None = None) -> Iterator[Claim]:
     make_folder(lock.parent)
     while True:
         last = monotonic() > give_up
-        claimed = claim(lock)
+        try:
+            claimed = claim(lock)
+        except OSError as error:  # on Windows, a lock file that another process reads or removes
+            if last or not is_open_elsewhere(error):
+                raise
+            claimed = None
         if claimed is not None:
             break
         if last:
@@ -126,7 +133,7 @@ def is_locked(folder: Path) -> bool:
 
 def _replace(place: Path, file: Path) -> None:
     try:
-        place.replace(file)
+        patiently(partial(place.replace, file))
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise

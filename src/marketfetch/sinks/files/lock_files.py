@@ -13,6 +13,7 @@ from secrets import token_hex
 
 import attrs
 
+from marketfetch.common.platforms import patiently
 from marketfetch.common.processes import ProcessIdentity
 
 __all__ = ["LEASE", "Claim", "break_lock", "claim", "holder_of", "is_abandoned", "sweep", "unique_name"]
@@ -60,8 +61,9 @@ class Claim:
             return
         try:
             with suppress(OSError):
-                if self.lock.read_text() == self.text:  # else the lease was over, and another process has it
-                    self.lock.unlink()
+                # Another text: the lease was over, and another process has the lock.
+                if self.lock.read_text("ascii") == self.text:
+                    patiently(self.lock.unlink)
         finally:
             # After the unlink: before it, a thread that takes the lock for abandoned would take it over, and
             # this unlink would remove that thread's lock.
@@ -96,7 +98,7 @@ def claim(lock: Path) -> Claim | None:
 def holder_of(lock: Path) -> str:
     """Name the process that holds a lock, for people."""
     try:
-        holder = ProcessIdentity.parse(lock.read_text())
+        holder = ProcessIdentity.parse(lock.read_text("ascii"))
     except (OSError, ValueError):
         holder = None
     return "another process" if holder is None else f"process {holder.pid} on {holder.host}"
@@ -105,13 +107,13 @@ def holder_of(lock: Path) -> str:
 def is_abandoned(lock: Path) -> bool:
     """Tell whether the holder of a lock file has died; False where there is no file. Raises OSError."""
     try:
-        text = lock.read_text(errors="replace")
+        text = lock.read_text("ascii", "replace")
         holder = ProcessIdentity.parse(text)
-        alive = None if holder is None else holder.is_alive
-        if alive and holder == ProcessIdentity.current():
+        if holder == ProcessIdentity.current():
             # A text that has left `_HELD` never returns. Read the file again: a thread may have released the
             # lock between the reading and the check, and another holder may have it now.
-            return text not in _HELD and lock.read_text(errors="replace") == text
+            return text not in _HELD and lock.read_text("ascii", "replace") == text
+        alive = None if holder is None else holder.is_alive
         if alive is not None:
             return not alive
         return _age(lock) > (_TORN if holder is None else LEASE)
@@ -139,7 +141,7 @@ def break_lock(lock: Path) -> bool:
             _take_away(guard)
         return False
     try:
-        if not is_abandoned(lock) or guard.read_text() != text:
+        if not is_abandoned(lock) or guard.read_text("ascii") != text:
             return False
         lock.unlink()
     except FileNotFoundError:

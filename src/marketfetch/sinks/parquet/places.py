@@ -37,14 +37,24 @@ def home_of(root: Path, series: Series) -> Path:
     market/ohlcv/exchange=okx/symbol=BTC%2FUSDT/interval=1m
     """
     names = {"exchange": series.exchange, "symbol": series.symbol, "interval": series.interval.name}
-    parts = (f"{name}={quote(value, safe='')}" for name, value in names.items())
+    parts = (f"{name}={_quoted(value)}" for name, value in names.items())
     return root.joinpath(series.dataset.name, *parts)
 
 
 def lock_of(root: Path, series: Series) -> Path:
     """Return the lock file of a series."""
     names = (series.exchange, series.dataset.name, series.symbol, series.interval.name)
-    name = ",".join(quote(name, safe="") for name in names)
+    name = ",".join(map(_quoted, names))
     if len(name) > _LONG:  # a guard and a probe get longer names, up to 255 bytes
         name = f"{name[:_LONG]},{sha256(name.encode()).hexdigest()[:16]}"
     return locks_of(root) / f"{name}.lock"
+
+
+def _quoted(name: str) -> str:
+    """Percent-encode what a file system may refuse, and a dot at the end, which Windows leaves out.
+
+    >>> _quoted('a:b?."'), _quoted("CON."), _quoted("v1.5")
+    ('a%3Ab%3F.%22', 'CON%2E', 'v1.5')
+    """
+    quoted = quote(name, safe="")
+    return f"{quoted[:-1]}%2E" if quoted.endswith(".") else quoted

@@ -14,6 +14,7 @@ from typing import BinaryIO, TypeVar
 import attrs
 import numpy as np
 
+from marketfetch.common.platforms import patiently
 from marketfetch.errors import SinkError
 from marketfetch.sinks.files.atomic_files import locked, make_folder, replace_file
 from marketfetch.sinks.files.lock_files import sweep
@@ -217,7 +218,7 @@ class SeriesFolder:
             known = tuple(remembered(ledger.provenance, spans))
             self._put_ledger(ledger, LedgerNote(files, ledger.fileless.without(spans), known))
             for file in doomed:  # after the ledger, which would count them as missing
-                file.unlink(missing_ok=True)
+                patiently(partial(file.unlink, missing_ok=True))
             return names - files.keys()
 
     def migrate(self) -> None:
@@ -410,7 +411,7 @@ class SeriesFolder:
         if after.files or after.fileless or after.provenance:
             self._replace(self.home / LEDGER, Columns.empty(self.series.dataset), after.dumped(self.series))
         else:
-            (self.home / LEDGER).unlink(missing_ok=True)
+            patiently(partial((self.home / LEDGER).unlink, missing_ok=True))
 
     def _replace(self, file: Path, rows: Columns, note: bytes) -> None:
         make_folder(file.parent)

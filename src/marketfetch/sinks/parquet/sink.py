@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import attrs
 
 from marketfetch.common.local_resources import exhausted
+from marketfetch.common.platforms import is_open_elsewhere
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.protocols import Writer
 from marketfetch.redaction import Secret
@@ -277,6 +278,8 @@ class ParquetSink:
                 raise SinkUnavailable(f"{message}; {lacking}") from error
             if error.errno in _PASSING:
                 raise SinkUnavailable(f"{message}; run again when the disk is back") from error
+            if is_open_elsewhere(error):
+                raise SinkUnavailable(f"{message}; close what has it open, or make it writable") from error
             if isinstance(error, FileExistsError | NotADirectoryError) and os.path.isfile(path):  # noqa: PTH113
                 raise SinkError(f"{path} is a file; name a folder") from error
             remedy = (

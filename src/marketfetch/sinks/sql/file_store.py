@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from shlex import join
 from typing import Self, TypeVar
 
 import attrs
 
+from marketfetch.common.platforms import command_text
 from marketfetch.errors import ConfigurationError, RowsRefused, SinkError
 from marketfetch.protocols import GroupWriter, Writer
 from marketfetch.redaction import Secret
@@ -353,7 +353,7 @@ class SqlFileStore(FileDialect[_C]):
                 forget = ["forget", "--to", f"{self._scheme}:{self.path}", "--dataset", dataset.name]
                 raise SinkError(
                     f"{self.path} has no {table.title}, and the ledger counts on its rows; restore the file "
-                    f"from a copy, or have them fetched anew after: {join(['marketfetch', *forget])}"
+                    f"from a copy, or have them fetched anew after: {command_text(['marketfetch', *forget])}"
                 )
             columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in table.types.items())
             connection.execute(self._create(table, columns))

@@ -24,7 +24,7 @@ class BackgroundLoop:
         """Start the thread; a stopped loop can be started again."""
         if self._thread is not None:
             raise RuntimeError(f"{self._name} is already running")
-        self._loop = asyncio.new_event_loop()
+        self._loop = asyncio.SelectorEventLoop()  # servers here stop watching a socket, which Proactor cannot
         self._thread = threading.Thread(target=self._loop.run_forever, name=self._name, daemon=True)
         self._thread.start()
 

@@ -1,0 +1,57 @@
+"""What differs between operating systems, where neither Python nor a library hides it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from time import monotonic, sleep
+from typing import TypeVar
+
+__all__ = ["command_text", "is_open_elsewhere", "patiently"]
+
+_T = TypeVar("_T")
+_OPEN_ELSEWHERE = frozenset({5, 32, 33})
+"""Access denied, sharing violation, lock violation: the codes of Windows for a file that is open."""
+_PATIENCE = 2.0
+"""Seconds for which `patiently` repeats: virus scanners and readers have a file open for a moment."""
+_POLL = 0.02
+
+
+def is_open_elsewhere(error: OSError) -> bool:
+    """Tell whether another program may have the file open, so that Windows neither replaces nor removes it.
+
+    Windows has one code for this and for a missing right. Other systems replace and remove open files.
+    """
+    return getattr(error, "winerror", None) in _OPEN_ELSEWHERE
+
+
+def patiently(change: Callable[[], _T]) -> _T:
+    """Replace or remove a file, and repeat it for two seconds while `is_open_elsewhere`.
+
+    >>> patiently(lambda: "done")
+    'done'
+    """
+    give_up = monotonic() + _PATIENCE
+    while True:
+        try:
+            return change()
+        except OSError as error:
+            if not is_open_elsewhere(error) or monotonic() > give_up:
+                raise
+        sleep(_POLL)
+
+
+def command_text(words: Sequence[str], system: str = sys.platform) -> str:
+    r"""Write a command as it is typed into the shell of this system.
+
+    >>> command_text(["forget", "--to", r"parquet:C:\my data"], "win32")
+    'forget --to "parquet:C:\\my data"'
+    >>> command_text(["forget", "--to", "parquet:/my data"], "linux")
+    "forget --to 'parquet:/my data'"
+    """
+    if system != "win32":
+        return shlex.join(words)
+    from subprocess import list2cmdline  # not at the top: other systems never need it
+
+    return list2cmdline(words)
