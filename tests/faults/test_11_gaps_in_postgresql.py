@@ -108,7 +108,7 @@ def test_a_batch_reads_the_segments_that_it_touches(postgres_dsn: str, database:
             series_id = ledger.find(database, "", candles())
             assert series_id is not None
             before = ledger_rows(database)
-            assert len(ledger.segments(database, series_id, at(place, place + 1))) <= 2
+            assert len(ledger.segments(database, {series_id: at(place, place + 1)})[series_id]) <= 2
             assert ledger_rows(database) - before <= 5
 
 

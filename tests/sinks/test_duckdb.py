@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import attrs
 import duckdb
@@ -22,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketfetch.errors import ConfigurationError, RowsRefused, SinkError, SinkUnavailable
-from marketfetch.sinks.duckdb import connect, memory_limit, shared_connection
+from marketfetch.sinks.duckdb import connect, memory_limit, row_merge, shared_connection
 from marketfetch.sinks.duckdb.connect import open_file
 from marketfetch.sinks.duckdb.errors import Opened, explained
 from marketfetch.sinks.duckdb.sink import DuckDBSink
@@ -33,6 +34,7 @@ from marketfetch.sinks.sql.coverage_tables import CoverageTables
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.sinks.table_mapping import TableMapping
 from marketfetch.values.datasets import Dataset
+from marketfetch.values.pages import Batch
 from tests.support.batches import EVER, batch, candles, premium
 
 OHLCV = Dataset.parse("ohlcv")
@@ -255,16 +257,20 @@ def test_your_table_may_have_a_schema_and_decimals(tmp_path: Path, time: str) ->
         ),
         max_size=4,
     ),
+    small=st.sampled_from([1, 100]),
     data=st.data(),
 )
 @settings(max_examples=20, deadline=None)
 @pytest.mark.parametrize("kind", [DuckDBSink, SQLiteSink])
 def test_batches_that_are_committed_together_are_stored_as_one_by_one(
-    kind: type[DuckDBSink | SQLiteSink], groups: list[list[tuple[str, int, int]]], data: st.DataObject
+    kind: type[DuckDBSink | SQLiteSink],
+    groups: list[list[tuple[str, int, int]]],
+    small: int,
+    data: st.DataObject,
 ) -> None:
     # Batches of one series overlap or not, within a group and with earlier groups; some values are NULL.
     expected = MemorySink()
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, patch.object(row_merge, "_SMALL", small):
         store = kind(Path(folder, "market.file"))
         store.prepare([OHLCV])
         expected.prepare([OHLCV])
@@ -282,6 +288,41 @@ def test_batches_that_are_committed_together_are_stored_as_one_by_one(
             np.testing.assert_array_equal(found.times, wanted.times)
             np.testing.assert_array_equal(found.values, wanted.values)
             assert store.coverage([series]) == expected.coverage([series])
+
+
+@attrs.define
+class _Counting:
+    """A connection that counts its statements."""
+
+    inner: duckdb.DuckDBPyConnection
+    statements: int = 0
+
+    def execute(self, *args: Any) -> Any:
+        self.statements += 1
+        return self.inner.execute(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+@pytest.mark.parametrize("rows", [range(60, 61), range(59, 61)], ids=["new rows", "rows that are held, too"])
+def test_a_row_of_each_of_many_series_takes_few_statements(tmp_path: Path, rows: range) -> None:
+    store, opened = DuckDBSink(tmp_path / "market.duckdb"), list[_Counting]()
+    series = [candles(f"S{number}USDT") for number in range(200)]
+
+    def counted(connection: duckdb.DuckDBPyConnection, batches: Sequence[Batch]) -> None:
+        opened.append(_Counting(connection))
+        write(store, opened[-1], batches)  # type: ignore[arg-type]  # it does what a connection does
+
+    write = DuckDBSink._write
+    store.prepare([OHLCV])
+    with store.group_writer() as take, patch.object(DuckDBSink, "_write", lambda _, *args: counted(*args)):
+        take([batch(one, range(60)) for one in series])
+        take([batch(one, rows, open=2) for one in series])
+    assert opened[-1].statements < 20
+    for one in series:
+        assert len(store.read(one, EVER)) == 61
+        assert store.read(one, EVER).values[0][-len(rows) :].tolist() == [2.0] * len(rows)
 
 
 def test_a_refused_batch_leaves_nothing_of_its_group(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from weakref import WeakValueDictionary
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
 from marketfetch.common.local_resources import exhausted
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
@@ -23,16 +22,12 @@ from marketfetch.protocols import GroupWriter
 from marketfetch.sinks.duckdb.connect import has_waiters, open_file, open_to_read
 from marketfetch.sinks.duckdb.errors import Opened, OutOfMemory, explained
 from marketfetch.sinks.duckdb.memory_limit import MemoryLimit
+from marketfetch.sinks.duckdb.row_merge import merge_rows
 from marketfetch.sinks.duckdb.shared_connection import SharedConnection
 from marketfetch.sinks.duckdb.statements import (
     MOMENTS,
-    append,
     bounds,
-    combine,
-    counted,
-    exact,
     inside,
-    probe,
     select,
 )
 from marketfetch.sinks.files.atomic_files import LOCK_TIMEOUT
@@ -320,29 +315,7 @@ class DuckDBSink(SqlFileStore["duckdb.DuckDBPyConnection"]):
     def _merge(
         self, connection: duckdb.DuckDBPyConnection, table: FileTable, parts: Sequence[LabelledRows]
     ) -> None:
-        # Parts of times that the table does not have yet are appended together, in one statement.
-        new: list[LabelledRows] = []
-        for part in parts:
-            if any(part.overlaps(other) for other in new):
-                self._append(connection, table, new)
-                new = []
-            times = _times(table, part)
-            parameters = [*part.labels, int(times[0]), int(times[-1])]
-            if not connection.execute(probe(table), parameters).fetchall():
-                new.append(part)
-                continue
-            with _registered(connection, table, [part]):
-                connection.execute(combine(table), parameters)
-        if new:
-            self._append(connection, table, new)
-
-    @staticmethod
-    def _append(
-        connection: duckdb.DuckDBPyConnection, table: FileTable, parts: Sequence[LabelledRows]
-    ) -> None:
-        labels = [list(column) for column in zip(*(part.labels for part in parts), strict=True)]
-        with _registered(connection, table, parts):
-            connection.execute(append(table), labels)
+        merge_rows(connection, table, parts)
 
     def _rows(self, connection: duckdb.DuckDBPyConnection, table: FileTable, query: RowQuery) -> Columns:
         parameters = [*table.values(query.series, query.series_id), *bounds(table, query.span)]
@@ -358,28 +331,3 @@ def _draw_no_bar(connection: duckdb.DuckDBPyConnection) -> None:
     """
     if connection.execute("SELECT current_setting('enable_progress_bar')").fetchone() != (False,):
         connection.execute("SET enable_progress_bar = false")
-
-
-def _times(table: FileTable, part: LabelledRows) -> NDArray[np.int64]:
-    """Return the times of rows in the unit in which statements take them."""
-    times = part.columns.times
-    return table.to_db_rows(times) if counted(table) else exact(table, times)
-
-
-@contextmanager
-def _registered(
-    connection: duckdb.DuckDBPyConnection, table: FileTable, parts: Sequence[LabelledRows]
-) -> Iterator[None]:
-    """Let statements of the block select the rows of parts from `marketfetch_batch`.
-
-    Its columns are `part`, the number of the part from 1 on, `t`, the time, and `c0`, `c1` … as in the table.
-    """
-    numbers = np.repeat(np.arange(1, len(parts) + 1), [len(part.columns) for part in parts])
-    columns = {"part": numbers, "t": np.concatenate([_times(table, part) for part in parts])}
-    values = {
-        f"c{place}": np.concatenate([part.columns.values[line] for part in parts])
-        for place, line in enumerate(table.value_indexes)
-    }
-    connection.register("marketfetch_batch", columns | values)
-    yield
-    connection.unregister("marketfetch_batch")

@@ -11,7 +11,19 @@ from marketfetch.sinks.sql.identifiers import quoted
 from marketfetch.sinks.sql.statements import last, merge
 from marketfetch.values.spans import Span
 
-__all__ = ["MOMENTS", "append", "bounds", "combine", "counted", "exact", "inside", "probe", "select"]
+__all__ = [
+    "MOMENTS",
+    "append",
+    "bounds",
+    "combine",
+    "combine_all",
+    "counted",
+    "exact",
+    "inside",
+    "probe",
+    "probe_all",
+    "select",
+]
 
 MOMENTS = {
     "TIMESTAMP": "epoch_ms({})",
@@ -98,6 +110,37 @@ def probe(table: FileTable) -> str:
     return f"SELECT 1 FROM {table.relation} AS t WHERE {_matching(table)} LIMIT 1"
 
 
+def probe_all(table: FileTable) -> str:
+    """Write the query for the numbers of parts, from 1 on, that have any row between two times of theirs.
+
+    Its parameters: the labels of the parts as for `append`, the first and the last time of all parts, and
+    lists of the first and the last times of each.
+    """
+    count = len(table.labels)
+    labels = [
+        f"unnest(${place}::{table.types[name]}[]) AS l{place}" for place, name in enumerate(table.labels, 1)
+    ]
+    times = [f"unnest(${count + place}::BIGINT[]) AS {name}" for place, name in ((3, "first"), (4, "last"))]
+    between = f"{_moment(table, 'w.first')} AND {_moment(table, 'w.last')}"
+    return (
+        f"SELECT DISTINCT w.number FROM (SELECT {', '.join([*labels, *times])}, "
+        f"generate_subscripts(${count + 3}::BIGINT[], 1) AS number) AS w JOIN {table.relation} AS t "
+        f"ON {_same_labels(table, 'w')} AND t.{quoted(table.time)} BETWEEN {between} WHERE {_in_reach(table)}"
+    )
+
+
+def _same_labels(table: FileTable, parts: str) -> str:
+    """Write the condition that the labels of a row are those of a part."""
+    equal = [f"t.{quoted(name)} = {parts}.l{place}" for place, name in enumerate(table.labels, 1)]
+    return " AND ".join(equal) or "true"
+
+
+def _in_reach(table: FileTable) -> str:
+    """Write the condition that a row lies between the first and the last time of all parts."""
+    first, last = (_moment(table, f"${len(table.labels) + place}::BIGINT") for place in (1, 2))
+    return f"t.{quoted(table.time)} BETWEEN {first} AND {last}"
+
+
 def _values(table: FileTable) -> str:
     """Write time and columns of the registered rows, cast to the types of the table, with their source.
 
@@ -121,8 +164,12 @@ def append(table: FileTable) -> str:
     Its parameters are lists: for each label column, the label of each part.
     """
     columns = ", ".join(map(quoted, (*table.key, *table.columns)))
-    labels = [f"(${place}::{table.types[name]}[])[part]" for place, name in enumerate(table.labels, 1)]
-    return f"INSERT INTO {table.relation} ({columns}) SELECT {', '.join(labels)}, {_values(table)}"
+    return f"INSERT INTO {table.relation} ({columns}) SELECT {', '.join(_labels(table))}, {_values(table)}"
+
+
+def _labels(table: FileTable) -> list[str]:
+    """Write the labels of a registered row; the parameters are those of `append`."""
+    return [f"(${place}::{table.types[name]}[])[part]" for place, name in enumerate(table.labels, 1)]
 
 
 def combine(table: FileTable) -> str:
@@ -132,3 +179,13 @@ def combine(table: FileTable) -> str:
     new = {quoted(name): f"u.c{place}" for place, name in enumerate(table.columns)}
     on = f"{_matching(table)} AND t.{time} = u.t"
     return merge(table.relation, f"(SELECT {_values(table)})", on, key, new)
+
+
+def combine_all(table: FileTable) -> str:
+    """Write the same for several registered parts; its parameters are those of `probe_all` but the lists."""
+    time = quoted(table.time)
+    labels = [f"{label} AS l{place}" for place, label in enumerate(_labels(table), 1)]
+    key = {quoted(name): f"u.l{place}" for place, name in enumerate(table.labels, 1)} | {time: "u.t"}
+    new = {quoted(name): f"u.c{place}" for place, name in enumerate(table.columns)}
+    on = f"{_same_labels(table, 'u')} AND t.{time} = u.t AND {_in_reach(table)}"
+    return merge(table.relation, f"(SELECT {', '.join([*labels, _values(table)])})", on, key, new)

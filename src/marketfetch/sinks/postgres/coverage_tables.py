@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import groupby
 from typing import Any
@@ -164,7 +164,7 @@ class CoverageTables(Ledger[Connection]):
         """Remove the coverage and the rejected rows of some moments of a series; call it when `unite` is."""
         span = spans.hull
         if span is not None:
-            before = self.segments(connection, series_id, span)
+            before = self._touched(connection, series_id, span)
             self.replace(connection, series_id, before, split(joined(before.values()).without(spans)))
             self._reject(connection, series_id, spans, [])
         if span is not None and self.format > 2:
@@ -176,8 +176,11 @@ class CoverageTables(Ledger[Connection]):
                 [series_id, dump_multirange(spans)],
             )
 
-    def segments(self, connection: Connection, series_id: int, span: Span) -> dict[int, Coverage]:
+    def segments(self, connection: Connection, spans: Mapping[int, Span]) -> dict[int, dict[int, Coverage]]:
         """See Ledger."""
+        return {one: self._touched(connection, one, span) for one, span in spans.items()}
+
+    def _touched(self, connection: Connection, series_id: int, span: Span) -> dict[int, Coverage]:
         rows = connection.execute(
             self._sql(
                 "SELECT c.start_time, {spans} FROM {coverage} AS c WHERE c.series_id = %(id)s "
@@ -189,7 +192,11 @@ class CoverageTables(Ledger[Connection]):
         )
         return {start: _coverage(spans) for start, *spans in rows}
 
-    def _put(self, connection: Connection, series_id: int, change: SegmentChange) -> None:
+    def _put(self, connection: Connection, changes: Mapping[int, SegmentChange]) -> None:
+        for series_id, change in changes.items():
+            self._put_one(connection, series_id, change)
+
+    def _put_one(self, connection: Connection, series_id: int, change: SegmentChange) -> None:
         written = {**change.changed, **change.added}
         connection.execute(
             self._sql(

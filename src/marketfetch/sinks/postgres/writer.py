@@ -71,7 +71,7 @@ class BatchWriter:
             table.check_key_values(series, key_values)
             if len(batch.columns):
                 self._write(_Rows(connection, table, key_values, self._texts), batch)
-            self._ledger.unite(connection, series_id, batch)
+            self._ledger.unite(connection, {series_id: batch})
         self._written.add(series)
 
     def _refuse_collisions(self, connection: Connection, target: str, series: Series) -> None:

@@ -48,6 +48,18 @@ class SegmentChange:
     changed: Mapping[int, Coverage]
     added: Mapping[int, Coverage]
 
+    def __bool__(self) -> bool:
+        return bool(self.gone or self.changed or self.added)
+
+
+def _change(before: Mapping[int, Coverage], segments: Sequence[Coverage]) -> SegmentChange:
+    after = {hull(segment).start: segment for segment in segments}
+    return SegmentChange(
+        gone=[start for start in before if start not in after],
+        changed={start: one for start, one in after.items() if before.get(start, one) != one},
+        added={start: one for start, one in after.items() if start not in before},
+    )
+
 
 class Ledger(ABC, Generic[_C]):
     """The coverage of each series, in segments, its rejected rows, and the files that its rows came from.
@@ -56,51 +68,53 @@ class Ledger(ABC, Generic[_C]):
     that it touches.
     """
 
-    def unite(self, connection: _C, series_id: int, batch: Batch) -> None:
-        """Unite the stored coverage of a series with that of a batch, as `Coverage.__or__` does.
+    def unite(self, connection: _C, batches: Mapping[int, Batch]) -> None:
+        """Unite the stored coverage of series, by their ids, with that of batches, as `Coverage.__or__` does.
 
         Rejected rows of moments that are present by now are removed, those of the batch are added. The
         provenance of the batch replaces that of the same file.
         """
-        if batch.provenance is not None:
-            self._put_file(connection, series_id, batch.provenance)
-        span = reach(batch)
-        if span is None:
-            return
-        before = self.segments(connection, series_id, span)
-        known = [segment for segment in before.values() if segment.covered]  # a user may empty one by hand
-        after = changed(known, batch.coverage)
-        self.replace(connection, series_id, before, after)
-        if batch.rejected or any(segment.unusable for segment in known):
-            held = set(self.rejected(connection, series_id, span))
-            kept = still_rejected(held.union(batch.rejected), joined(after).within(span).present)
-            gone = SpanSet(tuple(Span(row.time, row.time + 1) for row in held - kept))
-            self._reject(connection, series_id, gone, sorted(kept - held))
+        spans: dict[int, Span] = {}
+        for series_id, batch in batches.items():
+            if batch.provenance is not None:
+                self._put_file(connection, series_id, batch.provenance)
+            if (span := reach(batch)) is not None:
+                spans[series_id] = span
+        changes: dict[int, SegmentChange] = {}
+        for series_id, before in self.segments(connection, spans).items():
+            batch = batches[series_id]
+            known = [segment for segment in before.values() if segment.covered]  # a user may empty one
+            after = changed(known, batch.coverage)
+            changes[series_id] = _change(before, after)
+            if batch.rejected or any(segment.unusable for segment in known):
+                held = set(self.rejected(connection, series_id, spans[series_id]))
+                present = joined(after).within(spans[series_id]).present
+                kept = still_rejected(held.union(batch.rejected), present)
+                gone = SpanSet(tuple(Span(row.time, row.time + 1) for row in held - kept))
+                self._reject(connection, series_id, gone, sorted(kept - held))
+        self._put(connection, {series_id: change for series_id, change in changes.items() if change})
 
     def replace(
         self, connection: _C, series_id: int, before: Mapping[int, Coverage], segments: Sequence[Coverage]
     ) -> None:
         """Replace segments by others; a segment that is equal in both is not written."""
-        after = {hull(segment).start: segment for segment in segments}
-        change = SegmentChange(
-            gone=[start for start in before if start not in after],
-            changed={start: one for start, one in after.items() if before.get(start, one) != one},
-            added={start: one for start, one in after.items() if start not in before},
-        )
-        if change.gone or change.changed or change.added:
-            self._put(connection, series_id, change)
+        if change := _change(before, segments):
+            self._put(connection, {series_id: change})
 
     @abstractmethod
-    def segments(self, connection: _C, series_id: int, span: Span) -> dict[int, Coverage]:
-        """Read the segments that a span touches, by their starts; see `touched` of `coverage_segments`."""
+    def segments(self, connection: _C, spans: Mapping[int, Span]) -> dict[int, dict[int, Coverage]]:
+        """Read the segments that spans touch, by their starts; see `touched` of `coverage_segments`.
+
+        There is one span for the id of each series, and a result for each, if it is empty.
+        """
 
     @abstractmethod
     def rejected(self, connection: _C, series_id: int, span: Span) -> list[RejectedRow]:
         """Return the rejected rows of a series whose times lie inside a span, sorted."""
 
     @abstractmethod
-    def _put(self, connection: _C, series_id: int, change: SegmentChange) -> None:
-        """Delete, change and add segments of a series."""
+    def _put(self, connection: _C, changes: Mapping[int, SegmentChange]) -> None:
+        """Delete, change and add segments of series, by their ids."""
 
     @abstractmethod
     def _reject(self, connection: _C, series_id: int, gone: SpanSet, new: Sequence[RejectedRow]) -> None:
