@@ -68,66 +68,78 @@ def gaps_of(task: FetchTask, taken: SpanSet) -> Iterator[Gap]:
 
 @attrs.define(eq=False)
 class SharedOrder:
-    """Chooses gaps for this process, which works on so many `parts` at once.
+    """Chooses where this process works, in so many `parts` at once; see `choose`.
 
-    `least` is the number of rows of a part that a process may have in flight: a smaller gap is left to the
-    process that works at its beginning.
+    All gaps, in the order of tasks and time, are a line. A part begins at a point of the line, and goes on
+    until it meets what another process has stored. `least` is the number of rows that a part may have in
+    flight: a shorter piece of the line is left to the process that works at its beginning.
     """
 
     parts: int
     least: int
     _seen: dict[tuple[Series, int], float] = attrs.field(factory=dict, init=False)
     """Since when a gap has begun at the same place."""
-    _chosen: int = attrs.field(default=0, init=False)
+    _begun: int = attrs.field(default=0, init=False)
 
-    def choose(self, gaps: Sequence[Gap], before: int, now: float, pace: float) -> Gap | None:
-        """Return where to begin another part, up to the end of a gap; None if others work on all gaps.
+    def choose(self, gaps: Sequence[Gap], before: int, now: float, pace: float) -> Sequence[Gap]:
+        """Return the gaps from where another part begins on; none if others work on all that is left.
 
         `before` is the number of processes that came before this one, `pace` the number of seconds that this
-        process takes for a batch.
+        process takes for a batch. A gap whose beginning has not moved for a while has nobody who works there.
+        It is a piece of the line together with the gaps before it, up to one where somebody works.
 
-        1. The first parts: spread over all missing rows, and away from those of other processes.
-        2. At the beginning of the largest gap whose beginning has not moved for a while.
-        3. In the middle of the largest gap. The process that works at its beginning then ends there, and
-           chooses another gap.
+        1. The first parts: spread over the line, and away from those of other processes.
+        2. At the beginning of the longest piece where nobody works.
+        3. About in the middle of the longest piece. The process that works at its beginning will end there.
 
-        >>> SharedOrder(parts=1, least=10).choose([], before=0, now=0.0, pace=0.1) is None
-        True
+        Example: of a year of minutes, this process has fetched July to December. Another one began in
+        January, and is in March now: this one begins its next part in the middle of April to June.
+
+        >>> SharedOrder(parts=1, least=10).choose([], before=0, now=0.0, pace=0.1)
+        ()
         """
         keys = {gap.key: now for gap in gaps}
         self._seen = keys | {key: since for key, since in self._seen.items() if key in keys}
         if not gaps:
-            return None
-        number, self._chosen = before * self.parts + self._chosen, self._chosen + 1
-        if self._chosen <= self.parts:
-            return _at_part(gaps, number * _GOLDEN % 1)
-        settled = max(_SETTLED, _STEPS * pace)
-        still = [gap for gap in gaps if now - self._seen[gap.key] >= settled]
+            return ()
+        if self._begun < self.parts:
+            number, self._begun = before * self.parts + self._begun, self._begun + 1
+            return _rest(gaps, number * _GOLDEN % 1)
+        settled = now - max(_SETTLED, _STEPS * pace)
+        pieces: list[list[Gap]] = []
+        for gap in gaps:
+            if pieces and self._seen[gap.key] <= settled:
+                pieces[-1].append(gap)
+            else:
+                pieces.append([gap])
+        still = [piece for piece in pieces if self._seen[piece[0].key] <= settled]
         if still:
             return max(still, key=_rows)
-        largest = max((gap for gap in gaps if not gap.task.paginator.sequential), key=_rows, default=None)
-        if largest is None or largest.rows < 2 * self.least:
-            return None
-        return _from(largest, largest.span.start + largest.span.length // 2)
+        longest = max(pieces, key=_rows)
+        if _rows(longest) < 2 * self.least:
+            return ()
+        rest = _rest(longest, 0.4 + 0.2 * (before * _GOLDEN % 1))
+        is_whole = rest[0] == longest[0]  # a chain, which begins where somebody works
+        return rest[1:] if is_whole else rest
 
 
-def _rows(gap: Gap) -> int:
-    return gap.rows
+def _rows(gaps: Sequence[Gap]) -> int:
+    return sum(gap.rows for gap in gaps)
 
 
-def _at_part(gaps: Sequence[Gap], part: float) -> Gap:
-    """Return the rest of a gap from the place on before which a part of all rows lies."""
-    ahead = part * sum(gap.rows for gap in gaps)
-    for gap in gaps:
+def _rest(gaps: Sequence[Gap], part: float) -> Sequence[Gap]:
+    """Return the rest of some gaps, from the point on before which a part of all rows lies."""
+    ahead = part * _rows(gaps)
+    for number, gap in enumerate(gaps):
         if ahead < gap.rows:
-            return _from(gap, gap.span.start + int(gap.span.length * ahead / gap.rows))
+            return [_cut(gap, ahead / gap.rows), *gaps[number + 1 :]]
         ahead -= gap.rows
-    return gaps[-1]
+    return gaps[-1:]
 
 
-def _from(gap: Gap, moment: int) -> Gap:
-    """Return the rest of a gap; a chain of pages is never cut."""
+def _cut(gap: Gap, part: float) -> Gap:
+    """Return a gap without its first part; a chain of pages is never cut."""
     if gap.task.paginator.sequential:
         return gap
-    start = max(gap.span.start, gap.task.series.interval.floor(moment))
-    return attrs.evolve(gap, span=Span(start, gap.span.end))
+    start = gap.task.series.interval.floor(gap.span.start + int(gap.span.length * part))
+    return attrs.evolve(gap, span=Span(max(gap.span.start, start), gap.span.end))

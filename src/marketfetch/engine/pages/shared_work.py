@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import count
+from itertools import chain, count
 from time import monotonic
 
 import anyio
 import attrs
+from anyio.lowlevel import checkpoint
 
 from marketfetch.engine.blocking import run_in_thread
 from marketfetch.engine.state import SeriesState
@@ -44,6 +45,8 @@ class StoreLook:
     place: Callable[[], Place]
     """This process among those that use the same board."""
     states: Mapping[Series, SeriesState]
+    others: dict[Series, SpanSet] = attrs.field(factory=dict, init=False)
+    """What other processes have stored, as far as this one had not."""
     _shared: bool = attrs.field(default=False, init=False)
     _due: float = attrs.field(default=0.0, init=False)
     _lock: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
@@ -68,10 +71,33 @@ class StoreLook:
                 found = await run_in_thread(partial(self.store.coverage, asked))
             except SinkUnavailable:
                 found = {}
+            await checkpoint()  # batches of this process are recorded first
             for series, coverage in found.items():
-                self.states[series].record_stored(coverage)
+                state = self.states[series]
+                if new := coverage.covered - state.durable.covered:
+                    self.others[series] = self.others.get(series, SpanSet()) | new
+                    state.record_stored(coverage)
             ended = monotonic()
             self._due = ended + max(_FRESH, _COST * (ended - began))
+
+
+@attrs.define(eq=False)
+class _Part:
+    """A part of the work, from a point of the line on."""
+
+    plans: Iterator[BatchPlan]
+    planned: dict[Series, SpanSet] = attrs.field(factory=dict, init=False)
+
+    def next(self) -> BatchPlan | None:
+        plan = next(self.plans, None)
+        if plan is not None:
+            spans = SpanSet.of(*(part.span for part in plan.slices))
+            self.planned[plan.series] = self.planned.get(plan.series, SpanSet()) | spans
+        return plan
+
+    def meets(self, others: Mapping[Series, SpanSet]) -> bool:
+        """Whether another process has stored what this part was about to fetch: it goes on from here, too."""
+        return any(others.get(series, SpanSet()) & spans for series, spans in self.planned.items())
 
 
 @attrs.define(eq=False)
@@ -90,12 +116,15 @@ class BatchPlans:
     _ids: Iterator[int] = attrs.field(factory=count, init=False)
     _alone: Iterator[BatchPlan] = attrs.field(init=False)
     """The plans of all tasks, until there is another process."""
-    _parts: deque[Iterator[BatchPlan]] = attrs.field(factory=deque, init=False)
+    _parts: deque[_Part] = attrs.field(factory=deque, init=False)
     """The parts of series that this process works on while others work on the rest, in turns."""
     _planned: dict[Series, RunningUnion[SpanSet]] = attrs.field(factory=dict, init=False)
     _choose_at: float = attrs.field(default=0.0, init=False)
     """When parts are chosen again, after none was found; see `monotonic`."""
+    _is_over: bool = attrs.field(default=False, init=False)
     _began: float = attrs.field(factory=monotonic, init=False)
+    _waited: float = attrs.field(default=0.0, init=False)
+    """Seconds in which others worked on all that was left."""
     _count: int = attrs.field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -120,31 +149,38 @@ class BatchPlans:
         return crossed if planned is None else crossed | planned.value
 
     async def _next(self, look: StoreLook) -> BatchPlan | None:
-        while True:
+        while not self._is_over:
             await look.refresh()
-            is_left = self._begin_parts(look.place(), monotonic())
+            self._begin_parts(look.place(), monotonic())
             while self._parts:
-                plan = next(self._parts[0], None)
+                part = self._parts[0]
+                plan = None if part.meets(look.others) else part.next()
                 if plan is not None and not self._is_stored(plan):
                     self._parts.rotate(-1)
                     return plan
                 self._parts.popleft()
-            if not is_left:
-                return None
-            await anyio.sleep(_FRESH)  # others work on all that is left
+            if not self._is_over:  # others work on all that is left
+                waits = monotonic()
+                await anyio.sleep(_FRESH)
+                self._waited += monotonic() - waits
+        return None
 
-    def _begin_parts(self, place: Place, now: float) -> bool:
-        """Begin parts until there are enough; return whether anything is left to plan, as far as is known."""
+    def _begin_parts(self, place: Place, now: float) -> None:
+        """Begin parts until there are enough, or until nothing is left to begin."""
         gaps: Sequence[Gap] = ()
+        pace = (now - self._began - self._waited) / max(1, self._count)
         while len(self._parts) < self.order.parts and now >= self._choose_at:
             gaps = gaps or [gap for task in self.tasks for gap in self._gaps(task)]
-            gap = self.order.choose(gaps, place.before, now, (now - self._began) / max(1, self._count))
-            if gap is None:
+            chosen = self.order.choose(gaps, place.before, now, pace)
+            if not chosen:
                 self._choose_at = now + _FRESH
-                return bool(gaps or self._parts)
-            missing = gap.task.missing & SpanSet.of(gap.span)
-            self._parts.append(self._plans([attrs.evolve(gap.task, missing=missing)]))
-        return True
+                self._is_over = not gaps and not self._parts
+                return
+            self._parts.append(_Part(chain.from_iterable(map(self._plans_of, chosen))))
+
+    def _plans_of(self, gap: Gap) -> Iterator[BatchPlan]:
+        missing = gap.task.missing & SpanSet.of(gap.span)
+        return self._plans([attrs.evolve(gap.task, missing=missing)])
 
     def _gaps(self, task: FetchTask) -> Iterator[Gap]:
         state = self.states[task.series]
