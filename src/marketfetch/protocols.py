@@ -23,6 +23,7 @@ from marketfetch.values.spans import Span, SpanSet
 
 if TYPE_CHECKING:
     from marketfetch.ratelimit.budget import RateBudget
+    from marketfetch.ratelimit.claims import Place
     from marketfetch.ratelimit.server_clock import ServerClock
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "SupportsInterrupt",
     "SupportsLatest",
     "SupportsPartitions",
+    "SupportsPlace",
     "SupportsProvenance",
     "SupportsRejected",
     "SupportsServerClock",
@@ -151,6 +153,15 @@ class SupportsSession(Protocol):
 
     def share(self) -> float:
         """Return the number of egresses to plan with; 0.5 if two processes share one."""
+        ...
+
+
+@runtime_checkable
+class SupportsPlace(Protocol):
+    """A ProxyPool that tells of the other processes on its boards; runs then share the work with them."""
+
+    def place(self) -> Place:
+        """Return the place of this process among those that use the same boards."""
         ...
 
 

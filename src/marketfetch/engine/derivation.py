@@ -46,11 +46,14 @@ class Derivation:
         stored rows do not follow from its inputs.
         """
         current, written = CurrentWriter(), WrittenBatches(self.on_written)
+        found: dict[SeriesState, Coverage] = {}
         try:
-            work = partial(self._derive, derived, current, written)
+            work = partial(self._derive, derived, current, written, found)
             await run_in_thread(work, interrupt=current.interrupt)
         finally:
             written.record()
+        for state, coverage in found.items():
+            state.record_stored(coverage)  # another process may have computed it
         for state, source in derived:
             missing = state.wanted - state.covered
             if missing and state.terminal_error is None:
@@ -62,6 +65,7 @@ class Derivation:
         derived: Sequence[tuple[SeriesState, Derived]],
         current: CurrentWriter,
         written: WrittenBatches,
+        found: dict[SeriesState, Coverage],
     ) -> None:
         with ExitStack() as stack:
             write = self.retrier.call(lambda: stack.enter_context(self.store.writer()))
@@ -69,7 +73,7 @@ class Derivation:
             for state, source in derived:
                 if state.terminal_error is not None:
                     continue
-                for batch in self._batches(state, source):
+                for batch in self._batches(state, source, found):
                     refusal = None
                     try:
                         self.retrier.call(partial(write, batch))
@@ -80,13 +84,19 @@ class Derivation:
                     if refusal is not None:
                         break
 
-    def _batches(self, state: SeriesState, source: Derived) -> Iterator[Batch]:
-        """Compute one series, batch by batch: wanted − computed, read, combine."""
+    def _batches(
+        self, state: SeriesState, source: Derived, found: dict[SeriesState, Coverage]
+    ) -> Iterator[Batch]:
+        """Compute one series, batch by batch: wanted − computed, read, combine.
+
+        `found` gets what the store has of it.
+        """
         series = state.series
         stored = self.retrier.call(partial(self.store.coverage, (series, *source.inputs)))
         known = intersect_coverage([stored[each] for each in source.inputs])
         self._check_stored(series, source, stored[series], known)
         computed = stored[series].covered - outdated(stored[series], known)
+        found[state] = stored[series]
         missing = (state.wanted & known.covered) - computed
         for step in split_by_rows(series.interval, missing, self.batch_rows):
             hull = Span(step.spans[0].start, step.spans[-1].end)

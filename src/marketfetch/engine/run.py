@@ -36,6 +36,7 @@ from marketfetch.engine.discovery import (
 from marketfetch.engine.missing import plan_tasks, update_wanted
 from marketfetch.engine.pages.batch_builder import RowBudget
 from marketfetch.engine.pages.history_bounds import HistoryBounds
+from marketfetch.engine.pages.shared_work import StoreLook
 from marketfetch.engine.pages.workers import FetchWorkers
 from marketfetch.engine.planner import Planner
 from marketfetch.engine.requester import RequestExecutor
@@ -60,6 +61,7 @@ from marketfetch.protocols import (
     SupportsBatchSize,
     SupportsBudgets,
     SupportsPartitions,
+    SupportsPlace,
     SupportsProvenance,
     SupportsServerClock,
     SupportsSession,
@@ -285,10 +287,13 @@ class Run:
         if self._config.query.sources == "archive":
             self._give_up_what_no_file_has()
             return
+        look = self._store_look()
         workers = FetchWorkers(
-            executor, writers, self._state, self._row_budget, self._batch_sizing(), self._now, bounds
+            executor, writers, self._state, self._row_budget, self._batch_sizing(), self._now, bounds, look
         )
         for number in range(1, self._config.settings.max_rounds + 1):
+            if look is not None and look.is_shared:
+                await look.refresh()
             tasks = self._plan_tasks()
             if not tasks:
                 return
@@ -300,6 +305,12 @@ class Run:
             await self._fetch_files_of_refused(executor, writers)
             if number < self._config.settings.max_rounds:
                 self._update_wanted()
+
+    def _store_look(self) -> StoreLook | None:
+        store, pool = self._config.sink, self._config.pool
+        if not isinstance(store, Store) or not isinstance(pool, SupportsPlace):
+            return None
+        return StoreLook(store, pool.place, self._state.series)
 
     async def _fetch_files(
         self, executor: RequestExecutor, writers: WriterPool, states: Sequence[SeriesState]

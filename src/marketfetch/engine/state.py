@@ -128,6 +128,11 @@ class SeriesState:
                 key: denied for key, denied in self.denied_by_files.items() if not denied & present
             }
 
+    def record_stored(self, coverage: Coverage) -> None:
+        """Note what the store has now, from whichever process."""
+        self._durable.add(coverage)
+        self.record_coverage(coverage.without(coverage.unusable) if self.retry_unusable else coverage)
+
     def denied_once(self, span: Span) -> SpanSet:
         """Return the moments of a span that a file denies."""
         asked, denied = SpanSet.of(span), SpanSet()

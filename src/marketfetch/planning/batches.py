@@ -160,8 +160,9 @@ def _batch_spans(
     for span in task.missing:
         rest: SpanSet = SpanSet.of(span)
         while rest := rest - crossed(task.series):
-            start = rest.spans[0].start
-            stop = span.end if task.paginator.sequential else min(span.end, sizing.end(task, start))
+            start, stop = rest.spans[0].start, rest.spans[0].end
+            if not task.paginator.sequential:
+                stop = min(stop, sizing.end(task, start))
             yield Span(start, stop)
             rest -= SpanSet.of(Span(start, stop))
 
@@ -170,6 +171,7 @@ def plan_batches(
     tasks: Sequence[FetchTask],
     sizing: BatchSizing,
     crossed: Callable[[Series], SpanSet] = lambda _: SpanSet(),
+    ids: Iterator[int] | None = None,
 ) -> Iterator[BatchPlan]:
     """Yield everything to fetch, lazily, so that all series advance side by side.
 
@@ -177,8 +179,9 @@ def plan_batches(
     series is in memory at a time.
 
     `crossed` returns the stretches of a series that were found to be empty since: no batch begins in one.
+    `ids` are the numbers of the plans, where several calls plan for the same BatchBuilder.
     """
-    ids = count()
+    ids = count() if ids is None else ids
 
     def batch_plans(task: FetchTask) -> Iterator[BatchPlan]:
         for span in _batch_spans(task, sizing, crossed):

@@ -25,7 +25,7 @@ from marketfetch.protocols import Board
 from marketfetch.proxies.address_limits import Limits, Shared
 from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE
 from marketfetch.ratelimit.claim_notes import Note
-from marketfetch.ratelimit.claims import Reply, Wish, turn
+from marketfetch.ratelimit.claims import Place, Reply, Wish, turn
 from marketfetch.ratelimit.egress_queue import Claim, EgressQueue
 from marketfetch.redaction import redact
 
@@ -57,6 +57,8 @@ class Claims:
         self.queues: WeakKeyDictionary[EgressQueue, int] = WeakKeyDictionary()
         """The queues that use this board; the number is its place among the boards of the queue."""
         self.share: float | None = None
+        self.place = Place()
+        """This process among all that use the board, at its last turn."""
         self.away = ""
         """Why the board cannot be reached; empty if it can."""
         self.failure: MarketfetchError | None = None
@@ -68,7 +70,7 @@ class Claims:
         self._unused: set[str] = set()  # addresses to offer to other processes once nothing is in flight
         self._others = 0
         self._weight = 1
-        self._pause = float(_MIN_PAUSE)
+        self._pause = self._calm = float(_MIN_PAUSE)
         self._worked = self._without = self._running = False
         self._starved_since: int | None = None
         self._failing_since: int | None = None
@@ -259,10 +261,12 @@ class Claims:
             claim.until = until if address in reply.held and address not in self._unused else 0
             if new and claim.until:
                 self._requeue(address)
-        self.share, self._others = reply.share, reply.others
+        self.share, self._others, self.place = reply.share, reply.others, reply.place
         self._pause = float(_MIN_PAUSE) if moved else min(_MAX_PAUSE, self._pause * 1.5)
         soon = not reply.held or self._unused
-        wait = self._pause * uniform(0.7, 1.3) if soon else self.term / 3 * 1000  # noqa: S311  # spreads turns
+        # Who is alone looks again sooner at first: programs that are started together come within a second.
+        self._calm = float(_MIN_PAUSE) if moved else min(self.term / 3 * 1000, self._calm * 2)
+        wait = (self._pause if soon else self._calm) * uniform(0.7, 1.3)  # noqa: S311  # spreads turns
         self.due = now + round(wait)
 
     def _requeue(self, address: str) -> None:

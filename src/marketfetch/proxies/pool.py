@@ -22,6 +22,7 @@ from marketfetch.proxies.parsing import parse_proxy, read_proxies
 from marketfetch.proxies.registry import Registry, process_registry
 from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE, RateBudget
 from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
+from marketfetch.ratelimit.claims import Place
 from marketfetch.ratelimit.egress_queue import EgressQueue, EgressSlot
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.ratelimit.wait_reasons import Wait
@@ -164,6 +165,12 @@ class RotatingProxies:
         with registry.lock:
             shares = [claims.share for entry in self._limit_queues.values() for claims in entry.claims]
         return min([float(len(self._members)), *(share for share in shares if share)])
+
+    def place(self) -> Place:
+        registry = self._shared()
+        with registry.lock:
+            places = [claims.place for entry in self._limit_queues.values() for claims in entry.claims]
+        return max(places, key=lambda place: place.others, default=Place())
 
     def server_clock(self, base_url: str) -> ServerClock:
         registry = self._shared()

@@ -26,7 +26,7 @@ import attrs
 from marketfetch.errors import ConfigurationError
 from marketfetch.ratelimit.claim_notes import LeftNote, Note
 
-__all__ = ["Reply", "Wish", "nobody", "turn"]
+__all__ = ["Place", "Reply", "Wish", "nobody", "turn"]
 
 _FORMAT: Final = 1
 _FOREIGN = "board: what is there was not written by marketfetch; delete it, or name another board"
@@ -56,6 +56,14 @@ class Wish:
 
 
 @attrs.frozen
+class Place:
+    """How many other processes are on a board, and how many of them came before this one."""
+
+    before: int = 0
+    others: int = 0
+
+
+@attrs.frozen
 class Reply:
     """What a process holds after its turn.
 
@@ -63,6 +71,7 @@ class Reply:
     - `drain`: held addresses to stop using, and to offer once no request is in flight through them.
     - `share`: the number of addresses to expect in the long run; 0.5 if two processes share one.
     - `others`: the number of other processes that want some of the same addresses.
+    - `place`: the process among all that use the board, whichever addresses they want.
     """
 
     held: frozenset[str]
@@ -70,6 +79,7 @@ class Reply:
     drain: frozenset[str]
     share: float
     others: int
+    place: Place = attrs.field(factory=Place)
 
 
 def nobody(_holder: str) -> bool:
@@ -117,7 +127,9 @@ def turn(
         if address in board.notes and board.notes[address].author != wish.holder
     }
     drain = frozenset(board.to_drain(now, wish))
-    return board.text(), Reply(mine, notes, drain, board.share(wish.holder), len(board.rivals(wish)))
+    place = Place([*board.holders].index(wish.holder), len(board.holders) - 1)
+    share, others = board.share(wish.holder), len(board.rivals(wish))
+    return board.text(), Reply(mine, notes, drain, share, others, place)
 
 
 @attrs.define

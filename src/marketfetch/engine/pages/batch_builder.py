@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable
 
 import anyio
 import attrs
@@ -140,7 +140,7 @@ class BatchBuilder:
 class WorkQueue:
     """The slices of all batch plans, in order, for any number of workers."""
 
-    _plans: Iterator[BatchPlan]
+    _next_plan: Callable[[], Awaitable[BatchPlan | None]]
     _builder: BatchBuilder
     _next: BatchPlan | None = attrs.field(default=None, init=False)
     _slices: list[Slice] = attrs.field(factory=list, init=False)
@@ -157,7 +157,7 @@ class WorkQueue:
     async def _begin_next_plan(self) -> None:
         # Another worker may have begun a plan while this one waited for the lock.
         while not self._slices:
-            self._next = self._next or next(self._plans, None)
+            self._next = self._next or await self._next_plan()
             if self._next is None:
                 return
             if self._next.slices:

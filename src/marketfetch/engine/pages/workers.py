@@ -11,13 +11,15 @@ from marketfetch.decoding.validation import validate_page
 from marketfetch.engine.missing import clip_to_retention, defer_recent_absence, doubt_absence_before_first_row
 from marketfetch.engine.pages.batch_builder import BatchBuilder, RowBudget, WorkQueue
 from marketfetch.engine.pages.history_bounds import HistoryBounds
+from marketfetch.engine.pages.shared_work import BatchPlans, StoreLook, rest_of
 from marketfetch.engine.requester import RequestExecutor
-from marketfetch.engine.state import RunState
+from marketfetch.engine.state import RunState, SeriesState
 from marketfetch.engine.writers import WriterPool
 from marketfetch.errors import BadRequest, BadSymbol, FetchError, PaginationError, RestrictedLocation
 from marketfetch.events import PageFetched
-from marketfetch.planning.batches import BatchSizing, FetchTask, plan_batches
+from marketfetch.planning.batches import BatchSizing, FetchTask
 from marketfetch.planning.paginators import ProgressGuard
+from marketfetch.planning.shared_order import SharedOrder
 from marketfetch.planning.unusable_rows import store_unusable
 from marketfetch.protocols import PageOutcome
 from marketfetch.values.coverage import MissingReason, Reason
@@ -42,6 +44,8 @@ class FetchWorkers:
     now: Clock
     """The server's time, UTC milliseconds."""
     bounds: HistoryBounds
+    look: StoreLook | None = None
+    """Reads what other processes have stored; None if they cannot see the store."""
     adjust: Callable[[Slice, Page, PageOutcome], PageOutcome] | None = None
     """Changes the outcome of a page before it is recorded: follow mode holds coverage back."""
 
@@ -70,8 +74,11 @@ class FetchWorkers:
 
     async def _run_pool(self, tasks: Sequence[FetchTask]) -> None:
         builder = BatchBuilder(self.sizing.rows, self.row_budget)
-        plans = plan_batches(tasks, self.sizing, lambda series: self.state.series[series].crossed)
-        queue = WorkQueue(plans, builder)
+        parts = len(self.writers)  # each series has one writer
+        in_flight = self.executor.settings.concurrency * max(task.page_size for task in tasks)
+        order = SharedOrder(parts, least=max(in_flight // parts, self.sizing.rows))
+        plans = BatchPlans(tasks, self.sizing, self.state.series, self.look, order)
+        queue = WorkQueue(plans.next, builder)
         async with anyio.create_task_group() as group:
             for _ in range(self.executor.settings.concurrency):
                 group.start_soon(self._work, queue, builder)
@@ -96,8 +103,8 @@ class FetchWorkers:
     ) -> tuple[Batch | None, Sequence[Slice]]:
         """Request one slice; return a batch if one became ready, and the slices that are left over.
 
-        1. The series was stopped, the exchange no longer serves the slice, or it is known to be empty: no
-           request.
+        1. The series was stopped, another process has stored the slice, the exchange no longer serves it, or
+           it is known to be empty: no request.
         2. A refused location, or no egress left: the error ends the run.
         3. Any other error concerns this slice or its series: it is noted, and the other slices go on.
         4. A page: what it proves is noted, and its rows go to the batch builder.
@@ -106,7 +113,8 @@ class FetchWorkers:
         endpoint = self.executor.exchange.endpoint(part.series.dataset)
         if state.terminal_error is not None:
             return None, ()
-        reachable = clip_to_retention(state, endpoint, part, self.now())
+        unstored = await self._unstored(state, part)
+        reachable = None if unstored is None else clip_to_retention(state, endpoint, unstored, self.now())
         left = None if reachable is None else await self.bounds.cross(state, reachable)
         if left is None:
             return None, ()
@@ -138,6 +146,14 @@ class FetchWorkers:
             outcome = self.adjust(part, page, outcome)
         state.record_page(page, outcome)
         return builder.add(part, page, outcome), outcome.remaining
+
+    async def _unstored(self, state: SeriesState, part: Slice) -> Slice | None:
+        """Return what other processes have not stored of a slice; in a chain, look before each page."""
+        if self.look is None or not self.look.is_shared:
+            return part
+        if self.executor.exchange.endpoint(part.series.dataset).paginator.sequential:
+            await self.look.refresh()
+        return rest_of(state, part)
 
     async def _fetch_page(self, part: Slice) -> Page:
         endpoint = self.executor.exchange.endpoint(part.series.dataset)

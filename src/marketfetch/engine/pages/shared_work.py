@@ -1,0 +1,202 @@
+"""Work that is shared with other processes: each takes what nobody has stored yet; the store is the arbiter.
+
+While this process is alone on its boards, all series advance side by side and nothing is read. From the
+moment on at which a board shows another process, the coverage of the asked series is read again before a
+batch is begun, and `SharedOrder` says where to go on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain, count
+from time import monotonic
+
+import anyio
+import attrs
+from anyio.lowlevel import checkpoint
+
+from marketfetch.engine.blocking import run_in_thread
+from marketfetch.engine.state import SeriesState
+from marketfetch.errors import SinkUnavailable
+from marketfetch.planning.batches import BatchPlan, BatchSizing, FetchTask, plan_batches
+from marketfetch.planning.running_union import RunningUnion, span_sets
+from marketfetch.planning.shared_order import Gap, SharedOrder, gaps_of
+from marketfetch.protocols import Store
+from marketfetch.ratelimit.claims import Place
+from marketfetch.values.series import Series
+from marketfetch.values.slices import Slice
+from marketfetch.values.spans import SpanSet
+
+__all__ = ["BatchPlans", "StoreLook", "rest_of"]
+
+_FRESH = 0.2
+"""Seconds for which coverage counts as fresh."""
+_COST = 10
+"""A look at the store is taken so many times as seldom as it takes long: a tenth of the time at most."""
+
+
+@attrs.define(eq=False)
+class StoreLook:
+    """Reads what other processes have stored meanwhile, when a board shows that there are others."""
+
+    store: Store
+    place: Callable[[], Place]
+    """This process among those that use the same board."""
+    states: Mapping[Series, SeriesState]
+    others: dict[Series, SpanSet] = attrs.field(factory=dict, init=False)
+    """What other processes have stored, as far as this one had not."""
+    _shared: bool = attrs.field(default=False, init=False)
+    _due: float = attrs.field(default=0.0, init=False)
+    _lock: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether there has been another process: what it stored counts also after its end."""
+        self._shared = self._shared or self.place().others > 0
+        return self._shared
+
+    async def refresh(self) -> None:
+        """Read the coverage of all series that miss something, unless it is fresh.
+
+        A store that is away is not waited for: whoever writes to it does that.
+        """
+        async with self._lock:
+            began = monotonic()
+            asked = [series for series, state in self.states.items() if state.missing]
+            if began < self._due or not asked:
+                return
+            try:
+                found = await run_in_thread(partial(self.store.coverage, asked))
+            except SinkUnavailable:
+                found = {}
+            await checkpoint()  # batches of this process are recorded first
+            for series, coverage in found.items():
+                state = self.states[series]
+                if new := coverage.covered - state.durable.covered:
+                    self.others[series] = self.others.get(series, SpanSet()) | new
+                    state.record_stored(coverage)
+            ended = monotonic()
+            self._due = ended + max(_FRESH, _COST * (ended - began))
+
+
+@attrs.define(eq=False)
+class _Part:
+    """A part of the work, from a point of the line on."""
+
+    plans: Iterator[BatchPlan]
+    planned: dict[Series, SpanSet] = attrs.field(factory=dict, init=False)
+
+    def next(self) -> BatchPlan | None:
+        plan = next(self.plans, None)
+        if plan is not None:
+            spans = SpanSet.of(*(part.span for part in plan.slices))
+            self.planned[plan.series] = self.planned.get(plan.series, SpanSet()) | spans
+        return plan
+
+    def meets(self, others: Mapping[Series, SpanSet]) -> bool:
+        """Whether another process has stored what this part was about to fetch: it goes on from here, too."""
+        return any(others.get(series, SpanSet()) & spans for series, spans in self.planned.items())
+
+
+@attrs.define(eq=False)
+class BatchPlans:
+    """Yields the plans for the tasks of one limit pool, one after the other, until nothing is left.
+
+    No moment is planned twice in a round.
+    """
+
+    tasks: Sequence[FetchTask]
+    sizing: BatchSizing
+    states: Mapping[Series, SeriesState]
+    look: StoreLook | None
+    """None if no other process can see the store."""
+    order: SharedOrder
+    _ids: Iterator[int] = attrs.field(factory=count, init=False)
+    _alone: Iterator[BatchPlan] = attrs.field(init=False)
+    """The plans of all tasks, until there is another process."""
+    _parts: deque[_Part] = attrs.field(factory=deque, init=False)
+    """The parts of series that this process works on while others work on the rest, in turns."""
+    _planned: dict[Series, RunningUnion[SpanSet]] = attrs.field(factory=dict, init=False)
+    _choose_at: float = attrs.field(default=0.0, init=False)
+    """When parts are chosen again, after none was found; see `monotonic`."""
+    _is_over: bool = attrs.field(default=False, init=False)
+    _began: float = attrs.field(factory=monotonic, init=False)
+    _waited: float = attrs.field(default=0.0, init=False)
+    """Seconds in which others worked on all that was left."""
+    _count: int = attrs.field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._alone = self._plans(self.tasks)
+
+    async def next(self) -> BatchPlan | None:
+        """Return the next plan; None if nothing is left."""
+        look = self.look
+        plan = next(self._alone, None) if look is None or not look.is_shared else await self._next(look)
+        if plan is not None:
+            self._count += 1
+            planned = self._planned.setdefault(plan.series, span_sets())
+            planned.add(SpanSet.of(*(part.span for part in plan.slices)))
+        return plan
+
+    def _plans(self, tasks: Sequence[FetchTask]) -> Iterator[BatchPlan]:
+        return plan_batches(tasks, self.sizing, self._done, self._ids)
+
+    def _done(self, series: Series) -> SpanSet:
+        """Return the moments of a series for which no batch is planned any more."""
+        planned, crossed = self._planned.get(series), self.states[series].crossed
+        return crossed if planned is None else crossed | planned.value
+
+    async def _next(self, look: StoreLook) -> BatchPlan | None:
+        while not self._is_over:
+            await look.refresh()
+            self._begin_parts(look.place(), monotonic())
+            while self._parts:
+                part = self._parts[0]
+                plan = None if part.meets(look.others) else part.next()
+                if plan is not None and not self._is_stored(plan):
+                    self._parts.rotate(-1)
+                    return plan
+                self._parts.popleft()
+            if not self._is_over:  # others work on all that is left
+                waits = monotonic()
+                await anyio.sleep(_FRESH)
+                self._waited += monotonic() - waits
+        return None
+
+    def _begin_parts(self, place: Place, now: float) -> None:
+        """Begin parts until there are enough, or until nothing is left to begin."""
+        gaps: Sequence[Gap] = ()
+        pace = (now - self._began - self._waited) / max(1, self._count)
+        while len(self._parts) < self.order.parts and now >= self._choose_at:
+            gaps = gaps or [gap for task in self.tasks for gap in self._gaps(task)]
+            chosen = self.order.choose(gaps, place.before, now, pace)
+            if not chosen:
+                self._choose_at = now + _FRESH
+                self._is_over = not gaps and not self._parts
+                return
+            self._parts.append(_Part(chain.from_iterable(map(self._plans_of, chosen))))
+
+    def _plans_of(self, gap: Gap) -> Iterator[BatchPlan]:
+        missing = gap.task.missing & SpanSet.of(gap.span)
+        return self._plans([attrs.evolve(gap.task, missing=missing)])
+
+    def _gaps(self, task: FetchTask) -> Iterator[Gap]:
+        state = self.states[task.series]
+        if state.terminal_error is None:
+            yield from gaps_of(task, (task.missing - state.missing) | self._done(task.series))
+
+    def _is_stored(self, plan: BatchPlan) -> bool:
+        """Whether a batch begins with moments that another process has stored: the part ends here."""
+        first = next(iter(plan.slices), None)
+        return first is None or not self.states[plan.series].missing_in(first.span)
+
+
+def rest_of(state: SeriesState, part: Slice) -> Slice | None:
+    """Return what nobody has stored of a slice; None if nothing is left."""
+    rest = state.missing_in(part.span).hull
+    if rest is None or rest == part.span:
+        return None if rest is None else part
+    rows = part.rows if part.series.interval.is_event else min(part.rows, part.series.interval.count(rest))
+    return attrs.evolve(part, span=rest, rows=rows, absent_once=part.absent_once & SpanSet.of(rest))

@@ -1,0 +1,145 @@
+"""Where a process goes on while others fetch the same series into the same store.
+
+Nothing is agreed on: the store is the arbiter. Each process begins at another place, goes on in the order of
+time until it meets what another has stored, and then takes another gap. Two processes fetch the same rows
+only where one meets the rows that another has in flight, and the rules below make that rare.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+
+import attrs
+
+from marketfetch.planning.batches import FetchTask
+from marketfetch.values.series import Series
+from marketfetch.values.spans import Span, SpanSet
+
+__all__ = ["Gap", "SharedOrder", "gaps_of"]
+
+_GOLDEN = 0.6180339887498949
+"""Multiples of it, without their whole part, are spread evenly over 0-1, however many there are."""
+_SETTLED = 1.0
+"""Seconds: nobody works at the beginning of a gap that has stayed where it is for so long, or for longer."""
+_STEPS = 2
+"""So many batches of this process take as long as a gap has to stay where it is."""
+
+
+@attrs.frozen
+class Gap:
+    """Moments of a series that nobody has stored, one after the other; other moments need no request."""
+
+    task: FetchTask
+    span: Span
+
+    @property
+    def rows(self) -> int:
+        """The number of rows; events are counted as one page."""
+        task = self.task
+        return task.page_size if task.paginator.sequential else task.series.interval.count(self.span)
+
+    @property
+    def key(self) -> tuple[Series, int]:
+        """What names the gap while its end moves."""
+        return self.task.series, self.span.start
+
+
+def gaps_of(task: FetchTask, taken: SpanSet) -> Iterator[Gap]:
+    """Yield the gaps of a task around the moments that are taken: stored, or requested by this process.
+
+    Moments that were never missing divide no gap. Example: 1, 3, 5, 7 and 9 are missing, and 5 is taken: the
+    gaps are 1-3 and 7-9.
+    """
+    left = task.missing - taken
+    done = [span.start for span in task.missing & taken]
+    first: Span | None = None
+    last: Span | None = None
+    for span in left:
+        if first is None or last is None:
+            first = span
+        elif bisect_left(done, last.end) != bisect_left(done, span.start):
+            yield Gap(task, Span(first.start, last.end))
+            first = span
+        last = span
+    if first is not None and last is not None:
+        yield Gap(task, Span(first.start, last.end))
+
+
+@attrs.define(eq=False)
+class SharedOrder:
+    """Chooses where this process works, in so many `parts` at once; see `choose`.
+
+    All gaps, in the order of tasks and time, are a line. A part begins at a point of the line, and goes on
+    until it meets what another process has stored. `least` is the number of rows that a part may have in
+    flight: a shorter piece of the line is left to the process that works at its beginning.
+    """
+
+    parts: int
+    least: int
+    _seen: dict[tuple[Series, int], float] = attrs.field(factory=dict, init=False)
+    """Since when a gap has begun at the same place."""
+    _begun: int = attrs.field(default=0, init=False)
+
+    def choose(self, gaps: Sequence[Gap], before: int, now: float, pace: float) -> Sequence[Gap]:
+        """Return the gaps from where another part begins on; none if others work on all that is left.
+
+        `before` is the number of processes that came before this one, `pace` the number of seconds that this
+        process takes for a batch. A gap whose beginning has not moved for a while has nobody who works there.
+        It is a piece of the line together with the gaps before it, up to one where somebody works.
+
+        1. The first parts: spread over the line, and away from those of other processes.
+        2. At the beginning of the longest piece where nobody works.
+        3. About in the middle of the longest piece. The process that works at its beginning will end there.
+
+        Example: of a year of minutes, this process has fetched July to December. Another one began in
+        January, and is in March now: this one begins its next part in the middle of April to June.
+
+        >>> SharedOrder(parts=1, least=10).choose([], before=0, now=0.0, pace=0.1)
+        ()
+        """
+        keys = {gap.key: now for gap in gaps}
+        self._seen = keys | {key: since for key, since in self._seen.items() if key in keys}
+        if not gaps:
+            return ()
+        if self._begun < self.parts:
+            number, self._begun = before * self.parts + self._begun, self._begun + 1
+            return _rest(gaps, number * _GOLDEN % 1)
+        settled = now - max(_SETTLED, _STEPS * pace)
+        pieces: list[list[Gap]] = []
+        for gap in gaps:
+            if pieces and self._seen[gap.key] <= settled:
+                pieces[-1].append(gap)
+            else:
+                pieces.append([gap])
+        still = [piece for piece in pieces if self._seen[piece[0].key] <= settled]
+        if still:
+            return max(still, key=_rows)
+        longest = max(pieces, key=_rows)
+        if _rows(longest) < 2 * self.least:
+            return ()
+        rest = _rest(longest, 0.4 + 0.2 * (before * _GOLDEN % 1))
+        is_whole = rest[0] == longest[0]  # a chain, which begins where somebody works
+        return rest[1:] if is_whole else rest
+
+
+def _rows(gaps: Sequence[Gap]) -> int:
+    return sum(gap.rows for gap in gaps)
+
+
+def _rest(gaps: Sequence[Gap], part: float) -> Sequence[Gap]:
+    """Return the rest of some gaps, from the point on before which a part of all rows lies."""
+    ahead = part * _rows(gaps)
+    for number, gap in enumerate(gaps):
+        if ahead < gap.rows:
+            return [_cut(gap, ahead / gap.rows), *gaps[number + 1 :]]
+        ahead -= gap.rows
+    return gaps[-1:]
+
+
+def _cut(gap: Gap, part: float) -> Gap:
+    """Return a gap without its first part; a chain of pages is never cut."""
+    if gap.task.paginator.sequential:
+        return gap
+    start = gap.task.series.interval.floor(gap.span.start + int(gap.span.length * part))
+    return attrs.evolve(gap, span=Span(max(gap.span.start, start), gap.span.end))

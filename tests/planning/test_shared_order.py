@@ -1,0 +1,88 @@
+"""Where a process goes on while others fetch the same series: gaps, and the choice among them."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marketfetch.planning.batches import FetchTask
+from marketfetch.planning.paginators import CursorPaginator, TimeWindowPaginator
+from marketfetch.planning.shared_order import Gap, SharedOrder, gaps_of
+from marketfetch.values.series import Series
+from marketfetch.values.spans import MINUTE, Span, SpanSet
+
+SERIES = Series.of("binance-usdm", "ohlcv", "BTCUSDT", "1m")
+EVENTS = Series.of("binance-usdm", "funding_rate", "BTCUSDT", "event")
+minutes = st.sets(st.integers(0, 40), max_size=30).map(lambda found: span_set(*sorted(found)))
+
+
+def span(first: int, end: int) -> Span:
+    return Span(first * MINUTE, end * MINUTE)
+
+
+def span_set(*found: int) -> SpanSet:
+    return SpanSet.of(*(span(minute, minute + 1) for minute in found))
+
+
+def task(missing: SpanSet, series: Series = SERIES) -> FetchTask:
+    paginator = CursorPaginator() if series.interval.is_event else TimeWindowPaginator()
+    return FetchTask(series, missing, paginator, 100)
+
+
+def order() -> SharedOrder:
+    return SharedOrder(parts=1, least=10)
+
+
+@given(minutes, minutes)
+def test_gaps_hold_what_is_left_and_nothing_that_is_taken(missing: SpanSet, taken: SpanSet) -> None:
+    gaps = list(gaps_of(task(missing), taken))
+    held = SpanSet.of(*(gap.span for gap in gaps))
+    assert held & missing == missing - taken
+    assert not held & missing & taken
+    assert len(held) <= len(gaps)
+
+
+@given(minutes)
+def test_moments_that_were_never_missing_divide_no_gap(missing: SpanSet) -> None:
+    assert len(list(gaps_of(task(missing), SpanSet()))) == bool(missing)
+
+
+def test_processes_that_begin_together_begin_at_different_places() -> None:
+    names = [attrs.evolve(SERIES, symbol=name) for name in "ABCD"]
+    gaps = [Gap(task(SpanSet.of(span(0, 1000)), series), span(0, 1000)) for series in names]
+    starts = []
+    for before in range(8):
+        chosen = order().choose(gaps, before, now=0.0, pace=0.1)
+        assert chosen is not None
+        starts.append(names.index(chosen.task.series) * 1000 + chosen.span.start // MINUTE)
+    assert starts[0] == 0
+    distances = [
+        (late - early) % 4000 for early, late in zip(sorted(starts), [*sorted(starts)[1:], 4000], strict=True)
+    ]
+    assert min(distances) > 4000 / 8 / 2, starts
+
+
+def test_a_gap_whose_beginning_stays_is_taken_from_its_beginning() -> None:
+    chooser, gap = order(), Gap(task(SpanSet.of(span(0, 1000))), span(0, 1000))
+    other = attrs.evolve(gap, span=span(0, 300))
+    assert chooser.choose([other], before=0, now=0.0, pace=0.1) == other
+    assert chooser.choose([gap], before=0, now=0.9, pace=0.1) != gap, "somebody may have just ended there"
+    assert chooser.choose([gap], before=0, now=1.0, pace=0.1) == gap
+    assert chooser.choose([gap], before=0, now=1.0, pace=1.0) != gap, "batches that take long end seldom"
+
+
+def test_a_gap_whose_beginning_moves_is_divided_while_it_is_large() -> None:
+    chooser, whole = order(), task(SpanSet.of(span(0, 1000)))
+    chooser.choose([Gap(whole, span(0, 1000))], before=0, now=0.0, pace=0.1)
+    assert chooser.choose([Gap(whole, span(200, 1000))], 0, now=1.0, pace=0.1) == Gap(whole, span(600, 1000))
+    assert chooser.choose([Gap(whole, span(981, 1000))], 0, now=2.0, pace=0.1) is None
+    assert chooser.choose([Gap(whole, span(981, 1000))], 0, now=3.0, pace=0.1) == Gap(whole, span(981, 1000))
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_a_chain_of_pages_is_never_divided(before: int) -> None:
+    chooser, whole = order(), task(SpanSet.of(span(0, 1000)), EVENTS)
+    assert chooser.choose([Gap(whole, span(0, 1000))], before, now=0.0, pace=0.1) == Gap(whole, span(0, 1000))
+    assert chooser.choose([Gap(whole, span(500, 1000))], before, now=0.1, pace=0.1) is None
