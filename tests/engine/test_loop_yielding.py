@@ -22,7 +22,7 @@ from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOpt
 from marketfetch.values.pages import Batch
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span
-from tests.support.batches import candles
+from tests.support.batches import candles, one_by_one
 from tests.support.worlds import World, run
 
 
@@ -57,7 +57,7 @@ def batch_plans(*sizes: int) -> Iterator[BatchPlan]:
 
 
 async def test_slices_come_in_order_and_plans_without_slices_are_skipped() -> None:
-    queue = WorkQueue(batch_plans(0, 3, 0, 0, 2, 0), BatchBuilder(10, RowBudget(100)))
+    queue = WorkQueue(one_by_one(batch_plans(0, 3, 0, 0, 2, 0)), BatchBuilder(10, RowBudget(100)))
     taken = [part async for part in _all(queue)]
     assert [(part.batch_plan, part.span.start) for part in taken] == [
         (1, 0),
@@ -71,7 +71,7 @@ async def test_slices_come_in_order_and_plans_without_slices_are_skipped() -> No
 async def test_no_plan_begins_before_there_is_room_for_its_rows() -> None:
     row_budget = RowBudget(3)
     builder = BatchBuilder(10, row_budget)
-    queue = WorkQueue(batch_plans(3, 3), builder)
+    queue = WorkQueue(one_by_one(batch_plans(3, 3)), builder)
     taken = [await queue.get() for _ in range(3)]
     with anyio.move_on_after(0.01) as waited:
         await queue.get()

@@ -27,7 +27,7 @@ from marketfetch.values.pages import Batch, Columns, Page
 from marketfetch.values.settings import RetryPolicy, Settings
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
-from tests.support.batches import candles
+from tests.support.batches import candles, one_by_one
 from tests.support.worlds import MINUTE, World
 
 SERIES = candles()
@@ -62,7 +62,7 @@ def test_every_row_that_is_held_is_released_once(
     """Chains may be longer than planned, slices may have no row, and a plan may exceed the limit."""
     budget = RowBudget(limit)
     builder = BatchBuilder(10, budget)
-    queue = WorkQueue(plans_of(sizes), builder)
+    queue = WorkQueue(one_by_one(plans_of(sizes)), builder)
     planned, held, finished = dict[int, int](), dict[Batch, int](), [0] * len(sizes)
 
     def check() -> None:

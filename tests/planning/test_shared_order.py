@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import attrs
 import pytest
 from hypothesis import given
@@ -54,35 +56,43 @@ def test_processes_that_begin_together_begin_at_different_places() -> None:
     gaps = [Gap(task(SpanSet.of(span(0, 1000)), series), span(0, 1000)) for series in names]
     starts = []
     for before in range(8):
-        chosen = order().choose(gaps, before, now=0.0, pace=0.1)
-        assert chosen is not None
-        starts.append(names.index(chosen.task.series) * 1000 + chosen.span.start // MINUTE)
+        first, *others = order().choose(gaps, before, now=0.0, pace=0.1)
+        assert others == gaps[names.index(first.task.series) + 1 :], "the part goes on to the end of the line"
+        starts.append(names.index(first.task.series) * 1000 + first.span.start // MINUTE)
     assert starts[0] == 0
-    distances = [
-        (late - early) % 4000 for early, late in zip(sorted(starts), [*sorted(starts)[1:], 4000], strict=True)
-    ]
+    distances = [late - early for early, late in pairwise([*sorted(starts), 4000])]
     assert min(distances) > 4000 / 8 / 2, starts
 
 
-def test_a_gap_whose_beginning_stays_is_taken_from_its_beginning() -> None:
+def test_a_piece_of_the_line_where_nobody_works_is_taken_from_its_beginning() -> None:
     chooser, gap = order(), Gap(task(SpanSet.of(span(0, 1000))), span(0, 1000))
-    other = attrs.evolve(gap, span=span(0, 300))
-    assert chooser.choose([other], before=0, now=0.0, pace=0.1) == other
-    assert chooser.choose([gap], before=0, now=0.9, pace=0.1) != gap, "somebody may have just ended there"
-    assert chooser.choose([gap], before=0, now=1.0, pace=0.1) == gap
-    assert chooser.choose([gap], before=0, now=1.0, pace=1.0) != gap, "batches that take long end seldom"
+    first = attrs.evolve(gap, span=span(0, 300))
+    assert chooser.choose([first], before=0, now=0.0, pace=0.1) == [first]
+    assert chooser.choose([gap], before=0, now=0.9, pace=0.1) != [gap], "somebody may have just ended there"
+    assert chooser.choose([gap], before=0, now=1.0, pace=0.1) == [gap]
+    assert chooser.choose([gap], before=0, now=1.0, pace=1.0) != [gap], "batches that take long end seldom"
 
 
-def test_a_gap_whose_beginning_moves_is_divided_while_it_is_large() -> None:
-    chooser, whole = order(), task(SpanSet.of(span(0, 1000)))
-    chooser.choose([Gap(whole, span(0, 1000))], before=0, now=0.0, pace=0.1)
-    assert chooser.choose([Gap(whole, span(200, 1000))], 0, now=1.0, pace=0.1) == Gap(whole, span(600, 1000))
-    assert chooser.choose([Gap(whole, span(981, 1000))], 0, now=2.0, pace=0.1) is None
-    assert chooser.choose([Gap(whole, span(981, 1000))], 0, now=3.0, pace=0.1) == Gap(whole, span(981, 1000))
+def test_where_somebody_works_the_rest_is_divided_while_it_is_long() -> None:
+    chooser, other = order(), attrs.evolve(SERIES, symbol="ETHUSDT")
+    whole, next_one = (
+        task(SpanSet.of(span(0, 1000))),
+        Gap(task(SpanSet.of(span(0, 300)), other), span(0, 300)),
+    )
+    chooser.choose([Gap(whole, span(0, 1000)), next_one], before=0, now=0.0, pace=0.1)
+    # Nobody works at the beginning of the other series: it belongs to the piece before it.
+    rest = chooser.choose([Gap(whole, span(500, 1000)), next_one], before=0, now=1.0, pace=0.1)
+    assert rest == [Gap(whole, span(820, 1000)), next_one]
+    assert chooser.choose([Gap(whole, span(981, 1000))], before=0, now=2.0, pace=0.1) == ()
+    assert chooser.choose([Gap(whole, span(981, 1000))], before=0, now=3.0, pace=0.1) == [
+        Gap(whole, span(981, 1000))
+    ]
 
 
 @pytest.mark.parametrize("before", [0, 1, 2])
 def test_a_chain_of_pages_is_never_divided(before: int) -> None:
     chooser, whole = order(), task(SpanSet.of(span(0, 1000)), EVENTS)
-    assert chooser.choose([Gap(whole, span(0, 1000))], before, now=0.0, pace=0.1) == Gap(whole, span(0, 1000))
-    assert chooser.choose([Gap(whole, span(500, 1000))], before, now=0.1, pace=0.1) is None
+    assert chooser.choose([Gap(whole, span(0, 1000))], before, now=0.0, pace=0.1) == [
+        Gap(whole, span(0, 1000))
+    ]
+    assert not chooser.choose([Gap(whole, span(500, 1000))], before, now=0.1, pace=0.1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from marketfetch.values.spans import Span
 START = 1_577_836_800_000  # 2020-01-01
 MINUTE = 60_000
 EVER = Span(0, 2**53)
+
+_T = TypeVar("_T")
 
 
 def candles(symbol: str = "BTCUSDT", interval: str = "1m", exchange: str = "binance-usdm") -> Series:
@@ -33,3 +36,12 @@ def batch(
     for name, column in columns.items():
         values[series.dataset.index(name)] = column
     return Batch(series, Columns(times, values), Coverage(series.interval.cover(times)))
+
+
+def one_by_one(items: Iterator[_T]) -> Callable[[], Awaitable[_T | None]]:
+    """Return a function that returns the next item, None after the last."""
+
+    async def take() -> _T | None:
+        return next(items, None)
+
+    return take
