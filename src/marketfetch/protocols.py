@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import attrs
 
 from marketfetch.reports import EgressReport
+from marketfetch.sharing import Board, Place, Sharing
 from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage, MissingReason
 from marketfetch.values.datasets import Dataset
@@ -23,7 +24,6 @@ from marketfetch.values.spans import Span, SpanSet
 
 if TYPE_CHECKING:
     from marketfetch.ratelimit.budget import RateBudget
-    from marketfetch.ratelimit.claims import Place
     from marketfetch.ratelimit.server_clock import ServerClock
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Lease",
     "PageOutcome",
     "Paginator",
+    "Place",
     "ProxyPool",
     "Request",
     "Response",
@@ -57,7 +58,6 @@ __all__ = [
     "Writer",
 ]
 
-_T = TypeVar("_T")
 
 
 class Fetcher(Protocol):
@@ -110,37 +110,6 @@ class ProxyPool(Protocol):
     def statistics(self) -> Sequence[EgressReport]:
         """Return a snapshot of what each egress has done so far."""
         ...
-
-
-class Board(Protocol):
-    """A few small texts that several processes change atomically, such as which process holds which address.
-
-    Blocking code: the engine calls it on threads, never on the event loop, and on several threads at once.
-    Two boards at the same place are equal and have the same hash.
-    """
-
-    def change(self, name: str, step: Callable[[str | None, float], tuple[str, _T]]) -> _T:
-        """Replace the text under a name in one atomic step, and return the second result of `step`.
-
-        `step` gets the text (None if there is none yet) and the time, and returns the new text and a result.
-        The time is in seconds on the board's own clock, which is the same for all processes and runs on while
-        a machine is suspended. No other process changes the text meanwhile. If `step` raises, the text stays
-        as it is. `step` can be pickled, and may be called again.
-
-        Raises SinkUnavailable if the same call may work later, SinkError if it will not.
-        """
-        ...
-
-
-@attrs.frozen
-class Sharing:
-    """The boards by which budgets are shared: with every process that uses one of the same boards.
-
-    Without a board that cannot be reached the run goes on, and logs it; with `required` the run fails.
-    """
-
-    boards: tuple[Board, ...] = ()
-    required: bool = False
 
 
 @runtime_checkable

@@ -25,9 +25,10 @@ from marketfetch.protocols import Board
 from marketfetch.proxies.address_limits import Limits, Shared
 from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE
 from marketfetch.ratelimit.claim_notes import Note
-from marketfetch.ratelimit.claims import Place, Reply, Wish, turn
+from marketfetch.ratelimit.claims import Reply, Wish, turn
 from marketfetch.ratelimit.egress_queue import Claim, EgressQueue
 from marketfetch.redaction import redact
+from marketfetch.sharing import Place
 
 __all__ = ["Claims", "LimitQueue"]
 

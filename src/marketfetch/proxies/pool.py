@@ -22,12 +22,12 @@ from marketfetch.proxies.parsing import parse_proxy, read_proxies
 from marketfetch.proxies.registry import Registry, process_registry
 from marketfetch.ratelimit.budget import UNKNOWN_UNTIL_RESPONSE, RateBudget
 from marketfetch.ratelimit.circuit_breaker import CircuitBreaker
-from marketfetch.ratelimit.claims import Place
 from marketfetch.ratelimit.egress_queue import EgressQueue, EgressSlot
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.ratelimit.wait_reasons import Wait
 from marketfetch.redaction import Secret, redact
 from marketfetch.reports import EgressReport
+from marketfetch.sharing import Place
 from marketfetch.values.http import Egress, LimitPool, Request
 from marketfetch.values.spans import format_utc
 

@@ -25,8 +25,9 @@ import attrs
 
 from marketfetch.errors import ConfigurationError
 from marketfetch.ratelimit.claim_notes import LeftNote, Note
+from marketfetch.sharing import Place
 
-__all__ = ["Place", "Reply", "Wish", "nobody", "turn"]
+__all__ = ["Reply", "Wish", "nobody", "turn"]
 
 _FORMAT: Final = 1
 _FOREIGN = "board: what is there was not written by marketfetch; delete it, or name another board"
@@ -53,14 +54,6 @@ class Wish:
     term: float = 30.0
     period: float = attrs.field(default=60.0, kw_only=True)
     leaving: bool = attrs.field(default=False, kw_only=True)
-
-
-@attrs.frozen
-class Place:
-    """How many other processes are on a board, and how many of them came before this one."""
-
-    before: int = 0
-    others: int = 0
 
 
 @attrs.frozen

@@ -24,7 +24,7 @@ from marketfetch.planning.batches import BatchPlan, BatchSizing, FetchTask, plan
 from marketfetch.planning.running_union import RunningUnion, span_sets
 from marketfetch.planning.shared_order import Gap, SharedOrder, gaps_of
 from marketfetch.protocols import Store
-from marketfetch.ratelimit.claims import Place
+from marketfetch.sharing import Place
 from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import SpanSet

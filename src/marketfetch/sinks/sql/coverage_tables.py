@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
 from marketfetch.errors import SinkError
 from marketfetch.sinks.provenance import FILE_COLUMNS, by_span, dump_file, load_file
+from marketfetch.sinks.sql.coverage_schema import FORMAT, PREFIX, DbConnection, created
 from marketfetch.sinks.sql.coverage_segments import hull, joined, split
 from marketfetch.sinks.sql.json_spans import dump_spans, load_spans
 from marketfetch.sinks.sql.ledger import Ledger, SegmentChange, names, registered
@@ -20,15 +21,9 @@ from marketfetch.values.pages import Batch, RejectedRow
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["FORMAT", "PREFIX", "CoverageTables", "DbConnection", "DbCursor", "load_segment"]
+__all__ = ["CoverageTables", "load_segment"]
 
 _T = TypeVar("_T")
-
-PREFIX = "marketfetch_"
-"""Begins the name of each of our tables. A schema `marketfetch` is ambiguous in `marketfetch.duckdb`."""
-
-FORMAT = 3
-"""The version of the tables that this marketfetch writes; without a table `marketfetch_format` it is 1."""
 
 _MANY = 100
 """Rows, or values of a list, in one statement: an SQLite of some systems takes 999 parameters at most."""
@@ -40,26 +35,6 @@ _SPANS_1 = "covered, \"empty\", '[]'"
 """The same in format 1."""
 
 _FILE = ", ".join(FILE_COLUMNS)
-
-
-class DbCursor(Protocol):
-    """A cursor of DuckDB or SQLite."""
-
-    def fetchone(self) -> Any:
-        """Return the next row, None after the last."""
-        ...
-
-    def fetchall(self) -> list[Any]:
-        """Return all rows."""
-        ...
-
-
-class DbConnection(Protocol):
-    """The common part of the connections of DuckDB and SQLite."""
-
-    def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> DbCursor:
-        """Run one statement, its parameters written as question marks."""
-        ...
 
 
 def load_segment(series_id: int, texts: Sequence[str]) -> Coverage:
@@ -93,31 +68,8 @@ class CoverageTables(Ledger[DbConnection]):
 
     def prepare(self, connection: DbConnection) -> None:
         """Make the tables where they are missing."""
-        # An older marketfetch fails, since it finds no column `covered`, instead of writing another format.
-        tables = {
-            "series": "id INTEGER PRIMARY KEY, target TEXT NOT NULL, exchange TEXT NOT NULL, "
-            "dataset TEXT NOT NULL, symbol TEXT NOT NULL, interval TEXT NOT NULL, "
-            "revision BIGINT DEFAULT 0, UNIQUE (target, exchange, dataset, symbol, interval)",
-            "coverage": "series_id INTEGER NOT NULL, start_time BIGINT NOT NULL, end_time BIGINT NOT NULL, "
-            "covered_spans TEXT NOT NULL, empty_spans TEXT NOT NULL, unusable_spans TEXT NOT NULL",
-            "rejected": "series_id INTEGER NOT NULL, time BIGINT NOT NULL, reason TEXT NOT NULL, "
-            "raw TEXT NOT NULL",
-            "files": "series_id INTEGER NOT NULL, file_key TEXT NOT NULL, start_time BIGINT NOT NULL, "
-            "end_time BIGINT NOT NULL, size BIGINT NOT NULL, modified BIGINT NOT NULL, digest TEXT NOT NULL, "
-            "verified BOOLEAN NOT NULL",
-            "format": "version INTEGER NOT NULL",
-        }
-        keys = {
-            "coverage": "series_id, start_time",
-            "rejected": "series_id, time, reason, raw",
-            "files": "series_id, file_key",
-        }
-        for name, columns in tables.items():
-            keyed = self.clustered and name in keys
-            text = f"({columns}, PRIMARY KEY ({keys[name]})) WITHOUT ROWID" if keyed else f"({columns})"
-            connection.execute(f"CREATE TABLE IF NOT EXISTS {PREFIX}{name} {text}")
-        if not self.clustered:  # DuckDB does not use an index of several columns
-            connection.execute(f"CREATE INDEX IF NOT EXISTS {PREFIX}series_symbol ON {PREFIX}series (symbol)")
+        for statement in created(clustered=self.clustered):
+            connection.execute(statement)
         if self.version(connection) is None:
             connection.execute(f"INSERT INTO {PREFIX}format VALUES (?)", [FORMAT])
         # Changes nothing. In a read-only file SQLite begins a transaction, and fails only at the first

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Generic, TypeVar
 
-from marketfetch.sinks.sql.coverage_tables import DbConnection
+from marketfetch.sinks.sql.coverage_schema import DbConnection
 from marketfetch.sinks.sql.file_tables import FileTable, LabelledRows, RowQuery
 from marketfetch.values.pages import Columns
 from marketfetch.values.spans import Span

@@ -16,7 +16,8 @@ from marketfetch.redaction import Secret
 from marketfetch.sinks.files.fork_guard import OPEN_FILES
 from marketfetch.sinks.files.paths import check_folder, file_identity, file_path, path_from_uri
 from marketfetch.sinks.remedies import newer_format
-from marketfetch.sinks.sql.coverage_tables import FORMAT, PREFIX, CoverageTables, DbConnection
+from marketfetch.sinks.sql.coverage_schema import FORMAT, PREFIX, DbConnection
+from marketfetch.sinks.sql.coverage_tables import CoverageTables
 from marketfetch.sinks.sql.file_dialect import FileDialect
 from marketfetch.sinks.sql.file_tables import FileTable, LabelledRows, RowQuery, mapped_table, stand_ins
 from marketfetch.sinks.sql.identifiers import quoted

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from marketfetch.sinks.sql.coverage_tables import PREFIX, DbConnection, load_segment
+from marketfetch.sinks.sql.coverage_schema import PREFIX, DbConnection
+from marketfetch.sinks.sql.coverage_tables import load_segment
 from marketfetch.sinks.sql.ledger import registered
 from marketfetch.values.series import Series
 from marketfetch.values.spans import MAX_TIMESTAMP, Span

@@ -1,0 +1,63 @@
+"""The tables of the ledger of a database file, and what is used of the connections of DuckDB and SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+__all__ = ["FORMAT", "PREFIX", "DbConnection", "DbCursor", "created"]
+
+PREFIX = "marketfetch_"
+"""Begins the name of each of our tables. A schema `marketfetch` is ambiguous in `marketfetch.duckdb`."""
+
+FORMAT = 3
+"""The version of the tables that this marketfetch writes; without a table `marketfetch_format` it is 1."""
+
+_TABLES = {
+    "series": "id INTEGER PRIMARY KEY, target TEXT NOT NULL, exchange TEXT NOT NULL, "
+    "dataset TEXT NOT NULL, symbol TEXT NOT NULL, interval TEXT NOT NULL, "
+    "revision BIGINT DEFAULT 0, UNIQUE (target, exchange, dataset, symbol, interval)",
+    # An older marketfetch fails, since it finds no column `covered`, instead of writing another format.
+    "coverage": "series_id INTEGER NOT NULL, start_time BIGINT NOT NULL, end_time BIGINT NOT NULL, "
+    "covered_spans TEXT NOT NULL, empty_spans TEXT NOT NULL, unusable_spans TEXT NOT NULL",
+    "rejected": "series_id INTEGER NOT NULL, time BIGINT NOT NULL, reason TEXT NOT NULL, raw TEXT NOT NULL",
+    "files": "series_id INTEGER NOT NULL, file_key TEXT NOT NULL, start_time BIGINT NOT NULL, "
+    "end_time BIGINT NOT NULL, size BIGINT NOT NULL, modified BIGINT NOT NULL, digest TEXT NOT NULL, "
+    "verified BOOLEAN NOT NULL",
+    "format": "version INTEGER NOT NULL",
+}
+_KEYS = {
+    "coverage": "series_id, start_time",
+    "rejected": "series_id, time, reason, raw",
+    "files": "series_id, file_key",
+}
+
+
+class DbCursor(Protocol):
+    """A cursor of DuckDB or SQLite."""
+
+    def fetchone(self) -> Any:
+        """Return the next row, None after the last."""
+        ...
+
+    def fetchall(self) -> list[Any]:
+        """Return all rows."""
+        ...
+
+
+class DbConnection(Protocol):
+    """The common part of the connections of DuckDB and SQLite."""
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> DbCursor:
+        """Run one statement, its parameters written as question marks."""
+        ...
+
+
+def created(*, clustered: bool) -> Iterator[str]:
+    """Yield the statements that make the tables where they are missing; see CoverageTables."""
+    for name, columns in _TABLES.items():
+        keyed = clustered and name in _KEYS
+        text = f"({columns}, PRIMARY KEY ({_KEYS[name]})) WITHOUT ROWID" if keyed else f"({columns})"
+        yield f"CREATE TABLE IF NOT EXISTS {PREFIX}{name} {text}"
+    if not clustered:  # DuckDB does not use an index of several columns
+        yield f"CREATE INDEX IF NOT EXISTS {PREFIX}series_symbol ON {PREFIX}series (symbol)"
