@@ -6,8 +6,6 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 SOURCE = Path(__file__).parents[1] / "src" / "marketfetch"
 FILES = sorted(SOURCE.rglob("*.py"))
 
@@ -39,12 +37,15 @@ def _names(tree: ast.AST) -> Iterator[str]:
                 yield f"{name}={value}"
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
-def test_no_data_is_run_no_object_is_unpickled_and_no_certificate_goes_unchecked(file: Path) -> None:
-    names = set(_names(ast.parse(file.read_text("utf-8"))))
-    names -= {"compile"} if "re" in names else set()  # of regular expressions
+def test_no_data_is_run_no_object_is_unpickled_and_no_certificate_goes_unchecked() -> None:
     forbidden = RUNS_DATA | READS_OBJECTS | WEAKENS_TLS | {"verify=False", "allow_pickle=True"}
-    assert not names & forbidden
+    found: dict[str, set[str]] = {}
+    for file in FILES:
+        names = set(_names(ast.parse(file.read_text("utf-8"))))
+        names -= {"compile"} if "re" in names else set()  # of regular expressions
+        found[str(file.relative_to(SOURCE))] = names & forbidden
+    assert len(found) > 100
+    assert not {file: names for file, names in found.items() if names}
 
 
 def test_what_is_forbidden_would_be_found() -> None:

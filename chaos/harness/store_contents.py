@@ -26,7 +26,7 @@ from psycopg import sql
 from pyarrow import parquet
 
 from chaos.harness.store_fixtures import files_of
-from marketfetch.composites import CompositeOhlcv
+from marketfetch.engine.composites import CompositeOhlcv
 from marketfetch.protocols import SupportsProvenance
 from marketfetch.sinks import sink_from
 from marketfetch.testing import Market

@@ -59,7 +59,6 @@ __all__ = [
 ]
 
 
-
 class Fetcher(Protocol):
     """The transport, with its connection pool: sends a Request through an egress, returns the Response.
 

@@ -56,12 +56,12 @@ def test_a_terminal_of_few_letters_gets_the_report_all_the_same(
 
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
 def test_closed_streams_are_no_harm_to_the_store(
-    exchange: SimulatedExchange, tmp_path: Path, marketfetch_process: Command, closed: str
+    exchange: SimulatedExchange, tmp_path: Path, marketfetch: Command, closed: str
 ) -> None:
     job = _job(exchange, tmp_path, "--verbose")
     shell = ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *job]
     assert subprocess.run(shell, check=False, timeout=50, capture_output=True).returncode == 0
-    assert marketfetch_process("coverage", "--to", f"sqlite:{tmp_path}/market.db").returncode == 0
+    assert marketfetch("coverage", "--to", f"sqlite:{tmp_path}/market.db").returncode == 0
 
 
 def test_output_that_cannot_be_written_is_told(exchange: SimulatedExchange, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from marketfetch.adapter import AdapterError, Exchange
 from marketfetch.api.maintenance import forget
-from marketfetch.composites import CompositeOhlcv
+from marketfetch.engine.composites import CompositeOhlcv
 from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Store
 from marketfetch.sinks import DuckDBSink, TableMapping, sink_from

@@ -18,8 +18,8 @@ import pytest
 
 from marketfetch.adapters.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.composites import CompositeOhlcv
 from marketfetch.engine.blocking import StoreRetrier
+from marketfetch.engine.composites import CompositeOhlcv
 from marketfetch.engine.derivation import Derivation
 from marketfetch.engine.state import SeriesState
 from marketfetch.engine.writers import OnWritten

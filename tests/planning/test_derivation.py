@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfetch.composites import CompositeOhlcv
+from marketfetch.engine.composites import CompositeOhlcv
 from marketfetch.planning.derivation import intersect_coverage
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset

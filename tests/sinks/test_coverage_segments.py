@@ -22,9 +22,9 @@ FEW = 4
 
 
 def spans_within(length: int) -> st.SearchStrategy[SpanSet]:
-    starts = st.integers(0, length - 1)
-    span = starts.flatmap(lambda start: st.integers(start + 1, length).map(lambda end: Span(start, end)))
-    return st.lists(span, max_size=12).map(lambda found: SpanSet(tuple(found)))
+    step = st.integers(0, length - 1)
+    pairs = st.lists(st.tuples(step, step), max_size=12)
+    return pairs.map(lambda found: SpanSet(tuple(Span(min(pair), max(pair) + 1) for pair in found)))
 
 
 @st.composite

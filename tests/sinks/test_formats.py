@@ -24,6 +24,7 @@ import duckdb
 import pytest
 
 from marketfetch.errors import SinkError
+from marketfetch.sinks.duckdb import shared_connection
 from marketfetch.sinks.duckdb.sink import DuckDBSink
 from marketfetch.sinks.sql.coverage_segments import SEGMENT_SPANS
 from marketfetch.sinks.sql.file_store import SqlFileStore
@@ -91,13 +92,14 @@ def query(old: Store) -> Query:
 
 def content(store: Store) -> list[Any]:
     """Return all that a store tells of the series of the old stores."""
-    rows = [store.read(series, EVER) for series in KNOWN]
-    return [
-        dict(store.ledger()),
-        dict(store.coverage(KNOWN)),
-        [(one.times.tolist(), one.values.tobytes()) for one in rows],
-        [list(store.rejected(series, EVER)) for series in KNOWN],
-    ]
+    with store._connected_to_read():  # held open: opening a file of DuckDB takes longer than reading it
+        rows = [store.read(series, EVER) for series in KNOWN]
+        return [
+            dict(store.ledger()),
+            dict(store.coverage(KNOWN)),
+            [(one.times.tolist(), one.values.tobytes()) for one in rows],
+            [list(store.rejected(series, EVER)) for series in KNOWN],
+        ]
 
 
 def test_an_old_store_is_read_without_a_byte_being_written(old: Store, query: Query) -> None:
@@ -272,7 +274,8 @@ def test_an_old_store_that_may_not_be_written_is_refused_as_it_is(old: Store) ->
         shutil.rmtree(home)
 
 
-def test_of_many_that_prepare_at_once_one_migrates(old: Store) -> None:
+def test_of_many_that_prepare_at_once_one_migrates(old: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_connection, "LOCK_TIMEOUT", 50.0)  # eight take turns on a busy machine
     before = content(old)
 
     def prepare(_: int) -> None:

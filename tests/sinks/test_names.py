@@ -56,12 +56,12 @@ def test_any_name_is_only_a_name(kind: type[Any], names: list[str], symbol: str)
         mapping = TableMapping(table, time=time, symbol=label, columns={"ohlcv": {"open": column}})
         store: Store = kind(path, table=mapping)
         series = candles(symbol)
-        store.prepare([series.dataset])
-        with store.writer() as write:
-            write(batch(series, range(3), open=1.5))
-            write(batch(series, range(2, 5), open=2.5))
-        assert store.read(series, EVER).values[0].tolist() == [1.5, 1.5, 2.5, 2.5, 2.5]
-        with closing(_connect(kind, path)) as database:
+        with closing(_connect(kind, path)) as database:  # held open: opening takes longest
+            store.prepare([series.dataset])
+            with store.writer() as write:
+                write(batch(series, range(3), open=1.5))
+                write(batch(series, range(2, 5), open=2.5))
+            assert store.read(series, EVER).values[0].tolist() == [1.5, 1.5, 2.5, 2.5, 2.5]
             ((found,),) = database.execute(
                 f"SELECT DISTINCT {_quoted(label)} FROM {_quoted(table)}"
             ).fetchall()

@@ -23,6 +23,7 @@ from marketfetch.sinks.parquet.sink import ParquetSink
 from marketfetch.sinks.postgres import PostgresSink
 from marketfetch.sinks.sqlite import SQLiteSink
 from marketfetch.sinks.table_mapping import TableMapping
+from marketfetch.sinks.urls import sink_from
 from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
@@ -61,7 +62,8 @@ _KILLED = """
 import os, signal, sys
 from importlib import import_module
 from pathlib import Path
-sys.path.insert(0, sys.argv[4])
+sys.path.insert(0, sys.argv[3])
+from marketfetch.sinks.urls import sink_from
 from tests.sinks.test_provenance import from_january, write
 
 def dying(original):
@@ -73,65 +75,56 @@ def dying(original):
 module, _, names = sys.argv[1].partition(":")
 owner, name = names.split(".")
 owner = getattr(import_module(module), owner)
-kind, _, place = sys.argv[3].partition("|")
-module, _, sink = sys.argv[2].partition(":")
-store = getattr(import_module(module), sink)(place)
+store = sink_from(sys.argv[2])
 setattr(owner, name, dying(getattr(owner, name)))
 write(store, from_january(range(10, 20), open=2))
 """
 
-STEPS = [
-    ("marketfetch.sinks.sqlite:SQLiteSink", "marketfetch.sinks.sqlite:SQLiteSink._merge", False),
-    (
-        "marketfetch.sinks.sqlite:SQLiteSink",
-        "marketfetch.sinks.sql.coverage_tables:CoverageTables._put_file",
-        False,
-    ),
-    ("marketfetch.sinks.duckdb.sink:DuckDBSink", "marketfetch.sinks.duckdb.sink:DuckDBSink._merge", False),
-    (
-        "marketfetch.sinks.parquet.sink:ParquetSink",
-        "marketfetch.sinks.parquet.series_folder:SeriesFolder._held",
-        False,
-    ),
-    (
-        "marketfetch.sinks.parquet.sink:ParquetSink",
-        "marketfetch.sinks.parquet.series_folder:SeriesFolder._put",
-        True,
-    ),
-    (
-        "marketfetch.sinks.postgres.sink:PostgresSink",
-        "marketfetch.sinks.postgres.writer:BatchWriter._write",
-        False,
-    ),
-    (
-        "marketfetch.sinks.postgres.sink:PostgresSink",
-        "marketfetch.sinks.postgres.coverage_tables:CoverageTables.unite",
-        False,
-    ),
-]
 
-
-@pytest.mark.parametrize(
-    ("sink", "step", "stored"), STEPS, ids=[step.partition(":")[2] for _, step, _ in STEPS]
-)
-def test_a_writer_that_is_killed_leaves_rows_and_provenance_or_neither(
-    tmp_path: Path, postgres_dsn: str, sink: str, step: str, *, stored: bool
-) -> None:
-    place = postgres_dsn if "postgres" in sink else str(tmp_path / "store")
-    kinds = {kind.__name__: kind for kind in (SQLiteSink, DuckDBSink, ParquetSink, PostgresSink)}
-    store: Store = kinds[sink.partition(":")[2]](place)
+def check_kill(url: str, step: str, *, stored: bool) -> None:
+    """Kill a process that writes rows of a file after a step; see what it left, and write them again."""
+    store = sink_from(url)
+    assert isinstance(store, Store)
+    assert isinstance(store, SupportsProvenance)
     store.prepare([OHLCV])
     write(store, batch(candles(), range(10), open=1))
-    command = [sys.executable, "-c", _KILLED, step, sink, f"at|{place}", str(Path(__file__).parents[2])]
+    command = [
+        sys.executable,
+        "-c",
+        _KILLED,
+        f"marketfetch.sinks.{step}",
+        url,
+        str(Path(__file__).parents[2]),
+    ]
     run = subprocess.run(command, check=False, timeout=50, capture_output=True, text=True)
     assert run.returncode == -signal.SIGKILL, run.stderr
-    assert isinstance(store, SupportsProvenance)
     assert len(store.read(candles(), EVER)) == (20 if stored else 10)
     assert list(store.provenance(candles())) == ([JANUARY] if stored else [])
     store.prepare([OHLCV])
     write(store, from_january(range(10, 20), open=2))
     assert len(store.read(candles(), EVER)) == 20
     assert list(store.provenance(candles())) == [JANUARY]
+
+
+@pytest.mark.parametrize(
+    ("kind", "step", "stored"),
+    [
+        ("sqlite", "sqlite:SQLiteSink._merge", False),
+        ("sqlite", "sql.coverage_tables:CoverageTables._put_file", False),
+        ("duckdb", "duckdb.sink:DuckDBSink._merge", False),
+        ("parquet", "parquet.series_folder:SeriesFolder._held", False),
+        ("parquet", "parquet.series_folder:SeriesFolder._put", True),
+    ],
+)
+def test_a_writer_that_is_killed_leaves_rows_and_provenance_or_neither(
+    tmp_path: Path, kind: str, step: str, *, stored: bool
+) -> None:
+    check_kill(f"{kind}:{tmp_path / 'store'}", step, stored=stored)
+
+
+@pytest.mark.parametrize("step", ["writer:BatchWriter._write", "coverage_tables:CoverageTables.unite"])
+def test_a_writer_that_is_killed_leaves_neither_in_postgresql(postgres_dsn: str, step: str) -> None:
+    check_kill(postgres_dsn, f"postgres.{step}", stored=False)
 
 
 def test_a_batch_that_is_refused_leaves_no_provenance(tmp_path: Path, postgres_dsn: str) -> None:

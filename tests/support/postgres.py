@@ -162,7 +162,10 @@ class Server:
         name = f"mf_{uuid.uuid4().hex[:12]}"
         database = sql.Identifier(name)
         with psycopg.connect(self.direct, autocommit=True) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(database))
+            # A server of ours copies files at half the cost; one that was given may sync each of the 300.
+            files = self.guard is not None and connection.info.server_version >= 150_000
+            how = sql.SQL("STRATEGY FILE_COPY" if files else "")
+            connection.execute(sql.SQL("CREATE DATABASE {} {}").format(database, how))
         try:
             yield _url(self.dsn, name)
         finally:
@@ -283,6 +286,8 @@ def _started(
     dsn = f"host={home} port=5432 user=postgres dbname=postgres"
     try:
         await_ready(dsn, guard, log)
+        # Leaves a cache of the catalogue in the template: a copy without one makes it for its first session.
+        psycopg.connect(dsn, dbname="template1").close()
         yield dsn, guard
     finally:
         guard.communicate(timeout=TIMEOUT)  # closes the pipe, and waits until the server has shut down

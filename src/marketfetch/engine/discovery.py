@@ -11,9 +11,9 @@ import attrs
 
 from marketfetch.adapter_checks.results import check_instruments, check_next_request, check_requests
 from marketfetch.archives.listing import ListingRequest
-from marketfetch.composites import CompositeOhlcv
 from marketfetch.engine.archives.files import list_pages, send_to_archive
 from marketfetch.engine.blocking import StoreRetrier
+from marketfetch.engine.composites import CompositeOhlcv
 from marketfetch.engine.missing import MAX_CLOCK_SKEW
 from marketfetch.engine.requester import RequestExecutor
 from marketfetch.engine.state import RunState, SeriesState

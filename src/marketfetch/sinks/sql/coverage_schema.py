@@ -1,11 +1,16 @@
-"""The tables of the ledger of a database file, and what is used of the connections of DuckDB and SQLite."""
+"""The ledger of a database file: its tables, the JSON in them, and what is used of the connections."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from operator import index
 from typing import Any, Protocol
 
-__all__ = ["FORMAT", "PREFIX", "DbConnection", "DbCursor", "created"]
+import orjson
+
+from marketfetch.values.spans import Span, SpanSet
+
+__all__ = ["FORMAT", "PREFIX", "DbConnection", "DbCursor", "created", "dump_spans", "load_spans"]
 
 PREFIX = "marketfetch_"
 """Begins the name of each of our tables. A schema `marketfetch` is ambiguous in `marketfetch.duckdb`."""
@@ -61,3 +66,18 @@ def created(*, clustered: bool) -> Iterator[str]:
         yield f"CREATE TABLE IF NOT EXISTS {PREFIX}{name} {text}"
     if not clustered:  # DuckDB does not use an index of several columns
         yield f"CREATE INDEX IF NOT EXISTS {PREFIX}series_symbol ON {PREFIX}series (symbol)"
+
+
+def dump_spans(spans: SpanSet) -> str:
+    """Write spans as JSON, which both databases and people can read.
+
+    >>> dump_spans(SpanSet.of(Span(0, 60_000), Span(120_000, 180_000)))
+    '[[0,60000],[120000,180000]]'
+    """
+    return orjson.dumps([(span.start, span.end) for span in spans]).decode()
+
+
+def load_spans(text: str) -> SpanSet:
+    """Read the text of `dump_spans`; raises ValueError or TypeError for any other text."""
+    # `index` refuses numbers that are not whole; a Span would take them.
+    return SpanSet(tuple(Span(index(start), index(end)) for start, end in orjson.loads(text)))

@@ -10,9 +10,15 @@ import attrs
 
 from marketfetch.errors import SinkError
 from marketfetch.sinks.provenance import FILE_COLUMNS, by_span, dump_file, load_file
-from marketfetch.sinks.sql.coverage_schema import FORMAT, PREFIX, DbConnection, created
+from marketfetch.sinks.sql.coverage_schema import (
+    FORMAT,
+    PREFIX,
+    DbConnection,
+    created,
+    dump_spans,
+    load_spans,
+)
 from marketfetch.sinks.sql.coverage_segments import hull, joined, split
-from marketfetch.sinks.sql.json_spans import dump_spans, load_spans
 from marketfetch.sinks.sql.ledger import Ledger, SegmentChange, names, registered
 from marketfetch.values.archives import Provenance
 from marketfetch.values.coverage import Coverage
