@@ -146,7 +146,7 @@ def test_image_fills_a_store_and_writes_into_its_volume_alone(container: Contain
 
 def test_image_has_the_wheel_and_not_the_source_tree(container: Container, wheel: Path) -> None:
     version = wheel.name.split("-")[1]
-    assert container.run("--version").stdout == f"marketfetch {version}\n"
+    assert container.run("--version").stdout.splitlines()[0] == f"marketfetch {version}"
     assert list(container.root.glob("lib/python*/site-packages/marketfetch/cli/main.py"))
 
 
