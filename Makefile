@@ -1,11 +1,12 @@
 # One command per job. Each sets up what it needs in .venv, given only Python >= 3.11, make and a shell.
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # all of them share one virtual environment
-.PHONY: help demo test bench chaos check lint format types contracts docs clean
+.PHONY: help demo test bench chaos check lint format types contracts docs sbom clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 CODE := $(wildcard src tests examples benchmarks chaos tools)
+SCHEMA := $(BIN)/check-jsonschema --quiet --builtin-schema
 # Further arguments: make test ARGS="-k spans -n 0", make chaos ARGS="--only killing"
 ARGS ?=
 export PYTHON
@@ -34,10 +35,15 @@ chaos: $(VENV)/.ready-chaos ## try to break every promise of docs/guarantees.md,
 
 check: lint types contracts docs ## lint, types, contracts and docs
 
-lint: $(VENV)/.ready-dev ## check style, format and spelling
+lint: $(VENV)/.ready-dev ## check style, format, spelling and workflows
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet || { echo "Not formatted; the remedy is: make format"; exit 1; }
 	@$(BIN)/codespell
+	@$(BIN)/zizmor --offline --quiet .github
+	@$(SCHEMA) vendor.github-workflows .github/workflows/*.yml
+	@$(SCHEMA) vendor.dependabot .github/dependabot.yml
+	@$(SCHEMA) vendor.citation-file-format CITATION.cff
+	@$(SCHEMA) vendor.compose-spec examples/deploy/compose.yaml
 
 format: $(VENV)/.ready-dev ## format the code and mend what can be mended mechanically
 	@$(BIN)/ruff check --fix-only --quiet
@@ -54,8 +60,16 @@ docs: $(VENV)/.ready-dev ## build the documentation into site/, and test it in C
 	@$(BIN)/mkdocs build --strict --quiet
 	@$(BIN)/python -m pytest -n 0 --quiet --no-header tests/site --site site
 
+# The environment has no pip, so that the list has only what an installation needs.
+sbom: $(VENV)/.ready-sbom ## after `make dist`: write what an installation of that consists of to sbom.cdx.json
+	@$(BIN)/python -m venv --clear --without-pip $(VENV)/sbom
+	@$(BIN)/python -m pip --python $(VENV)/sbom install --quiet --disable-pip-version-check \
+	    --find-links dist --only-binary marketfetch 'marketfetch[all]==$(patsubst dist/marketfetch-%.tar.gz,%,$(wildcard dist/*.tar.gz))'
+	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible \
+	    --output-file sbom.cdx.json $(VENV)/sbom
+
 clean: ## remove everything that the other targets made
-	rm -rf $(VENV) site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) site dist build sbom.cdx.json .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests tools -name __pycache__ -prune -exec rm -rf {} +
 
 # The libraries that we are compared with cannot share our environment.

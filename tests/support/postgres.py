@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import pwd
 import re
 import shutil
 import signal
@@ -15,13 +14,16 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import attrs
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+
+if TYPE_CHECKING:
+    import pwd  # a module of POSIX alone
 
 # No data has to survive a power cut, and two servers may share a small machine.
 SETTINGS = {
@@ -309,7 +311,11 @@ def await_ready(dsn: str, guard: subprocess.Popen[bytes], log: Path) -> None:
 
 def unprivileged() -> pwd.struct_passwd | None:
     """Return whom to run servers as: PostgreSQL and PgBouncer refuse to be run by root."""
-    return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+    if os.geteuid() != 0:
+        return None
+    import pwd
+
+    return pwd.getpwnam("nobody")
 
 
 def _copied(programs: Path, target: Path) -> Path:
