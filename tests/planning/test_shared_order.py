@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from marketfetch.planning.batches import FetchTask
 from marketfetch.planning.paginators import CursorPaginator, TimeWindowPaginator
-from marketfetch.planning.shared_order import Gap, SharedOrder, gaps_of
+from marketfetch.planning.shared_order import Gap, Pace, SharedOrder, gaps_of
 from marketfetch.values.series import Series
 from marketfetch.values.spans import MINUTE, Span, SpanSet
 
@@ -33,8 +33,12 @@ def task(missing: SpanSet, series: Series = SERIES) -> FetchTask:
     return FetchTask(series, missing, paginator, 100)
 
 
+def pace(now: float, batch: float = 0.1) -> Pace:
+    return Pace(now, batch, in_flight=5)
+
+
 def order() -> SharedOrder:
-    return SharedOrder(parts=1, least=10)
+    return SharedOrder(parts=1)
 
 
 @given(minutes, minutes)
@@ -56,7 +60,7 @@ def test_processes_that_begin_together_begin_at_different_places() -> None:
     gaps = [Gap(task(SpanSet.of(span(0, 1000)), series), span(0, 1000)) for series in names]
     starts = []
     for before in range(8):
-        first, *others = order().choose(gaps, before, now=0.0, pace=0.1)
+        first, *others = order().choose(gaps, before, pace(0.0, 0.1))
         assert others == gaps[names.index(first.task.series) + 1 :], "the part goes on to the end of the line"
         starts.append(names.index(first.task.series) * 1000 + first.span.start // MINUTE)
     assert starts[0] == 0
@@ -67,10 +71,10 @@ def test_processes_that_begin_together_begin_at_different_places() -> None:
 def test_a_piece_of_the_line_where_nobody_works_is_taken_from_its_beginning() -> None:
     chooser, gap = order(), Gap(task(SpanSet.of(span(0, 1000))), span(0, 1000))
     first = attrs.evolve(gap, span=span(0, 300))
-    assert chooser.choose([first], before=0, now=0.0, pace=0.1) == [first]
-    assert chooser.choose([gap], before=0, now=0.9, pace=0.1) != [gap], "somebody may have just ended there"
-    assert chooser.choose([gap], before=0, now=1.0, pace=0.1) == [gap]
-    assert chooser.choose([gap], before=0, now=1.0, pace=1.0) != [gap], "batches that take long end seldom"
+    assert chooser.choose([first], 0, pace(0.0, 0.1)) == [first]
+    assert chooser.choose([gap], 0, pace(0.9, 0.1)) != [gap], "somebody may have just ended there"
+    assert chooser.choose([gap], 0, pace(1.0, 0.1)) == [gap]
+    assert chooser.choose([gap], 0, pace(1.0, 1.0)) != [gap], "batches that take long end seldom"
 
 
 def test_where_somebody_works_the_rest_is_divided_while_it_is_long() -> None:
@@ -79,20 +83,16 @@ def test_where_somebody_works_the_rest_is_divided_while_it_is_long() -> None:
         task(SpanSet.of(span(0, 1000))),
         Gap(task(SpanSet.of(span(0, 300)), other), span(0, 300)),
     )
-    chooser.choose([Gap(whole, span(0, 1000)), next_one], before=0, now=0.0, pace=0.1)
+    chooser.choose([Gap(whole, span(0, 1000)), next_one], 0, pace(0.0, 0.1))
     # Nobody works at the beginning of the other series: it belongs to the piece before it.
-    rest = chooser.choose([Gap(whole, span(500, 1000)), next_one], before=0, now=1.0, pace=0.1)
+    rest = chooser.choose([Gap(whole, span(500, 1000)), next_one], 0, pace(1.0, 0.1))
     assert rest == [Gap(whole, span(820, 1000)), next_one]
-    assert chooser.choose([Gap(whole, span(981, 1000))], before=0, now=2.0, pace=0.1) == ()
-    assert chooser.choose([Gap(whole, span(981, 1000))], before=0, now=3.0, pace=0.1) == [
-        Gap(whole, span(981, 1000))
-    ]
+    assert chooser.choose([Gap(whole, span(981, 1000))], 0, pace(2.0, 0.1)) == ()
+    assert chooser.choose([Gap(whole, span(981, 1000))], 0, pace(3.0, 0.1)) == [Gap(whole, span(981, 1000))]
 
 
 @pytest.mark.parametrize("before", [0, 1, 2])
 def test_a_chain_of_pages_is_never_divided(before: int) -> None:
     chooser, whole = order(), task(SpanSet.of(span(0, 1000)), EVENTS)
-    assert chooser.choose([Gap(whole, span(0, 1000))], before, now=0.0, pace=0.1) == [
-        Gap(whole, span(0, 1000))
-    ]
-    assert not chooser.choose([Gap(whole, span(500, 1000))], before, now=0.1, pace=0.1)
+    assert chooser.choose([Gap(whole, span(0, 1000))], before, pace(0.0, 0.1)) == [Gap(whole, span(0, 1000))]
+    assert not chooser.choose([Gap(whole, span(500, 1000))], before, pace(0.1, 0.1))

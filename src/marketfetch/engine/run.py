@@ -292,8 +292,8 @@ class Run:
             executor, writers, self._state, self._row_budget, self._batch_sizing(), self._now, bounds, look
         )
         for number in range(1, self._config.settings.max_rounds + 1):
-            if look is not None and look.is_shared:
-                await look.refresh()
+            if look is not None:
+                await look.renew()
             tasks = self._plan_tasks()
             if not tasks:
                 return
@@ -310,7 +310,7 @@ class Run:
         store, pool = self._config.sink, self._config.pool
         if not isinstance(store, Store) or not isinstance(pool, SupportsPlace):
             return None
-        return StoreLook(store, pool.place, self._state.series)
+        return StoreLook(store, pool.place, self._state.series, self._started)
 
     async def _fetch_files(
         self, executor: RequestExecutor, writers: WriterPool, states: Sequence[SeriesState]

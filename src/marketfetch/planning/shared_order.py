@@ -16,14 +16,19 @@ from marketfetch.planning.batches import FetchTask
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["Gap", "SharedOrder", "gaps_of"]
+__all__ = ["Gap", "Pace", "SharedOrder", "gaps_of"]
 
 _GOLDEN = 0.6180339887498949
 """Multiples of it, without their whole part, are spread evenly over 0-1, however many there are."""
 _SETTLED = 1.0
 """Seconds: nobody works at the beginning of a gap that has stayed where it is for so long, or for longer."""
+_LONG = 4
+"""A piece of the line is divided if it has so many times the rows that this process has in flight."""
 _STEPS = 2
 """So many batches of this process take as long as a gap has to stay where it is."""
+
+
+_Beginning = tuple[Series, int, Series | None]
 
 
 @attrs.frozen
@@ -38,11 +43,6 @@ class Gap:
         """The number of rows; events are counted as one page."""
         task = self.task
         return task.page_size if task.paginator.sequential else task.series.interval.count(self.span)
-
-    @property
-    def key(self) -> tuple[Series, int]:
-        """What names the gap while its end moves."""
-        return self.task.series, self.span.start
 
 
 def gaps_of(task: FetchTask, taken: SpanSet) -> Iterator[Gap]:
@@ -66,27 +66,35 @@ def gaps_of(task: FetchTask, taken: SpanSet) -> Iterator[Gap]:
         yield Gap(task, Span(first.start, last.end))
 
 
+@attrs.frozen
+class Pace:
+    """The time, the seconds that a process takes for a batch, and its rows that are not stored yet."""
+
+    now: float
+    batch: float
+    in_flight: int
+
+
 @attrs.define(eq=False)
 class SharedOrder:
     """Chooses where this process works, in so many `parts` at once; see `choose`.
 
     All gaps, in the order of tasks and time, are a line. A part begins at a point of the line, and goes on
-    until it meets what another process has stored. `least` is the number of rows that a part may have in
-    flight: a shorter piece of the line is left to the process that works at its beginning.
+    until it meets what another process has stored. A piece of the line that is shorter than what a process
+    has in flight is left to the process that works at its beginning.
     """
 
     parts: int
-    least: int
-    _seen: dict[tuple[Series, int], float] = attrs.field(factory=dict, init=False)
+    _seen: dict[_Beginning, float] = attrs.field(factory=dict, init=False)
     """Since when a gap has begun at the same place."""
     _begun: int = attrs.field(default=0, init=False)
 
-    def choose(self, gaps: Sequence[Gap], before: int, now: float, pace: float) -> Sequence[Gap]:
+    def choose(self, gaps: Sequence[Gap], before: int, pace: Pace) -> Sequence[Gap]:
         """Return the gaps from where another part begins on; none if others work on all that is left.
 
-        `before` is the number of processes that came before this one, `pace` the number of seconds that this
-        process takes for a batch. A gap whose beginning has not moved for a while has nobody who works there.
-        It is a piece of the line together with the gaps before it, up to one where somebody works.
+        `before` is the number of processes that came before this one. A gap whose beginning has not moved for
+        a while has nobody who works there. It is a piece of the line together with the gaps before it, up to
+        one where somebody works.
 
         1. The first parts: spread over the line, and away from those of other processes.
         2. At the beginning of the longest piece where nobody works.
@@ -95,32 +103,45 @@ class SharedOrder:
         Example: of a year of minutes, this process has fetched July to December. Another one began in
         January, and is in March now: this one begins its next part in the middle of April to June.
 
-        >>> SharedOrder(parts=1, least=10).choose([], before=0, now=0.0, pace=0.1)
+        >>> SharedOrder(parts=1).choose([], before=0, pace=Pace(now=0.0, batch=0.1, in_flight=10))
         ()
         """
-        keys = {gap.key: now for gap in gaps}
-        self._seen = keys | {key: since for key, since in self._seen.items() if key in keys}
+        self._seen = {key: self._seen.get(key, pace.now) for key in _beginnings(gaps)}
         if not gaps:
             return ()
         if self._begun < self.parts:
             number, self._begun = before * self.parts + self._begun, self._begun + 1
             return _rest(gaps, number * _GOLDEN % 1)
-        settled = now - max(_SETTLED, _STEPS * pace)
+        settled = pace.now - max(_SETTLED, _STEPS * pace.batch)
         pieces: list[list[Gap]] = []
-        for gap in gaps:
-            if pieces and self._seen[gap.key] <= settled:
+        still: list[list[Gap]] = []
+        for gap, since in zip(gaps, self._seen.values(), strict=True):
+            if pieces and since <= settled:
                 pieces[-1].append(gap)
             else:
                 pieces.append([gap])
-        still = [piece for piece in pieces if self._seen[piece[0].key] <= settled]
+            if since <= settled and pieces[-1] == [gap]:
+                still.append(pieces[-1])
         if still:
             return max(still, key=_rows)
         longest = max(pieces, key=_rows)
-        if _rows(longest) < 2 * self.least:
+        if _rows(longest) < _LONG * pace.in_flight:
             return ()
         rest = _rest(longest, 0.4 + 0.2 * (before * _GOLDEN % 1))
         is_whole = rest[0] == longest[0]  # a chain, which begins where somebody works
         return rest[1:] if is_whole else rest
+
+
+def _beginnings(gaps: Sequence[Gap]) -> Iterator[_Beginning]:
+    """Yield what names the beginning of each gap: series, time, and the series of the gap before it.
+
+    A process that has just fetched the end of a series goes on with the next one, of which nothing is stored
+    yet. Then the gap before that one is gone.
+    """
+    before: Series | None = None
+    for gap in gaps:
+        yield gap.task.series, gap.span.start, before
+        before = gap.task.series
 
 
 def _rows(gaps: Sequence[Gap]) -> int:

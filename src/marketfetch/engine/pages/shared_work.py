@@ -18,11 +18,12 @@ import attrs
 from anyio.lowlevel import checkpoint
 
 from marketfetch.engine.blocking import run_in_thread
+from marketfetch.engine.pages.batch_builder import RowBudget
 from marketfetch.engine.state import SeriesState
 from marketfetch.errors import SinkUnavailable
 from marketfetch.planning.batches import BatchPlan, BatchSizing, FetchTask, plan_batches
 from marketfetch.planning.running_union import RunningUnion, span_sets
-from marketfetch.planning.shared_order import Gap, SharedOrder, gaps_of
+from marketfetch.planning.shared_order import Gap, Pace, SharedOrder, gaps_of
 from marketfetch.protocols import Store
 from marketfetch.sharing import Place
 from marketfetch.values.series import Series
@@ -33,6 +34,8 @@ __all__ = ["BatchPlans", "StoreLook", "rest_of"]
 
 _FRESH = 0.2
 """Seconds for which coverage counts as fresh."""
+_OLD = 2.0
+"""Seconds after which coverage is read again before a round."""
 _COST = 10
 """A look at the store is taken so many times as seldom as it takes long: a tenth of the time at most."""
 
@@ -45,6 +48,8 @@ class StoreLook:
     place: Callable[[], Place]
     """This process among those that use the same board."""
     states: Mapping[Series, SeriesState]
+    read_at: float
+    """When the coverage was read for the first time; see `monotonic`."""
     others: dict[Series, SpanSet] = attrs.field(factory=dict, init=False)
     """What other processes have stored, as far as this one had not."""
     _shared: bool = attrs.field(default=False, init=False)
@@ -57,14 +62,22 @@ class StoreLook:
         self._shared = self._shared or self.place().others > 0
         return self._shared
 
+    async def renew(self) -> None:
+        """Read the coverage again before a round, if there are others, or if it was read long ago.
+
+        A process that waited for its first address may find that others have done everything.
+        """
+        if self.is_shared or monotonic() - self.read_at > _OLD:
+            await self.refresh()
+
     async def refresh(self) -> None:
-        """Read the coverage of all series that miss something, unless it is fresh.
+        """Read the coverage of all series of which not everything is stored, unless it is fresh.
 
         A store that is away is not waited for: whoever writes to it does that.
         """
         async with self._lock:
             began = monotonic()
-            asked = [series for series, state in self.states.items() if state.missing]
+            asked = [series for series, state in self.states.items() if state.wanted - state.durable.covered]
             if began < self._due or not asked:
                 return
             try:
@@ -113,6 +126,7 @@ class BatchPlans:
     look: StoreLook | None
     """None if no other process can see the store."""
     order: SharedOrder
+    row_budget: RowBudget
     _ids: Iterator[int] = attrs.field(factory=count, init=False)
     _alone: Iterator[BatchPlan] = attrs.field(init=False)
     """The plans of all tasks, until there is another process."""
@@ -171,7 +185,7 @@ class BatchPlans:
         pace = (now - self._began - self._waited) / max(1, self._count)
         while len(self._parts) < self.order.parts and now >= self._choose_at:
             gaps = gaps or [gap for task in self.tasks for gap in self._gaps(task)]
-            chosen = self.order.choose(gaps, place.before, now, pace)
+            chosen = self.order.choose(gaps, place.before, Pace(now, pace, self.row_budget.in_use))
             if not chosen:
                 self._choose_at = now + _FRESH
                 self._is_over = not gaps and not self._parts

@@ -74,10 +74,8 @@ class FetchWorkers:
 
     async def _run_pool(self, tasks: Sequence[FetchTask]) -> None:
         builder = BatchBuilder(self.sizing.rows, self.row_budget)
-        parts = len(self.writers)  # each series has one writer
-        in_flight = self.executor.settings.concurrency * max(task.page_size for task in tasks)
-        order = SharedOrder(parts, least=max(in_flight // parts, self.sizing.rows))
-        plans = BatchPlans(tasks, self.sizing, self.state.series, self.look, order)
+        order = SharedOrder(parts=len(self.writers))  # each series has one writer
+        plans = BatchPlans(tasks, self.sizing, self.state.series, self.look, order, self.row_budget)
         queue = WorkQueue(plans.next, builder)
         async with anyio.create_task_group() as group:
             for _ in range(self.executor.settings.concurrency):
