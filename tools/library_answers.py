@@ -61,7 +61,11 @@ def answers(platform: str, library: Path, *, inputs: int, folder: Path) -> bytes
     subprocess.run([*zig, _FUZZ / "harness.c", _FUZZ / "loaded.c", "-o", program], check=True)
     files = sorted(file for pattern in _CORPUS for file in _FUZZ.glob(f"corpus/{pattern}"))
     told = {"MARKETFETCH_LIBRARY": str(library), "MARKETFETCH_ANSWERS": str(record)}
-    wine = {"WINEPREFIX": str(folder / "wine"), "WINEDEBUG": "-all", "WINEDLLOVERRIDES": "mscoree,mshtml="}
+    wine = {
+        "WINEPREFIX": f"{sys.prefix}/cache/wine",
+        "WINEDEBUG": "-all",
+        "WINEDLLOVERRIDES": "mscoree,mshtml=",
+    }
     command: list[str | Path] = [*RUNNERS[platform].command, program, str(inputs), "1", *files]
     subprocess.run(command, env=os.environ | told | wine, stdout=subprocess.DEVNULL, check=True)
     return record.read_bytes()
