@@ -77,14 +77,6 @@ def test_an_unknown_platform_is_refused(tree: Path) -> None:
     assert "MARKETFETCH_TARGET: 'amiga' is unknown; write one of manylinux2014_x86_64, " in done.stderr
 
 
-def test_zig_compiles_for_another_platform(tree: Path) -> None:
-    pytest.importorskip("ziglang", reason="make dist installs it")
-    wheel = built(tree, MARKETFETCH_TARGET="win_arm64")
-    assert wheel.stem.endswith("-py3-none-win_arm64")
-    assert complaints(wheel) == []
-    assert zipfile.ZipFile(wheel).read(f"{ROWS}.so").startswith(b"MZ")
-
-
 @pytest.mark.parametrize(
     ("changed", "content", "complaint"),
     [

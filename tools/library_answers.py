@@ -26,27 +26,29 @@ _WORD = 8
 
 @attrs.frozen
 class Runner:
-    """How programs of a platform run here: a file that must exist, Debian's packages for it, a command."""
+    """What runs the programs of a platform on x86-64 Linux: Debian's packages, a file of them, a command."""
 
-    needs: str
-    packages: str = ""
+    packages: str
+    file: str
     command: tuple[str, ...] = ()
 
     @property
     def is_here(self) -> bool:
         """Whether this machine can run such programs."""
-        return Path(self.needs).exists() and all(shutil.which(program) for program in self.command[:1])
+        return Path(self.file).exists() and all(shutil.which(program) for program in self.command[:1])
 
 
+_WINE = "/usr/lib/wine/wine64"
 _QEMU = ("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu")
 RUNNERS = {
-    "manylinux2014_x86_64": Runner("/lib64/ld-linux-x86-64.so.2"),
-    "musllinux_1_2_x86_64": Runner("/lib/ld-musl-x86_64.so.1", "musl"),
-    "manylinux2014_aarch64": Runner(f"{_QEMU[-1]}/lib/libc.so.6", "qemu-user libc6-arm64-cross", _QEMU),
-    "musllinux_1_2_aarch64": Runner("/lib/ld-musl-aarch64.so.1", "qemu-user musl:arm64", _QEMU[:1]),
-    "win_amd64": Runner("/usr/lib/wine/wine64", "wine64", ("/usr/lib/wine/wine64",)),
+    "manylinux2014_x86_64": Runner("libc6", "/lib64/ld-linux-x86-64.so.2"),
+    "manylinux2014_aarch64": Runner("qemu-user libc6-arm64-cross", f"{_QEMU[-1]}/lib/libc.so.6", _QEMU),
+    "musllinux_1_2_x86_64": Runner("musl", "/lib/ld-musl-x86_64.so.1"),
+    # After: dpkg --add-architecture arm64
+    "musllinux_1_2_aarch64": Runner("qemu-user musl:arm64", "/lib/ld-musl-aarch64.so.1", _QEMU[:1]),
+    "win_amd64": Runner("wine64", _WINE, (_WINE,)),
 }
-"""For x86-64 Linux. What is not here runs on its own platform alone."""
+"""The programs of other platforms run on their own systems alone."""
 
 
 def answers(platform: str, library: Path, *, inputs: int, folder: Path) -> bytes:
