@@ -95,6 +95,8 @@ def check_library(place: str, content: bytes) -> str:
     needed = [name for name in needed if name != "_rows.so"]  # Mach-O begins with the library's own name
     check(exported == _FUNCTIONS, f"{place} exports {', '.join(sorted(exported))}")
     check(all(name.startswith(_C_LIBRARY) for name in needed), f"{place} depends on {', '.join(needed)}")
+    if isinstance(library, lief.MachO.Binary) and "arm64" in place:
+        check(library.has_code_signature, f"{place} is not signed, and macOS on arm64 loads nothing unsigned")
     check(len(content) <= LARGEST_LIBRARY, f"{place} has {len(content):,} bytes")
     for path in (str(ROOT), sys.prefix, tempfile.gettempdir()):
         check(path.encode() not in content, f"{place} contains the path {path}")

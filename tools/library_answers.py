@@ -62,14 +62,12 @@ def answers(platform: str, library: Path, *, inputs: int, folder: Path) -> bytes
     zig = [sys.executable, "-m", "ziglang", "cc", "-target", TARGETS[platform], "-O3", "-s", *linked]
     subprocess.run([*zig, _FUZZ / "harness.c", _FUZZ / "loaded.c", "-o", program], check=True)
     files = sorted(file for pattern in _CORPUS for file in _FUZZ.glob(f"corpus/{pattern}"))
+    windows = Path(sys.prefix, "cache", "wine")  # made once: that takes a minute
+    windows.mkdir(parents=True, exist_ok=True)
     told = {"MARKETFETCH_LIBRARY": str(library), "MARKETFETCH_ANSWERS": str(record)}
-    wine = {
-        "WINEPREFIX": f"{sys.prefix}/cache/wine",
-        "WINEDEBUG": "-all",
-        "WINEDLLOVERRIDES": "mscoree,mshtml=",
-    }
+    told |= {"WINEPREFIX": str(windows), "WINEDEBUG": "-all", "WINEDLLOVERRIDES": "mscoree,mshtml="}
     command: list[str | Path] = [*RUNNERS[platform].command, program, str(inputs), "1", *files]
-    subprocess.run(command, env=os.environ | told | wine, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(command, env=os.environ | told, stdout=subprocess.DEVNULL, check=True)
     return record.read_bytes()
 
 
