@@ -29,7 +29,7 @@ from tools.library_answers import RUNNERS, answers, differences
 ROOT = Path(__file__).parents[1]
 INPUTS = 200_000
 """How many inputs of the fuzzer each library reads."""
-LARGEST_LIBRARY, LARGEST_WHEEL = 100_000, 1_000_000
+LARGEST_LIBRARY, LARGEST_WHEEL = 150_000, 1_000_000
 _FUNCTIONS = {"marketfetch_count", "marketfetch_csv", "marketfetch_rows"}
 _OLDEST = {"manylinux": (2, 17), "musllinux": (1, 2)}
 _C_LIBRARY = ("libc.so.6", "libc.musl-", "/usr/lib/libSystem.", "KERNEL32.", "api-ms-win-crt-")
