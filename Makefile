@@ -1,7 +1,7 @@
 # One command per job. Each sets up what it needs in .venv, given only Python >= 3.11, make and a shell.
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # all of them share one virtual environment
-.PHONY: help demo test bench chaos check lint format types contracts docs sbom clean
+.PHONY: help demo test bench chaos dist check lint format types contracts docs sbom clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,6 +29,9 @@ test: $(VENV)/.ready-test ## run all tests, against a real PostgreSQL too
 
 bench: $(VENV)/.ready-bench $(VENV)/.ready-peers ## measure everything that has a bar, in under 15 minutes
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+dist: $(VENV)/.ready-dist ## build the files of a release for all platforms, twice, check them and run them
+	@$(BIN)/python -m tools.dist dist
 
 chaos: $(VENV)/.ready-chaos ## try to break every promise of docs/guarantees.md, in under 20 minutes
 	@$(BIN)/python -m chaos $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
+from marketfetch.cli.report_view import report_page
 from marketfetch.reports import ArchiveReport, EgressReport, Missing, Report, SeriesReport
 from marketfetch.values.series import Series
 from marketfetch.values.spans import DAY, Span, SpanSet
@@ -44,6 +45,17 @@ def test_it_reads_like_a_report() -> None:
         "  1 file or listings of the archive could not be used",
         "  egresses: Direct 3 requests, 1 failure",
     ]
+
+
+def test_it_tells_which_decoder_worked_where_that_takes_longer() -> None:
+    note = "  decoded in Python, which takes longer: no compiled decoder works here"
+    slow = attrs.evolve(report(line("A")), decoder="Python")
+    assert str(slow).splitlines()[2:] == [note]
+    assert note.strip() in slow._repr_html_()
+    assert note.strip() in report_page(slow).notes
+    assert "decoded" not in str(report(line("A")))
+    assert "decoded" not in str(attrs.evolve(slow, rows_written=0))
+    assert Report.merged([slow, slow]).as_dict()["decoder"] == "Python"
 
 
 def test_many_series_are_not_all_written() -> None:

@@ -19,6 +19,7 @@ import marketfetch as mf
 from marketfetch import errors
 from marketfetch.adapters.binance_usdm import BinanceUsdm, UsdmOhlcvFiles
 from marketfetch.archives.checksums import Checksum
+from marketfetch.decoding import library
 from marketfetch.fetchers.curl_errors import CurlFailure, translate
 from marketfetch.planning.paginators import ProgressGuard
 from marketfetch.protocols import PageOutcome
@@ -163,15 +164,13 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield exchange.base_url
 
 
-def assert_shown(name: str, message: str) -> None:
-    """Check that the section of an error has its message; `…` on the page stands for any text."""
-    found = re.search(r"```text\n(.*?)\n```", sections()[name], re.DOTALL)
-    assert found, f"the section of {name} has no message"
+def assert_shown(section: str, message: str) -> None:
+    """Check that a section has a message, with its kind; `…` on the page stands for any text."""
+    found = re.search(r"```text\n(.*?)\n```", sections()[section], re.DOTALL)
+    assert found, f"the section {section!r} has no message"
     shown = re.sub(r"\n +", " ", found[1])  # long messages are wrapped
     pattern = ".*".join(re.escape(part) for part in shown.split("…"))
-    assert re.fullmatch(pattern, f"{name}: {message}", re.DOTALL), (
-        f"the page has another text than {message!r}"
-    )
+    assert re.fullmatch(pattern, message, re.DOTALL), f"the page has another text than {message!r}"
 
 
 def test_every_error_has_a_section_and_a_case() -> None:
@@ -188,7 +187,7 @@ def test_page_shows_the_message_of_the_error(name: str, url: str) -> None:
         with pytest.raises(errors.MarketfetchError) as caught:
             CASES[name](url)
     assert caught.type is getattr(errors, name)
-    assert_shown(name, str(caught.value))
+    assert_shown(name, f"{name}: {caught.value}")
 
 
 @pytest.mark.parametrize("name", WARNINGS)
@@ -200,4 +199,12 @@ def test_page_shows_the_message_of_the_warning(name: str, url: str) -> None:
             work(url)
         except errors.SinkUnavailable:
             assert kind is RuntimeWarning
-    assert_shown(name, str(next(each.message for each in caught if each.category is kind)))
+    message = next(each.message for each in caught if each.category is kind)
+    assert_shown(name, f"{name}: {message}")
+
+
+def test_page_shows_that_the_compiled_decoder_cannot_be_used(tmp_path: Path) -> None:
+    tmp_path.joinpath("_rows.so").touch()
+    with pytest.warns(RuntimeWarning) as caught:
+        library.load(tmp_path / "_rows.so")
+    assert_shown("The compiled decoder cannot be used", f"RuntimeWarning: {caught[0].message}")

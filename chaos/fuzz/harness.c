@@ -63,22 +63,37 @@ static void splice(struct input *input, size_t at, size_t cut, const char *piece
     input->size = at + size + rest;
 }
 
+/* A number of up to 20 digits on each side of the point, at times with an exponent: most are hard to round. */
+static size_t odd_number(char *piece)
+{
+    size_t size = 0;
+
+    piece[size++] = (char)('1' + chance(9));
+    for (uint32_t left = chance(20); left > 0; left--)
+        piece[size++] = (char)('0' + chance(10));
+    piece[size++] = '.';
+    for (uint32_t left = 1 + chance(20); left > 0; left--)
+        piece[size++] = (char)('0' + chance(10));
+    return size + (chance(4) ? 0 : (size_t)sprintf(piece + size, "e%d", (int)chance(640) - 320));
+}
+
 static void mutate(struct input *input)
 {
     size_t at = chance((uint32_t)input->size + 1), rest = input->size - at;
     size_t some = rest ? 1 + chance((uint32_t)(rest < 16 ? rest : 16)) : 0;
     const char *odd = ODD[chance(sizeof ODD / sizeof *ODD)];
-    char copy[16], byte = (char)chance(256), digit = (char)('0' + chance(10));
+    char number[64], copy[16], byte = (char)chance(256), digit = (char)('0' + chance(10));
 
     some = some > rest ? rest : some;
     memcpy(copy, input->text + at, some);
-    switch (chance(7)) {
+    switch (chance(8)) {
     case 0: splice(input, at, 0, odd, strlen(odd)); break;
     case 1: splice(input, at, some, odd, strlen(odd)); break;
     case 2: splice(input, at, rest > 0, &digit, 1); break;
     case 3: splice(input, at, rest > 0, &byte, 1); break;
     case 4: splice(input, at, some, "", 0); break;
     case 5: splice(input, chance((uint32_t)input->size + 1), 0, copy, some); break;
+    case 6: splice(input, at, 0, number, odd_number(number)); break;
     default: splice(input, at, 0, &digit, 1);
     }
 }

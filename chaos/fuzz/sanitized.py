@@ -9,11 +9,11 @@ from pathlib import Path
 
 import attrs
 
-from marketfetch.decoding import native
+from marketfetch.decoding.library import LIBRARY
 
 __all__ = ["SOURCE", "DriverCounts", "build", "drive"]
 
-SOURCE = native.LIBRARY.with_suffix(".c")
+SOURCE = LIBRARY.with_suffix(".c")
 
 _SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 _COMMON = ("-g", "-O1", "-fno-omit-frame-pointer")

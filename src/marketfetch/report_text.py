@@ -20,7 +20,16 @@ from marketfetch.values.spans import Span, format_utc
 if TYPE_CHECKING:  # a higher layer, which is not needed at run time
     from marketfetch.reports import Report, SeriesReport
 
-__all__ = ["NOTHING_CLOSED", "gap_lines", "headline", "report_html", "report_text", "span_text", "spans_text"]
+__all__ = [
+    "NOTHING_CLOSED",
+    "decoder_notes",
+    "gap_lines",
+    "headline",
+    "report_html",
+    "report_text",
+    "span_text",
+    "spans_text",
+]
 
 NOTHING_CLOSED = "nothing has closed in this span yet"
 """What is said of a series without a final row: of 1d candles, for example, when today was requested."""
@@ -90,6 +99,13 @@ def gap_lines(line: SeriesReport) -> list[str]:
     return lines
 
 
+def decoder_notes(report: Report) -> list[str]:
+    """Say that rows were decoded in Python; nothing is said of the compiled decoder."""
+    if report.decoder == "C" or not report.rows_written:
+        return []
+    return [f"decoded in {report.decoder}, which takes longer: no compiled decoder works here"]
+
+
 def report_text(report: Report) -> str:
     """Write a report in lines: the headline, each series with its gaps, and what went wrong on the way."""
     lines = [headline(report)]
@@ -128,6 +144,7 @@ def _notes(report: Report) -> list[str]:
         notes.append(f"repeated requests: {format_counts(report.retries)}")
     if failed := report.archive.rejected:
         notes.append(f"{pluralize(failed, 'file')} or listings of the archive could not be used")
+    notes += decoder_notes(report)
     used = [
         f"{egress.name} {pluralize(egress.requests, 'request')}, {pluralize(egress.failures, 'failure')}"
         for egress in report.egresses

@@ -245,6 +245,8 @@ class Report:
     unlisted: Mapping[str, str] = attrs.field(factory=dict)
     plan: PlanComparison | None = None
     """The plan that was made before the run, beside what the run did; None for a run without a plan."""
+    decoder: str = "C"
+    """What decoded pages and files: `C`, or `Python`, which takes longer, where nothing compiled works."""
 
     @classmethod
     def empty(cls) -> Report:
@@ -286,6 +288,7 @@ class Report:
             archive=reduce(_summed, (report.archive for report in reports), ArchiveReport()),
             sources=sources,
             rows_crossed=sum(report.rows_crossed for report in reports),
+            decoder=next((report.decoder for report in reports), "C"),
             error="; ".join(dict.fromkeys(report.error for report in reports if report.error)) or None,
         )
 
@@ -322,6 +325,7 @@ class Report:
             "requests": self.requests,
             "weight": self.weight,
             "duration_s": round(self.duration, 3),
+            "decoder": self.decoder,
             "retries": dict(self.retries),
             "archive": attrs.asdict(self.archive),
             "sources": {

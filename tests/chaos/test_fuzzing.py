@@ -100,7 +100,8 @@ def test_a_decoder_that_leaves_its_memory_is_noticed(right: str, wrong: str, tmp
         program, 100_000, 1, sorted([*CORPUS.glob("rows-plain/*"), *CORPUS.glob("csv-lines/*")])
     )
     assert isinstance(done, str)
-    assert "heap-buffer-overflow" in done
+    # AddressSanitizer has no name for a read that begins inside a block and ends outside.
+    assert "heap-buffer-overflow" in done or "unknown-crash" in done
 
 
 def page(**changes: Any) -> Page:

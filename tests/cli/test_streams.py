@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from marketfetch.decoding.library import DECODER
 from marketfetch.testing import SimulatedExchange
 from tests.support.commands import Command
 
@@ -31,7 +32,10 @@ def _job(exchange: SimulatedExchange, folder: Path, *words: str) -> list[str]:
 
 def test_version_is_told(marketfetch_process: Command) -> None:
     said = marketfetch_process("--version")
-    assert (said.returncode, said.stdout) == (0, f"marketfetch {version('marketfetch')}\n")
+    assert (said.returncode, said.stdout) == (
+        0,
+        f"marketfetch {version('marketfetch')}\ndecoder: {DECODER}\n",
+    )
 
 
 def test_words_that_are_no_text_are_refused(exchange: SimulatedExchange, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from marketfetch.decoding import csv_layouts, native
 from marketfetch.decoding.csv_layouts import CsvLayout
 from marketfetch.decoding.layouts import Decoded
+from marketfetch.decoding.library import COMPILED
 from marketfetch.errors import AdapterError, DecodeError
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns
@@ -27,7 +28,7 @@ PRICES = {"open": 1, "high": 2, "low": 3, "close": 4}
 PLAIN = CsvLayout(PRICES, width=5)
 CONFIRMED = CsvLayout(PRICES, width=8, time=6, symbol=0, confirm=7)
 
-compiled_only = pytest.mark.skipif(not native.LIBRARY.is_file(), reason="nothing is compiled here")
+compiled_only = pytest.mark.skipif(COMPILED is None, reason="nothing is compiled here")
 
 
 def decode(layout: CsvLayout, pieces: Iterable[bytes], series: Series = MARK) -> Decoded:
@@ -57,7 +58,7 @@ def same(one: Decoded, two: Decoded) -> None:
 
 
 def careful(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "_library", lambda: None)
+    monkeypatch.setattr(native, "COMPILED", None)
 
 
 def line(time: object, *prices: object) -> bytes:

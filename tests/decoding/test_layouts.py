@@ -13,7 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from marketfetch.decoding.layouts import Decoded, ObjectLayout, RowLayout, excerpt, parse_json
-from marketfetch.decoding.native import LIBRARY, read_rows
+from marketfetch.decoding.library import COMPILED
+from marketfetch.decoding.native import read_rows
 from marketfetch.errors import DecodeError
 from marketfetch.testing.contracts.malformed import NOT_A_PAGE, malformed_bodies
 from marketfetch.values.datasets import Dataset
@@ -24,7 +25,7 @@ ENVELOPE = RowLayout(PRICES, width=6, path=("data",), confirm=5)
 SECONDS = RowLayout(PRICES, width=5, unit=1000)
 MARK = Dataset.parse("mark_price")
 
-compiled_only = pytest.mark.skipif(not LIBRARY.is_file(), reason="nothing is compiled here")
+compiled_only = pytest.mark.skipif(COMPILED is None, reason="nothing is compiled here")
 
 decimals = st.decimals(-(10**12), 10**12, allow_nan=False, allow_infinity=False, places=8).map(str)
 shortest = st.floats(allow_nan=False, allow_infinity=False).map(repr)
@@ -102,7 +103,7 @@ def test_without_a_compiler_the_careful_decoder_reads_pages(
     rows = b'[["60","1.5",2,"1e0","1.7","1"]]' if layout is ENVELOPE else b'[["60","1.5",2,"1e0","1.7"]]'
     body = b'{"code":"0","data":%b}' % rows if layout is ENVELOPE else rows
     compiled = layout.decode(body, MARK)
-    monkeypatch.setattr("marketfetch.decoding.native._library", lambda: None)
+    monkeypatch.setattr("marketfetch.decoding.native.COMPILED", None)
     assert layout._fast(body, MARK) is None
     same(layout.decode(body, MARK), compiled)
 
@@ -142,7 +143,7 @@ def test_each_number_is_rounded_as_float_rounds_it(text: str, quoted: bool) -> N
 def test_this_installation_has_the_compiled_decoder() -> None:
     if shutil.which("cc") is None:
         pytest.skip("no C compiler: decoding is done in Python, and slower")
-    assert LIBRARY.is_file()
+    assert COMPILED is not None
     assert read_rows(b'[[60000,"1.5"]]', width=2, time=0, fields=[1]) is not None
 
 

@@ -16,6 +16,7 @@ from marketfetch.listeners.text import (
     span_text,
     spans_text,
 )
+from marketfetch.report_text import decoder_notes
 from marketfetch.reports import (
     NOTHING_CLOSED,
     EgressReport,
@@ -67,6 +68,7 @@ def report_page(report: Report) -> Document:
         )
     if report.retries:
         notes.append(f"Repeated requests: {format_counts(report.retries)}")
+    notes += decoder_notes(report)
     tables = [_series(lines), _gaps(lines), _egresses(report.egresses)]
     return Document(headline(report), [table for table in tables if table.rows], notes)
 

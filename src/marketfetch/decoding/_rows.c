@@ -22,6 +22,10 @@
 #define PUBLIC __attribute__((visibility("default")))
 #endif
 
+#ifdef __MINGW32__
+#define strtod __mingw_strtod /* part of the library, so known; that of Wine misreads -1e-3240020000 */
+#endif
+
 enum { SYMBOL = -3, TIME = -2, SKIPPED = -1 };
 
 /* Up to here a power of ten is exact, and so is a mantissa below 2^53: their quotient is rounded once. */

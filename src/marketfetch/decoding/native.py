@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LIBRARY", "LineFormat", "LineReader", "RawRows", "read_rows"]
+from marketfetch.decoding.library import COMPILED
 
-LIBRARY = Path(__file__).with_name("_rows.so")
-"""One name on every system: the library is loaded by its path and never searched for."""
+__all__ = ["LineFormat", "LineReader", "RawRows", "read_rows"]
+
 _SYMBOL, _TIME, _SKIPPED = -3, -2, -1
 
 
@@ -25,26 +24,6 @@ class RawRows:
 
     times: NDArray[np.int64]
     values: NDArray[np.float64]
-
-
-@cache
-def _library() -> ctypes.CDLL | None:
-    """Load the library; None if there was no compiler when marketfetch was installed."""
-    try:
-        library = ctypes.CDLL(str(LIBRARY))
-        csv, count = library.marketfetch_csv, library.marketfetch_count
-    except (AttributeError, OSError):  # absent, or compiled from an older source
-        return None
-    text = (ctypes.c_char_p, ctypes.c_size_t)
-    count.argtypes, count.restype = (*text, ctypes.c_char), ctypes.c_int64
-    pointers = (ctypes.c_void_p,) * 3
-    library.marketfetch_rows.argtypes = (*text, ctypes.c_int64, ctypes.c_int, *pointers)
-    library.marketfetch_rows.restype = ctypes.c_int
-    size = ctypes.POINTER(ctypes.c_size_t)
-    line = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p)
-    csv.argtypes = (*text, size, *line, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
-    csv.restype = ctypes.c_int64
-    return library
 
 
 def read_rows(text: bytes, *, width: int, time: int, fields: Sequence[int]) -> RawRows | None:
@@ -57,14 +36,13 @@ def read_rows(text: bytes, *, width: int, time: int, fields: Sequence[int]) -> R
     >>> rows is None or (rows.times.tolist(), rows.values.tolist()) == ([60000], [[1.5]])
     True
     """
-    library = _library()
     positions = {time, *fields}
     # The C code reads each field once. The careful decoder handles repeated and negative positions.
-    if library is None or type(text) is not bytes or len(positions) <= len(fields):
+    if COMPILED is None or type(text) is not bytes or len(positions) <= len(fields):
         return None
     if not all(0 <= position < width for position in positions):
         return None
-    count = library.marketfetch_count(text, len(text), b"]") - 1
+    count = COMPILED.marketfetch_count(text, len(text), b"]") - 1
     # A row of n fields has at least 2n characters. A larger count of brackets cannot be rows: allocating for
     # it would let a short text ask for much memory.
     if not 0 < count <= len(text) // (2 * width):
@@ -74,7 +52,7 @@ def read_rows(text: bytes, *, width: int, time: int, fields: Sequence[int]) -> R
     lines[list(fields)] = np.arange(len(fields))
     times, values = np.empty(count, np.int64), np.empty((len(fields), count))
     pointers: list[Any] = [array.ctypes.data for array in (lines, times, values)]
-    failed = library.marketfetch_rows(text, len(text), count, width, *pointers)
+    failed = COMPILED.marketfetch_rows(text, len(text), count, width, *pointers)
     return None if failed else RawRows(times, values)
 
 
@@ -135,9 +113,8 @@ class LineReader:
     def of(cls, text: bytes, form: LineFormat, *, columns: int, at: int = 0) -> LineReader:
         """Make the arrays for a text, whose last line ends with a line feed."""
         # A line of n fields has at least n characters: a text of blank lines does not ask for much memory.
-        library = _library()
-        lines = text.count(b"\n") if library is None else library.marketfetch_count(text, len(text), b"\n")
-        room = min(lines, len(text) // form.width)
+        count = text.count if COMPILED is None else partial(COMPILED.marketfetch_count, text, len(text))
+        room = min(count(b"\n"), len(text) // form.width)
         return cls(text, form, np.empty(room, np.int64), np.empty((columns, room)), at)
 
     @property
@@ -147,15 +124,15 @@ class LineReader:
 
     def read_numbers(self) -> None:
         """Read lines up to the first one that is not exactly of the format; `at` is then its beginning."""
-        library, form = _library(), self.form
-        if library is None or form.lines is None:
+        form = self.form
+        if COMPILED is None or form.lines is None:
             return
         stopped = ctypes.c_size_t(self.at)
         room = len(self.times)
         arrays = (self.times.ctypes.data, self.values.ctypes.data)
         line = (form.width, form.lines.ctypes.data, form.digits, form.name.encode())
         text = (self.text, len(self.text), ctypes.byref(stopped))
-        self.rows = library.marketfetch_csv(*text, *line, room, self.rows, *arrays)
+        self.rows = COMPILED.marketfetch_csv(*text, *line, room, self.rows, *arrays)
         self.at = stopped.value
 
     def add(self, time: int, numbers: Sequence[float]) -> None:

@@ -12,6 +12,7 @@ from anyio import sleep_forever
 
 from marketfetch.archives.file_reader import FileSummary
 from marketfetch.common.event_loop import repeating
+from marketfetch.decoding.library import DECODER
 from marketfetch.events import Heartbeat, Listener
 from marketfetch.planning.running_union import RunningUnion, coverages, span_sets
 from marketfetch.plans import Workload
@@ -336,6 +337,7 @@ class RunState:
             egresses=self.egresses(statistics),
             rows_written=self.rows_written,
             rows_crossed=self.rows_crossed,
+            decoder=DECODER,
             requests=self.requests,
             retries=dict(self.retries),
             duration=duration,

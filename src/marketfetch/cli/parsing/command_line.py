@@ -106,14 +106,17 @@ def parsers_of(commands: Iterable[Command]) -> tuple[Parser, dict[str, Parser]]:
 
 
 class _Version(argparse.Action):
-    """Prints the version; it is read when it is asked for, since reading takes long."""
+    """Prints version and decoder; they are read when they are asked for, since reading takes long."""
 
     def __init__(self, **kwargs: object) -> None:
-        super().__init__(**{"nargs": 0, "help": "print the version", **kwargs})  # type: ignore[arg-type]
+        told = "print the version, and which decoder works"
+        super().__init__(**{"nargs": 0, "help": told, **kwargs})  # type: ignore[arg-type]
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        """Print the version and end the process."""
+        """Print both and end the process."""
         from importlib.metadata import version
 
-        print(f"marketfetch {version('marketfetch')}")  # noqa: T201
+        from marketfetch.decoding.library import DECODER
+
+        print(f"marketfetch {version('marketfetch')}\ndecoder: {DECODER}")  # noqa: T201
         parser.exit()
