@@ -42,6 +42,8 @@ _MAX_WAIT = 30_000
 """Milliseconds for which a required board that has never worked is waited for."""
 _MIN_PAUSE, _MAX_PAUSE = 150, 1_000
 """Milliseconds between two turns of a process that waits for an address."""
+_FIRST_CALM = 500
+"""Milliseconds from the first turn to the second, of a process that waits for nothing; then more and more."""
 
 _log = logging.getLogger("marketfetch")
 
@@ -71,7 +73,7 @@ class Claims:
         self._unused: set[str] = set()  # addresses to offer to other processes once nothing is in flight
         self._others = 0
         self._weight = 1
-        self._pause = self._calm = float(_MIN_PAUSE)
+        self._pause, self._calm = float(_MIN_PAUSE), float(_FIRST_CALM)
         self._worked = self._without = self._running = False
         self._starved_since: int | None = None
         self._failing_since: int | None = None
@@ -265,8 +267,8 @@ class Claims:
         self.share, self._others, self.place = reply.share, reply.others, reply.place
         self._pause = float(_MIN_PAUSE) if moved else min(_MAX_PAUSE, self._pause * 1.5)
         soon = not reply.held or self._unused
-        # Who is alone looks again sooner at first: programs that are started together come within a second.
-        self._calm = float(_MIN_PAUSE) if moved else min(self.term / 3 * 1000, self._calm * 2)
+        # At first a process looks again soon: others that are started together come within a second or two.
+        self._calm = float(_FIRST_CALM) if moved else min(self.term / 3 * 1000, self._calm * 4)
         wait = (self._pause if soon else self._calm) * uniform(0.7, 1.3)  # noqa: S311  # spreads turns
         self.due = now + round(wait)
 
