@@ -15,7 +15,7 @@ __all__ = ["line", "write"]
 
 _PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 _MARKS = {True: "holds", False: "DOES NOT HOLD", None: ""}
-_PACKAGES = ("curl-cffi", "psycopg", "numpy", "orjson", "anyio", "duckdb", "pyarrow")
+_PACKAGES = ("curl-cffi", "psycopg", "numpy", "msgspec", "anyio", "duckdb", "pyarrow")
 _INTRODUCTION = """\
 # Benchmarks
 
