@@ -76,7 +76,7 @@ def test_every_requirement_has_a_lowest_version() -> None:
     lowest = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     texts = [*CONFIG["dependencies"], *(text for extra in EXTRAS.values() for text in extra)]
     wanted = {Requirement(text).name for text in texts} - {"marketfetch", "pytest"}
-    assert {line.partition("==")[0] for line in lowest.splitlines()} == wanted
+    assert wanted == {line.partition("==")[0] for line in lowest.splitlines() if "==" in line}
 
 
 SIMULATION = """

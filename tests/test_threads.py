@@ -97,8 +97,16 @@ def test_fetches_on_many_threads_share_a_budget_and_a_store(
     with SimulatedExchange(GeneratedMarket(symbols, seed=3)) as exchange:
 
         def fetch(number: int) -> None:
-            options = {"interval": "1m", "start": "2026-06-01", "end": "2026-06-03", "to": sink}
-            table = mf.fetch("binance-usdm", "ohlcv", symbols[number], base_url=exchange.base_url, **options)
+            table = mf.fetch(
+                "binance-usdm",
+                "ohlcv",
+                symbols[number],
+                interval="1m",
+                start="2026-06-01",
+                end="2026-06-03",
+                to=sink,
+                base_url=exchange.base_url,
+            )
             reports.append(table.report)
 
         on_threads(fetch)
@@ -116,8 +124,12 @@ def test_a_queue_hands_over_or_counts_every_item() -> None:
         free.wait()
         seen[number] += 1
 
+    def submit(number: int) -> None:
+        for _ in range(1_000):
+            queue.submit(number)
+
     with BackgroundQueue(handle, limit=500, flush_timeout=30) as queue:
-        on_threads(lambda number: [queue.submit(number) for _ in range(1_000)])
+        on_threads(submit)
         free.set()
     assert queue.dropped
     assert seen.total() + queue.dropped == 1_000 * THREADS

@@ -14,6 +14,9 @@ from pathlib import Path
 _NEWER = {"pytest"}
 """The contract classes work with an older one than our own tests."""
 
+_OF_THEIR_TIME = ("pyparsing<3.3",)
+"""matplotlib 3.8 uses names of it that are deprecated since, which is an error in tests."""
+
 _FLOOR = re.compile(r"(?P<name>[\w.-]+)(\[[\w,]+\])?>=(?P<version>[\d.]+)", re.ASCII)
 
 
@@ -25,6 +28,7 @@ def main() -> None:
     floors = {floor["name"]: floor["version"] for floor in found}
     for name in sorted(floors.keys() - _NEWER):
         print(f"{name}=={floors[name]}")
+    print(*_OF_THEIR_TIME, sep="\n")
 
 
 if __name__ == "__main__":
