@@ -1,10 +1,17 @@
-# One command per job. Each sets up what it needs in .venv, given only Python >= 3.11, make and a shell.
+# One command per job. Each sets up what it needs in .venv, given only Python >= 3.11, make and a shell. With
+# PYTHON=python3.13 it does so in .venv/3.13: an environment cannot change its Python.
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # all of them share one virtual environment
-.PHONY: help demo test bench chaos dist check lint format types contracts docs sbom clean
+.PHONY: help demo test test-oldest test-newest bench chaos dist check lint format types contracts docs sbom clean
 
+ifdef PYTHON
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2] + sys.abiflags)')
+VENV := .venv/$(or $(VERSION),$(error PYTHON: $(PYTHON) is no Python 3 that runs))
+else
 VENV := .venv
+endif
 BIN := $(VENV)/bin
+SETUP := pyproject.toml tools/bootstrap.sh tools/hatch_build.py src/marketfetch/decoding/_rows.c
 CODE := $(wildcard src tests examples benchmarks chaos tools)
 SCHEMA := $(BIN)/check-jsonschema --quiet --builtin-schema
 # Further arguments: make test ARGS="-k spans -n 0", make chaos ARGS="--only killing"
@@ -18,7 +25,7 @@ export NO_MKDOCS_2_WARNING := 1 # an advertisement
 export npm_config_cache := $(CURDIR)/$(VENV)/cache/npm
 
 help: ## show this text
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.ready-run ## back-fill a simulated exchange and show what happened, without any network
 	@$(BIN)/python -m marketfetch demo
@@ -26,6 +33,13 @@ demo: $(VENV)/.ready-run ## back-fill a simulated exchange and show what happene
 # Four workers suit two cores: many tests wait for a rate limit, a resting proxy or a process of their own.
 test: $(VENV)/.ready-test ## run all tests, against a real PostgreSQL too
 	@$(BIN)/python -m pytest -n 4 $(ARGS)
+
+test-oldest: .venv/oldest/.ready ## run all tests with the oldest versions of all that we depend on, on Python 3.11
+	@.venv/oldest/bin/python -m pytest -n 4 $(ARGS)
+
+test-newest: ## run all tests with the newest versions of today
+	@sh tools/bootstrap.sh $(VENV)/newest test --upgrade --upgrade-strategy eager
+	@$(VENV)/newest/bin/python -m pytest -n 4 $(ARGS)
 
 bench: $(VENV)/.ready-bench $(VENV)/.ready-peers ## measure everything that has a bar, in under 15 minutes
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -72,7 +86,7 @@ sbom: $(VENV)/.ready-sbom ## after `make dist`: write what an installation of th
 	    --output-file sbom.cdx.json $(VENV)/sbom
 
 clean: ## remove everything that the other targets made
-	rm -rf $(VENV) site dist build sbom.cdx.json .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv site dist build sbom.cdx.json .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests tools -name __pycache__ -prune -exec rm -rf {} +
 
 # The libraries that we are compared with cannot share our environment.
@@ -81,7 +95,15 @@ $(VENV)/.ready-peers: benchmarks/peers.txt $(VENV)/.ready-bench
 	@$(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
 	@touch $@
 
+# Newer Pythons have no wheels of the oldest versions.
+.venv/oldest/.ready: PYTHON := $(or $(PYTHON),python3.11)
+.venv/oldest/.ready: tools/lowest.py $(SETUP)
+	@mkdir -p $(@D)
+	@$(PYTHON) tools/lowest.py > .venv/oldest.txt
+	@sh tools/bootstrap.sh $(@D) test --constraint .venv/oldest.txt
+	@touch $@
+
 # One stamp per dependency group, so that a demo need not wait for the linters.
-$(VENV)/.ready-%: pyproject.toml tools/bootstrap.sh tools/hatch_build.py src/marketfetch/decoding/_rows.c
+$(VENV)/.ready-%: $(SETUP)
 	@sh tools/bootstrap.sh $(VENV) $*
 	@touch $@

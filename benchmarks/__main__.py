@@ -22,6 +22,7 @@ from benchmarks.sections import (
     fetching,
     follow,
     gaps,
+    install,
     loop_latency,
     memory,
     plans,
@@ -55,6 +56,7 @@ SECTIONS: dict[str, tuple[str, Section]] = {
     "follow": ("Follow mode", follow.follow),
     "plans": ("Plans against what happened", plans.plans),
     "startup": ("Start-up", startup.startup),
+    "install": ("Installation", install.install),
 }
 
 

@@ -72,7 +72,7 @@ def ways(choice: str) -> list[Way]:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    names = ("anyio", "curl-cffi", "psycopg", "numpy", "orjson", "hypothesis")
+    names = ("anyio", "curl-cffi", "psycopg", "numpy", "msgspec", "hypothesis")
     found = [str(way) for way in ways(config.getoption("postgres"))]
     if pgbouncer.program() is None:
         found.append("NO PgBouncer: install pgbouncer to test through it")

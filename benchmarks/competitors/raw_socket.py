@@ -7,7 +7,7 @@ import socket
 from collections import deque
 from urllib.parse import urlencode, urlsplit
 
-import orjson
+import msgspec
 
 from benchmarks.competitors.job import Job, run
 
@@ -101,7 +101,7 @@ def _fetch(job: Job) -> list[list[memoryview]]:
 
 def _numbers(bodies: list[memoryview]) -> list[list[float]]:
     # Prices stay text; `digest` accepts both.
-    return [row for body in bodies for row in orjson.loads(body)]
+    return [row for body in bodies for row in msgspec.json.decode(body)]
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from benchmarks.harness.results import interleaved
 __all__ = ["PEERS", "Competitor", "child", "compare"]
 
 _HERE = Path(__file__).parents[2]
-PEERS = _HERE / ".venv" / "peers" / "bin" / "python"
+PEERS = Path(sys.prefix) / "peers" / "bin" / "python"
 """The interpreter of the environment with the other libraries, whose requirements conflict with ours."""
 
 

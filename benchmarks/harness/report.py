@@ -18,7 +18,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 _SHORT = "What falls short"
 _MISSED = re.compile(r"^\| (.*?) \| (.*?) \| (.*?) \| DOES NOT HOLD \|$", re.MULTILINE)
 _MARKS = {True: "holds", False: "DOES NOT HOLD", None: ""}
-_PACKAGES = ("curl-cffi", "psycopg", "numpy", "orjson", "anyio", "duckdb", "pyarrow")
+_PACKAGES = ("curl-cffi", "psycopg", "numpy", "msgspec", "anyio", "duckdb", "pyarrow")
 _INTRODUCTION = """\
 # Benchmarks
 

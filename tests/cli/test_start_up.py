@@ -11,7 +11,9 @@ from marketfetch.cli.commands.registry import COMMANDS
 from marketfetch.cli.main import main
 from tests.support.commands import Command
 
-HEAVY = {"anyio", "asyncio", "attrs", "curl_cffi", "importlib.metadata", "numpy", "orjson", "psycopg", "rich"}
+HEAVY = {
+    *("anyio", "asyncio", "attrs", "curl_cffi", "importlib.metadata", "msgspec", "numpy", "psycopg", "rich"),
+}
 
 
 @pytest.mark.parametrize("words", [["--help"], ["help", "verify"], ["completion", "--help"]])

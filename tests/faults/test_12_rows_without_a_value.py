@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
+import msgspec
 import numpy as np
-import orjson
 import pytest
 
 from marketfetch.reports import Report, SeriesReport
@@ -128,9 +128,9 @@ def test_a_special_event_without_a_rate_does_not_hide_behind_the_regular_one(
             return reply
         special = {"symbol": "BTCUSDT", "rateType": "Special", "fundingRate": rate[0], "markPrice": "1"}
         rows: list[Any] = []
-        for row in orjson.loads(reply.body):
+        for row in msgspec.json.decode(reply.body):
             rows += [row] if row["fundingTime"] // DAY != time // DAY else [row, {**row, **special}]
-        return attrs.evolve(reply, body=orjson.dumps(rows))
+        return attrs.evolve(reply, body=msgspec.json.encode(rows))
 
     exchange.edit = edit
     world, store = World(exchange, settings=SETTINGS), MemorySink()

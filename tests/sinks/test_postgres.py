@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import anyio
 import attrs
 import numpy as np
 import psycopg
@@ -71,14 +72,12 @@ def test_the_view_shows_names_and_types(sink: PostgresSink, database: psycopg.Co
     assert types["trades"] == "bigint"
 
 
-def test_all_datasets_can_be_prepared_again_and_at_the_same_time(postgres_dsn: str) -> None:
+async def test_all_datasets_can_be_prepared_again_and_at_the_same_time(postgres_dsn: str) -> None:
     retrier = StoreRetrier(RetryPolicy(), lambda _: None)  # on a busy machine one waits long for another
-
-    def prepare(_: int) -> None:
-        retrier.call(partial(PostgresSink(postgres_dsn).prepare, list(datasets().values())))
-
-    with ThreadPoolExecutor(4) as threads:
-        list(threads.map(prepare, range(8)))
+    async with anyio.create_task_group() as group:
+        for _ in range(8):
+            prepare = partial(PostgresSink(postgres_dsn).prepare, list(datasets().values()))
+            group.start_soon(retrier.call_in_thread, prepare)
 
 
 def test_nothing_is_known_before_anything_is_prepared(postgres_dsn: str) -> None:

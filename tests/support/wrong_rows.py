@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-import orjson
+import msgspec
 
 from marketfetch.testing.http.messages import ServerReply, ServerRequest
 
@@ -22,13 +22,13 @@ def changing(change: Change, path: str = "") -> Callable[[ServerRequest, ServerR
     def edit(request: ServerRequest, reply: ServerReply) -> ServerReply:
         if not request.path.endswith(path) or reply.status != 200:
             return reply
-        content = orjson.loads(reply.body)
+        content = msgspec.json.decode(reply.body)
         rows = content["data"] if isinstance(content, dict) and "data" in content else content
         if not isinstance(rows, list):
             return reply
         changed = [row for row in map(change, rows) if row is not None]
         return attrs.evolve(
-            reply, body=orjson.dumps({**content, "data": changed} if rows is not content else changed)
+            reply, body=msgspec.json.encode({**content, "data": changed} if rows is not content else changed)
         )
 
     return edit

@@ -66,9 +66,9 @@ def print_error(message: str) -> None:
 def print_result(arguments: Namespace, plain: object, page: Callable[[], Document]) -> None:
     """Print plain values as JSON with --json, else a page for people."""
     if arguments.json:
-        import orjson
+        import msgspec
 
-        write_stdout(orjson.dumps(plain))
+        write_stdout(msgspec.json.encode(plain))
     else:
         with stdout_errors():
             print_document(page(), sys.stdout)

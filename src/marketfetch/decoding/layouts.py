@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import attrs
+import msgspec
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from marketfetch.common.type_checks import is_whole
@@ -74,8 +74,8 @@ def excerpt(body: bytes, length: int = 80) -> str:
 def parse_json(body: bytes) -> Any:
     """Parse a JSON body; DecodeError with an excerpt if the body is not JSON."""
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        return msgspec.json.decode(body)
+    except (ValueError, RecursionError) as error:
         raise DecodeError(f"not JSON ({error}): {excerpt(body)}") from None
 
 
@@ -119,7 +119,10 @@ def parse_number(value: Any) -> float:
         raise ValueError(value)
     if isinstance(value, str) and ("_" in value or not value.isascii()):
         raise ValueError(value)  # `float` reads 1_000 and the digits of other scripts
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number beyond float64: its row is refused
+        return np.inf
     # The text "NaN" must not become a NULL; as an infinite value its row is refused.
     return number if number == number else np.inf  # noqa: PLR0124  # quicker than isnan in a hot loop
 
@@ -191,10 +194,10 @@ def _is_field(key: str, before: bytes, after: bytes) -> bool:
     if b"\\" in before or not before.endswith(f'"{key}":'.encode()):
         return False
     try:
-        orjson.loads(before + b"[]" + after)
-        orjson.loads(before + b"[]}")  # one brace closes everything: the list is not deeper
-        later = orjson.loads(b"{" + after.removeprefix(b","))
-    except orjson.JSONDecodeError:
+        msgspec.json.decode(before + b"[]" + after)
+        msgspec.json.decode(before + b"[]}")  # one brace closes everything: the list is not deeper
+        later = msgspec.json.decode(b"{" + after.removeprefix(b","))
+    except (ValueError, RecursionError):
         return False
     return key not in later  # of two fields with one name the last one counts
 

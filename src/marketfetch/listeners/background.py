@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -37,13 +37,15 @@ class BackgroundQueue(Generic[_T]):
         # Not queue.Queue: an event loop must not wait for its lock.
         self._items: SimpleQueue[_T | None] = SimpleQueue()
         self._thread: Thread | None = None
+        self._counting = Lock()
 
     def submit(self, item: _T) -> None:
         """Add an item and return at once."""
         if self._items.qsize() < self._limit:
             self._items.put(item)
         else:
-            self.dropped += 1
+            with self._counting:
+                self.dropped += 1
 
     def _work(self) -> None:
         while (item := self._items.get()) is not None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, TextIO
 
-import orjson
+import msgspec
 
 from marketfetch.events import (
     BatchWritten,
@@ -68,7 +68,7 @@ class FollowStatus(BackgroundListener[str]):
         """Write the status: of the series that lags most, and of the first error."""
         status = _summary(health, self._rows)
         if self._json:
-            self._queue.submit(f"{orjson.dumps({'event': 'follow_status', **status}).decode()}\n")
+            self._queue.submit(f"{msgspec.json.encode({'event': 'follow_status', **status}).decode()}\n")
         elif not self._live:
             self._queue.submit(f"{status['message']}\n")
         else:

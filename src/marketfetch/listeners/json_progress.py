@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, TextIO
 
-import orjson
+import msgspec
 
 from marketfetch.events import (
     ClockSkewDetected,
@@ -60,7 +60,7 @@ class JsonProgress(BackgroundListener[bytes]):
         if found := _plain(event):
             name, keys = found
             message = redact(describe_event(event))
-            self._queue.submit(orjson.dumps({"event": name, "message": message, **keys}))
+            self._queue.submit(msgspec.json.encode({"event": name, "message": message, **keys}))
 
     def _write(self, line: bytes) -> None:
         with suppress(OSError):  # the reader of the pipe has closed it; the run goes on

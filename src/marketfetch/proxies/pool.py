@@ -107,7 +107,9 @@ class RotatingProxies:
         self._max_wait = max_wait
         self._own = registry if now is None else Registry(now)
         self._sessions: list[Sharing] = []
-        self._bind(self._own or process_registry())
+        registry = self._own or process_registry()
+        with registry.lock:
+            self._bind(registry)
 
     @classmethod
     def from_file(cls, path: str | Path, *, direct: bool = True, max_wait: float = 3600.0) -> RotatingProxies:
@@ -240,10 +242,13 @@ class RotatingProxies:
             self._own = self._own.in_this_process()
         registry = self._own or process_registry()
         if registry is not self._registry:
-            self._bind(registry)
+            with registry.lock:
+                if registry is not self._registry:  # no other thread has done it meanwhile
+                    self._bind(registry)
         return registry
 
     def _bind(self, registry: Registry) -> None:
+        """Begin with the budgets of a registry. The caller holds the lock."""
         self._registry = registry
         self._limit_queues: dict[tuple[LimitPool, str], LimitQueue] = {}
         self._waits: dict[object, Wait] = {}
@@ -251,9 +256,8 @@ class RotatingProxies:
         self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[LimitPool, str], anyio.Lock]] = (
             WeakKeyDictionary()
         )
-        with registry.lock:
-            for member in self._members:
-                member.breaker = CircuitBreaker(registry.bans(member.address))
+        for member in self._members:
+            member.breaker = CircuitBreaker(registry.bans(member.address))
 
     def _sharing(self, registry: Registry) -> Sharing:
         """Return the boards of the process or of the sessions; with several boards all have to grant."""

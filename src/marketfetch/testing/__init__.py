@@ -3,7 +3,8 @@
     with SimulatedExchange(GeneratedMarket(["BTCUSDT"])) as exchange, LocalProxies(3) as proxies:
         ...  # point a client at exchange.base_url, through proxies.urls
 
-Install it with `marketfetch[testing]`. `python -m marketfetch.testing` runs them in a separate process.
+Install it with `marketfetch[simulator]`; HTTPS and the contract classes need `marketfetch[testing]`.
+`python -m marketfetch.testing` runs them in a separate process.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import sys
 import threading
 from types import FrameType
 
-import orjson
+import msgspec
 
 from marketfetch.testing import (
     FaultKind,
@@ -96,7 +96,7 @@ def main() -> None:
             "proxies": proxies.urls,
             "certificate": exchange.certificate and str(exchange.certificate),
         }
-        sys.stdout.write(orjson.dumps(ready).decode() + "\n")
+        sys.stdout.write(msgspec.json.encode(ready).decode() + "\n")
         sys.stdout.flush()
         while not stop.wait(0.5):  # Windows does not handle a signal during a wait
             pass

@@ -31,7 +31,7 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
         demo = import_module("marketfetch.testing.demo")
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f"demo: needs the package {error.name}; pip install 'marketfetch[duckdb,progress,testing]'"
+            f"demo: needs the package {error.name}; pip install 'marketfetch[duckdb,progress,simulator]'"
         ) from error
     code: int = demo.run(days=arguments.days, keep=arguments.keep)
     return code

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 import attrs
-import orjson
+import msgspec
 
 from marketfetch.errors import SinkError
 from marketfetch.sinks.provenance import by_span, dump_file, load_file, remembered
@@ -142,11 +142,14 @@ def _loaded_files(entry: Mapping[str, Any]) -> tuple[Provenance, ...]:
 
 
 def _dumped(series: Series, entry: Mapping[str, object]) -> bytes:
-    return orjson.dumps({"format": FORMAT, "series": _names(series), **entry})
+    return msgspec.json.encode({"format": FORMAT, "series": _names(series), **entry})
 
 
 def _parsed(text: bytes, series: Series, file: str) -> Mapping[str, Any]:
-    entry = orjson.loads(text)
+    try:
+        entry = msgspec.json.decode(text)
+    except RecursionError as error:
+        raise ValueError(f"its note reads {text[:60]!r}") from error
     if not isinstance(entry, dict) or type(entry.get("format")) is not int:
         raise ValueError(f"its note reads {text[:60]!r}")
     if entry["format"] > FORMAT:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from operator import index
 from typing import Any, Protocol
 
-import orjson
+import msgspec
 
 from marketfetch.values.spans import Span, SpanSet
 
@@ -17,6 +16,8 @@ PREFIX = "marketfetch_"
 
 FORMAT = 3
 """The version of the tables that this marketfetch writes; without a table `marketfetch_format` it is 1."""
+
+_ENDS = msgspec.json.Decoder(list[tuple[int, int]])
 
 _TABLES = {
     "series": "id INTEGER PRIMARY KEY, target TEXT NOT NULL, exchange TEXT NOT NULL, "
@@ -74,10 +75,9 @@ def dump_spans(spans: SpanSet) -> str:
     >>> dump_spans(SpanSet.of(Span(0, 60_000), Span(120_000, 180_000)))
     '[[0,60000],[120000,180000]]'
     """
-    return orjson.dumps([(span.start, span.end) for span in spans]).decode()
+    return msgspec.json.encode([(span.start, span.end) for span in spans]).decode()
 
 
 def load_spans(text: str) -> SpanSet:
     """Read the text of `dump_spans`; raises ValueError or TypeError for any other text."""
-    # `index` refuses numbers that are not whole; a Span would take them.
-    return SpanSet(tuple(Span(index(start), index(end)) for start, end in orjson.loads(text)))
+    return SpanSet(tuple(Span(*ends) for ends in _ENDS.decode(text)))

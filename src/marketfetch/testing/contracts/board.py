@@ -1,6 +1,6 @@
 """The contract of every board, as a class of numbered tests to subclass.
 
-Needs pytest beside `marketfetch[testing]`.
+Needs `marketfetch[testing]`, which has pytest.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The contract of every exchange adapter, as a class of numbered tests to subclass, without any network.
 
-Needs pytest and hypothesis beside `marketfetch[testing]`.
+Needs `marketfetch[testing]`, which has pytest and hypothesis.
 """
 
 from __future__ import annotations

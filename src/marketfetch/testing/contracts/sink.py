@@ -1,6 +1,6 @@
 """The contract of every store, as a class of numbered tests to subclass.
 
-Needs pytest and hypothesis beside `marketfetch[testing]`.
+Needs `marketfetch[testing]`, which has pytest and hypothesis.
 """
 
 from __future__ import annotations

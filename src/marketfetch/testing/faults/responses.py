@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import attrs
-import orjson
+import msgspec
 
 from marketfetch.testing.faults.kinds import FaultKind
 from marketfetch.testing.faults.rows import rows_broken_by
@@ -45,7 +45,7 @@ def apply_response_fault(kind: FaultKind, hit: FaultContext) -> ServerReply | No
 
 def _json(status: int, content: object, **headers: str) -> ServerReply:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return ServerReply(status, orjson.dumps(content), {"Content-Type": "application/json", **named})
+    return ServerReply(status, msgspec.json.encode(content), {"Content-Type": "application/json", **named})
 
 
 def _page(status: int, title: str, server: str) -> ServerReply:
@@ -93,7 +93,7 @@ def _truncated(hit: FaultContext) -> ServerReply:
 
 
 def _object(hit: FaultContext) -> ServerReply:
-    return _json(200, {"rows": orjson.loads(hit.truth.body) if hit.truth.body else None})
+    return _json(200, {"rows": msgspec.json.decode(hit.truth.body) if hit.truth.body else None})
 
 
 _STARTS = ("startTime", "endTime", "after", "before")

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import attrs
-import orjson
+import msgspec
 
 from marketfetch.testing.faults.kinds import FaultKind
 from marketfetch.testing.http.messages import ServerReply
@@ -26,14 +26,14 @@ def rows_broken_by(kind: FaultKind, truth: ServerReply) -> ServerReply | None:
     if kind not in _ROWS_FAULTS:
         return truth
     fault = _ROWS_FAULTS[kind]
-    content = orjson.loads(truth.body)
+    content = msgspec.json.decode(truth.body)
     envelope = content if isinstance(content, dict) else None
     rows = content if envelope is None else envelope.get("data")
     broken = fault(rows) if isinstance(rows, list) and rows else None
     if broken is None:
         return None
     body: object = broken if envelope is None else {**envelope, "data": broken}
-    return attrs.evolve(truth, body=orjson.dumps(body))
+    return attrs.evolve(truth, body=msgspec.json.encode(body))
 
 
 def _time_key(row: _Row) -> Any:

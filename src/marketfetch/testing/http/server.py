@@ -11,10 +11,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
-import httptools
-
+from marketfetch.common.optional_packages import from_extra
 from marketfetch.testing.http.messages import ServerRequest
 from marketfetch.testing.http.script import ConnectionEnd, ResponseScript
+
+with from_extra("simulator", "marketfetch.testing"):
+    import httptools
 
 __all__ = ["Handler", "HttpServer", "reset", "stop_accepting"]
 

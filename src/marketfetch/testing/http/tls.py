@@ -6,15 +6,18 @@ import ssl
 import tempfile
 from pathlib import Path
 
+from marketfetch.common.optional_packages import from_extra
+
 __all__ = ["server_context"]
 
 
 def server_context() -> tuple[ssl.SSLContext, Path]:
     """Return a context for servers on 127.0.0.1 and localhost, and the certificate file of its authority.
 
-    The caller deletes the temporary file. Needs `trustme`, part of `marketfetch[testing]`.
+    The caller deletes the temporary file. Raises ConfigurationError, which names the extra, without trustme.
     """
-    import trustme  # needed for TLS alone
+    with from_extra("testing", "tls"):
+        import trustme
 
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

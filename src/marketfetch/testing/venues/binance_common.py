@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-import orjson
+import msgspec
 
 from marketfetch.testing.http.messages import ServerReply, ServerRequest
 from marketfetch.testing.markets.market import Market, MarketInstrument, Window
@@ -88,7 +88,8 @@ def _exchange_info(
 
 def json_reply(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> ServerReply:
     """Return a JSON reply."""
-    return ServerReply(status, orjson.dumps(content), {"Content-Type": "application/json", **(headers or {})})
+    named = {"Content-Type": "application/json", **(headers or {})}
+    return ServerReply(status, msgspec.json.encode(content), named)
 
 
 def rows_reply(rows: bytes) -> ServerReply:

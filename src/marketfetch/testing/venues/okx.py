@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from functools import partial
 
 import attrs
+import msgspec
 import numpy as np
-import orjson
 
 from marketfetch.testing.http.messages import ServerReply, ServerRequest
 from marketfetch.testing.markets.decimal_text import Column, FixedPointColumn, write_rows
@@ -97,11 +97,11 @@ def _reply(status: int, body: bytes) -> ServerReply:
 
 
 def _envelope(data: object) -> ServerReply:
-    return _reply(200, orjson.dumps({"code": "0", "msg": "", "data": data}))
+    return _reply(200, msgspec.json.encode({"code": "0", "msg": "", "data": data}))
 
 
 def _error(status: int, code: int, message: str) -> ServerReply:
-    return _reply(status, orjson.dumps({"code": str(code), "msg": message, "data": []}))
+    return _reply(status, msgspec.json.encode({"code": str(code), "msg": message, "data": []}))
 
 
 def _rows(rows: bytes) -> ServerReply:
