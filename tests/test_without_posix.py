@@ -18,7 +18,7 @@ import asyncio, functools, importlib, os, pkgutil, signal, socket, sys, time, wa
 
 for theirs in (
     "anyio._backends._asyncio anyio.to_thread attrs curl_cffi duckdb filelock hypothesis httptools "
-    "isal.igzip_threaded matplotlib.pyplot numpy opentelemetry.metrics orjson pandas platformdirs.unix "
+    "isal.igzip_threaded matplotlib.pyplot numpy opentelemetry.metrics msgspec pandas platformdirs.unix "
     "polars prometheus_client psycopg_pool pyarrow.dataset pyarrow.parquet pytest rich.live sqlite3 "
     "subprocess tempfile trustme"
 ).split():

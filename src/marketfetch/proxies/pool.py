@@ -163,14 +163,12 @@ class RotatingProxies:
                         group.start_soon(partial(to_thread.run_sync, claims.leave, abandon_on_cancel=True))
 
     def share(self) -> float:
-        registry = self._shared()
-        with registry.lock:
+        with self._shared().lock:
             shares = [claims.share for entry in self._limit_queues.values() for claims in entry.claims]
         return min([float(len(self._members)), *(share for share in shares if share)])
 
     def place(self) -> Place:
-        registry = self._shared()
-        with registry.lock:
+        with self._shared().lock:
             places = [claims.place for entry in self._limit_queues.values() for claims in entry.claims]
         return max(places, key=lambda place: place.others, default=Place())
 
@@ -378,8 +376,7 @@ class RotatingProxies:
     def _give_up(self, request: Request, moment: int, now: int) -> None:
         """Raise ProxyError if no egress is left for the host, or none is free within `max_wait`."""
         host, breakers = request.base_url, [member.breaker for member in self._members]
-        each = dict.fromkeys(cause for breaker in breakers for cause in breaker.causes(host))
-        causes = "; ".join(list(each)[:3])
+        causes = "; ".join([*dict.fromkeys(cause for each in breakers for cause in each.causes(host))][:3])
         if all(breaker.exhausted(host) for breaker in breakers):
             has_proxies = any(member.egress.proxy for member in self._members)
             remedy = "that the proxies are up, paid and reachable" if has_proxies else "the network"
