@@ -21,7 +21,7 @@ import pytest
 
 from marketfetch.adapters.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.api.pipeline import Pipeline
-from marketfetch.decoding.library import COMPILED
+from marketfetch.decoding.compiled import COMPILED
 from marketfetch.decoding.native import read_rows
 from marketfetch.reports import Report
 from marketfetch.sinks.memory import MemorySink

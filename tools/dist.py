@@ -23,8 +23,8 @@ from packaging.tags import sys_tags
 from packaging.utils import parse_wheel_filename
 
 from tools.check_wheel import ROWS, complaints
+from tools.compiled_answers import RUNNERS, answers, differences
 from tools.hatch_build import TARGETS
-from tools.library_answers import RUNNERS, answers, differences
 
 ROOT = Path(__file__).parents[1]
 INPUTS = 200_000

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 
-from marketfetch.decoding.library import LIBRARY
+from marketfetch.decoding.compiled import LIBRARY
 
 __all__ = ["SOURCE", "DriverCounts", "build", "drive"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from marketfetch.decoding.library import DECODER
+from marketfetch.decoding.compiled import DECODER
 from marketfetch.testing import SimulatedExchange
 from tests.support.commands import Command
 

@@ -12,9 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from marketfetch.decoding import csv_layouts, native
+from marketfetch.decoding.compiled import COMPILED
 from marketfetch.decoding.csv_layouts import CsvLayout
 from marketfetch.decoding.layouts import Decoded
-from marketfetch.decoding.library import COMPILED
 from marketfetch.errors import AdapterError, DecodeError
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Columns

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from marketfetch.decoding.compiled import COMPILED
 from marketfetch.decoding.layouts import Decoded, ObjectLayout, RowLayout, excerpt, parse_json
-from marketfetch.decoding.library import COMPILED
 from marketfetch.decoding.native import read_rows
 from marketfetch.errors import DecodeError
 from marketfetch.testing.contracts.malformed import NOT_A_PAGE, malformed_bodies

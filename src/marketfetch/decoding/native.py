@@ -11,7 +11,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from marketfetch.decoding.library import COMPILED
+from marketfetch.decoding.compiled import COMPILED
 
 __all__ = ["LineFormat", "LineReader", "RawRows", "read_rows"]
 

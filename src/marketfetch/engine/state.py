@@ -12,7 +12,7 @@ from anyio import sleep_forever
 
 from marketfetch.archives.file_reader import FileSummary
 from marketfetch.common.event_loop import repeating
-from marketfetch.decoding.library import DECODER
+from marketfetch.decoding.compiled import DECODER
 from marketfetch.events import Heartbeat, Listener
 from marketfetch.planning.running_union import RunningUnion, coverages, span_sets
 from marketfetch.plans import Workload

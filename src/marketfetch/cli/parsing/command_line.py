@@ -116,7 +116,7 @@ class _Version(argparse.Action):
         """Print both and end the process."""
         from importlib.metadata import version
 
-        from marketfetch.decoding.library import DECODER
+        from marketfetch.decoding.compiled import DECODER
 
         print(f"marketfetch {version('marketfetch')}\ndecoder: {DECODER}")  # noqa: T201
         parser.exit()

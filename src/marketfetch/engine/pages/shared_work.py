@@ -58,7 +58,7 @@ class StoreLook:
 
     @property
     def is_shared(self) -> bool:
-        """Whether there has been another process: what it stored counts also after its end."""
+        """Whether there is or was another process. The rows of a process count after its end, too."""
         self._shared = self._shared or self.place().others > 0
         return self._shared
 

@@ -131,8 +131,8 @@ def break_lock(lock: Path) -> bool:
     1. One process at a time can create the guard, and only its owner removes the lock.
     2. A guard that a dead process left is taken away, and this call ends: the next one creates its own.
     3. The guard is renamed before it is judged: of many processes one takes it away. If it turns out to be
-       alive it is put back. A third process could create a guard in between; it then sees in the lock file
-       what the others left there.
+       alive it is put back. A third process could create a guard in between; that process then sees in the
+       lock file what the others left there.
     """
     guard = lock.with_name(f"{lock.name}{_GUARD}")
     text = _create(guard)

@@ -13,18 +13,18 @@ from pathlib import Path
 import pytest
 
 import marketfetch
-from marketfetch.decoding import library
+from marketfetch.decoding import compiled
 from marketfetch.testing import GeneratedMarket, SimulatedExchange
 
-pytestmark = pytest.mark.skipif(library.COMPILED is None, reason="nothing is compiled here")
+pytestmark = pytest.mark.skipif(compiled.COMPILED is None, reason="nothing is compiled here")
 
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
     """A copy of the library, with its source and its checksums beside it."""
     for kind in (".c", ".so", ".sha256"):
-        shutil.copy(library.LIBRARY.with_suffix(kind), tmp_path)
-    return tmp_path / library.LIBRARY.name
+        shutil.copy(compiled.LIBRARY.with_suffix(kind), tmp_path)
+    return tmp_path / compiled.LIBRARY.name
 
 
 def sign(path: Path) -> None:
@@ -37,20 +37,20 @@ def sign(path: Path) -> None:
 def refused(path: Path, message: str) -> None:
     """Assert that nothing is loaded, and that one warning says why and what to do."""
     with pytest.warns(RuntimeWarning, match=message) as said:
-        assert library.load(path) is None
+        assert compiled.load(path) is None
     (warning,) = said
     assert str(path) in str(warning.message)
     assert "pip install --force-reinstall --no-deps marketfetch" in str(warning.message)
 
 
 def test_a_library_is_loaded_with_its_functions(installed: Path) -> None:
-    found = library.load(installed)
+    found = compiled.load(installed)
     assert found is not None
     assert found.marketfetch_count(b"a,b,c", 5, b",") == 2
 
 
 def test_where_nothing_was_compiled_nothing_is_said(tmp_path: Path) -> None:
-    assert library.load(tmp_path / "_rows.so") is None
+    assert compiled.load(tmp_path / "_rows.so") is None
 
 
 @pytest.mark.parametrize("kind", [".c", ".so", ".sha256"])
@@ -58,7 +58,7 @@ def test_a_file_is_missing(installed: Path, kind: str) -> None:
     missing = installed.with_suffix(kind)
     missing.unlink()
     with pytest.warns(RuntimeWarning, match=f"No such file or directory: '{missing}'"):
-        assert library.load(installed) is None
+        assert compiled.load(installed) is None
 
 
 @pytest.mark.parametrize("part", [0, 0.01, 0.3, 0.5, 0.9, 0.9999])
@@ -86,7 +86,7 @@ def test_a_library_of_another_version_is_not_loaded(installed: Path) -> None:
 def test_checksums_that_say_nothing_of_the_library_allow_nothing(installed: Path, content: bytes) -> None:
     installed.with_suffix(".sha256").write_bytes(content)
     with pytest.warns(RuntimeWarning, match="cannot be used"):
-        assert library.load(installed) is None
+        assert compiled.load(installed) is None
 
 
 @pytest.mark.parametrize("begin", [b"MZ", b"\xcf\xfa\xed\xfe", b"\x7fELF\x02\x02", b"text"])
