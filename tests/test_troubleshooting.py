@@ -19,7 +19,7 @@ import marketfetch as mf
 from marketfetch import errors
 from marketfetch.adapters.binance_usdm import BinanceUsdm, UsdmOhlcvFiles
 from marketfetch.archives.checksums import Checksum
-from marketfetch.decoding import library
+from marketfetch.decoding import compiled
 from marketfetch.fetchers.curl_errors import CurlFailure, translate
 from marketfetch.planning.paginators import ProgressGuard
 from marketfetch.protocols import PageOutcome
@@ -206,5 +206,5 @@ def test_page_shows_the_message_of_the_warning(name: str, url: str) -> None:
 def test_page_shows_that_the_compiled_decoder_cannot_be_used(tmp_path: Path) -> None:
     tmp_path.joinpath("_rows.so").touch()
     with pytest.warns(RuntimeWarning) as caught:
-        library.load(tmp_path / "_rows.so")
+        compiled.load(tmp_path / "_rows.so")
     assert_shown("The compiled decoder cannot be used", f"RuntimeWarning: {caught[0].message}")
