@@ -1,0 +1,206 @@
+"""Several processes with the same query and the same store: each takes what nobody has stored yet.
+
+The processes are pipelines on one event loop, each with budgets of its own, and a pool that says how many
+others there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+
+from marketfetch.adapters.binance_usdm import BinanceUsdm
+from marketfetch.api.pipeline import Pipeline
+from marketfetch.engine.pages import shared_work
+from marketfetch.events import Event, PageFetched
+from marketfetch.planning import shared_order
+from marketfetch.protocols import Place, SupportsPlace
+from marketfetch.proxies.pool import RotatingProxies
+from marketfetch.proxies.registry import Registry
+from marketfetch.reports import Report
+from marketfetch.sinks.memory import MemorySink
+from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
+from marketfetch.values.instruments import Composite
+from marketfetch.values.query import Query
+from marketfetch.values.settings import Settings
+from tests.support.worlds import assert_holds, span_of
+
+SYMBOLS = ["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"]
+SPAN = ("2026-05-01", "2026-05-11")
+ROWS = len(SYMBOLS) * 10 * 1440
+
+
+class Among(RotatingProxies):
+    """The direct connection of one process among others."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__([], registry=Registry())
+        self.seen = place
+
+    def place(self) -> Place:
+        return self.seen
+
+
+@attrs.frozen(eq=False)
+class Process:
+    """A pipeline, and the rows that it has been sent."""
+
+    pipeline: Pipeline
+    pages: list[PageFetched]
+
+    @property
+    def rows(self) -> int:
+        return sum(page.rows for page in self.pages)
+
+
+@pytest.fixture(scope="module")
+def market() -> GeneratedMarket:
+    return GeneratedMarket(SYMBOLS)
+
+
+@pytest.fixture
+def exchange(market: GeneratedMarket) -> Iterator[SimulatedExchange]:
+    with SimulatedExchange(market, SimulatorOptions(limits=None, latency=0.005)) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store is looked at before each batch: these runs take less than a second."""
+    monkeypatch.setattr(shared_work, "_FRESH", 0.001)
+    monkeypatch.setattr(shared_work, "_COST", 0)
+    monkeypatch.setattr(shared_order, "_SETTLED", 0.2)
+
+
+def process(exchange: SimulatedExchange, store: MemorySink, place: Place | Among, **query: Any) -> Process:
+    pages: list[PageFetched] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, PageFetched):
+            pages.append(event)
+
+    asked: dict[str, Any] = {"symbols": SYMBOLS, "start": SPAN[0], "end": SPAN[1]} | query
+    pipeline = Pipeline(
+        BinanceUsdm(exchange.base_url),
+        Query(**asked),
+        store,
+        proxies=place if isinstance(place, Among) else Among(place),
+        board=None,
+        settings=Settings(concurrency=4, batch_rows=3000, heartbeat=60),
+        listeners=[listen],
+    )
+    return Process(pipeline, pages)
+
+
+def run_all(processes: Sequence[Process]) -> list[Report]:
+    reports: list[Report] = []
+
+    async def run(one: Process) -> None:
+        reports.append(await one.pipeline.run())
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for one in processes:
+                group.start_soon(run, one)
+
+    anyio.run(main)
+    return reports
+
+
+def test_the_built_in_pool_knows_its_place() -> None:
+    assert isinstance(RotatingProxies([], registry=Registry()), SupportsPlace)
+    assert RotatingProxies([], registry=Registry()).place() == Place(0, 0)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_work_is_shared(exchange: SimulatedExchange, market: GeneratedMarket, count: int) -> None:
+    store = MemorySink()
+    processes = [process(exchange, store, Place(number, count - 1)) for number in range(count)]
+    reports = run_all(processes)
+    assert all(report.complete for report in reports), reports
+    for series in store.ledger():
+        assert_holds(store, market, series, span_of(*SPAN))
+    asked = sum(one.rows for one in processes)
+    assert ROWS <= asked < 1.5 * ROWS, "each row once, and a few twice; alone each would ask for all of them"
+    assert all(one.rows < 0.9 * ROWS for one in processes)
+
+
+def test_what_a_process_leaves_behind_is_fetched_by_the_others(
+    exchange: SimulatedExchange, market: GeneratedMarket
+) -> None:
+    store = MemorySink()
+    first, second = (process(exchange, store, Place(number, 1)) for number in range(2))
+
+    async def main() -> Report:
+        async with anyio.create_task_group() as group:
+            group.start_soon(first.pipeline.run)
+            while len(first.pages) < 5:  # noqa: ASYNC110  # pages have no event to wait for
+                await anyio.sleep(0.001)
+            group.cancel_scope.cancel()
+        return await second.pipeline.run()
+
+    report = anyio.run(main)
+    assert report.complete, report
+    for series in store.ledger():
+        assert_holds(store, market, series, span_of(*SPAN))
+
+
+def test_events_are_shared_page_by_page(exchange: SimulatedExchange, market: GeneratedMarket) -> None:
+    store = MemorySink()
+    query = {"datasets": ["funding_rate"], "start": "2025-05-01"}
+    processes = [process(exchange, store, Place(number, 1), **query) for number in range(2)]
+    assert all(report.complete for report in run_all(processes))
+    for series in store.ledger():
+        assert_holds(store, market, series, span_of("2025-05-01", SPAN[1]))
+
+
+def test_composites_of_another_process_count(exchange: SimulatedExchange) -> None:
+    store = MemorySink()
+    query = {"symbols": SYMBOLS[:2], "composites": [Composite("PAIR", SYMBOLS[:2])]}
+    reports = run_all([process(exchange, store, Place(number, 1), **query) for number in range(2)])
+    assert all(report.complete for report in reports), reports
+    assert all(len(report.series) == 3 for report in reports)
+
+
+class Waiting(Among):
+    """A pool that has no address until it is let go; meanwhile the others end."""
+
+    def __init__(self) -> None:
+        super().__init__(Place())
+        self.free = anyio.Event()
+
+    @asynccontextmanager
+    async def lease(self, request: Any) -> Any:
+        await self.free.wait()
+        async with super().lease(request) as lease:
+            yield lease
+
+
+def test_a_process_that_waited_for_its_first_address_asks_for_nothing_that_is_stored(
+    exchange: SimulatedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_work, "_OLD", 0.0)
+    store = MemorySink()
+    done = process(exchange, store, Place())
+
+    async def main() -> tuple[Report, Process]:
+        pool = Waiting()
+        late = process(exchange, store, pool)
+        async with anyio.create_task_group() as group:
+
+            async def fill() -> None:
+                await done.pipeline.run()
+                pool.free.set()
+
+            group.start_soon(fill)
+            report = await late.pipeline.run()
+        return report, late
+
+    report, late = anyio.run(main)
+    assert report.complete, report
+    assert late.rows == 0
