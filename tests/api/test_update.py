@@ -25,7 +25,8 @@ class Place:
     exchange: SimulatedExchange
     market: GeneratedMarket
     store: mf.MemorySink
-    now: int = NOON
+    now: int = NOON + 5000
+    """Some seconds after a minute: a slow answer leaves a second in doubt, and no minute."""
 
     def fill(self, dataset: str, symbol: str, interval: str, start: int, end: int) -> None:
         mf.fetch(
