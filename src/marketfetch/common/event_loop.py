@@ -1,4 +1,4 @@
-"""Helpers for the event loop: run one, check that it is one of asyncio, and repeat an action on it."""
+"""Starts event loops, tells whether one is of asyncio, and repeats an action on it."""
 
 from __future__ import annotations
 
