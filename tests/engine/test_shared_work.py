@@ -17,17 +17,26 @@ import pytest
 from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.engine.pages import shared_work
+from marketfetch.engine.pages.batch_builder import RowBudget
+from marketfetch.engine.pages.shared_work import BatchPlans
+from marketfetch.engine.state import SeriesState
 from marketfetch.events import Event, PageFetched
 from marketfetch.planning import shared_order
+from marketfetch.planning.batches import BatchSizing, FetchTask
+from marketfetch.planning.paginators import TimeWindowPaginator
+from marketfetch.planning.shared_order import SharedOrder
 from marketfetch.protocols import Place, SupportsPlace
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.proxies.registry import Registry
 from marketfetch.reports import Report
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
+from marketfetch.values.coverage import Coverage
 from marketfetch.values.instruments import Composite
 from marketfetch.values.query import Query
+from marketfetch.values.series import Series
 from marketfetch.values.settings import Settings
+from marketfetch.values.spans import Span, SpanSet
 from tests.support.worlds import assert_holds, span_of
 
 SYMBOLS = ["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"]
@@ -115,6 +124,20 @@ def run_all(processes: Sequence[Process]) -> list[Report]:
 def test_the_built_in_pool_knows_its_place() -> None:
     assert isinstance(RotatingProxies([], registry=Registry()), SupportsPlace)
     assert RotatingProxies([], registry=Registry()).place() == Place(0, 0)
+
+
+async def test_what_was_planned_of_many_gaps_stays_one_span() -> None:
+    """Else each of a quarter million gaps of a year would cost as much as all those before it."""
+    series = Series.of("binance-usdm", "ohlcv", "BTCUSDT", "1m")
+    missing = SpanSet(tuple(Span(at, at + 60_000) for at in range(0, 100 * 120_000, 120_000)))
+    task = FetchTask(series, missing, TimeWindowPaginator(), 1500)
+    states = {series: SeriesState(series, Coverage())}
+    plans = BatchPlans([task], BatchSizing(3000), states, None, SharedOrder(parts=1), RowBudget())
+    taken = SpanSet()
+    while (plan := await plans.next()) is not None:
+        taken |= SpanSet.of(*(part.span for part in plan.slices))
+        assert len(plans._alone.planned[series]) == 1
+    assert taken == missing
 
 
 @pytest.mark.parametrize("count", [2, 3])

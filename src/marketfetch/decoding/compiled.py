@@ -38,7 +38,7 @@ def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
 
 
 def load(library: Path) -> ctypes.CDLL | None:
-    """Load a library that has its source and its checksums beside it; None if there is none.
+    """Return the library at a path, beside its source and its checksums; None if there is no library.
 
     A library that is there and cannot be used is a RuntimeWarning and None. It is compared with its checksums
     before it is loaded, because the system ends a process that reads beyond the end of a truncated library.

@@ -89,7 +89,7 @@ def turn(
     marketfetch did not write, or that a newer version wrote.
 
     1. Time passes: claims of processes that have ended or did not renew them are freed, old notes dropped.
-    2. The process renews its claims. It gives back addresses that it does not need or that others need.
+    2. The process renews its claims, and gives back addresses that it does not need or that others need.
     3. The process is granted free addresses, as many as its share allows.
     4. It is told which addresses to drain, because others have less than their share.
 
@@ -301,9 +301,9 @@ class _Board:
     def to_drain(self, now: float, wish: Wish) -> list[str]:
         """Return the addresses that a process should drain, because another process wants them.
 
-        1. It holds more than its share, and others hold less than theirs: the newest claims above the share.
-        2. It holds its share, and another process has none: there are more processes than addresses, or that
-           process wants just this one. Then the oldest claim, once it is a term old.
+        1. The process holds more than its share, and others hold less: its newest claims above the share.
+        2. The process holds its share, and another process has none: there are more processes than addresses,
+           or that process wants just this one. Then the oldest claim, once it is a term old.
         3. Otherwise none.
         """
         wanted = self._wanted(wish)

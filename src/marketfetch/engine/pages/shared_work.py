@@ -22,7 +22,6 @@ from marketfetch.engine.pages.batch_builder import RowBudget
 from marketfetch.engine.state import SeriesState
 from marketfetch.errors import SinkUnavailable
 from marketfetch.planning.batches import BatchPlan, BatchSizing, FetchTask, plan_batches
-from marketfetch.planning.running_union import RunningUnion, span_sets
 from marketfetch.planning.shared_order import Gap, Pace, SharedOrder, gaps_of
 from marketfetch.protocols import Store
 from marketfetch.sharing import Place
@@ -96,16 +95,18 @@ class StoreLook:
 
 @attrs.define(eq=False)
 class _Part:
-    """A part of the work, from a point of the line on."""
+    """A part of the work, from a point of the line on, in the order of time."""
 
     plans: Iterator[BatchPlan]
     planned: dict[Series, SpanSet] = attrs.field(factory=dict, init=False)
+    """One span for each series: a year with a gap in every second minute would be a quarter million."""
 
     def next(self) -> BatchPlan | None:
         plan = next(self.plans, None)
         if plan is not None:
             spans = SpanSet.of(*(part.span for part in plan.slices))
-            self.planned[plan.series] = self.planned.get(plan.series, SpanSet()) | spans
+            before = self.planned.get(plan.series, SpanSet())
+            self.planned[plan.series] = SpanSet.of((before | spans).hull)
         return plan
 
     def meets(self, others: Mapping[Series, SpanSet]) -> bool:
@@ -128,11 +129,12 @@ class BatchPlans:
     order: SharedOrder
     row_budget: RowBudget
     _ids: Iterator[int] = attrs.field(factory=count, init=False)
-    _alone: Iterator[BatchPlan] = attrs.field(init=False)
-    """The plans of all tasks, until there is another process."""
+    _alone: _Part = attrs.field(init=False)
+    """All tasks, until there is another process."""
     _parts: deque[_Part] = attrs.field(factory=deque, init=False)
     """The parts of series that this process works on while others work on the rest, in turns."""
-    _planned: dict[Series, RunningUnion[SpanSet]] = attrs.field(factory=dict, init=False)
+    _planned: dict[Series, SpanSet] = attrs.field(factory=dict, init=False)
+    """What all parts have planned so far."""
     _choose_at: float = attrs.field(default=0.0, init=False)
     """When parts are chosen again, after none was found; see `monotonic`."""
     _is_over: bool = attrs.field(default=False, init=False)
@@ -142,25 +144,22 @@ class BatchPlans:
     _count: int = attrs.field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._alone = self._plans(self.tasks)
+        self._alone = _Part(
+            plan_batches(self.tasks, self.sizing, lambda series: self.states[series].crossed, self._ids)
+        )
 
     async def next(self) -> BatchPlan | None:
         """Return the next plan; None if nothing is left."""
         look = self.look
-        plan = next(self._alone, None) if look is None or not look.is_shared else await self._next(look)
+        plan = self._alone.next() if look is None or not look.is_shared else await self._next(look)
         if plan is not None:
             self._count += 1
-            planned = self._planned.setdefault(plan.series, span_sets())
-            planned.add(SpanSet.of(*(part.span for part in plan.slices)))
         return plan
-
-    def _plans(self, tasks: Sequence[FetchTask]) -> Iterator[BatchPlan]:
-        return plan_batches(tasks, self.sizing, self._done, self._ids)
 
     def _done(self, series: Series) -> SpanSet:
         """Return the moments of a series for which no batch is planned any more."""
-        planned, crossed = self._planned.get(series), self.states[series].crossed
-        return crossed if planned is None else crossed | planned.value
+        planned = self._planned.get(series, SpanSet())
+        return self.states[series].crossed | planned | self._alone.planned.get(series, SpanSet())
 
     async def _next(self, look: StoreLook) -> BatchPlan | None:
         while not self._is_over:
@@ -170,6 +169,8 @@ class BatchPlans:
                 part = self._parts[0]
                 plan = None if part.meets(look.others) else part.next()
                 if plan is not None and not self._is_stored(plan):
+                    planned = self._planned.get(plan.series, SpanSet())
+                    self._planned[plan.series] = planned | part.planned[plan.series]
                     self._parts.rotate(-1)
                     return plan
                 self._parts.popleft()
@@ -194,7 +195,7 @@ class BatchPlans:
 
     def _plans_of(self, gap: Gap) -> Iterator[BatchPlan]:
         missing = gap.task.missing & SpanSet.of(gap.span)
-        return self._plans([attrs.evolve(gap.task, missing=missing)])
+        return plan_batches([attrs.evolve(gap.task, missing=missing)], self.sizing, self._done, self._ids)
 
     def _gaps(self, task: FetchTask) -> Iterator[Gap]:
         state = self.states[task.series]

@@ -105,7 +105,7 @@ class FetchWorkers:
            it is known to be empty: no request.
         2. A refused location, or no egress left: the error ends the run.
         3. Any other error concerns this slice or its series: it is noted, and the other slices go on.
-        4. A page: what it proves is noted, and its rows go to the batch builder.
+        4. A page arrives: the state notes what the page proves, and the batch builder gets the rows.
         """
         state = self.state.series[part.series]
         endpoint = self.executor.exchange.endpoint(part.series.dataset)
