@@ -32,6 +32,7 @@ from benchmarks.sections import (
     readback,
     startup,
     tables,
+    together,
 )
 
 Section = Callable[[], Iterator[Result]]
@@ -39,6 +40,7 @@ Section = Callable[[], Iterator[Result]]
 SECTIONS: dict[str, tuple[str, Section]] = {
     "rate": ("Bound by the published limits", rate.rate_bound),
     "processes": ("Several processes on the same addresses", processes.shared_addresses),
+    "together": ("The same command, several times", together.together),
     "latency": ("Bound by latency", lambda: fetching.latency_bound(rounds=3)),
     "processor": ("Bound by the processor", lambda: fetching.processor_bound(rounds=3)),
     "postgres": (

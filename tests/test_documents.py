@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -25,7 +26,21 @@ IMPORT = re.compile(
     r"^ *(?:from marketfetch\.(?P<source>[\w.]+) import|import marketfetch\.(?P<whole>[\w.]+))", re.MULTILINE
 )
 MODULE = re.compile(r"`(?:src/marketfetch/)?(?P<path>[a-z_]+(?:/\w+)+\.(?:py|c))\b")
-PUBLIC = {"adapter", "errors", "events", "listeners", "plans", "protocols", "reports", "sinks", "testing"}
+PUBLIC = {
+    *(
+        "adapter",
+        "dask",
+        "errors",
+        "events",
+        "listeners",
+        "plans",
+        "protocols",
+        "reports",
+        "sinks",
+        "testing",
+    ),
+    "distributed",
+}
 # Entry points, tables and metrics are named like attributes.
 METRIC_NAMES = {metric.name for metric in METRICS}
 ELSEWHERE = {"boards", "coverage", "exchanges", "fish", "readthedocs.io", "series", "toml", *METRIC_NAMES}
@@ -80,3 +95,12 @@ def test_documents_import_public_modules() -> None:
         sources = {found["source"] or found["whole"] for found in IMPORT.finditer(path.read_text("utf-8"))}
         hidden[str(path)] = {source for source in sources if source.partition(".")[0] not in PUBLIC}
     assert not {path: sources for path, sources in hidden.items() if sources}
+
+
+def test_layers_of_the_architecture_are_those_that_are_checked() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))
+    contracts = {each["id"]: each for each in project["tool"]["importlinter"]["contracts"]}
+    text = (PROJECT / "docs/architecture.md").read_text("utf-8").partition("## The layers")[2]
+    rows = re.findall(r"^\| (`[^|]+) \|", text.partition("Inside `sinks`")[0], re.MULTILINE)
+    shown = [{*re.findall(r"`(\w+)`", row)} for row in rows]
+    assert shown == [{*re.findall(r"\w+", layer)} for layer in contracts["layers"]["layers"]]

@@ -16,7 +16,7 @@ from typing import TypeVar
 import anyio
 import attrs
 
-from benchmarks.harness.venue import scaled
+from benchmarks.harness.venue import scaled, unlimited
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.protocols import Board
 from marketfetch.proxies.board_urls import board_from
@@ -31,16 +31,21 @@ _T = TypeVar("_T")
 
 @attrs.frozen(kw_only=True)
 class Part:
-    """The query of one process; `minute` is the length of a rate limit minute in seconds."""
+    """The query of one process.
+
+    `minute` is the length of a rate limit minute in seconds, None for no limits. Without a `store` the rows
+    are thrown away; without `proxies` the requests are direct.
+    """
 
     base_url: str
     proxies: Sequence[str]
     board: str
-    minute: float
+    minute: float | None
     weight: int
     symbols: Sequence[str]
     start: int
     end: int
+    store: str | None = None
 
 
 @attrs.define(eq=False)
@@ -65,9 +70,10 @@ def main() -> None:
     part = Part(**json.loads(sys.argv[1]))
     board = _Timed(board_from(part.board))
     pipeline = Pipeline(
-        scaled(part.minute, part.weight)(part.base_url),
+        (scaled(part.minute, part.weight) if part.minute else unlimited())(part.base_url),
         Query(symbols=part.symbols, start=part.start, end=part.end),
-        proxies=RotatingProxies(part.proxies, direct=False),
+        part.store,
+        proxies=RotatingProxies(part.proxies, direct=not part.proxies),
         settings=Settings(heartbeat=60),
         board=board,
     )

@@ -21,7 +21,7 @@ from benchmarks.harness.exchange import Options, Running, exchange, symbols
 from benchmarks.harness.results import Result, at_least, at_most, without_bar
 from benchmarks.sections.rate import BEST, refused, share
 
-__all__ = ["shared_addresses"]
+__all__ = ["shared_addresses", "started"]
 
 _START, _MINUTE = 1_609_459_200_000, 60_000
 _ADDRESSES = 3
@@ -69,17 +69,23 @@ def _run(count: int) -> tuple[Running, Sequence[dict[str, Any]]]:
             end=end,
         )
         parts = [attrs.evolve(whole, symbols=names[number::count]) for number in range(count)]
-        processes = [stack.enter_context(_process(part)) for part in parts]
-        for process in processes:
-            assert process.stdout
-            assert process.stdout.readline() == "ready\n"
-        for process in processes:
-            assert process.stdin
-            process.stdin.write("\n")
-            process.stdin.flush()
+        processes = started(parts, stack)
         outputs = [json.loads(process.communicate()[0]) for process in processes]
     assert all(each["complete"] for each in outputs), outputs
     return running, outputs
+
+
+def started(parts: Sequence[Part], stack: ExitStack) -> Sequence[subprocess.Popen[str]]:
+    """Start a process for each part; all begin at the same moment, once the last one has been imported."""
+    processes = [stack.enter_context(_process(part)) for part in parts]
+    for process in processes:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin
+        process.stdin.write("\n")
+        process.stdin.flush()
+    return processes
 
 
 def _process(part: Part) -> subprocess.Popen[str]:

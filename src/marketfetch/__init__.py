@@ -6,7 +6,7 @@
     frame = candles.to_pandas()
 
 The names at the root are listed in `__init__.pyi`. Each is loaded when it is first used, so that importing
-the package stays cheap. The other public names are in `marketfetch.adapter`, `.errors`, `.events`,
+the package stays cheap. The other public names are in `marketfetch.adapter`, `.dask`, `.errors`, `.events`,
 `.listeners`, `.plans`, `.protocols`, `.reports`, `.sinks` and `.testing`.
 """
 

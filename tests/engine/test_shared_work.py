@@ -30,7 +30,13 @@ from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.proxies.registry import Registry
 from marketfetch.reports import Report
 from marketfetch.sinks.memory import MemorySink
-from marketfetch.testing import GeneratedMarket, SimulatedExchange, SimulatorOptions
+from marketfetch.testing import (
+    ArchiveOptions,
+    GeneratedMarket,
+    SimulatedArchive,
+    SimulatedExchange,
+    SimulatorOptions,
+)
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.instruments import Composite
 from marketfetch.values.query import Query
@@ -86,16 +92,22 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_order, "_SETTLED", 0.2)
 
 
-def process(exchange: SimulatedExchange, store: MemorySink, place: Place | Among, **query: Any) -> Process:
+def process(
+    exchange: SimulatedExchange,
+    store: MemorySink,
+    place: Place | Among,
+    **query: Any,
+) -> Process:
     pages: list[PageFetched] = []
 
     def listen(event: Event) -> None:
         if isinstance(event, PageFetched):
             pages.append(event)
 
+    archive_url: str | None = query.pop("archive_url", None)
     asked: dict[str, Any] = {"symbols": SYMBOLS, "start": SPAN[0], "end": SPAN[1]} | query
     pipeline = Pipeline(
-        BinanceUsdm(exchange.base_url),
+        BinanceUsdm(exchange.base_url, archive_url=archive_url),
         Query(**asked),
         store,
         proxies=place if isinstance(place, Among) else Among(place),
@@ -188,6 +200,67 @@ def test_composites_of_another_process_count(exchange: SimulatedExchange) -> Non
     reports = run_all([process(exchange, store, Place(number, 1), **query) for number in range(2)])
     assert all(report.complete for report in reports), reports
     assert all(len(report.series) == 3 for report in reports)
+
+
+@pytest.fixture
+def files(market: GeneratedMarket) -> Iterator[SimulatedArchive]:
+    since = span_of(*MONTHS).start
+    with SimulatedArchive(market, ArchiveOptions(since=since, latency=0.05)) as running:
+        yield running
+
+
+MONTHS = ("2025-05-01", "2026-05-01")
+FILES = len(SYMBOLS) * 12
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_files_of_an_archive_are_shared(
+    exchange: SimulatedExchange, files: SimulatedArchive, market: GeneratedMarket, count: int
+) -> None:
+    store = MemorySink()
+    query = {"start": MONTHS[0], "end": MONTHS[1], "interval": "1h", "sources": "archive"}
+    processes = [
+        process(exchange, store, Place(number, count - 1), archive_url=files.base_url, **query)
+        for number in range(count)
+    ]
+    reports = run_all(processes)
+    assert all(report.complete for report in reports), reports
+    for series in store.ledger():
+        assert_holds(store, market, series, span_of(*MONTHS))
+    read = read_from(files)
+    assert len(set(read)) == FILES
+    assert len(read) < 1.6 * FILES, "each file once, and a few twice; apart they would read all of them"
+
+
+def read_from(files: SimulatedArchive) -> list[str]:
+    return [each.path for each in files.record.latest if each.kind == "file"]
+
+
+def test_files_that_another_process_has_stored_are_not_read(
+    exchange: SimulatedExchange, files: SimulatedArchive
+) -> None:
+    """The second process waits for its first address until the first one has stored everything."""
+    store = MemorySink()
+    query = {"start": MONTHS[0], "end": MONTHS[1], "interval": "1h", "sources": "archive"}
+
+    async def main() -> Report:
+        pool = Waiting()
+        first = process(exchange, store, Place(0, 1), archive_url=files.base_url, **query)
+        late = process(exchange, store, pool, archive_url=files.base_url, **query)
+        pool.seen = Place(1, 1)
+        async with anyio.create_task_group() as group:
+
+            async def fill() -> None:
+                await first.pipeline.run()
+                pool.free.set()
+
+            group.start_soon(fill)
+            return await late.pipeline.run()
+        raise AssertionError
+
+    report = anyio.run(main)
+    assert report.complete, report
+    assert len(read_from(files)) == FILES, "those of the first process"
 
 
 class Waiting(Among):

@@ -170,8 +170,8 @@ def test_picture_on_a_terminal_shows_rows_egresses_and_failures(monkeypatch: pyt
         shown = os.read(parent, 100_000).decode()
     os.close(parent)
     for words in (
-        "50 / 100 rows",
-        "50 %",
+        "100 / 100 rows",
+        "100 %",
         "Proxy 1",
         "40 rows",
         "weight 6",

@@ -21,7 +21,7 @@ PUBLIC_MODULES = (
     *(
         f"marketfetch.{name}"
         for name in (
-            *("adapter", "errors", "events", "listeners", "plans"),
+            *("adapter", "dask", "errors", "events", "listeners", "plans"),
             *("protocols", "reports", "sinks", "testing"),
         )
     ),

@@ -17,6 +17,7 @@ from marketfetch.common.keywords import checks_keywords
 from marketfetch.common.type_checks import is_text
 from marketfetch.engine.discovery import fetch_listing
 from marketfetch.engine.requester import RequestExecutor
+from marketfetch.engine.session import SessionState
 from marketfetch.engine.state import RunState
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.events import Listener
@@ -26,7 +27,6 @@ from marketfetch.listeners.dispatch import Listeners
 from marketfetch.protocols import Board, Fetcher, ProxyPool
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.redaction import Secret, redact
-from marketfetch.session import SessionState
 from marketfetch.sources import Endpoint
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.instruments import KINDS, Instrument

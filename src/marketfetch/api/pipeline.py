@@ -25,6 +25,7 @@ from marketfetch.common.keywords import checks_keywords
 from marketfetch.common.type_checks import is_number
 from marketfetch.engine.run import Run
 from marketfetch.engine.run_config import RunConfig
+from marketfetch.engine.session import SessionState
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange
@@ -36,7 +37,6 @@ from marketfetch.protocols import Board, Fetcher, ProxyPool, Sharing, Sink, Writ
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.redaction import Secret, redact
 from marketfetch.reports import Report
-from marketfetch.session import SessionState
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.pages import Batch

@@ -14,6 +14,7 @@ from marketfetch.common.exception_groups import raising_one_error
 from marketfetch.common.keywords import checks_keywords
 from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.requester import RequestExecutor
+from marketfetch.engine.session import SessionState
 from marketfetch.engine.state import RunState, sending_heartbeats
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import Listener
@@ -24,7 +25,6 @@ from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.redaction import Secret, redact
 from marketfetch.reports import SourceVerification
-from marketfetch.session import SessionState
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.intervals import Interval
 from marketfetch.values.query import AllSymbols

@@ -16,6 +16,7 @@ from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.composites import CompositeOhlcv
 from marketfetch.engine.missing import MAX_CLOCK_SKEW
 from marketfetch.engine.requester import RequestExecutor
+from marketfetch.engine.session import SessionState
 from marketfetch.engine.state import RunState, SeriesState
 from marketfetch.errors import (
     AdapterError,
@@ -32,7 +33,6 @@ from marketfetch.planning.instrument_index import InstrumentIndex
 from marketfetch.protocols import Sink, Store
 from marketfetch.ratelimit.server_clock import ServerClock
 from marketfetch.redaction import redact
-from marketfetch.session import SessionState
 from marketfetch.sources import Archive, Derived
 from marketfetch.values.coverage import Coverage, MissingReason, Reason
 from marketfetch.values.http import Request, Response

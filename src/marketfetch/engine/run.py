@@ -104,6 +104,7 @@ class Run:
         )
         self._resolved = ResolvedSeries()
         self._row_budget = RowBudget()
+        self._look: StoreLook | None = None
         self._server_clock = ServerClock()
         self._clock_offset = 0
         self._clock_cost = Counter[Cost]()
@@ -282,12 +283,12 @@ class Run:
         listed = [state for state in self._resolved.fetched if not state.delisted]
         with self._state.timing("rest"):
             await bounds.detect(listed)
+        look = self._look = self._store_look()
         if self._config.query.sources != "rest":
             await self._fetch_files(executor, writers, self._resolved.fetched)
         if self._config.query.sources == "archive":
             self._give_up_what_no_file_has()
             return
-        look = self._store_look()
         workers = FetchWorkers(
             executor, writers, self._state, self._row_budget, self._batch_sizing(), self._now, bounds, look
         )
@@ -317,7 +318,7 @@ class Run:
     ) -> None:
         always = self._config.query.sources == "archive"
         files = ArchiveFiles(executor, writers, self._state, self._row_budget)
-        waves = ArchiveWaves(files, self._capacity(), self._now, self._read_provenance, always)
+        waves = ArchiveWaves(files, self._capacity(), self._now, self._read_provenance, always, self._look)
         with self._state.timing("archive"):
             await waves.run(states)
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import attrs
 
 from marketfetch.engine.discovery import check_query
+from marketfetch.engine.session import SessionState
 from marketfetch.engine.writers import Deliver
 from marketfetch.errors import ConfigurationError
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange
 from marketfetch.protocols import Fetcher, ProxyPool, Sharing, Sink, Store
-from marketfetch.session import SessionState
 from marketfetch.values.query import Query
 from marketfetch.values.series import Series
 from marketfetch.values.settings import Settings

@@ -13,10 +13,10 @@ from anyio.streams.memory import MemoryObjectSendStream
 from marketfetch.common.event_loop import asyncio_loop
 from marketfetch.common.exception_groups import raising_one_error
 from marketfetch.engine.run_config import RunConfig
+from marketfetch.engine.session import SessionState
 from marketfetch.errors import ConfigurationError
 from marketfetch.following.follower import Follower
 from marketfetch.reports import Report, SeriesHealth
-from marketfetch.session import SessionState
 from marketfetch.values.pages import Batch
 from marketfetch.values.query import Query
 

@@ -90,7 +90,7 @@ class RunNumbers:
         self.store_wait = ""
         self.request_wait = ""
         self.outage = Outage()
-        self._planned_of_run = 0
+        self._planned_of_run = self._written_of_run = 0
         self._ends_at: float | None = None
 
     @property
@@ -114,7 +114,7 @@ class RunNumbers:
             case RoundStarted():
                 self._plan(self._planned_of_run + event.rows)
             case BatchWritten():
-                self.written += event.batch.rows
+                self._write(self._written_of_run + event.batch.rows)
             case WaitingForStore():
                 self.store_wait = describe_event(event)
             case StoreRecovered():
@@ -125,9 +125,11 @@ class RunNumbers:
                 self._ends_at = None if event.seconds_left is None else monotonic() + event.seconds_left
                 self.crossed = event.rows_crossed
                 self._plan(event.rows_planned)
+                # The workers of a cluster send heartbeats alone.
+                self._write(max(self._written_of_run, event.rows_written))
             case RunFinished():
                 # Another run may follow, such as the next job of an update: it has its own waits.
-                self._planned_of_run, self._ends_at = 0, None
+                self._planned_of_run, self._written_of_run, self._ends_at = 0, 0, None
                 self.store_wait = self.request_wait = ""
             case RequestFailed():
                 self.failures = self.failures + Counter([event.cause])
@@ -140,6 +142,11 @@ class RunNumbers:
         """Note how many rows the present run has planned; it may be fewer than before."""
         self.planned += rows - self._planned_of_run
         self._planned_of_run = rows
+
+    def _write(self, rows: int) -> None:
+        """Note how many rows the present run has written."""
+        self.written += rows - self._written_of_run
+        self._written_of_run = rows
 
 
 class LiveDisplay:

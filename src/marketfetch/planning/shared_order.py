@@ -8,7 +8,9 @@ only where one meets the rows that another has in flight, and the rules below ma
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from typing import Generic, TypeVar
 
 import attrs
 
@@ -16,7 +18,9 @@ from marketfetch.planning.batches import FetchTask
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
-__all__ = ["Gap", "Pace", "SharedOrder", "gaps_of"]
+__all__ = ["FileOrder", "Gap", "Pace", "SharedOrder", "gaps_of"]
+
+_T = TypeVar("_T")
 
 _GOLDEN = 0.6180339887498949
 """Multiples of it, without their whole part, are spread evenly over 0-1, however many there are."""
@@ -130,6 +134,43 @@ class SharedOrder:
         rest = _rest(longest, 0.4 + 0.2 * (before * _GOLDEN % 1))
         is_whole = rest[0] == longest[0]  # a chain, which begins where somebody works
         return rest[1:] if is_whole else rest
+
+
+class FileOrder(Collection[_T], Generic[_T]):
+    """The files of an archive, in the order in which this process takes them; each is taken once.
+
+    A process begins at a place of its own, and goes on from there. Where it meets a file that another
+    process has stored, it goes on at the far end of what is left: there the other one arrives last.
+
+    Example: the second of two processes begins with the seventh of ten files. The eleventh would be the
+    first one, which is stored: it goes back from the sixth, and meets the other process half-way.
+
+    >>> files = iter(order := FileOrder(range(10), before=1))
+    >>> [next(files) for _ in range(5)]
+    [6, 7, 8, 9, 0]
+    >>> order.meet()
+    >>> list(files)
+    [5, 4, 3, 2, 1]
+    """
+
+    def __init__(self, files: Sequence[_T], before: int) -> None:
+        self._rest = deque(files)
+        self._rest.rotate(-int(before * _GOLDEN % 1 * len(files)))
+        self._at_the_end = False
+
+    def __len__(self) -> int:
+        return len(self._rest)
+
+    def __contains__(self, file: object) -> bool:
+        return file in self._rest
+
+    def __iter__(self) -> Iterator[_T]:
+        while self._rest:
+            yield self._rest.pop() if self._at_the_end else self._rest.popleft()
+
+    def meet(self) -> None:
+        """Go on at the other end: another process has stored the file that was taken last."""
+        self._at_the_end = not self._at_the_end
 
 
 def _beginnings(gaps: Sequence[Gap]) -> Iterator[_Beginning]:

@@ -42,6 +42,8 @@ _MAX_WAIT = 30_000
 """Milliseconds for which a required board that has never worked is waited for."""
 _MIN_PAUSE, _MAX_PAUSE = 150, 1_000
 """Milliseconds between two turns of a process that waits for an address."""
+_REMEMBERED = 60_000
+"""Milliseconds after its last turn for which another process counts as being there, for sharing the work."""
 _FIRST_CALM = 500
 """Milliseconds from the first turn to the second, of a process that waits for nothing; then more and more."""
 
@@ -61,7 +63,7 @@ class Claims:
         """The queues that use this board; the number is its place among the boards of the queue."""
         self.share: float | None = None
         self.place = Place()
-        """This process among all that use the board, at its last turn."""
+        """This process among all that use the board, at its last turn; others are remembered for a minute."""
         self.away = ""
         """Why the board cannot be reached; empty if it can."""
         self.failure: MarketfetchError | None = None
@@ -72,6 +74,7 @@ class Claims:
         self._held: dict[str, int] = {}  # address -> end of the claim, by the clock of the registry
         self._unused: set[str] = set()  # addresses to offer to other processes once nothing is in flight
         self._others = 0
+        self._alone_at = 0  # from when on no other process is remembered
         self._weight = 1
         self._pause, self._calm = float(_MIN_PAUSE), float(_FIRST_CALM)
         self._worked = self._without = self._running = False
@@ -264,7 +267,12 @@ class Claims:
             claim.until = until if address in reply.held and address not in self._unused else 0
             if new and claim.until:
                 self._requeue(address)
-        self.share, self._others, self.place = reply.share, reply.others, reply.place
+        self.share, self._others = reply.share, reply.others
+        # What others stored just before they ended is still unknown to this process.
+        if reply.place.others:
+            self._alone_at = now + _REMEMBERED
+        if now >= self._alone_at or reply.place.others:
+            self.place = reply.place
         self._pause = float(_MIN_PAUSE) if moved else min(_MAX_PAUSE, self._pause * 1.5)
         soon = not reply.held or self._unused
         # At first a process looks again soon: others that are started together come within a second or two.

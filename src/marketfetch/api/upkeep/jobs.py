@@ -15,6 +15,7 @@ from marketfetch.api.plugins import exchange_from, exchanges
 from marketfetch.engine.blocking import StoreRetrier, run_in_thread
 from marketfetch.engine.run import Run
 from marketfetch.engine.run_config import RunConfig
+from marketfetch.engine.session import SessionState
 from marketfetch.errors import ConfigurationError, FetchError
 from marketfetch.events import Listener
 from marketfetch.exchange import Exchange
@@ -24,7 +25,6 @@ from marketfetch.protocols import Board, Fetcher, ProxyPool, Sink, Store
 from marketfetch.proxies.pool import RotatingProxies
 from marketfetch.redaction import Secret, redact
 from marketfetch.reports import Report
-from marketfetch.session import SessionState
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.datasets import Dataset
 from marketfetch.values.instruments import Composite

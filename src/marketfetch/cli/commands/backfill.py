@@ -8,7 +8,7 @@ from marketfetch.cli.commands.plan import print_plan
 from marketfetch.cli.output import print_error
 from marketfetch.cli.parsing.command import Command
 from marketfetch.cli.parsing.options import add_progress, add_requests, add_store
-from marketfetch.cli.parsing.parser import Parser
+from marketfetch.cli.parsing.parser import Once, Parser
 from marketfetch.cli.parsing.query_options import add_query, add_sources, names_help
 from marketfetch.cli.signals import SignalHandler
 
@@ -21,6 +21,12 @@ def _add_options(parser: Parser) -> None:
     how = parser.add_argument_group("how to get there")
     add_requests(how)
     add_sources(how)
+    how.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        action=Once,
+        help="let every worker of a Dask cluster take part, such as tcp://scheduler:8786",
+    )
     how.add_argument(
         "-n",
         "--dry-run",
@@ -41,6 +47,10 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
     pipeline = pipeline_from(arguments, sink, listener)
     if arguments.dry_run:
         return print_plan(arguments, signals, pipeline)
+    if arguments.dask:
+        from marketfetch.cli.cluster import run_on_cluster
+
+        return run_on_cluster(arguments, signals, listener)
     code = run_and_report(arguments, signals, pipeline, listener)
     if isinstance(sink, MemorySink):
         print_error("store: memory: is empty again when this command ends; name a file to keep the rows")

@@ -73,13 +73,19 @@ class SendToArchive(Protocol):
 class Seam:
     """The verdict about the files of one series in one wave: does one of them agree with the API?
 
-    It is the newest one; if that cannot be read, the next one that can be.
+    It is the first one that is fetched, mostly the newest; if that cannot be read, the next one that can be.
     """
 
-    newest_done: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+    first_done: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     comparing: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
     compared: bool = attrs.field(default=False, init=False)
+    _begun: bool = attrs.field(default=False, init=False)
     _differs: bool = attrs.field(default=False, init=False)
+
+    def begin(self) -> bool:
+        """Whether a file is the first one of its series, for which the others wait."""
+        is_first, self._begun = not self._begun, True
+        return is_first
 
     def differ(self) -> None:
         """Note that a file has other values than the API: the files are not used."""
@@ -100,7 +106,7 @@ class FileTask:
     key: str
     seam: Seam
     newest: bool
-    """Whether it is the newest file of its series, for which the others wait."""
+    """Whether it is the newest file of its series."""
     listed: ArchiveFile | None = None
     """Its entry in the listing; None in an archive that has no listing."""
     compared_rows: int = 0
@@ -141,11 +147,12 @@ class ArchiveFiles:
         Returns whether there is such a file, as far as is known. Raises RestrictedLocation. Any other error
         of the file is reported; that a file which no listing has promised is not there, is none.
         """
+        if not task.seam.begin():  # the others wait, before anything of them is in memory
+            await task.seam.first_done.wait()
         try:
             return await self._fetch_at_most_twice(task)
         finally:
-            if task.newest:
-                task.seam.newest_done.set()
+            task.seam.first_done.set()
 
     def reject(self, state: SeriesState, key: str, error: FetchError | PaginationError) -> None:
         """Report a file or a listing that cannot be used; raise RestrictedLocation."""
@@ -202,10 +209,6 @@ class ArchiveFiles:
         return True
 
     async def _store(self, task: FileTask, *, fresh: bool) -> None:
-        if not task.newest:  # before anything is in memory, and before a thread is taken
-            await task.seam.newest_done.wait()
-        if not task.seam.agrees():
-            return
         checksum = await self._fetch_checksum(task, fresh=fresh)
         send = partial(self._send, series=task.state.series)
         promised = task.listed or task.key

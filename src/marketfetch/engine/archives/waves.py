@@ -8,7 +8,7 @@ present, never that they are empty. Of a delisted symbol there are files alone: 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from marketfetch.archives.downloads import MAX_FILE, PART
 from marketfetch.archives.periods import CalendarPeriod, Grain
 from marketfetch.engine.archives.files import ArchiveFiles, FileTask, Seam
 from marketfetch.engine.missing import ask_files_for_unserved, give_up_unserved, unserved
+from marketfetch.engine.pages.shared_work import StoreLook
 from marketfetch.engine.state import SeriesState
 from marketfetch.errors import FetchError, PaginationError
 from marketfetch.events import FileRejected
@@ -27,6 +28,7 @@ from marketfetch.exchange import Exchange
 from marketfetch.planning.archive_absence import FilesRead
 from marketfetch.planning.archive_periods import NeededPeriod, needed_periods
 from marketfetch.planning.batches import Capacity, choose_page_size, files_end_sooner
+from marketfetch.planning.shared_order import FileOrder
 from marketfetch.sources import Archive, Endpoint
 from marketfetch.values.archives import ArchiveFile, Provenance
 from marketfetch.values.coverage import Coverage, MissingReason, Reason
@@ -82,6 +84,8 @@ class ArchiveWaves:
     read_provenance: Callable[[Series], Awaitable[Sequence[Provenance]]]
     """Returns from which files the stored rows of a series came."""
     always: bool = False
+    look: StoreLook | None = None
+    """None if no other process can see the store."""
     _read: dict[Series, FilesRead] = attrs.field(factory=dict, init=False)
     """What the files of each delisted series had."""
 
@@ -95,6 +99,8 @@ class ArchiveWaves:
         self.files.row_budget.limit = self.files.max_rows
         filed = want_from_files(states, self._exchange)
         for grain in GRAINS:
+            if self.look is not None:
+                await self.look.renew()
             rest = await self.choose(filed, grain)
             while rest:
                 tasks, older = _newest_of_each(rest)
@@ -125,18 +131,31 @@ class ArchiveWaves:
     async def _fetch(self, tasks: Sequence[FileTask]) -> set[Series]:
         """Fetch files, and return the series of which some are there."""
         run_state, there = self.files.state, set[Series]()
+        # The newest file of each series comes first: the others wait for it.
+        ordered = sorted(tasks, key=lambda task: (not task.newest, task.need.period.start))
+        is_shared = self.look is not None and all(task.listed for task in tasks)
+        order = FileOrder(ordered, self.look.place().before if self.look and is_shared else 0)
 
         async def fetch_one(task: FileTask) -> None:
-            if await self.files.fetch(task):
+            is_stored = await self._is_stored(task)
+            is_read = not is_stored and await self.files.fetch(task)
+            if is_stored:
+                order.meet()
+            if is_stored or is_read:
                 there.add(task.state.series)
-            else:
+            if not is_read:
                 run_state.rows_planned -= task.need.rows
 
         run_state.rows_planned += sum(task.need.rows for task in tasks)
-        # The newest file of each series comes first: the others wait for it.
-        ordered = sorted(tasks, key=lambda task: (not task.newest, task.need.period.start))
-        await self._for_each(ordered, fetch_one)
+        await self._for_each(order, fetch_one)
         return there
+
+    async def _is_stored(self, task: FileTask) -> bool:
+        """Whether another process has stored meanwhile what a file has; of delisted symbols all are read."""
+        if self.look is None or not self.look.is_shared or task.read is not None:
+            return False
+        await self.look.refresh()
+        return not task.need.missing & task.state.missing_in(task.need.period.span)
 
     def _needs(self, state: SeriesState, grain: Grain) -> list[_Need]:
         """Return the periods of a series that are over, and of which more than a few pages are missing."""
@@ -332,7 +351,7 @@ class ArchiveWaves:
             state.give_up(after, Reason(MissingReason.NOT_PUBLISHED, text))
         state.give_up(state.missing, _NOT_READ if state.files_rejected or self.files.blocked else _IN_NO_FILE)
 
-    async def _for_each(self, items: Sequence[_T], work: Callable[[_T], Awaitable[None]]) -> None:
+    async def _for_each(self, items: Collection[_T], work: Callable[[_T], Awaitable[None]]) -> None:
         """Do the work for all items, in order, `concurrency` of them at a time."""
         rest = iter(items)
 

@@ -14,11 +14,11 @@ from marketfetch.api.budget_sharing import sharing_of
 from marketfetch.api.pipeline import NullSink
 from marketfetch.api.run_sync import run_sync
 from marketfetch.engine.requester import RequestExecutor
+from marketfetch.engine.session import SessionState
 from marketfetch.engine.state import RunState
 from marketfetch.exchange import Exchange
 from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.proxies.pool import RotatingProxies
-from marketfetch.session import SessionState
 from marketfetch.values.http import Request
 from marketfetch.values.settings import Settings
 

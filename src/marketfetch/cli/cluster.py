@@ -1,0 +1,57 @@
+"""The run of a command on a Dask cluster."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from functools import partial
+
+from marketfetch.api.plugins import exchange_from
+from marketfetch.cli.arguments import query_from
+from marketfetch.cli.pipelines import parts_from
+from marketfetch.cli.reported_run import run_and_report
+from marketfetch.cli.signals import SignalHandler
+from marketfetch.common.optional_packages import from_extra
+from marketfetch.dask import ClusterJob, ClusterRun
+from marketfetch.errors import ConfigurationError
+from marketfetch.listeners.progress import Progress
+from marketfetch.proxies.pool import RotatingProxies
+
+__all__ = ["run_on_cluster"]
+
+_TIMEOUT = 10.0
+"""Seconds for the connection to a scheduler."""
+
+
+def run_on_cluster(arguments: Namespace, signals: SignalHandler, listener: Progress | None) -> int:
+    """Run a job on every worker of the cluster that `--dask` names, and report; return the exit code."""
+    with from_extra("dask", "--dask"):
+        from distributed import Client
+    job = _job_from(arguments)
+    try:
+        client = Client(arguments.dask, timeout=_TIMEOUT, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"--dask: no scheduler answers at {arguments.dask}; start one (dask scheduler), or name another"
+        ) from error
+    with client:
+        run = ClusterRun(client, job, [listener] if listener else [])
+        return run_and_report(arguments, signals, run, listener)
+
+
+def _job_from(arguments: Namespace) -> ClusterJob:
+    if arguments.proxy:
+        raise ConfigurationError(
+            "--proxy: addresses do not travel to workers; write them to a file that each worker has, and "
+            "name it with --proxies-from"
+        )
+    parts = parts_from(arguments)
+    file = arguments.proxies_from and str(arguments.proxies_from.absolute())
+    return ClusterJob(
+        exchange_from(arguments.exchange, arguments.base_url, arguments.archive_url),
+        query_from(arguments),
+        arguments.store.reveal(),
+        proxies=file if arguments.direct else partial(RotatingProxies.from_file, file, direct=False),
+        fetcher=parts["fetcher"],
+        settings=parts["settings"],
+        board=arguments.board.reveal(),
+    )

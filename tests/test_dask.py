@@ -1,0 +1,337 @@
+"""A query on the workers of a Dask cluster: real processes, which are killed and lack things."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+
+import marketfetch as mf
+from marketfetch.adapters.binance_usdm import BinanceUsdm
+from marketfetch.dask import ClusterJob, ClusterRun, backfill
+from marketfetch.errors import ConfigurationError, SinkUnavailable
+from marketfetch.events import Event, Heartbeat
+from marketfetch.protocols import Board
+from marketfetch.proxies.dask_board import DaskBoard
+from marketfetch.reports import Report
+from marketfetch.testing import GeneratedMarket, LocalProxies, SimulatedExchange, SimulatorOptions
+from marketfetch.testing.contracts.board import BoardContract
+from tests.support.commands import Command
+from tests.support.dask_cluster import Cluster, cluster
+from tests.support.worlds import assert_holds, span_of
+
+distributed = pytest.importorskip("distributed")
+
+pytestmark = pytest.mark.timeout(180)
+
+SYMBOLS = ["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"]
+SPAN = ("2026-05-01", "2026-05-06")
+ROWS = len(SYMBOLS) * 5 * 1440
+SECRET = "hunter2-5e0c71"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two workers for the tests that kill nothing."""
+    with cluster(tmp_path_factory.mktemp("dask"), 2) as started:
+        yield started
+
+
+@pytest.fixture
+def client(running: Cluster) -> Iterator[Any]:
+    with distributed.Client(running.address, set_as_default=False) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="module")
+def market() -> GeneratedMarket:
+    return GeneratedMarket(SYMBOLS)
+
+
+@pytest.fixture
+def exchange(market: GeneratedMarket) -> Iterator[SimulatedExchange]:
+    with SimulatedExchange(market, SimulatorOptions(limits=None, latency=0.1)) as started:
+        yield started
+
+
+@attrs.frozen
+class World:
+    """The arguments of a back-fill."""
+
+    exchange: SimulatedExchange
+    market: GeneratedMarket
+    folder: Path
+
+    @property
+    def store(self) -> mf.SQLiteSink:
+        return mf.SQLiteSink(self.folder / "market.sqlite")
+
+    def job(self, **changes: Any) -> dict[str, Any]:
+        usual: dict[str, Any] = {
+            "exchange": BinanceUsdm(self.exchange.base_url),
+            "query": mf.Query(symbols=SYMBOLS, start=SPAN[0], end=SPAN[1]),
+            "sink_url": f"sqlite:{self.folder / 'market.sqlite'}",
+            "settings": mf.Settings(concurrency=2, batch_rows=1500, heartbeat=0.2),
+            "board": f"file:{self.folder / 'board'}",
+        }
+        return usual | changes
+
+    def pages(self) -> int:
+        return sum(seen.path.endswith("klines") for seen in self.exchange.record.latest)
+
+    def until_pages(self, count: int) -> None:
+        give_up = time.monotonic() + 60
+        while self.pages() < count:
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+
+    def assert_complete(self, report: Report) -> None:
+        assert report.complete, report
+        ledger = self.store.ledger()
+        assert len(ledger) == len(SYMBOLS)
+        for series in ledger:
+            assert_holds(self.store, self.market, series, span_of(*SPAN))
+
+
+@pytest.fixture
+def world(exchange: SimulatedExchange, market: GeneratedMarket, tmp_path: Path) -> World:
+    return World(exchange, market, tmp_path)
+
+
+def test_the_workers_share_the_rows_and_the_caller_reports(client: Any, world: World) -> None:
+    seen: list[Event] = []
+    report = backfill(client, **world.job(listeners=[seen.append]))
+    world.assert_complete(report)
+    klines = [each for each in world.exchange.record.latest if each.path.endswith("klines")]
+    asked = sum(int(each.params["limit"]) for each in klines)
+    assert ROWS <= asked < 1.6 * ROWS, "each row once, and a few twice; apart they would ask for 2 × ROWS"
+    beats = [event for event in seen if isinstance(event, Heartbeat)]
+    assert any(beat.rows_fetched for beat in beats), "those of the workers"
+
+    before = world.pages()
+    again = backfill(client, **world.job())
+    assert again.complete
+    assert world.pages() == before, "a repeated task requests no rows"
+
+
+@pytest.mark.parametrize("killed", [1, 2])
+def test_killed_workers_are_not_replaced(world: World, tmp_path: Path, killed: int) -> None:
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    with (
+        cluster(folder, 2) as started,
+        distributed.Client(started.address, set_as_default=False) as connected,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        filling = threads.submit(backfill, connected, **world.job())
+        world.until_pages(4)
+        for process in started.workers[:killed]:
+            process.kill()
+        world.assert_complete(filling.result(timeout=120))
+
+
+def test_a_scheduler_that_ends_leaves_the_work_to_the_caller(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("marketfetch.dask._PATIENCE", 1.0)
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    with (
+        cluster(folder, 1) as started,
+        distributed.Client(started.address, set_as_default=False) as connected,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        filling = threads.submit(backfill, connected, **world.job())
+        world.until_pages(4)
+        started.scheduler.kill()
+        world.assert_complete(filling.result(timeout=120))
+
+
+def test_a_caller_that_stops_stops_the_workers(client: Any, world: World) -> None:
+    filling = ClusterRun(client, ClusterJob(**world.job()))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(filling.run)
+            while world.pages() < 4:  # noqa: ASYNC110  # the requests come from other processes
+                await anyio.sleep(0.02)
+            group.cancel_scope.cancel()
+
+    anyio.run(main)
+    give_up = time.monotonic() + 30
+    while any(client.run(lambda dask_worker: len(dask_worker.state.tasks)).values()):
+        assert time.monotonic() < give_up, "the tasks go on"
+        time.sleep(0.1)
+    before = world.pages()
+    time.sleep(0.5)  # several requests' time
+    assert world.pages() == before < 24
+
+
+@pytest.mark.parametrize(
+    ("lacks", "message"),
+    [
+        (
+            "version",
+            r"worker tcp://127.0.0.1:\d+: it has marketfetch .*, the caller 0.0.0-other; install the same",
+        ),
+        ("file", r"worker tcp://127.0.0.1:\d+: proxies: .*cannot be read"),
+        ("function", r"worker tcp://127.0.0.1:\d+: FileNotFoundError: .*proxies.txt"),
+        ("module", r"worker tcp://127.0.0.1:\d+: ModuleNotFoundError: No module named 'only_here'"),
+    ],
+)
+def test_a_worker_that_cannot_take_part_is_named(  # noqa: PLR0917
+    client: Any, world: World, lacks: str, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {}
+    match lacks:
+        case "version":
+            monkeypatch.setattr(mf, "__version__", "0.0.0-other", raising=False)
+        case "file":
+            monkeypatch.chdir(tmp_path)
+            (tmp_path / "proxies.txt").write_text("")
+            changes["proxies"] = "proxies.txt"
+        case "function":
+            here = Path.cwd()
+
+            def proxies() -> list[str]:
+                return [] if Path.cwd() == here else Path("/etc/market/proxies.txt").read_text().split()
+
+            changes["proxies"] = proxies
+        case _:
+            (tmp_path / "only_here.py").write_text("def proxies():\n    return []\n")
+            monkeypatch.syspath_prepend(str(tmp_path))
+            import only_here  # type: ignore[import-not-found]
+
+            changes["proxies"] = only_here.proxies
+    with pytest.raises(ConfigurationError, match=message):
+        backfill(client, **world.job(**changes))
+    assert world.pages() == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sink_url": f"postgresql://ann:{SECRET}@db/market"}, "sink_url: has a password"),
+        ({"sink_url": f"postgresql://ann:p/{SECRET}@db/market"}, "sink_url: has a password"),
+        ({"sink_url": f"postgresql://db/market?password={SECRET}"}, "sink_url: has a password"),
+        ({"sink_url": f"postgresql:///market?user=ann&sslpassword={SECRET}"}, "sink_url: has a password"),
+        ({"board": f"postgresql://ann:{SECRET}@db/market"}, "board: has a password"),
+        ({"base_url": f"https://ann:{SECRET}@exchange.example"}, "base_url: has a password"),
+        ({"proxies": f"http://ann:{SECRET}@10.0.0.1:3128"}, "proxies: addresses do not travel"),
+        ({"proxies": [f"10.0.0.1:3128:ann:{SECRET}"]}, "proxies: addresses do not travel"),
+        (
+            {"proxies": mf.RotatingProxies([f"http://ann:{SECRET}@10.0.0.1:3128"])},
+            "proxies: addresses do not",
+        ),
+        ({"sink_url": "memory:"}, "sink_url: the memory of a worker ends with it"),
+        (
+            {"sink_url": "sqlite:market.sqlite"},
+            "sink_url: 'market.sqlite' is another file in each working folder",
+        ),
+        ({"sink_url": "nosuch:x"}, "sink: 'nosuch' is unknown; choose one of"),
+        (
+            {"settings": mf.Settings(clock=lambda: 1_900_000_000_000)},
+            "clock: .* cannot be sent to another process",
+        ),
+    ],
+)
+def test_what_cannot_travel_is_refused(
+    client: Any, world: World, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message) as refusal:
+        backfill(client, **world.job(**changes))
+    assert SECRET not in str(refusal.value)
+    assert world.exchange.record.total == 0
+
+
+def test_a_client_is_needed_that_blocks_and_has_workers(world: World, tmp_path: Path) -> None:
+    for wrong in ("tcp://127.0.0.1:1", None):
+        with pytest.raises(ConfigurationError, match="client: give one that blocks"):
+            backfill(wrong, **world.job())  # type: ignore[arg-type]
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    with (
+        cluster(folder, 0) as started,
+        distributed.Client(started.address, set_as_default=False) as connected,
+        pytest.raises(ConfigurationError, match="client: the cluster has no workers"),
+    ):
+        backfill(connected, **world.job())
+
+
+def test_the_command_line(marketfetch: Command, running: Cluster, world: World) -> None:
+    words = ["backfill", "-e", "binance-usdm", "--base-url", world.exchange.base_url, "-s", *SYMBOLS]
+    words += ["--start", SPAN[0], "--end", SPAN[1], "-t", f"sqlite:{world.folder / 'market.sqlite'}"]
+    words += ["--board", f"file:{world.folder / 'board'}", "--progress", "log", "--heartbeat", "0.2"]
+    done = marketfetch(*words, "--dask", running.address)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Complete: 0 rows written"), "the workers have written them"
+    assert "rows" in done.stderr, "the heartbeats of the workers"
+    refused = marketfetch(*words, "--dask", running.address, "--proxy", f"http://ann:{SECRET}@10.0.0.1:3128")
+    assert refused.returncode == 2
+    assert "--proxy: addresses do not travel to workers" in refused.stderr
+    assert SECRET not in refused.stderr
+    nobody = marketfetch(*words, "--dask", "nonsense")
+    assert nobody.returncode == 2
+    assert "--dask" in nobody.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="reads the memory of a process through /proc")
+def test_secrets_stay_on_the_workers(world: World, tmp_path: Path) -> None:
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    with LocalProxies(1, ("ann", SECRET)) as proxies, cluster(folder, 1) as started:
+        (tmp_path / "proxies.txt").write_text("\n".join(proxies.urls))
+        with distributed.Client(started.address, set_as_default=False) as connected:
+            report = backfill(connected, **world.job(proxies=tmp_path / "proxies.txt"))
+        world.assert_complete(report)
+        assert SECRET not in started.logs()
+        assert SECRET.encode() not in memory_of(started.scheduler.pid)
+        assert SECRET.encode() in memory_of(started.workers[0].pid), "or nothing is shown"
+
+
+def memory_of(process: int) -> bytes:
+    """Return all that a process of ours may write to."""
+    pieces = []
+    with Path(f"/proc/{process}/mem").open("rb", 0) as memory:
+        for line in Path(f"/proc/{process}/maps").read_text().splitlines():
+            found = re.match(r"([0-9a-f]+)-([0-9a-f]+) rw", line)
+            if found and "[v" not in line:
+                start, end = (int(each, 16) for each in found.groups())
+                memory.seek(start)
+                pieces.append(memory.read(end - start))
+    return b"".join(pieces)
+
+
+@attrs.frozen
+class _InOnePlace(DaskBoard):
+    """A board of a test: the scheduler has the texts of all tests."""
+
+    place: str = ""
+
+    def change(self, name: str, step: Callable[[str | None, float], tuple[str, Any]]) -> Any:
+        return super().change(f"{self.place} {name}", step)
+
+
+class TestDaskBoard(BoardContract):
+    @pytest.fixture(autouse=True)
+    def running(self, running: Cluster) -> None:
+        self.address = running.address
+
+    def make_board(self, place: Path) -> Board:
+        return _InOnePlace(self.address, place=str(place))
+
+
+def test_a_board_whose_scheduler_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="board: name a scheduler, such as dask:tcp://"):
+        DaskBoard.from_url("dask:here")
+    monkeypatch.setattr("marketfetch.proxies.dask_board._TIMEOUT", 0.5)
+    board = DaskBoard.from_url("dask:tcp://127.0.0.1:1")
+    with pytest.raises(SinkUnavailable, match=r"board: the scheduler at tcp://127.0.0.1:1 does not answer"):
+        board.change("x", lambda text, now: ("", None))
