@@ -2,7 +2,8 @@
 # PYTHON=python3.13 it does so in .venv/3.13: an environment cannot change its Python.
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # all of them share one virtual environment
-.PHONY: help demo test test-oldest test-newest bench chaos dist check lint format types contracts docs sbom clean
+.PHONY: help demo test test-oldest test-newest orchestrators bench chaos dist check lint format types contracts docs sbom
+.PHONY: clean
 
 ifdef PYTHON
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2] + sys.abiflags)')
@@ -25,7 +26,7 @@ export NO_MKDOCS_2_WARNING := 1 # an advertisement
 export npm_config_cache := $(CURDIR)/$(VENV)/cache/npm
 
 help: ## show this text
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.ready-run ## back-fill a simulated exchange and show what happened, without any network
 	@$(BIN)/python -m marketfetch demo
@@ -40,6 +41,11 @@ test-oldest: .venv/oldest/.ready ## run all tests with the oldest versions of al
 test-newest: ## run all tests with the newest versions of today
 	@sh tools/bootstrap.sh $(VENV)/newest test --upgrade --upgrade-strategy eager
 	@$(VENV)/newest/bin/python -m pytest -n 4 $(ARGS)
+
+# Airflow and Prefect want other versions of the same packages.
+orchestrators: $(VENV)/orchestrators/.ready $(VENV)/airflow/.ready ## let Dagster, Prefect and Airflow run the examples for them
+	@$(VENV)/orchestrators/bin/python -m pytest $(ARGS) -k "not airflow" examples/orchestrators/test_orchestrators.py
+	@$(VENV)/airflow/bin/python -m pytest $(ARGS) -k airflow examples/orchestrators/test_orchestrators.py
 
 bench: $(VENV)/.ready-bench $(VENV)/.ready-peers ## measure everything that has a bar, in under 15 minutes
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -101,6 +107,10 @@ $(VENV)/.ready-peers: benchmarks/peers.txt $(VENV)/.ready-bench
 	@mkdir -p $(@D)
 	@$(PYTHON) tools/lowest.py > .venv/oldest.txt
 	@sh tools/bootstrap.sh $(@D) test --constraint .venv/oldest.txt
+	@touch $@
+
+$(VENV)/orchestrators/.ready $(VENV)/airflow/.ready: $(SETUP)
+	@sh tools/bootstrap.sh $(@D) $(notdir $(@D))
 	@touch $@
 
 # One stamp per dependency group, so that a demo need not wait for the linters.

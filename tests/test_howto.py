@@ -10,9 +10,12 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import psycopg
 import pytest
 import yaml
@@ -20,6 +23,7 @@ import yaml
 import marketfetch as mf
 from marketfetch.cli.commands.registry import COMMANDS
 from marketfetch.cli.parsing.command_line import parse
+from marketfetch.errors import IncompleteError
 from tests.conftest import absent
 from tests.support.loopback import exchanges_on_loopback
 
@@ -28,7 +32,7 @@ DOCS, EXAMPLES = PROJECT / "docs", PROJECT / "examples"
 PAGES = sorted([*DOCS.glob("*.md"), PROJECT / "README.md"])
 DEPLOY = EXAMPLES / "deploy"
 IMAGES = sorted(DEPLOY.rglob("Dockerfile"))
-TASKS = sorted((EXAMPLES / "orchestrators").glob("*.py"))
+ORCHESTRATORS = EXAMPLES / "orchestrators"
 BY_NAME = {command.name: command for command in COMMANDS}
 SITE = "https://marketfetch.readthedocs.io/"
 HOME = "https://github.com/marketfetch/marketfetch/"
@@ -146,33 +150,50 @@ class WithoutDecorators(ast.NodeTransformer):
         return node
 
 
-def task_of(path: Path, **names: object) -> Any:
+def task_of(path: Path) -> Any:
     """Return the function of a file that calls marketfetch, without the orchestrator."""
-    functions = [
-        node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.FunctionDef)
+    body = ast.parse(path.read_text("utf-8")).body
+    (found,) = [
+        node for node in body if isinstance(node, ast.FunctionDef) and "mf.fetch" in ast.unparse(node)
     ]
-    (found,) = [node for node in functions if "mf.update" in ast.unparse(node)]
-    module = ast.Module([WithoutDecorators().visit(found)], [])
-    space: dict[str, Any] = dict(names)
+    kept = [node for node in body if isinstance(node, ast.Import | ast.Assign)]
+    kept = [node for node in kept if re.match("import |SYMBOLS = ", ast.unparse(node))]
+    module = ast.Module([*kept, WithoutDecorators().visit(found)], [])
+    space: dict[str, Any] = {"MaterializeResult": SimpleNamespace}
     exec(compile(ast.fix_missing_locations(module), path.name, "exec"), space)
     return space[found.name]
 
 
-@pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)
-def test_task_updates_a_store_and_fails_if_something_is_missing(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["airflow_dag", "dagster_assets", "prefect_flow"])
+def test_task_fetches_a_span_and_fails_if_something_is_missing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The orchestrators call the same tasks in `make orchestrators`, which installs hundreds of MB."""
     store = f"sqlite:{tmp_path / 'market.sqlite'}"
+    monkeypatch.setenv("MARKET_STORE", store)
+    task = task_of(ORCHESTRATORS / f"{name}.py")
+    span = datetime(2026, 6, 2, tzinfo=UTC), datetime(2026, 6, 3, tzinfo=UTC)
+
+    def run() -> dict[str, int]:
+        if name == "dagster_assets":
+            told: dict[str, int] = task(SimpleNamespace(partition_time_window=span)).metadata
+        elif name == "prefect_flow":
+            told = task("binance-usdm", ["BTCUSDT", "ETHUSDT", "SOLUSDT"], "2026-06-02", "2026-06-03")
+        else:
+            told = task(*span)
+        return told
+
     with exchanges_on_loopback(monkeypatch) as exchange:
-        mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", interval="1d", start="9d", end="5d", to=store)
-        environment = type("os", (), {"environ": {"MARKET_STORE": store}})
-        task = task_of(path, os=environment, MaterializeResult=lambda metadata: metadata)
-        arguments = () if "dagster" in path.stem else (store,)
-        assert task(*arguments)["rows"] >= 4
-        mf.forget(store, symbols="BTCUSDT", start="4d", end="2d", rows=True)
-        exchange.edit = lambda _, reply: type(reply)(status=400, headers={}, body=b'{"code":-1121}')
-        with pytest.raises(RuntimeError, match="BTCUSDT"):
-            task(*arguments)
+        first = run()
+        assert first == {"rows": 3 * 24, "requests": exchange.record.total}
+        assert run() == {"rows": 3 * 24, "requests": 0}
+        assert exchange.record.total == first["requests"]
+        mf.forget(store, symbols="BTCUSDT", start=span[0], end=span[1], rows=True)
+        exchange.edit = lambda request, reply: (
+            attrs.evolve(reply, status=400, body=b"{}") if "klines" in request.path else reply
+        )
+        with pytest.raises(IncompleteError, match="BTCUSDT"):
+            run()
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
