@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import pickle
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -186,15 +185,17 @@ class ClusterRun:
 
     def __init__(self, client: Client, job: ClusterJob, listeners: Sequence[Listener] = ()) -> None:
         with from_extra("dask", "client"):
-            import cloudpickle
+            from distributed.protocol.pickle import dumps
         if getattr(client, "asynchronous", True):
             raise ConfigurationError("client: give one that blocks, such as Client('tcp://scheduler:8786')")
         self._client: Any = client  # its methods block or are awaited, and its types say both
         self._listeners = Listeners(listeners)
         self._pipeline = job.pipeline(listeners)
         try:
-            self._job: bytes = cloudpickle.dumps(job)
-        except (TypeError, pickle.PicklingError) as error:
+            self._job: bytes = dumps(job)
+        except ConfigurationError:
+            raise
+        except Exception as error:  # an object of the caller may raise anything
             raise ConfigurationError(f"this job cannot travel to workers: {redact(str(error))}") from error
 
     def __await__(self) -> Generator[Any, None, Report]:
@@ -273,6 +274,7 @@ def _tell(worker: str, future: Any) -> None:
 def _run_job(job: bytes, version: str, topic: str) -> None:
     """Run a job on this worker until it ends, or until its task is cancelled or its caller gone."""
     from distributed import get_worker
+    from distributed.protocol.pickle import loads
 
     if version != marketfetch.__version__:
         raise ConfigurationError(
@@ -287,7 +289,7 @@ def _run_job(job: bytes, version: str, topic: str) -> None:
             worker.log_event(topic, {"worker": worker.address, "numbers": numbers})
 
     async def run() -> None:
-        running = asyncio.ensure_future(pickle.loads(job).pipeline([send]).run())  # noqa: S301  # as Dask does
+        running = asyncio.ensure_future(loads(job).pipeline([send]).run())
         while not (await asyncio.wait([running], timeout=_LOOK))[0]:
             if key not in tasks or tasks[key].state != "executing":
                 running.cancel()

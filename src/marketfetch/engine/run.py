@@ -311,7 +311,7 @@ class Run:
         store, pool = self._config.sink, self._config.pool
         if not isinstance(store, Store) or not isinstance(pool, SupportsPlace):
             return None
-        return StoreLook(store, pool.place, self._state.series, self._started)
+        return StoreLook(store, self._retrier, pool.place, self._state.series, self._started)
 
     async def _fetch_files(
         self, executor: RequestExecutor, writers: WriterPool, states: Sequence[SeriesState]

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 import attrs
 
 from marketfetch.planning.batches import FetchTask
+from marketfetch.sharing import Place
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet
 
@@ -27,7 +28,8 @@ _GOLDEN = 0.6180339887498949
 _SETTLED = 1.0
 """Seconds: nobody works at the beginning of a gap that has stayed where it is for so long, or for longer."""
 _LONG = 4
-"""A piece of the line is divided if it has so many times the rows that this process has in flight."""
+"""A piece of the line is divided if it has so many times the rows that this process has in flight, and more
+with more processes: several may divide it at once."""
 _STEPS = 2
 """So many batches of this process take as long as a gap has to stay where it is."""
 
@@ -72,7 +74,7 @@ def gaps_of(task: FetchTask, taken: SpanSet) -> Iterator[Gap]:
 
 @attrs.frozen
 class Pace:
-    """The time, the seconds that a process takes for a batch, and its rows that are not stored yet."""
+    """The time, the seconds in which a batch is seen stored, and the most rows that were not stored yet."""
 
     now: float
     batch: float
@@ -93,30 +95,32 @@ class SharedOrder:
     """Since when a gap has begun at the same place."""
     _begun: int = attrs.field(default=0, init=False)
 
-    def choose(self, gaps: Sequence[Gap], before: int, pace: Pace) -> Sequence[Gap]:
+    def choose(self, gaps: Sequence[Gap], place: Place, pace: Pace) -> Sequence[Gap]:
         """Return the gaps from where another part begins on; none if others work on all that is left.
 
-        `before` is the number of processes that came before this one. A gap whose beginning has not moved for
-        a while has nobody who works there. It is a piece of the line together with the gaps before it, up to
-        one where somebody works.
+        A gap whose beginning has not moved for a while has nobody who works there. It is a piece of the line
+        together with the gaps before it, up to one where somebody works.
 
         1. The first parts: spread over the line, and away from those of other processes.
-        2. At the beginning of the longest piece where nobody works.
-        3. About in the middle of the longest piece. The process that works at its beginning will end there.
+        2. At the beginning of the longest piece where nobody works. The more processes came before this one,
+           the later it does so: of several that look for work, one begins, and the others see that.
+        3. About in the middle of a long piece. The process that works at its beginning will end there.
+           Several that look for work choose different pieces, and different points of a piece.
 
         Example: of a year of minutes, this process has fetched July to December. Another one began in
         January, and is in March now: this one begins its next part in the middle of April to June.
 
-        >>> SharedOrder(parts=1).choose([], before=0, pace=Pace(now=0.0, batch=0.1, in_flight=10))
+        >>> SharedOrder(parts=1).choose([], Place(before=0, others=1), Pace(now=0.0, batch=0.1, in_flight=10))
         ()
         """
+        before = place.before
         self._seen = {key: self._seen.get(key, pace.now) for key in _beginnings(gaps)}
         if not gaps:
             return ()
         if self._begun < self.parts:
             number, self._begun = before * self.parts + self._begun, self._begun + 1
             return _rest(gaps, number * _GOLDEN % 1)
-        settled = pace.now - max(_SETTLED, _STEPS * pace.batch)
+        settled = pace.now - max(_SETTLED, _STEPS * pace.batch) * (1 + before / 2)
         pieces: list[list[Gap]] = []
         still: list[list[Gap]] = []
         for gap, since in zip(gaps, self._seen.values(), strict=True):
@@ -128,11 +132,12 @@ class SharedOrder:
                 still.append(pieces[-1])
         if still:
             return max(still, key=_rows)
-        longest = max(pieces, key=_rows)
-        if _rows(longest) < _LONG * pace.in_flight:
+        least = (_LONG + place.others) * pace.in_flight
+        long = sorted((piece for piece in pieces if _rows(piece) >= least), key=_rows)
+        if not long:
             return ()
-        rest = _rest(longest, 0.4 + 0.2 * (before * _GOLDEN % 1))
-        is_whole = rest[0] == longest[0]  # a chain, which begins where somebody works
+        rest = _rest(long[-1 - before % len(long)], 0.35 + 0.3 * ((before * _GOLDEN + 0.5) % 1))
+        is_whole = rest[0] in gaps  # a chain, which begins where somebody works
         return rest[1:] if is_whole else rest
 
 

@@ -44,7 +44,7 @@ _MIN_PAUSE, _MAX_PAUSE = 150, 1_000
 """Milliseconds between two turns of a process that waits for an address."""
 _REMEMBERED = 60_000
 """Milliseconds after its last turn for which another process counts as being there, for sharing the work."""
-_FIRST_CALM = 500
+_FIRST_CALM = 100
 """Milliseconds from the first turn to the second, of a process that waits for nothing; then more and more."""
 
 _log = logging.getLogger("marketfetch")

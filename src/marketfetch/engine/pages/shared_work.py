@@ -7,20 +7,20 @@ batch is begun, and `SharedOrder` says where to go on.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain, count
+from itertools import chain, count, pairwise
 from time import monotonic
 
 import anyio
 import attrs
 from anyio.lowlevel import checkpoint
 
-from marketfetch.engine.blocking import run_in_thread
+from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.engine.pages.batch_builder import RowBudget
 from marketfetch.engine.state import SeriesState
-from marketfetch.errors import SinkUnavailable
 from marketfetch.planning.batches import BatchPlan, BatchSizing, FetchTask, plan_batches
 from marketfetch.planning.shared_order import Gap, Pace, SharedOrder, gaps_of
 from marketfetch.protocols import Store
@@ -37,6 +37,10 @@ _OLD = 2.0
 """Seconds after which coverage is read again before a round."""
 _COST = 10
 """A look at the store is taken so many times as seldom as it takes long: a tenth of the time at most."""
+_RARELY = 2.0
+"""The most seconds between two looks: one may take long because it waits for another process."""
+_LOOKS = 5
+"""So many looks tell how much time is between two of them."""
 
 
 @attrs.define(eq=False)
@@ -44,6 +48,7 @@ class StoreLook:
     """Reads what other processes have stored meanwhile, when a board shows that there are others."""
 
     store: Store
+    retrier: StoreRetrier
     place: Callable[[], Place]
     """This process among those that use the same board."""
     states: Mapping[Series, SeriesState]
@@ -53,7 +58,13 @@ class StoreLook:
     """What other processes have stored, as far as this one had not."""
     _shared: bool = attrs.field(default=False, init=False)
     _due: float = attrs.field(default=0.0, init=False)
+    _ended: deque[float] = attrs.field(factory=lambda: deque(maxlen=_LOOKS), init=False)
     _lock: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
+
+    @property
+    def interval(self) -> float:
+        """The longest time between two of the last looks, in seconds."""
+        return max((late - early for early, late in pairwise(self._ended)), default=0.0)
 
     @property
     def is_shared(self) -> bool:
@@ -69,20 +80,19 @@ class StoreLook:
         if self.is_shared or monotonic() - self.read_at > _OLD:
             await self.refresh()
 
-    async def refresh(self) -> None:
+    async def refresh(self, *, at_once: bool = False) -> None:
         """Read the coverage of all series of which not everything is stored, unless it is fresh.
 
-        A store that is away is not waited for: whoever writes to it does that.
+        `at_once` reads it however long that takes: a place is about to be chosen. A store that is away is
+        waited for: without a look, what others have stored would be requested.
         """
         async with self._lock:
             began = monotonic()
             asked = [series for series, state in self.states.items() if state.wanted - state.durable.covered]
-            if began < self._due or not asked:
+            last = self._ended[-1] if self._ended else -math.inf
+            if began < (last + _FRESH if at_once else self._due) or not asked:
                 return
-            try:
-                found = await run_in_thread(partial(self.store.coverage, asked))
-            except SinkUnavailable:
-                found = {}
+            found = await self.retrier.call_in_thread(partial(self.store.coverage, asked))
             await checkpoint()  # batches of this process are recorded first
             for series, coverage in found.items():
                 state = self.states[series]
@@ -90,7 +100,8 @@ class StoreLook:
                     self.others[series] = self.others.get(series, SpanSet()) | new
                     state.record_stored(coverage)
             ended = monotonic()
-            self._due = ended + max(_FRESH, _COST * (ended - began))
+            self._ended.append(ended)
+            self._due = ended + min(_RARELY, max(_FRESH, _COST * (ended - began)))
 
 
 @attrs.define(eq=False)
@@ -142,6 +153,8 @@ class BatchPlans:
     _waited: float = attrs.field(default=0.0, init=False)
     """Seconds in which others worked on all that was left."""
     _count: int = attrs.field(default=0, init=False)
+    _most_rows: int = attrs.field(default=0, init=False)
+    """The most rows that were in flight: a process that looks for work has hardly any."""
 
     def __attrs_post_init__(self) -> None:
         self._alone = _Part(
@@ -154,6 +167,7 @@ class BatchPlans:
         plan = self._alone.next() if look is None or not look.is_shared else await self._next(look)
         if plan is not None:
             self._count += 1
+        self._most_rows = max(self._most_rows, self.row_budget.in_use)
         return plan
 
     def _done(self, series: Series) -> SpanSet:
@@ -163,8 +177,10 @@ class BatchPlans:
 
     async def _next(self, look: StoreLook) -> BatchPlan | None:
         while not self._is_over:
-            await look.refresh()
-            self._begin_parts(look.place(), monotonic())
+            is_choice = len(self._parts) < self.order.parts and monotonic() >= self._choose_at
+            await look.refresh(at_once=is_choice)
+            if is_choice:
+                self._begin_parts(look.place(), monotonic())
             while self._parts:
                 part = self._parts[0]
                 plan = None if part.meets(look.others) else part.next()
@@ -183,15 +199,25 @@ class BatchPlans:
     def _begin_parts(self, place: Place, now: float) -> None:
         """Begin parts until there are enough, or until nothing is left to begin."""
         gaps: Sequence[Gap] = ()
-        pace = (now - self._began - self._waited) / max(1, self._count)
-        while len(self._parts) < self.order.parts and now >= self._choose_at:
+        pace = self._pace(now, 0.0 if self.look is None else self.look.interval)
+        while len(self._parts) < self.order.parts:
             gaps = gaps or [gap for task in self.tasks for gap in self._gaps(task)]
-            chosen = self.order.choose(gaps, place.before, Pace(now, pace, self.row_budget.in_use))
+            chosen = self.order.choose(gaps, place, pace)
             if not chosen:
                 self._choose_at = now + _FRESH
                 self._is_over = not gaps and not self._parts
                 return
             self._parts.append(_Part(chain.from_iterable(map(self._plans_of, chosen))))
+
+    def _pace(self, now: float, between_looks: float) -> Pace:
+        """Return how long a batch takes, from its plan to the moment at which others see it stored.
+
+        As many rows are in flight as are stored in that time. Another process takes as long, and what it has
+        stored is seen at the next look.
+        """
+        planned = (now - self._began - self._waited) / max(1, self._count)
+        stored = planned * self._most_rows / self.sizing.rows
+        return Pace(now, max(planned, stored) + between_looks, self._most_rows)
 
     def _plans_of(self, gap: Gap) -> Iterator[BatchPlan]:
         missing = gap.task.missing & SpanSet.of(gap.span)
