@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -105,7 +105,7 @@ class SeriesFiles:
     @property
     def is_held(self) -> bool:
         """Whether anything of the series is stored."""
-        return bool(self._periods(foreign=True)) or any(
+        return any(self._each_period(foreign=True)) or any(
             os.path.exists(self.home / name)  # noqa: PTH110  # Path.exists may raise
             for name in (LEDGER, FIRST_LEDGER)
         )
@@ -154,21 +154,23 @@ class SeriesFiles:
 
     def _periods(self, *, foreign: bool) -> list[Period]:
         """Return the periods with a file, in order; without `foreign`, SinkError for other Parquet files."""
+        return sorted(self._each_period(foreign=foreign), key=attrgetter("number"))
+
+    def _each_period(self, *, foreign: bool) -> Iterator[Period]:
+        """Yield what `_periods` returns, in any order."""
         try:
             with os.scandir(self.home) as entries:
                 names = [entry.name for entry in entries]
         except (FileNotFoundError, NotADirectoryError):
-            return []
-        periods: list[Period] = []
+            return
         for name in names:
             stem, dot, kind = name.rpartition(".")
             if kind == "parquet" and dot and not name.startswith(("_", ".")):
                 period = Period.parse(stem, unit_of(self.series.interval))
                 if period is not None:
-                    periods.append(period)
+                    yield period
                 elif not foreign:
                     raise SinkError(f"{self.home / name} is not a file that marketfetch wrote; move it away")
-        return sorted(periods)
 
     def _ledger(self) -> LedgerNote:
         """Return the ledger, united with that of format 1 where there is one."""
