@@ -44,17 +44,31 @@ def shared_addresses() -> Iterator[Result]:
         cost = sum(each["seconds"] for each in outputs) / requests * 1000
         what = f"{count} processes: processor time of the board for each request"
         yield at_most(what, cost, 0.2, " ms") if count == 4 else without_bar(what, cost, " ms")
+    yield from _many_addresses(4, 200)
 
 
-def _run(count: int) -> tuple[Running, Sequence[dict[str, Any]]]:
-    """Fetch the rows of three and a half minutes; each process fetches its own symbols."""
+def _many_addresses(count: int, addresses: int) -> Iterator[Result]:
+    """Share more addresses than the processes can use up: what counts is the cost of the board."""
+    running, outputs = _run(count, addresses)
+    yield at_most(
+        f"{count} processes, {addresses} addresses: answers 429 and 418", refused(running.counted), 0
+    )
+    requests, changes, seconds = (
+        sum(each[name] for each in outputs) for name in ("requests", "changed", "seconds")
+    )
+    yield without_bar("… processor time of a change of the board", seconds / changes * 1000, " ms")
+    yield without_bar("… processor time of the board for each request", seconds / requests * 1000, " ms")
+
+
+def _run(count: int, addresses: int = _ADDRESSES) -> tuple[Running, Sequence[dict[str, Any]]]:
+    """Fetch the rows of three and a half minutes of three addresses; each process has its own symbols."""
     names = symbols(count * 2)
     rows = round(_BEST * _ADDRESSES * (_WINDOWS + 0.5))
     end = _START + rows // len(names) * _MINUTE
     with (
         tempfile.TemporaryDirectory() as folder,
         exchange(
-            Options(symbols=names, minute=_SECONDS, weight=_WEIGHT, proxies=_ADDRESSES, latency=0.01)
+            Options(symbols=names, minute=_SECONDS, weight=_WEIGHT, proxies=addresses, latency=0.01)
         ) as running,
         ExitStack() as stack,
     ):

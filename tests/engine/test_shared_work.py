@@ -39,7 +39,7 @@ from marketfetch.testing import (
 )
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.instruments import Composite
-from marketfetch.values.query import Query
+from marketfetch.values.query import AllSymbols, Query
 from marketfetch.values.series import Series
 from marketfetch.values.settings import Settings
 from marketfetch.values.spans import Span, SpanSet
@@ -192,6 +192,18 @@ def test_events_are_shared_page_by_page(exchange: SimulatedExchange, market: Gen
     assert all(report.complete for report in run_all(processes))
     for series in store.ledger():
         assert_holds(store, market, series, span_of("2025-05-01", SPAN[1]))
+
+
+def test_all_symbols_are_shared(exchange: SimulatedExchange, market: GeneratedMarket) -> None:
+    store = MemorySink()
+    query = {"symbols": AllSymbols(quote="USDT"), "start": "2026-05-09"}
+    processes = [process(exchange, store, Place(number, 1), **query) for number in range(2)]
+    reports = run_all(processes)
+    assert all(report.complete for report in reports), reports
+    assert {series.symbol for series in store.ledger()} == set(SYMBOLS)
+    for series in store.ledger():
+        assert_holds(store, market, series, span_of("2026-05-09", SPAN[1]))
+    assert sum(one.rows for one in processes) < 1.3 * len(SYMBOLS) * 2 * 1440
 
 
 def test_composites_of_another_process_count(exchange: SimulatedExchange) -> None:

@@ -14,8 +14,9 @@ from anyio import to_thread
 
 from marketfetch.adapters.binance_usdm import BinanceUsdm, Ohlcv
 from marketfetch.errors import SinkUnavailable
-from marketfetch.protocols import Store
-from marketfetch.reports import SeriesHealth
+from marketfetch.protocols import Place, Store
+from marketfetch.proxies.pool import RotatingProxies
+from marketfetch.reports import Report, SeriesHealth
 from marketfetch.sinks.memory import MemorySink
 from marketfetch.sinks.urls import sink_from
 from marketfetch.testing import (
@@ -256,3 +257,24 @@ def test_a_provisional_candle_that_the_exchange_withdraws_is_removed(tmp_path: P
 
         world.run(work)
     assert min(withdrawn) in removed()
+
+
+def test_a_run_of_another_process_shares_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run fetches two days up to now while a follow goes on; each knows that there is another process."""
+    monkeypatch.setattr(RotatingProxies, "place", lambda _self: Place(before=0, others=1))
+    store = MemorySink()
+    with followed_world() as world:
+
+        async def work() -> Report:
+            async with world.following(store):
+                await until(lambda: covered_until(store) > NOON)
+                run = world.pipeline(store, start=NOON - 48 * HOUR)
+                report = await run.run()
+                await minutes_pass(store, 3)
+            return report
+
+        report = world.run(work)
+        assert report.complete, report
+        assert_true(store, world.exchange.market, start=NOON - 48 * HOUR)
+        (spans,) = store.coverage([BTC])[BTC].covered.spans
+        assert spans.start == NOON // MINUTE * MINUTE - 48 * HOUR + MINUTE
