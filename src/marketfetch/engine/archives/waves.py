@@ -137,10 +137,11 @@ class ArchiveWaves:
         order = FileOrder(ordered, self.look.place().before if self.look and is_shared else 0)
 
         async def fetch_one(task: FileTask) -> None:
+            at_the_end = order.at_the_end
             is_stored = await self._is_stored(task)
             is_read = not is_stored and await self.files.fetch(task)
             if is_stored:
-                order.meet()
+                order.meet(at_the_end=at_the_end)
             if is_stored or is_read:
                 there.add(task.state.series)
             if not is_read:
