@@ -77,7 +77,8 @@ class StoreLook:
 
         A process that waited for its first address may find that others have done everything.
         """
-        if self.is_shared or monotonic() - self.read_at > _OLD:
+        last = self._ended[-1] if self._ended else self.read_at
+        if self.is_shared or monotonic() - last > _OLD:
             await self.refresh()
 
     async def refresh(self, *, at_once: bool = False) -> None:
