@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import time
@@ -20,6 +21,7 @@ from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.dask import ClusterJob, ClusterRun, backfill
 from marketfetch.errors import ConfigurationError, SinkUnavailable
 from marketfetch.events import Event, Heartbeat
+from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Board
 from marketfetch.proxies.dask_board import DaskBoard
 from marketfetch.reports import Report
@@ -217,6 +219,21 @@ def test_a_worker_that_cannot_take_part_is_named(  # noqa: PLR0917
     assert world.pages() == 0
 
 
+def test_an_error_of_the_run_on_a_worker_is_logged_and_the_others_go_on(
+    client: Any, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = os.getpid()
+
+    class BrokenElsewhere(CurlFetcher):
+        def session(self) -> Any:
+            if os.getpid() != here:
+                raise LookupError("no library")
+            return CurlFetcher.session(self)
+
+    world.assert_complete(backfill(client, **world.job(fetcher=BrokenElsewhere())))
+    assert re.search(r"worker tcp.*: LookupError: no library; the others go on", caplog.text)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -249,7 +266,7 @@ def test_a_worker_that_cannot_take_part_is_named(  # noqa: PLR0917
         ({"proxies": lambda: None}, "proxies: the function returned None"),
         ({"proxies": lambda: 5}, "proxies: int is not a pool"),
         (
-            {"proxies": lambda: [f"http://ann:{SECRET}@10.0.0.1:3128"]},
+            {"proxies": partial(list, [f"http://ann:{SECRET}@10.0.0.1:3128"])},
             "this job has a URL with a password in it",
         ),
         (
@@ -280,6 +297,7 @@ def test_what_cannot_travel_is_refused(
         {"sink_url": "postgresql:host=db user=ann passfile=/etc/pgpass"},
         {"sink_url": "sqlite:/home/ann@corp/market.sqlite", "board": "file:/home/ann@corp/board"},
         {"proxies": "C:\\market\\proxies.txt"},
+        {"base_url": "http://127.0.0.1:8080", "archive_url": "http://127.0.0.1:8081"},
         {"proxies": Path("/home/ann@corp/proxies.txt")},
     ],
 )

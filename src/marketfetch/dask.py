@@ -52,8 +52,8 @@ _PATIENCE = 30.0
 """Seconds without an answer of the scheduler after which the caller goes on alone."""
 _FILES = ("duckdb", "file", "parquet", "sqlite")
 """The kinds of stores and boards whose place is a path."""
-_ADDRESSES = re.compile(rb"://[^\s/@:]{1,200}:[^\s@]{1,200}@")
-"""URLs with passwords in a pickle."""
+_ADDRESSES = re.compile(rb"://[!-.0-9;-?A-~]{1,200}:[!-?A-~]{1,200}@")
+"""URLs with passwords in a pickle. Around a text it has other bytes than printable ASCII."""
 
 MakeProxies = Callable[[], ProxyPool | Iterable[str | Secret]]
 """A function that returns a pool or addresses; it is called in each process."""

@@ -6,7 +6,7 @@ others there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -198,7 +198,7 @@ class AwayAtTimes(MemorySink):
         super().__init__()
         self.away, self.looks = away, 0
 
-    def coverage(self, series: Sequence[Series]) -> Any:
+    def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
         self.looks += 1
         if self.looks in self.away:
             raise SinkUnavailable("the store is away")
