@@ -125,6 +125,17 @@ def test_the_workers_share_the_rows_and_the_caller_reports(client: Any, world: W
     assert world.pages() == before, "a repeated task requests no rows"
 
 
+def test_a_scheduler_that_ended_before_is_named(world: World, tmp_path: Path) -> None:
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    with cluster(folder, 0) as started:
+        client = distributed.Client(started.address, set_as_default=False, timeout=0.5)
+        filling = ClusterRun(client, ClusterJob(**world.job()))
+    with client, pytest.raises(ConfigurationError, match="client: its scheduler does not answer: "):
+        anyio.run(filling.run)
+    assert world.exchange.record.total == 0
+
+
 @pytest.mark.parametrize("killed", [1, 2])
 def test_killed_workers_are_not_replaced(world: World, tmp_path: Path, killed: int) -> None:
     folder = tmp_path / "cluster"

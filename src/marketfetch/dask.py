@@ -256,10 +256,9 @@ class ClusterRun:
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(progress.add, event[1])
 
-        self._client.subscribe_topic(topic, hear)
         futures: Mapping[Any, str] = {}
         try:
-            futures = await in_thread(self._submit, topic)
+            futures = await in_thread(self._submit, topic, hear)
             await self._until_one_ends(futures)
             progress.is_over = True  # the run here has events of its own
             return await self._pipeline.run()
@@ -267,9 +266,13 @@ class ClusterRun:
             with anyio.CancelScope(shield=True), anyio.move_on_after(_PATIENCE):
                 await in_thread(self._end, topic, futures, abandon_on_cancel=True)
 
-    def _submit(self, topic: str) -> Mapping[Any, str]:
+    def _submit(self, topic: str, hear: Callable[[Any], None]) -> Mapping[Any, str]:
         """Start the job on each worker; a task is never moved to another worker, nor tried again."""
-        workers = list(self._client.nthreads())
+        try:
+            self._client.subscribe_topic(topic, hear)
+            workers = list(self._client.nthreads())
+        except Exception as error:  # a client that lost its scheduler may raise anything
+            raise ConfigurationError(f"client: its scheduler does not answer: {error}") from error
         if not workers:
             raise ConfigurationError("client: the cluster has no workers; start some: dask worker ADDRESS")
         start = partial(self._client.submit, _run_job, self._job, marketfetch.__version__, topic)
