@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.dask import ClusterJob, ClusterRun, backfill
 from marketfetch.errors import ConfigurationError, SinkUnavailable
 from marketfetch.events import Event, Heartbeat
+from marketfetch.fetchers.curl import CurlFetcher
 from marketfetch.protocols import Board
 from marketfetch.proxies.dask_board import DaskBoard
 from marketfetch.reports import Report
@@ -121,6 +125,17 @@ def test_the_workers_share_the_rows_and_the_caller_reports(client: Any, world: W
     assert world.pages() == before, "a repeated task requests no rows"
 
 
+def test_a_scheduler_that_ended_before_is_named(world: World, tmp_path: Path) -> None:
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    with cluster(folder, 0) as started:
+        client = distributed.Client(started.address, set_as_default=False, timeout=0.5)
+        filling = ClusterRun(client, ClusterJob(**world.job()))
+    with client, pytest.raises(ConfigurationError, match="client: its scheduler does not answer: "):
+        anyio.run(filling.run)
+    assert world.exchange.record.total == 0
+
+
 @pytest.mark.parametrize("killed", [1, 2])
 def test_killed_workers_are_not_replaced(world: World, tmp_path: Path, killed: int) -> None:
     folder = tmp_path / "cluster"
@@ -215,6 +230,21 @@ def test_a_worker_that_cannot_take_part_is_named(  # noqa: PLR0917
     assert world.pages() == 0
 
 
+def test_an_error_of_the_run_on_a_worker_is_logged_and_the_others_go_on(
+    client: Any, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = os.getpid()
+
+    class BrokenElsewhere(CurlFetcher):
+        def session(self) -> Any:
+            if os.getpid() != here:
+                raise LookupError("no library")
+            return CurlFetcher.session(self)
+
+    world.assert_complete(backfill(client, **world.job(fetcher=BrokenElsewhere())))
+    assert re.search(r"worker tcp.*: LookupError: no library; the others go on", caplog.text)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -222,6 +252,11 @@ def test_a_worker_that_cannot_take_part_is_named(  # noqa: PLR0917
         ({"sink_url": f"postgresql://ann:p/{SECRET}@db/market"}, "sink_url: has a password"),
         ({"sink_url": f"postgresql://db/market?password={SECRET}"}, "sink_url: has a password"),
         ({"sink_url": f"postgresql:///market?user=ann&sslpassword={SECRET}"}, "sink_url: has a password"),
+        ({"sink_url": f"postgresql://db/market?password={SECRET}@x"}, "sink_url: has a password"),
+        ({"sink_url": f"postgresql://db/market?pass%77ord={SECRET}"}, "sink_url: has a password"),
+        ({"sink_url": f"postgresql://ann%3A{SECRET}@db/market"}, "sink_url: has a password"),
+        ({"sink_url": f"postgresql:host=db password = '{SECRET}'"}, "sink_url: has a password"),
+        ({"sink_url": f"postgresql:host=db password={SECRET}@x"}, "sink_url: has a password"),
         ({"board": f"postgresql://ann:{SECRET}@db/market"}, "board: has a password"),
         ({"base_url": f"https://ann:{SECRET}@exchange.example"}, "base_url: has a password"),
         ({"proxies": f"http://ann:{SECRET}@10.0.0.1:3128"}, "proxies: addresses do not travel"),
@@ -233,7 +268,21 @@ def test_a_worker_that_cannot_take_part_is_named(  # noqa: PLR0917
         ({"sink_url": "memory:"}, "sink_url: the memory of a worker ends with it"),
         (
             {"sink_url": "sqlite:market.sqlite"},
-            "sink_url: 'market.sqlite' is another file in each working folder",
+            "sink_url: 'sqlite:market.sqlite' is another place in each working folder",
+        ),
+        ({"board": "file:board"}, "board: 'file:board' is another place in each working folder"),
+        ({"sink_url": mf.MemorySink()}, "sink_url: objects do not travel .*, not MemorySink"),
+        ({"board": DaskBoard("tcp://10.0.0.5:8786")}, "board: objects do not travel .*, not DaskBoard"),
+        ({"proxies": ""}, "proxies: addresses do not travel"),
+        ({"proxies": lambda: None}, "proxies: the function returned None"),
+        ({"proxies": lambda: 5}, "proxies: int is not a pool"),
+        (
+            {"proxies": partial(list, [f"http://ann:{SECRET}@10.0.0.1:3128"])},
+            "this job has a URL with a password in it",
+        ),
+        (
+            {"proxies": partial(mf.RotatingProxies, [f"http://ann:{SECRET}@10.0.0.1:3128"])},
+            "this job has a URL with a password in it",
         ),
         ({"sink_url": "nosuch:x"}, "sink: 'nosuch' is unknown; choose one of"),
         (
@@ -251,10 +300,31 @@ def test_what_cannot_travel_is_refused(
     assert world.exchange.record.total == 0
 
 
-def test_a_client_is_needed_that_blocks_and_has_workers(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "places",
+    [
+        {"sink_url": "postgresql://ann@db/market?passfile=/etc/pgpass"},
+        {"sink_url": "postgresql://ann%40corp@db/market"},
+        {"sink_url": "postgresql:host=db user=ann passfile=/etc/pgpass"},
+        {"sink_url": "sqlite:/home/ann@corp/market.sqlite", "board": "file:/home/ann@corp/board"},
+        {"proxies": "C:\\market\\proxies.txt"},
+        {"base_url": "http://127.0.0.1:8080", "archive_url": "http://127.0.0.1:8081"},
+        {"proxies": Path("/home/ann@corp/proxies.txt")},
+    ],
+)
+def test_places_travel(places: dict[str, Any]) -> None:
+    query = mf.Query(symbols=SYMBOLS, start=SPAN[0])
+    job = ClusterJob("binance-usdm", query, **{"sink_url": "sqlite:/srv/market.sqlite"} | places)
+    assert job.sink_url
+
+
+def test_a_client_is_needed_that_blocks_and_has_workers(client: Any, world: World, tmp_path: Path) -> None:
     for wrong in ("tcp://127.0.0.1:1", None):
         with pytest.raises(ConfigurationError, match="client: give one that blocks"):
             backfill(wrong, **world.job())  # type: ignore[arg-type]
+    client.close()
+    with pytest.raises(ConfigurationError, match="client: it is closed; give one that is connected"):
+        backfill(client, **world.job())
     folder = tmp_path / "cluster"
     folder.mkdir()
     with (
@@ -277,9 +347,11 @@ def test_the_command_line(marketfetch: Command, running: Cluster, world: World) 
     assert refused.returncode == 2
     assert "--proxy: addresses do not travel to workers" in refused.stderr
     assert SECRET not in refused.stderr
-    nobody = marketfetch(*words, "--dask", "nonsense")
-    assert nobody.returncode == 2
-    assert "--dask" in nobody.stderr
+    for wrong in ("", "nonsense", "http://10.0.0.1"):
+        nobody = marketfetch(*words, "--dask", wrong)
+        assert nobody.returncode == 2
+        assert f"--dask: no scheduler answers at {wrong!r}" in nobody.stderr
+        assert "Traceback" not in nobody.stderr
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="reads the memory of a process through /proc")
@@ -294,6 +366,28 @@ def test_secrets_stay_on_the_workers(world: World, tmp_path: Path) -> None:
         assert SECRET not in started.logs()
         assert SECRET.encode() not in memory_of(started.scheduler.pid)
         assert SECRET.encode() in memory_of(started.workers[0].pid), "or nothing is shown"
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="reads the memory of a process through /proc")
+def test_what_a_function_raises_on_a_worker_shows_no_secret(world: World, tmp_path: Path) -> None:
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    file, here = tmp_path / "proxies.txt", Path.cwd()
+    file.write_text(f"http://ann:{SECRET}@10.0.0.1:3128")
+
+    def proxies() -> list[str]:
+        if Path.cwd() != here:
+            raise LookupError(f"bad proxy {file.read_text()}")
+        return []
+
+    with cluster(folder, 1) as started:
+        with (
+            distributed.Client(started.address, set_as_default=False) as connected,
+            pytest.raises(ConfigurationError, match=r"worker tcp.*: LookupError: bad proxy http://\*\*\*@"),
+        ):
+            backfill(connected, **world.job(proxies=proxies))
+        assert SECRET not in started.logs()
+        assert SECRET.encode() not in memory_of(started.scheduler.pid)
 
 
 def memory_of(process: int) -> bytes:
@@ -329,9 +423,32 @@ class TestDaskBoard(BoardContract):
 
 
 def test_a_board_whose_scheduler_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigurationError, match="board: name a scheduler, such as dask:tcp://"):
-        DaskBoard.from_url("dask:here")
+    for wrong in ("dask:here", f"dask:tcp://ann:{SECRET}@10.0.0.5:8786"):
+        with pytest.raises(ConfigurationError, match="board: name a scheduler, without a user") as refusal:
+            DaskBoard.from_url(wrong)
+        assert SECRET not in str(refusal.value)
+    with pytest.raises(ConfigurationError, match=r"board: 'http://10\.0\.0\.5' is no address of a scheduler"):
+        DaskBoard.from_url("dask:http://10.0.0.5").change("x", lambda text, now: ("", None))
     monkeypatch.setattr("marketfetch.proxies.dask_board._TIMEOUT", 0.5)
     board = DaskBoard.from_url("dask:tcp://127.0.0.1:1")
     with pytest.raises(SinkUnavailable, match=r"board: the scheduler at tcp://127.0.0.1:1 does not answer"):
         board.change("x", lambda text, now: ("", None))
+
+
+def test_a_board_outlives_its_scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheduler that hangs is not waited for, and another one at the same address is used."""
+    monkeypatch.setattr("marketfetch.proxies.dask_board._TIMEOUT", 1.0)
+    with cluster(tmp_path, 0) as first:
+        board = DaskBoard(first.address)
+        assert board.change("x", lambda text, now: ("1", text)) is None
+        first.scheduler.send_signal(signal.SIGSTOP)
+        with pytest.raises(SinkUnavailable, match="does not answer: no answer in 1 s"):
+            board.change("x", lambda text, now: ("2", text))
+    with pytest.raises(SinkUnavailable, match="does not answer"):
+        board.change("x", lambda text, now: ("3", text))
+    monkeypatch.setattr("marketfetch.proxies.dask_board._TIMEOUT", 10.0)
+    (tmp_path / "scheduler.json").unlink(missing_ok=True)
+    with cluster(tmp_path, 0, port=first.address.rpartition(":")[2]) as second:
+        assert second.address == first.address
+        assert board.change("x", lambda text, now: ("4", text)) is None
+        assert board.change("x", lambda text, now: ("5", text)) == "4"

@@ -1,21 +1,23 @@
 """Back-fill on a Dask cluster: every worker runs the whole query, and the store is the arbiter of the work.
 
-from distributed import Client
-from marketfetch.dask import backfill
+    with distributed.Client("tcp://scheduler:8786") as client:
+        report = backfill(client, "binance-usdm", query, "postgresql:///market")
 
-with Client("tcp://scheduler:8786") as client:
-    report = backfill(client, "binance-usdm", query, "postgresql:///market")
+It needs `marketfetch[dask]`, also on the workers and on the scheduler.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 from uuid import uuid4
 
 import anyio
@@ -47,37 +49,62 @@ _LOOK = 0.5
 """Seconds between two looks: of the caller at the workers, and of a worker at whether it is to go on."""
 _PATIENCE = 30.0
 """Seconds without an answer of the scheduler after which the caller goes on alone."""
-_FILES = ("duckdb:", "parquet:", "sqlite:")
+_FILES = ("duckdb", "file", "parquet", "sqlite")
+"""The kinds of stores and boards whose place is a path."""
+_ADDRESSES = re.compile(rb"://[!-.0-9;-?A-~]{1,200}:[!-?A-~]{1,200}@")
+"""URLs with passwords in a pickle. Around a text it has other bytes than printable ASCII."""
 
 MakeProxies = Callable[[], ProxyPool | Iterable[str | Secret]]
 """A function that returns a pool or addresses; it is called in each process."""
 
 
-def _without_credential(job: ClusterJob, field: attrs.Attribute[Any], text: str | None) -> None:
-    """Raise ConfigurationError for a URL with a password: it would lie in the memory of the scheduler."""
-    if text is None:
-        return
-    rest = text.partition("://")[2] or text
-    user, _, place = rest.rpartition("@")
-    if ":" in user or redact(place) != place:
-        del job, text, rest, user, place  # debuggers show the local variables of an error
+def _has_password(url: str) -> bool:
+    """Return whether a URL may have a password, also a percent-encoded one; a user alone is none."""
+    _, slashes, rest = url.partition("://")
+    user, at, place = rest.partition("@")
+    if at and not set(":/?#") & set(unquote(user)):
+        rest = place
+    text = slashes + rest if slashes else url.partition(":")[2]
+    return any(redact(spelt) != spelt for spelt in (text, unquote(text)))
+
+
+def _is_in_folder(url: str) -> bool:
+    """Return whether a URL names a path that is another one in each working folder."""
+    kind, _, place = url.partition(":")
+    place = place.removeprefix("//")
+    if os.path.splitdrive(place[1:])[0]:  # file:///C:/folder
+        place = place[1:]
+    return kind in _FILES and not Path(place).is_absolute()
+
+
+def _for_workers(_job: ClusterJob, field: attrs.Attribute[Any], url: Any) -> None:
+    """Raise ConfigurationError for what is no URL, has a password, or is another place in each process.
+
+    A password would lie in the memory of the scheduler.
+    """
+    if not isinstance(url, str):
+        raise ConfigurationError(
+            f"{field.name}: objects do not travel to workers; write a URL as text, not {type(url).__name__}"
+        )
+    if _has_password(url):
+        url = ""  # debuggers show the local variables of an error
         raise ConfigurationError(
             f"{field.name}: has a password, which does not travel to workers; leave it out, and give each "
             "worker a file ~/.pgpass or PGPASSWORD"
         )
-
-
-def _on_all_workers(_job: ClusterJob, field: attrs.Attribute[Any], url: str) -> None:
-    """Raise ConfigurationError for a store that is another one in each process."""
     if url.startswith("memory:"):
         raise ConfigurationError(
             f"{field.name}: the memory of a worker ends with it; name a store that they share"
         )
-    kind, _, place = url.partition(":")
-    if f"{kind}:" in _FILES and not Path(place).is_absolute():
+    if _is_in_folder(url):
         raise ConfigurationError(
-            f"{field.name}: {place!r} is another file in each working folder; write an absolute path"
+            f"{field.name}: {url!r} is another place in each working folder; write an absolute path"
         )
+
+
+def _if_given(job: ClusterJob, field: attrs.Attribute[Any], url: str | None) -> None:
+    if url is not None:
+        _for_workers(job, field, url)
 
 
 def _path(proxies: str | Path | MakeProxies | None) -> str | MakeProxies | None:
@@ -86,11 +113,10 @@ def _path(proxies: str | Path | MakeProxies | None) -> str | MakeProxies | None:
 
 
 def _file_or_function(_job: ClusterJob, _field: attrs.Attribute[Any], proxies: object) -> None:
-    if (
-        proxies is None
-        or callable(proxies)
-        or (isinstance(proxies, str) and not set("@:") & set(proxies[2:]))
-    ):
+    if proxies is None or callable(proxies):
+        return
+    # A path may have the colon of a drive, or an @; no address has only one of them.
+    if isinstance(proxies, str) and proxies and ":" not in proxies[2:] and not set("@:") <= set(proxies):
         return
     raise ConfigurationError(
         "proxies: addresses do not travel to workers; write them to a file that each worker has, and give "
@@ -107,15 +133,15 @@ class ClusterJob:
 
     exchange: str | Exchange
     query: Query
-    sink_url: str = attrs.field(validator=[_without_credential, _on_all_workers])
+    sink_url: str = attrs.field(validator=_for_workers)
     proxies: str | MakeProxies | None = attrs.field(
         default=None, converter=_path, validator=_file_or_function, kw_only=True
     )
     fetcher: Fetcher | None = attrs.field(default=None, kw_only=True)
     settings: Settings | None = attrs.field(default=None, kw_only=True)
-    base_url: str | None = attrs.field(default=None, kw_only=True, validator=_without_credential)
-    archive_url: str | None = attrs.field(default=None, kw_only=True, validator=_without_credential)
-    board: str | None = attrs.field(default="auto", kw_only=True, validator=_without_credential)
+    base_url: str | None = attrs.field(default=None, kw_only=True, validator=_if_given)
+    archive_url: str | None = attrs.field(default=None, kw_only=True, validator=_if_given)
+    board: str | None = attrs.field(default="auto", kw_only=True, validator=_if_given)
 
     def pipeline(self, listeners: Sequence[Listener] = ()) -> Pipeline:
         """Make the pipeline of this process."""
@@ -123,7 +149,7 @@ class ClusterJob:
             self.exchange,
             self.query,
             self.sink_url,
-            proxies=self.proxies() if callable(self.proxies) else self.proxies and Path(self.proxies),
+            proxies=self._pool(),
             fetcher=self.fetcher,
             settings=self.settings,
             listeners=listeners,
@@ -131,6 +157,14 @@ class ClusterJob:
             archive_url=self.archive_url,
             board=self.board,
         )
+
+    def _pool(self) -> ProxyPool | Iterable[str | Secret] | Path | None:
+        if not callable(self.proxies):
+            return None if self.proxies is None else Path(self.proxies)
+        found: object = self.proxies()
+        if found is None:  # would be the direct connection
+            raise ConfigurationError("proxies: the function returned None; return a pool or addresses")
+        return found  # type: ignore[return-value]  # a Pipeline checks it
 
 
 @checks_keywords
@@ -188,6 +222,8 @@ class ClusterRun:
             from distributed.protocol.pickle import dumps
         if getattr(client, "asynchronous", True):
             raise ConfigurationError("client: give one that blocks, such as Client('tcp://scheduler:8786')")
+        if client.status != "running":
+            raise ConfigurationError(f"client: it is {client.status}; give one that is connected")
         self._client: Any = client  # its methods block or are awaited, and its types say both
         self._listeners = Listeners(listeners)
         self._pipeline = job.pipeline(listeners)
@@ -197,6 +233,11 @@ class ClusterRun:
             raise
         except Exception as error:  # an object of the caller may raise anything
             raise ConfigurationError(f"this job cannot travel to workers: {redact(str(error))}") from error
+        if _ADDRESSES.search(self._job):
+            raise ConfigurationError(
+                "this job has a URL with a password in it, which does not travel to workers; let the function"
+                " of proxies read addresses where it is called"
+            )
 
     def __await__(self) -> Generator[Any, None, Report]:
         return self.run().__await__()
@@ -209,19 +250,28 @@ class ClusterRun:
         """Run on the workers until one of them ends, then here."""
         topic = f"marketfetch-{uuid4()}"
         loop, progress = asyncio.get_running_loop(), _Progress(self._listeners.emit)
-        self._client.subscribe_topic(topic, lambda event: loop.call_soon_threadsafe(progress.add, event[1]))
+
+        def hear(event: tuple[float, Mapping[str, Any]]) -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(progress.add, event[1])
+
         futures: Mapping[Any, str] = {}
         try:
-            futures = await in_thread(self._submit, topic)
+            futures = await in_thread(self._submit, topic, hear)
             await self._until_one_ends(futures)
+            progress.is_over = True  # the run here has events of its own
             return await self._pipeline.run()
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(_PATIENCE):
                 await in_thread(self._end, topic, futures, abandon_on_cancel=True)
 
-    def _submit(self, topic: str) -> Mapping[Any, str]:
+    def _submit(self, topic: str, hear: Callable[[Any], None]) -> Mapping[Any, str]:
         """Start the job on each worker; a task is never moved to another worker, nor tried again."""
-        workers = list(self._client.nthreads())
+        try:
+            self._client.subscribe_topic(topic, hear)
+            workers = list(self._client.nthreads())
+        except Exception as error:  # a client that lost its scheduler may raise anything
+            raise ConfigurationError(f"client: its scheduler does not answer: {error}") from error
         if not workers:
             raise ConfigurationError("client: the cluster has no workers; start some: dask worker ADDRESS")
         start = partial(self._client.submit, _run_job, self._job, marketfetch.__version__, topic)
@@ -288,15 +338,36 @@ def _run_job(job: bytes, version: str, topic: str) -> None:
             numbers = attrs.asdict(event, filter=lambda field, _: field.name != "egresses")
             worker.log_event(topic, {"worker": worker.address, "numbers": numbers})
 
-    async def run() -> None:
-        running = asyncio.ensure_future(loads(job).pipeline([send]).run())
-        while not (await asyncio.wait([running], timeout=_LOOK))[0]:
-            if key not in tasks or tasks[key].state != "executing":
-                running.cancel()
-        if not running.cancelled():
-            running.result()
+    def is_wanted() -> bool:
+        return key in tasks and tasks[key].state == "executing"
 
-    run_sync(run)
+    async def run() -> MarketfetchError | None:
+        kind: type[MarketfetchError] = ConfigurationError
+        try:
+            pipeline = loads(job).pipeline([send])
+            kind = MarketfetchError
+            await _while_wanted(asyncio.ensure_future(pipeline.run()), is_wanted)
+        except MarketfetchError as error:
+            return error
+        except Exception as error:  # noqa: BLE001  # of the caller's function, or of the decoder of pickles
+            return kind(redact(f"{type(error).__name__}: {error}"))
+        return None
+
+    error = run_sync(run)
+    if error is not None:
+        error.report = None  # of this worker alone
+        raise error  # here, since Dask logs and sends an error with all errors that were handled meanwhile
+
+
+async def _while_wanted(running: asyncio.Future[Report], is_wanted: Callable[[], bool]) -> None:
+    """Wait for the end of a run; cancel it once it is not wanted any more."""
+    while is_wanted() and not (await asyncio.wait([running], timeout=_LOOK))[0]:
+        pass
+    if not running.done():
+        running.cancel()  # once: a second time would end what it does then
+        await asyncio.wait([running])
+    if not running.cancelled():
+        running.result()
 
 
 @attrs.define
@@ -304,9 +375,12 @@ class _Progress:
     """Adds up the heartbeats of the workers: the rows of all, of the work that each of them has planned."""
 
     emit: Callable[[Event], None]
+    is_over: bool = attrs.field(default=False, init=False)
     _last: dict[str, Heartbeat] = attrs.field(factory=dict, init=False)
 
     def add(self, message: Mapping[str, Any]) -> None:
+        if self.is_over:
+            return
         self._last[message["worker"]] = last = Heartbeat(egresses=(), **message["numbers"])
         every = self._last.values()
         self.emit(

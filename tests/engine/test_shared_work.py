@@ -6,7 +6,7 @@ others there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ from marketfetch.engine.pages import shared_work
 from marketfetch.engine.pages.batch_builder import RowBudget
 from marketfetch.engine.pages.shared_work import BatchPlans
 from marketfetch.engine.state import SeriesState
+from marketfetch.errors import SinkUnavailable
 from marketfetch.events import Event, PageFetched
 from marketfetch.planning import shared_order
 from marketfetch.planning.batches import BatchSizing, FetchTask
@@ -41,7 +42,7 @@ from marketfetch.values.coverage import Coverage
 from marketfetch.values.instruments import Composite
 from marketfetch.values.query import AllSymbols, Query
 from marketfetch.values.series import Series
-from marketfetch.values.settings import Settings
+from marketfetch.values.settings import RetryPolicy, Settings
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.worlds import assert_holds, span_of
 
@@ -112,7 +113,12 @@ def process(
         store,
         proxies=place if isinstance(place, Among) else Among(place),
         board=None,
-        settings=Settings(concurrency=4, batch_rows=3000, heartbeat=60),
+        settings=Settings(
+            concurrency=4,
+            batch_rows=3000,
+            heartbeat=60,
+            retries=RetryPolicy(attempts=4, initial=0.01, cap=0.02),
+        ),
         listeners=[listen],
     )
     return Process(pipeline, pages)
@@ -183,6 +189,39 @@ def test_what_a_process_leaves_behind_is_fetched_by_the_others(
     assert report.complete, report
     for series in store.ledger():
         assert_holds(store, market, series, span_of(*SPAN))
+
+
+class AwayAtTimes(MemorySink):
+    """A store that does not answer some looks; the first one is that of the run's beginning."""
+
+    def __init__(self, away: range) -> None:
+        super().__init__()
+        self.away, self.looks = away, 0
+
+    def coverage(self, series: Collection[Series]) -> Mapping[Series, Coverage]:
+        self.looks += 1
+        if self.looks in self.away:
+            raise SinkUnavailable("the store is away")
+        return super().coverage(series)
+
+
+def test_a_store_that_goes_away_meanwhile_is_waited_for(
+    exchange: SimulatedExchange, market: GeneratedMarket
+) -> None:
+    store = AwayAtTimes(range(4, 9))
+    processes = [process(exchange, store, Place(number, 1)) for number in range(2)]
+    reports = run_all(processes)
+    assert store.looks > 9
+    assert all(report.complete for report in reports), reports
+    for series in store.ledger():
+        assert_holds(store, market, series, span_of(*SPAN))
+
+
+def test_a_store_that_stays_away_ends_the_run(exchange: SimulatedExchange) -> None:
+    one = process(exchange, AwayAtTimes(range(2, 1_000_000)), Place(0, 1))
+    with pytest.raises(SinkUnavailable, match="the store is away") as ended:
+        anyio.run(one.pipeline.run)
+    assert ended.value.report is not None
 
 
 def test_events_are_shared_page_by_page(exchange: SimulatedExchange, market: GeneratedMarket) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from marketfetch.planning.batches import FetchTask
 from marketfetch.planning.paginators import CursorPaginator, TimeWindowPaginator
-from marketfetch.planning.shared_order import Gap, Pace, SharedOrder, gaps_of
+from marketfetch.planning.shared_order import FileOrder, Gap, Pace, SharedOrder, gaps_of
 from marketfetch.sharing import Place
 from marketfetch.values.series import Series
 from marketfetch.values.spans import MINUTE, Span, SpanSet
@@ -124,6 +124,17 @@ def test_the_more_processes_there_are_the_longer_is_a_piece_that_is_divided() ->
         chooser = order()
         chooser.choose([attrs.evolve(gap, span=span(0, 5))], Place(0, others), pace(0.0))
         assert bool(chooser.choose([gap], Place(0, others), pace(0.5))) == is_divided
+
+
+def test_files_on_their_way_at_once_meet_another_process_once() -> None:
+    files = iter(order := FileOrder(range(10), before=0))
+    on_their_way = [(next(files), order.at_the_end) for _ in range(2)]
+    for _, at_the_end in on_their_way:  # both are stored
+        order.meet(at_the_end=at_the_end)
+    last = next(files)
+    assert (last, order.at_the_end) == (9, True)
+    order.meet(at_the_end=True)
+    assert list(files) == [2, 3, 4, 5, 6, 7, 8]
 
 
 @pytest.mark.parametrize("before", [0, 1, 2])

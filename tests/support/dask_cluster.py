@@ -33,7 +33,9 @@ class Cluster:
 
 
 @contextmanager
-def cluster(folder: Path, workers: int, environment: Mapping[str, str] | None = None) -> Iterator[Cluster]:
+def cluster(
+    folder: Path, workers: int, environment: Mapping[str, str] | None = None, port: str = "0"
+) -> Iterator[Cluster]:
     """Run a scheduler and workers with one thread each; the processes are killed when the block is left."""
     file = folder / "scheduler.json"
     environment = {**os.environ, **(environment or {})}
@@ -47,7 +49,7 @@ def cluster(folder: Path, workers: int, environment: Mapping[str, str] | None = 
             )
 
     try:
-        start("scheduler", "scheduler", "--port", "0")
+        start("scheduler", "scheduler", "--port", port)
         _wait_for(file, started[0])
         for number in range(workers):
             start(f"worker-{number}", "worker", "--nthreads", "1", "--no-nanny")

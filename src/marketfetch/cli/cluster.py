@@ -26,12 +26,14 @@ def run_on_cluster(arguments: Namespace, signals: SignalHandler, listener: Progr
     """Run a job on every worker of the cluster that `--dask` names, and report; return the exit code."""
     with from_extra("dask", "--dask"):
         from distributed import Client
+        from distributed.comm.addressing import get_address_host_port
     job = _job_from(arguments)
     try:
+        get_address_host_port(arguments.dask)  # a Client of no address would wait for half a minute
         client = Client(arguments.dask, timeout=_TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ConfigurationError(
-            f"--dask: no scheduler answers at {arguments.dask}; start one (dask scheduler), or name another"
+            f"--dask: no scheduler answers at {arguments.dask!r}; start one (dask scheduler), or name another"
         ) from error
     with client:
         run = ClusterRun(client, job, [listener] if listener else [])

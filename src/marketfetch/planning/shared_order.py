@@ -145,7 +145,8 @@ class FileOrder(Collection[_T], Generic[_T]):
     """The files of an archive, in the order in which this process takes them; each is taken once.
 
     A process begins at a place of its own, and goes on from there. Where it meets a file that another
-    process has stored, it goes on at the far end of what is left: there the other one arrives last.
+    process has stored, it goes on at the other end of what is left: there the other one arrives last.
+    Several files may be on their way meanwhile, so each of them says at which end it was taken.
 
     Example: the second of two processes begins with the seventh of ten files. The eleventh would be the
     first one, which is stored: it goes back from the sixth, and meets the other process half-way.
@@ -153,7 +154,7 @@ class FileOrder(Collection[_T], Generic[_T]):
     >>> files = iter(order := FileOrder(range(10), before=1))
     >>> [next(files) for _ in range(5)]
     [6, 7, 8, 9, 0]
-    >>> order.meet()
+    >>> order.meet(at_the_end=False)
     >>> list(files)
     [5, 4, 3, 2, 1]
     """
@@ -161,7 +162,8 @@ class FileOrder(Collection[_T], Generic[_T]):
     def __init__(self, files: Sequence[_T], before: int) -> None:
         self._rest = deque(files)
         self._rest.rotate(-int(before * _GOLDEN % 1 * len(files)))
-        self._at_the_end = False
+        self.at_the_end = False
+        """Whether the last file was taken at the end."""
 
     def __len__(self) -> int:
         return len(self._rest)
@@ -171,11 +173,11 @@ class FileOrder(Collection[_T], Generic[_T]):
 
     def __iter__(self) -> Iterator[_T]:
         while self._rest:
-            yield self._rest.pop() if self._at_the_end else self._rest.popleft()
+            yield self._rest.pop() if self.at_the_end else self._rest.popleft()
 
-    def meet(self) -> None:
-        """Go on at the other end: another process has stored the file that was taken last."""
-        self._at_the_end = not self._at_the_end
+    def meet(self, *, at_the_end: bool) -> None:
+        """Go on at the other end: another process has stored a file that was taken at this one."""
+        self.at_the_end = not at_the_end
 
 
 def _beginnings(gaps: Sequence[Gap]) -> Iterator[_Beginning]:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import anyio
 import attrs
 
+from marketfetch.common.event_loop import run
 from marketfetch.common.optional_packages import from_extra
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable
 from marketfetch.values.times import uptime
 
 if TYPE_CHECKING:
-    from distributed import Client, Scheduler
+    from distributed import Scheduler
 
 __all__ = ["DaskBoard"]
 
 _T = TypeVar("_T")
+_Replaced = tuple[bool, str | None, float]
 _TIMEOUT = 10.0
-"""Seconds for the connection to a scheduler."""
+"""Seconds for a connection to a scheduler and its answer."""
 
 
 @attrs.frozen
@@ -35,16 +36,16 @@ class DaskBoard:
     """
 
     address: str
-    _clients: dict[int, Client] = attrs.field(factory=dict, init=False, eq=False, repr=False)
-    """The connection of this process, by its id: a forked process opens its own."""
-    _opening: Lock = attrs.field(factory=Lock, init=False, eq=False, repr=False)
 
     @classmethod
     def from_url(cls, url: str) -> DaskBoard:
         """Make the board that `dask:ADDRESS` names."""
-        address = url.partition(":")[2]
-        if "://" not in address:
-            raise ConfigurationError("board: name a scheduler, such as dask:tcp://10.0.0.5:8786")
+        address, url = url.partition(":")[2], ""  # debuggers show the values that a raising frame holds
+        if "://" not in address or "@" in address:
+            address = ""
+            raise ConfigurationError(
+                "board: name a scheduler, without a user, such as dask:tcp://10.0.0.5:8786"
+            )
         return cls(address)
 
     def change(self, name: str, step: Callable[[str | None, float], tuple[str, _T]]) -> _T:
@@ -55,39 +56,49 @@ class DaskBoard:
             if is_written:
                 return result
 
-    def _replace(self, name: str, expected: str | None, text: str | None) -> tuple[bool, str | None, float]:
+    def _replace(self, name: str, expected: str | None, text: str | None) -> _Replaced:
         """Call `_replace_if` on the scheduler."""
+        with from_extra("dask", "board"):
+            from distributed.comm.addressing import get_address_host_port
         try:
-            with from_extra("dask", "board"):
-                client = self._client()
-            found: tuple[bool, str | None, float] = client.run_on_scheduler(
-                _replace_if, name=name, expected=expected, text=text
-            )
+            get_address_host_port(self.address)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"board: {self.address!r} is no address of a scheduler: {error}"
+            ) from error
+        work = {"name": name, "expected": expected, "text": text}
+        try:
+            return run(_on_scheduler, self.address, work)
         except ModuleNotFoundError as error:
             remedy = f"lacks {error.name}; install marketfetch there"
             raise SinkError(f"board: the scheduler at {self.address} {remedy}") from error
         except OSError as error:  # also TimeoutError, and those of Dask's connections
+            reason = str(error) or f"no answer in {_TIMEOUT:g} s"
             raise SinkUnavailable(
-                f"board: the scheduler at {self.address} does not answer: {error}"
+                f"board: the scheduler at {self.address} does not answer: {reason}"
             ) from error
-        return found
-
-    def _client(self) -> Any:  # its methods block or are awaited, and its types say both
-        from distributed import Client
-
-        with self._opening:
-            process = os.getpid()
-            if process not in self._clients:
-                self._clients[process] = Client(self.address, timeout=_TIMEOUT, set_as_default=False)
-            return self._clients[process]
-
-    def __reduce__(self) -> tuple[type[DaskBoard], tuple[str]]:
-        return DaskBoard, (self.address,)
 
 
-def _replace_if(
-    name: str, expected: str | None, text: str | None, dask_scheduler: Scheduler
-) -> tuple[bool, str | None, float]:
+async def _on_scheduler(address: str, work: dict[str, str | None]) -> _Replaced:
+    """Call `_replace_if` through a connection of its own; a Client would outlive its scheduler."""
+    from distributed import rpc
+    from distributed.core import clean_exception
+    from distributed.protocol.pickle import dumps
+    from distributed.security import Security
+
+    arguments = Security().get_connection_args("client")
+    with anyio.fail_after(_TIMEOUT):
+        async with rpc(address, timeout=_TIMEOUT, connection_args=arguments) as scheduler:
+            answer: dict[str, Any] = await scheduler.run_function(
+                function=dumps(_replace_if), args=dumps(()), kwargs=dumps(work)
+            )
+    if answer["status"] == "error":
+        raise clean_exception(**answer)[1] or RuntimeError(answer)
+    found: _Replaced = answer["result"]
+    return found
+
+
+def _replace_if(name: str, expected: str | None, text: str | None, dask_scheduler: Scheduler) -> _Replaced:
     """Replace a text if it is as expected; return whether it was, the text as it is now, and the time.
 
     Runs on the scheduler, which does one thing at a time. A text of None is not written.

@@ -47,7 +47,7 @@ def _run(arguments: Namespace, signals: SignalHandler) -> int:
     pipeline = pipeline_from(arguments, sink, listener)
     if arguments.dry_run:
         return print_plan(arguments, signals, pipeline)
-    if arguments.dask:
+    if arguments.dask is not None:
         from marketfetch.cli.cluster import run_on_cluster
 
         return run_on_cluster(arguments, signals, listener)

@@ -131,20 +131,20 @@ class ArchiveWaves:
     async def _fetch(self, tasks: Sequence[FileTask]) -> set[Series]:
         """Fetch files, and return the series of which some are there."""
         run_state, there = self.files.state, set[Series]()
-        # The newest file of each series comes first: the others wait for it.
+        # The newest file of each series comes first, or another that can be compared with the API as well.
         ordered = sorted(tasks, key=lambda task: (not task.newest, task.need.period.start))
-        is_shared = self.look is not None and all(task.listed for task in tasks)
-        order = FileOrder(ordered, self.look.place().before if self.look and is_shared else 0)
+        any_first = all(task.listed for task in tasks) and len({task.compared_rows for task in tasks}) < 2
+        order = FileOrder(ordered, self.look.place().before if self.look and any_first else 0)
 
         async def fetch_one(task: FileTask) -> None:
+            at_the_end = order.at_the_end
             is_stored = await self._is_stored(task)
             is_read = not is_stored and await self.files.fetch(task)
             if is_stored:
-                order.meet()
+                order.meet(at_the_end=at_the_end)
             if is_stored or is_read:
                 there.add(task.state.series)
-            if not is_read:
-                run_state.rows_planned -= task.need.rows
+            run_state.rows_planned -= 0 if is_read else task.need.rows
 
         run_state.rows_planned += sum(task.need.rows for task in tasks)
         await self._for_each(order, fetch_one)

@@ -36,9 +36,9 @@ _FRESH = 0.2
 _OLD = 2.0
 """Seconds after which coverage is read again before a round."""
 _COST = 10
-"""A look at the store is taken so many times as seldom as it takes long: a tenth of the time at most."""
+"""A look at the store is taken so many times as seldom as it takes long: mostly a tenth of the time."""
 _RARELY = 2.0
-"""The most seconds between two looks: one may take long because it waits for another process."""
+"""The most seconds from a look to the next: one may take long because it waits for another process."""
 _LOOKS = 5
 """So many looks tell how much time is between two of them."""
 
@@ -77,7 +77,8 @@ class StoreLook:
 
         A process that waited for its first address may find that others have done everything.
         """
-        if self.is_shared or monotonic() - self.read_at > _OLD:
+        last = self._ended[-1] if self._ended else self.read_at
+        if self.is_shared or monotonic() - last > _OLD:
             await self.refresh()
 
     async def refresh(self, *, at_once: bool = False) -> None:
@@ -88,9 +89,12 @@ class StoreLook:
         """
         async with self._lock:
             began = monotonic()
-            asked = [series for series, state in self.states.items() if state.wanted - state.durable.covered]
             last = self._ended[-1] if self._ended else -math.inf
-            if began < (last + _FRESH if at_once else self._due) or not asked:
+            if began < (last + _FRESH if at_once else self._due):
+                return
+            self._due = began + _FRESH
+            asked = [series for series, state in self.states.items() if state.wanted - state.durable.covered]
+            if not asked:
                 return
             found = await self.retrier.call_in_thread(partial(self.store.coverage, asked))
             await checkpoint()  # batches of this process are recorded first
