@@ -16,6 +16,7 @@ from chaos.harness.trials import Effort, Result, Trial
 from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.testing import GeneratedMarket, MarketInstrument, SimulatedExchange, SimulatorOptions
+from marketfetch.testing.http.messages import ServerReply, ServerRequest
 from marketfetch.values.coverage import Coverage
 from marketfetch.values.query import Query
 from marketfetch.values.settings import Settings
@@ -28,6 +29,9 @@ _SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 
 _SLOW = 1.0
 """Latency of the first run's exchange in seconds, until the other runs have started."""
+
+_STALLED = 120.0
+"""Its latency once the run is to be killed: longer than any run waits."""
 
 
 @attrs.frozen
@@ -143,11 +147,18 @@ def _one_killed(exchange: SimulatedExchange, url: str, scenario: Scenario, last:
     """Kill the first run after `last` of its page requests, and start it again.
 
     The first run has its own exchange, which counts its requests and is slow until the other runs have begun.
+    That exchange answers no page after the last, so that the run cannot end before it is killed.
     """
     first, *others = scenario.specs
+
+    def stall(_: ServerRequest, reply: ServerReply) -> ServerReply:
+        if _pages(apart) >= last - 1:
+            apart.latency = _STALLED
+        return reply
+
     with ExitStack() as stack:
         apart = stack.enter_context(_exchange())
-        apart.latency = _SLOW
+        apart.latency, apart.edit = _SLOW, stall
         run = stack.enter_context(backfill(apart, url, first.words()))
         assert run.until(lambda _: _pages(apart) > 0), "it has ended without a page"
         exchange.record.clear()

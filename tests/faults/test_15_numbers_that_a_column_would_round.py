@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -162,7 +163,7 @@ def test_a_decimal_of_38_digits_keeps_every_float_in_duckdb(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("kind", ["DECIMAL(18,8)", "NUMERIC(4,2)", "FLOAT", "REAL", ""])
 def test_sqlite_keeps_every_number_whatever_its_columns_are_called(tmp_path: Path, kind: str) -> None:
-    with sqlite3.connect(tmp_path / "a.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "a.db")) as connection, connection:
         connection.execute(
             f"CREATE TABLE candles (ts BIGINT, symbol TEXT, o {kind}, v {kind}, n {kind}, "
             "PRIMARY KEY (symbol, ts))"

@@ -88,8 +88,8 @@ def test_pandas_times() -> None:
         (1_780_272_000, "multiply seconds by 1000"),
         (float("nan"), "is not a time"),
         (float("inf"), "is not a time"),
-        (np.datetime64("NaT"), "is not a time"),
-        (np.timedelta64(5), "is not a time"),
+        (np.datetime64("NaT", "s"), "is not a time"),
+        (np.int64(5).view("m8"), "is not a time"),  # no unit: its constructor is deprecated
         (np.timedelta64(1, "M"), "is not a time"),
         (None, "None is not a time"),
         (True, "True is not a time"),
