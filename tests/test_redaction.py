@@ -76,7 +76,7 @@ def test_what_is_cut_out(text: str, redacted: str) -> None:
     [
         *("pass", "PW", "db_pass", "db-pw", "sign", "signature", "credential", "credentials"),
         *("private_key", "private-key", "privateKey", "access_key", "accesskey"),
-        *("PGPASSWORD", "sslpassword", "client_secret"),
+        *("PGPASSWORD", "sslpassword", "client_secret", "scram_client_key", "scram_server_key"),
     ],
 )
 def test_names_of_settings_whose_value_is_cut_out(name: str, separator: str) -> None:

@@ -15,7 +15,7 @@ _HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
 _NAME = (
     r"passw\w{0,30}|passphrase|pwd|api[_-]?key|secret\w{0,30}|token|signature|credentials?"
     # Short names only as whole words: "pass" is one, "compass" and "design" are not.
-    r"|(?:private|access)[_-]?key|(?<![^\W\d_])(?:pass|pw|sign)"
+    r"|(?:private|access|client|server)[_-]?key|(?<![^\W\d_])(?:pass|pw|sign)"
 )
 _QUOTED = r"(?:'(?:\\.|''|[^'\\])*'?|\"(?:\\.|[^\"\\])*\"?)"
 # Text after a closing quote without a space belongs to the value, except the punctuation of a list.
