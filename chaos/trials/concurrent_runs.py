@@ -27,11 +27,11 @@ __all__ = ["concurrent_runs", "concurrent_runs_in"]
 
 _SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 
-_SLOW = 1.0
-"""Latency of the first run's exchange in seconds, until the other runs have started."""
+_SLOW = 3.0
+"""Latency in seconds of a run that another one may overtake."""
 
 _STALLED = 120.0
-"""Its latency once the run is to be killed: longer than any run waits."""
+"""Latency of the run that is to be killed, once it has requested enough: longer than any run waits."""
 
 
 @attrs.frozen
@@ -120,7 +120,7 @@ def concurrent_runs_in(fixture: StoreFixture, effort: Effort) -> Iterator[Result
                 with commands.attempt(name):
                     url = fixture.fresh()
                     if scenario.killed:
-                        last = effort.rng(name).randint(pages // 4, pages * 3 // 4)
+                        last = effort.rng(name).randint(pages // 4, pages // 2)
                         _one_killed(exchange, url, scenario, last, pages)
                     else:
                         _commands(exchange, url, scenario.specs)
@@ -146,27 +146,41 @@ def _commands(exchange: SimulatedExchange, url: str, specs: Sequence[RunSpec]) -
 def _one_killed(exchange: SimulatedExchange, url: str, scenario: Scenario, last: int, pages: int) -> None:
     """Kill the first run after `last` of its page requests, and start it again.
 
-    The first run has its own exchange, which counts its requests and is slow until the other runs have begun.
-    That exchange answers no page after the last, so that the run cannot end before it is killed.
+    The runs share the work, so each has an exchange of its own that keeps it from ending too early: the first
+    is slow until the others are at work and gets no page after the last, and the others are slow from their
+    first page until the first run is killed.
     """
     first, *others = scenario.specs
 
-    def stall(_: ServerRequest, reply: ServerReply) -> ServerReply:
-        if _pages(apart) >= last - 1:
+    def hold_first(_: ServerRequest, reply: ServerReply) -> ServerReply:
+        seen = _pages(apart)
+        if seen >= last - 1:
             apart.latency = _STALLED
+        elif seen:
+            apart.latency = quick if _pages(exchange) else _SLOW
         return reply
+
+    def hold_others(_: ServerRequest, reply: ServerReply) -> ServerReply:
+        if _pages(exchange):
+            exchange.latency = _SLOW
+        return reply
+
+    def release_others() -> None:
+        exchange.edit, exchange.latency = None, quick
 
     with ExitStack() as stack:
         apart = stack.enter_context(_exchange())
-        apart.latency, apart.edit = _SLOW, stall
+        quick = apart.latency
+        exchange.record.clear()
+        exchange.edit, apart.edit = hold_others, hold_first
+        stack.callback(release_others)
         run = stack.enter_context(backfill(apart, url, first.words()))
         assert run.until(lambda _: _pages(apart) > 0), "it has ended without a page"
-        exchange.record.clear()
         running = [stack.enter_context(backfill(exchange, url, spec.words())) for spec in others]
         assert run.until(lambda _: _pages(exchange) > 0), "it has ended before the others were at work"
-        apart.latency = exchange.latency
         assert run.kill_when(lambda _: _pages(apart) >= last), "it has ended before it was killed"
         assert last <= _pages(apart) < pages, f"killed after {_pages(apart)} of {pages} pages"
+        release_others()
         running.append(stack.enter_context(backfill(exchange, url, first.words())))
         for command in running:
             command.finish()

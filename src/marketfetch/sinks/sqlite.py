@@ -151,13 +151,14 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
                 return SinkError(f"{message}; mend what SQLite names, then run again")
 
     def _types(self, connection: sqlite3.Connection, name: str) -> dict[str, str]:
-        found = connection.execute("SELECT name, type FROM pragma_table_info(?2, ?1)", schema_and_table(name))
+        schema, table = schema_and_table(name)
+        found = connection.execute("SELECT name, type FROM pragma_table_info(?, ?)", [table, schema])
         return dict(found.fetchall())
 
     def _required(self, connection: sqlite3.Connection, name: str) -> set[str]:
+        schema, table = schema_and_table(name)
         found = connection.execute(
-            'SELECT name FROM pragma_table_info(?2, ?1) WHERE "notnull" AND dflt_value IS NULL',
-            schema_and_table(name),
+            'SELECT name FROM pragma_table_info(?, ?) WHERE "notnull" AND dflt_value IS NULL', [table, schema]
         )
         return {column for (column,) in found}
 
