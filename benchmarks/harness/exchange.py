@@ -86,12 +86,15 @@ def exchange(options: Options) -> Iterator[Running]:
 
 def _counted(simulated: SimulatedExchange, window: int) -> dict[str, Any]:
     """Return the exchange's counters, and the candles of each client in each rate limit window."""
-    rows: dict[str, Counter[int]] = defaultdict(Counter)
+    rows, asked = defaultdict[str, Counter[int]](Counter), 0
     for seen in simulated.record.latest:
-        # Longer candles are requested to look for gaps; they are no rows of the query.
-        if seen.status == 200 and seen.path.endswith("klines") and seen.params["interval"] == "1m":
-            rows[seen.client][seen.time // window] += int(seen.params.get("limit", 0))
+        if seen.status == 200 and seen.path.endswith("klines"):
+            limit = int(seen.params.get("limit", 0))
+            rows[seen.client][seen.time // window] += limit
+            # Longer candles are requested to look for gaps; they are no rows of the query.
+            asked += limit if seen.params["interval"] == "1m" else 0
     return {
+        "asked": asked,
         "statuses": dict(simulated.record.statuses),
         "weights": dict(simulated.record.weights),
         "requests": simulated.record.total,

@@ -1,7 +1,8 @@
 """Several processes share addresses by a board: the share of the rate limits they use, and the board's cost.
 
 A rate limit minute lasts 8 s and its budget is a quarter of the published one: sixteen processes on a few
-cores could not spend the published budget in that time.
+cores could not spend the published budget in that time. A request takes 100 ms, as over the internet: processes
+that start in the same moment know of each other before they send many.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def _run(count: int, addresses: int = _ADDRESSES) -> tuple[Running, Sequence[dic
     with (
         tempfile.TemporaryDirectory() as folder,
         exchange(
-            Options(symbols=names, minute=_SECONDS, weight=_WEIGHT, proxies=addresses, latency=0.01)
+            Options(symbols=names, minute=_SECONDS, weight=_WEIGHT, proxies=addresses, latency=0.1)
         ) as running,
         ExitStack() as stack,
     ):

@@ -194,8 +194,7 @@ def _query(options: Options) -> Query:
 
 
 def _found(running: Running, seconds: float, place: str) -> _Found:
-    asked = sum(rows for windows in running.counted["rows"].values() for rows in windows.values())
-    return _Found(asked / _ROWS, seconds, refused(running.counted), _digest(place))
+    return _Found(running.counted["asked"] / _ROWS, seconds, refused(running.counted), _digest(place))
 
 
 def _digest(place: str) -> str:

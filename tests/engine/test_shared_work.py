@@ -18,7 +18,7 @@ from marketfetch.adapters.binance_usdm import BinanceUsdm
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.engine.pages import shared_work
 from marketfetch.engine.pages.batch_builder import RowBudget
-from marketfetch.engine.pages.shared_work import BatchPlans
+from marketfetch.engine.pages.shared_work import BatchPlans, PageSizes
 from marketfetch.engine.state import SeriesState
 from marketfetch.errors import SinkUnavailable
 from marketfetch.events import Event, PageFetched
@@ -43,6 +43,7 @@ from marketfetch.values.instruments import Composite
 from marketfetch.values.query import AllSymbols, Query
 from marketfetch.values.series import Series
 from marketfetch.values.settings import RetryPolicy, Settings
+from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
 from tests.support.worlds import assert_holds, span_of
 
@@ -156,6 +157,27 @@ async def test_what_was_planned_of_many_gaps_stays_one_span() -> None:
         taken |= SpanSet.of(*(part.span for part in plan.slices))
         assert len(plans._alone.planned[series]) == 1
     assert taken == missing
+
+
+async def test_pages_are_planned_anew_once_others_share_the_addresses() -> None:
+    series = Series.of("binance-usdm", "ohlcv", "BTCUSDT", "1m")
+    missing = SpanSet.of(Span(0, 20_000 * 60_000))
+    task = FetchTask(series, missing, TimeWindowPaginator(), 1500)
+    share = [3.0]
+    sizes = PageSizes(lambda: share[0], lambda: [attrs.evolve(task, page_size=499)], planned=3.0)
+    states = {series: SeriesState(series, Coverage())}
+    plans = BatchPlans([task], BatchSizing(3000), states, None, SharedOrder(parts=1), RowBudget(), sizes)
+    found = list[Slice]()
+    while (plan := await plans.next()) is not None:
+        found += plan.slices
+        if len(found) == 4:
+            share[0] = 2.5  # hardly less
+        if len(found) == 8:
+            share[0] = 1.0
+    assert [part.rows for part in found[:8]] == [1500] * 8
+    assert {part.rows for part in found[8:-1]} == {499}
+    assert SpanSet.of(*(part.span for part in found)) == missing
+    assert sum(part.span.length for part in found) == 20_000 * 60_000, "no moment twice"
 
 
 @pytest.mark.parametrize("count", [2, 3])

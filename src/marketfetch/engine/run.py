@@ -289,19 +289,21 @@ class Run:
         if self._config.query.sources == "archive":
             self._give_up_what_no_file_has()
             return
+        state, sizing = self._state, self._batch_sizing()
         workers = FetchWorkers(
-            executor, writers, self._state, self._row_budget, self._batch_sizing(), self._now, bounds, look
+            executor, writers, state, self._row_budget, sizing, self._now, bounds, look, self._capacity
         )
         for number in range(1, self._config.settings.max_rounds + 1):
             if look is not None:
                 await look.renew()
+            share = self._capacity().egresses
             tasks = self._plan_tasks()
             if not tasks:
                 return
             self._start_round(number, tasks)
             with self._state.timing("rest"):
                 await bounds.look_for_gaps(tasks, self._state.series)
-                await workers.run(tasks)
+                await workers.run(tasks, share)
                 await bounds.decide_unproven(listed)
             await self._fetch_files_of_refused(executor, writers)
             if number < self._config.settings.max_rounds:

@@ -29,7 +29,7 @@ from marketfetch.values.series import Series
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import SpanSet
 
-__all__ = ["BatchPlans", "StoreLook", "rest_of"]
+__all__ = ["BatchPlans", "PageSizes", "StoreLook", "rest_of"]
 
 _FRESH = 0.2
 """Seconds for which coverage counts as fresh."""
@@ -39,6 +39,7 @@ _COST = 10
 """A look at the store is taken so many times as seldom as it takes long: mostly a tenth of the time."""
 _RARELY = 2.0
 """The most seconds from a look to the next: one may take long because it waits for another process."""
+_MUCH_SMALLER = 0.75
 _LOOKS = 5
 """So many looks tell how much time is between two of them."""
 
@@ -109,11 +110,32 @@ class StoreLook:
 
 
 @attrs.define(eq=False)
+class PageSizes:
+    """Chooses page sizes anew once this process has a smaller share of the addresses than they were made for.
+
+    A process that begins knows of no other. With three addresses of its own its rows may fit into one window
+    of the limits in large pages; with a third of that, pages with less weight for each row are needed.
+    """
+
+    share: Callable[[], float] = float
+    choose: Callable[[], Sequence[FetchTask]] = list
+    planned: float = 0.0
+    """The share for which the present sizes were chosen."""
+
+    def renewed(self) -> Mapping[Series, int]:
+        """Return the page sizes for the present share; nothing if that has not become much smaller."""
+        if (share := self.share()) >= _MUCH_SMALLER * self.planned:
+            return {}
+        self.planned = share
+        return {task.series: task.page_size for task in self.choose()}
+
+
+@attrs.define(eq=False)
 class _Part:
     """A part of the work, from a point of the line on, in the order of time."""
 
     plans: Iterator[BatchPlan]
-    planned: dict[Series, SpanSet] = attrs.field(factory=dict, init=False)
+    planned: dict[Series, SpanSet] = attrs.field(factory=dict)
     """One span for each series: a year with a gap in every second minute would be a quarter million."""
 
     def next(self) -> BatchPlan | None:
@@ -143,6 +165,7 @@ class BatchPlans:
     """None if no other process can see the store."""
     order: SharedOrder
     row_budget: RowBudget
+    sizes: PageSizes = attrs.field(factory=PageSizes)
     _ids: Iterator[int] = attrs.field(factory=count, init=False)
     _alone: _Part = attrs.field(init=False)
     """All tasks, until there is another process."""
@@ -167,12 +190,22 @@ class BatchPlans:
 
     async def next(self) -> BatchPlan | None:
         """Return the next plan; None if nothing is left."""
+        if sizes := self.sizes.renewed():
+            self._resize(sizes)
         look = self.look
         plan = self._alone.next() if look is None or not look.is_shared else await self._next(look)
         if plan is not None:
             self._count += 1
         self._most_rows = max(self._most_rows, self.row_budget.in_use)
         return plan
+
+    def _resize(self, sizes: Mapping[Series, int]) -> None:
+        """Plan the rest of the tasks with other page sizes."""
+        self.tasks = [
+            attrs.evolve(task, page_size=sizes.get(task.series, task.page_size)) for task in self.tasks
+        ]
+        plans = plan_batches(self.tasks, self.sizing, self._done, self._ids)
+        self._alone = _Part(plans, self._alone.planned)
 
     def _done(self, series: Series) -> SpanSet:
         """Return the moments of a series for which no batch is planned any more."""

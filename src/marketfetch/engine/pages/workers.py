@@ -8,16 +8,21 @@ import anyio
 import attrs
 
 from marketfetch.decoding.validation import validate_page
-from marketfetch.engine.missing import clip_to_retention, defer_recent_absence, doubt_absence_before_first_row
+from marketfetch.engine.missing import (
+    clip_to_retention,
+    defer_recent_absence,
+    doubt_absence_before_first_row,
+    plan_tasks,
+)
 from marketfetch.engine.pages.batch_builder import BatchBuilder, RowBudget, WorkQueue
 from marketfetch.engine.pages.history_bounds import HistoryBounds
-from marketfetch.engine.pages.shared_work import BatchPlans, StoreLook, rest_of
+from marketfetch.engine.pages.shared_work import BatchPlans, PageSizes, StoreLook, rest_of
 from marketfetch.engine.requester import RequestExecutor
 from marketfetch.engine.state import RunState, SeriesState
 from marketfetch.engine.writers import WriterPool
 from marketfetch.errors import BadRequest, BadSymbol, FetchError, PaginationError, RestrictedLocation
 from marketfetch.events import PageFetched
-from marketfetch.planning.batches import BatchSizing, FetchTask
+from marketfetch.planning.batches import BatchSizing, Capacity, FetchTask
 from marketfetch.planning.paginators import ProgressGuard
 from marketfetch.planning.shared_order import SharedOrder
 from marketfetch.planning.unusable_rows import store_unusable
@@ -46,12 +51,15 @@ class FetchWorkers:
     bounds: HistoryBounds
     look: StoreLook | None = None
     """Reads what other processes have stored; None if they cannot see the store."""
+    capacity: Callable[[], Capacity] | None = None
+    """Returns the capacity for which page sizes are chosen; None to keep those of the tasks."""
     adjust: Callable[[Slice, Page, PageOutcome], PageOutcome] | None = None
     """Changes the outcome of a page before it is recorded: follow mode holds coverage back."""
 
-    async def run(self, tasks: Sequence[FetchTask]) -> None:
+    async def run(self, tasks: Sequence[FetchTask], share: float = 0.0) -> None:
         """Fetch the tasks of one round and submit all their batches to the writers.
 
+        `share` is the number of egresses for which the page sizes of the tasks were chosen.
         Each limit pool has its own workers, so that a pool that is out of budget does not delay the others.
         """
         settings, tasks_by_pool = self.executor.settings, self._by_pool(tasks)
@@ -63,7 +71,7 @@ class FetchWorkers:
         self.row_budget.limit = max(in_flight, rows) + for_writer * len(self.writers)
         async with anyio.create_task_group() as group:
             for each in tasks_by_pool:
-                group.start_soon(self._run_pool, each)
+                group.start_soon(self._run_pool, each, share)
 
     def _by_pool(self, tasks: Sequence[FetchTask]) -> Sequence[list[FetchTask]]:
         pools: dict[str, list[FetchTask]] = {}
@@ -72,14 +80,29 @@ class FetchWorkers:
             pools.setdefault(cost.pool.name, []).append(task)
         return list(pools.values())
 
-    async def _run_pool(self, tasks: Sequence[FetchTask]) -> None:
+    async def _run_pool(self, tasks: Sequence[FetchTask], share: float) -> None:
         builder = BatchBuilder(self.sizing.rows, self.row_budget)
         order = SharedOrder(parts=len(self.writers))  # each series has one writer
-        plans = BatchPlans(tasks, self.sizing, self.state.series, self.look, order, self.row_budget)
+        plans = BatchPlans(
+            tasks,
+            self.sizing,
+            self.state.series,
+            self.look,
+            order,
+            self.row_budget,
+            self._page_sizes(tasks, share),
+        )
         queue = WorkQueue(plans.next, builder)
         async with anyio.create_task_group() as group:
             for _ in range(self.executor.settings.concurrency):
                 group.start_soon(self._work, queue, builder)
+
+    def _page_sizes(self, tasks: Sequence[FetchTask], share: float) -> PageSizes:
+        if (capacity := self.capacity) is None:
+            return PageSizes()
+        states = [self.state.series[task.series] for task in tasks]
+        exchange = self.executor.exchange
+        return PageSizes(lambda: capacity().egresses, lambda: plan_tasks(states, exchange, capacity()), share)
 
     async def _work(self, queue: WorkQueue, builder: BatchBuilder) -> None:
         """Take a slice, fetch it and all slices that its pages leave over, then take the next one."""
