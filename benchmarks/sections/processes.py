@@ -1,8 +1,8 @@
 """Several processes share addresses by a board: the share of the rate limits they use, and the board's cost.
 
 A rate limit minute lasts 8 s and its budget is a quarter of the published one: sixteen processes on a few
-cores could not spend the published budget in that time. A request takes 100 ms, as over the internet: processes
-that start in the same moment know of each other before they send many.
+cores could not spend the published budget in that time. A request takes 100 ms, as over the internet:
+processes that start in the same moment know of each other before they send many.
 """
 
 from __future__ import annotations
