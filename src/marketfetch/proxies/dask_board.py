@@ -88,8 +88,9 @@ async def _on_scheduler(address: str, work: dict[str, str | None]) -> _Replaced:
 
     arguments = Security().get_connection_args("client")
     with anyio.fail_after(_TIMEOUT):
-        async with rpc(address, timeout=_TIMEOUT, connection_args=arguments) as scheduler:
-            answer: dict[str, Any] = await scheduler.run_function(
+        connection: Any = rpc(address, timeout=_TIMEOUT, connection_args=arguments)
+        async with connection as scheduler:
+            answer = await scheduler.run_function(
                 function=dumps(_replace_if), args=dumps(()), kwargs=dumps(work)
             )
     if answer["status"] == "error":
