@@ -127,7 +127,6 @@ def test_the_workers_share_the_rows_and_the_caller_reports(client: Any, world: W
 
 def test_a_scheduler_that_ended_before_is_named(world: World, tmp_path: Path) -> None:
     folder = tmp_path / "cluster"
-    folder.mkdir()
     with cluster(folder, 0) as started:
         client = distributed.Client(started.address, set_as_default=False, timeout=0.5)
         filling = ClusterRun(client, ClusterJob(**world.job()))
@@ -136,37 +135,33 @@ def test_a_scheduler_that_ended_before_is_named(world: World, tmp_path: Path) ->
     assert world.exchange.record.total == 0
 
 
-@pytest.mark.parametrize("killed", [1, 2])
-def test_killed_workers_are_not_replaced(world: World, tmp_path: Path, killed: int) -> None:
-    folder = tmp_path / "cluster"
-    folder.mkdir()
+def fill_while(world: World, workers: int, happens: Callable[[Cluster], object]) -> None:
+    """Back-fill on a cluster of its own; something happens to the cluster amid the work."""
     with (
-        cluster(folder, 2) as started,
+        cluster(world.folder / "cluster", workers) as started,
         distributed.Client(started.address, set_as_default=False) as connected,
         ThreadPoolExecutor(1) as threads,
     ):
         filling = threads.submit(backfill, connected, **world.job())
         world.until_pages(4)
+        happens(started)
+        world.assert_complete(filling.result(timeout=120))
+
+
+@pytest.mark.parametrize("killed", [1, 2])
+def test_killed_workers_are_not_replaced(world: World, killed: int) -> None:
+    def kill(started: Cluster) -> None:
         for process in started.workers[:killed]:
             process.kill()
-        world.assert_complete(filling.result(timeout=120))
+
+    fill_while(world, 2, kill)
 
 
 def test_a_scheduler_that_ends_leaves_the_work_to_the_caller(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("marketfetch.dask._PATIENCE", 1.0)
-    folder = tmp_path / "cluster"
-    folder.mkdir()
-    with (
-        cluster(folder, 1) as started,
-        distributed.Client(started.address, set_as_default=False) as connected,
-        ThreadPoolExecutor(1) as threads,
-    ):
-        filling = threads.submit(backfill, connected, **world.job())
-        world.until_pages(4)
-        started.scheduler.kill()
-        world.assert_complete(filling.result(timeout=120))
+    fill_while(world, 1, lambda started: started.scheduler.kill())
 
 
 def test_a_caller_that_stops_stops_the_workers(client: Any, world: World) -> None:
@@ -326,7 +321,6 @@ def test_a_client_is_needed_that_blocks_and_has_workers(client: Any, world: Worl
     with pytest.raises(ConfigurationError, match="client: it is closed; give one that is connected"):
         backfill(client, **world.job())
     folder = tmp_path / "cluster"
-    folder.mkdir()
     with (
         cluster(folder, 0) as started,
         distributed.Client(started.address, set_as_default=False) as connected,
@@ -357,7 +351,6 @@ def test_the_command_line(marketfetch: Command, running: Cluster, world: World) 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="reads the memory of a process through /proc")
 def test_secrets_stay_on_the_workers(world: World, tmp_path: Path) -> None:
     folder = tmp_path / "cluster"
-    folder.mkdir()
     with LocalProxies(1, ("ann", SECRET)) as proxies, cluster(folder, 1) as started:
         (tmp_path / "proxies.txt").write_text("\n".join(proxies.urls))
         with distributed.Client(started.address, set_as_default=False) as connected:
@@ -371,7 +364,6 @@ def test_secrets_stay_on_the_workers(world: World, tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="reads the memory of a process through /proc")
 def test_what_a_function_raises_on_a_worker_shows_no_secret(world: World, tmp_path: Path) -> None:
     folder = tmp_path / "cluster"
-    folder.mkdir()
     file, here = tmp_path / "proxies.txt", Path.cwd()
     file.write_text(f"http://ann:{SECRET}@10.0.0.1:3128")
 

@@ -38,6 +38,7 @@ def cluster(
 ) -> Iterator[Cluster]:
     """Run a scheduler and workers with one thread each; the processes are killed when the block is left."""
     file = folder / "scheduler.json"
+    folder.mkdir(exist_ok=True)
     environment = {**os.environ, **(environment or {})}
     started: list[subprocess.Popen[bytes]] = []
 

@@ -98,8 +98,8 @@ class SharedOrder:
     def choose(self, gaps: Sequence[Gap], place: Place, pace: Pace) -> Sequence[Gap]:
         """Return the gaps from where another part begins on; none if others work on all that is left.
 
-        A gap whose beginning has not moved for a while has nobody who works there. It is a piece of the line
-        together with the gaps before it, up to one where somebody works.
+        If the beginning of a gap has not moved for a while, no process works there. A piece of the line is a
+        gap where a process works, together with the gaps after it where no process works.
 
         1. The first parts: spread over the line, and away from those of other processes.
         2. At the beginning of the longest piece where nobody works. The more processes came before this one,

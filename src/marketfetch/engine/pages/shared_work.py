@@ -40,6 +40,7 @@ _COST = 10
 _RARELY = 2.0
 """The most seconds from a look to the next: one may take long because it waits for another process."""
 _MUCH_SMALLER = 0.75
+"""Page sizes are chosen anew for a share of the addresses that has become so many times as large, or less."""
 _LOOKS = 5
 """So many looks tell how much time is between two of them."""
 
