@@ -146,7 +146,7 @@ def defer_recent_absence(outcome: PageOutcome, series: Series, now: int) -> Page
     The age of a candle counts from its end. Example: two minutes after midnight, the whole last day of a
     daily series is too recent. Events of the last minutes are never asked for: see `update_wanted`.
     """
-    if series.interval.is_event:
+    if series.interval.is_event or not (outcome.empty or outcome.unusable):
         return outcome
     recent = SpanSet.of(Span(series.interval.floor(now - PUBLISH_GRACE), now + _DAY))
     too_recent = outcome.empty & recent | outcome.unusable & recent

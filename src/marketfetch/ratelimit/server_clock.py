@@ -26,7 +26,7 @@ class _Bounds:
 
     def _spread(self, at: int) -> _Bounds:
         drift = abs(at - self.at) * _DRIFT
-        return attrs.evolve(self, at=at, low=self.low - drift, high=self.high + drift)
+        return _Bounds(at, self.low - drift, self.high + drift, self.exact)
 
     def __and__(self, later: _Bounds) -> _Bounds | None:
         """Return what agrees with both; None if nothing does."""

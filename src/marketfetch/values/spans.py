@@ -73,8 +73,9 @@ _START, _END = attrgetter("start"), attrgetter("end")
 def _normalised(spans: Iterable[Span]) -> tuple[Span, ...]:
     """Sort and merge spans; spans that are sorted and apart already are returned as they are."""
     found = spans if isinstance(spans, tuple) else tuple(spans)
-    # Every result of a set operation is checked here, so the loop over the spans runs in C.
-    if all(map(lt, map(_END, found), map(_START, islice(found, 1, None)))):
+    # Every result of a set operation is checked here: most have one span or none, and the loop over many
+    # runs in C.
+    if len(found) < 2 or all(map(lt, map(_END, found), map(_START, islice(found, 1, None)))):
         return found
     return _merged(found)
 
