@@ -264,7 +264,8 @@ class RowLayout:
     def __attrs_post_init__(self) -> None:
         _check_layout(self)
         places = [self.time, *self.columns.values(), *([] if self.confirm is None else [self.confirm])]
-        if not is_whole(self.width) or not all(is_whole(at) and 0 <= at < self.width for at in places):
+        whole = all(map(is_whole, [self.width, *places]))
+        if not whole or min(places) < 0 or max(places) >= self.width:
             raise AdapterError(
                 f"RowLayout: positions {places} in rows of {self.width!r} fields; "
                 "write whole numbers from 0 to width - 1"

@@ -60,10 +60,12 @@ def _can_be_stored(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.
 
 def _has_whole_counts(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Tell for each row whether its integer columns hold 64-bit integers or NULL: 1.5 trades are wrong."""
-    counts = values[[at for at, column in enumerate(dataset.columns) if column.integer]]
-    whole = np.isnan(counts) | ((counts == np.floor(counts)) & (np.abs(counts) < 2.0**63))
-    in_all_columns: NDArray[np.bool_] = np.logical_and.reduce(whole, axis=0)
-    return in_all_columns
+    whole = np.ones(values.shape[1], np.bool_)
+    for at, column in enumerate(dataset.columns):
+        if column.integer:
+            counts = values[at]
+            whole &= np.isnan(counts) | ((counts == np.floor(counts)) & (np.abs(counts) < 2.0**63))
+    return whole
 
 
 def _has_value(dataset: Dataset, values: NDArray[np.float64]) -> NDArray[np.bool_]:

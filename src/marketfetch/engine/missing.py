@@ -95,6 +95,8 @@ def publish_delay(endpoint: Endpoint) -> int:
 
 def clip_to_retention(state: SeriesState, endpoint: Endpoint, part: Slice, now: int) -> Slice | None:
     """Cut off and give up what the exchange no longer serves; None if nothing of the slice is left."""
+    if endpoint.retention is None:
+        return part
     beyond = _give_up_beyond_retention(state, endpoint, SpanSet.of(part.span), now)
     if not beyond:
         return part

@@ -136,9 +136,9 @@ class SeriesState:
 
     def denied_once(self, span: Span) -> SpanSet:
         """Return the moments of a span that a file denies."""
-        asked, denied = SpanSet.of(span), SpanSet()
+        denied = SpanSet()
         for spans in self.denied_by_files.values():
-            denied |= spans & asked
+            denied |= spans & SpanSet.of(span)
         return denied
 
     def record_row_time(self, time: int) -> None:

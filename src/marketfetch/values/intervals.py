@@ -170,6 +170,8 @@ class Interval:
         else:
             ends = times + self.length
         breaks = np.flatnonzero(ends[:-1] != times[1:])
+        if not len(breaks):
+            return SpanSet((Span(int(times[0]), int(ends[-1])),))
         starts = np.concatenate((times[:1], times[breaks + 1]))
         stops = np.concatenate((ends[breaks], ends[-1:]))
         return SpanSet(tuple(map(Span, starts.tolist(), stops.tolist())))

@@ -116,6 +116,8 @@ class HistoryBounds:
                     part = attrs.evolve(part, absent_once=SpanSet())
                 if denied and not state.missing_in(page):
                     return None
+        if not state.crossed:
+            return part
         rest = (SpanSet.of(page) - state.crossed).hull
         if rest is None or rest == page:
             return None if rest is None else part

@@ -95,9 +95,8 @@ def whole_periods(spans: SpanSet, interval: Interval) -> Iterator[Span]:
     [1970-01-01T00:00:00Z, 1970-03-01T00:00:00Z)
     """
     unit = unit_of(interval)
-    for span in spans:
-        if span.length < _SHORTEST[unit]:
-            continue
+    shortest = _SHORTEST[unit]
+    for span in [span for span in spans if span.end - span.start >= shortest]:  # few of thousands
         first, last = (Period.of(interval.floor(moment), unit) for moment in (span.start, span.end - 1))
         head, tail = first.covers(interval), last.covers(interval)
         start = head.start if head.start >= span.start else head.end

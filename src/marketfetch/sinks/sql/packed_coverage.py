@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import chain
 
 import attrs
 import numpy as np
@@ -69,6 +68,8 @@ class PackedCoverage:
 
     def united_with(self, other: PackedCoverage) -> PackedCoverage:
         """Unite with another coverage; Coverage says which verdict wins."""
+        if not self or not other:
+            return self or other
         edges = np.unique(np.concatenate([*self.sets, *other.sets]))
         (known, empty, wrong), (known2, empty2, wrong2) = (
             [_inside(one, edges) for one in sets] for sets in (self.sets, other.sets)
@@ -123,8 +124,10 @@ def _changes(edges: Edges, inside: NDArray[np.bool_]) -> Edges:
 
 
 def _edges(spans: SpanSet) -> Edges:
-    ends = chain.from_iterable((span.start, span.end) for span in spans)
-    return np.fromiter(ends, np.int64, 2 * len(spans))
+    edges = np.empty(2 * len(spans), np.int64)
+    edges[::2] = [span.start for span in spans]
+    edges[1::2] = [span.end for span in spans]
+    return edges
 
 
 def _spans(edges: Edges) -> SpanSet:
