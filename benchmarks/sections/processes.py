@@ -1,7 +1,7 @@
 """Several processes share addresses by a board: the share of the rate limits they use, and the board's cost.
 
-A rate limit minute lasts 30 s, half of the published one, with the published budget. A request takes 100 ms, as
-over the internet: processes that start in the same moment know of each other before they send many.
+A rate limit minute lasts 30 s, half of the published one, with the published budget. A request takes 100 ms,
+as over the internet: processes that start in the same moment know of each other before they send many.
 """
 
 from __future__ import annotations

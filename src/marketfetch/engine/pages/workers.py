@@ -143,8 +143,7 @@ class FetchWorkers:
         try:
             page = await self._fetch_page(part)
             # Only now: a page of another slice may have refuted a file meanwhile.
-            if denied := state.denied_once(part.span):
-                part = attrs.evolve(part, absent_once=part.absent_once | denied)
+            part = attrs.evolve(part, absent_once=part.absent_once | state.denied_once(part.span))
             outcome = defer_recent_absence(endpoint.paginator.outcome(part, page), part.series, self.now())
             guard.observe(outcome)
             outcome = doubt_absence_before_first_row(state, endpoint, page, outcome, self.now())
