@@ -305,10 +305,8 @@ class RotatingProxies:
 
     def _lock_of(self, request: Request) -> anyio.Lock:
         """Return the lock for which the tasks of this event loop queue."""
-        locks, key = (
-            self._locks.setdefault(asyncio.get_running_loop(), {}),
-            (request.cost.pool, request.base_url),
-        )
+        locks = self._locks.setdefault(asyncio.get_running_loop(), {})
+        key = (request.cost.pool, request.base_url)
         if key not in locks:
             locks[key] = anyio.Lock(fast_acquire=True)
         return locks[key]
