@@ -306,10 +306,7 @@ class RotatingProxies:
     def _lock_of(self, request: Request) -> anyio.Lock:
         """Return the lock for which the tasks of this event loop queue."""
         locks = self._locks.setdefault(asyncio.get_running_loop(), {})
-        key = (request.cost.pool, request.base_url)
-        if key not in locks:
-            locks[key] = anyio.Lock(fast_acquire=True)
-        return locks[key]
+        return locks.setdefault((request.cost.pool, request.base_url), anyio.Lock(fast_acquire=True))
 
     async def _slot(self, registry: Registry, request: Request) -> EgressSlot:
         """Wait until an egress serves; only the first task of each event loop's queue is in here.
