@@ -6,6 +6,7 @@ The adapter is that of examples/lunaris. The first 25 mistakes are those of auth
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import time
 from collections.abc import Iterator, Mapping
@@ -452,6 +453,45 @@ def test_each_mistake_is_named(name: str) -> None:
         raise AssertionError(
             "\n".join(text for where, text in words if where == mistake.where) or f"only {words}"
         )
+
+
+@pytest.mark.parametrize(
+    ("mistake", "said"),
+    [
+        (Mistake(said="", endpoint=layout(columns={**COLUMNS, "high": "l", "low": "h"})), "are they swapped"),
+        (
+            Mistake(said="", endpoint=asks(**{"from": 0, "to": 1_780_400_000})),
+            "does request send part.span.end|Candles.request: 1780400000 is outside",
+        ),
+    ],
+    ids=["swapped", "far outside"],
+)
+def test_every_failed_check_names_the_cause_and_no_other(mistake: Mistake, said: str) -> None:
+    with_rows = [f"{error}" for _, error in found(mistake)]
+    assert len(with_rows) >= 3
+    assert [text for text in with_rows if not re.search(said, text)] == []
+
+
+def test_a_field_of_which_too_much_is_expected_is_found_in_each_run() -> None:
+    """What hypothesis draws is another value in each run."""
+
+    def decode(self: Any, body: bytes, part: mf.Slice) -> mf.Decoded:
+        decoded: mf.Decoded = CANDLES.decode(self, body, part)
+        return {"": None}[""] if mf.parse_json(body)["ok"] == {} else decoded  # type: ignore[return-value]
+
+    def entries(self: Any, body: bytes) -> Iterator[mf.Instrument]:
+        yield from EXCHANGE.decode_listing(self, body)
+        if mf.parse_json(body)["ok"] == {}:
+            raise TypeError("of Python")
+
+    endpoint = changed(CANDLES, mf.Endpoint, {"decode": decode})
+    kind = changed(EXCHANGE, mf.Exchange, {"sources": (endpoint,), "decode_listing": entries})
+    subject = type("TestMine", (ExchangeContract,), {"exchange": kind, "symbol": "BTC-USD"})()
+    subject.answer = LunarisServer().answer
+    with pytest.raises(AdapterError, match="decode: found None"):
+        subject.test_13_a_wrong_value_affects_no_other_row(kind().endpoint("ohlcv"))
+    with pytest.raises(Failed, match="decode_listing raised TypeError"):
+        subject.test_18_the_listing_is_read()
 
 
 LISTED: dict[str, Any] = {

@@ -23,7 +23,6 @@ __all__ = [
     "few_rows_message",
     "naming_raw_errors",
     "rejected_message",
-    "rows_outside_message",
     "same_values_message",
     "wrong_end_message",
 ]
@@ -31,6 +30,7 @@ __all__ = [
 _SECONDS_UNTIL, _MICROSECONDS_FROM = 100_000_000_000, 100_000_000_000_000
 _TENTH = 10
 """Candles may be lacking at an end of a window, but not as many as this part of it."""
+_NOT_THE_WINDOW = "does request send part.span.{}, under the right name and in the right unit?"
 _MIN_ROWS_TO_COMPARE = 5
 """Two columns may be equal in a few rows by chance."""
 _CURSORS = frozenset(
@@ -50,16 +50,22 @@ def naming_raw_errors(place: str, given: object, remedy: str) -> Iterator[None]:
         pytest.fail(f"{place} raised {error!r} for {shown}: {remedy}")
 
 
-def rows_outside_message(part: Slice, times: Sequence[int]) -> str:
+def _rows_outside(part: Slice, times: Sequence[int]) -> str:
     """Return a message that names the wrong end of the window and the remedy."""
+    span, step = part.span, max(part.series.interval.typical, 1000)
+    early, late = ([t for t in times if t < span.start], [t for t in times if t >= span.end])
     said = []
-    if any(time >= part.span.end for time in times):
+    if late and max(late) < span.end + step:
         said.append("the exchange's end is inclusive: send part.span.end - 1")
-    if any(time < part.span.start for time in times):
+    elif late:
+        said.append(f"such as {format_utc(max(late))}: {_NOT_THE_WINDOW.format('end')}")
+    if early and min(early) >= span.start - step:
         said.append(
             "rows come from before the start: send part.span.start, or one less where it is exclusive"
         )
-    return f"rows from outside of {part.span}: {'; '.join(said)}"
+    elif early:
+        said.append(f"such as {format_utc(min(early))}: {_NOT_THE_WINDOW.format('start')}")
+    return f"rows from outside of {span}: {'; '.join(said)}"
 
 
 def rejected_message(decoded: Decoded, part: Slice) -> str | None:
@@ -72,7 +78,7 @@ def rejected_message(decoded: Decoded, part: Slice) -> str | None:
     if not (rejected := check_rows(decoded, part.series, part.span).rejected):
         return None
     reasons: dict[str, Callable[[], str]] = {
-        "outside the window": lambda: rows_outside_message(part, times.tolist()),
+        "outside the window": lambda: _rows_outside(part, times.tolist()),
         "off the grid": lambda: _off_the_grid(part, times),
         "impossible": lambda: _impossible(decoded, part),
         "without a value": lambda: _impossible(decoded, part),

@@ -23,7 +23,7 @@ from marketfetch.testing.contracts.exchange_cases import (
     decode_with,
     usual_intervals,
 )
-from marketfetch.testing.contracts.exchange_messages import naming_raw_errors
+from marketfetch.testing.contracts.exchange_messages import naming_raw_errors, rejected_message
 from marketfetch.values.http import Request
 from marketfetch.values.intervals import EVENT, Interval
 from marketfetch.values.pages import Page
@@ -144,7 +144,14 @@ class ExchangeUnderTest:
     def page_of(self, endpoint: Endpoint, part: Slice) -> Page | None:
         """Return the validated page that answers a slice; None if only recordings are available."""
         body = self.answer(self.exchange().with_base_url(self.request(endpoint, part)))
-        return None if body is None else validate_page(self.decode(endpoint, body, part), part)
+        return None if body is None else self.sound_page(endpoint, part, body)
+
+    def sound_page(self, endpoint: Endpoint, part: Slice, body: bytes) -> Page:
+        """Return the validated page of an answer; fails, with the cause, if a good row was rejected."""
+        decoded = self.decode(endpoint, body, part)
+        fault = rejected_message(decoded, part)  # otherwise the rows that it lacks would be the news
+        assert fault is None, fault
+        return validate_page(decoded, part)
 
     def listing(self) -> list[tuple[Request, bytes]]:
         """Return the requests for the listing with their answers, and the pages that follow each."""
