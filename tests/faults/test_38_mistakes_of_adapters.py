@@ -389,6 +389,31 @@ def test_the_contract_takes_errors_that_the_author_knows() -> None:
         subject.test_14_errors_inside_a_good_status_are_no_empty_page(Swallowing().endpoint("mark_price"))
 
 
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_the_contract_tells_from_which_end_a_chain_of_events_comes(newest_first: bool) -> None:
+    hours = [START + hour * 60 * MINUTE for hour in (0, 8, 16)]
+    rows = mf.ObjectLayout({"funding_rate": "r"}, time="t")
+    chain = made(
+        Inclusive,
+        dataset="funding_rate",
+        intervals={},
+        paginator=mf.CursorPaginator(newest_first=not newest_first),
+        decode=lambda self, body, part: rows.decode(body, part.series.dataset),
+    )
+    subject = type("Subject", (ExchangeContract,), {"exchange": made(WithCheck, sources=(chain,))})()
+    subject.symbol = "AB"
+
+    def answer(request: mf.Request) -> bytes:
+        limit = int(request.params["limit"])
+        times = hours[-limit:] if newest_first else hours[:limit]
+        return json.dumps([{"t": time, "r": "0.1"} for time in times]).encode()
+
+    subject.answer = answer
+    remedy = "(newest_first=True)" if newest_first else "()"
+    with pytest.raises(AssertionError, match=re.escape(f"write paginator = CursorPaginator{remedy}")):
+        subject.test_20_pages_are_filled_from_the_declared_end(chain())
+
+
 ARCHIVE_RESULTS: dict[str, tuple[str, object, tuple[Any, ...], str]] = {
     "grains are text": ("grains", "month", (MINUTES,), "a tuple of 'month' and 'day'"),
     "grains are a set": ("grains", {"day"}, (MINUTES,), "a tuple of 'month' and 'day'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from marketfetch.decoding.validation import check_rows
 from marketfetch.errors import ConfigurationError, DecodeError, FetchError
 from marketfetch.planning.paginators import CursorPaginator
 from marketfetch.sources import Endpoint
+from marketfetch.values.http import Request
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import DAY, HOUR, MINUTE, Span, format_utc
 
@@ -22,8 +24,10 @@ __all__ = [
     "cursor_in_listing",
     "few_rows_message",
     "naming_raw_errors",
+    "no_rows_message",
     "rejected_message",
     "same_values_message",
+    "swapped_prices_message",
     "wrong_end_message",
 ]
 
@@ -33,8 +37,10 @@ _TENTH = 10
 _NOT_THE_WINDOW = "does request send part.span.{}, under the right name and in the right unit?"
 _MIN_ROWS_TO_COMPARE = 5
 """Two columns may be equal in a few rows by chance."""
+_FAR_BETTER = 4
 _CURSORS = frozenset(
-    {"next", "cursor", "nextcursor", "nextpage", "nextpagecursor", "nexttoken", "nextpagetoken"}
+    {"after", "cursor", "more"}
+    | {f"next{name}" for name in ("", "cursor", "id", "key", "page", "pagecursor", "pagetoken", "token")}
 )
 
 
@@ -89,6 +95,15 @@ def rejected_message(decoded: Decoded, part: Slice) -> str | None:
     return f"good rows were rejected: {rejected} for {part}: {'; '.join(said)}"
 
 
+def no_rows_message(part: Slice, request: Request) -> str:
+    """Return what to look at if an answer has no row at all."""
+    asked = f"{request.method} {request.url} {(request.body or b'').decode(errors='replace')}".strip()
+    return (
+        f"no row came for {part}, asked with {asked}: are times sent in the exchange's unit, are symbol and "
+        "interval its own, and was the symbol traded at `start`?"
+    )
+
+
 def _off_the_grid(part: Slice, times: NDArray[np.int64]) -> str:
     interval = part.series.interval
     at = int(times[~interval.aligned(times)][0])
@@ -96,12 +111,13 @@ def _off_the_grid(part: Slice, times: NDArray[np.int64]) -> str:
     late = at - interval.floor(at)
     if interval.length and late in {interval.length - 1, interval.length - 1000}:
         return f"{shown}, but a close time: map the open time"
-    if interval.length and interval.length % DAY == 0 and late % (15 * MINUTE) == 0:
-        offset = -late % DAY if -late % DAY <= 14 * HOUR else -late % DAY - DAY
+    offset = -at % DAY if -at % DAY <= 14 * HOUR else -at % DAY - DAY
+    if interval.length and interval.length % DAY == 0 and offset % (15 * MINUTE) == 0 and late % DAY:
         sign, (hours, rest) = "-" if offset < 0 else "+", divmod(abs(offset), HOUR)
-        ours = f"{interval.name}{sign}{hours:02}:{rest // MINUTE:02}"
-        return f"{shown}: candles that open at midnight of another zone are {ours!r} in intervals"
-    return f"{shown}: is the right field the time, and its unit right?"
+        plain = re.split(r"[+-]", interval.name)[0]
+        ours = f"{plain}{sign}{hours:02}:{rest // MINUTE:02}" if offset else plain
+        return f"{shown}: candles that open at midnight of that zone are {ours!r} in intervals"
+    return f"{shown}: are the field of the time, its unit and the name of {interval.name} in intervals right?"
 
 
 def _impossible(decoded: Decoded, part: Slice) -> str:
@@ -150,6 +166,18 @@ def same_values_message(decoded: Decoded, part: Slice) -> str | None:
                     both = f"{name} and {names[other]}"
                     return f"{both} are equal in every row: is each mapped to its own field?"
     return None
+
+
+def swapped_prices_message(decoded: Decoded, part: Slice) -> str | None:
+    """Return that open and close are swapped, if candles then follow on each other far better; else None."""
+    names, order = part.series.dataset.names, np.argsort(decoded.columns.times)
+    if len(order) < _MIN_ROWS_TO_COMPARE or not {"open", "close"} <= {*names}:
+        return None
+    first, last = (decoded.columns.values[names.index(name)][order] for name in ("open", "close"))
+    leaps, swapped = (np.abs(a[1:] - b[:-1]).sum() for a, b in ((first, last), (last, first)))
+    if leaps <= _FAR_BETTER * swapped:
+        return None
+    return "each candle closes where the one before it opened: are open and close swapped?"
 
 
 def few_rows_message(endpoint: Endpoint, part: Slice, times: NDArray[np.int64]) -> str | None:

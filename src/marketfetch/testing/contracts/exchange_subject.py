@@ -23,7 +23,11 @@ from marketfetch.testing.contracts.exchange_cases import (
     decode_with,
     usual_intervals,
 )
-from marketfetch.testing.contracts.exchange_messages import naming_raw_errors, rejected_message
+from marketfetch.testing.contracts.exchange_messages import (
+    naming_raw_errors,
+    no_rows_message,
+    rejected_message,
+)
 from marketfetch.values.http import Request
 from marketfetch.values.intervals import EVENT, Interval
 from marketfetch.values.pages import Page
@@ -142,15 +146,18 @@ class ExchangeUnderTest:
         return decode_with(endpoint, body, part)
 
     def page_of(self, endpoint: Endpoint, part: Slice) -> Page | None:
-        """Return the validated page that answers a slice; None if only recordings are available."""
-        body = self.answer(self.exchange().with_base_url(self.request(endpoint, part)))
-        return None if body is None else self.sound_page(endpoint, part, body)
+        """Return the validated page that answers a slice; None if only recordings are available.
 
-    def sound_page(self, endpoint: Endpoint, part: Slice, body: bytes) -> Page:
-        """Return the validated page of an answer; fails, with the cause, if a good row was rejected."""
+        Fails if a good row was rejected or no candle came: what the page lacks would be no news then.
+        """
+        request = self.request(endpoint, part)
+        body = self.answer(self.exchange().with_base_url(request))
+        if body is None:
+            return None
         decoded = self.decode(endpoint, body, part)
-        fault = rejected_message(decoded, part)  # otherwise the rows that it lacks would be the news
+        fault = rejected_message(decoded, part)
         assert fault is None, fault
+        assert len(decoded.columns) or part.series.interval.is_event, no_rows_message(part, request)
         return validate_page(decoded, part)
 
     def listing(self) -> list[tuple[Request, bytes]]:
