@@ -151,7 +151,9 @@ MISTAKES: dict[str, Mistake] = {
     "01 decode is async": Mistake(
         where="class", endpoint={"decode": asynchronous}, said="Candles.decode is async: adapters do no I/O"
     ),
-    "02 a method is missing": Mistake(where="class", without="decode", said="Candles lacks decode"),
+    "02 a method is missing": Mistake(
+        where="class", without="decode", said=r"Candles lacks .*; write def decode\(self, body, part\)$"
+    ),
     "03 an interval of another spelling": Mistake(
         where="class",
         endpoint={"intervals": {"1m": "M1", "60m": "H1"}},
