@@ -8,13 +8,12 @@ from __future__ import annotations
 import inspect as introspection
 import json
 import re
-from collections.abc import Callable
 from functools import partial
 
 import attrs
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketfetch.adapter_checks.results import check_cost, check_instruments, check_request
@@ -23,7 +22,6 @@ from marketfetch.errors import ConfigurationError, DecodeError
 from marketfetch.exchange import Exchange
 from marketfetch.planning.paginators import CursorPaginator
 from marketfetch.sources import Archive, Endpoint
-from marketfetch.testing.contracts.adversarial_server import AdversarialServer, fetch_all
 from marketfetch.testing.contracts.exchange_cases import (
     FIXED_NOW,
     Recording,
@@ -35,15 +33,15 @@ from marketfetch.testing.contracts.exchange_cases import (
 )
 from marketfetch.testing.contracts.exchange_messages import (
     cursor_in_listing,
-    few_rows_message,
     naming_raw_errors,
     no_rows_message,
     rejected_message,
     same_values_message,
     swapped_prices_message,
-    wrong_end_message,
 )
+from marketfetch.testing.contracts.exchange_paging import PagingContract
 from marketfetch.testing.contracts.exchange_refusals import RefusalContract
+from marketfetch.testing.contracts.exchange_subject import NEEDS_ANSWERS
 from marketfetch.testing.contracts.malformed import (
     NOT_A_PAGE,
     corrupt_one_value,
@@ -61,12 +59,9 @@ __all__ = ["ExchangeContract", "Recording"]
 _STAMP = re.compile(r"(?<![\d.])(\d{10}|\d{13})(?:000|000000)?(?![\d.])")
 _EARLIEST = 1_000_000_000_000
 """No instrument is older than September 2001: earlier times (ms) are seconds, or say that none is known."""
-_NEEDS_ANSWERS = (
-    "set `answers_folder`, or override `answer`: a recording answers one window, and this asks for others"
-)
 
 
-class ExchangeContract(RefusalContract):
+class ExchangeContract(RefusalContract, PagingContract):
     """Subclass it as `TestMyExchange`, set `exchange` and `symbol`, and provide real answers.
 
     Real answers are most of the test. Set `answers_folder`, where they are kept: run the test once with
@@ -154,7 +149,7 @@ class ExchangeContract(RefusalContract):
                 )
         requests = [self.request(endpoint, self.slice(endpoint, 10, pages=pages)) for pages in range(3)]
         different = {request.url + str(request.body) for request in requests}
-        assert len(different) == 3, "windows differ, requests do not"
+        assert len(different) == 3, "windows differ, requests do not: send the ends of part.span"
 
     # --- answers ---
 
@@ -190,7 +185,7 @@ class ExchangeContract(RefusalContract):
                 continue  # seconds may not be kept, and weeks after `start` may not be over
             page = self.page_of(endpoint, part)
             if page is None:
-                pytest.skip(_NEEDS_ANSWERS)
+                pytest.skip(NEEDS_ANSWERS)
             found = f"{len(page.columns)} of {part.rows} candles came"
             assert len(page.columns) == part.rows or (len(page.columns) and not whole), (
                 f"{type(endpoint).__name__}.intervals[{name!r}]: {found} for {part.span}: "
@@ -211,7 +206,7 @@ class ExchangeContract(RefusalContract):
         pages = [self.page_of(endpoint, part) for part in parts]
         for part, page in zip(parts, pages, strict=True):
             if page is None:
-                pytest.skip(_NEEDS_ANSWERS)
+                pytest.skip(NEEDS_ANSWERS)
             if not endpoint.dataset_type.event:
                 there = part.series.interval.cover(page.columns.times)
                 assert there == SpanSet.of(part.span), (
@@ -328,80 +323,13 @@ class ExchangeContract(RefusalContract):
         assert request == endpoint.first_row_request(series, start)
         body = self.answer(self.exchange().with_base_url(request))
         if body is None:
-            pytest.skip(_NEEDS_ANSWERS)
+            pytest.skip(NEEDS_ANSWERS)
         times = self.decode(endpoint, body, Slice(series, Span(0, 1), rows=1)).columns.times
         assert len(times) == 1, f"{len(times)} rows instead of the oldest one"
         # The time of the next event is unknown; a month without an event would be strange.
         latest = start + 30 * 86_400_000 if endpoint.dataset_type.event else start
         found = int(times[0])
         assert start <= found <= latest, f"the symbol is traded at {start}, but the first row is of {found}"
-
-    # --- paging ---
-
-    def test_20_pages_are_filled_from_the_declared_end(self, endpoint: Endpoint) -> None:
-        """The paginator's anchor tells which rows of a window with more rows than the limit come."""
-        whole = self.slice(endpoint, min(20, endpoint.page_sizes[-1]))
-        everything = self.page_of(endpoint, whole)
-        if everything is None or whole.rows == 1:
-            pytest.skip(_NEEDS_ANSWERS)
-        there = everything.columns.times.tolist()
-        few = attrs.evolve(whole, rows=max(1, min(whole.rows // 4, len(there) // 2)))
-        page = self.page_of(endpoint, few)
-        fault = wrong_end_message(endpoint, page.columns.times.tolist(), there) if page else None
-        assert fault is None, fault
-
-    def test_20_pages_hold_as_many_rows_as_declared(self, endpoint: Endpoint) -> None:
-        """A page size that the exchange does not serve costs a second request for each window."""
-        if endpoint.dataset_type.event or getattr(endpoint.paginator, "skips_empty_candles", False):
-            pytest.skip("nobody knows how many rows the window has")
-        part = next(iter(endpoint.paginator.split(self.slice(endpoint, endpoint.page_sizes[-1]))))
-        page = self.page_of(endpoint, part)
-        if page is None:
-            pytest.skip(_NEEDS_ANSWERS)
-        fault = few_rows_message(endpoint, part, page.columns.times)
-        assert fault is None, fault
-
-    def test_20_windows_cover_a_span_once(self, endpoint: Endpoint) -> None:
-        @settings(max_examples=50, deadline=None)
-        @given(st.integers(0, 500), st.integers(1, 500), st.sampled_from(sorted(endpoint.intervals)))
-        def check(skip: int, length: int, name: str) -> None:
-            series = self.series(endpoint, name)
-            first = series.interval.shift(
-                series.interval.ceil(parse_time("start", self.start, FIXED_NOW)), skip
-            )
-            span = Span(first, series.interval.shift(first, length))
-            parts = list(endpoint.paginator.split(Slice(series, span, rows=endpoint.page_sizes[0])))
-            assert SpanSet(tuple(part.span for part in parts)) == SpanSet.of(span), (
-                "windows leave something out"
-            )
-            assert sum(part.span.length for part in parts) == span.length, "windows overlap"
-            for part in parts:
-                assert part.rows >= series.interval.count(part.span), f"{part} exceeds its page"
-
-        check()
-
-    def test_21_all_rows_of_any_server_are_fetched(self, endpoint: Endpoint) -> None:
-        whole = self.slice(endpoint, 24)
-
-        @settings(max_examples=25, deadline=None)
-        @given(st.data())
-        def check(data: st.DataObject) -> None:
-            grid = np.arange(whole.span.start, whole.span.end, 3_600_000)
-            if not endpoint.dataset_type.event:
-                grid = whole.series.interval.grid(whole.span)
-            there = st.lists(st.booleans(), min_size=len(grid), max_size=len(grid))
-            times = grid[np.array(data.draw(there))]
-            assume(len(times))
-            asked = attrs.evolve(whole, rows=data.draw(st.integers(1, 9)))
-            choose: Callable[[int], int] = lambda count: data.draw(st.integers(0, count - 1))  # noqa: E731
-            server = AdversarialServer(times, endpoint.paginator, data.draw(st.integers(1, 9)), choose)
-            drained = fetch_all(endpoint.paginator, asked, server.page, limit=500)
-            assert drained.columns.times.tolist() == times.tolist(), "not the rows that the server has"
-            assert drained.coverage.covered == SpanSet.of(whole.span), (
-                "moments of which nothing is known remain"
-            )
-
-        check()
 
     # --- archives ---
 

@@ -36,9 +36,12 @@ from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span
 from marketfetch.values.times import TimeLike, parse_time
 
-__all__ = ["ExchangeUnderTest"]
+__all__ = ["NEEDS_ANSWERS", "ExchangeUnderTest"]
 
 
+NEEDS_ANSWERS = (
+    "set `answers_folder`, or override `answer`: a recording answers one window, and this asks for others"
+)
 _READ_THE_CURSOR = "read the cursor of the body, and return None after the last page"
 
 
