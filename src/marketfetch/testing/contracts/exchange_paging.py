@@ -24,7 +24,7 @@ from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span, SpanSet
 from marketfetch.values.times import parse_time
 
-__all__ = ["AdversarialServer", "PagingContract", "fetch_all"]
+__all__ = ["AdversarialServer", "FetchedAll", "PagingContract", "fetch_all"]
 
 
 @attrs.define(eq=False)
