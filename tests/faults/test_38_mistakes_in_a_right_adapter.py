@@ -101,6 +101,12 @@ def wait_in_milliseconds(self: Any, response: mf.Response) -> None:
     EXCHANGE.raise_for_error(self, response)
 
 
+def ban_in_seconds(self: Any, response: mf.Response) -> None:
+    if b'"code":1004' in response.body and response.status == 200:
+        raise mf.Banned("not before", until=mf.parse_json(response.body)["until"])
+    EXCHANGE.raise_for_error(self, response)
+
+
 def no_error(self: Any, response: mf.Response) -> None:
     """Take every answer for a good one, but judge the status."""
     mf.Exchange.raise_for_error(self, response)
@@ -437,7 +443,12 @@ MISTAKES: dict[str, Mistake] = {
     "73 open and close are swapped": Mistake(
         endpoint={"decode": with_the_prices_of_a_walk("close", "open")}, said="are open and close swapped"
     ),
-    "74 no day of delisting is 0": Mistake(
+    "74 the end of a ban in seconds": Mistake(
+        exchange={"raise_for_error": ban_in_seconds},
+        subject={"error_bodies": {b'{"ok":false,"code":1004,"until":1790000060}': mf.Banned}},
+        said="became until=1790000060: it is a moment in UTC milliseconds",
+    ),
+    "75 no day of delisting is 0": Mistake(
         exchange=listed(delisted_at=0), said="ADA-USD: 0 as .* delisted_at: .* or None"
     ),
 }

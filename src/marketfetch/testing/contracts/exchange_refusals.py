@@ -48,9 +48,13 @@ class RefusalContract(ExchangeUnderTest):
     def test_14_errors_inside_a_good_status_are_no_empty_page(self, endpoint: Endpoint) -> None:
         exchange = self.exchange()
         for body, error in self.error_bodies.items():
-            wait = getattr(check_refusal(exchange, response(200, body), error), "retry_after", None) or 0
+            raised = check_refusal(exchange, response(200, body), error)
+            wait, until = getattr(raised, "retry_after", None) or 0, getattr(raised, "until", None)
             assert wait < _LONG_WAIT, (
                 f"{excerpt(body)} became retry_after={wait}: it is in seconds, so divide milliseconds by 1000"
+            )
+            assert until is None or until > FIXED_NOW // 2, (
+                f"{excerpt(body)} became until={until}: it is a moment in UTC milliseconds"
             )
         for case in self.cases(endpoint):
             for body in errors_inside(case.body):
