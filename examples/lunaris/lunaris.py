@@ -60,7 +60,8 @@ class Lunaris(mf.Exchange):
     sources = (Candles,)
 
     def raise_for_error(self, response: mf.Response) -> None:
-        if response.status == 200 and len(response.body) < 200:  # a page is not parsed twice
+        # A good page is not parsed twice; an error may be of any length.
+        if response.status == 200 and not response.body.startswith(b'{"ok":true,'):
             answer = mf.parse_json(response.body)
             if isinstance(answer, dict) and answer.get("ok") is False:
                 code = answer.get("code", 0)

@@ -175,7 +175,8 @@ _PAIRS = (("time_request", "decode_time"), ("listing_requests", "decode_listing"
 def _check_exchange(cls: type[Exchange]) -> None:
     absent = [name for name in ("name", "default_url", "sources") if not hasattr(cls, name)]
     if absent:
-        raise AdapterError(f"{cls.__name__} lacks {', '.join(absent)}; see the table in marketfetch.exchange")
+        declared = ", ".join(f"{name} = …" for name in absent)
+        raise AdapterError(f"{cls.__name__} lacks what every Exchange has; write {declared}")
     check_exchange(cls, Exchange, Endpoint, Archive)
     for pair in _PAIRS:
         lacking = [name for name in pair if getattr(cls, name) is getattr(Exchange, name)]

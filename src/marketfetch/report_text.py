@@ -33,6 +33,8 @@ __all__ = [
 
 NOTHING_CLOSED = "nothing has closed in this span yet"
 """What is said of a series without a final row: of 1d candles, for example, when today was requested."""
+_WRONG_FOR_GOOD = ("off the grid", "impossible", "undecodable")
+"""The reasons for which rows make their moments unusable; all others may pass."""
 _MAX_SPANS = 2
 """Spans that fit into a cell of a table."""
 _MAX_SERIES = 20
@@ -95,7 +97,9 @@ def gap_lines(line: SeriesReport) -> list[str]:
     if line.empty:
         lines.append(f"confirmed empty {spans_text(line.empty)}")
     if wrong := line.unusable & line.covered:
-        lines.append(f"unusable {spans_text(wrong)}")
+        # A run that did not ask for the rows again does not know what is wrong with them.
+        why = " or ".join(reason for reason in _WRONG_FOR_GOOD if line.rejected.get(reason))
+        lines.append(f"unusable {spans_text(wrong)}" + (f": the exchange's rows are {why}" if why else ""))
     return lines
 
 

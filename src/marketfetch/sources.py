@@ -27,7 +27,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from inspect import isfunction
+from inspect import isfunction, signature
 from typing import Any, ClassVar
 
 import attrs
@@ -354,22 +354,23 @@ def _checking(
 
 
 def _check_endpoint(cls: type[Endpoint]) -> None:
-    _require(cls, Endpoint, ("dataset", "page_sizes"), ("cost", "request", "decode"), "exchange")
+    _require(cls, Endpoint, ("dataset", "page_sizes"), ("cost", "request", "decode"))
     check_endpoint(cls, Endpoint)
 
 
 def _check_archive(cls: type[Archive]) -> None:
     attributes = ("dataset", "layout", "files_url", "listing_url")
     place = "folder" if getattr(cls, "listing_url", "") is not None else "key"
-    _require(cls, Archive, attributes, ("cost", "stem", place), "sources")
+    _require(cls, Archive, attributes, ("cost", "stem", place))
     check_archive(cls, Archive)
 
 
 def _require(
-    cls: type[Source], base: type[Source], attributes: Sequence[str], methods: Sequence[str], module: str
+    cls: type[Source], base: type[Source], attributes: Sequence[str], methods: Sequence[str]
 ) -> None:
-    """Raise AdapterError with the names of what a class lacks."""
-    absent = [name for name in attributes if not hasattr(cls, name)]
-    absent += [name for name in methods if getattr(cls, name) is getattr(base, name)]
+    """Raise AdapterError with the names of what a class lacks, those of methods with their parameters."""
+    absent = [f"{name} = …" for name in attributes if not hasattr(cls, name)]
+    unwritten = [name for name in methods if getattr(cls, name) is getattr(base, name)]
+    absent += [f"def {name}({', '.join(signature(getattr(base, name)).parameters)})" for name in unwritten]
     if absent:
-        raise AdapterError(f"{cls.__name__} lacks {', '.join(absent)}; see the table in marketfetch.{module}")
+        raise AdapterError(f"{cls.__name__} lacks what every {base.__name__} has; write {', '.join(absent)}")

@@ -122,9 +122,12 @@ class Plain(Archive, abstract=True):
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
-        ({"listing_url": None}, "Mine lacks key;"),
-        ({"listing_url": "https://s3.example.com"}, "Mine lacks folder;"),
-        ({}, "Mine lacks listing_url, folder;"),
+        ({"listing_url": None}, r"Mine lacks .*; write def key\(self, series, period\)$"),
+        (
+            {"listing_url": "https://s3.example.com"},
+            r"; write def folder\(self, series, grain\)$",
+        ),
+        ({}, "Mine lacks .*; write listing_url = …, def folder"),
         ({"listing_url": None, "key": "a.zip"}, "Mine.key: found 'a.zip' .* write it as a method"),
         ({"listing_url": None, "key": print, "since": "2019"}, "Mine.since: found '2019' .* milliseconds"),
         (

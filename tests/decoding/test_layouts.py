@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from decimal import Decimal, localcontext
+from typing import Any
 
 import numpy as np
 import pytest
@@ -231,6 +232,12 @@ def test_anything_else_is_refused_with_one_error(layout: RowLayout, body: bytes)
 def test_garbage_is_refused(layout: RowLayout | ObjectLayout, body: bytes) -> None:
     with pytest.raises(DecodeError):
         layout.decode(body, MARK)
+
+
+@pytest.mark.parametrize("items", [None, {}, "", 0, {"a": []}, iter(())])
+def test_what_is_no_list_of_objects_is_not_taken_for_no_rows(items: Any) -> None:
+    with pytest.raises(DecodeError, match="expected a list of objects, found "):
+        ObjectLayout({"open_interest": "oi"}, time="ts").gather(items, Dataset.parse("open_interest"))
 
 
 def test_a_value_that_is_no_number_costs_its_row_only() -> None:

@@ -72,6 +72,9 @@ def test_candles_off_the_grid_are_kept_and_not_asked_for_again(exchange: Simulat
     assert (line.unusable, line.missing) == (SpanSet.of(TWO_HOURS), ())
     assert report.unusable_moments == 120
     assert line.rejected["off the grid"] == 3 * 120
+    assert "unusable 2026-06-01 12:00 to 2026-06-01 14:00: the exchange's rows are off the grid" in str(
+        report
+    )
     assert len(store.read(line.series, JUNE)) == 22 * 60
     assert store.coverage([line.series])[line.series].unusable == SpanSet.of(TWO_HOURS)
     rows = rejected(world)

@@ -6,6 +6,7 @@ The adapter is that of examples/lunaris. The first 25 mistakes are those of auth
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import time
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,7 @@ from tests.support.lunaris import LunarisServer
 LUNARIS = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "lunaris" / "lunaris.py"))
 CANDLES, EXCHANGE, CALL = LUNARIS["Candles"], LUNARIS["Lunaris"], LUNARIS["CALL"]
 COLUMNS = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
+SWAPPED = {"from": lambda part: part.span.end // 1000 - 1, "to": lambda part: part.span.start // 1000}
 SLOW = ("test_06", "test_11", "test_12", "test_13", "test_20_windows", "test_21")
 """Checks that no mistake below needs."""
 
@@ -70,6 +72,39 @@ def costs(pool: Any, weight: Any = 1) -> dict[str, Any]:
 async def asynchronous(self: Any, body: bytes, part: mf.Slice) -> mf.Decoded:
     decoded: mf.Decoded = CANDLES.decode(self, body, part)
     return decoded
+
+
+def listed(**changes: Any) -> dict[str, Any]:
+    def entries(self: Any, body: bytes) -> Iterator[mf.Instrument]:
+        return (attrs.evolve(each, **changes) for each in EXCHANGE.decode_listing(self, body))
+
+    return {"decode_listing": entries}
+
+
+def with_the_prices_of_a_walk(first: str, last: str) -> Any:
+    """Return a `decode` whose candles begin where the one before them ended, in columns of these names."""
+
+    def decode(self: Any, body: bytes, part: mf.Slice) -> mf.Decoded:
+        found: mf.Decoded = CANDLES.decode(self, body, part)
+        values, names = found.columns.values.copy(), part.series.dataset.names
+        values[names.index("high")], values[names.index("low")] = 2000, 1
+        minutes = found.columns.times / 60_000 % 1000
+        values[names.index(first)], values[names.index(last)] = minutes + 2, minutes + 3
+        return attrs.evolve(found, columns=mf.Columns(found.columns.times, values))
+
+    return decode
+
+
+def wait_in_milliseconds(self: Any, response: mf.Response) -> None:
+    if b'"code":1002' in response.body and response.status == 200:
+        raise mf.RateLimitExceeded("slow down", retry_after=mf.parse_json(response.body)["retry"])
+    EXCHANGE.raise_for_error(self, response)
+
+
+def ban_in_seconds(self: Any, response: mf.Response) -> None:
+    if b'"code":1004' in response.body and response.status == 200:
+        raise mf.Banned("not before", until=mf.parse_json(response.body)["until"])
+    EXCHANGE.raise_for_error(self, response)
 
 
 def no_error(self: Any, response: mf.Response) -> None:
@@ -122,7 +157,9 @@ MISTAKES: dict[str, Mistake] = {
     "01 decode is async": Mistake(
         where="class", endpoint={"decode": asynchronous}, said="Candles.decode is async: adapters do no I/O"
     ),
-    "02 a method is missing": Mistake(where="class", without="decode", said="Candles lacks decode"),
+    "02 a method is missing": Mistake(
+        where="class", without="decode", said=r"Candles lacks .*; write def decode\(self, body, part\)$"
+    ),
     "03 an interval of another spelling": Mistake(
         where="class",
         endpoint={"intervals": {"1m": "M1", "60m": "H1"}},
@@ -225,7 +262,7 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "28 the days of another zone are called UTC": Mistake(
         endpoint={"intervals": {"1d": "D1"}},
-        said=r"open at midnight of another zone are '1d\+08:00' in intervals",
+        said=r"open at midnight of that zone are '1d\+08:00' in intervals",
     ),
     "29 a period of minutes in seconds": Mistake(
         endpoint=costs(mf.LimitPool("calls", 10, 300)),
@@ -375,6 +412,45 @@ MISTAKES: dict[str, Mistake] = {
         endpoint={"publish_delay": 60},
         said="Candles.publish_delay: found 60 .* write milliseconds",
     ),
+    "66 the offset of a zone for the hour at which days open": Mistake(
+        endpoint={"intervals": {"1m": "M1", "1d-08:00": "D1"}},
+        said=r"is no open time of 1d-08:00: candles .* are '1d\+08:00' in intervals",
+    ),
+    "67 the name of a longer interval": Mistake(
+        endpoint={"intervals": {"1m": "M1", "10m": "H1"}},
+        said=r"Candles.intervals\['10m'\]: 2 of 10 candles came .* is 'H1' its name at the exchange",
+    ),
+    "68 the name of a shorter interval": Mistake(
+        endpoint={"intervals": {"1m": "M1", "1h": "M10"}},
+        said="is no open time of 1h: .* and the name of 1h in intervals right",
+    ),
+    "69 a wait in milliseconds": Mistake(
+        exchange={"raise_for_error": wait_in_milliseconds},
+        subject={"error_bodies": {b'{"ok":false,"code":1002,"retry":1500}': mf.RateLimitExceeded}},
+        said="became retry_after=1500: it is in seconds, so divide milliseconds by 1000",
+    ),
+    "70 the day of listing in seconds": Mistake(
+        exchange=listed(listed_at=1_767_225_600), said="ADA-USD: 1767225600 as listed_at .* UTC milliseconds"
+    ),
+    "71 the ends of the window are swapped": Mistake(
+        endpoint=asks(**SWAPPED),
+        said="no row came for .*, asked with POST /v1/candles .*: are times sent in the exchange's unit",
+    ),
+    "72 a delisted symbol is active": Mistake(
+        exchange=listed(delisted_at=1_772_409_600_000),
+        said="ADA-USD was delisted before 2026-06-01T16:00Z and is active: write active=False",
+    ),
+    "73 open and close are swapped": Mistake(
+        endpoint={"decode": with_the_prices_of_a_walk("close", "open")}, said="are open and close swapped"
+    ),
+    "74 the end of a ban in seconds": Mistake(
+        exchange={"raise_for_error": ban_in_seconds},
+        subject={"error_bodies": {b'{"ok":false,"code":1004,"until":1790000060}': mf.Banned}},
+        said="became until=1790000060: it is a moment in UTC milliseconds",
+    ),
+    "75 no day of delisting is 0": Mistake(
+        exchange=listed(delisted_at=0), said="ADA-USD: 0 as .* delisted_at: .* or None"
+    ),
 }
 
 
@@ -435,6 +511,8 @@ def found(mistake: Mistake) -> Iterator[tuple[str, BaseException]]:
 
 def test_the_right_adapter_passes() -> None:
     assert list(found(Mistake(said=""))) == []
+    walk = with_the_prices_of_a_walk("open", "close")
+    assert not [error for _, error in found(Mistake(said="", endpoint={"decode": walk}))]
 
 
 @pytest.mark.parametrize("name", MISTAKES)
@@ -452,6 +530,49 @@ def test_each_mistake_is_named(name: str) -> None:
         raise AssertionError(
             "\n".join(text for where, text in words if where == mistake.where) or f"only {words}"
         )
+
+
+@pytest.mark.parametrize(
+    ("mistake", "said"),
+    [
+        (Mistake(said="", endpoint=layout(columns={**COLUMNS, "high": "l", "low": "h"})), "are they swapped"),
+        (
+            Mistake(said="", endpoint=asks(**{"from": 0, "to": 1_780_400_000})),
+            "does request send part.span.end|Candles.request: 1780400000 is outside",
+        ),
+        (
+            Mistake(said="", endpoint=asks(**SWAPPED)),
+            "are times sent in the exchange's unit",
+        ),
+    ],
+    ids=["swapped", "far outside", "no row"],
+)
+def test_every_failed_check_names_the_cause_and_no_other(mistake: Mistake, said: str) -> None:
+    with_rows = [f"{error}" for _, error in found(mistake)]
+    assert len(with_rows) >= 3
+    assert [text for text in with_rows if not re.search(said, text)] == []
+
+
+def test_a_field_of_which_too_much_is_expected_is_found_in_each_run() -> None:
+    """What hypothesis draws is another value in each run."""
+
+    def decode(self: Any, body: bytes, part: mf.Slice) -> mf.Decoded:
+        decoded: mf.Decoded = CANDLES.decode(self, body, part)
+        return {"": None}[""] if mf.parse_json(body)["ok"] == {} else decoded  # type: ignore[return-value]
+
+    def entries(self: Any, body: bytes) -> Iterator[mf.Instrument]:
+        yield from EXCHANGE.decode_listing(self, body)
+        if mf.parse_json(body)["ok"] == {}:
+            raise TypeError("of Python")
+
+    endpoint = changed(CANDLES, mf.Endpoint, {"decode": decode})
+    kind = changed(EXCHANGE, mf.Exchange, {"sources": (endpoint,), "decode_listing": entries})
+    subject = type("TestMine", (ExchangeContract,), {"exchange": kind, "symbol": "BTC-USD"})()
+    subject.answer = LunarisServer().answer
+    with pytest.raises(AdapterError, match="decode: found None"):
+        subject.test_13_a_wrong_value_affects_no_other_row(kind().endpoint("ohlcv"))
+    with pytest.raises(Failed, match="decode_listing raised TypeError"):
+        subject.test_18_the_listing_is_read()
 
 
 LISTED: dict[str, Any] = {

@@ -7,6 +7,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -387,6 +388,74 @@ def test_the_contract_takes_errors_that_the_author_knows() -> None:
     subject.answer = Bars().answer
     with pytest.raises(Failed, match="a good answer, which is ExchangeNotAvailable: raise the error"):
         subject.test_14_errors_inside_a_good_status_are_no_empty_page(Swallowing().endpoint("mark_price"))
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_the_contract_tells_from_which_end_a_chain_of_events_comes(newest_first: bool) -> None:
+    hours = [START + hour * 60 * MINUTE for hour in (0, 8, 16)]
+    rows = mf.ObjectLayout({"funding_rate": "r"}, time="t")
+    chain = made(
+        Inclusive,
+        dataset="funding_rate",
+        intervals={},
+        paginator=mf.CursorPaginator(newest_first=not newest_first),
+        decode=lambda self, body, part: rows.decode(body, part.series.dataset),
+    )
+    subject = type("Subject", (ExchangeContract,), {"exchange": made(WithCheck, sources=(chain,))})()
+    subject.symbol = "AB"
+
+    def answer(request: mf.Request) -> bytes:
+        limit = int(request.params["limit"])
+        times = hours[-limit:] if newest_first else hours[:limit]
+        return json.dumps([{"t": time, "r": "0.1"} for time in times]).encode()
+
+    subject.answer = answer
+    remedy = "(newest_first=True)" if newest_first else "()"
+    with pytest.raises(AssertionError, match=re.escape(f"write paginator = CursorPaginator{remedy}")):
+        subject.test_20_pages_are_filled_from_the_declared_end(chain())
+
+
+@pytest.mark.parametrize(
+    ("sends", "newest", "said"),
+    [
+        (False, False, "decode returns cursor='2', and request does not send part.cursor"),
+        (True, True, "decode: cursor='3' leads to the same rows again"),
+        (True, False, None),
+    ],
+)
+def test_the_contract_follows_a_cursor(sends: bool, newest: bool, said: str | None) -> None:
+    """Events are listed from the newest on, as those before an id; a page may have one or three of them."""
+    hours = [START + hour * 60 * MINUTE for hour in (0, 8, 16)]
+    rows = mf.ObjectLayout({"funding_rate": "r"}, time="t")
+
+    def request(self: Any, part: mf.Slice) -> mf.Request:
+        asked: mf.Request = Inclusive.request(self, part)
+        before = {"before": part.cursor} if part.cursor and sends else {}
+        return attrs.evolve(asked, params={**asked.params, **before})
+
+    def decode(self: Any, body: bytes, part: mf.Slice) -> mf.Decoded:
+        events = mf.parse_json(body)
+        ids = [event["id"] for event in events]
+        decoded = rows.gather(events, part.series.dataset)
+        return attrs.evolve(decoded, cursor=str(max(ids) + 1 if newest else min(ids)))
+
+    def answer(asked: mf.Request) -> bytes:
+        before, limit = int(asked.params.get("before", 3)), int(asked.params["limit"])
+        ids = range(3)[:before][-limit:]
+        return json.dumps([{"t": hours[at], "r": "0.1", "id": at} for at in ids]).encode()
+
+    chain = made(
+        Inclusive,
+        dataset="funding_rate",
+        intervals={},
+        paginator=mf.CursorPaginator(newest_first=True),
+        request=request,
+        decode=decode,
+    )
+    subject = type("Subject", (ExchangeContract,), {"exchange": made(WithCheck, sources=(chain,))})()
+    subject.symbol, subject.answer = "AB", answer
+    with pytest.raises(AssertionError, match=re.escape(said)) if said else nullcontext():
+        subject.test_20_pages_are_filled_from_the_declared_end(chain())
 
 
 ARCHIVE_RESULTS: dict[str, tuple[str, object, tuple[Any, ...], str]] = {

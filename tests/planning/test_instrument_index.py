@@ -46,13 +46,20 @@ def test_unified_names_are_read_as_ccxt_writes_them(name: str, symbol: str) -> N
         ("btcusdt", "unknown symbol; did you mean 'BTCUSDT'"),  # an exchange symbol must be exact
         ("BTC/USDT:USDT-270326", "unknown symbol"),
         ("kpepe/usd", "ambiguous symbol; write 'KPEPE-USD' or 'kPEPE-USD'"),
-        ("ETH/USDT:USDT", "ambiguous symbol; write 'ETHUSDT_260925'"),
+        ("ETH/USDT:USDT", "a contract with a last day; write 'ETHUSDT_260925'"),
         ("BTC/EUR", "unknown symbol"),
     ],
 )
 def test_an_ambiguous_or_unknown_name_is_not_guessed(name: str, hint: str) -> None:
     assert LISTING.find(name) is None
     assert LISTING.hint(name).startswith(hint)
+
+
+def test_a_delisted_pair_of_spot_is_found_unless_a_later_one_has_its_name() -> None:
+    old = Instrument("LUNA~USD", "LUNA", "USD", delisted_at=SEPTEMBER, active=False)
+    assert InstrumentIndex.of([old]).find("LUNA/USD") == old
+    new = Instrument("LUNA2~USD", "LUNA", "USD")
+    assert InstrumentIndex.of([old, new]).find("LUNA/USD") == new
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from marketfetch.decoding.layouts import Decoded
 from marketfetch.decoding.validation import validate_page
 from marketfetch.planning.paginators import CursorPaginator, ProgressGuard, TimeWindowPaginator
 from marketfetch.protocols import PageOutcome, Paginator
-from marketfetch.testing.contracts.adversarial_server import AdversarialServer, fetch_all
+from marketfetch.testing.contracts.exchange_paging import AdversarialServer, fetch_all
 from marketfetch.values.intervals import Interval
 from marketfetch.values.pages import Columns, Page, RejectedRow
 from marketfetch.values.series import Series

@@ -355,9 +355,12 @@ class ObjectLayout:
     ) -> Decoded:
         """Turn parsed objects into columns; `came_as` has each object as the response had it, if changed.
 
-        Raises DecodeError for an object without a time, AdapterError for columns that the dataset has not.
+        Raises DecodeError for anything but a list, and for an object without a time; AdapterError for columns
+        that the dataset has not.
         """
         _check_columns(self, dataset)
+        if not isinstance(items, list | tuple):  # null, {} and "" in its place are not "no rows"
+            raise DecodeError(f"expected a list of objects, found {reprlib.repr(items)}")
         reading = _Reading(dataset)
         for item, row in zip(items, came_as or items, strict=True):
             if not isinstance(item, dict) or self.time not in item:

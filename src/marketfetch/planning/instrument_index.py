@@ -89,7 +89,9 @@ delisted_at=None, active=False)
             return candidates[0]
         # Dated contracts share a pair with the perpetual contract; without a date, the latter is meant.
         perpetual = [candidate for candidate in candidates if candidate.delisted_at is None]
-        return perpetual[0] if len(perpetual) == 1 else None
+        # A delisted pair of spot has a last day, too, and is no dated contract.
+        meant = perpetual or [candidate for candidate in candidates if candidate.kind == "spot"]
+        return meant[0] if len(meant) == 1 else None
 
     def _unified(self, name: str) -> tuple[Instrument, ...]:
         """Return the candidates for a unified name; those of the same case alone if there are any."""
@@ -108,7 +110,8 @@ delisted_at=None, active=False)
         """Suggest symbols for a name that `find` does not know."""
         if candidates := self._unified(name):
             choices = " or ".join(repr(candidate.symbol) for candidate in candidates)
-            return f"ambiguous symbol; write {choices}"
+            problem = "ambiguous symbol" if len(candidates) > 1 else "a contract with a last day"
+            return f"{problem}; write {choices}"
         near = get_close_matches(name.upper(), self.by_symbol, n=3, cutoff=0.6)
         choices = " or ".join(map(repr, near))
         advice = f"did you mean {choices}?" if near else "mf.instruments and `marketfetch symbols` list all"

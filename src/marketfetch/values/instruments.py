@@ -20,9 +20,10 @@ KINDS = ("spot", "perpetual", "future")
 class Instrument:
     """One entry of an exchange's listing.
 
-    `listed_at` and `delisted_at` are UTC milliseconds, None if the exchange does not publish them. `settle`
-    is the settlement currency of a contract, None for spot. Raises ValueError for an empty symbol and for a
-    time beyond the year 9999.
+    `listed_at` and `delisted_at` are UTC milliseconds, None if the exchange does not publish them; a contract
+    with `delisted_at` is one with a last day. `settle` is the settlement currency of a contract, None for
+    spot. `active` is False for what is not traded now: `AllSymbols` leaves it out. Raises ValueError for an
+    empty symbol and for a time beyond the year 9999.
     """
 
     symbol: str

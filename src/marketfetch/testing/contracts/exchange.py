@@ -8,13 +8,12 @@ from __future__ import annotations
 import inspect as introspection
 import json
 import re
-from collections.abc import Callable
 from functools import partial
 
 import attrs
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketfetch.adapter_checks.results import check_cost, check_instruments, check_request
@@ -23,7 +22,6 @@ from marketfetch.errors import ConfigurationError, DecodeError
 from marketfetch.exchange import Exchange
 from marketfetch.planning.paginators import CursorPaginator
 from marketfetch.sources import Archive, Endpoint
-from marketfetch.testing.contracts.adversarial_server import AdversarialServer, fetch_all
 from marketfetch.testing.contracts.exchange_cases import (
     FIXED_NOW,
     Recording,
@@ -35,30 +33,35 @@ from marketfetch.testing.contracts.exchange_cases import (
 )
 from marketfetch.testing.contracts.exchange_messages import (
     cursor_in_listing,
-    few_rows_message,
     naming_raw_errors,
+    no_rows_message,
     rejected_message,
-    rows_outside_message,
     same_values_message,
-    wrong_end_message,
+    swapped_prices_message,
 )
+from marketfetch.testing.contracts.exchange_paging import PagingContract
 from marketfetch.testing.contracts.exchange_refusals import RefusalContract
-from marketfetch.testing.contracts.malformed import NOT_A_PAGE, corrupt_one_value, malformed_bodies
+from marketfetch.testing.contracts.exchange_subject import NEEDS_ANSWERS
+from marketfetch.testing.contracts.malformed import (
+    NOT_A_PAGE,
+    corrupt_one_value,
+    each_value_emptied,
+    malformed_bodies,
+)
 from marketfetch.values.instruments import Instrument
 from marketfetch.values.intervals import Interval
 from marketfetch.values.slices import Slice
-from marketfetch.values.spans import Span, SpanSet
+from marketfetch.values.spans import DAY, MINUTE, Span, SpanSet
 from marketfetch.values.times import parse_time
 
 __all__ = ["ExchangeContract", "Recording"]
 
 _STAMP = re.compile(r"(?<![\d.])(\d{10}|\d{13})(?:000|000000)?(?![\d.])")
-_NEEDS_ANSWERS = (
-    "set `answers_folder`, or override `answer`: a recording answers one window, and this asks for others"
-)
+_EARLIEST = 1_000_000_000_000
+"""No instrument is older than September 2001: earlier times (ms) are seconds, or say that none is known."""
 
 
-class ExchangeContract(RefusalContract):
+class ExchangeContract(RefusalContract, PagingContract):
     """Subclass it as `TestMyExchange`, set `exchange` and `symbol`, and provide real answers.
 
     Real answers are most of the test. Set `answers_folder`, where they are kept: run the test once with
@@ -146,7 +149,7 @@ class ExchangeContract(RefusalContract):
                 )
         requests = [self.request(endpoint, self.slice(endpoint, 10, pages=pages)) for pages in range(3)]
         different = {request.url + str(request.body) for request in requests}
-        assert len(different) == 3, "windows differ, requests do not"
+        assert len(different) == 3, "windows differ, requests do not: send the ends of part.span"
 
     # --- answers ---
 
@@ -163,8 +166,9 @@ class ExchangeContract(RefusalContract):
             assert columns.times.dtype == np.int64, f"times are {columns.times.dtype}, not int64"
             assert columns.values.dtype == np.float64, f"values are {columns.values.dtype}, not float64"
             assert shape == (len(kind.columns), len(columns.times)), f"values of shape {shape}"
-            assert len(columns), f"no rows in the recording of {endpoint.dataset}"
-            for fault in (rejected_message(decoded, case.part), same_values_message(decoded, case.part)):
+            assert len(columns), no_rows_message(case.part, self.request(endpoint, case.part))
+            for message in (rejected_message, same_values_message, swapped_prices_message):
+                fault = message(decoded, case.part)
                 assert fault is None, fault
             page = validate_page(decoded, case.part)
             assert page.columns.is_sorted
@@ -172,6 +176,21 @@ class ExchangeContract(RefusalContract):
             assert isinstance(raw, str), f"raw() returned {raw!r}: it is the text of a row, see raw_text"
             for column, line in zip(kind.columns, page.columns.values, strict=True):
                 assert column.optional or not np.isnan(line).any(), f"{column.name} lacks values"
+
+    def test_08_each_interval_has_its_candles(self, endpoint: Endpoint) -> None:
+        whole = not getattr(endpoint.paginator, "skips_empty_candles", False)
+        for name in endpoint.intervals:
+            part = self.slice(endpoint, min(10, endpoint.page_sizes[-1]), interval=name)
+            if not MINUTE <= part.series.interval.typical <= DAY:
+                continue  # seconds may not be kept, and weeks after `start` may not be over
+            page = self.page_of(endpoint, part)
+            if page is None:
+                pytest.skip(NEEDS_ANSWERS)
+            found = f"{len(page.columns)} of {part.rows} candles came"
+            assert len(page.columns) == part.rows or (len(page.columns) and not whole), (
+                f"{type(endpoint).__name__}.intervals[{name!r}]: {found} for {part.span}: "
+                f"is {endpoint.intervals[name]!r} its name at the exchange?"
+            )
 
     def test_09_decoding_is_stateless(self, endpoint: Endpoint) -> None:
         for case in self.cases(endpoint):
@@ -184,13 +203,10 @@ class ExchangeContract(RefusalContract):
         parts = [self.slice(endpoint, min(20, most), pages=pages) for pages in range(3)]
         # Also request more rows than the window has: otherwise the limit could hide surplus rows.
         parts += [attrs.evolve(part, rows=min(40, most)) for part in parts if part.rows < most]
-        bodies = [self.answer(self.exchange().with_base_url(self.request(endpoint, part))) for part in parts]
-        if None in bodies:
-            pytest.skip(_NEEDS_ANSWERS)
-        for part, body in zip(parts, bodies, strict=True):
-            decoded = self.decode(endpoint, body or b"", part)
-            page = validate_page(decoded, part)
-            assert not page.has_rows_outside, rows_outside_message(part, decoded.columns.times.tolist())
+        pages = [self.page_of(endpoint, part) for part in parts]
+        for part, page in zip(parts, pages, strict=True):
+            if page is None:
+                pytest.skip(NEEDS_ANSWERS)
             if not endpoint.dataset_type.event:
                 there = part.series.interval.cover(page.columns.times)
                 assert there == SpanSet.of(part.span), (
@@ -219,6 +235,8 @@ class ExchangeContract(RefusalContract):
     def test_13_a_wrong_value_affects_no_other_row(self, endpoint: Endpoint) -> None:
         case = self.cases(endpoint)[0]
         content = json.loads(case.body)
+        for body in each_value_emptied(content):
+            assert_decodes_or_rejects(endpoint, body, case.part)
 
         @settings(max_examples=40, deadline=None)
         @given(st.data())
@@ -241,7 +259,7 @@ class ExchangeContract(RefusalContract):
             with naming_raw_errors("decode_time", body, "read the body with decode_errors_as"):
                 stamp = exchange.decode_time(body)
             assert isinstance(stamp, int), f"decode_time returned {stamp!r}; return UTC milliseconds as int"
-            assert 1_000_000_000_000 < stamp < 10_000_000_000_000, (
+            assert _EARLIEST < stamp < 10 * _EARLIEST, (
                 f"decode_time returned {stamp}, which is no time in milliseconds: multiply seconds by 1000"
             )
         refuses_garbage("decode_time", exchange.decode_time)
@@ -263,16 +281,32 @@ class ExchangeContract(RefusalContract):
         found = listed[self.symbol]
         assert found.base, "an Instrument has a base currency"
         assert found.quote, "an Instrument has a quote currency"
+        started = parse_time("start", self.start, FIXED_NOW)
+        for each in entries:
+            for moment in {each.listed_at, each.delisted_at} - {None}:
+                assert (moment or 0) > _EARLIEST, (
+                    f"{each.symbol}: {moment} as listed_at or delisted_at: "
+                    "write UTC milliseconds, or None where the exchange says nothing"
+                )
+            ended = each.delisted_at is not None and each.delisted_at <= started
+            assert not (ended and each.active), (
+                f"{each.symbol} was delisted before {self.start} and is active: write active=False"
+            )
         refuses_garbage("decode_listing", self._instruments)
         first, content = pages[0][0], json.loads(pages[0][1])
+
+        def refuses_with_one_error(body: bytes) -> None:
+            only_decode_errors("decode_listing", self._instruments, body)
+            following = partial(exchange.next_listing_request, first)
+            only_decode_errors("next_listing_request", following, body)
+
+        for body in each_value_emptied(content):
+            refuses_with_one_error(body)
 
         @settings(max_examples=40, deadline=None)
         @given(st.data())
         def check(data: st.DataObject) -> None:
-            body = corrupt_one_value(content, data.draw)
-            only_decode_errors("decode_listing", self._instruments, body)
-            following = partial(exchange.next_listing_request, first)
-            only_decode_errors("next_listing_request", following, body)
+            refuses_with_one_error(corrupt_one_value(content, data.draw))
 
         check()
 
@@ -289,79 +323,13 @@ class ExchangeContract(RefusalContract):
         assert request == endpoint.first_row_request(series, start)
         body = self.answer(self.exchange().with_base_url(request))
         if body is None:
-            pytest.skip(_NEEDS_ANSWERS)
+            pytest.skip(NEEDS_ANSWERS)
         times = self.decode(endpoint, body, Slice(series, Span(0, 1), rows=1)).columns.times
         assert len(times) == 1, f"{len(times)} rows instead of the oldest one"
         # The time of the next event is unknown; a month without an event would be strange.
         latest = start + 30 * 86_400_000 if endpoint.dataset_type.event else start
         found = int(times[0])
         assert start <= found <= latest, f"the symbol is traded at {start}, but the first row is of {found}"
-
-    # --- paging ---
-
-    def test_20_pages_are_filled_from_the_declared_end(self, endpoint: Endpoint) -> None:
-        """The paginator's anchor tells which rows of a window with more rows than the limit come."""
-        whole = self.slice(endpoint, min(20, endpoint.page_sizes[-1]))
-        few = attrs.evolve(whole, rows=max(1, whole.rows // 4))
-        pages = [self.page_of(endpoint, part) for part in (whole, few)]
-        if None in pages or whole.rows == 1:
-            pytest.skip(_NEEDS_ANSWERS)
-        there, given = (page.columns.times.tolist() for page in pages if page is not None)
-        fault = wrong_end_message(endpoint, given, there)
-        assert fault is None, fault
-
-    def test_20_pages_hold_as_many_rows_as_declared(self, endpoint: Endpoint) -> None:
-        """A page size that the exchange does not serve costs a second request for each window."""
-        if endpoint.dataset_type.event or getattr(endpoint.paginator, "skips_empty_candles", False):
-            pytest.skip("nobody knows how many rows the window has")
-        part = next(iter(endpoint.paginator.split(self.slice(endpoint, endpoint.page_sizes[-1]))))
-        page = self.page_of(endpoint, part)
-        if page is None:
-            pytest.skip(_NEEDS_ANSWERS)
-        fault = few_rows_message(endpoint, part, page.columns.times)
-        assert fault is None, fault
-
-    def test_20_windows_cover_a_span_once(self, endpoint: Endpoint) -> None:
-        @settings(max_examples=50, deadline=None)
-        @given(st.integers(0, 500), st.integers(1, 500), st.sampled_from(sorted(endpoint.intervals)))
-        def check(skip: int, length: int, name: str) -> None:
-            series = self.series(endpoint, name)
-            first = series.interval.shift(
-                series.interval.ceil(parse_time("start", self.start, FIXED_NOW)), skip
-            )
-            span = Span(first, series.interval.shift(first, length))
-            parts = list(endpoint.paginator.split(Slice(series, span, rows=endpoint.page_sizes[0])))
-            assert SpanSet(tuple(part.span for part in parts)) == SpanSet.of(span), (
-                "windows leave something out"
-            )
-            assert sum(part.span.length for part in parts) == span.length, "windows overlap"
-            for part in parts:
-                assert part.rows >= series.interval.count(part.span), f"{part} exceeds its page"
-
-        check()
-
-    def test_21_all_rows_of_any_server_are_fetched(self, endpoint: Endpoint) -> None:
-        whole = self.slice(endpoint, 24)
-
-        @settings(max_examples=25, deadline=None)
-        @given(st.data())
-        def check(data: st.DataObject) -> None:
-            grid = np.arange(whole.span.start, whole.span.end, 3_600_000)
-            if not endpoint.dataset_type.event:
-                grid = whole.series.interval.grid(whole.span)
-            there = st.lists(st.booleans(), min_size=len(grid), max_size=len(grid))
-            times = grid[np.array(data.draw(there))]
-            assume(len(times))
-            asked = attrs.evolve(whole, rows=data.draw(st.integers(1, 9)))
-            choose: Callable[[int], int] = lambda count: data.draw(st.integers(0, count - 1))  # noqa: E731
-            server = AdversarialServer(times, endpoint.paginator, data.draw(st.integers(1, 9)), choose)
-            drained = fetch_all(endpoint.paginator, asked, server.page, limit=500)
-            assert drained.columns.times.tolist() == times.tolist(), "not the rows that the server has"
-            assert drained.coverage.covered == SpanSet.of(whole.span), (
-                "moments of which nothing is known remain"
-            )
-
-        check()
 
     # --- archives ---
 

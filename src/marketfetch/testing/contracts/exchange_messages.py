@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from marketfetch.decoding.validation import check_rows
 from marketfetch.errors import ConfigurationError, DecodeError, FetchError
 from marketfetch.planning.paginators import CursorPaginator
 from marketfetch.sources import Endpoint
+from marketfetch.values.http import Request
 from marketfetch.values.slices import Slice
 from marketfetch.values.spans import DAY, HOUR, MINUTE, Span, format_utc
 
@@ -22,19 +24,23 @@ __all__ = [
     "cursor_in_listing",
     "few_rows_message",
     "naming_raw_errors",
+    "no_rows_message",
     "rejected_message",
-    "rows_outside_message",
     "same_values_message",
+    "swapped_prices_message",
     "wrong_end_message",
 ]
 
 _SECONDS_UNTIL, _MICROSECONDS_FROM = 100_000_000_000, 100_000_000_000_000
 _TENTH = 10
 """Candles may be lacking at an end of a window, but not as many as this part of it."""
+_NOT_THE_WINDOW = "does request send part.span.{}, under the right name and in the right unit?"
 _MIN_ROWS_TO_COMPARE = 5
 """Two columns may be equal in a few rows by chance."""
+_FAR_BETTER = 4
 _CURSORS = frozenset(
-    {"next", "cursor", "nextcursor", "nextpage", "nextpagecursor", "nexttoken", "nextpagetoken"}
+    {"after", "cursor", "more"}
+    | {f"next{name}" for name in ("", "cursor", "id", "key", "page", "pagecursor", "pagetoken", "token")}
 )
 
 
@@ -50,16 +56,22 @@ def naming_raw_errors(place: str, given: object, remedy: str) -> Iterator[None]:
         pytest.fail(f"{place} raised {error!r} for {shown}: {remedy}")
 
 
-def rows_outside_message(part: Slice, times: Sequence[int]) -> str:
+def _rows_outside(part: Slice, times: Sequence[int]) -> str:
     """Return a message that names the wrong end of the window and the remedy."""
+    span, step = part.span, max(part.series.interval.typical, 1000)
+    early, late = ([t for t in times if t < span.start], [t for t in times if t >= span.end])
     said = []
-    if any(time >= part.span.end for time in times):
+    if late and max(late) < span.end + step:
         said.append("the exchange's end is inclusive: send part.span.end - 1")
-    if any(time < part.span.start for time in times):
+    elif late:
+        said.append(f"such as {format_utc(max(late))}: {_NOT_THE_WINDOW.format('end')}")
+    if early and min(early) >= span.start - step:
         said.append(
             "rows come from before the start: send part.span.start, or one less where it is exclusive"
         )
-    return f"rows from outside of {part.span}: {'; '.join(said)}"
+    elif early:
+        said.append(f"such as {format_utc(min(early))}: {_NOT_THE_WINDOW.format('start')}")
+    return f"rows from outside of {span}: {'; '.join(said)}"
 
 
 def rejected_message(decoded: Decoded, part: Slice) -> str | None:
@@ -72,7 +84,7 @@ def rejected_message(decoded: Decoded, part: Slice) -> str | None:
     if not (rejected := check_rows(decoded, part.series, part.span).rejected):
         return None
     reasons: dict[str, Callable[[], str]] = {
-        "outside the window": lambda: rows_outside_message(part, times.tolist()),
+        "outside the window": lambda: _rows_outside(part, times.tolist()),
         "off the grid": lambda: _off_the_grid(part, times),
         "impossible": lambda: _impossible(decoded, part),
         "without a value": lambda: _impossible(decoded, part),
@@ -83,6 +95,15 @@ def rejected_message(decoded: Decoded, part: Slice) -> str | None:
     return f"good rows were rejected: {rejected} for {part}: {'; '.join(said)}"
 
 
+def no_rows_message(part: Slice, request: Request) -> str:
+    """Return what to look at if an answer has no row at all."""
+    asked = f"{request.method} {request.url} {(request.body or b'').decode(errors='replace')}".strip()
+    return (
+        f"no row came for {part}, asked with {asked}: are times sent in the exchange's unit, are symbol and "
+        "interval its own, and was the symbol traded at `start`?"
+    )
+
+
 def _off_the_grid(part: Slice, times: NDArray[np.int64]) -> str:
     interval = part.series.interval
     at = int(times[~interval.aligned(times)][0])
@@ -90,12 +111,13 @@ def _off_the_grid(part: Slice, times: NDArray[np.int64]) -> str:
     late = at - interval.floor(at)
     if interval.length and late in {interval.length - 1, interval.length - 1000}:
         return f"{shown}, but a close time: map the open time"
-    if interval.length and interval.length % DAY == 0 and late % (15 * MINUTE) == 0:
-        offset = -late % DAY if -late % DAY <= 14 * HOUR else -late % DAY - DAY
+    offset = -at % DAY if -at % DAY <= 14 * HOUR else -at % DAY - DAY
+    if interval.length and interval.length % DAY == 0 and offset % (15 * MINUTE) == 0 and late % DAY:
         sign, (hours, rest) = "-" if offset < 0 else "+", divmod(abs(offset), HOUR)
-        ours = f"{interval.name}{sign}{hours:02}:{rest // MINUTE:02}"
-        return f"{shown}: candles that open at midnight of another zone are {ours!r} in intervals"
-    return f"{shown}: is the right field the time, and its unit right?"
+        plain = re.split(r"[+-]", interval.name)[0]
+        ours = f"{plain}{sign}{hours:02}:{rest // MINUTE:02}" if offset else plain
+        return f"{shown}: candles that open at midnight of that zone are {ours!r} in intervals"
+    return f"{shown}: are the field of the time, its unit and the name of {interval.name} in intervals right?"
 
 
 def _impossible(decoded: Decoded, part: Slice) -> str:
@@ -144,6 +166,18 @@ def same_values_message(decoded: Decoded, part: Slice) -> str | None:
                     both = f"{name} and {names[other]}"
                     return f"{both} are equal in every row: is each mapped to its own field?"
     return None
+
+
+def swapped_prices_message(decoded: Decoded, part: Slice) -> str | None:
+    """Return that open and close are swapped, if candles then follow on each other far better; else None."""
+    names, order = part.series.dataset.names, np.argsort(decoded.columns.times)
+    if len(order) < _MIN_ROWS_TO_COMPARE or not {"open", "close"} <= {*names}:
+        return None
+    first, last = (decoded.columns.values[names.index(name)][order] for name in ("open", "close"))
+    leaps, swapped = (np.abs(a[1:] - b[:-1]).sum() for a, b in ((first, last), (last, first)))
+    if leaps <= _FAR_BETTER * swapped:
+        return None
+    return "each candle closes where the one before it opened: are open and close swapped?"
 
 
 def few_rows_message(endpoint: Endpoint, part: Slice, times: NDArray[np.int64]) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from marketfetch.decoding.layouts import excerpt
 from marketfetch.errors import (
     Banned,
     ExchangeNotAvailable,
@@ -28,6 +29,8 @@ __all__ = ["RefusalContract"]
 _PAGE = b"<html><head><title>%d</title></head><body><center>nginx</center></body></html>"
 _CODES = (b'{"code":"50011","msg":"","data":[]}', b'{"code":-1003,"msg":""}', b'{"error":{"code":7}}')
 _LOCATION = b'{"code":0,"msg":"Service unavailable from a restricted location according to the terms."}'
+_LONG_WAIT = 1000
+"""A wait of a quarter of an hour would be a ban: so many seconds were meant to be milliseconds."""
 
 
 class RefusalContract(ExchangeUnderTest):
@@ -45,7 +48,14 @@ class RefusalContract(ExchangeUnderTest):
     def test_14_errors_inside_a_good_status_are_no_empty_page(self, endpoint: Endpoint) -> None:
         exchange = self.exchange()
         for body, error in self.error_bodies.items():
-            check_refusal(exchange, response(200, body), error)
+            raised = check_refusal(exchange, response(200, body), error)
+            wait, until = getattr(raised, "retry_after", None) or 0, getattr(raised, "until", None)
+            assert wait < _LONG_WAIT, (
+                f"{excerpt(body)} became retry_after={wait}: it is in seconds, so divide milliseconds by 1000"
+            )
+            assert until is None or until > FIXED_NOW // 2, (
+                f"{excerpt(body)} became until={until}: it is a moment in UTC milliseconds"
+            )
         for case in self.cases(endpoint):
             for body in errors_inside(case.body):
                 try:

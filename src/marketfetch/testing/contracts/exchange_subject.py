@@ -23,7 +23,11 @@ from marketfetch.testing.contracts.exchange_cases import (
     decode_with,
     usual_intervals,
 )
-from marketfetch.testing.contracts.exchange_messages import naming_raw_errors
+from marketfetch.testing.contracts.exchange_messages import (
+    naming_raw_errors,
+    no_rows_message,
+    rejected_message,
+)
 from marketfetch.values.http import Request
 from marketfetch.values.intervals import EVENT, Interval
 from marketfetch.values.pages import Page
@@ -32,9 +36,12 @@ from marketfetch.values.slices import Slice
 from marketfetch.values.spans import Span
 from marketfetch.values.times import TimeLike, parse_time
 
-__all__ = ["ExchangeUnderTest"]
+__all__ = ["NEEDS_ANSWERS", "ExchangeUnderTest"]
 
 
+NEEDS_ANSWERS = (
+    "set `answers_folder`, or override `answer`: a recording answers one window, and this asks for others"
+)
 _READ_THE_CURSOR = "read the cursor of the body, and return None after the last page"
 
 
@@ -142,9 +149,19 @@ class ExchangeUnderTest:
         return decode_with(endpoint, body, part)
 
     def page_of(self, endpoint: Endpoint, part: Slice) -> Page | None:
-        """Return the validated page that answers a slice; None if only recordings are available."""
-        body = self.answer(self.exchange().with_base_url(self.request(endpoint, part)))
-        return None if body is None else validate_page(self.decode(endpoint, body, part), part)
+        """Return the validated page that answers a slice; None if only recordings are available.
+
+        Fails if a good row was rejected or no candle came: what the page lacks would be no news then.
+        """
+        request = self.request(endpoint, part)
+        body = self.answer(self.exchange().with_base_url(request))
+        if body is None:
+            return None
+        decoded = self.decode(endpoint, body, part)
+        fault = rejected_message(decoded, part)
+        assert fault is None, fault
+        assert len(decoded.columns) or part.series.interval.is_event, no_rows_message(part, request)
+        return validate_page(decoded, part)
 
     def listing(self) -> list[tuple[Request, bytes]]:
         """Return the requests for the listing with their answers, and the pages that follow each."""
