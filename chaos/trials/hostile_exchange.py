@@ -144,7 +144,7 @@ def any_exchange(exchange: FaultyExchange, effort: Effort) -> Result:
 def _is_excused(observed: RunObservation) -> bool:
     """Tell whether a run may be incomplete: bans, silence, or a listing that left the time of a listing out.
 
-    A listing is read once. Without the time nothing proves that the exchange had no rows before the first one.
+    A listing is read once. Without the time nothing proves that there were no rows before the first one.
     """
     untold = FaultKind.NO_VALUE in observed.met and all("keep no more" in one for one in observed.reasons)
     return untold or bool(observed.met & (SHUT_OUT | SILENT))
