@@ -32,6 +32,7 @@ from marketfetch.common.optional_packages import from_extra
 from marketfetch.errors import ConfigurationError, MarketfetchError, RestrictedLocation
 from marketfetch.events import Event, Heartbeat, Listener
 from marketfetch.exchange import Exchange
+from marketfetch.listeners.cluster_progress import ClusterProgress
 from marketfetch.listeners.dispatch import Listeners
 from marketfetch.protocols import Fetcher, ProxyPool
 from marketfetch.redaction import Secret, redact
@@ -249,7 +250,7 @@ class ClusterRun:
     async def run(self) -> Report:
         """Run on the workers until one of them ends, then here."""
         topic = f"marketfetch-{uuid4()}"
-        loop, progress = asyncio.get_running_loop(), _Progress(self._listeners.emit)
+        loop, progress = asyncio.get_running_loop(), ClusterProgress(self._listeners.emit)
 
         def hear(event: tuple[float, Mapping[str, Any]]) -> None:
             with suppress(RuntimeError):  # the loop is closed
@@ -257,6 +258,8 @@ class ClusterRun:
 
         futures: Mapping[Any, str] = {}
         try:
+            with anyio.move_on_after(_PATIENCE):  # a worker that hangs does not answer
+                await in_thread(self._check_versions, abandon_on_cancel=True)
             futures = await in_thread(self._submit, topic, hear)
             await self._until_one_ends(futures)
             progress.is_over = True  # the run here has events of its own
@@ -265,16 +268,36 @@ class ClusterRun:
             with anyio.CancelScope(shield=True), anyio.move_on_after(_PATIENCE):
                 await in_thread(self._end, topic, futures, abandon_on_cancel=True)
 
+    def _check_versions(self) -> None:
+        """Check that each worker and the scheduler have the marketfetch of the caller.
+
+        A worker without it would end when it reads its task, and a scheduler would blame a worker.
+        """
+        name, here = "marketfetch", marketfetch.__version__
+        try:
+            found = self._client.get_versions(packages=[name])
+        except Exception as error:  # a client that lost its scheduler may raise anything
+            raise _no_answer(error) from error
+        places = {f"worker {address}": found["workers"][address] for address in found["workers"]}
+        for place, its in {**places, "scheduler": found["scheduler"]}.items():
+            there = its["packages"][name]
+            if there is None:
+                raise ConfigurationError(f"{place}: lacks {name}; pip install '{name}[dask]=={here}' there")
+            if there != here:
+                raise ConfigurationError(
+                    f"{place}: it has {name} {there}, the caller {here}; install the same version"
+                )
+
     def _submit(self, topic: str, hear: Callable[[Any], None]) -> Mapping[Any, str]:
         """Start the job on each worker; a task is never moved to another worker, nor tried again."""
         try:
             self._client.subscribe_topic(topic, hear)
             workers = list(self._client.nthreads())
         except Exception as error:  # a client that lost its scheduler may raise anything
-            raise ConfigurationError(f"client: its scheduler does not answer: {error}") from error
+            raise _no_answer(error) from error
         if not workers:
             raise ConfigurationError("client: the cluster has no workers; start some: dask worker ADDRESS")
-        start = partial(self._client.submit, _run_job, self._job, marketfetch.__version__, topic)
+        start = partial(self._client.submit, _run_job, self._job, topic)
         return {
             start(workers=[worker], pure=False, retries=0, key=f"{topic}-{number}"): worker
             for number, worker in enumerate(workers)
@@ -307,6 +330,10 @@ class ClusterRun:
             waiting = {future: worker for future, worker in waiting.items() if worker in alive}
 
 
+def _no_answer(error: Exception) -> ConfigurationError:
+    return ConfigurationError(f"client: its scheduler does not answer: {error}")
+
+
 def _tell(worker: str, future: Any) -> None:
     """Raise the error of a worker that cannot take part; log an error after which the others can go on."""
     if future.status != "error":
@@ -321,15 +348,11 @@ def _tell(worker: str, future: Any) -> None:
     raise ConfigurationError(f"worker {worker}: {redact(text)}") from error
 
 
-def _run_job(job: bytes, version: str, topic: str) -> None:
+def _run_job(job: bytes, topic: str) -> None:
     """Run a job on this worker until it ends, or until its task is cancelled or its caller gone."""
     from distributed import get_worker
     from distributed.protocol.pickle import loads
 
-    if version != marketfetch.__version__:
-        raise ConfigurationError(
-            f"it has marketfetch {marketfetch.__version__}, the caller {version}; install the same version"
-        )
     worker = get_worker()
     key, tasks = worker.get_current_task(), worker.state.tasks
 
@@ -350,6 +373,8 @@ def _run_job(job: bytes, version: str, topic: str) -> None:
         except MarketfetchError as error:
             return error
         except Exception as error:  # noqa: BLE001  # of the caller's function, or of the decoder of pickles
+            if isinstance(error, ImportError):  # a package of this worker is broken
+                kind = ConfigurationError
             return kind(redact(f"{type(error).__name__}: {error}"))
         return None
 
@@ -368,27 +393,3 @@ async def _while_wanted(running: asyncio.Future[Report], is_wanted: Callable[[],
         await asyncio.wait([running])
     if not running.cancelled():
         running.result()
-
-
-@attrs.define
-class _Progress:
-    """Adds up the heartbeats of the workers: the rows of all, of the work that each of them has planned."""
-
-    emit: Callable[[Event], None]
-    is_over: bool = attrs.field(default=False, init=False)
-    _last: dict[str, Heartbeat] = attrs.field(factory=dict, init=False)
-
-    def add(self, message: Mapping[str, Any]) -> None:
-        if self.is_over:
-            return
-        self._last[message["worker"]] = last = Heartbeat(egresses=(), **message["numbers"])
-        every = self._last.values()
-        self.emit(
-            attrs.evolve(
-                last,
-                rows_fetched=sum(each.rows_fetched for each in every),
-                rows_written=sum(each.rows_written for each in every),
-                rows_planned=max(each.rows_planned for each in every),
-                requests=sum(each.requests for each in every),
-            )
-        )
