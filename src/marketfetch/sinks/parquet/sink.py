@@ -245,6 +245,8 @@ class ParquetSink:
     def _existing(self) -> Iterator[None]:
         """Do as `_checked`; raises ConfigurationError if there is no such folder."""
         if not os.path.isdir(self.folder):  # noqa: PTH112  # Path.is_dir may raise
+            if os.path.exists(self.folder):  # noqa: PTH110  # Path.exists may raise
+                raise ConfigurationError(f"{self.folder} is a file; name a folder")
             raise ConfigurationError(
                 f"{self.folder}: no such folder; correct the path, or fetch into it first"
             )
