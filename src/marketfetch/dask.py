@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 from uuid import uuid4
 
 import anyio
@@ -25,6 +23,7 @@ import attrs
 from anyio.to_thread import run_sync as in_thread
 
 import marketfetch
+from marketfetch.api.inputs import has_password, is_in_folder
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.api.run_sync import run_sync
 from marketfetch.common.keywords import checks_keywords
@@ -32,7 +31,6 @@ from marketfetch.common.optional_packages import from_extra
 from marketfetch.errors import ConfigurationError, MarketfetchError, RestrictedLocation
 from marketfetch.events import Event, Heartbeat, Listener
 from marketfetch.exchange import Exchange
-from marketfetch.listeners.cluster_progress import ClusterProgress
 from marketfetch.listeners.dispatch import Listeners
 from marketfetch.protocols import Fetcher, ProxyPool
 from marketfetch.redaction import Secret, redact
@@ -50,32 +48,11 @@ _LOOK = 0.5
 """Seconds between two looks: of the caller at the workers, and of a worker at whether it is to go on."""
 _PATIENCE = 30.0
 """Seconds without an answer of the scheduler after which the caller goes on alone."""
-_FILES = ("duckdb", "file", "parquet", "sqlite")
-"""The kinds of stores and boards whose place is a path."""
 _ADDRESSES = re.compile(rb"://[!-.0-9;-?A-~]{1,200}:[!-?A-~]{1,200}@")
 """URLs with passwords in a pickle. Around a text it has other bytes than printable ASCII."""
 
 MakeProxies = Callable[[], ProxyPool | Iterable[str | Secret]]
 """A function that returns a pool or addresses; it is called in each process."""
-
-
-def _has_password(url: str) -> bool:
-    """Return whether a URL may have a password, also a percent-encoded one; a user alone is none."""
-    _, slashes, rest = url.partition("://")
-    user, at, place = rest.partition("@")
-    if at and not set(":/?#") & set(unquote(user)):
-        rest = place
-    text = slashes + rest if slashes else url.partition(":")[2]
-    return any(redact(spelt) != spelt for spelt in (text, unquote(text)))
-
-
-def _is_in_folder(url: str) -> bool:
-    """Return whether a URL names a path that is another one in each working folder."""
-    kind, _, place = url.partition(":")
-    place = place.removeprefix("//")
-    if os.path.splitdrive(place[1:])[0]:  # file:///C:/folder
-        place = place[1:]
-    return kind in _FILES and not Path(place).is_absolute()
 
 
 def _for_workers(_job: ClusterJob, field: attrs.Attribute[Any], url: Any) -> None:
@@ -87,7 +64,7 @@ def _for_workers(_job: ClusterJob, field: attrs.Attribute[Any], url: Any) -> Non
         raise ConfigurationError(
             f"{field.name}: objects do not travel to workers; write a URL as text, not {type(url).__name__}"
         )
-    if _has_password(url):
+    if has_password(url):
         url = ""  # debuggers show the local variables of an error
         raise ConfigurationError(
             f"{field.name}: has a password, which does not travel to workers; leave it out, and give each "
@@ -97,7 +74,7 @@ def _for_workers(_job: ClusterJob, field: attrs.Attribute[Any], url: Any) -> Non
         raise ConfigurationError(
             f"{field.name}: the memory of a worker ends with it; name a store that they share"
         )
-    if _is_in_folder(url):
+    if is_in_folder(url):
         raise ConfigurationError(
             f"{field.name}: {url!r} is another place in each working folder; write an absolute path"
         )
@@ -250,7 +227,7 @@ class ClusterRun:
     async def run(self) -> Report:
         """Run on the workers until one of them ends, then here."""
         topic = f"marketfetch-{uuid4()}"
-        loop, progress = asyncio.get_running_loop(), ClusterProgress(self._listeners.emit)
+        loop, progress = asyncio.get_running_loop(), _Progress(self._listeners.emit)
 
         def hear(event: tuple[float, Mapping[str, Any]]) -> None:
             with suppress(RuntimeError):  # the loop is closed
@@ -393,3 +370,27 @@ async def _while_wanted(running: asyncio.Future[Report], is_wanted: Callable[[],
         await asyncio.wait([running])
     if not running.cancelled():
         running.result()
+
+
+@attrs.define
+class _Progress:
+    """Adds up the heartbeats of the workers: the rows of all, of the work that each of them has planned."""
+
+    emit: Callable[[Event], None]
+    is_over: bool = attrs.field(default=False, init=False)
+    _last: dict[str, Heartbeat] = attrs.field(factory=dict, init=False)
+
+    def add(self, message: Mapping[str, Any]) -> None:
+        if self.is_over:
+            return
+        self._last[message["worker"]] = last = Heartbeat(egresses=(), **message["numbers"])
+        every = self._last.values()
+        self.emit(
+            attrs.evolve(
+                last,
+                rows_fetched=sum(each.rows_fetched for each in every),
+                rows_written=sum(each.rows_written for each in every),
+                rows_planned=max(each.rows_planned for each in every),
+                requests=sum(each.requests for each in every),
+            )
+        )

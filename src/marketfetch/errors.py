@@ -210,10 +210,10 @@ class IncompleteWarning(UserWarning):
     """A table lacks rows that were requested; the message names the first, `table.report` has all."""
 
 
-def near_names(found: str, known: Iterable[str]) -> list[str]:
+def _near_names(found: str, known: Iterable[str]) -> list[str]:
     """Return the known names that differ in case alone or, if none does, up to three that are spelt alike.
 
-    >>> near_names("btcusdt", ["BTCUSDT", "ETCUSDT"]), near_names("btcusd", ["BTCUSDT", "XRPETH"])
+    >>> _near_names("btcusdt", ["BTCUSDT", "ETCUSDT"]), _near_names("btcusd", ["BTCUSDT", "XRPETH"])
     (['BTCUSDT'], ['BTCUSDT'])
     """
     by_folded: dict[str, list[str]] = {}
@@ -233,7 +233,7 @@ def unknown(
     exchange: 'binance-usd' is unknown; did you mean 'binance-usdm' or 'binance-spot'?
     """
     names = sorted(known)
-    if near := near_names(str(found), names):
+    if near := _near_names(str(found), names):
         remedy = f"did you mean {' or '.join(map(repr, near))}?"
     elif len(names) > 12:
         remedy = f"there are {len(names)} to choose from, such as {', '.join(names[:5])}"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 
 import attrs
 
-from marketfetch.errors import near_names
 from marketfetch.values.instruments import Instrument
 from marketfetch.values.query import AllSymbols
 from marketfetch.values.spans import format_utc
@@ -109,7 +109,7 @@ delisted_at=None, active=False)
         if candidates := self._unified(name):
             choices = " or ".join(repr(candidate.symbol) for candidate in candidates)
             return f"ambiguous symbol; write {choices}"
-        near = near_names(name, self.by_symbol)
+        near = get_close_matches(name.upper(), self.by_symbol, n=3, cutoff=0.6)
         choices = " or ".join(map(repr, near))
         advice = f"did you mean {choices}?" if near else "mf.instruments and `marketfetch symbols` list all"
         return f"unknown symbol; {advice}{self.remark}"
