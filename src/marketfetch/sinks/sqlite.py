@@ -134,7 +134,9 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
             case sqlite3.SQLITE_CANTOPEN if os.path.isdir(self.path):  # noqa: PTH112  # Path.is_dir may raise
                 return SinkError(f"{self.path} is a folder; name a file in it")
             case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
-                return SinkError(f"{message}; make the file and its folder writable, or name another file")
+                return SinkError(
+                    f"{message}; make the file and its folder readable and writable, or name another file"
+                )
             case sqlite3.SQLITE_NOTADB if _is_duckdb(self.path):
                 return SinkError(f"{self.path} is a DuckDB file; write duckdb:{self.path}")
             case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:

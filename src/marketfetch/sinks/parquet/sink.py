@@ -285,7 +285,9 @@ class ParquetSink:
             if isinstance(error, FileExistsError | NotADirectoryError) and os.path.isfile(path):  # noqa: PTH113
                 raise SinkError(f"{path} is a file; name a folder") from error
             remedy = (
-                "make room on the disk" if error.errno in _FULL else "make the folder and its files writable"
+                "make room on the disk"
+                if error.errno in _FULL
+                else "make the folder and its files readable and writable"
             )
             raise SinkError(f"{message}; {remedy}, or name another folder") from error
 
