@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 import attrs
 import pytest
+import trustme
 
 import marketfetch as mf
 from marketfetch.adapters.binance_usdm import BinanceUsdm
@@ -31,6 +32,7 @@ from tests.support.commands import Command
 from tests.support.dask_cluster import Cluster, cluster
 from tests.support.worlds import assert_holds, span_of
 
+dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 
 pytestmark = pytest.mark.timeout(180)
@@ -184,6 +186,90 @@ def test_a_caller_that_stops_stops_the_workers(client: Any, world: World) -> Non
     assert world.pages() == before < 24
 
 
+def broken_elsewhere(error: Exception) -> CurlFetcher:
+    """Return a transport that raises in every process but this one."""
+    here = os.getpid()
+
+    class BrokenElsewhere(CurlFetcher):
+        def session(self) -> Any:
+            if os.getpid() != here:
+                raise error
+            return CurlFetcher.session(self)
+
+    return BrokenElsewhere()
+
+
+@pytest.mark.parametrize(("workers", "place"), [(1, r"worker tcp://127.0.0.1:\d+"), (0, "scheduler")])
+def test_a_process_of_the_cluster_without_marketfetch_is_named(
+    world: World, tmp_path: Path, workers: int, place: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.metadata as metadata, sys\n"
+        "found = metadata.version\n"
+        "def version(name):\n"
+        "    if name == 'marketfetch':\n"
+        "        raise metadata.PackageNotFoundError(name)\n"
+        "    return found(name)\n"
+        "metadata.version, sys.modules['marketfetch'] = version, None\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with (
+        cluster(tmp_path / "cluster", workers, {"PYTHONPATH": path}) as started,
+        distributed.Client(started.address, set_as_default=False) as connected,
+        pytest.raises(ConfigurationError, match=place + r": lacks marketfetch; pip install '.*' there"),
+    ):
+        backfill(connected, **world.job())
+    assert world.exchange.record.total == 0
+
+
+def test_a_cluster_with_tls_fills_the_store_and_keeps_the_board(world: World, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    chain = b"".join(part.bytes() for part in issued.cert_chain_pems)
+    files = {"CA_FILE": authority.cert_pem.bytes(), "CERT": chain, "KEY": issued.private_key_pem.bytes()}
+    for name, text in files.items():
+        (tmp_path / name).write_bytes(text)
+    settings = {"default-scheme": "tls", "require-encryption": True, "tls.ca-file": str(tmp_path / "CA_FILE")}
+    for who in ("client", "scheduler", "worker"):
+        settings |= {f"tls.{who}.{name.lower()}": str(tmp_path / name) for name in ("CERT", "KEY")}
+    environment = {
+        f"DASK_DISTRIBUTED__COMM__{name.replace('.', '__').replace('-', '_').upper()}": str(value)
+        for name, value in settings.items()
+    }
+    with (
+        dask.config.set({f"distributed.comm.{name}": value for name, value in settings.items()}),
+        cluster(tmp_path / "cluster", 1, environment) as started,
+        distributed.Client(started.address, set_as_default=False) as connected,
+    ):
+        assert started.address.startswith("tls://")
+        world.assert_complete(backfill(connected, **world.job(board=f"dask:{started.address}")))
+    assert world.pages() >= ROWS // 1500, "the worker fetched, then the caller looked"
+
+
+@pytest.mark.parametrize("option", ["--dask", "--board"])
+def test_tls_without_certificates_is_refused_in_one_line(
+    marketfetch: Command, tmp_path: Path, option: str
+) -> None:
+    address = {"--dask": "tls://127.0.0.1:1", "--board": "dask:tls://127.0.0.1:1"}[option]
+    store = f"sqlite:{tmp_path}/market.sqlite"
+    job = (
+        "-e",
+        "binance-usdm",
+        "-s",
+        "BTCUSDT",
+        "--start",
+        "1d",
+        "-t",
+        store,
+        "--base-url",
+        "http://[::1]:1",
+    )
+    said = marketfetch("backfill", *job, option, address)
+    assert said.returncode == 2
+    assert said.stderr.startswith(f"marketfetch: {option}: 'tls://127.0.0.1:1' needs certificates")
+    assert said.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("lacks", "message"),
     [
@@ -194,6 +280,7 @@ def test_a_caller_that_stops_stops_the_workers(client: Any, world: World) -> Non
         ("file", r"worker tcp://127.0.0.1:\d+: proxies: .*cannot be read"),
         ("function", r"worker tcp://127.0.0.1:\d+: FileNotFoundError: .*proxies.txt"),
         ("module", r"worker tcp://127.0.0.1:\d+: ModuleNotFoundError: No module named 'only_here'"),
+        ("package", r"worker tcp://127.0.0.1:\d+: ImportError: libduck.so: cannot open shared object file"),
     ],
 )
 def test_a_worker_that_cannot_take_part_is_named(  # noqa: PLR0917
@@ -214,6 +301,8 @@ def test_a_worker_that_cannot_take_part_is_named(  # noqa: PLR0917
                 return [] if Path.cwd() == here else Path("/etc/market/proxies.txt").read_text().split()
 
             changes["proxies"] = proxies
+        case "package":
+            changes["fetcher"] = broken_elsewhere(ImportError("libduck.so: cannot open shared object file"))
         case _:
             (tmp_path / "only_here.py").write_text("def proxies():\n    return []\n")
             monkeypatch.syspath_prepend(str(tmp_path))
@@ -228,15 +317,8 @@ def test_a_worker_that_cannot_take_part_is_named(  # noqa: PLR0917
 def test_an_error_of_the_run_on_a_worker_is_logged_and_the_others_go_on(
     client: Any, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    here = os.getpid()
-
-    class BrokenElsewhere(CurlFetcher):
-        def session(self) -> Any:
-            if os.getpid() != here:
-                raise LookupError("no library")
-            return CurlFetcher.session(self)
-
-    world.assert_complete(backfill(client, **world.job(fetcher=BrokenElsewhere())))
+    broken = broken_elsewhere(LookupError("no library"))
+    world.assert_complete(backfill(client, **world.job(fetcher=broken)))
     assert re.search(r"worker tcp.*: LookupError: no library; the others go on", caplog.text)
 
 

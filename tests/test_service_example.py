@@ -209,7 +209,10 @@ def test_a_follow_that_cannot_go_on_ends_the_service(tmp_path: Path, exchange: S
     assert "RestrictedLocation" in last["traceback"]
 
 
-def test_a_store_that_cannot_work_ends_the_service(tmp_path: Path, exchange: SimulatedExchange) -> None:
-    with service(tmp_path, exchange, "--store", f"sqlite:{tmp_path / 'absent' / 'market.sqlite'}") as running:
-        assert running.process.wait() == 1
+@pytest.mark.parametrize("wrong", [("--store", "sqlite:absent/market.sqlite"), ("--start", "absent")])
+def test_a_wrong_call_ends_the_service_for_good(
+    tmp_path: Path, exchange: SimulatedExchange, wrong: tuple[str, str]
+) -> None:
+    with service(tmp_path, exchange, *wrong) as running:
+        assert running.process.wait() == 2
         assert "absent" in running.lines()[-1]["traceback"]

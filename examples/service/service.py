@@ -181,9 +181,10 @@ def main() -> int:
     try:
         with mf.listeners.LogListener() as log:
             asyncio.run(serve(options, log))
-    except mf.MarketfetchError:
+    except mf.MarketfetchError as error:
         logging.getLogger("service").exception("cannot go on")
-        return 1
+        # A restart does not mend a wrong call.
+        return 2 if isinstance(error, mf.errors.ConfigurationError) else 1
     return 0
 
 

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 from uuid import uuid4
 
 import anyio
@@ -25,6 +23,7 @@ import attrs
 from anyio.to_thread import run_sync as in_thread
 
 import marketfetch
+from marketfetch.api.inputs import has_password, is_in_folder
 from marketfetch.api.pipeline import Pipeline
 from marketfetch.api.run_sync import run_sync
 from marketfetch.common.keywords import checks_keywords
@@ -49,32 +48,11 @@ _LOOK = 0.5
 """Seconds between two looks: of the caller at the workers, and of a worker at whether it is to go on."""
 _PATIENCE = 30.0
 """Seconds without an answer of the scheduler after which the caller goes on alone."""
-_FILES = ("duckdb", "file", "parquet", "sqlite")
-"""The kinds of stores and boards whose place is a path."""
 _ADDRESSES = re.compile(rb"://[!-.0-9;-?A-~]{1,200}:[!-?A-~]{1,200}@")
 """URLs with passwords in a pickle. Around a text it has other bytes than printable ASCII."""
 
 MakeProxies = Callable[[], ProxyPool | Iterable[str | Secret]]
 """A function that returns a pool or addresses; it is called in each process."""
-
-
-def _has_password(url: str) -> bool:
-    """Return whether a URL may have a password, also a percent-encoded one; a user alone is none."""
-    _, slashes, rest = url.partition("://")
-    user, at, place = rest.partition("@")
-    if at and not set(":/?#") & set(unquote(user)):
-        rest = place
-    text = slashes + rest if slashes else url.partition(":")[2]
-    return any(redact(spelt) != spelt for spelt in (text, unquote(text)))
-
-
-def _is_in_folder(url: str) -> bool:
-    """Return whether a URL names a path that is another one in each working folder."""
-    kind, _, place = url.partition(":")
-    place = place.removeprefix("//")
-    if os.path.splitdrive(place[1:])[0]:  # file:///C:/folder
-        place = place[1:]
-    return kind in _FILES and not Path(place).is_absolute()
 
 
 def _for_workers(_job: ClusterJob, field: attrs.Attribute[Any], url: Any) -> None:
@@ -86,7 +64,7 @@ def _for_workers(_job: ClusterJob, field: attrs.Attribute[Any], url: Any) -> Non
         raise ConfigurationError(
             f"{field.name}: objects do not travel to workers; write a URL as text, not {type(url).__name__}"
         )
-    if _has_password(url):
+    if has_password(url):
         url = ""  # debuggers show the local variables of an error
         raise ConfigurationError(
             f"{field.name}: has a password, which does not travel to workers; leave it out, and give each "
@@ -96,7 +74,7 @@ def _for_workers(_job: ClusterJob, field: attrs.Attribute[Any], url: Any) -> Non
         raise ConfigurationError(
             f"{field.name}: the memory of a worker ends with it; name a store that they share"
         )
-    if _is_in_folder(url):
+    if is_in_folder(url):
         raise ConfigurationError(
             f"{field.name}: {url!r} is another place in each working folder; write an absolute path"
         )
@@ -257,6 +235,8 @@ class ClusterRun:
 
         futures: Mapping[Any, str] = {}
         try:
+            with anyio.move_on_after(_PATIENCE):  # a worker that hangs does not answer
+                await in_thread(self._check_versions, abandon_on_cancel=True)
             futures = await in_thread(self._submit, topic, hear)
             await self._until_one_ends(futures)
             progress.is_over = True  # the run here has events of its own
@@ -265,16 +245,36 @@ class ClusterRun:
             with anyio.CancelScope(shield=True), anyio.move_on_after(_PATIENCE):
                 await in_thread(self._end, topic, futures, abandon_on_cancel=True)
 
+    def _check_versions(self) -> None:
+        """Check that each worker and the scheduler have the marketfetch of the caller.
+
+        A worker without it would end when it reads its task, and a scheduler would blame a worker.
+        """
+        name, here = "marketfetch", marketfetch.__version__
+        try:
+            found = self._client.get_versions(packages=[name])
+        except Exception as error:  # a client that lost its scheduler may raise anything
+            raise _no_answer(error) from error
+        places = {f"worker {address}": found["workers"][address] for address in found["workers"]}
+        for place, its in {**places, "scheduler": found["scheduler"]}.items():
+            there = its["packages"][name]
+            if there is None:
+                raise ConfigurationError(f"{place}: lacks {name}; pip install '{name}[dask]=={here}' there")
+            if there != here:
+                raise ConfigurationError(
+                    f"{place}: it has {name} {there}, the caller {here}; install the same version"
+                )
+
     def _submit(self, topic: str, hear: Callable[[Any], None]) -> Mapping[Any, str]:
         """Start the job on each worker; a task is never moved to another worker, nor tried again."""
         try:
             self._client.subscribe_topic(topic, hear)
             workers = list(self._client.nthreads())
         except Exception as error:  # a client that lost its scheduler may raise anything
-            raise ConfigurationError(f"client: its scheduler does not answer: {error}") from error
+            raise _no_answer(error) from error
         if not workers:
             raise ConfigurationError("client: the cluster has no workers; start some: dask worker ADDRESS")
-        start = partial(self._client.submit, _run_job, self._job, marketfetch.__version__, topic)
+        start = partial(self._client.submit, _run_job, self._job, topic)
         return {
             start(workers=[worker], pure=False, retries=0, key=f"{topic}-{number}"): worker
             for number, worker in enumerate(workers)
@@ -307,6 +307,10 @@ class ClusterRun:
             waiting = {future: worker for future, worker in waiting.items() if worker in alive}
 
 
+def _no_answer(error: Exception) -> ConfigurationError:
+    return ConfigurationError(f"client: its scheduler does not answer: {error}")
+
+
 def _tell(worker: str, future: Any) -> None:
     """Raise the error of a worker that cannot take part; log an error after which the others can go on."""
     if future.status != "error":
@@ -321,15 +325,11 @@ def _tell(worker: str, future: Any) -> None:
     raise ConfigurationError(f"worker {worker}: {redact(text)}") from error
 
 
-def _run_job(job: bytes, version: str, topic: str) -> None:
+def _run_job(job: bytes, topic: str) -> None:
     """Run a job on this worker until it ends, or until its task is cancelled or its caller gone."""
     from distributed import get_worker
     from distributed.protocol.pickle import loads
 
-    if version != marketfetch.__version__:
-        raise ConfigurationError(
-            f"it has marketfetch {marketfetch.__version__}, the caller {version}; install the same version"
-        )
     worker = get_worker()
     key, tasks = worker.get_current_task(), worker.state.tasks
 
@@ -350,6 +350,8 @@ def _run_job(job: bytes, version: str, topic: str) -> None:
         except MarketfetchError as error:
             return error
         except Exception as error:  # noqa: BLE001  # of the caller's function, or of the decoder of pickles
+            if isinstance(error, ImportError):  # a package of this worker is broken
+                kind = ConfigurationError
             return kind(redact(f"{type(error).__name__}: {error}"))
         return None
 

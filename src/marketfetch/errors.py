@@ -210,6 +210,20 @@ class IncompleteWarning(UserWarning):
     """A table lacks rows that were requested; the message names the first, `table.report` has all."""
 
 
+def _near_names(found: str, known: Iterable[str]) -> list[str]:
+    """Return the known names that differ in case alone or, if none does, up to three that are spelt alike.
+
+    >>> _near_names("btcusdt", ["BTCUSDT", "ETCUSDT"]), _near_names("btcusd", ["BTCUSDT", "XRPETH"])
+    (['BTCUSDT'], ['BTCUSDT'])
+    """
+    by_folded: dict[str, list[str]] = {}
+    for name in known:
+        by_folded.setdefault(name.casefold(), []).append(name)
+    text = found.casefold()
+    near = [text] if text in by_folded else get_close_matches(text, by_folded, n=3, cutoff=0.6)
+    return [name for each in near for name in by_folded[each]]
+
+
 def unknown(
     argument: str, found: object, known: Iterable[str], verdict: str = "is unknown"
 ) -> ConfigurationError:
@@ -219,9 +233,7 @@ def unknown(
     exchange: 'binance-usd' is unknown; did you mean 'binance-usdm' or 'binance-spot'?
     """
     names = sorted(known)
-    alike = [name for name in names if name.lower() == str(found).lower()]
-    near = alike or get_close_matches(str(found), names, n=3, cutoff=0.6)
-    if near:
+    if near := _near_names(str(found), names):
         remedy = f"did you mean {' or '.join(map(repr, near))}?"
     elif len(names) > 12:
         remedy = f"there are {len(names)} to choose from, such as {', '.join(names[:5])}"

@@ -220,10 +220,10 @@ def _job_with(words: Sequence[str], base_url: str) -> list[str]:
         (["--to", "duckdb:missing/folder/market.duckdb"], "missing/folder"),
         (
             ["--to", "postgresql://anna:hunter2@127.0.0.1:port/market"],
-            "dsn: cannot be read; write postgresql://",
+            "--to: cannot be read; write postgresql://",
         ),
         (["--symbol", "http://anna:hunter2@10.0.0.1:3128"], "--symbol: one of the names is an address with"),
-        (["hunter2"], "arguments: number 14 belongs to no option"),
+        (["hunter2"], "arguments: word 14 (after --end) belongs to no option"),
         (["--concurrency", "0"], "argument --concurrency: '0' is not a whole number above zero"),
         (["--heartbeat", "soon"], "argument --heartbeat: 'soon' is not a number of seconds above zero"),
         (

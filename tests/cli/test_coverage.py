@@ -63,6 +63,26 @@ def test_asking_for_a_store_that_is_not_there_does_not_make_it(
     assert not path.exists()
 
 
+def test_series_are_chosen_by_any_spelling_of_their_symbol(
+    marketfetch: Command, exchange: SimulatedExchange, tmp_path: Path
+) -> None:
+    store = f"sqlite:{tmp_path}/market.sqlite"
+    _fill(marketfetch, exchange, store, "2026-06-01", "2026-06-02")
+    for command in ("coverage", "status", "verify", "forget"):
+        said = marketfetch(command, "--to", store, "--symbol", "btc/usdt", "--json")
+        assert said.returncode == 0, said.stderr
+        assert "BTCUSDT" in said.stdout or '"series":1' in said.stdout
+
+
+@pytest.mark.parametrize("command", ["coverage", "verify", "forget", "update", "refetch"])
+def test_an_empty_store_is_told_as_one(marketfetch: Command, tmp_path: Path, command: str) -> None:
+    (tmp_path / "market.sqlite").touch()
+    said = marketfetch(command, "--to", f"sqlite:{tmp_path}/market.sqlite", "--symbol", "BTCUSDT")
+    assert said.returncode == 2
+    assert said.stderr.startswith("marketfetch: --to: ")
+    assert "holds nothing yet; fetch into it first" in said.stderr
+
+
 def test_unreachable_database_is_named_without_its_password(marketfetch: Command) -> None:
     said = marketfetch("coverage", "--to", "postgresql://anna:hunter2@127.0.0.1:1/market")
     assert (said.returncode, said.stdout) == (2, "")

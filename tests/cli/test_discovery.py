@@ -130,7 +130,7 @@ def test_commands_list_what_there_is(
         (["symbols", "-e", "okx", "--pattern", ""], "--pattern: must be text such as 'BTC*', not ''"),
         (["datasets", "-e", "okx", "-d", "ohlc"], "--dataset: 'ohlc' is unknown; did you mean 'ohlcv'?"),
         (["datasets"], "the following arguments are required: --exchange"),
-        (["exchanges", "okx"], "arguments: number 2 belongs to no option"),
+        (["exchanges", "okx"], "arguments: word 2 belongs to no option"),
     ],
 )
 def test_commands_refuse_what_means_nothing(

@@ -42,7 +42,7 @@ def test_words_that_are_no_text_are_refused(exchange: SimulatedExchange, tmp_pat
     words = [*map(os.fsencode, _job(exchange, tmp_path)), b"--symbol", b"\xff\xfe"]
     said = subprocess.run(words, capture_output=True, text=True, check=False, timeout=50)
     assert (said.returncode, said.stdout) == (2, "")
-    assert said.stderr.startswith(f"marketfetch: arguments: number {len(words) - 3} is not text")
+    assert said.stderr.startswith(f"marketfetch: arguments: word {len(words) - 3} is not text")
     assert exchange.record.total == 0
 
 

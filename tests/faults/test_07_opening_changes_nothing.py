@@ -178,7 +178,9 @@ def test_who_may_only_read_is_told_before_anything_is_fetched(
         connection.execute(TABLE)
     fill(kind(path, table=MAPPING))
     before = path.read_bytes()
-    assert "make the file and its folder writable" in without_rights(Prepare(kind, path, MAPPING))
+    assert "make the file and its folder readable and writable" in without_rights(
+        Prepare(kind, path, MAPPING)
+    )
     path.chmod(0o644)
     kind(path, table=MAPPING).prepare([SERIES.dataset])  # whoever may write changes nothing either
     if kind is SQLiteSink:

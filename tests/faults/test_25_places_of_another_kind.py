@@ -29,7 +29,17 @@ def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
     place.write_bytes(b"something")
     with pytest.raises(mf.errors.SinkError, match="is a file; name a folder"):
         mf.ParquetSink(place).prepare(DATASETS)
+    with pytest.raises(mf.errors.ConfigurationError, match="is a file; name a folder"):
+        mf.ParquetSink(place).ledger()
     assert place.read_bytes() == b"something"
+
+
+def test_a_duckdb_file_given_to_sqlite_is_told_as_one(tmp_path: Path) -> None:
+    place = tmp_path / "market.db"
+    duckdb.connect(str(place)).close()
+    with pytest.raises(mf.errors.SinkError) as raised:
+        mf.SQLiteSink(place).ledger()
+    assert str(raised.value) == f"{place} is a DuckDB file; write duckdb:{place}"
 
 
 def test_an_sqlite_file_given_to_duckdb_is_told_as_one() -> None:
@@ -56,7 +66,7 @@ def test_a_file_without_its_kind_is_told_how_to_write_it(written: str, said: str
 
 
 def test_a_name_that_the_locale_cannot_express_is_told_how_to_pass() -> None:
-    with pytest.raises(mf.errors.ConfigurationError, match=r"number 3 .*set LC_ALL=C.UTF-8"):
+    with pytest.raises(mf.errors.ConfigurationError, match=r"word 3 .*set LC_ALL=C.UTF-8"):
         parse(["coverage", "--symbol", "\udce5\udcb8"], {})
 
 

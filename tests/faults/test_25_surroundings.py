@@ -235,6 +235,9 @@ def test_what_the_system_refuses_elsewhere_is_no_defect() -> None:
     said = describe_crash(PermissionError(13, "Permission denied", "/srv/x"))
     assert "defect" not in said
     assert "'/srv/x'; mend what it names" in said
+    broken = describe_crash(ImportError("libduck.so: cannot open shared object file"))
+    assert broken.startswith("a package cannot be imported: libduck.so: cannot open")
+    assert broken.endswith("; install it again, or what it names")
     assert "defect" in describe_crash(_raised(KeyError("x")))
 
 

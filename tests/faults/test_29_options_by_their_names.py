@@ -88,7 +88,7 @@ def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:
         (
             "coverage",
             ["BTCUSDT"],
-            "arguments: number 4 belongs to no option; put the name of its option before",
+            "arguments: word 4 (after --to) belongs to no option; put the name of its option before",
         ),
         ("coverage", ["-x"], "'-x' is not an option; see marketfetch coverage --help"),
     ],

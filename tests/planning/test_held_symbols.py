@@ -47,6 +47,7 @@ def test_a_spelling_means_one_symbol(name: str, series: list[Series], symbol: st
     ("name", "series", "said"),
     [
         ("BTCUSD", USDM, r"symbols: 'BTCUSD' is not held; did you mean 'BTCUSDT'"),
+        ("btcusd", USDM, r"symbols: 'btcusd' is not held; did you mean 'BTCUSDT'"),
         ("DOGE/USDT", [], r"symbols: 'DOGE/USDT' is not held; none is available"),
         ("BTC/USDT:USDT-270101", USDM, "is not held; choose one of 1000PEPEUSDT, BTCUSDT, BTCUSDT_260925"),
         ("/", USDM, "symbols: '/' is not held; choose one of"),

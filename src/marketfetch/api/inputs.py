@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import unquote
 
 from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import ProxyPool, Sink, Store
 from marketfetch.proxies.pool import RotatingProxies
-from marketfetch.redaction import Secret
+from marketfetch.redaction import Secret, redact
 from marketfetch.sinks.urls import sink_from
 from marketfetch.values.query import Query
 from marketfetch.values.settings import Settings
 
-__all__ = ["check_kinds", "check_parts", "pool_of", "sink_of", "store_of"]
+__all__ = ["check_kinds", "check_parts", "has_password", "is_in_folder", "pool_of", "sink_of", "store_of"]
+
+_FILES = ("duckdb", "file", "parquet", "sqlite")
+"""The kinds of stores and boards whose place is a path."""
 
 
 def sink_of(argument: str, given: object) -> Sink:
@@ -115,3 +120,22 @@ def check_parts(fetcher: object, settings: object) -> None:
         raise ConfigurationError(
             f"fetcher: {type(fetcher).__name__} has no session and fetch; give a Fetcher, or leave it out"
         )
+
+
+def has_password(url: str) -> bool:
+    """Return whether a URL may have a password, also a percent-encoded one; a user alone is none."""
+    _, slashes, rest = url.partition("://")
+    user, at, place = rest.partition("@")
+    if at and not set(":/?#") & set(unquote(user)):
+        rest = place
+    text = slashes + rest if slashes else url.partition(":")[2]
+    return any(redact(spelt) != spelt for spelt in (text, unquote(text)))
+
+
+def is_in_folder(url: str) -> bool:
+    """Return whether a URL names a path that is another one in each working folder."""
+    kind, _, place = url.partition(":")
+    place = place.removeprefix("//")
+    if os.path.splitdrive(place[1:])[0]:  # file:///C:/folder
+        place = place[1:]
+    return kind in _FILES and not Path(place).is_absolute()

@@ -14,6 +14,7 @@ from marketfetch.common.optional_packages import from_extra
 from marketfetch.dask import ClusterJob, ClusterRun
 from marketfetch.errors import ConfigurationError
 from marketfetch.listeners.progress import Progress
+from marketfetch.proxies.dask_board import connection_args, reason_of
 from marketfetch.proxies.pool import RotatingProxies
 
 __all__ = ["run_on_cluster"]
@@ -30,10 +31,15 @@ def run_on_cluster(arguments: Namespace, signals: SignalHandler, listener: Progr
     job = _job_from(arguments)
     try:
         get_address_host_port(arguments.dask)  # a Client of no address would wait for half a minute
+        connection_args("--dask", arguments.dask)
         client = Client(arguments.dask, timeout=_TIMEOUT, set_as_default=False)
+    except ConfigurationError:  # is a ValueError
+        raise
     except (OSError, ValueError) as error:
+        reason = reason_of(error) if isinstance(error, OSError) else str(error)
         raise ConfigurationError(
-            f"--dask: no scheduler answers at {arguments.dask!r}; start one (dask scheduler), or name another"
+            f"--dask: no scheduler answers at {arguments.dask!r} ({reason}); start one (dask scheduler), or "
+            "name another"
         ) from error
     with client:
         run = ClusterRun(client, job, [listener] if listener else [])

@@ -88,6 +88,8 @@ def describe_crash(error: Exception) -> str:
     """
     if isinstance(error, OSError) and error.errno is not None:
         return f"the system refuses: {error}; mend what it names, then run again"
+    if isinstance(error, ImportError):
+        return f"a package cannot be imported: {error}; install it again, or what it names"
     *_, last = extract_tb(error.__traceback__)
     place = f"{last.name}, {Path(last.filename).name}, line {last.lineno}"
     return (

@@ -12,7 +12,7 @@ from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.values.intervals import Interval
 from marketfetch.values.series import Series
 
-__all__ = ["Spelling", "series_meant"]
+__all__ = ["Spelling", "series_meant", "symbol_meant"]
 
 _PARTS = re.compile(
     r"(?P<pair>.+?)(?P<settle>:[^:-]*)?(?P<contract>[-_](?:SWAP|PERP))?(?:[-_](?P<day>\d{6}))?", re.IGNORECASE
@@ -108,6 +108,20 @@ def series_meant(
         if len(candidates) > 1:
             raise _ambiguous("symbols", f"{name!r} is ambiguous", {series.symbol for series in candidates})
     return list(dict.fromkeys(series for _, candidates in meant for series in candidates))
+
+
+def symbol_meant(name: str, held: Iterable[Series]) -> str:
+    """Return the symbol that a name means among series, also of several exchanges and intervals.
+
+    >>> symbol_meant("btc/usdt", [Series.of("okx", "ohlcv", "BTC-USDT", each) for each in ("1h", "1d")])
+    'BTC-USDT'
+
+    Raises ConfigurationError as `series_meant` does.
+    """
+    symbols = {series.symbol for series in _SymbolIndex.of(held).candidates(name)}
+    if len(symbols) > 1:
+        raise _ambiguous("symbols", f"{name!r} is ambiguous", symbols)
+    return symbols.pop()
 
 
 def _of_interval(name: str, candidates: list[Series], interval: Interval | None) -> list[Series]:

@@ -16,7 +16,7 @@ from marketfetch.values.times import uptime
 if TYPE_CHECKING:
     from distributed import Scheduler
 
-__all__ = ["DaskBoard"]
+__all__ = ["DaskBoard", "connection_args", "reason_of"]
 
 _T = TypeVar("_T")
 _Replaced = tuple[bool, str | None, float]
@@ -73,10 +73,32 @@ class DaskBoard:
             remedy = f"lacks {error.name}; install marketfetch there"
             raise SinkError(f"board: the scheduler at {self.address} {remedy}") from error
         except OSError as error:  # also TimeoutError, and those of Dask's connections
-            reason = str(error) or f"no answer in {_TIMEOUT:g} s"
+            reason = reason_of(error) or f"no answer in {_TIMEOUT:g} s"
             raise SinkUnavailable(
                 f"board: the scheduler at {self.address} does not answer: {reason}"
             ) from error
+
+
+def reason_of(error: OSError) -> str:
+    """Return why a connection failed, without the names that Dask's objects have in their process."""
+    return str(error.__cause__ or error).rpartition(">: ")[2]
+
+
+def connection_args(argument: str, address: str) -> dict[str, Any]:
+    """Return how to connect with a scheduler, by the configuration of Dask in this process.
+
+    Raises ConfigurationError, which names the argument, for TLS without certificates: Dask would raise
+    TypeError late, after tries.
+    """
+    from distributed.security import Security
+
+    found: dict[str, Any] = Security().get_connection_args("client")
+    if address.startswith("tls:") and found["ssl_context"] is None:
+        raise ConfigurationError(
+            f"{argument}: {address!r} needs certificates, and the configuration of Dask has none here; set "
+            "ca-file, client.cert and client.key of distributed.comm.tls"
+        )
+    return found
 
 
 async def _on_scheduler(address: str, work: dict[str, str | None]) -> _Replaced:
@@ -84,9 +106,8 @@ async def _on_scheduler(address: str, work: dict[str, str | None]) -> _Replaced:
     from distributed import rpc
     from distributed.core import clean_exception
     from distributed.protocol.pickle import dumps
-    from distributed.security import Security
 
-    arguments = Security().get_connection_args("client")
+    arguments = connection_args("board", address)
     with anyio.fail_after(_TIMEOUT):
         connection: Any = rpc(address, timeout=_TIMEOUT, connection_args=arguments)
         async with connection as scheduler:

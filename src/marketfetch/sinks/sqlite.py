@@ -6,7 +6,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,11 @@ class SQLiteSink(SqlFileStore[sqlite3.Connection]):
             case sqlite3.SQLITE_CANTOPEN if os.path.isdir(self.path):  # noqa: PTH112  # Path.is_dir may raise
                 return SinkError(f"{self.path} is a folder; name a file in it")
             case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
-                return SinkError(f"{message}; make the file and its folder writable, or name another file")
+                return SinkError(
+                    f"{message}; make the file and its folder readable and writable, or name another file"
+                )
+            case sqlite3.SQLITE_NOTADB if _is_duckdb(self.path):
+                return SinkError(f"{self.path} is a DuckDB file; write duckdb:{self.path}")
             case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
                 return SinkError(f"{message}; restore it from a copy, or name another file")
             case sqlite3.SQLITE_CONSTRAINT | sqlite3.SQLITE_MISMATCH | sqlite3.SQLITE_TOOBIG:
@@ -326,3 +330,9 @@ def _upsert(table: FileTable, count: int) -> str:
         f"INSERT INTO {table.relation} ({', '.join([*key, *columns])}) "
         f"VALUES {', '.join([f'({marks})'] * count)} {on_conflict(key, columns, table.relation, 'IS NOT')}"
     )
+
+
+def _is_duckdb(path: Path) -> bool:
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(12)[8:] == b"DUCK"
+    return False

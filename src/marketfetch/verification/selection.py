@@ -10,6 +10,7 @@ import attrs
 from marketfetch.common.name_lists import names_of
 from marketfetch.common.type_checks import is_text
 from marketfetch.errors import ConfigurationError, SinkError, SinkUnavailable, unknown
+from marketfetch.planning.held_symbols import symbol_meant
 from marketfetch.protocols import Store
 from marketfetch.redaction import redact
 from marketfetch.values.coverage import Coverage
@@ -102,13 +103,18 @@ class Selection:
         return self.choose(store.ledger())
 
     def choose(self, ledger: Mapping[Series, Coverage]) -> dict[Series, Coverage]:
-        """Return the selected part of a ledger; ConfigurationError, with near matches, for unknown names."""
+        """Return the selected part of a ledger.
+
+        A symbol may be spelt in another way than the exchange does, if that means one. Raises
+        ConfigurationError, with near matches, for unknown names, and for any name if the ledger is empty.
+        """
         chosen = dict(ledger)
+        if not chosen and (self.symbols or self.datasets or self.interval or self.exchange):
+            raise ConfigurationError("store: holds nothing yet; fetch into it first, or name another store")
         filters: Sequence[tuple[str, Sequence[str], Callable[[Series], str]]] = (
             ("exchange", (self.exchange,) if self.exchange else (), lambda series: series.exchange),
             ("datasets", [kind.name for kind in self.datasets], lambda series: series.dataset.name),
             ("interval", (self.interval.name,) if self.interval else (), self._interval_of),
-            ("symbols", self.symbols, lambda series: series.symbol),
         )
         for argument, names, of in filters:
             if not names:
@@ -118,7 +124,8 @@ class Selection:
                 if name not in held:
                     raise unknown(argument, name, held, "is not held")
             chosen = {series: known for series, known in chosen.items() if of(series) in names}
-        return chosen
+        symbols = {symbol_meant(name, chosen) for name in self.symbols}
+        return {series: known for series, known in chosen.items() if not symbols or series.symbol in symbols}
 
     def _interval_of(self, series: Series) -> str:
         """Return the interval name to compare; an event series always matches."""

@@ -60,7 +60,7 @@ def _check_text(words: Sequence[str]) -> None:
     for place, word in enumerate(words, start=1):
         if not is_encodable(word):
             raise ConfigurationError(
-                f"arguments: number {place} is not text in the encoding of this system; "
+                f"arguments: word {place} is not text in the encoding of this system; "
                 "set LC_ALL=C.UTF-8, or PYTHONUTF8=1"
             )
 
@@ -71,9 +71,12 @@ def _stray(stray: str, words: Sequence[str], command: str) -> ConfigurationError
             f"arguments: {redact(stray.partition('=')[0])!r} is not an option; "
             f"see marketfetch {command} --help"
         )
-    places = " or ".join(str(place) for place, word in enumerate(words, start=1) if word == stray)
+    # The word itself is not shown: it may be a URL with a password.
+    place = words.index(stray)
+    before = [word.partition("=")[0] for word in words[:place] if word.startswith("-")]
+    after = f" (after {redact(before[-1])})" if before else ""
     return ConfigurationError(
-        f"arguments: number {places} belongs to no option; put the name of its option before it, and "
+        f"arguments: word {place + 1}{after} belongs to no option; put the name of its option before it, and "
         "quotes around what has spaces; an option takes one value unless its help says 'one or more'"
     )
 

@@ -18,7 +18,7 @@ __all__ = ["Once", "Parser", "Several", "check_options", "with_option_name"]
 _MIN_SIMILARITY = 0.75
 _RENAMED = {"symbols": "--symbol", "datasets": "--dataset", "composites": "--composite", "file": "--out"}
 """Arguments of the library whose option has another name."""
-_STORE = {"store", "to", "sink"}
+_STORE = {"store", "to", "sink", "sink_url", "dsn"}
 """Names that the library has for the store, which is `--store` or, as some type it, `--to`."""
 
 

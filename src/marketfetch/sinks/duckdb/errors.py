@@ -80,7 +80,7 @@ def explained(error: duckdb.Error, file: Opened) -> SinkError:  # noqa: C901, PL
             )
         case duckdb.IOException():
             lacking = exhausted(None, message)
-            remedy = lacking or "make the file and its folder writable, or name another file"
+            remedy = lacking or "make the file and its folder readable and writable, or name another file"
             return (SinkUnavailable if lacking else SinkError)(f"{message}; {remedy}")
         case duckdb.CatalogException():
             return SinkError(f"{message}; call prepare() first, it makes what is missing")

@@ -245,6 +245,8 @@ class ParquetSink:
     def _existing(self) -> Iterator[None]:
         """Do as `_checked`; raises ConfigurationError if there is no such folder."""
         if not os.path.isdir(self.folder):  # noqa: PTH112  # Path.is_dir may raise
+            if os.path.exists(self.folder):  # noqa: PTH110  # Path.exists may raise
+                raise ConfigurationError(f"{self.folder} is a file; name a folder")
             raise ConfigurationError(
                 f"{self.folder}: no such folder; correct the path, or fetch into it first"
             )
@@ -283,7 +285,9 @@ class ParquetSink:
             if isinstance(error, FileExistsError | NotADirectoryError) and os.path.isfile(path):  # noqa: PTH113
                 raise SinkError(f"{path} is a file; name a folder") from error
             remedy = (
-                "make room on the disk" if error.errno in _FULL else "make the folder and its files writable"
+                "make room on the disk"
+                if error.errno in _FULL
+                else "make the folder and its files readable and writable"
             )
             raise SinkError(f"{message}; {remedy}, or name another folder") from error
 
