@@ -37,6 +37,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from marketfetch.common.ipython_tracebacks import short_traceback
 from marketfetch.redaction import printable, redact
 
 if TYPE_CHECKING:  # a higher layer, which is not needed at run time
@@ -84,6 +85,10 @@ class MarketfetchError(Exception):
     def __str__(self) -> str:
         """Return the message; control characters, which a server may have sent, are written as escapes."""
         return printable(super().__str__(), keep="\n")
+
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines that IPython shows instead of a whole traceback."""
+        return short_traceback(self)
 
 
 class ConfigurationError(MarketfetchError, ValueError):

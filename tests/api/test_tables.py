@@ -198,7 +198,8 @@ class TestSymbols:
             ("", "is not a name"),
             (0, "0 is not a name; write table"),
             (slice(3), "is not a name"),
-            ("close", "'close' is not in this table; choose one of BTCUSDT, ETHUSDT"),
+            ("volumes", "'volumes' is not in this table; choose one of BTCUSDT, ETHUSDT"),
+            ("close", r"'close' is a column; write table.wide\('close'\)"),
         ],
     )
     def test_what_is_no_symbol_is_refused(self, symbol: Any, said: str) -> None:

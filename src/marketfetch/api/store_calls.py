@@ -9,9 +9,8 @@ from typing import TypeVar
 from warnings import warn
 
 from marketfetch.common.callers import caller_stacklevel
-from marketfetch.common.ipython_tracebacks import short_in_ipython
+from marketfetch.common.ipython_tracebacks import short_interrupts
 from marketfetch.engine.blocking import retry_while_unavailable
-from marketfetch.errors import MarketfetchError
 from marketfetch.events import Event, WaitingForStore
 from marketfetch.listeners.text import describe_event
 from marketfetch.ratelimit.backoff import retry_waits
@@ -41,5 +40,5 @@ def call_store(work: Callable[[], _T], retries: RetryPolicy) -> _T:
         warn_of_wait(event)
         sleep(event.wait)
 
-    with short_in_ipython(KeyboardInterrupt, MarketfetchError):
+    with short_interrupts():
         return retry_while_unavailable(work, retry_waits(retries, Random()), wait)  # noqa: S311  # jitter

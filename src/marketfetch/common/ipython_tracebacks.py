@@ -11,30 +11,24 @@ from typing import Any
 
 from marketfetch.common.callers import is_own_frame
 
-__all__ = ["short_in_ipython"]
+__all__ = ["short_interrupts", "short_traceback"]
 
 
 @contextmanager
-def short_in_ipython(*kinds: type[BaseException]) -> Iterator[None]:
-    """Let IPython show errors of these kinds without the frames of marketfetch and of what it calls.
-
-    The traceback itself is left whole, for logs and for `%debug`.
-
-    >>> with short_in_ipython(KeyError):
-    ...     raise KeyError("unknown")
-    Traceback (most recent call last):
-    KeyError: 'unknown'
-    """
+def short_interrupts() -> Iterator[None]:
+    """Let IPython show a KeyboardInterrupt without the frames of marketfetch and of what it calls."""
     try:
         yield
-    except kinds as error:
-        if "IPython" in sys.modules:
-            vars(error)["_render_traceback_"] = partial(_rendered, error)  # IPython calls it
+    except KeyboardInterrupt as interrupt:
+        vars(interrupt)["_render_traceback_"] = partial(short_traceback, interrupt)  # IPython calls it
         raise
 
 
-def _rendered(error: BaseException) -> list[str]:
-    """Return the lines that IPython shows."""
+def short_traceback(error: BaseException) -> list[str]:
+    """Return the lines that IPython shows: those of the caller, and the message.
+
+    The traceback itself is left whole, for logs and for `%debug`.
+    """
     kept = list(_frames_of_caller(error.__traceback__))
     trace: TracebackType | None = None
     for each in reversed(kept):

@@ -246,6 +246,11 @@ class Table:
         chosen = self._meant(symbol)
         found = sorted({series.symbol for series in chosen})
         if not found:
+            if symbol in self.columns:
+                raise ConfigurationError(
+                    f"symbol: {symbol!r} is a column; write table.wide({symbol!r}), "
+                    f"or table.to_pandas()[{symbol!r}]"
+                )
             raise unknown("symbol", symbol, self.symbols, "is not in this table")
         if len(found) > 1:
             raise ConfigurationError(
