@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterator
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -163,6 +164,19 @@ class TestProgress:
     ) -> None:
         mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", interval="1h", progress=True, **given)
         assert "round 1: 24 rows of 1 series are missing" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("call", [mf.update, partial(mf.refetch, symbols="BTCUSDT")])
+    def test_calls_for_a_store_show_it_too(self, call: Any, notebook: Display, given: dict[str, Any]) -> None:
+        store, heard = mf.MemorySink(), []
+        mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", interval="1d", progress=False, to=store, **given)
+        call(store, base_url=given["base_url"], listeners=[heard.append])
+        assert "<progress></progress>" in notebook.shown[0]
+        assert notebook.shown[-1] == ""
+        assert heard
+        call(store, base_url=given["base_url"], progress=False)
+        assert notebook.shown.count("") == 1
+        with pytest.raises(ConfigurationError, match="listeners: "):
+            call(store, base_url=given["base_url"], listeners=print)
 
     def test_a_terminal_has_a_bar(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stderr", Terminal())
