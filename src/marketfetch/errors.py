@@ -223,16 +223,18 @@ def unknown(
     >>> print(unknown("exchange", "binance-usd", ["binance-spot", "binance-usdm", "okx"]))
     exchange: 'binance-usd' is unknown; did you mean 'binance-usdm' or 'binance-spot'?
     """
-    names = sorted(known)
+    given = [*known]
+    names = sorted(given)
     alike = [name for name in names if name.lower() == str(found).lower()]
     near = alike or get_close_matches(str(found), names, n=3, cutoff=0.6)
     if near:
         remedy = f"did you mean {' or '.join(map(repr, near))}?"
     elif len(names) > 12:
-        remedy = f"there are {len(names)} to choose from, such as {', '.join(names[:5])}"
+        first = given if isinstance(known, list | tuple) else names  # the author's order is the better one
+        remedy = f"there are {len(names)} to choose from, such as {', '.join(first[:5])}"
     else:
         remedy = f"choose one of {', '.join(names)}" if names else "none is available"
-    shown = redact(repr(found))
+    shown = f"the class {found.__name__}" if isinstance(found, type) else redact(repr(found))
     shown = shown if len(shown) <= 200 else f"{shown[:200]}…"  # a table, an array, a file read by mistake
     return ConfigurationError(f"{argument}: {shown} {verdict}; {remedy}")
 

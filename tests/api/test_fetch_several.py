@@ -88,6 +88,8 @@ class TestSeveral:
             ({"interval": None}, "interval: None"),
             ({"dataset": 5}, "dataset: 5"),
             ({"dataset": "ohlcv funding_rate"}, r"write a list: \['ohlcv', 'funding_rate'\]"),
+            ({"interval": "1h,4h"}, r"interval: '1h,4h' names 2, .*write a list: \['1h', '4h'\]"),
+            ({"interval": "1 h"}, "interval: '1 h' is unknown; did you mean '1h'"),
             ({"progress": "bar"}, "progress: 'bar' is neither True, False nor None"),
         ],
     )

@@ -220,7 +220,10 @@ class Table:
         a grid without steps of one length.
         """
         if not isinstance(other, Table):
-            raise ConfigurationError(f"other: {type(other).__name__} is no Table; fetch or read one")
+            raise ConfigurationError(
+                f"other: {type(other).__name__} is no Table; "
+                f"{'take one of it by its key' if isinstance(other, dict) else 'fetch or read one'}"
+            )
         rows = joined(self.rows, other.rows, other.dataset, jitter_grid(grid))
         lines = {line.series: line for line in (*other.report.series, *self.report.series)}
         hints = {**self.report.unknown, **other.report.unknown}
