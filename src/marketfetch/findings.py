@@ -190,6 +190,7 @@ class Verification:
 
     def __repr__(self) -> str:
         harmful = sum(finding.problem.harmful for finding in self.findings)
-        found = f"{harmful} {'problem' if harmful == 1 else 'problems'}" if harmful else "nothing wrong"
+        nothing = "nothing harmful" if self.findings else "nothing wrong"
+        found = f"{harmful} {'problem' if harmful == 1 else 'problems'}" if harmful else nothing
         lines = [f"<Verification: {sum(self.rows.values()):,} rows of {len(self.rows)} series, {found}>"]
         return "\n  ".join([*lines, *map(str, self.findings)])

@@ -213,6 +213,11 @@ def test_class_of_all_symbols_is_all_symbols() -> None:
         ({"symbols": 7}, "symbols: 7 is not a name; write text"),
         ({"symbols": [None]}, "symbols: None is not a name"),
         ({"symbols": mf.Series}, "symbols: the class Series is not a name"),
+        ({"symbols": [mf.adapter.Instrument("A", "", "")]}, "is not a name; write its symbol, 'A'"),
+        (
+            {"symbols": ["BTCUSDT", mf.AllSymbols()]},
+            "symbols: AllSymbols stands for a list; write it without",
+        ),
         ({"datasets": None}, "datasets: None is not a name"),
         ({"datasets": 1}, "dataset: 1 is unknown; choose one of"),
         (
@@ -245,6 +250,8 @@ QUERY = mf.Query(symbols="BTCUSDT", start="2026-06-01", end="2026-06-02")
     ("arguments", "said"),
     [
         ({"query": {"symbols": "BTCUSDT"}}, "query: dict is not a Query; write Query("),
+        ({"query": mf.Query}, "query: the class Query is not a Query; write Query("),
+        ({"settings": mf.Settings}, "settings: the class Settings is not a Settings; write Settings("),
         ({"sink": 7}, "sink: int lacks max_writers, prepare, writer"),
         ({"sink": mf.MemorySink}, "sink: MemorySink is a class; write MemorySink(...)"),
         ({"sink": Path("market.db")}, "sink: the path 'market.db' does not say what kind"),

@@ -17,7 +17,7 @@ from marketfetch.api.tables.plots import Theme, plot_coverage
 from marketfetch.api.tables.table import Table
 from marketfetch.common.event_loop import asyncio_loop
 from marketfetch.common.keywords import checks_keywords
-from marketfetch.common.type_checks import is_whole
+from marketfetch.common.type_checks import is_whole, kind_of
 from marketfetch.engine.blocking import StoreRetrier
 from marketfetch.errors import ConfigurationError
 from marketfetch.protocols import Sink, Store
@@ -58,7 +58,7 @@ def open(store: str | Path | Secret | Sink, *, retries: RetryPolicy | None = Non
     """
     if retries is not None and not isinstance(retries, RetryPolicy):
         raise ConfigurationError(
-            f"retries: {type(retries).__name__} is not a RetryPolicy; write RetryPolicy(attempts=5)"
+            f"retries: {kind_of(retries)} is not a RetryPolicy; write RetryPolicy(attempts=5)"
         )
     return StoreReader(store_of("store", store, "open needs"), retries or RetryPolicy())
 

@@ -24,7 +24,7 @@ from marketfetch.api.tables.plots import Theme, plot_candles
 from marketfetch.api.tables.resampling import check_divides, resampled, resampled_dataset
 from marketfetch.common.arrow import arrow_schema, arrow_stream
 from marketfetch.common.text import pluralize
-from marketfetch.common.type_checks import is_text, is_whole
+from marketfetch.common.type_checks import is_text, is_whole, kind_of
 from marketfetch.errors import ConfigurationError, unknown
 from marketfetch.planning.held_symbols import Spelling
 from marketfetch.redaction import redact
@@ -221,7 +221,7 @@ class Table:
         """
         if not isinstance(other, Table):
             raise ConfigurationError(
-                f"other: {type(other).__name__} is no Table; "
+                f"other: {kind_of(other)} is no Table; "
                 f"{'take one of it by its key' if isinstance(other, dict) else 'fetch or read one'}"
             )
         rows = joined(self.rows, other.rows, other.dataset, jitter_grid(grid))
