@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from marketfetch.common.text import pluralize
+from marketfetch.common.text import pluralize, text_in_ipython
 from marketfetch.redaction import printable
 from marketfetch.values.series import Series
 from marketfetch.values.spans import Span, SpanSet, format_utc
@@ -95,6 +95,8 @@ class SourceVerification:
         found = f"{len(changed):,} differ" if changed else "nothing differs"
         of = f"{pluralize(self.files, 'file')} of {pluralize(self.series, 'series')}"
         return "\n  ".join([f"{of} compared with the archive: {found}", *map(str, changed)])
+
+    _repr_pretty_ = text_in_ipython
 
     @property
     def ok(self) -> bool:

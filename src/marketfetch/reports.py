@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from marketfetch.common.text import format_duration, pluralize
+from marketfetch.common.text import format_duration, pluralize, text_in_ipython
 from marketfetch.findings import (
     Finding,
     Problem,
@@ -88,6 +88,8 @@ class SeriesReport:
     def __str__(self) -> str:
         parts = [pluralize(self.rows, "row"), *gap_lines(self)]
         return printable(f"{self.series}  {span_text(self.wanted)}  {'; '.join(parts)}")
+
+    _repr_pretty_ = text_in_ipython
 
     @property
     def unusable_moments(self) -> int:
@@ -294,6 +296,8 @@ class Report:
 
     def __str__(self) -> str:
         return report_text(self)
+
+    _repr_pretty_ = text_in_ipython
 
     def _repr_html_(self) -> str:
         return report_html(self)

@@ -205,7 +205,8 @@ class StoreReader:
 
         Raises ConfigurationError for an `n` that is not a positive whole number.
         """
-        return call_store(self._latest(n, _selection(dataset, symbols, interval, exchange)), self._retries)
+        work = self._latest(_row_count(n), _selection(dataset, symbols, interval, exchange))
+        return call_store(work, self._retries)
 
     async def alatest(
         self,
@@ -217,7 +218,8 @@ class StoreReader:
         exchange: str | None = None,
     ) -> Table:
         """Do as `latest` on a thread; the event loop is not blocked."""
-        return await self._in_thread(self._latest(n, _selection(dataset, symbols, interval, exchange)))
+        work = self._latest(_row_count(n), _selection(dataset, symbols, interval, exchange))
+        return await self._in_thread(work)
 
     @checks_keywords
     def coverage(
@@ -278,13 +280,11 @@ class StoreReader:
         return self._store
 
     def _latest(self, n: int, chosen: Selection) -> Callable[[], Table]:
-        if not is_whole(n) or n < 1:
-            raise ConfigurationError(f"n: {redact(repr(n))} is not a number of rows; write 1 or more")
         if len(chosen.datasets) != 1:
             raise ConfigurationError(
                 f"dataset: a table holds one, not {len(chosen.datasets)}; call latest once for each"
             )
-        return partial(read_latest, self._opened(), chosen, min(int(n), _MOST_ROWS))
+        return partial(read_latest, self._opened(), chosen, n)
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         asyncio_loop("a StoreReader")
@@ -300,6 +300,12 @@ class StoreReader:
 
     def __repr__(self) -> str:
         return f"StoreReader({redact(repr(self._store))})"
+
+
+def _row_count(n: int) -> int:
+    if not is_whole(n) or n < 1:
+        raise ConfigurationError(f"n: {redact(repr(n))} is not a number of rows; write 1 or more")
+    return min(int(n), _MOST_ROWS)
 
 
 def _selection(

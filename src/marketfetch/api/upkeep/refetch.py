@@ -18,7 +18,7 @@ from marketfetch.api.store_calls import listeners_of_call
 from marketfetch.api.upkeep.jobs import JobOptions, StoreJobs
 from marketfetch.common.event_loop import asyncio_loop
 from marketfetch.common.keywords import checks_keywords
-from marketfetch.common.text import pluralize
+from marketfetch.common.text import pluralize, text_in_ipython
 from marketfetch.errors import ConfigurationError
 from marketfetch.listeners.progress import progress_here
 from marketfetch.planning.archive_periods import difference
@@ -99,6 +99,8 @@ class Refetched:
 
     def __str__(self) -> str:
         return "\n  ".join([str(self.report), *map(str, self.changes)])
+
+    _repr_pretty_ = text_in_ipython
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report in plain types, as `--json` prints it, with the `changes`."""
