@@ -249,6 +249,8 @@ class Report:
     """The plan that was made before the run, beside what the run did; None for a run without a plan."""
     decoder: str = "C"
     """What decoded pages and files: `C`, or `Python`, which takes longer, where nothing compiled works."""
+    weight: int = 0
+    """Limit weight that the requests of this run have spent."""
 
     @classmethod
     def empty(cls) -> Report:
@@ -283,6 +285,7 @@ class Report:
             tuple(egresses.values()),
             rows_written=sum(report.rows_written for report in reports),
             requests=sum(report.requests for report in reports),
+            weight=sum(report.weight for report in reports),
             retries=dict(retries),
             duration=sum(report.duration for report in reports),
             unknown={name: hint for report in reports for name, hint in report.unknown.items()},
@@ -311,11 +314,6 @@ class Report:
     def unusable_moments(self) -> int:
         """The number of unusable open times of all series."""
         return sum(line.unusable_moments for line in self.series)
-
-    @property
-    def weight(self) -> int:
-        """Limit weight spent through all egresses."""
-        return sum(egress.weight for egress in self.egresses)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report in plain types, as `--json` prints it."""

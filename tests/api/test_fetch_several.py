@@ -132,6 +132,16 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_the_weight_of_a_report_is_that_of_its_run(given: dict[str, Any]) -> None:
+    pool = mf.RotatingProxies(())
+    one, other = (
+        mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", interval="1h", proxies=pool, **given).report
+        for _ in range(2)
+    )
+    assert other.weight <= one.weight
+    assert [egress.weight for egress in other.egresses] == [one.weight + other.weight]  # of the pool
+
+
 class TestProgress:
     def test_a_notebook_shows_it_and_is_clean_afterwards(
         self, notebook: Display, given: dict[str, Any]
@@ -169,7 +179,7 @@ class TestProgress:
 
     @pytest.mark.parametrize("call", [mf.update, partial(mf.refetch, symbols="BTCUSDT")])
     def test_calls_for_a_store_show_it_too(self, call: Any, notebook: Display, given: dict[str, Any]) -> None:
-        store, heard = mf.MemorySink(), []
+        store, heard = mf.MemorySink(), list[Event]()
         mf.fetch("binance-usdm", "ohlcv", "BTCUSDT", interval="1d", progress=False, to=store, **given)
         call(store, base_url=given["base_url"], listeners=[heard.append])
         assert "<progress></progress>" in notebook.shown[0]
