@@ -37,8 +37,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from marketfetch.common.ipython_tracebacks import short_traceback
 from marketfetch.redaction import printable, redact
+from marketfetch.tracebacks import short_traceback
 
 if TYPE_CHECKING:  # a higher layer, which is not needed at run time
     from marketfetch.reports import Report

@@ -6,12 +6,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
-from marketfetch.common.callers import is_own_frame
+__all__ = ["is_own_frame", "short_interrupts", "short_traceback"]
 
-__all__ = ["short_interrupts", "short_traceback"]
+
+def is_own_frame(frame: FrameType) -> bool:
+    """Return whether the code of a frame is in a module of marketfetch."""
+    return str(frame.f_globals.get("__name__")).partition(".")[0] == "marketfetch"
 
 
 @contextmanager
