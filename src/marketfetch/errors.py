@@ -33,12 +33,13 @@ No message, attribute or chained cause of these carries a credential.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from marketfetch.redaction import printable, redact
-from marketfetch.tracebacks import short_traceback
 
 if TYPE_CHECKING:  # a higher layer, which is not needed at run time
     from marketfetch.reports import Report
@@ -87,8 +88,27 @@ class MarketfetchError(Exception):
         return printable(super().__str__(), keep="\n")
 
     def _render_traceback_(self) -> list[str]:
-        """Return the lines that IPython shows instead of a whole traceback."""
-        return short_traceback(self)
+        """Return the lines that IPython shows: those of the caller, and the message.
+
+        The traceback itself is left whole, for logs and for `%debug`.
+        """
+        trace: TracebackType | None = None
+        for each in reversed([*_frames_of_caller(self.__traceback__)]):
+            trace = TracebackType(trace, each.tb_frame, each.tb_lasti, each.tb_lineno)
+        formatter: Any = sys.modules["IPython"].get_ipython().InteractiveTB
+        cause, hidden = self.__cause__, self.__suppress_context__
+        self.__cause__ = None  # the message has what the cause says; this hides the context, too
+        try:
+            lines: list[str] = formatter.structured_traceback(type(self), self, trace)
+        finally:
+            self.__cause__, self.__suppress_context__ = cause, hidden
+        return lines
+
+
+def _frames_of_caller(trace: TracebackType | None) -> Iterator[TracebackType]:
+    while trace and str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] != "marketfetch":
+        yield trace
+        trace = trace.tb_next
 
 
 class ConfigurationError(MarketfetchError, ValueError):

@@ -11,8 +11,8 @@ from typing import Generic, TypeVar
 import anyio
 
 from marketfetch.common.event_loop import run
+from marketfetch.common.ipython_tracebacks import short_interrupts
 from marketfetch.common.local_resources import naming_exhaustion
-from marketfetch.tracebacks import short_interrupts
 
 __all__ = ["run_sync"]
 

@@ -9,11 +9,11 @@ from typing import TypeVar
 from warnings import warn
 
 from marketfetch.common.callers import caller_stacklevel
+from marketfetch.common.ipython_tracebacks import short_interrupts
 from marketfetch.engine.blocking import retry_while_unavailable
 from marketfetch.events import Event, Listener, WaitingForStore
 from marketfetch.listeners.text import describe_event
 from marketfetch.ratelimit.backoff import retry_waits
-from marketfetch.tracebacks import short_interrupts
 from marketfetch.values.settings import RetryPolicy
 
 __all__ = ["call_store", "listeners_of_call", "warn_of_wait"]

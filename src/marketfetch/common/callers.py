@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from inspect import currentframe
+from types import FrameType
 
-from marketfetch.tracebacks import is_own_frame
+__all__ = ["caller_stacklevel", "is_own_frame"]
 
-__all__ = ["caller_stacklevel"]
+
+def is_own_frame(frame: FrameType) -> bool:
+    """Return whether the code of a frame is in a module of marketfetch."""
+    return str(frame.f_globals.get("__name__")).partition(".")[0] == "marketfetch"
 
 
 def caller_stacklevel() -> int:
