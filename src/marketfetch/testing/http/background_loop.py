@@ -32,7 +32,7 @@ class BackgroundLoop:
         """Run a coroutine on the loop and wait for its result; call it from another thread."""
         if self._loop is None:
             work.close()
-            raise RuntimeError(f"{self._name} is not running: enter its context manager first")
+            raise RuntimeError(f"{self._name} is not running: start it first")
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def stop(self) -> None:
